@@ -1,0 +1,130 @@
+"""What every engine shares, and the fake one that ships: `ScriptedEngine` answers from a function or a list.
+
+    engine = ScriptedEngine(lambda prompt, seed: ("two and two", "4"))
+    engine = ScriptedEngine([("slow", "4"), "5"])    # sample j takes item j, round and round; a str has no reasoning
+    completions = await engine.generate(problem.prompt, SamplingParams(), n=8)
+
+The fake keeps every promise of a real engine, so code tested with it meets no surprise later: token ids (bytes, and two
+marks that no text can encode), one logprob a token, budgets enforced with forced tokens marked as not sampled, seeds by
+`sample_seed`, `first`, a context window, cancellation. It has no model: its logprobs are numbers of the right sign, and
+its tokens are bytes whatever the tokenizer of the real model would do. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from random import Random
+
+from ponder.types import Completion, FinishReason, Message, SamplingParams, sample_seed
+
+CLOSE, END = 256, 257  # the fake's marks: end of reasoning, end of completion; bytes are 0 to 255
+
+Response = str | tuple[str, str]  # an answer, or (reasoning, answer)
+
+
+class ScriptedEngine:
+    """An Engine whose completions are written by `respond(prompt_text, seed)`, or read from a list by sample index.
+
+    `delay` seconds pass before the completions return. `calls` holds (prompt text, first, n) of every request, and
+    `most_in_flight` and `num_cancelled` say what happened to them, for tests of concurrency and cancellation.
+    """
+
+    def __init__(
+        self,
+        respond: Callable[[str, int], Response] | Sequence[Response],
+        *,
+        delay: float = 0.0,
+        window: int | None = None,
+        policy_version: int = 0,
+    ) -> None:
+        self._respond = respond
+        self.delay, self.window, self.policy_version = delay, window, policy_version
+        self.calls: list[tuple[str, int, int]] = []
+        self.num_in_flight = self.most_in_flight = self.num_cancelled = 0
+
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]:
+        text, prompt_ids = _read_prompt(prompt)
+        version = self.policy_version  # of the moment the request arrived, like the weights a real engine would use
+        self.calls.append((text, first, n))
+        self.num_in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.num_in_flight)
+        try:
+            await asyncio.sleep(self.delay)
+        except asyncio.CancelledError:
+            self.num_cancelled += 1
+            raise
+        finally:
+            self.num_in_flight -= 1
+        return [self._complete(text, prompt_ids, params, j, version) for j in range(first, first + n)]
+
+    def update_weights(self, weights: object, *, version: int) -> None:
+        """Nothing to load; later completions carry the new version."""
+        self.policy_version = version
+
+    def _complete(
+        self, text: str, prompt_ids: tuple[int, ...], params: SamplingParams, index: int, version: int
+    ) -> Completion:
+        seed = sample_seed(params.seed, index)
+        if callable(self._respond):
+            # greedy decoding has no use for a seed: every sample of the request is the same one
+            response = self._respond(text, seed if params.temperature > 0 else sample_seed(params.seed, 0))
+        else:
+            response = self._respond[index % len(self._respond)]
+        reasoning, answer = ("", response) if isinstance(response, str) else response
+        room = None if self.window is None else max(0, self.window - len(prompt_ids))
+        ids, sampled, finish = _spell(reasoning, answer, params, room)
+        closed = ids.index(CLOSE) if CLOSE in ids else None
+        rng = Random(seed)
+        return Completion(
+            prompt_ids=prompt_ids,
+            token_ids=tuple(ids),
+            sampler_logprobs=tuple(-rng.random() for _ in ids),
+            sampled=tuple(sampled),
+            finish_reason=finish,
+            reasoning=_decode(ids[:closed]),
+            answer="" if closed is None else _decode(ids[closed + 1 :]),
+            num_reasoning_tokens=len(ids) if closed is None else closed,
+            policy_version=version,
+            seed=seed,
+        )
+
+
+def _spell(
+    reasoning: str, answer: str, params: SamplingParams, room: int | None
+) -> tuple[list[int], list[bool], FinishReason]:
+    """The token ids of one scripted sample under its budgets, which of them were sampled, and why it ended."""
+    cuts = [place for place in (answer.find(stop) for stop in params.stop) if place >= 0]
+    answer = answer[: min(cuts)] if cuts else answer
+    # a script shorter than the minimum goes on with dots, as a model that cannot close must say something
+    thought = list(_encode(reasoning).ljust(params.min_reasoning_tokens, b"."))
+    forced_close = len(thought) > params.max_reasoning_tokens
+    said = [*_encode(answer), END]
+    finish: FinishReason = "stop" if len(said) <= params.max_answer_tokens else "length"
+    thought, said = thought[: params.max_reasoning_tokens], said[: params.max_answer_tokens]
+    ids = [*thought, CLOSE, *said]
+    sampled = [True] * len(thought) + [not forced_close] + [True] * len(said)
+    if room is not None and len(ids) > room:
+        return ids[:room], sampled[:room], "window"
+    return ids, sampled, finish
+
+
+def _read_prompt(prompt: Sequence[Message] | Sequence[int]) -> tuple[str, tuple[int, ...]]:
+    """The text a script answers (the last message, or the decoded ids) and the token ids of the whole prompt."""
+    if prompt and isinstance(prompt[0], Message):
+        messages = [message for message in prompt if isinstance(message, Message)]
+        whole = "\n".join(f"{message.role}: {message.content}" for message in messages)
+        return messages[-1].content, tuple(_encode(whole))
+    ids = tuple(token for token in prompt if isinstance(token, int))
+    return _decode(ids), ids
+
+
+def _encode(text: str) -> bytes:
+    return text.encode(errors="surrogatepass")  # text from a file may hold half a surrogate pair
+
+
+def _decode(ids: Sequence[int]) -> str:
+    """Bytes to text; marks are not text, and a character cut in half becomes the replacement character."""
+    return bytes(token for token in ids if token < 256).decode(errors="replace")

@@ -1,0 +1,253 @@
+"""The local engine: one single-thread worker process a core over shared weights, or one thread on a GPU.
+
+    engine = LocalEngine(model, tokenizer)
+    completions = await engine.generate([Message(role="user", content="What is 2+2?")], SamplingParams(), n=8)
+    engine.update_weights(model.state_dict(), version=1)     # copies into the shared memory the workers read
+
+Calls made in one turn of the event loop travel together, in order, so `asyncio.gather` over many problems gives every
+worker one batch whose composition does not depend on timing: the same calls give the same bits. Two threads in one
+process stall each other on small products; two processes of one thread do not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import itertools
+import multiprocessing.connection
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.multiprocessing
+from torch import Tensor
+
+from ponder.engine.runner import Runner
+from ponder.engine.scheduler import Request, Sample
+from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
+from ponder.models.transformer import ModelConfig, Transformer
+from ponder.types import Completion, Message, SamplingParams, sample_seed
+
+
+class EngineError(RuntimeError):
+    """A worker died or the engine was closed while a request was running."""
+
+
+class LocalEngine:
+    """Samples from a Transformer. `num_workers=0` runs in a thread of this process (GPU, tests)."""
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        *,
+        num_workers: int | None = None,
+        num_slots: int = 128,
+        policy_version: int = 0,
+    ) -> None:
+        self.tokenizer, self.config = tokenizer, model.config
+        self.policy_version = policy_version
+        self._ids = itertools.count()
+        self._outbox: list[list[Any]] = []
+        self._pending: dict[int, concurrent.futures.Future[list[Sample]]] = {}
+        self._lock = threading.Lock()
+        self._next_worker = 0
+        self._closed = False
+        if num_workers is None:
+            num_workers = 0 if model.device.type == "cuda" else (os.cpu_count() or 1)
+        state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        if num_workers:
+            state = {name: tensor.clone().share_memory_() for name, tensor in state.items()}
+        elif model.device.type == "cpu":
+            state = {name: tensor.clone() for name, tensor in state.items()}
+        self._weights: dict[str, Tensor] = state
+        self._workers = [self._start(num_slots, process=num_workers > 0) for _ in range(max(1, num_workers))]
+
+    def _start(self, num_slots: int, *, process: bool) -> multiprocessing.connection.Connection:
+        here, there = multiprocessing.Pipe()
+        arguments = (there, self.config, self._weights, self.tokenizer, num_slots)
+        if process:
+            context = torch.multiprocessing.get_context("spawn")
+            worker = context.Process(target=_worker_process, args=arguments, daemon=True, name="ponder-engine")
+            worker.start()
+            there.close()
+            threading.Thread(target=self._listen, args=(here, worker), daemon=True).start()
+        else:
+            threading.Thread(target=_worker_thread, args=arguments, daemon=True, name="ponder-engine").start()
+            threading.Thread(target=self._listen, args=(here, None), daemon=True).start()
+        return here
+
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]:
+        """n completions of one prompt, in order of their sample index."""
+        if n < 1:
+            raise ValueError(f"n={n} asks for no samples; use at least 1")
+        prompt_ids = self.prompt_ids(prompt)
+        opened = reasoning_is_open(self.tokenizer, prompt_ids)
+        request = Request(id=next(self._ids), prompt_ids=prompt_ids, params=params, n=n, first=first, opened=opened)
+        version = self.policy_version
+        samples = await asyncio.wrap_future(self._submit(request))
+        return [self._completion(request, sample, version) for sample in samples]
+
+    def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        if prompt and isinstance(prompt[0], Message):
+            return tuple(self.tokenizer.render(prompt))  # type: ignore[arg-type]
+        ids = tuple(int(token) for token in prompt)  # type: ignore[call-overload]
+        bad = next((token for token in ids if not 0 <= token < self.config.vocab_size), None)
+        if bad is not None or not ids:
+            raise ValueError(f"prompt ids must be 1 or more numbers below {self.config.vocab_size}, got {bad}")
+        return ids
+
+    def _completion(self, request: Request, sample: Sample, version: int) -> Completion:
+        reasoning, answer = split_reasoning(self.tokenizer, sample.token_ids, opened=request.opened)
+        text = self.tokenizer.decode(answer)
+        for stop in request.params.stop:
+            text = text.partition(stop)[0]
+        return Completion(
+            prompt_ids=request.prompt_ids,
+            token_ids=tuple(sample.token_ids),
+            sampler_logprobs=tuple(sample.logprobs),
+            sampled=tuple(sample.sampled),
+            finish_reason=sample.finish_reason,
+            reasoning=self.tokenizer.decode(reasoning),
+            answer=text,
+            num_reasoning_tokens=len(reasoning),
+            policy_version=version,
+            seed=sample_seed(request.params.seed, sample.index),
+        )
+
+    def _submit(self, request: Request) -> concurrent.futures.Future[list[Sample]]:
+        """Queue a request for the batch that leaves at the end of this turn of the event loop."""
+        if self._closed:
+            raise EngineError("the engine is closed")
+        future: concurrent.futures.Future[list[Sample]] = concurrent.futures.Future()
+        with self._lock:
+            self._pending[request.id] = future
+        if not self._outbox:
+            self._outbox = [[] for _ in self._workers]
+            asyncio.get_running_loop().call_soon(self._flush)
+        worker = self._next_worker
+        self._next_worker = (worker + 1) % len(self._workers)  # in turn, not by load: the same calls, the same batches
+        self._outbox[worker].append(("add", request))
+        future.add_done_callback(lambda done: self._cancel(request.id, worker) if done.cancelled() else None)
+        return future
+
+    def _flush(self) -> None:
+        outbox, self._outbox = self._outbox, []
+        self._next_worker = 0
+        for connection, batch in zip(self._workers, outbox, strict=True):
+            if batch:
+                self._send(connection, batch)
+
+    def _cancel(self, request_id: int, worker: int) -> None:
+        with self._lock:
+            self._pending.pop(request_id, None)
+        self._send(self._workers[worker], [("cancel", request_id)])
+
+    def _send(self, connection: multiprocessing.connection.Connection, batch: list[Any]) -> None:
+        with contextlib.suppress(OSError):  # a dead worker: its listener has failed the waiting requests
+            connection.send(batch)
+
+    def _listen(self, connection: multiprocessing.connection.Connection, process: Any) -> None:
+        """Hand results to their futures until the worker is gone; then fail whatever still waits."""
+        why = "the engine was closed"
+        try:
+            while True:
+                results = connection.recv()
+                if isinstance(results, str):
+                    why = results
+                    break
+                for request_id, samples in results:
+                    with self._lock:
+                        future = self._pending.pop(request_id, None)
+                    if future is not None and future.set_running_or_notify_cancel():
+                        future.set_result(samples)
+        except (EOFError, OSError):
+            if process is not None and not self._closed:
+                process.join(5)
+                why = f"an engine worker died (exit code {process.exitcode}); out of memory? try fewer slots"
+        self._closed = True
+        with self._lock:
+            pending, self._pending = list(self._pending.values()), {}
+        for future in pending:
+            if future.set_running_or_notify_cancel():
+                future.set_exception(EngineError(why))
+
+    def update_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
+        """Copy new weights into the memory that the workers read. No request may be running."""
+        with self._lock:
+            if self._pending:
+                raise RuntimeError(f"{len(self._pending)} requests are running; await them before update_weights")
+        with torch.no_grad():
+            for name, tensor in self._weights.items():
+                tensor.copy_(weights[name])
+        self.policy_version = version
+
+    def close(self) -> None:
+        self._closed = True
+        for connection in self._workers:
+            with contextlib.suppress(OSError):
+                connection.send(None)
+
+    def __enter__(self) -> LocalEngine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _worker_process(connection: Any, *arguments: Any) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe
+    torch.set_num_threads(1)
+    _worker_thread(connection, *arguments)
+
+
+def _worker_thread(
+    connection: Any, config: ModelConfig, weights: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int
+) -> None:
+    try:
+        _serve(connection, _make_runner(config, weights, tokenizer, num_slots))
+    except (EOFError, OSError):
+        pass  # the other end is gone
+    except Exception as error:  # reported, so that the caller sees the reason and not only a dead pipe
+        with contextlib.suppress(OSError):
+            connection.send(f"an engine worker failed: {type(error).__name__}: {error}")
+        raise
+    finally:
+        connection.close()
+
+
+def _make_runner(config: ModelConfig, weights: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int) -> Runner:
+    """A runner whose parameters are the given tensors, not copies of them."""
+    with torch.device("meta"):
+        model = Transformer(config)
+    model.load_state_dict(weights, assign=True)
+    device = model.device
+    model.reset_rope(device)
+    return Runner(
+        model,
+        end_id=tokenizer.end_id,
+        unthink_id=tokenizer.unthink_id,
+        pad_id=tokenizer.pad_id,
+        decode=tokenizer.decode,
+        num_slots=num_slots,
+    )
+
+
+def _serve(connection: Any, runner: Runner) -> None:
+    """Take messages whenever there are some, wait for them when there is nothing to do."""
+    while True:
+        while not runner.has_work or connection.poll():
+            batch = connection.recv()
+            if batch is None:
+                return
+            for kind, what in batch:
+                runner.add(what) if kind == "add" else runner.cancel(what)
+        finished = runner.step()
+        if finished:
+            connection.send([(request.id, samples) for request, samples in finished])

@@ -1,0 +1,209 @@
+"""Who runs next, and when a sequence ends: bookkeeping of requests and slots, without a model.
+
+A request asks for n samples of one prompt. Samples wait in order of arrival and take free slots; the table holds,
+per occupied slot, what the rules need: how many reasoning and answer tokens there are, the caps, the seed.
+
+The rules of a completion (all enforced here, while decoding):
+  * reasoning at its cap is closed: the closing mark is forced, recorded as not sampled, and the answer follows;
+  * before its minimum the reasoning can be neither closed nor ended;
+  * the cap leaves room in the context window for the answer; a prompt without room for one token ends as "window".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ponder.types import FinishReason, SamplingParams, sample_seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What travels to a worker."""
+
+    id: int
+    prompt_ids: tuple[int, ...]
+    params: SamplingParams
+    n: int
+    first: int = 0  # index of the first sample: seeds are sample_seed(params.seed, first + j)
+    opened: bool = True  # the prompt ends inside reasoning
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """What travels back for one sample."""
+
+    index: int
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    sampled: list[bool] = field(default_factory=list)
+    finish_reason: FinishReason = "stop"
+
+
+@dataclass
+class Waiting:
+    request: Request
+    next_index: int = 0
+    prompt: Any = None  # the runner's: keys, values and logits of the prompt, once computed
+
+
+class Scheduler:
+    """Slots 0..n-1 are occupied; arrays below are per slot."""
+
+    def __init__(self, *, num_slots: int, window: int, end_id: int, unthink_id: int | None) -> None:
+        self.num_slots, self.window = num_slots, window
+        self.end_id, self.unthink_id = end_id, -1 if unthink_id is None else unthink_id
+        self.waiting: deque[Waiting] = deque()
+        self.n = 0
+        self._results: dict[int, list[Sample]] = {}
+        self._requests: dict[int, Request] = {}
+        self.owner: list[tuple[int, int]] = [(0, 0)] * num_slots  # (request id, sample index)
+        self.seed = np.zeros(num_slots, np.uint64)
+        self.temperature = np.ones(num_slots, np.float32)
+        self.top_p = np.ones(num_slots, np.float32)
+        self.prompt_length = np.zeros(num_slots, np.int64)
+        self.length = np.zeros(num_slots, np.int64)  # prompt + completion so far
+        self.in_reasoning = np.zeros(num_slots, bool)
+        self.num_reasoning = np.zeros(num_slots, np.int64)
+        self.min_reasoning = np.zeros(num_slots, np.int64)
+        self.max_reasoning = np.zeros(num_slots, np.int64)
+        self.num_answer = np.zeros(num_slots, np.int64)
+        self.max_answer = np.zeros(num_slots, np.int64)
+        self.has_stop = np.zeros(num_slots, bool)
+        self.tokens = np.zeros((num_slots, 64), np.int64)  # of the completion; grows with the longest
+        self.logprobs = np.zeros((num_slots, 64), np.float32)
+        self.sampled = np.zeros((num_slots, 64), bool)
+        self._columns = [
+            self.seed, self.temperature, self.top_p, self.prompt_length, self.length, self.in_reasoning,
+            self.num_reasoning, self.min_reasoning, self.max_reasoning, self.num_answer, self.max_answer, self.has_stop,
+        ]  # fmt: skip
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self.n or self.waiting)
+
+    def add(self, request: Request) -> tuple[Request, list[Sample]] | None:
+        """Queue a request; one whose prompt leaves no room comes back at once, with empty samples."""
+        self._requests[request.id], self._results[request.id] = request, []
+        if self._room(request) < 1:
+            samples = [Sample(index=request.first + j, finish_reason="window") for j in range(request.n)]
+            return self._finish(request.id, samples)
+        self.waiting.append(Waiting(request))
+        return None
+
+    def _room(self, request: Request) -> int:
+        """Tokens that fit behind the prompt."""
+        return self.window - len(request.prompt_ids)
+
+    def cancel(self, request_id: int) -> list[tuple[int, int]]:
+        """Forget a request; returns the moves that close its gaps (see `release`)."""
+        self.waiting = deque(w for w in self.waiting if w.request.id != request_id)
+        self._requests.pop(request_id, None)
+        self._results.pop(request_id, None)
+        return self.release([slot for slot in range(self.n) if self.owner[slot][0] == request_id])
+
+    def admit(self, waiting: Waiting) -> int:
+        """The next sample of a waiting request takes slot n; the runner has put its prompt there."""
+        request, params, slot = waiting.request, waiting.request.params, self.n
+        index = request.first + waiting.next_index
+        waiting.next_index += 1
+        self.n += 1
+        room = self._room(request)
+        self.owner[slot] = (request.id, index)
+        self.seed[slot] = sample_seed(params.seed, index)
+        self.temperature[slot], self.top_p[slot] = params.temperature, params.top_p
+        self.prompt_length[slot] = self.length[slot] = len(request.prompt_ids)
+        self.in_reasoning[slot] = request.opened and self.unthink_id >= 0
+        self.num_reasoning[slot] = self.num_answer[slot] = 0
+        # the answer and the closing mark keep their place in the window
+        self.max_reasoning[slot] = max(0, min(params.max_reasoning_tokens, room - 1 - params.max_answer_tokens))
+        self.min_reasoning[slot] = min(params.min_reasoning_tokens, self.max_reasoning[slot])
+        self.max_answer[slot] = params.max_answer_tokens
+        self.has_stop[slot] = bool(params.stop)
+        return slot
+
+    def must_close(self) -> np.ndarray:
+        """Slots (n,) whose next token is the closing mark, whatever the model says."""
+        return self.in_reasoning[: self.n] & (self.num_reasoning[: self.n] >= self.max_reasoning[: self.n])
+
+    def may_not_close(self) -> np.ndarray:
+        """Slots (n,) that may draw neither the closing mark nor the end mark yet."""
+        return self.in_reasoning[: self.n] & (self.num_reasoning[: self.n] < self.min_reasoning[: self.n])
+
+    def record(self, tokens: np.ndarray, logprobs: np.ndarray, forced: np.ndarray) -> list[tuple[int, FinishReason]]:
+        """Write one token a slot; returns (slot, why) for those that end with it."""
+        n = self.n
+        count = self.length[:n] - self.prompt_length[:n]
+        self._widen(int(count.max()) + 1)
+        rows = np.arange(n)
+        self.tokens[rows, count], self.logprobs[rows, count], self.sampled[rows, count] = tokens, logprobs, ~forced
+        self.length[:n] += 1
+        thinking = self.in_reasoning[:n]
+        closing, ended = thinking & (tokens == self.unthink_id), tokens == self.end_id
+        self.num_answer[:n] += ~thinking
+        self.num_reasoning[:n] += thinking & ~closing & ~ended
+        self.in_reasoning[:n] = thinking & ~closing
+        spent = ~self.in_reasoning[:n] & (self.num_answer[:n] >= self.max_answer[:n])
+        full = self.length[:n] >= self.window
+        done: list[tuple[int, FinishReason]] = []
+        for slot in np.flatnonzero(ended | spent | full).tolist():
+            done.append((slot, "stop" if ended[slot] else "length" if spent[slot] else "window"))
+        return done
+
+    def _widen(self, width: int) -> None:
+        if width <= self.tokens.shape[1]:
+            return
+        for name in ("tokens", "logprobs", "sampled"):
+            old = getattr(self, name)
+            new = np.zeros((old.shape[0], max(width, 2 * old.shape[1])), old.dtype)
+            new[:, : old.shape[1]] = old
+            setattr(self, name, new)
+
+    def answer_ids(self, slot: int) -> list[int]:
+        """The answer so far, for stop strings."""
+        count = int(self.num_answer[slot])
+        end = int(self.length[slot] - self.prompt_length[slot])
+        return self.tokens[slot, end - count : end].tolist() if count else []
+
+    def stops_of(self, slot: int) -> tuple[str, ...]:
+        return self._requests[self.owner[slot][0]].params.stop
+
+    def take(self, slot: int, reason: FinishReason) -> tuple[Request, list[Sample]] | None:
+        """Read a finished slot out; the whole request comes back with its last sample."""
+        request_id, index = self.owner[slot]
+        count = int(self.length[slot] - self.prompt_length[slot])
+        samples = self._results[request_id]
+        samples.append(
+            Sample(
+                index=index,
+                token_ids=self.tokens[slot, :count].tolist(),
+                logprobs=self.logprobs[slot, :count].tolist(),
+                sampled=self.sampled[slot, :count].tolist(),
+                finish_reason=reason,
+            )
+        )
+        if len(samples) < self._requests[request_id].n:
+            return None
+        return self._finish(request_id, sorted(samples, key=lambda sample: sample.index))
+
+    def _finish(self, request_id: int, samples: list[Sample]) -> tuple[Request, list[Sample]]:
+        self._results.pop(request_id)
+        return self._requests.pop(request_id), samples
+
+    def release(self, slots: list[int]) -> list[tuple[int, int]]:
+        """Free slots and close the gaps: returns (source, target) moves that the cache must follow, in order."""
+        moves = []
+        for slot in sorted(slots, reverse=True):
+            last = self.n - 1
+            if slot != last:
+                moves.append((last, slot))
+                self.owner[slot] = self.owner[last]
+                for column in self._columns:
+                    column[slot] = column[last]
+                for rows in (self.tokens, self.logprobs, self.sampled):
+                    rows[slot] = rows[last]
+            self.n = last
+        return moves

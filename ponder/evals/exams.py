@@ -1,0 +1,323 @@
+"""Exams: a task put to an engine, the samples kept in a bank, and the numbers computed from the bank alone.
+
+    result = await run_exam(task, engine, model="nano", num_samples=8, params=SamplingParams(), out="out/eval")
+    result["metrics"]["pass@1"]           -> {"value": 0.41, "low": 0.35, "high": 0.47}
+    summarise(Bank.read("out/eval"))      -> the same numbers, without a model
+    compare(Bank.read("a"), Bank.read("b"))["pass@1"]    -> b - a over the problems both hold, paired
+
+Many problems are in flight at once, each as one `generate` call, so that the engine shares its prompt. A finished
+problem goes into the bank at once; Ctrl-C, a full disk or a dead engine lose only what was in the air, and running
+again draws only what is missing. What counts: an undecided answer is not correct, and its rate is reported; an answer
+that is not there (the reasoning never closed, nothing was found in it) is wrong and never votes; a verifier that
+crashes leaves its sample undecided and is counted by itself. Metrics are over the whole bank: asking for fewer samples
+or problems than it holds hides nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import asdict, replace
+from itertools import takewhile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ponder import __version__, runs
+from ponder.evals.bank import Bank, BankSpec, Samples, sample_row
+from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
+from ponder.types import Completion, Engine, Problem, SamplingParams, Task, Verdict, text_seed
+
+FlopsPerToken = float | Callable[[int], float]  # of one token; a callable is given the token's place in the sequence
+Progress = Callable[[int, int, float], None]  # problems done, problems in all, share of correct samples so far
+
+
+async def run_exam(
+    task: Task,
+    engine: Engine,
+    *,
+    model: str,
+    num_samples: int,
+    params: SamplingParams,
+    out: str | Path,
+    seed: int = 0,
+    limit: int | None = None,
+    fingerprint: str = "",
+    flops_per_token: FlopsPerToken | None = None,
+    in_flight: int = 256,
+    on_progress: Progress | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Bring the bank in `out` to `num_samples` of each of the first `limit` problems; write and return result.json.
+
+    `in_flight` is how many samples are asked for at once. Stopping early still writes the result of what is done.
+    """
+    num_problems = len(task) if limit is None else min(limit, len(task))
+    if num_samples < 1 or num_problems < 1:
+        raise ValueError(f"{num_samples} samples of {num_problems} problems are no exam; use at least 1 of each")
+    folder, start, complete = Path(out), time.monotonic(), False
+    spec = BankSpec(
+        task=task.name,
+        split=task.split,
+        model=model,
+        fingerprint=fingerprint,
+        params=params,
+        seed=seed,
+        grader=grader_version(task),
+    )
+    with Bank.open(folder, spec) as bank:
+        before = _seconds_so_far(folder)
+        try:
+            complete = await _fill(bank, task, engine, spec, num_problems, num_samples, in_flight, on_progress)
+        finally:  # also on the way out of an error or Ctrl-C
+            result = {
+                **summarise(bank, flops_per_token=flops_per_token),
+                "seconds": before + time.monotonic() - start,
+                "complete": complete,
+                "command": " ".join(sys.argv) if command is None else command,
+                "revision": runs.revision(),
+                "machine": runs.machine(),
+            }
+            runs.write_atomic(folder / "result.json", dumps(result))
+    return result
+
+
+async def _fill(
+    bank: Bank,
+    task: Task,
+    engine: Engine,
+    spec: BankSpec,
+    num_problems: int,
+    num_samples: int,
+    in_flight: int,
+    on_progress: Progress | None,
+) -> bool:
+    """Draw and judge what the bank lacks; true when it then lacks nothing."""
+    problems = [task[index] for index in range(num_problems)]
+    repeated = [name for name, count in Counter(problem.id for problem in problems).items() if count > 1]
+    if repeated:
+        raise ValueError(f"{task.name} gives the id {repeated[0]!r} to more than one problem; ids must be unique")
+    for problem in problems:
+        bank.check(problem)
+    todo = iter([problem for problem in problems if bank.num_samples(problem.id) < num_samples])
+    rates = {p.id: _pass_rate(bank, p) for p in problems if bank.num_samples(p.id) >= num_samples}
+
+    async def work(judge: Executor) -> None:
+        for problem in todo:  # shared by all workers: each takes the next
+            first = bank.num_samples(problem.id)
+            params = replace(spec.params, seed=text_seed(spec.seed, problem.id))
+            completions = await engine.generate(problem.prompt, params, n=num_samples - first, first=first)
+            completions = list(takewhile(lambda completion: completion.finish_reason != "cancelled", completions))
+            rows = []
+            for index, completion in enumerate(completions, first):
+                verdict, key, error = await asyncio.get_running_loop().run_in_executor(
+                    judge, _judge, task, problem, completion
+                )
+                rows.append(sample_row(problem, index, completion, verdict, key, error))
+            if not rows:
+                continue
+            bank.append(problem, rows, prompt_ids=completions[0].prompt_ids)
+            rates[problem.id] = _pass_rate(bank, problem)
+            if on_progress:
+                on_progress(len(rates), num_problems, sum(rates.values()) / len(rates))
+
+    # one thread for verdicts: a slow one must not hold up the engine, and verifiers need not be thread-safe
+    judge = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, min(num_problems, in_flight // num_samples))):
+                group.create_task(work(judge))
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None  # the first failure; the others were cancelled by it
+    finally:
+        judge.shutdown(wait=False, cancel_futures=True)
+    return all(bank.num_samples(problem.id) >= num_samples for problem in problems)
+
+
+def _judge(task: Task, problem: Problem, completion: Completion) -> tuple[Verdict, str | None, str]:
+    """(verdict, answer class, error) of one completion."""
+    if not completion.answer.strip():
+        return Verdict(outcome="wrong", reward=0.0), None, ""
+    try:
+        verdict = task.verify(problem, completion.answer)
+        return verdict, task.key(problem, completion.answer), ""
+    except Exception as error:  # whatever a verifier may raise: recorded with the sample, counted in the result
+        note = f"the verifier crashed: {type(error).__name__}: {error}"[:500]
+        return Verdict(outcome="undecided", reward=0.0, note=note), None, note
+
+
+def _pass_rate(bank: Bank, problem: Problem) -> float:
+    rows = bank.rows(problem.id)
+    return sum(row["outcome"] == "correct" for row in rows) / len(rows)
+
+
+def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> dict[str, Any]:
+    """The numbers of result.json that follow from the bank: problems with no samples yet are not in them."""
+    tables = [bank.samples(problem.id) for problem in bank.problems]
+    num_samples = min(map(len, tables), default=0)
+    drawn = max(1, sum(map(len, tables)))
+
+    def share(count: Callable[[Samples], int]) -> float:
+        return sum(map(count, tables)) / drawn if tables else math.nan
+
+    return {
+        "task": bank.facts["task"],
+        "split": bank.facts["split"],
+        "model": bank.facts["model"],
+        "fingerprint": bank.facts["fingerprint"],
+        "num_problems": len(tables),
+        "num_samples": num_samples,
+        "metrics": metrics(tables),
+        "sampling_sd": {"pass@1": _sampling_sd(tables)},
+        "no_answer_rate": share(lambda table: table.blank),
+        "truncated_rate": share(lambda table: int(table.was_cut.sum())),
+        "undecided_rate": share(lambda table: int((table.outcomes == "undecided").sum())),
+        "verifier_errors": sum(table.errors for table in tables),
+        "finish_reasons": dict(Counter(str(reason) for table in tables for reason in table.finish_reasons)),
+        "tokens": _tokens(tables),
+        "flops": _flops(tables, flops_per_token),
+        "levels": _by(tables, lambda problem: problem.level),
+        "subjects": _by(tables, lambda problem: problem.subject),
+        "grader": bank.facts["grader"],
+        "seed": bank.facts["seed"],
+        "params": bank.facts["params"],
+    }
+
+
+def metrics(tables: Sequence[Samples]) -> dict[str, dict[str, float]]:
+    """pass@k and cons@k for k = 1, 2, 4, ... up to the samples that every problem has, with intervals."""
+    num_samples = min(map(len, tables), default=0)
+    result = {}
+    for name, rate in METRICS.items():
+        for k in powers_up_to(num_samples):
+            result[f"{name}@{k}"] = asdict(estimate(tables, rate, k))
+    return result
+
+
+def estimate(tables: Sequence[Samples], rate: Callable[[Samples, int], float], k: int) -> Estimate:
+    """The mean over problems of a rate at k, with its interval."""
+    return interval([rate(table, k) for table in tables], draws=min(map(len, tables)) // k)
+
+
+def pass_rate_at(table: Samples, k: int) -> float:
+    return pass_at(len(table), int(table.correct.sum()), k)
+
+
+def vote_rate_at(table: Samples, k: int) -> float:
+    counts, correct = table.tally()
+    return cons_at(counts, correct, k, blank=table.blank)
+
+
+METRICS: dict[str, Callable[[Samples, int], float]] = {"pass": pass_rate_at, "cons": vote_rate_at}
+
+
+def compare(first: Bank, second: Bank) -> dict[str, Any]:
+    """second - first over the problems that both banks hold: pass@1 and cons@k at the largest common k, paired."""
+    known = {problem.id: problem for problem in first.problems}
+    shared = [p for p in second.problems if p.id in known and known[p.id].prompt == p.prompt]
+    if not shared:
+        raise ValueError(f"{first.folder} and {second.folder} share no problem; compare exams of one task")
+    pairs = [(first.samples(p.id), second.samples(p.id)) for p in shared]
+    num_samples = min(min(len(a), len(b)) for a, b in pairs)
+
+    def difference(rate: Callable[[Samples, int], float], k: int) -> dict[str, float]:
+        return asdict(paired_difference([rate(a, k) for a, _ in pairs], [rate(b, k) for _, b in pairs]))
+
+    return {
+        "num_problems": len(shared),
+        "num_samples": num_samples,
+        "pass@1": difference(pass_rate_at, 1),
+        f"cons@{num_samples}": difference(vote_rate_at, num_samples),
+    }
+
+
+def grader_version(task: Task) -> str:
+    """Which code judges: the task's `grader_version` where it has one, else the version of ponder."""
+    return str(getattr(task, "grader_version", f"ponder {__version__}"))
+
+
+def dumps(result: Any) -> str:
+    """JSON that every reader takes: what is not a number (a mean over nothing) becomes null."""
+    return json.dumps(_finite(result), indent=1, allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _sampling_sd(tables: Sequence[Samples]) -> float:
+    """How far pass@1 would move if the same problems were sampled again: its standard deviation."""
+    if not tables or min(map(len, tables)) < 2:
+        return math.nan
+
+    def rate(kinds: Sequence[int]) -> float:
+        return pass_at(sum(kinds), kinds[0], 1)
+
+    sds = [sampling_sd(rate, [int(t.correct.sum()), int((~t.correct).sum())]) for t in tables]
+    return math.sqrt(sum(sd * sd for sd in sds)) / len(sds)
+
+
+def _tokens(tables: Sequence[Samples]) -> dict[str, float]:
+    """Totals, the prompt counted once a problem, and means per sample."""
+    drawn = sum(map(len, tables))
+    completion = int(sum(table.tokens.sum() for table in tables))
+    reasoning = int(sum(table.reasoning_tokens.sum() for table in tables))
+    return {
+        "prompt": sum(table.prompt_tokens for table in tables),
+        "reasoning": reasoning,
+        "completion": completion,
+        "reasoning_per_sample": reasoning / drawn if drawn else math.nan,
+        "completion_per_sample": completion / drawn if drawn else math.nan,
+    }
+
+
+def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> dict[str, float]:
+    """Total, and what one more sample and the shared prompt of one problem cost: cons@k costs prompt + k samples."""
+    if per_token is None or not tables:
+        return {"total": math.nan, "prompt": math.nan, "sample": math.nan}
+    longest = max(int(table.prompt_tokens + table.tokens.max()) for table in tables)
+    cost = per_token if callable(per_token) else lambda place: per_token
+    until = np.concatenate([[0.0], np.cumsum([cost(place) for place in range(longest)])])
+    prompts = [float(until[table.prompt_tokens]) for table in tables]
+    samples = [until[table.prompt_tokens + table.tokens] - until[table.prompt_tokens] for table in tables]
+    return {
+        "total": sum(prompts) + float(sum(costs.sum() for costs in samples)),
+        "prompt": float(np.mean(prompts)),
+        "sample": float(np.mean([costs.mean() for costs in samples])),
+    }
+
+
+def _by(tables: Sequence[Samples], group: Callable[[Problem], Any]) -> dict[str, dict[str, Any]]:
+    """pass@1 and the longest cons@k for each level or subject there is."""
+    names = sorted({name for table in tables if (name := group(table.problem)) is not None})
+    result: dict[str, dict[str, Any]] = {}
+    for name in names:
+        members = [table for table in tables if group(table.problem) == name]
+        k = min(map(len, members))
+        result[str(name)] = {
+            "num_problems": len(members),
+            "pass@1": asdict(estimate(members, pass_rate_at, 1)),
+            f"cons@{k}": asdict(estimate(members, vote_rate_at, k)),
+        }
+    return result
+
+
+def _seconds_so_far(folder: Path) -> float:
+    """Seconds spent on this bank in earlier sittings, as far as their result.json says."""
+    try:
+        return float(json.loads((folder / "result.json").read_text())["seconds"])
+    except FileNotFoundError:
+        return 0.0
+    except (ValueError, KeyError, TypeError):
+        return 0.0  # a result.json from elsewhere: the time is then this sitting's

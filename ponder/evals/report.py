@@ -1,0 +1,347 @@
+"""Reports: one self-contained page from a folder, and its pictures as PNG and SVG. Reads files only; no model, no task.
+
+    report("runs/demo")    -> runs/demo/report.html, runs/demo/figures/*.png and *.svg
+
+Three kinds of folder: a run with scale results (both curves, ways of thinking, samples behind the points), one without
+(training curves, samples), and the folder of one exam. The page asks the network for nothing, reads in light and dark,
+and treats every text from a model or a file as text: jinja2 escapes it, and the page forbids itself scripts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ponder import runs
+from ponder.evals.bank import Bank
+from ponder.evals.exams import dumps, summarise
+from ponder.evals.tables import (
+    Card,
+    accuracy_tables,
+    budget_table,
+    levels_table,
+    percent,
+    rungs_table,
+    span,
+    test_table,
+    ways_table,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# the training metrics worth a picture, the first of each row that the run has logged
+PANELS: tuple[tuple[tuple[str, ...], str], ...] = (
+    (("reward/mean", "reward/correct"), "reward (mean)"),
+    (("rollout/reasoning_tokens", "rollout/reasoning_tokens/mean", "rollout/reasoning_tokens_mean"), "reasoning length"),
+    (("group/frac_mixed",), "groups with a gradient (share)"),
+    (("rollout/truncated_frac",), "truncated rollouts (share)"),
+    (("policy/entropy", "loss/entropy", "entropy"), "entropy (nats a token)"),
+    (("loss/policy", "loss/total", "loss", "train/loss", "loss/mean"), "loss"),
+    (("eval/pass@1", "eval/pass@1/value"), "pass@1 on dev problems"),
+)
+LONGEST_TEXT = 4000  # characters of one model text on the page; the bank has the rest
+
+
+def report(folder: str | Path) -> Path:
+    """Write report.html and the figures of a run or exam folder; return the page's path."""
+    folder = Path(folder)
+    if (folder / "bank.json").exists():
+        page = _exam_page(folder)
+    elif (folder / "run.json").exists():
+        page = _run_page(folder)
+    else:
+        raise ValueError(f"{folder} is neither a run nor an exam: it has no run.json and no bank.json")
+    path = folder / "report.html"
+    runs.write_atomic(path, _render(page))
+    return path
+
+
+def _run_page(folder: Path) -> dict[str, Any]:
+    facts = json.loads((folder / "run.json").read_text())
+    config = folder / "config.toml"
+    rows = list(runs.read_jsonl(folder / "metrics.jsonl"))
+    page: dict[str, Any] = {
+        "title": f"{facts.get('kind', 'run')} run {folder.resolve().name}",
+        "figures": [],
+        "facts": {"run": _told(facts)},
+        "config": config.read_text(errors="replace") if config.exists() else "",
+        "tables": [],
+        "groups": [],
+        "headline": [],
+        "notes": [],
+    }
+    curves_path = folder / "scale" / "curves.json"
+    if curves_path.exists():
+        _add_curves(page, folder, json.loads(curves_path.read_text()))
+    else:
+        page["notes"].append("No scaling curves yet: `ponder scale` on this folder examines its checkpoints.")
+        page["groups"] = _training_samples(folder)
+    panels = [(key, title) for keys, title in PANELS if (key := _logged(rows, keys))]
+    if panels:
+        from ponder.evals import plots
+
+        caption = f"Training, {len(rows)} steps. Faint: each step; strong: running mean."
+        page["figures"].append(_figure(folder, "training", plots.training(rows, panels), caption, wide=True))
+        if not curves_path.exists():
+            page["headline"] = [
+                Card(title, f"{_last(rows, key):.3g}", f"last of {len(rows)} steps") for key, title in panels[:4]
+            ]
+    return page
+
+
+def _add_curves(page: dict[str, Any], folder: Path, curves: Mapping[str, Any]) -> None:
+    """Both curves, their tables and the samples behind them."""
+    from ponder.evals import plots
+
+    rungs, k = curves["rungs"], curves["k"]
+    first, last = rungs[0], rungs[-1]
+    about = f"{curves['num_problems']} problems of {curves['task']} ({curves['split']})"
+    page["subtitle"] = about
+    page["headline"] = [
+        Card("pass@1, base", percent(first["pass@1"]), span(first["pass@1"])),
+        Card(f"pass@1, step {last['step']}", percent(last["pass@1"]), span(last["pass@1"])),
+        Card(f"cons@{k}, base", percent(first[f"cons@{k}"]), span(first[f"cons@{k}"])),
+        Card(f"cons@{k}, step {last['step']}", percent(last[f"cons@{k}"]), span(last[f"cons@{k}"])),
+        Card(
+            "reasoning tokens",
+            f"{first['reasoning_per_sample']:.0f} → {last['reasoning_per_sample']:.0f}",
+            "mean a sample, base → last",
+        ),
+    ]
+    if "gain" in curves:
+        gain = curves["gain"]["pass@1"]
+        detail = f"points, same problems; {100 * gain['low']:+.0f} to {100 * gain['high']:+.0f}"
+        page["headline"].insert(2, Card("gain in pass@1", f"{100 * gain['value']:+.0f}", detail))
+    if not curves.get("complete", True):
+        page["notes"].append("This evaluation was stopped early: the same command draws what is missing.")
+    page["figures"] += [
+        _figure(
+            folder, "train_compute", plots.train_compute(curves),
+            f"Each point is a checkpoint on the same {about}. Bands: 95 % intervals over problems and samples. The "
+            "base has spent no train compute; it stands left of the break, as a log axis has no zero.",
+        ),
+        _figure(
+            folder, "test_compute", plots.test_compute(curves),
+            "Solid: the vote of k samples, exact over all subsets of the bank; a problem costs its prompt once and k "
+            "samples. Dashed: one sample of the last checkpoint with a smaller cap on its reasoning.",
+        ),
+    ]  # fmt: skip
+    page["figures"].append(
+        _figure(
+            folder, "reasoning_length", plots.reasoning_length(curves),
+            f"Mean over all samples of a checkpoint; the cap is {curves['params']['max_reasoning_tokens']} tokens.",
+        )  # fmt: skip
+    )
+    if any(rung.get("ways") for rung in rungs):
+        page["figures"].append(
+            _figure(
+                folder, "ways", plots.ways_of_thinking(curves),
+                f"What kind of reasoning the samples hold: {k} samples a problem at each checkpoint.",
+            )  # fmt: skip
+        )
+        page["tables"].append(ways_table(rungs))
+    page["tables"] += [rungs_table(rungs, k), test_table(curves), budget_table(curves, k)]
+    if last["levels"]:
+        page["tables"].append(levels_table(first, last))
+    page["groups"] = _samples_behind(folder, rungs)
+    told = ("command", "task", "split", "seed", "params", "grader", "revision", "machine")
+    page["facts"]["evaluation"] = _told({name: curves.get(name) for name in told})
+
+
+def _exam_page(folder: Path) -> dict[str, Any]:
+    from ponder.evals import plots
+
+    bank = Bank.read(folder)
+    stored = folder / "result.json"
+    # the numbers come from the bank, what only the exam knew (FLOPs, seconds, command) from its result
+    known = json.loads(stored.read_text()) if stored.exists() else {}
+    result = {**known, **json.loads(dumps(summarise(bank)))}
+    result["flops"] = known.get("flops", result["flops"])
+    n, values = result["num_samples"], result["metrics"]
+    page: dict[str, Any] = {
+        "title": f"{result['model']} on {result['task']}",
+        "subtitle": f"{result['num_problems']} problems ({result['split']}), {n} samples each",
+        "headline": [],
+        "figures": [],
+        "tables": [],
+        "groups": [],
+        "notes": [],
+        "config": "",
+        "facts": {
+            "exam": _told(
+                {
+                    name: result.get(name)
+                    for name in ("command", "task", "split", "model", "fingerprint", "seed", "params", "grader")
+                    + ("seconds", "revision", "machine")
+                }
+            )
+        },
+    }
+    if not values:
+        page["notes"].append("The bank holds no sample yet.")
+        return page
+    if not result.get("complete", True):
+        page["notes"].append("This exam was stopped early: the same command draws what is missing.")
+    page["headline"] = [
+        Card("pass@1", percent(values["pass@1"]), span(values["pass@1"])),
+        Card(f"cons@{n}", percent(values[f"cons@{n}"]), span(values[f"cons@{n}"])),
+        Card("no answer", f"{100 * result['no_answer_rate']:.1f}%", "of samples; they never vote"),
+        Card("truncated", f"{100 * result['truncated_rate']:.1f}%", "of samples, by a budget or the window"),
+        Card("undecided", f"{100 * result['undecided_rate']:.1f}%", f"{result['verifier_errors']} verifier crashes"),
+        Card("reasoning tokens", f"{result['tokens']['reasoning_per_sample']:.0f}", "mean a sample"),
+    ]
+    caption = "Exact over all subsets of the stored samples; bands: 95 % intervals over problems and samples."
+    page["figures"].append(_figure(folder, "accuracy", plots.accuracy_by_k(result), caption))
+    page["tables"] += accuracy_tables(result)
+    page["groups"] = [
+        Group(
+            problem.text,
+            f"target {problem.target}" if problem.target else "",
+            [Column("", [_shown(row) for row in bank.rows(problem.id)[:4]])],
+        )
+        for problem in _telling_problems(bank, bank)
+    ]
+    return page
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One sample on the page."""
+
+    outcome: str
+    reasoning: str
+    answer: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """Samples of one checkpoint, beside those of another."""
+
+    title: str
+    samples: Sequence[Shown]
+
+
+@dataclass(frozen=True)
+class Group:
+    """One problem with its samples."""
+
+    text: str
+    target: str
+    columns: Sequence[Column]
+
+
+def _samples_behind(folder: Path, rungs: Sequence[Mapping[str, Any]]) -> list[Group]:
+    """A few problems with the first samples of the base, the middle and the last checkpoint side by side."""
+    chosen = [rung for rung in rungs if rung["role"]]
+    banks = [Bank.read(folder / "scale" / rung["folder"]) for rung in chosen]
+    groups = []
+    for problem in _telling_problems(banks[0], banks[-1]):
+        columns = []
+        for rung, bank in zip(chosen, banks, strict=True):
+            if bank.num_samples(problem.id):
+                rows = bank.rows(problem.id)
+                right = sum(row["outcome"] == "correct" for row in rows)
+                title = f"{rung['role']}, step {rung['step']}: {right} of {len(rows)} right"
+                columns.append(Column(title, [_shown(row) for row in rows[:3]]))
+        groups.append(Group(problem.text, f"target {problem.target}" if problem.target else "", columns))
+    return groups
+
+
+def _telling_problems(before: Bank, after: Bank) -> list[Any]:
+    """Up to five problems: the two that gained most, the one that lost most, the most mixed, and the hardest."""
+
+    def rate(bank: Bank, name: str) -> float:
+        rows = bank.rows(name) if bank.num_samples(name) else ()
+        return sum(row["outcome"] == "correct" for row in rows) / max(1, len(rows))
+
+    problems = after.problems
+    gain = {problem.id: rate(after, problem.id) - rate(before, problem.id) for problem in problems}
+    by_gain = sorted(problems, key=lambda problem: -gain[problem.id])
+    mixed = sorted(problems, key=lambda problem: abs(rate(after, problem.id) - 0.5))
+    hard = sorted(problems, key=lambda problem: rate(after, problem.id))
+    wanted = [*by_gain[:2], *mixed[:1], *by_gain[-1:], *hard[:1]]
+    return list({problem.id: problem for problem in wanted}.values())
+
+
+def _shown(row: Mapping[str, Any]) -> Shown:
+    detail = f"{row['reasoning_tokens']} reasoning tokens"
+    if row["class"] is None:
+        detail += ", no answer found"
+    if row["was_cut"]:
+        detail += ", cut"
+    if row.get("note"):
+        detail += f"; {row['note']}"
+    return Shown(row["outcome"], _clip(row["reasoning"]), _clip(row["answer"]), detail)
+
+
+def _training_samples(folder: Path) -> list[Group]:
+    """The last samples that training logged, as far as their rows have the fields."""
+    rows = [row for row in runs.read_jsonl(folder / "samples.jsonl") if "answer" in row][-8:]
+    groups = []
+    for row in rows:
+        reward = row.get("reward")
+        outcome = row.get("outcome") or ("correct" if isinstance(reward, int | float) and reward > 0 else "wrong")
+        text = row.get("problem_text") or row.get("text") or row.get("prompt") or row.get("problem") or ""
+        shown = Shown(str(outcome), _clip(row.get("reasoning", "")), _clip(row["answer"]), f"reward {reward}")
+        target = f"target {row['target']}" if row.get("target") else ""
+        groups.append(Group(_clip(text), target, [Column(f"step {row.get('step', '?')}", [shown])]))
+    return groups
+
+
+def _figure(folder: Path, name: str, drawing: Figure, caption: str, *, wide: bool = False) -> dict[str, Any]:
+    """Save a picture as PNG and SVG, and return what the page needs to show it."""
+    from ponder.evals import plots
+
+    text = plots.svg(drawing, name)
+    plots.png(drawing, folder / "figures" / f"{name}.png")
+    runs.write_atomic(folder / "figures" / f"{name}.svg", text)
+    return {"svg": plots.themed(text), "caption": caption, "wide": wide, "name": name}
+
+
+def _render(page: Mapping[str, Any]) -> str:
+    import jinja2
+
+    template = resources.files("ponder.evals").joinpath("report.html.jinja").read_text()
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string(template).render({"subtitle": "", **page})
+
+
+def _told(facts: Mapping[str, Any]) -> dict[str, str]:
+    """Facts as lines of text, what is missing left out."""
+    result = {}
+    for name, value in facts.items():
+        if value in (None, "", {}, []):
+            continue
+        if isinstance(value, Mapping):
+            value = ", ".join(f"{key} {inner}" for key, inner in value.items() if inner not in (None, "", [], ()))
+        elif isinstance(value, float):
+            value = f"{value:.4g}"
+        result[name] = str(value)
+    return result
+
+
+def _clip(text: Any) -> str:
+    text = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+    # half a surrogate pair cannot be written to a file
+    text = text.encode(errors="replace").decode()
+    rest = len(text) - LONGEST_TEXT
+    return text if rest <= 0 else f"{text[:LONGEST_TEXT]} … ({rest} more characters)"
+
+
+def _logged(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
+    """The first of these metrics that the run has logged; "" if none."""
+    return next((key for key in keys if any(_is_number(row.get(key)) for row in rows)), "")
+
+
+def _last(rows: Sequence[Mapping[str, Any]], key: str) -> float:
+    return next(float(row[key]) for row in reversed(rows) if _is_number(row.get(key)))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")

@@ -1,0 +1,247 @@
+"""Both scaling curves of a run: accuracy against train-time compute and against test-time compute.
+
+    curves = await scale("runs/demo", task=task, open_engine=open_engine, params=params)     # writes RUN/scale/
+    report("runs/demo")                                                                      # draws it, see report.py
+
+Every rung of the checkpoint ladder sits an exam on the same problems with the same seeds; its bank stays in
+RUN/scale/step_00020/, so that running again draws only what is missing. The base, the middle and the last rung draw
+`num_samples`, the others `ladder_samples`. Accuracy at test-time compute C is read off those three banks: cons@k costs
+one reading of the prompt and k samples, and is exact over all subsets for every k. The last rung also sits exams with
+a smaller cap on its reasoning, the second way of spending less. RUN/scale/curves.json then holds both curves.
+
+Train compute is what the ladder counted, from the base on: what made the base is not in it. Test compute is counted in
+FLOPs where `flops_per_token` is given, and always in tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ponder import runs
+from ponder.evals.bank import Bank, fingerprint
+from ponder.evals.exams import FlopsPerToken, compare, dumps, run_exam
+from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task
+
+OpenEngine = Callable[[Path], Engine]  # a checkpoint folder -> an engine over its weights
+WayOf = Callable[[Problem, str], str]  # the name of the way of thinking that a piece of reasoning took
+ScaleProgress = Callable[[str, int, int, float], None]  # exam, problems done, problems in all, share correct so far
+
+BUDGETS = (1 / 8, 1 / 4, 1 / 2)  # shares of max_reasoning_tokens
+
+
+async def scale(
+    run_folder: str | Path,
+    *,
+    task: Task,
+    open_engine: OpenEngine,
+    params: SamplingParams,
+    num_samples: int = 64,
+    ladder_samples: int = 16,
+    limit: int | None = None,
+    seed: int = 0,
+    flops_per_token: FlopsPerToken | None = None,
+    way_of: WayOf | None = None,
+    on_progress: ScaleProgress | None = None,
+    command: str | None = None,
+) -> dict[str, Any]:
+    """Examine the ladder of a run, write RUN/scale/curves.json, and return it. Stopping early keeps what is done."""
+    folder = Path(run_folder)
+    rungs = runs.checkpoints(folder)
+    if not rungs:
+        raise ValueError(f"{folder} has no finished checkpoint to examine; let `ponder rl` run to its first one")
+    ladder_samples = min(ladder_samples, num_samples)
+    start, exams = time.monotonic(), plan(rungs, params, num_samples, ladder_samples)
+    examined = 0
+    curves: dict[str, Any] = {}
+    try:
+        for exam in exams:
+            engine = LazyEngine(open_engine, exam.checkpoint)
+            try:
+                await run_exam(
+                    task,
+                    engine,
+                    model=str(exam.checkpoint.relative_to(folder)),
+                    fingerprint=fingerprint(exam.checkpoint),
+                    num_samples=exam.num_samples,
+                    params=exam.params,
+                    out=folder / "scale" / exam.name,
+                    seed=seed,
+                    limit=limit,
+                    flops_per_token=flops_per_token,
+                    on_progress=_named(on_progress, exam.name),
+                    command=command,
+                )
+                examined += 1
+            finally:
+                await engine.close()
+    finally:
+        if examined:  # exams finished in an earlier sitting count too
+            done = [exam for exam in exams if is_finished(folder / "scale" / exam.name)]
+            curves = collect(folder, done, ladder_samples=ladder_samples, way_of=way_of)
+            curves["complete"] = len(done) == len(exams)
+            curves["command"] = " ".join(sys.argv) if command is None else command
+            curves["seconds"] = time.monotonic() - start  # of this sitting; every exam counts its own in result.json
+            runs.write_atomic(folder / "scale" / "curves.json", dumps(curves))
+    return curves
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Exam:
+    """One exam of the plan: a checkpoint, how it is sampled, and the folder under RUN/scale."""
+
+    name: str
+    checkpoint: Path
+    params: SamplingParams
+    num_samples: int
+    role: str = ""  # base, middle, final: drawn on the test-compute curve; budget: the last rung with less reasoning
+
+
+def plan(rungs: Sequence[Path], params: SamplingParams, num_samples: int, ladder_samples: int) -> list[Exam]:
+    """The exams of a ladder: its ends first, so that a stopped evaluation already tells the main thing."""
+    roles = {len(rungs) // 2: "middle", 0: "base", len(rungs) - 1: "final"}  # later entries win on short ladders
+    exams = [
+        Exam(
+            name=rung.name,
+            checkpoint=rung,
+            params=params,
+            num_samples=num_samples if i in roles else ladder_samples,
+            role=roles.get(i, ""),
+        )
+        for i, rung in enumerate(rungs)
+    ]
+    caps = sorted({int(params.max_reasoning_tokens * share) for share in BUDGETS} - {0, params.max_reasoning_tokens})
+    budgets = [
+        Exam(
+            name=f"{rungs[-1].name}_reasoning_{cap:05d}",
+            checkpoint=rungs[-1],
+            params=dataclasses.replace(
+                params, max_reasoning_tokens=cap, min_reasoning_tokens=min(cap, params.min_reasoning_tokens)
+            ),
+            num_samples=ladder_samples,
+            role="budget",
+        )
+        for cap in caps
+    ]
+    order = {"base": 0, "final": 1, "middle": 2, "": 3}
+    return sorted(exams, key=lambda exam: order[exam.role]) + budgets
+
+
+class LazyEngine:
+    """Opens the engine with the first request: an exam whose bank is full loads no weights."""
+
+    def __init__(self, open_engine: OpenEngine, checkpoint: Path) -> None:
+        self._open, self._checkpoint = open_engine, checkpoint
+        self._engine: Engine | None = None
+
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]:
+        if self._engine is None:
+            self._engine = self._open(self._checkpoint)
+        return await self._engine.generate(prompt, params, n=n, first=first)
+
+    async def close(self) -> None:
+        """Close what was opened, where it has something to close."""
+        close = getattr(self._engine, "close", None)
+        if close is not None and inspect.isawaitable(closing := close()):
+            await closing
+        self._engine = None
+
+
+def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way_of: WayOf | None) -> dict[str, Any]:
+    """Both curves from finished exams: the content of curves.json."""
+    folder = run_folder / "scale"
+    results = {exam.name: json.loads((folder / exam.name / "result.json").read_text()) for exam in exams}
+    rungs = sorted((exam for exam in exams if exam.role != "budget"), key=lambda exam: exam.checkpoint)
+    any_result = results[rungs[0].name]
+    k = max(k for k in set.intersection(*map(_ks, results.values())) if k <= ladder_samples)
+    curves: dict[str, Any] = {name: any_result[name] for name in ("task", "split", "seed", "params", "grader")}
+    curves |= {name: any_result[name] for name in ("num_problems", "revision", "machine")}
+    curves["k"] = k
+    curves["rungs"] = [_rung(exam, results[exam.name], folder, k, way_of) for exam in rungs]
+    curves["test"] = [_test_curve(exam, results[exam.name]) for exam in rungs if exam.role]
+    curves["budgets"] = [
+        _budget(exam, results[exam.name], k)
+        for exam in [e for e in exams if e.role == "budget"] + [e for e in rungs if e.role == "final"]
+    ]
+    by_role = {exam.role: exam for exam in rungs}
+    if "base" in by_role and "final" in by_role:
+        curves["gain"] = compare(Bank.read(folder / by_role["base"].name), Bank.read(folder / by_role["final"].name))
+    return curves
+
+
+def is_finished(folder: Path) -> bool:
+    """The exam in this folder has drawn all it was asked for."""
+    path = folder / "result.json"
+    return path.exists() and bool(json.loads(path.read_text()).get("complete"))
+
+
+def _ks(result: dict[str, Any]) -> set[int]:
+    return {int(name.partition("@")[2]) for name in result["metrics"]}
+
+
+def _rung(exam: Exam, result: dict[str, Any], folder: Path, k: int, way_of: WayOf | None) -> dict[str, Any]:
+    ladder = json.loads((exam.checkpoint / "ladder.json").read_text())
+    row = {name: ladder.get(name) for name in ("step", "train_flops", "rollout_tokens", "train_tokens", "seconds")}
+    row |= {name: result[name] for name in ("num_samples", "num_problems", "levels", "flops")}
+    row |= {name: result[name] for name in ("no_answer_rate", "truncated_rate", "undecided_rate")}
+    row |= {"folder": exam.name, "role": exam.role, "reasoning_per_sample": result["tokens"]["reasoning_per_sample"]}
+    row |= {"pass@1": result["metrics"]["pass@1"], f"cons@{k}": result["metrics"][f"cons@{k}"]}
+    if way_of is not None:
+        row["ways"] = count_ways(Bank.read(folder / exam.name), way_of, k)
+    return row
+
+
+def count_ways(bank: Bank, way_of: WayOf, num_samples: int) -> dict[str, dict[str, int]]:
+    """How often each way of thinking was taken, and how often it was right, over the first samples of each problem."""
+    taken: Counter[str] = Counter()
+    right: Counter[str] = Counter()
+    for problem in bank.problems:
+        for row in bank.rows(problem.id)[:num_samples]:
+            way = way_of(problem, row["reasoning"])
+            taken[way] += 1
+            right[way] += row["outcome"] == "correct"
+    return {way: {"samples": taken[way], "correct": right[way]} for way in sorted(taken)}
+
+
+def _cost(result: dict[str, Any], k: int) -> dict[str, float | None]:
+    """What k samples of a problem cost: the prompt is read once."""
+    flops, tokens = result["flops"], result["tokens"]
+    return {
+        "flops": None if flops["sample"] is None else flops["prompt"] + k * flops["sample"],
+        "tokens": tokens["prompt"] / result["num_problems"] + k * tokens["completion_per_sample"],
+    }
+
+
+def _test_curve(exam: Exam, result: dict[str, Any]) -> dict[str, Any]:
+    points = [
+        {"k": k, **_cost(result, k), "cons": result["metrics"][f"cons@{k}"], "pass": result["metrics"][f"pass@{k}"]}
+        for k in sorted(_ks(result))
+    ]
+    return {"role": exam.role, "step": int(exam.checkpoint.name.partition("_")[2]), "points": points}
+
+
+def _budget(exam: Exam, result: dict[str, Any], k: int) -> dict[str, Any]:
+    return {
+        "folder": exam.name,
+        "max_reasoning_tokens": exam.params.max_reasoning_tokens,
+        **_cost(result, 1),
+        "pass@1": result["metrics"]["pass@1"],
+        f"cons@{k}": result["metrics"][f"cons@{k}"],
+        "truncated_rate": result["truncated_rate"],
+        "reasoning_per_sample": result["tokens"]["reasoning_per_sample"],
+    }
+
+
+def _named(on_progress: ScaleProgress | None, name: str) -> Callable[[int, int, float], None] | None:
+    if on_progress is None:
+        return None
+    return lambda done, total, rate: on_progress(name, done, total, rate)

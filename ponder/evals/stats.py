@@ -1,0 +1,209 @@
+"""Exact estimators over stored samples, and the intervals printed beside them.
+
+A problem has n stored samples, and a metric at k asks: draw k of the n at random, what comes out? Nothing here draws;
+each number is the exact average over all C(n, k) subsets.
+
+    pass_at(n=8, c=2, k=4)                        at least one of the k is correct                    (arXiv:2107.03374)
+    cons_at([5, 3], [0, 3], k=4, blank=2)         the k vote by answer class, the largest class wins  (arXiv:2203.11171)
+    rerank_at([1, 0, 1], [.9, .5, .1], k=2)       the best-scored of the k is correct                 (arXiv:2504.01005)
+
+Voting: samples without an answer ("blank") take up draws but never win; a tie is shared evenly, which is also what
+"the class seen first wins" gives on average, since every order of the samples is equally likely.
+
+Intervals (95 %) are about *other problems of this kind and other samples of this model*. A per-problem estimate already
+carries its own sampling noise, so its spread between problems holds both, and adding a second level would count the
+samples twice. `interval` is Wilson's with an effective number of problems (Korn and Graubard 1998) and Student's t. The
+usual bootstrap over problems was tried and is wrong where it hurts: with 10 problems and a true rate of 2 % its "95 %"
+interval covers the truth 21-62 % of the time (0 of 10 gives [0, 0]); this one 82-98 %, and it is as narrow elsewhere.
+`sampling_sd` is the part that re-sampling the same problems would show. Not covered: a wrong verifier, a leaked test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z = NormalDist().inv_cdf(0.975)
+
+
+def _check(k: int, n: int) -> None:
+    if not 1 <= k <= n:
+        raise ValueError(f"k={k} needs between 1 and {n} samples of the problem, which has {n}; draw more, or lower k")
+
+
+def pass_at(n: int, c: int, k: int) -> float:
+    """The chance that at least one of k of the n samples is correct, c of them being so."""
+    _check(k, n)
+    if not 0 <= c <= n:
+        raise ValueError(f"c={c} correct samples of n={n} is impossible")
+    return (math.comb(n, k) - math.comb(n - c, k)) / math.comb(n, k)  # whole numbers until the one division
+
+
+def rerank_at(correct: Sequence[float], scores: Sequence[float], k: int) -> float:
+    """The expected correctness of the best-scored of k samples; equal scores are chosen among evenly.
+
+    A sample without an answer has correct=0 and score=-inf. The r-th best sample is chosen when it is drawn and the r
+    better ones are not: C(n-r-1, k-1) of the C(n, k) subsets.
+    """
+    n = len(correct)
+    _check(k, n)
+    shared: dict[float, list[float]] = {}
+    for y, score in zip(correct, scores, strict=True):
+        if math.isnan(score):
+            raise ValueError("a score is nan; give -inf to a sample that cannot be scored")
+        shared.setdefault(score, []).append(y)
+    total, weight, rank = 0.0, k / n, 0
+    for score in sorted(shared, reverse=True):
+        ties = shared[score]
+        for _ in ties:
+            total += weight * sum(ties) / len(ties)
+            rank += 1
+            weight *= max(0, n - rank - k + 1) / (n - rank) if rank < n else 0.0
+    return min(1.0, total)
+
+
+def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int = 0) -> float:
+    """The chance that a vote of k samples is right: `counts` samples per answer class, `correct` of them correct.
+
+    Classes may be partly correct (then the answer shown is a random one of the class), and several may be right.
+    Each sample is put in the draw on its own with chance q, and the whole draw is conditioned on having k: every
+    subset of k is then equally likely, classes are independent, and all weights are probabilities that cannot overflow.
+    """
+    n = sum(counts) + blank
+    _check(k, n)
+    if blank < 0 or any(not 0 <= good <= count for good, count in zip(correct, counts, strict=True)):
+        raise ValueError(f"impossible classes: counts={list(counts)}, correct={list(correct)}, blank={blank}")
+    q = k / (n + 1)  # near k of n, and never 1
+    total = 0.0
+    for place, (count, good) in enumerate(zip(counts, correct, strict=True)):
+        if good:
+            rivals = [*counts[:place], *counts[place + 1 :]]
+            total += good / count * _win_weight(count, rivals, blank, k, q)
+    return min(1.0, total / float(_binomial(n, q, k)[k]))
+
+
+def _win_weight(count: int, rivals: Sequence[int], blank: int, k: int, q: float) -> float:
+    """The weight of draws of k that one class wins, ties shared: the sum over its number of votes m."""
+    votes = _binomial(count, q, k)
+    total = 0.0
+    for m in range(1, len(votes)):
+        room = k - m
+        # classes smaller than m can neither win nor tie: like the blanks, they only fill the draw
+        fill = _binomial(blank + sum(c for c in rivals if c < m), q, k)[: room + 1]
+        ways = np.zeros((room + 1, room // m + 1))  # [drawn so far, classes tied at m]
+        ways[: len(fill), 0] = fill
+        for c in rivals:
+            if c >= m:
+                ways = _add_rival(ways, _binomial(c, q, k), m)
+        total += votes[m] * float(np.sum(ways[room] / np.arange(1, ways.shape[1] + 1)))
+    return float(total)
+
+
+def _add_rival(ways: NDArray[np.float64], chances: NDArray[np.float64], m: int) -> NDArray[np.float64]:
+    """One more class in the draw: fewer than m of it change nothing, exactly m make one more tie."""
+    size = len(ways)
+    result = np.zeros_like(ways)
+    for j in range(min(m, size)):
+        result[j:] += chances[j] * ways[: size - j]
+    if m < size:
+        result[m:, 1:] += chances[m] * ways[: size - m, :-1]
+    return result
+
+
+@lru_cache(maxsize=4096)
+def _binomial(n: int, q: float, top: int) -> NDArray[np.float64]:
+    """P(exactly j of n) for j = 0 .. min(n, top), by logarithms; do not write to it."""
+    logs = [
+        math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) + j * math.log(q) + (n - j) * math.log1p(-q)
+        for j in range(min(n, top) + 1)
+    ]
+    return np.exp(np.array(logs))
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over problems with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+def interval(values: Sequence[float], *, draws: int = 1) -> Estimate:
+    """The mean of per-problem rates in [0, 1] with its interval over problems and samples.
+
+    `draws` is how many separate draws stand behind one value (n // k): a bound on what is known when all values agree.
+    """
+    num = len(values)
+    if num == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    rates = np.asarray(values, dtype=float)
+    mean = min(1.0, max(0.0, float(rates.mean())))
+    if num == 1:
+        return Estimate(mean, 0.0, 1.0)  # one problem says nothing about others
+    variance, bound = float(rates.var(ddof=1)) / num, num * max(1, draws)
+    if mean in (0.0, 1.0):
+        size = float(num)
+    else:
+        size = min(mean * (1 - mean) / variance, bound) if variance > 0 else float(bound)
+    t = _student(num - 1)
+    centre = (mean + t * t / (2 * size)) / (1 + t * t / size)
+    half = t * math.sqrt(mean * (1 - mean) / size + t * t / (4 * size * size)) / (1 + t * t / size)
+    return Estimate(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))
+
+
+def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estimate:
+    """The mean of second - first over the same problems, with its interval over problems and samples.
+
+    Pairing removes the spread of difficulty, so it sees differences that two separate intervals hide. Two made-up
+    problems, at plus and minus the largest difference seen (1 if none), keep "no difference in 5 problems" from
+    claiming certainty (Agresti and Min 2005 for rates of 0 and 1).
+    """
+    if len(first) != len(second):
+        raise ValueError(f"a paired difference needs the same problems twice, not {len(first)} and {len(second)}")
+    if len(first) == 0:
+        return Estimate(math.nan, math.nan, math.nan)
+    differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    largest = float(np.abs(differences).max()) or 1.0
+    padded = np.append(differences, [largest, -largest])
+    half = _student(len(padded) - 1) * float(padded.std()) / math.sqrt(len(padded))
+    value, centre = float(differences.mean()), float(padded.mean())
+    return Estimate(value, max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half)))
+
+
+def sampling_sd(estimate: Callable[[Sequence[int]], float], counts: Sequence[int]) -> float:
+    """The standard deviation of one problem's estimate if its samples were drawn again (the jackknife).
+
+    `estimate` maps counts of interchangeable samples to the metric; samples of one kind are left out together, so the
+    cost is one evaluation a kind. Good for k up to about n / 2; beyond, leaving one out says little.
+
+        sampling_sd(lambda kinds: pass_at(sum(kinds), kinds[0], k), [c, n - c])
+    """
+    n = sum(counts)
+    without = [
+        (count, estimate([*counts[:i], count - 1, *counts[i + 1 :]])) for i, count in enumerate(counts) if count
+    ]
+    mean = sum(count * value for count, value in without) / n
+    return math.sqrt((n - 1) / n * sum(count * (value - mean) ** 2 for count, value in without))
+
+
+def powers_up_to(n: int) -> list[int]:
+    """The k of a curve: 1, 2, 4, ... and n itself."""
+    return [*(2**i for i in range(n.bit_length()) if 2**i < n), n] if n else []
+
+
+def _student(freedom: int) -> float:
+    """The 97.5 % point of Student's t (Cornish and Fisher's series; within 1 % from 4 degrees of freedom on)."""
+    z, v = Z, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * v)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
+    )

@@ -1,0 +1,120 @@
+"""The numbers of a report as tables of text: rows of curves.json and result.json in, `Table` and `Card` out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ponder.evals.plots import order_of_ways
+
+
+@dataclass(frozen=True)
+class Card:
+    """One headline number."""
+
+    title: str
+    value: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Table:
+    title: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+def accuracy_tables(result: Mapping[str, Any]) -> list[Table]:
+    """The tables of one exam: by k, and by level and subject where there is more than one."""
+    values = result["metrics"]
+    ks = [int(name.partition("@")[2]) for name in values if name.startswith("pass@")]
+    rows: list[Sequence[Any]] = [(k, cell(values[f"pass@{k}"]), cell(values[f"cons@{k}"])) for k in ks]
+    tables = [Table("Accuracy", ("k", "pass@k", "cons@k"), rows)]
+    for title, groups in (("By level", result["levels"]), ("By subject", result["subjects"])):
+        if len(groups) > 1:
+            rows = [
+                (name, row["num_problems"], *(cell(row[metric]) for metric in row if "@" in metric))
+                for name, row in groups.items()
+            ]
+            tables.append(Table(title, ("", "problems", "pass@1", "vote of all samples"), rows))
+    return tables
+
+
+def ways_table(rungs: Sequence[Mapping[str, Any]]) -> Table:
+    rungs = [rung for rung in rungs if rung.get("ways")]
+    names = order_of_ways(rungs)
+
+    def count(rung: Mapping[str, Any], name: str) -> str:
+        way = rung["ways"].get(name)
+        return f"{way['samples']} ({100 * way['correct'] / way['samples']:.0f}% right)" if way else "0"
+
+    rows = [(rung["step"], *(count(rung, name) for name in names)) for rung in rungs]
+    return Table("Ways of thinking: samples, and how many of them are right", ("step", *names), rows)
+
+
+def rungs_table(rungs: Sequence[Mapping[str, Any]], k: int) -> Table:
+    head = ("step", "train FLOPs", "rollout tokens", "samples", "pass@1", f"cons@{k}", "reasoning tokens", "no answer",
+            "truncated", "undecided")  # fmt: skip
+    rows = [
+        (
+            rung["step"],
+            short(rung["train_flops"]),
+            short(rung["rollout_tokens"]),
+            f"{rung['num_problems']} × {rung['num_samples']}",
+            cell(rung["pass@1"]),
+            cell(rung[f"cons@{k}"]),
+            f"{rung['reasoning_per_sample']:.1f}",
+            *(f"{100 * rung[name]:.1f}%" for name in ("no_answer_rate", "truncated_rate", "undecided_rate")),
+        )
+        for rung in rungs
+    ]
+    return Table("Checkpoints", head, rows)
+
+
+def test_table(curves: Mapping[str, Any]) -> Table:
+    rows = [
+        (f"{line['role']} (step {line['step']})", p["k"], short(p["flops"]), f"{p['tokens']:.0f}", cell(p["cons"]),
+         cell(p["pass"]))
+        for line in curves["test"]
+        for p in line["points"]
+    ]  # fmt: skip
+    head = ("checkpoint", "k", "FLOPs a problem", "tokens a problem", "cons@k", "pass@k")
+    return Table("Test-time compute: votes", head, rows)
+
+
+def budget_table(curves: Mapping[str, Any], k: int) -> Table:
+    rows = [
+        (row["max_reasoning_tokens"], f"{row['reasoning_per_sample']:.1f}", short(row["flops"]),
+         f"{100 * row['truncated_rate']:.1f}%", cell(row["pass@1"]), cell(row[f"cons@{k}"]))
+        for row in sorted(curves["budgets"], key=lambda row: row["max_reasoning_tokens"])
+    ]  # fmt: skip
+    head = ("cap on reasoning tokens", "tokens used", "FLOPs a sample", "truncated", "pass@1", f"cons@{k}")
+    return Table("Test-time compute: length of reasoning, last checkpoint", head, rows)
+
+
+def levels_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> Table:
+    rows = [
+        (level, row["num_problems"], cell(first["levels"][level]["pass@1"]), cell(row["pass@1"]))
+        for level, row in last["levels"].items()
+        if level in first["levels"]
+    ]
+    return Table("By level", ("level", "problems", "pass@1, base", f"pass@1, step {last['step']}"), rows)
+
+
+def percent(estimate: Mapping[str, float]) -> str:
+    return f"{100 * estimate['value']:.1f}%"
+
+
+def span(estimate: Mapping[str, float]) -> str:
+    return f"95 % interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}"
+
+
+def cell(estimate: Mapping[str, float]) -> str:
+    return f"{100 * estimate['value']:.1f}% ({100 * estimate['low']:.1f}–{100 * estimate['high']:.1f})"
+
+
+def short(value: float | None) -> str:
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if value < 1e4 else f"{value:.2e}".replace("e+0", "e").replace("e+", "e")

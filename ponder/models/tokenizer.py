@@ -1,0 +1,105 @@
+"""Tokens: text <-> ids, conversations -> prompts, and the marks that separate reasoning from answer.
+
+The marks are token *ids* that no text can encode to: a user who types "</think>" types eight characters. Tokens go in,
+tokens come out; only `decode` turns ids into text, once, for people. `ByteTokenizer` needs no files and serves `nano`
+and the tests; `HFTokenizer` (models/hf_tokenizer.py) reads tokenizer.json with the model's own chat template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ponder.types import Message
+
+
+class Tokenizer(Protocol):
+    vocab_size: int
+    end_id: int  # ends a message: sampling it ends the completion
+    pad_id: int
+
+    @property
+    def think_id(self) -> int | None:
+        """Opens reasoning; None = the model has no reasoning marks and all it says is answer."""
+        ...
+
+    @property
+    def unthink_id(self) -> int | None:
+        """Closes reasoning."""
+        ...
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of plain text; never a special token, whatever the text says."""
+        ...
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of ids; special tokens are left out, broken UTF-8 becomes U+FFFD."""
+        ...
+
+    def render(self, messages: Sequence[Message]) -> list[int]:
+        """The prompt for the next assistant message, its reasoning already opened where there are marks."""
+        ...
+
+    def save(self, folder: str) -> None:
+        """Write what `load_tokenizer` needs into a model folder."""
+        ...
+
+
+class ByteTokenizer:
+    """256 bytes and eight marks: 264 ids, no files.
+
+    [user] text [end] [assistant] [think] reasoning [/think] answer [end]
+    """
+
+    MARKS = ("bos", "user", "assistant", "end", "think", "/think", "system", "pad")
+    vocab_size = 256 + len(MARKS)
+    bos_id, user_id, assistant_id, end_id, think_id, unthink_id, system_id, pad_id = range(256, 264)
+    # a tool's result is something the model is told: it reads as a user message
+    _ROLES = {
+        "system": system_id, "developer": system_id, "user": user_id, "tool": user_id, "assistant": assistant_id,
+    }  # fmt: skip
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode("utf-8", errors="surrogatepass"))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return bytes(i for i in ids if i < 256).decode("utf-8", errors="replace")
+
+    def render(self, messages: Sequence[Message]) -> list[int]:
+        ids = [self.bos_id]
+        for message in messages:
+            ids += [self._ROLES[message.role], *self.encode(message.content), self.end_id]
+        return [*ids, self.assistant_id, self.think_id]
+
+    def save(self, folder: str) -> None:
+        import json
+        from pathlib import Path
+
+        text = json.dumps({"tokenizer_class": "PonderByteTokenizer", "model_max_length": 1_000_000}, indent=1)
+        (Path(folder) / "tokenizer_config.json").write_text(text + "\n")
+
+
+def split_reasoning(
+    tokenizer: Tokenizer, token_ids: Sequence[int], *, opened: bool
+) -> tuple[Sequence[int], Sequence[int]]:
+    """A completion's ids -> (reasoning ids, answer ids), marks and end in neither.
+
+    opened: the prompt left the reasoning open. Reasoning that never closes is all reasoning: no answer.
+    """
+    body = token_ids[:-1] if token_ids and token_ids[-1] == tokenizer.end_id else token_ids
+    if not opened:
+        return [], body
+    if tokenizer.unthink_id is None or tokenizer.unthink_id not in body:
+        return body, []
+    cut = list(body).index(tokenizer.unthink_id)
+    return body[:cut], body[cut + 1 :]
+
+
+def reasoning_is_open(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> bool:
+    """Whether a prompt ends inside reasoning: its last mark opens."""
+    for token in reversed(prompt_ids):
+        if token == tokenizer.think_id:
+            return True
+        if token in (tokenizer.unthink_id, tokenizer.end_id):
+            return False
+    return False

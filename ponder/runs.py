@@ -1,0 +1,169 @@
+"""A run's folder: everything needed to reread a run without the code that made it.
+
+    RUN/config.toml      the resolved config
+    RUN/run.json         kind, seed, revision of the code, versions, machine, command line, start
+    RUN/metrics.jsonl    one line a step: {"step": 3, "reward/mean": 0.4, ...}
+    RUN/samples.jsonl    a few rollouts a step, best and worst
+    RUN/checkpoints/step_00020/   a model folder (Hugging Face layout) + ladder.json (step, train FLOPs, tokens)
+    RUN/state/           what an exact resume needs, replaced atomically
+
+Writing is append-only or replace-by-rename, so `kill -9` leaves at most one broken last line, which readers skip.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ponder import __version__
+
+
+class StorageError(OSError):
+    """The disk refused a write; what was written before is kept."""
+
+
+def write_atomic(path: Path, data: str | bytes) -> None:
+    """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
+                           "(what was written before is kept)") from error
+
+
+def append_jsonl(path: Path, rows: list[Mapping[str, Any]]) -> None:
+    """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if size:
+                file.seek(size - 1)
+                if file.read(1) != b"\n":
+                    _cut_torn_line(file)
+            start = file.seek(0, os.SEEK_END)
+            try:
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+                file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair becomes a JSON escape
+                file.flush()
+            except OSError:
+                file.truncate(start)  # a full disk writes half a line; leave none
+                raise
+    except OSError as error:
+        raise StorageError(f"cannot append to {path}: {error.strerror or error}; free some space and run the same "
+                           "command again (what was written before is kept)") from error
+
+
+def _cut_torn_line(file: Any) -> None:
+    file.seek(0)
+    content = file.read()
+    file.truncate(content.rfind(b"\n") + 1)
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of a file that ponder wrote; a torn last line is skipped, a broken one before it is an error."""
+    if not path.exists():
+        return
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError:
+                raise ValueError(f"{path}:{number} is not JSON; delete that line to go on") from None
+
+
+def revision() -> str:
+    """The git revision of the code with "+changes" if it was edited, or the version where there is no checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(
+            ["git", "-C", here, "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, timeout=10
+        )
+        dirty = subprocess.run(
+            ["git", "-C", here, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return __version__
+    if head.returncode:
+        return __version__
+    return head.stdout.strip() + ("+changes" if dirty.stdout.strip() else "")
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge a time: processor, cores, memory in GiB, Python."""
+    model = platform.processor()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    except (OSError, ValueError):
+        memory = float("nan")
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "memory_gib": round(memory, 1),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+    }
+
+
+class Run:
+    """A run folder, open for writing. Opening an existing one continues it."""
+
+    def __init__(self, folder: str | Path, *, kind: str, config_toml: str, seed: int) -> None:
+        self.folder = Path(folder)
+        self.is_new = not (self.folder / "run.json").exists()
+        if self.is_new:
+            facts = {
+                "kind": kind,
+                "seed": seed,
+                "revision": revision(),
+                "ponder": __version__,
+                "machine": machine(),
+                "command": " ".join(sys.argv),
+                "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            }
+            write_atomic(self.folder / "config.toml", config_toml + "\n")
+            write_atomic(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
+        else:
+            known = json.loads((self.folder / "run.json").read_text())
+            if known["kind"] != kind:
+                raise ValueError(f"{self.folder} holds a run of kind {known['kind']!r}, not {kind!r}; choose another folder")
+
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        append_jsonl(self.folder / "metrics.jsonl", [{"step": step, **metrics}])
+
+    def log_samples(self, rows: list[Mapping[str, Any]]) -> None:
+        append_jsonl(self.folder / "samples.jsonl", rows)
+
+    def forget_after(self, step: int) -> None:
+        """Drop lines of steps at or past `step`: a resume makes them again, from the last saved state."""
+        for name in ("metrics.jsonl", "samples.jsonl"):
+            path = self.folder / name
+            if path.exists():
+                kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in read_jsonl(path) if row["step"] < step]
+                write_atomic(path, "".join(kept))
+
+    def checkpoint_folder(self, step: int) -> Path:
+        return self.folder / "checkpoints" / f"step_{step:05d}"
+
+
+def checkpoints(folder: str | Path) -> list[Path]:
+    """The checkpoint ladder of a run, oldest first; only complete ones (their ladder.json is written last)."""
+    return sorted(path.parent for path in (Path(folder) / "checkpoints").glob("step_*/ladder.json"))

@@ -1,0 +1,19 @@
+"""Tasks: what is asked and how it is checked. `load_task` is the door; `base.py` tells what it takes.
+
+Nothing here imports torch, sympy or reasoning_gym; the heavy parts load inside a killable child when first needed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ponder.tasks.arithmetic import arithmetic
+from ponder.tasks.base import Mixture, ProceduralTask, load_task
+from ponder.tasks.verifiers import VERIFIERS, grade, grade_file
+from ponder.types import Task
+
+FAMILIES: dict[str, Callable[..., Task]] = {
+    "arithmetic": arithmetic,
+}
+
+__all__ = ["FAMILIES", "VERIFIERS", "Mixture", "ProceduralTask", "grade", "grade_file", "load_task"]

@@ -1,0 +1,678 @@
+r"""Answers: what an answer says, and when two answers are the same. The one engine that grades, rewards and votes.
+
+    extract("So the answer is \boxed{\frac12}.")   -> "\frac12"
+    canonical("0.5") == canonical(r"\frac{1}{2}") == canonical("50%") == "n:1/2"
+
+Two answers are equal if their keys are equal, nothing else: symmetric and transitive by construction. The key of
+
+    a number or expression  its exact fraction, or its values at fixed points (`values.py`): 1e3 = 1,000, 0.10000001 != 0.1
+    a quantity              the same, with units as symbols of a fixed scale: 100 cm = 1 m, 10 m != 10 cm, 10 m != 10
+    a tuple, point, vector  its members in order; (2,5) is also the open interval, [2,5] the closed one = 2<=x<=5
+    a set or a plain list   its members in any order; 1 \pm 2 is such a list; x=1, x=2 too; x=1, y=2 is the tuple (1,2)
+    x = 5, f(x) = 2x        the right-hand side; any other equation: both sides' difference up to a factor
+    11_2                    its digits and its base: the base is part of what was asked, so 11_2 is neither 11 nor 3
+    x \equiv 10 (mod 7)     residue and modulus
+    (B) 5                   the letter B
+    words                   themselves, without case, markup and closing punctuation
+
+In a problem the target fixes what the question left unsaid, by `frame`: where the target is in feet a bare number is
+read in feet; where it is bare, a unit is dropped ("18 eggs" for 18); beside a percentage or an angle a bare number
+is read as the number or as per cent, whichever is nearer in size (64, 64% and 0.64 are one answer); y = 2x+1 and 2x+1
+are one answer. Answers of one problem are compared in its frame, so equality is an equivalence there too.
+
+Left out: rounding (1.41 is not \sqrt{2}), simplification as a demand (2/4 = 1/2), statements about several variables.
+Nothing here needs a library or can hang; what it does not understand is marked, for `symbolic.py` to look at.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from fractions import Fraction
+from functools import lru_cache
+
+from ponder.tasks.expressions import Node, TooLarge, Unparsed, clean, is_pure, leaves, parse
+from ponder.tasks.values import digest, exact, fingerprint, fraction_key, magnitude, ratios
+
+MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
+MAX_ANSWER = 2_000  # characters of an extracted answer that are read as mathematics
+_SHORT = 60  # a text without markers up to here may be an answer as a whole
+
+
+# ---- reading: text -> what it says ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What an answer says. `key` is all that equality looks at; the rest is for frames."""
+
+    key: str
+    kind: str = "scalar"  # scalar, equation, group, other, words, opaque (mathematics that is not understood)
+    node: Node | None = None  # scalar: its tree; equation y = ...: the right-hand side
+    name: str = ""  # the variable of x = 5 or 2 < x < 5
+    shape: str = ""  # group: "()", "[]", "(]", "[)", "{}"
+    parts: tuple[Reading, ...] = ()
+    is_huge: bool = False  # a number beyond computing, so not equal to any other
+
+    @property
+    def is_understood(self) -> bool:
+        return self.is_huge or (self.kind != "opaque" and all(part.is_understood for part in self.parts))
+
+
+def canonical(answer: str) -> str | None:
+    """The canonical key of an answer text that was extracted already; None where there is no answer."""
+    reading = read(answer)
+    return None if reading is None else reading.key
+
+
+def read(answer: str) -> Reading | None:
+    """The reading of an extracted answer, outside any problem; None for an empty one. Never raises."""
+    if len(answer) > MAX_ANSWER:
+        return _long(answer)
+    return _read(answer)
+
+
+def _long(answer: str) -> Reading | None:
+    digits = answer.strip()
+    match = re.fullmatch(r"([+-]?)0*([0-9]+)", digits)
+    if match:  # a number of thousands of digits needs no arithmetic
+        return Reading(key=f"n:{'-' if match[1] == '-' and match[2] != '0' else ''}{match[2]}")
+    return Reading(key="t:" + digest(" ".join(digits.split())), kind="words") if digits else None
+
+
+@lru_cache(maxsize=8_192)
+def _read(answer: str) -> Reading | None:
+    text = _unwrap(answer)
+    if not text:
+        return None
+    try:
+        return _structure(text, 0)
+    except TooLarge:
+        return Reading(key="t:" + re.sub(r"\s", "", text), kind="opaque", is_huge=True)
+    except Unparsed:
+        return _words(text)
+
+
+_WRAPPED = re.compile(r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|fbox|underline)\s*\{(.*)\}", re.DOTALL)
+
+
+def _unwrap(answer: str) -> str:
+    """The answer in one spelling, without delimiters, boxes, markup, quotes and closing punctuation."""
+    text = re.sub(r"(?<!\\)\\[()\[\]]", " ", answer)
+    text = text.replace("$$", "$")
+    dollars = len(re.findall(r"(?<!\\)\$", text))
+    text = re.sub(r"(?<!\\)\$", " " if dollars % 2 == 0 else r" \\dollar ", text)
+    text = clean(text)
+    for _ in range(6):
+        before = text
+        text = text.strip().rstrip(".,;:").strip()
+        for mark in ("**", "__", "`", '"', "'", "*"):
+            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+                text = text[len(mark) : -len(mark)]
+        match = _WRAPPED.fullmatch(text)
+        if match and _is_balanced(match[1]):
+            text = match[1]
+        if text == before:
+            break
+    return text
+
+
+def _is_balanced(text: str) -> bool:
+    depth = 0
+    for char in text:
+        depth += (char == "{") - (char == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+def _words(text: str) -> Reading:
+    """Plain words, or mathematics that this file does not understand."""
+    plain = re.sub(r"\\(?:text(?:rm|bf|it|normal)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r"\1", text)
+    plain = " ".join(plain.split()).strip().rstrip(".").casefold()
+    if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain):
+        return Reading(key="t:" + re.sub(r"\s", "", text), kind="opaque")
+    synonyms = {"no solution": "{}", "no solutions": "{}", "empty set": "{}", "all real numbers": "(-inf;inf)"}
+    key = synonyms.get(plain.removeprefix("the "))
+    return Reading(key=key, kind="other") if key else Reading(key="t:" + plain, kind="words")
+
+
+# ---- structure -----------------------------------------------------------------------------------------------------
+
+_CHOICE = re.compile(r"\(([A-J])\)(?:\s+[^-+*/=^<>,\s].*)?|([A-J])[.):](?:\s+\S.*)?", re.DOTALL)
+_DIGITS_BASE = re.compile(r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*([0-9]{1,2}|[a-z]{3,11})\s*\}{0,2}")
+_SPOKEN_BASE = re.compile(r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?base[ -]?(?:\\?\}\s*)?\{?([0-9]{1,2}|[a-z]+)\}?\)?\}?")
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+          "eleven": 11, "twelve": 12, "sixteen": 16}  # fmt: skip
+_MODULO = re.compile(r"(?:.*(?:\\equiv|=))?([^=]+?)\(?\s*(?:\\mod|\bmod(?:ulo)?\b)\s*[{(]?\s*([0-9]{1,40})\s*[})]*")
+_MATRIX = re.compile(r"\\begin\s*\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or|\\text\{ ?(?:and|or) ?\})\s+")
+_RELATION = re.compile(r"<=|>=|!=|<|>|=|\\approx(?![a-zA-Z])|\\in(?![a-zA-Z])")
+_NAME = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+|[A-Z]{2,4}|[a-zA-Z]{3,20})(?:_\{?\w{1,9}\}?)?'?(?:\s*\(\s*[^()]{0,20}\))?")
+_REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R|\\text\{all real numbers\}|R")
+
+
+def _structure(text: str, depth: int) -> Reading:
+    """Peel one layer: special notations, then lists and brackets, then relations, then an expression."""
+    text = text.strip()
+    if depth > 8 or not text:
+        raise Unparsed("nested too deeply, or empty")
+    for special in (_choice, _based, _residue, _matrix, _union, _plus_minus):
+        reading = special(text, depth)
+        if reading is not None:
+            return reading
+    if re.fullmatch(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|no|yes|No|Yes|NO", text) and text not in ("infinity", "inf"):
+        return _words(text)
+    if re.fullmatch(r"\d{1,9}(?: ?: ?\d{1,9})+", text):  # a ratio or a time of day, as it is written
+        return Reading(key="t:" + text.replace(" ", ""), kind="other")
+    if text in (r"\emptyset", r"\{\}", r"\{ \}"):
+        return Reading(key="{}", kind="other")
+    if _REALS.fullmatch(text) and text != "R":
+        return Reading(key="(-inf;inf)", kind="other")
+    reading = _brackets(text, depth) or _list(text, depth) or _relation(text, depth)
+    return reading or _scalar(text)
+
+
+def _scalar(text: str) -> Reading:
+    repeating = re.fullmatch(r"(-?)(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?(\d{1,30})\}?", text)
+    if repeating:  # 0.1\overline{6} = 1/6
+        sign, whole, start, block = repeating.groups()
+        value = Fraction(int((whole + start + block) or 0) - int((whole + start) or 0), 10 ** len(start))
+        node: Node = ("num", value / (10 ** len(block) - 1) * (-1 if sign else 1))
+    else:
+        node = parse(text)
+    return Reading(key=fingerprint(node), node=node)
+
+
+def _choice(text: str, depth: int) -> Reading | None:
+    match = _CHOICE.fullmatch(text) if depth == 0 else None
+    return _scalar(match[1] or match[2]) if match else None
+
+
+def _based(text: str, depth: int) -> Reading | None:
+    """2516_8, 11 base 2, 0x1F: digits and base, written with capital letters and no leading zeros."""
+    prefixed = re.fullmatch(r"(-?)0([bx])([0-9a-fA-F]+)", text)
+    if prefixed:
+        sign, digits, base = prefixed[1], prefixed[3].upper(), 2 if prefixed[2] == "b" else 16
+    else:
+        match = _DIGITS_BASE.fullmatch(text) or _SPOKEN_BASE.fullmatch(text)
+        if match is None or not (match[2][0].isdigit() or (len(match[2]) > 1 and match[3] in ("16", "sixteen"))):
+            return None
+        sign, digits = match[1], match[2]
+        base = int(match[3]) if match[3].isdigit() else _BASES.get(match[3], 0)
+    if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in digits):
+        return None
+    if base == 10:
+        return _scalar(sign + digits)
+    return Reading(key=f"base:{base}:{sign}{digits.lstrip('0') or '0'}", kind="other")
+
+
+def _residue(text: str, depth: int) -> Reading | None:
+    match = _MODULO.fullmatch(text) if "mod" in text else None
+    if match is None:
+        return None
+    modulus = int(match[2])
+    value = exact(parse(match[1].strip()))
+    if value is None or modulus == 0 or value.denominator != 1:
+        raise Unparsed("a residue that is no whole number")
+    return Reading(key=f"mod:{int(value) % modulus}:{modulus}", kind="other")
+
+
+def _matrix(text: str, depth: int) -> Reading | None:
+    match = _MATRIX.fullmatch(text)
+    if match is None or r"\begin" in match[2]:
+        return None
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr", match[2]) if row.strip()]
+    return _rows([row.split("&") for row in rows], depth)
+
+
+def _rows(cells: list[list[str]], depth: int) -> Reading:
+    if not cells or len({len(row) for row in cells}) != 1:
+        raise Unparsed("a matrix with rows of several lengths")
+    parts = tuple(_structure(cell, depth + 1) for row in cells for cell in row)
+    if len(cells[0]) == 1:  # a column is a vector
+        return _group("()", parts)
+    return Reading(key=f"m:{len(cells)}:" + ";".join(part.key for part in parts), kind="other", parts=parts)
+
+
+def _union(text: str, depth: int) -> Reading | None:
+    """Intervals joined by \\cup or `or`, and the reals without some points."""
+    pieces = _split(text, r"\\cup(?![a-zA-Z])|\s+or\s+|\\text\s*\{\s*or\s*\}" if _RELATION.search(text) else r"\\cup(?![a-zA-Z])")
+    if len(pieces) > 1:
+        parts = [_structure(piece, depth + 1) for piece in pieces]
+        if all(part.shape == "{}" or part.kind == "scalar" for part in parts):
+            return _group("{}", tuple(member for part in parts for member in (part.parts or (part,))))
+        names = {part.name for part in parts if part.name}
+        if len(names) > 1:
+            raise Unparsed("a union over several variables")
+        return _join(parts)
+    without = _split(text, r"\\setminus(?![a-zA-Z])|\\backslash(?![a-zA-Z])")
+    if len(without) == 2 and _REALS.fullmatch(without[0].strip()):
+        holes = _structure(without[1], depth + 1)
+        return _without(holes.parts if holes.shape == "{}" else (holes,))
+    return None
+
+
+def _join(parts: list[Reading]) -> Reading:
+    keys = sorted({key for part in parts for key in part.key.removeprefix("u:").split("|")})
+    key = keys[0] if len(keys) == 1 else "u:" + "|".join(keys)
+    return Reading(key=key, kind="other", name=parts[0].name, parts=tuple(parts))
+
+
+def _without(holes: tuple[Reading, ...], name: str = "") -> Reading:
+    """All real numbers but some."""
+    if any(hole.node is None or magnitude(hole.node) is None for hole in holes):
+        raise Unparsed("the reals without something that is no number")
+    ends = sorted({hole.key: _signed(hole.node) for hole in holes if hole.node}.items(), key=lambda end: end[1])
+    keys = ["-inf", *(key for key, _ in ends), "inf"]
+    key = "u:" + "|".join(sorted(f"({low};{high})" for low, high in zip(keys, keys[1:], strict=False)))
+    return Reading(key=key, kind="other", name=name)
+
+
+def _signed(node: Node) -> Decimal:
+    size = magnitude(node) or Decimal(0)
+    return size if magnitude(("add", node, ("num", Fraction(1, 10**9)))) >= size else -size  # type: ignore[operator]
+
+
+def _plus_minus(text: str, depth: int) -> Reading | None:
+    if r"\pm" not in text and r"\mp" not in text:
+        return None
+    signs = [("+", "-"), ("-", "+")]
+    both = [re.sub(r"\\mp(?![a-z])", minus, re.sub(r"\\pm(?![a-z])", plus, text)) for plus, minus in signs]
+    pieces = [_structure(one.lstrip("+ ") if one.startswith("+") else one, depth + 1) for one in both]
+    return _group("{}", tuple(member for piece in pieces for member in (piece.parts or (piece,))))
+
+
+def _brackets(text: str, depth: int) -> Reading | None:
+    """(a, b), [a, b), \\{a, b\\}, \\langle a, b\\rangle, [[1,2],[3,4]]."""
+    text = re.sub(r"^\\langle(?![a-z])(.*)\\rangle$", r"(\1)", text, flags=re.DOTALL)
+    is_set = text.startswith((r"\{", "{"))
+    inner = text.replace(r"\{", "{").replace(r"\}", "}") if is_set else text
+    if len(inner) < 2 or inner[0] not in "([{" or not _encloses(inner):
+        return None
+    inside = inner[1:-1].strip()
+    if is_set:
+        condition = _split(inside, r"\||:")
+        if len(condition) == 2:  # {x | x > 2}
+            return _structure(condition[1], depth + 1)
+        if not inside:
+            return Reading(key="{}", kind="other")
+    members = _members(inside)
+    if is_set and (len(members) > 1 or text.startswith(r"\{")):
+        return _group("{}", tuple(_structure(member, depth + 1) for member in members))
+    if len(members) < 2:
+        return None
+    if inner[0] == "[" and all(member.strip().startswith("[") and member.strip().endswith("]") for member in members):
+        return _rows([_members(member.strip()[1:-1]) for member in members], depth)
+    parts = tuple(_structure(member, depth + 1) for member in members)
+    shape = inner[0] + inner[-1]
+    if len(parts) != 2:
+        shape = "()"
+    elif parts[0].key == "-inf" or parts[1].key == "inf":  # an end at infinity is open, however it is written
+        shape = ("(" if parts[0].key == "-inf" else shape[0]) + (")" if parts[1].key == "inf" else shape[1])
+    return _group(shape, parts)
+
+
+def _encloses(text: str) -> bool:
+    """The first bracket closes at the very end; round and square ones may be mixed, as in [2,5)."""
+    depth = 0
+    for place, char in enumerate(text):
+        depth += (char in "([{") - (char in ")]}")
+        if depth == 0:
+            return place == len(text) - 1
+    return False
+
+
+def _members(text: str) -> list[str]:
+    """Split at commas or semicolons; 1,000 stays whole where the other commas are followed by a space."""
+    if ";" in text:
+        return _split(text, ";")
+    if re.search(r",\s", text):
+        return _split(text, r",(?!\d{3}(?!\d))")
+    return _split(text, ",")
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Split at a pattern outside all brackets."""
+    pieces, depth, start = [], 0, 0
+    places = {match.start(): match.end() for match in re.finditer(separator, text)}
+    for place, char in enumerate(text):
+        depth += (char in "([{") - (char in ")]}")
+        if place in places and depth == 0 and place >= start:
+            pieces.append(text[start:place])
+            start = places[place]
+    return [*pieces, text[start:]]
+
+
+def _list(text: str, depth: int) -> Reading | None:
+    """Members without brackets: a set, or a tuple in the order of their names (x = 1, y = 2)."""
+    text = _JOINTS.sub(", ", text)
+    if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text):
+        return None  # 1,234 is a number
+    members = [member for member in _members(text) if member.strip()]
+    if len(members) < 2:
+        return None
+    parts = [_structure(member, depth + 1) for member in members]
+    if len({part.kind == "words" for part in parts}) > 1:
+        raise Unparsed("words among numbers")
+    names = {part.name for part in parts}
+    if len(names) == len(parts):
+        return _group("()", tuple(sorted(parts, key=lambda part: part.name)))
+    if len(names) > 1:
+        raise Unparsed("several statements about several variables")
+    return _group("{}", tuple(parts))
+
+
+def _group(shape: str, parts: tuple[Reading, ...]) -> Reading:
+    if shape == "{}":
+        members = {part.key: part for part in parts}
+        parts = tuple(members[key] for key in sorted(members))
+        if len(parts) == 1:
+            return parts[0]
+    key = shape[0] + ";".join(part.key for part in parts) + shape[1]
+    return Reading(key=key, kind="group", shape=shape, parts=parts)
+
+
+def _relation(text: str, depth: int) -> Reading | None:
+    signs = [match for match in _RELATION.finditer(text) if text[: match.start()].count("(") == text[: match.start()].count(")")]
+    if not signs:
+        return None
+    starts = [0, *(sign.end() for sign in signs)]
+    ends = [*(sign.start() for sign in signs), len(text)]
+    sides = [text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
+    operators = [sign[0] for sign in signs]
+    if operators[0] in (r"\in", r"\approx"):
+        inner = _structure(text[signs[0].end() :], depth + 1)
+        return replace(inner, name=sides[0])
+    if all(operator in ("=", r"\approx") for operator in operators):
+        return _equation(sides, depth)
+    if "=" in operators or r"\in" in operators:
+        raise Unparsed("a mixed chain of relations")
+    return _inequality(sides, operators)
+
+
+def _equation(sides: list[str], depth: int) -> Reading:
+    """x = 5 is 5 and f(x) = 2x is 2x; y = 2x+1 stays an equation; of a = b = 5 the last side counts."""
+    left, right = sides[0], sides[-1]
+    value = _structure(right, depth + 1)
+    is_name = _NAME.fullmatch(left) is not None
+    symbols = _symbols(value)
+    if is_name and ("(" in left or not symbols or len(left) > 2 and left[0] != "\\"):
+        return replace(value, name=left)
+    if not left and value.node is not None:
+        return value
+    if len(sides) == 2 and not symbols and value.node is not None and not _symbols(_structure(left, depth + 1)):
+        return value  # 3 + 4 = 7 claims 7
+    if value.kind != "scalar" or value.node is None or len(sides) > 2:
+        raise Unparsed("a chain of equations")
+    node = parse(left)
+    key, _ = ratios(("add", node, ("neg", value.node)))
+    is_explicit = node[0] == "sym" and node[1] not in symbols
+    return Reading(key="eq:" + key, kind="equation", node=value.node, name=left if is_explicit else "")
+
+
+def _symbols(reading: Reading) -> set[str]:
+    found = {leaf[1] for leaf in leaves(reading.node) if leaf[0] == "sym"} if reading.node else set()
+    return found.union(*(_symbols(part) for part in reading.parts)) if reading.parts else found
+
+
+def _inequality(sides: list[str], operators: list[str]) -> Reading:
+    """x > 2 and 2 <= x < 5 are intervals; anything else is known up to a positive factor."""
+    if operators[0] in (">", ">=") and len(operators) == 2:  # 5 > x > 2, read from the other end
+        sides = sides[::-1]
+        operators = [operator.replace(">", "<") for operator in reversed(operators)]
+    names = [place for place, side in enumerate(sides) if _NAME.fullmatch(side) and side not in ("e", "i", r"\pi", r"\infty")]
+    if len(names) == 1 and len(sides) == 2:
+        place, operator = names[0], operators[0]
+        bound = _scalar(sides[1 - place])
+        if not _symbols(bound):
+            if operator == "!=":
+                return _without((bound,), name=sides[place])
+            low = (operator[0] == ">") == (place == 0)
+            ends = (bound, Reading(key="inf")) if low else (Reading(key="-inf"), bound)
+            closed = "=" in operator
+            shape = ("[" if closed and low else "(") + ("]" if closed and not low else ")")
+            return replace(_group(shape, ends), name=sides[place])
+    if names == [1] and len(sides) == 3 and all(operator in ("<", "<=") for operator in operators):
+        shape = ("[" if "=" in operators[0] else "(") + ("]" if "=" in operators[1] else ")")
+        low, high = (_scalar(side) for side in (sides[0], sides[2]))
+        if low.key == "-inf" or high.key == "inf":
+            shape = ("(" if low.key == "-inf" else shape[0]) + (")" if high.key == "inf" else shape[1])
+        return replace(_group(shape, (low, high)), name=sides[1])
+    if len(sides) > 2:
+        keys = [_scalar(side).key for side in sides]
+        if any(operator[0] != operators[0][0] for operator in operators):
+            raise Unparsed("a chain in two directions")
+        if operators[0][0] == ">":
+            keys, operators = keys[::-1], [operator.replace(">", "<") for operator in reversed(operators)]
+        return Reading(key="chain:" + keys[0] + "".join(o + k for o, k in zip(operators, keys[1:], strict=True)), kind="other")
+    difference = ("add", parse(sides[0]), ("neg", parse(sides[1])))
+    key, is_positive = ratios(difference)
+    operator = operators[0]
+    if operator[0] == ">":
+        operator, is_positive = operator.replace(">", "<"), not is_positive
+    sign = "" if operator == "!=" else "+" if is_positive else "-"
+    return Reading(key=f"rel:{operator}:{sign}:{key}", kind="other")
+
+
+# ---- frames: what the target of a problem leaves unsaid ------------------------------------------------------------
+
+
+def key_in(answer: str, target: str) -> Reading | None:
+    """The reading of an extracted answer in the frame of a problem with this target (see the head of this file)."""
+    reading, goal = read(answer), read(target)
+    return reading if reading is None or goal is None else _framed(reading, goal)
+
+
+def _framed(reading: Reading, goal: Reading) -> Reading:
+    if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
+        if goal.shape != "{}" and len(goal.parts) == len(reading.parts):
+            pairs = zip(reading.parts, goal.parts, strict=True)
+            return replace(_group(goal.shape, tuple(_framed(part, own) for part, own in pairs)), name=reading.name)
+        if goal.shape == "{}":  # one unit for all members
+            return _group("{}", tuple(_framed(part, goal.parts[0]) for part in reading.parts))
+    if reading.node is None or goal.node is None:
+        return reading
+    try:
+        if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
+            reading = Reading(key=fingerprint(reading.node), node=reading.node)
+        elif goal.kind == "equation" and goal.name and reading.kind == "scalar" and _symbols(reading):
+            key, _ = ratios(("add", parse(goal.name), ("neg", reading.node)))
+            return Reading(key="eq:" + key, kind="equation", node=reading.node, name=goal.name)
+        return _in_units(reading, goal) if reading.kind == goal.kind == "scalar" else reading
+    except Unparsed:
+        return reading
+
+
+def _in_units(reading: Reading, goal: Reading) -> Reading:
+    """Give a bare number the target's unit, or take the unit off where the target has none."""
+    assert reading.node is not None and goal.node is not None
+    bare, units = _split_units(goal.node)
+    own_bare, own_units = _split_units(reading.node)
+    if (units is None) == (own_units is None):
+        return reading
+    if units is None:  # the target is bare
+        assert own_units is not None
+        if _has_units(goal.node) or _is_number_near(own_units, reading.node, goal.node):
+            return reading
+        node = own_bare
+    else:
+        if _has_units(reading.node) or _is_number_near(units, reading.node, goal.node):
+            return reading
+        node = ("mul", reading.node, units)
+    return Reading(key=fingerprint(node), node=node, name=reading.name)
+
+
+def _is_number_near(units: Node, value: Node, target: Node) -> bool:
+    """Beside 50% or 30 degrees: is the value, taken as a plain number, nearer in size than with the unit's factor?"""
+    factor, size, goal = magnitude(units), magnitude(value), magnitude(target)
+    if factor is None or size is None or goal is None or not all(is_pure(leaf[1]) for leaf in _unit_leaves(units)):
+        return False
+    if _has_units(value):
+        return size >= goal * factor.sqrt()
+    return size * factor.sqrt() <= goal
+
+
+def _unit_leaves(node: Node) -> list[Node]:
+    return [leaf for leaf in leaves(node) if leaf[0] == "unit"]
+
+
+def _has_units(node: Node) -> bool:
+    return bool(_unit_leaves(node))
+
+
+def _split_units(node: Node) -> tuple[Node, Node | None]:
+    """3 ft^2/s -> (3, ft^2/s); a sum of quantities stays whole."""
+    one: Node = ("num", Fraction(1))
+    operation = node[0]
+    if operation == "unit":
+        return one, node
+    if operation == "neg":
+        bare, units = _split_units(node[1])
+        return ("neg", bare), units
+    if operation == "pow" and node[1][0] == "unit":
+        return one, node
+    if operation in ("mul", "div"):
+        (left, left_units), (right, right_units) = _split_units(node[1]), _split_units(node[2])
+        bare = left if right == one else right if left == one and operation == "mul" else (operation, left, right)
+        if left_units is None and right_units is None:
+            return node, None
+        return bare, (operation, left_units or one, right_units) if right_units else left_units
+    return node, None
+
+
+# ---- extraction: the answer in a text ------------------------------------------------------------------------------
+
+_NUMBER = r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:\s?/\s?[0-9]+)?(?:\s?\\?%)?"
+_LAST_NUMBER = re.compile(rf"(?<![\w.\\^])(?:{_NUMBER})(?![\w^])")
+_MARKER = re.compile(
+    r"####|\b(?:final\s+|correct\s+)?answers?\b[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
+    r"(?:(?:is|are|was|would\s+be|must\s+be|equals)\b(?:\s+(?:therefore|thus|then|just|simply))?\s*[:=]?|[:=])[*_]*"
+    r"|\bfinal\s+answer\b[*_#:\s]*\n",
+    re.IGNORECASE,
+)
+_STATED = re.compile(
+    r"(?:=|≈|\\approx|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?)\b)\s*:?\s*"
+    r"(?:(?:exactly|about|only|now|then|just|a\s+total\s+of|equal\s+to|therefore|thus)\s+){0,2}\$?\s?"
+    rf"({_NUMBER})(?![\w^])",
+    re.IGNORECASE,
+)
+_DELIMITED = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
+_BECAUSE = re.compile(r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\(")
+
+
+def extract(text: str) -> str | None:
+    """The answer in a text, None where there is none. In this order, the first that is there counts:
+
+    1. the last \\boxed{...} that is closed and not empty;
+    2. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
+    3. the whole text where it reads as one answer (a number, an expression, a few words);
+    4. the last number that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps.");
+    5. the last number.
+    Only the last MAX_TEXT characters are looked at.
+    """
+    if len(text) > MAX_TEXT:
+        cut = re.search(r"\s", text[-MAX_TEXT:])
+        if cut is None:
+            return None
+        text = text[len(text) - MAX_TEXT + cut.end() :]
+    text = text.strip()
+    return extract_marked(text) or _whole(text) or _stated(text)
+
+
+def extract_marked(text: str) -> str | None:
+    """Steps 1 and 2 of `extract`: only what the text itself marks as its answer."""
+    boxed = _last_boxed(text)
+    if boxed:
+        return boxed
+    for marker in reversed(list(_MARKER.finditer(text[-MAX_TEXT:]))):
+        found = _after_marker(text[-MAX_TEXT:][marker.end() :])
+        if found:
+            return found
+    return None
+
+
+def _last_boxed(text: str) -> str | None:
+    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", text))):
+        if match[1] != "{":
+            return match[1]
+        depth = 0
+        for place in range(match.end() - 1, min(len(text), match.end() + MAX_ANSWER)):
+            depth += (text[place] == "{") - (text[place] == "}")
+            if depth == 0:
+                inside = text[match.end() : place].strip()
+                if inside:
+                    return inside
+                break
+    return None
+
+
+def _after_marker(rest: str) -> str | None:
+    """The first line behind a marker: a delimited formula as a whole, else up to the end of the sentence."""
+    line = next((line.strip() for line in rest[:MAX_ANSWER].split("\n") if line.strip(" *_#:")), "").lstrip(" *_#:")
+    formula = _DELIMITED.match(rest[:MAX_ANSWER].lstrip(" *_#:\n"))
+    if formula:
+        return next(group for group in formula.groups() if group is not None).strip() or None
+    end = _SENTENCE_END.search(line)
+    sentence = (line[: end.start()] if end else line).strip().rstrip("*_").strip()
+    if not sentence or _is_answer(sentence):
+        return sentence or None
+    reason = _BECAUSE.search(sentence)
+    if reason and _is_answer(sentence[: reason.start()].strip()):
+        return sentence[: reason.start()].strip()
+    formula = _DELIMITED.search(sentence)
+    if formula:
+        return next(group for group in formula.groups() if group is not None).strip() or None
+    return _stated(sentence) or sentence
+
+
+def _is_answer(text: str) -> bool:
+    """Does the text read as one answer: mathematics, or at most four words?"""
+    if not text or len(text) > MAX_ANSWER:
+        return False
+    reading = read(text)
+    if reading is None:
+        return False
+    if reading.kind == "words" or not reading.is_understood:
+        return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
+    return True
+
+
+def _whole(text: str) -> str | None:
+    if not text or len(text) > MAX_ANSWER:
+        return None
+    if re.fullmatch(r"[0-9]{1,18}", text) or _is_answer(text):
+        return text
+    reading = read(text)
+    looks_formal = reading is not None and reading.kind == "opaque" and not re.search(r"(?<!\\)\b[a-z]{4,}\b", text)
+    return text if looks_formal and "\n" not in text else None
+
+
+def _stated(text: str) -> str | None:
+    stated = list(_STATED.finditer(text))
+    if stated:
+        return stated[-1][1].strip()
+    numbers = list(_LAST_NUMBER.finditer(text))
+    return numbers[-1][0].strip() if numbers else None
+
+
+def fraction_of(key: str | None) -> Fraction | None:
+    """The fraction behind a key `n:3/4` of ordinary length."""
+    if key is None or not re.fullmatch(r"n:-?[0-9]{1,4000}(?:/[0-9]{1,4000})?", key):
+        return None
+    return Fraction(key[2:])
+
+
+def integer_key(text: str) -> str | None:
+    """The digits of a whole number in a text, None where it holds none."""
+    answer = extract(text)
+    reading = None if answer is None else read(answer)
+    if reading is None:
+        return None
+    node = None if reading.node is None else _split_units(reading.node)[0]
+    value = exact(node) if node is not None else None
+    if value is not None:
+        return fraction_key(value)[2:] if value.denominator == 1 else None
+    return reading.key[2:] if re.fullmatch(r"n:-?[0-9]+", reading.key) else None

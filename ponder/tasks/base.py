@@ -1,0 +1,222 @@
+"""Tasks: what is asked, in which order, and how an answer is checked.
+
+A task is a sequence of problems (`task[17]` is the same problem on any machine) with a verifier. Where it comes from:
+
+    load_task("arithmetic")                       a built-in procedural family
+    load_task("arithmetic:level=3-6,size=200")    ... with its dials
+    load_task("file:problems.jsonl")              one JSON object a line: id, problem, answer (or .jsonl.gz)
+    load_task("gym:basic_arithmetic")             reasoning-gym, with the extra installed
+    load_task("arithmetic+cipher")                a mixture: items taken in turn
+    load_task("my_package:my_task")               anything importable: a callable (split=..., seed=..., **dials) -> Task
+
+Splits of procedural families are disjoint by construction: a problem belongs to a split by a hash of its text, so no
+seed and no difficulty can bring an evaluation item into training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from ponder.config import ConfigError, lookup, nearest
+from ponder.types import Message, Problem, Task, Verdict, Verifier
+
+SPLITS = ("train", "dev", "test")
+_SHARES = (("test", 0.1), ("dev", 0.2), ("train", 1.0))  # upper bounds on the hash of the text
+
+
+def split_of(text: str) -> str:
+    """The split a problem text belongs to: 80 % train, 10 % dev, 10 % test, by hash and nothing else."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8).digest()
+    share = int.from_bytes(digest, "big") / 2**64
+    return next(split for split, bound in _SHARES if share < bound)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A procedural problem before it is given an id: what `make(rng, level)` of a family returns."""
+
+    text: str
+    target: str
+    meta: dict[str, Any]
+
+
+class ProceduralTask:
+    """A family of generated problems with a difficulty dial.
+
+    Item i is drawn from `Random(f"{seed}/{name}/{split}/{i}")`; its level cycles through `levels`, so any prefix is
+    balanced. Draws whose text hashes to another split are thrown away.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: Callable[[Random, int], Item],
+        verifier: Verifier,
+        key: Callable[[Problem, str], str | None],
+        *,
+        levels: Sequence[int],
+        split: str = "test",
+        seed: int = 0,
+        size: int = 500,
+    ) -> None:
+        if split not in SPLITS:
+            raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
+        if size < 1:
+            raise ConfigError(f"size={size} leaves no problems; use at least 1")
+        self.name, self.split, self.seed, self.levels, self._size = name, split, seed, tuple(levels), size
+        self._make, self._verifier, self._key = make, verifier, key
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, index: int) -> Problem:
+        if not 0 <= index < self._size:
+            raise IndexError(index)
+        level = self.levels[index % len(self.levels)]
+        rng = Random(f"{self.seed}/{self.name}/{self.split}/{index}")
+        for _ in range(10_000):
+            item = self._make(rng, level)
+            if split_of(item.text) == self.split:
+                break
+        else:
+            raise ConfigError(f"{self.name} level {level} has too few problems for the split {self.split!r}")
+        return Problem(
+            id=f"{self.name}/{self.split}/{self.seed}/{index}",
+            prompt=(Message(role="user", content=item.text),),
+            target=item.target,
+            task=self.name,
+            level=level,
+            meta=item.meta,
+        )
+
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        return self._verifier(problem, answer)
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        return self._key(problem, answer)
+
+
+class Mixture:
+    """Several tasks as one; items are taken in turn from each (weights: how many of each per turn)."""
+
+    split: str
+
+    def __init__(self, tasks: Sequence[Task], weights: Sequence[int] | None = None) -> None:
+        weights = list(weights or [1] * len(tasks))
+        if not tasks or len(weights) != len(tasks) or min(weights) < 1:
+            raise ConfigError("a mixture needs at least one task, and a whole weight of 1 or more for each")
+        self.tasks = list(tasks)
+        self.name, self.split = "+".join(task.name for task in tasks), tasks[0].split
+        self._turn = [i for i, weight in enumerate(weights) for _ in range(weight)]
+        self._offsets = [sum(self._turn[:j].count(i) for _ in [0]) for j, i in enumerate(self._turn)]
+        self._weights = weights
+        # the mixture ends with the first task that runs out, so no task is seen more often than its weight says
+        self._rounds = min(len(task) // weight for task, weight in zip(tasks, weights, strict=True))
+        if self._rounds == 0:
+            raise ConfigError("a task of the mixture has fewer items than its weight")
+
+    def __len__(self) -> int:
+        return self._rounds * len(self._turn)
+
+    def __getitem__(self, index: int) -> Problem:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        turn, place = divmod(index, len(self._turn))
+        which = self._turn[place]
+        return self.tasks[which][turn * self._weights[which] + self._offsets[place]]
+
+    def _task_of(self, problem: Problem) -> Task:
+        return next(task for task in self.tasks if task.name == problem.task)
+
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        return self._task_of(problem).verify(problem, answer)
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        return self._task_of(problem).key(problem, answer)
+
+
+def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
+    """"arithmetic:level=3-6,size=200" -> ("arithmetic", {"level": "3-6", "size": 200})."""
+    name, _, dials = spec.partition(":")
+    values: dict[str, Any] = {}
+    for part in filter(None, dials.split(",")):
+        key, equals, value = part.partition("=")
+        if not equals:
+            raise ConfigError(f"task {spec!r}: {part!r} is not dial=value, as in {name}:level=3-6,size=200")
+        values[key.strip()] = int(value) if value.strip().lstrip("-").isdigit() else value.strip()
+    return name, values
+
+
+def level_range(level: int | str | None, default: Sequence[int]) -> tuple[int, ...]:
+    """The levels of a dial: None -> default, 4 -> (4,), "3-6" -> (3, 4, 5, 6)."""
+    if level is None:
+        return tuple(default)
+    low, _, high = str(level).partition("-")
+    if not low.isdigit() or not (high.isdigit() or high == ""):
+        raise ConfigError(f"level={level} is not a level or a range such as 3-6")
+    levels = tuple(range(int(low), int(high or low) + 1))
+    if not levels:
+        raise ConfigError(f"level={level} is an empty range; put the smaller level first")
+    return levels
+
+
+def load_task(
+    spec: str, *, split: str = "test", seed: int = 0, verifier: str | Verifier | None = None, **dials: Any
+) -> Task:
+    """The task a spec names (see the head of this file); keyword dials win over those in the spec.
+
+    `verifier` replaces the one a file task would choose: a name of `VERIFIERS` or `module:attr`.
+    """
+    parts = [spec] if spec.startswith("file:") and Path(spec[5:]).exists() else spec.split("+")
+    if not all(part.strip() for part in parts):
+        raise ConfigError(f"task {spec!r} has an empty name; write NAME, NAME:dial=value or NAME+NAME")
+    tasks = [_load_one(part.strip(), split=split, seed=seed, verifier=verifier, **dials) for part in parts]
+    names = [task.name for task in tasks]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"task {spec!r} names one task twice; use its dials instead, as in {names[0]}:level=2-5")
+    return tasks[0] if len(tasks) == 1 else Mixture(tasks)
+
+
+def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | None, **dials: Any) -> Task:
+    from ponder.tasks import FAMILIES  # the registry imports the families, which import this file
+
+    kind, _, rest = spec.partition(":")
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
+    if kind == "file":
+        from ponder.tasks.file import file_task
+
+        return _call(file_task, spec, rest, split=split, seed=seed, verifier=verifier, **dials)
+    if verifier is not None:
+        raise ConfigError(f"verifier={verifier!r} is for file: tasks; {spec!r} brings its own")
+    if kind == "gym":
+        from ponder.tasks.gym import gym_task
+
+        name, own = parse_spec(rest)
+        return _call(gym_task, spec, name, split=split, seed=seed, **{**own, **dials})
+    if ":" not in spec or "=" in rest.partition(":")[0]:  # NAME or NAME:dial=value
+        name, own = parse_spec(spec)
+        return _call(lookup(FAMILIES, name, what="task"), spec, split=split, seed=seed, **{**own, **dials})
+    name, own = parse_spec(rest)  # module:attr, perhaps with dials behind a second colon
+    family = lookup(FAMILIES, f"{kind}:{name}", what="task")
+    if not callable(family):
+        raise ConfigError(f"task {spec!r} is not callable; it must be a function (split=, seed=, **dials) -> Task")
+    return _call(family, spec, split=split, seed=seed, **{**own, **dials})
+
+
+def _call(family: Callable[..., Task], spec: str, *args: Any, **dials: Any) -> Task:
+    """Call a family after checking its dials by name, so that a misspelt dial names the nearest one."""
+    parameters = inspect.signature(family).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        known = [name for name, p in parameters.items() if p.kind in named][len(args) :]
+        for dial in dials:
+            if dial not in known:
+                raise ConfigError(f"task {spec!r} has no dial {dial!r}{nearest(dial, known)}")
+    return family(*args, **dials)

@@ -1,0 +1,554 @@
+r"""Notation: from the mathematics people and models write to a tree of tuples.
+
+    parse(clean(r"\frac{1}{2} + 2\sqrt{3}"))  -> ("add", ("div", ...), ("mul", ...)), or Unparsed
+
+Conventions: `e`, `i` and `\pi` are the constants; log is the natural logarithm; a/bc is (a/b)c; 2\frac{1}{2} is a mixed
+number; \frac12 is a half; sin 2x is sin(2x); a unit is a symbol with a scale, so 1 m is 100 cm, and 10 m is not 10 cm.
+Numbers of tokens and nesting are bounded, so any text is parsed or refused in milliseconds. Left out, and `Unparsed`:
+sums, integrals, limits, unknown functions. `values.py` evaluates the trees.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+Node = tuple[Any, ...]  # ("num", Fraction) | ("sym", name) | ("unit", name) | ("const", name) | (operation, Node, ...)
+
+MAX_CHARS = 4_000
+MAX_TOKENS = 600
+MAX_DEPTH = 40
+
+
+class Unparsed(ValueError):
+    """The text is not an expression this file understands."""
+
+
+class TooLarge(Unparsed):
+    """It is an expression, but its value is beyond any number that is ever an answer."""
+
+
+# ---- cleaning: one spelling for each sign --------------------------------------------------------------------------
+
+_SIGNS = {
+    "−": "-", "–": "-", "‐": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
+    "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=", "∪": r"\cup ",
+    "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ", "±": r"\pm ", "°": r"^\circ ", "º": r"^\circ ",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
+    "½": " 1/2 ", "⅓": " 1/3 ", "⅔": " 2/3 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅛": " 1/8 ", "⅕": " 1/5 ", "θ": r"\theta ",
+    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
+}  # fmt: skip
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_LAYOUT = re.compile(
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|mathopen|mathclose)(?![a-zA-Z])\s*"
+)
+_SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|\\enspace(?![a-zA-Z])|~|&nbsp;")
+_RENAMED = (
+    (re.compile(r"\\(?:leqslant|leqq|leq|le)(?![a-zA-Z])"), "<="),
+    (re.compile(r"\\(?:geqslant|geqq|geq|ge)(?![a-zA-Z])"), ">="),
+    (re.compile(r"\\(?:neq|ne)(?![a-zA-Z])"), "!="),
+    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
+    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
+    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\\[dt]binom(?![a-zA-Z])"), r"\\binom"),
+    (re.compile(r"\\(?:mid|lvert|rvert|vert)(?![a-zA-Z])"), "|"),
+    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), "*"),
+    (re.compile(r"\\div(?![a-zA-Z])"), "/"),
+    (re.compile(r"\\(?:lbrace)(?![a-zA-Z])"), r"\\{"),
+    (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
+    (re.compile(r"\\(?:varnothing)(?![a-zA-Z])"), r"\\emptyset"),
+    (re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree(?![a-zA-Z])"), r"\\deg "),
+    (re.compile(r"\\pmod(?![a-zA-Z])|\\bmod(?![a-zA-Z])|\\mod(?![a-zA-Z])"), r"\\mod "),
+)
+
+
+def clean(text: str) -> str:
+    """One spelling for the many ways of writing a sign; layout commands removed. Meaning is kept."""
+    if not text.isascii():
+        text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
+        text = "".join(_SIGNS.get(char, char) for char in text)
+        text = unicodedata.normalize("NFKC", text)
+    text = _LAYOUT.sub("", text).replace(r"\!", "").replace("{,}", ",")
+    text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
+    text = _SPACES.sub(" ", text)
+    for pattern, sign in _RENAMED:
+        text = pattern.sub(sign, text)
+    return re.sub(r"\s+", " ", text.replace(r"\%", "%").replace(r"\$", r"\dollar ").replace("\u200b", "")).strip()
+
+
+# ---- units ---------------------------------------------------------------------------------------------------------
+
+UNITS: dict[str, tuple[str, Fraction | None]] = {}  # name -> (base symbol, scale); scale None: computed (degrees)
+
+
+def _unit(base: str, scale: str, names: str) -> None:
+    for name in names.split():
+        UNITS[name] = (base, Fraction(scale))
+
+
+_unit("m", "1", "m meter meters metre metres")
+_unit("m", "1/100", "cm centimeter centimeters centimetre centimetres")
+_unit("m", "1/1000", "mm millimeter millimeters millimetre millimetres")
+_unit("m", "1000", "km kilometer kilometers kilometre kilometres")
+_unit("m", "127/5000", "inch inches")
+_unit("m", "381/1250", "ft foot feet")
+_unit("m", "1143/1250", "yd yard yards")
+_unit("m", "201168/125", "mi mile miles")
+_unit("g", "1", "g gram grams")
+_unit("g", "1000", "kg kilogram kilograms kilo kilos")
+_unit("g", "1/1000", "mg milligram milligrams")
+_unit("g", "45359237/100000", "lb lbs pound pounds")
+_unit("g", "45359237/1600000", "oz ounce ounces")
+_unit("s", "1", "s sec secs second seconds")
+_unit("s", "1/1000", "ms millisecond milliseconds")
+_unit("s", "60", "min mins minute minutes")
+_unit("s", "3600", "h hr hrs hour hours")
+_unit("s", "86400", "day days")
+_unit("s", "604800", "week weeks")
+_unit("year", "1", "yr yrs year years")
+_unit("year", "1/12", "month months")
+_unit("L", "1", "L liter liters litre litres")
+_unit("L", "1/1000", "ml mL milliliter milliliters millilitre millilitres")
+_unit("dollar", "1", r"dollar dollars usd USD \dollar buck bucks")
+_unit("dollar", "1/100", "cent cents ¢")
+_unit("euro", "1", "euro euros EUR €")
+_unit("sterling", "1", "GBP £")
+_unit("%", "1/100", "% percent pct")  # base "%" means a pure number
+_unit("%", "1", "radian radians rad")
+_unit("m/s", "1397/3125", "mph")
+_unit("m/s", "5/18", "kph kmh")
+UNITS |= dict.fromkeys(("°", "degree", "degrees", r"\deg"), ("%", None))
+_LETTERUNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
+_NO_NOUNS = frozenset("because since and or as so is are was the a an I we it that this which if then but not to".split())
+_FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+
+
+def is_pure(unit: str) -> bool:
+    """Per cent, degrees and radians are numbers, so 50% is 1/2; metres are not."""
+    return unit in UNITS and UNITS[unit][0] == "%"
+
+
+# ---- tokens --------------------------------------------------------------------------------------------------------
+
+
+class Token(NamedTuple):
+    kind: str  # num, sym, word, text, cmd, op
+    value: str
+    spaced: bool  # white space stands before it
+
+
+_TOKEN = re.compile(
+    r"""(?P<space>\s+)
+      | (?P<num>(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+(?![\d.]))?)
+      | \\(?:text(?:rm|normal|bf|it)?|mbox|math(?:rm|bf|it|sf)|operatorname)\s*\{(?P<text>[^{}\\$]*)\}
+      | (?P<cmd>\\[a-zA-Z]+|\\[{}|])
+      | (?P<word>[a-zA-Z]+)
+      | (?P<op>\*\*|<=|>=|!=|[-+*/^_!%|()\[\]{}'=<>,:¢€£])
+    """,
+    re.VERBOSE | re.ASCII,
+)
+
+
+def tokenize(text: str) -> list[Token]:
+    tokens: list[Token] = []
+    place, spaced = 0, False
+    while place < len(text):
+        match = _TOKEN.match(text, place)
+        if match is None or len(tokens) >= MAX_TOKENS:
+            raise Unparsed(f"{text[place : place + 20]!r}")
+        place, kind = match.end(), match.lastgroup or "text"
+        if kind != "space":
+            tokens.append(Token(kind, match[kind].strip() if kind == "text" else match[0], spaced))
+        spaced = kind == "space"
+    return tokens
+
+
+# ---- parsing -------------------------------------------------------------------------------------------------------
+
+_FUNCTIONS = frozenset(
+    "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh "
+    "ln log lg exp sqrt abs floor ceil".split()
+)
+GREEK = frozenset(
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
+    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
+)
+_ALIASES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
+_INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
+_CLOSERS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
+
+
+def parse(text: str) -> Node:
+    """The tree of one cleaned expression; raises Unparsed."""
+    if len(text) > MAX_CHARS:
+        raise Unparsed("too long")
+    parser = _Parser(tokenize(text))
+    try:
+        node = parser.sum()
+    except RecursionError:  # the caller may be deep in the stack already
+        raise Unparsed("nested too deeply") from None
+    if parser.peek() is not None:
+        raise Unparsed(f"unexpected {parser.peek()}")
+    return node
+
+
+def number(text: str) -> Fraction:
+    """The exact value of a decimal, thousands separators and an exponent allowed."""
+    mantissa, _, exponent = text.replace(",", "").lower().partition("e")
+    whole, _, decimals = mantissa.partition(".")
+    if len(exponent) > 5 or abs(int(exponent or 0)) > 4_000:
+        raise TooLarge(text)
+    if len(whole) + len(decimals) > 4_000:
+        raise Unparsed("a number of over 4,000 digits")
+    return Fraction(int((whole + decimals) or "0")) * Fraction(10) ** (int(exponent or 0) - len(decimals))
+
+
+class _Parser:
+    """Recursive descent: sum > product > signed > power > postfix > primary."""
+
+    def __init__(self, tokens: list[Token]) -> None:
+        self.tokens, self.place, self.depth = tokens, 0, 0
+        self.closers: list[str] = []  # what closes the open brackets; a "|" closes only the innermost "|"
+
+    def peek(self, ahead: int = 0) -> str | None:
+        place = self.place + ahead
+        return self.tokens[place].value if place < len(self.tokens) and self.tokens[place].kind != "text" else None
+
+    def take(self) -> Token:
+        if self.place >= len(self.tokens):
+            raise Unparsed("ends too early")
+        self.place += 1
+        return self.tokens[self.place - 1]
+
+    def accept(self, *values: str) -> str | None:
+        if self.peek() in values:
+            return self.take().value
+        return None
+
+    def expect(self, value: str) -> None:
+        if self.take().value != value:
+            raise Unparsed(f"{value} is missing")
+
+    def enclosed(self, opener: str) -> Node:
+        """A sum up to the closer of `opener`, which was taken already."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unparsed("nested too deeply")
+        self.closers.append(_CLOSERS[opener])
+        node = self.sum()
+        self.expect(self.closers.pop())
+        self.depth -= 1
+        return node
+
+    def sum(self) -> Node:
+        node = self.product()
+        while sign := self.accept("+", "-"):
+            right = self.product()
+            node = ("add", node, right if sign == "+" else ("neg", right))
+        return node
+
+    def product(self) -> Node:
+        node = self.signed()
+        while True:
+            if self.accept("*"):
+                node = ("mul", node, self.signed())
+            elif self.accept("/"):
+                node = ("div", node, self.signed())
+            elif self.starts_factor():
+                node = ("mul", node, self.power())
+            else:
+                return node
+
+    def signed(self) -> Node:
+        sign = self.accept("-", "+")
+        if sign is None:
+            return self.power()
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unparsed("nested too deeply")
+        node = self.signed()
+        self.depth -= 1
+        return ("neg", node) if sign == "-" else node
+
+    def starts_factor(self) -> bool:
+        """Does an implicit product go on? A number may follow only a closing bracket: 2(3) and (2)3, not 2 3."""
+        if self.place >= len(self.tokens):
+            return False
+        token = self.tokens[self.place]
+        if token.kind in ("text", "word"):
+            return True
+        if token.kind == "num":
+            return self.tokens[self.place - 1].value in (")", "}", "]", r"\dollar", "€", "£")
+        if token.value == "|":
+            return not (self.closers and self.closers[-1] == "|")
+        if token.value in ("(", "[", "{", r"\{", "%", "¢", "€", "£"):
+            return True
+        return token.kind == "cmd" and token.value not in _CLOSERS.values() and token.value != r"\mod"
+
+    def power(self) -> Node:
+        node = self.postfix(self.primary())
+        if self.accept("^", "**"):
+            node = ("pow", node, self.exponent())
+            node = self.postfix(node)
+        return node
+
+    def postfix(self, node: Node) -> Node:
+        while True:
+            if self.peek() == "!" and self.peek(1) != "!":
+                self.take()
+                node = ("fact", node)
+            elif self.peek() in ("%", r"\deg"):
+                node = ("mul", node, ("unit", "%" if self.take().value == "%" else "°"))
+            else:
+                return node
+
+    def exponent(self) -> Node:
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise Unparsed("nested too deeply")
+        if self.accept("-"):
+            node: Node = ("neg", self.exponent())
+        elif self.accept("+"):
+            node = self.exponent()
+        else:
+            node = self.primary()
+            if self.accept("^", "**"):  # a^b^c is a^(b^c)
+                node = ("pow", node, self.exponent())
+        self.depth -= 1
+        return node
+
+    def argument(self) -> Node:
+        """What \\frac and \\sqrt take: {...}, or one digit, letter or command: \\frac12 is a half."""
+        if self.accept("{"):
+            return self.enclosed("{")
+        if self.accept("("):
+            return self.enclosed("(")
+        token = self.take()
+        if token.kind == "num" and len(token.value) > 1:
+            if not token.value.isdigit():
+                raise Unparsed(token.value)
+            self.place -= 1
+            self.tokens[self.place] = Token("num", token.value[1:], False)
+            return ("num", Fraction(int(token.value[0])))
+        self.place -= 1
+        if token.kind == "word" and len(token.value) > 1:
+            self.tokens[self.place] = Token("word", token.value[1:], False)
+            return _letter(token.value[0])
+        if token.kind not in ("num", "word", "cmd"):
+            raise Unparsed(token.value)
+        return self.primary()
+
+    def primary(self) -> Node:
+        token = self.take()
+        if token.kind == "num":
+            return self.mixed(number(token.value), token)
+        if token.kind == "text":
+            return _words(token.value)
+        if token.kind == "word":
+            return self.word(token)
+        if token.value in ("(", "[", "{", r"\{", "|", r"\lfloor", r"\lceil"):
+            node = self.enclosed(token.value)
+            wrapper = {"|": "abs", r"\lfloor": "floor", r"\lceil": "ceil"}.get(token.value)
+            return (wrapper, node) if wrapper else node
+        if token.value in ("%", "¢", "€", "£"):
+            return ("unit", token.value)  # €5 and 5€
+        if token.kind == "cmd":
+            return self.command(token.value[1:])
+        raise Unparsed(f"unexpected {token.value}")
+
+    def mixed(self, value: Fraction, token: Token) -> Node:
+        """2\\frac{1}{2} and `2 1/2` are two and a half; a factor would be written 2 \\cdot \\frac{1}{2}."""
+        ahead = self.tokens[self.place : self.place + 7]
+        values = [t.value for t in ahead]
+        part = None
+        if "." in token.value or value.denominator != 1:
+            pass
+        elif len(ahead) >= 3 and ahead[0].kind == ahead[2].kind == "num" and ahead[0].spaced and values[1] == "/":
+            part = (values[0], values[2], 3)
+        elif values[:1] == [r"\frac"] and "".join(values[1::3]) == "{{" and "".join(values[3::3]) == "}}":
+            part = (values[2], values[5], 7)
+        elif values[:1] == [r"\frac"] and len(ahead) > 1 and re.fullmatch(r"[1-9][1-9]", values[1]):
+            part = (values[1][0], values[1][1], 2)
+        if part and part[0].isdigit() and part[1].isdigit() and len(part[0] + part[1]) < 40:
+            top, bottom = int(part[0]), int(part[1])
+            if 0 < top < bottom:
+                self.place += part[2]
+                return ("num", value + Fraction(top, bottom))
+        return ("num", value)
+
+    def word(self, token: Token) -> Node:
+        """A run of letters: a function, a unit, words that name what is counted, or a product of symbols."""
+        name = token.value
+        if name in _FUNCTIONS and (name != "min" or self.peek() == "("):
+            return self.function(name)
+        if name in ("pi", "Pi", "PI"):
+            return ("const", "pi")
+        if name in ("inf", "infinity", "Infinity"):
+            return ("const", "inf")
+        after_number = self.place >= 2 and self.tokens[self.place - 2].kind in ("num", "op", "cmd")
+        if name in UNITS and (len(name) > 1 or (name in _LETTERUNITS and self.is_spaced_unit(token))):
+            return ("unit", name)
+        if len(name) >= 3 and token.spaced and after_number:
+            return self.counted(name)
+        if name in GREEK:
+            return ("sym", "\\" + name)
+        if len(name) > 3:
+            raise Unparsed(name)
+        first = self.subscripted(name[0]) if len(name) == 1 else _letter(name[0])
+        for i, letter in enumerate(name[1:], start=2):
+            first = ("mul", first, self.subscripted(letter) if i == len(name) else _letter(letter))
+        return first
+
+    def is_spaced_unit(self, token: Token) -> bool:
+        """`10 m` and the s of `10 m/s`; not the m of 6m or of 3 m / 2 - 1."""
+        before = self.tokens[self.place - 2] if self.place >= 2 else None
+        if before is None or not all(t.kind in ("num", "word", "op", "text") for t in self.tokens):
+            return False
+        if before.value == "/":
+            return any(t.kind == "word" and t.value in UNITS and t.spaced for t in self.tokens[: self.place - 2])
+        rest = [t.value for t in self.tokens[self.place :]]
+        tail = rest[2:] if rest[:1] == ["^"] else rest
+        ends = not tail or (len(tail) >= 2 and tail[0] == "/" and tail[1] in UNITS)
+        return token.spaced and before.kind == "num" and ends
+
+    def counted(self, name: str) -> Node:
+        """`18 red apples`: up to three words behind a number, to the end."""
+        words = [name]
+        while self.place < len(self.tokens) and self.tokens[self.place].kind == "word":
+            words.append(self.take().value)
+        ends = self.place == len(self.tokens) or self.peek() in ("^", "/", ")")
+        if not ends or len(words) > 3 or not _NO_NOUNS.isdisjoint(words):
+            raise Unparsed(" ".join(words))
+        return _words(" ".join(words))
+
+    def subscripted(self, name: str) -> Node:
+        """x_1, x_{max}: the subscript is part of the name."""
+        if self.peek() != "_":
+            return _letter(name)
+        self.take()
+        if self.accept("{"):
+            parts = []
+            while self.peek() != "}":
+                parts.append(self.take().value)
+            self.take()
+            return ("sym", f"{name}_{''.join(parts)}")
+        return ("sym", f"{name}_{self.take().value}")
+
+    def command(self, name: str) -> Node:
+        if name == "frac":
+            top = self.argument()
+            return ("div", top, self.argument())
+        if name == "binom":
+            top = self.argument()
+            return ("binom", top, self.argument())
+        if name == "sqrt":
+            degree: Node = ("num", Fraction(2))
+            if self.accept("["):
+                degree = self.enclosed("[")
+            return ("root", degree, self.argument())
+        if name in ("overline", "bar") and self.peek() == "{" and self.place >= 2:
+            raise Unparsed("a bar")
+        if name == "pi":
+            return ("const", "pi")
+        if name == "infty":
+            return ("const", "inf")
+        if name == "deg":
+            return ("unit", "°")
+        if name == "dollar":
+            return ("unit", "dollar")
+        if name in _FUNCTIONS:
+            return self.function(name)
+        if name in GREEK:
+            return self.subscripted("\\" + name)
+        raise Unparsed("\\" + name)
+
+    def function(self, name: str) -> Node:
+        """sin x, sin^2 x, sin^{-1} x, log_2 8, sqrt(2): without brackets the argument is the product that follows."""
+        base = outer = None
+        while True:
+            if self.accept("_"):
+                base = self.argument_or_number()
+            elif self.accept("^", "**"):
+                outer = self.exponent()
+            else:
+                break
+        opener = self.accept("(", "[", "{", "|")
+        if opener:
+            inside = self.enclosed(opener)
+            if opener == "|":
+                inside = ("abs", inside)
+        elif name == "sqrt":
+            inside = self.power()
+        else:
+            inside = self.bare_argument()
+        if outer == ("neg", ("num", Fraction(1))) and name in _INVERSES:
+            name, outer = _INVERSES[name], None
+        node: Node = ("root", ("num", Fraction(2)), inside) if name == "sqrt" else (_ALIASES.get(name, name), inside)
+        if name in ("log", "lg") and (base is not None or name == "lg"):
+            node = ("div", ("log", inside), ("log", base or ("num", Fraction(10))))
+        elif base is not None:
+            raise Unparsed("a subscript")
+        return ("pow", node, outer) if outer is not None else node
+
+    def argument_or_number(self) -> Node:
+        if self.peek() is not None and self.tokens[self.place].kind == "num":
+            return ("num", number(self.take().value))
+        return self.argument()
+
+    def bare_argument(self) -> Node:
+        sign = self.accept("-")
+        node = self.power()
+        while self.starts_factor():
+            token = self.tokens[self.place]
+            if token.value in ("(", "[", "{") or token.value.lstrip("\\") in _FUNCTIONS or token.kind == "text":
+                break
+            node = ("mul", node, self.power())
+        if self.peek() == "/" and self.place + 1 < len(self.tokens) and self.tokens[self.place + 1].kind == "num":
+            self.take()  # sin x/2 is sin(x/2)
+            node = ("div", node, self.power())
+        return ("neg", node) if sign else node
+
+
+def _letter(letter: str) -> Node:
+    return ("const", letter) if letter in ("e", "i") else ("sym", letter)
+
+
+def _words(text: str) -> Node:
+    """Words inside \\text or behind a number: a unit, `square feet`, `miles per hour`, or what is counted."""
+    words = text.replace("-", " ").split()
+    power = 1
+    if words and words[0].lower() in _FACTORS:
+        power, words = _FACTORS[words[0].lower()], words[1:]
+    if "per" in words or "/" in text:
+        top, _, bottom = text.partition(" per ") if "per" in words else text.partition("/")
+        return ("div", _words(top), _words(bottom))
+    name = " ".join(words)
+    if match := re.fullmatch(r"([a-zA-Z]+)\^([23])", name):
+        name, power = match[1], int(match[2])
+    if name in ("e", "i"):
+        return ("const", name)
+    if not name or not re.fullmatch(r"[a-zA-Z%°]+(?: [a-zA-Z]+){0,3}\.?", name):
+        raise Unparsed(f"text {text!r}")
+    name = name.rstrip(".")
+    if name not in UNITS and name.lower() in UNITS:
+        name = name.lower()
+    if name not in UNITS:
+        name = name.lower()
+        name = name[:-1] if name.endswith("s") and not name.endswith("ss") else name
+    node: Node = ("unit", name)
+    return node if power == 1 else ("pow", node, ("num", Fraction(power)))
+
+
+def leaves(node: Node) -> list[Node]:
+    """Every leaf of a tree, left to right."""
+    found, stack = [], [node]
+    while stack:
+        top = stack.pop()
+        if top[0] in ("num", "sym", "unit", "const"):
+            found.append(top)
+        else:
+            stack.extend(reversed(top[1:]))
+    return found

@@ -1,0 +1,240 @@
+"""Verifiers: the truth about an answer, each from the one engine of `answers.py`.
+
+    exact     the text itself, spaces and the text's own markers ("Answer: ...") apart
+    integer   a whole number, however it is written: 42, 42.0, "It is 42.", 1,000
+    choice    the letter of one of the problem's choices, or its text
+    math      anything `answers.py` reads; what it cannot read is shown to sympy in a child that can be killed
+
+A verifier is called as verifier(problem, answer) -> Verdict, and verifier.key(problem, answer) -> the answer's
+equivalence class, None where there is no answer. An answer is correct exactly when its key is the target's key.
+
+No answer found: wrong, extracted=None, no vote. Undecided (reward 0.0, the rollout leaves its group): the target is not
+understood, or the child timed out, ran out of memory or died; the note says which. `exact`, `integer` and `choice` are
+pure, bounded and take microseconds; `math` does too, unless it needs the child (3 s at most for each of the two texts).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+
+from ponder.config import ConfigError, lookup
+from ponder.tasks import sandbox
+from ponder.tasks.answers import Reading, extract, extract_marked, integer_key, key_in, read
+from ponder.types import Message, Problem, Verdict
+
+OPINION_SECONDS = 3.0
+
+
+class KeyedVerifier(Protocol):
+    """Truth about an answer, and the equivalence class it belongs to."""
+
+    def __call__(self, problem: Problem, answer: str) -> Verdict: ...
+
+    def key(self, problem: Problem, answer: str) -> str | None: ...
+
+
+def verdict(is_correct: bool, extracted: str | None) -> Verdict:
+    return Verdict(
+        outcome="correct" if is_correct else "wrong", reward=1.0 if is_correct else 0.0, extracted=extracted,
+        parts={"correct": float(is_correct)},
+    )  # fmt: skip
+
+
+def undecided(extracted: str | None, note: str) -> Verdict:
+    return Verdict(outcome="undecided", reward=0.0, extracted=extracted, note=note)
+
+
+class Exact:
+    """The same text, white space apart."""
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        text = extract_marked(answer) or answer
+        return " ".join(text.split()) or None if len(text) <= 100_000 else None
+
+    def __call__(self, problem: Problem, answer: str) -> Verdict:
+        key = self.key(problem, answer)
+        return verdict(key is not None and key == " ".join(problem.target.split()), key)
+
+
+class Integer:
+    """The same whole number; the key is its digits."""
+
+    _PLAIN = re.compile(r"\s*([+-]?)0*([0-9]{1,4000})\s*")
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        plain = self._PLAIN.fullmatch(answer)
+        if plain is None:
+            return integer_key(answer)
+        return ("-" if plain[1] == "-" and plain[2] != "0" else "") + plain[2]
+
+    def __call__(self, problem: Problem, answer: str) -> Verdict:
+        key = self.key(problem, answer)
+        return verdict(key is not None and key == self.key(problem, problem.target), key)
+
+
+class Choice:
+    """The same letter. The letters are A, B, ... for the problem's choices, A to J where it names none."""
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(problem.choices) or 10]
+        text = answer[-20_000:].strip()
+        marked = extract_marked(text)
+        for candidate in (marked, text):
+            if candidate:
+                letter = self._letter(candidate, letters) or self._by_text(problem, candidate)
+                if letter:
+                    return letter
+        named = re.findall(rf"(?:\boption|\bchoice|\bis|\bchoose)\s+\(?([{letters}])\b(?!')|\(([{letters}])\)", text)
+        if named:
+            return named[-1][0] or named[-1][1]
+        alone = re.findall(rf"(?<![\w'])([{letters.replace('A', '').replace('I', '')}])(?![\w'])", text)
+        return alone[-1] if len(set(alone)) == 1 else None  # A and I are words too
+
+    @staticmethod
+    def _letter(text: str, letters: str) -> str | None:
+        """B, b, (B), B., B) five, \\text{(B)}, **B**: the letter stands first, and alone or behind a mark."""
+        text = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", text).strip().strip("$*`_\"' ")
+        match = re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?", text) or re.match(r"\(([A-Za-z])\)|([A-Z])[.:)](?=\s)", text)
+        letter = next((group for group in match.groups() if group), "").upper() if match else ""
+        return letter if letter and letter in letters else None
+
+    @staticmethod
+    def _by_text(problem: Problem, text: str) -> str | None:
+        wanted = " ".join(text.split()).strip(" .").casefold()
+        hits = [i for i, choice in enumerate(problem.choices) if " ".join(choice.split()).strip(" .").casefold() == wanted]
+        return chr(ord("A") + hits[0]) if len(hits) == 1 else None
+
+    def __call__(self, problem: Problem, answer: str) -> Verdict:
+        key = self.key(problem, answer)
+        return verdict(key is not None and key == self.key(problem, problem.target), key)
+
+
+class Math:
+    """The same mathematics, in the frame of the problem's target."""
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        reading = self._reading(problem, answer)[1]
+        return None if reading is None else self._settled(reading, problem.target)[0]
+
+    def __call__(self, problem: Problem, answer: str) -> Verdict:
+        extracted, reading = self._reading(problem, answer)
+        target = key_in(problem.target, problem.target)
+        if target is None:
+            return undecided(extracted, "the problem has no target")
+        if reading is None or extracted is None:
+            return verdict(False, None)
+        if reading.key == target.key:
+            return verdict(True, extracted)
+        if target.kind == "words" or (reading.is_understood and target.is_understood):
+            return verdict(False, extracted)
+        target_key, target_note = self._settled(target, problem.target)
+        key, note = self._settled(reading, extracted)
+        if key == target_key:
+            return verdict(True, extracted)
+        if target_note:
+            return undecided(extracted, f"the target: {target_note}")
+        if note and note != _NOT_READ:
+            return undecided(extracted, f"the answer: {note}")
+        return verdict(False, extracted)
+
+    @staticmethod
+    def _reading(problem: Problem, answer: str) -> tuple[str | None, Reading | None]:
+        extracted = extract(answer)
+        return extracted, None if extracted is None else key_in(extracted, problem.target)
+
+    @staticmethod
+    def _settled(reading: Reading, text: str) -> tuple[str, str]:
+        """The key, by sympy's opinion where the first reading understood nothing; and why there is none."""
+        if reading.is_understood:
+            return reading.key, ""
+        status, key, note = _opinion(text)
+        if key is not None:
+            return key, ""
+        return reading.key, _NOT_READ if status == "ok" else note
+
+
+_NOT_READ = "not understood"
+
+
+@lru_cache(maxsize=8_192)
+def _opinion(text: str) -> tuple[str, str | None, str]:
+    """Asked once for each text, so that one text keeps one key, whatever the machine is doing."""
+    ran = sandbox.shared().run("ponder.tasks.symbolic:opinion", text[:1_000], timeout=OPINION_SECONDS)
+    return ran.status, ran.value, f"{ran.status}: {ran.note}"
+
+
+VERIFIERS: dict[str, KeyedVerifier] = {"exact": Exact(), "integer": Integer(), "choice": Choice(), "math": Math()}
+
+
+# ---- grading without a task ----------------------------------------------------------------------------------------
+
+
+def grade(target: str, answer: str, verifier: str = "math") -> Verdict:
+    """The verdict on one answer text beside one target."""
+    check = lookup(VERIFIERS, verifier, what="verifier")
+    problem = Problem(id="grade", prompt=(Message(role="user", content=""),), target=target, task="grade")
+    return check(problem, answer)
+
+
+def grade_file(path: str | Path, verifier: str = "math") -> Iterator[dict[str, Any]]:
+    """One row a line of a JSONL file of {"target", "answer", and optionally "verifier"}; a broken line is an error row."""
+    lookup(VERIFIERS, verifier, what="verifier")  # a wrong name fails before the first line
+    for number, line in numbered_lines(path):
+        if isinstance(line, ConfigError):
+            yield {"line": number, "error": str(line)}
+            continue
+        row: dict[str, Any] = {"line": number}
+        try:
+            pair = _pair(line)
+            row |= {name: pair[name] for name in ("id",) if name in pair}
+            found = grade(pair["target"], pair["answer"], pair.get("verifier", verifier))
+        except ConfigError as error:
+            yield row | {"error": str(error)}
+            continue
+        yield row | {"outcome": found.outcome, "reward": found.reward, "extracted": found.extracted, "note": found.note}
+
+
+def _pair(line: str) -> dict[str, Any]:
+    try:
+        pair = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"not JSON: {error}; write one object a line") from None
+    if not isinstance(pair, dict):
+        raise ConfigError('not a JSON object; write {"target": "...", "answer": "..."}')
+    for name in ("target", "answer"):
+        value = pair.get(name)
+        if isinstance(value, int) and not isinstance(value, bool):
+            pair[name] = str(value)
+        elif not isinstance(value, str):
+            raise ConfigError(f'{name!r} is missing or no text; write {{"target": "...", "answer": "..."}}')
+    if not isinstance(pair.get("verifier", ""), str):
+        raise ConfigError(f"'verifier' must be one of {', '.join(VERIFIERS)}")
+    return pair
+
+
+def numbered_lines(path: str | Path) -> Iterator[tuple[int, str | ConfigError]]:
+    """The lines of a text or .gz file with their numbers; an unreadable line or file is one clear ConfigError."""
+    path = Path(path)
+    if not path.exists():
+        raise ConfigError(f"no file at {path}; give the path of a .jsonl or .jsonl.gz file")
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder; give one of the .jsonl files in it")
+    number = 0
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            for number, raw in enumerate(file, start=1):
+                if not raw.strip():
+                    continue
+                try:
+                    yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
+                except UnicodeDecodeError as error:
+                    yield number, ConfigError(f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8")
+    except (gzip.BadGzipFile, EOFError, OSError) as error:
+        what = "is not a whole gzip file" if path.suffix == ".gz" else "cannot be read"
+        raise ConfigError(f"{path} {what} (after line {number}): {error}") from None

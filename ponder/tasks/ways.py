@@ -1,0 +1,135 @@
+"""Ways of thinking: how a problem can be worked, and which way a piece of reasoning used.
+
+`nano`'s base was trained on demonstrations that mix these ways, so that reinforcement learning has something to
+choose from, and so that what it chose can be counted:
+
+    guess    no reasoning at all; right only where the line is short
+    steps    one operation a line, no looking back; now and then a step is wrong, and so is all that follows
+    checked  every operation is tried backwards; what does not come out is done again
+
+    7*12=84              7*12=84 12*7=84 ok
+    41-84=-43            41-84=-33 -33+84=51 no
+    -43+88=45            41-84=-43 -43+84=41 ok
+                         -43+88=45 45-88=-43 ok
+
+Slips are part of the demonstrations on purpose: a way that is never wrong would leave nothing to check.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from random import Random
+
+from ponder.tasks.arithmetic import LEVELS, arithmetic, parse
+from ponder.types import Problem
+
+WAYS = ("guess", "steps", "checked")
+
+
+def operations(problem: Problem) -> list[tuple[int, str, int]]:
+    """The operations of an arithmetic problem in order: products first, then the running total."""
+    parsed = parse(problem.text)
+    if parsed is None:
+        raise ValueError(f"{problem.id} is not an arithmetic problem: {problem.text!r}")
+    signs, terms = parsed
+    result = [(term[0], "*", term[1]) for term in terms if len(term) == 2]
+    values = [term[0] * term[1] if len(term) == 2 else term[0] for term in terms]
+    total = values[0]
+    for sign, value in zip(signs[1:], values[1:], strict=True):
+        result.append((total, "+" if sign > 0 else "-", value))
+        total += sign * value
+    return result
+
+
+def demonstrate(problem: Problem, way: str, rng: Random, *, slip: float) -> tuple[str, str]:
+    """(reasoning, answer) in one of the WAYS; each operation slips with probability `slip`."""
+    if way == "guess":
+        return "", problem.target
+    products: dict[tuple[int, int], int] = {}
+    lines: list[str] = []
+    signs, terms = parse(problem.text) or ([], [])
+
+    def work(a: int, op: str, b: int) -> int:
+        while True:
+            right = apply(a, op, b)
+            got = slipped(right, rng) if rng.random() < slip else right
+            if way == "steps":
+                lines.append(f"{a}{op}{b}={got}")
+                return got
+            back, undone = backwards(a, op, b, got)
+            lines.append(f"{a}{op}{b}={got} {back} {'ok' if undone else 'no'}")
+            if undone:
+                return got
+
+    for term in terms:
+        if len(term) == 2 and term not in products:
+            products[term] = work(term[0], "*", term[1])
+    values = [products[term] if len(term) == 2 else term[0] for term in terms]  # type: ignore[index]
+    total = values[0]
+    for sign, value in zip(signs[1:], values[1:], strict=True):
+        total = work(total, "+" if sign > 0 else "-", value)
+    return "\n".join(lines), str(total)
+
+
+def apply(a: int, op: str, b: int) -> int:
+    return a * b if op == "*" else a + b if op == "+" else a - b
+
+
+def backwards(a: int, op: str, b: int, got: int) -> tuple[str, bool]:
+    """The check of one operation, and whether it came out: products swapped, sums and differences undone."""
+    if op == "*":
+        return f"{b}*{a}={a * b}", a * b == got
+    undo = "-" if op == "+" else "+"
+    value = apply(got, undo, b)
+    return f"{got}{undo}{b}={value}", value == a
+
+
+def slipped(value: int, rng: Random) -> int:
+    """A plausible wrong result: a ten too many or too few, a wrong last digit."""
+    return value + rng.choice((-10, 10, -1, 1, -2, 2, rng.choice((-20, 20, -3, 3, -9, 9))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemonstrationConfig:
+    """A mixture of ways. The shares need not add up to one."""
+
+    levels: tuple[int, ...] = LEVELS
+    guess: float = 0.68
+    steps: float = 0.24
+    checked: float = 0.08
+    slip: float = 0.12  # probability that an operation is written down wrong at first
+
+    def __post_init__(self) -> None:
+        if min(self.guess, self.steps, self.checked) < 0 or self.guess + self.steps + self.checked == 0:
+            raise ValueError("the shares guess, steps and checked must be 0 or more, and not all 0")
+        if not 0 <= self.slip < 1:
+            raise ValueError(f"slip={self.slip} must lie in [0, 1)")
+
+
+def demonstration(config: DemonstrationConfig, index: int, *, seed: int) -> tuple[Problem, str, str]:
+    """Example `index` of a mixture: (problem of the train split, reasoning, answer)."""
+    rng = Random(f"{seed}/demonstration/{index}")
+    task = arithmetic(split="train", seed=seed, level=rng.choice(config.levels), size=index + 1)
+    problem = task[index]
+    way = rng.choices(WAYS, (config.guess, config.steps, config.checked))[0]
+    return problem, *demonstrate(problem, way, rng, slip=config.slip)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """What a piece of reasoning shows on its surface."""
+
+    way: str  # one of WAYS, or "other"
+    steps: int  # results written down, checks not counted
+    checks: int
+    backtracks: int  # checks that failed and sent the work back
+
+
+def count(reasoning: str) -> Counts:
+    """Classify reasoning by its marks; works on any text and never fails."""
+    checks = len(re.findall(r" (?:ok|no)(?=\n|$)", reasoning))
+    backtracks = len(re.findall(r" no(?=\n|$)", reasoning))
+    steps = sum("=" in line for line in reasoning.splitlines())
+    way = "guess" if not reasoning.strip() else "other" if not steps else "checked" if 2 * checks >= steps else "steps"
+    return Counts(way=way, steps=steps, checks=checks, backtracks=backtracks)

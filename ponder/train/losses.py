@@ -1,0 +1,123 @@
+"""Policy losses: pure functions of log-probabilities, advantages and a mask.
+
+One formula with four choices; the presets of `train/presets.py` differ by these values and nothing else.
+
+    ratio   "token"     exp(logprob - old)                              PPO (arXiv:1707.06347), GRPO, DAPO
+            "sequence"  exp(mean over the completion of the same)       GSPO (arXiv:2507.18071)
+    clip    "ppo"       min(ratio * A, clip(ratio, 1-low, 1+high) * A)  clip-higher: high > low (DAPO, arXiv:2503.14476)
+            "cispo"     stop_gradient(min(ratio, 1+high)) * A * logprob (MiniMax-M1, arXiv:2506.13585)
+    average "token"     sum over tokens / tokens of the whole batch     DAPO
+            "sequence"  mean over a completion, mean over completions   GRPO
+            "constant"  sum over tokens / (completions * a length)      Dr. GRPO
+    kl      0 or beta   + beta * k3(reference)                          Schulman's estimator
+    mismatch cap        x min(exp(trainer - sampler), cap), constant    truncated importance sampling
+
+The loss of a batch is a sum of per-token terms with fixed weights that the whole batch decides (`token_weights`), so it
+does not depend on how the batch is padded or cut into micro-batches.
+
+Shapes: B completions, T token positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    ratio: Literal["token", "sequence"] = "token"
+    clip: Literal["ppo", "cispo"] = "ppo"
+    clip_low: float = 0.2
+    clip_high: float = 0.2
+    average: Literal["token", "sequence", "constant"] = "sequence"
+    kl: float = 0.0  # weight of the KL to the reference; 0 needs no reference
+    mismatch_cap: float = 2.0  # of exp(trainer - sampler) a token; 0 = no correction
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.clip_low < 1:
+            raise ValueError(f"clip_low={self.clip_low} must lie in [0, 1)")
+        if self.clip_high < 0 or self.kl < 0 or self.mismatch_cap < 0:
+            raise ValueError("clip_high, kl and mismatch_cap must be 0 or more")
+
+
+def token_weights(num_tokens: Sequence[int], config: LossConfig, *, max_tokens: int) -> list[float]:
+    """The weight of each trained token of each completion, given the trained tokens of *all* completions of the batch.
+
+    max_tokens: the constant length of Dr. GRPO. A completion without trained tokens still counts in the averages
+    over completions.
+    """
+    total, size = sum(num_tokens), len(num_tokens)
+    if config.average == "token":
+        return [1 / max(total, 1)] * size
+    if config.average == "constant":
+        return [1 / (size * max_tokens)] * size
+    return [1 / (size * max(count, 1)) for count in num_tokens]
+
+
+def policy(
+    logprobs_BT: Tensor,
+    old_logprobs_BT: Tensor,
+    advantages_B: Tensor,
+    mask_BT: Tensor,
+    weights_B: Tensor,
+    config: LossConfig,
+    *,
+    sampler_logprobs_BT: Tensor | None = None,
+    ref_logprobs_BT: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """-> loss (scalar), and sums over trained tokens for the metrics (divide by "tokens").
+
+    old: the policy before the first update on this batch. sampler: what the engine recorded; None = no correction.
+    """
+    mask = mask_BT.to(logprobs_BT.dtype)
+    A = advantages_B[:, None]
+    # masked positions may hold anything: 0 before exp, so that no inf * 0 = nan enters a gradient
+    log_ratio_BT = torch.where(mask_BT, logprobs_BT - old_logprobs_BT, 0.0)
+    if config.ratio == "sequence":
+        mean_B1 = log_ratio_BT.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
+        # GSPO-token: the value of the sequence ratio, the gradient through each token's own log-probability
+        own = torch.where(mask_BT, logprobs_BT - logprobs_BT.detach(), 0.0)
+        log_ratio_BT = mean_B1.detach() + own
+    ratio_BT = log_ratio_BT.exp()
+    if config.clip == "cispo":
+        coefficient = ratio_BT.detach().clamp(max=1 + config.clip_high)
+        objective_BT = coefficient * A * torch.where(mask_BT, logprobs_BT, 0.0)
+        clipped_BT = ratio_BT > 1 + config.clip_high
+    else:
+        bounded = ratio_BT.clamp(1 - config.clip_low, 1 + config.clip_high)
+        objective_BT = torch.minimum(ratio_BT * A, bounded * A)
+        clipped_BT = ((ratio_BT < 1 - config.clip_low) & (A < 0)) | ((ratio_BT > 1 + config.clip_high) & (A > 0))
+    loss_BT = -objective_BT
+    sums: dict[str, Tensor] = {}
+    if sampler_logprobs_BT is not None:
+        mismatch_BT = torch.where(mask_BT, old_logprobs_BT - sampler_logprobs_BT, 0.0).detach()
+        if config.mismatch_cap:
+            loss_BT = loss_BT * mismatch_BT.exp().clamp(max=config.mismatch_cap)
+        sums["mismatch_kl"] = (mask * (mismatch_BT.exp() - 1 - mismatch_BT)).sum()
+        sums["mismatch_max"] = mismatch_BT.abs().max()
+    if config.kl:
+        if ref_logprobs_BT is None:
+            raise ValueError(f"kl={config.kl} needs ref_logprobs; set kl=0 to train without a reference")
+        gap = torch.where(mask_BT, ref_logprobs_BT - logprobs_BT, 0.0)
+        kl_BT = gap.exp() - gap - 1
+        loss_BT = loss_BT + config.kl * kl_BT
+        sums["ref_kl"] = (mask * kl_BT.detach()).sum()
+    loss = (loss_BT * mask * weights_B[:, None]).sum()
+    with torch.no_grad():
+        sums["tokens"] = mask.sum()
+        sums["clipped"] = (mask * clipped_BT).sum()
+        sums["ratio"] = (mask * ratio_BT).sum()
+        sums["old_kl"] = (mask * (ratio_BT - 1 - log_ratio_BT)).sum()
+    return loss, sums
+
+
+def cross_entropy(logprobs_BT: Tensor, mask_BT: Tensor, weights_B: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Supervised fine-tuning: minus the log-probability of the trained tokens."""
+    picked_BT = torch.where(mask_BT, logprobs_BT, 0.0)
+    loss = -(picked_BT * weights_B[:, None]).sum()
+    return loss, {"tokens": mask_BT.sum().to(logprobs_BT.dtype), "nll": -picked_BT.detach().sum()}

@@ -1,0 +1,126 @@
+"""Which problems to practise: per-problem pass-rate estimates, and a choice that follows them.
+
+A group teaches in proportion to how much its rewards differ: a problem with pass rate p gives p(1-p). The pool keeps,
+for every problem, decayed counts of correct and tried rollouts, with the mean of its bucket (task and level) as prior,
+so that a problem never tried is judged by its like, and one whose group came out all the same is not paid for again
+until the policy has moved. `uniform` goes through the pool in a shuffled order, epoch after epoch.
+
+Related: prioritised level replay (arXiv:2010.03934), DAPO's dynamic sampling, which throws such groups away after
+paying for them. Choosing is a pure function of the counts, the seed and the step, so a resumed run chooses the same.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any, Literal
+
+import numpy as np
+
+from ponder.types import Group, Problem, Task
+
+Selection = Literal["uniform", "adaptive"]
+
+_DECAY = 0.9  # of what was seen, a step: the policy moves, old pass rates fade within tens of steps
+_PRIOR = 4.0  # rollouts that the bucket's mean counts for
+_EXPLORE = 0.05  # share of the weight that every problem has, however hopeless it looks
+
+
+@dataclass
+class Pool:
+    """The first `size` problems of a task, with what is known about each."""
+
+    task: Task
+    size: int
+    seed: int
+    selection: Selection = "adaptive"
+    correct: np.ndarray = field(init=False)
+    tried: np.ndarray = field(init=False)
+    updated: np.ndarray = field(init=False)  # step of the last count
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size > len(self.task):
+            raise ValueError(f"pool_size={self.size} must lie between 1 and the task's {len(self.task)} problems")
+        self.correct, self.tried = np.zeros(self.size), np.zeros(self.size)
+        self.updated = np.zeros(self.size, np.int64)
+        self.problems: list[Problem] = [self.task[i] for i in range(self.size)]
+        self._place = {problem.id: i for i, problem in enumerate(self.problems)}
+        if len(self._place) < self.size:
+            raise ValueError("the task gives two problems the same id; ids must be unique")
+        buckets: dict[tuple[str, int | None], int] = {}
+        self._bucket = np.array([buckets.setdefault((p.task, p.level), len(buckets)) for p in self.problems])
+
+    def choose(self, step: int, count: int, *, round: int = 0, exclude: Sequence[str] = ()) -> list[Problem]:
+        """`count` different problems for a step; further rounds of the same step pass what they already have."""
+        if count > self.size:
+            raise ValueError(f"{count} problems a step need a pool of at least that many, not {self.size}")
+        if self.selection == "uniform" and not exclude:
+            return [self.problems[i] for i in self._epoch(step * count, count)]
+        rng = np.random.default_rng([self.seed, step, round])
+        weights = self.weights(step) if self.selection == "adaptive" else np.ones(self.size)
+        taken = [self._place[problem_id] for problem_id in exclude]
+        weights[taken] = 0.0
+        count = min(count, int((weights > 0).sum()))
+        # Efraimidis and Spirakis: the largest u^(1/w) are a weighted draw without replacement
+        keys = np.full(self.size, -np.inf)
+        usable = weights > 0
+        keys[usable] = np.log(rng.random(usable.sum())) / weights[usable]
+        return [self.problems[i] for i in np.argsort(-keys, kind="stable")[:count]]
+
+    def _epoch(self, start: int, count: int) -> list[int]:
+        """Places start .. start+count-1 of an endless sequence of shuffled passes over the pool."""
+        places = []
+        for position in range(start, start + count):
+            epoch, place = divmod(position, self.size)
+            if not places or place == 0:
+                order = list(range(self.size))
+                Random(f"{self.seed}/pool/{epoch}").shuffle(order)
+            places.append(order[place])
+        return places
+
+    def pass_rates(self, step: int) -> np.ndarray:
+        """The estimated pass rate of every problem, (size,)."""
+        fade = _DECAY ** np.maximum(step - self.updated, 0)
+        correct, tried = self.correct * fade, self.tried * fade
+        sums: dict[str, np.ndarray] = {}
+        for name, values in (("correct", correct), ("tried", tried)):
+            sums[name] = np.bincount(self._bucket, weights=values)
+        means = (sums["correct"] + 1.0) / (sums["tried"] + 2.0)  # a bucket never tried: one half, most promising
+        return (correct + _PRIOR * means[self._bucket]) / (tried + _PRIOR)
+
+    def weights(self, step: int) -> np.ndarray:
+        """How much a group of each problem is expected to teach, (size,)."""
+        p = self.pass_rates(step)
+        value = p * (1 - p)
+        return value + _EXPLORE * max(value.mean(), 1e-3)
+
+    def learn(self, step: int, groups: Sequence[Group]) -> None:
+        """Count what a step's rollouts showed."""
+        for group in groups:
+            i = self._place[group.problem.id]
+            fade = _DECAY ** max(step - int(self.updated[i]), 0)
+            passed = sum(rollout.verdict.is_correct for rollout in group.rollouts)
+            self.correct[i] = self.correct[i] * fade + passed
+            self.tried[i] = self.tried[i] * fade + len(group.rollouts)
+            self.updated[i] = step
+
+    def by_level(self, step: int) -> dict[str, float]:
+        """Mean estimated pass rate a level, for the log."""
+        rates = self.pass_rates(step)
+        levels: dict[int, list[float]] = defaultdict(list)
+        for problem, rate in zip(self.problems, rates, strict=True):
+            if problem.level is not None:
+                levels[problem.level].append(float(rate))
+        return {f"pool/level_{level}": float(np.mean(values)) for level, values in sorted(levels.items())}
+
+    def state(self) -> dict[str, Any]:
+        """JSON that `restore` reads back exactly (floats survive JSON bit for bit)."""
+        return {"correct": self.correct.tolist(), "tried": self.tried.tolist(), "updated": self.updated.tolist()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        if len(state["tried"]) != self.size:
+            raise ValueError(f"the saved pool has {len(state['tried'])} problems, the recipe says {self.size}")
+        self.correct, self.tried = np.array(state["correct"]), np.array(state["tried"])
+        self.updated = np.array(state["updated"], np.int64)

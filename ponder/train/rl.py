@@ -1,0 +1,343 @@
+"""Reinforcement learning with verifiable rewards: one loop that anyone can read.
+
+    sample groups of completions -> verify -> advantages -> loss -> step -> the engine gets the new weights
+
+    ponder rl recipes/demo_nano_cpu.toml
+    ponder rl recipes/demo_nano_cpu.toml preset=dapo lr=5e-5 out=runs/dapo
+
+Everything is a function of the recipe and its seed: a run that was killed goes on from its last saved state and takes
+the same steps bit for bit. What a run writes is described in `ponder/runs.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from statistics import fmean, pstdev
+from typing import Any, Literal
+
+from ponder.config import dumps, load
+from ponder.engine.local import LocalEngine
+from ponder.models import hub
+from ponder.models.transformer import ModelConfig, sequence_flops
+from ponder.runs import Run
+from ponder.tasks import load_task
+from ponder.tasks.ways import count
+from ponder.train.advantages import advantages
+from ponder.train.batches import Batch, Example, from_groups, micro_batches
+from ponder.train.distributed import PolicyLoss, Sums, Trainer, resolve_workers
+from ponder.train.losses import LossConfig, token_weights
+from ponder.train.pool import Pool
+from ponder.train.presets import apply_preset
+from ponder.train.rollouts import Collected, collect, overlong
+from ponder.train.state import load_state, save_rung, save_state
+from ponder.types import Group, Rollout, SamplingParams, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLConfig:
+    out: str  # the run's folder
+    model: str = "nano"
+    task: str = "arithmetic"
+    preset: str = "grpo"  # see train/presets.py
+    num_steps: int = 100
+    # what is practised
+    pool_size: int = 2048  # problems of the train split
+    selection: Literal["uniform", "adaptive"] = "adaptive"
+    problems_per_step: int = 24
+    group_size: int = 16
+    max_refills: int = 0  # rounds of further sampling while all-same groups leave the batch short (DAPO: 3)
+    # how completions are drawn
+    temperature: float = 1.0
+    max_reasoning_tokens: int = 256
+    max_answer_tokens: int = 16
+    overlong_tokens: int = 0  # the last so many reasoning tokens before the cap cost up to 1 reward; 0 = off
+    # how the policy learns
+    advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce_pp"] = "grpo"
+    loss: LossConfig = field(default_factory=LossConfig)
+    updates_per_step: int = 1  # optimizer steps on each batch of rollouts
+    lr: float = 1e-4
+    warmup_steps: int = 5
+    max_norm: float = 1.0
+    max_tokens_per_batch: int = 1024  # padded tokens in one forward pass
+    # what is kept
+    rungs: tuple[int, ...] = ()  # steps whose weights join the checkpoint ladder; empty = 0, 1, 2, 4, 8, ... and the last
+    save_every: int = 10
+    max_error_frac: float = 0.1  # more failed verifications than this in a step stop the run
+    num_workers: int = -1  # processes that sample and that train: -1 = one a core, 0 = none
+    num_slots: int = 128  # completions that one worker decodes at a time
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.group_size < 2:
+            raise ValueError(f"group_size={self.group_size} gives no baseline; use at least 2")
+        if self.temperature <= 0:
+            raise ValueError(f"temperature={self.temperature} explores nothing; use a positive one, e.g. 1.0")
+        for name in ("num_steps", "problems_per_step", "updates_per_step", "save_every", "num_slots"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
+        if not 0 <= self.overlong_tokens <= self.max_reasoning_tokens:
+            raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
+        if self.updates_per_step > self.problems_per_step:
+            raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
+
+    @property
+    def params(self) -> SamplingParams:
+        return SamplingParams(
+            temperature=self.temperature,
+            max_reasoning_tokens=self.max_reasoning_tokens,
+            max_answer_tokens=self.max_answer_tokens,
+        )
+
+    @property
+    def ladder(self) -> set[int]:
+        doubling = {0} | {2**i for i in range(20) if 2**i < self.num_steps}
+        return set(self.rungs or doubling) | {self.num_steps}
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RLConfig:
+    """A recipe with its preset filled in."""
+    return load(RLConfig, path, overrides, prepare=apply_preset)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a watcher sees after each step."""
+
+    step: int  # steps done
+    metrics: dict[str, float]
+    best: Rollout | None
+    worst: Rollout | None
+
+
+def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Path:
+    """Run or continue a run; returns the folder of the last checkpoint."""
+    run = Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed)
+    task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
+    pool = Pool(task, config.pool_size, config.seed, config.selection)
+    model, tokenizer = hub.load(config.model)
+    num_workers = resolve_workers(config.num_workers)
+    with (
+        Trainer(model, num_workers=num_workers) as trainer,
+        LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=config.num_slots) as engine,
+    ):
+        reference = Reference(config) if config.loss.kl else None
+        facts = load_state(run, trainer) or {"step": 0, "tokens": 0, "rollout_tokens": 0, "flops": 0.0, "seconds": 0.0}
+        if "pool" in facts:
+            pool.restore(facts["pool"])
+        run.forget_after(facts["step"])
+        engine.update_weights(model.state_dict(), version=facts["step"])
+        if facts["step"] == 0:
+            save_rung(run, model, tokenizer, step=0, facts=facts)
+        for step in range(facts["step"], config.num_steps):
+            begun = time.monotonic()
+            rollouts = asyncio.run(practise(engine, task, pool, config, step))
+            sampled = time.monotonic()
+            pool.learn(step, rollouts.groups)
+            metrics = update(trainer, rollouts, config, step, reference, pad_id=tokenizer.pad_id)
+            engine.update_weights(model.state_dict(), version=step + 1)
+
+            tokens, flops = cost(model.config, rollouts.groups)
+            facts["step"] = step + 1
+            facts["rollout_tokens"] += tokens
+            facts["tokens"] += sum(map(len, from_groups(rollouts.groups, [g.rewards for g in rollouts.groups])))
+            facts["flops"] += flops
+            facts["seconds"] += time.monotonic() - begun
+            metrics |= rollout_metrics(rollouts, config) | pool.by_level(step) | {
+                "tokens/rollout": facts["rollout_tokens"],
+                "train_flops": facts["flops"],
+                "time/rollout": sampled - begun,
+                "time/train": time.monotonic() - sampled,
+                "seconds": facts["seconds"],
+            }  # fmt: skip
+            best, worst = extremes(rollouts.rollouts)
+            run.log(step, metrics)
+            run.log_samples([sample_row(step, name, r) for name, r in (("best", best), ("worst", worst)) if r])
+            if on_step:
+                on_step(Step(step + 1, metrics, best, worst))
+            if step + 1 in config.ladder:
+                save_rung(run, model, tokenizer, step=step + 1, facts=facts)
+            if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps:
+                save_state(run, trainer, facts | {"pool": pool.state()})
+    return run.checkpoint_folder(config.num_steps)
+
+
+async def practise(engine: LocalEngine, task: Task, pool: Pool, config: RLConfig, step: int) -> Collected:
+    """The rollouts of one step. With refills, all-same groups are replaced until the batch is full of mixed ones."""
+    shape = overlong(config.overlong_tokens, config.max_reasoning_tokens) if config.overlong_tokens else None
+    result, missing, seen = Collected(), config.problems_per_step, []
+    for round in range(config.max_refills + 1):
+        problems = pool.choose(step, missing, round=round, exclude=seen)
+        seen += [problem.id for problem in problems]
+        result += await collect(
+            engine, task, problems, config.params,
+            group_size=config.group_size, seed=config.seed, step=step, shape=shape,
+        )  # fmt: skip
+        stop_on_errors(result, config)
+        missing = config.problems_per_step - sum(group.is_mixed for group in result.groups)
+        if missing <= 0 or len(seen) >= pool.size:
+            break
+    return result
+
+
+def stop_on_errors(rollouts: Collected, config: RLConfig) -> None:
+    """A verifier that keeps failing is a fault to mend, not something to train through."""
+    tried = sum(len(group.rollouts) + group.num_dropped for group in rollouts.groups)
+    if rollouts.dropped["error"] > config.max_error_frac * tried:
+        raise RuntimeError(
+            f"the verifier failed on {rollouts.dropped['error']} of {tried} rollouts: {rollouts.last_error}; "
+            "mend it, or raise max_error_frac to go on without them"
+        )
+
+
+class Reference:
+    """The frozen starting policy, for a KL term."""
+
+    def __init__(self, config: RLConfig) -> None:
+        model, _ = hub.load(config.model)
+        self._trainer = Trainer(model, num_workers=0)
+        self._temperature = config.temperature
+
+    def annotate(self, batches: Sequence[Batch]) -> None:
+        for batch, logprobs in zip(batches, self._trainer.logprobs(batches, self._temperature), strict=True):
+            batch.ref_logprobs_BT = logprobs
+
+
+def update(
+    trainer: Trainer, rollouts: Collected, config: RLConfig, step: int, reference: Reference | None, *, pad_id: int
+) -> dict[str, float]:
+    """Advantages, loss, optimizer steps; the metrics of the policy.
+
+    The first update takes the policy of the moment as the old one, corrected for what the engine recorded; later ones
+    take the engine's log-probabilities, so that nothing is computed twice.
+    """
+    groups = [group for group in rollouts.groups if group.is_mixed or (config.max_refills == 0 and group.rollouts)]
+    lr = config.lr * min(1.0, (step + 1) / max(1, config.warmup_steps))
+    total: Sums = {}
+    for k in range(config.updates_per_step):
+        part = groups[k :: config.updates_per_step]
+        examples = weighted(from_groups(part, advantages(config.advantage, [g.rewards for g in part])), config)
+        # an all-same group has no gradient without a KL term: it stays in the averages and out of the forward pass
+        examples = [e for e in examples if e.num_trained and (e.advantage != 0 or reference)]
+        if not examples:
+            continue
+        batches = micro_batches(examples, max_tokens=config.max_tokens_per_batch, pad_id=pad_id)
+        for batch in batches:
+            batch.old_logprobs_BT = batch.sampler_logprobs_BT if k else None
+        if reference:
+            reference.annotate(batches)
+        sums = trainer.backward(batches, PolicyLoss(config.loss, config.temperature))
+        sums["grad_norm"] = trainer.step(lr=lr, max_norm=config.max_norm)
+        sums["updates"] = 1.0
+        for key, value in sums.items():
+            total[key] = max(total.get(key, 0.0), value) if key.endswith("_max") else total.get(key, 0.0) + value
+    return policy_metrics(total) | {"policy/lr": lr}
+
+
+def weighted(examples: list[Example], config: RLConfig) -> list[Example]:
+    """Each token's weight in the loss, decided over the whole batch."""
+    limit = config.max_reasoning_tokens + 1 + config.max_answer_tokens
+    weights = token_weights([example.num_trained for example in examples], config.loss, max_tokens=limit)
+    return [replace(example, weight=weight) for example, weight in zip(examples, weights, strict=True)]
+
+
+def policy_metrics(total: Sums) -> dict[str, float]:
+    """Means over trained tokens. A step without a mixed group has none."""
+    if not total:
+        return {}
+    tokens, updates = max(total["tokens"], 1.0), total["updates"]
+    result = {"policy/loss": total["loss"] / updates, "policy/grad_norm": total["grad_norm"] / updates}
+    for key, name in (
+        ("entropy", "entropy"), ("clipped", "clip_frac"), ("old_kl", "old_kl"), ("mismatch_kl", "mismatch_kl"),
+        ("ref_kl", "ref_kl"),
+    ):  # fmt: skip
+        if key in total:
+            result[f"policy/{name}"] = total[key] / tokens
+    return result | {"policy/mismatch_max": total.get("mismatch_max", 0.0), "tokens/trained": total["tokens"]}
+
+
+def rollout_metrics(rollouts: Collected, config: RLConfig) -> dict[str, float]:
+    """What the step's rollouts looked like, before they taught anything."""
+    groups = [group for group in rollouts.groups if group.rollouts]
+    done = rollouts.rollouts
+    tried = max(1, len(done) + sum(rollouts.dropped.values()))
+    result = {
+        "rollout/undecided": rollouts.dropped["undecided"] / tried,
+        "rollout/error": rollouts.dropped["error"] / tried,
+    }
+    if not done:
+        return result
+    rewards = [rollout.reward for rollout in done]
+    completions = [rollout.completion for rollout in done]
+    thinking = [count(completion.reasoning) for completion in completions]
+    result |= {
+        "reward/mean": fmean(rewards),
+        "reward/std": pstdev(rewards),
+        "rollout/correct": fmean(rollout.verdict.is_correct for rollout in done),
+        "rollout/truncated_frac": fmean(completion.was_cut for completion in completions),
+        "rollout/no_answer_frac": fmean(rollout.verdict.extracted is None for rollout in done),
+        "rollout/reasoning_tokens": fmean(completion.num_reasoning_tokens for completion in completions),
+        "rollout/answer_tokens": fmean(len(c.token_ids) - c.num_reasoning_tokens for c in completions),
+        "group/frac_mixed": fmean(group.is_mixed for group in groups),
+        "group/frac_all_good": fmean(group.pass_rate == 1 for group in groups),
+        "group/frac_all_bad": fmean(group.pass_rate == 0 for group in groups),
+        "thinking/steps": fmean(counts.steps for counts in thinking),
+        "thinking/checks": fmean(counts.checks for counts in thinking),
+        "thinking/backtracks": fmean(counts.backtracks for counts in thinking),
+    }
+    for way in ("guess", "steps", "checked", "other"):
+        result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
+    return result
+
+
+def cost(model: ModelConfig, groups: Sequence[Group]) -> tuple[int, float]:
+    """(completion tokens, FLOPs) of sampling the groups and of training on those that are mixed.
+
+    A prompt is computed once for its group when sampling, and with every completion when training; backward costs
+    twice forward (arXiv:2001.08361).
+    """
+    tokens, flops = 0, 0.0
+    for group in groups:
+        spans = []
+        for rollout in group.rollouts:
+            completion = rollout.completion
+            start = len(completion.prompt_ids)
+            spans.append((start, start + len(completion.token_ids)))
+            tokens += len(completion.token_ids)
+        if not spans:
+            continue
+        flops += sequence_flops(model, [(0, spans[0][0]), *spans])
+        if group.is_mixed:
+            flops += 3 * sequence_flops(model, [(0, end) for _, end in spans])
+    return tokens, flops
+
+
+def extremes(rollouts: Sequence[Rollout]) -> tuple[Rollout | None, Rollout | None]:
+    """A best and a worst rollout to look at; among equals the one that thought longest."""
+    if not rollouts:
+        return None, None
+    by_reward = sorted(rollouts, key=lambda r: (r.reward, r.completion.num_reasoning_tokens))
+    worst = max((r for r in rollouts if r.reward == by_reward[0].reward), key=lambda r: r.completion.num_reasoning_tokens)
+    return by_reward[-1], worst
+
+
+def sample_row(step: int, which: str, rollout: Rollout) -> dict[str, Any]:
+    """One line of samples.jsonl."""
+    completion = rollout.completion
+    return {
+        "step": step,
+        "which": which,
+        "problem": rollout.problem.text,
+        "target": rollout.problem.target,
+        "reasoning": completion.reasoning,
+        "answer": completion.answer,
+        "reward": rollout.reward,
+        "outcome": rollout.verdict.outcome,
+        "parts": dict(rollout.verdict.parts),
+        "finish_reason": completion.finish_reason,
+        "reasoning_tokens": completion.num_reasoning_tokens,
+        "policy_version": completion.policy_version,
+    }

@@ -1,0 +1,95 @@
+"""Problems -> groups of verified rollouts: sample, then check.
+
+A verifier that fails is a fault, not a reward of 0: the rollout leaves its group and is counted. So is one that could
+not decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from ponder.types import Completion, Engine, Group, Problem, Rollout, SamplingParams, Task, Turn, Verdict, text_seed
+
+Reward = Callable[[Verdict, Completion], Verdict]
+
+
+@dataclass
+class Collected:
+    """The groups of one step, and what was dropped on the way."""
+
+    groups: list[Group] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)  # "undecided", "error"
+    last_error: str = ""
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        return [rollout for group in self.groups for rollout in group.rollouts]
+
+    def __add__(self, other: Collected) -> Collected:
+        return Collected(
+            self.groups + other.groups, self.dropped + other.dropped, other.last_error or self.last_error
+        )
+
+
+async def collect(
+    engine: Engine,
+    task: Task,
+    problems: Sequence[Problem],
+    params: SamplingParams,
+    *,
+    group_size: int,
+    seed: int,
+    step: int,
+    shape: Reward | None = None,
+) -> Collected:
+    """A group of `group_size` rollouts a problem. The seed of each depends on run, step and problem alone.
+
+    shape: turns the verdict into the one that training sees, e.g. a penalty for running into the budget.
+    """
+    samples = await asyncio.gather(
+        *(
+            engine.generate(
+                problem.prompt, replace(params, seed=text_seed(seed, "rollout", step, problem.id)), n=group_size
+            )
+            for problem in problems
+        )
+    )
+    result = Collected()
+    for problem, completions in zip(problems, samples, strict=True):
+        rollouts = []
+        for completion in completions:
+            try:
+                verdict = task.verify(problem, completion.answer)
+            except Exception as error:  # any verifier, any text: counted, and the run stops where there are many
+                result.dropped["error"] += 1
+                result.last_error = f"{type(error).__name__}: {error} (problem {problem.id})"
+                continue
+            if verdict.outcome == "undecided":
+                result.dropped["undecided"] += 1
+                continue
+            if shape is not None:
+                verdict = shape(verdict, completion)
+            rollouts.append(
+                Rollout(
+                    problem=problem, turns=(Turn(completion=completion),), verdict=verdict, reward=verdict.reward
+                )
+            )
+        dropped = len(completions) - len(rollouts)
+        result.groups.append(Group(problem=problem, rollouts=tuple(rollouts), num_dropped=dropped))
+    return result
+
+
+def overlong(buffer: int, limit: int) -> Reward:
+    """DAPO's soft punishment (arXiv:2503.14476, eq. 13): from 0 to -1 over the last `buffer` reasoning tokens."""
+
+    def shape(verdict: Verdict, completion: Completion) -> Verdict:
+        excess = completion.num_reasoning_tokens - (limit - buffer)
+        if excess <= 0:
+            return verdict
+        penalty = -min(excess / buffer, 1.0)
+        return replace(verdict, reward=verdict.reward + penalty, parts={**verdict.parts, "overlong": penalty})
+
+    return shape

@@ -1,0 +1,191 @@
+"""Supervised fine-tuning on worked solutions: the cold start before reinforcement learning.
+
+One documented form of data, JSON Lines:
+
+    {"problem": "What is 41-7?", "reasoning": "41-7=34", "answer": "34"}
+
+or demonstrations made on the fly from a procedural family (`tasks/ways.py`): example i is a pure function of the seed
+and i. The loss is on the completion only: reasoning, closing mark, answer, end mark.
+
+    ponder sft recipes/nano_base_cpu.toml
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from ponder.config import ConfigError, dumps
+from ponder.models import hub
+from ponder.models.tokenizer import ByteTokenizer, Tokenizer
+from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
+from ponder.runs import Run
+from ponder.tasks.ways import DemonstrationConfig, demonstration
+from ponder.train.batches import Example, micro_batches
+from ponder.train.distributed import SupervisedLoss, Trainer, resolve_workers
+from ponder.train.state import load_state, save_rung, save_state
+from ponder.types import Message
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchitectureConfig:
+    """A fresh byte-level Llama, for training from nothing."""
+
+    width: int = 128
+    depth: int = 6
+    heads: int = 4
+    kv_heads: int = 2
+    inner: int = 384
+    window: int = 1024
+
+    def build(self, seed: int) -> Transformer:
+        model = Transformer(
+            ModelConfig(
+                vocab_size=ByteTokenizer.vocab_size,
+                hidden_size=self.width,
+                intermediate_size=self.inner,
+                num_hidden_layers=self.depth,
+                num_attention_heads=self.heads,
+                num_key_value_heads=self.kv_heads,
+                head_dim=self.width // self.heads,
+                max_position_embeddings=self.window,
+            )
+        )
+        model.init_weights(seed)
+        return model
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTConfig:
+    out: str  # the run's folder
+    data: str = "demonstrations"  # or a JSON Lines file of problem, reasoning, answer
+    model: str = ""  # a model reference; empty = a fresh model as [architecture] says
+    architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
+    demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
+    num_steps: int = 1000
+    batch_size: int = 128  # examples a step
+    lr: float = 1e-3
+    min_lr: float = 1e-5  # the end of the cosine
+    warmup_steps: int = 50
+    weight_decay: float = 0.01
+    max_norm: float = 1.0
+    max_tokens_per_batch: int = 1024  # padded tokens in one forward pass: small ones stay in the processor's cache
+    save_every: int = 200
+    num_workers: int = -1  # -1 = a process a core, 0 = none
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.num_steps < 1 or self.batch_size < 1 or self.save_every < 1:
+            raise ValueError("num_steps, batch_size and save_every must be 1 or more")
+
+
+Source = Callable[[int], Example]
+Progress = Callable[[int, dict[str, float]], None]
+
+
+def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
+    """Run or continue a supervised fine-tuning; returns the folder of the final model."""
+    run = Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed)
+    if config.model:
+        model, tokenizer = hub.load(config.model)
+    else:
+        model, tokenizer = config.architecture.build(config.seed), ByteTokenizer()
+    source = open_source(config, tokenizer)
+    window = model.config.max_position_embeddings
+    started = time.monotonic()
+    with Trainer(model, num_workers=resolve_workers(config.num_workers), betas=(0.9, 0.98),
+                 weight_decay=config.weight_decay) as trainer:  # fmt: skip
+        facts: dict[str, Any] = load_state(run, trainer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
+        run.forget_after(facts["step"])
+        started -= facts["seconds"]
+        for step in range(facts["step"], config.num_steps):
+            examples = [source(step * config.batch_size + i) for i in range(config.batch_size)]
+            examples = [example for example in examples if len(example) <= window]
+            total = sum(example.num_trained for example in examples)
+            batches = micro_batches(
+                [replace(example, weight=1 / total) for example in examples],
+                max_tokens=config.max_tokens_per_batch, pad_id=tokenizer.pad_id,
+            )  # fmt: skip
+            sums = trainer.backward(batches, SupervisedLoss())
+            lr = cosine(step, config)
+            norm = trainer.step(lr=lr, max_norm=config.max_norm)
+            facts["step"], facts["seconds"] = step + 1, time.monotonic() - started
+            facts["tokens"] += sum(map(len, examples))
+            facts["flops"] += 3 * sequence_flops(model.config, [(0, len(example)) for example in examples])
+            metrics = {"loss": sums["loss"], "lr": lr, "grad_norm": norm, "tokens": facts["tokens"],
+                       "seconds": facts["seconds"], "train_flops": facts["flops"]}  # fmt: skip
+            run.log(step, metrics)
+            if on_step:
+                on_step(step, metrics)
+            if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps:
+                save_state(run, trainer, facts)
+    return save_rung(run, model, tokenizer, step=config.num_steps, facts=facts)
+
+
+def cosine(step: int, config: SFTConfig) -> float:
+    """Linear warm-up, then a cosine down to min_lr."""
+    if step < config.warmup_steps:
+        return config.lr * (step + 1) / config.warmup_steps
+    share = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)
+    return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * share))
+
+
+def open_source(config: SFTConfig, tokenizer: Tokenizer) -> Source:
+    """Example i of the data, for every i."""
+    if config.data == "demonstrations":
+        def made(index: int) -> Example:
+            problem, reasoning, answer = demonstration(config.demonstrations, index, seed=config.seed)
+            return to_example(tokenizer, problem.prompt, reasoning, answer)
+
+        return made
+    examples = [
+        to_example(tokenizer, [Message(role="user", content=row["problem"])], row["reasoning"], row["answer"])
+        for row in read_solutions(Path(config.data))
+    ]
+
+    def shuffled(index: int) -> Example:
+        epoch, place = divmod(index, len(examples))
+        order = list(range(len(examples)))
+        Random(f"{config.seed}/epoch/{epoch}").shuffle(order)
+        return examples[order[place]]
+
+    return shuffled
+
+
+def read_solutions(path: Path) -> list[dict[str, str]]:
+    """Rows of problem, reasoning, answer; a broken row is one error with its line."""
+    if not path.exists():
+        raise ConfigError(f"no data at {path}; give a JSON Lines file with problem, reasoning and answer on each line")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise ConfigError(f"{path}:{number} is not JSON ({error}); mend or delete that line") from None
+        if not isinstance(row, dict):
+            raise ConfigError(f"{path}:{number} is not an object with problem, reasoning and answer")
+        for key in ("problem", "reasoning", "answer"):
+            if not isinstance(row.get(key), str):
+                raise ConfigError(f"{path}:{number} misses the text field {key!r}")
+        rows.append({key: row[key] for key in ("problem", "reasoning", "answer")})
+    if not rows:
+        raise ConfigError(f"{path} holds no examples")
+    return rows
+
+
+def to_example(tokenizer: Tokenizer, prompt: Any, reasoning: str, answer: str) -> Example:
+    """prompt, [think] reasoning [/think] answer [end]; without reasoning marks, reasoning and answer in plain text."""
+    if tokenizer.unthink_id is None:
+        body = tokenizer.encode(f"{reasoning}\n{answer}" if reasoning else answer)
+    else:
+        body = [*tokenizer.encode(reasoning), tokenizer.unthink_id, *tokenizer.encode(answer)]
+    token_ids = (*body, tokenizer.end_id)
+    return Example(prompt_ids=tuple(tokenizer.render(prompt)), token_ids=token_ids, trained=(True,) * len(token_ids))

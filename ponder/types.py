@@ -1,0 +1,288 @@
+"""The words of ponder: the values that travel between the rooms, and the four seams.
+
+One example through the house: `Task[i]` -> `Problem` -> `engine.generate(prompt, n=group_size)` -> `Completion`
+-> `task.verify(problem, answer)` -> `Verdict` -> `Rollout` -> `Group` -> advantages -> loss -> step.
+At test time the same `Problem` goes `strategy(prompt, engine, ...)` -> `Solution` -> `task.verify`.
+
+Nothing here imports torch, and nothing here does anything: read this file first, the rest in any order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Role = Literal["system", "developer", "user", "assistant", "tool"]
+Outcome = Literal["correct", "wrong", "undecided"]
+FinishReason = Literal["stop", "length", "window", "cancelled"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """One message of a conversation; `content` is visible text only, never reasoning."""
+
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """One item of a task: what is asked, and what would be right."""
+
+    id: str  # unique within the task and stable: "arithmetic/train/17"
+    prompt: tuple[Message, ...]
+    target: str  # the reference answer; empty where tests decide
+    task: str
+    level: int | None = None  # difficulty dial of procedural tasks, published level of benchmarks
+    subject: str | None = None
+    choices: tuple[str, ...] = ()  # multiple choice only; the target is then a letter
+    meta: Mapping[str, Any] = field(default_factory=dict)  # what the verifier needs beyond the target
+
+    @property
+    def text(self) -> str:
+        """What the user asks: the content of the last message."""
+        return self.prompt[-1].content
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """How one completion is drawn. A completion depends on these and on the weights, never on its batch."""
+
+    temperature: float = 1.0  # 0 = greedy
+    top_p: float = 1.0
+    max_reasoning_tokens: int = 256  # at the cap the reasoning is closed and an answer still comes
+    min_reasoning_tokens: int = 0  # the closing mark cannot be sampled before
+    max_answer_tokens: int = 64  # after the reasoning, the end mark included
+    stop: tuple[str, ...] = ()  # strings that end the *answer*; not returned
+    seed: int = 0  # sample j of a request uses `sample_seed(seed, j)`
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0:
+            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"top_p={self.top_p} must lie in (0, 1]; use 1 to keep every token")
+        if self.max_answer_tokens < 1:
+            raise ValueError(f"max_answer_tokens={self.max_answer_tokens} leaves no room for an answer; use at least 1")
+        if not 0 <= self.min_reasoning_tokens <= self.max_reasoning_tokens:
+            raise ValueError(
+                f"min_reasoning_tokens={self.min_reasoning_tokens} must lie between 0 and "
+                f"max_reasoning_tokens={self.max_reasoning_tokens}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completion:
+    """What came back for one sample: token ids first, texts decoded from them once, by the engine.
+
+    token_ids = reasoning, its closing mark, answer, end mark; whatever was cut off is absent.
+    """
+
+    prompt_ids: tuple[int, ...]
+    token_ids: tuple[int, ...]
+    sampler_logprobs: tuple[float, ...]  # nats, one per token id, of the temperature-scaled distribution before top-p
+    sampled: tuple[bool, ...]  # False = forced by a budget: not drawn from the policy, so never trained on
+    finish_reason: FinishReason  # stop: ended itself; length: a budget cut it; window: the context window did
+    reasoning: str  # hidden part
+    answer: str  # visible part; "" when the reasoning never closed
+    num_reasoning_tokens: int  # reasoning tokens, without the closing mark
+    policy_version: int = 0
+    seed: int = 0
+
+    @property
+    def was_cut(self) -> bool:
+        """A budget or the window ended the reasoning or the answer before the model did."""
+        return self.finish_reason != "stop" or not all(self.sampled)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """One step of a rollout: what the policy said, and whether its sampled tokens are trained on.
+
+    A plain task has one turn. Environments append turns; candidates that were not chosen keep `chosen=False`.
+    """
+
+    completion: Completion
+    trained: bool = True
+    candidate: int = 0  # which of the turn's candidates this is
+    chosen: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """The truth about one answer.
+
+    correct -> reward 1.0, wrong -> 0.0; undecided means the verifier could not tell, and the rollout leaves its group.
+    """
+
+    outcome: Outcome
+    reward: float
+    extracted: str | None = None  # what the verifier pulled out of the answer; None = nothing found
+    parts: Mapping[str, float] = field(default_factory=dict)  # e.g. {"correct": 1.0, "format": 0.0}
+    note: str = ""  # why it is undecided, for people
+
+    @property
+    def is_correct(self) -> bool:
+        return self.outcome == "correct"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """A problem, what the policy did about it, and the verdict. The advantage is never stored here."""
+
+    problem: Problem
+    turns: tuple[Turn, ...]
+    verdict: Verdict
+    reward: float  # what training sees: the verdict's reward plus shaping, see `parts` of the verdict
+
+    @property
+    def completion(self) -> Completion:
+        """The last turn's completion: the one whose answer was verified."""
+        return self.turns[-1].completion
+
+    @property
+    def num_tokens(self) -> int:
+        return sum(len(turn.completion.token_ids) for turn in self.turns)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Rollouts of one problem under one policy version: the unit over which a baseline is taken."""
+
+    problem: Problem
+    rollouts: tuple[Rollout, ...]
+    num_dropped: int = 0  # rollouts that left the group: undecided, or the verifier failed
+
+    @property
+    def rewards(self) -> tuple[float, ...]:
+        return tuple(rollout.reward for rollout in self.rollouts)
+
+    @property
+    def pass_rate(self) -> float:
+        """Share of correct rollouts; nan for an empty group."""
+        if not self.rollouts:
+            return float("nan")
+        return sum(rollout.verdict.is_correct for rollout in self.rollouts) / len(self.rollouts)
+
+    @property
+    def is_mixed(self) -> bool:
+        """Rewards differ, so a group baseline leaves a gradient."""
+        return len(set(self.rewards)) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """A limit on test-time compute. None = no limit."""
+
+    max_samples: int | None = None
+    max_tokens: int | None = None  # completion tokens over all samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class Usage:
+    """What a solution cost. completion_tokens counts every sampled or forced token of every sample."""
+
+    prompt_tokens: int = 0
+    reasoning_tokens: int = 0
+    completion_tokens: int = 0
+    samples: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens + other.prompt_tokens,
+            reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
+            completion_tokens=self.completion_tokens + other.completion_tokens,
+            samples=self.samples + other.samples,
+        )
+
+    @classmethod
+    def of(cls, completions: Sequence[Completion]) -> Usage:
+        """The cost of samples that share one prompt: the prompt is counted once."""
+        return cls(
+            prompt_tokens=len(completions[0].prompt_ids) if completions else 0,
+            reasoning_tokens=sum(c.num_reasoning_tokens for c in completions),
+            completion_tokens=sum(len(c.token_ids) for c in completions),
+            samples=len(completions),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Solution:
+    """What a strategy returns: one answer, the reasoning behind the chosen sample, and the whole cost."""
+
+    answer: str
+    reasoning: str
+    usage: Usage
+    completions: tuple[Completion, ...] = ()  # everything that was drawn, for the bank and the viewer
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """Produces text. One call, n samples of one prompt; the prompt is processed once."""
+
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]:
+        """n completions, samples `first` to `first + n - 1` of the request: asking for more later never repeats one."""
+        ...
+
+
+class Verifier(Protocol):
+    """Truth about an answer: pure, no model, may be undecided."""
+
+    def __call__(self, problem: Problem, answer: str) -> Verdict: ...
+
+
+class Scorer(Protocol):
+    """A learned estimate of how good each step is, higher is better; may be wrong."""
+
+    async def __call__(self, prompt: Sequence[Message], steps: Sequence[str]) -> list[float]: ...
+
+
+class Strategy(Protocol):
+    """A way of spending test-time compute. `key` maps an answer to its equivalence class, None = no answer."""
+
+    async def __call__(
+        self,
+        prompt: Sequence[Message],
+        engine: Engine,
+        *,
+        params: SamplingParams,
+        key: Callable[[str], str | None],
+        scorer: Scorer | None = None,
+        budget: Budget | None = None,
+    ) -> Solution: ...
+
+
+class Task(Protocol):
+    """What is asked and how it is checked. Item 17 is item 17 on any worker, in any order."""
+
+    name: str
+    split: str
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Problem: ...
+
+    def verify(self, problem: Problem, answer: str) -> Verdict: ...
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        """The equivalence class of an answer: equal keys = the same answer, None = no answer found."""
+        ...
+
+
+def sample_seed(seed: int, index: int) -> int:
+    """The seed of sample `index` of a request: 63 well-mixed bits (splitmix64), the same on any machine."""
+    mask = (1 << 64) - 1
+    z = (seed * 0x9E3779B97F4A7C15 + (index + 1) * 0xD1B54A32D192ED03) & mask
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+    return (z ^ (z >> 31)) >> 1
+
+
+def text_seed(*parts: object) -> int:
+    """A 63-bit seed derived from names and numbers, e.g. text_seed(run_seed, step, problem.id)."""
+    import hashlib
+
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

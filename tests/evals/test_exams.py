@@ -1,0 +1,219 @@
+"""An exam counts what it says it counts, and loses nothing it has drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ponder import runs
+from ponder.engine.base import ScriptedEngine
+from ponder.evals.bank import Bank, BankError
+from ponder.evals.exams import compare, run_exam, summarise
+from ponder.types import Completion, Message, SamplingParams, sample_seed
+
+PARAMS = SamplingParams(max_reasoning_tokens=8, max_answer_tokens=8)
+
+
+def right_half(prompt: str, seed: int) -> tuple[str, str]:
+    return "think", prompt if seed % 2 else "99"
+
+
+def exam(task: Any, engine: Any, out: Path, **changes: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {"model": "fake", "num_samples": 4, "params": PARAMS, "out": out, "command": "c"}
+    return asyncio.run(run_exam(task, engine, **{**options, **changes}))
+
+
+def test_the_result_has_the_promised_form(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    result = exam(make_task(), ScriptedEngine(right_half), tmp_path, num_samples=6, flops_per_token=10.0)
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert {"task", "model", "num_problems", "num_samples", "metrics", "no_answer_rate", "truncated_rate", "tokens",
+            "flops", "seconds", "undecided_rate", "levels", "subjects", "grader", "command", "seed", "params",
+            "machine"} <= set(result)  # fmt: skip
+    assert list(result["metrics"]) == [f"{name}@{k}" for name in ("pass", "cons") for k in (1, 2, 4, 6)]
+    for metric in result["metrics"].values():
+        assert set(metric) == {"value", "low", "high"} and metric["low"] <= metric["value"] <= metric["high"]
+    assert (result["task"], result["model"]) == ("counting", "fake")
+    assert (result["num_problems"], result["num_samples"]) == (6, 6)
+    assert result["complete"] and result["grader"] == "counting 1"
+
+
+def test_pass_at_1_is_the_share_of_correct_samples(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    result = exam(make_task(), ScriptedEngine(right_half), tmp_path)
+    rows = list(runs.read_jsonl(tmp_path / "bank.jsonl"))
+    assert len(rows) == 24
+    share = sum(row["answer"] == row["problem"][1:] for row in rows) / 24
+    assert result["metrics"]["pass@1"]["value"] == pytest.approx(share) == pytest.approx(
+        result["metrics"]["cons@1"]["value"]
+    )
+
+
+def test_every_kind_of_answer_is_counted_as_what_it_is(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    answers = ["0", "?", "crash", "none", "  ", "77"]
+    result = exam(make_task(1), ScriptedEngine(answers), tmp_path, num_samples=6)
+    assert result["metrics"]["pass@1"]["value"] == pytest.approx(1 / 6)
+    assert result["undecided_rate"] == pytest.approx(2 / 6) and result["verifier_errors"] == 1
+    assert result["no_answer_rate"] == pytest.approx(3 / 6)  # crash, none and blank
+    assert result["metrics"]["cons@6"]["value"] == pytest.approx(1 / 3)  # "0", "?" and "77" tie
+    [crash] = [row for row in runs.read_jsonl(tmp_path / "bank.jsonl") if "error" in row]
+    assert "RecursionError" in crash["error"] and crash["outcome"] == "undecided"
+
+
+def test_a_prompt_too_long_for_the_window_is_no_answer_not_a_crash(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    result = exam(make_task(2), ScriptedEngine(["0"], window=3), tmp_path)
+    assert result["no_answer_rate"] == result["truncated_rate"] == 1 and result["finish_reasons"] == {"window": 8}
+
+
+def test_forced_closes_count_as_truncated(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    engine = ScriptedEngine([("a very long thought", "0"), ("short", "0")])
+    assert exam(make_task(2), engine, tmp_path)["truncated_rate"] == 0.5
+
+
+def test_running_again_adds_only_what_is_missing(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    first = exam(make_task(), ScriptedEngine(right_half), tmp_path / "a", num_samples=2, limit=3)
+    engine = ScriptedEngine(right_half)
+    second = exam(make_task(), engine, tmp_path / "a", num_samples=4)
+    assert sorted((prompt, start, n) for prompt, start, n in engine.calls) == [
+        *((str(i), 2, 2) for i in range(3)), *((str(i), 0, 4) for i in range(3, 6)),
+    ]  # fmt: skip
+    whole = exam(make_task(), ScriptedEngine(right_half), tmp_path / "b", num_samples=4)
+    assert second["metrics"] == whole["metrics"] and (first["num_problems"], second["num_problems"]) == (3, 6)
+    idle = ScriptedEngine(right_half)
+    again = exam(make_task(), idle, tmp_path / "a", num_samples=4)
+    assert idle.calls == [] and again["metrics"] == whole["metrics"] and again["seconds"] >= second["seconds"]
+
+
+def test_each_problem_has_its_own_seeds(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    exam(make_task(), ScriptedEngine(right_half), tmp_path)
+    seeds = [row["seed"] for row in runs.read_jsonl(tmp_path / "bank.jsonl")]
+    assert len(set(seeds)) == len(seeds) and sample_seed(0, 0) not in seeds
+
+
+def test_samples_in_flight_are_bounded_and_many_problems_run_at_once(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    engine = ScriptedEngine(right_half, delay=0.001)
+    exam(make_task(20), engine, tmp_path, in_flight=16)
+    assert engine.most_in_flight == 4  # requests of 4 samples
+    wide = ScriptedEngine(right_half, delay=0.001)
+    exam(make_task(20), wide, tmp_path / "wide")
+    assert wide.most_in_flight == 20
+
+
+def test_progress_is_told_after_each_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    seen: list[tuple[int, int, float]] = []
+    result = exam(make_task(), ScriptedEngine(right_half), tmp_path, on_progress=lambda *args: seen.append(args))
+    assert [done for done, _, _ in seen] == [1, 2, 3, 4, 5, 6] and all(total == 6 for _, total, _ in seen)
+    assert seen[-1][2] == pytest.approx(result["metrics"]["pass@1"]["value"])
+
+
+class Failing(ScriptedEngine):
+    """Answers `good` requests, then raises `error`."""
+
+    def __init__(self, good: int, error: BaseException) -> None:
+        super().__init__(right_half)
+        self.good, self.error = good, error
+
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]:
+        if len(self.calls) == self.good:
+            raise self.error
+        return await super().generate(prompt, params, n=n, first=first)
+
+
+@pytest.mark.parametrize("error", [ConnectionError("gone"), KeyboardInterrupt(), runs.StorageError("full")])
+def test_a_failure_keeps_what_was_done_and_says_only_itself(
+    tmp_path: Path, make_task: Callable[..., Any], error: BaseException
+) -> None:
+    with pytest.raises(type(error)):
+        exam(make_task(), Failing(3, error), tmp_path, in_flight=4)
+    partial = json.loads((tmp_path / "result.json").read_text())
+    assert partial["num_problems"] == 3 and not partial["complete"]
+    whole = exam(make_task(), ScriptedEngine(right_half), tmp_path)
+    assert whole["num_problems"] == 6 and whole["complete"]
+
+
+def test_cancelling_stops_the_engine_and_keeps_what_was_done(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    engine = ScriptedEngine(right_half)
+
+    async def main() -> None:
+        def stop_soon(done: int, total: int, rate: float) -> None:
+            engine.delay = 60
+            if done == 2:
+                running.cancel()
+
+        options: dict[str, Any] = {"model": "fake", "num_samples": 4, "params": PARAMS, "out": tmp_path, "in_flight": 8}
+        running = asyncio.create_task(run_exam(make_task(), engine, on_progress=stop_soon, **options))
+        with pytest.raises(asyncio.CancelledError):
+            await running
+
+    asyncio.run(main())
+    assert engine.num_in_flight == 0
+    assert json.loads((tmp_path / "result.json").read_text())["num_problems"] == 2
+
+
+def test_a_result_over_nothing_is_null_and_valid_json(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    with pytest.raises(ConnectionError):
+        exam(make_task(), Failing(0, ConnectionError()), tmp_path)
+    empty = json.loads((tmp_path / "result.json").read_text(), parse_constant=lambda name: pytest.fail(name))
+    assert empty["num_problems"] == 0 and empty["metrics"] == {} and empty["no_answer_rate"] is None
+
+
+def test_samples_the_engine_gave_up_are_not_samples(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    class GivesUp(ScriptedEngine):
+        async def generate(self, *args: Any, **options: Any) -> list[Completion]:
+            from dataclasses import replace
+
+            done = await super().generate(*args, **options)
+            return [*done[:1], *(replace(c, finish_reason="cancelled") for c in done[1:])]
+
+    result = exam(make_task(), GivesUp(right_half), tmp_path)
+    assert result["num_samples"] == 1 and not result["complete"]
+
+
+def test_another_model_in_the_same_folder_is_refused(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    exam(make_task(), ScriptedEngine(right_half), tmp_path)
+    with pytest.raises(BankError, match="model is 'fake', not 'other'"):
+        exam(make_task(), ScriptedEngine(right_half), tmp_path, model="other")
+
+
+def test_flops_count_the_prompt_once_a_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    engine = ScriptedEngine([("abc", "7")])  # 3 + mark + 1 + mark = 6 tokens after a prompt of len("user: 0") = 7
+    flat = exam(make_task(2), engine, tmp_path, flops_per_token=10.0)["flops"]
+    assert flat == {"total": 2 * (70 + 4 * 60), "prompt": 70, "sample": 60}
+    rising = summarise(Bank.read(tmp_path), flops_per_token=lambda place: 10.0 + place)["flops"]
+    assert rising["prompt"] == sum(10 + i for i in range(7)) and rising["sample"] == sum(10 + i for i in range(7, 13))
+
+
+def test_levels_and_subjects_have_their_own_rows(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    engine = ScriptedEngine(lambda prompt, seed: prompt if int(prompt) % 2 else "no")
+    result = exam(make_task(), engine, tmp_path)
+    assert result["levels"]["0"]["pass@1"]["value"] == 0 and result["levels"]["1"]["cons@4"]["value"] == 1
+    assert result["subjects"]["<b>&"]["num_problems"] == 6
+
+
+def test_two_banks_are_compared_problem_by_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    exam(make_task(40), ScriptedEngine(lambda p, s: p if int(p) % 2 else "no"), tmp_path / "a")
+    exam(make_task(40), ScriptedEngine(lambda p, s: p if int(p) % 2 or int(p) < 16 else "no"), tmp_path / "b")
+    gain = compare(Bank.read(tmp_path / "a"), Bank.read(tmp_path / "b"))
+    assert gain["num_problems"] == 40 and gain["pass@1"]["value"] == pytest.approx(8 / 40)
+    assert gain["pass@1"]["low"] > 0 and gain["cons@4"]["value"] == pytest.approx(8 / 40)
+
+
+def test_an_empty_exam_is_refused(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="at least 1"):
+        exam(make_task(), ScriptedEngine(right_half), tmp_path, limit=0)
+
+
+def test_repeated_ids_are_refused(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    task = make_task()
+    task.__class__ = type("Same", (type(task),), {"__getitem__": lambda self, i: make_task().__getitem__(0)})
+    with pytest.raises(ValueError, match="more than one problem"):
+        exam(task, ScriptedEngine(right_half), tmp_path)

@@ -1,0 +1,191 @@
+"""Model references: every form finds its folder, and everything else says what it could have been."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+
+from ponder.config import ConfigError
+from ponder.models import hub
+from ponder.models.tokenizer import ByteTokenizer
+from ponder.models.transformer import ModelConfig, Transformer
+from ponder.models.weights import save_model
+
+TINY = ModelConfig(
+    vocab_size=ByteTokenizer.vocab_size, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
+    num_attention_heads=2, num_key_value_heads=1, head_dim=4, max_position_embeddings=32,
+)  # fmt: skip
+
+
+def make_model(folder: Path, seed: int = 0, config: ModelConfig = TINY) -> Path:
+    model = Transformer(config)
+    model.init_weights(seed)
+    save_model(model, folder)
+    ByteTokenizer().save(str(folder))
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run folder with checkpoints of steps 5 and 20, and one of step 30 that is not complete."""
+    folder = tmp_path / "run"
+    for step in (5, 20, 30):
+        checkpoint = make_model(folder / "checkpoints" / f"step_{step:05d}", seed=step)
+        if step != 30:
+            (checkpoint / "ladder.json").write_text(json.dumps({"step": step}))
+    (folder / "run.json").write_text("{}")
+    (folder / "config.toml").write_text(f'model = "{make_model(tmp_path / "start")}"\n')
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+
+
+def refused(reference: str | Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        hub.resolve(reference)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_a_model_folder_is_itself(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    assert hub.resolve(folder) == hub.resolve(str(folder)) == folder
+    model, tokenizer = hub.load(folder, dtype=torch.bfloat16)
+    assert model.model.embed_tokens.weight.dtype == torch.bfloat16
+    assert isinstance(tokenizer, ByteTokenizer)
+
+
+def test_a_run_is_its_newest_complete_checkpoint(run: Path) -> None:
+    assert hub.resolve(run).name == "step_00020"
+
+
+def test_a_rung_of_a_run_is_named_by_its_step(run: Path) -> None:
+    assert hub.resolve(f"{run}@5").name == "step_00005"
+    assert "complete: 5, 20" in refused(f"{run}@30")
+    assert "no checkpoint of step 'last'" in refused(f"{run}@last")
+
+
+def test_the_base_of_a_run_is_what_its_recipe_names_or_its_step_0(run: Path) -> None:
+    assert hub.resolve(f"{run}@base").name == "start"
+    first = make_model(run / "checkpoints" / "step_00000")
+    (first / "ladder.json").write_text("{}")
+    assert hub.resolve(f"{run}@base") == first
+
+
+def test_a_base_that_leads_round_in_a_circle_is_refused(run: Path) -> None:
+    for model in (f"{run}@base", str(run)):
+        (run / "config.toml").write_text(f'model = "{model}"\n')
+        assert "circle" in refused(f"{run}@base")
+    for text in ("model = 3", "model = ", ""):
+        (run / "config.toml").write_text(text)
+        assert "began from" in refused(f"{run}@base")
+
+
+def test_a_run_without_checkpoints_says_so(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    assert "no complete checkpoint yet" in refused(tmp_path)
+
+
+def test_an_unknown_name_gets_the_nearest_and_all_four_forms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    message = refused("nanoo")
+    assert "did you mean 'nano'" in message
+    assert all(form in message for form in ("nano", "model folder", "RUN@step", "owner/name[@revision]"))
+    monkeypatch.chdir(tmp_path)
+    make_model(tmp_path / "my-model")
+    assert "did you mean 'my-model'" in refused("my-modle")
+    odd = ("", " ", "a b", "a/b/c", "http://x/y", "a\nb", "x" * 300, "x" * 5000, "~nobody/x", "nano@base", "..", "\0")
+    assert all("model" in refused(reference) for reference in odd)
+
+
+def test_files_and_folders_of_other_things_are_refused(tmp_path: Path) -> None:
+    assert "neither config.json nor run.json" in refused(tmp_path)
+    (tmp_path / "file").write_text("x")
+    assert "is a file" in refused(tmp_path / "file")
+    assert "no run folder" in refused(f"{make_model(tmp_path / 'model')}@3")
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model", config=replace(TINY, vocab_size=100))
+    with pytest.raises(ConfigError, match="knows 264 tokens, its model only 100"):
+        hub.load(folder)
+
+
+def test_a_model_folder_without_tokenizer_is_refused(tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "model")
+    (folder / "tokenizer_config.json").unlink()
+    with pytest.raises(ConfigError, match="no tokenizer.json in"):
+        hub.load(folder)
+
+
+def test_a_description_is_made_without_loading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_model(tmp_path / "model")
+    model, _ = hub.load(folder)
+    monkeypatch.setattr(hub, "load_model", None)
+    facts = hub.describe(folder)
+    assert facts["name"] == str(folder) and facts["window"] == 32 and facts["dtype"] == "float32"
+    assert facts["parameters"] == model.num_parameters
+
+
+def test_the_fingerprint_follows_the_weights_and_nothing_else(tmp_path: Path) -> None:
+    one = hub.fingerprint(make_model(tmp_path / "a", seed=0))
+    assert hub.fingerprint(make_model(tmp_path / "b", seed=0)) == one
+    assert hub.fingerprint(make_model(tmp_path / "b", seed=1)) != one
+
+
+# ------------------------------------------------------------------------------------------------------- hub ids
+
+
+def snapshot(tmp_path: Path, revision: str = "main") -> Path:
+    """What a finished download leaves in the hub's store."""
+    commit = "a" * 40
+    repo = tmp_path / "hub" / "models--someone--something"
+    folder = make_model(repo / "snapshots" / commit)
+    (repo / "refs").mkdir(exist_ok=True)
+    (repo / "refs" / revision).write_text(commit)
+    return folder
+
+
+def test_a_downloaded_model_is_found_without_a_network(tmp_path: Path) -> None:
+    folder = snapshot(tmp_path)
+    snapshot(tmp_path, "v1")
+    assert hub.resolve("someone/something").samefile(folder)
+    assert hub.resolve("someone/something@v1").samefile(folder)
+    assert hub.resolve(f"someone/something@{'a' * 40}").samefile(folder)
+    assert "cannot be reached" in refused("someone/something@v2")
+
+
+def test_a_download_that_was_cut_short_is_not_taken_for_a_model(tmp_path: Path) -> None:
+    (snapshot(tmp_path) / "model.safetensors").unlink()
+    assert "not a whole model (no model.safetensors" in refused("someone/something")
+
+
+def test_without_a_network_there_is_one_clear_error() -> None:
+    message = refused("someone/something")
+    assert "no folder 'someone/something'" in message and "the hub cannot be reached" in message
+
+
+def test_offline_mode_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set and the model was not downloaded" in refused("someone/something")
+
+
+def test_without_the_extra_a_hub_id_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert 'pip install "ponder[hub]"' in refused("someone/something")
+
+
+def test_a_folder_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshot(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    make_model(tmp_path / "someone" / "something")
+    assert hub.resolve("someone/something") == Path("someone/something")
