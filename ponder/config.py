@@ -63,7 +63,7 @@ def load(
     data: dict[str, Any] = {}
     if path is not None:
         try:
-            data = tomllib.loads(Path(path).read_text())
+            data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ConfigError(f"no recipe at {path}; the shipped ones are in recipes/") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -135,7 +135,8 @@ def _value(value: Any) -> str:
     if isinstance(value, int):
         return str(value)
     if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)  # TOML basic strings use JSON's escapes
+        text = json.dumps(value, ensure_ascii=False)  # TOML basic strings use JSON's escapes
+        return text.replace("\x7f", "\\u007f")  # and wants this one escaped too
     if isinstance(value, list):
         return "[" + ", ".join(map(_value, value)) + "]"
     raise TypeError(f"no TOML for {value!r}")

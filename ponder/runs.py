@@ -15,8 +15,10 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -49,7 +51,7 @@ def append_jsonl(path: Path, rows: list[Mapping[str, Any]]) -> None:
     """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b") as file:
+        with open(path, "a+b", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             if size:
                 file.seek(size - 1)
@@ -58,8 +60,9 @@ def append_jsonl(path: Path, rows: list[Mapping[str, Any]]) -> None:
             start = file.seek(0, os.SEEK_END)
             try:
                 text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                file.write(text.encode(errors="backslashreplace"))  # half a surrogate pair becomes a JSON escape
-                file.flush()
+                rest = text.encode(errors="backslashreplace")  # half a surrogate pair becomes a JSON escape
+                while rest:
+                    rest = rest[file.write(rest) :]  # a nearly full disk takes a part, then refuses
             except OSError:
                 file.truncate(start)  # a full disk writes half a line; leave none
                 raise
@@ -144,7 +147,9 @@ class Run:
         else:
             known = json.loads((self.folder / "run.json").read_text())
             if known["kind"] != kind:
-                raise ValueError(f"{self.folder} holds a run of kind {known['kind']!r}, not {kind!r}; choose another folder")
+                raise ValueError(
+                    f"{self.folder} holds a run of kind {known['kind']!r}, not {kind!r}; choose another folder"
+                )
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         append_jsonl(self.folder / "metrics.jsonl", [{"step": step, **metrics}])
@@ -162,6 +167,34 @@ class Run:
 
     def checkpoint_folder(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step_{step:05d}"
+
+
+class GracefulStop:
+    """Ctrl-C asks a loop to finish its step and save; a second Ctrl-C interrupts at once.
+
+    with GracefulStop() as stop:
+        for step in ...:
+            ...
+            if stop.requested: save(); raise KeyboardInterrupt
+    """
+
+    requested = False
+
+    def __enter__(self) -> GracefulStop:
+        self._before = signal.getsignal(signal.SIGINT)
+        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
+            signal.signal(signal.SIGINT, self._request)
+        return self
+
+    def _request(self, *_: object) -> None:
+        if self.requested:
+            raise KeyboardInterrupt
+        self.requested = True
+        print("\nfinishing this step, then saving (Ctrl-C again to stop at once)", file=sys.stderr, flush=True)
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, self._before)
 
 
 def checkpoints(folder: str | Path) -> list[Path]:

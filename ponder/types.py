@@ -88,6 +88,16 @@ class Completion:
     num_reasoning_tokens: int  # reasoning tokens, without the closing mark
     policy_version: int = 0
     seed: int = 0
+    counted: Usage | None = None  # the server's own count, where the ids are not known (remote engines)
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return self.counted.prompt_tokens if self.counted else len(self.prompt_ids)
+
+    @property
+    def num_tokens(self) -> int:
+        """Reasoning, answer and their marks."""
+        return self.counted.completion_tokens if self.counted else len(self.token_ids)
 
     @property
     def was_cut(self) -> bool:
@@ -142,7 +152,7 @@ class Rollout:
 
     @property
     def num_tokens(self) -> int:
-        return sum(len(turn.completion.token_ids) for turn in self.turns)
+        return sum(turn.completion.num_tokens for turn in self.turns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,9 +209,9 @@ class Usage:
     def of(cls, completions: Sequence[Completion]) -> Usage:
         """The cost of samples that share one prompt: the prompt is counted once."""
         return cls(
-            prompt_tokens=len(completions[0].prompt_ids) if completions else 0,
+            prompt_tokens=completions[0].num_prompt_tokens if completions else 0,
             reasoning_tokens=sum(c.num_reasoning_tokens for c in completions),
-            completion_tokens=sum(len(c.token_ids) for c in completions),
+            completion_tokens=sum(c.num_tokens for c in completions),
             samples=len(completions),
         )
 

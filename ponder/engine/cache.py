@@ -20,14 +20,14 @@ class PromptCache:
     """Collects the keys and values of a batch of prompts (padded on the right) during one forward pass."""
 
     def __init__(self, config: ModelConfig) -> None:
-        self._window = config.sliding_window
+        self._config = config
         self.layers: list[tuple[Tensor, Tensor]] = []
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         self.layers.append((k, v))
-        length = k.shape[2]
-        if self._window and self._window < length:
-            return k, v, causal_bias(length, k.dtype, k.device, self._window)
+        length, window = k.shape[2], self._config.window(layer)
+        if window and window < length:
+            return k, v, causal_bias(length, k.dtype, k.device, window)
         return k, v, None
 
     def prompt(self, row: int, length: int) -> tuple[Tensor, Tensor]:
@@ -42,13 +42,13 @@ class SlotCache:
 
     def __init__(self, config: ModelConfig, num_slots: int, dtype: torch.dtype, device: torch.device) -> None:
         shape = (config.num_hidden_layers, num_slots, config.num_key_value_heads, 0, config.head_dim)
-        self._window = config.sliding_window
+        self._config = config
         self.keys = torch.empty(shape, dtype=dtype, device=device)
         self.values = torch.empty(shape, dtype=dtype, device=device)
         # of the step in progress:
         self._rows = self._positions = torch.empty(0, dtype=torch.long, device=device)
         self._length = 0
-        self._bias: Tensor | None = None
+        self._biases: dict[int | None, Tensor] = {}  # window of a layer -> (n, 1, length)
 
     def _grow(self, length: int) -> None:
         capacity = self.keys.shape[3]
@@ -81,13 +81,16 @@ class SlotCache:
         self._rows = torch.arange(len(positions), device=positions.device)
         self._positions = positions
         columns = torch.arange(self._length, device=positions.device)
-        may_attend = columns <= positions[:, None]
-        if self._window:
-            may_attend &= columns > positions[:, None] - self._window
-        self._bias = bias_of(may_attend, self.keys.dtype)[:, None]
+        self._biases = {}
+        for window in {self._config.window(layer) for layer in range(self._config.num_hidden_layers)}:
+            may_attend = columns <= positions[:, None]
+            if window:
+                may_attend &= columns > positions[:, None] - window
+            self._biases[window] = bias_of(may_attend, self.keys.dtype)[:, None]
 
     def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         n = len(self._rows)
         self.keys[layer, self._rows, :, self._positions] = k[:, :, 0]
         self.values[layer, self._rows, :, self._positions] = v[:, :, 0]
-        return self.keys[layer, :n, :, : self._length], self.values[layer, :n, :, : self._length], self._bias
+        keys, values = self.keys[layer, :n, :, : self._length], self.values[layer, :n, :, : self._length]
+        return keys, values, self._biases[self._config.window(layer)]

@@ -65,6 +65,7 @@ class LocalEngine:
         elif model.device.type == "cpu":
             state = {name: tensor.clone() for name, tensor in state.items()}
         self._weights: dict[str, Tensor] = state
+        self.worker_processes: list[Any] = []
         self._workers = [self._start(num_slots, process=num_workers > 0) for _ in range(max(1, num_workers))]
 
     def _start(self, num_slots: int, *, process: bool) -> multiprocessing.connection.Connection:
@@ -74,6 +75,7 @@ class LocalEngine:
             context = torch.multiprocessing.get_context("spawn")
             worker = context.Process(target=_worker_process, args=arguments, daemon=True, name="ponder-engine")
             worker.start()
+            self.worker_processes.append(worker)
             there.close()
             threading.Thread(target=self._listen, args=(here, worker), daemon=True).start()
         else:
@@ -223,14 +225,8 @@ def _worker_thread(
 
 
 def _make_runner(config: ModelConfig, weights: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int) -> Runner:
-    """A runner whose parameters are the given tensors, not copies of them."""
-    with torch.device("meta"):
-        model = Transformer(config)
-    model.load_state_dict(weights, assign=True)
-    device = model.device
-    model.reset_rope(device)
     return Runner(
-        model,
+        Transformer.over(config, weights),
         end_id=tokenizer.end_id,
         unthink_id=tokenizer.unthink_id,
         pad_id=tokenizer.pad_id,

@@ -53,6 +53,7 @@ class Runner:
         if refused:
             self._arrived.append(refused)
 
+    @torch.inference_mode()
     def cancel(self, request_id: int) -> None:
         self._move(self.scheduler.cancel(request_id))
 

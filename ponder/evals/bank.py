@@ -111,17 +111,17 @@ def sample_row(
         "class": key,  # None = no answer
         "extracted": verdict.extracted,
         "finish_reason": completion.finish_reason,
-        "prompt_tokens": len(completion.prompt_ids),
+        "prompt_tokens": completion.num_prompt_tokens,
         "reasoning_tokens": completion.num_reasoning_tokens,
         "reasoning": completion.reasoning,
         "answer": completion.answer,
         **({"note": verdict.note} if verdict.note else {}),
         **({"error": error} if error else {}),
         "token_ids": list(completion.token_ids),
-        # seven digits: all that a float32 holds
-        "sampler_logprobs": [float(f"{logprob:.7g}") for logprob in completion.sampler_logprobs],
+        # nine digits give a float32 back exactly
+        "sampler_logprobs": [float(f"{logprob:.9g}") for logprob in completion.sampler_logprobs],
         "forced": [i for i, drawn in enumerate(completion.sampled) if not drawn],
-        "tokens": len(completion.token_ids),
+        "tokens": completion.num_tokens,
         "was_cut": completion.was_cut,
     }
 

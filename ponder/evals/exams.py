@@ -160,7 +160,8 @@ def _pass_rate(bank: Bank, problem: Problem) -> float:
 
 def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> dict[str, Any]:
     """The numbers of result.json that follow from the bank: problems with no samples yet are not in them."""
-    tables = [bank.samples(problem.id) for problem in bank.problems]
+    # in the order of ids: problems finish in any order, and sums must not depend on it
+    tables = [bank.samples(name) for name in sorted(problem.id for problem in bank.problems)]
     num_samples = min(map(len, tables), default=0)
     drawn = max(1, sum(map(len, tables)))
 

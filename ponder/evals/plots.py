@@ -37,7 +37,7 @@ def figure(width: float = 6.6, height: float = 4.4, panels: int = 1) -> tuple[Fi
         from matplotlib.figure import Figure
     except ImportError:
         raise ImportError('pictures need matplotlib: pip install "ponder[report]"') from None
-    columns = panels if panels <= 4 else 3
+    columns = panels if panels <= 4 else min(4, math.ceil(panels / 2))
     rows = math.ceil(panels / columns)
     drawing = Figure(figsize=(width, height * rows), layout="constrained")
     FigureCanvasAgg(drawing)
@@ -275,7 +275,7 @@ def _note(
 ) -> None:
     """A few words beside a point; y is a share unless scale says otherwise."""
     ax.annotate(
-        text.replace("$", r"\$"),
+        (text if len(text) <= 28 else f"{text[:27]}…").replace("$", r"\$"),
         (x, y * scale),
         xytext=offset,
         textcoords="offset points",

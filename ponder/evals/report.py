@@ -34,16 +34,20 @@ from ponder.evals.tables import (
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# the training metrics worth a picture, the first of each row that the run has logged
-PANELS: tuple[tuple[tuple[str, ...], str], ...] = (
-    (("reward/mean", "reward/correct"), "reward (mean)"),
-    (("rollout/reasoning_tokens", "rollout/reasoning_tokens/mean", "rollout/reasoning_tokens_mean"), "reasoning length"),
-    (("group/frac_mixed",), "groups with a gradient (share)"),
-    (("rollout/truncated_frac",), "truncated rollouts (share)"),
-    (("policy/entropy", "loss/entropy", "entropy"), "entropy (nats a token)"),
-    (("loss/policy", "loss/total", "loss", "train/loss", "loss/mean"), "loss"),
-    (("eval/pass@1", "eval/pass@1/value"), "pass@1 on dev problems"),
+# the training metrics worth a picture: those of these that the run has logged
+PANELS = (
+    ("reward/mean", "reward (mean)"),
+    ("rollout/correct", "correct rollouts (share)"),
+    ("rollout/reasoning_tokens", "reasoning tokens"),
+    ("thinking/checks", "checks in a piece of reasoning"),
+    ("group/frac_mixed", "groups with a gradient (share)"),
+    ("rollout/truncated_frac", "truncated rollouts (share)"),
+    ("policy/entropy", "entropy (nats a token)"),
+    ("policy/mismatch_kl", "engine/trainer mismatch (KL)"),
+    ("loss", "loss"),
 )
+EXAM_FACTS = ("command", "task", "split", "model", "fingerprint", "seed", "params", "grader", "seconds", "revision",
+              "machine")  # fmt: skip
 LONGEST_TEXT = 4000  # characters of one model text on the page; the bank has the rest
 
 
@@ -80,8 +84,8 @@ def _run_page(folder: Path) -> dict[str, Any]:
         _add_curves(page, folder, json.loads(curves_path.read_text()))
     else:
         page["notes"].append("No scaling curves yet: `ponder scale` on this folder examines its checkpoints.")
-        page["groups"] = _training_samples(folder)
-    panels = [(key, title) for keys, title in PANELS if (key := _logged(rows, keys))]
+        page["groups"], page["picked"] = _training_samples(folder), "The last samples that training logged."
+    panels = [(key, title) for key, title in PANELS if any(_is_number(row.get(key)) for row in rows)]
     if panels:
         from ponder.evals import plots
 
@@ -131,26 +135,22 @@ def _add_curves(page: dict[str, Any], folder: Path, curves: Mapping[str, Any]) -
             "samples. Dashed: one sample of the last checkpoint with a smaller cap on its reasoning.",
         ),
     ]  # fmt: skip
-    page["figures"].append(
-        _figure(
-            folder, "reasoning_length", plots.reasoning_length(curves),
-            f"Mean over all samples of a checkpoint; the cap is {curves['params']['max_reasoning_tokens']} tokens.",
-        )  # fmt: skip
-    )
+    length, cap = plots.reasoning_length(curves), curves["params"]["max_reasoning_tokens"]
+    caption = f"Mean over all samples of a checkpoint; the cap is {cap} tokens."
+    page["figures"].append(_figure(folder, "reasoning_length", length, caption))
     if any(rung.get("ways") for rung in rungs):
-        page["figures"].append(
-            _figure(
-                folder, "ways", plots.ways_of_thinking(curves),
-                f"What kind of reasoning the samples hold: {k} samples a problem at each checkpoint.",
-            )  # fmt: skip
-        )
+        caption = f"What kind of reasoning the samples hold: {k} samples a problem at each checkpoint."
+        page["figures"].append(_figure(folder, "ways", plots.ways_of_thinking(curves), caption))
         page["tables"].append(ways_table(rungs))
     page["tables"] += [rungs_table(rungs, k), test_table(curves), budget_table(curves, k)]
     if last["levels"]:
         page["tables"].append(levels_table(first, last))
     page["groups"] = _samples_behind(folder, rungs)
-    told = ("command", "task", "split", "seed", "params", "grader", "revision", "machine")
-    page["facts"]["evaluation"] = _told({name: curves.get(name) for name in told})
+    page["picked"] = (
+        "Problems picked to be telling: the two that gained most, the most mixed, the one that gained least, the "
+        "hardest. Of each, the first three samples, not picked."
+    )
+    page["facts"]["evaluation"] = _told({name: curves.get(name) for name in EXAM_FACTS})
 
 
 def _exam_page(folder: Path) -> dict[str, Any]:
@@ -172,15 +172,7 @@ def _exam_page(folder: Path) -> dict[str, Any]:
         "groups": [],
         "notes": [],
         "config": "",
-        "facts": {
-            "exam": _told(
-                {
-                    name: result.get(name)
-                    for name in ("command", "task", "split", "model", "fingerprint", "seed", "params", "grader")
-                    + ("seconds", "revision", "machine")
-                }
-            )
-        },
+        "facts": {"exam": _told({name: result.get(name) for name in EXAM_FACTS})},
     }
     if not values:
         page["notes"].append("The bank holds no sample yet.")
@@ -198,6 +190,7 @@ def _exam_page(folder: Path) -> dict[str, Any]:
     caption = "Exact over all subsets of the stored samples; bands: 95 % intervals over problems and samples."
     page["figures"].append(_figure(folder, "accuracy", plots.accuracy_by_k(result), caption))
     page["tables"] += accuracy_tables(result)
+    page["picked"] = "A few problems, with the most mixed and the hardest. Of each, the first samples, not picked."
     page["groups"] = [
         Group(
             problem.text,
@@ -254,7 +247,7 @@ def _samples_behind(folder: Path, rungs: Sequence[Mapping[str, Any]]) -> list[Gr
 
 
 def _telling_problems(before: Bank, after: Bank) -> list[Any]:
-    """Up to five problems: the two that gained most, the one that lost most, the most mixed, and the hardest."""
+    """Up to five problems: the two that gained most, the most mixed, the one that gained least, and the hardest."""
 
     def rate(bank: Bank, name: str) -> float:
         rows = bank.rows(name) if bank.num_samples(name) else ()
@@ -309,7 +302,7 @@ def _render(page: Mapping[str, Any]) -> str:
 
     template = resources.files("ponder.evals").joinpath("report.html.jinja").read_text()
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render({"subtitle": "", **page})
+    return environment.from_string(template).render({"subtitle": "", "picked": "", **page})
 
 
 def _told(facts: Mapping[str, Any]) -> dict[str, str]:
@@ -332,11 +325,6 @@ def _clip(text: Any) -> str:
     text = text.encode(errors="replace").decode()
     rest = len(text) - LONGEST_TEXT
     return text if rest <= 0 else f"{text[:LONGEST_TEXT]} … ({rest} more characters)"
-
-
-def _logged(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> str:
-    """The first of these metrics that the run has logged; "" if none."""
-    return next((key for key in keys if any(_is_number(row.get(key)) for row in rows)), "")
 
 
 def _last(rows: Sequence[Mapping[str, Any]], key: str) -> float:

@@ -97,12 +97,12 @@ def _conversations(messages: Sequence[Message]) -> list[Sequence[Message]]:
 
 
 class _Vault:
-    """Contents behind placeholders: `nonce number nonce`, the nonce new for every rendering."""
+    """Contents behind placeholders, `nonce name nonce`: new and random for every rendering."""
 
     def __init__(self) -> None:
         self.nonce = secrets.token_hex(16)
-        self.pattern = re.compile(f"{self.nonce}(\\d{{8}}){self.nonce}")
-        self._texts: list[tuple[int, str]] = []  # of each placeholder: whose content, and what stands for it
+        self.pattern = re.compile(f"{self.nonce}([0-9a-f]{{16}}){self.nonce}")
+        self._texts: dict[str, tuple[int, str]] = {}  # name -> whose content, and what stands for it
         self.lost: set[int] = set()  # messages whose content did not come back, once `reveal` has run
 
     def hide(self, message: int, content: str) -> str:
@@ -111,14 +111,17 @@ class _Vault:
         if not content:
             self.lost.discard(message)
             return ""
-        self._texts.append((message, content))
-        return _Hidden(f"{self.nonce}{len(self._texts) - 1:08d}{self.nonce}", self)
+        name = secrets.token_hex(8)  # not a number: a template that changes digits must not reach another content
+        self._texts[name] = (message, content)
+        return _Hidden(f"{self.nonce}{name}{self.nonce}", self)
 
     def change(self, placeholders: str, change: Any) -> str:
         """The same text with every placeholder replaced by one for its changed content."""
 
         def one(match: re.Match[str]) -> str:
-            message, content = self._texts[int(match[1])]
+            if match[1] not in self._texts:
+                return match[0]
+            message, content = self._texts[match[1]]
             return self.hide(message, change(content))
 
         if self.pattern.fullmatch(placeholders):
@@ -130,10 +133,12 @@ class _Vault:
         for index, part in enumerate(self.pattern.split(text)):
             if index % 2 == 0:
                 spans.append(Span(part, True))
-            else:
-                message, content = self._texts[int(part)]
+            elif part in self._texts:
+                message, content = self._texts[part]
                 self.lost.discard(message)
                 spans.append(Span(content, False))
+            else:
+                spans.append(Span(self.nonce, True))  # a name that was never given: torn
         return [span for span in spans if span.text]
 
     def is_torn(self, spans: list[Span]) -> bool:

@@ -11,7 +11,7 @@ Left out: mixture of experts, attention with a logit soft-cap, vision.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -207,13 +207,16 @@ class Transformer(nn.Module):
             self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.register_buffer("rope_cos", None, persistent=False)
         self.register_buffer("rope_sin", None, persistent=False)
-        self.reset_rope(torch.get_default_device())
+        self.rope_cos, self.rope_sin = rope_tables(config)
 
-    def reset_rope(self, device: torch.device) -> None:
-        """Compute the rotary tables (window, E); again after building on the meta device."""
-        positions = torch.arange(self.config.max_position_embeddings, dtype=torch.float32, device=device)
-        angles = torch.outer(positions, rope_frequencies(self.config).to(device)).repeat(1, 2)
-        self.rope_cos, self.rope_sin = angles.cos(), angles.sin()
+    @classmethod
+    def over(cls, config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
+        """A model whose parameters *are* the given tensors, not copies of them."""
+        with torch.device("meta"):
+            model = cls(config)
+        model.load_state_dict(weights, assign=True)
+        model.rope_cos, model.rope_sin = (table.to(model.device) for table in rope_tables(config))
+        return model
 
     def init_weights(self, seed: int) -> None:
         """A fresh model: normal(0, 0.02), output projections scaled down by depth (GPT-2's rule)."""

@@ -28,7 +28,7 @@ async def draw(
     left = limit.max_tokens
     while (wave := min(n - len(drawn), left // most_tokens(params))) > 0:
         drawn += await engine.generate(prompt, params, n=wave, first=len(drawn))
-        left = limit.max_tokens - sum(len(completion.token_ids) for completion in drawn)
+        left = limit.max_tokens - sum(completion.num_tokens for completion in drawn)
     return drawn
 
 

@@ -9,11 +9,16 @@ from collections.abc import Callable
 
 from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import Mixture, ProceduralTask, load_task
+from ponder.tasks.procedural import bases, cipher, countdown, ordering
 from ponder.tasks.verifiers import VERIFIERS, grade, grade_file
 from ponder.types import Task
 
 FAMILIES: dict[str, Callable[..., Task]] = {
     "arithmetic": arithmetic,
+    "countdown": countdown,
+    "cipher": cipher,
+    "bases": bases,
+    "ordering": ordering,
 }
 
 __all__ = ["FAMILIES", "VERIFIERS", "Mixture", "ProceduralTask", "grade", "grade_file", "load_task"]

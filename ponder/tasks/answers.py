@@ -5,7 +5,7 @@ r"""Answers: what an answer says, and when two answers are the same. The one eng
 
 Two answers are equal if their keys are equal, nothing else: symmetric and transitive by construction. The key of
 
-    a number or expression  its exact fraction, or its values at fixed points (`values.py`): 1e3 = 1,000, 0.10000001 != 0.1
+    a number or expression  its fraction, or its values at fixed points (`values.py`): 1e3 = 1,000, 0.10000001 != 0.1
     a quantity              the same, with units as symbols of a fixed scale: 100 cm = 1 m, 10 m != 10 cm, 10 m != 10
     a tuple, point, vector  its members in order; (2,5) is also the open interval, [2,5] the closed one = 2<=x<=5
     a set or a plain list   its members in any order; 1 \pm 2 is such a list; x=1, x=2 too; x=1, y=2 is the tuple (1,2)
@@ -27,16 +27,28 @@ Nothing here needs a library or can hang; what it does not understand is marked,
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from decimal import Decimal
 from fractions import Fraction
 from functools import lru_cache
+from itertools import pairwise
 
 from ponder.tasks.expressions import Node, TooLarge, Unparsed, clean, is_pure, leaves, parse
-from ponder.tasks.values import digest, exact, fingerprint, fraction_key, magnitude, ratios
+from ponder.tasks.values import (
+    digest,
+    exact,
+    fingerprint,
+    fraction_key,
+    is_nearer_as_number,
+    magnitude,
+    ratios,
+    real_part,
+)
 
 MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
 MAX_ANSWER = 2_000  # characters of an extracted answer that are read as mathematics
+_MAX_MARKERS = 20  # empty markers that are passed over, from the end
+_MAX_LINES = 50  # lines that are tried as answers, from the end
 _SHORT = 60  # a text without markers up to here may be an answer as a whole
 
 
@@ -142,7 +154,9 @@ def _words(text: str) -> Reading:
 
 _CHOICE = re.compile(r"\(([A-J])\)(?:\s+[^-+*/=^<>,\s].*)?|([A-J])[.):](?:\s+\S.*)?", re.DOTALL)
 _DIGITS_BASE = re.compile(r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*([0-9]{1,2}|[a-z]{3,11})\s*\}{0,2}")
-_SPOKEN_BASE = re.compile(r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?base[ -]?(?:\\?\}\s*)?\{?([0-9]{1,2}|[a-z]+)\}?\)?\}?")
+_SPOKEN_BASE = re.compile(
+    r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?base[ -]?(?:\\?\}\s*)?\{?([0-9]{1,2}|[a-z]+)\}?\)?\}?"
+)
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
           "eleven": 11, "twelve": 12, "sixteen": 16}  # fmt: skip
 _MODULO = re.compile(r"(?:.*(?:\\equiv|=))?([^=]+?)\(?\s*(?:\\mod|\bmod(?:ulo)?\b)\s*[{(]?\s*([0-9]{1,40})\s*[})]*")
@@ -164,8 +178,8 @@ def _structure(text: str, depth: int) -> Reading:
             return reading
     if re.fullmatch(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|no|yes|No|Yes|NO", text) and text not in ("infinity", "inf"):
         return _words(text)
-    if re.fullmatch(r"\d{1,9}(?: ?: ?\d{1,9})+", text):  # a ratio or a time of day, as it is written
-        return Reading(key="t:" + text.replace(" ", ""), kind="other")
+    if re.fullmatch(r"[0-9]{1,9}(?: ?: ?[0-9]{1,9})+(?: ?[apAP]\.? ?[mM])?", text):  # a ratio or a time, as written
+        return Reading(key="t:" + re.sub(r"[ .]", "", text).lower(), kind="other")
     if text in (r"\emptyset", r"\{\}", r"\{ \}"):
         return Reading(key="{}", kind="other")
     if _REALS.fullmatch(text) and text != "R":
@@ -175,7 +189,7 @@ def _structure(text: str, depth: int) -> Reading:
 
 
 def _scalar(text: str) -> Reading:
-    repeating = re.fullmatch(r"(-?)(\d{0,30})\.(\d{0,30})\\(?:overline|bar|dot)\s*\{?(\d{1,30})\}?", text)
+    repeating = re.fullmatch(r"(-?)([0-9]{0,30})\.([0-9]{0,30})\\(?:overline|bar|dot)\s*\{?([0-9]{1,30})\}?", text)
     if repeating:  # 0.1\overline{6} = 1/6
         sign, whole, start, block = repeating.groups()
         value = Fraction(int((whole + start + block) or 0) - int((whole + start) or 0), 10 ** len(start))
@@ -238,11 +252,12 @@ def _rows(cells: list[list[str]], depth: int) -> Reading:
 
 def _union(text: str, depth: int) -> Reading | None:
     """Intervals joined by \\cup or `or`, and the reals without some points."""
-    pieces = _split(text, r"\\cup(?![a-zA-Z])|\s+or\s+|\\text\s*\{\s*or\s*\}" if _RELATION.search(text) else r"\\cup(?![a-zA-Z])")
+    joint = r"\\cup(?![a-zA-Z])"
+    pieces = _split(text, joint + r"|\s+or\s+|\\text\s*\{\s*or\s*\}" if _RELATION.search(text) else joint)
     if len(pieces) > 1:
         parts = [_structure(piece, depth + 1) for piece in pieces]
         if all(part.shape == "{}" or part.kind == "scalar" for part in parts):
-            return _group("{}", tuple(member for part in parts for member in (part.parts or (part,))))
+            return _set(parts)
         names = {part.name for part in parts if part.name}
         if len(names) > 1:
             raise Unparsed("a union over several variables")
@@ -264,15 +279,10 @@ def _without(holes: tuple[Reading, ...], name: str = "") -> Reading:
     """All real numbers but some."""
     if any(hole.node is None or magnitude(hole.node) is None for hole in holes):
         raise Unparsed("the reals without something that is no number")
-    ends = sorted({hole.key: _signed(hole.node) for hole in holes if hole.node}.items(), key=lambda end: end[1])
+    ends = sorted({hole.key: real_part(hole.node) for hole in holes if hole.node}.items(), key=lambda end: end[1])
     keys = ["-inf", *(key for key, _ in ends), "inf"]
-    key = "u:" + "|".join(sorted(f"({low};{high})" for low, high in zip(keys, keys[1:], strict=False)))
+    key = "u:" + "|".join(sorted(f"({low};{high})" for low, high in pairwise(keys)))
     return Reading(key=key, kind="other", name=name)
-
-
-def _signed(node: Node) -> Decimal:
-    size = magnitude(node) or Decimal(0)
-    return size if magnitude(("add", node, ("num", Fraction(1, 10**9)))) >= size else -size  # type: ignore[operator]
 
 
 def _plus_minus(text: str, depth: int) -> Reading | None:
@@ -280,8 +290,7 @@ def _plus_minus(text: str, depth: int) -> Reading | None:
         return None
     signs = [("+", "-"), ("-", "+")]
     both = [re.sub(r"\\mp(?![a-z])", minus, re.sub(r"\\pm(?![a-z])", plus, text)) for plus, minus in signs]
-    pieces = [_structure(one.lstrip("+ ") if one.startswith("+") else one, depth + 1) for one in both]
-    return _group("{}", tuple(member for piece in pieces for member in (piece.parts or (piece,))))
+    return _set(_structure(one.removeprefix("+"), depth + 1) for one in both)
 
 
 def _brackets(text: str, depth: int) -> Reading | None:
@@ -300,18 +309,19 @@ def _brackets(text: str, depth: int) -> Reading | None:
             return Reading(key="{}", kind="other")
     members = _members(inside)
     if is_set and (len(members) > 1 or text.startswith(r"\{")):
-        return _group("{}", tuple(_structure(member, depth + 1) for member in members))
+        return _set(_structure(member, depth + 1) for member in members)
     if len(members) < 2:
         return None
     if inner[0] == "[" and all(member.strip().startswith("[") and member.strip().endswith("]") for member in members):
         return _rows([_members(member.strip()[1:-1]) for member in members], depth)
     parts = tuple(_structure(member, depth + 1) for member in members)
     shape = inner[0] + inner[-1]
-    if len(parts) != 2:
-        shape = "()"
-    elif parts[0].key == "-inf" or parts[1].key == "inf":  # an end at infinity is open, however it is written
-        shape = ("(" if parts[0].key == "-inf" else shape[0]) + (")" if parts[1].key == "inf" else shape[1])
-    return _group(shape, parts)
+    return _group(_open_at_infinity(shape, parts) if len(parts) == 2 else "()", parts)
+
+
+def _open_at_infinity(shape: str, ends: tuple[Reading, ...]) -> str:
+    """[2, inf] is [2, inf): an end at infinity is open, however it is written."""
+    return ("(" if ends[0].key == "-inf" else shape[0]) + (")" if ends[1].key == "inf" else shape[1])
 
 
 def _encloses(text: str) -> bool:
@@ -364,10 +374,15 @@ def _list(text: str, depth: int) -> Reading | None:
     return _group("{}", tuple(parts))
 
 
+def _set(parts: Iterable[Reading]) -> Reading:
+    """A set has no member twice, a plain list may: the angles 45, 45, 90."""
+    members = {member.key: member for part in parts for member in (part.parts if part.shape == "{}" else (part,))}
+    return _group("{}", tuple(members.values()))
+
+
 def _group(shape: str, parts: tuple[Reading, ...]) -> Reading:
     if shape == "{}":
-        members = {part.key: part for part in parts}
-        parts = tuple(members[key] for key in sorted(members))
+        parts = tuple(sorted(parts, key=lambda part: part.key))
         if len(parts) == 1:
             return parts[0]
     key = shape[0] + ";".join(part.key for part in parts) + shape[1]
@@ -375,7 +390,8 @@ def _group(shape: str, parts: tuple[Reading, ...]) -> Reading:
 
 
 def _relation(text: str, depth: int) -> Reading | None:
-    signs = [match for match in _RELATION.finditer(text) if text[: match.start()].count("(") == text[: match.start()].count(")")]
+    found = _RELATION.finditer(text)
+    signs = [sign for sign in found if text.count("(", 0, sign.start()) == text.count(")", 0, sign.start())]
     if not signs:
         return None
     starts = [0, *(sign.end() for sign in signs)]
@@ -398,7 +414,7 @@ def _equation(sides: list[str], depth: int) -> Reading:
     value = _structure(right, depth + 1)
     is_name = _NAME.fullmatch(left) is not None
     symbols = _symbols(value)
-    if is_name and ("(" in left or not symbols or len(left) > 2 and left[0] != "\\"):
+    if is_name and ("(" in left or not symbols or (len(left) > 2 and left[0] != "\\")):
         return replace(value, name=left)
     if not left and value.node is not None:
         return value
@@ -422,7 +438,8 @@ def _inequality(sides: list[str], operators: list[str]) -> Reading:
     if operators[0] in (">", ">=") and len(operators) == 2:  # 5 > x > 2, read from the other end
         sides = sides[::-1]
         operators = [operator.replace(">", "<") for operator in reversed(operators)]
-    names = [place for place, side in enumerate(sides) if _NAME.fullmatch(side) and side not in ("e", "i", r"\pi", r"\infty")]
+    constants = ("e", "i", r"\pi", r"\infty")
+    names = [place for place, side in enumerate(sides) if _NAME.fullmatch(side) and side not in constants]
     if len(names) == 1 and len(sides) == 2:
         place, operator = names[0], operators[0]
         bound = _scalar(sides[1 - place])
@@ -436,17 +453,16 @@ def _inequality(sides: list[str], operators: list[str]) -> Reading:
             return replace(_group(shape, ends), name=sides[place])
     if names == [1] and len(sides) == 3 and all(operator in ("<", "<=") for operator in operators):
         shape = ("[" if "=" in operators[0] else "(") + ("]" if "=" in operators[1] else ")")
-        low, high = (_scalar(side) for side in (sides[0], sides[2]))
-        if low.key == "-inf" or high.key == "inf":
-            shape = ("(" if low.key == "-inf" else shape[0]) + (")" if high.key == "inf" else shape[1])
-        return replace(_group(shape, (low, high)), name=sides[1])
+        ends = (_scalar(sides[0]), _scalar(sides[2]))
+        return replace(_group(_open_at_infinity(shape, ends), ends), name=sides[1])
     if len(sides) > 2:
         keys = [_scalar(side).key for side in sides]
         if any(operator[0] != operators[0][0] for operator in operators):
             raise Unparsed("a chain in two directions")
         if operators[0][0] == ">":
             keys, operators = keys[::-1], [operator.replace(">", "<") for operator in reversed(operators)]
-        return Reading(key="chain:" + keys[0] + "".join(o + k for o, k in zip(operators, keys[1:], strict=True)), kind="other")
+        links = "".join(operator + key for operator, key in zip(operators, keys[1:], strict=True))
+        return Reading(key=f"chain:{keys[0]}{links}", kind="other")
     difference = ("add", parse(sides[0]), ("neg", parse(sides[1])))
     key, is_positive = ratios(difference)
     operator = operators[0]
@@ -494,11 +510,12 @@ def _in_units(reading: Reading, goal: Reading) -> Reading:
         return reading
     if units is None:  # the target is bare
         assert own_units is not None
-        if _has_units(goal.node) or _is_number_near(own_units, reading.node, goal.node):
+        if magnitude(goal.node) is None or _is_number_near(own_units, reading.node, goal.node):
             return reading
         node = own_bare
     else:
-        if _has_units(reading.node) or _is_number_near(units, reading.node, goal.node):
+        is_alike = (magnitude(reading.node) is None) == (magnitude(bare) is None)  # 6m is not read as 6m m
+        if not is_alike or _has_units(reading.node) or _is_number_near(units, reading.node, goal.node):
             return reading
         node = ("mul", reading.node, units)
     return Reading(key=fingerprint(node), node=node, name=reading.name)
@@ -509,9 +526,9 @@ def _is_number_near(units: Node, value: Node, target: Node) -> bool:
     factor, size, goal = magnitude(units), magnitude(value), magnitude(target)
     if factor is None or size is None or goal is None or not all(is_pure(leaf[1]) for leaf in _unit_leaves(units)):
         return False
-    if _has_units(value):
-        return size >= goal * factor.sqrt()
-    return size * factor.sqrt() <= goal
+    if _has_units(value):  # its size has the factor in it
+        return is_nearer_as_number(goal, size, factor)
+    return is_nearer_as_number(size, goal, factor)
 
 
 def _unit_leaves(node: Node) -> list[Node]:
@@ -544,7 +561,10 @@ def _split_units(node: Node) -> tuple[Node, Node | None]:
 
 # ---- extraction: the answer in a text ------------------------------------------------------------------------------
 
-_NUMBER = r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?(?:\s?/\s?[0-9]+)?(?:\s?\\?%)?"
+_NUMBER = (
+    r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
+    r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+)?(?:\s?\\?%)?"
+)
 _LAST_NUMBER = re.compile(rf"(?<![\w.\\^])(?:{_NUMBER})(?![\w^])")
 _MARKER = re.compile(
     r"####|\b(?:final\s+|correct\s+)?answers?\b[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
@@ -555,12 +575,16 @@ _MARKER = re.compile(
 _STATED = re.compile(
     r"(?:=|≈|\\approx|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?)\b)\s*:?\s*"
     r"(?:(?:exactly|about|only|now|then|just|a\s+total\s+of|equal\s+to|therefore|thus)\s+){0,2}\$?\s?"
-    rf"({_NUMBER})(?![\w^])",
+    rf"({_NUMBER})(?![\w^])(?!\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b)",
     re.IGNORECASE,
 )
-_DELIMITED = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
+_DELIMITED = re.compile(
+    r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
+)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
-_BECAUSE = re.compile(r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\(")
+_BECAUSE = re.compile(
+    r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("
+)
 
 
 def extract(text: str) -> str | None:
@@ -569,7 +593,8 @@ def extract(text: str) -> str | None:
     1. the last \\boxed{...} that is closed and not empty;
     2. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
     3. the whole text where it reads as one answer (a number, an expression, a few words);
-    4. the last number that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps.");
+    4. the last number that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
+       or the last line that is one answer and nothing else, whichever comes later;
     5. the last number.
     Only the last MAX_TEXT characters are looked at.
     """
@@ -587,26 +612,35 @@ def extract_marked(text: str) -> str | None:
     boxed = _last_boxed(text)
     if boxed:
         return boxed
-    for marker in reversed(list(_MARKER.finditer(text[-MAX_TEXT:]))):
-        found = _after_marker(text[-MAX_TEXT:][marker.end() :])
+    text = text[-MAX_TEXT:]
+    for marker in list(_MARKER.finditer(text))[: -1 - _MAX_MARKERS : -1]:
+        found = _after_marker(text[marker.end() :])
         if found:
             return found
     return None
 
 
 def _last_boxed(text: str) -> str | None:
+    text = text[-MAX_TEXT:]
+    closers = _closers(text)
     for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", text))):
         if match[1] != "{":
             return match[1]
-        depth = 0
-        for place in range(match.end() - 1, min(len(text), match.end() + MAX_ANSWER)):
-            depth += (text[place] == "{") - (text[place] == "}")
-            if depth == 0:
-                inside = text[match.end() : place].strip()
-                if inside:
-                    return inside
-                break
+        inside = text[match.end() : closers.get(match.end() - 1, match.end())].strip()
+        if inside:
+            return inside
     return None
+
+
+def _closers(text: str) -> dict[int, int]:
+    """Where each opened brace closes, found in one pass: a text of thousands of open boxes must not take long."""
+    closers, opened = {}, []
+    for match in re.finditer(r"(?<!\\)[{}]", text):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif opened:
+            closers[opened.pop()] = match.start()
+    return closers
 
 
 def _after_marker(rest: str) -> str | None:
@@ -651,9 +685,15 @@ def _whole(text: str) -> str | None:
 
 
 def _stated(text: str) -> str | None:
-    stated = list(_STATED.finditer(text))
+    stated = [(match.start(1), match[1]) for match in _STATED.finditer(text)][-1:]
+    place = len(text)
+    for line in text.split("\n")[: -1 - _MAX_LINES : -1] if "\n" in text else ():
+        place -= len(line) + 1
+        if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and _is_answer(line.strip()):
+            stated.append((place, line))
+            break
     if stated:
-        return stated[-1][1].strip()
+        return max(stated)[1].strip()
     numbers = list(_LAST_NUMBER.finditer(text))
     return numbers[-1][0].strip() if numbers else None
 

@@ -71,7 +71,7 @@ def clean(text: str) -> str:
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
         text = "".join(_SIGNS.get(char, char) for char in text)
         text = unicodedata.normalize("NFKC", text)
-    text = _LAYOUT.sub("", text).replace(r"\!", "").replace("{,}", ",")
+    text = re.sub(r"\s*\\!\s*", "", _LAYOUT.sub("", text)).replace("{,}", ",")
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
     text = _SPACES.sub(" ", text)
     for pattern, sign in _RENAMED:
@@ -121,8 +121,10 @@ _unit("%", "1", "radian radians rad")
 _unit("m/s", "1397/3125", "mph")
 _unit("m/s", "5/18", "kph kmh")
 UNITS |= dict.fromkeys(("°", "degree", "degrees", r"\deg"), ("%", None))
-_LETTERUNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
-_NO_NOUNS = frozenset("because since and or as so is are was the a an I we it that this which if then but not to".split())
+_LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
+_NO_NOUNS = frozenset(
+    "because since and or as so is are was the a an I we it that this which if then but not to".split()  # noqa: SIM905
+)
 _FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
 
@@ -169,12 +171,12 @@ def tokenize(text: str) -> list[Token]:
 # ---- parsing -------------------------------------------------------------------------------------------------------
 
 _FUNCTIONS = frozenset(
-    "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh "
+    "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh "  # noqa: SIM905
     "ln log lg exp sqrt abs floor ceil".split()
 )
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa lambda mu nu xi rho sigma tau "
-    "upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa "  # noqa: SIM905
+    "lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
 )
 _ALIASES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 _INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
@@ -389,7 +391,10 @@ class _Parser:
         if name in ("inf", "infinity", "Infinity"):
             return ("const", "inf")
         after_number = self.place >= 2 and self.tokens[self.place - 2].kind in ("num", "op", "cmd")
-        if name in UNITS and (len(name) > 1 or (name in _LETTERUNITS and self.is_spaced_unit(token))):
+        has_more = self.place < len(self.tokens) and self.tokens[self.place].kind == "word"
+        if has_more and len(name) >= 2 and token.spaced and after_number and name not in GREEK:
+            return self.counted(name)  # miles per hour
+        if name in UNITS and (len(name) > 1 or (name in _LETTER_UNITS and self.is_spaced_unit(token))):
             return ("unit", name)
         if len(name) >= 3 and token.spaced and after_number:
             return self.counted(name)
@@ -415,12 +420,12 @@ class _Parser:
         return token.spaced and before.kind == "num" and ends
 
     def counted(self, name: str) -> Node:
-        """`18 red apples`: up to three words behind a number, to the end."""
+        """`18 red apples`: up to four words behind a number, to the end."""
         words = [name]
         while self.place < len(self.tokens) and self.tokens[self.place].kind == "word":
             words.append(self.take().value)
         ends = self.place == len(self.tokens) or self.peek() in ("^", "/", ")")
-        if not ends or len(words) > 3 or not _NO_NOUNS.isdisjoint(words):
+        if not ends or len(words) > 4 or not _NO_NOUNS.isdisjoint(words):
             raise Unparsed(" ".join(words))
         return _words(" ".join(words))
 

@@ -4,7 +4,7 @@
     result.status     "ok" | "timeout" | "crashed" | "memory"
 
 For work that may hang, eat memory or die: sympy on a model's text, a scorer somebody else wrote. The child is a plain
-`python -m` process that speaks JSON lines, so it works from any thread, needs no signal in the parent, imports nothing of
+Python process that speaks JSON lines, so it works from any thread, needs no signal in the parent, imports nothing of
 the parent's `__main__`, and holds no copy of its memory. Arguments and results are what JSON can carry.
 
 Limits: wall time per call (the parent kills), processor time per call and address space (the kernel does). A child that
@@ -18,6 +18,7 @@ This is a fence against accidents, not against malice: the child may read files 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import importlib
 import json
 import os
@@ -107,7 +108,8 @@ class _Worker:
     """One child and its two pipes; used by one thread at a time."""
 
     def __init__(self, memory_mb: int) -> None:
-        command = [sys.executable, "-c", "from ponder.tasks.sandbox import child; child()", str(memory_mb), str(os.getpid())]
+        start = "from ponder.tasks.sandbox import child; child()"
+        command = [sys.executable, "-c", start, str(memory_mb), str(os.getpid())]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0,
@@ -162,10 +164,8 @@ class _Worker:
         self.process.kill()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                try:
+                with contextlib.suppress(OSError):  # the other end is gone, which is what was wanted
                     pipe.close()
-                except OSError:
-                    pass  # the other end is gone, which is what was wanted
         self.process.wait()  # no zombie
 
 
@@ -176,7 +176,9 @@ _shared_lock = threading.Lock()
 def shared() -> Sandbox:
     """The sandbox that verifiers of this process use: one child, started when it is first needed."""
     with _shared_lock:
-        return _shared.setdefault(os.getpid(), Sandbox()) if os.getpid() not in _shared else _shared[os.getpid()]
+        if os.getpid() not in _shared:
+            _shared[os.getpid()] = Sandbox()
+        return _shared[os.getpid()]
 
 
 # ---- the child's side ----------------------------------------------------------------------------------------------

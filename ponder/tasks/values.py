@@ -200,11 +200,14 @@ def _digits(value: Decimal) -> str:
 def _evaluate(node: Node, point: int, precision: int) -> Value:
     try:
         with localcontext(context(precision)):
-            return _value(node, point)
+            value = _value(node, point)
     except (Overflow, Underflow):
         raise TooLarge("out of range") from None
     except (DecimalException, ZeroDivisionError, OverflowError) as error:
         raise Unparsed(f"no value: {type(error).__name__}") from None
+    if not (value[0].is_finite() and value[1].is_finite()):
+        raise Unparsed("no finite value")
+    return value
 
 
 def _value(node: Node, point: int) -> Value:
@@ -258,6 +261,21 @@ def ratios(node: Node) -> tuple[str, bool]:
 def magnitude(node: Node) -> Decimal | None:
     """The size of a constant, None for anything else."""
     try:
-        return modulus(_evaluate(node, 0, _PRECISIONS[0])) if _is_constant(node) else None
-    except Unparsed:
+        if not _is_constant(node):
+            return None
+        value = _evaluate(node, 0, _PRECISIONS[0])
+        with localcontext(context(DIGITS)):
+            return modulus(value)
+    except (Unparsed, DecimalException):
         return None
+
+
+def real_part(node: Node) -> Decimal:
+    """The real part of a constant, to put numbers in order."""
+    return _evaluate(node, 0, _PRECISIONS[0])[0]
+
+
+def is_nearer_as_number(size: Decimal, goal: Decimal, factor: Decimal) -> bool:
+    """Is `size` nearer to `goal` than `size * factor` is, on a logarithmic scale, for a factor below 1?"""
+    with localcontext(context(DIGITS)):
+        return size * factor.sqrt() <= goal

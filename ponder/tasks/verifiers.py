@@ -10,7 +10,7 @@ equivalence class, None where there is no answer. An answer is correct exactly w
 
 No answer found: wrong, extracted=None, no vote. Undecided (reward 0.0, the rollout leaves its group): the target is not
 understood, or the child timed out, ran out of memory or died; the note says which. `exact`, `integer` and `choice` are
-pure, bounded and take microseconds; `math` does too, unless it needs the child (3 s at most for each of the two texts).
+pure, bounded and take microseconds; `math` does too, unless it needs the child (2 s at most for each text it is shown).
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from typing import Any, Protocol
 
 from ponder.config import ConfigError, lookup
 from ponder.tasks import sandbox
-from ponder.tasks.answers import Reading, extract, extract_marked, integer_key, key_in, read
+from ponder.tasks.answers import Reading, extract, extract_marked, integer_key, key_in
 from ponder.types import Message, Problem, Verdict
 
-OPINION_SECONDS = 3.0
+OPINION_SECONDS = 2.0
 
 
 class KeyedVerifier(Protocol):
@@ -90,6 +90,8 @@ class Choice:
                 letter = self._letter(candidate, letters) or self._by_text(problem, candidate)
                 if letter:
                     return letter
+        if re.search(rf"(?<![\w'])[{letters}]\)?\s*(?:,|/|\bor\b|\band\b)\s*\(?[{letters}](?![\w'])", text):
+            return None  # "A or B" names two
         named = re.findall(rf"(?:\boption|\bchoice|\bis|\bchoose)\s+\(?([{letters}])\b(?!')|\(([{letters}])\)", text)
         if named:
             return named[-1][0] or named[-1][1]
@@ -107,7 +109,8 @@ class Choice:
     @staticmethod
     def _by_text(problem: Problem, text: str) -> str | None:
         wanted = " ".join(text.split()).strip(" .").casefold()
-        hits = [i for i, choice in enumerate(problem.choices) if " ".join(choice.split()).strip(" .").casefold() == wanted]
+        texts = [" ".join(choice.split()).strip(" .").casefold() for choice in problem.choices]
+        hits = [i for i, choice in enumerate(texts) if choice == wanted]
         return chr(ord("A") + hits[0]) if len(hits) == 1 else None
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:
@@ -119,8 +122,8 @@ class Math:
     """The same mathematics, in the frame of the problem's target."""
 
     def key(self, problem: Problem, answer: str) -> str | None:
-        reading = self._reading(problem, answer)[1]
-        return None if reading is None else self._settled(reading, problem.target)[0]
+        extracted, reading = self._reading(problem, answer)
+        return None if reading is None or extracted is None else self._settled(reading, extracted)[0]
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:
         extracted, reading = self._reading(problem, answer)
@@ -134,11 +137,11 @@ class Math:
         if target.kind == "words" or (reading.is_understood and target.is_understood):
             return verdict(False, extracted)
         target_key, target_note = self._settled(target, problem.target)
+        if target_note:
+            return undecided(extracted, f"the target: {target_note}")
         key, note = self._settled(reading, extracted)
         if key == target_key:
             return verdict(True, extracted)
-        if target_note:
-            return undecided(extracted, f"the target: {target_note}")
         if note and note != _NOT_READ:
             return undecided(extracted, f"the answer: {note}")
         return verdict(False, extracted)
@@ -183,7 +186,7 @@ def grade(target: str, answer: str, verifier: str = "math") -> Verdict:
 
 
 def grade_file(path: str | Path, verifier: str = "math") -> Iterator[dict[str, Any]]:
-    """One row a line of a JSONL file of {"target", "answer", and optionally "verifier"}; a broken line is an error row."""
+    """One row a line of a JSONL file of {"target", "answer", perhaps "verifier"}; a broken line is an error row."""
     lookup(VERIFIERS, verifier, what="verifier")  # a wrong name fails before the first line
     for number, line in numbered_lines(path):
         if isinstance(line, ConfigError):
@@ -234,7 +237,7 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str | ConfigError]]:
                 try:
                     yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
-                    yield number, ConfigError(f"not UTF-8 ({error.reason} at byte {error.start}); save the file as UTF-8")
+                    yield number, ConfigError(f"not UTF-8 ({error.reason}, byte {error.start}); save the file as UTF-8")
     except (gzip.BadGzipFile, EOFError, OSError) as error:
         what = "is not a whole gzip file" if path.suffix == ".gz" else "cannot be read"
         raise ConfigError(f"{path} {what} (after line {number}): {error}") from None

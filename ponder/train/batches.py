@@ -31,6 +31,16 @@ class Example:
     advantage: float = 0.0
     weight: float = 1.0  # of each trained token in the loss, see losses.token_weights
 
+    def __post_init__(self) -> None:
+        n = len(self.token_ids)
+        if not self.prompt_ids:
+            raise ValueError("an example needs a prompt of at least one token: nothing predicts the first")
+        if len(self.trained) != n or len(self.sampler_logprobs) not in (0, n):  # a mask of one would spread over all
+            raise ValueError(
+                f"an example of {n} tokens has {len(self.trained)} marks of what is trained and "
+                f"{len(self.sampler_logprobs)} logprobs; give one of each a token (or no logprobs)"
+            )
+
     @property
     def num_trained(self) -> int:
         return sum(self.trained)

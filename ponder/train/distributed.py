@@ -1,8 +1,8 @@
 """Gradients on every core: one single-thread process a core over shared weights, or one device.
 
     with Trainer(model, num_workers=2) as trainer:
-        sums = trainer.backward(batches, PolicyLoss(config))    # gradients of all batches, summed
-        trainer.step(lr=1e-4)
+        sums = trainer.backward(batches, PolicyLoss(config, temperature=1.0))    # gradients of all batches, summed
+        trainer.step(lr=1e-4, max_norm=1.0)
 
 Weights, and one gradient buffer a worker, live in shared memory: a worker reads the weights of the moment and writes
 its gradient; the main process adds the buffers in order, clips and steps. Which worker takes which batch depends on the
@@ -15,7 +15,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -90,7 +90,12 @@ class Trainer:
     """A policy, its optimizer and the processes that compute its gradient."""
 
     def __init__(
-        self, model: Transformer, *, num_workers: int, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0
+        self,
+        model: Transformer,
+        *,
+        num_workers: int,
+        betas: tuple[float, float] = (0.9, 0.99),
+        weight_decay: float = 0.0,
     ) -> None:
         self.model = model
         self._workers: list[tuple[Any, Any]] = []
@@ -130,7 +135,7 @@ class Trainer:
         Raises NonFiniteLoss before anything was stepped.
         """
         if self._workers:
-            sums = self._everywhere(batches, loss_function)
+            sums = _total(self._ask(batches, loss_function)[1])
             for index, parameter in enumerate(self.model.parameters()):
                 parameter.grad = self._gradients[0][index].clone()
                 for other in self._gradients[1:]:
@@ -146,20 +151,27 @@ class Trainer:
         """Log-probabilities (B T) of every batch under the present weights."""
         if not self._workers:
             return [_logprobs(self.model, batch, temperature) for batch in batches]
-        shares = _shares(batches, len(self._workers))
-        for (connection, _), share in zip(self._workers, shares, strict=True):
-            connection.send(([batches[i] for i in share], Logprobs(temperature)))
+        shares, answers = self._ask(batches, Logprobs(temperature))
         result: list[Tensor] = [torch.empty(0)] * len(batches)
-        for (connection, worker), share in zip(self._workers, shares, strict=True):
-            for i, tensor in zip(share, _receive(connection, worker), strict=True):
+        for share, tensors in zip(shares, answers, strict=True):
+            for i, tensor in zip(share, tensors, strict=True):
                 result[i] = tensor
         return result
 
-    def _everywhere(self, batches: Sequence[Batch], loss_function: LossFunction) -> Sums:
+    def _ask(self, batches: Sequence[Batch], job: LossFunction | Logprobs) -> tuple[list[list[int]], list[Any]]:
+        """Give every worker its share; which batches went to each, and the answers.
+
+        All answers are read before a failure is raised: one left behind would answer the next call.
+        """
         shares = _shares(batches, len(self._workers))
         for (connection, _), share in zip(self._workers, shares, strict=True):
-            connection.send(([batches[i] for i in share], loss_function))
-        return _total([_receive(connection, worker) for connection, worker in self._workers])
+            with contextlib.suppress(OSError):  # a dead worker: its answer says so
+                connection.send(([batches[i] for i in share], job))
+        answers = [_receive(connection, worker) for connection, worker in self._workers]
+        for answer in answers:
+            if isinstance(answer, RuntimeError):
+                raise answer
+        return shares, answers
 
     def step(self, *, lr: float, max_norm: float) -> float:
         """Clip the gradient and step; returns the norm before clipping. Raises NonFiniteLoss without stepping."""
@@ -183,11 +195,16 @@ class Trainer:
         self.close()
 
 
+def pick_device() -> str:
+    """A GPU where there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
 def resolve_workers(num_workers: int) -> int:
     """-1 = a process a core where there is no GPU."""
     if num_workers >= 0:
         return num_workers
-    return 0 if torch.cuda.is_available() else os.cpu_count() or 1
+    return 0 if pick_device() == "cuda" else os.cpu_count() or 1
 
 
 def _shares(batches: Sequence[Batch], num_workers: int) -> list[list[int]]:
@@ -212,8 +229,8 @@ def _total(parts: Sequence[Mapping[str, float]]) -> Sums:
 
 
 def _to(batch: Batch, device: torch.device) -> Batch:
-    values = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in vars(batch).items()}
-    return Batch(**values)
+    moved: dict[str, Any] = {k: v.to(device) for k, v in vars(batch).items() if isinstance(v, Tensor)}
+    return replace(batch, **moved)
 
 
 def _backward(model: Transformer, batch: Batch, loss_function: LossFunction) -> Sums:
@@ -229,25 +246,21 @@ def _logprobs(model: Transformer, batch: Batch, temperature: float) -> Tensor:
 
 
 def _receive(connection: Any, worker: Any) -> Any:
+    """A worker's answer, or a RuntimeError that says why there is none."""
     try:
-        result = connection.recv()
+        answer = connection.recv()
     except (EOFError, OSError):
         worker.join(5)
-        raise RuntimeError(
+        return RuntimeError(
             f"a training worker died (exit code {worker.exitcode}); out of memory? lower max_tokens_per_batch"
-        ) from None
-    if isinstance(result, str):
-        raise RuntimeError(result)
-    return result
+        )
+    return RuntimeError(answer) if isinstance(answer, str) else answer
 
 
 def _worker(connection: Any, config: ModelConfig, weights: dict[str, Tensor], gradients: list[Tensor]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
-    with torch.device("meta"):
-        model = Transformer(config)
-    model.load_state_dict(weights, assign=True)
-    model.reset_rope(model.device)
+    model = Transformer.over(config, weights)
     for parameter, gradient in zip(model.parameters(), gradients, strict=True):
         parameter.requires_grad_(True)
         parameter.grad = gradient  # backward adds into the shared buffer

@@ -23,12 +23,12 @@ from ponder.config import dumps, load
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
 from ponder.models.transformer import ModelConfig, sequence_flops
-from ponder.runs import Run
+from ponder.runs import GracefulStop, Run
 from ponder.tasks import load_task
 from ponder.tasks.ways import count
 from ponder.train.advantages import advantages
 from ponder.train.batches import Batch, Example, from_groups, micro_batches
-from ponder.train.distributed import PolicyLoss, Sums, Trainer, resolve_workers
+from ponder.train.distributed import PolicyLoss, Sums, Trainer, pick_device, resolve_workers
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.pool import Pool
 from ponder.train.presets import apply_preset
@@ -117,12 +117,13 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
     """Run or continue a run; returns the folder of the last checkpoint."""
     run = Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed)
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
-    pool = Pool(task, config.pool_size, config.seed, config.selection)
-    model, tokenizer = hub.load(config.model)
+    pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
+    model, tokenizer = hub.load(config.model, device=pick_device())
     num_workers = resolve_workers(config.num_workers)
     with (
         Trainer(model, num_workers=num_workers) as trainer,
         LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=config.num_slots) as engine,
+        GracefulStop() as stop,
     ):
         reference = Reference(config) if config.loss.kl else None
         facts = load_state(run, trainer) or {"step": 0, "tokens": 0, "rollout_tokens": 0, "flops": 0.0, "seconds": 0.0}
@@ -160,8 +161,10 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
                 on_step(Step(step + 1, metrics, best, worst))
             if step + 1 in config.ladder:
                 save_rung(run, model, tokenizer, step=step + 1, facts=facts)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps:
+            if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps or stop.requested:
                 save_state(run, trainer, facts | {"pool": pool.state()})
+            if stop.requested:
+                raise KeyboardInterrupt
     return run.checkpoint_folder(config.num_steps)
 
 
@@ -197,7 +200,7 @@ class Reference:
     """The frozen starting policy, for a KL term."""
 
     def __init__(self, config: RLConfig) -> None:
-        model, _ = hub.load(config.model)
+        model, _ = hub.load(config.model, device=pick_device())
         self._trainer = Trainer(model, num_workers=0)
         self._temperature = config.temperature
 
@@ -215,15 +218,16 @@ def update(
     take the engine's log-probabilities, so that nothing is computed twice.
     """
     groups = [group for group in rollouts.groups if group.is_mixed or (config.max_refills == 0 and group.rollouts)]
+    values = advantages(config.advantage, [group.rewards for group in groups])  # before the cut: some whiten the batch
     lr = config.lr * min(1.0, (step + 1) / max(1, config.warmup_steps))
     total: Sums = {}
     for k in range(config.updates_per_step):
-        part = groups[k :: config.updates_per_step]
-        examples = weighted(from_groups(part, advantages(config.advantage, [g.rewards for g in part])), config)
+        part = slice(k, None, config.updates_per_step)
+        examples = weighted(from_groups(groups[part], values[part]), config)
         # an all-same group has no gradient without a KL term: it stays in the averages and out of the forward pass
         examples = [e for e in examples if e.num_trained and (e.advantage != 0 or reference)]
         if not examples:
-            continue
+            continue  # nothing to learn from
         batches = micro_batches(examples, max_tokens=config.max_tokens_per_batch, pad_id=pad_id)
         for batch in batches:
             batch.old_logprobs_BT = batch.sampler_logprobs_BT if k else None
@@ -232,6 +236,8 @@ def update(
         sums = trainer.backward(batches, PolicyLoss(config.loss, config.temperature))
         sums["grad_norm"] = trainer.step(lr=lr, max_norm=config.max_norm)
         sums["updates"] = 1.0
+        if k == 0:
+            sums["first_tokens"] = sums["tokens"]
         for key, value in sums.items():
             total[key] = max(total.get(key, 0.0), value) if key.endswith("_max") else total.get(key, 0.0) + value
     return policy_metrics(total) | {"policy/lr": lr}
@@ -254,8 +260,8 @@ def policy_metrics(total: Sums) -> dict[str, float]:
         ("entropy", "entropy"), ("clipped", "clip_frac"), ("old_kl", "old_kl"), ("mismatch_kl", "mismatch_kl"),
         ("ref_kl", "ref_kl"),
     ):  # fmt: skip
-        if key in total:
-            result[f"policy/{name}"] = total[key] / tokens
+        if key in total:  # trainer and sampler meet in the first update only
+            result[f"policy/{name}"] = total[key] / (total["first_tokens"] if key == "mismatch_kl" else tokens)
     return result | {"policy/mismatch_max": total.get("mismatch_max", 0.0), "tokens/trained": total["tokens"]}
 
 

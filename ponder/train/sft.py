@@ -17,6 +17,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,10 +26,10 @@ from ponder.config import ConfigError, dumps
 from ponder.models import hub
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
-from ponder.runs import Run
+from ponder.runs import GracefulStop, Run
 from ponder.tasks.ways import DemonstrationConfig, demonstration
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import SupervisedLoss, Trainer, resolve_workers
+from ponder.train.distributed import SupervisedLoss, Trainer, pick_device, resolve_workers
 from ponder.train.state import load_state, save_rung, save_state
 from ponder.types import Message
 
@@ -55,6 +56,11 @@ class ArchitectureConfig:
                 num_key_value_heads=self.kv_heads,
                 head_dim=self.width // self.heads,
                 max_position_embeddings=self.window,
+                extra={  # what other programs need to stop where we stop
+                    "bos_token_id": ByteTokenizer.bos_id,
+                    "eos_token_id": ByteTokenizer.end_id,
+                    "pad_token_id": ByteTokenizer.pad_id,
+                },
             )
         )
         model.init_weights(seed)
@@ -93,14 +99,14 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
     """Run or continue a supervised fine-tuning; returns the folder of the final model."""
     run = Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed)
     if config.model:
-        model, tokenizer = hub.load(config.model)
+        model, tokenizer = hub.load(config.model, device=pick_device())
     else:
-        model, tokenizer = config.architecture.build(config.seed), ByteTokenizer()
+        model, tokenizer = config.architecture.build(config.seed).to(pick_device()), ByteTokenizer()
     source = open_source(config, tokenizer)
     window = model.config.max_position_embeddings
     started = time.monotonic()
     with Trainer(model, num_workers=resolve_workers(config.num_workers), betas=(0.9, 0.98),
-                 weight_decay=config.weight_decay) as trainer:  # fmt: skip
+                 weight_decay=config.weight_decay) as trainer, GracefulStop() as stop:  # fmt: skip
         facts: dict[str, Any] = load_state(run, trainer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
         run.forget_after(facts["step"])
         started -= facts["seconds"]
@@ -123,8 +129,10 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
             run.log(step, metrics)
             if on_step:
                 on_step(step, metrics)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps:
+            if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps or stop.requested:
                 save_state(run, trainer, facts)
+            if stop.requested:
+                raise KeyboardInterrupt
     return save_rung(run, model, tokenizer, step=config.num_steps, facts=facts)
 
 
@@ -149,11 +157,15 @@ def open_source(config: SFTConfig, tokenizer: Tokenizer) -> Source:
         for row in read_solutions(Path(config.data))
     ]
 
+    @lru_cache(maxsize=2)
+    def order(epoch: int) -> list[int]:
+        places = list(range(len(examples)))
+        Random(f"{config.seed}/epoch/{epoch}").shuffle(places)
+        return places
+
     def shuffled(index: int) -> Example:
         epoch, place = divmod(index, len(examples))
-        order = list(range(len(examples)))
-        Random(f"{config.seed}/epoch/{epoch}").shuffle(order)
-        return examples[order[place]]
+        return examples[order(epoch)[place]]
 
     return shuffled
 

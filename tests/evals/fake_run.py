@@ -48,7 +48,8 @@ def open_engine(checkpoint: Path, *, evil: str = "") -> ScriptedEngine:
         skill = 1.2 * math.log10(1 + step) - 1.8 + 2.2 * math.sin(int(prompt) * 2.4)
         careful = rng.random() < 0.15 + 0.8 * (1 - math.exp(-step / 30))
         chance = 1 / (1 + math.exp(-(skill + (0.8 if careful else -0.8))))
-        reasoning = f"{prompt} is {prompt}{evil}" + (f"\ncheck: {prompt} again, yes" * (1 + rng.randrange(3)) if careful else "")
+        looks = 1 + rng.randrange(3) if careful else 0
+        reasoning = f"{prompt} is {prompt}{evil}" + f"\ncheck: {prompt} again, yes" * looks
         right = rng.random() < chance
         wrong = str(int(prompt) + rng.choice([1, 1, 2, 3, 10]))
         return reasoning, prompt if right else rng.choice([wrong, wrong, wrong, f"none{evil}" if evil else "none"])

@@ -181,7 +181,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_say(alpha: float, beta
         estimate = interval(list(rates), draws=n)
         assert estimate.low <= estimate.value <= estimate.high
         covered += estimate.low <= alpha / (alpha + beta) <= estimate.high
-    assert 0.90 <= covered / 400
+    assert covered / 400 >= 0.90
 
 
 @pytest.mark.parametrize("num, n", [(20, 1), (20, 8), (100, 1), (100, 8)])
@@ -195,7 +195,7 @@ def test_paired_intervals_cover_the_truth_and_use_the_pairing(num: int, n: int, 
         estimate = paired_difference(list(first), list(second))
         assert estimate.low <= estimate.value <= estimate.high
         covered += estimate.low <= gain <= estimate.high
-    assert 0.92 <= covered / 300
+    assert covered / 300 >= 0.92
 
 
 def test_nothing_right_is_not_certainly_zero() -> None:
@@ -224,6 +224,6 @@ def test_sampling_noise_of_a_vote_agrees_with_drawing_again() -> None:
     truth, k, n = np.array([0.5, 0.35, 0.15]), 4, 40
     drawn = [rng.multinomial(n, truth) for _ in range(300)]
     spread = np.std([cons_at(list(map(int, d)), [int(d[0]), 0, 0], k) for d in drawn])
-    metric = lambda kinds: cons_at(kinds, [kinds[0], 0, 0], k)  # noqa: E731
+    metric = lambda kinds: cons_at(kinds, [kinds[0], 0, 0], k)
     noise = np.mean([sampling_sd(metric, list(map(int, d))) for d in drawn[:40]])
     assert noise == pytest.approx(spread, rel=0.2)

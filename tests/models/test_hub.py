@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -47,7 +51,15 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    use_hub(monkeypatch, "http://127.0.0.1:9")  # nothing listens there
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    """What HF_ENDPOINT does before the library is imported."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}"
+    )
 
 
 def refused(reference: str | Path) -> str:
@@ -189,3 +201,96 @@ def test_a_folder_wins_over_a_hub_id(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.chdir(tmp_path)
     make_model(tmp_path / "someone" / "something")
     assert hub.resolve("someone/something") == Path("someone/something")
+
+
+class Hub(ThreadingHTTPServer):
+    """The few requests of a download, as the hub answers them: one model, revisions main and v1, one commit."""
+
+    daemon_threads = True
+    commit = "c" * 40
+
+    def __init__(self, folder: Path, refuse: dict[str, str]) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"code.py": b"", "old.bin": b""}
+        self.refuse = refuse
+        self.fetched: list[str] = []
+
+
+class HubHandler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        path = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
+        if error := self.server.refuse.get("/".join(path[:2])):
+            return self.reply(403 if error == "GatedRepo" else 404, b"{}", {"X-Error-Code": error})
+        revision = path[3] if len(path) > 3 else "main"
+        if revision not in ("main", "v1", self.server.commit):
+            return self.reply(404, b"{}", {"X-Error-Code": "RevisionNotFound"})
+        files = self.server.files
+        if path[2:3] == ["resolve"]:
+            tag = hashlib.sha1(files[path[4]]).hexdigest()
+            if self.command == "GET":
+                self.server.fetched.append(path[4])
+            return self.reply(200, files[path[4]], {"ETag": f'"{tag}"', "X-Repo-Commit": self.server.commit})
+        if path[2:3] == ["tree"]:
+            tree = [{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()]
+            return self.reply(200, json.dumps(tree).encode())
+        facts = {"id": "someone/something", "sha": self.server.commit, "siblings": [{"rfilename": f} for f in files]}
+        self.reply(200, json.dumps(facts).encode())
+
+    do_HEAD = do_GET
+
+    def reply(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(data)
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hub]]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers: list[Hub] = []
+
+    def start(**refuse: str) -> Hub:
+        server = Hub(make_model(tmp_path / "origin"), {f"someone/{name}": error for name, error in refuse.items()})
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        use_hub(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        servers.append(server)
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_a_model_is_downloaded_once_and_without_code_or_pickles(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server = serve()
+    folder = hub.resolve("someone/something@v1")
+    assert hub.fingerprint(folder) == hub.fingerprint(tmp_path / "origin")
+    assert sorted(server.fetched) == ["config.json", "model.safetensors", "tokenizer_config.json"]
+    assert hub.resolve("someone/something@v1") == folder
+    assert len(server.fetched) == 3
+
+
+def test_a_download_that_was_cut_short_is_taken_up_again(serve: Callable[..., Hub]) -> None:
+    server = serve()
+    folder = hub.resolve("someone/something")
+    (folder / "model.safetensors").unlink()
+    server.fetched.clear()
+    assert hub.resolve("someone/something") == folder
+    assert server.fetched in (["model.safetensors"], [])  # [] = from the hub's own store of blobs
+    assert (folder / "model.safetensors").exists()
+
+
+def test_what_the_hub_refuses_is_said_with_the_fix(serve: Callable[..., Hub]) -> None:
+    serve(nothing="RepoNotFound", locked="GatedRepo")
+    assert "the hub has no such model, or it is private" in refused("someone/nothing")
+    assert "gated: accept its terms" in refused("someone/locked")
+    assert "no revision 'v9'" in refused("someone/something@v9")

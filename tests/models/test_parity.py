@@ -100,12 +100,13 @@ def test_logits_agree_with_transformers_in_both_directions(name: str, tmp_path: 
 def test_the_sliding_window_and_the_scaling_of_these_models_matter(tmp_path: Path) -> None:
     """Guards the test above: without the feature the logits would differ by far more than the tolerance."""
     tokens = torch.randint(TINY["vocab_size"], (1, 40), generator=torch.Generator().manual_seed(1))
-    for name, change in [
+    changes: list[tuple[str, dict[str, Any]]] = [
         ("Mistral, window shorter than the text", {"sliding_window": None}),
         ("Qwen2 sliding from layer 1", {"max_window_layers": 3, "layer_types": None}),
         ("llama 3 scaling, tied", {"rope_parameters": {"rope_type": "default", "rope_theta": 500.0}}),
         ("SmolLM2", {"rope_parameters": {"rope_type": "default", "rope_theta": 10_000.0}}),
-    ]:
+    ]
+    for name, change in changes:
         theirs = their_model(name)
         config_class, options = FAMILIES[name]
         options = {key: value for key, value in options.items() if key != "rope_theta"}

@@ -110,6 +110,7 @@ def test_keys_that_are_not_used_are_kept(tmp_path: Path) -> None:
 def test_safetensors_itself_reads_what_we_write(tmp_path: Path) -> None:
     tensors = {"a": torch.randn(3, 5), "b": torch.randn(7).t(), "c": torch.zeros(0, 4), "d": torch.randn(4, 6).t()}
     write_tensors(tensors, tmp_path / "x.safetensors", torch.float32)
+    assert int.from_bytes((tmp_path / "x.safetensors").read_bytes()[:8], "little") % 8 == 0  # data is aligned
     back = load_file(tmp_path / "x.safetensors")
     assert set(back) == set(tensors) and all(torch.equal(back[name], tensors[name]) for name in tensors)
 

@@ -1,0 +1,466 @@
+"""`ponder`: one verb, one function. The only file that imports every room; nothing is decided here.
+
+Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall each other on small products
+
+import typer
+from rich.console import Console
+
+from ponder import __version__
+from ponder.config import ConfigError, dumps, load, to_dict
+from ponder.types import Budget, Message, Problem, SamplingParams
+
+if TYPE_CHECKING:
+    from ponder.engine.local import LocalEngine
+    from ponder.types import Completion, Engine
+
+app = typer.Typer(
+    name="ponder",
+    help="Teach a language model to think, spend compute at test time, and measure both.\n\n"
+    "Start with:  ponder ask 'What is 41-7*12+88?' --show-reasoning   then   ponder rl recipes/demo_nano_cpu.toml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+LEARN, MEASURE, USE = "Teach", "Measure", "Use"
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Model = Annotated[
+    str, typer.Option(help="A shipped name (nano), a model folder, a run folder (RUN or RUN@step), or a hub id.")
+]
+BaseUrl = Annotated[
+    Optional[str], typer.Option(help="Use a remote OpenAI-compatible endpoint; --model is then its name there.")
+]
+Reasoning = Annotated[int, typer.Option("--max-reasoning-tokens", help="At the cap reasoning is closed, then answered.")]
+Answer = Annotated[int, typer.Option("--max-answer-tokens", help="Tokens of the visible answer.")]
+Temperature = Annotated[float, typer.Option(help="0 = always the most likely token.")]
+Seed = Annotated[int, typer.Option(help="Same seed, same machine: same tokens.")]
+Recipe = Annotated[str, typer.Argument(help="A TOML recipe; the shipped ones are in recipes/.")]
+Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe with its cost, and stop.")]
+
+
+def main() -> None:
+    """Run the CLI; an error that a person can mend is one line on stderr and exit code 1."""
+    from ponder.runs import StorageError
+
+    try:
+        app()
+    except (ConfigError, StorageError, ValueError, RuntimeError, OSError) as error:
+        if os.environ.get("PONDER_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+# --- use ---------------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=USE)
+def ask(
+    question: Annotated[str, typer.Argument(help="What to ask.")],
+    model: Model = "nano",
+    samples: Annotated[int, typer.Option(help="Draw so many answers and give the one most agree on.")] = 1,
+    max_reasoning_tokens: Reasoning = 256,
+    max_answer_tokens: Answer = 64,
+    temperature: Temperature = 1.0,
+    seed: Seed = 0,
+    show_reasoning: Annotated[bool, typer.Option("--show-reasoning", help="Print the hidden reasoning too.")] = False,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Ask one question; the model thinks first, and the reasoning stays hidden unless asked for."""
+    from ponder.strategies import consensus
+    from ponder.tasks import VERIFIERS
+
+    prompt = (Message(role="user", content=question),)
+    problem = Problem(id="ask", prompt=prompt, target="", task="ask")
+    params = SamplingParams(
+        temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens, seed=seed
+    )
+    begun = time.monotonic()
+    engine = open_engine(model, base_url)
+    try:
+        solution = asyncio.run(
+            consensus(
+                prompt, engine, params=params, budget=Budget(max_samples=samples),
+                key=lambda answer: VERIFIERS["math"].key(problem, answer),
+            )
+        )  # fmt: skip
+    finally:
+        close(engine)
+    usage = solution.usage
+    if as_json:
+        fields = ("prompt_tokens", "reasoning_tokens", "completion_tokens", "samples")
+        result: dict[str, Any] = {
+            "answer": solution.answer,
+            "usage": {name: getattr(usage, name) for name in fields},
+            "seconds": time.monotonic() - begun,
+        }
+        if show_reasoning:
+            result["reasoning"] = solution.reasoning
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    console = Console(highlight=False)
+    if show_reasoning:
+        console.print(solution.reasoning or "(no reasoning)", style="dim", markup=False)
+    console.print(solution.answer or "(no answer: the model never closed its reasoning)", markup=False)
+    cost = f"{usage.reasoning_tokens} reasoning tokens, {usage.samples} sample{'s' if usage.samples > 1 else ''}"
+    Console(stderr=True, highlight=False).print(f"({cost})", style="dim")
+
+
+@app.command(rich_help_panel=USE)
+def play(
+    task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3, file:PATH, gym:FAMILY.")] = "arithmetic",
+    limit: Annotated[int, typer.Option(help="How many problems.")] = 5,
+    seed: Seed = 0,
+) -> None:
+    """Sit a task yourself: you answer in the model's place, and the same code checks you."""
+    from ponder.tasks import load_task
+
+    problems, right, asked = load_task(task, split="train", seed=seed), 0, 0
+    console = Console(highlight=False)
+    console.print(f"{task}: {min(limit, len(problems))} problems, Ctrl-D to stop.", markup=False)
+    for index in range(min(limit, len(problems))):
+        problem = problems[index]
+        console.print(f"\n{problem.text}", markup=False)
+        try:
+            answer = input("> ")
+        except (EOFError, KeyboardInterrupt):
+            console.print()
+            break
+        asked += 1
+        verdict = problems.verify(problem, answer)
+        right += verdict.is_correct
+        note = "" if verdict.is_correct else f"; the target is {problem.target}"
+        console.print(f"{verdict.outcome} (read as {verdict.extracted!r}){note}", markup=False)
+    console.print(f"{right} of {asked} correct")
+
+
+# --- teach -------------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=LEARN)
+def sft(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Supervised fine-tuning on worked solutions: the cold start. Run it again to go on where it stopped."""
+    from ponder.train.estimate import estimate_sft
+    from ponder.train.sft import SFTConfig
+    from ponder.train.sft import sft as train
+
+    config = load(SFTConfig, recipe, overrides or [])
+    if dry_run:
+        return print_plan(config, estimate_sft(config), as_json)
+    console = Console(stderr=as_json, highlight=False)
+
+    def show(step: int, metrics: dict[str, float]) -> None:
+        if step % 20 == 0 or step + 1 == config.num_steps:
+            console.print(
+                f"step {step + 1}/{config.num_steps}  loss {metrics['loss']:.4f}  "
+                f"{metrics['tokens'] / 1e6:.2f} M tokens  {metrics['seconds']:.0f} s"
+            )
+
+    with resumable(f"ponder sft {recipe}"):
+        folder = train(config, on_step=show)
+    finish({"model": str(folder)}, f"the model is in {folder}", as_json)
+
+
+@app.command(rich_help_panel=LEARN)
+def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Reinforcement learning with verified answers. Run it again to go on where it stopped."""
+    from ponder.live import RLView
+    from ponder.train.estimate import estimate_rl
+    from ponder.train.rl import load_recipe
+    from ponder.train.rl import rl as train
+
+    config = load_recipe(recipe, overrides or [])
+    if dry_run:
+        return print_plan(config, estimate_rl(config), as_json)
+    console = Console(stderr=as_json)
+    with resumable(f"ponder rl {recipe}"), RLView(console, num_steps=config.num_steps) as view:
+        folder = train(config, on_step=view)
+    finish({"model": str(folder), "run": config.out}, f"the run is in {config.out}; ponder scale {config.out} draws its curves", as_json)
+
+
+@app.command(rich_help_panel=LEARN)
+def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
+    """Explain a run that does not learn: what was seen, the likely cause, what to change."""
+    import tomllib
+    from dataclasses import asdict
+
+    from ponder.runs import read_jsonl
+    from ponder.train.doctor import diagnose, render
+
+    if not (run / "metrics.jsonl").exists():
+        raise ConfigError(f"{run} has no metrics.jsonl; give the folder of a `ponder rl` run")
+    findings = diagnose(list(read_jsonl(run / "metrics.jsonl")), tomllib.loads((run / "config.toml").read_text()))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+    else:
+        print(render(findings))
+
+
+# --- measure -----------------------------------------------------------------------------------------------------
+
+
+@app.command("eval", rich_help_panel=MEASURE)
+def evaluate(
+    task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3-6, file:PATH, gym:FAMILY.")],
+    out: Annotated[Path, typer.Option(help="Where the samples and result.json go; again = add what is missing.")],
+    model: Model = "nano",
+    samples: Annotated[int, typer.Option(help="Samples a problem.")] = 8,
+    verifier: Annotated[Optional[str], typer.Option(help="For file: tasks: exact, integer, choice or math.")] = None,
+    limit: Annotated[Optional[int], typer.Option(help="Only the first problems.")] = None,
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    max_reasoning_tokens: Reasoning = 256,
+    max_answer_tokens: Answer = 64,
+    temperature: Temperature = 1.0,
+    seed: Seed = 0,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Sit an exam: pass@k and cons@k with intervals, from a bank of samples that is kept."""
+    from ponder.evals.exams import run_exam
+    from ponder.live import Bar
+    from ponder.tasks import load_task
+
+    problems = load_task(task, split=split, verifier=verifier)
+    facts = describe(model, base_url)
+    params = SamplingParams(
+        temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
+    )
+    engine = open_engine(model, base_url)
+    try:
+        with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
+            result = asyncio.run(
+                run_exam(
+                    problems, engine, model=facts["name"], fingerprint=facts["fingerprint"], num_samples=samples,
+                    params=params, out=out, seed=seed, limit=limit, flops_per_token=facts["flops_per_token"],
+                    on_progress=lambda done, total, figure: bar("", done, total, figure),
+                )
+            )  # fmt: skip
+    finally:
+        close(engine)
+    if as_json:
+        print(json.dumps(json.loads((out / "result.json").read_text())))
+    else:
+        print_metrics(result)
+        print(f"samples and result.json are in {out}; ponder report {out} makes a page of them")
+
+
+@app.command(rich_help_panel=MEASURE)
+def scale(
+    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run.")],
+    task: Annotated[Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")] = None,
+    samples: Annotated[int, typer.Option(help="Samples a problem for the base, the middle and the last checkpoint.")] = 64,
+    limit: Annotated[int, typer.Option(help="Problems.")] = 120,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw both curves of a run: accuracy against train-time and against test-time compute."""
+    from ponder.evals.report import report as render
+    from ponder.evals.scaling import scale as examine
+    from ponder.live import Bar
+    from ponder.models.transformer import flops_per_token
+    from ponder.models.weights import read_config
+    from ponder.runs import checkpoints
+    from ponder.tasks import load_task
+    from ponder.tasks.ways import count
+    from ponder.train.rl import RLConfig
+
+    if not (run / "config.toml").exists():
+        raise ConfigError(f"{run} is not a run folder; make one with ponder rl recipes/demo_nano_cpu.toml")
+    config = load(RLConfig, run / "config.toml")
+    rungs = checkpoints(run)
+    if not rungs:
+        raise ConfigError(f"{run} has no checkpoint yet; let ponder rl run to its first one")
+    problems = load_task(task or config.task, split="test")
+    model = read_config(rungs[0])
+    with Ladder() as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
+        curves = asyncio.run(
+            examine(
+                run, task=problems, open_engine=ladder.open, params=config.params, num_samples=samples, limit=limit,
+                seed=seed, flops_per_token=lambda place: flops_per_token(model, place),
+                way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
+            )
+        )  # fmt: skip
+    page = render(run)
+    finish({"report": str(page), "curves": curves}, f"the report is {page}", as_json)
+
+
+@app.command(rich_help_panel=MEASURE)
+def report(folder: Annotated[Path, typer.Argument(help="A run folder or the --out of an eval.")]) -> None:
+    """Write report.html from a folder, without running anything again."""
+    from ponder.evals.report import report as render
+
+    print(f"the report is {render(folder)}")
+
+
+@app.command(rich_help_panel=MEASURE)
+def grade(
+    target: Annotated[Optional[str], typer.Option(help="The reference answer.")] = None,
+    answer: Annotated[Optional[str], typer.Option(help="The answer to check.")] = None,
+    file: Annotated[Optional[Path], typer.Option(help="JSON Lines of target and answer instead.")] = None,
+    verifier: Annotated[str, typer.Option(help="exact, integer, choice or math.")] = "math",
+    as_json: Json = False,
+) -> None:
+    """Check answers as training and evaluation do: correct, wrong, or undecided."""
+    from ponder.tasks.verifiers import grade as judge
+    from ponder.tasks.verifiers import grade_file
+
+    rows: Iterable[dict[str, Any]]
+    if file is not None:
+        rows = grade_file(file, verifier)
+    elif target is None or answer is None:
+        raise ConfigError("give --target and --answer, or --file PAIRS.jsonl")
+    else:
+        begun = time.monotonic()
+        verdict = judge(target, answer, verifier)
+        row = {"verdict": verdict.outcome, "extracted": verdict.extracted, "seconds": time.monotonic() - begun}
+        rows = [row | ({"note": verdict.note} if verdict.note else {})]
+    for row in rows:
+        if as_json or file is not None:
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+        else:
+            print(f"{row['verdict']} (read as {row['extracted']!r})" + (f": {row['note']}" if "note" in row else ""))
+
+
+# --- helpers of the verbs ----------------------------------------------------------------------------------------
+
+
+def open_engine(model: str, base_url: str | None) -> Engine:
+    """The local engine over a model reference, or a remote endpoint."""
+    if base_url:
+        from ponder.engine.remote import RemoteEngine
+
+        return RemoteEngine(base_url, model)
+    from ponder.engine.local import LocalEngine
+    from ponder.models import hub
+    from ponder.train.distributed import pick_device
+
+    return LocalEngine(*hub.load(model, device=pick_device()))
+
+
+def close(engine: Any) -> None:
+    """Close an engine that has something to close."""
+    closing = getattr(engine, "close", None)
+    result = closing() if closing else None
+    if asyncio.iscoroutine(result):
+        asyncio.run(result)
+
+
+class Ladder:
+    """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
+
+    def __init__(self) -> None:
+        self._engine: LocalEngine | None = None
+
+    def open(self, checkpoint: Path) -> Engine:
+        from ponder.engine.local import LocalEngine
+        from ponder.models import hub
+
+        model, tokenizer = hub.load(str(checkpoint))
+        if self._engine is None:
+            self._engine = LocalEngine(model, tokenizer)
+        else:
+            self._engine.update_weights(model.state_dict(), version=self._engine.policy_version + 1)
+        return Borrowed(self._engine)
+
+    def __enter__(self) -> Ladder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+
+class Borrowed:
+    """An engine that its user may not close."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def generate(self, prompt: Any, params: SamplingParams, *, n: int = 1, first: int = 0) -> list[Completion]:
+        return await self._engine.generate(prompt, params, n=n, first=first)
+
+
+def describe(model: str, base_url: str | None) -> dict[str, Any]:
+    """What the bank and the cost ledger need to know of a model."""
+    if base_url:
+        return {"name": f"{base_url} {model}", "fingerprint": "", "flops_per_token": None}
+    from ponder.models import hub
+    from ponder.models.transformer import flops_per_token
+    from ponder.models.weights import read_config
+
+    facts = hub.describe(model)
+    config = read_config(hub.resolve(model))
+    cost: Callable[[int], float] = lambda place: flops_per_token(config, place)
+    return {"name": model, "fingerprint": facts["fingerprint"], "flops_per_token": cost}
+
+
+class resumable:
+    """Turn Ctrl-C into a sentence that says what to do next."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            print(f"stopped; what was done is kept, and {self.command} goes on from there", file=sys.stderr)
+            raise SystemExit(130) from None
+
+
+def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"config": to_dict(config), "estimate": cost}))
+        return
+    print(dumps(config))
+    print("\n# estimated: " + ", ".join(f"{name} {value}" for name, value in cost.items()))
+
+
+def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
+    print(json.dumps(result) if as_json else sentence)
+
+
+def print_metrics(result: dict[str, Any]) -> None:
+    """The numbers of an exam as a small table."""
+    from rich.table import Table
+
+    table = Table(title=f"{result['model']} on {result['task']}: {result['num_problems']} problems, {result['num_samples']} samples each")
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name, estimate in result["metrics"].items():
+        table.add_row(name, f"{estimate['value']:.1%}", f"{estimate['low']:.1%} to {estimate['high']:.1%}")
+    for name in ("no_answer_rate", "truncated_rate", "undecided_rate"):
+        table.add_row(name.replace("_", " "), f"{result[name]:.1%}", "")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,150 @@
+"""Problems from a file: `load_task("file:problems.jsonl")`, one JSON object a line, also `.jsonl.gz`.
+
+    {"id": "7", "problem": "What is 1/2 + 1/4?", "answer": "3/4"}
+    optional: solution, level (3 or "Level 3"), subject, source, choices (["red", "blue"]; the answer is then a letter)
+
+The verifier: `choice` where every line has choices, `integer` where every answer is a whole number, else `math`; or the
+one that is asked for: load_task("file:problems.jsonl", verifier="math"), or "file:problems.jsonl,verifier=math".
+
+A line that cannot be used stops the loading with its number and the fix: half a benchmark is no benchmark. Fields with
+other names are kept in `meta`, unless they look like a misspelt one. The order is the file's; `split` is only a label,
+and `seed` changes nothing. Left out: problems that tests decide (an empty answer).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ponder.config import ConfigError, lookup
+from ponder.tasks.verifiers import VERIFIERS, KeyedVerifier, numbered_lines
+from ponder.types import Message, Problem, Verdict
+
+REQUIRED = ("id", "problem", "answer")
+OPTIONAL = ("solution", "level", "subject", "source", "choices")
+
+
+class FileTask:
+    """The problems of one file, in its order."""
+
+    def __init__(self, name: str, problems: Sequence[Problem], verifier: KeyedVerifier, *, split: str = "test") -> None:
+        self.name, self.split = name, split
+        self._problems, self._verifier = list(problems), verifier
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __getitem__(self, index: int) -> Problem:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._problems[index]
+
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        return self._verifier(problem, answer)
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        return self._verifier.key(problem, answer)
+
+
+def file_task(
+    path: str,
+    *,
+    split: str = "test",
+    seed: int = 0,
+    verifier: str | KeyedVerifier | None = None,
+    size: int | None = None,
+) -> FileTask:
+    """The task of a file; `size` keeps its first problems."""
+    if not Path(path).exists():  # perhaps dials follow the path
+        path, dials = re.fullmatch(r"(.*?)((?:,(?:verifier|size)=[^,]*)*)", path, re.DOTALL).groups()  # type: ignore[union-attr]
+        for dial in filter(None, dials.split(",")):
+            name, _, value = dial.partition("=")
+            if name == "size" and not value.isdigit():
+                raise ConfigError(f"size={value} is not a number of problems")
+            size, verifier = (int(value), verifier) if name == "size" else (size, verifier or value)
+    if size is not None and size < 1:
+        raise ConfigError(f"size={size} leaves no problems; use at least 1")
+    name = "/".join(Path(path).parts[-2:]).removesuffix(".gz").removesuffix(".jsonl")
+    problems: list[Problem] = []
+    lines: dict[str, int] = {}
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}"
+        if isinstance(line, ConfigError):
+            raise ConfigError(f"{where}: {line}")
+        problem = _problem(line, name, where)
+        if problem.id in lines:
+            raise ConfigError(f"{where}: the id {problem.id!r} is that of line {lines[problem.id]}; ids must be unique")
+        lines[problem.id] = number
+        problems.append(problem)
+    if not problems:
+        raise ConfigError(f'{path} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
+    chosen = verifier or choose_verifier(problems)
+    check = lookup(VERIFIERS, chosen, what="verifier") if isinstance(chosen, str) else chosen
+    return FileTask(name, problems[:size], check, split=split)
+
+
+def choose_verifier(problems: Sequence[Problem]) -> str:
+    """choices everywhere -> choice; whole numbers everywhere -> integer; else math."""
+    if all(problem.choices for problem in problems):
+        return "choice"
+    if all(re.fullmatch(r"\s*[-+]?[0-9]+\s*", problem.target) for problem in problems):
+        return "integer"
+    return "math"
+
+
+def _problem(line: str, task: str, where: str) -> Problem:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{where}: not JSON ({error}); write one object a line") from None
+    if not isinstance(row, dict):
+        raise ConfigError(f"{where}: not an object; write {{\"id\": ..., \"problem\": ..., \"answer\": ...}}")
+    for name in row:
+        close = difflib.get_close_matches(name, [n for n in REQUIRED + OPTIONAL if n not in row], n=1, cutoff=0.75)
+        if name not in REQUIRED + OPTIONAL and close:
+            raise ConfigError(f"{where}: unknown field {name!r}; did you mean {close[0]!r}?")
+    text = {name: _text(row, name, where) for name in REQUIRED}
+    choices = _choices(row, text["answer"], where)
+    level, subject = row.get("level"), row.get("subject")
+    level_number = re.fullmatch(r"(?:[Ll]evel )?([0-9]{1,6})", str(level))
+    meta = {name: value for name, value in row.items() if name not in (*REQUIRED, "level", "subject", "choices")}
+    if level is not None and level_number is None:
+        meta["level"] = level  # "Introductory": kept, but not a number to sort by
+    return Problem(
+        id=text["id"],
+        prompt=(Message(role="user", content=text["problem"]),),
+        target=text["answer"].strip(),
+        task=task,
+        level=int(level_number[1]) if level_number else None,
+        subject=None if subject is None else str(subject),
+        choices=choices,
+        meta=meta,
+    )
+
+
+def _text(row: dict[str, Any], name: str, where: str) -> str:
+    value = row.get(name)
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = str(value)
+    if value is None:
+        raise ConfigError(f"{where}: the field {name!r} is missing; every line needs {', '.join(REQUIRED)}")
+    if not isinstance(value, str):
+        raise ConfigError(f"{where}: the field {name!r} must be a text, not {type(value).__name__}")
+    if not value.strip():
+        hint = "; a problem that tests decide cannot be a file: task" if name == "answer" else ""
+        raise ConfigError(f"{where}: the field {name!r} is empty{hint}")
+    return value
+
+
+def _choices(row: dict[str, Any], answer: str, where: str) -> tuple[str, ...]:
+    choices = row.get("choices") or []
+    if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices) or len(choices) > 26:
+        raise ConfigError(f"{where}: choices must be a list of up to 26 texts")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
+    if choices and (len(answer.strip()) != 1 or answer.strip() not in letters):
+        raise ConfigError(f"{where}: with {len(choices)} choices the answer must be one of {letters}, not {answer!r}")
+    return tuple(choices)

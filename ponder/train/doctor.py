@@ -1,0 +1,526 @@
+"""Explains a run that does not learn, from its metrics.jsonl alone.
+
+    findings = diagnose(list(read_jsonl(run / "metrics.jsonl")), config)
+    print(render(findings))
+
+Each check looks at one symptom: what was seen (with the numbers), what usually causes it, what to try first. A finding
+that another one explains is left out: a policy whose entropy is gone also has groups that come out all the same, and
+only the first is worth mending. Levels are judged on the last fifth of the run, trends on its first against its last
+fifth. A threshold is where we would stop a run to look, not where it fails, and each says why it is where it is.
+Left out: bugs that leave no trace in the metrics, such as a verifier that accepts wrong answers; read samples.jsonl.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import fmean, median, pstdev
+from typing import Any, Literal
+
+Severity = Literal["serious", "warning", "note", "ok"]
+_ORDER: tuple[Severity, ...] = ("serious", "warning", "note", "ok")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    name: str
+    severity: Severity
+    evidence: str  # the numbers that show it
+    cause: str
+    advice: str
+
+
+@dataclass(frozen=True)
+class Series:
+    """The columns of a run, finite numbers only: what a check looks at."""
+
+    rows: Sequence[Mapping[str, Any]]
+    config: Mapping[str, Any] = field(default_factory=dict)
+
+    def all(self, key: str) -> list[float]:
+        return [float(row[key]) for row in self.rows if _is_number(row.get(key)) and math.isfinite(row[key])]
+
+    def early(self, key: str) -> list[float]:
+        values = self.all(key)
+        return values[: _window(len(values))]
+
+    def late(self, key: str) -> list[float]:
+        values = self.all(key)
+        return values[-_window(len(values)) :]
+
+    def change(self, key: str) -> tuple[float, float] | None:
+        """(early mean, late mean); None where the run is too short for the two to be apart."""
+        early, late = self.early(key), self.late(key)
+        return (fmean(early), fmean(late)) if len(self.all(key)) >= _TREND_STEPS else None
+
+    def level(self, key: str) -> float | None:
+        late = self.late(key)
+        return fmean(late) if late else None
+
+    def setting(self, path: str) -> Any:
+        """A value of the recipe by dotted name; None where it is not known."""
+        value: Any = self.config
+        for part in path.split("."):
+            value = value.get(part) if isinstance(value, Mapping) else None
+        return value
+
+    def is_gain(self, key: str, least: float) -> bool:
+        """It rose by at least `least`, and by more than twice what noise alone would do to the two means."""
+        change = self.change(key)
+        if change is None:
+            return False
+        early, late = self.early(key), self.late(key)
+        noise = math.hypot(pstdev(early) / math.sqrt(len(early)), pstdev(late) / math.sqrt(len(late)))
+        return change[1] - change[0] >= max(least, 2 * noise)
+
+
+# Fewer steps than this show levels but no trend: published RL curves (and ours) move within tens of steps, and the
+# first and last fifth of 20 steps are 4 each.
+_TREND_STEPS = 20
+# A flat curve needs longer to be called flat: small step sizes take some 30 steps to show above the noise.
+_FLAT_STEPS = 40
+
+
+def _window(count: int) -> int:
+    """A fifth of the run: 3 at least, so that one step decides nothing; 20 at most, so that late means late."""
+    return max(3, min(20, count // 5))
+
+
+def _is_number(value: object) -> bool:
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63  # JSON allows integers that no float can hold
+    return isinstance(value, float)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.3g} %"
+
+
+# the run itself
+
+
+def non_finite(s: Series) -> Finding | None:
+    for number, row in enumerate(s.rows):
+        for key, value in row.items():
+            if _is_number(value) and not math.isfinite(value):
+                return Finding(
+                    name="non_finite",
+                    severity="serious",
+                    evidence=f"{key} is {value} at step {row.get('step', number)}",
+                    cause="A number overflowed. Training stops before such a loss reaches the weights, so the last "
+                    "checkpoint is sound; usually the gradient grew for some steps before.",
+                    advice=f"Lower the step size{_lr(s, 1 / 3)}, warm up for longer, and check that every reward is "
+                    "finite.",
+                )
+    return None
+
+
+def too_short(s: Series) -> Finding | None:
+    warmup = s.setting("warmup_steps")
+    needed = _TREND_STEPS + (int(warmup) if _is_number(warmup) and math.isfinite(warmup) else 0)
+    if len(s.rows) >= needed:
+        return None
+    return Finding(
+        name="too_short",
+        severity="note",
+        evidence=f"{len(s.rows)} steps; a trend shows from about {needed}",
+        cause="Rewards of single steps are noise: which problems came up moves them more than one step of learning.",
+        advice="Let it run on; what is judged by level (format, truncation, groups, mismatch) was checked all the "
+        "same.",
+    )
+
+
+# what the rollouts look like
+
+
+def verifier_errors(s: Series) -> Finding | None:
+    level = s.level("rollout/error")
+    # a verifier is deterministic code that must survive any text: one failure in a hundred is a bug, not noise
+    if level is None or level <= 0.01:
+        return None
+    return Finding(
+        name="verifier_errors",
+        severity="serious",
+        evidence=f"the verifier failed on {_percent(level)} of the rollouts",
+        cause="The verifier raised or was killed. These rollouts leave their groups, and which ones leave is not "
+        "chance: the policy learns to write what the verifier survives.",
+        advice="Run it again with max_error_frac=0: it then stops at the first failure and names problem and error.",
+    )
+
+
+def undecided(s: Series) -> Finding | None:
+    level = s.level("rollout/undecided")
+    # a group of 16 loses about one member at 5 %: below that the baseline hardly moves, above it is a biased one
+    if level is None or level <= 0.05:
+        return None
+    return Finding(
+        name="undecided",
+        severity="warning",
+        evidence=f"the verifier could not decide {_percent(level)} of the rollouts",
+        cause="Answers in a form the verifier cannot settle, or a time limit that is too short for this machine.",
+        advice="Ask for a plainer answer form in the prompt, or use a stricter verifier such as `exact` or `integer`; "
+        "`ponder grade` shows which forms it cannot settle.",
+    )
+
+
+def truncation(s: Series) -> Finding | None:
+    level = s.level("rollout/truncated_frac")
+    # at one in four, a group of 8 or more holds several cut rollouts, and the groups' differences are
+    # "cut or not" rather than "right or wrong"
+    if level is None or level <= 0.25:
+        return None
+    length, cap = s.level("rollout/reasoning_tokens"), s.setting("max_reasoning_tokens")
+    used = f"; reasoning takes {length:.0f} tokens on average" if length is not None else ""
+    used += f" of at most {cap:g}" if used and _is_number(cap) else ""
+    return Finding(
+        name="truncation",
+        severity="serious" if level > 0.5 else "warning",
+        evidence=f"a budget or the window cut {_percent(level)} of the completions{used}",
+        cause="The budget closes the reasoning before the model does, so answers are guesses; the reward then "
+        "teaches to be short, whatever the problem needs.",
+        advice="Raise max_reasoning_tokens (or max_answer_tokens, if the answers are cut), start with easier "
+        "levels, or show the base shorter worked solutions first (`ponder sft`).",
+    )
+
+
+def no_format(s: Series) -> Finding | None:
+    level = s.level("rollout/no_answer_frac")
+    # an sft'd base misses a few percent and RL removes those within tens of steps; a fifth means it never learned how
+    # an answer is written, and the reward for format drowns the reward for being right
+    if level is None or level <= 0.2:
+        return None
+    return Finding(
+        name="no_format",
+        severity="serious" if level > 0.5 else "warning",
+        evidence=f"no answer was found in {_percent(level)} of the completions",
+        cause="The model does not write its answer where the verifier looks for it.",
+        advice="Read a few in samples.jsonl. Say in the prompt how the answer must look, show it with a short "
+        "`ponder sft`, or use a verifier that reads the form this model writes.",
+    )
+
+
+def all_same_groups(s: Series) -> Finding | None:
+    mixed, good, bad = (s.level(f"group/frac_{kind}") for kind in ("mixed", "all_good", "all_bad"))
+    # only mixed groups have a gradient: below a fifth, four of five tokens that are sampled teach nothing
+    if mixed is None or mixed >= 0.2:
+        return None
+    good, bad = good or 0.0, bad or 0.0
+    adaptive = "" if s.setting("selection") == "adaptive" else "use selection=adaptive, "
+    evidence = f"only {_percent(mixed)} of the groups are mixed; {_percent(good)} all right, {_percent(bad)} all wrong"
+    if bad >= 2 * good:
+        return Finding(
+            name="too_hard",
+            severity="serious",
+            evidence=evidence,
+            cause="The problems are beyond the model: where no sample of a group is right there is nothing to prefer.",
+            advice=f"Practise easier levels, raise group_size so that a rare success is seen, {adaptive}or give the "
+            "base worked solutions first (`ponder sft`).",
+        )
+    if good >= 2 * bad:
+        return Finding(
+            name="too_easy",
+            severity="note",
+            evidence=evidence,
+            cause="The problems are mastered: where every sample of a group is right there is nothing left to prefer.",
+            advice="Practise harder levels, or stop here and evaluate (`ponder eval`).",
+        )
+    return Finding(
+        name="too_uneven",
+        severity="warning",
+        evidence=evidence,
+        cause="The problems are either hopeless or mastered for this model, with little between.",
+        advice="Use selection=adaptive, add levels of middle difficulty, or let groups be refilled (preset=dapo).",
+    )
+
+
+# what the policy does
+
+
+def entropy_collapse(s: Series) -> Finding | None:
+    change, correct = s.change("policy/entropy"), s.level("rollout/correct")
+    # relative, since bytes, words and worked solutions differ in scale. arXiv:2505.22617 finds that the gains end as
+    # the entropy is spent; at a tenth there is little left to spend. A mastered task may be certain.
+    if change is None or change[1] >= 0.1 * change[0] or (correct is not None and correct > 0.9):
+        return None
+    return Finding(
+        name="entropy_collapse",
+        severity="serious",
+        evidence=f"entropy fell from {change[0]:.3g} to {change[1]:.3g} nats a token"
+        + (f" while {_percent(correct)} of the answers are right" if correct is not None else ""),
+        cause="The policy became certain before it became right: the samples of a group are alike, so there is nothing "
+        "to choose between.",
+        advice="Go back to an earlier checkpoint. Raise loss.clip_high (preset=dapo), lower the step size"
+        f"{_lr(s, 1 / 3)}, or keep the start within reach with loss.kl=0.01.",
+    )
+
+
+def entropy_blowup(s: Series) -> Finding | None:
+    change = s.change("policy/entropy")
+    # clip-higher lets the entropy double in healthy runs (arXiv:2503.14476, figure 2); three times as much and half a
+    # nat a token more is text falling apart
+    if change is None or change[1] <= 3 * change[0] or change[1] - change[0] <= 0.5:
+        return None
+    return Finding(
+        name="entropy_blowup",
+        severity="serious",
+        evidence=f"entropy rose from {change[0]:.3g} to {change[1]:.3g} nats a token",
+        cause="The policy drifts towards noise: mostly wrong samples are pushed down, and their probability goes "
+        "anywhere. A step size that is too large does this, and so do rewards that are unrelated to the text.",
+        advice=f"Lower the step size{_lr(s, 1 / 3)} or loss.clip_high; check by hand that the verifier's verdicts "
+        "are right.",
+    )
+
+
+def mismatch(s: Series) -> Finding | None:
+    kl, worst = s.level("policy/mismatch_kl"), s.late("policy/mismatch_max")
+    typical_worst = median(worst) if worst else 0.0
+    # the same weights and tokens: rounding leaves about 1e-6 nats a token in float32 and 1e-3 in bfloat16. 1e-2 is ten
+    # times that, and 2 nats on one token a factor of 7 between the two: a different distribution, not rounding
+    if kl is None or (kl <= 0.01 and typical_worst <= 2.0):
+        return None
+    return Finding(
+        name="mismatch",
+        severity="serious",
+        evidence=f"engine and trainer differ by {kl:.3g} nats a token (KL), {typical_worst:.3g} on the worst token "
+        "of a step",
+        cause="Engine and trainer do not agree on the probability of the same tokens: stale weights in the engine, "
+        "another temperature or precision, tokens that changed on the way, or an error in one of them.",
+        advice="Run both in float32 on one prompt and compare; check that weights arrive after every step. "
+        "Meanwhile keep loss.mismatch_cap above 0.",
+    )
+
+
+def exploding(s: Series) -> Finding | None:
+    norms = s.all("policy/grad_norm")
+    early, late = median(s.early("policy/grad_norm") or [0.0]), median(s.late("policy/grad_norm") or [0.0])
+    clip = s.level("policy/clip_frac") or 0.0
+    # medians, since single steps jump with the problems that came up; a lasting tenfold norm is not the problems
+    grew = len(norms) >= _TREND_STEPS and late > 10 * early > 0
+    # GSPO's tight clip cuts about 15 % in its paper, token clips under 1 %; at 30 % the clip decides, not the gradient
+    if not grew and clip <= 0.3:
+        return None
+    seen = [f"the gradient's norm grew from {early:.3g} to {late:.3g}"] * grew
+    seen += [f"{_percent(clip)} of the tokens are clipped"] * (clip > 0.3)
+    return Finding(
+        name="exploding",
+        severity="serious",
+        evidence="; ".join(seen),
+        cause="Each update moves the policy further than the clip allows for, or too many updates are taken on the "
+        "same rollouts.",
+        advice=f"Lower the step size{_lr(s, 1 / 3)}, warm up for longer, use fewer updates_per_step, or lower "
+        "max_norm.",
+    )
+
+
+def kl_runaway(s: Series) -> Finding | None:
+    values, late = s.all("policy/ref_kl"), s.level("policy/ref_kl")
+    if late is None or len(values) < _TREND_STEPS:
+        return None
+    half = len(values) // 2
+    middle = fmean(values[half - 1 : half + 2])
+    # 0.5 nats a token makes a text of 100 tokens e^50 times less likely for the reference: with a doubling since the
+    # middle that is leaving, not learning. At 2, every single token is e^2 = 7 times less likely, doubling or not
+    if late <= 2.0 and (late <= 0.5 or late <= 2 * middle):
+        return None
+    return Finding(
+        name="kl_runaway",
+        severity="serious",
+        evidence=f"the KL to the reference is {late:.3g} nats a token, {middle:.3g} in the middle of the run",
+        cause="The policy runs away from its start faster than the KL term pulls it back.",
+        advice=f"Raise loss.kl{_scaled(s, 'loss.kl', 3)} or lower the step size{_lr(s, 1 / 3)}; look for text that "
+        "only pleases the verifier.",
+    )
+
+
+# whether it learns. Adaptive sampling keeps choosing problems at the edge of what the policy can do, so a step's reward
+# may stay where it is, or fall, while the policy learns; the pool's estimates a level show what the rewards hide
+
+
+def _levels(s: Series) -> tuple[float, float] | None:
+    """(early, late) mean of the pool's estimated pass rates over the levels."""
+    keys = sorted({key for row in s.rows for key in row if key.startswith("pool/level_")})
+    changes = [change for key in keys if (change := s.change(key)) is not None]
+    return (fmean(c[0] for c in changes), fmean(c[1] for c in changes)) if changes else None
+
+
+def _gained(s: Series) -> bool:
+    """More correct answers, more reward, or better estimates a level: by 2 points, resp. 5, and beyond noise."""
+    if s.is_gain("reward/mean", 0.02) or s.is_gain("rollout/correct", 0.02):
+        return True
+    levels = _levels(s)
+    return levels is not None and levels[1] - levels[0] > 0.05
+
+
+def _caveat(s: Series) -> tuple[Severity, str]:
+    """How sure a curve of training rewards makes us."""
+    if s.setting("selection") != "adaptive":
+        return "warning", ""
+    return "note", " With selection=adaptive training rewards hide progress: compare checkpoints (`ponder scale RUN`)."
+
+
+def length_hacking(s: Series) -> Finding | None:
+    change, correct = s.change("rollout/reasoning_tokens"), s.change("rollout/correct")
+    # half as long again is far beyond noise of a step's mean; a gain under 2 points is not worth 50 % more tokens
+    if change is None or correct is None or change[1] < 1.5 * change[0] or change[1] - change[0] < 8 or _gained(s):
+        return None
+    severity, caveat = _caveat(s)
+    return Finding(
+        name="length_hacking",
+        severity=severity,
+        evidence=f"reasoning grew from {change[0]:.0f} to {change[1]:.0f} tokens while correct answers went from "
+        f"{_percent(correct[0])} to {_percent(correct[1])}",
+        cause="Longer, not better: a mean over each completion punishes long wrong ones less a token "
+        "(arXiv:2503.20783), or a longer text gives the verifier more to find." + caveat,
+        advice="Use preset=dr_grpo (or loss.average=token), a soft punishment near the cap (overlong_tokens), and "
+        "read the longest samples.",
+    )
+
+
+def reward_fell(s: Series) -> Finding | None:
+    """Most of what the policy once had is gone."""
+    values, late = s.all("rollout/correct"), s.late("rollout/correct")
+    if len(values) < 5:
+        return None
+    # the first step was sampled by the base: a step size that ruins the policy at once leaves no other good row
+    best = max(values[0], *(fmean(values[i : i + 5]) for i in range(len(values) - 4)))
+    level, noise = fmean(late), max(pstdev(late), 0.01)
+    # losing half, and four times the spread of single steps, does not happen by chance
+    if level >= 0.5 * best or best - level <= 4 * noise:
+        return None
+    if (levels := _levels(s)) is not None and levels[1] > 0.75 * levels[0]:
+        return None  # not the policy got worse but the problems harder
+    return Finding(
+        name="reward_fell",
+        severity="serious",
+        evidence=f"correct answers fell from {_percent(best)} at best to {_percent(level)}",
+        cause="The updates destroyed what the policy could do: the step size is too large, or warm-up is missing.",
+        advice=f"Go back to the best checkpoint and lower the step size{_lr(s, 1 / 5)}; warm up over 5 steps or more.",
+    )
+
+
+def flat_reward(s: Series) -> Finding | None:
+    """Mixed groups give a gradient, and the reward stays: is the step too small, too large, or neither?"""
+    change, mixed, correct = s.change("reward/mean"), s.level("group/frac_mixed"), s.change("rollout/correct")
+    if change is None or mixed is None or mixed < 0.2 or len(s.rows) < _FLAT_STEPS or _gained(s):
+        return None
+    if correct is not None and correct[0] > 0.9:
+        return None  # little is left to gain
+    entropy = s.change("policy/entropy")
+    ratio = entropy[1] / entropy[0] if entropy and entropy[0] > 0 else None
+    seen = f"reward went from {change[0]:.3f} to {change[1]:.3f} over {len(s.rows)} steps"
+    seen += f", {_percent(mixed)} of the groups were mixed"
+    seen += f"; entropy is {ratio:.2f} times what it was" if ratio is not None else ""
+    # RL that works changes the entropy by tens of percent: within 10 % after 40 steps the policy has hardly moved, and
+    # a factor of two is a long way to go for nothing
+    if ratio is not None and 0.9 <= ratio <= 1.1:
+        name = "step_too_small"
+        cause = "There is a gradient and the policy hardly moves: the step size is too small."
+        advice = f"Raise the step size{_lr(s, 3)}; more problems_per_step or a larger group_size make each step surer."
+    elif ratio is not None and not 0.5 <= ratio <= 2:
+        name = "step_too_large"
+        cause = "The policy moves a lot and learns nothing: steps larger than the gradient is sure of."
+        advice = f"Lower the step size{_lr(s, 1 / 3)}, or make the gradient surer with more problems_per_step."
+    else:
+        name = "flat_reward"
+        cause = (
+            "The policy moves and the reward does not follow: rewards unrelated to the text, too few problems a step, "
+            "or a base without a better way of thinking to choose."
+        )
+        advice = (
+            "Read best and worst samples side by side: if the best are lucky, no way of thinking is rewarded, and the "
+            f"base needs worked solutions first. Then try the step size in both directions{_lr(s, 3)}."
+        )
+    severity, caveat = _caveat(s)
+    return Finding(name=name, severity=severity, evidence=seen, cause=cause + caveat, advice=advice)
+
+
+def _lr(s: Series, factor: float) -> str:
+    return _scaled(s, "lr", factor)
+
+
+def _scaled(s: Series, path: str, factor: float) -> str:
+    """ " (lr=3e-05, now 0.0001)": a concrete value to try, where the recipe is known."""
+    value = s.setting(path)
+    if not _is_number(value) or not math.isfinite(value) or value <= 0:
+        return ""
+    return f" (e.g. {path}={value * factor:.1g}, now {value:g})"
+
+
+Check = Callable[[Series], Finding | None]
+CHECKS: tuple[Check, ...] = (
+    non_finite, verifier_errors, undecided, mismatch, truncation, no_format, entropy_collapse, entropy_blowup,
+    exploding, kl_runaway, length_hacking, reward_fell, flat_reward, all_same_groups, too_short,
+)  # fmt: skip
+
+_STUCK = {"step_too_small", "step_too_large", "flat_reward"}
+_SAME = {"too_hard", "too_easy", "too_uneven"}
+EXPLAINS: dict[str, set[str]] = {  # cause -> symptoms that go with it; no circles
+    "mismatch": _STUCK,
+    "truncation": _STUCK | {"no_format", "too_hard"},
+    "no_format": _STUCK | {"too_hard"},
+    "entropy_collapse": _STUCK | _SAME,
+    "entropy_blowup": _STUCK | {"no_format", "too_hard", "reward_fell", "length_hacking"},
+    "exploding": _STUCK | {"too_hard", "reward_fell"},
+    "kl_runaway": _STUCK,
+    "length_hacking": _STUCK,
+    "reward_fell": _STUCK | _SAME | {"length_hacking"},
+}
+
+
+def diagnose(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any] | None = None) -> list[Finding]:
+    """What is wrong with an RL run, most serious first; one finding of severity "ok" where nothing is.
+
+    rows: the lines of metrics.jsonl. config: the resolved recipe as plain values, for advice with numbers.
+    """
+    s = Series(rows, config or {})
+    if rows and not any(s.all(key) for key in ("reward/mean", "rollout/correct", "rollout/error", "rollout/undecided")):
+        return [
+            Finding(
+                name="no_metrics",
+                severity="note",
+                evidence=f"{len(rows)} steps without a rollout's reward",
+                cause="These are not the metrics of an RL run.",
+                advice="Give the folder of a run that `ponder rl` wrote.",
+            )
+        ]
+    found = [finding for check in CHECKS if (finding := check(s)) is not None]
+    explained = set().union(*(EXPLAINS.get(finding.name, set()) for finding in found)) if found else set()
+    kept = [finding for finding in found if finding.name not in explained]
+    return sorted(kept, key=lambda finding: _ORDER.index(finding.severity)) or [healthy(s)]
+
+
+def healthy(s: Series) -> Finding:
+    """Nothing wrong, with the numbers that say so."""
+    seen = [f"{len(s.rows)} steps"]
+    for key, words in (("reward/mean", "reward"), ("policy/entropy", "entropy")):
+        if (change := s.change(key)) is not None:
+            seen.append(f"{words} {change[0]:.3g} -> {change[1]:.3g}")
+    for key, words in (
+        ("group/frac_mixed", "mixed groups"), ("rollout/truncated_frac", "cut off"),
+        ("rollout/no_answer_frac", "without an answer"), ("policy/clip_frac", "clipped"),
+    ):  # fmt: skip
+        if (level := s.level(key)) is not None:
+            seen.append(f"{_percent(level)} {words}")
+    if (level := s.level("policy/mismatch_kl")) is not None:
+        seen.append(f"engine and trainer within {level:.2g} nats a token")
+    return Finding(
+        name="healthy",
+        severity="ok",
+        evidence=", ".join(seen),
+        cause="Nothing wrong was found.",
+        advice="Go on; `ponder scale RUN` measures the checkpoints on problems that were not practised.",
+    )
+
+
+def render(findings: Sequence[Finding]) -> str:
+    """Findings for a terminal, most serious first as given."""
+    marks = {"serious": "✗", "warning": "!", "note": "·", "ok": "✓"}
+    blocks = []
+    for finding in findings:
+        lines = [f"{marks[finding.severity]} {finding.name.replace('_', ' ')} ({finding.severity})"]
+        for label, text in (("seen", finding.evidence), ("cause", finding.cause), ("try", finding.advice)):
+            lines.append(textwrap.fill(text, 100, initial_indent=f"  {label:<7}", subsequent_indent=" " * 9))
+        blocks.append("\n".join(lines))
+    return "\n\n".join(blocks)

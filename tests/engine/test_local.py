@@ -1,0 +1,272 @@
+"""The local engine: fast equals slow, and every rule of a completion is kept while decoding."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ponder.engine.local import EngineError, LocalEngine
+from ponder.engine.runner import Runner, run_all
+from ponder.engine.scheduler import Request, Sample
+from ponder.models.tokenizer import ByteTokenizer
+from ponder.types import SamplingParams
+from tests.helpers import tiny_model, user
+
+TOKENIZER = ByteTokenizer()
+PARAMS = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=6, seed=3)
+
+
+def make_runner(model=None, *, num_slots: int = 16) -> Runner:
+    return Runner(
+        model or tiny_model(), end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
+        decode=TOKENIZER.decode, num_slots=num_slots,
+    )  # fmt: skip
+
+
+def request(text: str = "What is 2+3?", *, id: int = 0, n: int = 1, first: int = 0, params=PARAMS) -> Request:
+    return Request(id=id, prompt_ids=tuple(TOKENIZER.render(user(text))), params=params, n=n, first=first)
+
+
+@torch.no_grad()
+def naive_greedy(model, prompt: tuple[int, ...], params: SamplingParams) -> list[int]:
+    """The loop anyone would write: the whole sequence through the model for every token, no cache."""
+    tokens, thinking, reasoning, answer = [], True, 0, 0
+    while True:
+        if thinking and reasoning == params.max_reasoning_tokens:
+            token = TOKENIZER.unthink_id
+        else:
+            token = int(model(torch.tensor([[*prompt, *tokens]]))[0, -1].argmax())
+        tokens.append(token)
+        if token == TOKENIZER.end_id:
+            return tokens
+        if not thinking:
+            answer += 1
+            if answer == params.max_answer_tokens:
+                return tokens
+        elif token == TOKENIZER.unthink_id:
+            thinking = False
+        else:
+            reasoning += 1
+
+
+@pytest.mark.parametrize("changes", [{}, {"sliding_window": 7}, {"sliding_window": 7, "full_attention_layers": (1,)}, {"qk_norm": True, "tie_word_embeddings": False}])
+def test_the_engine_gives_the_tokens_of_a_naive_loop(changes):
+    model = tiny_model(**changes)
+    params = replace(PARAMS, temperature=0.0)
+    prompts = ["What is 2+3?", "hello", "", "a longer prompt, to be padded against"]
+    requests = [request(text, id=i, params=params) for i, text in enumerate(prompts)]
+    results = run_all(make_runner(model), requests)
+    for one, samples in zip(requests, results, strict=True):
+        assert samples[0].token_ids == naive_greedy(model, one.prompt_ids, params)
+
+
+def test_a_completion_does_not_depend_on_its_batch():
+    model = tiny_model()
+    requests = [request(f"problem {i}", id=i, n=3, params=replace(PARAMS, seed=i)) for i in range(9)]
+    together = run_all(make_runner(model, num_slots=27), requests)
+    for one, samples in zip(requests, together, strict=True):
+        alone = run_all(make_runner(model, num_slots=1), [one])[0]
+        assert [s.token_ids for s in samples] == [s.token_ids for s in alone]
+        for a, b in zip(samples, alone, strict=True):
+            assert a.logprobs == pytest.approx(b.logprobs, abs=1e-5)
+
+
+def test_a_shared_prefix_gives_the_same_tokens_as_none():
+    model = tiny_model()
+    shared = run_all(make_runner(model), [request(n=8)])[0]
+    apart = [run_all(make_runner(model), [request(n=1, first=j)])[0][0] for j in range(8)]
+    assert [s.token_ids for s in shared] == [s.token_ids for s in apart]
+
+
+def test_samples_of_one_prompt_differ():
+    samples = run_all(make_runner(), [request(n=8)])[0]
+    assert len({tuple(s.token_ids) for s in samples}) > 4
+
+
+def test_trainer_and_sampler_agree_on_log_probabilities():
+    from ponder.train.distributed import token_logprobs
+
+    model, params = tiny_model(), replace(PARAMS, temperature=0.7)
+    for sample in run_all(make_runner(model), [request(n=6, params=params)])[0]:
+        ids = torch.tensor([[*request().prompt_ids, *sample.token_ids]])
+        with torch.no_grad():
+            expected = token_logprobs(model, ids, 0.7)[0][0, -len(sample.token_ids) :]
+        assert sample.logprobs == pytest.approx(expected.tolist(), abs=2e-5)
+
+
+def test_at_its_cap_the_reasoning_is_closed_and_an_answer_still_comes():
+    params = replace(PARAMS, max_reasoning_tokens=5)
+    for sample in run_all(make_runner(), [request(n=16, params=params)])[0]:
+        if TOKENIZER.unthink_id not in sample.token_ids:  # it ended inside its reasoning, of its own accord
+            assert sample.token_ids[-1] == TOKENIZER.end_id
+            continue
+        close = sample.token_ids.index(TOKENIZER.unthink_id)
+        assert close <= 5
+        assert len(sample.token_ids) > close + 1
+        assert sample.sampled == [i != close or close < 5 for i in range(len(sample.token_ids))]
+
+
+def test_a_cap_of_zero_answers_at_once():
+    params = replace(PARAMS, max_reasoning_tokens=0)
+    for sample in run_all(make_runner(), [request(n=4, params=params)])[0]:
+        assert sample.token_ids[0] == TOKENIZER.unthink_id
+        assert not sample.sampled[0]
+
+
+def test_reasoning_is_not_closed_before_its_minimum():
+    params = replace(PARAMS, min_reasoning_tokens=12)
+    for sample in run_all(make_runner(), [request(n=16, params=params)])[0]:
+        assert TOKENIZER.unthink_id not in sample.token_ids[:12]
+        assert TOKENIZER.end_id not in sample.token_ids[:12]
+
+
+def test_the_answer_is_cut_at_its_own_limit():
+    for sample in run_all(make_runner(), [request(n=16)])[0]:
+        if TOKENIZER.unthink_id in sample.token_ids:
+            close = sample.token_ids.index(TOKENIZER.unthink_id)
+            assert len(sample.token_ids) - close - 1 <= PARAMS.max_answer_tokens
+            assert (sample.finish_reason == "stop") == (sample.token_ids[-1] == TOKENIZER.end_id)
+
+
+def test_a_prompt_as_long_as_the_window_ends_honestly_and_a_shorter_one_keeps_room_for_its_answer():
+    model = tiny_model(window=32)
+    full, tight = run_all(make_runner(model), [request("x" * 60, n=2), request("x" * 16, id=1, n=8)])
+    assert [(s.token_ids, s.finish_reason) for s in full] == [([], "window")] * 2
+    for sample in tight:
+        assert len(request("x" * 16).prompt_ids) + len(sample.token_ids) <= 32
+        assert TOKENIZER.unthink_id in sample.token_ids or sample.token_ids[-1] == TOKENIZER.end_id
+
+
+def test_more_samples_than_slots_all_come_back_in_order():
+    samples = run_all(make_runner(num_slots=3), [request(n=11), request("other", id=1, n=5)])
+    assert [[s.index for s in group] for group in samples] == [list(range(11)), list(range(5))]
+
+
+def test_cancelling_a_request_frees_its_slots_and_leaves_the_others_as_they_were():
+    model = tiny_model()
+    alone = run_all(make_runner(model), [request("kept", id=1, n=4)])[0]
+    runner = make_runner(model, num_slots=12)
+    for one in (request("dropped", id=0, n=4), request("kept", id=1, n=4), request("dropped too", id=2, n=9)):
+        runner.add(one)
+    results: dict[int, list[Sample]] = {}
+    for step in range(200):
+        results |= {done.id: samples for done, samples in runner.step()}
+        if step == 2:
+            runner.cancel(0)
+            runner.cancel(2)
+        if not runner.has_work:
+            break
+    assert list(results) == [1]
+    assert [s.token_ids for s in results[1]] == [s.token_ids for s in alone]
+
+
+def test_top_p_draws_only_from_the_nucleus():
+    model = tiny_model()
+    params = replace(PARAMS, top_p=0.3)
+    for sample in run_all(make_runner(model), [request(n=8, params=params)])[0]:
+        ids = [*request().prompt_ids, *sample.token_ids]
+        with torch.no_grad():
+            probs = model(torch.tensor([ids]))[0].softmax(-1)
+        for place, (token, sampled) in enumerate(zip(sample.token_ids, sample.sampled, strict=True)):
+            row = probs[len(request().prompt_ids) - 1 + place]
+            before = row[row > row[token]].sum()
+            assert not sampled or before < 0.3 + 1e-4
+
+
+async def ask(engine: LocalEngine, texts: list[str], n: int = 3, first: int = 0):
+    return await asyncio.gather(
+        *(engine.generate(user(text), replace(PARAMS, seed=i), n=n, first=first) for i, text in enumerate(texts))
+    )
+
+
+def test_worker_processes_give_what_one_thread_gives_and_the_same_bits_twice():
+    model, texts = tiny_model(), [f"problem {i}" for i in range(6)]
+    with LocalEngine(model, TOKENIZER, num_workers=0) as engine:
+        one = asyncio.run(ask(engine, texts))
+    with LocalEngine(model, TOKENIZER, num_workers=2) as engine:
+        two, again = asyncio.run(ask(engine, texts)), asyncio.run(ask(engine, texts))
+        assert two == again
+        assert [[c.token_ids for c in group] for group in two] == [[c.token_ids for c in group] for group in one]
+
+        other = tiny_model(seed=1)
+        engine.update_weights(other.state_dict(), version=7)
+        new = asyncio.run(ask(engine, texts))
+        assert {c.policy_version for group in new for c in group} == {7}
+    with LocalEngine(other, TOKENIZER, num_workers=0) as engine:
+        fresh = asyncio.run(ask(engine, texts))
+    assert [[c.token_ids for c in group] for group in new] == [[c.token_ids for c in group] for group in fresh]
+
+
+def test_asking_for_more_later_continues_the_same_samples():
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
+        [all_six] = asyncio.run(ask(engine, ["p"], n=6))
+        [first], [rest] = asyncio.run(ask(engine, ["p"], n=2)), asyncio.run(ask(engine, ["p"], n=4, first=2))
+    assert [c.token_ids for c in all_six] == [c.token_ids for c in [*first, *rest]]
+
+
+def test_marks_typed_by_a_user_are_text_and_cannot_close_the_reasoning():
+    ids = TOKENIZER.render(user("</think> [/think] <|end|> \x00\uffff"))
+    marks = [i for i in ids if i >= 256]
+    assert marks == [
+        TOKENIZER.bos_id, TOKENIZER.user_id, TOKENIZER.end_id, TOKENIZER.assistant_id, TOKENIZER.think_id,
+    ]  # fmt: skip
+
+
+def test_reasoning_and_answer_are_split_on_the_mark_alone():
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
+        [samples] = asyncio.run(ask(engine, ["p"], n=8))
+    for c in samples:
+        body = [t for t in c.token_ids if t not in (TOKENIZER.unthink_id, TOKENIZER.end_id)]
+        assert c.num_reasoning_tokens <= len(body)
+        if TOKENIZER.unthink_id not in c.token_ids:
+            assert c.answer == ""
+
+
+def test_a_stop_string_ends_the_answer_and_is_not_returned():
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
+        params = replace(PARAMS, max_answer_tokens=40)
+        plain = asyncio.run(engine.generate(user("p"), params, n=8))
+        text = next(c.answer for c in plain if len(c.answer) > 6)
+        stop = text[2:4]
+        stopped = asyncio.run(engine.generate(user("p"), replace(params, stop=(stop,)), n=8))
+    assert all(stop not in c.answer for c in stopped)
+    assert text.partition(stop)[0] in [c.answer for c in stopped]
+
+
+def test_a_cancelled_call_leaves_the_engine_usable():
+    async def go(engine: LocalEngine):
+        long = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=64))
+        await asyncio.sleep(0.05)
+        long.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await long
+        return await engine.generate(user("q"), PARAMS, n=2)
+
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
+        assert len(asyncio.run(go(engine))) == 2
+        engine.update_weights(tiny_model().state_dict(), version=1)  # nothing is left running
+
+
+def test_a_killed_worker_fails_its_requests_with_a_reason_instead_of_hanging():
+    async def go(engine: LocalEngine):
+        waiting = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=400))
+        await asyncio.sleep(0.2)
+        engine.worker_processes[0].kill()
+        await waiting
+
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=1, num_slots=4) as engine:
+        asyncio.run(ask(engine, ["warm up"]))
+        begun = time.monotonic()
+        with pytest.raises(EngineError, match="worker died"):
+            asyncio.run(go(engine))
+        assert time.monotonic() - begun < 30
+
+
+@pytest.mark.parametrize("prompt", [[], [-1], [264], [10**9]])
+def test_prompt_ids_outside_the_vocabulary_are_refused(prompt):
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine, pytest.raises(ValueError, match="prompt ids"):
+        asyncio.run(engine.generate(prompt, PARAMS))

@@ -1,0 +1,121 @@
+"""Both curves come out of a ladder, a second run draws nothing twice, and a stop keeps what was drawn."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_run import make_run, open_engine, way_of
+
+from ponder.evals.bank import Bank
+from ponder.evals.scaling import count_ways, plan, scale
+from ponder.types import Engine, SamplingParams
+
+PARAMS = SamplingParams(max_reasoning_tokens=96)
+
+
+def run_scale(folder: Path, task: Any, **changes: Any) -> dict[str, Any]:
+    options: dict[str, Any] = {
+        "task": task, "open_engine": open_engine, "params": PARAMS, "num_samples": 16, "ladder_samples": 4,
+        "flops_per_token": 100.0, "command": "c",
+    }  # fmt: skip
+    return asyncio.run(scale(folder, **{**options, **changes}))
+
+
+def test_accuracy_rises_with_train_compute_and_with_votes(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    curves = run_scale(make_run(tmp_path), make_task(40), way_of=way_of)
+    assert json.loads((tmp_path / "scale/curves.json").read_text()) == curves
+    assert [rung["step"] for rung in curves["rungs"]] == [0, 10, 20, 40, 80]
+    assert [rung["train_flops"] for rung in curves["rungs"]] == [3e12 * step for step in (0, 10, 20, 40, 80)]
+    base, last = curves["rungs"][0], curves["rungs"][-1]
+    assert last["pass@1"]["low"] > base["pass@1"]["high"] and curves["k"] == 4
+    assert curves["gain"]["pass@1"]["low"] > 0 and curves["complete"]
+    assert [(line["role"], line["step"]) for line in curves["test"]] == [("base", 0), ("middle", 20), ("final", 80)]
+    final = curves["test"][-1]["points"]
+    assert [point["k"] for point in final] == [1, 2, 4, 8, 16]
+    assert final[-1]["cons"]["value"] > final[0]["cons"]["value"]
+    prompt = 2 * final[0]["flops"] - final[1]["flops"]  # prompt + 2 samples = 2 (prompt + sample) - prompt
+    assert prompt == pytest.approx(100 * sum(len(f"user: {i}") for i in range(40)) / 40)
+    assert [row["max_reasoning_tokens"] for row in curves["budgets"]] == [12, 24, 48, 96]
+    assert base["ways"]["checked"]["samples"] + base["ways"]["steps"]["samples"] == 40 * 4
+    assert last["ways"]["checked"]["samples"] > base["ways"]["checked"]["samples"]
+
+
+def test_running_again_opens_no_engine_and_changes_no_number(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    first = run_scale(make_run(tmp_path), make_task(5))
+
+    def refuse(checkpoint: Path) -> Engine:
+        raise AssertionError(f"{checkpoint} was opened again")
+
+    again = run_scale(tmp_path, make_task(5), open_engine=refuse)
+    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+
+
+def test_a_stop_keeps_the_finished_exams_and_the_rest_is_drawn_later(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    opened: list[str] = []
+
+    def dies_at_the_third(checkpoint: Path) -> Engine:
+        opened.append(checkpoint.name)
+        if len(opened) == 3:
+            raise KeyboardInterrupt
+        return open_engine(checkpoint)
+
+    make_run(tmp_path)
+    with pytest.raises(KeyboardInterrupt):
+        run_scale(tmp_path, make_task(5), open_engine=dies_at_the_third)
+    partial = json.loads((tmp_path / "scale/curves.json").read_text())
+    assert [rung["role"] for rung in partial["rungs"]] == ["base", "final"] and not partial["complete"]
+    whole = run_scale(tmp_path, make_task(5))
+    assert whole["complete"] and len(whole["rungs"]) == 5
+
+
+@pytest.mark.parametrize("steps, roles", [((7,), ["final"]), ((0, 7), ["base", "final"])])
+def test_short_ladders_work_too(
+    tmp_path: Path, make_task: Callable[..., Any], steps: tuple[int, ...], roles: list[str]
+) -> None:
+    curves = run_scale(make_run(tmp_path, steps), make_task(3), flops_per_token=None)
+    assert [line["role"] for line in curves["test"]] == roles
+    assert curves["test"][0]["points"][0]["flops"] is None and curves["test"][0]["points"][0]["tokens"] > 0
+
+
+def test_engines_are_closed(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    closed: list[str] = []
+
+    def closable(checkpoint: Path) -> Engine:
+        engine = open_engine(checkpoint)
+        engine.close = lambda: closed.append(checkpoint.name)  # type: ignore[attr-defined]
+        return engine
+
+    run_scale(make_run(tmp_path, (0, 7)), make_task(2), open_engine=closable)
+    assert sorted(set(closed)) == ["step_00000", "step_00007"] and len(closed) == 5
+
+
+def test_a_replaced_checkpoint_is_not_taken_for_the_old_one(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    run_scale(make_run(tmp_path, (0, 7)), make_task(2))
+    (tmp_path / "checkpoints/step_00000/model.safetensors").write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="fingerprint"):
+        run_scale(tmp_path, make_task(2))
+
+
+def test_a_run_without_checkpoints_says_so(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match="no finished checkpoint"):
+        run_scale(tmp_path, make_task(2))
+
+
+def test_caps_that_coincide_or_vanish_are_left_out() -> None:
+    rungs = [Path("step_00001")]
+    names = [exam.name for exam in plan(rungs, SamplingParams(max_reasoning_tokens=4), 4, 4)]
+    assert names == ["step_00001", "step_00001_reasoning_00001", "step_00001_reasoning_00002"]
+    assert len(plan(rungs, SamplingParams(max_reasoning_tokens=0), 4, 4)) == 1
+
+
+def test_ways_are_counted_over_the_first_samples_only(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    run_scale(make_run(tmp_path, (0, 7)), make_task(3))
+    ways = count_ways(Bank.read(tmp_path / "scale/step_00000"), lambda problem, reasoning: problem.id, 2)
+    assert {name: way["samples"] for name, way in ways.items()} == {"n0": 2, "n1": 2, "n2": 2}

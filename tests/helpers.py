@@ -1,0 +1,49 @@
+"""Tiny doubles that several rooms' tests share."""
+
+from __future__ import annotations
+
+from ponder.models.tokenizer import ByteTokenizer
+from ponder.models.transformer import ModelConfig, Transformer
+from ponder.types import Message, Problem, Verdict
+
+
+def tiny_model(seed: int = 0, *, window: int = 128, **changes: object) -> Transformer:
+    """Two layers, width 32, bytes."""
+    values: dict[str, object] = {
+        "vocab_size": ByteTokenizer.vocab_size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": window,
+    }  # fmt: skip
+    model = Transformer(ModelConfig(**(values | changes)))  # type: ignore[arg-type]
+    model.init_weights(seed)
+    for parameter in model.parameters():  # fresh weights give nearly uniform tokens; sharper ones test more
+        if parameter.dim() > 1:
+            parameter.data.mul_(4)
+    return model
+
+
+def user(text: str) -> tuple[Message, ...]:
+    return (Message(role="user", content=text),)
+
+
+class LowercaseTask:
+    """A toy that a fresh tiny model can learn: correct = the answer holds a lower-case letter."""
+
+    name, split = "lowercase", "train"
+
+    def __init__(self, *, split: str = "train", seed: int = 0, size: int = 16) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Problem:
+        if not 0 <= index < self.size:
+            raise IndexError(index)
+        return Problem(id=f"lowercase/{index}", prompt=user(f"p{index}"), target="", task=self.name, level=index % 2)
+
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        good = any("a" <= letter <= "z" for letter in answer)
+        return Verdict(outcome="correct" if good else "wrong", reward=float(good), extracted=answer or None)
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        return answer or None

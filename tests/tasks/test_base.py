@@ -1,0 +1,58 @@
+"""Specs become tasks, and a wrong spec names the right one."""
+
+from __future__ import annotations
+
+import sys
+import types
+
+import pytest
+
+from ponder.config import ConfigError
+from ponder.tasks import FAMILIES, load_task
+
+
+def test_dials_come_from_the_spec_and_from_keywords():
+    task = load_task("arithmetic:level=3-4,size=10", split="train", seed=5)
+    assert len(task) == 10 and {task[i].level for i in range(10)} == {3, 4} and task.split == "train"
+    assert len(load_task("arithmetic:size=10", size=20)) == 20
+    assert load_task("arithmetic", seed=1)[0] != load_task("arithmetic", seed=2)[0]
+
+
+def test_a_mixture_takes_its_items_in_turn_and_verifies_each_by_its_own_task():
+    task = load_task("arithmetic:size=6+cipher:size=6+countdown:size=6")
+    assert [task[i].task for i in range(6)] == ["arithmetic", "cipher", "countdown"] * 2 and len(task) == 18
+    assert all(task.verify(task[i], task[i].target).is_correct for i in range(len(task)))
+    assert len({task[i].id for i in range(len(task))}) == len(task)
+
+
+def test_anything_importable_can_be_a_task(monkeypatch):
+    module = types.ModuleType("my_package")
+    module.my_task = lambda split, seed=0, size=3: FAMILIES["cipher"](split=split, seed=seed, size=size)
+    module.number = 5
+    monkeypatch.setitem(sys.modules, "my_package", module)
+    assert len(load_task("my_package:my_task")) == 3
+    assert len(load_task("my_package:my_task:size=7")) == 7
+    with pytest.raises(ConfigError, match="not callable"):
+        load_task("my_package:number")
+    with pytest.raises(ConfigError, match="cannot load task"):
+        load_task("my_package:other")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("arithmetics", "did you mean 'arithmetic'"), ("arithmetics:level=3", "did you mean 'arithmetic'"),
+     ("arithmetic:levle=3", "did you mean 'level'"), ("arithmetic:level", "not dial=value|cannot load task"),
+     ("", "empty name"), ("arithmetic+", "empty name"), ("cipher+cipher", "twice"),
+     ("nowhere:task", "cannot load task"), ("cipher:level=99", "levels 1 to 8"), ("cipher:level=a", "not a level"),
+     ("cipher:size=0", "size=0")],
+)  # fmt: skip
+def test_a_wrong_spec_says_what_to_write(spec, message):
+    with pytest.raises(ConfigError, match=message):
+        load_task(spec)
+
+
+def test_an_unknown_split_and_a_misplaced_verifier_are_errors():
+    with pytest.raises(ConfigError, match="unknown split"):
+        load_task("cipher", split="validation")
+    with pytest.raises(ConfigError, match="brings its own"):
+        load_task("cipher", verifier="math")

@@ -1,0 +1,138 @@
+"""The sandbox: every end of a call is told apart, and no child outlives its parent."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from ponder.tasks.sandbox import Sandbox
+
+JOBS = "tests.tasks.sandbox_jobs"
+ROOT = str(Path(__file__).parents[2])
+
+
+@pytest.fixture(autouse=True)
+def importable_jobs(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT)  # children see the parent's sys.path
+
+
+@pytest.fixture
+def sandbox():
+    box = Sandbox(num_workers=2, memory_mb=1_024)
+    yield box
+    box.close()
+
+
+def gone(pid: int, seconds: float = 8.0) -> bool:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            os.kill(pid, 0)
+            if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+                return True  # dead; only its own parent can bury it
+        except (ProcessLookupError, FileNotFoundError):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_a_result_comes_back_even_if_the_function_prints_and_reads(sandbox):
+    assert sandbox.run(f"{JOBS}:double", 21).value == 42
+
+
+@pytest.mark.parametrize(
+    ("job", "status", "note"),
+    [("spin", "timeout", "over"), ("eat", "memory", "memory"), ("die", "crashed", "signal 11"),
+     ("leave", "crashed", "SystemExit"), ("fail", "crashed", "ZeroDivisionError: no"),
+     ("missing", "crashed", "AttributeError"), ("unserialisable", "crashed", "TypeError")],
+)  # fmt: skip
+def test_every_bad_end_has_its_status_and_the_next_call_works(sandbox, job, status, note):
+    ran = sandbox.run(f"{JOBS}:{job}", timeout=1.0)
+    assert (ran.status, ran.value) == (status, None) and note in ran.note
+    assert sandbox.run(f"{JOBS}:double", 1).value == 2
+    assert sandbox.counts == {status: 1, "ok": 1}
+
+
+def test_a_timeout_is_kept_and_the_child_is_gone(sandbox):
+    pid = sandbox.run(f"{JOBS}:pid").value
+    start = time.monotonic()
+    assert sandbox.run(f"{JOBS}:sleep", 60, timeout=0.5).status == "timeout"
+    assert time.monotonic() - start < 3 and gone(pid)
+
+
+def test_a_healthy_child_is_used_again(sandbox):
+    assert sandbox.run(f"{JOBS}:pid").value == sandbox.run(f"{JOBS}:pid").value
+
+
+def test_many_threads_share_the_children_and_each_gets_its_own_result(sandbox):
+    with ThreadPoolExecutor(8) as pool:
+        results = list(pool.map(lambda n: sandbox.run(f"{JOBS}:double", n).value, range(40)))
+    assert results == [2 * n for n in range(40)]
+
+
+def test_a_thread_that_ends_does_not_take_its_child_along(sandbox):
+    pids: list[int] = []
+    for _ in range(2):
+        thread = threading.Thread(target=lambda: pids.append(sandbox.run(f"{JOBS}:pid").value))
+        thread.start()
+        thread.join()
+    assert pids[0] == pids[1]
+
+
+def test_close_leaves_no_child_and_no_zombie(sandbox):
+    pid = sandbox.run(f"{JOBS}:pid").value
+    sandbox.close()
+    sandbox.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    with pytest.raises(RuntimeError, match="closed"):
+        sandbox.run(f"{JOBS}:pid")
+
+
+PARENT = f"""
+import sys, threading, time
+from ponder.tasks.sandbox import Sandbox
+box = Sandbox()
+print(box.run("{JOBS}:pid").value, flush=True)
+if sys.argv[1] == "busy":
+    threading.Thread(target=box.run, args=("{JOBS}:sleep", 60), kwargs=dict(timeout=60), daemon=True).start()
+if sys.argv[1] != "ends":
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("end", ["ends", "idle", "busy", "ctrl-c"])
+def test_the_child_dies_with_its_parent(end):
+    environment = {**os.environ, "PYTHONPATH": ROOT}
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT, "busy" if end == "ctrl-c" else end],
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert parent.stdout is not None
+    child = int(parent.stdout.readline())
+    time.sleep(0.3)
+    if end != "ends":
+        parent.send_signal(signal.SIGINT if end == "ctrl-c" else signal.SIGKILL)
+    parent.wait(timeout=20)
+    parent.stdout.close()
+    assert gone(child)
+
+
+def test_ctrl_c_while_waiting_does_not_mix_up_later_results(sandbox, monkeypatch):
+    from ponder.tasks import sandbox as module
+
+    def interrupted(self, request, timeout):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module._Worker, "call", interrupted)
+        sandbox.run(f"{JOBS}:double", 1)
+    assert [sandbox.run(f"{JOBS}:double", n).value for n in range(4)] == [0, 2, 4, 6]

@@ -1,0 +1,87 @@
+"""The house stays as drawn: imports only go down, light rooms stay light, names of other places stay out."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+BASE = {"types", "config", "runs"}
+# a room -> what it may import of ponder (its own room is always allowed)
+MAY = {
+    "types": set(),
+    "config": set(),
+    "runs": {"types"},
+    "tasks": BASE,
+    "models": BASE,
+    "engine": BASE | {"models"},
+    "scorers": BASE | {"models", "engine.base"},
+    "strategies": BASE | {"engine.base", "scorers"},
+    "train": BASE | {"tasks", "models", "engine", "scorers"},
+    "evals": BASE | {"tasks", "engine.base", "scorers", "strategies"},
+    "serve": BASE | {"models.tokenizer", "engine.base", "scorers", "strategies"},
+    "live": BASE | {"train"},
+    "cli": None,  # the only file that imports every room
+}
+
+
+def imports(path: Path) -> set[str]:
+    """The ponder modules that a file imports, anywhere in it: "engine.base", "types", ..."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [node.module] if node.module != "ponder" else [f"ponder.{alias.name}" for alias in node.names]
+        found |= {name.removeprefix("ponder.") for name in names if name.startswith("ponder.")}
+    return found - {"__version__"}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ponder").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_only_go_down(path):
+    room = path.relative_to(ROOT / "ponder").parts[0].removesuffix(".py")
+    allowed = MAY.get(room, set())
+    if allowed is None or room == "__init__":
+        return
+    for name in imports(path):
+        place = name.split(".")[0]
+        if place != room:
+            assert any(name == a or name.startswith(a + ".") for a in allowed), f"{path} imports {name}"
+
+
+def test_the_import_test_would_catch_a_climb(tmp_path):
+    (tmp_path / "x.py").write_text("def f():\n    from ponder.train.rl import rl\n    import ponder.serve.app\n")
+    assert imports(tmp_path / "x.py") == {"train.rl", "serve.app"}
+
+
+@pytest.mark.parametrize("module", ["types", "config", "runs", "tasks", "strategies", "cli"])
+def test_light_rooms_import_without_torch_in_under_a_second(module):
+    code = (
+        "import sys, time; t = time.process_time()\n"
+        f"import ponder.{module}\n"
+        "heavy = {'torch', 'sympy', 'transformers', 'reasoning_gym', 'matplotlib', 'math_verify'} & set(sys.modules)\n"
+        "print(time.process_time() - t, sorted(heavy))"
+    )
+    seconds, heavy = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split(maxsplit=1)
+    assert heavy.strip() == "[]"
+    assert float(seconds) < 1.0
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ponder").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_file_says_what_it_is_for(path):
+    text = path.read_text()
+    assert not text.strip() or ast.get_docstring(ast.parse(text))
+
+
+def test_nothing_is_evaluated_executed_or_unpickled():
+    for path in (ROOT / "ponder").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                name = ast.unparse(node.func)
+                assert name not in {"eval", "exec", "pickle.load", "pickle.loads", "torch.load", "os.system"}, path
+                assert not any(k.arg == "shell" for k in node.keywords), path

@@ -1,0 +1,80 @@
+"""The README is the contract: its commands run, its files exist, its Python works."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+COMMANDS = [
+    line.split("  #")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()
+]
+QUICK = [command for command in COMMANDS if command.startswith("ponder ") and not re.match(r"ponder (rl|sft|scale)", command)]
+PLANNED = [command for command in COMMANDS if re.match(r"ponder (rl|sft)", command)]
+
+
+def run(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    words = shlex.split(command)
+    assert words[0] == "ponder"
+    return subprocess.run(
+        [sys.executable, "-m", "ponder.cli", *words[1:]], capture_output=True, text=True, cwd=cwd, timeout=240
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with what the README's reader has: the recipes, and no runs."""
+    folder = tmp_path_factory.mktemp("readme")
+    (folder / "recipes").symlink_to(ROOT / "recipes")
+    (folder / "my_problems.jsonl").write_text('{"id": "1", "problem": "What is 2+2?", "answer": "4"}\n')
+    return folder
+
+
+@pytest.mark.parametrize("command", QUICK)
+def test_every_quick_command_of_the_readme_works(command, place):
+    done = run(command, place)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("command", PLANNED)
+def test_every_training_command_of_the_readme_has_a_valid_recipe(command, place):
+    done = run(command + " --dry-run", place)
+    assert done.returncode == 0, done.stderr
+    assert "estimated" in done.stdout
+
+
+def test_the_readme_has_commands_to_execute():
+    assert len(QUICK) >= 4
+    assert len(PLANNED) >= 1
+    assert {"make demo", "make test"} <= {command.split("  ")[0] for command in COMMANDS}
+
+
+@pytest.mark.parametrize("code", [text for kind, text in BLOCKS if kind == "python"])
+def test_the_python_of_the_readme_runs(code, place):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=place, timeout=240)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("page", [README, *(p.read_text() for p in sorted((ROOT / "docs").glob("*.md")))])
+def test_files_named_in_links_exist(page):
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", page):
+        assert (ROOT / target).exists() or (ROOT / "docs" / target).exists(), target
+
+
+def test_every_recipe_resolves():
+    from ponder.config import load
+    from ponder.train.rl import load_recipe
+    from ponder.train.sft import SFTConfig
+
+    for path in sorted((ROOT / "recipes").rglob("*.toml")):
+        if "num_steps" in path.read_text() and "[demonstrations]" in path.read_text():
+            load(SFTConfig, path)
+        else:
+            load_recipe(path)

@@ -1,0 +1,100 @@
+"""The run folder: nothing that was written is lost, whatever happens while writing."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from ponder.runs import Run, StorageError, append_jsonl, checkpoints, read_jsonl, write_atomic
+
+
+def test_a_torn_last_line_is_skipped_and_cut_off_by_the_next_append(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    append_jsonl(path, [{"a": 1}, {"a": 2}])
+    for cut in range(1, 9):
+        path.write_bytes(b'{"a": 1}\n{"a": 2}\n{"a": 3}\n'[:-cut])
+        assert [row["a"] for row in read_jsonl(path)] == [1, 2]
+        append_jsonl(path, [{"a": 4}])
+        assert [row["a"] for row in read_jsonl(path)] == [1, 2, 4]
+
+
+def test_a_broken_line_before_the_last_is_an_error_with_its_number(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\nnot json\n{"a": 2}\n')
+    with pytest.raises(ValueError, match="rows.jsonl:2 is not JSON"):
+        list(read_jsonl(path))
+
+
+def test_a_full_disk_is_one_clear_error_and_keeps_what_was_written(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl"
+    append_jsonl(path, [{"a": 1}])
+
+    class Full:
+        """A file on a disk with room for 5 more bytes."""
+
+        def __init__(self, file):
+            self.file, self.room = file, 5
+
+        def write(self, data):
+            if not self.room:
+                raise OSError(28, "No space left on device")
+            taken, self.room = data[: self.room], 0
+            return self.file.write(taken)
+
+        def __getattr__(self, name):
+            return getattr(self.file, name)
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            self.file.close()
+
+    real = open
+    monkeypatch.setattr("builtins.open", lambda *a, **k: Full(real(*a, **k)))
+    with pytest.raises(StorageError, match="No space left.*free some space"):
+        append_jsonl(path, [{"a": 2}])
+    monkeypatch.undo()
+    assert path.read_text() == '{"a": 1}\n'
+
+
+def test_a_failed_replacement_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    write_atomic(path, "old")
+
+    def refuse(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(StorageError, match="No space left"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_reopening_a_run_keeps_its_facts_and_forgets_only_later_steps(tmp_path):
+    run = Run(tmp_path / "run", kind="rl", config_toml="seed = 0", seed=0)
+    for step in range(5):
+        run.log(step, {"loss": float(step)})
+    facts = (run.folder / "run.json").read_text()
+    again = Run(tmp_path / "run", kind="rl", config_toml="seed = 0", seed=0)
+    again.forget_after(3)
+    assert (run.folder / "run.json").read_text() == facts
+    assert [row["step"] for row in read_jsonl(run.folder / "metrics.jsonl")] == [0, 1, 2]
+
+
+def test_another_kind_of_run_is_refused(tmp_path):
+    Run(tmp_path, kind="sft", config_toml="", seed=0)
+    with pytest.raises(ValueError, match="holds a run of kind 'sft'"):
+        Run(tmp_path, kind="rl", config_toml="", seed=0)
+
+
+def test_only_complete_checkpoints_are_rungs(tmp_path):
+    for step, done in ((2, True), (10, True), (4, False)):
+        folder = tmp_path / "checkpoints" / f"step_{step:05d}"
+        folder.mkdir(parents=True)
+        if done:
+            (folder / "ladder.json").write_text(json.dumps({"step": step}))
+    assert [folder.name for folder in checkpoints(tmp_path)] == ["step_00002", "step_00010"]

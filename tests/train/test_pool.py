@@ -1,0 +1,108 @@
+"""The pool: what is practised follows what was measured, deterministically."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ponder.train.pool import Pool
+from ponder.types import Completion, Group, Rollout, Turn, Verdict
+from tests.helpers import LowercaseTask
+
+
+def group(pool: Pool, index: int, correct: int, tried: int = 8) -> Group:
+    completion = Completion(
+        prompt_ids=(1,), token_ids=(2,), sampler_logprobs=(0.0,), sampled=(True,), finish_reason="stop",
+        reasoning="", answer="", num_reasoning_tokens=0,
+    )  # fmt: skip
+    problem = pool.problems[index]
+    rollouts = []
+    for i in range(tried):
+        good = i < correct
+        verdict = Verdict(outcome="correct" if good else "wrong", reward=float(good))
+        rollouts.append(
+            Rollout(problem=problem, turns=(Turn(completion=completion),), verdict=verdict, reward=verdict.reward)
+        )
+    return Group(problem=problem, rollouts=tuple(rollouts))
+
+
+def make(selection: str = "adaptive", size: int = 40) -> Pool:
+    return Pool(LowercaseTask(size=size), size, seed=0, selection=selection)
+
+
+def test_uniform_goes_through_the_whole_pool_before_repeating():
+    pool = make("uniform", size=12)
+    seen = [problem.id for step in range(4) for problem in pool.choose(step, 3)]
+    assert len(set(seen)) == 12
+    again = [problem.id for step in range(4, 8) for problem in pool.choose(step, 3)]
+    assert set(again) == set(seen)
+    assert again != seen
+
+
+def test_a_choice_never_repeats_a_problem_and_depends_on_seed_and_step_alone():
+    pool = make()
+    first = [p.id for p in pool.choose(3, 10)]
+    assert len(set(first)) == 10
+    assert first == [p.id for p in make().choose(3, 10)]
+    assert first != [p.id for p in pool.choose(4, 10)]
+
+
+def test_problems_of_half_success_are_chosen_far_more_often_than_all_same_ones():
+    pool = make()
+    pool.learn(0, [group(pool, i, 4) for i in range(0, 10)])  # mixed
+    pool.learn(0, [group(pool, i, 8) for i in range(10, 20)])  # all good
+    pool.learn(0, [group(pool, i, 0) for i in range(20, 30)])  # all bad
+    counts = np.zeros(40)
+    for step in range(1, 200):
+        pool.updated[:] = step - 1  # as if measured just now
+        for problem in pool.choose(step, 4):
+            counts[int(problem.id.split("/")[1])] += 1
+    assert counts[:10].sum() > 2 * counts[10:20].sum()
+    assert counts[:10].sum() > 2 * counts[20:30].sum()
+    assert counts[10:30].min() > 0  # nothing is given up for ever
+
+
+def test_a_problem_never_tried_is_judged_by_its_bucket():
+    pool = make()
+    pool.learn(0, [group(pool, i, 8) for i in range(0, 20, 2)])  # level 0 looks easy
+    rates = pool.pass_rates(1)
+    assert rates[22] > 0.8  # level 0, never tried
+    assert rates[23] == pytest.approx(0.5)  # level 1, nothing known
+
+
+def test_what_was_seen_fades_so_that_old_failures_are_tried_again():
+    pool = make()
+    pool.learn(0, [group(pool, 0, 0), *(group(pool, i, 8) for i in range(2, 20, 2))])
+    assert pool.pass_rates(1)[0] < pool.pass_rates(40)[0]
+
+
+def test_further_rounds_take_what_the_first_did_not():
+    pool = make()
+    first = [p.id for p in pool.choose(0, 20)]
+    second = [p.id for p in pool.choose(0, 20, round=1, exclude=first)]
+    assert not set(first) & set(second)
+    assert pool.choose(0, 5, round=2, exclude=[*first, *second]) == []
+
+
+def test_the_state_survives_json_bit_for_bit():
+    pool = make()
+    for step in range(5):
+        pool.learn(step, [group(pool, (7 * step + i) % 40, (step + i) % 9) for i in range(6)])
+    other = make()
+    other.restore(json.loads(json.dumps(pool.state())))
+    assert np.array_equal(pool.weights(6), other.weights(6))
+    assert [p.id for p in pool.choose(6, 9)] == [p.id for p in other.choose(6, 9)]
+    with pytest.raises(ValueError, match="the saved pool has 40 problems"):
+        make(size=12).restore(pool.state())
+
+
+def test_ids_that_are_not_unique_are_refused():
+    class Twins(LowercaseTask):
+        def __getitem__(self, index):
+            return replace(super().__getitem__(index), id="same")
+
+    with pytest.raises(ValueError, match="ids must be unique"):
+        Pool(Twins(size=3), 3, seed=0)

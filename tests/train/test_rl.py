@@ -1,0 +1,205 @@
+"""The loop: it learns, it resumes bit for bit after kill -9, it stops before damage, and it counts what it drops."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import torch
+
+from ponder.config import ConfigError
+from ponder.engine.base import ScriptedEngine
+from ponder.models.tokenizer import ByteTokenizer
+from ponder.models.weights import save_model
+from ponder.runs import checkpoints, read_jsonl
+from ponder.train.distributed import NonFiniteLoss, Trainer
+from ponder.train.presets import PRESETS
+from ponder.train.rl import RLConfig, load_recipe, rl
+from ponder.train.rollouts import collect, overlong
+from ponder.types import SamplingParams, Verdict
+from tests.helpers import LowercaseTask, tiny_model
+
+ROOT = Path(__file__).parent.parent.parent
+TOY = "tests.helpers:LowercaseTask"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> str:
+    folder = tmp_path_factory.mktemp("base")
+    save_model(tiny_model(), folder)
+    ByteTokenizer().save(str(folder))
+    return str(folder)
+
+
+def config(base: str, out: Path, **changes: object) -> RLConfig:
+    values: dict[str, object] = {
+        "out": str(out), "model": base, "task": TOY, "num_steps": 6, "pool_size": 16, "problems_per_step": 6,
+        "group_size": 8, "max_reasoning_tokens": 3, "max_answer_tokens": 4, "lr": 3e-3, "save_every": 2,
+        "warmup_steps": 1, "num_workers": 0, "num_slots": 64,
+    }  # fmt: skip
+    return RLConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+def weights(run: Path, step: int) -> bytes:
+    return (run / "checkpoints" / f"step_{step:05d}" / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS))
+def test_every_preset_learns_a_toy_task(preset, base, tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(f'out = "{tmp_path / "run"}"\nmodel = "{base}"\ntask = "{TOY}"\npreset = "{preset}"\n')
+    keys = ["num_steps=24", "pool_size=16", "problems_per_step=8", "group_size=16", "max_reasoning_tokens=3",
+            "max_answer_tokens=3", "lr=5e-3", "num_workers=0", "save_every=100", "overlong_tokens=0"]  # fmt: skip
+    run = load_recipe(recipe, keys)
+    rl(replace(run, loss=replace(run.loss, clip_low=0.2, clip_high=0.2 if run.loss.clip == "ppo" else 4.0)))
+    correct = [row["rollout/correct"] for row in read_jsonl(tmp_path / "run" / "metrics.jsonl")]
+    assert fmean(correct[-4:]) > fmean(correct[:3]) + 0.15
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(base, tmp_path):
+    """kill -9 in a real process, at three different moments, with worker processes."""
+    whole = tmp_path / "whole"
+    program = (
+        "import sys\n"
+        "from ponder.train.rl import RLConfig, rl\n"
+        "if __name__ == '__main__':\n"
+        f"    rl(RLConfig(out=sys.argv[1], model={base!r}, task={TOY!r}, num_steps=9, pool_size=16,\n"
+        "        problems_per_step=6, group_size=8, max_reasoning_tokens=3, max_answer_tokens=4, lr=3e-3,\n"
+        "        save_every=2, num_workers=2, num_slots=64, updates_per_step=2))\n"
+    )
+    script = tmp_path / "program.py"
+    script.write_text(program)
+    command = [sys.executable, str(script)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    subprocess.run([*command, str(whole)], check=True, cwd=ROOT, env=environment, timeout=200)
+
+    broken, metrics = tmp_path / "broken", tmp_path / "broken" / "metrics.jsonl"
+    for steps in (1, 4, 7):  # killed once so many steps are logged: before a save, at one, between two
+        process = subprocess.Popen([*command, str(broken)], cwd=ROOT, env=environment, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and process.poll() is None:
+            if metrics.exists() and metrics.read_bytes().count(b"\n") >= steps:
+                break
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run([*command, str(broken)], check=True, cwd=ROOT, env=environment, timeout=200)
+    assert weights(broken, 9) == weights(whole, 9)
+    assert weights(whole, 9) != weights(whole, 0)  # it did learn something
+
+    def kept(run: Path) -> list[dict]:
+        rows = list(read_jsonl(run / "metrics.jsonl"))
+        return [{k: v for k, v in row.items() if not k.startswith(("time/", "seconds"))} for row in rows]
+
+    assert kept(broken) == kept(whole)
+    assert (broken / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(base, tmp_path):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        rl(config(base, tmp_path / name, num_steps=3, seed=seed))
+    assert weights(tmp_path / "a", 3) == weights(tmp_path / "b", 3) != weights(tmp_path / "c", 3)
+
+
+def test_ctrl_c_finishes_the_step_saves_and_goes_on_from_there(base, tmp_path):
+    run = config(base, tmp_path / "run", num_steps=5, save_every=100)
+    rl(replace(run, out=str(tmp_path / "whole")))
+
+    def interrupt(step):
+        if step.step == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        rl(run, on_step=interrupt)
+    rl(run)
+    assert weights(tmp_path / "run", 5) == weights(tmp_path / "whole", 5)
+
+
+def test_the_ladder_holds_the_base_and_the_last_step_with_growing_compute(base, tmp_path):
+    rl(config(base, tmp_path / "run"))
+    ladder = [json.loads((rung / "ladder.json").read_text()) for rung in checkpoints(tmp_path / "run")]
+    assert [row["step"] for row in ladder] == [0, 1, 2, 4, 6]
+    flops = [row["train_flops"] for row in ladder]
+    assert flops[0] == 0
+    assert flops == sorted(flops)
+    assert ladder[-1]["rollout_tokens"] > 0
+
+
+def test_a_non_finite_loss_stops_before_the_step(base, tmp_path):
+    model = tiny_model()
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with Trainer(model, num_workers=0) as trainer:
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, float("nan"))
+        with pytest.raises(NonFiniteLoss, match="weights were not changed"):
+            trainer.step(lr=1.0, max_norm=1.0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+class Broken(LowercaseTask):
+    """A verifier that fails on some problems and cannot decide others."""
+
+    def verify(self, problem, answer):
+        if problem.id.endswith("/1"):
+            raise ZeroDivisionError("no")
+        if problem.id.endswith("/2"):
+            return Verdict(outcome="undecided", reward=0.0)
+        return super().verify(problem, answer)
+
+
+def test_failed_and_undecided_verifications_leave_their_group_and_are_counted():
+    task = Broken(size=4)
+    engine = ScriptedEngine(lambda prompt, seed: ("", "a" if seed % 2 else "A"))
+    got = asyncio.run(
+        collect(engine, task, [task[i] for i in range(4)], SamplingParams(), group_size=6, seed=0, step=0)
+    )
+    assert got.dropped == {"error": 6, "undecided": 6}
+    assert [len(group.rollouts) for group in got.groups] == [6, 0, 0, 6]
+    assert [group.num_dropped for group in got.groups] == [0, 6, 6, 0]
+    assert "ZeroDivisionError" in got.last_error
+
+
+def test_a_verifier_that_keeps_failing_stops_the_run_and_names_the_error(base, tmp_path):
+    with pytest.raises(RuntimeError, match=r"verifier failed on \d+ of \d+ rollouts: ZeroDivisionError"):
+        rl(config(base, tmp_path / "run", task="tests.train.test_rl:Broken", pool_size=3, problems_per_step=3))
+
+
+def test_overlong_reasoning_costs_reward_linearly_and_at_most_one():
+    shape = overlong(10, 30)
+    engine = ScriptedEngine(lambda prompt, seed: ("x" * 25, "a"))
+    [completion] = asyncio.run(engine.generate(LowercaseTask()[0].prompt, SamplingParams(max_reasoning_tokens=64)))
+    good = Verdict(outcome="correct", reward=1.0)
+    assert shape(good, replace(completion, num_reasoning_tokens=20)) == good
+    assert shape(good, replace(completion, num_reasoning_tokens=25)).reward == pytest.approx(0.5)
+    assert shape(good, replace(completion, num_reasoning_tokens=99)).reward == pytest.approx(0.0)
+
+
+def test_a_recipes_own_keys_win_over_its_preset(tmp_path):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text('out = "o"\npreset = "dapo"\nmax_refills = 1\n[loss]\nclip_high = 0.5\n')
+    run = load_recipe(recipe, ["loss.clip_low=0.1"])
+    assert (run.max_refills, run.loss.clip_high, run.loss.clip_low, run.loss.average) == (1, 0.5, 0.1, "token")
+    with pytest.raises(ConfigError, match="did you mean 'dapo'"):
+        load_recipe(recipe, ["preset=dapoo"])
+
+
+def test_forced_tokens_are_never_trained_on(base, tmp_path):
+    from ponder.train.batches import from_groups
+
+    task = LowercaseTask(size=2)
+    engine = ScriptedEngine(lambda prompt, seed: ("thinking for long", "a"))
+    got = asyncio.run(
+        collect(engine, task, [task[0]], SamplingParams(max_reasoning_tokens=4), group_size=2, seed=0, step=0)
+    )
+    for example, rollout in zip(from_groups(got.groups, [[1.0, -1.0]]), got.rollouts, strict=True):
+        assert example.trained == rollout.completion.sampled
+        assert not all(example.trained)
