@@ -102,7 +102,7 @@ def ask(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens, seed=seed
     )
     begun = time.monotonic()
-    engine = open_engine(model, base_url)
+    engine = open_engine(model, base_url, num_workers=0)  # one prompt keeps one core busy; processes start slowly
     try:
         solution = asyncio.run(
             consensus(
@@ -350,7 +350,7 @@ def grade(
 # --- helpers of the verbs ----------------------------------------------------------------------------------------
 
 
-def open_engine(model: str, base_url: str | None) -> Engine:
+def open_engine(model: str, base_url: str | None, *, num_workers: int | None = None) -> Engine:
     """The local engine over a model reference, or a remote endpoint."""
     if base_url:
         from ponder.engine.remote import RemoteEngine
@@ -360,7 +360,7 @@ def open_engine(model: str, base_url: str | None) -> Engine:
     from ponder.models import hub
     from ponder.train.distributed import pick_device
 
-    return LocalEngine(*hub.load(model, device=pick_device()))
+    return LocalEngine(*hub.load(model, device=pick_device()), num_workers=num_workers)
 
 
 def close(engine: Any) -> None:

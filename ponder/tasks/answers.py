@@ -115,7 +115,7 @@ def _unwrap(answer: str) -> str:
     text = text.replace("$$", "$")
     dollars = len(re.findall(r"(?<!\\)\$", text))
     text = re.sub(r"(?<!\\)\$", " " if dollars % 2 == 0 else r" \\dollar ", text)
-    text = clean(text)
+    text = re.sub(r"\\(?:text(?:bf|rm)?|math(?:bf|rm))\s*\{\s*(\([A-J]\))\s*\}", r"\1 ", clean(text))
     for _ in range(6):
         before = text
         text = text.strip().rstrip(".,;:").strip()
@@ -152,15 +152,23 @@ def _words(text: str) -> Reading:
 
 # ---- structure -----------------------------------------------------------------------------------------------------
 
-_CHOICE = re.compile(r"\(([A-J])\)(?:\s+[^-+*/=^<>,\s].*)?|([A-J])[.):](?:\s+\S.*)?", re.DOTALL)
-_DIGITS_BASE = re.compile(r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*([0-9]{1,2}|[a-z]{3,11})\s*\}{0,2}")
+_CHOICE = re.compile(
+    r"(?:[Oo]ption|[Cc]hoice)?\s*\(([A-J])\)(?:\s+[^-+*/=^<>,\s].*)?|(?:(?:[Oo]ption|[Cc]hoice)\s+([A-J]))[.):]?"
+    r"|([A-J])[.):](?:\s+\S.*)?",
+    re.DOTALL,
+)
+_DIGITS_BASE = re.compile(
+    r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*\(?([0-9]{1,2}|[a-z]{3,11})\)?\s*\}{0,2}"
+)
 _SPOKEN_BASE = re.compile(
     r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?base[ -]?(?:\\?\}\s*)?\{?([0-9]{1,2}|[a-z]+)\}?\)?\}?"
 )
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
           "eleven": 11, "twelve": 12, "sixteen": 16}  # fmt: skip
 _MODULO = re.compile(r"(?:.*(?:\\equiv|=))?([^=]+?)\(?\s*(?:\\mod|\bmod(?:ulo)?\b)\s*[{(]?\s*([0-9]{1,40})\s*[})]*")
-_MATRIX = re.compile(r"\\begin\s*\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\s*\{\1\}\s*[)\]]?", re.DOTALL
+)
 _JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or|\\text\{ ?(?:and|or) ?\})\s+")
 _RELATION = re.compile(r"<=|>=|!=|<|>|=|\\approx(?![a-zA-Z])|\\in(?![a-zA-Z])")
 _NAME = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+|[A-Z]{2,4}|[a-zA-Z]{3,20})(?:_\{?\w{1,9}\}?)?'?(?:\s*\(\s*[^()]{0,20}\))?")
@@ -180,6 +188,8 @@ def _structure(text: str, depth: int) -> Reading:
         return _words(text)
     if re.fullmatch(r"[0-9]{1,9}(?: ?: ?[0-9]{1,9})+(?: ?[apAP]\.? ?[mM])?", text):  # a ratio or a time, as written
         return Reading(key="t:" + re.sub(r"[ .]", "", text).lower(), kind="other")
+    if re.fullmatch(r"-?[0-9]{1,3}(?: [0-9]{3})+", text):
+        return _scalar(text.replace(" ", ""))
     if text in (r"\emptyset", r"\{\}", r"\{ \}"):
         return Reading(key="{}", kind="other")
     if _REALS.fullmatch(text) and text != "R":
@@ -201,7 +211,7 @@ def _scalar(text: str) -> Reading:
 
 def _choice(text: str, depth: int) -> Reading | None:
     match = _CHOICE.fullmatch(text) if depth == 0 else None
-    return _scalar(match[1] or match[2]) if match else None
+    return _scalar(match[1] or match[2] or match[3]) if match else None
 
 
 def _based(text: str, depth: int) -> Reading | None:
@@ -618,6 +628,12 @@ def extract_marked(text: str) -> str | None:
         if found:
             return found
     return None
+
+
+def extract_text(text: str) -> str | None:
+    """The same where words are asked for: what is marked, else the whole text if it is one line; no guess."""
+    text = text[-MAX_TEXT:].strip()
+    return extract_marked(text) or (text if 0 < len(text) <= MAX_ANSWER and "\n" not in text else None)
 
 
 def _last_boxed(text: str) -> str | None:

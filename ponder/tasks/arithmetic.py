@@ -1,9 +1,9 @@
 """arithmetic: one line of sums, differences and small products; the dial is the number of operations.
 
-    What is 41-7*12+88?   ->   45
+    What is 36-14+5*9-8?   ->   59
 
-Long lines cannot be answered at once by a small model, and are easy one operation at a time: whether to think, and
-how carefully, decides the score. `tasks/ways.py` has the ways of thinking that `nano`'s base was shown.
+Every number and running total lies between 0 and 99, so each operation is easy; a long line is not, unless it is
+worked one operation at a time. Whether to think, and how carefully, decides the score. `tasks/ways.py` has the ways of thinking that `nano`'s base was shown.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ Term = tuple[int, ...]  # (37,) a number, (7, 12) a product
 
 
 def make(rng: Random, level: int) -> Item:
-    """`level` additions or subtractions; four terms in ten are products, running totals stay within +-999."""
+    """`level` additions or subtractions; three terms in ten are products of two digits."""
     if not 1 <= level <= 40:
         raise ValueError(f"arithmetic has levels 1 to 40, not {level}")
     while True:
         terms = [_term(rng) for _ in range(level + 1)]
         signs = [1] + [rng.choice((1, -1)) for _ in range(level)]
         totals = running_totals(signs, terms)
-        if all(abs(total) <= 999 for total in totals):
+        if all(0 <= total <= 99 for total in totals):
             break
     line = "".join(
         ("" if i == 0 else "+" if sign > 0 else "-") + "*".join(map(str, term))
@@ -38,9 +38,9 @@ def make(rng: Random, level: int) -> Item:
 
 
 def _term(rng: Random) -> Term:
-    if rng.random() < 0.4:
-        return rng.randint(2, 9), rng.randint(3, 25)
-    return (rng.randint(10, 99),)
+    if rng.random() < 0.3:
+        return rng.randint(2, 9), rng.randint(2, 9)
+    return (rng.randint(2, 60),)
 
 
 def running_totals(signs: list[int], terms: list[Term]) -> list[int]:

@@ -61,7 +61,7 @@ _RENAMED = (
     (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
     (re.compile(r"\\(?:varnothing)(?![a-zA-Z])"), r"\\emptyset"),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree(?![a-zA-Z])"), r"\\deg "),
-    (re.compile(r"\\pmod(?![a-zA-Z])|\\bmod(?![a-zA-Z])|\\mod(?![a-zA-Z])"), r"\\mod "),
+    (re.compile(r"\\text\s*\{\s*mod\s*\}|\\pmod(?![a-zA-Z])|\\bmod(?![a-zA-Z])|\\mod(?![a-zA-Z])"), r"\\mod "),
 )
 
 
@@ -176,7 +176,8 @@ _FUNCTIONS = frozenset(
 )
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa "  # noqa: SIM905
-    "lambda mu nu xi rho sigma tau upsilon phi varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
+    "lambda mu nu xi rho sigma tau upsilon phi "
+    "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
 )
 _ALIASES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 _INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}

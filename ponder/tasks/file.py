@@ -6,9 +6,10 @@
 The verifier: `choice` where every line has choices, `integer` where every answer is a whole number, else `math`; or the
 one that is asked for: load_task("file:problems.jsonl", verifier="math"), or "file:problems.jsonl,verifier=math".
 
-A line that cannot be used stops the loading with its number and the fix: half a benchmark is no benchmark. Fields with
+A line that cannot be used stops the loading with its number and the fix: half a benchmark is no benchmark. Only lines
+whose answer is empty (proofs, problems that tests decide) are left out, with a warning that counts them. Fields with
 other names are kept in `meta`, unless they look like a misspelt one. The order is the file's; `split` is only a label,
-and `seed` changes nothing. Left out: problems that tests decide (an empty answer).
+and `seed` changes nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,6 +73,7 @@ def file_task(
     name = "/".join(Path(path).parts[-2:]).removesuffix(".gz").removesuffix(".jsonl")
     problems: list[Problem] = []
     lines: dict[str, int] = {}
+    unanswered: list[int] = []
     for number, line in numbered_lines(path):
         where = f"{path}, line {number}"
         if isinstance(line, ConfigError):
@@ -79,7 +82,15 @@ def file_task(
         if problem.id in lines:
             raise ConfigError(f"{where}: the id {problem.id!r} is that of line {lines[problem.id]}; ids must be unique")
         lines[problem.id] = number
-        problems.append(problem)
+        if problem.target:
+            problems.append(problem)
+        else:
+            unanswered.append(number)
+    if unanswered and not problems:
+        raise ConfigError(f"{path}: every answer is empty; problems that tests decide cannot be a file: task")
+    if unanswered:
+        first = ", ".join(map(str, unanswered[:5]))
+        warnings.warn(f"{path}: {len(unanswered)} problems without an answer left out (lines {first})", stacklevel=2)
     if not problems:
         raise ConfigError(f'{path} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
     chosen = verifier or choose_verifier(problems)
@@ -134,9 +145,8 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
         raise ConfigError(f"{where}: the field {name!r} is missing; every line needs {', '.join(REQUIRED)}")
     if not isinstance(value, str):
         raise ConfigError(f"{where}: the field {name!r} must be a text, not {type(value).__name__}")
-    if not value.strip():
-        hint = "; a problem that tests decide cannot be a file: task" if name == "answer" else ""
-        raise ConfigError(f"{where}: the field {name!r} is empty{hint}")
+    if not value.strip() and name != "answer":
+        raise ConfigError(f"{where}: the field {name!r} is empty")
     return value
 
 
@@ -145,6 +155,6 @@ def _choices(row: dict[str, Any], answer: str, where: str) -> tuple[str, ...]:
     if not isinstance(choices, list) or not all(isinstance(choice, str) for choice in choices) or len(choices) > 26:
         raise ConfigError(f"{where}: choices must be a list of up to 26 texts")
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
-    if choices and (len(answer.strip()) != 1 or answer.strip() not in letters):
+    if choices and answer.strip() and (len(answer.strip()) != 1 or answer.strip() not in letters):
         raise ConfigError(f"{where}: with {len(choices)} choices the answer must be one of {letters}, not {answer!r}")
     return tuple(choices)

@@ -25,7 +25,7 @@ from typing import Any, Protocol
 
 from ponder.config import ConfigError, lookup
 from ponder.tasks import sandbox
-from ponder.tasks.answers import Reading, extract, extract_marked, integer_key, key_in
+from ponder.tasks.answers import Reading, extract, extract_marked, extract_text, integer_key, key_in, read
 from ponder.types import Message, Problem, Verdict
 
 OPINION_SECONDS = 2.0
@@ -148,7 +148,11 @@ class Math:
 
     @staticmethod
     def _reading(problem: Problem, answer: str) -> tuple[str | None, Reading | None]:
-        extracted = extract(answer)
+        goal = read(problem.target)
+        if goal is not None and (goal.kind == "words" or not goal.is_understood):
+            extracted = extract_text(answer)
+        else:
+            extracted = extract(answer)
         return extracted, None if extracted is None else key_in(extracted, problem.target)
 
     @staticmethod

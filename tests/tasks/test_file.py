@@ -54,7 +54,7 @@ def test_the_verifier_follows_from_the_answers_and_can_be_chosen(tmp_path, rows,
         ({"id": "2", "problem": "?", "anwser": "3"}, "did you mean 'answer'"),
         (GOOD | {"id": "2", "choises": ["a"]}, "did you mean 'choices'"),
         (GOOD, "line 2: the id '1' is that of line 1"),
-        (GOOD | {"id": "2", "answer": " "}, "'answer' is empty"),
+        (GOOD | {"id": "2", "problem": " "}, "'problem' is empty"),
         (GOOD | {"id": "2", "answer": True}, "must be a text"),
         (GOOD | {"id": "2", "problem": ["a"]}, "must be a text"),
         (GOOD | {"id": "2", "choices": "ab"}, "choices must be a list"),
@@ -66,6 +66,14 @@ def test_a_line_that_cannot_be_used_is_one_error_with_its_number(tmp_path, row, 
     with pytest.raises(ConfigError) as caught:
         load_task(write(tmp_path, GOOD, row))
     assert message in str(caught.value) and len(str(caught.value)) < 1_000
+
+
+def test_problems_without_an_answer_are_left_out_and_counted(tmp_path):
+    unanswered = GOOD | {"id": "2", "answer": ""}
+    with pytest.warns(UserWarning, match=r"1 problems without an answer left out \(lines 2\)"):
+        assert len(load_task(write(tmp_path, GOOD, unanswered))) == 1
+    with pytest.raises(ConfigError, match="every answer is empty"):
+        load_task(write(tmp_path, unanswered))
 
 
 def test_files_that_hold_nothing_are_errors(tmp_path):

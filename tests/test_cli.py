@@ -1,0 +1,193 @@
+"""The verbs, as a user types them: what they print, and one clear error for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from ponder.models.tokenizer import ByteTokenizer
+from ponder.models.weights import save_model
+from tests.helpers import tiny_model
+
+ROOT = Path(__file__).parent.parent
+SHORT = ["--max-reasoning-tokens", "8", "--max-answer-tokens", "4"]
+
+
+def ponder(*words: object, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "ponder.cli", *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=timeout,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+    )  # fmt: skip
+
+
+def fails_with(done: subprocess.CompletedProcess[str], *words: str) -> None:
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny")
+    save_model(tiny_model(window=512), folder)
+    ByteTokenizer().save(str(folder))
+    return folder
+
+
+def test_help_names_every_verb_with_a_sentence(tmp_path):
+    done = ponder("--help", cwd=tmp_path)
+    for verb in ("ask", "play", "sft", "rl", "doctor", "eval", "scale", "report", "grade"):
+        assert verb in done.stdout
+
+
+def test_ask_prints_the_answer_and_hides_the_reasoning_unless_asked(tiny, tmp_path):
+    plain = ponder("ask", "hi", "--model", tiny, "--samples", 3, "--json", *SHORT, cwd=tmp_path)
+    result = json.loads(plain.stdout)
+    assert set(result) == {"answer", "usage", "seconds"}
+    assert set(result["usage"]) == {"prompt_tokens", "reasoning_tokens", "completion_tokens", "samples"}
+    assert result["usage"]["samples"] == 3
+    shown = ponder("ask", "hi", "--model", tiny, "--samples", 3, "--json", "--show-reasoning", *SHORT, cwd=tmp_path)
+    assert json.loads(shown.stdout)["answer"] == result["answer"]
+    assert "reasoning" in json.loads(shown.stdout)
+
+
+def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_again(tiny, tmp_path):
+    rows = [{"id": str(i), "problem": f"What is {i}+1?", "answer": str(i + 1)} for i in range(4)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    words = ["eval", "--task", "file:p.jsonl", "--model", tiny, "--out", "out", "--json", *SHORT]
+    first = ponder(*words, "--samples", 2, cwd=tmp_path)
+    assert first.returncode == 0, first.stderr
+    result = json.loads(first.stdout)
+    assert result == json.loads((tmp_path / "out" / "result.json").read_text())
+    assert {"task", "model", "num_problems", "num_samples", "metrics", "no_answer_rate", "truncated_rate", "tokens",
+            "flops", "seconds"} <= set(result)  # fmt: skip
+    assert set(result["metrics"]["pass@1"]) >= {"value", "low", "high"}
+    before = (tmp_path / "out" / "bank.jsonl").read_bytes()
+    second = ponder(*words, "--samples", 4, cwd=tmp_path)
+    assert json.loads(second.stdout)["num_samples"] == 4
+    assert (tmp_path / "out" / "bank.jsonl").read_bytes().startswith(before)
+    assert ponder("report", "out", cwd=tmp_path).returncode == 0
+    assert "<script" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_grade_answers_one_pair_or_a_file_and_a_broken_line_stops_nothing(tmp_path):
+    one = ponder("grade", "--target", "1/2", "--answer", "0.5", "--json", cwd=tmp_path)
+    assert json.loads(one.stdout)["verdict"] == "correct"
+    (tmp_path / "pairs.jsonl").write_text(
+        '{"target": "4", "answer": "It is 4."}\nbroken\n{"target": "4", "answer": "\\\\boxed{9^{9^{9^{9}}}}"}\n'
+        '{"target": "4", "answer": "5"}\n'
+    )
+    begun = time.monotonic()
+    many = ponder("grade", "--file", "pairs.jsonl", cwd=tmp_path)
+    rows = [json.loads(line) for line in many.stdout.splitlines()]
+    assert [rows[0]["verdict"], rows[3]["verdict"]] == ["correct", "wrong"]
+    assert rows[2]["verdict"] != "correct"
+    assert time.monotonic() - begun < 30
+
+
+def test_rl_then_doctor_scale_report_and_ask_on_the_run(tiny, tmp_path):
+    (tmp_path / "r.toml").write_text(
+        f'out = "run"\nmodel = "{tiny}"\ntask = "arithmetic:level=1"\nnum_steps = 2\npool_size = 8\n'
+        "problems_per_step = 2\ngroup_size = 4\nmax_reasoning_tokens = 8\nmax_answer_tokens = 4\nnum_workers = 1\n"
+    )
+    plan = ponder("rl", "r.toml", "--dry-run", cwd=tmp_path)
+    assert "estimated" in plan.stdout
+    assert "memory_gib" in plan.stdout
+    assert not (tmp_path / "run").exists()
+    done = ponder("rl", "r.toml", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["run"] == "run"
+    sick = ponder("doctor", "run", cwd=tmp_path)
+    assert sick.returncode == 0, sick.stderr
+    scaled = ponder("scale", "run", "--samples", 4, "--limit", 4, cwd=tmp_path)
+    assert scaled.returncode == 0, scaled.stderr
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<svg" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert ponder("ask", "hi", "--model", "run@1", "--json", *SHORT, cwd=tmp_path).returncode == 0
+
+
+def test_play_asks_a_person_through_the_same_verifier(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "ponder.cli", "play", "--task", "arithmetic:level=1", "--limit", "2"], text=True,
+        input="no idea\n0\n", capture_output=True, cwd=ROOT, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "of 2 correct" in done.stdout
+    assert "What is" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ask", "hi", "--model", "nanoo"], "nano"),
+        (["eval", "--task", "arithmetik", "--out", "o"], "did you mean 'arithmetic'"),
+        (["eval", "--task", "arithmetic:levle=3", "--out", "o"], "did you mean 'level'"),
+        (["eval", "--task", "file:absent.jsonl", "--out", "o"], "absent.jsonl"),
+        (["rl", "absent.toml"], "no recipe at absent.toml"),
+        (["scale", "absent"], "is not a run folder"),
+        (["doctor", "absent"], "metrics.jsonl"),
+        (["report", "absent"], "absent"),
+        (["grade", "--target", "1"], "--answer"),
+        (["grade", "--target", "1", "--answer", "1", "--verifier", "maths"], "did you mean 'math'"),
+    ],
+)
+def test_each_mistake_is_one_clear_error(words, message, tmp_path):
+    fails_with(ponder(*words, cwd=tmp_path), "error:", message)
+
+
+def test_an_unknown_key_of_a_recipe_names_the_nearest(tmp_path):
+    (tmp_path / "r.toml").write_text('out = "run"\ngroup_sise = 4\n')
+    fails_with(ponder("rl", "r.toml", cwd=tmp_path), "did you mean 'group_size'")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"id": "1", "problem": "p", "answer": "1"}\n{broken\n', ":2"),
+        ('{"id": "1", "problem": "p"}\n', "answer"),
+        ("", "no problems"),
+    ],
+)
+def test_a_broken_problem_file_names_line_and_fix(text, message, tiny, tmp_path):
+    (tmp_path / "p.jsonl").write_text(text)
+    done = ponder("eval", "--task", "file:p.jsonl", "--model", tiny, "--out", "o", cwd=tmp_path)
+    fails_with(done, "p.jsonl", message)
+
+
+def test_a_model_folder_with_a_missing_tensor_names_it(tiny, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in tiny.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(broken / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, broken / "model.safetensors")
+    fails_with(ponder("ask", "hi", "--model", broken, cwd=tmp_path), "model.layers.1.mlp.up_proj.weight")
+
+
+def test_ctrl_c_in_an_exam_keeps_what_is_done(tiny, tmp_path):
+    words = ["eval", "--task", "arithmetic", "--model", str(tiny), "--out", "o", "--samples", "64",
+             "--max-reasoning-tokens", "200"]  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ponder.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    bank = tmp_path / "o" / "bank.jsonl"
+    deadline = time.monotonic() + 100
+    while time.monotonic() < deadline and not (bank.exists() and bank.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert "what was done is kept" in errors
+    assert json.loads((tmp_path / "o" / "result.json").read_text())["num_problems"] >= 1
