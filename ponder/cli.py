@@ -11,7 +11,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -26,7 +25,7 @@ from ponder.types import Budget, Message, Problem, SamplingParams
 
 if TYPE_CHECKING:
     from ponder.engine.local import LocalEngine
-    from ponder.types import Completion, Engine
+    from ponder.types import Completion, Engine, Task
 
 app = typer.Typer(
     name="ponder",
@@ -47,7 +46,9 @@ Model = Annotated[
 BaseUrl = Annotated[
     Optional[str], typer.Option(help="Use a remote OpenAI-compatible endpoint; --model is then its name there.")
 ]
-Reasoning = Annotated[int, typer.Option("--max-reasoning-tokens", help="At the cap reasoning is closed, then answered.")]
+Reasoning = Annotated[
+    int, typer.Option("--max-reasoning-tokens", help="At the cap reasoning is closed, then answered.")
+]
 Answer = Annotated[int, typer.Option("--max-answer-tokens", help="Tokens of the visible answer.")]
 Temperature = Annotated[float, typer.Option(help="0 = always the most likely token.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same machine: same tokens.")]
@@ -99,7 +100,10 @@ def ask(
     prompt = (Message(role="user", content=question),)
     problem = Problem(id="ask", prompt=prompt, target="", task="ask")
     params = SamplingParams(
-        temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens, seed=seed
+        temperature=temperature,
+        max_reasoning_tokens=max_reasoning_tokens,
+        max_answer_tokens=max_answer_tokens,
+        seed=seed,
     )
     begun = time.monotonic()
     engine = open_engine(model, base_url, num_workers=0)  # one prompt keeps one core busy; processes start slowly
@@ -201,7 +205,11 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
     console = Console(stderr=as_json)
     with resumable(f"ponder rl {recipe}"), RLView(console, num_steps=config.num_steps) as view:
         folder = train(config, on_step=view)
-    finish({"model": str(folder), "run": config.out}, f"the run is in {config.out}; ponder scale {config.out} draws its curves", as_json)
+    finish(
+        {"model": str(folder), "run": config.out},
+        f"the run is in {config.out}; ponder scale {config.out} draws its curves",
+        as_json,
+    )
 
 
 @app.command(rich_help_panel=LEARN)
@@ -273,8 +281,12 @@ def evaluate(
 @app.command(rich_help_panel=MEASURE)
 def scale(
     run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run.")],
-    task: Annotated[Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")] = None,
-    samples: Annotated[int, typer.Option(help="Samples a problem for the base, the middle and the last checkpoint.")] = 64,
+    task: Annotated[
+        Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")
+    ] = None,
+    samples: Annotated[
+        int, typer.Option(help="Samples a problem for the base, the middle and the last checkpoint.")
+    ] = 64,
     limit: Annotated[int, typer.Option(help="Problems.")] = 120,
     seed: Seed = 0,
     as_json: Json = False,
@@ -283,6 +295,7 @@ def scale(
     from ponder.evals.report import report as render
     from ponder.evals.scaling import scale as examine
     from ponder.live import Bar
+    from ponder.models import hub
     from ponder.models.transformer import flops_per_token
     from ponder.models.weights import read_config
     from ponder.runs import checkpoints
@@ -297,12 +310,13 @@ def scale(
     if not rungs:
         raise ConfigError(f"{run} has no checkpoint yet; let ponder rl run to its first one")
     problems = load_task(task or config.task, split="test")
+    refuse_overlap(problems, load_task(config.task, split="train", seed=config.seed, size=config.pool_size), limit)
     model = read_config(rungs[0])
     with Ladder() as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
         curves = asyncio.run(
             examine(
-                run, task=problems, open_engine=ladder.open, params=config.params, num_samples=samples, limit=limit,
-                seed=seed, flops_per_token=lambda place: flops_per_token(model, place),
+                run, task=problems, open_engine=ladder.open, fingerprint=hub.fingerprint, params=config.params,
+                num_samples=samples, limit=limit, seed=seed, flops_per_token=lambda place: flops_per_token(model, place),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
             )
         )  # fmt: skip
@@ -327,8 +341,7 @@ def grade(
     as_json: Json = False,
 ) -> None:
     """Check answers as training and evaluation do: correct, wrong, or undecided."""
-    from ponder.tasks.verifiers import grade as judge
-    from ponder.tasks.verifiers import grade_file
+    from ponder.tasks.verifiers import grade_file, grade_row
 
     rows: Iterable[dict[str, Any]]
     if file is not None:
@@ -336,10 +349,7 @@ def grade(
     elif target is None or answer is None:
         raise ConfigError("give --target and --answer, or --file PAIRS.jsonl")
     else:
-        begun = time.monotonic()
-        verdict = judge(target, answer, verifier)
-        row = {"verdict": verdict.outcome, "extracted": verdict.extracted, "seconds": time.monotonic() - begun}
-        rows = [row | ({"note": verdict.note} if verdict.note else {})]
+        rows = [grade_row(target, answer, verifier)]
     for row in rows:
         if as_json or file is not None:
             print(json.dumps(row, ensure_ascii=False), flush=True)
@@ -406,6 +416,16 @@ class Borrowed:
         return await self._engine.generate(prompt, params, n=n, first=first)
 
 
+def refuse_overlap(exam: Task, pool: Task, limit: int) -> None:
+    """Stop where a problem of the exam was trained on, and say that none was."""
+    trained = {pool[i].text for i in range(len(pool))}
+    texts = [exam[i].text for i in range(min(limit, len(exam)))]
+    seen = sum(text in trained for text in texts)
+    if seen:
+        raise ConfigError(f"{seen} of {len(texts)} exam problems were trained on; give --task with unseen ones")
+    print(f"none of the {len(texts)} exam problems is among the {len(pool)} of the training pool", file=sys.stderr)
+
+
 def describe(model: str, base_url: str | None) -> dict[str, Any]:
     """What the bank and the cost ledger need to know of a model."""
     if base_url:
@@ -451,7 +471,10 @@ def print_metrics(result: dict[str, Any]) -> None:
     """The numbers of an exam as a small table."""
     from rich.table import Table
 
-    table = Table(title=f"{result['model']} on {result['task']}: {result['num_problems']} problems, {result['num_samples']} samples each")
+    table = Table(
+        title=f"{result['model']} on {result['task']}: {result['num_problems']} problems, "
+        f"{result['num_samples']} samples each"
+    )
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")

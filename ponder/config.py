@@ -20,7 +20,6 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-
 C = typing.TypeVar("C")
 
 
@@ -167,9 +166,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
             return None
         return _convert(options[0], value, where)
     if origin is typing.Literal:
-        options = typing.get_args(hint)
-        if value not in options:
-            raise ConfigError(f"{where} = {value!r} is unknown{nearest(str(value), map(str, options))}")
+        words = typing.get_args(hint)
+        if value not in words:
+            raise ConfigError(f"{where} = {value!r} is unknown{nearest(str(value), map(str, words))}")
         return value
     if dataclasses.is_dataclass(hint):
         if not isinstance(value, Mapping):
@@ -185,4 +184,3 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint in (int, float, str, bool) and type(value) is not hint:
         raise ConfigError(f"{where} = {value!r} must be of type {hint.__name__}")
     return value
-

@@ -61,7 +61,9 @@ class RLView:
             self.live.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self.live:
             self.live.stop()
 
@@ -85,7 +87,9 @@ class RLView:
         table = Table.grid(padding=(0, 2))
         for key, label, form in _ROWS:
             value = self.history[key][-1]
-            table.add_row(label, format(value, form) if value == value else "-", Text(sparkline(self.history[key]), "cyan"))
+            table.add_row(
+                label, format(value, form) if value == value else "-", Text(sparkline(self.history[key]), "cyan")
+            )
         samples = Table.grid(expand=True, padding=(0, 1))
         samples.add_row(*(_panel(title, r) for title, r in (("best", step.best), ("worst", step.worst)) if r))
         return Group(self.progress, table, samples)

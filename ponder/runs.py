@@ -43,8 +43,10 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise StorageError(f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
-                           "(what was written before is kept)") from error
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
+            "(what was written before is kept)"
+        ) from error
 
 
 def append_jsonl(path: Path, rows: list[Mapping[str, Any]]) -> None:
@@ -67,8 +69,10 @@ def append_jsonl(path: Path, rows: list[Mapping[str, Any]]) -> None:
                 file.truncate(start)  # a full disk writes half a line; leave none
                 raise
     except OSError as error:
-        raise StorageError(f"cannot append to {path}: {error.strerror or error}; free some space and run the same "
-                           "command again (what was written before is kept)") from error
+        raise StorageError(
+            f"cannot append to {path}: {error.strerror or error}; free some space and run the same "
+            "command again (what was written before is kept)"
+        ) from error
 
 
 def _cut_torn_line(file: Any) -> None:

@@ -23,7 +23,8 @@ SHORT = ["--max-reasoning-tokens", "8", "--max-answer-tokens", "4"]
 
 def ponder(*words: object, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ponder.cli", *map(str, words)], capture_output=True, text=True, cwd=cwd, timeout=timeout,
+        [sys.executable, "-m", "ponder.cli", *map(str, words)],
+        capture_output=True, text=True, cwd=cwd, timeout=timeout,
         env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
     )  # fmt: skip
 

@@ -14,9 +14,15 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
 COMMANDS = [
-    line.split("  #")[0].strip() for kind, text in BLOCKS if kind == "bash" for line in text.splitlines() if line.strip()
+    line.split("  #")[0].strip()
+    for kind, text in BLOCKS
+    if kind == "bash"
+    for line in text.splitlines()
+    if line.strip()
 ]
-QUICK = [command for command in COMMANDS if command.startswith("ponder ") and not re.match(r"ponder (rl|sft|scale)", command)]
+QUICK = [
+    command for command in COMMANDS if command.startswith("ponder ") and not re.match(r"ponder (rl|sft|scale)", command)
+]
 PLANNED = [command for command in COMMANDS if re.match(r"ponder (rl|sft)", command)]
 
 

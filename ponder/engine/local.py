@@ -20,7 +20,7 @@ import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.multiprocessing
@@ -98,8 +98,8 @@ class LocalEngine:
 
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
         if prompt and isinstance(prompt[0], Message):
-            return tuple(self.tokenizer.render(prompt))  # type: ignore[arg-type]
-        ids = tuple(int(token) for token in prompt)  # type: ignore[call-overload]
+            return tuple(self.tokenizer.render(cast("Sequence[Message]", prompt)))
+        ids = tuple(int(token) for token in cast("Sequence[int]", prompt))
         bad = next((token for token in ids if not 0 <= token < self.config.vocab_size), None)
         if bad is not None or not ids:
             raise ValueError(f"prompt ids must be 1 or more numbers below {self.config.vocab_size}, got {bad}")

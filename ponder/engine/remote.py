@@ -117,7 +117,7 @@ class RemoteEngine:
                 if status in _REFUSED and self._adapt(body, answer):
                     continue
                 message = self._explain(status, answer)
-                if not (status == 0 or status in _RETRIED or status >= 500 and status not in _REFUSED):
+                if not (status == 0 or status in _RETRIED or (status >= 500 and status not in _REFUSED)):
                     raise RemoteError(message, status)
                 if tries == self._max_retries:
                     raise RemoteError(f"{message} (tried {tries + 1} times)", status)
@@ -195,7 +195,7 @@ class RemoteEngine:
     def _hide(self, message: str) -> str:
         if len(self._key) > 5:  # a shorter one is no secret ("none", "x"), and would turn up in any text
             message = message.replace(self._key, "***")
-        scheme, _, rest = self._url.partition("://")
+        _, _, rest = self._url.partition("://")
         user, at, _ = rest.partition("/")[0].rpartition("@")
         return message.replace(user + at, "") if user else message
 

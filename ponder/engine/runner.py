@@ -14,8 +14,9 @@ import torch
 
 from ponder.engine.cache import PromptCache, SlotCache
 from ponder.engine.sampling import draw, uniforms
-from ponder.engine.scheduler import Request, Sample, Scheduler
+from ponder.engine.scheduler import Request, Sample, Scheduler, Waiting
 from ponder.models.transformer import Transformer
+from ponder.types import FinishReason
 
 PREFILL_TOKENS = 8192  # padded prompt tokens in one forward pass
 
@@ -105,9 +106,10 @@ class Runner:
         logprobs_N = logprobs_NV.gather(-1, tokens_N[:, None])[:, 0]
         return tokens_N.cpu().numpy(), logprobs_N.cpu().numpy(), forced
 
-    def _stopped(self, already: set[int]) -> dict[int, str]:
+    def _stopped(self, already: set[int]) -> dict[int, FinishReason]:
         """Slots whose answer has just met one of their stop strings."""
-        table, stopped = self.scheduler, {}
+        table = self.scheduler
+        stopped: dict[int, FinishReason] = {}
         for slot in np.flatnonzero(table.has_stop[: table.n]).tolist():
             if slot in already or not table.num_answer[slot]:
                 continue
@@ -152,7 +154,8 @@ class Runner:
     def _prefill(self) -> None:
         """Compute the prompts of the waiting requests that the free slots can take, in one padded pass."""
         table = self.scheduler
-        free, batch, longest = table.num_slots - table.n, [], 0
+        free, longest = table.num_slots - table.n, 0
+        batch: list[Waiting] = []
         for waiting in table.waiting:
             length = len(waiting.request.prompt_ids)
             if free <= 0 or (batch and max(longest, length) * (len(batch) + 1) > PREFILL_TOKENS):
@@ -183,4 +186,3 @@ def run_all(runner: Runner, requests: list[Request]) -> list[list[Sample]]:
         for request, samples in runner.step():
             results[request.id] = samples
     return [results[request.id] for request in requests]
-

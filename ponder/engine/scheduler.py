@@ -76,7 +76,7 @@ class Scheduler:
         self.tokens = np.zeros((num_slots, 64), np.int64)  # of the completion; grows with the longest
         self.logprobs = np.zeros((num_slots, 64), np.float32)
         self.sampled = np.zeros((num_slots, 64), bool)
-        self._columns = [
+        self._columns: list[np.ndarray] = [
             self.seed, self.temperature, self.top_p, self.prompt_length, self.length, self.in_reasoning,
             self.num_reasoning, self.min_reasoning, self.max_reasoning, self.num_answer, self.max_answer, self.has_stop,
         ]  # fmt: skip

@@ -18,7 +18,6 @@ arrays of `Samples` and the rows of `rows`, never the lines, so the files can be
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,7 @@ class BankSpec:
     task: str
     split: str
     model: str  # the reference as the user wrote it
-    fingerprint: str = ""  # of the weights, see `fingerprint`; "" where the weights cannot be seen
+    fingerprint: str = ""  # of the weights; "" where the weights cannot be seen
     params: SamplingParams  # its seed is not used: `seed` below, with the problem's id, gives each request its own
     seed: int = 0
     grader: str = ""  # which code judged the answers
@@ -257,19 +256,6 @@ class Bank:
                 rows.append({name: value for name, value in row.items() if name not in HEAVY})
         except (KeyError, TypeError) as error:
             raise BankError(f"{self.folder}/bank.jsonl has a line that is no sample ({error}); delete it") from None
-
-
-def fingerprint(folder: str | Path) -> str:
-    """A short hash of a model folder's weights and config: a replaced checkpoint is not taken for the old one."""
-    digest = hashlib.blake2b(digest_size=8)
-    names = ("config.json", "*.safetensors", "*.gguf")
-    paths = sorted(path for name in names for path in Path(folder).glob(name))
-    for path in paths:
-        digest.update(path.name.encode())
-        with open(path, "rb") as file:
-            while block := file.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest() if paths else ""
 
 
 def _read_facts(folder: Path) -> dict[str, Any]:

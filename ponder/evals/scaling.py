@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder import runs
-from ponder.evals.bank import Bank, fingerprint
+from ponder.evals.bank import Bank
 from ponder.evals.exams import FlopsPerToken, compare, dumps, run_exam
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task
 
@@ -42,6 +42,7 @@ async def scale(
     *,
     task: Task,
     open_engine: OpenEngine,
+    fingerprint: Callable[[Path], str],
     params: SamplingParams,
     num_samples: int = 64,
     ladder_samples: int = 16,

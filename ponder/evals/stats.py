@@ -186,9 +186,7 @@ def sampling_sd(estimate: Callable[[Sequence[int]], float], counts: Sequence[int
         sampling_sd(lambda kinds: pass_at(sum(kinds), kinds[0], k), [c, n - c])
     """
     n = sum(counts)
-    without = [
-        (count, estimate([*counts[:i], count - 1, *counts[i + 1 :]])) for i, count in enumerate(counts) if count
-    ]
+    without = [(count, estimate([*counts[:i], count - 1, *counts[i + 1 :]])) for i, count in enumerate(counts) if count]
     mean = sum(count * value for count, value in without) / n
     return math.sqrt((n - 1) / n * sum(count * (value - mean) ** 2 for count, value in without))
 

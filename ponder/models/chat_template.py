@@ -180,7 +180,7 @@ class _Generation(Extension):
 class _PlainNamespace(Namespace):
     """No underscored names: `namespace(__class__=...)` must not reach Python's own attributes."""
 
-    def __init__(*args: Any, **kwargs: Any) -> None:  # noqa: N805 (a template may pass self=...)
+    def __init__(*args: Any, **kwargs: Any) -> None:
         Namespace.__init__(*args, **kwargs)
         for name in dict(*args[1:], **kwargs):
             _PlainNamespace._check(name)

@@ -164,7 +164,7 @@ def _from_hub(reference: str) -> Path:
         from huggingface_hub import constants, errors, snapshot_download
     except ImportError:
         raise ConfigError(
-            f"there is no folder {reference!r}{_hint(reference)}; if it is a hub id: pip install \"ponder[hub]\""
+            f'there is no folder {reference!r}{_hint(reference)}; if it is a hub id: pip install "ponder[hub]"'
         ) from None
 
     def snapshot(local_files_only: bool) -> Path:

@@ -147,9 +147,7 @@ def _read_rope(raw: dict[str, Any], window: int, where: str) -> tuple[float, dic
     return float(theta), scaling
 
 
-def _read_window(
-    raw: dict[str, Any], family: str, num_layers: int, where: str
-) -> tuple[int | None, tuple[int, ...]]:
+def _read_window(raw: dict[str, Any], family: str, num_layers: int, where: str) -> tuple[int | None, tuple[int, ...]]:
     """(sliding window, layers that do not slide). Llama never slides; Mistral always does, 4096 where it does not say;
     Qwen only with `use_sliding_window`, and then from layer `max_window_layers` on, or as `layer_types` says."""
     if family == "llama":

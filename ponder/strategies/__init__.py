@@ -1,7 +1,7 @@
 """Strategies: ways of spending test-time compute. Each is an async function, see `types.Strategy`.
 
-    vote = STRATEGIES["consensus"]
-    solution = await vote(problem.prompt, engine, params=params, key=key, budget=Budget(max_samples=8))
+vote = STRATEGIES["consensus"]
+solution = await vote(problem.prompt, engine, params=params, key=key, budget=Budget(max_samples=8))
 """
 
 from __future__ import annotations

@@ -58,6 +58,4 @@ def winner(keys: Sequence[str | None]) -> int:
 
 
 def _solution(chosen: Completion, drawn: Sequence[Completion]) -> Solution:
-    return Solution(
-        answer=chosen.answer, reasoning=chosen.reasoning, usage=Usage.of(drawn), completions=tuple(drawn)
-    )
+    return Solution(answer=chosen.answer, reasoning=chosen.reasoning, usage=Usage.of(drawn), completions=tuple(drawn))

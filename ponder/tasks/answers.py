@@ -588,9 +588,7 @@ _STATED = re.compile(
     rf"({_NUMBER})(?![\w^])(?!\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b)",
     re.IGNORECASE,
 )
-_DELIMITED = re.compile(
-    r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
-)
+_DELIMITED = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
 _BECAUSE = re.compile(
     r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("

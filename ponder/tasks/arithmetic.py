@@ -3,7 +3,8 @@
     What is 36-14+5*9-8?   ->   59
 
 Every number and running total lies between 0 and 99, so each operation is easy; a long line is not, unless it is
-worked one operation at a time. Whether to think, and how carefully, decides the score. `tasks/ways.py` has the ways of thinking that `nano`'s base was shown.
+worked one operation at a time. Whether to think, and how carefully, decides the score. `tasks/ways.py` has the ways of
+thinking that `nano`'s base was shown.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def parse(text: str) -> tuple[list[int], list[Term]] | None:
     return [-1 if s == "-" else 1 for s, _, _ in pieces], [(int(a), int(b)) if b else (int(a),) for _, a, b in pieces]
 
 
-def arithmetic(*, split: str = "test", seed: int = 0, level: int | str | None = None, size: int = 500) -> ProceduralTask:
+def arithmetic(
+    *, split: str = "test", seed: int = 0, level: int | str | None = None, size: int = 500
+) -> ProceduralTask:
     """The task; `level` is a number of operations or a range such as "2-6"."""
     verifier = VERIFIERS["integer"]
     return ProceduralTask(

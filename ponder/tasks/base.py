@@ -142,7 +142,7 @@ class Mixture:
 
 
 def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
-    """"arithmetic:level=3-6,size=200" -> ("arithmetic", {"level": "3-6", "size": 200})."""
+    """ "arithmetic:level=3-6,size=200" -> ("arithmetic", {"level": "3-6", "size": 200})."""
     name, _, dials = spec.partition(":")
     values: dict[str, Any] = {}
     for part in filter(None, dials.split(",")):
@@ -199,15 +199,15 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
         from ponder.tasks.gym import gym_task
 
         name, own = parse_spec(rest)
-        return _call(gym_task, spec, name, split=split, seed=seed, **{**own, **dials})
+        return _call(gym_task, spec, name, **{"split": split, "seed": seed, **own, **dials})
     if ":" not in spec or "=" in rest.partition(":")[0]:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
-        return _call(lookup(FAMILIES, name, what="task"), spec, split=split, seed=seed, **{**own, **dials})
+        return _call(lookup(FAMILIES, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
     name, own = parse_spec(rest)  # module:attr, perhaps with dials behind a second colon
     family = lookup(FAMILIES, f"{kind}:{name}", what="task")
     if not callable(family):
         raise ConfigError(f"task {spec!r} is not callable; it must be a function (split=, seed=, **dials) -> Task")
-    return _call(family, spec, split=split, seed=seed, **{**own, **dials})
+    return _call(family, spec, **{"split": split, "seed": seed, **own, **dials})
 
 
 def _call(family: Callable[..., Task], spec: str, *args: Any, **dials: Any) -> Task:

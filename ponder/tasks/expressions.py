@@ -123,7 +123,7 @@ _unit("m/s", "5/18", "kph kmh")
 UNITS |= dict.fromkeys(("°", "degree", "degrees", r"\deg"), ("%", None))
 _LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
 _NO_NOUNS = frozenset(
-    "because since and or as so is are was the a an I we it that this which if then but not to".split()  # noqa: SIM905
+    "because since and or as so is are was the a an I we it that this which if then but not to".split()
 )
 _FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
@@ -171,11 +171,11 @@ def tokenize(text: str) -> list[Token]:
 # ---- parsing -------------------------------------------------------------------------------------------------------
 
 _FUNCTIONS = frozenset(
-    "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh "  # noqa: SIM905
+    "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh "
     "ln log lg exp sqrt abs floor ceil".split()
 )
 GREEK = frozenset(
-    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa "  # noqa: SIM905
+    "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa "
     "lambda mu nu xi rho sigma tau upsilon phi "
     "varphi chi psi omega Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar".split()
 )

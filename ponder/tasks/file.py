@@ -113,7 +113,7 @@ def _problem(line: str, task: str, where: str) -> Problem:
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{where}: not JSON ({error}); write one object a line") from None
     if not isinstance(row, dict):
-        raise ConfigError(f"{where}: not an object; write {{\"id\": ..., \"problem\": ..., \"answer\": ...}}")
+        raise ConfigError(f'{where}: not an object; write {{"id": ..., "problem": ..., "answer": ...}}')
     for name in row:
         close = difflib.get_close_matches(name, [n for n in REQUIRED + OPTIONAL if n not in row], n=1, cutoff=0.75)
         if name not in REQUIRED + OPTIONAL and close:

@@ -143,7 +143,7 @@ countdown = partial(_task, "countdown", make_countdown, countdown_key, (3, 4, 5,
 
 # ---- cipher --------------------------------------------------------------------------------------------------------
 
-WORDS = (  # noqa: SIM905
+WORDS = (
     "able acid aged also area army away baby back ball band bank base bath bear beat been bell belt best bird blow "
     "blue boat body bone book born both bowl burn bush busy cake call calm came camp card care case cash cast cell "
     "chat chip city club coal coat code cold come cook cool copy corn cost crew crop dark data date dawn days dead "
@@ -224,7 +224,7 @@ bases = partial(_task, "bases", make_bases, bases_key, (1, 2, 3, 4), 9)
 
 # ---- ordering ------------------------------------------------------------------------------------------------------
 
-NAMES = "Al Bo Cy Di Ed Flo Gus Hal Ivy Jo Kim Lou May Ned Oz Pam Quin Ray Sue Tom Uma Val Wes Yan Zoe".split()  # noqa: SIM905
+NAMES = "Al Bo Cy Di Ed Flo Gus Hal Ivy Jo Kim Lou May Ned Oz Pam Quin Ray Sue Tom Uma Val Wes Yan Zoe".split()
 
 
 def make_ordering(rng: Random, level: int) -> Item:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import time
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -190,21 +191,34 @@ def grade(target: str, answer: str, verifier: str = "math") -> Verdict:
 
 
 def grade_file(path: str | Path, verifier: str = "math") -> Iterator[dict[str, Any]]:
-    """One row a line of a JSONL file of {"target", "answer", perhaps "verifier"}; a broken line is an error row."""
+    """One row a line of a JSONL file of {"target", "answer", perhaps "id" and "verifier"}.
+
+    A broken line is undecided, with the error and its number, and stops nothing.
+    """
     lookup(VERIFIERS, verifier, what="verifier")  # a wrong name fails before the first line
     for number, line in numbered_lines(path):
         if isinstance(line, ConfigError):
-            yield {"line": number, "error": str(line)}
+            yield {"line": number, **_refused(line)}
             continue
         row: dict[str, Any] = {"line": number}
         try:
             pair = _pair(line)
             row |= {name: pair[name] for name in ("id",) if name in pair}
-            found = grade(pair["target"], pair["answer"], pair.get("verifier", verifier))
+            yield row | grade_row(pair["target"], pair["answer"], pair.get("verifier", verifier))
         except ConfigError as error:
-            yield row | {"error": str(error)}
-            continue
-        yield row | {"outcome": found.outcome, "reward": found.reward, "extracted": found.extracted, "note": found.note}
+            yield row | _refused(error)
+
+
+def grade_row(target: str, answer: str, verifier: str = "math") -> dict[str, Any]:
+    """A verdict as `ponder grade` prints it: verdict, extracted, seconds, and a note where there is one."""
+    begun = time.monotonic()
+    found = grade(target, answer, verifier)
+    row = {"verdict": found.outcome, "extracted": found.extracted, "seconds": time.monotonic() - begun}
+    return row | ({"note": found.note} if found.note else {})
+
+
+def _refused(error: ConfigError) -> dict[str, Any]:
+    return {"verdict": "undecided", "extracted": None, "seconds": 0.0, "error": str(error)}
 
 
 def _pair(line: str) -> dict[str, Any]:

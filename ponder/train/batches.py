@@ -11,7 +11,7 @@ Ids go in as they were sampled; nothing is re-tokenised. Tokens that a budget fo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -73,7 +73,7 @@ def from_completion(completion: Completion, *, advantage: float, trained: bool =
     )
 
 
-def from_groups(groups: Sequence[Group], advantages: Sequence[Sequence[float]]) -> list[Example]:
+def from_groups(groups: Sequence[Group], advantages: Sequence[Iterable[float]]) -> list[Example]:
     """One example a turn; every turn of a rollout carries the rollout's advantage."""
     return [
         from_completion(turn.completion, advantage=float(advantage), trained=turn.trained)

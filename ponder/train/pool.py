@@ -1,9 +1,9 @@
 """Which problems to practise: per-problem pass-rate estimates, and a choice that follows them.
 
-A group teaches in proportion to how much its rewards differ: a problem with pass rate p gives p(1-p). The pool keeps,
-for every problem, decayed counts of correct and tried rollouts, with the mean of its bucket (task and level) as prior,
-so that a problem never tried is judged by its like, and one whose group came out all the same is not paid for again
-until the policy has moved. `uniform` goes through the pool in a shuffled order, epoch after epoch.
+A group teaches by how much its rewards differ: p(1-p) for a problem with pass rate p. The pool keeps, for every
+problem, decayed counts of correct and tried rollouts, with the mean of its bucket (task and level) as prior, so that a
+problem never tried is judged by its like, and one whose group came out all the same is not paid for again until the
+policy has moved. `uniform` goes through the pool in a shuffled order, epoch after epoch.
 
 Related: prioritised level replay (arXiv:2010.03934), DAPO's dynamic sampling, which throws such groups away after
 paying for them. Choosing is a pure function of the counts, the seed and the step, so a resumed run chooses the same.
@@ -71,10 +71,11 @@ class Pool:
 
     def _epoch(self, start: int, count: int) -> list[int]:
         """Places start .. start+count-1 of an endless sequence of shuffled passes over the pool."""
-        places = []
+        places: list[int] = []
+        order: list[int] = []
         for position in range(start, start + count):
             epoch, place = divmod(position, self.size)
-            if not places or place == 0:
+            if not order or place == 0:
                 order = list(range(self.size))
                 Random(f"{self.seed}/pool/{epoch}").shuffle(order)
             places.append(order[place])
@@ -93,8 +94,8 @@ class Pool:
     def weights(self, step: int) -> np.ndarray:
         """How much a group of each problem is expected to teach, (size,)."""
         p = self.pass_rates(step)
-        value = p * (1 - p)
-        return value + _EXPLORE * max(value.mean(), 1e-3)
+        value = (p * (1 - p)) ** 2  # squared: the estimates are smoothed, what they say is milder than what is true
+        return value + _EXPLORE * max(value.mean(), 1e-4)
 
     def learn(self, step: int, groups: Sequence[Group]) -> None:
         """Count what a step's rollouts showed."""

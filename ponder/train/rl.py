@@ -64,7 +64,9 @@ class RLConfig:
     max_norm: float = 1.0
     max_tokens_per_batch: int = 1024  # padded tokens in one forward pass
     # what is kept
-    rungs: tuple[int, ...] = ()  # steps whose weights join the checkpoint ladder; empty = 0, 1, 2, 4, 8, ... and the last
+    rungs: tuple[
+        int, ...
+    ] = ()  # steps whose weights join the checkpoint ladder; empty = 0, 1, 2, 4, 8, ... and the last
     save_every: int = 10
     max_error_frac: float = 0.1  # more failed verifications than this in a step stop the run
     num_workers: int = -1  # processes that sample and that train: -1 = one a core, 0 = none
@@ -171,7 +173,8 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
 async def practise(engine: LocalEngine, task: Task, pool: Pool, config: RLConfig, step: int) -> Collected:
     """The rollouts of one step. With refills, all-same groups are replaced until the batch is full of mixed ones."""
     shape = overlong(config.overlong_tokens, config.max_reasoning_tokens) if config.overlong_tokens else None
-    result, missing, seen = Collected(), config.problems_per_step, []
+    result, missing = Collected(), config.problems_per_step
+    seen: list[str] = []
     for round in range(config.max_refills + 1):
         problems = pool.choose(step, missing, round=round, exclude=seen)
         seen += [problem.id for problem in problems]
@@ -326,7 +329,9 @@ def extremes(rollouts: Sequence[Rollout]) -> tuple[Rollout | None, Rollout | Non
     if not rollouts:
         return None, None
     by_reward = sorted(rollouts, key=lambda r: (r.reward, r.completion.num_reasoning_tokens))
-    worst = max((r for r in rollouts if r.reward == by_reward[0].reward), key=lambda r: r.completion.num_reasoning_tokens)
+    worst = max(
+        (r for r in rollouts if r.reward == by_reward[0].reward), key=lambda r: r.completion.num_reasoning_tokens
+    )
     return by_reward[-1], worst
 
 

@@ -29,9 +29,7 @@ class Collected:
         return [rollout for group in self.groups for rollout in group.rollouts]
 
     def __add__(self, other: Collected) -> Collected:
-        return Collected(
-            self.groups + other.groups, self.dropped + other.dropped, other.last_error or self.last_error
-        )
+        return Collected(self.groups + other.groups, self.dropped + other.dropped, other.last_error or self.last_error)
 
 
 async def collect(
@@ -73,9 +71,7 @@ async def collect(
             if shape is not None:
                 verdict = shape(verdict, completion)
             rollouts.append(
-                Rollout(
-                    problem=problem, turns=(Turn(completion=completion),), verdict=verdict, reward=verdict.reward
-                )
+                Rollout(problem=problem, turns=(Turn(completion=completion),), verdict=verdict, reward=verdict.reward)
             )
         dropped = len(completions) - len(rollouts)
         result.groups.append(Group(problem=problem, rollouts=tuple(rollouts), num_dropped=dropped))

@@ -147,6 +147,7 @@ def cosine(step: int, config: SFTConfig) -> float:
 def open_source(config: SFTConfig, tokenizer: Tokenizer) -> Source:
     """Example i of the data, for every i."""
     if config.data == "demonstrations":
+
         def made(index: int) -> Example:
             problem, reasoning, answer = demonstration(config.demonstrations, index, seed=config.seed)
             return to_example(tokenizer, problem.prompt, reasoning, answer)

@@ -53,7 +53,15 @@ def naive_greedy(model, prompt: tuple[int, ...], params: SamplingParams) -> list
             reasoning += 1
 
 
-@pytest.mark.parametrize("changes", [{}, {"sliding_window": 7}, {"sliding_window": 7, "full_attention_layers": (1,)}, {"qk_norm": True, "tie_word_embeddings": False}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"sliding_window": 7},
+        {"sliding_window": 7, "full_attention_layers": (1,)},
+        {"qk_norm": True, "tie_word_embeddings": False},
+    ],
+)
 def test_the_engine_gives_the_tokens_of_a_naive_loop(changes):
     model = tiny_model(**changes)
     params = replace(PARAMS, temperature=0.0)

@@ -23,9 +23,7 @@ class CountingTask:
     def __getitem__(self, index: int) -> Problem:
         prompt = (Message(role="user", content=str(index)),)
         level, subject = index % 2, "<b>&"
-        return Problem(
-            id=f"n{index}", prompt=prompt, target=str(index), task=self.name, level=level, subject=subject
-        )
+        return Problem(id=f"n{index}", prompt=prompt, target=str(index), task=self.name, level=level, subject=subject)
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         if answer == "crash":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -37,6 +38,10 @@ def make_run(folder: Path, steps: Sequence[int] = STEPS, *, evil: str = "") -> P
                   "train_tokens": 5e4 * step, "seconds": 6.0 * step}  # fmt: skip
         runs.write_atomic(checkpoint / "ladder.json", json.dumps(ladder))
     return folder
+
+
+def fingerprint(checkpoint: Path) -> str:
+    return hashlib.sha256((checkpoint / "model.safetensors").read_bytes()).hexdigest()[:16]
 
 
 def open_engine(checkpoint: Path, *, evil: str = "") -> ScriptedEngine:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ponder.engine.base import ScriptedEngine
-from ponder.evals.bank import Bank, BankError, BankSpec, completion_of, fingerprint, sample_row
+from ponder.evals.bank import Bank, BankError, BankSpec, completion_of, sample_row
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 
 SPEC = BankSpec(task="t", split="test", model="m", params=SamplingParams(max_reasoning_tokens=3), seed=1, grader="g")
@@ -159,16 +159,6 @@ def test_what_json_cannot_hold_in_meta_becomes_text(tmp_path: Path) -> None:
     [read] = Bank.read(tmp_path).problems
     assert read.meta["n"] == [1, 2] and "len" in read.meta["f"]
     assert (read.level, read.subject, read.choices) == (3, "s", ("a", "b"))
-
-
-def test_a_fingerprint_follows_the_weights(tmp_path: Path) -> None:
-    assert fingerprint(tmp_path) == ""
-    (tmp_path / "model.safetensors").write_bytes(b"abc")
-    first = fingerprint(tmp_path)
-    (tmp_path / "ladder.json").write_text("{}")
-    assert fingerprint(tmp_path) == first
-    (tmp_path / "model.safetensors").write_bytes(b"abd")
-    assert fingerprint(tmp_path) != first
 
 
 def test_bank_json_says_what_the_samples_are_of(tmp_path: Path) -> None:

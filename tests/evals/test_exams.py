@@ -47,8 +47,10 @@ def test_pass_at_1_is_the_share_of_correct_samples(tmp_path: Path, make_task: Ca
     rows = list(runs.read_jsonl(tmp_path / "bank.jsonl"))
     assert len(rows) == 24
     share = sum(row["answer"] == row["problem"][1:] for row in rows) / 24
-    assert result["metrics"]["pass@1"]["value"] == pytest.approx(share) == pytest.approx(
-        result["metrics"]["cons@1"]["value"]
+    assert (
+        result["metrics"]["pass@1"]["value"]
+        == pytest.approx(share)
+        == pytest.approx(result["metrics"]["cons@1"]["value"])
     )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_run import make_run, open_engine, way_of
+from fake_run import fingerprint, make_run, open_engine, way_of
 
 from ponder import runs
 from ponder.engine.base import ScriptedEngine
@@ -59,7 +59,7 @@ def scaled(folder: Path, task: Any, evil: str = "", **options: Any) -> Path:
     make_run(folder, (0, 10, 40), evil=evil)
     asyncio.run(
         scale(
-            folder, task=task, open_engine=lambda c: open_engine(c, evil=evil), num_samples=8, ladder_samples=4,
+            folder, task=task, open_engine=lambda c: open_engine(c, evil=evil), fingerprint=fingerprint, num_samples=8, ladder_samples=4,
             params=SamplingParams(max_reasoning_tokens=160, max_answer_tokens=160),
             **{"flops_per_token": 1e6, "way_of": way_of, "command": f"ponder scale {evil}", **options},
         )
@@ -129,7 +129,7 @@ def test_a_ladder_of_one_rung_is_drawn(tmp_path: Path, make_task: Callable[..., 
         make_run(tmp_path / str(step), (step,)) if step else make_run(tmp_path / "0", (0, 1))
         if step == 0:
             shutil.rmtree(tmp_path / "0/checkpoints/step_00001")
-        options: dict[str, Any] = {"num_samples": 2, "params": SamplingParams()}
+        options: dict[str, Any] = {"num_samples": 2, "params": SamplingParams(), "fingerprint": fingerprint}
         asyncio.run(scale(tmp_path / str(step), task=make_task(2), open_engine=open_engine, **options))
         check(report(tmp_path / str(step)))
 

@@ -21,7 +21,7 @@ HAS_SYMPY = importlib.util.find_spec("math_verify") is not None
 PLAIN = [row for row in GOLDEN if not any(sign in row["answer"] for sign in NEEDS_SYMPY)]
 SYMBOLIC = [row for row in GOLDEN if row not in PLAIN]
 
-PIECES = (  # noqa: SIM905
+PIECES = (
     r"\frac { } ( ) [ ] 1 2 12 x y ^ _ + - * / = < > <= \sqrt \pi e i ! % \% $ , ; . | \{ \} \le \infty \cup \pm "
     r"\text{ cm m apples and or sin \log_2 \binom \pmod mod base 1e9 9^9^9 \begin{pmatrix} & \\ \end{pmatrix} "
     r"\boxed{ Answer: is #### : 1,234 0.5 \overline{3} (B) x= \ln 0^0 1/0 10^{4000} !! ' ** ½ √ ² ∞ ≤ ° ٣"

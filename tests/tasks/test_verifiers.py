@@ -86,7 +86,7 @@ def test_a_broken_line_is_one_error_row_and_the_rest_is_graded(tmp_path, zipped)
     path.write_bytes((gzip.compress if zipped else bytes)(b"\n".join(lines)))
     rows = list(grade_file(path))
     assert [row["line"] for row in rows] == [1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13]
-    outcomes = {row["line"]: row.get("outcome", "error") for row in rows}
+    outcomes = {row["line"]: "error" if "error" in row else row["verdict"] for row in rows}
     assert outcomes == {
         1: "correct", 2: "error", 3: "error", 4: "error", 6: "error", 7: "wrong", 8: "correct", 9: "error", 10: "error",
         11: "error", 12: "wrong", 13: "correct",

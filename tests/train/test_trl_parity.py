@@ -201,9 +201,11 @@ def our_loss_and_gradients(
     batches = micro_batches(examples, max_tokens=30, pad_id=PAD)
     assert len(batches) > 2
     for batch in batches:
-        placed = lambda said, batch=batch: collate(
-            [replace(examples[i], sampler_logprobs=tuple(said[i].tolist())) for i in batch.index], pad_id=PAD
-        ).sampler_logprobs_BT
+        placed = lambda said, batch=batch: (
+            collate(
+                [replace(examples[i], sampler_logprobs=tuple(said[i].tolist())) for i in batch.index], pad_id=PAD
+            ).sampler_logprobs_BT
+        )
         batch.old_logprobs_BT = None if first_update else placed(rows.old)
         batch.ref_logprobs_BT = placed(rows.reference)
     sums = trainer.backward(batches, PolicyLoss(config, TEMPERATURE))
