@@ -316,7 +316,8 @@ def scale(
         curves = asyncio.run(
             examine(
                 run, task=problems, open_engine=ladder.open, fingerprint=hub.fingerprint, params=config.params,
-                num_samples=samples, limit=limit, seed=seed, flops_per_token=lambda place: flops_per_token(model, place),
+                num_samples=samples, limit=limit, seed=seed,
+                flops_per_token=lambda place: flops_per_token(model, place),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
             )
         )  # fmt: skip

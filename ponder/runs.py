@@ -20,11 +20,15 @@ import subprocess
 import sys
 import threading
 import time
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ponder import __version__
+
+
+MAY_CHANGE = {"num_steps", "rungs", "save_every"}  # keys of a recipe that a continued run may have changed
 
 
 class StorageError(OSError):
@@ -154,6 +158,20 @@ class Run:
                 raise ValueError(
                     f"{self.folder} holds a run of kind {known['kind']!r}, not {kind!r}; choose another folder"
                 )
+            self._continue(config_toml)
+
+    def _continue(self, config_toml: str) -> None:
+        """A run may be made longer, nothing else: it could not be told afterwards which steps had which recipe."""
+        old, new = tomllib.loads((self.folder / "config.toml").read_text(encoding="utf-8")), tomllib.loads(config_toml)
+        changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
+        if fixed := [key for key in changed if key not in MAY_CHANGE]:
+            key = fixed[0]
+            raise ValueError(
+                f"{self.folder} was begun with {key} = {old.get(key)!r}, not {new.get(key)!r}; "
+                "choose another `out`, or delete that folder to start over"
+            )
+        if changed:
+            write_atomic(self.folder / "config.toml", config_toml + "\n")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         append_jsonl(self.folder / "metrics.jsonl", [{"step": step, **metrics}])

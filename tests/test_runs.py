@@ -85,6 +85,14 @@ def test_reopening_a_run_keeps_its_facts_and_forgets_only_later_steps(tmp_path):
     assert [row["step"] for row in read_jsonl(run.folder / "metrics.jsonl")] == [0, 1, 2]
 
 
+def test_a_continued_run_may_be_longer_and_nothing_else(tmp_path):
+    Run(tmp_path, kind="rl", config_toml="num_steps = 3\nlr = 0.1", seed=0)
+    Run(tmp_path, kind="rl", config_toml="num_steps = 5\nlr = 0.1", seed=0)
+    assert "num_steps = 5" in (tmp_path / "config.toml").read_text()
+    with pytest.raises(ValueError, match=r"begun with lr = 0\.1, not 0\.2"):
+        Run(tmp_path, kind="rl", config_toml="num_steps = 5\nlr = 0.2", seed=0)
+
+
 def test_another_kind_of_run_is_refused(tmp_path):
     Run(tmp_path, kind="sft", config_toml="", seed=0)
     with pytest.raises(ValueError, match="holds a run of kind 'sft'"):

@@ -16,25 +16,23 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import fmean, pstdev
-from typing import Any, Literal
+from typing import Literal
 
 from ponder.config import dumps, load
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
-from ponder.models.transformer import ModelConfig, sequence_flops
 from ponder.runs import GracefulStop, Run
 from ponder.tasks import load_task
-from ponder.tasks.ways import count
 from ponder.train.advantages import advantages
 from ponder.train.batches import Batch, Example, from_groups, micro_batches
 from ponder.train.distributed import PolicyLoss, Sums, Trainer, pick_device, resolve_workers
 from ponder.train.losses import LossConfig, token_weights
+from ponder.train.metrics import cost, extremes, policy_metrics, rollout_metrics, sample_row
 from ponder.train.pool import Pool
 from ponder.train.presets import apply_preset
 from ponder.train.rollouts import Collected, collect, overlong
 from ponder.train.state import load_state, save_rung, save_state
-from ponder.types import Group, Rollout, SamplingParams, Task
+from ponder.types import Rollout, SamplingParams, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,7 +147,7 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
             facts["tokens"] += sum(map(len, from_groups(rollouts.groups, [g.rewards for g in rollouts.groups])))
             facts["flops"] += flops
             facts["seconds"] += time.monotonic() - begun
-            metrics |= rollout_metrics(rollouts, config) | pool.by_level(step) | {
+            metrics |= rollout_metrics(rollouts) | pool.by_level(step) | {
                 "tokens/rollout": facts["rollout_tokens"],
                 "train_flops": facts["flops"],
                 "time/rollout": sampled - begun,
@@ -251,104 +249,3 @@ def weighted(examples: list[Example], config: RLConfig) -> list[Example]:
     limit = config.max_reasoning_tokens + 1 + config.max_answer_tokens
     weights = token_weights([example.num_trained for example in examples], config.loss, max_tokens=limit)
     return [replace(example, weight=weight) for example, weight in zip(examples, weights, strict=True)]
-
-
-def policy_metrics(total: Sums) -> dict[str, float]:
-    """Means over trained tokens. A step without a mixed group has none."""
-    if not total:
-        return {}
-    tokens, updates = max(total["tokens"], 1.0), total["updates"]
-    result = {"policy/loss": total["loss"] / updates, "policy/grad_norm": total["grad_norm"] / updates}
-    for key, name in (
-        ("entropy", "entropy"), ("clipped", "clip_frac"), ("old_kl", "old_kl"), ("mismatch_kl", "mismatch_kl"),
-        ("ref_kl", "ref_kl"),
-    ):  # fmt: skip
-        if key in total:  # trainer and sampler meet in the first update only
-            result[f"policy/{name}"] = total[key] / (total["first_tokens"] if key == "mismatch_kl" else tokens)
-    return result | {"policy/mismatch_max": total.get("mismatch_max", 0.0), "tokens/trained": total["tokens"]}
-
-
-def rollout_metrics(rollouts: Collected, config: RLConfig) -> dict[str, float]:
-    """What the step's rollouts looked like, before they taught anything."""
-    groups = [group for group in rollouts.groups if group.rollouts]
-    done = rollouts.rollouts
-    tried = max(1, len(done) + sum(rollouts.dropped.values()))
-    result = {
-        "rollout/undecided": rollouts.dropped["undecided"] / tried,
-        "rollout/error": rollouts.dropped["error"] / tried,
-    }
-    if not done:
-        return result
-    rewards = [rollout.reward for rollout in done]
-    completions = [rollout.completion for rollout in done]
-    thinking = [count(completion.reasoning) for completion in completions]
-    result |= {
-        "reward/mean": fmean(rewards),
-        "reward/std": pstdev(rewards),
-        "rollout/correct": fmean(rollout.verdict.is_correct for rollout in done),
-        "rollout/truncated_frac": fmean(completion.was_cut for completion in completions),
-        "rollout/no_answer_frac": fmean(rollout.verdict.extracted is None for rollout in done),
-        "rollout/reasoning_tokens": fmean(completion.num_reasoning_tokens for completion in completions),
-        "rollout/answer_tokens": fmean(len(c.token_ids) - c.num_reasoning_tokens for c in completions),
-        "group/frac_mixed": fmean(group.is_mixed for group in groups),
-        "group/frac_all_good": fmean(group.pass_rate == 1 for group in groups),
-        "group/frac_all_bad": fmean(group.pass_rate == 0 for group in groups),
-        "thinking/steps": fmean(counts.steps for counts in thinking),
-        "thinking/checks": fmean(counts.checks for counts in thinking),
-        "thinking/backtracks": fmean(counts.backtracks for counts in thinking),
-    }
-    for way in ("guess", "steps", "checked", "other"):
-        result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
-    return result
-
-
-def cost(model: ModelConfig, groups: Sequence[Group]) -> tuple[int, float]:
-    """(completion tokens, FLOPs) of sampling the groups and of training on those that are mixed.
-
-    A prompt is computed once for its group when sampling, and with every completion when training; backward costs
-    twice forward (arXiv:2001.08361).
-    """
-    tokens, flops = 0, 0.0
-    for group in groups:
-        spans = []
-        for rollout in group.rollouts:
-            completion = rollout.completion
-            start = len(completion.prompt_ids)
-            spans.append((start, start + len(completion.token_ids)))
-            tokens += len(completion.token_ids)
-        if not spans:
-            continue
-        flops += sequence_flops(model, [(0, spans[0][0]), *spans])
-        if group.is_mixed:
-            flops += 3 * sequence_flops(model, [(0, end) for _, end in spans])
-    return tokens, flops
-
-
-def extremes(rollouts: Sequence[Rollout]) -> tuple[Rollout | None, Rollout | None]:
-    """A best and a worst rollout to look at; among equals the one that thought longest."""
-    if not rollouts:
-        return None, None
-    by_reward = sorted(rollouts, key=lambda r: (r.reward, r.completion.num_reasoning_tokens))
-    worst = max(
-        (r for r in rollouts if r.reward == by_reward[0].reward), key=lambda r: r.completion.num_reasoning_tokens
-    )
-    return by_reward[-1], worst
-
-
-def sample_row(step: int, which: str, rollout: Rollout) -> dict[str, Any]:
-    """One line of samples.jsonl."""
-    completion = rollout.completion
-    return {
-        "step": step,
-        "which": which,
-        "problem": rollout.problem.text,
-        "target": rollout.problem.target,
-        "reasoning": completion.reasoning,
-        "answer": completion.answer,
-        "reward": rollout.reward,
-        "outcome": rollout.verdict.outcome,
-        "parts": dict(rollout.verdict.parts),
-        "finish_reason": completion.finish_reason,
-        "reasoning_tokens": completion.num_reasoning_tokens,
-        "policy_version": completion.policy_version,
-    }

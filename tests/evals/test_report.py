@@ -59,7 +59,8 @@ def scaled(folder: Path, task: Any, evil: str = "", **options: Any) -> Path:
     make_run(folder, (0, 10, 40), evil=evil)
     asyncio.run(
         scale(
-            folder, task=task, open_engine=lambda c: open_engine(c, evil=evil), fingerprint=fingerprint, num_samples=8, ladder_samples=4,
+            folder, task=task, open_engine=lambda c: open_engine(c, evil=evil), fingerprint=fingerprint,
+            num_samples=8, ladder_samples=4,
             params=SamplingParams(max_reasoning_tokens=160, max_answer_tokens=160),
             **{"flops_per_token": 1e6, "way_of": way_of, "command": f"ponder scale {evil}", **options},
         )

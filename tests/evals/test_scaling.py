@@ -20,7 +20,8 @@ PARAMS = SamplingParams(max_reasoning_tokens=96)
 
 def run_scale(folder: Path, task: Any, **changes: Any) -> dict[str, Any]:
     options: dict[str, Any] = {
-        "task": task, "open_engine": open_engine, "fingerprint": fingerprint, "params": PARAMS, "num_samples": 16, "ladder_samples": 4,
+        "task": task, "open_engine": open_engine, "fingerprint": fingerprint, "params": PARAMS,
+        "num_samples": 16, "ladder_samples": 4,
         "flops_per_token": 100.0, "command": "c",
     }  # fmt: skip
     return asyncio.run(scale(folder, **{**options, **changes}))
