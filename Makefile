@@ -36,7 +36,7 @@ demo: $(VENV)/.demo
 	@echo "== the report: $(RUN)/report.html =="
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/.dev
 	$(BIN)/python bench/rollout.py
