@@ -5,7 +5,7 @@ VENV ?= .venv
 SEED ?= 0
 RUN ?= runs/demo_seed$(SEED)
 # a question no training saw: its text hashes to the test split
-QUESTION ?= What is 36-14+40-55-5*9?
+QUESTION ?= What is 47+5+4*3-22-8*4?
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="ponder",
     help="Teach a language model to think, spend compute at test time, and measure both.\n\n"
-    "Start with:  ponder ask 'What is 41-7*12+88?' --show-reasoning   then   ponder rl recipes/demo_nano_cpu.toml",
+    "Start with:  ponder ask 'What is 47+5+4*3-22-8*4?' --show-reasoning   then   ponder rl recipes/demo_nano_cpu.toml",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

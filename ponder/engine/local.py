@@ -66,6 +66,7 @@ class LocalEngine:
             state = {name: tensor.clone() for name, tensor in state.items()}
         self._weights: dict[str, Tensor] = state
         self.worker_processes: list[Any] = []
+        self._thread: threading.Thread | None = None
         self._workers = [self._start(num_slots, process=num_workers > 0) for _ in range(max(1, num_workers))]
 
     def _start(self, num_slots: int, *, process: bool) -> multiprocessing.connection.Connection:
@@ -79,7 +80,8 @@ class LocalEngine:
             there.close()
             threading.Thread(target=self._listen, args=(here, worker), daemon=True).start()
         else:
-            threading.Thread(target=_worker_thread, args=arguments, daemon=True, name="ponder-engine").start()
+            self._thread = threading.Thread(target=_worker_thread, args=arguments, daemon=True, name="ponder-engine")
+            self._thread.start()
             threading.Thread(target=self._listen, args=(here, None), daemon=True).start()
         return here
 
@@ -191,10 +193,17 @@ class LocalEngine:
         self.policy_version = version
 
     def close(self) -> None:
+        """Stop the workers and wait for them: a thread that still computes while Python exits aborts the process."""
         self._closed = True
         for connection in self._workers:
             with contextlib.suppress(OSError):
                 connection.send(None)
+        if self._thread is not None:
+            self._thread.join(30)
+        for worker in self.worker_processes:
+            worker.join(5)
+            if worker.is_alive():
+                worker.kill()
 
     def __enter__(self) -> LocalEngine:
         return self

@@ -187,6 +187,8 @@ class Trainer:
         for connection, _ in self._workers:
             with contextlib.suppress(OSError):
                 connection.send(None)
+        for _, worker in self._workers:
+            worker.join(5)
 
     def __enter__(self) -> Trainer:
         return self
