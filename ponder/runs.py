@@ -27,7 +27,6 @@ from typing import Any
 
 from ponder import __version__
 
-
 MAY_CHANGE = {"num_steps", "rungs", "save_every"}  # keys of a recipe that a continued run may have changed
 
 
