@@ -6,7 +6,7 @@
     python bench/selection.py runs/demo_seed0:runs/uniform_seed0 [more pairs]
 
 For each pair (adaptive:uniform, the same seed): the final pass@1 of both, and the rollout tokens each needed to first
-reach the lower of the two, read off the ladder by straight lines between rungs. Prints a table, then a JSON line a pair.
+reach the lower of the two, read off the ladder by straight lines between rungs. Prints a table and JSON lines.
 """
 
 from __future__ import annotations

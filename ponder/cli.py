@@ -287,6 +287,7 @@ def scale(
     samples: Annotated[
         int, typer.Option(help="Samples a problem for the base, the middle and the last checkpoint.")
     ] = 64,
+    ladder_samples: Annotated[int, typer.Option(help="Samples a problem for the other checkpoints.")] = 16,
     limit: Annotated[int, typer.Option(help="Problems.")] = 120,
     seed: Seed = 0,
     as_json: Json = False,
@@ -316,7 +317,7 @@ def scale(
         curves = asyncio.run(
             examine(
                 run, task=problems, open_engine=ladder.open, fingerprint=hub.fingerprint, params=config.params,
-                num_samples=samples, limit=limit, seed=seed,
+                num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
                 flops_per_token=lambda place: flops_per_token(model, place),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
             )

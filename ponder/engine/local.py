@@ -55,7 +55,6 @@ class LocalEngine:
         self._outbox: list[list[Any]] = []
         self._pending: dict[int, concurrent.futures.Future[list[Sample]]] = {}
         self._lock = threading.Lock()
-        self._next_worker = 0
         self._closed = False
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else (os.cpu_count() or 1)
@@ -67,6 +66,7 @@ class LocalEngine:
         self._weights: dict[str, Tensor] = state
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
+        self._load = [0] * max(1, num_workers)  # samples each worker was asked for and has not returned
         self._workers = [self._start(num_slots, process=num_workers > 0) for _ in range(max(1, num_workers))]
 
     def _start(self, num_slots: int, *, process: bool) -> multiprocessing.connection.Connection:
@@ -135,16 +135,24 @@ class LocalEngine:
         if not self._outbox:
             self._outbox = [[] for _ in self._workers]
             asyncio.get_running_loop().call_soon(self._flush)
-        worker = self._next_worker
-        self._next_worker = (worker + 1) % len(self._workers)  # in turn, not by load: the same calls, the same batches
+        # the least loaded, the first of equals: from an idle engine the same calls make the same batches
+        worker = self._load.index(min(self._load))
+        self._load[worker] += request.n
         self._outbox[worker].append(("add", request))
-        future.add_done_callback(lambda done: self._cancel(request.id, worker) if done.cancelled() else None)
+        future.add_done_callback(lambda done: self._done(request, worker, done.cancelled()))
         return future
+
+    def _done(self, request: Request, worker: int, cancelled: bool) -> None:
+        with self._lock:
+            self._load[worker] -= request.n
+        if cancelled:
+            self._cancel(request.id, worker)
 
     def _flush(self) -> None:
         outbox, self._outbox = self._outbox, []
-        self._next_worker = 0
         for connection, batch in zip(self._workers, outbox, strict=True):
+            with self._lock:  # what was cancelled before it left stays here
+                batch = [(kind, request) for kind, request in batch if request.id in self._pending]
             if batch:
                 self._send(connection, batch)
 

@@ -259,6 +259,34 @@ def test_a_cancelled_call_leaves_the_engine_usable():
         engine.update_weights(tiny_model().state_dict(), version=1)  # nothing is left running
 
 
+def test_a_call_cancelled_before_it_left_is_never_started():
+    async def go(engine: LocalEngine):
+        task = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=64))
+        await asyncio.sleep(0)  # the call is in the outbox, not yet sent
+        task.cancel()
+        await asyncio.sleep(0)
+        return await engine.generate(user("q"), PARAMS, n=2)
+
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
+        assert len(asyncio.run(go(engine))) == 2
+        assert engine._load == [0]
+
+
+def test_later_calls_go_to_the_worker_with_less_to_do():
+    async def go(engine: LocalEngine):
+        long = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=64))
+        await asyncio.sleep(0.01)
+        assert engine._load == [64, 0]
+        await engine.generate(user("q"), PARAMS, n=2)
+        short_first = not long.done()
+        await long
+        return short_first
+
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=2, num_slots=4) as engine:
+        asyncio.run(ask(engine, ["warm", "up"]))
+        assert asyncio.run(go(engine))
+
+
 def test_a_killed_worker_fails_its_requests_with_a_reason_instead_of_hanging():
     async def go(engine: LocalEngine):
         waiting = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=400))
