@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -63,7 +64,7 @@ def main() -> None:
 
     try:
         app()
-    except (ConfigError, StorageError, ValueError, RuntimeError, OSError) as error:
+    except (ConfigError, StorageError, ImportError, ValueError, RuntimeError, OSError) as error:
         if os.environ.get("PONDER_TRACEBACK"):
             raise
         print(f"error: {error}", file=sys.stderr)
@@ -106,7 +107,8 @@ def ask(
         seed=seed,
     )
     begun = time.monotonic()
-    engine = open_engine(model, base_url, num_workers=0)  # one prompt keeps one core busy; processes start slowly
+    # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
+    engine = open_engine(model, base_url, num_workers=0, num_slots=min(samples, 128))
     try:
         solution = asyncio.run(
             consensus(
@@ -128,10 +130,9 @@ def ask(
             result["reasoning"] = solution.reasoning
         print(json.dumps(result, ensure_ascii=False))
         return
-    console = Console(highlight=False)
     if show_reasoning:
-        console.print(solution.reasoning or "(no reasoning)", style="dim", markup=False)
-    console.print(solution.answer or "(no answer: the model never closed its reasoning)", markup=False)
+        print(solution.reasoning or "(no reasoning)")
+    print(solution.answer or "(no answer: the model never closed its reasoning)")
     cost = f"{usage.reasoning_tokens} reasoning tokens, {usage.samples} sample{'s' if usage.samples > 1 else ''}"
     Console(stderr=True, highlight=False).print(f"({cost})", style="dim")
 
@@ -146,22 +147,21 @@ def play(
     from ponder.tasks import load_task
 
     problems, right, asked = load_task(task, split="train", seed=seed), 0, 0
-    console = Console(highlight=False)
-    console.print(f"{task}: {min(limit, len(problems))} problems, Ctrl-D to stop.", markup=False)
+    print(f"{task}: {min(limit, len(problems))} problems, Ctrl-D to stop.")
     for index in range(min(limit, len(problems))):
         problem = problems[index]
-        console.print(f"\n{problem.text}", markup=False)
+        print(f"\n{problem.text}")
         try:
             answer = input("> ")
         except (EOFError, KeyboardInterrupt):
-            console.print()
+            print()
             break
         asked += 1
         verdict = problems.verify(problem, answer)
         right += verdict.is_correct
         note = "" if verdict.is_correct else f"; the target is {problem.target}"
-        console.print(f"{verdict.outcome} (read as {verdict.extracted!r}){note}", markup=False)
-    console.print(f"{right} of {asked} correct")
+        print(f"{verdict.outcome} (read as {verdict.extracted!r}){note}")
+    print(f"{right} of {asked} correct")
 
 
 # --- teach -------------------------------------------------------------------------------------------------------
@@ -223,6 +223,7 @@ def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
 
     if not (run / "metrics.jsonl").exists():
         raise ConfigError(f"{run} has no metrics.jsonl; give the folder of a `ponder rl` run")
+    check_kind(run)
     findings = diagnose(list(read_jsonl(run / "metrics.jsonl")), tomllib.loads((run / "config.toml").read_text()))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
@@ -236,8 +237,11 @@ def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
 @app.command("eval", rich_help_panel=MEASURE)
 def evaluate(
     task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3-6, file:PATH, gym:FAMILY.")],
-    out: Annotated[Path, typer.Option(help="Where the samples and result.json go; again = add what is missing.")],
     model: Model = "nano",
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help="Where samples and result.json go; default runs/eval/TASK-MODEL. Again = add."),
+    ] = None,
     samples: Annotated[int, typer.Option(help="Samples a problem.")] = 8,
     verifier: Annotated[Optional[str], typer.Option(help="For file: tasks: exact, integer, choice or math.")] = None,
     limit: Annotated[Optional[int], typer.Option(help="Only the first problems.")] = None,
@@ -256,6 +260,7 @@ def evaluate(
 
     problems = load_task(task, split=split, verifier=verifier)
     facts = describe(model, base_url)
+    out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", f"{task}-{model}").strip("_")
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
@@ -264,8 +269,9 @@ def evaluate(
         with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
             result = asyncio.run(
                 run_exam(
-                    problems, engine, model=facts["name"], fingerprint=facts["fingerprint"], num_samples=samples,
-                    params=params, out=out, seed=seed, limit=limit, flops_per_token=facts["flops_per_token"],
+                    problems, engine, name=task, model=facts["name"], fingerprint=facts["fingerprint"],
+                    num_samples=samples, params=params, out=out, seed=seed, limit=limit,
+                    flops_per_token=facts["flops_per_token"],
                     on_progress=lambda done, total, figure: bar("", done, total, figure),
                 )
             )  # fmt: skip
@@ -306,6 +312,7 @@ def scale(
 
     if not (run / "config.toml").exists():
         raise ConfigError(f"{run} is not a run folder; make one with ponder rl recipes/demo_nano_cpu.toml")
+    check_kind(run)
     config = load(RLConfig, run / "config.toml")
     rungs = checkpoints(run)
     if not rungs:
@@ -316,7 +323,8 @@ def scale(
     with Ladder() as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
         curves = asyncio.run(
             examine(
-                run, task=problems, open_engine=ladder.open, fingerprint=hub.fingerprint, params=config.params,
+                run, task=problems, name=task or config.task, open_engine=ladder.open,
+                fingerprint=hub.fingerprint, params=config.params,
                 num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
                 flops_per_token=lambda place: flops_per_token(model, place),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
@@ -362,7 +370,7 @@ def grade(
 # --- helpers of the verbs ----------------------------------------------------------------------------------------
 
 
-def open_engine(model: str, base_url: str | None, *, num_workers: int | None = None) -> Engine:
+def open_engine(model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128) -> Engine:
     """The local engine over a model reference, or a remote endpoint."""
     if base_url:
         from ponder.engine.remote import RemoteEngine
@@ -372,7 +380,7 @@ def open_engine(model: str, base_url: str | None, *, num_workers: int | None = N
     from ponder.models import hub
     from ponder.train.distributed import pick_device
 
-    return LocalEngine(*hub.load(model, device=pick_device()), num_workers=num_workers)
+    return LocalEngine(*hub.load(model, device=pick_device()), num_workers=num_workers, num_slots=num_slots)
 
 
 def close(engine: Any) -> None:
@@ -392,8 +400,9 @@ class Ladder:
     def open(self, checkpoint: Path) -> Engine:
         from ponder.engine.local import LocalEngine
         from ponder.models import hub
+        from ponder.train.distributed import pick_device
 
-        model, tokenizer = hub.load(str(checkpoint))
+        model, tokenizer = hub.load(str(checkpoint), device=pick_device())
         if self._engine is None:
             self._engine = LocalEngine(model, tokenizer)
         else:
@@ -416,6 +425,13 @@ class Borrowed:
 
     async def generate(self, prompt: Any, params: SamplingParams, *, n: int = 1, first: int = 0) -> list[Completion]:
         return await self._engine.generate(prompt, params, n=n, first=first)
+
+
+def check_kind(run: Path) -> None:
+    """Curves and diagnoses are of reinforcement learning; a supervised run has neither groups nor a ladder."""
+    kind = json.loads((run / "run.json").read_text())["kind"]
+    if kind != "rl":
+        raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`")
 
 
 def refuse_overlap(exam: Task, pool: Task, limit: int) -> None:

@@ -16,7 +16,6 @@ import concurrent.futures
 import contextlib
 import itertools
 import multiprocessing.connection
-import os
 import signal
 import threading
 from collections.abc import Mapping, Sequence
@@ -30,6 +29,7 @@ from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
 from ponder.models.transformer import ModelConfig, Transformer
+from ponder.runs import num_cores, sigint_ignored
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
 
@@ -56,8 +56,9 @@ class LocalEngine:
         self._pending: dict[int, concurrent.futures.Future[list[Sample]]] = {}
         self._lock = threading.Lock()
         self._closed = False
+        self._why = "the engine is closed"
         if num_workers is None:
-            num_workers = 0 if model.device.type == "cuda" else (os.cpu_count() or 1)
+            num_workers = 0 if model.device.type == "cuda" else num_cores()
         state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
         if num_workers:
             state = {name: tensor.clone().share_memory_() for name, tensor in state.items()}
@@ -75,7 +76,8 @@ class LocalEngine:
         if process:
             context = torch.multiprocessing.get_context("spawn")
             worker = context.Process(target=_worker_process, args=arguments, daemon=True, name="ponder-engine")
-            worker.start()
+            with sigint_ignored():
+                worker.start()
             self.worker_processes.append(worker)
             there.close()
             threading.Thread(target=self._listen, args=(here, worker), daemon=True).start()
@@ -127,17 +129,17 @@ class LocalEngine:
 
     def _submit(self, request: Request) -> concurrent.futures.Future[list[Sample]]:
         """Queue a request for the batch that leaves at the end of this turn of the event loop."""
-        if self._closed:
-            raise EngineError("the engine is closed")
         future: concurrent.futures.Future[list[Sample]] = concurrent.futures.Future()
         with self._lock:
+            if self._closed:
+                raise EngineError(self._why)
             self._pending[request.id] = future
+            # the least loaded, the first of equals: from an idle engine the same calls make the same batches
+            worker = self._load.index(min(self._load))
+            self._load[worker] += request.n
         if not self._outbox:
             self._outbox = [[] for _ in self._workers]
             asyncio.get_running_loop().call_soon(self._flush)
-        # the least loaded, the first of equals: from an idle engine the same calls make the same batches
-        worker = self._load.index(min(self._load))
-        self._load[worker] += request.n
         self._outbox[worker].append(("add", request))
         future.add_done_callback(lambda done: self._done(request, worker, done.cancelled()))
         return future
@@ -183,8 +185,9 @@ class LocalEngine:
             if process is not None and not self._closed:
                 process.join(5)
                 why = f"an engine worker died (exit code {process.exitcode}); out of memory? try fewer slots"
-        self._closed = True
         with self._lock:
+            self._why = why if not self._closed else self._why  # the first reason is the cause
+            self._closed = True
             pending, self._pending = list(self._pending.values()), {}
         for future in pending:
             if future.set_running_or_notify_cancel():

@@ -44,6 +44,7 @@ async def run_exam(
     engine: Engine,
     *,
     model: str,
+    name: str | None = None,
     num_samples: int,
     params: SamplingParams,
     out: str | Path,
@@ -57,14 +58,15 @@ async def run_exam(
 ) -> dict[str, Any]:
     """Bring the bank in `out` to `num_samples` of each of the first `limit` problems; write and return result.json.
 
-    `in_flight` is how many samples are asked for at once. Stopping early still writes the result of what is done.
+    `name` is the task as its user wrote it, with dials ("arithmetic:level=4"). `in_flight` is how many samples are
+    asked for at once. Stopping early still writes the result of what is done.
     """
     num_problems = len(task) if limit is None else min(limit, len(task))
     if num_samples < 1 or num_problems < 1:
         raise ValueError(f"{num_samples} samples of {num_problems} problems are no exam; use at least 1 of each")
     folder, start, complete = Path(out), time.monotonic(), False
     spec = BankSpec(
-        task=task.name,
+        task=name or task.name,
         split=task.split,
         model=model,
         fingerprint=fingerprint,

@@ -1,6 +1,6 @@
 """Both scaling curves of a run: accuracy against train-time compute and against test-time compute.
 
-    curves = await scale("runs/demo", task=task, open_engine=open_engine, params=params)     # writes RUN/scale/
+    curves = await scale("runs/demo", task=task, open_engine=..., fingerprint=..., params=params)
     report("runs/demo")                                                                      # draws it, see report.py
 
 Every rung of the checkpoint ladder sits an exam on the same problems with the same seeds; its bank stays in
@@ -44,6 +44,7 @@ async def scale(
     open_engine: OpenEngine,
     fingerprint: Callable[[Path], str],
     params: SamplingParams,
+    name: str | None = None,
     num_samples: int = 64,
     ladder_samples: int = 16,
     limit: int | None = None,
@@ -70,6 +71,7 @@ async def scale(
                     task,
                     engine,
                     model=str(exam.checkpoint.relative_to(folder)),
+                    name=name,
                     fingerprint=fingerprint(exam.checkpoint),
                     num_samples=exam.num_samples,
                     params=exam.params,

@@ -67,8 +67,9 @@ class ProceduralTask:
     ) -> None:
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
-        if size < 1:
-            raise ConfigError(f"size={size} leaves no problems; use at least 1")
+        for dial, value, least in (("size", size, 1), ("seed", seed, 0)):
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f"{dial}={value} must be a whole number of {least} or more")
         self.name, self.split, self.seed, self.levels, self._size = name, split, seed, tuple(levels), size
         self._make, self._verifier, self._key = make, verifier, key
 
@@ -114,7 +115,7 @@ class Mixture:
         self.tasks = list(tasks)
         self.name, self.split = "+".join(task.name for task in tasks), tasks[0].split
         self._turn = [i for i, weight in enumerate(weights) for _ in range(weight)]
-        self._offsets = [sum(self._turn[:j].count(i) for _ in [0]) for j, i in enumerate(self._turn)]
+        self._offsets = [self._turn[:j].count(i) for j, i in enumerate(self._turn)]
         self._weights = weights
         # the mixture ends with the first task that runs out, so no task is seen more often than its weight says
         self._rounds = min(len(task) // weight for task, weight in zip(tasks, weights, strict=True))

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,6 +63,14 @@ class Batch:
     ref_logprobs_BT: Tensor | None = None
     old_logprobs_BT: Tensor | None = None
     index: list[int] = field(default_factory=list)  # where each row stood before sorting
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Travels to workers as plain arrays: a tensor would take two file descriptors each, and there are many."""
+        return {name: value.numpy() if isinstance(value, Tensor) else value for name, value in vars(self).items()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
 
 def from_completion(completion: Completion, *, advantage: float, trained: bool = True) -> Example:

@@ -12,7 +12,6 @@ batches alone, so the same batches give the same bits. Clusters come later, behi
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import torch.multiprocessing
 from torch import Tensor
 
 from ponder.models.transformer import ModelConfig, Transformer
+from ponder.runs import num_cores, sigint_ignored
 from ponder.train import losses
 from ponder.train.batches import Batch
 
@@ -124,7 +124,8 @@ class Trainer:
         worker = context.Process(
             target=_worker, args=(there, self.model.config, weights, gradients), daemon=True, name="ponder-trainer"
         )
-        worker.start()
+        with sigint_ignored():
+            worker.start()
         there.close()
         self._workers.append((here, worker))
         self._gradients.append(gradients)
@@ -155,7 +156,7 @@ class Trainer:
         result: list[Tensor] = [torch.empty(0)] * len(batches)
         for share, tensors in zip(shares, answers, strict=True):
             for i, tensor in zip(share, tensors, strict=True):
-                result[i] = tensor
+                result[i] = torch.from_numpy(tensor)
         return result
 
     def _ask(self, batches: Sequence[Batch], job: LossFunction | Logprobs) -> tuple[list[list[int]], list[Any]]:
@@ -206,7 +207,7 @@ def resolve_workers(num_workers: int) -> int:
     """-1 = a process a core where there is no GPU."""
     if num_workers >= 0:
         return num_workers
-    return 0 if pick_device() == "cuda" else os.cpu_count() or 1
+    return 0 if pick_device() == "cuda" else num_cores()
 
 
 def _shares(batches: Sequence[Batch], num_workers: int) -> list[list[int]]:
@@ -274,7 +275,7 @@ def _worker(connection: Any, config: ModelConfig, weights: dict[str, Tensor], gr
             batches, job = message
             try:
                 if isinstance(job, Logprobs):
-                    connection.send([_logprobs(model, batch, job.temperature) for batch in batches])
+                    connection.send([_logprobs(model, batch, job.temperature).numpy() for batch in batches])
                 else:
                     model.zero_grad(set_to_none=False)
                     connection.send(_total([_backward(model, batch, job) for batch in batches]))

@@ -2,8 +2,8 @@
 
 A group teaches by how much its rewards differ: p(1-p) for a problem with pass rate p. The pool keeps, for every
 problem, decayed counts of correct and tried rollouts, with the mean of its bucket (task and level) as prior, so that a
-problem never tried is judged by its like, and one whose group came out all the same is not paid for again until the
-policy has moved. `uniform` goes through the pool in a shuffled order, epoch after epoch.
+problem never tried is judged by its like, and one whose group came out all the same is seldom paid for again before
+the policy has moved. `uniform` goes through the pool in a shuffled order, epoch after epoch.
 
 Related: prioritised level replay (arXiv:2010.03934), DAPO's dynamic sampling, which throws such groups away after
 paying for them. Choosing is a pure function of the counts, the seed and the step, so a resumed run chooses the same.

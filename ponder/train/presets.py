@@ -39,7 +39,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def apply_preset(data: dict[str, Any]) -> dict[str, Any]:
     """A recipe's values over those of its preset, nested tables merged."""
     name = data.get("preset", "grpo")
-    if name not in PRESETS:
+    if not isinstance(data.get("loss", {}), dict):
+        raise ConfigError("loss is a table; write [loss] and its keys below, or loss.clip_high=0.28")
+    if not isinstance(name, str) or name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}{nearest(str(name), PRESETS)}")
     preset = PRESETS[name]
     merged = {**preset, **data}

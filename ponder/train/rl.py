@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from ponder.config import dumps, load
+from ponder.config import ConfigError, dumps, load, nearest
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
 from ponder.runs import GracefulStop, Run
@@ -29,9 +29,9 @@ from ponder.train.distributed import PolicyLoss, Sums, Trainer, pick_device, res
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.metrics import cost, extremes, policy_metrics, rollout_metrics, sample_row
 from ponder.train.pool import Pool
-from ponder.train.presets import apply_preset
+from ponder.train.presets import PRESETS, apply_preset
 from ponder.train.rollouts import Collected, collect, overlong
-from ponder.train.state import load_state, save_rung, save_state
+from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
 from ponder.types import Rollout, SamplingParams, Task
 
 
@@ -40,7 +40,7 @@ class RLConfig:
     out: str  # the run's folder
     model: str = "nano"
     task: str = "arithmetic"
-    preset: str = "grpo"  # see train/presets.py
+    preset: str = "grpo"  # what `load_recipe` filled in, see train/presets.py
     num_steps: int = 100
     # what is practised
     pool_size: int = 2048  # problems of the train split
@@ -72,6 +72,8 @@ class RLConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.preset not in PRESETS:
+            raise ConfigError(f"unknown preset {self.preset!r}{nearest(self.preset, PRESETS)}")
         if self.group_size < 2:
             raise ValueError(f"group_size={self.group_size} gives no baseline; use at least 2")
         if self.temperature <= 0:
@@ -125,14 +127,15 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
         LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=config.num_slots) as engine,
         GracefulStop() as stop,
     ):
-        reference = Reference(config) if config.loss.kl else None
         facts = load_state(run, trainer) or {"step": 0, "tokens": 0, "rollout_tokens": 0, "flops": 0.0, "seconds": 0.0}
+        refuse_shorter(facts["step"], config.num_steps)
         if "pool" in facts:
             pool.restore(facts["pool"])
         run.forget_after(facts["step"])
         engine.update_weights(model.state_dict(), version=facts["step"])
         if facts["step"] == 0:
             save_rung(run, model, tokenizer, step=0, facts=facts)
+        reference = Reference(run.checkpoint_folder(0), config.temperature) if config.loss.kl else None
         for step in range(facts["step"], config.num_steps):
             begun = time.monotonic()
             rollouts = asyncio.run(practise(engine, task, pool, config, step))
@@ -198,12 +201,12 @@ def stop_on_errors(rollouts: Collected, config: RLConfig) -> None:
 
 
 class Reference:
-    """The frozen starting policy, for a KL term."""
+    """The frozen starting policy, for a KL term: the run's own first rung, whatever `model` has become since."""
 
-    def __init__(self, config: RLConfig) -> None:
-        model, _ = hub.load(config.model, device=pick_device())
+    def __init__(self, base: Path, temperature: float) -> None:
+        model, _ = hub.load(base, device=pick_device())
         self._trainer = Trainer(model, num_workers=0)
-        self._temperature = config.temperature
+        self._temperature = temperature
 
     def annotate(self, batches: Sequence[Batch]) -> None:
         for batch, logprobs in zip(batches, self._trainer.logprobs(batches, self._temperature), strict=True):
@@ -231,14 +234,14 @@ def update(
             continue  # nothing to learn from
         batches = micro_batches(examples, max_tokens=config.max_tokens_per_batch, pad_id=pad_id)
         for batch in batches:
-            batch.old_logprobs_BT = batch.sampler_logprobs_BT if k else None
+            batch.old_logprobs_BT = batch.sampler_logprobs_BT if total else None
         if reference:
             reference.annotate(batches)
         sums = trainer.backward(batches, PolicyLoss(config.loss, config.temperature))
+        if not total:  # trainer and sampler meet in the first update only
+            sums["first_tokens"] = sums["tokens"]
         sums["grad_norm"] = trainer.step(lr=lr, max_norm=config.max_norm)
         sums["updates"] = 1.0
-        if k == 0:
-            sums["first_tokens"] = sums["tokens"]
         for key, value in sums.items():
             total[key] = max(total.get(key, 0.0), value) if key.endswith("_max") else total.get(key, 0.0) + value
     return policy_metrics(total) | {"policy/lr": lr}

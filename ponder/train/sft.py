@@ -7,7 +7,7 @@ One documented form of data, JSON Lines:
 or demonstrations made on the fly from a procedural family (`tasks/ways.py`): example i is a pure function of the seed
 and i. The loss is on the completion only: reasoning, closing mark, answer, end mark.
 
-    ponder sft recipes/nano_base_cpu.toml
+    ponder sft recipes/nano_1_skills_cpu.toml
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ponder.runs import GracefulStop, Run
 from ponder.tasks.ways import DemonstrationConfig, demonstration
 from ponder.train.batches import Example, micro_batches
 from ponder.train.distributed import SupervisedLoss, Trainer, pick_device, resolve_workers
-from ponder.train.state import load_state, save_rung, save_state
+from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
 from ponder.types import Message
 
 
@@ -108,11 +108,14 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
     with Trainer(model, num_workers=resolve_workers(config.num_workers), betas=(0.9, 0.98),
                  weight_decay=config.weight_decay) as trainer, GracefulStop() as stop:  # fmt: skip
         facts: dict[str, Any] = load_state(run, trainer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
+        refuse_shorter(facts["step"], config.num_steps)
         run.forget_after(facts["step"])
         started -= facts["seconds"]
         for step in range(facts["step"], config.num_steps):
             examples = [source(step * config.batch_size + i) for i in range(config.batch_size)]
-            examples = [example for example in examples if len(example) <= window]
+            longest = max(map(len, examples))
+            if longest > window:
+                raise ValueError(f"an example has {longest} tokens, the model's window {window}; shorten or drop it")
             total = sum(example.num_trained for example in examples)
             batches = micro_batches(
                 [replace(example, weight=1 / total) for example in examples],

@@ -40,6 +40,15 @@ def save_state(run: Run, trainer: Trainer, facts: dict[str, Any]) -> None:
     write_atomic(state_path(run.folder), save(tensors, metadata={"facts": json.dumps(facts)}))
 
 
+def refuse_shorter(done: int, wanted: int) -> None:
+    """A run cannot be taken back: its weights are those of the last step."""
+    if done > wanted:
+        raise ValueError(
+            f"this run has taken {done} steps, more than num_steps={wanted}; use its rung (RUN@{wanted}) where it has "
+            "one, or choose another `out`"
+        )
+
+
 def load_state(run: Run, trainer: Trainer) -> dict[str, Any] | None:
     """Restore a trainer in place and return the facts; None where nothing was saved yet."""
     path = state_path(run.folder)

@@ -15,7 +15,7 @@ from ponder.runs import read_jsonl
 from ponder.train.sft import ArchitectureConfig, SFTConfig, open_source, read_solutions, sft, to_example
 from tests.helpers import user
 
-SMALL = ArchitectureConfig(width=32, depth=2, heads=4, kv_heads=2, inner=64, window=128)
+SMALL = ArchitectureConfig(width=32, depth=2, heads=4, kv_heads=2, inner=64, window=512)
 
 
 def config(out: Path, **changes: object) -> SFTConfig:
@@ -57,7 +57,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path):
 def test_the_result_is_a_model_that_loads_and_can_be_trained_further(tmp_path):
     folder = sft(config(tmp_path / "a"))
     model, tokenizer = hub.load(folder)
-    assert model.config.max_position_embeddings == 128
+    assert model.config.max_position_embeddings == 512
     assert isinstance(tokenizer, ByteTokenizer)
     sft(config(tmp_path / "b", model=str(tmp_path / "a"), num_steps=1))
 
