@@ -154,7 +154,7 @@ def test_an_unknown_key_of_a_recipe_names_the_nearest(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"id": "1", "problem": "p", "answer": "1"}\n{broken\n', ":2"),
+        ('{"id": "1", "problem": "p", "answer": "1"}\n{broken\n', "line 2"),
         ('{"id": "1", "problem": "p"}\n', "answer"),
         ("", "no problems"),
     ],

@@ -87,7 +87,8 @@ async def scale(
                 await engine.close()
     finally:
         if examined:  # exams finished in an earlier sitting count too
-            done = [exam for exam in exams if is_finished(folder / "scale" / exam.name)]
+            wanted = len(task) if limit is None else min(limit, len(task))
+            done = [e for e in exams if is_finished(folder / "scale" / e.name, wanted, e.num_samples)]
             curves = collect(folder, done, ladder_samples=ladder_samples, way_of=way_of)
             curves["complete"] = len(done) == len(exams)
             curves["command"] = " ".join(sys.argv) if command is None else command
@@ -181,10 +182,13 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way
     return curves
 
 
-def is_finished(folder: Path) -> bool:
-    """The exam in this folder has drawn all it was asked for."""
+def is_finished(folder: Path, num_problems: int, num_samples: int) -> bool:
+    """The exam in this folder has drawn at least what is wanted now: a smaller one of an earlier sitting has not."""
     path = folder / "result.json"
-    return path.exists() and bool(json.loads(path.read_text()).get("complete"))
+    if not path.exists():
+        return False
+    result = json.loads(path.read_text())
+    return result["complete"] and result["num_problems"] >= num_problems and result["num_samples"] >= num_samples
 
 
 def _ks(result: dict[str, Any]) -> set[int]:
