@@ -36,9 +36,12 @@ def run(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with what the README's reader has: the recipes, and no runs."""
+    """A folder with what the README's reader has: the recipes, a run, and problems of their own."""
     folder = tmp_path_factory.mktemp("readme")
     (folder / "recipes").symlink_to(ROOT / "recipes")
+    tiny = "num_steps=1 problems_per_step=2 group_size=4 updates_per_step=1 pool_size=8 num_workers=1"
+    done = run(f"ponder rl recipes/demo_nano_cpu.toml {tiny}", folder)  # what `ponder doctor runs/demo` reads
+    assert done.returncode == 0, done.stderr
     (folder / "my_problems.jsonl").write_text('{"id": "1", "problem": "What is 2+2?", "answer": "4"}\n')
     return folder
 
