@@ -203,3 +203,38 @@ def test_forced_tokens_are_never_trained_on(base, tmp_path):
     for example, rollout in zip(from_groups(got.groups, [[1.0, -1.0]]), got.rollouts, strict=True):
         assert example.trained == rollout.completion.sampled
         assert not all(example.trained)
+
+
+def test_a_step_whose_first_half_is_all_the_same_still_learns_from_the_other():
+    from ponder.train.rl import update
+    from ponder.train.rollouts import Collected
+    from ponder.types import Completion, Group, Rollout, Turn
+
+    task = LowercaseTask(size=2)
+
+    def group(index: int, rewards: list[float]) -> Group:
+        completion = Completion(
+            prompt_ids=(1, 2), token_ids=(97, 98), sampler_logprobs=(-5.0, -5.0), sampled=(True, True),
+            finish_reason="stop", reasoning="", answer="ab", num_reasoning_tokens=0,
+        )  # fmt: skip
+        rollouts = [
+            Rollout(
+                problem=task[index], turns=(Turn(completion=completion),), reward=reward,
+                verdict=Verdict(outcome="correct" if reward else "wrong", reward=reward),
+            )
+            for reward in rewards
+        ]  # fmt: skip
+        return Group(problem=task[index], rollouts=tuple(rollouts))
+
+    groups = Collected([group(0, [1.0, 1.0]), group(1, [1.0, 0.0])])
+    run = RLConfig(out="unused", updates_per_step=2, problems_per_step=2, group_size=2)
+    with Trainer(tiny_model(), num_workers=0) as trainer:
+        metrics = update(trainer, groups, run, 0, None, pad_id=0)
+    assert metrics["policy/grad_norm"] > 0
+    assert metrics["policy/mismatch_kl"] >= 0
+
+
+def test_a_run_cannot_be_taken_back(base, tmp_path):
+    rl(config(base, tmp_path / "run", num_steps=3))
+    with pytest.raises(ValueError, match="has taken 3 steps, more than num_steps=2"):
+        rl(config(base, tmp_path / "run", num_steps=2))

@@ -1,0 +1,22 @@
+"""Estimates grow as the cost does."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ponder.train.estimate import estimate_rl, estimate_sft
+from ponder.train.rl import RLConfig
+from ponder.train.sft import SFTConfig
+
+
+def test_more_steps_take_longer_and_longer_reasoning_takes_more_memory():
+    run = RLConfig(out="o", num_workers=1)
+    base, longer = estimate_rl(run), estimate_rl(replace(run, num_steps=1000))
+    assert longer["minutes"] > 3 * base["minutes"]
+    assert estimate_rl(replace(run, max_reasoning_tokens=900))["memory_gib"] > base["memory_gib"]
+
+
+def test_a_fresh_model_is_estimated_from_its_architecture():
+    plan = estimate_sft(SFTConfig(out="o", num_workers=1))
+    assert 1e6 < plan["parameters"] < 2e6
+    assert 0.1 < plan["memory_gib"] < 4
