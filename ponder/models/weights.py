@@ -26,7 +26,7 @@ from torch import Tensor
 
 from ponder.config import ConfigError, nearest
 from ponder.models.files import read_json
-from ponder.models.transformer import ModelConfig, Transformer, rope_frequencies, rope_tables
+from ponder.models.transformer import ModelConfig, Transformer, rope_frequencies
 from ponder.runs import StorageError, write_atomic
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -256,9 +256,7 @@ def load_model(
     stored = stored_tensors(folder)
     _check_names_and_shapes(Path(folder), model, stored)
     weights = {name: tensor for name, tensor in _read_tensors(stored, set(model.state_dict()), dtype, device)}
-    model.load_state_dict(weights, assign=True)
-    model.rope_cos, model.rope_sin = (table.to(device) for table in rope_tables(config))
-    return model
+    return Transformer.over(config, weights)
 
 
 def _check_names_and_shapes(folder: Path, model: Transformer, stored: dict[str, StoredTensor]) -> None:
