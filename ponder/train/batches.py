@@ -1,12 +1,13 @@
-"""Rollouts -> tensors: one row a completion, with a mask over the tokens that are trained on.
+"""Rollouts -> tensors: sequences packed without padding, a shared prompt once, a mask over what is trained on.
 
-Position t of the arrays speaks of token t+1 of the sequence, the one that position t predicts:
+    tokens_N     [ prompt | completion 1 | completion 2 | next prompt ... ]     what one forward pass runs over
+    B, T         one row a completion, one column a completion token:
+    mask_BT      True where the token was sampled by the policy
+    predictor_BT which packed token's hidden state predicts it: the one before it; for the first, the prompt's last
+    target_BT    its id
 
-    tokens_BT         prompt and completion, padded on the right            (B, T+1)
-    mask_BT           True where the next token was sampled by the policy   (B, T)
-    sampler_logprobs  what the engine recorded, 0 elsewhere                 (B, T)
-
-Ids go in as they were sampled; nothing is re-tokenised. Tokens that a budget forced are context, not targets.
+Ids go in as they were sampled; nothing is re-tokenised. Tokens that a budget forced are context, not targets. The last
+token of a completion predicts nothing and stays out of the pack.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ponder.models.segments import Segment
 from ponder.types import Completion, Group
 
 
@@ -55,14 +57,17 @@ class Example:
 class Batch:
     """A micro-batch: what one forward pass needs. Plain tensors, so it travels between processes."""
 
-    tokens_BT: Tensor
+    tokens_N: Tensor
+    segments: list[Segment]
+    predictor_BT: Tensor
+    target_BT: Tensor
     mask_BT: Tensor
-    sampler_logprobs_BT: Tensor
+    sampler_logprobs_BT: Tensor  # what the engine recorded, 0 elsewhere
     advantages_B: Tensor
     weights_B: Tensor
     ref_logprobs_BT: Tensor | None = None
     old_logprobs_BT: Tensor | None = None
-    index: list[int] = field(default_factory=list)  # where each row stood before sorting
+    index: list[int] = field(default_factory=list)  # where each row's example stood
 
     def __getstate__(self) -> dict[str, Any]:
         """Travels to workers as plain arrays: a tensor would take two file descriptors each, and there are many."""
@@ -93,20 +98,38 @@ def from_groups(groups: Sequence[Group], advantages: Sequence[Iterable[float]]) 
     ]
 
 
-def collate(examples: Sequence[Example], *, pad_id: int) -> Batch:
-    """Pad examples to their longest and align them as the head of this file says."""
-    B, T = len(examples), max(len(example) for example in examples) - 1
-    tokens = torch.full((B, T + 1), pad_id, dtype=torch.long)
+def collate(examples: Sequence[Example]) -> Batch:
+    """Pack examples; those of one prompt share it. Rows of the batch are in the order of the examples."""
+    B, T = len(examples), max(1, *(len(example.token_ids) for example in examples))
+    tokens: list[int] = []
+    segments: list[Segment] = []
     mask = torch.zeros((B, T), dtype=torch.bool)
-    logprobs = torch.zeros((B, T))
-    for row, example in enumerate(examples):
-        start, end = len(example.prompt_ids), len(example)
-        tokens[row, :end] = torch.tensor(example.prompt_ids + example.token_ids)
-        mask[row, start - 1 : end - 1] = torch.tensor(example.trained)
-        if example.sampler_logprobs:
-            logprobs[row, start - 1 : end - 1] = torch.tensor(example.sampler_logprobs)
+    logprobs, predictor, target = torch.zeros((B, T)), *(torch.zeros((B, T), dtype=torch.long) for _ in range(2))
+    for prompt, rows in by_prompt(examples).items():
+        begin = len(tokens)
+        end = begin + len(prompt)
+        tokens += prompt
+        if len(rows) > 1:
+            segments.append(Segment(begin, end))
+        for row in rows:
+            example, start = examples[row], len(tokens)
+            n = len(example.token_ids)
+            tokens += example.token_ids[:-1]
+            if len(rows) == 1:
+                segments.append(Segment(begin, len(tokens)))
+            elif n > 1:
+                segments.append(Segment(start, len(tokens), begin, end))
+            if n:
+                predictor[row, :n] = torch.tensor([end - 1, *range(start, len(tokens))])
+                target[row, :n] = torch.tensor(example.token_ids)
+                mask[row, :n] = torch.tensor(example.trained)
+            if example.sampler_logprobs:
+                logprobs[row, :n] = torch.tensor(example.sampler_logprobs)
     return Batch(
-        tokens_BT=tokens,
+        tokens_N=torch.tensor(tokens),
+        segments=segments,
+        predictor_BT=predictor,
+        target_BT=target,
         mask_BT=mask,
         sampler_logprobs_BT=logprobs,
         advantages_B=torch.tensor([example.advantage for example in examples]),
@@ -114,22 +137,52 @@ def collate(examples: Sequence[Example], *, pad_id: int) -> Batch:
     )
 
 
-def micro_batches(examples: Sequence[Example], *, max_tokens: int, pad_id: int) -> list[Batch]:
-    """Cut examples into batches of at most `max_tokens` padded tokens, similar lengths together."""
-    order = sorted(range(len(examples)), key=lambda i: (len(examples[i]), i))
-    batches: list[Batch] = []
-    chosen: list[int] = []
+def by_prompt(examples: Sequence[Example]) -> dict[tuple[int, ...], list[int]]:
+    """Prompt -> places of the examples that have it."""
+    places: dict[tuple[int, ...], list[int]] = {}
+    for place, example in enumerate(examples):
+        places.setdefault(example.prompt_ids, []).append(place)
+    return places
 
-    def close() -> None:
-        batch = collate([examples[i] for i in chosen], pad_id=pad_id)
-        batch.index = list(chosen)
+
+def micro_batches(examples: Sequence[Example], *, max_tokens: int, num_shares: int = 1) -> list[Batch]:
+    """Cut examples into packs of at most `max_tokens` tokens, of nearly equal size, completions beside their prompt.
+
+    There are a multiple of `num_shares` packs where the examples allow it, so that as many workers are kept busy.
+    """
+    families = _families(examples, max_tokens)
+    total = sum(size for size, _ in families)
+    count = max(1, -(-total // max_tokens))
+    count = min(len(families), -(-count // num_shares) * num_shares)
+    packs: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for size, places in sorted(families, key=lambda family: (-family[0], family[1])):
+        pack = loads.index(min(loads))
+        if packs[pack] and loads[pack] + size > max_tokens:
+            packs.append([])
+            loads.append(0)
+            pack = len(packs) - 1
+        packs[pack] += places
+        loads[pack] += size
+    batches = []
+    for places in packs:
+        batch = collate([examples[i] for i in places])
+        batch.index = places
         batches.append(batch)
-        chosen.clear()
-
-    for i in order:
-        if chosen and len(examples[i]) * (len(chosen) + 1) > max_tokens:
-            close()
-        chosen.append(i)
-    if chosen:
-        close()
     return batches
+
+
+def _families(examples: Sequence[Example], max_tokens: int) -> list[tuple[int, list[int]]]:
+    """(tokens, places): examples of one prompt, cut where a pack would be too long."""
+    families: list[tuple[int, list[int]]] = []
+    for prompt, places in by_prompt(examples).items():
+        size, chosen = len(prompt), []
+        for place in places:
+            own = max(0, len(examples[place].token_ids) - 1)
+            if chosen and size + own > max_tokens:
+                families.append((size, chosen))
+                size, chosen = len(prompt), []
+            chosen.append(place)
+            size += own
+        families.append((size, chosen))
+    return families

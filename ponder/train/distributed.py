@@ -4,47 +4,54 @@
         sums = trainer.backward(batches, PolicyLoss(config, temperature=1.0))    # gradients of all batches, summed
         trainer.step(lr=1e-4, max_norm=1.0)
 
-Weights, and one gradient buffer a worker, live in shared memory: a worker reads the weights of the moment and writes
-its gradient; the main process adds the buffers in order, clips and steps. Which worker takes which batch depends on the
-batches alone, so the same batches give the same bits. Clusters come later, behind the same three calls.
+What is computed with and what is trained are two things. `trainer.model` holds the weights that forward and backward
+use, in the model's dtype, bf16 or float32; `trainer.parameters` holds what the optimizer changes, in float32: a master
+of every weight, or the pairs of an adapter. After each step the first is made from the second. A float32 model without
+adapter is its own master.
+
+Weights, and one float32 gradient buffer a worker, live in shared memory: a worker reads the weights of the moment and
+writes its gradient; the main process adds the buffers in order, clips and steps. Which worker takes which batch depends
+on the batches alone, so the same batches give the same bits. Clusters come later, behind the same calls.
 """
 
 from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, Protocol
 
 import torch
 import torch.multiprocessing
-from torch import Tensor
+from torch import Tensor, nn
 
+from ponder.models import lora, packed
+from ponder.models.flat import Flat
+from ponder.models.lora import Adapter
+from ponder.models.segments import Layout
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.runs import num_cores, sigint_ignored
 from ponder.train import losses
 from ponder.train.batches import Batch
+from ponder.train.logprobs import token_logprobs
 
 Sums = dict[str, float]
-LossFunction = Callable[[Transformer, Batch], tuple[Tensor, dict[str, Tensor]]]
+
+
+class LossFunction(Protocol):
+    """The loss of one micro-batch, and sums for the metrics, from the log-probabilities of its trained tokens."""
+
+    temperature: float  # at which the log-probabilities are wanted
+
+    def __call__(
+        self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch, /
+    ) -> tuple[Tensor, dict[str, Tensor]]: ...
 
 
 class NonFiniteLoss(RuntimeError):
     """Stops a run before a bad number reaches the weights."""
-
-
-def token_logprobs(model: Transformer, tokens_BT: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Log-probability of each next token and the entropy of its distribution, (B T) each, float32.
-
-    At the sampling temperature, so that trainer and sampler speak of the same distribution (trl#4159).
-    """
-    logits = model(tokens_BT[:, :-1]).float() / temperature
-    normaliser_BT = logits.logsumexp(-1)
-    logprobs_BT = logits.gather(-1, tokens_BT[:, 1:, None])[..., 0] - normaliser_BT
-    with torch.no_grad():
-        entropy_BT = normaliser_BT - (logits.softmax(-1) * logits).sum(-1)
-    return logprobs_BT, entropy_BT
 
 
 @dataclass(frozen=True)
@@ -54,8 +61,7 @@ class PolicyLoss:
     config: losses.LossConfig
     temperature: float
 
-    def __call__(self, model: Transformer, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        logprobs_BT, entropy_BT = token_logprobs(model, batch.tokens_BT, self.temperature)
+    def __call__(self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         old_BT = logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT
         loss, sums = losses.policy(
             logprobs_BT,
@@ -74,8 +80,9 @@ class PolicyLoss:
 class SupervisedLoss:
     """Cross-entropy of one micro-batch."""
 
-    def __call__(self, model: Transformer, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        logprobs_BT, _ = token_logprobs(model, batch.tokens_BT, 1.0)
+    temperature: float = 1.0
+
+    def __call__(self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         return losses.cross_entropy(logprobs_BT, batch.mask_BT, batch.weights_B)
 
 
@@ -86,6 +93,73 @@ class Logprobs:
     temperature: float
 
 
+class Replica:
+    """What one process computes: the loss of batches and its gradient, added into float32 buffers by name.
+
+    A weight whose dtype is not float32 hands each micro-batch's gradient over at once: sums of many in bf16 would lose
+    the small ones.
+    """
+
+    class Parts(NamedTuple):
+        """What a replica is made over, none of it copied."""
+
+        config: ModelConfig
+        weights: Flat
+        trained: Flat | None  # the pairs of an adapter, if one is trained
+        alpha: float
+        recompute: bool
+
+    def __init__(self, parts: Parts, gradient: Flat) -> None:
+        self.gradient, self.recompute, self.adapter = gradient, parts.recompute, None
+        self.model = Transformer.over(parts.config, parts.weights.views())
+        if parts.trained is not None:
+            leaves = parts.trained.views()
+            self.adapter = Adapter.over(leaves, parts.alpha)
+        else:
+            leaves = dict(self.model.named_parameters())
+        for parameter in self.model.parameters():
+            parameter.requires_grad_(self.adapter is None)
+        buffers = gradient.views()
+        for name, leaf in leaves.items():
+            leaf.requires_grad_(True)
+            if leaf.dtype == torch.float32:
+                leaf.grad = buffers[name]  # backward adds into the buffer
+            else:
+                leaf.register_post_accumulate_grad_hook(partial(_hand_over, buffers[name]))
+
+    def backward(self, batches: Sequence[Batch], loss_function: LossFunction) -> Sums:
+        """Set the buffers to the gradient of all batches; the summed loss and metrics."""
+        self.gradient.memory.zero_()
+        return _total([self._backward(batch, loss_function) for batch in batches])
+
+    def _backward(self, batch: Batch, loss_function: LossFunction) -> Sums:
+        batch = _to(batch, self.model.device)
+        loss, sums = loss_function(*self._logprobs(batch, loss_function.temperature), batch)
+        if torch.isfinite(loss) and loss.requires_grad:  # not finite: the caller raises before it reaches the gradient
+            loss.backward()
+        return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}
+
+    @torch.no_grad()
+    def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
+        return [self._logprobs(_to(batch, self.model.device), temperature)[0].cpu() for batch in batches]
+
+    def _logprobs(self, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy (B T) at the trained tokens, 0 elsewhere: the others need no logits."""
+        mask = batch.mask_BT
+        layout = Layout(batch.segments)
+        hidden = packed.hidden(self.model, batch.tokens_N, layout, adapter=self.adapter, recompute=self.recompute)
+        picked = hidden.index_select(0, batch.predictor_BT[mask])
+        values = token_logprobs(picked, self.model.head_weight, batch.target_BT[mask], temperature)
+        empty = torch.zeros(mask.shape, device=mask.device)
+        logprobs, entropy = (empty.masked_scatter(mask, value) for value in values)
+        return logprobs, entropy
+
+
+def _hand_over(buffer: Tensor, leaf: Tensor) -> None:
+    buffer += leaf.grad  # type: ignore[arg-type]
+    leaf.grad = None
+
+
 class Trainer:
     """A policy, its optimizer and the processes that compute its gradient."""
 
@@ -94,41 +168,68 @@ class Trainer:
         model: Transformer,
         *,
         num_workers: int,
+        adapter: Adapter | None = None,
+        recompute: bool = False,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
-        self.model = model
+        """adapter: train its pairs and leave the weights alone; `model` is then the base, without the adapter.
+
+        recompute: activations again in backward, for memory (gradient checkpointing).
+        """
+        self.model, self.adapter = model, adapter
         self._workers: list[tuple[Any, Any]] = []
-        self._gradients: list[list[Tensor]] = []
-        parameters = list(model.parameters())
-        if num_workers and model.device.type == "cpu":
-            for parameter in parameters:
-                parameter.data = parameter.data.clone().share_memory_()
-            for _ in range(num_workers):
-                self._start([torch.zeros_like(parameter.data).share_memory_() for parameter in parameters])
+        shared = bool(num_workers) and model.device.type == "cpu"
+        if adapter is not None:
+            self._base = {name: weight.clone() for name, weight in lora.targets(model).items() if name in adapter.pairs}
+        weights = Flat.of(dict(model.named_parameters()), shared=shared)
+        for name, view in weights.views().items():
+            model.get_parameter(name).requires_grad_(False).data = view
+        if adapter is not None:
+            self._trained = Flat.of(adapter.tensors(), dtype=torch.float32, shared=shared)
+            self.adapter = Adapter.over(self._trained.views(), adapter.alpha)
+        else:
+            self._trained = weights if model.dtype == torch.float32 else Flat.of(weights.views(), dtype=torch.float32)
+        self.parameters = {name: nn.Parameter(tensor) for name, tensor in self._trained.views().items()}
         self.optimizer = torch.optim.AdamW(
             [
-                {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
-                {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+                {"params": [p for p in self.parameters.values() if p.dim() > 1], "weight_decay": weight_decay},
+                {"params": [p for p in self.parameters.values() if p.dim() <= 1], "weight_decay": 0.0},
             ],
             lr=0.0,
             betas=betas,
             eps=1e-8,
             foreach=False,  # one kernel a tensor: the same bits whatever the grouping
         )
+        self.refresh()
+        parts = Replica.Parts(
+            model.config, weights, self._trained if adapter else None, adapter.alpha if adapter else 1.0, recompute
+        )
+        shapes, device = self._trained.shapes, model.device
+        self._gradients = [
+            Flat.zeros(shapes, torch.float32, device, shared=shared) for _ in range(num_workers if shared else 1)
+        ]
+        self._replica = None if shared else Replica(parts, self._gradients[0])
+        for gradient in self._gradients if shared else ():
+            self._start(parts, gradient)
 
-    def _start(self, gradients: list[Tensor]) -> None:
+    def _start(self, parts: Replica.Parts, gradient: Flat) -> None:
         context = torch.multiprocessing.get_context("spawn")
         here, there = context.Pipe()
-        weights = {name: tensor.detach() for name, tensor in self.model.named_parameters()}
-        worker = context.Process(
-            target=_worker, args=(there, self.model.config, weights, gradients), daemon=True, name="ponder-trainer"
-        )
+        worker = context.Process(target=_worker, args=(there, parts, gradient), daemon=True, name="ponder-trainer")
         with sigint_ignored():
             worker.start()
         there.close()
         self._workers.append((here, worker))
-        self._gradients.append(gradients)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Make the weights that are computed with from those that are trained; after a step, or after loading some."""
+        if self.adapter is not None:
+            lora.merge(self._base, self.adapter, lora.targets(self.model))
+        elif self.model.dtype != torch.float32:
+            for name, tensor in self._trained.views().items():
+                self.model.get_parameter(name).copy_(tensor)
 
     def backward(self, batches: Sequence[Batch], loss_function: LossFunction) -> Sums:
         """Set the gradient to the sum over all batches; returns the summed loss and metrics.
@@ -137,21 +238,21 @@ class Trainer:
         """
         if self._workers:
             sums = _total(self._ask(batches, loss_function)[1])
-            for index, parameter in enumerate(self.model.parameters()):
-                parameter.grad = self._gradients[0][index].clone()
-                for other in self._gradients[1:]:
-                    parameter.grad += other[index]
         else:
-            self.model.zero_grad(set_to_none=False)
-            sums = _total([_backward(self.model, batch, loss_function) for batch in batches])
+            sums = self._replica.backward(batches, loss_function)  # type: ignore[union-attr]
+        total = Flat(self._gradients[0].memory.clone(), self._trained.shapes)
+        for other in self._gradients[1:]:
+            total.memory.add_(other.memory)
+        for name, view in total.views().items():
+            self.parameters[name].grad = view
         if not torch.isfinite(torch.tensor(sums["loss"])):
             raise NonFiniteLoss(f"the loss is {sums['loss']}; the weights were not changed. Lower the step size")
         return sums
 
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
-        """Log-probabilities (B T) of every batch under the present weights."""
+        """Log-probabilities (B T) of the trained tokens of every batch under the present weights, 0 elsewhere."""
         if not self._workers:
-            return [_logprobs(self.model, batch, temperature) for batch in batches]
+            return self._replica.logprobs(batches, temperature)  # type: ignore[union-attr]
         shares, answers = self._ask(batches, Logprobs(temperature))
         result: list[Tensor] = [torch.empty(0)] * len(batches)
         for share, tensors in zip(shares, answers, strict=True):
@@ -176,12 +277,13 @@ class Trainer:
 
     def step(self, *, lr: float, max_norm: float) -> float:
         """Clip the gradient and step; returns the norm before clipping. Raises NonFiniteLoss without stepping."""
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), max_norm, foreach=False)
+        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), max_norm, foreach=False)
         if not torch.isfinite(norm):
             raise NonFiniteLoss("the gradient is not finite; the weights were not changed. Lower the step size")
         for group in self.optimizer.param_groups:
             group["lr"] = lr
         self.optimizer.step()
+        self.refresh()
         return norm.item()
 
     def close(self) -> None:
@@ -214,10 +316,10 @@ def _shares(batches: Sequence[Batch], num_workers: int) -> list[list[int]]:
     """Which worker takes which batches: the largest first, each to the least loaded."""
     shares: list[list[int]] = [[] for _ in range(num_workers)]
     loads = [0] * num_workers
-    for i in sorted(range(len(batches)), key=lambda i: (-batches[i].tokens_BT.numel(), i)):
+    for i in sorted(range(len(batches)), key=lambda i: (-len(batches[i].tokens_N), i)):
         worker = loads.index(min(loads))
         shares[worker].append(i)
-        loads[worker] += batches[i].tokens_BT.numel()
+        loads[worker] += len(batches[i].tokens_N)
     return shares
 
 
@@ -236,18 +338,6 @@ def _to(batch: Batch, device: torch.device) -> Batch:
     return replace(batch, **moved)
 
 
-def _backward(model: Transformer, batch: Batch, loss_function: LossFunction) -> Sums:
-    loss, sums = loss_function(model, _to(batch, model.device))
-    if torch.isfinite(loss):  # else the caller raises: a nan must not reach the gradient
-        loss.backward()
-    return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}
-
-
-@torch.no_grad()
-def _logprobs(model: Transformer, batch: Batch, temperature: float) -> Tensor:
-    return token_logprobs(model, batch.tokens_BT.to(model.device), temperature)[0].cpu()
-
-
 def _receive(connection: Any, worker: Any) -> Any:
     """A worker's answer, or a RuntimeError that says why there is none."""
     try:
@@ -260,13 +350,10 @@ def _receive(connection: Any, worker: Any) -> Any:
     return RuntimeError(answer) if isinstance(answer, str) else answer
 
 
-def _worker(connection: Any, config: ModelConfig, weights: dict[str, Tensor], gradients: list[Tensor]) -> None:
+def _worker(connection: Any, parts: Replica.Parts, gradient: Flat) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     torch.set_num_threads(1)
-    model = Transformer.over(config, weights)
-    for parameter, gradient in zip(model.parameters(), gradients, strict=True):
-        parameter.requires_grad_(True)
-        parameter.grad = gradient  # backward adds into the shared buffer
+    replica = Replica(parts, gradient)
     with contextlib.suppress(EOFError, OSError):
         while True:
             message = connection.recv()
@@ -275,9 +362,8 @@ def _worker(connection: Any, config: ModelConfig, weights: dict[str, Tensor], gr
             batches, job = message
             try:
                 if isinstance(job, Logprobs):
-                    connection.send([_logprobs(model, batch, job.temperature).numpy() for batch in batches])
+                    connection.send([x.numpy() for x in replica.logprobs(batches, job.temperature)])
                 else:
-                    model.zero_grad(set_to_none=False)
-                    connection.send(_total([_backward(model, batch, job) for batch in batches]))
+                    connection.send(replica.backward(batches, job))
             except Exception as error:  # reported: the parent stops the run with the reason
                 connection.send(f"a training worker failed: {type(error).__name__}: {error}")

@@ -1,8 +1,9 @@
 """What an exact resume needs, in one file that is replaced atomically: RUN/state/state.safetensors.
 
-Weights and Adam's moments as tensors, everything else (step, counters, the state of the problem pool) as JSON in the
-file's header. Random numbers are derived from seeds, so there is no generator to save. A run killed at any moment goes
-on from the last saved state and repeats the same steps bit for bit.
+What is trained, in float32 (weights, or the pairs of an adapter), and Adam's moments as tensors; everything else (step,
+counters, the state of the problem pool) as JSON in the file's header. Random numbers are derived from seeds, so there
+is no generator to save. A run killed at any moment goes on from the last saved state and repeats the same steps bit for
+bit.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ def state_path(run_folder: Path) -> Path:
 def save_state(run: Run, trainer: Trainer, facts: dict[str, Any]) -> None:
     """Save weights, optimizer and `facts` (JSON) together."""
     tensors: dict[str, torch.Tensor] = {}
-    for name, parameter in trainer.model.named_parameters():
+    for name, parameter in trainer.parameters.items():
         tensors[f"weights/{name}"] = parameter.detach()
         moments = trainer.optimizer.state.get(parameter)
         if moments:
             tensors[f"exp_avg/{name}"] = moments["exp_avg"]
             tensors[f"exp_avg_sq/{name}"] = moments["exp_avg_sq"]
             tensors[f"step/{name}"] = moments["step"]
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    tensors = {name: tensor.cpu().clone() for name, tensor in tensors.items()}
     write_atomic(state_path(run.folder), save(tensors, metadata={"facts": json.dumps(facts)}))
 
 
@@ -57,7 +58,7 @@ def load_state(run: Run, trainer: Trainer) -> dict[str, Any] | None:
     try:
         with safe_open(path, framework="pt") as file, torch.no_grad():
             names = set(file.keys())
-            for name, parameter in trainer.model.named_parameters():
+            for name, parameter in trainer.parameters.items():
                 parameter.copy_(file.get_tensor(f"weights/{name}"))
                 if f"step/{name}" in names:
                     trainer.optimizer.state[parameter] = {
@@ -65,6 +66,7 @@ def load_state(run: Run, trainer: Trainer) -> dict[str, Any] | None:
                         "exp_avg": file.get_tensor(f"exp_avg/{name}").to(parameter.device),
                         "exp_avg_sq": file.get_tensor(f"exp_avg_sq/{name}").to(parameter.device),
                     }
+            trainer.refresh()
             return json.loads(file.metadata()["facts"])
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise ValueError(f"{path} does not fit this run ({error}); delete {run.folder} to start over") from error

@@ -1,0 +1,50 @@
+"""Many named tensors in one piece of memory, so that it can be shared with other processes as one.
+
+    flat = Flat.of(dict(model.named_parameters()), shared=True)
+    flat.views()["model.norm.weight"]          # a view: writing it writes the memory that every process sees
+
+A tensor of its own costs two file descriptors each time it travels; a model has hundreds, and 1,024 is a common limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_ALIGN = 64  # numbers: every tensor starts at a cache line
+
+
+@dataclass(frozen=True)
+class Flat:
+    memory: Tensor  # one dimension
+    shapes: dict[str, torch.Size]
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor], *, dtype: torch.dtype | None = None, shared: bool = False) -> Flat:
+        """A copy of the tensors, all in one dtype (default: that of the first)."""
+        first = next(iter(tensors.values()))
+        flat = cls.zeros({n: t.shape for n, t in tensors.items()}, dtype or first.dtype, first.device, shared=shared)
+        for name, view in flat.views().items():
+            view.copy_(tensors[name].detach())
+        return flat
+
+    @classmethod
+    def zeros(
+        cls, shapes: Mapping[str, torch.Size], dtype: torch.dtype, device: torch.device, *, shared: bool = False
+    ) -> Flat:
+        memory = torch.zeros(sum(_room(shape) for shape in shapes.values()), dtype=dtype, device=device)
+        return cls(memory.share_memory_() if shared else memory, dict(shapes))
+
+    def views(self) -> dict[str, Tensor]:
+        views, offset = {}, 0
+        for name, shape in self.shapes.items():
+            views[name] = self.memory[offset : offset + shape.numel()].view(shape)
+            offset += _room(shape)
+        return views
+
+
+def _room(shape: torch.Size) -> int:
+    return -(-shape.numel() // _ALIGN) * _ALIGN

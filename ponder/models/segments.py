@@ -1,0 +1,212 @@
+"""Who sees whom in a pack of sequences, and attention over it.
+
+    Layout([Segment(0, 9), Segment(9, 14, prefix_end=9), Segment(14, 20, prefix_end=9)])    a prompt and two completions
+
+A segment is a run of tokens that sees itself (causally) and all of its prefix, another run of the pack. On a CPU,
+segments of similar shape are padded into blocks small enough for the cache, for attention only, and a block is a
+handful of plain products in both directions: the fused kernel's backward in bf16 is slower than those. On a GPU one
+masked kernel takes the whole pack, as many small launches would leave it idle.
+
+Shapes: N packed tokens, H query heads, K key/value heads, G = H/K, E head width; in a block B segments, T own tokens
+of the longest, S seen ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+_SCORES = 2**20  # of a block, a key/value head at a time: 4 MB of float32
+
+
+class Segment(NamedTuple):
+    """Tokens start..end of the pack follow, and see, tokens prefix_start..prefix_end."""
+
+    start: int
+    end: int
+    prefix_start: int = 0
+    prefix_end: int = 0
+
+    @property
+    def own(self) -> int:
+        return self.end - self.start
+
+    @property
+    def prefix(self) -> int:
+        return self.prefix_end - self.prefix_start
+
+
+class Block(NamedTuple):
+    """Segments padded to one shape. Padded queries point at row N, which holds zeros; padded keys are masked."""
+
+    rows_BT: Tensor
+    seen_BS: Tensor
+    bias_BTS: Tensor  # 0 or -inf, float32
+
+
+class Layout:
+    """The segments of a pack; blocks and masks are made once and serve every layer."""
+
+    def __init__(self, segments: Sequence[Segment]) -> None:
+        self.segments = list(segments)
+        self.num_tokens = max(s.end for s in segments)
+        self.positions_N = torch.zeros(self.num_tokens, dtype=torch.long)
+        for s in segments:
+            self.positions_N[s.start : s.end] = torch.arange(s.prefix, s.prefix + s.own)
+        self._blocks: dict[int | None, list[Block]] = {}
+        self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
+
+    def blocks(self, window: int | None) -> list[Block]:
+        if window not in self._blocks:
+            self._blocks[window] = [_block(part, self.num_tokens, window) for part in _parts(self.segments)]
+        return self._blocks[window]
+
+    def mask(self, window: int | None, device: torch.device) -> Tensor:
+        """(N N): True where a row's token sees a column's."""
+        if (window, device) not in self._masks:
+            mask = torch.zeros(self.num_tokens, self.num_tokens, dtype=torch.bool)
+            for s in self.segments:
+                mask[s.start : s.end, s.prefix_start : s.prefix_end] = True
+                mask[s.start : s.end, s.start : s.end] = torch.ones(s.own, s.own, dtype=torch.bool).tril_()
+            if window:
+                mask &= self.positions_N[None, :] > self.positions_N[:, None] - window
+            self._masks[window, device] = mask.to(device)
+        return self._masks[window, device]
+
+
+def _parts(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Segments of similar shape together, as many as a block may hold."""
+    parts: list[list[Segment]] = []
+    longest = 0
+    for s in sorted((s for s in segments if s.own), key=lambda s: (s.prefix > 0, s.prefix + s.own, s.own, s.start)):
+        longest = max(longest, s.own)
+        alike = bool(parts) and (parts[-1][-1].prefix > 0) == (s.prefix > 0)
+        if not alike or (len(parts[-1]) + 1) * longest * (s.prefix + s.own) > _SCORES:
+            parts.append([])
+            longest = s.own
+        parts[-1].append(s)
+    return parts
+
+
+def _block(segments: Sequence[Segment], num_tokens: int, window: int | None) -> Block:
+    B, T, S = len(segments), max(s.own for s in segments), max(s.prefix + s.own for s in segments)
+    rows = torch.full((B, T), num_tokens)
+    seen = torch.zeros((B, S), dtype=torch.long)
+    may = torch.zeros((B, T, S), dtype=torch.bool)
+    may[:, :, 0] = True  # a padded query sees something: a softmax over nothing is nan
+    for b, s in enumerate(segments):
+        total = s.prefix + s.own
+        rows[b, : s.own] = torch.arange(s.start, s.end)
+        seen[b, : s.prefix] = torch.arange(s.prefix_start, s.prefix_end)
+        seen[b, s.prefix : total] = torch.arange(s.start, s.end)
+        own = torch.ones(s.own, total, dtype=torch.bool).tril_(s.prefix)
+        may[b, : s.own, :total] = own.triu_(s.prefix + 1 - window) if window else own
+    return Block(rows, seen, torch.zeros(may.shape).masked_fill_(~may, float("-inf")))
+
+
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, layout: Layout, window: int | None
+) -> Tensor:
+    """Rotary embedding and grouped-query attention. q (N H E), k and v (N K E), cos and sin (N 1 E) -> (N H E)."""
+    if q.is_cuda:
+        return attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))
+    return _Attention.apply(q, k, v, cos, sin, layout.blocks(window))
+
+
+def attend_masked(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
+    """The same by one fused kernel, for a GPU."""
+    q, k = (x * cos + torch.cat((-x[..., x.shape[-1] // 2 :], x[..., : x.shape[-1] // 2]), -1) * sin for x in (q, k))
+    heads = (x.transpose(0, 1)[None] for x in (q, k, v))
+    out = F.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    return out[0].transpose(0, 1)
+
+
+class _Attention(torch.autograd.Function):
+    """The G query heads that share a key head are rows of one product. Gradients of keys and values are summed in
+    float32: a shared prompt collects them from every completion."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, blocks: list[Block]) -> Tensor:
+        N, K, scale = q.shape[0], k.shape[1], 1 / math.sqrt(q.shape[-1])
+        q, k = _with_zero_row(_rotate(q, cos, sin).mul_(scale)), _rotate(k, cos, sin)
+        out = torch.empty_like(q)
+        kept = []
+        for block in blocks:
+            rows, keys, values = _queries(q, block, K), _keys(k, block), _keys(v, block)
+            scores = torch.bmm(rows, keys.transpose(1, 2)).float()
+            B, T, S = block.bias_BTS.shape
+            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None])
+            weights = scores.softmax(-1).to(q.dtype)
+            _put(out, torch.bmm(weights, values), block)
+            kept.append(weights)
+        ctx.save_for_backward(q, k, v, cos, sin, *kept)
+        ctx.blocks = blocks
+        return out[:N]
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        q, k, v, cos, sin, *kept = ctx.saved_tensors
+        K, scale, dout = k.shape[1], 1 / math.sqrt(q.shape[-1]), _with_zero_row(grads[0])
+        dq = torch.empty_like(q)
+        dk, dv = (torch.zeros(x.shape, dtype=torch.float32) for x in (k, v))
+        for block, weights in zip(ctx.blocks, kept, strict=True):
+            rows, keys, values = _queries(q, block, K), _keys(k, block), _keys(v, block)
+            drows = _queries(dout, block, K)
+            _add(dv, torch.bmm(weights.transpose(1, 2), drows), block)
+            dweights = torch.bmm(drows, values.transpose(1, 2))
+            dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype)
+            _put(dq, torch.bmm(dscores, keys), block)
+            _add(dk, torch.bmm(dscores.transpose(1, 2), rows), block)
+        dq = _rotate(dq[:-1].mul_(scale), cos, -sin)
+        return dq, _rotate(dk.to(k.dtype), cos, -sin), dv.to(v.dtype), None, None, None
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding (arXiv:2104.09864) of packed heads. x (N H E), cos and sin (N 1 E); with -sin it is undone."""
+    half = x.shape[-1] // 2
+    turned = torch.empty_like(x)
+    torch.mul(x[..., half:], sin[..., :half], out=turned[..., :half]).neg_()
+    torch.mul(x[..., :half], sin[..., half:], out=turned[..., half:])
+    return turned.addcmul_(x, cos)
+
+
+def _with_zero_row(x: Tensor) -> Tensor:
+    padded = x.new_empty((x.shape[0] + 1, *x.shape[1:]))
+    padded[:-1] = x
+    padded[-1] = 0
+    return padded
+
+
+def _queries(x: Tensor, block: Block, K: int) -> Tensor:
+    """(N+1 H E) -> (B K, G T, E)."""
+    B, T = block.rows_BT.shape
+    E = x.shape[-1]
+    picked = x.index_select(0, block.rows_BT.view(-1)).view(B, T, K, -1, E)
+    return picked.permute(0, 2, 3, 1, 4).reshape(B * K, -1, E)
+
+
+def _keys(x: Tensor, block: Block) -> Tensor:
+    """(N K E) -> (B K, S, E)."""
+    B, S = block.seen_BS.shape
+    picked = x.index_select(0, block.seen_BS.view(-1)).view(B, S, *x.shape[1:])
+    return picked.transpose(1, 2).reshape(-1, S, x.shape[-1])
+
+
+def _put(out: Tensor, rows: Tensor, block: Block) -> None:
+    """(B K, G T, E) into (N+1 H E)."""
+    B, T = block.rows_BT.shape
+    heads = rows.view(B, -1, T, E).permute(0, 2, 1, 3).reshape(B * T, *out.shape[1:])
+    out.index_copy_(0, block.rows_BT.view(-1), heads)
+
+
+def _add(total: Tensor, part: Tensor, block: Block) -> None:
+    """Add gradients (B K, S, E) to (N K E), float32; padded ones are zero."""
+    B, S = block.seen_BS.shape
+    K, E = total.shape[1:]
+    spread = part.view(B, K, S, E).transpose(1, 2).reshape(B * S, K, E)
+    total.index_add_(0, block.seen_BS.view(-1), spread.float())
