@@ -13,7 +13,8 @@ Shapes: N packed tokens, D width, H query heads, K key/value heads, E head width
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -38,7 +39,7 @@ def hidden(
     x = model.model.embed_tokens(tokens_N)
     at = layout.positions_N.to(x.device)
     cos, sin = model.rope_cos[at].to(x.dtype)[:, None], model.rope_sin[at].to(x.dtype)[:, None]  # (N 1 E)
-    for index, layer in enumerate(model.model.layers):
+    for index, layer in enumerate(cast("Iterable[Block]", model.model.layers)):
         name = f"model.layers.{index}"
         if recompute and torch.is_grad_enabled():
             x = checkpoint(_block, layer, x, cos, sin, layout, name, adapter, use_reentrant=False)

@@ -121,8 +121,8 @@ def attend(
 def attend_masked(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
     """The same by one fused kernel, for a GPU."""
     q, k = (x * cos + torch.cat((-x[..., x.shape[-1] // 2 :], x[..., : x.shape[-1] // 2]), -1) * sin for x in (q, k))
-    heads = (x.transpose(0, 1)[None] for x in (q, k, v))
-    out = F.scaled_dot_product_attention(*heads, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return out[0].transpose(0, 1)
 
 
@@ -200,7 +200,7 @@ def _keys(x: Tensor, block: Block) -> Tensor:
 def _put(out: Tensor, rows: Tensor, block: Block) -> None:
     """(B K, G T, E) into (N+1 H E)."""
     B, T = block.rows_BT.shape
-    heads = rows.view(B, -1, T, E).permute(0, 2, 1, 3).reshape(B * T, *out.shape[1:])
+    heads = rows.view(B, -1, T, out.shape[-1]).permute(0, 2, 1, 3).reshape(B * T, *out.shape[1:])
     out.index_copy_(0, block.rows_BT.view(-1), heads)
 
 

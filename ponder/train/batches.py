@@ -100,7 +100,7 @@ def from_groups(groups: Sequence[Group], advantages: Sequence[Iterable[float]]) 
 
 def collate(examples: Sequence[Example]) -> Batch:
     """Pack examples; those of one prompt share it. Rows of the batch are in the order of the examples."""
-    B, T = len(examples), max(1, *(len(example.token_ids) for example in examples))
+    B, T = len(examples), max(1, max(len(example.token_ids) for example in examples))
     tokens: list[int] = []
     segments: list[Segment] = []
     mask = torch.zeros((B, T), dtype=torch.bool)
@@ -176,7 +176,8 @@ def _families(examples: Sequence[Example], max_tokens: int) -> list[tuple[int, l
     """(tokens, places): examples of one prompt, cut where a pack would be too long."""
     families: list[tuple[int, list[int]]] = []
     for prompt, places in by_prompt(examples).items():
-        size, chosen = len(prompt), []
+        size = len(prompt)
+        chosen: list[int] = []
         for place in places:
             own = max(0, len(examples[place].token_ids) - 1)
             if chosen and size + own > max_tokens:

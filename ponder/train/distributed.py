@@ -43,7 +43,10 @@ Sums = dict[str, float]
 class LossFunction(Protocol):
     """The loss of one micro-batch, and sums for the metrics, from the log-probabilities of its trained tokens."""
 
-    temperature: float  # at which the log-probabilities are wanted
+    @property
+    def temperature(self) -> float:
+        """At which the log-probabilities are wanted."""
+        ...
 
     def __call__(
         self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch, /
@@ -230,6 +233,13 @@ class Trainer:
         elif self.model.dtype != torch.float32:
             for name, tensor in self._trained.views().items():
                 self.model.get_parameter(name).copy_(tensor)
+
+    @property
+    def passes(self) -> int:
+        """What forward and backward cost together, in forward passes: backward computes the gradient of activations
+        and that of weights, which an adapter's frozen weights do not need (its own products, a few percent, left out).
+        """
+        return 3 if self.adapter is None else 2
 
     def backward(self, batches: Sequence[Batch], loss_function: LossFunction) -> Sums:
         """Set the gradient to the sum over all batches; returns the summed loss and metrics.

@@ -67,11 +67,11 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
     return result
 
 
-def cost(model: ModelConfig, groups: Sequence[Group]) -> tuple[int, float]:
+def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int) -> tuple[int, float]:
     """(completion tokens, FLOPs) of sampling the groups and of training on those that are mixed.
 
-    A prompt is computed once for its group when sampling, and with every completion when training; backward costs
-    twice forward (arXiv:2001.08361).
+    passes: what forward and backward cost together, in forward passes (`Trainer.passes`). A prompt is computed once for
+    its group, when sampling and when training.
     """
     tokens, flops = 0, 0.0
     for group in groups:
@@ -83,9 +83,8 @@ def cost(model: ModelConfig, groups: Sequence[Group]) -> tuple[int, float]:
             tokens += len(completion.token_ids)
         if not spans:
             continue
-        flops += sequence_flops(model, [(0, spans[0][0]), *spans])
-        if group.is_mixed:
-            flops += 3 * sequence_flops(model, [(0, end) for _, end in spans])
+        forward = sequence_flops(model, [(0, spans[0][0]), *spans])
+        flops += forward * (1 + passes if group.is_mixed else 1)
     return tokens, flops
 
 

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 from ponder.config import ConfigError, dumps, load, nearest
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
-from ponder.models.marks import add_marks
 from ponder.runs import GracefulStop, Run
 from ponder.tasks import load_task
 from ponder.train.advantages import advantages
@@ -29,6 +30,7 @@ from ponder.train.batches import Batch, Example, from_groups, micro_batches
 from ponder.train.distributed import PolicyLoss, Sums, Trainer, pick_device, resolve_workers
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.metrics import cost, extremes, policy_metrics, rollout_metrics, sample_row
+from ponder.train.policy import Precision, open_policy
 from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS, apply_preset
 from ponder.train.rollouts import Collected, collect, overlong
@@ -61,7 +63,10 @@ class RLConfig:
     lr: float = 1e-4
     warmup_steps: int = 5
     max_norm: float = 1.0
-    max_tokens_per_batch: int = 1024  # padded tokens in one forward pass
+    max_tokens_per_batch: int = 1024  # packed tokens in one forward pass
+    dtype: Precision = "float32"  # of sampling, forward and backward; what is trained is float32 all the same
+    lora_rank: int = 0  # of an adapter; 0 = train every weight
+    recompute: bool = False  # activations again in backward: less memory, a third more time
     # what is kept
     rungs: tuple[
         int, ...
@@ -121,10 +126,13 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
     run = Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed)
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
-    model, tokenizer = add_marks(*hub.load(config.model, device=pick_device()), run.folder / "tokenizer")
+    policy = open_policy(
+        config.model, run.folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed
+    )
+    model, tokenizer = policy.model, policy.tokenizer
     num_workers = resolve_workers(config.num_workers)
     with (
-        Trainer(model, num_workers=num_workers) as trainer,
+        Trainer(model, num_workers=num_workers, adapter=policy.adapter, recompute=config.recompute) as trainer,
         LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=config.num_slots) as engine,
         GracefulStop() as stop,
     ):
@@ -135,17 +143,17 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
         run.forget_after(facts["step"])
         engine.update_weights(model.state_dict(), version=facts["step"])
         if facts["step"] == 0:
-            save_rung(run, model, tokenizer, step=0, facts=facts)
-        reference = Reference(run.checkpoint_folder(0), config.temperature) if config.loss.kl else None
+            save_rung(run, trainer, policy, step=0, facts=facts)
+        reference = Reference(run.checkpoint_folder(0), config.temperature, model.dtype) if config.loss.kl else None
         for step in range(facts["step"], config.num_steps):
             begun = time.monotonic()
             rollouts = asyncio.run(practise(engine, task, pool, config, step))
             sampled = time.monotonic()
             pool.learn(step, rollouts.groups)
-            metrics = update(trainer, rollouts, config, step, reference, pad_id=tokenizer.pad_id)
+            metrics = update(trainer, rollouts, config, step, reference)
             engine.update_weights(model.state_dict(), version=step + 1)
 
-            tokens, flops = cost(model.config, rollouts.groups)
+            tokens, flops = cost(model.config, rollouts.groups, passes=trainer.passes)
             facts["step"] = step + 1
             facts["rollout_tokens"] += tokens
             facts["tokens"] += sum(map(len, from_groups(rollouts.groups, [g.rewards for g in rollouts.groups])))
@@ -164,7 +172,7 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
             if on_step:
                 on_step(Step(step + 1, metrics, best, worst))
             if step + 1 in config.ladder:
-                save_rung(run, model, tokenizer, step=step + 1, facts=facts)
+                save_rung(run, trainer, policy, step=step + 1, facts=facts)
             if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps or stop.requested:
                 save_state(run, trainer, facts | {"pool": pool.state()})
             if stop.requested:
@@ -204,8 +212,8 @@ def stop_on_errors(rollouts: Collected, config: RLConfig) -> None:
 class Reference:
     """The frozen starting policy, for a KL term: the run's own first rung, whatever `model` has become since."""
 
-    def __init__(self, base: Path, temperature: float) -> None:
-        model, _ = hub.load(base, device=pick_device())
+    def __init__(self, base: Path, temperature: float, dtype: torch.dtype) -> None:
+        model, _ = hub.load(base, dtype=dtype, device=pick_device())
         self._trainer = Trainer(model, num_workers=0)
         self._temperature = temperature
 
@@ -215,7 +223,7 @@ class Reference:
 
 
 def update(
-    trainer: Trainer, rollouts: Collected, config: RLConfig, step: int, reference: Reference | None, *, pad_id: int
+    trainer: Trainer, rollouts: Collected, config: RLConfig, step: int, reference: Reference | None
 ) -> dict[str, float]:
     """Advantages, loss, optimizer steps; the metrics of the policy.
 
@@ -233,7 +241,9 @@ def update(
         examples = [e for e in examples if e.num_trained and (e.advantage != 0 or reference)]
         if not examples:
             continue  # nothing to learn from
-        batches = micro_batches(examples, max_tokens=config.max_tokens_per_batch, pad_id=pad_id)
+        batches = micro_batches(
+            examples, max_tokens=config.max_tokens_per_batch, num_shares=max(1, resolve_workers(config.num_workers))
+        )
         for batch in batches:
             batch.old_logprobs_BT = batch.sampler_logprobs_BT if total else None
         if reference:

@@ -23,14 +23,13 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError, dumps
-from ponder.models import hub
-from ponder.models.marks import add_marks
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.runs import GracefulStop, Run
 from ponder.tasks.ways import DemonstrationConfig, demonstration
 from ponder.train.batches import Example, micro_batches
 from ponder.train.distributed import SupervisedLoss, Trainer, pick_device, resolve_workers
+from ponder.train.policy import Policy, Precision, open_policy
 from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
 from ponder.types import Message
 
@@ -82,7 +81,10 @@ class SFTConfig:
     warmup_steps: int = 50
     weight_decay: float = 0.01
     max_norm: float = 1.0
-    max_tokens_per_batch: int = 1024  # padded tokens in one forward pass: small ones stay in the processor's cache
+    max_tokens_per_batch: int = 1024  # packed tokens in one forward pass: small ones stay in the processor's cache
+    dtype: Precision = "float32"  # of forward and backward; what is trained is float32 all the same
+    lora_rank: int = 0  # of an adapter; 0 = train every weight
+    recompute: bool = False  # activations again in backward: less memory, a third more time
     save_every: int = 200
     num_workers: int = -1  # -1 = a process a core, 0 = none
     seed: int = 0
@@ -99,15 +101,19 @@ Progress = Callable[[int, dict[str, float]], None]
 def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
     """Run or continue a supervised fine-tuning; returns the folder of the final model."""
     run = Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed)
-    if config.model:
-        model, tokenizer = add_marks(*hub.load(config.model, device=pick_device()), run.folder / "tokenizer")
-    else:
-        model, tokenizer = config.architecture.build(config.seed).to(pick_device()), ByteTokenizer()
+    policy = open_start(config, run.folder)
+    model, tokenizer = policy.model, policy.tokenizer
     source = open_source(config, tokenizer)
     window = model.config.max_position_embeddings
+    num_workers = resolve_workers(config.num_workers)
     started = time.monotonic()
-    with Trainer(model, num_workers=resolve_workers(config.num_workers), betas=(0.9, 0.98),
-                 weight_decay=config.weight_decay) as trainer, GracefulStop() as stop:  # fmt: skip
+    with (
+        Trainer(
+            model, num_workers=num_workers, adapter=policy.adapter, recompute=config.recompute,
+            betas=(0.9, 0.98), weight_decay=config.weight_decay,
+        ) as trainer,
+        GracefulStop() as stop,
+    ):  # fmt: skip
         facts: dict[str, Any] = load_state(run, trainer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
         refuse_shorter(facts["step"], config.num_steps)
         run.forget_after(facts["step"])
@@ -120,14 +126,14 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
             total = sum(example.num_trained for example in examples)
             batches = micro_batches(
                 [replace(example, weight=1 / total) for example in examples],
-                max_tokens=config.max_tokens_per_batch, pad_id=tokenizer.pad_id,
+                max_tokens=config.max_tokens_per_batch, num_shares=max(1, num_workers),
             )  # fmt: skip
             sums = trainer.backward(batches, SupervisedLoss())
             lr = cosine(step, config)
             norm = trainer.step(lr=lr, max_norm=config.max_norm)
             facts["step"], facts["seconds"] = step + 1, time.monotonic() - started
             facts["tokens"] += sum(map(len, examples))
-            facts["flops"] += 3 * sequence_flops(model.config, [(0, len(example)) for example in examples])
+            facts["flops"] += trainer.passes * sequence_flops(model.config, [(0, len(example)) for example in examples])
             metrics = {"loss": sums["loss"], "lr": lr, "grad_norm": norm, "tokens": facts["tokens"],
                        "seconds": facts["seconds"], "train_flops": facts["flops"]}  # fmt: skip
             run.log(step, metrics)
@@ -137,7 +143,18 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
                 save_state(run, trainer, facts)
             if stop.requested:
                 raise KeyboardInterrupt
-    return save_rung(run, model, tokenizer, step=config.num_steps, facts=facts)
+        return save_rung(run, trainer, policy, step=config.num_steps, facts=facts)
+
+
+def open_start(config: SFTConfig, run_folder: Path) -> Policy:
+    """The model a run starts from: the one it names, or a fresh one."""
+    if config.model:
+        return open_policy(
+            config.model, run_folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed
+        )  # fmt: skip
+    if config.lora_rank or config.dtype != "float32":
+        raise ConfigError("a fresh model is trained whole and in float32; name a `model` for lora_rank or dtype")
+    return Policy(config.architecture.build(config.seed).to(pick_device()), ByteTokenizer(), None, "")
 
 
 def cosine(step: int, config: SFTConfig) -> float:
@@ -180,7 +197,7 @@ def read_solutions(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise ConfigError(f"no data at {path}; give a JSON Lines file with problem, reasoning and answer on each line")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):  # not splitlines: JSON may hold U+2028
         if not line.strip():
             continue
         try:

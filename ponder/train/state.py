@@ -16,11 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
-from ponder.models.tokenizer import Tokenizer
-from ponder.models.transformer import Transformer
+from ponder.models.lora import save_adapter
 from ponder.models.weights import save_model
 from ponder.runs import Run, write_atomic
 from ponder.train.distributed import Trainer
+from ponder.train.policy import Policy
 
 
 def state_path(run_folder: Path) -> Path:
@@ -72,12 +72,17 @@ def load_state(run: Run, trainer: Trainer) -> dict[str, Any] | None:
         raise ValueError(f"{path} does not fit this run ({error}); delete {run.folder} to start over") from error
 
 
-def save_rung(run: Run, model: Transformer, tokenizer: Tokenizer, *, step: int, facts: dict[str, Any]) -> Path:
-    """A rung of the checkpoint ladder: a model folder, complete once its ladder.json is there."""
+def save_rung(run: Run, trainer: Trainer, policy: Policy, *, step: int, facts: dict[str, Any]) -> Path:
+    """A rung of the checkpoint ladder: a model folder, complete once its ladder.json is there.
+
+    The weights contain the adapter, where one is trained; it lies beside them too.
+    """
     folder = run.checkpoint_folder(step)
     folder.mkdir(parents=True, exist_ok=True)
-    save_model(model, folder)
-    tokenizer.save(str(folder))
+    save_model(trainer.model, folder)
+    policy.tokenizer.save(str(folder))
+    if trainer.adapter is not None:
+        save_adapter(trainer.adapter, folder / "adapter", base=policy.base)
     ladder = {
         "step": step,
         "train_flops": facts.get("flops", 0.0),

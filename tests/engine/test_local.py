@@ -13,6 +13,8 @@ from ponder.engine.local import EngineError, LocalEngine
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
 from ponder.models.tokenizer import ByteTokenizer
+from ponder.train.batches import Example, collate
+from ponder.train.distributed import Trainer
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model, user
 
@@ -96,14 +98,12 @@ def test_samples_of_one_prompt_differ():
 
 
 def test_trainer_and_sampler_agree_on_log_probabilities():
-    from ponder.train.distributed import token_logprobs
-
     model, params = tiny_model(), replace(PARAMS, temperature=0.7)
     for sample in run_all(make_runner(model), [request(n=6, params=params)])[0]:
-        ids = torch.tensor([[*request().prompt_ids, *sample.token_ids]])
-        with torch.no_grad():
-            expected = token_logprobs(model, ids, 0.7)[0][0, -len(sample.token_ids) :]
-        assert sample.logprobs == pytest.approx(expected.tolist(), abs=2e-5)
+        n = len(sample.token_ids)
+        example = Example(prompt_ids=request().prompt_ids, token_ids=tuple(sample.token_ids), trained=(True,) * n)
+        expected = Trainer(model, num_workers=0).logprobs([collate([example])], 0.7)[0]
+        assert sample.logprobs == pytest.approx(expected[0].tolist(), abs=2e-5)
 
 
 def test_at_its_cap_the_reasoning_is_closed_and_an_answer_still_comes():

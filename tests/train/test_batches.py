@@ -1,4 +1,5 @@
-"""Rollouts -> tensors: every sampled token is a target exactly once, in the right place, and nothing else is."""
+"""Rollouts -> tensors: every sampled token is a target exactly once, its predictor sees just what came before it, and a
+shared prompt is there once."""
 
 from __future__ import annotations
 
@@ -9,22 +10,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ponder.models.segments import Layout
 from ponder.train.batches import Batch, Example, collate, from_completion, from_groups, micro_batches
 from ponder.types import Completion, Group, Message, Problem, Rollout, Turn, Verdict
-
-PAD = 99
 
 
 @st.composite
 def examples(draw: st.DrawFn) -> list[Example]:
-    """Examples whose token ids, logprobs and weights say where they came from."""
+    """Examples whose token ids, logprobs and weights say where they came from; several may share a prompt."""
     result = []
     for number in range(draw(st.integers(1, 8))):
         prompt, length = draw(st.integers(1, 6)), draw(st.integers(0, 9))
         trained = draw(st.lists(st.booleans(), min_size=length, max_size=length))
+        first = draw(st.sampled_from([0, 1]))
         result.append(
             Example(
-                prompt_ids=tuple(range(prompt)),
+                prompt_ids=(first, *range(1, prompt)),
                 token_ids=tuple(range(10, 10 + length)),
                 trained=tuple(trained),
                 sampler_logprobs=tuple(-(10.0 + i) for i in range(length)),  # minus the token's id
@@ -36,48 +37,62 @@ def examples(draw: st.DrawFn) -> list[Example]:
 
 
 def check_row(batch: Batch, row: int, example: Example) -> None:
-    tokens, mask = batch.tokens_BT[row], batch.mask_BT[row]
-    assert tokens[: len(example)].tolist() == [*example.prompt_ids, *example.token_ids]
-    assert (tokens[len(example) :] == PAD).all()
-    # position t speaks of token t + 1
-    targets = tokens[1:][mask].tolist()
-    assert targets == [t for t, is_trained in zip(example.token_ids, example.trained, strict=True) if is_trained]
-    assert batch.sampler_logprobs_BT[row][mask].tolist() == [-float(t) for t in targets]
+    mask = batch.mask_BT[row]
+    seen = Layout(batch.segments).mask(None, torch.device("cpu"))
+    for column in range(len(example.token_ids)):
+        predictor = int(batch.predictor_BT[row, column])
+        context = batch.tokens_N[seen[predictor]].tolist()
+        assert context == [*example.prompt_ids, *example.token_ids[:column]]
+    n = len(example.token_ids)
+    assert batch.target_BT[row, :n].tolist() == list(example.token_ids)
+    assert mask[:n].tolist() == list(example.trained) and not mask[n:].any()
+    assert batch.sampler_logprobs_BT[row][mask].tolist() == [-float(t) for t in batch.target_BT[row][mask]]
     assert batch.advantages_B[row] == example.advantage
     assert batch.weights_B[row] == example.weight
 
 
 @given(rows=examples())
 @settings(max_examples=100, deadline=None)
-def test_masked_positions_are_exactly_the_sampled_tokens_and_carry_their_logprobs(rows: list[Example]) -> None:
-    batch = collate(rows, pad_id=PAD)
-    assert batch.tokens_BT.shape == (len(rows), max(map(len, rows)))
-    assert batch.mask_BT.shape == batch.sampler_logprobs_BT.shape == (len(rows), max(map(len, rows)) - 1)
+def test_masked_positions_are_exactly_the_sampled_tokens_and_their_predictors_see_what_came_before(
+    rows: list[Example],
+) -> None:
+    batch = collate(rows)
+    longest = max(1, max(len(row.token_ids) for row in rows))
+    assert batch.mask_BT.shape == batch.sampler_logprobs_BT.shape == (len(rows), longest)
     for row, example in enumerate(rows):
         check_row(batch, row, example)
 
 
-@given(rows=examples(), max_tokens=st.integers(1, 60))
+@given(rows=examples(), max_tokens=st.integers(1, 60), num_shares=st.integers(1, 3))
 @settings(max_examples=100, deadline=None)
-def test_micro_batches_hold_every_example_once_within_the_limit(rows: list[Example], max_tokens: int) -> None:
-    batches = micro_batches(rows, max_tokens=max_tokens, pad_id=PAD)
+def test_micro_batches_hold_every_example_once_within_the_limit(
+    rows: list[Example], max_tokens: int, num_shares: int
+) -> None:
+    batches = micro_batches(rows, max_tokens=max_tokens, num_shares=num_shares)
     assert sorted(i for batch in batches for i in batch.index) == list(range(len(rows)))
     for batch in batches:
         # one example longer than the limit still goes, alone
-        assert batch.tokens_BT.numel() <= max_tokens or len(batch.index) == 1
+        assert len(batch.tokens_N) <= max_tokens or len(batch.index) == 1
         for row, i in enumerate(batch.index):
             check_row(batch, row, rows[i])
 
 
-def test_similar_lengths_share_a_batch() -> None:
-    rows = [Example(prompt_ids=(1,) * n, token_ids=(2,), trained=(True,)) for n in (3, 90, 3, 90, 3, 90)]
-    batches = micro_batches(rows, max_tokens=300, pad_id=PAD)
-    padding = sum(int((batch.tokens_BT == PAD).sum()) for batch in batches)
-    assert (len(batches), padding) == (2, 0)
+@given(rows=examples())
+@settings(max_examples=50, deadline=None)
+def test_a_pack_holds_each_prompt_once_and_no_padding(rows: list[Example]) -> None:
+    batch = collate(rows)
+    prompts = {row.prompt_ids for row in rows}
+    own = sum(max(0, len(row.token_ids) - 1) for row in rows)  # a last token predicts nothing
+    assert len(batch.tokens_N) == sum(map(len, prompts)) + own
+
+
+def test_work_is_cut_evenly_for_the_workers() -> None:
+    rows = [Example(prompt_ids=(i, 1), token_ids=(2,) * 9, trained=(True,) * 9) for i in range(8)]
+    assert [len(b.tokens_N) for b in micro_batches(rows, max_tokens=1000, num_shares=2)] == [40, 40]
 
 
 def test_no_examples_make_no_batches() -> None:
-    assert micro_batches([], max_tokens=10, pad_id=PAD) == []
+    assert micro_batches([], max_tokens=10) == []
 
 
 COMPLETION = Completion(
@@ -89,9 +104,9 @@ RIGHT = Verdict(outcome="correct", reward=1.0)
 
 
 def test_tokens_that_a_budget_forced_are_context_and_not_targets() -> None:
-    batch = collate([from_completion(COMPLETION, advantage=1.0)], pad_id=PAD)
-    assert batch.tokens_BT[0].tolist() == [1, 2, 3, 10, 11, 12, 13]
-    assert batch.tokens_BT[0, 1:][batch.mask_BT[0]].tolist() == [10, 11, 13]
+    batch = collate([from_completion(COMPLETION, advantage=1.0)])
+    assert batch.tokens_N.tolist() == [1, 2, 3, 10, 11, 12]
+    assert batch.target_BT[batch.mask_BT].tolist() == [10, 11, 13]
 
 
 def test_every_turn_carries_its_rollouts_advantage_and_untrained_turns_have_no_targets() -> None:
@@ -117,6 +132,6 @@ def test_an_example_that_does_not_fit_together_is_refused() -> None:
 
 
 def test_logprobs_travel_as_float32_and_ids_as_integers() -> None:
-    batch = collate([from_completion(COMPLETION, advantage=1.0)], pad_id=PAD)
+    batch = collate([from_completion(COMPLETION, advantage=1.0)])
     assert batch.sampler_logprobs_BT.dtype == batch.weights_B.dtype == batch.advantages_B.dtype == torch.float32
-    assert (batch.tokens_BT.dtype, batch.mask_BT.dtype) == (torch.int64, torch.bool)
+    assert (batch.tokens_N.dtype, batch.target_BT.dtype, batch.mask_BT.dtype) == (torch.int64, torch.int64, torch.bool)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.train.batches import Batch, Example, micro_batches
-from ponder.train.distributed import NonFiniteLoss, PolicyLoss, SupervisedLoss, Trainer, _shares, token_logprobs
+from ponder.train.distributed import NonFiniteLoss, PolicyLoss, SupervisedLoss, Trainer, _shares
 from ponder.train.losses import LossConfig, token_weights
 
 LOSS = LossConfig(average="token")
@@ -51,11 +51,11 @@ def make_examples(count: int = 9, seed: int = 0) -> list[Example]:
 
 
 def make_batches(max_tokens: int = 40) -> list[Batch]:
-    return micro_batches(make_examples(), max_tokens=max_tokens, pad_id=22)
+    return micro_batches(make_examples(), max_tokens=max_tokens)
 
 
 def gradients(trainer: Trainer) -> list[Tensor]:
-    return [parameter.grad.clone() for parameter in trainer.model.parameters() if parameter.grad is not None]
+    return [parameter.grad.clone() for parameter in trainer.parameters.values() if parameter.grad is not None]
 
 
 def weights(trainer: Trainer) -> list[Tensor]:
@@ -127,7 +127,7 @@ def test_padding_and_micro_batch_cuts_leave_the_gradient_unchanged(trainer: Trai
 def test_the_order_of_examples_does_not_matter(alone: Trainer) -> None:
     other = Trainer(make_model(), num_workers=0)
     alone.backward(make_batches(), POLICY_LOSS)
-    other.backward(micro_batches(make_examples()[::-1], max_tokens=40, pad_id=22), POLICY_LOSS)
+    other.backward(micro_batches(make_examples()[::-1], max_tokens=40), POLICY_LOSS)
     assert_close(gradients(other), gradients(alone))
 
 
@@ -147,7 +147,12 @@ def test_logprobs_come_back_in_the_order_of_the_batches(trainer: Trainer) -> Non
     results = trainer.logprobs(batches, 0.8)
     model = make_model()
     for batch, result in zip(batches, results, strict=True):
-        torch.testing.assert_close(result, token_logprobs(model, batch.tokens_BT, 0.8)[0].detach())
+        for row, i in enumerate(batch.index):
+            example = make_examples()[i]
+            ids = torch.tensor([*example.prompt_ids, *example.token_ids])
+            full = (model(ids[None, :-1])[0] / 0.8).log_softmax(-1).gather(-1, ids[1:, None])[:, 0]
+            expected = full[-len(example.token_ids) :] * torch.tensor(example.trained)
+            torch.testing.assert_close(result[row, : len(expected)], expected.detach())
 
 
 def test_nothing_to_train_on_gives_a_zero_gradient(trainer: Trainer) -> None:
@@ -160,28 +165,16 @@ def test_every_batch_goes_to_one_worker_and_the_load_is_even() -> None:
     batches = make_batches(20)
     shares = _shares(batches, 3)
     assert sorted(i for share in shares for i in share) == list(range(len(batches)))
-    loads = [sum(batches[i].tokens_BT.numel() for i in share) for share in shares]
-    assert max(loads) - min(loads) <= max(batch.tokens_BT.numel() for batch in batches)
+    loads = [sum(len(batches[i].tokens_N) for i in share) for share in shares]
+    assert max(loads) - min(loads) <= max(len(batch.tokens_N) for batch in batches)
     assert shares == _shares(copy.deepcopy(batches), 3)
-
-
-# the log-probabilities
-
-
-@pytest.mark.parametrize("temperature", [0.5, 1.0, 1.7])
-def test_token_logprobs_are_those_of_the_tempered_distribution_with_its_entropy(temperature: float) -> None:
-    model, tokens = make_model(), torch.randint(23, (3, 9), generator=torch.Generator().manual_seed(0))
-    logprobs, entropy = token_logprobs(model, tokens, temperature)
-    full = (model(tokens)[:, :-1] / temperature).log_softmax(-1)
-    torch.testing.assert_close(logprobs, full.gather(-1, tokens[:, 1:, None])[..., 0])
-    torch.testing.assert_close(entropy, -(full.exp() * full).sum(-1))
 
 
 def test_one_batch_overfits() -> None:
     trainer = Trainer(make_model(), num_workers=0)
     rows = [replace(row, trained=(True,) * len(row.token_ids)) for row in make_examples(3)]
     total = sum(row.num_trained for row in rows)
-    batches = micro_batches([replace(row, weight=1 / total) for row in rows], max_tokens=1000, pad_id=22)
+    batches = micro_batches([replace(row, weight=1 / total) for row in rows], max_tokens=1000)
     losses = []
     for _ in range(150):
         losses.append(trainer.backward(batches, SupervisedLoss())["loss"])
@@ -192,7 +185,7 @@ def test_one_batch_overfits() -> None:
 def test_a_rewarded_completion_becomes_more_likely_and_a_punished_one_less() -> None:
     trainer = Trainer(make_model(), num_workers=0)
     rows = [replace(row, advantage=sign) for row, sign in zip(make_examples(2), (1.0, -1.0), strict=True)]
-    batches = micro_batches(rows, max_tokens=1, pad_id=22)  # one each, shortest first
+    batches = micro_batches(rows, max_tokens=1)  # one each
 
     def score() -> dict[int, float]:
         pairs = zip(batches, trainer.logprobs(batches, 1.0), strict=True)
@@ -235,7 +228,7 @@ def test_a_gradient_that_is_not_finite_raises_and_leaves_weights_and_optimizer_u
     trainer.step(lr=1e-3, max_norm=1.0)
     trainer.backward(make_batches(), POLICY_LOSS)
     before, state = weights(trainer), copy.deepcopy(trainer.optimizer.state_dict())
-    next(trainer.model.parameters()).grad[0, 0] = float("nan")  # type: ignore[index]
+    next(iter(trainer.parameters.values())).grad[0, 0] = float("nan")  # type: ignore[index]
     with pytest.raises(NonFiniteLoss, match="not changed"):
         trainer.step(lr=1e-2, max_norm=1.0)
     assert_same_bits(weights(trainer), before)
@@ -260,7 +253,7 @@ def test_a_worker_that_fails_says_why_and_leaves_no_stale_answer_behind(two_work
     batches = make_batches()
     for bad in range(len(batches)):  # whichever worker it falls to
         broken = make_batches()
-        broken[bad].tokens_BT += 99  # no such token
+        broken[bad].tokens_N += 99  # no such token
         with pytest.raises(RuntimeError, match="a training worker failed"):
             two_workers.backward(broken, POLICY_LOSS)
         with pytest.raises(RuntimeError, match="a training worker failed"):

@@ -138,7 +138,7 @@ def test_a_non_finite_loss_stops_before_the_step(base, tmp_path):
     model = tiny_model()
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with Trainer(model, num_workers=0) as trainer:
-        for parameter in model.parameters():
+        for parameter in trainer.parameters.values():
             parameter.grad = torch.full_like(parameter, float("nan"))
         with pytest.raises(NonFiniteLoss, match="weights were not changed"):
             trainer.step(lr=1.0, max_norm=1.0)
@@ -229,7 +229,7 @@ def test_a_step_whose_first_half_is_all_the_same_still_learns_from_the_other():
     groups = Collected([group(0, [1.0, 1.0]), group(1, [1.0, 0.0])])
     run = RLConfig(out="unused", updates_per_step=2, problems_per_step=2, group_size=2)
     with Trainer(tiny_model(), num_workers=0) as trainer:
-        metrics = update(trainer, groups, run, 0, None, pad_id=0)
+        metrics = update(trainer, groups, run, 0, None)
     assert metrics["policy/grad_norm"] > 0
     assert metrics["policy/mismatch_kl"] >= 0
 

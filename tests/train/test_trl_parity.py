@@ -150,11 +150,11 @@ def rows(model_folder: Path) -> Rows:
                 advantage=[1.2, -0.7, 0.4, 0.9, -1.5, 0.0][number],
             )
         )
-    batch = collate(examples, pad_id=PAD)
+    batch = collate([replace(e, trained=(True,) * len(e.token_ids)) for e in examples])
     now = Trainer(load_model(model_folder), num_workers=0).logprobs([batch], TEMPERATURE)[0]
     result = Rows(examples, [], [])
-    for row, (prompt, length) in enumerate(LENGTHS):
-        said = now[row, prompt - 1 : prompt - 1 + length]
+    for row, (_, length) in enumerate(LENGTHS):
+        said = now[row, :length]
         near = lambda spread, said=said: said + spread * torch.randn(len(said), generator=g)
         result.old.append(near(0.3))
         result.reference.append(near(0.5))
@@ -198,18 +198,17 @@ def our_loss_and_gradients(
 ) -> tuple[float, dict[str, Tensor]]:
     weights = token_weights([e.num_trained for e in rows.examples], config, max_tokens=MAX_TOKENS)
     examples = [replace(e, weight=w) for e, w in zip(rows.examples, weights, strict=True)]
-    batches = micro_batches(examples, max_tokens=30, pad_id=PAD)
+    batches = micro_batches(examples, max_tokens=30)
     assert len(batches) > 2
     for batch in batches:
         placed = lambda said, batch=batch: (
-            collate(
-                [replace(examples[i], sampler_logprobs=tuple(said[i].tolist())) for i in batch.index], pad_id=PAD
-            ).sampler_logprobs_BT
+            collate([replace(examples[i], sampler_logprobs=tuple(said[i].tolist())) for i in batch.index])
+            .sampler_logprobs_BT
         )
         batch.old_logprobs_BT = None if first_update else placed(rows.old)
         batch.ref_logprobs_BT = placed(rows.reference)
     sums = trainer.backward(batches, PolicyLoss(config, TEMPERATURE))
-    return sums["loss"], {name: p.grad.clone() for name, p in trainer.model.named_parameters() if p.grad is not None}
+    return sums["loss"], {name: p.grad.clone() for name, p in trainer.parameters.items() if p.grad is not None}
 
 
 def trl_loss_and_gradients(trainer: Any, inputs: dict[str, Tensor]) -> tuple[float, dict[str, Tensor]]:
@@ -279,10 +278,10 @@ def test_loss_and_every_gradient_agree_with_trl(
 
 def test_the_rows_reach_both_sides_of_every_clip_and_cap(rows: Rows, ours: Trainer) -> None:
     """Otherwise the comparison above would hold for losses that never clip."""
-    batch = collate(rows.examples, pad_id=PAD)
+    batch = collate(rows.examples)
     now = ours.logprobs([batch], TEMPERATURE)[0]
     said = [replace(e, sampler_logprobs=tuple(o.tolist())) for e, o in zip(rows.examples, rows.old, strict=True)]
-    old = collate(said, pad_id=PAD).sampler_logprobs_BT
+    old = collate(said).sampler_logprobs_BT
     ratio = (now - old).exp()
     A = batch.advantages_B[:, None]
     for is_beyond in (ratio > 1.28, ratio < 0.8, (ratio > 0.8) & (ratio < 1.2)):

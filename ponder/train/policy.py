@@ -1,0 +1,50 @@
+"""What a run trains: a model reference becomes a model with reasoning marks, and an adapter where one is asked for.
+
+    policy = open_policy("smollm2-135m", run.folder, dtype="bfloat16", lora_rank=32, seed=0)
+
+A run that starts from a checkpoint of an adapter run goes on with that adapter over its base: supervised fine-tuning
+and the reinforcement learning after it leave one small adapter, not two.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from ponder.config import ConfigError
+from ponder.models import hub, lora
+from ponder.models.lora import Adapter
+from ponder.models.marks import add_marks
+from ponder.models.tokenizer import Tokenizer
+from ponder.models.transformer import Transformer
+from ponder.train.distributed import pick_device
+
+Precision = Literal["float32", "bfloat16"]
+
+
+@dataclass(frozen=True)
+class Policy:
+    model: Transformer
+    tokenizer: Tokenizer
+    adapter: Adapter | None
+    base: str  # the reference of the model that the adapter belongs to
+
+
+def open_policy(reference: str, run_folder: Path, *, dtype: Precision, lora_rank: int, seed: int) -> Policy:
+    """The model a run starts from. lora_rank: 0 trains every weight."""
+    folder = hub.resolve(reference) / "adapter"
+    goes_on = bool(lora_rank) and lora.is_adapter(folder)
+    base = lora.base_of(folder) if goes_on else reference
+    model, tokenizer = hub.load(base, dtype=getattr(torch, dtype), device=pick_device())
+    model, tokenizer = add_marks(model, tokenizer, run_folder / "tokenizer")
+    if not lora_rank:
+        return Policy(model, tokenizer, None, base)
+    if not goes_on:
+        return Policy(model, tokenizer, lora.fresh(model, lora_rank, seed), base)
+    adapter = lora.load_adapter(folder, model)
+    if adapter.rank != lora_rank:
+        raise ConfigError(f"{reference} has an adapter of rank {adapter.rank}; set lora_rank={adapter.rank} to go on")
+    return Policy(model, tokenizer, adapter, base)

@@ -1,0 +1,136 @@
+"""Packed training equals the readable forward pass: values and gradients, shared prompts, windows, adapters."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from ponder.models import lora, packed
+from ponder.models.segments import Layout, Segment, attend, attend_masked
+from ponder.models.transformer import Transformer
+from tests.helpers import tiny_model
+
+FAMILIES = {
+    "llama": {},
+    "sliding window": {"model_type": "mistral", "sliding_window": 5},
+    "norms and biases": {"model_type": "qwen3", "qk_norm": True, "attention_bias": True},
+    "own head": {"tie_word_embeddings": False},
+}
+
+
+def pack(lengths: list[tuple[int, list[int]]], seed: int = 0) -> tuple[Tensor, Layout, list[Tensor]]:
+    """Families of (prompt length, completion lengths) -> packed tokens, their layout, every sequence on its own."""
+    g = torch.Generator().manual_seed(seed)
+    draw = lambda n: torch.randint(200, (n,), generator=g)
+    parts, segments, alone, at = [], [], [], 0
+    for prompt_length, completions in lengths:
+        prompt, begin = draw(prompt_length), at
+        parts.append(prompt)
+        segments.append(Segment(begin, begin + prompt_length))
+        at += prompt_length
+        alone.append(prompt)
+        for length in completions:
+            completion = draw(length)
+            parts.append(completion)
+            segments.append(Segment(at, at + length, begin, begin + prompt_length))
+            alone.append(torch.cat((prompt, completion)))
+            at += length
+    return torch.cat(parts), Layout(segments), alone
+
+
+def apart(model: Transformer, layout: Layout, alone: list[Tensor]) -> Tensor:
+    """Hidden states of the pack, each sequence by itself through `Transformer.hidden`."""
+    rows = [model.hidden(ids[None])[0][s.prefix :] for s, ids in zip(layout.segments, alone, strict=True)]
+    return torch.cat(rows)
+
+
+def gradients(model: Transformer, hidden: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    (hidden * torch.linspace(-1, 1, hidden.numel()).view_as(hidden)).sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    assert left.keys() == right.keys() and left
+    for name in left:
+        torch.testing.assert_close(left[name], right[name], rtol=1e-4, atol=1e-5 * float(right[name].abs().max() + 1))
+
+
+SHAPES = st.lists(st.tuples(st.integers(1, 12), st.lists(st.integers(1, 9), max_size=4)), min_size=1, max_size=3)
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+@given(lengths=SHAPES)
+@settings(max_examples=10, deadline=None)
+def test_a_pack_gives_the_hidden_states_and_gradients_of_its_sequences(family, lengths):
+    model = tiny_model(**family)
+    tokens, layout, alone = pack(lengths)
+    hidden, expected = packed.hidden(model, tokens, layout), apart(model, layout, alone)
+    torch.testing.assert_close(hidden, expected, rtol=1e-4, atol=1e-4)
+    assert_same(gradients(model, hidden), gradients(model, expected))
+
+
+def test_recomputing_activations_changes_no_bit():
+    model = tiny_model()
+    tokens, layout, _ = pack([(9, [5, 1, 7]), (12, [])])
+    plain = gradients(model, packed.hidden(model, tokens, layout))
+    again = gradients(model, packed.hidden(model, tokens, layout, recompute=True))
+    assert all(torch.equal(plain[name], again[name]) for name in plain)
+
+
+def test_blocks_that_are_cut_for_the_cache_give_the_same(monkeypatch):
+    model = tiny_model()
+    tokens, layout, _ = pack([(9, [5, 1, 7, 7]), (12, [3, 3])])
+    whole = packed.hidden(model, tokens, layout)
+    monkeypatch.setattr("ponder.models.segments._SCORES", 1)
+    cut = packed.hidden(model, tokens, Layout(layout.segments))
+    torch.testing.assert_close(whole, cut)
+
+
+def test_the_masked_kernel_of_a_gpu_is_the_same_attention():
+    _, layout, _ = pack([(9, [5, 1, 7]), (12, [])])
+    N, model = layout.num_tokens, tiny_model()
+    g = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(N, heads, 8, generator=g) for heads in (4, 2, 2))
+    cos, sin = (table[layout.positions_N][:, None] for table in (model.rope_cos, model.rope_sin))
+    for window in (None, 4):
+        expected = attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))
+        torch.testing.assert_close(attend(q, k, v, cos, sin, layout, window), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_an_adapter_has_the_gradient_of_the_two_products_it_stands_for():
+    model = tiny_model()
+    tokens, layout, _ = pack([(9, [5, 7])])
+    adapter = lora.fresh(model, 4, seed=0)
+    for _, b in adapter.pairs.values():
+        b.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+    base = {name: weight.clone() for name, weight in lora.targets(model).items()}
+    leaves = {name: tensor.clone().requires_grad_() for name, tensor in adapter.tensors().items()}
+    # the long way: the merged weights as a function of A and B, by automatic differentiation
+    pairs = lora.Adapter.over(leaves, adapter.alpha)
+    merged = {f"{name}.weight": base[name] + pairs.scale * b @ a for name, (a, b) in pairs.pairs.items()}
+    weights = {name: p.detach() for name, p in model.named_parameters()} | merged
+    expected = torch.func.functional_call(_Hidden(model), {f"model.{n}": w for n, w in weights.items()}, (tokens, layout))
+    grad = torch.linspace(-1, 1, expected.numel()).view_as(expected)
+    wanted = torch.autograd.grad((expected * grad).sum(), list(leaves.values()))
+    # the trainer's way
+    lora.merge(base, adapter, lora.targets(model))
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    hidden = packed.hidden(model, tokens, layout, adapter=pairs)
+    torch.testing.assert_close(hidden, expected)
+    found = torch.autograd.grad((hidden * grad).sum(), list(leaves.values()))
+    for left, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-4)
+
+
+class _Hidden(torch.nn.Module):
+    def __init__(self, model: Transformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor, layout: Layout) -> Tensor:
+        return packed.hidden(self.model, tokens, layout)
