@@ -52,7 +52,9 @@ def _count(node: Node) -> int:
 
 def number(text: str) -> Fraction | None:
     """What a written number is worth: "$1,050.00" -> 1050, "20%" -> 1/5; None where it is no number."""
-    text = text.strip().replace("$", "").replace(",", "").strip()
+    if len(text) > 4 * MAX_DIGITS:
+        return None
+    text = re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.replace("$", "")).strip()
     match = re.fullmatch(r"(-?)((?:\d+\.?\d*|\.\d+))(%?)", text, re.ASCII)
     if match is None or len(match[2]) > MAX_DIGITS:
         return None
@@ -128,11 +130,14 @@ class _Reader:
             self.take()
             return combine("-", Node(Fraction(0)), self.factor())
         if self.peek() == "(":
+            opening = len(self.written)
             self.take()
             node = self.total()
             if self.peek() != ")":
                 raise ValueError(") is missing")
             self.take()
+            if not node.sign:  # 2*(32) is 2*32
+                del self.written[opening], self.written[-1]
             return node
         value = number(self.tokens[self.place])
         if value is None:

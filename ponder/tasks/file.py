@@ -1,7 +1,7 @@
 """Problems from a file: `load_task("file:problems.jsonl")`, one JSON object a line, also `.jsonl.gz`.
 
     {"id": "7", "problem": "What is 1/2 + 1/4?", "answer": "3/4"}
-    optional: solution, level (3 or "Level 3"), subject, source, choices (["red", "blue"]; the answer is then a letter)
+    optional: solution, level (3 or "Level 3"; without one, the number of a solution's calculator marks), subject, source, choices (["red", "blue"]; the answer is then a letter)
 
 The verifier: `choice` where every line has choices, `integer` where every answer is a whole number, else `math`; or the
 one that is asked for: load_task("file:problems.jsonl", verifier="math"), or "file:problems.jsonl,verifier=math".
@@ -130,11 +130,16 @@ def _problem(line: str, task: str, where: str) -> Problem:
         prompt=(Message(role="user", content=text["problem"]),),
         target=text["answer"].strip(),
         task=task,
-        level=int(level_number[1]) if level_number else None,
+        level=int(level_number[1]) if level_number else _calculations(row) if level is None else None,
         subject=None if subject is None else str(subject),
         choices=choices,
         meta=meta,
     )
+
+
+def _calculations(row: dict[str, Any]) -> int | None:
+    """A level where none is given: how many calculator marks (`<<48/2=24>>`, GSM8K) the solution has."""
+    return str(row.get("solution", "")).count("<<") or None
 
 
 def _text(row: dict[str, Any], name: str, where: str) -> str:

@@ -1,6 +1,6 @@
 """Worked solutions -> rows for `ponder sft`: {"problem", "reasoning", "answer"}, each one checked before it is written.
 
-    ponder data TRAIN.jsonl.gz --style equations --out rows.jsonl
+    ponder data gsm8k/train.jsonl.gz words:level=1-5 --style equations --out rows.jsonl
 
 Two kinds of solution are known: those with calculator marks, "half is 48/2 = <<48/2=24>>24 clips" (GSM8K,
 arXiv:2110.14168), and those that end in a box, "so it is $\\boxed{24}$" (MATH, arXiv:2103.03874). The styles:
@@ -19,11 +19,12 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, lookup
+from ponder.tasks import grade, load_task
 from ponder.tasks.calculations import calculation, comes_out, equation, number, operations
 from ponder.types import Problem, Task
 
@@ -34,6 +35,41 @@ _BEFORE = re.compile(r"[-+*/xX×÷−–().,$%\d\s]*$")
 
 class Unusable(ValueError):
     """Why a solution gives no row in a style; the text is what the counts are kept by."""
+
+
+def make_rows(
+    sources: Sequence[str], style: str, *, count: int | None = None, seed: int = 0, no_exam: bool = False
+) -> tuple[list[Row], Counter[str]]:
+    """Rows of every source in turn, none twice, with what was left out and why.
+
+    A source is a file of worked solutions or a task reference (`words:level=1-4`); `count` is how many problems of
+    each are taken.
+    """
+    lookup(STYLES, style, what="style")
+    rows: dict[tuple[str, str], Row] = {}
+    dropped: Counter[str] = Counter()
+    for source in sources:
+        for row in from_solutions(open_source(source, count, seed, no_exam=no_exam), style, dropped):
+            if rows.setdefault((row["problem"], row["reasoning"]), row) is not row:
+                dropped["a row that was there already"] += 1
+    if not rows:
+        reasons = "; ".join(f"{number}: {reason}" for reason, number in dropped.most_common())
+        raise ConfigError(f"no row can be made of {', '.join(sources)} in the style {style!r} ({reasons})")
+    return list(rows.values()), dropped
+
+
+def open_source(source: str, count: int | None, seed: int, *, no_exam: bool = False) -> Task:
+    """The train split of a task, or a file that may be trained on."""
+    if not source.startswith("file:") and Path(source).exists():
+        source = f"file:{source}"
+    if source.startswith("file:") and not no_exam and "train" not in Path(source[5:]).name.lower():
+        raise ConfigError(  # exams lie beside training files, in the same form
+            f"{source[5:]} does not say `train` in its name, so it may be an exam; rename it, or add --no-exam if it is none"
+        )
+    task = load_task(source, split="train", seed=seed, **({} if count is None else {"size": count}))
+    if task.split != "train":
+        raise ConfigError(f"{source} is the {task.split} split; rows to train on come from the train split")
+    return task
 
 
 def from_solutions(task: Task, style: str, dropped: Counter[str]) -> Iterator[Row]:
@@ -52,28 +88,13 @@ def from_solutions(task: Task, style: str, dropped: Counter[str]) -> Iterator[Ro
         yield {"problem": problem.text, "reasoning": reasoning, "answer": problem.target}
 
 
-def refuse_exams(path: str | Path) -> None:
-    """Only a file that says it is for training is trained on: exams lie beside it, in the same form."""
-    if "train" not in Path(path).name.lower():
-        raise ConfigError(
-            f"{path} does not have `train` in its name, so it may be an exam; rename it, or say --no-exam if it is none"
-        )
-
-
-def write_rows(rows: Iterable[Row], out: str | Path) -> int:
-    """Write rows as JSON Lines, whole or not at all; returns how many."""
+def write_rows(rows: Sequence[Row], out: str | Path) -> None:
+    """Write rows as JSON Lines, whole or not at all."""
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_name(out.name + ".part")
-    count = 0
-    with part.open("w", encoding="utf-8") as file:
-        for count, row in enumerate(rows, 1):
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    if not count:
-        part.unlink()
-        raise ConfigError(f"no row could be made, so {out} was not written")
+    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     part.replace(out)
-    return count
 
 
 # ---- the styles ----------------------------------------------------------------------------------------------------
@@ -82,7 +103,10 @@ def write_rows(rows: Iterable[Row], out: str | Path) -> int:
 def marks(problem: Problem) -> str:
     """The solution as it stands, when it ends at the target."""
     text = solution(problem)
-    if "\\boxed" not in text and not ends_at_target(problem, text):
+    if "\\boxed" in text:
+        if not grade(problem.target, text).is_correct:
+            raise Unusable("the solution's box does not hold the target")
+    elif not ends_at_target(problem, text):
         raise Unusable("the solution's last line does not hold the target")
     return text
 
@@ -207,8 +231,3 @@ def unmarked(line: str) -> list[str]:
                 found.append(written)
                 end = match.end(2)
     return found
-
-
-def summary(count: int, dropped: Counter[str]) -> dict[str, Any]:
-    """What a maker reports."""
-    return {"rows": count, "dropped": dict(dropped.most_common())}

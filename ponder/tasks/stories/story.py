@@ -132,7 +132,8 @@ class Story:
         shown = {k: self.n(v) if isinstance(v, int | Fraction) else v for k, v in fields.items()}
         text = re.sub(r"  +", " ", template.format(**shown)).strip()
         text = re.sub(r"\b([Aa]) (?=[aeiou](?!ne\b|ni|nce\b))", r"\1n ", text)  # an apple, a unicycle, a one-way ticket
-        return text[:1].upper() + text[1:]
+        text = re.sub(rf"\b({'|'.join(_WORDS)})%", lambda word: f"{_WORDS.index(word[1])}%", text)
+        return re.sub(r"(?:^|(?<=[.?!] ))[a-z]", lambda first: first[0].upper(), text)
 
     def say(self, template: str, **fields: Any) -> None:
         self.sentences.append(self.words(template, **fields))
