@@ -120,7 +120,7 @@ def _problem(line: str, task: str, where: str) -> Problem:
             raise ConfigError(f"{where}: unknown field {name!r}; did you mean {close[0]!r}?")
     text = {name: _text(row, name, where) for name in REQUIRED}
     choices = _choices(row, text["answer"], where)
-    level, subject = row.get("level"), row.get("subject")
+    level, subject = row.get("level", calculations(row)), row.get("subject")
     level_number = re.fullmatch(r"(?:[Ll]evel )?([0-9]{1,6})", str(level))
     meta = {name: value for name, value in row.items() if name not in (*REQUIRED, "level", "subject", "choices")}
     if level is not None and level_number is None:
@@ -130,16 +130,11 @@ def _problem(line: str, task: str, where: str) -> Problem:
         prompt=(Message(role="user", content=text["problem"]),),
         target=text["answer"].strip(),
         task=task,
-        level=int(level_number[1]) if level_number else _calculations(row) if level is None else None,
+        level=int(level_number[1]) if level_number else None,
         subject=None if subject is None else str(subject),
         choices=choices,
         meta=meta,
     )
-
-
-def _calculations(row: dict[str, Any]) -> int | None:
-    """A level where none is given: how many calculator marks (`<<48/2=24>>`, GSM8K) the solution has."""
-    return str(row.get("solution", "")).count("<<") or None
 
 
 def _text(row: dict[str, Any], name: str, where: str) -> str:
@@ -153,6 +148,11 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
     if not value.strip() and name != "answer":
         raise ConfigError(f"{where}: the field {name!r} is empty")
     return value
+
+
+def calculations(row: dict[str, Any]) -> int | None:
+    """A level where none is given: how many calculator marks (`<<48/2=24>>`, as in GSM8K) the solution has."""
+    return str(row.get("solution", "")).count("<<") or None
 
 
 def _choices(row: dict[str, Any], answer: str, where: str) -> tuple[str, ...]:

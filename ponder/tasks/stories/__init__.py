@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ponder.tasks.stories.life import (
+    buildings, calories, combined, growth, installments, lengths, loads, raises, rates_by_the_minute, ratios, slices,
+    subscriptions, weekly_habit,
+)  # fmt: skip
 from ponder.tasks.stories.money import earning, shopping
 from ponder.tasks.stories.people import ages, crowds, days, relations
 from ponder.tasks.stories.quantities import (
@@ -20,9 +24,11 @@ from ponder.tasks.stories.unknowns import (
 )  # fmt: skip
 
 STORIES: dict[Callable[[Story], None], int] = {
-    things: 20, earning: 12, shopping: 16, relations: 12, days: 7, crowds: 9, ages: 5, minutes: 6, progress: 6, travel: 5,
-    proportion: 4, area: 4, average: 2, points: 5, tank: 3, animals: 4, machines: 3, at_first: 4, missing_part: 4,
-    of_the_rest: 4, profit: 3, sum_and_difference: 2, sum_and_ratio: 2, two_offers: 2,
+    things: 18, earning: 12, shopping: 16, relations: 9, days: 6, crowds: 9, ages: 7, minutes: 7, progress: 5, travel: 5,
+    proportion: 6, area: 4, average: 3, points: 3, tank: 2, animals: 4, machines: 4, at_first: 5, missing_part: 4,
+    of_the_rest: 3, profit: 3, sum_and_difference: 2, sum_and_ratio: 3, two_offers: 4, slices: 4, loads: 4, lengths: 4,
+    calories: 4, buildings: 4, subscriptions: 4, installments: 3, raises: 5, ratios: 4, growth: 4,
+    rates_by_the_minute: 3, combined: 5, weekly_habit: 6,
 }  # fmt: skip
 
 __all__ = ["STORIES", "Again", "Story"]

@@ -411,6 +411,8 @@ def bill_split(s: Story, st: State) -> State:
 
 
 def weekly(s: Story, st: State) -> State:
+    if "month" in " ".join(s.sentences):
+        raise Again
     k, span = s.pick([(4, "weeks"), (3, "months"), (12, "months"), (5, "weeks"), (2, "weeks"), (7, "days"), (6, "months")])
     s.say("[{p.He} <does/did> this every {one}|{p.He} <buys/bought> the same every {one}|{p.He} <spends/spent> that much each {one}].",
           p=st.fields["p"], one=span[:-1])  # fmt: skip

@@ -274,8 +274,11 @@ def area(s: Story) -> None:
             ask = f"How many {square} are left?"
         if s.left:
             x = s.some(2, 9)
-            s.say(f"[{{p.He}} <covers/covered> [it|the rest] with tiles that <cost/cost> {{x}} per {square[:-1] if unit != 'feet' else 'square foot'}.|{{p.He}} <pays/paid> a worker {{x}} for every {square[:-1] if unit != 'feet' else 'square foot'}.]".replace(
-                "[it|the rest]", "it" if len(s.sentences) == 1 else "the rest"), p=p, x=s.usd(x))  # fmt: skip
+            each = square[:-1] if unit != "feet" else "square foot"
+            if len(s.sentences) > 1:
+                s.say(f"{{p.He}} <covers/covered> the rest with material at {{x}} per {each}.", p=p, x=s.usd(x))
+            else:
+                s.say(f"[{{p.He}} <covers/covered> it with tiles that <cost/cost> {{x}} per {each}.|{{p.He}} <pays/paid> a worker {{x}} for every {each}.]", p=p, x=s.usd(x))
             v = s.step("*", v, x, "That costs # dollars")
             ask, things = "How much does {p} pay?", "dollars"
     state = State("cost" if things == "dollars" else "end", v, ask, {"p": p})

@@ -131,7 +131,7 @@ class Story:
         template = _TENSES.sub(lambda pair: pair[2] if self.past else pair[1], template)
         shown = {k: self.n(v) if isinstance(v, int | Fraction) else v for k, v in fields.items()}
         text = re.sub(r"  +", " ", template.format(**shown)).strip()
-        text = re.sub(r"\b([Aa]) (?=[aeiou](?!ne\b|ni|nce\b))", r"\1n ", text)  # an apple, a unicycle, a one-way ticket
+        text = re.sub(r"\b([Aa]) (?=hour|[aeiou](?!ne\b|ni|nce\b))", r"\1n ", text)  # an apple, a unicycle, a one-way ticket
         text = re.sub(rf"\b({'|'.join(_WORDS)})%", lambda word: f"{_WORDS.index(word[1])}%", text)
         return re.sub(r"(?:^|(?<=[.?!] ))[a-z]", lambda first: first[0].upper(), text)
 

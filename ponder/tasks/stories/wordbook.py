@@ -7,14 +7,14 @@ BOYS = (
     "George Hassan Henry Hugo Ian Isaac Ivan Jack Jamal James Jared Javier Joel John Jonah Jorge Josh Juan Kai Kevin "
     "Kofi Lars Leo Liam Luca Luis Malik Marco Mark Mateo Max Miguel Mike Milo Nathan Nick Noah Oliver Omar Oscar Owen "
     "Pablo Paul Pedro Peter Raj Ravi Ray Robert Roger Ryan Sam Samir Sean Simon Stefan Steve Theo Tim Toby Tom Tyler "
-    "Victor Wei Will Yusuf Zach"
+    "Victor Wei Will Yusuf Zach Andrew Andy Billy Bob Carl Harry Jacob Jake Jason Jeff Jerry Jim Jimmy Joe Matt Michael Tony"
 ).split()
 GIRLS = (
     "Abby Aisha Alice Amara Amy Ana Anita Anna Aria Bella Beth Carla Carmen Chloe Clara Daisy Dana Diana Elena Ella "
     "Emily Emma Erin Eva Fatima Fiona Gina Grace Hana Hannah Holly Ines Iris Isabel Ivy Jade Jane Jasmine Jenna Jill "
     "Joan Julia Kara Kate Kayla Kim Lara Laura Leila Lena Lily Linda Lisa Lucy Maria Maya Megan Mei Mia Mina Molly "
     "Nadia Naomi Nina Nora Olga Olivia Paula Penny Priya Rachel Rita Rosa Ruby Ruth Sally Sara Sofia Stella Susan "
-    "Tanya Tara Tina Uma Vera Wendy Yara Yuki Zara Zoe"
+    "Tanya Tara Tina Uma Vera Wendy Yara Yuki Zara Zoe Betty Jackie Janet Jenny Karen Martha Mary Rebecca Sarah Tracy"
 ).split()
 SURNAMES = (
     "Adams Baker Brown Chang Clark Davis Diaz Evans Flores Garcia Green Hall Hill Ito Jones Khan King Lee Lopez Miller "
@@ -26,17 +26,17 @@ COLLECTED = (
     "marbles|stickers|baseball cards|stamps|seashells|old coins|toy cars|comic books:comic book|buttons|glass beads|"
     "crayons|pencils|erasers|postcards|action figures|dolls|bottle caps|keychains|badges|balloons|ribbons|trading cards|"
     "model planes|smooth stones|feathers|storybooks|video games|puzzles|toy soldiers|magnets|gel pens|paper cranes|"
-    "hair clips|rubber bands|dinosaur figures|board games|plastic blocks|coloured pencils|tennis balls|candles|flower pots"
+    "hair clips|rubber bands|dinosaur figures|board games|plastic blocks|pictures|shells|jellybeans|photos|seeds|colored pencils|tennis balls|candles|flower pots"
 ).split("|")
 BAKED = (
     "cookies:cookie|cupcakes|muffins|brownies:brownie|donuts|pies:pie|bread rolls|pretzels|bagels|croissants|tarts|"
     "pancakes|waffles|cinnamon rolls|scones|loaves of bread:loaf of bread|meatballs|dumplings|tacos|sandwiches:sandwich|"
-    "candy bars|lollipops|chocolates|caramels|granola bars"
+    "candies:candy|cakes|slices of pie:slice of pie|candy bars|lollipops|chocolates|caramels|granola bars"
 ).split("|")
 PICKED = (
     "apples|oranges|pears|peaches:peach|plums|lemons|mangoes:mango|strawberries:strawberry|cherries:cherry|tomatoes:tomato|"
     "cucumbers|potatoes:potato|carrots|onions|pumpkins|watermelons|peppers|eggs|ears of corn:ear of corn|blueberries:blueberry|"
-    "figs|limes|mushrooms|sunflowers|roses|tulips|daisies:daisy|zucchinis|apricots|walnuts"
+    "flowers|bananas|figs|limes|mushrooms|sunflowers|roses|tulips|daisies:daisy|zucchinis|apricots|walnuts"
 ).split("|")
 CRAFTED = (
     "bracelets|scarves:scarf|candles|birdhouses|quilts|greeting cards|bookmarks|clay pots|baskets|bars of soap:bar of soap|"
@@ -45,7 +45,7 @@ CRAFTED = (
 ).split("|")
 # what shops sell, with the least and the most a piece costs
 GOODS = (
-    "shirts 8 30|notebooks 2 6|pens 1 4|hats 8 25|sandwiches:sandwich 4 9|movie tickets 7 15|books 6 25|chairs 20 80|mugs 4 12|"
+    "shirts 8 30|pairs of pants:pair of pants 15 45|bags of chips:bag of chips 2 5|cakes 10 30|notebooks 2 6|pens 1 4|hats 8 25|sandwiches:sandwich 4 9|movie tickets 7 15|books 6 25|chairs 20 80|mugs 4 12|"
     "candles 3 15|pairs of socks:pair of socks 3 8|pairs of shoes:pair of shoes 25 80|pairs of jeans:pair of jeans 20 60|"
     "towels 5 18|plates 3 12|toys 5 25|lamps 15 60|packs of paper:pack of paper 3 9|bags of rice:bag of rice 4 15|"
     "boxes of cereal:box of cereal 3 6|bottles of juice:bottle of juice 2 5|pizzas 8 18|cups of coffee:cup of coffee 2 5|"
