@@ -168,6 +168,74 @@ def play(
 
 
 @app.command(rich_help_panel=LEARN)
+def data(
+    sources: Annotated[
+        list[str], typer.Argument(help="Files of worked solutions (GSM8K or MATH form), or tasks: words:level=1-5.")
+    ],
+    out: Annotated[Path, typer.Option(help="The JSON Lines file to write, for `ponder sft`.")],
+    style: Annotated[str, typer.Option(help="plain, marks, equations or operations.")] = "equations",
+    count: Annotated[Optional[int], typer.Option(help="Problems of each source; default: all, or 500 made ones.")] = None,
+    no_exam: Annotated[bool, typer.Option("--no-exam", help="A file without `train` in its name is no exam.")] = False,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Make training rows (problem, reasoning, answer) from worked solutions; every row is checked."""
+    from ponder.train.solutions import make_rows, write_rows
+
+    rows, dropped = make_rows(sources, style, count=count, seed=seed, no_exam=no_exam)
+    write_rows(rows, out)
+    left_out = "; ".join(f"{number} left out: {reason}" for reason, number in dropped.most_common())
+    finish(
+        {"rows": len(rows), "dropped": dict(dropped), "out": str(out)},
+        f"{len(rows)} rows are in {out}" + (f" ({left_out})" if left_out else ""),
+        as_json,
+    )
+
+
+@app.command(rich_help_panel=LEARN)
+def star(
+    task: Annotated[str, typer.Option(help="What to draw on; its train split is used.")],
+    out: Annotated[Path, typer.Option(help="The JSON Lines file of kept rows. Again = go on.")],
+    model: Model = "nano",
+    samples: Annotated[int, typer.Option(help="Samples a problem.")] = 8,
+    keep: Annotated[int, typer.Option(help="Different right solutions of a problem to keep, at most.")] = 4,
+    hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
+    limit: Annotated[Optional[int], typer.Option(help="Only the first problems.")] = None,
+    max_reasoning_tokens: Reasoning = 256,
+    max_answer_tokens: Answer = 64,
+    temperature: Temperature = 1.0,
+    seed: Seed = 0,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Draw solutions from a model and keep the verified ones as training rows (STaR, expert iteration)."""
+    from ponder.live import Bar
+    from ponder.tasks import load_task
+    from ponder.train.star import StarConfig
+    from ponder.train.star import star as draw
+
+    params = SamplingParams(
+        temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
+    )
+    config = StarConfig(num_samples=samples, keep=keep, hint=hint, params=params, seed=seed)
+    problems = load_task(task, split="train", seed=seed)
+    facts = describe(model, base_url)
+    engine = open_engine(model, base_url)
+    try:
+        with resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
+            result = asyncio.run(
+                draw(
+                    problems, engine, config, out=out, model=facts["fingerprint"] or facts["name"], name=task, limit=limit,
+                    on_progress=lambda done, total, share: bar("", done, total, share),
+                )
+            )  # fmt: skip
+    finally:
+        close(engine)
+    told = f"{result['rows']} rows of {result['solved'] + result['solved_with_hint']} problems are in {out}"
+    finish(result, f"{told}; {result['pass_rate']:.1%} of the samples were right", as_json)
+
+
+@app.command(rich_help_panel=LEARN)
 def sft(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Supervised fine-tuning on worked solutions: the cold start. Run it again to go on where it stopped."""
     from ponder.train.estimate import estimate_sft

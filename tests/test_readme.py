@@ -83,7 +83,7 @@ def test_every_recipe_resolves():
     from ponder.train.sft import SFTConfig
 
     for path in sorted((ROOT / "recipes").rglob("*.toml")):
-        if "num_steps" in path.read_text() and "[demonstrations]" in path.read_text():
+        if "[demonstrations]" in path.read_text() or "\ndata = " in path.read_text():
             load(SFTConfig, path)
         else:
             load_recipe(path)

@@ -11,6 +11,7 @@ from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import Mixture, ProceduralTask, load_task
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
 from ponder.tasks.verifiers import VERIFIERS, grade, grade_file
+from ponder.tasks.words import words
 from ponder.types import Task
 
 FAMILIES: dict[str, Callable[..., Task]] = {
@@ -19,6 +20,7 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "cipher": cipher,
     "bases": bases,
     "ordering": ordering,
+    "words": words,
 }
 
 __all__ = ["FAMILIES", "VERIFIERS", "Mixture", "ProceduralTask", "grade", "grade_file", "load_task"]

@@ -7,6 +7,7 @@ A task is a sequence of problems (`task[17]` is the same problem on any machine)
     load_task("file:problems.jsonl")              one JSON object a line: id, problem, answer (or .jsonl.gz)
     load_task("gym:basic_arithmetic")             reasoning-gym, with the extra installed
     load_task("arithmetic+cipher")                a mixture: items taken in turn
+    load_task("0.6*gsm8k+0.4*words:level=1-4")    ... in these shares: three of the one, then two of the other
     load_task("my_package:my_task")               anything importable: a callable (split=..., seed=..., **dials) -> Task
 
 Splits of procedural families are disjoint by construction: a problem belongs to a split by a hash of its text, so no
@@ -17,8 +18,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
+import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -130,7 +134,10 @@ class Mixture:
             raise IndexError(index)
         turn, place = divmod(index, len(self._turn))
         which = self._turn[place]
-        return self.tasks[which][turn * self._weights[which] + self._offsets[place]]
+        problem = self.tasks[which][turn * self._weights[which] + self._offsets[place]]
+        # two files may both have a problem "1"; procedural ids begin with the name of their task anyway
+        is_named = problem.id.startswith(f"{problem.task}/")
+        return problem if is_named else replace(problem, id=f"{problem.task}/{problem.id}")
 
     def _task_of(self, problem: Problem) -> Task:
         return next(task for task in self.tasks if task.name == problem.task)
@@ -175,13 +182,33 @@ def load_task(
     `verifier` replaces the one a file task would choose: a name of `VERIFIERS` or `module:attr`.
     """
     parts = [spec] if spec.startswith("file:") and Path(spec[5:]).exists() else spec.split("+")
+    shares, parts = zip(*(_share(part, spec) for part in parts), strict=True)
     if not all(part.strip() for part in parts):
         raise ConfigError(f"task {spec!r} has an empty name; write NAME, NAME:dial=value or NAME+NAME")
     tasks = [_load_one(part.strip(), split=split, seed=seed, verifier=verifier, **dials) for part in parts]
     names = [task.name for task in tasks]
     if len(set(names)) < len(names):
         raise ConfigError(f"task {spec!r} names one task twice; use its dials instead, as in {names[0]}:level=2-5")
-    return tasks[0] if len(tasks) == 1 else Mixture(tasks)
+    return tasks[0] if len(tasks) == 1 else Mixture(tasks, _whole(shares))
+
+
+def _share(part: str, spec: str) -> tuple[Fraction, str]:
+    """ "0.6*gsm8k" -> (3/5, "gsm8k"); no factor is one part."""
+    match = re.fullmatch(r"\s*([0-9]{1,6}(?:\.[0-9]{1,4})?)\s*\*(.*)", part, re.DOTALL)
+    if match is None:
+        return Fraction(1), part
+    if not Fraction(match[1]):
+        raise ConfigError(f"task {spec!r}: a share of 0 is no part of a mixture; leave {match[2]} out")
+    return Fraction(match[1]), match[2]
+
+
+def _whole(shares: Sequence[Fraction]) -> list[int]:
+    """The smallest whole numbers in the same proportions: 0.6, 0.4 -> 3, 2."""
+    whole = [share * math.lcm(*(share.denominator for share in shares)) for share in shares]
+    smallest = [int(share / math.gcd(*map(int, whole))) for share in whole]
+    if sum(smallest) > 1_000:
+        raise ConfigError(f"the shares {', '.join(map(str, shares))} need rounds of {sum(smallest)} items; round them")
+    return smallest
 
 
 def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | None, **dials: Any) -> Task:

@@ -1,7 +1,7 @@
 """Problems from a file: `load_task("file:problems.jsonl")`, one JSON object a line, also `.jsonl.gz`.
 
     {"id": "7", "problem": "What is 1/2 + 1/4?", "answer": "3/4"}
-    optional: solution, level (3 or "Level 3"), subject, source, choices (["red", "blue"]; the answer is then a letter)
+    optional: solution, level (3 or "Level 3"; without one, the number of a solution's calculator marks), subject, source, choices (["red", "blue"]; the answer is then a letter)
 
 The verifier: `choice` where every line has choices, `integer` where every answer is a whole number, else `math`; or the
 one that is asked for: load_task("file:problems.jsonl", verifier="math"), or "file:problems.jsonl,verifier=math".
@@ -120,7 +120,7 @@ def _problem(line: str, task: str, where: str) -> Problem:
             raise ConfigError(f"{where}: unknown field {name!r}; did you mean {close[0]!r}?")
     text = {name: _text(row, name, where) for name in REQUIRED}
     choices = _choices(row, text["answer"], where)
-    level, subject = row.get("level"), row.get("subject")
+    level, subject = row.get("level", calculations(row)), row.get("subject")
     level_number = re.fullmatch(r"(?:[Ll]evel )?([0-9]{1,6})", str(level))
     meta = {name: value for name, value in row.items() if name not in (*REQUIRED, "level", "subject", "choices")}
     if level is not None and level_number is None:
@@ -148,6 +148,11 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
     if not value.strip() and name != "answer":
         raise ConfigError(f"{where}: the field {name!r} is empty")
     return value
+
+
+def calculations(row: dict[str, Any]) -> int | None:
+    """A level where none is given: how many calculator marks (`<<48/2=24>>`, as in GSM8K) the solution has."""
+    return str(row.get("solution", "")).count("<<") or None
 
 
 def _choices(row: dict[str, Any], answer: str, where: str) -> tuple[str, ...]:

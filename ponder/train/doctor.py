@@ -340,7 +340,7 @@ def kl_runaway(s: Series) -> Finding | None:
 
 def _levels(s: Series) -> tuple[float, float] | None:
     """(early, late) mean of the pool's estimated pass rates over the levels."""
-    keys = sorted({key for row in s.rows for key in row if key.startswith("pool/level_")})
+    keys = sorted({key for row in s.rows for key in row if key.startswith("pool/")})
     changes = [change for key in keys if (change := s.change(key)) is not None]
     return (fmean(c[0] for c in changes), fmean(c[1] for c in changes)) if changes else None
 

@@ -2,11 +2,14 @@
 
 reward/*   rollout/*   group/*   thinking/*     of the step's rollouts, before they taught anything
 policy/*                                        of the update; absent where no group was mixed
-pool/level_*   tokens/rollout   train_flops     of the run so far
+task/*/correct   task/*/level_*                 of the step's rollouts, where the task is a mixture
+pool/level_*   pool/TASK/level_*                what is believed of the whole pool: mean estimated pass rate a level
+tokens/rollout   train_flops                    of the run so far
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, pstdev
 from typing import Any
@@ -64,7 +67,23 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
     }
     for way in ("guess", "steps", "checked", "other"):
         result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
-    return result
+    return result | by_task(groups)
+
+
+def by_task(groups: Sequence[Group]) -> dict[str, float]:
+    """The share of correct rollouts a task and level, where groups come from more than one task.
+
+    Under `selection = "adaptive"` these are of the problems that were chosen, not of the pool.
+    """
+    found: dict[str, list[float]] = defaultdict(list)
+    for group in groups:
+        problem = group.problem
+        found[f"task/{problem.task}/correct"].append(group.pass_rate)
+        if problem.level is not None:
+            found[f"task/{problem.task}/level_{problem.level}"].append(group.pass_rate)
+    if len({group.problem.task for group in groups}) < 2:
+        return {}
+    return {key: fmean(rates) for key, rates in sorted(found.items())}
 
 
 def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int) -> tuple[int, float]:

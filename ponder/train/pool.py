@@ -108,13 +108,18 @@ class Pool:
             self.updated[i] = step
 
     def by_level(self, step: int) -> dict[str, float]:
-        """Mean estimated pass rate a level, for the log."""
+        """Mean estimated pass rate a level, for the log: pool/level_3, of a mixture pool/words/level_3."""
         rates = self.pass_rates(step)
-        levels: dict[int, list[float]] = defaultdict(list)
+        several = len({problem.task for problem in self.problems}) > 1
+        buckets: dict[tuple[str, int], list[float]] = defaultdict(list)
         for problem, rate in zip(self.problems, rates, strict=True):
-            if problem.level is not None:
-                levels[problem.level].append(float(rate))
-        return {f"pool/level_{level}": float(np.mean(values)) for level, values in sorted(levels.items())}
+            if problem.level is not None or several:
+                task = f"{problem.task}/" if several else ""
+                buckets[task, -1 if problem.level is None else problem.level].append(float(rate))
+        return {
+            f"pool/{task}{'all' if level < 0 else f'level_{level}'}": float(np.mean(values))
+            for (task, level), values in sorted(buckets.items())
+        }
 
     def state(self) -> dict[str, Any]:
         """JSON that `restore` reads back exactly (floats survive JSON bit for bit)."""

@@ -33,7 +33,7 @@ from ponder.train.metrics import cost, extremes, policy_metrics, rollout_metrics
 from ponder.train.policy import Precision, open_policy
 from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS, apply_preset
-from ponder.train.rollouts import Collected, collect, overlong
+from ponder.train.rollouts import Collected, Reward, chain, collect, overlong, unended
 from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
 from ponder.types import Rollout, SamplingParams, Task
 
@@ -56,6 +56,7 @@ class RLConfig:
     max_reasoning_tokens: int = 256
     max_answer_tokens: int = 16
     overlong_tokens: int = 0  # the last so many reasoning tokens before the cap cost up to 1 reward; 0 = off
+    unended_cost: float = 0.0  # what a right answer loses when a budget had to end its reasoning or the answer itself
     # how the policy learns
     advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce_pp"] = "grpo"
     loss: LossConfig = field(default_factory=LossConfig)
@@ -89,6 +90,8 @@ class RLConfig:
                 raise ValueError(f"{name}={getattr(self, name)} must be 1 or more")
         if not 0 <= self.overlong_tokens <= self.max_reasoning_tokens:
             raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
+        if not 0 <= self.unended_cost < 1:
+            raise ValueError(f"unended_cost={self.unended_cost} must lie in [0, 1): a right answer stays worth something")
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
 
@@ -182,7 +185,6 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
 
 async def practise(engine: LocalEngine, task: Task, pool: Pool, config: RLConfig, step: int) -> Collected:
     """The rollouts of one step. With refills, all-same groups are replaced until the batch is full of mixed ones."""
-    shape = overlong(config.overlong_tokens, config.max_reasoning_tokens) if config.overlong_tokens else None
     result, missing = Collected(), config.problems_per_step
     seen: list[str] = []
     for round in range(config.max_refills + 1):
@@ -190,13 +192,23 @@ async def practise(engine: LocalEngine, task: Task, pool: Pool, config: RLConfig
         seen += [problem.id for problem in problems]
         result += await collect(
             engine, task, problems, config.params,
-            group_size=config.group_size, seed=config.seed, step=step, shape=shape,
+            group_size=config.group_size, seed=config.seed, step=step, shape=shaping(config),
         )  # fmt: skip
         stop_on_errors(result, config)
         missing = config.problems_per_step - sum(group.is_mixed for group in result.groups)
         if missing <= 0 or len(seen) >= pool.size:
             break
     return result
+
+
+def shaping(config: RLConfig) -> Reward | None:
+    """What the reward holds beside the verifier's word."""
+    shapes = []
+    if config.unended_cost:
+        shapes.append(unended(config.unended_cost))
+    if config.overlong_tokens:
+        shapes.append(overlong(config.overlong_tokens, config.max_reasoning_tokens))
+    return chain(shapes)
 
 
 def stop_on_errors(rollouts: Collected, config: RLConfig) -> None:

@@ -89,3 +89,32 @@ def overlong(buffer: int, limit: int) -> Reward:
         return replace(verdict, reward=verdict.reward + penalty, parts={**verdict.parts, "overlong": penalty})
 
     return shape
+
+
+def unended(cost: float) -> Reward:
+    """A right answer that a budget had to bring about is worth 1 - cost; a wrong one is worth 0 either way.
+
+    Ending well means closing the reasoning and ending the answer oneself. The term is on right answers only: paid on
+    wrong ones too, it would be the whole gradient of a group that got everything wrong, and the quickest way to earn
+    it there is to stop thinking and guess. So no wrong answer is ever worth more than a right one, and length as such
+    costs and earns nothing.
+    """
+
+    def shape(verdict: Verdict, completion: Completion) -> Verdict:
+        loss = -cost if verdict.is_correct and completion.was_cut else 0.0
+        return replace(verdict, reward=verdict.reward + loss, parts={**verdict.parts, "unended": loss})
+
+    return shape
+
+
+def chain(shapes: Sequence[Reward]) -> Reward | None:
+    """One shape after the other; None where there is none."""
+    if not shapes:
+        return None
+
+    def shape(verdict: Verdict, completion: Completion) -> Verdict:
+        for one in shapes:
+            verdict = one(verdict, completion)
+        return verdict
+
+    return shape

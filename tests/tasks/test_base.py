@@ -56,3 +56,32 @@ def test_an_unknown_split_and_a_misplaced_verifier_are_errors():
         load_task("cipher", split="validation")
     with pytest.raises(ConfigError, match="brings its own"):
         load_task("cipher", verifier="math")
+
+
+def test_shares_decide_how_many_of_each_task_a_mixture_takes():
+    task = load_task("0.6*arithmetic:size=30 + 0.4*words:level=1-2,size=40")
+    assert [task[i].task for i in range(5)] == ["arithmetic"] * 3 + ["words"] * 2 and len(task) == 50
+    assert [task[i].task for i in range(50)].count("words") == 20 and task[4].level == 2
+    assert len({task[i].id for i in range(50)}) == 50 and task[3] == load_task("words:level=1-2,size=40")[0]
+    alike = load_task("2*arithmetic:size=4+2*cipher:size=4")
+    assert [alike[i].task for i in range(4)] == ["arithmetic", "cipher"] * 2
+    assert len(load_task("3*cipher:size=9")) == 9  # a share of one task alone says nothing
+
+
+def test_files_of_a_mixture_keep_their_verifiers_and_get_ids_that_do_not_clash(tmp_path):
+    for name, answer in (("a_train", "7"), ("b_train", "1/2")):
+        (tmp_path / f"{name}.jsonl").write_text(f'{{"id": "1", "problem": "{name}?", "answer": "{answer}"}}\n')
+    task = load_task(f"file:{tmp_path}/a_train.jsonl+file:{tmp_path}/b_train.jsonl")
+    assert task[0].id != task[1].id and task[0].id.endswith("/a_train/1")
+    assert task.verify(task[0], "7.0").is_correct and task.verify(task[1], "0.5").is_correct
+    assert not task.verify(task[0], "0.5").is_correct and task.key(task[1], "2/4") == task.key(task[1], "0.5")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [("0*cipher+arithmetic", "share of 0"), ("0.1234*cipher+0.9999*arithmetic", "round them"), ("0.5*+cipher", "empty name"),
+     ("0.5*cifer+words", "did you mean 'cipher'"), ("-1*cipher+words", "cannot load|unknown|no task")],
+)  # fmt: skip
+def test_a_wrong_share_says_what_to_write(spec, message):
+    with pytest.raises(ConfigError, match=message):
+        load_task(spec)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ponder.tasks import load_task
 from ponder.train.pool import Pool
 from ponder.types import Completion, Group, Rollout, Turn, Verdict
 from tests.helpers import LowercaseTask
@@ -106,3 +107,22 @@ def test_ids_that_are_not_unique_are_refused():
 
     with pytest.raises(ValueError, match="ids must be unique"):
         Pool(Twins(size=3), 3, seed=0)
+
+
+def test_of_a_mixture_every_task_and_level_has_its_own_rate_and_the_choice_follows():
+    task = load_task("arithmetic:level=1-2,size=40+words:level=1-2,size=40", split="train")
+    pool = Pool(task, 80, seed=0, selection="adaptive")
+    known = {("arithmetic", 1): 8, ("arithmetic", 2): 4, ("words", 1): 0, ("words", 2): 0}  # of 8 rollouts right
+    for step in range(3):
+        groups = [group(pool, i, known[p.task, p.level]) for i, p in enumerate(pool.problems) if i % 2 == step % 2]
+        pool.learn(step, groups)
+    rates = pool.by_level(3)
+    assert set(rates) == {f"pool/{name}/level_{level}" for name in ("arithmetic", "words") for level in (1, 2)}
+    assert rates["pool/arithmetic/level_1"] > 0.9 and abs(rates["pool/arithmetic/level_2"] - 0.5) < 0.1
+    assert rates["pool/words/level_1"] < 0.1
+    chosen = [(p.task, p.level) for step in range(3, 40) for p in pool.choose(step, 10)]
+    assert chosen.count(("arithmetic", 2)) > 0.5 * len(chosen)
+
+
+def test_of_one_task_the_rates_keep_their_short_names():
+    assert set(make().by_level(0)) == {"pool/level_0", "pool/level_1"}

@@ -1,0 +1,233 @@
+"""A story being told: sentences on one side, the steps that solve it on the other.
+
+Every step is one operation; its result is positive and comes out, or the telling starts again (`Again`). Templates
+have alternatives in square brackets and two tenses in angle brackets, one of which the whole story keeps:
+
+    s.say("[Then|Later], {p.he} <buys/bought> {n} more {things}.", p=person, n=5, things="marbles")
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from random import Random
+from typing import Any
+
+from ponder.tasks.calculations import is_short, show
+from ponder.tasks.stories import wordbook as book
+
+Number = Fraction | int
+MOST = 20_000
+_WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
+_ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
+_TENSES = re.compile(r"<([^<>/]*)/([^<>/]*)>")
+
+
+class Again(Exception):
+    """These numbers or this turn do not work out: tell another story."""
+
+
+@dataclass(frozen=True)
+class Person:
+    name: str
+    he: str
+    his: str
+    him: str
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def He(self) -> str:  # noqa: N802  (as it stands in a template)
+        return self.he.capitalize()
+
+    @property
+    def His(self) -> str:  # noqa: N802
+        return self.his.capitalize()
+
+
+class Story:
+    """`left` counts the steps still to be told; a story ends with `ask` when none is left."""
+
+    def __init__(self, rng: Random, level: int) -> None:
+        self.rng, self.level = rng, level
+        self.past = rng.random() < 0.55
+        self.wordy = rng.random() < 0.25  # small numbers in words
+        self.sentences: list[str] = []
+        self.question = ""
+        self.lines: list[str] = []  # sentences of the solution, calculator marks inside
+        self.value = Fraction(0)
+        self.people: list[Person] = []
+        self._names: set[str] = set()
+
+    @property
+    def left(self) -> int:
+        return self.level - len(self.lines)
+
+    # ---- choosing
+
+    def pick(self, options: Sequence[Any]) -> Any:
+        return options[self.rng.randrange(len(options))]
+
+    def chance(self, share: float) -> bool:
+        return self.rng.random() < share
+
+    def some(self, low: int, high: int) -> int:
+        """A whole number; three in ten of the larger ones are round, as in life."""
+        value = self.rng.randint(low, high)
+        if high - low >= 20 and value > 20 and self.chance(0.3):
+            value = max(low, round(value, -1))
+        return value
+
+    def divisor(self, value: Number, low: int = 2, high: int = 12) -> int:
+        """A divisor of the value, which leaves more than one."""
+        if Fraction(value).denominator != 1:
+            raise Again
+        found = [d for d in range(low, high + 1) if value % d == 0 and value / d > 1]
+        if not found:
+            raise Again
+        return int(self.pick(found))
+
+    def part(self, value: Number, low: float = 0.1, high: float = 0.7) -> int:
+        """A whole number that is a part of the value."""
+        least, most = max(2, int(value * low)), int(value * high)
+        if most < least:
+            raise Again
+        return self.some(least, most)
+
+    def person(self) -> Person:
+        while True:
+            is_girl = self.chance(0.5)
+            name = self.pick(book.GIRLS if is_girl else book.BOYS)
+            if self.chance(0.06):
+                name = f"{'Mrs.' if is_girl else 'Mr.'} {self.pick(book.SURNAMES)}"
+            if name not in self._names:
+                self._names.add(name)
+                found = Person(name, *("she", "her", "her") if is_girl else ("he", "his", "him"))
+                self.people.append(found)
+                return found
+
+    def thing(self, *lists: Sequence[str]) -> tuple[str, str]:
+        """(plural, singular)."""
+        return book.noun(self.pick(self.pick(lists)))
+
+    def goods(self) -> tuple[str, str, Fraction]:
+        """(plural, singular, price): mostly whole dollars, cheap things sometimes by the half."""
+        entry, low, high = self.pick(book.GOODS).rsplit(" ", 2)
+        price = Fraction(self.rng.randint(int(low), int(high)))
+        if price <= 8 and self.chance(0.15):
+            price += Fraction(1, 2)
+        return (*book.noun(entry), price)
+
+    # ---- telling
+
+    def words(self, template: str, **fields: Any) -> str:
+        """A template with its alternatives chosen and its fields filled in."""
+        while (found := _ALTERNATIVES.search(template)) is not None:
+            chosen = self.pick(found[1].split("|"))
+            template = template[: found.start()] + chosen + template[found.end() :]
+        template = _TENSES.sub(lambda pair: pair[2] if self.past else pair[1], template)
+        shown = {k: self.n(v) if isinstance(v, int | Fraction) else v for k, v in fields.items()}
+        text = re.sub(r"  +", " ", template.format(**shown)).strip()
+        text = re.sub(r"\b([Aa]) (?=hour|[aeiou](?!ne\b|ni|nce\b))", r"\1n ", text)  # an apple, a unicycle, a one-way ticket
+        text = re.sub(rf"\b({'|'.join(_WORDS)})%", lambda word: f"{_WORDS.index(word[1])}%", text)
+        return re.sub(r"(?:^|(?<=[.?!] ))[a-z]", lambda first: first[0].upper(), text)
+
+    def say(self, template: str, **fields: Any) -> None:
+        self.sentences.append(self.words(template, **fields))
+
+    def ask(self, template: str, **fields: Any) -> None:
+        """The question. Sometimes the last sentence becomes its condition: If ..., how many ...?"""
+        question = self.words(template, **fields)
+        last = self.sentences[-1] if self.sentences else ""
+        opens = re.match(r"([A-Z][a-z]+\.? ?[A-Z]?[a-z]*|He|She|Each|They|The) ", last)
+        if opens and question.startswith("How") and last.count(".") == 1 and self.chance(0.35):
+            if opens[1] in ("He", "She", "Each", "They", "The"):
+                last = last[0].lower() + last[1:]
+            elif not any(last.startswith(name) for name in self._names):
+                last = ""
+            if last:
+                self.sentences.pop()
+                question = f"If {last[:-1]}, {question[0].lower()}{question[1:]}"
+        self.question = question
+
+    def n(self, value: Number) -> str:
+        if self.wordy and Fraction(value).denominator == 1 and 2 <= value <= 12:
+            return _WORDS[int(value)]
+        return f"{int(value):,}" if Fraction(value).denominator == 1 else show(Fraction(value))
+
+    @staticmethod
+    def usd(value: Number) -> str:
+        value = Fraction(value)
+        return f"${int(value):,}" if value.denominator == 1 else f"${float(value):.2f}"
+
+    def times(self, k: int) -> str:
+        return {2: self.pick(["twice", "two times", "2 times"]), 3: self.pick(["three times", "3 times"])}.get(
+            k, f"{self.n(k)} times"
+        )
+
+    def fraction(self, k: int) -> str:
+        """One k-th, in one of its ways: "a third", "one-third", "1/3"."""
+        if k == 2:
+            return "half"
+        word = {3: "third", 4: "quarter", 5: "fifth", 6: "sixth", 8: "eighth", 10: "tenth"}.get(k)
+        return self.pick([f"1/{k}", f"a {word}", f"one-{word}"] if word and k != 8 else [f"1/{k}"])
+
+    def then(self) -> str:
+        return self.pick(
+            ["Then", "Then", "Later", "After that", "Afterwards", "The next day", "A week later", "That evening", "Next",
+             "Over the weekend", f"On {self.pick(book.WEEKDAYS)}", "The following day", "Soon after", "In the afternoon"]
+        )  # fmt: skip
+
+    # ---- solving
+
+    def step(self, sign: str, a: Number, b: Number, note: str) -> Fraction:
+        """One operation. `note` says what it gives; # stands for the calculation."""
+        a, b = Fraction(a), Fraction(b)
+        value = a + b if sign == "+" else a - b if sign == "-" else a * b if sign == "*" else a / b
+        if self.left < 1 or not 0 < value <= MOST or not is_short(value) or (sign in "*/" and 1 in (a, b)):
+            raise Again
+        if sign == "*" and self.chance(0.3):
+            a, b = b, a
+        left = f"{show(a)}{sign}{show(b)}"
+        if any(f"<<{left}=" in line for line in self.lines):  # a step taken twice is one step
+            raise Again
+        self.lines.append(note.replace("#", f"{left}=<<{left}={show(value)}>>{show(value)}") + ".")
+        self.value = value
+        return value
+
+    def whole(self, value: Number) -> int:
+        if Fraction(value).denominator != 1:
+            raise Again
+        return int(value)
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a story stands: a quantity, what kind it is (which decides what can happen to it), how to ask for it."""
+
+    kind: str
+    value: Fraction
+    ask: str
+    fields: dict[str, Any]
+
+
+Move = Callable[[Story, State], State]
+Source = Callable[[Story], State]
+
+
+def go_on(s: Story, state: State, moves: dict[str, list[tuple[int, bool, Move]]]) -> None:
+    """Moves until no step is left, then the question. A move is (steps it takes, whether it ends the story, what)."""
+    used: list[Move] = []
+    while s.left:
+        possible = [
+            move for steps, is_last, move in moves.get(state.kind, [])
+            if (steps == s.left or (steps < s.left and not is_last)) and move not in used[-1:] and used.count(move) < 2
+        ]  # fmt: skip
+        if not possible:
+            raise Again
+        used.append(s.pick(possible))
+        state = used[-1](s, state)
+    s.ask(state.ask, **state.fields)

@@ -1,0 +1,179 @@
+"""Learning from one's own right answers: draw many, keep the verified ones, train on them, repeat.
+
+    ponder star --model runs/sft --task gsm8k --samples 8 --out data/star.jsonl      then   ponder sft ... data=data/star.jsonl
+
+This is rejection sampling, the inner step of STaR (arXiv:2203.14465) and of expert iteration. With `hint`, problems
+that no sample solved are tried once more with the answer in the prompt (STaR's rationalisation); what is kept then is
+the reasoning under the *original* problem, and only where it does not speak of the hint.
+
+Nothing computed is lost: a problem's rows are appended when it is done, and OUT.progress.jsonl says which are. Asking
+again goes on from there; asking for another model, task or way of sampling is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from ponder.config import ConfigError
+from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, text_seed
+
+HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
+_SPEAKS_OF_IT = re.compile(r"\bhints?\b|\bgiven answer\b|\bas given\b|\bthe answer is (?:said|known|told)", re.IGNORECASE)
+
+Progress = Callable[[int, int, float], None]  # problems done, problems, share of them with a kept row
+
+
+@dataclass(frozen=True, kw_only=True)
+class StarConfig:
+    """How rows are drawn and how many of a problem are kept."""
+
+    num_samples: int = 8  # a problem
+    keep: int = 4  # different right solutions of one problem, at most; drawn from all of them alike
+    hint: bool = False  # try unsolved problems again with the answer in the prompt
+    params: SamplingParams = SamplingParams()
+    seed: int = 0
+    in_flight: int = 256  # samples asked for at once
+
+    def __post_init__(self) -> None:
+        if self.num_samples < 1 or self.keep < 1:
+            raise ValueError("num_samples and keep must be 1 or more")
+        if self.num_samples > 1 and self.params.temperature == 0:
+            raise ValueError("temperature=0 draws the same sample every time; use a positive one, e.g. 0.8")
+
+
+async def star(
+    task: Task,
+    engine: Engine,
+    config: StarConfig,
+    *,
+    out: str | Path,
+    model: str,
+    name: str = "",
+    limit: int | None = None,
+    on_progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Draw, verify, keep; returns counts. `model` and `name` say whose samples of what: a later run must match."""
+    if task.split != "train":
+        raise ConfigError(f"{name or task.name} is the {task.split} split; rows to train on come from the train split")
+    problems = [task[i] for i in range(len(task) if limit is None else min(limit, len(task)))]
+    with Ledger(Path(out), {"model": model, "task": name or task.name, **_settings(config)}) as ledger:
+        todo = iter([problem for problem in problems if problem.id not in ledger.done])
+
+        async def work() -> None:
+            for problem in todo:  # shared by all workers: each takes the next
+                kept, right = await _attempt(problem, task, engine, config, hint=False)
+                hinted = 0
+                if not kept and config.hint:
+                    kept, _ = await _attempt(problem, task, engine, config, hint=True)
+                    hinted = len(kept)
+                rows = [{"problem": problem.text, "reasoning": text, "answer": problem.target} for text in kept]
+                ledger.add(problem.id, rows, right=right, hinted=hinted)
+                if on_progress:
+                    on_progress(len(ledger.done), len(problems), ledger.share("kept"))
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(max(1, config.in_flight // config.num_samples)):
+                group.create_task(work())
+        return ledger.summary(config.num_samples)
+
+
+async def _attempt(
+    problem: Problem, task: Task, engine: Engine, config: StarConfig, *, hint: bool
+) -> tuple[list[str], int]:
+    """(reasonings to keep, number of right samples)."""
+    prompt: tuple[Message, ...] = problem.prompt
+    if hint:
+        told = f"{problem.text}\n\n{HINT.format(target=problem.target)}"
+        prompt = (*prompt[:-1], replace(prompt[-1], content=told))
+    seed = text_seed(config.seed, "hint" if hint else "star", problem.id)
+    completions = await engine.generate(prompt, replace(config.params, seed=seed), n=config.num_samples)
+    right = [c for c in completions if not c.was_cut and task.verify(problem, c.answer).is_correct]
+    texts = {" ".join(text.split()): text for c in right if (text := worth_keeping(c, problem, hint=hint))}
+    found = list(texts.values())
+    return Random(seed).sample(found, min(config.keep, len(found))), len(right)
+
+
+def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> str:
+    """The reasoning, or "" where there is none to learn from; a model without reasoning marks thinks in its answer."""
+    text = completion.reasoning.strip() or completion.answer.strip()
+    if set(re.findall(r"\w+", text)) <= set(re.findall(r"\w+", problem.target)) or (hint and _SPEAKS_OF_IT.search(text)):
+        return ""
+    return text
+
+
+def _settings(config: StarConfig) -> dict[str, Any]:
+    """What must be the same for rows to lie in one file."""
+    settings = asdict(config) | asdict(config.params)
+    return {k: v for k, v in settings.items() if k not in ("params", "in_flight")} | {"stop": list(config.params.stop)}
+
+
+class Ledger:
+    """The rows, and beside them which problems are finished: one line each, the settings first."""
+
+    def __init__(self, out: Path, settings: dict[str, Any]) -> None:
+        self.out, self.book = out, out.with_name(out.name + ".progress.jsonl")
+        self.facts: list[dict[str, Any]] = []
+        self.done: set[str] = set()
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if not self.book.exists():
+            if out.exists():
+                raise ConfigError(f"{out} is already there and was not made by this command; give another --out")
+            self.book.write_text(json.dumps(settings) + "\n")
+        first, *lines = whole_lines(self.book)
+        if json.loads(first) != settings:
+            before = json.loads(first)
+            changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
+            raise ConfigError(f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings")
+        for line in lines:
+            self.facts.append(json.loads(line))
+            self.done.add(self.facts[-1]["id"])
+        # rows of a problem whose line in the book was not written any more are drawn again
+        kept = sum(fact["kept"] for fact in self.facts)
+        rows = whole_lines(out)[:kept] if out.exists() else []
+        out.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+        if len(rows) < kept:
+            raise ConfigError(f"{out} has {len(rows)} rows where {self.book} counts {kept}; delete both to begin again")
+
+    def __enter__(self) -> Ledger:
+        self._rows, self._book = self.out.open("a", encoding="utf-8"), self.book.open("a", encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+        self._book.close()
+
+    def add(self, problem_id: str, rows: list[dict[str, str]], *, right: int, hinted: int) -> None:
+        self._rows.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+        self._rows.flush()
+        fact = {"id": problem_id, "right": right, "kept": len(rows), "hinted": hinted}
+        self._book.write(json.dumps(fact) + "\n")
+        self._book.flush()
+        self.facts.append(fact)
+        self.done.add(problem_id)
+
+    def share(self, key: str) -> float:
+        """Of the finished problems, how many have any."""
+        return sum(fact[key] > 0 for fact in self.facts) / max(1, len(self.facts))
+
+    def summary(self, num_samples: int) -> dict[str, Any]:
+        problems = len(self.facts)
+        return {
+            "rows": sum(fact["kept"] for fact in self.facts),
+            "problems": problems,
+            "solved": sum(fact["right"] > 0 for fact in self.facts),
+            "solved_with_hint": sum(fact["hinted"] > 0 for fact in self.facts),
+            "pass_rate": sum(fact["right"] for fact in self.facts) / max(1, problems * num_samples),
+        }
+
+
+def whole_lines(path: Path) -> list[str]:
+    """The lines that were written to their end."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text[: text.rfind("\n") + 1].splitlines()

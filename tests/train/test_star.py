@@ -1,0 +1,115 @@
+"""Keeping one's own right answers: only verified ones, no more than asked, and nothing is drawn twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+
+from ponder.config import ConfigError
+from ponder.engine.base import ScriptedEngine
+from ponder.tasks import load_task
+from ponder.train.sft import read_solutions
+from ponder.train.star import StarConfig, star, whole_lines
+from ponder.types import SamplingParams
+
+TASK = load_task("words:level=1-2,size=12", split="train")
+ANSWERS = {TASK[i].text: TASK[i].target for i in range(len(TASK))}
+
+
+def scripted(respond):
+    return ScriptedEngine(lambda text, seed: respond(text.partition("\n\n(Hint")[0], seed, "(Hint" in text))
+
+
+def solver(text, seed, hinted):
+    return (f"way {seed % 5}", ANSWERS[text] if seed % 2 else "0")
+
+
+def run(engine, out, *, task=TASK, limit=None, model="m", on_progress=None, **changes):
+    config = StarConfig(**({"num_samples": 16, "in_flight": 32, "params": SamplingParams(max_answer_tokens=32)} | changes))
+    return asyncio.run(star(task, engine, config, out=out, model=model, limit=limit, on_progress=on_progress))
+
+
+def test_only_verified_solutions_are_kept_none_twice_and_no_more_than_asked(tmp_path):
+    result = run(scripted(solver), tmp_path / "rows.jsonl", keep=3)
+    rows = read_solutions(tmp_path / "rows.jsonl")
+    assert result["rows"] == len(rows) and result["problems"] == result["solved"] == 12 and 0.2 < result["pass_rate"] < 0.8
+    for text, target in ANSWERS.items():
+        own = [row for row in rows if row["problem"] == text]
+        assert 1 <= len(own) <= 3 and len({row["reasoning"] for row in own}) == len(own)
+        assert all(row["answer"] == target for row in own)
+
+
+def test_a_completion_that_a_budget_ended_is_not_kept(tmp_path):
+    engine = scripted(lambda text, seed, hinted: ("word " * 50, ANSWERS[text]))
+    assert run(engine, tmp_path / "r.jsonl", params=SamplingParams(max_reasoning_tokens=20))["rows"] == 0
+
+
+def test_a_bare_answer_is_nothing_to_learn_from_and_a_model_without_marks_thinks_in_its_answer(tmp_path):
+    assert run(scripted(lambda text, seed, hinted: ANSWERS[text]), tmp_path / "a.jsonl")["rows"] == 0
+    run(scripted(lambda text, seed, hinted: f"I add them up. It is {ANSWERS[text]}."), tmp_path / "b.jsonl",
+        params=SamplingParams(max_answer_tokens=200))  # fmt: skip
+    assert all(row["reasoning"].startswith("I add") for row in read_solutions(tmp_path / "b.jsonl"))
+
+
+def test_a_hint_is_tried_only_where_nothing_was_right_and_leaves_no_trace(tmp_path):
+    def respond(text, seed, hinted):
+        if not hinted:
+            return ("wrong way", "0")
+        return ("the hint says so" if seed % 2 else "two and two", ANSWERS[text])
+
+    result = run(scripted(respond), tmp_path / "h.jsonl", hint=True)
+    rows = read_solutions(tmp_path / "h.jsonl")
+    assert result["solved"] == 0 and result["solved_with_hint"] == 12 and result["pass_rate"] == 0
+    assert {row["reasoning"] for row in rows} == {"two and two"} and {row["problem"] for row in rows} == set(ANSWERS)
+    assert run(scripted(respond), tmp_path / "n.jsonl")["rows"] == 0
+
+
+def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not_stopped(tmp_path):
+    run(scripted(solver), tmp_path / "whole.jsonl")
+
+    def stop(done, total, share):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(BaseException):  # noqa: B017  (an exception group, or the interrupt itself)
+        run(scripted(solver), tmp_path / "part.jsonl", on_progress=stop, in_flight=1)
+    torn = tmp_path / "part.jsonl"
+    torn.write_text(torn.read_text() + '{"problem": "rows without their line in the book"}\n{"torn')
+    engine = scripted(solver)
+    result = run(engine, torn, in_flight=1)
+    assert sorted(whole_lines(torn)) == sorted(whole_lines(tmp_path / "whole.jsonl"))
+    assert result["problems"] == 12 and len(engine.calls) == 7
+
+
+def test_other_settings_do_not_mix_with_what_is_there(tmp_path):
+    out = tmp_path / "rows.jsonl"
+    run(scripted(solver), out, limit=2)
+    for change in ({"model": "n"}, {"num_samples": 4}, {"params": SamplingParams(temperature=0.5, max_answer_tokens=32)}):
+        with pytest.raises(ConfigError, match="another (model|num_samples|temperature)"):
+            run(scripted(solver), out, **change)
+    assert run(scripted(solver), out, limit=12)["problems"] == 12
+    foreign = tmp_path / "mine.jsonl"
+    foreign.write_text("{}\n")
+    with pytest.raises(ConfigError, match="not made by this command"):
+        run(scripted(solver), foreign)
+    out.write_text("")
+    with pytest.raises(ConfigError, match="delete both"):
+        run(scripted(solver), out)
+
+
+def test_exams_and_pointless_settings_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="test split"):
+        run(scripted(solver), tmp_path / "x.jsonl", task=load_task("words:size=3"))
+    with pytest.raises(ValueError, match="same sample"):
+        StarConfig(params=SamplingParams(temperature=0))
+    with pytest.raises(ValueError, match="1 or more"):
+        StarConfig(keep=0)
+
+
+def test_the_book_says_of_each_problem_what_came_of_it(tmp_path):
+    run(scripted(solver), tmp_path / "rows.jsonl", keep=2)
+    settings, *facts = map(json.loads, whole_lines(tmp_path / "rows.jsonl.progress.jsonl"))
+    assert settings["num_samples"] == 16 and settings["max_answer_tokens"] == 32
+    assert {fact["id"] for fact in facts} == {TASK[i].id for i in range(12)} and all(fact["kept"] <= 2 for fact in facts)
