@@ -87,4 +87,4 @@ def points(difference: dict[str, float]) -> str:
 def markdown(shown: Table) -> str:
     """A table for a page of documentation."""
     lines = [shown.head, ["---"] * len(shown.head), *shown.rows]
-    return "\n".join("| " + " | ".join(str(value).replace("|", "\\|") for value in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(" ".join(str(value).split()).replace("|", "\\|") for value in line) + " |" for line in lines)

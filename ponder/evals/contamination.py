@@ -30,14 +30,15 @@ from ponder.types import Problem
 
 N = 13  # words in a row
 MOST_HITS = 200  # ids listed; the counts are of all
-_WORD = re.compile(r"[^\W_]+|(?<=[\d)])[-+*/^=<>](?=\s*[\d(])")
+_WORD = re.compile(r"[^\W_]+|(?<=[\d)])[-+*/^=<>](?=[\d(])")
+_GAPS = re.compile(r"(?<=[\d)])\s*([-+*/^=<>])\s*(?=[\d(])")  # 3 + 4 is 3+4
 UNREADABLE = (ImportError, OSError, ValueError, TypeError, KeyError, AttributeError)  # a record may hold anything
 Source = Mapping[str, Any]  # see `record_training` in ponder/runs.py
 
 
 def words(text: str) -> list[str]:
     """Lower case, without punctuation: "It's 3*4, ok?" -> it s 3 * 4 ok."""
-    return _WORD.findall(re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.casefold()))
+    return _WORD.findall(_GAPS.sub(r"\1", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.casefold())))
 
 
 def plain(text: str) -> str:
@@ -110,8 +111,9 @@ class Finder:
             sequence = words(text)
             for start in range(len(sequence)):
                 for size in (N, *self._short.get(sequence[start], ())):
-                    for hit in self._grams.get(tuple(sequence[start : start + size]), ()):
-                        self._take(hit, f"{N} words" if size == N else "all its words", source, name)
+                    gram = tuple(sequence[start : start + size])
+                    for hit in self._grams.get(gram, ()):
+                        self._take(hit, f"{N} words" if len(gram) == N else "all its words", source, name)
         return count
 
     def _take(self, hit: str, kind: str, source: str, name: str) -> None:
