@@ -83,7 +83,9 @@ def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_aga
 def test_a_benchmark_is_sat_with_two_promptings_and_compared(tiny, tmp_path):
     folder = tmp_path / "data" / "gsm8k"
     folder.mkdir(parents=True)
-    rows = [{"id": f"g{i}", "problem": f"What is {i}+1?", "answer": str(i + 1), "subject": f"s{i % 2}"} for i in range(4)]
+    rows = [
+        {"id": f"g{i}", "problem": f"What is {i}+1?", "answer": str(i + 1), "subject": f"s{i % 2}"} for i in range(4)
+    ]
     (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     data = {"PONDER_DATA": str(tmp_path / "data")}
     words = ["eval", "--task", "gsm8k", "--model", tiny, "--samples", 2, *SHORT]

@@ -136,7 +136,9 @@ def test_what_was_trained_on_is_carried_from_base_to_checkpoint(tmp_path):
 
 
 def test_an_older_run_tells_its_training_by_its_recipe(tmp_path):
-    run = Run(tmp_path / "run", kind="rl", config_toml='model = "nano"\ntask = "arithmetic"\npool_size = 8\nseed = 3', seed=3)
+    run = Run(
+        tmp_path / "run", kind="rl", config_toml='model = "nano"\ntask = "arithmetic"\npool_size = 8\nseed = 3', seed=3
+    )
     checkpoint = run.checkpoint_folder(20)
     checkpoint.mkdir(parents=True)
     known, task = training_sources(checkpoint)

@@ -73,7 +73,16 @@ def table(compared: dict[str, Any]) -> Table:
             )
         )
     more = (f"cons@{k}", f"pass@{k}") if k > 1 else ()
-    head = ("model", "prompting", "problems × samples", "pass@1", "gain in pass@1", *more, "tokens a sample", "no answer")
+    head = (
+        "model",
+        "prompting",
+        "problems × samples",
+        "pass@1",
+        "gain in pass@1",
+        *more,
+        "tokens a sample",
+        "no answer",
+    )
     tasks = ", ".join(dict.fromkeys(f"{row['task']} ({row['split']})" for row in compared["rows"]))
     return Table(f"{tasks}; in brackets 95 % intervals; gain: paired, to the first row", head, rows)
 
@@ -87,4 +96,6 @@ def points(difference: dict[str, float]) -> str:
 def markdown(shown: Table) -> str:
     """A table for a page of documentation."""
     lines = [shown.head, ["---"] * len(shown.head), *shown.rows]
-    return "\n".join("| " + " | ".join(" ".join(str(value).split()).replace("|", "\\|") for value in line) + " |" for line in lines)
+    return "\n".join(
+        "| " + " | ".join(" ".join(str(value).split()).replace("|", "\\|") for value in line) + " |" for line in lines
+    )

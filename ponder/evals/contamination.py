@@ -3,15 +3,15 @@
     check(exam_problems, training_sources(model_folder))
     -> {"status": "checked", "num_problems": 300, "exact": 0, "overlap": 2, "share": 0.0067, "hits": [...], ...}
 
-The recipe of GPT-3 (arXiv:2005.14165, appendix C): lower case, punctuation removed, and a hit where 13 words in a row are
-also in the training texts. Arithmetic signs behind a digit are kept as words, or 7*8-3 and 7+8-3 would be one problem.
+The recipe of GPT-3 (arXiv:2005.14165, appendix C): lower case, punctuation removed, and a hit where 13 words in a row
+are also in the training texts. Arithmetic signs behind a digit are kept as words, or 7*8-3 and 7+8-3 would be one problem.
 `exact`: the whole text is a training problem, case and white space apart. `overlap`: 13 words in a row are shared; a
 problem of fewer words is one whose whole sequence of words stands in a training problem. Exact hits count as overlap
 too. An overlap may be a turn of phrase ("find the number of positive integers n such that ..."): look at the ids.
 
-Compared are problems with problems: solutions are not looked at. What a model saw before its record begins (pretraining)
-is not known, and the result says so: `status` is `checked` where every source could be read, `partly` where some
-could, `unknown` where none could. It is never "clean". Ids only; no text of an exam is in the result.
+Compared are problems with problems: solutions are not looked at. What a model saw before its record begins
+(pretraining) is not known, and the result says so: `status` is `checked` where every source could be read, `partly`
+where some could, `unknown` where none could. It is never "clean". Ids only; no text of an exam is in the result.
 """
 
 from __future__ import annotations
@@ -162,4 +162,3 @@ def _of_file(source: Source) -> Iterator[tuple[str, str]]:
         text = row.get("problem")
         if isinstance(text, str):
             yield str(row.get("id") or where.rpartition(", ")[2]), text
-

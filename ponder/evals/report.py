@@ -47,8 +47,8 @@ PANELS = (
     ("policy/mismatch_kl", "engine/trainer mismatch (KL)"),
     ("loss", "loss"),
 )
-EXAM_FACTS = ("command", "task", "split", "model", "prompting", "fingerprint", "seed", "params", "grader", "seconds", "revision",
-              "machine")  # fmt: skip
+EXAM_FACTS = ("command", "task", "split", "model", "prompting", "fingerprint", "seed", "params", "grader", "seconds",
+              "revision", "machine")  # fmt: skip
 LONGEST_TEXT = 4000  # characters of one model text on the page; the bank has the rest
 
 

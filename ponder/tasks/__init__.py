@@ -24,4 +24,14 @@ FAMILIES: dict[str, Callable[..., Task]] = {
 
 NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS}  # every name that a spec may begin with
 
-__all__ = ["BENCHMARKS", "FAMILIES", "NAMED", "VERIFIERS", "Mixture", "ProceduralTask", "grade", "grade_file", "load_task"]
+__all__ = [
+    "BENCHMARKS",
+    "FAMILIES",
+    "NAMED",
+    "VERIFIERS",
+    "Mixture",
+    "ProceduralTask",
+    "grade",
+    "grade_file",
+    "load_task",
+]

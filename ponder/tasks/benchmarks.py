@@ -1,4 +1,4 @@
-r"""Benchmarks by name: `load_task("gsm8k")`, `load_task("aime:year=2024")`, `load_task("math:level=1-3", split="train")`.
+"""Benchmarks by name: `load_task("gsm8k", split="train")`, `load_task("aime:year=2024")`, `load_task("math:level=1-3")`.
 
 A benchmark is a row of `BENCHMARKS`: which verifier, which files, which hub data set. The texts are not part of this
 package. They come, in this order, from

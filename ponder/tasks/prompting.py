@@ -46,8 +46,8 @@ EXEMPLARS: tuple[tuple[str, str], ...] = (
         "A dozen is 12, so there are 84 / 12 = 7 boxes. After selling 5 there are 7 - 5 = 2 boxes. The answer is 2.",
     ),
     (
-        "Lena reads 20 pages on Monday. On Tuesday she reads half as many, and on Wednesday 5 more than on Tuesday. How "
-        "many pages does she read on the three days?",
+        "Lena reads 20 pages on Monday. On Tuesday she reads half as many, and on Wednesday 5 more than on Tuesday. "
+        "How many pages does she read on the three days?",
         "On Tuesday she reads 20 / 2 = 10 pages. On Wednesday she reads 10 + 5 = 15 pages. Altogether that is "
         "20 + 10 + 15 = 45 pages. The answer is 45.",
     ),
@@ -56,8 +56,8 @@ EXEMPLARS: tuple[tuple[str, str], ...] = (
         "25% of 40 is 40 / 4 = 10 children. The others are 40 - 10 = 30. The answer is 30.",
     ),
     (
-        "Two pumps fill a pool. One brings 8 litres a minute, the other 7. How many litres do they bring in 20 minutes?",
-        "Together they bring 8 + 7 = 15 litres a minute. In 20 minutes that is 15 * 20 = 300 litres. The answer is 300.",
+        "Two pumps fill a pool. One brings 8 litres a minute, the other 7. How many litres come in 20 minutes?",
+        "Together they bring 8 + 7 = 15 litres a minute. In 20 minutes that is 15 * 20 = 300. The answer is 300.",
     ),
 )  # fmt: skip
 

@@ -43,7 +43,9 @@ def test_rows_have_one_k_and_gains_are_paired_whatever_the_prompting(
     assert {"cons@4", "pass@4", "tokens_per_sample", "no_answer_rate", "folder", "model"} <= set(other)
 
 
-def test_the_table_shows_every_row_and_markdown_keeps_its_columns(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+def test_the_table_shows_every_row_and_markdown_keeps_its_columns(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
     names = ["plain", "evil | name\nwith [red]markup[/red]"]
     folders = [sit(make_task(), tmp_path / f"{i}", 2, model=name) for i, name in enumerate(names)]
     shown = table(comparison(folders))

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ponder.evals.contamination import N, Finder, check, sentence, words
+from ponder.evals.contamination import Finder, N, check, sentence, words
 from ponder.tasks import load_task
 from ponder.tasks.prompting import Prompted
 from ponder.types import Message, Problem
@@ -49,7 +49,10 @@ def test_thirteen_words_in_a_row_are_an_overlap_and_twelve_are_none() -> None:
 
 def test_a_short_problem_is_found_by_its_whole_sequence_of_words_only() -> None:
     exam = ["What is 3+4?", "Ann has two hats"]
-    assert kinds(exam, ["Tell me: what is 3 + 4, please?", "ANN has two hats."]) == {"e0": "all its words", "e1": "all its words"}
+    assert kinds(exam, ["Tell me: what is 3 + 4, please?", "ANN has two hats."]) == {
+        "e0": "all its words",
+        "e1": "all its words",
+    }
     assert kinds(exam, ["What is 3*4?", "What is 3-4?", "Ann has two", "Ann has two old hats"]) == {}
 
 
@@ -67,7 +70,9 @@ def test_the_report_has_counts_ids_and_no_text(tmp_path: Path) -> None:
     assert report["status"] == "checked"
     assert (report["num_problems"], report["num_training"], report["exact"], report["overlap"]) == (2, 2, 1, 1)
     assert report["share"] == 0.5
-    assert report["hits"] == [{"id": "e0", "kind": "exact", "source": str(tmp_path / "d.jsonl"), "training_id": "line 2"}]
+    assert report["hits"] == [
+        {"id": "e0", "kind": "exact", "source": str(tmp_path / "d.jsonl"), "training_id": "line 2"}
+    ]
     assert "paper" not in json.dumps(report)
 
 
@@ -91,8 +96,9 @@ def test_training_data_that_moved_or_changed_is_said_to_be_unknown(tmp_path: Pat
 
 @pytest.mark.parametrize(
     "source",
-    [{}, {"kind": "task"}, {"kind": "task", "task": 3}, {"kind": "task", "task": "arithmetic", "size": "x"}, {"kind": "file"},
-     {"kind": "task", "task": "no_such"}, {"kind": "task", "task": "nomodule:x"}, {"kind": "file", "path": "/"}, {"kind": []}],
+    [{}, {"kind": "task"}, {"kind": "task", "task": 3}, {"kind": "task", "task": "arithmetic", "size": "x"},
+     {"kind": "file"}, {"kind": "task", "task": "no_such"}, {"kind": "task", "task": "nomodule:x"}, {"kind": "file", "path": "/"},
+     {"kind": []}],
 )  # fmt: skip
 def test_a_record_of_nonsense_is_unknown_and_stops_nothing(source: dict[str, Any]) -> None:
     assert check(problems(LONG), [source])["status"] == "unknown"
@@ -100,7 +106,9 @@ def test_a_record_of_nonsense_is_unknown_and_stops_nothing(source: dict[str, Any
 
 def test_the_splits_of_a_family_share_no_problem() -> None:
     exam = load_task("arithmetic:size=60")
-    report = check([exam[i] for i in range(60)], [{"kind": "task", "task": "arithmetic", "split": "train", "size": 200}])
+    report = check(
+        [exam[i] for i in range(60)], [{"kind": "task", "task": "arithmetic", "split": "train", "size": 200}]
+    )
     assert (report["status"], report["exact"]) == ("checked", 0)
 
 

@@ -224,9 +224,7 @@ def test_repeated_ids_are_refused(tmp_path: Path, make_task: Callable[..., Any])
         exam(task, ScriptedEngine(right_half), tmp_path)
 
 
-def test_a_gated_benchmark_leaves_none_of_its_text_in_the_folder(
-    tmp_path: Path, make_task: Callable[..., Any]
-) -> None:
+def test_a_gated_benchmark_leaves_none_of_its_text_in_the_folder(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     task = make_task()
     secret = type("Gated", (type(task),), {"is_gated": True, "__getitem__": lambda self, i: _secret(task[i])})()
     result = exam(secret, ScriptedEngine(lambda prompt, seed: (f"they say {prompt}", "1")), tmp_path)

@@ -31,7 +31,11 @@ def local_rows(name: str, verifier: str, mark: str = "") -> list[Row]:
         elif verifier == "integer":
             row |= {"answer": str(number(i)), "subject": "contest 2024"}
         else:
-            row |= {"answer": f"{number(i)}/{number(i) - 1}", "subject": f"field {i % 3}", "level": f"Level {i % 5 + 1}"}
+            row |= {
+                "answer": f"{number(i)}/{number(i) - 1}",
+                "subject": f"field {i % 3}",
+                "level": f"Level {i % 5 + 1}",
+            }
         rows.append(row)
     return rows
 
@@ -56,7 +60,8 @@ def gated_rows() -> list[Row]:
     for i in range(SIZE):
         for salt in count():
             row = {"Record ID": f"{salt}/{i}", "Question": f"Secret {i} of the north", "High-level domain": "Lore",
-                   "Correct Answer": f"right {i}\n", **{f"Incorrect Answer {j}": f"odd{j} {i}" for j in (1, 2, 3)}}  # fmt: skip
+                   "Correct Answer": f"right {i}\n",
+                   **{f"Incorrect Answer {j}": f"odd{j} {i}" for j in (1, 2, 3)}}  # fmt: skip
             if entry.columns["answer"](row) == "ABCD"[i % 4]:  # type: ignore[operator]
                 rows.append(row)
                 break

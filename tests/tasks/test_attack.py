@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
+from fake_benchmarks import fakes  # noqa: F401 - a fixture
 
 from ponder.tasks import BENCHMARKS, FAMILIES, load_task
-from fake_benchmarks import fakes  # noqa: F401 - a fixture
 
 JUNK = (
     "", " ", "\n\t", "0", "1", "A", "?", "junk", "}{", "\\boxed{", "\\boxed{}", "\x00", "\x00" * 1_000, "٣٤٥", "①②③",

@@ -11,36 +11,39 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_benchmarks import fakes, gated_rows, write_local  # noqa: F401 - a fixture
 
 from ponder.config import ConfigError
 from ponder.tasks import BENCHMARKS, benchmarks, datahub, load_task
 from ponder.tasks.verifiers import VERIFIERS
-from fake_benchmarks import fakes, gated_rows, write_local  # noqa: F401 - a fixture
 
 LABELLED = {"choices": {"text": ["tea", "rain"], "label": ["1", "2"]}, "answerKey": "2"}
 # one made-up row in the columns of each hub data set -> (id, target, what else the problem must be)
 HUB_ROWS: dict[str, tuple[str, dict[str, Any], str, str, dict[str, Any]]] = {
-    "gsm8k": ("test", {"question": "How many?", "answer": "6*2=<<6*2=12>>12\n#### 1,012"}, "gsm8k-test-0000", "1012", {}),
+    "gsm8k": ("test", {"question": "How many?", "answer": "6*2=<<6*2=12>>12\n#### 1,012"}, "gsm8k-test-0000", "1012",
+              {}),
     "math": ("train", {"problem": "p", "solution": r"so \boxed{\frac12}", "level": "Level 3", "type": "Algebra"},
              "math-train-algebra-0", r"\frac12", {"level": 3, "subject": "Algebra"}),
     "math500": ("test", {"problem": "p", "solution": "s", "answer": "x", "subject": "Algebra", "level": 2,
                          "unique_id": "test/algebra/1.json"}, "math500-test/algebra/1.json", "x", {"level": 2}),
-    "amc": ("test", {"id": 3, "problem": "p", "answer": 27.0, "url": "wiki/2023_AMC_12A_Problems/Problem_1"}, "amc-3", "27",
-            {"subject": "2023"}),
-    "svamp": ("test", {"ID": "chal-1", "Body": "A has 3 ", "Question": "How many?", "Answer": "51.0", "Type": "Addition"},
-              "svamp-chal-1", "51", {"text": "A has 3 How many?", "subject": "Addition"}),
-    "asdiv": ("test", {"body": "b", "question": "q", "answer": "9 (apples)", "solution_type": "Sum"}, "asdiv-0", "9", {}),
+    "amc": ("test", {"id": 3, "problem": "p", "answer": 27.0, "url": "wiki/2023_AMC_12A_Problems/Problem_1"}, "amc-3",
+            "27", {"subject": "2023"}),
+    "svamp": ("test", {"ID": "chal-1", "Body": "A has 3 ", "Question": "How many?", "Answer": "51.0", "Type": "Sum"},
+              "svamp-chal-1", "51", {"text": "A has 3 How many?", "subject": "Sum"}),
+    "asdiv": ("test", {"body": "b", "question": "q", "answer": "9 (apples)", "solution_type": "Sum"}, "asdiv-0", "9",
+              {}),
     "multiarith": ("test", {"question": " q", "final_ans": "39"}, "multiarith-train-0", "39", {}),
     "olympiadbench": ("test", {"id": 7, "question": "q", "final_answer": ["$1$", "$3$"], "subfield": "Algebra"},
                       "olympiadbench-7", "1,3", {"subject": "Algebra"}),
     "minerva": ("test", {"question": "q", "answer": "4.5e33"}, "minerva-0", "4.5e33", {}),
     "mmlu_stem": ("test", {"question": "q", "choices": ["tea", "rain"], "answer": 1, "subject": "astronomy"},
                   "mmlu-abstract_algebra-0", "B", {"text": "q\nA. tea\nB. rain", "choices": ("tea", "rain")}),
-    "arc_challenge": ("test", {"id": "M_1", "question": "q", **LABELLED}, "arc-M_1", "B", {"text": "q\nA. tea\nB. rain"}),
+    "arc_challenge": ("test", {"id": "M_1", "question": "q", **LABELLED}, "arc-M_1", "B",
+                      {"text": "q\nA. tea\nB. rain"}),
     "commonsenseqa": ("test", {"id": "x", "question": "q", "question_concept": "c", **LABELLED}, "csqa-x", "B",
                       {"subject": None}),
-    "aqua": ("train", {"question": "q", "options": ["A)21", "B) 22"], "rationale": "r", "correct": "B"}, "aqua-train-0", "B",
-             {"text": "q\nA. 21\nB. 22"}),
+    "aqua": ("train", {"question": "q", "options": ["A)21", "B) 22"], "rationale": "r", "correct": "B"}, "aqua-train-0",
+             "B", {"text": "q\nA. 21\nB. 22"}),
 }  # fmt: skip
 
 
@@ -93,7 +96,9 @@ def test_one_id_for_two_problems_is_an_error(tmp_path: Path, monkeypatch: pytest
         load_task("gsm8k")
 
 
-@pytest.mark.parametrize("name", [name for name, b in BENCHMARKS.items() if not any("train" in h.splits for h in b.hub)])
+@pytest.mark.parametrize(
+    "name", [name for name, b in BENCHMARKS.items() if not any("train" in h.splits for h in b.hub)]
+)
 def test_what_is_for_measuring_only_refuses_to_be_trained_on(name: str, fakes: None) -> None:  # noqa: F811
     with pytest.raises(ConfigError, match="is for measuring, not for training"):
         load_task(name, split="train")
@@ -141,7 +146,13 @@ def test_dials_choose_by_year_level_and_subject(tmp_path: Path, monkeypatch: pyt
 
 def test_mawps_has_its_parts_as_subjects(fakes: None) -> None:  # noqa: F811
     task = load_task("mawps")
-    assert {task[i].subject.split()[0] for i in range(len(task))} <= {"addsub", "field", "contest", "singleeq", "singleop"}  # type: ignore[union-attr]
+    assert {task[i].subject.split()[0] for i in range(len(task))} <= {
+        "addsub",
+        "field",
+        "contest",
+        "singleeq",
+        "singleop",
+    }  # type: ignore[union-attr]
     assert len(task) == 4 * 24 and len(load_task("multiarith")) == 24
 
 
