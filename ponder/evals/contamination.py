@@ -4,10 +4,11 @@
     -> {"status": "checked", "num_problems": 300, "exact": 0, "overlap": 2, "share": 0.0067, "hits": [...], ...}
 
 The recipe of GPT-3 (arXiv:2005.14165, appendix C): lower case, punctuation removed, and a hit where 13 words in a row
-are also in the training texts. Arithmetic signs behind a digit are kept as words, or 7*8-3 and 7+8-3 would be one problem.
-`exact`: the whole text is a training problem, case and white space apart. `overlap`: 13 words in a row are shared; a
-problem of fewer words is one whose whole sequence of words stands in a training problem. Exact hits count as overlap
-too. An overlap may be a turn of phrase ("find the number of positive integers n such that ..."): look at the ids.
+are also in the training texts. Arithmetic signs behind a digit are kept as words, or 7*8-3 and 7+8-3 would be one
+problem. `exact`: the whole text is a training problem, case and white space apart. `overlap`: 13 words in a row are
+shared; a problem of fewer words is one whose whole sequence of words stands in a training problem. Exact hits count
+as overlap too. An overlap may be a turn of phrase ("find the number of positive integers n such that ..."): look at
+the ids.
 
 Compared are problems with problems: solutions are not looked at. What a model saw before its record begins
 (pretraining) is not known, and the result says so: `status` is `checked` where every source could be read, `partly`

@@ -1,4 +1,4 @@
-"""Benchmarks by name: `load_task("gsm8k", split="train")`, `load_task("aime:year=2024")`, `load_task("math:level=1-3")`.
+"""Benchmarks by name: load_task("gsm8k", split="train"), load_task("aime:year=2024"), load_task("math:level=1-3").
 
 A benchmark is a row of `BENCHMARKS`: which verifier, which files, which hub data set. The texts are not part of this
 package. They come, in this order, from
@@ -8,8 +8,7 @@ package. They come, in this order, from
 
 The prompt is the problem's text and nothing else, choices included; `prompting.py` has other ways to ask. The split
 `train` is there only where a file's name, or the table, says that one may train on it. Dials: `level=3-5`,
-`subject=Algebra`, `year=2024`, `size` (the first problems). Ids are those of the published item where it has one, so
-that a local file and the hub name a problem alike.
+`subject=Algebra`, `year=2024`, `size` (the first problems). Ids are those of the published item where it has one.
 
 Left out: rounding. Data sets that print 3.333 for 10/3 are graded by their own digits.
 """

@@ -8,8 +8,8 @@ one that is asked for: load_task("file:problems.jsonl", verifier="math"), or "fi
 
 A line that cannot be used stops the loading with its number and the fix: half a benchmark is no benchmark. Only lines
 whose answer is empty (proofs, problems that tests decide) are left out, with a warning that counts them. Fields with
-other names are kept in `meta`, unless they look like a misspelt one. Choices are listed below the problem where its text
-does not list them itself. The order is the file's; `split` is only a label, and `seed` changes nothing.
+other names are kept in `meta`, unless they look like a misspelt one. Choices are listed below the problem where its
+text does not list them itself. The order is the file's; `split` is only a label, and `seed` changes nothing.
 """
 
 from __future__ import annotations

@@ -97,7 +97,8 @@ def test_training_data_that_moved_or_changed_is_said_to_be_unknown(tmp_path: Pat
 @pytest.mark.parametrize(
     "source",
     [{}, {"kind": "task"}, {"kind": "task", "task": 3}, {"kind": "task", "task": "arithmetic", "size": "x"},
-     {"kind": "file"}, {"kind": "task", "task": "no_such"}, {"kind": "task", "task": "nomodule:x"}, {"kind": "file", "path": "/"},
+     {"kind": "file"}, {"kind": "task", "task": "no_such"},
+     {"kind": "task", "task": "nomodule:x"}, {"kind": "file", "path": "/"},
      {"kind": []}],
 )  # fmt: skip
 def test_a_record_of_nonsense_is_unknown_and_stops_nothing(source: dict[str, Any]) -> None:
