@@ -314,6 +314,9 @@ def evaluate(
     verifier: Annotated[Optional[str], typer.Option(help="For file: tasks: exact, integer, choice or math.")] = None,
     limit: Annotated[Optional[int], typer.Option(help="Only the first problems.")] = None,
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    prompting: Annotated[
+        str, typer.Option(help="How it is asked: none, direct, zero_shot_cot or few_shot_cot (baselines).")
+    ] = "none",
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,
     temperature: Temperature = 1.0,
@@ -325,10 +328,14 @@ def evaluate(
     from ponder.evals.exams import run_exam
     from ponder.live import Bar
     from ponder.tasks import load_task
+    from ponder.tasks.prompting import Prompted
 
     problems = load_task(task, split=split, verifier=verifier)
+    if prompting != "none":
+        problems = Prompted(problems, prompting)
     facts = describe(model, base_url)
-    out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", f"{task}-{model}").strip("_")
+    name = f"{task}-{model}" + (f"-{prompting}" if prompting != "none" else "")
+    out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
@@ -339,7 +346,7 @@ def evaluate(
                 run_exam(
                     problems, engine, name=task, model=facts["name"], fingerprint=facts["fingerprint"],
                     num_samples=samples, params=params, out=out, seed=seed, limit=limit,
-                    flops_per_token=facts["flops_per_token"],
+                    flops_per_token=facts["flops_per_token"], training=facts["training"],
                     on_progress=lambda done, total, figure: bar("", done, total, figure),
                 )
             )  # fmt: skip
@@ -373,7 +380,7 @@ def scale(
     from ponder.models import hub
     from ponder.models.transformer import flops_per_token
     from ponder.models.weights import read_config
-    from ponder.runs import checkpoints
+    from ponder.runs import checkpoints, training_sources
     from ponder.tasks import load_task
     from ponder.tasks.ways import count
     from ponder.train.rl import RLConfig
@@ -396,6 +403,7 @@ def scale(
                 num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
                 flops_per_token=lambda place: flops_per_token(model, place),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
+                training=training_sources(rungs[-1]),
             )
         )  # fmt: skip
     page = render(run)
@@ -408,6 +416,29 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder or the --ou
     from ponder.evals.report import report as render
 
     print(f"the report is {render(folder)}")
+
+
+@app.command(rich_help_panel=MEASURE)
+def compare(
+    folders: Annotated[list[Path], typer.Argument(help="The --out folders of two or more exams.")],
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="A table for a page of documentation.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put finished exams side by side: a row each, with intervals and the paired gain to the first."""
+    from ponder.evals.comparison import comparison, markdown, table
+    from ponder.evals.exams import dumps as as_text
+
+    compared = comparison(folders)
+    if as_json:
+        print(json.dumps(json.loads(as_text(compared)), ensure_ascii=False))
+        return
+    shown = table(compared)
+    if as_markdown:
+        print(markdown(shown))
+    else:
+        print_tables([shown])
+    for note in compared["notes"]:
+        print(f"note: {note}", file=sys.stderr)
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -515,15 +546,21 @@ def refuse_overlap(exam: Task, pool: Task, limit: int) -> None:
 def describe(model: str, base_url: str | None) -> dict[str, Any]:
     """What the bank and the cost ledger need to know of a model."""
     if base_url:
-        return {"name": f"{base_url} {model}", "fingerprint": "", "flops_per_token": None}
+        return {"name": f"{base_url} {model}", "fingerprint": "", "flops_per_token": None, "training": []}
     from ponder.models import hub
     from ponder.models.transformer import flops_per_token
     from ponder.models.weights import read_config
+    from ponder.runs import training_sources
 
-    facts = hub.describe(model)
-    config = read_config(hub.resolve(model))
+    facts, folder = hub.describe(model), hub.resolve(model)
+    config = read_config(folder)
     cost: Callable[[int], float] = lambda place: flops_per_token(config, place)
-    return {"name": model, "fingerprint": facts["fingerprint"], "flops_per_token": cost}
+    return {
+        "name": model,
+        "fingerprint": facts["fingerprint"],
+        "flops_per_token": cost,
+        "training": training_sources(folder),
+    }
 
 
 class resumable:
@@ -554,8 +591,11 @@ def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
 
 
 def print_metrics(result: dict[str, Any]) -> None:
-    """The numbers of an exam as a small table."""
+    """The numbers of an exam as a small table, then those of its levels and subjects."""
     from rich.table import Table
+
+    from ponder.evals.contamination import sentence
+    from ponder.evals.tables import accuracy_tables
 
     table = Table(
         title=f"{result['model']} on {result['task']}: {result['num_problems']} problems, "
@@ -569,6 +609,26 @@ def print_metrics(result: dict[str, Any]) -> None:
     for name in ("no_answer_rate", "truncated_rate", "undecided_rate"):
         table.add_row(name.replace("_", " "), f"{result[name]:.1%}", "")
     Console().print(table)
+    if result["metrics"]:
+        print_tables(accuracy_tables(result)[1:])
+    print(sentence(result["contamination"]))
+
+
+def print_tables(tables: Iterable[Any]) -> None:
+    """Tables of text on the terminal; names from models and files are text, not markup."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file or a pipe takes long lines; nothing is cut out of a number
+    for shown in tables:
+        grid = Table(title=escape(shown.title))
+        for name in shown.head:
+            grid.add_column(escape(str(name)), overflow="fold")
+        for row in shown.rows:
+            grid.add_row(*(escape(str(value)) for value in row))
+        console.print(grid)
 
 
 if __name__ == "__main__":

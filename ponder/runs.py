@@ -5,6 +5,7 @@
     RUN/metrics.jsonl    one line a step: {"step": 3, "reward/mean": 0.4, ...}
     RUN/samples.jsonl    a few rollouts a step, best and worst
     RUN/checkpoints/step_00020/   a model folder (Hugging Face layout) + ladder.json (step, train FLOPs, tokens)
+                                  + training.json (what it was trained on)
     RUN/state/           what an exact resume needs, replaced atomically
 
 Writing is append-only or replace-by-rename, so `kill -9` leaves at most one broken last line, which readers skip.
@@ -13,6 +14,7 @@ Writing is append-only or replace-by-rename, so `kill -9` leaves at most one bro
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import platform
@@ -22,7 +24,7 @@ import sys
 import threading
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -247,3 +249,65 @@ class GracefulStop:
 def checkpoints(folder: str | Path) -> list[Path]:
     """The checkpoint ladder of a run, oldest first; only complete ones (their ladder.json is written last)."""
     return sorted(path.parent for path in (Path(folder) / "checkpoints").glob("step_*/ladder.json"))
+
+
+# --- what a model was trained on ---------------------------------------------------------------------------------
+
+
+def record_training(
+    folder: str | Path, base: str | Path | None, sources: Sequence[Mapping[str, Any]], *, base_name: str = ""
+) -> None:
+    """Write FOLDER/training.json: what this model was trained on, carried forward from the model it began from.
+
+    `base` is that model's folder, None for a model made from nothing. A source is one of
+        {"kind": "task", "task": "gsm8k", "split": "train", "seed": 0, "size": 2048}
+        {"kind": "file", "path": "data/solutions.jsonl", "sha256": "..."}      see `file_source`
+        {"kind": "other", "name": "demonstrations", "note": "why its problems cannot be listed"}
+    """
+    earlier = [] if base is None else training_sources(base)
+    if base is not None and not earlier:
+        earlier = [_unknown(base_name or Path(base).name)]
+    merged = list({json.dumps(row, sort_keys=True): dict(row) for row in [*earlier, *sources]}.values())
+    write_atomic(Path(folder) / "training.json", json.dumps({"format": 1, "sources": merged}, indent=1) + "\n")
+
+
+def _unknown(name: str) -> dict[str, Any]:
+    return {"kind": "unknown", "name": name, "note": "what it was trained on before is not recorded"}
+
+
+def file_source(path: str | Path) -> dict[str, Any]:
+    """A data file as a training source: where it is, and the digest of what it held."""
+    return {
+        "kind": "file",
+        "path": str(path),
+        "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+    }
+
+
+def training_sources(folder: str | Path) -> list[dict[str, Any]]:
+    """What the model in a folder was trained on, as far as it says: its training.json, else the recipe of its run.
+
+    Empty where nothing is known. A file that is broken says nothing.
+    """
+    folder = Path(folder)
+    try:
+        sources = json.loads((folder / "training.json").read_text(encoding="utf-8"))["sources"]
+        return [dict(row) for row in sources]
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
+    try:
+        recipe = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    sources = []
+    if recipe.get("model"):
+        sources.append(_unknown(str(recipe["model"])))
+    if isinstance(recipe.get("task"), str):
+        names = {name: recipe[name] for name in ("seed",) if name in recipe} | {"size": recipe.get("pool_size")}
+        sources.append({"kind": "task", "task": recipe["task"], "split": "train", **names})
+    elif isinstance(recipe.get("data"), str) and Path(recipe["data"]).is_file():
+        sources.append({"kind": "file", "path": recipe["data"]})
+    elif "data" in recipe:
+        sources.append({"kind": "other", "name": str(recipe["data"]), "note": "made while training"})
+    return sources

@@ -46,7 +46,7 @@ def tiny(tmp_path_factory) -> Path:
 
 def test_help_names_every_verb_with_a_sentence(tmp_path):
     done = ponder("--help", cwd=tmp_path)
-    for verb in ("ask", "play", "sft", "rl", "doctor", "eval", "scale", "report", "grade"):
+    for verb in ("ask", "play", "sft", "rl", "doctor", "eval", "scale", "report", "compare", "grade"):
         assert verb in done.stdout
 
 
@@ -78,6 +78,33 @@ def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_aga
     assert (tmp_path / "out" / "bank.jsonl").read_bytes().startswith(before)
     assert ponder("report", "out", cwd=tmp_path).returncode == 0
     assert "<script" not in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_benchmark_is_sat_with_two_promptings_and_compared(tiny, tmp_path):
+    folder = tmp_path / "data" / "gsm8k"
+    folder.mkdir(parents=True)
+    rows = [
+        {"id": f"g{i}", "problem": f"What is {i}+1?", "answer": str(i + 1), "subject": f"s{i % 2}"} for i in range(4)
+    ]
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    data = {"PONDER_DATA": str(tmp_path / "data")}
+    words = ["eval", "--task", "gsm8k", "--model", tiny, "--samples", 2, *SHORT]
+    plain = ponder(*words, "--out", "a", cwd=tmp_path, **data)
+    assert plain.returncode == 0, plain.stderr
+    assert "By subject" in plain.stdout
+    assert "contamination: unknown" in plain.stdout
+    asked = ponder(*words, "--out", "b", "--prompting", "direct", "--json", cwd=tmp_path, **data)
+    assert json.loads(asked.stdout)["prompting"] == "direct"
+    assert json.loads(asked.stdout)["data"][0]["file"] == "gsm8k/test.jsonl"
+    shown = ponder("compare", "a", "b", cwd=tmp_path).stdout
+    assert "direct" in shown
+    assert "…" not in shown
+    compared = json.loads(ponder("compare", "a", "b", "--json", cwd=tmp_path).stdout)
+    assert [row["prompting"] for row in compared["rows"]] == ["none", "direct"]
+    assert ponder("compare", "a", "b", "--markdown", cwd=tmp_path).stdout.startswith("| model | prompting |")
+    fails_with(ponder(*words, "--out", "a", "--prompting", "direct", cwd=tmp_path, **data), "prompting is 'none'")
+    fails_with(ponder(*words, "--out", "c", "--prompting", "directt", cwd=tmp_path, **data), "did you mean 'direct'")
+    fails_with(ponder(*words, "--out", "c", cwd=tmp_path, PONDER_DATA=""), "PONDER_DATA is not set", "gsm8k")
 
 
 def test_grade_answers_one_pair_or_a_file_and_a_broken_line_stops_nothing(tmp_path):

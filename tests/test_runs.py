@@ -7,7 +7,17 @@ import os
 
 import pytest
 
-from ponder.runs import Run, StorageError, append_jsonl, checkpoints, read_jsonl, write_atomic
+from ponder.runs import (
+    Run,
+    StorageError,
+    append_jsonl,
+    checkpoints,
+    file_source,
+    read_jsonl,
+    record_training,
+    training_sources,
+    write_atomic,
+)
 
 
 def test_a_torn_last_line_is_skipped_and_cut_off_by_the_next_append(tmp_path):
@@ -106,3 +116,37 @@ def test_only_complete_checkpoints_are_rungs(tmp_path):
         if done:
             (folder / "ladder.json").write_text(json.dumps({"step": step}))
     assert [folder.name for folder in checkpoints(tmp_path)] == ["step_00002", "step_00010"]
+
+
+def test_what_was_trained_on_is_carried_from_base_to_checkpoint(tmp_path):
+    first, second, third = tmp_path / "sft", tmp_path / "rl", tmp_path / "fresh"
+    data = tmp_path / "d.jsonl"
+    data.write_text('{"problem": "p"}\n')
+    base = tmp_path / "pulled"
+    base.mkdir()
+    record_training(first, base, [file_source(data)], base_name="owner/name")
+    record_training(second, first, [{"kind": "task", "task": "gsm8k", "split": "train", "seed": 0, "size": 64}])
+    kinds = [source["kind"] for source in training_sources(second)]
+    assert kinds == ["unknown", "file", "task"] and training_sources(second)[0]["name"] == "owner/name"
+    assert training_sources(second)[1]["sha256"] == file_source(data)["sha256"]
+    record_training(third, None, [{"kind": "other", "name": "demonstrations", "note": "made while training"}])
+    assert [source["kind"] for source in training_sources(third)] == ["other"]
+    record_training(second, second, [{"kind": "task", "task": "gsm8k", "split": "train", "seed": 0, "size": 64}])
+    assert len(training_sources(second)) == 3  # the same source twice is one
+
+
+def test_an_older_run_tells_its_training_by_its_recipe(tmp_path):
+    run = Run(
+        tmp_path / "run", kind="rl", config_toml='model = "nano"\ntask = "arithmetic"\npool_size = 8\nseed = 3', seed=3
+    )
+    checkpoint = run.checkpoint_folder(20)
+    checkpoint.mkdir(parents=True)
+    known, task = training_sources(checkpoint)
+    assert known["kind"] == "unknown" and known["name"] == "nano"
+    assert task == {"kind": "task", "task": "arithmetic", "split": "train", "seed": 3, "size": 8}
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"sources": 3}', '{"sources": [3]}', '{"sources": "ab"}'])
+def test_a_broken_record_says_nothing(tmp_path, text):
+    (tmp_path / "training.json").write_text(text)
+    assert training_sources(tmp_path) == []

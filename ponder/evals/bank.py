@@ -18,6 +18,7 @@ arrays of `Samples` and the rows of `rows`, never the lines, so the files can be
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder import runs
+from ponder.tasks.prompting import question
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 
 try:
@@ -55,9 +57,12 @@ class BankSpec:
     params: SamplingParams  # its seed is not used: `seed` below, with the problem's id, gives each request its own
     seed: int = 0
     grader: str = ""  # which code judged the answers
+    prompting: str = "none"  # how the problems were asked, see ponder/tasks/prompting.py
 
     def facts(self) -> dict[str, Any]:
         facts = {"format": FORMAT, **dataclasses.asdict(self)}
+        if self.prompting == "none":  # as banks were before there were others
+            del facts["prompting"]
         del facts["params"]["seed"]
         facts["params"]["stop"] = list(self.params.stop)
         return facts
@@ -123,6 +128,19 @@ def sample_row(
         "tokens": completion.num_tokens,
         "was_cut": completion.was_cut,
     }
+
+
+def withheld(problem: Problem) -> Problem:
+    """A problem of a gated benchmark as a bank may hold it: a digest in place of its texts."""
+    digest = hashlib.sha256(question(problem).encode()).hexdigest()
+    return dataclasses.replace(
+        problem, prompt=(Message(role="user", content=f"(withheld: {digest})"),), choices=(), meta={}
+    )
+
+
+def withheld_row(row: dict[str, Any]) -> dict[str, Any]:
+    """A sample without what it says, since that quotes the problem: verdict, class and cost stay."""
+    return row | {"reasoning": "", "answer": "", "token_ids": [], "sampler_logprobs": [], "forced": []}
 
 
 def completion_of(row: Mapping[str, Any], prompt_ids: Sequence[int]) -> Completion:
@@ -283,7 +301,8 @@ def _same(known: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> 
 
 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {**{name: value for name, value in facts.items() if name != "params"}, **facts.get("params", {})}
+    plain = {name: value for name, value in facts.items() if name != "params"}
+    return {"prompting": "none", **plain, **facts.get("params", {})}
 
 
 def _lock(head: Path) -> Any:

@@ -21,7 +21,7 @@ import math
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import takewhile
@@ -31,8 +31,10 @@ from typing import Any
 import numpy as np
 
 from ponder import __version__, runs
-from ponder.evals.bank import Bank, BankSpec, Samples, sample_row
+from ponder.evals import contamination
+from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
+from ponder.tasks.prompting import question
 from ponder.types import Completion, Engine, Problem, SamplingParams, Task, Verdict, text_seed
 
 FlopsPerToken = float | Callable[[int], float]  # of one token; a callable is given the token's place in the sequence
@@ -55,11 +57,13 @@ async def run_exam(
     in_flight: int = 256,
     on_progress: Progress | None = None,
     command: str | None = None,
+    training: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Bring the bank in `out` to `num_samples` of each of the first `limit` problems; write and return result.json.
 
     `name` is the task as its user wrote it, with dials ("arithmetic:level=4"). `in_flight` is how many samples are
-    asked for at once. Stopping early still writes the result of what is done.
+    asked for at once. `training` is what the model was trained on (`runs.training_sources`), for the contamination
+    check. Stopping early still writes the result of what is done.
     """
     num_problems = len(task) if limit is None else min(limit, len(task))
     if num_samples < 1 or num_problems < 1:
@@ -73,7 +77,9 @@ async def run_exam(
         params=params,
         seed=seed,
         grader=grader_version(task),
+        prompting=getattr(task, "prompting", "none"),
     )
+    overlap = contamination.check([task[index] for index in range(num_problems)], training)
     with Bank.open(folder, spec) as bank:
         before = _seconds_so_far(folder)
         try:
@@ -81,6 +87,8 @@ async def run_exam(
         finally:  # also on the way out of an error or Ctrl-C
             result = {
                 **summarise(bank, flops_per_token=flops_per_token),
+                "contamination": overlap,
+                "data": getattr(task, "origin", []),
                 "seconds": before + time.monotonic() - start,
                 "complete": complete,
                 "command": " ".join(sys.argv) if command is None else command,
@@ -106,7 +114,9 @@ async def _fill(
     repeated = [name for name, count in Counter(problem.id for problem in problems).items() if count > 1]
     if repeated:
         raise ValueError(f"{task.name} gives the id {repeated[0]!r} to more than one problem; ids must be unique")
-    for problem in problems:
+    is_gated = getattr(task, "is_gated", False)
+    stored = {problem.id: withheld(problem) if is_gated else problem for problem in problems}
+    for problem in stored.values():
         bank.check(problem)
     todo = iter([problem for problem in problems if bank.num_samples(problem.id) < num_samples])
     rates = {p.id: _pass_rate(bank, p) for p in problems if bank.num_samples(p.id) >= num_samples}
@@ -122,10 +132,11 @@ async def _fill(
                 verdict, key, error = await asyncio.get_running_loop().run_in_executor(
                     judge, _judge, task, problem, completion
                 )
-                rows.append(sample_row(problem, index, completion, verdict, key, error))
+                row = sample_row(problem, index, completion, verdict, key, error)
+                rows.append(withheld_row(row) if is_gated else row)
             if not rows:
                 continue
-            bank.append(problem, rows, prompt_ids=completions[0].prompt_ids)
+            bank.append(stored[problem.id], rows, prompt_ids=() if is_gated else completions[0].prompt_ids)
             rates[problem.id] = _pass_rate(bank, problem)
             if on_progress:
                 on_progress(len(rates), num_problems, sum(rates.values()) / len(rates))
@@ -174,6 +185,7 @@ def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> di
         "task": bank.facts["task"],
         "split": bank.facts["split"],
         "model": bank.facts["model"],
+        "prompting": bank.facts.get("prompting", "none"),
         "fingerprint": bank.facts["fingerprint"],
         "num_problems": len(tables),
         "num_samples": num_samples,
@@ -222,9 +234,12 @@ METRICS: dict[str, Callable[[Samples, int], float]] = {"pass": pass_rate_at, "co
 
 
 def compare(first: Bank, second: Bank) -> dict[str, Any]:
-    """second - first over the problems that both banks hold: pass@1 and cons@k at the largest common k, paired."""
-    known = {problem.id: problem for problem in first.problems}
-    shared = [p for p in second.problems if p.id in known and known[p.id].prompt == p.prompt]
+    """second - first over the problems that both banks hold: pass@1 and cons@k at the largest common k, paired.
+
+    A problem is the same where id, target and question are, however it was asked.
+    """
+    known = {problem.id: (question(problem), problem.target) for problem in first.problems}
+    shared = [p for p in second.problems if known.get(p.id) == (question(p), p.target)]
     if not shared:
         raise ValueError(f"{first.folder} and {second.folder} share no problem; compare exams of one task")
     pairs = [(first.samples(p.id), second.samples(p.id)) for p in shared]

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from ponder import runs
 from ponder.evals.bank import Bank
+from ponder.evals.contamination import sentence
 from ponder.evals.exams import dumps, summarise
 from ponder.evals.tables import (
     Card,
     accuracy_tables,
     budget_table,
-    levels_table,
+    group_tables,
     percent,
     rungs_table,
     span,
@@ -46,8 +47,8 @@ PANELS = (
     ("policy/mismatch_kl", "engine/trainer mismatch (KL)"),
     ("loss", "loss"),
 )
-EXAM_FACTS = ("command", "task", "split", "model", "fingerprint", "seed", "params", "grader", "seconds", "revision",
-              "machine")  # fmt: skip
+EXAM_FACTS = ("command", "task", "split", "model", "prompting", "fingerprint", "seed", "params", "grader", "seconds",
+              "revision", "machine")  # fmt: skip
 LONGEST_TEXT = 4000  # characters of one model text on the page; the bank has the rest
 
 
@@ -143,8 +144,9 @@ def _add_curves(page: dict[str, Any], folder: Path, curves: Mapping[str, Any]) -
         page["figures"].append(_figure(folder, "ways", plots.ways_of_thinking(curves), caption))
         page["tables"].append(ways_table(rungs))
     page["tables"] += [rungs_table(rungs, k), test_table(curves), budget_table(curves, k)]
-    if last["levels"]:
-        page["tables"].append(levels_table(first, last))
+    page["tables"] += group_tables(first, last)
+    if curves.get("contamination"):
+        page["notes"].append(sentence(curves["contamination"]))
     page["groups"] = _samples_behind(folder, rungs)
     page["picked"] = (
         "Problems picked to be telling: the two that gained most, the most mixed, the one that gained least, the "
@@ -172,7 +174,7 @@ def _exam_page(folder: Path) -> dict[str, Any]:
         "groups": [],
         "notes": [],
         "config": "",
-        "facts": {"exam": _told({name: result.get(name) for name in EXAM_FACTS})},
+        "facts": {"exam": _told({name: result.get(name) for name in EXAM_FACTS} | {"data": _data(result)})},
     }
     if not values:
         page["notes"].append("The bank holds no sample yet.")
@@ -187,6 +189,8 @@ def _exam_page(folder: Path) -> dict[str, Any]:
         Card("undecided", f"{100 * result['undecided_rate']:.1f}%", f"{result['verifier_errors']} verifier crashes"),
         Card("reasoning tokens", f"{result['tokens']['reasoning_per_sample']:.0f}", "mean a sample"),
     ]
+    if result.get("contamination"):
+        page["notes"].append(sentence(result["contamination"]))
     caption = "Exact over all subsets of the stored samples; bands: 95 % intervals over problems and samples."
     page["figures"].append(_figure(folder, "accuracy", plots.accuracy_by_k(result), caption))
     page["tables"] += accuracy_tables(result)
@@ -317,6 +321,12 @@ def _told(facts: Mapping[str, Any]) -> dict[str, str]:
             value = f"{value:.4g}"
         result[name] = str(value)
     return result
+
+
+def _data(result: Mapping[str, Any]) -> str:
+    """Where the problems of a benchmark came from."""
+    parts = result.get("data") or []
+    return "; ".join(", ".join(f"{key} {value}" for key, value in part.items()) for part in parts)
 
 
 def _clip(text: Any) -> str:

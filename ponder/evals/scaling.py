@@ -21,7 +21,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,7 @@ async def scale(
     way_of: WayOf | None = None,
     on_progress: ScaleProgress | None = None,
     command: str | None = None,
+    training: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Examine the ladder of a run, write RUN/scale/curves.json, and return it. Stopping early keeps what is done."""
     folder = Path(run_folder)
@@ -81,6 +82,7 @@ async def scale(
                     flops_per_token=flops_per_token,
                     on_progress=_named(on_progress, exam.name),
                     command=command,
+                    training=training,
                 )
                 examined += 1
             finally:
@@ -169,6 +171,8 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way
     k = max(k for k in set.intersection(*map(_ks, results.values())) if k <= ladder_samples)
     curves: dict[str, Any] = {name: any_result[name] for name in ("task", "split", "seed", "params", "grader")}
     curves |= {name: any_result[name] for name in ("num_problems", "revision", "machine")}
+    last = max(rungs, key=lambda exam: exam.checkpoint)
+    curves["contamination"] = results[last.name].get("contamination")  # of the one that was trained longest
     curves["k"] = k
     curves["rungs"] = [_rung(exam, results[exam.name], folder, k, way_of) for exam in rungs]
     curves["test"] = [_test_curve(exam, results[exam.name]) for exam in rungs if exam.role]
@@ -198,7 +202,7 @@ def _ks(result: dict[str, Any]) -> set[int]:
 def _rung(exam: Exam, result: dict[str, Any], folder: Path, k: int, way_of: WayOf | None) -> dict[str, Any]:
     ladder = json.loads((exam.checkpoint / "ladder.json").read_text())
     row = {name: ladder.get(name) for name in ("step", "train_flops", "rollout_tokens", "train_tokens", "seconds")}
-    row |= {name: result[name] for name in ("num_samples", "num_problems", "levels", "flops")}
+    row |= {name: result[name] for name in ("num_samples", "num_problems", "levels", "subjects", "flops")}
     row |= {name: result[name] for name in ("no_answer_rate", "truncated_rate", "undecided_rate")}
     row |= {"folder": exam.name, "role": exam.role, "reasoning_per_sample": result["tokens"]["reasoning_per_sample"]}
     row |= {"pass@1": result["metrics"]["pass@1"], f"cons@{k}": result["metrics"][f"cons@{k}"]}

@@ -93,13 +93,20 @@ def budget_table(curves: Mapping[str, Any], k: int) -> Table:
     return Table("Test-time compute: length of reasoning, last checkpoint", head, rows)
 
 
-def levels_table(first: Mapping[str, Any], last: Mapping[str, Any]) -> Table:
-    rows = [
-        (level, row["num_problems"], cell(first["levels"][level]["pass@1"]), cell(row["pass@1"]))
-        for level, row in last["levels"].items()
-        if level in first["levels"]
-    ]
-    return Table("By level", ("level", "problems", "pass@1, base", f"pass@1, step {last['step']}"), rows)
+def group_tables(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[Table]:
+    """Base and last rung by level and by subject, where there is more than one subject."""
+    tables = []
+    for groups, name in (("levels", "level"), ("subjects", "subject")):
+        before, after = first.get(groups) or {}, last.get(groups) or {}
+        rows = [
+            (group, row["num_problems"], cell(before[group]["pass@1"]), cell(row["pass@1"]))
+            for group, row in after.items()
+            if group in before
+        ]
+        if rows and (name == "level" or len(rows) > 1):
+            head = (name, "problems", "pass@1, base", f"pass@1, step {last['step']}")
+            tables.append(Table(f"By {name}", head, rows))
+    return tables
 
 
 def percent(estimate: Mapping[str, float]) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import Mixture, ProceduralTask, load_task
+from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
 from ponder.tasks.verifiers import VERIFIERS, grade, grade_file
 from ponder.tasks.words import words
@@ -23,4 +24,16 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "words": words,
 }
 
-__all__ = ["FAMILIES", "VERIFIERS", "Mixture", "ProceduralTask", "grade", "grade_file", "load_task"]
+NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS}  # every name that a spec may begin with
+
+__all__ = [
+    "BENCHMARKS",
+    "FAMILIES",
+    "NAMED",
+    "VERIFIERS",
+    "Mixture",
+    "ProceduralTask",
+    "grade",
+    "grade_file",
+    "load_task",
+]

@@ -585,9 +585,13 @@ _MARKER = re.compile(
 _STATED = re.compile(
     r"(?:=|≈|\\approx|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?)\b)\s*:?\s*"
     r"(?:(?:exactly|about|only|now|then|just|a\s+total\s+of|equal\s+to|therefore|thus)\s+){0,2}\$?\s?"
-    rf"({_NUMBER})(?![\w^])(?!\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b)",
+    rf"({_NUMBER})(?![\w^])(?!\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9])(?!\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b)",
     re.IGNORECASE,
 )
+# worked arithmetic with its result at the end: "12 * 5 = 60 in May. 60 + 4 = 64 clips."
+_RESULT = re.compile(rf"=\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
+_WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
+_ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lone letter but a, A, I; any TeX
 _DELIMITED = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
 _BECAUSE = re.compile(
@@ -600,7 +604,8 @@ def extract(text: str) -> str | None:
 
     1. the last \\boxed{...} that is closed and not empty;
     2. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
-    3. the whole text where it reads as one answer (a number, an expression, a few words);
+    3. the whole text where it reads as one answer (a number, an expression, a few words), worked arithmetic by its
+       result ("12 * 5 = 60. 60 + 4 = 64." says 64);
     4. the last number that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
        or the last line that is one answer and nothing else, whichever comes later;
     5. the last number.
@@ -612,7 +617,7 @@ def extract(text: str) -> str | None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
     text = text.strip()
-    return extract_marked(text) or _whole(text) or _stated(text)
+    return extract_marked(text) or _worked(text) or _whole(text) or _stated(text)
 
 
 def extract_marked(text: str) -> str | None:
@@ -661,19 +666,41 @@ def _after_marker(rest: str) -> str | None:
     """The first line behind a marker: a delimited formula as a whole, else up to the end of the sentence."""
     line = next((line.strip() for line in rest[:MAX_ANSWER].split("\n") if line.strip(" *_#:")), "").lstrip(" *_#:")
     formula = _DELIMITED.match(rest[:MAX_ANSWER].lstrip(" *_#:\n"))
-    if formula:
+    if formula and not _is_money(formula):
         return next(group for group in formula.groups() if group is not None).strip() or None
     end = _SENTENCE_END.search(line)
     sentence = (line[: end.start()] if end else line).strip().rstrip("*_").strip()
+    worked = _worked(sentence)
+    if worked:
+        return worked
     if not sentence or _is_answer(sentence):
         return sentence or None
     reason = _BECAUSE.search(sentence)
     if reason and _is_answer(sentence[: reason.start()].strip()):
         return sentence[: reason.start()].strip()
     formula = _DELIMITED.search(sentence)
-    if formula:
+    if formula and not _is_money(formula):
         return next(group for group in formula.groups() if group is not None).strip() or None
     return _stated(sentence) or sentence
+
+
+def _is_money(formula: re.Match[str]) -> bool:
+    """The text between the dollars of "$5 + $6" is no formula: it ends in a sign, or in the words of a sentence."""
+    inside = next(group for group in formula.groups() if group is not None).strip()
+    return formula[0][0] == "$" and re.search(r"[-+*/=×÷]$|[0-9].*\b[a-z]{2,}$", inside) is not None
+
+
+def _worked(text: str) -> str | None:
+    """The result of arithmetic that is written out, where the text holds nothing but that and words."""
+    result = _RESULT.search(text) if len(text) <= MAX_ANSWER else None
+    if result is None:
+        return None
+    working = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=[$€£]?\s*[0-9])", "*", text[: result.start()].replace("\\$", "$"))
+    if not _WORKING.search(working) or _ALGEBRA.search(working):
+        return None
+    quantity = (result[1] + result[2]).strip()
+    reading = read(quantity)
+    return quantity if reading is not None and reading.node is not None else result[1].strip()
 
 
 def _is_answer(text: str) -> bool:
@@ -695,7 +722,10 @@ def _whole(text: str) -> str | None:
         return text
     reading = read(text)
     looks_formal = reading is not None and reading.kind == "opaque" and not re.search(r"(?<!\\)\b[a-z]{4,}\b", text)
-    return text if looks_formal and "\n" not in text else None
+    if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
+        return None
+    result = _RESULT.search(text)
+    return result[1].strip() if result else text
 
 
 def _stated(text: str) -> str | None:

@@ -4,6 +4,7 @@ A task is a sequence of problems (`task[17]` is the same problem on any machine)
 
     load_task("arithmetic")                       a built-in procedural family
     load_task("arithmetic:level=3-6,size=200")    ... with its dials
+    load_task("gsm8k"), load_task("aime:year=2024")    a benchmark, from a local folder or a hub (`benchmarks.py`)
     load_task("file:problems.jsonl")              one JSON object a line: id, problem, answer (or .jsonl.gz)
     load_task("gym:basic_arithmetic")             reasoning-gym, with the extra installed
     load_task("arithmetic+cipher")                a mixture: items taken in turn
@@ -212,7 +213,7 @@ def _whole(shares: Sequence[Fraction]) -> list[int]:
 
 
 def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | None, **dials: Any) -> Task:
-    from ponder.tasks import FAMILIES  # the registry imports the families, which import this file
+    from ponder.tasks import NAMED  # the registry imports the families, which import this file
 
     kind, _, rest = spec.partition(":")
     if split not in SPLITS:
@@ -230,9 +231,9 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
         return _call(gym_task, spec, name, **{"split": split, "seed": seed, **own, **dials})
     if ":" not in spec or "=" in rest.partition(":")[0]:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
-        return _call(lookup(FAMILIES, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
+        return _call(lookup(NAMED, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
     name, own = parse_spec(rest)  # module:attr, perhaps with dials behind a second colon
-    family = lookup(FAMILIES, f"{kind}:{name}", what="task")
+    family = lookup(NAMED, f"{kind}:{name}", what="task")
     if not callable(family):
         raise ConfigError(f"task {spec!r} is not callable; it must be a function (split=, seed=, **dials) -> Task")
     return _call(family, spec, **{"split": split, "seed": seed, **own, **dials})

@@ -8,8 +8,8 @@ one that is asked for: load_task("file:problems.jsonl", verifier="math"), or "fi
 
 A line that cannot be used stops the loading with its number and the fix: half a benchmark is no benchmark. Only lines
 whose answer is empty (proofs, problems that tests decide) are left out, with a warning that counts them. Fields with
-other names are kept in `meta`, unless they look like a misspelt one. The order is the file's; `split` is only a label,
-and `seed` changes nothing.
+other names are kept in `meta`, unless they look like a misspelt one. Choices are listed below the problem where its
+text does not list them itself. The order is the file's; `split` is only a label, and `seed` changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -72,24 +72,23 @@ def file_task(
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
     name = "/".join(Path(path).parts[-2:]).removesuffix(".gz").removesuffix(".jsonl")
     problems: list[Problem] = []
-    lines: dict[str, int] = {}
-    unanswered: list[int] = []
-    for number, line in numbered_lines(path):
-        where = f"{path}, line {number}"
-        if isinstance(line, ConfigError):
-            raise ConfigError(f"{where}: {line}")
-        problem = _problem(line, name, where)
-        if problem.id in lines:
-            raise ConfigError(f"{where}: the id {problem.id!r} is that of line {lines[problem.id]}; ids must be unique")
-        lines[problem.id] = number
+    places: dict[str, str] = {}
+    unanswered: list[str] = []
+    for where, row in read_rows(path):
+        problem, line = problem_of(row, name, where), where.rpartition(" ")[2]
+        if problem.id in places:
+            raise ConfigError(
+                f"{where}: the id {problem.id!r} is that of line {places[problem.id]}; ids must be unique"
+            )
+        places[problem.id] = line
         if problem.target:
             problems.append(problem)
         else:
-            unanswered.append(number)
+            unanswered.append(line)
     if unanswered and not problems:
         raise ConfigError(f"{path}: every answer is empty; problems that tests decide cannot be a file: task")
     if unanswered:
-        first = ", ".join(map(str, unanswered[:5]))
+        first = ", ".join(unanswered[:5])
         warnings.warn(f"{path}: {len(unanswered)} problems without an answer left out (lines {first})", stacklevel=2)
     if not problems:
         raise ConfigError(f'{path} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
@@ -107,13 +106,23 @@ def choose_verifier(problems: Sequence[Problem]) -> str:
     return "math"
 
 
-def _problem(line: str, task: str, where: str) -> Problem:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{where}: not JSON ({error}); write one object a line") from None
-    if not isinstance(row, dict):
-        raise ConfigError(f'{where}: not an object; write {{"id": ..., "problem": ..., "answer": ...}}')
+def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The objects of a file, each with its place ("p.jsonl, line 3"); a line that is none is an error."""
+    for number, line in numbered_lines(path):
+        where = f"{path}, line {number}"
+        if isinstance(line, ConfigError):
+            raise ConfigError(f"{where}: {line}")
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{where}: not JSON ({error}); write one object a line") from None
+        if not isinstance(row, dict):
+            raise ConfigError(f'{where}: not an object; write {{"id": ..., "problem": ..., "answer": ...}}')
+        yield where, row
+
+
+def problem_of(row: dict[str, Any], task: str, where: str) -> Problem:
+    """One object as a problem; `where` is what an error says of its place."""
     for name in row:
         close = difflib.get_close_matches(name, [n for n in REQUIRED + OPTIONAL if n not in row], n=1, cutoff=0.75)
         if name not in REQUIRED + OPTIONAL and close:
@@ -127,7 +136,7 @@ def _problem(line: str, task: str, where: str) -> Problem:
         meta["level"] = level  # "Introductory": kept, but not a number to sort by
     return Problem(
         id=text["id"],
-        prompt=(Message(role="user", content=text["problem"]),),
+        prompt=(Message(role="user", content=with_choices(text["problem"], choices)),),
         target=text["answer"].strip(),
         task=task,
         level=int(level_number[1]) if level_number else None,
@@ -135,6 +144,17 @@ def _problem(line: str, task: str, where: str) -> Problem:
         choices=choices,
         meta=meta,
     )
+
+
+def with_choices(text: str, choices: Sequence[str]) -> str:
+    """The text with its choices listed below, as A., B., ...; as it is where it lists them already."""
+    plain = " ".join(text.split())
+    lettered = [(chr(ord("A") + i), " ".join(choice.split())) for i, choice in enumerate(choices)]
+    is_quoted = all(any(f"{a}{mark} {choice}" in plain for mark in ".):") for a, choice in lettered)
+    is_listed = all(re.search(rf"^\s*\(?{a}[.):]", text, re.MULTILINE) for a, _ in lettered)
+    if is_quoted or is_listed:
+        return text
+    return "\n".join([text.rstrip(), *(f"{a}. {choice}" for a, choice in lettered)])
 
 
 def _text(row: dict[str, Any], name: str, where: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from ponder import runs
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.bank import Bank, BankError
 from ponder.evals.exams import compare, run_exam, summarise
-from ponder.types import Completion, Message, SamplingParams, sample_seed
+from ponder.evals.report import report
+from ponder.tasks.prompting import Prompted
+from ponder.types import Completion, Message, Problem, SamplingParams, sample_seed
 
 PARAMS = SamplingParams(max_reasoning_tokens=8, max_answer_tokens=8)
 
@@ -219,3 +222,40 @@ def test_repeated_ids_are_refused(tmp_path: Path, make_task: Callable[..., Any])
     task.__class__ = type("Same", (type(task),), {"__getitem__": lambda self, i: make_task().__getitem__(0)})
     with pytest.raises(ValueError, match="more than one problem"):
         exam(task, ScriptedEngine(right_half), tmp_path)
+
+
+def test_a_gated_benchmark_leaves_none_of_its_text_in_the_folder(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    task = make_task()
+    secret = type("Gated", (type(task),), {"is_gated": True, "__getitem__": lambda self, i: _secret(task[i])})()
+    result = exam(secret, ScriptedEngine(lambda prompt, seed: (f"they say {prompt}", "1")), tmp_path)
+    assert result["num_problems"] == 6 and result["metrics"]["pass@1"]["value"] == pytest.approx(1 / 6)
+    report(tmp_path)
+    for file in tmp_path.rglob("*"):
+        assert not file.is_file() or b"hush" not in file.read_bytes(), file
+    assert exam(secret, ScriptedEngine([]), tmp_path)["num_samples"] == 4  # and the bank goes on from there
+    with pytest.raises(BankError, match="the task has changed"):
+        exam(task, ScriptedEngine(right_half), tmp_path)
+
+
+def _secret(problem: Problem) -> Problem:
+    return replace(problem, prompt=(Message(role="user", content=f"hush {problem.id}"),), choices=("hush", "hush hush"))
+
+
+def test_another_prompting_never_mixes_with_what_a_bank_holds(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    exam(make_task(), ScriptedEngine(right_half), tmp_path)
+    assert "prompting" not in json.loads((tmp_path / "bank.json").read_text())  # as banks always were
+    with pytest.raises(BankError, match="its prompting is 'none', not 'direct'"):
+        exam(Prompted(make_task(), "direct"), ScriptedEngine(right_half), tmp_path)
+    result = exam(Prompted(make_task(), "direct"), ScriptedEngine(right_half), tmp_path / "b")
+    assert result["prompting"] == "direct"
+
+
+def test_the_result_says_what_is_known_of_contamination(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    unknown = exam(make_task(), ScriptedEngine(right_half), tmp_path / "a")["contamination"]
+    assert unknown["status"] == "unknown"
+    (tmp_path / "d.jsonl").write_text('{"problem": "3", "reasoning": "", "answer": "3"}\n')
+    training = [runs.file_source(tmp_path / "d.jsonl")]
+    found = exam(make_task(), ScriptedEngine(right_half), tmp_path / "b", training=training)["contamination"]
+    assert (found["status"], found["exact"], found["hits"][0]["id"]) == ("checked", 1, "n3")
+    report(tmp_path / "b")
+    assert "1 of 6 exam problems were trained on word for word" in (tmp_path / "b" / "report.html").read_text()

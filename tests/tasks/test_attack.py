@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 
 import pytest
+from fake_benchmarks import fakes  # noqa: F401 - a fixture
 
-from ponder.tasks import FAMILIES, load_task
+from ponder.tasks import BENCHMARKS, FAMILIES, load_task
 
 JUNK = (
     "", " ", "\n\t", "0", "1", "A", "?", "junk", "}{", "\\boxed{", "\\boxed{}", "\x00", "\x00" * 1_000, "٣٤٥", "①②③",
@@ -14,11 +15,11 @@ JUNK = (
     "x" * 200_000, "9" * 200_000,
     "(" * 200_000, "1+" * 100_000, "-" * 200_000, "a " * 100_000, "Answer: " * 25_000, r"\boxed{9^{9^{9^{9}}}}",
 )  # fmt: skip
-TASKS = [f"{name}:size=24" for name in sorted(FAMILIES)]
+TASKS = [f"{name}:size=24" for name in [*sorted(FAMILIES), *BENCHMARKS]]
 
 
 @pytest.fixture(params=TASKS)
-def task(request):
+def task(request, fakes):  # noqa: F811
     return load_task(request.param)
 
 

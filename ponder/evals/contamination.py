@@ -1,0 +1,165 @@
+"""Was an exam trained on? Problems of an exam that also stand in what a model was trained on.
+
+    check(exam_problems, training_sources(model_folder))
+    -> {"status": "checked", "num_problems": 300, "exact": 0, "overlap": 2, "share": 0.0067, "hits": [...], ...}
+
+The recipe of GPT-3 (arXiv:2005.14165, appendix C): lower case, punctuation removed, and a hit where 13 words in a row
+are also in the training texts. Arithmetic signs behind a digit are kept as words, or 7*8-3 and 7+8-3 would be one
+problem. `exact`: the whole text is a training problem, case and white space apart. `overlap`: 13 words in a row are
+shared; a problem of fewer words is one whose whole sequence of words stands in a training problem. Exact hits count
+as overlap too. An overlap may be a turn of phrase ("find the number of positive integers n such that ..."): look at
+the ids.
+
+Compared are problems with problems: solutions are not looked at. What a model saw before its record begins
+(pretraining) is not known, and the result says so: `status` is `checked` where every source could be read, `partly`
+where some could, `unknown` where none could. It is never "clean". Ids only; no text of an exam is in the result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ponder.config import ConfigError
+from ponder.tasks import load_task
+from ponder.tasks.file import read_rows
+from ponder.tasks.prompting import question
+from ponder.types import Problem
+
+N = 13  # words in a row
+MOST_HITS = 200  # ids listed; the counts are of all
+_WORD = re.compile(r"[^\W_]+|(?<=[\d)])[-+*/^=<>](?=[\d(])")
+_GAPS = re.compile(r"(?<=[\d)])\s*([-+*/^=<>])\s*(?=[\d(])")  # 3 + 4 is 3+4
+UNREADABLE = (ImportError, OSError, ValueError, TypeError, KeyError, AttributeError)  # a record may hold anything
+Source = Mapping[str, Any]  # see `record_training` in ponder/runs.py
+
+
+def words(text: str) -> list[str]:
+    """Lower case, without punctuation: "It's 3*4, ok?" -> it s 3 * 4 ok."""
+    return _WORD.findall(_GAPS.sub(r"\1", re.sub(r"(?<=\d),(?=\d{3}\b)", "", text.casefold())))
+
+
+def plain(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def check(problems: Sequence[Problem], sources: Sequence[Source]) -> dict[str, Any]:
+    """The overlap of an exam with the training sources of a model (see the head of this file)."""
+    finder = Finder([(problem.id, question(problem)) for problem in problems])
+    read: list[dict[str, Any]] = []
+    unknown: list[str] = []
+    for source in sources:
+        name = describe(source)
+        try:
+            count = finder.look(name, texts(source))
+        except UNREADABLE as error:
+            unknown.append(f"{name}: {error}")
+        else:
+            read.append({"source": name, "num_problems": count})
+    exact = sum(hit["kind"] == "exact" for hit in finder.hits.values())
+    return {
+        "status": "unknown" if not read else "partly" if unknown else "checked",
+        "method": f"exact text, and {N} words in a row (arXiv:2005.14165, app. C)",
+        "num_problems": len(problems),
+        "num_training": sum(row["num_problems"] for row in read),
+        "exact": exact,
+        "overlap": len(finder.hits),
+        "share": len(finder.hits) / len(problems) if read and problems else None,
+        "hits": [{"id": name, **hit} for name, hit in sorted(finder.hits.items())][:MOST_HITS],
+        "read": read,
+        "unknown": unknown or ([] if sources else ["the model's folder does not say what it was trained on"]),
+    }
+
+
+def sentence(report: Mapping[str, Any]) -> str:
+    """The result for people, in one line."""
+    rest = f"; not known: {'; '.join(report['unknown'])}" if report["unknown"] else ""
+    if report["status"] == "unknown":
+        return f"contamination: unknown ({'; '.join(report['unknown']) or 'nothing to compare with'})"
+    return (
+        f"contamination: {report['exact']} of {report['num_problems']} exam problems were trained on word for word, "
+        f"{report['overlap']} share {N} words in a row with one of {report['num_training']} training problems{rest}"
+    )
+
+
+class Finder:
+    """Where the texts of an exam stand in other texts: one pass over those, whatever their number."""
+
+    def __init__(self, exam: Iterable[tuple[str, str]]) -> None:
+        self.hits: dict[str, dict[str, str]] = {}  # id of the exam -> kind, source, id of the training problem
+        self._exact: dict[str, list[str]] = {}
+        self._grams: dict[tuple[str, ...], list[str]] = {}  # 13 words, or all of a shorter problem
+        self._short: dict[str, set[int]] = {}  # first word of a shorter problem -> lengths
+        for name, text in exam:
+            self._exact.setdefault(plain(text), []).append(name)
+            sequence = words(text)
+            size = min(N, len(sequence))
+            if 0 < size < N:
+                self._short.setdefault(sequence[0], set()).add(size)
+            for start in range(len(sequence) - size + 1) if size else ():
+                self._grams.setdefault(tuple(sequence[start : start + size]), []).append(name)
+
+    def look(self, source: str, training: Iterable[tuple[str, str]]) -> int:
+        """Look at the training problems of one source; returns how many there were."""
+        count = 0
+        for name, text in training:
+            count += 1
+            for hit in self._exact.get(plain(text), ()):
+                self._take(hit, "exact", source, name)
+            sequence = words(text)
+            for start in range(len(sequence)):
+                for size in (N, *self._short.get(sequence[start], ())):
+                    gram = tuple(sequence[start : start + size])
+                    for hit in self._grams.get(gram, ()):
+                        self._take(hit, f"{N} words" if len(gram) == N else "all its words", source, name)
+        return count
+
+    def _take(self, hit: str, kind: str, source: str, name: str) -> None:
+        if hit not in self.hits or (kind == "exact" and self.hits[hit]["kind"] != "exact"):
+            self.hits[hit] = {"kind": kind, "source": source, "training_id": name}
+
+
+# ---- what was trained on -------------------------------------------------------------------------------------------
+
+
+def describe(source: Source) -> str:
+    """A source in a few words."""
+    if source.get("kind") == "task":
+        return f"{source.get('task')} ({source.get('split', 'train')})"
+    if source.get("kind") == "file":
+        return str(source.get("path"))
+    return str(source.get("name") or source.get("kind"))
+
+
+def texts(source: Source) -> Iterator[tuple[str, str]]:
+    """(id, text) of every training problem of a source; a ConfigError says why it cannot be read."""
+    kind = source.get("kind")
+    if kind == "task":
+        yield from _of_task(source)
+    elif kind == "file":
+        yield from _of_file(source)
+    else:
+        raise ConfigError(str(source.get("note") or "what it holds is not recorded"))
+
+
+def _of_task(source: Source) -> Iterator[tuple[str, str]]:
+    size = {"size": source["size"]} if source.get("size") else {}
+    task = load_task(source["task"], split=source.get("split", "train"), seed=source.get("seed", 0), **size)
+    for index in range(len(task)):
+        problem = task[index]
+        yield problem.id, question(problem)
+
+
+def _of_file(source: Source) -> Iterator[tuple[str, str]]:
+    path = Path(source["path"])
+    if not path.exists():
+        raise ConfigError("the file is not there any more")
+    if source.get("sha256") and hashlib.sha256(path.read_bytes()).hexdigest() != source["sha256"]:
+        raise ConfigError("the file has changed since the training")
+    for where, row in read_rows(str(path)):
+        text = row.get("problem")
+        if isinstance(text, str):
+            yield str(row.get("id") or where.rpartition(", ")[2]), text

@@ -1,0 +1,80 @@
+"""Rows of public data sets from a hub: the one file that knows how they are fetched and stored.
+
+    rows, revision = hub_rows("openai/gsm8k", "main", "test")      # dictionaries, one a problem, in the hub's order
+
+Needs `pip install "ponder[data]"` and, the first time, a network. Read are the Parquet files that the hub itself makes
+of every data set (branch refs/convert/parquet: CONFIG/SPLIT/0000.parquet), so there is one layout and no code of others
+is run. What was fetched stays in the hub library's own store and is found there without a network. `keep=False` (gated
+sets whose authors ask that nobody stores them in the open) fetches into a temporary folder that is gone afterwards.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from ponder.config import ConfigError
+
+BRANCH = "refs/convert/parquet"
+Row = dict[str, Any]
+
+
+def hub_rows(repo: str, config: str, split: str, *, keep: bool = True) -> tuple[list[Row], str]:
+    """The rows of one split and the revision they are of. A ConfigError says in a few words why there are none."""
+    try:
+        import huggingface_hub  # noqa: F401
+        import pyarrow  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f'the module {error.name} is missing: pip install "ponder[data]"') from None
+    pattern = f"{config}/{split}/*.parquet"
+    if keep:
+        folder = _fetch(repo, pattern, cache=None)
+        return read_parquet(sorted(folder.glob(pattern))), folder.name
+    with tempfile.TemporaryDirectory(prefix="ponder-gated-") as temporary:
+        folder = _fetch(repo, pattern, cache=temporary)
+        return read_parquet(sorted(folder.glob(pattern))), folder.name
+
+
+def read_parquet(files: list[Path]) -> list[Row]:
+    import pyarrow
+    import pyarrow.parquet
+
+    try:
+        return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+    except (pyarrow.ArrowException, OSError) as error:
+        raise ConfigError(f"a downloaded file is broken ({str(error)[:100]}); delete it and try again") from None
+
+
+def _fetch(repo: str, pattern: str, cache: str | None) -> Path:
+    """The snapshot's folder with the files of the pattern in it: from the local store, or from the network."""
+    from huggingface_hub import constants, errors, snapshot_download
+
+    def snapshot(local_files_only: bool) -> Path:
+        folder = Path(
+            snapshot_download(
+                repo, repo_type="dataset", revision=BRANCH, allow_patterns=[pattern], cache_dir=cache,
+                local_files_only=local_files_only,
+            )
+        )  # fmt: skip
+        if not any(folder.glob(pattern)):
+            raise FileNotFoundError(f"the data set has no {pattern}")
+        return folder
+
+    try:
+        return snapshot(True)
+    except (OSError, ValueError):
+        pass  # not downloaded yet
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError("HF_HUB_OFFLINE is set and it was not downloaded before")
+    try:
+        return snapshot(False)
+    except errors.GatedRepoError:
+        reason = "it is gated: accept its terms on the hub and set HF_TOKEN"
+    except errors.RepositoryNotFoundError:
+        reason = "the hub has no such data set, or it is gated or private and HF_TOKEN is not set"
+    except errors.RevisionNotFoundError:
+        reason = f"the data set has no branch {BRANCH}"
+    except (errors.HTTPError, OSError, ValueError, RuntimeError) as error:
+        reason = f"the hub cannot be reached or has no such file ({(str(error) or type(error).__name__)[:150]})"
+    raise ConfigError(" ".join(reason.split()))

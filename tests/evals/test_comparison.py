@@ -1,0 +1,83 @@
+"""Exams side by side: one k for a column, paired gains, and no text that breaks a table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ponder.engine.base import ScriptedEngine
+from ponder.evals.comparison import comparison, markdown, points, table
+from ponder.evals.exams import run_exam
+from ponder.tasks.prompting import Prompted
+from ponder.types import SamplingParams
+
+PARAMS = SamplingParams(max_reasoning_tokens=8, max_answer_tokens=8)
+
+
+def sit(task: Any, out: Path, share: int, *, num_samples: int = 4, model: str = "m", **changes: Any) -> Path:
+    """An exam in which one sample in `share` is right: the item's number, wherever it stands in the prompt."""
+
+    def respond(prompt: str, seed: int) -> tuple[str, str]:
+        return "think", prompt.split("\n")[0] if seed % share == 0 else "99"
+
+    options = {"model": model, "num_samples": num_samples, "params": PARAMS, "out": out} | changes
+    asyncio.run(run_exam(task, ScriptedEngine(respond), **options))
+    return out
+
+
+def test_rows_have_one_k_and_gains_are_paired_whatever_the_prompting(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    first = sit(make_task(8), tmp_path / "a", 4, num_samples=6)
+    second = sit(Prompted(make_task(8), "zero_shot_cot"), tmp_path / "b", 1)
+    compared = comparison([first, second])
+    assert compared["k"] == 4 and [row["prompting"] for row in compared["rows"]] == ["none", "zero_shot_cot"]
+    base, other = compared["rows"]
+    assert base["gain"] is None and other["gain"]["num_problems"] == 8 and other["pass@1"]["value"] == 1.0
+    gain = other["gain"]["pass@1"]
+    assert gain["value"] == pytest.approx(1.0 - base["pass@1"]["value"]) and gain["low"] > 0
+    assert {"cons@4", "pass@4", "tokens_per_sample", "no_answer_rate", "folder", "model"} <= set(other)
+
+
+def test_the_table_shows_every_row_and_markdown_keeps_its_columns(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    names = ["plain", "evil | name\nwith [red]markup[/red]"]
+    folders = [sit(make_task(), tmp_path / f"{i}", 2, model=name) for i, name in enumerate(names)]
+    shown = table(comparison(folders))
+    assert len(shown.rows) == 2 and all(len(row) == len(shown.head) for row in shown.rows)
+    lines = markdown(shown).split("\n")
+    assert len(lines) == 4 and {line.replace("\\|", "").count("|") for line in lines} == {len(shown.head) + 1}
+
+
+def test_one_sample_each_leaves_out_the_votes(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    shown = table(comparison([sit(make_task(), tmp_path / "a", 2, num_samples=1)]))
+    assert not any("@" in name and name != "pass@1" and "gain" not in name for name in shown.head)
+
+
+def test_what_else_differs_is_noted_and_other_problems_are_an_error(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    first = sit(make_task(), tmp_path / "a", 2)
+    hotter = sit(make_task(), tmp_path / "b", 2, params=SamplingParams(temperature=0.5), seed=3)
+    notes = comparison([first, hotter])["notes"]
+    assert any("temperature: 1.0, 0.5" in note for note in notes) and any("seed: 0, 3" in note for note in notes)
+
+    class Other(type(make_task())):  # type: ignore[misc]
+        def __getitem__(self, index: int) -> Any:
+            from dataclasses import replace
+
+            return replace(super().__getitem__(index), id=f"other{index}")
+
+    with pytest.raises(ValueError, match="share no problem"):
+        comparison([first, sit(Other(), tmp_path / "c", 2)])
+    with pytest.raises(ValueError, match="no sample bank"):
+        comparison([first, tmp_path / "nowhere"])
+
+
+def test_differences_carry_their_sign() -> None:
+    assert points({"value": 0.021, "low": -0.01, "high": 0.05}) == "+2.1 (-1.0 to +5.0)"
