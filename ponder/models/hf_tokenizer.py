@@ -34,7 +34,7 @@ from ponder.types import Message
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_THINK, _UNTHINK = "<think>", "</think>"
+THINK, UNTHINK = "<think>", "</think>"
 _LABELS = {"system": "System", "developer": "System", "user": "User", "tool": "User", "assistant": "Assistant"}
 
 
@@ -71,12 +71,12 @@ class HFTokenizer:
         self._inside = self._start if inside is data else _vocabulary(inside, self._reserved)
         self.vocab_size = max([self._start.get_vocab_size(with_added_tokens=False), *(i + 1 for i in ids.values())])
 
-        has_marks = _THINK in ids and _UNTHINK in ids
-        self.think_id: int | None = ids[_THINK] if has_marks else None
-        self.unthink_id: int | None = ids[_UNTHINK] if has_marks else None
+        has_marks = THINK in ids and UNTHINK in ids
+        self.think_id: int | None = ids[THINK] if has_marks else None
+        self.unthink_id: int | None = ids[UNTHINK] if has_marks else None
         self.bos_id: int | None = ids.get(special.get("bos_token", ""))
-        source = _template_source(self.folder)
-        self._template = ChatTemplate(source, special) if source else None
+        self.template_source = _template_source(self.folder) or ""
+        self._template = ChatTemplate(self.template_source, special) if self.template_source else None
         end = self._end_of_message() or special.get("eos_token")
         if end not in ids:
             raise ConfigError(
@@ -88,6 +88,10 @@ class HFTokenizer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return HFTokenizer, (self.folder,)  # a worker process reads the files again
+
+    def id_of(self, token: str) -> int | None:
+        """The id of a vocabulary entry or added token, by its name."""
+        return self._start.token_to_id(token)
 
     def encode(self, text: str) -> list[int]:
         return self._plain(self._start, text)
@@ -181,7 +185,7 @@ def _added_tokens(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
     if not isinstance(pieces, dict) or not isinstance(added, list) or not all(map(_is_added_token, added)):
         raise ConfigError(f"{path} is not a tokenizer that the tokenizers library wrote; download it again")
     known = {token["content"] for token in added}
-    hidden = [mark for mark in (_THINK, _UNTHINK) if mark in pieces and mark not in known]
+    hidden = [mark for mark in (THINK, UNTHINK) if mark in pieces and mark not in known]
     return [*added, *({"id": pieces[mark], "content": mark} for mark in hidden)]
 
 

@@ -21,6 +21,7 @@ from typing import Literal
 from ponder.config import ConfigError, dumps, load, nearest
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
+from ponder.models.marks import add_marks
 from ponder.runs import GracefulStop, Run
 from ponder.tasks import load_task
 from ponder.train.advantages import advantages
@@ -120,7 +121,7 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
     run = Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed)
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
-    model, tokenizer = hub.load(config.model, device=pick_device())
+    model, tokenizer = add_marks(*hub.load(config.model, device=pick_device()), run.folder / "tokenizer")
     num_workers = resolve_workers(config.num_workers)
     with (
         Trainer(model, num_workers=num_workers) as trainer,

@@ -24,6 +24,7 @@ from typing import Any
 
 from ponder.config import ConfigError, dumps
 from ponder.models import hub
+from ponder.models.marks import add_marks
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.runs import GracefulStop, Run
@@ -99,7 +100,7 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
     """Run or continue a supervised fine-tuning; returns the folder of the final model."""
     run = Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed)
     if config.model:
-        model, tokenizer = hub.load(config.model, device=pick_device())
+        model, tokenizer = add_marks(*hub.load(config.model, device=pick_device()), run.folder / "tokenizer")
     else:
         model, tokenizer = config.architecture.build(config.seed).to(pick_device()), ByteTokenizer()
     source = open_source(config, tokenizer)
