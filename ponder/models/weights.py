@@ -28,6 +28,7 @@ from torch import Tensor
 
 from ponder.config import ConfigError, nearest
 from ponder.models.files import read_json
+from ponder.models.memory import check_memory
 from ponder.models.transformer import ModelConfig, Transformer, rope_frequencies
 from ponder.runs import StorageError, write_atomic
 
@@ -257,6 +258,7 @@ def load_model(
         model = Transformer(config)  # names and shapes, no memory
     stored = stored_tensors(folder)
     _check_names_and_shapes(Path(folder), model, stored)
+    check_memory(model.num_parameters * dtype.itemsize, f"{folder} in {str(dtype).removeprefix('torch.')}", device)
     weights = {name: tensor for name, tensor in _read_tensors(stored, set(model.state_dict()), dtype, device)}
     return Transformer.over(config, weights)
 

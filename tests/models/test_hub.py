@@ -51,6 +51,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("PONDER_CACHE", str(tmp_path / "cache"))
     use_hub(monkeypatch, "http://127.0.0.1:9")  # nothing listens there
 
 
