@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import socket
 import sys
 import threading
@@ -327,6 +328,7 @@ def test_a_file_that_arrives_damaged_is_removed_and_said_and_fetched_when_asked_
         assert f"{name} arrived damaged" in message and "run `ponder pull someone/something`" in message
         assert not list((tmp_path / "hub").rglob(name))
         server.files[name] = good
+        shutil.rmtree(tmp_path / "hub")
     folder = hub.pull("someone/something")
     assert hub.fingerprint(folder) == hub.fingerprint(tmp_path / "origin")
 
@@ -346,8 +348,9 @@ def test_pulling_again_mends_what_was_damaged_on_the_disk(serve: Callable[..., H
     assert weights.read_bytes() == data
 
 
-def test_a_file_cut_short_without_a_network_says_which_and_what_to_do(serve: Callable[..., Hub],
-                                                                      monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
+def test_a_file_cut_short_without_a_network_says_which_and_what_to_do(
+    serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
     serve()
     weights = hub.pull("someone/something") / "model.safetensors"
     weights.resolve().write_bytes(weights.read_bytes()[:100])
