@@ -42,7 +42,7 @@ LEARN, MEASURE, USE = "Teach", "Measure", "Use"
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Model = Annotated[
-    str, typer.Option(help="A shipped name (nano), a model folder, a run folder (RUN or RUN@step), or a hub id.")
+    str, typer.Option(help="nano, smollm2-135m, a model or adapter folder, a run folder (RUN, RUN@step), or a hub id.")
 ]
 BaseUrl = Annotated[
     Optional[str], typer.Option(help="Use a remote OpenAI-compatible endpoint; --model is then its name there.")
@@ -165,6 +165,20 @@ def play(
 
 
 # --- teach -------------------------------------------------------------------------------------------------------
+
+
+@app.command(rich_help_panel=USE)
+def pull(
+    model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id (owner/name[@revision]), or a GGUF file.")],
+    as_json: Json = False,
+) -> None:
+    """Fetch a model once, and keep it: afterwards its name works as --model, without a network."""
+    from ponder.models import hub
+
+    folder = hub.pull(model, say=lambda line: print(line, file=sys.stderr, flush=True))
+    facts = hub.describe(folder) | {"name": model}
+    sentence = f"{facts['parameters'] / 1e6:.0f} M parameters, {facts['dtype']}, window {facts['window']}, in {folder}"
+    finish(facts, sentence, as_json)
 
 
 @app.command(rich_help_panel=LEARN)
@@ -479,7 +493,9 @@ def open_engine(model: str, base_url: str | None, *, num_workers: int | None = N
     from ponder.models import hub
     from ponder.train.distributed import pick_device
 
-    return LocalEngine(*hub.load(model, device=pick_device()), num_workers=num_workers, num_slots=num_slots)
+    # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
+    loaded = hub.load(model, dtype=None, device=pick_device())
+    return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots)
 
 
 def close(engine: Any) -> None:

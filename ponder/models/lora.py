@@ -4,7 +4,10 @@ An adapter here is two things: the pairs that the trainer updates in float32, an
 dtype of the model, that trainer and sampler both compute with. So a step of training costs one product a layer in the
 forward pass, as without an adapter, and sampler and trainer never differ by the order of a sum.
 
-The files are those of PEFT (adapter_config.json, adapter_model.safetensors), so other programs read them.
+The files are those of PEFT (adapter_config.json, adapter_model.safetensors), so other programs read them. A change that
+is much smaller than a bf16 weight's last bit vanishes when it is merged into one: merge into float32 to keep all of it.
+
+Left out: DoRA, biases, adapters of embeddings, several adapters in one folder.
 """
 
 from __future__ import annotations
@@ -14,19 +17,21 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from ponder.config import ConfigError
+from ponder.config import ConfigError, nearest
 from ponder.models.files import read_json
 from ponder.models.transformer import Transformer
 from ponder.runs import write_atomic
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _PREFIX = "base_model.model."
+_SUFFIXES = {".lora_A.weight": "A", ".lora_B.weight": "B"}
 
 
 @dataclass(frozen=True)
@@ -107,57 +112,80 @@ def save_adapter(adapter: Adapter, folder: str | Path, *, base: str, dtype: torc
         "fan_in_fan_out": False,
         "inference_mode": True,
     }
-    write_tensors(adapter.tensors(), folder / WEIGHTS, dtype)
-    write_atomic(folder / CONFIG, json.dumps(config, indent=2) + "\n")
+    write_tensors(adapter.tensors(), folder / ADAPTER_WEIGHTS, dtype)
+    write_atomic(folder / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
 
 
 def is_adapter(folder: str | Path) -> bool:
-    return (Path(folder) / CONFIG).exists()
+    return (Path(folder) / ADAPTER_CONFIG).exists()
 
 
-def base_of(folder: str | Path) -> str:
-    """The reference of the model that an adapter belongs to."""
-    base = read_json(Path(folder) / CONFIG).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base:
-        raise ConfigError(f"{Path(folder) / CONFIG} names no base_model_name_or_path; add the model it was trained on")
-    return base
+def read_adapter_config(folder: str | Path) -> dict[str, Any]:
+    """adapter_config.json, refused where it asks for what is not done here."""
+    path = Path(folder) / ADAPTER_CONFIG
+    config = read_json(path, missing=f"an adapter folder holds {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}")
+    if config.get("peft_type", "LORA") != "LORA":
+        raise ConfigError(f"{path}: an adapter of kind {config['peft_type']!r} is not supported; only LORA is")
+    for key, plain in (("use_dora", False), ("bias", "none"), ("fan_in_fan_out", False), ("modules_to_save", None),
+                       ("rank_pattern", {}), ("alpha_pattern", {}), ("trainable_token_indices", None)):  # fmt: skip
+        if config.get(key) and config[key] != plain:
+            raise ConfigError(
+                f"{path}: {key} = {config[key]!r} is not supported; merge it with PEFT and save the model"
+            )
+    for key in ("r", "lora_alpha"):
+        if not isinstance(config.get(key), int | float) or config[key] <= 0:
+            raise ConfigError(f"{path}: {key} = {config.get(key)!r} must be a positive number")
+    if not isinstance(config.get("base_model_name_or_path"), str):
+        raise ConfigError(f"{path} does not say which model it changes (base_model_name_or_path)")
+    return config
 
 
 def load_adapter(folder: str | Path, model: Transformer) -> Adapter:
     """An adapter in PEFT's layout, checked against the model it is for."""
-    folder = Path(folder)
-    config = read_json(folder / CONFIG)
-    rank, alpha = config.get("r"), config.get("lora_alpha")
-    if config.get("peft_type") != "LORA" or type(rank) is not int or not isinstance(alpha, int | float):
-        raise ConfigError(f"{folder / CONFIG} is not a LoRA adapter with r and lora_alpha; ponder reads no other kind")
-    for key in ("use_dora", "use_rslora", "fan_in_fan_out", "modules_to_save"):
-        if config.get(key):
-            raise ConfigError(f"{folder / CONFIG}: {key} is not supported; merge the adapter where it was trained")
-    try:
-        with safe_open(folder / WEIGHTS, framework="pt") as file:
-            tensors = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118 (not a dict)
-    except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{folder / WEIGHTS} cannot be read ({error}); copy the adapter again") from None
-    known = targets(model)
-    for key, tensor in tensors.items():
-        name, _, kind = key.removeprefix(_PREFIX).rpartition(".lora_")
-        weight = known.get(name)
-        if not key.startswith(_PREFIX) or kind not in ("A.weight", "B.weight") or weight is None:
-            raise ConfigError(f"{folder / WEIGHTS} holds {key}, which no layer of this model answers to; wrong base?")
-        wanted = (rank, weight.shape[1]) if kind == "A.weight" else (weight.shape[0], rank)
-        if tuple(tensor.shape) != wanted:
-            raise ConfigError(f"{folder / WEIGHTS}: {key} has shape {tuple(tensor.shape)}, not {wanted}; wrong base?")
-        other = key.replace("lora_A", "lora_B") if kind[0] == "A" else key.replace("lora_B", "lora_A")
-        if other not in tensors:
-            raise ConfigError(f"{folder / WEIGHTS} holds {key} without {other}; copy the adapter again")
-        if not torch.isfinite(tensor).all():
-            raise ConfigError(f"{folder / WEIGHTS}: {key} holds numbers that are not finite; copy the adapter again")
-    if not tensors:
-        raise ConfigError(f"{folder / WEIGHTS} holds no tensors; copy the adapter again")
-    return Adapter.over(tensors, float(alpha))
+    config = read_adapter_config(folder)
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    pairs = _read_pairs(Path(folder) / ADAPTER_WEIGHTS, int(config["r"]), layers)
+    root = config["r"] ** 0.5 if config.get("use_rslora") else 1.0  # alpha / sqrt(r): arXiv:2312.03732
+    return Adapter({name: pairs[name] for name in sorted(pairs)}, float(config["lora_alpha"]) * root)
 
 
 def merge_adapter(model: Transformer, folder: str | Path) -> None:
-    """Add an adapter to a model's weights, for good: what samples needs nothing more."""
-    known = targets(model)
-    merge(known, load_adapter(folder, model), known)
+    """Add an adapter to a model's weights, in place; all is checked before the first weight changes."""
+    adapter = load_adapter(folder, model)
+    weights = {name: model.get_parameter(f"{name}.weight").data for name in adapter.pairs}
+    on_device = {n: (a.to(weights[n].device), b.to(weights[n].device)) for n, (a, b) in adapter.pairs.items()}
+    merge(weights, Adapter(on_device, adapter.alpha), weights)
+
+
+def _read_pairs(path: Path, rank: int, layers: dict[str, nn.Linear]) -> dict[str, tuple[Tensor, Tensor]]:
+    """Layer -> (A, B), float32, of the right shapes and finite."""
+    found: dict[str, dict[str, Tensor]] = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 (not a dict)
+                suffix = next((suffix for suffix in _SUFFIXES if key.endswith(suffix)), None)
+                if suffix is None or not key.startswith(_PREFIX):
+                    raise ConfigError(f"{path} holds {key}, which is no part of a LoRA adapter of linear layers")
+                layer = key.removeprefix(_PREFIX).removesuffix(suffix)
+                found.setdefault(layer, {})[_SUFFIXES[suffix]] = file.get_tensor(key).float()
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path} is missing, damaged or cut off ({error}); fetch it again") from None
+    if not found:
+        raise ConfigError(f"{path} holds no adapter at all")
+    for layer, parts in found.items():
+        if layer not in layers:
+            raise ConfigError(
+                f"{path} changes {layer}, which the base model does not have{nearest(layer, list(layers))}; "
+                "is it an adapter of this model?"
+            )
+        out_size, in_size = layers[layer].weight.shape
+        for part, shape in (("A", (rank, in_size)), ("B", (out_size, rank))):
+            tensor = parts.get(part)
+            if tensor is None or tuple(tensor.shape) != shape:
+                has = "is missing" if tensor is None else f"has shape {tuple(tensor.shape)}"
+                raise ConfigError(
+                    f"{path}: lora_{part} of {layer} {has}, it must be {shape}; is r right, and the base?"
+                )
+            if not torch.isfinite(tensor).all():
+                raise ConfigError(f"{path}: lora_{part} of {layer} holds numbers that are not finite; fetch it again")
+    return {layer: (parts["A"], parts["B"]) for layer, parts in found.items()}

@@ -8,14 +8,16 @@ layers slide), and all names and shapes are checked before memory is spent. Load
 at a time from a memory-mapped file; saving holds one tensor more than the model, under a temporary name until it is
 complete. Everything wrong with a folder is a ConfigError that names the file, the tensor and the fix.
 
-Left out: pickles (they can run code), GGUF, quantised checkpoints, mixture of experts.
+Left out: pickles (they can run code), quantised checkpoints (GGUF is converted first: models/gguf.py), mixture of
+experts.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from torch import Tensor
 
 from ponder.config import ConfigError, nearest
 from ponder.models.files import read_json
+from ponder.models.memory import check_memory
 from ponder.models.transformer import ModelConfig, Transformer, rope_frequencies
 from ponder.runs import StorageError, write_atomic
 
@@ -255,6 +258,7 @@ def load_model(
         model = Transformer(config)  # names and shapes, no memory
     stored = stored_tensors(folder)
     _check_names_and_shapes(Path(folder), model, stored)
+    check_memory(model.num_parameters * dtype.itemsize, f"{folder} in {str(dtype).removeprefix('torch.')}", device)
     weights = {name: tensor for name, tensor in _read_tensors(stored, set(model.state_dict()), dtype, device)}
     return Transformer.over(config, weights)
 
@@ -343,12 +347,19 @@ def save_model(model: Transformer, folder: str | Path, dtype: torch.dtype | None
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype) -> None:
-    """A safetensors file, converted and written one tensor at a time: 8 bytes of header length, header, data."""
+    """A safetensors file of tensors that are in memory."""
+    write_stream({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__, path, dtype)
+
+
+def write_stream(
+    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Tensor], path: Path, dtype: torch.dtype
+) -> None:
+    """A safetensors file, read, converted and written one tensor at a time: 8 bytes of header length, header, data."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
-    for name, tensor in tensors.items():
-        end = offset + tensor.numel() * dtype.itemsize
-        header[name] = {"dtype": _CODES[dtype], "shape": list(tensor.shape), "data_offsets": [offset, end]}
+    for name, shape in shapes.items():
+        end = offset + math.prod(shape) * dtype.itemsize
+        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)  # data starts at a multiple of 8
@@ -357,8 +368,8 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype)
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
             file.write(len(head).to_bytes(8, "little") + head)
-            for tensor in tensors.values():
-                flat = tensor.detach().to(device="cpu", dtype=dtype).contiguous().view(-1)
+            for name in shapes:
+                flat = read(name).detach().to(device="cpu", dtype=dtype).contiguous().view(-1)
                 file.write(flat.view(torch.uint8).numpy().data)
             file.flush()
             os.fsync(file.fileno())

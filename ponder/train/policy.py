@@ -37,7 +37,7 @@ def open_policy(reference: str, run_folder: Path, *, dtype: Precision, lora_rank
     """The model a run starts from. lora_rank: 0 trains every weight."""
     folder = hub.resolve(reference) / "adapter"
     goes_on = bool(lora_rank) and lora.is_adapter(folder)
-    base = lora.base_of(folder) if goes_on else reference
+    base = lora.read_adapter_config(folder)["base_model_name_or_path"] if goes_on else reference
     model, tokenizer = hub.load(base, dtype=getattr(torch, dtype), device=pick_device())
     model, tokenizer = add_marks(model, tokenizer, run_folder / "tokenizer")
     if not lora_rank:

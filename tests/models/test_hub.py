@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
+import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from huggingface_hub import constants
 
 from ponder.config import ConfigError
-from ponder.models import hub
+from ponder.models import download, hub
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.models.weights import save_model
@@ -51,6 +55,7 @@ def run(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setenv("PONDER_CACHE", str(tmp_path / "cache"))
     use_hub(monkeypatch, "http://127.0.0.1:9")  # nothing listens there
 
 
@@ -206,10 +211,13 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
     commit = "c" * 40
+    opens_to: str | None = "nothing"
 
     def __init__(self, folder: Path, refuse: dict[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
         self.files = {path.name: path.read_bytes() for path in folder.iterdir()} | {"code.py": b"", "old.bin": b""}
+        self.files |= {"onnx/config.json": b"{}", "consolidated.safetensors": b"the same once more"}
+        self.stated = dict(self.files)  # what the hub says it has; `files` is what it sends
         self.refuse = refuse
         self.fetched: list[str] = []
 
@@ -219,7 +227,8 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0].removeprefix("/api/models").strip("/").split("/")
-        if error := self.server.refuse.get("/".join(path[:2])):
+        error = self.server.refuse.get("/".join(path[:2]))
+        if error and self.headers.get("Authorization") != self.server.opens_to:
             return self.reply(403 if error == "GatedRepo" else 404, b"{}", {"X-Error-Code": error})
         revision = path[3] if len(path) > 3 else "main"
         if revision not in ("main", "v1", self.server.commit):
@@ -233,7 +242,8 @@ class HubHandler(BaseHTTPRequestHandler):
         if path[2:3] == ["tree"]:
             tree = [{"type": "file", "path": name, "size": len(data), "oid": name} for name, data in files.items()]
             return self.reply(200, json.dumps(tree).encode())
-        facts = {"id": "someone/something", "sha": self.server.commit, "siblings": [{"rfilename": f} for f in files]}
+        siblings = [stated(name, data) for name, data in self.server.stated.items()]
+        facts = {"id": "someone/something", "sha": self.server.commit, "siblings": siblings}
         self.reply(200, json.dumps(facts).encode())
 
     do_HEAD = do_GET
@@ -248,6 +258,19 @@ class HubHandler(BaseHTTPRequestHandler):
 
     def log_message(self, *arguments: object) -> None:
         pass
+
+
+def stated(name: str, data: bytes) -> dict[str, object]:
+    """Large files are kept by their sha256, small ones as git keeps them."""
+    size = len(data)
+    facts: dict[str, object] = {"rfilename": name, "size": size, "blobId": git_hash(data)}
+    if name.endswith(".safetensors"):
+        facts["lfs"] = {"sha256": hashlib.sha256(data).hexdigest(), "size": size, "pointerSize": 130}
+    return facts
+
+
+def git_hash(data: bytes) -> str:
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
 
 
 @pytest.fixture
@@ -292,3 +315,111 @@ def test_what_the_hub_refuses_is_said_with_the_fix(serve: Callable[..., Hub]) ->
     assert "the hub has no such model, or it is private" in refused("someone/nothing")
     assert "gated: accept its terms" in refused("someone/locked")
     assert "no revision 'v9'" in refused("someone/something@v9")
+
+
+def test_a_file_that_arrives_damaged_is_removed_and_said_and_fetched_when_asked_again(
+    serve: Callable[..., Hub], tmp_path: Path
+) -> None:
+    server = serve()
+    for name in ("model.safetensors", "tokenizer_config.json"):
+        good = server.files[name]
+        server.files[name] = good[:-1] + b"#"
+        message = refused("someone/something")
+        assert f"{name} arrived damaged" in message and "run `ponder pull someone/something`" in message
+        assert not list((tmp_path / "hub").rglob(name))
+        server.files[name] = good
+        shutil.rmtree(tmp_path / "hub")
+    folder = hub.pull("someone/something")
+    assert hub.fingerprint(folder) == hub.fingerprint(tmp_path / "origin")
+
+
+def test_pulling_again_mends_what_was_damaged_on_the_disk(serve: Callable[..., Hub], tmp_path: Path) -> None:
+    server = serve()
+    weights = hub.pull("someone/something") / "model.safetensors"
+    data = weights.read_bytes()
+    server.fetched.clear()
+    for damaged in (data[:-5] + b"\1\2\3\4\5", data[: len(data) // 2]):
+        weights.resolve().write_bytes(damaged)
+        assert hub.pull("someone/something") == weights.parent
+        assert weights.read_bytes() == data
+    assert server.fetched == ["model.safetensors"] * 2  # and nothing that was whole
+    weights.resolve().write_bytes(data[:100])
+    assert hub.resolve("someone/something") == weights.parent  # a file cut short is seen without asking the hub
+    assert weights.read_bytes() == data
+
+
+def test_a_file_cut_short_without_a_network_says_which_and_what_to_do(
+    serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve()
+    weights = hub.pull("someone/something") / "model.safetensors"
+    weights.resolve().write_bytes(weights.read_bytes()[:100])
+    use_hub(monkeypatch, "http://127.0.0.1:9")
+    message = refused("someone/something")
+    assert "cannot be reached" in message and "model.safetensors is damaged or cut off" in message
+
+
+def test_a_pull_follows_the_branch_and_a_reference_does_not(serve: Callable[..., Hub]) -> None:
+    server = serve()
+    old = hub.pull("someone/something")
+    server.commit = "d" * 40
+    assert hub.resolve("someone/something") == old
+    new = hub.pull("someone/something")
+    assert new != old and hub.resolve("someone/something") == new
+
+
+def test_what_is_not_read_here_is_refused_before_its_weights_are_fetched(serve: Callable[..., Hub]) -> None:
+    server = serve()
+    config = json.loads(server.files["config.json"])
+    server.files["config.json"] = json.dumps(config | {"model_type": "mamba"}).encode()
+    server.stated["config.json"] = server.files["config.json"]
+    assert "model_type 'mamba' is not supported" in refused("someone/something")
+    assert server.fetched == ["config.json"]
+    del server.stated["model.safetensors"]
+    assert "no safetensors (it has old.bin" in refused("someone/something@v1")
+
+
+def test_a_model_larger_than_the_disk_is_refused_before_its_weights_are_fetched(
+    serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = serve()
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+    assert "set HF_HOME to another disk" in refused("someone/something")
+    assert "model.safetensors" not in server.fetched
+
+
+def test_a_hub_that_never_answers_is_given_up_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "_SECONDS", 0.3)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        use_hub(monkeypatch, f"http://127.0.0.1:{silent.getsockname()[1]}")
+        begun = time.monotonic()
+        assert "cannot be reached" in refused("someone/something")
+        assert time.monotonic() - begun < 20
+
+
+def test_offline_a_pull_gives_what_is_there(serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    serve()
+    folder = hub.pull("someone/something")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert hub.pull("someone/something") == folder
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set"):
+        hub.pull("someone/other")
+
+
+def test_a_token_is_sent_and_what_needs_one_says_so(serve: Callable[..., Hub], monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve(private="RepoNotFound")
+    server.opens_to = "Bearer hf_secret"
+    assert "set HF_TOKEN" in refused("someone/private")
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    assert hub.resolve("someone/private").exists()
+
+
+def test_weights_are_used_in_the_dtype_they_are_stored_in_when_none_is_asked_for(tmp_path: Path) -> None:
+    model = Transformer(TINY)
+    ByteTokenizer().save(str(make_model(tmp_path / "m")))
+    expected = {torch.bfloat16: torch.bfloat16, torch.float32: torch.float32, torch.float16: torch.float32}
+    for stored, used in expected.items():
+        save_model(model, tmp_path / "m", stored)
+        assert hub.load(tmp_path / "m", dtype=None)[0].model.embed_tokens.weight.dtype == used
+        assert hub.load(tmp_path / "m")[0].model.embed_tokens.weight.dtype == torch.float32

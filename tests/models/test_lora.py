@@ -1,91 +1,165 @@
-"""Adapters: PEFT's files, checked when they are read; merging is the sum it says."""
+"""Adapters: merging equals running them, and what does not fit its base is refused before a weight changes."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from ponder.config import ConfigError
-from ponder.models import lora
+from ponder.models import hub, named
+from ponder.models.hf_tokenizer import HFTokenizer
+from ponder.models.lora import merge_adapter
+from ponder.models.transformer import Transformer
+from ponder.models.weights import save_model
 from tests.helpers import tiny_model
+from tests.models.test_hf_tokenizer import write
+from tests.models.test_marks import SMOLLM, bare
+
+TARGETS = {"q_proj": (32, 32), "v_proj": (32, 16), "down_proj": (64, 32)}  # (in, out)
 
 
-def trained(seed: int = 0) -> lora.Adapter:
-    adapter = lora.fresh(tiny_model(), 4, seed)
-    for _, b in adapter.pairs.values():
-        b.normal_(0, 0.1, generator=torch.Generator().manual_seed(seed))
-    return adapter
+def make_adapter(folder: Path, base: str, *, rank: int = 4, seed: int = 0, **changes: Any) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for layer in range(2):
+        for name, (in_size, out_size) in TARGETS.items():
+            place = "mlp" if name == "down_proj" else "self_attn"
+            stem = f"base_model.model.model.layers.{layer}.{place}.{name}"
+            tensors[f"{stem}.lora_A.weight"] = torch.randn(rank, in_size, generator=generator)
+            tensors[f"{stem}.lora_B.weight"] = torch.randn(out_size, rank, generator=generator) / 10
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": rank, "lora_alpha": 8, "target_modules": list(TARGETS), "bias": "none",
+              "base_model_name_or_path": base, "task_type": "CAUSAL_LM"}  # fmt: skip
+    (folder / "adapter_config.json").write_text(json.dumps(config | changes))
+    return folder
 
 
-def test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed_alone():
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PONDER_CACHE", str(tmp_path / "cache"))
+
+
+def merged_by_hand(model: Transformer, folder: Path, scale: float) -> dict[str, torch.Tensor]:
+    weights = {name: weight.clone() for name, weight in model.state_dict().items()}
+    tensors = load_file(folder / "adapter_model.safetensors")
+    for name in tensors:
+        if name.endswith("lora_A.weight"):
+            b = tensors[name.replace("lora_A", "lora_B")]
+            weights[name.removeprefix("base_model.model.").replace("lora_A.", "")] += scale * b @ tensors[name]
+    return weights
+
+
+@pytest.mark.parametrize(("options", "scale"), [({}, 2.0), ({"use_rslora": True}, 4.0), ({"lora_alpha": 1}, 0.25)])
+def test_merging_adds_the_scaled_product_to_each_layer_named_and_to_no_other(
+    tmp_path: Path, options: dict[str, Any], scale: float
+) -> None:
     model = tiny_model()
-    before = {name: weight.clone() for name, weight in lora.targets(model).items()}
-    lora.merge(before, lora.fresh(model, 4, seed=0), lora.targets(model))
-    assert all(torch.equal(before[name], weight) for name, weight in lora.targets(model).items())
-    one, same, other = (lora.fresh(model, 4, seed).tensors() for seed in (0, 0, 1))
-    assert all(torch.equal(one[name], same[name]) for name in one)
-    assert any(not torch.equal(one[name], other[name]) for name in one)
+    folder = make_adapter(tmp_path / "adapter", "x", **options)
+    expected = merged_by_hand(model, folder, scale)
+    merge_adapter(model, folder)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, expected[name])
 
 
-def test_what_is_saved_comes_back_and_merges_to_the_same_weights(tmp_path):
-    adapter = trained()
-    lora.save_adapter(adapter, tmp_path, base="some/base", dtype=torch.float32)
-    assert lora.is_adapter(tmp_path) and lora.base_of(tmp_path) == "some/base"
-    model, twin = tiny_model(), tiny_model()
-    lora.merge_adapter(model, tmp_path)
-    for name, (a, b) in adapter.pairs.items():
-        expected = lora.targets(twin)[name] + adapter.alpha / 4 * b @ a
-        torch.testing.assert_close(lora.targets(model)[name], expected)
+def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    model = tiny_model()
+    before = [parameter.clone() for parameter in model.parameters()]
+    folder = make_adapter(tmp_path / "adapter", "x")
+    good = load_file(folder / "adapter_model.safetensors")
+    first, *_, last = good
+    renamed = {name.replace("q_proj", "qq_proj"): tensor for name, tensor in good.items()}
+    bad: list[tuple[dict[str, torch.Tensor], str]] = [
+        (renamed, "which the base model does not have"),
+        ({name: t for name, t in good.items() if name != last}, "is missing"),
+        (good | {last: good[last][:, :2].contiguous()}, "it must be"),
+        (good | {first: torch.full_like(good[first], float("nan"))}, "not finite"),
+        (good | {"base_model.model.lm_head.weight": torch.zeros(2)}, "no part of a LoRA adapter"),
+        ({}, "no adapter at all"),
+    ]
+    for tensors, words in bad:
+        save_file(tensors, folder / "adapter_model.safetensors")
+        with pytest.raises(ConfigError, match=words):
+            merge_adapter(model, folder)
+    (folder / "adapter_model.safetensors").write_bytes(b"\xff" * 40)
+    with pytest.raises(ConfigError, match="damaged"):
+        merge_adapter(model, folder)
+    for change in ({"use_dora": True}, {"bias": "all"}, {"peft_type": "IA3"}, {"r": 0}, {"r": "4"}, {"r": 8},
+                   {"modules_to_save": ["lm_head"]}, {"base_model_name_or_path": None}):  # fmt: skip
+        make_adapter(folder, "x")
+        data = json.loads((folder / "adapter_config.json").read_text()) | change
+        (folder / "adapter_config.json").write_text(json.dumps(data))
+        with pytest.raises(ConfigError):
+            merge_adapter(model, folder)
+    assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
 
 
-def test_the_files_are_named_and_shaped_as_peft_has_them(tmp_path):
-    lora.save_adapter(trained(), tmp_path, base="some/base")
-    config, tensors = json.loads((tmp_path / lora.CONFIG).read_text()), load_file(tmp_path / lora.WEIGHTS)
-    assert (config["peft_type"], config["r"], config["lora_alpha"]) == ("LORA", 4, 32.0)
-    assert set(config["target_modules"]) == set(lora.TARGETS)
-    a = tensors["base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight"]
-    assert a.shape == (4, 32) and a.dtype == torch.bfloat16
+def make_base(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Path:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    save_model(tiny_model(vocab_size=280), write(folder, bare(*SMOLLM)), dtype)
+    return folder
 
 
-def break_it(tmp_path, change):
-    lora.save_adapter(trained(), tmp_path, base="some/base")
-    config, tensors = json.loads((tmp_path / lora.CONFIG).read_text()), load_file(tmp_path / lora.WEIGHTS)
-    change(config, tensors)
-    (tmp_path / lora.CONFIG).write_text(json.dumps(config))
-    save_file(tensors, tmp_path / lora.WEIGHTS)
+def test_an_adapter_folder_is_a_model_made_once_and_not_rounded_to_the_grid_of_its_base(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    base = make_base(tmp_path / "base")
+    folder = make_adapter(tmp_path / "adapter", str(base), lora_alpha=1e-3)
+    model, tokenizer = hub.load(folder, dtype=None)
+    assert "merging" in capsys.readouterr().err
+    expected = merged_by_hand(hub.load(base)[0], folder, 1e-3 / 4)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(weight, expected[name], rtol=1e-7, atol=1e-9)
+    assert isinstance(tokenizer, HFTokenizer) and tokenizer.think_id is None
+    place = hub.resolve(folder)
+    assert hub.resolve(str(folder)) == place and capsys.readouterr().err == ""
+    assert hub.describe(folder)["parameters"] == model.num_parameters
+    make_adapter(folder, str(base), seed=1)
+    assert hub.resolve(folder) != place
 
 
-NAME = "base_model.model.model.layers.0.mlp.up_proj.lora_B.weight"
+def test_an_adapter_may_ask_for_marks_or_bring_its_tokenizer(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    marked = make_adapter(tmp_path / "a", str(base), reasoning_marks=True)
+    assert hub.load(marked)[1].think_id == 3
+    brought = make_adapter(tmp_path / "b", str(base))
+    hub.load(marked)[1].save(str(brought))
+    assert hub.load(brought)[1].think_id == 3
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda config, tensors: config.update(peft_type="IA3"), "not a LoRA adapter"),
-        (lambda config, tensors: config.update(use_dora=True), "use_dora is not supported"),
-        (lambda config, tensors: config.update(r=5), "has shape"),
-        (lambda config, tensors: tensors.pop(NAME), "without"),
-        (lambda config, tensors: tensors.update({NAME: torch.zeros(3, 4)}), "has shape"),
-        (lambda config, tensors: tensors.update({"what": torch.zeros(1)}), "no layer of this model"),
-        (lambda config, tensors: tensors[NAME].fill_(float("nan")), "not finite"),
-        (lambda config, tensors: tensors.clear(), "holds no tensors"),
-    ],
-)
-def test_a_broken_adapter_is_one_error_that_names_it(tmp_path, change, message):
-    break_it(tmp_path, change)
-    with pytest.raises(ConfigError, match=message):
-        lora.merge_adapter(tiny_model(), tmp_path)
+def test_a_base_that_leads_nowhere_or_round_is_refused(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "adapter", "nowhere")
+    with pytest.raises(ConfigError, match="unknown model 'nowhere'"):
+        hub.resolve(folder)
+    for base in (str(folder), "."):
+        make_adapter(folder, base)
+        with pytest.raises(ConfigError, match=r"is an adapter itself|names itself"):
+            hub.resolve(folder)
+    make_adapter(folder, str(make_base(tmp_path / "base")))
+    (folder / "adapter_model.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"no adapter_model.safetensors"):
+        hub.resolve(folder)
 
 
-def test_a_cut_off_file_and_a_missing_one_are_errors(tmp_path):
-    lora.save_adapter(trained(), tmp_path, base="some/base")
-    whole = (tmp_path / lora.WEIGHTS).read_bytes()
-    (tmp_path / lora.WEIGHTS).write_bytes(whole[:100])
-    with pytest.raises(ConfigError, match="cannot be read"):
-        lora.merge_adapter(tiny_model(), tmp_path)
-    (tmp_path / lora.WEIGHTS).unlink()
-    with pytest.raises(ConfigError, match="cannot be read"):
-        lora.merge_adapter(tiny_model(), tmp_path)
+def test_a_base_that_was_pulled_by_name_stands_for_its_hub_id(tmp_path: Path) -> None:
+    make_base(named.cache_folder() / "smollm2-135m")
+    folder = make_adapter(tmp_path / "adapter", "HuggingFaceTB/SmolLM2-135M-Instruct")
+    assert hub.load(folder)[0].config.vocab_size == 280
+
+
+def test_a_shipped_adapter_pulls_its_base_and_gets_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_adapter(tmp_path / "smollm2_ponder", "HuggingFaceTB/SmolLM2-135M-Instruct")
+    monkeypatch.setattr(named, "shipped", lambda: {"smollm2-ponder": folder})
+    pulled: list[str] = []
+
+    def pull(name: str, *, say: named.Say) -> Path:
+        pulled.append(name)
+        return make_base(tmp_path / "base")
+
+    monkeypatch.setattr(named, "pull", pull)
+    assert hub.load("smollm2-ponder")[1].think_id == 3 and "smollm2-135m" in pulled

@@ -66,11 +66,12 @@ def _quiet() -> None:
     transformers.logging.disable_progress_bar()
 
 
-def their_model(name: str) -> Any:
+def their_model(name: str, **changes: Any) -> Any:
     """A random model of transformers in which every weight matters: norms are not 1, biases not 0."""
     config_class, options = FAMILIES[name]
+    config = config_class(**(TINY | options | changes))
     torch.manual_seed(0)
-    model = transformers.AutoModelForCausalLM.from_config(config_class(**(TINY | options)), dtype=torch.float32).eval()
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.1)

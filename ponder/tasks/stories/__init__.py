@@ -9,18 +9,44 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ponder.tasks.stories.life import (
-    buildings, calories, combined, growth, installments, lengths, loads, raises, rates_by_the_minute, ratios, slices,
-    subscriptions, weekly_habit,
+    buildings,
+    calories,
+    combined,
+    growth,
+    installments,
+    lengths,
+    loads,
+    raises,
+    rates_by_the_minute,
+    ratios,
+    slices,
+    subscriptions,
+    weekly_habit,
 )  # fmt: skip
 from ponder.tasks.stories.money import earning, shopping
 from ponder.tasks.stories.people import ages, crowds, days, relations
 from ponder.tasks.stories.quantities import (
-    animals, area, average, machines, minutes, points, progress, proportion, tank, travel,
+    animals,
+    area,
+    average,
+    machines,
+    minutes,
+    points,
+    progress,
+    proportion,
+    tank,
+    travel,
 )  # fmt: skip
 from ponder.tasks.stories.story import Again, Story
 from ponder.tasks.stories.things import things
 from ponder.tasks.stories.unknowns import (
-    at_first, missing_part, of_the_rest, profit, sum_and_difference, sum_and_ratio, two_offers,
+    at_first,
+    missing_part,
+    of_the_rest,
+    profit,
+    sum_and_difference,
+    sum_and_ratio,
+    two_offers,
 )  # fmt: skip
 
 STORIES: dict[Callable[[Story], None], int] = {

@@ -46,8 +46,8 @@ def slices(s: Story) -> None:
             v = s.step("-", v, s.step("/", v, f, f"1/{f} of them is # {piece}"), f"That leaves # {piece}")
         elif how == "share" and s.left == 1:
             f = s.divisor(v, 2, 12)
-            s.say(f"[The rest <is/was> shared equally by {{f}} people.|{{f}} people <share/shared> [the rest|what is left] equally.]" if len(s.sentences) > 1 else
-                  f"{{f}} people <share/shared> them equally.", f=f)  # fmt: skip
+            s.say("[The rest <is/was> shared equally by {f} people.|{f} people <share/shared> [the rest|what is left] equally.]" if len(s.sentences) > 1 else
+                  "{f} people <share/shared> them equally.", f=f)  # fmt: skip
             s.step("/", v, f, f"Each gets # {piece}")
             return s.ask(f"How many {piece} <does/did> each person get?")
         ask = f"How many {piece} [are left|remain|are left over|were not eaten]?"

@@ -51,7 +51,7 @@ def parts(s: Story) -> State:
     x, y = s.rng.sample(book.HOBBIES, 2)
     s.say(f"[{{p}} <spends/spent> {{a}} minutes {x} and {{b}} minutes {y}.|[On {{day}}|After school], {{p}} <spends/spent> {{a}} minutes {x}, and then {{b}} minutes {y}.]",
           p=p, a=a, b=b, day=s.pick(book.WEEKDAYS))  # fmt: skip
-    return _time(s.step("+", a, b, f"{p} spends # minutes"), SPENT, p=p)  # noqa: F541
+    return _time(s.step("+", a, b, f"{p} spends # minutes"), SPENT, p=p)
 
 
 def longer(s: Story, st: State) -> State:

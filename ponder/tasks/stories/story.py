@@ -40,11 +40,11 @@ class Person:
         return self.name
 
     @property
-    def He(self) -> str:  # noqa: N802  (as it stands in a template)
+    def He(self) -> str:
         return self.he.capitalize()
 
     @property
-    def His(self) -> str:  # noqa: N802
+    def His(self) -> str:
         return self.his.capitalize()
 
 
