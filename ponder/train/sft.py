@@ -197,7 +197,8 @@ def read_solutions(path: Path) -> list[dict[str, str]]:
     if not path.exists():
         raise ConfigError(f"no data at {path}; give a JSON Lines file with problem, reasoning and answer on each line")
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):  # not splitlines: JSON may hold U+2028
+    # not splitlines: a line separator (U+2028) may stand inside JSON
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         try:

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ponder.config import ConfigError
-from ponder.models import hub, named
+from ponder.models import hub, lora, named
 from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.models.lora import merge_adapter
 from ponder.models.transformer import Transformer
@@ -97,6 +97,35 @@ def test_an_adapter_that_does_not_fit_changes_nothing(tmp_path: Path) -> None:
         with pytest.raises(ConfigError):
             merge_adapter(model, folder)
     assert all(torch.equal(a, b) for a, b in zip(before, model.parameters(), strict=True))
+
+
+def trained(seed: int = 0) -> lora.Adapter:
+    adapter = lora.fresh(tiny_model(), 4, seed)
+    for _, b in adapter.pairs.values():
+        b.normal_(0, 0.1, generator=torch.Generator().manual_seed(seed))
+    return adapter
+
+
+def test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed_alone() -> None:
+    model = tiny_model()
+    before = {name: weight.clone() for name, weight in lora.targets(model).items()}
+    lora.merge(before, lora.fresh(model, 4, seed=0), lora.targets(model))
+    assert all(torch.equal(before[name], weight) for name, weight in lora.targets(model).items())
+    one, same, other = (lora.fresh(model, 4, seed).tensors() for seed in (0, 0, 1))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    assert any(not torch.equal(one[name], other[name]) for name in one)
+
+
+def test_what_is_saved_is_peft_s_form_and_comes_back_as_it_was(tmp_path: Path) -> None:
+    adapter = trained()
+    lora.save_adapter(adapter, tmp_path, base="some/base", dtype=torch.float32)
+    assert lora.is_adapter(tmp_path)
+    config = lora.read_adapter_config(tmp_path)
+    assert (config["peft_type"], config["r"], config["base_model_name_or_path"]) == ("LORA", 4, "some/base")
+    assert set(config["target_modules"]) == set(lora.TARGETS)
+    back = lora.load_adapter(tmp_path, tiny_model())
+    assert back.scale == adapter.scale and back.pairs.keys() == adapter.pairs.keys()
+    assert all(torch.equal(t, back.tensors()[name]) for name, t in adapter.tensors().items())
 
 
 def make_base(folder: Path, dtype: torch.dtype = torch.bfloat16) -> Path:

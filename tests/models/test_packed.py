@@ -113,7 +113,8 @@ def test_an_adapter_has_the_gradient_of_the_two_products_it_stands_for():
     pairs = lora.Adapter.over(leaves, adapter.alpha)
     merged = {f"{name}.weight": base[name] + pairs.scale * b @ a for name, (a, b) in pairs.pairs.items()}
     weights = {name: p.detach() for name, p in model.named_parameters()} | merged
-    expected = torch.func.functional_call(_Hidden(model), {f"model.{n}": w for n, w in weights.items()}, (tokens, layout))
+    weights = {f"model.{name}": weight for name, weight in weights.items()}
+    expected = torch.func.functional_call(_Hidden(model), weights, (tokens, layout))
     grad = torch.linspace(-1, 1, expected.numel()).view_as(expected)
     wanted = torch.autograd.grad((expected * grad).sum(), list(leaves.values()))
     # the trainer's way
