@@ -1,96 +1,146 @@
-"""Keys and values: of prompts while they are prefilled, of running sequences slot by slot.
+"""Where keys and values lie: one copy of every prompt, and the own tokens of every running sequence, slot by slot.
 
-A slot is one running sequence; slots 0..n-1 are always the occupied ones, so a decoding step reads one dense slice.
-A prompt is computed once and copied into the slot of each of its samples. Capacity grows with the longest sequence.
+Prompts lie on shelves by padded length (half an octave apart), so that the prompts of a shelf can be one batch of
+products. A slot is one running sequence; slots 0..n-1 are the occupied ones, and a slot holds what its sequence said
+itself. Both are tensors a layer, contiguous as the products want them. `attention.py` reads them.
 
-Shapes: L layers, N slots, K key/value heads, T tokens, E head width.
+Shapes: N slots, G prompts, K key/value heads, E head width, P prompt tokens (padded), C own tokens (capacity).
 """
 
 from __future__ import annotations
 
-import torch
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from ponder.models.transformer import ModelConfig, bias_of, causal_bias
+from ponder.engine.decoder import Decoder
 
-_GRAIN = 64  # tokens by which capacity grows
-
-
-class PromptCache:
-    """Collects the keys and values of a batch of prompts (padded on the right) during one forward pass."""
-
-    def __init__(self, config: ModelConfig) -> None:
-        self._config = config
-        self.layers: list[tuple[Tensor, Tensor]] = []
-
-    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        self.layers.append((k, v))
-        length, window = k.shape[2], self._config.window(layer)
-        if window and window < length:
-            return k, v, causal_bias(length, k.dtype, k.device, window)
-        return k, v, None
-
-    def prompt(self, row: int, length: int) -> tuple[Tensor, Tensor]:
-        """One prompt's keys and values, (L K T E) each."""
-        keys = torch.stack([k[row, :, :length] for k, _ in self.layers])
-        values = torch.stack([v[row, :, :length] for _, v in self.layers])
-        return keys, values
+_GRAIN = 16  # tokens by which the capacity of the slots grows
+_LEAST = 32  # tokens: a float32 product with fewer keys is summed in another order than one with more
 
 
-class SlotCache:
-    """Keys and values of the running sequences, (L N K T E)."""
+@dataclass(eq=False)
+class Prompt:
+    """One prompt in the cache, and what its samples need to begin."""
 
-    def __init__(self, config: ModelConfig, num_slots: int, dtype: torch.dtype, device: torch.device) -> None:
-        shape = (config.num_hidden_layers, num_slots, config.num_key_value_heads, 0, config.head_dim)
-        self._config = config
-        self.keys = torch.empty(shape, dtype=dtype, device=device)
-        self.values = torch.empty(shape, dtype=dtype, device=device)
-        # of the step in progress:
-        self._rows = self._positions = torch.empty(0, dtype=torch.long, device=device)
-        self._length = 0
-        self._biases: dict[int | None, Tensor] = {}  # window of a layer -> (n, 1, length)
+    ids: tuple[int, ...]
+    shelf: Shelf
+    row: int
+    logits_V: Tensor  # of its first new token
+    num_users: int = 0  # requests with samples that wait or run
 
-    def _grow(self, length: int) -> None:
-        capacity = self.keys.shape[3]
-        if length <= capacity:
+
+class Shelf:
+    """Prompts of one padded length P: keys and values (G K P E) a layer, of which the first len(prompts) are in use."""
+
+    def __init__(self, length: int, decoder: Decoder) -> None:
+        config = decoder.config
+        shape = (0, config.num_key_value_heads, length, config.head_dim)
+        self.length = length
+        self.prompts: list[Prompt] = []
+        self.keys = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]
+        self.values = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]
+
+    def add(self, prompt: Prompt, keys: list[Tensor], values: list[Tensor]) -> None:
+        """Take a prompt's keys and values, (K T E) a layer."""
+        row = prompt.row = len(self.prompts)
+        self.prompts.append(prompt)
+        for kept, new in ((self.keys, keys), (self.values, values)):
+            for i, tensor in enumerate(new):
+                if row == len(kept[i]):
+                    kept[i] = _resized(kept[i], max(1, 2 * row), self.length, row)
+                kept[i][row, :, : tensor.shape[1]] = tensor
+                kept[i][row, :, tensor.shape[1] :] = 0
+
+    def remove(self, prompt: Prompt) -> None:
+        last = self.prompts.pop()
+        if last is prompt:
             return
-        capacity = max(-(-length // _GRAIN) * _GRAIN, min(2 * capacity, capacity + 8 * _GRAIN))
-        for name in ("keys", "values"):
-            old = getattr(self, name)
-            # zeros, not empty: masked positions get weight 0, and 0 * nan would be nan
-            new = torch.zeros((*old.shape[:3], capacity, old.shape[4]), dtype=old.dtype, device=old.device)
-            new[:, :, :, : old.shape[3]] = old
-            setattr(self, name, new)
+        for kept in (*self.keys, *self.values):
+            kept[prompt.row] = kept[last.row]
+        self.prompts[prompt.row] = last
+        last.row = prompt.row
 
-    def insert(self, slot: int, keys: Tensor, values: Tensor) -> None:
-        """Copy a prompt (L K T E) into a slot."""
-        length = keys.shape[2]
-        self._grow(length + 1)
-        self.keys[:, slot, :, :length] = keys
-        self.values[:, slot, :, :length] = values
+
+def shelf_length(length: int) -> int:
+    """Padded length of a prompt: 32, 48, 64, 96, 128, 192, ..."""
+    octave = max(_LEAST, 1 << (length - 1).bit_length())
+    return octave * 3 // 4 if octave > _LEAST and length <= octave * 3 // 4 else octave
+
+
+class Cache:
+    """All keys and values of one runner."""
+
+    def __init__(self, decoder: Decoder, num_slots: int) -> None:
+        self._decoder, self._num_slots = decoder, num_slots
+        self.prompts: dict[tuple[int, ...], Prompt] = {}
+        self._shelves: dict[int, Shelf] = {}
+        self.prompt_of: list[Prompt] = []  # of each slot
+        self.capacity = 0  # own tokens for which a slot has room
+        config = decoder.config
+        shape = (0, config.num_key_value_heads, 0, config.head_dim)
+        self.keys = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]  # (N K C E)
+        self.values = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]
+        self.version = 0  # changes with what is where
+
+    def add_prompt(self, ids: tuple[int, ...], keys: list[Tensor], values: list[Tensor], logits_V: Tensor) -> Prompt:
+        length = shelf_length(len(ids))
+        shelf = self._shelves.get(length) or self._shelves.setdefault(length, Shelf(length, self._decoder))
+        prompt = self.prompts[ids] = Prompt(ids=ids, shelf=shelf, row=0, logits_V=logits_V)
+        shelf.add(prompt, keys, values)
+        self.version += 1
+        return prompt
+
+    def release_prompt(self, prompt: Prompt) -> None:
+        """One request needs it no longer; the last one takes it out."""
+        prompt.num_users -= 1
+        if prompt.num_users:
+            return
+        prompt.shelf.remove(prompt)
+        if not prompt.shelf.prompts:
+            del self._shelves[prompt.shelf.length]
+        del self.prompts[prompt.ids]
+        self.version += 1
+
+    def insert(self, prompt: Prompt) -> None:
+        """The next slot is a sample of this prompt."""
+        self.prompt_of.append(prompt)
+        self.version += 1
 
     def move(self, source: int, target: int, length: int) -> None:
-        """Give a finished slot to the last running one."""
-        self.keys[:, target, :, :length] = self.keys[:, source, :, :length]
-        self.values[:, target, :, :length] = self.values[:, source, :, :length]
+        """Give a slot to the last running sequence, of whose own tokens `length` are here."""
+        self.prompt_of[target] = self.prompt_of[source]
+        if not length:  # a sequence that has just begun may have no room yet
+            return
+        for kept in (*self.keys, *self.values):
+            kept[target, :, :length] = kept[source, :, :length]
 
-    def begin_step(self, positions: Tensor, longest: int) -> None:
-        """The next forward pass adds one token to slots 0..n-1 at `positions` (n,); `longest` = their maximum."""
-        self._length = longest + 1
-        self._grow(self._length)
-        self._rows = torch.arange(len(positions), device=positions.device)
-        self._positions = positions
-        columns = torch.arange(self._length, device=positions.device)
-        self._biases = {}
-        for window in {self._config.window(layer) for layer in range(self._config.num_hidden_layers)}:
-            may_attend = columns <= positions[:, None]
-            if window:
-                may_attend &= columns > positions[:, None] - window
-            self._biases[window] = bias_of(may_attend, self.keys.dtype)[:, None]
+    def keep(self, n: int) -> None:
+        """Only slots 0..n-1 run on."""
+        if n < len(self.prompt_of):
+            del self.prompt_of[n:]
+            self.version += 1
 
-    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        n = len(self._rows)
-        self.keys[layer, self._rows, :, self._positions] = k[:, :, 0]
-        self.values[layer, self._rows, :, self._positions] = v[:, :, 0]
-        keys, values = self.keys[layer, :n, :, : self._length], self.values[layer, :n, :, : self._length]
-        return keys, values, self._biases[self._config.window(layer)]
+    def make_room(self, n: int, length: int) -> None:
+        """Room for n slots of `length` own tokens, exactly as long as their products need: a longer tensor would have
+        to be cut, and bf16 products copy what they are handed in pieces."""
+        grain = max(_GRAIN, length // 16 // _GRAIN * _GRAIN)  # copies stay a small part of the work
+        wanted = max(_LEAST, -(-length // grain) * grain)
+        slots = len(self.keys[0])
+        if n <= slots and wanted <= self.capacity < wanted + 4 * grain:
+            return
+        slots = slots if n <= slots else max(n, min(2 * slots, self._num_slots))
+        for kept in (self.keys, self.values):
+            for i, old in enumerate(kept):
+                kept[i] = _resized(old, slots, wanted, min(n, len(old)))
+        self.capacity = wanted
+        self.version += 1
+
+
+def _resized(old: Tensor, rows: int, length: int, used: int) -> Tensor:
+    """(rows K length E), with what the first `used` rows held. Zeros elsewhere, not garbage: masked positions get
+    weight 0, and 0 * nan would be nan."""
+    new = old.new_zeros((rows, old.shape[1], length, old.shape[3]))
+    kept = min(length, old.shape[2])
+    new[:used, :, :kept] = old[:used, :, :kept]
+    return new

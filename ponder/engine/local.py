@@ -4,9 +4,10 @@
     completions = await engine.generate([Message(role="user", content="What is 2+2?")], SamplingParams(), n=8)
     engine.update_weights(model.state_dict(), version=1)     # copies into the shared memory the workers read
 
-Calls made in one turn of the event loop travel together, in order, so `asyncio.gather` over many problems gives every
-worker one batch whose composition does not depend on timing: the same calls give the same bits. Two threads in one
-process stall each other on small products; two processes of one thread do not.
+Calls made in one turn of the event loop travel together and are dealt so that every worker has as much to do; a call
+for many samples is split over workers where that needs it. A completion does not depend on who else is in its batch, so
+the deal decides only how soon it comes. Two threads in one process stall each other on small products; two processes
+of one thread do not.
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ import asyncio
 import concurrent.futures
 import contextlib
 import itertools
+import math
 import multiprocessing.connection
 import signal
 import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
 import torch.multiprocessing
 from torch import Tensor
 
+from ponder.engine.decoder import Decoder, fuse, views
 from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
@@ -37,8 +41,21 @@ class EngineError(RuntimeError):
     """A worker died or the engine was closed while a request was running."""
 
 
+@dataclass(eq=False)
+class _Call:
+    """A request on its way: dealt to workers as pieces, complete when all its samples are back."""
+
+    request: Request
+    future: concurrent.futures.Future[list[Sample]]
+    pieces: dict[int, tuple[int, int]] = field(default_factory=dict)  # piece id -> (worker, samples)
+    samples: list[Sample] = field(default_factory=list)
+
+
 class LocalEngine:
-    """Samples from a Transformer. `num_workers=0` runs in a thread of this process (GPU, tests)."""
+    """Samples from a Transformer. `num_workers=0` runs in a thread of this process (GPU, tests).
+
+    `dtype` is the one to sample in; None keeps the model's. `update_weights` converts as it copies.
+    """
 
     def __init__(
         self,
@@ -47,32 +64,31 @@ class LocalEngine:
         *,
         num_workers: int | None = None,
         num_slots: int = 128,
+        dtype: torch.dtype | None = None,
         policy_version: int = 0,
     ) -> None:
         self.tokenizer, self.config = tokenizer, model.config
         self.policy_version = policy_version
         self._ids = itertools.count()
-        self._outbox: list[list[Any]] = []
-        self._pending: dict[int, concurrent.futures.Future[list[Sample]]] = {}
+        self._outbox: list[_Call] = []
+        self._pending: dict[int, _Call] = {}  # of each piece that a worker has
         self._lock = threading.Lock()
         self._closed = False
         self._why = "the engine is closed"
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else num_cores()
-        state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+        self._fused = fuse(model.config, model.state_dict(), dtype or next(model.parameters()).dtype)
         if num_workers:
-            state = {name: tensor.clone().share_memory_() for name, tensor in state.items()}
-        elif model.device.type == "cpu":
-            state = {name: tensor.clone() for name, tensor in state.items()}
-        self._weights: dict[str, Tensor] = state
+            self._fused = {name: tensor.share_memory_() for name, tensor in self._fused.items()}
+        self._weights = views(model.config, self._fused)
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
-        self._load = [0] * max(1, num_workers)  # samples each worker was asked for and has not returned
+        self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
         self._workers = [self._start(num_slots, process=num_workers > 0) for _ in range(max(1, num_workers))]
 
     def _start(self, num_slots: int, *, process: bool) -> multiprocessing.connection.Connection:
         here, there = multiprocessing.Pipe()
-        arguments = (there, self.config, self._weights, self.tokenizer, num_slots)
+        arguments = (there, self.config, self._fused, self.tokenizer, num_slots)
         if process:
             context = torch.multiprocessing.get_context("spawn")
             worker = context.Process(target=_worker_process, args=arguments, daemon=True, name="ponder-engine")
@@ -129,39 +145,60 @@ class LocalEngine:
 
     def _submit(self, request: Request) -> concurrent.futures.Future[list[Sample]]:
         """Queue a request for the batch that leaves at the end of this turn of the event loop."""
-        future: concurrent.futures.Future[list[Sample]] = concurrent.futures.Future()
+        call = _Call(request, concurrent.futures.Future())
         with self._lock:
             if self._closed:
                 raise EngineError(self._why)
-            self._pending[request.id] = future
-            # the least loaded, the first of equals: from an idle engine the same calls make the same batches
-            worker = self._load.index(min(self._load))
-            self._load[worker] += request.n
-        if not self._outbox:
-            self._outbox = [[] for _ in self._workers]
+            self._outbox.append(call)
+        if len(self._outbox) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outbox[worker].append(("add", request))
-        future.add_done_callback(lambda done: self._done(request, worker, done.cancelled()))
-        return future
-
-    def _done(self, request: Request, worker: int, cancelled: bool) -> None:
-        with self._lock:
-            self._load[worker] -= request.n
-        if cancelled:
-            self._cancel(request.id, worker)
+        call.future.add_done_callback(lambda done: self._cancel(call) if done.cancelled() else None)
+        return call.future
 
     def _flush(self) -> None:
-        outbox, self._outbox = self._outbox, []
-        for connection, batch in zip(self._workers, outbox, strict=True):
-            with self._lock:  # what was cancelled before it left stays here
-                batch = [(kind, request) for kind, request in batch if request.id in self._pending]
+        """Deal what has gathered: each call to the worker with least to do, up to an even share of the whole; what a
+        call has beyond that goes to the next worker. From an idle engine the same calls make the same batches."""
+        with self._lock:
+            calls, self._outbox = self._outbox, []
+            calls = [call for call in calls if not call.future.done()]  # cancelled before it left, or the engine died
+            new = sum(call.request.n * self._cost(call.request) for call in calls)
+            share = (sum(self._load) + new) / len(self._load)
+            batches: list[list[Any]] = [[] for _ in self._workers]
+            for call in calls:
+                first, left = call.request.first, call.request.n
+                while left:
+                    worker = self._load.index(min(self._load))
+                    n = min(left, max(1, math.ceil((share - self._load[worker]) / self._cost(call.request))))
+                    piece = replace(call.request, id=next(self._ids), first=first, n=n)
+                    batches[worker].append(("add", piece))
+                    self._pending[piece.id] = call
+                    call.pieces[piece.id] = worker, n
+                    self._load[worker] += n * self._cost(call.request)
+                    first, left = first + n, left - n
+        for connection, batch in zip(self._workers, batches, strict=True):
             if batch:
                 self._send(connection, batch)
 
-    def _cancel(self, request_id: int, worker: int) -> None:
+    def _cancel(self, call: _Call) -> None:
         with self._lock:
-            self._pending.pop(request_id, None)
-        self._send(self._workers[worker], [("cancel", request_id)])
+            pieces = dict(call.pieces)
+            for piece_id in pieces:
+                self._take_back(piece_id)
+        for piece_id, (worker, _) in pieces.items():
+            self._send(self._workers[worker], [("cancel", piece_id)])
+
+    def _take_back(self, piece_id: int) -> _Call | None:
+        """A piece is with its worker no longer; None if it was cancelled. The lock is held."""
+        call = self._pending.pop(piece_id, None)
+        if call is not None:
+            worker, n = call.pieces.pop(piece_id)
+            self._load[worker] -= n * self._cost(call.request)
+        return call
+
+    def _cost(self, request: Request) -> int:
+        """Tokens that one sample takes at most."""
+        params, room = request.params, self.config.max_position_embeddings - len(request.prompt_ids)
+        return max(1, min(params.max_reasoning_tokens + 1 + params.max_answer_tokens, room))
 
     def _send(self, connection: multiprocessing.connection.Connection, batch: list[Any]) -> None:
         with contextlib.suppress(OSError):  # a dead worker: its listener has failed the waiting requests
@@ -176,11 +213,8 @@ class LocalEngine:
                 if isinstance(results, str):
                     why = results
                     break
-                for request_id, samples in results:
-                    with self._lock:
-                        future = self._pending.pop(request_id, None)
-                    if future is not None and future.set_running_or_notify_cancel():
-                        future.set_result(samples)
+                for piece_id, samples in results:
+                    self._arrived(piece_id, samples)
         except (EOFError, OSError):
             if process is not None and not self._closed:
                 process.join(5)
@@ -188,16 +222,28 @@ class LocalEngine:
         with self._lock:
             self._why = why if not self._closed else self._why  # the first reason is the cause
             self._closed = True
-            pending, self._pending = list(self._pending.values()), {}
-        for future in pending:
-            if future.set_running_or_notify_cancel():
-                future.set_exception(EngineError(why))
+            calls = {*self._outbox, *self._pending.values()}
+            self._pending = {}
+        for call in calls:
+            if call.future.set_running_or_notify_cancel():
+                call.future.set_exception(EngineError(why))
+
+    def _arrived(self, piece_id: int, samples: list[Sample]) -> None:
+        with self._lock:
+            call = self._take_back(piece_id)
+            if call is None:
+                return
+            call.samples += samples
+            complete = not call.pieces
+        if complete and call.future.set_running_or_notify_cancel():
+            call.future.set_result(sorted(call.samples, key=lambda sample: sample.index))
 
     def update_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
         """Copy new weights into the memory that the workers read. No request may be running."""
         with self._lock:
-            if self._pending:
-                raise RuntimeError(f"{len(self._pending)} requests are running; await them before update_weights")
+            running = {*self._outbox, *self._pending.values()}
+            if running:
+                raise RuntimeError(f"{len(running)} requests are running; await them before update_weights")
         with torch.no_grad():
             for name, tensor in self._weights.items():
                 tensor.copy_(weights[name])
@@ -230,10 +276,10 @@ def _worker_process(connection: Any, *arguments: Any) -> None:
 
 
 def _worker_thread(
-    connection: Any, config: ModelConfig, weights: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int
+    connection: Any, config: ModelConfig, fused: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int
 ) -> None:
     try:
-        _serve(connection, _make_runner(config, weights, tokenizer, num_slots))
+        _serve(connection, _make_runner(config, fused, tokenizer, num_slots))
     except (EOFError, OSError):
         pass  # the other end is gone
     except Exception as error:  # reported, so that the caller sees the reason and not only a dead pipe
@@ -244,9 +290,9 @@ def _worker_thread(
         connection.close()
 
 
-def _make_runner(config: ModelConfig, weights: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int) -> Runner:
+def _make_runner(config: ModelConfig, fused: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int) -> Runner:
     return Runner(
-        Transformer.over(config, weights),
+        Decoder(config, fused),
         end_id=tokenizer.end_id,
         unthink_id=tokenizer.unthink_id,
         pad_id=tokenizer.pad_id,

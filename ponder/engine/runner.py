@@ -12,23 +12,25 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from ponder.engine.cache import PromptCache, SlotCache
+from ponder.engine.attention import PromptAttention, SlotAttention
+from ponder.engine.cache import Cache, Prompt
+from ponder.engine.decoder import Decoder
 from ponder.engine.sampling import draw, uniforms
-from ponder.engine.scheduler import Request, Sample, Scheduler, Waiting
-from ponder.models.transformer import Transformer
+from ponder.engine.scheduler import Request, Sample, Scheduler
 from ponder.types import FinishReason
 
-PREFILL_TOKENS = 8192  # padded prompt tokens in one forward pass
+PREFILL_TOKENS = 4096  # padded prompt tokens in one forward pass
+PREFILL_GRAIN = 16  # prompts are padded to a multiple of this
 
 Finished = tuple[Request, list[Sample]]
 
 
 class Runner:
-    """A model with slots. `decode` is only needed to look for stop strings in answers."""
+    """A decoder with slots. `decode` is only needed to look for stop strings in answers."""
 
     def __init__(
         self,
-        model: Transformer,
+        decoder: Decoder,
         *,
         end_id: int,
         unthink_id: int | None,
@@ -36,13 +38,14 @@ class Runner:
         decode: Callable[[list[int]], str],
         num_slots: int = 128,
     ) -> None:
-        self.model, self.decode, self.pad_id = model, decode, pad_id
-        config = model.config
+        self.decoder, self.decode, self.pad_id = decoder, decode, pad_id
         self.scheduler = Scheduler(
-            num_slots=num_slots, window=config.max_position_embeddings, end_id=end_id, unthink_id=unthink_id
+            num_slots=num_slots, window=decoder.config.max_position_embeddings, end_id=end_id, unthink_id=unthink_id
         )
-        self.cache = SlotCache(config, num_slots, model.model.embed_tokens.weight.dtype, model.device)
-        self.logits = torch.empty(0, config.vocab_size, device=model.device)  # (n, V) of the next token of each slot
+        self.cache = Cache(decoder, num_slots)
+        self._attention = SlotAttention(decoder, self.cache)
+        self._prompts: dict[int, Prompt] = {}  # of each request that has been prefilled
+        self.logits = decoder.embed.new_empty(0, decoder.config.vocab_size)  # (n, V) of the next token of each slot
         self._arrived: list[Finished] = []
 
     @property
@@ -56,7 +59,16 @@ class Runner:
 
     @torch.inference_mode()
     def cancel(self, request_id: int) -> None:
-        self._move(self.scheduler.cancel(request_id))
+        for source, target in self._move(self.scheduler.cancel(request_id), pending=0):
+            self.logits[target] = self.logits[source]
+        self.logits = self.logits[: self.scheduler.n]
+        self._forget(request_id)
+
+    def _forget(self, request_id: int) -> None:
+        """A request is over; with the last one that shares its prompt, the prompt goes."""
+        prompt = self._prompts.pop(request_id, None)
+        if prompt is not None:
+            self.cache.release_prompt(prompt)
 
     @torch.inference_mode()
     def step(self) -> list[Finished]:
@@ -74,9 +86,11 @@ class Runner:
             result = table.take(slot, ended[slot])
             if result:
                 finished.append(result)
-        last = tokens.copy()  # closing the gaps moves the drawn tokens along with cache and logits
-        for source, target in self._move(table.release(sorted(ended))):
+        last = tokens.copy()  # closing the gaps moves the drawn tokens along with the cache
+        for source, target in self._move(table.release(sorted(ended)), pending=1):
             last[target] = last[source]
+        for request, _ in finished:
+            self._forget(request.id)
         if table.n:
             self._decode(last[: table.n])
         else:
@@ -85,25 +99,19 @@ class Runner:
 
     def _draw(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One token a slot, its log-probability, and whether a budget forced it."""
-        table, n, device = self.scheduler, self.scheduler.n, self.model.device
+        table, n, device = self.scheduler, self.scheduler.n, self.decoder.device
         forced, held = table.must_close(), table.may_not_close()
-        forbidden = None
-        if held.any():
-            forbidden = torch.zeros_like(self.logits, dtype=torch.bool)
-            held_rows = torch.from_numpy(held).to(device)
-            forbidden[:, table.unthink_id] = held_rows
-            forbidden[:, table.end_id] = held_rows
         uniform = uniforms(table.seed[:n], table.length[:n] - table.prompt_length[:n])
-        tokens_N, logprobs_NV = draw(
+        tokens_N, logprobs_N = draw(
             self.logits,
             torch.from_numpy(uniform).to(device),
             torch.from_numpy(table.temperature[:n]).to(device),
             torch.from_numpy(table.top_p[:n]).to(device),
-            forbidden,
+            forbidden_N=torch.from_numpy(held).to(device) if held.any() else None,
+            forbidden_ids=(table.unthink_id, table.end_id),
+            forced_N=torch.from_numpy(forced).to(device) if forced.any() else None,
+            forced_id=table.unthink_id,
         )
-        if forced.any():
-            tokens_N = torch.where(torch.from_numpy(forced).to(device), table.unthink_id, tokens_N)
-        logprobs_N = logprobs_NV.gather(-1, tokens_N[:, None])[:, 0]
         return tokens_N.cpu().numpy(), logprobs_N.cpu().numpy(), forced
 
     def _stopped(self, already: set[int]) -> dict[int, FinishReason]:
@@ -119,19 +127,22 @@ class Runner:
                 stopped[slot] = "stop"
         return stopped
 
-    def _move(self, moves: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    def _move(self, moves: list[tuple[int, int]], *, pending: int) -> list[tuple[int, int]]:
+        """Follow the scheduler's moves in the cache, which lacks each sequence's last `pending` tokens."""
+        table = self.scheduler
         for source, target in moves:
-            self.cache.move(source, target, int(self.scheduler.length[target]))
-            self.logits[target] = self.logits[source]
-        self.logits = self.logits[: self.scheduler.n]
+            self.cache.move(source, target, int(table.length[target] - table.prompt_length[target]) - pending)
+        self.cache.keep(table.n)
         return moves
 
     def _decode(self, tokens: np.ndarray) -> None:
-        table, n, device = self.scheduler, self.scheduler.n, self.model.device
-        positions = torch.from_numpy(table.length[:n] - 1).to(device)
-        self.cache.begin_step(positions, int(table.length[:n].max()) - 1)
-        hidden = self.model.hidden(torch.from_numpy(tokens)[:, None].to(device), positions[:, None], self.cache)
-        self.logits = self.model.head(hidden[:, 0])
+        table, n, decoder = self.scheduler, self.scheduler.n, self.decoder
+        rows = max(n, decoder.min_rows)  # rows behind n are computed and thrown away
+        padded, own = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        padded[:n], own[:n] = tokens, table.length[:n] - 1 - table.prompt_length[:n]
+        positions = self._attention.begin(torch.from_numpy(own).to(decoder.device))
+        hidden = decoder.hidden(torch.from_numpy(padded).to(decoder.device), positions, self._attention)
+        self.logits = decoder.logits(hidden)[:n]
 
     def _admit(self) -> None:
         """Fill free slots with waiting samples, in order of arrival."""
@@ -139,42 +150,58 @@ class Runner:
         rows = []
         while table.waiting and table.n < table.num_slots:
             waiting = table.waiting[0]
-            if waiting.prompt is None:
+            if waiting.request.id not in self._prompts:
                 self._prefill()
-            keys, values, logits_V = waiting.prompt
+            prompt = self._prompts[waiting.request.id]
             while waiting.next_index < waiting.request.n and table.n < table.num_slots:
-                slot = table.admit(waiting)
-                self.cache.insert(slot, keys, values)
-                rows.append(logits_V)
+                table.admit(waiting)
+                self.cache.insert(prompt)
+                rows.append(prompt.logits_V)
             if waiting.next_index == waiting.request.n:
                 table.waiting.popleft()
         if rows:
             self.logits = torch.cat((self.logits, torch.stack(rows)))
 
     def _prefill(self) -> None:
-        """Compute the prompts of the waiting requests that the free slots can take, in one padded pass."""
-        table = self.scheduler
-        free, longest = table.num_slots - table.n, 0
-        batch: list[Waiting] = []
+        """Compute the prompts of the waiting requests that the free slots can take, each once."""
+        table, known = self.scheduler, self.cache.prompts
+        free = table.num_slots - table.n
+        new: dict[int, dict[tuple[int, ...], None]] = {}  # padded length -> prompts
+        taken: list[Request] = []
         for waiting in table.waiting:
-            length = len(waiting.request.prompt_ids)
-            if free <= 0 or (batch and max(longest, length) * (len(batch) + 1) > PREFILL_TOKENS):
+            if free <= 0:
                 break
             free -= waiting.request.n - waiting.next_index
-            if waiting.prompt is None:
-                batch.append(waiting)
-                longest = max(longest, length)
-        prompts = [waiting.request.prompt_ids for waiting in batch]
-        padded = torch.full((len(batch), longest), self.pad_id, dtype=torch.long)
-        for row, prompt in enumerate(prompts):
-            padded[row, : len(prompt)] = torch.tensor(prompt)
-        cache = PromptCache(self.model.config)
-        hidden = self.model.hidden(padded.to(self.model.device), None, cache)
-        ends = torch.tensor([len(prompt) - 1 for prompt in prompts], device=self.model.device)
-        logits = self.model.head(hidden[torch.arange(len(batch), device=self.model.device), ends])
-        for row, waiting in enumerate(batch):
-            keys, values = cache.prompt(row, len(prompts[row]))
-            waiting.prompt = (keys, values, logits[row])
+            if waiting.request.id not in self._prompts:
+                ids = waiting.request.prompt_ids
+                taken.append(waiting.request)
+                if ids not in known:
+                    new.setdefault(-(-len(ids) // PREFILL_GRAIN) * PREFILL_GRAIN, {})[ids] = None
+        for length, prompts in new.items():
+            size = max(1, PREFILL_TOKENS // length)
+            listed = list(prompts)
+            for start in range(0, len(listed), size):
+                self._prefill_batch(length, listed[start : start + size])
+        for request in taken:
+            prompt = self._prompts[request.id] = known[request.prompt_ids]
+            prompt.num_users += 1
+
+    def _prefill_batch(self, length: int, prompts: list[tuple[int, ...]]) -> None:
+        """Prompts of one padded length through the decoder together: what a prompt is padded to, and with it the last
+        bit of its sums, then depends on the prompt alone."""
+        decoder, B = self.decoder, len(prompts)
+        padded = np.full((B, length), self.pad_id, np.int64)
+        for row, ids in enumerate(prompts):
+            padded[row, : len(ids)] = ids
+        attention = PromptAttention(decoder, B, length)
+        positions = torch.arange(length, device=decoder.device).repeat(B)
+        hidden = decoder.hidden(torch.from_numpy(padded).flatten().to(decoder.device), positions, attention)
+        ends = [row * length + len(ids) - 1 for row, ids in enumerate(prompts)]
+        ends += ends[:1] * (decoder.min_rows - B)
+        logits = decoder.logits(hidden[torch.tensor(ends, device=decoder.device)])
+        for row, ids in enumerate(prompts):
+            keys, values = [k[row] for k in attention.keys], [v[row] for v in attention.values]
+            self.cache.add_prompt(ids, keys, values, logits[row].clone())
 
 
 def run_all(runner: Runner, requests: list[Request]) -> list[list[Sample]]:

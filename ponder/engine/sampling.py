@@ -6,8 +6,11 @@ batch. Drawing by inverse CDF costs one uniform a row; `torch.multinomial` draws
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -27,33 +30,72 @@ def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def draw(
-    logits_NV: Tensor, uniform_N: Tensor, temperature_N: Tensor, top_p_N: Tensor, forbidden: Tensor | None = None
+    logits_NV: Tensor,
+    uniform_N: Tensor,
+    temperature_N: Tensor,
+    top_p_N: Tensor,
+    *,
+    forbidden_N: Tensor | None = None,
+    forbidden_ids: Sequence[int] = (),
+    forced_N: Tensor | None = None,
+    forced_id: int = -1,
 ) -> tuple[Tensor, Tensor]:
-    """-> tokens (N,), and logits scaled by temperature as log-probabilities (N V), float32.
+    """-> tokens (N,), and their log-probabilities (N,), float32, with logits scaled by temperature.
 
-    The log-probabilities are those a trainer recomputes: before top-p and before `forbidden` (N V, True = may not be
-    drawn). Temperature 0 takes the most likely token, with log-probabilities at temperature 1.
+    The log-probabilities are those a trainer recomputes: before top-p and before `forbidden_ids`, which rows of
+    `forbidden_N` may not draw. Rows of `forced_N` get `forced_id`, whatever was drawn. Temperature 0 takes the most
+    likely token, with log-probabilities at temperature 1.
     """
     greedy_N = temperature_N == 0
-    scale_N = torch.where(greedy_N, torch.ones_like(temperature_N), temperature_N)
-    logprobs_NV = torch.log_softmax(logits_NV.float() / scale_N[:, None], dim=-1)
-    probs_NV = logprobs_NV.exp()
-    if forbidden is not None:
-        probs_NV = probs_NV.masked_fill(forbidden, 0.0)
-    tokens_N = _inverse_cdf(probs_NV, uniform_N)
-    nucleus = (top_p_N < 1) & ~greedy_N
-    if nucleus.any():
-        tokens_N[nucleus] = _draw_top_p(probs_NV[nucleus], uniform_N[nucleus], top_p_N[nucleus])
-    if greedy_N.any():
-        tokens_N[greedy_N] = probs_NV[greedy_N].argmax(-1)
-    return tokens_N, logprobs_NV
+    scaled_NV = logits_NV.float()
+    if ((temperature_N != 1) & ~greedy_N).any():
+        scaled_NV = scaled_NV / torch.where(greedy_N, 1.0, temperature_N)[:, None]
+    probs_NV = scaled_NV.softmax(-1)
+    held_logits_MV = None
+    if forbidden_N is not None and forbidden_N.any():
+        held_logits_MV = scaled_NV[forbidden_N]
+        allowed_MV = held_logits_MV.clone()
+        allowed_MV[:, list(forbidden_ids)] = float("-inf")
+        probs_NV[forbidden_N] = allowed_MV.softmax(-1)
+    if greedy_N.all():
+        tokens_N = probs_NV.argmax(-1)
+    else:
+        tokens_N = _inverse_cdf(probs_NV, uniform_N)
+        nucleus = (top_p_N < 1) & ~greedy_N
+        if nucleus.any():
+            tokens_N[nucleus] = _draw_top_p(probs_NV[nucleus], uniform_N[nucleus], top_p_N[nucleus])
+        if greedy_N.any():
+            tokens_N[greedy_N] = probs_NV[greedy_N].argmax(-1)
+    # a drawn token has a positive probability, which tells the normaliser without another pass
+    normaliser_N = _of(scaled_NV, tokens_N) - _of(probs_NV, tokens_N).log()
+    if held_logits_MV is not None:
+        normaliser_N[forbidden_N] = held_logits_MV.logsumexp(-1)
+    if forced_N is not None:
+        tokens_N = torch.where(forced_N, forced_id, tokens_N)
+    return tokens_N, _of(scaled_NV, tokens_N) - normaliser_N
+
+
+def _of(table_NV: Tensor, tokens_N: Tensor) -> Tensor:
+    return table_NV.gather(-1, tokens_N[:, None])[:, 0]
 
 
 def _inverse_cdf(weights_NV: Tensor, uniform_N: Tensor) -> Tensor:
-    cumulative = weights_NV.cumsum(-1)
-    threshold = uniform_N * cumulative[:, -1]
-    # right=True: the first entry whose cumulative weight exceeds the threshold; its own weight is positive
-    return torch.searchsorted(cumulative, threshold[:, None], right=True)[:, 0]
+    """The first entry at which the running sum of weights exceeds uniform * total; its own weight is positive. The
+    block is found by the sums of blocks, then the entry in it: one pass over the vocabulary, no running sum of it."""
+    N, V = weights_NV.shape
+    size = min(256, V & -V)  # blocks of a power of two that divides V
+    if size < 32:
+        size = min(256, V)
+        weights_NV = F.pad(weights_NV, (0, -V % size))
+    blocks_NBS = weights_NV.view(N, -1, size)
+    reached_NB = blocks_NBS.sum(-1).cumsum(-1)
+    threshold_N1 = uniform_N[:, None] * reached_NB[:, -1:]
+    block_N1 = torch.searchsorted(reached_NB, threshold_N1, right=True)
+    before_N1 = F.pad(reached_NB, (1, 0)).gather(-1, block_N1)
+    inside_NS = blocks_NBS.gather(1, block_N1[..., None].expand(N, 1, size))[:, 0].cumsum(-1)
+    # rounding may carry the rest past the block's own sum: just below it at most
+    rest_N1 = torch.minimum(threshold_N1 - before_N1, inside_NS[:, -1:].nextafter(inside_NS.new_zeros(())))
+    return (block_N1 * size + torch.searchsorted(inside_NS, rest_N1, right=True))[:, 0]
 
 
 def _draw_top_p(probs_NV: Tensor, uniform_N: Tensor, top_p_N: Tensor) -> Tensor:
@@ -61,4 +103,4 @@ def _draw_top_p(probs_NV: Tensor, uniform_N: Tensor, top_p_N: Tensor) -> Tensor:
     ordered, index = probs_NV.sort(dim=-1, descending=True, stable=True)
     mass_before = ordered.cumsum(-1) - ordered
     kept = ordered.masked_fill(mass_before >= top_p_N[:, None] * ordered.sum(-1, keepdim=True), 0.0)
-    return index.gather(-1, _inverse_cdf(kept, uniform_N)[:, None])[:, 0]
+    return _of(index, _inverse_cdf(kept, uniform_N))

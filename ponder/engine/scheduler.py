@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -47,7 +46,6 @@ class Sample:
 class Waiting:
     request: Request
     next_index: int = 0
-    prompt: Any = None  # the runner's: keys, values and logits of the prompt, once computed
 
 
 class Scheduler:

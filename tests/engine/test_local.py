@@ -9,13 +9,14 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ponder.engine.decoder import Decoder, fuse
 from ponder.engine.local import EngineError, LocalEngine
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.train.batches import Example, collate
 from ponder.train.distributed import Trainer
-from ponder.types import SamplingParams
+from ponder.types import SamplingParams, sample_seed
 from tests.helpers import tiny_model, user
 
 TOKENIZER = ByteTokenizer()
@@ -23,8 +24,10 @@ PARAMS = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=6, seed=3)
 
 
 def make_runner(model=None, *, num_slots: int = 16) -> Runner:
+    model = model or tiny_model()
+    decoder = Decoder(model.config, fuse(model.config, model.state_dict(), torch.float32))
     return Runner(
-        model or tiny_model(), end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
+        decoder, end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
         decode=TOKENIZER.decode, num_slots=num_slots,
     )  # fmt: skip
 
@@ -272,19 +275,21 @@ def test_a_call_cancelled_before_it_left_is_never_started():
         assert engine._load == [0]
 
 
-def test_later_calls_go_to_the_worker_with_less_to_do():
+def test_one_call_keeps_every_worker_busy_and_a_later_one_goes_where_there_is_less_to_do():
     async def go(engine: LocalEngine):
-        long = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=64))
-        await asyncio.sleep(0.01)
-        assert engine._load == [64, 0]
-        await engine.generate(user("q"), PARAMS, n=2)
-        short_first = not long.done()
-        await long
-        return short_first
+        long = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=9))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        each = engine._cost(next(iter(engine._pending.values())).request)
+        dealt = [load // each for load in engine._load]
+        await engine.generate(user("q"), PARAMS, n=1)
+        return dealt, [c.seed for c in await long]
 
-    with LocalEngine(tiny_model(), TOKENIZER, num_workers=2, num_slots=4) as engine:
-        asyncio.run(ask(engine, ["warm", "up"]))
-        assert asyncio.run(go(engine))
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=2) as engine:
+        dealt, seeds = asyncio.run(go(engine))
+        assert dealt == [5, 4]
+        assert seeds == [sample_seed(PARAMS.seed, j) for j in range(9)]
+        assert engine._load == [0, 0]
 
 
 def test_a_killed_worker_fails_its_requests_with_a_reason_instead_of_hanging():

@@ -1,0 +1,139 @@
+"""The fast decoder: the same network as `models/transformer.py`, arranged for sampling.
+
+What differs from the readable one, which stays as its oracle (tests: fast equals slow):
+  * q, k, v are one product, gate and up are one; their weights lie in one tensor each, made once (`fuse`), and the
+    checkpoint's own tensors are slices of them, so new weights are copied in under the checkpoint's names;
+  * rows are flat (N D): a row is one token, of a prompt or of a running sequence; attention is handed in;
+  * a row gives the same bits whatever other rows are there (`min_rows`).
+
+Shapes: N rows, D width, H query heads, K key/value heads, E head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ponder.models.transformer import ModelConfig, rope_tables
+
+# (layer, q (N H E), k (N K E), v (N K E)) -> what the heads read (N H E)
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+
+
+def min_rows(device: torch.device) -> int:
+    """Rows that a product must have at least. On a CPU, products of fewer rows (float32: below four; bf16: one row and
+    a sum of more than 1024) are summed in another order, so a row among few would get other bits than among many."""
+    return 4 if device.type == "cpu" else 1
+
+
+def _parts(config: ModelConfig) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+    """Fused name, and the (checkpoint name, rows) that lie in it one under the other."""
+    D, E, inner = config.hidden_size, config.head_dim, config.intermediate_size
+    H, K = config.num_attention_heads, config.num_key_value_heads
+    yield "embed", [("model.embed_tokens.weight", config.vocab_size)]
+    for i in range(config.num_hidden_layers):
+        at, mlp = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp."
+        qkv = [("q_proj", H * E), ("k_proj", K * E), ("v_proj", K * E)]
+        gate_up = [("gate_proj", inner), ("up_proj", inner)]
+        yield f"{i}.input_norm", [(f"model.layers.{i}.input_layernorm.weight", D)]
+        yield f"{i}.post_norm", [(f"model.layers.{i}.post_attention_layernorm.weight", D)]
+        yield f"{i}.qkv", [(f"{at}{name}.weight", rows) for name, rows in qkv]
+        yield f"{i}.o", [(f"{at}o_proj.weight", D)]
+        yield f"{i}.gate_up", [(f"{mlp}{name}.weight", rows) for name, rows in gate_up]
+        yield f"{i}.down", [(f"{mlp}down_proj.weight", D)]
+        if config.attention_bias:
+            yield f"{i}.qkv_bias", [(f"{at}{name}.bias", rows) for name, rows in qkv]
+        if config.attention_out_bias:
+            yield f"{i}.o_bias", [(f"{at}o_proj.bias", D)]
+        if config.mlp_bias:
+            yield f"{i}.gate_up_bias", [(f"{mlp}{name}.bias", rows) for name, rows in gate_up]
+            yield f"{i}.down_bias", [(f"{mlp}down_proj.bias", D)]
+        if config.qk_norm:
+            yield f"{i}.q_norm", [(f"{at}q_norm.weight", E)]
+            yield f"{i}.k_norm", [(f"{at}k_norm.weight", E)]
+    yield "norm", [("model.norm.weight", D)]
+    if not config.tie_word_embeddings:
+        yield "head", [("lm_head.weight", config.vocab_size)]
+
+
+def fuse(config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
+    """A checkpoint's tensors -> the fused ones, copied and converted."""
+    return {
+        name: torch.cat([state[part].detach().to(dtype) for part, _ in parts]) for name, parts in _parts(config)
+    }
+
+
+def views(config: ModelConfig, fused: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Fused tensors -> the checkpoint's names, each a slice of one of them: copy into these to change the weights."""
+    slices: dict[str, Tensor] = {}
+    for name, parts in _parts(config):
+        rows = fused[name].split([size for _, size in parts])
+        slices |= {part: rows[j] for j, (part, _) in enumerate(parts)}
+    return slices
+
+
+@dataclass(frozen=True)
+class _Layer:
+    input_norm: Tensor
+    post_norm: Tensor
+    qkv: Tensor
+    o: Tensor
+    gate_up: Tensor
+    down: Tensor
+    qkv_bias: Tensor | None = None
+    o_bias: Tensor | None = None
+    gate_up_bias: Tensor | None = None
+    down_bias: Tensor | None = None
+    q_norm: Tensor | None = None
+    k_norm: Tensor | None = None
+
+
+class Decoder:
+    """tokens (N,) at positions (N,) -> final hidden states (N D), then logits of those rows that need them."""
+
+    def __init__(self, config: ModelConfig, fused: Mapping[str, Tensor]) -> None:
+        self.config, self.embed, self.norm = config, fused["embed"], fused["norm"]
+        self.dtype, self.device = self.embed.dtype, self.embed.device
+        self.min_rows = min_rows(self.device)
+        self._head = fused.get("head", self.embed)
+        self._layers = []
+        for i in range(config.num_hidden_layers):
+            own = {name.partition(".")[2]: tensor for name, tensor in fused.items() if name.startswith(f"{i}.")}
+            self._layers.append(_Layer(**own))
+        cos, sin = (table.to(self.device, self.dtype) for table in rope_tables(config))
+        half = config.head_dim // 2
+        # rotate(x) = x * cos + (x with its halves swapped) * signed sin
+        self._cos, self._sin = cos, torch.cat((-sin[:, :half], sin[:, half:]), dim=-1)
+
+    def hidden(self, tokens_N: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
+        inner = self.config.intermediate_size
+        cos, sin = self._cos[positions_N][:, None], self._sin[positions_N][:, None]
+        x = F.embedding(tokens_N, self.embed)
+        for i, layer in enumerate(self._layers):
+            q, k, v = self._heads(layer, self._normed(x, layer.input_norm), cos, sin)
+            x += F.linear(attend(i, q, k, v).flatten(1), layer.o, layer.o_bias)
+            gate_up = F.linear(self._normed(x, layer.post_norm), layer.gate_up, layer.gate_up_bias)
+            x += F.linear(F.silu(gate_up[:, :inner]).mul_(gate_up[:, inner:]), layer.down, layer.down_bias)
+        return self._normed(x, self.norm)
+
+    def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
+        return F.rms_norm(x, weight.shape, weight, self.config.rms_norm_eps)
+
+    def _heads(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """q (N H E) and k (N K E), turned to their positions, and v (N K E)."""
+        H, K, E = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
+        heads = F.linear(x, layer.qkv, layer.qkv_bias).view(len(x), H + 2 * K, E)
+        turned, v = heads[:, : H + K], heads[:, H + K :]
+        if layer.q_norm is not None and layer.k_norm is not None:
+            q, k = self._normed(turned[:, :H], layer.q_norm), self._normed(turned[:, H:], layer.k_norm)
+            turned = torch.cat((q, k), dim=1)
+        turned = torch.addcmul(turned * cos, turned.roll(E // 2, -1), sin)
+        return turned[:, :H], turned[:, H:], v
+
+    def logits(self, hidden_ND: Tensor) -> Tensor:
+        """(N V), in the weights' dtype."""
+        return F.linear(hidden_ND, self._head)

@@ -1,0 +1,141 @@
+"""The fast decoder: equal to the readable model, and bit for bit independent of who shares its batch."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ponder.engine.cache import shelf_length
+from ponder.engine.decoder import Decoder, fuse, views
+from ponder.engine.runner import Runner, run_all
+from ponder.engine.scheduler import Request, Sample
+from ponder.types import SamplingParams
+from tests.helpers import tiny_model
+
+VOCAB, END, CLOSE = 264, 259, 260
+FAMILIES = {
+    "llama": {},
+    "llama, biases": {"attention_bias": True, "attention_out_bias": True, "mlp_bias": True},
+    "qwen2": {"attention_bias": True},
+    "qwen3": {"qk_norm": True, "tie_word_embeddings": False, "head_dim": 16},
+    "mistral": {"sliding_window": 9, "tie_word_embeddings": False},
+    "sliding in part": {"sliding_window": 9, "full_attention_layers": (1,)},
+    "no grouped queries": {"num_key_value_heads": 4},
+    "one key head": {"num_key_value_heads": 1},
+}
+# as wide as a real small model: kernels that sum in another order do so only for long sums
+WIDE = {
+    "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64,
+}  # fmt: skip
+
+
+def sharp_model(*, window: int = 512, **changes: object):
+    """A tiny model with every tensor random: biases and norms too."""
+    model = tiny_model(window=window, **changes)
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if parameter.dim() == 1:
+            mean = 1.0 if name.endswith("norm.weight") else 0.0
+            parameter.data.normal_(mean, 0.3, generator=generator)
+    return model
+
+
+def make_runner(model, *, num_slots: int = 64, dtype: torch.dtype = torch.float32) -> Runner:
+    decoder = Decoder(model.config, fuse(model.config, model.state_dict(), dtype))
+    return Runner(decoder, end_id=END, unthink_id=CLOSE, pad_id=0, decode=str, num_slots=num_slots)
+
+
+def request(id: int, *, length: int, n: int = 1, first: int = 0, tokens: int = 12, **params: object) -> Request:
+    ids = tuple((7 * id + 3 * j * j) % 250 for j in range(length))
+    sampling = SamplingParams(max_reasoning_tokens=0, max_answer_tokens=tokens, seed=id, **params)  # type: ignore[arg-type]
+    return Request(id=id, prompt_ids=ids, params=sampling, n=n, first=first, opened=False)
+
+
+def exactly(samples: list[Sample]) -> list[tuple[list[int], list[float]]]:
+    return [(sample.token_ids, sample.logprobs) for sample in samples]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@torch.no_grad()
+def test_fast_equals_slow_in_every_family(family, dtype):
+    model = sharp_model(**FAMILIES[family])
+    requests = [request(i, length=5 + 11 * i, n=n) for i, n in enumerate([1, 6, 1, 3, 2])]
+    for one, samples in zip(requests, run_all(make_runner(model, dtype=dtype), requests), strict=True):
+        for sample in samples:
+            ids = torch.tensor([[*one.prompt_ids, *sample.token_ids]])
+            logprobs = model(ids)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
+            slow = logprobs.gather(-1, ids[0, len(one.prompt_ids) :, None])[:, 0].tolist()
+            assert sample.logprobs == pytest.approx(slow, abs=5e-5 if dtype == torch.float32 else 0.5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_completion_has_the_same_bits_in_any_company(dtype):
+    model = sharp_model(**WIDE)
+    # one shelf and several, groups and singles, own parts past one block, refilled slots
+    requests = [
+        request(i, length=length, n=n, tokens=tokens, temperature=0.8 + 0.1 * (i % 3))
+        for i, (length, n, tokens) in enumerate(
+            [(40, 8, 20), (60, 1, 150), (61, 1, 9), (120, 5, 20), (200, 2, 12), (44, 3, 30), (230, 1, 15)]
+        )
+    ]
+    together = run_all(make_runner(model, num_slots=12, dtype=dtype), requests)
+    for one, samples in zip(requests, together, strict=True):
+        alone = run_all(make_runner(model, num_slots=1, dtype=dtype), [one])[0]
+        assert exactly(samples) == exactly(alone)
+    backwards = run_all(make_runner(model, dtype=dtype), requests[::-1])[::-1]
+    assert [exactly(samples) for samples in backwards] == [exactly(samples) for samples in together]
+
+
+def test_a_group_in_pieces_has_the_bits_of_the_whole():
+    model = sharp_model(**WIDE)
+    whole = run_all(make_runner(model), [request(0, length=33, n=9)])[0]
+    pieces = [run_all(make_runner(model), [request(0, length=33, n=3, first=first)])[0] for first in (0, 3, 6)]
+    assert exactly(whole) == [sample for piece in pieces for sample in exactly(piece)]
+
+
+def test_requests_with_one_prompt_share_it_and_the_last_takes_it_out():
+    runner = make_runner(sharp_model())
+    same = [replace(request(0, length=20, n=2), id=i, first=2 * i) for i in range(3)]
+    whole = run_all(make_runner(sharp_model()), [request(0, length=20, n=6)])[0]
+    for one in same:
+        runner.add(one)
+    runner.step()
+    assert len(runner.cache.prompts) == 1
+    results = {}
+    while runner.has_work:
+        results |= {done.id: samples for done, samples in runner.step()}
+    assert [pair for i in range(3) for pair in exactly(results[i])] == exactly(whole)
+    assert not runner.cache.prompts and not runner.cache.prompt_of
+
+
+def test_the_cache_is_empty_after_requests_end_or_are_cancelled():
+    runner = make_runner(sharp_model(), num_slots=4)
+    for i in range(5):
+        runner.add(request(i, length=10 + 30 * i, n=3, tokens=5))
+    for _ in range(3):
+        runner.step()
+    for i in range(0, 5, 2):
+        runner.cancel(i)
+    while runner.has_work:
+        runner.step()
+    assert not runner.cache.prompts and not runner.cache.prompt_of and not runner._prompts
+
+
+def test_the_checkpoint_s_tensors_are_slices_of_the_fused_ones():
+    for changes in FAMILIES.values():
+        model = sharp_model(**changes)
+        state = model.state_dict()
+        fused = fuse(model.config, state, torch.float32)
+        slices = views(model.config, fused)
+        assert slices.keys() == state.keys()
+        assert all(torch.equal(slices[name], state[name]) for name in state)
+        storages = {tensor.untyped_storage().data_ptr() for tensor in fused.values()}
+        assert {tensor.untyped_storage().data_ptr() for tensor in slices.values()} == storages
+
+
+@pytest.mark.parametrize("length", [1, 31, 32, 33, 48, 49, 64, 65, 96, 97, 128, 129, 1000])
+def test_shelves_are_half_an_octave_apart(length):
+    assert length <= shelf_length(length) <= max(32, 1.5 * length)
