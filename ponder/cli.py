@@ -517,7 +517,7 @@ class Ladder:
         from ponder.models import hub
         from ponder.train.distributed import pick_device
 
-        model, tokenizer = hub.load(str(checkpoint), device=pick_device())
+        model, tokenizer = hub.load(str(checkpoint), dtype=None, device=pick_device())
         if self._engine is None:
             self._engine = LocalEngine(model, tokenizer)
         else:

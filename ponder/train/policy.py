@@ -1,6 +1,6 @@
 """What a run trains: a model reference becomes a model with reasoning marks, and an adapter where one is asked for.
 
-    policy = open_policy("smollm2-135m", run.folder, dtype="bfloat16", lora_rank=32, seed=0)
+    policy = open_policy("smollm2-135m", run.folder, dtype="bfloat16", lora_rank=32, seed=0, sources=[])
 
 A run that starts from a checkpoint of an adapter run goes on with that adapter over its base: supervised fine-tuning
 and the reinforcement learning after it leave one small adapter, not two.
@@ -8,9 +8,10 @@ and the reinforcement learning after it leave one small adapter, not two.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -30,21 +31,26 @@ class Policy:
     model: Transformer
     tokenizer: Tokenizer
     adapter: Adapter | None
-    base: str  # the reference of the model that the adapter belongs to
+    base: str  # the reference of the model that the adapter belongs to; "" = made from nothing
+    start: Path | None  # the folder of the model that training began from
+    sources: tuple[dict[str, Any], ...]  # what this run trains on, see `runs.record_training`
 
 
-def open_policy(reference: str, run_folder: Path, *, dtype: Precision, lora_rank: int, seed: int) -> Policy:
+def open_policy(
+    reference: str, run_folder: Path, *, dtype: Precision, lora_rank: int, seed: int, sources: Sequence[dict[str, Any]]
+) -> Policy:
     """The model a run starts from. lora_rank: 0 trains every weight."""
-    folder = hub.resolve(reference) / "adapter"
+    start = hub.resolve(reference)
+    folder = start / "adapter"
     goes_on = bool(lora_rank) and lora.is_adapter(folder)
     base = lora.read_adapter_config(folder)["base_model_name_or_path"] if goes_on else reference
     model, tokenizer = hub.load(base, dtype=getattr(torch, dtype), device=pick_device())
     model, tokenizer = add_marks(model, tokenizer, run_folder / "tokenizer")
     if not lora_rank:
-        return Policy(model, tokenizer, None, base)
+        return Policy(model, tokenizer, None, base, start, tuple(sources))
     if not goes_on:
-        return Policy(model, tokenizer, lora.fresh(model, lora_rank, seed), base)
+        return Policy(model, tokenizer, lora.fresh(model, lora_rank, seed), base, start, tuple(sources))
     adapter = lora.load_adapter(folder, model)
     if adapter.rank != lora_rank:
         raise ConfigError(f"{reference} has an adapter of rank {adapter.rank}; set lora_rank={adapter.rank} to go on")
-    return Policy(model, tokenizer, adapter, base)
+    return Policy(model, tokenizer, adapter, base, start, tuple(sources))

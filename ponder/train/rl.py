@@ -129,8 +129,11 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
     run = Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed)
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
+    source = {
+        "kind": "task", "task": config.task, "split": "train", "seed": config.seed, "size": config.pool_size
+    }  # fmt: skip
     policy = open_policy(
-        config.model, run.folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed
+        config.model, run.folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=[source]
     )
     model, tokenizer = policy.model, policy.tokenizer
     num_workers = resolve_workers(config.num_workers)

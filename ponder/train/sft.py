@@ -25,7 +25,7 @@ from typing import Any
 from ponder.config import ConfigError, dumps
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
-from ponder.runs import GracefulStop, Run
+from ponder.runs import GracefulStop, Run, file_source
 from ponder.tasks.ways import DemonstrationConfig, demonstration
 from ponder.train.batches import Example, micro_batches
 from ponder.train.distributed import SupervisedLoss, Trainer, pick_device, resolve_workers
@@ -148,13 +148,24 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
 
 def open_start(config: SFTConfig, run_folder: Path) -> Policy:
     """The model a run starts from: the one it names, or a fresh one."""
+    sources = [training_source(config)]
     if config.model:
         return open_policy(
-            config.model, run_folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed
-        )  # fmt: skip
+            config.model, run_folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
+        )
     if config.lora_rank or config.dtype != "float32":
         raise ConfigError("a fresh model is trained whole and in float32; name a `model` for lora_rank or dtype")
-    return Policy(config.architecture.build(config.seed).to(pick_device()), ByteTokenizer(), None, "")
+    model = config.architecture.build(config.seed).to(pick_device())
+    return Policy(model, ByteTokenizer(), None, "", None, tuple(sources))
+
+
+def training_source(config: SFTConfig) -> dict[str, Any]:
+    """What this run trains on, as `runs.record_training` wants it."""
+    if config.data == "demonstrations":
+        return {"kind": "other", "name": "demonstrations", "note": "made while training"}
+    if not Path(config.data).is_file():
+        raise ConfigError(f"no data at {config.data}; `ponder data` makes such files, docs/training.md has their form")
+    return file_source(config.data)
 
 
 def cosine(step: int, config: SFTConfig) -> float:

@@ -18,7 +18,7 @@ from safetensors.torch import save
 
 from ponder.models.lora import save_adapter
 from ponder.models.weights import save_model
-from ponder.runs import Run, write_atomic
+from ponder.runs import Run, record_training, write_atomic
 from ponder.train.distributed import Trainer
 from ponder.train.policy import Policy
 
@@ -83,6 +83,7 @@ def save_rung(run: Run, trainer: Trainer, policy: Policy, *, step: int, facts: d
     policy.tokenizer.save(str(folder))
     if trainer.adapter is not None:
         save_adapter(trainer.adapter, folder / "adapter", base=policy.base)
+    record_training(folder, policy.start, policy.sources, base_name=policy.base)
     ladder = {
         "step": step,
         "train_flops": facts.get("flops", 0.0),
