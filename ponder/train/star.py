@@ -25,7 +25,9 @@ from ponder.config import ConfigError
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, text_seed
 
 HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
-_SPEAKS_OF_IT = re.compile(r"\bhints?\b|\bgiven answer\b|\bas given\b|\bthe answer is (?:said|known|told)", re.IGNORECASE)
+_SPEAKS_OF_IT = re.compile(
+    r"\bhints?\b|\bgiven answer\b|\bas given\b|\bthe answer is (?:said|known|told)", re.IGNORECASE
+)
 
 Progress = Callable[[int, int, float], None]  # problems done, problems, share of them with a kept row
 
@@ -103,7 +105,9 @@ async def _attempt(
 def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> str:
     """The reasoning, or "" where there is none to learn from; a model without reasoning marks thinks in its answer."""
     text = completion.reasoning.strip() or completion.answer.strip()
-    if set(re.findall(r"\w+", text)) <= set(re.findall(r"\w+", problem.target)) or (hint and _SPEAKS_OF_IT.search(text)):
+    if set(re.findall(r"\w+", text)) <= set(re.findall(r"\w+", problem.target)) or (
+        hint and _SPEAKS_OF_IT.search(text)
+    ):
         return ""
     return text
 
@@ -130,7 +134,9 @@ class Ledger:
         if json.loads(first) != settings:
             before = json.loads(first)
             changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
-            raise ConfigError(f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings")
+            raise ConfigError(
+                f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings"
+            )
         for line in lines:
             self.facts.append(json.loads(line))
             self.done.add(self.facts[-1]["id"])

@@ -43,7 +43,14 @@ def test_values_are_those_of_ordinary_arithmetic(rest, first):
 
 
 def test_numbers_are_shown_exactly_or_rounded_to_two_places():
-    assert [show(Fraction(x)) for x in ("24", "1/2", "-3", "1/8", "10/3", "-1/4")] == ["24", "0.5", "-3", "0.125", "3.33", "-0.25"]
+    assert [show(Fraction(x)) for x in ("24", "1/2", "-3", "1/8", "10/3", "-1/4")] == [
+        "24",
+        "0.5",
+        "-3",
+        "0.125",
+        "3.33",
+        "-0.25",
+    ]
     assert number("$1,050.00") == 1050 and number("20%") == Fraction(1, 5) and number("-.5") == Fraction(-1, 2)
 
 

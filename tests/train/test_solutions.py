@@ -45,7 +45,11 @@ def test_the_styles_of_a_marked_solution(tmp_path):
 
 
 def test_what_is_calculated_without_a_mark_is_found_too(tmp_path):
-    unmarked = ("She picks 800 pears/tree * 2 trees = 1600 pears.\nShe keeps 1600-100 = <<1600-100=1500>>1500.", "800, 2, 100?", "1500")
+    unmarked = (
+        "She picks 800 pears/tree * 2 trees = 1600 pears.\nShe keeps 1600-100 = <<1600-100=1500>>1500.",
+        "800, 2, 100?",
+        "1500",
+    )
     result_only = ("He has 2(32)=<<64=64>>64 and 64+1=<<64+1=65>>65", "32 and 1?", "65")
     assert reasoning(tmp_path, "equations", unmarked, result_only) == ["800*2=1600\n1600-100=1500", "2*32=64\n64+1=65"]
 
