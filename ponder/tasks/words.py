@@ -95,7 +95,7 @@ _PLAIN = {
 
 
 def dress(story: Story) -> str:
-    """The text of a story: now and then with an opening sentence, a verb drawn out, or the question put as a request."""
+    """The text of a story: now and then with an opening sentence, a verb drawn out, or a request as question."""
     sentences, question, person = list(story.sentences), story.question, story.people[0] if story.people else None
     if person and sentences and str(person) in sentences[0] and story.chance(0.1):
         opener = story.pick(_OPENERS).format(

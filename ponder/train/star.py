@@ -1,6 +1,7 @@
 """Learning from one's own right answers: draw many, keep the verified ones, train on them, repeat.
 
-    ponder star --model runs/sft --task gsm8k --samples 8 --out data/star.jsonl      then   ponder sft ... data=data/star.jsonl
+    ponder star --model runs/sft --task gsm8k --samples 8 --out data/star.jsonl
+    ponder sft recipes/sft_smollm2_cpu.toml data=data/star.jsonl out=runs/sft_2
 
 This is rejection sampling, the inner step of STaR (arXiv:2203.14465) and of expert iteration. With `hint`, problems
 that no sample solved are tried once more with the answer in the prompt (STaR's rationalisation); what is kept then is
@@ -16,7 +17,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -39,7 +40,7 @@ class StarConfig:
     num_samples: int = 8  # a problem
     keep: int = 4  # different right solutions of one problem, at most; drawn from all of them alike
     hint: bool = False  # try unsolved problems again with the answer in the prompt
-    params: SamplingParams = SamplingParams()
+    params: SamplingParams = field(default_factory=SamplingParams)
     seed: int = 0
     in_flight: int = 256  # samples asked for at once
 

@@ -56,8 +56,10 @@ def test_what_is_calculated_without_a_mark_is_found_too(tmp_path):
 
 @pytest.mark.parametrize(
     ("solution", "answer", "reason"),
-    [("<<2+2=5>>5", "5", "does not come out"), ("<<2+2=4>>4", "5", "gives the target"), ("x = <<5=5>>5", "5", "nothing calculates"),
-     ("it is five", "5", "gives the target"), ("<<777+1=778>>", "778", "comes from nowhere"), ("so $\\boxed{5}$", "5", "boxed"),
+    [("<<2+2=5>>5", "5", "does not come out"), ("<<2+2=4>>4", "5", "gives the target"),
+     ("x = <<5=5>>5", "5", "nothing calculates"),
+     ("it is five", "5", "gives the target"), ("<<777+1=778>>", "778", "comes from nowhere"),
+     ("so $\\boxed{5}$", "5", "boxed"),
      ("", "5", "no worked solution"), ("<<1+1=2>>", "\\frac12", "not a number")],
 )  # fmt: skip
 def test_a_solution_that_does_not_hold_is_left_out_and_counted(tmp_path, solution, answer, reason):

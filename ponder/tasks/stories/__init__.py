@@ -32,10 +32,10 @@ from ponder.tasks.stories.work import installments, raises, rates_by_the_minute,
 
 STORIES: dict[Callable[[Story], None], int] = {
     things: 18, earning: 12, shopping: 16, relations: 9, days: 6, crowds: 9, ages: 7, minutes: 7, progress: 5,
-    travel: 5, proportion: 6, area: 4, average: 3, points: 3, tank: 2, animals: 4, machines: 4, at_first: 5, missing_part: 4,
-    of_the_rest: 3, profit: 3, sum_and_difference: 2, sum_and_ratio: 3, two_offers: 4, slices: 4, loads: 4, lengths: 4,
-    calories: 4, buildings: 4, subscriptions: 4, installments: 3, raises: 5, ratios: 4, growth: 4,
-    rates_by_the_minute: 3, combined: 5, weekly_habit: 6,
+    travel: 5, proportion: 6, area: 4, average: 3, points: 3, tank: 2, animals: 4, machines: 4, at_first: 5,
+    missing_part: 4, of_the_rest: 3, profit: 3, sum_and_difference: 2, sum_and_ratio: 3, two_offers: 4, slices: 4,
+    loads: 4, lengths: 4, calories: 4, buildings: 4, subscriptions: 4, installments: 3, raises: 5, ratios: 4,
+    growth: 4, rates_by_the_minute: 3, combined: 5, weekly_habit: 6,
 }  # fmt: skip
 
 __all__ = ["STORIES", "Again", "Story"]
