@@ -188,7 +188,7 @@ def data(
     ],
     out: Annotated[Path, typer.Option(help="The JSON Lines file to write, for `ponder sft`.")],
     style: Annotated[str, typer.Option(help="plain, marks, equations or operations.")] = "equations",
-    count: Annotated[Optional[int], typer.Option(help="Problems of each source; default: all, or 500 made ones.")] = None,
+    count: Annotated[Optional[int], typer.Option(help="Problems of each source; default all, or 500 made.")] = None,
     no_exam: Annotated[bool, typer.Option("--no-exam", help="A file without `train` in its name is no exam.")] = False,
     seed: Seed = 0,
     as_json: Json = False,
@@ -239,8 +239,8 @@ def star(
         with resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
             result = asyncio.run(
                 draw(
-                    problems, engine, config, out=out, model=facts["fingerprint"] or facts["name"], name=task, limit=limit,
-                    on_progress=lambda done, total, share: bar("", done, total, share),
+                    problems, engine, config, out=out, model=facts["fingerprint"] or facts["name"], name=task,
+                    limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
                 )
             )  # fmt: skip
     finally:

@@ -183,7 +183,8 @@ def load_task(
     `verifier` replaces the one a file task would choose: a name of `VERIFIERS` or `module:attr`.
     """
     parts = [spec] if spec.startswith("file:") and Path(spec[5:]).exists() else spec.split("+")
-    shares, parts = zip(*(_share(part, spec) for part in parts), strict=True)
+    shares = [_share(part, spec)[0] for part in parts]
+    parts = [_share(part, spec)[1] for part in parts]
     if not all(part.strip() for part in parts):
         raise ConfigError(f"task {spec!r} has an empty name; write NAME, NAME:dial=value or NAME+NAME")
     tasks = [_load_one(part.strip(), split=split, seed=seed, verifier=verifier, **dials) for part in parts]

@@ -4,8 +4,9 @@
     equation("10*.5=5.00")           -> "10*0.5=5"; None where it does not come out
     operations("5*(3+4)-2")          -> ["3+4=7", "5*7=35", "35-2=33"]
 
-Numbers, + - * / and brackets only, exact fractions inside, and no `eval`: the texts come from data files and models. Not a
-reader of mathematics (`answers.py` is): it knows the calculator notation of worked solutions, and refuses the rest.
+Numbers, + - * / and brackets only, exact fractions inside, and no `eval`: the texts come from data files and models.
+Not a reader of mathematics (`answers.py` is): it knows the calculator notation of worked solutions, and refuses the
+rest.
 """
 
 from __future__ import annotations

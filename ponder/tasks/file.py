@@ -1,7 +1,8 @@
 """Problems from a file: `load_task("file:problems.jsonl")`, one JSON object a line, also `.jsonl.gz`.
 
     {"id": "7", "problem": "What is 1/2 + 1/4?", "answer": "3/4"}
-    optional: solution, level (3 or "Level 3"; without one, the number of a solution's calculator marks), subject, source, choices (["red", "blue"]; the answer is then a letter)
+    optional: solution, level (3 or "Level 3"; without one, how many calculator marks the solution has), subject,
+              source, choices (["red", "blue"]; the answer is then a letter)
 
 The verifier: `choice` where every line has choices, `integer` where every answer is a whole number, else `math`; or the
 one that is asked for: load_task("file:problems.jsonl", verifier="math"), or "file:problems.jsonl,verifier=math".

@@ -25,8 +25,10 @@ from ponder.tasks.verifiers import VERIFIERS
 LEVELS, HARDEST = (1, 2, 3, 4, 5), 8
 _ASIDES = (
     "{p} is {n} years old.|{p} has {m} cousins.|It is {n} degrees outside.|{p} lives at number {n}.|"
-    "{p} woke up at {m} o'clock that day.|It is a {n}-minute walk from {p}'s home.|{p} has lived in this town for {n} years.|"
-    "{p}'s {kin} is {t} years old.|{p} lives {m} blocks from the school.|{p} has been doing this for {m} years.|"
+    "{p} woke up at {m} o'clock that day.|It is a {n}-minute walk from {p}'s home.|{p} has lived "
+    "in this town for {n} years.|"
+    "{p}'s {kin} is {t} years old.|{p} lives {m} blocks from the school.|{p} has been doing this "
+    "for {m} years.|"
     "{p} has {m} pets at home.|{p} was born on the {n}th of the month."
 ).split("|")
 _NO_ASIDES = {"ages", "minutes", "average"}  # stories in which years or minutes would not stand aside
@@ -45,9 +47,12 @@ def make(rng: Random, level: int) -> Item:
             continue
         if tell.__name__ not in _NO_ASIDES and story.people and story.chance(0.12):
             aside = story.pick(_ASIDES).format(
-                p=story.people[0], n=rng.randint(13, 19), m=rng.randint(2, 9), t=rng.randint(28, 70),
+                p=story.people[0],
+                n=rng.randint(13, 19),
+                m=rng.randint(2, 9),
+                t=rng.randint(28, 70),
                 kin=rng.choice(("aunt", "uncle", "teacher", "neighbor")),
-            )  # fmt: skip
+            )
             story.sentences.insert(rng.randint(1, len(story.sentences)) if story.sentences else 0, aside)
         text = dress(story)
         return Item(
@@ -58,18 +63,39 @@ def make(rng: Random, level: int) -> Item:
 
 _OPENERS = (
     "{p} likes to be exact about numbers.|{p} has a busy week.|It is the last day of summer vacation.|"
-    "{p} lives in a small town near a lake.|{p} is planning ahead.|Everyone in {p}'s family knows how careful {p.he} is.|"
-    "{p} is trying to work something out.|{p} and {p.his} family live in an apartment in the city.|{p} loves {hobby}.|"
-    "{p} just got home from school.|{p} has been thinking about this for a while.|Today is {day}.|{p} keeps a list of everything.|"
-    "It was a sunny morning in {month}.|{p} is very good at {hobby}.|{p} writes everything down in a small book."
+    "{p} lives in a small town near a lake.|{p} is planning ahead.|Everyone in {p}'s family "
+    "knows how careful {p.he} is.|"
+    "{p} is trying to work something out.|{p} and {p.his} family live in an apartment in the "
+    "city.|{p} loves {hobby}.|"
+    "{p} just got home from school.|{p} has been thinking about this for a while.|Today is "
+    "{day}.|{p} keeps a list of everything.|"
+    "It was a sunny morning in {month}.|{p} is very good at {hobby}.|{p} writes everything down "
+    "in a small book."
 ).split("|")
-_PLAIN = {"buys": "buy", "bought": "buy", "sells": "sell", "sold": "sell", "gives": "give", "gave": "give", "rents": "rent",
-          "rented": "rent", "spends": "spend", "spent": "spend", "shares": "share", "shared": "share", "saves": "save",
-          "saved": "save", "donates": "donate", "donated": "donate", "orders": "order", "ordered": "order"}  # fmt: skip
+_PLAIN = {
+    "buys": "buy",
+    "bought": "buy",
+    "sells": "sell",
+    "sold": "sell",
+    "gives": "give",
+    "gave": "give",
+    "rents": "rent",
+    "rented": "rent",
+    "spends": "spend",
+    "spent": "spend",
+    "shares": "share",
+    "shared": "share",
+    "saves": "save",
+    "saved": "save",
+    "donates": "donate",
+    "donated": "donate",
+    "orders": "order",
+    "ordered": "order",
+}
 
 
 def dress(story: Story) -> str:
-    """The text of a story: now and then with an opening sentence, a verb drawn out, or the question put as a request."""
+    """The text of a story: now and then with an opening sentence, a verb drawn out, or a request as question."""
     sentences, question, person = list(story.sentences), story.question, story.people[0] if story.people else None
     if person and sentences and str(person) in sentences[0] and story.chance(0.1):
         opener = story.pick(_OPENERS).format(
@@ -79,7 +105,9 @@ def dress(story: Story) -> str:
     if story.chance(0.25):
         names = "|".join(["He", "She", "he", "she", *map(str, story.people)])
         decide = "decided" if story.past else "decides"
-        begin = story.pick([decide, decide, "wanted" if story.past else "wants", "was able" if story.past else "is able"])
+        begin = story.pick(
+            [decide, decide, "wanted" if story.past else "wants", "was able" if story.past else "is able"]
+        )
 
         def drawn_out(found: re.Match[str]) -> str:
             return f"{found[1]} {begin} to {_PLAIN[found[2]]} " if story.chance(0.5) else found[0]
@@ -90,9 +118,7 @@ def dress(story: Story) -> str:
     return " ".join([*sentences, question])
 
 
-def words(
-    *, split: str = "test", seed: int = 0, level: int | str | None = None, size: int = 500
-) -> ProceduralTask:  # fmt: skip
+def words(*, split: str = "test", seed: int = 0, level: int | str | None = None, size: int = 500) -> ProceduralTask:
     """The task; `level` is a number of calculations or a range such as "2-6"."""
     levels = level_range(level, LEVELS)
     if not 1 <= levels[0] <= levels[-1] <= HARDEST:

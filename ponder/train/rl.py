@@ -91,7 +91,7 @@ class RLConfig:
         if not 0 <= self.overlong_tokens <= self.max_reasoning_tokens:
             raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
         if not 0 <= self.unended_cost < 1:
-            raise ValueError(f"unended_cost={self.unended_cost} must lie in [0, 1): a right answer stays worth something")
+            raise ValueError(f"unended_cost={self.unended_cost} must lie in [0, 1): a right answer is worth something")
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
 

@@ -64,9 +64,11 @@ def open_source(source: str, count: int | None, seed: int, *, no_exam: bool = Fa
         source = f"file:{source}"
     if source.startswith("file:") and not no_exam and "train" not in Path(source[5:]).name.lower():
         raise ConfigError(  # exams lie beside training files, in the same form
-            f"{source[5:]} does not say `train` in its name, so it may be an exam; rename it, or add --no-exam if it is none"
+            f"{source[5:]} does not say `train` in its name, so it may be an exam; "
+            "rename it, or add --no-exam if it is none"
         )
-    task = load_task(source, split="train", seed=seed, **({} if count is None else {"size": count}))
+    dials: dict[str, Any] = {} if count is None else {"size": count}
+    task = load_task(source, split="train", seed=seed, **dials)
     if task.split != "train":
         raise ConfigError(f"{source} is the {task.split} split; rows to train on come from the train split")
     return task

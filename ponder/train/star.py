@@ -1,6 +1,7 @@
 """Learning from one's own right answers: draw many, keep the verified ones, train on them, repeat.
 
-    ponder star --model runs/sft --task gsm8k --samples 8 --out data/star.jsonl      then   ponder sft ... data=data/star.jsonl
+    ponder star --model runs/sft --task gsm8k --samples 8 --out data/star.jsonl
+    ponder sft recipes/sft_smollm2_cpu.toml data=data/star.jsonl out=runs/sft_2
 
 This is rejection sampling, the inner step of STaR (arXiv:2203.14465) and of expert iteration. With `hint`, problems
 that no sample solved are tried once more with the answer in the prompt (STaR's rationalisation); what is kept then is
@@ -16,7 +17,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,7 +26,9 @@ from ponder.config import ConfigError
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, text_seed
 
 HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
-_SPEAKS_OF_IT = re.compile(r"\bhints?\b|\bgiven answer\b|\bas given\b|\bthe answer is (?:said|known|told)", re.IGNORECASE)
+_SPEAKS_OF_IT = re.compile(
+    r"\bhints?\b|\bgiven answer\b|\bas given\b|\bthe answer is (?:said|known|told)", re.IGNORECASE
+)
 
 Progress = Callable[[int, int, float], None]  # problems done, problems, share of them with a kept row
 
@@ -37,7 +40,7 @@ class StarConfig:
     num_samples: int = 8  # a problem
     keep: int = 4  # different right solutions of one problem, at most; drawn from all of them alike
     hint: bool = False  # try unsolved problems again with the answer in the prompt
-    params: SamplingParams = SamplingParams()
+    params: SamplingParams = field(default_factory=SamplingParams)
     seed: int = 0
     in_flight: int = 256  # samples asked for at once
 
@@ -103,7 +106,9 @@ async def _attempt(
 def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> str:
     """The reasoning, or "" where there is none to learn from; a model without reasoning marks thinks in its answer."""
     text = completion.reasoning.strip() or completion.answer.strip()
-    if set(re.findall(r"\w+", text)) <= set(re.findall(r"\w+", problem.target)) or (hint and _SPEAKS_OF_IT.search(text)):
+    if set(re.findall(r"\w+", text)) <= set(re.findall(r"\w+", problem.target)) or (
+        hint and _SPEAKS_OF_IT.search(text)
+    ):
         return ""
     return text
 
@@ -130,7 +135,9 @@ class Ledger:
         if json.loads(first) != settings:
             before = json.loads(first)
             changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
-            raise ConfigError(f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings")
+            raise ConfigError(
+                f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings"
+            )
         for line in lines:
             self.facts.append(json.loads(line))
             self.done.add(self.facts[-1]["id"])

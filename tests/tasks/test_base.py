@@ -79,7 +79,8 @@ def test_files_of_a_mixture_keep_their_verifiers_and_get_ids_that_do_not_clash(t
 
 @pytest.mark.parametrize(
     ("spec", "message"),
-    [("0*cipher+arithmetic", "share of 0"), ("0.1234*cipher+0.9999*arithmetic", "round them"), ("0.5*+cipher", "empty name"),
+    [("0*cipher+arithmetic", "share of 0"), ("0.1234*cipher+0.9999*arithmetic", "round them"),
+     ("0.5*+cipher", "empty name"),
      ("0.5*cifer+words", "did you mean 'cipher'"), ("-1*cipher+words", "cannot load|unknown|no task")],
 )  # fmt: skip
 def test_a_wrong_share_says_what_to_write(spec, message):

@@ -106,5 +106,6 @@ def test_dials_and_verifiers_are_checked(tmp_path):
 
 def test_without_a_level_the_calculator_marks_of_the_solution_are_counted(tmp_path):
     marked = GOOD | {"id": "2", "solution": "1+1 = <<1+1=2>>2, and 2*1 = <<2*1=2>>2"}
-    task = load_task(write(tmp_path, GOOD, marked, marked | {"id": "3", "level": 5}, GOOD | {"id": "4", "solution": "2"}))
+    told, other = marked | {"id": "3", "level": 5}, GOOD | {"id": "4", "solution": "2"}
+    task = load_task(write(tmp_path, GOOD, marked, told, other))
     assert [task[i].level for i in range(4)] == [None, 2, 5, None]

@@ -49,8 +49,14 @@ def test_every_number_of_the_steps_is_told_or_found_on_the_way():
     unknown = Counter()
     for problem in PROBLEMS:
         text = problem.text.replace(",", "")
-        known = set(re.findall(r"\d+(?:\.\d+)?", text)) | {str(n) for n in range(13)} | {"14", "30", "60", "20", "25", "45", "90", "100", "52", "36"}
-        known |= {show(number(x + "%")) for x in re.findall(r"(\d+)%", text)} | {x.removesuffix("0") for x in known if "." in x}
+        known = (
+            set(re.findall(r"\d+(?:\.\d+)?", text))
+            | {str(n) for n in range(13)}
+            | {"14", "30", "60", "20", "25", "45", "90", "100", "52", "36"}
+        )
+        known |= {show(number(x + "%")) for x in re.findall(r"(\d+)%", text)} | {
+            x.removesuffix("0") for x in known if "." in x
+        }
         for line in steps(problem):
             left, _, right = line.rpartition("=")
             unknown.update(set(re.findall(r"\d+(?:\.\d+)?", left)) - known)

@@ -45,15 +45,21 @@ def test_the_styles_of_a_marked_solution(tmp_path):
 
 
 def test_what_is_calculated_without_a_mark_is_found_too(tmp_path):
-    unmarked = ("She picks 800 pears/tree * 2 trees = 1600 pears.\nShe keeps 1600-100 = <<1600-100=1500>>1500.", "800, 2, 100?", "1500")
+    unmarked = (
+        "She picks 800 pears/tree * 2 trees = 1600 pears.\nShe keeps 1600-100 = <<1600-100=1500>>1500.",
+        "800, 2, 100?",
+        "1500",
+    )
     result_only = ("He has 2(32)=<<64=64>>64 and 64+1=<<64+1=65>>65", "32 and 1?", "65")
     assert reasoning(tmp_path, "equations", unmarked, result_only) == ["800*2=1600\n1600-100=1500", "2*32=64\n64+1=65"]
 
 
 @pytest.mark.parametrize(
     ("solution", "answer", "reason"),
-    [("<<2+2=5>>5", "5", "does not come out"), ("<<2+2=4>>4", "5", "gives the target"), ("x = <<5=5>>5", "5", "nothing calculates"),
-     ("it is five", "5", "gives the target"), ("<<777+1=778>>", "778", "comes from nowhere"), ("so $\\boxed{5}$", "5", "boxed"),
+    [("<<2+2=5>>5", "5", "does not come out"), ("<<2+2=4>>4", "5", "gives the target"),
+     ("x = <<5=5>>5", "5", "nothing calculates"),
+     ("it is five", "5", "gives the target"), ("<<777+1=778>>", "778", "comes from nowhere"),
+     ("so $\\boxed{5}$", "5", "boxed"),
      ("", "5", "no worked solution"), ("<<1+1=2>>", "\\frac12", "not a number")],
 )  # fmt: skip
 def test_a_solution_that_does_not_hold_is_left_out_and_counted(tmp_path, solution, answer, reason):

@@ -27,14 +27,18 @@ def solver(text, seed, hinted):
 
 
 def run(engine, out, *, task=TASK, limit=None, model="m", on_progress=None, **changes):
-    config = StarConfig(**({"num_samples": 16, "in_flight": 32, "params": SamplingParams(max_answer_tokens=32)} | changes))
+    config = StarConfig(
+        **({"num_samples": 16, "in_flight": 32, "params": SamplingParams(max_answer_tokens=32)} | changes)
+    )
     return asyncio.run(star(task, engine, config, out=out, model=model, limit=limit, on_progress=on_progress))
 
 
 def test_only_verified_solutions_are_kept_none_twice_and_no_more_than_asked(tmp_path):
     result = run(scripted(solver), tmp_path / "rows.jsonl", keep=3)
     rows = read_solutions(tmp_path / "rows.jsonl")
-    assert result["rows"] == len(rows) and result["problems"] == result["solved"] == 12 and 0.2 < result["pass_rate"] < 0.8
+    assert (
+        result["rows"] == len(rows) and result["problems"] == result["solved"] == 12 and 0.2 < result["pass_rate"] < 0.8
+    )
     for text, target in ANSWERS.items():
         own = [row for row in rows if row["problem"] == text]
         assert 1 <= len(own) <= 3 and len({row["reasoning"] for row in own}) == len(own)
@@ -86,7 +90,11 @@ def test_a_stopped_run_goes_on_and_ends_as_one_that_was_not_stopped(tmp_path):
 def test_other_settings_do_not_mix_with_what_is_there(tmp_path):
     out = tmp_path / "rows.jsonl"
     run(scripted(solver), out, limit=2)
-    for change in ({"model": "n"}, {"num_samples": 4}, {"params": SamplingParams(temperature=0.5, max_answer_tokens=32)}):
+    for change in (
+        {"model": "n"},
+        {"num_samples": 4},
+        {"params": SamplingParams(temperature=0.5, max_answer_tokens=32)},
+    ):
         with pytest.raises(ConfigError, match="another (model|num_samples|temperature)"):
             run(scripted(solver), out, **change)
     assert run(scripted(solver), out, limit=12)["problems"] == 12
@@ -112,4 +120,6 @@ def test_the_book_says_of_each_problem_what_came_of_it(tmp_path):
     run(scripted(solver), tmp_path / "rows.jsonl", keep=2)
     settings, *facts = map(json.loads, whole_lines(tmp_path / "rows.jsonl.progress.jsonl"))
     assert settings["num_samples"] == 16 and settings["max_answer_tokens"] == 32
-    assert {fact["id"] for fact in facts} == {TASK[i].id for i in range(12)} and all(fact["kept"] <= 2 for fact in facts)
+    assert {fact["id"] for fact in facts} == {TASK[i].id for i in range(12)} and all(
+        fact["kept"] <= 2 for fact in facts
+    )

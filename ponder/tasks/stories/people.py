@@ -1,19 +1,23 @@
-"""Several people or days compared with each other, crowds that come, go and divide, and ages."""
+"""Several people or days compared with each other, and ages."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 from ponder.tasks.stories import wordbook as book
-from ponder.tasks.stories.money import MONEY_MOVES
-from ponder.tasks.stories.story import Again, Move, Person, State, Story, go_on
+from ponder.tasks.stories.story import Again, Person, Story
 
 ACTS = (
-    "<collects/collected> {things}|<picks/picked> {things}|<has/had> {things}|<makes/made> {things}|<sells/sold> {things}|"
-    "<buys/bought> {things}|<reads/read> pages|<runs/ran> laps|<does/did> push-ups|<scores/scored> points|<catches/caught> fish|"
-    "<drinks/drank> glasses of water|<plants/planted> trees|<answers/answered> questions|<walks/walked> miles|<sends/sent> letters|"
-    "<jumps/jumped> times|<swims/swam> laps|<writes/wrote> pages|<washes/washed> cars|<delivers/delivered> newspapers|"
-    "<solves/solved> puzzles|<types/typed> words|<eats/ate> grapes|<earns/earned> dollars|<saves/saved> dollars|<builds/built> robots"
+    "<collects/collected> {things}|<picks/picked> {things}|<has/had> {things}|<makes/made> "
+    "{things}|<sells/sold> {things}|"
+    "<buys/bought> {things}|<reads/read> pages|<runs/ran> laps|<does/did> push-ups|"
+    "<scores/scored> points|<catches/caught> fish|"
+    "<drinks/drank> glasses of water|<plants/planted> trees|<answers/answered> questions|"
+    "<walks/walked> miles|<sends/sent> letters|"
+    "<jumps/jumped> times|<swims/swam> laps|<writes/wrote> pages|<washes/washed> cars|"
+    "<delivers/delivered> newspapers|"
+    "<solves/solved> puzzles|<types/typed> words|<eats/ate> grapes|<earns/earned> dollars|"
+    "<saves/saved> dollars|<builds/built> robots"
 ).split("|")
 
 
@@ -67,7 +71,13 @@ def _compare(s: Story, known: tuple[Person, Fraction], verb: str, what: str, roo
     how = s.pick(["times", "times", "more", "fewer", "part"] + (["times more", "times fewer"] if room > 2 else []))
     if how in ("more", "fewer"):
         d = s.some(2, 30) if how == "more" else s.part(n, 0.1, 0.6)
-        s.say(f"[{{p}} {verb} {{d}} {how} {{what}} than {{q}}.|{{p}} {verb} {{d}} {how} than {{q}}.]", p=p, q=q, d=d, what=what)
+        s.say(
+            f"[{{p}} {verb} {{d}} {how} {{what}} than {{q}}.|{{p}} {verb} {{d}} {how} than {{q}}.]",
+            p=p,
+            q=q,
+            d=d,
+            what=what,
+        )
         return p, s.step("+" if how == "more" else "-", n, d, f"{p}: # {what}")
     if how == "part":
         k = s.divisor(n, 2, 5)
@@ -75,12 +85,22 @@ def _compare(s: Story, known: tuple[Person, Fraction], verb: str, what: str, roo
         return p, s.step("/", n, k, f"{p}: # {what}")
     k = s.pick([2, 2, 2, 3, 3, 4, 5])
     if how == "times":
-        s.say(f"[{{p}} {verb} {{k}} as {many} [{{what}} |]as {{q}}.|{{p}} {verb} {{k}} the number of {{what}} that {{q}} <does/did>.]"
-              if k < 4 else f"{{p}} {verb} {{k}} as {many} [{{what}} |]as {{q}}.", p=p, q=q, k=s.times(k), what=what)  # fmt: skip
+        s.say(
+            f"[{{p}} {verb} {{k}} as {many} [{{what}} |]as {{q}}.|{{p}} {verb} {{k}} the number of "
+            f"{{what}} that {{q}} <does/did>.]"
+            if k < 4
+            else f"{{p}} {verb} {{k}} as {many} [{{what}} |]as {{q}}.",
+            p=p,
+            q=q,
+            k=s.times(k),
+            what=what,
+        )
         return p, s.step("*", n, k, f"{p}: # {what}")
     d = s.some(2, 15)
     sign, word = ("+", "more") if how == "times more" else ("-", "fewer")
-    s.say(f"{{p}} {verb} {{d}} {word} than {{k}} as {many} [{{what}} |]as {{q}}.", p=p, q=q, d=d, k=s.times(k), what=what)
+    s.say(
+        f"{{p}} {verb} {{d}} {word} than {{k}} as {many} [{{what}} |]as {{q}}.", p=p, q=q, d=d, k=s.times(k), what=what
+    )
     twice = s.step("*", n, k, f"{k} times {s.n(n)} is # {what}")
     return p, s.step(sign, twice, d, f"{p}: # {what}")
 
@@ -95,12 +115,20 @@ def _relation_question(s: Story, people: list[tuple[Person, Fraction]], ending: 
         for p, v in people[1:]:
             total = s.step("+", total, v, f"With {p} that is # {what}")
         who = "[the two of them|they]" if len(people) == 2 else "[all of them|they]"
-        s.ask(f"[{how} <do/did> {who} {base} [in total|altogether|together|combined]?|"
-              f"What is the total number of {what} for {' and '.join([', '.join(str(p) for p, _ in people[:-1]), str(last[0])])}?]")  # fmt: skip
+        s.ask(
+            f"[{how} <do/did> {who} {base} [in total|altogether|together|combined]?|"
+            f"What is the total number of {what} for "
+            f"{' and '.join([', '.join(str(p) for p, _ in people[:-1]), str(last[0])])}?]"
+        )
     else:
         a, b = sorted((people[0], last), key=lambda one: -one[1])
         s.step("-", a[1], b[1], f"The difference is # {what}")
-        s.ask(f"[How many more {what} <does/did> {{a}} {base} than {{b}}?|How many fewer {what} <does/did> {{b}} {base} than {{a}}?]", a=a[0], b=b[0])
+        s.ask(
+            f"[How many more {what} <does/did> {{a}} {base} than {{b}}?|How many fewer {what} <does/did> "
+            f"{{b}} {base} than {{a}}?]",
+            a=a[0],
+            b=b[0],
+        )
 
 
 def days(s: Story) -> None:
@@ -110,7 +138,13 @@ def days(s: Story) -> None:
     start = s.rng.randrange(len(span) - 5)
     on = "On" if span is book.WEEKDAYS else "In"
     values = [Fraction(s.some(4, 40))]
-    s.say(f"[{on} {{day}}, {{p}} {verb} {{v}} {{what}}.|{{p}} {verb} {{v}} {{what}} {on.lower()} {{day}}.]", p=p, v=values[0], what=what, day=span[start])
+    s.say(
+        f"[{on} {{day}}, {{p}} {verb} {{v}} {{what}}.|{{p}} {verb} {{v}} {{what}} {on.lower()} {{day}}.]",
+        p=p,
+        v=values[0],
+        what=what,
+        day=span[start],
+    )
     adding = s.chance(0.6)
     while s.left:
         spent = len(values) - 1 if adding else 0
@@ -125,181 +159,61 @@ def days(s: Story) -> None:
         how = s.pick(["times", "more", "fewer", "part", "told"] if adding else ["times", "more", "fewer", "part"])
         if how == "told" or (adding and s.left == 1):
             values.append(Fraction(s.some(4, 40)))
-            s.say(f"[{on} {{day}}, {{p.he}} {verb} {{v}}[ {{what}}| more].|{on} {{day}} it <is/was> {{v}}.]", p=p, v=values[-1], day=day, what=what)
+            s.say(
+                f"[{on} {{day}}, {{p.he}} {verb} {{v}}[ {{what}}| more].|{on} {{day}} it <is/was> {{v}}.]",
+                p=p,
+                v=values[-1],
+                day=day,
+                what=what,
+            )
         elif how in ("more", "fewer"):
             d = s.some(2, 20) if how == "more" else s.part(n, 0.1, 0.6)
-            s.say(f"{on} {{day}}, {{p.he}} {verb} {{d}} {how}[ {{what}}|] than {on.lower()} {{last}}.", p=p, d=d, day=day, what=what, last=span[start + len(values) - 1])
+            s.say(
+                f"{on} {{day}}, {{p.he}} {verb} {{d}} {how}[ {{what}}|] than {on.lower()} {{last}}.",
+                p=p,
+                d=d,
+                day=day,
+                what=what,
+                last=span[start + len(values) - 1],
+            )
             values.append(s.step("+" if how == "more" else "-", n, d, f"{on} {day}: # {what}"))
         elif how == "part":
             k = s.divisor(n, 2, 5)
-            s.say(f"{on} {{day}}, {{p.he}} {verb} {{f}} as {many}[ {{what}}|] as {on.lower()} {{last}}.", p=p, f=s.fraction(k), day=day, what=what, last=span[start + len(values) - 1])
+            s.say(
+                f"{on} {{day}}, {{p.he}} {verb} {{f}} as {many}[ {{what}}|] as {on.lower()} {{last}}.",
+                p=p,
+                f=s.fraction(k),
+                day=day,
+                what=what,
+                last=span[start + len(values) - 1],
+            )
             values.append(s.step("/", n, k, f"{on} {day}: # {what}"))
         else:
             k = s.pick([2, 2, 3, 4])
-            s.say(f"{on} {{day}}, {{p.he}} {verb} {{k}} as {many}[ {{what}}|] as [{on.lower()} {{last}}|the [day|time] before].".replace("[day|time]", "day" if on == "On" else "month"),
-                  p=p, k=s.times(k), day=day, what=what, last=span[start + len(values) - 1])  # fmt: skip
+            s.say(
+                f"{on} {{day}}, {{p.he}} {verb} {{k}} as {many}[ {{what}}|] as [{on.lower()} {{last}}|the "
+                f"[day|time] before].".replace("[day|time]", "day" if on == "On" else "month"),
+                p=p,
+                k=s.times(k),
+                day=day,
+                what=what,
+                last=span[start + len(values) - 1],
+            )
             values.append(s.step("*", n, k, f"{on} {day}: # {what}"))
     if not adding:
-        return s.ask(f"How many {what} <does/did> {{p}} {_base(verb)} {on.lower()} {{day}}?", p=p, day=span[start + len(values) - 1])
+        return s.ask(
+            f"How many {what} <does/did> {{p}} {_base(verb)} {on.lower()} {{day}}?",
+            p=p,
+            day=span[start + len(values) - 1],
+        )
     total = values[0]
     for v in values[1:]:
         total = s.step("+", total, v, f"Added up that is # {what}")
-    s.ask(f"How many {what} <does/did> {{p}} {_base(verb)} [in total|altogether|in all|over these {len(values)} {'days' if on == 'On' else 'months'}]?", p=p)
-
-
-# ---- crowds -------------------------------------------------------------------------------------------------------
-
-
-def crowds(s: Story) -> None:
-    go_on(s, s.pick([seated, counted, counted, classes, ride])(s), CROWD_MOVES)
-
-
-def _crowd(value: Fraction | int, ask: str, **fields: object) -> State:
-    return State("crowd", Fraction(value), ask, fields)
-
-
-def _who(s: Story) -> tuple[str, str]:
-    who, place = s.pick(book.CROWDS).split("/")
-    return who, place
-
-
-LEFT_THERE = "How many {who} [are left|are still there|are there now|remain]?"
-
-
-def seated(s: Story) -> State:
-    who, place = _who(s)
-    a, b = s.some(4, 30), s.some(4, 30)
-    what = s.pick(["rows of seats", "tables", "benches", "tents", "rooms", "buses", "vans"])
-    one = {"rows of seats": "row", "benches": "bench", "buses": "bus"}.get(what, what[:-1])
-    s.say(f"[At a {place} there <are/were> {{a}} {what} with {{b}} {who} [in|at] each {one}.|The {who} at a {place} <fill/filled> {{a}} {what}, {{b}} {who} to each {one}.|"
-          f"There <are/were> {{a}} {what} at the {place}, and {{b}} {who} <use/used> each {one}.]".replace("[in|at]", "at" if one in ("table", "bench") else "in"),
-          a=a, b=b)  # fmt: skip
-    return _crowd(s.step("*", a, b, f"There are # {who}"), "How many {who} [are|<are/were>] there[| in total| altogether]?", who=who, place=place)
-
-
-def counted(s: Story) -> State:
-    who, place = _who(s)
-    n = s.some(3, 60) * s.pick([1, 2, 4, 5, 10])
-    s.say(f"[There <are/were> {{n}} {who} at a {place}.|{{n}} {who} <go/went> to a {place}.|A {place} <has/had> {{n}} {who}.]", n=n)
-    return _crowd(n, LEFT_THERE, who=who, place=place)
-
-
-def classes(s: Story) -> State:
-    a, b = s.some(5, 40), s.some(5, 40)
-    one, two = s.pick([("boys", "girls"), ("girls", "boys"), ("fourth graders", "fifth graders"), ("adults", "children"), ("teachers", "students")])
-    who, place = _who(s)
-    s.say(f"[A group of {{a}} {one} and {{b}} {two} <visits/visited> a {place}.|There <are/were> {{a}} {one} and {{b}} {two} at a {place}.|"
-          f"{{a}} {one} and {{b}} {two} <come/came> to the {place}.]", a=a, b=b)  # fmt: skip
-    return _crowd(s.step("+", a, b, f"Together there are # people"), "How many people <are/were> there[| in total| altogether]?", who="people", place=place)  # noqa: F541
-
-
-def ride(s: Story) -> State:
-    n, what = s.some(10, 80), s.pick(book.RIDES)
-    s.say(f"[A {what} <starts/started> its trip with {{n}} passengers.|{{n}} passengers <are/were> on a {what}.|There <are/were> {{n}} people on a {what}.]", n=n)
-    return _crowd(n, "How many [people|passengers] are [left|now|] on the {place}?", who="people", place=what)
-
-
-def arrive(s: Story, st: State) -> State:
-    a = s.some(3, 60)
-    s.say("[{then}, {a} more {who} <arrive/arrived>.|{then}, another {a} {who} <join/joined> them.|{a} more <come/came> [in the afternoon|an hour later|later].]",
-          **st.fields, a=a, then=s.then())  # fmt: skip
-    return _crowd(s.step("+", st.value, a, f"Then there are # {st.fields['who']}"), "How many {who} are there [now|in total]?", **st.fields)
-
-
-def leave(s: Story, st: State) -> State:
-    a = s.part(st.value)
-    s.say("[{then}, {a} of them <leave/left>.|{then}, {a} {who} <go/went> home[| early].|{a} {who} <get/got> tired and <leave/left>.]", **st.fields, a=a, then=s.then())
-    return _crowd(s.step("-", st.value, a, f"That leaves # {st.fields['who']}"), LEFT_THERE, **st.fields)
-
-
-def group_part(s: Story, st: State) -> State:
-    """The part of a crowd that has a property."""
-    has, lacks = s.pick(
-        [("are wearing hats", "are not wearing hats"), ("bring their own lunch", "do not bring their own lunch"), ("are left-handed", "are not left-handed"),
-         ("speak Spanish", "do not speak Spanish"), ("wear glasses", "do not wear glasses"), ("come by bus", "do not come by bus"), ("like tea", "do not like tea"),
-         ("have a pet", "do not have a pet"), ("play an instrument", "do not play an instrument"), ("live nearby", "do not live nearby"), ("are under 18", "are 18 or older")]
-    )  # fmt: skip
-    them = "these" if st.kind == "part" else s.pick([f"the {st.fields['who']}", "them"])
-    if s.chance(0.5):
-        k = s.divisor(st.value, 2, 6)
-        s.say(f"{{f}} of {them} {has}.", f=s.fraction(k))
-        part = s.step("/", st.value, k, f"# {has}")
-    else:
-        x = s.pick([10, 20, 25, 30, 40, 50, 60, 75, 80])
-        s.whole(st.value * x / 100)
-        s.say(f"{{x}}% of {them} {has}.", x=x)
-        part = s.step("*", st.value, Fraction(x, 100), f"# {has}")
-    if s.left and s.chance(0.6):
-        rest = s.step("-", st.value, part, f"# {lacks}")
-        s.say(f"The [others|rest|other {st.fields['who']}] {lacks}.")
-        return State("part", rest, f"How many {{who}} {lacks}?", st.fields)
-    return State("part", part, f"How many {{who}} {has}?", st.fields)
-
-
-def part_pays(s: Story, st: State) -> State:
-    x = s.some(2, 25)
-    s.say("Each of these {who} [<pays/paid> {x}|<donates/donated> {x}|<spends/spent> {x} on snacks].", **st.fields, x=s.usd(x))
-    v = s.step("*", st.value, x, "Together that is # dollars")
-    return State("end", v, "How [much money|many dollars] is that [in total|altogether]?", st.fields)
-
-
-def teams(s: Story, st: State) -> State:
-    k = s.divisor(st.value, 2, 15)
-    what = s.pick(["teams", "groups", "boats", "tables", "rows", "vans", "rooms"])
-    s.say(f"[They <form/formed> {what} of {{k}}.|The {{who}} <are/were> divided into {what} of {{k}}.|{{k}} of them <fit/fit> in each of the {what}.]".replace(
-        "in each", "at each" if what == "tables" else "in each"), **st.fields, k=k)  # fmt: skip
-    return State("end", s.step("/", st.value, k, f"That makes # {what}"), f"How many {what} [are there|<are/were> needed|<do/did> they need]?", st.fields)
-
-
-def per_team(s: Story, st: State) -> State:
-    k = s.divisor(st.value, 2, 12)
-    what = s.pick(["teams", "groups", "buses", "classes", "tables"])
-    s.say(f"[They <are/were> split into {{k}} equal {what}.|The {{who}} <are/were> divided equally among {{k}} {what}.]", **st.fields, k=k)
-    one = {"buses": "bus", "classes": "class"}.get(what, what[:-1])
-    return State("end", s.step("/", st.value, k, f"That is # for each {one}"), f"How many {{who}} <are/were> there in each {one}?".replace("in each table", "at each table"), st.fields)
-
-
-def pay_entry(s: Story, st: State) -> State:
-    x = s.some(2, 25)
-    s.say("[Each of them <pays/paid> {x}[| for a ticket| to get in].|A ticket <costs/cost> {x} per person.|The entry fee <is/was> {x} each.]", x=s.usd(x))
-    v = s.step("*", st.value, x, f"They pay # dollars")  # noqa: F541
-    return State("end", v, "[How much money <is/was> collected?|How much <do/did> they pay in total?|How much money <do/did> the organizers get?]", st.fields)
-
-
-def eat_each(s: Story, st: State) -> State:
-    things, thing = s.thing(book.BAKED, book.PICKED, ["bottles of water", "sheets of paper", "stickers", "pencils", "chairs"])
-    x = s.some(2, 6)
-    s.say(f"Each of them [<gets/got>|<needs/needed>|<receives/received>] {{x}} {things}.", x=x)
-    v = s.step("*", st.value, x, f"They need # {things}")
-    return State("needs", v, f"How many {things} <do/did> they [need|get] [in total|altogether|in all]?", st.fields | {"things": things})
-
-
-def packs_needed(s: Story, st: State) -> State:
-    k = s.divisor(st.value, 2, 24)
-    box, boxes = s.pick([("pack", "packs"), ("box", "boxes"), ("bag", "bags"), ("tray", "trays")])
-    s.say(f"[{{things}} <come/came> in {boxes} of {{k}}.|There <are/were> {{k}} {{things}} in a {box}.]", **st.fields, k=k)
-    return State("cost packs", s.step("/", st.value, k, f"That is # {boxes}"), f"How many {boxes} <are/were> needed?", st.fields | {"box": box})
-
-
-def pay_packs(s: Story, st: State) -> State:
-    x = s.some(2, 15)
-    s.say("Each {box} <costs/cost> {x}.", **st.fields, x=s.usd(x))
-    return State("end", s.step("*", st.value, x, f"They cost # dollars"), "How much [do the {things} cost|<is/was> the total cost|will they cost in total]?", st.fields)  # noqa: F541
-
-
-CROWD_MOVES: dict[str, list[tuple[int, bool, Move]]] = {
-    "crowd": [
-        (1, False, arrive), (1, False, leave), (1, False, group_part), (2, False, group_part), (1, True, teams), (1, True, per_team),
-        (1, True, pay_entry), (1, False, eat_each),
-    ],
-    "part": [(1, False, group_part), (1, True, part_pays)],
-    "needs": [(1, False, packs_needed), (1, False, packs_needed)],
-    "cost packs": [(1, True, pay_packs)],
-    **MONEY_MOVES,
-}  # fmt: skip
-
-
-# ---- ages ---------------------------------------------------------------------------------------------------------
+    s.ask(
+        f"How many {what} <does/did> {{p}} {_base(verb)} [in total|altogether|in all|over these "
+        f"{len(values)} {'days' if on == 'On' else 'months'}]?",
+        p=p,
+    )
 
 
 def ages(s: Story) -> None:
@@ -316,8 +230,13 @@ def ages(s: Story) -> None:
         how = s.pick(["older", "younger", "times", "half"])
         if how == "older":
             d = s.some(2, 30)
-            s.say("[{r} is {d} years older than {q}.|{q} has [a sister|a brother|an uncle|a neighbor], {r}, who is {d} years older.]".replace(
-                "[a sister|a brother|an uncle|a neighbor]", "a cousin"), r=r, q=q, d=d)  # fmt: skip
+            s.say(
+                "[{r} is {d} years older than {q}.|{q} has [a sister|a brother|an uncle|a neighbor], {r}, "
+                "who is {d} years older.]".replace("[a sister|a brother|an uncle|a neighbor]", "a cousin"),
+                r=r,
+                q=q,
+                d=d,
+            )
             v = s.step("+", n, d, f"{r} is # years old")
         elif how == "younger":
             d = s.part(n, 0.1, 0.6)
@@ -344,11 +263,20 @@ def ages(s: Story) -> None:
     d = s.some(2, 20)
     if last == "later":
         s.step("+", v, d, f"Then {r} will be # years old")
-        return s.ask("[How old will {r} be in {d} years?|In {d} years, how old will {r} be?|What will {r}'s age be {d} years from now?]", r=r, d=d)
+        return s.ask(
+            "[How old will {r} be in {d} years?|In {d} years, how old will {r} be?|What will {r}'s age "
+            "be {d} years from now?]",
+            r=r,
+            d=d,
+        )
     if last == "ago":
         d = s.part(v, 0.1, 0.6)
         s.step("-", v, d, f"Then {r} was # years old")
         return s.ask("[How old was {r} {d} years ago?|{d} years ago, how old was {r}?]", r=r, d=d)
     q, n = known[-2]
-    s.step("+", n, v, f"Together they are # years old")  # noqa: F541
-    s.ask("What is the [sum of the ages of {q} and {r}|total of {q}'s and {r}'s ages|combined age of {q} and {r}]?", q=q, r=r)
+    s.step("+", n, v, "Together they are # years old")
+    s.ask(
+        "What is the [sum of the ages of {q} and {r}|total of {q}'s and {r}'s ages|combined age of {q} and {r}]?",
+        q=q,
+        r=r,
+    )

@@ -1,239 +1,63 @@
-"""Rates and amounts: time, distance, pages, recipes, areas, tanks, points, averages, production."""
+"""Rates and amounts: proportions, areas, averages, points, tanks, animals, machines."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
 from ponder.tasks.stories import wordbook as book
-from ponder.tasks.stories.money import MONEY_MOVES
+from ponder.tasks.stories.hours import _end
+from ponder.tasks.stories.shopping import COST_MOVES
 from ponder.tasks.stories.story import Again, Move, State, Story, go_on
-
-
-def _end(value: Fraction, ask: str, **fields: object) -> State:
-    return State("end", value, ask, fields)
-
-
-# ---- time ---------------------------------------------------------------------------------------------------------
-
-
-def minutes(s: Story) -> None:
-    go_on(s, s.pick([chores, chores, hobby, hobby, parts])(s), TIME_MOVES)
-
-
-def _time(value: Fraction | int, ask: str, **fields: object) -> State:
-    return State("minutes", Fraction(value), ask, fields)
-
-
-SPENT = "How many minutes <does/did> {p} [spend|need][| in total| altogether]?"
-
-
-def chores(s: Story) -> State:
-    p, a, n = s.person(), s.some(2, 45), s.some(2, 20)
-    chore = s.pick(book.CHORES)
-    verb, _, rest = chore.partition(" ")
-    many = rest.partition(" ")[2]
-    s.say(f"[It <takes/took> {{p}} {{a}} minutes to {chore}. {{p.He}} <has/had> to do this {{n}} times.|{{p}} <can/could> {chore} in {{a}} minutes. {{p.He}} <does/did> it {{n}} times.|"
-          f"{{p}} <needs/needed> {{a}} minutes to {chore}, and {{p.he}} <does/did> so {{n}} times.]", p=p, a=a, n=n)  # fmt: skip
-    assert many
-    return _time(s.step("*", a, n, f"{p} needs # minutes"), SPENT, p=p)
-
-
-def hobby(s: Story) -> State:
-    p, a, d = s.person(), s.some(10, 90), s.some(2, 7)
-    hobby = s.pick(book.HOBBIES)
-    s.say(f"[{{p}} <spends/spent> {{a}} minutes [a|every|each] day {hobby}. {{p.He}} <does/did> this for {{d}} days.|"
-          f"For {{d}} days, {{p}} <spends/spent> {{a}} minutes a day {hobby}.|{{p}} <spends/spent> {{a}} minutes {hobby} on each of {{d}} days.]", p=p, a=a, d=d)  # fmt: skip
-    return _time(s.step("*", a, d, f"{p} spends # minutes"), SPENT, p=p)
-
-
-def parts(s: Story) -> State:
-    p, a, b = s.person(), s.some(10, 90), s.some(10, 90)
-    x, y = s.rng.sample(book.HOBBIES, 2)
-    s.say(f"[{{p}} <spends/spent> {{a}} minutes {x} and {{b}} minutes {y}.|[On {{day}}|After school], {{p}} <spends/spent> {{a}} minutes {x}, and then {{b}} minutes {y}.]",
-          p=p, a=a, b=b, day=s.pick(book.WEEKDAYS))  # fmt: skip
-    return _time(s.step("+", a, b, f"{p} spends # minutes"), SPENT, p=p)
-
-
-def longer(s: Story, st: State) -> State:
-    a = s.some(5, 60)
-    s.say(f"[{{then}}, {{p.he}} <spends/spent> {{a}} more minutes {s.pick(book.HOBBIES)}.|{{p.He}} also <spends/spent> {{a}} minutes {s.pick(book.HOBBIES)}.|"
-          "{p.He} <takes/took> a break of {a} minutes, which counts too.]", **st.fields, a=a, then=s.then())  # fmt: skip
-    return _time(s.step("+", st.value, a, "That makes # minutes"), SPENT, **st.fields)
-
-
-def repeated_time(s: Story, st: State) -> State:
-    """Two steps."""
-    a, n = s.some(5, 40), s.some(2, 6)
-    s.say(f"[{{then}}, {{p.he}} <spends/spent> {{a}} minutes {s.pick(book.HOBBIES)}, {{n}} times.|{{p.He}} also <has/had> {{n}} lessons of {{a}} minutes each.|"
-          "{p.He} also <makes/made> {n} phone calls that <last/lasted> {a} minutes each.]", **st.fields, a=a, n=n, then=s.then())  # fmt: skip
-    more = s.step("*", a, n, "That is # minutes more")
-    return _time(s.step("+", st.value, more, "That makes # minutes"), SPENT, **st.fields)
-
-
-def in_hours(s: Story, st: State) -> State:
-    if (st.value / 60).denominator not in (1, 2):
-        raise Again
-    v = s.step("/", st.value, 60, "That is # hours")
-    return State("hours", v, "How many hours <does/did> {p} [spend|need][| in total| altogether]?", st.fields)
-
-
-def free_time(s: Story, st: State) -> State:
-    h = s.whole(st.value) // 60 + s.pick([1, 1, 2])
-    s.say("[{p.He} <has/had> {h} hours [in total|for all this|of free time].|All in all, {p.he} <has/had> {h} hours.]", **st.fields, h=h)
-    total = s.step("*", h, 60, f"{h} hours are # minutes")
-    return _end(s.step("-", total, st.value, "# minutes are left"), "How many minutes does {p} have left?", **st.fields)
-
-
-def paid_hours(s: Story, st: State) -> State:
-    x = s.some(6, 40)
-    s.say("{p.He} <is/was> paid {x} [an|per] hour[| for all of this].", **st.fields, x=s.usd(x))
-    return State("money", s.step("*", st.value, x, f"{st.fields['p']} earns # dollars"), "How much money <does/did> {p} earn?", {"p": st.fields["p"]})
-
-
-def other_person(s: Story, st: State) -> State:
-    """Two steps."""
-    q, k = s.person(), s.pick([2, 2, 3])
-    s.say("{q} <spends/spent> {k} as much time as {p}.", **st.fields, q=q, k=s.times(k))
-    v = s.step("*", st.value, k, f"{q} needs # minutes")
-    return _end(s.step("+", st.value, v, "Together they need # minutes"), "How many minutes <do/did> they spend [together|in total|altogether]?", **st.fields)
-
-
-TIME_MOVES: dict[str, list[tuple[int, bool, Move]]] = {
-    "minutes": [(1, False, longer), (2, False, repeated_time), (1, False, in_hours), (1, False, in_hours), (2, True, free_time), (2, True, other_person)],
-    "hours": [(1, False, paid_hours)],
-    **MONEY_MOVES,
-}
-
-
-# ---- pages, laps, distance: something to get through ---------------------------------------------------------------
-
-
-def progress(s: Story) -> None:
-    """A whole of known or computed size, parts of it done, the rest at a rate."""
-    p = s.person()
-    unit, whole, do, done = s.pick(
-        [("pages", "book", "read", "<reads/read>"), ("miles", "hike", "walk", "<walks/walked>"), ("questions", "test", "answer", "<answers/answered>"),
-         ("miles", "road trip", "drive", "<drives/drove>"), ("words", "essay", "write", "<writes/wrote>"), ("pieces", "puzzle", "place", "<places/placed>"),
-         ("problems", "math workbook", "solve", "<solves/solved>"), ("kilometers", "bike tour", "ride", "<rides/rode>"), ("feet", "fence", "paint", "<paints/painted>"),
-         ("names", "guest list", "write down", "<writes/wrote> down"), ("verses", "long poem", "memorize", "<memorizes/memorized>"),
-         ("chairs", "set of chairs", "paint", "<paints/painted>"), ("rows", "scarf", "knit", "<knits/knitted>")]
-    )  # fmt: skip
-    small = unit in ("miles", "chairs", "kilometers")
-    if s.left >= 2 and s.chance(0.3):
-        a, b = s.some(4, 20), s.some(5, 30)
-        part = s.pick(["part", "section", "stage"])
-        s.say(f"[{{p}} <has/had> a {whole} with {{a}} {part}s of {{b}} {unit} each.|A {whole} <has/had> {{a}} {part}s, and each {part} <has/had> {{b}} {unit}. {{p}} <wants/wanted> to {do} all of it.]",
-              p=p, a=a, b=b)  # fmt: skip
-        v = s.step("*", a, b, f"The {whole} has # {unit}")
-    else:
-        v = Fraction(s.some(20, 120) if small else s.some(6, 50) * 10)
-        s.say(f"[{{p}} <has/had> to {do} {{v}} {unit} for a {whole}.|A {whole} <has/had> {{v}} {unit}. {{p}} <wants/wanted> to {do} [all of them|them all].|"
-              f"{{p}} <is/was> busy with a {whole} of {{v}} {unit}.]", p=p, v=v)  # fmt: skip
-    last = ""
-    while s.left > 1 or (s.left == 1 and s.chance(0.6)):
-        how = s.pick(["told", "part", "percent", "rate", "half"])
-        if how == last or (how in ("part", "percent", "rate") and s.left < 2):
-            continue
-        rest, of_rest = ("[the rest|what <is/was> left]", f"the remaining {unit}") if last else ("them", f"the {unit}")
-        last = how
-        if how == "told":
-            a = s.part(v, 0.1, 0.5)
-            s.say(f"[{{then}}, {{p.he}} {done} {{a}} {unit}.|{{p.He}} {done} {{a}} of [them|the {unit}] on {{day}}.|{{p.He}} already {done} {{a}} {unit}.]", p=p, a=a, then=s.then(), day=s.pick(book.WEEKDAYS))
-            v = s.step("-", v, a, f"That leaves # {unit}")
-        elif how == "half":
-            s.whole(v / 2)
-            s.say(f"[{{then}}, {{p.he}} {done} half of {of_rest}.|{{p.He}} {done} half of {rest}[| on {{day}}].]", p=p, then=s.then(), day=s.pick(book.WEEKDAYS))
-            v = s.step("/", v, 2, f"Half of that is left, # {unit}")
-        elif how == "part":
-            k = s.divisor(v, 3, 6)
-            s.say(f"[{{then}}, {{p.he}} {done} {{f}} of {of_rest}.|{{p.He}} {done} {{f}} of {rest}.]", p=p, f=s.fraction(k), then=s.then())
-            v = s.step("-", v, s.step("/", v, k, f"1/{k} of it is # {unit}"), f"That leaves # {unit}")
-        elif how == "percent":
-            x = s.pick([10, 20, 25, 30, 40, 60])
-            s.whole(v * x / 100)
-            s.say(f"[{{then}}, {{p.he}} {done} {{x}}% of {of_rest}.|{{p.He}} {done} {{x}}% of {rest}.]", p=p, x=x, then=s.then())
-            v = s.step("-", v, s.step("*", v, Fraction(x, 100), f"{x}% of it is # {unit}"), f"That leaves # {unit}")
-        else:
-            d = s.some(2, 6)
-            r = s.part(v / d, 0.1, 0.7)
-            s.say(f"[For {{d}} days, {{p.he}} {done} {{r}} {unit} [a|per|each] day.|{{p.He}} {done} {{r}} {unit} every day for {{d}} days.]", p=p, d=d, r=r)
-            v = s.step("-", v, s.step("*", d, r, f"In {d} days that is # {unit}"), f"That leaves # {unit}")
-    if not s.left:
-        return s.ask(f"[How many {unit} are left?|How many {unit} <does/did> {{p}} still have to {do}?|How many {unit} <are/were> there still to {do}?]", p=p)
-    k = s.divisor(v, 2, 20)
-    span = s.pick(["day", "hour", "day"])
-    if s.chance(0.5):
-        s.say(f"[{{p.He}} <can/could> {do} {{k}} {unit} [a|per|each] {span}.|[From then on|After that], {{p.he}} {done} {{k}} {unit} [a|per|every] {span}.]".replace(" a hour", " an hour"), p=p, k=k)
-        s.step("/", v, k, f"That takes # {span}s")
-        return s.ask(f"[How many [more |]{span}s <does/did> {{p}} need to finish?|How many {span}s will it take {{p}} to finish?|In how many {span}s will {{p}} be done?]", p=p)
-    s.say(f"{{p.He}} <wants/wanted> to finish [the rest|all that is left] in {{k}} {span}s.", p=p, k=k)
-    s.step("/", v, k, f"That is # {unit} per {span}")
-    s.ask(f"How many {unit} [must {{p}} {do}|should {{p}} {do}|does {{p}} have to {do}] [each|per|every] {span}?", p=p)
-
-
-def travel(s: Story) -> None:
-    """Legs of a journey at given speeds; then the total, what is left, the time, the fuel or its price."""
-    p = s.person()
-    way, low, high = s.pick([("drives/drove", 30, 75), ("bikes/biked", 8, 20), ("walks/walked", 2, 5), ("runs/ran", 5, 9), ("rides/rode", 8, 20), ("sails/sailed", 6, 18)])
-    speed, h = s.some(low, high), s.some(2, 7)
-    s.say(f"[{{p}} <{way}> for {{h}} hours at [a speed of |]{{v}} miles per hour.|{{p}} <{way}> at {{v}} miles an hour for {{h}} hours.]", p=p, v=speed, h=h)
-    total = s.step("*", speed, h, f"{p} covers # miles")
-    ask = "How [many miles|far] <does/did> {p} travel[| in total| altogether]?".replace("[many miles|far]", "many miles")
-    turns = ["leg", "leg", "more", "rest", "fuel", "back", "days"]
-    while s.left:
-        how = s.pick(turns)
-        if how == "leg" and s.left >= 2:
-            speed, h = s.some(low, high), s.some(2, 6)
-            s.say(f"[{{then}}, {{p.he}} <{way}> {{h}} hours at {{v}} miles per hour.|{{p.He}} then <{way}> another {{h}} hours at {{v}} miles per hour.]", p=p, v=speed, h=h, then=s.then())
-            total = s.step("+", total, s.step("*", speed, h, "That is # miles more"), "Together that is # miles")
-        elif how == "more":
-            a = s.some(3, 60)
-            s.say("[{then}, {p.he} <travels/traveled> {a} miles more[| by bus| by train].|The last part of the way <is/was> {a} miles long.]", p=p, a=a, then=s.then())
-            total = s.step("+", total, a, "Together that is # miles")
-        elif how == "rest" and s.left == 1:
-            d = s.whole(total) + s.some(10, 200)
-            s.say("[The whole trip <is/was> {d} miles long.|{p.His} goal <is/was> {d} miles away from the start.]", p=p, d=d)
-            s.step("-", d, total, "# miles are left")
-            ask = "How many miles are left?"
-        elif how == "fuel" and s.left <= 2 and way.startswith("drives"):
-            k = s.divisor(total, 10, 40)
-            s.say("{p.His} car <goes/went> {k} miles [on|per] [one gallon|a gallon] of gas.".replace("per [one", "per ["), p=p, k=k)
-            gallons = s.step("/", total, k, f"{p} uses # gallons")
-            ask = "How many gallons of gas <does/did> {p} use?"
-            if s.left:
-                x = s.some(2, 6)
-                s.say("[Gas <costs/cost> {x} a gallon.|A gallon <costs/cost> {x}.]", x=s.usd(x))
-                s.step("*", gallons, x, "The gas costs # dollars")
-                ask = "How much <does/did> {p} spend on gas?"
-        elif how == "back":
-            turns.remove("back")
-            s.say("[{p.He} <takes/took> the same way back.|{p.He} then <returns/returned> by the same route.]", p=p)
-            total = s.step("*", total, 2, "There and back that is # miles")
-        elif how == "days":
-            d = s.some(2, 6)
-            s.say("[{p.He} <does/did> the same on each of {d} days.|{p.He} <repeats/repeated> this every day for {d} days.]", p=p, d=d)
-            total = s.step("*", total, d, f"In {d} days that is # miles")
-            if s.left:
-                raise Again
-    s.ask(ask, p=p)
-
-
-# ---- one story each -----------------------------------------------------------------------------------------------
 
 
 def proportion(s: Story) -> None:
     """So many of one for so many of another: how many for more? Two steps or three."""
     p, k, n, m = s.person(), s.some(2, 8), s.some(2, 9), s.some(2, 12)
-    text, ask, unit = s.pick([
-        ("A recipe for {k} people <calls/called> for {t} [cups of flour|eggs|spoons of sugar|potatoes|ounces of cheese].", "How many does {p} need for {m} people?", "for each person"),
-        ("{k} [notebooks|pencils|apples|stamps|tickets|muffins] <cost/cost> {t} dollars.", "How many dollars <does/did> {p} pay for {m} of them?", "dollars for each"),
-        ("{p} <can/could> [type|read|print|fold] {t} pages in {k} minutes.", "How many pages can {p} do in {m} minutes?", "pages a minute"),
-        ("A machine <makes/made> {t} [bottles|toys|screws|bags|parts] in {k} hours.", "How many [does the machine|will it] make in {m} hours?", "an hour"),
-        ("{p} <walks/walked> {t} blocks in {k} minutes.", "How many blocks <does/did> {p} walk in {m} minutes at the same speed?", "blocks a minute"),
-        ("{k} [hens|chickens] <lay/laid> {t} eggs a week.", "How many eggs <do/did> {m} of them lay in a week?", "eggs each"),
-        ("A pump <fills/filled> {t} gallons in {k} minutes.", "How many gallons <does/did> it fill in {m} minutes?", "gallons a minute"),
-        ("It <takes/took> {p} {t} minutes to wash {k} cars.", "How many minutes <does/did> {p} need for {m} cars?", "minutes for a car"),
-    ])  # fmt: skip
+    text, ask, unit = s.pick(
+        [
+            (
+                "A recipe for {k} people <calls/called> for {t} [cups of flour|eggs|spoons of sugar|potatoes|"
+                "ounces of cheese].",
+                "How many does {p} need for {m} people?",
+                "for each person",
+            ),
+            (
+                "{k} [notebooks|pencils|apples|stamps|tickets|muffins] <cost/cost> {t} dollars.",
+                "How many dollars <does/did> {p} pay for {m} of them?",
+                "dollars for each",
+            ),
+            (
+                "{p} <can/could> [type|read|print|fold] {t} pages in {k} minutes.",
+                "How many pages can {p} do in {m} minutes?",
+                "pages a minute",
+            ),
+            (
+                "A machine <makes/made> {t} [bottles|toys|screws|bags|parts] in {k} hours.",
+                "How many [does the machine|will it] make in {m} hours?",
+                "an hour",
+            ),
+            (
+                "{p} <walks/walked> {t} blocks in {k} minutes.",
+                "How many blocks <does/did> {p} walk in {m} minutes at the same speed?",
+                "blocks a minute",
+            ),
+            (
+                "{k} [hens|chickens] <lay/laid> {t} eggs a week.",
+                "How many eggs <do/did> {m} of them lay in a week?",
+                "eggs each",
+            ),
+            (
+                "A pump <fills/filled> {t} gallons in {k} minutes.",
+                "How many gallons <does/did> it fill in {m} minutes?",
+                "gallons a minute",
+            ),
+            (
+                "It <takes/took> {p} {t} minutes to wash {k} cars.",
+                "How many minutes <does/did> {p} need for {m} cars?",
+                "minutes for a car",
+            ),
+        ]
+    )
     if m == k:
         raise Again
     s.say(text, p=p, k=k, t=k * n)
@@ -241,7 +65,11 @@ def proportion(s: Story) -> None:
     v = s.step("*", each, m, f"For {m} that is #")
     if s.left == 1:
         d = s.some(2, 6)
-        ask = ask.replace("?", " a day for {d} days?") if "week" not in ask and "people" not in ask else ask.replace("?", ", {d} times over?")
+        ask = (
+            ask.replace("?", " a day for {d} days?")
+            if "week" not in ask and "people" not in ask
+            else ask.replace("?", ", {d} times over?")
+        )
         s.step("*", v, d, f"{d} times that is #")
         return s.ask(ask, p=p, m=m, d=d)
     if s.left:
@@ -252,7 +80,18 @@ def proportion(s: Story) -> None:
 def area(s: Story) -> None:
     """Rectangles: area or fence, and what covers it or costs."""
     p, a, b = s.person(), s.some(4, 40), s.some(3, 30)
-    what, unit = s.pick([("garden", "feet"), ("room", "feet"), ("field", "yards"), ("wall", "feet"), ("playground", "meters"), ("patio", "feet"), ("pool", "meters"), ("yard", "meters")])
+    what, unit = s.pick(
+        [
+            ("garden", "feet"),
+            ("room", "feet"),
+            ("field", "yards"),
+            ("wall", "feet"),
+            ("playground", "meters"),
+            ("patio", "feet"),
+            ("pool", "meters"),
+            ("yard", "meters"),
+        ]
+    )
     s.say(f"{{p}} <has/had> a rectangular {what} that <is/was> {{a}} {unit} long and {{b}} {unit} wide.", p=p, a=a, b=b)
     square = f"square {unit}"
     if s.chance(0.35) and s.left >= 2:
@@ -261,7 +100,13 @@ def area(s: Story) -> None:
         ask, things = f"How many {unit} of fence <does/did> {{p}} need to go all around it?", f"{unit} of fence"
         if s.left:
             x = s.some(2, 15)
-            s.say(f"[Fence <costs/cost> {{x}} per {unit[:-1] if unit != 'feet' else 'foot'}.|{{p.He}} <wants/wanted> to put a fence around it that <costs/cost> {{x}} per {unit[:-1] if unit != 'feet' else 'foot'}.]", p=p, x=s.usd(x))
+            s.say(
+                f"[Fence <costs/cost> {{x}} per {unit[:-1] if unit != 'feet' else 'foot'}.|{{p.He}} "
+                f"<wants/wanted> to put a fence around it that <costs/cost> {{x}} per "
+                f"{unit[:-1] if unit != 'feet' else 'foot'}.]",
+                p=p,
+                x=s.usd(x),
+            )
             v = s.step("*", v, x, "The fence costs # dollars")
             ask, things = "How much does a fence all around it cost?", "dollars"
     else:
@@ -269,7 +114,11 @@ def area(s: Story) -> None:
         ask, things = f"[What is the area of the {what} in {square}?|How many {square} <is/was> the {what}?]", square
         if s.left and s.chance(0.5):
             c = s.part(v, 0.1, 0.6)
-            s.say(f"{{c}} {square} of it <are/were> [covered with grass|already finished|taken up by a path|used for something else].", c=c)
+            s.say(
+                f"{{c}} {square} of it <are/were> [covered with grass|already finished|taken up by a path|"
+                f"used for something else].",
+                c=c,
+            )
             v = s.step("-", v, c, f"That leaves # {square}")
             ask = f"How many {square} are left?"
         if s.left:
@@ -278,44 +127,78 @@ def area(s: Story) -> None:
             if len(s.sentences) > 1:
                 s.say(f"{{p.He}} <covers/covered> the rest with material at {{x}} per {each}.", p=p, x=s.usd(x))
             else:
-                s.say(f"[{{p.He}} <covers/covered> it with tiles that <cost/cost> {{x}} per {each}.|{{p.He}} <pays/paid> a worker {{x}} for every {each}.]", p=p, x=s.usd(x))
+                s.say(
+                    f"[{{p.He}} <covers/covered> it with tiles that <cost/cost> {{x}} per {each}.|{{p.He}} "
+                    f"<pays/paid> a worker {{x}} for every {each}.]",
+                    p=p,
+                    x=s.usd(x),
+                )
             v = s.step("*", v, x, "That costs # dollars")
             ask, things = "How much does {p} pay?", "dollars"
     state = State("cost" if things == "dollars" else "end", v, ask, {"p": p})
-    go_on(s, state, MONEY_MOVES)
+    go_on(s, state, COST_MOVES)
 
 
 def average(s: Story) -> None:
     """The mean of what was told: n numbers, n steps."""
     if not 2 <= s.level <= 5:
         raise Again
-    p, (what, verb) = s.person(), s.pick([("points", "scored"), ("miles", "ran"), ("pages", "read"), ("dollars", "earned"), ("cups of lemonade", "sold"), ("fish", "caught"), ("customers", "served"), ("emails", "answered")])
+    p, (what, verb) = (
+        s.person(),
+        s.pick(
+            [
+                ("points", "scored"),
+                ("miles", "ran"),
+                ("pages", "read"),
+                ("dollars", "earned"),
+                ("cups of lemonade", "sold"),
+                ("fish", "caught"),
+                ("customers", "served"),
+                ("emails", "answered"),
+            ]
+        ),
+    )
     values = [Fraction(s.some(5, 60)) for _ in range(s.level)]
     span = s.pick(["games", "days"]) if what == "points" else "days"
     told = ", ".join(s.n(v) for v in values[:-1]) + f" and {s.n(values[-1])}"
-    s.say(f"[In {{k}} {span}, {{p}} {verb} {{told}} {what}.|{{p}} {verb} {{told}} {what} in {{k}} {span}.]", p=p, k=s.level, told=told)
+    s.say(
+        f"[In {{k}} {span}, {{p}} {verb} {{told}} {what}.|{{p}} {verb} {{told}} {what} in {{k}} {span}.]",
+        p=p,
+        k=s.level,
+        told=told,
+    )
     total = values[0]
     for v in values[1:]:
         total = s.step("+", total, v, f"Added up that is # {what}")
     s.whole(s.step("/", total, s.level, f"On average that is # {what}"))
     one = span[:-1]
-    s.ask(f"[What was {{p}}'s average number of {what} per {one}?|How many {what} was that per {one} on average?|On average, how many {what} was that a {one}?]", p=p)
+    s.ask(
+        f"[What was {{p}}'s average number of {what} per {one}?|How many {what} was that per {one} on "
+        f"average?|On average, how many {what} was that a {one}?]",
+        p=p,
+    )
 
 
 def points(s: Story) -> None:
     """Shots, questions, coins: kinds of different worth."""
     p = s.person()
-    kinds = s.pick([
-        ("scored", [("free throws", 1), ("two-point shots", 2), ("three-point shots", 3)], "points"),
-        ("had", [("nickels", 5), ("dimes", 10), ("quarters", 25)], "cents"),
-        ("found", [("five-dollar bills", 5), ("ten-dollar bills", 10), ("twenty-dollar bills", 20)], "dollars"),
-        ("saw", [("tricycles", 3), ("cars", 4), ("bicycles", 2)], "wheels"),
-        ("counted", [("spiders", 8), ("beetles", 6), ("lizards", 4), ("birds", 2)], "legs"),
-        ("bought", [("packs of four batteries", 4), ("packs of six batteries", 6), ("packs of eight batteries", 8)], "batteries"),
-        ("packed", [("small boxes of six mugs", 6), ("large boxes of nine mugs", 9)], "mugs"),
-        ("worked", [("three-hour shifts", 3), ("five-hour shifts", 5), ("eight-hour shifts", 8)], "hours"),
-        ("watched", [("half-hour shows", 30), ("45-minute shows", 45), ("90-minute films", 90)], "minutes"),
-    ])  # fmt: skip
+    kinds = s.pick(
+        [
+            ("scored", [("free throws", 1), ("two-point shots", 2), ("three-point shots", 3)], "points"),
+            ("had", [("nickels", 5), ("dimes", 10), ("quarters", 25)], "cents"),
+            ("found", [("five-dollar bills", 5), ("ten-dollar bills", 10), ("twenty-dollar bills", 20)], "dollars"),
+            ("saw", [("tricycles", 3), ("cars", 4), ("bicycles", 2)], "wheels"),
+            ("counted", [("spiders", 8), ("beetles", 6), ("lizards", 4), ("birds", 2)], "legs"),
+            (
+                "bought",
+                [("packs of four batteries", 4), ("packs of six batteries", 6), ("packs of eight batteries", 8)],
+                "batteries",
+            ),
+            ("packed", [("small boxes of six mugs", 6), ("large boxes of nine mugs", 9)], "mugs"),
+            ("worked", [("three-hour shifts", 3), ("five-hour shifts", 5), ("eight-hour shifts", 8)], "hours"),
+            ("watched", [("half-hour shows", 30), ("45-minute shows", 45), ("90-minute films", 90)], "minutes"),
+        ]
+    )
     verb, pool, unit = kinds
     pool = [one for one in pool if one[1] > 1]
     count = min(len(pool), 1 + (s.left > 2) + (s.left > 4 and s.chance(0.6)))
@@ -328,7 +211,17 @@ def points(s: Story) -> None:
         part = s.step("*", n, worth, f"The {name} make # {unit}")
         total = part if total is None else s.step("+", total, part, f"Together that is # {unit}")
     assert total is not None
-    did = {"scored": "score", "had": "have", "found": "find", "saw": "see", "counted": "count", "bought": "buy", "packed": "pack", "worked": "work", "watched": "watch"}[verb]
+    did = {
+        "scored": "score",
+        "had": "have",
+        "found": "find",
+        "saw": "see",
+        "counted": "count",
+        "bought": "buy",
+        "packed": "pack",
+        "worked": "work",
+        "watched": "watch",
+    }[verb]
     ask = f"How many {unit} did {{p}} {did}[| in total| altogether]?"
     while s.left:
         how = s.pick(["friend", "less", "double", "beyond"])
@@ -358,8 +251,16 @@ def points(s: Story) -> None:
 
 def tank(s: Story) -> None:
     """Something that fills and drains: water, grain, sand, a battery."""
-    what, unit, into, out_of = s.pick([("tank", "gallons of water", "flow into", "leak out of"), ("barn", "bales of hay", "are brought to", "are taken from"), ("silo", "tons of grain", "are added to", "are taken from"),
-                                       ("pool", "liters of water", "run into", "drain from"), ("warehouse", "boxes", "arrive at", "leave"), ("barrel", "liters of oil", "are poured into", "are drawn from")])  # fmt: skip
+    what, unit, into, out_of = s.pick(
+        [
+            ("tank", "gallons of water", "flow into", "leak out of"),
+            ("barn", "bales of hay", "are brought to", "are taken from"),
+            ("silo", "tons of grain", "are added to", "are taken from"),
+            ("pool", "liters of water", "run into", "drain from"),
+            ("warehouse", "boxes", "arrive at", "leave"),
+            ("barrel", "liters of oil", "are poured into", "are drawn from"),
+        ]
+    )
     v = Fraction(s.some(10, 90) * s.pick([1, 5, 10]))
     s.say(f"[A {what} holds {{v}} {unit}.|There are {{v}} {unit} in a {what}.|A {what} has {{v}} {unit} in it.]", v=v)
     while s.left:
@@ -386,7 +287,10 @@ def tank(s: Story) -> None:
             k = s.divisor(v, 2, 20)
             s.say(f"From then on, {{k}} {unit} {out_of} it every {span}.", k=k)
             s.step("/", v, k, f"That takes # {span}s")
-            return s.ask(f"[How many {span}s does it take until [the {what}|it] is empty?|After how many {span}s is the {what} empty?]")
+            return s.ask(
+                f"[How many {span}s does it take until [the {what}|it] is empty?|After how many {span}s is "
+                f"the {what} empty?]"
+            )
     s.ask(f"How many {unit} are [in the {what} now|there in the end|in it then|in the {what} in the end]?")
 
 
@@ -395,8 +299,14 @@ def animals(s: Story) -> None:
     p, (things, thing) = s.person(), book.noun(s.pick(book.ANIMALS if s.chance(0.5) else book.PETS))
     n, a = s.some(2, 24), s.some(2, 9)
     unit = s.pick(["pounds of food", "cups of food", "carrots", "treats", "scoops of food", "handfuls of grain"])
-    s.say(f"[{{p}} <has/had> {{n}} {things}. Each {thing} <eats/ate> {{a}} {unit} a day.|{{p}} <feeds/fed> each of {{p.his}} {{n}} {things} {{a}} {unit} [a|every] day.|"
-          f"Each of {{p}}'s {{n}} {things} <needs/needed> {{a}} {unit} per day.]", p=p, n=n, a=a)  # fmt: skip
+    s.say(
+        f"[{{p}} <has/had> {{n}} {things}. Each {thing} <eats/ate> {{a}} {unit} a day.|{{p}} "
+        f"<feeds/fed> each of {{p.his}} {{n}} {things} {{a}} {unit} [a|every] day.|"
+        f"Each of {{p}}'s {{n}} {things} <needs/needed> {{a}} {unit} per day.]",
+        p=p,
+        n=n,
+        a=a,
+    )
     v = s.step("*", n, a, f"In a day that is # {unit}")
     ask = f"How many {unit} <does/did> {{p}} need [a|every|each] day?"
     if s.left:
@@ -414,7 +324,11 @@ def animals(s: Story) -> None:
         if s.left:
             x = s.some(4, 40)
             s.say("[Each bag <costs/cost> {x}.|{p.He} <pays/paid> {x} [per|for each] bag.]", p=p, x=s.usd(x))
-            return go_on(s, State("cost", s.step("*", v, x, "They cost # dollars"), "How much <does/did> {p} pay?", {"p": p}), MONEY_MOVES)
+            return go_on(
+                s,
+                State("cost", s.step("*", v, x, "They cost # dollars"), "How much <does/did> {p} pay?", {"p": p}),
+                COST_MOVES,
+            )
     s.ask(ask, p=p)
 
 
@@ -423,9 +337,29 @@ def machines(s: Story) -> None:
     if s.level < 2:
         raise Again
     x, y = s.person(), s.person()
-    what, verb = s.pick([("toys", "make"), ("cars", "wash"), ("pages", "type"), ("shirts", "sew"), ("boxes", "pack"), ("trees", "plant"), ("letters", "sort"), ("windows", "clean"), ("dumplings", "fold"), ("apples", "pick")])
+    what, verb = s.pick(
+        [
+            ("toys", "make"),
+            ("cars", "wash"),
+            ("pages", "type"),
+            ("shirts", "sew"),
+            ("boxes", "pack"),
+            ("trees", "plant"),
+            ("letters", "sort"),
+            ("windows", "clean"),
+            ("dumplings", "fold"),
+            ("apples", "pick"),
+        ]
+    )
     a, b, h = s.some(3, 30), s.some(3, 30), s.some(2, 9)
-    s.say(f"[{{x}} can {verb} {{a}} {what} [an|per] hour, and {{y}} can {verb} {{b}} {what} [an|per] hour.|Each hour, {{x}} can {verb} {{a}} {what} while {{y}} can {verb} {{b}}.]", x=x, y=y, a=a, b=b)
+    s.say(
+        f"[{{x}} can {verb} {{a}} {what} [an|per] hour, and {{y}} can {verb} {{b}} {what} [an|per] "
+        f"hour.|Each hour, {{x}} can {verb} {{a}} {what} while {{y}} can {verb} {{b}}.]",
+        x=x,
+        y=y,
+        a=a,
+        b=b,
+    )
     if s.chance(0.3):
         if a == b:
             raise Again
@@ -434,17 +368,36 @@ def machines(s: Story) -> None:
         v = s.step("*", rate, h, f"In {h} hours {x} does # more")
         if s.left:
             raise Again
-        return s.ask(f"[How many more {what} than {{y}} can {{x}} {verb} in {{h}} hours?|In {{h}} hours, how many more {what} can {{x}} {verb} than {{y}}?]", x=x, y=y, h=h)
+        return s.ask(
+            f"[How many more {what} than {{y}} can {{x}} {verb} in {{h}} hours?|In {{h}} hours, how many "
+            f"more {what} can {{x}} {verb} than {{y}}?]",
+            x=x,
+            y=y,
+            h=h,
+        )
     rate = s.step("+", a, b, f"In an hour they do # {what}")
     if s.left == 1 and s.chance(0.4):
         n = rate * h
         s.step("/", n, rate, "They need # hours")
-        return s.ask(f"[Working together, how|How] many hours do they need to {verb} {{n}} {what}?".replace("[Working together, how|How] many", "How many"), n=n)
+        return s.ask(
+            f"[Working together, how|How] many hours do they need to {verb} {{n}} {what}?".replace(
+                "[Working together, how|How] many", "How many"
+            ),
+            n=n,
+        )
     v = s.step("*", rate, h, f"In {h} hours they do # {what}")
-    ask, fields = f"[How many {what} can they {verb} together in {{h}} hours?|Working together, how many {what} can they {verb} in {{h}} hours?]", {"h": h}
+    ask, fields = (
+        (
+            f"[How many {what} can they {verb} together in {{h}} hours?|Working together, how many {what} "
+            f"can they {verb} in {{h}} hours?]"
+        ),
+        {"h": h},
+    )
     if s.left:
         s.say("They work together for {h} hours.", h=h)
-        return go_on(s, State("things", v, f"How many {what} is that?", {"p": x, "things": what, "thing": what[:-1]}), _PRODUCTS)
+        return go_on(
+            s, State("things", v, f"How many {what} is that?", {"p": x, "things": what, "thing": what[:-1]}), _PRODUCTS
+        )
     s.ask(ask, **fields)
 
 
@@ -456,7 +409,11 @@ def _product_moves() -> dict[str, list[tuple[int, bool, Move]]]:
 
     def faulty(s: Story, st: State) -> State:
         a = s.part(st.value, 0.05, 0.4)
-        s.say("[{a} of the {things} have to be done again.|{a} of the {things} turn out badly and do not count.]", **st.fields, a=a)
+        s.say(
+            "[{a} of the {things} have to be done again.|{a} of the {things} turn out badly and do not count.]",
+            **st.fields,
+            a=a,
+        )
         return State("things", s.step("-", st.value, a, "That leaves #"), "How many {things} are done well?", st.fields)
 
     def paid(s: Story, st: State) -> State:

@@ -131,7 +131,9 @@ class Story:
         template = _TENSES.sub(lambda pair: pair[2] if self.past else pair[1], template)
         shown = {k: self.n(v) if isinstance(v, int | Fraction) else v for k, v in fields.items()}
         text = re.sub(r"  +", " ", template.format(**shown)).strip()
-        text = re.sub(r"\b([Aa]) (?=hour|[aeiou](?!ne\b|ni|nce\b))", r"\1n ", text)  # an apple, a unicycle, a one-way ticket
+        text = re.sub(
+            r"\b([Aa]) (?=hour|[aeiou](?!ne\b|ni|nce\b))", r"\1n ", text
+        )  # an apple, a unicycle, a one-way ticket
         text = re.sub(rf"\b({'|'.join(_WORDS)})%", lambda word: f"{_WORDS.index(word[1])}%", text)
         return re.sub(r"(?:^|(?<=[.?!] ))[a-z]", lambda first: first[0].upper(), text)
 
@@ -177,8 +179,9 @@ class Story:
 
     def then(self) -> str:
         return self.pick(
-            ["Then", "Then", "Later", "After that", "Afterwards", "The next day", "A week later", "That evening", "Next",
-             "Over the weekend", f"On {self.pick(book.WEEKDAYS)}", "The following day", "Soon after", "In the afternoon"]
+            ["Then", "Then", "Later", "After that", "Afterwards", "The next day", "A week later", "That evening",
+             "Next", "Over the weekend", f"On {self.pick(book.WEEKDAYS)}", "The following day", "Soon after",
+             "In the afternoon"]
         )  # fmt: skip
 
     # ---- solving

@@ -16,35 +16,74 @@ def at_first(s: Story) -> None:
         things = "dollars"
     start = now = Fraction(s.some(6, 80))
     undo: list[tuple[str, int]] = []
-    s.say(f"[{{p}} <has/had> some {things}[| at first].|{{p}} <starts/started> the [day|week] with some {things}.|{{p}} <brings/brought> some {things} to school.]".replace(
-        "to school", "to the market" if money else "to school"), p=p)  # fmt: skip
+    s.say(
+        f"[{{p}} <has/had> some {things}[| at first].|{{p}} <starts/started> the [day|week] with some "
+        f"{things}.|{{p}} <brings/brought> some {things} to school.]".replace(
+            "to school", "to the market" if money else "to school"
+        ),
+        p=p,
+    )
     while len(undo) < s.level:
         how = s.pick(["gain", "lose", "lose", "double", "half"])
         q = s.person()
         if how == "gain":
             a = s.some(2, 40)
-            s.say("[{then}, {p.he} <gets/got> {a} more.|{q} <gives/gave> {p.him} {a} more.|{then}, {p.he} <finds/found> {a}.]", p=p, a=a, q=q, then=s.then())
+            s.say(
+                "[{then}, {p.he} <gets/got> {a} more.|{q} <gives/gave> {p.him} {a} more.|{then}, {p.he} "
+                "<finds/found> {a}.]",
+                p=p,
+                a=a,
+                q=q,
+                then=s.then(),
+            )
             now, turn = now + a, ("-", a)
         elif how == "lose":
             a = s.part(now, 0.1, 0.6)
-            s.say("[{then}, {p.he} <gives/gave> {a} of them to {q}.|{p.He} <loses/lost> {a} of them.|{then}, {p.he} <gives/gave> {q} {a}.]", p=p, a=a, q=q, then=s.then())
+            s.say(
+                "[{then}, {p.he} <gives/gave> {a} of them to {q}.|{p.He} <loses/lost> {a} of them.|{then}, "
+                "{p.he} <gives/gave> {q} {a}.]",
+                p=p,
+                a=a,
+                q=q,
+                then=s.then(),
+            )
             now, turn = now - a, ("+", a)
         elif how == "double":
             k = s.pick([2, 2, 3])
-            s.say(f"[{{then}}, the number <{'doubles/doubled' if k == 2 else 'triples/tripled'}>.|{{then}}, {{p.he}} <{'doubles/doubled' if k == 2 else 'triples/tripled'}> what {{p.he}} <has/had>.]", p=p, then=s.then())
+            s.say(
+                f"[{{then}}, the number <{'doubles/doubled' if k == 2 else 'triples/tripled'}>.|{{then}}, "
+                f"{{p.he}} <{'doubles/doubled' if k == 2 else 'triples/tripled'}> what {{p.he}} <has/had>.]",
+                p=p,
+                then=s.then(),
+            )
             now, turn = now * k, ("/", k)
         else:
             s.whole(now / 2)
-            s.say("[{then}, {p.he} <gives/gave> half of them away.|{then}, {p.he} <gives/gave> half of what {p.he} <has/had> to {q}.|{p.He} <loses/lost> half of them.]", p=p, q=q, then=s.then())
+            s.say(
+                "[{then}, {p.he} <gives/gave> half of them away.|{then}, {p.he} <gives/gave> half of what "
+                "{p.he} <has/had> to {q}.|{p.He} <loses/lost> half of them.]",
+                p=p,
+                q=q,
+                then=s.then(),
+            )
             now, turn = now / 2, ("*", 2)
         if undo and turn[0] == undo[-1][0]:
             raise Again
         undo.append(turn)
-    s.say(f"[Now {{p.he}} has {{v}} {things}[| left].|In the end, {{p.he}} <has/had> {{v}} {things}.|{{p.He}} <ends/ended> up with {{v}} {things}.]", p=p, v=now)
+    s.say(
+        f"[Now {{p.he}} has {{v}} {things}[| left].|In the end, {{p.he}} <has/had> {{v}} {things}.|"
+        f"{{p.He}} <ends/ended> up with {{v}} {things}.]",
+        p=p,
+        v=now,
+    )
     for sign, a in reversed(undo):
         now = s.step(sign, now, a, f"Before that, {p} had # {things}")
     assert now == start
-    s.ask(f"How many {things} <does/did> {{p}} have [at first|at the beginning|to begin with|at the start|before all this|in the beginning]?".replace("<does/did>", "did"), p=p)
+    s.ask(
+        f"How many {things} <does/did> {{p}} have [at first|at the beginning|to begin with|at the "
+        f"start|before all this|in the beginning]?".replace("<does/did>", "did"),
+        p=p,
+    )
 
 
 def missing_part(s: Story) -> None:
@@ -60,27 +99,56 @@ def missing_part(s: Story) -> None:
         if len(set(names)) <= n:
             raise Again
         told = ", ".join(f"a {name} for {s.usd(v)}" for name, v in zip(names[:-1], parts, strict=False))
-        s.say("[{p} <spends/spent> {t} at {shop}. {p.He} <buys/bought> {told} and a {last}.|{p} <buys/bought> {told}, and a {last}[| at {shop}]. In total, {p.he} <pays/paid> {t}.]",
-              p=p, t=s.usd(total), told=told, last=names[-1], shop=s.pick(book.SHOPS))  # fmt: skip
+        s.say(
+            "[{p} <spends/spent> {t} at {shop}. {p.He} <buys/bought> {told} and a {last}.|{p} "
+            "<buys/bought> {told}, and a {last}[| at {shop}]. In total, {p.he} <pays/paid> {t}.]",
+            p=p,
+            t=s.usd(total),
+            told=told,
+            last=names[-1],
+            shop=s.pick(book.SHOPS),
+        )
         unit, ask = "dollars", f"How much <does/did> the {names[-1]} cost?"
     elif kind == "collection":
         things = s.thing(book.COLLECTED)[0]
         colours = s.rng.sample(book.COLOURS, n + 1)
         told = ", ".join(f"{s.n(v)} <are/were> {c}" for c, v in zip(colours[:-1], parts, strict=False))
-        s.say(f"[{{p}} <has/had> {{t}} {things}.|There <are/were> {{t}} {things} in {{p}}'s box.] Of these, {told}, and the rest <are/were> {colours[-1]}.", p=p, t=total)
+        s.say(
+            f"[{{p}} <has/had> {{t}} {things}.|There <are/were> {{t}} {things} in {{p}}'s box.] Of these, "
+            f"{told}, and the rest <are/were> {colours[-1]}.",
+            p=p,
+            t=total,
+        )
         unit, ask = things, f"How many {things} <are/were> {colours[-1]}?"
     elif kind == "week":
-        what, verb, base = s.pick([("miles", "ran", "run"), ("pages", "read", "read"), ("laps", "swam", "swim"), ("dollars", "earned", "earn"), ("cupcakes", "sold", "sell"), ("hours", "worked", "work")])
+        what, verb, base = s.pick(
+            [
+                ("miles", "ran", "run"),
+                ("pages", "read", "read"),
+                ("laps", "swam", "swim"),
+                ("dollars", "earned", "earn"),
+                ("cupcakes", "sold", "sell"),
+                ("hours", "worked", "work"),
+            ]
+        )
         start = s.rng.randrange(7 - n)
         told = ", ".join(f"{s.n(v)} on {day}" for day, v in zip(book.WEEKDAYS[start:], parts[:-1], strict=False))
         last = book.WEEKDAYS[start + n]
-        s.say(f"[From {book.WEEKDAYS[start]} to {last}, {{p}} {verb} {{t}} {what} in total: {told}, and the rest on {last}.|"
-              f"{{p}} {verb} {{t}} {what} in {{k}} days. It was {told}, and the rest on {last}.]", p=p, t=total, k=n + 1)  # fmt: skip
+        s.say(
+            f"[From {book.WEEKDAYS[start]} to {last}, {{p}} {verb} {{t}} {what} in total: {told}, and the "
+            f"rest on {last}.|"
+            f"{{p}} {verb} {{t}} {what} in {{k}} days. It was {told}, and the rest on {last}.]",
+            p=p,
+            t=total,
+            k=n + 1,
+        )
         unit, ask = what, f"How many {what} did {{p}} {base} on {last}?"
     else:
         kin = s.rng.sample(book.KIN, n)
         dear = s.pick(book.DEAR)
-        told = ", ".join(f"{'his' if p.he == 'he' else 'her'} {k} gave {p.him} {s.usd(v)}" for k, v in zip(kin, parts, strict=False))
+        told = ", ".join(
+            f"{'his' if p.he == 'he' else 'her'} {k} gave {p.him} {s.usd(v)}" for k, v in zip(kin, parts, strict=False)
+        )
         s.say(f"{{p}} <wants/wanted> to buy a {dear} for {{t}}. {told[0].upper() + told[1:]}.", p=p, t=s.usd(total))
         unit, ask = "dollars", f"How much [more |]money <does/did> {{p}} [still |]need[| for the {dear}]?"
     rest = total
@@ -95,8 +163,15 @@ def sum_and_ratio(s: Story) -> None:
     things, _ = s.thing(book.COLLECTED, book.PICKED)
     k, v = s.pick([2, 2, 3, 3, 4, 5]), s.some(4, 40)
     total = v * (k + 1)
-    s.say(f"[{{p}} and {{q}} have {{t}} {things} [together|altogether|in total]. {{p}} has {{k}} as many as {{q}}.|Together, {{p}} and {{q}} have {{t}} {things}, and {{p}} has {{k}} as many as {{q}}.]",
-          p=p, q=q, t=total, k=s.times(k))  # fmt: skip
+    s.say(
+        f"[{{p}} and {{q}} have {{t}} {things} [together|altogether|in total]. {{p}} has {{k}} as "
+        f"many as {{q}}.|Together, {{p}} and {{q}} have {{t}} {things}, and {{p}} has {{k}} as many "
+        f"as {{q}}.]",
+        p=p,
+        q=q,
+        t=total,
+        k=s.times(k),
+    )
     parts = s.step("+", k, 1, "There are # equal parts") if s.left > 1 else None
     if parts is None:
         raise Again
@@ -120,7 +195,14 @@ def sum_and_difference(s: Story) -> None:
     what = s.pick([s.thing(book.COLLECTED, book.PICKED)[0], "dollars", "points", "pages", "stamps"])
     d, v = s.some(2, 30), s.some(4, 50)
     total = 2 * v + d
-    s.say(f"[{{p}} and {{q}} have {{t}} {what} [together|in total]. {{p}} has {{d}} more than {{q}}.|{{p}} has {{d}} more {what} than {{q}}. Together they have {{t}} {what}.]", p=p, q=q, t=total, d=d)
+    s.say(
+        f"[{{p}} and {{q}} have {{t}} {what} [together|in total]. {{p}} has {{d}} more than {{q}}.|"
+        f"{{p}} has {{d}} more {what} than {{q}}. Together they have {{t}} {what}.]",
+        p=p,
+        q=q,
+        t=total,
+        d=d,
+    )
     rest = s.step("-", total, d, f"Without the {d} more, # {what} are left")
     one = s.step("/", rest, 2, f"{q} has # {what}")
     if not s.left:
@@ -137,7 +219,12 @@ def of_the_rest(s: Story) -> None:
     p, things = s.person(), s.thing(stock)[0]
     colours = s.rng.sample(kinds, 5)
     rest = Fraction(s.some(2, 30) * s.pick([4, 6, 10, 12, 20]))
-    s.say(f"[{{p}} has {{v}} {things}.|There are {{v}} {things} in {{p}}'s shop.|{{p}} bought {{v}} {things}.|A box holds {{v}} {things}.]", p=p, v=rest)
+    s.say(
+        f"[{{p}} has {{v}} {things}.|There are {{v}} {things} in {{p}}'s shop.|{{p}} bought {{v}} "
+        f"{things}.|A box holds {{v}} {things}.]",
+        p=p,
+        v=rest,
+    )
     used = 0
     while s.left > 1:
         if used == 4:
@@ -149,7 +236,9 @@ def of_the_rest(s: Story) -> None:
             s.say(f"{{f}} {of} are {colour}.", f=s.fraction(k))
             part = s.step("/", rest, k, f"# are {colour}")
             j = s.divisor(part, 2, 5)
-            s.say(f"{{f}} of the {colour} ones [are broken|have a flaw|are sold|have been given away].", f=s.fraction(j))
+            s.say(
+                f"{{f}} of the {colour} ones [are broken|have a flaw|are sold|have been given away].", f=s.fraction(j)
+            )
             s.step("/", part, j, "Of these that is #")
             return s.ask(f"How many {colour} {things} is that?")
         if s.chance(0.5):
@@ -166,7 +255,7 @@ def of_the_rest(s: Story) -> None:
             s.say(f"{{a}} {of} are {colour}.", a=a)
             rest, used = s.step("-", rest, a, f"# are not {colour}"), used + 1
             continue
-        rest, used = s.step("-", rest, part, f"# are left"), used + 1  # noqa: F541
+        rest, used = s.step("-", rest, part, "# are left"), used + 1
     last = colours[used]
     if s.left == 1:
         a = s.part(rest, 0.1, 0.6)
@@ -185,20 +274,34 @@ def profit(s: Story) -> None:
     p, (things, thing, price) = s.person(), s.goods()
     n, gain = s.some(4, 40), s.some(2, 15)
     sell = price + gain
-    s.say("[{p} <buys/bought> {n} {things} at {a} each and <sells/sold> them for {b} each.|{p} <pays/paid> {a} for each {thing} and <sells/sold> it for {b}. {p.He} <sells/sold> {n} {things}.|"
-          "It <costs/cost> {p} {a} to make a {thing}, and {p.he} <sells/sold> each for {b}. [Last month|This week], {p.he} sold {n}.]",
-          p=p, n=n, things=things, thing=thing, a=s.usd(price), b=s.usd(sell))  # fmt: skip
+    s.say(
+        "[{p} <buys/bought> {n} {things} at {a} each and <sells/sold> them for {b} each.|{p} "
+        "<pays/paid> {a} for each {thing} and <sells/sold> it for {b}. {p.He} <sells/sold> {n} "
+        "{things}.|"
+        "It <costs/cost> {p} {a} to make a {thing}, and {p.he} <sells/sold> each for {b}. [Last "
+        "month|This week], {p.he} sold {n}.]",
+        p=p,
+        n=n,
+        things=things,
+        thing=thing,
+        a=s.usd(price),
+        b=s.usd(sell),
+    )
     if s.level == 2:
-        each = s.step("-", sell, price, f"The profit on each is # dollars")  # noqa: F541
-        s.step("*", each, n, f"The whole profit is # dollars")  # noqa: F541
-        return s.ask("[How much profit <does/did> {p} make?|What <is/was> {p}'s profit?|How much <does/did> {p} earn from this?]", p=p)
+        each = s.step("-", sell, price, "The profit on each is # dollars")
+        s.step("*", each, n, "The whole profit is # dollars")
+        return s.ask(
+            "[How much profit <does/did> {p} make?|What <is/was> {p}'s profit?|How much <does/did> {p} "
+            "earn from this?]",
+            p=p,
+        )
     cost = s.step("*", n, price, f"{p} pays # dollars")
     income = s.step("*", n, sell, f"{p} gets # dollars")
-    left = s.step("-", income, cost, f"The profit is # dollars")  # noqa: F541
+    left = s.step("-", income, cost, "The profit is # dollars")
     if s.left:
         a = s.part(left, 0.1, 0.7)
         s.say("{p.He} also <pays/paid> {a} for [the stand|an advertisement|transport|a permit].", p=p, a=s.usd(a))
-        s.step("-", left, a, f"Then the profit is # dollars")  # noqa: F541
+        s.step("-", left, a, "Then the profit is # dollars")
     s.ask("[How much profit <does/did> {p} make?|What <is/was> {p}'s [total |]profit?]", p=p)
 
 
@@ -208,9 +311,26 @@ def two_offers(s: Story) -> None:
         raise Again
     p, (things, thing, price) = s.person(), s.goods()
     n, other = s.some(3, 20), price + s.some(1, 6)
-    x, y = s.rng.sample(["the market", "the corner shop", "the big store", "the online shop", "the mall", "the outlet"], 2)
-    s.say("{p} needs {n} {things}. At {x}, a {thing} costs {a}, and at {y} it costs {b}.", p=p, n=n, things=things, thing=thing, a=s.usd(price), b=s.usd(other), x=x, y=y)
+    x, y = s.rng.sample(
+        ["the market", "the corner shop", "the big store", "the online shop", "the mall", "the outlet"], 2
+    )
+    s.say(
+        "{p} needs {n} {things}. At {x}, a {thing} costs {a}, and at {y} it costs {b}.",
+        p=p,
+        n=n,
+        things=things,
+        thing=thing,
+        a=s.usd(price),
+        b=s.usd(other),
+        x=x,
+        y=y,
+    )
     a = s.step("*", n, other, f"At {y} they cost # dollars")
     b = s.step("*", n, price, f"At {x} they cost # dollars")
-    s.step("-", a, b, f"The difference is # dollars")  # noqa: F541
-    s.ask("[How much does {p} save by buying at {x}?|How much more would {p} pay at {y}?|How much money can {p} save?]", p=p, x=x, y=y)
+    s.step("-", a, b, "The difference is # dollars")
+    s.ask(
+        "[How much does {p} save by buying at {x}?|How much more would {p} pay at {y}?|How much money can {p} save?]",
+        p=p,
+        x=x,
+        y=y,
+    )
