@@ -600,6 +600,11 @@ def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
         return
     print(dumps(config))
     print("\n# estimated: " + ", ".join(f"{name} {value}" for name, value in cost.items()))
+    if not cost.get("fits", True):
+        print(
+            f"# this does NOT fit: about {cost['memory_gib']} GiB are needed, {cost['free_gib']} GiB are free; take a "
+            "smaller model, fewer workers (num_workers), slots (num_slots) or tokens (max_tokens_per_batch)"
+        )
 
 
 def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ponder.models import hub
+from ponder.models.memory import GIB, free_memory
 from ponder.models.transformer import ModelConfig, Transformer, flops_per_token
 from ponder.models.weights import read_config
 from ponder.train.distributed import pick_device, resolve_workers
@@ -61,12 +62,16 @@ def _summary(
     activations = max(1, workers) * batch_tokens * 4 * kept
     interpreters = 300e6 * (1 + processes)
     seconds = flops / (_REACHED * matrix_speed() * max(1, workers))
-    return {
+    needed, free = state + cache + activations + interpreters, free_memory(pick_device())
+    facts: dict[str, Any] = {
         "parameters": parameters,
-        "memory_gib": round((state + cache + activations + interpreters) / 2**30, 2),
+        "memory_gib": round(needed / GIB, 2),
         "minutes": round(seconds / 60, 1),
         "processes": processes or 1,
     }
+    if free is not None:
+        facts |= {"free_gib": round(free / GIB, 2), "fits": needed <= free}
+    return facts
 
 
 def matrix_speed() -> float:

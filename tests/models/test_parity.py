@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,10 @@ import pytest
 import torch
 import transformers  # part of the test extra: without it this file fails, it does not skip
 
+from ponder.engine.local import LocalEngine
+from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import load_model, save_model
+from ponder.types import SamplingParams
 
 TOLERANCE = 1e-4
 LLAMA3 = {
@@ -116,13 +120,40 @@ def test_the_sliding_window_and_the_scaling_of_these_models_matter(tmp_path: Pat
         assert (their_logits(theirs, tokens) - their_logits(other, tokens)).abs().max() > 100 * TOLERANCE, name
 
 
-def test_a_sharded_checkpoint_of_transformers_loads(tmp_path: Path) -> None:
-    theirs = their_model("Qwen3")
-    theirs.save_pretrained(tmp_path, max_shard_size="30KB")
-    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
-    tokens = torch.arange(30)[None]
-    with torch.no_grad():
-        torch.testing.assert_close(load_model(tmp_path)(tokens), their_logits(theirs, tokens), atol=TOLERANCE, rtol=0)
+@pytest.mark.parametrize(
+    "name", ["llama", "SmolLM2", "Mistral without window", "Qwen2", "Qwen2.5 small, tied", "Qwen3"]
+)
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("shards", ["one", "many"])
+def test_every_way_to_store_a_checkpoint_gives_the_same_logits(
+    name: str, stored: torch.dtype, shards: str, tmp_path: Path
+) -> None:
+    for tied in (True, False):
+        folder = tmp_path / str(tied)
+        their_model(name, tie_word_embeddings=tied).to(stored).save_pretrained(
+            folder, max_shard_size="30KB" if shards == "many" else "1GB"
+        )
+        assert len(list(folder.glob("*.safetensors"))) > (2 if shards == "many" else 0)
+        theirs = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        tokens = torch.randint(TINY["vocab_size"], (2, 30), generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            torch.testing.assert_close(load_model(folder)(tokens), their_logits(theirs, tokens), atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_greedy_decoding_gives_the_tokens_of_generate(name: str, tmp_path: Path) -> None:
+    theirs = their_model(name, vocab_size=ByteTokenizer.vocab_size)
+    theirs.save_pretrained(tmp_path)
+    engine = LocalEngine(load_model(tmp_path), ByteTokenizer(), num_workers=0, num_slots=4)
+    params = SamplingParams(temperature=0, max_reasoning_tokens=0, max_answer_tokens=40)
+    for prompt in ([5, 6, 7], list(range(60, 80)), [250]):
+        said = asyncio.run(engine.generate(prompt, params))[0].token_ids
+        expected = theirs.generate(
+            torch.tensor([prompt]), max_new_tokens=40, do_sample=False, eos_token_id=ByteTokenizer.end_id,
+            pad_token_id=ByteTokenizer.pad_id,
+        )  # fmt: skip
+        assert list(said) == expected[0, len(prompt) :].tolist()
+    engine.close()
 
 
 def test_bfloat16_saved_by_us_is_bfloat16_for_transformers(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ponder.cli import print_plan
+from ponder.train import estimate
 from ponder.train.estimate import estimate_rl, estimate_sft
 from ponder.train.rl import RLConfig
 from ponder.train.sft import SFTConfig
@@ -20,3 +22,13 @@ def test_a_fresh_model_is_estimated_from_its_architecture():
     plan = estimate_sft(SFTConfig(out="o", num_workers=1))
     assert 1e6 < plan["parameters"] < 2e6
     assert 0.1 < plan["memory_gib"] < 4
+
+
+def test_a_plan_says_whether_it_fits_into_memory(monkeypatch, capsys):
+    run = SFTConfig(out="o", num_workers=1)
+    for free, fits in ((10**13, True), (10**6, False)):
+        monkeypatch.setattr(estimate, "free_memory", lambda device, free=free: free)
+        plan = estimate_sft(run)
+        assert plan["fits"] is fits
+        print_plan(run, plan, as_json=False)
+        assert ("does NOT fit" in capsys.readouterr().out) is not fits
