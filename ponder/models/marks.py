@@ -69,9 +69,9 @@ def add_marks(model: Transformer, tokenizer: Tokenizer, folder: str | Path) -> t
             )
     if made:
         return _with_rows(model, {token: tokenizer.encode(mark) for mark, token in made.items()}), marked
-    ids = {mark: marked.id_of(mark) for mark in (THINK, UNTHINK)}
-    spelt = {token: tokenizer.encode(mark) for mark, token in ids.items() if _is_blank(model, token)}
-    return _with_rows(model, spelt, longer=None if ids[UNTHINK] in spelt else ids[UNTHINK]), marked
+    ids = {THINK: marked.think_id, UNTHINK: marked.unthink_id}
+    spelt = {token: tokenizer.encode(mark) for mark, token in ids.items() if token and _is_blank(model, token)}
+    return _with_rows(model, spelt, longer=None if marked.unthink_id in spelt else marked.unthink_id), marked
 
 
 def _is_blank(model: Transformer, token: int) -> bool:

@@ -47,14 +47,41 @@ def marked(tmp_path: Path, tokenizer: Tokenizer, rows: int, **settings: Any) -> 
 
 
 @pytest.mark.parametrize("spare", [SMOLLM, LLAMA])
-def test_unused_special_tokens_are_renamed_and_no_weight_changes(tmp_path: Path, spare: tuple[str, str]) -> None:
+def test_unused_special_tokens_are_renamed_and_only_the_closing_ones_row_changes(
+    tmp_path: Path, spare: tuple[str, str]
+) -> None:
     model, before, after, tokenizer = marked(tmp_path, bare(*spare), 280)
-    assert after is model and before.think_id is None
+    assert before.think_id is None
     assert (tokenizer.think_id, tokenizer.unthink_id) == tuple(map(before.id_of, spare)) == (3, 4)
     assert tokenizer.vocab_size == before.vocab_size
+    old, new = model.state_dict(), after.state_dict()
+    old["model.embed_tokens.weight"][4] *= 1.5
+    assert all(torch.equal(old[name], new[name]) for name in old)
     for text in ("the thing", "<think> </think>", f"{spare[0]} and {spare[1]}", " \n\n 1 "):
         assert tokenizer.encode(text) == before.encode(text)
         assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+def test_a_model_that_points_at_its_unused_tokens_draws_the_mark_and_none_of_its_twins(tmp_path: Path) -> None:
+    """Unused rows are all the same vector: of 18 such tokens the mark would be drawn once in 18 times."""
+    tokenizer = HFTokenizer(write(tmp_path / "base", bare(*SMOLLM)))
+    model = tiny_model(vocab_size=280)
+    rows = model.model.embed_tokens.weight.data
+    rows[200:218] = rows[4]
+    after, _ = add_marks(model, tokenizer, tmp_path / "marked")
+    pointing = rows[4] * (15 / rows[4].norm() ** 2)  # a logit of 15 for all of them, as SmolLM2 has after training
+    assert after.head(pointing).softmax(-1)[4] > 0.95
+    assert model.head(pointing).softmax(-1)[4] < 0.06
+
+
+def test_a_row_of_nearly_zeros_becomes_the_mean_of_the_marks_spelling(tmp_path: Path) -> None:
+    tokenizer = HFTokenizer(write(tmp_path / "base", bare(*LLAMA)))
+    model = tiny_model(vocab_size=280)
+    rows = model.model.embed_tokens.weight.data
+    rows[3:5] = 1e-6
+    after, _ = add_marks(model, tokenizer, tmp_path / "marked")
+    for token, mark in ((3, "<think>"), (4, "</think>")):
+        torch.testing.assert_close(after.model.embed_tokens.weight[token], rows[tokenizer.encode(mark)].mean(0))
 
 
 def test_spare_tokens_that_the_chat_template_uses_are_left_alone(tmp_path: Path) -> None:
