@@ -28,8 +28,8 @@ from ponder.config import ConfigError
 from ponder.models import hub
 
 __all__ = [
-    "OURS", "PEERS", "VLLM", "Answer", "Contender", "Job", "Missing", "Pool", "arguments", "best_settings", "ceiling",
-    "even", "facts", "measure", "publish", "result", "spread", "start", "table",
+    "OURS", "PEERS", "ROOT", "VLLM", "Answer", "Contender", "Job", "Missing", "Pool", "arguments", "best_settings",
+    "ceiling", "even", "facts", "measure", "publish", "ratios", "result", "rounded", "spread", "start", "table", "text",
 ]  # fmt: skip
 
 LOAD = [round(value, 2) for value in os.getloadavg()]  # before we add to it
@@ -38,9 +38,11 @@ Shares = Callable[[Job, int], list[Job]]  # a job, how many processes -> the job
 
 
 def arguments(about: str, **defaults: Any) -> argparse.ArgumentParser:
-    """The flags that all benches have; `parse` with `.parse_args()` after adding your own."""
+    """The flags that all benches have."""
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
-    parser.add_argument("--model", default=defaults.get("model", "smollm2-135m"), help="what `ponder ask --model` takes")
+    parser.add_argument(
+        "--model", default=defaults.get("model", "smollm2-135m"), help="what `ponder ask --model` takes"
+    )
     parser.add_argument("--repeats", type=int, default=defaults.get("repeats", 5), help="repetitions of every case")
     parser.add_argument("--quick", action="store_true", help="tiny jobs, once: does it run, not how fast")
     parser.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out")
@@ -117,7 +119,13 @@ def _ceiling_jobs(running: Running) -> list[Job]:
 
 
 def result(
-    case: str, unit: str, pool: Pool, answers: dict[str, list[Answer]], *, flops_each: float = 0.0, bytes_each: float = 0.0
+    case: str,
+    unit: str,
+    pool: Pool,
+    answers: dict[str, list[Answer]],
+    *,
+    flops_each: float = 0.0,
+    bytes_each: float = 0.0,
 ) -> dict[str, Any]:
     """Rates in `unit` a second (a key of the replies), ponder's ratios to the others, fractions of the ceiling.
 
@@ -171,16 +179,19 @@ def rounded(value: float) -> float:
 
 def table(case: dict[str, Any]) -> str:
     """A case for people."""
-    lines = [f"{case['case']}   [{case['unit']}/s, median (lowest - highest)]"]
-    lines.append(
-        f"  {'':16} {'rate':>24} {'ponder is x times':>22} {'of matrix':>9} {'of copy':>8} {'GiB':>6} {'load s':>7}  setting"
-    )
+    lines = [
+        f"{case['case']}   [{case['unit']}/s, median (lowest - highest)]",
+        f"  {'':16} {'rate':>24} {'ponder is x times':>22} {'of matrix':>9} {'of copy':>8} {'GiB':>6} {'load s':>7}"
+        "  setting",
+    ]
     for name, row in case["contestants"].items():
         rate = row["rate"]
-        over = _range(row["ponder_over"]) if "ponder_over" in row else ""
-        fractions = [f"{row[key]['median']:.0%}" if key in row else "" for key in ("of_matrix_ceiling", "of_copy_ceiling")]
+        over = text(row["ponder_over"]) if "ponder_over" in row else ""
+        fractions = [
+            f"{row[key]['median']:.0%}" if key in row else "" for key in ("of_matrix_ceiling", "of_copy_ceiling")
+        ]
         lines.append(
-            f"  {name:16} {_range(rate):>24} {over:>22} {fractions[0]:>9} {fractions[1]:>8} {row['peak_gib']:>6.2f} "
+            f"  {name:16} {text(rate):>24} {over:>22} {fractions[0]:>9} {fractions[1]:>8} {row['peak_gib']:>6.2f} "
             f"{row['load_seconds']:>7.1f}  {row['setting']}"
         )
     lines += [f"  {name:16} missing: {reason}" for name, reason in case["missing"].items()]
@@ -193,10 +204,9 @@ def table(case: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _range(value: dict[str, float]) -> str:
-    return " ".join(f"{value[key]:,.0f}" if value["high"] >= 100 else f"{value[key]:.3g}" for key in ("median",)) + (
-        f" ({_short(value['low'])} - {_short(value['high'])})"
-    )
+def text(value: dict[str, float]) -> str:
+    """A spread for people: median (lowest - highest)."""
+    return f"{_short(value['median'])} ({_short(value['low'])} - {_short(value['high'])})"
 
 
 def _short(value: float) -> str:
@@ -211,11 +221,11 @@ def facts(bench: str, **more: Any) -> dict[str, Any]:
     } | more  # fmt: skip
 
 
-def publish(arguments: argparse.Namespace, cases: Sequence[dict[str, Any]]) -> None:
+def publish(arguments: argparse.Namespace, cases: Sequence[dict[str, Any]], *, show: str = "") -> None:
     """The last case as one JSON line and a table, and all of them in the file: what was measured survives a kill."""
     case = cases[-1]
     print(json.dumps(case))
-    print(f"\n{table(case)}\n", flush=True)
+    print(f"\n{show or table(case)}\n", flush=True)
     name = case["bench"] + (".quick" if arguments.quick else "")
     runs.write_atomic(arguments.out / f"{name}.json", json.dumps(cases, indent=1) + "\n")
     if LOAD[0] > 0.5:

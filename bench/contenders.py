@@ -118,7 +118,7 @@ class Running:
         if not line:
             process.wait()
             tail = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
-            raise Missing(f"exit code {process.returncode}: {tail[0][:300]} (all of it: {self._log.relative_to(ROOT)})")
+            raise Missing(f"exit code {process.returncode}: {tail[0][:300]} (all of it: {os.path.relpath(self._log)})")
         reply = json.loads(line)
         if "missing" in reply:
             raise Missing(reply["missing"])

@@ -1,14 +1,16 @@
-"""One step of GRPO: ponder's loop and TRL's GRPOTrainer, 8 problems x 8 samples of up to 128 tokens, every weight trained.
+"""One step of GRPO: ponder's loop and TRL's GRPOTrainer, 8 problems x 8 samples of up to 128 tokens, all weights.
 
-    python bench/rl_step.py --repeats 20        # speed and the curves of 20 steps; with TRL an hour and a half
-    python bench/rl_step.py --repeats 3         # speed alone; 20 minutes
-    python bench/rl_step.py --quick             # a minute or two: does it run
+    python bench/rl_step.py                                           # speed; 25 minutes, nearly all of them TRL's
+    python bench/rl_step.py --repeats 20 --trl-weights autocast       # and the curves of 20 steps; an hour
+    python bench/rl_step.py --quick                                   # a minute or two: does it run
 
-A step is: sample, check, advantages, loss, backward, optimizer, and for ponder the new weights in the engine. Both see the
-same problems in the same order (bench/sides/sums.py), the same loss and step size; samples differ, as the random
-numbers do. Loss and reward of every step are in the JSON under "curve" and are drawn as a table at the end; step 0
-warms up and is not timed. TRL's setting (processes, rows in a backward pass, weights) is the fastest of those below,
-each tried for two short steps ("tried" in the JSON). Weights purely in bfloat16 hardly move at such a step size: compare curves with
+A step is: sample, check, advantages, loss, backward, optimizer, and for ponder the new weights in the engine. Both see
+the same problems in the same order (bench/sides/sums.py) with the same loss and step size; the samples differ, as the
+random numbers do. Loss and reward of every step are in the JSON under "curve", and a table of their quarters ends the
+output; step 0 warms up and is in neither.
+
+TRL's setting (processes, rows in a backward pass, weights) is the fastest of those below, each tried for two short
+steps ("tried" in the JSON). Weights purely in bfloat16 hardly move at such a step size: compare curves with
 `--trl-weights autocast` (float32 weights, bfloat16 products). Groups whose rewards are all equal have no gradient:
 ponder leaves them out of the forward pass, TRL does not.
 """
@@ -17,6 +19,7 @@ from __future__ import annotations
 
 import socket
 import statistics
+from itertools import pairwise
 from typing import Any
 
 import common
@@ -31,7 +34,12 @@ def trl(shared: Job, weights: list[str]) -> list[Contender]:
     def one(dtype: str, rows: int, attention: str = "sdpa", **how: Any) -> Contender:
         config = shared | {"dtype": dtype, "rows": rows, "attention": attention, "port": _free_port()}
         return Contender(
-            name="TRL", side="trl_grpo.py", python=PEERS, config=config, note=f"{dtype}, {rows} rows, {attention}", **how
+            name="TRL",
+            side="trl_grpo.py",
+            python=PEERS,
+            config=config,
+            note=f"{dtype}, {rows} rows, {attention}",
+            **how,
         )
 
     return [
@@ -51,7 +59,7 @@ def _free_port() -> int:
 
 
 def main() -> None:
-    parser = common.arguments(__doc__ or "", repeats=20)
+    parser = common.arguments(__doc__ or "")
     parser.add_argument("--dtype", default="bfloat16", help="of ponder's weights")
     parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--new-tokens", type=int, default=NEW)
@@ -62,8 +70,8 @@ def main() -> None:
     arguments = parser.parse_args()
     new, repeats = (8, 2) if arguments.quick else (arguments.new_tokens, arguments.repeats)
     shared = {
-        "kind": "rl", "model": common.model_folder(arguments.model), "prompts": PROMPTS, "n": SAMPLES, "new_tokens": new,
-        "lr": arguments.lr, "seed": 0, "steps": repeats + 1,
+        "kind": "rl", "model": common.model_folder(arguments.model), "prompts": PROMPTS, "n": SAMPLES,
+        "new_tokens": new, "lr": arguments.lr, "seed": 0, "steps": repeats + 1,
     }  # fmt: skip
 
     def shares(job: Job, processes: int) -> list[Job]:
@@ -81,14 +89,14 @@ def main() -> None:
     with common.start([ours, *peers]) as pool:
         answers = common.measure(pool, lambda repeat: {"step": repeat + 1}, shares, repeats)
         curve = {
-            name: {key: [answer.replies[0][key] for answer in each] for key in ("loss", "reward", "grad_norm", "tokens")}
+            name: {
+                key: [answer.replies[0][key] for answer in each] for key in ("loss", "reward", "grad_norm", "tokens")
+            }
             for name, each in answers.items()
         }
         about = {"model": arguments.model, "new_tokens": new, "lr": arguments.lr, "tried": tried, "curve": curve}
         case = f"GRPO step, {PROMPTS} problems x {SAMPLES} samples, up to {new} tokens"
-        common.publish(
-            arguments, [common.facts("rl_step", **about) | common.result(case, "samples", pool, answers)]
-        )
+        common.publish(arguments, [common.facts("rl_step", **about) | common.result(case, "samples", pool, answers)])
     print(curves(curve))
 
 
@@ -99,7 +107,7 @@ def curves(curve: dict[str, dict[str, list[float]]]) -> str:
         for key in ("loss", "reward", "tokens"):
             values = series[key]
             cuts = [round(i * len(values) / 4) for i in range(5)]
-            parts = [statistics.fmean(values[a:b]) if b > a else float("nan") for a, b in zip(cuts, cuts[1:])]
+            parts = [statistics.fmean(values[a:b]) if b > a else float("nan") for a, b in pairwise(cuts)]
             lines.append(f"{name:8} {key:8} " + " ".join(f"{part:>10.4g}" for part in parts))
     return "\n".join(lines)
 

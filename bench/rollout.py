@@ -5,12 +5,13 @@
     python bench/rollout.py --quick --model nano    # seconds: does it run
 
 Every sequence has a prompt of 100 tokens and exactly 128 new ones, drawn at temperature 1 from the whole distribution,
-no end of sequence (bench/sides/never_ends.py says how for ponder). Prompts are new in every repetition, so that no cache
-of prompts carries over. ponder also records each token's log-probability and decodes the text; the others do not.
+no end of sequence (bench/sides/never_ends.py says how for ponder). Prompts are new in every repetition, so that no
+cache of prompts carries over. ponder also records each token's log-probability and decodes the text; the others do not.
 
 A peer's setting is the fastest of those listed here, found on a job of a quarter of the length before the measurement
-(all rates are in the JSON under "tried"). Fractions: tokens/s x FLOPs of a token over bf16 matrix products; and
-tokens/s x bytes of a token (a step reads every weight once and each sequence's keys and values) over copied bytes.
+(all rates are in the JSON under "tried"). Fractions of the ceiling: FLOPs over bf16 matrix products, where a new token
+also carries its share of its prompt (read once for all samples, without the output head); and bytes over copied bytes,
+where a decoding step reads every weight once and each sequence's own keys and values.
 """
 
 from __future__ import annotations
@@ -33,7 +34,12 @@ def settings(model: str, slots: int) -> dict[str, list[Contender]]:
 
     def hf(batch: int, **how: Any) -> Contender:
         return Contender(
-            name="HF generate", side="hf.py", python=PEERS, config=shared | {"batch": batch}, note=f"batch {batch}", **how
+            name="HF generate",
+            side="hf.py",
+            python=PEERS,
+            config=shared | {"batch": batch},
+            note=f"batch {batch}",
+            **how,
         )
 
     return {
@@ -42,7 +48,9 @@ def settings(model: str, slots: int) -> dict[str, list[Contender]]:
             hf(128, processes=1, threads=2), hf(64, processes=1, threads=2),
         ],
         "vLLM": [
-            Contender(name="vLLM", side="vllm_cpu.py", python=VLLM, processes=2, config=shared | {"window": 512}, pinned=True)
+            Contender(
+                name="vLLM", side="vllm_cpu.py", python=VLLM, processes=2, pinned=True, config=shared | {"window": 512}
+            )
         ],
     }  # fmt: skip
 
@@ -53,6 +61,13 @@ def prompts(model: str, count: int, length: int, seed: int) -> list[list[int]]:
     task = load_task("arithmetic:level=4-6", seed=seed)
     texts = (f"Problem {seed}.{i}: " + " Then: ".join(task[i * 40 + j].text for j in range(40)) for i in range(count))
     return [tokenizer.encode(text * (1 + length // 100))[:length] for text in texts]
+
+
+def flops_each(config: ModelConfig, sequences: int, prompts: int, new: int) -> float:
+    """Of one new token, with its share of the prompts."""
+    head = 2 * config.vocab_size * config.hidden_size
+    prompt = PROMPT * (flops_per_token(config, PROMPT / 2) - head)
+    return flops_per_token(config, PROMPT + new / 2) + prompt * prompts / (sequences * new)
 
 
 def bytes_per_token(config: ModelConfig, sequences: int, context: float) -> float:
@@ -77,7 +92,9 @@ def main() -> None:
 
     peers, tried = [], {}
     for name, each in common.chosen(settings(model, max(128, *sizes)), arguments).items():
-        best, tried[name] = common.best_settings(each, job(sizes[0], sizes[0], max(4, new // 4), 0), common.even, "tokens")
+        best, tried[name] = common.best_settings(
+            each, job(sizes[0], sizes[0], max(4, new // 4), 0), common.even, "tokens"
+        )
         peers.append(best)
     ours = Contender(
         name="ponder", side="ours.py", note="starts one worker a core",
@@ -88,11 +105,13 @@ def main() -> None:
         for name, size, groups in [(f"{s} samples of one prompt", s, 1) for s in sizes] + [
             (f"{s} prompts, one sample each", s, s) for s in sizes
         ]:
-            answers = common.measure(pool, lambda repeat, s=size, g=groups: job(s, g, new, repeat), common.even, repeats)
+            answers = common.measure(
+                pool, lambda repeat, s=size, g=groups: job(s, g, new, repeat), common.even, repeats
+            )
             cases.append(
-                common.facts("rollout", model=arguments.model, dtype="bfloat16", prompt=PROMPT, new_tokens=new, tried=tried)
+                common.facts("rollout", model=arguments.model, dtype="bfloat16", new_tokens=new, tried=tried)
                 | common.result(
-                    name, "tokens", pool, answers, flops_each=flops_per_token(config, PROMPT + new / 2),
+                    name, "tokens", pool, answers, flops_each=flops_each(config, size, groups, new),
                     bytes_each=bytes_per_token(config, size, PROMPT + new / 2),
                 )
             )  # fmt: skip

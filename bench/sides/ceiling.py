@@ -1,6 +1,6 @@
 """What this machine can do at the moment: bf16 matrix products and memory copies, one process a core, all at once.
 
-The best of a few shapes: large squares, and a batch of 64 through a weight of SmolLM2's size. On a GPU the device's own.
+The best of a few shapes: large squares, and batches through a weight of SmolLM2's size. On a GPU the device's own.
 """
 
 from __future__ import annotations

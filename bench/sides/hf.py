@@ -65,7 +65,8 @@ def train(model: Any, config: Job, torch: Any, device: str) -> Any:
         loss, sequences = 0.0, job["sequences"]
         for start in range(0, len(sequences), job["rows"]):
             ids = torch.tensor(sequences[start : start + job["rows"]], device=device)
-            part = model(input_ids=ids[:, :-1], labels=ids[:, 1:], use_cache=False, shift_labels=ids[:, 1:]).loss
+            inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+            part = model(input_ids=inputs, labels=targets, shift_labels=targets, use_cache=False).loss
             (part * len(ids)).backward()
             loss += part.item() * len(ids)
         return {"tokens": sum(len(ids) - 1 for ids in sequences), "loss": loss / max(1, len(sequences))}

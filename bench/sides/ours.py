@@ -89,9 +89,7 @@ def rl(config: Job) -> Any:
     class Sums:
         def __getitem__(self, i: int) -> Problem:
             text, target = problem(i)
-            return Problem(
-                id=f"sums/{i}", prompt=(Message(role="user", content=text),), target=target, task="sums"
-            )
+            return Problem(id=f"sums/{i}", prompt=(Message(role="user", content=text),), target=target, task="sums")
 
         def verify(self, asked: Problem, answer: str) -> Verdict:
             value = reward(answer, asked.target)
@@ -100,8 +98,9 @@ def rl(config: Job) -> Any:
     task: Any = Sums()
     workers = config.get("workers", num_cores())
     recipe = RLConfig(
-        out="unused", problems_per_step=config["prompts"], group_size=config["n"], max_answer_tokens=config["new_tokens"],
-        lr=config["lr"], warmup_steps=0, num_workers=workers, max_tokens_per_batch=config.get("batch_tokens", 2048),
+        out="unused", problems_per_step=config["prompts"], group_size=config["n"],
+        max_answer_tokens=config["new_tokens"], lr=config["lr"], warmup_steps=0, num_workers=workers,
+        max_tokens_per_batch=config.get("batch_tokens", 2048),
     )  # fmt: skip
     model, tokenizer = hub.load(config["model"], dtype=getattr(torch, config["dtype"]))
     trainer = Trainer(model, num_workers=workers)

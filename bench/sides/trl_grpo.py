@@ -3,8 +3,8 @@
 TRL owns its loop, so it runs in a thread that waits at the start of each step for the job and answers when it logs the
 step. Several processes are ranks of one data-parallel group (gloo). Everything that changes what is learned is set as
 in ponder's default recipe: GRPO's loss and scaling, one update a batch, no KL term, Adam (0.9, 0.99), the same problems
-in the same order. What changes only the speed is config's to choose: rows in one backward pass, weights in bfloat16 or in
-float32 under bfloat16 autocast, the attention.
+in the same order. What changes the speed is config's to choose: rows in one backward pass, the attention, weights in
+bfloat16 or in float32 under bfloat16 autocast.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def load(config: Job) -> Any:
     rows = [problem(i) for i in range(config["prompts"] * config["steps"])]
     data = Dataset.from_list([{"prompt": [{"role": "user", "content": text}], "target": t} for text, t in rows])
     arguments = GRPOConfig(
-        output_dir=tempfile.mkdtemp(), use_cpu=True, report_to=[], save_strategy="no", logging_steps=1, disable_tqdm=True,
-        max_steps=config["steps"], per_device_train_batch_size=config["rows"],
+        output_dir=tempfile.mkdtemp(), use_cpu=True, report_to=[], save_strategy="no", logging_steps=1,
+        disable_tqdm=True, max_steps=config["steps"], per_device_train_batch_size=config["rows"],
         gradient_accumulation_steps=samples // (config["rows"] * world), gradient_checkpointing=False,
         bf16=config["dtype"] == "autocast", num_generations=config["n"], max_completion_length=config["new_tokens"],
         temperature=1.0, top_p=1.0, top_k=0, beta=0.0, loss_type="grpo", scale_rewards="group", shuffle_dataset=False,
