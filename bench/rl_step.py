@@ -6,8 +6,10 @@
 
 A step is: sample, check, advantages, loss, backward, optimizer, and for ponder the new weights in the engine. Both see
 the same problems in the same order (bench/sides/sums.py) with the same loss and step size; the samples differ, as the
-random numbers do. Loss and reward of every step are in the JSON under "curve", and a table of their quarters ends the
-output; step 0 warms up and is in neither.
+random numbers do. What every step reported is in the JSON under "curve", and a table of its quarters ends the output;
+step 0 warms up and is in neither. On the first update of a batch the loss of GRPO is zero but for what sampler and
+trainer disagree on, whatever is learned: compare reward, the gradient's norm and entropy (ponder's is over the groups
+that were trained on, TRL's over all).
 
 TRL's setting (processes, rows in a backward pass, weights) is the fastest of those below, each tried for two short
 steps ("tried" in the JSON). Weights purely in bfloat16 hardly move at such a step size: compare curves with
@@ -23,11 +25,12 @@ from itertools import pairwise
 from typing import Any
 
 import common
-from common import PEERS, Contender, Job
+from common import PEERS, Answer, Contender, Job
 
 from ponder.runs import num_cores
 
 PROMPTS, SAMPLES, NEW, LR = 8, 8, 128, 1e-5
+SERIES = ("loss", "reward", "entropy", "grad_norm", "tokens")
 
 
 def trl(shared: Job, weights: list[str]) -> list[Contender]:
@@ -89,10 +92,7 @@ def main() -> None:
     with common.start([ours, *peers]) as pool:
         answers = common.measure(pool, lambda repeat: {"step": repeat + 1}, shares, repeats)
         curve = {
-            name: {
-                key: [answer.replies[0][key] for answer in each] for key in ("loss", "reward", "grad_norm", "tokens")
-            }
-            for name, each in answers.items()
+            name: {key: [told(answer, key) for answer in each] for key in SERIES} for name, each in answers.items()
         }
         about = {"model": arguments.model, "new_tokens": new, "lr": arguments.lr, "tried": tried, "curve": curve}
         case = f"GRPO step, {PROMPTS} problems x {SAMPLES} samples, up to {new} tokens"
@@ -100,15 +100,20 @@ def main() -> None:
     print(curves(curve))
 
 
+def told(answer: Answer, key: str) -> float:
+    """Tokens are those of all processes; the rest every rank of a step knows alike."""
+    return answer.total(key) if key == "tokens" else answer.replies[0][key]
+
+
 def curves(curve: dict[str, dict[str, list[float]]]) -> str:
-    """Loss and reward in four stretches of the run, and tokens a step."""
-    lines = [f"{'':8} {'':8} " + " ".join(f"{f'quarter {i + 1}':>10}" for i in range(4))]
+    """What each step reported, as means of four stretches of the run."""
+    lines = [f"{'':8} {'':9} " + " ".join(f"{f'quarter {i + 1}':>10}" for i in range(4))]
     for name, series in curve.items():
-        for key in ("loss", "reward", "tokens"):
+        for key in SERIES:
             values = series[key]
             cuts = [round(i * len(values) / 4) for i in range(5)]
             parts = [statistics.fmean(values[a:b]) if b > a else float("nan") for a, b in pairwise(cuts)]
-            lines.append(f"{name:8} {key:8} " + " ".join(f"{part:>10.4g}" for part in parts))
+            lines.append(f"{name:8} {key:9} " + " ".join(f"{part:>10.4g}" for part in parts))
     return "\n".join(lines)
 
 

@@ -119,7 +119,8 @@ def rl(config: Job) -> Any:
         return {
             "samples": len(rewards), "tokens": sum(rollout.num_tokens for rollout in rollouts.rollouts),
             "reward": sum(rewards) / len(rewards), "loss": metrics.get("policy/loss", 0.0),
-            "grad_norm": metrics.get("policy/grad_norm", 0.0), "sampling_seconds": sampled - begun,
+            "grad_norm": metrics.get("policy/grad_norm", 0.0), "entropy": metrics.get("policy/entropy", 0.0),
+            "sampling_seconds": sampled - begun,
         }  # fmt: skip
 
     return answer

@@ -41,12 +41,10 @@ def load(config: Job) -> Any:
             jobs.get()
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if "loss" in (logs or {}):
-                replies.put({
-                    "samples": samples // world, "reward": logs["reward"], "loss": logs["loss"],
-                    "grad_norm": float(logs["grad_norm"]),
-                    "tokens": int(logs["completions/mean_length"] * samples) // world,
-                })  # fmt: skip
+            if logs and "loss" in logs:
+                told = {key: float(logs[key]) for key in ("reward", "loss", "grad_norm", "entropy")}
+                length = float(logs["completions/mean_length"])
+                replies.put(told | {"samples": samples // world, "tokens": round(length * samples / world)})
 
     def right(completions: Any, target: Any, **_: Any) -> list[float]:
         return [reward(c[0]["content"], t) for c, t in zip(completions, target, strict=True)]
@@ -61,6 +59,7 @@ def load(config: Job) -> Any:
         temperature=1.0, top_p=1.0, top_k=0, beta=0.0, loss_type="grpo", scale_rewards="group", shuffle_dataset=False,
         learning_rate=config["lr"], lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=1.0, weight_decay=0.0,
         adam_beta1=0.9, adam_beta2=0.99, seed=config["seed"], ddp_backend="gloo" if world > 1 else None,
+        ddp_find_unused_parameters=False if world > 1 else None,
     )  # fmt: skip
     dtype = torch.float32 if config["dtype"] == "autocast" else getattr(torch, config["dtype"])
     trainer = GRPOTrainer(
