@@ -14,7 +14,7 @@ that were trained on, TRL's over all).
 TRL's setting (processes, rows in a backward pass, weights) is the fastest of those below, each tried for two short
 steps ("tried" in the JSON). Weights purely in bfloat16 hardly move at such a step size: compare curves with
 `--trl-weights autocast` (float32 weights, bfloat16 products). Groups whose rewards are all equal have no gradient:
-ponder leaves them out of the forward pass, TRL does not.
+ponder leaves them out of the forward pass, TRL does not. "mixed" is the share of the others and should be near 1.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from common import PEERS, Answer, Contender, Job
 from ponder.runs import num_cores
 
 PROMPTS, SAMPLES, NEW, LR = 8, 8, 128, 1e-5
-SERIES = ("loss", "reward", "entropy", "grad_norm", "tokens")
+SERIES = ("loss", "reward", "entropy", "grad_norm", "mixed", "tokens")
 
 
 def trl(shared: Job, weights: list[str]) -> list[Contender]:

@@ -156,7 +156,7 @@ def test_the_sums_are_the_same_everywhere_and_only_the_sum_is_right():
     text, target = problem(7)
     assert problem(7) == (text, target)
     assert reward(f"5 + 5 = 10, so {target} in all.", target) == 1.0
-    assert reward(f"{target} or maybe 999", target) == 0.0
+    assert 0 < reward(f"{target} or maybe 999", target) < reward(f"I say {int(target) + 2}.", target) < 0.5
     assert reward("", target) == reward("9" * 5000, target) == 0.0
 
 

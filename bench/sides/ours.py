@@ -93,7 +93,7 @@ def rl(config: Job) -> Any:
 
         def verify(self, asked: Problem, answer: str) -> Verdict:
             value = reward(answer, asked.target)
-            return Verdict(outcome="correct" if value else "wrong", reward=value)
+            return Verdict(outcome="correct" if value == 1 else "wrong", reward=value)
 
     task: Any = Sums()
     workers = config.get("workers", num_cores())
@@ -120,6 +120,7 @@ def rl(config: Job) -> Any:
             "samples": len(rewards), "tokens": sum(rollout.num_tokens for rollout in rollouts.rollouts),
             "reward": sum(rewards) / len(rewards), "loss": metrics.get("policy/loss", 0.0),
             "grad_norm": metrics.get("policy/grad_norm", 0.0), "entropy": metrics.get("policy/entropy", 0.0),
+            "mixed": sum(group.is_mixed for group in rollouts.groups) / len(rollouts.groups),
             "sampling_seconds": sampled - begun,
         }  # fmt: skip
 

@@ -1,7 +1,8 @@
-"""The task of bench/rl_step.py, the same for ponder and TRL: small sums, right if the last number written is the sum.
+"""The task of bench/rl_step.py, the same for ponder and TRL: small sums, judged by the last number written.
 
-Standard library only. Problem i is a pure function of i. A small chat model is right sometimes and wrong sometimes,
-which is all that a step of reinforcement learning needs.
+1 for the sum, at most a half for another number, the less the further it is off, 0 for none. Graded so that the samples
+of a group nearly always differ: a group whose rewards are equal carries no gradient, ponder skips it and TRL does not,
+and a comparison of speed should not live on that. Standard library only; problem i is a pure function of i.
 """
 
 from __future__ import annotations
@@ -22,4 +23,7 @@ def problem(index: int) -> tuple[str, str]:
 
 def reward(answer: str, target: str) -> float:
     numbers = _NUMBER.findall(answer[-2000:])
-    return float(bool(numbers) and len(numbers[-1]) < 10 and int(numbers[-1]) == int(target))
+    if not numbers or len(numbers[-1]) > 9:
+        return 0.0
+    off = abs(int(numbers[-1]) - int(target))
+    return 0.5 / off if off else 1.0

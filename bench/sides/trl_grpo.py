@@ -43,6 +43,7 @@ def load(config: Job) -> Any:
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:
                 told = {key: float(logs[key]) for key in ("reward", "loss", "grad_norm", "entropy")}
+                told["mixed"] = 1 - float(logs["frac_reward_zero_std"])
                 length = float(logs["completions/mean_length"])
                 replies.put(told | {"samples": samples // world, "tokens": round(length * samples / world)})
 
