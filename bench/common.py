@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from contenders import OURS, PEERS, ROOT, VLLM, Answer, Contender, Job, Missing, Pool, Running, start
 
 sys.path.insert(0, str(ROOT))  # this tree, whatever is installed
@@ -29,7 +30,8 @@ from ponder.models import hub
 
 __all__ = [
     "OURS", "PEERS", "ROOT", "VLLM", "Answer", "Contender", "Job", "Missing", "Pool", "arguments", "best_settings",
-    "ceiling", "even", "facts", "measure", "publish", "ratios", "result", "rounded", "spread", "start", "table", "text",
+    "ceiling", "chosen", "even", "facts", "measure", "model_folder", "num_devices", "publish", "ratios", "result",
+    "rounded", "run", "spread", "start", "table", "text", "with_config",
 ]  # fmt: skip
 
 LOAD = [round(value, 2) for value in os.getloadavg()]  # before we add to it
@@ -56,9 +58,14 @@ def model_folder(reference: str) -> str:
     return str(hub.resolve(reference).resolve())
 
 
+def num_devices() -> int:
+    """How many things compute at once: the cores, or one GPU."""
+    return 1 if torch.cuda.is_available() else runs.num_cores()
+
+
 def ceiling() -> Contender:
     """The machine itself: one process a core, or the GPU."""
-    return Contender(name=CEILING, side="ceiling.py", processes=runs.num_cores())
+    return Contender(name=CEILING, side="ceiling.py", processes=num_devices())
 
 
 def even(job: Job, processes: int, key: str = "prompts") -> list[Job]:

@@ -23,7 +23,6 @@ from train import LENGTH, ROWS, sequences
 
 from ponder.models.transformer import flops_per_token
 from ponder.models.weights import read_config
-from ponder.runs import num_cores
 from ponder.train.sft import ArchitectureConfig
 
 WIDTHS = (128, 256, 512)
@@ -65,7 +64,7 @@ def sampling(model: str, quick: bool) -> Iterator[Point]:
 def training(model: str, quick: bool) -> Iterator[Point]:
     config = read_config(model)
     base = 16 if quick else LENGTH
-    rows = ROWS * num_cores()
+    rows = ROWS * common.num_devices()
 
     def point(name: str, count: int, length: int) -> Point:
         job = {"sequences": sequences(config.vocab_size, count, length, 1), "rows": max(1, ROWS * base // length)}

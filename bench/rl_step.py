@@ -45,12 +45,14 @@ def trl(shared: Job, weights: list[str]) -> list[Contender]:
             **how,
         )
 
+    ranks = max(count for count in (1, 2, 4, 8) if count <= num_cores())  # each gets as many of the samples
+    many = PROMPTS * SAMPLES // ranks
     return [
         setting
         for dtype in weights
         for setting in (
-            one(dtype, 8, processes=2, threads=1), one(dtype, 8, "eager", processes=2, threads=1),
-            one(dtype, 8, processes=1, threads=2), one(dtype, 32, processes=2, threads=1),
+            one(dtype, 8, processes=ranks), one(dtype, 8, "eager", processes=ranks), one(dtype, 8, threads=num_cores()),
+            one(dtype, many, processes=ranks),
         )
     ]  # fmt: skip
 

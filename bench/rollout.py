@@ -29,30 +29,22 @@ from ponder.tasks import load_task
 PROMPT, NEW = 100, 128
 
 
-def settings(model: str, slots: int) -> dict[str, list[Contender]]:
-    shared = {"kind": "rollout", "model": model, "dtype": "bfloat16", "slots": slots}
+def settings(model: str, sequences: int) -> dict[str, list[Contender]]:
+    """Every peer's settings. On a GPU both have one process, and `generate` takes all sequences at once."""
+    shared = {"kind": "rollout", "model": model, "dtype": "bfloat16", "slots": sequences, "window": 512}
+    cores = common.num_devices()
 
     def hf(batch: int, **how: Any) -> Contender:
-        return Contender(
-            name="HF generate",
-            side="hf.py",
-            python=PEERS,
-            config=shared | {"batch": batch},
-            note=f"batch {batch}",
-            **how,
-        )
+        config = shared | {"batch": batch}
+        return Contender(name="HF generate", side="hf.py", python=PEERS, config=config, note=f"batch {batch}", **how)
 
-    return {
-        "HF generate": [
-            hf(64, processes=2, threads=1), hf(32, processes=2, threads=1), hf(64, processes=2, threads=1, pinned=True),
-            hf(128, processes=1, threads=2), hf(64, processes=1, threads=2),
-        ],
-        "vLLM": [
-            Contender(
-                name="vLLM", side="vllm_cpu.py", python=VLLM, processes=2, pinned=True, config=shared | {"window": 512}
-            )
-        ],
-    }  # fmt: skip
+    vllm = Contender(
+        name="vLLM", side="vllm_cpu.py", python=VLLM, processes=cores, pinned=cores > 1, config=shared
+    )  # fmt: skip
+    if cores == 1:
+        return {"HF generate": [hf(sequences), hf(max(1, sequences // 4))], "vLLM": [vllm]}
+    one_thread = [hf(64, processes=cores), hf(32, processes=cores), hf(64, processes=cores, pinned=True)]
+    return {"HF generate": [*one_thread, hf(128, threads=cores), hf(64, threads=cores)], "vLLM": [vllm]}
 
 
 def prompts(model: str, count: int, length: int, seed: int) -> list[list[int]]:

@@ -19,7 +19,6 @@ from common import PEERS, Contender, Job
 
 from ponder.models.transformer import flops_per_token
 from ponder.models.weights import read_config
-from ponder.runs import num_cores
 
 ROWS, LENGTH = 8, 256
 
@@ -29,13 +28,12 @@ def settings(model: str) -> dict[str, list[Contender]]:
         config = {"kind": "train", "model": model, "dtype": "bfloat16", "attention": attention}
         return Contender(name="HF", side="hf.py", python=PEERS, config=config, note=f"{attention} attention", **how)
 
-    return {
-        "HF": [
-            hf("eager", processes=2, threads=1), hf("sdpa", processes=2, threads=1),
-            hf("eager", processes=2, threads=1, pinned=True), hf("eager", processes=1, threads=2),
-            hf("sdpa", processes=1, threads=2),
-        ]
-    }  # fmt: skip
+    cores = common.num_devices()
+    single = [hf("eager", threads=cores), hf("sdpa", threads=cores)]
+    if cores == 1:  # a GPU
+        return {"HF": single}
+    pinned = hf("eager", processes=cores, pinned=True)
+    return {"HF": [hf("eager", processes=cores), hf("sdpa", processes=cores), pinned, *single]}
 
 
 def sequences(vocabulary: int, count: int, length: int, seed: int) -> list[list[int]]:
@@ -64,11 +62,11 @@ def main() -> None:
         best, tried[name] = common.best_settings(each, job(ROWS, 0), shares, "tokens")
         peers.append(best)
     ours = Contender(
-        name="ponder", side="ours.py", note=f"{num_cores()} workers of its own",
+        name="ponder", side="ours.py", note="starts one worker a core",
         config={"kind": "train", "model": model, "dtype": arguments.dtype},
     )  # fmt: skip
     with common.start([ours, *peers, common.ceiling()]) as pool:
-        answers = common.measure(pool, lambda repeat: job(ROWS * num_cores(), repeat), shares, repeats)
+        answers = common.measure(pool, lambda repeat: job(ROWS * common.num_devices(), repeat), shares, repeats)
         losses = {
             name: sum(reply["loss"] for reply in each[-1].replies) / len(each[-1].replies)
             for name, each in answers.items()
