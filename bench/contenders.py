@@ -143,12 +143,19 @@ def environment(contender: Contender) -> dict[str, str]:
     threads = str(contender.threads)
     kept = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "VIRTUAL_ENV")}
     ours = {"PYTHONPATH": str(ROOT)} if contender.python == OURS else {}
-    return kept | ours | {
+    preloaded = {"LD_PRELOAD": ":".join(vllm_libraries())} if contender.python == VLLM else {}
+    return kept | ours | preloaded | {
         "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "false",
         "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error",
         "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
         "VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_LOGGING_LEVEL": "WARNING",
     }  # fmt: skip
+
+
+def vllm_libraries() -> list[str]:
+    """What vLLM asks to have loaded before it: Intel's OpenMP comes with it, tcmalloc if the system has it."""
+    places = [VLLM.parents[1] / "lib" / "libiomp5.so", *Path("/usr/lib").glob("*/libtcmalloc_minimal.so.4")]
+    return [str(place) for place in places if place.exists()]
 
 
 @dataclass

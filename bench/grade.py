@@ -5,7 +5,8 @@
 Two piles. "golden": the rows of tests/tasks/golden_answers.jsonl for this verifier, hand-made to be hard; they are ours
 and ponder is tested on them, so agreement there says what math-verify misses, not how good ponder is on unseen text.
 "plain": a short sentence that ends in the answer, right or off by one, as a small model writes it. Both read each row's
-target and text anew. math-verify keeps its time limits: without them a tower of powers freezes it for good.
+target and text anew. math-verify keeps its time limits: without them a tower of powers freezes it for good. It takes
+part twice: with the texts as they are, and with dollar signs around them.
 """
 
 from __future__ import annotations
@@ -44,10 +45,11 @@ def main() -> None:
     piles = {"plain": plain(40 if arguments.quick else 500), "golden": golden()[:: 10 if arguments.quick else 1]}
     contenders = [
         Contender(name="ponder", side="ours.py", config={"kind": "grade"}),
-        Contender(name="math-verify", side="mathverify.py", python=PEERS),
+        Contender(name="math-verify", side="mathverify.py", python=PEERS, config={"marked": False}),
+        Contender(name="math-verify, $", side="mathverify.py", python=PEERS, config={"marked": True}),
     ]
     cases = []
-    with common.start([c for c in contenders if c.name not in arguments.without]) as pool:
+    with common.start([c for c in contenders if c.name.partition(",")[0] not in arguments.without]) as pool:
         for name, rows in piles.items():
             job: Job = {"pairs": [row[:2] for row in rows]}
             answers = common.measure(pool, lambda _, job=job: job, lambda job, processes: [job] * processes, repeats)

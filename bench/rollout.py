@@ -16,6 +16,7 @@ where a decoding step reads every weight once and each sequence's own keys and v
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import common
@@ -24,7 +25,6 @@ from common import PEERS, VLLM, Contender, Job
 from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.transformer import ModelConfig, flops_per_token
 from ponder.models.weights import read_config
-from ponder.tasks import load_task
 
 PROMPT, NEW = 100, 128
 
@@ -50,9 +50,12 @@ def settings(model: str, sequences: int) -> dict[str, list[Contender]]:
 def prompts(model: str, count: int, length: int, seed: int) -> list[list[int]]:
     """Token ids of `count` different texts of exactly `length` tokens."""
     tokenizer = load_tokenizer(model)
-    task = load_task("arithmetic:level=4-6", seed=seed)
-    texts = (f"Problem {seed}.{i}: " + " Then: ".join(task[i * 40 + j].text for j in range(40)) for i in range(count))
-    return [tokenizer.encode(text * (1 + length // 100))[:length] for text in texts]
+    rows = []
+    for i in range(count):
+        random = Random(f"prompts/{seed}/{i}")
+        numbers = (str(random.randrange(1000)) for _ in range(length))
+        rows.append(tokenizer.encode(f"Problem {seed}.{i}. Add: " + ", then ".join(numbers))[:length])
+    return rows
 
 
 def flops_each(config: ModelConfig, sequences: int, prompts: int, new: int) -> float:

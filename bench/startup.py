@@ -1,7 +1,7 @@
 """From the start of the process to the first sampled token: ponder, transformers, vLLM's CPU build.
 
     python bench/startup.py                  # the reference model; 15 minutes, nearly all of it vLLM's
-    python bench/startup.py --without vLLM "vLLM, eager"
+    python bench/startup.py --without vLLM
 
 Each repetition starts a fresh process for every contender: interpreter, imports, weights, engine, a prompt of 100
 tokens, one token drawn. One start each warms up: the weights' file is then in the page cache for all, and vLLM's
@@ -48,7 +48,7 @@ def main() -> None:
     seconds: dict[str, list[float]] = {}
     missing: dict[str, str] = {}
     os.environ["VLLM_CACHE_ROOT"] = tempfile.mkdtemp()
-    wanted = [each for each in contenders(model) if each.name not in arguments.without]
+    wanted = [each for each in contenders(model) if each.name.partition(",")[0] not in arguments.without]
     for repeat in range(-1, 1 if arguments.quick else arguments.repeats):
         for contender in wanted:
             if contender.name in missing:
