@@ -45,12 +45,20 @@ def arguments(about: str, **defaults: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--model", default=defaults.get("model", "smollm2-135m"), help="what `ponder ask --model` takes"
     )
-    parser.add_argument("--repeats", type=int, default=defaults.get("repeats", 5), help="repetitions of every case")
+    parser.add_argument(
+        "--repeats", type=_positive, default=defaults.get("repeats", 5), help="repetitions of every case"
+    )
     parser.add_argument("--quick", action="store_true", help="tiny jobs, once: does it run, not how fast")
     parser.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out")
     parser.add_argument("--no-tune", action="store_true", help="take each peer's first setting instead of its best")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder of the JSON files")
     return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} measures nothing; use 1 or more")
+    return int(text)
 
 
 def model_folder(reference: str) -> str:

@@ -1,7 +1,7 @@
 """math-verify as a contender: `parse` both texts, then `verify`, with its own time limits.
 
-Without them a tower of powers never returns. It has no third verdict: what raises counts as wrong. It reads text that is
-marked as mathematics better, and more slowly: config["marked"] puts dollar signs around both texts.
+Without them a tower of powers never returns. It has no third verdict: what raises counts as wrong. It reads text that
+is marked as mathematics better, and more slowly: config["marked"] puts dollar signs around both texts.
 """
 
 from __future__ import annotations
