@@ -44,7 +44,8 @@ def sampling(model: str, quick: bool) -> Iterator[Point]:
 
     def point(name: str, *, count: int = many, n: int = 1, length: int = PROMPT, tokens: int = new) -> Point:
         samples = count * n
-        work = count * length * flops_per_token(config, length / 2)
+        head = 2 * config.vocab_size * config.hidden_size  # a prompt's last token alone goes through it
+        work = count * length * (flops_per_token(config, length / 2) - head)
         work += samples * tokens * flops_per_token(config, length + tokens / 2)
         asked = prompts(model, count, length, seed=1)
         return Point(name=name, job={"prompts": asked, "n": n, "new_tokens": tokens, "seed": 1}, work=work)
@@ -141,7 +142,7 @@ def main() -> None:
         add(grow("rollout", Path(model).name, model, list(sampling(model, arguments.quick)), repeats))
         add(grow("train", Path(model).name, model, list(training(model, arguments.quick)), repeats))
         for name, place in random_models(Path(folder)):
-            add(grow("rollout", name, place, list(sampling(place, True))[:2], repeats))
+            add(grow("rollout", name, place, list(sampling(place, arguments.quick))[:2], repeats))
             add(grow("train", name, place, list(training(place, arguments.quick))[:1], repeats))
     print(widths(cases))
 
