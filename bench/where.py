@@ -53,7 +53,7 @@ def main() -> None:
     prompt = prompts(common.model_folder(arguments.model), 1, PROMPT, seed=0)[0]
     rows = sequences(model.config.vocab_size, ROWS, length, seed=0)
     examples = [Example(prompt_ids=(ids[0],), token_ids=tuple(ids[1:]), trained=(True,) * length) for ids in rows]
-    batches = micro_batches(examples, max_tokens=ROWS * (length + 1), pad_id=tokenizer.pad_id)
+    batches = micro_batches(examples, max_tokens=ROWS * (length + 1))
     with (
         LocalEngine(model, tokenizer, num_workers=0, num_slots=count) as engine,
         Trainer(model, num_workers=0) as trainer,

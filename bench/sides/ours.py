@@ -65,7 +65,7 @@ def train(config: Job) -> Any:
             for ids in job["sequences"]
         ]  # fmt: skip
         most = max(map(len, job["sequences"])) * job["rows"]
-        batches = micro_batches(examples, max_tokens=most, pad_id=tokenizer.pad_id)
+        batches = micro_batches(examples, max_tokens=most)
         sums = trainer.backward(batches, SupervisedLoss())
         # a sequence of T + 1 ids is T positions of forward and backward
         return {"tokens": sum(len(ids) - 1 for ids in job["sequences"]), "loss": sums["loss"] / len(examples)}
@@ -113,7 +113,7 @@ def rl(config: Job) -> Any:
             collect(engine, task, problems, recipe.params, group_size=config["n"], seed=config["seed"], step=step)
         )
         sampled = time.perf_counter()
-        metrics = update(trainer, rollouts, recipe, step, None, pad_id=tokenizer.pad_id)
+        metrics = update(trainer, rollouts, recipe, step, None)
         engine.update_weights(model.state_dict(), version=step + 1)
         rewards = [rollout.reward for rollout in rollouts.rollouts]
         return {
