@@ -1,7 +1,7 @@
 """What a recipe will need, before it runs: memory from its shapes, time from a product measured here and now.
 
-Rough by nature: lengths are not known before sampling, so rollouts are taken at half their cap, and a whole step is
-taken to reach a quarter of the measured matrix speed. Within a factor of two is what to expect.
+Rough by nature: lengths are not known before sampling, so completions are taken at half their cap, and a whole step is
+taken to reach a third of the measured matrix speed. Within a factor of two is what to expect.
 """
 
 from __future__ import annotations
@@ -19,50 +19,68 @@ from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.rl import RLConfig
 from ponder.train.sft import SFTConfig
 
-_REACHED = 0.25  # of the matrix speed, by a whole training step of a small model
+_REACHED = 0.33  # of the matrix speed, by a whole training step of a small model
 _PROMPT = 64  # tokens, where the prompts are not known
 
 
 def estimate_rl(config: RLConfig) -> dict[str, Any]:
     """Memory and time of a whole run."""
     model = read_config(hub.resolve(config.model))
-    length = _PROMPT + config.max_reasoning_tokens // 2 + config.max_answer_tokens // 2
-    rollouts = config.problems_per_step * config.group_size
-    # sampling is one forward pass, training another and a backward pass of twice its cost
-    flops = config.num_steps * rollouts * length * 4 * flops_per_token(model, length / 2)
+    own = config.max_reasoning_tokens // 2 + config.max_answer_tokens // 2
+    # a prompt is computed once for its group; sampling is one forward pass, training `passes`
+    tokens = config.problems_per_step * (_PROMPT + config.group_size * own)
+    flops = config.num_steps * tokens * (1 + _passes(config)) * flops_per_token(model, _PROMPT + own / 2)
     workers = resolve_workers(config.num_workers)
     window = _PROMPT + config.max_reasoning_tokens + config.max_answer_tokens
-    cache = max(1, workers) * config.num_slots * window * cache_bytes(model)
-    return _summary(model, flops, workers, cache, config.max_tokens_per_batch, processes=2 * workers)
+    cache = max(1, workers) * config.num_slots * window * cache_bytes(model, _size(config))
+    # the engine has weights of its own
+    return _summary(model, config, flops, workers, cache + _size(config) * _count(model), processes=2 * workers)
 
 
 def estimate_sft(config: SFTConfig) -> dict[str, Any]:
     """Memory and time of a whole run; examples are taken to be 128 tokens long."""
     model = read_config(hub.resolve(config.model)) if config.model else config.architecture.build(0).config
-    flops = config.num_steps * config.batch_size * 128 * 3 * flops_per_token(model, 64)
+    flops = config.num_steps * config.batch_size * 128 * _passes(config) * flops_per_token(model, 64)
     workers = resolve_workers(config.num_workers)
-    return _summary(model, flops, workers, 0, config.max_tokens_per_batch, processes=workers)
+    return _summary(model, config, flops, workers, 0, processes=workers)
 
 
-def cache_bytes(model: ModelConfig) -> int:
-    """Keys and values of one token, float32."""
-    return 2 * 4 * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
+def cache_bytes(model: ModelConfig, size: int) -> int:
+    """Keys and values of one token."""
+    return 2 * size * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
+
+
+def _passes(config: RLConfig | SFTConfig) -> int:
+    """Forward and backward in forward passes, see `Trainer.passes`."""
+    return 2 if config.lora_rank else 3
+
+
+def _size(config: RLConfig | SFTConfig) -> int:
+    """Bytes of a number that is computed with."""
+    return 2 if config.dtype == "bfloat16" else 4
+
+
+def _count(model: ModelConfig) -> int:
+    with torch.device("meta"):
+        return Transformer(model).num_parameters
 
 
 def _summary(
-    model: ModelConfig, flops: float, workers: int, cache: int, batch_tokens: int, *, processes: int
+    model: ModelConfig, config: RLConfig | SFTConfig, flops: float, workers: int, other: float, *, processes: int
 ) -> dict[str, Any]:
-    with torch.device("meta"):
-        parameters = Transformer(model).num_parameters
-    weights = 4 * parameters
-    # weights, Adam's two moments, the summed gradient; a buffer for each worker; the engine's copy
-    state = weights * (5 + max(1, workers))
-    # per token: what backward keeps of a block (about 14 widths and 3 inner widths) and the logits, twice
-    kept = model.num_hidden_layers * (14 * model.hidden_size + 3 * model.intermediate_size) + 2 * model.vocab_size
-    activations = max(1, workers) * batch_tokens * 4 * kept
+    parameters, size = _count(model), _size(config)
+    block = 2 * (model.num_attention_heads + model.num_key_value_heads) * model.head_dim + 3 * model.intermediate_size
+    per_rank = model.num_hidden_layers * (block + 5 * model.hidden_size)  # inputs and outputs of the seven layers
+    trained = config.lora_rank * per_rank if config.lora_rank else parameters
+    # weights (a frozen copy below an adapter); in float32: what is trained, its two moments, a gradient a worker, the sum
+    state = size * parameters * (2 if config.lora_rank else 1) + 4 * trained * (4 + max(1, workers))
+    # per token: what backward keeps of a block (about 14 widths and 3 inner widths)
+    kept = model.num_hidden_layers * (14 * model.hidden_size + 3 * model.intermediate_size)
+    logits = 128 * 4 * 3 * model.vocab_size  # a chunk, three times (train/logprobs.py)
+    activations = max(1, workers) * (config.max_tokens_per_batch * size * kept + logits)
     interpreters = 300e6 * (1 + processes)
-    seconds = flops / (_REACHED * matrix_speed() * max(1, workers))
-    needed, free = state + cache + activations + interpreters, free_memory(pick_device())
+    seconds = flops / (_REACHED * matrix_speed(getattr(torch, config.dtype)) * max(1, workers))
+    needed, free = state + other + activations + interpreters, free_memory(pick_device())
     facts: dict[str, Any] = {
         "parameters": parameters,
         "memory_gib": round(needed / GIB, 2),
@@ -74,11 +92,11 @@ def _summary(
     return facts
 
 
-def matrix_speed() -> float:
-    """FLOP/s of a float32 product on one thread here, or on the GPU."""
+def matrix_speed(dtype: torch.dtype = torch.float32) -> float:
+    """FLOP/s of a product on one thread here, or on the GPU."""
     device = pick_device()
     size = 4096 if device == "cuda" else 384
-    a = torch.randn(size, size, device=device)
+    a = torch.randn(size, size, device=device, dtype=dtype)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
