@@ -72,7 +72,7 @@ def _summary(
     block = 2 * (model.num_attention_heads + model.num_key_value_heads) * model.head_dim + 3 * model.intermediate_size
     per_rank = model.num_hidden_layers * (block + 5 * model.hidden_size)  # inputs and outputs of the seven layers
     trained = config.lora_rank * per_rank if config.lora_rank else parameters
-    # weights (a frozen copy below an adapter); in float32: what is trained, its two moments, a gradient a worker, the sum
+    # weights, a frozen copy below an adapter; in float32 what is trained, two moments, a gradient a worker, the sum
     state = size * parameters * (2 if config.lora_rank else 1) + 4 * trained * (4 + max(1, workers))
     # per token: what backward keeps of a block (about 14 widths and 3 inner widths)
     kept = model.num_hidden_layers * (14 * model.hidden_size + 3 * model.intermediate_size)
