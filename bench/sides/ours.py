@@ -55,7 +55,7 @@ def train(config: Job) -> Any:
     from ponder.train.distributed import SupervisedLoss, Trainer
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model, tokenizer = hub.load(config["model"], dtype=getattr(torch, config["dtype"]), device=device)
+    model, _ = hub.load(config["model"], dtype=getattr(torch, config["dtype"]), device=device)
     trainer = Trainer(model, num_workers=0 if device == "cuda" else config.get("workers", num_cores()))
 
     def answer(job: Job) -> Job:

@@ -31,7 +31,7 @@ from ponder.models.marks import add_marks
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
-from ponder.runs import checkpoints
+from ponder.runs import checkpoints, write_atomic
 
 FORMS = (
     f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "
@@ -145,7 +145,8 @@ def _needs_merging(folder: Path) -> bool:
 def _merged(folder: Path) -> Path:
     """An adapter and its base as one model folder, made once in the cache.
 
-    It is kept in float32: the base lies on bfloat16's grid, and small changes would round back to it (models/lora.py).
+    It is kept in float32, as the base lies on bfloat16's grid and small changes would round back to it, unless the
+    adapter says that it was trained through weights merged into bfloat16 (our own key, models/lora.py): then in that.
     """
     config = read_adapter_config(folder)
     is_shipped = folder in named.shipped().values()
@@ -169,7 +170,9 @@ def _merged(folder: Path) -> Path:
             model, tokenizer = add_marks(model, tokenizer, part / "tokenizer")
         merge_adapter(model, folder)
         tokenizer.save(str(_made(part / "model")))
-        save_model(model, part / "model")
+        save_model(model, part / "model", DTYPES.get(config.get("merged_dtype", "F32")))
+        if (folder / "training.json").exists():
+            write_atomic(part / "model" / "training.json", (folder / "training.json").read_bytes())
     return target
 
 

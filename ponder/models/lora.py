@@ -95,9 +95,20 @@ def merge(base: Mapping[str, Tensor], adapter: Adapter, into: Mapping[str, Tenso
         into[name].copy_(change.add_(base[name].to(change)))
 
 
-def save_adapter(adapter: Adapter, folder: str | Path, *, base: str, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Write an adapter in PEFT's layout; `base` is the reference of the model it belongs to."""
-    from ponder.models.weights import write_tensors
+def save_adapter(
+    adapter: Adapter,
+    folder: str | Path,
+    *,
+    base: str,
+    merged_dtype: torch.dtype = torch.float32,
+    dtype: torch.dtype = torch.bfloat16,
+) -> None:
+    """Write an adapter in PEFT's layout.
+
+    base: the reference of the model it belongs to. merged_dtype: of the weights it was trained through; a key of our
+    own in adapter_config.json, which other programs leave alone.
+    """
+    from ponder.models.weights import CODES, write_tensors
 
     folder = Path(folder)
     config = {
@@ -111,6 +122,7 @@ def save_adapter(adapter: Adapter, folder: str | Path, *, base: str, dtype: torc
         "target_modules": sorted({name.rpartition(".")[2] for name in adapter.pairs}),
         "fan_in_fan_out": False,
         "inference_mode": True,
+        "merged_dtype": CODES[merged_dtype],
     }
     write_tensors(adapter.tensors(), folder / ADAPTER_WEIGHTS, dtype)
     write_atomic(folder / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")

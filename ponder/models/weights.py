@@ -46,7 +46,7 @@ _SIZES = (
     "max_position_embeddings",
 )  # fmt: skip
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_CODES = {dtype: code for code, dtype in DTYPES.items()}
+CODES = {dtype: code for code, dtype in DTYPES.items()}
 
 
 # ---------------------------------------------------------------------------------------------------- config.json
@@ -339,8 +339,8 @@ def save_model(model: Transformer, folder: str | Path, dtype: torch.dtype | None
     """Write config.json and model.safetensors; dtype None keeps the weights' own. A kill leaves old files or new."""
     folder = Path(folder)
     dtype = dtype or model.model.embed_tokens.weight.dtype
-    if dtype not in _CODES:
-        raise ConfigError(f"cannot save as {dtype}; known: {', '.join(map(str, _CODES))}")
+    if dtype not in CODES:
+        raise ConfigError(f"cannot save as {dtype}; known: {', '.join(map(str, CODES))}")
     config = config_json(model.config, dtype)
     write_tensors(model.state_dict(), folder / WEIGHTS, dtype)
     write_atomic(folder / CONFIG, json.dumps(config, indent=2) + "\n")
@@ -359,7 +359,7 @@ def write_stream(
     offset = 0
     for name, shape in shapes.items():
         end = offset + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": _CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
+        header[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
         offset = end
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)  # data starts at a multiple of 8

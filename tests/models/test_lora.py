@@ -152,6 +152,18 @@ def test_an_adapter_folder_is_a_model_made_once_and_not_rounded_to_the_grid_of_i
     assert hub.resolve(folder) != place
 
 
+def test_an_adapter_that_was_trained_through_bf16_weights_is_merged_into_bf16(tmp_path: Path) -> None:
+    base = make_base(tmp_path / "base")
+    folder = make_adapter(tmp_path / "adapter", str(base), merged_dtype="BF16")
+    (folder / "training.json").write_text('{"format": 1, "sources": []}')
+    model, _ = hub.load(folder, dtype=None)
+    twin, _ = hub.load(base, dtype=torch.bfloat16)
+    merge_adapter(twin, folder)
+    assert model.dtype == torch.bfloat16
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), twin.parameters(), strict=True))
+    assert (hub.resolve(folder) / "training.json").exists()
+
+
 def test_an_adapter_may_ask_for_marks_or_bring_its_tokenizer(tmp_path: Path) -> None:
     base = make_base(tmp_path / "base")
     marked = make_adapter(tmp_path / "a", str(base), reasoning_marks=True)
