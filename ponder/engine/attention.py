@@ -129,7 +129,8 @@ class SlotAttention:
         cache.make_room(N, int(own_N.max()) + 1)
         if self._seen != cache.version:
             self._arrange()
-        self._rows, self._own = torch.arange(N, device=device), own_N
+        heads = torch.arange(N * self._K, device=device).view(N, self._K)
+        self._places = (heads * cache.capacity + own_N[:, None]).flatten()  # rows of (slots * K * C E)
         lengths = self._plan.lengths
         columns, own_columns = torch.arange(self._P, device=device), torch.arange(cache.capacity, device=device)
         self._biases = {}
@@ -148,20 +149,21 @@ class SlotAttention:
         plan = self._plan = _Plan(prompts, -(-decoder.min_rows // self._r), decoder.device)
         self._P = plan.width
         shape = (self._K, self._r)
-        self._scores = decoder.embed.new_full((N, *shape, plan.width + cache.capacity), float("-inf"))
+        columns = plan.width + cache.capacity
+        self._scores = torch.full((N, *shape, columns), float("-inf"), dtype=torch.float32, device=decoder.device)
         if plan.order is not None:
             self._sorted_scores = decoder.embed.new_zeros((plan.num_sorted, *shape, plan.width))
             self._sorted_read = decoder.embed.new_empty((plan.num_sorted, *shape, self._E))
 
     def _bias(self, may_attend: Tensor) -> Tensor:
-        zeros = torch.zeros(may_attend.shape, dtype=self._decoder.dtype, device=may_attend.device)
+        zeros = torch.zeros(may_attend.shape, dtype=torch.float32, device=may_attend.device)
         return zeros.masked_fill_(~may_attend, float("-inf"))[:, None, None]
 
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         N, K, r, E, P, plan = self._N, self._K, self._r, self._E, self._P, self._plan
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys[self._rows, :, self._own] = k
-        values[self._rows, :, self._own] = v
+        keys.view(-1, E).index_copy_(0, self._places, k.reshape(N * K, E))
+        values.view(-1, E).index_copy_(0, self._places, v.reshape(N * K, E))
         keys, values = keys[:N].flatten(0, 1), values[:N].flatten(0, 1)  # (N*K C E)
         prompt_bias, own_bias = self._biases[self._config.window(layer)]
         q = (q * self._scale).view(N, K, r, E)
@@ -169,7 +171,7 @@ class SlotAttention:
         scores = self._scores
         own = torch.bmm(q.view(N * K, r, E), keys.transpose(1, 2)).view(N, K, r, -1)
         torch.add(own, own_bias, out=scores[..., P:])
-        sorted_q = q if plan.order is None else q[plan.order]
+        sorted_q = q if plan.order is None else q.index_select(0, plan.order)
         for block in plan.blocks:
             G, m, width = block.G, block.m, block.shelf.length
             rows = sorted_q[block.start : block.stop].view(G, m, K, r, E).transpose(1, 2).reshape(G * K, m * r, E)
@@ -183,11 +185,11 @@ class SlotAttention:
             else:
                 target.copy_(product)
         if plan.place is not None:
-            torch.add(self._sorted_scores[plan.place], prompt_bias, out=scores[..., :P])
+            torch.add(self._sorted_scores.index_select(0, plan.place), prompt_bias, out=scores[..., :P])
 
-        weights = scores.softmax(-1, dtype=torch.float32)
+        weights = scores.softmax(-1)
         read = self._read_own(weights[..., P:].to(v.dtype).reshape(N * K, r, -1), values).view(N, K, r, E)
-        shared = weights[..., :P] if plan.order is None else weights[..., :P][plan.order]
+        shared = weights if plan.order is None else weights.index_select(0, plan.order)
         for block in plan.blocks:
             G, m, width = block.G, block.m, block.shelf.length
             rows = shared[block.start : block.stop, ..., :width].unflatten(0, (G, m)).transpose(1, 2)
@@ -199,7 +201,7 @@ class SlotAttention:
             else:
                 self._sorted_read[block.start : block.stop].unflatten(0, (G, m)).copy_(product)
         if plan.place is not None:
-            read += self._sorted_read[plan.place]
+            read += self._sorted_read.index_select(0, plan.place)
         return read.view(N, K * r, E)
 
     def _read_own(self, weights: Tensor, values: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 What differs from the readable one, which stays as its oracle (tests: fast equals slow):
   * q, k, v are one product, gate and up are one; their weights lie in one tensor each, made once (`fuse`), and the
     checkpoint's own tensors are slices of them, so new weights are copied in under the checkpoint's names;
+  * on a CPU that multiplies bf16, weights are laid out once the way its kernels read them (`_Product`);
   * rows are flat (N D): a row is one token, of a prompt or of a running sequence; attention is handed in;
   * a row gives the same bits whatever other rows are there (`min_rows`).
 
@@ -12,7 +13,6 @@ Shapes: N rows, D width, H query heads, K key/value heads, E head width, V vocab
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -76,20 +76,44 @@ def views(config: ModelConfig, fused: Mapping[str, Tensor]) -> dict[str, Tensor]
     return slices
 
 
-@dataclass(frozen=True)
+PACKED_BYTES = 1 << 30  # weights of a larger model are not laid out anew: every worker would hold them once more
+
+
+def can_pack(weights: Tensor) -> bool:
+    """Whether products with these weights gain from oneDNN's own layout, and this build of torch offers it."""
+    return (
+        weights.dtype == torch.bfloat16
+        and weights.device.type == "cpu"
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    )
+
+
+class _Product:
+    """x (N in) -> (N out). A plain bf16 product on a CPU reorders its weights on every call, which for 32 rows takes a
+    quarter of its time; packed weights were reordered before. Both give the same bits."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, *, packed: bool) -> None:
+        self._weight, self._bias = weight, bias
+        self._packed = torch.ops.mkldnn._reorder_linear_weight(weight, 64) if packed else None  # 64: rows to expect
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            return F.linear(x, self._weight, self._bias)
+        product: Tensor = torch.ops.mkldnn._linear_pointwise(x, self._packed, self._bias, "none", [], "")
+        return product
+
+
 class _Layer:
-    input_norm: Tensor
-    post_norm: Tensor
-    qkv: Tensor
-    o: Tensor
-    gate_up: Tensor
-    down: Tensor
-    qkv_bias: Tensor | None = None
-    o_bias: Tensor | None = None
-    gate_up_bias: Tensor | None = None
-    down_bias: Tensor | None = None
-    q_norm: Tensor | None = None
-    k_norm: Tensor | None = None
+    """The weights of one layer, read from the fused tensors."""
+
+    def __init__(self, fused: Mapping[str, Tensor], layer: int, *, packed: bool) -> None:
+        own = {name.partition(".")[2]: tensor for name, tensor in fused.items() if name.startswith(f"{layer}.")}
+        self.input_norm, self.post_norm = own["input_norm"], own["post_norm"]
+        self.q_norm, self.k_norm = own.get("q_norm"), own.get("k_norm")
+        self.qkv, self.o, self.gate_up, self.down = (
+            _Product(own[name], own.get(f"{name}_bias"), packed=packed) for name in ("qkv", "o", "gate_up", "down")
+        )
 
 
 class Decoder:
@@ -99,15 +123,21 @@ class Decoder:
         self.config, self.embed, self.norm = config, fused["embed"], fused["norm"]
         self.dtype, self.device = self.embed.dtype, self.embed.device
         self.min_rows = min_rows(self.device)
-        self._head = fused.get("head", self.embed)
-        self._layers = []
-        for i in range(config.num_hidden_layers):
-            own = {name.partition(".")[2]: tensor for name, tensor in fused.items() if name.startswith(f"{i}.")}
-            self._layers.append(_Layer(**own))
+        self._fused = fused
+        size = sum(tensor.nbytes for tensor in fused.values())
+        self._packed = can_pack(self.embed) and size <= PACKED_BYTES
+        self.reload()
         cos, sin = (table.to(self.device, self.dtype) for table in rope_tables(config))
         half = config.head_dim // 2
         # rotate(x) = x * cos + (x with its halves swapped) * signed sin
         self._cos, self._sin = cos, torch.cat((-sin[:, :half], sin[:, half:]), dim=-1)
+
+    @torch.inference_mode()
+    def reload(self) -> None:
+        """Take up weights that were copied into the fused tensors."""
+        fused, packed = self._fused, self._packed
+        self._layers = [_Layer(fused, i, packed=packed) for i in range(self.config.num_hidden_layers)]
+        self._head = _Product(fused.get("head", self.embed), None, packed=packed)
 
     def hidden(self, tokens_N: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
         inner = self.config.intermediate_size
@@ -115,9 +145,9 @@ class Decoder:
         x = F.embedding(tokens_N, self.embed)
         for i, layer in enumerate(self._layers):
             q, k, v = self._heads(layer, self._normed(x, layer.input_norm), cos, sin)
-            x += F.linear(attend(i, q, k, v).flatten(1), layer.o, layer.o_bias)
-            gate_up = F.linear(self._normed(x, layer.post_norm), layer.gate_up, layer.gate_up_bias)
-            x += F.linear(F.silu(gate_up[:, :inner]).mul_(gate_up[:, inner:]), layer.down, layer.down_bias)
+            x += layer.o(attend(i, q, k, v).flatten(1))
+            gate_up = layer.gate_up(self._normed(x, layer.post_norm))
+            x += layer.down(F.silu(gate_up[:, :inner]).mul_(gate_up[:, inner:]))
         return self._normed(x, self.norm)
 
     def _normed(self, x: Tensor, weight: Tensor) -> Tensor:
@@ -126,7 +156,7 @@ class Decoder:
     def _heads(self, layer: _Layer, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """q (N H E) and k (N K E), turned to their positions, and v (N K E)."""
         H, K, E = self.config.num_attention_heads, self.config.num_key_value_heads, self.config.head_dim
-        heads = F.linear(x, layer.qkv, layer.qkv_bias).view(len(x), H + 2 * K, E)
+        heads = layer.qkv(x).view(len(x), H + 2 * K, E)
         turned, v = heads[:, : H + K], heads[:, H + K :]
         if layer.q_norm is not None and layer.k_norm is not None:
             q, k = self._normed(turned[:, :H], layer.q_norm), self._normed(turned[:, H:], layer.k_norm)
@@ -136,4 +166,4 @@ class Decoder:
 
     def logits(self, hidden_ND: Tensor) -> Tensor:
         """(N V), in the weights' dtype."""
-        return F.linear(hidden_ND, self._head)
+        return self._head(hidden_ND)

@@ -247,6 +247,8 @@ class LocalEngine:
         with torch.no_grad():
             for name, tensor in self._weights.items():
                 tensor.copy_(weights[name])
+        for connection in self._workers:
+            self._send(connection, [("reload", None)])
         self.policy_version = version
 
     def close(self) -> None:
@@ -309,7 +311,12 @@ def _serve(connection: Any, runner: Runner) -> None:
             if batch is None:
                 return
             for kind, what in batch:
-                runner.add(what) if kind == "add" else runner.cancel(what)
+                if kind == "add":
+                    runner.add(what)
+                elif kind == "cancel":
+                    runner.cancel(what)
+                else:
+                    runner.decoder.reload()
         finished = runner.step()
         if finished:
             connection.send([(request.id, samples) for request, samples in finished])

@@ -212,6 +212,16 @@ def test_worker_processes_give_what_one_thread_gives_and_the_same_bits_twice():
     assert [[c.token_ids for c in group] for group in new] == [[c.token_ids for c in group] for group in fresh]
 
 
+def test_an_engine_in_bf16_converts_float32_weights_when_it_starts_and_when_it_gets_new_ones():
+    one, other = tiny_model(), tiny_model(seed=1)
+    with LocalEngine(tiny_model().bfloat16(), TOKENIZER, num_workers=0) as engine:
+        expected = asyncio.run(ask(engine, ["p", "q"]))
+    with LocalEngine(other, TOKENIZER, num_workers=1, dtype=torch.bfloat16) as engine:
+        before = asyncio.run(ask(engine, ["p", "q"]))
+        engine.update_weights(one.state_dict(), version=0)
+        assert asyncio.run(ask(engine, ["p", "q"])) == expected != before
+
+
 def test_asking_for_more_later_continues_the_same_samples():
     with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
         [all_six] = asyncio.run(ask(engine, ["p"], n=6))
