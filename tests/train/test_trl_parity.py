@@ -198,7 +198,7 @@ def our_loss_and_gradients(
 ) -> tuple[float, dict[str, Tensor]]:
     weights = token_weights([e.num_trained for e in rows.examples], config, max_tokens=MAX_TOKENS)
     examples = [replace(e, weight=w) for e, w in zip(rows.examples, weights, strict=True)]
-    batches = micro_batches(examples, max_tokens=30)
+    batches = micro_batches(examples, max_tokens=20)
     assert len(batches) > 2
     for batch in batches:
         placed = lambda said, batch=batch: (
