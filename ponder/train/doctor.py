@@ -40,7 +40,8 @@ class Series:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def all(self, key: str) -> list[float]:
-        return [float(row[key]) for row in self.rows if _is_number(row.get(key)) and math.isfinite(row[key])]
+        # not finite, or so large that a sum of them would not be
+        return [float(row[key]) for row in self.rows if _is_number(row.get(key)) and abs(row[key]) < 1e100]
 
     def early(self, key: str) -> list[float]:
         values = self.all(key)

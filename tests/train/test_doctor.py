@@ -233,6 +233,10 @@ def test_whatever_the_file_holds_there_is_an_answer(rows: list[dict[str, Any]], 
     assert findings and render(findings)
 
 
+def test_numbers_whose_sum_overflows_do_not_end_the_doctor() -> None:
+    assert diagnose([{"rollout/correct": 0.1, "rollout/undecided": 9e307}] * 40, {})
+
+
 def test_metrics_of_another_kind_of_run_are_not_diagnosed() -> None:
     assert names([{"step": i, "loss": 1.0} for i in range(50)]) == ["no_metrics"]
 
