@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_NUCLEUS = 512
 
 
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -99,8 +100,20 @@ def _inverse_cdf(weights_NV: Tensor, uniform_N: Tensor) -> Tensor:
 
 
 def _draw_top_p(probs_NV: Tensor, uniform_N: Tensor, top_p_N: Tensor) -> Tensor:
-    """Nucleus sampling (arXiv:1904.09751): the smallest set of likely tokens whose mass reaches top_p."""
-    ordered, index = probs_NV.sort(dim=-1, descending=True, stable=True)
-    mass_before = ordered.cumsum(-1) - ordered
-    kept = ordered.masked_fill(mass_before >= top_p_N[:, None] * ordered.sum(-1, keepdim=True), 0.0)
-    return _of(index, _inverse_cdf(kept, uniform_N))
+    """Nucleus sampling (arXiv:1904.09751): the smallest set of likely tokens whose mass reaches top_p. It is nearly
+    always among the `_NUCLEUS` likeliest; a row where it is not is sorted whole, which takes forty times as long."""
+    V = probs_NV.shape[-1]
+    ordered, index = probs_NV.topk(min(V, _NUCLEUS))
+    needed_N = top_p_N * probs_NV.sum(-1)
+    tokens_N = _of(index, _inverse_cdf(_nucleus(ordered, needed_N), uniform_N))
+    wide = ordered.sum(-1) < needed_N
+    if V > _NUCLEUS and wide.any():
+        ordered, index = probs_NV[wide].sort(dim=-1, descending=True, stable=True)
+        tokens_N[wide] = _of(index, _inverse_cdf(_nucleus(ordered, needed_N[wide]), uniform_N[wide]))
+    return tokens_N
+
+
+def _nucleus(ordered_NV: Tensor, needed_N: Tensor) -> Tensor:
+    """Descending probabilities, 0 from where the needed mass is reached."""
+    mass_before_NV = ordered_NV.cumsum(-1) - ordered_NV
+    return ordered_NV.masked_fill(mass_before_NV >= needed_N[:, None], 0.0)

@@ -31,7 +31,7 @@ from torch import Tensor
 
 from ponder.config import ConfigError
 from ponder.models.gguf_tokenizer import write_tokenizer
-from ponder.models.transformer import ModelConfig, Transformer, rope_frequencies
+from ponder.models.transformer import ModelConfig, blank, rope_frequencies
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, parse_config, write_stream
 from ponder.runs import write_atomic
 
@@ -283,8 +283,7 @@ def _llama3_scaling(file: GGUF, config: ModelConfig) -> dict[str, Any]:
 
 def _names(file: GGUF, config: ModelConfig) -> dict[str, str]:
     """Our name of each tensor -> the file's; every one is there with the right shape, and there is no other."""
-    with torch.device("meta"):
-        expected = {name: tuple(parameter.shape) for name, parameter in Transformer(config).state_dict().items()}
+    expected = {name: tuple(parameter.shape) for name, parameter in blank(config).state_dict().items()}
     names = {_our_name(theirs): theirs for theirs in file.tensors if theirs != "rope_freqs.weight"}
     for name, shape in expected.items():
         if name not in names:

@@ -29,7 +29,7 @@ from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter, merge_adapter, read_adapter_config
 from ponder.models.marks import add_marks
 from ponder.models.tokenizer import Tokenizer
-from ponder.models.transformer import Transformer
+from ponder.models.transformer import Transformer, blank
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
 from ponder.runs import checkpoints, write_atomic
 
@@ -108,8 +108,7 @@ def describe(reference: str | Path) -> dict[str, Any]:
     """What a report says about a model, without loading it: name, folder, parameters, window, dtype, fingerprint."""
     folder = resolve(reference)
     config = read_config(folder)
-    with torch.device("meta"):
-        parameters = Transformer(config).num_parameters
+    parameters = blank(config).num_parameters
     embeddings = stored_tensors(folder).get("model.embed_tokens.weight")
     return {
         "name": str(reference),

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +73,7 @@ class RMSNorm(nn.Module):
 
 def rope_frequencies(config: ModelConfig) -> Tensor:
     """Inverse frequencies (E/2,), float32. Scaling: none, linear, or llama3 (bands by wavelength)."""
-    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32) / config.head_dim
+    exponents = torch.arange(0, config.head_dim, 2, dtype=torch.float32, device="cpu") / config.head_dim
     inverse = 1.0 / config.rope_theta**exponents
     scaling = config.rope_scaling or {}
     kind = scaling.get("rope_type", scaling.get("type", "default"))
@@ -90,7 +91,7 @@ def rope_frequencies(config: ModelConfig) -> Tensor:
 
 def rope_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines of every position of the window, each (window, E), float32."""
-    positions = torch.arange(config.max_position_embeddings, dtype=torch.float32)
+    positions = torch.arange(config.max_position_embeddings, dtype=torch.float32, device="cpu")
     angles = torch.outer(positions, rope_frequencies(config)).repeat(1, 2)
     return angles.cos(), angles.sin()
 
@@ -212,8 +213,7 @@ class Transformer(nn.Module):
     @classmethod
     def over(cls, config: ModelConfig, weights: Mapping[str, Tensor]) -> Transformer:
         """A model whose parameters *are* the given tensors, not copies of them."""
-        with torch.device("meta"):
-            model = cls(config)
+        model = blank(config)
         model.load_state_dict(weights, assign=True)
         model.rope_cos, model.rope_sin = (table.to(model.device) for table in rope_tables(config))
         return model
@@ -268,6 +268,20 @@ class Transformer(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         return self.model.embed_tokens.weight.dtype
+
+
+class _NoInitialValues(TorchFunctionMode):
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def blank(config: ModelConfig) -> Transformer:
+    """Names and shapes only: no memory, and no initial values, which on the meta device would first import torch's
+    compiler, most of a second."""
+    with torch.device("meta"), _NoInitialValues():
+        return Transformer(config)
 
 
 def flops_per_token(config: ModelConfig, context: float = 0) -> float:

@@ -29,7 +29,7 @@ from torch import Tensor
 from ponder.config import ConfigError, nearest
 from ponder.models.files import read_json
 from ponder.models.memory import check_memory
-from ponder.models.transformer import ModelConfig, Transformer, rope_frequencies
+from ponder.models.transformer import ModelConfig, Transformer, blank, rope_frequencies
 from ponder.runs import StorageError, write_atomic
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -254,8 +254,7 @@ def load_model(
 ) -> Transformer:
     """A model folder as a Transformer, its weights converted to `dtype`."""
     config = read_config(folder)
-    with torch.device("meta"):
-        model = Transformer(config)  # names and shapes, no memory
+    model = blank(config)
     stored = stored_tensors(folder)
     _check_names_and_shapes(Path(folder), model, stored)
     check_memory(model.num_parameters * dtype.itemsize, f"{folder} in {str(dtype).removeprefix('torch.')}", device)

@@ -13,7 +13,7 @@ import torch
 
 from ponder.models import hub
 from ponder.models.memory import GIB, free_memory
-from ponder.models.transformer import ModelConfig, Transformer, flops_per_token
+from ponder.models.transformer import ModelConfig, blank, flops_per_token
 from ponder.models.weights import read_config
 from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.rl import RLConfig
@@ -61,8 +61,7 @@ def _size(config: RLConfig | SFTConfig) -> int:
 
 
 def _count(model: ModelConfig) -> int:
-    with torch.device("meta"):
-        return Transformer(model).num_parameters
+    return blank(model).num_parameters
 
 
 def _summary(
