@@ -31,6 +31,7 @@ from torch import Tensor
 from ponder.engine.decoder import Decoder, fuse, views
 from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
+from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.runs import num_cores, sigint_ignored
@@ -77,10 +78,9 @@ class LocalEngine:
         self._why = "the engine is closed"
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else num_cores()
-        self._fused = fuse(model.config, model.state_dict(), dtype or next(model.parameters()).dtype)
-        if num_workers:
-            self._fused = {name: tensor.share_memory_() for name, tensor in self._fused.items()}
-        self._weights = views(model.config, self._fused)
+        fused = fuse(model.config, model.state_dict(), dtype or model.dtype)
+        self._fused = Flat.of(fused, shared=num_workers > 0)
+        self._weights = views(model.config, self._fused.views())
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
@@ -278,7 +278,7 @@ def _worker_process(connection: Any, *arguments: Any) -> None:
 
 
 def _worker_thread(
-    connection: Any, config: ModelConfig, fused: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int
+    connection: Any, config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slots: int
 ) -> None:
     try:
         _serve(connection, _make_runner(config, fused, tokenizer, num_slots))
@@ -292,9 +292,9 @@ def _worker_thread(
         connection.close()
 
 
-def _make_runner(config: ModelConfig, fused: dict[str, Tensor], tokenizer: Tokenizer, num_slots: int) -> Runner:
+def _make_runner(config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slots: int) -> Runner:
     return Runner(
-        Decoder(config, fused),
+        Decoder(config, fused.views()),
         end_id=tokenizer.end_id,
         unthink_id=tokenizer.unthink_id,
         pad_id=tokenizer.pad_id,

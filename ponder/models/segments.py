@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ponder.models.transformer import rotate
+
 _SCORES = 2**20  # of a block, a key/value head at a time: 4 MB of float32
 
 
@@ -120,8 +122,7 @@ def attend(
 
 def attend_masked(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
     """The same by one fused kernel, for a GPU."""
-    q, k = (x * cos + torch.cat((-x[..., x.shape[-1] // 2 :], x[..., : x.shape[-1] // 2]), -1) * sin for x in (q, k))
-    q, k, v = (x.transpose(0, 1)[None] for x in (q, k, v))
+    q, k, v = (x.transpose(0, 1)[None] for x in (rotate(q, cos, sin), rotate(k, cos, sin), v))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return out[0].transpose(0, 1)
 
@@ -167,7 +168,7 @@ class _Attention(torch.autograd.Function):
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding (arXiv:2104.09864) of packed heads. x (N H E), cos and sin (N 1 E); with -sin it is undone."""
+    """`transformer.rotate` with fewer passes over memory. x (N H E), cos and sin (N 1 E); with -sin it is undone."""
     half = x.shape[-1] // 2
     turned = torch.empty_like(x)
     torch.mul(x[..., half:], sin[..., :half], out=turned[..., :half]).neg_()

@@ -46,11 +46,12 @@ def open_policy(
     base = lora.read_adapter_config(folder)["base_model_name_or_path"] if goes_on else reference
     model, tokenizer = hub.load(base, dtype=getattr(torch, dtype), device=pick_device())
     model, tokenizer = add_marks(model, tokenizer, run_folder / "tokenizer")
-    if not lora_rank:
-        return Policy(model, tokenizer, None, base, start, tuple(sources))
-    if not goes_on:
-        return Policy(model, tokenizer, lora.fresh(model, lora_rank, seed), base, start, tuple(sources))
-    adapter = lora.load_adapter(folder, model)
-    if adapter.rank != lora_rank:
-        raise ConfigError(f"{reference} has an adapter of rank {adapter.rank}; set lora_rank={adapter.rank} to go on")
+    adapter = None
+    if goes_on:
+        adapter = lora.load_adapter(folder, model)
+        if adapter.rank != lora_rank:
+            fix = f"set lora_rank={adapter.rank} to go on"
+            raise ConfigError(f"{reference} has an adapter of rank {adapter.rank}; {fix}")
+    elif lora_rank:
+        adapter = lora.fresh(model, lora_rank, seed)
     return Policy(model, tokenizer, adapter, base, start, tuple(sources))

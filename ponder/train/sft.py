@@ -163,9 +163,17 @@ def training_source(config: SFTConfig) -> dict[str, Any]:
     """What this run trains on, as `runs.record_training` wants it."""
     if config.data == "demonstrations":
         return {"kind": "other", "name": "demonstrations", "note": "made while training"}
-    if not Path(config.data).is_file():
-        raise ConfigError(f"no data at {config.data}; `ponder data` makes such files, docs/training.md has their form")
-    return file_source(config.data)
+    return file_source(data_file(Path(config.data)))
+
+
+def data_file(path: Path) -> Path:
+    """A path at which there is a file."""
+    if not path.is_file():
+        raise ConfigError(
+            f"no data at {path}; give a JSON Lines file with problem, reasoning and answer on each line "
+            "(`ponder data` makes one)"
+        )
+    return path
 
 
 def cosine(step: int, config: SFTConfig) -> float:
@@ -205,11 +213,9 @@ def open_source(config: SFTConfig, tokenizer: Tokenizer) -> Source:
 
 def read_solutions(path: Path) -> list[dict[str, str]]:
     """Rows of problem, reasoning, answer; a broken row is one error with its line."""
-    if not path.exists():
-        raise ConfigError(f"no data at {path}; give a JSON Lines file with problem, reasoning and answer on each line")
     rows = []
     # not splitlines: a line separator (U+2028) may stand inside JSON
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+    for number, line in enumerate(data_file(path).read_text(encoding="utf-8", errors="replace").split("\n"), 1):
         if not line.strip():
             continue
         try:
