@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 Outcome = Literal["correct", "wrong", "undecided"]
-FinishReason = Literal["stop", "length", "window", "cancelled"]
+FinishReason = Literal["stop", "length", "window", "pause", "cancelled"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,7 @@ class SamplingParams:
     min_reasoning_tokens: int = 0  # the closing mark cannot be sampled before
     max_answer_tokens: int = 64  # after the reasoning, the end mark included
     stop: tuple[str, ...] = ()  # strings that end the *answer*; not returned
+    pause: tuple[str, ...] = ()  # strings that end a step of *reasoning*: the completion comes back unfinished ("pause")
     seed: int = 0  # sample j of a request uses `sample_seed(seed, j)`
 
     def __post_init__(self) -> None:
@@ -82,13 +83,14 @@ class Completion:
     token_ids: tuple[int, ...]
     sampler_logprobs: tuple[float, ...]  # nats, one per token id, of the temperature-scaled distribution before top-p
     sampled: tuple[bool, ...]  # False = forced by a budget: not drawn from the policy, so never trained on
-    finish_reason: FinishReason  # stop: ended itself; length: a budget cut it; window: the context window did
+    finish_reason: FinishReason  # stop: ended itself; length: a budget cut it; window: the context window; pause: a step
     reasoning: str  # hidden part
     answer: str  # visible part; "" when the reasoning never closed
     num_reasoning_tokens: int  # reasoning tokens, without the closing mark
     policy_version: int = 0
     seed: int = 0
     counted: Usage | None = None  # the server's own count, where the ids are not known (remote engines)
+    hidden: Any = None  # (2 * width,) float32 where the engine keeps them: the last hidden state, then the mean of all
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -184,7 +186,7 @@ class Group:
 class Budget:
     """A limit on test-time compute. None = no limit."""
 
-    max_samples: int | None = None
+    max_samples: int | None = None  # completions asked of the policy, unfinished ones included: its calls
     max_tokens: int | None = None  # completion tokens over all samples
 
 
@@ -196,6 +198,7 @@ class Usage:
     reasoning_tokens: int = 0
     completion_tokens: int = 0
     samples: int = 0
+    scorer_tokens: int = 0  # read by a scorer or written by a judge, prompts included
 
     def __add__(self, other: Usage) -> Usage:
         return Usage(
@@ -203,6 +206,7 @@ class Usage:
             reasoning_tokens=self.reasoning_tokens + other.reasoning_tokens,
             completion_tokens=self.completion_tokens + other.completion_tokens,
             samples=self.samples + other.samples,
+            scorer_tokens=self.scorer_tokens + other.scorer_tokens,
         )
 
     @classmethod
@@ -244,13 +248,27 @@ class Verifier(Protocol):
 
 
 class Scorer(Protocol):
-    """A learned estimate of how good each step is, higher is better; may be wrong."""
+    """A learned estimate of how good completions of one prompt are, higher is better; may be wrong.
 
-    async def __call__(self, prompt: Sequence[Message], steps: Sequence[str]) -> list[float]: ...
+    A completion may be unfinished: then it is judged as far as it goes, which is what a search over steps needs.
+    """
+
+    name: str
+    policy: str  # fingerprint of the policy it was trained for; "" = any
+
+    async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]: ...
+
+    def cost(self, completions: Sequence[Completion]) -> int:
+        """The tokens that scoring them reads or writes, a shared prompt counted once."""
+        ...
 
 
 class Strategy(Protocol):
-    """A way of spending test-time compute. `key` maps an answer to its equivalence class, None = no answer."""
+    """A way of spending test-time compute. `key` maps an answer to its equivalence class, None = no answer.
+
+    `watch` is told the best answer so far, with its cost, whenever there is a better-founded one: whoever cancels the
+    call has that answer.
+    """
 
     async def __call__(
         self,
@@ -261,6 +279,7 @@ class Strategy(Protocol):
         key: Callable[[str], str | None],
         scorer: Scorer | None = None,
         budget: Budget | None = None,
+        watch: Callable[[Solution], None] | None = None,
     ) -> Solution: ...
 
 

@@ -64,6 +64,8 @@ class BankSpec:
         if self.prompting == "none":  # as banks were before there were others
             del facts["prompting"]
         del facts["params"]["seed"]
+        if not self.params.pause:
+            del facts["params"]["pause"]
         facts["params"]["stop"] = list(self.params.stop)
         return facts
 

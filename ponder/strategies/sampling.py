@@ -22,6 +22,7 @@ async def single(
     key: Callable[[str], str | None],
     scorer: Scorer | None = None,
     budget: Budget | None = None,
+    watch: Callable[[Solution], None] | None = None,
 ) -> Solution:
     """The first sample."""
     drawn = await draw(prompt, engine, params, n=1, budget=budget)
@@ -36,6 +37,7 @@ async def consensus(
     key: Callable[[str], str | None],
     scorer: Scorer | None = None,
     budget: Budget | None = None,
+    watch: Callable[[Solution], None] | None = None,
     n: int | None = None,
 ) -> Solution:
     """A vote of n samples: n, else the budget's max_samples, else 8. The cost of every sample is counted."""
