@@ -55,7 +55,7 @@ class SamplingParams:
     min_reasoning_tokens: int = 0  # the closing mark cannot be sampled before
     max_answer_tokens: int = 64  # after the reasoning, the end mark included
     stop: tuple[str, ...] = ()  # strings that end the *answer*; not returned
-    pause: tuple[str, ...] = ()  # strings that end a step of *reasoning*: the completion comes back unfinished ("pause")
+    pause: tuple[str, ...] = ()  # they end a step of *reasoning*: the completion comes back unfinished, "pause"
     seed: int = 0  # sample j of a request uses `sample_seed(seed, j)`
 
     def __post_init__(self) -> None:
@@ -83,7 +83,7 @@ class Completion:
     token_ids: tuple[int, ...]
     sampler_logprobs: tuple[float, ...]  # nats, one per token id, of the temperature-scaled distribution before top-p
     sampled: tuple[bool, ...]  # False = forced by a budget: not drawn from the policy, so never trained on
-    finish_reason: FinishReason  # stop: ended itself; length: a budget cut it; window: the context window; pause: a step
+    finish_reason: FinishReason  # stop: ended itself; length: a budget cut it; window: the window; pause: a step
     reasoning: str  # hidden part
     answer: str  # visible part; "" when the reasoning never closed
     num_reasoning_tokens: int  # reasoning tokens, without the closing mark
