@@ -64,7 +64,7 @@ def train(config: Job) -> Any:
                     weight=1 / (len(ids) - 1))
             for ids in job["sequences"]
         ]  # fmt: skip
-        most = max(map(len, job["sequences"])) * job["rows"]
+        most = max(map(len, job["sequences"])) * job["rows"] // 2  # two passes: what they write stays in the cache
         batches = micro_batches(examples, max_tokens=most)
         sums = trainer.backward(batches, SupervisedLoss())
         # a sequence of T + 1 ids is T positions of forward and backward

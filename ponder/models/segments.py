@@ -139,10 +139,10 @@ class _Attention(torch.autograd.Function):
         kept = []
         for block in blocks:
             rows, keys, values = _queries(q, block, K), _keys(k, block), _keys(v, block)
-            scores = torch.bmm(rows, keys.transpose(1, 2)).float()
+            scores = torch.bmm(rows, keys.transpose(1, 2))
             B, T, S = block.bias_BTS.shape
-            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None])
-            weights = scores.softmax(-1).to(q.dtype)
+            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None].to(q.dtype))
+            weights = scores.softmax(-1)  # sums in float32 whatever it reads
             _put(out, torch.bmm(weights, values), block)
             kept.append(weights)
         ctx.save_for_backward(q, k, v, cos, sin, *kept)
