@@ -89,7 +89,8 @@ def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int
     q = k / (n + 1)  # near k of n, and never 1
     sizes = Counter(count for count in counts if count)
     total = sum(share * _win_weight(size, sizes - Counter([size]), blank, n, k, q) for size, share in right.items())
-    return min(1.0, max(0.0, total / float(_binomial(n, q, k)[k])))
+    rate = max(0.0, total / float(_binomial(n, q, k)[k]))
+    return rate if rate < 1 - 1e-12 else 1.0  # the last digits are rounding, and a sure vote is sure
 
 
 def _win_weight(size: int, rivals: Mapping[int, int], blank: int, n: int, k: int, q: float) -> float:

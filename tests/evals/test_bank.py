@@ -178,7 +178,7 @@ def test_many_appends_leave_few_parts(tmp_path: Path) -> None:
             assert len(parts(tmp_path)) <= columns.MANY
         reader = Bank.read(tmp_path)
     assert len(parts(tmp_path)) == 1
-    assert len(list(reader.full_rows())) == 150 and len(reader.rows("3")) == 22  # its parts are merged meanwhile
+    assert len(list(reader.full_rows())) == 150 and len(reader.rows("3")) == 21  # its parts are merged meanwhile
 
 
 def test_others_read_the_folder_too(tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_without_pyarrow_the_error_names_the_extra(tmp_path: Path, monkeypatch: 
 
 
 def test_confidence_is_of_the_sampled_tokens_and_of_the_least_sure_window() -> None:
-    assert confidence([]) == confidence([-1.0], [0]) == pytest.approx((math.nan, math.nan), nan_ok=True)
+    assert all(map(math.isnan, [*confidence([]), *confidence([-1.0], [0])]))
     assert confidence([-1.0, -3.0]) == (-2.0, -2.0)
     assert confidence([-1.0, -9.0, -3.0], [1]) == (-2.0, -2.0)
     dip = [0.0] * 20 + [-8.0] + [0.0] * 20
