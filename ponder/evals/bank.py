@@ -2,7 +2,7 @@
 
     DIR/bank.json        what was drawn from what: task, split, model, fingerprint, sampling, seed, grader
     DIR/problems.jsonl   one problem a line, with the token ids of its prompt
-    DIR/samples/         one row a sample in Parquet: verdict, answer class, cost, confidence, texts, token ids, logprobs
+    DIR/samples/         one row a sample (Parquet): verdict, answer class, cost, confidence, texts, token ids, logprobs
     DIR/scores/          what scorers said about the samples, see scores.py
 
     with Bank.open(folder, spec) as bank:       # made, or continued; other settings are an error that names them

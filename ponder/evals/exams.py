@@ -33,6 +33,7 @@ import numpy as np
 from ponder import __version__, runs
 from ponder.evals import contamination
 from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
+from ponder.evals.spending import trio
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
 from ponder.tasks.prompting import question
 from ponder.types import Completion, Engine, Problem, SamplingParams, Task, Verdict, text_seed
@@ -185,6 +186,7 @@ def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> di
         "num_problems": len(tables),
         "num_samples": num_samples,
         "metrics": metrics(tables),
+        "trio": trio(tables, bank.scorers),
         "sampling_sd": {"pass@1": _sampling_sd(tables)},
         "no_answer_rate": share(lambda table: table.blank),
         "truncated_rate": share(lambda table: int(table.was_cut.sum())),
@@ -295,10 +297,14 @@ def _tokens(tables: Sequence[Samples]) -> dict[str, float]:
     }
 
 
-def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> dict[str, float]:
-    """Total, and what one more sample and the shared prompt of one problem cost: cons@k costs prompt + k samples."""
+def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> dict[str, Any]:
+    """Total, and what one more sample and the shared prompt of one problem cost: cons@k costs prompt + k samples.
+
+    `per_token` is what lets a later reader of the bank count without the model: the FLOPs of a token at place 0, and
+    how many more for each place further on.
+    """
     if per_token is None or not tables:
-        return {"total": math.nan, "prompt": math.nan, "sample": math.nan}
+        return {"total": math.nan, "prompt": math.nan, "sample": math.nan, "per_token": None}
     longest = max(int(table.prompt_tokens + table.tokens.max()) for table in tables)
     cost = per_token if callable(per_token) else lambda place: per_token
     until = np.concatenate([[0.0], np.cumsum([cost(place) for place in range(longest)])])
@@ -308,6 +314,7 @@ def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> dict[s
         "total": sum(prompts) + float(sum(costs.sum() for costs in samples)),
         "prompt": float(np.mean(prompts)),
         "sample": float(np.mean([costs.mean() for costs in samples])),
+        "per_token": [cost(0), (cost(longest) - cost(0)) / max(1, longest)],
     }
 
 

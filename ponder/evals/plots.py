@@ -8,6 +8,7 @@ the 95 % intervals. `themed` swaps the colours for CSS variables: a page shows t
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -27,6 +28,7 @@ CSS = {
 }  # fmt: skip
 ROLES = {"base": (FAINT, "o"), "middle": (ORANGE, "s"), "final": (BLUE, "D")}
 WAYS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, FAINT)
+BOUNDS = ("pass@k",)  # rows of a table of strategies that no strategy reaches
 Point = tuple[float, Mapping[str, float]]  # x, and {"value", "low", "high"}
 
 
@@ -82,6 +84,8 @@ def train_compute(curves: Mapping[str, Any]) -> Figure:
     _label_ends(ax, lines)
     if 0 < unspent < len(xs):
         _break_axis(ax, xs, unspent)
+    else:
+        _log_ticks(ax, xs)
     _name_steps(ax, xs, rungs)
     unit = "train-time compute (FLOPs, log scale)" if has_flops else "training step (log scale)"
     titled(ax, "Accuracy against train-time compute", unit, "accuracy (%)")
@@ -113,6 +117,7 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
             _note(ax, x, y["value"], f"cap {cap}" if i == 0 else cap, GREEN, (0, -13), "center")
     _percent_axis(ax, bounds)
     ax.set_xscale("log")
+    _log_ticks(ax, [x for drawn in ax.lines for x in drawn.get_xdata()])
     _label_ends(ax, lines)
     handles = [
         ax.plot([], [], color=FAINT, marker="D", ms=5, label="consensus of k = 1, 2, 4, … samples")[0],
@@ -124,6 +129,39 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
     name = {"flops": "test-time compute (FLOPs a problem, log scale)", "tokens": "tokens a problem (log scale)"}[unit]
     titled(ax, "Accuracy against test-time compute", name, "accuracy (%)")
     return drawing
+
+
+def strategies(spent: Mapping[str, Any]) -> Figure:
+    """Accuracy against test-time compute of every strategy that only selects; the bound of a perfect judge is dotted."""
+    drawing, [ax] = figure(8.6, 5.4)
+    lines, bounds, xs = [], [], []
+    rows = [row for row in spent["rows"] if row["points"]]
+    colors = dict(zip([_row_name(row) for row in rows if row["strategy"] not in BOUNDS], _cycle(len(rows)), strict=False))
+    for row, marker in zip(rows, itertools.cycle("osD^vP*X"), strict=False):
+        points = [
+            (p["flops"] if spent["unit"] == "flops" else p["tokens"] + p["scorer_tokens"], p["accuracy"])
+            for p in row["points"]
+        ]
+        name = _row_name(row)
+        bound = row["strategy"] in BOUNDS
+        if bound:
+            ax.plot([x for x, _ in points], [100 * y["value"] for _, y in points], color=FAINT, lw=1.2, ls=":")
+        else:
+            _curve(ax, points, colors[name], marker, alpha=0.07)
+        lines.append((points[-1][1]["value"], points[-1][0], name, FAINT if bound else colors[name]))
+        bounds += [y["value" if bound else end] for _, y in points for end in ("low", "high")]
+        xs += [x for x, _ in points]
+    _percent_axis(ax, bounds)
+    ax.set_xscale("log")
+    _log_ticks(ax, xs)
+    _label_ends(ax, [(share, max(xs), text, color) for share, _, text, color in lines])
+    unit = {"flops": "FLOPs a problem, scorer included (log scale)", "tokens": "tokens a problem, scorer included (log scale)"}
+    titled(ax, "Ways of choosing from the same samples", unit[spent["unit"]], "accuracy (%)")
+    return drawing
+
+
+def _row_name(row: Mapping[str, Any]) -> str:
+    return row["strategy"] + (f" ({row['scorer']})" if row["scorer"] else "")
 
 
 def accuracy_by_k(result: Mapping[str, Any]) -> Figure:
@@ -234,14 +272,16 @@ def themed(svg_text: str) -> str:
     return svg_text
 
 
-def _curve(ax: Axes, points: Sequence[Point], color: str, marker: str, *, dashed: bool = False) -> None:
+def _curve(
+    ax: Axes, points: Sequence[Point], color: str, marker: str, *, dashed: bool = False, alpha: float = 0.14
+) -> None:
     """A line with markers and its band."""
     if not points:
         return
     xs = [x for x, _ in points]
     low, value, high = ([100 * y[end] for _, y in points] for end in ("low", "value", "high"))
     if len(points) > 1:
-        ax.fill_between(xs, low, high, color=color, alpha=0.14, linewidth=0)
+        ax.fill_between(xs, low, high, color=color, alpha=alpha, linewidth=0)
     else:
         _error_bar(ax, points[0], color, marker)
     ax.plot(xs, value, color=color, marker=marker, ms=5, lw=1.8, ls="--" if dashed else "-")
@@ -311,21 +351,30 @@ def _break_axis(ax: Axes, xs: Sequence[float], unspent: int) -> None:
         clip_on=False,
     )  # fmt: skip
     # ticks left of the break would claim FLOPs that nobody spent
+    _log_ticks(ax, xs[unspent:], {base: "base\n(0)"})
+
+
+def _log_ticks(ax: Axes, xs: Sequence[float], more: Mapping[float, str] | None = None) -> None:
+    """A few ticks on a log axis, each with its label: the automatic ones overlap where an axis is short."""
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-    low, high = first * 0.9, max(xs) * 1.1
-    powers = [tick for tick in LogLocator().tick_values(low, high) if low <= tick <= high]
-    if len(powers) < 2:
-        powers = [t for t in LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(low, high) if low <= t <= high]
-    ax.xaxis.set_major_locator(FixedLocator([base, *powers]))
+    low, high = min(xs) * 0.9, max(xs) * 1.1
+    ticks: list[float] = []
+    for parts in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
+        ticks = [tick for tick in LogLocator(subs=parts).tick_values(low, high) if low <= tick <= high]
+        if len(ticks) >= 2:
+            break
+    ticks = ticks[:: math.ceil(len(ticks) / 8)] if ticks else []
+    labels = {**(more or {}), **{tick: _power(tick) for tick in ticks}}
+    ax.xaxis.set_major_locator(FixedLocator(list(labels)))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticks([base, *powers], ["base\n(0)", *(_power(tick) for tick in powers)])
+    ax.set_xticks(list(labels), list(labels.values()))
 
 
 def _power(value: float) -> str:
     exponent = math.floor(math.log10(value) + 1e-9)
-    digit = round(value / 10**exponent)
-    return f"$10^{{{exponent}}}$" if digit == 1 else f"${digit}\\times10^{{{exponent}}}$"
+    digit = f"{value / 10**exponent:.2g}"
+    return f"$10^{{{exponent}}}$" if digit == "1" else f"${digit}\\times10^{{{exponent}}}$"
 
 
 def _name_steps(ax: Axes, xs: Sequence[float], rungs: Sequence[Mapping[str, Any]]) -> None:

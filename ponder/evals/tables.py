@@ -93,6 +93,32 @@ def budget_table(curves: Mapping[str, Any], k: int) -> Table:
     return Table("Test-time compute: length of reasoning, last checkpoint", head, rows)
 
 
+def strategies_table(spent: Mapping[str, Any]) -> Table:
+    """Every strategy at a few k; in points, with intervals, how it differs from a plain vote."""
+    most = spent["num_samples"]
+    rows: list[Sequence[Any]] = []
+    for row in spent["rows"]:
+        for p in row["points"]:
+            if p["k"] in (4, 16, 64, 256) or p["k"] == most:
+                same = p.get("matched")
+                rows.append(
+                    (row["strategy"], row["scorer"] or "", p["k"], cell(p["accuracy"]),
+                     "exact" if row["exact"] else f"±{100 * p['mc_sd']:.2f}",
+                     points(p["gain"]) if "gain" in p else "–",
+                     f"{points(same)} to cons@{same['k']}{' (all)' * same['is_all']}" if same else "–", f"{p['samples']:.1f}", f"{p['tokens']:.0f}",
+                     f"{p['scorer_tokens']:.0f}", short(p["flops"]))
+                )  # fmt: skip
+    head = ("strategy", "scorer", "k", "accuracy", "computed", "to a vote of k", "to a vote of the same cost", "samples",
+            "tokens", "scorer tokens", "FLOPs a problem")  # fmt: skip
+    return Table(f"Ways of choosing, {spent['model']}: points in brackets are paired 95 % intervals", head, rows)
+
+
+def points(difference: Mapping[str, float]) -> str:
+    """A difference of two rates in points, with its interval."""
+    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
 def group_tables(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[Table]:
     """Base and last rung by level and by subject, where there is more than one subject."""
     tables = []
@@ -122,6 +148,6 @@ def cell(estimate: Mapping[str, float]) -> str:
 
 
 def short(value: float | None) -> str:
-    if value is None:
+    if value is None or value != value:
         return "–"
     return f"{value:.0f}" if value < 1e4 else f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
