@@ -77,6 +77,11 @@ def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_aga
     second = ponder(*words, "--samples", 4, cwd=tmp_path)
     assert json.loads(second.stdout)["num_samples"] == 4
     assert Bank.read(tmp_path / "out").rows("0")[:2] == before
+    shown = ponder("scale", "out", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "consensus" in shown.stdout and "rerank@4: no scores yet" in shown.stdout
+    spent = json.loads(ponder("scale", "out", "--json", cwd=tmp_path).stdout)["curves"]
+    assert spent["trio"]["pass@1"] == json.loads(second.stdout)["trio"]["pass@1"] and spent["unit"] == "flops"
     assert ponder("report", "out", cwd=tmp_path).returncode == 0
     assert "<script" not in (tmp_path / "out" / "report.html").read_text()
 

@@ -224,14 +224,16 @@ def _point(cells: Sequence[Cell], k: int, votes: Votes, row: Row) -> dict[str, A
     rates = [cell.rate for cell in cells]
     names = ("samples", "tokens", "scorer_tokens", "flops")
     cost = {name: float(np.mean([getattr(cell, name) for cell in cells])) for name in names}
+    spent = cost["flops"] if votes.unit == "flops" else cost["tokens"] + cost["scorer_tokens"]
     point = {
         "k": k,
         "accuracy": asdict(interval(rates, draws=votes.most // k)),
         "mc_sd": math.sqrt(sum(cell.noise for cell in cells)) / len(cells),
         **cost,
+        "flops": cost["flops"] if votes.unit == "flops" else None,
     }
     if row.strategy not in (*ORACLES, "consensus"):
-        same = votes.affordable(cost["flops"] if votes.unit == "flops" else cost["tokens"] + cost["scorer_tokens"])
+        same = votes.affordable(spent)
         point["gain"] = asdict(paired_difference(votes.rates(k), rates))
         point["matched"] = {"k": same, "is_all": same == votes.most, **asdict(paired_difference(votes.rates(same), rates))}
     return point

@@ -148,6 +148,6 @@ def cell(estimate: Mapping[str, float]) -> str:
 
 
 def short(value: float | None) -> str:
-    if value is None or value != value:
+    if value is None:
         return "–"
     return f"{value:.0f}" if value < 1e4 else f"{value:.2e}".replace("e+0", "e").replace("e+", "e")
