@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from ponder import runs
 from ponder.evals import columns, scores, upgrade
 from ponder.evals.files import FORMAT, BankError, lock
+from ponder.strategies import select
 from ponder.tasks.prompting import question
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 
@@ -143,10 +144,7 @@ def confidence(logprobs: Sequence[float], forced: Sequence[int] = ()) -> tuple[f
     Of sampled tokens only, at the temperature they were sampled with; fewer than 8 are one window, none give nan.
     """
     drawn = np.delete(np.asarray(logprobs, dtype=np.float64), list(forced))
-    if not len(drawn):
-        return float("nan"), float("nan")
-    windows = np.lib.stride_tricks.sliding_window_view(drawn, min(WINDOW, len(drawn)))
-    return float(drawn.mean()), float(windows.mean(axis=1).min())
+    return select.mean_logprob(drawn), select.worst_window(drawn, WINDOW)
 
 
 def withheld(problem: Problem) -> Problem:

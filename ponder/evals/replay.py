@@ -9,7 +9,9 @@ over `DRAWS` orders of each problem's samples, whose first k samples are a subse
 see the same orders (common random numbers), so that the difference of two is much surer than either, and the orders
 follow from the problem's id: a replay gives the same numbers anywhere.
 
-Ties are shared evenly, and samples without an answer are paid for but never chosen and never vote.
+Ties are shared evenly, as the live strategies' "the class seen first wins" does on average over orders where as many
+samples are behind each, and samples without an answer are paid for but never chosen and never vote. Tests hold all of
+it against `strategies/select.py`, which the live strategies call.
 What it all costs, and the table of all strategies, is spending.py's.
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from numpy.typing import NDArray
 
 from ponder.evals.bank import Samples
 from ponder.evals.stats import cons_at, pass_at, rerank_at
+from ponder.strategies import select
 from ponder.types import text_seed
 
 DRAWS = 100  # orders of the samples of a problem
@@ -85,15 +88,18 @@ def vote_shares(
 ) -> NDArray[np.float64]:
     """The expected correctness of the vote in each row of (draws, k) samples: the heaviest class wins.
 
-    Ties are shared, the answer shown is a random one of the class, class -1 does not vote, and without votes it is 0.
+    Weights are 0 or more. Ties are shared, the answer shown is a random one of the class, class -1 does not vote, and without votes it is 0.
     """
     counts = totals(classes)
     if not counts.size:
         return np.zeros(len(classes))
-    votes = counts if weights is None else np.where(counts > 0, totals(classes, weights), -np.inf)
+    votes = counts
+    if weights is not None:
+        votes = totals(classes, weights)
+        votes = np.where(votes.any(axis=1, keepdims=True), votes, counts)  # no weight at all: the plain vote decides
     best = votes.max(axis=1, keepdims=True)
     # sums of the same weights in another order differ in their last bits, and are a tie all the same
-    wins = (counts > 0) & (votes >= best - 1e-9 * np.maximum(1e-3, np.abs(best)))
+    wins = (counts > 0) & (votes >= best * (1 - 1e-12))
     shares = np.divide(totals(classes, correct), counts, out=np.zeros_like(votes, dtype=float), where=counts > 0)
     return (wins * shares).sum(axis=1) / np.maximum(1, wins.sum(axis=1))
 
@@ -113,12 +119,15 @@ def weighted_vote(replay: Replay, k: int, weights: Floats) -> Floats:
 
 
 def top_vote(replay: Replay, k: int, scores: Floats, m: int) -> Floats:
-    """(draws,): the plain vote among the m best-scored of the first k that have an answer; equal ones in any order."""
+    """(draws,): the plain vote among the m best-scored of the first k that have an answer; equal scores in any order.
+
+    A tie goes to the class of the best-scored sample: the place of a sample adds less than a vote, and the best place of
+    a class more than all places behind it.
+    """
     ranked = np.where(replay.classes[:, :k] >= 0, -scores[replay.orders[:, :k]], np.inf)
     best = np.argsort(ranked, axis=1, kind="stable")[:, :m]
-    return vote_shares(
-        np.take_along_axis(replay.classes[:, :k], best, axis=1), np.take_along_axis(replay.correct[:, :k], best, axis=1)
-    )
+    classes, correct = (np.take_along_axis(each, best, axis=1) for each in (replay.classes, replay.correct))
+    return vote_shares(classes, correct, np.broadcast_to(1 + 0.5 ** np.arange(1, 1 + best.shape[1]), classes.shape))
 
 
 def best_of(replay: Replay, k: int, scores: NDArray[np.floating[Any]]) -> float:
@@ -162,40 +171,39 @@ ORACLES = ("pass@k",)  # they look at the verdicts: bounds, not strategies
 
 
 def confidence_weights(replay: Replay) -> Floats:
-    """The mean chance of a sample's tokens (geometric)."""
-    return np.exp(replay.samples.mean_logprob.astype(np.float64))
+    """How sure the policy was of each sample; only their ratios matter, so all samples may be looked at together."""
+    return select.confidence(replay.samples.mean_logprob)
 
 
-def adaptive_vote(replay: Replay, k: int) -> Played:
-    """Votes in waves, until the leader is safe or k samples are drawn."""
-    rates, used = np.zeros(replay.draws), np.zeros(replay.draws, dtype=np.int64)
-    for stop in waves(k):
-        going = np.flatnonzero(used == 0)
-        classes, correct = replay.classes[going, :stop], replay.correct[going, :stop]
-        ends = np.ones(len(going), dtype=bool)
-        if stop < k:
-            votes = np.pad(totals(classes), ((0, 0), (2, 0)))  # there may be fewer than two classes
-            pairs, which = np.unique(np.sort(votes, axis=1)[:, :-3:-1], axis=0, return_inverse=True)
-            ends = np.array([leader_is_safe(int(first), int(second)) for first, second in pairs])[which.ravel()]
-        rates[going[ends]] = vote_shares(classes[ends], correct[ends])
-        used[going[ends]] = stop
-        if (used > 0).all():
+def adaptive_vote(replay: Replay, k: int, wave: int = select.WAVE) -> Played:
+    """Votes until the leader is safe or k samples are drawn, as `select.stops_at` says, looking every `wave` samples.
+
+    That is asked of a row only where the runner-up alone could not win any more, and votes are counted as they come: a
+    thousand samples mean 250 looks at each of the orders.
+    """
+    classes, correct = replay.classes[:, :k], replay.correct[:, :k]
+    votes = np.zeros((len(classes), len(replay.samples.keys) + 2), dtype=np.int64)  # and two that nobody votes for
+    used = np.full(len(classes), k)
+    going = np.arange(len(classes))
+    for drawn in range(wave, k, wave):
+        rows, new = np.repeat(going, wave), classes[going, drawn - wave : drawn].ravel()
+        np.add.at(votes, (rows[new >= 0], new[new >= 0]), 1)
+        second, first = np.partition(votes[going], (-2, -1), axis=1)[:, -2:].T
+        hopeful = [
+            row for row, a, b in zip(going.tolist(), first.tolist(), second.tolist(), strict=True)
+            if _duel_is_safe(a, b, k - drawn) and select.leader_is_safe(votes[row], left=k - drawn)
+        ]  # fmt: skip
+        used[hopeful] = drawn
+        going = going[used[going] == k]
+        if not len(going):
             break
-    return Played(rates, used)
+    drawn_in_time = np.arange(k) < used[:, None]
+    return Played(vote_shares(np.where(drawn_in_time, classes, -1), correct), used)
 
 
-def waves(k: int, first: int = 4) -> list[int]:
-    """After how many samples a vote of up to k looks whether it may stop: 4, 6, 9, 14, ... and k."""
-    stops = [min(first, k)]
-    while stops[-1] < k:
-        stops.append(min(k, math.ceil(1.5 * stops[-1])))
-    return stops
-
-
-def leader_is_safe(first: int, second: int, sure: float = 0.95) -> bool:
-    """The chance that the first class is the more common one of the two is at least `sure` (arXiv:2305.11860)."""
-    n = first + second + 1
-    return sum(math.comb(n, i) for i in range(first + 1)) / 2**n >= sure
+@lru_cache(maxsize=1 << 17)
+def _duel_is_safe(first: int, second: int, left: int) -> bool:
+    return select.leader_is_safe([first, second], left=left)
 
 
 ADAPTIVE: dict[str, Rule] = {"adaptive consensus": lambda replay, k, _: adaptive_vote(replay, k)}

@@ -92,6 +92,7 @@ def play(
         Row(name, rule, scorer, scorers[scorer].get("cost"), bool(scorers[scorer].get("joint")))
         for scorer in complete
         for name, rule in SCORED.items()
+        if name != "weighted vote" or all(table.scores[scorer].min() >= 0 for table in tables)
     ]
     replays = [Replay(table, draws) for table in tables]
     ledgers = [Ledger(table, per_token) for table in tables]
