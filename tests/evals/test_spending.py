@@ -85,7 +85,7 @@ def test_a_scorer_that_knows_gains_and_everything_agrees_at_one_sample() -> None
 def test_the_control_leaves_less_noise_and_no_bias() -> None:
     many, few = (row(play(tables(64), {"s": FREE}, draws=draws), "weighted vote", "s")[8] for draws in (4000, 50))
     assert few["accuracy"]["value"] == pytest.approx(many["accuracy"]["value"], abs=4 * few["mc_sd"])
-    assert 0 < many["mc_sd"] < few["mc_sd"] < 0.02
+    assert 0 < many["mc_sd"] < few["mc_sd"] < 0.03
 
 
 def test_a_scorer_that_has_not_scored_all_is_left_out_and_named() -> None:
