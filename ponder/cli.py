@@ -384,7 +384,9 @@ def scale(
     ] = 64,
     ladder_samples: Annotated[int, typer.Option(help="Samples a problem for the other checkpoints.")] = 16,
     limit: Annotated[int, typer.Option(help="Problems.")] = 120,
-    rung: Annotated[Optional[int], typer.Option(help="The step whose strategies are compared; default the last.")] = None,
+    rung: Annotated[
+        Optional[int], typer.Option(help="The step whose ways of choosing are compared; default the last.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

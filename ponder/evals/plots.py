@@ -8,7 +8,6 @@ the 95 % intervals. `themed` swaps the colours for CSS variables: a page shows t
 from __future__ import annotations
 
 import io
-import itertools
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -28,6 +27,11 @@ CSS = {
 }  # fmt: skip
 ROLES = {"base": (FAINT, "o"), "middle": (ORANGE, "s"), "final": (BLUE, "D")}
 WAYS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, FAINT)
+STRATEGIES = {
+    "consensus": (VERMILLION, "s"), "adaptive consensus": (ORANGE, "D"), "rerank": (BLUE, "o"),
+    "weighted vote": (GREEN, "^"), "vote of the best": (PURPLE, "v"), "most confident": (SKY, "P"),
+    "confidence-weighted vote": (INK, "X"),
+}  # fmt: skip
 BOUNDS = ("pass@k",)  # rows of a table of strategies that no strategy reaches
 Point = tuple[float, Mapping[str, float]]  # x, and {"value", "low", "high"}
 
@@ -110,14 +114,14 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
     budgets = sorted(curves["budgets"], key=lambda row: row["max_reasoning_tokens"])
     if len(budgets) > 1:
         points = [(row[unit], row["pass@1"]) for row in budgets]
-        _curve(ax, points, GREEN, "^", dashed=True)
+        _curve(ax, points, GREEN, "^", style="--")
         bounds += [y[end] for _, y in points for end in ("low", "high")]
         for i, (x, y) in enumerate(points[:-1]):  # the last one is k=1 of the final rung
             cap = str(budgets[i]["max_reasoning_tokens"])
             _note(ax, x, y["value"], f"cap {cap}" if i == 0 else cap, GREEN, (0, -13), "center")
     _percent_axis(ax, bounds)
     ax.set_xscale("log")
-    _log_ticks(ax, [x for drawn in ax.lines for x in drawn.get_xdata()])
+    _log_ticks(ax, [p[unit] for line in curves["test"] for p in line["points"]] + [row[unit] for row in budgets])
     _label_ends(ax, lines)
     handles = [
         ax.plot([], [], color=FAINT, marker="D", ms=5, label="consensus of k = 1, 2, 4, … samples")[0],
@@ -132,12 +136,14 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
 
 
 def strategies(spent: Mapping[str, Any]) -> Figure:
-    """Accuracy against test-time compute of every strategy that only selects; the bound of a perfect judge is dotted."""
+    """Accuracy against test-time compute of every strategy that only selects; a perfect judge's bound is dotted."""
     drawing, [ax] = figure(8.6, 5.4)
     lines, bounds, xs = [], [], []
     rows = [row for row in spent["rows"] if row["points"]]
-    colors = dict(zip([_row_name(row) for row in rows if row["strategy"] not in BOUNDS], _cycle(len(rows)), strict=False))
-    for row, marker in zip(rows, itertools.cycle("osD^vP*X"), strict=False):
+    scorers = [None, *spent["scorers"]]
+    for row in rows:
+        color, marker = STRATEGIES.get(row["strategy"], (FAINT, "."))
+        style = ("-", "--", "-.", ":")[max(0, scorers.index(row["scorer"]) - 1) % 4]  # a scorer has its own dashes
         points = [
             (p["flops"] if spent["unit"] == "flops" else p["tokens"] + p["scorer_tokens"], p["accuracy"])
             for p in row["points"]
@@ -145,18 +151,18 @@ def strategies(spent: Mapping[str, Any]) -> Figure:
         name = _row_name(row)
         bound = row["strategy"] in BOUNDS
         if bound:
-            ax.plot([x for x, _ in points], [100 * y["value"] for _, y in points], color=FAINT, lw=1.2, ls=":")
+            ax.plot([x for x, _ in points], [100 * y["value"] for _, y in points], color=color, lw=1.2, ls=":")
         else:
-            _curve(ax, points, colors[name], marker, alpha=0.07)
-        lines.append((points[-1][1]["value"], points[-1][0], name, FAINT if bound else colors[name]))
+            _curve(ax, points, color, marker, style=style, alpha=0.07)
+        lines.append((points[-1][1]["value"], points[-1][0], name, color))
         bounds += [y["value" if bound else end] for _, y in points for end in ("low", "high")]
         xs += [x for x, _ in points]
     _percent_axis(ax, bounds)
     ax.set_xscale("log")
     _log_ticks(ax, xs)
     _label_ends(ax, [(share, max(xs), text, color) for share, _, text, color in lines])
-    unit = {"flops": "FLOPs a problem, scorer included (log scale)", "tokens": "tokens a problem, scorer included (log scale)"}
-    titled(ax, "Ways of choosing from the same samples", unit[spent["unit"]], "accuracy (%)")
+    unit = {"flops": "FLOPs", "tokens": "tokens"}[spent["unit"]]
+    titled(ax, "Ways of choosing", f"{unit} a problem, scorer included (log scale)", "accuracy (%)")
     return drawing
 
 
@@ -273,7 +279,7 @@ def themed(svg_text: str) -> str:
 
 
 def _curve(
-    ax: Axes, points: Sequence[Point], color: str, marker: str, *, dashed: bool = False, alpha: float = 0.14
+    ax: Axes, points: Sequence[Point], color: str, marker: str, *, style: str = "-", alpha: float = 0.14
 ) -> None:
     """A line with markers and its band."""
     if not points:
@@ -284,7 +290,7 @@ def _curve(
         ax.fill_between(xs, low, high, color=color, alpha=alpha, linewidth=0)
     else:
         _error_bar(ax, points[0], color, marker)
-    ax.plot(xs, value, color=color, marker=marker, ms=5, lw=1.8, ls="--" if dashed else "-")
+    ax.plot(xs, value, color=color, marker=marker, ms=5, lw=1.8, ls=style)
 
 
 def _error_bar(ax: Axes, point: Point, color: str, marker: str) -> None:
@@ -302,12 +308,16 @@ def _percent_axis(ax: Axes, bounds: Sequence[float]) -> None:
 def _label_ends(ax: Axes, lines: Sequence[tuple[float, float, str, str]]) -> None:
     """Names beside the ends of lines, pushed apart where they would touch. Lines: share, x, text, colour."""
     low, high = ax.get_ylim()
-    gap = 0.055 * (high - low)
-    previous = -math.inf
-    for share, x, text, color in sorted(lines):
-        y = max(100 * share, previous + gap)
+    gap = min(0.055 * (high - low), (high - low) / max(1, len(lines)))
+    places: list[float] = []
+    for share, *_ in sorted(lines):
+        places.append(max(100 * share, places[-1] + gap if places else -math.inf))
+    limit = high
+    for i in reversed(range(len(places))):  # and down again, where they would leave the picture
+        places[i] = min(places[i], limit)
+        limit = places[i] - gap
+    for y, (_, x, text, color) in zip(places, sorted(lines), strict=True):
         _note(ax, x, y, text, color, (9, 0), "left", scale=1.0)
-        previous = y
 
 
 def _note(

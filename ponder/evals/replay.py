@@ -88,7 +88,8 @@ def vote_shares(
 ) -> NDArray[np.float64]:
     """The expected correctness of the vote in each row of (draws, k) samples: the heaviest class wins.
 
-    Weights are 0 or more. Ties are shared, the answer shown is a random one of the class, class -1 does not vote, and without votes it is 0.
+    Weights are 0 or more. Ties are shared, the answer shown is a random one of the class, class -1 does not vote, and a
+    row without votes is 0.
     """
     counts = totals(classes)
     if not counts.size:
@@ -121,12 +122,13 @@ def weighted_vote(replay: Replay, k: int, weights: Floats) -> Floats:
 def top_vote(replay: Replay, k: int, scores: Floats, m: int) -> Floats:
     """(draws,): the plain vote among the m best-scored of the first k that have an answer; equal scores in any order.
 
-    A tie goes to the class of the best-scored sample: the place of a sample adds less than a vote, and the best place of
-    a class more than all places behind it.
+    A tie goes to the class of the best-scored sample: all places together add less than a vote, and the best place of a
+    class adds more than all behind it.
     """
     ranked = np.where(replay.classes[:, :k] >= 0, -scores[replay.orders[:, :k]], np.inf)
     best = np.argsort(ranked, axis=1, kind="stable")[:, :m]
-    classes, correct = (np.take_along_axis(each, best, axis=1) for each in (replay.classes, replay.correct))
+    classes = np.take_along_axis(replay.classes, best, axis=1)
+    correct = np.take_along_axis(replay.correct, best, axis=1)
     return vote_shares(classes, correct, np.broadcast_to(1 + 0.5 ** np.arange(1, 1 + best.shape[1]), classes.shape))
 
 

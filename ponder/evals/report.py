@@ -164,7 +164,7 @@ def _add_strategies(page: dict[str, Any], folder: Path, spent: Mapping[str, Any]
     from ponder.evals import plots
 
     caption = (
-        f"{spent['num_problems']} problems, {spent['num_samples']} samples each, of {spent['folder']}; every line draws "
+        f"{spent['num_problems']} problems, {spent['num_samples']} samples each, of {spent['folder']}; every line is "
         "k = 1, 2, 4, … of the same samples, and its scorer is in its cost. Dotted: what a perfect judge would pick. "
         "Bands: 95 % intervals; for differences see the paired ones in the table."
     )

@@ -83,17 +83,9 @@ def play(
     if wrong := [k for k in ks if not 1 <= k <= n]:
         raise ValueError(f"k={wrong[0]}: every problem of the bank has {n} samples; draw more, or use 1 to {n}")
     complete, left_out = complete_scorers(tables, scorers)
-    rows = [Row(name, rule) for name, rule in (PLAIN | ADAPTIVE).items()]
-    if all(np.isfinite(table.mean_logprob[table.classes >= 0]).all() for table in tables):
-        rows += [Row(name, rule) for name, rule in CONFIDENT.items()]
-    else:
+    rows = _rows(tables, scorers, complete)
+    if not any(row.rule in CONFIDENT.values() for row in rows):
         left_out["confidence"] = "the logprobs of some samples are not known"
-    rows += [
-        Row(name, rule, scorer, scorers[scorer].get("cost"), bool(scorers[scorer].get("joint")))
-        for scorer in complete
-        for name, rule in SCORED.items()
-        if name != "weighted vote" or all(table.scores[scorer].min() >= 0 for table in tables)
-    ]
     replays = [Replay(table, draws) for table in tables]
     ledgers = [Ledger(table, per_token) for table in tables]
     cells: dict[tuple[int, int], list[Cell]] = {}
@@ -123,6 +115,21 @@ def play(
             for i, row in enumerate(rows)
         ],
     }
+
+
+def _rows(
+    tables: Sequence[Samples], scorers: Mapping[str, Mapping[str, Any]], complete: Sequence[str]
+) -> list[Row]:
+    """What can be played: confidence where all logprobs are known, a weighted vote where scores are weights."""
+    rows = [Row(name, rule) for name, rule in (PLAIN | ADAPTIVE).items()]
+    if all(np.isfinite(table.mean_logprob[table.classes >= 0]).all() for table in tables):
+        rows += [Row(name, rule) for name, rule in CONFIDENT.items()]
+    return rows + [
+        Row(name, rule, scorer, scorers[scorer].get("cost"), bool(scorers[scorer].get("joint")))
+        for scorer in complete
+        for name, rule in SCORED.items()
+        if name != "weighted vote" or all(table.scores[scorer].min() >= 0 for table in tables)
+    ]
 
 
 def complete_scorers(
@@ -235,8 +242,8 @@ def _point(cells: Sequence[Cell], k: int, votes: Votes, row: Row) -> dict[str, A
     }
     if row.strategy not in (*ORACLES, "consensus"):
         same = votes.affordable(spent)
-        point["gain"] = asdict(paired_difference(votes.rates(k), rates))
-        point["matched"] = {"k": same, "is_all": same == votes.most, **asdict(paired_difference(votes.rates(same), rates))}
+        gain, matched = (asdict(paired_difference(votes.rates(number), rates)) for number in (k, same))
+        point |= {"gain": gain, "matched": {"k": same, "is_all": same == votes.most, **matched}}
     return point
 
 

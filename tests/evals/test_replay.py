@@ -86,7 +86,8 @@ def test_votes_equal_brute_force_over_all_subsets(samples: list[Sample], data: s
     k = data.draw(st.integers(1, len(samples)))
     replay = in_every_order(samples)
     scores = replay.samples.scores["s"]
-    assert weighted_vote(replay, k, scores).mean() == pytest.approx(brute(samples, k, lambda s: vote(s, lambda x: x[2])))
+    weighted = brute(samples, k, lambda s: vote(s, lambda sample: sample[2]))
+    assert weighted_vote(replay, k, scores).mean() == pytest.approx(weighted)
     assert replay.plain(k).mean() == pytest.approx(replay.consensus(k)) == pytest.approx(brute(samples, k, vote))
 
 

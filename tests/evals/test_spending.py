@@ -62,7 +62,7 @@ def test_the_matched_vote_is_of_as_many_samples_as_the_cost_pays_for() -> None:
     assert matched[16]["is_all"] and not matched[4]["is_all"]
     free = play(tables(), {"s": FREE}, per_token=None)
     assert free["unit"] == "tokens"
-    assert {k: point["matched"]["k"] for k, point in row(free, "rerank", "s").items()} == {k: k for k in (1, 2, 4, 8, 16)}
+    assert all(point["matched"]["k"] == k for k, point in row(free, "rerank", "s").items())
     cheap = play(tables(), {"s": {"cost": {"flops_per_token": 25.0}}}, per_token=(100.0, 0.0))
     assert row(cheap, "rerank", "s")[4]["flops"] == 9000 + 90 * 25
     unknown = play(tables(), {"s": {}}, per_token=(100.0, 0.0))  # no cost named: it reads everything
@@ -78,8 +78,9 @@ def test_a_scorer_that_knows_gains_and_everything_agrees_at_one_sample() -> None
     assert exact["pass@k"] and exact["consensus"] and exact["rerank"] and exact["most confident"]
     assert not exact["weighted vote"] and not exact["adaptive consensus"]
     for r in played["rows"]:
-        assert all(point["mc_sd"] == 0 for point in r["points"] if r["exact"] or point["k"] in (1, 16) and
-                   r["strategy"] != "adaptive consensus")  # fmt: skip
+        for point in r["points"]:
+            assert point["mc_sd"] == 0 or not r["exact"]
+            assert point["mc_sd"] < 1e-9 or 1 < point["k"] < 16 or r["strategy"] == "adaptive consensus"
 
 
 def test_the_control_leaves_less_noise_and_no_bias() -> None:
@@ -139,15 +140,17 @@ def right_often(prompt: str, seed: int) -> tuple[str, str]:
 
 
 def test_a_bank_is_compared_without_a_run_and_without_a_model(tmp_path: Path, make_task: Callable[..., Any]) -> None:
-    result = exam(make_task(), ScriptedEngine(right_often), tmp_path, num_samples=8, flops_per_token=lambda at: 10.0 + at)
+    engine, cost = ScriptedEngine(right_often), lambda place: 10.0 + place
+    result = exam(make_task(), engine, tmp_path, num_samples=8, flops_per_token=cost)
     assert result["flops"]["per_token"] == [10.0, 1.0] and set(result["trio"]) >= {"pass@1", "cons@8", "rerank@8"}
     bank = Bank.read(tmp_path)
     bank.add_scores("s", FREE, {p.id: bank.samples(p.id).correct.astype(float) for p in bank.problems})
     spent = spend_bank(tmp_path)
     assert json.loads((tmp_path / "strategies.json").read_text()) == spent
     assert spent["unit"] == "flops" and spent["num_problems"] == 6
-    assert row(spent, "consensus")[8]["flops"] == pytest.approx(result["flops"]["prompt"] + 8 * result["flops"]["sample"])
-    assert row(spent, "consensus")[8]["accuracy"] == pytest.approx(result["metrics"]["cons@8"])
+    votes, flops = row(spent, "consensus")[8], result["flops"]
+    assert votes["flops"] == pytest.approx(flops["prompt"] + 8 * flops["sample"])
+    assert votes["accuracy"] == pytest.approx(result["metrics"]["cons@8"])
     assert row(spent, "rerank", "s")[8]["accuracy"]["value"] == result["metrics"]["pass@8"]["value"]
     page = report(tmp_path).read_text()
     assert "Ways of choosing" in page and "rerank@8" in page and (tmp_path / "figures/strategies.png").exists()
