@@ -168,7 +168,7 @@ def test_play_asks_a_person_through_the_same_verifier(tmp_path):
         (["eval", "--task", "arithmetic:levle=3", "--out", "o"], "did you mean 'level'"),
         (["eval", "--task", "file:absent.jsonl", "--out", "o"], "absent.jsonl"),
         (["rl", "absent.toml"], "no recipe at absent.toml"),
-        (["scale", "absent"], "is not a run folder"),
+        (["scale", "absent"], "is neither a run nor an exam"),
         (["doctor", "absent"], "metrics.jsonl"),
         (["report", "absent"], "absent"),
         (["grade", "--target", "1"], "--answer"),

@@ -8,8 +8,8 @@ Costs are means per problem: the prompt once and k samples, each with the tokens
 them (`cost` in scores.py). `gain` is the paired difference to the vote of as many samples; `matched` the one to the
 vote of as many samples as the same FLOPs pay for, rounded up (tokens, where FLOPs are not known). `mc_sd` says how far
 the choice of orders could have moved an accuracy; it is 0 where that is exact, see replay.py. What is not exact is
-measured against the plain vote of the same orders, whose exact value is known (a control variate): what the orders do
-to both cancels.
+measured against the plain vote of the same orders, whose exact value is known (a control variate): as far as the two go
+together, what the orders do to them cancels.
 
 A scorer's k ends where its scores end: one that has not scored every sample is left out and named. One whose facts say
 `"joint": true` looks at all samples of a problem at once (the share of a class, say), and its scores would know at k=8
@@ -190,19 +190,27 @@ class Cell:
             prompt, sample, price = row.prices
             scorer_tokens = prompt * ledger.prompt_tokens + sample * tokens
             scorer_flops = prompt * ledger.prompt_flops + sample * flops if price is None else scorer_tokens * price
-        draws, rate, noise = len(played.rates), float(played.rates.mean()), 0.0
-        if draws > 1:
-            beside = played.rates - replay.plain(k)
-            rate, noise = replay.consensus(k) + float(beside.mean()), float(beside.var(ddof=1)) / draws
+        is_exact = len(played.rates) == 1
+        rate, noise = (float(played.rates[0]), 0.0) if is_exact else controlled(played.rates, replay, k)
         return cls(
             rate=rate,
-            exact=draws == 1,
+            exact=is_exact,
             noise=noise,
             samples=samples,
             tokens=ledger.prompt_tokens + tokens,
             scorer_tokens=scorer_tokens,
             flops=ledger.prompt_flops + flops + scorer_flops,
         )
+
+
+def controlled(rates: Floats, replay: Replay, k: int) -> tuple[float, float]:
+    """(mean, its variance) of a strategy over the orders, with the plain vote of the same orders as control variate."""
+    plain, draws = replay.plain(k), len(rates)
+    spread = float(plain.var())
+    slope = float(((rates - rates.mean()) * plain).mean()) / spread if spread > 0 else 0.0
+    slope = min(1.0, max(0.0, slope))
+    rest = rates - slope * plain
+    return float(rest.mean()) + slope * replay.consensus(k), float(rest.var(ddof=1)) / draws
 
 
 class Votes:

@@ -14,9 +14,10 @@ from test_replay import table
 
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.bank import Bank, Samples
+from ponder.evals.replay import Replay
 from ponder.evals.report import report
 from ponder.evals.scaling import spend, spend_bank
-from ponder.evals.spending import play, trio, trio_lines
+from ponder.evals.spending import controlled, play, trio, trio_lines
 
 FULL = {"cost": {"prompt": 1, "sample": 1, "flops_per_token": None}}
 FREE = {"cost": {"prompt": 0, "sample": 0}}
@@ -87,6 +88,15 @@ def test_the_control_leaves_less_noise_and_no_bias() -> None:
     many, few = (row(play(tables(64), {"s": FREE}, draws=draws), "weighted vote", "s")[8] for draws in (4000, 50))
     assert few["accuracy"]["value"] == pytest.approx(many["accuracy"]["value"], abs=4 * few["mc_sd"])
     assert 0 < many["mc_sd"] < few["mc_sd"] < 0.03
+
+
+def test_the_control_never_adds_noise_and_takes_it_away_where_two_votes_agree() -> None:
+    replay = Replay(tables(64)[0])
+    plain = replay.plain(8)
+    luck = np.random.default_rng(0).random(replay.draws)
+    for rates in (luck, plain, 0.5 * plain + 0.5 * luck, 1 - plain):
+        assert controlled(rates, replay, 8)[1] <= rates.var(ddof=1) / replay.draws + 1e-12
+    assert controlled(plain, replay, 8) == pytest.approx((replay.consensus(8), 0.0), abs=1e-12)
 
 
 def test_a_scorer_that_has_not_scored_all_is_left_out_and_named() -> None:
