@@ -178,12 +178,12 @@ class Cell:
     @classmethod
     def of(cls, played: Played, replay: Replay, ledger: Ledger, k: int, row: Row) -> Cell:
         samples, tokens, flops = float(k), k * float(ledger.tokens.mean()), k * float(ledger.flops.mean())
-        if played.used is not None:
-            last = played.used[:, None] - 1
-            samples = float(played.used.mean())
+        if played.used is not None:  # less what it did not draw: where it draws all, the cost is that of all
+            undrawn = np.arange(k) >= played.used[:, None]
+            samples -= float(undrawn.sum(axis=1).mean())
             tokens, flops = (
-                float(np.take_along_axis(np.cumsum(each[replay.orders], axis=1), last, axis=1).mean())
-                for each in (ledger.tokens, ledger.flops)
+                mean - float((each[replay.orders[:, :k]] * undrawn).sum(axis=1).mean())
+                for mean, each in ((tokens, ledger.tokens), (flops, ledger.flops))
             )
         scorer_tokens = scorer_flops = 0.0
         if row.scorer is not None:

@@ -196,6 +196,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
     if len(first) == 0:
         return Estimate(math.nan, math.nan, math.nan)
     differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    differences[np.abs(differences) < 1e-9] = 0.0  # rounding is no difference, however small the interval would be
     largest = float(np.abs(differences).max()) or 1.0
     padded = np.append(differences, [largest, -largest])
     half = _student(len(padded) - 1) * float(padded.std()) / math.sqrt(len(padded))

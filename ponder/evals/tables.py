@@ -118,7 +118,7 @@ def _matched(same: Mapping[str, Any] | None) -> str:
 
 def points(difference: Mapping[str, float]) -> str:
     """A difference of two rates in points, with its interval."""
-    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
+    value, low, high = (round(100 * difference[name], 1) + 0.0 for name in ("value", "low", "high"))  # no -0.0
     return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 

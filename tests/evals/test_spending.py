@@ -46,6 +46,8 @@ def test_costs_are_the_prompt_once_k_samples_and_what_the_scorer_reads() -> None
     assert list(votes) == [1, 2, 4, 8, 16]
     assert (votes[4]["tokens"], votes[4]["scorer_tokens"], votes[4]["flops"]) == (90, 0, 9000)
     assert (rerank[4]["tokens"], rerank[4]["scorer_tokens"], rerank[4]["flops"]) == (90, 90, 18000)
+    same = {name: row(played, "adaptive consensus")[4][name] for name in ("samples", "tokens", "flops")}
+    assert same == {"samples": 4, "tokens": 90, "flops": 9000}
     assert row(played, "adaptive consensus")[16]["samples"] < 16
     assert row(played, "adaptive consensus")[16]["flops"] < votes[16]["flops"]
 

@@ -247,6 +247,11 @@ def test_nothing_right_is_not_certainly_zero() -> None:
     assert same.value == 0 and same.low < -0.1
 
 
+def test_rounding_is_no_difference_and_gives_no_certainty() -> None:
+    same = paired_difference([0.0, 1.0, 1.0] * 8, [1e-17, 1.0, 1.0 - 1e-16] * 8)
+    assert same.value == 0 and same.low < -0.05 and same.high > 0.05
+
+
 def test_pairing_needs_the_same_problems() -> None:
     with pytest.raises(ValueError, match="same problems"):
         paired_difference([1.0], [1.0, 0.0])
