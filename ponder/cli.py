@@ -375,7 +375,7 @@ def evaluate(
 
 @app.command(rich_help_panel=MEASURE)
 def scale(
-    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run, or the --out of an exam.")],
     task: Annotated[
         Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")
     ] = None,
@@ -384,12 +384,19 @@ def scale(
     ] = 64,
     ladder_samples: Annotated[int, typer.Option(help="Samples a problem for the other checkpoints.")] = 16,
     limit: Annotated[int, typer.Option(help="Problems.")] = 120,
+    rung: Annotated[
+        Optional[int], typer.Option(help="The step whose ways of choosing are compared; default the last.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw both curves of a run: accuracy against train-time and against test-time compute."""
+    """Draw both curves of a run: accuracy against train-time and against test-time compute.
+
+    And, of one checkpoint or of the samples of any exam, every way of choosing an answer from many samples.
+    """
     from ponder.evals.report import report as render
     from ponder.evals.scaling import scale as examine
+    from ponder.evals.scaling import spend_bank
     from ponder.live import Bar
     from ponder.models import hub
     from ponder.models.transformer import flops_per_token
@@ -399,8 +406,11 @@ def scale(
     from ponder.tasks.ways import count
     from ponder.train.rl import RLConfig
 
+    if (run / "bank.json").exists():
+        spent = spend_bank(run)
+        return finish_scale(render(run), spent, spent, as_json)
     if not (run / "config.toml").exists():
-        raise ConfigError(f"{run} is not a run folder; make one with ponder rl recipes/demo_nano_cpu.toml")
+        raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl recipes/demo_nano_cpu.toml")
     check_kind(run)
     config = load(RLConfig, run / "config.toml")
     rungs = checkpoints(run)
@@ -417,11 +427,10 @@ def scale(
                 num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
                 flops_per_token=lambda place: flops_per_token(model, place),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
-                training=training_sources(rungs[-1]),
+                training=training_sources(rungs[-1]), rung=rung,
             )
         )  # fmt: skip
-    page = render(run)
-    finish({"report": str(page), "curves": curves}, f"the report is {page}", as_json)
+    finish_scale(render(run), curves, curves.get("strategies"), as_json)
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -611,11 +620,27 @@ def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     print(json.dumps(result) if as_json else sentence)
 
 
+def finish_scale(page: Path, curves: dict[str, Any], spent: dict[str, Any] | None, as_json: bool) -> None:
+    """The trio, the table of strategies, and where the report is."""
+    from ponder.evals.exams import dumps as as_text
+    from ponder.evals.spending import trio_lines
+    from ponder.evals.tables import strategies_table
+
+    if as_json:
+        print(json.dumps({"report": str(page), "curves": json.loads(as_text(curves))}, ensure_ascii=False))
+        return
+    if spent:
+        print_tables([strategies_table(spent)])
+        print("\n".join(trio_lines(spent["trio"])))
+    print(f"the report is {page}")
+
+
 def print_metrics(result: dict[str, Any]) -> None:
     """The numbers of an exam as a small table, then those of its levels and subjects."""
     from rich.table import Table
 
     from ponder.evals.contamination import sentence
+    from ponder.evals.spending import trio_lines
     from ponder.evals.tables import accuracy_tables
 
     table = Table(
@@ -632,6 +657,7 @@ def print_metrics(result: dict[str, Any]) -> None:
     Console().print(table)
     if result["metrics"]:
         print_tables(accuracy_tables(result)[1:])
+        print("\n".join(trio_lines(result["trio"])))
     print(sentence(result["contamination"]))
 
 
