@@ -28,7 +28,7 @@ from ponder.scorers.pool import ScorerPool
 CHUNK = 4000  # samples that a worker takes at a time
 KEEP_EVERY = 20.0  # seconds
 
-Progress = Callable[[int, int], None]  # samples scored, samples
+Progress = Callable[[int, int, float], None]  # samples scored, samples, mean of the scores of this sitting
 
 
 def score_bank(
@@ -48,9 +48,7 @@ def score_bank(
     todo = [problem.id for problem in bank.problems if not _is_done(bank, problem.id, name)]
     total = sum(bank.num_samples(problem.id) for problem in bank.problems)
     done = total - sum(map(bank.num_samples, todo))
-    begun, first = time.monotonic(), done
-    if on_progress:
-        on_progress(done, total)
+    begun, first, sums = time.monotonic(), done, 0.0
     families = read_families(bank, todo)
     chunks = _chunks(todo, families)
     kept: dict[str, NDArray[np.float64]] = {}
@@ -59,12 +57,12 @@ def score_bank(
         try:
             for index, scores in pool.score([[families[problem] for problem in chunk] for chunk in chunks]):
                 kept |= dict(zip(chunks[index], scores, strict=True))
-                done += sum(map(len, scores))
+                done, sums = done + sum(map(len, scores)), sums + sum(float(x.sum()) for x in scores)
                 if time.monotonic() - saved > KEEP_EVERY:
                     bank.add_scores(name, facts, kept)
                     kept, saved = {}, time.monotonic()
                 if on_progress:
-                    on_progress(done, total)
+                    on_progress(done, total, sums / (done - first))
         finally:
             if kept:
                 bank.add_scores(name, facts, kept)

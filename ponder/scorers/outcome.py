@@ -112,12 +112,15 @@ class OutcomeScorer(TokenScorer):
         except ConfigError as error:
             raise ConfigError(f"the scorer in {folder} has no usable network: {error}") from None
         width = model.config.hidden_size
+        scale = files.number(facts, "scale", 1.0, folder)
+        if scale <= 0:
+            raise ConfigError(f"{folder / files.FACTS}: scale = {scale} must be positive; train the scorer again")
         return cls(
             model,
             files.read_head(folder, {WEIGHT: (width,), BIAS: (1,)}),
             name=facts["name"],
             policy=facts["policy"],
-            scale=files.number(facts, "scale", 1.0, folder),
+            scale=scale,
             shift=files.number(facts, "shift", 0.0, folder),
             facts=facts,
             **cls._options(facts, folder),

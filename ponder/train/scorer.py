@@ -126,6 +126,13 @@ class Check:
     seconds: float
     is_best: bool
 
+    def __str__(self) -> str:
+        best = "  (the best so far)" if self.is_best else ""
+        return (
+            f"step {self.step}/{self.num_steps}  held-out rerank {self.rerank:.1%}  loss {self.bce:.4f}  "
+            f"{self.seconds:.0f} s{best}"
+        )
+
 
 def train_scorer(
     config: ScorerConfig,
