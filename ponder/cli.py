@@ -300,11 +300,12 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
     from ponder.evals.scorer_plots import save_page
     from ponder.evals.stats import cons_at
     from ponder.live import Bar
+    from ponder.train.estimate import estimate_scorer
     from ponder.train.scorer import ScorerConfig, train_scorer
 
     config = load(ScorerConfig, recipe, overrides or [])
     if dry_run:
-        return print_plan(config, {}, as_json)
+        return print_plan(config, estimate_scorer(config), as_json)
     console = Console(stderr=True, highlight=False)
     with resumable(f"ponder scorer {recipe}"), Bar(console, "draw") as bar:
         folder = train_scorer(

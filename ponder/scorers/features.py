@@ -2,6 +2,7 @@
 
     mean_logprob    mean log-probability of the tokens, as the sampler recorded them
     worst_logprob   the mean over the worst run of `window` tokens (after DeepConf, arXiv:2508.15260)
+    lowest_logprob  of the one most surprising token
     log_length      log(1 + tokens)
     was_cut         a budget ended it
     has_answer      there is an answer to vote for
@@ -26,7 +27,7 @@ from ponder.scorers.base import TokenScorer
 from ponder.scorers.logistic import Logistic
 from ponder.scorers.packing import Family
 
-FEATURES = ("mean_logprob", "worst_logprob", "log_length", "was_cut", "has_answer", "class_share")
+FEATURES = ("mean_logprob", "worst_logprob", "lowest_logprob", "log_length", "was_cut", "has_answer", "class_share")
 WINDOW = 8  # tokens
 Floats = NDArray[np.float64]
 
@@ -37,11 +38,13 @@ def features(family: Family, outcome: Floats | None = None, *, window: int = WIN
         raise ValueError("these completions come without logprobs and answers; the features scorer needs both")
     if len(family.logprobs) != len(family.token_ids):
         raise ValueError(f"{len(family.logprobs)} logprobs for {len(family.token_ids)} tokens; give one a token")
-    mean, worst = _confidence(np.nan_to_num(family.logprobs.astype(np.float64), neginf=-30.0), family.lengths, window)
+    logprobs = np.nan_to_num(family.logprobs.astype(np.float64), neginf=-30.0)
+    mean, worst = _confidence(logprobs, family.lengths, window)
+    _, lowest = _confidence(logprobs, family.lengths, 1)
     has_answer = family.classes >= 0
     votes = np.bincount(family.classes[has_answer]) if has_answer.any() else np.zeros(1)
     share = np.where(has_answer, votes[np.maximum(family.classes, 0)] / max(1, has_answer.sum()), 0.0)
-    columns = [mean, worst, np.log1p(family.lengths), family.was_cut, has_answer, share]
+    columns = [mean, worst, lowest, np.log1p(family.lengths), family.was_cut, has_answer, share]
     if outcome is not None:
         p = np.clip(outcome, 1e-9, 1 - 1e-9)
         columns.append(np.log(p / (1 - p)))

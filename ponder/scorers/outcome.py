@@ -33,12 +33,29 @@ from ponder.scorers import files
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.packing import Family, Pack, packs
 
-WEIGHT, BIAS = "score.weight", "score.bias"
+WEIGHT, BIAS, SURPRISE = "score.weight", "score.bias", "surprise.weight"
 
 
-def fresh_head(width: int) -> dict[str, Tensor]:
-    """A head that says 1/2 to everything: training moves it, and nothing random is left in it."""
-    return {WEIGHT: torch.zeros(width), BIAS: torch.zeros(1)}
+def fresh_head(width: int, *, logprobs: bool = False) -> dict[str, Tensor]:
+    """A head that says 1/2 to everything: training moves it, and nothing random is left in it. logprobs: it also has
+    what the network reads the sampler's logprobs with, see `surprise`."""
+    head = {WEIGHT: torch.zeros(width), BIAS: torch.zeros(1)}
+    return head | ({SURPRISE: torch.zeros(2, width)} if logprobs else {})
+
+
+def surprise(logprobs_N: NDArray[np.float32], head: Mapping[str, Tensor]) -> Tensor | None:
+    """What is added to the embeddings (N D): how surprised the sampler was at each token, and that this is known.
+
+    A network that reads only ids must find out again, in its lower layers, what its own upper layers had thought of
+    the next token: a slip of the pen stands out in the sampler's logprobs and nowhere else.
+    """
+    if SURPRISE not in head:
+        return None
+    weight = head[SURPRISE]
+    logprobs = torch.from_numpy(logprobs_N).to(weight.device)
+    known = ~logprobs.isnan()
+    values = torch.where(known, logprobs.clamp(min=-10.0), 0.0)
+    return torch.stack([values, known.to(values)], dim=1) @ weight
 
 
 def read(hidden_MD: Tensor, head: Mapping[str, Tensor]) -> Tensor:
@@ -72,6 +89,11 @@ class OutcomeScorer(TokenScorer):
     def score(self, families: Sequence[Family]) -> list[NDArray[np.float64]]:
         for family in families:
             check(family, self.model)
+            if SURPRISE in self.head and family.logprobs is None:
+                raise ValueError(
+                    f"the scorer {self.name!r} reads the sampler's logprobs, and these completions have none; train "
+                    "one with logprobs=false"
+                )
         kept, which = [], []
         for family in families:
             distinct, places = family.unique()
@@ -92,7 +114,8 @@ class OutcomeScorer(TokenScorer):
 
     def _hidden(self, pack: Pack) -> Tensor:
         tokens = torch.from_numpy(pack.tokens_N).to(self.model.device)
-        return packed.hidden(self.model, tokens, Layout(pack.segments))
+        added = surprise(pack.logprobs_N, self.head)
+        return packed.hidden(self.model, tokens, Layout(pack.segments), added_ND=added)
 
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)
@@ -102,7 +125,7 @@ class OutcomeScorer(TokenScorer):
 
     def _facts(self) -> dict[str, Any]:
         named = {"kind": self.kind, "name": self.name, "policy": self.policy}
-        return {**named, "scale": self.scale, "shift": self.shift}
+        return {**named, "scale": self.scale, "shift": self.shift, "logprobs": SURPRISE in self.head}
 
     @classmethod
     def load(cls, folder: Path, facts: dict[str, Any]) -> OutcomeScorer:
@@ -112,12 +135,12 @@ class OutcomeScorer(TokenScorer):
         except ConfigError as error:
             raise ConfigError(f"the scorer in {folder} has no usable network: {error}") from None
         width = model.config.hidden_size
-        scale = files.number(facts, "scale", 1.0, folder)
+        scale, reads = files.number(facts, "scale", 1.0, folder), facts.get("logprobs") is True
         if scale <= 0:
             raise ConfigError(f"{folder / files.FACTS}: scale = {scale} must be positive; train the scorer again")
         return cls(
             model,
-            files.read_head(folder, {WEIGHT: (width,), BIAS: (1,)}),
+            files.read_head(folder, {n: tuple(t.shape) for n, t in fresh_head(width, logprobs=reads).items()}),
             name=facts["name"],
             policy=facts["policy"],
             scale=scale,

@@ -50,9 +50,10 @@ class Family:
         plain = cls.of(completions[0].prompt_ids, [c.token_ids for c in completions])
         keys = [key(c.answer) for c in completions]
         places = {k: i for i, k in enumerate(dict.fromkeys(k for k in keys if k is not None))}
+        logprobs = np.fromiter(itertools.chain.from_iterable(c.sampler_logprobs for c in completions), np.float32)
         return replace(
             plain,
-            logprobs=np.fromiter(itertools.chain.from_iterable(c.sampler_logprobs for c in completions), np.float32),
+            logprobs=logprobs if len(logprobs) == len(plain.token_ids) else None,  # some engines give none
             was_cut=np.array([c.was_cut for c in completions]),
             classes=np.array([-1 if k is None else places[k] for k in keys], dtype=np.int64),
         )
@@ -73,18 +74,26 @@ class Family:
         return len(self.prompt_ids) + len(self.token_ids)
 
     def unique(self) -> tuple[Family, NDArray[np.int64]]:
-        """The different completions in the order they appear, and which of them each completion is."""
+        """The different completions in the order they appear, and which of them each completion is.
+
+        Logprobs are those of the first of equals; what is known of a sample beside is left out.
+        """
         ends = np.cumsum(self.lengths)
         places: dict[bytes, int] = {}
-        first, which = [], np.empty(len(self.lengths), np.int64)
+        first: list[tuple[int, int, int]] = []
+        which = np.empty(len(self.lengths), np.int64)
         for row, (start, end) in enumerate(zip((ends - self.lengths).tolist(), ends.tolist(), strict=True)):
             ids = self.token_ids[start:end].tobytes()
             which[row] = places.setdefault(ids, len(places))
             if which[row] == len(first):
                 first.append((row, start, end))
-        kept = [self.token_ids[start:end] for _, start, end in first]
-        token_ids = np.concatenate(kept) if kept else self.token_ids[:0]
-        return Family(self.prompt_ids, token_ids, self.lengths[[row for row, _, _ in first]]), which
+        lengths = self.lengths[[row for row, _, _ in first]]
+        token_ids, logprobs = (
+            None if ids is None else np.concatenate([ids[:0], *(ids[start:end] for _, start, end in first)])
+            for ids in (self.token_ids, self.logprobs)
+        )
+        assert token_ids is not None
+        return Family(self.prompt_ids, token_ids, lengths, logprobs), which
 
 
 class Piece(NamedTuple):
@@ -100,6 +109,7 @@ class Pack:
     """What one forward pass runs over."""
 
     tokens_N: NDArray[np.int64]
+    logprobs_N: NDArray[np.float32]  # nan where there are none: of prompts, and where a family has none
     segments: list[Segment]
     first_B: NDArray[np.int64]  # where each completion begins
     last_B: NDArray[np.int64]  # its last token; of an empty one the prompt's last
@@ -137,6 +147,7 @@ def _pieces(families: Sequence[Family], max_tokens: int) -> Iterator[tuple[Piece
 
 def pack(families: Sequence[Family], pieces: Sequence[Piece]) -> Pack:
     tokens: list[Ids] = []
+    logprobs: list[NDArray[np.float32]] = []
     segments: list[Segment] = []
     firsts, lasts, prompts = [], [], []
     at = 0
@@ -144,9 +155,12 @@ def pack(families: Sequence[Family], pieces: Sequence[Piece]) -> Pack:
         family, begin = families[index], at
         lengths = family.lengths[first:end]
         skipped, prompt = int(family.lengths[:first].sum()), len(family.prompt_ids)
-        own = family.token_ids[skipped : skipped + int(lengths.sum())]
-        tokens += [family.prompt_ids, own]
-        at += prompt + len(own)
+        own = slice(skipped, skipped + int(lengths.sum()))
+        size = own.stop - own.start
+        tokens += [family.prompt_ids, family.token_ids[own]]
+        logprobs.append(np.full(prompt, np.nan, np.float32))
+        logprobs.append(np.full(size, np.nan, np.float32) if family.logprobs is None else family.logprobs[own])
+        at += prompt + size
         ends = begin + prompt + np.cumsum(lengths)
         starts = ends - lengths
         segments.append(Segment(begin, begin + prompt))
@@ -159,6 +173,7 @@ def pack(families: Sequence[Family], pieces: Sequence[Piece]) -> Pack:
         prompts.append(np.full(len(lengths), begin + prompt - 1))
     return Pack(
         tokens_N=np.concatenate(tokens).astype(np.int64),
+        logprobs_N=np.concatenate(logprobs),
         segments=segments,
         first_B=np.concatenate(firsts),
         last_B=np.concatenate(lasts),

@@ -65,6 +65,10 @@ class Packed(Protocol):
 class HiddenLoss(ABC):
     """A loss over final hidden states and the trainer's `head`, for a network that says something else than tokens."""
 
+    def added(self, head: dict[str, Tensor], batch: Any) -> Tensor | None:
+        """What is added to the embeddings (N D), if anything is."""
+        return None
+
     @abstractmethod
     def loss(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of one micro-batch, and sums for the metrics."""
@@ -169,7 +173,7 @@ class Replica:
     def _backward(self, batch: Any, loss_function: LossFunction | HiddenLoss) -> Sums:
         batch = _to(batch, self.model.device)
         if isinstance(loss_function, HiddenLoss):
-            loss, sums = loss_function.loss(self._hidden(batch), self.head, batch)
+            loss, sums = loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
         else:
             loss, sums = loss_function(*self._logprobs(batch, loss_function.temperature), batch)
         if torch.isfinite(loss) and loss.requires_grad:  # not finite: the caller raises before it reaches the gradient
@@ -192,11 +196,14 @@ class Replica:
     @torch.no_grad()
     def values(self, batches: Sequence[Any], loss_function: HiddenLoss) -> list[Tensor]:
         batches = [_to(batch, self.model.device) for batch in batches]
-        return [loss_function.values(self._hidden(batch), self.head, batch).cpu() for batch in batches]
+        return [loss_function.values(self._hidden(batch, loss_function), self.head, batch).cpu() for batch in batches]
 
-    def _hidden(self, batch: Packed) -> Tensor:
+    def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
         layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
-        return packed.hidden(self.model, tokens, layout, adapter=self.adapter, recompute=self.recompute)
+        added = of.added(self.head, batch) if of is not None else None
+        return packed.hidden(
+            self.model, tokens, layout, adapter=self.adapter, added_ND=added, recompute=self.recompute
+        )
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:

@@ -72,6 +72,7 @@ class ScorerConfig:
     max_norm: float = 1.0
     dropout: float = 0.2  # on what the head reads
     pairwise: float = 0.5  # weight of the ranking term
+    logprobs: bool = True  # outcome: the network also reads how surprised the sampler was at each token
     late: float = 1.0  # how much more the later tokens of a completion weigh; 0 = all alike
     checks_per_epoch: int = 4
     patience: int = 6  # checks without a better rerank@k before it stops
@@ -190,6 +191,7 @@ def train_network(
     lessons, exam = ([to_lesson(config, item) for item in part] for part in (train, held))
     balance = Balance.of(lessons)
     job = ScoreLoss(config.dropout, config.pairwise)
+    reads = config.logprobs and config.kind == "outcome"  # in a search the earlier steps are prompt, without logprobs
     per_epoch = math.ceil(len(lessons) / config.problems_per_step)
     num_steps, every = config.num_epochs * per_epoch, max(1, per_epoch // config.checks_per_epoch)
     kind = {"name": config.name or config.kind, "policy": policy}
@@ -198,7 +200,7 @@ def train_network(
     num_workers = resolve_workers(config.num_workers)
     with (
         Trainer(
-            model, num_workers=num_workers, adapter=adapter, head=fresh_head(model.config.hidden_size),
+            model, num_workers=num_workers, adapter=adapter, head=fresh_head(model.config.hidden_size, logprobs=reads),
             recompute=config.recompute, betas=(0.9, 0.98),
         ) as trainer,
         GracefulStop() as stop,

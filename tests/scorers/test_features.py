@@ -38,6 +38,7 @@ def test_features_are_what_their_names_say():
     of = dict(zip(FEATURES, rows.T.tolist(), strict=True))
     assert of["mean_logprob"] == pytest.approx([-2, -4, 0])
     assert of["worst_logprob"] == pytest.approx([-2.5, -4, 0])  # no window reaches into another completion
+    assert of["lowest_logprob"] == pytest.approx([-3, -4, 0])
     assert of["log_length"] == pytest.approx(np.log([4, 2, 1]))
     assert of["was_cut"] == [0, 1, 1]
     assert of["has_answer"] == [1, 0, 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from ponder.config import ConfigError
 from ponder.models.weights import save_model
 from ponder.scorers import check_policy, load_scorer
 from ponder.scorers.files import fingerprint
-from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
+from ponder.scorers.outcome import BIAS, SURPRISE, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import Family, packs
 from ponder.scorers.pool import ScorerPool
 from ponder.scorers.process import ProcessScorer
@@ -106,6 +107,23 @@ def test_unique_keeps_one_of_each_and_says_which(completions):
     kept = rows(distinct)
     assert len({tuple(ids) for ids in kept}) == len(kept)
     assert [kept[i] for i in which] == completions
+
+
+def test_the_samplers_logprobs_are_read_where_they_were_trained_on():
+    head = HEAD | {SURPRISE: torch.randn(2, 32, generator=torch.Generator().manual_seed(2))}
+    scorer = OutcomeScorer(tiny_model(), head, name="s", policy="")
+    family = replace(Family.of([1, 2], [[3, 4], [5, 6, 7]]), logprobs=np.array([-1, -2, -0.5, -9, -1], np.float32))
+    together = scorer.score([family, FAMILY_WITH_LOGPROBS])[0]
+    for place, (ids, logprobs) in enumerate((([3, 4], [-1, -2]), ([5, 6, 7], [-0.5, -9, -1]))):
+        alone = replace(Family.of([1, 2], [ids]), logprobs=np.array(logprobs, np.float32))
+        assert scorer.score([alone])[0][0] == pytest.approx(together[place], abs=1e-5)
+    calmer = replace(family, logprobs=np.zeros(5, np.float32))
+    assert abs(scorer.score([calmer])[0] - together).max() > 1e-3
+    with pytest.raises(ValueError, match="logprobs"):
+        scorer.score([Family.of([1], [[2]])])
+
+
+FAMILY_WITH_LOGPROBS = replace(Family.of([9], [[1, 1]]), logprobs=np.array([-3, -4], np.float32))
 
 
 def test_a_strategy_that_calls_it_gets_the_scores_in_its_order():
