@@ -58,7 +58,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise ConfigError(f"{path} is of another format than {FORMAT}; use the ponder that wrote it")
     if facts.get("kind") not in KINDS:
-        raise ConfigError(f"{path}: unknown kind of scorer {facts.get('kind')!r}{nearest(str(facts.get('kind')), KINDS)}")
+        kind = facts.get("kind")
+        raise ConfigError(f"{path}: unknown kind of scorer {kind!r}{nearest(str(kind), KINDS)}")
     for key in ("name", "policy"):
         if not isinstance(facts.get(key), str):
             raise ConfigError(f"{path}: {key} = {facts.get(key)!r} must be text; train the scorer again")

@@ -156,7 +156,8 @@ def train_scorer(
     if config.kind in ("outcome", "process"):
         held_logits, facts = train_network(config, run, models[-1], policy, train, held, on_check)
     else:
-        held_logits, facts = scorer_fits.FITS[config.kind](config, run.folder / "scorer", models[-1], policy, train, held)
+        fit = scorer_fits.FITS[config.kind]
+        held_logits, facts = fit(config, run.folder / "scorer", models[-1], policy, train, held)
     result = report(held, held_logits, consensus) | facts | {
         "kind": config.kind, "policy": policy, "train_problems": len(train),
         "train_samples": sum(len(item.correct) for item in train),
@@ -205,7 +206,8 @@ def train_network(
         ) as trainer,
         GracefulStop() as stop,
     ):  # fmt: skip
-        facts = load_state(run, trainer) or {"step": 0, "seconds": 0.0, "tokens": 0, "best": [-1.0, 0.0], "best_step": 0}
+        begun = {"step": 0, "seconds": 0.0, "tokens": 0, "best": [-1.0, 0.0], "best_step": 0}
+        facts = load_state(run, trainer) or begun
         run.forget_after(facts["step"])
         started = time.monotonic() - facts["seconds"]
         for step in range(facts["step"], num_steps):
@@ -234,7 +236,7 @@ def train_network(
             if stop.requested:
                 save_state(run, trainer, facts)
                 raise KeyboardInterrupt
-    best = np.load(run.folder / "scorer" / "held_out.npz")
+    best = np.load(run.folder / "held_out.npz")
     spent = {name: facts[name] for name in ("step", "best_step", "seconds", "tokens")}
     return [best[str(i)] for i in range(len(held))], {**spent, "steps_planned": num_steps}
 
@@ -284,7 +286,12 @@ def pooled(held: Sequence[Drawn], values: Arrays) -> tuple[NDArray[np.float64], 
 
 
 def save_scorer(
-    config: ScorerConfig, trainer: Trainer, run_folder: Path, held: Sequence[Drawn], logits: Arrays, kind: dict[str, Any]
+    config: ScorerConfig,
+    trainer: Trainer,
+    run_folder: Path,
+    held: Sequence[Drawn],
+    logits: Arrays,
+    kind: dict[str, Any],
 ) -> None:
     """The scorer of the moment, calibrated on the held-out samples, and what it said of them."""
     folder = run_folder / "scorer"
@@ -293,7 +300,7 @@ def save_scorer(
     cls = ProcessScorer if config.kind == "process" else OutcomeScorer
     model: Transformer = trainer.model
     cls(model, weights, scale=scale, shift=shift, **kind).save(folder)
-    np.savez(folder / "held_out.npz", **{str(i): x for i, x in enumerate(logits)})  # type: ignore[arg-type]
+    np.savez(run_folder / "held_out.npz", **{str(i): x for i, x in enumerate(logits)})  # type: ignore[arg-type]
 
 
 def report(held: Sequence[Drawn], logits: Arrays, consensus: Consensus | None) -> dict[str, Any]:

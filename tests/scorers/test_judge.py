@@ -52,7 +52,7 @@ def test_comparisons_find_the_best():
 
 
 @pytest.mark.parametrize("mode", ["grade", "compare"])
-@pytest.mark.parametrize("reply", ["", "hmm", "A is right, or B", "10 out of 10 for candidate 1", "11", "-3", "C", "AB"])
+@pytest.mark.parametrize("reply", ["", "hmm", "A is right, or B", "10 of 10 for candidate 1", "11", "-3", "C", "AB"])
 def test_a_judge_that_babbles_prefers_nobody(mode, reply):
     scores, _, _, _ = judge(lambda prompt, seed: reply, ["4", "5", "6"], mode=mode)
     assert len(set(scores)) == 1

@@ -77,7 +77,9 @@ def test_a_completion_has_the_same_score_alone_and_in_any_company():
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.lists(st.integers(0, 9), min_size=1, max_size=6), st.lists(st.lists(st.integers(0, 9), max_size=5))),
+        st.tuples(
+            st.lists(st.integers(0, 9), min_size=1, max_size=6), st.lists(st.lists(st.integers(0, 9), max_size=5))
+        ),
         max_size=6,
     ),
     st.integers(1, 40),
