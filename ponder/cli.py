@@ -315,13 +315,16 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
             consensus=lambda counts, correct, k, blank: cons_at(counts, correct, k, blank=blank),
         )
     result = json.loads((Path(config.out) / "result.json").read_text())
-    picture = save_page(result, Path(config.out))
+    try:
+        save_page(result, Path(config.out))
+    except ImportError as error:
+        print(f"note: {error}", file=sys.stderr)
     held, last = result["held_out"], result["curve"][-1]
     finish(
         {"scorer": str(folder), **result},
-        f"the scorer is in {config.out}, its picture in {picture}; on {held['problems']} unseen problems: pass@1 "
-        f"{held['pass@1']:.1%}, cons@{last['k']} {last['cons']:.1%}, rerank@{last['k']} {last['rerank']:.1%}; AUC "
-        f"within problems {held['auc_within']:.3f}, ECE {held['ece']:.3f}",
+        f"the scorer is in {config.out}; on {held['problems']} unseen problems: pass@1 {held['pass@1']:.1%}, "
+        f"cons@{last['k']} {last['cons']:.1%}, rerank@{last['k']} {last['rerank']:.1%}; AUC within problems "
+        f"{held['auc_within']:.3f}, ECE {held['ece']:.3f}",
         as_json,
     )
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ponder.models import hub
 from ponder.scorers.calibration import log_loss
-from ponder.scorers.features import FeatureScorer, features
+from ponder.scorers.features import FEATURES, FeatureScorer, features
 from ponder.scorers.files import load_scorer
 from ponder.scorers.logistic import fit
 from ponder.scorers.outcome import expit
@@ -44,7 +44,7 @@ def fit_features(
         model, name=config.name or config.kind, policy=policy, outcome=outcome, outcome_folder=config.joined
     )
     scorer.save(folder)
-    return [model.logits(part) for part in rows[1]], {"weights": dict(enumerate(model.weights.tolist()))}
+    return [model.logits(part) for part in rows[1]], {"weights": dict(zip([*FEATURES, "outcome"], model.weights.tolist(), strict=False))}
 
 
 def _features(part: Sequence[Drawn], outcome: Any) -> list[Floats]:
