@@ -15,7 +15,6 @@ Nothing here is trained (train/scorer.py does that), and nothing here knows an a
 
 from __future__ import annotations
 
-
 from ponder.scorers.base import TokenScorer, check_policy
 from ponder.scorers.files import load_scorer
 
