@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.models.segments import Segment
-from ponder.scorers.outcome import read, surprise
+from ponder.scorers.outcome import added, read
 from ponder.scorers.packing import Family, Pack, packs
 from ponder.train.distributed import HiddenLoss
 from ponder.train.scorer_rollouts import Drawn
@@ -96,7 +96,7 @@ class ScoreBatch:
     """A micro-batch as plain arrays: it travels to workers."""
 
     tokens_N: NDArray[np.int64]
-    logprobs_N: NDArray[np.float32]
+    surprise_NC: NDArray[np.float32]
     segments: list[Segment]
     last_B: NDArray[np.int64]
     targets_N: NDArray[np.float32]
@@ -142,7 +142,7 @@ def _batch(
         row += end - first
     return ScoreBatch(
         tokens_N=pack.tokens_N,
-        logprobs_N=pack.logprobs_N,
+        surprise_NC=pack.surprise_NC,
         segments=pack.segments,
         last_B=pack.last_B,
         targets_N=targets,
@@ -162,7 +162,7 @@ class ScoreLoss(HiddenLoss):
     pairwise: float
 
     def added(self, head: dict[str, Tensor], batch: ScoreBatch) -> Tensor | None:
-        return surprise(batch.logprobs_N, head)
+        return added(batch.surprise_NC, head)
 
     def loss(
         self, hidden_ND: Tensor, head: dict[str, Tensor], batch: ScoreBatch
