@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.models import hub
+from ponder.scorers.base import check_policy
 from ponder.scorers.calibration import log_loss
 from ponder.scorers.features import FEATURES, FeatureScorer, features
 from ponder.scorers.files import load_scorer
@@ -36,12 +37,14 @@ def fit_features(
 ) -> Fitted:
     """Each problem weighs the same, however many samples it has left."""
     outcome = load_scorer(config.joined) if config.joined else None
+    if outcome is not None:
+        check_policy(outcome, policy)
     rows = [_features(part, outcome) for part in (train, held)]
     x, y = np.concatenate(rows[0]), np.concatenate([item.correct for item in train])
     weight = np.concatenate([np.full(len(item.correct), 1 / len(item.correct)) for item in train])
     model = fit(x, y, l2=1.0, weight_N=weight * len(y) / weight.sum())
     scorer = FeatureScorer(
-        model, name=config.name or config.kind, policy=policy, outcome=outcome, outcome_folder=config.joined
+        model, name=config.name or config.kind, policy=policy, outcome=outcome, outcome_folder=str(Path(config.joined).resolve()) if outcome else ""
     )
     scorer.save(folder)
     return [model.logits(part) for part in rows[1]], {"weights": dict(zip([*FEATURES, "outcome"], model.weights.tolist(), strict=False))}

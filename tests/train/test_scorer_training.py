@@ -21,7 +21,7 @@ from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import Family
 from ponder.train import scorer_rollouts
 from ponder.train.distributed import Trainer
-from ponder.train.scorer import ScorerConfig, order, report, train_network, train_scorer
+from ponder.train.scorer import ScorerConfig, order, report, train_network, train_scorer, unseen_by
 from ponder.train.scorer_loss import Balance, ScoreLoss, batches, outcome_lesson, process_lesson
 from ponder.train.scorer_rollouts import Drawn, DrawPlan, split
 from ponder.types import SamplingParams
@@ -234,6 +234,23 @@ def test_a_run_draws_trains_and_says_how_good_it_is(tmp_path, kind):
     assert len(rows) == 16
 
 
+def test_features_join_an_outcome_scorer_on_what_it_has_not_seen(tmp_path):
+    first = config(tmp_path, held_out=0.5)
+    train_scorer(first)
+    drawn_again = []
+    folder = train_scorer(
+        config(tmp_path, kind="features", joined=first.out, out=str(tmp_path / "joined")),
+        on_draw=lambda *facts: drawn_again.append(facts),
+    )
+    assert not drawn_again
+    assert load_scorer(folder).reads
+    train, _ = split(scorer_rollouts.load(tmp_path / "run" / "rollouts.jsonl"), first.held_out, first.seed)
+    used = [item.problem for part in unseen_by(config(tmp_path, kind="features", joined=first.out)) for item in part]
+    assert not {item.problem for item in train} & set(used)
+    with pytest.raises(ConfigError, match=r"rollouts\.jsonl"):
+        train_scorer(config(tmp_path, kind="features", joined=str(tmp_path), out=str(tmp_path / "other")))
+
+
 def test_a_second_sitting_draws_nothing_again_and_ends_the_same(tmp_path):
     train_scorer(config(tmp_path))
     before = (tmp_path / "run" / "rollouts.jsonl").read_bytes()
@@ -319,7 +336,7 @@ def test_a_report_on_problems_that_all_fail_is_honest_zeros():
     "changes",
     [
         {"num_samples": 1}, {"temperatures": ()}, {"temperatures": (0.0,)}, {"held_out": 0.0}, {"dropout": 1.0},
-        {"kind": "process", "continuations": 0}, {"patience": 0},
+        {"kind": "process", "continuations": 0}, {"patience": 0}, {"joined": "run"},
     ],
 )  # fmt: skip
 def test_a_config_that_cannot_work_is_refused(changes):
