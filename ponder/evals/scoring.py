@@ -104,7 +104,7 @@ def _family(
 ) -> Family:
     samples = bank.samples(problem_id)
     rows = [ids[i] for i in range(len(samples))]
-    if not prompts.get(problem_id) or (samples.tokens > 0).any() and not any(map(len, rows)):
+    if not prompts.get(problem_id) or ((samples.tokens > 0).any() and not any(map(len, rows))):
         raise ConfigError(
             f"the samples of {problem_id} in {bank.folder} have no token ids: they are of a remote engine, or of a "
             "benchmark whose texts may not be kept; a scorer that reads tokens cannot score them"

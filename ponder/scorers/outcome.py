@@ -54,6 +54,11 @@ def added(surprise_NC: NDArray[np.float32], head: Mapping[str, Tensor]) -> Tenso
     return torch.from_numpy(surprise_NC).to(head[SURPRISE].device) @ head[SURPRISE]
 
 
+def read(hidden_MD: Tensor, head: Mapping[str, Tensor]) -> Tensor:
+    """Logits (M,) of hidden states, in float32."""
+    return hidden_MD.float() @ head[WEIGHT] + head[BIAS]
+
+
 class OutcomeScorer(TokenScorer):
     kind = "outcome"
 

@@ -40,7 +40,7 @@ from ponder.train import scorer_rollouts as rollouts
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
 from ponder.train.policy import Precision
 from ponder.train.scorer_loss import Balance, Lesson, ScoreLoss, batches, outcome_lesson, process_lesson
-from ponder.train.scorer_rollouts import DrawPlan, Drawn
+from ponder.train.scorer_rollouts import Drawn, DrawPlan
 from ponder.train.state import load_state, save_state
 from ponder.types import SamplingParams
 

@@ -287,8 +287,8 @@ class AllWrong:
     """Every answer is wrong."""
 
     def __new__(cls, **options):
-        from tests.helpers import LowercaseTask
         from ponder.types import Verdict
+        from tests.helpers import LowercaseTask
 
         task = LowercaseTask(**options)
         task.verify = lambda problem, answer: Verdict(outcome="wrong", reward=0.0)
@@ -299,8 +299,8 @@ class NeverSure:
     """No verdict at all."""
 
     def __new__(cls, **options):
-        from tests.helpers import LowercaseTask
         from ponder.types import Verdict
+        from tests.helpers import LowercaseTask
 
         task = LowercaseTask(**options)
         task.verify = lambda problem, answer: Verdict(outcome="undecided", reward=0.0)
