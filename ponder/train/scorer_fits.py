@@ -43,11 +43,11 @@ def fit_features(
     x, y = np.concatenate(rows[0]), np.concatenate([item.correct for item in train])
     weight = np.concatenate([np.full(len(item.correct), 1 / len(item.correct)) for item in train])
     model = fit(x, y, l2=1.0, weight_N=weight * len(y) / weight.sum())
-    scorer = FeatureScorer(
-        model, name=config.name or config.kind, policy=policy, outcome=outcome, outcome_folder=str(Path(config.joined).resolve()) if outcome else ""
-    )
-    scorer.save(folder)
-    return [model.logits(part) for part in rows[1]], {"weights": dict(zip([*FEATURES, "outcome"], model.weights.tolist(), strict=False))}
+    place = str(Path(config.joined).resolve()) if outcome else ""
+    name = config.name or config.kind
+    FeatureScorer(model, name=name, policy=policy, outcome=outcome, outcome_folder=place).save(folder)
+    weights = dict(zip([*FEATURES, "outcome"], model.weights.tolist(), strict=False))
+    return [model.logits(part) for part in rows[1]], {"weights": weights}
 
 
 def _features(part: Sequence[Drawn], outcome: Any) -> list[Floats]:
