@@ -267,7 +267,8 @@ class Trainer:
         )
         self._shapes = {name: parameter.shape for name, parameter in self.parameters.items()}
         self._gradients = [
-            Flat.zeros(self._shapes, torch.float32, model.device, shared=shared) for _ in range(num_workers if shared else 1)
+            Flat.zeros(self._shapes, torch.float32, model.device, shared=shared)
+            for _ in range(num_workers if shared else 1)
         ]
         self._replica = None if shared else Replica(parts, self._gradients[0])
         for gradient in self._gradients if shared else ():

@@ -93,9 +93,7 @@ def _states(
     return np.concatenate(found[:num_train]), np.concatenate(found[num_train:])
 
 
-def _regression(
-    x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], truth: Floats
-) -> dict[str, Tensor]:
+def _regression(x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], truth: Floats) -> dict[str, Tensor]:
     models = [fit(x.astype(np.float64), y, l2=penalty) for penalty in PENALTIES]
     best = min(models, key=lambda model: log_loss(truth, expit(model.logits(other.astype(np.float64)))))
     named = {"mean": best.mean, "scale": best.scale, "weight": best.weights, "bias": np.array([best.bias])}

@@ -115,9 +115,7 @@ def batches(lessons: Sequence[Lesson], balance: Balance, *, max_tokens: int, see
     return [_batch(pack, lessons, balance, total, mixed, seed + i) for i, pack in enumerate(found)]
 
 
-def _batch(
-    pack: Pack, lessons: Sequence[Lesson], balance: Balance, total: float, mixed: int, seed: int
-) -> ScoreBatch:
+def _batch(pack: Pack, lessons: Sequence[Lesson], balance: Balance, total: float, mixed: int, seed: int) -> ScoreBatch:
     targets, weights = (np.zeros(len(pack.tokens_N), np.float32) for _ in range(2))
     right, wrong, pair_weights = [], [], []
     row = 0
@@ -164,9 +162,7 @@ class ScoreLoss(HiddenLoss):
     def added(self, head: dict[str, Tensor], batch: ScoreBatch) -> Tensor | None:
         return added(batch.surprise_NC, head)
 
-    def loss(
-        self, hidden_ND: Tensor, head: dict[str, Tensor], batch: ScoreBatch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: ScoreBatch) -> tuple[Tensor, dict[str, Tensor]]:
         device = hidden_ND.device
         kept = hidden_ND
         if self.dropout:
