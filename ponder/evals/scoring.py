@@ -59,13 +59,13 @@ def score_bank(
                 kept |= dict(zip(chunks[index], scores, strict=True))
                 done, sums = done + sum(map(len, scores)), sums + sum(float(x.sum()) for x in scores)
                 if time.monotonic() - saved > KEEP_EVERY:
-                    bank.add_scores(name, facts, kept)
+                    bank.add_scores(name, facts, {problem: values.tolist() for problem, values in kept.items()})
                     kept, saved = {}, time.monotonic()
                 if on_progress:
                     on_progress(done, total, sums / (done - first))
         finally:
             if kept:
-                bank.add_scores(name, facts, kept)
+                bank.add_scores(name, facts, {problem: values.tolist() for problem, values in kept.items()})
     seconds = time.monotonic() - begun
     return {"name": name, **facts, "samples": total, "scored_now": done - first, "seconds": seconds}
 

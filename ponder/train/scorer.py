@@ -215,7 +215,7 @@ def train_network(
     reads = config.logprobs and config.kind == "outcome"  # in a search the earlier steps are prompt, without logprobs
     per_epoch = math.ceil(len(lessons) / config.problems_per_step)
     num_steps, every = config.num_epochs * per_epoch, max(1, per_epoch // config.checks_per_epoch)
-    kind = {"name": config.name or config.kind, "policy": policy}
+    kind: dict[str, Any] = {"name": config.name or config.kind, "policy": policy}
     if config.kind == "process":
         kind["step_ids"] = rollouts.step_ids(tokenizer)
     num_workers = resolve_workers(config.num_workers)
@@ -226,7 +226,7 @@ def train_network(
         ) as trainer,
         GracefulStop() as stop,
     ):  # fmt: skip
-        begun = {"step": 0, "seconds": 0.0, "tokens": 0, "best": [-1.0, 0.0], "best_step": 0}
+        begun: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "best": [-1.0, 0.0], "best_step": 0}
         facts = load_state(run, trainer) or begun
         run.forget_after(facts["step"])
         started = time.monotonic() - facts["seconds"]
