@@ -295,6 +295,41 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
 
 
 @app.command(rich_help_panel=LEARN)
+def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Train a scorer from a policy's own samples: will a completion end correct? Run it again to go on."""
+    from ponder.evals.scorer_plots import save_page
+    from ponder.evals.stats import cons_at
+    from ponder.live import Bar
+    from ponder.train.estimate import estimate_scorer
+    from ponder.train.scorer import ScorerConfig, train_scorer
+
+    config = load(ScorerConfig, recipe, overrides or [])
+    if dry_run:
+        return print_plan(config, estimate_scorer(config), as_json)
+    console = Console(stderr=True, highlight=False)
+    with resumable(f"ponder scorer {recipe}"), Bar(console, "draw") as bar:
+        folder = train_scorer(
+            config,
+            on_draw=lambda done, total, share: bar("", done, total, share),
+            on_check=lambda check: console.print(str(check)),
+            consensus=lambda counts, correct, k, blank: cons_at(counts, correct, k, blank=blank),
+        )
+    result = json.loads((Path(config.out) / "result.json").read_text())
+    try:
+        save_page(result, Path(config.out))
+    except ImportError as error:
+        print(f"note: {error}", file=sys.stderr)
+    held, last = result["held_out"], result["curve"][-1]
+    finish(
+        {"scorer": str(folder), **result},
+        f"the scorer is in {config.out}; on {held['problems']} unseen problems: pass@1 {held['pass@1']:.1%}, "
+        f"cons@{last['k']} {last['cons']:.1%}, rerank@{last['k']} {last['rerank']:.1%}; AUC within problems "
+        f"{held['auc_within']:.3f}, ECE {held['ece']:.3f}",
+        as_json,
+    )
+
+
+@app.command(rich_help_panel=LEARN)
 def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Explain a run that does not learn: what was seen, the likely cause, what to change."""
     import tomllib
@@ -422,6 +457,30 @@ def scale(
         )  # fmt: skip
     page = render(run)
     finish({"report": str(page), "curves": curves}, f"the report is {page}", as_json)
+
+
+@app.command(rich_help_panel=MEASURE)
+def score(
+    bank: Annotated[Path, typer.Argument(help="The --out folder of an exam: its samples are scored.")],
+    scorer: Annotated[Path, typer.Option(help="What `ponder scorer` made: its run folder.")],
+    name: Annotated[str, typer.Option(help="What the scores are kept under; default: the scorer's own name.")] = "",
+    workers: Annotated[int, typer.Option(help="Processes; -1 = one a core.")] = -1,
+    as_json: Json = False,
+) -> None:
+    """Score every sample of a bank that has no score yet; the samples themselves stay as they are."""
+    from ponder.evals.bank import Bank
+    from ponder.evals.scoring import score_bank
+    from ponder.live import Bar
+    from ponder.train.distributed import resolve_workers
+
+    bar = Bar(Console(stderr=True), "score", unit="samples", figure="mean score")
+    with Bank.read(bank) as samples, resumable("the same command"), bar:
+        result = score_bank(
+            samples, scorer, name=name, num_workers=resolve_workers(workers),
+            on_progress=lambda done, total, mean: bar("", done, total, mean),
+        )  # fmt: skip
+    told = f"{result['scored_now']} of {result['samples']} samples scored in {result['seconds']:.0f} s"
+    finish(result, f"{told}; the scores are kept as {result['name']!r} in {bank}", as_json)
 
 
 @app.command(rich_help_panel=MEASURE)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from ponder.evals.bank import Bank
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from tests.helpers import tiny_model
@@ -72,10 +73,10 @@ def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_aga
     assert {"task", "model", "num_problems", "num_samples", "metrics", "no_answer_rate", "truncated_rate", "tokens",
             "flops", "seconds"} <= set(result)  # fmt: skip
     assert set(result["metrics"]["pass@1"]) >= {"value", "low", "high"}
-    before = (tmp_path / "out" / "bank.jsonl").read_bytes()
+    before = Bank.read(tmp_path / "out").rows("0")
     second = ponder(*words, "--samples", 4, cwd=tmp_path)
     assert json.loads(second.stdout)["num_samples"] == 4
-    assert (tmp_path / "out" / "bank.jsonl").read_bytes().startswith(before)
+    assert Bank.read(tmp_path / "out").rows("0")[:2] == before
     assert ponder("report", "out", cwd=tmp_path).returncode == 0
     assert "<script" not in (tmp_path / "out" / "report.html").read_text()
 
@@ -210,9 +211,9 @@ def test_ctrl_c_in_an_exam_keeps_what_is_done(tiny, tmp_path):
         [sys.executable, "-m", "ponder.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    bank = tmp_path / "o" / "bank.jsonl"
+    samples = tmp_path / "o" / "samples"
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and not (bank.exists() and bank.stat().st_size):
+    while time.monotonic() < deadline and not list(samples.glob("*.parquet")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

@@ -119,7 +119,7 @@ async def _fill(
     for problem in stored.values():
         bank.check(problem)
     todo = iter([problem for problem in problems if bank.num_samples(problem.id) < num_samples])
-    rates = {p.id: _pass_rate(bank, p) for p in problems if bank.num_samples(p.id) >= num_samples}
+    rates = {p.id: bank.pass_rate(p.id) for p in problems if bank.num_samples(p.id) >= num_samples}
 
     async def work(judge: Executor) -> None:
         for problem in todo:  # shared by all workers: each takes the next
@@ -137,7 +137,7 @@ async def _fill(
             if not rows:
                 continue
             bank.append(stored[problem.id], rows, prompt_ids=() if is_gated else completions[0].prompt_ids)
-            rates[problem.id] = _pass_rate(bank, problem)
+            rates[problem.id] = bank.pass_rate(problem.id)
             if on_progress:
                 on_progress(len(rates), num_problems, sum(rates.values()) / len(rates))
 
@@ -164,11 +164,6 @@ def _judge(task: Task, problem: Problem, completion: Completion) -> tuple[Verdic
     except Exception as error:  # whatever a verifier may raise: recorded with the sample, counted in the result
         note = f"the verifier crashed: {type(error).__name__}: {error}"[:500]
         return Verdict(outcome="undecided", reward=0.0, note=note), None, note
-
-
-def _pass_rate(bank: Bank, problem: Problem) -> float:
-    rows = bank.rows(problem.id)
-    return sum(row["outcome"] == "correct" for row in rows) / len(rows)
 
 
 def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> dict[str, Any]:

@@ -242,10 +242,9 @@ def _samples_behind(folder: Path, rungs: Sequence[Mapping[str, Any]]) -> list[Gr
         columns = []
         for rung, bank in zip(chosen, banks, strict=True):
             if bank.num_samples(problem.id):
-                rows = bank.rows(problem.id)
-                right = sum(row["outcome"] == "correct" for row in rows)
-                title = f"{rung['role']}, step {rung['step']}: {right} of {len(rows)} right"
-                columns.append(Column(title, [_shown(row) for row in rows[:3]]))
+                right, drawn = int(bank.samples(problem.id).correct.sum()), bank.num_samples(problem.id)
+                title = f"{rung['role']}, step {rung['step']}: {right} of {drawn} right"
+                columns.append(Column(title, [_shown(row) for row in bank.rows(problem.id)[:3]]))
         groups.append(Group(problem.text, f"target {problem.target}" if problem.target else "", columns))
     return groups
 
@@ -254,8 +253,7 @@ def _telling_problems(before: Bank, after: Bank) -> list[Any]:
     """Up to five problems: the two that gained most, the most mixed, the one that gained least, and the hardest."""
 
     def rate(bank: Bank, name: str) -> float:
-        rows = bank.rows(name) if bank.num_samples(name) else ()
-        return sum(row["outcome"] == "correct" for row in rows) / max(1, len(rows))
+        return bank.pass_rate(name) if bank.num_samples(name) else 0.0
 
     problems = after.problems
     gain = {problem.id: rate(after, problem.id) - rate(before, problem.id) for problem in problems}

@@ -215,9 +215,10 @@ def count_ways(bank: Bank, way_of: WayOf, num_samples: int) -> dict[str, dict[st
     """How often each way of thinking was taken, and how often it was right, over the first samples of each problem."""
     taken: Counter[str] = Counter()
     right: Counter[str] = Counter()
-    for problem in bank.problems:
-        for row in bank.rows(problem.id)[:num_samples]:
-            way = way_of(problem, row["reasoning"])
+    problems = {problem.id: problem for problem in bank.problems}
+    for row in bank.full_rows(("outcome", "reasoning")):
+        if row["sample"] < num_samples and row["problem"] in problems:
+            way = way_of(problems[row["problem"]], row["reasoning"])
             taken[way] += 1
             right[way] += row["outcome"] == "correct"
     return {way: {"samples": taken[way], "correct": right[way]} for way in sorted(taken)}

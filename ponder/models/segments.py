@@ -57,9 +57,11 @@ class Layout:
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = list(segments)
         self.num_tokens = max(s.end for s in segments)
+        spans = torch.tensor([(s.start, s.own, s.prefix) for s in self.segments]).view(-1, 3)
+        starts, own, prefix = spans.unbind(1)
         self.positions_N = torch.zeros(self.num_tokens, dtype=torch.long)
-        for s in segments:
-            self.positions_N[s.start : s.end] = torch.arange(s.prefix, s.prefix + s.own)
+        within = torch.arange(int(own.sum())) - (own.cumsum(0) - own).repeat_interleave(own)
+        self.positions_N[starts.repeat_interleave(own) + within] = prefix.repeat_interleave(own) + within
         self._blocks: dict[int | None, list[Block]] = {}
         self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
 
@@ -96,18 +98,18 @@ def _parts(segments: Sequence[Segment]) -> list[list[Segment]]:
 
 
 def _block(segments: Sequence[Segment], num_tokens: int, window: int | None) -> Block:
-    B, T, S = len(segments), max(s.own for s in segments), max(s.prefix + s.own for s in segments)
-    rows = torch.full((B, T), num_tokens)
-    seen = torch.zeros((B, S), dtype=torch.long)
-    may = torch.zeros((B, T, S), dtype=torch.bool)
-    may[:, :, 0] = True  # a padded query sees something: a softmax over nothing is nan
-    for b, s in enumerate(segments):
-        total = s.prefix + s.own
-        rows[b, : s.own] = torch.arange(s.start, s.end)
-        seen[b, : s.prefix] = torch.arange(s.prefix_start, s.prefix_end)
-        seen[b, s.prefix : total] = torch.arange(s.start, s.end)
-        own = torch.ones(s.own, total, dtype=torch.bool).tril_(s.prefix)
-        may[b, : s.own, :total] = own.triu_(s.prefix + 1 - window) if window else own
+    """All segments at once: a pack may have thousands."""
+    starts, own, prefix_starts, prefix = (
+        x[:, None] for x in torch.tensor([(s.start, s.own, s.prefix_start, s.prefix) for s in segments]).unbind(1)
+    )
+    t, s = torch.arange(int(own.max())), torch.arange(int((prefix + own).max()))
+    is_own, places = t < own, (prefix + t)[:, :, None]  # (B T), (B T 1)
+    rows = torch.where(is_own, starts + t, num_tokens)
+    after = torch.where(s < prefix + own, starts + s - prefix, 0)
+    seen = torch.where(s < prefix, prefix_starts + s, after)
+    may = (s <= places) & (s > places - window) if window else s <= places
+    # a padded query sees something: a softmax over nothing is nan
+    may = torch.where(is_own[:, :, None], may, s == 0)
     return Block(rows, seen, torch.zeros(may.shape).masked_fill_(~may, float("-inf")))
 
 
