@@ -129,7 +129,7 @@ class Work:
         """The sampling of what follows a piece of reasoning: the limits are those of the whole."""
         if path is None:
             return self.params
-        thought = len(path.token_ids)
+        thought = path.num_reasoning_tokens
         return replace(
             self.params,
             max_reasoning_tokens=max(0, self.params.max_reasoning_tokens - thought),
@@ -158,6 +158,10 @@ class Work:
         drawn = await self.engine.generate(prompt, params, n=n, first=first)
         self.usage += Usage.of(drawn)
         return drawn
+
+    def charge(self, forced: int) -> None:
+        """Tokens that were put into a completion, not drawn: they are part of it, and the budget counts them."""
+        self.usage += Usage(reasoning_tokens=forced, completion_tokens=forced)
 
     async def score(
         self, completions: Sequence[Completion], prompt: Sequence[Message] | None = None

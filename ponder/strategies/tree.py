@@ -1,14 +1,14 @@
 """Search over steps of reasoning: draw a few next steps, judge the unfinished solutions, go on from the best.
 
-beam   one beam: the `width` best of all are kept (arXiv:2408.03314)
-dvts   diverse verifier tree search: `width` trees that never see each other, each keeps its best (the Hugging Face
-       post "Scaling test-time compute", 2024-12): less greedy, and better where many samples are affordable
+beam   one beam: the best of all are kept (arXiv:2408.03314)
+dvts   diverse verifier tree search: trees that never see each other, each keeps its best (the Hugging Face post
+       "Scaling test-time compute", 2024-12): less greedy
 
 A step ends with a string of `pause` (of the params, else a line). A scorer that judges unfinished solutions is wanted,
 i.e. a process scorer, or an outcome scorer trained on prefixes; without one the policy's own confidence stands in, which
 is a beam search by likelihood. Finished solutions leave the beam and vote at the end, weighted by their scores.
 
-Cost: width x expand steps a level. A step that was not kept is paid for, and every continuation reads its prefix again,
+Cost: n steps a level. A step that was not kept is paid for, and every continuation reads its prefix again,
 which is counted as prompt tokens. Each level is one batch of the engine; problems solved at once share it.
 """
 
@@ -34,28 +34,35 @@ class Scored:
 
 
 @strategy
-async def beam(work: Work, *, width: int | None = None, expand: int = 4, depth: int = DEPTH) -> Completion:
-    """Keep the `width` best unfinished solutions of all; width 2 = 8 samples a level, or what the budget's samples say."""
-    return await _search(work, trees=1, width=width or _width(work, expand), expand=expand, depth=depth)
+async def beam(work: Work, *, n: int | None = None, expand: int = 4, depth: int = DEPTH) -> Completion:
+    """n candidates a level; the best n / expand of all are gone on from."""
+    n, expand = _level(work, n, expand)
+    return await _search(work, trees=1, width=n // expand, expand=expand, depth=depth)
 
 
 @strategy
-async def dvts(work: Work, *, width: int | None = None, expand: int = 4, depth: int = DEPTH) -> Completion:
-    """`width` separate trees, each keeping the best of `expand` next steps."""
-    return await _search(work, trees=width or _width(work, expand), width=1, expand=expand, depth=depth)
+async def dvts(work: Work, *, n: int | None = None, expand: int = 4, depth: int = DEPTH) -> Completion:
+    """n candidates a level in n / expand separate trees, each of which goes on from its best."""
+    n, expand = _level(work, n, expand)
+    return await _search(work, trees=n // expand, width=1, expand=expand, depth=depth)
 
 
-def _width(work: Work, expand: int) -> int:
-    """As many beams as keep a level within 8 calls; a small budget of samples has narrower levels, but some depth."""
-    return max(1, min(8, work.samples // 4) // expand)
+def _level(work: Work, n: int | None, expand: int) -> tuple[int, int]:
+    """Candidates a level and to a place. Unless told, a small budget of samples has narrow levels, but several."""
+    if n is None:
+        n = 8 if work.budget.max_samples is None else max(2, min(8, work.budget.max_samples // 4))
+    if n < 1 or expand < 1:
+        raise ValueError(f"n={n} and expand={expand} must be 1 or more")
+    return n, min(n, expand)
 
 
 async def _search(work: Work, *, trees: int, width: int, expand: int, depth: int) -> Completion:
-    if min(width, trees, expand, depth) < 1:
-        raise ValueError(f"width={width * trees}, expand={expand} and depth={depth} must be 1 or more")
+    if depth < 1:
+        raise ValueError(f"depth={depth} leaves no step to draw; use at least 1")
     pause = work.params.pause or PAUSE
     spare = 1 + work.params.max_answer_tokens  # one answer from the best place is always affordable
     open_: list[list[Scored]] = [[] for _ in range(trees)]
+    places = [width] * trees  # a solution that is done takes its place of the beam for good
     done: list[Scored] = []
     for level in range(depth):
         asks: list[tuple[Completion | None, int]]
@@ -76,9 +83,8 @@ async def _search(work: Work, *, trees: int, width: int, expand: int, depth: int
             work.finished += [scored.path for scored in ended]
             unfinished = _distinct([scored for scored in mine if scored.path.finish_reason == "pause"])
             order = ranking([scored.score for scored in unfinished])
-            # a solution that is done takes a place of its beam for good
-            places = width - sum(scored.path.finish_reason != "pause" for scored in _best(mine, width))
-            open_[tree] = [unfinished[i] for i in order[: max(0, places)]] if mine else open_[tree]
+            places[tree] -= sum(scored.path.finish_reason != "pause" for scored in _best(mine, places[tree]))
+            open_[tree] = [unfinished[i] for i in order[: places[tree]]] if mine else open_[tree]
         if done:
             work.report(_choose(work, done))
         if not any(open_):
