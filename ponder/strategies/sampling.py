@@ -27,6 +27,7 @@ from ponder.strategies.select import (
     best_of,
     classes_of,
     confidence,
+    counts_of,
     leader_is_safe,
     rerank_vote,
     vote,
@@ -54,9 +55,7 @@ async def adaptive(work: Work, *, n: int | None = None, wave: int = WAVE, risk: 
     n = 64 if n is None and work.budget.max_samples is None else n or work.samples
     leader = by_vote(work)
     while len(work.finished) < n and await work.draw(min(wave, n - len(work.finished)), leader):
-        classes = classes_of([work.key(completion.answer) for completion in work.finished])
-        counts = np.bincount(classes[classes >= 0]) if (classes >= 0).any() else []
-        if leader_is_safe(counts, left=n - len(work.finished), risk=risk):
+        if leader_is_safe(counts_of(classes(work, work.finished)), left=n - len(work.finished), risk=risk):
             break
     return leader(work.finished)
 

@@ -26,11 +26,11 @@ CHECK = "Check that answer step by step. If it is wrong, correct it. Then give t
 
 @strategy
 async def forced(
-    work: Work, *, n: int | None = None, word_ids: Sequence[int] = (), minimum: int | None = None
+    work: Work, *, n: int | None = None, word: str = "", word_ids: Sequence[int] = (), minimum: int | None = None
 ) -> Completion:
     """One sample that thinks for at least `minimum` tokens; it is made to go on at most n times (2 unless told).
 
-    word_ids: the token ids of the continuation word; an engine's tokenizer knows them, this room has none. Without them
+    word, word_ids: the continuation word and its token ids; an engine's tokenizer knows them, this room has none. Without them
     the engine keeps the closing mark from being drawn before the minimum, which asks for no second call. minimum: the
     params' min_reasoning_tokens unless told, or half of the maximum where that is 0.
     """
@@ -47,7 +47,7 @@ async def forced(
         # only a mark that the model drew itself can be taken off: at the maximum it was closed by force
         if thought >= minimum or thought + len(word_ids) >= most or not _closed_itself(chosen):
             break
-        path = with_word(chosen, word_ids)
+        path = with_word(chosen, word, word_ids)
         rest = replace(work.params, max_reasoning_tokens=most - len(path.token_ids))
         if work.room(most_tokens(rest) + len(word_ids)) < 1:
             break
@@ -65,7 +65,7 @@ def _closed_itself(completion: Completion) -> bool:
     return len(completion.token_ids) > place and completion.sampled[place]
 
 
-def with_word(completion: Completion, word_ids: Sequence[int]) -> Completion:
+def with_word(completion: Completion, word: str, word_ids: Sequence[int]) -> Completion:
     """The reasoning alone, its mark and answer taken off, and the word after it."""
     kept, size = completion.num_reasoning_tokens, len(word_ids)
     return replace(
@@ -74,6 +74,7 @@ def with_word(completion: Completion, word_ids: Sequence[int]) -> Completion:
         sampler_logprobs=(*completion.sampler_logprobs[:kept], *[0.0] * size),
         sampled=(*completion.sampled[:kept], *[False] * size),
         finish_reason="pause",
+        reasoning=completion.reasoning + word,
         answer="",
         num_reasoning_tokens=kept + size,
         hidden=None,
