@@ -46,13 +46,13 @@ async def single(work: Work) -> Completion:
 async def consensus(work: Work, *, n: int | None = None) -> Completion:
     """A vote of n samples by equivalence class; those without an answer do not vote."""
     leader = by_vote(work)
-    return leader(await work.draw(work.samples if n is None else n, leader))
+    return leader(await work.draw(count(work, n), leader))
 
 
 @strategy
 async def adaptive(work: Work, *, n: int | None = None, wave: int = WAVE, risk: float = RISK) -> Completion:
     """A vote of at most n, drawn in waves until the vote of all n would hardly end otherwise (`leader_is_safe`)."""
-    n = 64 if n is None and work.budget.max_samples is None else n or work.samples
+    n = 64 if n is None and work.budget.max_samples is None else count(work, n)
     leader = by_vote(work)
     while len(work.finished) < n and await work.draw(min(wave, n - len(work.finished)), leader):
         if leader_is_safe(counts_of(classes(work, work.finished)), left=n - len(work.finished), risk=risk):
@@ -82,7 +82,7 @@ async def confident(work: Work, *, n: int | None = None, temperature: float = 0.
         shares = confidence(certainty(drawn), temperature=temperature, keep=keep)
         return drawn[weighted_vote(classes(work, drawn), shares)]
 
-    return leader(await work.draw(n or work.samples, leader))
+    return leader(await work.draw(count(work, n), leader))
 
 
 @strategy
@@ -98,13 +98,21 @@ async def judge(work: Work, *, n: int | None = None) -> Completion:
     if work.scorer is None:
         raise ValueError("mode judge needs a judge; give a scorer (ponder/scorers/judge.py makes one of any engine)")
     leader = by_vote(work)
-    drawn = await work.draw(n or work.samples, leader)
+    drawn = await work.draw(count(work, n), leader)
     names = classes(work, drawn)
     sizes = {name: int((names == name).sum()) for name in names.tolist() if name >= 0}
     candidates = [drawn[names.tolist().index(name)] for name in sorted(sizes, key=lambda name: -sizes[name])]
     if len(candidates) < 2:
         return leader(drawn)
     return candidates[best_of(await work.score(candidates))]  # a draw goes to the answer that more samples gave
+
+
+def count(work: Work, n: int | None) -> int:
+    """How many samples: the call's word, else the budget's."""
+    n = work.samples if n is None else n
+    if n < 1:
+        raise ValueError(f"n={n} allows no sample; allow at least 1")
+    return n
 
 
 def classes(work: Work, drawn: Sequence[Completion]) -> np.ndarray:
@@ -117,7 +125,7 @@ def by_vote(work: Work) -> Choice:
 
 async def scored(work: Work, n: int | None) -> tuple[list[Completion], np.ndarray]:
     """n samples and their scores; until these are there, the vote is the best guess."""
-    drawn = await work.draw(work.samples if n is None else n, by_vote(work))
+    drawn = await work.draw(count(work, n), by_vote(work))
     return drawn, await work.score(drawn)
 
 

@@ -1,12 +1,11 @@
 """Thinking longer instead of more often: budget forcing, and looking at one's own answer again.
 
 forced   a minimum of reasoning: where the model wants to close before it, the closing mark is taken off, a word such as
-         "Wait" is put there instead (forced tokens: `sampled` is False, nothing is ever trained on them), and it goes on
+         "Wait" is put there instead (forced tokens: `sampled` is False, so never trained on), and it goes on
          (arXiv:2501.19393). The maximum is the params' max_reasoning_tokens.
 revise   the model is shown its former answer and asked to check it; the versions vote, or the best scored is kept
 
-Both are serial: they cost time where parallel sampling costs width. What was said before a closing mark was taken off is
-paid for too.
+Both are serial: they cost time where parallel sampling costs width. An answer that was taken off is paid for too.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ async def forced(
 ) -> Completion:
     """One sample that thinks for at least `minimum` tokens; it is made to go on at most n times (2 unless told).
 
-    word, word_ids: the continuation word and its token ids; an engine's tokenizer knows them, this room has none. Without them
-    the engine keeps the closing mark from being drawn before the minimum, which asks for no second call. minimum: the
-    params' min_reasoning_tokens unless told, or half of the maximum where that is 0.
+    word, word_ids: the continuation word and its token ids, which an engine's tokenizer knows. Without them the engine
+    keeps the closing mark from being drawn before the minimum, which asks for no second call. minimum: the params'
+    min_reasoning_tokens unless told, or half of the maximum where that is 0.
     """
     most = work.params.max_reasoning_tokens
     minimum = min(most, work.params.min_reasoning_tokens or most // 2 if minimum is None else minimum)
