@@ -77,19 +77,22 @@ class Work:
         before = len(self.finished)
         while (wave := min(end - self._drawn, self.room(most_tokens(self.params)))) > 0:
             first, self._drawn = self._drawn, self._drawn + wave
-            # parts travel to the engine together, but arrive one by one: someone who watches sees them
-            size = wave if self.watch is None or leader is None else -(-wave // 8)
-            starts = range(first, first + wave, size)
-            known, parts = self.finished, dict[int, list[Completion]]()
-
-            async def part(start: int, stop: int, known: Any = known, parts: Any = parts) -> None:
-                parts[start] = await self._ask(self.prompt, self.params, n=min(size, stop - start), first=start)
-                self.finished = [*known, *(sample for place in sorted(parts) for sample in parts[place])]
-                if leader is not None:
-                    self.report(leader(self.finished))
-
-            await together([part(start, first + wave) for start in starts])
+            await self._wave(first, wave, leader)
         return self.finished[before:]
+
+    async def _wave(self, first: int, n: int, leader: Choice | None) -> None:
+        """Samples first, first + 1, ... in parts that travel to the engine together but come back one by one, if anyone
+        watches: then each is a chance to tell who leads."""
+        size = n if self.watch is None or leader is None else -(-n // 8)
+        known, parts = self.finished, dict[int, list[Completion]]()
+
+        async def part(start: int) -> None:
+            parts[start] = await self._ask(self.prompt, self.params, n=min(size, first + n - start), first=start)
+            self.finished = [*known, *(sample for place in sorted(parts) for sample in parts[place])]
+            if leader is not None:
+                self.report(leader(self.finished))
+
+        await together([part(start) for start in range(first, first + n, size)])
 
     async def extend(
         self, asks: Sequence[tuple[Completion | None, int]], *, salt: object, spare: int = 0, **changes: Any

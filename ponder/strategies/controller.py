@@ -78,7 +78,7 @@ class Arm:
 
 
 def arms_for(num_probes: int, most: int, *, scorer: bool) -> tuple[Arm, ...]:
-    """"Stop now" first, then twice as many again and again up to `most`."""
+    """Stopping now first, then twice as many again and again up to `most`."""
     sizes = [num_probes]
     while sizes[-1] * 2 <= most:
         sizes.append(sizes[-1] * 2)
@@ -131,11 +131,29 @@ class Replayed:
     arms: tuple[Arm, ...]
     features_PRF: Floats
     right_PRA: Floats
-    cost_PRA: Floats
+    cost_PRA: Floats  # of an arm by itself
+    looking_PR: Floats  # of scoring the probes: a controller that reads scores pays it whatever it picks
+
+    @property
+    def paid_PRA(self) -> Floats:
+        """The cost of an arm where the controller picked it."""
+        free = np.array([not arm.needs_scorer for arm in self.arms])
+        return self.cost_PRA + self.looking_PR[..., None] * free
+
+    def take(self, problems: NDArray[np.int64]) -> Replayed:
+        return Replayed(
+            self.arms, self.features_PRF[problems], self.right_PRA[problems], self.cost_PRA[problems],
+            self.looking_PR[problems],
+        )  # fmt: skip
 
 
 def replay(
-    problems: Sequence[Drawn], *, num_probes: int = 4, arms: Sequence[Arm] | None = None, orders: int = 16, seed: int = 0
+    problems: Sequence[Drawn],
+    *,
+    num_probes: int = 4,
+    arms: Sequence[Arm] | None = None,
+    orders: int = 16,
+    seed: int = 0,
 ) -> Replayed:
     """Play all arms; an order of a problem's samples is the same for all of them (common random numbers)."""
     if not problems:
@@ -146,18 +164,20 @@ def replay(
     scored = all(problem.scores is not None for problem in problems)
     arms = tuple(arms or arms_for(num_probes, most, scorer=scored))
     shape = (len(problems), orders)
-    read, right, cost = np.zeros((*shape, len(FEATURES))), np.zeros((*shape, len(arms))), np.zeros((*shape, len(arms)))
+    seen, right, cost = (np.zeros((*shape, size)) for size in (len(FEATURES), len(arms), len(arms)))
+    looking = np.zeros(shape)
     for p, problem in enumerate(problems):
         rng = np.random.default_rng([seed, p])
         for r in range(orders):
             drawn = problem.take(rng.permutation(len(problem.classes)))
-            read[p, r] = features(drawn.take(np.arange(num_probes)))
+            seen[p, r] = features(drawn.take(np.arange(num_probes)))
             spent = np.cumsum(drawn.tokens)
+            looking[p, r] = spent[num_probes - 1] * problem.score_cost
             for a, arm in enumerate(arms):
                 place, n = chosen(arm, drawn)
                 right[p, r, a] = drawn.correct[place] and drawn.classes[place] >= 0
                 cost[p, r, a] = spent[n - 1] * (1 + (problem.score_cost if arm.needs_scorer else 0.0))
-    return Replayed(arms, read, right, cost)
+    return Replayed(arms, seen, right, cost, looking)
 
 
 @dataclass(frozen=True)
@@ -209,7 +229,7 @@ class Controller:
         except FileNotFoundError:
             raise ValueError(f"no controller in {path}; `ponder controller BANK --out {path}` makes one") from None
         except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{path} is no controller ({error}); `ponder controller BANK --out FILE` makes one") from None
+            raise ValueError(f"{path} is no controller ({error}); `ponder controller` makes one") from None
 
 
 def expand(x_NF: Floats) -> Floats:
@@ -237,9 +257,10 @@ def fit(
     right = played.right_PRA.reshape(len(x), -1)
     gram = x.T @ x + ridge * np.diag([1e-9] + [1.0] * (x.shape[1] - 1))
     gain = np.linalg.solve(gram, x.T @ (right - right[:, :1])).T
-    cost = np.linalg.solve(gram, x.T @ played.cost_PRA.reshape(len(x), -1)).T
+    paid = played.paid_PRA.reshape(len(x), -1)
+    cost = np.linalg.solve(gram, x.T @ paid).T
     uses_scorer = any(arm.needs_scorer for arm in played.arms)
-    price = price_for(x @ gain.T, x @ cost.T, played.cost_PRA.reshape(len(x), -1), budget)
+    price = price_for(x @ gain.T, x @ cost.T, paid, budget)
     return Controller(
         played.arms, played.arms[0].n, uses_scorer, centre, scale, gain, cost, price, {"budget": budget, **facts}
     )
@@ -283,12 +304,11 @@ def evaluate(played: Replayed, *, budget: float, folds: int = 5, ridge: float = 
     used: dict[Arm, None] = {}
     for fold in range(folds):
         train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
-        part = Replayed(played.arms, played.features_PRF[train], played.right_PRA[train], played.cost_PRA[train])
-        rule = fit(part, budget=budget, ridge=ridge)
+        rule = fit(played.take(train), budget=budget, ridge=ridge)
         arms = rule.pick(played.features_PRF[test].reshape(-1, len(FEATURES))).reshape(len(test), -1)
         picked += np.bincount(arms.ravel(), minlength=len(played.arms))
         ours[test] = np.take_along_axis(played.right_PRA[test], arms[..., None], 2)[..., 0].mean(axis=1)
-        cost[test] = np.take_along_axis(played.cost_PRA[test], arms[..., None], 2)[..., 0].mean(axis=1)
+        cost[test] = np.take_along_axis(played.paid_PRA[test], arms[..., None], 2)[..., 0].mean(axis=1)
     for fold in range(folds):
         train, test = np.flatnonzero(fold_of != fold), np.flatnonzero(fold_of == fold)
         mixture = best_fixed(right[train].mean(axis=0), played.cost_PRA[train].mean(axis=(0, 1)), float(cost.mean()))
