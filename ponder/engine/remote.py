@@ -157,12 +157,13 @@ class RemoteEngine:
         return response.status_code, answer, _retry_after(response.headers.get("retry-after", ""))
 
     def _body(self, messages: list[dict[str, str]], params: SamplingParams, n: int, first: int) -> dict[str, Any]:
+        limit = params.max_reasoning_tokens + params.max_answer_tokens
         body: dict[str, Any] = {
             "model": self.model,
             "messages": messages,
             "temperature": params.temperature,
             "top_p": params.top_p,
-            self._limit_key: params.max_reasoning_tokens + params.max_answer_tokens,
+            self._limit_key: min(limit, params.max_tokens or limit),
         }
         if n > 1:
             body["n"] = n
