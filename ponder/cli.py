@@ -138,6 +138,83 @@ def ask(
 
 
 @app.command(rich_help_panel=USE)
+def serve(
+    model: Model = "nano",
+    host: Annotated[str, typer.Option(help="0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free one.")] = 8000,
+    api_key: Annotated[
+        Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")
+    ] = None,
+    db: Annotated[str, typer.Option(help="A SQLite file, or postgresql://USER@HOST/NAME.")] = "ponder.db",
+    temperature: Temperature = 1.0,
+    requests_per_minute: Annotated[int, typer.Option("--rpm", min=1, help="Requests a minute a key may make.")] = 6000,
+    tokens_per_minute: Annotated[int, typer.Option("--tpm", min=1, help="Tokens a minute a key may use.")] = 10_000_000,
+    base_url: BaseUrl = None,
+) -> None:
+    """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
+    from ponder.serve.run import serve as run
+    from ponder.serve.service import Settings
+
+    settings = Settings(
+        model=model, db=db, api_key=api_key, temperature=temperature,
+        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
+    )  # fmt: skip
+    engine = open_engine(model, base_url)
+    try:
+        run(
+            engine, settings, host=host, port=port,
+            on_ready=lambda url: print(f"ponder serves {model} at {url}/v1", flush=True),
+        )  # fmt: skip
+    finally:
+        close(engine)
+
+
+keys = typer.Typer(help="Manage the API keys of `ponder serve`.", no_args_is_help=True)
+app.add_typer(keys, name="keys", rich_help_panel=USE)
+Database = Annotated[str, typer.Option(help="The server's database.")]
+
+
+@keys.command("create")
+def keys_create(
+    scope: Annotated[list[str], typer.Option(help="infer, read, admin or raw_cot; may be given several times.")],
+    name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
+    owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: an owner of its own.")] = "",
+    db: Database = "ponder.db",
+    as_json: Json = False,
+) -> None:
+    """Make a key. It is shown once and kept only as a hash."""
+    from ponder.serve.keys import create
+    from ponder.serve.store import Store
+
+    identity, key = create(Store(db), scope, name=name, owner=owner)
+    finish({"id": identity, "key": key, "scopes": scope}, key, as_json)
+
+
+@keys.command("list")
+def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
+    """The keys there are, without the keys themselves."""
+    from ponder.serve.store import Store
+
+    store = Store(db)
+    found = store.now(store.keys)
+    lines = [
+        f"{row['id']}  {row['scopes']:<12}  {'revoked' if row['revoked'] else 'valid':<8}  {row['name']}" for row in found
+    ]
+    print(json.dumps(found) if as_json else "\n".join(lines) or "no keys yet: ponder keys create --scope infer")
+
+
+@keys.command("revoke")
+def keys_revoke(identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db") -> None:
+    """End a key; a running server notices within two seconds."""
+    from ponder.serve.store import Store
+
+    store = Store(db)
+    if not store.now(lambda: store.revoke_key(identity)):
+        raise ConfigError(f"no valid key {identity!r}; ponder keys list shows them")
+    print(f"{identity} is revoked")
+
+
+@app.command(rich_help_panel=USE)
 def play(
     task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3, file:PATH, gym:FAMILY.")] = "arithmetic",
     limit: Annotated[int, typer.Option(help="How many problems.")] = 5,

@@ -161,6 +161,11 @@ class LocalEngine:
         stream.on_answer_now = lambda: self._answer_now(call)
         return stream
 
+    @property
+    def window(self) -> int:
+        """Tokens that a prompt and its completion share."""
+        return self.config.max_position_embeddings
+
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
         if prompt and isinstance(prompt[0], Message):
             return tuple(self.tokenizer.render(cast("Sequence[Message]", prompt)))

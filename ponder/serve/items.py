@@ -29,7 +29,6 @@ class Thought:
     """Reasoning of an earlier step of the same turn, on its way back into the prompt; never into anything else."""
 
     text: str
-    ids: tuple[int, ...] = ()  # () where the engine does not tell
 
     def __repr__(self) -> str:
         return f"Thought({len(self.text)} characters)"
@@ -200,7 +199,6 @@ def prompt_of(tokenizer: Any, messages: list[Message], thoughts: Mapping[int, Th
         before = list(tokenizer.render(messages[:index]))
         cut = len(before) - 1 - before[::-1].index(tokenizer.think_id)
         if ids[:cut] == before[:cut] and ids[cut : cut + 1] != [tokenizer.think_id]:
-            thought = thoughts[index]
-            inner = thought.ids or tokenizer.encode(thought.text)
+            inner = tokenizer.encode(thoughts[index].text)
             ids[cut:cut] = [tokenizer.think_id, *inner, tokenizer.unthink_id]
     return ids
