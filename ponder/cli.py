@@ -148,7 +148,7 @@ def serve(
     db: Annotated[str, typer.Option(help="A SQLite file, or postgresql://USER@HOST/NAME.")] = "ponder.db",
     temperature: Temperature = 1.0,
     requests_per_minute: Annotated[int, typer.Option("--rpm", min=1, help="Requests a minute a key may make.")] = 6000,
-    tokens_per_minute: Annotated[int, typer.Option("--tpm", min=1, help="Tokens a minute a key may use.")] = 10_000_000,
+    tokens_per_minute: Annotated[int, typer.Option("--tpm", min=1, help="Tokens a minute.")] = 10_000_000,
     base_url: BaseUrl = None,
 ) -> None:
     """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
@@ -169,6 +169,20 @@ def serve(
         close(engine)
 
 
+@app.command(rich_help_panel=USE)
+def chat(
+    base_url: Annotated[str, typer.Option(help="A running `ponder serve`.")] = "http://127.0.0.1:8000/v1",
+    api_key: Annotated[str, typer.Option(envvar="PONDER_API_KEY", help="A key of it with scope infer.")] = "",
+    model: Annotated[Optional[str], typer.Option(help="Default: the one that is served.")] = None,
+    effort: Annotated[str, typer.Option(help="none, minimal, low, medium, high, xhigh or max.")] = "medium",
+    mode: Annotated[Optional[str], typer.Option(help="standard, consensus, ...: see docs/serve.md.")] = None,
+) -> None:
+    """Talk to a served model. Ctrl-C while it thinks: answer now; twice: stop; an empty line ends."""
+    from ponder.serve.terminal import Chat, run
+
+    run(Chat(base_url, api_key, model=model, effort=effort, mode=mode))
+
+
 keys = typer.Typer(help="Manage the API keys of `ponder serve`.", no_args_is_help=True)
 app.add_typer(keys, name="keys", rich_help_panel=USE)
 Database = Annotated[str, typer.Option(help="The server's database.")]
@@ -178,7 +192,7 @@ Database = Annotated[str, typer.Option(help="The server's database.")]
 def keys_create(
     scope: Annotated[list[str], typer.Option(help="infer, read, admin or raw_cot; may be given several times.")],
     name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
-    owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: an owner of its own.")] = "",
+    owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",
     db: Database = "ponder.db",
     as_json: Json = False,
 ) -> None:
@@ -197,9 +211,8 @@ def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
 
     store = Store(db)
     found = store.now(store.keys)
-    lines = [
-        f"{row['id']}  {row['scopes']:<12}  {'revoked' if row['revoked'] else 'valid':<8}  {row['name']}" for row in found
-    ]
+    state = lambda row: "revoked" if row["revoked"] else "valid"
+    lines = [f"{row['id']}  {row['scopes']:<12}  {state(row):<8}  {row['name']}" for row in found]
     print(json.dumps(found) if as_json else "\n".join(lines) or "no keys yet: ponder keys create --scope infer")
 
 

@@ -32,8 +32,8 @@ Response = str | tuple[str, str]  # an answer, or (reasoning, answer)
 class ScriptedEngine:
     """An Engine whose completions are written by `respond(prompt_text, seed)`, or read from a list by sample index.
 
-    `delay` seconds pass before the completions return. A stream comes in portions of `portions` tokens, round and round,
-    `pace` seconds apart. `calls` holds (prompt text, first, n) of every request, and
+    `delay` seconds pass before the completions return. A stream comes in `portions` of tokens, round and round,
+    with `pace` seconds a token. `calls` holds (prompt text, first, n) of every request, and
     `most_in_flight` and `num_cancelled` say what happened to them, for tests of concurrency and cancellation.
     """
 

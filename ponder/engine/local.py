@@ -40,7 +40,6 @@ from ponder.models.transformer import ModelConfig, Transformer
 from ponder.runs import num_cores, sigint_ignored
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
-
 TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
 
 

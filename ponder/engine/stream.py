@@ -158,9 +158,9 @@ class TextStream:
         text = self._text(count)
         if text.endswith("\ufffd"):
             # the end may be half a character: cut where the text falls apart into the same two texts
-            whole, least = text, max(0, count - _HELD)
-            count = next((c for c in range(count - 1, least, -1) if whole == self._text(c) + self._decode(self._new[c:])), 0)
-            text = self._text(count) if count else ""
+            whole, places = text, range(count - 1, max(0, count - _HELD), -1)
+            count = next((c for c in places if whole == self._text(c) + self._decode(self._new[c:])), 0)
+            text = self._text(count)
         self._take(count)
         return self._pass(text)
 

@@ -30,7 +30,15 @@ from ponder.serve.openapi import TABLE, document
 from ponder.serve.responses import ResponseJob, read_conversation, read_request
 from ponder.serve.service import Service, Settings, format_of, tools_of
 from ponder.serve.web import (
-    EventStream, Gate, error_response, json_response, key_of, noise, read_json, response_event, wait_or_leave,
+    EventStream,
+    Gate,
+    error_response,
+    json_response,
+    key_of,
+    noise,
+    read_json,
+    response_event,
+    wait_or_leave,
 )  # fmt: skip
 from ponder.types import Engine
 
@@ -409,7 +417,8 @@ def boolean(request: Request, name: str, default: bool = False) -> bool:
 def word(request: Request, name: str, default: str, known: tuple[str, ...]) -> str:
     value = request.query_params.get(name, default)
     if value not in known:
-        raise ApiError(400, f"Invalid value for '{name}': expected {' or '.join(known)}.", code="invalid_value", param=name)
+        message = f"Invalid value for '{name}': expected {' or '.join(known)}."
+        raise ApiError(400, message, code="invalid_value", param=name)
     return value
 
 
@@ -461,7 +470,7 @@ def make_app(engine: Engine, settings: Settings) -> ASGIApp:
     inner = Starlette(
         routes=[
             Route("/", routes.page, methods=["GET"]),
-            *(Route(path, dispatch(routes, by_method), methods=list(by_method)) for path, by_method in _paths().items()),
+            *(Route(path, dispatch(routes, names), methods=list(names)) for path, names in _paths().items()),
             Mount("/web", StaticFiles(directory=WEB), name="web"),
         ],
         lifespan=lifespan,

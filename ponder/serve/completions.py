@@ -10,7 +10,7 @@ from typing import Any
 
 from ponder.serve.errors import ApiError
 from ponder.serve.events import EventLog
-from ponder.serve.items import check_order, chat_items, new_id, text_of
+from ponder.serve.items import chat_items, check_order, new_id, text_of
 from ponder.serve.keys import Key
 from ponder.serve.logs import log
 from ponder.serve.schema import ChatRequest

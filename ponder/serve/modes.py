@@ -29,7 +29,7 @@ _NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compute_:
+class Spending:
     """What a request was given, echoed in its response."""
 
     mode: str
@@ -71,7 +71,7 @@ def plan(
     seed: int | None = None,
     stop: tuple[str, ...] = (),
     param: str = "reasoning.mode",
-) -> Compute_:
+) -> Spending:
     """limit: max_output_tokens, of everything. window: tokens that prompt and completion share, None = unknown."""
     given = compute or Compute()
     word = effort or "medium"
@@ -79,7 +79,8 @@ def plan(
     name = ALIASES.get(name, name)
     if name != "standard" and name not in offered:
         hint = nearest(name, ["standard", *ALIASES, *offered])
-        raise ApiError(400, f"Unsupported value: '{name}' is no mode here{hint}.", code="unsupported_value", param=param)
+        message = f"Unsupported value: '{name}' is no mode here{hint}."
+        raise ApiError(400, message, code="unsupported_value", param=param)
     room = 10**9 if window is None else window - num_prompt_tokens
     reasoning = EFFORTS[word] if given.max_reasoning_tokens is None else given.max_reasoning_tokens
     answer = 1024 if window is None else max(1, min(1024, room // 2))
@@ -99,7 +100,7 @@ def plan(
     if name != "standard" and limit is not None and limit < 2:
         raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",
                        code="invalid_value", param="max_output_tokens")  # fmt: skip
-    return Compute_(
+    return Spending(
         mode=name,
         effort=word,
         n=n,

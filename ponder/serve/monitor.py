@@ -1,8 +1,8 @@
 """Monitors read the hidden reasoning while it is written: `await monitor(segment, context) -> Judgement`.
 
-allow, flag (noted, counted, shown to the administrator) or stop (the response fails with a policy code). A monitor has a
-deadline; one that is late or raises has said "error", which allows unless the server was told to fail closed. Verdicts
-never reach training: optimising against a monitor teaches to hide (arXiv:2503.11926).
+allow, flag (noted, counted, shown to the administrator) or stop (the response fails with a policy code). A monitor has
+a deadline; one that is late or raises has said "error", which allows unless the server was told to fail closed.
+Verdicts never reach training: optimising against a monitor teaches to hide (arXiv:2503.11926).
 
     class Mine:
         name = "mine"

@@ -153,7 +153,8 @@ def _operation(operation: Operation) -> dict[str, Any]:
         content = {"text/plain": {"schema": {"type": "string"}}}
     if operation.stream:
         content["text/event-stream"] = {"schema": {"type": "string"}}
-    failure = {"description": "An error", "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}}
+    error = {"schema": {"$ref": "#/components/schemas/Error"}}
+    failure = {"description": "An error", "content": {"application/json": error}}
     responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
     if operation.path == "/health/ready":
         responses["503"] = {"description": "Not ready", "content": content}

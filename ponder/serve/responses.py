@@ -18,7 +18,7 @@ from ponder.serve.events import EventLog
 from ponder.serve.items import Item, check_order, input_items, prefix_hash
 from ponder.serve.keys import Key
 from ponder.serve.logs import log
-from ponder.serve.modes import Compute_
+from ponder.serve.modes import Spending
 from ponder.serve.schema import CountRequest, ResponseRequest
 from ponder.serve.service import Service, format_of, order_of, tools_of
 from ponder.serve.thoughts import Thoughts
@@ -64,7 +64,8 @@ async def read_conversation(
         history = await store.do(lambda: store.history(name, owner=key.owner))
     elif room:
         if await store.do(lambda: store.get("conversation", room, owner=key.owner)) is None:
-            raise ApiError(404, f"Conversation with id '{room[:100]}' not found.", code="not_found", param="conversation")
+            message = f"Conversation with id '{room[:100]}' not found."
+            raise ApiError(404, message, code="not_found", param="conversation")
         history = await store.do(lambda: store.items(room, "in"))
     new = []
     for item in input_items(request.input):
@@ -113,7 +114,7 @@ class ResponseJob:
             request, model=service.settings.model, store=self.is_stored, conversation=asked.conversation
         )
         self.id: str = self.body["id"]
-        compute: Compute_ = asked.order.compute
+        compute: Spending = asked.order.compute
         self.body["compute"] = compute.told()
         if asked.removed:
             self.body["input_transformations"] = asked.removed

@@ -1,7 +1,8 @@
 """What requests may say, as strict pydantic models; the OpenAPI document is made from the same ones.
 
-What o1 refuses is refused here with its codes: `unsupported_parameter` for what it has no notion of, `unsupported_value`
-for sampling that is not the default one, `unknown_parameter` for a name nobody knows. Imports neither torch nor a server.
+What o1 refuses is refused here with its codes: `unsupported_parameter` for what it has no notion of,
+`unsupported_value` for sampling that is not the default one, `unknown_parameter` for a name nobody knows. Imports
+neither torch nor a server.
 """
 
 from __future__ import annotations
@@ -118,9 +119,11 @@ def _role(message: Any) -> str:
 
 
 ChatMessage = Annotated[
-    Annotated[SaidMessage, Tag("said")] | Annotated[AssistantMessage, Tag("assistant")] | Annotated[ToolMessage, Tag("tool")],
+    Annotated[SaidMessage, Tag("said")]
+    | Annotated[AssistantMessage, Tag("assistant")]
+    | Annotated[ToolMessage, Tag("tool")],
     Discriminator(_role),
-]  # fmt: skip
+]
 
 
 class FunctionSpec(Strict):
@@ -384,8 +387,9 @@ def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
     if first["type"] == "extra_forbidden":
         return ApiError(400, f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
     if root in SAMPLING and isinstance(data.get(root), int | float):
-        message = f"Unsupported value: '{root}' does not support {data[root]} with this model. Only the default is supported."
-        return ApiError(400, message[:300], code="unsupported_value", param=root)
+        message = f"Unsupported value: '{root}' does not support {str(data[root])[:50]} with this model."
+        message += " Only the default value is supported."
+        return ApiError(400, message, code="unsupported_value", param=root)
     if root in ("reasoning_effort", "reasoning") and first["type"] == "literal_error":
         return ApiError(400, f"Unsupported value for '{param}': {first['msg']}.", code="unsupported_value", param=param)
     codes = {"string_type": "invalid_type", "int_type": "invalid_type", "bool_type": "invalid_type"}

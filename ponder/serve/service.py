@@ -15,7 +15,7 @@ from ponder.serve.keys import Key, Keyring
 from ponder.serve.limits import Limiter
 from ponder.serve.logs import log
 from ponder.serve.metrics import Metrics
-from ponder.serve.modes import Compute_, modes, plan, vote_key
+from ponder.serve.modes import Spending, modes, plan, vote_key
 from ponder.serve.monitor import Judgement, Monitor, Rules
 from ponder.serve.schema import Compute
 from ponder.serve.store import Store
@@ -194,7 +194,7 @@ class Service:
             items = items[1:]
 
     def compute(self, *, effort: str | None, mode: str | None, compute: Compute | None, limit: int | None,
-                num_prompt_tokens: int, **more: Any) -> Compute_:  # fmt: skip
+                num_prompt_tokens: int, **more: Any) -> Spending:  # fmt: skip
         return plan(
             effort=effort, mode=mode, compute=compute, limit=limit, num_prompt_tokens=num_prompt_tokens,
             window=self.window, offered=self.modes, temperature=self.settings.temperature, **more,
@@ -275,8 +275,8 @@ class Service:
         return note
 
     def report(
-        self, *, key: Key, kind: str, name: str, status: str, count: Count, compute: Compute_, thoughts: Sequence[Thoughts],
-        begun: float, first_visible: float | None,
+        self, *, key: Key, kind: str, name: str, status: str, count: Count, compute: Spending,
+        thoughts: Sequence[Thoughts], begun: float, first_visible: float | None,
     ) -> None:  # fmt: skip
         metrics = self.metrics
         metrics.prompt_tokens.inc(count.prompt)
@@ -323,7 +323,8 @@ def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list
         return [], False
     if choice == "required":
         if not tools:
-            raise ApiError(400, "tool_choice 'required' needs at least one tool.", code="invalid_value", param="tool_choice")
+            message = "tool_choice 'required' needs at least one tool."
+            raise ApiError(400, message, code="invalid_value", param="tool_choice")
         return tools, True
     name = getattr(choice, "function", choice).name
     chosen = [tool for tool in tools if tool.name == name]
@@ -351,7 +352,7 @@ def format_of(given: Any, param: str) -> tuple[bool, Mapping[str, Any] | None, s
 
 
 def order_of(
-    service: Service, prompt: Sequence[Message] | Sequence[int], messages: list[Message], compute: Compute_,
+    service: Service, prompt: Sequence[Message] | Sequence[int], messages: list[Message], compute: Spending,
     *, tools: Sequence[Tool], needs_call: bool, parallel: bool, wants_json: bool, schema: Mapping[str, Any] | None,
 ) -> Order:  # fmt: skip
     return Order(

@@ -114,7 +114,8 @@ async def read_json(request: Request, limit: int) -> Any:
     """The body as JSON, never more of it than the limit in memory."""
     kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise ApiError(415, "Send the body as JSON, with 'Content-Type: application/json'.", code="unsupported_media_type")
+        message = "Send the body as JSON, with 'Content-Type: application/json'."
+        raise ApiError(415, message, code="unsupported_media_type")
     too_large = ApiError(413, f"The request body is larger than {limit} bytes.", code="request_too_large",
                          headers={"connection": "close"})  # fmt: skip
     with contextlib.suppress(ValueError):

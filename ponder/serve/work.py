@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from ponder.engine.base import Piece, Stream, open_stream
-from ponder.serve.modes import Compute_, vote_key
+from ponder.serve.modes import Spending, vote_key
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.tools import Call, CallParser, Tool, json_problem
 from ponder.types import Completion, Engine, Message, SamplingParams, Scorer, Solution
@@ -79,7 +79,7 @@ class Order:
 
     prompt: Sequence[Message] | Sequence[int]
     messages: Sequence[Message]  # the same, for strategies and scorers
-    compute: Compute_
+    compute: Spending
     tools: Sequence[Tool] = ()
     parallel_calls: bool = True
     wants_json: bool = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -29,7 +30,7 @@ async def read(stream, delay=0.0):
 
 def portions(ids, cuts):
     places = sorted({0, len(ids), *(cut % (len(ids) + 1) for cut in cuts)})
-    return [ids[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [ids[a:b] for a, b in pairwise(places)]
 
 
 @settings(max_examples=500, deadline=None)

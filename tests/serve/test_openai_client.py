@@ -10,13 +10,12 @@ import pytest
 from openai import OpenAI
 from pydantic import BaseModel
 
-from tests.serve.conftest import KEY
+from tests.serve.serving import KEY
 
 MODEL = "scripted"
-WEATHER = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
-CHAT_TOOL = {"type": "function", "function": {"name": "weather", "description": "d", "parameters": WEATHER, "strict": True}}
-TOOL = {"type": "function", "name": "weather", "description": "d", "parameters": WEATHER, "strict": True}
-ANSWER = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"], "additionalProperties": False}
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
+WEATHER = {"name": "weather", "description": "d", "parameters": CITY, "strict": True}
+CHAT_TOOL, TOOL = {"type": "function", "function": WEATHER}, {"type": "function", **WEATHER}
 
 
 @pytest.fixture(scope="module")
@@ -147,7 +146,8 @@ def test_streamed_chat_tools_are_the_whole_ones(client):
             calls[call.index][0] += call.function.name or ""
             calls[call.index][1] += call.function.arguments or ""
     assert text == whole.content == "Looking. "
-    assert [tuple(call) for call in calls.values()] == [(c.function.name, c.function.arguments) for c in whole.tool_calls]
+    expected = [[call.function.name, call.function.arguments] for call in whole.tool_calls]
+    assert list(calls.values()) == expected
 
 
 def test_without_tools_a_call_is_text(client):
@@ -277,7 +277,8 @@ def test_a_response_has_a_reasoning_item_without_reasoning_and_a_message(client)
 
 def follow(stream):
     events = list(stream)
-    assert [event.sequence_number for event in events] == list(range(events[0].sequence_number, events[0].sequence_number + len(events)))
+    first = events[0].sequence_number
+    assert [event.sequence_number for event in events] == list(range(first, first + len(events)))
     return events
 
 
@@ -396,7 +397,8 @@ def test_a_turn_goes_on_from_a_previous_response(client):
     first = respond(client, "one")
     second = respond(client, "two", previous_response_id=first.id)
     assert second.previous_response_id == first.id
-    assert second.usage.input_tokens > first.usage.input_tokens + first.usage.output_tokens_details.model_extra["answer_tokens"]
+    said = first.usage.output_tokens_details.model_extra["answer_tokens"]
+    assert second.usage.input_tokens > first.usage.input_tokens + said
     third = respond(client, "three", previous_response_id=second.id)
     assert third.usage.input_tokens > second.usage.input_tokens
 
