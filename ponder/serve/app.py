@@ -107,7 +107,7 @@ class Routes:
         self.admit(request)
         asked = self.read(schema.ChatRequest, await self.body(request))
         job = await make_job(self.service, key_of(request), asked)
-        job.start()
+        job.begin()
         if not asked.stream:
             return json_response(await wait_or_leave(request, job))
         options = asked.stream_options or schema.StreamOptions()
@@ -327,7 +327,7 @@ class Routes:
         vault, found = self.service.vault, []
         for item, owned_by, sealed, _ in rows:
             data = vault.unseal(sealed, owner=owned_by, item=item)
-            found.append({"item": item, "text": data["text"]})
+            found.append({"item": item, "text": data["text"], "all": data.get("all", data["text"])})
         verdicts = await self.store.do(lambda: self.store.verdicts(1000, name))
         return json_response({"object": "list", "response": name, "reasoning": found, "verdicts": verdicts})
 
@@ -438,8 +438,9 @@ def _paths() -> dict[str, dict[str, str]]:
     return dict(sorted(paths.items(), key=lambda pair: "{" in pair[0]))
 
 
-def dispatch(routes: Routes, by_method: dict[str, str]) -> Handler:
+def dispatch(routes: Routes, path: str, by_method: dict[str, str]) -> Handler:
     async def handle(request: Request) -> Response:
+        request.scope["ponder_route"] = path  # for the log and the metrics: never the path with its ids
         method = "GET" if request.method == "HEAD" else request.method
         handler: Handler = getattr(routes, by_method[method])
         return await handler(request)
@@ -470,7 +471,7 @@ def make_app(engine: Engine, settings: Settings) -> ASGIApp:
     inner = Starlette(
         routes=[
             Route("/", routes.page, methods=["GET"]),
-            *(Route(path, dispatch(routes, names), methods=list(names)) for path, names in _paths().items()),
+            *(Route(path, dispatch(routes, path, names), methods=list(names)) for path, names in _paths().items()),
             Mount("/web", StaticFiles(directory=WEB), name="web"),
         ],
         lifespan=lifespan,

@@ -11,6 +11,7 @@ from typing import Any
 from ponder.serve.errors import ApiError
 from ponder.serve.events import EventLog
 from ponder.serve.items import chat_items, check_order, new_id, text_of
+from ponder.serve.job import Job
 from ponder.serve.keys import Key
 from ponder.serve.logs import log
 from ponder.serve.schema import ChatRequest
@@ -75,9 +76,10 @@ class Choice:
         return {"index": self.index, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
 
 
-class ChatJob:
+class ChatJob(Job):
     def __init__(self, service: Service, key: Key, request: ChatRequest, order: Order, num_prompt_tokens: int) -> None:
-        self.service, self.key, self.request, self.order = service, key, request, order
+        super().__init__(service)
+        self.key, self.request, self.order = key, request, order
         self.id, self.created = new_id("chatcmpl"), int(time.time())
         self.log = EventLog()
         self.count = Count(prompt=num_prompt_tokens)
@@ -86,23 +88,14 @@ class ChatJob:
         self.thoughts: list[Thoughts] = []
         self.error: ApiError | None = None
         self.begun = time.monotonic()
-        self._task: asyncio.Task[Any] | None = None
         params = order.compute.params
         most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * order.compute.n
         most = min(most, request.max_completion_tokens or most) * len(self.choices)
         self._reserved = service.limiter.reserve(key.id, num_prompt_tokens + most)
 
-    def start(self) -> None:
-        self._task = self.service.spawn(self._run())
-
-    def cancel(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-
     async def wait(self) -> dict[str, Any]:
         """The finished completion, or its error raised."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await super().wait()
         if self.error is not None:
             raise self.error
         return self.body()
@@ -127,32 +120,24 @@ class ChatJob:
     def _tell(self, choice: dict[str, Any]) -> None:
         self.log.add({"type": "chunk", "choices": [choice]})
 
-    async def _run(self) -> None:
-        status = "failed"
-        try:
-            with self.service.running():
-                await asyncio.gather(*(self._choose(choice) for choice in self.choices))
-            cut = any(choice.finish_reason == "length" for choice in self.choices)
-            status = "incomplete" if cut else "completed"
-            if self.request.store:
-                await self._store()
-            if (self.request.stream_options or None) and self.request.stream_options.include_usage:  # type: ignore[union-attr]
-                self.log.add({"type": "usage"})
-        except asyncio.CancelledError:
-            status = "cancelled"
-            self.error = ApiError(500, "The request was cancelled.", kind="server_error", code="cancelled")
-        except Failed as failure:
-            self.error = ApiError(
-                500, failure.message, kind="server_error", code=failure.code, headers={"x-should-retry": "false"}
-            )
-        except ApiError as error:
-            self.error = error
-        except Exception as error:  # the engine's or ours: the client learns that it failed, the log what it was
-            log("error", response=self.id, kind=type(error).__name__)
-            self.error = ApiError(500, "The model failed to produce a completion.", kind="server_error")
+    async def work(self) -> str:
+        await asyncio.gather(*(self._choose(choice) for choice in self.choices))
+        return "length" if any(choice.finish_reason == "length" for choice in self.choices) else "stop"
+
+    async def end(self, status: str, error: Failed | None) -> None:
         for thoughts in self.thoughts:
             thoughts.abandon()
-        if self.error is not None:
+        if status == "cancelled":
+            error = Failed("cancelled", "The request was cancelled.")
+        if error is None:
+            options = self.request.stream_options
+            if options is not None and options.include_usage:
+                self.log.add({"type": "usage"})
+            if self.request.store:
+                await self._store()
+        else:
+            headers = {"x-should-retry": "false"} if error.is_final else {}
+            self.error = ApiError(500, error.message, kind="server_error", code=error.code, headers=headers)
             self.log.add({"type": "failed", **self.error.body()})
         self.log.close()
         self.service.limiter.settle(self.key.id, self._reserved, self.count.prompt + self.count.output)
@@ -191,7 +176,10 @@ class ChatJob:
         for place, message in enumerate(self.request.messages):
             plain = {name: value for name, value in message.model_dump().items() if value is not None}
             items.append({**plain, "id": f"{self.id}-{place}", "content": text_of(plain.get("content"))})
-        await store.do(lambda: store.add("chat", body, owner=owner, status="completed", items=items))
+        try:
+            await store.do(lambda: store.add("chat", body, owner=owner, status="completed", items=items))
+        except Exception as problem:  # a full disk: the client still gets what was produced
+            log("store_failed", response=self.id, kind=type(problem).__name__)
 
 
 async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import copy
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ponder.serve.errors import ApiError
 from ponder.serve.events import EventLog
 from ponder.serve.items import Item, check_order, input_items, prefix_hash
+from ponder.serve.job import Job
 from ponder.serve.keys import Key
 from ponder.serve.logs import log
 from ponder.serve.modes import Spending
@@ -106,9 +106,10 @@ def _user(request: ResponseRequest) -> str:
     return request.safety_identifier or request.user or ""
 
 
-class ResponseJob:
+class ResponseJob(Job):
     def __init__(self, service: Service, key: Key, request: ResponseRequest, asked: Asked) -> None:
-        self.service, self.key, self.request, self.asked = service, key, request, asked
+        super().__init__(service)
+        self.key, self.request, self.asked = key, request, asked
         self.is_stored = request.store is not False
         self.body = new_response(
             request, model=service.settings.model, store=self.is_stored, conversation=asked.conversation
@@ -139,9 +140,7 @@ class ResponseJob:
         self._sealed: list[tuple[str, str]] = []
         self._saved = 0  # events that the store has
         self._saving = asyncio.Lock()
-        self._task: asyncio.Task[Any] | None = None
         self._failed: str | None = None
-        self._is_cancelled = False
         self.begun = time.monotonic()
         params = compute.params
         most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * compute.n
@@ -160,64 +159,50 @@ class ResponseJob:
             self.writer.state("created")
             if self.request.background:
                 self.writer.state("queued")
-            self._task = self.service.spawn(self._run())
+            self.begin()
         except BaseException:
             self.service.jobs.pop(self.id, None)
             raise
 
-    def cancel(self, *, failed: str | None = None) -> None:
-        """Stop the work; the job then ends as cancelled, or as failed for the reason given."""
-        if self._task is not None and not self._is_cancelled:
-            self._is_cancelled, self._failed = True, failed
-            self._task.cancel()
+    def fail(self, why: str) -> None:
+        """Stop the work; the response then has failed, not been cancelled."""
+        self._failed = why
+        self.cancel()
 
     def answer_now(self) -> None:
         self.meter.answer_now()
 
     async def wait(self) -> dict[str, Any]:
         """The finished response."""
-        if self._task is not None:
-            await asyncio.wait([self._task])
+        await super().wait()
         return self.body
 
-    async def _run(self) -> None:
-        status, fields = "failed", {}
-        try:
-            with self.service.running():
-                self.body["status"] = "in_progress"
-                self.writer.state("in_progress")
-                reason = await produce(self.asked.order, self.meter, self.writer, self.thoughts)
-            status = "incomplete" if reason == "length" else "completed"
-            if status == "incomplete":
-                fields = {"incomplete_details": {"reason": "max_output_tokens"}}
-        except asyncio.CancelledError:
-            status, fields = ("failed", _error("server_error", self._failed)) if self._failed else ("cancelled", {})
-        except Failed as failure:
-            fields = _error(failure.code, failure.message)
-        except ApiError as refused:
-            fields = _error("server_error", refused.message)
-        except Exception as error:  # the engine's or ours: the client learns that it failed, the log what it was
-            log("error", response=self.id, kind=type(error).__name__)
-            fields = _error("server_error", "The model failed to produce a response.")
-        self.thoughts.abandon()
-        # a cancellation that comes now comes too late: the end is written once
-        await asyncio.shield(asyncio.ensure_future(self._end(status, fields)))
+    async def work(self) -> str:
+        self.body["status"] = "in_progress"
+        self.writer.state("in_progress")
+        return await produce(self.asked.order, self.meter, self.writer, self.thoughts)
 
-    async def _end(self, status: str, fields: Mapping[str, Any]) -> None:
+    async def end(self, status: str, error: Failed | None) -> None:
+        self.thoughts.abandon()
+        if status == "cancelled" and self._failed:
+            status, error = "failed", Failed("server_error", self._failed)
+        fields: dict[str, Any] = {}
+        if status == "incomplete":
+            fields["incomplete_details"] = {"reason": "max_output_tokens"}
+        if error is not None:
+            fields["error"] = {"code": error.code, "message": error.message}
         self.count.summary = self.thoughts.summary_tokens
         self.body["usage"] = usage_of(self.count)
         self.body["compute"]["thinking_seconds"] = round(self.thoughts.seconds, 3)
-        if self.meter._hurried:
-            self.body["compute"]["answered_early"] = True
+        self.body["compute"]["answered_early"] = self.meter.hurried
         terminal = self.writer.end(status, self.thoughts, **fields)
-        if status == "failed" and self.body["error"]:
-            self.log.add({"type": "error", "code": self.body["error"]["code"], "message": self.body["error"]["message"],
-                          "param": None})  # fmt: skip
+        if error is not None:
+            self.log.add({"type": "error", "code": error.code, "message": error.message, "param": None})
         try:
             if self.is_stored:
                 await self._save(terminal)
-        except Exception as error:  # a full disk: the client still gets what was produced
-            log("store_failed", response=self.id, kind=type(error).__name__)
+        except Exception as problem:  # a full disk: the client still gets what was produced
+            log("store_failed", response=self.id, kind=type(problem).__name__)
         self.log.add(terminal)
         self.log.close()
         self.service.jobs.pop(self.id, None)
@@ -265,14 +250,10 @@ class ResponseJob:
     def _seal(self, item: str, thoughts: Thoughts) -> str | None:
         """The only way of the raw reasoning out of this process: encrypted."""
         sealed = self.service.seal(
-            thoughts.raw(), owner=self.key.owner, item=item, prefix=self._prefix, user=_user(self.request)
+            thoughts, owner=self.key.owner, item=item, prefix=self._prefix, user=_user(self.request)
         )
         self._sealed.append((item, sealed))
         return sealed
-
-
-def _error(code: str, message: str | None) -> dict[str, Any]:
-    return {"error": {"code": code, "message": message or "The response failed."}}
 
 
 def broken(body: dict[str, Any]) -> dict[str, Any]:
@@ -280,4 +261,5 @@ def broken(body: dict[str, Any]) -> dict[str, Any]:
     for item in body["output"]:
         if item.get("status") == "in_progress":
             item["status"] = "incomplete"
-    return {**body, "status": "failed", **_error("server_error", "The server was restarted while this response ran.")}
+    error = {"code": "server_error", "message": "The server was restarted while this response ran."}
+    return {**body, "status": "failed", "error": error}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -105,7 +106,7 @@ class Service:
         while self.jobs and time.monotonic() < until:
             await asyncio.sleep(0.05)
         for job in list(self.jobs.values()):
-            job.cancel(failed="The server was stopped.")
+            job.fail("The server was stopped.")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(5):
                 while self.jobs:
@@ -191,7 +192,7 @@ class Service:
                     code="context_length_exceeded",
                     param=param,
                 )
-            items = items[1:]
+            items = _without_oldest(items, count, count - self.window + 2)
 
     def compute(self, *, effort: str | None, mode: str | None, compute: Compute | None, limit: int | None,
                 num_prompt_tokens: int, **more: Any) -> Spending:  # fmt: skip
@@ -254,9 +255,12 @@ class Service:
             raise not_found("item", name)
         return found
 
-    def seal(self, text: str, *, owner: str, item: str, prefix: str, user: str) -> str:
+    def seal(self, thoughts: Thoughts, *, owner: str, item: str, prefix: str, user: str) -> str:
+        """Encrypted: the reasoning behind the answer, and that of all samples where there were several."""
         binding = Binding(owner=owner, model=self.settings.model, prefix=prefix, item=item, user=user)
-        return self.vault.seal({"text": text}, binding)
+        raw = thoughts.raw()
+        chosen = raw if thoughts.chosen is None else thoughts.chosen
+        return self.vault.seal({"text": chosen, **({"all": raw} if raw != chosen else {})}, binding)
 
     # --- what every response reports ---------------------------------------------------------------------------------
 
@@ -303,6 +307,17 @@ class Service:
         )  # fmt: skip
 
 
+def _without_oldest(items: list[Item], num_tokens: int, excess: int) -> list[Item]:
+    """Drop the oldest items until about `excess` of the tokens are gone, one at least."""
+    sizes = [len(json.dumps(item)) for item in items]
+    dropped, wanted = 0, excess / num_tokens * sum(sizes)
+    place = 0
+    while place < len(items) - 1 and (place == 0 or dropped < wanted):
+        dropped += sizes[place]
+        place += 1
+    return items[place:]
+
+
 def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list[Tool], bool]:
     """(tools that may be called, whether one must be) of a request in either API's form."""
     tools = []
@@ -346,8 +361,6 @@ def format_of(given: Any, param: str) -> tuple[bool, Mapping[str, Any] | None, s
     if problem:
         raise ApiError(400, f"Invalid schema for response_format '{spec.name}': {problem}.",
                        code="invalid_json_schema", param=param)  # fmt: skip
-    import json
-
     return True, schema, f"Answer with one JSON value that fits this schema, and nothing else: {json.dumps(schema)}"
 
 

@@ -50,6 +50,7 @@ class Thoughts:
         self._verdicts: list[asyncio.Task[None]] = []
         self.num_tokens = self.summary_tokens = 0
         self.is_stopped = asyncio.Event()  # a monitor said stop
+        self.chosen: str | None = None  # where several samples thought: the reasoning behind the answer
         self.started: float | None = None
         self.seconds = 0.0  # from the first thought to the end of the last
 

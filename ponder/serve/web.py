@@ -96,7 +96,7 @@ class Gate:
                 hidden = ApiError(500, "The server had an error while processing your request.", kind="server_error")
                 await error_response(hidden)(scope, receive, send_more)
         finally:
-            route = getattr(scope.get("route"), "path", "other")
+            route = scope.get("ponder_route", "other")
             self._service.metrics.requests.labels(route, str(state["status"] or 499)).inc()
             log(
                 "request", id=request_id, method=scope["method"][:10], route=route, status=state["status"] or 499,

@@ -51,11 +51,11 @@ class Count:
 
 
 class Failed(Exception):
-    """The response fails: a code of the API's list, and a message."""
+    """The response fails: a code of the API's list, and a message. is_final: trying again would end the same way."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, is_final: bool = False) -> None:
         super().__init__(message)
-        self.code, self.message = code, message
+        self.code, self.message, self.is_final = code, message, is_final
 
 
 class Sink(Protocol):
@@ -97,7 +97,7 @@ class Meter:
     count: Count
     on_piece: Callable[[int, Piece], None] = lambda index, piece: None
     _streams: set[Stream] = field(default_factory=set)
-    _hurried: bool = False
+    hurried: bool = False
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
@@ -119,7 +119,7 @@ class Meter:
         """The pieces of one sample; its completion is appended to `into`. Leaving early stops the work."""
         stream = open_stream(self.engine, prompt, params, first=index)
         self._streams.add(stream)
-        if self._hurried:
+        if self.hurried:
             stream.answer_now()
         told = Piece()
         try:
@@ -135,7 +135,7 @@ class Meter:
             stream.close()
 
     def answer_now(self) -> None:
-        self._hurried = True
+        self.hurried = True
         for stream in list(self._streams):
             stream.answer_now()
 
@@ -238,7 +238,7 @@ async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoug
         problem = found
         meter.count.discarded += completion.num_tokens
     await _close(thoughts, sink, cut=False)
-    raise Failed("server_error", f"The model's answer did not fit in {JSON_TRIES} tries: {problem}.")
+    raise Failed("server_error", f"The model's answer did not fit in {JSON_TRIES} tries: {problem}.", is_final=True)
 
 
 def _within(params: SamplingParams, left: int) -> SamplingParams:
@@ -302,12 +302,13 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
                 thoughts.hear(piece.reasoning, piece.num_reasoning)
     chosen = next((c for c in solution.completions if c.answer == solution.answer), None)
     meter.count.discarded += meter.count.output - (chosen.num_tokens if chosen else 0)
+    thoughts.chosen = solution.reasoning
     meter.count.scorer += solution.usage.scorer_tokens
     await _close(thoughts, sink, cut=False)
     parts = _parsed(order, solution.answer)
     problem = json_problem(solution.answer, order.schema) if order.wants_json else None
     if problem:
-        raise Failed("server_error", f"The model's answer did not fit: {problem}.")
+        raise Failed("server_error", f"The model's answer did not fit: {problem}.", is_final=True)
     for part in parts:
         sink.call(part) if isinstance(part, Call) else sink.say(part)
     calls = sum(isinstance(part, Call) for part in parts)

@@ -53,6 +53,8 @@ class Served:
 
 def script(text, seed):
     """What the scripted model says, chosen by words of the question."""
+    if "Below are notes" in text:
+        return "**Going on**\n\nGoes over the problem once more."
     if "fail" in text:
         raise RuntimeError("the script fails: SECRETSCRIPT")
     if "weather" in text or "tool" in text:

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from tests.serve.serving import KEY
 
 MODEL = "scripted"
-CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
+PROPERTIES = {"city": {"type": "string"}}
+CITY = {"type": "object", "properties": PROPERTIES, "required": ["city"], "additionalProperties": False}
 WEATHER = {"name": "weather", "description": "d", "parameters": CITY, "strict": True}
 CHAT_TOOL, TOOL = {"type": "function", "function": WEATHER}, {"type": "function", **WEATHER}
 
