@@ -109,7 +109,9 @@ class Routes:
         job = await make_job(self.service, key_of(request), asked)
         job.begin()
         if not asked.stream:
-            return json_response(await wait_or_leave(request, job))
+            body = await wait_or_leave(request, job)
+            is_starved = all(each.finish_reason == "length" and not each.content for each in job.choices)
+            return json_response(body, headers=starved(is_starved))
         options = asked.stream_options or schema.StreamOptions()
         encode = partial(
             chat_event, job=job, with_usage=bool(options.include_usage),
@@ -163,7 +165,9 @@ class Routes:
             return self._stream(job.log.follow(), obfuscate, leave)
         if asked.background:
             return json_response(job.writer.snapshot())
-        return json_response(await wait_or_leave(request, job))
+        body = await wait_or_leave(request, job)
+        is_starved = body["status"] == "incomplete" and all(item["type"] == "reasoning" for item in body["output"])
+        return json_response(body, headers=starved(is_starved))
 
     def _stream(self, batches: Any, obfuscate: bool, on_leave: Callable[[], None] = lambda: None) -> Response:
         encode = partial(response_event, obfuscate=obfuscate)
@@ -371,6 +375,11 @@ def chat_event(event: dict[str, Any], *, job: ChatJob, with_usage: bool, obfusca
     if obfuscate and chunk["choices"]:
         chunk["obfuscation"] = noise(len(chunk["choices"][0]["delta"].get("content") or ""))
     return f"data: {json.dumps(chunk)}\n\n"
+
+
+def starved(is_starved: bool) -> dict[str, str]:
+    """Told where the reasoning used the whole limit up: give more, or keep a part with compute.answer_tokens."""
+    return {"x-reasoning-starved": "1"} if is_starved else {}
 
 
 async def once(events: list[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:

@@ -38,6 +38,8 @@ SECURITY = {
 }
 _NOISE = secrets.token_urlsafe(4096)  # padding against reading lengths off the wire; its content means nothing
 _PAD = 16
+_DEEPEST = 100  # levels of JSON
+_PATIENCE = 120.0  # seconds for a body to come, and for a reader to take what was written
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -123,19 +125,38 @@ async def read_json(request: Request, limit: int) -> Any:
             raise too_large
     body = bytearray()
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise too_large
+        async with asyncio.timeout(_PATIENCE):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
     except ApiError:
         raise
+    except TimeoutError:
+        raise ApiError(408, "The request body did not come in time.", headers={"connection": "close"}) from None
     except Exception:  # ClientDisconnect
         raise OSError("the client left") from None
     try:
         data = json.loads(bytes(body) or b"{}", parse_constant=_refuse)
-        return _well_formed(data) if b"\\u" in body else data
+        if body.count(b"[") + body.count(b"{") > _DEEPEST and _is_deeper(data, _DEEPEST):
+            raise RecursionError
+        return data if body.isascii() and b"\\u" not in body else _well_formed(data)
     except (ValueError, RecursionError):
         raise ApiError(400, "We could not parse the JSON body of your request.", code="invalid_json") from None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            child
+            for part in layer
+            if isinstance(part, dict | list)
+            for child in (part.values() if isinstance(part, dict) else part)
+        ]
+        if not layer:
+            return False
+    return True
 
 
 def _refuse(name: str) -> Any:
@@ -216,10 +237,11 @@ class EventStream(Response):
             async for batch in self._batches:
                 text = "".join(map(self._encode, batch))
                 written = time.monotonic()
-                await send(_body(text.encode()))
+                async with asyncio.timeout(_PATIENCE):
+                    await send(_body(text.encode()))
             is_done = True
             await send({"type": "http.response.body", "body": self._last.encode(), "more_body": False})
-        except (asyncio.CancelledError, OSError):
+        except (asyncio.CancelledError, TimeoutError, OSError):
             self._on_leave()
         finally:
             is_done = True

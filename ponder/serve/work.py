@@ -229,6 +229,7 @@ async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoug
             found: str | None = "it calls no function"
         else:
             found = json_problem(said, order.schema) if order.wants_json and not calls else None
+        thoughts.chosen = completion.reasoning
         if found is None or (completion.finish_reason != "stop" and left is not None):
             await _close(thoughts, sink, cut=not completion.answer)
             if found is None:
