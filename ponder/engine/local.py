@@ -165,6 +165,11 @@ class LocalEngine:
         """Tokens that a prompt and its completion share."""
         return self.config.max_position_embeddings
 
+    @property
+    def outstanding_tokens(self) -> int:
+        """Tokens that the workers may still have to sample, at most."""
+        return sum(self._load)
+
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
         if prompt and isinstance(prompt[0], Message):
             return tuple(self.tokenizer.render(cast("Sequence[Message]", prompt)))

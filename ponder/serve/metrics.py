@@ -32,7 +32,7 @@ class Metrics:
         self.aborted = make(counter, "aborted", "Responses stopped by a client that left or cancelled")
         self.verdicts = make(counter, "monitor_verdicts", "Verdicts on reasoning", ("monitor", "action"))
         self.running = make(gauge, "running", "Responses being produced")
-        self.queued = make(gauge, "queued", "Background responses that wait")
+        self.queue = make(gauge, "engine_queue_tokens", "Tokens that the engine may still have to sample, at most")
         self.thinking = make(histogram, "thinking_seconds", "Time spent thinking", buckets=_SECONDS)
         self.first_visible = make(
             histogram, "time_to_first_visible_token_seconds", "From request to the first answer token", buckets=_SECONDS
