@@ -227,7 +227,7 @@ class ResponseJob(Job):
                 store.add_events(self.id, [*events, last])
                 for item, sealed in self._sealed:
                     store.add_reasoning(self.id, item, owner, sealed)
-                if self.asked.conversation and body["status"] in ("completed", "incomplete"):
+                if self.asked.conversation and body["status"] != "failed":  # a cancelled turn is kept too
                     store.add_items(self.asked.conversation, "in", [*self.asked.new, *body["output"]])
 
             await store.do(work)
