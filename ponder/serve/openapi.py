@@ -116,6 +116,24 @@ _ERROR = {
     },
 }
 
+_EVENTS = {  # each event of a stream; chat ends with the word [DONE]
+    "type": "object",
+    "required": ["data"],
+    "properties": {"event": {"type": "string"}, "data": {"type": "string"}},
+}
+_NUMBERED = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string"},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"type": "object", "required": ["type", "sequence_number"]},
+        },
+    },
+}
+
 
 def document(service: Service) -> dict[str, Any]:
     """The OpenAPI 3.1 document of this server."""
@@ -123,6 +141,8 @@ def document(service: Service) -> dict[str, Any]:
     _, definitions = models_json_schema(
         [(body, "validation") for body in dict.fromkeys(bodies)], ref_template="#/components/schemas/{model}"
     )
+    for name in ("ChatRequest", "ResponseRequest", "CountRequest"):  # there is one model
+        definitions["$defs"][name]["properties"]["model"] = {"type": "string", "enum": [service.settings.model]}
     paths: dict[str, Any] = {}
     for operation in TABLE:
         path = operation.path.replace(":path", "")
@@ -152,7 +172,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.text:
         content = {"text/plain": {"schema": {"type": "string"}}}
     if operation.stream:
-        content["text/event-stream"] = {"schema": {"type": "string"}}
+        content["text/event-stream"] = {"schema": _EVENTS if operation.path == _CHATS else _NUMBERED}
     error = {"schema": {"$ref": "#/components/schemas/Error"}}
     failure = {"description": "An error", "content": {"application/json": error}}
     responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}
@@ -170,5 +190,6 @@ def _operation(operation: Operation) -> dict[str, Any]:
         made["security"] = []
     if operation.body is not None:
         reference = {"$ref": f"#/components/schemas/{operation.body.__name__}"}
-        made["requestBody"] = {"required": True, "content": {"application/json": {"schema": reference}}}
+        is_needed = operation.body is not schema.ConversationRequest
+        made["requestBody"] = {"required": is_needed, "content": {"application/json": {"schema": reference}}}
     return made

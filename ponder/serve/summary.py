@@ -14,7 +14,8 @@ from typing import Protocol
 from ponder.types import Engine, Message, SamplingParams
 
 WORDS, CHARACTERS = 6, 32  # a run this long, found in the source, is a quotation
-_TOKEN = re.compile(r"\w+|[^\w\s]")
+_WORD = re.compile(r"\w+")
+_BLANK = re.compile(r"\s+")
 _PROMPT = (
     "Below are notes from working on a problem. In one or two short sentences say what kind of step they take. "
     "Use your own words, quote nothing, give no results.\n\nNotes:\n{notes}"
@@ -41,20 +42,22 @@ class ModelSummarizer:
 
 
 def leaks(text: str, sources: Sequence[str]) -> bool:
-    """Whether a text repeats a run of words or characters of a source."""
-    words = [word.casefold() for word in _TOKEN.findall(text)]
-    squeezed = "".join(words)
+    """Whether a text repeats a run of words or characters of a source; of a short source, all of it."""
+    words, squeezed = _words(text), _BLANK.sub("", text.casefold())
     for source in sources:
-        theirs = [word.casefold() for word in _TOKEN.findall(source)]
-        runs = {tuple(theirs[i : i + WORDS]) for i in range(len(theirs) - WORDS + 1)}
-        if any(tuple(words[i : i + WORDS]) in runs for i in range(len(words) - WORDS + 1)):
+        theirs = _words(source)
+        size = min(WORDS, len(theirs))
+        runs = {tuple(theirs[i : i + size]) for i in range(len(theirs) - size + 1)}
+        if size >= 3 and any(tuple(words[i : i + size]) in runs for i in range(len(words) - size + 1)):
             return True
-        whole = "".join(theirs)
-        if any(squeezed[i : i + CHARACTERS] in whole for i in range(0, len(squeezed) - CHARACTERS + 1)):
-            return True
-        if len(theirs) >= 3 and len(theirs) < WORDS and whole in squeezed:  # a source shorter than a run
+        whole = _BLANK.sub("", source.casefold())
+        if any(squeezed[i : i + CHARACTERS] in whole for i in range(len(squeezed) - CHARACTERS + 1)):
             return True
     return False
+
+
+def _words(text: str) -> list[str]:
+    return [word.casefold() for word in _WORD.findall(text)]
 
 
 def says_something(text: str) -> bool:

@@ -54,6 +54,7 @@ class CallParser:
         self._tools = {tool.name: tool for tool in tools}
         self._held = ""
         self._parallel, self._num_calls = parallel, 0
+        self._space: str | None = None  # blanks right behind a call: they are no message unless text follows
 
     def feed(self, text: str) -> list[str | Call]:
         if not self._tools:
@@ -78,9 +79,11 @@ class CallParser:
             self._say(found, self._held[:start])
             if call is None:
                 self._say(found, whole)
-            elif self._parallel or not self._num_calls:
-                self._num_calls += 1
-                found.append(call)
+            else:
+                self._space = ""
+                if self._parallel or not self._num_calls:
+                    self._num_calls += 1
+                    found.append(call)
             self._held = self._held[end + len(closing) :]
 
     def finish(self) -> list[str | Call]:
@@ -91,7 +94,11 @@ class CallParser:
         return found
 
     def _say(self, found: list[str | Call], text: str) -> None:
-        if not text or (self._num_calls and not text.strip()):  # blank lines between two calls are no message
+        if self._space is not None:
+            text, self._space = self._space + text, None
+            if not text.strip():
+                self._space, text = text, ""
+        if not text:
             return
         if found and isinstance(found[-1], str):
             found[-1] += text

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from ponder.engine.base import ScriptedEngine
+from ponder.serve import keys
 from ponder.serve.monitor import Judgement, Rules
 from ponder.serve.openapi import TABLE
 from ponder.serve.store import Store
@@ -96,7 +97,7 @@ def test_fifty_clients_that_vanish_free_their_slots_within_a_second(slow_server,
 
 def test_a_slow_reader_stalls_nobody(slow_server):
     engine = ScriptedEngine(lambda text, seed: ("t", "word " * 20_000), portions=(64,))
-    with Served(engine, window=None) as served:
+    with Served(engine) as served:
         connection = socket.create_connection(("127.0.0.1", served.port))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         content = json.dumps({"input": "x", "stream": True}).encode()
@@ -310,11 +311,10 @@ def test_scopes_are_kept(server):
 
 
 def test_a_revoked_key_works_no_longer(server):
-    key = server.key("infer")
+    store = server.service.store
+    identity, key = keys.create(store, ["infer"])
     headers = {"Authorization": f"Bearer {key}"}
     assert httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 200
-    store = server.service.store
-    identity = store.now(store.keys)[-1]["id"]
     assert store.now(lambda: store.revoke_key(identity))
     until(lambda: httpx.get(f"{server.url}/v1/models", headers=headers).status_code == 401, 4)
 

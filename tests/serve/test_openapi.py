@@ -1,5 +1,5 @@
-"""Our own OpenAPI document, fuzzed: whatever fits it is served or refused for a reason that is in the contract, whatever
-does not is refused, and every answer is of a documented form."""
+"""Our own OpenAPI document, fuzzed: what fits it is served or refused for a reason that is in the contract, what does
+not is refused, and every answer is of a documented form."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import subprocess
 import sys
 
 import pytest
-
-from tests.serve.serving import KEY
 
 EXAMPLES = int(os.environ.get("PONDER_EXAMPLES", "3"))  # an operation and phase
 # what fits a schema may still name a response that is not there (404, or 400 by the contract's own codes), or give a
@@ -26,9 +24,10 @@ expected-statuses = ["400", "401", "403", "404", "405", "409", "413", "415"]
 
 def test_schemathesis_finds_nothing(server, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
+    key = server.key("infer", "read", "admin", "raw_cot")
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(tmp_path / "schemathesis.toml"), "--no-color",
-        "run", f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {KEY}", "--checks", "all",
+        "run", f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {key}", "--checks", "all",
         "--max-examples", str(EXAMPLES), "--workers", "1", "--seed", "1", "--request-timeout", "30",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=1500)
