@@ -6,8 +6,8 @@
 
 The fake keeps every promise of a real engine, so code tested with it meets no surprise later: token ids (bytes, and two
 marks that no text can encode), one logprob a token, budgets enforced with forced tokens marked as not sampled, seeds by
-`sample_seed`, `first`, a context window, cancellation. It has no model: its logprobs are numbers of the right sign, and
-its tokens are bytes whatever the tokenizer of the real model would do. Nothing here imports torch.
+`sample_seed`, `first`, pauses between steps, a context window, cancellation. It has no model: its logprobs are numbers
+of the right sign, and its tokens are bytes whatever the tokenizer of a real model would do. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -136,6 +136,7 @@ class ScriptedEngine:
         ids, sampled, finish = _spell(reasoning, answer, params, room)
         if params.max_tokens is not None and len(ids) > params.max_tokens:
             ids, sampled, finish = ids[: params.max_tokens], sampled[: params.max_tokens], "length"
+        ids, sampled, finish = _paused(ids, sampled, finish, params.pause)
         closed = ids.index(CLOSE) if CLOSE in ids else None
         rng = Random(seed)
         return Completion(
@@ -168,6 +169,18 @@ def _spell(
     sampled = [True] * len(thought) + [not forced_close] + [True] * len(said)
     if room is not None and len(ids) > room:
         return ids[:room], sampled[:room], "window"
+    return ids, sampled, finish
+
+
+def _paused(
+    ids: list[int], sampled: list[bool], finish: FinishReason, pauses: Sequence[str]
+) -> tuple[list[int], list[bool], FinishReason]:
+    """The first step of the reasoning, up to and with the first string that ends one after some words."""
+    end = ids.index(CLOSE) if CLOSE in ids else len(ids)
+    for length in range(1, end + 1) if pauses else ():
+        step = _decode(ids[:length]).lstrip()
+        if any(pause in step for pause in pauses):
+            return ids[:length], sampled[:length], "pause"
     return ids, sampled, finish
 
 

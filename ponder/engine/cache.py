@@ -26,6 +26,7 @@ class Prompt:
     ids: tuple[int, ...]
     shelf: Shelf
     row: int
+    hidden_D: Tensor  # its last state, and the
     logits_V: Tensor  # of its first new token
     num_users: int = 0  # requests with samples that wait or run
 
@@ -83,10 +84,12 @@ class Cache:
         self.values = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]
         self.version = 0  # changes with what is where
 
-    def add_prompt(self, ids: tuple[int, ...], keys: list[Tensor], values: list[Tensor], logits_V: Tensor) -> Prompt:
+    def add_prompt(
+        self, ids: tuple[int, ...], keys: list[Tensor], values: list[Tensor], hidden_D: Tensor, logits_V: Tensor
+    ) -> Prompt:
         length = shelf_length(len(ids))
         shelf = self._shelves.get(length) or self._shelves.setdefault(length, Shelf(length, self._decoder))
-        prompt = self.prompts[ids] = Prompt(ids=ids, shelf=shelf, row=0, logits_V=logits_V)
+        prompt = self.prompts[ids] = Prompt(ids=ids, shelf=shelf, row=0, hidden_D=hidden_D, logits_V=logits_V)
         shelf.add(prompt, keys, values)
         self.version += 1
         return prompt

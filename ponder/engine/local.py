@@ -61,7 +61,8 @@ class _Call:
 class LocalEngine:
     """Samples from a Transformer. `num_workers=0` runs in a thread of this process (GPU, tests).
 
-    `dtype` is the one to sample in; None keeps the model's. `update_weights` converts as it copies.
+    `dtype` is the one to sample in; None keeps the model's. `update_weights` converts as it copies. With `keep_hidden`
+    completions carry hidden states, for a probe (scorers/probe.py).
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class LocalEngine:
         num_slots: int = 128,
         dtype: torch.dtype | None = None,
         policy_version: int = 0,
+        keep_hidden: bool = False,
     ) -> None:
         self.tokenizer, self.config = tokenizer, model.config
         self.policy_version = policy_version
@@ -90,11 +92,13 @@ class LocalEngine:
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
-        self._workers = [self._start(num_slots, process=num_workers > 0) for _ in range(max(1, num_workers))]
+        self._workers = [
+            self._start(num_slots, keep_hidden, process=num_workers > 0) for _ in range(max(1, num_workers))
+        ]
 
-    def _start(self, num_slots: int, *, process: bool) -> multiprocessing.connection.Connection:
+    def _start(self, num_slots: int, keep_hidden: bool, *, process: bool) -> multiprocessing.connection.Connection:
         here, there = multiprocessing.Pipe()
-        arguments = (there, self.config, self._fused, self.tokenizer, num_slots)
+        arguments = (there, self.config, self._fused, self.tokenizer, num_slots, keep_hidden)
         if process:
             context = torch.multiprocessing.get_context("spawn")
             worker = context.Process(target=_worker_process, args=arguments, daemon=True, name="ponder-engine")
@@ -195,6 +199,7 @@ class LocalEngine:
             num_reasoning_tokens=len(reasoning),
             policy_version=version,
             seed=sample_seed(request.params.seed, sample.index),
+            hidden=sample.hidden,
         )
 
     def _submit(self, request: Request, on_tokens: Callable[[list[int]], None] | None = None) -> _Call:
@@ -346,10 +351,10 @@ def _worker_process(connection: Any, *arguments: Any) -> None:
 
 
 def _worker_thread(
-    connection: Any, config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slots: int
+    connection: Any, config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
 ) -> None:
     try:
-        _serve(connection, _make_runner(config, fused, tokenizer, num_slots))
+        _serve(connection, _make_runner(config, fused, tokenizer, num_slots, keep_hidden))
     except (EOFError, OSError):
         pass  # the other end is gone
     except Exception as error:  # reported, so that the caller sees the reason and not only a dead pipe
@@ -360,7 +365,9 @@ def _worker_thread(
         connection.close()
 
 
-def _make_runner(config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slots: int) -> Runner:
+def _make_runner(
+    config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
+) -> Runner:
     return Runner(
         Decoder(config, fused.views()),
         end_id=tokenizer.end_id,
@@ -368,6 +375,7 @@ def _make_runner(config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slo
         pad_id=tokenizer.pad_id,
         decode=tokenizer.decode,
         num_slots=num_slots,
+        keep_hidden=keep_hidden,
     )
 
 

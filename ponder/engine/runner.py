@@ -15,6 +15,7 @@ import torch
 from ponder.engine.attention import PromptAttention, SlotAttention
 from ponder.engine.cache import Cache, Prompt
 from ponder.engine.decoder import Decoder
+from ponder.engine.hidden import HiddenStates
 from ponder.engine.sampling import draw, uniforms
 from ponder.engine.scheduler import Request, Sample, Scheduler
 from ponder.types import FinishReason
@@ -26,7 +27,7 @@ Finished = tuple[Request, list[Sample]]
 
 
 class Runner:
-    """A decoder with slots. `decode` is only needed to look for stop strings in answers."""
+    """A decoder with slots. `decode` is only needed to look for strings that stop answers or pause reasoning."""
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Runner:
         pad_id: int,
         decode: Callable[[list[int]], str],
         num_slots: int = 128,
+        keep_hidden: bool = False,
     ) -> None:
         self.decoder, self.decode, self.pad_id = decoder, decode, pad_id
         self.scheduler = Scheduler(
@@ -46,6 +48,8 @@ class Runner:
         self._attention = SlotAttention(decoder, self.cache)
         self._prompts: dict[int, Prompt] = {}  # of each request that has been prefilled
         self.logits = decoder.embed.new_empty(0, decoder.config.vocab_size)  # (n, V) of the next token of each slot
+        width = decoder.config.hidden_size
+        self._hidden = HiddenStates(num_slots, width, decoder.device) if keep_hidden else None
         self._arrived: list[Finished] = []
 
     @property
@@ -80,10 +84,13 @@ class Runner:
         if n == 0:
             return finished
         tokens, logprobs, forced = self._draw()
+        if self._hidden:
+            self._hidden.drew(n)
         done = table.record(tokens, logprobs, forced)
         ended = dict(done) | self._stopped({slot for slot, _ in done})
         for slot in sorted(ended):
-            result = table.take(slot, ended[slot])
+            hidden = self._hidden.read(slot, table.num_tokens(slot)) if self._hidden else None
+            result = table.take(slot, ended[slot], hidden=hidden)
             if result:
                 finished.append(result)
         last = tokens.copy()  # closing the gaps moves the drawn tokens along with the cache
@@ -115,23 +122,28 @@ class Runner:
         return tokens_N.cpu().numpy(), logprobs_N.cpu().numpy(), forced
 
     def _stopped(self, already: set[int]) -> dict[int, FinishReason]:
-        """Slots whose answer has just met one of their stop strings."""
+        """Slots whose answer has just met one of their stop strings, or whose reasoning the end of a step."""
         table = self.scheduler
         stopped: dict[int, FinishReason] = {}
-        for slot in np.flatnonzero(table.has_stop[: table.n]).tolist():
-            if slot in already or not table.num_answer[slot]:
-                continue
-            stops = table.stops_of(slot)
-            answer = self.decode(table.answer_ids(slot))
-            if any(stop in answer for stop in stops):
-                stopped[slot] = "stop"
+        for slot in np.flatnonzero(table.has_stop[: table.n] & (table.num_answer[: table.n] > 0)).tolist():
+            if slot not in already:
+                answer = self.decode(table.answer_ids(slot))
+                if any(stop in answer for stop in table.params_of(slot).stop):
+                    stopped[slot] = "stop"
+        for slot in np.flatnonzero(table.has_pause[: table.n] & table.in_reasoning[: table.n]).tolist():
+            if slot not in already:
+                step = self.decode(table.token_ids(slot)).lstrip()  # a step has words before what ends it
+                if any(pause in step for pause in table.params_of(slot).pause):
+                    stopped[slot] = "pause"
         return stopped
 
     def _move(self, moves: list[tuple[int, int]], *, pending: int) -> list[tuple[int, int]]:
         """Follow the scheduler's moves in the cache, which lacks each sequence's last `pending` tokens."""
         table = self.scheduler
         for source, target in moves:
-            self.cache.move(source, target, int(table.length[target] - table.prompt_length[target]) - pending)
+            self.cache.move(source, target, table.num_tokens(target) - pending)
+            if self._hidden:
+                self._hidden.move(source, target)
         self.cache.keep(table.n)
         return moves
 
@@ -143,6 +155,8 @@ class Runner:
         positions = self._attention.begin(torch.from_numpy(own).to(decoder.device))
         hidden = decoder.hidden(torch.from_numpy(padded).to(decoder.device), positions, self._attention)
         self.logits = decoder.logits(hidden)[:n]
+        if self._hidden:
+            self._hidden.decoded(hidden, n)
 
     def _admit(self) -> None:
         """Fill free slots with waiting samples, in order of arrival."""
@@ -154,8 +168,10 @@ class Runner:
                 self._prefill()
             prompt = self._prompts[waiting.request.id]
             while waiting.next_index < waiting.request.n and table.n < table.num_slots:
-                table.admit(waiting)
+                slot = table.admit(waiting)
                 self.cache.insert(prompt)
+                if self._hidden:
+                    self._hidden.admit(slot, prompt.hidden_D)
                 rows.append(prompt.logits_V)
             if waiting.next_index == waiting.request.n:
                 table.waiting.popleft()
@@ -198,10 +214,11 @@ class Runner:
         hidden = decoder.hidden(torch.from_numpy(padded).flatten().to(decoder.device), positions, attention)
         ends = [row * length + len(ids) - 1 for row, ids in enumerate(prompts)]
         ends += ends[:1] * (decoder.min_rows - B)
-        logits = decoder.logits(hidden[torch.tensor(ends, device=decoder.device)])
+        last = hidden[torch.tensor(ends, device=decoder.device)]
+        logits = decoder.logits(last)
         for row, ids in enumerate(prompts):
             keys, values = [k[row] for k in attention.keys], [v[row] for v in attention.values]
-            self.cache.add_prompt(ids, keys, values, logits[row].clone())
+            self.cache.add_prompt(ids, keys, values, last[row].clone(), logits[row].clone())
 
 
 def run_all(runner: Runner, requests: list[Request]) -> list[list[Sample]]:

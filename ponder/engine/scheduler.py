@@ -6,6 +6,7 @@ per occupied slot, what the rules need: how many reasoning and answer tokens the
 The rules of a completion (all enforced here, while decoding):
   * reasoning at its cap is closed: the closing mark is forced, recorded as not sampled, and the answer follows;
   * before its minimum the reasoning can be neither closed nor ended;
+  * a string of `pause` in the reasoning ends the completion unfinished (the runner looks for it, as for `stop`);
   * the cap leaves room in the context window for the answer; a prompt without room for one token ends as "window";
   * `max_tokens` cuts hard, wherever it falls;
   * `close_reasoning` puts the cap of a running request where it is.
@@ -17,6 +18,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ponder.types import FinishReason, SamplingParams, sample_seed
 
@@ -43,6 +45,7 @@ class Sample:
     logprobs: list[float] = field(default_factory=list)
     sampled: list[bool] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
+    hidden: NDArray[np.float32] | None = None  # (2 D,), see engine/hidden.py
 
 
 @dataclass
@@ -77,6 +80,7 @@ class Scheduler:
         self.max_length = np.zeros(num_slots, np.int64)  # prompt + completion
         self.streamed = np.zeros(num_slots, bool)
         self.told = np.zeros(num_slots, np.int64)  # tokens of it that have been streamed
+        self.has_pause = np.zeros(num_slots, bool)
         self.tokens = np.zeros((num_slots, 64), np.int64)  # of the completion; grows with the longest
         self.logprobs = np.zeros((num_slots, 64), np.float32)
         self.sampled = np.zeros((num_slots, 64), bool)
@@ -84,6 +88,7 @@ class Scheduler:
             self.seed, self.temperature, self.top_p, self.prompt_length, self.length, self.in_reasoning,
             self.num_reasoning, self.min_reasoning, self.max_reasoning, self.num_answer, self.max_answer, self.has_stop,
             self.max_length, self.streamed, self.told,
+            self.has_pause,
         ]  # fmt: skip
 
     @property
@@ -127,7 +132,7 @@ class Scheduler:
         self.max_reasoning[slot] = max(0, min(params.max_reasoning_tokens, room - 1 - params.max_answer_tokens))
         self.min_reasoning[slot] = min(params.min_reasoning_tokens, self.max_reasoning[slot])
         self.max_answer[slot] = params.max_answer_tokens
-        self.has_stop[slot] = bool(params.stop)
+        self.has_stop[slot], self.has_pause[slot] = bool(params.stop), bool(params.pause)
         self.max_length[slot] = len(request.prompt_ids) + min(room, params.max_tokens or room)
         self.streamed[slot], self.told[slot] = request.streamed, 0
         return slot
@@ -191,27 +196,38 @@ class Scheduler:
             new[:, : old.shape[1]] = old
             setattr(self, name, new)
 
+    def num_tokens(self, slot: int) -> int:
+        """Of the completion so far."""
+        return int(self.length[slot] - self.prompt_length[slot])
+
+    def token_ids(self, slot: int) -> list[int]:
+        """The completion so far."""
+        ids: list[int] = self.tokens[slot, : self.num_tokens(slot)].tolist()
+        return ids
+
     def answer_ids(self, slot: int) -> list[int]:
         """The answer so far, for stop strings."""
-        count = int(self.num_answer[slot])
-        end = int(self.length[slot] - self.prompt_length[slot])
-        return self.tokens[slot, end - count : end].tolist() if count else []
+        ids = self.token_ids(slot)
+        return ids[len(ids) - int(self.num_answer[slot]) :]
 
-    def stops_of(self, slot: int) -> tuple[str, ...]:
-        return self._requests[self.owner[slot][0]].params.stop
+    def params_of(self, slot: int) -> SamplingParams:
+        return self._requests[self.owner[slot][0]].params
 
-    def take(self, slot: int, reason: FinishReason) -> tuple[Request, list[Sample]] | None:
+    def take(
+        self, slot: int, reason: FinishReason, *, hidden: NDArray[np.float32] | None = None
+    ) -> tuple[Request, list[Sample]] | None:
         """Read a finished slot out; the whole request comes back with its last sample."""
         request_id, index = self.owner[slot]
-        count = int(self.length[slot] - self.prompt_length[slot])
+        count = self.num_tokens(slot)
         samples = self._results[request_id]
         samples.append(
             Sample(
                 index=index,
-                token_ids=self.tokens[slot, :count].tolist(),
+                token_ids=self.token_ids(slot),
                 logprobs=self.logprobs[slot, :count].tolist(),
                 sampled=self.sampled[slot, :count].tolist(),
                 finish_reason=reason,
+                hidden=hidden,
             )
         )
         if len(samples) < self._requests[request_id].n:
