@@ -69,7 +69,7 @@ class ScriptedEngine:
         hurry = asyncio.Event()
         stream.on_answer_now = hurry.set
         task = asyncio.ensure_future(self._play(stream, hurry, text, prompt_ids, params, first))
-        stream.on_close = lambda: task.cancel() and None
+        stream.on_close = task.cancel
         return stream
 
     async def _play(

@@ -160,7 +160,7 @@ class LocalEngine:
         call = self._submit(request, on_tokens=told)
         future = asyncio.wrap_future(call.future)
         future.add_done_callback(done)
-        stream.on_close = lambda: future.cancel() and None
+        stream.on_close = future.cancel
         stream.on_answer_now = lambda: self._answer_now(call)
         return stream
 

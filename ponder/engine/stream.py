@@ -52,8 +52,8 @@ class Stream:
         self._error: BaseException | None = None
         self._is_over = False
         self._wake = asyncio.Event()
-        self.on_close: Callable[[], None] = lambda: None  # the engine's ways of stopping the work
-        self.on_answer_now: Callable[[], None] = lambda: None
+        self.on_close: Callable[[], object] = lambda: None  # the engine's ways of stopping the work
+        self.on_answer_now: Callable[[], object] = lambda: None
 
     def tell(self, piece: Piece) -> None:
         if not self._is_over:
@@ -189,10 +189,10 @@ class TextStream:
             return ""
         text = self._held + text
         self._held = ""
-        cut = min((place for place in map(text.find, self._stop) if place >= 0), default=None)
-        if cut is not None:
+        found = [(text.find(stop) + len(stop), text.find(stop)) for stop in self._stop if stop in text]
+        if found:
             self._is_stopped = True
-            return text[:cut]
+            return text[: min(found)[1]]  # the one that was complete first, as for an engine that stops there
         longest = max(map(len, self._stop)) - 1
         for size in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-size:]) for stop in self._stop):
@@ -220,7 +220,7 @@ def open_stream(
         stream.finish(completion)
 
     task = asyncio.ensure_future(work())
-    stream.on_close = lambda: task.cancel() and None
+    stream.on_close = task.cancel
     return stream
 
 

@@ -181,12 +181,11 @@ class Routes:
     async def get_response(self, request: Request) -> Response:
         job = self._job(request)
         after = integer(request, "starting_after", -1, low=-1)
-        wants_stream = boolean(request, "stream")
+        wants_stream, obfuscate = boolean(request, "stream"), boolean(request, "include_obfuscation", True)
         includes(request)
         if job is not None and not job.is_stored:
             job = None
         if wants_stream:
-            obfuscate = boolean(request, "include_obfuscation", True)
             if job is not None:
                 return self._stream(job.log.follow(after), obfuscate)
             found = await self._stored(request, "response", "response")

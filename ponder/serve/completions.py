@@ -136,8 +136,7 @@ class ChatJob(Job):
             if self.request.store:
                 await self._store()
         else:
-            headers = {"x-should-retry": "false"} if error.is_final else {}
-            self.error = ApiError(500, error.message, kind="server_error", code=error.code, headers=headers)
+            self.error = ApiError(error.status, error.message, kind="server_error", code=error.code)
             self.log.add({"type": "failed", **self.error.body()})
         self.log.close()
         self.service.limiter.settle(self.key.id, self._reserved, self.count.prompt + self.count.output)

@@ -67,7 +67,7 @@ def normalised(item: Mapping[str, Any]) -> Item:
     return {"id": identity, "type": kind, "status": "completed", "call_id": item["call_id"], "output": output}
 
 
-def input_items(given: str | Sequence[Any] | None) -> list[Item]:
+def input_items(given: str | list[Any] | None) -> list[Item]:
     """Items of a request; references are left as they are for the store to look up."""
     if given is None:
         return []

@@ -92,7 +92,8 @@ async def read_request(service: Service, key: Key, request: ResponseRequest) -> 
     )  # fmt: skip
     reasoning = request.reasoning
     compute = service.compute(
-        effort=reasoning and reasoning.effort, mode=reasoning and reasoning.mode, compute=request.compute,
+        effort=reasoning.effort if reasoning else None, mode=reasoning.mode if reasoning else None,
+        compute=request.compute,
         limit=request.max_output_tokens, num_prompt_tokens=count,
     )  # fmt: skip
     order = order_of(
@@ -241,8 +242,12 @@ class ResponseJob(Job):
             if events:
                 self._saved += len(events)
                 store, body = self.service.store, copy.deepcopy(self.body)  # it changes while the store writes
-                await store.do(lambda: (store.add_events(self.id, events), store.update(
-                    self.id, body, status=body["status"])))  # fmt: skip
+
+                def work() -> None:
+                    store.add_events(self.id, events)
+                    store.update(self.id, body, status=body["status"])
+
+                await store.do(work)
 
     def _summary(self, text: str) -> None:
         self.writer.summary(text)

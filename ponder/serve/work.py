@@ -51,11 +51,11 @@ class Count:
 
 
 class Failed(Exception):
-    """The response fails: a code of the API's list, and a message. is_final: trying again would end the same way."""
+    """The response fails: a code of the API's list, and a message. `status`: the HTTP status where there is one."""
 
-    def __init__(self, code: str, message: str, *, is_final: bool = False) -> None:
+    def __init__(self, code: str, message: str, *, status: int = 500) -> None:
         super().__init__(message)
-        self.code, self.message, self.is_final = code, message, is_final
+        self.code, self.message, self.status = code, message, status
 
 
 class Sink(Protocol):
@@ -239,7 +239,7 @@ async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoug
         problem = found
         meter.count.discarded += completion.num_tokens
     await _close(thoughts, sink, cut=False)
-    raise Failed("server_error", f"The model's answer did not fit in {JSON_TRIES} tries: {problem}.", is_final=True)
+    raise Failed("server_error", f"The model's answer did not fit in {JSON_TRIES} tries: {problem}.", status=422)
 
 
 def _within(params: SamplingParams, left: int) -> SamplingParams:
@@ -309,7 +309,7 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
     parts = _parsed(order, solution.answer)
     problem = json_problem(solution.answer, order.schema) if order.wants_json else None
     if problem:
-        raise Failed("server_error", f"The model's answer did not fit: {problem}.", is_final=True)
+        raise Failed("server_error", f"The model's answer did not fit: {problem}.", status=422)
     for part in parts:
         sink.call(part) if isinstance(part, Call) else sink.say(part)
     calls = sum(isinstance(part, Call) for part in parts)

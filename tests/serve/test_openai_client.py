@@ -167,7 +167,7 @@ def test_parallel_calls_can_be_refused(client):
 
 
 def test_a_required_call_that_never_comes_fails(client):
-    with pytest.raises(openai.InternalServerError):
+    with pytest.raises(openai.UnprocessableEntityError):
         ask(client, "hello", tools=[CHAT_TOOL], tool_choice="required")
 
 
