@@ -149,15 +149,26 @@ def serve(
     temperature: Temperature = 1.0,
     requests_per_minute: Annotated[int, typer.Option("--rpm", min=1, help="Requests a minute a key may make.")] = 6000,
     tokens_per_minute: Annotated[int, typer.Option("--tpm", min=1, help="Tokens a minute.")] = 10_000_000,
+    monitor: Annotated[
+        Optional[list[str]], typer.Option(help="Who reads the reasoning: rules, none, or module:attr. Default: rules.")
+    ] = None,
+    summarizer: Annotated[
+        Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
+    ] = None,
     base_url: BaseUrl = None,
 ) -> None:
     """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
+    from ponder.serve.monitor import load_monitors
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
+    from ponder.serve.summary import ModelSummarizer
 
+    url, _, name = (summarizer or "").strip().partition(" ")
     settings = Settings(
         model=model, db=db, api_key=api_key, temperature=temperature,
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
+        monitors=load_monitors(monitor or ["rules"]),
+        summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
     )  # fmt: skip
     engine = open_engine(model, base_url)
     try:

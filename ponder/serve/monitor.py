@@ -17,6 +17,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ponder.config import lookup
+
 Action = Literal["allow", "flag", "stop", "error"]
 
 
@@ -57,6 +59,14 @@ class Rules:
             if pattern.search(segment):
                 return Judgement(action, f"rule {number}")
         return Judgement("allow")
+
+
+MONITORS: dict[str, type[Monitor]] = {"rules": Rules}
+
+
+def load_monitors(names: Sequence[str]) -> tuple[Monitor, ...]:
+    """Monitors by name, or anything importable as module:attr that makes one when called; "none" is no monitor."""
+    return tuple(lookup(MONITORS, name, what="monitor")() for name in names if name != "none")
 
 
 async def judge(
