@@ -83,7 +83,6 @@ class ChatJob(Job):
         self.id, self.created = new_id("chatcmpl"), int(time.time())
         self.log = EventLog()
         self.count = Count(prompt=num_prompt_tokens)
-        self.meters: list[Meter] = []
         self.choices = [Choice(index, self._tell) for index in range(request.n or 1)]
         self.thoughts: list[Thoughts] = []
         self.error: ApiError | None = None
@@ -153,16 +152,14 @@ class ChatJob(Job):
                 context={"response": self.id, "owner": self.key.owner, "model": self.service.settings.model},
             ),
             on_summary=lambda text: None,
-            on_verdict=self.service.on_verdict(self.id, self.key.owner, stored=bool(self.request.store)),
+            on_verdict=self.service.on_verdict(self.id, self.key.owner),
         )  # fmt: skip
-        meter = Meter(self.service.engine, self.count)
         self.thoughts.append(thoughts)
-        self.meters.append(meter)
         choice.delta({"role": "assistant", "content": "", "refusal": None})
         try:
             # choice k draws sample k of the request; retries of another choice never meet it
-            order, first = self.order, choice.index * 1000
-            choice.finish_reason = await produce(order, meter, choice, thoughts, first=first)
+            meter, first = Meter(self.service.engine, self.count), choice.index * 1000
+            choice.finish_reason = await produce(self.order, meter, choice, thoughts, first=first)
         except Failed as failure:
             if failure.code != "misalignment_policy_violation":
                 raise

@@ -93,8 +93,7 @@ async def read_request(service: Service, key: Key, request: ResponseRequest) -> 
     reasoning = request.reasoning
     compute = service.compute(
         effort=reasoning.effort if reasoning else None, mode=reasoning.mode if reasoning else None,
-        compute=request.compute,
-        limit=request.max_output_tokens, num_prompt_tokens=count,
+        compute=request.compute, limit=request.max_output_tokens, num_prompt_tokens=count,
     )  # fmt: skip
     order = order_of(
         service, prompt, messages, compute, tools=tools, needs_call=needs_call,
@@ -134,8 +133,8 @@ class ResponseJob(Job):
                 private=private,
                 context={"response": self.id, "owner": key.owner, "model": service.settings.model},
             ),
-            on_summary=self._summary,
-            on_verdict=service.on_verdict(self.id, key.owner, stored=self.is_stored),
+            on_summary=self.writer.summary,
+            on_verdict=service.on_verdict(self.id, key.owner),
         )
         self._prefix = prefix_hash(asked.items)
         self._sealed: list[tuple[str, str]] = []
@@ -163,6 +162,7 @@ class ResponseJob(Job):
             self.begin()
         except BaseException:
             self.service.jobs.pop(self.id, None)
+            self.service.limiter.settle(self.key.id, self._reserved, 0)
             raise
 
     def fail(self, why: str) -> None:
@@ -248,9 +248,6 @@ class ResponseJob(Job):
                     store.update(self.id, body, status=body["status"])
 
                 await store.do(work)
-
-    def _summary(self, text: str) -> None:
-        self.writer.summary(text)
 
     def _seal(self, item: str, thoughts: Thoughts) -> str | None:
         """The only way of the raw reasoning out of this process: encrypted."""

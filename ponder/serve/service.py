@@ -264,7 +264,7 @@ class Service:
 
     # --- what every response reports ---------------------------------------------------------------------------------
 
-    def on_verdict(self, response: str, owner: str, *, stored: bool) -> Callable[[str, int, Judgement], None]:
+    def on_verdict(self, response: str, owner: str) -> Callable[[str, int, Judgement], None]:
         def note(monitor: str, segment: int, verdict: Judgement) -> None:
             self.metrics.verdicts.labels(monitor, verdict.action).inc()
             if verdict.action != "allow":

@@ -125,5 +125,7 @@ class Thoughts:
 
     def abandon(self) -> None:
         """Nobody waits any more."""
+        if self.started is not None and not self.seconds:
+            self.seconds = time.monotonic() - self.started
         for task in (*self._verdicts, *([self._summaries] if self._summaries else [])):
             task.cancel()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ponder.engine.base import Piece, Stream, open_stream
@@ -96,8 +96,9 @@ class Meter:
     engine: Engine
     count: Count
     on_piece: Callable[[int, Piece], None] = lambda index, piece: None
-    _streams: set[Stream] = field(default_factory=set)
+    rendered: tuple[Any, Any] | None = None  # (messages, what they are for the engine): strategies know messages only
     hurried: bool = False
+    _streams: set[Stream] = field(default_factory=set)
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
@@ -108,6 +109,7 @@ class Meter:
         finally:
             for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)  # until all of them are counted
 
     async def _sample(self, prompt: Any, params: SamplingParams, index: int) -> Completion:
         completion: list[Completion] = []
@@ -117,6 +119,8 @@ class Meter:
 
     async def pieces(self, prompt: Any, params: SamplingParams, index: int, into: list[Completion]) -> Any:
         """The pieces of one sample; its completion is appended to `into`. Leaving early stops the work."""
+        if self.rendered is not None and prompt is self.rendered[0]:
+            prompt = self.rendered[1]
         stream = open_stream(self.engine, prompt, params, first=index)
         self._streams.add(stream)
         if self.hurried:
@@ -214,14 +218,14 @@ async def _close(thoughts: Thoughts, sink: Sink, *, cut: bool) -> None:
 
 async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoughts, first: int) -> str:
     """Draw until an answer is the JSON (or the call) that was asked for; nothing is said before."""
-    problem = ""
+    problem, left = "", order.compute.params.max_tokens
     for attempt in range(JSON_TRIES):
-        left = None if order.compute.params.max_tokens is None else order.compute.params.max_tokens - meter.count.output
         if left is not None and left < 1:
             await _close(thoughts, sink, cut=True)
             return "length"
-        params = order.compute.params if left is None else _within(order.compute.params, left)
+        params = replace(order.compute.params, max_tokens=left)
         completion = await _heard(order, meter, sink, thoughts, params, first + attempt)
+        left = None if left is None else left - completion.num_tokens
         parts = _parsed(order, completion.answer)
         calls = [part for part in parts if isinstance(part, Call)]
         said = "".join(part for part in parts if isinstance(part, str))
@@ -240,12 +244,6 @@ async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoug
         meter.count.discarded += completion.num_tokens
     await _close(thoughts, sink, cut=False)
     raise Failed("server_error", f"The model's answer did not fit in {JSON_TRIES} tries: {problem}.", status=422)
-
-
-def _within(params: SamplingParams, left: int) -> SamplingParams:
-    from dataclasses import replace
-
-    return replace(params, max_tokens=left)
 
 
 async def _heard(
@@ -287,7 +285,7 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
                 meter.stop()
 
     by_sample: dict[int, list[Piece]] = {}
-    meter.on_piece = on_piece
+    meter.on_piece, meter.rendered = on_piece, (order.messages, order.prompt)
     try:
         solution: Solution = await order.compute.strategy(
             order.messages, meter, params=order.compute.params, key=order.key, scorer=order.scorer,
@@ -307,10 +305,11 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
     meter.count.scorer += solution.usage.scorer_tokens
     await _close(thoughts, sink, cut=False)
     parts = _parsed(order, solution.answer)
-    problem = json_problem(solution.answer, order.schema) if order.wants_json else None
+    calls = sum(isinstance(part, Call) for part in parts)
+    problem = json_problem(solution.answer, order.schema) if order.wants_json and not calls else None
+    problem = "it calls no function" if order.needs_call and not calls else problem
     if problem:
         raise Failed("server_error", f"The model's answer did not fit: {problem}.", status=422)
     for part in parts:
         sink.call(part) if isinstance(part, Call) else sink.say(part)
-    calls = sum(isinstance(part, Call) for part in parts)
     return _reason(chosen, calls) if chosen else "stop"
