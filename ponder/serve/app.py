@@ -244,9 +244,9 @@ class Routes:
         items, new, _ = await read_conversation(self.service, key, asked)
         kept, _ = await self.service.kept_thoughts(items, owner=key.owner, user="", num_history=len(items) - len(new))
         tools, _ = tools_of(asked.tools, None, "tools")
-        _, _, demand = format_of(asked.text and asked.text.format, "text.format.schema")
+        form = format_of(asked.text and asked.text.format, "text.format.schema")
         _, _, count = await self.service.prompt(
-            items, kept, param="input", truncate=False, instructions=asked.instructions, tools=tools, demand=demand
+            items, kept, param="input", truncate=False, instructions=asked.instructions, tools=tools, demand=form.demand
         )
         return json_response({"object": "response.input_tokens", "input_tokens": count})
 

@@ -186,9 +186,9 @@ async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:
     items = chat_items(request)
     check_order(items, "messages")
     tools, needs_call = tools_of(request.tools, request.tool_choice, "tools")
-    wants_json, schema, demand = format_of(request.response_format, "response_format")
+    form = format_of(request.response_format, "response_format")
     prompt, messages, count = await service.prompt(
-        items, {}, param="messages", truncate=False, tools=tools, demand=demand
+        items, {}, param="messages", truncate=False, tools=tools, demand=form.demand
     )
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     compute = service.compute(
@@ -200,6 +200,6 @@ async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:
                        code="invalid_value", param="n")  # fmt: skip
     order = order_of(
         service, prompt, messages, compute, tools=tools, needs_call=needs_call,
-        parallel=request.parallel_tool_calls is not False, wants_json=wants_json, schema=schema,
+        parallel=request.parallel_tool_calls is not False, form=form,
     )  # fmt: skip
     return ChatJob(service, key, request, order, count)

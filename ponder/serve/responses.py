@@ -85,10 +85,10 @@ async def read_request(service: Service, key: Key, request: ResponseRequest) -> 
         items, owner=key.owner, user=_user(request), num_history=len(items) - len(new)
     )
     tools, needs_call = tools_of(request.tools, request.tool_choice, "tools")
-    wants_json, schema, demand = format_of(request.text and request.text.format, "text.format.schema")
+    form = format_of(request.text and request.text.format, "text.format.schema")
     prompt, messages, count = await service.prompt(
         items, kept, param="input", truncate=request.truncation == "auto",
-        instructions=request.instructions, tools=tools, demand=demand,
+        instructions=request.instructions, tools=tools, demand=form.demand,
     )  # fmt: skip
     reasoning = request.reasoning
     compute = service.compute(
@@ -97,7 +97,7 @@ async def read_request(service: Service, key: Key, request: ResponseRequest) -> 
     )  # fmt: skip
     order = order_of(
         service, prompt, messages, compute, tools=tools, needs_call=needs_call,
-        parallel=request.parallel_tool_calls is not False, wants_json=wants_json, schema=schema,
+        parallel=request.parallel_tool_calls is not False, form=form,
     )  # fmt: skip
     return Asked(items, new, room, removed, order, count)
 

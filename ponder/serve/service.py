@@ -349,26 +349,36 @@ def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list
     return chosen, True
 
 
-def format_of(given: Any, param: str) -> tuple[bool, Mapping[str, Any] | None, str]:
-    """(whether JSON is wanted, its schema, what the model is told)."""
+@dataclass(frozen=True)
+class Format:
+    """What form an answer is to have."""
+
+    wants_json: bool = False
+    schema: Mapping[str, Any] | None = None
+    insists: bool = True  # strict
+    demand: str = ""  # what the model is told
+
+
+def format_of(given: Any, param: str) -> Format:
     if given is None or given.type == "text":
-        return False, None, ""
+        return Format()
     if given.type == "json_object":
-        return True, None, "Answer with one JSON object and nothing else."
+        return Format(wants_json=True, demand="Answer with one JSON object and nothing else.")
     spec = getattr(given, "json_schema", given)
     schema = spec.schema_ or {}
     problem = schema_problem(schema)
     if problem:
         raise ApiError(400, f"Invalid schema for response_format '{spec.name}': {problem}.",
                        code="invalid_json_schema", param=param)  # fmt: skip
-    return True, schema, f"Answer with one JSON value that fits this schema, and nothing else: {json.dumps(schema)}"
+    demand = f"Answer with one JSON value that fits this schema, and nothing else: {json.dumps(schema)}"
+    return Format(True, schema, bool(spec.strict), demand)
 
 
 def order_of(
     service: Service, prompt: Sequence[Message] | Sequence[int], messages: list[Message], compute: Spending,
-    *, tools: Sequence[Tool], needs_call: bool, parallel: bool, wants_json: bool, schema: Mapping[str, Any] | None,
+    *, tools: Sequence[Tool], needs_call: bool, parallel: bool, form: Format,
 ) -> Order:  # fmt: skip
     return Order(
-        prompt=prompt, messages=messages, compute=compute, tools=tools, parallel_calls=parallel, wants_json=wants_json,
-        schema=schema, needs_call=needs_call, key=service.settings.key, scorer=service.settings.scorer,
+        prompt=prompt, messages=messages, compute=compute, tools=tools, parallel_calls=parallel,
+        wants_json=form.wants_json, schema=form.schema, insists=form.insists or needs_call, needs_call=needs_call, key=service.settings.key, scorer=service.settings.scorer,
     )  # fmt: skip

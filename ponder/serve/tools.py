@@ -13,6 +13,7 @@ object as arguments stays text. The same parser makes streams and finished objec
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -123,6 +124,15 @@ class CallParser:
 def _overlap(text: str, mark: str) -> int:
     """How many characters at the end of the text may begin the mark."""
     return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-size:])), 0)
+
+
+_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
+
+
+def unfenced(text: str) -> str:
+    """JSON as many models give it, without the fence around it."""
+    inside = _FENCE.fullmatch(text)
+    return inside[1] if inside else text
 
 
 def json_problem(text: str, schema: Mapping[str, Any] | None) -> str | None:

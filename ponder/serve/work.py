@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from ponder.engine.base import Piece, Stream, open_stream
 from ponder.serve.modes import Spending, vote_key
 from ponder.serve.thoughts import Thoughts
-from ponder.serve.tools import Call, CallParser, Tool, json_problem
+from ponder.serve.tools import Call, CallParser, Tool, json_problem, unfenced
 from ponder.types import Completion, Engine, Message, SamplingParams, Scorer, Solution
 
 JSON_TRIES = 3  # samples drawn until one fits its schema
@@ -84,6 +84,7 @@ class Order:
     parallel_calls: bool = True
     wants_json: bool = False
     schema: Mapping[str, Any] | None = None  # with wants_json; None = any object
+    insists: bool = True  # an answer that does not fit fails; False: the last one is given as it is
     needs_call: bool = False  # tool_choice "required", or a name
     key: Callable[[str], str | None] = vote_key
     scorer: Scorer | None = None
@@ -169,14 +170,6 @@ async def _streamed(order: Order, meter: Meter, sink: Sink, thoughts: Thoughts, 
     done: list[Completion] = []
     is_open, calls = True, 0
 
-    def tell(parts: list[str | Call]) -> int:
-        for part in parts:
-            if isinstance(part, Call):
-                sink.call(part)
-            else:
-                sink.say(part)
-        return sum(isinstance(part, Call) for part in parts)
-
     pieces = meter.pieces(order.prompt, order.compute.params, first, done)
     try:
         async for piece in pieces:
@@ -190,12 +183,12 @@ async def _streamed(order: Order, meter: Meter, sink: Sink, thoughts: Thoughts, 
                 is_open = False
                 await _close(thoughts, sink, cut=False)
             if piece.answer:
-                calls += tell(parser.feed(piece.answer))
+                calls += _tell(parser.feed(piece.answer), sink)
     finally:
         await pieces.aclose()
     if is_open:
         await _close(thoughts, sink, cut=done[0].finish_reason != "stop")
-    calls += tell(parser.finish())
+    calls += _tell(parser.finish(), sink)
     return _reason(done[0], calls)
 
 
@@ -227,19 +220,13 @@ async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoug
         completion = await _heard(order, meter, sink, thoughts, params, first + attempt)
         left = None if left is None else left - completion.num_tokens
         parts = _parsed(order, completion.answer)
-        calls = [part for part in parts if isinstance(part, Call)]
-        said = "".join(part for part in parts if isinstance(part, str))
-        if order.needs_call and not calls:
-            found: str | None = "it calls no function"
-        else:
-            found = json_problem(said, order.schema) if order.wants_json and not calls else None
-        thoughts.chosen = completion.reasoning
-        if found is None or (completion.finish_reason != "stop" and left is not None):
+        found, thoughts.chosen = _misfit(order, parts), completion.reasoning
+        if found is None or (attempt == JSON_TRIES - 1 and not order.insists):
+            await _close(thoughts, sink, cut=False)
+            return _reason(completion, _tell(parts, sink))
+        if completion.finish_reason != "stop" and left is not None:  # the limit cut it, and would cut the next
             await _close(thoughts, sink, cut=not completion.answer)
-            if found is None:
-                for part in parts:
-                    sink.call(part) if isinstance(part, Call) else sink.say(part)
-            return _reason(completion, len(calls)) if found is None else "length"
+            return "length"
         problem = found
         meter.count.discarded += completion.num_tokens
     await _close(thoughts, sink, cut=False)
@@ -267,7 +254,26 @@ async def _heard(
 
 def _parsed(order: Order, answer: str) -> list[str | Call]:
     parser = CallParser(order.tools, parallel=order.parallel_calls)
-    return parser.feed(answer) + parser.finish()
+    return parser.feed(unfenced(answer) if order.wants_json else answer) + parser.finish()
+
+
+def _misfit(order: Order, parts: Sequence[str | Call]) -> str | None:
+    """Why an answer is not what was asked for."""
+    if any(isinstance(part, Call) for part in parts):
+        return None
+    if order.needs_call:
+        return "it calls no function"
+    return json_problem("".join(map(str, parts)), order.schema) if order.wants_json else None
+
+
+def _tell(parts: Sequence[str | Call], sink: Sink) -> int:
+    """Say an answer aloud; how many calls it has."""
+    for part in parts:
+        if isinstance(part, Call):
+            sink.call(part)
+        else:
+            sink.say(part)
+    return sum(isinstance(part, Call) for part in parts)
 
 
 async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thoughts) -> str:
@@ -305,11 +311,8 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
     meter.count.scorer += solution.usage.scorer_tokens
     await _close(thoughts, sink, cut=False)
     parts = _parsed(order, solution.answer)
-    calls = sum(isinstance(part, Call) for part in parts)
-    problem = json_problem(solution.answer, order.schema) if order.wants_json and not calls else None
-    problem = "it calls no function" if order.needs_call and not calls else problem
-    if problem:
+    problem = _misfit(order, parts)
+    if problem and order.insists:
         raise Failed("server_error", f"The model's answer did not fit: {problem}.", status=422)
-    for part in parts:
-        sink.call(part) if isinstance(part, Call) else sink.say(part)
+    calls = _tell(parts, sink)
     return _reason(chosen, calls) if chosen else "stop"

@@ -64,6 +64,8 @@ def script(text, seed):
     if "both" in text:
         call = '<tool_call>{"name": "weather", "arguments": {"city": "%s"}}</tool_call>'
         return "THOUGHT two", f"Looking. {call % 'Paris'}\n{call % 'Rome'}"
+    if "json fenced" in text:
+        return "THOUGHT", '```json\n{"answer": 42}\n```'
     if "json" in text:
         return "THOUGHT json", '{"answer": 42}' if "never" not in text and (seed % 2 or "always" in text) else "no"
     if "deceive" in text:

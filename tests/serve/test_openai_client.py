@@ -531,6 +531,9 @@ def test_json_schema_of_responses(client):
     assert parsed.output_parsed == Answer(answer=42)
     failed = respond(client, "json never", text={"format": {"type": "json_object"}})
     assert failed.status == "failed" and failed.error.code == "server_error"
+    loose = {"type": "json_schema", "name": "a", "schema": {"type": "object"}, "strict": False}
+    assert respond(client, "json never", text={"format": loose}).output_text == "no"
+    assert respond(client, "json fenced", text={"format": {"type": "json_object"}}).output_text == '{"answer": 42}'
 
 
 def test_a_vote_bills_all_samples_and_gives_one_answer(client):
