@@ -380,5 +380,6 @@ def order_of(
 ) -> Order:  # fmt: skip
     return Order(
         prompt=prompt, messages=messages, compute=compute, tools=tools, parallel_calls=parallel,
-        wants_json=form.wants_json, schema=form.schema, insists=form.insists or needs_call, needs_call=needs_call, key=service.settings.key, scorer=service.settings.scorer,
+        wants_json=form.wants_json, schema=form.schema, insists=form.insists or needs_call,
+        needs_call=needs_call, key=service.settings.key, scorer=service.settings.scorer,
     )  # fmt: skip
