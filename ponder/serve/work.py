@@ -48,6 +48,8 @@ class Count:
         self.answer += whole.num_answer
         self.special += special
         self.samples += 1
+        if completion and not self.prompt:  # a remote engine counts its prompts itself
+            self.prompt = completion.num_prompt_tokens
 
 
 class Failed(Exception):

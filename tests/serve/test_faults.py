@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from ponder.engine.base import ScriptedEngine
+from ponder.engine.remote import RemoteEngine
 from ponder.serve import keys
 from ponder.serve.monitor import Judgement, Rules
 from ponder.serve.openapi import TABLE
@@ -193,6 +194,7 @@ def test_two_hundred_streams_lose_nothing(server):
 PROCESS = """
 import sys
 from ponder.engine.base import ScriptedEngine
+from ponder.engine.remote import RemoteEngine
 from ponder.serve.run import serve
 from ponder.serve.service import Settings
 def script(text, seed):
@@ -469,6 +471,14 @@ def test_readiness_generates_a_token(http):
 
     with Served(Broken()) as served:
         assert httpx.get(f"{served.url}/health/ready", headers=AUTH).status_code == 503
+
+
+def test_a_remote_engine_can_be_served_another_ponder_for_one(server):
+    with Served(RemoteEngine(f"{server.url}/v1", "scripted", KEY), model="outer") as outer:
+        body = httpx.post(f"{outer.url}/v1/responses", headers=AUTH, json={"input": "2+2?"}, timeout=20).json()
+        assert body["output"][-1]["content"][0]["text"].startswith("The answer to 2+2? is 42.")
+        usage = body["usage"]
+        assert usage["input_tokens"] > 0 and usage["output_tokens_details"]["reasoning_tokens"] > 0
 
 
 def test_a_database_of_a_newer_version_is_refused_and_an_old_one_brought_up(tmp_path):
