@@ -12,9 +12,10 @@ object as arguments stays text. The same parser makes streams and finished objec
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -126,6 +127,7 @@ def _overlap(text: str, mark: str) -> int:
     return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-size:])), 0)
 
 
+_MOST_STEPS = 20_000
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 
 
@@ -151,10 +153,23 @@ def _refuse(name: str) -> Any:
 
 
 def mismatch(value: Any, schema: Mapping[str, Any]) -> str | None:
+    """Where a value does not fit a schema; a schema that takes too long to apply fits nothing."""
     import jsonschema
 
+    steps = itertools.count()
+
+    def counted(check: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*arguments: Any) -> Any:
+            if next(steps) > _MOST_STEPS:  # references can double at every level
+                raise ValueError("it takes too many steps")
+            return check(*arguments)
+
+        return step
+
+    draft = jsonschema.Draft202012Validator
+    bounded = jsonschema.validators.extend(draft, {name: counted(check) for name, check in draft.VALIDATORS.items()})
     try:
-        error = next(jsonschema.Draft202012Validator(schema).iter_errors(value), None)
+        error = next(bounded(schema).iter_errors(value), None)
     except Exception as problem:  # a schema that refers to what is not there, or never ends
         return f"the schema cannot be applied: {type(problem).__name__}"
     return None if error is None else f"{error.json_path}: does not fit '{error.validator}'"
@@ -173,17 +188,16 @@ def schema_problem(schema: Mapping[str, Any]) -> str | None:
         return "it is nested too deeply"
     if len(text) > 100_000:
         return "it is longer than 100,000 characters"
-    outside = _foreign_reference(schema)
-    return f"it refers to {outside[:100]!r}; only references inside the schema (#...) are followed" if outside else None
+    return _unwanted(schema)
 
 
-def _foreign_reference(part: Any) -> str | None:
+def _unwanted(part: Any) -> str | None:
+    """What is refused in a schema: references to elsewhere, and patterns, as one that a user writes may never end."""
     if isinstance(part, Mapping):
         for name in ("$ref", "$dynamicRef"):
             if isinstance(part.get(name), str) and not part[name].startswith("#"):
-                return str(part[name])
+                return f"it refers to {part[name][:100]!r}; only references inside the schema (#...) are followed"
+        if isinstance(part.get("pattern"), str) or isinstance(part.get("patternProperties"), Mapping):
+            return "patterns are not supported; describe the form in words"
         part = list(part.values())
-    for child in part if isinstance(part, list) else ():
-        if found := _foreign_reference(child):
-            return found
-    return None
+    return next((found for child in part if (found := _unwanted(child))), None) if isinstance(part, list) else None
