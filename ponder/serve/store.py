@@ -110,6 +110,8 @@ class Store:
         return self._thread.submit(self._transaction, work).result()
 
     def _transaction(self, work: Callable[[], T]) -> T:
+        if not self._is_sqlite and self._connection.closed:
+            self._connection = self._open_postgres()  # the database server was restarted
         try:
             result = work()
             self._connection.commit()
