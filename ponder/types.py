@@ -56,6 +56,7 @@ class SamplingParams:
     max_answer_tokens: int = 64  # after the reasoning, the end mark included
     max_tokens: int | None = None  # of the whole completion: a hard cut, wherever it falls; "length"
     stop: tuple[str, ...] = ()  # strings that end the *answer*; not returned
+    form: str = ""  # of the answer, see engine/form.py; engines that cannot hold to it do not take it
     pause: tuple[str, ...] = ()  # they end a step of *reasoning*: the completion comes back unfinished, "pause"
     seed: int = 0  # sample j of a request uses `sample_seed(seed, j)`
 

@@ -31,6 +31,7 @@ import torch.multiprocessing
 from torch import Tensor
 
 from ponder.engine.decoder import Decoder, fuse, views
+from ponder.engine.form import Form, FormError
 from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.stream import Splitter, Stream
@@ -169,6 +170,13 @@ class LocalEngine:
         """Tokens that a prompt and its completion share."""
         return self.config.max_position_embeddings
 
+    def supports_form(self, form: str) -> bool:
+        """Whether answers can be held to this form: the tokens' bytes are known, and the schema can be followed."""
+        try:
+            return getattr(self.tokenizer, "byte_pieces", None) is not None and bool(Form(form).start)
+        except FormError:
+            return False
+
     @property
     def outstanding_tokens(self) -> int:
         """Tokens that the workers may still have to sample, at most."""
@@ -204,6 +212,8 @@ class LocalEngine:
 
     def _submit(self, request: Request, on_tokens: Callable[[list[int]], None] | None = None) -> _Call:
         """Queue a request for the batch that leaves at the end of this turn of the event loop."""
+        if request.params.form and not self.supports_form(request.params.form):
+            raise ValueError("answers of this model cannot be held to this form; leave it out and check what comes")
         call = _Call(request, concurrent.futures.Future(), on_tokens=on_tokens)
         with self._lock:
             if self._closed:
@@ -376,6 +386,7 @@ def _make_runner(
         decode=tokenizer.decode,
         num_slots=num_slots,
         keep_hidden=keep_hidden,
+        pieces=getattr(tokenizer, "byte_pieces", None),
     )
 
 

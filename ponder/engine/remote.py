@@ -236,7 +236,7 @@ def _completions(answer: Any, params: SamplingParams, n: int, first: int) -> lis
     counts = _divide(_count(usage.get("completion_tokens")), lengths)
     details = _mapping(usage.get("completion_tokens_details"))
     if "reasoning_tokens" in details:
-        shown = [len(reasoning) for reasoning, _, _ in texts]  # a server that hides its reasoning counts it all the same
+        shown = [len(reasoning) for reasoning, _, _ in texts]  # one that hides its reasoning counts it all the same
         reasoned = _divide(_count(details["reasoning_tokens"]), shown if any(shown) else lengths)
     else:
         shares = zip(counts, texts, lengths, strict=True)

@@ -81,6 +81,7 @@ class Scheduler:
         self.streamed = np.zeros(num_slots, bool)
         self.told = np.zeros(num_slots, np.int64)  # tokens of it that have been streamed
         self.has_pause = np.zeros(num_slots, bool)
+        self.has_form = np.zeros(num_slots, bool)
         self.tokens = np.zeros((num_slots, 64), np.int64)  # of the completion; grows with the longest
         self.logprobs = np.zeros((num_slots, 64), np.float32)
         self.sampled = np.zeros((num_slots, 64), bool)
@@ -88,7 +89,7 @@ class Scheduler:
             self.seed, self.temperature, self.top_p, self.prompt_length, self.length, self.in_reasoning,
             self.num_reasoning, self.min_reasoning, self.max_reasoning, self.num_answer, self.max_answer, self.has_stop,
             self.max_length, self.streamed, self.told,
-            self.has_pause,
+            self.has_pause, self.has_form,
         ]  # fmt: skip
 
     @property
@@ -133,6 +134,7 @@ class Scheduler:
         self.min_reasoning[slot] = min(params.min_reasoning_tokens, self.max_reasoning[slot])
         self.max_answer[slot] = params.max_answer_tokens
         self.has_stop[slot], self.has_pause[slot] = bool(params.stop), bool(params.pause)
+        self.has_form[slot] = bool(params.form)
         self.max_length[slot] = len(request.prompt_ids) + min(room, params.max_tokens or room)
         self.streamed[slot], self.told[slot] = request.streamed, 0
         return slot

@@ -22,7 +22,7 @@ from ponder.serve.schema import Compute
 from ponder.serve.store import Store
 from ponder.serve.summary import ModelSummarizer, Summarizer
 from ponder.serve.thoughts import Thoughts, Watch
-from ponder.serve.tools import Tool, schema_problem
+from ponder.serve.tools import TOOL_CALL, Tool, schema_problem
 from ponder.serve.vault import Binding, Vault, load_secret
 from ponder.serve.work import Count, Order
 from ponder.types import Engine, Message, SamplingParams, Scorer
@@ -374,11 +374,26 @@ def format_of(given: Any, param: str) -> Format:
     return Format(True, schema, bool(spec.strict), demand)
 
 
+def form_text(form: Format, tools: Sequence[Tool]) -> str:
+    """What an engine that can hold answers to a form is told: a call of one of these tools, or JSON; "" = anything."""
+    choices: list[dict[str, Any]] = []
+    for tool in tools:
+        begin = f'{TOOL_CALL[0]}{{"name": {json.dumps(tool.name)}, "arguments": '
+        schema = tool.parameters or {"type": "object"}
+        choices.append({"before": begin, "schema": schema, "after": "}" + TOOL_CALL[1]})
+    if not tools and form.wants_json:
+        choices.append({"before": "", "schema": form.schema or {"type": "object"}, "after": ""})
+    return json.dumps(choices) if choices else ""
+
+
 def order_of(
     service: Service, prompt: Sequence[Message] | Sequence[int], messages: list[Message], compute: Spending,
     *, tools: Sequence[Tool], needs_call: bool, parallel: bool, form: Format,
 ) -> Order:  # fmt: skip
+    text = form_text(form, tools if needs_call else ())
+    check = getattr(service.engine, "supports_form", None)
     return Order(
+        form=text if text and check is not None and check(text) else "",
         prompt=prompt, messages=messages, compute=compute, tools=tools, parallel_calls=parallel,
         wants_json=form.wants_json, schema=form.schema, insists=form.insists or needs_call,
         needs_call=needs_call, key=service.settings.key, scorer=service.settings.scorer,

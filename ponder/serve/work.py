@@ -86,6 +86,7 @@ class Order:
     parallel_calls: bool = True
     wants_json: bool = False
     schema: Mapping[str, Any] | None = None  # with wants_json; None = any object
+    form: str = ""  # where the engine can hold an answer to it
     insists: bool = True  # an answer that does not fit fails; False: the last one is given as it is
     needs_call: bool = False  # tool_choice "required", or a name
     key: Callable[[str], str | None] = vote_key
@@ -218,7 +219,7 @@ async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoug
         if left is not None and left < 1:
             await _close(thoughts, sink, cut=True)
             return "length"
-        params = replace(order.compute.params, max_tokens=left)
+        params = replace(order.compute.params, max_tokens=left, form=order.form)
         completion = await _heard(order, meter, sink, thoughts, params, first + attempt)
         left = None if left is None else left - completion.num_tokens
         parts = _parsed(order, completion.answer)
@@ -296,8 +297,8 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
     meter.on_piece, meter.rendered = on_piece, (order.messages, order.prompt)
     try:
         solution: Solution = await order.compute.strategy(
-            order.messages, meter, params=order.compute.params, key=order.key, scorer=order.scorer,
-            budget=order.compute.budget,
+            order.messages, meter, params=replace(order.compute.params, form=order.form), key=order.key,
+            scorer=order.scorer, budget=order.compute.budget,
         )  # fmt: skip
     except asyncio.CancelledError:
         if thoughts.is_stopped.is_set():
