@@ -62,6 +62,25 @@ def test_nano_answers_over_both_apis(nano):
         assert client.post("/responses", json=vote).json()["usage"]["output_tokens_details"]["samples"] == 8
 
 
+def test_nano_which_never_saw_json_answers_in_it_and_calls_functions(nano):
+    schema = {
+        "type": "object", "properties": {"answer": {"type": "integer"}, "sure": {"type": "boolean"}},
+        "required": ["answer", "sure"], "additionalProperties": False,
+    }  # fmt: skip
+    with httpx.Client(base_url=nano, headers=AUTH, timeout=60) as client:
+        form = {"type": "json_schema", "name": "a", "schema": schema, "strict": True}
+        body = {"input": "What is 2+3?", "text": {"format": form}, "compute": {"seed": 1}}
+        response = client.post("/responses", json=body).json()
+        assert response["status"] == "completed", response
+        value = json.loads(response["output"][-1]["content"][0]["text"])
+        assert list(value) == ["answer", "sure"] and type(value["answer"]) is int and type(value["sure"]) is bool
+        tool = {"type": "function", "name": "weather", "parameters": schema, "strict": True}
+        body = {"input": "What is 2+3?", "tools": [tool], "tool_choice": "required", "compute": {"seed": 1}}
+        response = client.post("/responses", json=body).json()
+        assert response["output"][-1]["type"] == "function_call", response
+        assert list(json.loads(response["output"][-1]["arguments"])) == ["answer", "sure"]
+
+
 def test_two_hundred_streams_of_nano_lose_nothing(nano):
     async def one(client, number):
         body = {"input": f"What is {number}+3?", "stream": True, "reasoning": {"effort": "minimal"}}
