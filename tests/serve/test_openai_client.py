@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import time
+from typing import get_type_hints
 
 import openai
 import pytest
 from openai import OpenAI
+from openai.types.shared import Reasoning
 from pydantic import BaseModel
 
 from tests.serve.serving import KEY
@@ -22,6 +24,9 @@ CHAT_TOOL, TOOL = {"type": "function", "function": WEATHER}, {"type": "function"
 @pytest.fixture(scope="module")
 def client(server):
     return OpenAI(base_url=f"{server.url}/v1", api_key=KEY, _strict_response_validation=True, max_retries=0)
+
+
+DEEP = {"compute": {"max_reasoning_tokens": 5000}}
 
 
 def ask(client, text="2+2?", **more):
@@ -110,6 +115,8 @@ def test_a_limit_may_keep_a_part_for_the_answer(client):
 
 @pytest.mark.parametrize("effort", ["none", "minimal", "low", "medium", "high", "xhigh", "max"])
 def test_every_effort_is_accepted_by_both_apis(client, effort):
+    if effort not in str(get_type_hints(Reasoning)["effort"]):
+        pytest.skip("this version of the client does not know it")
     reasoned = ask(client, reasoning_effort=effort).usage.completion_tokens_details.reasoning_tokens
     assert (reasoned == 0) == (effort == "none")
     assert respond(client, reasoning={"effort": effort}).reasoning.effort == effort
@@ -323,7 +330,7 @@ def test_a_response_whose_limit_ran_out_is_incomplete(client):
 
 
 def test_summaries_stream_in_parts_and_repeat_no_reasoning(client):
-    events = follow(respond(client, "a long one", reasoning={"summary": "auto", "effort": "max"}, stream=True))
+    events = follow(respond(client, "a long one", reasoning={"summary": "auto"}, extra_body=DEEP, stream=True))
     added = [event for event in events if event.type == "response.reasoning_summary_part.added"]
     assert len(added) >= 2 and [event.summary_index for event in added] == list(range(len(added)))
     item = events[-1].response.output[0]
@@ -381,7 +388,7 @@ def test_a_background_response_is_polled_to_its_end(client):
 
 
 def test_a_background_stream_is_left_and_resumed(client):
-    stream = respond(client, "a long one", background=True, stream=True, reasoning={"effort": "max"})
+    stream = respond(client, "a long one", background=True, stream=True, extra_body=DEEP)
     seen = [next(stream) for _ in range(3)]
     assert [event.type for event in seen] == ["response.created", "response.queued", "response.in_progress"]
     stream.close()
@@ -552,6 +559,8 @@ def test_an_unknown_mode_is_refused(client):
 
 
 def test_tokens_are_counted_before_asking(client):
+    if not hasattr(client.responses, "input_tokens"):
+        pytest.skip("this version of the client has no such call")
     counted = client.responses.input_tokens.count(model=MODEL, input="2+2?")
     assert counted.input_tokens == respond(client).usage.input_tokens
 
