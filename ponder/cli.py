@@ -155,6 +155,9 @@ def serve(
     summarizer: Annotated[
         Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
     ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
+    ] = False,
     base_url: BaseUrl = None,
 ) -> None:
     """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
@@ -167,7 +170,7 @@ def serve(
     settings = Settings(
         model=model, db=db, api_key=api_key, temperature=temperature,
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
-        monitors=load_monitors(monitor or ["rules"]),
+        strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
         summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
     )  # fmt: skip
     engine = open_engine(model, base_url)

@@ -353,11 +353,13 @@ SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 
 def read(model: type[M], data: Any, *, strict_params: bool = True) -> M:
-    """Validated request. strict_params=False drops what o1 refuses, as some servers do."""
+    """Validated request. strict_params=False drops what o1 refuses, as some servers do; max_tokens keeps its sense."""
     if not isinstance(data, dict):
         raise ApiError(400, "The request body must be a JSON object.", code="invalid_type")
     fields = {field.alias or name for name, field in model.model_fields.items()}
     data = dict(data)
+    if not strict_params and "max_tokens" in data and "max_completion_tokens" in fields:
+        data.setdefault("max_completion_tokens", data["max_tokens"])
     for name in list(data):
         if name in fields and not (name in SAMPLING and not strict_params):
             continue

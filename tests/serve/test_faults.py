@@ -409,6 +409,13 @@ def test_limits_refuse_and_say_when_to_come_back():
         assert (refused.status_code, refused.json()["error"]["type"]) == (429, "tokens")
 
 
+def test_a_lenient_server_ignores_what_o1_refuses():
+    with Served(ScriptedEngine(script), strict_params=False) as served:
+        body = {"model": "scripted", "messages": [{"role": "user", "content": "x"}], "temperature": 0.2, "max_tokens": 5}
+        told = httpx.post(f"{served.url}/v1/chat/completions", headers=AUTH, json={**body, "logprobs": True}).json()
+        assert told["usage"]["completion_tokens"] == 5 and told["choices"][0]["finish_reason"] == "length"
+
+
 def test_more_responses_than_the_server_takes_are_refused():
     with Served(ScriptedEngine(slow, portions=(2,), pace=0.01), max_running=2) as served:
         url, endless = f"{served.url}/v1/responses", {**LONG, "background": True}
