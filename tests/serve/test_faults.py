@@ -411,8 +411,9 @@ def test_limits_refuse_and_say_when_to_come_back():
 
 def test_a_lenient_server_ignores_what_o1_refuses():
     with Served(ScriptedEngine(script), strict_params=False) as served:
-        body = {"model": "scripted", "messages": [{"role": "user", "content": "x"}], "temperature": 0.2, "max_tokens": 5}
-        told = httpx.post(f"{served.url}/v1/chat/completions", headers=AUTH, json={**body, "logprobs": True}).json()
+        body = {"model": "scripted", "messages": [{"role": "user", "content": "x"}], "max_tokens": 5}
+        body |= {"temperature": 0.2, "logprobs": True}
+        told = httpx.post(f"{served.url}/v1/chat/completions", headers=AUTH, json=body).json()
         assert told["usage"]["completion_tokens"] == 5 and told["choices"][0]["finish_reason"] == "length"
 
 
