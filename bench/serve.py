@@ -1,9 +1,11 @@
-"""What serving costs: the same 32 questions to the engine itself, and as 32 streams through `ponder serve`.
+"""What serving costs: the same questions to the engine itself, 32 at a time, and as 32 streams through `ponder serve`.
 
-    python bench/serve.py --model nano
+    python bench/serve.py                    # the reference model; 3 minutes
+    python bench/serve.py --model nano       # answers of some 25 tokens: what a request costs, more than a token
 
-Both run one worker a core over the same weights, with the same seeds, so they sample the same tokens. The client of the
-streams runs on the same machine and is part of the cost. Printed: tokens a second, their ratio within a repetition, and
+Each stream asks `ROUNDS` questions, one after the other. Both sides run one worker a core over the same weights, with
+the same seeds and limits, so they sample the same tokens. The client of the streams runs on the same machine and is
+part of the cost. Printed: tokens a second, their ratio within a repetition, and
 the time to the first event and to the first visible token of one stream on an idle server.
 """
 
@@ -25,30 +27,37 @@ import httpx
 from ponder.cli import close, open_engine
 from ponder.types import Message, SamplingParams
 
-KEY, STREAMS = "sk-bench", 32
+KEY, STREAMS, ROUNDS, LIMIT = "sk-bench", 32, 2, 200
 
 
 def question(number: int) -> str:
     return f"What is {17 + number}+{5 + number}*3-{number}?"
 
 
-async def through_engine(engine: Any, streams: int, most: int, answer: int) -> tuple[float, int]:
+async def through_engine(engine: Any, streams: int, rounds: int, limit: int) -> tuple[float, int]:
     """(seconds, tokens)"""
 
     async def one(number: int) -> int:
-        params = SamplingParams(max_reasoning_tokens=most, max_answer_tokens=answer, seed=number)
-        prompt = [Message(role="user", content=question(number))]
-        return (await engine.generate(prompt, params))[0].num_tokens
+        tokens = 0
+        for place in range(rounds):
+            seed = number * rounds + place
+            params = SamplingParams(max_reasoning_tokens=limit, max_answer_tokens=limit, max_tokens=limit, seed=seed)
+            prompt = [Message(role="user", content=question(seed))]
+            tokens += (await engine.generate(prompt, params))[0].num_tokens
+        return tokens
 
     begun = time.perf_counter()
     tokens = await asyncio.gather(*(one(number) for number in range(streams)))
     return time.perf_counter() - begun, sum(tokens)
 
 
-async def through_server(url: str, streams: int, most: int) -> tuple[float, int]:
+async def through_server(url: str, streams: int, rounds: int, limit: int) -> tuple[float, int]:
     async def one(client: httpx.AsyncClient, number: int) -> int:
-        compute = {"max_reasoning_tokens": most, "seed": number}
-        body = {"input": question(number), "stream": True, "store": False, "compute": compute}
+        return sum([await ask(client, number * rounds + place) for place in range(rounds)])
+
+    async def ask(client: httpx.AsyncClient, seed: int) -> int:
+        compute = {"max_reasoning_tokens": limit, "seed": seed}
+        body = {"input": question(seed), "stream": True, "store": False, "compute": compute, "max_output_tokens": limit}
         last = ""
         async with client.stream("POST", "/v1/responses", json=body) as response:
             async for line in response.aiter_lines():
@@ -81,11 +90,11 @@ def first_event(url: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    arguments = common.arguments(__doc__ or "", model="nano").parse_args()
-    streams, most = (4, 16) if arguments.quick else (STREAMS, 400)
+    arguments = common.arguments(__doc__ or "").parse_args()
+    streams, rounds, limit = (4, 1, 16) if arguments.quick else (STREAMS, ROUNDS, LIMIT)
+    rounds *= 8 if arguments.model == "nano" else 1
     repeats = 1 if arguments.quick else arguments.repeats
     engine = open_engine(arguments.model, None)
-    answer = 1024 if engine.window > 2048 else (engine.window - len(question(0))) // 2  # type: ignore[attr-defined]
     folder = tempfile.mkdtemp()
     command = [
         sys.executable, "-c", "from ponder.cli import main; main()", "serve", "--model", arguments.model, "--port", "0",
@@ -98,8 +107,8 @@ def main() -> None:
         url = server.stdout.readline().split()[-1].removesuffix("/v1")
         rates: dict[str, list[float]] = {"engine": [], "served": []}
         for repeat in range(-1, repeats):  # the first one warms up
-            alone, tokens = asyncio.run(through_engine(engine, streams, most, answer))
-            served, told = asyncio.run(through_server(url, streams, most))
+            alone, tokens = asyncio.run(through_engine(engine, streams, rounds, limit))
+            served, told = asyncio.run(through_server(url, streams, rounds, limit))
             if repeat >= 0:
                 rates["engine"].append(tokens / alone)
                 rates["served"].append(told / served)
