@@ -399,6 +399,41 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
 
 
 @app.command(rich_help_panel=LEARN)
+def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Train a scorer from a policy's own samples: will a completion end correct? Run it again to go on."""
+    from ponder.evals.scorer_plots import save_page
+    from ponder.evals.stats import cons_at
+    from ponder.live import Bar
+    from ponder.train.estimate import estimate_scorer
+    from ponder.train.scorer import ScorerConfig, train_scorer
+
+    config = load(ScorerConfig, recipe, overrides or [])
+    if dry_run:
+        return print_plan(config, estimate_scorer(config), as_json)
+    console = Console(stderr=True, highlight=False)
+    with resumable(f"ponder scorer {recipe}"), Bar(console, "draw") as bar:
+        folder = train_scorer(
+            config,
+            on_draw=lambda done, total, share: bar("", done, total, share),
+            on_check=lambda check: console.print(str(check)),
+            consensus=lambda counts, correct, k, blank: cons_at(counts, correct, k, blank=blank),
+        )
+    result = json.loads((Path(config.out) / "result.json").read_text())
+    try:
+        save_page(result, Path(config.out))
+    except ImportError as error:
+        print(f"note: {error}", file=sys.stderr)
+    held, last = result["held_out"], result["curve"][-1]
+    finish(
+        {"scorer": str(folder), **result},
+        f"the scorer is in {config.out}; on {held['problems']} unseen problems: pass@1 {held['pass@1']:.1%}, "
+        f"cons@{last['k']} {last['cons']:.1%}, rerank@{last['k']} {last['rerank']:.1%}; AUC within problems "
+        f"{held['auc_within']:.3f}, ECE {held['ece']:.3f}",
+        as_json,
+    )
+
+
+@app.command(rich_help_panel=LEARN)
 def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Explain a run that does not learn: what was seen, the likely cause, what to change."""
     import tomllib
@@ -479,7 +514,7 @@ def evaluate(
 
 @app.command(rich_help_panel=MEASURE)
 def scale(
-    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run, or the --out of an exam.")],
     task: Annotated[
         Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")
     ] = None,
@@ -488,12 +523,19 @@ def scale(
     ] = 64,
     ladder_samples: Annotated[int, typer.Option(help="Samples a problem for the other checkpoints.")] = 16,
     limit: Annotated[int, typer.Option(help="Problems.")] = 120,
+    rung: Annotated[
+        Optional[int], typer.Option(help="The step whose ways of choosing are compared; default the last.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw both curves of a run: accuracy against train-time and against test-time compute."""
+    """Draw both curves of a run: accuracy against train-time and against test-time compute.
+
+    And, of one checkpoint or of the samples of any exam, every way of choosing an answer from many samples.
+    """
     from ponder.evals.report import report as render
     from ponder.evals.scaling import scale as examine
+    from ponder.evals.scaling import spend_bank
     from ponder.live import Bar
     from ponder.models import hub
     from ponder.models.transformer import flops_per_token
@@ -503,8 +545,11 @@ def scale(
     from ponder.tasks.ways import count
     from ponder.train.rl import RLConfig
 
+    if (run / "bank.json").exists():
+        spent = spend_bank(run)
+        return finish_scale(render(run), spent, spent, as_json)
     if not (run / "config.toml").exists():
-        raise ConfigError(f"{run} is not a run folder; make one with ponder rl recipes/demo_nano_cpu.toml")
+        raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl recipes/demo_nano_cpu.toml")
     check_kind(run)
     config = load(RLConfig, run / "config.toml")
     rungs = checkpoints(run)
@@ -521,11 +566,34 @@ def scale(
                 num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
                 flops_per_token=lambda place: flops_per_token(model, place),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
-                training=training_sources(rungs[-1]),
+                training=training_sources(rungs[-1]), rung=rung,
             )
         )  # fmt: skip
-    page = render(run)
-    finish({"report": str(page), "curves": curves}, f"the report is {page}", as_json)
+    finish_scale(render(run), curves, curves.get("strategies"), as_json)
+
+
+@app.command(rich_help_panel=MEASURE)
+def score(
+    bank: Annotated[Path, typer.Argument(help="The --out folder of an exam: its samples are scored.")],
+    scorer: Annotated[Path, typer.Option(help="What `ponder scorer` made: its run folder.")],
+    name: Annotated[str, typer.Option(help="What the scores are kept under; default: the scorer's own name.")] = "",
+    workers: Annotated[int, typer.Option(help="Processes; -1 = one a core.")] = -1,
+    as_json: Json = False,
+) -> None:
+    """Score every sample of a bank that has no score yet; the samples themselves stay as they are."""
+    from ponder.evals.bank import Bank
+    from ponder.evals.scoring import score_bank
+    from ponder.live import Bar
+    from ponder.train.distributed import resolve_workers
+
+    bar = Bar(Console(stderr=True), "score", unit="samples", figure="mean score")
+    with Bank.read(bank) as samples, resumable("the same command"), bar:
+        result = score_bank(
+            samples, scorer, name=name, num_workers=resolve_workers(workers),
+            on_progress=lambda done, total, mean: bar("", done, total, mean),
+        )  # fmt: skip
+    told = f"{result['scored_now']} of {result['samples']} samples scored in {result['seconds']:.0f} s"
+    finish(result, f"{told}; the scores are kept as {result['name']!r} in {bank}", as_json)
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -715,11 +783,27 @@ def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     print(json.dumps(result) if as_json else sentence)
 
 
+def finish_scale(page: Path, curves: dict[str, Any], spent: dict[str, Any] | None, as_json: bool) -> None:
+    """The trio, the table of strategies, and where the report is."""
+    from ponder.evals.exams import dumps as as_text
+    from ponder.evals.spending import trio_lines
+    from ponder.evals.tables import strategies_table
+
+    if as_json:
+        print(json.dumps({"report": str(page), "curves": json.loads(as_text(curves))}, ensure_ascii=False))
+        return
+    if spent:
+        print_tables([strategies_table(spent)])
+        print("\n".join(trio_lines(spent["trio"])))
+    print(f"the report is {page}")
+
+
 def print_metrics(result: dict[str, Any]) -> None:
     """The numbers of an exam as a small table, then those of its levels and subjects."""
     from rich.table import Table
 
     from ponder.evals.contamination import sentence
+    from ponder.evals.spending import trio_lines
     from ponder.evals.tables import accuracy_tables
 
     table = Table(
@@ -736,6 +820,7 @@ def print_metrics(result: dict[str, Any]) -> None:
     Console().print(table)
     if result["metrics"]:
         print_tables(accuracy_tables(result)[1:])
+        print("\n".join(trio_lines(result["trio"])))
     print(sentence(result["contamination"]))
 
 

@@ -108,8 +108,9 @@ def _panel(title: str, rollout: Rollout) -> Panel:
 class Bar:
     """A progress bar with a running figure, for exams; a line every few seconds without a terminal."""
 
-    def __init__(self, console: Console, what: str) -> None:
+    def __init__(self, console: Console, what: str, *, unit: str = "problems", figure: str = "correct") -> None:
         self.console, self.what, self.last = console, what, 0.0
+        self.unit, self.figure = unit, figure
         self.progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn(),
             TextColumn("{task.fields[figure]}"), console=console, disable=not console.is_terminal,
@@ -127,8 +128,8 @@ class Bar:
         label = f"{self.what} {name}".strip()
         if name not in self.tasks:
             self.tasks[name] = self.progress.add_task(label, total=total, figure="")
-        self.progress.update(self.tasks[name], completed=done, total=total, figure=f"correct {figure:.1%}")  # type: ignore[arg-type]
+        self.progress.update(self.tasks[name], completed=done, total=total, figure=f"{self.figure} {figure:.1%}")  # type: ignore[arg-type]
         now = time.monotonic()
         if not self.console.is_terminal and (done == total or now - self.last > 10):
             self.last = now
-            self.console.print(f"{label}: {done}/{total} problems, correct {figure:.1%}", highlight=False)
+            self.console.print(f"{label}: {done}/{total} {self.unit}, {self.figure} {figure:.1%}", highlight=False)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from safetensors.torch import load_file, save_file
 
+from ponder.evals.bank import Bank
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from tests.helpers import tiny_model
@@ -72,10 +73,15 @@ def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_aga
     assert {"task", "model", "num_problems", "num_samples", "metrics", "no_answer_rate", "truncated_rate", "tokens",
             "flops", "seconds"} <= set(result)  # fmt: skip
     assert set(result["metrics"]["pass@1"]) >= {"value", "low", "high"}
-    before = (tmp_path / "out" / "bank.jsonl").read_bytes()
+    before = Bank.read(tmp_path / "out").rows("0")
     second = ponder(*words, "--samples", 4, cwd=tmp_path)
     assert json.loads(second.stdout)["num_samples"] == 4
-    assert (tmp_path / "out" / "bank.jsonl").read_bytes().startswith(before)
+    assert Bank.read(tmp_path / "out").rows("0")[:2] == before
+    shown = ponder("scale", "out", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "consensus" in shown.stdout and "rerank@4: no scores yet" in shown.stdout
+    spent = json.loads(ponder("scale", "out", "--json", cwd=tmp_path).stdout)["curves"]
+    assert spent["trio"]["pass@1"] == json.loads(second.stdout)["trio"]["pass@1"] and spent["unit"] == "flops"
     assert ponder("report", "out", cwd=tmp_path).returncode == 0
     assert "<script" not in (tmp_path / "out" / "report.html").read_text()
 
@@ -162,7 +168,7 @@ def test_play_asks_a_person_through_the_same_verifier(tmp_path):
         (["eval", "--task", "arithmetic:levle=3", "--out", "o"], "did you mean 'level'"),
         (["eval", "--task", "file:absent.jsonl", "--out", "o"], "absent.jsonl"),
         (["rl", "absent.toml"], "no recipe at absent.toml"),
-        (["scale", "absent"], "is not a run folder"),
+        (["scale", "absent"], "is neither a run nor an exam"),
         (["doctor", "absent"], "metrics.jsonl"),
         (["report", "absent"], "absent"),
         (["grade", "--target", "1"], "--answer"),
@@ -210,9 +216,9 @@ def test_ctrl_c_in_an_exam_keeps_what_is_done(tiny, tmp_path):
         [sys.executable, "-m", "ponder.cli", *words], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE,
         text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
     )  # fmt: skip
-    bank = tmp_path / "o" / "bank.jsonl"
+    samples = tmp_path / "o" / "samples"
     deadline = time.monotonic() + 100
-    while time.monotonic() < deadline and not (bank.exists() and bank.stat().st_size):
+    while time.monotonic() < deadline and not list(samples.glob("*.parquet")):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=60)

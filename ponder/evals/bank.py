@@ -2,26 +2,28 @@
 
     DIR/bank.json        what was drawn from what: task, split, model, fingerprint, sampling, seed, grader
     DIR/problems.jsonl   one problem a line, with the token ids of its prompt
-    DIR/bank.jsonl       one sample a line: token ids, logprobs, verdict, answer class, cost
+    DIR/samples/         one row a sample (Parquet): verdict, answer class, cost, confidence, texts, token ids, logprobs
+    DIR/scores/          what scorers said about the samples, see scores.py
 
     with Bank.open(folder, spec) as bank:       # made, or continued; other settings are an error that names them
         bank.num_samples(problem.id)            # ask the engine for `first=` this many
         bank.append(problem, rows, prompt_ids=ids)
     bank = Bank.read(folder)                    # no model, no task
-    bank.samples(problem_id).outcomes           # arrays, whatever the file format
+    bank.samples(problem_id).outcomes           # arrays; texts and token ids stay on disk
+    bank.add_scores("outcome", facts, {problem_id: scores})
 
 Append-only: `kill -9` costs at most the problem being written, and running again draws only what is missing. Samples
-are drawn by (seed, problem id, sample index), so a bank grown in two sittings equals one drawn in one. Readers take the
-arrays of `Samples` and the rows of `rows`, never the lines, so the files can become columnar. One writer at a time.
+are drawn by (seed, problem id, sample index), so a bank grown in two sittings equals one drawn in one. One writer at a
+time. A bank of the earlier format (JSON Lines) is rewritten where it lies when it is first opened, see upgrade.py.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
+import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,20 +32,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder import runs
-from ponder.tasks.prompting import question
-from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
+from ponder.evals import columns, scores, upgrade
+from ponder.evals.files import FORMAT, BankError, lock
+from ponder.evals.rows import completion_of, confidence, sample_row, withheld, withheld_row
+from ponder.types import Message, Problem, SamplingParams
 
-try:
-    import fcntl
-except ImportError:  # no file locks on this system: then nothing warns of two writers
-    fcntl = None  # type: ignore[assignment]
-
-FORMAT = 1
-HEAVY = ("token_ids", "sampler_logprobs", "forced")  # left in the file until asked for: most of its bytes
-
-
-class BankError(ValueError):
-    """A folder that is no bank, or the bank of something else; the message says what differs."""
+__all__ = [
+    "Bank", "BankError", "BankSpec", "Samples", "completion_of", "confidence", "sample_row", "withheld", "withheld_row",
+]  # fmt: skip
+HEAVY = ("token_ids", "sampler_logprobs", "forced")  # most of the bytes
+# what is held in memory of every sample
+HELD = ("problem", "sample", "outcome", "class", "finish_reason", "prompt_tokens", "reasoning_tokens", "tokens",
+        "was_cut", "mean_logprob", "worst_logprob", "error")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +84,9 @@ class Samples:
     was_cut: NDArray[np.bool_]  # by a budget or the window
     finish_reasons: NDArray[np.str_]
     errors: int  # verifier crashes, each of them undecided
+    mean_logprob: NDArray[np.float32]  # nats a token, over the tokens that were sampled; nan where they are not known
+    worst_logprob: NDArray[np.float32]  # the lowest mean of 8 tokens in a row
+    scores: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)  # scorer -> its scores, nan where missing
 
     def __len__(self) -> int:
         return len(self.outcomes)
@@ -99,103 +102,49 @@ class Samples:
 
     def tally(self) -> tuple[list[int], list[int]]:
         """(samples, correct samples) of each answer class: what `stats.cons_at` takes."""
-        counts = [int((self.classes == c).sum()) for c in range(len(self.keys))]
-        correct = [int((self.correct & (self.classes == c)).sum()) for c in range(len(self.keys))]
-        return counts, correct
-
-
-def sample_row(
-    problem: Problem, index: int, completion: Completion, verdict: Verdict, key: str | None, error: str = ""
-) -> dict[str, Any]:
-    """One line of bank.jsonl."""
-    return {
-        "problem": problem.id,
-        "sample": index,
-        "seed": completion.seed,
-        "policy_version": completion.policy_version,
-        "outcome": verdict.outcome,
-        "class": key,  # None = no answer
-        "extracted": verdict.extracted,
-        "finish_reason": completion.finish_reason,
-        "prompt_tokens": completion.num_prompt_tokens,
-        "reasoning_tokens": completion.num_reasoning_tokens,
-        "reasoning": completion.reasoning,
-        "answer": completion.answer,
-        **({"note": verdict.note} if verdict.note else {}),
-        **({"error": error} if error else {}),
-        "token_ids": list(completion.token_ids),
-        # nine digits give a float32 back exactly
-        "sampler_logprobs": [float(f"{logprob:.9g}") for logprob in completion.sampler_logprobs],
-        "forced": [i for i, drawn in enumerate(completion.sampled) if not drawn],
-        "tokens": completion.num_tokens,
-        "was_cut": completion.was_cut,
-    }
-
-
-def withheld(problem: Problem) -> Problem:
-    """A problem of a gated benchmark as a bank may hold it: a digest in place of its texts."""
-    digest = hashlib.sha256(question(problem).encode()).hexdigest()
-    return dataclasses.replace(
-        problem, prompt=(Message(role="user", content=f"(withheld: {digest})"),), choices=(), meta={}
-    )
-
-
-def withheld_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A sample without what it says, since that quotes the problem: verdict, class and cost stay."""
-    return row | {"reasoning": "", "answer": "", "token_ids": [], "sampler_logprobs": [], "forced": []}
-
-
-def completion_of(row: Mapping[str, Any], prompt_ids: Sequence[int]) -> Completion:
-    """The completion that a full row was made from, as a trainer or a scorer wants it."""
-    forced = set(row["forced"])
-    return Completion(
-        prompt_ids=tuple(prompt_ids),
-        token_ids=tuple(row["token_ids"]),
-        sampler_logprobs=tuple(row["sampler_logprobs"]),
-        sampled=tuple(i not in forced for i in range(len(row["token_ids"]))),
-        finish_reason=row["finish_reason"],
-        reasoning=row["reasoning"],
-        answer=row["answer"],
-        num_reasoning_tokens=row["reasoning_tokens"],
-        policy_version=row["policy_version"],
-        seed=row["seed"],
-    )
+        voting, num = self.classes >= 0, len(self.keys)
+        counts = np.bincount(self.classes[voting], minlength=num)
+        correct = np.bincount(self.classes[voting & self.correct], minlength=num)
+        return counts.tolist(), correct.tolist()
 
 
 class Bank:
-    """The samples of a folder. Texts and verdicts are held in memory; token ids and logprobs stay on disk."""
+    """The samples of a folder. Verdicts and costs are held in memory as arrays; texts and tokens stay on disk."""
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder, self.facts = folder, facts
+        self._parts = folder / "samples"
         self._problems: dict[str, Problem] = {}
-        self._rows: dict[str, list[dict[str, Any]]] = {}
         self._lock: Any = None
+        self._scores: dict[str, scores.Scores] | None = None
         for row in runs.read_jsonl(folder / "problems.jsonl"):
             problem = _problem_of(row, folder)
             self._problems[problem.id] = problem
-        for row in runs.read_jsonl(folder / "bank.jsonl"):
-            self._take(row)
+        self._held = _load(self._parts)
 
     @classmethod
     def open(cls, folder: str | Path, spec: BankSpec) -> Bank:
         """Open for writing: a new folder is made, a bank of the same spec is continued, any other is an error."""
+        columns.arrow()  # the samples that are about to be drawn could not be kept without it
         folder = Path(folder)
         head, wanted = folder / "bank.json", spec.facts()
         if head.exists():
-            _same(_read_facts(folder), wanted, folder)
+            known = upgrade.upgrade(folder)
+            _same(known, wanted, folder)
         else:
-            if (folder / "bank.jsonl").exists():
+            if (folder / "bank.jsonl").exists() or columns.live_parts(folder / "samples"):
                 raise BankError(f"{folder} has samples but no bank.json that says of what; choose another folder")
             runs.write_atomic(head, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
-        lock = _lock(head)
+        held = lock(head)
+        columns.clean(folder / "samples")
         bank = cls(folder, wanted)
-        bank._lock = lock
+        bank._lock = held
         return bank
 
     @classmethod
     def read(cls, folder: str | Path) -> Bank:
         """Open for reading; neither model nor task is needed."""
-        return cls(Path(folder), _read_facts(Path(folder)))
+        return cls(Path(folder), upgrade.upgrade(Path(folder)))
 
     def __enter__(self) -> Bank:
         return self
@@ -203,29 +152,48 @@ class Bank:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._lock is not None:
+        if self._lock is None:
+            return
+        try:
+            if kind is None:  # whoever stops it wants it stopped, and the next writer merges too
+                columns.compact(self._parts)
+        except runs.StorageError:
+            pass  # a full disk: the parts stay as they are, and hold the same samples
+        finally:
             self._lock.close()
             self._lock = None
 
     @property
     def problems(self) -> list[Problem]:
         """Problems that have at least one sample, in the order they were finished."""
-        return [problem for problem in self._problems.values() if self._rows.get(problem.id)]
+        return [problem for problem in self._problems.values() if problem.id in self._held]
 
     def num_samples(self, problem_id: str) -> int:
-        return len(self._rows.get(problem_id, ()))
+        held = self._held.get(problem_id)
+        return 0 if held is None else len(held["outcome"])
 
-    def append(self, problem: Problem, rows: Sequence[dict[str, Any]], *, prompt_ids: Sequence[int]) -> None:
-        """Add the next samples of a problem in one write."""
+    def pass_rate(self, problem_id: str) -> float:
+        """The share of correct samples of a problem that has samples."""
+        return float((self._held[problem_id]["outcome"] == "correct").mean())
+
+    def append(self, problem: Problem, rows: Sequence[Mapping[str, Any]], *, prompt_ids: Sequence[int]) -> None:
+        """Add the next samples of a problem in one write; one that is there already is kept as it is."""
+        have = self.num_samples(problem.id)
+        rows = [row for row in rows if row["sample"] >= have]
+        if [row["sample"] for row in rows] != list(range(have, have + len(rows))):
+            raise BankError(f"the next sample of {problem.id!r} is number {have}; its samples come in order")
         known = self._problems.get(problem.id)
+        if known is not None:
+            self.check(problem)
+        if not rows:
+            return
         if known is None:
             runs.append_jsonl(self.folder / "problems.jsonl", [_problem_row(problem, prompt_ids)])
             self._problems[problem.id] = problem
-        else:
-            self.check(problem)
-        runs.append_jsonl(self.folder / "bank.jsonl", list(rows))
-        for row in rows:
-            self._take(row)
+        columns.append(self._parts, rows)
+        new, old = _held_of(rows), self._held.get(problem.id)
+        self._held[problem.id] = new if old is None else {k: np.concatenate([old[k], new[k]]) for k in new}
+        self._scores = None
 
     def check(self, problem: Problem) -> None:
         """The problem of this id is the stored one: a task file edited between two runs must not mix two exams."""
@@ -237,57 +205,139 @@ class Bank:
             )
 
     def samples(self, problem_id: str) -> Samples:
-        rows = self._rows[problem_id]
-        keys = tuple(dict.fromkeys(row["class"] for row in rows if row["class"] is not None))
-        place = {key: i for i, key in enumerate(keys)}
+        held = self._held[problem_id]
+        keys = tuple(dict.fromkeys(key for key in held["class"].tolist() if key is not None))
+        place: dict[str | None, int] = {key: i for i, key in enumerate(keys)}
+        place[None] = -1
         return Samples(
             problem=self._problems[problem_id],
-            outcomes=np.array([row["outcome"] for row in rows]),
-            classes=np.array([-1 if row["class"] is None else place[row["class"]] for row in rows], dtype=np.int64),
+            outcomes=held["outcome"],
+            classes=np.array([place[key] for key in held["class"].tolist()], dtype=np.int64),
             keys=keys,
-            prompt_tokens=int(rows[0]["prompt_tokens"]),
-            tokens=np.array([row["tokens"] for row in rows], dtype=np.int64),
-            reasoning_tokens=np.array([row["reasoning_tokens"] for row in rows], dtype=np.int64),
-            was_cut=np.array([row["was_cut"] for row in rows], dtype=bool),
-            finish_reasons=np.array([row["finish_reason"] for row in rows]),
-            errors=sum("error" in row for row in rows),
+            prompt_tokens=int(held["prompt_tokens"][0]),
+            tokens=held["tokens"].astype(np.int64),
+            reasoning_tokens=held["reasoning_tokens"].astype(np.int64),
+            was_cut=held["was_cut"],
+            finish_reasons=held["finish_reason"],
+            errors=int(held["error"].sum()),
+            mean_logprob=held["mean_logprob"],
+            worst_logprob=held["worst_logprob"],
+            scores={name: _fitted(of.get(problem_id), len(held["tokens"])) for name, of in self._all_scores().items()},
         )
 
     def rows(self, problem_id: str) -> Sequence[Mapping[str, Any]]:
-        """The samples of a problem for people: texts and verdicts, without token ids."""
-        return self._rows[problem_id]
+        """The samples of a problem for people: texts and verdicts, without token ids. Read from disk."""
+        light = [name for name in columns.SAMPLE_COLUMNS if name not in HEAVY]
+        return sorted(self._scan(light, problem_id), key=lambda row: row["sample"])
 
-    def full_rows(self) -> Iterator[Mapping[str, Any]]:
-        """Every sample as stored, token ids and logprobs included, one at a time from disk."""
-        seen: dict[str, int] = {}
-        for row in runs.read_jsonl(self.folder / "bank.jsonl"):
-            if row["sample"] == seen.get(row["problem"], 0):
-                seen[row["problem"]] = row["sample"] + 1
-                yield row
+    def full_rows(self, names: Sequence[str] = tuple(columns.SAMPLE_COLUMNS)) -> Iterator[Mapping[str, Any]]:
+        """Every sample as stored, token ids and logprobs included, one at a time from disk, in no promised order.
+
+        `names` are the columns wanted beside `problem` and `sample`: the fewer, the faster.
+        """
+        return self._scan(list(dict.fromkeys(["problem", "sample", *names])))
 
     def prompt_ids(self) -> dict[str, list[int]]:
         """The prompt's token ids of every problem."""
         return {row["id"]: row["prompt_ids"] for row in runs.read_jsonl(self.folder / "problems.jsonl")}
 
-    def _take(self, row: Mapping[str, Any]) -> None:
+    @property
+    def scorers(self) -> dict[str, dict[str, Any]]:
+        """The scorers that have scored samples of this bank, by name, with what they said of themselves."""
+        return scores.read_facts(self.folder)
+
+    def add_scores(self, name: str, facts: Mapping[str, Any], scored: Mapping[str, Sequence[float]]) -> None:
+        """Keep the scores of a scorer: for each problem its samples from number 0 on, nan where there is none yet.
+
+        Scores that are there already stay; `facts` say which scorer it is, see scores.py.
+        """
+        unknown = [problem for problem in scored if problem not in self._held]
+        if unknown:
+            raise BankError(f"{self.folder} has no samples of {unknown[0]!r} to score")
+        for problem, values in scored.items():
+            if len(values) > self.num_samples(problem):
+                raise BankError(f"{len(values)} scores for {self.num_samples(problem)} samples of {problem!r}")
+        scores.add(self.folder, name, facts, scored, policy=str(self.facts.get("fingerprint", "")))
+        self._scores = None
+
+    def _all_scores(self) -> dict[str, scores.Scores]:
+        if self._scores is None:
+            self._scores = scores.read(self.folder, policy=str(self.facts.get("fingerprint", "")))
+        return self._scores
+
+    def _scan(self, names: Sequence[str], problem_id: str | None = None) -> Iterator[dict[str, Any]]:
+        """Stored rows without those that repeat one, or that stand behind a missing one."""
+        seen: dict[str, NDArray[np.bool_]] = {}
+        while True:
+            try:
+                for row in columns.scan(self._parts, names, problem_id):
+                    name, sample = row["problem"], row["sample"]
+                    if name not in seen:
+                        seen[name] = np.zeros(self.num_samples(name), dtype=bool)
+                    if sample < len(seen[name]) and not seen[name][sample]:
+                        seen[name][sample] = True
+                        yield {key: value for key, value in row.items() if value is not None or key not in OPTIONAL}
+                return
+            except FileNotFoundError:
+                pass  # another process has merged the part meanwhile: begin again with the parts that are there now
+
+
+OPTIONAL = ("note", "error")  # columns whose null means that there is nothing to say
+
+
+def _load(parts: Path) -> dict[str, dict[str, NDArray[Any]]]:
+    """What is held in memory: problem -> column -> one value a sample, in the order of the samples."""
+    while True:
         try:
-            rows = self._rows.setdefault(row["problem"], [])
-            if row["sample"] == len(rows):  # a repeated index is the same sample drawn twice: kept once
-                rows.append({name: value for name, value in row.items() if name not in HEAVY})
-        except (KeyError, TypeError) as error:
-            raise BankError(f"{self.folder}/bank.jsonl has a line that is no sample ({error}); delete it") from None
+            found = columns.read(columns.live_parts(parts).values(), HELD)
+            break
+        except FileNotFoundError:
+            pass  # merged by another process between the listing and the reading
+        except columns.PartError as error:
+            raise BankError(str(error)) from None
+    if not found:
+        return {}
+    ids, names = found.pop("problem")
+    kept = columns.first_of_equals(ids, found["sample"])
+    ids = ids[kept]
+    starts = np.flatnonzero(np.diff(ids, prepend=-1))
+    place = np.arange(len(ids)) - np.repeat(starts, np.diff(np.append(starts, len(ids))))
+    whole = found.pop("sample")[kept] == place  # what stands behind a missing sample waits until that is drawn again
+    kept, ids = kept[whole], ids[whole]
+    held = {}
+    for name, values in found.items():
+        if name == "error":
+            held[name] = values[0][kept] >= 0
+        elif isinstance(values, tuple):  # codes, and what they mean; the last one is for -1
+            meant = np.array([*values[1], None], dtype=object) if name == "class" else np.array([*values[1], ""])
+            held[name] = meant[values[0][kept]]
+        else:
+            held[name] = values[kept]
+    cuts = [*np.flatnonzero(np.diff(ids, prepend=-1)), len(ids)]
+    return {names[ids[a]]: {name: values[a:b] for name, values in held.items()} for a, b in itertools.pairwise(cuts)}
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
-    try:
-        facts = json.loads((folder / "bank.json").read_text())
-        if not isinstance(facts, dict) or facts.get("format") != FORMAT:
-            raise BankError(f"{folder}/bank.json is of another format than {FORMAT}; use the ponder that wrote it")
-        return facts
-    except FileNotFoundError:
-        raise BankError(f"no sample bank in {folder}; `ponder eval --out {folder}` makes one") from None
-    except ValueError as error:
-        raise error if isinstance(error, BankError) else BankError(f"{folder}/bank.json is not JSON: {error}") from None
+def _held_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """The same of rows that were just appended."""
+    classes = np.empty(len(rows), dtype=object)
+    classes[:] = [row["class"] for row in rows]
+    return {
+        "class": classes,
+        "outcome": np.array([row["outcome"] for row in rows]),
+        "finish_reason": np.array([row["finish_reason"] for row in rows]),
+        "error": np.array(["error" in row for row in rows], dtype=bool),
+        "was_cut": np.array([row["was_cut"] for row in rows], dtype=bool),
+        **{name: np.array([row[name] for row in rows], dtype=np.int32) for name in HELD if name.endswith("tokens")},
+        **{name: np.array([row[name] for row in rows], dtype=np.float32) for name in HELD if name.endswith("logprob")},
+    }
+
+
+def _fitted(values: NDArray[np.float64] | None, size: int) -> NDArray[np.float64]:
+    """Scores of the first samples as an array of all of them."""
+    result = np.full(size, np.nan)
+    if values is not None:
+        result[: len(values)] = values[:size]
+    return result
 
 
 def _same(known: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
@@ -305,20 +355,6 @@ def _same(known: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> 
 def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     plain = {name: value for name, value in facts.items() if name != "params"}
     return {"prompting": "none", **plain, **facts.get("params", {})}
-
-
-def _lock(head: Path) -> Any:
-    """Hold the folder for one writer; the lock goes with the process, also by kill -9."""
-    file = open(head)  # noqa: SIM115 - held open on purpose
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise BankError(f"another process writes to {head.parent}; wait for it or choose another folder") from None
-        except OSError:
-            return file  # a file system without locks
-    return file
 
 
 def _problem_row(problem: Problem, prompt_ids: Sequence[int]) -> dict[str, Any]:

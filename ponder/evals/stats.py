@@ -21,13 +21,14 @@ interval covers the truth 21-62 % of the time (0 of 10 gives [0, 0]); this one 8
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Z = NormalDist().inv_cdf(0.975)
 
@@ -45,27 +46,24 @@ def pass_at(n: int, c: int, k: int) -> float:
     return (math.comb(n, k) - math.comb(n - c, k)) / math.comb(n, k)  # whole numbers until the one division
 
 
-def rerank_at(correct: Sequence[float], scores: Sequence[float], k: int) -> float:
+def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
     """The expected correctness of the best-scored of k samples; equal scores are chosen among evenly.
 
     A sample without an answer has correct=0 and score=-inf. The r-th best sample is chosen when it is drawn and the r
     better ones are not: C(n-r-1, k-1) of the C(n, k) subsets.
     """
-    n = len(correct)
+    values, given = np.asarray(correct, dtype=float), np.asarray(scores, dtype=float)
+    n = len(values)
     _check(k, n)
-    shared: dict[float, list[float]] = {}
-    for y, score in zip(correct, scores, strict=True):
-        if math.isnan(score):
-            raise ValueError("a score is nan; give -inf to a sample that cannot be scored")
-        shared.setdefault(score, []).append(y)
-    total, weight, rank = 0.0, k / n, 0
-    for score in sorted(shared, reverse=True):
-        ties = shared[score]
-        for _ in ties:
-            total += weight * sum(ties) / len(ties)
-            rank += 1
-            weight *= max(0, n - rank - k + 1) / (n - rank) if rank < n else 0.0
-    return min(1.0, total)
+    if len(given) != n:
+        raise ValueError(f"{n} samples need as many scores, not {len(given)}")
+    if np.isnan(given).any():
+        raise ValueError("a score is nan; give -inf to a sample that cannot be scored")
+    _, ties, sizes = np.unique(-given, return_inverse=True, return_counts=True)  # the best first
+    shared = np.repeat(np.bincount(ties, values) / sizes, sizes)
+    rank = np.arange(1, n)
+    weights = np.cumprod(np.append(k / n, np.maximum(0, n - rank - k + 1) / (n - rank)))
+    return min(1.0, float(weights @ shared))
 
 
 def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int = 0) -> float:
@@ -74,56 +72,84 @@ def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int
     Classes may be partly correct (then the answer shown is a random one of the class), and several may be right.
     Each sample is put in the draw on its own with chance q, and the whole draw is conditioned on having k: every
     subset of k is then equally likely, classes are independent, and all weights are probabilities that cannot overflow.
+
+    The k in the draw are counted by a polynomial: a class is the sum of P(v in the draw) x^v, classes multiply, and
+    the coefficient of x^k is read off by a discrete Fourier transform. A tie of t + 1 classes is worth 1/(t + 1) to
+    each, which is the integral of u^t over u from 0 to 1: with a factor u at every class that ties, ties cost a few
+    points of Gauss and Legendre (which are exact for these polynomials) instead of a dimension of a table.
     """
     n = sum(counts) + blank
     _check(k, n)
     if blank < 0 or any(not 0 <= good <= count for good, count in zip(correct, counts, strict=True)):
         raise ValueError(f"impossible classes: counts={list(counts)}, correct={list(correct)}, blank={blank}")
-    q = k / (n + 1)  # near k of n, and never 1
-    total = 0.0
-    for place, (count, good) in enumerate(zip(counts, correct, strict=True)):
+    right: dict[int, float] = {}  # classes of one size win equally often: size -> how many are right
+    for count, good in zip(counts, correct, strict=True):
         if good:
-            rivals = [*counts[:place], *counts[place + 1 :]]
-            total += good / count * _win_weight(count, rivals, blank, k, q)
-    return min(1.0, total / float(_binomial(n, q, k)[k]))
+            right[count] = right.get(count, 0.0) + good / count
+    q = k / (n + 1)  # near k of n, and never 1
+    sizes = Counter(count for count in counts if count)
+    total = sum(share * _win_weight(size, sizes - Counter([size]), blank, n, k, q) for size, share in right.items())
+    rate = max(0.0, total / float(_binomial(n, q, k)[k]))
+    return rate if rate < 1 - 1e-12 else 1.0  # the last digits are rounding, and a sure vote is sure
 
 
-def _win_weight(count: int, rivals: Sequence[int], blank: int, k: int, q: float) -> float:
-    """The weight of draws of k that one class wins, ties shared: the sum over its number of votes m."""
-    votes = _binomial(count, q, k)
-    total = 0.0
-    for m in range(1, len(votes)):
-        room = k - m
-        # classes smaller than m can neither win nor tie: like the blanks, they only fill the draw
-        fill = _binomial(blank + sum(c for c in rivals if c < m), q, k)[: room + 1]
-        ways = np.zeros((room + 1, room // m + 1))  # [drawn so far, classes tied at m]
-        ways[: len(fill), 0] = fill
-        for c in rivals:
-            if c >= m:
-                ways = _add_rival(ways, _binomial(c, q, k), m)
-        total += votes[m] * float(np.sum(ways[room] / np.arange(1, ways.shape[1] + 1)))
-    return float(total)
+def _win_weight(size: int, rivals: Mapping[int, int], blank: int, n: int, k: int, q: float) -> float:
+    """The weight of draws of k that a class of this size wins, ties shared. `rivals` is size -> number of classes."""
+    votes = _binomial(size, q, k)
+    places = [(m, u, votes[m] * weight)
+              for m in range(1, len(votes)) if votes[m] > 1e-19
+              for u, weight in zip(*_nodes(min(sum(rivals.values()), k // m - 1)), strict=True)]  # fmt: skip
+    if not places:
+        return 0.0
+    ms, us = np.array([m for m, _, _ in places]), np.array([u for _, u, _ in places])[:, None]
+    # totals that are a whole number of turns apart look the same, so the turn is longer than any total that weighs
+    turn = min(n + 1, math.ceil(9 * math.sqrt(n * q * (1 - q))) + 30) | 1  # odd
+    x = np.exp(2j * math.pi / turn * np.arange(turn // 2 + 1))  # the other half mirrors these
+    powers = x ** np.arange(max(ms) + 1)[:, None]  # (m, point of the transform)
+    product = powers[ms] * np.array([weight for _, _, weight in places])[:, None]
+    for rival, times in rivals.items():
+        chances = _binomial(rival, q, int(max(ms)))
+        terms = powers[: len(chances)] * chances[:, None]
+        fewer = np.zeros((max(ms) + 1, len(x)), dtype=complex)  # [m]: fewer than m votes
+        fewer[1 : len(chances) + 1] = np.cumsum(terms[: max(ms)], axis=0)
+        fewer[len(chances) + 1 :] = fewer[min(len(chances), max(ms))]
+        factor = fewer[ms]
+        tying = ms < len(chances)
+        factor[tying] += us[tying] * terms[ms[tying]]
+        product *= _power(factor, times)
+    at = product.sum(axis=0) * (1 - q + q * x) ** blank * x**-k
+    return float(at[0].real + 2 * at[1:].real.sum()) / turn
 
 
-def _add_rival(ways: NDArray[np.float64], chances: NDArray[np.float64], m: int) -> NDArray[np.float64]:
-    """One more class in the draw: fewer than m of it change nothing, exactly m make one more tie."""
-    size = len(ways)
-    result = np.zeros_like(ways)
-    for j in range(min(m, size)):
-        result[j:] += chances[j] * ways[: size - j]
-    if m < size:
-        result[m:, 1:] += chances[m] * ways[: size - m, :-1]
-    return result
+def _power(base: NDArray[np.complex128], times: int) -> NDArray[np.complex128]:
+    """base ** times by squaring: numpy takes a logarithm for each number."""
+    result: NDArray[np.complex128] | None = None
+    while times:
+        if times & 1:
+            result = base if result is None else result * base
+        base, times = base * base if times > 1 else base, times >> 1
+    return result if result is not None else np.ones_like(base)
 
 
 @lru_cache(maxsize=4096)
+def _nodes(degree: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Points and weights on [0, 1] that integrate polynomials up to this degree exactly; do not write to them."""
+    points, weights = np.polynomial.legendre.leggauss(max(0, degree) // 2 + 1)
+    return (points + 1) / 2, weights / 2
+
+
+@lru_cache(maxsize=65536)
 def _binomial(n: int, q: float, top: int) -> NDArray[np.float64]:
     """P(exactly j of n) for j = 0 .. min(n, top), by logarithms; do not write to it."""
-    logs = [
-        math.lgamma(n + 1) - math.lgamma(j + 1) - math.lgamma(n - j + 1) + j * math.log(q) + (n - j) * math.log1p(-q)
-        for j in range(min(n, top) + 1)
-    ]
-    return np.exp(np.array(logs))
+    j = np.arange(min(n, top) + 1)
+    factorials = _log_factorials(1 << n.bit_length())
+    logs = factorials[n] - factorials[j] - factorials[n - j] + j * math.log(q) + (n - j) * math.log1p(-q)
+    return np.exp(logs)
+
+
+@lru_cache(maxsize=64)
+def _log_factorials(size: int) -> NDArray[np.float64]:
+    return np.array([math.lgamma(i + 1) for i in range(size + 1)])
 
 
 @dataclass(frozen=True)
@@ -170,6 +196,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
     if len(first) == 0:
         return Estimate(math.nan, math.nan, math.nan)
     differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    differences[np.abs(differences) < 1e-9] = 0.0  # rounding is no difference, however small the interval would be
     largest = float(np.abs(differences).max()) or 1.0
     padded = np.append(differences, [largest, -largest])
     half = _student(len(padded) - 1) * float(padded.std()) / math.sqrt(len(padded))

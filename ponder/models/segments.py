@@ -24,6 +24,7 @@ from torch import Tensor
 from ponder.models.transformer import rotate
 
 _SCORES = 2**20  # of a block, a key/value head at a time: 4 MB of float32
+_CALLS = 2**15  # padded scores that take as long as the calls of one block more
 
 
 class Segment(NamedTuple):
@@ -57,9 +58,11 @@ class Layout:
     def __init__(self, segments: Sequence[Segment]) -> None:
         self.segments = list(segments)
         self.num_tokens = max(s.end for s in segments)
+        spans = torch.tensor([(s.start, s.own, s.prefix) for s in self.segments]).view(-1, 3)
+        starts, own, prefix = spans.unbind(1)
         self.positions_N = torch.zeros(self.num_tokens, dtype=torch.long)
-        for s in segments:
-            self.positions_N[s.start : s.end] = torch.arange(s.prefix, s.prefix + s.own)
+        within = torch.arange(int(own.sum())) - (own.cumsum(0) - own).repeat_interleave(own)
+        self.positions_N[starts.repeat_interleave(own) + within] = prefix.repeat_interleave(own) + within
         self._blocks: dict[int | None, list[Block]] = {}
         self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
 
@@ -82,32 +85,35 @@ class Layout:
 
 
 def _parts(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Segments of similar shape together, as many as a block may hold."""
+    """Segments of similar shape together, as many as a block may hold, or as padding is worth the calls it saves."""
     parts: list[list[Segment]] = []
-    longest = 0
+    longest = area = 0
     for s in sorted((s for s in segments if s.own), key=lambda s: (s.prefix > 0, s.prefix + s.own, s.own, s.start)):
         longest = max(longest, s.own)
         alike = bool(parts) and (parts[-1][-1].prefix > 0) == (s.prefix > 0)
-        if not alike or (len(parts[-1]) + 1) * longest * (s.prefix + s.own) > _SCORES:
+        own = s.own * (s.prefix + s.own)
+        padded = (len(parts[-1]) + 1) * longest * (s.prefix + s.own) if alike else 0
+        if not alike or padded > _SCORES or padded > 1.3 * (area + own) + _CALLS:
             parts.append([])
-            longest = s.own
+            longest, area = s.own, 0
         parts[-1].append(s)
+        area += own
     return parts
 
 
 def _block(segments: Sequence[Segment], num_tokens: int, window: int | None) -> Block:
-    B, T, S = len(segments), max(s.own for s in segments), max(s.prefix + s.own for s in segments)
-    rows = torch.full((B, T), num_tokens)
-    seen = torch.zeros((B, S), dtype=torch.long)
-    may = torch.zeros((B, T, S), dtype=torch.bool)
-    may[:, :, 0] = True  # a padded query sees something: a softmax over nothing is nan
-    for b, s in enumerate(segments):
-        total = s.prefix + s.own
-        rows[b, : s.own] = torch.arange(s.start, s.end)
-        seen[b, : s.prefix] = torch.arange(s.prefix_start, s.prefix_end)
-        seen[b, s.prefix : total] = torch.arange(s.start, s.end)
-        own = torch.ones(s.own, total, dtype=torch.bool).tril_(s.prefix)
-        may[b, : s.own, :total] = own.triu_(s.prefix + 1 - window) if window else own
+    """All segments at once: a pack may have thousands."""
+    starts, own, prefix_starts, prefix = (
+        x[:, None] for x in torch.tensor([(s.start, s.own, s.prefix_start, s.prefix) for s in segments]).unbind(1)
+    )
+    t, s = torch.arange(int(own.max())), torch.arange(int((prefix + own).max()))
+    is_own, places = t < own, (prefix + t)[:, :, None]  # (B T), (B T 1)
+    rows = torch.where(is_own, starts + t, num_tokens)
+    after = torch.where(s < prefix + own, starts + s - prefix, 0)
+    seen = torch.where(s < prefix, prefix_starts + s, after)
+    may = (s <= places) & (s > places - window) if window else s <= places
+    # a padded query sees something: a softmax over nothing is nan
+    may = torch.where(is_own[:, :, None], may, s == 0)
     return Block(rows, seen, torch.zeros(may.shape).masked_fill_(~may, float("-inf")))
 
 
@@ -139,10 +145,10 @@ class _Attention(torch.autograd.Function):
         kept = []
         for block in blocks:
             rows, keys, values = _queries(q, block, K), _keys(k, block), _keys(v, block)
-            scores = torch.bmm(rows, keys.transpose(1, 2)).float()
+            scores = torch.bmm(rows, keys.transpose(1, 2))
             B, T, S = block.bias_BTS.shape
-            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None])
-            weights = scores.softmax(-1).to(q.dtype)
+            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None].to(q.dtype))
+            weights = scores.softmax(-1)  # sums in float32 whatever it reads
             _put(out, torch.bmm(weights, values), block)
             kept.append(weights)
         ctx.save_for_backward(q, k, v, cos, sin, *kept)

@@ -7,7 +7,8 @@
 What is computed with and what is trained are two things. `trainer.model` holds the weights that forward and backward
 use, in the model's dtype, bf16 or float32; `trainer.parameters` holds what the optimizer changes, in float32: a master
 of every weight, or the pairs of an adapter. After each step the first is made from the second. A float32 model without
-adapter is its own master.
+adapter is its own master. `head` trains small float32 tensors beside the model, with a loss over its hidden states
+(`HiddenLoss`) instead of its log-probabilities.
 
 Weights, and one float32 gradient buffer a worker, live in shared memory: a worker reads the weights of the moment and
 writes its gradient; the main process adds the buffers in order, clips and steps. Which worker takes which batch depends
@@ -18,10 +19,11 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.multiprocessing
@@ -48,9 +50,34 @@ class LossFunction(Protocol):
         """At which the log-probabilities are wanted."""
         ...
 
+    needs_entropy: ClassVar[bool]  # it costs two passes over the logits; zeros are handed over where it is not needed
+
     def __call__(
         self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch, /
     ) -> tuple[Tensor, dict[str, Tensor]]: ...
+
+
+class Packed(Protocol):
+    """A micro-batch of any kind: a dataclass with the tokens of one forward pass and who sees whom among them."""
+
+    tokens_N: Any
+    segments: Any
+
+
+class HiddenLoss(ABC):
+    """A loss over final hidden states and the trainer's `head`, for a network that says something else than tokens."""
+
+    def added(self, head: dict[str, Tensor], batch: Any) -> Tensor | None:
+        """What is added to the embeddings (N D), if anything is."""
+        return None
+
+    @abstractmethod
+    def loss(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one micro-batch, and sums for the metrics."""
+
+    @abstractmethod
+    def values(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> Tensor:
+        """What the network says, without a gradient: any tensor, float32."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -60,6 +87,8 @@ class NonFiniteLoss(RuntimeError):
 @dataclass(frozen=True)
 class PolicyLoss:
     """The RL loss of one micro-batch. Without old log-probabilities this is the first update: old = now."""
+
+    needs_entropy: ClassVar[bool] = True
 
     config: losses.LossConfig
     temperature: float
@@ -83,6 +112,8 @@ class PolicyLoss:
 class SupervisedLoss:
     """Cross-entropy of one micro-batch."""
 
+    needs_entropy: ClassVar[bool] = False
+
     temperature: float = 1.0
 
     def __call__(self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
@@ -94,6 +125,13 @@ class Logprobs:
     """No loss: the log-probabilities of the tokens under the weights of the moment (old policy, reference)."""
 
     temperature: float
+
+
+@dataclass(frozen=True)
+class Values:
+    """No loss: what a network with a head says under the weights of the moment."""
+
+    of: HiddenLoss
 
 
 class Replica:
@@ -109,6 +147,7 @@ class Replica:
         config: ModelConfig
         weights: Flat
         trained: Flat | None  # the pairs of an adapter, if one is trained
+        head: Flat | None  # tensors beside the model, if any are trained
         alpha: float
         recompute: bool
 
@@ -120,6 +159,8 @@ class Replica:
             self.adapter = Adapter.over(leaves, parts.alpha)
         else:
             leaves = dict(self.model.named_parameters())
+        self.head = parts.head.views() if parts.head is not None else {}
+        leaves = {**leaves, **self.head}
         for parameter in self.model.parameters():
             parameter.requires_grad_(self.adapter is None)
         buffers = gradient.views()
@@ -130,14 +171,18 @@ class Replica:
             else:
                 leaf.register_post_accumulate_grad_hook(partial(_hand_over, buffers[name]))
 
-    def backward(self, batches: Sequence[Batch], loss_function: LossFunction) -> Sums:
+    def backward(self, batches: Sequence[Any], loss_function: LossFunction | HiddenLoss) -> Sums:
         """Set the buffers to the gradient of all batches; the summed loss and metrics."""
         self.gradient.memory.zero_()
         return _total([self._backward(batch, loss_function) for batch in batches])
 
-    def _backward(self, batch: Batch, loss_function: LossFunction) -> Sums:
+    def _backward(self, batch: Any, loss_function: LossFunction | HiddenLoss) -> Sums:
         batch = _to(batch, self.model.device)
-        loss, sums = loss_function(*self._logprobs(batch, loss_function.temperature), batch)
+        if isinstance(loss_function, HiddenLoss):
+            loss, sums = loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
+        else:
+            values = self._logprobs(batch, loss_function.temperature, with_entropy=loss_function.needs_entropy)
+            loss, sums = loss_function(*values, batch)
         if torch.isfinite(loss) and loss.requires_grad:  # not finite: the caller raises before it reaches the gradient
             loss.backward()
         return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}
@@ -146,16 +191,27 @@ class Replica:
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
         return [self._logprobs(_to(batch, self.model.device), temperature)[0].cpu() for batch in batches]
 
-    def _logprobs(self, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+    def _logprobs(self, batch: Batch, temperature: float, *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy (B T) at the trained tokens, 0 elsewhere: the others need no logits."""
         mask = batch.mask_BT
-        layout = Layout(batch.segments)
-        hidden = packed.hidden(self.model, batch.tokens_N, layout, adapter=self.adapter, recompute=self.recompute)
-        picked = hidden.index_select(0, batch.predictor_BT[mask])
-        values = token_logprobs(picked, self.model.head_weight, batch.target_BT[mask], temperature)
+        picked = self._hidden(batch).index_select(0, batch.predictor_BT[mask])
+        head, targets = self.model.head_weight, batch.target_BT[mask]
+        values = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
         empty = torch.zeros(mask.shape, device=mask.device)
         logprobs, entropy = (empty.masked_scatter(mask, value) for value in values)
         return logprobs, entropy
+
+    @torch.no_grad()
+    def values(self, batches: Sequence[Any], loss_function: HiddenLoss) -> list[Tensor]:
+        batches = [_to(batch, self.model.device) for batch in batches]
+        return [loss_function.values(self._hidden(batch, loss_function), self.head, batch).cpu() for batch in batches]
+
+    def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
+        layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
+        added = of.added(self.head, batch) if of is not None else None
+        return packed.hidden(
+            self.model, tokens, layout, adapter=self.adapter, added_ND=added, recompute=self.recompute
+        )
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:
@@ -172,12 +228,14 @@ class Trainer:
         *,
         num_workers: int,
         adapter: Adapter | None = None,
+        head: Mapping[str, Tensor] | None = None,
         recompute: bool = False,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
     ) -> None:
         """adapter: train its pairs and leave the weights alone; `model` is then the base, without the adapter.
 
+        head: tensors that are trained beside the model, always in float32; see `HiddenLoss`.
         recompute: activations again in backward, for memory (gradient checkpointing).
         """
         self.model, self.adapter = model, adapter
@@ -193,7 +251,9 @@ class Trainer:
             self.adapter = Adapter.over(self._trained.views(), adapter.alpha)
         else:
             self._trained = weights if model.dtype == torch.float32 else Flat.of(weights.views(), dtype=torch.float32)
-        self.parameters = {name: nn.Parameter(tensor) for name, tensor in self._trained.views().items()}
+        head_memory = Flat.of(head, dtype=torch.float32, shared=shared) if head else None
+        self.head = head_memory.views() if head_memory is not None else {}
+        self.parameters = {name: nn.Parameter(x) for name, x in {**self._trained.views(), **self.head}.items()}
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [p for p in self.parameters.values() if p.dim() > 1], "weight_decay": weight_decay},
@@ -206,11 +266,17 @@ class Trainer:
         )
         self.refresh()
         parts = Replica.Parts(
-            model.config, weights, self._trained if adapter else None, adapter.alpha if adapter else 1.0, recompute
+            model.config,
+            weights,
+            self._trained if adapter else None,
+            head_memory,
+            adapter.alpha if adapter else 1.0,
+            recompute,
         )
-        shapes, device = self._trained.shapes, model.device
+        self._shapes = {name: parameter.shape for name, parameter in self.parameters.items()}
         self._gradients = [
-            Flat.zeros(shapes, torch.float32, device, shared=shared) for _ in range(num_workers if shared else 1)
+            Flat.zeros(self._shapes, torch.float32, model.device, shared=shared)
+            for _ in range(num_workers if shared else 1)
         ]
         self._replica = None if shared else Replica(parts, self._gradients[0])
         for gradient in self._gradients if shared else ():
@@ -241,7 +307,7 @@ class Trainer:
         """
         return 3 if self.adapter is None else 2
 
-    def backward(self, batches: Sequence[Batch], loss_function: LossFunction) -> Sums:
+    def backward(self, batches: Sequence[Any], loss_function: LossFunction | HiddenLoss) -> Sums:
         """Set the gradient to the sum over all batches; returns the summed loss and metrics.
 
         Raises NonFiniteLoss before anything was stepped.
@@ -250,7 +316,7 @@ class Trainer:
             sums = _total(self._ask(batches, loss_function)[1])
         else:
             sums = self._replica.backward(batches, loss_function)  # type: ignore[union-attr]
-        total = Flat(self._gradients[0].memory.clone(), self._trained.shapes)
+        total = self._gradients[0]  # the next backward begins by setting all of them to zero
         for other in self._gradients[1:]:
             total.memory.add_(other.memory)
         for name, view in total.views().items():
@@ -263,14 +329,26 @@ class Trainer:
         """Log-probabilities (B T) of the trained tokens of every batch under the present weights, 0 elsewhere."""
         if not self._workers:
             return self._replica.logprobs(batches, temperature)  # type: ignore[union-attr]
-        shares, answers = self._ask(batches, Logprobs(temperature))
+        return self._gather(batches, Logprobs(temperature))
+
+    def values(self, batches: Sequence[Any], loss_function: HiddenLoss) -> list[Tensor]:
+        """What the network with its head says of every batch under the present weights."""
+        if not self._workers:
+            return self._replica.values(batches, loss_function)  # type: ignore[union-attr]
+        return self._gather(batches, Values(loss_function))
+
+    def _gather(self, batches: Sequence[Any], job: Logprobs | Values) -> list[Tensor]:
+        """A tensor a batch, in order."""
+        shares, answers = self._ask(batches, job)
         result: list[Tensor] = [torch.empty(0)] * len(batches)
         for share, tensors in zip(shares, answers, strict=True):
             for i, tensor in zip(share, tensors, strict=True):
                 result[i] = torch.from_numpy(tensor)
         return result
 
-    def _ask(self, batches: Sequence[Batch], job: LossFunction | Logprobs) -> tuple[list[list[int]], list[Any]]:
+    def _ask(
+        self, batches: Sequence[Any], job: LossFunction | HiddenLoss | Logprobs | Values
+    ) -> tuple[list[list[int]], list[Any]]:
         """Give every worker its share; which batches went to each, and the answers.
 
         All answers are read before a failure is raised: one left behind would answer the next call.
@@ -322,7 +400,7 @@ def resolve_workers(num_workers: int) -> int:
     return 0 if pick_device() == "cuda" else num_cores()
 
 
-def _shares(batches: Sequence[Batch], num_workers: int) -> list[list[int]]:
+def _shares(batches: Sequence[Packed], num_workers: int) -> list[list[int]]:
     """Which worker takes which batches: the largest first, each to the least loaded."""
     shares: list[list[int]] = [[] for _ in range(num_workers)]
     loads = [0] * num_workers
@@ -343,7 +421,7 @@ def _total(parts: Sequence[Mapping[str, float]]) -> Sums:
     return result
 
 
-def _to(batch: Batch, device: torch.device) -> Batch:
+def _to(batch: Any, device: torch.device) -> Any:
     moved: dict[str, Any] = {k: v.to(device) for k, v in vars(batch).items() if isinstance(v, Tensor)}
     return replace(batch, **moved)
 
@@ -373,6 +451,8 @@ def _worker(connection: Any, parts: Replica.Parts, gradient: Flat) -> None:
             try:
                 if isinstance(job, Logprobs):
                     connection.send([x.numpy() for x in replica.logprobs(batches, job.temperature)])
+                elif isinstance(job, Values):
+                    connection.send([x.numpy() for x in replica.values(batches, job.of)])
                 else:
                     connection.send(replica.backward(batches, job))
             except Exception as error:  # reported: the parent stops the run with the reason

@@ -17,6 +17,7 @@ from ponder.models.transformer import ModelConfig, blank, flops_per_token
 from ponder.models.weights import read_config
 from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.rl import RLConfig
+from ponder.train.scorer import ScorerConfig
 from ponder.train.sft import SFTConfig
 
 _REACHED = 0.33  # of the matrix speed, by a whole training step of a small model
@@ -45,17 +46,31 @@ def estimate_sft(config: SFTConfig) -> dict[str, Any]:
     return _summary(model, config, flops, workers, 0, processes=workers)
 
 
+def estimate_scorer(config: ScorerConfig) -> dict[str, Any]:
+    """Memory and time of drawing and training; a fitted scorer reads its samples once."""
+    model = read_config(hub.resolve(config.model))
+    own = config.max_reasoning_tokens // 2 + config.max_answer_tokens // 2
+    tokens = config.num_problems * (_PROMPT + config.num_samples * own)
+    drawn = 1.0 + (config.steps_per_sample * config.continuations / 2 if config.kind == "process" else 0.0)
+    read = config.num_epochs * _passes(config) if config.kind in ("outcome", "process") else 1
+    flops = tokens * (drawn + read) * flops_per_token(model, _PROMPT + own / 2)
+    workers = resolve_workers(config.num_workers)
+    window = _PROMPT + config.max_reasoning_tokens + config.max_answer_tokens
+    cache = max(1, workers) * config.num_slots * window * cache_bytes(model, _size(config))
+    return _summary(model, config, flops, workers, cache, processes=workers)
+
+
 def cache_bytes(model: ModelConfig, size: int) -> int:
     """Keys and values of one token."""
     return 2 * size * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
 
 
-def _passes(config: RLConfig | SFTConfig) -> int:
+def _passes(config: RLConfig | SFTConfig | ScorerConfig) -> int:
     """Forward and backward in forward passes, see `Trainer.passes`."""
     return 2 if config.lora_rank else 3
 
 
-def _size(config: RLConfig | SFTConfig) -> int:
+def _size(config: RLConfig | SFTConfig | ScorerConfig) -> int:
     """Bytes of a number that is computed with."""
     return 2 if config.dtype == "bfloat16" else 4
 
@@ -65,7 +80,13 @@ def _count(model: ModelConfig) -> int:
 
 
 def _summary(
-    model: ModelConfig, config: RLConfig | SFTConfig, flops: float, workers: int, other: float, *, processes: int
+    model: ModelConfig,
+    config: RLConfig | SFTConfig | ScorerConfig,
+    flops: float,
+    workers: int,
+    other: float,
+    *,
+    processes: int,
 ) -> dict[str, Any]:
     parameters, size = _count(model), _size(config)
     block = 2 * (model.num_attention_heads + model.num_key_value_heads) * model.head_dim + 3 * model.intermediate_size

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import math
+import os
+import shutil
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ponder.engine.base import ScriptedEngine
-from ponder.evals.bank import Bank, BankError, BankSpec, completion_of, sample_row
+from ponder.evals import columns
+from ponder.evals.bank import Bank, BankError, BankSpec, completion_of, confidence, sample_row
+from ponder.evals.exams import vote_rate_at
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 
 SPEC = BankSpec(task="t", split="test", model="m", params=SamplingParams(max_reasoning_tokens=3), seed=1, grader="g")
@@ -42,6 +50,15 @@ def fill(folder: Path, name: str = "p", n: int = 4, first: int = 0) -> None:
         bank.append(problem(name), rows(name, n, first), prompt_ids=[1, 2])
 
 
+def contents(folder: Path) -> list[dict[str, Any]]:
+    """Every stored sample, by problem and number."""
+    return sorted(map(dict, Bank.read(folder).full_rows()), key=lambda row: (row["problem"], row["sample"]))
+
+
+def parts(folder: Path) -> list[str]:
+    return sorted(path.name for path in (folder / "samples").iterdir())
+
+
 def test_what_was_put_in_comes_out(tmp_path: Path) -> None:
     fill(tmp_path)
     bank = Bank.read(tmp_path)
@@ -57,32 +74,195 @@ def test_what_was_put_in_comes_out(tmp_path: Path) -> None:
         assert completion_of(row, completion.prompt_ids) == dataclasses.replace(completion, sampler_logprobs=logprobs)
 
 
+def test_what_is_read_back_is_what_was_held_while_writing(tmp_path: Path) -> None:
+    with Bank.open(tmp_path, SPEC) as bank:
+        for name in ("b", "a"):
+            bank.append(problem(name), rows(name, 3), prompt_ids=[])
+            bank.append(problem(name), rows(name, 2, 3), prompt_ids=[])
+        for read in (Bank.read(tmp_path), bank):
+            assert [p.id for p in read.problems] == ["b", "a"] and read.pass_rate("a") == 0.6
+            for one, other in zip(vars(read.samples("a")).items(), vars(bank.samples("a")).items(), strict=True):
+                assert one[0] == other[0]
+                np.testing.assert_array_equal(one[1], other[1])
+            assert [row["answer"] for row in read.rows("b")] == [row["answer"] for row in rows("b", 5)]
+            assert "token_ids" not in read.rows("b")[0]
+
+
 def test_two_sittings_equal_one(tmp_path: Path) -> None:
     fill(tmp_path / "two", n=1)
     fill(tmp_path / "two", n=3, first=1)
     fill(tmp_path / "one", n=4)
-    assert (tmp_path / "two/bank.jsonl").read_text() == (tmp_path / "one/bank.jsonl").read_text()
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
     assert (tmp_path / "two/problems.jsonl").read_text() == (tmp_path / "one/problems.jsonl").read_text()
 
 
-def test_a_kill_at_any_byte_loses_only_the_samples_not_yet_whole(tmp_path: Path) -> None:
+class Killed(BaseException):
+    """What a kill looks like from inside: nothing after it runs."""
+
+
+@pytest.mark.parametrize("stop", range(8))
+def test_a_kill_at_any_step_of_a_merge_loses_and_repeats_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: int
+) -> None:
+    folder = tmp_path / "bank"
+    bank = Bank.open(folder, SPEC)
+    for name in ("q", "p", "r"):
+        bank.append(problem(name), rows(name, 2), prompt_ids=[])
+        bank.append(problem(name), rows(name, 2, 2), prompt_ids=[])
+    before, steps = contents(folder), iter(range(100))
+    assert len(before) == 12 and len(parts(folder)) == 6
+
+    def counted(function: Any) -> Any:
+        def step(*args: Any, **options: Any) -> Any:
+            if next(steps) == stop:
+                raise Killed
+            return function(*args, **options)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", counted(os.replace))
+        patch.setattr(Path, "unlink", counted(Path.unlink))
+        try:
+            columns.compact(folder / "samples")
+        except Killed:
+            assert stop < 7  # one rename, six removals
+        else:
+            assert stop >= 7
+    bank._lock.close()
+    assert contents(folder) == before
+    fill(folder, "q", 1, 4)
+    assert len(parts(folder)) == 1 and len(contents(folder)) == 13
+
+
+def test_a_kill_while_a_part_is_written_costs_that_part_only(tmp_path: Path) -> None:
     fill(tmp_path)
-    path = tmp_path / "bank.jsonl"
-    whole = path.read_bytes()
-    for cut in range(0, len(whole), 97):
-        path.write_bytes(whole[:cut])
-        have = Bank.read(tmp_path).num_samples("p")
-        assert have == whole[:cut].count(b"\n")
-        fill(tmp_path, n=4 - have, first=have)
-        assert path.read_bytes() == whole
+    [name] = parts(tmp_path)
+    whole = (tmp_path / "samples" / name).read_bytes()
+    (tmp_path / "samples" / ".part-00001-00001.parquet.77.part").write_bytes(whole[:99])
+    assert Bank.read(tmp_path).num_samples("p") == 4
+    fill(tmp_path, n=2, first=4)
+    assert len(parts(tmp_path)) == 1 and Bank.read(tmp_path).num_samples("p") == 6
 
 
 def test_a_sample_written_twice_is_kept_once(tmp_path: Path) -> None:
     fill(tmp_path)
-    path = tmp_path / "bank.jsonl"
-    path.write_bytes(path.read_bytes() * 2)
+    [name] = parts(tmp_path)
+    shutil.copy(tmp_path / "samples" / name, tmp_path / "samples" / "part-00001-00001.parquet")
     bank = Bank.read(tmp_path)
-    assert bank.num_samples("p") == 4 and len(list(bank.full_rows())) == 4
+    assert bank.num_samples("p") == 4 and len(list(bank.full_rows())) == len(bank.rows("p")) == 4
+    fill(tmp_path, "q")
+    assert len(parts(tmp_path)) == 1 and len(contents(tmp_path)) == 8
+    with Bank.open(tmp_path, SPEC) as bank:
+        bank.append(problem(), rows("p", 6), prompt_ids=[])  # four of them again
+        assert bank.num_samples("p") == 6
+        with pytest.raises(BankError, match="the next sample of 'p' is number 6"):
+            bank.append(problem(), rows("p", 1, 7), prompt_ids=[])
+
+
+def test_samples_behind_a_lost_part_wait_until_it_is_drawn_again(tmp_path: Path) -> None:
+    bank = Bank.open(tmp_path, SPEC)
+    for first in (0, 2, 4):
+        bank.append(problem(), rows("p", 2, first), prompt_ids=[])
+    bank._lock.close()
+    before = contents(tmp_path)
+    (tmp_path / "samples" / "part-00001-00001.parquet").unlink()
+    assert Bank.read(tmp_path).num_samples("p") == len(contents(tmp_path)) == 2
+    fill(tmp_path, n=4, first=2)
+    assert contents(tmp_path) == before
+
+
+def test_many_appends_leave_few_parts(tmp_path: Path) -> None:
+    with Bank.open(tmp_path, SPEC) as bank:
+        for j in range(150):
+            bank.append(problem(str(j % 7)), rows(str(j % 7), 1, j // 7), prompt_ids=[])
+            assert len(parts(tmp_path)) <= columns.MANY
+        reader = Bank.read(tmp_path)
+    assert len(parts(tmp_path)) == 1
+    assert len(list(reader.full_rows())) == 150 and len(reader.rows("3")) == 21  # its parts are merged meanwhile
+
+
+def test_others_read_the_folder_too(tmp_path: Path) -> None:
+    fill(tmp_path)
+    table = columns.arrow().parquet.read_table(tmp_path / "samples", columns=["sample", "answer", "token_ids"])
+    assert [row["answer"] for row in table.to_pylist()] == [row["answer"] for row in rows("p", 4)]
+    assert table["token_ids"].to_pylist() == [row["token_ids"] for row in rows("p", 4)]
+
+
+def test_text_that_is_no_utf_8_is_kept_as_its_escape(tmp_path: Path) -> None:
+    [row] = rows("p", 1)
+    with Bank.open(tmp_path, SPEC) as bank:
+        bank.append(problem(), [row | {"class": "5\ud800", "answer": "\ud800\x00\u00e9", "note": "n"}], prompt_ids=[])
+    bank = Bank.read(tmp_path)
+    assert bank.samples("p").keys == ("5\\ud800",)
+    assert (bank.rows("p")[0]["answer"], bank.rows("p")[0]["note"]) == ("\\ud800\x00\u00e9", "n")
+
+
+def test_without_pyarrow_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ImportError, match=r"ponder\[eval\]"):
+        Bank.open(tmp_path, SPEC)
+    assert not list(tmp_path.iterdir())
+
+
+def test_confidence_is_of_the_sampled_tokens_and_of_the_least_sure_window() -> None:
+    assert all(map(math.isnan, [*confidence([]), *confidence([-1.0], [0])]))
+    assert confidence([-1.0, -3.0]) == (-2.0, -2.0)
+    assert confidence([-1.0, -9.0, -3.0], [1]) == (-2.0, -2.0)
+    dip = [0.0] * 20 + [-8.0] + [0.0] * 20
+    assert confidence(dip) == pytest.approx((-8 / 41, -1.0))
+
+
+def old_bank(folder: Path, n: int = 4) -> None:
+    """A bank as ponder wrote it before there were columns."""
+    fill(folder, n=n)
+    facts = json.loads((folder / "bank.json").read_text())
+    (folder / "bank.json").write_text(json.dumps(facts | {"format": 1}))
+    lines = [{k: v for k, v in row.items() if not k.endswith("_logprob")} for row in rows("p", n)]
+    (folder / "bank.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, lines[1]]) + '{"torn')
+    shutil.rmtree(folder / "samples")
+
+
+def test_an_old_bank_becomes_a_new_one_when_it_is_opened(tmp_path: Path) -> None:
+    fill(tmp_path / "new")
+    old_bank(tmp_path / "old")
+    assert contents(tmp_path / "old") == contents(tmp_path / "new")
+    assert not (tmp_path / "old/bank.jsonl").exists() and len(parts(tmp_path / "old")) == 1
+    old_bank(tmp_path / "grown")
+    fill(tmp_path / "grown", n=1, first=4)
+    assert Bank.read(tmp_path / "grown").num_samples("p") == 5
+
+
+def test_a_kill_in_an_upgrade_keeps_the_old_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old_bank(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *args, **options: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            Bank.read(tmp_path)
+    assert (tmp_path / "bank.jsonl").exists()
+    assert len(contents(tmp_path)) == 4
+
+
+def test_an_old_bank_that_somebody_writes_to_is_left_alone(tmp_path: Path) -> None:
+    with Bank.open(tmp_path / "x", SPEC):
+        facts = json.loads((tmp_path / "x/bank.json").read_text())
+        with open(tmp_path / "x/bank.json", "w") as file:
+            json.dump(facts | {"format": 1}, file)
+        with pytest.raises(BankError, match="another process"):
+            Bank.read(tmp_path / "x")
+
+
+@pytest.mark.parametrize("text, complaint", [
+    ('{"problem": "p"}\n', "no sample"), ("[1]\n", "no sample"), ("junk\n", "bank.jsonl:1 is not JSON"),
+    ('{"problem": "p", "sample": 0, "sampler_logprobs": [], "forced": [], "tokens": "many"}\n', "no sample"),
+])  # fmt: skip
+def test_a_broken_old_bank_is_not_upgraded_and_says_where(tmp_path: Path, text: str, complaint: str) -> None:
+    old_bank(tmp_path)
+    (tmp_path / "bank.jsonl").write_text(text)
+    with pytest.raises(ValueError, match=complaint):
+        Bank.read(tmp_path)
+    assert (tmp_path / "bank.jsonl").read_text() == text
+    assert json.loads((tmp_path / "bank.json").read_text())["format"] == 1
 
 
 @pytest.mark.parametrize(
@@ -100,11 +280,11 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(
     tmp_path: Path, change: dict[str, Any], named: str
 ) -> None:
     fill(tmp_path)
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    before = {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")}
     with pytest.raises(BankError) as error:
         Bank.open(tmp_path, dataclasses.replace(SPEC, **change))
     assert named in str(error.value) and "choose another folder" in str(error.value)
-    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before == {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")}
 
 
 def test_the_seed_inside_the_sampling_params_does_not_matter(tmp_path: Path) -> None:
@@ -133,9 +313,8 @@ def test_two_writers_are_told_apart(tmp_path: Path) -> None:
         ("bank.json", "{", "not JSON"),
         ("bank.json", "[]", "another format"),
         ("bank.json", '{"format": 99}', "another format"),
-        ("bank.jsonl", '{"problem": "p"}\n', "no sample"),
-        ("bank.jsonl", "[1]\n", "no sample"),
-        ("bank.jsonl", "junk\n", "bank.jsonl:1 is not JSON"),
+        ("samples/part-00000-00000.parquet", "junk", "is broken"),
+        ("samples/part-00000-00000.parquet", "", "is broken"),
         ("problems.jsonl", '{"id": "p"}\n', "no problem"),
         ("problems.jsonl", '{"id": "p", "prompt": [], "target": "", "task": "", "odd": 1}\n', "odd"),
     ],
@@ -165,3 +344,36 @@ def test_bank_json_says_what_the_samples_are_of(tmp_path: Path) -> None:
     fill(tmp_path)
     facts = json.loads((tmp_path / "bank.json").read_text())
     assert (facts["task"], facts["model"], facts["seed"], facts["params"]["temperature"]) == ("t", "m", 1, 1.0)
+
+
+def big_bank(folder: Path, num_problems: int, num_samples: int) -> None:
+    """Many samples without their texts, written at once."""
+    fill(folder, n=1)
+    size = num_problems * num_samples
+    rng = np.random.default_rng(0)
+    answers = np.minimum(rng.geometric(0.3, size), 20)
+    values: dict[str, Any] = {name: [None] * size for name in columns.SAMPLE_COLUMNS}
+    values |= {
+        "problem": [f"q{i}" for i in range(num_problems) for _ in range(num_samples)],
+        "sample": np.tile(np.arange(num_samples), num_problems),
+        "class": answers.astype(str).tolist(), "outcome": np.where(answers == 1, "correct", "wrong").tolist(),
+        "finish_reason": ["stop"] * size, "was_cut": np.zeros(size, dtype=bool),
+        **{name: np.full(size, 9) for name in columns.SAMPLE_COLUMNS if name.endswith("tokens")},
+        **{name: np.full(size, -0.5) for name in ("mean_logprob", "worst_logprob")},
+    }  # fmt: skip
+    columns.write(folder / "samples" / "part-00001-00001.parquet", values, columns.SAMPLE_COLUMNS)
+    lines = [{"id": f"q{i}", "prompt": [], "target": "1", "task": "t", "prompt_ids": []} for i in range(num_problems)]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_big_bank_opens_and_votes_in_seconds(tmp_path: Path) -> None:
+    big_bank(tmp_path, 200, 1000)
+    start = time.process_time()
+    bank = Bank.read(tmp_path)
+    tables = [bank.samples(problem.id) for problem in bank.problems]
+    opened = time.process_time()
+    rates = [vote_rate_at(table, 64) for table in tables]
+    voted = time.process_time()
+    assert len(rates) == 200 and min(rates) > 0.5
+    # ten times what it takes; whatever is quadratic in samples takes minutes
+    assert opened - start < 2 and voted - opened < 4

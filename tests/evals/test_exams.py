@@ -47,7 +47,7 @@ def test_the_result_has_the_promised_form(tmp_path: Path, make_task: Callable[..
 
 def test_pass_at_1_is_the_share_of_correct_samples(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     result = exam(make_task(), ScriptedEngine(right_half), tmp_path)
-    rows = list(runs.read_jsonl(tmp_path / "bank.jsonl"))
+    rows = list(Bank.read(tmp_path).full_rows())
     assert len(rows) == 24
     share = sum(row["answer"] == row["problem"][1:] for row in rows) / 24
     assert (
@@ -64,7 +64,7 @@ def test_every_kind_of_answer_is_counted_as_what_it_is(tmp_path: Path, make_task
     assert result["undecided_rate"] == pytest.approx(2 / 6) and result["verifier_errors"] == 1
     assert result["no_answer_rate"] == pytest.approx(3 / 6)  # crash, none and blank
     assert result["metrics"]["cons@6"]["value"] == pytest.approx(1 / 3)  # "0", "?" and "77" tie
-    [crash] = [row for row in runs.read_jsonl(tmp_path / "bank.jsonl") if "error" in row]
+    [crash] = [row for row in Bank.read(tmp_path).full_rows() if "error" in row]
     assert "RecursionError" in crash["error"] and crash["outcome"] == "undecided"
 
 
@@ -96,7 +96,7 @@ def test_running_again_adds_only_what_is_missing(tmp_path: Path, make_task: Call
 
 def test_each_problem_has_its_own_seeds(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     exam(make_task(), ScriptedEngine(right_half), tmp_path)
-    seeds = [row["seed"] for row in runs.read_jsonl(tmp_path / "bank.jsonl")]
+    seeds = [row["seed"] for row in Bank.read(tmp_path).full_rows()]
     assert len(set(seeds)) == len(seeds) and sample_seed(0, 0) not in seeds
 
 
@@ -192,7 +192,7 @@ def test_another_model_in_the_same_folder_is_refused(tmp_path: Path, make_task: 
 def test_flops_count_the_prompt_once_a_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     engine = ScriptedEngine([("abc", "7")])  # 3 + mark + 1 + mark = 6 tokens after a prompt of len("user: 0") = 7
     flat = exam(make_task(2), engine, tmp_path, flops_per_token=10.0)["flops"]
-    assert flat == {"total": 2 * (70 + 4 * 60), "prompt": 70, "sample": 60}
+    assert flat == {"total": 2 * (70 + 4 * 60), "prompt": 70, "sample": 60, "per_token": [10, 0]}
     rising = summarise(Bank.read(tmp_path), flops_per_token=lambda place: 10.0 + place)["flops"]
     assert rising["prompt"] == sum(10 + i for i in range(7)) and rising["sample"] == sum(10 + i for i in range(7, 13))
 

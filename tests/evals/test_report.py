@@ -73,7 +73,7 @@ def test_a_run_is_reported_from_its_folder_alone(tmp_path: Path, make_task: Call
     shutil.rmtree(tmp_path / "run/checkpoints")
     shutil.move(tmp_path / "run", tmp_path / "moved")
     html = check(report(tmp_path / "moved"))
-    names = ["reasoning_length", "test_compute", "train_compute", "training", "ways"]
+    names = ["reasoning_length", "strategies", "test_compute", "train_compute", "training", "ways"]
     figures = tmp_path / "moved/figures"
     assert sorted(path.name for path in figures.iterdir()) == [f"{n}.{e}" for n in names for e in ("png", "svg")]
     assert all((figures / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)
@@ -152,7 +152,8 @@ def test_an_exam_killed_before_its_result_is_reported_from_the_bank(
     exam(tmp_path, make_task(3), ScriptedEngine(["1"]), n=1)
     (tmp_path / "result.json").unlink()
     assert "33.3%" in check(report(tmp_path))
-    (tmp_path / "bank.jsonl").write_text("")
+    for part in (tmp_path / "samples").iterdir():
+        part.unlink()
     assert "holds no sample yet" in check(report(tmp_path))
 
 

@@ -1,0 +1,45 @@
+"""What a bank's folder says about itself, and who may write in it: bank.json and its lock."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # no file locks on this system: then nothing warns of two writers
+    fcntl = None  # type: ignore[assignment]
+
+FORMAT = 2
+
+
+class BankError(ValueError):
+    """A folder that is no bank, or the bank of something else; the message says what differs."""
+
+
+def read_facts(folder: Path, formats: tuple[int, ...] = (FORMAT,)) -> dict[str, Any]:
+    """The content of bank.json, if it is of one of these formats."""
+    try:
+        facts = json.loads((folder / "bank.json").read_text())
+    except FileNotFoundError:
+        raise BankError(f"no sample bank in {folder}; `ponder eval --out {folder}` makes one") from None
+    except ValueError as error:
+        raise BankError(f"{folder}/bank.json is not JSON: {error}") from None
+    if not isinstance(facts, dict) or facts.get("format") not in formats:
+        raise BankError(f"{folder}/bank.json is of another format than {FORMAT}; use the ponder that wrote it")
+    return facts
+
+
+def lock(head: Path) -> Any:
+    """Hold the folder of a bank.json for one writer; the lock goes with the process, also by kill -9."""
+    file = open(head)  # noqa: SIM115 - held open on purpose
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.close()
+            raise BankError(f"another process writes to {head.parent}; wait for it or choose another folder") from None
+        except OSError:
+            return file  # a file system without locks
+    return file

@@ -1,0 +1,131 @@
+"""Score every sample of a bank that a scorer has not scored yet, and keep the scores beside the samples.
+
+    with Bank.read(folder) as bank:
+        score_bank(bank, "runs/scorer_nano")        # -> bank.samples(problem_id).scores["outcome"]
+
+The stored token ids are read, nothing is tokenised again; features take the sampler's own logprobs. Scores are kept
+every few seconds: a second sitting goes on from there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ponder.config import ConfigError
+from ponder.evals.bank import Bank
+from ponder.scorers import TokenScorer, check_policy, load_scorer
+from ponder.scorers.files import fingerprint
+from ponder.scorers.packing import Family
+from ponder.scorers.pool import ScorerPool
+
+CHUNK = 4000  # samples that a worker takes at a time
+KEEP_EVERY = 20.0  # seconds
+
+Progress = Callable[[int, int, float], None]  # samples scored, samples, mean of the scores of this sitting
+
+
+def score_bank(
+    bank: Bank, scorer_folder: str | Path, *, name: str = "", num_workers: int = 0, on_progress: Progress | None = None
+) -> dict[str, Any]:
+    """Returns what was done. `name`: what the scores are stored under, default the scorer's own name."""
+    scorer = load_scorer(scorer_folder)
+    check_policy(scorer, str(bank.facts.get("fingerprint", "")))
+    name = name or scorer.name
+    facts = {
+        "kind": scorer.kind,
+        "scorer": scorer.name,
+        "fingerprint": fingerprint(scorer_folder),
+        "policy": scorer.policy,
+        "cost": cost(scorer),
+        "joint": scorer.kind == "features",  # the share of an answer class is of all that was drawn
+    }
+    todo = [problem.id for problem in bank.problems if not _is_done(bank, problem.id, name)]
+    total = sum(bank.num_samples(problem.id) for problem in bank.problems)
+    done = total - sum(map(bank.num_samples, todo))
+    begun, first, sums = time.monotonic(), done, 0.0
+    families = read_families(bank, todo)
+    chunks = _chunks(todo, families)
+    kept: dict[str, NDArray[np.float64]] = {}
+    saved = time.monotonic()
+    with ScorerPool(scorer_folder, num_workers=num_workers) as pool:
+        try:
+            for index, scores in pool.score([[families[problem] for problem in chunk] for chunk in chunks]):
+                kept |= dict(zip(chunks[index], scores, strict=True))
+                done, sums = done + sum(map(len, scores)), sums + sum(float(x.sum()) for x in scores)
+                if time.monotonic() - saved > KEEP_EVERY:
+                    bank.add_scores(name, facts, {problem: values.tolist() for problem, values in kept.items()})
+                    kept, saved = {}, time.monotonic()
+                if on_progress:
+                    on_progress(done, total, sums / (done - first))
+        finally:
+            if kept:
+                bank.add_scores(name, facts, {problem: values.tolist() for problem, values in kept.items()})
+    seconds = time.monotonic() - begun
+    return {"name": name, **facts, "samples": total, "scored_now": done - first, "seconds": seconds}
+
+
+def _is_done(bank: Bank, problem_id: str, name: str) -> bool:
+    scores = bank.samples(problem_id).scores.get(name)
+    return scores is not None and not np.isnan(scores).any()
+
+
+def cost(scorer: TokenScorer) -> dict[str, Any]:
+    """What a ledger needs: how often prompt and sample are read, and the FLOPs of one token (None: the policy's)."""
+    if not scorer.reads:
+        return {"prompt": 0, "sample": 0, "flops_per_token": 0.0}
+    return {"prompt": 1, "sample": 1, "flops_per_token": scorer.flops_per_token}
+
+
+def read_families(bank: Bank, problem_ids: Sequence[str]) -> dict[str, Family]:
+    """Every problem's samples as arrays, in the order of their numbers."""
+    prompts = bank.prompt_ids()
+    ids: dict[str, dict[int, NDArray[np.int32]]] = {problem: {} for problem in problem_ids}
+    logprobs: dict[str, dict[int, NDArray[np.float32]]] = {problem: {} for problem in problem_ids}
+    if problem_ids:
+        for row in bank.full_rows(["token_ids", "sampler_logprobs"]):
+            if row["problem"] in ids:
+                ids[row["problem"]][row["sample"]] = np.array(row["token_ids"], np.int32)
+                logprobs[row["problem"]][row["sample"]] = np.array(row["sampler_logprobs"], np.float32)
+    return {problem: _family(bank, problem, prompts, ids[problem], logprobs[problem]) for problem in problem_ids}
+
+
+def _family(
+    bank: Bank,
+    problem_id: str,
+    prompts: dict[str, list[int]],
+    ids: dict[int, NDArray[np.int32]],
+    logprobs: dict[int, NDArray[np.float32]],
+) -> Family:
+    samples = bank.samples(problem_id)
+    rows = [ids[i] for i in range(len(samples))]
+    if not prompts.get(problem_id) or ((samples.tokens > 0).any() and not any(map(len, rows))):
+        raise ConfigError(
+            f"the samples of {problem_id} in {bank.folder} have no token ids: they are of a remote engine, or of a "
+            "benchmark whose texts may not be kept; a scorer that reads tokens cannot score them"
+        )
+    said = np.concatenate([logprobs[i] for i in range(len(samples))])
+    flat = np.concatenate(rows)
+    family = Family(np.array(prompts[problem_id], np.int32), flat, np.array([len(row) for row in rows], np.int64))
+    return replace(
+        family, logprobs=said if len(said) == len(flat) else None, was_cut=samples.was_cut, classes=samples.classes
+    )
+
+
+def _chunks(problem_ids: Sequence[str], families: dict[str, Family]) -> list[list[str]]:
+    """Whole problems, about CHUNK samples together: a prompt is read once."""
+    chunks: list[list[str]] = []
+    size = CHUNK
+    for problem in problem_ids:
+        if size >= CHUNK:
+            chunks.append([])
+            size = 0
+        chunks[-1].append(problem)
+        size += len(families[problem])
+    return chunks

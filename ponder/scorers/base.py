@@ -1,0 +1,85 @@
+"""What the scorers that read token ids share: one way to be called live, one way to be called on a whole bank.
+
+    await scorer(prompt, completions)    a few completions, from a strategy; the work is done in a thread
+    scorer.score(families)               many problems at once, as arrays (`packing.Family`)
+
+No torch here: strategies import this room and stay light.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ponder.types import Completion, Message, Scorer
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ponder.scorers.packing import Family
+
+
+class TokenScorer(ABC):
+    """A scorer of token ids; `score` is all that a kind of scorer has to say."""
+
+    kind: ClassVar[str]
+    reads: bool = True  # a forward pass over prompt and completions; False = nearly free
+    flops_per_token: float | None = None  # of that pass; None = as much as the policy's
+
+    def __init__(self, *, name: str, policy: str) -> None:
+        self.name, self.policy = name, policy
+        self.key: Callable[[str], str | None] = lambda answer: answer.strip() or None  # when two answers are the same
+
+    @abstractmethod
+    def score(self, families: Sequence[Family]) -> list[NDArray[np.float64]]:
+        """The scores of every family's completions, in their order. The same whatever they are scored beside."""
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def load(cls, folder: Path, facts: dict[str, Any]) -> TokenScorer:
+        """From a folder whose scorer.json was read and checked (scorers/files.py)."""
+
+    async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
+        return await asyncio.to_thread(self._live, completions)
+
+    def _live(self, completions: Sequence[Completion]) -> list[float]:
+        from ponder.scorers.packing import Family
+
+        groups: dict[tuple[int, ...], list[int]] = {}  # a search continues one question from several places
+        for place, completion in enumerate(completions):
+            groups.setdefault(completion.prompt_ids, []).append(place)
+        families = [Family.of_completions([completions[i] for i in places], self.key) for places in groups.values()]
+        scores = [0.0] * len(completions)
+        for places, found in zip(groups.values(), self.score(families), strict=True):
+            for place, score in zip(places, found.tolist(), strict=True):
+                scores[place] = score
+        return scores
+
+    def cost(self, completions: Sequence[Completion]) -> int:
+        if not self.reads:
+            return 0
+        prompts = {completion.prompt_ids for completion in completions}
+        return sum(map(len, prompts)) + sum(completion.num_tokens for completion in completions)
+
+
+def check_policy(scorer: Scorer, fingerprint: str) -> bool:
+    """Whether a scorer was trained for the policy with this fingerprint (`models/hub.fingerprint`); warns if not.
+
+    Either may be "", unknown: then nothing can be said.
+    """
+    fits = not scorer.policy or not fingerprint or scorer.policy == fingerprint
+    if not fits:
+        warnings.warn(
+            f"the scorer {scorer.name!r} was trained for the policy {scorer.policy}, not for {fingerprint}: its scores "
+            "may mislead; train one for this policy (ponder scorer)",
+            stacklevel=2,
+        )
+    return fits

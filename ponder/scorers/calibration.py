@@ -1,0 +1,137 @@
+"""How good scores are: as probabilities, as a ranking within a problem, and as a choice among k samples.
+
+    brier([1, 0], [.9, .2])              -> 0.025        mean squared error of the probabilities
+    ece([1, 0], [.9, .2])                -> 0.15         what they are off by, averaged over bins of them
+    auc_within([[1, 0]], [[.9, .2]])     -> (1.0, 1)     right above wrong, problem by problem
+    rerank_at([1, 0, 0], [.9, .2, .1], 2) -> 2/3         the best-scored of 2 is right
+
+A ranking is judged within problems: over pooled samples an AUC mostly says who knows which problem is easy. numpy only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+def brier(correct: ArrayLike, probabilities: ArrayLike) -> float:
+    y, p = _pair(correct, probabilities)
+    return float(np.mean((p - y) ** 2))
+
+
+def log_loss(correct: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean binary cross-entropy in nats."""
+    y, p = _pair(correct, probabilities)
+    p = np.clip(p, 1e-12, 1 - 1e-12)
+    return float(-np.mean(y * np.log(p) + (1 - y) * np.log(1 - p)))
+
+
+def reliability(correct: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 10) -> list[dict[str, float]]:
+    """Bins of equal width that hold anything: their bounds, mean probability, share correct and size."""
+    y, p = _pair(correct, probabilities)
+    which = np.clip((p * num_bins).astype(int), 0, num_bins - 1)
+    rows = []
+    for b in range(num_bins):
+        inside = which == b
+        if inside.any():
+            rows.append(
+                {
+                    "low": b / num_bins,
+                    "high": (b + 1) / num_bins,
+                    "predicted": float(p[inside].mean()),
+                    "correct": float(y[inside].mean()),
+                    "count": int(inside.sum()),
+                }
+            )
+    return rows
+
+
+def ece(correct: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 10) -> float:
+    """Expected calibration error (arXiv:1706.04599): |share correct - mean probability|, weighted by bin size."""
+    rows = reliability(correct, probabilities, num_bins=num_bins)
+    total = sum(row["count"] for row in rows)
+    return sum(row["count"] * abs(row["correct"] - row["predicted"]) for row in rows) / total if rows else float("nan")
+
+
+def auc(correct: ArrayLike, scores: ArrayLike) -> float:
+    """The chance that a right sample is scored above a wrong one, ties half; nan without both."""
+    y, s = _pair(correct, scores)
+    right, wrong = s[y > 0.5], np.sort(s[y <= 0.5])
+    if not len(right) or not len(wrong):
+        return float("nan")
+    below, up_to = (np.searchsorted(wrong, right, side=side) for side in ("left", "right"))
+    return float(np.mean(below + up_to) / (2 * len(wrong)))
+
+
+def auc_within(correct: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> tuple[float, int]:
+    """The mean over problems that have both right and wrong samples, and how many there are."""
+    found = [auc(y, s) for y, s in zip(correct, scores, strict=True)]
+    both = [x for x in found if x == x]
+    return (float(np.mean(both)) if both else float("nan")), len(both)
+
+
+def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
+    """The chance that the best-scored of k samples, drawn without replacement, is right; ties drawn evenly, nan last.
+
+    Sorted by score, sample r is the best of the k when the others come after it: C(n-r-1, k-1) / C(n, k).
+    """
+    y, s = _pair(correct, scores)
+    n = len(y)
+    if not 1 <= k <= n:
+        raise ValueError(f"k={k} of {n} samples")
+    s = np.where(np.isnan(s), -np.inf, s)
+    order = np.argsort(-s, kind="stable")
+    y, s = y[order], s[order]
+    starts = np.flatnonzero(np.r_[True, s[1:] != s[:-1]])
+    sizes = np.diff(np.r_[starts, n])
+    y = np.repeat(np.add.reduceat(y, starts) / sizes, sizes)
+    # chance[r] = C(n-r-1, k-1) / C(n, k), from k/n on by ratios: no large numbers
+    r = np.arange(1, n)
+    ratios = np.clip((n - r - k + 1) / (n - r), 0, None)
+    chance = (k / n) * np.cumprod(np.r_[1.0, ratios])
+    return float(y @ chance)
+
+
+def fit_platt(correct: Sequence[ArrayLike], logits: Sequence[ArrayLike]) -> tuple[float, float]:
+    """(scale, shift) that make sigmoid(scale * logit + shift) a probability (Platt 1999), by Newton's method.
+
+    Falls back to (1, 0) where there is nothing to fit: all right, all wrong, or no difference at all.
+    """
+    from ponder.scorers.logistic import fit
+
+    y, x = (np.concatenate([np.asarray(part, float) for part in parts]) for parts in (correct, logits))
+    if not 0 < y.mean() < 1 or np.ptp(x) == 0:
+        return 1.0, 0.0
+    model = fit(x[:, None], y, l2=1e-6)
+    scale = float(model.weights[0] / model.scale[0])
+    return (scale, float(model.bias - scale * model.mean[0])) if scale > 0 else (1.0, 0.0)
+
+
+def measure(correct: Sequence[ArrayLike], probabilities: Sequence[ArrayLike]) -> dict[str, Any]:
+    """All of the above over problems (one array each), for result.json; without the curve of rerank@k."""
+    y, p = (np.concatenate([np.asarray(part, float) for part in parts]) for parts in (correct, probabilities))
+    within, mixed = auc_within(correct, probabilities)
+    return {
+        "problems": len(correct),
+        "samples": len(y),
+        "pass@1": float(np.mean([np.asarray(part, float).mean() for part in correct])),
+        "bce": log_loss(y, p),
+        "brier": brier(y, p),
+        "ece": ece(y, p),
+        "auc_within": within,
+        "mixed_problems": mixed,
+        "auc_pooled": auc(y, p),
+        "reliability": reliability(y, p),
+    }
+
+
+def _pair(correct: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
+    y, v = np.asarray(correct, dtype=np.float64), np.asarray(values, dtype=np.float64)
+    if y.shape != v.shape or y.ndim != 1:
+        raise ValueError(f"{y.shape} outcomes and {v.shape} scores; give one of each a sample")
+    return y, v

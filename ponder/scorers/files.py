@@ -1,0 +1,112 @@
+"""A scorer's folder: scorer.json, written last, and what it weighs beside it. No tokenizer: scorers read token ids.
+
+    DIR/scorer.json        {"format": 1, "kind": "outcome", "name": ..., "policy": ..., ...}
+    DIR/head.safetensors   the head (outcome, process, probe)
+    DIR/trunk/             the network below it, a model folder (outcome, process)
+
+Whatever is wrong with one is a ConfigError that names the file and what to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ponder.config import ConfigError, lookup, nearest
+from ponder.runs import write_atomic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ponder.scorers.base import TokenScorer
+
+FORMAT, FACTS, HEAD, TRUNK = 1, "scorer.json", "head.safetensors", "trunk"
+
+
+def load_scorer(path: str | Path) -> TokenScorer:
+    """The scorer of a folder, or of the run that trained it (RUN/scorer)."""
+    from ponder.scorers import KINDS
+
+    folder = scorer_folder(path)
+    facts = read_facts(folder)
+    return lookup({}, KINDS[facts["kind"]], what="kind of scorer").load(folder, facts)
+
+
+def scorer_folder(path: str | Path) -> Path:
+    folder = Path(path).expanduser()
+    inner = folder / "scorer"
+    return inner if not (folder / FACTS).exists() and (inner / FACTS).exists() else folder
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """scorer.json, checked."""
+    from ponder.scorers import KINDS
+
+    path = folder / FACTS
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        is_model = (folder / "config.json").exists()
+        hint = "it is a model; `ponder scorer` trains a scorer for one" if is_model else "`ponder scorer` makes one"
+        raise ConfigError(f"no scorer in {folder} (it has no {FACTS}); {hint}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not readable JSON ({error}); train the scorer again") from None
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
+        raise ConfigError(f"{path} is of another format than {FORMAT}; use the ponder that wrote it")
+    if facts.get("kind") not in KINDS:
+        kind = facts.get("kind")
+        raise ConfigError(f"{path}: unknown kind of scorer {kind!r}{nearest(str(kind), KINDS)}")
+    for key in ("name", "policy"):
+        if not isinstance(facts.get(key), str):
+            raise ConfigError(f"{path}: {key} = {facts.get(key)!r} must be text; train the scorer again")
+    return facts
+
+
+def number(facts: Mapping[str, Any], key: str, default: float, folder: Path) -> float:
+    """A finite number of scorer.json."""
+    value = facts.get(key, default)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ConfigError(f"{folder / FACTS}: {key} = {value!r} must be a finite number; train the scorer again")
+    return float(value)
+
+
+def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
+    write_atomic(Path(folder) / FACTS, json.dumps({"format": FORMAT, **facts}, indent=1) + "\n")
+
+
+def fingerprint(path: str | Path) -> str:
+    """16 hex digits of all that decides a scorer's scores: scores are stored under it."""
+    folder = scorer_folder(path)
+    digest = hashlib.sha256()
+    for file in (folder / FACTS, folder / HEAD, *sorted((folder / TRUNK).glob("*.safetensors"))):
+        if file.exists():
+            with open(file, "rb") as content:
+                while block := content.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def read_head(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors of head.safetensors: the ones that are expected, of their shapes, finite, float32."""
+    import torch
+    from safetensors import SafetensorError, safe_open
+
+    path = folder / HEAD
+    found = {}
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 (not a dict)
+                found[name] = file.get_tensor(name).float()
+    except (SafetensorError, OSError) as error:
+        raise ConfigError(f"{path} is missing, damaged or cut off ({error}); train the scorer again") from None
+    has = {name: tuple(tensor.shape) for name, tensor in found.items()}
+    if has != dict(shapes):
+        raise ConfigError(f"{path} holds {has}, not {dict(shapes)}: it belongs to another network; copy it again")
+    for name, tensor in found.items():
+        if not torch.isfinite(tensor).all():
+            raise ConfigError(f"{path}: {name} holds numbers that are not finite; train the scorer again")
+    return found

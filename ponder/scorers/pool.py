@@ -1,0 +1,81 @@
+"""Scoring on every core: one single-thread process a core, each with the scorer loaded from its folder.
+
+    with ScorerPool("runs/scorer_nano", num_workers=2) as pool:
+        for index, scores in pool.score(chunks_of_families): ...      # as they are done
+
+Scores do not depend on who computes them. Chunks go out a few at a time, so that Ctrl-C loses seconds.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from multiprocessing import get_context
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ponder.runs import sigint_ignored
+from ponder.scorers.base import TokenScorer
+from ponder.scorers.files import load_scorer
+from ponder.scorers.packing import Family
+
+Scores = list[NDArray[np.float64]]
+_scorer: TokenScorer | None = None  # of a worker process
+
+
+class ScorerPool:
+    def __init__(self, folder: str | Path, *, num_workers: int) -> None:
+        """num_workers=0 scores in this process."""
+        self.num_workers = num_workers
+        self._here = load_scorer(folder) if not num_workers else None
+        self._pool = (
+            ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=_begin, initargs=(str(folder),))
+            if num_workers
+            else None
+        )
+
+    def score(self, chunks: Sequence[Sequence[Family]]) -> Iterator[tuple[int, Scores]]:
+        """(which chunk, its scores), in the order they are done."""
+        if self._pool is None:
+            assert self._here is not None
+            for index, chunk in enumerate(chunks):
+                yield index, self._here.score(chunk)
+            return
+        waiting = iter(enumerate(chunks))
+        running: dict[Future[Scores], int] = {}
+        while True:
+            with sigint_ignored():  # a pool starts its processes when it is given work
+                while len(running) < 2 * self.num_workers and (following := next(waiting, None)):
+                    running[self._pool.submit(_score, following[1])] = following[0]
+            if not running:
+                return
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                yield running.pop(future), future.result()
+
+    def __enter__(self) -> ScorerPool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+
+def _begin(folder: str) -> None:
+    global _scorer
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    import torch
+
+    torch.set_num_threads(1)
+    _scorer = load_scorer(folder)
+
+
+def _score(chunk: Sequence[Family]) -> Scores:
+    assert _scorer is not None
+    return _scorer.score(chunk)

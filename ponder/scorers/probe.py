@@ -1,0 +1,123 @@
+"""The probe: a small head over the sampler's own hidden states, nearly free (arXiv:2504.05419).
+
+Where the engine kept them (`Completion.hidden`: the last state, then the mean of all, 2 D numbers) scoring costs a
+product. Where it did not, as in a bank, the policy reads the completions once more, in one packed pass.
+
+Shapes: B completions, D width of the policy, F = 2 D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ponder.config import ConfigError
+from ponder.models import hub, packed
+from ponder.models.segments import Layout
+from ponder.models.transformer import Transformer
+from ponder.models.weights import write_tensors
+from ponder.scorers import files
+from ponder.scorers.base import TokenScorer
+from ponder.scorers.outcome import check, expit
+from ponder.scorers.packing import Family, packs
+from ponder.types import Completion
+
+Floats = NDArray[np.float64]
+
+
+def states(hidden_ND: Tensor, first_B: Tensor, last_B: Tensor, prompt_last_B: Tensor) -> Tensor:
+    """What the engine keeps of each completion, (B F) float32, from the states of a packed pass.
+
+    A token is drawn from the state before it: the first from the prompt's last, the last from the one before it. An
+    empty completion has the prompt's last state, twice.
+    """
+    hidden = hidden_ND.float()
+    is_single = (last_B <= first_B)[:, None]
+    drawn_last = torch.where(is_single, hidden[prompt_last_B], hidden[(last_B - 1).clamp(min=0)])
+    sums = torch.cat([hidden.new_zeros(1, hidden.shape[1]), hidden.double().cumsum(0).float()])
+    inner = sums[last_B.clamp(min=0)] - sums[torch.minimum(first_B, last_B)]  # states first..last-1
+    count = (last_B - first_B + 1).clamp(min=1)[:, None]
+    mean = (torch.where(is_single, 0.0, inner) + hidden[prompt_last_B]) / count
+    return torch.cat([drawn_last, mean], dim=1)
+
+
+class Probe(TokenScorer):
+    kind = "probe"
+    reads = False
+
+    def __init__(
+        self, head: Mapping[str, Tensor], *, name: str, policy: str, model: str, max_tokens: int = 2048
+    ) -> None:
+        """model: the policy's reference, read with where hidden states were not kept."""
+        super().__init__(name=name, policy=policy)
+        self.head, self.model, self.max_tokens = dict(head), model, max_tokens
+        self._trunk: Transformer | None = None
+
+    def _live(self, completions: Sequence[Completion]) -> list[float]:
+        if any(completion.hidden is None for completion in completions):
+            return super()._live(completions)
+        if not completions:
+            return []
+        return self.judge(np.stack([np.asarray(c.hidden, np.float32) for c in completions])).tolist()
+
+    def judge(self, hidden_BF: NDArray[np.float32]) -> Floats:
+        """Probabilities from hidden states."""
+        size = self.head["mean"].shape[0]
+        if hidden_BF.shape[1] != size:
+            raise ValueError(
+                f"hidden states of {hidden_BF.shape[1]} numbers, where the probe {self.name!r} reads {size}; it was "
+                "trained for another policy"
+            )
+        x = (torch.from_numpy(hidden_BF) - self.head["mean"]) / self.head["scale"]
+        if "inner.weight" in self.head:
+            x = torch.relu(x @ self.head["inner.weight"].T + self.head["inner.bias"])
+        return expit((x @ self.head["weight"] + self.head["bias"]).double().numpy())
+
+    @torch.inference_mode()
+    def score(self, families: Sequence[Family]) -> list[Floats]:
+        if self._trunk is None:
+            folder = hub.resolve(self.model)
+            self._trunk = hub.load(folder, dtype=None)[0]
+        kept, which = [], []
+        for family in families:
+            check(family, self._trunk)
+            distinct, places = family.unique()
+            kept.append(distinct)
+            which.append(places)
+        found = [np.zeros(len(family)) for family in kept]
+        for pack in packs(kept, max_tokens=self.max_tokens):
+            hidden = packed.hidden(self._trunk, torch.from_numpy(pack.tokens_N), Layout(pack.segments))
+            values = self.judge(states(hidden, *map(torch.from_numpy, pack.ends())).numpy())
+            done = 0
+            for index, first, end in pack.pieces:
+                found[index][first:end] = values[done : done + end - first]
+                done += end - first
+        return [values[places] for values, places in zip(found, which, strict=True)]
+
+    def save(self, folder: str | Path) -> None:
+        write_tensors(self.head, Path(folder) / files.HEAD, torch.float32)
+        width = self.head["mean"].shape[0] // 2
+        inner = self.head["inner.bias"].shape[0] if "inner.bias" in self.head else 0
+        facts = {"name": self.name, "policy": self.policy, "model": self.model, "width": width, "inner": inner}
+        files.write_facts(folder, {"kind": self.kind, **facts})
+
+    @classmethod
+    def load(cls, folder: Path, facts: dict[str, Any]) -> Probe:
+        width, inner = facts.get("width"), facts.get("inner", 0)
+        if type(width) is not int or type(inner) is not int or width < 1 or inner < 0:
+            raise ConfigError(f"{folder / files.FACTS}: width and inner must be whole numbers; train the scorer again")
+        if not isinstance(facts.get("model"), str):
+            raise ConfigError(f"{folder / files.FACTS} does not say whose states it reads (model)")
+        last = inner or 2 * width
+        shapes: dict[str, tuple[int, ...]] = {"weight": (last,), "bias": (1,)}
+        shapes |= {"mean": (2 * width,), "scale": (2 * width,)}
+        if inner:
+            shapes |= {"inner.weight": (inner, 2 * width), "inner.bias": (inner,)}
+        head = files.read_head(folder, shapes)
+        return cls(head, name=facts["name"], policy=facts["policy"], model=facts["model"])

@@ -1,0 +1,214 @@
+"""Choosing among samples: votes, weights, and when to stop. Pure functions over plain arrays; numpy and nothing else.
+
+    classes = classes_of(["7", "4", None, "4"])                -> [0, 1, -1, 1]     (-1 = no answer: never votes)
+    vote(classes)                                              -> 1                 (the place of the chosen sample)
+    weighted_vote(classes, [.9, .3, .9, .4])                   -> 0                 (.9 against .3 + .4)
+    best_of([.9, .3, .95, .4], classes)                        -> 0                 (.95 has no answer)
+    rerank_vote(classes, scores, m=3)                          -> the vote of the three best scored
+    leader_is_safe([6, 1], left=57, risk=.05)                  -> True              (of 64, 7 are drawn)
+
+The live strategies and the replay of stored samples call the same functions, so a curve drawn from a bank is the curve
+of the strategy. Every chooser takes the samples in the order they were drawn and returns the place of one of them. A
+tie goes to the class seen first; a score that is not a number counts as the lowest there is; if no sample has an
+answer, the first one (of a vote) or the best scored one (of a ranking) is returned as it is.
+
+Self-consistency: arXiv:2203.11171. Weighted votes: arXiv:2206.02336. Confidence from logprobs: arXiv:2508.15260. Vote
+among the top few: arXiv:2110.14168. Adaptive stopping: arXiv:2305.11860, with another question asked, see
+`overturn_probability`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+RISK = 0.05  # of the adaptive vote, unless told otherwise
+WAVE = 4  # samples between two looks at the leader
+
+
+def classes_of(keys: Sequence[Hashable | None]) -> NDArray[np.int64]:
+    """Keys of answers -> class numbers 0, 1, ... by first appearance; None -> -1."""
+    place: dict[Hashable, int] = {}
+    return np.array([-1 if key is None else place.setdefault(key, len(place)) for key in keys], dtype=np.int64)
+
+
+def vote(classes: ArrayLike) -> int:
+    """The first sample of the class with most samples; 0 if none has an answer."""
+    classes = np.asarray(classes, dtype=np.int64)
+    return weighted_vote(classes, np.ones(len(classes)))
+
+
+def weighted_vote(classes: ArrayLike, weights: ArrayLike) -> int:
+    """The heaviest sample of the class with the largest sum of weights. Weights are 0 or more; nan and 0 do not vote.
+
+    Scores that are probabilities are weights as they are; for logprobs take `confidence` first. If no weight votes at
+    all, the plain vote decides: a scorer that knows nothing is no reason to give no answer.
+    """
+    classes, weights = _pair(classes, weights)
+    weights = np.where(np.isnan(weights), 0.0, weights)
+    if (weights < 0).any() or not np.isfinite(weights).all():
+        raise ValueError("weights must be 0 or more and finite; turn scores into weights first, see `confidence`")
+    answered = classes >= 0
+    if not answered.any():
+        return 0
+    if not weights[answered].any():
+        weights = answered.astype(float)
+    totals = np.bincount(classes[answered], weights[answered])
+    leads = totals >= totals.max() * (1 - 1e-12)  # sums of the same numbers in another order are a tie
+    winner = next(int(name) for name in classes if name >= 0 and leads[name])
+    return int(np.argmax(np.where(classes == winner, weights, -1.0)))
+
+
+def best_of(scores: ArrayLike, classes: ArrayLike | None = None) -> int:
+    """The best scored sample; with `classes`, the best scored among those that have an answer, if any has."""
+    order = ranking(scores, classes)
+    return int(order[0]) if len(order) else 0
+
+
+def ranking(scores: ArrayLike, classes: ArrayLike | None = None) -> NDArray[np.int64]:
+    """The places of the samples, best first: samples with an answer before those without, nan last, ties in order."""
+    scores = np.asarray(scores, dtype=float)
+    falling = np.where(np.isnan(scores), np.inf, -scores)
+    if classes is None:
+        return np.argsort(falling, kind="stable")
+    classes, _ = _pair(classes, scores)
+    return np.lexsort((np.arange(len(scores)), falling, classes < 0))
+
+
+def rerank_vote(classes: ArrayLike, scores: ArrayLike, m: int) -> int:
+    """The vote of the m best scored samples that have an answer; a tie goes to the class with the best scored sample.
+
+    m = 1 is `best_of`; a scorer that is fooled by a few samples of many is held in check by a larger m.
+    """
+    if m < 1:
+        raise ValueError(f"m={m} leaves nothing to vote; use at least 1")
+    classes, scores = _pair(classes, scores)
+    top = ranking(scores, classes)[:m]
+    return int(top[vote(classes[top])])
+
+
+def confidence(mean_logprobs: ArrayLike, *, temperature: float = 0.1, keep: float = 1.0) -> NDArray[np.float64]:
+    """Weights for a vote from how sure the policy was: exp(x / temperature), the surest sample 1; nan gives 0.
+
+    mean_logprobs: nats a token, one number a sample, of the samples of one problem. `keep` is the share of samples that
+    may vote, the surest first (at least one).
+    """
+    if not temperature > 0 or not 0 < keep <= 1:
+        raise ValueError(f"temperature={temperature} must be above 0 and keep={keep} in (0, 1]")
+    x = np.asarray(mean_logprobs, dtype=float)
+    known = np.isfinite(x)
+    weights = np.zeros(len(x))
+    if known.any():
+        weights[known] = np.exp((x[known] - x[known].max()) / temperature)
+        last = np.sort(x[known])[::-1][max(1, round(keep * int(known.sum()))) - 1]
+        weights[known & (x < last)] = 0.0
+    return weights
+
+
+def overturn_probability(counts: Sequence[int] | NDArray[np.int64], left: int) -> float:
+    """How likely it is that `left` more votes put another class on top, or level with it: at most this.
+
+    counts: the votes of each class so far, in any order; samples without an answer are in no class. Not "which class is
+    the most likely answer of the model" (arXiv:2305.11860) but "would the vote of all n come out otherwise": near the
+    end of the budget a small lead is safe, which the other question never sees.
+
+    Under a uniform (Dirichlet) prior over the shares of the classes, the share of one class in its duel with the leader
+    has a Beta(1 + its votes, 1 + the leader's) posterior, so the votes still to come in that duel are beta-binomial.
+    Three things err on the safe side: every vote still to come is taken to fall into the duel, the chances of all
+    rivals are added up (a class not yet seen is one of them), and drawing level counts as overtaking.
+    """
+    counts = np.sort(np.asarray(counts, dtype=np.int64))[::-1]
+    counts = counts[counts > 0]
+    if left <= 0:
+        return 0.0
+    if not len(counts):
+        return 1.0
+    leader = int(counts[0])
+    return min(1.0, sum(_overtakes(leader, int(rival), left) for rival in (*counts[1:], 0)))
+
+
+def leader_is_safe(counts: Sequence[int] | NDArray[np.int64], *, left: int, risk: float = RISK) -> bool:
+    """Whether to stop: the vote of all would end otherwise with a probability of at most `risk`.
+
+    What is promised: over problems whose shares of answers are spread as the prior says, the adaptive vote differs from
+    the full vote in at most `risk` of the problems, however often one looks (each stop is a statement about what was
+    seen until then, so looking often costs nothing). On a problem whose two best answers are equally likely it can
+    differ more often; but there the full vote is a coin toss too, and no accuracy is lost on average.
+    """
+    if not 0 <= risk < 1:
+        raise ValueError(f"risk={risk} must lie in [0, 1)")
+    return overturn_probability(counts, left) <= risk
+
+
+def stops_at(classes: ArrayLike, *, wave: int = WAVE, risk: float = RISK) -> int | NDArray[np.int64]:
+    """How many samples the adaptive vote draws of each row of samples in order: (N,) -> int, or (R, N) -> (R,).
+
+    It looks after every `wave` samples and stops at N at the latest: what the live strategy does, for replay.
+    """
+    rows = np.atleast_2d(np.asarray(classes, dtype=np.int64))
+    stops = np.full(len(rows), rows.shape[1], dtype=np.int64)
+    running = np.arange(len(rows))
+    for drawn in range(wave, rows.shape[1], wave):
+        counts = _counts(rows[running, :drawn])
+        kinds, which = np.unique(np.sort(counts, axis=1), axis=0, return_inverse=True)  # many rows look the same
+        safe = np.array([leader_is_safe(kind, left=rows.shape[1] - drawn, risk=risk) for kind in kinds], dtype=bool)
+        done = safe[which.reshape(-1)] if len(kinds) else np.zeros(0, dtype=bool)
+        stops[running[done]] = drawn
+        running = running[~done]
+        if not len(running):
+            break
+    return int(stops[0]) if np.ndim(classes) == 1 else stops
+
+
+def mean_logprob(logprobs: ArrayLike, sampled: ArrayLike | None = None) -> float:
+    """Nats a token over the tokens that the policy drew itself; nan for none."""
+    values = np.asarray(logprobs, dtype=float)
+    if sampled is not None:
+        values = values[np.asarray(sampled, dtype=bool)[: len(values)]]
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def worst_window(logprobs: ArrayLike, size: int = 16) -> float:
+    """The least sure stretch: the lowest mean of `size` neighbouring logprobs, of all where there are fewer; nan for
+    none. A solution is as good as its worst step (arXiv:2508.15260)."""
+    values = np.asarray(logprobs, dtype=float)
+    if len(values) <= size:
+        return mean_logprob(values)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    return float((sums[size:] - sums[:-size]).min() / size)
+
+
+def _pair(classes: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    classes, scores = np.asarray(classes, dtype=np.int64), np.asarray(scores, dtype=float)
+    if classes.shape != scores.shape or classes.ndim != 1 or not len(classes):
+        raise ValueError(f"classes {classes.shape} and scores {scores.shape} must be one row of one or more samples")
+    return classes, scores
+
+
+def _counts(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(R, N) class numbers -> (R, C) votes."""
+    width = int(rows.max(initial=-1)) + 1
+    flat = (rows + (width + 1) * np.arange(len(rows))[:, None] + 1).ravel()  # -1 becomes a column of its own
+    return np.bincount(flat, minlength=len(rows) * (width + 1)).reshape(len(rows), width + 1)[:, 1:]
+
+
+@lru_cache(maxsize=1 << 16)
+def _overtakes(leader: int, rival: int, left: int) -> float:
+    """P(rival + y >= leader + left - y), y ~ BetaBinomial(left, 1 + rival, 1 + leader), summed in logs."""
+    first = max(0, -(-(leader - rival + left) // 2))
+    if first > left:
+        return 0.0
+    y = np.arange(first, left + 1)
+    log = _log_factorials(rival + leader + left + 2)
+    ways = log[left] - log[y] - log[left - y]
+    beta = log[rival + y] + log[leader + left - y] - log[rival + leader + left + 1]
+    return float(np.exp(ways + beta - (log[rival] + log[leader] - log[rival + leader + 1])).sum())
+
+
+@lru_cache(maxsize=64)
+def _log_factorials(size: int) -> NDArray[np.float64]:
+    """log k! for k = 0 ... size - 1."""
+    return np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, max(size, 1))))])

@@ -1,0 +1,273 @@
+"""Labelled rollouts for a scorer: drawn from the policy on the train split, verified, and kept in RUN/rollouts.jsonl.
+
+    one line a problem and checkpoint:
+    {"problem": id, "policy": 0, "prompt_ids": [...], "samples": [{"ids": [...], "correct": 1, ...}, ...]}
+
+Checkpoints and temperatures are mixed, as a scorer that saw one of each misjudges the others (arXiv:2312.09241). A
+second sitting draws only what is missing. For a process scorer the rollouts also say what a step is worth: from its end
+the policy continues `continuations` times, and the label is the share that ends correct (arXiv:2312.08935).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ponder.config import ConfigError
+from ponder.engine.local import LocalEngine
+from ponder.models import hub
+from ponder.models.tokenizer import Tokenizer
+from ponder.runs import append_jsonl, checkpoints, read_jsonl
+from ponder.scorers.packing import Family
+from ponder.train.distributed import pick_device
+from ponder.train.rollouts import Collected, collect
+from ponder.types import Completion, Problem, SamplingParams, Task, text_seed
+
+Progress = Callable[[int, int, float], None]  # problems done, problems, share of correct samples
+
+
+@dataclass(frozen=True, kw_only=True)
+class DrawPlan:
+    """What is drawn of each problem."""
+
+    num_problems: int
+    num_samples: int
+    temperatures: tuple[float, ...]
+    params: SamplingParams
+    seed: int
+    continuations: int = 0  # of each step that is labelled; 0 = steps are not labelled
+    steps_per_sample: int = 0  # step ends that are labelled, at most; drawn from all of them alike
+
+    def shares(self, num_policies: int) -> list[dict[float, int]]:
+        """For each checkpoint, oldest first, how many samples at which temperature. The last one has half of all."""
+        early = 0 if num_policies == 1 else self.num_samples // (2 * (num_policies - 1))
+        counts = [early] * (num_policies - 1)
+        counts.append(self.num_samples - sum(counts))
+        kinds = len(self.temperatures)
+        return [
+            {t: n // kinds + (i < n % kinds) for i, t in enumerate(self.temperatures) if n // kinds + (i < n % kinds)}
+            for n in counts
+        ]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The samples of one problem, from all checkpoints and temperatures."""
+
+    problem: str
+    family: Family
+    correct: NDArray[np.float64]  # (B,) 0 or 1
+    steps: tuple[tuple[int, int, float], ...]  # (sample, ids up to the step's end, share of continuations correct)
+
+    @property
+    def is_mixed(self) -> bool:
+        return 0 < self.correct.mean() < 1
+
+
+def policies(reference: str) -> list[Path]:
+    """The model folders to draw from: of a run its early, its middle and its last checkpoint; else the model alone."""
+    run = Path(reference).expanduser()
+    ladder = checkpoints(run) if run.is_dir() else []
+    if not ladder:
+        return [hub.resolve(reference)]
+    middle = len(ladder) // 2
+    early = len(ladder) // 4
+    return [ladder[i] for i in sorted({early, middle, len(ladder) - 1})]
+
+
+def draw(
+    task: Task,
+    models: Sequence[Path],
+    plan: DrawPlan,
+    out: Path,
+    *,
+    num_workers: int,
+    num_slots: int,
+    on_progress: Progress | None = None,
+) -> None:
+    """Draw what is missing in `out`."""
+    if task.split != "train":
+        raise ConfigError(f"{task.name} is the {task.split} split; a scorer is trained on the train split")
+    problems = [task[i] for i in range(min(plan.num_problems, len(task)))]
+    done, right, total = set(), 0, 0
+    for row in read_jsonl(out):
+        done.add((row["problem"], row["policy"]))
+        right, total = right + sum(s["correct"] for s in row["samples"]), total + len(row["samples"])
+    wanted = len(models) * len(problems)
+    engine: LocalEngine | None = None
+    try:
+        for index, shares in enumerate(plan.shares(len(models))):
+            todo = [problem for problem in problems if (problem.id, index) not in done]
+            if not todo or not shares:
+                continue
+            model, tokenizer = hub.load(models[index], dtype=None, device=pick_device())
+            if engine is None:
+                engine = LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=num_slots)
+            else:
+                engine.update_weights(model.state_dict(), version=index)
+            del model
+
+            def arrived(row: dict[str, Any]) -> None:
+                nonlocal right, total
+                append_jsonl(out, [row])
+                done.add((row["problem"], row["policy"]))
+                right, total = right + sum(s["correct"] for s in row["samples"]), total + len(row["samples"])
+                if on_progress:
+                    on_progress(len(done), wanted, right / max(1, total))
+
+            in_flight = max(1, 4 * num_slots * max(1, num_workers) // plan.num_samples)
+            asyncio.run(_draw_all(engine, tokenizer, task, todo, index, shares, plan, in_flight, arrived))
+    finally:
+        if engine is not None:
+            engine.close()
+
+
+async def _draw_all(
+    engine: LocalEngine,
+    tokenizer: Tokenizer,
+    task: Task,
+    problems: Sequence[Problem],
+    index: int,
+    shares: dict[float, int],
+    plan: DrawPlan,
+    in_flight: int,
+    arrived: Callable[[dict[str, Any]], None],
+) -> None:
+    todo = iter(problems)
+    ends = step_ids(tokenizer) if plan.continuations else ()
+
+    async def work() -> None:
+        for problem in todo:  # shared by all workers: each takes the next
+            groups = await asyncio.gather(
+                *(
+                    collect(
+                        engine, task, [problem], replace(plan.params, temperature=temperature),
+                        group_size=n, seed=plan.seed, step=1000 * index + place,
+                    )
+                    for place, (temperature, n) in enumerate(shares.items())
+                )
+            )  # fmt: skip
+            _stop_on_errors(groups)
+            completions = [rollout.completion for group in groups for rollout in group.rollouts]
+            rows = [
+                _sample_row(task, problem, rollout.completion, rollout.verdict.is_correct)
+                for group in groups
+                for rollout in group.rollouts
+            ]
+            if plan.continuations:
+                labels = await _label_steps(engine, task, problem, completions, ends, plan)
+                for row, steps in zip(rows, labels, strict=True):
+                    row["steps"] = steps
+            prompt_ids = list(completions[0].prompt_ids) if completions else []
+            arrived({"problem": problem.id, "policy": index, "prompt_ids": prompt_ids, "samples": rows})
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(in_flight):
+            group.create_task(work())
+
+
+def _stop_on_errors(groups: Sequence[Collected]) -> None:
+    for group in groups:
+        if group.dropped["error"]:
+            raise RuntimeError(f"the verifier failed: {group.last_error}; mend it, or leave that problem out")
+
+
+def _sample_row(task: Task, problem: Problem, completion: Completion, correct: bool) -> dict[str, Any]:
+    return {
+        "ids": list(completion.token_ids),
+        "logprobs": [round(x, 4) for x in completion.sampler_logprobs],
+        "correct": int(correct),
+        "class": task.key(problem, completion.answer),
+        "cut": completion.was_cut,
+    }
+
+
+def step_ids(tokenizer: Tokenizer) -> list[int]:
+    """The tokens that end a step of reasoning: those whose text ends a line."""
+    return [i for i in range(tokenizer.vocab_size) if tokenizer.decode([i]).endswith("\n")]
+
+
+async def _label_steps(
+    engine: LocalEngine,
+    task: Task,
+    problem: Problem,
+    completions: Sequence[Completion],
+    ends: Sequence[int],
+    plan: DrawPlan,
+) -> list[list[tuple[int, float]]]:
+    """(ids up to a step's end, share of continuations that end correct) of some steps of every completion.
+
+    Completions that begin alike share the label of what they share.
+    """
+    known = set(ends)
+    chosen: list[list[int]] = []
+    for completion in completions:
+        inside = completion.token_ids[: completion.num_reasoning_tokens]
+        places = [i + 1 for i, token in enumerate(inside) if token in known]
+        rng = np.random.default_rng(text_seed(plan.seed, "steps", problem.id, completion.seed))
+        chosen.append(sorted(rng.permutation(places)[: plan.steps_per_sample].tolist()))
+    prefixes = list(dict.fromkeys(c.token_ids[:place] for c, places in zip(completions, chosen, strict=True)
+                                  for place in places))  # fmt: skip
+
+    async def share(prefix: tuple[int, ...]) -> float:
+        left = max(0, plan.params.max_reasoning_tokens - len(prefix))
+        seed = text_seed(plan.seed, "continue", problem.id, *prefix)
+        params = replace(plan.params, temperature=1.0, max_reasoning_tokens=left, min_reasoning_tokens=0, seed=seed)
+        ways = await engine.generate([*completions[0].prompt_ids, *prefix], params, n=plan.continuations)
+        return sum(task.verify(problem, way.answer).is_correct for way in ways) / len(ways)
+
+    labels = dict(zip(prefixes, await asyncio.gather(*map(share, prefixes)), strict=True))
+    return [
+        [(place, labels[c.token_ids[:place]]) for place in places]
+        for c, places in zip(completions, chosen, strict=True)
+    ]
+
+
+def load(path: Path) -> list[Drawn]:
+    """Everything in rollouts.jsonl by problem, in the order of the ids' first appearance; problems without a sample
+    are left out."""
+    prompts: dict[str, list[int]] = {}
+    samples: dict[str, list[dict[str, Any]]] = {}
+    for row in sorted(read_jsonl(path), key=lambda row: row["policy"]):  # the order of arrival is chance
+        if row["samples"]:
+            prompts.setdefault(row["problem"], row["prompt_ids"])
+            samples.setdefault(row["problem"], []).extend(row["samples"])
+    return [_drawn(problem, prompts[problem], samples[problem]) for problem in sorted(samples)]
+
+
+def _drawn(problem: str, prompt_ids: list[int], rows: list[dict[str, Any]]) -> Drawn:
+    keys = {key: i for i, key in enumerate(dict.fromkeys(r["class"] for r in rows if r["class"] is not None))}
+    family = replace(
+        Family.of(prompt_ids, [row["ids"] for row in rows]),
+        logprobs=np.fromiter(itertools.chain.from_iterable(row["logprobs"] for row in rows), np.float32),
+        was_cut=np.array([row["cut"] for row in rows], dtype=bool),
+        classes=np.array([-1 if row["class"] is None else keys[row["class"]] for row in rows], dtype=np.int64),
+    )
+    correct = np.array([row["correct"] for row in rows], dtype=np.float64)
+    return Drawn(problem, family, correct, tuple(_steps(rows)))
+
+
+def _steps(rows: list[dict[str, Any]]) -> Iterator[tuple[int, int, float]]:
+    for sample, row in enumerate(rows):
+        for place, share in row.get("steps", ()):
+            yield sample, int(place), float(share)
+
+
+def split(drawn: Sequence[Drawn], held_out: float, seed: int) -> tuple[list[Drawn], list[Drawn]]:
+    """(train, held out): by problem, never by sample, and by the problem's name alone."""
+
+    def place(item: Drawn) -> float:
+        return text_seed(seed, "held out", item.problem) / 2**63
+
+    ordered = sorted(drawn, key=place)
+    count = min(len(ordered) - 1, max(1, round(held_out * len(ordered)))) if len(ordered) > 1 else 0
+    if not count:
+        raise ConfigError(f"{len(ordered)} problems cannot be split; draw at least 2 (num_problems)")
+    return ordered[count:], ordered[:count]

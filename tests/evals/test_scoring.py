@@ -1,0 +1,141 @@
+"""Scoring a bank: every sample once, in order, resumable; banks that cannot be scored say why."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from ponder.config import ConfigError
+from ponder.engine.base import ScriptedEngine
+from ponder.evals.bank import Bank, BankSpec, sample_row
+from ponder.evals.scoring import read_families, score_bank
+from ponder.scorers.features import FeatureScorer, features
+from ponder.scorers.logistic import fit
+from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
+from ponder.scorers.packing import Family
+from ponder.types import Problem, SamplingParams, Verdict
+from tests.helpers import tiny_model, user
+
+SPEC = BankSpec(task="toy", split="test", model="m", fingerprint="fp", params=SamplingParams())
+
+
+def problem(i):
+    return Problem(id=f"toy/{i}", prompt=user(f"p{i}"), target="4", task="toy")
+
+
+def outcome(folder, policy="fp"):
+    head = {WEIGHT: torch.randn(32, generator=torch.Generator().manual_seed(1)) / 4, BIAS: torch.zeros(1)}
+    scorer = OutcomeScorer(tiny_model(), head, name="outcome", policy=policy)
+    scorer.save(folder)
+    return scorer
+
+
+def fill(folder, counts, answers=("4", "5", "44"), first=None):
+    """A bank of some samples a problem; a later call adds those that are missing."""
+    engine = ScriptedEngine([("r" * (i % 3), answer) for i, answer in enumerate(answers)])
+    with Bank.open(folder, SPEC) as bank:
+        for i, count in enumerate(counts):
+            have = bank.num_samples(f"toy/{i}")
+            if count <= have:
+                continue
+            found = asyncio.run(engine.generate(problem(i).prompt, SamplingParams(), n=count - have, first=have))
+            rows = []
+            for j, completion in enumerate(found, have):
+                right = completion.answer == "4"
+                verdict = Verdict(outcome="correct" if right else "wrong", reward=float(right))
+                rows.append(sample_row(problem(i), j, completion, verdict, completion.answer or None))
+            bank.append(problem(i), rows, prompt_ids=found[0].prompt_ids)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_every_sample_gets_the_score_of_its_own_tokens(tmp_path, workers):
+    scorer = outcome(tmp_path / "scorer")
+    fill(tmp_path / "bank", [5, 3])
+    with Bank.read(tmp_path / "bank") as bank:
+        result = score_bank(bank, tmp_path / "scorer", num_workers=workers)
+    assert (result["name"], result["scored_now"], result["samples"]) == ("outcome", 8, 8)
+    bank = Bank.read(tmp_path / "bank")
+    prompts = bank.prompt_ids()
+    for row in bank.full_rows():
+        alone = scorer.score([Family.of(prompts[row["problem"]], [row["token_ids"]])])[0][0]
+        assert bank.samples(row["problem"]).scores["outcome"][row["sample"]] == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_second_sitting_scores_what_is_new(tmp_path):
+    outcome(tmp_path / "scorer")
+    fill(tmp_path / "bank", [2, 3])
+    score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
+    again = score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
+    assert again["scored_now"] == 0
+    fill(tmp_path / "bank", [4, 3])
+    told = []
+    more = score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer", on_progress=lambda *x: told.append(x[:2]))
+    assert more["scored_now"] == 4  # of the problem that has grown
+    assert told[-1] == (7, 7)
+    assert not np.isnan(Bank.read(tmp_path / "bank").samples("toy/0").scores["outcome"]).any()
+
+
+def test_features_read_the_samplers_logprobs_and_the_banks_classes(tmp_path):
+    fill(tmp_path / "bank", [6, 6])
+    bank = Bank.read(tmp_path / "bank")
+    family = read_families(bank, ["toy/0"])["toy/0"]
+    assert family.classes.tolist() == [0, 1, 2, 0, 1, 2]
+    assert len(family.logprobs) == len(family.token_ids)
+    model = fit(features(family), (family.classes == 0).astype(float))
+    FeatureScorer(model, name="features", policy="fp").save(tmp_path / "scorer")
+    result = score_bank(bank, tmp_path / "scorer", name="cheap")
+    assert result["cost"] == {"prompt": 0, "sample": 0, "flops_per_token": 0.0}
+    assert Bank.read(tmp_path / "bank").samples("toy/1").scores["cheap"].shape == (6,)
+
+
+def test_an_empty_bank_is_scored_at_once(tmp_path):
+    outcome(tmp_path / "scorer")
+    with Bank.open(tmp_path / "bank", SPEC):
+        pass
+    result = score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
+    assert (result["samples"], result["scored_now"]) == (0, 0)
+
+
+def test_the_bank_of_another_model_warns(tmp_path):
+    outcome(tmp_path / "scorer", policy="other")
+    fill(tmp_path / "bank", [2])
+    with pytest.warns(UserWarning, match="other"):
+        score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
+
+
+def test_a_bank_of_another_tokenizer_is_refused(tmp_path):
+    head = {WEIGHT: torch.zeros(32), BIAS: torch.zeros(1)}
+    OutcomeScorer(tiny_model(vocab_size=100), head, name="outcome", policy="fp").save(tmp_path / "scorer")
+    fill(tmp_path / "bank", [2])
+    with pytest.raises(ValueError, match="another tokenizer"):
+        score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
+
+
+def test_samples_without_token_ids_say_so(tmp_path):
+    outcome(tmp_path / "scorer")
+    engine = ScriptedEngine(["4"])
+    with Bank.open(tmp_path / "bank", SPEC) as bank:
+        found = asyncio.run(engine.generate(problem(0).prompt, SamplingParams(), n=1))
+        row = sample_row(problem(0), 0, found[0], Verdict(outcome="correct", reward=1.0), "4")
+        bank.append(problem(0), [row | {"token_ids": [], "sampler_logprobs": []}], prompt_ids=[])
+    with pytest.raises(ConfigError, match="no token ids"):
+        score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
+
+
+def test_samples_that_never_answered_are_scored_all_the_same(tmp_path):
+    outcome(tmp_path / "scorer")
+    engine = ScriptedEngine([("r" * 9, "4")])
+    params = SamplingParams(max_reasoning_tokens=2, max_answer_tokens=1)
+    with Bank.open(tmp_path / "bank", replace(SPEC, params=params)) as bank:
+        found = asyncio.run(engine.generate(problem(0).prompt, params, n=3))
+        rows = [
+            sample_row(problem(0), j, c, Verdict(outcome="wrong", reward=0.0), None) for j, c in enumerate(found)
+        ]
+        bank.append(problem(0), rows, prompt_ids=found[0].prompt_ids)
+    score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
+    scores = Bank.read(tmp_path / "bank").samples("toy/0").scores["outcome"]
+    assert np.isfinite(scores).all()

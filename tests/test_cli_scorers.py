@@ -1,0 +1,48 @@
+"""`ponder scorer` and `ponder score`, as a user types them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from ponder.evals.bank import Bank
+from tests.test_cli import ROOT, SHORT, fails_with, ponder, tiny  # noqa: F401 (a fixture)
+
+RECIPE = """
+out = "run"
+task = "tests.helpers:LowercaseTask"
+num_problems = 12
+num_samples = 6
+max_reasoning_tokens = 8
+max_answer_tokens = 4
+num_epochs = 2
+problems_per_step = 4
+num_workers = 0
+"""
+
+
+def test_a_scorer_is_trained_and_scores_a_bank(tiny, tmp_path):  # noqa: F811
+    (tmp_path / "r.toml").write_text(RECIPE)
+    trained = ponder("scorer", "r.toml", f"model={tiny}", "--json", cwd=tmp_path)
+    assert trained.returncode == 0, trained.stderr
+    assert json.loads(trained.stdout)["kind"] == "outcome"
+    assert (tmp_path / "run" / "scorer.png").exists()
+    (tmp_path / "p.jsonl").write_text('{"id": "a", "problem": "What is 1+1?", "answer": "2"}\n')
+    asked = ["eval", "--task", "file:p.jsonl", "--model", tiny, "--samples", 3, "--out", "bank", "--json", *SHORT]
+    assert ponder(*asked, cwd=tmp_path).returncode == 0
+    for expected in (3, 0):
+        scored = ponder("score", "bank", "--scorer", "run", "--workers", 1, "--json", cwd=tmp_path)
+        assert scored.returncode == 0, scored.stderr
+        assert json.loads(scored.stdout)["scored_now"] == expected
+        assert "trained for the policy" not in scored.stderr
+    bank = Bank.read(tmp_path / "bank")
+    assert np.isfinite(bank.samples(bank.problems[0].id).scores["outcome"]).all()
+
+
+def test_mistakes_are_one_clear_line_each(tmp_path):
+    planned = ponder("scorer", ROOT / "recipes/scorer_nano_cpu.toml", "--dry-run", "--json", cwd=tmp_path)
+    assert json.loads(planned.stdout)["estimate"]["memory_gib"] > 0
+    fails_with(ponder("scorer", ROOT / "recipes/scorer_nano_cpu.toml", "num_sample=3", cwd=tmp_path), "num_samples")
+    fails_with(ponder("scorer", "none.toml", cwd=tmp_path), "no recipe at none.toml")
+    fails_with(ponder("score", "nowhere", "--scorer", "nowhere", cwd=tmp_path), "nowhere")
