@@ -155,12 +155,16 @@ def serve(
     summarizer: Annotated[
         Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
     ] = None,
+    scorer: Annotated[
+        Optional[Path], typer.Option(help="A folder made by `ponder scorer`, for modes that choose by score.")
+    ] = None,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
     ] = False,
     base_url: BaseUrl = None,
 ) -> None:
     """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
+    from ponder.scorers import load_scorer
     from ponder.serve.monitor import load_monitors
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
@@ -171,6 +175,7 @@ def serve(
         model=model, db=db, api_key=api_key, temperature=temperature,
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
+        scorer=load_scorer(scorer) if scorer else None,
         summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
     )  # fmt: skip
     engine = open_engine(model, base_url)

@@ -51,11 +51,10 @@ class Spending:
 
 
 def modes(scorer: Scorer | None) -> dict[str, Strategy]:
-    """The modes that this server offers besides `standard`; those that need a scorer only where there is one."""
-    need = {"best_of_n", "weighted_vote", "weighted_consensus", "beam", "beam_search", "tree", "search"}
-    found = {name: strategy for name, strategy in STRATEGIES.items() if scorer is not None or name not in need}
-    found.pop("single", None)
-    return found
+    """The modes that this server offers besides `standard`, which is `single`. A judge must be given; a controller
+    is a rule fitted elsewhere."""
+    left_out = {"single", "controller", *(() if scorer is not None else ("judge",))}
+    return {name: strategy for name, strategy in STRATEGIES.items() if name not in left_out}
 
 
 def plan(

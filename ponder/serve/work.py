@@ -300,6 +300,8 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
             order.messages, meter, params=replace(order.compute.params, form=order.form), key=order.key,
             scorer=order.scorer, budget=order.compute.budget,
         )  # fmt: skip
+    except ValueError as error:  # what this mode cannot do with this engine or this limit
+        raise Failed("server_error", f"This mode cannot serve the request: {error}"[:300], status=422) from None
     except asyncio.CancelledError:
         if thoughts.is_stopped.is_set():
             raise Failed(*STOPPED) from None
