@@ -392,7 +392,9 @@ def order_of(
 ) -> Order:  # fmt: skip
     text = form_text(form, tools if needs_call else ())
     check = getattr(service.engine, "supports_form", None)
+    has_marks = getattr(service.tokenizer, "think_id", None) is not None
     return Order(
+        thinks=has_marks and compute.params.max_reasoning_tokens > 0,
         form=text if text and check is not None and check(text) else "",
         prompt=prompt, messages=messages, compute=compute, tools=tools, parallel_calls=parallel,
         wants_json=form.wants_json, schema=form.schema, insists=form.insists or needs_call,

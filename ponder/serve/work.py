@@ -82,6 +82,7 @@ class Order:
     prompt: Sequence[Message] | Sequence[int]
     messages: Sequence[Message]  # the same, for strategies and scorers
     compute: Spending
+    thinks: bool = False  # the model has a place to think, and may; it is told even if it uses none of it
     tools: Sequence[Tool] = ()
     parallel_calls: bool = True
     wants_json: bool = False
@@ -154,6 +155,9 @@ class Meter:
 
 async def produce(order: Order, meter: Meter, sink: Sink, thoughts: Thoughts, *, first: int = 0) -> str:
     """One choice, from sample `first` on; why it ended: stop, length or tool_calls."""
+    if order.thinks:
+        thoughts.begin()
+        sink.thinking()
     timer = None
     if order.compute.deadline is not None:
         timer = asyncio.get_running_loop().call_later(order.compute.deadline, meter.answer_now)

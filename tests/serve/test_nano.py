@@ -51,6 +51,8 @@ def test_nano_answers_over_both_apis(nano):
         details = response["usage"]["output_tokens_details"]
         parts = ("reasoning_tokens", "answer_tokens", "special_tokens")
         assert sum(details[name] for name in parts) == response["usage"]["output_tokens"]
+        assert [item["type"] for item in response["output"]] == ["reasoning", "message"]
+        assert response["output"][0]["thinking_seconds"] >= 0
         text = response["output"][-1]["content"][0]["text"]
         chat = {"model": "nano", "messages": [{"role": "user", "content": "What is 2+3?"}], "seed": 1}
         told = client.post("/chat/completions", json=chat).json()
