@@ -22,7 +22,7 @@ from rich.console import Console
 
 from ponder import __version__
 from ponder.config import ConfigError, dumps, load, to_dict
-from ponder.types import Budget, Message, Problem, SamplingParams
+from ponder.types import Budget, Message, Problem, SamplingParams, Usage
 
 if TYPE_CHECKING:
     from ponder.engine.local import LocalEngine
@@ -85,7 +85,24 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask.")],
     model: Model = "nano",
-    samples: Annotated[int, typer.Option(help="Draw so many answers and give the one most agree on.")] = 1,
+    mode: Annotated[
+        Optional[str],
+        typer.Option(
+            help="single, consensus, adaptive, best_of_n, weighted, confident, rerank_vote, judge, search, dvts, mcts, "
+            "forced, revise, controller: see docs/strategies.md. Default: single, or consensus of several samples."
+        ),
+    ] = None,
+    samples: Annotated[
+        Optional[int], typer.Option(help="Samples; of a search, candidates a step; of revise, versions.")
+    ] = None,
+    scorer: Annotated[Optional[Path], typer.Option(help="What `ponder scorer` made, for modes that rank.")] = None,
+    controller_file: Annotated[
+        Optional[Path], typer.Option("--controller", help="What `ponder controller` made, for mode controller.")
+    ] = None,
+    budget_tokens: Annotated[Optional[int], typer.Option(help="Tokens that may be sampled in all.")] = None,
+    word: Annotated[
+        str, typer.Option(help='For mode forced: what is said in place of closing too early, e.g. " Wait".')
+    ] = "",
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,
     temperature: Temperature = 1.0,
@@ -94,36 +111,66 @@ def ask(
     base_url: BaseUrl = None,
     as_json: Json = False,
 ) -> None:
-    """Ask one question; the model thinks first, and the reasoning stays hidden unless asked for."""
-    from ponder.strategies import consensus
+    """Ask one question; the model thinks first, and the reasoning stays hidden unless asked for.
+
+    Ctrl-C ends it with the best answer so far.
+    """
+    from ponder.config import lookup
+    from ponder.live import Leader
+    from ponder.strategies import STRATEGIES
     from ponder.tasks import VERIFIERS
 
-    prompt = (Message(role="user", content=question),)
-    problem = Problem(id="ask", prompt=prompt, target="", task="ask")
+    mode = mode or ("consensus" if samples and samples > 1 else "single")
+    strategy = lookup(STRATEGIES, mode, what="mode")
+    if base_url and (mode in ("search", "dvts", "mcts") or word):
+        raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
+    problem = Problem(id="ask", prompt=(Message(role="user", content=question),), target="", task="ask")
     params = SamplingParams(
         temperature=temperature,
         max_reasoning_tokens=max_reasoning_tokens,
         max_answer_tokens=max_answer_tokens,
         seed=seed,
     )
-    begun = time.monotonic()
+    key: Callable[[str], str | None] = lambda answer: VERIFIERS["math"].key(problem, answer)
+    begun, stopped = time.monotonic(), False
+    judge: Any = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
-    engine = open_engine(model, base_url, num_workers=0, num_slots=min(samples, 128))
+    engine: Any = open_engine(
+        model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
+        keep_hidden=getattr(judge, "kind", "") == "probe",
+    )  # fmt: skip
+    options: dict[str, Any] = {} if samples is None or mode == "single" else {"n": samples}
+    if mode == "judge" and judge is None:
+        from ponder.scorers.judge import Judge
+
+        judge = Judge(engine, mode="compare")
+    if mode == "forced" and word:
+        options |= {"word": word, "word_ids": engine.tokenizer.encode(word)}
+    if mode == "controller":
+        options["rule"] = controller_file
     try:
-        solution = asyncio.run(
-            consensus(
-                prompt, engine, params=params, budget=Budget(max_samples=samples),
-                key=lambda answer: VERIFIERS["math"].key(problem, answer),
-            )
-        )  # fmt: skip
+        with Leader(Console(stderr=True), key) as leader:
+            try:
+                solution = asyncio.run(
+                    strategy(
+                        problem.prompt, engine, params=params, key=key, scorer=judge,
+                        budget=Budget(max_tokens=budget_tokens), watch=leader, **options,
+                    )
+                )  # fmt: skip
+            except KeyboardInterrupt:
+                if leader.best is None:
+                    print("stopped before there was an answer", file=sys.stderr)
+                    raise SystemExit(130) from None
+                solution, stopped = leader.best, True
     finally:
         close(engine)
     usage = solution.usage
     if as_json:
-        fields = ("prompt_tokens", "reasoning_tokens", "completion_tokens", "samples")
         result: dict[str, Any] = {
             "answer": solution.answer,
-            "usage": {name: getattr(usage, name) for name in fields},
+            "mode": mode,
+            "stopped_early": stopped,
+            "usage": to_dict(usage) | {"flops": flops_of(usage, model, base_url, judge)},
             "seconds": time.monotonic() - begun,
         }
         if show_reasoning:
@@ -134,6 +181,8 @@ def ask(
         print(solution.reasoning or "(no reasoning)")
     print(solution.answer or "(no answer: the model never closed its reasoning)")
     cost = f"{usage.reasoning_tokens} reasoning tokens, {usage.samples} sample{'s' if usage.samples > 1 else ''}"
+    cost += f", {usage.scorer_tokens} scorer tokens" if usage.scorer_tokens else ""
+    cost += "; stopped early" if stopped else ""
     Console(stderr=True, highlight=False).print(f"({cost})", style="dim")
 
 
@@ -633,6 +682,24 @@ def compare(
 
 
 @app.command(rich_help_panel=MEASURE)
+def controller(
+    samples: Annotated[Path, typer.Argument(metavar="BANK", help="The --out of `ponder eval`: the stored samples.")],
+    out: Annotated[Path, typer.Option(help="The controller's file, for `ponder ask --mode controller`.")],
+    budget: Annotated[
+        Optional[float], typer.Option(help="Mean tokens a problem; default: what 8 samples cost.")
+    ] = None,
+    scorer: Annotated[str, typer.Option(help="A scorer whose scores the bank has, by name.")] = "",
+    probes: Annotated[int, typer.Option(help="Samples that are looked at before it picks.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """Fit a rule that picks how to spend by problem, and compare it with the best fixed way at equal cost."""
+    from ponder.evals.controlling import fit_controller, sentence
+
+    result = fit_controller(samples, out=out, budget=budget, scorer=scorer, num_probes=probes)
+    finish(result, sentence(result), as_json)
+
+
+@app.command(rich_help_panel=MEASURE)
 def grade(
     target: Annotated[Optional[str], typer.Option(help="The reference answer.")] = None,
     answer: Annotated[Optional[str], typer.Option(help="The answer to check.")] = None,
@@ -660,7 +727,9 @@ def grade(
 # --- helpers of the verbs ----------------------------------------------------------------------------------------
 
 
-def open_engine(model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128) -> Engine:
+def open_engine(
+    model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128, keep_hidden: bool = False
+) -> Engine:
     """The local engine over a model reference, or a remote endpoint."""
     if base_url:
         from ponder.engine.remote import RemoteEngine
@@ -672,7 +741,32 @@ def open_engine(model: str, base_url: str | None, *, num_workers: int | None = N
 
     # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
     loaded = hub.load(model, dtype=None, device=pick_device())
-    return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots)
+    return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots, keep_hidden=keep_hidden)
+
+
+def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[str], str | None]) -> Any:
+    """A trained scorer, with a warning where it is another policy's."""
+    from ponder.scorers import check_policy, load_scorer
+
+    loaded = load_scorer(folder)
+    loaded.key = key
+    check_policy(loaded, describe(model, base_url)["fingerprint"])
+    return loaded
+
+
+def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Any) -> float | None:
+    """What a solution cost, a token's cost taken at the middle of a sample; None where the network is not known."""
+    from ponder.strategies import flops
+
+    if base_url:
+        return None
+    from ponder.models import hub
+    from ponder.models.transformer import flops_per_token
+    from ponder.models.weights import read_config
+
+    middle = (usage.prompt_tokens + usage.completion_tokens // 2) // max(1, usage.samples)
+    each = flops_per_token(read_config(hub.resolve(model)), middle)
+    return flops(usage, per_token=each, scorer_per_token=getattr(scorer, "flops_per_token", None) or each)
 
 
 def close(engine: Any) -> None:

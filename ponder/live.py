@@ -7,7 +7,7 @@ CI) it prints one plain line a step.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ponder.train.rl import Step
-from ponder.types import Rollout
+from ponder.types import Rollout, Solution
 
 _BARS = "▁▂▃▄▅▆▇█"
 _ROWS = (  # metric, label, format
@@ -103,6 +103,37 @@ def _panel(title: str, rollout: Rollout) -> Panel:
     text.append(f"{completion.answer or '(no answer)'}", "green" if rollout.verdict.is_correct else "red")
     text.append(f"   target {rollout.problem.target}", "dim")
     return Panel(text, title=f"{title}: reward {rollout.reward:g}", height=14)
+
+
+class Leader:
+    """The best answer so far while a strategy spends; a context manager to be given as its `watch`."""
+
+    def __init__(self, console: Console, key: Callable[[str], str | None]) -> None:
+        self.key = key
+        self.best: Solution | None = None
+        self.status = console.status("thinking") if console.is_terminal else None
+
+    def __enter__(self) -> Leader:
+        if self.status:
+            self.status.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.status:
+            self.status.stop()
+
+    def __call__(self, solution: Solution) -> None:
+        self.best = solution
+        if self.status:
+            self.status.update(Text(self.line(solution)))  # Text: an answer is no markup
+
+    def line(self, solution: Solution) -> str:
+        keys = [self.key(completion.answer) for completion in solution.completions]
+        mine = self.key(solution.answer)
+        share = f", {keys.count(mine) / len(keys):.0%} agree" if keys and mine is not None else ""
+        usage = solution.usage
+        answer = " ".join(solution.answer.split())[:60] or "(no answer)"
+        return f"{usage.samples} samples, {usage.completion_tokens} tokens; leading: {answer}{share}"
 
 
 class Bar:

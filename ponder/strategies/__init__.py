@@ -2,11 +2,35 @@
 
 vote = STRATEGIES["consensus"]
 solution = await vote(problem.prompt, engine, params=params, key=key, budget=Budget(max_samples=8))
+
+select.py chooses among samples (pure functions), base.py keeps the ledger and the budget, and the rest are the
+strategies. Each takes n in its own sense: samples, candidates a level, simulations, versions.
 """
 
 from __future__ import annotations
 
-from ponder.strategies.sampling import consensus, single
-from ponder.types import Strategy
+from ponder.strategies.base import Named, flops
+from ponder.strategies.controller import controlled
+from ponder.strategies.mcts import mcts
+from ponder.strategies.sampling import adaptive, best_of_n, confident, consensus, judge, rerank, single, weighted
+from ponder.strategies.sequential import forced, revise
+from ponder.strategies.tree import beam, dvts
 
-STRATEGIES: dict[str, Strategy] = {"single": single, "consensus": consensus}
+__all__ = ["STRATEGIES", "consensus", "flops", "single"]
+
+STRATEGIES: dict[str, Named] = {
+    "single": single,
+    "consensus": consensus,
+    "adaptive": adaptive,
+    "best_of_n": best_of_n,
+    "weighted": weighted,
+    "confident": confident,
+    "rerank_vote": rerank,
+    "judge": judge,
+    "search": beam,
+    "dvts": dvts,
+    "mcts": mcts,
+    "forced": forced,
+    "revise": revise,
+    "controller": controlled,
+}

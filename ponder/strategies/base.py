@@ -1,35 +1,281 @@
-"""What strategies share: drawing samples without ever passing the budget.
+"""What strategies share: `Work`, the ledger of one call, and `strategy`, which makes a function of it a Strategy.
 
-A sample costs at most max_reasoning_tokens + 1 (the closing mark) + max_answer_tokens. Samples are drawn in waves of as
-many as surely fit into what is left, so short samples make room for more, and the limit holds in the worst case. If not
-even one full sample fits, one is drawn with less room to reason: a small budget still gets an answer.
+    @strategy
+    async def best(work: Work, *, n: int | None = None) -> Completion:      # work.prompt, work.engine, work.score, ...
+        drawn = await work.draw(n or work.samples)
+        return drawn[best_of(await work.score(drawn))]
+
+Everything a strategy asks of an engine or a scorer goes through its Work, so that three things hold for all of them:
+
+* No budget is ever passed, in the worst case. A sample costs at most max_reasoning_tokens + 1 (the closing mark) +
+  max_answer_tokens; what may be asked at one time is what surely fits into what is left, so short samples make room for
+  more. If not even one full sample fits, one is drawn with less room to reason: a small budget still gets an answer.
+* Everything is paid for: pieces that were thrown away, prefixes that were read again, the scorer's tokens.
+* Cancelling the call cancels what it asked for, and `watch` has the best answer so far.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import functools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from typing import Any, Concatenate, Protocol
 
-from ponder.types import Budget, Completion, Engine, Message, SamplingParams
+import numpy as np
+from numpy.typing import NDArray
+
+from ponder.strategies.select import mean_logprob
+from ponder.types import Budget, Completion, Engine, Message, SamplingParams, Scorer, Solution, Usage, text_seed
+
+SAMPLES = 8  # where neither the call nor the budget says how many
+Choice = Callable[[Sequence[Completion]], Completion]  # the best of what was drawn so far
 
 
-async def draw(
-    prompt: Sequence[Message], engine: Engine, params: SamplingParams, *, n: int, budget: Budget | None = None
-) -> list[Completion]:
-    """Up to n samples of one prompt, as many as the budget allows, and at least one."""
-    limit = budget or Budget()
-    if n < 1 or (limit.max_samples is not None and limit.max_samples < 1):
-        raise ValueError(f"a budget of {limit} and n={n} allow no sample; allow at least 1")
-    n = n if limit.max_samples is None else min(n, limit.max_samples)
-    if limit.max_tokens is None:
-        return await engine.generate(prompt, params, n=n)
-    params = fit(params, limit.max_tokens)
-    drawn: list[Completion] = []
-    left = limit.max_tokens
-    while (wave := min(n - len(drawn), left // most_tokens(params))) > 0:
-        drawn += await engine.generate(prompt, params, n=wave, first=len(drawn))
-        left = limit.max_tokens - sum(completion.num_tokens for completion in drawn)
-    return drawn
+class Work:
+    """One call of a strategy: what it was given, what it has drawn, what that cost."""
+
+    def __init__(
+        self,
+        prompt: Sequence[Message],
+        engine: Engine,
+        *,
+        params: SamplingParams,
+        key: Callable[[str], str | None],
+        scorer: Scorer | None = None,
+        budget: Budget | None = None,
+        watch: Callable[[Solution], None] | None = None,
+    ) -> None:
+        self.prompt, self.engine, self.key, self.scorer, self.watch = prompt, engine, key, scorer, watch
+        self.budget = budget or Budget()
+        if self.budget.max_samples is not None and self.budget.max_samples < 1:
+            raise ValueError(f"a budget of {self.budget} allows no sample; allow at least 1")
+        self.params = params if self.budget.max_tokens is None else fit(params, self.budget.max_tokens)
+        self.usage = Usage()
+        self.finished: list[Completion] = []  # whole samples, in the order of their index
+        self._drawn = 0  # samples of the plain prompt, so that asking for more never repeats one
+
+    @property
+    def samples(self) -> int:
+        """How many samples to draw where the call does not say."""
+        return SAMPLES if self.budget.max_samples is None else self.budget.max_samples
+
+    def room(self, most: int) -> int:
+        """How many samples of at most `most` tokens surely fit into what is left of the budget."""
+        room = 1 << 30
+        if self.budget.max_samples is not None:
+            room = self.budget.max_samples - self.usage.samples
+        if self.budget.max_tokens is not None:
+            room = min(room, (self.budget.max_tokens - self.usage.completion_tokens) // most)
+        return max(0, room)
+
+    async def draw(self, n: int, leader: Choice | None = None) -> list[Completion]:
+        """Up to n more whole samples, as many as fit. `leader` chooses what `watch` is told as they come in."""
+        if n < 1:
+            raise ValueError(f"n={n} allows no sample; allow at least 1")
+        end = self._drawn + n
+        before = len(self.finished)
+        while (wave := min(end - self._drawn, self.room(most_tokens(self.params)))) > 0:
+            first, self._drawn = self._drawn, self._drawn + wave
+            await self._wave(first, wave, leader)
+        return self.finished[before:]
+
+    async def _wave(self, first: int, n: int, leader: Choice | None) -> None:
+        """Samples first, first + 1, ... in parts that travel to the engine together but come back one by one, if anyone
+        watches: then each is a chance to tell who leads."""
+        size = n if self.watch is None or leader is None else -(-n // 8)
+        known, parts = self.finished, dict[int, list[Completion]]()
+
+        async def part(start: int) -> None:
+            parts[start] = await self._ask(self.prompt, self.params, n=min(size, first + n - start), first=start)
+            self.finished = [*known, *(sample for place in sorted(parts) for sample in parts[place])]
+            if leader is not None:
+                self.report(leader(self.finished))
+
+        await together([part(start) for start in range(first, first + n, size)])
+
+    async def extend(
+        self, asks: Sequence[tuple[Completion | None, int]], *, salt: object, spare: int = 0, **changes: Any
+    ) -> list[list[Completion]]:
+        """Continue unfinished completions (None = the prompt), each ask with as many of its n as surely fit: all in one
+        turn, so the engine has them in one batch. Returns whole completions, from the prompt on.
+
+        salt: sets this round apart, since the same place asked again is to say something else. spare: tokens and one
+        sample kept back. changes: of the sampling, e.g. pause.
+        """
+        calls: list[Coroutine[Any, Any, list[Completion]]] = []
+        left, tokens = self.room(1) - bool(spare), self.budget.max_tokens
+        unspent = None if tokens is None else tokens - self.usage.completion_tokens - spare
+        for place, (path, n) in enumerate(asks):
+            params = replace(self._onward(path), seed=text_seed(self.params.seed, salt, place), **changes)
+            if unspent is not None:
+                n = min(n, max(0, unspent) // most_tokens(params))
+                unspent -= n * most_tokens(params)
+            n = max(0, min(n, left))
+            left -= n
+            calls.append(self._continue(path, params, n))
+        return await together(calls)
+
+    async def finish(self, path: Completion | None, *, salt: object) -> Completion | None:
+        """One whole completion from an unfinished one, with less room where the budget is short; None without any."""
+        params = replace(self._onward(path), seed=text_seed(self.params.seed, salt), pause=())
+        if self.budget.max_tokens is not None:
+            left = self.budget.max_tokens - self.usage.completion_tokens
+            if left < 2:
+                return None
+            params = fit(params, left)
+        if not self.room(most_tokens(params)):
+            return None
+        return (await self._continue(path, params, 1))[0]
+
+    def _onward(self, path: Completion | None) -> SamplingParams:
+        """The sampling of what follows a piece of reasoning: the limits are those of the whole."""
+        if path is None:
+            return self.params
+        thought = path.num_reasoning_tokens
+        return replace(
+            self.params,
+            max_reasoning_tokens=max(0, self.params.max_reasoning_tokens - thought),
+            min_reasoning_tokens=max(0, self.params.min_reasoning_tokens - thought),
+        )
+
+    async def _continue(self, path: Completion | None, params: SamplingParams, n: int) -> list[Completion]:
+        if n < 1:
+            return []
+        prompt = self.prompt if path is None else [*path.prompt_ids, *path.token_ids]
+        pieces = await self._ask(prompt, params, n=n)
+        return pieces if path is None else [joined(path, piece) for piece in pieces]
+
+    async def ask(self, prompt: Sequence[Message], params: SamplingParams) -> Completion | None:
+        """One whole sample of another prompt, with less room where the budget is short; None if nothing fits."""
+        if self.budget.max_tokens is not None:
+            left = self.budget.max_tokens - self.usage.completion_tokens
+            if left < 2:
+                return None
+            params = fit(params, left)
+        return (await self._ask(prompt, params, n=1))[0] if self.room(most_tokens(params)) else None
+
+    async def _ask(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int, first: int = 0
+    ) -> list[Completion]:
+        drawn = await self.engine.generate(prompt, params, n=n, first=first)
+        self.usage += Usage.of(drawn)
+        return drawn
+
+    def charge(self, forced: int) -> None:
+        """Tokens that were put into a completion, not drawn: they are part of it, and the budget counts them."""
+        self.usage += Usage(reasoning_tokens=forced, completion_tokens=forced)
+
+    async def score(
+        self, completions: Sequence[Completion], prompt: Sequence[Message] | None = None
+    ) -> NDArray[np.float64]:
+        """What the scorer says, nan included; without a scorer, how sure the policy was (mean logprob)."""
+        if self.scorer is None or not completions:
+            return certainty(completions)
+        scores = np.asarray(await self.scorer(prompt or self.prompt, completions), dtype=float)
+        self.usage += Usage(scorer_tokens=self.scorer.cost(completions))
+        if scores.shape != (len(completions),):
+            raise ValueError(
+                f"the scorer {self.scorer.name!r} gave {scores.size} scores for {len(completions)} completions; it "
+                "must give one for each"
+            )
+        return scores
+
+    def report(self, chosen: Completion) -> None:
+        """Tell whoever watches the best answer so far and its cost."""
+        if self.watch is not None:
+            self.watch(self.solution(chosen))
+
+    def solution(self, chosen: Completion) -> Solution:
+        return Solution(
+            answer=chosen.answer, reasoning=chosen.reasoning, usage=self.usage, completions=tuple(self.finished)
+        )
+
+
+class Named(Protocol):
+    """A Strategy that takes options of its own."""
+
+    __name__: str
+
+    async def __call__(
+        self,
+        prompt: Sequence[Message],
+        engine: Engine,
+        *,
+        params: SamplingParams,
+        key: Callable[[str], str | None],
+        scorer: Scorer | None = None,
+        budget: Budget | None = None,
+        watch: Callable[[Solution], None] | None = None,
+        **options: Any,
+    ) -> Solution: ...
+
+
+def strategy(function: Callable[Concatenate[Work, ...], Awaitable[Completion]]) -> Named:
+    """A function of a Work (and options of its own) that returns the chosen completion -> a Strategy."""
+
+    @functools.wraps(function)
+    async def call(
+        prompt: Sequence[Message],
+        engine: Engine,
+        *,
+        params: SamplingParams,
+        key: Callable[[str], str | None],
+        scorer: Scorer | None = None,
+        budget: Budget | None = None,
+        watch: Callable[[Solution], None] | None = None,
+        **options: Any,
+    ) -> Solution:
+        work = Work(prompt, engine, params=params, key=key, scorer=scorer, budget=budget, watch=watch)
+        chosen = await function(work, **options)
+        work.report(chosen)
+        return work.solution(chosen)
+
+    return call  # type: ignore[return-value]
+
+
+async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """All results in order; whatever ends this early, an error of one or a cancellation, ends all of them."""
+    tasks = [asyncio.ensure_future(call) for call in calls]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+def joined(path: Completion, piece: Completion) -> Completion:
+    """An unfinished completion and what was drawn after it, as one."""
+    return replace(
+        piece,
+        prompt_ids=path.prompt_ids,
+        token_ids=path.token_ids + piece.token_ids,
+        sampler_logprobs=path.sampler_logprobs + piece.sampler_logprobs,
+        sampled=path.sampled + piece.sampled,
+        reasoning=path.reasoning + piece.reasoning,
+        num_reasoning_tokens=path.num_reasoning_tokens + piece.num_reasoning_tokens,
+        hidden=_joined_hidden(path, piece),
+    )
+
+
+def _joined_hidden(path: Completion, piece: Completion) -> Any:
+    if path.hidden is None or piece.hidden is None:
+        return None
+    width, before, after = len(piece.hidden) // 2, len(path.token_ids), len(piece.token_ids)
+    mean = (path.hidden[width:] * before + piece.hidden[width:] * after) / max(1, before + after)
+    return np.concatenate([piece.hidden[:width], mean]).astype(np.float32)
+
+
+def certainty(completions: Sequence[Completion]) -> NDArray[np.float64]:
+    """Mean logprob of the tokens that each drew itself, nats a token; nan where they are not known."""
+    return np.array([mean_logprob(c.sampler_logprobs, c.sampled) for c in completions], dtype=float)
+
+
+def flops(usage: Usage, *, per_token: float, scorer_per_token: float = 0.0) -> float:
+    """The floating point operations of a usage, from the cost of one token of the policy and one of the scorer."""
+    return (usage.prompt_tokens + usage.completion_tokens) * per_token + usage.scorer_tokens * scorer_per_token
 
 
 def most_tokens(params: SamplingParams) -> int:

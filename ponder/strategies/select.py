@@ -35,6 +35,12 @@ def classes_of(keys: Sequence[Hashable | None]) -> NDArray[np.int64]:
     return np.array([-1 if key is None else place.setdefault(key, len(place)) for key in keys], dtype=np.int64)
 
 
+def counts_of(classes: ArrayLike) -> NDArray[np.int64]:
+    """The votes of each class."""
+    classes = np.asarray(classes, dtype=np.int64)
+    return np.bincount(classes[classes >= 0])
+
+
 def vote(classes: ArrayLike) -> int:
     """The first sample of the class with most samples; 0 if none has an answer."""
     classes = np.asarray(classes, dtype=np.int64)
