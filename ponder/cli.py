@@ -187,6 +187,115 @@ def ask(
 
 
 @app.command(rich_help_panel=USE)
+def serve(
+    model: Model = "nano",
+    host: Annotated[str, typer.Option(help="0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free one.")] = 8000,
+    api_key: Annotated[
+        Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")
+    ] = None,
+    db: Annotated[str, typer.Option(help="A SQLite file, or postgresql://USER@HOST/NAME.")] = "ponder.db",
+    temperature: Temperature = 1.0,
+    requests_per_minute: Annotated[int, typer.Option("--rpm", min=1, help="Requests a minute a key may make.")] = 6000,
+    tokens_per_minute: Annotated[int, typer.Option("--tpm", min=1, help="Tokens a minute.")] = 10_000_000,
+    monitor: Annotated[
+        Optional[list[str]], typer.Option(help="Who reads the reasoning: rules, none, or module:attr. Default: rules.")
+    ] = None,
+    summarizer: Annotated[
+        Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
+    ] = None,
+    scorer: Annotated[
+        Optional[Path], typer.Option(help="A folder made by `ponder scorer`, for modes that choose by score.")
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
+    ] = False,
+    base_url: BaseUrl = None,
+) -> None:
+    """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
+    from ponder.scorers import load_scorer
+    from ponder.serve.monitor import load_monitors
+    from ponder.serve.run import serve as run
+    from ponder.serve.service import Settings
+    from ponder.serve.summary import ModelSummarizer
+
+    url, _, name = (summarizer or "").strip().partition(" ")
+    settings = Settings(
+        model=model, db=db, api_key=api_key, temperature=temperature,
+        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
+        strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
+        scorer=load_scorer(scorer) if scorer else None,
+        summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
+    )  # fmt: skip
+    engine = open_engine(model, base_url)
+    try:
+        run(
+            engine, settings, host=host, port=port,
+            on_ready=lambda url: print(f"ponder serves {model} at {url}/v1", flush=True),
+        )  # fmt: skip
+    finally:
+        close(engine)
+
+
+@app.command(rich_help_panel=USE)
+def chat(
+    base_url: Annotated[str, typer.Option(help="A running `ponder serve`.")] = "http://127.0.0.1:8000/v1",
+    api_key: Annotated[str, typer.Option(envvar="PONDER_API_KEY", help="A key of it with scope infer.")] = "",
+    model: Annotated[Optional[str], typer.Option(help="Default: the one that is served.")] = None,
+    effort: Annotated[str, typer.Option(help="none, minimal, low, medium, high, xhigh or max.")] = "medium",
+    mode: Annotated[Optional[str], typer.Option(help="standard, consensus, ...: see docs/serve.md.")] = None,
+) -> None:
+    """Talk to a served model. Ctrl-C while it thinks: answer now; twice: stop; an empty line ends."""
+    from ponder.serve.terminal import Chat, run
+
+    run(Chat(base_url, api_key, model=model, effort=effort, mode=mode))
+
+
+keys = typer.Typer(help="Manage the API keys of `ponder serve`.", no_args_is_help=True)
+app.add_typer(keys, name="keys", rich_help_panel=USE)
+Database = Annotated[str, typer.Option(help="The server's database.")]
+
+
+@keys.command("create")
+def keys_create(
+    scope: Annotated[list[str], typer.Option(help="infer, read, admin or raw_cot; may be given several times.")],
+    name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
+    owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",
+    db: Database = "ponder.db",
+    as_json: Json = False,
+) -> None:
+    """Make a key. It is shown once and kept only as a hash."""
+    from ponder.serve.keys import create
+    from ponder.serve.store import Store
+
+    identity, key = create(Store(db), scope, name=name, owner=owner)
+    finish({"id": identity, "key": key, "scopes": scope}, key, as_json)
+
+
+@keys.command("list")
+def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
+    """The keys there are, without the keys themselves."""
+    from ponder.serve.store import Store
+
+    store = Store(db)
+    found = store.now(store.keys)
+    state = lambda row: "revoked" if row["revoked"] else "valid"
+    lines = [f"{row['id']}  {row['scopes']:<12}  {state(row):<8}  {row['name']}" for row in found]
+    print(json.dumps(found) if as_json else "\n".join(lines) or "no keys yet: ponder keys create --scope infer")
+
+
+@keys.command("revoke")
+def keys_revoke(identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db") -> None:
+    """End a key; a running server notices within two seconds."""
+    from ponder.serve.store import Store
+
+    store = Store(db)
+    if not store.now(lambda: store.revoke_key(identity)):
+        raise ConfigError(f"no valid key {identity!r}; ponder keys list shows them")
+    print(f"{identity} is revoked")
+
+
+@app.command(rich_help_panel=USE)
 def play(
     task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3, file:PATH, gym:FAMILY.")] = "arithmetic",
     limit: Annotated[int, typer.Option(help="How many problems.")] = 5,
