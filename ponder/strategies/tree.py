@@ -5,7 +5,8 @@ dvts   diverse verifier tree search: trees that never see each other, each keeps
        "Scaling test-time compute", 2024-12): less greedy
 
 A step ends with a string of `pause` (of the params, else a line). A scorer that judges unfinished solutions is wanted,
-a process scorer best; without one the policy's own confidence stands in, which is a beam search by likelihood. Finished solutions leave the beam and vote at the end, weighted by their scores.
+a process scorer best; without one the policy's own confidence stands in, which is a beam search by likelihood. Finished
+solutions leave the beam and vote at the end, weighted by their scores.
 
 Cost: n steps a level. A step that was not kept is paid for, and every continuation reads its prefix again,
 which is counted as prompt tokens. Each level is one batch of the engine; problems solved at once share it.
