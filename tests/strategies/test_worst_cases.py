@@ -1,4 +1,4 @@
-"""Every strategy, whatever goes wrong: it answers within its budget, counts what it spent, and leaves nothing running."""
+"""Every strategy, whatever goes wrong: an answer within the budget, its whole cost, and nothing left running."""
 
 from __future__ import annotations
 
@@ -135,7 +135,8 @@ def test_no_number_of_samples_below_one(name: str) -> None:
 @pytest.mark.parametrize("name", FREE)
 @pytest.mark.parametrize("scorer", [None, Length(), Length(float("nan"))])
 def test_if_no_sample_has_an_answer_one_comes_back_without(name: str, scorer: Any) -> None:
-    solution = solve(name, ScriptedEngine(lambda text, seed: ("thought\n", "x")), key=lambda answer: None, scorer=scorer)
+    engine = ScriptedEngine(lambda text, seed: ("thought\n", "x"))
+    solution = solve(name, engine, key=lambda answer: None, scorer=scorer)
     assert solution.answer == "x" and solution.usage.samples >= 1
     assert solve(name, ScriptedEngine(lambda text, seed: ""), scorer=scorer).answer == ""
 
