@@ -54,12 +54,51 @@ def test_help_names_every_verb_with_a_sentence(tmp_path):
 def test_ask_prints_the_answer_and_hides_the_reasoning_unless_asked(tiny, tmp_path):
     plain = ponder("ask", "hi", "--model", tiny, "--samples", 3, "--json", *SHORT, cwd=tmp_path)
     result = json.loads(plain.stdout)
-    assert set(result) == {"answer", "usage", "seconds"}
-    assert set(result["usage"]) == {"prompt_tokens", "reasoning_tokens", "completion_tokens", "samples"}
+    assert set(result) == {"answer", "mode", "stopped_early", "usage", "seconds"}
+    assert set(result["usage"]) == {
+        "prompt_tokens", "reasoning_tokens", "completion_tokens", "samples", "scorer_tokens", "flops"
+    }  # fmt: skip
+    assert result["mode"] == "consensus" and not result["stopped_early"] and result["usage"]["flops"] > 0
     assert result["usage"]["samples"] == 3
     shown = ponder("ask", "hi", "--model", tiny, "--samples", 3, "--json", "--show-reasoning", *SHORT, cwd=tmp_path)
     assert json.loads(shown.stdout)["answer"] == result["answer"]
     assert "reasoning" in json.loads(shown.stdout)
+
+
+def test_ask_thinks_in_any_mode_within_its_budget_and_says_what_is_missing(tiny, tmp_path):
+    for mode in ("adaptive", "search", "revise"):
+        words = ["--mode", mode, "--samples", 4, "--budget-tokens", 60]
+        done = ponder("ask", "hi", "--model", tiny, *words, "--json", *SHORT, cwd=tmp_path)
+        result = json.loads(done.stdout)
+        assert result["mode"] == mode and 0 < result["usage"]["completion_tokens"] <= 60
+    fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "serch", cwd=tmp_path), "search")
+    fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "controller", cwd=tmp_path), "ponder controller BANK")
+    fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "weighted", "--scorer", "no", cwd=tmp_path), "no")
+
+
+def test_ctrl_c_gives_the_best_answer_so_far(tiny, tmp_path):
+    words = ["ask", "hi", "--model", str(tiny), "--mode", "revise", "--samples", "100000", "--json", *SHORT]
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "ponder.cli", *words], text=True, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    time.sleep(12)  # a process that has begun to answer; it would go on for hours
+    asking.send_signal(signal.SIGINT)
+    out, err = asking.communicate(timeout=60)
+    assert asking.returncode == 0 and "Traceback" not in err
+    assert json.loads(out)["stopped_early"] and json.loads(out)["usage"]["samples"] >= 1
+
+
+def test_a_controller_of_an_exam_is_fitted_compared_and_asked(tiny, tmp_path):
+    rows = [{"id": str(i), "problem": f"What is {i}+1?", "answer": str(i + 1)} for i in range(12)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ponder("eval", "--task", "file:p.jsonl", "--model", tiny, "--out", "out", "--samples", 8, *SHORT, cwd=tmp_path)
+    result = json.loads(ponder("controller", "out", "--out", "c.json", "--json", cwd=tmp_path).stdout)
+    assert result["num_problems"] == 12 and result["oracle"] >= result["fixed"] - 1e-9
+    words = ["--mode", "controller", "--controller", "c.json", "--json"]
+    asked = json.loads(ponder("ask", "hi", "--model", tiny, *words, *SHORT, cwd=tmp_path).stdout)
+    assert asked["usage"]["samples"] >= 4
+    fails_with(ponder("controller", "empty", "--out", "c.json", cwd=tmp_path), "empty")
 
 
 def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_again(tiny, tmp_path):

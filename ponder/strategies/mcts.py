@@ -6,8 +6,8 @@ A node is an unfinished solution. A simulation goes down from the root along the
 
 draws `expand` next steps at the leaf it comes to, gives each a value, and adds it to every node on the way. The value
 of a node is the scorer's judgement of it; with `rollouts` (the default without a scorer) it is that of one solution
-drawn from there to the end: its score, or without a scorer the share of the finished solutions that agree with it. At the end
-all finished solutions vote, weighted by their values.
+drawn from there to the end: its score, or without a scorer the share of the finished solutions that agree with it. At
+the end all finished solutions vote, weighted by their values.
 
 Simulations are one after the other, since each needs the values of those before; problems solved at once share batches.
 """
