@@ -1,4 +1,4 @@
-"""How long a bank takes to open, and the votes of all its problems: python bench/bank.py [--problems 500 --samples 1000]
+"""How long a bank takes to open, and the votes of all its problems: python bench/bank.py --problems 500 --samples 1000
 
 The bank is made up: 40 tokens a sample, a dozen or so answer classes a problem, written by the same code as any bank.
 Nothing is compared with; the targets (500,000 samples open in 2 s, cons@64 of all in 5 s) are the issue's.
@@ -33,7 +33,7 @@ def made_up_rows(rng: np.random.Generator, name: str, num_samples: int, num_toke
     tokens = rng.integers(0, 300, (num_samples, num_tokens))
     return [
         {
-            "problem": name, "sample": j, "seed": j, "policy_version": 0, "class": str(answer), "extracted": str(answer),
+            "problem": name, "sample": j, "seed": j, "policy_version": 0, "class": str(answer), "extracted": None,
             "outcome": "correct" if answer == right else "wrong", "finish_reason": "stop", "prompt_tokens": 20,
             "reasoning_tokens": num_tokens - 4, "tokens": num_tokens, "was_cut": False, "reasoning": "so " * 30,
             "answer": str(answer), "token_ids": tokens[j].tolist(), "sampler_logprobs": logprobs[j].tolist(),

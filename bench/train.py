@@ -24,16 +24,18 @@ ROWS, LENGTH = 8, 256
 
 
 def settings(model: str) -> dict[str, list[Contender]]:
-    def hf(attention: str, **how: Any) -> Contender:
-        config = {"kind": "train", "model": model, "dtype": "bfloat16", "attention": attention}
-        return Contender(name="HF", side="hf.py", python=PEERS, config=config, note=f"{attention} attention", **how)
+    def hf(attention: str, rows: int = ROWS, **how: Any) -> Contender:
+        config = {"kind": "train", "model": model, "dtype": "bfloat16", "attention": attention, "rows": rows}
+        note = f"{attention} attention, {rows} rows a pass"
+        return Contender(name="HF", side="hf.py", python=PEERS, config=config, note=note, **how)
 
     cores = common.num_devices()
     single = [hf("eager", threads=cores), hf("sdpa", threads=cores)]
     if cores == 1:  # a GPU
         return {"HF": single}
     pinned = hf("eager", processes=cores, pinned=True)
-    return {"HF": [hf("eager", processes=cores), hf("sdpa", processes=cores), pinned, *single]}
+    fewer = hf("eager", ROWS // 2, processes=cores, pinned=True)  # as ponder takes them
+    return {"HF": [hf("eager", processes=cores), hf("sdpa", processes=cores), pinned, fewer, *single]}
 
 
 def sequences(vocabulary: int, count: int, length: int, seed: int) -> list[list[int]]:

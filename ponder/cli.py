@@ -187,6 +187,115 @@ def ask(
 
 
 @app.command(rich_help_panel=USE)
+def serve(
+    model: Model = "nano",
+    host: Annotated[str, typer.Option(help="0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free one.")] = 8000,
+    api_key: Annotated[
+        Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")
+    ] = None,
+    db: Annotated[str, typer.Option(help="A SQLite file, or postgresql://USER@HOST/NAME.")] = "ponder.db",
+    temperature: Temperature = 1.0,
+    requests_per_minute: Annotated[int, typer.Option("--rpm", min=1, help="Requests a minute a key may make.")] = 6000,
+    tokens_per_minute: Annotated[int, typer.Option("--tpm", min=1, help="Tokens a minute.")] = 10_000_000,
+    monitor: Annotated[
+        Optional[list[str]], typer.Option(help="Who reads the reasoning: rules, none, or module:attr. Default: rules.")
+    ] = None,
+    summarizer: Annotated[
+        Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
+    ] = None,
+    scorer: Annotated[
+        Optional[Path], typer.Option(help="A folder made by `ponder scorer`, for modes that choose by score.")
+    ] = None,
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
+    ] = False,
+    base_url: BaseUrl = None,
+) -> None:
+    """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
+    from ponder.scorers import load_scorer
+    from ponder.serve.monitor import load_monitors
+    from ponder.serve.run import serve as run
+    from ponder.serve.service import Settings
+    from ponder.serve.summary import ModelSummarizer
+
+    url, _, name = (summarizer or "").strip().partition(" ")
+    settings = Settings(
+        model=model, db=db, api_key=api_key, temperature=temperature,
+        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
+        strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
+        scorer=load_scorer(scorer) if scorer else None,
+        summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
+    )  # fmt: skip
+    engine = open_engine(model, base_url)
+    try:
+        run(
+            engine, settings, host=host, port=port,
+            on_ready=lambda url: print(f"ponder serves {model} at {url}/v1", flush=True),
+        )  # fmt: skip
+    finally:
+        close(engine)
+
+
+@app.command(rich_help_panel=USE)
+def chat(
+    base_url: Annotated[str, typer.Option(help="A running `ponder serve`.")] = "http://127.0.0.1:8000/v1",
+    api_key: Annotated[str, typer.Option(envvar="PONDER_API_KEY", help="A key of it with scope infer.")] = "",
+    model: Annotated[Optional[str], typer.Option(help="Default: the one that is served.")] = None,
+    effort: Annotated[str, typer.Option(help="none, minimal, low, medium, high, xhigh or max.")] = "medium",
+    mode: Annotated[Optional[str], typer.Option(help="standard, consensus, ...: see docs/serve.md.")] = None,
+) -> None:
+    """Talk to a served model. Ctrl-C while it thinks: answer now; twice: stop; an empty line ends."""
+    from ponder.serve.terminal import Chat, run
+
+    run(Chat(base_url, api_key, model=model, effort=effort, mode=mode))
+
+
+keys = typer.Typer(help="Manage the API keys of `ponder serve`.", no_args_is_help=True)
+app.add_typer(keys, name="keys", rich_help_panel=USE)
+Database = Annotated[str, typer.Option(help="The server's database.")]
+
+
+@keys.command("create")
+def keys_create(
+    scope: Annotated[list[str], typer.Option(help="infer, read, admin or raw_cot; may be given several times.")],
+    name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
+    owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",
+    db: Database = "ponder.db",
+    as_json: Json = False,
+) -> None:
+    """Make a key. It is shown once and kept only as a hash."""
+    from ponder.serve.keys import create
+    from ponder.serve.store import Store
+
+    identity, key = create(Store(db), scope, name=name, owner=owner)
+    finish({"id": identity, "key": key, "scopes": scope}, key, as_json)
+
+
+@keys.command("list")
+def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
+    """The keys there are, without the keys themselves."""
+    from ponder.serve.store import Store
+
+    store = Store(db)
+    found = store.now(store.keys)
+    state = lambda row: "revoked" if row["revoked"] else "valid"
+    lines = [f"{row['id']}  {row['scopes']:<12}  {state(row):<8}  {row['name']}" for row in found]
+    print(json.dumps(found) if as_json else "\n".join(lines) or "no keys yet: ponder keys create --scope infer")
+
+
+@keys.command("revoke")
+def keys_revoke(identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db") -> None:
+    """End a key; a running server notices within two seconds."""
+    from ponder.serve.store import Store
+
+    store = Store(db)
+    if not store.now(lambda: store.revoke_key(identity)):
+        raise ConfigError(f"no valid key {identity!r}; ponder keys list shows them")
+    print(f"{identity} is revoked")
+
+
+@app.command(rich_help_panel=USE)
 def play(
     task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3, file:PATH, gym:FAMILY.")] = "arithmetic",
     limit: Annotated[int, typer.Option(help="How many problems.")] = 5,
@@ -459,7 +568,7 @@ def evaluate(
 
 @app.command(rich_help_panel=MEASURE)
 def scale(
-    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run, or the --out of an exam.")],
     task: Annotated[
         Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")
     ] = None,
@@ -468,12 +577,19 @@ def scale(
     ] = 64,
     ladder_samples: Annotated[int, typer.Option(help="Samples a problem for the other checkpoints.")] = 16,
     limit: Annotated[int, typer.Option(help="Problems.")] = 120,
+    rung: Annotated[
+        Optional[int], typer.Option(help="The step whose ways of choosing are compared; default the last.")
+    ] = None,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
-    """Draw both curves of a run: accuracy against train-time and against test-time compute."""
+    """Draw both curves of a run: accuracy against train-time and against test-time compute.
+
+    And, of one checkpoint or of the samples of any exam, every way of choosing an answer from many samples.
+    """
     from ponder.evals.report import report as render
     from ponder.evals.scaling import scale as examine
+    from ponder.evals.scaling import spend_bank
     from ponder.live import Bar
     from ponder.models import hub
     from ponder.models.transformer import flops_per_token
@@ -483,8 +599,11 @@ def scale(
     from ponder.tasks.ways import count
     from ponder.train.rl import RLConfig
 
+    if (run / "bank.json").exists():
+        spent = spend_bank(run)
+        return finish_scale(render(run), spent, spent, as_json)
     if not (run / "config.toml").exists():
-        raise ConfigError(f"{run} is not a run folder; make one with ponder rl recipes/demo_nano_cpu.toml")
+        raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl recipes/demo_nano_cpu.toml")
     check_kind(run)
     config = load(RLConfig, run / "config.toml")
     rungs = checkpoints(run)
@@ -501,11 +620,10 @@ def scale(
                 num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
                 flops_per_token=lambda place: flops_per_token(model, place),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
-                training=training_sources(rungs[-1]),
+                training=training_sources(rungs[-1]), rung=rung,
             )
         )  # fmt: skip
-    page = render(run)
-    finish({"report": str(page), "curves": curves}, f"the report is {page}", as_json)
+    finish_scale(render(run), curves, curves.get("strategies"), as_json)
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -764,11 +882,27 @@ def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     print(json.dumps(result) if as_json else sentence)
 
 
+def finish_scale(page: Path, curves: dict[str, Any], spent: dict[str, Any] | None, as_json: bool) -> None:
+    """The trio, the table of strategies, and where the report is."""
+    from ponder.evals.exams import dumps as as_text
+    from ponder.evals.spending import trio_lines
+    from ponder.evals.tables import strategies_table
+
+    if as_json:
+        print(json.dumps({"report": str(page), "curves": json.loads(as_text(curves))}, ensure_ascii=False))
+        return
+    if spent:
+        print_tables([strategies_table(spent)])
+        print("\n".join(trio_lines(spent["trio"])))
+    print(f"the report is {page}")
+
+
 def print_metrics(result: dict[str, Any]) -> None:
     """The numbers of an exam as a small table, then those of its levels and subjects."""
     from rich.table import Table
 
     from ponder.evals.contamination import sentence
+    from ponder.evals.spending import trio_lines
     from ponder.evals.tables import accuracy_tables
 
     table = Table(
@@ -785,6 +919,7 @@ def print_metrics(result: dict[str, Any]) -> None:
     Console().print(table)
     if result["metrics"]:
         print_tables(accuracy_tables(result)[1:])
+        print("\n".join(trio_lines(result["trio"])))
     print(sentence(result["contamination"]))
 
 

@@ -54,7 +54,9 @@ class SamplingParams:
     max_reasoning_tokens: int = 256  # at the cap the reasoning is closed and an answer still comes
     min_reasoning_tokens: int = 0  # the closing mark cannot be sampled before
     max_answer_tokens: int = 64  # after the reasoning, the end mark included
+    max_tokens: int | None = None  # of the whole completion: a hard cut, wherever it falls; "length"
     stop: tuple[str, ...] = ()  # strings that end the *answer*; not returned
+    form: str = ""  # of the answer, see engine/form.py; engines that cannot hold to it do not take it
     pause: tuple[str, ...] = ()  # they end a step of *reasoning*: the completion comes back unfinished, "pause"
     seed: int = 0  # sample j of a request uses `sample_seed(seed, j)`
 
@@ -65,6 +67,8 @@ class SamplingParams:
             raise ValueError(f"top_p={self.top_p} must lie in (0, 1]; use 1 to keep every token")
         if self.max_answer_tokens < 1:
             raise ValueError(f"max_answer_tokens={self.max_answer_tokens} leaves no room for an answer; use at least 1")
+        if self.max_tokens is not None and self.max_tokens < 1:
+            raise ValueError(f"max_tokens={self.max_tokens} leaves no room for a token; use at least 1, or None")
         if not 0 <= self.min_reasoning_tokens <= self.max_reasoning_tokens:
             raise ValueError(
                 f"min_reasoning_tokens={self.min_reasoning_tokens} must lie between 0 and "

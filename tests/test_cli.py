@@ -116,6 +116,11 @@ def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_aga
     second = ponder(*words, "--samples", 4, cwd=tmp_path)
     assert json.loads(second.stdout)["num_samples"] == 4
     assert Bank.read(tmp_path / "out").rows("0")[:2] == before
+    shown = ponder("scale", "out", cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert "consensus" in shown.stdout and "rerank@4: no scores yet" in shown.stdout
+    spent = json.loads(ponder("scale", "out", "--json", cwd=tmp_path).stdout)["curves"]
+    assert spent["trio"]["pass@1"] == json.loads(second.stdout)["trio"]["pass@1"] and spent["unit"] == "flops"
     assert ponder("report", "out", cwd=tmp_path).returncode == 0
     assert "<script" not in (tmp_path / "out" / "report.html").read_text()
 
@@ -202,7 +207,7 @@ def test_play_asks_a_person_through_the_same_verifier(tmp_path):
         (["eval", "--task", "arithmetic:levle=3", "--out", "o"], "did you mean 'level'"),
         (["eval", "--task", "file:absent.jsonl", "--out", "o"], "absent.jsonl"),
         (["rl", "absent.toml"], "no recipe at absent.toml"),
-        (["scale", "absent"], "is not a run folder"),
+        (["scale", "absent"], "is neither a run nor an exam"),
         (["doctor", "absent"], "metrics.jsonl"),
         (["report", "absent"], "absent"),
         (["grade", "--target", "1"], "--answer"),

@@ -57,7 +57,7 @@ def test_the_import_test_would_catch_a_climb(tmp_path):
     assert imports(tmp_path / "x.py") == {"train.rl", "serve.app"}
 
 
-@pytest.mark.parametrize("module", ["types", "config", "runs", "tasks", "strategies", "cli"])
+@pytest.mark.parametrize("module", ["types", "config", "runs", "tasks", "strategies", "cli", "serve.schema"])
 def test_light_rooms_import_without_torch_in_under_a_second(module):
     code = (
         "import sys, time; t = time.process_time()\n"

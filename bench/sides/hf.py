@@ -63,8 +63,9 @@ def train(model: Any, config: Job, torch: Any, device: str) -> Any:
     def answer(job: Job) -> Job:
         model.zero_grad(set_to_none=True)
         loss, sequences = 0.0, job["sequences"]
-        for start in range(0, len(sequences), job["rows"]):
-            ids = torch.tensor(sequences[start : start + job["rows"]], device=device)
+        rows = config.get("rows", job["rows"])
+        for start in range(0, len(sequences), rows):
+            ids = torch.tensor(sequences[start : start + rows], device=device)
             inputs, targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
             part = model(input_ids=inputs, labels=targets, shift_labels=targets, use_cache=False).loss
             (part * len(ids)).backward()

@@ -64,7 +64,7 @@ def train(config: Job) -> Any:
                     weight=1 / (len(ids) - 1))
             for ids in job["sequences"]
         ]  # fmt: skip
-        most = max(map(len, job["sequences"])) * job["rows"]
+        most = max(map(len, job["sequences"])) * job["rows"] // 2  # two passes: what they write stays in the cache
         batches = micro_batches(examples, max_tokens=most)
         sums = trainer.backward(batches, SupervisedLoss())
         # a sequence of T + 1 ids is T positions of forward and backward
@@ -100,7 +100,7 @@ def rl(config: Job) -> Any:
     recipe = RLConfig(
         out="unused", problems_per_step=config["prompts"], group_size=config["n"],
         max_answer_tokens=config["new_tokens"], lr=config["lr"], warmup_steps=0, num_workers=workers,
-        max_tokens_per_batch=config.get("batch_tokens", 2048),
+        max_tokens_per_batch=config.get("batch_tokens", 1024),
     )  # fmt: skip
     model, tokenizer = hub.load(config["model"], dtype=getattr(torch, config["dtype"]))
     trainer = Trainer(model, num_workers=workers)

@@ -13,10 +13,16 @@ of the right sign, and its tokens are bytes whatever the tokenizer of a real mod
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from random import Random
 
+from ponder.engine.stream import Piece, Splitter, Stream, open_stream
 from ponder.types import Completion, FinishReason, Message, SamplingParams, sample_seed
+
+__all__ = ["CLOSE", "END", "Piece", "Response", "ScriptedEngine", "Stream", "open_stream"]
 
 CLOSE, END = 256, 257  # the fake's marks: end of reasoning, end of completion; bytes are 0 to 255
 
@@ -26,7 +32,8 @@ Response = str | tuple[str, str]  # an answer, or (reasoning, answer)
 class ScriptedEngine:
     """An Engine whose completions are written by `respond(prompt_text, seed)`, or read from a list by sample index.
 
-    `delay` seconds pass before the completions return. `calls` holds (prompt text, first, n) of every request, and
+    `delay` seconds pass before the completions return. A stream comes in `portions` of tokens, round and round,
+    with `pace` seconds a token. `calls` holds (prompt text, first, n) of every request, and
     `most_in_flight` and `num_cancelled` say what happened to them, for tests of concurrency and cancellation.
     """
 
@@ -37,8 +44,11 @@ class ScriptedEngine:
         delay: float = 0.0,
         window: int | None = None,
         policy_version: int = 0,
+        portions: Sequence[int] = (8,),
+        pace: float = 0.0,
     ) -> None:
         self._respond = respond
+        self.portions, self.pace = portions, pace
         self.delay, self.window, self.policy_version = delay, window, policy_version
         self.calls: list[tuple[str, int, int]] = []
         self.num_in_flight = self.most_in_flight = self.num_cancelled = 0
@@ -48,17 +58,65 @@ class ScriptedEngine:
     ) -> list[Completion]:
         text, prompt_ids = _read_prompt(prompt)
         version = self.policy_version  # of the moment the request arrived, like the weights a real engine would use
+        with self._counted(text, first, n):
+            await asyncio.sleep(self.delay)
+        return [self._complete(text, prompt_ids, params, j, version) for j in range(first, first + n)]
+
+    def stream(self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0) -> Stream:
+        """The completion that generate returns, told in portions."""
+        text, prompt_ids = _read_prompt(prompt)
+        stream = Stream()
+        hurry = asyncio.Event()
+        stream.on_answer_now = hurry.set
+        task = asyncio.ensure_future(self._play(stream, hurry, text, prompt_ids, params, first))
+        stream.on_close = task.cancel
+        return stream
+
+    async def _play(
+        self,
+        stream: Stream,
+        hurry: asyncio.Event,
+        text: str,
+        prompt_ids: tuple[int, ...],
+        params: SamplingParams,
+        index: int,
+    ) -> None:
+        try:
+            with self._counted(text, index, 1):
+                whole = self._complete(text, prompt_ids, params, index, self.policy_version)
+                splitter = Splitter(_decode, unthink_id=CLOSE, end_id=END, opened=True, stop=params.stop)
+                await asyncio.sleep(self.delay)
+                for portion in itertools.cycle(self.portions):
+                    done = splitter.num_fed
+                    if hurry.is_set() and CLOSE not in whole.token_ids[:done]:
+                        hurry.clear()
+                        least = min(params.min_reasoning_tokens, done)
+                        params = replace(params, max_reasoning_tokens=done, min_reasoning_tokens=least)
+                        whole = self._complete(text, prompt_ids, params, index, whole.policy_version)
+                    stream.tell(splitter.feed(whole.token_ids[done : done + portion]))
+                    if splitter.num_fed == len(whole.token_ids):
+                        break
+                    await asyncio.sleep(self.pace * portion)
+            stream.tell(splitter.finish())
+            stream.finish(whole)
+        except Exception as error:  # a script that raises fails its own request
+            stream.fail(error)
+
+    @contextlib.contextmanager
+    def _counted(self, text: str, first: int, n: int) -> Iterator[None]:
         self.calls.append((text, first, n))
         self.num_in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.num_in_flight)
         try:
-            await asyncio.sleep(self.delay)
+            yield
         except asyncio.CancelledError:
             self.num_cancelled += 1
             raise
         finally:
             self.num_in_flight -= 1
-        return [self._complete(text, prompt_ids, params, j, version) for j in range(first, first + n)]
+
+    def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        return _read_prompt(prompt)[1]
 
     def update_weights(self, weights: object, *, version: int) -> None:
         """Nothing to load; later completions carry the new version."""
@@ -76,6 +134,8 @@ class ScriptedEngine:
         reasoning, answer = ("", response) if isinstance(response, str) else response
         room = None if self.window is None else max(0, self.window - len(prompt_ids))
         ids, sampled, finish = _spell(reasoning, answer, params, room)
+        if params.max_tokens is not None and len(ids) > params.max_tokens:
+            ids, sampled, finish = ids[: params.max_tokens], sampled[: params.max_tokens], "length"
         ids, sampled, finish = _paused(ids, sampled, finish, params.pause)
         closed = ids.index(CLOSE) if CLOSE in ids else None
         rng = Random(seed)

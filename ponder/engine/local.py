@@ -2,6 +2,7 @@
 
     engine = LocalEngine(model, tokenizer)
     completions = await engine.generate([Message(role="user", content="What is 2+2?")], SamplingParams(), n=8)
+    async for piece in engine.stream([Message(role="user", content="What is 2+2?")], SamplingParams()): ...
     engine.update_weights(model.state_dict(), version=1)     # copies into the shared memory the workers read
 
 Calls made in one turn of the event loop travel together and are dealt so that every worker has as much to do; a call
@@ -20,7 +21,8 @@ import math
 import multiprocessing.connection
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
@@ -29,13 +31,17 @@ import torch.multiprocessing
 from torch import Tensor
 
 from ponder.engine.decoder import Decoder, fuse, views
+from ponder.engine.form import Form, FormError
 from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
+from ponder.engine.stream import Splitter, Stream
 from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.runs import num_cores, sigint_ignored
 from ponder.types import Completion, Message, SamplingParams, sample_seed
+
+TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
 
 
 class EngineError(RuntimeError):
@@ -50,6 +56,7 @@ class _Call:
     future: concurrent.futures.Future[list[Sample]]
     pieces: dict[int, tuple[int, int]] = field(default_factory=dict)  # piece id -> (worker, samples)
     samples: list[Sample] = field(default_factory=list)
+    on_tokens: Callable[[list[int]], None] | None = None  # of a streamed request, called in the listening thread
 
 
 class LocalEngine:
@@ -117,8 +124,63 @@ class LocalEngine:
         opened = reasoning_is_open(self.tokenizer, prompt_ids)
         request = Request(id=next(self._ids), prompt_ids=prompt_ids, params=params, n=n, first=first, opened=opened)
         version = self.policy_version
-        samples = await asyncio.wrap_future(self._submit(request))
+        samples = await asyncio.wrap_future(self._submit(request).future)
         return [self._completion(request, sample, version) for sample in samples]
+
+    def stream(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
+    ) -> Stream:
+        """Sample `first` of a request, told while it is drawn; in the end the completion that generate returns."""
+        prompt_ids = self.prompt_ids(prompt)
+        opened = reasoning_is_open(self.tokenizer, prompt_ids)
+        request = Request(
+            id=next(self._ids), prompt_ids=prompt_ids, params=params, n=1, first=first, opened=opened, streamed=True
+        )
+        splitter = Splitter(
+            self.tokenizer.decode,
+            unthink_id=self.tokenizer.unthink_id,
+            end_id=self.tokenizer.end_id,
+            opened=opened,
+            stop=params.stop,
+        )
+        version, loop, stream = self.policy_version, asyncio.get_running_loop(), Stream()
+
+        def told(ids: list[int]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+                loop.call_soon_threadsafe(lambda: stream.tell(splitter.feed(ids)))
+
+        def done(future: asyncio.Future[list[Sample]]) -> None:
+            if future.cancelled():
+                return stream.fail(asyncio.CancelledError())
+            if error := future.exception():
+                return stream.fail(error)
+            (sample,) = future.result()
+            stream.tell(splitter.finish(sample.token_ids[splitter.num_fed :]))
+            stream.finish(self._completion(request, sample, version))
+
+        call = self._submit(request, on_tokens=told)
+        future = asyncio.wrap_future(call.future)
+        future.add_done_callback(done)
+        stream.on_close = future.cancel
+        stream.on_answer_now = lambda: self._answer_now(call)
+        return stream
+
+    @property
+    def window(self) -> int:
+        """Tokens that a prompt and its completion share."""
+        return self.config.max_position_embeddings
+
+    def supports_form(self, form: str) -> bool:
+        """Whether answers can be held to this form: the tokens' bytes are known, and the schema can be followed."""
+        try:
+            return getattr(self.tokenizer, "byte_pieces", None) is not None and bool(Form(form).start)
+        except FormError:
+            return False
+
+    @property
+    def outstanding_tokens(self) -> int:
+        """Tokens that the workers may still have to sample, at most."""
+        return sum(self._load)
 
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
         if prompt and isinstance(prompt[0], Message):
@@ -148,9 +210,11 @@ class LocalEngine:
             hidden=sample.hidden,
         )
 
-    def _submit(self, request: Request) -> concurrent.futures.Future[list[Sample]]:
+    def _submit(self, request: Request, on_tokens: Callable[[list[int]], None] | None = None) -> _Call:
         """Queue a request for the batch that leaves at the end of this turn of the event loop."""
-        call = _Call(request, concurrent.futures.Future())
+        if request.params.form and not self.supports_form(request.params.form):
+            raise ValueError("answers of this model cannot be held to this form; leave it out and check what comes")
+        call = _Call(request, concurrent.futures.Future(), on_tokens=on_tokens)
         with self._lock:
             if self._closed:
                 raise EngineError(self._why)
@@ -158,7 +222,7 @@ class LocalEngine:
         if len(self._outbox) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
         call.future.add_done_callback(lambda done: self._cancel(call) if done.cancelled() else None)
-        return call.future
+        return call
 
     def _flush(self) -> None:
         """Deal what has gathered: each call to the worker with least to do, up to an even share of the whole; what a
@@ -192,6 +256,15 @@ class LocalEngine:
         for piece_id, (worker, _) in pieces.items():
             self._send(self._workers[worker], [("cancel", piece_id)])
 
+    def _answer_now(self, call: _Call) -> None:
+        with self._lock:
+            pieces = dict(call.pieces)
+            if call in self._outbox:
+                params = replace(call.request.params, max_reasoning_tokens=0, min_reasoning_tokens=0)
+                call.request = replace(call.request, params=params)
+        for piece_id, (worker, _) in pieces.items():
+            self._send(self._workers[worker], [("close_reasoning", piece_id)])
+
     def _take_back(self, piece_id: int) -> _Call | None:
         """A piece is with its worker no longer; None if it was cancelled. The lock is held."""
         call = self._pending.pop(piece_id, None)
@@ -218,7 +291,12 @@ class LocalEngine:
                 if isinstance(results, str):
                     why = results
                     break
-                for piece_id, samples in results:
+                news, finished = results
+                for piece_id, ids in news:
+                    call = self._pending.get(piece_id)
+                    if call is not None and call.on_tokens is not None:
+                        call.on_tokens(ids)
+                for piece_id, samples in finished:
                     self._arrived(piece_id, samples)
         except (EOFError, OSError):
             if process is not None and not self._closed:
@@ -308,11 +386,13 @@ def _make_runner(
         decode=tokenizer.decode,
         num_slots=num_slots,
         keep_hidden=keep_hidden,
+        pieces=getattr(tokenizer, "byte_pieces", None),
     )
 
 
 def _serve(connection: Any, runner: Runner) -> None:
     """Take messages whenever there are some, wait for them when there is nothing to do."""
+    told_at = 0.0
     while True:
         while not runner.has_work or connection.poll():
             batch = connection.recv()
@@ -323,8 +403,13 @@ def _serve(connection: Any, runner: Runner) -> None:
                     runner.add(what)
                 elif kind == "cancel":
                     runner.cancel(what)
+                elif kind == "close_reasoning":
+                    runner.scheduler.close_reasoning(what)
                 else:
                     runner.decoder.reload()
         finished = runner.step()
-        if finished:
-            connection.send([(request.id, samples) for request, samples in finished])
+        news: list[tuple[int, list[int]]] = []
+        if time.monotonic() - told_at >= TELL_EVERY:
+            news, told_at = runner.scheduler.news(), time.monotonic()
+        if news or finished:
+            connection.send((news, [(request.id, samples) for request, samples in finished]))

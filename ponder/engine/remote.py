@@ -157,12 +157,13 @@ class RemoteEngine:
         return response.status_code, answer, _retry_after(response.headers.get("retry-after", ""))
 
     def _body(self, messages: list[dict[str, str]], params: SamplingParams, n: int, first: int) -> dict[str, Any]:
+        limit = params.max_reasoning_tokens + params.max_answer_tokens
         body: dict[str, Any] = {
             "model": self.model,
             "messages": messages,
             "temperature": params.temperature,
             "top_p": params.top_p,
-            self._limit_key: params.max_reasoning_tokens + params.max_answer_tokens,
+            self._limit_key: min(limit, params.max_tokens or limit),
         }
         if n > 1:
             body["n"] = n
@@ -235,7 +236,8 @@ def _completions(answer: Any, params: SamplingParams, n: int, first: int) -> lis
     counts = _divide(_count(usage.get("completion_tokens")), lengths)
     details = _mapping(usage.get("completion_tokens_details"))
     if "reasoning_tokens" in details:
-        reasoned = _divide(_count(details["reasoning_tokens"]), [len(reasoning) for reasoning, _, _ in texts])
+        shown = [len(reasoning) for reasoning, _, _ in texts]  # one that hides its reasoning counts it all the same
+        reasoned = _divide(_count(details["reasoning_tokens"]), shown if any(shown) else lengths)
     else:
         shares = zip(counts, texts, lengths, strict=True)
         reasoned = [count * len(reasoning) // length for count, (reasoning, _, _), length in shares]

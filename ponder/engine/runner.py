@@ -7,7 +7,7 @@ puts one of these into each worker process.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ import torch
 from ponder.engine.attention import PromptAttention, SlotAttention
 from ponder.engine.cache import Cache, Prompt
 from ponder.engine.decoder import Decoder
+from ponder.engine.form import Answers
 from ponder.engine.hidden import HiddenStates
 from ponder.engine.sampling import draw, uniforms
 from ponder.engine.scheduler import Request, Sample, Scheduler
@@ -39,7 +40,9 @@ class Runner:
         decode: Callable[[list[int]], str],
         num_slots: int = 128,
         keep_hidden: bool = False,
+        pieces: Sequence[bytes | None] | None = None,
     ) -> None:
+        """pieces: the bytes of every token, for answers of a given form."""
         self.decoder, self.decode, self.pad_id = decoder, decode, pad_id
         self.scheduler = Scheduler(
             num_slots=num_slots, window=decoder.config.max_position_embeddings, end_id=end_id, unthink_id=unthink_id
@@ -50,6 +53,7 @@ class Runner:
         self.logits = decoder.embed.new_empty(0, decoder.config.vocab_size)  # (n, V) of the next token of each slot
         width = decoder.config.hidden_size
         self._hidden = HiddenStates(num_slots, width, decoder.device) if keep_hidden else None
+        self._answers = Answers(pieces, end_id) if pieces is not None else None
         self._arrived: list[Finished] = []
 
     @property
@@ -73,6 +77,8 @@ class Runner:
         prompt = self._prompts.pop(request_id, None)
         if prompt is not None:
             self.cache.release_prompt(prompt)
+        if self._answers is not None:
+            self._answers.forget(request_id)
 
     @torch.inference_mode()
     def step(self) -> list[Finished]:
@@ -110,7 +116,7 @@ class Runner:
         forced, held = table.must_close(), table.may_not_close()
         uniform = uniforms(table.seed[:n], table.length[:n] - table.prompt_length[:n])
         tokens_N, logprobs_N = draw(
-            self.logits,
+            self._formed(),
             torch.from_numpy(uniform).to(device),
             torch.from_numpy(table.temperature[:n]).to(device),
             torch.from_numpy(table.top_p[:n]).to(device),
@@ -120,6 +126,21 @@ class Runner:
             forced_id=table.unthink_id,
         )
         return tokens_N.cpu().numpy(), logprobs_N.cpu().numpy(), forced
+
+    def _formed(self) -> torch.Tensor:
+        """The logits, without what the form of an answer rules out. The reasoning has no form."""
+        table, n = self.scheduler, self.scheduler.n
+        slots = np.flatnonzero(table.has_form[:n] & ~table.in_reasoning[:n]).tolist()
+        if not slots or self._answers is None:
+            return self.logits
+        logits = self.logits.clone()
+        for slot in slots:
+            mask = self._answers.mask(table.owner[slot], table.params_of(slot).form, table.answer_ids(slot))
+            if mask is not None:
+                ruled_out = torch.ones(logits.shape[1], dtype=torch.bool)
+                ruled_out[: len(mask)] = torch.from_numpy(~mask)
+                logits[slot, ruled_out.to(logits.device)] = float("-inf")
+        return logits
 
     def _stopped(self, already: set[int]) -> dict[int, FinishReason]:
         """Slots whose answer has just met one of their stop strings, or whose reasoning the end of a step."""

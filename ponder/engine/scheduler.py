@@ -7,13 +7,15 @@ The rules of a completion (all enforced here, while decoding):
   * reasoning at its cap is closed: the closing mark is forced, recorded as not sampled, and the answer follows;
   * before its minimum the reasoning can be neither closed nor ended;
   * a string of `pause` in the reasoning ends the completion unfinished (the runner looks for it, as for `stop`);
-  * the cap leaves room in the context window for the answer; a prompt without room for one token ends as "window".
+  * the cap leaves room in the context window for the answer; a prompt without room for one token ends as "window";
+  * `max_tokens` cuts hard, wherever it falls;
+  * `close_reasoning` puts the cap of a running request where it is.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +33,7 @@ class Request:
     n: int
     first: int = 0  # index of the first sample: seeds are sample_seed(params.seed, first + j)
     opened: bool = True  # the prompt ends inside reasoning
+    streamed: bool = False  # its tokens travel as they are drawn
 
 
 @dataclass(kw_only=True)
@@ -74,14 +77,19 @@ class Scheduler:
         self.num_answer = np.zeros(num_slots, np.int64)
         self.max_answer = np.zeros(num_slots, np.int64)
         self.has_stop = np.zeros(num_slots, bool)
+        self.max_length = np.zeros(num_slots, np.int64)  # prompt + completion
+        self.streamed = np.zeros(num_slots, bool)
+        self.told = np.zeros(num_slots, np.int64)  # tokens of it that have been streamed
         self.has_pause = np.zeros(num_slots, bool)
+        self.has_form = np.zeros(num_slots, bool)
         self.tokens = np.zeros((num_slots, 64), np.int64)  # of the completion; grows with the longest
         self.logprobs = np.zeros((num_slots, 64), np.float32)
         self.sampled = np.zeros((num_slots, 64), bool)
         self._columns: list[np.ndarray] = [
             self.seed, self.temperature, self.top_p, self.prompt_length, self.length, self.in_reasoning,
             self.num_reasoning, self.min_reasoning, self.max_reasoning, self.num_answer, self.max_answer, self.has_stop,
-            self.has_pause,
+            self.max_length, self.streamed, self.told,
+            self.has_pause, self.has_form,
         ]  # fmt: skip
 
     @property
@@ -126,7 +134,31 @@ class Scheduler:
         self.min_reasoning[slot] = min(params.min_reasoning_tokens, self.max_reasoning[slot])
         self.max_answer[slot] = params.max_answer_tokens
         self.has_stop[slot], self.has_pause[slot] = bool(params.stop), bool(params.pause)
+        self.has_form[slot] = bool(params.form)
+        self.max_length[slot] = len(request.prompt_ids) + min(room, params.max_tokens or room)
+        self.streamed[slot], self.told[slot] = request.streamed, 0
         return slot
+
+    def close_reasoning(self, request_id: int) -> None:
+        """The next token of each of its samples is the closing mark, unless the reasoning is over."""
+        for waiting in self.waiting:
+            if waiting.request.id == request_id:
+                params = replace(waiting.request.params, max_reasoning_tokens=0, min_reasoning_tokens=0)
+                waiting.request = replace(waiting.request, params=params)
+        for slot in range(self.n):
+            if self.owner[slot][0] == request_id:
+                self.max_reasoning[slot] = self.num_reasoning[slot]
+                self.min_reasoning[slot] = 0
+
+    def news(self) -> list[tuple[int, list[int]]]:
+        """(request id, tokens since the last call) of streamed requests that run."""
+        news = []
+        for slot in np.flatnonzero(self.streamed[: self.n]).tolist():
+            told, count = int(self.told[slot]), int(self.length[slot] - self.prompt_length[slot])
+            if count > told:
+                news.append((self.owner[slot][0], self.tokens[slot, told:count].tolist()))
+                self.told[slot] = count
+        return news
 
     def must_close(self) -> np.ndarray:
         """Slots (n,) whose next token is the closing mark, whatever the model says."""
@@ -150,10 +182,11 @@ class Scheduler:
         self.num_reasoning[:n] += thinking & ~closing & ~ended
         self.in_reasoning[:n] = thinking & ~closing
         spent = ~self.in_reasoning[:n] & (self.num_answer[:n] >= self.max_answer[:n])
-        full = self.length[:n] >= self.window
+        full = self.length[:n] >= self.max_length[:n]
         done: list[tuple[int, FinishReason]] = []
         for slot in np.flatnonzero(ended | spent | full).tolist():
-            done.append((slot, "stop" if ended[slot] else "length" if spent[slot] else "window"))
+            cut = spent[slot] or self.length[slot] < self.window
+            done.append((slot, "stop" if ended[slot] else "length" if cut else "window"))
         return done
 
     def _widen(self, width: int) -> None:

@@ -2,7 +2,7 @@
 
     DIR/bank.json        what was drawn from what: task, split, model, fingerprint, sampling, seed, grader
     DIR/problems.jsonl   one problem a line, with the token ids of its prompt
-    DIR/samples/         one row a sample in Parquet: verdict, answer class, cost, confidence, texts, token ids, logprobs
+    DIR/samples/         one row a sample (Parquet): verdict, answer class, cost, confidence, texts, token ids, logprobs
     DIR/scores/          what scorers said about the samples, see scores.py
 
     with Bank.open(folder, spec) as bank:       # made, or continued; other settings are an error that names them
@@ -20,7 +20,6 @@ time. A bank of the earlier format (JSON Lines) is rewritten where it lies when 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,14 +34,16 @@ from numpy.typing import NDArray
 from ponder import runs
 from ponder.evals import columns, scores, upgrade
 from ponder.evals.files import FORMAT, BankError, lock
-from ponder.tasks.prompting import question
-from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
+from ponder.evals.rows import completion_of, confidence, sample_row, withheld, withheld_row
+from ponder.types import Message, Problem, SamplingParams
 
+__all__ = [
+    "Bank", "BankError", "BankSpec", "Samples", "completion_of", "confidence", "sample_row", "withheld", "withheld_row",
+]  # fmt: skip
 HEAVY = ("token_ids", "sampler_logprobs", "forced")  # most of the bytes
 # what is held in memory of every sample
 HELD = ("problem", "sample", "outcome", "class", "finish_reason", "prompt_tokens", "reasoning_tokens", "tokens",
         "was_cut", "mean_logprob", "worst_logprob", "error")  # fmt: skip
-WINDOW = 8  # tokens in a row whose mean logprob says how sure the policy was at its least sure place
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,82 +102,10 @@ class Samples:
 
     def tally(self) -> tuple[list[int], list[int]]:
         """(samples, correct samples) of each answer class: what `stats.cons_at` takes."""
-        counts = [int((self.classes == c).sum()) for c in range(len(self.keys))]
-        correct = [int((self.correct & (self.classes == c)).sum()) for c in range(len(self.keys))]
-        return counts, correct
-
-
-def sample_row(
-    problem: Problem, index: int, completion: Completion, verdict: Verdict, key: str | None, error: str = ""
-) -> dict[str, Any]:
-    """One sample as a row of the bank."""
-    forced = [i for i, drawn in enumerate(completion.sampled) if not drawn]
-    mean, worst = confidence(completion.sampler_logprobs, forced)
-    return {
-        "problem": problem.id,
-        "sample": index,
-        "seed": completion.seed,
-        "policy_version": completion.policy_version,
-        "outcome": verdict.outcome,
-        "class": key,  # None = no answer
-        "extracted": verdict.extracted,
-        "finish_reason": completion.finish_reason,
-        "prompt_tokens": completion.num_prompt_tokens,
-        "reasoning_tokens": completion.num_reasoning_tokens,
-        "reasoning": completion.reasoning,
-        "answer": completion.answer,
-        **({"note": verdict.note} if verdict.note else {}),
-        **({"error": error} if error else {}),
-        "token_ids": list(completion.token_ids),
-        "sampler_logprobs": list(completion.sampler_logprobs),
-        "forced": forced,
-        "tokens": completion.num_tokens,
-        "was_cut": completion.was_cut,
-        "mean_logprob": mean,
-        "worst_logprob": worst,
-    }
-
-
-def confidence(logprobs: Sequence[float], forced: Sequence[int] = ()) -> tuple[float, float]:
-    """How sure the policy was: the mean logprob, and the lowest mean of 8 in a row (arXiv:2508.15260).
-
-    Of sampled tokens only, at the temperature they were sampled with; fewer than 8 are one window, none give nan.
-    """
-    drawn = np.delete(np.asarray(logprobs, dtype=np.float64), list(forced))
-    if not len(drawn):
-        return float("nan"), float("nan")
-    windows = np.lib.stride_tricks.sliding_window_view(drawn, min(WINDOW, len(drawn)))
-    return float(drawn.mean()), float(windows.mean(axis=1).min())
-
-
-def withheld(problem: Problem) -> Problem:
-    """A problem of a gated benchmark as a bank may hold it: a digest in place of its texts."""
-    digest = hashlib.sha256(question(problem).encode()).hexdigest()
-    return dataclasses.replace(
-        problem, prompt=(Message(role="user", content=f"(withheld: {digest})"),), choices=(), meta={}
-    )
-
-
-def withheld_row(row: dict[str, Any]) -> dict[str, Any]:
-    """A sample without what it says, since that quotes the problem: verdict, class and cost stay."""
-    return row | {"reasoning": "", "answer": "", "token_ids": [], "sampler_logprobs": [], "forced": []}
-
-
-def completion_of(row: Mapping[str, Any], prompt_ids: Sequence[int]) -> Completion:
-    """The completion that a full row was made from, as a trainer or a scorer wants it."""
-    forced = set(row["forced"])
-    return Completion(
-        prompt_ids=tuple(prompt_ids),
-        token_ids=tuple(row["token_ids"]),
-        sampler_logprobs=tuple(row["sampler_logprobs"]),
-        sampled=tuple(i not in forced for i in range(len(row["token_ids"]))),
-        finish_reason=row["finish_reason"],
-        reasoning=row["reasoning"],
-        answer=row["answer"],
-        num_reasoning_tokens=row["reasoning_tokens"],
-        policy_version=row["policy_version"],
-        seed=row["seed"],
-    )
+        voting, num = self.classes >= 0, len(self.keys)
+        counts = np.bincount(self.classes[voting], minlength=num)
+        correct = np.bincount(self.classes[voting & self.correct], minlength=num)
+        return counts.tolist(), correct.tolist()
 
 
 class Bank:

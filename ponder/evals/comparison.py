@@ -17,7 +17,7 @@ from typing import Any
 
 from ponder.evals.bank import Bank
 from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_rate_at
-from ponder.evals.tables import Table, cell
+from ponder.evals.tables import Table, cell, points
 
 
 def comparison(folders: Sequence[str | Path]) -> dict[str, Any]:
@@ -85,12 +85,6 @@ def table(compared: dict[str, Any]) -> Table:
     )
     tasks = ", ".join(dict.fromkeys(f"{row['task']} ({row['split']})" for row in compared["rows"]))
     return Table(f"{tasks}; in brackets 95 % intervals; gain: paired, to the first row", head, rows)
-
-
-def points(difference: dict[str, float]) -> str:
-    """A difference of two rates in points, with its interval."""
-    value, low, high = (100 * difference[name] for name in ("value", "low", "high"))
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
 
 
 def markdown(shown: Table) -> str:

@@ -33,6 +33,7 @@ import numpy as np
 from ponder import __version__, runs
 from ponder.evals import contamination
 from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
+from ponder.evals.spending import trio
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
 from ponder.tasks.prompting import question
 from ponder.types import Completion, Engine, Problem, SamplingParams, Task, Verdict, text_seed
@@ -54,7 +55,7 @@ async def run_exam(
     limit: int | None = None,
     fingerprint: str = "",
     flops_per_token: FlopsPerToken | None = None,
-    in_flight: int = 256,
+    in_flight: int = 1024,
     on_progress: Progress | None = None,
     command: str | None = None,
     training: Sequence[Mapping[str, Any]] = (),
@@ -145,7 +146,7 @@ async def _fill(
     judge = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, min(num_problems, in_flight // num_samples))):
+            for _ in range(max(1, min(num_problems, max(2, in_flight // num_samples)))):
                 group.create_task(work(judge))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the first failure; the others were cancelled by it
@@ -185,6 +186,7 @@ def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> di
         "num_problems": len(tables),
         "num_samples": num_samples,
         "metrics": metrics(tables),
+        "trio": trio(tables, bank.scorers),
         "sampling_sd": {"pass@1": _sampling_sd(tables)},
         "no_answer_rate": share(lambda table: table.blank),
         "truncated_rate": share(lambda table: int(table.was_cut.sum())),
@@ -295,10 +297,14 @@ def _tokens(tables: Sequence[Samples]) -> dict[str, float]:
     }
 
 
-def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> dict[str, float]:
-    """Total, and what one more sample and the shared prompt of one problem cost: cons@k costs prompt + k samples."""
+def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> dict[str, Any]:
+    """Total, and what one more sample and the shared prompt of one problem cost: cons@k costs prompt + k samples.
+
+    `per_token` is what lets a later reader of the bank count without the model: the FLOPs of a token at place 0, and
+    how many more for each place further on.
+    """
     if per_token is None or not tables:
-        return {"total": math.nan, "prompt": math.nan, "sample": math.nan}
+        return {"total": math.nan, "prompt": math.nan, "sample": math.nan, "per_token": None}
     longest = max(int(table.prompt_tokens + table.tokens.max()) for table in tables)
     cost = per_token if callable(per_token) else lambda place: per_token
     until = np.concatenate([[0.0], np.cumsum([cost(place) for place in range(longest)])])
@@ -308,6 +314,7 @@ def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> dict[s
         "total": sum(prompts) + float(sum(costs.sum() for costs in samples)),
         "prompt": float(np.mean(prompts)),
         "sample": float(np.mean([costs.mean() for costs in samples])),
+        "per_token": [cost(0), (cost(longest) - cost(0)) / max(1, longest)],
     }
 
 

@@ -27,6 +27,12 @@ CSS = {
 }  # fmt: skip
 ROLES = {"base": (FAINT, "o"), "middle": (ORANGE, "s"), "final": (BLUE, "D")}
 WAYS = (BLUE, ORANGE, GREEN, VERMILLION, PURPLE, SKY, FAINT)
+STRATEGIES = {
+    "consensus": (VERMILLION, "s"), "adaptive consensus": (ORANGE, "D"), "rerank": (BLUE, "o"),
+    "weighted vote": (GREEN, "^"), "vote of the best": (PURPLE, "v"), "most confident": (SKY, "P"),
+    "confidence-weighted vote": (INK, "X"),
+}  # fmt: skip
+BOUNDS = ("pass@k",)  # rows of a table of strategies that no strategy reaches
 Point = tuple[float, Mapping[str, float]]  # x, and {"value", "low", "high"}
 
 
@@ -82,6 +88,8 @@ def train_compute(curves: Mapping[str, Any]) -> Figure:
     _label_ends(ax, lines)
     if 0 < unspent < len(xs):
         _break_axis(ax, xs, unspent)
+    else:
+        _log_ticks(ax, xs)
     _name_steps(ax, xs, rungs)
     unit = "train-time compute (FLOPs, log scale)" if has_flops else "training step (log scale)"
     titled(ax, "Accuracy against train-time compute", unit, "accuracy (%)")
@@ -106,13 +114,14 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
     budgets = sorted(curves["budgets"], key=lambda row: row["max_reasoning_tokens"])
     if len(budgets) > 1:
         points = [(row[unit], row["pass@1"]) for row in budgets]
-        _curve(ax, points, GREEN, "^", dashed=True)
+        _curve(ax, points, GREEN, "^", style="--")
         bounds += [y[end] for _, y in points for end in ("low", "high")]
         for i, (x, y) in enumerate(points[:-1]):  # the last one is k=1 of the final rung
             cap = str(budgets[i]["max_reasoning_tokens"])
             _note(ax, x, y["value"], f"cap {cap}" if i == 0 else cap, GREEN, (0, -13), "center")
     _percent_axis(ax, bounds)
     ax.set_xscale("log")
+    _log_ticks(ax, [p[unit] for line in curves["test"] for p in line["points"]] + [row[unit] for row in budgets])
     _label_ends(ax, lines)
     handles = [
         ax.plot([], [], color=FAINT, marker="D", ms=5, label="consensus of k = 1, 2, 4, … samples")[0],
@@ -124,6 +133,41 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
     name = {"flops": "test-time compute (FLOPs a problem, log scale)", "tokens": "tokens a problem (log scale)"}[unit]
     titled(ax, "Accuracy against test-time compute", name, "accuracy (%)")
     return drawing
+
+
+def strategies(spent: Mapping[str, Any]) -> Figure:
+    """Accuracy against test-time compute of every strategy that only selects; a perfect judge's bound is dotted."""
+    drawing, [ax] = figure(8.6, 5.4)
+    lines, bounds, xs = [], [], []
+    rows = [row for row in spent["rows"] if row["points"]]
+    scorers = [None, *spent["scorers"]]
+    for row in rows:
+        color, marker = STRATEGIES.get(row["strategy"], (FAINT, "."))
+        style = ("-", "--", "-.", ":")[max(0, scorers.index(row["scorer"]) - 1) % 4]  # a scorer has its own dashes
+        points = [
+            (p["flops"] if spent["unit"] == "flops" else p["tokens"] + p["scorer_tokens"], p["accuracy"])
+            for p in row["points"]
+        ]
+        name = _row_name(row)
+        bound = row["strategy"] in BOUNDS
+        if bound:
+            ax.plot([x for x, _ in points], [100 * y["value"] for _, y in points], color=color, lw=1.2, ls=":")
+        else:
+            _curve(ax, points, color, marker, style=style, alpha=0.07)
+        lines.append((points[-1][1]["value"], points[-1][0], name, color))
+        bounds += [y["value" if bound else end] for _, y in points for end in ("low", "high")]
+        xs += [x for x, _ in points]
+    _percent_axis(ax, bounds)
+    ax.set_xscale("log")
+    _log_ticks(ax, xs)
+    _label_ends(ax, [(share, max(xs), text, color) for share, _, text, color in lines])
+    unit = {"flops": "FLOPs", "tokens": "tokens"}[spent["unit"]]
+    titled(ax, "Ways of choosing", f"{unit} a problem, scorer included (log scale)", "accuracy (%)")
+    return drawing
+
+
+def _row_name(row: Mapping[str, Any]) -> str:
+    return row["strategy"] + (f" ({row['scorer']})" if row["scorer"] else "")
 
 
 def accuracy_by_k(result: Mapping[str, Any]) -> Figure:
@@ -234,17 +278,19 @@ def themed(svg_text: str) -> str:
     return svg_text
 
 
-def _curve(ax: Axes, points: Sequence[Point], color: str, marker: str, *, dashed: bool = False) -> None:
+def _curve(
+    ax: Axes, points: Sequence[Point], color: str, marker: str, *, style: str = "-", alpha: float = 0.14
+) -> None:
     """A line with markers and its band."""
     if not points:
         return
     xs = [x for x, _ in points]
     low, value, high = ([100 * y[end] for _, y in points] for end in ("low", "value", "high"))
     if len(points) > 1:
-        ax.fill_between(xs, low, high, color=color, alpha=0.14, linewidth=0)
+        ax.fill_between(xs, low, high, color=color, alpha=alpha, linewidth=0)
     else:
         _error_bar(ax, points[0], color, marker)
-    ax.plot(xs, value, color=color, marker=marker, ms=5, lw=1.8, ls="--" if dashed else "-")
+    ax.plot(xs, value, color=color, marker=marker, ms=5, lw=1.8, ls=style)
 
 
 def _error_bar(ax: Axes, point: Point, color: str, marker: str) -> None:
@@ -262,12 +308,16 @@ def _percent_axis(ax: Axes, bounds: Sequence[float]) -> None:
 def _label_ends(ax: Axes, lines: Sequence[tuple[float, float, str, str]]) -> None:
     """Names beside the ends of lines, pushed apart where they would touch. Lines: share, x, text, colour."""
     low, high = ax.get_ylim()
-    gap = 0.055 * (high - low)
-    previous = -math.inf
-    for share, x, text, color in sorted(lines):
-        y = max(100 * share, previous + gap)
+    gap = min(0.055 * (high - low), (high - low) / max(1, len(lines)))
+    places: list[float] = []
+    for share, *_ in sorted(lines):
+        places.append(max(100 * share, places[-1] + gap if places else -math.inf))
+    limit = high
+    for i in reversed(range(len(places))):  # and down again, where they would leave the picture
+        places[i] = min(places[i], limit)
+        limit = places[i] - gap
+    for y, (_, x, text, color) in zip(places, sorted(lines), strict=True):
         _note(ax, x, y, text, color, (9, 0), "left", scale=1.0)
-        previous = y
 
 
 def _note(
@@ -311,21 +361,30 @@ def _break_axis(ax: Axes, xs: Sequence[float], unspent: int) -> None:
         clip_on=False,
     )  # fmt: skip
     # ticks left of the break would claim FLOPs that nobody spent
+    _log_ticks(ax, xs[unspent:], {base: "base\n(0)"})
+
+
+def _log_ticks(ax: Axes, xs: Sequence[float], more: Mapping[float, str] | None = None) -> None:
+    """A few ticks on a log axis, each with its label: the automatic ones overlap where an axis is short."""
     from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
-    low, high = first * 0.9, max(xs) * 1.1
-    powers = [tick for tick in LogLocator().tick_values(low, high) if low <= tick <= high]
-    if len(powers) < 2:
-        powers = [t for t in LogLocator(subs=(1.0, 2.0, 5.0)).tick_values(low, high) if low <= t <= high]
-    ax.xaxis.set_major_locator(FixedLocator([base, *powers]))
+    low, high = min(xs) * 0.9, max(xs) * 1.1
+    ticks: list[float] = []
+    for parts in ((1.0,), (1.0, 2.0, 5.0), (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)):
+        ticks = [tick for tick in LogLocator(subs=parts).tick_values(low, high) if low <= tick <= high]
+        if len(ticks) >= 2:
+            break
+    ticks = ticks[:: math.ceil(len(ticks) / 8)] if ticks else []
+    labels = {**(more or {}), **{tick: _power(tick) for tick in ticks}}
+    ax.xaxis.set_major_locator(FixedLocator(list(labels)))
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xticks([base, *powers], ["base\n(0)", *(_power(tick) for tick in powers)])
+    ax.set_xticks(list(labels), list(labels.values()))
 
 
 def _power(value: float) -> str:
     exponent = math.floor(math.log10(value) + 1e-9)
-    digit = round(value / 10**exponent)
-    return f"$10^{{{exponent}}}$" if digit == 1 else f"${digit}\\times10^{{{exponent}}}$"
+    digit = f"{value / 10**exponent:.2g}"
+    return f"$10^{{{exponent}}}$" if digit == "1" else f"${digit}\\times10^{{{exponent}}}$"
 
 
 def _name_steps(ax: Axes, xs: Sequence[float], rungs: Sequence[Mapping[str, Any]]) -> None:

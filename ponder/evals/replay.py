@@ -1,47 +1,47 @@
 """Strategies that only select, replayed over a bank: how right each would have been with k samples, and at what cost.
 
-    tables = [bank.samples(problem.id) for problem in bank.problems]
-    table = strategies(tables, bank.scorers, per_token=result["flops"]["per_token"])
-    table["rows"]  -> {"strategy": "weighted vote", "scorer": "outcome", "points": [{"k": 64, "accuracy": ..., ...}]}
+    replay = Replay(bank.samples("arithmetic/test/3"))
+    replay.consensus(64)                                                  # exact
+    SCORED["weighted vote"](replay, 64, replay.samples.scores["outcome"]).rates.mean()      # Monte Carlo
 
 Nothing is drawn from a model. What has a closed form is exact over all subsets of k (stats.py); the rest is Monte Carlo
 over `DRAWS` orders of each problem's samples, whose first k samples are a subset for every k at once. All strategies
-see the same orders (common random numbers), so differences between them are much surer than each by itself, and orders
-are derived from the problem's id, so that a replay gives the same numbers anywhere. `mc_sd` says how far the orders
-could have moved a number: 0 where it is exact.
+see the same orders (common random numbers), so that the difference of two is much surer than either, and the orders
+follow from the problem's id: a replay gives the same numbers anywhere.
 
-Ties are shared evenly, and samples without an answer are paid for but never chosen and never vote.
-
-Costs are per problem: the prompt once and k samples, each with the tokens it took, and for a scorer what it reads.
+Ties are shared evenly, as the live strategies' "the class seen first wins" does on average over orders where as many
+samples are behind each, and samples without an answer are paid for but never chosen and never vote. Tests hold all of
+it against `strategies/select.py`, which the live strategies call.
+What it all costs, and the table of all strategies, is spending.py's.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ponder.evals.bank import Samples
-from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, rerank_at
+from ponder.evals.stats import cons_at, pass_at, rerank_at
+from ponder.strategies import select
 from ponder.types import text_seed
 
 DRAWS = 100  # orders of the samples of a problem
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
 class Replay:
-    """One problem's samples in `DRAWS` random orders, for one scorer or none."""
+    """The samples of one problem, in `draws` random orders where a strategy needs that."""
 
-    samples: Samples
-    scores: Floats | None = None  # of the scorer; higher is better
-    draws: int = DRAWS
-    _votes: dict[int, float] = field(default_factory=dict, repr=False)
+    def __init__(self, samples: Samples, draws: int = DRAWS) -> None:
+        self.samples, self.draws = samples, draws
+        self.votes: dict[int, float] = {}  # k -> its consensus, which every comparison asks for
+        self._plain: dict[int, Floats] = {}
 
     def __len__(self) -> int:
         return len(self.samples)
@@ -60,21 +60,27 @@ class Replay:
     def correct(self) -> NDArray[np.bool_]:
         return self.samples.correct[self.orders]
 
-    def ordered(self, values: NDArray[Any]) -> NDArray[Any]:
-        return values[self.orders]
+    def plain(self, k: int) -> Floats:
+        """(draws,): the vote of the first k of each order, whose exact mean is `consensus`."""
+        if k not in self._plain:
+            self._plain[k] = vote_shares(self.classes[:, :k], self.correct[:, :k])
+        return self._plain[k]
 
-    @property
-    def given(self) -> Floats:
-        if self.scores is None:
-            raise ValueError("this strategy needs a scorer's scores")
-        return self.scores
+    def forget(self) -> None:
+        """Let go of the orders, which take megabytes."""
+        for name in ("orders", "classes", "correct"):
+            self.__dict__.pop(name, None)
+        self._plain.clear()
 
     def consensus(self, k: int) -> float:
-        """The exact vote of k, remembered: every comparison asks for it."""
-        if k not in self._votes:
+        """The vote of k, exact."""
+        if k not in self.votes:
             counts, correct = self.samples.tally()
-            self._votes[k] = cons_at(counts, correct, k, blank=self.samples.blank)
-        return self._votes[k]
+            self.votes[k] = cons_at(counts, correct, k, blank=self.samples.blank)
+        return self.votes[k]
+
+
+# --- the strategies ----------------------------------------------------------------------------------------------
 
 
 def vote_shares(
@@ -82,41 +88,51 @@ def vote_shares(
 ) -> NDArray[np.float64]:
     """The expected correctness of the vote in each row of (draws, k) samples: the heaviest class wins.
 
-    Ties are shared, the answer shown is a random one of the class, class -1 does not vote, and without votes it is 0.
+    Weights are 0 or more. Ties are shared, the answer shown is a random one of the class, class -1 does not vote, and a
+    row without votes is 0.
     """
-    draws, num = len(classes), int(classes.max(initial=-1)) + 1
-    if num == 0:
-        return np.zeros(draws)
-    places = (classes + num * np.arange(draws)[:, None])[classes >= 0]
-
-    def total(values: NDArray[Any] | None) -> Floats:
-        kept = None if values is None else values[classes >= 0]
-        return np.bincount(places, kept, minlength=draws * num).reshape(draws, num)
-
-    counts = total(None)
-    votes = counts if weights is None else np.where(counts > 0, total(weights), -np.inf)
+    counts = totals(classes)
+    if not counts.size:
+        return np.zeros(len(classes))
+    votes = counts
+    if weights is not None:
+        votes = totals(classes, weights)
+        votes = np.where(votes.any(axis=1, keepdims=True), votes, counts)  # no weight at all: the plain vote decides
     best = votes.max(axis=1, keepdims=True)
     # sums of the same weights in another order differ in their last bits, and are a tie all the same
-    wins = (counts > 0) & (votes >= best - 1e-9 * np.maximum(1e-3, np.abs(best)))
-    shares = np.divide(total(correct), counts, out=np.zeros_like(votes, dtype=float), where=counts > 0)
+    wins = (counts > 0) & (votes >= best * (1 - 1e-12))
+    shares = np.divide(totals(classes, correct), counts, out=np.zeros_like(votes, dtype=float), where=counts > 0)
     return (wins * shares).sum(axis=1) / np.maximum(1, wins.sum(axis=1))
+
+
+def totals(classes: NDArray[np.int64], values: NDArray[Any] | None = None) -> Floats:
+    """(draws, classes): how many samples each row has of each class, or the sum of their values; -1 is left out."""
+    draws, num = len(classes), int(classes.max(initial=-1)) + 1
+    there = classes >= 0
+    places = (classes + num * np.arange(draws)[:, None])[there]
+    sums = np.bincount(places, None if values is None else values[there], minlength=draws * num)
+    return sums.astype(np.float64).reshape(draws, num)
 
 
 def weighted_vote(replay: Replay, k: int, weights: Floats) -> Floats:
     """(draws,): the vote of the first k of each order, a sample counting for its weight."""
-    return vote_shares(replay.classes[:, :k], replay.correct[:, :k], replay.ordered(weights)[:, :k])
+    return vote_shares(replay.classes[:, :k], replay.correct[:, :k], weights[replay.orders[:, :k]])
 
 
 def top_vote(replay: Replay, k: int, scores: Floats, m: int) -> Floats:
-    """(draws,): the plain vote among the m best-scored of the first k that have an answer; equal scores in any order."""
-    ranked = np.where(replay.classes[:, :k] >= 0, -replay.ordered(scores)[:, :k], np.inf)
+    """(draws,): the plain vote among the m best-scored of the first k that have an answer; equal scores in any order.
+
+    A tie goes to the class of the best-scored sample: all places together add less than a vote, and the best place of a
+    class adds more than all behind it.
+    """
+    ranked = np.where(replay.classes[:, :k] >= 0, -scores[replay.orders[:, :k]], np.inf)
     best = np.argsort(ranked, axis=1, kind="stable")[:, :m]
-    return vote_shares(
-        np.take_along_axis(replay.classes[:, :k], best, axis=1), np.take_along_axis(replay.correct[:, :k], best, axis=1)
-    )
+    classes = np.take_along_axis(replay.classes, best, axis=1)
+    correct = np.take_along_axis(replay.correct, best, axis=1)
+    return vote_shares(classes, correct, np.broadcast_to(1 + 0.5 ** np.arange(1, 1 + best.shape[1]), classes.shape))
 
 
-def best_of(replay: Replay, k: int, scores: Floats) -> float:
+def best_of(replay: Replay, k: int, scores: NDArray[np.floating[Any]]) -> float:
     """The best-scored of k, exact over all subsets; one without an answer is never the best."""
     return rerank_at(replay.samples.correct, np.where(replay.samples.classes >= 0, scores, -np.inf), k)
 
@@ -124,3 +140,72 @@ def best_of(replay: Replay, k: int, scores: Floats) -> float:
 def top_m(k: int) -> int:
     """How many of k a vote after re-ranking is among: the square root, 8 of 64 and 32 of 1,000."""
     return max(1, round(math.sqrt(k)))
+
+
+@dataclass(frozen=True)
+class Played:
+    """What a strategy did with the samples of one problem: numbers over its orders, or one exact number."""
+
+    rates: Floats  # (draws,) how right it was; one number where it is exact
+    used: NDArray[np.int64] | None = None  # (draws,) how many samples it drew, where it stops by itself
+
+    @classmethod
+    def exactly(cls, rate: float) -> Played:
+        return cls(np.array([rate]))
+
+
+Rule = Callable[[Replay, int, Floats], Played]  # the samples, k, the scores of the scorer (no scorer: not to be used)
+
+PLAIN: dict[str, Rule] = {
+    "pass@k": lambda replay, k, _: Played.exactly(pass_at(len(replay), int(replay.samples.correct.sum()), k)),
+    "consensus": lambda replay, k, _: Played.exactly(replay.consensus(k)),
+}
+CONFIDENT: dict[str, Rule] = {
+    "most confident": lambda replay, k, _: Played.exactly(best_of(replay, k, replay.samples.mean_logprob)),
+    "confidence-weighted vote": lambda replay, k, _: Played(weighted_vote(replay, k, confidence_weights(replay))),
+}
+SCORED: dict[str, Rule] = {
+    "rerank": lambda replay, k, scores: Played.exactly(best_of(replay, k, scores)),
+    "weighted vote": lambda replay, k, scores: Played(weighted_vote(replay, k, scores)),
+    "vote of the best": lambda replay, k, scores: Played(top_vote(replay, k, scores, top_m(k))),
+}
+ORACLES = ("pass@k",)  # they look at the verdicts: bounds, not strategies
+
+
+def confidence_weights(replay: Replay) -> Floats:
+    """How sure the policy was of each sample; only their ratios matter, so all samples may be looked at together."""
+    return select.confidence(replay.samples.mean_logprob)
+
+
+def adaptive_vote(replay: Replay, k: int, wave: int = select.WAVE) -> Played:
+    """Votes until the leader is safe or k samples are drawn, as `select.stops_at` says, looking every `wave` samples.
+
+    That is asked of a row only where the runner-up alone could not win any more, and votes are counted as they come: a
+    thousand samples mean 250 looks at each of the orders.
+    """
+    classes, correct = replay.classes[:, :k], replay.correct[:, :k]
+    votes = np.zeros((len(classes), len(replay.samples.keys) + 2), dtype=np.int64)  # and two that nobody votes for
+    used = np.full(len(classes), k)
+    going = np.arange(len(classes))
+    for drawn in range(wave, k, wave):
+        rows, new = np.repeat(going, wave), classes[going, drawn - wave : drawn].ravel()
+        np.add.at(votes, (rows[new >= 0], new[new >= 0]), 1)
+        second, first = np.partition(votes[going], (-2, -1), axis=1)[:, -2:].T
+        hopeful = [
+            row for row, a, b in zip(going.tolist(), first.tolist(), second.tolist(), strict=True)
+            if _duel_is_safe(a, b, k - drawn) and select.leader_is_safe(votes[row], left=k - drawn)
+        ]  # fmt: skip
+        used[hopeful] = drawn
+        going = going[used[going] == k]
+        if not len(going):
+            break
+    drawn_in_time = np.arange(k) < used[:, None]
+    return Played(vote_shares(np.where(drawn_in_time, classes, -1), correct), used)
+
+
+@lru_cache(maxsize=1 << 17)
+def _duel_is_safe(first: int, second: int, left: int) -> bool:
+    return select.leader_is_safe([first, second], left=left)
+
+
+ADAPTIVE: dict[str, Rule] = {"adaptive consensus": lambda replay, k, _: adaptive_vote(replay, k)}

@@ -20,6 +20,7 @@ from ponder import runs
 from ponder.evals.bank import Bank
 from ponder.evals.contamination import sentence
 from ponder.evals.exams import dumps, summarise
+from ponder.evals.spending import trio_lines
 from ponder.evals.tables import (
     Card,
     accuracy_tables,
@@ -28,6 +29,7 @@ from ponder.evals.tables import (
     percent,
     rungs_table,
     span,
+    strategies_table,
     test_table,
     ways_table,
 )
@@ -145,6 +147,8 @@ def _add_curves(page: dict[str, Any], folder: Path, curves: Mapping[str, Any]) -
         page["tables"].append(ways_table(rungs))
     page["tables"] += [rungs_table(rungs, k), test_table(curves), budget_table(curves, k)]
     page["tables"] += group_tables(first, last)
+    if curves.get("strategies"):
+        _add_strategies(page, folder, curves["strategies"])
     if curves.get("contamination"):
         page["notes"].append(sentence(curves["contamination"]))
     page["groups"] = _samples_behind(folder, rungs)
@@ -153,6 +157,21 @@ def _add_curves(page: dict[str, Any], folder: Path, curves: Mapping[str, Any]) -
         "hardest. Of each, the first three samples, not picked."
     )
     page["facts"]["evaluation"] = _told({name: curves.get(name) for name in EXAM_FACTS})
+
+
+def _add_strategies(page: dict[str, Any], folder: Path, spent: Mapping[str, Any]) -> None:
+    """What each way of choosing from the same samples gives for its cost."""
+    from ponder.evals import plots
+
+    caption = (
+        f"{spent['num_problems']} problems, {spent['num_samples']} samples each, of {spent['folder']}; every line is "
+        "k = 1, 2, 4, … of the same samples, and its scorer is in its cost. Dotted: what a perfect judge would pick. "
+        "Bands: 95 % intervals; for differences see the paired ones in the table."
+    )
+    page["figures"].append(_figure(folder, "strategies", plots.strategies(spent), caption))
+    page["tables"].append(strategies_table(spent))
+    page["notes"] += trio_lines(spent["trio"])
+    page["notes"] += [f"not shown: {name}, {why}" for name, why in spent["left_out"].items()]
 
 
 def _exam_page(folder: Path) -> dict[str, Any]:
@@ -194,6 +213,9 @@ def _exam_page(folder: Path) -> dict[str, Any]:
     caption = "Exact over all subsets of the stored samples; bands: 95 % intervals over problems and samples."
     page["figures"].append(_figure(folder, "accuracy", plots.accuracy_by_k(result), caption))
     page["tables"] += accuracy_tables(result)
+    spent = folder / "strategies.json"
+    if spent.exists():
+        _add_strategies(page, folder, json.loads(spent.read_text()))
     page["picked"] = "A few problems, with the most mixed and the hardest. Of each, the first samples, not picked."
     page["groups"] = [
         Group(

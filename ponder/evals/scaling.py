@@ -7,7 +7,8 @@ Every rung of the checkpoint ladder sits an exam on the same problems with the s
 RUN/scale/step_00020/, so that running again draws only what is missing. The base, the middle and the last rung draw
 `num_samples`, the others `ladder_samples`. Accuracy at test-time compute C is read off those three banks: cons@k costs
 one reading of the prompt and k samples, and is exact over all subsets for every k. The last rung also sits exams with
-a smaller cap on its reasoning, the second way of spending less. RUN/scale/curves.json then holds both curves.
+a smaller cap on its reasoning, the second way of spending less. On the last rung (or another) every strategy that only
+selects is replayed. RUN/scale/curves.json then holds all of it. `spend` does the replay for any bank, without a run.
 
 Train compute is what the ladder counted, from the base on: what made the base is not in it. Test compute is counted in
 FLOPs where `flops_per_token` is given, and always in tokens.
@@ -28,6 +29,7 @@ from typing import Any
 from ponder import runs
 from ponder.evals.bank import Bank
 from ponder.evals.exams import FlopsPerToken, compare, dumps, run_exam
+from ponder.evals.spending import play, trio
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task
 
 OpenEngine = Callable[[Path], Engine]  # a checkpoint folder -> an engine over its weights
@@ -54,12 +56,19 @@ async def scale(
     on_progress: ScaleProgress | None = None,
     command: str | None = None,
     training: Sequence[Mapping[str, Any]] = (),
+    rung: int | None = None,
 ) -> dict[str, Any]:
-    """Examine the ladder of a run, write RUN/scale/curves.json, and return it. Stopping early keeps what is done."""
+    """Examine the ladder of a run, write RUN/scale/curves.json, and return it. Stopping early keeps what is done.
+
+    `rung` is the step of the checkpoint whose strategies are compared; None = the last.
+    """
     folder = Path(run_folder)
     rungs = runs.checkpoints(folder)
     if not rungs:
         raise ValueError(f"{folder} has no finished checkpoint to examine; let `ponder rl` run to its first one")
+    steps = [int(path.name.partition("_")[2]) for path in rungs]
+    if rung is not None and rung not in steps:
+        raise ValueError(f"{folder} has no checkpoint of step {rung}; it has {', '.join(map(str, steps))}")
     ladder_samples = min(ladder_samples, num_samples)
     start, exams = time.monotonic(), plan(rungs, params, num_samples, ladder_samples)
     examined = 0
@@ -92,6 +101,10 @@ async def scale(
             wanted = len(task) if limit is None else min(limit, len(task))
             done = [e for e in exams if is_finished(folder / "scale" / e.name, wanted, e.num_samples)]
             curves = collect(folder, done, ladder_samples=ladder_samples, way_of=way_of)
+            drawn = [e for e in done if e.role != "budget" and rung in (None, int(e.checkpoint.name.partition("_")[2]))]
+            if drawn:
+                last = max(drawn, key=lambda exam: exam.checkpoint)
+                curves["strategies"] = spend(folder / "scale" / last.name)
             curves["complete"] = len(done) == len(exams)
             curves["command"] = " ".join(sys.argv) if command is None else command
             curves["seconds"] = time.monotonic() - start  # of this sitting; every exam counts its own in result.json
@@ -184,6 +197,29 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way
     if "base" in by_role and "final" in by_role:
         curves["gain"] = compare(Bank.read(folder / by_role["base"].name), Bank.read(folder / by_role["final"].name))
     return curves
+
+
+def spend(folder: str | Path) -> dict[str, Any]:
+    """What each way of selecting gives for its cost, of one bank, with its trio: see spending.py.
+
+    FLOPs are counted as its exam counted them (result.json), else there are tokens only.
+    """
+    bank = Bank.read(folder)
+    try:
+        flops = json.loads((bank.folder / "result.json").read_text())["flops"]["per_token"]
+    except (FileNotFoundError, KeyError, TypeError):  # no exam wrote it, or one before there was this number
+        flops = None
+    tables = [bank.samples(name) for name in sorted(problem.id for problem in bank.problems)]
+    played = play(tables, bank.scorers, per_token=None if flops is None else (float(flops[0]), float(flops[1])))
+    facts = {name: bank.facts.get(name) for name in ("task", "split", "model", "fingerprint", "seed", "params")}
+    return {**facts, "folder": bank.folder.name, "trio": trio(tables, bank.scorers), **played}
+
+
+def spend_bank(folder: str | Path) -> dict[str, Any]:
+    """The same, kept in the bank's folder as strategies.json for the report."""
+    spent = spend(folder)
+    runs.write_atomic(Path(folder) / "strategies.json", dumps(spent))
+    return spent
 
 
 def is_finished(folder: Path, num_problems: int, num_samples: int) -> bool:

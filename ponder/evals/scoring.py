@@ -44,6 +44,7 @@ def score_bank(
         "fingerprint": fingerprint(scorer_folder),
         "policy": scorer.policy,
         "cost": cost(scorer),
+        "joint": scorer.kind == "features",  # the share of an answer class is of all that was drawn
     }
     todo = [problem.id for problem in bank.problems if not _is_done(bank, problem.id, name)]
     total = sum(bank.num_samples(problem.id) for problem in bank.problems)
@@ -59,13 +60,13 @@ def score_bank(
                 kept |= dict(zip(chunks[index], scores, strict=True))
                 done, sums = done + sum(map(len, scores)), sums + sum(float(x.sum()) for x in scores)
                 if time.monotonic() - saved > KEEP_EVERY:
-                    bank.add_scores(name, facts, kept)
+                    bank.add_scores(name, facts, {problem: values.tolist() for problem, values in kept.items()})
                     kept, saved = {}, time.monotonic()
                 if on_progress:
                     on_progress(done, total, sums / (done - first))
         finally:
             if kept:
-                bank.add_scores(name, facts, kept)
+                bank.add_scores(name, facts, {problem: values.tolist() for problem, values in kept.items()})
     seconds = time.monotonic() - begun
     return {"name": name, **facts, "samples": total, "scored_now": done - first, "seconds": seconds}
 
@@ -104,7 +105,7 @@ def _family(
 ) -> Family:
     samples = bank.samples(problem_id)
     rows = [ids[i] for i in range(len(samples))]
-    if not prompts.get(problem_id) or (samples.tokens > 0).any() and not any(map(len, rows)):
+    if not prompts.get(problem_id) or ((samples.tokens > 0).any() and not any(map(len, rows))):
         raise ConfigError(
             f"the samples of {problem_id} in {bank.folder} have no token ids: they are of a remote engine, or of a "
             "benchmark whose texts may not be kept; a scorer that reads tokens cannot score them"

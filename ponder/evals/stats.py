@@ -28,7 +28,7 @@ from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Z = NormalDist().inv_cdf(0.975)
 
@@ -46,15 +46,15 @@ def pass_at(n: int, c: int, k: int) -> float:
     return (math.comb(n, k) - math.comb(n - c, k)) / math.comb(n, k)  # whole numbers until the one division
 
 
-def rerank_at(correct: Sequence[float], scores: Sequence[float], k: int) -> float:
+def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
     """The expected correctness of the best-scored of k samples; equal scores are chosen among evenly.
 
     A sample without an answer has correct=0 and score=-inf. The r-th best sample is chosen when it is drawn and the r
     better ones are not: C(n-r-1, k-1) of the C(n, k) subsets.
     """
-    n = len(correct)
-    _check(k, n)
     values, given = np.asarray(correct, dtype=float), np.asarray(scores, dtype=float)
+    n = len(values)
+    _check(k, n)
     if len(given) != n:
         raise ValueError(f"{n} samples need as many scores, not {len(given)}")
     if np.isnan(given).any():
@@ -63,7 +63,7 @@ def rerank_at(correct: Sequence[float], scores: Sequence[float], k: int) -> floa
     shared = np.repeat(np.bincount(ties, values) / sizes, sizes)
     rank = np.arange(1, n)
     weights = np.cumprod(np.append(k / n, np.maximum(0, n - rank - k + 1) / (n - rank)))
-    return float(min(1.0, weights @ shared))
+    return min(1.0, float(weights @ shared))
 
 
 def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int = 0) -> float:
@@ -196,6 +196,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
     if len(first) == 0:
         return Estimate(math.nan, math.nan, math.nan)
     differences = np.asarray(second, dtype=float) - np.asarray(first, dtype=float)
+    differences[np.abs(differences) < 1e-9] = 0.0  # rounding is no difference, however small the interval would be
     largest = float(np.abs(differences).max()) or 1.0
     padded = np.append(differences, [largest, -largest])
     half = _student(len(padded) - 1) * float(padded.std()) / math.sqrt(len(padded))

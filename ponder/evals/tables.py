@@ -93,6 +93,35 @@ def budget_table(curves: Mapping[str, Any], k: int) -> Table:
     return Table("Test-time compute: length of reasoning, last checkpoint", head, rows)
 
 
+def strategies_table(spent: Mapping[str, Any]) -> Table:
+    """Every strategy at a few k; in points, with intervals, how it differs from a plain vote."""
+    shown = {4, 16, 64, 256, spent["num_samples"]}
+    rows: list[Sequence[Any]] = [
+        (row["strategy"], row["scorer"] or "", p["k"], cell(p["accuracy"]),
+         "exact" if row["exact"] else f"±{100 * p['mc_sd']:.2f}",
+         points(p["gain"]) if "gain" in p else "–", _matched(p.get("matched")),
+         f"{p['samples']:.1f}", f"{p['tokens']:.0f}", f"{p['scorer_tokens']:.0f}", short(p["flops"]))
+        for row in spent["rows"]
+        for p in row["points"]
+        if p["k"] in shown
+    ]  # fmt: skip
+    head = ("strategy", "scorer", "k", "accuracy", "computed", "to a vote of k", "to a vote of the same cost",
+            "samples", "tokens", "scorer tokens", "FLOPs a problem")  # fmt: skip
+    return Table(f"Ways of choosing, {spent['model']}: differences in points, with paired 95 % intervals", head, rows)
+
+
+def _matched(same: Mapping[str, Any] | None) -> str:
+    if same is None:
+        return "–"
+    return f"{points(same)}, cons@{same['k']}" + (" (all)" if same["is_all"] else "")
+
+
+def points(difference: Mapping[str, float]) -> str:
+    """A difference of two rates in points, with its interval."""
+    value, low, high = (round(100 * difference[name], 1) + 0.0 for name in ("value", "low", "high"))  # no -0.0
+    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+
+
 def group_tables(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[Table]:
     """Base and last rung by level and by subject, where there is more than one subject."""
     tables = []

@@ -15,6 +15,7 @@ from typing import Any
 from ponder import runs
 from ponder.evals import columns
 from ponder.evals.files import FORMAT, BankError, lock, read_facts
+from ponder.evals.rows import confidence
 
 ROWS_AT_ONCE = 65536
 
@@ -45,8 +46,6 @@ def upgrade(folder: Path) -> dict[str, Any]:
 
 
 def _rewrite(folder: Path) -> None:
-    from ponder.evals.bank import confidence
-
     shutil.rmtree(folder / "samples", ignore_errors=True)  # of an upgrade that was killed
     have: dict[str, int] = {}
     rows = runs.read_jsonl(folder / "bank.jsonl")

@@ -38,6 +38,16 @@ THINK, UNTHINK = "<think>", "</think>"
 _LABELS = {"system": "System", "developer": "System", "user": "User", "tool": "User", "assistant": "Assistant"}
 
 
+def _byte_letters() -> dict[str, int]:
+    """How byte-level vocabularies write bytes: those that print as themselves, the others from U+0100 on."""
+    prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in prints]
+    return {chr(byte): byte for byte in prints} | {chr(0x100 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTE_OF = _byte_letters()
+
+
 def load_tokenizer(folder: str | Path) -> Tokenizer:
     """The tokenizer of a model folder, whichever kind it names."""
     folder = Path(folder)
@@ -67,6 +77,7 @@ class HFTokenizer:
         longest_first = sorted(map(re.escape, self._reserved), key=len, reverse=True)
         self._marks = re.compile(f"({'|'.join(longest_first)})") if longest_first else None
         self._start = _vocabulary(data, self._reserved)
+        self._is_byte_level = '"ByteLevel"' in json.dumps(data.get("decoder"))
         inside = _without_prefix_space(data)
         self._inside = self._start if inside is data else _vocabulary(inside, self._reserved)
         self.vocab_size = max([self._start.get_vocab_size(with_added_tokens=False), *(i + 1 for i in ids.values())])
@@ -95,6 +106,18 @@ class HFTokenizer:
 
     def encode(self, text: str) -> list[int]:
         return self._plain(self._start, text)
+
+    @property
+    def byte_pieces(self) -> list[bytes | None] | None:
+        """The bytes of every token, None for marks; None for a vocabulary that is not byte-level (GPT-2's kind)."""
+        if not self._is_byte_level:
+            return None
+        found: list[bytes | None] = []
+        for token in range(self.vocab_size):
+            piece = None if token in self._reserved_ids else self._start.id_to_token(token)
+            known = piece is not None and all(char in _BYTE_OF for char in piece)
+            found.append(bytes(_BYTE_OF[char] for char in piece) if piece and known else None)
+        return found
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._start.decode(list(ids), skip_special_tokens=True)

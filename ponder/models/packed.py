@@ -35,8 +35,12 @@ def hidden(
     added_ND: Tensor | None = None,
     recompute: bool = False,
 ) -> Tensor:
-    """Final hidden states (N D). added: to the embeddings, what a scorer knows of each token beside its id. recompute: keep one activation a layer and compute the rest again in backward
-    (gradient checkpointing, arXiv:1604.06174): a third more time for a fraction of the memory."""
+    """Final hidden states (N D).
+
+    added: to the embeddings, what a scorer knows of each token beside its id. recompute: keep one activation a layer
+    and compute the rest again in backward (gradient checkpointing, arXiv:1604.06174): a third more time for a fraction
+    of the memory.
+    """
     x = model.model.embed_tokens(tokens_N)
     x = x if added_ND is None else x + added_ND.to(x.dtype)
     at = layout.positions_N.to(x.device)

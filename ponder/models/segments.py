@@ -24,6 +24,7 @@ from torch import Tensor
 from ponder.models.transformer import rotate
 
 _SCORES = 2**20  # of a block, a key/value head at a time: 4 MB of float32
+_CALLS = 2**15  # padded scores that take as long as the calls of one block more
 
 
 class Segment(NamedTuple):
@@ -84,16 +85,19 @@ class Layout:
 
 
 def _parts(segments: Sequence[Segment]) -> list[list[Segment]]:
-    """Segments of similar shape together, as many as a block may hold."""
+    """Segments of similar shape together, as many as a block may hold, or as padding is worth the calls it saves."""
     parts: list[list[Segment]] = []
-    longest = 0
+    longest = area = 0
     for s in sorted((s for s in segments if s.own), key=lambda s: (s.prefix > 0, s.prefix + s.own, s.own, s.start)):
         longest = max(longest, s.own)
         alike = bool(parts) and (parts[-1][-1].prefix > 0) == (s.prefix > 0)
-        if not alike or (len(parts[-1]) + 1) * longest * (s.prefix + s.own) > _SCORES:
+        own = s.own * (s.prefix + s.own)
+        padded = (len(parts[-1]) + 1) * longest * (s.prefix + s.own) if alike else 0
+        if not alike or padded > _SCORES or padded > 1.3 * (area + own) + _CALLS:
             parts.append([])
-            longest = s.own
+            longest, area = s.own, 0
         parts[-1].append(s)
+        area += own
     return parts
 
 
@@ -141,10 +145,10 @@ class _Attention(torch.autograd.Function):
         kept = []
         for block in blocks:
             rows, keys, values = _queries(q, block, K), _keys(k, block), _keys(v, block)
-            scores = torch.bmm(rows, keys.transpose(1, 2)).float()
+            scores = torch.bmm(rows, keys.transpose(1, 2))
             B, T, S = block.bias_BTS.shape
-            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None])
-            weights = scores.softmax(-1).to(q.dtype)
+            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None].to(q.dtype))
+            weights = scores.softmax(-1)  # sums in float32 whatever it reads
             _put(out, torch.bmm(weights, values), block)
             kept.append(weights)
         ctx.save_for_backward(q, k, v, cos, sin, *kept)

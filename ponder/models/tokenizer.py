@@ -59,6 +59,11 @@ class ByteTokenizer:
         "system": system_id, "developer": system_id, "user": user_id, "tool": user_id, "assistant": assistant_id,
     }  # fmt: skip
 
+    @property
+    def byte_pieces(self) -> list[bytes | None]:
+        """The bytes of every token; None for marks."""
+        return [bytes([token]) if token < 256 else None for token in range(self.vocab_size)]
+
     def encode(self, text: str) -> list[int]:
         return list(text.encode("utf-8", errors="surrogatepass"))
 

@@ -15,14 +15,12 @@ Nothing here is trained (train/scorer.py does that), and nothing here knows an a
 
 from __future__ import annotations
 
-from typing import Any
-
 from ponder.scorers.base import TokenScorer, check_policy
 from ponder.scorers.files import load_scorer
 
 __all__ = ["KINDS", "TokenScorer", "check_policy", "load_scorer"]
 
-KINDS: dict[str, Any] = {  # what scorer.json calls it -> where it is; imported when asked for, as some need torch
+KINDS: dict[str, str] = {  # what scorer.json calls it -> where it is; imported when asked for, as some need torch
     "outcome": "ponder.scorers.outcome:OutcomeScorer",
     "process": "ponder.scorers.process:ProcessScorer",
     "probe": "ponder.scorers.probe:Probe",

@@ -119,7 +119,7 @@ def measure(correct: Sequence[ArrayLike], probabilities: Sequence[ArrayLike]) ->
     return {
         "problems": len(correct),
         "samples": len(y),
-        "pass@1": float(np.mean([np.mean(part) for part in correct])),
+        "pass@1": float(np.mean([np.asarray(part, float).mean() for part in correct])),
         "bce": log_loss(y, p),
         "brier": brier(y, p),
         "ece": ece(y, p),

@@ -94,7 +94,9 @@ class FeatureScorer(TokenScorer):
             folder,
             {
                 "kind": self.kind, "name": self.name, "policy": self.policy, "outcome": self.outcome_folder,
-                "bias": self.model.bias,
+                # which network it was, as part of what this scorer is
+                "outcome_fingerprint": files.fingerprint(self.outcome_folder) if self.outcome else "",
+                "bias": float(self.model.bias),
                 "features": {
                     name: {"weight": float(w), "mean": float(m), "scale": float(s)}
                     for name, w, m, s in zip(names, self.model.weights, self.model.mean, self.model.scale, strict=True)

@@ -33,7 +33,7 @@ def load_scorer(path: str | Path) -> TokenScorer:
 
     folder = scorer_folder(path)
     facts = read_facts(folder)
-    return lookup(KINDS, facts["kind"], what="kind of scorer").load(folder, facts)
+    return lookup({}, KINDS[facts["kind"]], what="kind of scorer").load(folder, facts)
 
 
 def scorer_folder(path: str | Path) -> Path:

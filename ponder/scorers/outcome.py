@@ -31,31 +31,27 @@ from ponder.models.transformer import Transformer, flops_per_token
 from ponder.models.weights import load_model, save_model, write_tensors
 from ponder.scorers import files
 from ponder.scorers.base import TokenScorer
-from ponder.scorers.packing import Family, Pack, packs
+from ponder.scorers.packing import SURPRISES, Family, Pack, packs
 
 WEIGHT, BIAS, SURPRISE = "score.weight", "score.bias", "surprise.weight"
 
 
 def fresh_head(width: int, *, logprobs: bool = False) -> dict[str, Tensor]:
     """A head that says 1/2 to everything: training moves it, and nothing random is left in it. logprobs: it also has
-    what the network reads the sampler's logprobs with, see `surprise`."""
+    what the network reads the sampler's logprobs with, see `added`."""
     head = {WEIGHT: torch.zeros(width), BIAS: torch.zeros(1)}
-    return head | ({SURPRISE: torch.zeros(2, width)} if logprobs else {})
+    return head | ({SURPRISE: torch.zeros(SURPRISES, width)} if logprobs else {})
 
 
-def surprise(logprobs_N: NDArray[np.float32], head: Mapping[str, Tensor]) -> Tensor | None:
-    """What is added to the embeddings (N D): how surprised the sampler was at each token, and that this is known.
+def added(surprise_NC: NDArray[np.float32], head: Mapping[str, Tensor]) -> Tensor | None:
+    """What is added to the embeddings (N D): how surprised the sampler was, `packing.surprise`; None = it is not read.
 
     A network that reads only ids must find out again, in its lower layers, what its own upper layers had thought of
     the next token: a slip of the pen stands out in the sampler's logprobs and nowhere else.
     """
     if SURPRISE not in head:
         return None
-    weight = head[SURPRISE]
-    logprobs = torch.from_numpy(logprobs_N).to(weight.device)
-    known = ~logprobs.isnan()
-    values = torch.where(known, logprobs.clamp(min=-10.0), 0.0)
-    return torch.stack([values, known.to(values)], dim=1) @ weight
+    return torch.from_numpy(surprise_NC).to(head[SURPRISE].device) @ head[SURPRISE]
 
 
 def read(hidden_MD: Tensor, head: Mapping[str, Tensor]) -> Tensor:
@@ -114,8 +110,8 @@ class OutcomeScorer(TokenScorer):
 
     def _hidden(self, pack: Pack) -> Tensor:
         tokens = torch.from_numpy(pack.tokens_N).to(self.model.device)
-        added = surprise(pack.logprobs_N, self.head)
-        return packed.hidden(self.model, tokens, Layout(pack.segments), added_ND=added)
+        more = added(pack.surprise_NC, self.head)
+        return packed.hidden(self.model, tokens, Layout(pack.segments), added_ND=more)
 
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)

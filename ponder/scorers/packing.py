@@ -6,7 +6,7 @@
 A family keeps its completions end to end in one array, so that a bank of a million samples costs no Python object a
 sample. Equal completions of a prompt have equal scores: `unique` keeps one of each.
 
-Shapes: N packed tokens, B completions of a pack.
+Shapes: N packed tokens, B completions of a pack, C = 4 figures of surprise.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Pack:
     """What one forward pass runs over."""
 
     tokens_N: NDArray[np.int64]
-    logprobs_N: NDArray[np.float32]  # nan where there are none: of prompts, and where a family has none
+    surprise_NC: NDArray[np.float32]  # see `surprise`; 0 where nothing is known: prompts, families without logprobs
     segments: list[Segment]
     first_B: NDArray[np.int64]  # where each completion begins
     last_B: NDArray[np.int64]  # its last token; of an empty one the prompt's last
@@ -147,7 +147,7 @@ def _pieces(families: Sequence[Family], max_tokens: int) -> Iterator[tuple[Piece
 
 def pack(families: Sequence[Family], pieces: Sequence[Piece]) -> Pack:
     tokens: list[Ids] = []
-    logprobs: list[NDArray[np.float32]] = []
+    figures: list[NDArray[np.float32]] = []
     segments: list[Segment] = []
     firsts, lasts, prompts = [], [], []
     at = 0
@@ -157,9 +157,13 @@ def pack(families: Sequence[Family], pieces: Sequence[Piece]) -> Pack:
         skipped, prompt = int(family.lengths[:first].sum()), len(family.prompt_ids)
         own = slice(skipped, skipped + int(lengths.sum()))
         size = own.stop - own.start
+        figures.append(np.zeros((prompt, SURPRISES), np.float32))
+        figures.append(
+            np.zeros((size, SURPRISES), np.float32)
+            if family.logprobs is None
+            else surprise(family.logprobs[own], lengths)
+        )
         tokens += [family.prompt_ids, family.token_ids[own]]
-        logprobs.append(np.full(prompt, np.nan, np.float32))
-        logprobs.append(np.full(size, np.nan, np.float32) if family.logprobs is None else family.logprobs[own])
         at += prompt + size
         ends = begin + prompt + np.cumsum(lengths)
         starts = ends - lengths
@@ -173,10 +177,30 @@ def pack(families: Sequence[Family], pieces: Sequence[Piece]) -> Pack:
         prompts.append(np.full(len(lengths), begin + prompt - 1))
     return Pack(
         tokens_N=np.concatenate(tokens).astype(np.int64),
-        logprobs_N=np.concatenate(logprobs),
+        surprise_NC=np.concatenate(figures),
         segments=segments,
         first_B=np.concatenate(firsts),
         last_B=np.concatenate(lasts),
         prompt_last_B=np.concatenate(prompts),
         pieces=list(pieces),
     )
+
+
+SURPRISES = 4
+
+
+def surprise(logprobs_N: NDArray[np.float32], lengths: NDArray[np.int64]) -> NDArray[np.float32]:
+    """(N C) of completions end to end: each token's log-probability, the lowest and the mean so far, and a 1 that says
+    that these are known.
+
+        surprise([-1, -3, -2], [2, 1])    -> [[-1, -1, -1, 1], [-3, -3, -2, 1], [-2, -2, -2, 1]]
+    """
+    values = np.clip(np.nan_to_num(logprobs_N.astype(np.float64), neginf=-10.0), -10.0, 0.0)
+    row = np.repeat(np.arange(len(lengths)), lengths)
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    sums = np.r_[0.0, np.cumsum(values)]
+    at = np.arange(len(values)) + 1
+    # every row lies below all before it, so one running minimum serves them all
+    lowest = np.minimum.accumulate(values - 20.0 * row) + 20.0 * row
+    mean = (sums[at] - sums[starts]) / (at - starts)
+    return np.column_stack([values, lowest, mean, np.ones(len(values))]).astype(np.float32)

@@ -115,7 +115,8 @@ class Probe(TokenScorer):
         if not isinstance(facts.get("model"), str):
             raise ConfigError(f"{folder / files.FACTS} does not say whose states it reads (model)")
         last = inner or 2 * width
-        shapes = {"mean": (2 * width,), "scale": (2 * width,), "weight": (last,), "bias": (1,)}
+        shapes: dict[str, tuple[int, ...]] = {"weight": (last,), "bias": (1,)}
+        shapes |= {"mean": (2 * width,), "scale": (2 * width,)}
         if inner:
             shapes |= {"inner.weight": (inner, 2 * width), "inner.bias": (inner,)}
         head = files.read_head(folder, shapes)

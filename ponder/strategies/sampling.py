@@ -130,7 +130,7 @@ async def scored(work: Work, n: int | None) -> tuple[list[Completion], np.ndarra
 
 
 def weights(scores: np.ndarray, *, known: bool) -> np.ndarray:
-    """Scores -> weights of a vote: probabilities count as they are, logprobs and points by `confidence`."""
+    """Scores -> weights of a vote: probabilities as they are, anything else (logprobs, points) by `confidence`."""
     there = scores[~np.isnan(scores)]
     if known and len(there) and there.min() >= 0 and there.max() <= 1:
         return scores

@@ -23,7 +23,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.multiprocessing
@@ -49,6 +49,8 @@ class LossFunction(Protocol):
     def temperature(self) -> float:
         """At which the log-probabilities are wanted."""
         ...
+
+    needs_entropy: ClassVar[bool]  # it costs two passes over the logits; zeros are handed over where it is not needed
 
     def __call__(
         self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch, /
@@ -86,6 +88,8 @@ class NonFiniteLoss(RuntimeError):
 class PolicyLoss:
     """The RL loss of one micro-batch. Without old log-probabilities this is the first update: old = now."""
 
+    needs_entropy: ClassVar[bool] = True
+
     config: losses.LossConfig
     temperature: float
 
@@ -107,6 +111,8 @@ class PolicyLoss:
 @dataclass(frozen=True)
 class SupervisedLoss:
     """Cross-entropy of one micro-batch."""
+
+    needs_entropy: ClassVar[bool] = False
 
     temperature: float = 1.0
 
@@ -175,7 +181,8 @@ class Replica:
         if isinstance(loss_function, HiddenLoss):
             loss, sums = loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
         else:
-            loss, sums = loss_function(*self._logprobs(batch, loss_function.temperature), batch)
+            values = self._logprobs(batch, loss_function.temperature, with_entropy=loss_function.needs_entropy)
+            loss, sums = loss_function(*values, batch)
         if torch.isfinite(loss) and loss.requires_grad:  # not finite: the caller raises before it reaches the gradient
             loss.backward()
         return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}
@@ -184,11 +191,12 @@ class Replica:
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
         return [self._logprobs(_to(batch, self.model.device), temperature)[0].cpu() for batch in batches]
 
-    def _logprobs(self, batch: Batch, temperature: float) -> tuple[Tensor, Tensor]:
+    def _logprobs(self, batch: Batch, temperature: float, *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy (B T) at the trained tokens, 0 elsewhere: the others need no logits."""
         mask = batch.mask_BT
         picked = self._hidden(batch).index_select(0, batch.predictor_BT[mask])
-        values = token_logprobs(picked, self.model.head_weight, batch.target_BT[mask], temperature)
+        head, targets = self.model.head_weight, batch.target_BT[mask]
+        values = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
         empty = torch.zeros(mask.shape, device=mask.device)
         logprobs, entropy = (empty.masked_scatter(mask, value) for value in values)
         return logprobs, entropy
@@ -267,7 +275,8 @@ class Trainer:
         )
         self._shapes = {name: parameter.shape for name, parameter in self.parameters.items()}
         self._gradients = [
-            Flat.zeros(self._shapes, torch.float32, model.device, shared=shared) for _ in range(num_workers if shared else 1)
+            Flat.zeros(self._shapes, torch.float32, model.device, shared=shared)
+            for _ in range(num_workers if shared else 1)
         ]
         self._replica = None if shared else Replica(parts, self._gradients[0])
         for gradient in self._gradients if shared else ():
@@ -307,7 +316,7 @@ class Trainer:
             sums = _total(self._ask(batches, loss_function)[1])
         else:
             sums = self._replica.backward(batches, loss_function)  # type: ignore[union-attr]
-        total = Flat(self._gradients[0].memory.clone(), self._shapes)
+        total = self._gradients[0]  # the next backward begins by setting all of them to zero
         for other in self._gradients[1:]:
             total.memory.add_(other.memory)
         for name, view in total.views().items():

@@ -80,7 +80,13 @@ def _count(model: ModelConfig) -> int:
 
 
 def _summary(
-    model: ModelConfig, config: RLConfig | SFTConfig | ScorerConfig, flops: float, workers: int, other: float, *, processes: int
+    model: ModelConfig,
+    config: RLConfig | SFTConfig | ScorerConfig,
+    flops: float,
+    workers: int,
+    other: float,
+    *,
+    processes: int,
 ) -> dict[str, Any]:
     parameters, size = _count(model), _size(config)
     block = 2 * (model.num_attention_heads + model.num_key_value_heads) * model.head_dim + 3 * model.intermediate_size

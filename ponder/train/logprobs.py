@@ -20,37 +20,41 @@ _ROWS = 128  # of logits at a time: 25 MB of float32 for 49,152 words
 
 
 def token_logprobs(
-    hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, temperature: float
+    hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, temperature: float, *, with_entropy: bool = True
 ) -> tuple[Tensor, Tensor]:
     """Log-probability of each target and the entropy of its distribution (no gradient), (M,) each, float32.
 
-    At the sampling temperature, so that trainer and sampler speak of the same distribution (trl#4159).
+    At the sampling temperature, so that trainer and sampler speak of the same distribution (trl#4159). The entropy
+    costs two more passes over the logits; without it there are zeros.
     """
-    return _TokenLogprobs.apply(hidden_MD, weight_VD, targets_M, temperature)
+    return _TokenLogprobs.apply(hidden_MD, weight_VD, targets_M, temperature, with_entropy)
 
 
 class _TokenLogprobs(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: float, with_entropy: bool
+    ) -> tuple[Tensor, Tensor]:
         M = hidden.shape[0]
-        logprobs, entropy = (torch.empty(M, device=hidden.device) for _ in range(2))
+        logprobs, entropy = (torch.zeros(M, device=hidden.device) for _ in range(2))
         unit = torch.empty_like(hidden) if hidden.requires_grad and not weight.requires_grad else None
         for start in range(0, M, _ROWS):
             part = slice(start, start + _ROWS)
-            logits, normaliser = _chunk(hidden[part], weight, temperature)
-            chosen = targets[part, None]
-            logprobs[part] = logits.gather(-1, chosen)[:, 0] - normaliser
-            probs = logits.sub(normaliser[:, None]).exp_()
-            entropy[part] = normaliser - torch.linalg.vecdot(probs, logits)
+            logits = _logits(hidden[part], weight, temperature)
+            every = torch.log_softmax(logits, -1, dtype=torch.float32)
+            logprobs[part] = every.gather(-1, targets[part, None])[:, 0]
+            if with_entropy:
+                entropy[part] = -torch.linalg.vecdot(every.exp(), every)
             if unit is not None:
-                unit[part] = (weight[targets[part]] - probs.to(weight.dtype) @ weight) * (1 / temperature)
+                probs = logits.softmax(-1).to(weight.dtype)
+                unit[part] = (weight[targets[part]] - probs @ weight) * (1 / temperature)
         ctx.temperature = temperature
         ctx.has_units = unit is not None
         ctx.mark_non_differentiable(entropy)
         if unit is not None:
             ctx.save_for_backward(unit)
         elif hidden.requires_grad or weight.requires_grad:
-            ctx.save_for_backward(hidden, weight, targets)
+            ctx.save_for_backward(hidden, weight, targets, logprobs)
         return logprobs, entropy
 
     @staticmethod
@@ -58,27 +62,24 @@ class _TokenLogprobs(torch.autograd.Function):
         grad_M = grads[0]
         if ctx.has_units:
             (unit,) = ctx.saved_tensors
-            return (unit * grad_M[:, None]).to(unit.dtype), None, None, None
-        hidden, weight, targets = ctx.saved_tensors
+            return (unit * grad_M[:, None]).to(unit.dtype), None, None, None, None
+        hidden, weight, targets, logprobs = ctx.saved_tensors
         dhidden = torch.empty_like(hidden)
         dweight = torch.zeros_like(weight) if ctx.needs_input_grad[1] else None
+        # what a row's gradient is multiplied with goes to the narrow sides of its products, not over the vocabulary
+        scale_M1 = (grad_M / -ctx.temperature)[:, None]
+        missing_M1 = torch.expm1(logprobs)[:, None]  # probability of the target, minus 1
         for start in range(0, hidden.shape[0], _ROWS):
             part = slice(start, start + _ROWS)
-            logits, normaliser = _chunk(hidden[part], weight, ctx.temperature)
-            # d logprob / d logit = 1 at the target, minus the probability of each
-            scaled = (grad_M[part] / -ctx.temperature)[:, None]
-            dlogits = logits.sub_(normaliser[:, None]).exp_().mul_(scaled)
-            dlogits.scatter_add_(-1, targets[part, None], -scaled)
-            dlogits = dlogits.to(weight.dtype)
-            dhidden[part] = dlogits @ weight
+            probs = _logits(hidden[part], weight, ctx.temperature).softmax(-1).to(weight.dtype)
+            slopes = probs.scatter_(-1, targets[part, None], missing_M1[part].to(weight.dtype))
+            dhidden[part] = (slopes @ weight) * scale_M1[part]
             if dweight is not None:
-                dweight.addmm_(dlogits.T, hidden[part])
-        return dhidden, dweight, None, None
+                dweight.addmm_(slopes.T, (hidden[part] * scale_M1[part]).to(weight.dtype))
+        return dhidden, dweight, None, None, None
 
 
-def _chunk(hidden: Tensor, weight: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Logits over the temperature (rows V) and their normaliser (rows,), float32."""
-    logits = F.linear(hidden, weight).float()
-    if temperature != 1.0:
-        logits.div_(temperature)
-    return logits, logits.logsumexp(-1)
+def _logits(hidden: Tensor, weight: Tensor, temperature: float) -> Tensor:
+    """Logits over the temperature (rows V), in the weights' dtype unless they are divided."""
+    logits = F.linear(hidden, weight)
+    return logits if temperature == 1.0 else logits.float().div_(temperature)

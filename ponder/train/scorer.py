@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ponder.config import ConfigError, dumps
+from ponder.config import ConfigError, dumps, load
 from ponder.models import hub, lora
 from ponder.models.transformer import Transformer
 from ponder.runs import GracefulStop, Run, write_atomic
@@ -40,7 +40,7 @@ from ponder.train import scorer_rollouts as rollouts
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
 from ponder.train.policy import Precision
 from ponder.train.scorer_loss import Balance, Lesson, ScoreLoss, batches, outcome_lesson, process_lesson
-from ponder.train.scorer_rollouts import DrawPlan, Drawn
+from ponder.train.scorer_rollouts import Drawn, DrawPlan
 from ponder.train.state import load_state, save_state
 from ponder.types import SamplingParams
 
@@ -80,7 +80,7 @@ class ScorerConfig:
     lora_rank: int = 0  # of an adapter; 0 = train every weight
     recompute: bool = False  # activations again in backward: less memory, a third more time
     max_tokens_per_batch: int = 2048  # packed tokens in one forward pass
-    joined: str = ""  # features: the folder of an outcome scorer whose score is one of them
+    joined: str = ""  # features: the run of an outcome scorer, whose score is one of them and whose rollouts are used
     probe_width: int = 0  # probe: hidden units of its network; 0 = logistic regression
     num_workers: int = -1  # processes that sample and that train: -1 = one a core, 0 = none
     num_slots: int = 128  # completions that one worker decodes at a time
@@ -96,6 +96,8 @@ class ScorerConfig:
             raise ValueError(f"temperatures={list(self.temperatures)} must be one or more positive numbers")
         if not 0 < self.held_out < 1 or not 0 <= self.dropout < 1 or self.pairwise < 0 or self.late < 0:
             raise ValueError("held_out lies in (0, 1), dropout in [0, 1), pairwise and late are 0 or more")
+        if self.joined and self.kind != "features":
+            raise ValueError(f"joined={self.joined!r} is for kind='features'")
         if self.kind == "process" and (self.continuations < 1 or self.steps_per_sample < 1):
             raise ValueError("a process scorer needs continuations and steps_per_sample of 1 or more")
 
@@ -146,12 +148,7 @@ def train_scorer(
     run = Run(config.out, kind="scorer", config_toml=dumps(config), seed=config.seed)
     models = rollouts.policies(config.model)
     policy = hub.fingerprint(models[-1])
-    drawn_file = run.folder / "rollouts.jsonl"
-    rollouts.draw(
-        load_task(config.task, split="train", seed=config.seed, size=config.num_problems), models, config.plan,
-        drawn_file, num_workers=resolve_workers(config.num_workers), num_slots=config.num_slots, on_progress=on_draw,
-    )  # fmt: skip
-    train, held = rollouts.split(rollouts.load(drawn_file), config.held_out, config.seed)
+    train, held = unseen_by(config) if config.joined else drawn_and_split(config, run, models, on_draw)
     refuse_hopeless(train)
     if config.kind in ("outcome", "process"):
         held_logits, facts = train_network(config, run, models[-1], policy, train, held, on_check)
@@ -164,6 +161,29 @@ def train_scorer(
     }  # fmt: skip
     write_atomic(run.folder / "result.json", json.dumps(result, indent=1) + "\n")
     return run.folder / "scorer"
+
+
+def drawn_and_split(
+    config: ScorerConfig, run: Run, models: Sequence[Path], on_draw: rollouts.Progress | None
+) -> tuple[list[Drawn], list[Drawn]]:
+    """(train, held out), after drawing what is missing."""
+    path = run.folder / "rollouts.jsonl"
+    rollouts.draw(
+        load_task(config.task, split="train", seed=config.seed, size=config.num_problems), models, config.plan, path,
+        num_workers=resolve_workers(config.num_workers), num_slots=config.num_slots, on_progress=on_draw,
+    )  # fmt: skip
+    return rollouts.split(rollouts.load(path), config.held_out, config.seed)
+
+
+def unseen_by(config: ScorerConfig) -> tuple[list[Drawn], list[Drawn]]:
+    """(train, held out): the halves of what the joined scorer was not trained on. What it was trained on it knows too
+    well: a regression over that would trust it too much."""
+    path = Path(config.joined)
+    if not (path / "rollouts.jsonl").exists():
+        raise ConfigError(f"joined={config.joined!r} is not the run of a `ponder scorer`, with its rollouts.jsonl")
+    other = load(ScorerConfig, path / "config.toml")
+    _, unseen = rollouts.split(rollouts.load(path / "rollouts.jsonl"), other.held_out, other.seed)
+    return rollouts.split(unseen, 0.5, config.seed)
 
 
 def refuse_hopeless(train: Sequence[Drawn]) -> None:
@@ -195,7 +215,7 @@ def train_network(
     reads = config.logprobs and config.kind == "outcome"  # in a search the earlier steps are prompt, without logprobs
     per_epoch = math.ceil(len(lessons) / config.problems_per_step)
     num_steps, every = config.num_epochs * per_epoch, max(1, per_epoch // config.checks_per_epoch)
-    kind = {"name": config.name or config.kind, "policy": policy}
+    kind: dict[str, Any] = {"name": config.name or config.kind, "policy": policy}
     if config.kind == "process":
         kind["step_ids"] = rollouts.step_ids(tokenizer)
     num_workers = resolve_workers(config.num_workers)
@@ -206,7 +226,7 @@ def train_network(
         ) as trainer,
         GracefulStop() as stop,
     ):  # fmt: skip
-        begun = {"step": 0, "seconds": 0.0, "tokens": 0, "best": [-1.0, 0.0], "best_step": 0}
+        begun: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "best": [-1.0, 0.0], "best_step": 0}
         facts = load_state(run, trainer) or begun
         run.forget_after(facts["step"])
         started = time.monotonic() - facts["seconds"]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.models import hub
+from ponder.scorers.base import check_policy
 from ponder.scorers.calibration import log_loss
 from ponder.scorers.features import FEATURES, FeatureScorer, features
 from ponder.scorers.files import load_scorer
@@ -36,15 +37,17 @@ def fit_features(
 ) -> Fitted:
     """Each problem weighs the same, however many samples it has left."""
     outcome = load_scorer(config.joined) if config.joined else None
+    if outcome is not None:
+        check_policy(outcome, policy)
     rows = [_features(part, outcome) for part in (train, held)]
     x, y = np.concatenate(rows[0]), np.concatenate([item.correct for item in train])
     weight = np.concatenate([np.full(len(item.correct), 1 / len(item.correct)) for item in train])
     model = fit(x, y, l2=1.0, weight_N=weight * len(y) / weight.sum())
-    scorer = FeatureScorer(
-        model, name=config.name or config.kind, policy=policy, outcome=outcome, outcome_folder=config.joined
-    )
-    scorer.save(folder)
-    return [model.logits(part) for part in rows[1]], {"weights": dict(zip([*FEATURES, "outcome"], model.weights.tolist(), strict=False))}
+    place = str(Path(config.joined).resolve()) if outcome else ""
+    name = config.name or config.kind
+    FeatureScorer(model, name=name, policy=policy, outcome=outcome, outcome_folder=place).save(folder)
+    weights = dict(zip([*FEATURES, "outcome"], model.weights.tolist(), strict=False))
+    return [model.logits(part) for part in rows[1]], {"weights": weights}
 
 
 def _features(part: Sequence[Drawn], outcome: Any) -> list[Floats]:
@@ -90,9 +93,7 @@ def _states(
     return np.concatenate(found[:num_train]), np.concatenate(found[num_train:])
 
 
-def _regression(
-    x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], truth: Floats
-) -> dict[str, Tensor]:
+def _regression(x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], truth: Floats) -> dict[str, Tensor]:
     models = [fit(x.astype(np.float64), y, l2=penalty) for penalty in PENALTIES]
     best = min(models, key=lambda model: log_loss(truth, expit(model.logits(other.astype(np.float64)))))
     named = {"mean": best.mean, "scale": best.scale, "weight": best.weights, "bias": np.array([best.bias])}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.models.segments import Segment
-from ponder.scorers.outcome import read, surprise
+from ponder.scorers.outcome import added, read
 from ponder.scorers.packing import Family, Pack, packs
 from ponder.train.distributed import HiddenLoss
 from ponder.train.scorer_rollouts import Drawn
@@ -96,7 +96,7 @@ class ScoreBatch:
     """A micro-batch as plain arrays: it travels to workers."""
 
     tokens_N: NDArray[np.int64]
-    logprobs_N: NDArray[np.float32]
+    surprise_NC: NDArray[np.float32]
     segments: list[Segment]
     last_B: NDArray[np.int64]
     targets_N: NDArray[np.float32]
@@ -115,9 +115,7 @@ def batches(lessons: Sequence[Lesson], balance: Balance, *, max_tokens: int, see
     return [_batch(pack, lessons, balance, total, mixed, seed + i) for i, pack in enumerate(found)]
 
 
-def _batch(
-    pack: Pack, lessons: Sequence[Lesson], balance: Balance, total: float, mixed: int, seed: int
-) -> ScoreBatch:
+def _batch(pack: Pack, lessons: Sequence[Lesson], balance: Balance, total: float, mixed: int, seed: int) -> ScoreBatch:
     targets, weights = (np.zeros(len(pack.tokens_N), np.float32) for _ in range(2))
     right, wrong, pair_weights = [], [], []
     row = 0
@@ -142,7 +140,7 @@ def _batch(
         row += end - first
     return ScoreBatch(
         tokens_N=pack.tokens_N,
-        logprobs_N=pack.logprobs_N,
+        surprise_NC=pack.surprise_NC,
         segments=pack.segments,
         last_B=pack.last_B,
         targets_N=targets,
@@ -162,11 +160,9 @@ class ScoreLoss(HiddenLoss):
     pairwise: float
 
     def added(self, head: dict[str, Tensor], batch: ScoreBatch) -> Tensor | None:
-        return surprise(batch.logprobs_N, head)
+        return added(batch.surprise_NC, head)
 
-    def loss(
-        self, hidden_ND: Tensor, head: dict[str, Tensor], batch: ScoreBatch
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: ScoreBatch) -> tuple[Tensor, dict[str, Tensor]]:
         device = hidden_ND.device
         kept = hidden_ND
         if self.dropout:

@@ -19,6 +19,7 @@ import pytest
 from ponder.engine.base import ScriptedEngine
 from ponder.evals import columns
 from ponder.evals.bank import Bank, BankError, BankSpec, completion_of, confidence, sample_row
+from ponder.evals.exams import vote_rate_at
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 
 SPEC = BankSpec(task="t", split="test", model="m", params=SamplingParams(max_reasoning_tokens=3), seed=1, grader="g")
@@ -343,3 +344,36 @@ def test_bank_json_says_what_the_samples_are_of(tmp_path: Path) -> None:
     fill(tmp_path)
     facts = json.loads((tmp_path / "bank.json").read_text())
     assert (facts["task"], facts["model"], facts["seed"], facts["params"]["temperature"]) == ("t", "m", 1, 1.0)
+
+
+def big_bank(folder: Path, num_problems: int, num_samples: int) -> None:
+    """Many samples without their texts, written at once."""
+    fill(folder, n=1)
+    size = num_problems * num_samples
+    rng = np.random.default_rng(0)
+    answers = np.minimum(rng.geometric(0.3, size), 20)
+    values: dict[str, Any] = {name: [None] * size for name in columns.SAMPLE_COLUMNS}
+    values |= {
+        "problem": [f"q{i}" for i in range(num_problems) for _ in range(num_samples)],
+        "sample": np.tile(np.arange(num_samples), num_problems),
+        "class": answers.astype(str).tolist(), "outcome": np.where(answers == 1, "correct", "wrong").tolist(),
+        "finish_reason": ["stop"] * size, "was_cut": np.zeros(size, dtype=bool),
+        **{name: np.full(size, 9) for name in columns.SAMPLE_COLUMNS if name.endswith("tokens")},
+        **{name: np.full(size, -0.5) for name in ("mean_logprob", "worst_logprob")},
+    }  # fmt: skip
+    columns.write(folder / "samples" / "part-00001-00001.parquet", values, columns.SAMPLE_COLUMNS)
+    lines = [{"id": f"q{i}", "prompt": [], "target": "1", "task": "t", "prompt_ids": []} for i in range(num_problems)]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_a_big_bank_opens_and_votes_in_seconds(tmp_path: Path) -> None:
+    big_bank(tmp_path, 200, 1000)
+    start = time.process_time()
+    bank = Bank.read(tmp_path)
+    tables = [bank.samples(problem.id) for problem in bank.problems]
+    opened = time.process_time()
+    rates = [vote_rate_at(table, 64) for table in tables]
+    voted = time.process_time()
+    assert len(rates) == 200 and min(rates) > 0.5
+    # ten times what it takes; whatever is quadratic in samples takes minutes
+    assert opened - start < 2 and voted - opened < 4

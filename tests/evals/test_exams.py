@@ -192,7 +192,7 @@ def test_another_model_in_the_same_folder_is_refused(tmp_path: Path, make_task: 
 def test_flops_count_the_prompt_once_a_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     engine = ScriptedEngine([("abc", "7")])  # 3 + mark + 1 + mark = 6 tokens after a prompt of len("user: 0") = 7
     flat = exam(make_task(2), engine, tmp_path, flops_per_token=10.0)["flops"]
-    assert flat == {"total": 2 * (70 + 4 * 60), "prompt": 70, "sample": 60}
+    assert flat == {"total": 2 * (70 + 4 * 60), "prompt": 70, "sample": 60, "per_token": [10, 0]}
     rising = summarise(Bank.read(tmp_path), flops_per_token=lambda place: 10.0 + place)["flops"]
     assert rising["prompt"] == sum(10 + i for i in range(7)) and rising["sample"] == sum(10 + i for i in range(7, 13))
 

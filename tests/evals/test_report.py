@@ -73,7 +73,7 @@ def test_a_run_is_reported_from_its_folder_alone(tmp_path: Path, make_task: Call
     shutil.rmtree(tmp_path / "run/checkpoints")
     shutil.move(tmp_path / "run", tmp_path / "moved")
     html = check(report(tmp_path / "moved"))
-    names = ["reasoning_length", "test_compute", "train_compute", "training", "ways"]
+    names = ["reasoning_length", "strategies", "test_compute", "train_compute", "training", "ways"]
     figures = tmp_path / "moved/figures"
     assert sorted(path.name for path in figures.iterdir()) == [f"{n}.{e}" for n in names for e in ("png", "svg")]
     assert all((figures / f"{name}.png").read_bytes().startswith(b"\x89PNG") for name in names)

@@ -46,6 +46,20 @@ def test_accuracy_rises_with_train_compute_and_with_votes(tmp_path: Path, make_t
     assert last["ways"]["checked"]["samples"] > base["ways"]["checked"]["samples"]
 
 
+def test_strategies_are_compared_on_the_last_rung_or_on_the_one_asked_for(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    spent = run_scale(make_run(tmp_path), make_task(6))["strategies"]
+    assert (spent["folder"], spent["num_problems"], spent["num_samples"]) == ("step_00080", 6, 16)
+    assert set(spent["trio"]) >= {"pass@1", "cons@16"} and spent["rows"][1]["strategy"] == "consensus"
+    bank = Bank.read(tmp_path / "scale/step_00020")
+    bank.add_scores("judge", {}, {p.id: bank.samples(p.id).correct.astype(float) for p in bank.problems})
+    other = run_scale(tmp_path, make_task(6), rung=20)["strategies"]
+    assert other["folder"] == "step_00020" and list(other["scorers"]) == ["judge"]
+    with pytest.raises(ValueError, match="no checkpoint of step 30; it has 0, 10, 20, 40, 80"):
+        run_scale(tmp_path, make_task(6), rung=30)
+
+
 def test_running_again_opens_no_engine_and_changes_no_number(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     first = run_scale(make_run(tmp_path), make_task(5))
 

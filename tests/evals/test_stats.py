@@ -4,6 +4,7 @@ import itertools
 import math
 import time
 from collections import Counter
+from fractions import Fraction
 from random import Random
 
 import numpy as np
@@ -92,6 +93,44 @@ def test_rerank_equals_the_average_over_all_subsets(samples: list[tuple[int, flo
 
     correct, scores = zip(*samples, strict=True)
     assert rerank_at(correct, scores, k) == pytest.approx(brute(samples, k, best), abs=1e-12)
+
+
+def slow_consensus(counts: list[int], correct: list[int], k: int, blank: int) -> float:
+    """The same with whole numbers only: ways to draw, by class."""
+    total = 0.0
+    for place, good in enumerate(correct):
+        for m in range(1, min(counts[place], k) + 1):
+            ways = {(j, 0): math.comb(blank, j) for j in range(blank + 1)}  # (drawn, classes tied at m)
+            for other, count in enumerate(counts):
+                if other != place:
+                    grown: Counter[tuple[int, int]] = Counter()
+                    for (drawn, ties), number in ways.items():
+                        for j in range(min(count, m) + 1):
+                            grown[drawn + j, ties + (j == m)] += number * math.comb(count, j)
+                    ways = grown
+            won = sum(Fraction(number, ties + 1) for (drawn, ties), number in ways.items() if drawn == k - m)
+            total += good / counts[place] * float(math.comb(counts[place], m) * won / math.comb(sum(counts) + blank, k))
+    return total
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(1, 12), min_size=1, max_size=7), st.integers(0, 9), st.data())
+def test_consensus_equals_counting_with_whole_numbers(counts: list[int], blank: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, sum(counts) + blank))
+    correct = [data.draw(st.integers(0, count)) for count in counts]
+    slow = slow_consensus(counts, correct, k, blank)
+    assert cons_at(counts, correct, k, blank=blank) == pytest.approx(slow, abs=1e-11)
+
+
+@pytest.mark.parametrize("k", [1, 7, 64, 300, 999, 1000])
+def test_consensus_of_a_thousand_samples_gives_all_classes_together_one(k: int) -> None:
+    for counts, blank in (([400, 350, 150, 60, 30, 10], 0), ([1] * 1000, 0), ([20] * 46 + [80], 0), ([3] * 300, 100)):
+        everything = cons_at(counts, counts, k, blank=blank)
+        assert everything == pytest.approx(1.0 if blank < k else everything, abs=1e-11)
+        first = cons_at(counts, [counts[0], *[0] * (len(counts) - 1)], k, blank=blank)
+        assert 0 <= first <= everything + 1e-12
+        if len(set(counts)) == 1:
+            assert first == pytest.approx(everything / len(counts), rel=1e-9)
 
 
 def test_at_k_1_every_metric_is_the_share_of_correct_samples() -> None:
@@ -206,6 +245,11 @@ def test_nothing_right_is_not_certainly_zero() -> None:
     assert math.isnan(interval([]).value)
     same = paired_difference([0.5] * 5, [0.5] * 5)
     assert same.value == 0 and same.low < -0.1
+
+
+def test_rounding_is_no_difference_and_gives_no_certainty() -> None:
+    same = paired_difference([0.0, 1.0, 1.0] * 8, [1e-17, 1.0, 1.0 - 1e-16] * 8)
+    assert same.value == 0 and same.low < -0.05 and same.high > 0.05
 
 
 def test_pairing_needs_the_same_problems() -> None:

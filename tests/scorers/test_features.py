@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ponder.config import ConfigError
+from ponder.engine.local import LocalEngine
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.scorers import load_scorer
@@ -18,7 +19,7 @@ from ponder.scorers.logistic import fit
 from ponder.scorers.outcome import OutcomeScorer, fresh_head
 from ponder.scorers.packing import Family
 from ponder.scorers.probe import Probe, states
-from ponder.types import Completion
+from ponder.types import Completion, SamplingParams
 from tests.helpers import tiny_model, user
 
 
@@ -145,3 +146,14 @@ def test_an_empty_completion_has_the_state_of_its_prompt():
     hidden = torch.randn(4, 3)
     found = states(hidden, torch.tensor([4]), torch.tensor([3]), torch.tensor([3]))
     assert torch.allclose(found[0], hidden[3].repeat(2))
+
+
+def test_the_states_that_the_engine_keeps_are_those_that_reading_again_gives(tmp_path):
+    scorer = probe(tmp_path)
+    with LocalEngine(tiny_model(), ByteTokenizer(), num_workers=0, num_slots=8, keep_hidden=True) as engine:
+        params = SamplingParams(max_reasoning_tokens=6, max_answer_tokens=4)
+        kept = asyncio.run(engine.generate(user("hi"), params, n=4))
+    assert all(c.hidden is not None for c in kept)
+    free = asyncio.run(scorer(user("hi"), kept))
+    again = asyncio.run(scorer(user("hi"), [replace(c, hidden=None) for c in kept]))
+    np.testing.assert_allclose(free, again, atol=1e-4)

@@ -18,7 +18,7 @@ from ponder.models.weights import save_model
 from ponder.scorers import check_policy, load_scorer
 from ponder.scorers.files import fingerprint
 from ponder.scorers.outcome import BIAS, SURPRISE, WEIGHT, OutcomeScorer
-from ponder.scorers.packing import Family, packs
+from ponder.scorers.packing import Family, packs, surprise
 from ponder.scorers.pool import ScorerPool
 from ponder.scorers.process import ProcessScorer
 from ponder.types import Completion
@@ -112,7 +112,7 @@ def test_unique_keeps_one_of_each_and_says_which(completions):
 
 
 def test_the_samplers_logprobs_are_read_where_they_were_trained_on():
-    head = HEAD | {SURPRISE: torch.randn(2, 32, generator=torch.Generator().manual_seed(2))}
+    head = HEAD | {SURPRISE: torch.randn(4, 32, generator=torch.Generator().manual_seed(2))}
     scorer = OutcomeScorer(tiny_model(), head, name="s", policy="")
     family = replace(Family.of([1, 2], [[3, 4], [5, 6, 7]]), logprobs=np.array([-1, -2, -0.5, -9, -1], np.float32))
     together = scorer.score([family, FAMILY_WITH_LOGPROBS])[0]
@@ -126,6 +126,16 @@ def test_the_samplers_logprobs_are_read_where_they_were_trained_on():
 
 
 FAMILY_WITH_LOGPROBS = replace(Family.of([9], [[1, 1]]), logprobs=np.array([-3, -4], np.float32))
+
+
+@given(st.lists(st.lists(st.floats(-20, 0), max_size=4), max_size=5))
+def test_surprise_is_the_logprob_the_lowest_and_the_mean_so_far(rows):
+    found = surprise(np.array([x for row in rows for x in row], np.float32), np.array([len(row) for row in rows], int))
+    expected = []
+    for row in rows:
+        row = [max(x, -10.0) for x in row]
+        expected += [[x, min(row[: i + 1]), sum(row[: i + 1]) / (i + 1), 1.0] for i, x in enumerate(row)]
+    np.testing.assert_allclose(found, np.array(expected).reshape(-1, 4), atol=1e-4)
 
 
 def test_a_strategy_that_calls_it_gets_the_scores_in_its_order():

@@ -21,7 +21,7 @@ from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import Family
 from ponder.train import scorer_rollouts
 from ponder.train.distributed import Trainer
-from ponder.train.scorer import ScorerConfig, order, report, train_network, train_scorer
+from ponder.train.scorer import ScorerConfig, order, report, train_network, train_scorer, unseen_by
 from ponder.train.scorer_loss import Balance, ScoreLoss, batches, outcome_lesson, process_lesson
 from ponder.train.scorer_rollouts import Drawn, DrawPlan, split
 from ponder.types import SamplingParams
@@ -232,8 +232,23 @@ def test_a_run_draws_trains_and_says_how_good_it_is(tmp_path, kind):
     assert {"k", "rerank", "pass", "cons"} == set(result["curve"][-1])
     rows = list(read_jsonl(tmp_path / "run" / "rollouts.jsonl"))
     assert len(rows) == 16
-    if kind == "outcome":
-        assert result["held_out"]["auc_within"] > 0.8 or result["held_out"]["mixed_problems"] == 0
+
+
+def test_features_join_an_outcome_scorer_on_what_it_has_not_seen(tmp_path):
+    first = config(tmp_path, held_out=0.5)
+    train_scorer(first)
+    drawn_again = []
+    folder = train_scorer(
+        config(tmp_path, kind="features", joined=first.out, out=str(tmp_path / "joined")),
+        on_draw=lambda *facts: drawn_again.append(facts),
+    )
+    assert not drawn_again
+    assert load_scorer(folder).reads
+    train, _ = split(scorer_rollouts.load(tmp_path / "run" / "rollouts.jsonl"), first.held_out, first.seed)
+    used = [item.problem for part in unseen_by(config(tmp_path, kind="features", joined=first.out)) for item in part]
+    assert not {item.problem for item in train} & set(used)
+    with pytest.raises(ConfigError, match=r"rollouts\.jsonl"):
+        train_scorer(config(tmp_path, kind="features", joined=str(tmp_path), out=str(tmp_path / "other")))
 
 
 def test_a_second_sitting_draws_nothing_again_and_ends_the_same(tmp_path):
@@ -249,7 +264,7 @@ def test_a_second_sitting_draws_nothing_again_and_ends_the_same(tmp_path):
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_scorer(tmp_path):
-    train_scorer(config(tmp_path / "whole"))
+    train_scorer(config(tmp_path / "whole", logprobs=False))
 
     class Stop(Exception):
         pass
@@ -259,8 +274,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_scorer(tmp_path):
             raise Stop
 
     with pytest.raises(Stop):
-        train_scorer(config(tmp_path / "parts"), on_check=stop)
-    train_scorer(config(tmp_path / "parts"))
+        train_scorer(config(tmp_path / "parts", logprobs=False), on_check=stop)
+    train_scorer(config(tmp_path / "parts", logprobs=False))
     a, b = (load_scorer(tmp_path / name / "run") for name in ("whole", "parts"))
     assert isinstance(a, OutcomeScorer)
     assert isinstance(b, OutcomeScorer)
@@ -272,8 +287,8 @@ class AllWrong:
     """Every answer is wrong."""
 
     def __new__(cls, **options):
-        from tests.helpers import LowercaseTask
         from ponder.types import Verdict
+        from tests.helpers import LowercaseTask
 
         task = LowercaseTask(**options)
         task.verify = lambda problem, answer: Verdict(outcome="wrong", reward=0.0)
@@ -284,8 +299,8 @@ class NeverSure:
     """No verdict at all."""
 
     def __new__(cls, **options):
-        from tests.helpers import LowercaseTask
         from ponder.types import Verdict
+        from tests.helpers import LowercaseTask
 
         task = LowercaseTask(**options)
         task.verify = lambda problem, answer: Verdict(outcome="undecided", reward=0.0)
@@ -321,7 +336,7 @@ def test_a_report_on_problems_that_all_fail_is_honest_zeros():
     "changes",
     [
         {"num_samples": 1}, {"temperatures": ()}, {"temperatures": (0.0,)}, {"held_out": 0.0}, {"dropout": 1.0},
-        {"kind": "process", "continuations": 0}, {"patience": 0},
+        {"kind": "process", "continuations": 0}, {"patience": 0}, {"joined": "run"},
     ],
 )  # fmt: skip
 def test_a_config_that_cannot_work_is_refused(changes):

@@ -1,0 +1,138 @@
+"""What serving costs: the same questions to the engine itself, 32 at a time, and as 32 streams through `ponder serve`.
+
+    python bench/serve.py                    # the reference model; 3 minutes
+    python bench/serve.py --model nano       # answers of some 25 tokens: what a request costs, more than a token
+
+Each stream asks `ROUNDS` questions, one after the other. Both sides run one worker a core over the same weights, with
+the same seeds and limits, so they sample the same tokens. The client of the streams runs on the same machine and is
+part of the cost. Printed: tokens a second, their ratio within a repetition, and
+the time to the first event and to the first visible token of one stream on an idle server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from typing import Any
+
+import common
+import httpx
+
+from ponder.cli import close, open_engine
+from ponder.types import Message, SamplingParams
+
+KEY, STREAMS, ROUNDS, LIMIT = "sk-bench", 32, 2, 200
+
+
+def question(number: int) -> str:
+    return f"What is {17 + number}+{5 + number}*3-{number}?"
+
+
+async def through_engine(engine: Any, streams: int, rounds: int, limit: int) -> tuple[float, int]:
+    """(seconds, tokens)"""
+
+    async def one(number: int) -> int:
+        tokens = 0
+        for place in range(rounds):
+            seed = number * rounds + place
+            params = SamplingParams(max_reasoning_tokens=limit, max_answer_tokens=limit, max_tokens=limit, seed=seed)
+            prompt = [Message(role="user", content=question(seed))]
+            tokens += (await engine.generate(prompt, params))[0].num_tokens
+        return tokens
+
+    begun = time.perf_counter()
+    tokens = await asyncio.gather(*(one(number) for number in range(streams)))
+    return time.perf_counter() - begun, sum(tokens)
+
+
+async def through_server(url: str, streams: int, rounds: int, limit: int) -> tuple[float, int]:
+    async def one(client: httpx.AsyncClient, number: int) -> int:
+        return sum([await ask(client, number * rounds + place) for place in range(rounds)])
+
+    async def ask(client: httpx.AsyncClient, seed: int) -> int:
+        compute = {"max_reasoning_tokens": limit, "seed": seed}
+        body = {"input": question(seed), "stream": True, "store": False, "compute": compute, "max_output_tokens": limit}
+        last = ""
+        async with client.stream("POST", "/v1/responses", json=body) as response:
+            async for line in response.aiter_lines():
+                last = line if line.startswith("data: ") else last
+        told = json.loads(last[6:])["response"]
+        assert told["status"] in ("completed", "incomplete"), told
+        return int(told["usage"]["output_tokens"])
+
+    limits = httpx.Limits(max_connections=streams)
+    headers = {"Authorization": f"Bearer {KEY}"}
+    async with httpx.AsyncClient(base_url=url, headers=headers, timeout=600, limits=limits) as client:
+        begun = time.perf_counter()
+        tokens = await asyncio.gather(*(one(client, number) for number in range(streams)))
+        return time.perf_counter() - begun, sum(tokens)
+
+
+def first_event(url: str) -> tuple[float, float]:
+    """Seconds to the first event, and to the first visible token, of one stream."""
+    headers = {"Authorization": f"Bearer {KEY}"}
+    with httpx.Client(base_url=url, headers=headers, timeout=600) as client:
+        client.get("/v1/models")
+        begun, event = time.perf_counter(), 0.0
+        body = {"input": question(0), "stream": True, "store": False, "reasoning": {"effort": "low"}}
+        with client.stream("POST", "/v1/responses", json=body) as response:
+            for line in response.iter_lines():
+                event = event or time.perf_counter() - begun
+                if "output_text.delta" in line:
+                    return event, time.perf_counter() - begun
+    return event, float("nan")
+
+
+def main() -> None:
+    arguments = common.arguments(__doc__ or "").parse_args()
+    streams, rounds, limit = (4, 1, 16) if arguments.quick else (STREAMS, ROUNDS, LIMIT)
+    rounds *= 8 if arguments.model == "nano" else 1
+    repeats = 1 if arguments.quick else arguments.repeats
+    engine = open_engine(arguments.model, None)
+    folder = tempfile.mkdtemp()
+    command = [
+        sys.executable, "-c", "from ponder.cli import main; main()", "serve", "--model", arguments.model, "--port", "0",
+        "--api-key", KEY, "--db", f"{folder}/bench.db",
+    ]  # fmt: skip
+    with open(os.devnull, "w") as nowhere:
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=nowhere, text=True, cwd=common.ROOT)
+    try:
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[-1].removesuffix("/v1")
+        rates: dict[str, list[float]] = {"engine": [], "served": []}
+        for repeat in range(-1, repeats):  # the first one warms up
+            alone, tokens = asyncio.run(through_engine(engine, streams, rounds, limit))
+            served, told = asyncio.run(through_server(url, streams, rounds, limit))
+            if repeat >= 0:
+                rates["engine"].append(tokens / alone)
+                rates["served"].append(told / served)
+        firsts = [first_event(url) for _ in range(5)]
+    finally:
+        server.terminate()
+        server.wait(60)
+        close(engine)
+    share = common.ratios(rates["served"], rates["engine"])
+    event, visible = (statistics.median(each) for each in zip(*firsts, strict=True))
+    row = {
+        "engine_tokens_per_s": common.spread(rates["engine"]), "served_tokens_per_s": common.spread(rates["served"]),
+        "served_share": common.spread(share), "first_event_s": common.rounded(event),
+        "first_visible_s": common.rounded(visible),
+    }  # fmt: skip
+    lines = [
+        f"{streams} streams of {arguments.model}, {repeats} repetitions: median (low - high)",
+        f"engine {common.text(row['engine_tokens_per_s'])} tokens/s, served {common.text(row['served_tokens_per_s'])}",
+        f"served / engine {common.text(row['served_share'])}",
+        f"first event after {1000 * event:.1f} ms, first visible token after {1000 * visible:.1f} ms",
+    ]
+    case = common.facts("serve", case=f"{streams} streams", model=arguments.model, contestants=row, missing={})
+    common.publish(arguments, [case], show="\n".join(lines))
+
+
+if __name__ == "__main__":
+    common.run(main)

@@ -1,0 +1,240 @@
+"""A completion while it is being written: pieces of reasoning and of answer, split on token ids, then the Completion.
+
+    stream = engine.stream(prompt, params)        # every engine has it, or `open_stream` makes one of `generate`
+    async for piece in stream:
+        ...piece.answer, piece.num_reasoning      # text and counts since the last piece
+    stream.completion                             # what generate would have returned
+
+A piece never holds half a character, nor text that may turn out to be part of a stop string; whoever reads slowly gets
+fewer and longer pieces, and nobody waits for him. `answer_now` closes the reasoning of a running completion, `close`
+gives its slot back. Reasoning that never closes is reasoning to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ponder.types import Completion, Engine, Message, SamplingParams
+
+_CONTEXT = 4  # tokens before a piece that are decoded with it: some tokenizers drop a space at the start of a text
+_HELD = 16  # tokens held back at most while they end in half a character; none is longer than 4 bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What was said since the last piece. The marks are in neither text nor count."""
+
+    reasoning: str = ""
+    answer: str = ""
+    num_reasoning: int = 0  # tokens
+    num_answer: int = 0
+    is_closed: bool = False  # the reasoning is over
+
+    def __add__(self, later: Piece) -> Piece:
+        return Piece(
+            reasoning=self.reasoning + later.reasoning,
+            answer=self.answer + later.answer,
+            num_reasoning=self.num_reasoning + later.num_reasoning,
+            num_answer=self.num_answer + later.num_answer,
+            is_closed=self.is_closed or later.is_closed,
+        )
+
+
+class Stream:
+    """An async iterator of pieces, fed by an engine in the same event loop. Pieces that wait are joined into one."""
+
+    def __init__(self) -> None:
+        self.completion: Completion | None = None
+        self._waiting: Piece | None = None
+        self._error: BaseException | None = None
+        self._is_over = False
+        self._wake = asyncio.Event()
+        self.on_close: Callable[[], object] = lambda: None  # the engine's ways of stopping the work
+        self.on_answer_now: Callable[[], object] = lambda: None
+
+    def tell(self, piece: Piece) -> None:
+        if not self._is_over:
+            self._waiting = piece if self._waiting is None else self._waiting + piece
+            self._wake.set()
+
+    def finish(self, completion: Completion) -> None:
+        if not self._is_over:
+            self.completion, self._is_over = completion, True
+            self._wake.set()
+
+    def fail(self, error: BaseException) -> None:
+        if not self._is_over:
+            self._error, self._is_over = error, True
+            self._wake.set()
+
+    def answer_now(self) -> None:
+        """Close the reasoning where it is; the answer follows. Nothing happens once it is closed."""
+        if not self._is_over:
+            self.on_answer_now()
+
+    def close(self) -> None:
+        """Stop the work, unless it is done. Reading on ends at once."""
+        if not self._is_over:
+            self._is_over = True
+            self._waiting = None
+            self._wake.set()
+            self.on_close()
+
+    def __aiter__(self) -> Stream:
+        return self
+
+    async def __anext__(self) -> Piece:
+        while self._waiting is None:
+            if self._error is not None:
+                raise self._error
+            if self._is_over:
+                raise StopAsyncIteration
+            self._wake.clear()
+            await self._wake.wait()
+        piece, self._waiting = self._waiting, None
+        return piece
+
+
+class Splitter:
+    """Token ids of one completion, in any portions -> pieces. The same rule as `models.tokenizer.split_reasoning`."""
+
+    def __init__(
+        self,
+        decode: Callable[[Sequence[int]], str],
+        *,
+        unthink_id: int | None,
+        end_id: int,
+        opened: bool,
+        stop: Sequence[str] = (),
+    ) -> None:
+        self.num_fed = 0
+        self._unthink_id, self._end_id = unthink_id, end_id
+        self._is_thinking = opened
+        self._reasoning, self._answer = TextStream(decode), TextStream(decode, stop)
+
+    def feed(self, ids: Sequence[int]) -> Piece:
+        self.num_fed += len(ids)
+        thought, said = list(ids), []
+        if not self._is_thinking:
+            thought, said = [], thought
+        elif self._unthink_id in thought:
+            cut = thought.index(self._unthink_id)
+            thought, said = thought[:cut], thought[cut + 1 :]
+            self._is_thinking = False
+        if self._is_thinking and thought and thought[-1] == self._end_id:
+            thought.pop()  # an end mark inside the reasoning ends everything and is neither
+        if said and said[-1] == self._end_id:
+            said.pop()
+        return Piece(
+            reasoning=self._reasoning.feed(thought) + ("" if self._is_thinking else self._reasoning.finish()),
+            answer=self._answer.feed(said),
+            num_reasoning=len(thought),
+            num_answer=len(said),
+            is_closed=not self._is_thinking,
+        )
+
+    def finish(self, rest: Sequence[int] = ()) -> Piece:
+        """The last ids, and whatever was held back."""
+        piece = self.feed(rest)
+        return piece + Piece(reasoning=self._reasoning.finish(), answer=self._answer.finish())
+
+
+class TextStream:
+    """Ids in, text out, never half a character. What it gives in all is the decoded whole, cut at a stop string."""
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
+        self._decode, self._stop = decode, tuple(text for text in stop if text)
+        self._before: list[int] = []  # the last ids whose text was given
+        self._new: list[int] = []  # ids whose text was not
+        self._held = ""  # text that may be the beginning of a stop string
+        self._is_stopped = False
+
+    def feed(self, ids: Sequence[int]) -> str:
+        self._new += ids
+        count = len(self._new)
+        text = self._text(count)
+        if text.endswith("\ufffd"):
+            # the end may be half a character: cut where the text falls apart into the same two texts
+            whole, places = text, range(count - 1, max(0, count - _HELD), -1)
+            count = next((c for c in places if whole == self._text(c) + self._decode(self._new[c:])), 0)
+            text = self._text(count)
+        self._take(count)
+        return self._pass(text)
+
+    def finish(self) -> str:
+        text = self._text(len(self._new))
+        self._take(len(self._new))
+        text = self._pass(text) + self._held
+        self._held = ""
+        return text
+
+    def _text(self, count: int) -> str:
+        if not count:
+            return ""
+        known = self._decode(self._before)
+        return self._decode([*self._before, *self._new[:count]])[len(known) :]
+
+    def _take(self, count: int) -> None:
+        self._before = [*self._before, *self._new[:count]][-_CONTEXT:]
+        del self._new[:count]
+
+    def _pass(self, text: str) -> str:
+        """Text up to a stop string; what may be the beginning of one waits."""
+        if not self._stop:
+            return text
+        if self._is_stopped:
+            return ""
+        text = self._held + text
+        self._held = ""
+        found = [(text.find(stop) + len(stop), text.find(stop)) for stop in self._stop if stop in text]
+        if found:
+            self._is_stopped = True
+            return text[: min(found)[1]]  # the one that was complete first, as for an engine that stops there
+        longest = max(map(len, self._stop)) - 1
+        for size in range(min(longest, len(text)), 0, -1):
+            if any(stop.startswith(text[-size:]) for stop in self._stop):
+                self._held = text[-size:]
+                return text[:-size]
+        return text
+
+
+def open_stream(
+    engine: Engine, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
+) -> Stream:
+    """The engine's stream; an engine that has none gives its completion in one piece."""
+    own: Any = getattr(engine, "stream", None)
+    if own is not None:
+        return own(prompt, params, first=first)
+    stream = Stream()
+
+    async def work() -> None:
+        try:
+            (completion,) = await engine.generate(prompt, params, n=1, first=first)
+        except Exception as error:  # whatever it is, it belongs to whoever reads the stream
+            stream.fail(error)
+            return
+        stream.tell(piece_of(completion))
+        stream.finish(completion)
+
+    task = asyncio.ensure_future(work())
+    stream.on_close = task.cancel
+    return stream
+
+
+def piece_of(completion: Completion) -> Piece:
+    """A whole completion as one piece."""
+    return Piece(
+        reasoning=completion.reasoning,
+        answer=completion.answer,
+        num_reasoning=completion.num_reasoning_tokens,
+        num_answer=num_answer_tokens(completion),
+        is_closed=bool(completion.answer) or completion.finish_reason == "stop",
+    )
+
+
+def num_answer_tokens(completion: Completion) -> int:
+    """Answer tokens without marks; where the ids are not known, all that is not reasoning."""
+    return completion.num_tokens - completion.num_reasoning_tokens

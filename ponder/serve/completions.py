@@ -1,0 +1,205 @@
+"""Chat completions: the older of the two APIs, over the same work. There is no field for reasoning in it at all."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ponder.serve.errors import ApiError
+from ponder.serve.events import EventLog
+from ponder.serve.items import chat_items, check_order, new_id, text_of
+from ponder.serve.job import Job
+from ponder.serve.keys import Key
+from ponder.serve.logs import log
+from ponder.serve.schema import ChatRequest
+from ponder.serve.service import Service, format_of, order_of, tools_of
+from ponder.serve.thoughts import Thoughts
+from ponder.serve.tools import Call
+from ponder.serve.wire import breakdown
+from ponder.serve.work import Count, Failed, Meter, Order, produce
+
+
+def chat_usage(count: Count) -> dict[str, Any]:
+    return {
+        "prompt_tokens": count.prompt,
+        "completion_tokens": count.output,
+        "total_tokens": count.prompt + count.output,
+        "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+        "completion_tokens_details": {
+            "reasoning_tokens": count.reasoning, "audio_tokens": 0, "accepted_prediction_tokens": 0,
+            "rejected_prediction_tokens": 0, **breakdown(count),
+        },
+    }  # fmt: skip
+
+
+class Choice:
+    """The sink of one choice: chunks into the log, a message at the end."""
+
+    def __init__(self, index: int, tell: Callable[[dict[str, Any]], None]) -> None:
+        self.index, self._tell = index, tell
+        self.content = ""
+        self.calls: list[dict[str, Any]] = []
+        self.first_visible: float | None = None
+        self.finish_reason: str | None = None
+
+    def delta(self, delta: dict[str, Any], finish: str | None = None) -> None:
+        self._tell({"index": self.index, "delta": delta, "logprobs": None, "finish_reason": finish})
+
+    def thinking(self) -> None: ...
+
+    def summary(self, text: str) -> None: ...
+
+    def thought(self, thoughts: Thoughts, *, cut: bool) -> None: ...
+
+    def say(self, text: str) -> None:
+        if self.first_visible is None:
+            self.first_visible = time.monotonic()
+        if text:
+            self.content += text
+            self.delta({"content": text})
+
+    def call(self, call: Call) -> None:
+        made = {"id": new_id("call")[:29], "type": "function", "function": {"name": call.name, "arguments": ""}}
+        number = len(self.calls)
+        self.delta({"tool_calls": [{"index": number, **made}]})
+        self.delta({"tool_calls": [{"index": number, "function": {"arguments": call.arguments}}]})
+        self.calls.append({**made, "function": {"name": call.name, "arguments": call.arguments}})
+
+    def whole(self) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self.content, "refusal": None, "annotations": []}
+        if self.calls:
+            message["tool_calls"] = self.calls
+            message["content"] = self.content or None
+        return {"index": self.index, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
+
+
+class ChatJob(Job):
+    def __init__(self, service: Service, key: Key, request: ChatRequest, order: Order, num_prompt_tokens: int) -> None:
+        super().__init__(service)
+        self.key, self.request, self.order = key, request, order
+        self.id, self.created = new_id("chatcmpl"), int(time.time())
+        self.log = EventLog()
+        self.count = Count(prompt=num_prompt_tokens)
+        self.choices = [Choice(index, self._tell) for index in range(request.n or 1)]
+        self.thoughts: list[Thoughts] = []
+        self.error: ApiError | None = None
+        self.begun = time.monotonic()
+        params = order.compute.params
+        most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * order.compute.n
+        most = min(most, request.max_completion_tokens or most) * len(self.choices)
+        self._reserved = service.limiter.reserve(key.id, num_prompt_tokens + most)
+
+    async def wait(self) -> dict[str, Any]:
+        """The finished completion, or its error raised."""
+        await super().wait()
+        if self.error is not None:
+            raise self.error
+        return self.body()
+
+    def head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.id, "object": kind, "created": self.created, "model": self.service.settings.model,
+            "service_tier": "default", "system_fingerprint": f"fp_{self.service.created:x}",
+        }  # fmt: skip
+
+    def body(self) -> dict[str, Any]:
+        body = self.head("chat.completion")
+        body["choices"] = [choice.whole() for choice in self.choices]
+        body["usage"] = chat_usage(self.count)
+        body["compute"] = self.order.compute.told() | {
+            "thinking_seconds": round(max((t.seconds for t in self.thoughts), default=0.0), 3)
+        }
+        if self.request.store:
+            body["metadata"] = self.request.metadata or {}
+        return body
+
+    def _tell(self, choice: dict[str, Any]) -> None:
+        self.log.add({"type": "chunk", "choices": [choice]})
+
+    async def work(self) -> str:
+        await asyncio.gather(*(self._choose(choice) for choice in self.choices))
+        return "length" if any(choice.finish_reason == "length" for choice in self.choices) else "stop"
+
+    async def end(self, status: str, error: Failed | None) -> None:
+        for thoughts in self.thoughts:
+            thoughts.abandon()
+        if status == "cancelled":
+            error = Failed("cancelled", "The request was cancelled.")
+        if error is None:
+            options = self.request.stream_options
+            if options is not None and options.include_usage:
+                self.log.add({"type": "usage"})
+            if self.request.store:
+                await self._store()
+        else:
+            self.error = ApiError(error.status, error.message, kind="server_error", code=error.code)
+            self.log.add({"type": "failed", **self.error.body()})
+        self.log.close()
+        self.service.limiter.settle(self.key.id, self._reserved, self.count.prompt + self.count.output)
+        visible = [choice.first_visible for choice in self.choices if choice.first_visible is not None]
+        self.service.report(
+            key=self.key, kind="chat", name=self.id, status=status, count=self.count, compute=self.order.compute,
+            thoughts=self.thoughts, begun=self.begun, first_visible=min(visible, default=None),
+        )  # fmt: skip
+
+    async def _choose(self, choice: Choice) -> None:
+        thoughts = Thoughts(
+            self.service.watch(
+                summary=False, private=(),
+                context={"response": self.id, "owner": self.key.owner, "model": self.service.settings.model},
+            ),
+            on_summary=lambda text: None,
+            on_verdict=self.service.on_verdict(self.id, self.key.owner),
+        )  # fmt: skip
+        self.thoughts.append(thoughts)
+        choice.delta({"role": "assistant", "content": "", "refusal": None})
+        try:
+            # choice k draws sample k of the request; retries of another choice never meet it
+            meter, first = Meter(self.service.engine, self.count), choice.index * 1000
+            choice.finish_reason = await produce(self.order, meter, choice, thoughts, first=first)
+        except Failed as failure:
+            if failure.code != "misalignment_policy_violation":
+                raise
+            choice.finish_reason = "content_filter"
+        choice.delta({}, choice.finish_reason)
+
+    async def _store(self) -> None:
+        store, body, owner = self.service.store, copy.deepcopy(self.body()), self.key.owner
+        items = []
+        for place, message in enumerate(self.request.messages):
+            plain = {name: value for name, value in message.model_dump().items() if value is not None}
+            items.append({**plain, "id": f"{self.id}-{place}", "content": text_of(plain.get("content"))})
+        try:
+            await store.do(lambda: store.add("chat", body, owner=owner, status="completed", items=items))
+        except Exception as problem:  # a full disk: the client still gets what was produced
+            log("store_failed", response=self.id, kind=type(problem).__name__)
+
+
+async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:
+    service.check_model(request.model)
+    if request.stream_options is not None and not request.stream:
+        raise ApiError(400, "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
+                       code="invalid_value", param="stream_options")  # fmt: skip
+    items = chat_items(request)
+    check_order(items, "messages")
+    tools, needs_call = tools_of(request.tools, request.tool_choice, "tools")
+    form = format_of(request.response_format, "response_format")
+    prompt, messages, count = await service.prompt(
+        items, {}, param="messages", truncate=False, tools=tools, demand=form.demand
+    )
+    stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
+    compute = service.compute(
+        effort=request.reasoning_effort, mode=None, compute=request.compute, limit=request.max_completion_tokens,
+        num_prompt_tokens=count, seed=request.seed, stop=stop, param="compute.mode",
+    )  # fmt: skip
+    if (request.n or 1) > 1 and compute.strategy is not None:
+        raise ApiError(400, "n > 1 cannot be combined with a mode that chooses among samples.",
+                       code="invalid_value", param="n")  # fmt: skip
+    order = order_of(
+        service, prompt, messages, compute, tools=tools, needs_call=needs_call,
+        parallel=request.parallel_tool_calls is not False, form=form,
+    )  # fmt: skip
+    return ChatJob(service, key, request, order, count)

@@ -1,0 +1,36 @@
+"""Errors as the API says them: `{"error": {"message", "type", "param", "code"}}`, all four always there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class ApiError(Exception):
+    """A request that cannot be served; the message says how to mend it, and never repeats a secret."""
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        code: str | None = None,
+        param: str | None = None,
+        kind: str = "invalid_request_error",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status, self.message, self.code, self.param, self.kind = status, message, code, param, kind
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
+
+
+def not_found(what: str, name: str) -> ApiError:
+    """Also for what belongs to another key: whoever asks learns nothing."""
+    return ApiError(404, f"No {what} with id '{name[:200]}' found.", code="not_found")
+
+
+def overloaded(message: str) -> ApiError:
+    return ApiError(503, message, code="overloaded", kind="server_error", headers={"retry-after": "5"})

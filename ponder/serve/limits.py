@@ -1,0 +1,87 @@
+"""Requests and tokens a minute, a key: buckets that refill steadily. Tokens are reserved at the door, at the most a
+request may take, and what was not used is given back. In memory: a restart forgives."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+from ponder.serve.errors import ApiError
+
+
+@dataclass
+class Bucket:
+    per_minute: int
+    level: float = field(init=False)
+    at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.level = float(self.per_minute)
+
+    def refill(self) -> None:
+        now = time.monotonic()
+        self.level = min(self.per_minute, self.level + (now - self.at) * self.per_minute / 60)
+        self.at = now
+
+    def wait(self, amount: float) -> float:
+        """Seconds until so much is there."""
+        return max(0.0, (min(amount, self.per_minute) - self.level) * 60 / self.per_minute)
+
+
+class Limiter:
+    def __init__(self, requests_per_minute: int, tokens_per_minute: int) -> None:
+        self._requests_per_minute, self._tokens_per_minute = requests_per_minute, tokens_per_minute
+        self._buckets: dict[str, tuple[Bucket, Bucket]] = {}
+
+    def _of(self, key_id: str) -> tuple[Bucket, Bucket]:
+        if key_id not in self._buckets:
+            self._buckets[key_id] = Bucket(self._requests_per_minute), Bucket(self._tokens_per_minute)
+        requests, tokens = self._buckets[key_id]
+        requests.refill()
+        tokens.refill()
+        return requests, tokens
+
+    def request(self, key_id: str) -> None:
+        requests, _ = self._of(key_id)
+        if requests.level < 1:
+            raise self._refused(key_id, "requests", requests, 1)
+        requests.level -= 1
+
+    def reserve(self, key_id: str, num_tokens: int) -> int:
+        """Take the most that a request may use; returns what to `settle`."""
+        _, tokens = self._of(key_id)
+        amount = min(num_tokens, tokens.per_minute)  # one request may take a whole minute's worth, never more
+        if tokens.level < amount:
+            raise self._refused(key_id, "tokens", tokens, amount)
+        tokens.level -= amount
+        return amount
+
+    def settle(self, key_id: str, reserved: int, used: int) -> None:
+        _, tokens = self._of(key_id)
+        tokens.level = min(tokens.per_minute, tokens.level + reserved - used)
+
+    def headers(self, key_id: str) -> dict[str, str]:
+        requests, tokens = self._of(key_id)
+        told = {}
+        for name, bucket in (("requests", requests), ("tokens", tokens)):
+            told[f"x-ratelimit-limit-{name}"] = str(bucket.per_minute)
+            told[f"x-ratelimit-remaining-{name}"] = str(max(0, int(bucket.level)))
+            told[f"x-ratelimit-reset-{name}"] = _duration(bucket.wait(bucket.per_minute))
+        return told
+
+    def _refused(self, key_id: str, what: str, bucket: Bucket, amount: float) -> ApiError:
+        wait = max(1, math.ceil(bucket.wait(amount)))
+        return ApiError(
+            429,
+            f"Rate limit reached for {what}: limit {bucket.per_minute} a minute. Please try again in {wait}s.",
+            code="rate_limit_exceeded",
+            kind=what,
+            headers={**self.headers(key_id), "retry-after": str(wait)},
+        )
+
+
+def _duration(seconds: float) -> str:
+    """1s, 6m0s"""
+    whole = math.ceil(seconds)
+    return f"{whole // 60}m{whole % 60}s" if whole >= 60 else f"{whole}s"

@@ -1,0 +1,120 @@
+"""How much a request may think: effort, mode and the compute extension -> sampling, a strategy and a budget.
+
+Efforts are points of a ladder, each twice the reasoning of the one before. They are caps, not targets: at the cap the
+reasoning is closed and an answer still comes. `max_output_tokens` is another matter, a hard cut through reasoning and
+answer alike, as OpenAI's; `compute.answer_tokens` keeps a part of it for the answer.
+
+Modes are the strategies of ponder/strategies by their names; `standard` is one sample, streamed; `pro` is a vote.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ponder.config import nearest
+from ponder.serve.errors import ApiError
+from ponder.serve.schema import Compute
+from ponder.strategies import STRATEGIES
+from ponder.types import Budget, SamplingParams, Scorer, Strategy
+
+EFFORTS = {"none": 0, "minimal": 64, "low": 128, "medium": 256, "high": 512, "xhigh": 1024, "max": 2048}
+ALIASES = {"pro": "consensus"}
+SELECTORS = {"vote": "consensus", "scorer": "best_of_n"}
+SAMPLES = 8  # of a mode that draws several, unless compute.n says otherwise
+_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spending:
+    """What a request was given, echoed in its response."""
+
+    mode: str
+    effort: str
+    n: int
+    params: SamplingParams
+    budget: Budget
+    deadline: float | None = None
+    strategy: Strategy | None = None  # None: standard
+
+    def told(self) -> dict[str, Any]:
+        return {
+            "mode": self.mode,
+            "effort": self.effort,
+            "n": self.n,
+            "max_reasoning_tokens": self.params.max_reasoning_tokens,
+            "deadline_s": self.deadline,
+        }
+
+
+def modes(scorer: Scorer | None) -> dict[str, Strategy]:
+    """The modes that this server offers besides `standard`, which is `single`. A judge must be given; a controller
+    is a rule fitted elsewhere."""
+    left_out = {"single", "controller", *(() if scorer is not None else ("judge",))}
+    return {name: strategy for name, strategy in STRATEGIES.items() if name not in left_out}
+
+
+def plan(
+    *,
+    effort: str | None,
+    mode: str | None,
+    compute: Compute | None,
+    limit: int | None,
+    num_prompt_tokens: int,
+    window: int | None,
+    offered: Mapping[str, Strategy],
+    temperature: float = 1.0,
+    seed: int | None = None,
+    stop: tuple[str, ...] = (),
+    param: str = "reasoning.mode",
+) -> Spending:
+    """limit: max_output_tokens, of everything. window: tokens that prompt and completion share, None = unknown."""
+    given = compute or Compute()
+    word = effort or "medium"
+    name = mode or given.mode or (SELECTORS[given.selector] if given.selector else "standard")
+    name = ALIASES.get(name, name)
+    if name != "standard" and name not in offered:
+        hint = nearest(name, ["standard", *ALIASES, *offered])
+        message = f"Unsupported value: '{name}' is no mode here{hint}."
+        raise ApiError(400, message, code="unsupported_value", param=param)
+    room = 10**9 if window is None else window - num_prompt_tokens
+    reasoning = EFFORTS[word] if given.max_reasoning_tokens is None else given.max_reasoning_tokens
+    answer = 1024 if window is None else max(1, min(1024, room // 2))
+    if limit is not None and given.answer_tokens is not None:
+        answer = max(1, min(answer, given.answer_tokens, limit - 1))
+        reasoning = max(0, min(reasoning, limit - 1 - answer))
+    seed = given.seed if given.seed is not None else seed
+    params = SamplingParams(
+        temperature=temperature,
+        max_reasoning_tokens=max(0, min(reasoning, room - 1 - answer)),
+        max_answer_tokens=answer,
+        max_tokens=limit,
+        stop=stop,
+        seed=secrets.randbits(62) if seed is None else seed % 2**63,
+    )
+    n = 1 if name == "standard" else given.n or SAMPLES
+    if name != "standard" and limit is not None and limit < 2:
+        raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",
+                       code="invalid_value", param="max_output_tokens")  # fmt: skip
+    return Spending(
+        mode=name,
+        effort=word,
+        n=n,
+        params=params,
+        budget=Budget(max_samples=n, max_tokens=None if name == "standard" else limit),
+        deadline=given.deadline_s,
+        strategy=None if name == "standard" else offered[name],
+    )
+
+
+def vote_key(answer: str) -> str | None:
+    """When two answers are the same for a vote: their last number, else their words."""
+    numbers = _NUMBER.findall(answer[-2000:])
+    if numbers:
+        number = numbers[-1].replace(",", "")
+        return (number.rstrip("0").rstrip(".") if "." in number else number).lstrip("+") or "0"
+    words = " ".join(re.findall(r"\w+", answer.casefold()))
+    return words or None

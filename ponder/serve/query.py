@@ -1,0 +1,61 @@
+"""What may stand behind the question mark, and the pages of a list."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+
+from ponder.serve.errors import ApiError, not_found
+
+
+def list_of(items: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
+    ends = {"first_id": items[0]["id"] if items else None, "last_id": items[-1]["id"] if items else None}
+    return {"object": "list", "data": items, **ends, "has_more": has_more}
+
+
+def page_of(items: list[dict[str, Any]], request: Request, default_order: str = "desc") -> dict[str, Any]:
+    limit = integer(request, "limit", 20, low=1, high=100)
+    if word(request, "order", default_order, ("asc", "desc")) == "desc":
+        items = items[::-1]
+    after = request.query_params.get("after")
+    if after is not None:
+        places = [place for place, item in enumerate(items) if item["id"] == after]
+        if not places:
+            raise not_found("item", after)
+        items = items[places[0] + 1 :]
+    return list_of(items[:limit], len(items) > limit)
+
+
+def integer(request: Request, name: str, default: int, *, low: int, high: int = 2**31) -> int:
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    try:
+        value = int(text) if len(text) < 12 and text.lstrip("-").isascii() and text.lstrip("-").isdigit() else None
+    except ValueError:
+        value = None
+    if value is None or not low <= value <= high:
+        message = f"Invalid value for '{name}': expected an integer between {low} and {high}."
+        raise ApiError(400, message, code="invalid_value", param=name)
+    return value
+
+
+def boolean(request: Request, name: str, default: bool = False) -> bool:
+    return word(request, name, str(default).lower(), ("true", "false")) == "true"
+
+
+def word(request: Request, name: str, default: str, known: tuple[str, ...]) -> str:
+    value = request.query_params.get(name, default)
+    if value not in known:
+        message = f"Invalid value for '{name}': expected {' or '.join(known)}."
+        raise ApiError(400, message, code="invalid_value", param=name)
+    return value
+
+
+def includes(request: Request) -> None:
+    """`include` comes as include=a&include=b, or include[]=a; what it may name is always there already."""
+    for name in ("include", "include[]"):
+        for value in request.query_params.getlist(name):
+            if value != "reasoning.encrypted_content":
+                raise ApiError(400, "Invalid value for 'include'.", code="invalid_value", param="include")

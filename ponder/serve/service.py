@@ -1,0 +1,402 @@
+"""What all requests share, and what turns a request into an order for `work.produce`."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ponder.serve.errors import ApiError, not_found, overloaded
+from ponder.serve.items import Item, Thought, conversation, prefix_hash, prompt_of, turn_start
+from ponder.serve.keys import Key, Keyring
+from ponder.serve.limits import Limiter
+from ponder.serve.logs import log
+from ponder.serve.metrics import Metrics
+from ponder.serve.modes import Spending, modes, plan, vote_key
+from ponder.serve.monitor import Judgement, Monitor, Rules
+from ponder.serve.schema import Compute
+from ponder.serve.store import Store
+from ponder.serve.summary import ModelSummarizer, Summarizer
+from ponder.serve.thoughts import Thoughts, Watch
+from ponder.serve.tools import TOOL_CALL, Tool, schema_problem
+from ponder.serve.vault import Binding, Vault, load_secret
+from ponder.serve.work import Count, Order
+from ponder.types import Engine, Message, SamplingParams, Scorer
+
+if TYPE_CHECKING:
+    from ponder.serve.responses import ResponseJob
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """How the server is run."""
+
+    model: str
+    db: str = ":memory:"
+    api_key: str | None = None
+    temperature: float = 1.0
+    requests_per_minute: int = 6000
+    tokens_per_minute: int = 10_000_000
+    max_running: int = 512  # responses produced at a time; more are refused with 503
+    max_body: int = 4 << 20  # bytes
+    heartbeat: float = 10.0  # seconds between two comments in a silent stream
+    drain: float = 20.0  # seconds that running responses get when the server is told to stop
+    monitors: Sequence[Monitor] = field(default_factory=lambda: (Rules(),))
+    monitor_deadline: float = 2.0
+    fail_closed: bool = False
+    summarizer: Summarizer | None = None  # None: the model itself
+    scorer: Scorer | None = None
+    key: Callable[[str], str | None] = vote_key
+    strict_params: bool = True  # refuse what o1 refuses; False: ignore it
+
+
+class Service:
+    def __init__(self, engine: Engine, settings: Settings) -> None:
+        self.engine, self.settings = engine, settings
+        self.store = Store(settings.db)
+        self.vault = Vault(load_secret(settings.db))
+        self.keyring = Keyring(self.store, settings.api_key)
+        self.limiter = Limiter(settings.requests_per_minute, settings.tokens_per_minute)
+        self.metrics = Metrics()
+        self.summarizer = settings.summarizer or ModelSummarizer(engine)
+        self.modes = modes(settings.scorer)
+        self.created = int(time.time())
+        self.window: int | None = getattr(engine, "window", None)
+        self.tokenizer: Any = getattr(engine, "tokenizer", None)
+        self.jobs: dict[str, ResponseJob] = {}
+        self.num_running = 0
+        self.is_draining = False
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._ready: tuple[float, str] = (0.0, "")
+
+    def spawn(self, work: Any) -> asyncio.Task[Any]:
+        """A task that somebody keeps a reference to."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def start(self) -> None:
+        from ponder.serve.responses import broken
+
+        count = await self.store.do(lambda: self.store.fail_broken(broken))
+        swept = await self.store.do(self.store.sweep)
+        log("started", model=self.settings.model, broken=count, expired=swept)
+        self.spawn(self._housekeeping())
+
+    async def _housekeeping(self) -> None:
+        """Write events of running responses a few times a second, expire old objects now and then."""
+        swept = time.monotonic()
+        while True:
+            await asyncio.sleep(0.2)
+            for job in list(self.jobs.values()):
+                await job.save_events()
+            if time.monotonic() - swept > 3600:
+                swept = time.monotonic()
+                await self.store.do(self.store.sweep)
+
+    async def stop(self) -> None:
+        """Let what runs end, for a while; then stop it."""
+        self.is_draining = True
+        until = time.monotonic() + self.settings.drain
+        while self.jobs and time.monotonic() < until:
+            await asyncio.sleep(0.05)
+        for job in list(self.jobs.values()):
+            job.fail("The server was stopped.")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(5):
+                while self.jobs:
+                    await asyncio.sleep(0.02)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.store.close()
+
+    async def is_ready(self) -> str:
+        """"" if the engine generates a token, else why not; asked at most every five seconds."""
+        if self.is_draining:
+            return "draining"
+        at, why = self._ready
+        if time.monotonic() - at < 5 and at:
+            return why
+        try:
+            async with asyncio.timeout(30):
+                params = SamplingParams(max_reasoning_tokens=0, max_answer_tokens=1, max_tokens=1)
+                await self.engine.generate((Message(role="user", content="hi"),), params)
+            why = ""
+        except TimeoutError:
+            why = "the engine gave no token within 30 s"
+        except Exception as error:  # whatever ails the engine is what readiness is about
+            why = f"the engine failed: {type(error).__name__}"
+        self._ready = time.monotonic(), why
+        return why
+
+    def check_model(self, name: str | None) -> None:
+        if name is not None and name != self.settings.model:
+            message = f"The model '{name[:200]}' does not exist or you do not have access to it."
+            raise ApiError(404, message, code="model_not_found", param="model")
+
+    @contextlib.contextmanager
+    def running(self) -> Any:
+        """A place among the running responses."""
+        if self.is_draining:
+            raise overloaded("The server is shutting down.")
+        if self.num_running >= self.settings.max_running:
+            raise overloaded(f"The server is producing {self.num_running} responses, the most it takes. Try later.")
+        self.num_running += 1
+        self.metrics.running.set(self.num_running)
+        try:
+            yield
+        finally:
+            self.num_running -= 1
+            self.metrics.running.set(self.num_running)
+
+    # --- from a request to an order ----------------------------------------------------------------------------------
+
+    async def count_tokens(self, prompt: Sequence[Message] | Sequence[int]) -> int:
+        """Prompt tokens; 0 where the engine cannot tell (a remote one counts itself)."""
+        encode = getattr(self.engine, "prompt_ids", None)
+        if encode is None:
+            return 0
+        size = sum(len(part.content) for part in prompt if isinstance(part, Message))
+        if size > 20_000:
+            return len(await asyncio.to_thread(encode, prompt))  # long texts take long to encode
+        return len(encode(prompt))
+
+    async def prompt(
+        self, items: list[Item], thoughts: Mapping[str, Thought], *, param: str, truncate: bool, **parts: Any
+    ) -> tuple[Sequence[Message] | Sequence[int], list[Message], int]:
+        """(what the engine is asked, the messages, prompt tokens); a conversation that does not fit is refused, or
+        loses its oldest items if the request said so."""
+        while True:
+            messages, placed = conversation(items, thoughts, **parts)
+            if not messages:
+                raise ApiError(400, f"Missing required parameter: '{param}'.",
+                               code="missing_required_parameter", param=param)  # fmt: skip
+            try:
+                prompt = prompt_of(self.tokenizer, messages, placed)
+                count = await self.count_tokens(prompt)
+            except ValueError as error:  # the chat template refuses the conversation
+                raise ApiError(400, str(error)[:500], code="invalid_value", param=param) from None
+            if self.window is None or count <= self.window - 2:
+                return prompt, messages, count
+            if not truncate or len(items) < 2:
+                raise ApiError(
+                    400,
+                    f"This model's maximum context length is {self.window} tokens. However, your messages resulted in "
+                    f"{count} tokens. Please reduce the length of the messages.",
+                    code="context_length_exceeded",
+                    param=param,
+                )
+            items = _without_oldest(items, count, count - self.window + 2)
+
+    def compute(self, *, effort: str | None, mode: str | None, compute: Compute | None, limit: int | None,
+                num_prompt_tokens: int, **more: Any) -> Spending:  # fmt: skip
+        return plan(
+            effort=effort, mode=mode, compute=compute, limit=limit, num_prompt_tokens=num_prompt_tokens,
+            window=self.window, offered=self.modes, temperature=self.settings.temperature, **more,
+        )  # fmt: skip
+
+    def watch(self, *, summary: bool, private: Sequence[str], context: Mapping[str, str]) -> Watch:
+        settings = self.settings
+        return Watch(
+            monitors=settings.monitors,
+            monitor_deadline=settings.monitor_deadline,
+            fail_closed=settings.fail_closed,
+            summarizer=self.summarizer if summary else None,
+            private=private,
+            context=context,
+        )
+
+    async def kept_thoughts(
+        self, items: list[Item], *, owner: str, user: str, num_history: int = 0
+    ) -> tuple[dict[str, Thought], list[dict[str, str]]]:
+        """Reasoning of the current turn by its item, and what was sent (behind the stored history) and is not used."""
+        begin = turn_start(items)
+        kept: dict[str, Thought] = {}
+        removed: list[dict[str, str]] = []
+        for place, item in enumerate(items):
+            if item["type"] != "reasoning" or place < min(begin, num_history):
+                continue
+            name, reason = item["id"], None
+            binding = Binding(
+                owner=owner, model=self.settings.model, prefix=prefix_hash(items[:place]), item=name, user=user
+            )
+            sealed = item.get("encrypted_content") or await self._sealed_in_store(name, owner)
+            data, reason = self.vault.open(sealed, binding)
+            if reason is None and place < begin:
+                reason = "turn_boundary"
+            if reason is None and data is not None:
+                kept[name] = Thought(data["text"])
+            else:
+                removed.append({"type": "reasoning", "id": name, "action": "removed", "reason": str(reason)})
+        return kept, removed
+
+    async def _sealed_in_store(self, item: str, owner: str) -> str:
+        rows = await self.store.do(lambda: self.store.reasoning(item=item))
+        mine = [row[2] for row in rows if row[1] == owner]
+        if not mine:
+            raise ApiError(
+                404,
+                f"Item with id '{item[:100]}' not found. Items are not persisted when `store` is set to false. Send "
+                "its `encrypted_content` instead, or leave the item out.",
+                code="not_found",
+                param="input",
+            )
+        return str(mine[0])
+
+    async def stored_item(self, name: str, owner: str) -> Item:
+        found = await self.store.do(lambda: self.store.item(name, owner=owner))
+        if found is None:
+            raise not_found("item", name)
+        return found
+
+    def seal(self, thoughts: Thoughts, *, owner: str, item: str, prefix: str, user: str) -> str:
+        """Encrypted: the reasoning behind the answer, and that of all samples where there were several."""
+        binding = Binding(owner=owner, model=self.settings.model, prefix=prefix, item=item, user=user)
+        raw = thoughts.raw()
+        chosen = raw if thoughts.chosen is None else thoughts.chosen
+        return self.vault.seal({"text": chosen, **({"all": raw} if raw != chosen else {})}, binding)
+
+    # --- what every response reports ---------------------------------------------------------------------------------
+
+    def on_verdict(self, response: str, owner: str) -> Callable[[str, int, Judgement], None]:
+        def note(monitor: str, segment: int, verdict: Judgement) -> None:
+            self.metrics.verdicts.labels(monitor, verdict.action).inc()
+            if verdict.action != "allow":
+                log("monitor", response=response, monitor=monitor, action=verdict.action, segment=segment)
+                store = self.store
+                self.spawn(
+                    store.do(
+                        lambda: store.add_verdict(response, owner, monitor, verdict.action, segment, verdict.note)
+                    )
+                )
+
+        return note
+
+    def report(
+        self, *, key: Key, kind: str, name: str, status: str, count: Count, compute: Spending,
+        thoughts: Sequence[Thoughts], begun: float, first_visible: float | None,
+    ) -> None:  # fmt: skip
+        metrics = self.metrics
+        metrics.prompt_tokens.inc(count.prompt)
+        metrics.reasoning_tokens.labels(compute.effort).inc(count.reasoning)
+        metrics.answer_tokens.inc(count.answer)
+        metrics.summary_tokens.inc(count.summary)
+        metrics.samples.labels(compute.mode).inc(count.samples)
+        metrics.discarded.inc(count.discarded)
+        metrics.finished.labels(status).inc()
+        metrics.lengths.observe(count.reasoning)
+        for thought in thoughts:
+            metrics.thinking.observe(thought.seconds)
+        if first_visible is not None:
+            metrics.first_visible.observe(first_visible - begun)
+        if status == "incomplete":
+            metrics.exhausted.labels("answer" if count.answer else "reasoning").inc()
+        if status == "cancelled":
+            metrics.aborted.inc()
+        seconds = time.monotonic() - begun
+        metrics.duration.observe(seconds)
+        log(
+            "response", kind=kind, id=name, key=key.id, status=status, seconds=round(seconds, 3), effort=compute.effort,
+            mode=compute.mode, prompt_tokens=count.prompt, reasoning_tokens=count.reasoning, output_tokens=count.output,
+        )  # fmt: skip
+
+
+def _without_oldest(items: list[Item], num_tokens: int, excess: int) -> list[Item]:
+    """Drop the oldest items until about `excess` of the tokens are gone, one at least."""
+    sizes = [len(json.dumps(item)) for item in items]
+    dropped, wanted = 0, excess / num_tokens * sum(sizes)
+    place = 0
+    while place < len(items) - 1 and (place == 0 or dropped < wanted):
+        dropped += sizes[place]
+        place += 1
+    return items[place:]
+
+
+def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list[Tool], bool]:
+    """(tools that may be called, whether one must be) of a request in either API's form."""
+    tools = []
+    for place, tool in enumerate(given or ()):
+        spec = getattr(tool, "function", tool)
+        problem = schema_problem(spec.parameters) if spec.parameters else None
+        if problem:
+            where = f"{param}[{place}].parameters"
+            raise ApiError(400, f"Invalid schema for function '{spec.name}': {problem}.",
+                           code="invalid_function_parameters", param=where)  # fmt: skip
+        tools.append(
+            Tool(name=spec.name, description=spec.description or "", parameters=spec.parameters or {},
+                 strict=bool(spec.strict))
+        )  # fmt: skip
+    if choice is None or choice == "auto":
+        return tools, False
+    if choice == "none":
+        return [], False
+    if choice == "required":
+        if not tools:
+            message = "tool_choice 'required' needs at least one tool."
+            raise ApiError(400, message, code="invalid_value", param="tool_choice")
+        return tools, True
+    name = getattr(choice, "function", choice).name
+    chosen = [tool for tool in tools if tool.name == name]
+    if not chosen:
+        raise ApiError(400, f"tool_choice names '{name}', which is none of the tools.", code="invalid_value",
+                       param="tool_choice")  # fmt: skip
+    return chosen, True
+
+
+@dataclass(frozen=True)
+class Format:
+    """What form an answer is to have."""
+
+    wants_json: bool = False
+    schema: Mapping[str, Any] | None = None
+    insists: bool = True  # strict
+    demand: str = ""  # what the model is told
+
+
+def format_of(given: Any, param: str) -> Format:
+    if given is None or given.type == "text":
+        return Format()
+    if given.type == "json_object":
+        return Format(wants_json=True, demand="Answer with one JSON object and nothing else.")
+    spec = getattr(given, "json_schema", given)
+    schema = spec.schema_ or {}
+    problem = schema_problem(schema)
+    if problem:
+        raise ApiError(400, f"Invalid schema for response_format '{spec.name}': {problem}.",
+                       code="invalid_json_schema", param=param)  # fmt: skip
+    demand = f"Answer with one JSON value that fits this schema, and nothing else: {json.dumps(schema)}"
+    return Format(True, schema, bool(spec.strict), demand)
+
+
+def form_text(form: Format, tools: Sequence[Tool]) -> str:
+    """What an engine that can hold answers to a form is told: a call of one of these tools, or JSON; "" = anything."""
+    choices: list[dict[str, Any]] = []
+    for tool in tools:
+        begin = f'{TOOL_CALL[0]}{{"name": {json.dumps(tool.name)}, "arguments": '
+        schema = tool.parameters or {"type": "object"}
+        choices.append({"before": begin, "schema": schema, "after": "}" + TOOL_CALL[1]})
+    if not tools and form.wants_json:
+        choices.append({"before": "", "schema": form.schema or {"type": "object"}, "after": ""})
+    return json.dumps(choices) if choices else ""
+
+
+def order_of(
+    service: Service, prompt: Sequence[Message] | Sequence[int], messages: list[Message], compute: Spending,
+    *, tools: Sequence[Tool], needs_call: bool, parallel: bool, form: Format,
+) -> Order:  # fmt: skip
+    text = form_text(form, tools if needs_call else ())
+    check = getattr(service.engine, "supports_form", None)
+    has_marks = getattr(service.tokenizer, "think_id", None) is not None
+    return Order(
+        thinks=has_marks and compute.params.max_reasoning_tokens > 0,
+        form=text if text and check is not None and check(text) else "",
+        prompt=prompt, messages=messages, compute=compute, tools=tools, parallel_calls=parallel,
+        wants_json=form.wants_json, schema=form.schema, insists=form.insists or needs_call,
+        needs_call=needs_call, key=service.settings.key, scorer=service.settings.scorer,
+    )  # fmt: skip

@@ -1,0 +1,154 @@
+"""`ponder chat`: a conversation in the terminal, over the server's own Responses API.
+
+Ctrl-C while it thinks makes it answer now; once more stops it. An empty line or Ctrl-D ends the conversation. The
+reasoning is not shown, as the API does not have it; its summary and its seconds are.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+class ChatError(RuntimeError):
+    """The server cannot be reached, or refused."""
+
+
+class Chat:
+    """One conversation: `for event in chat.ask("2+2?")`, then `chat.answer_now()` from a signal or another thread."""
+
+    def __init__(self, base_url: str, api_key: str, *, model: str | None, effort: str, mode: str | None) -> None:
+        try:
+            import httpx
+        except ImportError:
+            raise ChatError('a chat needs httpx: pip install "ponder[serve]"') from None
+        self._client = httpx.Client(
+            base_url=base_url.rstrip("/"),
+            headers={"Authorization": f"Bearer {api_key}"},
+            timeout=httpx.Timeout(20, read=120),
+        )
+        self._model, self._reasoning = model, {"effort": effort, "summary": "auto", **({"mode": mode} if mode else {})}
+        self._previous: str | None = None
+        self.response: str | None = None  # the one that runs
+
+    def ask(self, text: str) -> Iterator[dict[str, Any]]:
+        body: dict[str, Any] = {"input": text, "stream": True, "reasoning": self._reasoning}
+        body |= {"model": self._model} if self._model else {}
+        body |= {"previous_response_id": self._previous} if self._previous else {}
+        import httpx
+
+        try:
+            with self._client.stream("POST", "/responses", json=body) as answer:
+                if answer.status_code != 200:
+                    answer.read()
+                    raise ChatError(_said(answer))
+                for line in answer.iter_lines():
+                    if not line.startswith("data: "):
+                        continue
+                    event = json.loads(line[6:])
+                    response = event.get("response") or {}
+                    self.response = response.get("id", self.response)
+                    if response.get("status") in ("completed", "incomplete"):
+                        self._previous = response["id"]
+                    yield event
+        except httpx.HTTPError as error:
+            raise ChatError(f"{self._client.base_url} cannot be reached: {error or type(error).__name__}") from None
+        finally:
+            self.response = None
+
+    def answer_now(self) -> None:
+        if self.response:
+            self._client.post(f"/responses/{self.response}/finish")
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _said(answer: Any) -> str:
+    try:
+        return str(answer.json()["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"the server answered {answer.status_code}"
+
+
+def talk(chat: Chat, *, read: Callable[[], str], write: Callable[[str], None]) -> None:
+    """Questions in, answers out, until there is no question."""
+    while True:
+        try:
+            question = read().strip()
+        except (EOFError, KeyboardInterrupt):
+            question = ""
+        if not question:
+            write("\n")
+            return
+        _turn(chat, question, write)
+
+
+def _turn(chat: Chat, question: str, write: Callable[[str], None]) -> None:
+    """One question. Ctrl-C is caught by a handler, as raised inside a generator it would end the stream."""
+    presses = 0
+
+    def pressed(number: int, frame: Any) -> None:
+        nonlocal presses
+        presses += 1
+        if presses > 1:
+            raise KeyboardInterrupt
+        threading.Thread(target=chat.answer_now, daemon=True).start()
+
+    is_main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGINT, pressed) if is_main else None
+    try:
+        for event in chat.ask(question):
+            write(shown(event))
+    except KeyboardInterrupt:
+        write("\n(stopped)\n")
+    finally:
+        if is_main:
+            signal.signal(signal.SIGINT, before)
+
+
+def shown(event: dict[str, Any]) -> str:
+    """What a person sees of an event; control characters of the model's text are left out, as terminals obey them."""
+    kind = event["type"]
+    if kind == "response.output_text.delta":
+        return _clean(event["delta"])
+    if kind == "response.reasoning_summary_text.done":
+        return f"\x1b[2m{_clean(event['text'])}\x1b[0m\n"
+    if kind == "response.output_item.done" and event["item"]["type"] == "reasoning":
+        return f"\x1b[2mThought for {duration(event['item'].get('thinking_seconds', 0.0))}\x1b[0m\n"
+    if kind in ("response.completed", "response.incomplete", "response.failed"):
+        response = event["response"]
+        if response["status"] == "incomplete":
+            return "\n(cut: the token limit was reached)\n"
+        return f"\n({_clean(response['error']['message'])})\n" if response["error"] else "\n"
+    return ""
+
+
+def duration(seconds: float) -> str:
+    whole = round(seconds)
+    if whole < 1:
+        return "less than a second"
+    if whole < 60:
+        return f"{whole} second{'s' if whole > 1 else ''}"
+    return f"{whole // 60} min {whole % 60} s"
+
+
+def _clean(text: str) -> str:
+    return "".join(char for char in text if char in "\n\t" or (char.isprintable()))
+
+
+def run(chat: Chat) -> None:
+    """`talk` on the terminal."""
+
+    def write(text: str) -> None:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+    try:
+        talk(chat, read=lambda: input("> "), write=write)
+    finally:
+        chat.close()

@@ -1,0 +1,126 @@
+"""Sealing reasoning: AES-256-GCM, one key an owner, bound to what it was thought about.
+
+`seal` gives the `encrypted_content` that clients carry, and what lies in the store: the raw reasoning exists nowhere
+else outside the process's memory. Sealed text is bound to its owner (the key is derived from it), to model,
+conversation prefix, item and end user, and ends after 30 days. What was changed on the way is refused; what was
+moved to another owner, model or conversation opens for nobody. Lengths are padded to buckets.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ponder.config import ConfigError
+from ponder.serve.errors import ApiError
+
+LIFETIME = 30 * 86_400  # seconds
+_MARK = b"pv1."  # version of the format
+_BUCKET = 512  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """What sealed reasoning belongs to."""
+
+    owner: str
+    model: str
+    prefix: str  # hash of the conversation before it
+    item: str
+    user: str = ""  # the end user that the key's owner names
+
+
+class Vault:
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < 32:
+            raise ConfigError(f"the serving secret has {len(secret)} bytes; give at least 32")
+        self._secret = secret
+
+    def _key(self, owner: str) -> Any:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+        from cryptography.hazmat.primitives.hashes import SHA256
+        from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+        derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"ponder reasoning " + owner.encode())
+        return AESGCM(derived.derive(self._secret))
+
+    def seal(self, data: Mapping[str, Any], binding: Binding) -> str:
+        """Text that only this server opens, for whoever it is bound to."""
+        bound = {"owner": binding.owner, "model": binding.model, "prefix": binding.prefix, "user": binding.user}
+        plain = json.dumps({"bound": bound, "until": time.time() + LIFETIME, "data": data}).encode()
+        plain += b" " * (-len(plain) % _BUCKET)
+        # the owner stands outside, as whose key it is; it is bound by the key itself
+        owner, nonce = _short(binding.owner), secrets.token_bytes(12)
+        sealed = self._key(binding.owner).encrypt(nonce, plain, _MARK + owner + binding.item.encode())
+        return base64.urlsafe_b64encode(_MARK + owner + nonce + sealed).decode()
+
+    def open(self, text: str, binding: Binding) -> tuple[dict[str, Any] | None, str | None]:
+        """(data, None), or (None, why it is not for this request). What was tampered with is an error."""
+        refused = ApiError(
+            400,
+            "The encrypted content could not be verified. It must be sent back unchanged, with its item's id.",
+            code="invalid_encrypted_content",
+            param="input",
+        )
+        try:
+            raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+        except (ValueError, UnicodeEncodeError):
+            raise refused from None
+        if not raw.startswith(_MARK) or len(raw) < len(_MARK) + 8 + 12 + 16:
+            raise refused
+        owner, nonce, sealed = raw[4:12], raw[12:24], raw[24:]
+        if owner != _short(binding.owner):
+            return None, "organization_mismatch"
+        from cryptography.exceptions import InvalidTag
+
+        try:
+            plain = self._key(binding.owner).decrypt(nonce, sealed, _MARK + owner + binding.item.encode())
+        except InvalidTag:
+            raise refused from None
+        content = json.loads(plain)
+        if content["until"] < time.time():
+            raise refused
+        for name, reason in (("model", "model_mismatch"), ("user", "end_user_mismatch"), ("prefix", "prefix_mismatch")):
+            if content["bound"][name] != getattr(binding, name):
+                return None, reason
+        return content["data"], None
+
+
+    def unseal(self, text: str, *, owner: str, item: str) -> dict[str, Any]:
+        """For the administrator: what lies in the store, whatever it is bound to."""
+        raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+        plain = self._key(owner).decrypt(raw[12:24], raw[24:], raw[:12] + item.encode())
+        data: dict[str, Any] = json.loads(plain)["data"]
+        return data
+
+
+def _short(owner: str) -> bytes:
+    import hashlib
+
+    return hashlib.sha256(b"owner " + owner.encode()).digest()[:8]
+
+
+def load_secret(database: str) -> bytes:
+    """PONDER_SERVE_SECRET, else a file beside the SQLite database, made on first use and readable by its owner only."""
+    given = os.environ.get("PONDER_SERVE_SECRET", "")
+    if given:
+        return given.encode()
+    if "://" in database and not database.startswith("sqlite:"):
+        raise ConfigError("with a database server, set PONDER_SERVE_SECRET to 32 or more random characters")
+    path = Path(database.removeprefix("sqlite:///") + ".secret")
+    if str(path).startswith(":memory:"):
+        return secrets.token_bytes(32)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_bytes()
+    with os.fdopen(handle, "wb") as file:
+        file.write(secrets.token_hex(32).encode())
+    return path.read_bytes()

@@ -1,0 +1,266 @@
+"""HTTP under the routes: who may come in, how much he may bring, how errors and event streams leave.
+
+`Gate` wraps the app: it asks for a key before anything is read, gives every answer a request id, the rate-limit headers
+and strict security headers, turns every error into the API's form, and writes one log line without contents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import random
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from ponder.serve.errors import ApiError
+from ponder.serve.keys import Key
+from ponder.serve.logs import log
+from ponder.serve.service import Service
+
+# the page is a static file without any data; it asks for a key and sends it with every call
+OPEN = ("/health/live", "/", "/favicon.ico")
+OPEN_UNDER = "/web/"
+SECURITY = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
+_NOISE = secrets.token_urlsafe(4096)  # padding against reading lengths off the wire; its content means nothing
+_PAD = 16
+_DEEPEST = 100  # levels of JSON
+_PATIENCE = 120.0  # seconds for a body to come, and for a reader to take what was written
+
+
+def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    content = json.dumps(body).encode()
+    return Response(content, status, media_type="application/json", headers=headers)
+
+
+def error_response(error: ApiError) -> Response:
+    return json_response(error.body(), error.status, error.headers)
+
+
+class Gate:
+    def __init__(self, app: ASGIApp, service: Service) -> None:
+        self._app, self._service = app, service
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "websocket":
+                await send({"type": "websocket.close", "code": 1008})
+                return
+            await self._app(scope, receive, send)
+            return
+        begun, request_id = time.monotonic(), "req_" + secrets.token_hex(16)
+        state: dict[str, Any] = {"status": 0, "key": None}
+
+        async def send_more(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                state["status"] = message["status"]
+                more = {**SECURITY, "x-request-id": request_id}
+                more["openai-processing-ms"] = str(int(1000 * (time.monotonic() - begun)))
+                if state["key"] is not None:
+                    more |= self._service.limiter.headers(state["key"].id)
+                given = {name.lower() for name, _ in message["headers"]}
+                new = [(name.encode(), value.encode()) for name, value in more.items() if name.encode() not in given]
+                message = {**message, "headers": [*message["headers"], *new]}
+            await send(message)
+
+        try:
+            try:
+                path = scope["path"]
+                if path not in OPEN and not path.startswith(OPEN_UNDER):
+                    header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
+                    state["key"] = scope["key"] = await self._service.keyring.find(header)
+                    if not path.startswith(("/health", "/metrics")):
+                        self._service.limiter.request(state["key"].id)
+                await self._app(scope, receive, send_more)
+            except ApiError as error:
+                if state["status"]:
+                    raise
+                await error_response(error)(scope, receive, send_more)
+        except OSError:
+            pass  # the client left
+        except Exception as error:  # a bug of ours: the client learns no more than that
+            log("error", request=request_id, kind=type(error).__name__)
+            if not state["status"]:
+                hidden = ApiError(500, "The server had an error while processing your request.", kind="server_error")
+                await error_response(hidden)(scope, receive, send_more)
+        finally:
+            route = scope.get("ponder_route", "other")
+            self._service.metrics.requests.labels(route, str(state["status"] or 499)).inc()
+            log(
+                "request", id=request_id, method=scope["method"][:10], route=route, status=state["status"] or 499,
+                key=state["key"].id if state["key"] else None, ms=round(1000 * (time.monotonic() - begun)),
+            )  # fmt: skip
+
+
+def key_of(request: Request) -> Key:
+    key = request.scope["key"]
+    assert isinstance(key, Key)
+    return key
+
+
+async def read_json(request: Request, limit: int) -> Any:
+    """The body as JSON, never more of it than the limit in memory."""
+    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        message = "Send the body as JSON, with 'Content-Type: application/json'."
+        raise ApiError(415, message, code="unsupported_media_type")
+    too_large = ApiError(413, f"The request body is larger than {limit} bytes.", code="request_too_large",
+                         headers={"connection": "close"})  # fmt: skip
+    with contextlib.suppress(ValueError):
+        if int(request.headers.get("content-length", "0")) > limit:
+            raise too_large
+    body = bytearray()
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > limit:
+                    raise too_large
+    except ApiError:
+        raise
+    except TimeoutError:
+        raise ApiError(408, "The request body did not come in time.", headers={"connection": "close"}) from None
+    except Exception:  # ClientDisconnect
+        raise OSError("the client left") from None
+    try:
+        data = json.loads(bytes(body) or b"{}", parse_constant=_refuse)
+        if body.count(b"[") + body.count(b"{") > _DEEPEST and _is_deeper(data, _DEEPEST):
+            raise RecursionError
+        return data if body.isascii() and b"\\u" not in body else _well_formed(data)
+    except (ValueError, RecursionError):
+        raise ApiError(400, "We could not parse the JSON body of your request.", code="invalid_json") from None
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            child
+            for part in layer
+            if isinstance(part, dict | list)
+            for child in (part.values() if isinstance(part, dict) else part)
+        ]
+        if not layer:
+            return False
+    return True
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(name)
+
+
+def _well_formed(value: Any) -> Any:
+    """Half surrogate pairs become U+FFFD: no UTF-8 can carry them further."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_well_formed(part) for part in value]
+    if isinstance(value, dict):
+        return {_well_formed(name): _well_formed(part) for name, part in value.items()}
+    return value
+
+
+async def left(receive: Receive) -> None:
+    """Returns when the client has gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def wait_or_leave(request: Request, job: Any) -> Any:
+    """A job's result; a client that leaves stops it."""
+    gone = asyncio.ensure_future(left(request.receive))
+    work = asyncio.ensure_future(job.wait())
+    try:
+        await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
+        if not work.done():
+            job.cancel()
+            await asyncio.wait({work})
+        return work.result()
+    finally:
+        gone.cancel()
+
+
+class EventStream(Response):
+    """Server-sent events: batches are written as they come, comments while nothing does."""
+
+    def __init__(
+        self,
+        batches: AsyncIterator[list[dict[str, Any]]],
+        encode: Callable[[dict[str, Any]], str],
+        *,
+        heartbeat: float,
+        on_leave: Callable[[], None] = lambda: None,
+        last: str = "",
+    ) -> None:
+        super().__init__(media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+        self._batches, self._encode, self._heartbeat = batches, encode, heartbeat
+        self._on_leave, self._last = on_leave, last
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        written = time.monotonic()
+        writing = asyncio.current_task()
+        is_done = False
+
+        async def watch() -> None:
+            await left(receive)
+            if not is_done:
+                self._on_leave()
+                if writing is not None:  # it may wait for a socket that nobody reads any more
+                    writing.cancel()
+
+        async def beat() -> None:
+            nonlocal written
+            while True:
+                await asyncio.sleep(max(0.05, written + self._heartbeat - time.monotonic()))
+                if time.monotonic() - written >= self._heartbeat:
+                    written = time.monotonic()
+                    await send(_body(b": ping\n\n"))
+
+        side = [asyncio.ensure_future(watch()), asyncio.ensure_future(beat())]
+        try:
+            async for batch in self._batches:
+                text = "".join(map(self._encode, batch))
+                written = time.monotonic()
+                async with asyncio.timeout(_PATIENCE):
+                    await send(_body(text.encode()))
+            is_done = True
+            await send({"type": "http.response.body", "body": self._last.encode(), "more_body": False})
+        except (asyncio.CancelledError, TimeoutError, OSError):
+            self._on_leave()
+        finally:
+            is_done = True
+            for task in side:
+                task.cancel()
+
+
+def _body(content: bytes) -> Message:
+    return {"type": "http.response.body", "body": content, "more_body": True}
+
+
+def noise(length: int) -> str:
+    """As many characters as fill a text of this length up to a multiple."""
+    missing = -length % _PAD or _PAD
+    start = random.randrange(len(_NOISE) - _PAD)
+    return _NOISE[start : start + missing]
+
+
+def response_event(event: dict[str, Any], *, obfuscate: bool) -> str:
+    if obfuscate and event["type"].endswith(".delta"):
+        event = {**event, "obfuscation": noise(len(event["delta"]))}
+    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"

@@ -1,0 +1,206 @@
+"""Response objects and their stream events, in OpenAI's order: one writer makes both, so they cannot differ."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ponder.serve.events import EventLog
+from ponder.serve.items import new_id
+from ponder.serve.schema import ResponseRequest
+from ponder.serve.thoughts import Thoughts
+from ponder.serve.tools import Call
+from ponder.serve.work import Count
+
+
+def new_response(request: ResponseRequest, *, model: str, store: bool, conversation: str | None) -> dict[str, Any]:
+    """A response as it is before anything was produced."""
+    reasoning, text = request.reasoning, request.text
+    chosen = request.tool_choice
+    return {
+        "id": new_id("resp"),
+        "object": "response",
+        "created_at": int(time.time()),
+        "status": "queued" if request.background else "in_progress",
+        "background": bool(request.background),
+        "completed_at": None,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": request.instructions,
+        "max_output_tokens": request.max_output_tokens,
+        "max_tool_calls": request.max_tool_calls,
+        "model": model,
+        "output": [],
+        "parallel_tool_calls": request.parallel_tool_calls is not False,
+        "previous_response_id": request.previous_response_id,
+        "conversation": {"id": conversation} if conversation else None,
+        "prompt_cache_key": request.prompt_cache_key,
+        "reasoning": {
+            "effort": (reasoning and reasoning.effort) or "medium",
+            "summary": (reasoning and (reasoning.summary or reasoning.generate_summary)) or None,
+        },
+        "safety_identifier": request.safety_identifier,
+        "service_tier": "default",
+        "store": store,
+        "temperature": 1.0,
+        "text": {
+            "format": text.format.model_dump(by_alias=True, exclude_none=True)
+            if text and text.format
+            else {"type": "text"},
+            "verbosity": (text and text.verbosity) or "medium",
+        },
+        "tool_choice": chosen.model_dump() if chosen is not None and not isinstance(chosen, str) else chosen or "auto",
+        "tools": [
+            {"type": "function", "name": tool.name, "description": tool.description,
+             "parameters": tool.parameters, "strict": bool(tool.strict)}
+            for tool in request.tools or ()
+        ],
+        "top_logprobs": 0,
+        "top_p": 1.0,
+        "truncation": request.truncation or "disabled",
+        "usage": None,
+        "user": request.user,
+        "metadata": request.metadata or {},
+    }  # fmt: skip
+
+
+def usage_of(count: Count) -> dict[str, Any]:
+    """OpenAI's fields exactly, and the breakdown beside them: reasoning + answer + special = output."""
+    return {
+        "input_tokens": count.prompt,
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+        "output_tokens": count.output,
+        "output_tokens_details": {"reasoning_tokens": count.reasoning, **breakdown(count)},
+        "total_tokens": count.prompt + count.output,
+    }
+
+
+def breakdown(count: Count) -> dict[str, int]:
+    return {
+        "answer_tokens": count.answer,
+        "special_tokens": count.special,
+        "discarded_tokens": count.discarded,
+        "samples": count.samples,
+        "summary_tokens": count.summary,
+        "scorer_tokens": count.scorer,
+    }
+
+
+class Writer:
+    """The sink of a response: events into the log, items into `output`."""
+
+    def __init__(self, body: dict[str, Any], log: EventLog, seal: Callable[[str, Thoughts], str | None]) -> None:
+        self.body, self.log, self._seal = body, log, seal
+        self.output: list[dict[str, Any]] = body["output"]
+        self._reasoning: dict[str, Any] | None = None
+        self._message: dict[str, Any] | None = None
+        self.first_visible: float | None = None
+
+    def state(self, kind: str) -> None:
+        """response.created, response.queued, response.in_progress."""
+        self.log.add({"type": f"response.{kind}", "response": self.snapshot()})
+
+    def snapshot(self) -> dict[str, Any]:
+        return {**self.body, "output": [dict(item) for item in self.output]}
+
+    # --- the sink ----------------------------------------------------------------------------------------------------
+
+    def thinking(self) -> None:
+        if self._reasoning is None:
+            self._reasoning = {"id": new_id("rs"), "type": "reasoning", "summary": [], "status": "in_progress"}
+            self._add_item(self._reasoning)
+
+    def summary(self, text: str) -> None:
+        item = self._reasoning
+        if item is None:
+            return
+        place = {"item_id": item["id"], "output_index": self.output.index(item), "summary_index": len(item["summary"])}
+        part = {"type": "summary_text", "text": text}
+        item["summary"].append(part)
+        self._tell("response.reasoning_summary_part.added", place, part={"type": "summary_text", "text": ""})
+        for start in range(0, len(text), 40):
+            self._tell("response.reasoning_summary_text.delta", place, delta=text[start : start + 40])
+        self._tell("response.reasoning_summary_text.done", place, text=text)
+        self._tell("response.reasoning_summary_part.done", place, part=dict(part))
+
+    def thought(self, thoughts: Thoughts, *, cut: bool) -> None:
+        item = self._reasoning
+        if item is None or item["status"] != "in_progress":
+            return
+        item["status"] = "incomplete" if cut else "completed"
+        item["thinking_seconds"] = round(thoughts.seconds, 3)
+        sealed = self._seal(item["id"], thoughts)
+        if sealed is not None:
+            item["encrypted_content"] = sealed
+        self._tell("response.output_item.done", {"output_index": self.output.index(item)}, item=_copy(item))
+
+    def say(self, text: str) -> None:
+        if self.first_visible is None:
+            self.first_visible = time.monotonic()
+        if self._message is None:
+            self._message = {
+                "id": new_id("msg"), "type": "message", "status": "in_progress", "role": "assistant",
+                "phase": "final_answer", "content": [],
+            }  # fmt: skip
+            self._add_item(self._message)
+            part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
+            self._tell("response.content_part.added", self._place(), part=dict(part))
+            self._message["content"].append(part)
+        if text:
+            self._message["content"][0]["text"] += text
+            self._tell("response.output_text.delta", self._place(), delta=text, logprobs=[])
+
+    def call(self, call: Call) -> None:
+        self._end_message("completed")
+        item = {
+            "id": new_id("fc"), "type": "function_call", "status": "in_progress", "call_id": new_id("call")[:29],
+            "name": call.name, "arguments": "",
+        }  # fmt: skip
+        self._add_item(item)
+        place = {"item_id": item["id"], "output_index": self.output.index(item)}
+        self._tell("response.function_call_arguments.delta", place, delta=call.arguments)
+        item["arguments"], item["status"] = call.arguments, "completed"
+        self._tell("response.function_call_arguments.done", place, name=call.name, arguments=call.arguments)
+        self._tell("response.output_item.done", {"output_index": place["output_index"]}, item=_copy(item))
+
+    # --- the end -----------------------------------------------------------------------------------------------------
+
+    def end(self, status: str, thoughts: Thoughts | None, **fields: Any) -> dict[str, Any]:
+        """Close what is open and make the terminal event; it goes into the log when the store has it."""
+        if thoughts is not None:
+            self.thought(thoughts, cut=True)
+        if status == "completed" and not any(item["type"] != "reasoning" for item in self.output):
+            self.say("")
+        self._end_message("completed" if status == "completed" else "incomplete")
+        self.body.update(status=status, **fields)
+        if status in ("completed", "incomplete"):
+            self.body["completed_at"] = int(time.time())
+        kind = {"completed": "completed", "incomplete": "incomplete"}.get(status, "failed")
+        return {"type": f"response.{kind}", "response": self.snapshot()}
+
+    def _end_message(self, status: str) -> None:
+        message = self._message
+        if message is None:
+            return
+        part = message["content"][0]
+        self._tell("response.output_text.done", self._place(), text=part["text"], logprobs=[])
+        self._tell("response.content_part.done", self._place(), part=dict(part))
+        message["status"] = status
+        self._tell("response.output_item.done", {"output_index": self.output.index(message)}, item=_copy(message))
+        self._message = None
+
+    def _add_item(self, item: dict[str, Any]) -> None:
+        self.output.append(item)
+        self._tell("response.output_item.added", {"output_index": len(self.output) - 1}, item=_copy(item))
+
+    def _place(self) -> dict[str, Any]:
+        assert self._message is not None
+        return {"item_id": self._message["id"], "output_index": self.output.index(self._message), "content_index": 0}
+
+    def _tell(self, kind: str, place: dict[str, Any], **fields: Any) -> None:
+        self.log.add({"type": kind, **place, **fields})
+
+
+def _copy(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, list) else value for name, value in item.items()}
