@@ -54,12 +54,59 @@ def test_help_names_every_verb_with_a_sentence(tmp_path):
 def test_ask_prints_the_answer_and_hides_the_reasoning_unless_asked(tiny, tmp_path):
     plain = ponder("ask", "hi", "--model", tiny, "--samples", 3, "--json", *SHORT, cwd=tmp_path)
     result = json.loads(plain.stdout)
-    assert set(result) == {"answer", "usage", "seconds"}
-    assert set(result["usage"]) == {"prompt_tokens", "reasoning_tokens", "completion_tokens", "samples"}
+    assert set(result) == {"answer", "mode", "stopped_early", "usage", "seconds"}
+    assert set(result["usage"]) == {
+        "prompt_tokens", "reasoning_tokens", "completion_tokens", "samples", "scorer_tokens", "flops"
+    }  # fmt: skip
+    assert result["mode"] == "consensus" and not result["stopped_early"] and result["usage"]["flops"] > 0
     assert result["usage"]["samples"] == 3
     shown = ponder("ask", "hi", "--model", tiny, "--samples", 3, "--json", "--show-reasoning", *SHORT, cwd=tmp_path)
     assert json.loads(shown.stdout)["answer"] == result["answer"]
     assert "reasoning" in json.loads(shown.stdout)
+
+
+def test_ask_thinks_in_any_mode_within_its_budget_and_says_what_is_missing(tiny, tmp_path):
+    for mode in ("adaptive", "search", "revise"):
+        words = ["--mode", mode, "--samples", 4, "--budget-tokens", 60]
+        done = ponder("ask", "hi", "--model", tiny, *words, "--json", *SHORT, cwd=tmp_path)
+        result = json.loads(done.stdout)
+        assert result["mode"] == mode and 0 < result["usage"]["completion_tokens"] <= 60
+    fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "serch", cwd=tmp_path), "search")
+    fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "controller", cwd=tmp_path), "ponder controller BANK")
+    fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "weighted", "--scorer", "no", cwd=tmp_path), "no")
+
+
+def test_ctrl_c_gives_the_best_answer_so_far(tiny, monkeypatch):
+    from typer.testing import CliRunner
+
+    from ponder.cli import app
+    from ponder.live import Leader
+
+    told = Leader.__call__
+
+    def interrupted(self, solution):
+        first, _ = self.best is None, told(self, solution)
+        if first:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Leader, "__call__", interrupted)
+    words = ["ask", "hi", "--model", str(tiny), "--mode", "revise", "--samples", "100000", "--json", *SHORT]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0
+    result = json.loads(done.stdout)
+    assert result["stopped_early"] and result["usage"]["samples"] >= 1
+
+
+def test_a_controller_of_an_exam_is_fitted_compared_and_asked(tiny, tmp_path):
+    rows = [{"id": str(i), "problem": f"What is {i}+1?", "answer": str(i + 1)} for i in range(12)]
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ponder("eval", "--task", "file:p.jsonl", "--model", tiny, "--out", "out", "--samples", 8, *SHORT, cwd=tmp_path)
+    result = json.loads(ponder("controller", "out", "--out", "c.json", "--json", cwd=tmp_path).stdout)
+    assert result["num_problems"] == 12 and result["oracle"] >= result["fixed"] - 1e-9
+    words = ["--mode", "controller", "--controller", "c.json", "--json"]
+    asked = json.loads(ponder("ask", "hi", "--model", tiny, *words, *SHORT, cwd=tmp_path).stdout)
+    assert asked["usage"]["samples"] >= 4
+    fails_with(ponder("controller", "empty", "--out", "c.json", cwd=tmp_path), "empty")
 
 
 def test_eval_of_a_file_writes_the_promised_result_and_adds_samples_when_run_again(tiny, tmp_path):

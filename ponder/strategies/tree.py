@@ -83,7 +83,8 @@ async def _search(work: Work, *, trees: int, width: int, expand: int, depth: int
             work.finished += [scored.path for scored in ended]
             unfinished = _distinct([scored for scored in mine if scored.path.finish_reason == "pause"])
             order = ranking([scored.score for scored in unfinished])
-            places[tree] -= sum(scored.path.finish_reason != "pause" for scored in _best(mine, places[tree]))
+            if work.scorer is not None:  # likelihoods of a guess and of a step do not compare: then it only votes
+                places[tree] -= sum(scored.path.finish_reason != "pause" for scored in _best(mine, places[tree]))
             open_[tree] = [unfinished[i] for i in order[: places[tree]]] if mine else open_[tree]
         if done:
             work.report(_choose(work, done))

@@ -1,4 +1,4 @@
-"""Every strategy, whatever goes wrong: it answers within its budget, counts what it spent, leaves nothing running."""
+"""Every strategy, whatever goes wrong: an answer within the budget, its whole cost, and nothing left running."""
 
 from __future__ import annotations
 
