@@ -81,10 +81,13 @@ def test_files_named_in_links_exist(page):
 def test_every_recipe_resolves():
     from ponder.config import load
     from ponder.train.rl import load_recipe
+    from ponder.train.scorer import ScorerConfig
     from ponder.train.sft import SFTConfig
 
     for path in sorted((ROOT / "recipes").rglob("*.toml")):
-        if "[demonstrations]" in path.read_text() or "\ndata = " in path.read_text():
+        if path.name.startswith("scorer_"):
+            load(ScorerConfig, path)
+        elif "[demonstrations]" in path.read_text() or "\ndata = " in path.read_text():
             load(SFTConfig, path)
         else:
             load_recipe(path)

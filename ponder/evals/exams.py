@@ -55,7 +55,7 @@ async def run_exam(
     limit: int | None = None,
     fingerprint: str = "",
     flops_per_token: FlopsPerToken | None = None,
-    in_flight: int = 1024,
+    in_flight: int = 2048,
     on_progress: Progress | None = None,
     command: str | None = None,
     training: Sequence[Mapping[str, Any]] = (),
@@ -146,7 +146,7 @@ async def _fill(
     judge = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, min(num_problems, max(2, in_flight // num_samples)))):
+            for _ in range(max(1, min(num_problems, in_flight // num_samples))):
                 group.create_task(work(judge))
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the first failure; the others were cancelled by it

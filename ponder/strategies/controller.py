@@ -288,7 +288,7 @@ class Comparison:
 
     controller: Floats
     fixed: Floats  # the best fixed arm, or the mixture of two that costs as much
-    oracle: Floats  # the best arm of each problem known beforehand: no controller can do better
+    oracle: Floats  # the best arm of each problem known beforehand; who looks at the draw itself may do better still
     cost: float  # mean tokens of all three
     fixed_arms: tuple[Arm, ...]
     picks: dict[str, float]  # arm -> share of the problems
