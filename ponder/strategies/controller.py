@@ -257,9 +257,9 @@ def fit(
     x = expand((flat - centre) / scale)
     right = played.right_PRA.reshape(len(x), -1)
     gram = x.T @ x + ridge * np.diag([1e-9] + [1.0] * (x.shape[1] - 1))
-    gain = np.asarray(np.linalg.solve(gram, x.T @ (right - right[:, :1])).T, dtype=np.float64)
+    gain: Floats = np.linalg.solve(gram, x.T @ (right - right[:, :1])).T.astype(np.float64)
     paid = played.paid_PRA.reshape(len(x), -1)
-    cost = np.asarray(np.linalg.solve(gram, x.T @ paid).T, dtype=np.float64)
+    cost: Floats = np.linalg.solve(gram, x.T @ paid).T.astype(np.float64)
     uses_scorer = any(arm.needs_scorer for arm in played.arms)
     price = price_for(x @ gain.T, x @ cost.T, paid, budget)
     return Controller(

@@ -116,7 +116,9 @@ def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> st
 def _settings(config: StarConfig) -> dict[str, Any]:
     """What must be the same for rows to lie in one file."""
     settings = asdict(config) | asdict(config.params)
-    return {k: v for k, v in settings.items() if k not in ("params", "in_flight")} | {"stop": list(config.params.stop)}
+    kept = {name: value for name, value in settings.items() if name not in ("params", "in_flight")}
+    told: dict[str, Any] = json.loads(json.dumps(kept))  # as the file says it: a tuple is a list there
+    return told
 
 
 class Ledger:
