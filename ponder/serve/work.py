@@ -180,12 +180,7 @@ async def _streamed(order: Order, meter: Meter, sink: Sink, thoughts: Thoughts, 
     pieces = meter.pieces(order.prompt, order.compute.params, first, done)
     try:
         async for piece in pieces:
-            if piece.num_reasoning or piece.reasoning:
-                thoughts.begin()
-                sink.thinking()
-                thoughts.hear(piece.reasoning, piece.num_reasoning)
-            if thoughts.is_stopped.is_set():
-                raise Failed(*STOPPED)
+            _think(piece, sink, thoughts)
             if piece.is_closed and is_open:
                 is_open = False
                 await _close(thoughts, sink, cut=False)
@@ -206,6 +201,16 @@ def _reason(completion: Completion, calls: int) -> str:
 
 
 STOPPED = ("misalignment_policy_violation", "A monitor of the model's reasoning stopped this response.")
+
+
+def _think(piece: Piece, sink: Sink, thoughts: Thoughts) -> None:
+    """What a piece says in its reasoning goes to the thoughts and nowhere else; a monitor's stop ends the response."""
+    if piece.num_reasoning or piece.reasoning:
+        thoughts.begin()
+        sink.thinking()
+        thoughts.hear(piece.reasoning, piece.num_reasoning)
+    if thoughts.is_stopped.is_set():
+        raise Failed(*STOPPED)
 
 
 async def _close(thoughts: Thoughts, sink: Sink, *, cut: bool) -> None:
@@ -248,12 +253,7 @@ async def _heard(
     pieces = meter.pieces(order.prompt, params, index, done)
     try:
         async for piece in pieces:
-            if piece.num_reasoning or piece.reasoning:
-                thoughts.begin()
-                sink.thinking()
-                thoughts.hear(piece.reasoning, piece.num_reasoning)
-            if thoughts.is_stopped.is_set():
-                raise Failed(*STOPPED)
+            _think(piece, sink, thoughts)
     finally:
         await pieces.aclose()
     return done[0]
