@@ -49,7 +49,7 @@ class Block(NamedTuple):
 
     rows_BT: Tensor
     seen_BS: Tensor
-    bias_BTS: Tensor  # 0 or -inf, float32
+    bias_BTS: Tensor  # 0 or -inf, in the dtype of the scores
 
 
 class Layout:
@@ -63,13 +63,14 @@ class Layout:
         self.positions_N = torch.zeros(self.num_tokens, dtype=torch.long)
         within = torch.arange(int(own.sum())) - (own.cumsum(0) - own).repeat_interleave(own)
         self.positions_N[starts.repeat_interleave(own) + within] = prefix.repeat_interleave(own) + within
-        self._blocks: dict[int | None, list[Block]] = {}
+        self._blocks: dict[tuple[int | None, torch.dtype], list[Block]] = {}
         self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
 
-    def blocks(self, window: int | None) -> list[Block]:
-        if window not in self._blocks:
-            self._blocks[window] = [_block(part, self.num_tokens, window) for part in _parts(self.segments)]
-        return self._blocks[window]
+    def blocks(self, window: int | None, dtype: torch.dtype) -> list[Block]:
+        if (window, dtype) not in self._blocks:
+            made = [_block(part, self.num_tokens, window) for part in _parts(self.segments)]
+            self._blocks[window, dtype] = [block._replace(bias_BTS=block.bias_BTS.to(dtype)) for block in made]
+        return self._blocks[window, dtype]
 
     def mask(self, window: int | None, device: torch.device) -> Tensor:
         """(N N): True where a row's token sees a column's."""
@@ -123,7 +124,7 @@ def attend(
     """Rotary embedding and grouped-query attention. q (N H E), k and v (N K E), cos and sin (N 1 E) -> (N H E)."""
     if q.is_cuda:
         return attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))
-    return _Attention.apply(q, k, v, cos, sin, layout.blocks(window))
+    return _Attention.apply(q, k, v, cos, sin, layout.blocks(window, q.dtype))
 
 
 def attend_masked(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
@@ -147,7 +148,7 @@ class _Attention(torch.autograd.Function):
             rows, keys, values = _queries(q, block, K), _keys(k, block), _keys(v, block)
             scores = torch.bmm(rows, keys.transpose(1, 2))
             B, T, S = block.bias_BTS.shape
-            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None].to(q.dtype))
+            scores.view(B, -1, T, S).add_(block.bias_BTS[:, None])
             weights = scores.softmax(-1)  # sums in float32 whatever it reads
             _put(out, torch.bmm(weights, values), block)
             kept.append(weights)

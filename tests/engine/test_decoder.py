@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ponder.engine.attention import PromptAttention
 from ponder.engine.cache import shelf_length
 from ponder.engine.decoder import Decoder, fuse, views
 from ponder.engine.runner import Runner, run_all
@@ -139,3 +140,13 @@ def test_the_checkpoint_s_tensors_are_slices_of_the_fused_ones():
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 48, 49, 64, 65, 96, 97, 128, 129, 1000])
 def test_shelves_are_half_an_octave_apart(length):
     assert length <= shelf_length(length) <= max(32, 1.5 * length)
+
+
+@pytest.mark.parametrize("window", [None, 5, 40])
+@pytest.mark.parametrize("key_heads", [1, 3, 9])
+def test_the_kernel_that_a_gpu_takes_reads_prompts_as_plain_products_do(window, key_heads):
+    B, T, E = 3, 16, 8
+    attention = PromptAttention(make_runner(sharp_model()).decoder, B, T)
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(B, heads, T, E, generator=generator) for heads in (9, key_heads, key_heads))
+    torch.testing.assert_close(attention.by_kernel(q, k, v, window), attention.by_products(q, k, v, window))
