@@ -19,7 +19,6 @@ import contextlib
 import itertools
 import math
 import multiprocessing.connection
-import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -38,6 +37,7 @@ from ponder.engine.stream import Splitter, Stream
 from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
 from ponder.models.transformer import ModelConfig, Transformer
+from ponder.models.worker import become_worker
 from ponder.runs import num_cores, sigint_ignored
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
@@ -355,8 +355,7 @@ class LocalEngine:
 
 
 def _worker_process(connection: Any, *arguments: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle; it closes the pipe
-    torch.set_num_threads(1)
+    become_worker()
     _worker_thread(connection, *arguments)
 
 

@@ -8,7 +8,6 @@ Scores do not depend on who computes them. Chunks go out a few at a time, so tha
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from multiprocessing import get_context
@@ -69,10 +68,9 @@ class ScorerPool:
 
 def _begin(folder: str) -> None:
     global _scorer
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    import torch
+    from ponder.models.worker import become_worker  # with torch, which this room does without
 
-    torch.set_num_threads(1)
+    become_worker()
     _scorer = load_scorer(folder)
 
 

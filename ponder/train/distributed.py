@@ -18,7 +18,6 @@ on the batches alone, so the same batches give the same bits. Clusters come late
 from __future__ import annotations
 
 import contextlib
-import signal
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +33,7 @@ from ponder.models.flat import Flat
 from ponder.models.lora import Adapter
 from ponder.models.segments import Layout
 from ponder.models.transformer import ModelConfig, Transformer
+from ponder.models.worker import become_worker
 from ponder.runs import num_cores, sigint_ignored
 from ponder.train import losses
 from ponder.train.batches import Batch
@@ -439,8 +439,7 @@ def _receive(connection: Any, worker: Any) -> Any:
 
 
 def _worker(connection: Any, parts: Replica.Parts, gradient: Flat) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    torch.set_num_threads(1)
+    become_worker()
     replica = Replica(parts, gradient)
     with contextlib.suppress(EOFError, OSError):
         while True:
