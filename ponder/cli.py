@@ -89,7 +89,7 @@ def ask(
         Optional[str],
         typer.Option(
             help="single, consensus, adaptive, best_of_n, weighted, confident, rerank_vote, judge, search, dvts, mcts, "
-            "forced, revise, controller: see docs/strategies.md. Default: single, or consensus of several samples."
+            "forced, revise, deliberate, controller: see docs/strategies.md. Default: single, or consensus of several samples."
         ),
     ] = None,
     samples: Annotated[
@@ -122,7 +122,7 @@ def ask(
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
     strategy = lookup(STRATEGIES, mode, what="mode")
-    if base_url and (mode in ("search", "dvts", "mcts") or word):
+    if base_url and (mode in ("search", "dvts", "mcts", "deliberate") or word):
         raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
     problem = Problem(id="ask", prompt=(Message(role="user", content=question),), target="", task="ask")
     params = SamplingParams(

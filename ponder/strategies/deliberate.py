@@ -16,10 +16,10 @@ aloud: see `Aloud`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
-from ponder.config import lookup
+from ponder.config import ConfigError, lookup, nearest
 from ponder.strategies import sampling
 from ponder.strategies.base import Named, Work, strategy
 from ponder.strategies.deliberation import PAUSE, Deliberation, encoder, render_step
@@ -79,7 +79,10 @@ async def deliberate(
 
 
 def _fitting(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Unless told, a small budget of calls has few candidates but several turns."""
+    """The environment's options. Unless told, a small budget of calls has few candidates but several turns."""
+    known = {field.name for field in fields(Deliberation)}
+    for name in options.keys() - known:
+        raise ConfigError(f"deliberate has no option {name!r}{nearest(name, sorted(known))}")
     samples = work.budget.max_samples
     return {"m": 4 if samples is None else max(1, min(4, samples // 4))} | dict(options)
 
