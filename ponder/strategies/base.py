@@ -25,6 +25,7 @@ from typing import Any, Concatenate, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ponder.config import ConfigError
 from ponder.strategies.select import mean_logprob
 from ponder.types import Budget, Completion, Engine, Message, SamplingParams, Scorer, Solution, Usage, text_seed
 
@@ -137,7 +138,8 @@ class Work:
     ) -> list[Completion]:
         """Up to n pieces after an unfinished completion (None = the prompt), as they are drawn: not joined to it.
 
-        shown: ids to draw after in place of the state. spare: tokens and one sample kept back. changes: of the sampling.
+        shown: ids to draw after in place of the state. spare: tokens and one sample kept back. changes: of the
+        sampling.
         """
         params = self._onward(path, **changes)
         n = min(n, self.room(most_tokens(params), spare))
@@ -192,7 +194,8 @@ class Work:
                 max_tokens=None if most is None else max(1, most - len(path.token_ids)),
             )
         if "max_reasoning_tokens" in changes:
-            changes = {"min_reasoning_tokens": min(params.min_reasoning_tokens, changes["max_reasoning_tokens"])} | changes
+            least = min(params.min_reasoning_tokens, changes["max_reasoning_tokens"])
+            changes = {"min_reasoning_tokens": least} | changes
         return replace(params, **changes)
 
     def _state(self, path: Completion | None) -> Sequence[Message] | Sequence[int]:
@@ -297,6 +300,18 @@ def strategy(function: Callable[Concatenate[Work, ...], Awaitable[Completion]]) 
         return work.solution(chosen)
 
     return call  # type: ignore[return-value]
+
+
+def parse_options(parts: Sequence[str]) -> dict[str, int | bool | str]:
+    """["m=4", "choice=vote", "teach=true"] -> {"m": 4, "choice": "vote", "teach": True}"""
+    options: dict[str, int | bool | str] = {}
+    for part in parts:
+        name, given, value = part.partition("=")
+        if not given or not name:
+            raise ConfigError(f"{part!r} is no option; write NAME=VALUE")
+        words: dict[str, bool] = {"true": True, "false": False}
+        options[name] = int(value) if value.isascii() and value.isdecimal() else words.get(value.lower(), value)
+    return options
 
 
 async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""The strategy `deliberate`: trajectories of deliberation at test time, one or several, and a choice among their answers.
+"""The strategy `deliberate`: one trajectory of deliberation at test time, or several and a choice among their answers.
 
     solution = await deliberate(prompt, engine, params=params, key=key, m=4, turns=12, choice="vote")
     solution = await deliberate(prompt, engine, params=params, key=key, scorer=scorer, n=8, select="weighted")
@@ -97,8 +97,8 @@ def taught(prompt: Sequence[Message]) -> tuple[Message, ...]:
 class Aloud:
     """An engine whose model has no reasoning marks, so that all it says is answer: here its turns are the reasoning.
 
-    A piece that is to pause is asked for with stop strings instead, and is reasoning unless the model ended by itself or
-    began with "Answer:". Where the reasoning is to be closed by force, that word is the mark, put in and not sampled.
+    A piece that is to pause is asked for with stop strings instead, and is reasoning unless the model ended by itself
+    or began with "Answer:". Where the reasoning is to be closed by force, that word is the mark, put in and not sampled.
     """
 
     def __init__(self, engine: Any) -> None:

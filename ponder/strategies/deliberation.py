@@ -26,7 +26,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ponder.config import lookup
+from ponder.config import ConfigError, lookup
 from ponder.strategies.select import best_of
 from ponder.strategies.turns import Walk, is_final
 from ponder.types import Completion, Ending, Turn
@@ -119,6 +119,9 @@ class Deliberation:
     encode: Callable[[str], Sequence[int]] | None = None  # text -> ids; the engine's tokenizer does it unless told
 
     def __post_init__(self) -> None:
+        for name in ("m", "turns", "turn_tokens"):
+            if type(getattr(self, name)) is not int:
+                raise ConfigError(f"{name}={getattr(self, name)!r} must be a whole number")
         if not 1 <= self.m <= MOST:
             raise ValueError(f"m={self.m} candidates must be 1 or more and at most {MOST}: the choice is one digit")
         if self.turns < 1 or self.turn_tokens < 1:

@@ -62,7 +62,7 @@ class Trajectory:
 
 
 class Environment(Protocol):
-    """Plays one rollout on a Walk, and says why it ended. Holds no state of its own: one serves many rollouts at once."""
+    """Plays one rollout on a Walk, and says why it ended. It keeps nothing itself: one serves many rollouts at once."""
 
     async def __call__(self, walk: Walk) -> Ending: ...
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from ponder.config import ConfigError
 from ponder.engine.base import CLOSE, ScriptedEngine
 from ponder.strategies import STRATEGIES
-from ponder.strategies.base import Work
+from ponder.strategies.base import Work, parse_options
 from ponder.strategies.deliberate import ANSWER, Aloud, taught
 from ponder.strategies.deliberation import Deliberation, distinct, listing, parse_choice, parse_step, read, render_step
 from ponder.strategies.turns import Trajectory, run
@@ -256,6 +256,15 @@ def test_unknown_words_name_the_nearest() -> None:
         solve(two_steps, turnz=3)
     with pytest.raises(ConfigError, match="consensus"):
         solve(two_steps, n=2, select="consensu")
+
+
+def test_options_are_read_from_words() -> None:
+    assert parse_options(["m=4", "choice=vote", "teach=true"]) == {"m": 4, "choice": "vote", "teach": True}
+    for bad in ("m", "=4", ""):
+        with pytest.raises(ConfigError, match="NAME=VALUE"):
+            parse_options([bad])
+    with pytest.raises(ConfigError, match="whole number"):
+        solve(two_steps, m="four")
 
 
 # --- the strategy ------------------------------------------------------------------------------------------------
