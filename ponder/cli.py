@@ -345,16 +345,26 @@ def data(
         list[str], typer.Argument(help="Files of worked solutions (GSM8K or MATH form), or tasks: words:level=1-5.")
     ],
     out: Annotated[Path, typer.Option(help="The JSON Lines file to write, for `ponder sft`.")],
-    style: Annotated[str, typer.Option(help="plain, marks, equations or operations.")] = "equations",
+    style: Annotated[
+        str, typer.Option(help="plain, marks, equations or operations; deliberate, or chain with the same faults.")
+    ] = "equations",
     count: Annotated[Optional[int], typer.Option(help="Problems of each source; default all, or 500 made.")] = None,
     no_exam: Annotated[bool, typer.Option("--no-exam", help="A file without `train` in its name is no exam.")] = False,
+    slip: Annotated[float, typer.Option(help="deliberate, chain: how often an answer slips.")] = 0.15,
+    early: Annotated[float, typer.Option(help="deliberate, chain: how often a step is skipped for a guess.")] = 0.2,
+    careless: Annotated[float, typer.Option(help="deliberate: how often a choice falls at random.")] = 0.6,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Make training rows (problem, reasoning, answer) from worked solutions; every row is checked."""
+    from ponder.train import deliberations
     from ponder.train.solutions import make_rows, write_rows
 
-    rows, dropped = make_rows(sources, style, count=count, seed=seed, no_exam=no_exam)
+    if style in deliberations.STYLES:
+        faults = deliberations.Faults(slip=slip, early=early, careless=careless)
+        rows, dropped = deliberations.make_rows(sources, style, faults, count=count, seed=seed, no_exam=no_exam)
+    else:
+        rows, dropped = make_rows(sources, style, count=count, seed=seed, no_exam=no_exam)
     write_rows(rows, out)
     left_out = "; ".join(f"{number} left out: {reason}" for reason, number in dropped.most_common())
     finish(
