@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 Outcome = Literal["correct", "wrong", "undecided"]
 FinishReason = Literal["stop", "length", "window", "pause", "cancelled"]
+TurnKind = Literal["candidate", "choice", "answer"]
+Ending = Literal["answer", "window", "turns", "cancelled", "unparseable"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,15 +115,18 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One step of a rollout: what the policy said, and whether its sampled tokens are trained on.
+    """One draw of a rollout: what the policy said, and whether its sampled tokens are trained on.
 
-    A plain task has one turn. Environments append turns; candidates that were not chosen keep `chosen=False`.
+    A plain task has one turn. In a rollout of several (strategies/turns.py) the completion is the piece alone: its
+    prompt_ids are the state that it was drawn in. What was not chosen stays, with `chosen=False`.
     """
 
     completion: Completion
     trained: bool = True
     candidate: int = 0  # which of the turn's candidates this is
-    chosen: bool = True
+    chosen: bool = True  # it became part of the state
+    number: int = 0  # which turn of the rollout; a choice has the number of the candidates it was between
+    kind: TurnKind = "answer"  # candidate: a next step or an end; choice: between candidates; answer: the end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,11 +155,13 @@ class Rollout:
     turns: tuple[Turn, ...]
     verdict: Verdict
     reward: float  # what training sees: the verdict's reward plus shaping, see `parts` of the verdict
+    ended: Ending = "answer"  # of several turns: why it went no further
+    whole: Completion | None = None  # of several turns: the prompt, everything chosen and the end, as one
 
     @property
     def completion(self) -> Completion:
-        """The last turn's completion: the one whose answer was verified."""
-        return self.turns[-1].completion
+        """The completion whose answer was verified: of one turn that turn's."""
+        return self.whole or self.turns[-1].completion
 
     @property
     def num_tokens(self) -> int:
