@@ -21,7 +21,7 @@ MAY = {
     "engine": BASE | {"models"},
     "scorers": BASE | {"models", "engine.base"},
     "strategies": BASE | {"engine.base", "scorers"},
-    "train": BASE | {"tasks", "models", "engine", "scorers"},
+    "train": BASE | {"tasks", "models", "engine", "scorers", "strategies"},
     "evals": BASE | {"tasks", "engine.base", "scorers", "strategies"},
     "serve": BASE | {"models.tokenizer", "engine.base", "scorers", "strategies"},
     "live": BASE | {"train"},

@@ -27,6 +27,7 @@ from dataclasses import dataclass
 from random import Random
 
 from ponder.config import ConfigError, lookup
+from ponder.strategies.deliberation import listing, render_step
 from ponder.tasks.arithmetic import parse
 from ponder.tasks.ways import apply, slipped
 from ponder.train.solutions import Row, Unusable, open_source, single_operations
@@ -49,22 +50,6 @@ class Faults:
         for name in ("slip", "early", "careless"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"{name}={getattr(self, name)} must lie in [0, 1]")
-
-
-def turn_text(q: str, a: str) -> str:
-    return f"Q: {q}\nA: {a}\n\n"
-
-
-def pair_line(q: str, a: str) -> str:
-    return f"Q: {q} A: {a}"
-
-
-def answer_line(a: str) -> str:
-    return f"Answer: {a}"
-
-
-def listing(lines: Sequence[str]) -> str:
-    return "".join(f"{i}. {line}\n" for i, line in enumerate(lines, 1)) + "Best: "
 
 
 # ---- problems worked as pairs --------------------------------------------------------------------------------------
@@ -112,6 +97,15 @@ def work(problem: Problem, say: Say) -> str:
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
+
+
+def pair_line(question: str, answer: str) -> str:
+    """A candidate as `strategies.deliberation.line` shows it."""
+    return f"Q: {question} A: {answer}"
+
+
+def answer_line(answer: str) -> str:
+    return f"Answer: {answer}"
 
 
 class _Guess(Exception):
@@ -177,14 +171,14 @@ def choice(problem: Problem, faults: Faults, rng: Random) -> Row | None:
         said = f"{rng.randint(1, len(candidates))}\n"
     else:
         said = f"{value} -> {candidates.index(right) + 1}\n"  # what is right, then who has it
-    state = "".join(turn_text(*pair) for pair in done)
+    state = "".join(render_step(*pair) for pair in done)
     return {"problem": problem.text, "given": state + listing(candidates), "reasoning": said}
 
 
 def deliberate(problem: Problem, faults: Faults, rng: Random) -> list[Row]:
     """A whole trajectory and some choices."""
     pairs, answer = walk(problem, faults, rng)
-    reasoning = "".join(turn_text(*pair) for pair in pairs)
+    reasoning = "".join(render_step(*pair) for pair in pairs)
     chosen = [choice(problem, faults, rng) for _ in range(faults.choices)]
     return [{"problem": problem.text, "reasoning": reasoning, "answer": answer}, *(row for row in chosen if row)]
 
