@@ -89,7 +89,7 @@ def ask(
         Optional[str],
         typer.Option(
             help="single, consensus, adaptive, best_of_n, weighted, confident, rerank_vote, judge, search, dvts, mcts, "
-            "forced, revise, controller: see docs/strategies.md. Default: single, or consensus of several samples."
+            "forced, revise, deliberate, controller: see docs/strategies.md. Default: single, or consensus of several."
         ),
     ] = None,
     samples: Annotated[
@@ -103,6 +103,10 @@ def ask(
     word: Annotated[
         str, typer.Option(help='For mode forced: what is said in place of closing too early, e.g. " Wait".')
     ] = "",
+    option: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="NAME=VALUE", help="For mode deliberate, one at a time: m=4, turns=12, choice=vote, ..."),
+    ] = None,
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,
     temperature: Temperature = 1.0,
@@ -118,12 +122,16 @@ def ask(
     from ponder.config import lookup
     from ponder.live import Leader
     from ponder.strategies import STRATEGIES
+    from ponder.strategies.base import parse_options
     from ponder.tasks import VERIFIERS
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
     strategy = lookup(STRATEGIES, mode, what="mode")
-    if base_url and (mode in ("search", "dvts", "mcts") or word):
+    if base_url and (mode in ("search", "dvts", "mcts", "deliberate") or word):
         raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
+    extra = parse_options(option or [])
+    if extra and mode != "deliberate":
+        raise ConfigError(f"--option is for mode deliberate, not {mode}")
     problem = Problem(id="ask", prompt=(Message(role="user", content=question),), target="", task="ask")
     params = SamplingParams(
         temperature=temperature,
@@ -148,6 +156,7 @@ def ask(
         options |= {"word": word, "word_ids": engine.tokenizer.encode(word)}
     if mode == "controller":
         options["rule"] = controller_file
+    options |= extra
     try:
         with Leader(Console(stderr=True), key) as leader:
             try:

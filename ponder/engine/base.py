@@ -118,6 +118,10 @@ class ScriptedEngine:
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
         return _read_prompt(prompt)[1]
 
+    def encode(self, text: str) -> list[int]:
+        """A real engine's tokenizer does this."""
+        return list(_encode(text))
+
     def update_weights(self, weights: object, *, version: int) -> None:
         """Nothing to load; later completions carry the new version."""
         self.policy_version = version

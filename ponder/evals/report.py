@@ -33,6 +33,7 @@ from ponder.evals.tables import (
     test_table,
     ways_table,
 )
+from ponder.evals.trajectories import trees
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -88,6 +89,7 @@ def _run_page(folder: Path) -> dict[str, Any]:
     else:
         page["notes"].append("No scaling curves yet: `ponder scale` on this folder examines its checkpoints.")
         page["groups"], page["picked"] = _training_samples(folder), "The last samples that training logged."
+    page["trees"] = trees(list(runs.read_jsonl(folder / "samples.jsonl")), _clip)
     panels = [(key, title) for key, title in PANELS if any(_is_number(row.get(key)) for row in rows)]
     if panels:
         from ponder.evals import plots
@@ -299,7 +301,7 @@ def _shown(row: Mapping[str, Any]) -> Shown:
 
 def _training_samples(folder: Path) -> list[Group]:
     """The last samples that training logged, as far as their rows have the fields."""
-    rows = [row for row in runs.read_jsonl(folder / "samples.jsonl") if "answer" in row][-8:]
+    rows = [row for row in runs.read_jsonl(folder / "samples.jsonl") if "answer" in row and not row.get("turns")][-8:]
     groups = []
     for row in rows:
         reward = row.get("reward")
@@ -324,9 +326,13 @@ def _figure(folder: Path, name: str, drawing: Figure, caption: str, *, wide: boo
 def _render(page: Mapping[str, Any]) -> str:
     import jinja2
 
-    template = resources.files("ponder.evals").joinpath("report.html.jinja").read_text()
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    return environment.from_string(template).render({"subtitle": "", "picked": "", **page})
+    folder = resources.files("ponder.evals")
+    names = ("report.html.jinja", "trajectories.html.jinja")
+    templates = jinja2.DictLoader({name: folder.joinpath(name).read_text() for name in names})
+    environment = jinja2.Environment(
+        loader=templates, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    return environment.get_template(names[0]).render({"subtitle": "", "picked": "", "trees": [], **page})
 
 
 def _told(facts: Mapping[str, Any]) -> dict[str, str]:

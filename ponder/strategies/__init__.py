@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from ponder.strategies.base import Named, flops
 from ponder.strategies.controller import controlled
+from ponder.strategies.deliberate import deliberate
 from ponder.strategies.mcts import mcts
 from ponder.strategies.sampling import adaptive, best_of_n, confident, consensus, judge, rerank, single, weighted
 from ponder.strategies.sequential import forced, revise
@@ -32,5 +33,6 @@ STRATEGIES: dict[str, Named] = {
     "mcts": mcts,
     "forced": forced,
     "revise": revise,
+    "deliberate": deliberate,
     "controller": controlled,
 }

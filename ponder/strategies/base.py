@@ -25,11 +25,13 @@ from typing import Any, Concatenate, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ponder.config import ConfigError
 from ponder.strategies.select import mean_logprob
 from ponder.types import Budget, Completion, Engine, Message, SamplingParams, Scorer, Solution, Usage, text_seed
 
 SAMPLES = 8  # where neither the call nor the budget says how many
 Choice = Callable[[Sequence[Completion]], Completion]  # the best of what was drawn so far
+Rollout = Callable[["Work", int], Awaitable[Completion]]  # a whole solution in several turns, and which of n it is
 
 
 class Work:
@@ -53,26 +55,31 @@ class Work:
         self.params = params if self.budget.max_tokens is None else fit(params, self.budget.max_tokens)
         self.usage = Usage()
         self.finished: list[Completion] = []  # whole samples, in the order of their index
+        self.rollout: Rollout | None = None  # makes one whole solution in several calls; None = one call makes it
         self._drawn = 0  # samples of the plain prompt, so that asking for more never repeats one
+        self._whole: Work | None = None  # the call that this is a share of
 
     @property
     def samples(self) -> int:
         """How many samples to draw where the call does not say."""
         return SAMPLES if self.budget.max_samples is None else self.budget.max_samples
 
-    def room(self, most: int) -> int:
-        """How many samples of at most `most` tokens surely fit into what is left of the budget."""
+    def room(self, most: int, spare: int = 0) -> int:
+        """How many samples of at most `most` tokens surely fit into what is left of the budget. spare: tokens and one
+        sample that are kept back."""
         room = 1 << 30
         if self.budget.max_samples is not None:
-            room = self.budget.max_samples - self.usage.samples
+            room = self.budget.max_samples - self.usage.samples - bool(spare)
         if self.budget.max_tokens is not None:
-            room = min(room, (self.budget.max_tokens - self.usage.completion_tokens) // most)
+            room = min(room, (self.budget.max_tokens - self.usage.completion_tokens - spare) // most)
         return max(0, room)
 
     async def draw(self, n: int, leader: Choice | None = None) -> list[Completion]:
         """Up to n more whole samples, as many as fit. `leader` chooses what `watch` is told as they come in."""
         if n < 1:
             raise ValueError(f"n={n} allows no sample; allow at least 1")
+        if self.rollout is not None:
+            return await self._roll_out(self.rollout, n, leader)
         end = self._drawn + n
         before = len(self.finished)
         while (wave := min(end - self._drawn, self.room(most_tokens(self.params)))) > 0:
@@ -94,6 +101,60 @@ class Work:
 
         await together([part(start) for start in range(first, first + n, size)])
 
+    async def _roll_out(self, rollout: Rollout, n: int, leader: Choice | None) -> list[Completion]:
+        """Up to n more whole solutions of several turns each, at once. Each has its own share of what is left, so that
+        none depends on how fast the others are."""
+        first, known, done = self._drawn, self.finished, dict[int, Completion]()
+
+        async def one(place: int, share: Work) -> None:
+            done[place] = await rollout(share, first + place)
+            self.finished = [*known, *(done[i] for i in sorted(done))]
+            if leader is not None:
+                self.report(leader(self.finished))
+
+        shares = self._shares(n)
+        self._drawn += len(shares)
+        await together([one(place, share) for place, share in enumerate(shares)])
+        return self.finished[len(known) :]
+
+    def _shares(self, n: int) -> list[Work]:
+        """What is left of the budget in up to n equal parts, each with room for a whole sample."""
+        n = min(n, self.room(most_tokens(self.params)))
+        tokens, samples = self.budget.max_tokens, self.budget.max_samples
+        budget = Budget(
+            max_tokens=None if tokens is None else (tokens - self.usage.completion_tokens) // max(1, n),
+            max_samples=None if samples is None else (samples - self.usage.samples) // max(1, n),
+        )
+        shares = [
+            Work(self.prompt, self.engine, params=self.params, key=self.key, scorer=self.scorer, budget=budget)
+            for _ in range(n)
+        ]
+        for share in shares:
+            share._whole = self
+        return shares
+
+    async def piece(
+        self, path: Completion | None, n: int, *, shown: Sequence[int] = (), spare: int = 0, **changes: Any
+    ) -> list[Completion]:
+        """Up to n pieces after an unfinished completion (None = the prompt), as they are drawn: not joined to it.
+
+        shown: ids to draw after in place of the state. spare: tokens and one sample kept back. changes: of the
+        sampling.
+        """
+        params = self._onward(path, **changes)
+        n = min(n, self.room(most_tokens(params), spare))
+        return await self._ask(shown or self._state(path), params, n=n) if n > 0 else []
+
+    async def last_piece(self, path: Completion | None, **changes: Any) -> Completion | None:
+        """What ends an unfinished completion, with less room where the budget is short; None without any."""
+        params = self._onward(path, **{"pause": (), **changes})
+        if self.budget.max_tokens is not None:
+            left = self.budget.max_tokens - self.usage.completion_tokens
+            if left < 2:
+                return None
+            params = fit(params, left)
+        return (await self._ask(self._state(path), params, n=1))[0] if self.room(most_tokens(params)) else None
+
     async def extend(
         self, asks: Sequence[tuple[Completion | None, int]], *, salt: object, spare: int = 0, **changes: Any
     ) -> list[list[Completion]]:
@@ -107,7 +168,7 @@ class Work:
         left, tokens = self.room(1) - bool(spare), self.budget.max_tokens
         unspent = None if tokens is None else tokens - self.usage.completion_tokens - spare
         for place, (path, n) in enumerate(asks):
-            params = replace(self._onward(path), seed=text_seed(self.params.seed, salt, place), **changes)
+            params = self._onward(path, seed=text_seed(self.params.seed, salt, place), **changes)
             if unspent is not None:
                 n = min(n, max(0, unspent) // most_tokens(params))
                 unspent -= n * most_tokens(params)
@@ -118,32 +179,32 @@ class Work:
 
     async def finish(self, path: Completion | None, *, salt: object) -> Completion | None:
         """One whole completion from an unfinished one, with less room where the budget is short; None without any."""
-        params = replace(self._onward(path), seed=text_seed(self.params.seed, salt), pause=())
-        if self.budget.max_tokens is not None:
-            left = self.budget.max_tokens - self.usage.completion_tokens
-            if left < 2:
-                return None
-            params = fit(params, left)
-        if not self.room(most_tokens(params)):
-            return None
-        return (await self._continue(path, params, 1))[0]
+        piece = await self.last_piece(path, seed=text_seed(self.params.seed, salt))
+        return piece if path is None or piece is None else joined(path, piece)
 
-    def _onward(self, path: Completion | None) -> SamplingParams:
+    def _onward(self, path: Completion | None, **changes: Any) -> SamplingParams:
         """The sampling of what follows a piece of reasoning: the limits are those of the whole."""
-        if path is None:
-            return self.params
-        thought = path.num_reasoning_tokens
-        return replace(
-            self.params,
-            max_reasoning_tokens=max(0, self.params.max_reasoning_tokens - thought),
-            min_reasoning_tokens=max(0, self.params.min_reasoning_tokens - thought),
-        )
+        params = self.params
+        if path is not None:
+            thought, most = path.num_reasoning_tokens, params.max_tokens
+            params = replace(
+                params,
+                max_reasoning_tokens=max(0, params.max_reasoning_tokens - thought),
+                min_reasoning_tokens=max(0, params.min_reasoning_tokens - thought),
+                max_tokens=None if most is None else max(1, most - len(path.token_ids)),
+            )
+        if "max_reasoning_tokens" in changes:
+            least = min(params.min_reasoning_tokens, changes["max_reasoning_tokens"])
+            changes = {"min_reasoning_tokens": least} | changes
+        return replace(params, **changes)
+
+    def _state(self, path: Completion | None) -> Sequence[Message] | Sequence[int]:
+        return self.prompt if path is None else [*path.prompt_ids, *path.token_ids]
 
     async def _continue(self, path: Completion | None, params: SamplingParams, n: int) -> list[Completion]:
         if n < 1:
             return []
-        prompt = self.prompt if path is None else [*path.prompt_ids, *path.token_ids]
-        pieces = await self._ask(prompt, params, n=n)
+        pieces = await self._ask(self._state(path), params, n=n)
         return pieces if path is None else [joined(path, piece) for piece in pieces]
 
     async def ask(self, prompt: Sequence[Message], params: SamplingParams) -> Completion | None:
@@ -159,12 +220,17 @@ class Work:
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int, first: int = 0
     ) -> list[Completion]:
         drawn = await self.engine.generate(prompt, params, n=n, first=first)
-        self.usage += Usage.of(drawn)
+        self._pay(Usage.of(drawn))
         return drawn
+
+    def _pay(self, cost: Usage) -> None:
+        self.usage += cost
+        if self._whole is not None:
+            self._whole._pay(cost)
 
     def charge(self, forced: int) -> None:
         """Tokens that were put into a completion, not drawn: they are part of it, and the budget counts them."""
-        self.usage += Usage(reasoning_tokens=forced, completion_tokens=forced)
+        self._pay(Usage(reasoning_tokens=forced, completion_tokens=forced))
 
     async def score(
         self, completions: Sequence[Completion], prompt: Sequence[Message] | None = None
@@ -173,7 +239,7 @@ class Work:
         if self.scorer is None or not completions:
             return certainty(completions)
         scores = np.asarray(await self.scorer(prompt or self.prompt, completions), dtype=float)
-        self.usage += Usage(scorer_tokens=self.scorer.cost(completions))
+        self._pay(Usage(scorer_tokens=self.scorer.cost(completions)))
         if scores.shape != (len(completions),):
             raise ValueError(
                 f"the scorer {self.scorer.name!r} gave {scores.size} scores for {len(completions)} completions; it "
@@ -182,7 +248,9 @@ class Work:
         return scores
 
     def report(self, chosen: Completion) -> None:
-        """Tell whoever watches the best answer so far and its cost."""
+        """Tell whoever watches the best answer so far and its cost; of a share, as long as no other is finished."""
+        if self._whole is not None and not self._whole.finished:
+            self._whole.report(chosen)
         if self.watch is not None:
             self.watch(self.solution(chosen))
 
@@ -234,6 +302,18 @@ def strategy(function: Callable[Concatenate[Work, ...], Awaitable[Completion]]) 
     return call  # type: ignore[return-value]
 
 
+def parse_options(parts: Sequence[str]) -> dict[str, int | bool | str]:
+    """["m=4", "choice=vote", "teach=true"] -> {"m": 4, "choice": "vote", "teach": True}"""
+    options: dict[str, int | bool | str] = {}
+    for part in parts:
+        name, given, value = part.partition("=")
+        if not given or not name:
+            raise ConfigError(f"{part!r} is no option; write NAME=VALUE")
+        words: dict[str, bool] = {"true": True, "false": False}
+        options[name] = int(value) if value.isascii() and value.isdecimal() else words.get(value.lower(), value)
+    return options
+
+
 async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
     """All results in order; whatever ends this early, an error of one or a cancellation, ends all of them."""
     tasks = [asyncio.ensure_future(call) for call in calls]
@@ -280,7 +360,8 @@ def flops(usage: Usage, *, per_token: float, scorer_per_token: float = 0.0) -> f
 
 def most_tokens(params: SamplingParams) -> int:
     """The most completion tokens that one sample can take."""
-    return params.max_reasoning_tokens + 1 + params.max_answer_tokens
+    most = params.max_reasoning_tokens + 1 + params.max_answer_tokens
+    return most if params.max_tokens is None else min(most, params.max_tokens)
 
 
 def fit(params: SamplingParams, max_tokens: int) -> SamplingParams:

@@ -62,7 +62,7 @@ class Trajectory:
 
 
 class Environment(Protocol):
-    """Plays one rollout on a Walk, and says why it ended. Holds no state of its own: one serves many rollouts at once."""
+    """Plays one rollout on a Walk, and says why it ended. It keeps nothing itself: one serves many rollouts at once."""
 
     async def __call__(self, walk: Walk) -> Ending: ...
 
@@ -108,8 +108,8 @@ class Walk:
         salt = ("walk", self.index, begun, kind, self._draws)
         self._draws += 1
         changes.setdefault("seed", text_seed(self.work.params.seed, *salt))
-        pieces = await self.work.piece(self.path, n, shown=[*self.state_ids, *shown] if shown else (), spare=spare,
-                                       **changes)  # fmt: skip
+        place = [*self.state_ids, *shown] if shown else ()
+        pieces = await self.work.piece(self.path, n, shown=place, spare=spare, **changes)
         if not pieces:
             return []
         self.number = begun
