@@ -359,9 +359,9 @@ def data(
     ] = "equations",
     count: Annotated[Optional[int], typer.Option(help="Problems of each source; default all, or 500 made.")] = None,
     no_exam: Annotated[bool, typer.Option("--no-exam", help="A file without `train` in its name is no exam.")] = False,
-    slip: Annotated[float, typer.Option(help="deliberate, chain: how often an answer slips.")] = 0.15,
-    early: Annotated[float, typer.Option(help="deliberate, chain: how often a step is skipped for a guess.")] = 0.2,
-    careless: Annotated[float, typer.Option(help="deliberate: how often a choice falls at random.")] = 0.6,
+    slip: Annotated[float, typer.Option(help="deliberate, chain: how often an answer slips.")] = 0.1,
+    early: Annotated[float, typer.Option(help="deliberate, chain: how often a step is skipped for a guess.")] = 0.15,
+    careless: Annotated[float, typer.Option(help="deliberate: how often a choice falls at random.")] = 0.4,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:

@@ -29,6 +29,7 @@ from random import Random
 from ponder.config import ConfigError, lookup
 from ponder.strategies.deliberation import listing, render_step
 from ponder.tasks.arithmetic import parse
+from ponder.tasks.calculations import equation
 from ponder.tasks.ways import apply, slipped
 from ponder.train.solutions import Row, Unusable, open_source, single_operations
 from ponder.types import Problem
@@ -41,9 +42,9 @@ Pair = tuple[str, str]
 class Faults:
     """How often the rows do what a careful solver would not."""
 
-    slip: float = 0.15  # of each answer of a pair
-    early: float = 0.2  # before each pair: that the final answer is guessed there
-    careless: float = 0.6  # of each choice: that it falls at random, without a comparison
+    slip: float = 0.1  # of each answer of a pair
+    early: float = 0.15  # before each pair: that the final answer is guessed there
+    careless: float = 0.4  # of each choice: that it falls at random, without a comparison
     choices: int = 2  # rows of choices a problem
 
     def __post_init__(self) -> None:
@@ -94,6 +95,13 @@ WORKED: dict[str, Callable[[Problem, Say], str]] = {"arithmetic": work_arithmeti
 
 def work(problem: Problem, say: Say) -> str:
     return WORKED.get(problem.task, work_solution)(problem, say)
+
+
+def is_true(problem: Problem, question: str, answer: str) -> bool:
+    """Whether a pair says something true, useful or not: what a choice can be judged by where no one labelled it."""
+    if problem.task == "cipher":
+        return len(question) == 2 and answer == chr((ord(question[0]) + ord(question[1])) // 2)
+    return equation(f"{question}={answer}") is not None
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def turn_metrics(rollouts: Collected) -> dict[str, float]:
         return {}
     shares = [share for rollout in done if not math.isnan(share := diversity(rollout.turns))]
     choices = [turn for rollout in done for turn in rollout.turns if turn.kind == "choice"]
-    draws = [_draws(rollout) for rollout in done]
+    draws = [draws_of(rollout) for rollout in done]
     result = {
         "deliberation/turns": fmean(sum(t.chosen and t.kind != "choice" for t in r.turns) for r in done),
         "deliberation/window_frac": fmean(not rollout.completion.answer.strip() for rollout in done),
@@ -105,7 +105,7 @@ def turn_metrics(rollouts: Collected) -> dict[str, float]:
     return result | {f"ended/{name}": ended[name] / len(done) for name in get_args(Ending)}
 
 
-def _draws(rollout: Rollout) -> dict[tuple[int, ...], list[int]]:
+def draws_of(rollout: Rollout) -> dict[tuple[int, ...], list[int]]:
     """What was read -> the lengths of what was drawn after it. Candidates of a turn read their state once."""
     draws: dict[tuple[int, ...], list[int]] = {}
     for turn in rollout.turns:
@@ -137,7 +137,7 @@ def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int) -> tuple[i
     """
     tokens, flops = 0, 0.0
     for group in groups:
-        drawn = [_draws(rollout) for rollout in group.rollouts]
+        drawn = [draws_of(rollout) for rollout in group.rollouts]
         if any(rollout.whole is None for rollout in group.rollouts):  # one request for all of the group
             drawn = [{prompt: sum((d.get(prompt, []) for d in drawn), []) for d in drawn for prompt in d}]
         tokens += sum(length for draws in drawn for lengths in draws.values() for length in lengths)
