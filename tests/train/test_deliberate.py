@@ -120,6 +120,15 @@ class LikesShort:
         return 0
 
 
+class LikesWork(LikesShort):
+    """A rule-based stand-in for a preference scorer: the more of the work is shown, up to five steps, the better."""
+
+    name = "rule: shown work"
+
+    async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
+        return [min(completion.reasoning.count("A:"), 5) / 5 for completion in completions]
+
+
 # ---- rollouts ------------------------------------------------------------------------------------------------------
 
 
