@@ -66,12 +66,15 @@ def test_ask_prints_the_answer_and_hides_the_reasoning_unless_asked(tiny, tmp_pa
 
 
 def test_ask_thinks_in_any_mode_within_its_budget_and_says_what_is_missing(tiny, tmp_path):
-    for mode in ("adaptive", "search", "revise"):
+    for mode in ("adaptive", "search", "revise", "deliberate"):
         words = ["--mode", mode, "--samples", 4, "--budget-tokens", 60]
         done = ponder("ask", "hi", "--model", tiny, *words, "--json", *SHORT, cwd=tmp_path)
         result = json.loads(done.stdout)
         assert result["mode"] == mode and 0 < result["usage"]["completion_tokens"] <= 60
     fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "serch", cwd=tmp_path), "search")
+    fails_with(ponder("ask", "hi", "--model", tiny, "--option", "m=2", cwd=tmp_path), "--option is for mode deliberate")
+    words = ["--mode", "deliberate", "--option", "choise=vote"]
+    fails_with(ponder("ask", "hi", "--model", tiny, *words, cwd=tmp_path), "choise", "choice")
     fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "controller", cwd=tmp_path), "ponder controller BANK")
     fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "weighted", "--scorer", "no", cwd=tmp_path), "no")
 

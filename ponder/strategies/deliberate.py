@@ -98,7 +98,7 @@ class Aloud:
     """An engine whose model has no reasoning marks, so that all it says is answer: here its turns are the reasoning.
 
     A piece that is to pause is asked for with stop strings instead, and is reasoning unless the model ended by itself
-    or began with "Answer:". Where the reasoning is to be closed by force, that word is the mark, put in and not sampled.
+    or began with "Answer:". Where the reasoning is to be closed by force, that word is the mark: put in, not sampled.
     """
 
     def __init__(self, engine: Any) -> None:

@@ -112,6 +112,8 @@ class Walk:
         pieces = await self.work.piece(self.path, n, shown=place, spare=spare, **changes)
         if not pieces:
             return []
+        if not pieces[0].prompt_ids:
+            raise ValueError("a rollout of several turns goes on from token ids, which this engine does not give")
         self.number = begun
         if not self._prompt_ids:
             self._prompt_ids = pieces[0].prompt_ids

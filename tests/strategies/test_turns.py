@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
 from ponder.engine.base import CLOSE, ScriptedEngine
 from ponder.strategies.base import Work
 from ponder.strategies.turns import Trajectory, Walk, diversity, is_final, run, trajectory_row
-from ponder.types import Budget, Ending, Message, SamplingParams, Turn
+from ponder.types import Budget, Completion, Ending, Message, SamplingParams, Turn
 
 PROMPT = (Message(role="user", content="go"),)
 PARAMS = SamplingParams(max_reasoning_tokens=60, max_answer_tokens=6)
@@ -131,6 +132,16 @@ def test_an_environment_may_not_speak_before_the_first_turn() -> None:
         Walk(work(ScriptedEngine(sums))).say("x", [1])
 
 
+def test_an_engine_without_token_ids_is_refused() -> None:
+    class Endpoint(ScriptedEngine):
+        async def generate(self, *arguments: object, **options: object) -> list[Completion]:
+            drawn = await super().generate(*arguments, **options)  # type: ignore[arg-type]
+            return [replace(piece, prompt_ids=(), token_ids=()) for piece in drawn]
+
+    with pytest.raises(ValueError, match="token ids"):
+        asyncio.run(run(calculator, work(Endpoint(sums))))
+
+
 def test_forced_answers_are_marked_as_forced() -> None:
     async def environment(walk: Walk) -> Ending:
         (turn,) = await walk.draw(1, pause=("=",))
@@ -144,6 +155,36 @@ def test_forced_answers_are_marked_as_forced() -> None:
     assert whole.token_ids[4] == CLOSE and not whole.sampled[4]
     assert [turn.kind for turn in trajectory.turns] == ["candidate", "answer"]
     assert not is_final(trajectory.turns[-1].completion)
+
+
+def test_pieces_of_a_real_engine_join_to_one_completion_whose_logprobs_are_the_models() -> None:
+    import torch
+
+    from ponder.engine.local import LocalEngine
+    from ponder.models.tokenizer import ByteTokenizer
+    from tests.helpers import tiny_model
+
+    model, tokenizer = tiny_model(window=128), ByteTokenizer()
+
+    async def environment(walk: Walk) -> Ending:
+        for _ in range(2):
+            drawn = await walk.draw(3, max_tokens=6, pause=("a",))
+            walk.keep(drawn[1])
+            walk.say("=7", tokenizer.encode("=7"))
+            await walk.draw(1, kind="choice", shown=tokenizer.encode("Best: "), max_tokens=4)
+        await walk.finish(max_reasoning_tokens=0)
+        return "turns"
+
+    with LocalEngine(model, tokenizer, num_workers=0) as engine:
+        trajectory = asyncio.run(run(environment, Work(PROMPT, engine, params=PARAMS, key=lambda answer: answer)))
+    whole = trajectory.whole
+    with torch.no_grad():
+        ids = torch.tensor([[*whole.prompt_ids, *whole.token_ids]])
+        logprobs = model(ids).log_softmax(-1)[0, :-1].gather(1, ids[0, 1:, None])[len(whole.prompt_ids) - 1 :, 0]
+    pairs = zip(logprobs.tolist(), whole.sampler_logprobs, whole.sampled, strict=True)
+    assert all(abs(one - other) < 1e-4 for one, other, drawn in pairs if drawn)
+    assert sum(not drawn for drawn in whole.sampled) == 5  # "=7" twice and the mark
+    assert whole.reasoning == tokenizer.decode(whole.token_ids[: whole.num_reasoning_tokens])
 
 
 def test_diversity_is_the_share_of_distinct_candidates() -> None:
