@@ -13,7 +13,7 @@ A chain is sampled --chain-samples times a problem, a deliberation --samples tim
     of deliberations: turns, how they ended, distinct candidates, how often a choice between a true and a false
     candidate took a true one (a calculation that comes out; a letter that lies half-way; a right answer)
 
-Intervals are 95 %, over problems and samples. All trajectories of a case run at once. Chooses by the policy, or --choice.
+Intervals are 95 %, over problems and samples. All trajectories of a case run at once.
 """
 
 from __future__ import annotations
@@ -175,14 +175,21 @@ def train_flops(reference: str) -> float:
 
 
 def tables(cases: Sequence[Row]) -> str:
-    lines = ["| policy | m | train FLOPs | votes k | accuracy | FLOPs a problem | tokens a sample |", "|---|---|---|---|---|---|---|"]
+    lines = [
+        "| policy | m | train FLOPs | votes k | accuracy | FLOPs a problem | tokens a sample |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for case in cases:
         for k in powers_up_to(case["samples"]):
             found = interval(rates(case, k), draws=case["samples"] // k)
             tokens = fmean(p["tokens"] for p in case["problems"])
             lines.append(f"| {case['label']} | {case['m'] or ''} | {case['train_flops']:.2g} | {k} | {told(found)} | "
                          f"{cost(case, k):.2e} | {tokens:.0f} |")  # fmt: skip
-    lines += ["", "| deliberation | m | turns | no answer | ended | distinct | choices | unparsed | true one taken |", "|---|---|---|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| deliberation | m | turns | no answer | ended | distinct | choices | unparsed | true one taken |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     ours = [case for case in cases if case["kind"] == "deliberate"]
     for case in ours:
         rows = case["problems"]
@@ -200,17 +207,24 @@ def tables(cases: Sequence[Row]) -> str:
             f"{fmean(shares) if shares else 1:.2f} | {asked / drawn:.2f} | "
             f"{sum(p['unparsed'] for p in rows) / asked if asked else 0:.1%} | {right} |"
         )
-    lines += ["", "| at equal FLOPs | m | accuracy | against | votes k | its accuracy | difference |", "|---|---|---|---|---|---|---|"]
+    lines += [
+        "",
+        "| at equal FLOPs | m | accuracy | against | votes k | its accuracy | difference |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for case in ours:
         for other in cases:
-            if other is case or (other["kind"] == "deliberate" and (other["label"] != case["label"] or other["m"] != 1)):
+            if other is case or (
+                other["kind"] == "deliberate" and (other["label"] != case["label"] or other["m"] != 1)
+            ):
                 continue
             k = affordable(other, cost(case, 1))
             mine, theirs = rates(case, 1), rates(other, k)
             lines.append(
                 f"| {case['label']} | {case['m']} | {told(interval(mine, draws=case['samples']))} | {other['label']}"
                 f"{', m=1' if other['m'] else ''} | {k}{' (all drawn)' if k == other['samples'] else ''} | "
-                f"{told(interval(theirs, draws=other['samples'] // k))} | {told(paired_difference(theirs, mine), '+')} |"
+                f"{told(interval(theirs, draws=other['samples'] // k))} | "
+                f"{told(paired_difference(theirs, mine), '+')} |"
             )
     return "\n".join(lines)
 

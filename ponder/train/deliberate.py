@@ -24,10 +24,9 @@ with `contrast`, minus a share of it to candidates that were not chosen.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 from ponder.config import ConfigError, lookup
 from ponder.models.tokenizer import Tokenizer
@@ -66,7 +65,7 @@ class DeliberationConfig:
             )
         if not (self.window_penalty == 0 or self.step_cost <= self.window_penalty <= 1):
             raise ValueError(
-                f"window_penalty={self.window_penalty} must be 0 (off) or lie between step_cost={self.step_cost} and 1: "
+                f"window_penalty={self.window_penalty} must be 0 or lie between step_cost={self.step_cost} and 1: "
                 "it is the largest penalty there is"
             )
         if self.preference_weight and not self.preference:

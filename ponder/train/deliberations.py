@@ -7,7 +7,8 @@ A problem is worked as pairs of a question and its answer: the operations of an 
 a cipher, the calculations of a solution (words, GSM8K). Of each come two kinds of row:
 
     a whole trajectory      reasoning "Q: 4*3\\nA: 12\\n\\nQ: 47+12\\nA: 59\\n\\n", answer "59"
-    a choice                given "Q: 4*3\\nA: 12\\n\\n1. Q: 47+12 A: 49\\n2. Q: 47+12 A: 59\\nBest: ", reasoning "59 -> 2\\n"
+    a choice                given "Q: 4*3\\nA: 12\\n\\n1. Q: 47+12 A: 49\\n2. Q: 47+12 A: 59\\nBest: ",
+                            reasoning "59 -> 2\\n"
 
 `given` is reasoning that is already there, context and not target; a row without `answer` leaves the reasoning open.
 `chain` is the same work, with the same faults, as one chain of thought: a line a pair, "4*3=12", and no choices; what
@@ -21,6 +22,7 @@ sentences is not worked again, so there only the listed candidates slip.
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -82,6 +84,24 @@ def work_cipher(problem: Problem, say: Say) -> str:
     return " ".join(decoded)
 
 
+def work_bases(problem: Problem, say: Say) -> str:
+    """To base 10 by Horner's rule, a product and a sum a digit; from it by division: "45/4" -> "11r1"."""
+    numbers = [int(number) for number in re.findall(r"\d+", problem.text)]
+    if problem.meta["base"] == 10:
+        digits, base = str(numbers[0]), numbers[1]
+        value = int(digits[0])
+        for digit in digits[1:]:
+            product = int(say(f"{value}*{base}", str(value * base)))
+            value = int(say(f"{product}+{digit}", str(product + int(digit))))
+        return str(value)
+    number, base = numbers
+    written = ""
+    while number >= base:
+        quotient, _, remainder = say(f"{number}/{base}", f"{number // base}r{number % base}").partition("r")
+        number, written = min(int(quotient), number - 1), remainder + written  # a slip may not go round for ever
+    return f"{number}{written}"
+
+
 def work_solution(problem: Problem, say: Say) -> str:
     """The single operations of a worked solution (words, GSM8K)."""
     for line in single_operations(problem).splitlines():
@@ -90,7 +110,9 @@ def work_solution(problem: Problem, say: Say) -> str:
     return problem.target
 
 
-WORKED: dict[str, Callable[[Problem, Say], str]] = {"arithmetic": work_arithmetic, "cipher": work_cipher}
+WORKED: dict[str, Callable[[Problem, Say], str]] = {
+    "arithmetic": work_arithmetic, "bases": work_bases, "cipher": work_cipher,
+}  # fmt: skip
 
 
 def work(problem: Problem, say: Say) -> str:
@@ -101,6 +123,9 @@ def is_true(problem: Problem, question: str, answer: str) -> bool:
     """Whether a pair says something true, useful or not: what a choice can be judged by where no one labelled it."""
     if problem.task == "cipher":
         return len(question) == 2 and answer == chr((ord(question[0]) + ord(question[1])) // 2)
+    if division := re.fullmatch(r"([0-9]{1,9})/([1-9])=([0-9]{1,9})r([0-9])", f"{question}={answer}"):
+        number, base, quotient, remainder = map(int, division.groups())
+        return divmod(number, base) == (quotient, remainder)
     return equation(f"{question}={answer}") is not None
 
 
@@ -153,6 +178,9 @@ def slip(answer: str, rng: Random) -> str:
     """A plausible wrong answer: a neighbour of a number or of a letter; a word with one letter wrong."""
     if answer.lstrip("-").isdigit():
         return str(slipped(int(answer), rng))
+    if "r" in answer and answer.replace("r", "").isdigit():  # a quotient and a remainder
+        quotient, _, remainder = answer.partition("r")
+        return f"{slipped(int(quotient), rng)}r{remainder}"
     places = [i for i, letter in enumerate(answer) if letter.isalpha()]
     if not places:
         return answer + "0"

@@ -105,10 +105,10 @@ def turn_metrics(rollouts: Collected) -> dict[str, float]:
     return result | {f"ended/{name}": ended[name] / len(done) for name in get_args(Ending)}
 
 
-def draws_of(rollout: Rollout) -> dict[tuple[int, ...], list[int]]:
+def draws_of(*rollouts: Rollout) -> dict[tuple[int, ...], list[int]]:
     """What was read -> the lengths of what was drawn after it. Candidates of a turn read their state once."""
     draws: dict[tuple[int, ...], list[int]] = {}
-    for turn in rollout.turns:
+    for turn in (turn for rollout in rollouts for turn in rollout.turns):
         draws.setdefault(turn.completion.prompt_ids, []).append(len(turn.completion.token_ids))
     return draws
 
@@ -139,7 +139,7 @@ def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int) -> tuple[i
     for group in groups:
         drawn = [draws_of(rollout) for rollout in group.rollouts]
         if any(rollout.whole is None for rollout in group.rollouts):  # one request for all of the group
-            drawn = [{prompt: sum((d.get(prompt, []) for d in drawn), []) for d in drawn for prompt in d}]
+            drawn = [draws_of(*group.rollouts)]
         tokens += sum(length for draws in drawn for lengths in draws.values() for length in lengths)
         flops += sum(forward_flops(model, draws) for draws in drawn)
         if group.is_mixed:

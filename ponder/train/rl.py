@@ -219,9 +219,7 @@ def open_play(config: RLConfig, tokenizer: Tokenizer) -> Play:
     return deliberate if config.environment == "deliberate" else single
 
 
-async def practise(
-    engine: LocalEngine, task: Task, pool: Pool, config: RLConfig, step: int, play: Play
-) -> Collected:
+async def practise(engine: LocalEngine, task: Task, pool: Pool, config: RLConfig, step: int, play: Play) -> Collected:
     """The rollouts of one step. With refills, all-same groups are replaced until the batch is full of mixed ones."""
     result, missing = Collected(), config.problems_per_step
     seen: list[str] = []

@@ -17,7 +17,7 @@ from ponder.train.sft import read_solutions, to_example
 from ponder.types import Message
 
 NONE = Faults(slip=0, early=0, careless=0)
-TASKS = ("arithmetic:level=1-5", "cipher:level=1-2", "words:level=1-4")
+TASKS = ("arithmetic:level=1-5", "bases:level=1-2", "cipher:level=1-2", "words:level=1-4")
 
 
 def problems(name: str, size: int = 40):
