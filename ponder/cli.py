@@ -390,6 +390,7 @@ def star(
     model: Model = "nano",
     samples: Annotated[int, typer.Option(help="Samples a problem.")] = 8,
     keep: Annotated[int, typer.Option(help="Different right solutions of a problem to keep, at most.")] = 4,
+    environment: Annotated[str, typer.Option(help="deliberate: draw whole deliberations.")] = "",
     hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
     limit: Annotated[Optional[int], typer.Option(help="Only the first problems.")] = None,
     max_reasoning_tokens: Reasoning = 256,
@@ -411,12 +412,19 @@ def star(
     config = StarConfig(num_samples=samples, keep=keep, hint=hint, params=params, seed=seed)
     problems = load_task(task, split="train", seed=seed)
     facts = describe(model, base_url)
-    engine = open_engine(model, base_url)
+    engine: Any = open_engine(model, base_url)
+    if environment:
+        from ponder.train.deliberate import Deliberating, DeliberationConfig
+
+        if environment != "deliberate" or base_url:
+            raise ConfigError("--environment is deliberate or nothing, and needs a local model")
+        engine = Deliberating(engine, DeliberationConfig().environment())
     try:
         with resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
             result = asyncio.run(
                 draw(
-                    problems, engine, config, out=out, model=facts["fingerprint"] or facts["name"], name=task,
+                    problems, engine, config, out=out, model=facts["fingerprint"] or facts["name"],
+                    name=f"{task}, {environment}" if environment else task,
                     limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
                 )
             )  # fmt: skip
@@ -631,7 +639,8 @@ def scale(
     problems = load_task(task or config.task, split="test")
     refuse_overlap(problems, load_task(config.task, split="train", seed=config.seed, size=config.pool_size), limit)
     model = read_config(rungs[0])
-    with Ladder() as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
+    environment = config.deliberation.environment() if config.environment else None
+    with Ladder(environment) as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
         curves = asyncio.run(
             examine(
                 run, task=problems, name=task or config.task, open_engine=ladder.open,
@@ -799,8 +808,9 @@ def close(engine: Any) -> None:
 class Ladder:
     """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Any = None) -> None:
         self._engine: LocalEngine | None = None
+        self._environment = environment  # of a run whose rollouts are whole trajectories: so is a sample then
 
     def open(self, checkpoint: Path) -> Engine:
         from ponder.engine.local import LocalEngine
@@ -812,7 +822,11 @@ class Ladder:
             self._engine = LocalEngine(model, tokenizer)
         else:
             self._engine.update_weights(model.state_dict(), version=self._engine.policy_version + 1)
-        return Borrowed(self._engine)
+        if self._environment is None:
+            return Borrowed(self._engine)
+        from ponder.train.deliberate import Deliberating
+
+        return Borrowed(Deliberating(self._engine, self._environment))
 
     def __enter__(self) -> Ladder:
         return self

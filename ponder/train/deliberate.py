@@ -26,7 +26,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 from ponder.config import ConfigError, lookup
 from ponder.models.tokenizer import Tokenizer
@@ -34,7 +34,20 @@ from ponder.strategies.base import Work
 from ponder.strategies.deliberation import MOST, Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run
 from ponder.train.rollouts import Collected, judged
-from ponder.types import Engine, Group, Problem, Rollout, SamplingParams, Scorer, Task, Verdict, text_seed
+from ponder.types import (
+    Completion,
+    Engine,
+    Group,
+    Message,
+    Problem,
+    Rollout,
+    SamplingParams,
+    Scorer,
+    Task,
+    Usage,
+    Verdict,
+    text_seed,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,3 +178,32 @@ async def preferences(scorer: Scorer | None, problem: Problem, trajectories: Seq
     if scorer is None or not trajectories:
         return [0.0] * len(trajectories)
     return [float(value) for value in await scorer(problem.prompt, [t.whole for t in trajectories])]
+
+
+class Deliberating:
+    """An engine whose samples are whole deliberations: for exams, ladders and rejection sampling.
+
+    A sample is the chosen turns as one completion. Its cost is of everything: candidates that were not chosen, and the
+    state read again at every draw, count as its own tokens beside the prompt.
+    """
+
+    def __init__(self, engine: Any, environment: Environment) -> None:
+        self._engine, self._environment = engine, environment
+        self.tokenizer = engine.tokenizer
+
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]:
+        messages = cast("Sequence[Message]", prompt)
+        works = [Work(messages, self._engine, params=params, key=lambda a: a) for _ in range(n)]
+        runs = [run(self._environment, work, index=first + i) for i, work in enumerate(works)]
+        return [_priced(one.whole, work) for one, work in zip(await asyncio.gather(*runs), works, strict=True)]
+
+    def close(self) -> Any:
+        return self._engine.close()
+
+
+def _priced(whole: Completion, work: Work) -> Completion:
+    own = len(whole.prompt_ids)
+    spent = work.usage.prompt_tokens + work.usage.completion_tokens
+    return replace(whole, counted=Usage(prompt_tokens=own, completion_tokens=max(0, spent - own), samples=1))
