@@ -354,16 +354,26 @@ def data(
         list[str], typer.Argument(help="Files of worked solutions (GSM8K or MATH form), or tasks: words:level=1-5.")
     ],
     out: Annotated[Path, typer.Option(help="The JSON Lines file to write, for `ponder sft`.")],
-    style: Annotated[str, typer.Option(help="plain, marks, equations or operations.")] = "equations",
+    style: Annotated[
+        str, typer.Option(help="plain, marks, equations or operations; deliberate, or chain with the same faults.")
+    ] = "equations",
     count: Annotated[Optional[int], typer.Option(help="Problems of each source; default all, or 500 made.")] = None,
     no_exam: Annotated[bool, typer.Option("--no-exam", help="A file without `train` in its name is no exam.")] = False,
+    slip: Annotated[float, typer.Option(help="deliberate, chain: how often an answer slips.")] = 0.1,
+    early: Annotated[float, typer.Option(help="deliberate, chain: how often a step is skipped for a guess.")] = 0.15,
+    careless: Annotated[float, typer.Option(help="deliberate: how often a choice falls at random.")] = 0.4,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
     """Make training rows (problem, reasoning, answer) from worked solutions; every row is checked."""
+    from ponder.train import deliberations
     from ponder.train.solutions import make_rows, write_rows
 
-    rows, dropped = make_rows(sources, style, count=count, seed=seed, no_exam=no_exam)
+    if style in deliberations.STYLES:
+        faults = deliberations.Faults(slip=slip, early=early, careless=careless)
+        rows, dropped = deliberations.make_rows(sources, style, faults, count=count, seed=seed, no_exam=no_exam)
+    else:
+        rows, dropped = make_rows(sources, style, count=count, seed=seed, no_exam=no_exam)
     write_rows(rows, out)
     left_out = "; ".join(f"{number} left out: {reason}" for reason, number in dropped.most_common())
     finish(
@@ -380,6 +390,7 @@ def star(
     model: Model = "nano",
     samples: Annotated[int, typer.Option(help="Samples a problem.")] = 8,
     keep: Annotated[int, typer.Option(help="Different right solutions of a problem to keep, at most.")] = 4,
+    environment: Annotated[str, typer.Option(help="deliberate: draw whole deliberations.")] = "",
     hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
     limit: Annotated[Optional[int], typer.Option(help="Only the first problems.")] = None,
     max_reasoning_tokens: Reasoning = 256,
@@ -401,12 +412,19 @@ def star(
     config = StarConfig(num_samples=samples, keep=keep, hint=hint, params=params, seed=seed)
     problems = load_task(task, split="train", seed=seed)
     facts = describe(model, base_url)
-    engine = open_engine(model, base_url)
+    engine: Any = open_engine(model, base_url)
+    if environment:
+        from ponder.train.deliberate import Deliberating, DeliberationConfig
+
+        if environment != "deliberate" or base_url:
+            raise ConfigError("--environment is deliberate or nothing, and needs a local model")
+        engine = Deliberating(engine, DeliberationConfig().environment())
     try:
         with resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
             result = asyncio.run(
                 draw(
-                    problems, engine, config, out=out, model=facts["fingerprint"] or facts["name"], name=task,
+                    problems, engine, config, out=out, model=facts["fingerprint"] or facts["name"],
+                    name=f"{task}, {environment}" if environment else task,
                     limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
                 )
             )  # fmt: skip
@@ -621,7 +639,8 @@ def scale(
     problems = load_task(task or config.task, split="test")
     refuse_overlap(problems, load_task(config.task, split="train", seed=config.seed, size=config.pool_size), limit)
     model = read_config(rungs[0])
-    with Ladder() as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
+    environment = config.deliberation.environment() if config.environment else None
+    with Ladder(environment) as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
         curves = asyncio.run(
             examine(
                 run, task=problems, name=task or config.task, open_engine=ladder.open,
@@ -789,8 +808,9 @@ def close(engine: Any) -> None:
 class Ladder:
     """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Any = None) -> None:
         self._engine: LocalEngine | None = None
+        self._environment = environment  # of a run whose rollouts are whole trajectories: so is a sample then
 
     def open(self, checkpoint: Path) -> Engine:
         from ponder.engine.local import LocalEngine
@@ -802,7 +822,11 @@ class Ladder:
             self._engine = LocalEngine(model, tokenizer)
         else:
             self._engine.update_weights(model.state_dict(), version=self._engine.policy_version + 1)
-        return Borrowed(self._engine)
+        if self._environment is None:
+            return Borrowed(self._engine)
+        from ponder.train.deliberate import Deliberating
+
+        return Borrowed(Deliberating(self._engine, self._environment))
 
     def __enter__(self) -> Ladder:
         return self

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from ponder.models.segments import Segment
-from ponder.types import Completion, Group
+from ponder.types import Completion, Group, Rollout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +88,33 @@ def from_completion(completion: Completion, *, advantage: float, trained: bool =
     )
 
 
-def from_groups(groups: Sequence[Group], advantages: Sequence[Iterable[float]]) -> list[Example]:
-    """One example a turn; every turn of a rollout carries the rollout's advantage."""
+def from_groups(
+    groups: Sequence[Group], advantages: Sequence[Iterable[float]], *, contrast: float = 0.0
+) -> list[Example]:
+    """One example a turn; every turn of a rollout carries the rollout's advantage.
+
+    Of a rollout of several turns, what was chosen is one example, as one sequence, and each choice is another. What was
+    drawn and not chosen carries minus `contrast` times the advantage; with 0 it is left out.
+    """
     return [
-        from_completion(turn.completion, advantage=float(advantage), trained=turn.trained)
+        example
         for group, values in zip(groups, advantages, strict=True)
         for rollout, advantage in zip(group.rollouts, values, strict=True)
-        for turn in rollout.turns
+        for example in from_rollout(rollout, float(advantage), contrast=contrast)
     ]
+
+
+def from_rollout(rollout: Rollout, advantage: float, *, contrast: float = 0.0) -> list[Example]:
+    if rollout.whole is None:
+        return [from_completion(t.completion, advantage=advantage, trained=t.trained) for t in rollout.turns]
+    examples = [from_completion(rollout.whole, advantage=advantage)]
+    chosen = {turn.completion.token_ids for turn in rollout.turns if turn.chosen}
+    for turn in rollout.turns:
+        if turn.kind == "choice" and turn.trained:
+            examples.append(from_completion(turn.completion, advantage=advantage))
+        elif contrast and not turn.chosen and turn.completion.token_ids not in chosen:  # an equal one is no contrast
+            examples.append(from_completion(turn.completion, advantage=-contrast * advantage))
+    return [example for example in examples if example.token_ids]
 
 
 def collate(examples: Sequence[Example]) -> Batch:

@@ -1,6 +1,7 @@
 """What one line of metrics.jsonl and samples.jsonl says: names, units and how each number is made.
 
 reward/*   rollout/*   group/*   thinking/*     of the step's rollouts, before they taught anything
+deliberation/*   ended/*                        of rollouts of several turns, see `turn_metrics`
 policy/*                                        of the update; absent where no group was mixed
 task/*/correct   task/*/level_*                 of the step's rollouts, where the task is a mixture
 pool/level_*   pool/TASK/level_*                what is believed of the whole pool: mean estimated pass rate a level
@@ -9,16 +10,19 @@ tokens/rollout   train_flops                    of the run so far
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from statistics import fmean, pstdev
-from typing import Any
+from typing import Any, get_args
 
 from ponder.models.transformer import ModelConfig, sequence_flops
+from ponder.strategies.turns import diversity, trajectory_row
 from ponder.tasks.ways import count
+from ponder.train.batches import from_groups
 from ponder.train.distributed import Sums
 from ponder.train.rollouts import Collected
-from ponder.types import Group, Rollout
+from ponder.types import Ending, Group, Rollout
 
 
 def policy_metrics(total: Sums) -> dict[str, float]:
@@ -67,7 +71,46 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
     }
     for way in ("guess", "steps", "checked", "other"):
         result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
-    return result | by_task(groups)
+    return result | turn_metrics(rollouts) | by_task(groups)
+
+
+def turn_metrics(rollouts: Collected) -> dict[str, float]:
+    """Of rollouts of several turns: their length, how they ended, what was chosen from. Of single completions nothing.
+
+    deliberation/turns            that became part of the state, the answer included
+    deliberation/window_frac      without a final answer: the window, a budget or the turn limit came first
+    deliberation/distinct         share of different texts among the candidates of a turn
+    deliberation/choices          choices the policy was asked for, a rollout
+    deliberation/choice_unparsed  share of them that named no candidate: the first was taken
+    deliberation/drawn_tokens     tokens drawn, a rollout, what was not chosen included
+    deliberation/read_tokens      tokens read, a rollout: the state is read again at every draw
+    """
+    done = [rollout for rollout in rollouts.rollouts if rollout.whole is not None]
+    if not done:
+        return {}
+    shares = [share for rollout in done if not math.isnan(share := diversity(rollout.turns))]
+    choices = [turn for rollout in done for turn in rollout.turns if turn.kind == "choice"]
+    draws = [draws_of(rollout) for rollout in done]
+    result = {
+        "deliberation/turns": fmean(sum(t.chosen and t.kind != "choice" for t in r.turns) for r in done),
+        "deliberation/window_frac": fmean(not rollout.completion.answer.strip() for rollout in done),
+        "deliberation/choices": len(choices) / len(done),
+        "deliberation/choice_unparsed": rollouts.counts["choice_unparsed"] / max(1, len(choices)),
+        "deliberation/drawn_tokens": fmean(rollout.num_tokens for rollout in done),
+        "deliberation/read_tokens": fmean(sum(len(prompt) for prompt in draw) for draw in draws),
+    }
+    if shares:
+        result["deliberation/distinct"] = fmean(shares)
+    ended = Counter(rollout.ended for rollout in done)
+    return result | {f"ended/{name}": ended[name] / len(done) for name in get_args(Ending)}
+
+
+def draws_of(*rollouts: Rollout) -> dict[tuple[int, ...], list[int]]:
+    """What was read -> the lengths of what was drawn after it. Candidates of a turn read their state once."""
+    draws: dict[tuple[int, ...], list[int]] = {}
+    for turn in (turn for rollout in rollouts for turn in rollout.turns):
+        draws.setdefault(turn.completion.prompt_ids, []).append(len(turn.completion.token_ids))
+    return draws
 
 
 def by_task(groups: Sequence[Group]) -> dict[str, float]:
@@ -94,17 +137,30 @@ def cost(model: ModelConfig, groups: Sequence[Group], *, passes: int) -> tuple[i
     """
     tokens, flops = 0, 0.0
     for group in groups:
-        spans = []
-        for rollout in group.rollouts:
-            completion = rollout.completion
-            start = len(completion.prompt_ids)
-            spans.append((start, start + len(completion.token_ids)))
-            tokens += len(completion.token_ids)
-        if not spans:
-            continue
-        forward = sequence_flops(model, [(0, spans[0][0]), *spans])
-        flops += forward * (1 + passes if group.is_mixed else 1)
+        drawn = [draws_of(rollout) for rollout in group.rollouts]
+        if any(rollout.whole is None for rollout in group.rollouts):  # one request for all of the group
+            drawn = [draws_of(*group.rollouts)]
+        tokens += sum(length for draws in drawn for lengths in draws.values() for length in lengths)
+        flops += sum(forward_flops(model, draws) for draws in drawn)
+        if group.is_mixed:
+            flops += passes * forward_flops(model, _trained(group))
     return tokens, flops
+
+
+def forward_flops(model: ModelConfig, draws: Mapping[tuple[int, ...], Sequence[int]]) -> float:
+    """Of reading every prompt once and going on from it so many times."""
+    return sum(
+        sequence_flops(model, [(0, len(prompt)), *((len(prompt), len(prompt) + length) for length in lengths)])
+        for prompt, lengths in draws.items()
+    )
+
+
+def _trained(group: Group) -> dict[tuple[int, ...], list[int]]:
+    """Prompt -> the lengths of the examples that share it, as they are packed. Contrast is left out."""
+    found: dict[tuple[int, ...], list[int]] = {}
+    for example in from_groups([group], [group.rewards]):
+        found.setdefault(example.prompt_ids, []).append(len(example.token_ids))
+    return found
 
 
 def extremes(rollouts: Sequence[Rollout]) -> tuple[Rollout | None, Rollout | None]:
@@ -134,4 +190,5 @@ def sample_row(step: int, which: str, rollout: Rollout) -> dict[str, Any]:
         "finish_reason": completion.finish_reason,
         "reasoning_tokens": completion.num_reasoning_tokens,
         "policy_version": completion.policy_version,
+        **({"trajectory": trajectory_row(rollout.turns, rollout.ended)} if rollout.whole is not None else {}),
     }

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -23,10 +23,13 @@ import torch
 from ponder.config import ConfigError, dumps, load, nearest
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
+from ponder.models.tokenizer import Tokenizer
 from ponder.runs import GracefulStop, Run
 from ponder.tasks import load_task
 from ponder.train.advantages import advantages
 from ponder.train.batches import Batch, Example, from_groups, micro_batches
+from ponder.train.deliberate import DeliberationConfig, open_preference
+from ponder.train.deliberate import collect as deliberated
 from ponder.train.distributed import PolicyLoss, Sums, Trainer, pick_device, resolve_workers
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.metrics import cost, extremes, policy_metrics, rollout_metrics, sample_row
@@ -35,7 +38,7 @@ from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS, apply_preset
 from ponder.train.rollouts import Collected, Reward, chain, collect, overlong, unended
 from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
-from ponder.types import Rollout, SamplingParams, Task
+from ponder.types import Group, Problem, Rollout, SamplingParams, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,9 @@ class RLConfig:
     max_answer_tokens: int = 16
     overlong_tokens: int = 0  # the last so many reasoning tokens before the cap cost up to 1 reward; 0 = off
     unended_cost: float = 0.0  # what a right answer loses when a budget had to end its reasoning or the answer itself
+    # what a rollout is
+    environment: Literal["", "deliberate"] = ""  # empty = one completion; see train/deliberate.py
+    deliberation: DeliberationConfig = field(default_factory=DeliberationConfig)
     # how the policy learns
     advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce_pp"] = "grpo"
     loss: LossConfig = field(default_factory=LossConfig)
@@ -92,6 +98,11 @@ class RLConfig:
             raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
         if not 0 <= self.unended_cost < 1:
             raise ValueError(f"unended_cost={self.unended_cost} must lie in [0, 1): a right answer is worth something")
+        if self.environment and (self.overlong_tokens or self.unended_cost):
+            raise ValueError(
+                f"overlong_tokens and unended_cost are for single completions; environment={self.environment!r} has "
+                "its own terms: [deliberation] window_penalty and step_cost"
+            )
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
 
@@ -136,6 +147,7 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
         config.model, run.folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=[source]
     )
     model, tokenizer = policy.model, policy.tokenizer
+    play = open_play(config, tokenizer)
     num_workers = resolve_workers(config.num_workers)
     with (
         Trainer(model, num_workers=num_workers, adapter=policy.adapter, recompute=config.recompute) as trainer,
@@ -153,7 +165,7 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
         reference = Reference(run.checkpoint_folder(0), config.temperature, model.dtype) if config.loss.kl else None
         for step in range(facts["step"], config.num_steps):
             begun = time.monotonic()
-            rollouts = asyncio.run(practise(engine, task, pool, config, step))
+            rollouts = asyncio.run(practise(engine, task, pool, config, step, play))
             sampled = time.monotonic()
             pool.learn(step, rollouts.groups)
             metrics = update(trainer, rollouts, config, step, reference)
@@ -162,7 +174,7 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
             tokens, flops = cost(model.config, rollouts.groups, passes=trainer.passes)
             facts["step"] = step + 1
             facts["rollout_tokens"] += tokens
-            facts["tokens"] += sum(map(len, from_groups(rollouts.groups, [g.rewards for g in rollouts.groups])))
+            facts["tokens"] += sum(map(len, examples(rollouts.groups, [g.rewards for g in rollouts.groups], config)))
             facts["flops"] += flops
             facts["seconds"] += time.monotonic() - begun
             metrics |= rollout_metrics(rollouts) | pool.by_level(step) | {
@@ -186,17 +198,35 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
     return run.checkpoint_folder(config.num_steps)
 
 
-async def practise(engine: LocalEngine, task: Task, pool: Pool, config: RLConfig, step: int) -> Collected:
+Play = Callable[[LocalEngine, Task, Sequence[Problem], int], Awaitable[Collected]]  # problems of a step -> rollouts
+
+
+def open_play(config: RLConfig, tokenizer: Tokenizer) -> Play:
+    """What a rollout is: one completion, or a whole trajectory of an environment."""
+    how = {"group_size": config.group_size, "seed": config.seed}
+    shape, preference = shaping(config), open_preference(config.deliberation)
+    environment = config.deliberation.environment(tokenizer)
+
+    def single(engine: LocalEngine, task: Task, problems: Sequence[Problem], step: int) -> Awaitable[Collected]:
+        return collect(engine, task, problems, config.params, step=step, shape=shape, **how)
+
+    def deliberate(engine: LocalEngine, task: Task, problems: Sequence[Problem], step: int) -> Awaitable[Collected]:
+        return deliberated(
+            engine, task, problems, config.params, step=step, config=config.deliberation, environment=environment,
+            preference=preference, **how,
+        )  # fmt: skip
+
+    return deliberate if config.environment == "deliberate" else single
+
+
+async def practise(engine: LocalEngine, task: Task, pool: Pool, config: RLConfig, step: int, play: Play) -> Collected:
     """The rollouts of one step. With refills, all-same groups are replaced until the batch is full of mixed ones."""
     result, missing = Collected(), config.problems_per_step
     seen: list[str] = []
     for round in range(config.max_refills + 1):
         problems = pool.choose(step, missing, round=round, exclude=seen)
         seen += [problem.id for problem in problems]
-        result += await collect(
-            engine, task, problems, config.params,
-            group_size=config.group_size, seed=config.seed, step=step, shape=shaping(config),
-        )  # fmt: skip
+        result += await play(engine, task, problems, step)
         stop_on_errors(result, config)
         missing = config.problems_per_step - sum(group.is_mixed for group in result.groups)
         if missing <= 0 or len(seen) >= pool.size:
@@ -251,13 +281,13 @@ def update(
     total: Sums = {}
     for k in range(config.updates_per_step):
         part = slice(k, None, config.updates_per_step)
-        examples = weighted(from_groups(groups[part], values[part]), config)
+        parts = weighted(examples(groups[part], values[part], config), config)
         # an all-same group has no gradient without a KL term: it stays in the averages and out of the forward pass
-        examples = [e for e in examples if e.num_trained and (e.advantage != 0 or reference)]
-        if not examples:
+        parts = [e for e in parts if e.num_trained and (e.advantage != 0 or reference)]
+        if not parts:
             continue  # nothing to learn from
         batches = micro_batches(
-            examples, max_tokens=config.max_tokens_per_batch, num_shares=max(1, resolve_workers(config.num_workers))
+            parts, max_tokens=config.max_tokens_per_batch, num_shares=max(1, resolve_workers(config.num_workers))
         )
         for batch in batches:
             batch.old_logprobs_BT = batch.sampler_logprobs_BT if total else None
@@ -271,6 +301,10 @@ def update(
         for key, value in sums.items():
             total[key] = max(total.get(key, 0.0), value) if key.endswith("_max") else total.get(key, 0.0) + value
     return policy_metrics(total) | {"policy/lr": lr}
+
+
+def examples(groups: Sequence[Group], values: Sequence[Iterable[float]], config: RLConfig) -> list[Example]:
+    return from_groups(groups, values, contrast=config.deliberation.contrast)
 
 
 def weighted(examples: list[Example], config: RLConfig) -> list[Example]:

@@ -23,13 +23,19 @@ class Collected:
     groups: list[Group] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)  # "undecided", "error"
     last_error: str = ""
+    counts: Counter[str] = field(default_factory=Counter)  # what an environment counted (strategies/turns.py)
 
     @property
     def rollouts(self) -> list[Rollout]:
         return [rollout for group in self.groups for rollout in group.rollouts]
 
     def __add__(self, other: Collected) -> Collected:
-        return Collected(self.groups + other.groups, self.dropped + other.dropped, other.last_error or self.last_error)
+        return Collected(
+            self.groups + other.groups,
+            self.dropped + other.dropped,
+            other.last_error or self.last_error,
+            self.counts + other.counts,
+        )
 
 
 async def collect(
@@ -59,14 +65,8 @@ async def collect(
     for problem, completions in zip(problems, samples, strict=True):
         rollouts = []
         for completion in completions:
-            try:
-                verdict = task.verify(problem, completion.answer)
-            except Exception as error:  # any verifier, any text: counted, and the run stops where there are many
-                result.dropped["error"] += 1
-                result.last_error = f"{type(error).__name__}: {error} (problem {problem.id})"
-                continue
-            if verdict.outcome == "undecided":
-                result.dropped["undecided"] += 1
+            verdict = judged(task, problem, completion.answer, result)
+            if verdict is None:
                 continue
             if shape is not None:
                 verdict = shape(verdict, completion)
@@ -76,6 +76,20 @@ async def collect(
         dropped = len(completions) - len(rollouts)
         result.groups.append(Group(problem=problem, rollouts=tuple(rollouts), num_dropped=dropped))
     return result
+
+
+def judged(task: Task, problem: Problem, answer: str, result: Collected) -> Verdict | None:
+    """The verdict; None, and counted, where the verifier failed or could not decide."""
+    try:
+        verdict = task.verify(problem, answer)
+    except Exception as error:  # any verifier, any text: counted, and the run stops where there are many
+        result.dropped["error"] += 1
+        result.last_error = f"{type(error).__name__}: {error} (problem {problem.id})"
+        return None
+    if verdict.outcome == "undecided":
+        result.dropped["undecided"] += 1
+        return None
+    return verdict
 
 
 def overlong(buffer: int, limit: int) -> Reward:

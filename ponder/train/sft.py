@@ -4,8 +4,10 @@ One documented form of data, JSON Lines:
 
     {"problem": "What is 41-7?", "reasoning": "41-7=34", "answer": "34"}
 
-or demonstrations made on the fly from a procedural family (`tasks/ways.py`): example i is a pure function of the seed
-and i. The loss is on the completion only: reasoning, closing mark, answer, end mark.
+A row may begin with `given`, reasoning that is already there and not learned, and may then leave out the `answer`: the
+reasoning goes on (a choice among candidates, see `deliberations.py`). Or demonstrations made on the fly from a
+procedural family (`tasks/ways.py`): example i is a pure function of the seed and i. The loss is on the
+completion only: reasoning, closing mark, answer, end mark.
 
     ponder sft recipes/nano_1_skills_cpu.toml
 """
@@ -194,7 +196,13 @@ def open_source(config: SFTConfig, tokenizer: Tokenizer) -> Source:
 
         return made
     examples = [
-        to_example(tokenizer, [Message(role="user", content=row["problem"])], row["reasoning"], row["answer"])
+        to_example(
+            tokenizer,
+            [Message(role="user", content=row["problem"])],
+            row["reasoning"],
+            row.get("answer"),
+            given=row.get("given", ""),
+        )
         for row in read_solutions(Path(config.data))
     ]
 
@@ -224,20 +232,26 @@ def read_solutions(path: Path) -> list[dict[str, str]]:
             raise ConfigError(f"{path}:{number} is not JSON ({error}); mend or delete that line") from None
         if not isinstance(row, dict):
             raise ConfigError(f"{path}:{number} is not an object with problem, reasoning and answer")
-        for key in ("problem", "reasoning", "answer"):
+        is_open = "given" in row and "answer" not in row
+        for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given"} & row.keys())):
             if not isinstance(row.get(key), str):
                 raise ConfigError(f"{path}:{number} misses the text field {key!r}")
-        rows.append({key: row[key] for key in ("problem", "reasoning", "answer")})
+        rows.append({key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row})
     if not rows:
         raise ConfigError(f"{path} holds no examples")
     return rows
 
 
-def to_example(tokenizer: Tokenizer, prompt: Any, reasoning: str, answer: str) -> Example:
-    """prompt, [think] reasoning [/think] answer [end]; without reasoning marks, reasoning and answer in plain text."""
-    if tokenizer.unthink_id is None:
-        body = tokenizer.encode(f"{reasoning}\n{answer}" if reasoning else answer)
+def to_example(tokenizer: Tokenizer, prompt: Any, reasoning: str, answer: str | None, *, given: str = "") -> Example:
+    """prompt, [think] given reasoning [/think] answer [end]; without reasoning marks, all in plain text.
+
+    given: reasoning that is context. An answer of None leaves the reasoning open: what follows is not learned.
+    """
+    prompt_ids = (*tokenizer.render(prompt), *tokenizer.encode(given))
+    if answer is None:
+        body = tokenizer.encode(reasoning)
+    elif tokenizer.unthink_id is None:
+        body = [*tokenizer.encode(f"{reasoning}\n{answer}" if reasoning else answer), tokenizer.end_id]
     else:
-        body = [*tokenizer.encode(reasoning), tokenizer.unthink_id, *tokenizer.encode(answer)]
-    token_ids = (*body, tokenizer.end_id)
-    return Example(prompt_ids=tuple(tokenizer.render(prompt)), token_ids=token_ids, trained=(True,) * len(token_ids))
+        body = [*tokenizer.encode(reasoning), tokenizer.unthink_id, *tokenizer.encode(answer), tokenizer.end_id]
+    return Example(prompt_ids=prompt_ids, token_ids=tuple(body), trained=(True,) * len(body))

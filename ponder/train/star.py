@@ -23,6 +23,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.strategies.deliberation import PAUSE
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, text_seed
 
 HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
@@ -110,7 +111,7 @@ def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> st
         hint and _SPEAKS_OF_IT.search(text)
     ):
         return ""
-    return text
+    return text + PAUSE if completion.reasoning.endswith(PAUSE) else text  # the end of a turn belongs to it
 
 
 def _settings(config: StarConfig) -> dict[str, Any]:
