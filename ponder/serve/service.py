@@ -28,6 +28,7 @@ from ponder.serve.work import Count, Order
 from ponder.types import Engine, Message, SamplingParams, Scorer
 
 if TYPE_CHECKING:
+    from ponder.serve.job import Job
     from ponder.serve.responses import ResponseJob
 
 
@@ -67,7 +68,8 @@ class Service:
         self.created = int(time.time())
         self.window: int | None = getattr(engine, "window", None)
         self.tokenizer: Any = getattr(engine, "tokenizer", None)
-        self.jobs: dict[str, ResponseJob] = {}
+        self.jobs: dict[str, ResponseJob] = {}  # responses that the store does not have whole
+        self.running_jobs: set[Job] = set()
         self.num_running = 0
         self.is_draining = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -90,27 +92,36 @@ class Service:
 
     async def _housekeeping(self) -> None:
         """Write events of running responses a few times a second, expire old objects now and then."""
+        from ponder.serve.responses import save_running
+
         swept = time.monotonic()
         while True:
             await asyncio.sleep(0.2)
-            for job in list(self.jobs.values()):
-                await job.save_events()
+            if not await save_running(list(self.jobs.values())):
+                await asyncio.sleep(2)
             if time.monotonic() - swept > 3600:
                 swept = time.monotonic()
-                await self.store.do(self.store.sweep)
+                try:
+                    await self.store.do(self.store.sweep)
+                except Exception as problem:  # whatever a database says; there is another hour
+                    log("sweep_failed", kind=type(problem).__name__)
+
+    def drain(self) -> None:
+        """Take no more work; what runs has a while to end, then it is told to, so that its client hears of it."""
+        if not self.is_draining:
+            self.is_draining = True
+            asyncio.get_running_loop().call_later(self.settings.drain, self._fail_all)
+
+    def _fail_all(self) -> None:
+        for job in list(self.running_jobs):
+            job.fail("The server was stopped.")
 
     async def stop(self) -> None:
-        """Let what runs end, for a while; then stop it."""
-        self.is_draining = True
-        until = time.monotonic() + self.settings.drain
-        while self.jobs and time.monotonic() < until:
-            await asyncio.sleep(0.05)
-        for job in list(self.jobs.values()):
-            job.fail("The server was stopped.")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                while self.jobs:
-                    await asyncio.sleep(0.02)
+        """Wait until nothing runs, `drain` seconds at most and some for the writing."""
+        self.drain()
+        until = time.monotonic() + self.settings.drain + 5
+        while self.running_jobs and time.monotonic() < until:
+            await asyncio.sleep(0.02)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -42,14 +42,21 @@ class Vault:
         if len(secret) < 32:
             raise ConfigError(f"the serving secret has {len(secret)} bytes; give at least 32")
         self._secret = secret
+        self._keys: dict[str, Any] = {}
 
     def _key(self, owner: str) -> Any:
+        """The owner's cipher; deriving its key is kept, as every response needs it."""
+        if owner in self._keys:
+            return self._keys[owner]
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
         derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"ponder reasoning " + owner.encode())
-        return AESGCM(derived.derive(self._secret))
+        if len(self._keys) > 10_000:
+            self._keys.clear()
+        self._keys[owner] = AESGCM(derived.derive(self._secret))
+        return self._keys[owner]
 
     def seal(self, data: Mapping[str, Any], binding: Binding) -> str:
         """Text that only this server opens, for whoever it is bound to."""
