@@ -96,6 +96,9 @@ def plan(
         seed=secrets.randbits(62) if seed is None else seed % 2**63,
     )
     n = 1 if name == "standard" else given.n or SAMPLES
+    if name == "standard" and given.n not in (None, 1):
+        raise ApiError(400, f"compute.n={given.n} needs a way of choosing: give a mode, or compute.selector 'vote'.",
+                       code="invalid_value", param="compute.n")  # fmt: skip
     if name != "standard" and limit is not None and limit < 2:
         raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",
                        code="invalid_value", param="max_output_tokens")  # fmt: skip

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ponder.serve.errors import ApiError, not_found, overloaded
-from ponder.serve.items import Item, Thought, conversation, prefix_hash, prompt_of, turn_start
+from ponder.serve.items import Item, Thought, conversation, prefix_hashes, prompt_of, turn_start
 from ponder.serve.keys import Key, Keyring
 from ponder.serve.limits import Limiter
 from ponder.serve.logs import log
@@ -22,7 +22,7 @@ from ponder.serve.schema import Compute
 from ponder.serve.store import Store
 from ponder.serve.summary import ModelSummarizer, Summarizer
 from ponder.serve.thoughts import Thoughts, Watch
-from ponder.serve.tools import TOOL_CALL, Tool, schema_problem
+from ponder.serve.tools import MOST_SCHEMA, TOOL_CALL, Tool, schema_problem
 from ponder.serve.vault import Binding, Vault, load_secret
 from ponder.serve.work import Count, Order
 from ponder.types import Engine, Message, SamplingParams, Scorer
@@ -227,16 +227,14 @@ class Service:
         self, items: list[Item], *, owner: str, user: str, num_history: int = 0
     ) -> tuple[dict[str, Thought], list[dict[str, str]]]:
         """Reasoning of the current turn by its item, and what was sent (behind the stored history) and is not used."""
-        begin = turn_start(items)
+        begin, prefixes = turn_start(items), prefix_hashes(items)
         kept: dict[str, Thought] = {}
         removed: list[dict[str, str]] = []
         for place, item in enumerate(items):
             if item["type"] != "reasoning" or place < min(begin, num_history):
                 continue
             name, reason = item["id"], None
-            binding = Binding(
-                owner=owner, model=self.settings.model, prefix=prefix_hash(items[:place]), item=name, user=user
-            )
+            binding = Binding(owner=owner, model=self.settings.model, prefix=prefixes[place], item=name, user=user)
             sealed = item.get("encrypted_content") or await self._sealed_in_store(name, owner)
             data, reason = self.vault.open(sealed, binding)
             if reason is None and place < begin:
@@ -331,9 +329,13 @@ def _without_oldest(items: list[Item], num_tokens: int, excess: int) -> list[Ite
 
 def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list[Tool], bool]:
     """(tools that may be called, whether one must be) of a request in either API's form."""
-    tools = []
+    tools, size = [], 0
     for place, tool in enumerate(given or ()):
         spec = getattr(tool, "function", tool)
+        size += len(json.dumps(spec.parameters))
+        if size > MOST_SCHEMA:  # checking takes its time, and others wait for it
+            raise ApiError(400, f"The parameters of all functions are longer than {MOST_SCHEMA} characters.",
+                           code="invalid_function_parameters", param=param)  # fmt: skip
         problem = schema_problem(spec.parameters) if spec.parameters else None
         if problem:
             where = f"{param}[{place}].parameters"

@@ -99,11 +99,16 @@ class Vault:
                 return None, reason
         return content["data"], None
 
-
     def unseal(self, text: str, *, owner: str, item: str) -> dict[str, Any]:
         """For the administrator: what lies in the store, whatever it is bound to."""
+        from cryptography.exceptions import InvalidTag
+
         raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
-        plain = self._key(owner).decrypt(raw[12:24], raw[24:], raw[:12] + item.encode())
+        try:
+            plain = self._key(owner).decrypt(raw[12:24], raw[24:], raw[:12] + item.encode())
+        except InvalidTag:
+            message = "It was sealed under another secret; start the server with the PONDER_SERVE_SECRET of that time."
+            raise ApiError(409, message, code="sealed_elsewhere", kind="conflict_error") from None
         data: dict[str, Any] = json.loads(plain)["data"]
         return data
 
