@@ -26,6 +26,7 @@ from ponder.serve.completions import make_job
 from ponder.serve.errors import ApiError, not_found, overloaded
 from ponder.serve.events import Told
 from ponder.serve.items import Item, input_items, new_id
+from ponder.serve.modes import published
 from ponder.serve.openapi import TABLE, document
 from ponder.serve.query import boolean, includes, integer, list_of, page_of, word
 from ponder.serve.responses import ResponseJob, read_conversation, read_request
@@ -94,6 +95,7 @@ class Routes:
         return {
             "id": service.settings.model, "object": "model", "created": service.created, "owned_by": "ponder",
             "context_window": service.window, "modes": ["standard", *sorted(service.modes)],
+            "efforts": published(service.settings.efforts),
         }  # fmt: skip
 
     async def models(self, request: Request) -> Response:

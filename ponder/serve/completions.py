@@ -213,6 +213,7 @@ async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:
     compute = service.compute(
         effort=request.reasoning_effort, mode=None, compute=request.compute, limit=request.max_completion_tokens,
         num_prompt_tokens=count, seed=request.seed, stop=stop, param="compute.mode",
+        may_vote=not (tools or form.wants_json or (request.n or 1) > 1),
     )  # fmt: skip
     if (request.n or 1) > 1 and compute.strategy is not None:
         raise ApiError(400, "n > 1 cannot be combined with a mode that chooses among samples.",

@@ -96,6 +96,7 @@ async def read_request(service: Service, key: Key, request: ResponseRequest) -> 
     compute = service.compute(
         effort=reasoning.effort if reasoning else None, mode=reasoning.mode if reasoning else None,
         compute=request.compute, limit=request.max_output_tokens, num_prompt_tokens=count,
+        may_vote=not (tools or form.wants_json),
     )  # fmt: skip
     order = order_of(
         service, prompt, messages, compute, tools=tools, needs_call=needs_call,

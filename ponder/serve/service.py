@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ponder.efforts import Efforts
 from ponder.serve.errors import ApiError, not_found, overloaded
 from ponder.serve.items import Item, Thought, conversation, prefix_hashes, prompt_of, turn_start
 from ponder.serve.keys import Key, Keyring
@@ -51,6 +52,7 @@ class Settings:
     fail_closed: bool = False
     summarizer: Summarizer | None = None  # None: the model itself
     scorer: Scorer | None = None
+    efforts: Efforts | None = None  # measured levels; None: a ladder of doublings
     key: Callable[[str], str | None] = vote_key
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
 
@@ -87,7 +89,8 @@ class Service:
 
         count = await self.store.do(lambda: self.store.fail_broken(broken))
         swept = await self.store.do(self.store.sweep)
-        log("started", model=self.settings.model, broken=count, expired=swept)
+        efforts = "ladder" if self.settings.efforts is None else "measured"
+        log("started", model=self.settings.model, broken=count, expired=swept, efforts=efforts)
         self.spawn(self._housekeeping())
 
     async def _housekeeping(self) -> None:
@@ -209,7 +212,7 @@ class Service:
                 num_prompt_tokens: int, **more: Any) -> Spending:  # fmt: skip
         return plan(
             effort=effort, mode=mode, compute=compute, limit=limit, num_prompt_tokens=num_prompt_tokens,
-            window=self.window, offered=self.modes, temperature=self.settings.temperature, **more,
+            window=self.window, offered=self.modes, efforts=self.settings.efforts, temperature=self.settings.temperature, **more,
         )  # fmt: skip
 
     def watch(self, *, summary: bool, private: Sequence[str], context: Mapping[str, str]) -> Watch:

@@ -9,6 +9,7 @@ import time
 import httpx
 import pytest
 
+from ponder.efforts import Efforts, Point
 from ponder.engine.base import ScriptedEngine
 from ponder.serve.events import EventLog, padded
 from ponder.serve.items import prefix_hash, prefix_hashes
@@ -194,3 +195,34 @@ def test_reasoning_sealed_under_another_secret_is_an_error_that_says_so():
     sealed = Vault(b"a" * 32).seal({"text": "x"}, binding)
     with pytest.raises(ApiError, match="PONDER_SERVE_SECRET"):
         Vault(b"b" * 32).unseal(sealed, owner="o", item="i")
+
+
+def test_an_effort_is_a_point_of_the_measured_curve_and_says_so():
+    points = [
+        Point(max_reasoning_tokens=cap, n=n, tokens=cap * n, accuracy=cap * n / 1000, low=0.0, high=1.0)
+        for cap, n in ((5, 1), (9, 1), (20, 1), (20, 2), (20, 4), (20, 8))
+    ]
+    efforts = Efforts.choose(points, task="arithmetic", num_problems=50, policy="abc")
+    with Served(ScriptedEngine(script), efforts=efforts) as served:  # noqa: SIM117
+        with httpx.Client(base_url=f"{served.url}/v1", headers=AUTH) as client:
+            told = client.get("/models").json()["data"][0]["efforts"]
+            assert told["measured"] and told["task"] == "arithmetic" and told["levels"]["max"]["accuracy"] == 0.16
+
+            def ask(effort, **more):
+                body = {"input": "2+2?", "reasoning": {"effort": effort}, **more}
+                answer = client.post("/responses", json=body).json()
+                return [answer["compute"][name] for name in ("mode", "n", "max_reasoning_tokens")]
+
+            assert ask("minimal") == ["standard", 1, 5] and ask("medium") == ["standard", 1, 20]
+            assert ask("max") == ["consensus", 8, 20] and ask("none") == ["standard", 1, 0]
+            assert ask("max", tools=[{"type": "function", "name": "f"}]) == ["standard", 1, 20]
+            assert ask("max", compute={"mode": "standard"}) == ["standard", 1, 20]
+            assert ask("max", compute={"mode": "best_of_n"}) == ["best_of_n", 8, 20]
+            chat = {**CHAT, "reasoning_effort": "max"}
+            assert client.post("/chat/completions", json=chat).json()["compute"]["n"] == 8
+            assert len(client.post("/chat/completions", json={**chat, "n": 2}).json()["choices"]) == 2
+
+
+def test_without_a_measured_curve_the_server_says_that_its_efforts_are_a_ladder(server):
+    told = httpx.get(f"{server.url}/v1/models/scripted", headers=AUTH).json()["efforts"]
+    assert told["measured"] is False and told["levels"]["high"] == {"max_reasoning_tokens": 512}
