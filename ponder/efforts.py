@@ -74,7 +74,7 @@ class Efforts:
             levels = {name: Point(**data["levels"][name]) for name in LEVELS}
             return cls(**{**data, "levels": levels})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ConfigError(f"{path} holds no effort levels ({error}); delete it, or run ponder scale again") from None
+            raise ConfigError(f"{path} holds no effort levels ({error}); delete it or run ponder scale again") from None
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:

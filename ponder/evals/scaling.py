@@ -8,7 +8,8 @@ RUN/scale/step_00020/, so that running again draws only what is missing. The bas
 `num_samples`, the others `ladder_samples`. Accuracy at test-time compute C is read off those three banks: cons@k costs
 one reading of the prompt and k samples, and is exact over all subsets for every k. The last rung also sits exams with
 a smaller cap on its reasoning, the second way of spending less. On the last rung (or another) every strategy that only
-selects is replayed. RUN/scale/curves.json then holds all of it, and efforts.json what `ponder serve` makes of it. `spend` does the replay for any bank, without a run.
+selects is replayed. RUN/scale/curves.json then holds all of it, efforts.json the effort levels that `ponder serve`
+offers for it. `spend` does the replay for any bank, without a run.
 
 Train compute is what the ladder counted, from the base on: what made the base is not in it. Test compute is counted in
 FLOPs where `flops_per_token` is given, and always in tokens.

@@ -44,6 +44,7 @@ from ponder.serve.web import (
 )  # fmt: skip
 from ponder.types import Engine
 
+COMPACT = "/v1/responses/compact"  # not in the document, as it only says no
 WEB = Path(__file__).parent / "web"
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -235,6 +236,16 @@ class Routes:
         items = await self.store.do(lambda: self.store.items(found["id"], "in"))
         return json_response(page_of(items, request))
 
+    async def compact(self, request: Request) -> Response:
+        """Refused: a compaction is a model's own account of a conversation, and none of ours has learned to give it."""
+        key_of(request).need("infer")
+        raise ApiError(
+            400,
+            "Compaction is not supported. Send truncation='auto' to have the oldest items left out, or begin a new "
+            "conversation with what still matters.",
+            code="unsupported_endpoint",
+        )  # fmt: skip
+
     async def count_input(self, request: Request) -> Response:
         key_of(request).need("infer")
         asked = self.read(schema.CountRequest, await self.body(request))
@@ -415,6 +426,7 @@ def make_app(engine: Engine, settings: Settings) -> ASGIApp:
     inner = Starlette(
         routes=[
             Route("/", routes.page, methods=["GET"]),
+            Route(COMPACT, dispatch(routes, COMPACT, {"POST": "compact"}), methods=["POST"]),
             *(Route(path, dispatch(routes, path, names), methods=list(names)) for path, names in _paths().items()),
             Mount("/web", StaticFiles(directory=WEB), name="web"),
         ],

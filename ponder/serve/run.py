@@ -25,7 +25,8 @@ def serve(engine: Engine, settings: Settings, *, host: str, port: int, on_ready:
     app = make_app(engine, settings)
     config = uvicorn.Config(
         app, host=host, port=port, log_level="error", access_log=False, server_header=False, lifespan="on",
-        http=Gathered, proxy_headers=False, timeout_graceful_shutdown=int(settings.drain) + 10, timeout_keep_alive=75, ws="none",
+        http=Gathered, proxy_headers=False, timeout_graceful_shutdown=int(settings.drain) + 10, timeout_keep_alive=75,
+        ws="none",
         h11_max_incomplete_event_size=64 << 10,
     )  # fmt: skip
 

@@ -212,7 +212,8 @@ class Service:
                 num_prompt_tokens: int, **more: Any) -> Spending:  # fmt: skip
         return plan(
             effort=effort, mode=mode, compute=compute, limit=limit, num_prompt_tokens=num_prompt_tokens,
-            window=self.window, offered=self.modes, efforts=self.settings.efforts, temperature=self.settings.temperature, **more,
+            window=self.window, offered=self.modes, efforts=self.settings.efforts,
+            temperature=self.settings.temperature, **more,
         )  # fmt: skip
 
     def watch(self, *, summary: bool, private: Sequence[str], context: Mapping[str, str]) -> Watch:

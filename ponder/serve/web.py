@@ -193,7 +193,7 @@ async def wait_or_leave(request: Request, job: Any) -> Any:
 
 
 class EventStream(Response):
-    """Server-sent events: batches are written as they come, a comment for an empty one, which says that nothing does."""
+    """Server-sent events: batches are written as they come, a comment for an empty one: nothing did."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What a second reader found: races at the end, a failing database, samples that think side by side, strangers' sizes."""
+"""What a second reader found: races at the end, a failing database, samples side by side, strangers' sizes."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ class Writes:
 @pytest.mark.parametrize("mode", ["consensus", "search"])
 def test_samples_that_think_side_by_side_are_heard_one_after_the_other(mode):
     monitor = Writes()
-    engine = ScriptedEngine(lambda text, seed: (f"<{seed}> " + "words and more " * 8 + f"</{seed}>", "42"), portions=(3,))
+    thought = "words and more " * 8
+    engine = ScriptedEngine(lambda text, seed: (f"<{seed}> {thought}</{seed}>", "42"), portions=(3,))
     with Served(engine, monitors=(monitor,)) as served:
         body = {"input": "x", "reasoning": {"mode": mode}, "compute": {"n": 4, "seed": 1}}
         assert httpx.post(f"{served.url}/v1/responses", headers=AUTH, json=body).json()["status"] == "completed"
@@ -118,7 +119,7 @@ def test_samples_that_think_side_by_side_are_heard_one_after_the_other(mode):
     for segment in monitor.read:
         if segment.startswith("<"):
             name = segment[1:].partition(">")[0]
-            assert segment == f"<{name}> " + "words and more " * 8 + f"</{name}>"
+            assert segment == f"<{name}> {thought}</{name}>"
 
 
 def test_a_summary_waits_for_the_verdict_on_its_segment():
@@ -226,3 +227,9 @@ def test_an_effort_is_a_point_of_the_measured_curve_and_says_so():
 def test_without_a_measured_curve_the_server_says_that_its_efforts_are_a_ladder(server):
     told = httpx.get(f"{server.url}/v1/models/scripted", headers=AUTH).json()["efforts"]
     assert told["measured"] is False and told["levels"]["high"] == {"max_reasoning_tokens": 512}
+
+
+def test_compaction_is_refused_with_the_way_round(server):
+    answer = httpx.post(f"{server.url}/v1/responses/compact", headers=AUTH, json={"model": "scripted", "input": "x"})
+    assert answer.status_code == 400 and "truncation='auto'" in answer.json()["error"]["message"]
+    assert httpx.post(f"{server.url}/v1/responses/compact").status_code == 401
