@@ -121,10 +121,13 @@ class Service:
 
     async def stop(self) -> None:
         """Wait until nothing runs, `drain` seconds at most and some for the writing."""
+        from ponder.serve.responses import save_running
+
         self.drain()
         until = time.monotonic() + self.settings.drain + 5
         while self.running_jobs and time.monotonic() < until:
             await asyncio.sleep(0.02)
+        await save_running(list(self.jobs.values()))  # what could not be written before
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
