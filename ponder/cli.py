@@ -222,21 +222,22 @@ def serve(
     base_url: BaseUrl = None,
 ) -> None:
     """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
-    from ponder.scorers import load_scorer
+    from ponder.serve.modes import vote_key
     from ponder.serve.monitor import load_monitors
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
     from ponder.serve.summary import ModelSummarizer
 
     url, _, name = (summarizer or "").strip().partition(" ")
+    judge: Any = open_scorer(scorer, model, base_url, vote_key) if scorer else None
     settings = Settings(
         model=model, db=db, api_key=api_key, temperature=temperature,
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
-        scorer=load_scorer(scorer) if scorer else None,
+        scorer=judge, efforts=None if base_url else measured_efforts(model),
         summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
     )  # fmt: skip
-    engine = open_engine(model, base_url)
+    engine = open_engine(model, base_url, keep_hidden=getattr(judge, "kind", "") == "probe")
     try:
         run(
             engine, settings, host=host, port=port,
@@ -770,6 +771,14 @@ def open_engine(
     # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
     loaded = hub.load(model, dtype=None, device=pick_device())
     return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots, keep_hidden=keep_hidden)
+
+
+def measured_efforts(model: str) -> Any:
+    """The effort levels that `ponder scale` measured for these weights, if it did."""
+    from ponder import efforts
+    from ponder.models import hub
+
+    return efforts.find(hub.resolve(model), policy=lambda: hub.describe(model)["fingerprint"])
 
 
 def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[str], str | None]) -> Any:

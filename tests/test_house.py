@@ -16,14 +16,15 @@ MAY = {
     "types": set(),
     "config": set(),
     "runs": {"types"},
+    "efforts": {"config", "runs"},
     "tasks": BASE,
     "models": BASE,
     "engine": BASE | {"models"},
     "scorers": BASE | {"models", "engine.base"},
     "strategies": BASE | {"engine.base", "scorers"},
     "train": BASE | {"tasks", "models", "engine", "scorers", "strategies"},
-    "evals": BASE | {"tasks", "engine.base", "scorers", "strategies"},
-    "serve": BASE | {"models.tokenizer", "engine.base", "scorers", "strategies"},
+    "evals": BASE | {"efforts", "tasks", "engine.base", "scorers", "strategies"},
+    "serve": BASE | {"efforts", "models.tokenizer", "engine.base", "scorers", "strategies"},
     "live": BASE | {"train"},
     "cli": None,  # the only file that imports every room
 }

@@ -52,12 +52,17 @@ class Form:
         self._schemas: list[Any] = []
         self._ids: dict[int, int] = {}
         stacks = []
-        for choice in json.loads(text):
-            self._root = choice["schema"]
-            stack = (_lit(choice["after"]), ("value", self._add(choice["schema"])), _lit(choice["before"]))
-            stacks.append(tuple(node for node in stack if node != ("lit", b"")))
-        self.start: State = self._closed(stacks)
-        self._check(stacks)
+        try:
+            for choice in json.loads(text):
+                self._root = choice["schema"]
+                stack = (_lit(choice["after"]), ("value", self._add(choice["schema"])), _lit(choice["before"]))
+                stacks.append(tuple(node for node in stack if node != ("lit", b"")))
+            self.start: State = self._closed(stacks)
+            self._check(stacks)
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            if isinstance(error, FormError):
+                raise
+            raise FormError("a reference leads to what is no schema") from None  # nobody checked what stands there
 
     def _add(self, schema: Any) -> int:
         """The number of a schema, references followed."""
@@ -336,10 +341,15 @@ class Answers:
 
 
 class Masks:
-    """Token masks of forms over one vocabulary. `pieces`: the bytes of every token, None for marks."""
+    """Token masks of forms over one vocabulary. `pieces`: the bytes of every token, None for marks.
+
+    A mask takes a walk over the whole vocabulary, so it is kept, under its state seen from one token's distance: a
+    string that may have 300 more characters takes the same tokens as one that may have 299.
+    """
 
     def __init__(self, pieces: Sequence[bytes | None], end_id: int) -> None:
         self._end_id, self._size = end_id, len(pieces)
+        self._longest = max((len(piece) for piece in pieces if piece), default=1)
         self._forms: dict[str, Form] = {}
         self._known: dict[tuple[str, State], np.ndarray] = {}
         self._trie: dict[int, Any] = {}
@@ -366,7 +376,7 @@ class Masks:
 
     def mask(self, text: str, state: State) -> np.ndarray:
         """(V,) bool: tokens that may follow."""
-        key = (text, state)
+        key = (text, frozenset(self._nearby(stack) for stack in state))
         if key not in self._known:
             if len(self._known) > 2000:
                 self._known.clear()
@@ -375,6 +385,14 @@ class Masks:
             found[self._end_id] = is_done(state) or not found.any()  # where nothing may come, it ends
             self._known[key] = found
         return self._known[key]
+
+    def _nearby(self, stack: Stack) -> Stack:
+        """A stack whose open string has its counts only as far as one token can reach."""
+        if not stack or stack[-1][0] != "str":
+            return stack
+        kind, phase, least, most = stack[-1]
+        reach = self._longest + 1
+        return (*stack[:-1], (kind, phase, min(least, reach), None if most is None or most > reach else most))
 
     def _walk(self, form: Form, node: dict[int, Any], state: State, found: np.ndarray) -> None:
         for byte in form.allowed(state) & node.keys():

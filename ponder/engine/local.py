@@ -56,7 +56,7 @@ class _Call:
     future: concurrent.futures.Future[list[Sample]]
     pieces: dict[int, tuple[int, int]] = field(default_factory=dict)  # piece id -> (worker, samples)
     samples: list[Sample] = field(default_factory=list)
-    on_tokens: Callable[[list[int]], None] | None = None  # of a streamed request, called in the listening thread
+    on_tokens: tuple[asyncio.AbstractEventLoop, Callable[[list[int]], None]] | None = None  # of a streamed request
 
 
 class LocalEngine:
@@ -143,11 +143,10 @@ class LocalEngine:
             opened=opened,
             stop=params.stop,
         )
-        version, loop, stream = self.policy_version, asyncio.get_running_loop(), Stream()
+        version, stream = self.policy_version, Stream()
 
         def told(ids: list[int]) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(lambda: stream.tell(splitter.feed(ids)))
+            stream.tell(splitter.feed(ids))
 
         def done(future: asyncio.Future[list[Sample]]) -> None:
             if future.cancelled():
@@ -158,7 +157,7 @@ class LocalEngine:
             stream.tell(splitter.finish(sample.token_ids[splitter.num_fed :]))
             stream.finish(self._completion(request, sample, version))
 
-        call = self._submit(request, on_tokens=told)
+        call = self._submit(request, on_tokens=(asyncio.get_running_loop(), told))
         future = asyncio.wrap_future(call.future)
         future.add_done_callback(done)
         stream.on_close = future.cancel
@@ -210,7 +209,7 @@ class LocalEngine:
             hidden=sample.hidden,
         )
 
-    def _submit(self, request: Request, on_tokens: Callable[[list[int]], None] | None = None) -> _Call:
+    def _submit(self, request: Request, on_tokens: Any = None) -> _Call:
         """Queue a request for the batch that leaves at the end of this turn of the event loop."""
         if request.params.form and not self.supports_form(request.params.form):
             raise ValueError("answers of this model cannot be held to this form; leave it out and check what comes")
@@ -292,10 +291,7 @@ class LocalEngine:
                     why = results
                     break
                 news, finished = results
-                for piece_id, ids in news:
-                    call = self._pending.get(piece_id)
-                    if call is not None and call.on_tokens is not None:
-                        call.on_tokens(ids)
+                self._tell(news)
                 for piece_id, samples in finished:
                     self._arrived(piece_id, samples)
         except (EOFError, OSError):
@@ -310,6 +306,23 @@ class LocalEngine:
         for call in calls:
             if call.future.set_running_or_notify_cancel():
                 call.future.set_exception(EngineError(why))
+
+    def _tell(self, news: Sequence[tuple[int, list[int]]]) -> None:
+        """Tokens of running streams, each in its event loop, which is woken up once for all of them."""
+        calls: dict[asyncio.AbstractEventLoop, list[tuple[Callable[[list[int]], None], list[int]]]] = {}
+        for piece_id, ids in news:
+            call = self._pending.get(piece_id)
+            if call is not None and call.on_tokens is not None:
+                loop, told = call.on_tokens
+                calls.setdefault(loop, []).append((told, ids))
+
+        def tell(all_told: list[tuple[Callable[[list[int]], None], list[int]]]) -> None:
+            for told, ids in all_told:
+                told(ids)
+
+        for loop, all_told in calls.items():
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
+                loop.call_soon_threadsafe(tell, all_told)
 
     def _arrived(self, piece_id: int, samples: list[Sample]) -> None:
         with self._lock:

@@ -8,7 +8,8 @@ RUN/scale/step_00020/, so that running again draws only what is missing. The bas
 `num_samples`, the others `ladder_samples`. Accuracy at test-time compute C is read off those three banks: cons@k costs
 one reading of the prompt and k samples, and is exact over all subsets for every k. The last rung also sits exams with
 a smaller cap on its reasoning, the second way of spending less. On the last rung (or another) every strategy that only
-selects is replayed. RUN/scale/curves.json then holds all of it. `spend` does the replay for any bank, without a run.
+selects is replayed. RUN/scale/curves.json then holds all of it, efforts.json the effort levels that `ponder serve`
+offers for it. `spend` does the replay for any bank, without a run.
 
 Train compute is what the ladder counted, from the base on: what made the base is not in it. Test compute is counted in
 FLOPs where `flops_per_token` is given, and always in tokens.
@@ -26,7 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ponder import runs
+from ponder import efforts, runs
 from ponder.evals.bank import Bank
 from ponder.evals.exams import FlopsPerToken, compare, dumps, run_exam
 from ponder.evals.spending import play, trio
@@ -109,6 +110,8 @@ async def scale(
             curves["command"] = " ".join(sys.argv) if command is None else command
             curves["seconds"] = time.monotonic() - start  # of this sitting; every exam counts its own in result.json
             runs.write_atomic(folder / "scale" / "curves.json", dumps(curves))
+            if curves["complete"]:
+                published(curves, fingerprint(rungs[-1])).write(folder / "scale" / efforts.FILE)
     return curves
 
 
@@ -151,6 +154,25 @@ def plan(rungs: Sequence[Path], params: SamplingParams, num_samples: int, ladder
     ]
     order = {"base": 0, "final": 1, "middle": 2, "": 3}
     return sorted(exams, key=lambda exam: order[exam.role]) + budgets
+
+
+def published(curves: Mapping[str, Any], policy: str) -> efforts.Efforts:
+    """The effort levels of the last rung: one sample with less and less of a cap, then votes of more and more."""
+    points = [_point(row, row["max_reasoning_tokens"], 1, row["pass@1"]) for row in curves["budgets"]]
+    cap = max(row["max_reasoning_tokens"] for row in curves["budgets"])
+    last = max(curves["test"], key=lambda curve: curve["step"])
+    points += [_point(row, cap, row["k"], row["cons"]) for row in last["points"] if row["k"] > 1]
+    return efforts.Efforts.choose(
+        points, task=curves["task"], num_problems=curves["num_problems"], policy=policy
+    )  # fmt: skip
+
+
+def _point(row: Mapping[str, Any], cap: int, n: int, rate: Mapping[str, float]) -> efforts.Point:
+    value = min(1.0, max(0.0, rate["value"]))  # estimates over all subsets round a little beside 0 and 1
+    return efforts.Point(
+        max_reasoning_tokens=cap, n=n, tokens=row["tokens"], accuracy=value,
+        low=max(0.0, min(rate["low"], value)), high=min(1.0, max(rate["high"], value)),
+    )  # fmt: skip
 
 
 class LazyEngine:

@@ -6,7 +6,6 @@ The engine comes from whoever makes the app; nothing here knows where text is pr
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -23,9 +22,11 @@ from starlette.types import ASGIApp
 
 from ponder import __version__
 from ponder.serve import schema
-from ponder.serve.completions import ChatJob, chat_usage, make_job
+from ponder.serve.completions import make_job
 from ponder.serve.errors import ApiError, not_found, overloaded
+from ponder.serve.events import Told
 from ponder.serve.items import Item, input_items, new_id
+from ponder.serve.modes import published
 from ponder.serve.openapi import TABLE, document
 from ponder.serve.query import boolean, includes, integer, list_of, page_of, word
 from ponder.serve.responses import ResponseJob, read_conversation, read_request
@@ -33,16 +34,17 @@ from ponder.serve.service import Service, Settings, format_of, tools_of
 from ponder.serve.web import (
     EventStream,
     Gate,
+    chat_event,
     error_response,
     json_response,
     key_of,
-    noise,
     read_json,
     response_event,
     wait_or_leave,
 )  # fmt: skip
 from ponder.types import Engine
 
+COMPACT = "/v1/responses/compact"  # not in the document, as it only says no
 WEB = Path(__file__).parent / "web"
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -94,6 +96,7 @@ class Routes:
         return {
             "id": service.settings.model, "object": "model", "created": service.created, "owned_by": "ponder",
             "context_window": service.window, "modes": ["standard", *sorted(service.modes)],
+            "efforts": published(service.settings.efforts),
         }  # fmt: skip
 
     async def models(self, request: Request) -> Response:
@@ -114,15 +117,8 @@ class Routes:
             body = await wait_or_leave(request, job)
             is_starved = all(each.finish_reason == "length" and not each.content for each in job.choices)
             return json_response(body, headers=starved(is_starved))
-        options = asked.stream_options or schema.StreamOptions()
-        encode = partial(
-            chat_event, job=job, with_usage=bool(options.include_usage),
-            obfuscate=options.include_obfuscation is not False,
-        )  # fmt: skip
-        return EventStream(
-            job.log.follow(), encode, heartbeat=self.service.settings.heartbeat, on_leave=job.cancel,
-            last="data: [DONE]\n\n",
-        )  # fmt: skip
+        events = job.log.follow(patience=self.service.settings.heartbeat)
+        return EventStream(events, chat_event, on_leave=job.cancel, last="data: [DONE]\n\n")
 
     async def chats(self, request: Request) -> Response:
         return await self._list(request, "chat", default_order="asc")
@@ -164,16 +160,18 @@ class Routes:
         if asked.stream:
             obfuscate = asked.stream_options is None or asked.stream_options.include_obfuscation is not False
             leave = (lambda: None) if asked.background else job.cancel
-            return self._stream(job.log.follow(), obfuscate, leave)
+            return self._stream(self._follow(job), obfuscate, leave)
         if asked.background:
             return json_response(job.writer.snapshot())
         body = await wait_or_leave(request, job)
         is_starved = body["status"] == "incomplete" and all(item["type"] == "reasoning" for item in body["output"])
         return json_response(body, headers=starved(is_starved))
 
+    def _follow(self, job: ResponseJob, after: int = -1) -> AsyncIterator[list[Told]]:
+        return job.log.follow(after, patience=self.service.settings.heartbeat)
+
     def _stream(self, batches: Any, obfuscate: bool, on_leave: Callable[[], None] = lambda: None) -> Response:
-        encode = partial(response_event, obfuscate=obfuscate)
-        return EventStream(batches, encode, heartbeat=self.service.settings.heartbeat, on_leave=on_leave)
+        return EventStream(batches, partial(response_event, obfuscate=obfuscate), on_leave=on_leave)
 
     def _job(self, request: Request) -> ResponseJob | None:
         job = self.service.jobs.get(request.path_params["id"])
@@ -188,7 +186,7 @@ class Routes:
             job = None
         if wants_stream:
             if job is not None:
-                return self._stream(job.log.follow(after), obfuscate)
+                return self._stream(self._follow(job, after), obfuscate)
             found = await self._stored(request, "response", "response")
             events = await self.store.do(lambda: self.store.events(found["id"], after))
             return self._stream(once(events), obfuscate)
@@ -229,6 +227,7 @@ class Routes:
         if job is not None:
             job.cancel()
             await job.wait()
+            self.service.jobs.pop(job.id, None)  # it may be there still if it could not be written
         return await self._delete(request, "response", "response", "response")
 
     async def response_items(self, request: Request) -> Response:
@@ -236,6 +235,16 @@ class Routes:
         includes(request)
         items = await self.store.do(lambda: self.store.items(found["id"], "in"))
         return json_response(page_of(items, request))
+
+    async def compact(self, request: Request) -> Response:
+        """Refused: a compaction is a model's own account of a conversation, and none of ours has learned to give it."""
+        key_of(request).need("infer")
+        raise ApiError(
+            400,
+            "Compaction is not supported. Send truncation='auto' to have the oldest items left out, or begin a new "
+            "conversation with what still matters.",
+            code="unsupported_endpoint",
+        )  # fmt: skip
 
     async def count_input(self, request: Request) -> Response:
         key_of(request).need("infer")
@@ -366,24 +375,12 @@ class Routes:
         return json_response(list_of(found, more))
 
 
-def chat_event(event: dict[str, Any], *, job: ChatJob, with_usage: bool, obfuscate: bool) -> str:
-    if event["type"] == "failed":
-        return f"data: {json.dumps({'error': event['error']})}\n\n"
-    chunk = job.head("chat.completion.chunk")
-    chunk["choices"] = event.get("choices", [])
-    if with_usage:
-        chunk["usage"] = chat_usage(job.count) if event["type"] == "usage" else None
-    if obfuscate and chunk["choices"]:
-        chunk["obfuscation"] = noise(len(chunk["choices"][0]["delta"].get("content") or ""))
-    return f"data: {json.dumps(chunk)}\n\n"
-
-
 def starved(is_starved: bool) -> dict[str, str]:
     """Told where the reasoning used the whole limit up: give more, or keep a part with compute.answer_tokens."""
     return {"x-reasoning-starved": "1"} if is_starved else {}
 
 
-async def once(events: list[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:
+async def once(events: list[Told]) -> AsyncIterator[list[Told]]:
     if events:
         yield events
 
@@ -429,6 +426,7 @@ def make_app(engine: Engine, settings: Settings) -> ASGIApp:
     inner = Starlette(
         routes=[
             Route("/", routes.page, methods=["GET"]),
+            Route(COMPACT, dispatch(routes, COMPACT, {"POST": "compact"}), methods=["POST"]),
             *(Route(path, dispatch(routes, path, names), methods=list(names)) for path, names in _paths().items()),
             Mount("/web", StaticFiles(directory=WEB), name="web"),
         ],

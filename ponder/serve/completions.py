@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import time
 from collections.abc import Callable
 from typing import Any
 
 from ponder.serve.errors import ApiError
-from ponder.serve.events import EventLog
+from ponder.serve.events import EventLog, Told, padded
 from ponder.serve.items import chat_items, check_order, new_id, text_of
 from ponder.serve.job import Job
 from ponder.serve.keys import Key
 from ponder.serve.logs import log
-from ponder.serve.schema import ChatRequest
+from ponder.serve.schema import ChatRequest, StreamOptions
 from ponder.serve.service import Service, format_of, order_of, tools_of
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.tools import Call
@@ -82,6 +83,7 @@ class ChatJob(Job):
         self.key, self.request, self.order = key, request, order
         self.id, self.created = new_id("chatcmpl"), int(time.time())
         self.log = EventLog()
+        self._chunk = json.dumps(self.head("chat.completion.chunk"))[:-1]
         self.count = Count(prompt=num_prompt_tokens)
         self.choices = [Choice(index, self._tell) for index in range(request.n or 1)]
         self.thoughts: list[Thoughts] = []
@@ -117,10 +119,27 @@ class ChatJob(Job):
         return body
 
     def _tell(self, choice: dict[str, Any]) -> None:
-        self.log.add({"type": "chunk", "choices": [choice]})
+        self._put("chunk", choices=[choice])
+
+    def _put(self, kind: str, **fields: Any) -> None:
+        """A chunk into the log; where nothing is streamed nobody would read it."""
+        if not self.request.stream:
+            return
+        options = self.request.stream_options or StreamOptions()
+        if options.include_usage:
+            fields.setdefault("usage", None)
+        text = f"{self._chunk}, {json.dumps(fields)[1:]}"
+        is_padded = kind == "chunk" and options.include_obfuscation is not False
+        self.log.put(Told(kind, len(self.log.events), padded(text) if is_padded else text))
 
     async def work(self) -> str:
-        await asyncio.gather(*(self._choose(choice) for choice in self.choices))
+        tasks = [asyncio.ensure_future(self._choose(choice)) for choice in self.choices]
+        try:
+            await asyncio.gather(*tasks)
+        finally:  # one that failed ends the others
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         return "length" if any(choice.finish_reason == "length" for choice in self.choices) else "stop"
 
     async def end(self, status: str, error: Failed | None) -> None:
@@ -131,12 +150,12 @@ class ChatJob(Job):
         if error is None:
             options = self.request.stream_options
             if options is not None and options.include_usage:
-                self.log.add({"type": "usage"})
+                self._put("usage", choices=[], usage=chat_usage(self.count))
             if self.request.store:
                 await self._store()
         else:
             self.error = ApiError(error.status, error.message, kind="server_error", code=error.code)
-            self.log.add({"type": "failed", **self.error.body()})
+            self.log.put(Told("failed", len(self.log.events), json.dumps(self.error.body())))
         self.log.close()
         self.service.limiter.settle(self.key.id, self._reserved, self.count.prompt + self.count.output)
         visible = [choice.first_visible for choice in self.choices if choice.first_visible is not None]
@@ -194,6 +213,7 @@ async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:
     compute = service.compute(
         effort=request.reasoning_effort, mode=None, compute=request.compute, limit=request.max_completion_tokens,
         num_prompt_tokens=count, seed=request.seed, stop=stop, param="compute.mode",
+        may_vote=not (tools or form.wants_json or (request.n or 1) > 1),
     )  # fmt: skip
     if (request.n or 1) > 1 and compute.strategy is not None:
         raise ApiError(400, "n > 1 cannot be combined with a mode that chooses among samples.",

@@ -1,25 +1,46 @@
 """A log of wire events that grows while a response is made; any number of readers follow it at their own pace.
 
 A reader who is slow reads later, and nobody waits for him: what he has not read is in the log anyway, which is as long
-as the answer. Readers may begin anywhere, so the same log serves a stream, a resumed stream and a replay.
+as the answer. Readers may begin anywhere, so the same log serves a stream, a resumed stream and a replay. An event is
+written as JSON once, when it happens: every reader and the store get the same text, whatever becomes of the objects
+it was made of.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
+import random
+import secrets
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Told(NamedTuple):
+    """An event as it goes over the wire."""
+
+    kind: str
+    number: int
+    text: str  # JSON
 
 
 class EventLog:
     def __init__(self) -> None:
-        self.events: list[dict[str, Any]] = []
+        self.events: list[Told] = []
         self.is_closed = False
-        self._changed = asyncio.Event()
+        self._readers: list[asyncio.Future[bool]] = []  # those who wait for news
 
     def add(self, event: dict[str, Any]) -> None:
         """Number and append an event."""
-        self.events.append({"type": event["type"], "sequence_number": len(self.events), **event})
+        self.put(self.numbered(event))
+
+    def numbered(self, event: dict[str, Any]) -> Told:
+        """An event as `add` would append it now."""
+        number = len(self.events)
+        return Told(event["type"], number, json.dumps({"type": event["type"], "sequence_number": number, **event}))
+
+    def put(self, told: Told) -> None:
+        self.events.append(told)
         self._wake()
 
     def close(self) -> None:
@@ -27,19 +48,44 @@ class EventLog:
         self._wake()
 
     def _wake(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+        readers, self._readers = self._readers, []
+        for reader in readers:
+            if not reader.done():
+                reader.set_result(True)
 
-    async def follow(self, after: int = -1) -> AsyncIterator[list[dict[str, Any]]]:
-        """Events numbered above `after`, as many at a time as there are, until the log is closed."""
+    async def follow(self, after: int = -1, *, patience: float = 1e6) -> AsyncIterator[list[Told]]:
+        """Events numbered above `after`, as many at a time as there are, until the log is closed; an empty list where
+        nothing happened for `patience` seconds."""
         place = max(0, after + 1)
         while True:
-            changed = self._changed
             if place < len(self.events):
                 batch = self.events[place:]
                 place += len(batch)
                 yield batch
-                continue
-            if self.is_closed:
+            elif self.is_closed:
                 return
-            await changed.wait()
+            elif not await self._news(patience):
+                yield []
+
+    async def _news(self, patience: float) -> bool:
+        """Whether something happens in time."""
+        loop = asyncio.get_running_loop()
+        reader: asyncio.Future[bool] = loop.create_future()
+        self._readers.append(reader)
+        timer = loop.call_later(patience, lambda: None if reader.done() else reader.set_result(False))
+        try:
+            return await reader
+        finally:
+            timer.cancel()
+            if reader in self._readers:
+                self._readers.remove(reader)
+
+
+_NOISE = secrets.token_urlsafe(4096)  # padding against reading lengths off the wire; its content means nothing
+_PAD = 16
+
+
+def padded(text: str) -> str:
+    """A JSON object with a field more, so that its length is a multiple of one size (and a constant)."""
+    start = random.randrange(len(_NOISE) - _PAD)
+    return f'{text[:-1]}, "obfuscation": "{_NOISE[start : start + (-len(text) % _PAD or _PAD)]}"}}'

@@ -108,15 +108,25 @@ def chat_items(request: ChatRequest) -> list[Item]:
 
 def prefix_hash(items: Sequence[Item]) -> str:
     """What the visible conversation said so far: reasoning is bound to it. Ids and reasoning do not count."""
-    said = []
+    return prefix_hashes(items)[-1]
+
+
+def prefix_hashes(items: Sequence[Item]) -> list[str]:
+    """The same before each item and behind the last, in one pass: a stranger's list may be long."""
+    whole = hashlib.sha256()
+    hashes = [whole.hexdigest()[:32]]
     for item in items:
+        said: list[Any] = []
         if item["type"] == "message":
-            said.append([item["role"], text_of(item["content"])])
+            said = [item["role"], text_of(item["content"])]
         elif item["type"] == "function_call":
-            said.append(["call", item["call_id"], item["name"], item["arguments"]])
+            said = ["call", item["call_id"], item["name"], item["arguments"]]
         elif item["type"] == "function_call_output":
-            said.append(["output", item["call_id"], item["output"]])
-    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
+            said = ["output", item["call_id"], item["output"]]
+        if said:
+            whole.update(json.dumps(said).encode() + b"\n")
+        hashes.append(whole.hexdigest()[:32])
+    return hashes
 
 
 def turn_start(items: Sequence[Item]) -> int:

@@ -21,15 +21,22 @@ class Job:
         self._work: asyncio.Task[str] | None = None
         self._over = asyncio.Event()
         self.is_cancelled = False
+        self._why = ""  # it is to fail
 
     def begin(self) -> None:
+        self.service.running_jobs.add(self)
         self.service.spawn(self._run())
 
     def cancel(self) -> None:
-        """Stop the work; a job that has not begun never begins."""
-        self.is_cancelled = True
-        if self._work is not None:
+        """Stop the work; a job that has not begun never begins. Once is enough: again would stop the counting too."""
+        if self._work is not None and not self.is_cancelled:
             self._work.cancel()
+        self.is_cancelled = True
+
+    def fail(self, why: str) -> None:
+        """Stop the work; it then has failed, not been cancelled."""
+        self._why = self._why or why
+        self.cancel()
 
     async def wait(self) -> Any:
         await self._over.wait()
@@ -51,6 +58,8 @@ class Job:
             status = "incomplete" if await self._work == "length" else "completed"
         except asyncio.CancelledError:
             status = "cancelled"
+            if self._why:
+                status, error = "failed", Failed("server_error", self._why)
         except Failed as failure:
             status, error = "failed", failure
         except ApiError as refused:
@@ -61,6 +70,7 @@ class Job:
         try:
             await self.end(status, error)
         finally:
+            self.service.running_jobs.discard(self)
             self._over.set()
 
     async def _admitted(self) -> str:

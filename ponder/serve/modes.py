@@ -1,8 +1,10 @@
 """How much a request may think: effort, mode and the compute extension -> sampling, a strategy and a budget.
 
-Efforts are points of a ladder, each twice the reasoning of the one before. They are caps, not targets: at the cap the
-reasoning is closed and an answer still comes. `max_output_tokens` is another matter, a hard cut through reasoning and
-answer alike, as OpenAI's; `compute.answer_tokens` keeps a part of it for the answer.
+Efforts are points of the model's own measured curve where there is one (efforts.py): how much it may reason, and how
+many samples vote. Without one they are a ladder of doublings, which says nothing of what each is worth. Either way they
+are caps, not targets: at the cap the reasoning is closed and an answer still comes. `max_output_tokens` is another
+matter, a hard cut through reasoning and answer alike, as OpenAI's; `compute.answer_tokens` keeps a part of it for the
+answer.
 
 Modes are the strategies of ponder/strategies by their names; `standard` is one sample, streamed; `pro` is a vote.
 """
@@ -12,16 +14,17 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ponder.config import nearest
+from ponder.efforts import Efforts
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import Compute
 from ponder.strategies import STRATEGIES
 from ponder.types import Budget, SamplingParams, Scorer, Strategy
 
-EFFORTS = {"none": 0, "minimal": 64, "low": 128, "medium": 256, "high": 512, "xhigh": 1024, "max": 2048}
+LADDER = {"none": 0, "minimal": 64, "low": 128, "medium": 256, "high": 512, "xhigh": 1024, "max": 2048}
 ALIASES = {"pro": "consensus"}
 SELECTORS = {"vote": "consensus", "scorer": "best_of_n"}
 SAMPLES = 8  # of a mode that draws several, unless compute.n says otherwise
@@ -66,22 +69,28 @@ def plan(
     num_prompt_tokens: int,
     window: int | None,
     offered: Mapping[str, Strategy],
+    efforts: Efforts | None = None,
+    may_vote: bool = True,
     temperature: float = 1.0,
     seed: int | None = None,
     stop: tuple[str, ...] = (),
     param: str = "reasoning.mode",
 ) -> Spending:
-    """limit: max_output_tokens, of everything. window: tokens that prompt and completion share, None = unknown."""
+    """limit: max_output_tokens, of everything. window: tokens that prompt and completion share, None = unknown.
+    may_vote: an effort may stand for a vote; False where answers cannot be compared, as calls and JSON."""
     given = compute or Compute()
     word = effort or "medium"
-    name = mode or given.mode or (SELECTORS[given.selector] if given.selector else "standard")
+    level = efforts.levels.get(word) if efforts is not None else None
+    usual = level.mode if level is not None and may_vote and given.n is None and (limit or 2) > 1 else "standard"
+    name = mode or given.mode or (SELECTORS[given.selector] if given.selector else usual)
     name = ALIASES.get(name, name)
     if name != "standard" and name not in offered:
         hint = nearest(name, ["standard", *ALIASES, *offered])
         message = f"Unsupported value: '{name}' is no mode here{hint}."
         raise ApiError(400, message, code="unsupported_value", param=param)
     room = 10**9 if window is None else window - num_prompt_tokens
-    reasoning = EFFORTS[word] if given.max_reasoning_tokens is None else given.max_reasoning_tokens
+    reasoning = LADDER[word] if level is None else level.max_reasoning_tokens
+    reasoning = reasoning if given.max_reasoning_tokens is None else given.max_reasoning_tokens
     answer = 1024 if window is None else max(1, min(1024, room // 2))
     if limit is not None and given.answer_tokens is not None:
         answer = max(1, min(answer, given.answer_tokens, limit - 1))
@@ -95,7 +104,10 @@ def plan(
         stop=stop,
         seed=secrets.randbits(62) if seed is None else seed % 2**63,
     )
-    n = 1 if name == "standard" else given.n or SAMPLES
+    n = 1 if name == "standard" else given.n or (level.n if level is not None and level.mode == name else SAMPLES)
+    if name == "standard" and given.n not in (None, 1):
+        raise ApiError(400, f"compute.n={given.n} needs a way of choosing: give a mode, or compute.selector 'vote'.",
+                       code="invalid_value", param="compute.n")  # fmt: skip
     if name != "standard" and limit is not None and limit < 2:
         raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",
                        code="invalid_value", param="max_output_tokens")  # fmt: skip
@@ -108,6 +120,20 @@ def plan(
         deadline=given.deadline_s,
         strategy=None if name == "standard" else offered[name],
     )
+
+
+def published(efforts: Efforts | None) -> dict[str, Any]:
+    """What each effort stands for, as /v1/models tells it."""
+    if efforts is None:
+        return {"measured": False, "levels": {name: {"max_reasoning_tokens": cap} for name, cap in LADDER.items()}}
+    levels = {
+        name: {"mode": point.mode, **asdict(point)}
+        for name, point in efforts.levels.items()
+    }
+    return {
+        "measured": True, "task": efforts.task, "num_problems": efforts.num_problems,
+        "levels": {"none": {"max_reasoning_tokens": 0}, **levels},
+    }  # fmt: skip
 
 
 def vote_key(answer: str) -> str | None:

@@ -7,13 +7,15 @@ is in the database before the terminal event is seen by anybody.
 from __future__ import annotations
 
 import asyncio
-import copy
+import contextlib
+import json
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ponder.serve.errors import ApiError
-from ponder.serve.events import EventLog
+from ponder.serve.events import EventLog, Told
 from ponder.serve.items import Item, check_order, input_items, prefix_hash
 from ponder.serve.job import Job
 from ponder.serve.keys import Key
@@ -94,6 +96,7 @@ async def read_request(service: Service, key: Key, request: ResponseRequest) -> 
     compute = service.compute(
         effort=reasoning.effort if reasoning else None, mode=reasoning.mode if reasoning else None,
         compute=request.compute, limit=request.max_output_tokens, num_prompt_tokens=count,
+        may_vote=not (tools or form.wants_json),
     )  # fmt: skip
     order = order_of(
         service, prompt, messages, compute, tools=tools, needs_call=needs_call,
@@ -138,9 +141,8 @@ class ResponseJob(Job):
         )
         self._prefix = prefix_hash(asked.items)
         self._sealed: list[tuple[str, str]] = []
-        self._saved = 0  # events that the store has
-        self._saving = asyncio.Lock()
-        self._failed: str | None = None
+        self.saved = 0  # events that the store has
+        self.saving = asyncio.Lock()
         self.begun = time.monotonic()
         params = compute.params
         most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * compute.n
@@ -165,11 +167,6 @@ class ResponseJob(Job):
             self.service.limiter.settle(self.key.id, self._reserved, 0)
             raise
 
-    def fail(self, why: str) -> None:
-        """Stop the work; the response then has failed, not been cancelled."""
-        self._failed = why
-        self.cancel()
-
     def answer_now(self) -> None:
         self.meter.answer_now()
 
@@ -185,8 +182,6 @@ class ResponseJob(Job):
 
     async def end(self, status: str, error: Failed | None) -> None:
         self.thoughts.abandon()
-        if status == "cancelled" and self._failed:
-            status, error = "failed", Failed("server_error", self._failed)
         fields: dict[str, Any] = {}
         if status == "incomplete":
             fields["incomplete_details"] = {"reason": "max_output_tokens"}
@@ -199,14 +194,12 @@ class ResponseJob(Job):
         terminal = self.writer.end(status, self.thoughts, **fields)
         if error is not None:
             self.log.add({"type": "error", "code": error.code, "message": error.message, "param": None})
-        try:
-            if self.is_stored:
-                await self._save(terminal)
-        except Exception as problem:  # a full disk: the client still gets what was produced
-            log("store_failed", response=self.id, kind=type(problem).__name__)
-        self.log.add(terminal)
+        last = self.log.numbered(terminal)
+        is_saved = not self.is_stored or await save([self], last)
+        self.log.put(last)
         self.log.close()
-        self.service.jobs.pop(self.id, None)
+        if is_saved:
+            self.service.jobs.pop(self.id, None)
         self.service.limiter.settle(self.key.id, self._reserved, self.count.prompt + self.count.output)
         self.service.report(
             key=self.key, kind="response", name=self.id, status=status, count=self.count,
@@ -214,40 +207,26 @@ class ResponseJob(Job):
             first_visible=self.writer.first_visible,
         )  # fmt: skip
 
-    async def _save(self, terminal: dict[str, Any]) -> None:
-        store, body, owner = self.service.store, self.body, self.key.owner
-        async with self._saving:
-            events = self.log.events[self._saved :]
-            last = {"type": terminal["type"], "sequence_number": len(self.log.events), **terminal}
-            self._saved = len(self.log.events) + 1
+    def unsaved(self, last: Told | None = None) -> Callable[[], None]:
+        """What writes all that the store does not have yet, with the end if that is there."""
+        store, body, text = self.service.store, self.body, json.dumps(self.body)  # it changes while the store writes
+        is_over = last is not None or self.log.is_closed
+        events = [*self.log.events[self.saved :], *([last] if last else ())]
 
-            def work() -> None:
-                if not store.update(self.id, body, status=body["status"]):
-                    return  # deleted while it ran
-                store.add_items(self.id, "out", body["output"])
-                store.add_events(self.id, [*events, last])
-                for item, sealed in self._sealed:
-                    store.add_reasoning(self.id, item, owner, sealed)
-                if self.asked.conversation and body["status"] != "failed":  # a cancelled turn is kept too
-                    store.add_items(self.asked.conversation, "in", [*self.asked.new, *body["output"]])
+        def work() -> None:
+            if not store.update(self.id, text, status=body["status"]):
+                return  # deleted while it ran
+            store.add_events(self.id, events)
+            if not is_over:
+                return
+            store.add_items(self.id, "out", body["output"])
+            for item, sealed in self._sealed:
+                store.add_reasoning(self.id, item, self.key.owner, sealed)
+            room = self.asked.conversation
+            if room and body["status"] != "failed" and store.owner_of(room) is not None:  # a cancelled turn is kept too
+                store.add_items(room, "in", [*self.asked.new, *body["output"]])
 
-            await store.do(work)
-
-    async def save_events(self) -> None:
-        """Write what is new, while the response runs."""
-        if not self.is_stored or self.log.is_closed or self._saving.locked():
-            return
-        async with self._saving:
-            events = self.log.events[self._saved :]
-            if events:
-                self._saved += len(events)
-                store, body = self.service.store, copy.deepcopy(self.body)  # it changes while the store writes
-
-                def work() -> None:
-                    store.add_events(self.id, events)
-                    store.update(self.id, body, status=body["status"])
-
-                await store.do(work)
+        return work
 
     def _seal(self, item: str, thoughts: Thoughts) -> str | None:
         """The only way of the raw reasoning out of this process: encrypted."""
@@ -256,6 +235,41 @@ class ResponseJob(Job):
         )
         self._sealed.append((item, sealed))
         return sealed
+
+
+async def save(jobs: Sequence[ResponseJob], last: Told | None = None) -> bool:
+    """Write what is new of responses in one transaction; whether that went well. Where it did not (a full disk), the
+    clients still get what is produced, the response is found in memory, and it is tried again later.
+
+    last: the terminal event of a single job, which nobody sees before the store has it.
+    """
+    async with contextlib.AsyncExitStack() as stack:
+        for job in jobs:
+            await stack.enter_async_context(job.saving)
+        counts = [(job, len(job.log.events) + (last is not None)) for job in jobs]
+        work = [job.unsaved(last) for job in jobs]
+        try:
+            await jobs[0].service.store.do(lambda: [each() for each in work])
+        except Exception as problem:  # whatever a database says
+            log("store_failed", responses=len(jobs), kind=type(problem).__name__)
+            return False
+        for job, count in counts:
+            job.saved = count
+    return True
+
+
+async def save_running(jobs: Sequence[ResponseJob]) -> bool:
+    """Write what happened since the last time; a response that is over by then leaves the memory. False: it failed."""
+    due = [
+        job for job in jobs
+        if job.is_stored and not job.saving.locked() and len(job.log.events) > job.saved
+    ]  # fmt: skip
+    over = [job for job in due if job.log.is_closed]
+    if due and not await save(due):
+        return False
+    for job in over:
+        job.service.jobs.pop(job.id, None)
+    return True
 
 
 def broken(body: dict[str, Any]) -> dict[str, Any]:

@@ -19,12 +19,14 @@ def serve(engine: Engine, settings: Settings, *, host: str, port: int, on_ready:
         import uvicorn
 
         from ponder.serve.app import make_app
+        from ponder.serve.sending import Gathered
     except ImportError as error:
         raise ConfigError(f'serving needs {error.name}: pip install "ponder[serve]"') from None
     app = make_app(engine, settings)
     config = uvicorn.Config(
         app, host=host, port=port, log_level="error", access_log=False, server_header=False, lifespan="on",
-        http="h11", timeout_graceful_shutdown=int(settings.drain) + 10, timeout_keep_alive=75, ws="none",
+        http=Gathered, proxy_headers=False, timeout_graceful_shutdown=int(settings.drain) + 10, timeout_keep_alive=75,
+        ws="none",
         h11_max_incomplete_event_size=64 << 10,
     )  # fmt: skip
 
@@ -46,7 +48,7 @@ def serve(engine: Engine, settings: Settings, *, host: str, port: int, on_ready:
         loop = asyncio.get_running_loop()
 
         def stop() -> None:
-            app.service.is_draining = True  # type: ignore[attr-defined]
+            app.service.drain()  # type: ignore[attr-defined]
             server.should_exit = True
 
         for number in (signal.SIGTERM, signal.SIGINT):

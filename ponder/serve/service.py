@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ponder.efforts import Efforts
 from ponder.serve.errors import ApiError, not_found, overloaded
-from ponder.serve.items import Item, Thought, conversation, prefix_hash, prompt_of, turn_start
+from ponder.serve.items import Item, Thought, conversation, prefix_hashes, prompt_of, turn_start
 from ponder.serve.keys import Key, Keyring
 from ponder.serve.limits import Limiter
 from ponder.serve.logs import log
@@ -22,12 +23,13 @@ from ponder.serve.schema import Compute
 from ponder.serve.store import Store
 from ponder.serve.summary import ModelSummarizer, Summarizer
 from ponder.serve.thoughts import Thoughts, Watch
-from ponder.serve.tools import TOOL_CALL, Tool, schema_problem
+from ponder.serve.tools import MOST_SCHEMA, TOOL_CALL, Tool, schema_problem
 from ponder.serve.vault import Binding, Vault, load_secret
 from ponder.serve.work import Count, Order
 from ponder.types import Engine, Message, SamplingParams, Scorer
 
 if TYPE_CHECKING:
+    from ponder.serve.job import Job
     from ponder.serve.responses import ResponseJob
 
 
@@ -50,6 +52,7 @@ class Settings:
     fail_closed: bool = False
     summarizer: Summarizer | None = None  # None: the model itself
     scorer: Scorer | None = None
+    efforts: Efforts | None = None  # measured levels; None: a ladder of doublings
     key: Callable[[str], str | None] = vote_key
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
 
@@ -67,7 +70,8 @@ class Service:
         self.created = int(time.time())
         self.window: int | None = getattr(engine, "window", None)
         self.tokenizer: Any = getattr(engine, "tokenizer", None)
-        self.jobs: dict[str, ResponseJob] = {}
+        self.jobs: dict[str, ResponseJob] = {}  # responses that the store does not have whole
+        self.running_jobs: set[Job] = set()
         self.num_running = 0
         self.is_draining = False
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -85,32 +89,45 @@ class Service:
 
         count = await self.store.do(lambda: self.store.fail_broken(broken))
         swept = await self.store.do(self.store.sweep)
-        log("started", model=self.settings.model, broken=count, expired=swept)
+        efforts = "ladder" if self.settings.efforts is None else "measured"
+        log("started", model=self.settings.model, broken=count, expired=swept, efforts=efforts)
         self.spawn(self._housekeeping())
 
     async def _housekeeping(self) -> None:
         """Write events of running responses a few times a second, expire old objects now and then."""
+        from ponder.serve.responses import save_running
+
         swept = time.monotonic()
         while True:
             await asyncio.sleep(0.2)
-            for job in list(self.jobs.values()):
-                await job.save_events()
+            if not await save_running(list(self.jobs.values())):
+                await asyncio.sleep(2)
             if time.monotonic() - swept > 3600:
                 swept = time.monotonic()
-                await self.store.do(self.store.sweep)
+                try:
+                    await self.store.do(self.store.sweep)
+                except Exception as problem:  # whatever a database says; there is another hour
+                    log("sweep_failed", kind=type(problem).__name__)
+
+    def drain(self) -> None:
+        """Take no more work; what runs has a while to end, then it is told to, so that its client hears of it."""
+        if not self.is_draining:
+            self.is_draining = True
+            asyncio.get_running_loop().call_later(self.settings.drain, self._fail_all)
+
+    def _fail_all(self) -> None:
+        for job in list(self.running_jobs):
+            job.fail("The server was stopped.")
 
     async def stop(self) -> None:
-        """Let what runs end, for a while; then stop it."""
-        self.is_draining = True
-        until = time.monotonic() + self.settings.drain
-        while self.jobs and time.monotonic() < until:
-            await asyncio.sleep(0.05)
-        for job in list(self.jobs.values()):
-            job.fail("The server was stopped.")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(5):
-                while self.jobs:
-                    await asyncio.sleep(0.02)
+        """Wait until nothing runs, `drain` seconds at most and some for the writing."""
+        from ponder.serve.responses import save_running
+
+        self.drain()
+        until = time.monotonic() + self.settings.drain + 5
+        while self.running_jobs and time.monotonic() < until:
+            await asyncio.sleep(0.02)
+        await save_running(list(self.jobs.values()))  # what could not be written before
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -198,7 +215,8 @@ class Service:
                 num_prompt_tokens: int, **more: Any) -> Spending:  # fmt: skip
         return plan(
             effort=effort, mode=mode, compute=compute, limit=limit, num_prompt_tokens=num_prompt_tokens,
-            window=self.window, offered=self.modes, temperature=self.settings.temperature, **more,
+            window=self.window, offered=self.modes, efforts=self.settings.efforts,
+            temperature=self.settings.temperature, **more,
         )  # fmt: skip
 
     def watch(self, *, summary: bool, private: Sequence[str], context: Mapping[str, str]) -> Watch:
@@ -216,16 +234,14 @@ class Service:
         self, items: list[Item], *, owner: str, user: str, num_history: int = 0
     ) -> tuple[dict[str, Thought], list[dict[str, str]]]:
         """Reasoning of the current turn by its item, and what was sent (behind the stored history) and is not used."""
-        begin = turn_start(items)
+        begin, prefixes = turn_start(items), prefix_hashes(items)
         kept: dict[str, Thought] = {}
         removed: list[dict[str, str]] = []
         for place, item in enumerate(items):
             if item["type"] != "reasoning" or place < min(begin, num_history):
                 continue
             name, reason = item["id"], None
-            binding = Binding(
-                owner=owner, model=self.settings.model, prefix=prefix_hash(items[:place]), item=name, user=user
-            )
+            binding = Binding(owner=owner, model=self.settings.model, prefix=prefixes[place], item=name, user=user)
             sealed = item.get("encrypted_content") or await self._sealed_in_store(name, owner)
             data, reason = self.vault.open(sealed, binding)
             if reason is None and place < begin:
@@ -320,9 +336,13 @@ def _without_oldest(items: list[Item], num_tokens: int, excess: int) -> list[Ite
 
 def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list[Tool], bool]:
     """(tools that may be called, whether one must be) of a request in either API's form."""
-    tools = []
+    tools, size = [], 0
     for place, tool in enumerate(given or ()):
         spec = getattr(tool, "function", tool)
+        size += len(json.dumps(spec.parameters))
+        if size > MOST_SCHEMA:  # checking takes its time, and others wait for it
+            raise ApiError(400, f"The parameters of all functions are longer than {MOST_SCHEMA} characters.",
+                           code="invalid_function_parameters", param=param)  # fmt: skip
         problem = schema_problem(spec.parameters) if spec.parameters else None
         if problem:
             where = f"{param}[{place}].parameters"

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ponder.config import ConfigError
+from ponder.serve.events import Told
 
 T = TypeVar("T")
 Row = tuple[Any, ...]
@@ -158,12 +159,12 @@ class Store:
         rows = self._all("SELECT owner FROM objects WHERE id = ?", name)
         return rows[0][0] if rows else None
 
-    def update(self, name: str, body: dict[str, Any], *, status: str) -> bool:
-        """Write a new state unless the present one is final; whether it was written."""
+    def update(self, name: str, body: str, *, status: str) -> bool:
+        """Write a new state (JSON) unless the present one is final; whether it was written."""
         marks = ", ".join("?" * len(TERMINAL))
         changed = self._run(
             f"UPDATE objects SET body = ?, status = ? WHERE id = ? AND status NOT IN ({marks})",
-            _dump(body), status, name, *TERMINAL,
+            body, status, name, *TERMINAL,
         )  # fmt: skip
         return changed == 1
 
@@ -204,9 +205,10 @@ class Store:
             body = finish(json.loads(text))
             last = self._all("SELECT MAX(number) FROM events WHERE parent = ?", name)[0][0]
             # numbers only rise: a reader may have seen a few events that were not yet written
-            event = {"type": "response.failed", "sequence_number": (last or 0) + 1000, "response": body}
-            self.add_events(name, [event])
-            self.update(name, body, status=body["status"])
+            number = (last or 0) + 1000
+            event = {"type": "response.failed", "sequence_number": number, "response": body}
+            self.add_events(name, [Told("response.failed", number, _dump(event))])
+            self.update(name, _dump(body), status=body["status"])
         return len(rows)
 
     def sweep(self) -> int:
@@ -258,15 +260,17 @@ class Store:
 
     # --- events, reasoning, verdicts, audit --------------------------------------------------------------------------
 
-    def add_events(self, parent: str, events: Sequence[dict[str, Any]]) -> None:
+    def add_events(self, parent: str, events: Sequence[Told]) -> None:
         self._many(
             "INSERT INTO events (parent, number, body) VALUES (?, ?, ?)",
-            [(parent, event["sequence_number"], _dump(event)) for event in events],
+            [(parent, told.number, told.text) for told in events],
         )
 
-    def events(self, parent: str, after: int) -> list[dict[str, Any]]:
-        rows = self._all("SELECT body FROM events WHERE parent = ? AND number > ? ORDER BY number", parent, after)
-        return [json.loads(row[0]) for row in rows]
+    def events(self, parent: str, after: int) -> list[Told]:
+        rows = self._all(
+            "SELECT number, body FROM events WHERE parent = ? AND number > ? ORDER BY number", parent, after
+        )
+        return [Told(json.loads(text)["type"], number, text) for number, text in rows]
 
     def add_reasoning(self, parent: str, item: str, owner: str, sealed: str) -> None:
         self._run("INSERT INTO reasoning VALUES (?, ?, ?, ?, ?)", parent, item, owner, sealed, int(time.time()))

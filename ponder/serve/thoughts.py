@@ -1,8 +1,9 @@
 """The hidden channel of one sample: raw reasoning comes in, only summaries and verdicts go out.
 
 Reasoning is cut into segments; each sealed segment goes to the monitors and, if one was asked for, to the summariser,
-while thinking goes on. `close` waits for both, within their deadlines, before any answer is released. The raw text is
-read through `raw()` alone, by the vault.
+while thinking goes on. A summary waits for the verdict on its segment; what comes faster than a summariser follows has
+none. `close` waits for both, within their deadlines, before any answer is released. The raw text is read through
+`raw()` alone, by the vault. Where several samples think at a time, `InTurn` has them heard one after the other.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from ponder.serve.summary import Summarizer, leaks, plain_summary, says_somethin
 
 SEGMENT = 800  # characters after which a segment is sealed at the next line
 SUMMARY_WAIT = 5.0  # seconds that an answer waits for the last summary
+_BEHIND = 4  # segments that may wait for the summariser
+_LONG = 50_000  # characters of reasoning from which on the search for quotations leaves the event loop
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +48,7 @@ class Thoughts:
         self._parts: list[str] = []
         self._open, self._open_tokens = "", 0
         self._num_segments = 0
-        self._segments: asyncio.Queue[tuple[int, str, int] | None] = asyncio.Queue()
+        self._segments: asyncio.Queue[tuple[int, str, int, asyncio.Task[None] | None] | None] = asyncio.Queue()
         self._summaries: asyncio.Task[None] | None = None
         self._verdicts: list[asyncio.Task[None]] = []
         self.num_tokens = self.summary_tokens = 0
@@ -74,15 +77,23 @@ class Thoughts:
             if cut:
                 self._seal(cut)
 
+    def next_sample(self) -> None:
+        """What is heard from here on is of another sample."""
+        if self._open:
+            self._seal(len(self._open))
+        self._parts.append("\n\n")
+
     def _seal(self, cut: int) -> None:
         segment, self._open = self._open[:cut], self._open[cut:]
         tokens, self._open_tokens = self._open_tokens, 0
         number = self._num_segments
         self._num_segments += 1
+        verdict = None
         if self._watch.monitors:
-            self._verdicts.append(asyncio.create_task(self._judge(number, segment)))
-        if self._watch.summarizer is not None:
-            self._segments.put_nowait((number, segment, tokens))
+            verdict = asyncio.create_task(self._judge(number, segment))
+            self._verdicts.append(verdict)
+        if self._watch.summarizer is not None and self._segments.qsize() < _BEHIND:
+            self._segments.put_nowait((number, segment, tokens, verdict))
             if self._summaries is None:
                 self._summaries = asyncio.create_task(self._summarize())
 
@@ -100,15 +111,25 @@ class Thoughts:
         summarizer = self._watch.summarizer
         assert summarizer is not None
         while (job := await self._segments.get()) is not None:
-            number, segment, tokens = job
+            number, segment, tokens, verdict = job
             try:
                 text, cost = await summarizer(segment)
             except Exception:  # another model's failure is not this response's: the plain summary stands in
                 text, cost = "", 0
             self.summary_tokens += cost
-            if not says_something(text) or leaks(text, [self.raw(), *self._watch.private]):
+            if not says_something(text) or await self._quotes(text):
                 text = plain_summary(number, tokens)
+            if verdict is not None:
+                await asyncio.wait({verdict})
+            if self.is_stopped.is_set():
+                return
             self._on_summary(text)
+
+    async def _quotes(self, text: str) -> bool:
+        sources = [self.raw(), *self._watch.private]
+        if sum(map(len, sources)) > _LONG:
+            return await asyncio.to_thread(leaks, text, sources)
+        return leaks(text, sources)
 
     async def close(self) -> None:
         """The reasoning is over: seal the rest, wait for verdicts and summaries."""
@@ -129,3 +150,35 @@ class Thoughts:
             self.seconds = time.monotonic() - self.started
         for task in (*self._verdicts, *([self._summaries] if self._summaries else [])):
             task.cancel()
+
+
+class InTurn:
+    """Samples that think at the same time, heard one after the other in the order they began: what is mixed no monitor
+    can read. The first that is not over is heard while it thinks, the others when it is their turn."""
+
+    def __init__(self, thoughts: Thoughts) -> None:
+        self._thoughts = thoughts
+        self._waiting: list[list[tuple[str, int]]] = []
+        self._over: set[int] = set()
+        self._turn = 0
+
+    def begin(self) -> int:
+        """A new sample's number."""
+        self._waiting.append([])
+        return len(self._waiting) - 1
+
+    def hear(self, number: int, text: str, num_tokens: int) -> None:
+        if number == self._turn:
+            self._thoughts.hear(text, num_tokens)
+        else:
+            self._waiting[number].append((text, num_tokens))
+
+    def over(self, number: int) -> None:
+        self._over.add(number)
+        while self._turn in self._over:
+            self._turn += 1
+            if self._turn < len(self._waiting):
+                self._thoughts.next_sample()
+                for text, num_tokens in self._waiting[self._turn]:
+                    self._thoughts.hear(text, num_tokens)
+                self._waiting[self._turn] = []

@@ -127,6 +127,7 @@ def _overlap(text: str, mark: str) -> int:
     return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-size:])), 0)
 
 
+MOST_SCHEMA = 100_000  # characters
 _MOST_STEPS = 20_000
 _FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
 
@@ -180,14 +181,13 @@ def schema_problem(schema: Mapping[str, Any]) -> str | None:
     import jsonschema
 
     try:
+        if len(json.dumps(schema)) > MOST_SCHEMA:  # first, as checking takes its time
+            return f"it is longer than {MOST_SCHEMA} characters"
         jsonschema.Draft202012Validator.check_schema(dict(schema))
-        text = json.dumps(schema)
     except jsonschema.SchemaError as error:
         return error.message[:200]
     except (RecursionError, ValueError):
         return "it is nested too deeply"
-    if len(text) > 100_000:
-        return "it is longer than 100,000 characters"
     return _unwanted(schema)
 
 

@@ -42,14 +42,21 @@ class Vault:
         if len(secret) < 32:
             raise ConfigError(f"the serving secret has {len(secret)} bytes; give at least 32")
         self._secret = secret
+        self._keys: dict[str, Any] = {}
 
     def _key(self, owner: str) -> Any:
+        """The owner's cipher; deriving its key is kept, as every response needs it."""
+        if owner in self._keys:
+            return self._keys[owner]
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
         from cryptography.hazmat.primitives.hashes import SHA256
         from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
         derived = HKDF(algorithm=SHA256(), length=32, salt=None, info=b"ponder reasoning " + owner.encode())
-        return AESGCM(derived.derive(self._secret))
+        if len(self._keys) > 10_000:
+            self._keys.clear()
+        self._keys[owner] = AESGCM(derived.derive(self._secret))
+        return self._keys[owner]
 
     def seal(self, data: Mapping[str, Any], binding: Binding) -> str:
         """Text that only this server opens, for whoever it is bound to."""
@@ -92,11 +99,16 @@ class Vault:
                 return None, reason
         return content["data"], None
 
-
     def unseal(self, text: str, *, owner: str, item: str) -> dict[str, Any]:
         """For the administrator: what lies in the store, whatever it is bound to."""
+        from cryptography.exceptions import InvalidTag
+
         raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
-        plain = self._key(owner).decrypt(raw[12:24], raw[24:], raw[:12] + item.encode())
+        try:
+            plain = self._key(owner).decrypt(raw[12:24], raw[24:], raw[:12] + item.encode())
+        except InvalidTag:
+            message = "It was sealed under another secret; start the server with the PONDER_SERVE_SECRET of that time."
+            raise ApiError(409, message, code="sealed_elsewhere", kind="conflict_error") from None
         data: dict[str, Any] = json.loads(plain)["data"]
         return data
 

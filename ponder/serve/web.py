@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
@@ -20,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ponder.serve.errors import ApiError
+from ponder.serve.events import Told, padded
 from ponder.serve.keys import Key
 from ponder.serve.logs import log
 from ponder.serve.service import Service
@@ -36,8 +36,6 @@ SECURITY = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
-_NOISE = secrets.token_urlsafe(4096)  # padding against reading lengths off the wire; its content means nothing
-_PAD = 16
 _DEEPEST = 100  # levels of JSON
 _PATIENCE = 120.0  # seconds for a body to come, and for a reader to take what was written
 
@@ -195,72 +193,55 @@ async def wait_or_leave(request: Request, job: Any) -> Any:
 
 
 class EventStream(Response):
-    """Server-sent events: batches are written as they come, comments while nothing does."""
+    """Server-sent events: batches are written as they come, a comment for an empty one: nothing did."""
 
     def __init__(
         self,
-        batches: AsyncIterator[list[dict[str, Any]]],
-        encode: Callable[[dict[str, Any]], str],
+        batches: AsyncIterator[list[Told]],
+        encode: Callable[[Told], str],
         *,
-        heartbeat: float,
         on_leave: Callable[[], None] = lambda: None,
         last: str = "",
     ) -> None:
         super().__init__(media_type="text/event-stream", headers={"x-accel-buffering": "no"})
-        self._batches, self._encode, self._heartbeat = batches, encode, heartbeat
+        self._batches, self._encode = batches, encode
         self._on_leave, self._last = on_leave, last
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = [(name, value) for name, value in self.raw_headers if name != b"content-length"]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        written = time.monotonic()
-        writing = asyncio.current_task()
-        is_done = False
+        writing, has_left, is_done = asyncio.current_task(), False, False
 
         async def watch() -> None:
+            nonlocal has_left
             await left(receive)
-            if not is_done:
-                self._on_leave()
-                if writing is not None:  # it may wait for a socket that nobody reads any more
-                    writing.cancel()
+            has_left = True
+            if not is_done and writing is not None:
+                writing.cancel()  # it may wait for a socket that nobody reads any more
 
-        async def beat() -> None:
-            nonlocal written
-            while True:
-                await asyncio.sleep(max(0.05, written + self._heartbeat - time.monotonic()))
-                if time.monotonic() - written >= self._heartbeat:
-                    written = time.monotonic()
-                    await send(_body(b": ping\n\n"))
-
-        side = [asyncio.ensure_future(watch()), asyncio.ensure_future(beat())]
+        watching = asyncio.ensure_future(watch())
         try:
             async for batch in self._batches:
-                text = "".join(map(self._encode, batch))
-                written = time.monotonic()
+                text = "".join(map(self._encode, batch)) or ": ping\n\n"
                 async with asyncio.timeout(_PATIENCE):
-                    await send(_body(text.encode()))
+                    await send({"type": "http.response.body", "body": text.encode(), "more_body": True})
             is_done = True
             await send({"type": "http.response.body", "body": self._last.encode(), "more_body": False})
-        except (asyncio.CancelledError, TimeoutError, OSError):
-            self._on_leave()
+        except (TimeoutError, OSError):
+            pass
+        except asyncio.CancelledError:
+            if not has_left:
+                raise
         finally:
-            is_done = True
-            for task in side:
-                task.cancel()
+            watching.cancel()
+            if not is_done:
+                self._on_leave()
 
 
-def _body(content: bytes) -> Message:
-    return {"type": "http.response.body", "body": content, "more_body": True}
+def chat_event(told: Told) -> str:
+    return f"data: {told.text}\n\n"
 
 
-def noise(length: int) -> str:
-    """As many characters as fill a text of this length up to a multiple."""
-    missing = -length % _PAD or _PAD
-    start = random.randrange(len(_NOISE) - _PAD)
-    return _NOISE[start : start + missing]
-
-
-def response_event(event: dict[str, Any], *, obfuscate: bool) -> str:
-    if obfuscate and event["type"].endswith(".delta"):
-        event = {**event, "obfuscation": noise(len(event["delta"]))}
-    return f"event: {event['type']}\ndata: {json.dumps(event)}\n\n"
+def response_event(told: Told, *, obfuscate: bool) -> str:
+    text = padded(told.text) if obfuscate and told.kind.endswith(".delta") else told.text
+    return f"event: {told.kind}\ndata: {text}\n\n"

@@ -113,7 +113,7 @@ class Writer:
 
     def summary(self, text: str) -> None:
         item = self._reasoning
-        if item is None:
+        if item is None or item["status"] != "in_progress":
             return
         place = {"item_id": item["id"], "output_index": self.output.index(item), "summary_index": len(item["summary"])}
         part = {"type": "summary_text", "text": text}

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from ponder.engine.base import Piece, Stream, open_stream
 from ponder.serve.modes import Spending, vote_key
-from ponder.serve.thoughts import Thoughts
+from ponder.serve.thoughts import InTurn, Thoughts
 from ponder.serve.tools import Call, CallParser, Tool, json_problem, unfenced
 from ponder.types import Completion, Engine, Message, SamplingParams, Scorer, Solution
 
@@ -100,7 +100,8 @@ class Meter:
 
     engine: Engine
     count: Count
-    on_piece: Callable[[int, Piece], None] = lambda index, piece: None
+    on_piece: Callable[[int, Piece], None] = lambda number, piece: None
+    turns: InTurn | None = None  # where the reasoning of samples that are drawn side by side is heard
     rendered: tuple[Any, Any] | None = None  # (messages, what they are for the engine): strategies know messages only
     hurried: bool = False
     _streams: set[Stream] = field(default_factory=set)
@@ -118,8 +119,13 @@ class Meter:
 
     async def _sample(self, prompt: Any, params: SamplingParams, index: int) -> Completion:
         completion: list[Completion] = []
-        async for piece in self.pieces(prompt, params, index, completion):
-            self.on_piece(index, piece)
+        number = self.turns.begin() if self.turns is not None else 0
+        try:
+            async for piece in self.pieces(prompt, params, index, completion):
+                self.on_piece(number, piece)
+        finally:
+            if self.turns is not None:
+                self.turns.over(number)
         return completion[0]
 
     async def pieces(self, prompt: Any, params: SamplingParams, index: int, into: list[Completion]) -> Any:
@@ -236,7 +242,8 @@ async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoug
         if found is None or (attempt == JSON_TRIES - 1 and not order.insists):
             await _close(thoughts, sink, cut=False)
             return _reason(completion, _tell(parts, sink))
-        if completion.finish_reason != "stop" and left is not None:  # the limit cut it, and would cut the next
+        # a limit cut it: that of the request would cut the next too, that of an answer perhaps
+        if completion.finish_reason != "stop" and (left is not None or attempt == JSON_TRIES - 1):
             await _close(thoughts, sink, cut=not completion.answer)
             return "length"
         problem = found
@@ -287,18 +294,17 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
     """Many samples, one answer. The monitors and the summary follow all of them."""
     assert order.compute.strategy is not None
 
-    def on_piece(index: int, piece: Piece) -> None:
+    turns = InTurn(thoughts)
+
+    def on_piece(number: int, piece: Piece) -> None:
         if piece.num_reasoning or piece.reasoning:
             thoughts.begin()
             sink.thinking()
-            by_sample.setdefault(index, []).append(piece)
-            if index == 0:
-                thoughts.hear(piece.reasoning, piece.num_reasoning)
-            if thoughts.is_stopped.is_set():
-                meter.stop()
+            turns.hear(number, piece.reasoning, piece.num_reasoning)
+        if thoughts.is_stopped.is_set():
+            meter.stop()
 
-    by_sample: dict[int, list[Piece]] = {}
-    meter.on_piece, meter.rendered = on_piece, (order.messages, order.prompt)
+    meter.on_piece, meter.turns, meter.rendered = on_piece, turns, (order.messages, order.prompt)
     try:
         solution: Solution = await order.compute.strategy(
             order.messages, meter, params=replace(order.compute.params, form=order.form), key=order.key,
@@ -310,12 +316,9 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
         if thoughts.is_stopped.is_set():
             raise Failed(*STOPPED) from None
         raise
-    for index in sorted(by_sample):
-        if index:  # the first was heard while it ran; the others are heard before anything is said
-            for piece in by_sample[index]:
-                thoughts.hear(piece.reasoning, piece.num_reasoning)
     chosen = next((c for c in solution.completions if c.answer == solution.answer), None)
-    meter.count.discarded += meter.count.output - (chosen.num_tokens if chosen else 0)
+    # a chosen one may hold tokens that were put into it and not drawn, so the difference can fall below nothing
+    meter.count.discarded += max(0, meter.count.output - (chosen.num_tokens if chosen else 0))
     thoughts.chosen = solution.reasoning
     meter.count.scorer += solution.usage.scorer_tokens
     await _close(thoughts, sink, cut=False)

@@ -7,6 +7,7 @@ import json
 import random
 
 import jsonschema
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -122,3 +123,28 @@ def test_a_form_that_cannot_be_followed_is_refused_at_the_door(engine):
     assert not engine.supports_form(form(False))
     with pytest.raises(ValueError, match="cannot be held"):
         asyncio.run(engine.generate(user("hi"), SamplingParams(form=form(False))))
+
+
+def test_a_long_string_needs_no_new_mask_for_every_character(monkeypatch):
+    masks = Masks([bytes([byte]) for byte in range(256)] + [b"ab" * 3, None], end_id=257)
+    text = form({"type": "string", "minLength": 50, "maxLength": 300})
+    state, walked = masks.start(text), []
+    walk = masks._walk
+
+    def counted(automaton, node, *rest):
+        walked.append(node is masks._trie)
+        walk(automaton, node, *rest)
+
+    monkeypatch.setattr(masks, "_walk", counted)
+    for token in [ord('"'), *[ord("x")] * 299]:
+        state = masks.after(text, state, token)
+        exact = np.zeros(258, bool)
+        walk(masks._forms[text], masks._trie, state, exact)
+        assert masks.mask(text, state)[:257].tolist() == exact[:257].tolist()
+    assert 0 < sum(walked) < 30
+
+
+def test_a_schema_that_refers_to_what_is_no_schema_cannot_be_followed():
+    for junk in (5, {"properties": 5}, {"$ref": 5}, {"enum": 5}, {"type": 5}, {"anyOf": {"a": 1}}, [1]):
+        with pytest.raises(FormError):
+            Form(form({"$ref": "#/default", "default": junk}))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from fake_run import fingerprint, make_run, open_engine, way_of
 
+from ponder.efforts import find
 from ponder.evals.bank import Bank
 from ponder.evals.scaling import count_ways, plan, scale
 from ponder.types import Engine, SamplingParams
@@ -44,6 +45,17 @@ def test_accuracy_rises_with_train_compute_and_with_votes(tmp_path: Path, make_t
     assert [row["max_reasoning_tokens"] for row in curves["budgets"]] == [12, 24, 48, 96]
     assert base["ways"]["checked"]["samples"] + base["ways"]["steps"]["samples"] == 40 * 4
     assert last["ways"]["checked"]["samples"] > base["ways"]["checked"]["samples"]
+
+
+def test_effort_levels_are_published_once_the_curve_is_whole(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    curves = run_scale(make_run(tmp_path), make_task(20))
+    last = tmp_path / "checkpoints" / "step_00080"
+    efforts = find(last, policy=lambda: fingerprint(last))
+    assert efforts is not None and efforts.num_problems == 20
+    votes = {point["k"]: point["cons"]["value"] for point in curves["test"][-1]["points"]}
+    most = efforts.levels["max"]
+    assert most.max_reasoning_tokens == 96 and most.n > 1 and most.accuracy == pytest.approx(votes[most.n])
+    assert efforts.levels["minimal"].n == 1
 
 
 def test_strategies_are_compared_on_the_last_rung_or_on_the_one_asked_for(

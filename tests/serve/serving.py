@@ -11,6 +11,7 @@ import uvicorn
 
 from ponder.serve import keys
 from ponder.serve.app import make_app
+from ponder.serve.sending import Gathered
 from ponder.serve.service import Settings
 
 KEY = "sk-test-0123456789abcdef"
@@ -25,7 +26,7 @@ class Served:
 
     def __enter__(self):
         config = uvicorn.Config(
-            self.app, port=0, log_level="error", access_log=False, http="h11", ws="none", loop="asyncio"
+            self.app, port=0, log_level="error", access_log=False, http=Gathered, ws="none", loop="asyncio"
         )
         self._server = uvicorn.Server(config)
         self._server.capture_signals = contextlib.nullcontext

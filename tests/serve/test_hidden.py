@@ -61,7 +61,7 @@ def response(reasoning, answer, portions, limit):
         return reason, count
 
     reason, count = asyncio.run(work())
-    return reason, count, body, log.events
+    return reason, count, body, [json.loads(told.text) for told in log.events]
 
 
 def shape(output):

@@ -151,3 +151,24 @@ def test_kept_reasoning_is_part_of_the_next_prompt_of_a_real_engine():
             counted = [client.post("/responses", json=each).json() for each in (with_thought, without)]
             more = counted[0]["usage"]["input_tokens"] - counted[1]["usage"]["input_tokens"]
             assert "input_transformations" not in counted[0] and more > 2
+
+
+def test_a_scorer_that_reads_hidden_states_gets_them_behind_the_server():
+    class Probe:
+        name, policy, kind = "probe", "", "probe"
+        seen = []
+
+        async def __call__(self, prompt, completions):
+            self.seen += [completion.hidden for completion in completions]
+            return [float(completion.hidden.sum()) for completion in completions]
+
+        def cost(self, completions):
+            return 0
+
+    probe = Probe()
+    tiny = LocalEngine(tiny_model(window=400), BYTES, num_workers=0, num_slots=8, keep_hidden=True)
+    with tiny as engine, Served(engine, scorer=probe) as served:
+        body = {"input": "x", "reasoning": {"mode": "best_of_n"}, "compute": {"n": 3, "max_reasoning_tokens": 8}}
+        answer = httpx.post(f"{served.url}/v1/responses", headers=AUTH, json=body, timeout=60).json()
+    assert answer["status"] in ("completed", "incomplete") and answer["usage"]["output_tokens_details"]["samples"] == 3
+    assert len(probe.seen) == 3 and all(hidden is not None for hidden in probe.seen)
