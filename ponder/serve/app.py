@@ -26,6 +26,7 @@ from ponder.serve import schema
 from ponder.serve.completions import ChatJob, chat_usage, make_job
 from ponder.serve.errors import ApiError, not_found, overloaded
 from ponder.serve.items import Item, input_items, new_id
+from ponder.serve.modes import EFFORTS
 from ponder.serve.openapi import TABLE, document
 from ponder.serve.query import boolean, includes, integer, list_of, page_of, word
 from ponder.serve.responses import ResponseJob, read_conversation, read_request
@@ -93,7 +94,7 @@ class Routes:
         service = self.service
         return {
             "id": service.settings.model, "object": "model", "created": service.created, "owned_by": "ponder",
-            "context_window": service.window, "modes": ["standard", *sorted(service.modes)],
+            "context_window": service.window, "modes": ["standard", *sorted(service.modes)], "efforts": EFFORTS,
         }  # fmt: skip
 
     async def models(self, request: Request) -> Response:
@@ -270,6 +271,17 @@ class Routes:
             items.append(item)
         return items
 
+    async def conversations(self, request: Request) -> Response:
+        return await self._list(request, "conversation", default_order="desc")
+
+    async def turns(self, request: Request) -> Response:
+        """What a page shows of a conversation: also turns that failed or still run, which are not among its items."""
+        name = (await self._stored(request, "conversation", "conversation"))["id"]
+        limit, owner = integer(request, "limit", 20, low=1, high=100), key_of(request).owner
+        after = request.query_params.get("after")
+        found, more = await self.store.do(lambda: self.store.turns(name, owner=owner, after=after, limit=limit))
+        return json_response(list_of([turn_of(body, asked) for body, asked in found], more))
+
     async def get_conversation(self, request: Request) -> Response:
         return json_response(await self._stored(request, "conversation", "conversation"))
 
@@ -336,6 +348,12 @@ class Routes:
         verdicts = await self.store.do(lambda: self.store.verdicts(1000, name))
         return json_response({"object": "list", "response": name, "reasoning": found, "verdicts": verdicts})
 
+    async def all_responses(self, request: Request) -> Response:
+        key_of(request).need("admin")
+        limit = integer(request, "limit", 100, low=1, high=1000)
+        found = await self.store.do(lambda: self.store.newest(limit))
+        return json_response({"object": "list", "data": [outline_of(*each) for each in found]})
+
     async def verdicts(self, request: Request) -> Response:
         key_of(request).need("admin")
         limit = integer(request, "limit", 100, low=1, high=1000)
@@ -381,6 +399,22 @@ def chat_event(event: dict[str, Any], *, job: ChatJob, with_usage: bool, obfusca
 def starved(is_starved: bool) -> dict[str, str]:
     """Told where the reasoning used the whole limit up: give more, or keep a part with compute.answer_tokens."""
     return {"x-reasoning-starved": "1"} if is_starved else {}
+
+
+def turn_of(body: dict[str, Any], asked: list[Item]) -> dict[str, Any]:
+    """A response with its input, and without the sealed reasoning, which is long."""
+    output = [{name: part for name, part in item.items() if name != "encrypted_content"} for item in body["output"]]
+    return {**body, "output": output, "input": asked}
+
+
+def outline_of(body: dict[str, Any], owner: str, verdicts: dict[str, int]) -> dict[str, Any]:
+    """What an administrator sees of a response before giving a reason: nothing that was said."""
+    compute, usage = body.get("compute") or {}, body.get("usage")
+    return {
+        **{name: body[name] for name in ("id", "created_at", "status", "model")}, "owner": owner,
+        "effort": compute.get("effort"), "mode": compute.get("mode"), "usage": usage,
+        "thinking_seconds": compute.get("thinking_seconds"), "verdicts": verdicts,
+    }  # fmt: skip
 
 
 async def once(events: list[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:
