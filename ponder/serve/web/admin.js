@@ -27,8 +27,8 @@ async function refresh() {
   responses = found?.data ?? [];
   showResponses();
   $("audit-rows").replaceChildren(...(audit?.data ?? []).map((entry) => h(
-    "tr", {}, h("td", {}, when(entry.created)), h("td", {}, entry.key), h("td", { class: "reason" }, entry.reason),
-    h("td", {}, pick(entry.target)),
+    "tr", {}, h("td", {}, when(entry.created)), h("td", { class: "reason" }, entry.reason), h("td", {}, pick(entry.target)),
+    h("td", {}, entry.key),
   )));
   $("audit-empty").hidden = Boolean(audit?.data.length);
   return found !== null;
@@ -49,11 +49,13 @@ function showResponses() {
   const shown = responses.filter((each) => !$("only-flagged").checked || Object.keys(each.verdicts).length);
   $("responses").replaceChildren(...shown.map((each) => {
     const badges = Object.entries(each.verdicts).map(([action, n]) => h("span", { class: `badge ${action}` }, `${n} ${action}`));
-    const thinking = each.usage && `${each.usage.output_tokens_details.reasoning_tokens} tokens, ${duration(each.thinking_seconds ?? 0)}`;
+    const tokens = each.usage?.output_tokens_details.reasoning_tokens ?? 0;
+    const thinking = tokens ? `${tokens} tokens, ${duration(each.thinking_seconds ?? 0)}` : "none";
     return h(
-      "tr", {}, h("td", {}, when(each.created_at)), h("td", {}, each.status),
-      h("td", {}, ...(badges.length ? badges : [h("span", { class: "muted" }, "nothing")])),
-      h("td", {}, `${each.effort}, ${each.mode}`), h("td", {}, thinking ?? ""), h("td", {}, pick(each.id)),
+      "tr", {}, h("td", {}, pick(each.id)),
+      h("td", {}, ...(badges.length ? badges : [h("span", { class: "muted" }, "no objection")])),
+      h("td", {}, each.status), h("td", {}, when(each.created_at)), h("td", {}, `${each.effort}, ${each.mode}`),
+      h("td", {}, thinking),
     );
   }));
   $("responses-empty").hidden = shown.length > 0;

@@ -115,9 +115,10 @@ function add(state) {
 }
 
 /** Stay at the end of the text, unless somebody has scrolled up to read. */
+let isAtEnd = true;
+$("log").onscroll = () => (isAtEnd = $("log").scrollHeight - $("log").scrollTop - $("log").clientHeight < 60);
 function bottom(always) {
-  const log = $("log");
-  if (always || log.scrollHeight - log.scrollTop - log.clientHeight < 120) log.scrollTop = log.scrollHeight;
+  if (always || isAtEnd) $("log").scrollTop = $("log").scrollHeight;
 }
 
 // --- asking --------------------------------------------------------------------------------------------------------
@@ -158,20 +159,18 @@ async function answer(turn, opened) {
   const here = room;
   run = { turn };
   composer.running(true);
-  let date = null;
   const id = turn.state.id;
-  if (opened === null) turn.state = { ...fresh(turn.state.question), id, created: turn.state.created, status: "queued" };
+  if (opened === null) turn.state = { ...fresh(turn.state.question), id, status: "queued" };
   try {
     await follow(api, {
       opened, id, signal: here.leave.signal,
       onOpen: (response) => {
-        date = response.headers.get("date");
+        turn.clock(response.headers.get("x-ponder-time"));
         turn.lost = false;
       },
       onEvent: (event) => {
         const before = { ...turn.state };
         apply(turn.state, event);
-        if (turn.since === null && turn.state.created) turn.clock(date);
         if (run?.turn === turn && run.stopped && turn.state.id) stop();
         draw(turn);
         if (before.thinking !== turn.state.thinking || !isRunning(turn.state)) later(() => turn.say(before));

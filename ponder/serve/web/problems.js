@@ -17,7 +17,7 @@ const BY_CODE = {
 };
 
 const BY_STATUS = {
-  401: ["This key is not accepted.", "Check that all of it is there, or make a new one: ponder keys create --scope infer"],
+  401: ["This key is not accepted.", "Check that all of it is there. A key that was revoked works no longer."],
   404: ["That is not here any more.", "It may have been deleted. Choose another conversation."],
   413: ["That is too long.", "Ask something shorter."],
   429: ["Too many requests.", "Wait a little, then try again."],
@@ -47,5 +47,5 @@ export const unreachable = () => new Problem(
 
 /** Of a response that failed while it was made: {code, message}. */
 export const failure = (error) => new Problem(
-  200, error?.code ?? null, error?.message ?? "The answer failed.", BY_CODE[error?.code] ?? "Try again.",
+  200, error?.code ?? null, error?.message ?? "The answer failed.", BY_CODE[error?.code] ?? "",
 );

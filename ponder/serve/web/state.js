@@ -4,11 +4,12 @@ import { failure } from "./problems.js";
 
 /**
  * status: sending, queued, in_progress, completed, incomplete, failed or cancelled.
- * thinking: it thinks now. seconds: how long it thought, by the server's clock; null = not known yet.
+ * thinking: it thinks now, since a time of the server's clock. seconds: how long it thought, by the same; null = not
+ * known yet.
  */
 export function fresh(question) {
   return {
-    id: null, question, status: "sending", created: null, thinking: false, thought: false, seconds: null, early: false,
+    id: null, question, status: "sending", since: null, thinking: false, thought: false, seconds: null, early: false,
     summary: [], answer: "", usage: null, problem: null,
   };
 }
@@ -74,7 +75,6 @@ function finish(state, response) {
 function head(state, response) {
   state.id = response.id;
   state.status = response.status;
-  state.created = response.created_at;
 }
 
 /** One event of a stream. */
@@ -85,7 +85,10 @@ export function apply(state, event) {
     case "response.in_progress":
       return head(state, event.response);
     case "response.output_item.added":
-      if (event.item.type === "reasoning") state.thinking = state.thought = true;
+      if (event.item.type === "reasoning") {
+        state.thinking = state.thought = true;
+        state.since = event.item.thinking_since ?? null;
+      }
       if (event.item.type === "message" && state.answer) state.answer += "\n\n";
       return;
     case "response.reasoning_summary_text.done":

@@ -14,7 +14,7 @@ export class Turn {
   constructor(state, { model, on }) {
     this.state = state;
     this.on = on;
-    this.since = null;  // [seconds by the server's clock, performance.now() when it was so]
+    this.ahead = null;  // seconds that the server's clock is ahead of performance.now()
     this.lost = false;
     this.label = h("span", { class: "thought-label" });
     this.latest = h("span", { class: "thought-latest" });
@@ -39,15 +39,14 @@ export class Turn {
     this.show();
   }
 
-  /** The seconds that it has taken so far, by the server's clock: how old it was when the answer's header came. */
-  clock(date) {
-    const server = Date.parse(date ?? "") / 1000;
-    const age = this.state.created && server ? Math.max(0, server - this.state.created) : 0;
-    this.since = [age, performance.now()];
+  /** time: the server's, when its answer's header came. */
+  clock(time) {
+    if (time) this.ahead = Number(time) - performance.now() / 1000;
   }
 
   elapsed() {
-    return this.since ? this.since[0] + (performance.now() - this.since[1]) / 1000 : 0;
+    const { since } = this.state;
+    return this.ahead === null || since === null ? 0 : Math.max(0, performance.now() / 1000 + this.ahead - since);
   }
 
   show() {
@@ -102,7 +101,7 @@ export class Turn {
     this.note.classList.toggle("bad", Boolean(state.problem));
     if (!state.problem) return this.note.replaceChildren(NOTES[state.status]);
     const again = h("button", { type: "button", class: "chip", onclick: () => this.on.again(this) }, "Try again");
-    this.note.replaceChildren(h("strong", {}, state.problem.message), " ", state.problem.advice, " ", again);
+    this.note.replaceChildren(h("strong", {}, state.problem.message), ` ${state.problem.advice} `, again);
   }
 
   #showMeta() {
