@@ -28,6 +28,7 @@ from ponder.serve.errors import ApiError, not_found, overloaded
 from ponder.serve.items import Item, input_items, new_id
 from ponder.serve.modes import EFFORTS
 from ponder.serve.openapi import TABLE, document
+from ponder.serve.outlines import outline_of, turn_of
 from ponder.serve.query import boolean, includes, integer, list_of, page_of, word
 from ponder.serve.responses import ResponseJob, read_conversation, read_request
 from ponder.serve.service import Service, Settings, format_of, tools_of
@@ -94,7 +95,10 @@ class Routes:
         service = self.service
         return {
             "id": service.settings.model, "object": "model", "created": service.created, "owned_by": "ponder",
-            "context_window": service.window, "modes": ["standard", *sorted(service.modes)], "efforts": EFFORTS,
+            "context_window": service.window, "modes": ["standard", *sorted(service.modes)],
+            "efforts": {
+                "measured": False, "levels": {name: {"max_reasoning_tokens": cap} for name, cap in EFFORTS.items()}
+            },
         }  # fmt: skip
 
     async def models(self, request: Request) -> Response:
@@ -399,22 +403,6 @@ def chat_event(event: dict[str, Any], *, job: ChatJob, with_usage: bool, obfusca
 def starved(is_starved: bool) -> dict[str, str]:
     """Told where the reasoning used the whole limit up: give more, or keep a part with compute.answer_tokens."""
     return {"x-reasoning-starved": "1"} if is_starved else {}
-
-
-def turn_of(body: dict[str, Any], asked: list[Item]) -> dict[str, Any]:
-    """A response with its input, and without the sealed reasoning, which is long."""
-    output = [{name: part for name, part in item.items() if name != "encrypted_content"} for item in body["output"]]
-    return {**body, "output": output, "input": asked}
-
-
-def outline_of(body: dict[str, Any], owner: str, verdicts: dict[str, int]) -> dict[str, Any]:
-    """What an administrator sees of a response before giving a reason: nothing that was said."""
-    compute, usage = body.get("compute") or {}, body.get("usage")
-    return {
-        **{name: body[name] for name in ("id", "created_at", "status", "model")}, "owner": owner,
-        "effort": compute.get("effort"), "mode": compute.get("mode"), "usage": usage,
-        "thinking_seconds": compute.get("thinking_seconds"), "verdicts": verdicts,
-    }  # fmt: skip
 
 
 async def once(events: list[dict[str, Any]]) -> AsyncIterator[list[dict[str, Any]]]:

@@ -230,7 +230,10 @@ class Store:
             "SELECT id, body, owner FROM objects WHERE kind = 'response' ORDER BY created DESC, id LIMIT ?", limit
         )
         counted: dict[str, dict[str, int]] = {}
-        for parent, action, number in self._all("SELECT parent, action, COUNT(*) FROM verdicts GROUP BY parent, action"):
+        for parent, action, number in self._all(
+            "SELECT parent, action, COUNT(*) FROM verdicts WHERE parent IN"
+            " (SELECT id FROM objects WHERE kind = 'response' ORDER BY created DESC, id LIMIT ?) GROUP BY parent, action", limit
+        ):  # fmt: skip
             counted.setdefault(parent, {})[action] = number
         return [(json.loads(body), owner, counted.get(name, {})) for name, body, owner in rows]
 

@@ -2,7 +2,14 @@
 
 import { $, h } from "./dom.js";
 
-const words = (name) => (name.charAt(0).toUpperCase() + name.slice(1)).replaceAll("_", " ");
+const AUTO = "";  // the mode that the effort stands for at this server
+const words = (name) => (name === AUTO ? "By effort" : (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " "));
+
+/** What a level of effort stands for: {max_reasoning_tokens, mode, n}. */
+function told({ max_reasoning_tokens: most, mode, n }) {
+  const samples = n > 1 ? `, ${words(mode)} of ${n} samples` : "";
+  return most === undefined ? null : `Thinks up to ${most} tokens${samples}`;
+}
 
 function remembered(name) {
   try { return localStorage.getItem(`ponder.${name}`); } catch { return null; }
@@ -41,13 +48,15 @@ export class Composer {
   }
 
   offer(model) {
-    const efforts = Object.entries(model.efforts ?? { medium: null });
-    fill($("effort"), efforts.map(([name, most]) => [name, most === null ? null : `thinks up to ${most} tokens`]), "medium");
-    fill($("mode"), (model.modes ?? ["standard"]).map((name) => [name, null]), "standard");
+    const { measured, levels } = model.efforts;
+    fill($("effort"), Object.entries(levels).map(([name, level]) => [name, told(level)]), "medium");
+    // where efforts are points of a measured curve they name a mode themselves, unless one is chosen
+    const modes = [...(measured ? [AUTO] : []), ...model.modes];
+    fill($("mode"), modes.map((name) => [name, null]), modes[0]);
   }
 
   get chosen() {
-    return { effort: $("effort").value, mode: $("mode").value };
+    return { effort: $("effort").value, mode: $("mode").value || undefined };
   }
 
   put(text) {
