@@ -232,7 +232,9 @@ class Store:
         counted: dict[str, dict[str, int]] = {}
         for parent, action, number in self._all(
             "SELECT parent, action, COUNT(*) FROM verdicts WHERE parent IN"
-            " (SELECT id FROM objects WHERE kind = 'response' ORDER BY created DESC, id LIMIT ?) GROUP BY parent, action", limit
+            " (SELECT id FROM objects WHERE kind = 'response' ORDER BY created DESC, id LIMIT ?)"
+            " GROUP BY parent, action",
+            limit,
         ):  # fmt: skip
             counted.setdefault(parent, {})[action] = number
         return [(json.loads(body), owner, counted.get(name, {})) for name, body, owner in rows]

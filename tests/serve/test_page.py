@@ -1,7 +1,7 @@
 """The page in a real browser: what a person sees and does, and what a model's text cannot do to it.
 
-Needs Chromium (`apt-get install chromium`, or any Chrome) and playwright (`pip install "ponder[dev]"`), not the browsers
-that playwright would download. Without them everything here is skipped, with a warning.
+Needs Chromium (`apt-get install chromium`, or any Chrome) and playwright (`pip install "ponder[dev]"`), not the
+browsers that playwright would download. Without them everything here is skipped, with a warning.
 """
 
 from __future__ import annotations

@@ -3,7 +3,6 @@
 
 import { Api } from "./api.js";
 import { $, h } from "./dom.js";
-import { duration } from "./state.js";
 
 let api = null;
 let responses = [];
@@ -50,7 +49,7 @@ function showResponses() {
   $("responses").replaceChildren(...shown.map((each) => {
     const badges = Object.entries(each.verdicts).map(([action, n]) => h("span", { class: `badge ${action}` }, `${n} ${action}`));
     const tokens = each.usage?.output_tokens_details.reasoning_tokens ?? 0;
-    const thinking = tokens ? `${tokens} tokens, ${duration(each.thinking_seconds ?? 0)}` : "none";
+    const thinking = tokens ? `${tokens} tokens, ${(each.thinking_seconds ?? 0).toFixed(1)} s` : "none";
     return h(
       "tr", {}, h("td", {}, pick(each.id)),
       h("td", {}, ...(badges.length ? badges : [h("span", { class: "muted" }, "no objection")])),
