@@ -400,8 +400,10 @@ def test_everything_can_be_done_from_the_keyboard(visit):
             break
     assert outline == "solid" and me.last.locator(".part").first.is_visible()
     assert {"effort", "mode", "send", "skip", "new", "theme", "leave", "log"} <= seen
-    page.keyboard.press("Shift+Tab")
-    page.focus("#question")
+    conversation = page.url
+    page.focus("#skip")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "question" and page.url == conversation
     page.keyboard.type("slow")
     page.select_option("#effort", "max")
     page.focus("#question")

@@ -5,6 +5,7 @@ import { Composer } from "./composer.js";
 import { $, announce, h } from "./dom.js";
 import { follow } from "./follow.js";
 import * as keys from "./keys.js";
+import { Problem } from "./problems.js";
 import { Side } from "./side.js";
 import { apply, fresh, fromItems, fromResponse, isRunning } from "./state.js";
 import { Turn } from "./turn.js";
@@ -157,7 +158,7 @@ async function ask(text) {
 /** Follow a response to its end; `opened` is null for one that ran already when the page was loaded. */
 async function answer(turn, opened) {
   const here = room;
-  run = { turn };
+  if (run?.turn !== turn) run = { turn };  // it may have been told to stop already
   composer.running(true);
   const id = turn.state.id;
   if (opened === null) turn.state = { ...fresh(turn.state.question), id, status: "queued" };
@@ -182,7 +183,7 @@ async function answer(turn, opened) {
     });
   } catch (problem) {
     if (here !== room) return;
-    if (turn.state.id === null) throw problem;
+    if (turn.state.id === null || !(problem instanceof Problem)) throw problem;
     turn.state.status = "failed";
     turn.state.thinking = false;
     turn.state.problem = problem;
@@ -260,6 +261,10 @@ function failed(problem) {
   else throw problem;  // a bug of this page
 }
 
+$("skip").onclick = (event) => {
+  event.preventDefault();  // the address names the conversation, no place in it
+  $("question").focus();
+};
 $("new").onclick = () => {
   side.drawer(false);
   show(null);
