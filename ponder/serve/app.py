@@ -28,6 +28,7 @@ from ponder.serve.events import Told
 from ponder.serve.items import Item, input_items, new_id
 from ponder.serve.modes import published
 from ponder.serve.openapi import TABLE, document
+from ponder.serve.outlines import outline_of, turn_of
 from ponder.serve.query import boolean, includes, integer, list_of, page_of, word
 from ponder.serve.responses import ResponseJob, read_conversation, read_request
 from ponder.serve.service import Service, Settings, format_of, tools_of
@@ -279,6 +280,17 @@ class Routes:
             items.append(item)
         return items
 
+    async def conversations(self, request: Request) -> Response:
+        return await self._list(request, "conversation", default_order="desc")
+
+    async def turns(self, request: Request) -> Response:
+        """What a page shows of a conversation: also turns that failed or still run, which are not among its items."""
+        name = (await self._stored(request, "conversation", "conversation"))["id"]
+        limit, owner = integer(request, "limit", 20, low=1, high=100), key_of(request).owner
+        after = request.query_params.get("after")
+        found, more = await self.store.do(lambda: self.store.turns(name, owner=owner, after=after, limit=limit))
+        return json_response(list_of([turn_of(body, asked) for body, asked in found], more))
+
     async def get_conversation(self, request: Request) -> Response:
         return json_response(await self._stored(request, "conversation", "conversation"))
 
@@ -344,6 +356,12 @@ class Routes:
             found.append({"item": item, "text": data["text"], "all": data.get("all", data["text"])})
         verdicts = await self.store.do(lambda: self.store.verdicts(1000, name))
         return json_response({"object": "list", "response": name, "reasoning": found, "verdicts": verdicts})
+
+    async def all_responses(self, request: Request) -> Response:
+        key_of(request).need("admin")
+        limit = integer(request, "limit", 100, low=1, high=1000)
+        found = await self.store.do(lambda: self.store.newest(limit))
+        return json_response({"object": "list", "data": [outline_of(*each) for each in found]})
 
     async def verdicts(self, request: Request) -> Response:
         key_of(request).need("admin")

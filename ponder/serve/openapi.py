@@ -74,9 +74,14 @@ TABLE = (
     Operation(
         _TALKS, "POST", "new_conversation", "Begin a conversation.", schema.ConversationRequest, required=_TALK
     ),
+    Operation(_TALKS, "GET", "conversations", "One's conversations (ours).", query=_PAGE, required=_LIST),
     Operation(_ONE_TALK, "GET", "get_conversation", "A conversation.", required=_TALK),
     Operation(_ONE_TALK, "POST", "update_conversation", "Change its metadata.", schema.MetadataUpdate, required=_TALK),
     Operation(_ONE_TALK, "DELETE", "delete_conversation", "Delete it.", required=("id", "object", "deleted")),
+    Operation(
+        _ONE_TALK + "/responses", "GET", "turns", "Its responses with their `input`, oldest first (ours).",
+        query=("limit", "after"), required=_LIST,
+    ),
     Operation(_ONE_TALK + "/items", "GET", "conversation_items", "Its items.", query=_PAGE, required=_LIST),
     Operation(_ONE_TALK + "/items", "POST", "add_items", "Add items.", schema.ItemsRequest, required=_LIST),
     Operation(_ONE_TALK + "/items/{item}", "GET", "get_item", "One item.", required=("id", "type")),
@@ -85,6 +90,10 @@ TABLE = (
         "/admin/responses/{id}/reasoning", "POST", "raw_reasoning",
         "The raw reasoning (scope raw_cot). The reason is written into the audit log.", schema.AdminReason,
         required=("response", "reasoning", "verdicts"),
+    ),
+    Operation(
+        "/admin/responses", "GET", "all_responses", "The newest responses, without contents (scope admin).",
+        query=("limit_admin",),
     ),
     Operation("/admin/verdicts", "GET", "verdicts", "What monitors said (scope admin).", query=("limit_admin",)),
     Operation("/admin/audit", "GET", "audit", "Who looked at what (scope admin).", query=("limit_admin",)),

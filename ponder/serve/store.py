@@ -46,6 +46,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE audit (created BIGINT NOT NULL, key_id TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL,"
         " reason TEXT NOT NULL)",
     ),
+    (
+        "ALTER TABLE objects ADD COLUMN conversation TEXT",
+        "ALTER TABLE objects ADD COLUMN turn BIGINT",  # its place among the conversation's responses
+        "CREATE INDEX objects_by_conversation ON objects (conversation, turn)",
+    ),
 )
 
 
@@ -145,9 +150,14 @@ class Store:
         self, kind: str, body: dict[str, Any], *, owner: str, status: str, items: Sequence[dict[str, Any]] = (),
         created: int | None = None,
     ) -> None:  # fmt: skip
+        room, turn = (body.get("conversation") or {}).get("id"), None
+        if room is not None:
+            turn = self._all("SELECT COALESCE(MAX(turn), -1) + 1 FROM objects WHERE conversation = ?", room)[0][0]
         self._run(
-            "INSERT INTO objects (id, kind, owner, created, status, previous, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO objects (id, kind, owner, created, status, previous, body, conversation, turn)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             body["id"], kind, owner, created or int(time.time()), status, body.get("previous_response_id"), _dump(body),
+            room, turn,
         )  # fmt: skip
         self.add_items(body["id"], "in", items)
 
@@ -197,6 +207,38 @@ class Store:
             f"SELECT body FROM objects WHERE {where} ORDER BY created {order}, id {order} LIMIT ?", *values, limit + 1
         )
         return [json.loads(row[0]) for row in rows[:limit]], len(rows) > limit
+
+    def turns(
+        self, conversation: str, *, owner: str, after: str | None, limit: int
+    ) -> tuple[list[tuple[dict[str, Any], list[dict[str, Any]]]], bool]:
+        """Responses of a conversation with their inputs, oldest first, and whether there are more."""
+        place = -1
+        if after is not None:
+            rows = self._all("SELECT turn FROM objects WHERE id = ? AND conversation = ?", after, conversation)
+            if not rows:
+                return [], False
+            place = rows[0][0]
+        rows = self._all(
+            "SELECT body FROM objects WHERE conversation = ? AND owner = ? AND turn > ? ORDER BY turn LIMIT ?",
+            conversation, owner, place, limit + 1,
+        )  # fmt: skip
+        bodies = [json.loads(row[0]) for row in rows]
+        return [(body, self.items(body["id"], "in")) for body in bodies[:limit]], len(bodies) > limit
+
+    def newest(self, limit: int) -> list[tuple[dict[str, Any], str, dict[str, int]]]:
+        """The newest responses of everybody: (body, owner, verdicts by their action)."""
+        rows = self._all(
+            "SELECT id, body, owner FROM objects WHERE kind = 'response' ORDER BY created DESC, id LIMIT ?", limit
+        )
+        counted: dict[str, dict[str, int]] = {}
+        for parent, action, number in self._all(
+            "SELECT parent, action, COUNT(*) FROM verdicts WHERE parent IN"
+            " (SELECT id FROM objects WHERE kind = 'response' ORDER BY created DESC, id LIMIT ?)"
+            " GROUP BY parent, action",
+            limit,
+        ):  # fmt: skip
+            counted.setdefault(parent, {})[action] = number
+        return [(json.loads(body), owner, counted.get(name, {})) for name, body, owner in rows]
 
     def fail_broken(self, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
         """Responses that a killed server left unfinished become what `finish` makes of them; how many."""

@@ -67,6 +67,7 @@ class Gate:
             if message["type"] == "http.response.start":
                 state["status"] = message["status"]
                 more = {**SECURITY, "x-request-id": request_id}
+                more["x-ponder-time"] = f"{time.time():.3f}"  # what `thinking_since` is counted against
                 more["openai-processing-ms"] = str(int(1000 * (time.monotonic() - begun)))
                 if state["key"] is not None:
                     more |= self._service.limiter.headers(state["key"].id)

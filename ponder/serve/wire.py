@@ -108,7 +108,10 @@ class Writer:
 
     def thinking(self) -> None:
         if self._reasoning is None:
-            self._reasoning = {"id": new_id("rs"), "type": "reasoning", "summary": [], "status": "in_progress"}
+            self._reasoning = {
+                "id": new_id("rs"), "type": "reasoning", "summary": [], "status": "in_progress",
+                "thinking_since": round(time.time(), 3),
+            }  # fmt: skip
             self._add_item(self._reasoning)
 
     def summary(self, text: str) -> None:
