@@ -209,22 +209,24 @@ class ResponseJob(Job):
 
     def unsaved(self, last: Told | None = None) -> Callable[[], None]:
         """What writes all that the store does not have yet, with the end if that is there."""
-        store, body, text = self.service.store, self.body, json.dumps(self.body)  # it changes while the store writes
+        # the body changes while the store's thread writes: an end without its items would be final
+        body, store = self.body, self.service.store
+        text, status, output = json.dumps(body), body["status"], body["output"]
         is_over = last is not None or self.log.is_closed
         events = [*self.log.events[self.saved :], *([last] if last else ())]
 
         def work() -> None:
-            if not store.update(self.id, text, status=body["status"]):
+            if not store.update(self.id, text, status=status):
                 return  # deleted while it ran
             store.add_events(self.id, events)
             if not is_over:
                 return
-            store.add_items(self.id, "out", body["output"])
+            store.add_items(self.id, "out", output)
             for item, sealed in self._sealed:
                 store.add_reasoning(self.id, item, self.key.owner, sealed)
             room = self.asked.conversation
-            if room and body["status"] != "failed" and store.owner_of(room) is not None:  # a cancelled turn is kept too
-                store.add_items(room, "in", [*self.asked.new, *body["output"]])
+            if room and status != "failed" and store.owner_of(room) is not None:  # a cancelled turn is kept too
+                store.add_items(room, "in", [*self.asked.new, *output])
 
         return work
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -14,6 +15,7 @@ from ponder.engine.base import ScriptedEngine
 from ponder.serve.events import EventLog, padded
 from ponder.serve.items import prefix_hash, prefix_hashes
 from ponder.serve.monitor import Judgement
+from ponder.serve.responses import ResponseJob
 from ponder.serve.thoughts import Thoughts, Watch
 from ponder.serve.tools import schema_problem
 from ponder.serve.vault import Binding, Vault
@@ -48,6 +50,17 @@ def test_a_database_that_fails_for_a_while_loses_no_response_and_is_tried_again(
         assert client.get(f"/v1/responses/{made['id']}").json() == made  # from the store
         again = client.post("/v1/responses", json={"input": "y", "previous_response_id": made["id"]}).json()
         assert again["status"] == "completed"
+
+
+def test_a_response_that_ends_while_it_is_written_is_not_written_as_over():
+    states = []
+    store = SimpleNamespace(update=lambda name, text, *, status: states.append((json.loads(text)["status"], status)))
+    body = {"status": "in_progress", "output": []}
+    job = SimpleNamespace(service=SimpleNamespace(store=store), body=body, log=EventLog(), saved=0, id="r")
+    work = ResponseJob.unsaved(job)
+    body["status"] = "completed"
+    work()
+    assert states == [("in_progress", "in_progress")]
 
 
 def test_what_was_told_does_not_change_with_what_comes_later():
