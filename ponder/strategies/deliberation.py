@@ -47,15 +47,23 @@ class Step:
 
     @property
     def line(self) -> str:
-        """On one line, whatever it holds: "Q: 4*3 A: 12", "Answer: 9". Equal lines are equal candidates."""
-        if self.kind == "step":
-            return f"Q: {_flat(self.question)} A: {_flat(self.answer)}"
-        return f"Answer: {_flat(self.answer)}"
+        """How it is listed. Equal lines are equal candidates."""
+        return pair_line(self.question, self.answer) if self.kind == "step" else answer_line(self.answer)
 
 
 def render_step(question: str, answer: str) -> str:
     """One turn as it stands in the state."""
     return f"Q: {question}\nA: {answer}{PAUSE}"
+
+
+def pair_line(question: str, answer: str) -> str:
+    """A step as it is listed, on one line whatever it holds: "Q: 4*3 A: 12"."""
+    return f"Q: {_flat(question)} A: {_flat(answer)}"
+
+
+def answer_line(answer: str) -> str:
+    """A final answer as it is listed: "Answer: 9"."""
+    return f"Answer: {_flat(answer)}"
 
 
 def parse_step(text: str) -> tuple[str, str] | None:

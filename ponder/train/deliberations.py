@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from random import Random
 
 from ponder.config import ConfigError, lookup
-from ponder.strategies.deliberation import listing, render_step
+from ponder.strategies.deliberation import answer_line, listing, pair_line, render_step
 from ponder.tasks.arithmetic import parse
 from ponder.tasks.calculations import equation
 from ponder.tasks.ways import apply, slipped
@@ -130,15 +130,6 @@ def is_true(problem: Problem, question: str, answer: str) -> bool:
 
 
 # ---- rows ----------------------------------------------------------------------------------------------------------
-
-
-def pair_line(question: str, answer: str) -> str:
-    """A candidate as `strategies.deliberation.line` shows it."""
-    return f"Q: {question} A: {answer}"
-
-
-def answer_line(answer: str) -> str:
-    return f"Answer: {answer}"
 
 
 class _Guess(Exception):
