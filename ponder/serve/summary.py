@@ -61,8 +61,8 @@ def _words(text: str) -> list[str]:
 
 
 def says_something(text: str) -> bool:
-    """At least three words of letters: a small model may answer with a number, or nothing."""
-    return len(re.findall(r"[^\W\d_]{2,}", text)) >= 3
+    """At least three different words of letters: a small model may answer with a number, or go on calculating."""
+    return len({word.casefold() for word in re.findall(r"\b[^\W\d_]{2,}\b", text)}) >= 3
 
 
 def plain_summary(number: int, num_tokens: int) -> str:

@@ -16,6 +16,7 @@ from ponder.serve.events import EventLog, padded
 from ponder.serve.items import prefix_hash, prefix_hashes
 from ponder.serve.monitor import Judgement
 from ponder.serve.responses import ResponseJob
+from ponder.serve.summary import says_something
 from ponder.serve.thoughts import Thoughts, Watch
 from ponder.serve.tools import schema_problem
 from ponder.serve.vault import Binding, Vault
@@ -246,3 +247,8 @@ def test_compaction_is_refused_with_the_way_round(server):
     answer = httpx.post(f"{server.url}/v1/responses/compact", headers=AUTH, json={"model": "scripted", "input": "x"})
     assert answer.status_code == 400 and "truncation='auto'" in answer.json()["error"]["message"]
     assert httpx.post(f"{server.url}/v1/responses/compact").status_code == 401
+
+
+def test_a_summariser_that_goes_on_calculating_says_nothing():
+    assert not says_something("2-2=2 ok2-2=2 ok2-2=2 ok2-2=2 ok") and not says_something("ok ok ok ok 17")
+    assert says_something("It adds the boxes up.")
