@@ -31,7 +31,7 @@ from typing import Any, Literal, cast
 from ponder.config import ConfigError, lookup
 from ponder.models.tokenizer import Tokenizer
 from ponder.strategies.base import Work
-from ponder.strategies.deliberation import MOST, Deliberation
+from ponder.strategies.deliberation import Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run
 from ponder.train.rollouts import Collected, judged
 from ponder.types import (
@@ -64,10 +64,7 @@ class DeliberationConfig:
     contrast: float = 0.0  # share of the advantage that candidates not chosen get, with the sign changed
 
     def __post_init__(self) -> None:
-        if not 1 <= self.m <= MOST:
-            raise ValueError(f"m={self.m} must lie between 1 and {MOST}: the choice among candidates is one digit")
-        if self.turns < 1 or self.turn_tokens < 1:
-            raise ValueError(f"turns={self.turns} and turn_tokens={self.turn_tokens} must be 1 or more")
+        self.environment()  # checks what is its own: m, turns, turn_tokens, choice
         for name in ("step_cost", "preference_weight", "contrast"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")
