@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -136,20 +138,29 @@ def test_shares_of_a_job_are_the_whole_job(processes):
     assert sum(share["n"] for share in one) == 8 and all(share["prompts"] == [[5]] for share in one)
 
 
-def test_memory_counts_the_children_of_a_process():
-    hog = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'x = b\"1\" * 80_000_000; input()'])"
-    import subprocess
+def wait_for(condition, seconds=20.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
 
-    process = subprocess.Popen([sys.executable, "-c", hog], stdin=subprocess.PIPE)
+
+def test_the_peak_of_memory_counts_the_children_of_a_process_and_what_they_freed_again():
+    grows = "x = b'1' * 80_000_000; print('grown', flush=True); input(); del x; print('freed', flush=True); input()"
+    hog = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grows!r}])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", hog], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
     try:
-        with contenders.PeakMemory([process.pid], every=0.05) as memory:
-            for _ in range(200):
-                if memory.peak > 80e6:
-                    break
-                memory._stop.wait(0.05)
-        assert memory.peak > 80e6
+        with contenders.PeakMemory([process.pid], every=0.02) as memory:
+            assert process.stdout.readline() == "grown\n"
+            wait_for(lambda: memory._anonymous > 80e6)
+            process.stdin.write("\n")
+            assert process.stdout.readline() == "freed\n"
+            assert sum(map(contenders.anonymous, contenders.family([process.pid]))) < 80e6
+        assert 80e6 < memory.peak < 200e6
     finally:
-        process.communicate(b"\n", timeout=20)
+        process.communicate("\n", timeout=20)
 
 
 def test_the_sums_are_the_same_everywhere_and_only_the_sum_is_right():
