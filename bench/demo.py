@@ -20,14 +20,14 @@ from pathlib import Path
 
 import common
 
-RECIPE = "recipes/demo_nano_cpu.toml"
+RECIPE = common.ROOT / "recipes" / "demo_nano_cpu.toml"  # of this revision for both: the same steps
 MAIN = "from ponder.cli import main; main()"
 
 
 def steps(checkout: Path, num_steps: int) -> tuple[float, float]:
     """Seconds and rollout tokens of a fresh run. Raises Missing."""
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", MAIN, "rl", RECIPE, f"num_steps={num_steps}", f"out={folder}/run"]
+        command = [sys.executable, "-c", MAIN, "rl", str(RECIPE), f"num_steps={num_steps}", f"out={folder}/run"]
         env = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True)
         metrics = Path(folder) / "run" / "metrics.jsonl"
@@ -53,7 +53,7 @@ def main() -> None:
     per_token = common.spread(
         common.ratios(*([time / tokens for time, tokens in taken[name]] for name in ("before", "now")))
     )
-    name = f"{num_steps} steps of {RECIPE}"
+    name = f"{num_steps} steps of {RECIPE.name}"
     case = common.facts("demo", case=name, taken=taken, times_faster=faster, times_faster_per_token=per_token)
     lines = [name]
     for name, each in seconds.items():
