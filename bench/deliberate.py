@@ -267,7 +267,7 @@ def main() -> None:
         case["fingerprint"] = hub.fingerprint(hub.resolve(case["model"]))
         found = next((row for row in known if case.items() <= row.items()), None)
         if found is None:
-            model, tokenizer = hub.load(case["model"])
+            model, tokenizer = hub.load(case["model"], dtype=None)  # as it is stored
             if engine is None:
                 engine = LocalEngine(model, tokenizer, num_workers=a.workers)
             else:
