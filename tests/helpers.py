@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.types import Message, Problem, Verdict
@@ -19,6 +22,14 @@ def tiny_model(seed: int = 0, *, window: int = 128, **changes: object) -> Transf
         if parameter.dim() > 1:
             parameter.data.mul_(4)
     return model
+
+
+def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+    """Wait for something that another thread or process does."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
 
 
 def user(text: str) -> tuple[Message, ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,8 @@ import contenders  # noqa: E402
 from common import Answer, Contender, Pool  # noqa: E402
 from never_ends import NeverEnds  # noqa: E402
 from sums import problem, reward  # noqa: E402
+
+from tests.helpers import until  # noqa: E402
 
 ECHO = f"""
 import sys
@@ -138,13 +139,6 @@ def test_shares_of_a_job_are_the_whole_job(processes):
     assert sum(share["n"] for share in one) == 8 and all(share["prompts"] == [[5]] for share in one)
 
 
-def wait_for(condition, seconds=20.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.01)
-
-
 def test_the_peak_of_memory_counts_the_children_of_a_process_and_what_they_freed_again():
     grows = "x = b'1' * 80_000_000; print('grown', flush=True); input(); del x; print('freed', flush=True); input()"
     hog = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {grows!r}])"
@@ -154,7 +148,7 @@ def test_the_peak_of_memory_counts_the_children_of_a_process_and_what_they_freed
     try:
         with contenders.PeakMemory([process.pid], every=0.02) as memory:
             assert process.stdout.readline() == "grown\n"
-            wait_for(lambda: memory._anonymous > 80e6)
+            until(lambda: memory._anonymous > 80e6, seconds=20)
             process.stdin.write("\n")
             assert process.stdout.readline() == "freed\n"
             assert sum(map(contenders.anonymous, contenders.family([process.pid]))) < 80e6

@@ -22,6 +22,7 @@ from ponder.serve import keys
 from ponder.serve.monitor import Judgement, Rules
 from ponder.serve.openapi import TABLE
 from ponder.serve.store import Store
+from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
 
 ROOT = Path(__file__).parent.parent.parent
@@ -52,13 +53,6 @@ def slow_http(slow_server):
 
 
 LONG = {"input": "x", "reasoning": {"effort": "max"}}
-
-
-def until(condition, seconds=5.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def request(path, header):

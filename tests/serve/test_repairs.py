@@ -21,18 +21,11 @@ from ponder.serve.thoughts import Thoughts, Watch
 from ponder.serve.tools import schema_problem
 from ponder.serve.vault import Binding, Vault
 from ponder.serve.work import Count, Meter
-from tests.helpers import user
+from tests.helpers import until, user
 from tests.serve.serving import KEY, Served, script
 
 AUTH = {"Authorization": f"Bearer {KEY}"}
 CHAT = {"model": "scripted", "messages": [{"role": "user", "content": "x"}]}
-
-
-def until(condition, seconds=5.0):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it did not happen in time"
-        time.sleep(0.01)
 
 
 class Broken(Exception):
