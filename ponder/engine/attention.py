@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ponder.engine.cache import Cache, Prompt, Shelf
+from ponder.engine.cache import Cache, Shelf, ShelvedPrompt
 from ponder.engine.decoder import Decoder
 
 # own tokens in one product with the values: longer sums would be split by their length, so they are split here
@@ -86,8 +86,8 @@ class _Block:
 class _Plan:
     """Which rows share which prompts. `order` sorts rows by prompt (None: they are sorted), `place` puts them back."""
 
-    def __init__(self, prompts: list[Prompt], least: int, device: torch.device) -> None:
-        members: dict[Prompt, list[int]] = {}
+    def __init__(self, prompts: list[ShelvedPrompt], least: int, device: torch.device) -> None:
+        members: dict[ShelvedPrompt, list[int]] = {}
         shelves: dict[Shelf, None] = {}
         for row, prompt in enumerate(prompts):
             members.setdefault(prompt, []).append(row)

@@ -14,21 +14,16 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ponder.engine.decoder import Decoder
+from ponder.engine.prompts import Prompt
 
 _GRAIN = 16  # tokens by which the capacity of the slots grows
 _LEAST = 32  # tokens: a float32 product with fewer keys is summed in another order than one with more
 
 
-@dataclass(eq=False)
-class Prompt:
-    """One prompt in the cache, and what its samples need to begin."""
-
-    ids: tuple[int, ...]
+@dataclass(eq=False, kw_only=True)
+class ShelvedPrompt(Prompt):
     shelf: Shelf
     row: int
-    hidden_D: Tensor  # its last state, and the
-    logits_V: Tensor  # of its first new token
-    num_users: int = 0  # requests with samples that wait or run
 
 
 class Shelf:
@@ -38,11 +33,11 @@ class Shelf:
         config = decoder.config
         shape = (0, config.num_key_value_heads, length, config.head_dim)
         self.length = length
-        self.prompts: list[Prompt] = []
+        self.prompts: list[ShelvedPrompt] = []
         self.keys = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]
         self.values = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]
 
-    def add(self, prompt: Prompt, keys: list[Tensor], values: list[Tensor]) -> None:
+    def add(self, prompt: ShelvedPrompt, keys: list[Tensor], values: list[Tensor]) -> None:
         """Take a prompt's keys and values, (K T E) a layer."""
         row = prompt.row = len(self.prompts)
         self.prompts.append(prompt)
@@ -53,7 +48,7 @@ class Shelf:
                 kept[i][row, :, : tensor.shape[1]] = tensor
                 kept[i][row, :, tensor.shape[1] :] = 0
 
-    def remove(self, prompt: Prompt) -> None:
+    def remove(self, prompt: ShelvedPrompt) -> None:
         last = self.prompts.pop()
         if last is prompt:
             return
@@ -74,9 +69,9 @@ class Cache:
 
     def __init__(self, decoder: Decoder, num_slots: int) -> None:
         self._decoder, self._num_slots = decoder, num_slots
-        self.prompts: dict[tuple[int, ...], Prompt] = {}
+        self.prompts: dict[tuple[int, ...], ShelvedPrompt] = {}
         self._shelves: dict[int, Shelf] = {}
-        self.prompt_of: list[Prompt] = []  # of each slot
+        self.prompt_of: list[ShelvedPrompt] = []  # of each slot
         self.capacity = 0  # own tokens for which a slot has room
         config = decoder.config
         shape = (0, config.num_key_value_heads, 0, config.head_dim)
@@ -86,15 +81,17 @@ class Cache:
 
     def add_prompt(
         self, ids: tuple[int, ...], keys: list[Tensor], values: list[Tensor], hidden_D: Tensor, logits_V: Tensor
-    ) -> Prompt:
+    ) -> ShelvedPrompt:
         length = shelf_length(len(ids))
         shelf = self._shelves.get(length) or self._shelves.setdefault(length, Shelf(length, self._decoder))
-        prompt = self.prompts[ids] = Prompt(ids=ids, shelf=shelf, row=0, hidden_D=hidden_D, logits_V=logits_V)
+        prompt = self.prompts[ids] = ShelvedPrompt(
+            ids=ids, shelf=shelf, row=0, hidden_D=hidden_D, logits_V=logits_V
+        )
         shelf.add(prompt, keys, values)
         self.version += 1
         return prompt
 
-    def release_prompt(self, prompt: Prompt) -> None:
+    def release_prompt(self, prompt: ShelvedPrompt) -> None:
         """One request needs it no longer; the last one takes it out."""
         prompt.num_users -= 1
         if prompt.num_users:
@@ -105,7 +102,7 @@ class Cache:
         del self.prompts[prompt.ids]
         self.version += 1
 
-    def insert(self, prompt: Prompt) -> None:
+    def insert(self, prompt: ShelvedPrompt) -> None:
         """The next slot is a sample of this prompt."""
         self.prompt_of.append(prompt)
         self.version += 1

@@ -1,8 +1,7 @@
 """The fast decoder: the same network as `models/transformer.py`, arranged for sampling.
 
 What differs from the readable one, which stays as its oracle (tests: fast equals slow):
-  * q, k, v are one product, gate and up are one; their weights lie in one tensor each, made once (`fuse`), and the
-    checkpoint's own tensors are slices of them, so new weights are copied in under the checkpoint's names;
+  * q, k, v are one product, gate and up are one; their weights lie in one tensor each (`fuse`);
   * on a CPU that multiplies bf16, weights are laid out once the way its kernels read them (`_Product`);
   * rows are flat (N D): a row is one token, of a prompt or of a running sequence; attention is handed in;
   * a row gives the same bits whatever other rows are there (`min_rows`).
@@ -30,7 +29,7 @@ def min_rows(device: torch.device) -> int:
     return 4 if device.type == "cpu" else 1
 
 
-def _parts(config: ModelConfig) -> Iterator[tuple[str, list[tuple[str, int]]]]:
+def parts(config: ModelConfig) -> Iterator[tuple[str, list[tuple[str, int]]]]:
     """Fused name, and the (checkpoint name, rows) that lie in it one under the other."""
     D, E, inner = config.hidden_size, config.head_dim, config.intermediate_size
     H, K = config.num_attention_heads, config.num_key_value_heads
@@ -60,20 +59,10 @@ def _parts(config: ModelConfig) -> Iterator[tuple[str, list[tuple[str, int]]]]:
         yield "head", [("lm_head.weight", config.vocab_size)]
 
 
-def fuse(config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """A checkpoint's tensors -> the fused ones, copied and converted."""
-    return {
-        name: torch.cat([state[part].detach().to(dtype) for part, _ in parts]) for name, parts in _parts(config)
-    }
-
-
-def views(config: ModelConfig, fused: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Fused tensors -> the checkpoint's names, each a slice of one of them: copy into these to change the weights."""
-    slices: dict[str, Tensor] = {}
-    for name, parts in _parts(config):
-        rows = fused[name].split([size for _, size in parts])
-        slices |= {part: rows[j] for j, (part, _) in enumerate(parts)}
-    return slices
+def fuse(config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """A checkpoint's tensors -> the fused ones, copied and converted, one after the other."""
+    for name, pieces in parts(config):
+        yield name, torch.cat([state[piece].detach().to(dtype) for piece, _ in pieces])
 
 
 PACKED_BYTES = 1 << 30  # weights of a larger model are not laid out anew: every worker would hold them once more

@@ -29,14 +29,14 @@ import torch
 import torch.multiprocessing
 from torch import Tensor
 
-from ponder.engine.decoder import Decoder, fuse, views
 from ponder.engine.form import Form, FormError
+from ponder.engine.network import Layout
 from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.stream import Splitter, Stream
 from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
-from ponder.models.transformer import ModelConfig, Transformer
+from ponder.models.transformer import Transformer
 from ponder.models.worker import become_worker
 from ponder.runs import num_cores, sigint_ignored
 from ponder.types import Completion, Message, SamplingParams, sample_seed
@@ -87,9 +87,8 @@ class LocalEngine:
         self._why = "the engine is closed"
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else num_cores()
-        fused = fuse(model.config, model.state_dict(), dtype or model.dtype)
-        self._fused = Flat.of(fused, shared=num_workers > 0)
-        self._weights = views(model.config, self._fused.views())
+        self._layout = Layout.of(model.config, dtype or model.dtype, model.device)
+        self._weights = Flat.of(dict(self._layout.arranged(model.state_dict())), shared=num_workers > 0)
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
@@ -99,7 +98,7 @@ class LocalEngine:
 
     def _start(self, num_slots: int, keep_hidden: bool, *, process: bool) -> multiprocessing.connection.Connection:
         here, there = multiprocessing.Pipe()
-        arguments = (there, self.config, self._fused, self.tokenizer, num_slots, keep_hidden)
+        arguments = (there, self._layout, self._weights, self.tokenizer, num_slots, keep_hidden)
         if process:
             context = torch.multiprocessing.get_context("spawn")
             worker = context.Process(target=_worker_process, args=arguments, daemon=True, name="ponder-engine")
@@ -341,8 +340,9 @@ class LocalEngine:
             if running:
                 raise RuntimeError(f"{len(running)} requests are running; await them before update_weights")
         with torch.no_grad():
-            for name, tensor in self._weights.items():
-                tensor.copy_(weights[name])
+            memory = self._weights.views()
+            for name, tensor in self._layout.arranged(weights):
+                memory[name].copy_(tensor)
         for connection in self._workers:
             self._send(connection, [("reload", None)])
         self.policy_version = version
@@ -373,10 +373,10 @@ def _worker_process(connection: Any, *arguments: Any) -> None:
 
 
 def _worker_thread(
-    connection: Any, config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
+    connection: Any, layout: Layout, weights: Flat, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
 ) -> None:
     try:
-        _serve(connection, _make_runner(config, fused, tokenizer, num_slots, keep_hidden))
+        _serve(connection, _make_runner(layout, weights, tokenizer, num_slots, keep_hidden))
     except (EOFError, OSError):
         pass  # the other end is gone
     except Exception as error:  # reported, so that the caller sees the reason and not only a dead pipe
@@ -388,10 +388,11 @@ def _worker_thread(
 
 
 def _make_runner(
-    config: ModelConfig, fused: Flat, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
+    layout: Layout, weights: Flat, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
 ) -> Runner:
     return Runner(
-        Decoder(config, fused.views()),
+        layout,
+        weights.views(),
         end_id=tokenizer.end_id,
         unthink_id=tokenizer.unthink_id,
         pad_id=tokenizer.pad_id,
@@ -418,7 +419,7 @@ def _serve(connection: Any, runner: Runner) -> None:
                 elif kind == "close_reasoning":
                     runner.scheduler.close_reasoning(what)
                 else:
-                    runner.decoder.reload()
+                    runner.network.reload()
         finished = runner.step()
         news: list[tuple[int, list[int]]] = []
         if time.monotonic() - told_at >= TELL_EVERY:

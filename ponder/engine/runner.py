@@ -7,32 +7,29 @@ puts one of these into each worker process.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import torch
 
-from ponder.engine.attention import PromptAttention, SlotAttention
-from ponder.engine.cache import Cache, Prompt
-from ponder.engine.decoder import Decoder
 from ponder.engine.form import Answers
 from ponder.engine.hidden import HiddenStates
+from ponder.engine.network import Layout
+from ponder.engine.prompts import Prompt
 from ponder.engine.sampling import draw, uniforms
 from ponder.engine.scheduler import Request, Sample, Scheduler
 from ponder.types import FinishReason
-
-PREFILL_TOKENS = 4096  # padded prompt tokens in one forward pass
-PREFILL_GRAIN = 16  # prompts are padded to a multiple of this
 
 Finished = tuple[Request, list[Sample]]
 
 
 class Runner:
-    """A decoder with slots. `decode` is only needed to look for strings that stop answers or pause reasoning."""
+    """A network with slots. `decode` is only needed to look for strings that stop answers or pause reasoning."""
 
     def __init__(
         self,
-        decoder: Decoder,
+        layout: Layout,
+        weights: Mapping[str, torch.Tensor],
         *,
         end_id: int,
         unthink_id: int | None,
@@ -42,17 +39,16 @@ class Runner:
         keep_hidden: bool = False,
         pieces: Sequence[bytes | None] | None = None,
     ) -> None:
-        """pieces: the bytes of every token, for answers of a given form."""
-        self.decoder, self.decode, self.pad_id = decoder, decode, pad_id
+        """weights: as `layout` arranged them. pieces: the bytes of every token, for answers of a given form."""
+        config, self.decode = layout.config, decode
+        self.network = network = layout.network(weights, num_slots=num_slots, pad_id=pad_id)
         self.scheduler = Scheduler(
-            num_slots=num_slots, window=decoder.config.max_position_embeddings, end_id=end_id, unthink_id=unthink_id
+            num_slots=num_slots, window=config.max_position_embeddings, end_id=end_id, unthink_id=unthink_id
         )
-        self.cache = Cache(decoder, num_slots)
-        self._attention = SlotAttention(decoder, self.cache)
         self._prompts: dict[int, Prompt] = {}  # of each request that has been prefilled
-        self.logits = decoder.embed.new_empty(0, decoder.config.vocab_size)  # (n, V) of the next token of each slot
-        width = decoder.config.hidden_size
-        self._hidden = HiddenStates(num_slots, width, decoder.device) if keep_hidden else None
+        shape = (0, config.vocab_size)
+        self.logits = torch.empty(shape, dtype=network.logits_dtype, device=network.device)  # of each slot's next token
+        self._hidden = HiddenStates(num_slots, config.hidden_size, network.device) if keep_hidden else None
         self._answers = Answers(pieces, end_id) if pieces is not None else None
         self._arrived: list[Finished] = []
 
@@ -76,7 +72,7 @@ class Runner:
         """A request is over; with the last one that shares its prompt, the prompt goes."""
         prompt = self._prompts.pop(request_id, None)
         if prompt is not None:
-            self.cache.release_prompt(prompt)
+            self.network.release(prompt)
         if self._answers is not None:
             self._answers.forget(request_id)
 
@@ -112,7 +108,7 @@ class Runner:
 
     def _draw(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """One token a slot, its log-probability, and whether a budget forced it."""
-        table, n, device = self.scheduler, self.scheduler.n, self.decoder.device
+        table, n, device = self.scheduler, self.scheduler.n, self.network.device
         forced, held = table.must_close(), table.may_not_close()
         uniform = uniforms(table.seed[:n], table.length[:n] - table.prompt_length[:n])
         tokens_N, logprobs_N = draw(
@@ -162,20 +158,15 @@ class Runner:
         """Follow the scheduler's moves in the cache, which lacks each sequence's last `pending` tokens."""
         table = self.scheduler
         for source, target in moves:
-            self.cache.move(source, target, table.num_tokens(target) - pending)
+            self.network.move(source, target, table.num_tokens(target) - pending)
             if self._hidden:
                 self._hidden.move(source, target)
-        self.cache.keep(table.n)
+        self.network.keep(table.n)
         return moves
 
     def _decode(self, tokens: np.ndarray) -> None:
-        table, n, decoder = self.scheduler, self.scheduler.n, self.decoder
-        rows = max(n, decoder.min_rows)  # rows behind n are computed and thrown away
-        padded, own = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
-        padded[:n], own[:n] = tokens, table.length[:n] - 1 - table.prompt_length[:n]
-        positions = self._attention.begin(torch.from_numpy(own).to(decoder.device))
-        hidden = decoder.hidden(torch.from_numpy(padded).to(decoder.device), positions, self._attention)
-        self.logits = decoder.logits(hidden)[:n]
+        table, n = self.scheduler, self.scheduler.n
+        hidden, self.logits = self.network.decode(tokens, table.length[:n] - 1 - table.prompt_length[:n])
         if self._hidden:
             self._hidden.decoded(hidden, n)
 
@@ -190,7 +181,7 @@ class Runner:
             prompt = self._prompts[waiting.request.id]
             while waiting.next_index < waiting.request.n and table.n < table.num_slots:
                 slot = table.admit(waiting)
-                self.cache.insert(prompt)
+                self.network.insert(prompt)
                 if self._hidden:
                     self._hidden.admit(slot, prompt.hidden_D)
                 rows.append(prompt.logits_V)
@@ -201,9 +192,9 @@ class Runner:
 
     def _prefill(self) -> None:
         """Compute the prompts of the waiting requests that the free slots can take, each once."""
-        table, known = self.scheduler, self.cache.prompts
+        table, known = self.scheduler, self.network.prompts
         free = table.num_slots - table.n
-        new: dict[int, dict[tuple[int, ...], None]] = {}  # padded length -> prompts
+        new: dict[tuple[int, ...], None] = {}
         taken: list[Request] = []
         for waiting in table.waiting:
             if free <= 0:
@@ -213,33 +204,11 @@ class Runner:
                 ids = waiting.request.prompt_ids
                 taken.append(waiting.request)
                 if ids not in known:
-                    new.setdefault(-(-len(ids) // PREFILL_GRAIN) * PREFILL_GRAIN, {})[ids] = None
-        for length, prompts in new.items():
-            size = max(1, PREFILL_TOKENS // length)
-            listed = list(prompts)
-            for start in range(0, len(listed), size):
-                self._prefill_batch(length, listed[start : start + size])
+                    new[ids] = None
+        self.network.read(list(new))
         for request in taken:
             prompt = self._prompts[request.id] = known[request.prompt_ids]
             prompt.num_users += 1
-
-    def _prefill_batch(self, length: int, prompts: list[tuple[int, ...]]) -> None:
-        """Prompts of one padded length through the decoder together: what a prompt is padded to, and with it the last
-        bit of its sums, then depends on the prompt alone."""
-        decoder, B = self.decoder, len(prompts)
-        padded = np.full((B, length), self.pad_id, np.int64)
-        for row, ids in enumerate(prompts):
-            padded[row, : len(ids)] = ids
-        attention = PromptAttention(decoder, B, length)
-        positions = torch.arange(length, device=decoder.device).repeat(B)
-        hidden = decoder.hidden(torch.from_numpy(padded).flatten().to(decoder.device), positions, attention)
-        ends = [row * length + len(ids) - 1 for row, ids in enumerate(prompts)]
-        ends += ends[:1] * (decoder.min_rows - B)
-        last = hidden[torch.tensor(ends, device=decoder.device)]
-        logits = decoder.logits(last)
-        for row, ids in enumerate(prompts):
-            keys, values = [k[row] for k in attention.keys], [v[row] for v in attention.values]
-            self.cache.add_prompt(ids, keys, values, last[row].clone(), logits[row].clone())
 
 
 def run_all(runner: Runner, requests: list[Request]) -> list[list[Sample]]:

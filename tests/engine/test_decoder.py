@@ -9,7 +9,8 @@ import torch
 
 from ponder.engine.attention import PromptAttention
 from ponder.engine.cache import shelf_length
-from ponder.engine.decoder import Decoder, fuse, views
+from ponder.engine.decoder import Decoder, fuse
+from ponder.engine.network import Layout, TorchNetwork
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
 from ponder.types import SamplingParams
@@ -43,9 +44,14 @@ def sharp_model(*, window: int = 512, **changes: object):
     return model
 
 
-def make_runner(model, *, num_slots: int = 64, dtype: torch.dtype = torch.float32) -> Runner:
-    decoder = Decoder(model.config, fuse(model.config, model.state_dict(), dtype))
-    return Runner(decoder, end_id=END, unthink_id=CLOSE, pad_id=0, decode=str, num_slots=num_slots)
+def make_runner(
+    model, *, way: str = "PyTorch", num_slots: int = 64, dtype: torch.dtype = torch.float32
+) -> Runner:
+    layout = Layout(model.config, dtype, WAYS[way](dtype))
+    return Runner(
+        layout, dict(layout.arranged(model.state_dict())), end_id=END, unthink_id=CLOSE, pad_id=0, decode=str,
+        num_slots=num_slots,
+    )  # fmt: skip
 
 
 def request(id: int, *, length: int, n: int = 1, first: int = 0, tokens: int = 12, **params: object) -> Request:

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ponder.engine.decoder import Decoder, fuse
 from ponder.engine.local import EngineError, LocalEngine
+from ponder.engine.network import Layout
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
 from ponder.models.tokenizer import ByteTokenizer
@@ -25,9 +25,9 @@ PARAMS = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=6, seed=3)
 
 def make_runner(model=None, *, num_slots: int = 16) -> Runner:
     model = model or tiny_model()
-    decoder = Decoder(model.config, fuse(model.config, model.state_dict(), torch.float32))
+    layout = Layout.of(model.config, torch.float32, torch.device("cpu"))
     return Runner(
-        decoder, end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
+        layout, dict(layout.arranged(model.state_dict())), end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
         decode=TOKENIZER.decode, num_slots=num_slots,
     )  # fmt: skip
 

@@ -1,0 +1,452 @@
+// One pass of a decoder over rows of tokens, for one thread of an x86 CPU. `native.py` compiles this file and calls it.
+//
+// A row is one token: of a running sequence, or of a prompt that is being read. Its bits depend on its own tokens only:
+// every sum runs over them in one order, whatever other rows are there.
+//
+// How numbers lie. The unit of every product is a lane of 32 bits: one float32, or (-DBF16) two bfloat16 that follow
+// each other along the sum. A vector has W lanes. Weights are panels of 2 W output columns, lane by lane along the
+// input: (panels, lanes, 2 W). Keys are blocks of 16 tokens, (blocks, lanes of E, 16), so that a vector holds one lane
+// of W tokens; values are (lanes of tokens, E). Nothing is ever transposed or summed across a vector.
+//
+// Sums, the residual stream and softmax are float32. What goes into a product (`act`) is bfloat16 where the CPU
+// multiplies it (AVX512-BF16), else float32, with bfloat16 weights widened as they are loaded.
+//
+// Shapes: D width, H query heads, K key/value heads, E head width, C capacity of a strip in tokens (times 16).
+
+#include <immintrin.h>
+#include <math.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define W 16
+#define MOST_ROWS 12  // of a block of a product: 24 of 32 registers are sums
+#else
+#define W 8
+#define MOST_ROWS 6  // 12 of 16
+#endif
+#define PANEL (2 * W)
+#define CHUNK 96  // rows that go through all layers together: their activations stay in the cache
+#define BLOCK 16  // tokens of a block of keys
+
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef vf vf_any __attribute__((aligned(4), may_alias));
+typedef vi vi_any __attribute__((aligned(4), may_alias));
+#define ALWAYS static inline __attribute__((always_inline))
+ALWAYS vf F(const void *p) { return *(const vf_any *)p; }
+ALWAYS vi I(const void *p) { return *(const vi_any *)p; }
+ALWAYS void put(float *p, vf x) { *(vf_any *)p = x; }
+
+// ---- numbers
+
+typedef int32_t lane;
+
+ALWAYS float of_bf16(uint16_t x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &bits, 4);
+    return y;
+}
+
+ALWAYS uint16_t to_bf16(float x) {  // to the nearest, ties to even; NaN stays NaN
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fc0;
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+#if !defined(BF16)
+#define PAIR 1
+typedef float number, act;
+ALWAYS float widen(number x) { return x; }
+ALWAYS number narrow(float x) { return x; }
+ALWAYS act to_act(float x) { return x; }
+ALWAYS vf multiply(vf sum, vi b, const act *a, long k) { return sum + (vf)b * a[k]; }
+#else
+#define PAIR 2
+typedef uint16_t number;
+ALWAYS float widen(number x) { return of_bf16(x); }
+ALWAYS number narrow(float x) { return to_bf16(x); }
+#if defined(__AVX512BF16__) || defined(EMULATE_PAIRS)
+typedef uint16_t act;
+ALWAYS act to_act(float x) { return to_bf16(x); }
+ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
+    int32_t pair;
+    memcpy(&pair, a + 2 * k, 4);
+#if defined(EMULATE_PAIRS)  // the same layout on a CPU without the instruction, for tests
+    vi both = (vi){} + pair;
+    sum = sum + (vf)(b & (int32_t)0xffff0000) * (vf)(both & (int32_t)0xffff0000);
+    return sum + (vf)(b << 16) * (vf)(both << 16);
+#else
+    return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)b, (__m512bh)_mm512_set1_epi32(pair));
+#endif
+}
+#else
+typedef float act;
+ALWAYS act to_act(float x) { return x; }
+ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
+    sum = sum + (vf)(b << 16) * a[2 * k];
+    return sum + (vf)(b & (int32_t)0xffff0000) * a[2 * k + 1];
+}
+#endif
+#endif
+
+ALWAYS vf exponential(vf x) {  // relative error below 3e-7 (cephes' expf); 0 below -87
+    vf n = x * 1.44269504f + 12582912.0f;
+    vi exponent = ((vi)n << 23) + (127 << 23);
+    n = n - 12582912.0f;
+    vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vf y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = (y * r * r + r + 1.0f) * (vf)exponent;
+    return (vf)((vi)y & (x > -87.0f));
+}
+
+ALWAYS float total(vf x) {
+    float sum = 0;
+    for (int i = 0; i < W; i++) sum += x[i];
+    return sum;
+}
+
+// ---- products: a (rows, lanes) times a panel
+
+enum { STORE, ADD, GATE };  // into float32; onto float32; silu(first half) * second half, as act
+
+typedef struct {
+    const lane *weights;
+    const float *bias;  // (panels, 2 W), or NULL
+    long lanes, columns;  // columns of the output
+} Matrix;
+
+ALWAYS void block(const int kind, const int R, const Matrix *m, const act *a, const lane *panel, long p, void *out,
+                  const char *next, long lines) {
+    vf sum[R][2];
+    for (int r = 0; r < R; r++)
+        for (int v = 0; v < 2; v++) sum[r][v] = m->bias ? F(m->bias + p * PANEL + v * W) : (vf){};
+    const long lanes = m->lanes, width = lanes * PAIR;
+    for (long k = 0; k < lanes; k++) {
+        if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
+        vi b0 = I(panel + k * PANEL), b1 = I(panel + k * PANEL + W);
+#pragma GCC unroll 16
+        for (int r = 0; r < R; r++) {
+            sum[r][0] = multiply(sum[r][0], b0, a + r * width, k);
+            sum[r][1] = multiply(sum[r][1], b1, a + r * width, k);
+        }
+    }
+    const long ahead = p * (kind == GATE ? W : PANEL), left = m->columns - ahead;
+    for (int r = 0; r < R; r++) {
+        if (kind == GATE) {
+            act *to = (act *)out + r * m->columns + ahead;
+            vf gated = sum[r][0] / (1.0f + exponential(-sum[r][0])) * sum[r][1];
+            for (int i = 0; i < W && i < left; i++) to[i] = to_act(gated[i]);
+            continue;
+        }
+        float *to = (float *)out + r * m->columns + ahead;
+        if (left >= PANEL) {
+            for (int v = 0; v < 2; v++)
+                put(to + v * W, kind == ADD ? F(to + v * W) + sum[r][v] : sum[r][v]);
+        } else {
+            for (int i = 0; i < left; i++) to[i] = (kind == ADD ? to[i] : 0) + sum[r][i / W][i % W];
+        }
+    }
+}
+
+ALWAYS void product(const int kind, const Matrix *m, const act *a, long rows, void *out) {
+    const long pieces = (rows + MOST_ROWS - 1) / MOST_ROWS, per = kind == GATE ? W : PANEL;
+    const long size = m->lanes * PANEL, lines = (size / 16 + pieces - 1) / pieces;
+    for (long p = 0; p * per < m->columns; p++) {
+        const lane *panel = m->weights + p * size;
+        const char *next = (const char *)(panel + size);  // fetched while this panel is computed with
+        for (long i = 0, row = 0; i < pieces; i++, next += 64 * lines) {
+            const long R = (rows - row + pieces - i - 1) / (pieces - i);
+            const act *from = a + row * m->lanes * PAIR;
+            void *to = kind == GATE ? (void *)((act *)out + row * m->columns) : (void *)((float *)out + row * m->columns);
+            switch (R) {
+#define CASE(n) case n: block(kind, n, m, from, panel, p, to, next, lines); break;
+                CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if MOST_ROWS > 6
+                CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+            }
+            row += R;
+        }
+    }
+}
+
+static void store(const Matrix *m, const act *a, long rows, float *out) { product(STORE, m, a, rows, out); }
+static void add(const Matrix *m, const act *a, long rows, float *out) { product(ADD, m, a, rows, out); }
+static void gate(const Matrix *m, const act *a, long rows, act *out) { product(GATE, m, a, rows, out); }
+
+// ---- the network
+
+typedef struct {
+    Matrix qkv, o, gate_up, down;
+    const float *input_norm, *post_norm, *q_norm, *k_norm;  // the last two may be NULL
+    int64_t window;  // tokens a token sees, itself included
+} Layer;
+
+typedef struct {
+    int64_t num_layers, D, inner, H, K, E, vocabulary;
+    double eps;
+    const number *embed;  // (vocabulary, D)
+    const float *norm, *cos, *sin;  // (D,), (positions, E) each
+    const Layer *layers;
+    Matrix head;
+} Model;
+
+typedef struct {
+    int64_t token, position;
+    lane *own;  // the strip of keys and values that this row's token goes to, as number `index`
+    int64_t capacity, index;
+    const lane *prompt;  // the strip that comes before, and how many of its tokens; NULL and 0 without one
+    int64_t prompt_capacity, prompt_length;
+} Row;
+
+static void normed(const float *x, const float *weight, long size, double eps, float *out) {
+    vf squares = {};
+    for (long i = 0; i < size; i += W) squares += F(x + i) * F(x + i);
+    const float scale = (float)(1 / sqrt(total(squares) / size + eps));
+    for (long i = 0; i < size; i += W) put(out + i, F(x + i) * scale * F(weight + i));
+}
+
+static void turned(float *x, const float *cos, const float *sin, long E) {  // rotary embedding, in place
+    const long half = E / 2;
+    for (long j = 0; j < half; j++) {
+        const float a = x[j], b = x[half + j];
+        x[j] = a * cos[j] - b * sin[j];
+        x[half + j] = b * cos[half + j] + a * sin[half + j];
+    }
+}
+
+static void to_acts(const float *x, long size, act *out) {
+    for (long i = 0; i < size; i++) out[i] = to_act(x[i]);
+}
+
+// a strip: (layers, K, 2, C * E numbers), keys and values of one prompt or one sequence
+ALWAYS const lane *strip_part(const Model *m, const lane *strip, long capacity, long layer, long head, int values) {
+    return strip + (((layer * m->K + head) * 2 + values) * capacity * m->E) / PAIR;
+}
+
+static void keep(const Model *m, const Row *row, long layer, const float *k, const float *v) {
+    const long E = m->E, c = row->index;
+    for (long head = 0; head < m->K; head++, k += E, v += E) {
+        number *keys = (number *)strip_part(m, row->own, row->capacity, layer, head, 0) + c / BLOCK * BLOCK * E;
+        number *values = (number *)strip_part(m, row->own, row->capacity, layer, head, 1) + c / PAIR * PAIR * E;
+        for (long e = 0; e < E; e++) {
+            keys[(e / PAIR * BLOCK + c % BLOCK) * PAIR + e % PAIR] = narrow(k[e]);
+            values[e * PAIR + c % PAIR] = narrow(v[e]);
+        }
+    }
+}
+
+#define MOST_HEADS 4  // query heads that read a block of keys together
+
+ALWAYS void score(const int R, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride) {
+    for (long c = from / BLOCK * BLOCK; c < to; c += BLOCK) {
+        const lane *part = keys + c * E / PAIR;
+        for (int v = 0; v < BLOCK; v += W) {
+            vf sum[R];
+            for (int r = 0; r < R; r++) sum[r] = (vf){};
+            for (long e = 0; e < E / PAIR; e++) {
+                const vi b = I(part + e * BLOCK + v);
+#pragma GCC unroll 4
+                for (int r = 0; r < R; r++) sum[r] = multiply(sum[r], b, q + r * E, e);
+            }
+            for (int r = 0; r < R; r++) put(scores + r * stride + c + v, sum[r]);
+        }
+    }
+}
+
+ALWAYS void read(const int R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
+    for (long e = 0; e < E; e += 2 * W) {
+        const int wide = e + W < E;
+        vf sum[R][2];
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v <= wide; v++) sum[r][v] = F(out + r * E + e + v * W);
+        for (long c = from / PAIR; c * PAIR < to; c++) {
+            const vi b0 = I(values + c * E + e), b1 = wide ? I(values + c * E + e + W) : b0;
+#pragma GCC unroll 4
+            for (int r = 0; r < R; r++) {
+                sum[r][0] = multiply(sum[r][0], b0, p + r * stride, c);
+                sum[r][1] = multiply(sum[r][1], b1, p + r * stride, c);
+            }
+        }
+        for (int r = 0; r < R; r++)
+            for (int v = 0; v <= wide; v++) put(out + r * E + e + v * W, sum[r][v]);
+    }
+}
+
+static void score_heads(long R, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride) {
+    switch (R) {
+        case 1: score(1, keys, from, to, q, E, scores, stride); break;
+        case 2: score(2, keys, from, to, q, E, scores, stride); break;
+        case 3: score(3, keys, from, to, q, E, scores, stride); break;
+        default: score(4, keys, from, to, q, E, scores, stride);
+    }
+}
+
+static void read_heads(long R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
+    switch (R) {
+        case 1: read(1, values, from, to, p, stride, E, out); break;
+        case 2: read(2, values, from, to, p, stride, E, out); break;
+        case 3: read(3, values, from, to, p, stride, E, out); break;
+        default: read(4, values, from, to, p, stride, E, out);
+    }
+}
+
+// Rows of scores -> weights that add up to `return` (unnormalised), as act; outside [from, to) they are 0.
+static float weigh(float *scores, long size, const long bounds[4], act *weights) {
+    float most = -INFINITY;
+    for (int part = 0; part < 2; part++)
+        for (long c = bounds[2 * part]; c < bounds[2 * part + 1]; c++) most = scores[c] > most ? scores[c] : most;
+    vf sum = {};
+    for (long c = 0; c < size; c += W) {
+        vf y = exponential(F(scores + c) - most);
+        const int whole = (c >= bounds[0] && c + W <= bounds[1]) || (c >= bounds[2] && c + W <= bounds[3]);
+        if (!whole)
+            for (int i = 0; i < W; i++) {
+                const long at = c + i;
+                if (!((at >= bounds[0] && at < bounds[1]) || (at >= bounds[2] && at < bounds[3]))) y[i] = 0;
+            }
+        sum += y;
+        for (int i = 0; i < W; i++) weights[c + i] = to_act(y[i]);
+    }
+    return total(sum);
+}
+
+typedef struct {
+    float *x, *qkv, *scores, *read;
+    act *in, *wide, *q, *weights;
+} Scratch;
+
+static long up(long x, long grain) { return (x + grain - 1) / grain * grain; }
+
+// What the query heads of one key head of one row read. q (r, E) as act.
+static void attend(const Model *m, const Row *row, long layer, long head, Scratch *s, const act *q, act *out) {
+    const long E = m->E, r = m->H / m->K, window = m->layers[layer].window;
+    const long first = row->position >= window ? row->position - window + 1 : 0;  // the first token seen
+    const long before = row->position - row->index;  // the position of the strip's first token
+    const long prompt = up(row->prompt_length, BLOCK), size = prompt + up(row->index + 1, BLOCK);
+    long bounds[4] = {first, row->prompt_length, first - before, row->index + 1};
+    if (bounds[0] > bounds[1]) bounds[0] = bounds[1];
+    if (bounds[2] < 0) bounds[2] = 0;
+    const lane *own_keys = strip_part(m, row->own, row->capacity, layer, head, 0);
+    const lane *own_values = strip_part(m, row->own, row->capacity, layer, head, 1);
+    for (long at = 0; at < r; at += MOST_HEADS) {
+        const long R = r - at < MOST_HEADS ? r - at : MOST_HEADS;
+        memset(s->read, 0, R * E * sizeof(float));
+        if (row->prompt_length)
+            score_heads(R, strip_part(m, row->prompt, row->prompt_capacity, layer, head, 0), bounds[0], bounds[1],
+                        q + at * E, E, s->scores, size);
+        score_heads(R, own_keys, bounds[2], bounds[3], q + at * E, E, s->scores + prompt, size);
+        long shifted[4] = {bounds[0], bounds[1], bounds[2] + prompt, bounds[3] + prompt};
+        float sums[MOST_HEADS];
+        for (long i = 0; i < R; i++) sums[i] = weigh(s->scores + i * size, size, shifted, s->weights + i * size);
+        if (row->prompt_length)
+            read_heads(R, strip_part(m, row->prompt, row->prompt_capacity, layer, head, 1), bounds[0], bounds[1],
+                       s->weights, size, E, s->read);
+        read_heads(R, own_values, bounds[2], bounds[3], s->weights + prompt, size, E, s->read);
+        for (long i = 0; i < R; i++)
+            for (long e = 0; e < E; e++) out[(at + i) * E + e] = to_act(s->read[i * E + e] / sums[i]);
+    }
+}
+
+static void heads(const Model *m, const Row *rows, long n, long layer, Scratch *s) {
+    const Layer *l = m->layers + layer;
+    const long E = m->E, H = m->H, K = m->K, all = (H + 2 * K) * E, r = H / K;
+    const float scale = 1 / sqrtf((float)E);
+    for (long i = 0; i < n; i++) {
+        float *q = s->qkv + i * all, *k = q + H * E, *v = k + K * E;
+        for (long h = 0; h < H + K; h++) {
+            float *x = q + h * E;
+            if (l->q_norm) normed(x, h < H ? l->q_norm : l->k_norm, E, m->eps, x);
+            turned(x, m->cos + rows[i].position * E, m->sin + rows[i].position * E, E);
+        }
+        for (long j = 0; j < H * E; j++) s->q[i * H * E + j] = to_act(q[j] * scale);
+        keep(m, rows + i, layer, k, v);
+    }
+    for (long head = 0; head < K; head++)  // a prompt's keys of one head stay in the cache for all its samples
+        for (long i = 0; i < n; i++) {
+            const long at = (i * H + head * r) * E;
+            attend(m, rows + i, layer, head, s, s->q + at, s->wide + at);
+        }
+}
+
+static void normed_rows(const Model *m, const float *weight, long n, Scratch *s) {
+    float row[m->D];
+    for (long i = 0; i < n; i++) {
+        normed(s->x + i * m->D, weight, m->D, m->eps, row);
+        to_acts(row, m->D, s->in + i * m->D);
+    }
+}
+
+static void pass(const Model *m, const Row *rows, long n, Scratch *s, float *out) {
+    for (long i = 0; i < n; i++)
+        for (long d = 0; d < m->D; d++) s->x[i * m->D + d] = widen(m->embed[rows[i].token * m->D + d]);
+    for (long layer = 0; layer < m->num_layers; layer++) {
+        const Layer *l = m->layers + layer;
+        normed_rows(m, l->input_norm, n, s);
+        store(&l->qkv, s->in, n, s->qkv);
+        heads(m, rows, n, layer, s);
+        add(&l->o, s->wide, n, s->x);
+        normed_rows(m, l->post_norm, n, s);
+        gate(&l->gate_up, s->in, n, s->wide);
+        add(&l->down, s->wide, n, s->x);
+    }
+    for (long i = 0; i < n; i++) normed(s->x + i * m->D, m->norm, m->D, m->eps, out + i * m->D);
+}
+
+static long larger(long a, long b) { return a > b ? a : b; }
+
+// Rows (n,) -> their final hidden states (n, D). Rows of one strip come in the order of their index. 1: no memory.
+int forward(const Model *m, const Row *rows, int64_t n, float *out) {
+    long longest = 0;
+    for (long i = 0; i < n; i++)
+        longest = larger(longest, up(rows[i].prompt_length, BLOCK) + up(rows[i].index + 1, BLOCK));
+    const long D = m->D, HE = m->H * m->E;
+    const size_t sizes[8] = {
+        CHUNK * D * sizeof(float), CHUNK * (HE + 2 * m->K * m->E) * sizeof(float),
+        MOST_HEADS * longest * sizeof(float), MOST_HEADS * m->E * sizeof(float),
+        CHUNK * D * sizeof(act), CHUNK * larger(HE, m->inner) * sizeof(act), CHUNK * HE * sizeof(act),
+        MOST_HEADS * longest * sizeof(act),
+    };
+    size_t all = 0;
+    for (int i = 0; i < 8; i++) all += up(sizes[i], 64) + 64;
+    char *memory = malloc(all + 64), *at = memory;
+    if (!memory) return 1;
+    at = (char *)up((long)at, 64);
+    void *parts[8];
+    for (int i = 0; i < 8; i++) {
+        parts[i] = at;
+        at += up(sizes[i], 64) + 64;  // a line between them: rows of a power of two would share their cache lines
+    }
+    Scratch s = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7]};
+    for (long pieces = (n + CHUNK - 1) / CHUNK, first = 0; first < n; pieces--) {
+        const long size = (n - first + pieces - 1) / pieces;
+        pass(m, rows + first, size, &s, out + first * D);
+        first += size;
+    }
+    free(memory);
+    return 0;
+}
+
+// Hidden states (n, D) -> logits (n, vocabulary). 1: no memory.
+int logits(const Model *m, const float *hidden, int64_t n, float *out) {
+    act *in = malloc(n * m->D * sizeof(act));
+    if (!in) return 1;
+    to_acts(hidden, n * m->D, in);
+    for (long first = 0; first < n; first += CHUNK) {
+        const long size = n - first < CHUNK ? n - first : CHUNK;
+        store(&m->head, in + first * m->D, size, out + first * m->vocabulary);
+    }
+    free(in);
+    return 0;
+}
+
+int vector_lanes(void) { return W; }
+int model_size(void) { return sizeof(Model); }

@@ -1,0 +1,324 @@
+"""The network as compiled C (`native.c`): on an x86 CPU a step of decoding without PyTorch's small operations.
+
+    library = native.library(torch.bfloat16)     # compiles at the first call (some seconds), a file in the cache after
+    tensors = dict(native.arranged(library, config, state, torch.bfloat16))
+    network = native.Network(library, config, tensors, torch.bfloat16, num_slots=64)
+
+For AVX2 and AVX-512, in float32 and bfloat16. Where there is no C compiler, or matrix units that PyTorch uses and this
+file does not (AMX), there is no library and the engine computes with PyTorch (`network.py`).
+
+Shapes: N rows, D width, K key/value heads, E head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ponder.engine.decoder import parts
+from ponder.engine.prompts import Prompt
+from ponder.models import named
+from ponder.models.transformer import ModelConfig, rope_tables
+
+SOURCE = Path(__file__).with_name("native.c")
+PREFILL_TOKENS = 4096  # prompt tokens in one call
+_LEAST = 32  # tokens: the capacity of a new strip, doubled when it is full
+_NEVER = 1 << 40  # the window of a layer that sees everything
+
+
+# ---- the library
+
+
+def library(dtype: torch.dtype) -> str | None:
+    """The compiled file for this dtype and CPU; None where PyTorch has to do. PONDER_NATIVE=0 asks for that."""
+    flags = _flags(dtype)
+    if flags is None or os.environ.get("PONDER_NATIVE") == "0":
+        return None
+    try:
+        return str(build(flags))
+    except (OSError, subprocess.SubprocessError) as error:
+        _without(f"{type(error).__name__}: {error}")
+        return None
+
+
+def _flags(dtype: torch.dtype) -> tuple[str, ...] | None:
+    """Of the compiler: the instructions that this CPU has, as PyTorch sees it."""
+    if dtype not in (torch.float32, torch.bfloat16) or platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    level = torch.backends.cpu.get_cpu_capability()
+    if level not in ("AVX2", "AVX512"):
+        return None
+    flags = ["-mavx2", "-mfma"]
+    if level == "AVX512":
+        flags += ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
+    if dtype == torch.bfloat16:
+        if _has("_is_amx_tile_supported"):
+            return None
+        flags += ["-DBF16"]
+        if level == "AVX512" and _has("_is_avx512_bf16_supported"):
+            flags += ["-mavx512bf16"]
+    return tuple(flags)
+
+
+def _has(feature: str) -> bool:
+    return bool(getattr(torch.cpu, feature, lambda: False)())
+
+
+@functools.cache
+def _without(reason: str) -> None:
+    warnings.warn(
+        f"sampling by PyTorch, which is slower on this CPU: the C code could not be compiled ({reason}); "
+        "install gcc or clang, or set CC, or silence this with PONDER_NATIVE=0",
+        stacklevel=2,
+    )
+
+
+def build(flags: Sequence[str]) -> Path:
+    """Compile `native.c` into the cache, unless it is there. Raises OSError or SubprocessError with the reason."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    compiler = next((found for name in names if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise FileNotFoundError(f"none of {', '.join(names)} is installed")
+    command = [compiler, "-O3", "-shared", "-fPIC", *flags]
+    digest = hashlib.sha256(repr(command).encode() + SOURCE.read_bytes()).hexdigest()[:16]
+    target = named.cache_folder().parent / "native" / f"{digest}.so"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder) / target.name
+            done = subprocess.run([*command, str(SOURCE), "-o", str(made), "-lm"], capture_output=True, timeout=120)
+            if done.returncode:
+                raise OSError(f"{compiler} says: {done.stderr.decode(errors='replace').strip()[:500]}")
+            os.replace(made, target)  # whoever compiles at the same time makes the same file
+    return target
+
+
+class _Matrix(ctypes.Structure):
+    _fields_ = [
+        ("weights", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("lanes", ctypes.c_long), ("columns", ctypes.c_long),
+    ]  # fmt: skip
+
+
+class _Layer(ctypes.Structure):
+    _fields_ = [
+        *((name, _Matrix) for name in ("qkv", "o", "gate_up", "down")),
+        *((name, ctypes.c_void_p) for name in ("input_norm", "post_norm", "q_norm", "k_norm")),
+        ("window", ctypes.c_int64),
+    ]  # fmt: skip
+
+
+class _Model(ctypes.Structure):
+    _fields_ = [
+        *((name, ctypes.c_int64) for name in ("num_layers", "D", "inner", "H", "K", "E", "vocabulary")),
+        ("eps", ctypes.c_double),
+        *((name, ctypes.c_void_p) for name in ("embed", "norm", "cos", "sin")),
+        ("layers", ctypes.POINTER(_Layer)),
+        ("head", _Matrix),
+    ]
+
+
+@functools.cache
+def _load(path: str) -> ctypes.CDLL:
+    loaded = ctypes.CDLL(path)
+    loaded.forward.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
+    loaded.logits.argtypes = loaded.forward.argtypes
+    assert loaded.model_size() == ctypes.sizeof(_Model), "native.c and native.py disagree"
+    return loaded
+
+
+# ---- weights
+
+
+def supports(config: ModelConfig) -> bool:
+    """Whether the C code can compute this model: widths in whole vectors."""
+    return config.head_dim % 16 == 0 and config.hidden_size % 16 == 0 and config.intermediate_size % 2 == 0
+
+
+def arranged(
+    path: str, config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype
+) -> Iterator[tuple[str, Tensor]]:
+    """A checkpoint's tensors as the C code reads them, one after the other: (name, int32 tensor). Matrices are panels
+    (panels, lanes, 2 W), with q, k and v in one and gate and up side by side in every panel; vectors are float32."""
+    half = _load(path).vector_lanes()
+    for name, pieces in parts(config):
+        kind = name.partition(".")[2] or name
+        tensors = [state[piece].detach() for piece, _ in pieces]
+        if kind.endswith("_norm") or kind == "norm":
+            yield name, tensors[0].float().view(torch.int32)
+        elif kind.endswith("_bias"):
+            columns = [_padded(tensor.float(), half) for tensor in tensors]
+            bias = torch.stack([c.view(-1, half) for c in columns], 1) if kind == "gate_up_bias" else torch.cat(tensors)
+            yield name, _padded(bias.float().flatten(), 2 * half).view(torch.int32)
+        elif kind == "embed":
+            embed = tensors[0].to(dtype)
+            yield name, embed.contiguous().view(torch.int32)
+            if config.tie_word_embeddings:
+                yield "head", _panels(embed, half)
+        elif kind == "gate_up":
+            gate, up = (_padded(tensor.to(dtype), half).view(-1, half, tensor.shape[1]) for tensor in tensors)
+            yield name, _panels(torch.stack((gate, up), 1).flatten(0, 2), half)
+        else:
+            yield name, _panels(torch.cat([tensor.to(dtype) for tensor in tensors]), half)
+
+
+def _panels(weight: Tensor, half: int) -> Tensor:
+    """(columns, in) -> (panels, lanes, 2 half)."""
+    lanes = _padded(weight, 2 * half).view(torch.int32)
+    return lanes.view(-1, 2 * half, lanes.shape[1]).transpose(1, 2).contiguous()
+
+
+def _padded(tensor: Tensor, grain: int) -> Tensor:
+    """More rows, of zeros, up to a multiple of `grain`; contiguous."""
+    missing = -len(tensor) % grain
+    return torch.cat((tensor, tensor.new_zeros(missing, *tensor.shape[1:]))) if missing else tensor.contiguous()
+
+
+# ---- the network
+
+
+@dataclass
+class _Strip:
+    """Keys and values of one prompt or sequence, with room for `capacity` tokens: (layers * K * 2, capacity * E)."""
+
+    memory: np.ndarray
+    capacity: int
+
+
+@dataclass(eq=False, kw_only=True)
+class _Prompt(Prompt):
+    strip: _Strip
+
+
+class Network:
+    """What `network.Network` asks for, with a strip of keys and values a prompt and a slot."""
+
+    def __init__(
+        self, path: str, config: ModelConfig, tensors: Mapping[str, Tensor], dtype: torch.dtype, num_slots: int
+    ) -> None:
+        self.device, self.logits_dtype = torch.device("cpu"), torch.float32
+        self.prompts: dict[tuple[int, ...], Prompt] = {}
+        self._config, self._library = config, _load(path)
+        self._number = np.float32 if dtype == torch.float32 else np.uint16
+        self._strips: list[_Strip] = []
+        self._rows = np.zeros((num_slots, 8), np.int64)  # `Row` of native.c
+        cos, sin = (table.to(dtype).float().contiguous() for table in rope_tables(config))
+        self._alive = [cos, sin, tensors]  # what the C code holds pointers to
+        self._model = self._describe(tensors, cos, sin, lanes=2 if dtype == torch.bfloat16 else 1)
+
+    def _describe(self, tensors: Mapping[str, Tensor], cos: Tensor, sin: Tensor, *, lanes: int) -> _Model:
+        config = self._config
+        D, inner, E = config.hidden_size, config.intermediate_size, config.head_dim
+        H, K = config.num_attention_heads, config.num_key_value_heads
+
+        def at(name: str) -> int | None:
+            return tensors[name].data_ptr() if name in tensors else None
+
+        def matrix(name: str, size: int, columns: int) -> _Matrix:
+            return _Matrix(at(name), at(f"{name}_bias"), size // lanes, columns)
+
+        layers = (_Layer * config.num_hidden_layers)()
+        for i in range(config.num_hidden_layers):
+            layers[i] = _Layer(
+                matrix(f"{i}.qkv", D, (H + 2 * K) * E), matrix(f"{i}.o", H * E, D),
+                matrix(f"{i}.gate_up", D, inner), matrix(f"{i}.down", inner, D),
+                at(f"{i}.input_norm"), at(f"{i}.post_norm"), at(f"{i}.q_norm"), at(f"{i}.k_norm"),
+                config.window(i) or _NEVER,
+            )  # fmt: skip
+        return _Model(
+            len(layers), D, inner, H, K, E, config.vocab_size, config.rms_norm_eps,
+            at("embed"), at("norm"), cos.data_ptr(), sin.data_ptr(), layers, matrix("head", D, config.vocab_size),
+        )  # fmt: skip
+
+    def reload(self) -> None:
+        """New weights were written where the old ones lay: nothing to do."""
+
+    def read(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        first = 0
+        while first < len(prompts):
+            last, size = first + 1, len(prompts[first])
+            while last < len(prompts) and size + len(prompts[last]) <= PREFILL_TOKENS:
+                size += len(prompts[last])
+                last += 1
+            self._read(prompts[first:last])
+            first = last
+
+    def _read(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        strips = [self._strip(-(-len(ids) // 16) * 16) for ids in prompts]
+        rows = np.zeros((sum(map(len, prompts)), 8), np.int64)
+        ends, at = [], 0
+        for ids, strip in zip(prompts, strips, strict=True):
+            mine = rows[at : at + len(ids)]
+            mine[:, 0], mine[:, 1], mine[:, 4] = ids, range(len(ids)), range(len(ids))
+            mine[:, 2], mine[:, 3] = strip.memory.ctypes.data, strip.capacity
+            at += len(ids)
+            ends.append(at - 1)
+        last = self._forward(rows)[ends]
+        for ids, strip, hidden, logits in zip(prompts, strips, last, self._logits(last), strict=True):
+            self.prompts[ids] = _Prompt(ids=ids, hidden_D=hidden, logits_V=logits, strip=strip)
+
+    def release(self, prompt: Prompt) -> None:
+        prompt.num_users -= 1
+        if not prompt.num_users:
+            del self.prompts[prompt.ids]
+
+    def insert(self, prompt: Prompt) -> None:
+        assert isinstance(prompt, _Prompt)
+        row, strip = self._rows[len(self._strips)], self._strip(_LEAST)
+        self._strips.append(strip)
+        row[2], row[3] = strip.memory.ctypes.data, strip.capacity
+        row[5], row[6], row[7] = prompt.strip.memory.ctypes.data, prompt.strip.capacity, len(prompt.ids)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        self._strips[target] = self._strips[source]
+        self._rows[target] = self._rows[source]
+
+    def keep(self, n: int) -> None:
+        del self._strips[n:]
+
+    def decode(self, tokens: np.ndarray, own: np.ndarray) -> tuple[Tensor, Tensor]:
+        rows = self._rows[: len(tokens)]
+        for slot in np.flatnonzero(own >= rows[:, 3]).tolist():
+            self._grow(slot)
+        rows[:, 0], rows[:, 1], rows[:, 4] = tokens, rows[:, 7] + own, own
+        hidden = self._forward(rows)
+        return hidden, self._logits(hidden)
+
+    def _strip(self, capacity: int) -> _Strip:
+        config = self._config
+        shape = (config.num_hidden_layers * config.num_key_value_heads * 2, capacity * config.head_dim)
+        return _Strip(np.zeros(shape, self._number), capacity)
+
+    def _grow(self, slot: int) -> None:
+        old, new = self._strips[slot], self._strip(2 * self._strips[slot].capacity)
+        new.memory[:, : old.memory.shape[1]] = old.memory  # tokens lie block behind block: the old are a beginning
+        self._strips[slot] = new
+        self._rows[slot, 2], self._rows[slot, 3] = new.memory.ctypes.data, new.capacity
+
+    def _forward(self, rows: np.ndarray) -> Tensor:
+        hidden = torch.empty(len(rows), self._config.hidden_size)
+        _check(self._library.forward(ctypes.byref(self._model), rows.ctypes.data, len(rows), hidden.data_ptr()))
+        return hidden
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits = torch.empty(len(hidden), self._config.vocab_size)
+        _check(self._library.logits(ctypes.byref(self._model), hidden.data_ptr(), len(hidden), logits.data_ptr()))
+        return logits
+
+
+def _check(failed: int) -> None:
+    if failed:
+        raise MemoryError("no memory for one pass of the decoder; try fewer slots or shorter prompts")

@@ -1,0 +1,146 @@
+"""What the runner computes with: a network that reads prompts and decodes the next token of every slot.
+
+Two of them: compiled C on an x86 CPU (`native.py`), and PyTorch everywhere else, here, over the fast decoder
+(`decoder.py`), its cache (`cache.py`) and attention (`attention.py`). `Layout` says which, and how weights lie for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ponder.engine import native
+from ponder.engine.attention import PromptAttention, SlotAttention
+from ponder.engine.cache import Cache, ShelvedPrompt
+from ponder.engine.decoder import Decoder, fuse
+from ponder.engine.prompts import Prompt
+from ponder.models.transformer import ModelConfig
+
+PREFILL_TOKENS = 4096  # padded prompt tokens in one forward pass
+PREFILL_GRAIN = 16  # prompts are padded to a multiple of this
+
+
+class Network(Protocol):
+    """Slots 0..n-1 are running sequences; each belongs to a prompt that was read."""
+
+    prompts: dict[tuple[int, ...], Prompt]  # by their tokens
+    device: torch.device
+    logits_dtype: torch.dtype
+
+    def read(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        """Take up new prompts."""
+
+    def release(self, prompt: Prompt) -> None:
+        """One request needs the prompt no longer; the last one takes it out."""
+
+    def insert(self, prompt: Prompt) -> None:
+        """The next slot is a sample of this prompt."""
+
+    def move(self, source: int, target: int, length: int) -> None:
+        """Give a slot to the last running sequence, of whose own tokens `length` are here."""
+
+    def keep(self, n: int) -> None:
+        """Only slots 0..n-1 run on."""
+
+    def decode(self, tokens: np.ndarray, own: np.ndarray) -> tuple[Tensor, Tensor]:
+        """The last token of every slot, number own[j] (from 0) of what its sequence said, both (n,) ->
+        final hidden states (n D), and logits of the next token (n V)."""
+        ...
+
+    def reload(self) -> None:
+        """Take up weights that were written over the old ones."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How the weights lie that a network computes with."""
+
+    config: ModelConfig
+    dtype: torch.dtype
+    library: str | None  # of compiled C; None: PyTorch
+
+    @classmethod
+    def of(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Layout:
+        library = native.library(dtype) if device.type == "cpu" and native.supports(config) else None
+        return cls(config, dtype, library)
+
+    def arranged(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """A checkpoint's tensors -> those of the network, one after the other, all of one dtype."""
+        if self.library:
+            return native.arranged(self.library, self.config, state, self.dtype)
+        return fuse(self.config, state, self.dtype)
+
+    def network(self, tensors: Mapping[str, Tensor], *, num_slots: int, pad_id: int) -> Network:
+        if self.library:
+            return native.Network(self.library, self.config, tensors, self.dtype, num_slots)
+        return TorchNetwork(Decoder(self.config, tensors), num_slots=num_slots, pad_id=pad_id)
+
+
+class TorchNetwork:
+    """Slots and prompts over the fast decoder."""
+
+    prompts: dict[tuple[int, ...], Prompt]
+
+    def __init__(self, decoder: Decoder, *, num_slots: int, pad_id: int) -> None:
+        self.decoder, self.cache, self._pad_id = decoder, Cache(decoder, num_slots), pad_id
+        self.device, self.logits_dtype = decoder.device, decoder.dtype
+        self.prompts = self.cache.prompts  # type: ignore[assignment]  # each of them is one on a shelf
+        self._attention = SlotAttention(decoder, self.cache)
+
+    def reload(self) -> None:
+        self.decoder.reload()
+
+    def read(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        by_length: dict[int, list[tuple[int, ...]]] = {}
+        for ids in prompts:
+            by_length.setdefault(-(-len(ids) // PREFILL_GRAIN) * PREFILL_GRAIN, []).append(ids)
+        for length, listed in by_length.items():
+            size = max(1, PREFILL_TOKENS // length)
+            for start in range(0, len(listed), size):
+                self._read(length, listed[start : start + size])
+
+    def _read(self, length: int, prompts: list[tuple[int, ...]]) -> None:
+        """Prompts of one padded length through the decoder together: what a prompt is padded to, and with it the last
+        bit of its sums, then depends on the prompt alone."""
+        decoder, B = self.decoder, len(prompts)
+        padded = np.full((B, length), self._pad_id, np.int64)
+        for row, ids in enumerate(prompts):
+            padded[row, : len(ids)] = ids
+        attention = PromptAttention(decoder, B, length)
+        positions = torch.arange(length, device=decoder.device).repeat(B)
+        hidden = decoder.hidden(torch.from_numpy(padded).flatten().to(decoder.device), positions, attention)
+        ends = [row * length + len(ids) - 1 for row, ids in enumerate(prompts)]
+        ends += ends[:1] * (decoder.min_rows - B)
+        last = hidden[torch.tensor(ends, device=decoder.device)]
+        logits = decoder.logits(last)
+        for row, ids in enumerate(prompts):
+            keys, values = [k[row] for k in attention.keys], [v[row] for v in attention.values]
+            self.cache.add_prompt(ids, keys, values, last[row].clone(), logits[row].clone())
+
+    def release(self, prompt: Prompt) -> None:
+        assert isinstance(prompt, ShelvedPrompt)
+        self.cache.release_prompt(prompt)
+
+    def insert(self, prompt: Prompt) -> None:
+        assert isinstance(prompt, ShelvedPrompt)
+        self.cache.insert(prompt)
+
+    def move(self, source: int, target: int, length: int) -> None:
+        self.cache.move(source, target, length)
+
+    def keep(self, n: int) -> None:
+        self.cache.keep(n)
+
+    def decode(self, tokens: np.ndarray, own: np.ndarray) -> tuple[Tensor, Tensor]:
+        decoder, n = self.decoder, len(tokens)
+        rows = max(n, decoder.min_rows)  # rows behind n are computed and thrown away
+        padded, padded_own = np.zeros(rows, np.int64), np.zeros(rows, np.int64)
+        padded[:n], padded_own[:n] = tokens, own
+        positions = self._attention.begin(torch.from_numpy(padded_own).to(decoder.device))
+        hidden = decoder.hidden(torch.from_numpy(padded).to(decoder.device), positions, self._attention)
+        return hidden[:n], decoder.logits(hidden)[:n]

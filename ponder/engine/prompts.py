@@ -1,0 +1,17 @@
+"""A prompt that has been read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(eq=False, kw_only=True)
+class Prompt:
+    """What the samples of a prompt need to begin. Where its keys and values lie, the network knows."""
+
+    ids: tuple[int, ...]
+    hidden_D: Tensor  # its last state, and the
+    logits_V: Tensor  # of its first new token
+    num_users: int = 0  # requests with samples that wait or run
