@@ -14,7 +14,7 @@ def tiny_model(seed: int = 0, *, window: int = 128, **changes: object) -> Transf
     """Two layers, width 32, bytes."""
     values: dict[str, object] = {
         "vocab_size": ByteTokenizer.vocab_size, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
-        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "max_position_embeddings": window,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": window,
     }  # fmt: skip
     model = Transformer(ModelConfig(**(values | changes)))  # type: ignore[arg-type]
     model.init_weights(seed)

@@ -5,13 +5,13 @@
 //
 // How numbers lie. The unit of every product is a lane of 32 bits: one float32, or (-DBF16) two bfloat16 that follow
 // each other along the sum. A vector has W lanes. Weights are panels of 2 W output columns, lane by lane along the
-// input: (panels, lanes, 2 W). Keys are blocks of 16 tokens, (blocks, lanes of E, 16), so that a vector holds one lane
+// input: (panels, lanes, 2 W). Keys are blocks of 16 tokens, (blocks, lanes of E, 32), so that a vector holds one lane
 // of W tokens; values are (lanes of tokens, E). Nothing is ever transposed or summed across a vector.
 //
 // Sums, the residual stream and softmax are float32. What goes into a product (`act`) is bfloat16 where the CPU
 // multiplies it (AVX512-BF16), else float32, with bfloat16 weights widened as they are loaded.
 //
-// Shapes: D width, H query heads, K key/value heads, E head width, C capacity of a strip in tokens (times 16).
+// Shapes: D width, H query heads, K key/value heads, E head width, C capacity of a strip in tokens (a multiple of 32).
 
 #include <immintrin.h>
 #include <math.h>
@@ -22,19 +22,23 @@
 #if defined(__AVX512F__)
 #define W 16
 #define MOST_ROWS 12  // of a block of a product: 24 of 32 registers are sums
+#define MOST_HEADS 4  // query heads that read keys and values together, times 4 vectors
 #else
 #define W 8
 #define MOST_ROWS 6  // 12 of 16
+#define MOST_HEADS 3
 #endif
 #define PANEL (2 * W)
 #define CHUNK 96  // rows that go through all layers together: their activations stay in the cache
-#define BLOCK 16  // tokens of a block of keys
+#define BLOCK 32  // tokens of a block of keys
 
 typedef float vf __attribute__((vector_size(4 * W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));
 typedef vf vf_any __attribute__((aligned(4), may_alias));
 typedef vi vi_any __attribute__((aligned(4), may_alias));
 #define ALWAYS static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#define ZERO ((vf){})
 ALWAYS vf F(const void *p) { return *(const vf_any *)p; }
 ALWAYS vi I(const void *p) { return *(const vi_any *)p; }
 ALWAYS void put(float *p, vf x) { *(vf_any *)p = x; }
@@ -84,6 +88,7 @@ ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
 #endif
 }
 #else
+#define WIDEN  // no products of bfloat16: panels of weights are widened once for all rows, the rest as it is loaded
 typedef float act;
 ALWAYS act to_act(float x) { return x; }
 ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
@@ -113,6 +118,10 @@ ALWAYS float total(vf x) {
     return sum;
 }
 
+ALWAYS void to_acts(const float *x, long size, act *out) {
+    for (long i = 0; i < size; i++) out[i] = to_act(x[i]);
+}
+
 // ---- products: a (rows, lanes) times a panel
 
 enum { STORE, ADD, GATE };  // into float32; onto float32; silu(first half) * second half, as act
@@ -125,47 +134,78 @@ typedef struct {
 
 ALWAYS void block(const int kind, const int R, const Matrix *m, const act *a, const lane *panel, long p, void *out,
                   const char *next, long lines) {
-    vf sum[R][2];
-    for (int r = 0; r < R; r++)
-        for (int v = 0; v < 2; v++) sum[r][v] = m->bias ? F(m->bias + p * PANEL + v * W) : (vf){};
-    const long lanes = m->lanes, width = lanes * PAIR;
-    for (long k = 0; k < lanes; k++) {
+    vf sum[MOST_ROWS][2];
+    UNROLL for (int r = 0; r < R; r++) {
+        sum[r][0] = m->bias ? F(m->bias + p * PANEL) : ZERO;
+        sum[r][1] = m->bias ? F(m->bias + p * PANEL + W) : ZERO;
+    }
+    const long width = m->lanes * PAIR;
+#ifdef WIDEN
+    for (long k = 0; k < width; k++) {
         if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
-        vi b0 = I(panel + k * PANEL), b1 = I(panel + k * PANEL + W);
-#pragma GCC unroll 16
-        for (int r = 0; r < R; r++) {
+        const vf b0 = F(panel + k * PANEL), b1 = F(panel + k * PANEL + W);
+        UNROLL for (int r = 0; r < R; r++) {
+            sum[r][0] += b0 * a[r * width + k];
+            sum[r][1] += b1 * a[r * width + k];
+        }
+    }
+#else
+    for (long k = 0; k < m->lanes; k++) {
+        if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
+        const vi b0 = I(panel + k * PANEL), b1 = I(panel + k * PANEL + W);
+        UNROLL for (int r = 0; r < R; r++) {
             sum[r][0] = multiply(sum[r][0], b0, a + r * width, k);
             sum[r][1] = multiply(sum[r][1], b1, a + r * width, k);
         }
     }
+#endif
     const long ahead = p * (kind == GATE ? W : PANEL), left = m->columns - ahead;
-    for (int r = 0; r < R; r++) {
+    float row[PANEL];  // sums stay in registers only as long as nothing points into them
+    UNROLL for (int r = 0; r < R; r++) {
         if (kind == GATE) {
             act *to = (act *)out + r * m->columns + ahead;
-            vf gated = sum[r][0] / (1.0f + exponential(-sum[r][0])) * sum[r][1];
-            for (int i = 0; i < W && i < left; i++) to[i] = to_act(gated[i]);
-            continue;
-        }
-        float *to = (float *)out + r * m->columns + ahead;
-        if (left >= PANEL) {
-            for (int v = 0; v < 2; v++)
-                put(to + v * W, kind == ADD ? F(to + v * W) + sum[r][v] : sum[r][v]);
+            put(row, sum[r][0] / (1.0f + exponential(-sum[r][0])) * sum[r][1]);
+            to_acts(row, left < W ? left : W, to);
         } else {
-            for (int i = 0; i < left; i++) to[i] = (kind == ADD ? to[i] : 0) + sum[r][i / W][i % W];
+            float *to = (float *)out + r * m->columns + ahead;
+            if (left >= PANEL) {
+                put(to, kind == ADD ? F(to) + sum[r][0] : sum[r][0]);
+                put(to + W, kind == ADD ? F(to + W) + sum[r][1] : sum[r][1]);
+            } else {
+                put(row, sum[r][0]);
+                put(row + W, sum[r][1]);
+                for (long i = 0; i < left; i++) to[i] = (kind == ADD ? to[i] : 0) + row[i];
+            }
         }
     }
 }
 
-ALWAYS void product(const int kind, const Matrix *m, const act *a, long rows, void *out) {
+#ifdef WIDEN
+static void widened(const lane *panel, long lanes, lane *out) {
+    for (long k = 0; k < lanes; k++)
+        for (long v = 0; v < PANEL; v += W) {
+            const vi b = I(panel + k * PANEL + v);
+            *(vi_any *)(out + 2 * k * PANEL + v) = b << 16;
+            *(vi_any *)(out + (2 * k + 1) * PANEL + v) = b & (int32_t)0xffff0000;
+        }
+}
+#endif
+
+// `room` is for one panel in float32.
+ALWAYS void product(const int kind, const Matrix *m, const act *a, long rows, void *out, lane *room) {
     const long pieces = (rows + MOST_ROWS - 1) / MOST_ROWS, per = kind == GATE ? W : PANEL;
     const long size = m->lanes * PANEL, lines = (size / 16 + pieces - 1) / pieces;
     for (long p = 0; p * per < m->columns; p++) {
         const lane *panel = m->weights + p * size;
         const char *next = (const char *)(panel + size);  // fetched while this panel is computed with
+#ifdef WIDEN
+        widened(panel, m->lanes, room);
+        panel = room;
+#endif
         for (long i = 0, row = 0; i < pieces; i++, next += 64 * lines) {
-            const long R = (rows - row + pieces - i - 1) / (pieces - i);
+            const long R = (rows - row + pieces - i - 1) / (pieces - i), at = row * m->columns;
             const act *from = a + row * m->lanes * PAIR;
-            void *to = kind == GATE ? (void *)((act *)out + row * m->columns) : (void *)((float *)out + row * m->columns);
+            void *to = kind == GATE ? (void *)((act *)out + at) : (void *)((float *)out + at);
             switch (R) {
 #define CASE(n) case n: block(kind, n, m, from, panel, p, to, next, lines); break;
                 CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
@@ -178,9 +218,11 @@ ALWAYS void product(const int kind, const Matrix *m, const act *a, long rows, vo
     }
 }
 
-static void store(const Matrix *m, const act *a, long rows, float *out) { product(STORE, m, a, rows, out); }
-static void add(const Matrix *m, const act *a, long rows, float *out) { product(ADD, m, a, rows, out); }
-static void gate(const Matrix *m, const act *a, long rows, act *out) { product(GATE, m, a, rows, out); }
+// functions of their own: inlined, their sums would not stay in registers
+#define APART static __attribute__((noinline)) void
+APART store(const Matrix *m, const act *a, long n, float *out, lane *room) { product(STORE, m, a, n, out, room); }
+APART add(const Matrix *m, const act *a, long n, float *out, lane *room) { product(ADD, m, a, n, out, room); }
+APART gate(const Matrix *m, const act *a, long n, act *out, lane *room) { product(GATE, m, a, n, out, room); }
 
 // ---- the network
 
@@ -223,10 +265,6 @@ static void turned(float *x, const float *cos, const float *sin, long E) {  // r
     }
 }
 
-static void to_acts(const float *x, long size, act *out) {
-    for (long i = 0; i < size; i++) out[i] = to_act(x[i]);
-}
-
 // a strip: (layers, K, 2, C * E numbers), keys and values of one prompt or one sequence
 ALWAYS const lane *strip_part(const Model *m, const lane *strip, long capacity, long layer, long head, int values) {
     return strip + (((layer * m->K + head) * 2 + values) * capacity * m->E) / PAIR;
@@ -244,77 +282,78 @@ static void keep(const Model *m, const Row *row, long layer, const float *k, con
     }
 }
 
-#define MOST_HEADS 4  // query heads that read a block of keys together
-
 ALWAYS void score(const int R, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride) {
     for (long c = from / BLOCK * BLOCK; c < to; c += BLOCK) {
         const lane *part = keys + c * E / PAIR;
-        for (int v = 0; v < BLOCK; v += W) {
-            vf sum[R];
-            for (int r = 0; r < R; r++) sum[r] = (vf){};
-            for (long e = 0; e < E / PAIR; e++) {
-                const vi b = I(part + e * BLOCK + v);
-#pragma GCC unroll 4
-                for (int r = 0; r < R; r++) sum[r] = multiply(sum[r], b, q + r * E, e);
+        vf sum[MOST_HEADS][BLOCK / W];
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < BLOCK / W; v++) sum[r][v] = ZERO;
+        for (long e = 0; e < E / PAIR; e++)
+            UNROLL for (int v = 0; v < BLOCK / W; v++) {
+                const vi b = I(part + e * BLOCK + v * W);
+                UNROLL for (int r = 0; r < R; r++) sum[r][v] = multiply(sum[r][v], b, q + r * E, e);
             }
-            for (int r = 0; r < R; r++) put(scores + r * stride + c + v, sum[r]);
-        }
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < BLOCK / W; v++) put(scores + r * stride + c + v * W, sum[r][v]);
     }
 }
 
-ALWAYS void read(const int R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
-    for (long e = 0; e < E; e += 2 * W) {
-        const int wide = e + W < E;
-        vf sum[R][2];
-        for (int r = 0; r < R; r++)
-            for (int v = 0; v <= wide; v++) sum[r][v] = F(out + r * E + e + v * W);
-        for (long c = from / PAIR; c * PAIR < to; c++) {
-            const vi b0 = I(values + c * E + e), b1 = wide ? I(values + c * E + e + W) : b0;
-#pragma GCC unroll 4
-            for (int r = 0; r < R; r++) {
-                sum[r][0] = multiply(sum[r][0], b0, p + r * stride, c);
-                sum[r][1] = multiply(sum[r][1], b1, p + r * stride, c);
-            }
+// V vectors of what R heads read, from number e of E
+ALWAYS void read_some(const int R, const int V, const lane *values, long from, long to, const act *p, long stride,
+                      long E, float *out) {
+    vf sum[MOST_HEADS][4];
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) sum[r][v] = F(out + r * E + v * W);
+    for (long c = from / PAIR; c * PAIR < to; c++)
+        UNROLL for (int v = 0; v < V; v++) {
+            const vi b = I(values + c * E + v * W);
+            UNROLL for (int r = 0; r < R; r++) sum[r][v] = multiply(sum[r][v], b, p + r * stride, c);
         }
-        for (int r = 0; r < R; r++)
-            for (int v = 0; v <= wide; v++) put(out + r * E + e + v * W, sum[r][v]);
-    }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) put(out + r * E + v * W, sum[r][v]);
+}
+
+ALWAYS void read(const int R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
+    long e = 0;
+    for (; e + 4 * W <= E; e += 4 * W) read_some(R, 4, values + e, from, to, p, stride, E, out + e);
+    for (; e + 2 * W <= E; e += 2 * W) read_some(R, 2, values + e, from, to, p, stride, E, out + e);
+    for (; e < E; e += W) read_some(R, 1, values + e, from, to, p, stride, E, out + e);
 }
 
 static void score_heads(long R, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride) {
     switch (R) {
-        case 1: score(1, keys, from, to, q, E, scores, stride); break;
-        case 2: score(2, keys, from, to, q, E, scores, stride); break;
-        case 3: score(3, keys, from, to, q, E, scores, stride); break;
-        default: score(4, keys, from, to, q, E, scores, stride);
+#define SCORE(n) case n: score(n, keys, from, to, q, E, scores, stride); break;
+        SCORE(1) SCORE(2) SCORE(3)
+#if MOST_HEADS > 3
+        SCORE(4)
+#endif
     }
 }
 
 static void read_heads(long R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
     switch (R) {
-        case 1: read(1, values, from, to, p, stride, E, out); break;
-        case 2: read(2, values, from, to, p, stride, E, out); break;
-        case 3: read(3, values, from, to, p, stride, E, out); break;
-        default: read(4, values, from, to, p, stride, E, out);
+#define READ(n) case n: read(n, values, from, to, p, stride, E, out); break;
+        READ(1) READ(2) READ(3)
+#if MOST_HEADS > 3
+        READ(4)
+#endif
     }
 }
 
-// Rows of scores -> weights that add up to `return` (unnormalised), as act; outside [from, to) they are 0.
+// Scores -> weights that add up to what is returned, as act; 0 outside bounds[0..1] and bounds[2..3].
 static float weigh(float *scores, long size, const long bounds[4], act *weights) {
-    float most = -INFINITY;
-    for (int part = 0; part < 2; part++)
-        for (long c = bounds[2 * part]; c < bounds[2 * part + 1]; c++) most = scores[c] > most ? scores[c] : most;
-    vf sum = {};
+    const long edges[6] = {0, bounds[0], bounds[1], bounds[2], bounds[3], size};
+    for (int i = 0; i < 6; i += 2)
+        for (long c = edges[i]; c < edges[i + 1]; c++) scores[c] = -1e30f;
+    vf most = ZERO - 1e30f, sum = ZERO;
     for (long c = 0; c < size; c += W) {
-        vf y = exponential(F(scores + c) - most);
-        const int whole = (c >= bounds[0] && c + W <= bounds[1]) || (c >= bounds[2] && c + W <= bounds[3]);
-        if (!whole)
-            for (int i = 0; i < W; i++) {
-                const long at = c + i;
-                if (!((at >= bounds[0] && at < bounds[1]) || (at >= bounds[2] && at < bounds[3]))) y[i] = 0;
-            }
+        const vi more = F(scores + c) > most;
+        most = (vf)(((vi)F(scores + c) & more) | ((vi)most & ~more));
+    }
+    float highest = most[0], row[W];
+    for (int i = 1; i < W; i++) highest = most[i] > highest ? most[i] : highest;
+    for (long c = 0; c < size; c += W) {
+        const vf y = exponential(F(scores + c) - highest);
         sum += y;
-        for (int i = 0; i < W; i++) weights[c + i] = to_act(y[i]);
+        put(row, y);
+        to_acts(row, W, weights + c);
     }
     return total(sum);
 }
@@ -322,6 +361,7 @@ static float weigh(float *scores, long size, const long bounds[4], act *weights)
 typedef struct {
     float *x, *qkv, *scores, *read;
     act *in, *wide, *q, *weights;
+    lane *room;
 } Scratch;
 
 static long up(long x, long grain) { return (x + grain - 1) / grain * grain; }
@@ -337,8 +377,8 @@ static void attend(const Model *m, const Row *row, long layer, long head, Scratc
     if (bounds[2] < 0) bounds[2] = 0;
     const lane *own_keys = strip_part(m, row->own, row->capacity, layer, head, 0);
     const lane *own_values = strip_part(m, row->own, row->capacity, layer, head, 1);
-    for (long at = 0; at < r; at += MOST_HEADS) {
-        const long R = r - at < MOST_HEADS ? r - at : MOST_HEADS;
+    for (long pieces = (r + MOST_HEADS - 1) / MOST_HEADS, at = 0, R; at < r; at += R, pieces--) {
+        R = (r - at + pieces - 1) / pieces;
         memset(s->read, 0, R * E * sizeof(float));
         if (row->prompt_length)
             score_heads(R, strip_part(m, row->prompt, row->prompt_capacity, layer, head, 0), bounds[0], bounds[1],
@@ -391,12 +431,12 @@ static void pass(const Model *m, const Row *rows, long n, Scratch *s, float *out
     for (long layer = 0; layer < m->num_layers; layer++) {
         const Layer *l = m->layers + layer;
         normed_rows(m, l->input_norm, n, s);
-        store(&l->qkv, s->in, n, s->qkv);
+        store(&l->qkv, s->in, n, s->qkv, s->room);
         heads(m, rows, n, layer, s);
-        add(&l->o, s->wide, n, s->x);
+        add(&l->o, s->wide, n, s->x, s->room);
         normed_rows(m, l->post_norm, n, s);
-        gate(&l->gate_up, s->in, n, s->wide);
-        add(&l->down, s->wide, n, s->x);
+        gate(&l->gate_up, s->in, n, s->wide, s->room);
+        add(&l->down, s->wide, n, s->x, s->room);
     }
     for (long i = 0; i < n; i++) normed(s->x + i * m->D, m->norm, m->D, m->eps, out + i * m->D);
 }
@@ -409,23 +449,23 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
     for (long i = 0; i < n; i++)
         longest = larger(longest, up(rows[i].prompt_length, BLOCK) + up(rows[i].index + 1, BLOCK));
     const long D = m->D, HE = m->H * m->E;
-    const size_t sizes[8] = {
+    const size_t sizes[9] = {
         CHUNK * D * sizeof(float), CHUNK * (HE + 2 * m->K * m->E) * sizeof(float),
         MOST_HEADS * longest * sizeof(float), MOST_HEADS * m->E * sizeof(float),
         CHUNK * D * sizeof(act), CHUNK * larger(HE, m->inner) * sizeof(act), CHUNK * HE * sizeof(act),
-        MOST_HEADS * longest * sizeof(act),
+        MOST_HEADS * longest * sizeof(act), larger(larger(D, HE), m->inner) * PANEL * sizeof(float),
     };
     size_t all = 0;
-    for (int i = 0; i < 8; i++) all += up(sizes[i], 64) + 64;
+    for (int i = 0; i < 9; i++) all += up(sizes[i], 64) + 64;
     char *memory = malloc(all + 64), *at = memory;
     if (!memory) return 1;
     at = (char *)up((long)at, 64);
-    void *parts[8];
-    for (int i = 0; i < 8; i++) {
+    void *parts[9];
+    for (int i = 0; i < 9; i++) {
         parts[i] = at;
         at += up(sizes[i], 64) + 64;  // a line between them: rows of a power of two would share their cache lines
     }
-    Scratch s = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7]};
+    Scratch s = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7], parts[8]};
     for (long pieces = (n + CHUNK - 1) / CHUNK, first = 0; first < n; pieces--) {
         const long size = (n - first + pieces - 1) / pieces;
         pass(m, rows + first, size, &s, out + first * D);
@@ -438,14 +478,18 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
 // Hidden states (n, D) -> logits (n, vocabulary). 1: no memory.
 int logits(const Model *m, const float *hidden, int64_t n, float *out) {
     act *in = malloc(n * m->D * sizeof(act));
-    if (!in) return 1;
-    to_acts(hidden, n * m->D, in);
-    for (long first = 0; first < n; first += CHUNK) {
-        const long size = n - first < CHUNK ? n - first : CHUNK;
-        store(&m->head, in + first * m->D, size, out + first * m->vocabulary);
+    lane *room = malloc(m->D * PANEL * sizeof(float));
+    if (in && room) {
+        to_acts(hidden, n * m->D, in);
+        for (long first = 0; first < n; first += CHUNK) {
+            const long size = n - first < CHUNK ? n - first : CHUNK;
+            store(&m->head, in + first * m->D, size, out + first * m->vocabulary, room);
+        }
     }
+    const int failed = !in || !room;
     free(in);
-    return 0;
+    free(room);
+    return failed;
 }
 
 int vector_lanes(void) { return W; }

@@ -36,7 +36,7 @@ from ponder.models.transformer import ModelConfig, rope_tables
 
 SOURCE = Path(__file__).with_name("native.c")
 PREFILL_TOKENS = 4096  # prompt tokens in one call
-_LEAST = 32  # tokens: the capacity of a new strip, doubled when it is full
+_LEAST = 32  # tokens: the capacity of a new strip, doubled when it is full; a block of keys in native.c
 _NEVER = 1 << 40  # the window of a layer that sees everything
 
 
@@ -45,33 +45,33 @@ _NEVER = 1 << 40  # the window of a layer that sees everything
 
 def library(dtype: torch.dtype) -> str | None:
     """The compiled file for this dtype and CPU; None where PyTorch has to do. PONDER_NATIVE=0 asks for that."""
-    flags = _flags(dtype)
-    if flags is None or os.environ.get("PONDER_NATIVE") == "0":
+    options = flags(dtype)
+    if options is None or os.environ.get("PONDER_NATIVE") == "0":
         return None
     try:
-        return str(build(flags))
+        return str(build(options))
     except (OSError, subprocess.SubprocessError) as error:
         _without(f"{type(error).__name__}: {error}")
         return None
 
 
-def _flags(dtype: torch.dtype) -> tuple[str, ...] | None:
+def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
     """Of the compiler: the instructions that this CPU has, as PyTorch sees it."""
     if dtype not in (torch.float32, torch.bfloat16) or platform.machine().lower() not in ("x86_64", "amd64"):
         return None
     level = torch.backends.cpu.get_cpu_capability()
     if level not in ("AVX2", "AVX512"):
         return None
-    flags = ["-mavx2", "-mfma"]
+    options = ["-mavx2", "-mfma"]
     if level == "AVX512":
-        flags += ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
+        options += ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
     if dtype == torch.bfloat16:
         if _has("_is_amx_tile_supported"):
             return None
-        flags += ["-DBF16"]
+        options += ["-DBF16"]
         if level == "AVX512" and _has("_is_avx512_bf16_supported"):
-            flags += ["-mavx512bf16"]
-    return tuple(flags)
+            options += ["-mavx512bf16"]
+    return tuple(options)
 
 
 def _has(feature: str) -> bool:
@@ -87,13 +87,13 @@ def _without(reason: str) -> None:
     )
 
 
-def build(flags: Sequence[str]) -> Path:
+def build(options: Sequence[str]) -> Path:
     """Compile `native.c` into the cache, unless it is there. Raises OSError or SubprocessError with the reason."""
     names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
     compiler = next((found for name in names if (found := shutil.which(name))), None)
     if compiler is None:
         raise FileNotFoundError(f"none of {', '.join(names)} is installed")
-    command = [compiler, "-O3", "-shared", "-fPIC", *flags]
+    command = [compiler, "-O3", "-shared", "-fPIC", *options]
     digest = hashlib.sha256(repr(command).encode() + SOURCE.read_bytes()).hexdigest()[:16]
     target = named.cache_folder().parent / "native" / f"{digest}.so"
     if not target.exists():
@@ -257,7 +257,7 @@ class Network:
             first = last
 
     def _read(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        strips = [self._strip(-(-len(ids) // 16) * 16) for ids in prompts]
+        strips = [self._strip(-(-len(ids) // _LEAST) * _LEAST) for ids in prompts]
         rows = np.zeros((sum(map(len, prompts)), 8), np.int64)
         ends, at = [], 0
         for ids, strip in zip(prompts, strips, strict=True):

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ponder.engine import native
 from ponder.engine.attention import PromptAttention
 from ponder.engine.cache import shelf_length
-from ponder.engine.decoder import Decoder, fuse
 from ponder.engine.network import Layout, TorchNetwork
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
@@ -19,6 +19,7 @@ from tests.helpers import tiny_model
 VOCAB, END, CLOSE = 264, 259, 260
 FAMILIES = {
     "llama": {},
+    "wide heads": {"head_dim": 48},
     "llama, biases": {"attention_bias": True, "attention_out_bias": True, "mlp_bias": True},
     "qwen2": {"attention_bias": True},
     "qwen3": {"qk_norm": True, "tie_word_embeddings": False, "head_dim": 16},
@@ -27,6 +28,23 @@ FAMILIES = {
     "no grouped queries": {"num_key_value_heads": 4},
     "one key head": {"num_key_value_heads": 1},
 }
+
+
+def compiled(dtype: torch.dtype) -> str:
+    found = native.library(dtype)
+    return found or pytest.skip("no compiled network here: it needs an x86 CPU with AVX2 and a C compiler")
+
+
+def with_pairs(dtype: torch.dtype) -> str:
+    """What a CPU with AVX512-BF16 computes, its one instruction imitated."""
+    if dtype == torch.float32:
+        pytest.skip("pairs of numbers are bfloat16's")
+    compiled(dtype)
+    return str(native.build([*(native.flags(dtype) or ()), "-DEMULATE_PAIRS"]))
+
+
+WAYS = {"PyTorch": lambda dtype: None, "C": compiled, "C, pairs": with_pairs}
+every_way = pytest.mark.parametrize("way", WAYS)
 # as wide as a real small model: kernels that sum in another order do so only for long sums
 WIDE = {
     "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3, "head_dim": 64,
@@ -35,7 +53,7 @@ WIDE = {
 
 def sharp_model(*, window: int = 512, **changes: object):
     """A tiny model with every tensor random: biases and norms too."""
-    model = tiny_model(window=window, **changes)
+    model = tiny_model(window=window, **({"head_dim": 16} | changes))
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.named_parameters():
         if parameter.dim() == 1:
@@ -66,11 +84,12 @@ def exactly(samples: list[Sample]) -> list[tuple[list[int], list[float]]]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@every_way
 @torch.no_grad()
-def test_fast_equals_slow_in_every_family(family, dtype):
+def test_fast_equals_slow_in_every_family(family, dtype, way):
     model = sharp_model(**FAMILIES[family])
     requests = [request(i, length=5 + 11 * i, n=n) for i, n in enumerate([1, 6, 1, 3, 2])]
-    for one, samples in zip(requests, run_all(make_runner(model, dtype=dtype), requests), strict=True):
+    for one, samples in zip(requests, run_all(make_runner(model, way=way, dtype=dtype), requests), strict=True):
         for sample in samples:
             ids = torch.tensor([[*one.prompt_ids, *sample.token_ids]])
             logprobs = model(ids)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
@@ -79,7 +98,8 @@ def test_fast_equals_slow_in_every_family(family, dtype):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_completion_has_the_same_bits_in_any_company(dtype):
+@every_way
+def test_a_completion_has_the_same_bits_in_any_company(dtype, way):
     model = sharp_model(**WIDE)
     # one shelf and several, groups and singles, own parts past one block, refilled slots
     requests = [
@@ -88,38 +108,47 @@ def test_a_completion_has_the_same_bits_in_any_company(dtype):
             [(40, 8, 20), (60, 1, 150), (61, 1, 9), (120, 5, 20), (200, 2, 12), (44, 3, 30), (230, 1, 15)]
         )
     ]
-    together = run_all(make_runner(model, num_slots=12, dtype=dtype), requests)
+    together = run_all(make_runner(model, way=way, num_slots=12, dtype=dtype), requests)
     for one, samples in zip(requests, together, strict=True):
-        alone = run_all(make_runner(model, num_slots=1, dtype=dtype), [one])[0]
+        alone = run_all(make_runner(model, way=way, num_slots=1, dtype=dtype), [one])[0]
         assert exactly(samples) == exactly(alone)
-    backwards = run_all(make_runner(model, dtype=dtype), requests[::-1])[::-1]
+    backwards = run_all(make_runner(model, way=way, dtype=dtype), requests[::-1])[::-1]
     assert [exactly(samples) for samples in backwards] == [exactly(samples) for samples in together]
 
 
-def test_a_group_in_pieces_has_the_bits_of_the_whole():
+def num_held(runner: Runner) -> int:
+    """Sequences of which the network still keeps something."""
+    network = runner.network
+    return len(network.cache.prompt_of if isinstance(network, TorchNetwork) else network._strips)
+
+
+@every_way
+def test_a_group_in_pieces_has_the_bits_of_the_whole(way):
     model = sharp_model(**WIDE)
-    whole = run_all(make_runner(model), [request(0, length=33, n=9)])[0]
-    pieces = [run_all(make_runner(model), [request(0, length=33, n=3, first=first)])[0] for first in (0, 3, 6)]
+    whole = run_all(make_runner(model, way=way), [request(0, length=33, n=9)])[0]
+    pieces = [run_all(make_runner(model, way=way), [request(0, length=33, n=3, first=first)])[0] for first in (0, 3, 6)]
     assert exactly(whole) == [sample for piece in pieces for sample in exactly(piece)]
 
 
-def test_requests_with_one_prompt_share_it_and_the_last_takes_it_out():
-    runner = make_runner(sharp_model())
+@every_way
+def test_requests_with_one_prompt_share_it_and_the_last_takes_it_out(way):
+    runner = make_runner(sharp_model(), way=way)
     same = [replace(request(0, length=20, n=2), id=i, first=2 * i) for i in range(3)]
-    whole = run_all(make_runner(sharp_model()), [request(0, length=20, n=6)])[0]
+    whole = run_all(make_runner(sharp_model(), way=way), [request(0, length=20, n=6)])[0]
     for one in same:
         runner.add(one)
     runner.step()
-    assert len(runner.cache.prompts) == 1
+    assert len(runner.network.prompts) == 1
     results = {}
     while runner.has_work:
         results |= {done.id: samples for done, samples in runner.step()}
     assert [pair for i in range(3) for pair in exactly(results[i])] == exactly(whole)
-    assert not runner.cache.prompts and not runner.cache.prompt_of
+    assert not runner.network.prompts and not num_held(runner)
 
 
-def test_the_cache_is_empty_after_requests_end_or_are_cancelled():
-    runner = make_runner(sharp_model(), num_slots=4)
+@every_way
+def test_the_cache_is_empty_after_requests_end_or_are_cancelled(way):
+    runner = make_runner(sharp_model(), way=way, num_slots=4)
     for i in range(5):
         runner.add(request(i, length=10 + 30 * i, n=3, tokens=5))
     for _ in range(3):
@@ -128,19 +157,7 @@ def test_the_cache_is_empty_after_requests_end_or_are_cancelled():
         runner.cancel(i)
     while runner.has_work:
         runner.step()
-    assert not runner.cache.prompts and not runner.cache.prompt_of and not runner._prompts
-
-
-def test_the_checkpoint_s_tensors_are_slices_of_the_fused_ones():
-    for changes in FAMILIES.values():
-        model = sharp_model(**changes)
-        state = model.state_dict()
-        fused = fuse(model.config, state, torch.float32)
-        slices = views(model.config, fused)
-        assert slices.keys() == state.keys()
-        assert all(torch.equal(slices[name], state[name]) for name in state)
-        storages = {tensor.untyped_storage().data_ptr() for tensor in fused.values()}
-        assert {tensor.untyped_storage().data_ptr() for tensor in slices.values()} == storages
+    assert not runner.network.prompts and not num_held(runner) and not runner._prompts
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 48, 49, 64, 65, 96, 97, 128, 129, 1000])
@@ -152,7 +169,9 @@ def test_shelves_are_half_an_octave_apart(length):
 @pytest.mark.parametrize("key_heads", [1, 3, 9])
 def test_the_kernel_that_a_gpu_takes_reads_prompts_as_plain_products_do(window, key_heads):
     B, T, E = 3, 16, 8
-    attention = PromptAttention(make_runner(sharp_model()).decoder, B, T)
+    network = make_runner(sharp_model()).network
+    assert isinstance(network, TorchNetwork)
+    attention = PromptAttention(network.decoder, B, T)
     generator = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(B, heads, T, E, generator=generator) for heads in (9, key_heads, key_heads))
     torch.testing.assert_close(attention.by_kernel(q, k, v, window), attention.by_products(q, k, v, window))

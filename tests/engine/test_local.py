@@ -27,7 +27,8 @@ def make_runner(model=None, *, num_slots: int = 16) -> Runner:
     model = model or tiny_model()
     layout = Layout.of(model.config, torch.float32, torch.device("cpu"))
     return Runner(
-        layout, dict(layout.arranged(model.state_dict())), end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
+        layout, dict(layout.arranged(model.state_dict())),
+        end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
         decode=TOKENIZER.decode, num_slots=num_slots,
     )  # fmt: skip
 
