@@ -26,16 +26,18 @@ sys.path.insert(0, str(ROOT))  # this tree, whatever is installed
 
 from ponder import runs
 from ponder.config import ConfigError
-from ponder.models import hub
+from ponder.models import cpu, hub
 
 __all__ = [
-    "OURS", "PEERS", "ROOT", "VLLM", "Answer", "Contender", "Job", "Missing", "Pool", "arguments", "best_settings",
-    "ceiling", "chosen", "even", "facts", "measure", "model_folder", "num_devices", "publish", "ratios", "result",
-    "rounded", "run", "spread", "start", "table", "text", "with_config",
+    "FAST_DTYPE", "OURS", "PEERS", "ROOT", "VLLM", "Answer", "Contender", "Job", "Missing", "Pool", "arguments",
+    "best_settings", "ceiling", "chosen", "even", "facts", "measure", "model_folder", "num_devices", "publish",
+    "ratios", "result", "rounded", "run", "spread", "start", "table", "text", "with_config",
 ]  # fmt: skip
 
 LOAD = [round(value, 2) for value in os.getloadavg()]  # before we add to it
 OURSELVES, CEILING = "ponder", "ceiling"
+# what PyTorch multiplies fastest here: peers compute in it, and the ceiling is measured in it
+FAST_DTYPE = "bfloat16" if torch.cuda.is_available() or cpu.multiplies_bfloat16() else "float32"
 Shares = Callable[[Job, int], list[Job]]  # a job, how many processes -> the job of each
 
 
@@ -73,7 +75,7 @@ def num_devices() -> int:
 
 def ceiling() -> Contender:
     """The machine itself: one process a core, or the GPU."""
-    return Contender(name=CEILING, side="ceiling.py", processes=num_devices())
+    return Contender(name=CEILING, side="ceiling.py", processes=num_devices(), config={"dtype": FAST_DTYPE})
 
 
 def even(job: Job, processes: int, key: str = "prompts") -> list[Job]:
@@ -213,7 +215,7 @@ def table(case: dict[str, Any]) -> str:
     if case["ceiling"]:
         limits = case["ceiling"]
         lines.append(
-            f"  ceiling: {limits['gflops']['median']:,.0f} GFLOP/s in bf16 products, "
+            f"  ceiling: {limits['gflops']['median']:,.0f} GFLOP/s in {FAST_DTYPE} products, "
             f"{limits['copy_gbytes']['median']:,.0f} GB/s copied"
         )
     return "\n".join(lines)

@@ -65,11 +65,12 @@ def _free_port() -> int:
 
 def main() -> None:
     parser = common.arguments(__doc__ or "")
-    parser.add_argument("--dtype", default="bfloat16", help="of ponder's weights")
+    parser.add_argument("--dtype", default=common.FAST_DTYPE, help="of ponder's weights")
     parser.add_argument("--lr", type=float, default=LR)
     parser.add_argument("--new-tokens", type=int, default=NEW)
     parser.add_argument(
-        "--trl-weights", nargs="*", default=["bfloat16", "autocast"], choices=["bfloat16", "autocast"],
+        "--trl-weights", nargs="*", choices=["bfloat16", "autocast", "float32"],
+        default=["bfloat16", "autocast"] if common.FAST_DTYPE == "bfloat16" else ["float32"],
         help="autocast = float32 weights, bfloat16 products",
     )  # fmt: skip
     arguments = parser.parse_args()

@@ -9,9 +9,10 @@ no end of sequence (bench/sides/never_ends.py says how for ponder). Prompts are 
 cache of prompts carries over. ponder also records each token's log-probability and decodes the text; the others do not.
 
 A peer's setting is the fastest of those listed here, found on a job of a quarter of the length before the measurement
-(all rates are in the JSON under "tried"). Fractions of the ceiling: FLOPs over bf16 matrix products, where a new token
-also carries its share of its prompt (read once for all samples, without the output head); and bytes over copied bytes,
-where a decoding step reads every weight once and each sequence's own keys and values.
+(all rates are in the JSON under "tried"). Peers compute in the dtype that PyTorch multiplies fastest on this machine,
+float32 on a CPU without products of bfloat16. Fractions of the ceiling: FLOPs over matrix products in it, where a new
+token also carries its share of its prompt (read once for all samples, without the output head); and bytes over copied
+bytes, where a decoding step reads every weight once and each sequence's own keys and values.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ PROMPT, NEW = 100, 128
 
 def settings(model: str, sequences: int) -> dict[str, list[Contender]]:
     """Every peer's settings. On a GPU both have one process, and `generate` takes all sequences at once."""
-    shared = {"kind": "rollout", "model": model, "dtype": "bfloat16", "slots": sequences, "window": 512}
+    shared = {"kind": "rollout", "model": model, "dtype": common.FAST_DTYPE, "slots": sequences, "window": 512}
     cores = common.num_devices()
 
     def hf(batch: int, **how: Any) -> Contender:
         config = shared | {"batch": batch}
-        return Contender(name="HF generate", side="hf.py", python=PEERS, config=config, note=f"batch {batch}", **how)
+        note = f"{common.FAST_DTYPE}, batch {batch}"
+        return Contender(name="HF generate", side="hf.py", python=PEERS, config=config, note=note, **how)
 
     vllm = Contender(
-        name="vLLM", side="vllm_cpu.py", python=VLLM, processes=cores, pinned=cores > 1, config=shared
+        name="vLLM", side="vllm_cpu.py", python=VLLM, processes=cores, pinned=cores > 1, config=shared,
+        note=common.FAST_DTYPE,
     )  # fmt: skip
     if cores == 1:
         return {"HF generate": [hf(sequences), hf(max(1, sequences // 4))], "vLLM": [vllm]}
@@ -76,6 +79,7 @@ def bytes_per_token(config: ModelConfig, sequences: int, context: float) -> floa
 def main() -> None:
     parser = common.arguments(__doc__ or "")
     parser.add_argument("--sequences", type=int, nargs="*", default=[64, 128], help="concurrent sequences")
+    parser.add_argument("--dtype", default="bfloat16", help="of ponder's weights")
     arguments = parser.parse_args()
     new, repeats = (8, 1) if arguments.quick else (NEW, arguments.repeats)
     sizes = [8] if arguments.quick else arguments.sequences
@@ -93,8 +97,8 @@ def main() -> None:
         )
         peers.append(best)
     ours = Contender(
-        name="ponder", side="ours.py", note="starts one worker a core",
-        config={"kind": "rollout", "model": model, "dtype": "bfloat16", "slots": max(128, *sizes)},
+        name="ponder", side="ours.py", note=f"{arguments.dtype}, starts one worker a core",
+        config={"kind": "rollout", "model": model, "dtype": arguments.dtype, "slots": max(128, *sizes)},
     )  # fmt: skip
     cases = []
     with common.start([ours, *peers, common.ceiling()]) as pool:
@@ -105,7 +109,7 @@ def main() -> None:
                 pool, lambda repeat, s=size, g=groups: job(s, g, new, repeat), common.even, repeats
             )
             cases.append(
-                common.facts("rollout", model=arguments.model, dtype="bfloat16", new_tokens=new, tried=tried)
+                common.facts("rollout", model=arguments.model, dtype=arguments.dtype, new_tokens=new, tried=tried)
                 | common.result(
                     name, "tokens", pool, answers, flops_each=flops_each(config, size, groups, new),
                     bytes_each=bytes_per_token(config, size, PROMPT + new / 2),

@@ -21,7 +21,7 @@ from rollout import PROMPT, prompts
 
 
 def contenders(model: str) -> list[Contender]:
-    shared = {"kind": "rollout", "model": model, "dtype": "bfloat16", "slots": 128, "batch": 1, "window": 512}
+    shared = {"kind": "rollout", "model": model, "dtype": common.FAST_DTYPE, "slots": 128, "batch": 1, "window": 512}
     return [
         Contender(name="ponder", side="ours.py", config=shared, note="starts one worker a core"),
         Contender(name="HF generate", side="hf.py", python=PEERS, config=shared),

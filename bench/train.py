@@ -25,8 +25,8 @@ ROWS, LENGTH = 8, 256
 
 def settings(model: str) -> dict[str, list[Contender]]:
     def hf(attention: str, rows: int = ROWS, **how: Any) -> Contender:
-        config = {"kind": "train", "model": model, "dtype": "bfloat16", "attention": attention, "rows": rows}
-        note = f"{attention} attention, {rows} rows a pass"
+        config = {"kind": "train", "model": model, "dtype": common.FAST_DTYPE, "attention": attention, "rows": rows}
+        note = f"{common.FAST_DTYPE}, {attention} attention, {rows} rows a pass"
         return Contender(name="HF", side="hf.py", python=PEERS, config=config, note=note, **how)
 
     cores = common.num_devices()
@@ -46,7 +46,7 @@ def sequences(vocabulary: int, count: int, length: int, seed: int) -> list[list[
 
 def main() -> None:
     parser = common.arguments(__doc__ or "")
-    parser.add_argument("--dtype", default="bfloat16", help="of ponder's weights")
+    parser.add_argument("--dtype", default=common.FAST_DTYPE, help="of ponder's weights")
     parser.add_argument("--length", type=int, default=LENGTH, help="tokens of a sequence")
     arguments = parser.parse_args()
     length, repeats = (16, 1) if arguments.quick else (arguments.length, arguments.repeats)
@@ -64,7 +64,7 @@ def main() -> None:
         best, tried[name] = common.best_settings(each, job(ROWS, 0), shares, "tokens")
         peers.append(best)
     ours = Contender(
-        name="ponder", side="ours.py", note="starts one worker a core",
+        name="ponder", side="ours.py", note=f"{arguments.dtype}, starts one worker a core",
         config={"kind": "train", "model": model, "dtype": arguments.dtype},
     )  # fmt: skip
     with common.start([ours, *peers, common.ceiling()]) as pool:

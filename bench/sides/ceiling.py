@@ -1,4 +1,4 @@
-"""What this machine can do at the moment: bf16 matrix products and memory copies, one process a core, all at once.
+"""What this machine can do at the moment, one process a core, all at once: matrix products in config["dtype"], copies.
 
 The best of a few shapes: large squares, and batches through a weight of SmolLM2's size. On a GPU the device's own.
 """
@@ -18,6 +18,7 @@ def load(config: Job) -> Any:
 
     torch.set_num_threads(config["threads"])
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    dtype = getattr(torch, config["dtype"])
     shapes = [tuple(size * (4 if device == "cuda" else 1) for size in shape) for shape in SHAPES]
     copied = 1 << (30 if device == "cuda" else 26)  # bytes, well past every cache
 
@@ -36,8 +37,8 @@ def load(config: Job) -> Any:
     def answer(job: Job) -> Job:
         products = {}
         for rows, inner, columns in shapes:
-            x = torch.randn(rows, inner, device=device).bfloat16()
-            w = torch.randn(columns, inner, device=device).bfloat16()
+            x = torch.randn(rows, inner, device=device).to(dtype)
+            w = torch.randn(columns, inner, device=device).to(dtype)
             work = 2.0 * rows * inner * columns
             repeat = max(1, int(2e9 / work))  # some ms a round
 

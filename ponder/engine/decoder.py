@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ponder.models.cpu import multiplies_bfloat16
 from ponder.models.transformer import ModelConfig, rope_tables
 
 # (layer, q (N H E), k (N K E), v (N K E)) -> what the heads read (N H E)
@@ -74,7 +75,7 @@ def can_pack(weights: Tensor) -> bool:
         weights.dtype == torch.bfloat16
         and weights.device.type == "cpu"
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and multiplies_bfloat16()
     )
 
 

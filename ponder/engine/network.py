@@ -19,6 +19,7 @@ from ponder.engine.attention import PromptAttention, SlotAttention
 from ponder.engine.cache import Cache, ShelvedPrompt
 from ponder.engine.decoder import Decoder, fuse
 from ponder.engine.prompts import Prompt
+from ponder.models.cpu import fast_dtype
 from ponder.models.transformer import ModelConfig
 
 PREFILL_TOKENS = 4096  # padded prompt tokens in one forward pass
@@ -66,8 +67,9 @@ class Layout:
 
     @classmethod
     def of(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Layout:
+        """`dtype` is what the weights are wanted in; PyTorch computes in float32 where bfloat16 would be slower."""
         library = native.library(dtype) if device.type == "cpu" and native.supports(config) else None
-        return cls(config, dtype, library)
+        return cls(config, dtype if library else fast_dtype(dtype, device), library)
 
     def arranged(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """A checkpoint's tensors -> those of the network, one after the other, all of one dtype."""

@@ -20,7 +20,7 @@ from tests.helpers import tiny_model
 from tests.models.test_hf_tokenizer import write
 from tests.models.test_marks import SMOLLM, bare
 
-TARGETS = {"q_proj": (32, 32), "v_proj": (32, 16), "down_proj": (64, 32)}  # (in, out)
+TARGETS = {"q_proj": (32, 64), "v_proj": (32, 32), "down_proj": (64, 32)}  # (in, out)
 
 
 def make_adapter(folder: Path, base: str, *, rank: int = 4, seed: int = 0, **changes: Any) -> Path:

@@ -94,7 +94,7 @@ def test_the_masked_kernel_of_a_gpu_is_the_same_attention():
     _, layout, _ = pack([(9, [5, 1, 7]), (12, [])])
     N, model = layout.num_tokens, tiny_model()
     g = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(N, heads, 8, generator=g) for heads in (4, 2, 2))
+    q, k, v = (torch.randn(N, heads, 16, generator=g) for heads in (4, 2, 2))
     cos, sin = (table[layout.positions_N][:, None] for table in (model.rope_cos, model.rope_sin))
     for window in (None, 4):
         expected = attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))
