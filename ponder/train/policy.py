@@ -8,6 +8,7 @@ and the reinforcement learning after it leave one small adapter, not two.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch
 
 from ponder.config import ConfigError
 from ponder.models import hub, lora
+from ponder.models.cpu import fast_dtype
 from ponder.models.lora import Adapter
 from ponder.models.marks import add_marks
 from ponder.models.tokenizer import Tokenizer
@@ -44,7 +46,10 @@ def open_policy(
     folder = start / "adapter"
     goes_on = bool(lora_rank) and lora.is_adapter(folder)
     base = lora.read_adapter_config(folder)["base_model_name_or_path"] if goes_on else reference
-    model, tokenizer = hub.load(base, dtype=getattr(torch, dtype), device=pick_device())
+    wanted = getattr(torch, dtype)
+    if fast_dtype(wanted, pick_device()) != wanted:
+        warnings.warn("this CPU has no products of bfloat16: dtype=float32 trains several times as fast", stacklevel=2)
+    model, tokenizer = hub.load(base, dtype=wanted, device=pick_device())
     model, tokenizer = add_marks(model, tokenizer, run_folder / "tokenizer")
     adapter = None
     if goes_on:

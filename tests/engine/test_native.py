@@ -138,3 +138,11 @@ def test_weights_are_arranged_so_that_nothing_is_lost():
     numbers = {float(x) for name, x in layout.arranged(model.state_dict()) for x in x.view(torch.float32).flatten()}
     wanted = {float(x) for tensor in model.state_dict().values() for x in tensor.flatten()}
     assert wanted <= numbers <= wanted | {0.0}
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_pytorch_computes_in_float32_where_it_would_be_slower_in_bf16(fast, monkeypatch):
+    monkeypatch.setenv("PONDER_NATIVE", "0")
+    monkeypatch.setattr("ponder.models.cpu.multiplies_bfloat16", lambda: fast)
+    layout = Layout.of(tiny_model().config, torch.bfloat16, CPU)
+    assert layout.dtype == (torch.bfloat16 if fast else torch.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -93,3 +94,12 @@ def test_bf16_steps_smaller_than_a_last_bit_are_not_lost(tmp_path, base):
 def test_a_fresh_model_has_nothing_to_adapt(tmp_path, base):
     with pytest.raises(ConfigError, match="a fresh model is trained whole"):
         sft(config(tmp_path, "run", "", lora_rank=4))
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_bf16_on_a_cpu_that_does_not_multiply_it_is_said_to_be_slow(tmp_path, base, fast, monkeypatch):
+    monkeypatch.setattr("ponder.models.cpu.multiplies_bfloat16", lambda: fast)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        open_policy(base, tmp_path / "next", dtype="bfloat16", lora_rank=0, seed=1, sources=[])
+    assert any("dtype=float32 trains several times as fast" in str(warning.message) for warning in told) != fast
