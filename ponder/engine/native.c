@@ -23,10 +23,12 @@
 #define W 16
 #define MOST_ROWS 12  // of a block of a product: 24 of 32 registers are sums
 #define MOST_HEADS 4  // query heads that read keys and values together, times 4 vectors
+#define TWICE
 #else
 #define W 8
 #define MOST_ROWS 6  // 12 of 16
 #define MOST_HEADS 3
+#define TWICE _Pragma("GCC unroll 2")
 #endif
 #define PANEL (2 * W)
 #define CHUNK 96  // rows that go through all layers together: their activations stay in the cache
@@ -124,24 +126,19 @@ ALWAYS void to_acts(const float *x, long size, act *out) {
 
 // ---- products: a (rows, lanes) times a panel
 
-enum { STORE, ADD, GATE };  // into float32; onto float32; silu(first half) * second half, as act
-
 typedef struct {
     const lane *weights;
     const float *bias;  // (panels, 2 W), or NULL
     long lanes, columns;  // columns of the output
 } Matrix;
 
-ALWAYS void block(const int kind, const int R, const Matrix *m, const act *a, const lane *panel, long p, void *out,
-                  const char *next, long lines) {
+// R rows times one panel -> tile (R, 2 W). `next` is what to fetch meanwhile, a line of memory a step.
+ALWAYS void block(const int R, long lanes, const act *a, const lane *panel, float *tile, const char *next, long lines) {
     vf sum[MOST_ROWS][2];
-    UNROLL for (int r = 0; r < R; r++) {
-        sum[r][0] = m->bias ? F(m->bias + p * PANEL) : ZERO;
-        sum[r][1] = m->bias ? F(m->bias + p * PANEL + W) : ZERO;
-    }
-    const long width = m->lanes * PAIR;
+    UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = ZERO;
+    const long width = lanes * PAIR;
 #ifdef WIDEN
-    for (long k = 0; k < width; k++) {
+    TWICE for (long k = 0; k < width; k++) {
         if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
         const vf b0 = F(panel + k * PANEL), b1 = F(panel + k * PANEL + W);
         UNROLL for (int r = 0; r < R; r++) {
@@ -150,7 +147,7 @@ ALWAYS void block(const int kind, const int R, const Matrix *m, const act *a, co
         }
     }
 #else
-    for (long k = 0; k < m->lanes; k++) {
+    TWICE for (long k = 0; k < lanes; k++) {
         if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
         const vi b0 = I(panel + k * PANEL), b1 = I(panel + k * PANEL + W);
         UNROLL for (int r = 0; r < R; r++) {
@@ -159,24 +156,20 @@ ALWAYS void block(const int kind, const int R, const Matrix *m, const act *a, co
         }
     }
 #endif
-    const long ahead = p * (kind == GATE ? W : PANEL), left = m->columns - ahead;
-    float row[PANEL];  // sums stay in registers only as long as nothing points into them
     UNROLL for (int r = 0; r < R; r++) {
-        if (kind == GATE) {
-            act *to = (act *)out + r * m->columns + ahead;
-            put(row, sum[r][0] / (1.0f + exponential(-sum[r][0])) * sum[r][1]);
-            to_acts(row, left < W ? left : W, to);
-        } else {
-            float *to = (float *)out + r * m->columns + ahead;
-            if (left >= PANEL) {
-                put(to, kind == ADD ? F(to) + sum[r][0] : sum[r][0]);
-                put(to + W, kind == ADD ? F(to + W) + sum[r][1] : sum[r][1]);
-            } else {
-                put(row, sum[r][0]);
-                put(row + W, sum[r][1]);
-                for (long i = 0; i < left; i++) to[i] = (kind == ADD ? to[i] : 0) + row[i];
-            }
-        }
+        put(tile + r * PANEL, sum[r][0]);
+        put(tile + r * PANEL + W, sum[r][1]);
+    }
+}
+
+static void rows_times_panel(long R, long lanes, const act *a, const lane *panel, float *tile, const char *next,
+                             long lines) {
+    switch (R) {
+#define CASE(n) case n: block(n, lanes, a, panel, tile, next, lines); break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if MOST_ROWS > 6
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
     }
 }
 
@@ -191,38 +184,49 @@ static void widened(const lane *panel, long lanes, lane *out) {
 }
 #endif
 
-// `room` is for one panel in float32.
-ALWAYS void product(const int kind, const Matrix *m, const act *a, long rows, void *out, lane *room) {
+enum { STORE, ADD, GATE };  // into float32; onto float32; silu(first half) * second half, as act
+
+// One row of a tile to where it belongs: `n` columns of `out`.
+ALWAYS void finish(int kind, const float *tile, const float *bias, long n, void *out) {
+    float sums[PANEL];
+    for (int v = 0; v < PANEL; v += W) put(sums + v, bias ? F(tile + v) + F(bias + v) : F(tile + v));
+    if (kind == GATE) {
+        put(sums, F(sums) / (1.0f + exponential(-F(sums))) * F(sums + W));
+        to_acts(sums, n, out);
+        return;
+    }
+    float *to = out;
+    if (n == PANEL)
+        for (int v = 0; v < PANEL; v += W) put(to + v, kind == ADD ? F(to + v) + F(sums + v) : F(sums + v));
+    else
+        for (long i = 0; i < n; i++) to[i] = kind == ADD ? to[i] + sums[i] : sums[i];
+}
+
+// a (rows, lanes) times a matrix -> out (rows, columns). `room` is for one panel in float32.
+static void product(int kind, const Matrix *m, const act *a, long rows, void *out, lane *room) {
     const long pieces = (rows + MOST_ROWS - 1) / MOST_ROWS, per = kind == GATE ? W : PANEL;
     const long size = m->lanes * PANEL, lines = (size / 16 + pieces - 1) / pieces;
+    const long number = kind == GATE ? sizeof(act) : sizeof(float);
+    float tile[MOST_ROWS * PANEL] __attribute__((aligned(64)));
     for (long p = 0; p * per < m->columns; p++) {
         const lane *panel = m->weights + p * size;
         const char *next = (const char *)(panel + size);  // fetched while this panel is computed with
+        const float *bias = m->bias ? m->bias + p * PANEL : NULL;
+        const long left = m->columns - p * per, n = left < per ? left : per;
 #ifdef WIDEN
         widened(panel, m->lanes, room);
         panel = room;
+#else
+        (void)room;
 #endif
-        for (long i = 0, row = 0; i < pieces; i++, next += 64 * lines) {
-            const long R = (rows - row + pieces - i - 1) / (pieces - i), at = row * m->columns;
-            const act *from = a + row * m->lanes * PAIR;
-            void *to = kind == GATE ? (void *)((act *)out + at) : (void *)((float *)out + at);
-            switch (R) {
-#define CASE(n) case n: block(kind, n, m, from, panel, p, to, next, lines); break;
-                CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if MOST_ROWS > 6
-                CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
-#endif
-            }
-            row += R;
+        for (long i = 0, row = 0, R; i < pieces; i++, row += R, next += 64 * lines) {
+            R = (rows - row + pieces - i - 1) / (pieces - i);
+            rows_times_panel(R, m->lanes, a + row * m->lanes * PAIR, panel, tile, next, lines);
+            for (long r = 0; r < R; r++)
+                finish(kind, tile + r * PANEL, bias, n, (char *)out + ((row + r) * m->columns + p * per) * number);
         }
     }
 }
-
-// functions of their own: inlined, their sums would not stay in registers
-#define APART static __attribute__((noinline)) void
-APART store(const Matrix *m, const act *a, long n, float *out, lane *room) { product(STORE, m, a, n, out, room); }
-APART add(const Matrix *m, const act *a, long n, float *out, lane *room) { product(ADD, m, a, n, out, room); }
-APART gate(const Matrix *m, const act *a, long n, act *out, lane *room) { product(GATE, m, a, n, out, room); }
 
 // ---- the network
 
@@ -431,12 +435,12 @@ static void pass(const Model *m, const Row *rows, long n, Scratch *s, float *out
     for (long layer = 0; layer < m->num_layers; layer++) {
         const Layer *l = m->layers + layer;
         normed_rows(m, l->input_norm, n, s);
-        store(&l->qkv, s->in, n, s->qkv, s->room);
+        product(STORE, &l->qkv, s->in, n, s->qkv, s->room);
         heads(m, rows, n, layer, s);
-        add(&l->o, s->wide, n, s->x, s->room);
+        product(ADD, &l->o, s->wide, n, s->x, s->room);
         normed_rows(m, l->post_norm, n, s);
-        gate(&l->gate_up, s->in, n, s->wide, s->room);
-        add(&l->down, s->wide, n, s->x, s->room);
+        product(GATE, &l->gate_up, s->in, n, s->wide, s->room);
+        product(ADD, &l->down, s->wide, n, s->x, s->room);
     }
     for (long i = 0; i < n; i++) normed(s->x + i * m->D, m->norm, m->D, m->eps, out + i * m->D);
 }
@@ -478,12 +482,12 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
 // Hidden states (n, D) -> logits (n, vocabulary). 1: no memory.
 int logits(const Model *m, const float *hidden, int64_t n, float *out) {
     act *in = malloc(n * m->D * sizeof(act));
-    lane *room = malloc(m->D * PANEL * sizeof(float));
+    lane *room = aligned_alloc(64, m->D * PANEL * sizeof(float));
     if (in && room) {
         to_acts(hidden, n * m->D, in);
         for (long first = 0; first < n; first += CHUNK) {
             const long size = n - first < CHUNK ? n - first : CHUNK;
-            store(&m->head, in + first * m->D, size, out + first * m->vocabulary, room);
+            product(STORE, &m->head, in + first * m->D, size, out + first * m->vocabulary, room);
         }
     }
     const int failed = !in || !room;
