@@ -5,7 +5,7 @@
 //
 // How numbers lie. The unit of every product is a lane of 32 bits: one float32, or (-DBF16) two bfloat16 that follow
 // each other along the sum. A vector has W lanes. Weights are panels of 2 W output columns, lane by lane along the
-// input: (panels, lanes, 2 W). Keys are blocks of 16 tokens, (blocks, lanes of E, 32), so that a vector holds one lane
+// input: (panels, lanes, 2 W). Keys are blocks of 32 tokens, (blocks, lanes of E, 32), so that a vector holds one lane
 // of W tokens; values are (lanes of tokens, E). Nothing is ever transposed or summed across a vector.
 //
 // Sums, the residual stream and softmax are float32. What goes into a product (`act`) is bfloat16 where the CPU
@@ -100,7 +100,9 @@ ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
 #endif
 #endif
 
-ALWAYS vf exponential(vf x) {  // relative error below 3e-7 (cephes' expf); 0 below -87
+ALWAYS vf exponential(vf x) {  // relative error below 3e-7 (cephes' expf); 0 below -87, exp(88) above 88
+    const vi large = x > 88.0f;
+    x = (vf)(((vi)x & ~large) | ((vi)(ZERO + 88.0f) & large));
     vf n = x * 1.44269504f + 12582912.0f;
     vi exponent = ((vi)n << 23) + (127 << 23);
     n = n - 12582912.0f;

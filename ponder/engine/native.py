@@ -4,8 +4,8 @@
     tensors = dict(native.arranged(library, config, state, torch.bfloat16))
     network = native.Network(library, config, tensors, torch.bfloat16, num_slots=64)
 
-For AVX2 and AVX-512, in float32 and bfloat16. Where there is no C compiler, or matrix units that PyTorch uses and this
-file does not (AMX), there is no library and the engine computes with PyTorch (`network.py`).
+For AVX2 and AVX-512, in float32 and bfloat16. Where there is no library (`models/compiled.py` says when) the engine
+computes with PyTorch (`network.py`).
 
 Shapes: N rows, D width, K key/value heads, E head width, V vocabulary.
 """
@@ -14,13 +14,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ponder.engine import compiled
 from ponder.engine.decoder import parts
 from ponder.engine.prompts import Prompt
-from ponder.models import named
 from ponder.models.transformer import ModelConfig, rope_tables
 
 SOURCE = Path(__file__).with_name("native.c")
@@ -44,67 +37,8 @@ _NEVER = 1 << 40  # the window of a layer that sees everything
 
 
 def library(dtype: torch.dtype) -> str | None:
-    """The compiled file for this dtype and CPU; None where PyTorch has to do. PONDER_NATIVE=0 asks for that."""
-    options = flags(dtype)
-    if options is None or os.environ.get("PONDER_NATIVE") == "0":
-        return None
-    try:
-        return str(build(options))
-    except (OSError, subprocess.SubprocessError) as error:
-        _without(f"{type(error).__name__}: {error}")
-        return None
-
-
-def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
-    """Of the compiler: the instructions that this CPU has, as PyTorch sees it."""
-    if dtype not in (torch.float32, torch.bfloat16) or platform.machine().lower() not in ("x86_64", "amd64"):
-        return None
-    level = torch.backends.cpu.get_cpu_capability()
-    if level not in ("AVX2", "AVX512"):
-        return None
-    options = ["-mavx2", "-mfma"]
-    if level == "AVX512":
-        options += ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
-    if dtype == torch.bfloat16:
-        if _has("_is_amx_tile_supported"):
-            return None
-        options += ["-DBF16"]
-        if level == "AVX512" and _has("_is_avx512_bf16_supported"):
-            options += ["-mavx512bf16"]
-    return tuple(options)
-
-
-def _has(feature: str) -> bool:
-    return bool(getattr(torch.cpu, feature, lambda: False)())
-
-
-@functools.cache
-def _without(reason: str) -> None:
-    warnings.warn(
-        f"sampling by PyTorch, which is slower on this CPU: the C code could not be compiled ({reason}); "
-        "install gcc or clang, or set CC, or silence this with PONDER_NATIVE=0",
-        stacklevel=2,
-    )
-
-
-def build(options: Sequence[str]) -> Path:
-    """Compile `native.c` into the cache, unless it is there. Raises OSError or SubprocessError with the reason."""
-    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
-    compiler = next((found for name in names if (found := shutil.which(name))), None)
-    if compiler is None:
-        raise FileNotFoundError(f"none of {', '.join(names)} is installed")
-    command = [compiler, "-O3", "-shared", "-fPIC", *options]
-    digest = hashlib.sha256(repr(command).encode() + SOURCE.read_bytes()).hexdigest()[:16]
-    target = named.cache_folder().parent / "native" / f"{digest}.so"
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            made = Path(folder) / target.name
-            done = subprocess.run([*command, str(SOURCE), "-o", str(made), "-lm"], capture_output=True, timeout=120)
-            if done.returncode:
-                raise OSError(f"{compiler} says: {done.stderr.decode(errors='replace').strip()[:500]}")
-            os.replace(made, target)  # whoever compiles at the same time makes the same file
-    return target
+    """The compiled file for this dtype and CPU; None where PyTorch has to do."""
+    return compiled.library(SOURCE, dtype)
 
 
 class _Matrix(ctypes.Structure):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ponder.engine import native
+from ponder.engine import compiled, native
 from ponder.engine.attention import PromptAttention
 from ponder.engine.cache import shelf_length
 from ponder.engine.network import Layout, TorchNetwork
@@ -30,7 +30,7 @@ FAMILIES = {
 }
 
 
-def compiled(dtype: torch.dtype) -> str:
+def in_c(dtype: torch.dtype) -> str:
     found = native.library(dtype)
     return found or pytest.skip("no compiled network here: it needs an x86 CPU with AVX2 and a C compiler")
 
@@ -39,11 +39,11 @@ def with_pairs(dtype: torch.dtype) -> str:
     """What a CPU with AVX512-BF16 computes, its one instruction imitated."""
     if dtype == torch.float32:
         pytest.skip("pairs of numbers are bfloat16's")
-    compiled(dtype)
-    return str(native.build([*(native.flags(dtype) or ()), "-DEMULATE_PAIRS"]))
+    in_c(dtype)
+    return str(compiled.build(native.SOURCE, [*(compiled.flags(dtype) or ()), "-DEMULATE_PAIRS"]))
 
 
-WAYS = {"PyTorch": lambda dtype: None, "C": compiled, "C, pairs": with_pairs}
+WAYS = {"PyTorch": lambda dtype: None, "C": in_c, "C, pairs": with_pairs}
 every_way = pytest.mark.parametrize("way", WAYS)
 # as wide as a real small model: kernels that sum in another order do so only for long sums
 WIDE = {

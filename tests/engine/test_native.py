@@ -10,7 +10,7 @@ import warnings
 import pytest
 import torch
 
-from ponder.engine import native
+from ponder.engine import compiled, native
 from ponder.engine.local import LocalEngine
 from ponder.engine.network import Layout, TorchNetwork
 from ponder.engine.runner import run_all
@@ -25,8 +25,8 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(autouse=True)
 def no_warning_was_given_before(monkeypatch, tmp_path):
-    native._without.cache_clear()
-    if native.flags(torch.float32) is None:
+    compiled._without.cache_clear()
+    if compiled.flags(torch.float32) is None:
         pytest.skip("no compiled network on this CPU")
     monkeypatch.delenv("PONDER_NATIVE", raising=False)
 
@@ -52,6 +52,20 @@ def test_widths_that_do_not_fill_vectors_are_computed_too(widths, dtype, way):
         logprobs = model(ids)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
         slow = logprobs.gather(-1, ids[0, len(one.prompt_ids) :, None])[:, 0].tolist()
         assert sample.logprobs == pytest.approx(slow, abs=5e-5 if dtype == torch.float32 else 0.5)
+
+
+@torch.no_grad()
+def test_gates_far_from_zero_neither_overflow_nor_wrap():
+    model = sharp_model()
+    for name, parameter in model.named_parameters():
+        if name.endswith("gate_proj.weight"):
+            parameter.mul_(1000)
+    one = request(3, length=40, n=2, tokens=20)
+    for sample in run_all(make_runner(model, way="C"), [one])[0]:
+        ids = torch.tensor([[*one.prompt_ids, *sample.token_ids]])
+        logprobs = model(ids)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
+        slow = logprobs.gather(-1, ids[0, len(one.prompt_ids) :, None])[:, 0].tolist()
+        assert sample.logprobs == pytest.approx(slow, rel=1e-3, abs=1e-3)
 
 
 def test_prompts_longer_than_a_chunk_and_many_of_them_are_read_as_one_by_one():
@@ -118,7 +132,7 @@ def test_it_can_be_asked_to_stay_out(monkeypatch):
 
 def test_it_is_compiled_once_even_by_two_at_the_same_time(monkeypatch, tmp_path):
     monkeypatch.setenv("PONDER_CACHE", str(tmp_path))
-    command = "import torch; from ponder.engine import native; print(native.library(torch.float32))"
+    command = "import torch; from ponder.engine import compiled, native; print(native.library(torch.float32))"
     both = [
         subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

@@ -1,0 +1,88 @@
+"""A C file, compiled for this machine the first time it is needed, and kept in the cache.
+
+    path = compiled.library(Path("native.c"), torch.float32)     # None: PyTorch has to do
+
+For x86 CPUs with AVX2 or AVX-512. Where there is no C compiler the caller goes on with PyTorch, and a warning says why.
+PONDER_NATIVE=0 asks for that without a warning.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from ponder.models import named
+
+
+def library(source: Path, dtype: torch.dtype) -> str | None:
+    """The compiled file for a dtype; None where PyTorch has to do."""
+    options = flags(dtype)
+    if options is None or os.environ.get("PONDER_NATIVE") == "0":
+        return None
+    try:
+        return str(build(source, options))
+    except (OSError, subprocess.SubprocessError) as error:
+        _without(f"{type(error).__name__}: {error}")
+        return None
+
+
+def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
+    """Of the compiler: the instructions that this CPU has, as PyTorch sees it. None: not a CPU or dtype for this."""
+    if dtype not in (torch.float32, torch.bfloat16) or platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    level = torch.backends.cpu.get_cpu_capability()
+    if level not in ("AVX2", "AVX512"):
+        return None
+    options = ["-mavx2", "-mfma"]
+    if level == "AVX512":
+        options += ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
+    if dtype == torch.bfloat16:
+        if _has("_is_amx_tile_supported"):
+            return None  # PyTorch's products use matrix units that our C does not
+        options += ["-DBF16"]
+        if level == "AVX512" and _has("_is_avx512_bf16_supported"):
+            options += ["-mavx512bf16"]
+    return tuple(options)
+
+
+def _has(feature: str) -> bool:
+    return bool(getattr(torch.cpu, feature, lambda: False)())
+
+
+@functools.cache
+def _without(reason: str) -> None:
+    warnings.warn(
+        f"computing by PyTorch, which is slower on this CPU: the C code could not be compiled ({reason}); "
+        "install gcc or clang, or set CC, or silence this with PONDER_NATIVE=0",
+        stacklevel=3,
+    )
+
+
+def build(source: Path, options: Sequence[str]) -> Path:
+    """Compile a file into the cache, unless it is there. Raises OSError or SubprocessError with the reason."""
+    names = [os.environ["CC"]] if os.environ.get("CC") else ["cc", "gcc", "clang"]
+    compiler = next((found for name in names if (found := shutil.which(name))), None)
+    if compiler is None:
+        raise FileNotFoundError(f"none of {', '.join(names)} is installed")
+    command = [compiler, "-O3", "-shared", "-fPIC", *options]
+    digest = hashlib.sha256(repr(command).encode() + source.read_bytes()).hexdigest()[:16]
+    target = named.cache_folder().parent / "native" / f"{source.stem}-{digest}.so"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            made = Path(folder) / target.name
+            done = subprocess.run([*command, str(source), "-o", str(made), "-lm"], capture_output=True, timeout=120)
+            if done.returncode:
+                raise OSError(f"{compiler} says: {done.stderr.decode(errors='replace').strip()[:500]}")
+            os.replace(made, target)  # whoever compiles at the same time makes the same file
+    return target
