@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,11 @@ def test_nothing_is_evaluated_executed_or_unpickled():
                 name = ast.unparse(node.func)
                 assert name not in {"eval", "exec", "pickle.load", "pickle.loads", "torch.load", "os.system"}, path
                 assert not any(k.arg == "shell" for k in node.keywords), path
+
+
+def test_what_the_package_needs_beside_python_is_installed_with_it():
+    """A file that the editable install of the tests sees, and a user's wheel would lack."""
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]["ponder"]
+    kept = {path for pattern in patterns for path in (ROOT / "ponder").glob(pattern)}
+    others = {path for path in (ROOT / "ponder").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
+    assert others - kept == set()

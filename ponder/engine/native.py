@@ -202,7 +202,7 @@ class Network:
             ends.append(at - 1)
         last = self._forward(rows)[ends]
         for ids, strip, hidden, logits in zip(prompts, strips, last, self._logits(last), strict=True):
-            self.prompts[ids] = _Prompt(ids=ids, hidden_D=hidden, logits_V=logits, strip=strip)
+            self.prompts[ids] = _Prompt(ids=ids, hidden_D=hidden.clone(), logits_V=logits.clone(), strip=strip)
 
     def release(self, prompt: Prompt) -> None:
         prompt.num_users -= 1
