@@ -93,7 +93,8 @@ def random_models(folder: Path) -> Iterator[tuple[str, str]]:
 
 def grow(kind: str, name: str, model: str, points: list[Point], repeats: int) -> dict[str, Any]:
     """Every point in turn, each repetition in another order."""
-    contender = Contender(name="ponder", side="ours.py", config={"kind": kind, "model": model, "dtype": "bfloat16"})
+    config = {"kind": kind, "model": model, "dtype": "bfloat16" if kind == "rollout" else common.FAST_DTYPE}
+    contender = Contender(name="ponder", side="ours.py", config=config)
     answers: dict[str, list[Answer]] = {point.name: [] for point in points}
     with common.start([contender]) as pool:
         if pool.missing:
