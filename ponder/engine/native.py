@@ -22,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ponder.engine import compiled
 from ponder.engine.decoder import parts
 from ponder.engine.prompts import Prompt
+from ponder.models import compiled
 from ponder.models.transformer import ModelConfig, rope_tables
 
 SOURCE = Path(__file__).with_name("native.c")

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ponder.models import attention
 from ponder.models.transformer import rotate
 
 _SCORES = 2**20  # of a block, a key/value head at a time: 4 MB of float32
@@ -60,6 +61,7 @@ class Layout:
         self.num_tokens = max(s.end for s in segments)
         spans = torch.tensor([(s.start, s.own, s.prefix) for s in self.segments]).view(-1, 3)
         starts, own, prefix = spans.unbind(1)
+        self.spans = torch.tensor([(s.start, s.own, s.prefix_start, s.prefix) for s in self.segments]).view(-1, 4)
         self.positions_N = torch.zeros(self.num_tokens, dtype=torch.long)
         within = torch.arange(int(own.sum())) - (own.cumsum(0) - own).repeat_interleave(own)
         self.positions_N[starts.repeat_interleave(own) + within] = prefix.repeat_interleave(own) + within
@@ -124,6 +126,8 @@ def attend(
     """Rotary embedding and grouped-query attention. q (N H E), k and v (N K E), cos and sin (N 1 E) -> (N H E)."""
     if q.is_cuda:
         return attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))
+    if attention.can_attend(q):
+        return _CompiledAttention.apply(q, k, v, cos, sin, layout.spans, window)
     return _Attention.apply(q, k, v, cos, sin, layout.blocks(window, q.dtype))
 
 
@@ -132,6 +136,28 @@ def attend_masked(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, mas
     q, k, v = (x.transpose(0, 1)[None] for x in (rotate(q, cos, sin), rotate(k, cos, sin), v))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return out[0].transpose(0, 1)
+
+
+class _CompiledAttention(torch.autograd.Function):
+    """By compiled C, segment for segment, without padding."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, spans: Tensor, window: int | None
+    ) -> Tensor:
+        q = _rotate(q, cos, sin).mul_(1 / math.sqrt(q.shape[-1])).contiguous()
+        k, v = _rotate(k, cos, sin).contiguous(), v.contiguous()
+        out, normaliser = attention.forward(q, k, v, spans, window)
+        ctx.save_for_backward(q, k, v, cos, sin, out, normaliser, spans)
+        ctx.window = window
+        return out
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        q, k, v, cos, sin, out, normaliser, spans = ctx.saved_tensors
+        dq, dk, dv = attention.backward(q, k, v, out, normaliser, grads[0].contiguous(), spans, ctx.window)
+        dq = _rotate(dq.mul_(1 / math.sqrt(q.shape[-1])), cos, -sin)
+        return dq, _rotate(dk, cos, -sin), dv, None, None, None, None
 
 
 class _Attention(torch.autograd.Function):

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ponder.engine import compiled, native
+from ponder.engine import native
 from ponder.engine.attention import PromptAttention
 from ponder.engine.cache import shelf_length
 from ponder.engine.network import Layout, TorchNetwork
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
+from ponder.models import compiled
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model
 

@@ -10,10 +10,11 @@ import warnings
 import pytest
 import torch
 
-from ponder.engine import compiled, native
+from ponder.engine import native
 from ponder.engine.local import LocalEngine
 from ponder.engine.network import Layout, TorchNetwork
 from ponder.engine.runner import run_all
+from ponder.models import compiled
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import Transformer
 from ponder.types import SamplingParams
@@ -132,7 +133,7 @@ def test_it_can_be_asked_to_stay_out(monkeypatch):
 
 def test_it_is_compiled_once_even_by_two_at_the_same_time(monkeypatch, tmp_path):
     monkeypatch.setenv("PONDER_CACHE", str(tmp_path))
-    command = "import torch; from ponder.engine import compiled, native; print(native.library(torch.float32))"
+    command = "import torch; from ponder.engine import native; print(native.library(torch.float32))"
     both = [
         subprocess.Popen([sys.executable, "-c", command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(2)

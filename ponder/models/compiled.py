@@ -1,4 +1,4 @@
-"""A C file, compiled for this machine the first time it is needed, and kept in the cache.
+"""C files, compiled for this machine the first time they are needed, and kept in the cache.
 
     path = compiled.library(Path("native.c"), torch.float32)     # None: PyTorch has to do
 
@@ -22,6 +22,8 @@ from pathlib import Path
 import torch
 
 from ponder.models import named
+
+HEADERS = Path(__file__).parent
 
 
 def library(source: Path, dtype: torch.dtype) -> str | None:
@@ -74,8 +76,9 @@ def build(source: Path, options: Sequence[str]) -> Path:
     compiler = next((found for name in names if (found := shutil.which(name))), None)
     if compiler is None:
         raise FileNotFoundError(f"none of {', '.join(names)} is installed")
-    command = [compiler, "-O3", "-shared", "-fPIC", *options]
-    digest = hashlib.sha256(repr(command).encode() + source.read_bytes()).hexdigest()[:16]
+    command = [compiler, "-O3", "-shared", "-fPIC", f"-I{HEADERS}", *options]
+    text = b"".join(path.read_bytes() for path in (source, *sorted(HEADERS.glob("*.h"))))
+    digest = hashlib.sha256(repr(command).encode() + text).hexdigest()[:16]
     target = named.cache_folder().parent / "native" / f"{source.stem}-{digest}.so"
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)

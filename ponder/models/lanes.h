@@ -1,0 +1,246 @@
+// What the C files share: vectors, numbers, and the kernels of products and of attention.
+//
+// The unit of every product is a lane of 32 bits: one float32, or (-DBF16) two bfloat16 that follow each other along the
+// sum. A vector has W lanes. A panel is 2 W columns of a matrix, lane by lane along the sum: (lanes, 2 W). Keys are blocks
+// of 32 tokens, (blocks, lanes of E, 32), so that a vector holds one lane of W tokens; values are (lanes of tokens, E).
+// Nothing is ever transposed or summed across a vector.
+//
+// Sums are float32. What is multiplied with a panel, a key or a value (`act`) is bfloat16 where the CPU multiplies it
+// (AVX512-BF16), else float32, with the other side widened as it is loaded.
+
+#pragma once
+
+#include <immintrin.h>
+#include <stdint.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define W 16
+#define MOST_ROWS 12  // of a block of a product: 24 of 32 registers are sums
+#define MOST_HEADS 4  // query heads that read keys and values together, times 4 vectors
+#define TWICE
+#else
+#define W 8
+#define MOST_ROWS 6  // 12 of 16
+#define MOST_HEADS 3
+#define TWICE _Pragma("GCC unroll 2")
+#endif
+#define PANEL (2 * W)
+#define BLOCK 32  // tokens of a block of keys
+
+typedef float vf __attribute__((vector_size(4 * W)));
+typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef vf vf_any __attribute__((aligned(4), may_alias));
+typedef vi vi_any __attribute__((aligned(4), may_alias));
+#define ALWAYS static inline __attribute__((always_inline))
+#define UNROLL _Pragma("GCC unroll 16")
+#define ZERO ((vf){})
+ALWAYS vf F(const void *p) { return *(const vf_any *)p; }
+ALWAYS vi I(const void *p) { return *(const vi_any *)p; }
+ALWAYS void put(float *p, vf x) { *(vf_any *)p = x; }
+
+// ---- numbers
+
+typedef int32_t lane;
+
+ALWAYS float of_bf16(uint16_t x) {
+    uint32_t bits = (uint32_t)x << 16;
+    float y;
+    memcpy(&y, &bits, 4);
+    return y;
+}
+
+ALWAYS uint16_t to_bf16(float x) {  // to the nearest, ties to even; NaN stays NaN
+    uint32_t bits;
+    memcpy(&bits, &x, 4);
+    if ((bits & 0x7fffffff) > 0x7f800000) return 0x7fc0;
+    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+}
+
+#if !defined(BF16)
+#define PAIR 1
+typedef float number, act;
+ALWAYS float widen(number x) { return x; }
+ALWAYS number narrow(float x) { return x; }
+ALWAYS act to_act(float x) { return x; }
+ALWAYS vf multiply(vf sum, vi b, const act *a, long k) { return sum + (vf)b * a[k]; }
+#else
+#define PAIR 2
+typedef uint16_t number;
+ALWAYS float widen(number x) { return of_bf16(x); }
+ALWAYS number narrow(float x) { return to_bf16(x); }
+#if defined(__AVX512BF16__) || defined(EMULATE_PAIRS)
+typedef uint16_t act;
+ALWAYS act to_act(float x) { return to_bf16(x); }
+ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
+    int32_t pair;
+    memcpy(&pair, a + 2 * k, 4);
+#if defined(EMULATE_PAIRS)  // the same layout on a CPU without the instruction, for tests
+    vi both = (vi){} + pair;
+    sum = sum + (vf)(b & (int32_t)0xffff0000) * (vf)(both & (int32_t)0xffff0000);
+    return sum + (vf)(b << 16) * (vf)(both << 16);
+#else
+    return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)b, (__m512bh)_mm512_set1_epi32(pair));
+#endif
+}
+#else
+#define WIDEN  // no products of bfloat16: panels of weights are widened once for all rows, the rest as it is loaded
+typedef float act;
+ALWAYS act to_act(float x) { return x; }
+ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
+    sum = sum + (vf)(b << 16) * a[2 * k];
+    return sum + (vf)(b & (int32_t)0xffff0000) * a[2 * k + 1];
+}
+#endif
+#endif
+
+ALWAYS vf exponential(vf x) {  // relative error below 3e-7 (cephes' expf); 0 below -87, exp(88) above 88
+    const vi large = x > 88.0f;
+    x = (vf)(((vi)x & ~large) | ((vi)(ZERO + 88.0f) & large));
+    vf n = x * 1.44269504f + 12582912.0f;
+    vi exponent = ((vi)n << 23) + (127 << 23);
+    n = n - 12582912.0f;
+    vf r = x - n * 0.693359375f + n * 2.12194440e-4f;
+    vf y = r * 1.9875691500e-4f + 1.3981999507e-3f;
+    y = y * r + 8.3334519073e-3f;
+    y = y * r + 4.1665795894e-2f;
+    y = y * r + 1.6666665459e-1f;
+    y = y * r + 5.0000001201e-1f;
+    y = (y * r * r + r + 1.0f) * (vf)exponent;
+    return (vf)((vi)y & (x > -87.0f));
+}
+
+ALWAYS float total(vf x) {
+    float sum = 0;
+    for (int i = 0; i < W; i++) sum += x[i];
+    return sum;
+}
+
+ALWAYS void to_acts(const float *x, long size, act *out) {
+    for (long i = 0; i < size; i++) out[i] = to_act(x[i]);
+}
+
+// ---- products
+
+// R rows times one panel -> tile (R, 2 W). `next` is what to fetch meanwhile, a line of memory a step.
+ALWAYS void block(const int R, long lanes, const act *a, const lane *panel, float *tile, const char *next, long lines) {
+    vf sum[MOST_ROWS][2];
+    UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = ZERO;
+    const long width = lanes * PAIR;
+#ifdef WIDEN
+    TWICE for (long k = 0; k < width; k++) {
+        if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
+        const vf b0 = F(panel + k * PANEL), b1 = F(panel + k * PANEL + W);
+        UNROLL for (int r = 0; r < R; r++) {
+            sum[r][0] += b0 * a[r * width + k];
+            sum[r][1] += b1 * a[r * width + k];
+        }
+    }
+#else
+    TWICE for (long k = 0; k < lanes; k++) {
+        if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
+        const vi b0 = I(panel + k * PANEL), b1 = I(panel + k * PANEL + W);
+        UNROLL for (int r = 0; r < R; r++) {
+            sum[r][0] = multiply(sum[r][0], b0, a + r * width, k);
+            sum[r][1] = multiply(sum[r][1], b1, a + r * width, k);
+        }
+    }
+#endif
+    UNROLL for (int r = 0; r < R; r++) {
+        put(tile + r * PANEL, sum[r][0]);
+        put(tile + r * PANEL + W, sum[r][1]);
+    }
+}
+
+static void rows_times_panel(long R, long lanes, const act *a, const lane *panel, float *tile, const char *next,
+                             long lines) {
+    switch (R) {
+#define CASE(n) case n: block(n, lanes, a, panel, tile, next, lines); break;
+        CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if MOST_ROWS > 6
+        CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
+#endif
+    }
+}
+
+// ---- attention: what R query heads make of one key head. E head width, `stride` from head to head of the scores
+
+ALWAYS void score(const int R, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride) {
+    for (long c = from / BLOCK * BLOCK; c < to; c += BLOCK) {
+        const lane *part = keys + c * E / PAIR;
+        vf sum[MOST_HEADS][BLOCK / W];
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < BLOCK / W; v++) sum[r][v] = ZERO;
+        for (long e = 0; e < E / PAIR; e++)
+            UNROLL for (int v = 0; v < BLOCK / W; v++) {
+                const vi b = I(part + e * BLOCK + v * W);
+                UNROLL for (int r = 0; r < R; r++) sum[r][v] = multiply(sum[r][v], b, q + r * E, e);
+            }
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < BLOCK / W; v++) put(scores + r * stride + c + v * W, sum[r][v]);
+    }
+}
+
+// V vectors of what R heads read, from number e of E
+ALWAYS void read_some(const int R, const int V, const lane *values, long from, long to, const act *p, long stride,
+                      long E, float *out) {
+    vf sum[MOST_HEADS][4];
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) sum[r][v] = F(out + r * E + v * W);
+    for (long c = from / PAIR; c * PAIR < to; c++)
+        UNROLL for (int v = 0; v < V; v++) {
+            const vi b = I(values + c * E + v * W);
+            UNROLL for (int r = 0; r < R; r++) sum[r][v] = multiply(sum[r][v], b, p + r * stride, c);
+        }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) put(out + r * E + v * W, sum[r][v]);
+}
+
+ALWAYS void read(const int R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
+    long e = 0;
+    for (; e + 4 * W <= E; e += 4 * W) read_some(R, 4, values + e, from, to, p, stride, E, out + e);
+    for (; e + 2 * W <= E; e += 2 * W) read_some(R, 2, values + e, from, to, p, stride, E, out + e);
+    for (; e < E; e += W) read_some(R, 1, values + e, from, to, p, stride, E, out + e);
+}
+
+static void score_heads(long R, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride) {
+    switch (R) {
+#define SCORE(n) case n: score(n, keys, from, to, q, E, scores, stride); break;
+        SCORE(1) SCORE(2) SCORE(3)
+#if MOST_HEADS > 3
+        SCORE(4)
+#endif
+    }
+}
+
+static void read_heads(long R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
+    switch (R) {
+#define READ(n) case n: read(n, values, from, to, p, stride, E, out); break;
+        READ(1) READ(2) READ(3)
+#if MOST_HEADS > 3
+        READ(4)
+#endif
+    }
+}
+
+// Scores -> weights that add up to what is returned, as act, with the largest score as 1; 0 outside bounds[0..1] and
+// bounds[2..3].
+static float weigh(float *scores, long size, const long bounds[4], act *weights, float *largest) {
+    const long edges[6] = {0, bounds[0], bounds[1], bounds[2], bounds[3], size};
+    for (int i = 0; i < 6; i += 2)
+        for (long c = edges[i]; c < edges[i + 1]; c++) scores[c] = -1e30f;
+    vf most = ZERO - 1e30f, sum = ZERO;
+    for (long c = 0; c < size; c += W) {
+        const vi more = F(scores + c) > most;
+        most = (vf)(((vi)F(scores + c) & more) | ((vi)most & ~more));
+    }
+    float highest = most[0], row[W];
+    for (int i = 1; i < W; i++) highest = most[i] > highest ? most[i] : highest;
+    *largest = highest;
+    for (long c = 0; c < size; c += W) {
+        const vf y = exponential(F(scores + c) - highest);
+        sum += y;
+        put(row, y);
+        to_acts(row, W, weights + c);
+    }
+    return total(sum);
+}
+
+static inline long up(long x, long grain) { return (x + grain - 1) / grain * grain; }
