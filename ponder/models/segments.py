@@ -2,10 +2,11 @@
 
     Layout([Segment(0, 9), Segment(9, 14, prefix_end=9), Segment(14, 20, prefix_end=9)])    a prompt and two completions
 
-A segment is a run of tokens that sees itself (causally) and all of its prefix, another run of the pack. On a CPU,
-segments of similar shape are padded into blocks small enough for the cache, for attention only, and a block is a
-handful of plain products in both directions: the fused kernel's backward in bf16 is slower than those. On a GPU one
-masked kernel takes the whole pack, as many small launches would leave it idle.
+A segment is a run of tokens that sees itself (causally) and all of its prefix, another run of the pack. In float32 on
+an x86 CPU compiled C takes one after the other (`attention.py`). Else, on a CPU, segments of similar shape are padded
+into blocks small enough for the cache, for attention only, and a block is a handful of plain products in both
+directions: the fused kernel's backward in bf16 is slower than those. On a GPU one masked kernel takes the whole pack,
+as many small launches would leave it idle.
 
 Shapes: N packed tokens, H query heads, K key/value heads, G = H/K, E head width; in a block B segments, T own tokens
 of the longest, S seen ones.

@@ -1,0 +1,78 @@
+"""Attention in C over packs: what PyTorch's plain products give, forward and backward, whatever the shapes."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from ponder.models import attention
+from ponder.models.segments import Layout, Segment, _Attention, _CompiledAttention, attend
+
+if not attention.can_attend(torch.zeros(1, 1, 16)):
+    pytest.skip("no compiled attention here: it needs an x86 CPU with AVX2 and a C compiler", allow_module_level=True)
+
+PACKS = {
+    "one token": [Segment(0, 1)],
+    "one sequence": [Segment(0, 70)],
+    "a prompt and completions": [Segment(0, 37), *(Segment(a, b, 0, 37) for a, b in ((37, 50), (50, 51), (51, 99)))],
+    "prompts of their own": [Segment(0, 32), Segment(32, 64), Segment(64, 97, 32, 64)],
+    "completions before their prompt": [Segment(40, 60), Segment(0, 40, 40, 60)],
+}
+HEADS = {
+    "one": (1, 1, 16), "groups": (4, 2, 32), "five queries a key": (5, 1, 16), "nine": (9, 3, 64), "many": (14, 1, 48),
+}  # fmt: skip
+
+
+def inputs(tokens: int, H: int, K: int, E: int, seed: int = 0) -> list[torch.Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    q, k, v = (torch.randn(tokens, heads, E, generator=g) for heads in (H, K, K))
+    angles = torch.rand(tokens, 1, E // 2, generator=g).repeat(1, 1, 2) * 6
+    return [q, k, v, angles.cos(), angles.sin()]
+
+
+def gradients(apply, tensors: list[torch.Tensor], *rest: object) -> list[torch.Tensor]:
+    leaves = [x.clone().requires_grad_() for x in tensors[:3]]
+    out = apply(*leaves, *tensors[3:], *rest)
+    weight = torch.randn(out.shape, generator=torch.Generator().manual_seed(9))
+    (out * weight).sum().backward()
+    return [out.detach(), *(leaf.grad for leaf in leaves)]
+
+
+@pytest.mark.parametrize("pack", PACKS)
+@pytest.mark.parametrize("heads", HEADS)
+@pytest.mark.parametrize("window", [None, 1, 5, 40])
+def test_forward_and_backward_are_those_of_plain_products(pack, heads, window):
+    layout = Layout(PACKS[pack])
+    tensors = inputs(layout.num_tokens, *HEADS[heads])
+    ours = gradients(_CompiledAttention.apply, tensors, layout.spans, window)
+    plain = gradients(_Attention.apply, tensors, layout.blocks(window, torch.float32))
+    for name, a, b in zip(("out", "dq", "dk", "dv"), ours, plain, strict=True):
+        torch.testing.assert_close(a, b, rtol=2e-4, atol=2e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_scores_far_apart_neither_overflow_nor_give_nan():
+    layout = Layout(PACKS["a prompt and completions"])
+    tensors = inputs(layout.num_tokens, 4, 2, 32)
+    tensors[0] = tensors[0] * 1000
+    for ours, plain in zip(
+        gradients(_CompiledAttention.apply, tensors, layout.spans, None),
+        gradients(_Attention.apply, tensors, layout.blocks(None, torch.float32)),
+        strict=True,
+    ):
+        assert torch.isfinite(ours).all()
+        torch.testing.assert_close(ours, plain, rtol=1e-2, atol=1e-2 * math.sqrt(1000))
+
+
+def test_tensors_that_do_not_lie_in_one_piece_are_read_as_they_are():
+    layout = Layout(PACKS["one sequence"])
+    q, k, v, cos, sin = inputs(layout.num_tokens, 4, 2, 32)
+    apart = [torch.stack((x, x), dim=-1)[..., 0] for x in (q, k, v)]
+    assert not apart[0].is_contiguous()
+    torch.testing.assert_close(attend(*apart, cos, sin, layout, None), attend(q, k, v, cos, sin, layout, None))
+
+
+def test_other_dtypes_and_widths_are_left_to_pytorch():
+    assert not attention.can_attend(torch.zeros(1, 1, 16, dtype=torch.bfloat16))
+    assert not attention.can_attend(torch.zeros(1, 1, 8))
