@@ -49,16 +49,20 @@ def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
     if level == "AVX512":
         options += ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
     if dtype == torch.bfloat16:
-        if _has("_is_amx_tile_supported"):
+        if _has("amx_tile"):
             return None  # PyTorch's products use matrix units that our C does not
         options += ["-DBF16"]
-        if level == "AVX512" and _has("_is_avx512_bf16_supported"):
+        if level == "AVX512" and _has("avx512_bf16"):
             options += ["-mavx512bf16"]
     return tuple(options)
 
 
 def _has(feature: str) -> bool:
-    return bool(getattr(torch.cpu, feature, lambda: False)())
+    check = getattr(torch.cpu, f"_is_{feature}_supported", None)  # not in every version of PyTorch
+    if check is not None:
+        return bool(check())
+    told = Path("/proc/cpuinfo")
+    return told.exists() and feature in told.read_text().split()
 
 
 @functools.cache

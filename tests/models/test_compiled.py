@@ -1,0 +1,53 @@
+"""Which instructions the C is compiled for, and where it is left to PyTorch."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from ponder.models import compiled
+
+
+@pytest.fixture
+def cpu(monkeypatch):
+    """cpu("AVX512", "avx512_bf16"): a processor, as PyTorch tells of it."""
+
+    def pretend(level: str, *features: str) -> None:
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+        monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: level)
+        for feature in ("amx_tile", "avx512_bf16"):
+            monkeypatch.setattr(f"torch.cpu._is_{feature}_supported", lambda has=feature in features: has, raising=False)
+
+    return pretend
+
+
+def test_every_processor_gets_the_instructions_it_has(cpu):
+    cpu("AVX2")
+    assert compiled.flags(torch.float32) == ("-mavx2", "-mfma")
+    assert compiled.flags(torch.bfloat16) == ("-mavx2", "-mfma", "-DBF16")
+    cpu("AVX512", "avx512_bf16")
+    assert "-mavx512f" in compiled.flags(torch.float32) and "-mavx512bf16" not in compiled.flags(torch.float32)
+    assert {"-mavx512bf16", "-DBF16"} <= set(compiled.flags(torch.bfloat16))
+    cpu("AVX512")
+    assert "-mavx512bf16" not in compiled.flags(torch.bfloat16)
+
+
+def test_matrix_units_and_older_processors_are_pytorch_s(cpu):
+    cpu("AVX512", "avx512_bf16", "amx_tile")
+    assert compiled.flags(torch.bfloat16) is None
+    assert compiled.flags(torch.float32) is not None
+    cpu("DEFAULT")
+    assert compiled.flags(torch.float32) is None
+
+
+def test_a_pytorch_that_cannot_tell_is_not_needed(cpu, monkeypatch):
+    cpu("AVX512")
+    monkeypatch.delattr("torch.cpu._is_avx512_bf16_supported", raising=False)
+    assert isinstance(compiled._has("avx512_bf16"), bool)
+
+
+def test_other_processors_and_dtypes_are_pytorch_s(cpu, monkeypatch):
+    cpu("AVX2")
+    assert compiled.flags(torch.float16) is None
+    monkeypatch.setattr("platform.machine", lambda: "arm64")
+    assert compiled.flags(torch.float32) is None
