@@ -16,7 +16,8 @@ def cpu(monkeypatch):
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: level)
         for feature in ("amx_tile", "avx512_bf16"):
-            monkeypatch.setattr(f"torch.cpu._is_{feature}_supported", lambda has=feature in features: has, raising=False)
+            has = feature in features
+            monkeypatch.setattr(f"torch.cpu._is_{feature}_supported", lambda has=has: has, raising=False)
 
     return pretend
 
