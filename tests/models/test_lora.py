@@ -143,7 +143,8 @@ def test_an_adapter_folder_is_a_model_made_once_and_not_rounded_to_the_grid_of_i
     assert "merging" in capsys.readouterr().err
     expected = merged_by_hand(hub.load(base)[0], folder, 1e-3 / 4)
     for name, weight in model.state_dict().items():
-        torch.testing.assert_close(weight, expected[name], rtol=1e-7, atol=1e-9)
+        # the last bit is the product's, and differs from CPU to CPU
+        torch.testing.assert_close(weight, expected[name], rtol=1e-6, atol=1e-7)
     assert isinstance(tokenizer, HFTokenizer) and tokenizer.think_id is None
     place = hub.resolve(folder)
     assert hub.resolve(str(folder)) == place and capsys.readouterr().err == ""
