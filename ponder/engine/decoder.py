@@ -30,40 +30,38 @@ def min_rows(device: torch.device) -> int:
     return 4 if device.type == "cpu" else 1
 
 
-def parts(config: ModelConfig) -> Iterator[tuple[str, list[tuple[str, int]]]]:
-    """Fused name, and the (checkpoint name, rows) that lie in it one under the other."""
-    D, E, inner = config.hidden_size, config.head_dim, config.intermediate_size
-    H, K = config.num_attention_heads, config.num_key_value_heads
-    yield "embed", [("model.embed_tokens.weight", config.vocab_size)]
+def parts(config: ModelConfig) -> Iterator[tuple[str, list[str]]]:
+    """Fused name, and the checkpoint's names that lie in it one under the other."""
+    yield "embed", ["model.embed_tokens.weight"]
     for i in range(config.num_hidden_layers):
-        at, mlp = f"model.layers.{i}.self_attn.", f"model.layers.{i}.mlp."
-        qkv = [("q_proj", H * E), ("k_proj", K * E), ("v_proj", K * E)]
-        gate_up = [("gate_proj", inner), ("up_proj", inner)]
-        yield f"{i}.input_norm", [(f"model.layers.{i}.input_layernorm.weight", D)]
-        yield f"{i}.post_norm", [(f"model.layers.{i}.post_attention_layernorm.weight", D)]
-        yield f"{i}.qkv", [(f"{at}{name}.weight", rows) for name, rows in qkv]
-        yield f"{i}.o", [(f"{at}o_proj.weight", D)]
-        yield f"{i}.gate_up", [(f"{mlp}{name}.weight", rows) for name, rows in gate_up]
-        yield f"{i}.down", [(f"{mlp}down_proj.weight", D)]
+        layer = f"model.layers.{i}."
+        at, mlp = f"{layer}self_attn.", f"{layer}mlp."
+        qkv, gate_up = [f"{at}{name}_proj" for name in "qkv"], [f"{mlp}{name}_proj" for name in ("gate", "up")]
+        yield f"{i}.input_norm", [f"{layer}input_layernorm.weight"]
+        yield f"{i}.post_norm", [f"{layer}post_attention_layernorm.weight"]
+        yield f"{i}.qkv", [f"{name}.weight" for name in qkv]
+        yield f"{i}.o", [f"{at}o_proj.weight"]
+        yield f"{i}.gate_up", [f"{name}.weight" for name in gate_up]
+        yield f"{i}.down", [f"{mlp}down_proj.weight"]
         if config.attention_bias:
-            yield f"{i}.qkv_bias", [(f"{at}{name}.bias", rows) for name, rows in qkv]
+            yield f"{i}.qkv_bias", [f"{name}.bias" for name in qkv]
         if config.attention_out_bias:
-            yield f"{i}.o_bias", [(f"{at}o_proj.bias", D)]
+            yield f"{i}.o_bias", [f"{at}o_proj.bias"]
         if config.mlp_bias:
-            yield f"{i}.gate_up_bias", [(f"{mlp}{name}.bias", rows) for name, rows in gate_up]
-            yield f"{i}.down_bias", [(f"{mlp}down_proj.bias", D)]
+            yield f"{i}.gate_up_bias", [f"{name}.bias" for name in gate_up]
+            yield f"{i}.down_bias", [f"{mlp}down_proj.bias"]
         if config.qk_norm:
-            yield f"{i}.q_norm", [(f"{at}q_norm.weight", E)]
-            yield f"{i}.k_norm", [(f"{at}k_norm.weight", E)]
-    yield "norm", [("model.norm.weight", D)]
+            yield f"{i}.q_norm", [f"{at}q_norm.weight"]
+            yield f"{i}.k_norm", [f"{at}k_norm.weight"]
+    yield "norm", ["model.norm.weight"]
     if not config.tie_word_embeddings:
-        yield "head", [("lm_head.weight", config.vocab_size)]
+        yield "head", ["lm_head.weight"]
 
 
 def fuse(config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """A checkpoint's tensors -> the fused ones, copied and converted, one after the other."""
     for name, pieces in parts(config):
-        yield name, torch.cat([state[piece].detach().to(dtype) for piece, _ in pieces])
+        yield name, torch.cat([state[piece].detach().to(dtype) for piece in pieces])
 
 
 PACKED_BYTES = 1 << 30  # weights of a larger model are not laid out anew: every worker would hold them once more

@@ -90,7 +90,7 @@ def arranged(
     half = _load(path).vector_lanes()
     for name, pieces in parts(config):
         kind = name.partition(".")[2] or name
-        tensors = [state[piece].detach() for piece, _ in pieces]
+        tensors = [state[piece].detach() for piece in pieces]
         if kind.endswith("_norm") or kind == "norm":
             yield name, tensors[0].float().view(torch.int32)
         elif kind.endswith("_bias"):
