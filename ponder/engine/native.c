@@ -54,10 +54,10 @@ ALWAYS void finish(int kind, const float *tile, const float *bias, long n, void 
 
 // a (rows, lanes) times a matrix -> out (rows, columns). `room` is for one panel in float32.
 static void product(int kind, const Matrix *m, const act *a, long rows, void *out, lane *room) {
-    const long pieces = (rows + MOST_ROWS - 1) / MOST_ROWS, per = kind == GATE ? W : PANEL;
+    const long pieces = (rows + AT_ONCE - 1) / AT_ONCE, per = kind == GATE ? W : PANEL;
     const long size = m->lanes * PANEL, lines = (size / 16 + pieces - 1) / pieces;
     const long number = kind == GATE ? sizeof(act) : sizeof(float);
-    float tile[MOST_ROWS * PANEL] __attribute__((aligned(64)));
+    float tile[AT_ONCE * PANEL] __attribute__((aligned(64)));
     for (long p = 0; p * per < m->columns; p++) {
         const lane *panel = m->weights + p * size;
         const char *next = (const char *)(panel + size);  // fetched while this panel is computed with
@@ -70,7 +70,8 @@ static void product(int kind, const Matrix *m, const act *a, long rows, void *ou
         (void)room;
 #endif
         for (long i = 0, row = 0, R; i < pieces; i++, row += R, next += 64 * lines) {
-            R = (rows - row + pieces - i - 1) / (pieces - i);
+            R = up((rows - row + pieces - i - 1) / (pieces - i), GRAIN);
+            if (R > rows - row) R = rows - row;
             rows_times_panel(R, m->lanes, a + row * m->lanes * PAIR, panel, tile, next, lines);
             for (long r = 0; r < R; r++)
                 finish(kind, tile + r * PANEL, bias, n, (char *)out + ((row + r) * m->columns + p * per) * number);
@@ -242,25 +243,29 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
         at += up(sizes[i], 64) + 64;  // a line between them: rows of a power of two would share their cache lines
     }
     Scratch s = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7], parts[8]};
+    begin();
     for (long pieces = (n + CHUNK - 1) / CHUNK, first = 0; first < n; pieces--) {
         const long size = (n - first + pieces - 1) / pieces;
         pass(m, rows + first, size, &s, out + first * D);
         first += size;
     }
+    end();
     free(memory);
     return 0;
 }
 
 // Hidden states (n, D) -> logits (n, vocabulary). 1: no memory.
 int logits(const Model *m, const float *hidden, int64_t n, float *out) {
-    act *in = malloc(n * m->D * sizeof(act));
+    act *in = malloc(up(n, GRAIN) * m->D * sizeof(act));
     lane *room = aligned_alloc(64, m->D * PANEL * sizeof(float));
     if (in && room) {
+        begin();
         to_acts(hidden, n * m->D, in);
         for (long first = 0; first < n; first += CHUNK) {
             const long size = n - first < CHUNK ? n - first : CHUNK;
             product(STORE, &m->head, in + first * m->D, size, out + first * m->vocabulary, room);
         }
+        end();
     }
     const int failed = !in || !room;
     free(in);

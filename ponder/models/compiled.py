@@ -49,11 +49,11 @@ def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
     if level == "AVX512":
         options += ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
     if dtype == torch.bfloat16:
-        if _has("amx_tile"):
-            return None  # PyTorch's products use matrix units that our C does not
         options += ["-DBF16"]
         if level == "AVX512" and _has("avx512_bf16"):
             options += ["-mavx512bf16"]
+            if _has("amx_tile"):
+                options += ["-mamx-tile", "-mamx-bf16"]
     return tuple(options)
 
 

@@ -13,6 +13,10 @@
 #include <immintrin.h>
 #include <stdint.h>
 #include <string.h>
+#ifdef __AMX_BF16__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
 #if defined(__AVX512F__)
 #define W 16
@@ -122,13 +126,14 @@ ALWAYS void to_acts(const float *x, long size, act *out) {
 
 // ---- products
 
-// R rows times one panel -> tile (R, 2 W). `next` is what to fetch meanwhile, a line of memory a step.
-ALWAYS void block(const int R, long lanes, const act *a, const lane *panel, float *tile, const char *next, long lines) {
+// R rows, `width` from row to row, times one panel -> tile (R, 2 W). `next` is what to fetch meanwhile, a line of memory a
+// step.
+ALWAYS void block(const int R, long lanes, const act *a, long width, const lane *panel, float *tile, const char *next,
+                  long lines) {
     vf sum[MOST_ROWS][2];
     UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = ZERO;
-    const long width = lanes * PAIR;
 #ifdef WIDEN
-    TWICE for (long k = 0; k < width; k++) {
+    TWICE for (long k = 0; k < lanes * PAIR; k++) {
         if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
         const vf b0 = F(panel + k * PANEL), b1 = F(panel + k * PANEL + W);
         UNROLL for (int r = 0; r < R; r++) {
@@ -152,16 +157,93 @@ ALWAYS void block(const int R, long lanes, const act *a, const lane *panel, floa
     }
 }
 
-static void rows_times_panel(long R, long lanes, const act *a, const lane *panel, float *tile, const char *next,
-                             long lines) {
+static void some_rows(long R, long lanes, const act *a, long width, const lane *panel, float *tile, const char *next,
+                      long lines) {
     switch (R) {
-#define CASE(n) case n: block(n, lanes, a, panel, tile, next, lines); break;
+#define CASE(n) case n: block(n, lanes, a, width, panel, tile, next, lines); break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #if MOST_ROWS > 6
         CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
 #endif
     }
 }
+
+#ifndef __AMX_BF16__
+#define AT_ONCE MOST_ROWS  // rows that are multiplied with a panel together
+#define GRAIN 1  // rows of `a` can be read up to a multiple of this
+static void begin(void) {}
+static void end(void) {}
+
+static void rows_times_panel(long R, long lanes, const act *a, const lane *panel, float *tile, const char *next,
+                             long lines) {
+    some_rows(R, lanes, a, lanes * PAIR, panel, tile, next, lines);
+}
+#else  // matrix units: a tile is 16 rows of 16 lanes
+#define AT_ONCE 32
+#define GRAIN 16
+
+static void begin(void) {  // before the first product of a thread; the kernel wants to be asked once a process
+    static int asked;
+    if (!asked) syscall(SYS_arch_prctl, 0x1023, 18);  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+    asked = 1;
+    const struct {
+        uint8_t palette, start, reserved[14];
+        uint16_t row_bytes[16];
+        uint8_t rows[16];
+    } shape = {.palette = 1, .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64}, .rows = {16, 16, 16, 16, 16, 16, 16, 16}};
+    _tile_loadconfig(&shape);
+}
+
+static void end(void) { _tile_release(); }
+
+// 16 or (`both`) 32 rows: sums are tiles 0 to 3, rows 4 and 5, columns 6 and 7
+ALWAYS void tiles(const int both, long lanes, const act *a, long width, const lane *panel, float *tile, const char *next,
+                  long lines) {
+    const long each = (lines + lanes / 16 - 1) / (lanes / 16);
+    _tile_zero(0);
+    _tile_zero(1);
+    if (both) {
+        _tile_zero(2);
+        _tile_zero(3);
+    }
+    for (long k = 0; k + 16 <= lanes; k += 16) {
+        for (long i = 0; i < each; i++, next += 64) _mm_prefetch(next, _MM_HINT_T1);
+        _tile_loadd(6, panel + k * PANEL, 4 * PANEL);
+        _tile_loadd(7, panel + k * PANEL + W, 4 * PANEL);
+        _tile_loadd(4, a + 2 * k, 2 * width);
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        if (both) {
+            _tile_loadd(5, a + 16 * width + 2 * k, 2 * width);
+            _tile_dpbf16ps(2, 5, 6);
+            _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, tile, 4 * PANEL);
+    _tile_stored(1, tile + W, 4 * PANEL);
+    if (both) {
+        _tile_stored(2, tile + 16 * PANEL, 4 * PANEL);
+        _tile_stored(3, tile + 16 * PANEL + W, 4 * PANEL);
+    }
+}
+
+static void rows_times_panel(long R, long lanes, const act *a, const lane *panel, float *tile, const char *next,
+                             long lines) {
+    const long whole = lanes / 16 * 16, width = 2 * lanes;
+    if (!whole)
+        memset(tile, 0, R * PANEL * sizeof(float));
+    else if (R > 16)
+        tiles(1, whole, a, width, panel, tile, next, lines);
+    else
+        tiles(0, whole, a, width, panel, tile, next, lines);
+    float rest[MOST_ROWS * PANEL] __attribute__((aligned(64)));
+    for (long row = 0; whole < lanes && row < R; row += MOST_ROWS) {
+        const long some = R - row < MOST_ROWS ? R - row : MOST_ROWS;
+        some_rows(some, lanes - whole, a + row * width + 2 * whole, width, panel + whole * PANEL, rest, next, 0);
+        for (long i = 0; i < some * PANEL; i += W) put(tile + row * PANEL + i, F(tile + row * PANEL + i) + F(rest + i));
+    }
+}
+#endif
 
 // ---- attention: what R query heads make of one key head. E head width, `stride` from head to head of the scores
 
@@ -193,7 +275,7 @@ ALWAYS void read_some(const int R, const int V, const lane *values, long from, l
     UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) put(out + r * E + v * W, sum[r][v]);
 }
 
-ALWAYS void read(const int R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
+ALWAYS void read_values(const int R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
     long e = 0;
     for (; e + 4 * W <= E; e += 4 * W) read_some(R, 4, values + e, from, to, p, stride, E, out + e);
     for (; e + 2 * W <= E; e += 2 * W) read_some(R, 2, values + e, from, to, p, stride, E, out + e);
@@ -212,7 +294,7 @@ static void score_heads(long R, const lane *keys, long from, long to, const act 
 
 static void read_heads(long R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
     switch (R) {
-#define READ(n) case n: read(n, values, from, to, p, stride, E, out); break;
+#define READ(n) case n: read_values(n, values, from, to, p, stride, E, out); break;
         READ(1) READ(2) READ(3)
 #if MOST_HEADS > 3
         READ(4)
