@@ -13,7 +13,14 @@
 
 #include "lanes.h"
 
-#define CHUNK 96  // rows that go through all layers together: their activations stay in the cache
+// Rows that go through all layers together: as few as keep their activations in the cache, as many as weights are worth
+// reading from memory for.
+#ifdef __AMX_BF16__
+#define CHUNK 512
+#else
+#define CHUNK 96
+#endif
+#define GROUP 32  // queries that read one strip together
 
 // ---- products: a (rows, lanes) times a panel
 
@@ -24,14 +31,19 @@ typedef struct {
 } Matrix;
 
 #ifdef WIDEN
-static void widened(const lane *panel, long lanes, lane *out) {
+#define STEP(step) PANEL
+static const lane *ready(const lane *panel, long lanes, long step, lane *room) {  // a panel in float32
     for (long k = 0; k < lanes; k++)
         for (long v = 0; v < PANEL; v += W) {
-            const vi b = I(panel + k * PANEL + v);
-            *(vi_any *)(out + 2 * k * PANEL + v) = b << 16;
-            *(vi_any *)(out + (2 * k + 1) * PANEL + v) = b & (int32_t)0xffff0000;
+            const vi b = I(panel + k * step + v);
+            *(vi_any *)(room + 2 * k * PANEL + v) = b << 16;
+            *(vi_any *)(room + (2 * k + 1) * PANEL + v) = b & (int32_t)0xffff0000;
         }
+    return room;
 }
+#else
+#define STEP(step) (step)
+static const lane *ready(const lane *panel, long lanes, long step, lane *room) { return panel; }
 #endif
 
 enum { STORE, ADD, GATE };  // into float32; onto float32; silu(first half) * second half, as act
@@ -56,23 +68,17 @@ ALWAYS void finish(int kind, const float *tile, const float *bias, long n, void 
 static void product(int kind, const Matrix *m, const act *a, long rows, void *out, lane *room) {
     const long pieces = (rows + AT_ONCE - 1) / AT_ONCE, per = kind == GATE ? W : PANEL;
     const long size = m->lanes * PANEL, lines = (size / 16 + pieces - 1) / pieces;
-    const long number = kind == GATE ? sizeof(act) : sizeof(float);
+    const long number = kind == GATE ? sizeof(act) : sizeof(float), width = m->lanes * PAIR;
     float tile[AT_ONCE * PANEL] __attribute__((aligned(64)));
     for (long p = 0; p * per < m->columns; p++) {
-        const lane *panel = m->weights + p * size;
-        const char *next = (const char *)(panel + size);  // fetched while this panel is computed with
+        const lane *weights = m->weights + p * size, *panel = ready(weights, m->lanes, PANEL, room);
+        const char *next = (const char *)(weights + size);  // fetched while this panel is computed with
         const float *bias = m->bias ? m->bias + p * PANEL : NULL;
         const long left = m->columns - p * per, n = left < per ? left : per;
-#ifdef WIDEN
-        widened(panel, m->lanes, room);
-        panel = room;
-#else
-        (void)room;
-#endif
         for (long i = 0, row = 0, R; i < pieces; i++, row += R, next += 64 * lines) {
             R = up((rows - row + pieces - i - 1) / (pieces - i), GRAIN);
             if (R > rows - row) R = rows - row;
-            rows_times_panel(R, m->lanes, a + row * m->lanes * PAIR, panel, tile, next, lines);
+            some_rows(R, m->lanes, a + row * width, width, panel, PANEL, tile, PANEL, next, lines);
             for (long r = 0; r < R; r++)
                 finish(kind, tile + r * PANEL, bias, n, (char *)out + ((row + r) * m->columns + p * per) * number);
         }
@@ -100,7 +106,7 @@ typedef struct {
     int64_t token, position;
     lane *own;  // the strip of keys and values that this row's token goes to, as number `index`
     int64_t capacity, index;
-    const lane *prompt;  // the strip that comes before, and how many of its tokens; NULL and 0 without one
+    lane *prompt;  // the strip that comes before, and how many of its tokens; NULL and 0 without one
     int64_t prompt_capacity, prompt_length;
 } Row;
 
@@ -121,55 +127,116 @@ static void turned(float *x, const float *cos, const float *sin, long E) {  // r
 }
 
 // a strip: (layers, K, 2, C * E numbers), keys and values of one prompt or one sequence
-ALWAYS const lane *strip_part(const Model *m, const lane *strip, long capacity, long layer, long head, int values) {
+ALWAYS lane *strip_part(const Model *m, lane *strip, long capacity, long layer, long head, int values) {
     return strip + (((layer * m->K + head) * 2 + values) * capacity * m->E) / PAIR;
 }
 
 static void keep(const Model *m, const Row *row, long layer, const float *k, const float *v) {
     const long E = m->E, c = row->index;
+    number numbers[2][E];
+    const uint32_t shift = c % PAIR * 16, others = PAIR == 1 ? 0 : 0xffff0000u >> shift;
     for (long head = 0; head < m->K; head++, k += E, v += E) {
-        number *keys = (number *)strip_part(m, row->own, row->capacity, layer, head, 0) + c / BLOCK * BLOCK * E;
-        number *values = (number *)strip_part(m, row->own, row->capacity, layer, head, 1) + c / PAIR * PAIR * E;
-        for (long e = 0; e < E; e++) {
-            keys[(e / PAIR * BLOCK + c % BLOCK) * PAIR + e % PAIR] = narrow(k[e]);
-            values[e * PAIR + c % PAIR] = narrow(v[e]);
-        }
+        lane *keys = strip_part(m, row->own, row->capacity, layer, head, 0) + c / BLOCK * BLOCK * E / PAIR + c % BLOCK;
+        lane *values = strip_part(m, row->own, row->capacity, layer, head, 1) + c / PAIR * E;
+        for (long e = 0; e < E; e++) numbers[0][e] = narrow(k[e]);
+        for (long e = 0; e < E; e++) numbers[1][e] = narrow(v[e]);
+        for (long e = 0; e < E / PAIR; e++) memcpy(keys + e * BLOCK, (const lane *)numbers[0] + e, sizeof(lane));
+        if (PAIR == 1)
+            memcpy(values, numbers[1], E * sizeof(lane));
+        else
+            for (long e = 0; e < E; e++) values[e] = (values[e] & others) | (uint32_t)numbers[1][e] << shift;
     }
 }
 
 typedef struct {
-    float *x, *qkv, *scores, *read;
-    act *in, *wide, *q, *weights;
+    float *x, *qkv, *scores, *read, *own;
+    act *in, *wide, *q, *queries, *weights;
     lane *room;
+    long *order;  // rows that read one strip, one after the other
 } Scratch;
 
-// What the query heads of one key head of one row read. q (r, E) as act.
-static void attend(const Model *m, const Row *row, long layer, long head, Scratch *s, const act *q, act *out) {
-    const long E = m->E, r = m->H / m->K, window = m->layers[layer].window;
-    const long first = row->position >= window ? row->position - window + 1 : 0;  // the first token seen
-    const long before = row->position - row->index;  // the position of the strip's first token
-    const long prompt = up(row->prompt_length, BLOCK), size = prompt + up(row->index + 1, BLOCK);
-    long bounds[4] = {first, row->prompt_length, first - before, row->index + 1};
-    if (bounds[0] > bounds[1]) bounds[0] = bounds[1];
-    if (bounds[2] < 0) bounds[2] = 0;
-    const lane *own_keys = strip_part(m, row->own, row->capacity, layer, head, 0);
-    const lane *own_values = strip_part(m, row->own, row->capacity, layer, head, 1);
-    for (long pieces = (r + MOST_HEADS - 1) / MOST_HEADS, at = 0, R; at < r; at += R, pieces--) {
-        R = (r - at + pieces - 1) / pieces;
-        memset(s->read, 0, R * E * sizeof(float));
-        if (row->prompt_length)
-            score_heads(R, strip_part(m, row->prompt, row->prompt_capacity, layer, head, 0), bounds[0], bounds[1],
-                        q + at * E, E, s->scores, size);
-        score_heads(R, own_keys, bounds[2], bounds[3], q + at * E, E, s->scores + prompt, size);
-        long shifted[4] = {bounds[0], bounds[1], bounds[2] + prompt, bounds[3] + prompt};
-        float sums[MOST_HEADS], largest;
-        for (long i = 0; i < R; i++) sums[i] = weigh(s->scores + i * size, size, shifted, s->weights + i * size, &largest);
-        if (row->prompt_length)
-            read_heads(R, strip_part(m, row->prompt, row->prompt_capacity, layer, head, 1), bounds[0], bounds[1],
-                       s->weights, size, E, s->read);
-        read_heads(R, own_values, bounds[2], bounds[3], s->weights + prompt, size, E, s->read);
-        for (long i = 0; i < R; i++)
-            for (long e = 0; e < E; e++) out[(at + i) * E + e] = to_act(s->read[i * E + e] / sums[i]);
+// Some queries (N, E) and the keys of a strip's tokens from..to, a block's first -> scores (N, stride)
+static void score_strip(long N, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride,
+                        lane *room) {
+    for (long c = from; c < to; c += BLOCK)
+        for (long v = 0; v < BLOCK; v += PANEL) {
+            const lane *panel = ready(keys + c * E / PAIR + v, E / PAIR, BLOCK, room);
+            for (long i = 0; i < N; i += AT_ONCE)
+                some_rows(N - i < AT_ONCE ? N - i : AT_ONCE, E / PAIR, q + i * E, E, panel, STEP(BLOCK),
+                          scores + i * stride + c + v, stride, NULL, 0);
+        }
+}
+
+// Weights (N, stride) of a strip's tokens from..to and their values -> what is read (N, E up to a panel)
+static void read_strip(long N, const lane *values, long from, long to, const act *weights, long stride, long E,
+                       float *out, lane *room) {
+    const long gap = up(E, PANEL), lanes = (to - from) / PAIR;
+    for (long e = 0; e < E; e += PANEL) {
+        const lane *panel = ready(values + from / PAIR * E + e, lanes, E, room);
+        for (long i = 0; i < N; i += AT_ONCE)
+            some_rows(N - i < AT_ONCE ? N - i : AT_ONCE, lanes, weights + i * stride + from, stride, panel, STEP(E),
+                      out + i * gap + e, gap, NULL, 0);
+    }
+}
+
+// The strip that a row may share with others: its prompt's, or (while a prompt is read) its own.
+static lane *shared(const Row *row) { return row->prompt_length ? row->prompt : row->own; }
+
+// What rows which[0..n-1], which share a strip, read by query heads at..at + R - 1 of a key head.
+static void attend(const Model *m, const Row *rows, const long *which, long n, long layer, long head, long at, long R,
+                   Scratch *s) {
+    const long E = m->E, H = m->H, first_head = head * (H / m->K) + at, window = m->layers[layer].window;
+    const long gap = up(E, PANEL);
+    const Row *one = rows + which[0];
+    const long capacity = one->prompt_length ? one->prompt_capacity : one->capacity;
+    long from = INT64_MAX, to = 0, own = 0;  // tokens of the strip that any of the rows sees; of its own, the most
+    long bounds[GROUP][4];
+    for (long j = 0; j < n; j++) {
+        const Row *row = rows + which[j];
+        const long first = row->position >= window ? row->position - window + 1 : 0;  // the first token seen
+        const long before = row->position - row->index, end = row->index + 1;  // of the own strip
+        long *b = bounds[j];
+        b[0] = first;
+        b[1] = row->prompt_length ? row->prompt_length : end;
+        b[2] = row->prompt_length && first > before ? first - before : 0;
+        b[3] = row->prompt_length ? end : 0;
+        if (b[0] > b[1]) b[0] = b[1];
+        from = b[0] < from ? b[0] : from;
+        to = b[1] > to ? b[1] : to;
+        own = b[3] > own ? b[3] : own;
+        memcpy(s->queries + j * R * E, s->q + (which[j] * H + first_head) * E, R * E * sizeof(act));
+    }
+    from = from / BLOCK * BLOCK;
+    to = up(to, BLOCK);
+    const long stride = to + up(own, BLOCK);
+    score_strip(n * R, strip_part(m, shared(one), capacity, layer, head, 0), from, to, s->queries, E, s->scores, stride,
+                s->room);
+    float sums[GROUP];
+    for (long j = 0; j < n; j++) {
+        const Row *row = rows + which[j];
+        long *b = bounds[j];
+        const lane *keys = strip_part(m, row->own, row->capacity, layer, head, 0);
+        score_strip(R, keys, b[2] / BLOCK * BLOCK, b[3], s->queries + j * R * E, E, s->scores + j * R * stride + to,
+                    stride, s->room);
+        b[2] += to;
+        b[3] += to;
+        for (long i = j * R; i < (j + 1) * R; i++) {
+            float largest;
+            sums[i] = weigh(s->scores + i * stride, stride, b, s->weights + i * stride, &largest);
+        }
+    }
+    read_strip(n * R, strip_part(m, shared(one), capacity, layer, head, 1), from, to, s->weights, stride, E, s->read,
+               s->room);
+    for (long j = 0; j < n; j++) {
+        const Row *row = rows + which[j];
+        const lane *values = strip_part(m, row->own, row->capacity, layer, head, 1);
+        read_strip(R, values, (bounds[j][2] - to) / BLOCK * BLOCK, up(bounds[j][3] - to, BLOCK),
+                   s->weights + j * R * stride + to, stride, E, s->own, s->room);
+        for (long i = 0; i < R; i++) {
+            act *out = s->wide + (which[j] * H + first_head + i) * E;
+            const float *read = s->read + (j * R + i) * gap, scale = 1 / sums[j * R + i];
+            for (long e = 0; e < E; e++) out[e] = to_act((read[e] + s->own[i * gap + e]) * scale);
+        }
     }
 }
 
@@ -187,11 +254,30 @@ static void heads(const Model *m, const Row *rows, long n, long layer, Scratch *
         for (long j = 0; j < H * E; j++) s->q[i * H * E + j] = to_act(q[j] * scale);
         keep(m, rows + i, layer, k, v);
     }
-    for (long head = 0; head < K; head++)  // a prompt's keys of one head stay in the cache for all its samples
-        for (long i = 0; i < n; i++) {
-            const long at = (i * H + head * r) * E;
-            attend(m, rows + i, layer, head, s, s->q + at, s->wide + at);
+    for (long head = 0; head < K; head++)
+        for (long pieces = (r + GROUP - 1) / GROUP, at = 0, R; at < r; at += R, pieces--) {
+            R = (r - at + pieces - 1) / pieces;
+            for (long first = 0, some; first < n; first += some) {
+                const lane *strip = shared(rows + s->order[first]);
+                for (some = 1; first + some < n && (some + 1) * R <= GROUP; some++)
+                    if (shared(rows + s->order[first + some]) != strip) break;
+                attend(m, rows, s->order + first, some, layer, head, at, R, s);
+            }
         }
+}
+
+// Rows that share a strip one after the other, each time in the order they came in.
+static void ordered(const Row *rows, long n, long *order) {
+    for (long i = 0; i < n; i++) order[i] = i;
+    for (long done = 0; done < n;) {
+        const lane *strip = shared(rows + order[done]);
+        for (long i = done; i < n; i++) {
+            const long row = order[i];
+            if (shared(rows + row) != strip) continue;
+            memmove(order + done + 1, order + done, (i - done) * sizeof(long));
+            order[done++] = row;
+        }
+    }
 }
 
 static void normed_rows(const Model *m, const float *weight, long n, Scratch *s) {
@@ -203,6 +289,7 @@ static void normed_rows(const Model *m, const float *weight, long n, Scratch *s)
 }
 
 static void pass(const Model *m, const Row *rows, long n, Scratch *s, float *out) {
+    ordered(rows, n, s->order);
     for (long i = 0; i < n; i++)
         for (long d = 0; d < m->D; d++) s->x[i * m->D + d] = widen(m->embed[rows[i].token * m->D + d]);
     for (long layer = 0; layer < m->num_layers; layer++) {
@@ -225,24 +312,35 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
     long longest = 0;
     for (long i = 0; i < n; i++)
         longest = larger(longest, up(rows[i].prompt_length, BLOCK) + up(rows[i].index + 1, BLOCK));
-    const long D = m->D, HE = m->H * m->E;
-    const size_t sizes[9] = {
-        CHUNK * D * sizeof(float), CHUNK * (HE + 2 * m->K * m->E) * sizeof(float),
-        MOST_HEADS * longest * sizeof(float), MOST_HEADS * m->E * sizeof(float),
-        CHUNK * D * sizeof(act), CHUNK * larger(HE, m->inner) * sizeof(act), CHUNK * HE * sizeof(act),
-        MOST_HEADS * longest * sizeof(act), larger(larger(D, HE), m->inner) * PANEL * sizeof(float),
+    const long D = m->D, HE = m->H * m->E, most = n < CHUNK ? up(n, GRAIN) : CHUNK;
+    Scratch s;
+    struct {
+        void **part;
+        long size;
+    } parts[] = {
+        {(void **)&s.x, most * D * sizeof(float)},
+        {(void **)&s.qkv, most * (HE + 2 * m->K * m->E) * sizeof(float)},
+        {(void **)&s.scores, GROUP * longest * sizeof(float)},
+        {(void **)&s.read, GROUP * up(m->E, PANEL) * sizeof(float)},
+        {(void **)&s.own, GROUP * up(m->E, PANEL) * sizeof(float)},
+        {(void **)&s.in, most * D * sizeof(act)},
+        {(void **)&s.wide, most * larger(HE, m->inner) * sizeof(act)},
+        {(void **)&s.q, most * HE * sizeof(act)},
+        {(void **)&s.queries, (GROUP + GRAIN) * m->E * sizeof(act)},
+        {(void **)&s.weights, (GROUP + GRAIN) * longest * sizeof(act)},
+        {(void **)&s.room, larger(larger(larger(D, HE), m->inner), longest) * PANEL * sizeof(float)},
+        {(void **)&s.order, most * sizeof(long)},
     };
-    size_t all = 0;
-    for (int i = 0; i < 9; i++) all += up(sizes[i], 64) + 64;
-    char *memory = malloc(all + 64), *at = memory;
+    const int count = sizeof(parts) / sizeof(*parts);
+    size_t all = 64;
+    for (int i = 0; i < count; i++) all += up(parts[i].size, 64) + 64;
+    char *memory = malloc(all), *at = memory;
     if (!memory) return 1;
     at = (char *)up((long)at, 64);
-    void *parts[9];
-    for (int i = 0; i < 9; i++) {
-        parts[i] = at;
-        at += up(sizes[i], 64) + 64;  // a line between them: rows of a power of two would share their cache lines
+    for (int i = 0; i < count; i++) {
+        *parts[i].part = at;
+        at += up(parts[i].size, 64) + 64;  // a line between them: rows of a power of two would share their cache lines
     }
-    Scratch s = {parts[0], parts[1], parts[2], parts[3], parts[4], parts[5], parts[6], parts[7], parts[8]};
     begin();
     for (long pieces = (n + CHUNK - 1) / CHUNK, first = 0; first < n; pieces--) {
         const long size = (n - first + pieces - 1) / pieces;

@@ -4,7 +4,7 @@
     tensors = dict(native.arranged(library, config, state, torch.bfloat16))
     network = native.Network(library, config, tensors, torch.bfloat16, num_slots=64)
 
-For AVX2 and AVX-512, in float32 and bfloat16. Where there is no library (`models/compiled.py` says when) the engine
+For AVX2, AVX-512 and AMX, in float32 and bfloat16. Where there is no library (`models/compiled.py` says when) the engine
 computes with PyTorch (`network.py`).
 
 Shapes: N rows, D width, K key/value heads, E head width, V vocabulary.
@@ -30,6 +30,8 @@ from ponder.models.transformer import ModelConfig, rope_tables
 SOURCE = Path(__file__).with_name("native.c")
 PREFILL_TOKENS = 4096  # prompt tokens in one call
 _LEAST = 32  # tokens: the capacity of a new strip, doubled when it is full; a block of keys in native.c
+_SLACK = 32  # numbers behind a strip that are read and thrown away where a head is no whole panel
+_LINE = 64  # bytes of a line of the CPU's cache
 _NEVER = 1 << 40  # the window of a layer that sees everything
 
 
@@ -234,7 +236,10 @@ class Network:
     def _strip(self, capacity: int) -> _Strip:
         config = self._config
         shape = (config.num_hidden_layers * config.num_key_value_heads * 2, capacity * config.head_dim)
-        return _Strip(np.zeros(shape, self._number), capacity)
+        size, number = shape[0] * shape[1], self._number().itemsize
+        memory = np.zeros(size + _SLACK + _LINE // number, self._number)
+        first = -memory.ctypes.data % _LINE // number
+        return _Strip(memory[first : first + size].reshape(shape), capacity)
 
     def _grow(self, slot: int) -> None:
         old, new = self._strips[slot], self._strip(2 * self._strips[slot].capacity)

@@ -2,7 +2,7 @@
 
     path = compiled.library(Path("native.c"), torch.float32)     # None: PyTorch has to do
 
-For x86 CPUs with AVX2 or AVX-512. Where there is no C compiler the caller goes on with PyTorch, and a warning says why.
+For x86 CPUs with AVX2 or AVX-512, and for the matrix units (AMX) of some. Where there is no C compiler the caller goes on with PyTorch, and a warning says why.
 PONDER_NATIVE=0 asks for that without a warning.
 """
 
@@ -52,9 +52,15 @@ def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
         options += ["-DBF16"]
         if level == "AVX512" and _has("avx512_bf16"):
             options += ["-mavx512bf16"]
-            if _has("amx_tile"):
+            if _has("amx_tile") and _grants_matrix_units():
                 options += ["-mamx-tile", "-mamx-bf16"]
     return tuple(options)
+
+
+def _grants_matrix_units() -> bool:
+    """Whether the kernel lets this process use them: asked by PyTorch, in every process again by the C."""
+    ask = getattr(torch.cpu, "_init_amx", None)
+    return bool(ask and ask())
 
 
 def _has(feature: str) -> bool:

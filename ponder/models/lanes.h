@@ -126,16 +126,16 @@ ALWAYS void to_acts(const float *x, long size, act *out) {
 
 // ---- products
 
-// R rows, `width` from row to row, times one panel -> tile (R, 2 W). `next` is what to fetch meanwhile, a line of memory a
-// step.
-ALWAYS void block(const int R, long lanes, const act *a, long width, const lane *panel, float *tile, const char *next,
-                  long lines) {
+// R rows, `width` numbers from one to the next, times a panel, `step` lanes from one row to the next -> out (R, 2 W), `gap`
+// numbers from row to row. `next` is what to fetch meanwhile, a line of memory a step.
+ALWAYS void block(const int R, long lanes, const act *a, long width, const lane *panel, long step, float *out, long gap,
+                  const char *next, long lines) {
     vf sum[MOST_ROWS][2];
     UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = ZERO;
 #ifdef WIDEN
     TWICE for (long k = 0; k < lanes * PAIR; k++) {
         if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
-        const vf b0 = F(panel + k * PANEL), b1 = F(panel + k * PANEL + W);
+        const vf b0 = F(panel + k * step), b1 = F(panel + k * step + W);
         UNROLL for (int r = 0; r < R; r++) {
             sum[r][0] += b0 * a[r * width + k];
             sum[r][1] += b1 * a[r * width + k];
@@ -144,7 +144,7 @@ ALWAYS void block(const int R, long lanes, const act *a, long width, const lane 
 #else
     TWICE for (long k = 0; k < lanes; k++) {
         if (k < lines) _mm_prefetch(next + 64 * k, _MM_HINT_T0);
-        const vi b0 = I(panel + k * PANEL), b1 = I(panel + k * PANEL + W);
+        const vi b0 = I(panel + k * step), b1 = I(panel + k * step + W);
         UNROLL for (int r = 0; r < R; r++) {
             sum[r][0] = multiply(sum[r][0], b0, a + r * width, k);
             sum[r][1] = multiply(sum[r][1], b1, a + r * width, k);
@@ -152,15 +152,15 @@ ALWAYS void block(const int R, long lanes, const act *a, long width, const lane 
     }
 #endif
     UNROLL for (int r = 0; r < R; r++) {
-        put(tile + r * PANEL, sum[r][0]);
-        put(tile + r * PANEL + W, sum[r][1]);
+        put(out + r * gap, sum[r][0]);
+        put(out + r * gap + W, sum[r][1]);
     }
 }
 
-static void some_rows(long R, long lanes, const act *a, long width, const lane *panel, float *tile, const char *next,
-                      long lines) {
+static void few_rows(long R, long lanes, const act *a, long width, const lane *panel, long step, float *out, long gap,
+                     const char *next, long lines) {
     switch (R) {
-#define CASE(n) case n: block(n, lanes, a, width, panel, tile, next, lines); break;
+#define CASE(n) case n: block(n, lanes, a, width, panel, step, out, gap, next, lines); break;
         CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
 #if MOST_ROWS > 6
         CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12)
@@ -171,12 +171,12 @@ static void some_rows(long R, long lanes, const act *a, long width, const lane *
 #ifndef __AMX_BF16__
 #define AT_ONCE MOST_ROWS  // rows that are multiplied with a panel together
 #define GRAIN 1  // rows of `a` can be read up to a multiple of this
-static void begin(void) {}
-static void end(void) {}
+static inline void begin(void) {}
+static inline void end(void) {}
 
-static void rows_times_panel(long R, long lanes, const act *a, const lane *panel, float *tile, const char *next,
-                             long lines) {
-    some_rows(R, lanes, a, lanes * PAIR, panel, tile, next, lines);
+static inline void some_rows(long R, long lanes, const act *a, long width, const lane *panel, long step, float *out,
+                             long gap, const char *next, long lines) {
+    few_rows(R, lanes, a, width, panel, step, out, gap, next, lines);
 }
 #else  // matrix units: a tile is 16 rows of 16 lanes
 #define AT_ONCE 32
@@ -196,9 +196,9 @@ static void begin(void) {  // before the first product of a thread; the kernel w
 
 static void end(void) { _tile_release(); }
 
-// 16 or (`both`) 32 rows: sums are tiles 0 to 3, rows 4 and 5, columns 6 and 7
-ALWAYS void tiles(const int both, long lanes, const act *a, long width, const lane *panel, float *tile, const char *next,
-                  long lines) {
+// 16 or (`both`) 32 rows: sums are tiles 0 to 3, rows 4 and 5, columns 6 and 7. The last rows may be of no use.
+ALWAYS void tiles(const int both, long R, long lanes, const act *a, long width, const lane *panel, long step, float *out,
+                  long gap, const char *next, long lines) {
     const long each = (lines + lanes / 16 - 1) / (lanes / 16);
     _tile_zero(0);
     _tile_zero(1);
@@ -208,8 +208,8 @@ ALWAYS void tiles(const int both, long lanes, const act *a, long width, const la
     }
     for (long k = 0; k + 16 <= lanes; k += 16) {
         for (long i = 0; i < each; i++, next += 64) _mm_prefetch(next, _MM_HINT_T1);
-        _tile_loadd(6, panel + k * PANEL, 4 * PANEL);
-        _tile_loadd(7, panel + k * PANEL + W, 4 * PANEL);
+        _tile_loadd(6, panel + k * step, 4 * step);
+        _tile_loadd(7, panel + k * step + W, 4 * step);
         _tile_loadd(4, a + 2 * k, 2 * width);
         _tile_dpbf16ps(0, 4, 6);
         _tile_dpbf16ps(1, 4, 7);
@@ -219,28 +219,37 @@ ALWAYS void tiles(const int both, long lanes, const act *a, long width, const la
             _tile_dpbf16ps(3, 5, 7);
         }
     }
-    _tile_stored(0, tile, 4 * PANEL);
-    _tile_stored(1, tile + W, 4 * PANEL);
+    float room[AT_ONCE * PANEL] __attribute__((aligned(64)));
+    float *to = R % 16 ? room : out;
+    const long across = R % 16 ? PANEL : gap;
+    _tile_stored(0, to, 4 * across);
+    _tile_stored(1, to + W, 4 * across);
     if (both) {
-        _tile_stored(2, tile + 16 * PANEL, 4 * PANEL);
-        _tile_stored(3, tile + 16 * PANEL + W, 4 * PANEL);
+        _tile_stored(2, to + 16 * across, 4 * across);
+        _tile_stored(3, to + 16 * across + W, 4 * across);
     }
+    if (R % 16)
+        for (long r = 0; r < R; r++) memcpy(out + r * gap, room + r * PANEL, PANEL * sizeof(float));
 }
 
-static void rows_times_panel(long R, long lanes, const act *a, const lane *panel, float *tile, const char *next,
-                             long lines) {
-    const long whole = lanes / 16 * 16, width = 2 * lanes;
+static void some_rows(long R, long lanes, const act *a, long width, const lane *panel, long step, float *out, long gap,
+                      const char *next, long lines) {
+    const long whole = lanes / 16 * 16;
     if (!whole)
-        memset(tile, 0, R * PANEL * sizeof(float));
+        for (long r = 0; r < R; r++) memset(out + r * gap, 0, PANEL * sizeof(float));
     else if (R > 16)
-        tiles(1, whole, a, width, panel, tile, next, lines);
+        tiles(1, R, whole, a, width, panel, step, out, gap, next, lines);
     else
-        tiles(0, whole, a, width, panel, tile, next, lines);
+        tiles(0, R, whole, a, width, panel, step, out, gap, next, lines);
     float rest[MOST_ROWS * PANEL] __attribute__((aligned(64)));
-    for (long row = 0; whole < lanes && row < R; row += MOST_ROWS) {
-        const long some = R - row < MOST_ROWS ? R - row : MOST_ROWS;
-        some_rows(some, lanes - whole, a + row * width + 2 * whole, width, panel + whole * PANEL, rest, next, 0);
-        for (long i = 0; i < some * PANEL; i += W) put(tile + row * PANEL + i, F(tile + row * PANEL + i) + F(rest + i));
+    for (long row = 0, some; whole < lanes && row < R; row += some) {
+        some = R - row < MOST_ROWS ? R - row : MOST_ROWS;
+        few_rows(some, lanes - whole, a + row * width + 2 * whole, width, panel + whole * step, step, rest, PANEL, next, 0);
+        for (long r = 0; r < some; r++)
+            for (int v = 0; v < PANEL; v += W) {
+                float *to = out + (row + r) * gap + v;
+                put(to, F(to) + F(rest + r * PANEL + v));
+            }
     }
 }
 #endif

@@ -37,14 +37,23 @@ def in_c(dtype: torch.dtype) -> str:
 
 
 def with_pairs(dtype: torch.dtype) -> str:
-    """What a CPU with AVX512-BF16 computes, its one instruction imitated."""
+    """What a CPU with AVX512-BF16 and no matrix units computes, its one instruction imitated."""
     if dtype == torch.float32:
         pytest.skip("pairs of numbers are bfloat16's")
     in_c(dtype)
-    return str(compiled.build(native.SOURCE, [*(compiled.flags(dtype) or ()), "-DEMULATE_PAIRS"]))
+    flags = [flag for flag in compiled.flags(dtype) or () if not flag.startswith("-mamx")]
+    return str(compiled.build(native.SOURCE, [*flags, "-DEMULATE_PAIRS"]))
 
 
-WAYS = {"PyTorch": lambda dtype: None, "C": in_c, "C, pairs": with_pairs}
+def on_avx2(dtype: torch.dtype) -> str:
+    """What an older CPU computes."""
+    if "-mavx512f" not in (compiled.flags(dtype) or ()):
+        pytest.skip("this is what C is here")
+    in_c(dtype)
+    return str(compiled.build(native.SOURCE, ["-mavx2", "-mfma", *(["-DBF16"] if dtype == torch.bfloat16 else [])]))
+
+
+WAYS = {"PyTorch": lambda dtype: None, "C": in_c, "C, pairs": with_pairs, "C, AVX2": on_avx2}
 every_way = pytest.mark.parametrize("way", WAYS)
 # as wide as a real small model: kernels that sum in another order do so only for long sums
 WIDE = {

@@ -29,16 +29,20 @@ def test_every_processor_gets_the_instructions_it_has(cpu):
     cpu("AVX512", "avx512_bf16")
     assert "-mavx512f" in compiled.flags(torch.float32) and "-mavx512bf16" not in compiled.flags(torch.float32)
     assert {"-mavx512bf16", "-DBF16"} <= set(compiled.flags(torch.bfloat16))
+    assert "-mamx-bf16" not in compiled.flags(torch.bfloat16)
     cpu("AVX512")
     assert "-mavx512bf16" not in compiled.flags(torch.bfloat16)
-
-
-def test_matrix_units_and_older_processors_are_pytorch_s(cpu):
-    cpu("AVX512", "avx512_bf16", "amx_tile")
-    assert compiled.flags(torch.bfloat16) is None
-    assert compiled.flags(torch.float32) is not None
     cpu("DEFAULT")
     assert compiled.flags(torch.float32) is None
+
+
+def test_matrix_units_are_used_where_the_kernel_grants_them(cpu, monkeypatch):
+    cpu("AVX512", "avx512_bf16", "amx_tile")
+    monkeypatch.setattr("torch.cpu._init_amx", lambda: True, raising=False)
+    assert {"-mamx-tile", "-mamx-bf16", "-mavx512bf16"} <= set(compiled.flags(torch.bfloat16))
+    assert "-mamx-tile" not in compiled.flags(torch.float32)
+    monkeypatch.setattr("torch.cpu._init_amx", lambda: False, raising=False)
+    assert "-mamx-tile" not in compiled.flags(torch.bfloat16)
 
 
 def test_a_pytorch_that_cannot_tell_is_not_needed(cpu, monkeypatch):
