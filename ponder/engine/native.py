@@ -4,8 +4,8 @@
     tensors = dict(native.arranged(library, config, state, torch.bfloat16))
     network = native.Network(library, config, tensors, torch.bfloat16, num_slots=64)
 
-For AVX2, AVX-512 and AMX, in float32 and bfloat16. Where there is no library (`models/compiled.py` says when) the engine
-computes with PyTorch (`network.py`).
+For AVX2, AVX-512 and AMX, in float32 and bfloat16. Where there is no library (`models/compiled.py` says when) the
+engine computes with PyTorch (`network.py`).
 
 Shapes: N rows, D width, K key/value heads, E head width, V vocabulary.
 """

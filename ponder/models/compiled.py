@@ -2,7 +2,8 @@
 
     path = compiled.library(Path("native.c"), torch.float32)     # None: PyTorch has to do
 
-For x86 CPUs with AVX2 or AVX-512, and for the matrix units (AMX) of some. Where there is no C compiler the caller goes on with PyTorch, and a warning says why.
+For x86 CPUs with AVX2 or AVX-512, and for the matrix units (AMX) of some. Where there is no C compiler the caller goes
+on with PyTorch, and a warning says why.
 PONDER_NATIVE=0 asks for that without a warning.
 """
 
