@@ -1,7 +1,7 @@
 """One step of GRPO: ponder's loop and TRL's GRPOTrainer, 8 problems x 8 samples of up to 128 tokens, all weights.
 
     python bench/rl_step.py                                           # speed; 25 minutes, nearly all of them TRL's
-    python bench/rl_step.py --repeats 20 --trl-weights autocast       # and the curves of 20 steps; an hour
+    python bench/rl_step.py --repeats 20 --trl-weights autocast --trl-processes 1     # and curves of 20 steps; an hour
     python bench/rl_step.py --quick                                   # a minute or two: does it run
 
 A step is: sample, check, advantages, loss, backward, optimizer, and for ponder the new weights in the engine. Both see
@@ -13,8 +13,9 @@ that were trained on, TRL's over all).
 
 TRL's setting (processes, rows in a backward pass, weights) is the fastest of those below, each tried for two short
 steps ("tried" in the JSON). Weights purely in bfloat16 hardly move at such a step size: compare curves with
-`--trl-weights autocast` (float32 weights, bfloat16 products). Groups whose rewards are all equal have no gradient:
-ponder leaves them out of the forward pass, TRL does not. "mixed" is the share of the others and should be near 1.
+`--trl-weights autocast` (float32 weights, bfloat16 products; two such processes beside ponder's take more than 24 GiB).
+Groups whose rewards are all equal have no gradient: ponder leaves them out of the forward pass, TRL does not. "mixed"
+is the share of the others and should be near 1.
 """
 
 from __future__ import annotations
@@ -73,6 +74,7 @@ def main() -> None:
         default=["bfloat16", "autocast"] if common.FAST_DTYPE == "bfloat16" else ["float32"],
         help="autocast = float32 weights, bfloat16 products",
     )  # fmt: skip
+    parser.add_argument("--trl-processes", type=int, help="only settings of so many")
     arguments = parser.parse_args()
     new, repeats = (8, 2) if arguments.quick else (arguments.new_tokens, arguments.repeats)
     shared = {
@@ -84,7 +86,10 @@ def main() -> None:
         return [job] * processes  # ranks of one step
 
     peers, tried = [], {}
-    for name, each in common.chosen({"TRL": trl(shared, arguments.trl_weights)}, arguments).items():
+    settings = [
+        one for one in trl(shared, arguments.trl_weights) if arguments.trl_processes in (None, one.processes)
+    ]
+    for name, each in common.chosen({"TRL": settings}, arguments).items():
         short = [common.with_config(setting, new_tokens=min(new, 32), steps=2) for setting in each]
         best, tried[name] = common.best_settings(short, {"step": 0}, shares, "samples")
         peers.append(common.with_config(best, new_tokens=new, steps=repeats + 1))

@@ -1,4 +1,5 @@
-"""Where the time goes: the costliest operators of ponder's sampling and training, on a CPU core or on the GPU.
+"""Where the time goes: the costliest operators of ponder's sampling and training, on a CPU core or on the GPU. The
+compiled network counts as two operators, "C: a pass" and "C: logits".
 
     python bench/where.py                       # the reference model, 64 samples of one prompt, then 8 x 256 trained
     python bench/where.py --sequences 512       # what a GPU is asked for
@@ -10,6 +11,7 @@ Times under the profiler are longer than without; read the shares.
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +20,7 @@ import torch
 from rollout import NEW, PROMPT, prompts
 from train import LENGTH, ROWS, sequences
 
+from ponder.engine import native
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
 from ponder.train.batches import Example, micro_batches
@@ -25,6 +28,18 @@ from ponder.train.distributed import SupervisedLoss, Trainer
 from ponder.types import SamplingParams
 
 TOP = 12
+
+
+def seen_by_the_profiler(name: str, shown: str) -> None:
+    """A method of the compiled network becomes an operator."""
+    method = getattr(native.Network, name)
+
+    @functools.wraps(method)
+    def recorded(*arguments: Any) -> Any:
+        with torch.profiler.record_function(shown):
+            return method(*arguments)
+
+    setattr(native.Network, name, recorded)
 
 
 def shares(act: Callable[[], Any], device: str) -> list[tuple[str, float, int]]:
@@ -47,6 +62,8 @@ def main() -> None:
     parser.add_argument("--sequences", type=int, default=64)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    seen_by_the_profiler("_forward", "C: a pass")
+    seen_by_the_profiler("_logits", "C: logits")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     new, length, count = (4, 16, 4) if arguments.quick else (NEW, LENGTH, arguments.sequences)
     model, tokenizer = hub.load(common.model_folder(arguments.model), dtype=torch.bfloat16, device=device)

@@ -43,7 +43,10 @@ static const lane *ready(const lane *panel, long lanes, long step, lane *room) {
 }
 #else
 #define STEP(step) (step)
-static const lane *ready(const lane *panel, long lanes, long step, lane *room) { return panel; }
+static const lane *ready(const lane *panel, long lanes, long step, lane *room) {
+    (void)lanes, (void)step, (void)room;
+    return panel;
+}
 #endif
 
 enum { STORE, ADD, GATE };  // into float32; onto float32; silu(first half) * second half, as act
@@ -53,8 +56,13 @@ ALWAYS void finish(int kind, const float *tile, const float *bias, long n, void 
     float sums[PANEL];
     for (int v = 0; v < PANEL; v += W) put(sums + v, bias ? F(tile + v) + F(bias + v) : F(tile + v));
     if (kind == GATE) {
+        act row[W];
         put(sums, F(sums) / (1.0f + exponential(-F(sums))) * F(sums + W));
-        to_acts(sums, n, out);
+        to_acts(sums, W, row);
+        if (n == W)
+            memcpy(out, row, sizeof(row));
+        else
+            memcpy(out, row, n * sizeof(act));
         return;
     }
     float *to = out;
@@ -138,8 +146,8 @@ static void keep(const Model *m, const Row *row, long layer, const float *k, con
     for (long head = 0; head < m->K; head++, k += E, v += E) {
         lane *keys = strip_part(m, row->own, row->capacity, layer, head, 0) + c / BLOCK * BLOCK * E / PAIR + c % BLOCK;
         lane *values = strip_part(m, row->own, row->capacity, layer, head, 1) + c / PAIR * E;
-        for (long e = 0; e < E; e++) numbers[0][e] = narrow(k[e]);
-        for (long e = 0; e < E; e++) numbers[1][e] = narrow(v[e]);
+        to_numbers(k, E, numbers[0]);
+        to_numbers(v, E, numbers[1]);
         for (long e = 0; e < E / PAIR; e++) memcpy(keys + e * BLOCK, (const lane *)numbers[0] + e, sizeof(lane));
         if (PAIR == 1)
             memcpy(values, numbers[1], E * sizeof(lane));
@@ -233,9 +241,10 @@ static void attend(const Model *m, const Row *rows, const long *which, long n, l
         read_strip(R, values, (bounds[j][2] - to) / BLOCK * BLOCK, up(bounds[j][3] - to, BLOCK),
                    s->weights + j * R * stride + to, stride, E, s->own, s->room);
         for (long i = 0; i < R; i++) {
-            act *out = s->wide + (which[j] * H + first_head + i) * E;
-            const float *read = s->read + (j * R + i) * gap, scale = 1 / sums[j * R + i];
-            for (long e = 0; e < E; e++) out[e] = to_act((read[e] + s->own[i * gap + e]) * scale);
+            float *read = s->read + (j * R + i) * gap;
+            const float scale = 1 / sums[j * R + i];
+            for (long e = 0; e < E; e++) read[e] = (read[e] + s->own[i * gap + e]) * scale;
+            to_acts(read, E, s->wide + (which[j] * H + first_head + i) * E);
         }
     }
 }
@@ -251,7 +260,8 @@ static void heads(const Model *m, const Row *rows, long n, long layer, Scratch *
             if (l->q_norm) normed(x, h < H ? l->q_norm : l->k_norm, E, m->eps, x);
             turned(x, m->cos + rows[i].position * E, m->sin + rows[i].position * E, E);
         }
-        for (long j = 0; j < H * E; j++) s->q[i * H * E + j] = to_act(q[j] * scale);
+        for (long j = 0; j < H * E; j++) q[j] *= scale;
+        to_acts(q, H * E, s->q + i * H * E);
         keep(m, rows + i, layer, k, v);
     }
     for (long head = 0; head < K; head++)

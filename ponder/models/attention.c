@@ -12,6 +12,12 @@
 
 #include "lanes.h"
 
+#if W == 16
+#define MOST_HEADS 4  // query heads that read keys and values together, times 4 vectors
+#else
+#define MOST_HEADS 3
+#endif
+
 typedef struct {
     int64_t start, own, prefix_start, prefix;
 } Segment;
@@ -57,6 +63,65 @@ static long most_seen(const Segment *segments, long n) {
 
 static float *room(size_t numbers) { return aligned_alloc(64, up(numbers * sizeof(float), 64)); }
 
+// What R query heads make of one key head: scores of tokens from..to, `stride` from head to head.
+ALWAYS void score(const int R, const float *keys, long from, long to, const float *q, long E, float *scores,
+                  long stride) {
+    for (long c = from / BLOCK * BLOCK; c < to; c += BLOCK) {
+        vf sum[MOST_HEADS][BLOCK / W];
+        UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < BLOCK / W; v++) sum[r][v] = ZERO;
+        for (long e = 0; e < E; e++)
+            UNROLL for (int v = 0; v < BLOCK / W; v++) {
+                const vf b = F(keys + c * E + e * BLOCK + v * W);
+                UNROLL for (int r = 0; r < R; r++) sum[r][v] += b * q[r * E + e];
+            }
+        UNROLL for (int r = 0; r < R; r++)
+            UNROLL for (int v = 0; v < BLOCK / W; v++) put(scores + r * stride + c + v * W, sum[r][v]);
+    }
+}
+
+// out (R, E) += weights (R, stride) of tokens from..to times their rows; for V vectors from number e
+ALWAYS void read_some(const int R, const int V, const float *rows, long from, long to, const float *weights, long stride,
+                      long E, float *out) {
+    vf sum[MOST_HEADS][4];
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) sum[r][v] = F(out + r * E + v * W);
+    for (long c = from; c < to; c++)
+        UNROLL for (int v = 0; v < V; v++) {
+            const vf b = F(rows + c * E + v * W);
+            UNROLL for (int r = 0; r < R; r++) sum[r][v] += b * weights[r * stride + c];
+        }
+    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) put(out + r * E + v * W, sum[r][v]);
+}
+
+ALWAYS void read_rows(const int R, const float *rows, long from, long to, const float *weights, long stride, long E,
+                      float *out) {
+    long e = 0;
+    for (; e + 4 * W <= E; e += 4 * W) read_some(R, 4, rows + e, from, to, weights, stride, E, out + e);
+    for (; e + 2 * W <= E; e += 2 * W) read_some(R, 2, rows + e, from, to, weights, stride, E, out + e);
+    for (; e < E; e += W) read_some(R, 1, rows + e, from, to, weights, stride, E, out + e);
+}
+
+static void score_heads(long R, const float *keys, long from, long to, const float *q, long E, float *scores,
+                        long stride) {
+    switch (R) {
+#define SCORE(n) case n: score(n, keys, from, to, q, E, scores, stride); break;
+        SCORE(1) SCORE(2) SCORE(3)
+#if MOST_HEADS > 3
+        SCORE(4)
+#endif
+    }
+}
+
+static void read_heads(long R, const float *rows, long from, long to, const float *weights, long stride, long E,
+                       float *out) {
+    switch (R) {
+#define READ(n) case n: read_rows(n, rows, from, to, weights, stride, E, out); break;
+        READ(1) READ(2) READ(3)
+#if MOST_HEADS > 3
+        READ(4)
+#endif
+    }
+}
+
 // q (N, H, E), turned and scaled; k turned, v (N, K, E) -> out (N, H, E), normaliser (N, H). 1: no memory.
 int attention_forward(const Shape *s, const Segment *segments, int64_t n, const float *q, const float *k, const float *v,
                       float *out, float *normaliser) {
@@ -74,7 +139,7 @@ int attention_forward(const Shape *s, const Segment *segments, int64_t n, const 
                 for (long at = 0, R; at < r; at += R) {
                     R = r - at < MOST_HEADS ? r - at : MOST_HEADS;
                     float *read = out + (row + at) * E;
-                    score_heads(R, (const lane *)keys, from, to, q + (row + at) * E, E, scores, size);
+                    score_heads(R, keys, from, to, q + (row + at) * E, E, scores, size);
                     float sums[MOST_HEADS];
                     for (long i = 0; i < R; i++) {
                         float largest;
@@ -82,7 +147,7 @@ int attention_forward(const Shape *s, const Segment *segments, int64_t n, const 
                         normaliser[row + at + i] = largest + logf(sums[i]);
                     }
                     memset(read, 0, R * E * sizeof(float));
-                    read_heads(R, (const lane *)values, from, to, weights, size, E, read);
+                    read_heads(R, values, from, to, weights, size, E, read);
                     for (long i = 0; i < R; i++)
                         for (long e = 0; e < E; e++) read[i * E + e] /= sums[i];
                 }
@@ -152,8 +217,8 @@ int attention_backward(const Shape *s, const Segment *segments, int64_t n, const
                             const long row = (segment->start + u) * s->H + head * r + first + at;
                             float *p = weights + J * size, *d = slopes + J * size;
                             memset(d, 0, some * size * sizeof(float));
-                            score_heads(some, (const lane *)keys, from, to, q + row * E, E, p, size);
-                            score_heads(some, (const lane *)values, from, to, dout + row * E, E, d, size);
+                            score_heads(some, keys, from, to, q + row * E, E, p, size);
+                            score_heads(some, values, from, to, dout + row * E, E, d, size);
                             memcpy(q_rows + J * E, q + row * E, some * E * sizeof(float));
                             memcpy(dout_rows + J * E, dout + row * E, some * E * sizeof(float));
                             for (long i = 0; i < some; i++, p += size, d += size) {
@@ -168,7 +233,7 @@ int attention_backward(const Shape *s, const Segment *segments, int64_t n, const
                                 }
                             }
                             memset(dq + row * E, 0, some * E * sizeof(float));
-                            read_heads(some, (const lane *)key_rows, from, to, slopes + J * size, size, E, dq + row * E);
+                            read_heads(some, key_rows, from, to, slopes + J * size, size, E, dq + row * E);
                         }
                     }
                     const long from = first_seen(s, segment->prefix + t + 1);

@@ -1,4 +1,4 @@
-// What the C files share: vectors, numbers, and the kernels of products and of attention.
+// What the C files share: vectors, numbers, products, and softmax.
 //
 // The unit of every product is a lane of 32 bits: one float32, or (-DBF16) two bfloat16 that follow each other along the
 // sum. A vector has W lanes. A panel is 2 W columns of a matrix, lane by lane along the sum: (lanes, 2 W). Keys are blocks
@@ -21,12 +21,10 @@
 #if defined(__AVX512F__)
 #define W 16
 #define MOST_ROWS 12  // of a block of a product: 24 of 32 registers are sums
-#define MOST_HEADS 4  // query heads that read keys and values together, times 4 vectors
 #define TWICE
 #else
 #define W 8
 #define MOST_ROWS 6  // 12 of 16
-#define MOST_HEADS 3
 #define TWICE _Pragma("GCC unroll 2")
 #endif
 #define PANEL (2 * W)
@@ -34,6 +32,7 @@
 
 typedef float vf __attribute__((vector_size(4 * W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));
+typedef uint32_t vu __attribute__((vector_size(4 * W)));
 typedef vf vf_any __attribute__((aligned(4), may_alias));
 typedef vi vi_any __attribute__((aligned(4), may_alias));
 #define ALWAYS static inline __attribute__((always_inline))
@@ -120,8 +119,29 @@ ALWAYS float total(vf x) {
     return sum;
 }
 
+#if PAIR == 2
+typedef uint16_t vn __attribute__((vector_size(2 * W), aligned(2), may_alias));
+
+ALWAYS vn vector_to_bf16(vf x) {  // as to_bf16
+    const vi bits = (vi)x, nan = x != x;
+    const vi rounded = (vi)((vu)(bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
+    return __builtin_convertvector((rounded & ~nan) | (0x7fc0 & nan), vn);
+}
+#endif
+
+ALWAYS void to_numbers(const float *x, long size, number *out) {
+    long i = 0;
+#if PAIR == 2
+    for (; i + W <= size; i += W) *(vn *)(out + i) = vector_to_bf16(F(x + i));
+#endif
+    for (; i < size; i++) out[i] = narrow(x[i]);
+}
+
 ALWAYS void to_acts(const float *x, long size, act *out) {
-    for (long i = 0; i < size; i++) out[i] = to_act(x[i]);
+    if (sizeof(act) == sizeof(number))
+        to_numbers(x, size, (number *)out);
+    else
+        memcpy(out, x, size * sizeof(act));
 }
 
 // ---- products
@@ -254,62 +274,7 @@ static void some_rows(long R, long lanes, const act *a, long width, const lane *
 }
 #endif
 
-// ---- attention: what R query heads make of one key head. E head width, `stride` from head to head of the scores
-
-ALWAYS void score(const int R, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride) {
-    for (long c = from / BLOCK * BLOCK; c < to; c += BLOCK) {
-        const lane *part = keys + c * E / PAIR;
-        vf sum[MOST_HEADS][BLOCK / W];
-        UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < BLOCK / W; v++) sum[r][v] = ZERO;
-        for (long e = 0; e < E / PAIR; e++)
-            UNROLL for (int v = 0; v < BLOCK / W; v++) {
-                const vi b = I(part + e * BLOCK + v * W);
-                UNROLL for (int r = 0; r < R; r++) sum[r][v] = multiply(sum[r][v], b, q + r * E, e);
-            }
-        UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int v = 0; v < BLOCK / W; v++) put(scores + r * stride + c + v * W, sum[r][v]);
-    }
-}
-
-// V vectors of what R heads read, from number e of E
-ALWAYS void read_some(const int R, const int V, const lane *values, long from, long to, const act *p, long stride,
-                      long E, float *out) {
-    vf sum[MOST_HEADS][4];
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) sum[r][v] = F(out + r * E + v * W);
-    for (long c = from / PAIR; c * PAIR < to; c++)
-        UNROLL for (int v = 0; v < V; v++) {
-            const vi b = I(values + c * E + v * W);
-            UNROLL for (int r = 0; r < R; r++) sum[r][v] = multiply(sum[r][v], b, p + r * stride, c);
-        }
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) put(out + r * E + v * W, sum[r][v]);
-}
-
-ALWAYS void read_values(const int R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
-    long e = 0;
-    for (; e + 4 * W <= E; e += 4 * W) read_some(R, 4, values + e, from, to, p, stride, E, out + e);
-    for (; e + 2 * W <= E; e += 2 * W) read_some(R, 2, values + e, from, to, p, stride, E, out + e);
-    for (; e < E; e += W) read_some(R, 1, values + e, from, to, p, stride, E, out + e);
-}
-
-static void score_heads(long R, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride) {
-    switch (R) {
-#define SCORE(n) case n: score(n, keys, from, to, q, E, scores, stride); break;
-        SCORE(1) SCORE(2) SCORE(3)
-#if MOST_HEADS > 3
-        SCORE(4)
-#endif
-    }
-}
-
-static void read_heads(long R, const lane *values, long from, long to, const act *p, long stride, long E, float *out) {
-    switch (R) {
-#define READ(n) case n: read_values(n, values, from, to, p, stride, E, out); break;
-        READ(1) READ(2) READ(3)
-#if MOST_HEADS > 3
-        READ(4)
-#endif
-    }
-}
+// ---- attention
 
 // Scores -> weights that add up to what is returned, as act, with the largest score as 1; 0 outside bounds[0..1] and
 // bounds[2..3].
