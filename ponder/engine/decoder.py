@@ -25,8 +25,8 @@ Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 
 
 def min_rows(device: torch.device) -> int:
-    """Rows that a product must have at least. On a CPU, products of fewer rows (float32: below 16 on Intel's processors,
-    below four on AMD's; bf16: one row and a sum of more than 1024) are summed in another order, so a row among few
+    """Rows that a product must have at least. On a CPU, products of fewer rows are summed in another order (float32:
+    below 16 on Intel's processors, below four on AMD's; bf16: one row and a sum of more than 1024), so a row among few
     would get other bits than among many."""
     return 16 if device.type == "cpu" else 1
 

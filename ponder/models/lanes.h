@@ -5,8 +5,8 @@
 // of 32 tokens, (blocks, lanes of E, 32), so that a vector holds one lane of W tokens; values are (lanes of tokens, E).
 // Nothing is ever transposed or summed across a vector.
 //
-// Sums are float32. What is multiplied with a panel, a key or a value (`act`) is bfloat16 where the CPU multiplies it
-// (AVX512-BF16), else float32, with the other side widened as it is loaded.
+// Sums are float32. What is multiplied with a panel (`act`) is bfloat16 where the CPU multiplies it (AVX512-BF16, AMX),
+// else float32, and so is the panel.
 
 #pragma once
 
@@ -65,7 +65,6 @@ ALWAYS uint16_t to_bf16(float x) {  // to the nearest, ties to even; NaN stays N
 typedef float number, act;
 ALWAYS float widen(number x) { return x; }
 ALWAYS number narrow(float x) { return x; }
-ALWAYS act to_act(float x) { return x; }
 ALWAYS vf multiply(vf sum, vi b, const act *a, long k) { return sum + (vf)b * a[k]; }
 #else
 #define PAIR 2
@@ -74,7 +73,6 @@ ALWAYS float widen(number x) { return of_bf16(x); }
 ALWAYS number narrow(float x) { return to_bf16(x); }
 #if defined(__AVX512BF16__) || defined(EMULATE_PAIRS)
 typedef uint16_t act;
-ALWAYS act to_act(float x) { return to_bf16(x); }
 ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
     int32_t pair;
     memcpy(&pair, a + 2 * k, 4);
@@ -87,13 +85,8 @@ ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
 #endif
 }
 #else
-#define WIDEN  // no products of bfloat16: panels of weights are widened once for all rows, the rest as it is loaded
+#define WIDEN  // no products of bfloat16: a panel is widened once for all rows
 typedef float act;
-ALWAYS act to_act(float x) { return x; }
-ALWAYS vf multiply(vf sum, vi b, const act *a, long k) {
-    sum = sum + (vf)(b << 16) * a[2 * k];
-    return sum + (vf)(b & (int32_t)0xffff0000) * a[2 * k + 1];
-}
 #endif
 #endif
 
