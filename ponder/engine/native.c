@@ -57,8 +57,7 @@ ALWAYS void finish(int kind, const float *tile, const float *bias, long n, void 
     for (int v = 0; v < PANEL; v += W) put(sums + v, bias ? F(tile + v) + F(bias + v) : F(tile + v));
     if (kind == GATE) {
         act row[W];
-        put(sums, F(sums) / (1.0f + exponential(-F(sums))) * F(sums + W));
-        to_acts(sums, W, row);
+        put_acts(row, F(sums) / (1.0f + exponential(-F(sums))) * F(sums + W));
         if (n == W)
             memcpy(out, row, sizeof(row));
         else

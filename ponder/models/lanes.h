@@ -106,11 +106,27 @@ ALWAYS vf exponential(vf x) {  // relative error below 3e-7 (cephes' expf); 0 be
     return (vf)((vi)y & (x > -87.0f));
 }
 
-ALWAYS float total(vf x) {
-    float sum = 0;
-    for (int i = 0; i < W; i++) sum += x[i];
-    return sum;
+ALWAYS vf larger_of(vf a, vf b) {
+    const vi more = a > b;
+    return (vf)(((vi)a & more) | ((vi)b & ~more));
 }
+
+// A vector into one number, halves onto halves.
+#define FOLD(name, both)                              \
+    ALWAYS float name(vf x) {                         \
+        float part[W];                                \
+        put(part, x);                                 \
+        UNROLL for (int w = W / 2; w > 0; w /= 2) {   \
+            UNROLL for (int i = 0; i < w; i++) {      \
+                const float a = part[i], b = part[i + w]; \
+                part[i] = both;                       \
+            }                                         \
+        }                                             \
+        return part[0];                               \
+    }
+FOLD(total, a + b)
+FOLD(largest_of, a > b ? a : b)
+#undef FOLD
 
 #if PAIR == 2
 typedef uint16_t vn __attribute__((vector_size(2 * W), aligned(2), may_alias));
@@ -122,12 +138,28 @@ ALWAYS vn vector_to_bf16(vf x) {  // as to_bf16
 }
 #endif
 
+ALWAYS vf numbers(const number *p) {
+#if PAIR == 2
+    return (vf)(__builtin_convertvector(*(const vn *)p, vi) << 16);
+#else
+    return F(p);
+#endif
+}
+
 ALWAYS void to_numbers(const float *x, long size, number *out) {
     long i = 0;
 #if PAIR == 2
     for (; i + W <= size; i += W) *(vn *)(out + i) = vector_to_bf16(F(x + i));
 #endif
     for (; i < size; i++) out[i] = narrow(x[i]);
+}
+
+ALWAYS void put_acts(act *out, vf x) {
+#if PAIR == 2 && !defined(WIDEN)
+    *(vn *)out = vector_to_bf16(x);
+#else
+    put(out, x);
+#endif
 }
 
 ALWAYS void to_acts(const float *x, long size, act *out) {
@@ -276,18 +308,12 @@ static float weigh(float *scores, long size, const long bounds[4], act *weights,
     for (int i = 0; i < 6; i += 2)
         for (long c = edges[i]; c < edges[i + 1]; c++) scores[c] = -1e30f;
     vf most = ZERO - 1e30f, sum = ZERO;
-    for (long c = 0; c < size; c += W) {
-        const vi more = F(scores + c) > most;
-        most = (vf)(((vi)F(scores + c) & more) | ((vi)most & ~more));
-    }
-    float highest = most[0], row[W];
-    for (int i = 1; i < W; i++) highest = most[i] > highest ? most[i] : highest;
-    *largest = highest;
+    for (long c = 0; c < size; c += W) most = larger_of(F(scores + c), most);
+    const float highest = *largest = largest_of(most);
     for (long c = 0; c < size; c += W) {
         const vf y = exponential(F(scores + c) - highest);
         sum += y;
-        put(row, y);
-        to_acts(row, W, weights + c);
+        put_acts(weights + c, y);
     }
     return total(sum);
 }

@@ -16,6 +16,7 @@ from ponder.models.memory import GIB, free_memory
 from ponder.models.transformer import ModelConfig, blank, flops_per_token
 from ponder.models.weights import read_config
 from ponder.train.distributed import pick_device, resolve_workers
+from ponder.train.logprobs import KEPT_BYTES
 from ponder.train.rl import RLConfig
 from ponder.train.scorer import ScorerConfig
 from ponder.train.sft import SFTConfig
@@ -96,7 +97,8 @@ def _summary(
     state = size * parameters * (2 if config.lora_rank else 1) + 4 * trained * (4 + max(1, workers))
     # per token: what backward keeps of a block (about 14 widths and 3 inner widths)
     kept = model.num_hidden_layers * (14 * model.hidden_size + 3 * model.intermediate_size)
-    logits = 128 * 4 * 3 * model.vocab_size  # a chunk, three times (train/logprobs.py)
+    # probabilities that wait for backward, and some rows of logits, three times (train/logprobs.py, models/softmax.py)
+    logits = min(config.max_tokens_per_batch * size * model.vocab_size, KEPT_BYTES) + 128 * 4 * 3 * model.vocab_size
     activations = max(1, workers) * (config.max_tokens_per_batch * size * kept + logits)
     interpreters = 300e6 * (1 + processes)
     seconds = flops / (_REACHED * matrix_speed(getattr(torch, config.dtype)) * max(1, workers))
