@@ -1,9 +1,9 @@
 """Log-probabilities of given tokens from hidden states, without a float32 copy of the logits.
 
 A batch of 1,000 rows over 49,152 words is 200 MB of float32, several times over in a plain loss. Here its probabilities
-are kept for backward in the weights' dtype, where all of them have room; else 128 rows at a time are computed, and once
-more for backward. Where the head is frozen (adapters), forward already computes what backward needs, one vector a row:
-d logprob / d hidden = (W[target] - p @ W) / temperature.
+are kept for backward in the weights' dtype, where all of them have room; else some rows at a time are computed, and
+once more for backward. Where the head is frozen (adapters), forward already computes what backward needs, one vector a
+row: d logprob / d hidden = (W[target] - p @ W) / temperature.
 
 Shapes: M rows, D width, V vocabulary.
 """
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ponder.models.softmax import softmax_
 
-_ROWS = 128  # of logits at a time
+_BYTES = 2**26  # of logits at a time
 KEPT_BYTES = 2**27  # of probabilities that may wait for backward: 1,024 rows of 49,152 words in bf16 are 100 MB
 
 
@@ -43,7 +43,7 @@ class _TokenLogprobs(torch.autograd.Function):
         unit = torch.empty_like(hidden) if hidden.requires_grad and not weight.requires_grad else None
         keep = weight.requires_grad and M * V * weight.element_size() <= KEPT_BYTES
         kept = weight.new_empty((M, V)) if keep else None
-        for part in _parts(M, kept):
+        for part in _parts(hidden, weight, kept):
             logits = F.linear(hidden[part], weight) if kept is None else torch.mm(hidden, weight.T, out=kept)
             of_targets = logits.gather(-1, targets[part, None])[:, 0].float() / temperature
             normaliser, entropy[part] = softmax_(logits, temperature, with_entropy=with_entropy)
@@ -71,7 +71,7 @@ class _TokenLogprobs(torch.autograd.Function):
         # what a row's gradient is multiplied with goes to the narrow sides of its products, not over the vocabulary
         scale_M1 = (grad_M / -ctx.temperature)[:, None]
         missing_M1 = torch.expm1(logprobs)[:, None].to(weight.dtype)  # probability of the target, minus 1
-        for part in _parts(len(hidden), probs_MV):
+        for part in _parts(hidden, weight, probs_MV):
             slopes = probs_MV
             if slopes is None:
                 slopes = F.linear(hidden[part], weight)
@@ -84,6 +84,7 @@ class _TokenLogprobs(torch.autograd.Function):
         return dhidden, dweight, None, None, None
 
 
-def _parts(M: int, kept: Tensor | None) -> list[slice]:
+def _parts(hidden: Tensor, weight: Tensor, kept: Tensor | None) -> list[slice]:
     """Rows that are taken together: all of them where all their probabilities have room."""
-    return [slice(start, start + _ROWS) for start in range(0, M, _ROWS)] if kept is None else [slice(0, M)]
+    M, rows = len(hidden), max(1, _BYTES // (weight.shape[0] * weight.element_size()))
+    return [slice(start, start + rows) for start in range(0, M, rows)] if kept is None else [slice(0, M)]
