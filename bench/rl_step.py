@@ -89,6 +89,8 @@ def main() -> None:
     settings = [
         one for one in trl(shared, arguments.trl_weights) if arguments.trl_processes in (None, one.processes)
     ]
+    if not settings:
+        parser.error(f"--trl-processes {arguments.trl_processes}: there are settings of 1 and of {num_cores()}")
     for name, each in common.chosen({"TRL": settings}, arguments).items():
         short = [common.with_config(setting, new_tokens=min(new, 32), steps=2) for setting in each]
         best, tried[name] = common.best_settings(short, {"step": 0}, shares, "samples")

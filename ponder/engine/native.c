@@ -1,6 +1,7 @@
 // One pass of a decoder over rows of tokens, for one thread of an x86 CPU. `native.py` compiles this file and calls it.
 //
-// A row is one token: of a running sequence, or of a prompt that is being read. Its bits depend on its own tokens only:
+// A row is one token: of a running sequence, or of a prompt that is being read. Its bits depend on its own tokens only
+// (in a model whose numbers are finite):
 // every sum runs over them in one order, whatever other rows are there.
 //
 // Lanes, panels, and how keys and values lie: models/lanes.h. A matrix is its panels of output columns one after the
@@ -13,8 +14,8 @@
 
 #include "lanes.h"
 
-// Rows that go through all layers together: as few as keep their activations in the cache, as many as weights are worth
-// reading from memory for.
+// Rows that go through all layers together. With few of them the activations stay in the cache; with many the weights are
+// read from memory less often, which is what matrix units wait for.
 #ifdef __AMX_BF16__
 #define CHUNK 512
 #else
@@ -162,7 +163,7 @@ typedef struct {
     long *order;  // rows that read one strip, one after the other
 } Scratch;
 
-// Some queries (N, E) and the keys of a strip's tokens from..to, a block's first -> scores (N, stride)
+// Some queries (N, E) and the keys of a strip's tokens from..to -> scores (N, stride). `from` is the first of a block.
 static void score_strip(long N, const lane *keys, long from, long to, const act *q, long E, float *scores, long stride,
                         lane *room) {
     for (long c = from; c < to; c += BLOCK)
@@ -174,7 +175,7 @@ static void score_strip(long N, const lane *keys, long from, long to, const act 
         }
 }
 
-// Weights (N, stride) of a strip's tokens from..to and their values -> what is read (N, E up to a panel)
+// Weights (N, stride) of a strip's tokens from..to, whole blocks, and their values -> what is read (N, E up to a panel)
 static void read_strip(long N, const lane *values, long from, long to, const act *weights, long stride, long E,
                        float *out, lane *room) {
     const long gap = up(E, PANEL), lanes = (to - from) / PAIR;

@@ -53,7 +53,7 @@ def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
         options += ["-DBF16"]
         if level == "AVX512" and _has("avx512_bf16"):
             options += ["-mavx512bf16"]
-            if _has("amx_tile") and _grants_matrix_units():
+            if _has("amx_tile") and _has("amx_bf16") and _grants_matrix_units():
                 options += ["-mamx-tile", "-mamx-bf16"]
     return tuple(options)
 

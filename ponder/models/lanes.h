@@ -227,11 +227,11 @@ static inline void some_rows(long R, long lanes, const act *a, long width, const
 #define AT_ONCE 32
 #define GRAIN 16
 
-static void begin(void) {  // before the first product of a thread; the kernel wants to be asked once a process
+static void begin(void) {  // before the products of a call; the kernel wants to be asked once a process
     static int asked;
     if (!asked) syscall(SYS_arch_prctl, 0x1023, 18);  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
     asked = 1;
-    const struct {
+    static const struct {
         uint8_t palette, start, reserved[14];
         uint16_t row_bytes[16];
         uint8_t rows[16];
@@ -239,12 +239,13 @@ static void begin(void) {  // before the first product of a thread; the kernel w
     _tile_loadconfig(&shape);
 }
 
-static void end(void) { _tile_release(); }
+static void end(void) { _tile_release(); }  // gives the tiles back
 
 // 16 or (`both`) 32 rows: sums are tiles 0 to 3, rows 4 and 5, columns 6 and 7. The last rows may be of no use.
 ALWAYS void tiles(const int both, long R, long lanes, const act *a, long width, const lane *panel, long step, float *out,
                   long gap, const char *next, long lines) {
     const long each = (lines + lanes / 16 - 1) / (lanes / 16);
+    __asm__ volatile("" ::: "memory");  // the compiler does not know what tiles are loaded from
     _tile_zero(0);
     _tile_zero(1);
     if (both) {

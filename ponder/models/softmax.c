@@ -10,17 +10,16 @@
 
 // logits (rows, V) become the probabilities of logits times scale; -> their normaliser, the logarithm of the sum of
 // exponentials, and entropy, (rows,) each. 1: no memory.
-int softmax_rows(number *logits, int64_t rows, int64_t V, double scale, float *normaliser, float *entropy) {
+int softmax_rows(number *logits, int64_t rows, int64_t V, float scale, float *normaliser, float *entropy) {
     const long whole = V / W * W, padded = up(V, W);
     float *z = aligned_alloc(64, up(padded * sizeof(float), 64));
     if (!z) return 1;
-    const float factor = (float)scale;
     for (long i = 0; i < rows; i++, logits += V) {
         vf most = ZERO - 1e30f, sum = ZERO, product = ZERO;
         vi broken = {};
-        for (long c = whole; c < padded; c++) z[c] = c < V ? widen(logits[c]) * factor : -1e30f;
+        for (long c = whole; c < padded; c++) z[c] = c < V ? widen(logits[c]) * scale : -1e30f;
         for (long c = 0; c < padded; c += W) {
-            if (c < whole) put(z + c, numbers(logits + c) * factor);
+            if (c < whole) put(z + c, numbers(logits + c) * scale);
             most = larger_of(F(z + c), most);
             broken |= F(z + c) != F(z + c);
         }
@@ -29,7 +28,7 @@ int softmax_rows(number *logits, int64_t rows, int64_t V, double scale, float *n
         for (long c = 0; c < padded; c += W) {
             const vf below = F(z + c) - largest, y = exponential(below);
             sum += y;
-            product += y * below;
+            product += y * larger_of(below, ZERO - 1e30f);  // 0 for -inf, not NaN
             put(z + c, y);
         }
         const float all = total(sum), each = 1 / all;

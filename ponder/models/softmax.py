@@ -17,8 +17,6 @@ from torch import Tensor
 from ponder.models import compiled
 
 SOURCE = Path(__file__).with_name("softmax.c")
-
-
 _ROWS = 128  # that PyTorch takes at a time: 25 MB of float32 for 49,152 words
 
 
@@ -33,7 +31,7 @@ def softmax_(logits_MV: Tensor, temperature: float, *, with_entropy: bool = True
             part = slice(start, start + _ROWS)
             normaliser[part], entropy[part] = _by_torch(logits_MV[part], temperature, with_entropy)
         return normaliser, entropy
-    sizes = ctypes.c_int64(M), ctypes.c_int64(V), ctypes.c_double(1 / temperature)
+    sizes = ctypes.c_int64(M), ctypes.c_int64(V), ctypes.c_float(1 / temperature)
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (normaliser, entropy)]
     if library.softmax_rows(ctypes.c_void_p(logits_MV.data_ptr()), *sizes, *pointers):
         raise MemoryError("no memory for a row of logits")
@@ -41,11 +39,13 @@ def softmax_(logits_MV: Tensor, temperature: float, *, with_entropy: bool = True
 
 
 def _by_torch(logits: Tensor, temperature: float, with_entropy: bool) -> tuple[Tensor, Tensor]:
-    scaled = logits if temperature == 1.0 else logits.float() / temperature
+    scaled = logits if temperature == 1.0 else logits.float() * (1 / temperature)
     probs = scaled.softmax(-1, dtype=torch.float32)
     # the largest probability is exp(its logit - the normaliser): cheaper than a log of every one
     normaliser = scaled.amax(-1).float() - probs.amax(-1).log()
-    entropy = normaliser - torch.linalg.vecdot(probs, scaled.float()) if with_entropy else torch.zeros_like(normaliser)
+    entropy = torch.zeros_like(normaliser)
+    if with_entropy:
+        entropy = normaliser - torch.linalg.vecdot(probs, scaled.float().clamp(min=-1e30))  # 0 for -inf, not NaN
     logits.copy_(probs)
     return normaliser, entropy
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ponder.models.softmax import softmax_
 
-_BYTES = 2**26  # of logits at a time
+_BYTES_AT_ONCE = 2**26  # of logits
 KEPT_BYTES = 2**27  # of probabilities that may wait for backward: 1,024 rows of 49,152 words in bf16 are 100 MB
 
 
@@ -42,21 +42,23 @@ class _TokenLogprobs(torch.autograd.Function):
         logprobs, entropy = (torch.zeros(M, device=hidden.device) for _ in range(2))
         unit = torch.empty_like(hidden) if hidden.requires_grad and not weight.requires_grad else None
         keep = weight.requires_grad and M * V * weight.element_size() <= KEPT_BYTES
-        kept = weight.new_empty((M, V)) if keep else None
-        for part in _parts(hidden, weight, kept):
-            logits = F.linear(hidden[part], weight) if kept is None else torch.mm(hidden, weight.T, out=kept)
-            of_targets = logits.gather(-1, targets[part, None])[:, 0].float() / temperature
+        kept = []
+        for part in _parts(hidden, weight, keep):
+            logits = F.linear(hidden[part], weight)
+            of_targets = logits.gather(-1, targets[part, None])[:, 0].float() * (1 / temperature)
             normaliser, entropy[part] = softmax_(logits, temperature, with_entropy=with_entropy)
             logprobs[part] = of_targets - normaliser
             if unit is not None:
                 unit[part] = (weight[targets[part]] - logits @ weight) * (1 / temperature)
+            if keep:
+                kept = [logits]
         ctx.temperature = temperature
         ctx.has_units = unit is not None
         ctx.mark_non_differentiable(entropy)
         if unit is not None:
             ctx.save_for_backward(unit)
         elif hidden.requires_grad or weight.requires_grad:
-            ctx.save_for_backward(hidden, weight, targets, logprobs, *([] if kept is None else [kept]))
+            ctx.save_for_backward(hidden, weight, targets, logprobs, *kept)
         return logprobs, entropy
 
     @staticmethod
@@ -66,17 +68,17 @@ class _TokenLogprobs(torch.autograd.Function):
             (unit,) = ctx.saved_tensors
             return (unit * grad_M[:, None]).to(unit.dtype), None, None, None, None
         hidden, weight, targets, logprobs, *kept = ctx.saved_tensors
-        probs_MV = kept[0] if kept else None
         dhidden, dweight = torch.empty_like(hidden), None
         # what a row's gradient is multiplied with goes to the narrow sides of its products, not over the vocabulary
         scale_M1 = (grad_M / -ctx.temperature)[:, None]
         missing_M1 = torch.expm1(logprobs)[:, None].to(weight.dtype)  # probability of the target, minus 1
-        for part in _parts(hidden, weight, probs_MV):
-            slopes = probs_MV
-            if slopes is None:
+        for part in _parts(hidden, weight, bool(kept)):
+            if kept:
+                slopes = kept[0]
+            else:
                 slopes = F.linear(hidden[part], weight)
                 softmax_(slopes, ctx.temperature, with_entropy=False)
-            slopes.scatter_(-1, targets[part, None], missing_M1[part])  # nothing else reads the probabilities
+            slopes.scatter_(-1, targets[part, None], missing_M1[part])  # in place: backward runs once
             dhidden[part] = (slopes @ weight) * scale_M1[part]
             if ctx.needs_input_grad[1]:
                 scaled = (hidden[part] * scale_M1[part]).to(weight.dtype)
@@ -84,7 +86,7 @@ class _TokenLogprobs(torch.autograd.Function):
         return dhidden, dweight, None, None, None
 
 
-def _parts(hidden: Tensor, weight: Tensor, kept: Tensor | None) -> list[slice]:
-    """Rows that are taken together: all of them where all their probabilities have room."""
-    M, rows = len(hidden), max(1, _BYTES // (weight.shape[0] * weight.element_size()))
-    return [slice(start, start + rows) for start in range(0, M, rows)] if kept is None else [slice(0, M)]
+def _parts(hidden: Tensor, weight: Tensor, keep: bool) -> list[slice]:
+    """Rows that are taken together: all of them where their probabilities are kept."""
+    M, rows = len(hidden), max(1, _BYTES_AT_ONCE // (weight.shape[0] * weight.element_size()))
+    return [slice(0, M)] if keep else [slice(start, start + rows) for start in range(0, M, rows)]

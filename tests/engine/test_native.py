@@ -40,6 +40,8 @@ def no_warning_was_given_before(monkeypatch):
         {"num_attention_heads": 5, "num_key_value_heads": 1},  # more queries than read a key together
         {"num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 80},
         {"hidden_size": 48, "head_dim": 112},
+        {"num_attention_heads": 40, "num_key_value_heads": 1},  # more queries than are taken together
+        {"intermediate_size": 50},  # a tile and a bit
     ],
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

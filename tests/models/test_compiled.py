@@ -15,7 +15,7 @@ def cpu(monkeypatch):
     def pretend(level: str, *features: str) -> None:
         monkeypatch.setattr("platform.machine", lambda: "x86_64")
         monkeypatch.setattr("torch.backends.cpu.get_cpu_capability", lambda: level)
-        for feature in ("amx_tile", "avx512_bf16"):
+        for feature in ("amx_tile", "amx_bf16", "avx512_bf16"):
             has = feature in features
             monkeypatch.setattr(f"torch.cpu._is_{feature}_supported", lambda has=has: has, raising=False)
 
@@ -37,8 +37,10 @@ def test_every_processor_gets_the_instructions_it_has(cpu):
 
 
 def test_matrix_units_are_used_where_the_kernel_grants_them(cpu, monkeypatch):
-    cpu("AVX512", "avx512_bf16", "amx_tile")
     monkeypatch.setattr("torch.cpu._init_amx", lambda: True, raising=False)
+    cpu("AVX512", "avx512_bf16", "amx_tile")  # and none for bfloat16
+    assert "-mamx-tile" not in compiled.flags(torch.bfloat16)
+    cpu("AVX512", "avx512_bf16", "amx_tile", "amx_bf16")
     assert {"-mamx-tile", "-mamx-bf16", "-mavx512bf16"} <= set(compiled.flags(torch.bfloat16))
     assert "-mamx-tile" not in compiled.flags(torch.float32)
     monkeypatch.setattr("torch.cpu._init_amx", lambda: False, raising=False)

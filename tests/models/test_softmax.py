@@ -59,8 +59,9 @@ def test_many_rows_are_as_one_by_one(way):
 def test_what_is_ruled_out_has_no_probability(way):
     logits = rows_of_logits(3, 40)
     logits[:, 5:] = float("-inf")
-    probs, normaliser, _ = softmax(logits, 1.0)
+    probs, normaliser, entropy = softmax(logits, 1.0)
     assert (probs[:, 5:] == 0).all()
+    torch.testing.assert_close(entropy, softmax(logits[:, :5].contiguous(), 1.0)[2])
     torch.testing.assert_close(normaliser, logits.logsumexp(-1))
 
 
