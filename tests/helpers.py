@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import pytest
+import torch
+
+from ponder.models import compiled
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.types import Message, Problem, Verdict
@@ -58,3 +63,32 @@ class LowercaseTask:
 
     def key(self, problem: Problem, answer: str) -> str | None:
         return answer or None
+
+
+# ---- compiled C: (source, dtype) -> the library; the test is skipped where there is none
+
+
+def in_c(source: Path, dtype: torch.dtype) -> str:
+    """What this CPU computes."""
+    found = compiled.library(source, dtype)
+    return found or pytest.skip("no compiled C here: it needs an x86 CPU with AVX2 and a C compiler")
+
+
+def with_pairs(source: Path, dtype: torch.dtype) -> str:
+    """What a CPU with AVX512-BF16 and no matrix units computes, its one instruction imitated."""
+    if dtype == torch.float32:
+        pytest.skip("pairs of numbers are bfloat16's")
+    in_c(source, dtype)
+    flags = [flag for flag in compiled.flags(dtype) or () if not flag.startswith("-mamx")]
+    return str(compiled.build(source, [*flags, "-DEMULATE_PAIRS"]))
+
+
+def on_avx2(source: Path, dtype: torch.dtype) -> str:
+    """What an older CPU computes."""
+    if "-mavx512f" not in (compiled.flags(dtype) or ()):
+        pytest.skip("this is what C is here")
+    in_c(source, dtype)
+    return str(compiled.build(source, ["-mavx2", "-mfma", *(["-DBF16"] if dtype == torch.bfloat16 else [])]))
+
+
+C_WAYS = {"C": in_c, "C, pairs": with_pairs, "C, AVX2": on_avx2}

@@ -10,7 +10,6 @@
 // Shapes: D width, H query heads, K key/value heads, E head width, C capacity of a strip in tokens (a multiple of 32).
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "lanes.h"
 
@@ -169,9 +168,7 @@ static void score_strip(long N, const lane *keys, long from, long to, const act 
     for (long c = from; c < to; c += BLOCK)
         for (long v = 0; v < BLOCK; v += PANEL) {
             const lane *panel = ready(keys + c * E / PAIR + v, E / PAIR, BLOCK, room);
-            for (long i = 0; i < N; i += AT_ONCE)
-                some_rows(N - i < AT_ONCE ? N - i : AT_ONCE, E / PAIR, q + i * E, E, panel, STEP(BLOCK),
-                          scores + i * stride + c + v, stride, NULL, 0);
+            times(N, E / PAIR, q, E, panel, STEP(BLOCK), scores + c + v, stride);
         }
 }
 
@@ -181,10 +178,25 @@ static void read_strip(long N, const lane *values, long from, long to, const act
     const long gap = up(E, PANEL), lanes = (to - from) / PAIR;
     for (long e = 0; e < E; e += PANEL) {
         const lane *panel = ready(values + from / PAIR * E + e, lanes, E, room);
-        for (long i = 0; i < N; i += AT_ONCE)
-            some_rows(N - i < AT_ONCE ? N - i : AT_ONCE, lanes, weights + i * stride + from, stride, panel, STEP(E),
-                      out + i * gap + e, gap, NULL, 0);
+        times(N, lanes, weights + from, stride, panel, STEP(E), out + e, gap);
     }
+}
+
+// Scores -> weights that add up to what is returned, as act, with the largest score as 1; 0 outside bounds[0..1] and
+// bounds[2..3].
+static float weigh(float *scores, long size, const long bounds[4], act *weights) {
+    const long edges[6] = {0, bounds[0], bounds[1], bounds[2], bounds[3], size};
+    for (int i = 0; i < 6; i += 2)
+        for (long c = edges[i]; c < edges[i + 1]; c++) scores[c] = -1e30f;
+    vf most = ZERO - 1e30f, sum = ZERO;
+    for (long c = 0; c < size; c += W) most = larger_of(F(scores + c), most);
+    const float highest = largest_of(most);
+    for (long c = 0; c < size; c += W) {
+        const vf y = exponential(F(scores + c) - highest);
+        sum += y;
+        put_acts(weights + c, y);
+    }
+    return total(sum);
 }
 
 // The strip that a row may share with others: its prompt's, or (while a prompt is read) its own.
@@ -228,10 +240,8 @@ static void attend(const Model *m, const Row *rows, const long *which, long n, l
                     stride, s->room);
         b[2] += to;
         b[3] += to;
-        for (long i = j * R; i < (j + 1) * R; i++) {
-            float largest;
-            sums[i] = weigh(s->scores + i * stride, stride, b, s->weights + i * stride, &largest);
-        }
+        for (long i = j * R; i < (j + 1) * R; i++)
+            sums[i] = weigh(s->scores + i * stride, stride, b, s->weights + i * stride);
     }
     read_strip(n * R, strip_part(m, shared(one), capacity, layer, head, 1), from, to, s->weights, stride, E, s->read,
                s->room);
@@ -315,8 +325,6 @@ static void pass(const Model *m, const Row *rows, long n, Scratch *s, float *out
     for (long i = 0; i < n; i++) normed(s->x + i * m->D, m->norm, m->D, m->eps, out + i * m->D);
 }
 
-static long larger(long a, long b) { return a > b ? a : b; }
-
 // Rows (n,) -> their final hidden states (n, D). Rows of one strip come in the order of their index. 1: no memory.
 int forward(const Model *m, const Row *rows, int64_t n, float *out) {
     long longest = 0;
@@ -324,10 +332,7 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
         longest = larger(longest, up(rows[i].prompt_length, BLOCK) + up(rows[i].index + 1, BLOCK));
     const long D = m->D, HE = m->H * m->E, most = n < CHUNK ? up(n, GRAIN) : CHUNK;
     Scratch s;
-    struct {
-        void **part;
-        long size;
-    } parts[] = {
+    const Part parts[] = {
         {(void **)&s.x, most * D * sizeof(float)},
         {(void **)&s.qkv, most * (HE + 2 * m->K * m->E) * sizeof(float)},
         {(void **)&s.scores, GROUP * longest * sizeof(float)},
@@ -341,16 +346,8 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
         {(void **)&s.room, larger(larger(larger(D, HE), m->inner), longest) * PANEL * sizeof(float)},
         {(void **)&s.order, most * sizeof(long)},
     };
-    const int count = sizeof(parts) / sizeof(*parts);
-    size_t all = 64;
-    for (int i = 0; i < count; i++) all += up(parts[i].size, 64) + 64;
-    char *memory = malloc(all), *at = memory;
+    void *memory = laid_out(parts, sizeof(parts) / sizeof(*parts));
     if (!memory) return 1;
-    at = (char *)up((long)at, 64);
-    for (int i = 0; i < count; i++) {
-        *parts[i].part = at;
-        at += up(parts[i].size, 64) + 64;  // a line between them: rows of a power of two would share their cache lines
-    }
     begin();
     for (long pieces = (n + CHUNK - 1) / CHUNK, first = 0; first < n; pieces--) {
         const long size = (n - first + pieces - 1) / pieces;

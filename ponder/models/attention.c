@@ -1,22 +1,26 @@
-// Causal attention over a pack of sequences, forward and backward, in float32, for one thread of an x86 CPU.
+// Causal attention over a pack of sequences, forward and backward, for one thread of an x86 CPU.
 // `attention.py` compiles this file and calls it.
 //
-// A segment is a run of own tokens that sees a prefix, another run, and itself causally (`segments.py`). Forward takes one
-// token after the other, as a decoder does; backward computes the weights again from the normaliser that forward kept
-// (Dao et al., arXiv:2205.14135), and adds what some rows of queries owe to keys and values at once.
+// A segment is a run of own tokens that sees a prefix, another run, and itself causally (`segments.py`). Queries are the
+// columns of every product: some tokens of one query head are a panel, and what they see are rows,
+//
+//     scores (S, queries) = keys (S, E) x queries,    out (E, queries) = values (E, S) x weights,
+//
+// so that softmax goes down the columns, a vector of queries at a time, and a panel of weights is made as it comes.
+// Backward computes the weights again from the normaliser that forward kept (Dao et al., arXiv:2205.14135).
 //
 // Shapes: N tokens of the pack, H query heads, K key/value heads, E head width, S tokens that a segment sees.
 
 #include <math.h>
-#include <stdlib.h>
 
 #include "lanes.h"
 
-#if W == 16
-#define MOST_HEADS 4  // query heads that read keys and values together, times 4 vectors
+#if PAIR == 2 && !defined(WIDEN)
+#define PER_LANE 2  // acts
 #else
-#define MOST_HEADS 3
+#define PER_LANE 1
 #endif
+#define MOST_HEADS 4  // query heads whose part of the gradients of keys and values is one product
 
 typedef struct {
     int64_t start, own, prefix_start, prefix;
@@ -26,223 +30,290 @@ typedef struct {
     int64_t H, K, E, window;  // window: tokens that a token sees, itself included
 } Shape;
 
-// Rows of one head of x (N, K, E) that a segment sees -> rows (S, E), or blocks as keys lie.
-static void gather(const Shape *s, const Segment *segment, const float *x, long head, int blocks, float *out) {
+ALWAYS act as_act(number x) {
+#ifdef WIDEN
+    return widen(x);
+#else
+    return x;
+#endif
+}
+
+// ---- how things lie
+
+// One head of row c of what a segment sees; x is (N, K, E).
+static long place(const Shape *s, const Segment *segment, long c, long head) {
+    const long row = c < segment->prefix ? segment->prefix_start + c : segment->start + c - segment->prefix;
+    return (row * s->K + head) * s->E;
+}
+
+// -> (most, E), or (`columns`) (E, most); what is behind the S rows is 0.
+static void gather(const Shape *s, const Segment *segment, const number *x, long head, int columns, long most, act *out) {
     const long E = s->E, S = segment->prefix + segment->own;
+    memset(out, 0, most * E * sizeof(act));
     for (long c = 0; c < S; c++) {
-        const long row = c < segment->prefix ? segment->prefix_start + c : segment->start + c - segment->prefix;
-        const float *from = x + (row * s->K + head) * E;
-        if (!blocks)
-            memcpy(out + c * E, from, E * sizeof(float));
-        else
-            for (long e = 0; e < E; e++) out[c / BLOCK * BLOCK * E + e * BLOCK + c % BLOCK] = from[e];
-    }
-    if (blocks)  // the rest of the last block is computed with, and thrown away
-        for (long c = S; c < up(S, BLOCK); c++)
-            for (long e = 0; e < E; e++) out[c / BLOCK * BLOCK * E + e * BLOCK + c % BLOCK] = 0;
-}
-
-static void add_back(const Shape *s, const Segment *segment, const float *rows, long head, float *x) {
-    for (long c = 0; c < segment->prefix + segment->own; c++) {
-        const long row = c < segment->prefix ? segment->prefix_start + c : segment->start + c - segment->prefix;
-        float *to = x + (row * s->K + head) * s->E;
-        for (long e = 0; e < s->E; e++) to[e] += rows[c * s->E + e];
+        const number *from = x + place(s, segment, c, head);
+        for (long e = 0; e < E; e++) out[columns ? e * most + c : c * E + e] = as_act(from[e]);
     }
 }
 
-static long first_seen(const Shape *s, long end) { return end > s->window ? end - s->window : 0; }
+// n rows, `stride` from one to the next, as columns of a panel: (lanes of E, PANEL); the other columns are 0.
+static void columns_of(const number *x, long stride, long n, long E, lane *panel) {
+    act rows[PANEL * E];
+    for (long j = 0; j < n; j++)
+        for (long e = 0; e < E; e++) rows[j * E + e] = as_act(x[j * stride + e]);
+    memset(rows + n * E, 0, (PANEL - n) * E * sizeof(act));
+    transpose(PANEL, E / PER_LANE, rows, E / PER_LANE, panel, PANEL);
+}
+
+// The same as rows that are summed over: (lanes of PANEL rows, gap); the other rows are 0.
+static void rows_of(const number *x, long stride, long n, long E, long gap, lane *panel) {
+    memset(panel, 0, PANEL / PER_LANE * gap * sizeof(lane));
+    for (long j = 0; j < n; j += PER_LANE, panel += gap, x += PER_LANE * stride)
+        for (long e = 0; e < E; e += W) {
+#if PER_LANE == 2
+            vi both = __builtin_convertvector(*(const vn *)(x + e), vi);
+            if (j + 1 < n) both |= __builtin_convertvector(*(const vn *)(x + stride + e), vi) << 16;
+            *(vi_any *)(panel + e) = both;
+#else
+            put((float *)panel + e, numbers(x + e));
+#endif
+        }
+}
+
+// The first n columns of (E, PANEL), each times its factor -> n rows, `stride` from one to the next.
+static void put_columns(const float *tile, const float *factor, long n, long E, number *out, long stride) {
+    float rows[PANEL * E];
+    transpose(E, PANEL, tile, PANEL, rows, E);
+    for (long j = 0; j < n; j++) {
+        for (long e = 0; e < E; e += W) put(rows + j * E + e, F(rows + j * E + e) * factor[j]);
+        to_numbers(rows + j * E, E, out + j * stride);
+    }
+}
+
+// Vectors of consecutive rows into one of lanes.
+ALWAYS void put_lanes(lane *out, const vf *x) {
+#if PER_LANE == 2
+    const vi low = __builtin_convertvector(vector_to_bf16(x[0]), vi);
+    *(vi_any *)out = low | __builtin_convertvector(vector_to_bf16(x[1]), vi) << 16;
+#else
+    put((float *)out, x[0]);
+#endif
+}
+
+// ---- products
+
+// `rows` of a times a panel, added to out; `tile` is room for some rows.
+static void add_times(long rows, long lanes, const act *a, long width, const lane *panel, long step, float *out, long gap,
+                      float *tile) {
+    for (long i = 0; i < rows; i += AT_ONCE) {
+        const long R = smaller(rows - i, AT_ONCE);
+        some_rows(R, lanes, a + i * width, width, panel, step, tile, PANEL, NULL, 0);
+        for (long r = 0; r < R; r++)
+            for (long v = 0; v < PANEL; v += W) {
+                float *to = out + (i + r) * gap + v;
+                put(to, F(to) + F(tile + r * PANEL + v));
+            }
+    }
+}
+
+// ---- who sees whom
+
+typedef struct {
+    long queries;  // own tokens t.. of the segment, a panel of them at most
+    long from, to;  // keys that any of them sees, whole blocks
+    long inner_from, inner_to;  // keys that all of them see
+    vi first[2], last[2];  // the keys that each sees
+} Seen;
+
+static Seen what_is_seen(const Shape *s, const Segment *segment, long t) {
+    const long at = segment->prefix + t, window = smaller(s->window, 1 << 30);
+    Seen x = {.queries = smaller(segment->own - t, PANEL), .inner_to = at + 1};
+    x.from = at < window ? 0 : (at + 1 - window) / BLOCK * BLOCK;
+    x.to = up(at + x.queries, BLOCK);
+    x.inner_from = at + PANEL < window ? 0 : at + PANEL - window;
+    int32_t place[PANEL];
+    for (long j = 0; j < PANEL; j++) place[j] = (int32_t)(at + j);
+    for (int v = 0; v < 2; v++) {
+        x.last[v] = *(const vi_any *)(place + v * W);
+        x.first[v] = x.last[v] - (int32_t)window + 1;
+    }
+    return x;
+}
+
+// Scores of key c, those of queries that do not see it very low.
+ALWAYS vf visible(const Seen *x, long c, int v, vf score) {
+    if (c >= x->inner_from && c < x->inner_to) return score;
+    const vi key = (vi){} + (int32_t)c, hidden = (key > x->last[v]) | (key < x->first[v]);
+    return (vf)(((vi)score & ~hidden) | ((vi)(ZERO - 1e30f) & hidden));
+}
 
 static long most_seen(const Segment *segments, long n) {
     long most = 0;
-    for (long i = 0; i < n; i++) {
-        const long S = segments[i].prefix + segments[i].own;
-        most = S > most ? S : most;
-    }
+    for (long i = 0; i < n; i++) most = larger(most, segments[i].prefix + segments[i].own);
     return up(most, BLOCK);
 }
 
-static float *room(size_t numbers) { return aligned_alloc(64, up(numbers * sizeof(float), 64)); }
+// ---- forward
 
-// What R query heads make of one key head: scores of tokens from..to, `stride` from head to head.
-ALWAYS void score(const int R, const float *keys, long from, long to, const float *q, long E, float *scores,
-                  long stride) {
-    for (long c = from / BLOCK * BLOCK; c < to; c += BLOCK) {
-        vf sum[MOST_HEADS][BLOCK / W];
-        UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < BLOCK / W; v++) sum[r][v] = ZERO;
-        for (long e = 0; e < E; e++)
-            UNROLL for (int v = 0; v < BLOCK / W; v++) {
-                const vf b = F(keys + c * E + e * BLOCK + v * W);
-                UNROLL for (int r = 0; r < R; r++) sum[r][v] += b * q[r * E + e];
-            }
-        UNROLL for (int r = 0; r < R; r++)
-            UNROLL for (int v = 0; v < BLOCK / W; v++) put(scores + r * stride + c + v * W, sum[r][v]);
-    }
-}
-
-// out (R, E) += weights (R, stride) of tokens from..to times their rows; for V vectors from number e
-ALWAYS void read_some(const int R, const int V, const float *rows, long from, long to, const float *weights, long stride,
-                      long E, float *out) {
-    vf sum[MOST_HEADS][4];
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) sum[r][v] = F(out + r * E + v * W);
-    for (long c = from; c < to; c++)
-        UNROLL for (int v = 0; v < V; v++) {
-            const vf b = F(rows + c * E + v * W);
-            UNROLL for (int r = 0; r < R; r++) sum[r][v] += b * weights[r * stride + c];
+// Scores (keys from..to, PANEL) -> weights as a panel, with the largest of a column as 1; the largest, and the sums.
+static void weigh_columns(const Seen *x, float *scores, lane *weights, float *largest, float *sums) {
+    const long rows = x->to - x->from;
+    for (int v = 0; v < 2; v++) {
+        vf most = ZERO - 1e30f, sum = ZERO;
+        for (long c = 0; c < rows; c++) {
+            const vf z = visible(x, x->from + c, v, F(scores + c * PANEL + v * W));
+            put(scores + c * PANEL + v * W, z);
+            most = larger_of(z, most);
         }
-    UNROLL for (int r = 0; r < R; r++) UNROLL for (int v = 0; v < V; v++) put(out + r * E + v * W, sum[r][v]);
-}
-
-ALWAYS void read_rows(const int R, const float *rows, long from, long to, const float *weights, long stride, long E,
-                      float *out) {
-    long e = 0;
-    for (; e + 4 * W <= E; e += 4 * W) read_some(R, 4, rows + e, from, to, weights, stride, E, out + e);
-    for (; e + 2 * W <= E; e += 2 * W) read_some(R, 2, rows + e, from, to, weights, stride, E, out + e);
-    for (; e < E; e += W) read_some(R, 1, rows + e, from, to, weights, stride, E, out + e);
-}
-
-static void score_heads(long R, const float *keys, long from, long to, const float *q, long E, float *scores,
-                        long stride) {
-    switch (R) {
-#define SCORE(n) case n: score(n, keys, from, to, q, E, scores, stride); break;
-        SCORE(1) SCORE(2) SCORE(3)
-#if MOST_HEADS > 3
-        SCORE(4)
-#endif
-    }
-}
-
-static void read_heads(long R, const float *rows, long from, long to, const float *weights, long stride, long E,
-                       float *out) {
-    switch (R) {
-#define READ(n) case n: read_rows(n, rows, from, to, weights, stride, E, out); break;
-        READ(1) READ(2) READ(3)
-#if MOST_HEADS > 3
-        READ(4)
-#endif
+        for (long c = 0; c < rows; c += PER_LANE) {
+            vf y[PER_LANE];
+            UNROLL for (long i = 0; i < PER_LANE; i++) {
+                y[i] = exponential(F(scores + (c + i) * PANEL + v * W) - most);
+                sum += y[i];
+            }
+            put_lanes(weights + c / PER_LANE * PANEL + v * W, y);
+        }
+        put(largest + v * W, most);
+        put(sums + v * W, sum);
     }
 }
 
 // q (N, H, E), turned and scaled; k turned, v (N, K, E) -> out (N, H, E), normaliser (N, H). 1: no memory.
-int attention_forward(const Shape *s, const Segment *segments, int64_t n, const float *q, const float *k, const float *v,
-                      float *out, float *normaliser) {
-    const long E = s->E, r = s->H / s->K, most = most_seen(segments, n);
-    float *memory = room(2 * most * E + 2 * MOST_HEADS * most);
+int attention_forward(const Shape *s, const Segment *segments, int64_t n, const number *q, const number *k,
+                      const number *v, number *out, float *normaliser) {
+    const long E = s->E, H = s->H, r = H / s->K, most = most_seen(segments, n);
+    act *keys, *values;
+    lane *queries, *weights;
+    float *scores, *read;
+    const Part parts[] = {
+        {(void **)&keys, most * E * sizeof(act)}, {(void **)&values, most * E * sizeof(act)},
+        {(void **)&queries, E * PANEL * sizeof(lane)}, {(void **)&weights, most * PANEL * sizeof(lane)},
+        {(void **)&scores, most * PANEL * sizeof(float)}, {(void **)&read, E * PANEL * sizeof(float)},
+    };
+    void *memory = laid_out(parts, sizeof(parts) / sizeof(*parts));
     if (!memory) return 1;
-    float *keys = memory, *values = keys + most * E, *scores = values + most * E, *weights = scores + MOST_HEADS * most;
+    begin();
     for (const Segment *segment = segments; segment < segments + n; segment++)
         for (long head = 0; head < s->K; head++) {
-            gather(s, segment, k, head, 1, keys);
-            gather(s, segment, v, head, 0, values);
-            for (long t = 0; t < segment->own; t++) {
-                const long to = segment->prefix + t + 1, from = first_seen(s, to), size = up(to, BLOCK);
-                const long bounds[4] = {from, to, to, to}, row = (segment->start + t) * s->H + head * r;
-                for (long at = 0, R; at < r; at += R) {
-                    R = r - at < MOST_HEADS ? r - at : MOST_HEADS;
-                    float *read = out + (row + at) * E;
-                    score_heads(R, keys, from, to, q + (row + at) * E, E, scores, size);
-                    float sums[MOST_HEADS];
-                    for (long i = 0; i < R; i++) {
-                        float largest;
-                        sums[i] = weigh(scores + i * size, size, bounds, weights + i * size, &largest);
-                        normaliser[row + at + i] = largest + logf(sums[i]);
+            gather(s, segment, k, head, 0, most, keys);
+            gather(s, segment, v, head, 1, most, values);
+            for (long t = 0; t < segment->own; t += PANEL) {
+                const Seen x = what_is_seen(s, segment, t);
+                const long rows = x.to - x.from;
+                for (long h = head * r; h < (head + 1) * r; h++) {
+                    const long row = (segment->start + t) * H + h;
+                    float largest[PANEL], sums[PANEL];
+                    columns_of(q + row * E, H * E, x.queries, E, queries);
+                    times(rows, E / PAIR, keys + x.from * E, E, queries, PANEL, scores, PANEL);
+                    weigh_columns(&x, scores, weights, largest, sums);
+                    times(E, rows / PAIR, values + x.from, most, weights, PANEL, read, PANEL);
+                    for (long j = 0; j < x.queries; j++) {
+                        normaliser[row + j * H] = largest[j] + logf(sums[j]);
+                        sums[j] = 1 / sums[j];
                     }
-                    memset(read, 0, R * E * sizeof(float));
-                    read_heads(R, values, from, to, weights, size, E, read);
-                    for (long i = 0; i < R; i++)
-                        for (long e = 0; e < E; e++) read[i * E + e] /= sums[i];
+                    put_columns(read, sums, x.queries, E, out + row * E, H * E);
                 }
             }
         }
+    end();
     free(memory);
     return 0;
 }
 
-// out (S, E) += weights (J, stride) transposed, times rows (J, E); for `V` vectors from number e
-ALWAYS void spread_some(const int J, const int V, const float *weights, long stride, long from, long to,
-                        const float *rows, long E, float *out) {
-    vf row[MOST_ROWS][2];
-    UNROLL for (int j = 0; j < J; j++) UNROLL for (int v = 0; v < V; v++) row[j][v] = F(rows + j * E + v * W);
-    for (long c = from; c < to; c++) {
-        vf sum[2];
-        UNROLL for (int v = 0; v < V; v++) sum[v] = F(out + c * E + v * W);
-        UNROLL for (int j = 0; j < J; j++)
-            UNROLL for (int v = 0; v < V; v++) sum[v] += row[j][v] * weights[j * stride + c];
-        UNROLL for (int v = 0; v < V; v++) put(out + c * E + v * W, sum[v]);
+// ---- backward
+
+// Scores of one head -> weights; their gradients -> the scores'; both (keys from..to, PANEL) as act, `width` from row to
+// row, and the latter as a panel too. `owed` is a query's gradient times what it read.
+static void slope_columns(const Seen *x, const float *scores, const float *gradients, const float *normaliser,
+                          const float *owed, act *weights, act *slopes, long width, lane *panel) {
+    for (int v = 0; v < 2; v++) {
+        const vf all = F(normaliser + v * W), base = F(owed + v * W);
+        for (long c = 0; c < x->to - x->from; c += PER_LANE) {
+            vf d[PER_LANE];
+            UNROLL for (long i = 0; i < PER_LANE; i++) {
+                const long at = (c + i) * PANEL + v * W;
+                const vf y = exponential(visible(x, x->from + c + i, v, F(scores + at)) - all);
+                d[i] = y * (F(gradients + at) - base);
+                put_acts(weights + (c + i) * width + v * W, y);
+                put_acts(slopes + (c + i) * width + v * W, d[i]);
+            }
+            put_lanes(panel + c / PER_LANE * PANEL + v * W, d);
+        }
     }
 }
 
-ALWAYS void spread(const int J, const float *weights, long stride, long from, long to, const float *rows, long E,
-                   float *out) {
-    long e = 0;
-    for (; e + 2 * W <= E; e += 2 * W) spread_some(J, 2, weights, stride, from, to, rows + e, E, out + e);
-    for (; e < E; e += W) spread_some(J, 1, weights, stride, from, to, rows + e, E, out + e);
-}
-
-static void spread_rows(long J, const float *weights, long stride, long from, long to, const float *rows, long E,
-                        float *out) {
-    switch (J) {
-#define SPREAD(n) case n: spread(n, weights, stride, from, to, rows, E, out); break;
-        SPREAD(1) SPREAD(2) SPREAD(3) SPREAD(4) SPREAD(5) SPREAD(6)
-#if MOST_ROWS > 6
-        SPREAD(7) SPREAD(8) SPREAD(9) SPREAD(10) SPREAD(11) SPREAD(12)
-#endif
-    }
-}
-
-// Gradient of out -> dq (N, H, E), as q was given; dk and dv (N, K, E) are added to. 1: no memory.
-int attention_backward(const Shape *s, const Segment *segments, int64_t n, const float *q, const float *k, const float *v,
-                       const float *out, const float *normaliser, const float *dout, float *dq, float *dk, float *dv) {
-    const long E = s->E, r = s->H / s->K, most = most_seen(segments, n), wide = most * E;
-    const long heads = r < MOST_ROWS ? r : MOST_ROWS, tokens = MOST_ROWS / heads;  // rows taken together
-    float *memory = room(5 * wide + MOST_ROWS * (2 * most + 2 * E));
+// Gradient of out -> dq (N, H, E), as q was given; dk and dv (N, K, E), float32, are added to. 1: no memory.
+int attention_backward(const Shape *s, const Segment *segments, int64_t n, const number *q, const number *k,
+                       const number *v, const number *out, const float *normaliser, const number *dout, number *dq,
+                       float *dk, float *dv) {
+    const long E = s->E, H = s->H, r = H / s->K, most = most_seen(segments, n), gap = up(E, PANEL);
+    const long heads = smaller(r, MOST_HEADS), wide = heads * PANEL;
+    act *keys, *key_columns, *values, *weights, *slopes;
+    lane *columns, *panel, *q_rows, *dout_rows;
+    float *scores, *gradients, *read, *tile, *dkeys, *dvalues;
+    const Part parts[] = {
+        {(void **)&keys, most * E * sizeof(act)}, {(void **)&key_columns, most * E * sizeof(act)},
+        {(void **)&values, most * E * sizeof(act)}, {(void **)&weights, most * wide * sizeof(act)},
+        {(void **)&slopes, most * wide * sizeof(act)}, {(void **)&columns, E * PANEL * sizeof(lane)},
+        {(void **)&panel, most * PANEL * sizeof(lane)}, {(void **)&q_rows, wide * gap * sizeof(lane)},
+        {(void **)&dout_rows, wide * gap * sizeof(lane)}, {(void **)&scores, most * PANEL * sizeof(float)},
+        {(void **)&gradients, most * PANEL * sizeof(float)}, {(void **)&read, E * PANEL * sizeof(float)},
+        {(void **)&tile, AT_ONCE * PANEL * sizeof(float)}, {(void **)&dkeys, most * gap * sizeof(float)},
+        {(void **)&dvalues, most * gap * sizeof(float)},
+    };
+    void *memory = laid_out(parts, sizeof(parts) / sizeof(*parts));
     if (!memory) return 1;
-    float *keys = memory, *values = keys + wide, *key_rows = values + wide, *dkeys = key_rows + wide;
-    float *dvalues = dkeys + wide, *weights = dvalues + wide, *slopes = weights + MOST_ROWS * most;
-    float *q_rows = slopes + MOST_ROWS * most, *dout_rows = q_rows + MOST_ROWS * E;
+    float ones[PANEL];
+    for (long j = 0; j < PANEL; j++) ones[j] = 1;
+    begin();
     for (const Segment *segment = segments; segment < segments + n; segment++)
         for (long head = 0; head < s->K; head++) {
-            gather(s, segment, k, head, 1, keys);
-            gather(s, segment, v, head, 1, values);
-            gather(s, segment, k, head, 0, key_rows);
-            memset(dkeys, 0, 2 * wide * sizeof(float));
-            for (long t = 0; t < segment->own; t += tokens)
-                for (long first = 0; first < r; first += heads) {
-                    const long end = segment->prefix + (t + tokens < segment->own ? t + tokens : segment->own);
-                    const long size = up(end, BLOCK), R = r - first < heads ? r - first : heads;
-                    long J = 0;
-                    for (long u = t; u < t + tokens && u < segment->own; u++) {
-                        const long to = segment->prefix + u + 1, from = first_seen(s, to);
-                        for (long at = 0, some; at < R; at += some, J += some) {
-                            some = R - at < MOST_HEADS ? R - at : MOST_HEADS;
-                            const long row = (segment->start + u) * s->H + head * r + first + at;
-                            float *p = weights + J * size, *d = slopes + J * size;
-                            memset(d, 0, some * size * sizeof(float));
-                            score_heads(some, keys, from, to, q + row * E, E, p, size);
-                            score_heads(some, values, from, to, dout + row * E, E, d, size);
-                            memcpy(q_rows + J * E, q + row * E, some * E * sizeof(float));
-                            memcpy(dout_rows + J * E, dout + row * E, some * E * sizeof(float));
-                            for (long i = 0; i < some; i++, p += size, d += size) {
-                                for (long c = 0; c < from; c++) p[c] = -1e30f;
-                                for (long c = to; c < size; c++) p[c] = -1e30f;
-                                float owed = 0;
-                                for (long e = 0; e < E; e++) owed += dout[(row + i) * E + e] * out[(row + i) * E + e];
-                                for (long c = 0; c < size; c += W) {
-                                    const vf weight = exponential(F(p + c) - normaliser[row + i]);
-                                    put(p + c, weight);
-                                    put(d + c, weight * (F(d + c) - owed));
-                                }
-                            }
-                            memset(dq + row * E, 0, some * E * sizeof(float));
-                            read_heads(some, key_rows, from, to, slopes + J * size, size, E, dq + row * E);
+            const long S = segment->prefix + segment->own;
+            gather(s, segment, k, head, 0, most, keys);
+            gather(s, segment, k, head, 1, most, key_columns);
+            gather(s, segment, v, head, 0, most, values);
+            memset(dkeys, 0, up(S, BLOCK) * gap * sizeof(float));
+            memset(dvalues, 0, up(S, BLOCK) * gap * sizeof(float));
+            for (long t = 0; t < segment->own; t += PANEL) {
+                const Seen x = what_is_seen(s, segment, t);
+                const long rows = x.to - x.from;
+                for (long first = 0, R; first < r; first += R) {
+                    R = smaller(r - first, heads);
+                    for (long i = 0; i < R; i++) {
+                        const long row = (segment->start + t) * H + head * r + first + i;
+                        float all[PANEL] = {0}, owed[PANEL] = {0};
+                        for (long j = 0; j < x.queries; j++) {
+                            all[j] = normaliser[row + j * H];
+                            vf sum = ZERO;
+                            for (long at = (row + j * H) * E, e = 0; e < E; e += W)
+                                sum += numbers(dout + at + e) * numbers(out + at + e);
+                            owed[j] = total(sum);
                         }
+                        columns_of(q + row * E, H * E, x.queries, E, columns);
+                        times(rows, E / PAIR, keys + x.from * E, E, columns, PANEL, scores, PANEL);
+                        columns_of(dout + row * E, H * E, x.queries, E, columns);
+                        times(rows, E / PAIR, values + x.from * E, E, columns, PANEL, gradients, PANEL);
+                        slope_columns(&x, scores, gradients, all, owed, weights + i * PANEL, slopes + i * PANEL,
+                                      R * PANEL, panel);
+                        times(E, rows / PAIR, key_columns + x.from, most, panel, PANEL, read, PANEL);
+                        put_columns(read, ones, x.queries, E, dq + row * E, H * E);
+                        rows_of(q + row * E, H * E, x.queries, E, gap, q_rows + i * PANEL / PER_LANE * gap);
+                        rows_of(dout + row * E, H * E, x.queries, E, gap, dout_rows + i * PANEL / PER_LANE * gap);
                     }
-                    const long from = first_seen(s, segment->prefix + t + 1);
-                    spread_rows(J, slopes, size, from, end, q_rows, E, dkeys);
-                    spread_rows(J, weights, size, from, end, dout_rows, E, dvalues);
+                    for (long e = 0; e < E; e += PANEL) {
+                        const long lanes = R * PANEL / PAIR, at = x.from * gap + e;
+                        add_times(rows, lanes, slopes, R * PANEL, q_rows + e, gap, dkeys + at, gap, tile);
+                        add_times(rows, lanes, weights, R * PANEL, dout_rows + e, gap, dvalues + at, gap, tile);
+                    }
                 }
-            add_back(s, segment, dkeys, head, dk);
-            add_back(s, segment, dvalues, head, dv);
+            }
+            for (long c = 0; c < S; c++)
+                for (long at = place(s, segment, c, head), e = 0; e < E; e++) {
+                    dk[at + e] += dkeys[c * gap + e];
+                    dv[at + e] += dvalues[c * gap + e];
+                }
         }
+    end();
     free(memory);
     return 0;
 }

@@ -1,4 +1,4 @@
-"""Attention over a pack of sequences as compiled C (`attention.c`): float32, one thread of an x86 CPU.
+"""Attention over a pack of sequences as compiled C (`attention.c`): float32 and bfloat16, one thread of an x86 CPU.
 
 Small products, padded to blocks, reach a fifth of what a CPU can; this neither pads nor keeps the weights for backward.
 `segments.attend` takes it where it can and plain products of PyTorch elsewhere.
@@ -9,9 +9,7 @@ Shapes: N tokens of the pack, H query heads, K key/value heads, E head width.
 from __future__ import annotations
 
 import ctypes
-import functools
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,13 +26,13 @@ class _Shape(ctypes.Structure):
 
 def can_attend(q: Tensor) -> bool:
     """Whether heads like these (N H E) are C's."""
-    return q.dtype == torch.float32 and q.device.type == "cpu" and q.shape[-1] % 16 == 0 and _library() is not None
+    return q.device.type == "cpu" and q.shape[-1] % 16 == 0 and compiled.loaded(SOURCE, q.dtype) is not None
 
 
 def forward(q: Tensor, k: Tensor, v: Tensor, spans: Tensor, window: int | None) -> tuple[Tensor, Tensor]:
-    """What q (N H E), turned and scaled, read from k, turned, and v (N K E), and the logarithm of each row's sum (N H).
-    spans: (segments, 4) int64, start, own tokens, start of the prefix, its tokens."""
-    out, normaliser = torch.empty_like(q), q.new_empty(q.shape[:2])
+    """What q (N H E), turned and scaled, read from k, turned, and v (N K E), and the logarithm of each row's sum (N H),
+    float32. spans: (segments, 4) int64, start, own tokens, start of the prefix, its tokens."""
+    out, normaliser = torch.empty_like(q), torch.empty(q.shape[:2])
     _call("attention_forward", q, k, spans, window, q, k, v, out, normaliser)
     return out, normaliser
 
@@ -42,22 +40,18 @@ def forward(q: Tensor, k: Tensor, v: Tensor, spans: Tensor, window: int | None) 
 def backward(
     q: Tensor, k: Tensor, v: Tensor, out: Tensor, normaliser: Tensor, dout: Tensor, spans: Tensor, window: int | None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of q, k and v as `forward` took them."""
-    dq, dk, dv = torch.empty_like(q), torch.zeros_like(k), torch.zeros_like(v)
+    """Gradients of q, k and v as `forward` took them. Those of keys and values are summed in float32: a shared prompt
+    collects them from every completion."""
+    dq, dk, dv = torch.empty_like(q), torch.zeros(k.shape), torch.zeros(v.shape)
     _call("attention_backward", q, k, spans, window, q, k, v, out, normaliser, dout, dq, dk, dv)
-    return dq, dk, dv
+    return dq, dk.to(k.dtype), dv.to(v.dtype)
 
 
 def _call(name: str, q: Tensor, k: Tensor, spans: Tensor, window: int | None, *tensors: Tensor) -> None:
     assert all(tensor.is_contiguous() for tensor in tensors)
     shape = _Shape(q.shape[1], k.shape[1], q.shape[2], window or _NEVER)
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    spans_at = ctypes.c_void_p(spans.data_ptr())
-    if getattr(_library(), name)(ctypes.byref(shape), spans_at, ctypes.c_int64(len(spans)), *pointers):
+    segments = ctypes.c_void_p(spans.data_ptr()), ctypes.c_int64(len(spans))
+    function = getattr(compiled.loaded(SOURCE, q.dtype), name)
+    if function(ctypes.byref(shape), *segments, *pointers):
         raise MemoryError("no memory for attention; lower max_tokens_per_batch")
-
-
-@functools.cache
-def _library() -> Any:
-    path = compiled.library(SOURCE, torch.float32)
-    return ctypes.CDLL(path) if path else None

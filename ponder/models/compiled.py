@@ -1,6 +1,7 @@
 """C files, compiled for this machine the first time they are needed, and kept in the cache.
 
     path = compiled.library(Path("native.c"), torch.float32)     # None: PyTorch has to do
+    functions = compiled.loaded(Path("softmax.c"), torch.float32)
 
 For x86 CPUs with AVX2 or AVX-512, and for the matrix units (AMX) of some. Where there is no C compiler the caller goes
 on with PyTorch, and a warning says why.
@@ -9,6 +10,7 @@ PONDER_NATIVE=0 asks for that without a warning.
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -19,6 +21,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,6 +40,13 @@ def library(source: Path, dtype: torch.dtype) -> str | None:
     except (OSError, subprocess.SubprocessError) as error:
         _without(f"{type(error).__name__}: {error}")
         return None
+
+
+@functools.cache
+def loaded(source: Path, dtype: torch.dtype) -> Any:
+    """The functions of the compiled file, a `ctypes.CDLL`; None where PyTorch has to do."""
+    path = library(source, dtype)
+    return ctypes.CDLL(path) if path else None
 
 
 def flags(dtype: torch.dtype) -> tuple[str, ...] | None:

@@ -12,6 +12,7 @@
 
 #include <immintrin.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #ifdef __AMX_BF16__
 #include <sys/syscall.h>
@@ -41,6 +42,29 @@ typedef vi vi_any __attribute__((aligned(4), may_alias));
 ALWAYS vf F(const void *p) { return *(const vf_any *)p; }
 ALWAYS vi I(const void *p) { return *(const vi_any *)p; }
 ALWAYS void put(float *p, vf x) { *(vf_any *)p = x; }
+
+static inline long up(long x, long grain) { return (x + grain - 1) / grain * grain; }
+static inline long smaller(long a, long b) { return a < b ? a : b; }
+static inline long larger(long a, long b) { return a > b ? a : b; }
+
+// ---- memory
+
+typedef struct {
+    void **part;
+    long size;  // bytes
+} Part;
+
+// One piece of memory for all parts, which are set to where they begin; NULL: none left. For free().
+static inline void *laid_out(const Part *parts, int count) {
+    size_t all = 64;
+    for (int i = 0; i < count; i++) all += up(parts[i].size, 64) + 64;
+    char *memory = malloc(all), *at = (char *)up((long)memory, 64);
+    for (int i = 0; memory && i < count; i++) {
+        *parts[i].part = at;
+        at += up(parts[i].size, 64) + 64;  // a line between them: rows of a power of two would share their cache lines
+    }
+    return memory;
+}
 
 // ---- numbers
 
@@ -132,9 +156,13 @@ FOLD(largest_of, a > b ? a : b)
 typedef uint16_t vn __attribute__((vector_size(2 * W), aligned(2), may_alias));
 
 ALWAYS vn vector_to_bf16(vf x) {  // as to_bf16
+#if defined(__AVX512BF16__) && !defined(EMULATE_PAIRS)
+    return (vn)_mm512_cvtneps_pbh((__m512)x);  // numbers below 1e-38 become 0
+#else
     const vi bits = (vi)x, nan = x != x;
     const vi rounded = (vi)((vu)(bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
     return __builtin_convertvector((rounded & ~nan) | (0x7fc0 & nan), vn);
+#endif
 }
 #endif
 
@@ -167,6 +195,27 @@ ALWAYS void to_acts(const float *x, long size, act *out) {
         to_numbers(x, size, (number *)out);
     else
         memcpy(out, x, size * sizeof(act));
+}
+
+// 32 bits each: (rows, columns), `width` from row to row -> (columns, rows), `gap`. Both in multiples of 8.
+static inline void transpose(long rows, long columns, const void *from, long width, void *to, long gap) {
+    for (long r = 0; r < rows; r += 8)
+        for (long c = 0; c < columns; c += 8) {
+            __m256 a[8], b[8];
+            UNROLL for (int i = 0; i < 8; i++) a[i] = _mm256_loadu_ps((const float *)from + (r + i) * width + c);
+            UNROLL for (int i = 0; i < 8; i += 2) {
+                b[i] = _mm256_unpacklo_ps(a[i], a[i + 1]);
+                b[i + 1] = _mm256_unpackhi_ps(a[i], a[i + 1]);
+            }
+            UNROLL for (int i = 0; i < 8; i += 4) UNROLL for (int h = 0; h < 2; h++) {
+                a[i + 2 * h] = _mm256_shuffle_ps(b[i + h], b[i + 2 + h], 0x44);
+                a[i + 2 * h + 1] = _mm256_shuffle_ps(b[i + h], b[i + 2 + h], 0xee);
+            }
+            UNROLL for (int i = 0; i < 4; i++) {
+                _mm256_storeu_ps((float *)to + (c + i) * gap + r, _mm256_permute2f128_ps(a[i], a[i + 4], 0x20));
+                _mm256_storeu_ps((float *)to + (c + i + 4) * gap + r, _mm256_permute2f128_ps(a[i], a[i + 4], 0x31));
+            }
+        }
 }
 
 // ---- products
@@ -300,23 +349,10 @@ static void some_rows(long R, long lanes, const act *a, long width, const lane *
 }
 #endif
 
-// ---- attention
-
-// Scores -> weights that add up to what is returned, as act, with the largest score as 1; 0 outside bounds[0..1] and
-// bounds[2..3].
-static float weigh(float *scores, long size, const long bounds[4], act *weights, float *largest) {
-    const long edges[6] = {0, bounds[0], bounds[1], bounds[2], bounds[3], size};
-    for (int i = 0; i < 6; i += 2)
-        for (long c = edges[i]; c < edges[i + 1]; c++) scores[c] = -1e30f;
-    vf most = ZERO - 1e30f, sum = ZERO;
-    for (long c = 0; c < size; c += W) most = larger_of(F(scores + c), most);
-    const float highest = *largest = largest_of(most);
-    for (long c = 0; c < size; c += W) {
-        const vf y = exponential(F(scores + c) - highest);
-        sum += y;
-        put_acts(weights + c, y);
-    }
-    return total(sum);
+// Rows of `a`, as many as there are, times a panel.
+static inline void times(long rows, long lanes, const act *a, long width, const lane *panel, long step, float *out,
+                         long gap) {
+    for (long i = 0; i < rows; i += AT_ONCE)
+        some_rows(rows - i < AT_ONCE ? rows - i : AT_ONCE, lanes, a + i * width, width, panel, step, out + i * gap, gap,
+                  NULL, 0);
 }
-
-static inline long up(long x, long grain) { return (x + grain - 1) / grain * grain; }

@@ -4,9 +4,9 @@
 
 Every product runs over all N tokens at once; only attention (`models/segments.py`) looks at who sees whom. A prompt
 that several completions share is computed once, forward and backward. The readable twin is `Transformer.forward`;
-tests hold the two together. The norm and the linear layer with an adapter have a backward pass of their own: the
-automatic one is slow on a CPU, and an adapter's forward pass uses the merged weight that the sampler uses too
-(`models/lora.py`).
+tests hold the two together. What lies between the products has a backward pass of its own (`models/rowwise.py`): the
+automatic one is slow on a CPU. So has the linear layer with an adapter, whose forward pass uses the merged weight that
+the sampler uses too (`models/lora.py`).
 
 Shapes: N packed tokens, D width, H query heads, K key/value heads, E head width, r rank of an adapter.
 """
@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from ponder.models import rowwise
 from ponder.models.lora import Adapter
 from ponder.models.segments import Layout, attend
 from ponder.models.transformer import Attention, Block, RMSNorm, Transformer
@@ -51,17 +52,17 @@ def hidden(
             x = checkpoint(_block, layer, x, cos, sin, layout, name, adapter, use_reentrant=False)
         else:
             x = _block(layer, x, cos, sin, layout, name, adapter)
-    return norm(x, model.model.norm)
+    return _norm(x, model.model.norm)
 
 
 def _block(
     block: Block, x: Tensor, cos: Tensor, sin: Tensor, layout: Layout, name: str, adapter: Adapter | None
 ) -> Tensor:
-    x = x + _attention(block.self_attn, norm(x, block.input_layernorm), cos, sin, layout, name, adapter)
-    h = norm(x, block.post_attention_layernorm)
+    x = x + _attention(block.self_attn, _norm(x, block.input_layernorm), cos, sin, layout, name, adapter)
+    h = _norm(x, block.post_attention_layernorm)
     mlp, at = block.mlp, f"{name}.mlp"
     gate, up = (linear(h, getattr(mlp, name), f"{at}.{name}", adapter) for name in ("gate_proj", "up_proj"))
-    return x + linear(F.silu(gate) * up, mlp.down_proj, f"{at}.down_proj", adapter)
+    return x + linear(rowwise.gated(gate, up), mlp.down_proj, f"{at}.down_proj", adapter)
 
 
 def _attention(
@@ -78,37 +79,13 @@ def _attention(
     k = linear(x, layer.k_proj, f"{at}.k_proj", adapter).view(N, -1, E)
     v = linear(x, layer.v_proj, f"{at}.v_proj", adapter).view(N, -1, E)
     if layer.has_qk_norm:
-        q, k = norm(q, layer.q_norm), norm(k, layer.k_norm)
+        q, k = _norm(q, layer.q_norm), _norm(k, layer.k_norm)
     out = attend(q, k, v, cos, sin, layout, layer.window)
     return linear(out.reshape(N, -1), layer.o_proj, f"{at}.o_proj", adapter)
 
 
-def norm(x: Tensor, layer: RMSNorm) -> Tensor:
-    return _RMSNorm.apply(x, layer.weight, layer.eps)
-
-
-class _RMSNorm(torch.autograd.Function):
-    """RMSNorm in the inputs' dtype, its mean square in float32, as `transformer.RMSNorm` computes it."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        x32 = x.float()
-        scale = torch.linalg.vecdot(x32, x32)[..., None].div_(x.shape[-1]).add_(eps).rsqrt_()
-        normed = (x32 * scale).to(x.dtype)
-        ctx.save_for_backward(normed, weight, scale)
-        return normed * weight
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
-        normed, weight, scale = ctx.saved_tensors
-        (grad,) = grads
-        normed32, inner = normed.float(), (grad * weight).float()
-        shared = torch.linalg.vecdot(inner, normed32)[..., None].div_(normed.shape[-1])
-        dx = inner.addcmul_(normed32, shared, value=-1).mul_(scale).to(grad.dtype)
-        dweight = None
-        if ctx.needs_input_grad[1]:
-            dweight = (grad * normed).flatten(0, -2).sum(0)
-        return dx, dweight, None
+def _norm(x: Tensor, layer: RMSNorm) -> Tensor:
+    return rowwise.norm(x, layer.weight, layer.eps)
 
 
 def linear(x: Tensor, layer: nn.Linear, name: str, adapter: Adapter | None) -> Tensor:

@@ -2,11 +2,11 @@
 
     Layout([Segment(0, 9), Segment(9, 14, prefix_end=9), Segment(14, 20, prefix_end=9)])    a prompt and two completions
 
-A segment is a run of tokens that sees itself (causally) and all of its prefix, another run of the pack. In float32 on
-an x86 CPU compiled C takes one after the other (`attention.py`). Else, on a CPU, segments of similar shape are padded
-into blocks small enough for the cache, for attention only, and a block is a handful of plain products in both
-directions: the fused kernel's backward in bf16 is slower than those. On a GPU one masked kernel takes the whole pack,
-as many small launches would leave it idle.
+A segment is a run of tokens that sees itself (causally) and all of its prefix, another run of the pack. On an x86 CPU
+compiled C takes one after the other (`attention.py`). On other CPUs segments of similar shape are padded into blocks
+small enough for the cache, for attention only, and a block is a handful of plain products in both directions: the fused
+kernel's backward in bf16 is slower than those. On a GPU one masked kernel takes the whole pack, as many small launches
+would leave it idle.
 
 Shapes: N packed tokens, H query heads, K key/value heads, G = H/K, E head width; in a block B segments, T own tokens
 of the longest, S seen ones.
@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ponder.models import attention
+from ponder.models.rowwise import turned
 from ponder.models.transformer import rotate
 
 _SCORES = 2**20  # of a block, a key/value head at a time: 4 MB of float32
@@ -146,8 +147,8 @@ class _CompiledAttention(torch.autograd.Function):
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, spans: Tensor, window: int | None
     ) -> Tensor:
-        q = _rotate(q, cos, sin).mul_(1 / math.sqrt(q.shape[-1])).contiguous()
-        k, v = _rotate(k, cos, sin).contiguous(), v.contiguous()
+        q = turned(q, cos, sin, scale=1 / math.sqrt(q.shape[-1]))
+        k, v = turned(k, cos, sin), v.contiguous()
         out, normaliser = attention.forward(q, k, v, spans, window)
         ctx.save_for_backward(q, k, v, cos, sin, out, normaliser, spans)
         ctx.window = window
@@ -157,8 +158,8 @@ class _CompiledAttention(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         q, k, v, cos, sin, out, normaliser, spans = ctx.saved_tensors
         dq, dk, dv = attention.backward(q, k, v, out, normaliser, grads[0].contiguous(), spans, ctx.window)
-        dq = _rotate(dq.mul_(1 / math.sqrt(q.shape[-1])), cos, -sin)
-        return dq, _rotate(dk, cos, -sin), dv, None, None, None, None
+        dq = turned(dq, cos, sin, scale=1 / math.sqrt(q.shape[-1]), back=True)
+        return dq, turned(dk, cos, sin, back=True), dv, None, None, None, None
 
 
 class _Attention(torch.autograd.Function):
@@ -168,7 +169,7 @@ class _Attention(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, blocks: list[Block]) -> Tensor:
         N, K, scale = q.shape[0], k.shape[1], 1 / math.sqrt(q.shape[-1])
-        q, k = _with_zero_row(_rotate(q, cos, sin).mul_(scale)), _rotate(k, cos, sin)
+        q, k = _with_zero_row(turned(q, cos, sin, scale=scale)), turned(k, cos, sin)
         out = torch.empty_like(q)
         kept = []
         for block in blocks:
@@ -197,17 +198,8 @@ class _Attention(torch.autograd.Function):
             dscores = torch._softmax_backward_data(dweights, weights, -1, weights.dtype)
             _put(dq, torch.bmm(dscores, keys), block)
             _add(dk, torch.bmm(dscores.transpose(1, 2), rows), block)
-        dq = _rotate(dq[:-1].mul_(scale), cos, -sin)
-        return dq, _rotate(dk.to(k.dtype), cos, -sin), dv.to(v.dtype), None, None, None
-
-
-def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """`transformer.rotate` with fewer passes over memory. x (N H E), cos and sin (N 1 E); with -sin it is undone."""
-    half = x.shape[-1] // 2
-    turned = torch.empty_like(x)
-    torch.mul(x[..., half:], sin[..., :half], out=turned[..., :half]).neg_()
-    torch.mul(x[..., :half], sin[..., half:], out=turned[..., half:])
-    return turned.addcmul_(x, cos)
+        dq, dk = turned(dq[:-1], cos, sin, scale=scale, back=True), turned(dk.to(k.dtype), cos, sin, back=True)
+        return dq, dk, dv.to(v.dtype), None, None, None
 
 
 def _with_zero_row(x: Tensor) -> Tensor:

@@ -7,9 +7,7 @@ Shapes: M rows, V vocabulary.
 from __future__ import annotations
 
 import ctypes
-import functools
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +23,8 @@ def softmax_(logits_MV: Tensor, temperature: float, *, with_entropy: bool = True
     sum of exponentials, and the entropy, (M,) float32 each. Without entropy that may be zeros."""
     M, V = logits_MV.shape
     normaliser, entropy = (torch.zeros(M, device=logits_MV.device) for _ in range(2))
-    library = _library(logits_MV.dtype) if logits_MV.device.type == "cpu" and logits_MV.is_contiguous() else None
+    in_c = logits_MV.device.type == "cpu" and logits_MV.is_contiguous()
+    library = compiled.loaded(SOURCE, logits_MV.dtype) if in_c else None
     if library is None:
         for start in range(0, M, _ROWS):
             part = slice(start, start + _ROWS)
@@ -48,9 +47,3 @@ def _by_torch(logits: Tensor, temperature: float, with_entropy: bool) -> tuple[T
         entropy = normaliser - torch.linalg.vecdot(probs, scaled.float().clamp(min=-1e30))  # 0 for -inf, not NaN
     logits.copy_(probs)
     return normaliser, entropy
-
-
-@functools.cache
-def _library(dtype: torch.dtype) -> Any:
-    path = compiled.library(SOURCE, dtype)
-    return ctypes.CDLL(path) if path else None

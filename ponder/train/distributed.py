@@ -28,7 +28,7 @@ import torch
 import torch.multiprocessing
 from torch import Tensor, nn
 
-from ponder.models import lora, packed
+from ponder.models import lora, packed, rowwise
 from ponder.models.flat import Flat
 from ponder.models.lora import Adapter
 from ponder.models.segments import Layout
@@ -215,7 +215,8 @@ class Replica:
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:
-    buffer += leaf.grad  # type: ignore[arg-type]
+    assert leaf.grad is not None
+    rowwise.add_to(buffer, leaf.grad)
     leaf.grad = None
 
 

@@ -71,14 +71,15 @@ class _TokenLogprobs(torch.autograd.Function):
         dhidden, dweight = torch.empty_like(hidden), None
         # what a row's gradient is multiplied with goes to the narrow sides of its products, not over the vocabulary
         scale_M1 = (grad_M / -ctx.temperature)[:, None]
-        missing_M1 = torch.expm1(logprobs)[:, None].to(weight.dtype)  # probability of the target, minus 1
+        missing_M = torch.expm1(logprobs).to(weight.dtype)  # probability of the target, minus 1
         for part in _parts(hidden, weight, bool(kept)):
             if kept:
                 slopes = kept[0]
             else:
                 slopes = F.linear(hidden[part], weight)
                 softmax_(slopes, ctx.temperature, with_entropy=False)
-            slopes.scatter_(-1, targets[part, None], missing_M1[part])  # in place: backward runs once
+            every = torch.arange(len(slopes), device=slopes.device)  # `scatter_` would copy bfloat16 to float32 and back
+            slopes[every, targets[part]] = missing_M[part]  # in place: backward runs once
             dhidden[part] = (slopes @ weight) * scale_M1[part]
             if ctx.needs_input_grad[1]:
                 scaled = (hidden[part] * scale_M1[part]).to(weight.dtype)

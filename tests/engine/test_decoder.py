@@ -15,7 +15,7 @@ from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
 from ponder.models import compiled
 from ponder.types import SamplingParams
-from tests.helpers import tiny_model
+from tests.helpers import C_WAYS, tiny_model
 
 VOCAB, END, CLOSE = 264, 259, 260
 FAMILIES = {
@@ -31,29 +31,7 @@ FAMILIES = {
 }
 
 
-def in_c(dtype: torch.dtype) -> str:
-    found = native.library(dtype)
-    return found or pytest.skip("no compiled network here: it needs an x86 CPU with AVX2 and a C compiler")
-
-
-def with_pairs(dtype: torch.dtype) -> str:
-    """What a CPU with AVX512-BF16 and no matrix units computes, its one instruction imitated."""
-    if dtype == torch.float32:
-        pytest.skip("pairs of numbers are bfloat16's")
-    in_c(dtype)
-    flags = [flag for flag in compiled.flags(dtype) or () if not flag.startswith("-mamx")]
-    return str(compiled.build(native.SOURCE, [*flags, "-DEMULATE_PAIRS"]))
-
-
-def on_avx2(dtype: torch.dtype) -> str:
-    """What an older CPU computes."""
-    if "-mavx512f" not in (compiled.flags(dtype) or ()):
-        pytest.skip("this is what C is here")
-    in_c(dtype)
-    return str(compiled.build(native.SOURCE, ["-mavx2", "-mfma", *(["-DBF16"] if dtype == torch.bfloat16 else [])]))
-
-
-WAYS = {"PyTorch": lambda dtype: None, "C": in_c, "C, pairs": with_pairs, "C, AVX2": on_avx2}
+WAYS = {"PyTorch": lambda source, dtype: None, **C_WAYS}
 every_way = pytest.mark.parametrize("way", WAYS)
 # as wide as a real small model: kernels that sum in another order do so only for long sums
 WIDE = {
@@ -75,7 +53,7 @@ def sharp_model(*, window: int = 512, **changes: object):
 def make_runner(
     model, *, way: str = "PyTorch", num_slots: int = 64, dtype: torch.dtype = torch.float32
 ) -> Runner:
-    layout = Layout(model.config, dtype, WAYS[way](dtype))
+    layout = Layout(model.config, dtype, WAYS[way](native.SOURCE, dtype))
     return Runner(
         layout, dict(layout.arranged(model.state_dict())), end_id=END, unthink_id=CLOSE, pad_id=0, decode=str,
         num_slots=num_slots,

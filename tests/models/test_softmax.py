@@ -5,15 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from ponder.models import softmax as module
-from ponder.models.softmax import softmax_
+from ponder.models import compiled
+from ponder.models.softmax import SOURCE, softmax_
 
 
 @pytest.fixture(params=["C", "PyTorch"])
 def way(request, monkeypatch):
     if request.param == "PyTorch":
-        monkeypatch.setattr(module, "_library", lambda dtype: None)
-    elif module._library(torch.float32) is None:
+        monkeypatch.setattr(compiled, "loaded", lambda source, dtype: None)
+    elif compiled.loaded(SOURCE, torch.float32) is None:
         pytest.skip("no compiled softmax here: it needs an x86 CPU with AVX2 and a C compiler")
     return request.param
 
