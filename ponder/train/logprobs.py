@@ -78,7 +78,7 @@ class _TokenLogprobs(torch.autograd.Function):
             else:
                 slopes = F.linear(hidden[part], weight)
                 softmax_(slopes, ctx.temperature, with_entropy=False)
-            every = torch.arange(len(slopes), device=slopes.device)  # `scatter_` would copy bfloat16 to float32 and back
+            every = torch.arange(len(slopes), device=slopes.device)  # `scatter_` copies bf16 to float32 and back
             slopes[every, targets[part]] = missing_M[part]  # in place: backward runs once
             dhidden[part] = (slopes @ weight) * scale_M1[part]
             if ctx.needs_input_grad[1]:

@@ -13,7 +13,6 @@ from ponder.engine.cache import shelf_length
 from ponder.engine.network import Layout, TorchNetwork
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
-from ponder.models import compiled
 from ponder.types import SamplingParams
 from tests.helpers import C_WAYS, tiny_model
 
