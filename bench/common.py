@@ -27,6 +27,7 @@ sys.path.insert(0, str(ROOT))  # this tree, whatever is installed
 from ponder import runs
 from ponder.config import ConfigError
 from ponder.models import cpu, hub
+from ponder.processes import num_cores
 
 __all__ = [
     "FAST_DTYPE", "OURS", "PEERS", "ROOT", "VLLM", "Answer", "Contender", "Job", "Missing", "Pool", "arguments",
@@ -70,7 +71,7 @@ def model_folder(reference: str) -> str:
 
 def num_devices() -> int:
     """How many things compute at once: the cores, or one GPU."""
-    return 1 if torch.cuda.is_available() else runs.num_cores()
+    return 1 if torch.cuda.is_available() else num_cores()
 
 
 def ceiling() -> Contender:

@@ -28,7 +28,7 @@ from typing import Any
 import common
 from common import PEERS, Answer, Contender, Job
 
-from ponder.runs import num_cores
+from ponder.processes import num_cores
 
 PROMPTS, SAMPLES, NEW, LR = 8, 8, 128, 1e-5
 SERIES = ("loss", "reward", "entropy", "grad_norm", "mixed", "tokens")

@@ -20,7 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall
 import typer
 from rich.console import Console
 
-from ponder import __version__
+from ponder import __version__, processes
 from ponder.config import ConfigError, dumps, load, to_dict
 from ponder.types import Budget, Message, Problem, SamplingParams, Usage
 
@@ -438,6 +438,8 @@ def star(
 @app.command(rich_help_panel=LEARN)
 def sft(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Supervised fine-tuning on worked solutions: the cold start. Run it again to go on where it stopped."""
+    if not dry_run:
+        processes.prepare()
     from ponder.train.estimate import estimate_sft
     from ponder.train.sft import SFTConfig
     from ponder.train.sft import sft as train
@@ -462,6 +464,8 @@ def sft(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as
 @app.command(rich_help_panel=LEARN)
 def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Reinforcement learning with verified answers. Run it again to go on where it stopped."""
+    if not dry_run:
+        processes.prepare()  # before torch is imported here: both at the same time
     from ponder.live import RLView
     from ponder.train.estimate import estimate_rl
     from ponder.train.rl import load_recipe
@@ -483,6 +487,8 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
 @app.command(rich_help_panel=LEARN)
 def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Train a scorer from a policy's own samples: will a completion end correct? Run it again to go on."""
+    if not dry_run:
+        processes.prepare()  # before torch is imported here: both at the same time
     from ponder.evals.scorer_plots import save_page
     from ponder.evals.stats import cons_at
     from ponder.live import Bar
@@ -764,6 +770,7 @@ def open_engine(
         from ponder.engine.remote import RemoteEngine
 
         return RemoteEngine(base_url, model)
+    processes.prepare()  # before torch is imported here: both at the same time
     from ponder.engine.local import LocalEngine
     from ponder.models import hub
     from ponder.train.distributed import pick_device
@@ -822,6 +829,7 @@ class Ladder:
         self._environment = environment  # of a run whose rollouts are whole trajectories: so is a sample then
 
     def open(self, checkpoint: Path) -> Engine:
+        processes.prepare()
         from ponder.engine.local import LocalEngine
         from ponder.models import hub
         from ponder.train.distributed import pick_device

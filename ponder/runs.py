@@ -13,7 +13,6 @@ Writing is append-only or replace-by-rename, so `kill -9` leaves at most one bro
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -196,26 +195,6 @@ class Run:
 
     def checkpoint_folder(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step_{step:05d}"
-
-
-def num_cores() -> int:
-    """Cores this process may use: taskset and cluster schedulers give fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def sigint_ignored() -> Iterator[None]:
-    """Start worker processes inside: they inherit that Ctrl-C is the parent's to handle, from their first moment."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may; the workers then ignore it once they run
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 class GracefulStop:

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"types", "config", "runs"}
+BASE = {"types", "config", "runs", "processes"}
 # a room -> what it may import of ponder (its own room is always allowed)
 MAY = {
     "types": set(),
     "config": set(),
     "runs": {"types"},
+    "processes": set(),
     "efforts": {"config", "runs"},
     "tasks": BASE,
     "models": BASE,

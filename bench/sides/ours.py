@@ -19,6 +19,10 @@ from link import Job, serve
 
 
 def load(config: Job) -> Any:
+    from ponder import processes
+
+    if config["kind"] != "grade":
+        processes.prepare()  # as the verbs of `ponder` do
     return {"rollout": rollout, "train": train, "rl": rl, "grade": grade}[config["kind"]](config)
 
 
@@ -50,7 +54,7 @@ def train(config: Job) -> Any:
     import torch
 
     from ponder.models import hub
-    from ponder.runs import num_cores
+    from ponder.processes import num_cores
     from ponder.train.batches import Example, micro_batches
     from ponder.train.distributed import SupervisedLoss, Trainer
 
@@ -79,7 +83,7 @@ def rl(config: Job) -> Any:
 
     from ponder.engine.local import LocalEngine
     from ponder.models import hub
-    from ponder.runs import num_cores
+    from ponder.processes import num_cores
     from ponder.train.distributed import Trainer
     from ponder.train.rl import RLConfig, update
     from ponder.train.rollouts import collect

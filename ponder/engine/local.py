@@ -26,9 +26,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import torch
-import torch.multiprocessing
+import torch.multiprocessing  # shared tensors can be sent to workers
 from torch import Tensor
 
+from ponder import processes
 from ponder.engine.form import Form, FormError
 from ponder.engine.network import Layout
 from ponder.engine.runner import Runner
@@ -38,7 +39,7 @@ from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
 from ponder.models.transformer import Transformer
 from ponder.models.worker import become_worker
-from ponder.runs import num_cores, sigint_ignored
+from ponder.processes import num_cores
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
 TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
@@ -100,10 +101,7 @@ class LocalEngine:
         here, there = multiprocessing.Pipe()
         arguments = (there, self._layout, self._weights, self.tokenizer, num_slots, keep_hidden)
         if process:
-            context = torch.multiprocessing.get_context("spawn")
-            worker = context.Process(target=_worker_process, args=arguments, daemon=True, name="ponder-engine")
-            with sigint_ignored():
-                worker.start()
+            worker = processes.start(_worker_process, arguments, name="ponder-engine")
             self.worker_processes.append(worker)
             there.close()
             threading.Thread(target=self._listen, args=(here, worker), daemon=True).start()

@@ -8,16 +8,16 @@ Scores do not depend on who computes them. Chunks go out a few at a time, so tha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from multiprocessing import get_context
 from pathlib import Path
 from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ponder.runs import sigint_ignored
+from ponder import processes
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.files import load_scorer
 from ponder.scorers.packing import Family
@@ -32,7 +32,10 @@ class ScorerPool:
         self.num_workers = num_workers
         self._here = load_scorer(folder) if not num_workers else None
         self._pool = (
-            ProcessPoolExecutor(num_workers, get_context("spawn"), initializer=_begin, initargs=(str(folder),))
+            ProcessPoolExecutor(
+                num_workers, processes.context(), initializer=processes.enter,
+                initargs=(dict(os.environ), _begin, str(folder)),
+            )
             if num_workers
             else None
         )
@@ -47,7 +50,7 @@ class ScorerPool:
         waiting = iter(enumerate(chunks))
         running: dict[Future[Scores], int] = {}
         while True:
-            with sigint_ignored():  # a pool starts its processes when it is given work
+            with processes.sigint_ignored():  # a pool starts its processes when it is given work
                 while len(running) < 2 * self.num_workers and (following := next(waiting, None)):
                     running[self._pool.submit(_score, following[1])] = following[0]
             if not running:

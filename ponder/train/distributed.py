@@ -18,6 +18,7 @@ on the batches alone, so the same batches give the same bits. Clusters come late
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,16 +26,17 @@ from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
-import torch.multiprocessing
+import torch.multiprocessing  # shared tensors can be sent to workers
 from torch import Tensor, nn
 
+from ponder import processes
 from ponder.models import lora, packed, rowwise
 from ponder.models.flat import Flat
 from ponder.models.lora import Adapter
 from ponder.models.segments import Layout
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.models.worker import become_worker
-from ponder.runs import num_cores, sigint_ignored
+from ponder.processes import num_cores
 from ponder.train import losses
 from ponder.train.batches import Batch
 from ponder.train.logprobs import token_logprobs
@@ -284,11 +286,8 @@ class Trainer:
             self._start(parts, gradient)
 
     def _start(self, parts: Replica.Parts, gradient: Flat) -> None:
-        context = torch.multiprocessing.get_context("spawn")
-        here, there = context.Pipe()
-        worker = context.Process(target=_worker, args=(there, parts, gradient), daemon=True, name="ponder-trainer")
-        with sigint_ignored():
-            worker.start()
+        here, there = multiprocessing.Pipe()
+        worker = processes.start(_worker, (there, parts, gradient), name="ponder-trainer")
         there.close()
         self._workers.append((here, worker))
 

@@ -1,0 +1,75 @@
+"""Worker processes: how many there are, and how they start.
+
+    processes.prepare()                                   # first of all, where workers will be wanted: costs no time
+    worker = processes.start(target, (connection, ...), name="ponder-engine")
+
+Importing torch takes a process two seconds. On Linux a server imports it once, while the process that wants workers is
+still importing and loading weights itself, and every worker is a fork of that server (multiprocessing's forkserver).
+Elsewhere each worker is a fresh interpreter.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from multiprocessing import forkserver
+from pathlib import Path
+from typing import Any
+
+
+def num_cores() -> int:
+    """Cores this process may use: taskset and cluster schedulers give fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def prepare() -> None:
+    """Let the server begin. Not where there is a GPU: the work is done in one process there."""
+    if context().get_start_method() == "forkserver" and not Path("/dev/nvidiactl").exists():
+        with sigint_ignored():
+            forkserver.ensure_running()
+
+
+def start(target: Callable[..., None], arguments: tuple[Any, ...], *, name: str) -> Any:
+    """A running process that ends with this one, deaf to Ctrl-C from its first moment."""
+    process = context().Process(target=enter, args=(dict(os.environ), target, *arguments), daemon=True, name=name)
+    with sigint_ignored():
+        process.start()
+    return process
+
+
+@functools.cache
+def context() -> Any:
+    """Of multiprocessing. A process begins with the environment of its server: start it with `enter`."""
+    if sys.platform != "linux":
+        return multiprocessing.get_context("spawn")
+    found = multiprocessing.get_context("forkserver")
+    found.set_forkserver_preload(["torch"])  # not ponder: a server does not know where this process imports it from
+    return found
+
+
+def enter(environment: Mapping[str, str], target: Callable[..., None], *arguments: Any) -> None:
+    """What a worker runs: a function, in the environment of whoever wanted it."""
+    os.environ.clear()
+    os.environ.update(environment)
+    target(*arguments)
+
+
+@contextlib.contextmanager
+def sigint_ignored() -> Iterator[None]:
+    """Start worker processes inside: they inherit that Ctrl-C is the parent's to handle, from their first moment."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may; the workers then ignore it once they run
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
