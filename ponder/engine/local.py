@@ -89,26 +89,31 @@ class LocalEngine:
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else num_cores()
         self._layout = Layout.of(model.config, dtype or model.dtype, model.device)
-        self._weights = Flat.of(dict(self._layout.arranged(model.state_dict())), shared=num_workers > 0)
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
-        self._workers = [
-            self._start(num_slots, keep_hidden, process=num_workers > 0) for _ in range(max(1, num_workers))
-        ]
+        of_a_runner = (self._layout, self.tokenizer, num_slots, keep_hidden)
+        self._workers = [self._start_process(of_a_runner) for _ in range(num_workers)]  # ready when the weights are
+        self._weights = Flat.of(dict(self._layout.arranged(model.state_dict())), shared=num_workers > 0)
+        for connection in self._workers:
+            self._send(connection, self._weights)
+        if not num_workers:
+            self._workers = [self._start_thread((self._weights, *of_a_runner))]
 
-    def _start(self, num_slots: int, keep_hidden: bool, *, process: bool) -> multiprocessing.connection.Connection:
+    def _start_process(self, of_a_runner: tuple[Any, ...]) -> multiprocessing.connection.Connection:
         here, there = multiprocessing.Pipe()
-        arguments = (there, self._layout, self._weights, self.tokenizer, num_slots, keep_hidden)
-        if process:
-            worker = processes.start(_worker_process, arguments, name="ponder-engine")
-            self.worker_processes.append(worker)
-            there.close()
-            threading.Thread(target=self._listen, args=(here, worker), daemon=True).start()
-        else:
-            self._thread = threading.Thread(target=_worker_thread, args=arguments, daemon=True, name="ponder-engine")
-            self._thread.start()
-            threading.Thread(target=self._listen, args=(here, None), daemon=True).start()
+        worker = processes.start(_worker_process, (there, *of_a_runner), name="ponder-engine")
+        self.worker_processes.append(worker)
+        there.close()
+        threading.Thread(target=self._listen, args=(here, worker), daemon=True).start()
+        return here
+
+    def _start_thread(self, of_a_runner: tuple[Any, ...]) -> multiprocessing.connection.Connection:
+        here, there = multiprocessing.Pipe()
+        arguments = (there, *of_a_runner)
+        self._thread = threading.Thread(target=_worker_thread, args=arguments, daemon=True, name="ponder-engine")
+        self._thread.start()
+        threading.Thread(target=self._listen, args=(here, None), daemon=True).start()
         return here
 
     async def generate(
@@ -274,9 +279,9 @@ class LocalEngine:
         params, room = request.params, self.config.max_position_embeddings - len(request.prompt_ids)
         return max(1, min(params.max_reasoning_tokens + 1 + params.max_answer_tokens, room))
 
-    def _send(self, connection: multiprocessing.connection.Connection, batch: list[Any]) -> None:
+    def _send(self, connection: multiprocessing.connection.Connection, message: Any) -> None:
         with contextlib.suppress(OSError):  # a dead worker: its listener has failed the waiting requests
-            connection.send(batch)
+            connection.send(message)
 
     def _listen(self, connection: multiprocessing.connection.Connection, process: Any) -> None:
         """Hand results to their futures until the worker is gone; then fail whatever still waits."""
@@ -365,16 +370,15 @@ class LocalEngine:
         self.close()
 
 
-def _worker_process(connection: Any, *arguments: Any) -> None:
+def _worker_process(connection: Any, *of_a_runner: Any) -> None:
     become_worker()
-    _worker_thread(connection, *arguments)
+    with contextlib.suppress(EOFError, OSError):  # the other end is gone
+        _worker_thread(connection, connection.recv(), *of_a_runner)
 
 
-def _worker_thread(
-    connection: Any, layout: Layout, weights: Flat, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
-) -> None:
+def _worker_thread(connection: Any, weights: Flat, *of_a_runner: Any) -> None:
     try:
-        _serve(connection, _make_runner(layout, weights, tokenizer, num_slots, keep_hidden))
+        _serve(connection, _make_runner(weights, *of_a_runner))
     except (EOFError, OSError):
         pass  # the other end is gone
     except Exception as error:  # reported, so that the caller sees the reason and not only a dead pipe
@@ -386,7 +390,7 @@ def _worker_thread(
 
 
 def _make_runner(
-    layout: Layout, weights: Flat, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
+    weights: Flat, layout: Layout, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
 ) -> Runner:
     return Runner(
         layout,

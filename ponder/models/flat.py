@@ -35,8 +35,11 @@ class Flat:
     def zeros(
         cls, shapes: Mapping[str, torch.Size], dtype: torch.dtype, device: torch.device, *, shared: bool = False
     ) -> Flat:
-        memory = torch.zeros(sum(_room(shape) for shape in shapes.values()), dtype=dtype, device=device)
-        return cls(memory.share_memory_() if shared else memory, dict(shapes))
+        size = sum(_room(shape) for shape in shapes.values())
+        if not shared:
+            return cls(torch.zeros(size, dtype=dtype, device=device), dict(shapes))
+        pages = torch.UntypedStorage._new_shared(size * dtype.itemsize)  # zeros, as the system hands them out
+        return cls(torch.empty(0, dtype=dtype).set_(pages), dict(shapes))
 
     def views(self) -> dict[str, Tensor]:
         views, offset = {}, 0

@@ -1,0 +1,86 @@
+"""Worker processes start with what their parent has now, and end with it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from ponder import processes
+from tests.helpers import until
+
+
+def tell(connection: Any, name: str) -> None:
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    connection.send((os.environ.get(name), "torch" in sys.modules, ignored, sys.path))
+
+
+def ask(name: str) -> tuple[str | None, bool, bool, list[str]]:
+    here, there = multiprocessing.Pipe()
+    worker = processes.start(tell, (there, name), name="test")
+    assert here.poll(60)
+    answer = here.recv()
+    worker.join(10)
+    assert worker.exitcode == 0
+    return answer
+
+
+def test_a_worker_has_the_environment_of_this_moment_not_of_its_server(monkeypatch):
+    monkeypatch.setenv("PONDER_TEST_WORD", "first")
+    assert ask("PONDER_TEST_WORD")[0] == "first"
+    monkeypatch.setenv("PONDER_TEST_WORD", "second")
+    assert ask("PONDER_TEST_WORD")[0] == "second"
+    monkeypatch.delenv("PONDER_TEST_WORD")
+    assert ask("PONDER_TEST_WORD")[0] is None
+
+
+def test_a_worker_ignores_ctrl_c_and_imports_from_where_its_parent_does(monkeypatch):
+    monkeypatch.syspath_prepend("/somewhere/of/this/test")
+    _, has_torch, ignored, path = ask("HOME")
+    assert ignored and "/somewhere/of/this/test" in path
+    assert has_torch or sys.platform != "linux"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is a server on Linux only")
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_workers_and_their_server_end_when_their_parent_is_killed(how, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import contextlib, multiprocessing, time\n"
+        "from ponder import processes\n"
+        "def listen(connection):\n"
+        "    with contextlib.suppress(EOFError):\n"
+        "        connection.recv()\n"
+        "if __name__ == '__main__':\n"
+        "    processes.prepare()\n"
+        "    here, there = multiprocessing.Pipe()\n"
+        "    print(processes.start(listen, (there,), name='listener').pid, flush=True)\n"
+        "    there.close()\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    server = parent_of(worker)
+    assert alive(server) and server != parent.pid
+    parent.send_signal(how)
+    parent.wait(10)
+    until(lambda: not alive(worker) and not alive(server), 20)
+
+
+def parent_of(process: int) -> int:
+    with open(f"/proc/{process}/stat") as stat:
+        return int(stat.read().rsplit(")", 1)[1].split()[1])
+
+
+def alive(process: int) -> bool:
+    try:
+        with open(f"/proc/{process}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
