@@ -465,7 +465,7 @@ def sft(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as
 def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Reinforcement learning with verified answers. Run it again to go on where it stopped."""
     if not dry_run:
-        processes.prepare()  # before torch is imported here: both at the same time
+        processes.prepare()
     from ponder.live import RLView
     from ponder.train.estimate import estimate_rl
     from ponder.train.rl import load_recipe
@@ -488,7 +488,7 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
 def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
     """Train a scorer from a policy's own samples: will a completion end correct? Run it again to go on."""
     if not dry_run:
-        processes.prepare()  # before torch is imported here: both at the same time
+        processes.prepare()
     from ponder.evals.scorer_plots import save_page
     from ponder.evals.stats import cons_at
     from ponder.live import Bar
@@ -670,6 +670,7 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score every sample of a bank that has no score yet; the samples themselves stay as they are."""
+    processes.prepare()
     from ponder.evals.bank import Bank
     from ponder.evals.scoring import score_bank
     from ponder.live import Bar
@@ -770,7 +771,7 @@ def open_engine(
         from ponder.engine.remote import RemoteEngine
 
         return RemoteEngine(base_url, model)
-    processes.prepare()  # before torch is imported here: both at the same time
+    processes.prepare()
     from ponder.engine.local import LocalEngine
     from ponder.models import hub
     from ponder.train.distributed import pick_device

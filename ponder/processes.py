@@ -1,7 +1,7 @@
 """Worker processes: how many there are, and how they start.
 
-    processes.prepare()                                   # first of all, where workers will be wanted: costs no time
-    worker = processes.start(target, (connection, ...), name="ponder-engine")
+    processes.prepare()          # first of all, before torch is imported here, where workers will be wanted
+    connection, worker = processes.start(target, (layout, ...), name="ponder-engine")  # target(connection, layout, ...)
 
 Importing torch takes a process two seconds. On Linux a server imports it once, while the process that wants workers is
 still importing and loading weights itself, and every worker is a fork of that server (multiprocessing's forkserver).
@@ -19,6 +19,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import forkserver
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -32,27 +33,39 @@ def num_cores() -> int:
 
 def prepare() -> None:
     """Let the server begin. Not where there is a GPU: the work is done in one process there."""
-    if context().get_start_method() == "forkserver" and not Path("/dev/nvidiactl").exists():
-        with sigint_ignored():
-            forkserver.ensure_running()
+    if not Path("/dev/nvidiactl").exists():
+        context()
 
 
-def start(target: Callable[..., None], arguments: tuple[Any, ...], *, name: str) -> Any:
-    """A running process that ends with this one, deaf to Ctrl-C from its first moment."""
-    process = context().Process(target=enter, args=(dict(os.environ), target, *arguments), daemon=True, name=name)
-    with sigint_ignored():
+def start(target: Callable[..., None], arguments: tuple[Any, ...], *, name: str) -> tuple[Connection, Any]:
+    """A running process that ends with this one, deaf to Ctrl-C from its first moment, and a pipe to it."""
+    here, there = multiprocessing.Pipe()
+    arguments = (dict(os.environ), target, there, *arguments)
+    process = context().Process(target=enter, args=arguments, daemon=True, name=name)
+    with starting():
         process.start()
-    return process
+    there.close()
+    return here, process
 
 
 @functools.cache
 def context() -> Any:
     """Of multiprocessing. A process begins with the environment of its server: start it with `enter`."""
-    if sys.platform != "linux":
-        return multiprocessing.get_context("spawn")
-    found = multiprocessing.get_context("forkserver")
-    found.set_forkserver_preload(["torch"])  # not ponder: a server does not know where this process imports it from
-    return found
+    if sys.platform == "linux":
+        found = multiprocessing.get_context("forkserver")
+        found.set_forkserver_preload(["torch"])  # not ponder: the server does not know where it is imported from here
+        with contextlib.suppress(OSError), _sigint_ignored():  # no socket can be made below TMPDIR
+            forkserver.ensure_running()
+            return found
+    return multiprocessing.get_context("spawn")
+
+
+@contextlib.contextmanager
+def starting() -> Iterator[None]:
+    """Start worker processes inside: they inherit that Ctrl-C is the parent's to handle, from their server or from us.
+    With a server Ctrl-C works meanwhile: the first start waits until the server is there."""
+    with contextlib.nullcontext() if context().get_start_method() == "forkserver" else _sigint_ignored():
+        yield
 
 
 def enter(environment: Mapping[str, str], target: Callable[..., None], *arguments: Any) -> None:
@@ -63,8 +76,7 @@ def enter(environment: Mapping[str, str], target: Callable[..., None], *argument
 
 
 @contextlib.contextmanager
-def sigint_ignored() -> Iterator[None]:
-    """Start worker processes inside: they inherit that Ctrl-C is the parent's to handle, from their first moment."""
+def _sigint_ignored() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may; the workers then ignore it once they run
         return

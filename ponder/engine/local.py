@@ -18,11 +18,12 @@ import concurrent.futures
 import contextlib
 import itertools
 import math
-import multiprocessing.connection
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection
 from typing import Any, cast
 
 import torch
@@ -92,29 +93,44 @@ class LocalEngine:
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
+        self._workers: list[Connection] = []
         of_a_runner = (self._layout, self.tokenizer, num_slots, keep_hidden)
-        self._workers = [self._start_process(of_a_runner) for _ in range(num_workers)]  # ready when the weights are
-        self._weights = Flat.of(dict(self._layout.arranged(model.state_dict())), shared=num_workers > 0)
-        for connection in self._workers:
-            self._send(connection, self._weights)
-        if not num_workers:
-            self._workers = [self._start_thread((self._weights, *of_a_runner))]
+        try:
+            for _ in range(num_workers):  # they get ready while the weights are arranged
+                self._start_process(of_a_runner)
+            self._weights = Flat.of(dict(self._layout.arranged(model.state_dict())), shared=num_workers > 0)
+            for connection in self._workers:
+                self._hand_over(connection)
+            if not num_workers:
+                self._start_thread((self._weights, *of_a_runner))
+        except BaseException:
+            self.close()
+            raise
 
-    def _start_process(self, of_a_runner: tuple[Any, ...]) -> multiprocessing.connection.Connection:
-        here, there = multiprocessing.Pipe()
-        worker = processes.start(_worker_process, (there, *of_a_runner), name="ponder-engine")
+    def _start_process(self, of_a_runner: tuple[Any, ...]) -> None:
+        connection, worker = processes.start(_worker_process, of_a_runner, name="ponder-engine")
+        self._workers.append(connection)
         self.worker_processes.append(worker)
-        there.close()
-        threading.Thread(target=self._listen, args=(here, worker), daemon=True).start()
-        return here
+        threading.Thread(target=self._listen, args=(connection, worker), daemon=True).start()
 
-    def _start_thread(self, of_a_runner: tuple[Any, ...]) -> multiprocessing.connection.Connection:
+    def _hand_over(self, connection: Connection) -> None:
+        """The memory of the weights, as a file descriptor that travels through a socket."""
+        try:
+            with contextlib.suppress(ConnectionError):  # a dead worker: its listener says so
+                connection.send(self._weights)
+        except OSError as error:
+            raise EngineError(
+                f"the weights could not be shared with a worker ({error}); set TMPDIR to a short path on a local disk"
+            ) from error
+
+    def _start_thread(self, arguments: tuple[Any, ...]) -> None:
         here, there = multiprocessing.Pipe()
-        arguments = (there, *of_a_runner)
-        self._thread = threading.Thread(target=_worker_thread, args=arguments, daemon=True, name="ponder-engine")
+        self._thread = threading.Thread(
+            target=_worker_thread, args=(there, *arguments), daemon=True, name="ponder-engine"
+        )
         self._thread.start()
+        self._workers.append(here)
         threading.Thread(target=self._listen, args=(here, None), daemon=True).start()
-        return here
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
@@ -279,11 +295,11 @@ class LocalEngine:
         params, room = request.params, self.config.max_position_embeddings - len(request.prompt_ids)
         return max(1, min(params.max_reasoning_tokens + 1 + params.max_answer_tokens, room))
 
-    def _send(self, connection: multiprocessing.connection.Connection, message: Any) -> None:
+    def _send(self, connection: Connection, message: Any) -> None:
         with contextlib.suppress(OSError):  # a dead worker: its listener has failed the waiting requests
             connection.send(message)
 
-    def _listen(self, connection: multiprocessing.connection.Connection, process: Any) -> None:
+    def _listen(self, connection: Connection, process: Any) -> None:
         """Hand results to their futures until the worker is gone; then fail whatever still waits."""
         why = "the engine was closed"
         try:
@@ -372,14 +388,16 @@ class LocalEngine:
 
 def _worker_process(connection: Any, *of_a_runner: Any) -> None:
     become_worker()
-    with contextlib.suppress(EOFError, OSError):  # the other end is gone
-        _worker_thread(connection, connection.recv(), *of_a_runner)
+    _worker_thread(connection, None, *of_a_runner)
 
 
-def _worker_thread(connection: Any, weights: Flat, *of_a_runner: Any) -> None:
+def _worker_thread(connection: Any, weights: Flat | None, *of_a_runner: Any) -> None:
+    """weights: None = they come first; nothing comes where the engine is closed before it began."""
     try:
-        _serve(connection, _make_runner(weights, *of_a_runner))
-    except (EOFError, OSError):
+        weights = weights or connection.recv()
+        if weights is not None:
+            _serve(connection, _make_runner(weights, *of_a_runner))
+    except (EOFError, ConnectionError):
         pass  # the other end is gone
     except Exception as error:  # reported, so that the caller sees the reason and not only a dead pipe
         with contextlib.suppress(OSError):

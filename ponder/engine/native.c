@@ -4,8 +4,9 @@
 // (in a model whose numbers are finite):
 // every sum runs over them in one order, whatever other rows are there.
 //
-// Lanes, panels, and how keys and values lie: models/lanes.h. A matrix is its panels of output columns one after the
-// other, (panels, lanes, 2 W). The residual stream and softmax are float32.
+// Lanes and panels: models/lanes.h. A matrix is its panels of output columns one after the other, (panels, lanes, 2 W).
+// Keys are blocks of 32 tokens, (blocks, lanes of E, 32), so that a vector holds one lane of W tokens and a block is a
+// panel of queries' scores; values are (lanes of tokens, E). The residual stream and softmax are float32.
 //
 // Shapes: D width, H query heads, K key/value heads, E head width, C capacity of a strip in tokens (a multiple of 32).
 

@@ -46,13 +46,12 @@ static long place(const Shape *s, const Segment *segment, long c, long head) {
     return (row * s->K + head) * s->E;
 }
 
-// -> (most, E), or (`columns`) (E, most); what is behind the S rows is 0.
+// -> (most, E), or (`columns`) (E, most); what is behind the S rows, up to a block, is 0.
 static void gather(const Shape *s, const Segment *segment, const number *x, long head, int columns, long most, act *out) {
     const long E = s->E, S = segment->prefix + segment->own;
-    memset(out, 0, most * E * sizeof(act));
-    for (long c = 0; c < S; c++) {
-        const number *from = x + place(s, segment, c, head);
-        for (long e = 0; e < E; e++) out[columns ? e * most + c : c * E + e] = as_act(from[e]);
+    for (long c = 0; c < up(S, BLOCK); c++) {
+        const number *from = c < S ? x + place(s, segment, c, head) : NULL;
+        for (long e = 0; e < E; e++) out[columns ? e * most + c : c * E + e] = from ? as_act(from[e]) : 0;
     }
 }
 
@@ -131,10 +130,10 @@ static Seen what_is_seen(const Shape *s, const Segment *segment, long t) {
     x.from = at < window ? 0 : (at + 1 - window) / BLOCK * BLOCK;
     x.to = up(at + x.queries, BLOCK);
     x.inner_from = at + PANEL < window ? 0 : at + PANEL - window;
-    int32_t place[PANEL];
-    for (long j = 0; j < PANEL; j++) place[j] = (int32_t)(at + j);
+    int32_t own[PANEL];
+    for (long j = 0; j < PANEL; j++) own[j] = (int32_t)(at + j);
     for (int v = 0; v < 2; v++) {
-        x.last[v] = *(const vi_any *)(place + v * W);
+        x.last[v] = *(const vi_any *)(own + v * W);
         x.first[v] = x.last[v] - (int32_t)window + 1;
     }
     return x;

@@ -17,6 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -49,9 +50,20 @@ def loaded(source: Path, dtype: torch.dtype) -> Any:
     return ctypes.CDLL(path) if path else None
 
 
+def pointers(*tensors: torch.Tensor | None) -> list[ctypes.c_void_p]:
+    """Arguments of a compiled function; None is NULL."""
+    return [ctypes.c_void_p(None if tensor is None else tensor.data_ptr()) for tensor in tensors]
+
+
+def sizes(*numbers: int) -> list[ctypes.c_int64]:
+    return [ctypes.c_int64(number) for number in numbers]
+
+
 def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
     """Of the compiler: the instructions that this CPU has, as PyTorch sees it. None: not a CPU or dtype for this."""
     if dtype not in (torch.float32, torch.bfloat16) or platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    if sys.platform == "win32":  # the C counts in `long`, which is 64 bits elsewhere
         return None
     level = torch.backends.cpu.get_cpu_capability()
     if level not in ("AVX2", "AVX512"):

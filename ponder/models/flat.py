@@ -36,7 +36,7 @@ class Flat:
         cls, shapes: Mapping[str, torch.Size], dtype: torch.dtype, device: torch.device, *, shared: bool = False
     ) -> Flat:
         size = sum(_room(shape) for shape in shapes.values())
-        if not shared:
+        if not shared or device.type != "cpu":
             return cls(torch.zeros(size, dtype=dtype, device=device), dict(shapes))
         pages = torch.UntypedStorage._new_shared(size * dtype.itemsize)  # zeros, as the system hands them out
         return cls(torch.empty(0, dtype=dtype).set_(pages), dict(shapes))

@@ -1,9 +1,8 @@
-// What the C files share: vectors, numbers, products, and softmax.
+// What the C files share: vectors, memory, numbers, and products.
 //
 // The unit of every product is a lane of 32 bits: one float32, or (-DBF16) two bfloat16 that follow each other along the
-// sum. A vector has W lanes. A panel is 2 W columns of a matrix, lane by lane along the sum: (lanes, 2 W). Keys are blocks
-// of 32 tokens, (blocks, lanes of E, 32), so that a vector holds one lane of W tokens; values are (lanes of tokens, E).
-// Nothing is ever transposed or summed across a vector.
+// sum. A vector has W lanes. A panel is 2 W columns of a matrix, lane by lane along the sum: (lanes, 2 W), so that no
+// product sums across a vector.
 //
 // Sums are float32. What is multiplied with a panel (`act`) is bfloat16 where the CPU multiplies it (AVX512-BF16, AMX),
 // else float32, and so is the panel.
@@ -29,7 +28,7 @@
 #define TWICE _Pragma("GCC unroll 2")
 #endif
 #define PANEL (2 * W)
-#define BLOCK 32  // tokens of a block of keys
+#define BLOCK 32  // tokens that attention takes together
 
 typedef float vf __attribute__((vector_size(4 * W)));
 typedef int32_t vi __attribute__((vector_size(4 * W)));
@@ -58,7 +57,7 @@ typedef struct {
 static inline void *laid_out(const Part *parts, int count) {
     size_t all = 64;
     for (int i = 0; i < count; i++) all += up(parts[i].size, 64) + 64;
-    char *memory = malloc(all), *at = (char *)up((long)memory, 64);
+    char *memory = malloc(all), *at = memory + (-(uintptr_t)memory & 63);
     for (int i = 0; memory && i < count; i++) {
         *parts[i].part = at;
         at += up(parts[i].size, 64) + 64;  // a line between them: rows of a power of two would share their cache lines

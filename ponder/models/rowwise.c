@@ -19,7 +19,7 @@ void norm_forward(const number *x, const number *weight, int64_t rows, int64_t D
     }
 }
 
-// Gradient of out -> of x; that of weight, (D,) float32, is added to.
+// Gradient of out -> of x; that of weight, (D,) float32, is added to, unless it is NULL.
 void norm_backward(const number *x, const number *weight, const float *scale, const number *grad, int64_t rows, int64_t D,
                    number *dx, float *dweight) {
     float row[D];
@@ -29,7 +29,7 @@ void norm_backward(const number *x, const number *weight, const float *scale, co
         for (long d = 0; d < D; d += W) {
             const vf normed = numbers(x + d) * each, g = numbers(grad + d);
             along += normed * g * numbers(weight + d);
-            put(dweight + d, F(dweight + d) + g * normed);
+            if (dweight) put(dweight + d, F(dweight + d) + g * normed);
         }
         const float shared = total(along) / D;
         for (long d = 0; d < D; d += W)
@@ -55,19 +55,19 @@ ALWAYS void put_numbers(number *out, vf x) {
 #endif
 }
 
-// silu(gate) * up
-void gate_forward(const number *gate, const number *up, int64_t size, number *out) {
+// silu(gate) * x
+void gate_forward(const number *gate, const number *x, int64_t size, number *out) {
     for (long i = 0; i < size; i += W) {
         const vf g = numbers(gate + i);
-        put_numbers(out + i, g * sigmoid(g) * numbers(up + i));
+        put_numbers(out + i, g * sigmoid(g) * numbers(x + i));
     }
 }
 
-void gate_backward(const number *gate, const number *up, const number *grad, int64_t size, number *dgate, number *dup) {
+void gate_backward(const number *gate, const number *x, const number *grad, int64_t size, number *dgate, number *dx) {
     for (long i = 0; i < size; i += W) {
         const vf g = numbers(gate + i), s = sigmoid(g), d = numbers(grad + i);
-        put_numbers(dgate + i, d * numbers(up + i) * s * (1.0f + g * (1.0f - s)));
-        put_numbers(dup + i, d * g * s);
+        put_numbers(dgate + i, d * numbers(x + i) * s * (1.0f + g * (1.0f - s)));
+        put_numbers(dx + i, d * g * s);
     }
 }
 

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ponder.models import compiled
+from ponder.models.compiled import pointers, sizes
 
 SOURCE = Path(__file__).with_name("rowwise.c")
 _GRAIN = 16  # rows of whole vectors only
@@ -39,7 +40,7 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor, *, scale: float = 1.0, back: boo
     if library is not None:
         N, H, E = x.shape
         sign = ctypes.c_float(-1 if back else 1)
-        library.turn(_at(x), _at(cos), _at(sin), _long(N), _long(H), _long(E), sign, ctypes.c_float(scale), _at(out))
+        library.turn(*pointers(x, cos, sin), *sizes(N, H, E), sign, ctypes.c_float(scale), *pointers(out))
         return out
     half = x.shape[-1] // 2
     sin = -sin if back else sin
@@ -49,12 +50,13 @@ def turned(x: Tensor, cos: Tensor, sin: Tensor, *, scale: float = 1.0, back: boo
 
 
 def add_to(total: Tensor, x: Tensor) -> None:
-    """total += x, where total is float32 and x may be something narrower; both lie in one piece on a CPU."""
-    library = compiled.loaded(SOURCE, x.dtype) if x.device.type == "cpu" and x.is_contiguous() else None
+    """total += x, where total is float32 and x may be something narrower."""
+    in_c = x.device.type == "cpu" and x.is_contiguous() and total.is_contiguous() and total.dtype == torch.float32
+    library = compiled.loaded(SOURCE, x.dtype) if in_c else None
     if library is None:
         total += x
     else:
-        library.add_to(_at(x), _long(x.numel()), _at(total))
+        library.add_to(*pointers(x), *sizes(x.numel()), *pointers(total))
 
 
 class _Norm(torch.autograd.Function):
@@ -65,9 +67,9 @@ class _Norm(torch.autograd.Function):
         x = x.contiguous()
         library = _library(x, weight)
         if library is not None:
-            out, scale = torch.empty_like(x), torch.empty((*x.shape[:-1], 1))
-            sizes = _long(scale.numel()), _long(len(weight))
-            library.norm_forward(_at(x), _at(weight), *sizes, ctypes.c_float(eps), _at(out), _at(scale))
+            out, scale = torch.empty_like(x), x.new_empty((*x.shape[:-1], 1), dtype=torch.float32)
+            shape = sizes(scale.numel(), len(weight))
+            library.norm_forward(*pointers(x, weight), *shape, ctypes.c_float(eps), *pointers(out, scale))
         else:
             x32 = x.float()
             scale = torch.linalg.vecdot(x32, x32)[..., None].div_(x.shape[-1]).add_(eps).rsqrt_()
@@ -81,10 +83,11 @@ class _Norm(torch.autograd.Function):
         grad = grads[0].contiguous()
         library = _library(x, weight, grad)
         if library is not None:
-            dx, dweight = torch.empty_like(x), torch.zeros(len(weight))
-            sizes = _long(scale.numel()), _long(len(weight))
-            library.norm_backward(_at(x), _at(weight), _at(scale), _at(grad), *sizes, _at(dx), _at(dweight))
-            return dx, dweight.to(weight.dtype), None
+            dx = torch.empty_like(x)
+            dweight = weight.new_zeros(weight.shape, dtype=torch.float32) if ctx.needs_input_grad[1] else None
+            shape = sizes(scale.numel(), len(weight))
+            library.norm_backward(*pointers(x, weight, scale, grad), *shape, *pointers(dx, dweight))
+            return dx, None if dweight is None else dweight.to(weight.dtype), None
         normed, inner = (x.float() * scale), (grad * weight).float()
         shared = torch.linalg.vecdot(inner, normed)[..., None].div_(x.shape[-1])
         dx = inner.addcmul_(normed, shared, value=-1).mul_(scale).to(grad.dtype)
@@ -97,7 +100,7 @@ class _Gate(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         out = torch.empty_like(gate)
-        _library(gate, up).gate_forward(_at(gate), _at(up), _long(gate.numel()), _at(out))
+        _library(gate, up).gate_forward(*pointers(gate, up), *sizes(gate.numel()), *pointers(out))
         ctx.save_for_backward(gate, up)
         return out
 
@@ -105,7 +108,8 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> Any:
         gate, up = ctx.saved_tensors
         grad, dgate, dup = grads[0].contiguous(), torch.empty_like(gate), torch.empty_like(up)
-        _library(gate, up).gate_backward(_at(gate), _at(up), _at(grad), _long(gate.numel()), _at(dgate), _at(dup))
+        given = pointers(gate, up, grad)
+        _library(gate, up).gate_backward(*given, *sizes(gate.numel()), *pointers(dgate, dup))
         return dgate, dup
 
 
@@ -116,11 +120,3 @@ def _library(*tensors: Tensor) -> Any:
         if x.device.type != "cpu" or x.dtype != first.dtype or x.shape[-1] % _GRAIN or not x.is_contiguous():
             return None
     return compiled.loaded(SOURCE, first.dtype)
-
-
-def _at(tensor: Tensor) -> ctypes.c_void_p:
-    return ctypes.c_void_p(tensor.data_ptr())
-
-
-def _long(number: int) -> ctypes.c_int64:
-    return ctypes.c_int64(number)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ponder.models import compiled
+from ponder.models.compiled import pointers, sizes
 
 SOURCE = Path(__file__).with_name("softmax.c")
 _ROWS = 128  # that PyTorch takes at a time: 25 MB of float32 for 49,152 words
@@ -22,7 +23,7 @@ def softmax_(logits_MV: Tensor, temperature: float, *, with_entropy: bool = True
     """Logits become their probabilities at the temperature, in place. -> the normaliser, which is the logarithm of the
     sum of exponentials, and the entropy, (M,) float32 each. Without entropy that may be zeros."""
     M, V = logits_MV.shape
-    normaliser, entropy = (torch.zeros(M, device=logits_MV.device) for _ in range(2))
+    normaliser, entropy = (logits_MV.new_zeros(M, dtype=torch.float32) for _ in range(2))
     in_c = logits_MV.device.type == "cpu" and logits_MV.is_contiguous()
     library = compiled.loaded(SOURCE, logits_MV.dtype) if in_c else None
     if library is None:
@@ -30,9 +31,8 @@ def softmax_(logits_MV: Tensor, temperature: float, *, with_entropy: bool = True
             part = slice(start, start + _ROWS)
             normaliser[part], entropy[part] = _by_torch(logits_MV[part], temperature, with_entropy)
         return normaliser, entropy
-    sizes = ctypes.c_int64(M), ctypes.c_int64(V), ctypes.c_float(1 / temperature)
-    pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (normaliser, entropy)]
-    if library.softmax_rows(ctypes.c_void_p(logits_MV.data_ptr()), *sizes, *pointers):
+    scale = ctypes.c_float(1 / temperature)
+    if library.softmax_rows(*pointers(logits_MV), *sizes(M, V), scale, *pointers(normaliser, entropy)):
         raise MemoryError("no memory for a row of logits")
     return normaliser, entropy
 

@@ -1,6 +1,6 @@
 """What a process that computes beside others does at its start, whatever it computes.
 
-    def _worker(connection, ...):          # the target of a spawned process
+    def _worker(connection, ...):          # the target of `processes.start`
         become_worker()
 """
 

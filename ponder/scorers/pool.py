@@ -50,7 +50,7 @@ class ScorerPool:
         waiting = iter(enumerate(chunks))
         running: dict[Future[Scores], int] = {}
         while True:
-            with processes.sigint_ignored():  # a pool starts its processes when it is given work
+            with processes.starting():  # a pool starts its processes when it is given work
                 while len(running) < 2 * self.num_workers and (following := next(waiting, None)):
                     running[self._pool.submit(_score, following[1])] = following[0]
             if not running:

@@ -18,7 +18,6 @@ on the batches alone, so the same batches give the same bits. Clusters come late
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -286,10 +285,7 @@ class Trainer:
             self._start(parts, gradient)
 
     def _start(self, parts: Replica.Parts, gradient: Flat) -> None:
-        here, there = multiprocessing.Pipe()
-        worker = processes.start(_worker, (there, parts, gradient), name="ponder-trainer")
-        there.close()
-        self._workers.append((here, worker))
+        self._workers.append(processes.start(_worker, (parts, gradient), name="ponder-trainer"))
 
     @torch.no_grad()
     def refresh(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import time
 from dataclasses import replace
 
@@ -17,7 +18,7 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.train.batches import Example, collate
 from ponder.train.distributed import Trainer
 from ponder.types import SamplingParams, sample_seed
-from tests.helpers import tiny_model, user
+from tests.helpers import tiny_model, until, user
 
 TOKENIZER = ByteTokenizer()
 PARAMS = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=6, seed=3)
@@ -322,3 +323,13 @@ def test_a_killed_worker_fails_its_requests_with_a_reason_instead_of_hanging():
 def test_prompt_ids_outside_the_vocabulary_are_refused(prompt):
     with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine, pytest.raises(ValueError, match="prompt ids"):
         asyncio.run(engine.generate(prompt, PARAMS))
+
+
+def test_an_engine_that_cannot_be_made_leaves_no_worker_behind(monkeypatch):
+    def fails(*_: object) -> None:
+        raise MemoryError("no memory for the weights")
+
+    monkeypatch.setattr("ponder.engine.network.Layout.arranged", fails)
+    with pytest.raises(MemoryError, match="no memory for the weights"):
+        LocalEngine(tiny_model(), ByteTokenizer(), num_workers=2)
+    until(lambda: not [child for child in multiprocessing.active_children() if child.name == "ponder-engine"])
