@@ -6,10 +6,10 @@ import time
 from fractions import Fraction
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ponder.tasks.calculations import calculation, equation, number, operations, show
+from ponder.tasks.calculations import MAX_DIGITS, calculation, equation, number, operations, show
 
 
 @pytest.mark.parametrize(
@@ -36,11 +36,14 @@ def test_a_calculation_comes_apart_into_single_operations(text, lines):
 
 
 @given(st.lists(st.tuples(st.sampled_from("+-*"), st.integers(0, 99)), min_size=1, max_size=8), st.integers(0, 99))
+@example([("*", 99)] * 8, 99)  # more digits than are read back
 def test_values_are_those_of_ordinary_arithmetic(rest, first):
     text = str(first) + "".join(f"{sign}{value}" for sign, value in rest)
     found = calculation(text)
     assert found is not None and found.text == text and found.value == eval(text) and found.num_operations == len(rest)
-    assert equation(f"{text}={show(found.value)}") == f"{text}={show(found.value)}"
+    whole = f"{text}={show(found.value)}"
+    can_be_read = len(show(abs(found.value))) <= MAX_DIGITS
+    assert equation(whole) == (whole if can_be_read else None)
     if lines := operations(text):
         assert lines[-1].rpartition("=")[2] == show(found.value)
 
