@@ -771,7 +771,8 @@ def open_engine(
         from ponder.engine.remote import RemoteEngine
 
         return RemoteEngine(base_url, model)
-    processes.prepare()
+    if num_workers != 0:
+        processes.prepare()
     from ponder.engine.local import LocalEngine
     from ponder.models import hub
     from ponder.train.distributed import pick_device

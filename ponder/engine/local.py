@@ -40,7 +40,6 @@ from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
 from ponder.models.transformer import Transformer
 from ponder.models.worker import become_worker
-from ponder.processes import num_cores
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
 TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
@@ -88,7 +87,7 @@ class LocalEngine:
         self._closed = False
         self._why = "the engine is closed"
         if num_workers is None:
-            num_workers = 0 if model.device.type == "cuda" else num_cores()
+            num_workers = 0 if model.device.type == "cuda" else processes.num_cores()
         self._layout = Layout.of(model.config, dtype or model.dtype, model.device)
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None

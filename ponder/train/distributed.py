@@ -35,7 +35,6 @@ from ponder.models.lora import Adapter
 from ponder.models.segments import Layout
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.models.worker import become_worker
-from ponder.processes import num_cores
 from ponder.train import losses
 from ponder.train.batches import Batch
 from ponder.train.logprobs import token_logprobs
@@ -282,10 +281,7 @@ class Trainer:
         ]
         self._replica = None if shared else Replica(parts, self._gradients[0])
         for gradient in self._gradients if shared else ():
-            self._start(parts, gradient)
-
-    def _start(self, parts: Replica.Parts, gradient: Flat) -> None:
-        self._workers.append(processes.start(_worker, (parts, gradient), name="ponder-trainer"))
+            self._workers.append(processes.start(_worker, (parts, gradient), name="ponder-trainer"))
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -393,7 +389,7 @@ def resolve_workers(num_workers: int) -> int:
     """-1 = a process a core where there is no GPU."""
     if num_workers >= 0:
         return num_workers
-    return 0 if pick_device() == "cuda" else num_cores()
+    return 0 if pick_device() == "cuda" else processes.num_cores()
 
 
 def _shares(batches: Sequence[Packed], num_workers: int) -> list[list[int]]:
