@@ -120,10 +120,10 @@ def ask(
     Ctrl-C ends it with the best answer so far.
     """
     from ponder.config import lookup
+    from ponder.grading import VERIFIERS
     from ponder.live import Leader
     from ponder.strategies import STRATEGIES
     from ponder.strategies.base import parse_options
-    from ponder.tasks import VERIFIERS
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
     strategy = lookup(STRATEGIES, mode, what="mode")
@@ -744,7 +744,7 @@ def grade(
     as_json: Json = False,
 ) -> None:
     """Check answers as training and evaluation do: correct, wrong, or undecided."""
-    from ponder.tasks.verifiers import grade_file, grade_row
+    from ponder.grading.verifiers import grade_file, grade_row
 
     rows: Iterable[dict[str, Any]]
     if file is not None:

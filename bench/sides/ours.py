@@ -132,7 +132,7 @@ def rl(config: Job) -> Any:
 
 
 def grade(config: Job) -> Any:
-    from ponder.tasks import grade as check
+    from ponder.grading import grade as check
 
     def answer(job: Job) -> Job:
         verdicts = [check(target, text, "math").outcome for target, text in job["pairs"]]

@@ -11,7 +11,6 @@ from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import Mixture, ProceduralTask, load_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
-from ponder.tasks.verifiers import VERIFIERS, grade, grade_file
 from ponder.tasks.words import words
 from ponder.types import Task
 
@@ -30,10 +29,7 @@ __all__ = [
     "BENCHMARKS",
     "FAMILIES",
     "NAMED",
-    "VERIFIERS",
     "Mixture",
     "ProceduralTask",
-    "grade",
-    "grade_file",
     "load_task",
 ]

@@ -13,8 +13,8 @@ import re
 from random import Random
 
 from ponder.config import ConfigError
+from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks.base import Item, ProceduralTask, level_range
-from ponder.tasks.verifiers import VERIFIERS
 
 LEVELS = tuple(range(1, 7))
 HARDEST = 20  # beyond, lines whose running totals all stay in range are too rare to draw

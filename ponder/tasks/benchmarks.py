@@ -27,11 +27,11 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.tasks.answers import extract_marked
+from ponder.grading.answers import extract_marked
+from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks.base import level_range
 from ponder.tasks.datahub import Row, hub_rows
 from ponder.tasks.file import FileTask, problem_of, read_rows
-from ponder.tasks.verifiers import VERIFIERS
 from ponder.types import Problem, Task
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"

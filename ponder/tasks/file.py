@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, lookup
-from ponder.tasks.verifiers import VERIFIERS, KeyedVerifier, numbered_lines
+from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, numbered_lines
 from ponder.types import Message, Problem, Verdict
 
 REQUIRED = ("id", "problem", "answer")

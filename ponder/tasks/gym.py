@@ -17,10 +17,10 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError, nearest
-from ponder.tasks import sandbox
-from ponder.tasks.answers import extract_marked
+from ponder.grading import killable
+from ponder.grading.answers import extract_marked
+from ponder.grading.verifiers import undecided, verdict
 from ponder.tasks.base import Item, ProceduralTask
-from ponder.tasks.verifiers import undecided, verdict
 from ponder.types import Problem, Verdict
 
 SCORE_SECONDS = 5.0
@@ -86,7 +86,7 @@ def verify(problem: Problem, answer: str) -> Verdict:
     if text is None or text == problem.target.strip():
         return verdict(text is not None, text)
     family, seed = problem.meta["family"], problem.meta["seed"]
-    ran = sandbox.shared().run("ponder.tasks.gym:score", family, seed, text, timeout=SCORE_SECONDS)
+    ran = killable.shared().run("ponder.tasks.gym:score", family, seed, text, timeout=SCORE_SECONDS)
     if ran.status != "ok":
         return undecided(text, f"the scorer of {family}: {ran.status}, {ran.note}")
     return verdict(ran.value == 1.0, text)

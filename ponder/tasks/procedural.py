@@ -20,9 +20,9 @@ from itertools import pairwise
 from random import Random
 
 from ponder.config import ConfigError
-from ponder.tasks.answers import extract_marked
+from ponder.grading.answers import extract_marked
+from ponder.grading.verifiers import VERIFIERS, verdict
 from ponder.tasks.base import Item, ProceduralTask, level_range
-from ponder.tasks.verifiers import VERIFIERS, verdict
 from ponder.types import Problem, Verdict, Verifier
 
 MAX_ANSWER = 2_000  # characters; every true answer is far shorter

@@ -16,11 +16,11 @@ import re
 from random import Random
 
 from ponder.config import ConfigError
+from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks.base import Item, ProceduralTask, level_range
 from ponder.tasks.calculations import show
 from ponder.tasks.stories import STORIES, Again, Story
 from ponder.tasks.stories import wordbook as book
-from ponder.tasks.verifiers import VERIFIERS
 
 LEVELS, HARDEST = (1, 2, 3, 4, 5), 8
 _ASIDES = (

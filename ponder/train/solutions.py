@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, lookup
-from ponder.tasks import grade, load_task
+from ponder.grading import grade
+from ponder.tasks import load_task
 from ponder.tasks.calculations import calculation, comes_out, equation, number, operations
 from ponder.types import Problem, Task
 

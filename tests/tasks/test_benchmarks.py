@@ -14,8 +14,8 @@ import pytest
 from fake_benchmarks import fakes, gated_rows, write_local  # noqa: F401 - a fixture
 
 from ponder.config import ConfigError
+from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks import BENCHMARKS, benchmarks, datahub, load_task
-from ponder.tasks.verifiers import VERIFIERS
 
 LABELLED = {"choices": {"text": ["tea", "rain"], "label": ["1", "2"]}, "answerKey": "2"}
 # one made-up row in the columns of each hub data set -> (id, target, what else the problem must be)

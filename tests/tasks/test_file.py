@@ -8,8 +8,8 @@ import json
 import pytest
 
 from ponder.config import ConfigError
+from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks import load_task
-from ponder.tasks.verifiers import VERIFIERS
 
 GOOD = {"id": "1", "problem": "1+1?", "answer": "2"}
 

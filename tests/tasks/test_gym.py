@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("reasoning_gym")
 
 from ponder.config import ConfigError
-from ponder.tasks import load_task, sandbox
+from ponder.grading import killable
+from ponder.tasks import load_task
 from ponder.tasks.gym import DENIED, known_families
 
 SOME = ("basic_arithmetic", "leg_counting", "syllogism", "word_sorting", "acre")  # acre needs a dataset for each item
@@ -19,7 +20,8 @@ def test_targets_score_junk_does_not_and_items_are_fixed(family):
     task, again = load_task(f"gym:{family}:size=6"), load_task(f"gym:{family}", size=6)
     for i in range(6):
         assert task[i] == again[i] and task.verify(task[i], f" {task[i].target}\n").is_correct
-        assert sandbox.shared().run("ponder.tasks.gym:score", family, task[i].meta["seed"], task[i].target).value == 1.0
+        scored = killable.shared().run("ponder.tasks.gym:score", family, task[i].meta["seed"], task[i].target)
+        assert scored.value == 1.0
     for junk in JUNK:
         if junk.strip() != task[0].target:
             assert not task.verify(task[0], junk).is_correct, junk

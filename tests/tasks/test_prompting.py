@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ponder.config import ConfigError
+from ponder.grading.verifiers import grade
 from ponder.tasks import load_task
 from ponder.tasks.prompting import EXEMPLARS, PROMPTINGS, Prompted, question
-from ponder.tasks.verifiers import grade
 from ponder.types import Problem
 from tests.helpers import user
 

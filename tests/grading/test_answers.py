@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ponder.tasks.answers import canonical, extract, key_in, read
-from ponder.tasks.verifiers import VERIFIERS, grade
+from ponder.grading.answers import canonical, extract, key_in, read
+from ponder.grading.verifiers import VERIFIERS, grade
 from ponder.types import Problem
 
 GOLDEN = [json.loads(line) for line in (Path(__file__).parent / "golden_answers.jsonl").read_text().splitlines()]

@@ -4,7 +4,7 @@ r"""Symbolic: a second reading of an answer by math-verify and sympy, for what `
     opinion("no mathematics")    -> None
 
 math-verify only parses; equality stays equality of keys, and its comparison, which is not symmetric, is never asked.
-Run it in the sandbox's child alone: sympy may take for ever and evaluates what it parses. The extra is
+Run it in a killable child alone: sympy may take for ever and evaluates what it parses. The extra is
 `pip install "ponder[math]"`.
 """
 
@@ -14,9 +14,9 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-from ponder.tasks.decimals import Value
-from ponder.tasks.expressions import GREEK, Unparsed, clean
-from ponder.tasks.values import fingerprint_of, fraction_key, symbol_value
+from ponder.grading.decimals import Value
+from ponder.grading.expressions import GREEK, Unparsed, clean
+from ponder.grading.values import fingerprint_of, fraction_key, symbol_value
 
 MAX_OPINION = 400  # characters
 

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from ponder.config import ConfigError
-from ponder.tasks import sandbox
-from ponder.tasks.verifiers import VERIFIERS, _opinion, grade, grade_file
+from ponder.grading import killable
+from ponder.grading.verifiers import VERIFIERS, _opinion, grade, grade_file
 from ponder.types import Problem
 
 
@@ -23,9 +23,9 @@ def problem(target: str, *choices: str) -> Problem:
 def test_a_child_that_fails_makes_the_answer_undecided_and_not_wrong(status, monkeypatch):
     class Broken:
         def run(self, *arguments, **options):
-            return sandbox.Ran(status=status, note="test")
+            return killable.Ran(status=status, note="test")
 
-    monkeypatch.setattr(sandbox, "shared", Broken)
+    monkeypatch.setattr(killable, "shared", Broken)
     _opinion.cache_clear()
     for target, answer in ((r"\sum_{k=1}^9 k", "44"), ("44", r"\sum_{k=1}^9 k")):
         found = grade(target, answer)
@@ -34,7 +34,7 @@ def test_a_child_that_fails_makes_the_answer_undecided_and_not_wrong(status, mon
 
 
 def test_integer_is_fast_and_never_starts_a_child(monkeypatch):
-    monkeypatch.setattr(sandbox, "shared", lambda: pytest.fail("a child was asked for"))
+    monkeypatch.setattr(killable, "shared", lambda: pytest.fail("a child was asked for"))
     verifier, item = VERIFIERS["integer"], problem("42")
     start = time.monotonic()
     for n in range(2_000):

@@ -1,4 +1,4 @@
-"""What the sandbox tests run in the child."""
+"""What the tests of killable children run in the child."""
 
 from __future__ import annotations
 

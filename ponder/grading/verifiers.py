@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ponder.config import ConfigError, lookup
-from ponder.tasks import sandbox
-from ponder.tasks.answers import Reading, extract, extract_marked, extract_text, integer_key, key_in, read
+from ponder.grading import killable
+from ponder.grading.answers import Reading, extract, extract_marked, extract_text, integer_key, key_in, read
 from ponder.types import Message, Problem, Verdict
 
 OPINION_SECONDS = 2.0
@@ -173,7 +173,7 @@ _NOT_READ = "not understood"
 @lru_cache(maxsize=8_192)
 def _opinion(text: str) -> tuple[str, str | None, str]:
     """Asked once for each text, so that one text keeps one key, whatever the machine is doing."""
-    ran = sandbox.shared().run("ponder.tasks.symbolic:opinion", text[:1_000], timeout=OPINION_SECONDS)
+    ran = killable.shared().run("ponder.grading.symbolic:opinion", text[:1_000], timeout=OPINION_SECONDS)
     return ran.status, ran.value, f"{ran.status}: {ran.note}"
 
 

@@ -33,8 +33,8 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
-from ponder.tasks.expressions import Node, TooLarge, Unparsed, clean, is_pure, leaves, parse
-from ponder.tasks.values import (
+from ponder.grading.expressions import Node, TooLarge, Unparsed, clean, is_pure, leaves, parse
+from ponder.grading.values import (
     digest,
     exact,
     fingerprint,

@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, Underflow, getcontext, localcontext
 
-from ponder.tasks.expressions import Unparsed
+from ponder.grading.expressions import Unparsed
 
 Value = tuple[Decimal, Decimal]  # real and imaginary part
 ZERO, ONE = Decimal(0), Decimal(1)

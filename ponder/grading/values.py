@@ -19,8 +19,8 @@ from collections.abc import Callable
 from decimal import Decimal, DecimalException, Overflow, Underflow, localcontext
 from fractions import Fraction
 
-from ponder.tasks.decimals import FUNCTIONS, ONE, ZERO, Value, context, modulus, pi
-from ponder.tasks.expressions import UNITS, Node, TooLarge, Unparsed, is_pure, leaves
+from ponder.grading.decimals import FUNCTIONS, ONE, ZERO, Value, context, modulus, pi
+from ponder.grading.expressions import UNITS, Node, TooLarge, Unparsed, is_pure, leaves
 
 MAX_BITS = 20_000  # of an exact numerator or denominator
 DIGITS = 30  # of a fingerprint

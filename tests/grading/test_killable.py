@@ -1,4 +1,4 @@
-"""The sandbox: every end of a call is told apart, and no child outlives its parent."""
+"""Killable children: every end of a call is told apart, and no child outlives its parent."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from ponder.tasks.sandbox import Sandbox
+from ponder.grading.killable import Children
 
-JOBS = "tests.tasks.sandbox_jobs"
+JOBS = "tests.grading.killable_jobs"
 ROOT = str(Path(__file__).parents[2])
 
 
@@ -25,8 +25,8 @@ def importable_jobs(monkeypatch):
 
 
 @pytest.fixture
-def sandbox():
-    box = Sandbox(num_workers=2, memory_mb=1_024)
+def children():
+    box = Children(num_workers=2, memory_mb=1_024)
     yield box
     box.close()
 
@@ -44,8 +44,8 @@ def gone(pid: int, seconds: float = 8.0) -> bool:
     return False
 
 
-def test_a_result_comes_back_even_if_the_function_prints_and_reads(sandbox):
-    assert sandbox.run(f"{JOBS}:double", 21).value == 42
+def test_a_result_comes_back_even_if_the_function_prints_and_reads(children):
+    assert children.run(f"{JOBS}:double", 21).value == 42
 
 
 @pytest.mark.parametrize(
@@ -54,53 +54,53 @@ def test_a_result_comes_back_even_if_the_function_prints_and_reads(sandbox):
      ("leave", "crashed", "SystemExit"), ("fail", "crashed", "ZeroDivisionError: no"),
      ("missing", "crashed", "AttributeError"), ("unserialisable", "crashed", "TypeError")],
 )  # fmt: skip
-def test_every_bad_end_has_its_status_and_the_next_call_works(sandbox, job, status, note):
-    ran = sandbox.run(f"{JOBS}:{job}", timeout=1.0)
+def test_every_bad_end_has_its_status_and_the_next_call_works(children, job, status, note):
+    ran = children.run(f"{JOBS}:{job}", timeout=1.0)
     assert (ran.status, ran.value) == (status, None) and note in ran.note
-    assert sandbox.run(f"{JOBS}:double", 1).value == 2
-    assert sandbox.counts == {status: 1, "ok": 1}
+    assert children.run(f"{JOBS}:double", 1).value == 2
+    assert children.counts == {status: 1, "ok": 1}
 
 
-def test_a_timeout_is_kept_and_the_child_is_gone(sandbox):
-    pid = sandbox.run(f"{JOBS}:pid").value
+def test_a_timeout_is_kept_and_the_child_is_gone(children):
+    pid = children.run(f"{JOBS}:pid").value
     start = time.monotonic()
-    assert sandbox.run(f"{JOBS}:sleep", 60, timeout=0.5).status == "timeout"
+    assert children.run(f"{JOBS}:sleep", 60, timeout=0.5).status == "timeout"
     assert time.monotonic() - start < 3 and gone(pid)
 
 
-def test_a_healthy_child_is_used_again(sandbox):
-    assert sandbox.run(f"{JOBS}:pid").value == sandbox.run(f"{JOBS}:pid").value
+def test_a_healthy_child_is_used_again(children):
+    assert children.run(f"{JOBS}:pid").value == children.run(f"{JOBS}:pid").value
 
 
-def test_many_threads_share_the_children_and_each_gets_its_own_result(sandbox):
+def test_many_threads_share_the_children_and_each_gets_its_own_result(children):
     with ThreadPoolExecutor(8) as pool:
-        results = list(pool.map(lambda n: sandbox.run(f"{JOBS}:double", n).value, range(40)))
+        results = list(pool.map(lambda n: children.run(f"{JOBS}:double", n).value, range(40)))
     assert results == [2 * n for n in range(40)]
 
 
-def test_a_thread_that_ends_does_not_take_its_child_along(sandbox):
+def test_a_thread_that_ends_does_not_take_its_child_along(children):
     pids: list[int] = []
     for _ in range(2):
-        thread = threading.Thread(target=lambda: pids.append(sandbox.run(f"{JOBS}:pid").value))
+        thread = threading.Thread(target=lambda: pids.append(children.run(f"{JOBS}:pid").value))
         thread.start()
         thread.join()
     assert pids[0] == pids[1]
 
 
-def test_close_leaves_no_child_and_no_zombie(sandbox):
-    pid = sandbox.run(f"{JOBS}:pid").value
-    sandbox.close()
-    sandbox.close()
+def test_close_leaves_no_child_and_no_zombie(children):
+    pid = children.run(f"{JOBS}:pid").value
+    children.close()
+    children.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
     with pytest.raises(RuntimeError, match="closed"):
-        sandbox.run(f"{JOBS}:pid")
+        children.run(f"{JOBS}:pid")
 
 
 PARENT = f"""
 import sys, threading, time
-from ponder.tasks.sandbox import Sandbox
-box = Sandbox()
+from ponder.grading.killable import Children
+box = Children()
 print(box.run("{JOBS}:pid").value, flush=True)
 if sys.argv[1] == "busy":
     threading.Thread(target=box.run, args=("{JOBS}:sleep", 60), kwargs=dict(timeout=60), daemon=True).start()
@@ -126,13 +126,13 @@ def test_the_child_dies_with_its_parent(end):
     assert gone(child)
 
 
-def test_ctrl_c_while_waiting_does_not_mix_up_later_results(sandbox, monkeypatch):
-    from ponder.tasks import sandbox as module
+def test_ctrl_c_while_waiting_does_not_mix_up_later_results(children, monkeypatch):
+    from ponder.grading import killable as module
 
     def interrupted(self, request, timeout):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(module._Worker, "call", interrupted)
-        sandbox.run(f"{JOBS}:double", 1)
-    assert [sandbox.run(f"{JOBS}:double", n).value for n in range(4)] == [0, 2, 4, 6]
+        children.run(f"{JOBS}:double", 1)
+    assert [children.run(f"{JOBS}:double", n).value for n in range(4)] == [0, 2, 4, 6]

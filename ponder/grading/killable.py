@@ -1,6 +1,6 @@
-"""A sandbox: run an importable function in a child process that can be killed.
+"""Killable children: run an importable function in a child process that can be killed.
 
-    result = Sandbox().run("ponder.tasks.symbolic:opinion", "text", timeout=5.0)
+    result = Children().run("ponder.grading.symbolic:opinion", "text", timeout=5.0)
     result.status     "ok" | "timeout" | "crashed" | "memory"
 
 For work that may hang, eat memory or die: sympy on a model's text, a scorer somebody else wrote. The child is a plain
@@ -46,7 +46,7 @@ class Ran:
     note: str = ""
 
 
-class Sandbox:
+class Children:
     """At most `num_workers` killable children, shared by any number of threads."""
 
     def __init__(self, *, num_workers: int = 1, memory_mb: int = 2_048) -> None:
@@ -66,12 +66,12 @@ class Sandbox:
     def run(self, function: str, *arguments: Any, timeout: float = 5.0) -> Ran:
         """Call `module:function` with JSON-able arguments in a child; waits for a free one."""
         if self._pid != os.getpid():
-            raise RuntimeError("this sandbox belongs to another process; make one after forking")
+            raise RuntimeError("these children belong to another process; make new ones after forking")
         request = json.dumps({"function": function, "arguments": arguments, "timeout": timeout})
         worker = self._places.get()
         try:
             if self._is_closed:
-                raise RuntimeError("the sandbox is closed")
+                raise RuntimeError("the children are closed")
             if worker is None:
                 worker = _Worker(self.memory_mb)
                 with self._lock:
@@ -108,7 +108,7 @@ class _Worker:
     """One child and its two pipes; used by one thread at a time."""
 
     def __init__(self, memory_mb: int) -> None:
-        start = "from ponder.tasks.sandbox import child; child()"
+        start = "from ponder.grading.killable import child; child()"
         command = [sys.executable, "-c", start, str(memory_mb), str(os.getpid())]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
         self.process = subprocess.Popen(
@@ -169,15 +169,15 @@ class _Worker:
         self.process.wait()  # no zombie
 
 
-_shared: dict[int, Sandbox] = {}
+_shared: dict[int, Children] = {}
 _shared_lock = threading.Lock()
 
 
-def shared() -> Sandbox:
-    """The sandbox that verifiers of this process use: one child, started when it is first needed."""
+def shared() -> Children:
+    """The children that verifiers of this process use: one, started when it is first needed."""
     with _shared_lock:
         if os.getpid() not in _shared:
-            _shared[os.getpid()] = Sandbox()
+            _shared[os.getpid()] = Children()
         return _shared[os.getpid()]
 
 
