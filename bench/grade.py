@@ -3,7 +3,8 @@
     python bench/grade.py          # two minutes
 
 Two piles. "golden": the rows of tests/grading/golden_answers.jsonl for this verifier, hand-made to be hard; they are
-ours and ponder is tested on them, so agreement there says what math-verify misses, not how good ponder is on unseen text.
+ours and ponder is tested on them, so agreement there says what math-verify misses, not how good ponder is on unseen
+text.
 "plain": a short sentence that ends in the answer, right or off by one, as a small model writes it. Both read each row's
 target and text anew. math-verify keeps its time limits: without them a tower of powers freezes it for good. It takes
 part twice: with the texts as they are, and with dollar signs around them.
