@@ -36,11 +36,11 @@ import common  # noqa: F401 - this tree, whatever is installed
 from ponder.engine.local import LocalEngine
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, powers_up_to
 from ponder.models import hub
+from ponder.rollouts.collect import environment as rollouts_of
 from ponder.runs import revision
 from ponder.strategies.deliberation import Deliberation, distinct, read
 from ponder.strategies.turns import Trajectory, diversity
 from ponder.tasks import load_task
-from ponder.train.deliberate import play
 from ponder.train.deliberations import is_true
 from ponder.train.metrics import draws_of, forward_flops
 from ponder.types import Problem, Rollout, SamplingParams, Verdict, text_seed
@@ -62,7 +62,7 @@ async def deliberation(
     engine: LocalEngine, task: Any, problem: Problem, params: SamplingParams, n: int, environment: Deliberation
 ) -> Row:
     """n trajectories of one problem; each reads its prompt for itself."""
-    found = await play(environment, engine, task, problem, params, n=n)
+    found = await rollouts_of(engine, environment, task)(problem, params, n)
     cost = [forward_flops(engine.config, draws_of(_rollout(problem, one))) for one in found]
     choices = [good for one in found for good in judged_choices(task, problem, one)]
     shares = [share for one in found if not math.isnan(share := diversity(one.turns))]

@@ -415,7 +415,7 @@ def star(
     facts = describe(model, base_url)
     engine: Any = open_engine(model, base_url)
     if environment:
-        from ponder.train.deliberate import Deliberating, DeliberationConfig
+        from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
 
         if environment != "deliberate" or base_url:
             raise ConfigError("--environment is deliberate or nothing, and needs a local model")
@@ -843,7 +843,7 @@ class Ladder:
             self._engine.update_weights(model.state_dict(), version=self._engine.policy_version + 1)
         if self._environment is None:
             return Borrowed(self._engine)
-        from ponder.train.deliberate import Deliberating
+        from ponder.rollouts.deliberate import Deliberating
 
         return Borrowed(Deliberating(self._engine, self._environment))
 
@@ -966,9 +966,12 @@ def print_metrics(result: dict[str, Any]) -> None:
     table.add_column("95 % interval", justify="right")
     for name, estimate in result["metrics"].items():
         table.add_row(name, f"{estimate['value']:.1%}", f"{estimate['low']:.1%} to {estimate['high']:.1%}")
-    for name in ("no_answer_rate", "truncated_rate", "undecided_rate"):
+    for name in ("no_answer_rate", "truncated_rate", "undecided_rate", "failed_rate"):
         table.add_row(name.replace("_", " "), f"{result[name]:.1%}", "")
     Console().print(table)
+    if result["verifier_errors"]:
+        drawn, why = result["num_problems"] * result["num_samples"], result.get("verifier_error") or "see the bank"
+        print(f"do not trust this: the verifier failed on {result['verifier_errors']} of {drawn} samples ({why})")
     if result["metrics"]:
         print_tables(accuracy_tables(result)[1:])
         print("\n".join(trio_lines(result["trio"])))

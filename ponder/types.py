@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
-Outcome = Literal["correct", "wrong", "undecided"]
+Outcome = Literal["correct", "wrong", "undecided", "failed"]
 FinishReason = Literal["stop", "length", "window", "pause", "cancelled"]
 TurnKind = Literal["candidate", "choice", "answer"]
 Ending = Literal["answer", "window", "turns", "cancelled", "unparseable"]
@@ -133,14 +133,17 @@ class Turn:
 class Verdict:
     """The truth about one answer.
 
-    correct -> reward 1.0, wrong -> 0.0; undecided means the verifier could not tell, and the rollout leaves its group.
+    correct -> reward 1.0, wrong -> 0.0, or a share where tests give one; undecided means the verifier could not tell;
+    failed that it raised or took too long (rollouts/grade.py says so, never a verifier itself). An undecided or failed
+    rollout leaves its group.
     """
 
     outcome: Outcome
     reward: float
     extracted: str | None = None  # what the verifier pulled out of the answer; None = nothing found
     parts: Mapping[str, float] = field(default_factory=dict)  # e.g. {"correct": 1.0, "format": 0.0}
-    note: str = ""  # why it is undecided, for people
+    note: str = ""  # why it is undecided or failed, for people
+    key: str | None = None  # the answer's equivalence class, where `grade(..., keys=True)` asked; None = no answer
 
     @property
     def is_correct(self) -> bool:
@@ -174,7 +177,7 @@ class Group:
 
     problem: Problem
     rollouts: tuple[Rollout, ...]
-    num_dropped: int = 0  # rollouts that left the group: undecided, or the verifier failed
+    num_dropped: int = 0  # rollouts that left the group: undecided or failed
 
     @property
     def rewards(self) -> tuple[float, ...]:

@@ -84,9 +84,9 @@ def rl(config: Job) -> Any:
     from ponder.engine.local import LocalEngine
     from ponder.models import hub
     from ponder.processes import num_cores
+    from ponder.rollouts.collect import collect, single
     from ponder.train.distributed import Trainer
     from ponder.train.rl import RLConfig, update
-    from ponder.train.rollouts import collect
     from ponder.types import Message, Problem, Verdict
 
     @dataclass(frozen=True)
@@ -114,7 +114,9 @@ def rl(config: Job) -> Any:
         step, begun = job["step"], time.perf_counter()
         problems = [task[step * config["prompts"] + i] for i in range(config["prompts"])]
         rollouts = asyncio.run(
-            collect(engine, task, problems, recipe.params, group_size=config["n"], seed=config["seed"], step=step)
+            collect(
+                single(engine), task, problems, recipe.params, group_size=config["n"], seed=config["seed"], step=step
+            )
         )
         sampled = time.perf_counter()
         metrics = update(trainer, rollouts, recipe, step, None)

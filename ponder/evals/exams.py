@@ -7,10 +7,10 @@
 
 Many problems are in flight at once, each as one `generate` call, so that the engine shares its prompt. A finished
 problem goes into the bank at once; Ctrl-C, a full disk or a dead engine lose only what was in the air, and running
-again draws only what is missing. What counts: an undecided answer is not correct, and its rate is reported; an answer
-that is not there (the reasoning never closed, nothing was found in it) is wrong and never votes; a verifier that
-crashes leaves its sample undecided and is counted by itself. Metrics are over the whole bank: asking for fewer samples
-or problems than it holds hides nothing.
+again draws only what is missing. What counts is said in rollouts/grade.py: an undecided answer is not correct, and its
+rate is reported; an answer that is not there (the reasoning never closed, nothing was found in it) is wrong and never
+votes; a sample whose verifier failed is not correct and counted by itself. Metrics are over the whole bank: asking for
+fewer samples or problems than it holds hides nothing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import takewhile
 from pathlib import Path
@@ -35,8 +34,9 @@ from ponder.evals import contamination
 from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
 from ponder.evals.spending import trio
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
+from ponder.rollouts.grade import Tally, grade
 from ponder.tasks.prompting import question
-from ponder.types import Completion, Engine, Problem, SamplingParams, Task, Verdict, text_seed
+from ponder.types import Engine, Problem, SamplingParams, Task, text_seed
 
 FlopsPerToken = float | Callable[[int], float]  # of one token; a callable is given the token's place in the sequence
 Progress = Callable[[int, int, float], None]  # problems done, problems in all, share of correct samples so far
@@ -82,12 +82,15 @@ async def run_exam(
     )
     overlap = contamination.check([task[index] for index in range(num_problems)], training)
     with Bank.open(folder, spec) as bank:
-        before = _seconds_so_far(folder)
+        before, graded = _seconds_so_far(folder), Tally()
         try:
-            complete = await _fill(bank, task, engine, spec, num_problems, num_samples, in_flight, on_progress)
+            complete = await _fill(
+                bank, task, engine, spec, graded, num_problems, num_samples, in_flight, on_progress
+            )
         finally:  # also on the way out of an error or Ctrl-C
             result = {
                 **summarise(bank, flops_per_token=flops_per_token),
+                "verifier_error": graded.last_failure,
                 "contamination": overlap,
                 "data": getattr(task, "origin", []),
                 "seconds": before + time.monotonic() - start,
@@ -105,6 +108,7 @@ async def _fill(
     task: Task,
     engine: Engine,
     spec: BankSpec,
+    graded: Tally,
     num_problems: int,
     num_samples: int,
     in_flight: int,
@@ -122,19 +126,21 @@ async def _fill(
     todo = iter([problem for problem in problems if bank.num_samples(problem.id) < num_samples])
     rates = {p.id: bank.pass_rate(p.id) for p in problems if bank.num_samples(p.id) >= num_samples}
 
-    async def work(judge: Executor) -> None:
+    async def work() -> None:
         for problem in todo:  # shared by all workers: each takes the next
             first = bank.num_samples(problem.id)
             params = replace(spec.params, seed=text_seed(spec.seed, problem.id))
             completions = await engine.generate(problem.prompt, params, n=num_samples - first, first=first)
             completions = list(takewhile(lambda completion: completion.finish_reason != "cancelled", completions))
-            rows = []
-            for index, completion in enumerate(completions, first):
-                verdict, key, error = await asyncio.get_running_loop().run_in_executor(
-                    judge, _judge, task, problem, completion
-                )
-                row = sample_row(problem, index, completion, verdict, key, error)
-                rows.append(withheld_row(row) if is_gated else row)
+            verdicts = await grade(task, problem, completions, keys=True)
+            for verdict in verdicts:
+                graded.add(verdict)
+            rows = [
+                sample_row(problem, index, completion, verdict)
+                for index, (completion, verdict) in enumerate(zip(completions, verdicts, strict=True), first)
+            ]
+            if is_gated:
+                rows = [withheld_row(row) for row in rows]
             if not rows:
                 continue
             bank.append(stored[problem.id], rows, prompt_ids=() if is_gated else completions[0].prompt_ids)
@@ -142,29 +148,13 @@ async def _fill(
             if on_progress:
                 on_progress(len(rates), num_problems, sum(rates.values()) / len(rates))
 
-    # one thread for verdicts: a slow one must not hold up the engine, and verifiers need not be thread-safe
-    judge = ThreadPoolExecutor(max_workers=1, thread_name_prefix="judge")
     try:
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, min(num_problems, in_flight // num_samples))):
-                group.create_task(work(judge))
+                group.create_task(work())
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the first failure; the others were cancelled by it
-    finally:
-        judge.shutdown(wait=False, cancel_futures=True)
     return all(bank.num_samples(problem.id) >= num_samples for problem in problems)
-
-
-def _judge(task: Task, problem: Problem, completion: Completion) -> tuple[Verdict, str | None, str]:
-    """(verdict, answer class, error) of one completion."""
-    if not completion.answer.strip():
-        return Verdict(outcome="wrong", reward=0.0), None, ""
-    try:
-        verdict = task.verify(problem, completion.answer)
-        return verdict, task.key(problem, completion.answer), ""
-    except Exception as error:  # whatever a verifier may raise: recorded with the sample, counted in the result
-        note = f"the verifier crashed: {type(error).__name__}: {error}"[:500]
-        return Verdict(outcome="undecided", reward=0.0, note=note), None, note
 
 
 def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> dict[str, Any]:
@@ -191,6 +181,7 @@ def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> di
         "no_answer_rate": share(lambda table: table.blank),
         "truncated_rate": share(lambda table: int(table.was_cut.sum())),
         "undecided_rate": share(lambda table: int((table.outcomes == "undecided").sum())),
+        "failed_rate": share(lambda table: int((table.outcomes == "failed").sum())),
         "verifier_errors": sum(table.errors for table in tables),
         "finish_reasons": dict(Counter(str(reason) for table in tables for reason in table.finish_reasons)),
         "tokens": _tokens(tables),

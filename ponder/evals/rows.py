@@ -16,9 +16,7 @@ from ponder.types import Completion, Message, Problem, Verdict
 WINDOW = 8  # tokens in a row whose mean logprob says how sure the policy was at its least sure place
 
 
-def sample_row(
-    problem: Problem, index: int, completion: Completion, verdict: Verdict, key: str | None, error: str = ""
-) -> dict[str, Any]:
+def sample_row(problem: Problem, index: int, completion: Completion, verdict: Verdict) -> dict[str, Any]:
     """One sample as a row of the bank."""
     forced = [i for i, drawn in enumerate(completion.sampled) if not drawn]
     mean, worst = confidence(completion.sampler_logprobs, forced)
@@ -28,7 +26,7 @@ def sample_row(
         "seed": completion.seed,
         "policy_version": completion.policy_version,
         "outcome": verdict.outcome,
-        "class": key,  # None = no answer
+        "class": verdict.key,  # None = no answer
         "extracted": verdict.extracted,
         "finish_reason": completion.finish_reason,
         "prompt_tokens": completion.num_prompt_tokens,
@@ -36,7 +34,7 @@ def sample_row(
         "reasoning": completion.reasoning,
         "answer": completion.answer,
         **({"note": verdict.note} if verdict.note else {}),
-        **({"error": error} if error else {}),
+        **({"error": verdict.note} if verdict.outcome == "failed" else {}),
         "token_ids": list(completion.token_ids),
         "sampler_logprobs": list(completion.sampler_logprobs),
         "forced": forced,

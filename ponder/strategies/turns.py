@@ -47,6 +47,13 @@ class Trajectory:
     ended: Ending
     num_turns: int  # that became part of the state, the answer included
     counts: Mapping[str, float] = field(default_factory=dict)  # what the environment counted, e.g. unparsed choices
+    is_single: bool = False  # one completion, no environment
+
+    @classmethod
+    def of(cls, completion: Completion) -> Trajectory:
+        """A single completion as a trajectory."""
+        turn = Turn(completion=completion)
+        return cls(turns=(turn,), whole=completion, ended="answer", num_turns=1, is_single=True)
 
     @property
     def answer(self) -> str:

@@ -137,7 +137,7 @@ def too_short(s: Series) -> Finding | None:
 
 
 def verifier_errors(s: Series) -> Finding | None:
-    level = s.level("rollout/error")
+    level = s.level("rollout/failed")
     # a verifier is deterministic code that must survive any text: one failure in a hundred is a bug, not noise
     if level is None or level <= 0.01:
         return None
@@ -476,7 +476,8 @@ def diagnose(rows: Sequence[Mapping[str, Any]], config: Mapping[str, Any] | None
     rows: the lines of metrics.jsonl. config: the resolved recipe as plain values, for advice with numbers.
     """
     s = Series(rows, config or {})
-    if rows and not any(s.all(key) for key in ("reward/mean", "rollout/correct", "rollout/error", "rollout/undecided")):
+    known = ("reward/mean", "rollout/correct", "rollout/failed", "rollout/undecided")
+    if rows and not any(s.all(key) for key in known):
         return [
             Finding(
                 name="no_metrics",

@@ -17,11 +17,11 @@ from statistics import fmean, pstdev
 from typing import Any, get_args
 
 from ponder.models.transformer import ModelConfig, sequence_flops
+from ponder.rollouts.collect import Collected
 from ponder.strategies.turns import diversity, trajectory_row
 from ponder.tasks.ways import count
 from ponder.train.batches import from_groups
 from ponder.train.distributed import Sums
-from ponder.train.rollouts import Collected
 from ponder.types import Ending, Group, Rollout
 
 
@@ -44,11 +44,8 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
     """What the step's rollouts looked like, before they taught anything."""
     groups = [group for group in rollouts.groups if group.rollouts]
     done = rollouts.rollouts
-    tried = max(1, len(done) + sum(rollouts.dropped.values()))
-    result = {
-        "rollout/undecided": rollouts.dropped["undecided"] / tried,
-        "rollout/error": rollouts.dropped["error"] / tried,
-    }
+    counts, tried = rollouts.tally.counts, max(1, rollouts.tally.total)
+    result = {"rollout/undecided": counts["undecided"] / tried, "rollout/failed": counts["failed"] / tried}
     if not done:
         return result
     rewards = [rollout.reward for rollout in done]

@@ -13,32 +13,32 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
 
-from ponder.config import ConfigError, dumps, load, nearest
+from ponder.config import ConfigError, dumps, load, lookup, nearest
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
-from ponder.models.tokenizer import Tokenizer
+from ponder.rollouts.collect import Collected, Play, collect, environment, single
+from ponder.rollouts.deliberate import DeliberationConfig, deliberation_terms
+from ponder.rollouts.grade import refuse_failing
+from ponder.rollouts.rewards import RewardTerm, overlong, unended
 from ponder.runs import GracefulStop, Run
 from ponder.tasks import load_task
 from ponder.train.advantages import advantages
 from ponder.train.batches import Batch, Example, from_groups, micro_batches
-from ponder.train.deliberate import DeliberationConfig, open_preference
-from ponder.train.deliberate import collect as deliberated
 from ponder.train.distributed import PolicyLoss, Sums, Trainer, pick_device, resolve_workers
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.metrics import cost, extremes, policy_metrics, rollout_metrics, sample_row
 from ponder.train.policy import Precision, open_policy
 from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS, apply_preset
-from ponder.train.rollouts import Collected, Reward, chain, collect, overlong, unended
 from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
-from ponder.types import Group, Problem, Rollout, SamplingParams, Task
+from ponder.types import Group, Rollout, SamplingParams, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,8 +61,9 @@ class RLConfig:
     overlong_tokens: int = 0  # the last so many reasoning tokens before the cap cost up to 1 reward; 0 = off
     unended_cost: float = 0.0  # what a right answer loses when a budget had to end its reasoning or the answer itself
     # what a rollout is
-    environment: Literal["", "deliberate"] = ""  # empty = one completion; see train/deliberate.py
+    environment: str = ""  # empty = one completion; deliberate (rollouts/deliberate.py); or your own, module:attr
     deliberation: DeliberationConfig = field(default_factory=DeliberationConfig)
+    reward_terms: tuple[str, ...] = ()  # your own, each module:attr, added to the reward (rollouts/rewards.py)
     # how the policy learns
     advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce_pp"] = "grpo"
     loss: LossConfig = field(default_factory=LossConfig)
@@ -98,7 +99,7 @@ class RLConfig:
             raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
         if not 0 <= self.unended_cost < 1:
             raise ValueError(f"unended_cost={self.unended_cost} must lie in [0, 1): a right answer is worth something")
-        if self.environment and (self.overlong_tokens or self.unended_cost):
+        if self.environment == "deliberate" and (self.overlong_tokens or self.unended_cost):
             raise ValueError(
                 f"overlong_tokens and unended_cost are for single completions; environment={self.environment!r} has "
                 "its own terms: [deliberation] window_penalty and step_cost"
@@ -147,7 +148,6 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
         config.model, run.folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=[source]
     )
     model, tokenizer = policy.model, policy.tokenizer
-    play = open_play(config, tokenizer)
     num_workers = resolve_workers(config.num_workers)
     with (
         Trainer(model, num_workers=num_workers, adapter=policy.adapter, recompute=config.recompute) as trainer,
@@ -159,13 +159,14 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
         if "pool" in facts:
             pool.restore(facts["pool"])
         run.forget_after(facts["step"])
+        play = open_play(config, engine, task)
         engine.update_weights(model.state_dict(), version=facts["step"])
         if facts["step"] == 0:
             save_rung(run, trainer, policy, step=0, facts=facts)
         reference = Reference(run.checkpoint_folder(0), config.temperature, model.dtype) if config.loss.kl else None
         for step in range(facts["step"], config.num_steps):
             begun = time.monotonic()
-            rollouts = asyncio.run(practise(engine, task, pool, config, step, play))
+            rollouts = asyncio.run(practise(play, task, pool, config, step))
             sampled = time.monotonic()
             pool.learn(step, rollouts.groups)
             metrics = update(trainer, rollouts, config, step, reference)
@@ -198,60 +199,43 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
     return run.checkpoint_folder(config.num_steps)
 
 
-Play = Callable[[LocalEngine, Task, Sequence[Problem], int], Awaitable[Collected]]  # problems of a step -> rollouts
+def open_play(config: RLConfig, engine: LocalEngine, task: Task) -> Play:
+    """What a rollout is: one completion, or a trajectory of an environment."""
+    if not config.environment:
+        return single(engine)
+    if config.environment == "deliberate":
+        return environment(engine, config.deliberation.environment(engine.tokenizer), task)
+    return environment(engine, lookup({}, config.environment, what="environment"), task)
 
 
-def open_play(config: RLConfig, tokenizer: Tokenizer) -> Play:
-    """What a rollout is: one completion, or a whole trajectory of an environment."""
-    how = {"group_size": config.group_size, "seed": config.seed}
-    shape, preference = shaping(config), open_preference(config.deliberation)
-    environment = config.deliberation.environment(tokenizer)
-
-    def single(engine: LocalEngine, task: Task, problems: Sequence[Problem], step: int) -> Awaitable[Collected]:
-        return collect(engine, task, problems, config.params, step=step, shape=shape, **how)
-
-    def deliberate(engine: LocalEngine, task: Task, problems: Sequence[Problem], step: int) -> Awaitable[Collected]:
-        return deliberated(
-            engine, task, problems, config.params, step=step, config=config.deliberation, environment=environment,
-            preference=preference, **how,
-        )  # fmt: skip
-
-    return deliberate if config.environment == "deliberate" else single
+def reward_terms(config: RLConfig) -> dict[str, RewardTerm]:
+    """What the reward holds beside the verdict, by the name that each has in `parts`."""
+    terms: dict[str, RewardTerm] = {}
+    if config.unended_cost:
+        terms["unended"] = unended(config.unended_cost)
+    if config.overlong_tokens:
+        terms["overlong"] = overlong(config.overlong_tokens, config.max_reasoning_tokens)
+    if config.environment == "deliberate":
+        terms |= deliberation_terms(config.deliberation)
+    return terms | {name: lookup({}, name, what="reward term") for name in config.reward_terms}
 
 
-async def practise(engine: LocalEngine, task: Task, pool: Pool, config: RLConfig, step: int, play: Play) -> Collected:
+async def practise(play: Play, task: Task, pool: Pool, config: RLConfig, step: int) -> Collected:
     """The rollouts of one step. With refills, all-same groups are replaced until the batch is full of mixed ones."""
     result, missing = Collected(), config.problems_per_step
+    terms = reward_terms(config)
     seen: list[str] = []
     for round in range(config.max_refills + 1):
         problems = pool.choose(step, missing, round=round, exclude=seen)
         seen += [problem.id for problem in problems]
-        result += await play(engine, task, problems, step)
-        stop_on_errors(result, config)
+        result += await collect(
+            play, task, problems, config.params, group_size=config.group_size, seed=config.seed, step=step, terms=terms
+        )
+        refuse_failing(result.tally, most=config.max_error_frac, few=1)
         missing = config.problems_per_step - sum(group.is_mixed for group in result.groups)
         if missing <= 0 or len(seen) >= pool.size:
             break
     return result
-
-
-def shaping(config: RLConfig) -> Reward | None:
-    """What the reward holds beside the verifier's word."""
-    shapes = []
-    if config.unended_cost:
-        shapes.append(unended(config.unended_cost))
-    if config.overlong_tokens:
-        shapes.append(overlong(config.overlong_tokens, config.max_reasoning_tokens))
-    return chain(shapes)
-
-
-def stop_on_errors(rollouts: Collected, config: RLConfig) -> None:
-    """A verifier that keeps failing is a fault to mend, not something to train through."""
-    tried = sum(len(group.rollouts) + group.num_dropped for group in rollouts.groups)
-    if rollouts.dropped["error"] > config.max_error_frac * tried:
-        raise RuntimeError(
-            f"the verifier failed on {rollouts.dropped['error']} of {tried} rollouts: {rollouts.last_error}; "
-            "mend it, or raise max_error_frac to go on without them"
-        )
 
 
 class Reference:

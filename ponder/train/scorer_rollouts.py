@@ -24,11 +24,12 @@ from ponder.config import ConfigError
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
 from ponder.models.tokenizer import Tokenizer
+from ponder.rollouts.collect import collect, single
+from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.runs import append_jsonl, checkpoints, read_jsonl
 from ponder.scorers.packing import Family
 from ponder.train.distributed import pick_device
-from ponder.train.rollouts import Collected, collect
-from ponder.types import Completion, Problem, SamplingParams, Task, text_seed
+from ponder.types import Completion, Problem, Rollout, SamplingParams, Task, text_seed
 
 Progress = Callable[[int, int, float], None]  # problems done, problems, share of correct samples
 
@@ -142,25 +143,24 @@ async def _draw_all(
 ) -> None:
     todo = iter(problems)
     ends = step_ids(tokenizer) if plan.continuations else ()
+    graded = Tally()
 
     async def work() -> None:
+        nonlocal graded
         for problem in todo:  # shared by all workers: each takes the next
             groups = await asyncio.gather(
                 *(
                     collect(
-                        engine, task, [problem], replace(plan.params, temperature=temperature),
-                        group_size=n, seed=plan.seed, step=1000 * index + place,
+                        single(engine), task, [problem], replace(plan.params, temperature=temperature),
+                        group_size=n, seed=plan.seed, step=1000 * index + place, keys=True,
                     )
                     for place, (temperature, n) in enumerate(shares.items())
                 )
             )  # fmt: skip
-            _stop_on_errors(groups)
+            graded = sum((group.tally for group in groups), graded)
+            refuse_failing(graded)
             completions = [rollout.completion for group in groups for rollout in group.rollouts]
-            rows = [
-                _sample_row(task, problem, rollout.completion, rollout.verdict.is_correct)
-                for group in groups
-                for rollout in group.rollouts
-            ]
+            rows = [_sample_row(rollout) for group in groups for rollout in group.rollouts]
             if plan.continuations:
                 labels = await _label_steps(engine, task, problem, completions, ends, plan)
                 for row, steps in zip(rows, labels, strict=True):
@@ -173,18 +173,13 @@ async def _draw_all(
             group.create_task(work())
 
 
-def _stop_on_errors(groups: Sequence[Collected]) -> None:
-    for group in groups:
-        if group.dropped["error"]:
-            raise RuntimeError(f"the verifier failed: {group.last_error}; mend it, or leave that problem out")
-
-
-def _sample_row(task: Task, problem: Problem, completion: Completion, correct: bool) -> dict[str, Any]:
+def _sample_row(rollout: Rollout) -> dict[str, Any]:
+    completion = rollout.completion
     return {
         "ids": list(completion.token_ids),
         "logprobs": [round(x, 4) for x in completion.sampler_logprobs],
-        "correct": int(correct),
-        "class": task.key(problem, completion.answer),
+        "correct": int(rollout.verdict.is_correct),
+        "class": rollout.verdict.key,
         "cut": completion.was_cut,
     }
 
@@ -204,7 +199,8 @@ async def _label_steps(
 ) -> list[list[tuple[int, float]]]:
     """(ids up to a step's end, share of continuations that end correct) of some steps of every completion.
 
-    Completions that begin alike share the label of what they share.
+    Completions that begin alike share the label of what they share. Continuations whose verdict is undecided or failed
+    are left out of the share, and a step without any other has no label.
     """
     known = set(ends)
     chosen: list[list[int]] = []
@@ -216,16 +212,17 @@ async def _label_steps(
     prefixes = list(dict.fromkeys(c.token_ids[:place] for c, places in zip(completions, chosen, strict=True)
                                   for place in places))  # fmt: skip
 
-    async def share(prefix: tuple[int, ...]) -> float:
+    async def share(prefix: tuple[int, ...]) -> float | None:
         left = max(0, plan.params.max_reasoning_tokens - len(prefix))
         seed = text_seed(plan.seed, "continue", problem.id, *prefix)
         params = replace(plan.params, temperature=1.0, max_reasoning_tokens=left, min_reasoning_tokens=0, seed=seed)
         ways = await engine.generate([*completions[0].prompt_ids, *prefix], params, n=plan.continuations)
-        return sum(task.verify(problem, way.answer).is_correct for way in ways) / len(ways)
+        decided = [v for v in await grade(task, problem, ways) if v.outcome in ("correct", "wrong")]
+        return sum(verdict.is_correct for verdict in decided) / len(decided) if decided else None
 
     labels = dict(zip(prefixes, await asyncio.gather(*map(share, prefixes)), strict=True))
     return [
-        [(place, labels[c.token_ids[:place]]) for place in places]
+        [(place, label) for place in places if (label := labels[c.token_ids[:place]]) is not None]
         for c, places in zip(completions, chosen, strict=True)
     ]
 

@@ -23,6 +23,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.strategies.deliberation import PAUSE
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, text_seed
 
@@ -72,13 +73,14 @@ async def star(
 
         async def work() -> None:
             for problem in todo:  # shared by all workers: each takes the next
-                kept, right = await _attempt(problem, task, engine, config, hint=False)
+                kept, graded = await _attempt(problem, task, engine, config, hint=False)
                 hinted = 0
                 if not kept and config.hint:
                     kept, _ = await _attempt(problem, task, engine, config, hint=True)
                     hinted = len(kept)
                 rows = [{"problem": problem.text, "reasoning": text, "answer": problem.target} for text in kept]
-                ledger.add(problem.id, rows, right=right, hinted=hinted)
+                ledger.add(problem.id, rows, graded, hinted=hinted)
+                refuse_failing(ledger.tally)
                 if on_progress:
                     on_progress(len(ledger.done), len(problems), ledger.share("kept"))
 
@@ -90,18 +92,21 @@ async def star(
 
 async def _attempt(
     problem: Problem, task: Task, engine: Engine, config: StarConfig, *, hint: bool
-) -> tuple[list[str], int]:
-    """(reasonings to keep, number of right samples)."""
+) -> tuple[list[str], Tally]:
+    """(reasonings to keep, how all samples were graded)."""
     prompt: tuple[Message, ...] = problem.prompt
     if hint:
         told = f"{problem.text}\n\n{HINT.format(target=problem.target)}"
         prompt = (*prompt[:-1], replace(prompt[-1], content=told))
     seed = text_seed(config.seed, "hint" if hint else "star", problem.id)
     completions = await engine.generate(prompt, replace(config.params, seed=seed), n=config.num_samples)
-    right = [c for c in completions if not c.was_cut and task.verify(problem, c.answer).is_correct]
+    verdicts, tally = await grade(task, problem, completions), Tally()
+    for verdict in verdicts:
+        tally.add(verdict)
+    right = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict.is_correct and not c.was_cut]
     texts = {" ".join(text.split()): text for c in right if (text := worth_keeping(c, problem, hint=hint))}
     found = list(texts.values())
-    return Random(seed).sample(found, min(config.keep, len(found))), len(right)
+    return Random(seed).sample(found, min(config.keep, len(found))), tally
 
 
 def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> str:
@@ -129,6 +134,7 @@ class Ledger:
         self.out, self.book = out, out.with_name(out.name + ".progress.jsonl")
         self.facts: list[dict[str, Any]] = []
         self.done: set[str] = set()
+        self.tally = Tally()  # of what this process graded
         out.parent.mkdir(parents=True, exist_ok=True)
         if not self.book.exists():
             if out.exists():
@@ -159,10 +165,12 @@ class Ledger:
         self._rows.close()
         self._book.close()
 
-    def add(self, problem_id: str, rows: list[dict[str, str]], *, right: int, hinted: int) -> None:
+    def add(self, problem_id: str, rows: list[dict[str, str]], graded: Tally, *, hinted: int) -> None:
         self._rows.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
         self._rows.flush()
-        fact = {"id": problem_id, "right": right, "kept": len(rows), "hinted": hinted}
+        counts = {"right": graded.counts["correct"]} | {name: graded.counts[name] for name in ("undecided", "failed")}
+        fact = {"id": problem_id, **counts, "kept": len(rows), "hinted": hinted}
+        self.tally += graded
         self._book.write(json.dumps(fact) + "\n")
         self._book.flush()
         self.facts.append(fact)
@@ -174,12 +182,15 @@ class Ledger:
 
     def summary(self, num_samples: int) -> dict[str, Any]:
         problems = len(self.facts)
+        left_out = {name: sum(fact.get(name, 0) for fact in self.facts) for name in ("undecided", "failed")}
+        decided = max(1, problems * num_samples - sum(left_out.values()))
         return {
             "rows": sum(fact["kept"] for fact in self.facts),
             "problems": problems,
             "solved": sum(fact["right"] > 0 for fact in self.facts),
             "solved_with_hint": sum(fact["hinted"] > 0 for fact in self.facts),
-            "pass_rate": sum(fact["right"] for fact in self.facts) / max(1, problems * num_samples),
+            "pass_rate": sum(fact["right"] for fact in self.facts) / decided,
+            **left_out,
         }
 
 

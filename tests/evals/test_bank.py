@@ -40,7 +40,7 @@ def completions(n: int, first: int = 0) -> list[Completion]:
 def rows(name: str, n: int, first: int = 0) -> list[dict[str, Any]]:
     drawn = completions(n, first)
     return [
-        sample_row(problem(name), j, c, RIGHT if j % 2 == 0 else WRONG, c.answer, "")
+        sample_row(problem(name), j, c, dataclasses.replace(RIGHT if j % 2 == 0 else WRONG, key=c.answer))
         for j, c in enumerate(drawn, first)
     ]
 

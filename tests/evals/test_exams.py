@@ -61,11 +61,12 @@ def test_every_kind_of_answer_is_counted_as_what_it_is(tmp_path: Path, make_task
     answers = ["0", "?", "crash", "none", "  ", "77"]
     result = exam(make_task(1), ScriptedEngine(answers), tmp_path, num_samples=6)
     assert result["metrics"]["pass@1"]["value"] == pytest.approx(1 / 6)
-    assert result["undecided_rate"] == pytest.approx(2 / 6) and result["verifier_errors"] == 1
+    assert result["undecided_rate"] == pytest.approx(1 / 6) and result["failed_rate"] == pytest.approx(1 / 6)
+    assert result["verifier_errors"] == 1 and "RecursionError" in result["verifier_error"]
     assert result["no_answer_rate"] == pytest.approx(3 / 6)  # crash, none and blank
     assert result["metrics"]["cons@6"]["value"] == pytest.approx(1 / 3)  # "0", "?" and "77" tie
     [crash] = [row for row in Bank.read(tmp_path).full_rows() if "error" in row]
-    assert "RecursionError" in crash["error"] and crash["outcome"] == "undecided"
+    assert "RecursionError" in crash["error"] and crash["outcome"] == "failed"
 
 
 def test_a_prompt_too_long_for_the_window_is_no_answer_not_a_crash(

@@ -47,7 +47,7 @@ def fill(folder, counts, answers=("4", "5", "44"), first=None):
             for j, completion in enumerate(found, have):
                 right = completion.answer == "4"
                 verdict = Verdict(outcome="correct" if right else "wrong", reward=float(right))
-                rows.append(sample_row(problem(i), j, completion, verdict, completion.answer or None))
+                rows.append(sample_row(problem(i), j, completion, replace(verdict, key=completion.answer or None)))
             bank.append(problem(i), rows, prompt_ids=found[0].prompt_ids)
 
 
@@ -120,7 +120,7 @@ def test_samples_without_token_ids_say_so(tmp_path):
     engine = ScriptedEngine(["4"])
     with Bank.open(tmp_path / "bank", SPEC) as bank:
         found = asyncio.run(engine.generate(problem(0).prompt, SamplingParams(), n=1))
-        row = sample_row(problem(0), 0, found[0], Verdict(outcome="correct", reward=1.0), "4")
+        row = sample_row(problem(0), 0, found[0], Verdict(outcome="correct", reward=1.0, key="4"))
         bank.append(problem(0), [row | {"token_ids": [], "sampler_logprobs": []}], prompt_ids=[])
     with pytest.raises(ConfigError, match="no token ids"):
         score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
@@ -133,7 +133,7 @@ def test_samples_that_never_answered_are_scored_all_the_same(tmp_path):
     with Bank.open(tmp_path / "bank", replace(SPEC, params=params)) as bank:
         found = asyncio.run(engine.generate(problem(0).prompt, params, n=3))
         rows = [
-            sample_row(problem(0), j, c, Verdict(outcome="wrong", reward=0.0), None) for j, c in enumerate(found)
+            sample_row(problem(0), j, c, Verdict(outcome="wrong", reward=0.0)) for j, c in enumerate(found)
         ]
         bank.append(problem(0), rows, prompt_ids=found[0].prompt_ids)
     score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")

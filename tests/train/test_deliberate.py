@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import SimpleNamespace
@@ -24,12 +25,14 @@ from ponder.engine.base import ScriptedEngine
 from ponder.engine.local import LocalEngine
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
+from ponder.rollouts.collect import collect, environment
+from ponder.rollouts.deliberate import DeliberationConfig, deliberation_terms, preference_term
+from ponder.rollouts.rewards import add_terms
 from ponder.runs import read_jsonl
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation import listing, render_step
 from ponder.strategies.turns import Trajectory, Walk, run
 from ponder.train.batches import from_groups, micro_batches
-from ponder.train.deliberate import DeliberationConfig, collect, reward
 from ponder.train.distributed import Trainer
 from ponder.train.metrics import cost, rollout_metrics
 from ponder.train.rl import RLConfig, rl
@@ -48,6 +51,29 @@ def ended(how: Ending, *, turns: int, answer: str) -> Trajectory:
         answer=answer, num_reasoning_tokens=0,
     )  # fmt: skip
     return Trajectory(turns=(), whole=whole, ended=how, num_turns=turns)
+
+
+class Says:
+    """A preference scorer that says one number."""
+
+    name, policy = "rule: constant", ""
+
+    def __init__(self, value: float) -> None:
+        self.value = value
+
+    async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
+        return [self.value] * len(completions)
+
+    def cost(self, completions: Sequence[Completion]) -> int:
+        return 0
+
+
+def reward(verdict: Verdict, trajectory: Trajectory, config: DeliberationConfig, liked: float = 0.0) -> Verdict:
+    """The verdict with the terms added, where the preference scorer says `liked`."""
+    terms = deliberation_terms(replace(config, preference_weight=0.0))
+    terms["preference"] = preference_term(Says(liked), config.preference_weight)
+    [found] = asyncio.run(add_terms(terms, LowercaseTask()[0], [trajectory], [verdict]))
+    return found
 
 
 @st.composite
@@ -145,8 +171,8 @@ def played(config: DeliberationConfig, *, size: int = 8):
     tokens = SimpleNamespace(encode=lambda text: list(text.encode()))
     return asyncio.run(
         collect(
-            engine, task, [task[0], task[1]], SamplingParams(max_answer_tokens=4), group_size=size, seed=0, step=0,
-            config=config, environment=config.environment(tokens), preference=None,
+            environment(engine, config.environment(tokens), task), task, [task[0], task[1]],
+            SamplingParams(max_answer_tokens=4), group_size=size, seed=0, step=0, terms=deliberation_terms(config),
         )
     )  # fmt: skip
 

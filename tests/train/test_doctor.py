@@ -32,7 +32,7 @@ HEALTHY: dict[str, Curve] = {
     "rollout/truncated_frac": line(0.12, 0.03),
     "rollout/no_answer_frac": line(0.12, 0.02),
     "rollout/undecided": flat(0.0),
-    "rollout/error": flat(0.0),
+    "rollout/failed": flat(0.0),
     "rollout/reasoning_tokens": line(70, 85),
     "rollout/answer_tokens": flat(5),
     "policy/entropy": line(0.6, 0.3),

@@ -20,11 +20,13 @@ from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
+from ponder.rollouts.collect import collect, single
+from ponder.rollouts.rewards import add_terms, overlong
 from ponder.runs import checkpoints, read_jsonl
+from ponder.strategies.turns import Trajectory
 from ponder.train.distributed import NonFiniteLoss, Trainer
 from ponder.train.presets import PRESETS
 from ponder.train.rl import RLConfig, load_recipe, rl
-from ponder.train.rollouts import collect, overlong
 from ponder.types import SamplingParams, Verdict
 from tests.helpers import LowercaseTask, tiny_model
 
@@ -160,27 +162,28 @@ def test_failed_and_undecided_verifications_leave_their_group_and_are_counted():
     task = Broken(size=4)
     engine = ScriptedEngine(lambda prompt, seed: ("", "a" if seed % 2 else "A"))
     got = asyncio.run(
-        collect(engine, task, [task[i] for i in range(4)], SamplingParams(), group_size=6, seed=0, step=0)
+        collect(single(engine), task, [task[i] for i in range(4)], SamplingParams(), group_size=6, seed=0, step=0)
     )
-    assert got.dropped == {"error": 6, "undecided": 6}
+    assert (got.tally.counts["failed"], got.tally.counts["undecided"]) == (6, 6)
     assert [len(group.rollouts) for group in got.groups] == [6, 0, 0, 6]
     assert [group.num_dropped for group in got.groups] == [0, 6, 6, 0]
-    assert "ZeroDivisionError" in got.last_error
+    assert "ZeroDivisionError" in got.tally.last_failure
 
 
 def test_a_verifier_that_keeps_failing_stops_the_run_and_names_the_error(base, tmp_path):
-    with pytest.raises(RuntimeError, match=r"verifier failed on \d+ of \d+ rollouts: ZeroDivisionError"):
+    with pytest.raises(RuntimeError, match=r"verifier failed on \d+ of \d+ completions.*ZeroDivisionError"):
         rl(config(base, tmp_path / "run", task="tests.train.test_rl:Broken", pool_size=3, problems_per_step=3))
 
 
 def test_overlong_reasoning_costs_reward_linearly_and_at_most_one():
-    shape = overlong(10, 30)
+    terms = {"overlong": overlong(10, 30)}
     engine = ScriptedEngine(lambda prompt, seed: ("x" * 25, "a"))
     [completion] = asyncio.run(engine.generate(LowercaseTask()[0].prompt, SamplingParams(max_reasoning_tokens=64)))
     good = Verdict(outcome="correct", reward=1.0)
-    assert shape(good, replace(completion, num_reasoning_tokens=20)) == good
-    assert shape(good, replace(completion, num_reasoning_tokens=25)).reward == pytest.approx(0.5)
-    assert shape(good, replace(completion, num_reasoning_tokens=99)).reward == pytest.approx(0.0)
+    lengths = [20, 25, 99]
+    trajectories = [Trajectory.of(replace(completion, num_reasoning_tokens=n)) for n in lengths]
+    found = asyncio.run(add_terms(terms, LowercaseTask()[0], trajectories, [good] * 3))
+    assert [verdict.reward for verdict in found] == pytest.approx([1.0, 0.5, 0.0])
 
 
 def test_a_recipes_own_keys_win_over_its_preset(tmp_path):
@@ -198,7 +201,7 @@ def test_forced_tokens_are_never_trained_on(base, tmp_path):
     task = LowercaseTask(size=2)
     engine = ScriptedEngine(lambda prompt, seed: ("thinking for long", "a"))
     got = asyncio.run(
-        collect(engine, task, [task[0]], SamplingParams(max_reasoning_tokens=4), group_size=2, seed=0, step=0)
+        collect(single(engine), task, [task[0]], SamplingParams(max_reasoning_tokens=4), group_size=2, seed=0, step=0)
     )
     for example, rollout in zip(from_groups(got.groups, [[1.0, -1.0]]), got.rollouts, strict=True):
         assert example.trained == rollout.completion.sampled
@@ -206,8 +209,8 @@ def test_forced_tokens_are_never_trained_on(base, tmp_path):
 
 
 def test_a_step_whose_first_half_is_all_the_same_still_learns_from_the_other():
+    from ponder.rollouts.collect import Collected
     from ponder.train.rl import update
-    from ponder.train.rollouts import Collected
     from ponder.types import Completion, Group, Rollout, Turn
 
     task = LowercaseTask(size=2)

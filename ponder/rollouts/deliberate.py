@@ -1,4 +1,4 @@
-"""Whole deliberations as rollouts: play them, verify the answer, and give the three terms of their reward.
+"""Deliberations as rollouts: how they are configured, the three terms of their reward, and an engine of them.
 
     environment = "deliberate"                  in a recipe of `ponder rl`
     [deliberation]
@@ -15,7 +15,7 @@ What is rewarded is how a trajectory ended, never a step of it (strategies/delib
 Each term stands in the `parts` of the verdict and each can be 0; with all of them 0 the reward is the verifier's. The
 bounds are checked where they are set, so that no wrong answer is ever worth more than a right one and no missing one
 more than a wrong one. The step cost is on right answers only: paid on wrong ones too, it would be the whole gradient of
-a group that got everything wrong, and the quickest way to earn it there is to answer at once (`rollouts.unended`).
+a group that got everything wrong, and the quickest way to earn it there is to answer at once (`rewards.unended`).
 
 Credit: the trajectory's advantage goes to the chosen candidates, the answer and the choices (`batches.from_groups`);
 with `contrast`, minus a share of it to candidates that were not chosen.
@@ -30,24 +30,11 @@ from typing import Any, Literal, cast
 
 from ponder.config import ConfigError, lookup
 from ponder.models.tokenizer import Tokenizer
+from ponder.rollouts.rewards import RewardTerm, each
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation import Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run
-from ponder.train.rollouts import Collected, judged
-from ponder.types import (
-    Completion,
-    Engine,
-    Group,
-    Message,
-    Problem,
-    Rollout,
-    SamplingParams,
-    Scorer,
-    Task,
-    Usage,
-    Verdict,
-    text_seed,
-)
+from ponder.types import Completion, Message, Problem, SamplingParams, Scorer, Usage, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,93 +75,37 @@ class DeliberationConfig:
         )  # fmt: skip
 
 
-def reward(verdict: Verdict, trajectory: Trajectory, config: DeliberationConfig, preference: float = 0.0) -> Verdict:
-    """The verdict with the terms of the reward added. preference: in [0, 1]."""
-    if not 0 <= preference <= 1:  # nan is refused too
-        raise ValueError(f"the preference scorer said {preference}; it must lie in [0, 1] for the reward to be bounded")
-    has_answer = bool(trajectory.answer.strip())
-    terms = {
-        "window": 0.0 if has_answer else -config.window_penalty,
-        "steps": -config.step_cost * min(1.0, trajectory.num_turns / config.turns) if verdict.is_correct else 0.0,
-        "preference": config.preference_weight * preference if has_answer else 0.0,
-    }
-    return replace(verdict, reward=verdict.reward + sum(terms.values()), parts={**verdict.parts, **terms})
+def deliberation_terms(config: DeliberationConfig) -> dict[str, RewardTerm]:
+    """The three terms; that of preference only where it has a weight."""
+
+    def window(trajectory: Trajectory, verdict: Verdict) -> float:
+        return 0.0 if trajectory.answer.strip() else -config.window_penalty
+
+    def steps(trajectory: Trajectory, verdict: Verdict) -> float:
+        return -config.step_cost * min(1.0, trajectory.num_turns / config.turns) if verdict.is_correct else 0.0
+
+    terms = {"window": each(window), "steps": each(steps)}
+    if config.preference_weight:
+        scorer: Scorer = lookup({}, config.preference, what="preference scorer")()
+        terms["preference"] = preference_term(scorer, config.preference_weight)
+    return terms
 
 
-def open_preference(config: DeliberationConfig) -> Scorer | None:
-    if not config.preference_weight:
-        return None
-    scorer: Scorer = lookup({}, config.preference, what="preference scorer")()
-    return scorer
+def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
+    """weight * what the scorer says of the whole, which must lie in [0, 1]; 0 where there is no answer."""
 
-
-async def play(
-    environment: Environment, engine: Engine, task: Task, problem: Problem, params: SamplingParams, *, n: int
-) -> list[Trajectory]:
-    """n trajectories of a problem at once; which is which depends on the seed of `params` and its place alone."""
-    return list(
-        await asyncio.gather(
-            *(
-                run(
-                    environment,
-                    Work(problem.prompt, engine, params=params, key=lambda answer: task.key(problem, answer)),
-                    index=index,
+    async def term(problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> list[float]:
+        if not trajectories:
+            return []
+        liked = await scorer(problem.prompt, [trajectory.whole for trajectory in trajectories])
+        for value in liked:
+            if not 0 <= value <= 1:  # nan is refused too
+                raise ValueError(
+                    f"the preference scorer said {value}; it must lie in [0, 1] for the reward to be bounded"
                 )
-                for index in range(n)
-            )
-        )
-    )
+        return [weight * value * bool(t.answer.strip()) for t, value in zip(trajectories, liked, strict=True)]
 
-
-async def collect(
-    engine: Engine,
-    task: Task,
-    problems: Sequence[Problem],
-    params: SamplingParams,
-    *,
-    group_size: int,
-    seed: int,
-    step: int,
-    config: DeliberationConfig,
-    environment: Environment,
-    preference: Scorer | None = None,
-) -> Collected:
-    """A group of trajectories a problem; all of a step run at once, so that the engine has full batches."""
-    played = await asyncio.gather(
-        *(
-            play(
-                environment, engine, task, problem,
-                replace(params, seed=text_seed(seed, "rollout", step, problem.id)), n=group_size,
-            )
-            for problem in problems
-        )
-    )  # fmt: skip
-    result = Collected()
-    for problem, trajectories in zip(problems, played, strict=True):
-        liked = await preferences(preference, problem, trajectories)
-        rollouts = []
-        for trajectory, value in zip(trajectories, liked, strict=True):
-            result.counts.update(trajectory.counts)
-            verdict = judged(task, problem, trajectory.answer, result)
-            if verdict is None:
-                continue
-            verdict = reward(verdict, trajectory, config, value)
-            rollouts.append(
-                Rollout(
-                    problem=problem, turns=trajectory.turns, verdict=verdict, reward=verdict.reward,
-                    ended=trajectory.ended, whole=trajectory.whole,
-                )
-            )  # fmt: skip
-        dropped = len(trajectories) - len(rollouts)
-        result.groups.append(Group(problem=problem, rollouts=tuple(rollouts), num_dropped=dropped))
-    return result
-
-
-async def preferences(scorer: Scorer | None, problem: Problem, trajectories: Sequence[Trajectory]) -> list[float]:
-    """What the scorer says of each whole; 0 without one."""
-    if scorer is None or not trajectories:
-        return [0.0] * len(trajectories)
-    return [float(value) for value in await scorer(problem.prompt, [t.whole for t in trajectories])]
+    return term
 
 
 class Deliberating:

@@ -1,0 +1,104 @@
+"""The rollouts of a step: play every problem, grade as the samples arrive, add the reward terms.
+
+    collected = await collect(play, task, problems, params, group_size=16, seed=0, step=3)
+    collected.groups          # one a problem, in the order of `problems`
+
+`play` says what a rollout is: `single(engine)` is one completion, `environment(engine, walk)` a rollout of several
+turns (strategies/turns.py). Groups are independent: the verdicts of one that has arrived are found while others are
+still being sampled, and none waits for another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ponder.rollouts.grade import Tally, grade
+from ponder.rollouts.rewards import RewardTerm, add_terms
+from ponder.strategies import turns
+from ponder.strategies.base import Work
+from ponder.strategies.turns import Environment, Trajectory
+from ponder.types import Engine, Group, Problem, Rollout, SamplingParams, Task, text_seed
+
+Play = Callable[[Problem, SamplingParams, int], Awaitable[list[Trajectory]]]  # n trajectories of a problem
+
+
+@dataclass
+class Collected:
+    """The groups of one step, and what became of every sample."""
+
+    groups: list[Group] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)  # verdicts by outcome; undecided and failed ones left their group
+    counts: Counter[str] = field(default_factory=Counter)  # what an environment counted (strategies/turns.py)
+
+    @property
+    def rollouts(self) -> list[Rollout]:
+        return [rollout for group in self.groups for rollout in group.rollouts]
+
+    def __add__(self, other: Collected) -> Collected:
+        return Collected(self.groups + other.groups, self.tally + other.tally, self.counts + other.counts)
+
+
+def single(engine: Engine) -> Play:
+    """One completion a rollout; a group is one request, so that its samples share the prompt."""
+
+    async def play(problem: Problem, params: SamplingParams, n: int) -> list[Trajectory]:
+        return [Trajectory.of(completion) for completion in await engine.generate(problem.prompt, params, n=n)]
+
+    return play
+
+
+def environment(engine: Engine, walk: Environment, task: Task) -> Play:
+    """A rollout of several turns. Which is which depends on the seed of the params and its index alone."""
+
+    async def play(problem: Problem, params: SamplingParams, n: int) -> list[Trajectory]:
+        def work() -> Work:
+            return Work(problem.prompt, engine, params=params, key=lambda answer: task.key(problem, answer))
+
+        return list(await asyncio.gather(*(turns.run(walk, work(), index=index) for index in range(n))))
+
+    return play
+
+
+async def collect(
+    play: Play,
+    task: Task,
+    problems: Sequence[Problem],
+    params: SamplingParams,
+    *,
+    group_size: int,
+    seed: int,
+    step: int,
+    terms: Mapping[str, RewardTerm] | None = None,
+    keys: bool = False,
+) -> Collected:
+    """A group of `group_size` rollouts a problem. The seed of each depends on run, step and problem alone.
+
+    terms: what is added to the verifier's reward, see rewards.py. keys: as in `grade`.
+    """
+
+    async def group_of(problem: Problem) -> Collected:
+        seeded = replace(params, seed=text_seed(seed, "rollout", step, problem.id))
+        played = await play(problem, seeded, group_size)
+        verdicts = await grade(task, problem, [trajectory.whole for trajectory in played], keys=keys)
+        result = Collected()
+        for trajectory, verdict in zip(played, verdicts, strict=True):
+            result.counts.update(trajectory.counts)
+            result.tally.add(verdict)
+        decided = [pair for pair in zip(played, verdicts, strict=True) if pair[1].outcome in ("correct", "wrong")]
+        kept = [trajectory for trajectory, _ in decided]
+        rewarded = await add_terms(terms or {}, problem, kept, [verdict for _, verdict in decided])
+        rollouts = tuple(
+            Rollout(
+                problem=problem, turns=trajectory.turns, verdict=verdict, reward=verdict.reward,
+                ended=trajectory.ended, whole=None if trajectory.is_single else trajectory.whole,
+            )
+            for trajectory, verdict in zip(kept, rewarded, strict=True)
+        )  # fmt: skip
+        result.groups.append(Group(problem=problem, rollouts=rollouts, num_dropped=len(played) - len(rollouts)))
+        return result
+
+    parts = await asyncio.gather(*map(group_of, problems))
+    return sum(parts, Collected())

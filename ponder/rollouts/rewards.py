@@ -1,0 +1,78 @@
+"""Reward terms: what a reward holds beside the verdict. Each is a function over a group; each stands in its parts.
+
+    def brevity(problem, trajectories, verdicts):            # in mymodule.py
+        return [-0.001 * t.whole.num_tokens if v.is_correct else 0.0 for t, v in zip(trajectories, verdicts)]
+
+    reward_terms = ["mymodule:brevity"]                      # in a recipe of `ponder rl`
+
+A term returns one number a trajectory, or is a coroutine function that does: a learned scorer is one. The reward is the
+verifier's with all terms added. Only decided rollouts are asked about. No monitor's verdict may be a term
+(tests/test_house.py holds it): reasoning that is rewarded for what a monitor says stops saying what it thinks.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+
+from ponder.strategies.turns import Trajectory
+from ponder.types import Problem, Verdict
+
+Numbers = Sequence[float]
+RewardTerm = Callable[[Problem, Sequence[Trajectory], Sequence[Verdict]], Numbers | Awaitable[Numbers]]
+
+
+async def add_terms(
+    terms: Mapping[str, RewardTerm], problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]
+) -> list[Verdict]:
+    """The verdicts with every term added to reward and parts. ValueError for a term that says no finite number."""
+    result = list(verdicts)
+    for name, term in terms.items():
+        said = term(problem, trajectories, verdicts)
+        values = [float(value) for value in (await said if inspect.isawaitable(said) else said)]
+        if len(values) != len(result) or not all(map(math.isfinite, values)):
+            raise ValueError(
+                f"the reward term {name!r} returned {values} for {len(result)} trajectories; "
+                "return one finite number for each"
+            )
+        result = [
+            replace(verdict, reward=verdict.reward + value, parts={**verdict.parts, name: value})
+            for verdict, value in zip(result, values, strict=True)
+        ]
+    return result
+
+
+def each(term: Callable[[Trajectory, Verdict], float]) -> RewardTerm:
+    """A term that looks at one trajectory at a time."""
+
+    def over_group(problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> Numbers:
+        return [term(trajectory, verdict) for trajectory, verdict in zip(trajectories, verdicts, strict=True)]
+
+    return over_group
+
+
+def overlong(buffer: int, limit: int) -> RewardTerm:
+    """DAPO's soft punishment (arXiv:2503.14476, eq. 13): from 0 to -1 over the last `buffer` reasoning tokens."""
+
+    def term(trajectory: Trajectory, verdict: Verdict) -> float:
+        excess = trajectory.whole.num_reasoning_tokens - (limit - buffer)
+        return -min(max(excess, 0) / buffer, 1.0)
+
+    return each(term)
+
+
+def unended(cost: float) -> RewardTerm:
+    """A right answer that a budget had to bring about is worth 1 - cost; a wrong one is worth 0 either way.
+
+    Ending well means closing the reasoning and ending the answer oneself. The term is on right answers only: paid on
+    wrong ones too, it would be the whole gradient of a group that got everything wrong, and the quickest way to earn
+    it there is to stop thinking and guess. So no wrong answer is ever worth more than a right one, and length as such
+    costs and earns nothing.
+    """
+
+    def term(trajectory: Trajectory, verdict: Verdict) -> float:
+        return -cost if verdict.is_correct and trajectory.whole.was_cut else 0.0
+
+    return each(term)

@@ -1,0 +1,102 @@
+"""Call a plain function on every item in threads: quick calls share one, slow ones get more, one that hangs is left.
+
+    results = await call_each(check, items, timeout=60.0)    # a value or an Exception an item, in their order
+
+A call takes its own thread only where it must: a thread a call costs a tenth of a millisecond and more, most verifiers
+less. So the first thread works through the items; if they are not done after `PATIENCE`, further threads take from the
+rest. A call that lasts longer than `timeout` is a TimeoutError, and its thread, which nothing can stop, is abandoned:
+threads are daemons, so that it keeps neither others waiting nor the process from ending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+PATIENCE = 0.02  # seconds before more threads help the first
+MOST = 64  # further threads at once, over all calls of `call_each` in this process
+
+_further = threading.BoundedSemaphore(MOST)
+
+
+async def call_each(function: Callable[[Any], Any], items: Sequence[Any], *, timeout: float) -> list[Any]:
+    """function(item) of every item, or the Exception it raised: a TimeoutError where it took more than `timeout` s."""
+    calls = _Calls(function, items)
+    calls.start()
+    while not calls.is_done:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(calls.done.wait(), PATIENCE)
+        calls.give_up_after(timeout)
+        calls.add_threads()
+    return calls.results
+
+
+class _Calls:
+    """The items of one `call_each`: what is still to do, what is under way since when, what came of it."""
+
+    def __init__(self, function: Callable[[Any], Any], items: Sequence[Any]) -> None:
+        self.results: list[Any] = [None] * len(items)
+        self.done = asyncio.Event()
+        self._function = function
+        self._todo: Iterator[tuple[int, Any]] = enumerate(items)
+        self._num_waiting = self._num_open = len(items)  # not begun; not settled
+        self._since: dict[int, float] = {}  # index -> when its call began; of those under way
+        self._lock = threading.Lock()
+        self._loop = asyncio.get_running_loop()
+
+    @property
+    def is_done(self) -> bool:
+        return self._num_open == 0
+
+    def start(self, release: Callable[[], None] | None = None) -> None:
+        threading.Thread(target=self._work, args=(release,), name="verifier", daemon=True).start()
+
+    def add_threads(self) -> None:
+        """One for every waiting item, as far as the limit goes."""
+        for _ in range(self._num_waiting):
+            if not _further.acquire(blocking=False):
+                return
+            self.start(_further.release)
+
+    def give_up_after(self, timeout: float) -> None:
+        late = [index for index, begun in list(self._since.items()) if time.monotonic() - begun > timeout]
+        for index in late:
+            self._settle(index, TimeoutError(f"it took longer than {timeout:g} s"))
+
+    def _work(self, release: Callable[[], None] | None) -> None:
+        try:
+            while True:
+                with self._lock:
+                    index, item = next(self._todo, (None, None))
+                    if index is None:
+                        return
+                    self._num_waiting -= 1
+                    self._since[index] = time.monotonic()
+                try:
+                    value = self._function(item)
+                except Exception as error:
+                    value = error
+                except BaseException as error:  # SystemExit and its like end neither the thread nor the job
+                    value = RuntimeError(f"{type(error).__name__}: {error}")
+                if not self._settle(index, value):
+                    return  # given up meanwhile: others do the rest
+        finally:
+            if release is not None:
+                release()
+
+    def _settle(self, index: int, value: Any) -> bool:
+        """Note what came of a call, once; False where somebody else did before."""
+        with self._lock:
+            if self._since.pop(index, None) is None:
+                return False
+            self.results[index] = value
+            self._num_open -= 1
+            is_last = self._num_open == 0
+        if is_last:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self._loop.call_soon_threadsafe(self.done.set)
+        return True
