@@ -1,4 +1,4 @@
-r"""Symbolic: a second reading of an answer by math-verify and sympy, for what `answers.py` does not understand.
+r"""Symbolic: a second reading of an answer by math-verify and sympy, for what `equality.py` does not understand.
 
     opinion(r"\int_0^1 x\,dx")   -> "n:1/2"        the same kind of key, so it can meet one of the first reading
     opinion("no mathematics")    -> None
@@ -15,7 +15,8 @@ from fractions import Fraction
 from typing import Any
 
 from ponder.grading.decimals import Value
-from ponder.grading.expressions import GREEK, Unparsed, clean
+from ponder.grading.expressions import GREEK, Unparsed
+from ponder.grading.notation import clean
 from ponder.grading.values import fingerprint_of, fraction_key, symbol_value
 
 MAX_OPINION = 400  # characters
