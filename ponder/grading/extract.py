@@ -66,6 +66,21 @@ def extract(text: str) -> str | None:
     return extract_marked(text) or _worked(text) or _whole(text) or _stated(text)
 
 
+def ends_in_answer(text: str) -> bool:
+    """Does the answer in a text run up to the text's end, so that more tokens could have changed it?
+
+    True for "12", "It is 3.1", "Answer: 12," and r"\frac{1}{2": what a budget cut there may be half a number. False
+    where something stands behind the answer (a closed box, tag or formula, a full stop and a space, a line end, a
+    sentence), and where there is none.
+    """
+    text = text[-MAX_TEXT:]
+    closed = next((mark for mark in ("$", "**", "`") if text.endswith(mark) and text.count(mark) % 2 == 0), None)
+    if closed or re.search(r"(?:[.!?]\s+|\n\s*|\\[\])])$", text):
+        return False
+    found = extract(text)
+    return found is not None and found != extract(text.rstrip() + "7")  # one more digit: is it part of the answer?
+
+
 def extract_marked(text: str) -> str | None:
     """Steps 1 and 2 of `extract`: only what the text itself marks as its answer."""
     boxed = _last_boxed(text)
