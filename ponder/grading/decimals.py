@@ -1,7 +1,7 @@
 """Decimals: elementary functions of complex numbers in decimal arithmetic, to the precision of the current context.
 
 Python's `decimal` has exp, ln and sqrt of real numbers; the rest follows from them and three short series. It is here
-because answers are compared in the asking process, where a library that may hang has no place (see `answers.py`).
+because answers are compared in the asking process, where a library that may hang has no place (see `equality.py`).
 Principal branches; the odd root of a negative number is the real one. Left out: gamma, and everything else special.
 """
 

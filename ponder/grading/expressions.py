@@ -11,9 +11,10 @@ sums, integrals, limits, unknown functions. `values.py` evaluates the trees.
 from __future__ import annotations
 
 import re
-import unicodedata
 from fractions import Fraction
 from typing import Any, NamedTuple
+
+from ponder.grading.units import FACTORS, LETTER_UNITS, NO_NOUNS, UNITS
 
 Node = tuple[Any, ...]  # ("num", Fraction) | ("sym", name) | ("unit", name) | ("const", name) | (operation, Node, ...)
 
@@ -28,109 +29,6 @@ class Unparsed(ValueError):
 
 class TooLarge(Unparsed):
     """It is an expression, but its value is beyond any number that is ever an answer."""
-
-
-# ---- cleaning: one spelling for each sign --------------------------------------------------------------------------
-
-_SIGNS = {
-    "−": "-", "–": "-", "‐": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
-    "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=", "∪": r"\cup ",
-    "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ", "±": r"\pm ", "°": r"^\circ ", "º": r"^\circ ",
-    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
-    "½": " 1/2 ", "⅓": " 1/3 ", "⅔": " 2/3 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅛": " 1/8 ", "⅕": " 1/5 ", "θ": r"\theta ",
-    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ",
-    "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
-}  # fmt: skip
-_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
-_LAYOUT = re.compile(
-    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|mathopen|mathclose)(?![a-zA-Z])\s*"
-)
-_SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|\\enspace(?![a-zA-Z])|~|&nbsp;")
-_RENAMED = (
-    (re.compile(r"\\(?:leqslant|leqq|leq|le)(?![a-zA-Z])"), "<="),
-    (re.compile(r"\\(?:geqslant|geqq|geq|ge)(?![a-zA-Z])"), ">="),
-    (re.compile(r"\\(?:neq|ne)(?![a-zA-Z])"), "!="),
-    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
-    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
-    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\[dt]binom(?![a-zA-Z])"), r"\\binom"),
-    (re.compile(r"\\(?:mid|lvert|rvert|vert)(?![a-zA-Z])"), "|"),
-    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), "*"),
-    (re.compile(r"\\div(?![a-zA-Z])"), "/"),
-    (re.compile(r"\\(?:lbrace)(?![a-zA-Z])"), r"\\{"),
-    (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
-    (re.compile(r"\\(?:varnothing)(?![a-zA-Z])"), r"\\emptyset"),
-    (re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree(?![a-zA-Z])"), r"\\deg "),
-    (re.compile(r"\\text\s*\{\s*mod\s*\}|\\pmod(?![a-zA-Z])|\\bmod(?![a-zA-Z])|\\mod(?![a-zA-Z])"), r"\\mod "),
-)
-
-
-def clean(text: str) -> str:
-    """One spelling for the many ways of writing a sign; layout commands removed. Meaning is kept."""
-    if not text.isascii():
-        text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
-        text = "".join(_SIGNS.get(char, char) for char in text)
-        text = unicodedata.normalize("NFKC", text)
-    text = re.sub(r"\s*\\!\s*", "", _LAYOUT.sub("", text)).replace("{,}", ",")
-    text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
-    text = _SPACES.sub(" ", text)
-    for pattern, sign in _RENAMED:
-        text = pattern.sub(sign, text)
-    return re.sub(r"\s+", " ", text.replace(r"\%", "%").replace(r"\$", r"\dollar ").replace("\u200b", "")).strip()
-
-
-# ---- units ---------------------------------------------------------------------------------------------------------
-
-UNITS: dict[str, tuple[str, Fraction | None]] = {}  # name -> (base symbol, scale); scale None: computed (degrees)
-
-
-def _unit(base: str, scale: str, names: str) -> None:
-    for name in names.split():
-        UNITS[name] = (base, Fraction(scale))
-
-
-_unit("m", "1", "m meter meters metre metres")
-_unit("m", "1/100", "cm centimeter centimeters centimetre centimetres")
-_unit("m", "1/1000", "mm millimeter millimeters millimetre millimetres")
-_unit("m", "1000", "km kilometer kilometers kilometre kilometres")
-_unit("m", "127/5000", "inch inches")
-_unit("m", "381/1250", "ft foot feet")
-_unit("m", "1143/1250", "yd yard yards")
-_unit("m", "201168/125", "mi mile miles")
-_unit("g", "1", "g gram grams")
-_unit("g", "1000", "kg kilogram kilograms kilo kilos")
-_unit("g", "1/1000", "mg milligram milligrams")
-_unit("g", "45359237/100000", "lb lbs pound pounds")
-_unit("g", "45359237/1600000", "oz ounce ounces")
-_unit("s", "1", "s sec secs second seconds")
-_unit("s", "1/1000", "ms millisecond milliseconds")
-_unit("s", "60", "min mins minute minutes")
-_unit("s", "3600", "h hr hrs hour hours")
-_unit("s", "86400", "day days")
-_unit("s", "604800", "week weeks")
-_unit("year", "1", "yr yrs year years")
-_unit("year", "1/12", "month months")
-_unit("L", "1", "L liter liters litre litres")
-_unit("L", "1/1000", "ml mL milliliter milliliters millilitre millilitres")
-_unit("dollar", "1", r"dollar dollars usd USD \dollar buck bucks")
-_unit("dollar", "1/100", "cent cents ¢")
-_unit("euro", "1", "euro euros EUR €")
-_unit("sterling", "1", "GBP £")
-_unit("%", "1/100", "% percent pct")  # base "%" means a pure number
-_unit("%", "1", "radian radians rad")
-_unit("m/s", "1397/3125", "mph")
-_unit("m/s", "5/18", "kph kmh")
-UNITS |= dict.fromkeys(("°", "degree", "degrees", r"\deg"), ("%", None))
-_LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
-_NO_NOUNS = frozenset(
-    "because since and or as so is are was the a an I we it that this which if then but not to".split()
-)
-_FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
-
-
-def is_pure(unit: str) -> bool:
-    """Per cent, degrees and radians are numbers, so 50% is 1/2; metres are not."""
-    return unit in UNITS and UNITS[unit][0] == "%"
 
 
 # ---- tokens --------------------------------------------------------------------------------------------------------
@@ -395,7 +293,7 @@ class _Parser:
         has_more = self.place < len(self.tokens) and self.tokens[self.place].kind == "word"
         if has_more and len(name) >= 2 and token.spaced and after_number and name not in GREEK:
             return self.counted(name)  # miles per hour
-        if name in UNITS and (len(name) > 1 or (name in _LETTER_UNITS and self.is_spaced_unit(token))):
+        if name in UNITS and (len(name) > 1 or (name in LETTER_UNITS and self.is_spaced_unit(token))):
             return ("unit", name)
         if len(name) >= 3 and token.spaced and after_number:
             return self.counted(name)
@@ -426,7 +324,7 @@ class _Parser:
         while self.place < len(self.tokens) and self.tokens[self.place].kind == "word":
             words.append(self.take().value)
         ends = self.place == len(self.tokens) or self.peek() in ("^", "/", ")")
-        if not ends or len(words) > 4 or not _NO_NOUNS.isdisjoint(words):
+        if not ends or len(words) > 4 or not NO_NOUNS.isdisjoint(words):
             raise Unparsed(" ".join(words))
         return _words(" ".join(words))
 
@@ -526,8 +424,8 @@ def _words(text: str) -> Node:
     """Words inside \\text or behind a number: a unit, `square feet`, `miles per hour`, or what is counted."""
     words = text.replace("-", " ").split()
     power = 1
-    if words and words[0].lower() in _FACTORS:
-        power, words = _FACTORS[words[0].lower()], words[1:]
+    if words and words[0].lower() in FACTORS:
+        power, words = FACTORS[words[0].lower()], words[1:]
     if "per" in words or "/" in text:
         top, _, bottom = text.partition(" per ") if "per" in words else text.partition("/")
         return ("div", _words(top), _words(bottom))

@@ -1,4 +1,4 @@
-r"""Symbolic: a second reading of an answer by math-verify and sympy, for what `answers.py` does not understand.
+r"""Symbolic: a second reading of an answer by math-verify and sympy, for what `equality.py` does not understand.
 
     opinion(r"\int_0^1 x\,dx")   -> "n:1/2"        the same kind of key, so it can meet one of the first reading
     opinion("no mathematics")    -> None
@@ -15,19 +15,23 @@ from fractions import Fraction
 from typing import Any
 
 from ponder.grading.decimals import Value
-from ponder.grading.expressions import GREEK, Unparsed, clean
+from ponder.grading.expressions import GREEK, Unparsed
+from ponder.grading.notation import clean
 from ponder.grading.values import fingerprint_of, fraction_key, symbol_value
+
+try:  # here and not on the first call: what a child imports at its start is not on the call's clock
+    import math_verify
+    import sympy
+except ImportError:
+    math_verify = sympy = None
 
 MAX_OPINION = 400  # characters
 
 
 def opinion(text: str) -> str | None:
     """The key of an answer text as sympy reads it; None where it cannot be read as one expression."""
-    try:
-        import math_verify
-        import sympy
-    except ImportError:
-        raise RuntimeError('reading this answer needs sympy: pip install "ponder[math]"') from None
+    if sympy is None:
+        raise RuntimeError('reading this answer needs sympy: pip install "ponder[math]"')
     if len(text) > MAX_OPINION:
         return None
     config = math_verify.LatexExtractionConfig()

@@ -20,7 +20,8 @@ from decimal import Decimal, DecimalException, Overflow, Underflow, localcontext
 from fractions import Fraction
 
 from ponder.grading.decimals import FUNCTIONS, ONE, ZERO, Value, context, modulus, pi
-from ponder.grading.expressions import UNITS, Node, TooLarge, Unparsed, is_pure, leaves
+from ponder.grading.expressions import Node, TooLarge, Unparsed, leaves
+from ponder.grading.units import UNITS, is_pure
 
 MAX_BITS = 20_000  # of an exact numerator or denominator
 DIGITS = 30  # of a fingerprint

@@ -1,9 +1,9 @@
-"""Verifiers: the truth about an answer, each from the one engine of `answers.py`.
+"""Verifiers: the truth about an answer, each from the one engine of `extract.py` and `equality.py`.
 
     exact     the text itself, spaces and the text's own markers ("Answer: ...") apart
     integer   a whole number, however it is written: 42, 42.0, "It is 42.", 1,000
     choice    the letter of one of the problem's choices, or its text
-    math      anything `answers.py` reads; what it cannot read is shown to sympy in a child that can be killed
+    math      anything `equality.py` reads; what it cannot read is shown to sympy in a child that can be killed
 
 A verifier is called as verifier(problem, answer) -> Verdict, and verifier.key(problem, answer) -> the answer's
 equivalence class, None where there is no answer. An answer is correct exactly when its key is the target's key.
@@ -26,7 +26,9 @@ from typing import Any, Protocol
 
 from ponder.config import ConfigError, lookup
 from ponder.grading import killable
-from ponder.grading.answers import Reading, extract, extract_marked, extract_text, integer_key, key_in, read
+from ponder.grading.equality import Reading, read
+from ponder.grading.extract import extract, extract_marked, extract_text
+from ponder.grading.frames import key_in, whole_number
 from ponder.types import Message, Problem, Verdict
 
 OPINION_SECONDS = 2.0
@@ -71,7 +73,9 @@ class Integer:
     def key(self, problem: Problem, answer: str) -> str | None:
         plain = self._PLAIN.fullmatch(answer)
         if plain is None:
-            return integer_key(answer)
+            extracted = extract(answer)
+            reading = None if extracted is None else read(extracted)
+            return None if reading is None else whole_number(reading)
         return ("-" if plain[1] == "-" and plain[2] != "0" else "") + plain[2]
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:

@@ -187,11 +187,34 @@ def load_task(
     parts = [_share(part, spec)[1] for part in parts]
     if not all(part.strip() for part in parts):
         raise ConfigError(f"task {spec!r} has an empty name; write NAME, NAME:dial=value or NAME+NAME")
-    tasks = [_load_one(part.strip(), split=split, seed=seed, verifier=verifier, **dials) for part in parts]
+    parts = [part.strip() for part in parts]
+    name_parts = _name_parts(parts)
+    tasks = [
+        _load_one(part, split=split, seed=seed, verifier=verifier, **dials, **(name_parts if is_file(part) else {}))
+        for part in parts
+    ]
     names = [task.name for task in tasks]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"task {spec!r} names one task twice; use its dials instead, as in {names[0]}:level=2-5")
+    twice = next((place for place, name in enumerate(names) if name in names[:place]), None)
+    if twice is not None:
+        fix = "a share says how often, as in 2*" + parts[twice] if is_file(parts[twice]) else (
+            f"use its dials instead, as in {names[twice]}:level=2-5"
+        )  # fmt: skip
+        raise ConfigError(f"task {spec!r} names {names[twice]} twice; {fix}")
     return tasks[0] if len(tasks) == 1 else Mixture(tasks, _whole(shares))
+
+
+def is_file(part: str) -> bool:
+    return part.startswith("file:")
+
+
+def _name_parts(parts: Sequence[str]) -> dict[str, int]:
+    """The dial of file tasks by which their names differ; nothing where the usual two parts of a path do."""
+    files = [part.removeprefix("file:") for part in parts if is_file(part)]
+    if len(files) < 2:
+        return {}
+    from ponder.tasks.file import distinct_parts
+
+    return {"name_parts": distinct_parts(files)}
 
 
 def _share(part: str, spec: str) -> tuple[Fraction, str]:
@@ -237,7 +260,26 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
     family = lookup(NAMED, f"{kind}:{name}", what="task")
     if not callable(family):
         raise ConfigError(f"task {spec!r} is not callable; it must be a function (split=, seed=, **dials) -> Task")
-    return _call(family, spec, **{"split": split, "seed": seed, **own, **dials})
+    return _as_task(_call(family, spec, **{"split": split, "seed": seed, **own, **dials}), spec, name, split)
+
+
+_TASK = ("name", "split", "__len__", "__getitem__", "verify", "key")
+
+
+def _as_task(made: Any, spec: str, name: str, split: str) -> Task:
+    """What a user's function returned: a task as it is, a list of problems with the verifier their targets ask for."""
+    if isinstance(made, list | tuple) and made and all(isinstance(item, Problem) for item in made):
+        from ponder.grading.verifiers import VERIFIERS
+        from ponder.tasks.file import FileTask, choose_verifier
+
+        return FileTask(name, made, VERIFIERS[choose_verifier(made)], split=split)
+    missing = [wanted for wanted in _TASK if not hasattr(made, wanted)]
+    if missing:
+        raise ConfigError(
+            f"task {spec!r} returned {type(made).__name__}, which has no {', '.join(missing)}; it must return a Task "
+            f"({', '.join(_TASK)}, see ponder/types.py) or a list of ponder.types.Problem"
+        )
+    return made
 
 
 def _call(family: Callable[..., Task], spec: str, *args: Any, **dials: Any) -> Task:

@@ -27,7 +27,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.grading.answers import extract_marked
+from ponder.grading.extract import extract_marked
 from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks.base import level_range
 from ponder.tasks.datahub import Row, hub_rows

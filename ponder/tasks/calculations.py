@@ -5,7 +5,7 @@
     operations("5*(3+4)-2")          -> ["3+4=7", "5*7=35", "35-2=33"]
 
 Numbers, + - * / and brackets only, exact fractions inside, and no `eval`: the texts come from data files and models.
-Not a reader of mathematics (`answers.py` is): it knows the calculator notation of worked solutions, and refuses the
+Not a reader of mathematics (`equality.py` is): it knows the calculator notation of worked solutions, and refuses the
 rest.
 """
 

@@ -24,8 +24,9 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, lookup
+from ponder.grading.handed_in import keyed, tried
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, numbered_lines
-from ponder.types import Message, Problem, Verdict
+from ponder.types import Message, Problem, Verdict, Verifier
 
 REQUIRED = ("id", "problem", "answer")
 OPTIONAL = ("solution", "level", "subject", "source", "choices")
@@ -58,20 +59,23 @@ def file_task(
     *,
     split: str = "test",
     seed: int = 0,
-    verifier: str | KeyedVerifier | None = None,
+    verifier: str | Verifier | None = None,
     size: int | None = None,
+    name_parts: int = 2,
 ) -> FileTask:
-    """The task of a file; `size` keeps its first problems."""
-    if not Path(path).exists():  # perhaps dials follow the path
-        path, dials = re.fullmatch(r"(.*?)((?:,(?:verifier|size)=[^,]*)*)", path, re.DOTALL).groups()  # type: ignore[union-attr]
-        for dial in filter(None, dials.split(",")):
-            name, _, value = dial.partition("=")
-            if name == "size" and not value.isdigit():
-                raise ConfigError(f"size={value} is not a number of problems")
-            size, verifier = (int(value), verifier) if name == "size" else (size, verifier or value)
+    """The task of a file; `size` keeps its first problems, its name is the last `name_parts` parts of its path.
+
+    verifier: a name of `VERIFIERS`, `module:attr` or a function (problem, answer), see `grading/handed_in.py`.
+    """
+    path, dials = split_dials(path)
+    for dial in filter(None, dials.split(",")):
+        name, _, value = dial.partition("=")
+        if name == "size" and not value.isdigit():
+            raise ConfigError(f"size={value} is not a number of problems")
+        size, verifier = (int(value), verifier) if name == "size" else (size, verifier or value)
     if size is not None and size < 1:
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
-    name = "/".join(Path(path).parts[-2:]).removesuffix(".gz").removesuffix(".jsonl")
+    name = "/".join(Path(path).parts[-name_parts:]).removesuffix(".gz").removesuffix(".jsonl")
     problems: list[Problem] = []
     places: dict[str, str] = {}
     unanswered: list[str] = []
@@ -94,8 +98,32 @@ def file_task(
     if not problems:
         raise ConfigError(f'{path} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
     chosen = verifier or choose_verifier(problems)
-    check = lookup(VERIFIERS, chosen, what="verifier") if isinstance(chosen, str) else chosen
-    return FileTask(name, problems[:size], check, split=split)
+    return FileTask(name, problems[:size], _verifier(chosen, problems[0]), split=split)
+
+
+def _verifier(chosen: str | Verifier, problem: Problem) -> KeyedVerifier:
+    if isinstance(chosen, str) and chosen in VERIFIERS:
+        return VERIFIERS[chosen]
+    function = lookup(VERIFIERS, chosen, what="verifier") if isinstance(chosen, str) else chosen
+    called = chosen if isinstance(chosen, str) else getattr(chosen, "__name__", type(chosen).__name__)
+    name = f"the verifier {called}"
+    return tried(keyed(function, name), problem, name)
+
+
+def split_dials(spec: str) -> tuple[str, str]:
+    """ "p.jsonl,size=5" -> ("p.jsonl", ",size=5"); a path that is there is all path."""
+    if Path(spec).exists():
+        return spec, ""
+    match = re.fullmatch(r"(.*?)((?:,(?:verifier|size)=[^,]*)*)", spec, re.DOTALL)
+    assert match is not None, spec
+    return match[1], match[2]
+
+
+def distinct_parts(specs: Sequence[str]) -> int:
+    """How many parts of their paths tell files apart: 2, as in "t/p", unless two folders hold one of that name."""
+    paths = {Path(split_dials(spec)[0]).absolute() for spec in specs}
+    most = max((len(path.parts) for path in paths), default=2)
+    return next((count for count in range(2, most) if len({path.parts[-count:] for path in paths}) == len(paths)), most)
 
 
 def choose_verifier(problems: Sequence[Problem]) -> str:
@@ -124,6 +152,7 @@ def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def problem_of(row: dict[str, Any], task: str, where: str) -> Problem:
     """One object as a problem; `where` is what an error says of its place."""
+    row = {name: value for name, value in row.items() if value == value}  # NaN: a missing value, as pandas writes it
     for name in row:
         close = difflib.get_close_matches(name, [n for n in REQUIRED + OPTIONAL if n not in row], n=1, cutoff=0.75)
         if name not in REQUIRED + OPTIONAL and close:
@@ -183,4 +212,7 @@ def _choices(row: dict[str, Any], answer: str, where: str) -> tuple[str, ...]:
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
     if choices and answer.strip() and (len(answer.strip()) != 1 or answer.strip() not in letters):
         raise ConfigError(f"{where}: with {len(choices)} choices the answer must be one of {letters}, not {answer!r}")
-    return tuple(choices)
+    own = [
+        re.match(rf"\s*(?:{a}\s*[.):]|\({a}\))\s+(?=\S)", choice) for a, choice in zip(letters, choices, strict=True)
+    ]
+    return tuple(choice[mark.end() if mark and all(own) else 0 :] for mark, choice in zip(own, choices, strict=True))

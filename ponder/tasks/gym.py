@@ -18,7 +18,7 @@ from typing import Any
 
 from ponder.config import ConfigError, nearest
 from ponder.grading import killable
-from ponder.grading.answers import extract_marked
+from ponder.grading.extract import extract_marked
 from ponder.grading.verifiers import undecided, verdict
 from ponder.tasks.base import Item, ProceduralTask
 from ponder.types import Problem, Verdict

@@ -20,7 +20,7 @@ from itertools import pairwise
 from random import Random
 
 from ponder.config import ConfigError
-from ponder.grading.answers import extract_marked
+from ponder.grading.extract import extract_marked
 from ponder.grading.verifiers import VERIFIERS, verdict
 from ponder.tasks.base import Item, ProceduralTask, level_range
 from ponder.types import Problem, Verdict, Verifier

@@ -11,7 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ponder.grading.answers import canonical, extract, key_in, read
+from ponder.grading.equality import canonical, read
+from ponder.grading.extract import extract
+from ponder.grading.frames import key_in
 from ponder.grading.verifiers import VERIFIERS, grade
 from ponder.types import Problem
 

@@ -109,3 +109,73 @@ def test_without_a_level_the_calculator_marks_of_the_solution_are_counted(tmp_pa
     told, other = marked | {"id": "3", "level": 5}, GOOD | {"id": "4", "solution": "2"}
     task = load_task(write(tmp_path, GOOD, marked, told, other))
     assert [task[i].level for i in range(4)] == [None, 2, 5, None]
+
+
+def test_a_verifier_by_its_place_may_return_a_bool_or_a_number(tmp_path, monkeypatch):
+    (tmp_path / "my_checks.py").write_text(
+        "from ponder.types import Problem\n"
+        "def strict(problem, answer): return answer == problem.target\n"
+        "def partial(problem, answer): return 1.0 if answer == problem.target else 0.5\n"
+        "def broken(problem, answer): return None\n"
+        "def swapped(answer): return True\n"
+        "def raising(problem, answer): return answer[99]\n"
+        "def ask(i): return Problem(id=str(i), prompt=(), target=str(i), task='mine')\n"
+        "def problems(*, split, seed): return [ask(i) for i in range(3)]\n"
+        "def numbers(*, split, seed): return [1, 2]\n"
+        "def nothing(*, split, seed): return None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    spec = write(tmp_path, GOOD)
+    task = load_task(spec, verifier="my_checks:strict")
+    assert task.verify(task[0], "2").is_correct and task.verify(task[0], "3").outcome == "wrong"
+    assert task.key(task[0], "2") == task.key(task[0], "2.0") != task.key(task[0], "3")
+    assert load_task(spec + ",verifier=my_checks:partial").verify(task[0], "3").reward == 0.5
+    for name, message in (
+        ("broken", "my_checks:broken returned None .*it must return a bool"),
+        ("swapped", "my_checks:swapped failed on its first call.*TypeError"),
+        ("raising", "my_checks:raising failed on its first call.*IndexError"),
+        ("ask", "my_checks:ask failed on its first call"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            load_task(spec, verifier=f"my_checks:{name}")
+    wrapped = load_task("my_checks:problems")
+    assert len(wrapped) == 3 and wrapped.verify(wrapped[2], "It is 2.").is_correct and wrapped.key(wrapped[0], "0")
+    for name, kind in (("numbers", "list"), ("nothing", "NoneType")):
+        with pytest.raises(ConfigError, match=f"returned {kind}, .*it must return a Task .*or a list of ponder.types"):
+            load_task(f"my_checks:{name}")
+
+
+@pytest.mark.parametrize("choices", [["A. red", "B. blue"], ["A) red", "B) blue"], ["(A) red", "(B) blue"]])
+def test_choices_that_bring_their_letters_are_not_lettered_twice(tmp_path, choices):
+    task = load_task(write(tmp_path, {"id": "1", "problem": "Which?", "choices": choices, "answer": "B"}))
+    assert task[0].text == "Which?\nA. red\nB. blue" and task[0].choices == ("red", "blue")
+    assert task.verify(task[0], "blue").is_correct
+
+
+def test_choices_that_only_begin_like_letters_stay_whole(tmp_path):
+    for choices in (["A. Smith", "C. Jones"], ["B. red", "A. blue"], ["A", "B"], ["A.", "B."]):
+        task = load_task(write(tmp_path, {"id": "1", "problem": "Which?", "choices": choices, "answer": "B"}))
+        assert task[0].choices == tuple(choices)
+
+
+def test_nan_is_a_missing_value_as_pandas_writes_it(tmp_path):
+    with pytest.raises(ConfigError, match="line 2: the field 'answer' is missing"):
+        load_task(write(tmp_path, GOOD, '{"id": "2", "problem": "?", "answer": NaN}'))
+    row = '{"id": "1", "problem": "1+1?", "answer": 2, "subject": NaN, "level": NaN, "choices": NaN, "source": NaN}'
+    problem = load_task(write(tmp_path, row))[0]
+    assert problem.subject is None and problem.level is None and problem.choices == () and "source" not in problem.meta
+
+
+def test_files_of_one_name_in_two_folders_are_two_tasks(tmp_path):
+    specs = []
+    for folder in ("A", "B"):
+        (tmp_path / folder / "t").mkdir(parents=True)
+        specs.append(write(tmp_path / folder / "t", GOOD, name="p.jsonl"))
+    task = load_task("+".join(specs))
+    assert [problem.task for problem in (task[0], task[1])] == ["A/t/p", "B/t/p"] and task[0].id != task[1].id
+    assert task.verify(task[1], "2").is_correct and load_task(specs[0])[0].task == "t/p"
+    assert [p.name for p in load_task(f"0.5*{specs[0]}+0.5*{specs[1]},size=1").tasks] == ["A/t/p", "B/t/p"]
+    with pytest.raises(ConfigError, match=r"names t/p twice; a share says how often, as in 2\*file:"):
+        load_task(f"{specs[0]}+{specs[0]}")
+    with pytest.raises(ConfigError, match="use its dials instead"):
+        load_task("arithmetic+arithmetic")

@@ -1,6 +1,5 @@
-r"""Answers: what an answer says, and when two answers are the same. The one engine that grades, rewards and votes.
+r"""Equality: what an extracted answer says, and when two say the same. The one engine that grades, rewards and votes.
 
-    extract("So the answer is \boxed{\frac12}.")   -> "\frac12"
     canonical("0.5") == canonical(r"\frac{1}{2}") == canonical("50%") == "n:1/2"
 
 Two answers are equal if their keys are equal, nothing else: symmetric and transitive by construction. The key of
@@ -15,13 +14,9 @@ Two answers are equal if their keys are equal, nothing else: symmetric and trans
     (B) 5                   the letter B
     words                   themselves, without case, markup and closing punctuation
 
-In a problem the target fixes what the question left unsaid, by `frame`: where the target is in feet a bare number is
-read in feet; where it is bare, a unit is dropped ("18 eggs" for 18); beside a percentage or an angle a bare number
-is read as the number or as per cent, whichever is nearer in size (64, 64% and 0.64 are one answer); y = 2x+1 and 2x+1
-are one answer. Answers of one problem are compared in its frame, so equality is an equivalence there too.
-
 Left out: rounding (1.41 is not \sqrt{2}), simplification as a demand (2/4 = 1/2), statements about several variables.
-Nothing here needs a library or can hang; what it does not understand is marked, for `symbolic.py` to look at.
+What a target leaves unsaid is in `frames.py`; where in a text the answer stands, in `extract.py`. Nothing here needs a
+library or can hang; what it does not understand is marked, for `symbolic.py` to look at.
 """
 
 from __future__ import annotations
@@ -33,24 +28,11 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
-from ponder.grading.expressions import Node, TooLarge, Unparsed, clean, is_pure, leaves, parse
-from ponder.grading.values import (
-    digest,
-    exact,
-    fingerprint,
-    fraction_key,
-    is_nearer_as_number,
-    magnitude,
-    ratios,
-    real_part,
-)
+from ponder.grading.expressions import Node, TooLarge, Unparsed, leaves, parse
+from ponder.grading.notation import clean
+from ponder.grading.values import digest, exact, fingerprint, magnitude, ratios, real_part
 
-MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
 MAX_ANSWER = 2_000  # characters of an extracted answer that are read as mathematics
-_MAX_MARKERS = 20  # empty markers that are passed over, from the end
-_MAX_LINES = 50  # lines that are tried as answers, from the end
-_SHORT = 60  # a text without markers up to here may be an answer as a whole
-
 
 # ---- reading: text -> what it says ---------------------------------------------------------------------------------
 
@@ -256,7 +238,7 @@ def _rows(cells: list[list[str]], depth: int) -> Reading:
         raise Unparsed("a matrix with rows of several lengths")
     parts = tuple(_structure(cell, depth + 1) for row in cells for cell in row)
     if len(cells[0]) == 1:  # a column is a vector
-        return _group("()", parts)
+        return group("()", parts)
     return Reading(key=f"m:{len(cells)}:" + ";".join(part.key for part in parts), kind="other", parts=parts)
 
 
@@ -326,7 +308,7 @@ def _brackets(text: str, depth: int) -> Reading | None:
         return _rows([_members(member.strip()[1:-1]) for member in members], depth)
     parts = tuple(_structure(member, depth + 1) for member in members)
     shape = inner[0] + inner[-1]
-    return _group(_open_at_infinity(shape, parts) if len(parts) == 2 else "()", parts)
+    return group(_open_at_infinity(shape, parts) if len(parts) == 2 else "()", parts)
 
 
 def _open_at_infinity(shape: str, ends: tuple[Reading, ...]) -> str:
@@ -378,19 +360,19 @@ def _list(text: str, depth: int) -> Reading | None:
         raise Unparsed("words among numbers")
     names = {part.name for part in parts}
     if len(names) == len(parts):
-        return _group("()", tuple(sorted(parts, key=lambda part: part.name)))
+        return group("()", tuple(sorted(parts, key=lambda part: part.name)))
     if len(names) > 1:
         raise Unparsed("several statements about several variables")
-    return _group("{}", tuple(parts))
+    return group("{}", tuple(parts))
 
 
 def _set(parts: Iterable[Reading]) -> Reading:
     """A set has no member twice, a plain list may: the angles 45, 45, 90."""
     members = {member.key: member for part in parts for member in (part.parts if part.shape == "{}" else (part,))}
-    return _group("{}", tuple(members.values()))
+    return group("{}", tuple(members.values()))
 
 
-def _group(shape: str, parts: tuple[Reading, ...]) -> Reading:
+def group(shape: str, parts: tuple[Reading, ...]) -> Reading:
     if shape == "{}":
         parts = tuple(sorted(parts, key=lambda part: part.key))
         if len(parts) == 1:
@@ -423,12 +405,12 @@ def _equation(sides: list[str], depth: int) -> Reading:
     left, right = sides[0], sides[-1]
     value = _structure(right, depth + 1)
     is_name = _NAME.fullmatch(left) is not None
-    symbols = _symbols(value)
+    symbols = symbols_of(value)
     if is_name and ("(" in left or not symbols or (len(left) > 2 and left[0] != "\\")):
         return replace(value, name=left)
     if not left and value.node is not None:
         return value
-    if len(sides) == 2 and not symbols and value.node is not None and not _symbols(_structure(left, depth + 1)):
+    if len(sides) == 2 and not symbols and value.node is not None and not symbols_of(_structure(left, depth + 1)):
         return value  # 3 + 4 = 7 claims 7
     if value.kind != "scalar" or value.node is None or len(sides) > 2:
         raise Unparsed("a chain of equations")
@@ -438,9 +420,9 @@ def _equation(sides: list[str], depth: int) -> Reading:
     return Reading(key="eq:" + key, kind="equation", node=value.node, name=left if is_explicit else "")
 
 
-def _symbols(reading: Reading) -> set[str]:
+def symbols_of(reading: Reading) -> set[str]:
     found = {leaf[1] for leaf in leaves(reading.node) if leaf[0] == "sym"} if reading.node else set()
-    return found.union(*(_symbols(part) for part in reading.parts)) if reading.parts else found
+    return found.union(*(symbols_of(part) for part in reading.parts)) if reading.parts else found
 
 
 def _inequality(sides: list[str], operators: list[str]) -> Reading:
@@ -453,18 +435,18 @@ def _inequality(sides: list[str], operators: list[str]) -> Reading:
     if len(names) == 1 and len(sides) == 2:
         place, operator = names[0], operators[0]
         bound = _scalar(sides[1 - place])
-        if not _symbols(bound):
+        if not symbols_of(bound):
             if operator == "!=":
                 return _without((bound,), name=sides[place])
             low = (operator[0] == ">") == (place == 0)
             ends = (bound, Reading(key="inf")) if low else (Reading(key="-inf"), bound)
             closed = "=" in operator
             shape = ("[" if closed and low else "(") + ("]" if closed and not low else ")")
-            return replace(_group(shape, ends), name=sides[place])
+            return replace(group(shape, ends), name=sides[place])
     if names == [1] and len(sides) == 3 and all(operator in ("<", "<=") for operator in operators):
         shape = ("[" if "=" in operators[0] else "(") + ("]" if "=" in operators[1] else ")")
         ends = (_scalar(sides[0]), _scalar(sides[2]))
-        return replace(_group(_open_at_infinity(shape, ends), ends), name=sides[1])
+        return replace(group(_open_at_infinity(shape, ends), ends), name=sides[1])
     if len(sides) > 2:
         keys = [_scalar(side).key for side in sides]
         if any(operator[0] != operators[0][0] for operator in operators):
@@ -480,283 +462,3 @@ def _inequality(sides: list[str], operators: list[str]) -> Reading:
         operator, is_positive = operator.replace(">", "<"), not is_positive
     sign = "" if operator == "!=" else "+" if is_positive else "-"
     return Reading(key=f"rel:{operator}:{sign}:{key}", kind="other")
-
-
-# ---- frames: what the target of a problem leaves unsaid ------------------------------------------------------------
-
-
-def key_in(answer: str, target: str) -> Reading | None:
-    """The reading of an extracted answer in the frame of a problem with this target (see the head of this file)."""
-    reading, goal = read(answer), read(target)
-    return reading if reading is None or goal is None else _framed(reading, goal)
-
-
-def _framed(reading: Reading, goal: Reading) -> Reading:
-    if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
-        if goal.shape != "{}" and len(goal.parts) == len(reading.parts):
-            pairs = zip(reading.parts, goal.parts, strict=True)
-            return replace(_group(goal.shape, tuple(_framed(part, own) for part, own in pairs)), name=reading.name)
-        if goal.shape == "{}":  # one unit for all members
-            return _group("{}", tuple(_framed(part, goal.parts[0]) for part in reading.parts))
-    if reading.node is None or goal.node is None:
-        return reading
-    try:
-        if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
-            reading = Reading(key=fingerprint(reading.node), node=reading.node)
-        elif goal.kind == "equation" and goal.name and reading.kind == "scalar" and _symbols(reading):
-            key, _ = ratios(("add", parse(goal.name), ("neg", reading.node)))
-            return Reading(key="eq:" + key, kind="equation", node=reading.node, name=goal.name)
-        return _in_units(reading, goal) if reading.kind == goal.kind == "scalar" else reading
-    except Unparsed:
-        return reading
-
-
-def _in_units(reading: Reading, goal: Reading) -> Reading:
-    """Give a bare number the target's unit, or take the unit off where the target has none."""
-    assert reading.node is not None and goal.node is not None
-    bare, units = _split_units(goal.node)
-    own_bare, own_units = _split_units(reading.node)
-    if (units is None) == (own_units is None):
-        return reading
-    if units is None:  # the target is bare
-        assert own_units is not None
-        if magnitude(goal.node) is None or _is_number_near(own_units, reading.node, goal.node):
-            return reading
-        node = own_bare
-    else:
-        is_alike = (magnitude(reading.node) is None) == (magnitude(bare) is None)  # 6m is not read as 6m m
-        if not is_alike or _has_units(reading.node) or _is_number_near(units, reading.node, goal.node):
-            return reading
-        node = ("mul", reading.node, units)
-    return Reading(key=fingerprint(node), node=node, name=reading.name)
-
-
-def _is_number_near(units: Node, value: Node, target: Node) -> bool:
-    """Beside 50% or 30 degrees: is the value, taken as a plain number, nearer in size than with the unit's factor?"""
-    factor, size, goal = magnitude(units), magnitude(value), magnitude(target)
-    if factor is None or size is None or goal is None or not all(is_pure(leaf[1]) for leaf in _unit_leaves(units)):
-        return False
-    if _has_units(value):  # its size has the factor in it
-        return is_nearer_as_number(goal, size, factor)
-    return is_nearer_as_number(size, goal, factor)
-
-
-def _unit_leaves(node: Node) -> list[Node]:
-    return [leaf for leaf in leaves(node) if leaf[0] == "unit"]
-
-
-def _has_units(node: Node) -> bool:
-    return bool(_unit_leaves(node))
-
-
-def _split_units(node: Node) -> tuple[Node, Node | None]:
-    """3 ft^2/s -> (3, ft^2/s); a sum of quantities stays whole."""
-    one: Node = ("num", Fraction(1))
-    operation = node[0]
-    if operation == "unit":
-        return one, node
-    if operation == "neg":
-        bare, units = _split_units(node[1])
-        return ("neg", bare), units
-    if operation == "pow" and node[1][0] == "unit":
-        return one, node
-    if operation in ("mul", "div"):
-        (left, left_units), (right, right_units) = _split_units(node[1]), _split_units(node[2])
-        bare = left if right == one else right if left == one and operation == "mul" else (operation, left, right)
-        if left_units is None and right_units is None:
-            return node, None
-        return bare, (operation, left_units or one, right_units) if right_units else left_units
-    return node, None
-
-
-# ---- extraction: the answer in a text ------------------------------------------------------------------------------
-
-_NUMBER = (
-    r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
-    r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+)?(?:\s?\\?%)?"
-)
-_LAST_NUMBER = re.compile(rf"(?<![\w.\\^])(?:{_NUMBER})(?![\w^])")
-_MARKER = re.compile(
-    r"####|\b(?:final\s+|correct\s+)?answers?\b[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
-    r"(?:(?:is|are|was|would\s+be|must\s+be|equals)\b(?:\s+(?:therefore|thus|then|just|simply))?\s*[:=]?|[:=])[*_]*"
-    r"|\bfinal\s+answer\b[*_#:\s]*\n",
-    re.IGNORECASE,
-)
-_STATED = re.compile(
-    r"(?:=|≈|\\approx|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?)\b)\s*:?\s*"
-    r"(?:(?:exactly|about|only|now|then|just|a\s+total\s+of|equal\s+to|therefore|thus)\s+){0,2}\$?\s?"
-    rf"({_NUMBER})(?![\w^])(?!\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9])(?!\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b)",
-    re.IGNORECASE,
-)
-# worked arithmetic with its result at the end: "12 * 5 = 60 in May. 60 + 4 = 64 clips."
-_RESULT = re.compile(rf"=\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
-_WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
-_ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lone letter but a, A, I; any TeX
-_DELIMITED = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
-_SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
-_BECAUSE = re.compile(
-    r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("
-)
-
-
-def extract(text: str) -> str | None:
-    """The answer in a text, None where there is none. In this order, the first that is there counts:
-
-    1. the last \\boxed{...} that is closed and not empty;
-    2. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
-    3. the whole text where it reads as one answer (a number, an expression, a few words), worked arithmetic by its
-       result ("12 * 5 = 60. 60 + 4 = 64." says 64);
-    4. the last number that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
-       or the last line that is one answer and nothing else, whichever comes later;
-    5. the last number.
-    Only the last MAX_TEXT characters are looked at.
-    """
-    if len(text) > MAX_TEXT:
-        cut = re.search(r"\s", text[-MAX_TEXT:])
-        if cut is None:
-            return None
-        text = text[len(text) - MAX_TEXT + cut.end() :]
-    text = text.strip()
-    return extract_marked(text) or _worked(text) or _whole(text) or _stated(text)
-
-
-def extract_marked(text: str) -> str | None:
-    """Steps 1 and 2 of `extract`: only what the text itself marks as its answer."""
-    boxed = _last_boxed(text)
-    if boxed:
-        return boxed
-    text = text[-MAX_TEXT:]
-    for marker in list(_MARKER.finditer(text))[: -1 - _MAX_MARKERS : -1]:
-        found = _after_marker(text[marker.end() :])
-        if found:
-            return found
-    return None
-
-
-def extract_text(text: str) -> str | None:
-    """The same where words are asked for: what is marked, else the whole text if it is one line; no guess."""
-    text = text[-MAX_TEXT:].strip()
-    return extract_marked(text) or (text if 0 < len(text) <= MAX_ANSWER and "\n" not in text else None)
-
-
-def _last_boxed(text: str) -> str | None:
-    text = text[-MAX_TEXT:]
-    closers = _closers(text)
-    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", text))):
-        if match[1] != "{":
-            return match[1]
-        inside = text[match.end() : closers.get(match.end() - 1, match.end())].strip()
-        if inside:
-            return inside
-    return None
-
-
-def _closers(text: str) -> dict[int, int]:
-    """Where each opened brace closes, found in one pass: a text of thousands of open boxes must not take long."""
-    closers, opened = {}, []
-    for match in re.finditer(r"(?<!\\)[{}]", text):
-        if match[0] == "{":
-            opened.append(match.start())
-        elif opened:
-            closers[opened.pop()] = match.start()
-    return closers
-
-
-def _after_marker(rest: str) -> str | None:
-    """The first line behind a marker: a delimited formula as a whole, else up to the end of the sentence."""
-    line = next((line.strip() for line in rest[:MAX_ANSWER].split("\n") if line.strip(" *_#:")), "").lstrip(" *_#:")
-    formula = _DELIMITED.match(rest[:MAX_ANSWER].lstrip(" *_#:\n"))
-    if formula and not _is_money(formula):
-        return next(group for group in formula.groups() if group is not None).strip() or None
-    end = _SENTENCE_END.search(line)
-    sentence = (line[: end.start()] if end else line).strip().rstrip("*_").strip()
-    worked = _worked(sentence)
-    if worked:
-        return worked
-    if not sentence or _is_answer(sentence):
-        return sentence or None
-    reason = _BECAUSE.search(sentence)
-    if reason and _is_answer(sentence[: reason.start()].strip()):
-        return sentence[: reason.start()].strip()
-    formula = _DELIMITED.search(sentence)
-    if formula and not _is_money(formula):
-        return next(group for group in formula.groups() if group is not None).strip() or None
-    return _stated(sentence) or sentence
-
-
-def _is_money(formula: re.Match[str]) -> bool:
-    """The text between the dollars of "$5 + $6" is no formula: it ends in a sign, or in the words of a sentence."""
-    inside = next(group for group in formula.groups() if group is not None).strip()
-    return formula[0][0] == "$" and re.search(r"[-+*/=×÷]$|[0-9].*\b[a-z]{2,}$", inside) is not None
-
-
-def _worked(text: str) -> str | None:
-    """The result of arithmetic that is written out, where the text holds nothing but that and words."""
-    result = _RESULT.search(text) if len(text) <= MAX_ANSWER else None
-    if result is None:
-        return None
-    working = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=[$€£]?\s*[0-9])", "*", text[: result.start()].replace("\\$", "$"))
-    if not _WORKING.search(working) or _ALGEBRA.search(working):
-        return None
-    quantity = (result[1] + result[2]).strip()
-    reading = read(quantity)
-    return quantity if reading is not None and reading.node is not None else result[1].strip()
-
-
-def _is_answer(text: str) -> bool:
-    """Does the text read as one answer: mathematics, or at most four words?"""
-    if not text or len(text) > MAX_ANSWER:
-        return False
-    reading = read(text)
-    if reading is None:
-        return False
-    if reading.kind == "words" or not reading.is_understood:
-        return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
-    return True
-
-
-def _whole(text: str) -> str | None:
-    if not text or len(text) > MAX_ANSWER:
-        return None
-    if re.fullmatch(r"[0-9]{1,18}", text) or _is_answer(text):
-        return text
-    reading = read(text)
-    looks_formal = reading is not None and reading.kind == "opaque" and not re.search(r"(?<!\\)\b[a-z]{4,}\b", text)
-    if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
-        return None
-    result = _RESULT.search(text)
-    return result[1].strip() if result else text
-
-
-def _stated(text: str) -> str | None:
-    stated = [(match.start(1), match[1]) for match in _STATED.finditer(text)][-1:]
-    place = len(text)
-    for line in text.split("\n")[: -1 - _MAX_LINES : -1] if "\n" in text else ():
-        place -= len(line) + 1
-        if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and _is_answer(line.strip()):
-            stated.append((place, line))
-            break
-    if stated:
-        return max(stated)[1].strip()
-    numbers = list(_LAST_NUMBER.finditer(text))
-    return numbers[-1][0].strip() if numbers else None
-
-
-def fraction_of(key: str | None) -> Fraction | None:
-    """The fraction behind a key `n:3/4` of ordinary length."""
-    if key is None or not re.fullmatch(r"n:-?[0-9]{1,4000}(?:/[0-9]{1,4000})?", key):
-        return None
-    return Fraction(key[2:])
-
-
-def integer_key(text: str) -> str | None:
-    """The digits of a whole number in a text, None where it holds none."""
-    answer = extract(text)
-    reading = None if answer is None else read(answer)
-    if reading is None:
-        return None
-    node = None if reading.node is None else _split_units(reading.node)[0]
-    value = exact(node) if node is not None else None
-    if value is not None:
-        return fraction_key(value)[2:] if value.denominator == 1 else None
-    return reading.key[2:] if re.fullmatch(r"n:-?[0-9]+", reading.key) else None

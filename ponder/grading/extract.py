@@ -1,0 +1,203 @@
+r"""Extraction: where in a text its answer stands.
+
+    extract("So the answer is \boxed{\frac12}.")   -> "\frac12"
+
+What the answer says, and whether two say the same, is in `equality.py`. Every search here is linear in the text, and
+only its last MAX_TEXT characters are looked at.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ponder.grading.equality import MAX_ANSWER, read
+
+MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
+_MAX_MARKERS = 20  # empty markers that are passed over, from the end
+_MAX_LINES = 50  # lines that are tried as answers, from the end
+_SHORT = 60  # a text without markers up to here may be an answer as a whole
+
+_NUMBER = (
+    r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
+    r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+)?(?:\s?\\?%)?"
+)
+_LAST_NUMBER = re.compile(rf"(?<![\w.\\^])(?:{_NUMBER})(?![\w^])")
+_MARKER = re.compile(
+    r"####|\b(?:final\s+|correct\s+)?answers?\b[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
+    r"(?:(?:is|are|was|would\s+be|must\s+be|equals)\b(?:\s+(?:therefore|thus|then|just|simply))?\s*[:=]?|[:=])[*_]*"
+    r"|\bfinal\s+answer\b[*_#:\s]*\n",
+    re.IGNORECASE,
+)
+_STATED = re.compile(
+    r"(?:=|≈|\\approx|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?)\b)\s*:?\s*"
+    r"(?:(?:exactly|about|only|now|then|just|a\s+total\s+of|equal\s+to|therefore|thus)\s+){0,2}\$?\s?"
+    rf"({_NUMBER})(?![\w^])(?!\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9])(?!\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b)",
+    re.IGNORECASE,
+)
+# worked arithmetic with its result at the end: "12 * 5 = 60 in May. 60 + 4 = 64 clips."
+_RESULT = re.compile(rf"=\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
+_WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
+_ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lone letter but a, A, I; any TeX
+_DELIMITED = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
+_SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
+_BECAUSE = re.compile(
+    r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("
+)
+
+
+def extract(text: str) -> str | None:
+    """The answer in a text, None where there is none. In this order, the first that is there counts:
+
+    1. the last \\boxed{...} that is closed and not empty;
+    2. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
+    3. the whole text where it reads as one answer (a number, an expression, a few words), worked arithmetic by its
+       result ("12 * 5 = 60. 60 + 4 = 64." says 64);
+    4. the last number that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
+       or the last line that is one answer and nothing else, whichever comes later;
+    5. the last number.
+    Only the last MAX_TEXT characters are looked at.
+    """
+    if len(text) > MAX_TEXT:
+        cut = re.search(r"\s", text[-MAX_TEXT:])
+        if cut is None:
+            return None
+        text = text[len(text) - MAX_TEXT + cut.end() :]
+    text = text.strip()
+    return extract_marked(text) or _worked(text) or _whole(text) or _stated(text)
+
+
+def ends_in_answer(text: str) -> bool:
+    """Does the answer in a text run up to the text's end, so that more tokens could have changed it?
+
+    True for "12", "It is 3.1", "Answer: 12," and r"\frac{1}{2": what a budget cut there may be half a number. False
+    where something stands behind the answer (a closed box, tag or formula, a full stop and a space, a line end, a
+    sentence), and where there is none.
+    """
+    text = text[-MAX_TEXT:]
+    closed = next((mark for mark in ("$", "**", "`") if text.endswith(mark) and text.count(mark) % 2 == 0), None)
+    if closed or re.search(r"(?:[.!?]\s+|\n\s*|\\[\])])$", text):
+        return False
+    found = extract(text)
+    return found is not None and found != extract(text.rstrip() + "7")  # one more digit: is it part of the answer?
+
+
+def extract_marked(text: str) -> str | None:
+    """Steps 1 and 2 of `extract`: only what the text itself marks as its answer."""
+    boxed = _last_boxed(text)
+    if boxed:
+        return boxed
+    text = text[-MAX_TEXT:]
+    for marker in list(_MARKER.finditer(text))[: -1 - _MAX_MARKERS : -1]:
+        found = _after_marker(text[marker.end() :])
+        if found:
+            return found
+    return None
+
+
+def extract_text(text: str) -> str | None:
+    """The same where words are asked for: what is marked, else the whole text if it is one line; no guess."""
+    text = text[-MAX_TEXT:].strip()
+    return extract_marked(text) or (text if 0 < len(text) <= MAX_ANSWER and "\n" not in text else None)
+
+
+def _last_boxed(text: str) -> str | None:
+    text = text[-MAX_TEXT:]
+    closers = _closers(text)
+    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", text))):
+        if match[1] != "{":
+            return match[1]
+        inside = text[match.end() : closers.get(match.end() - 1, match.end())].strip()
+        if inside:
+            return inside
+    return None
+
+
+def _closers(text: str) -> dict[int, int]:
+    """Where each opened brace closes, found in one pass: a text of thousands of open boxes must not take long."""
+    closers, opened = {}, []
+    for match in re.finditer(r"(?<!\\)[{}]", text):
+        if match[0] == "{":
+            opened.append(match.start())
+        elif opened:
+            closers[opened.pop()] = match.start()
+    return closers
+
+
+def _after_marker(rest: str) -> str | None:
+    """The first line behind a marker: a delimited formula as a whole, else up to the end of the sentence."""
+    line = next((line.strip() for line in rest[:MAX_ANSWER].split("\n") if line.strip(" *_#:")), "").lstrip(" *_#:")
+    formula = _DELIMITED.match(rest[:MAX_ANSWER].lstrip(" *_#:\n"))
+    if formula and not _is_money(formula):
+        return next(group for group in formula.groups() if group is not None).strip() or None
+    end = _SENTENCE_END.search(line)
+    sentence = (line[: end.start()] if end else line).strip().rstrip("*_").strip()
+    worked = _worked(sentence)
+    if worked:
+        return worked
+    if not sentence or _is_answer(sentence):
+        return sentence or None
+    reason = _BECAUSE.search(sentence)
+    if reason and _is_answer(sentence[: reason.start()].strip()):
+        return sentence[: reason.start()].strip()
+    formula = _DELIMITED.search(sentence)
+    if formula and not _is_money(formula):
+        return next(group for group in formula.groups() if group is not None).strip() or None
+    return _stated(sentence) or sentence
+
+
+def _is_money(formula: re.Match[str]) -> bool:
+    """The text between the dollars of "$5 + $6" is no formula: it ends in a sign, or in the words of a sentence."""
+    inside = next(group for group in formula.groups() if group is not None).strip()
+    return formula[0][0] == "$" and re.search(r"[-+*/=×÷]$|[0-9].*\b[a-z]{2,}$", inside) is not None
+
+
+def _worked(text: str) -> str | None:
+    """The result of arithmetic that is written out, where the text holds nothing but that and words."""
+    result = _RESULT.search(text) if len(text) <= MAX_ANSWER else None
+    if result is None:
+        return None
+    working = re.sub(r"(?<=[0-9])\s*[xX]\s*(?=[$€£]?\s*[0-9])", "*", text[: result.start()].replace("\\$", "$"))
+    if not _WORKING.search(working) or _ALGEBRA.search(working):
+        return None
+    quantity = (result[1] + result[2]).strip()
+    reading = read(quantity)
+    return quantity if reading is not None and reading.node is not None else result[1].strip()
+
+
+def _is_answer(text: str) -> bool:
+    """Does the text read as one answer: mathematics, or at most four words?"""
+    if not text or len(text) > MAX_ANSWER:
+        return False
+    reading = read(text)
+    if reading is None:
+        return False
+    if reading.kind == "words" or not reading.is_understood:
+        return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
+    return True
+
+
+def _whole(text: str) -> str | None:
+    if not text or len(text) > MAX_ANSWER:
+        return None
+    if re.fullmatch(r"[0-9]{1,18}", text) or _is_answer(text):
+        return text
+    reading = read(text)
+    looks_formal = reading is not None and reading.kind == "opaque" and not re.search(r"(?<!\\)\b[a-z]{4,}\b", text)
+    if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
+        return None
+    result = _RESULT.search(text)
+    return result[1].strip() if result else text
+
+
+def _stated(text: str) -> str | None:
+    stated = [(match.start(1), match[1]) for match in _STATED.finditer(text)][-1:]
+    place = len(text)
+    for line in text.split("\n")[: -1 - _MAX_LINES : -1] if "\n" in text else ():
+        place -= len(line) + 1
+        if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and _is_answer(line.strip()):
+            stated.append((place, line))
+            break
+    if stated:
+        return max(stated)[1].strip()
+    numbers = list(_LAST_NUMBER.finditer(text))
+    return numbers[-1][0].strip() if numbers else None

@@ -1,0 +1,113 @@
+r"""Frames: what the target of a problem leaves unsaid in an answer.
+
+    key_in("40", "40 feet") == key_in("480 inches", "40 feet")      (readings with one key)
+
+The target fixes what the question left open: where the target is in feet a bare number is read in feet; where it is
+bare, a unit is dropped ("18 eggs" for 18); beside a percentage or an angle a bare number is read as the number or as
+per cent, whichever is nearer in size (64, 64% and 0.64 are one answer); y = 2x+1 and 2x+1 are one answer. Answers of
+one problem are compared in its frame, so equality is an equivalence there too.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from fractions import Fraction
+
+from ponder.grading.equality import Reading, group, read, symbols_of
+from ponder.grading.expressions import Node, Unparsed, leaves, parse
+from ponder.grading.units import is_pure
+from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
+
+
+def key_in(answer: str, target: str) -> Reading | None:
+    """The reading of an extracted answer in the frame of a problem with this target."""
+    reading, goal = read(answer), read(target)
+    return reading if reading is None or goal is None else _framed(reading, goal)
+
+
+def _framed(reading: Reading, goal: Reading) -> Reading:
+    if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
+        if goal.shape != "{}" and len(goal.parts) == len(reading.parts):
+            pairs = zip(reading.parts, goal.parts, strict=True)
+            return replace(group(goal.shape, tuple(_framed(part, own) for part, own in pairs)), name=reading.name)
+        if goal.shape == "{}":  # one unit for all members
+            return group("{}", tuple(_framed(part, goal.parts[0]) for part in reading.parts))
+    if reading.node is None or goal.node is None:
+        return reading
+    try:
+        if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
+            reading = Reading(key=fingerprint(reading.node), node=reading.node)
+        elif goal.kind == "equation" and goal.name and reading.kind == "scalar" and symbols_of(reading):
+            key, _ = ratios(("add", parse(goal.name), ("neg", reading.node)))
+            return Reading(key="eq:" + key, kind="equation", node=reading.node, name=goal.name)
+        return _in_units(reading, goal) if reading.kind == goal.kind == "scalar" else reading
+    except Unparsed:
+        return reading
+
+
+def _in_units(reading: Reading, goal: Reading) -> Reading:
+    """Give a bare number the target's unit, or take the unit off where the target has none."""
+    assert reading.node is not None and goal.node is not None
+    bare, units = _split_units(goal.node)
+    own_bare, own_units = _split_units(reading.node)
+    if (units is None) == (own_units is None):
+        return reading
+    if units is None:  # the target is bare
+        assert own_units is not None
+        if magnitude(goal.node) is None or _is_number_near(own_units, reading.node, goal.node):
+            return reading
+        node = own_bare
+    else:
+        is_alike = (magnitude(reading.node) is None) == (magnitude(bare) is None)  # 6m is not read as 6m m
+        if not is_alike or _has_units(reading.node) or _is_number_near(units, reading.node, goal.node):
+            return reading
+        node = ("mul", reading.node, units)
+    return Reading(key=fingerprint(node), node=node, name=reading.name)
+
+
+def _is_number_near(units: Node, value: Node, target: Node) -> bool:
+    """Beside 50% or 30 degrees: is the value, taken as a plain number, nearer in size than with the unit's factor?"""
+    factor, size, goal = magnitude(units), magnitude(value), magnitude(target)
+    if factor is None or size is None or goal is None or not all(is_pure(leaf[1]) for leaf in _unit_leaves(units)):
+        return False
+    if _has_units(value):  # its size has the factor in it
+        return is_nearer_as_number(goal, size, factor)
+    return is_nearer_as_number(size, goal, factor)
+
+
+def _unit_leaves(node: Node) -> list[Node]:
+    return [leaf for leaf in leaves(node) if leaf[0] == "unit"]
+
+
+def _has_units(node: Node) -> bool:
+    return bool(_unit_leaves(node))
+
+
+def _split_units(node: Node) -> tuple[Node, Node | None]:
+    """3 ft^2/s -> (3, ft^2/s); a sum of quantities stays whole."""
+    one: Node = ("num", Fraction(1))
+    operation = node[0]
+    if operation == "unit":
+        return one, node
+    if operation == "neg":
+        bare, units = _split_units(node[1])
+        return ("neg", bare), units
+    if operation == "pow" and node[1][0] == "unit":
+        return one, node
+    if operation in ("mul", "div"):
+        (left, left_units), (right, right_units) = _split_units(node[1]), _split_units(node[2])
+        bare = left if right == one else right if left == one and operation == "mul" else (operation, left, right)
+        if left_units is None and right_units is None:
+            return node, None
+        return bare, (operation, left_units or one, right_units) if right_units else left_units
+    return node, None
+
+
+def whole_number(reading: Reading) -> str | None:
+    """The digits of a whole number, its unit dropped; None where the reading is none."""
+    node = None if reading.node is None else _split_units(reading.node)[0]
+    value = exact(node) if node is not None else None
+    if value is not None:
+        return fraction_key(value)[2:] if value.denominator == 1 else None
+    return reading.key[2:] if re.fullmatch(r"n:-?[0-9]+", reading.key) else None

@@ -1,0 +1,55 @@
+r"""Notation: one spelling for the many ways of writing a sign. Meaning is kept; layout commands go.
+
+clean(r"\dfrac{1}{2} \leq x")  -> r"\frac{1}{2} <= x"
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SIGNS = {
+    "−": "-", "–": "-", "‐": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
+    "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=", "∪": r"\cup ",
+    "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ", "±": r"\pm ", "°": r"^\circ ", "º": r"^\circ ",
+    "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
+    "½": " 1/2 ", "⅓": " 1/3 ", "⅔": " 2/3 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅛": " 1/8 ", "⅕": " 1/5 ", "θ": r"\theta ",
+    "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
+}  # fmt: skip
+_SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_LAYOUT = re.compile(
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|mathopen|mathclose)(?![a-zA-Z])\s*"
+)
+_SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|\\enspace(?![a-zA-Z])|~|&nbsp;")
+_RENAMED = (
+    (re.compile(r"\\(?:leqslant|leqq|leq|le)(?![a-zA-Z])"), "<="),
+    (re.compile(r"\\(?:geqslant|geqq|geq|ge)(?![a-zA-Z])"), ">="),
+    (re.compile(r"\\(?:neq|ne)(?![a-zA-Z])"), "!="),
+    (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
+    (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
+    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\\[dt]binom(?![a-zA-Z])"), r"\\binom"),
+    (re.compile(r"\\(?:mid|lvert|rvert|vert)(?![a-zA-Z])"), "|"),
+    (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), "*"),
+    (re.compile(r"\\div(?![a-zA-Z])"), "/"),
+    (re.compile(r"\\(?:lbrace)(?![a-zA-Z])"), r"\\{"),
+    (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
+    (re.compile(r"\\(?:varnothing)(?![a-zA-Z])"), r"\\emptyset"),
+    (re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree(?![a-zA-Z])"), r"\\deg "),
+    (re.compile(r"\\text\s*\{\s*mod\s*\}|\\pmod(?![a-zA-Z])|\\bmod(?![a-zA-Z])|\\mod(?![a-zA-Z])"), r"\\mod "),
+)
+
+
+def clean(text: str) -> str:
+    """One spelling for the many ways of writing a sign; layout commands removed. Meaning is kept."""
+    if not text.isascii():
+        text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
+        text = "".join(_SIGNS.get(char, char) for char in text)
+        text = unicodedata.normalize("NFKC", text)
+    text = re.sub(r"\s*\\!\s*", "", _LAYOUT.sub("", text)).replace("{,}", ",")
+    text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
+    text = _SPACES.sub(" ", text)
+    for pattern, sign in _RENAMED:
+        text = pattern.sub(sign, text)
+    return re.sub(r"\s+", " ", text.replace(r"\%", "%").replace(r"\$", r"\dollar ").replace("\u200b", "")).strip()

@@ -1,0 +1,56 @@
+r"""Units: names of quantities, each a base symbol and a scale, so that 1 m is 100 cm, and 10 m is not 10 cm."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+UNITS: dict[str, tuple[str, Fraction | None]] = {}  # name -> (base symbol, scale); scale None: computed (degrees)
+
+
+def _unit(base: str, scale: str, names: str) -> None:
+    for name in names.split():
+        UNITS[name] = (base, Fraction(scale))
+
+
+_unit("m", "1", "m meter meters metre metres")
+_unit("m", "1/100", "cm centimeter centimeters centimetre centimetres")
+_unit("m", "1/1000", "mm millimeter millimeters millimetre millimetres")
+_unit("m", "1000", "km kilometer kilometers kilometre kilometres")
+_unit("m", "127/5000", "inch inches")
+_unit("m", "381/1250", "ft foot feet")
+_unit("m", "1143/1250", "yd yard yards")
+_unit("m", "201168/125", "mi mile miles")
+_unit("g", "1", "g gram grams")
+_unit("g", "1000", "kg kilogram kilograms kilo kilos")
+_unit("g", "1/1000", "mg milligram milligrams")
+_unit("g", "45359237/100000", "lb lbs pound pounds")
+_unit("g", "45359237/1600000", "oz ounce ounces")
+_unit("s", "1", "s sec secs second seconds")
+_unit("s", "1/1000", "ms millisecond milliseconds")
+_unit("s", "60", "min mins minute minutes")
+_unit("s", "3600", "h hr hrs hour hours")
+_unit("s", "86400", "day days")
+_unit("s", "604800", "week weeks")
+_unit("year", "1", "yr yrs year years")
+_unit("year", "1/12", "month months")
+_unit("L", "1", "L liter liters litre litres")
+_unit("L", "1/1000", "ml mL milliliter milliliters millilitre millilitres")
+_unit("dollar", "1", r"dollar dollars usd USD \dollar buck bucks")
+_unit("dollar", "1/100", "cent cents ¢")
+_unit("euro", "1", "euro euros EUR €")
+_unit("sterling", "1", "GBP £")
+_unit("%", "1/100", "% percent pct")  # base "%" means a pure number
+_unit("%", "1", "radian radians rad")
+_unit("m/s", "1397/3125", "mph")
+_unit("m/s", "5/18", "kph kmh")
+UNITS |= dict.fromkeys(("°", "degree", "degrees", r"\deg"), ("%", None))
+LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
+NO_NOUNS = frozenset(
+    "because since and or as so is are was the a an I we it that this which if then but not to".split()
+)
+FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
+
+
+def is_pure(unit: str) -> bool:
+    """Per cent, degrees and radians are numbers, so 50% is 1/2; metres are not."""
+    return unit in UNITS and UNITS[unit][0] == "%"
