@@ -20,7 +20,7 @@ from pathlib import Path
 
 import common
 
-RECIPE = common.ROOT / "recipes" / "demo_nano_cpu.toml"  # of this revision for both: the same steps
+RECIPE = common.ROOT / "ponder" / "recipes" / "demo_nano_cpu.toml"  # of this revision for both: the same steps
 MAIN = "from ponder.cli import main; main()"
 
 

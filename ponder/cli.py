@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="ponder",
     help="Teach a language model to think, spend compute at test time, and measure both.\n\n"
-    "Start with:  ponder ask 'What is 47+5+4*3-22-8*4?' --show-reasoning   then   ponder rl recipes/demo_nano_cpu.toml",
+    "Start with:  ponder ask 'What is 47+5+4*3-22-8*4?' --show-reasoning   then   ponder rl demo_nano_cpu",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -53,7 +53,7 @@ Reasoning = Annotated[
 Answer = Annotated[int, typer.Option("--max-answer-tokens", help="Tokens of the visible answer.")]
 Temperature = Annotated[float, typer.Option(help="0 = always the most likely token.")]
 Seed = Annotated[int, typer.Option(help="Same seed, same machine: same tokens.")]
-Recipe = Annotated[str, typer.Argument(help="A TOML recipe; the shipped ones are in recipes/.")]
+Recipe = Annotated[str, typer.Argument(help="A TOML recipe, or a shipped one by name, e.g. demo_nano_cpu.")]
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe with its cost, and stop.")]
 
@@ -631,15 +631,15 @@ def scale(
     from ponder.runs import checkpoints, training_sources
     from ponder.tasks import load_task
     from ponder.tasks.ways import count
-    from ponder.train.rl import RLConfig
+    from ponder.train.rl import RLConfig, reached
 
     if (run / "bank.json").exists():
         spent = spend_bank(run)
         return finish_scale(render(run), spent, spent, as_json)
     if not (run / "config.toml").exists():
-        raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl recipes/demo_nano_cpu.toml")
+        raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl demo_nano_cpu")
     check_kind(run)
-    config = load(RLConfig, run / "config.toml")
+    config = load(RLConfig, run / "config.toml", prepare=reached)
     rungs = checkpoints(run)
     if not rungs:
         raise ConfigError(f"{run} has no checkpoint yet; let ponder rl run to its first one")
@@ -866,10 +866,15 @@ class Borrowed:
 
 
 def check_kind(run: Path) -> None:
-    """Curves and diagnoses are of reinforcement learning; a supervised run has neither groups nor a ladder."""
+    """Curves and diagnoses are of reinforcement learning; other runs have neither groups nor a ladder."""
     kind = json.loads((run / "run.json").read_text())["kind"]
+    instead = {
+        "sft": f"ponder eval --task TASK --model {run}` measures it, `ponder report {run}` draws its loss",
+        "scorer": f"ponder score BANK --scorer {run}` uses it, {run}/result.json says how good it is",
+    }
     if kind != "rl":
-        raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`")
+        told = f": `{instead[kind]}" if kind in instead else ""
+        raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`{told}")
 
 
 def refuse_overlap(exam: Task, pool: Task, limit: int) -> None:
@@ -921,7 +926,7 @@ def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps({"config": to_dict(config), "estimate": cost}))
         return
-    print(dumps(config))
+    print(dumps(config, explain=True))
     print("\n# estimated: " + ", ".join(f"{name} {value}" for name, value in cost.items()))
     if not cost.get("fits", True):
         print(

@@ -9,6 +9,7 @@ Nothing here imports torch, and nothing here does anything: read this file first
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -63,13 +64,13 @@ class SamplingParams:
     seed: int = 0  # sample j of a request uses `sample_seed(seed, j)`
 
     def __post_init__(self) -> None:
-        if self.temperature < 0:
-            raise ValueError(f"temperature={self.temperature} must be 0 (greedy) or more")
+        if not 0 <= self.temperature < math.inf:  # nan is refused too
+            raise ValueError(f"temperature={self.temperature} must be a finite number, 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p={self.top_p} must lie in (0, 1]; use 1 to keep every token")
-        if self.max_answer_tokens < 1:
+        if not self.max_answer_tokens >= 1:
             raise ValueError(f"max_answer_tokens={self.max_answer_tokens} leaves no room for an answer; use at least 1")
-        if self.max_tokens is not None and self.max_tokens < 1:
+        if self.max_tokens is not None and not self.max_tokens >= 1:
             raise ValueError(f"max_tokens={self.max_tokens} leaves no room for a token; use at least 1, or None")
         if not 0 <= self.min_reasoning_tokens <= self.max_reasoning_tokens:
             raise ValueError(

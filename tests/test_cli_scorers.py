@@ -41,8 +41,8 @@ def test_a_scorer_is_trained_and_scores_a_bank(tiny, tmp_path):  # noqa: F811
 
 
 def test_mistakes_are_one_clear_line_each(tmp_path):
-    planned = ponder("scorer", ROOT / "recipes/scorer_nano_cpu.toml", "--dry-run", "--json", cwd=tmp_path)
+    planned = ponder("scorer", "scorer_nano_cpu", "--dry-run", "--json", cwd=tmp_path)
     assert json.loads(planned.stdout)["estimate"]["memory_gib"] > 0
-    fails_with(ponder("scorer", ROOT / "recipes/scorer_nano_cpu.toml", "num_sample=3", cwd=tmp_path), "num_samples")
+    fails_with(ponder("scorer", "scorer_nano_cpu", "num_sample=3", cwd=tmp_path), "num_samples")
     fails_with(ponder("scorer", "none.toml", cwd=tmp_path), "no recipe at none.toml")
     fails_with(ponder("score", "nowhere", "--scorer", "nowhere", cwd=tmp_path), "nowhere")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import subprocess
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ponder.config import ConfigError, dumps, load, lookup
+from ponder.config import REQUIRED, Bounds, ConfigError, check, dumps, find_recipe, load, lookup, recipe_names, setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,3 +90,143 @@ def test_a_name_is_an_entry_or_an_importable_object():
         lookup({"one": 1}, "oen", what="thing")
     with pytest.raises(ConfigError, match="cannot load thing 'math:nothing'"):
         lookup({}, "math:nothing", what="thing")
+    with pytest.raises(ConfigError, match="did you mean 'floor'"):
+        lookup({}, "math:flor", what="thing")
+
+
+# ---- numbers -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Numbers:
+    out: str = setting(REQUIRED, "a folder")
+    rate: float = setting(0.1, "a rate", above=0, most=1, also="learning_rate")
+    count: int = setting(3, "a count", least=1, also="num_things")
+    low: int | None = setting(None, "perhaps", least=0)
+    steps: tuple[int, ...] = setting((), "places", least=0)
+
+    def __post_init__(self):
+        check(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Nest:
+    numbers: Numbers = field(default_factory=lambda: Numbers(out="o"))
+    size: int = setting(1, "a size", least=1, also="batch")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 0, -1e-9, 1.0000001, "1", True, None.__class__])
+def test_a_number_out_of_its_bounds_is_refused_with_its_bounds(value):
+    with pytest.raises(ValueError, match=r"rate=.* must be (in \(0, 1\]; the default is 0\.1|a number)"):
+        Numbers(out="o", rate=value)
+
+
+@pytest.mark.parametrize("changes", [{"count": 2.0}, {"count": 0}, {"low": -1}, {"steps": (3, -1)}, {"steps": (1.5,)}])
+def test_counts_are_whole_and_every_item_of_a_list_is_checked(changes):
+    with pytest.raises(ValueError, match="must"):
+        Numbers(out="o", **changes)
+
+
+def test_bounds_say_in_words_what_they_take():
+    assert str(Bounds(above=0)) == "above 0" and 0 not in Bounds(above=0) and 1e-300 in Bounds(above=0)
+    assert str(Bounds(least=1)) == "1 or more" and 1 in Bounds(least=1)
+    assert str(Bounds(least=0, below=1)) == "in [0, 1)" and 1 not in Bounds(least=0, below=1)
+    assert str(Bounds(most=3)) == "3 or less" and str(Bounds(below=3)) == "below 3"
+    assert str(Bounds()) == "any finite number" and math.nan not in Bounds()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("learning_rate=1", r"numbers\.rate \(a rate\) here"),
+        ("num-things=1", r"numbers\.count \(a count\) here"),
+        ("count=1", r"numbers\.count"),
+        ("batch=4", r"batch is size \(a size\) here"),
+        ("trainer.optim.learning_rate=4", r"trainer\.optim\.learning_rate is numbers\.rate"),
+        ("siz=1", "did you mean 'size'"),
+    ],
+)
+def test_a_key_of_another_program_is_answered_with_its_name_here(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load(Nest, None, [override])
+
+
+def test_the_meanings_stand_beside_the_keys_and_the_file_still_loads(tmp_path):
+    text = dumps(Nest(), explain=True)
+    assert "# a rate" in text
+    (tmp_path / "r.toml").write_text(text)
+    assert load(Nest, tmp_path / "r.toml") == Nest()
+
+
+# ---- what is found in the current folder, and by name --------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+
+
+def looked_up(name: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """lookup in a process of its own, as the installed command starts it: the current folder is not on its path."""
+    code = (
+        f"import sys; sys.path = [p for p in sys.path if p not in ('', {str(cwd)!r})] + [{str(ROOT)!r}]\n"
+        "from ponder.config import ConfigError, lookup\n"
+        "try:\n"
+        f"    print(lookup({{}}, {name!r}, what='verifier')())\n"
+        "except ConfigError as error:\n"
+        "    sys.exit(str(error))\n"
+        "import json.tool; print(json.tool.__name__)\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def test_a_module_of_the_current_folder_is_found_with_what_it_imports_and_shadows_nothing_later(tmp_path):
+    late = "def check():\n    import late\n    return helper.WORD + late.WORD\n"
+    (tmp_path / "mymod.py").write_text(f"import helper\n\n{late}")
+    (tmp_path / "helper.py").write_text("WORD = 'near'\n")
+    (tmp_path / "late.py").write_text("WORD = 'by'\n")
+    (tmp_path / "json").mkdir()
+    (tmp_path / "json" / "__init__.py").write_text("raise SystemExit('the wrong json')\n")
+    found = looked_up("mymod:check", tmp_path)
+    assert found.stdout.split() == ["nearby", "json.tool"], found.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mymod:check", "there is no module 'mymod'; searched were {here} and the installed packages"),
+        ("needy:check", "needy imports 'not_installed_at_all', which is not installed"),
+        ("broken:check", "broken fails: SyntaxError"),
+        ("raises:check", "raises fails: ZeroDivisionError"),
+        ("empty:chek", "has no 'chek'"),
+        ("folder/mymod.py:check", "write module:attr"),
+        (":check", "write module:attr"),
+        ("empty.sub:check", "there is no module 'empty.sub'"),
+    ],
+)
+def test_a_module_that_cannot_be_loaded_says_where_was_searched_and_what_failed(tmp_path, name, message):
+    (tmp_path / "needy.py").write_text("import not_installed_at_all\n")
+    (tmp_path / "broken.py").write_text("def check(:\n")
+    (tmp_path / "raises.py").write_text("1 / 0\n")
+    (tmp_path / "empty.py").write_text("")
+    assert message.format(here=tmp_path) in looked_up(name, tmp_path).stderr
+
+
+def test_a_shipped_recipe_goes_by_its_name_anywhere_and_a_file_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shipped = find_recipe("demo_nano_cpu")
+    assert shipped.is_file() and "debug/dapo" in recipe_names()
+    for name in ("demo_nano_cpu.toml", "recipes/demo_nano_cpu.toml", Path("recipes/demo_nano_cpu.toml")):
+        assert find_recipe(name) == shipped
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "demo_nano_cpu.toml").write_text("")
+    assert find_recipe("recipes/demo_nano_cpu.toml") == Path("recipes/demo_nano_cpu.toml")
+    with pytest.raises(ConfigError, match="did you mean 'demo_nano_cpu'.*known: .*debug/dapo"):
+        find_recipe("demo_nano")
+    with pytest.raises(ConfigError, match="is a folder"):
+        find_recipe("recipes")
+    for name in ("../config", "recipes/../../config", ""):
+        with pytest.raises(ConfigError):
+            find_recipe(name)
+
+
+def test_a_recipe_saved_with_a_byte_order_mark_is_read(tmp_path):
+    (tmp_path / "r.toml").write_bytes(b'\xef\xbb\xbfout = "o"\n')
+    assert load(Outer, tmp_path / "r.toml").out == "o"

@@ -28,33 +28,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from ponder.config import ConfigError, lookup
+from ponder.config import ConfigError, check, lookup, setting
 from ponder.models.tokenizer import Tokenizer
 from ponder.rollouts.rewards import RewardTerm, each
 from ponder.strategies.base import Work
-from ponder.strategies.deliberation import Deliberation
+from ponder.strategies.deliberation import MOST, Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run
 from ponder.types import Completion, Message, Problem, SamplingParams, Scorer, Usage, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeliberationConfig:
-    m: int = 4  # candidates a turn
-    turns: int = 12  # the limit
-    choice: Literal["policy", "vote", "scorer"] = "policy"  # scorer: here the policy's own confidence
-    turn_tokens: int = 32  # of one candidate's reasoning
-    force: bool = False  # at the turn limit an answer is forced; else the trajectory ends without one
-    window_penalty: float = 1.0  # for no final answer; 0 = worth as much as a wrong one
-    step_cost: float = 0.1  # of a right answer that took all the turns there are
-    preference_weight: float = 0.0  # of what the scorer `preference` says of the whole, in [0, 1]
-    preference: str = ""  # module:attr of a function of no arguments that makes a Scorer
-    contrast: float = 0.0  # share of the advantage that candidates not chosen get, with the sign changed
+    m: int = setting(4, "candidates a turn: the choice is one digit", least=1, most=MOST)
+    turns: int = setting(12, "the limit", least=1)
+    choice: Literal["policy", "vote", "scorer"] = setting("policy", "who chooses; scorer = the policy's own confidence")
+    turn_tokens: int = setting(32, "cap of one candidate's reasoning", least=1)
+    force: bool = setting(False, "at the turn limit an answer is forced; else there is none")
+    window_penalty: float = setting(1.0, "for no final answer; 0 = worth as much as a wrong one", least=0, most=1)
+    step_cost: float = setting(0.1, "of a right answer that took all the turns there are", least=0, below=1)
+    preference_weight: float = setting(0.0, "of what the scorer `preference` says of the whole", least=0, below=1)
+    preference: str = setting("", "module:attr of a function of no arguments that makes a Scorer")
+    contrast: float = setting(0.0, "share of the advantage, sign changed, of candidates not chosen", least=0, below=1)
 
     def __post_init__(self) -> None:
-        self.environment()  # checks what is its own: m, turns, turn_tokens, choice
-        for name in ("step_cost", "preference_weight", "contrast"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must lie in [0, 1)")
+        check(self)
         if self.step_cost + self.preference_weight >= 1:
             raise ValueError(
                 f"step_cost + preference_weight = {self.step_cost + self.preference_weight:g} must stay below 1: "

@@ -22,6 +22,7 @@ import re
 from dataclasses import dataclass
 from random import Random
 
+from ponder.config import check, setting
 from ponder.tasks.arithmetic import LEVELS, arithmetic, parse
 from ponder.types import Problem
 
@@ -95,17 +96,18 @@ def slipped(value: int, rng: Random) -> int:
 class DemonstrationConfig:
     """A mixture of ways. The shares need not add up to one."""
 
-    levels: tuple[int, ...] = LEVELS
-    guess: float = 0.68
-    steps: float = 0.24
-    checked: float = 0.08
-    slip: float = 0.1  # probability that an operation is written down wrong at first
+    levels: tuple[int, ...] = setting(LEVELS, "of arithmetic", least=min(LEVELS), most=max(LEVELS))
+    guess: float = setting(0.68, "share without reasoning", least=0)
+    steps: float = setting(0.24, "share of one operation a line", least=0)
+    checked: float = setting(0.08, "share where each operation is checked", least=0)
+    slip: float = setting(0.1, "how often an operation is written down wrong at first", least=0, below=1)
 
     def __post_init__(self) -> None:
-        if min(self.guess, self.steps, self.checked) < 0 or self.guess + self.steps + self.checked == 0:
-            raise ValueError("the shares guess, steps and checked must be 0 or more, and not all 0")
-        if not 0 <= self.slip < 1:
-            raise ValueError(f"slip={self.slip} must lie in [0, 1)")
+        check(self)
+        if self.guess + self.steps + self.checked == 0:
+            raise ValueError("the shares guess, steps and checked must not all be 0")
+        if not self.levels:
+            raise ValueError(f"levels=[] must name one or more of {', '.join(map(str, LEVELS))}")
 
 
 def demonstration(config: DemonstrationConfig, index: int, *, seed: int) -> tuple[Problem, str, str]:

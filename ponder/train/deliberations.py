@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from ponder.config import ConfigError, lookup
+from ponder.config import ConfigError, check, lookup, setting
 from ponder.strategies.deliberation import answer_line, listing, pair_line, render_step
 from ponder.tasks.arithmetic import parse
 from ponder.tasks.calculations import equation
@@ -44,15 +44,16 @@ Pair = tuple[str, str]
 class Faults:
     """How often the rows do what a careful solver would not."""
 
-    slip: float = 0.1  # of each answer of a pair
-    early: float = 0.15  # before each pair: that the final answer is guessed there
-    careless: float = 0.4  # of each choice: that it falls at random, without a comparison
-    choices: int = 2  # rows of choices a problem
+    slip: float = setting(0.1, "of each answer of a pair", least=0, most=1)
+    early: float = setting(0.15, "before each pair: that the final answer is guessed there", least=0, most=1)
+    careless: float = setting(0.4, "of each choice: that it falls at random, without a comparison", least=0, most=1)
+    choices: int = setting(2, "rows of choices a problem", least=0)
 
     def __post_init__(self) -> None:
-        for name in ("slip", "early", "careless"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)} must lie in [0, 1]")
+        try:
+            check(self)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
 
 
 # ---- problems worked as pairs --------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ on the batches alone, so the same batches give the same bits. Clusters come late
 from __future__ import annotations
 
 import contextlib
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -239,6 +240,8 @@ class Trainer:
         head: tensors that are trained beside the model, always in float32; see `HiddenLoss`.
         recompute: activations again in backward, for memory (gradient checkpointing).
         """
+        if num_workers < 0 or not 0 <= weight_decay < math.inf or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"num_workers={num_workers}, weight_decay={weight_decay}, betas={betas}: out of bounds")
         self.model, self.adapter = model, adapter
         self._workers: list[tuple[Any, Any]] = []
         shared = bool(num_workers) and model.device.type == "cpu"
@@ -356,8 +359,13 @@ class Trainer:
         return shares, answers
 
     def step(self, *, lr: float, max_norm: float) -> float:
-        """Clip the gradient and step; returns the norm before clipping. Raises NonFiniteLoss without stepping."""
-        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), max_norm, foreach=False)
+        """Clip the gradient and step; returns the norm before clipping. max_norm: 0 clips nothing.
+
+        Raises NonFiniteLoss, or a ValueError for numbers that nothing can step with, without stepping.
+        """
+        if not 0 <= lr < math.inf or not max_norm >= 0:  # nan is refused too
+            raise ValueError(f"lr={lr}, max_norm={max_norm} must be finite, 0 or more; the weights were not changed")
+        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), max_norm or math.inf, foreach=False)
         if not torch.isfinite(norm):
             raise NonFiniteLoss("the gradient is not finite; the weights were not changed. Lower the step size")
         for group in self.optimizer.param_groups:

@@ -27,22 +27,29 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ponder.config import check, setting
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    ratio: Literal["token", "sequence"] = "token"
-    clip: Literal["ppo", "cispo"] = "ppo"
-    clip_low: float = 0.2
-    clip_high: float = 0.2
-    average: Literal["token", "sequence", "constant"] = "sequence"
-    kl: float = 0.0  # weight of the KL to the reference; 0 needs no reference
-    mismatch_cap: float = 2.0  # of exp(trainer - sampler) a token; 0 = no correction
+    ratio: Literal["token", "sequence"] = setting("token", "of probabilities", also="importance_sampling_level")
+    clip: Literal["ppo", "cispo"] = setting("ppo", "what is bounded: the update, or its weight")
+    clip_low: float = setting(
+        0.2, "the ratio may fall by this", least=0, below=1, also="epsilon cliprange clip_ratio clip_ratio_low"
+    )
+    clip_high: float = setting(
+        0.2, "and rise by this", least=0, also="epsilon epsilon_high cliprange clip_ratio clip_ratio_high"
+    )
+    average: Literal["token", "sequence", "constant"] = setting(
+        "sequence", "over tokens, completions, or a constant length", also="loss_type loss_agg_mode"
+    )
+    kl: float = setting(
+        0.0, "weight of the KL to the reference; 0 needs none", least=0, also="beta kl_coef kl_loss_coef init_kl_coef"
+    )
+    mismatch_cap: float = setting(2.0, "of exp(trainer - sampler) a token; 0 = no correction", least=0)
 
     def __post_init__(self) -> None:
-        if not 0 <= self.clip_low < 1:
-            raise ValueError(f"clip_low={self.clip_low} must lie in [0, 1)")
-        if self.clip_high < 0 or self.kl < 0 or self.mismatch_cap < 0:
-            raise ValueError("clip_high, kl and mismatch_cap must be 0 or more")
+        check(self)
 
 
 def token_weights(num_tokens: Sequence[int], config: LossConfig, *, max_tokens: int) -> list[float]:

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ponder.config import ConfigError, dumps, load
+from ponder.config import REQUIRED, ConfigError, check, dumps, load, setting
 from ponder.models import hub, lora
 from ponder.models.transformer import Transformer
 from ponder.runs import GracefulStop, Run, write_atomic
@@ -50,56 +50,54 @@ Consensus = Callable[[Sequence[int], Sequence[int], int, int], float]  # counts,
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerConfig:
-    out: str  # the run's folder
-    kind: Literal["outcome", "process", "probe", "features"] = "outcome"
-    model: str = "nano"  # the policy; of a run folder the early, middle and last checkpoint are drawn from
-    task: str = "arithmetic"
-    name: str = ""  # what its scores are stored under; empty = its kind
+    out: str = setting(REQUIRED, "the run's folder", also="output_dir")
+    kind: Literal["outcome", "process", "probe", "features"] = setting("outcome", "what reads the samples")
+    model: str = setting("nano", "the policy; of a run an early, a middle and the last rung", also="model_name_or_path")
+    task: str = setting("arithmetic", "what is drawn on", also="dataset dataset_name train_dataset")
+    name: str = setting("", "what its scores are stored under; empty = its kind")
     # the rollouts
-    num_problems: int = 1000  # of the train split
-    num_samples: int = 32  # a problem, over all checkpoints and temperatures
-    temperatures: tuple[float, ...] = (0.7, 1.0, 1.3)
-    max_reasoning_tokens: int = 256
-    max_answer_tokens: int = 16
-    continuations: int = 8  # process: of each step that is labelled
-    steps_per_sample: int = 4  # process: step ends that are labelled, at most
-    held_out: float = 0.15  # share of the problems that are not trained on
+    num_problems: int = setting(1000, "of the train split", least=2, also="pool_size")
+    num_samples: int = setting(
+        32, "of a problem, over all checkpoints and temperatures", least=2, also="num_generations n group_size"
+    )
+    temperatures: tuple[float, ...] = setting(
+        (0.7, 1.0, 1.3), "at which samples are drawn", least=1e-3, most=1e3, also="temperature"
+    )
+    max_reasoning_tokens: int = setting(256, "cap of the reasoning", least=0, also="max_completion_length")
+    max_answer_tokens: int = setting(16, "cap of the answer", least=1, also="max_completion_length")
+    continuations: int = setting(8, "process: of each step that is labelled", least=1)
+    steps_per_sample: int = setting(4, "process: step ends that are labelled, at most", least=1)
+    held_out: float = setting(0.15, "share of the problems that are not trained on", above=0, below=1)
     # how it learns
-    num_epochs: int = 3
-    problems_per_step: int = 8
-    lr: float = 3e-4
-    warmup_steps: int = 20
-    max_norm: float = 1.0
-    dropout: float = 0.2  # on what the head reads
-    pairwise: float = 0.5  # weight of the ranking term
-    logprobs: bool = True  # outcome: the network also reads how surprised the sampler was at each token
-    late: float = 1.0  # how much more the later tokens of a completion weigh; 0 = all alike
-    checks_per_epoch: int = 4
-    patience: int = 6  # checks without a better rerank@k before it stops
-    dtype: Precision = "float32"  # of forward and backward; what is trained is float32 all the same
-    lora_rank: int = 0  # of an adapter; 0 = train every weight
-    recompute: bool = False  # activations again in backward: less memory, a third more time
-    max_tokens_per_batch: int = 2048  # packed tokens in one forward pass
-    joined: str = ""  # features: the run of an outcome scorer, whose score is one of them and whose rollouts are used
-    probe_width: int = 0  # probe: hidden units of its network; 0 = logistic regression
-    num_workers: int = -1  # processes that sample and that train: -1 = one a core, 0 = none
-    num_slots: int = 128  # completions that one worker decodes at a time
-    seed: int = 0
+    num_epochs: int = setting(3, "passes over the problems, at most", least=1, also="num_train_epochs epochs")
+    problems_per_step: int = setting(8, "problems of a step", least=1, also="batch_size per_device_train_batch_size")
+    lr: float = setting(3e-4, "step size after the warm-up", above=0, most=1, also="learning_rate")
+    warmup_steps: int = setting(20, "steps of linear warm-up", least=0, also="warmup_ratio lr_warmup_steps")
+    max_norm: float = setting(1.0, "gradients are cut to this norm; 0 = never", least=0, also="max_grad_norm grad_clip")
+    dropout: float = setting(0.2, "on what the head reads", least=0, below=1)
+    pairwise: float = setting(0.5, "weight of the ranking term", least=0)
+    logprobs: bool = setting(True, "outcome: it also reads how surprised the sampler was at each token")
+    late: float = setting(1.0, "how much more later tokens weigh; 0 = all alike", least=0)
+    checks_per_epoch: int = setting(4, "looks at the held-out problems", least=1, also="eval_steps")
+    patience: int = setting(6, "looks without a better rerank@k before it stops", least=1)
+    dtype: Precision = setting("float32", "of computing; what is trained is float32", also="bf16 fp16 torch_dtype")
+    lora_rank: int = setting(0, "of an adapter; 0 = train every weight", least=0, also="lora_r r")
+    recompute: bool = setting(False, "activations again in backward: less memory", also="gradient_checkpointing")
+    max_tokens_per_batch: int = setting(
+        2048, "packed tokens of one forward pass", least=1, also="gradient_accumulation_steps"
+    )
+    joined: str = setting("", "features: the run of an outcome scorer whose score is one of them")
+    probe_width: int = setting(0, "probe: hidden units of its network; 0 = logistic regression", least=0)
+    num_workers: int = setting(-1, "processes that sample and that train; -1 = one a core, 0 = none", least=-1)
+    num_slots: int = setting(128, "completions that a process decodes at a time", least=1)
+    seed: int = setting(0, "of everything that is drawn", least=0)
 
     def __post_init__(self) -> None:
-        for key in ("num_problems", "num_samples", "num_epochs", "problems_per_step", "checks_per_epoch", "patience"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"{key}={getattr(self, key)} must be 1 or more")
-        if self.num_samples < 2 or self.num_problems < 2:
-            raise ValueError("a scorer compares samples and is held to other problems: give 2 or more of each")
-        if not self.temperatures or min(self.temperatures) <= 0:
-            raise ValueError(f"temperatures={list(self.temperatures)} must be one or more positive numbers")
-        if not 0 < self.held_out < 1 or not 0 <= self.dropout < 1 or self.pairwise < 0 or self.late < 0:
-            raise ValueError("held_out lies in (0, 1), dropout in [0, 1), pairwise and late are 0 or more")
+        check(self)
+        if not self.temperatures:
+            raise ValueError("temperatures=[] must be one or more positive numbers")
         if self.joined and self.kind != "features":
             raise ValueError(f"joined={self.joined!r} is for kind='features'")
-        if self.kind == "process" and (self.continuations < 1 or self.steps_per_sample < 1):
-            raise ValueError("a process scorer needs continuations and steps_per_sample of 1 or more")
 
     @property
     def plan(self) -> DrawPlan:

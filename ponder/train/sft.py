@@ -24,7 +24,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ponder.config import ConfigError, dumps
+from ponder.config import REQUIRED, ConfigError, check, dumps, setting
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.runs import GracefulStop, Run, file_source
@@ -40,12 +40,20 @@ from ponder.types import Message
 class ArchitectureConfig:
     """A fresh byte-level Llama, for training from nothing."""
 
-    width: int = 128
-    depth: int = 6
-    heads: int = 4
-    kv_heads: int = 2
-    inner: int = 384
-    window: int = 1024
+    width: int = setting(128, "of the residual stream", least=1, also="hidden_size")
+    depth: int = setting(6, "layers", least=1, also="num_hidden_layers")
+    heads: int = setting(4, "of attention", least=1, also="num_attention_heads")
+    kv_heads: int = setting(2, "heads of keys and values", least=1, also="num_key_value_heads")
+    inner: int = setting(384, "width of the MLP", least=1, also="intermediate_size")
+    window: int = setting(1024, "tokens", least=2, also="max_position_embeddings max_length max_seq_length")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.width % (2 * self.heads) or self.heads % self.kv_heads:
+            raise ValueError(
+                f"width={self.width} must be heads={self.heads} times an even number, and heads a multiple of "
+                f"kv_heads={self.kv_heads}"
+            )
 
     def build(self, seed: int) -> Transformer:
         model = Transformer(
@@ -71,29 +79,36 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
-    out: str  # the run's folder
-    data: str = "demonstrations"  # or a JSON Lines file of problem, reasoning, answer
-    model: str = ""  # a model reference; empty = a fresh model as [architecture] says
+    out: str = setting(REQUIRED, "the run's folder", also="output_dir")
+    data: str = setting(
+        "demonstrations", "or a JSON Lines file of problem, reasoning, answer", also="dataset dataset_name"
+    )
+    model: str = setting("", "what is trained; empty = a fresh model as [architecture] says", also="model_name_or_path")
     architecture: ArchitectureConfig = field(default_factory=ArchitectureConfig)
     demonstrations: DemonstrationConfig = field(default_factory=DemonstrationConfig)
-    num_steps: int = 1000
-    batch_size: int = 128  # examples a step
-    lr: float = 1e-3
-    min_lr: float = 1e-5  # the end of the cosine
-    warmup_steps: int = 50
-    weight_decay: float = 0.01
-    max_norm: float = 1.0
-    max_tokens_per_batch: int = 1024  # packed tokens in one forward pass: small ones stay in the processor's cache
-    dtype: Precision = "float32"  # of forward and backward; what is trained is float32 all the same
-    lora_rank: int = 0  # of an adapter; 0 = train every weight
-    recompute: bool = False  # activations again in backward: less memory, a third more time
-    save_every: int = 200
-    num_workers: int = -1  # -1 = a process a core, 0 = none
-    seed: int = 0
+    num_steps: int = setting(1000, "steps in all", least=1, also="max_steps num_train_epochs epochs num_epochs")
+    batch_size: int = setting(128, "examples of a step", least=1, also="per_device_train_batch_size train_batch_size")
+    lr: float = setting(1e-3, "step size after the warm-up", above=0, most=1, also="learning_rate")
+    min_lr: float | None = setting(None, "the end of the cosine; default 1e-5, at most a tenth of lr", least=0, most=1)
+    warmup_steps: int = setting(50, "steps of linear warm-up", least=0, also="warmup_ratio lr_warmup_steps")
+    weight_decay: float = setting(0.01, "of matrices, a step and step size", least=0, most=1)
+    max_norm: float = setting(1.0, "gradients are cut to this norm; 0 = never", least=0, also="max_grad_norm grad_clip")
+    max_tokens_per_batch: int = setting(
+        1024, "packed tokens of one forward pass", least=1, also="gradient_accumulation_steps"
+    )
+    dtype: Precision = setting("float32", "of computing; what is trained is float32", also="bf16 fp16 torch_dtype")
+    lora_rank: int = setting(0, "of an adapter; 0 = train every weight", least=0, also="lora_r r")
+    recompute: bool = setting(False, "activations again in backward: less memory", also="gradient_checkpointing")
+    save_every: int = setting(200, "steps from one saved state to the next", least=1, also="save_steps")
+    num_workers: int = setting(-1, "processes that train; -1 = one a core, 0 = none", least=-1)
+    seed: int = setting(0, "of the order of the data, and of a fresh model", least=0)
 
     def __post_init__(self) -> None:
-        if self.num_steps < 1 or self.batch_size < 1 or self.save_every < 1:
-            raise ValueError("num_steps, batch_size and save_every must be 1 or more")
+        check(self)
+        if self.min_lr is None:
+            object.__setattr__(self, "min_lr", min(1e-5, self.lr / 10))  # so that the run's folder says it
+        elif self.min_lr > self.lr:
+            raise ValueError(f"min_lr={self.min_lr} is above lr={self.lr}, so the cosine would rise; leave it out")
 
 
 Source = Callable[[int], Example]
@@ -180,6 +195,7 @@ def data_file(path: Path) -> Path:
 
 def cosine(step: int, config: SFTConfig) -> float:
     """Linear warm-up, then a cosine down to min_lr."""
+    assert config.min_lr is not None
     if step < config.warmup_steps:
         return config.lr * (step + 1) / config.warmup_steps
     share = (step - config.warmup_steps) / max(1, config.num_steps - config.warmup_steps)

@@ -22,7 +22,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from ponder.config import ConfigError
+from ponder.config import ConfigError, check, setting
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.strategies.deliberation import PAUSE
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, text_seed
@@ -39,16 +39,15 @@ Progress = Callable[[int, int, float], None]  # problems done, problems, share o
 class StarConfig:
     """How rows are drawn and how many of a problem are kept."""
 
-    num_samples: int = 8  # a problem
-    keep: int = 4  # different right solutions of one problem, at most; drawn from all of them alike
-    hint: bool = False  # try unsolved problems again with the answer in the prompt
+    num_samples: int = setting(8, "of a problem", least=1, also="num_generations n group_size")
+    keep: int = setting(4, "different right solutions of a problem, at most; drawn from all of them alike", least=1)
+    hint: bool = setting(False, "try unsolved problems again with the answer in the prompt")
     params: SamplingParams = field(default_factory=SamplingParams)
-    seed: int = 0
-    in_flight: int = 256  # samples asked for at once
+    seed: int = setting(0, "of the samples", least=0)
+    in_flight: int = setting(256, "samples asked for at once", least=1)
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1 or self.keep < 1:
-            raise ValueError("num_samples and keep must be 1 or more")
+        check(self)
         if self.num_samples > 1 and self.params.temperature == 0:
             raise ValueError("temperature=0 draws the same sample every time; use a positive one, e.g. 0.8")
 
