@@ -20,20 +20,20 @@ Shapes: B completions, T token positions.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from ponder.config import check, setting
+from ponder.config import check, lookup, setting
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     ratio: Literal["token", "sequence"] = setting("token", "of probabilities", also="importance_sampling_level")
-    clip: Literal["ppo", "cispo"] = setting("ppo", "what is bounded: the update, or its weight")
+    clip: str = setting("ppo", "what is bounded: the update (ppo), its weight (cispo); or your own, module:attr")
     clip_low: float = setting(
         0.2, "the ratio may fall by this", least=0, below=1, also="epsilon cliprange clip_ratio clip_ratio_low"
     )
@@ -50,6 +50,28 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        lookup(OBJECTIVES, self.clip, what="objective (loss.clip)")
+
+
+# (ratio_BT, advantages, logprobs_BT, config) -> what is maximised of each token, and which tokens a bound cut.
+# ratio_BT is now / old; logprobs_BT are 0 where nothing is trained. Gradients flow through both.
+Objective = Callable[[Tensor, Tensor, Tensor, LossConfig], tuple[Tensor, Tensor]]
+
+
+def ppo(ratio_BT: Tensor, A: Tensor, logprobs_BT: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """The update is bounded: no gain from moving the ratio further than the clip (arXiv:1707.06347, eq. 7)."""
+    bounded = ratio_BT.clamp(1 - config.clip_low, 1 + config.clip_high)
+    clipped_BT = ((ratio_BT < 1 - config.clip_low) & (A < 0)) | ((ratio_BT > 1 + config.clip_high) & (A > 0))
+    return torch.minimum(ratio_BT * A, bounded * A), clipped_BT
+
+
+def cispo(ratio_BT: Tensor, A: Tensor, logprobs_BT: Tensor, config: LossConfig) -> tuple[Tensor, Tensor]:
+    """The weight is bounded: every token keeps a gradient (arXiv:2506.13585, eq. 4)."""
+    coefficient = ratio_BT.detach().clamp(max=1 + config.clip_high)
+    return coefficient * A * logprobs_BT, ratio_BT > 1 + config.clip_high
+
+
+OBJECTIVES: dict[str, Objective] = {"ppo": ppo, "cispo": cispo}
 
 
 def token_weights(num_tokens: Sequence[int], config: LossConfig, *, max_tokens: int) -> list[float]:
@@ -91,14 +113,8 @@ def policy(
         own = torch.where(mask_BT, logprobs_BT - logprobs_BT.detach(), 0.0)
         log_ratio_BT = mean_B1.detach() + own
     ratio_BT = log_ratio_BT.exp()
-    if config.clip == "cispo":
-        coefficient = ratio_BT.detach().clamp(max=1 + config.clip_high)
-        objective_BT = coefficient * A * torch.where(mask_BT, logprobs_BT, 0.0)
-        clipped_BT = ratio_BT > 1 + config.clip_high
-    else:
-        bounded = ratio_BT.clamp(1 - config.clip_low, 1 + config.clip_high)
-        objective_BT = torch.minimum(ratio_BT * A, bounded * A)
-        clipped_BT = ((ratio_BT < 1 - config.clip_low) & (A < 0)) | ((ratio_BT > 1 + config.clip_high) & (A > 0))
+    objective: Objective = lookup(OBJECTIVES, config.clip, what="objective (loss.clip)")
+    objective_BT, clipped_BT = objective(ratio_BT, A, torch.where(mask_BT, logprobs_BT, 0.0), config)
     loss_BT = -objective_BT
     sums: dict[str, Tensor] = {}
     if sampler_logprobs_BT is not None:

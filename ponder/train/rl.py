@@ -29,7 +29,7 @@ from ponder.rollouts.grade import refuse_failing
 from ponder.rollouts.rewards import RewardTerm, overlong, unended
 from ponder.runs import GracefulStop, Run
 from ponder.tasks import load_task
-from ponder.train.advantages import advantages
+from ponder.train.advantages import ADVANTAGES, advantages
 from ponder.train.batches import Batch, Example, from_groups, micro_batches
 from ponder.train.distributed import PolicyLoss, Sums, Trainer, pick_device, resolve_workers
 from ponder.train.losses import LossConfig, token_weights
@@ -78,7 +78,7 @@ class RLConfig:
     deliberation: DeliberationConfig = field(default_factory=DeliberationConfig)
     reward_terms: tuple[str, ...] = setting((), "your own, each module:attr: added to the reward", also="reward_funcs")
     # how the policy learns
-    advantage: Literal["grpo", "dr_grpo", "rloo", "reinforce_pp"] = setting("grpo", "baseline", also="scale_rewards")
+    advantage: str = setting("grpo", "baseline: grpo, dr_grpo, rloo, reinforce_pp, module:attr", also="scale_rewards")
     loss: LossConfig = field(default_factory=LossConfig)
     updates_per_step: int = setting(
         1, "optimizer steps on the rollouts of a step", least=1, also="num_iterations ppo_epochs num_ppo_epochs"
@@ -103,6 +103,11 @@ class RLConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        lookup(ADVANTAGES, self.advantage, what="advantage")
+        for name in self.reward_terms:
+            lookup({}, name, what="reward term")
+        if self.environment:
+            lookup({"deliberate": None}, self.environment, what="environment")
         if self.preset not in PRESETS:
             raise ConfigError(f"unknown preset {self.preset!r}{nearest(self.preset, PRESETS)}")
         if self.overlong_tokens > self.max_reasoning_tokens:

@@ -148,7 +148,7 @@ OTHERS = {
         "loss_type": ["loss.average"],
         "max_grad_norm": ["max_norm"], "num_iterations": ["updates_per_step"], "output_dir": ["out"],
         "actor_rollout_ref.actor.optim.lr": ["lr"], "actor_rollout_ref.rollout.n": ["group_size"],
-        "gradient_checkpointing": ["recompute"], "save_steps": ["save_every"], "reward_funcs": ["task"],
+        "gradient_checkpointing": ["recompute"], "save_steps": ["save_every"], "reward_funcs": ["reward_terms"],
     },
     SFTConfig: {
         "learning_rate": ["lr"], "max_steps": ["num_steps"], "per_device_train_batch_size": ["batch_size"],
