@@ -1,61 +1,59 @@
-"""Parts of one's own, each from one file outside the package, trained with by `module:attr`."""
+"""The parts that docs/extend.md shows, in one file outside the package, are trained and asked with by `module:attr`."""
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import importlib
+import re
+import sys
 from pathlib import Path
 
 import pytest
 
-from ponder.config import ConfigError
+from ponder.config import ConfigError, lookup
+from ponder.engine.base import ScriptedEngine
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.runs import read_jsonl
+from ponder.strategies import STRATEGIES
 from ponder.train.losses import LossConfig
 from ponder.train.rl import RLConfig, rl
+from ponder.types import Message, SamplingParams
 from tests.helpers import tiny_model
 
-MINE = '''
-"""Everything of my own in one file."""
-
-import torch
-
-CALLED = set()
-
-def advantage(groups):                                   # over all groups, one number a rollout
-    CALLED.add("advantage")
-    return [rewards - rewards.mean() for rewards in groups]
-
-def objective(ratio_BT, A, logprobs_BT, config):         # REINFORCE: nothing is bounded
-    CALLED.add("objective")
-    return A * logprobs_BT, torch.zeros_like(ratio_BT, dtype=torch.bool)
-
-async def environment(walk):                             # one step of at most two tokens, then an answer
-    CALLED.add("environment")
-    for turn in await walk.draw(1, max_reasoning_tokens=2, max_tokens=2):
-        walk.keep(turn)
-        if turn.completion.answer:
-            return "answer"
-    return "answer" if await walk.finish() else "window"
-
-def brevity(problem, trajectories, verdicts):            # a reward term
-    CALLED.add("brevity")
-    return [-0.01 * trajectory.whole.num_tokens for trajectory in trajectories]
-
-def check(problem, answer):                              # a verifier may be a plain function
-    CALLED.add("check")
-    return 0.5 if answer.islower() else 0.0
-'''
-PROBLEMS = "\n".join(f'{{"id": "{i}", "problem": "Say anything, {i}.", "answer": "a"}}' for i in range(6))
+PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
+BLOCKS = re.findall(r"```python\n(# my_parts\.py\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
+PROBLEMS = "\n".join(f'{{"id": "{i}", "problem": "Say anything, {i}.", "answer": "abcdefghijklmnopqrstuvwxyz"}}' for i in range(6))
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch) -> Path:
     save_model(tiny_model(), tmp_path / "base")
     ByteTokenizer().save(str(tmp_path / "base"))
-    (tmp_path / "my_parts.py").write_text(MINE)
+    (tmp_path / "my_parts.py").write_text("\n".join(BLOCKS))
     (tmp_path / "problems.jsonl").write_text(PROBLEMS)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "my_parts", raising=False)
     return tmp_path
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """The names of the parts that were called."""
+    module, called = importlib.import_module("my_parts"), set[str]()
+
+    def watched(name: str, part):
+        @functools.wraps(part)
+        def call(*arguments):
+            called.add(name)
+            return part(*arguments)
+
+        return call
+
+    for name in ("advantage", "objective", "environment", "brevity", "check"):
+        monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
+    return called
 
 
 def config(folder: Path, **changes) -> RLConfig:
@@ -67,17 +65,17 @@ def config(folder: Path, **changes) -> RLConfig:
     return RLConfig(**{**values, **changes})
 
 
-def test_an_advantage_an_objective_a_reward_term_an_environment_and_a_verifier_from_one_file_are_trained_with(folder):
+def test_every_part_of_training_may_come_from_one_file_outside_the_package(folder, monkeypatch):
     parts = {
         "advantage": "my_parts:advantage", "environment": "my_parts:environment",
         "reward_terms": ("my_parts:brevity",), "loss": LossConfig(clip="my_parts:objective"),
     }  # fmt: skip
+    called = watch(monkeypatch)
     rl(config(folder, **parts))
-    import my_parts
-
-    assert {"advantage", "objective", "environment", "brevity", "check"} == my_parts.CALLED
+    assert called == {"advantage", "objective", "environment", "brevity", "check"}
     rows = list(read_jsonl(folder / "run" / "samples.jsonl"))
-    assert all(row["parts"]["my_parts:brevity"] < 0 for row in rows)
+    assert all("my_parts:brevity" in row["parts"] for row in rows)
+    assert all(" ok" in row["reasoning"] for row in rows if row["answer"])
     assert {"deliberation/turns", "ended/answer"} <= next(iter(read_jsonl(folder / "run" / "metrics.jsonl"))).keys()
 
 
@@ -93,3 +91,11 @@ def test_a_part_that_is_not_there_is_refused_before_anything_is_loaded(folder, w
         config(folder, **wrong)
     with pytest.raises(ConfigError, match="objective"):
         LossConfig(clip="my_parts:nothing")
+
+
+def test_a_strategy_from_a_file_is_asked_with(folder):
+    longest = lookup(STRATEGIES, "my_parts:longest", what="mode")
+    engine = ScriptedEngine(lambda prompt, seed: ("x" * (seed % 50), str(seed % 50)))
+    prompt = (Message(role="user", content="how long?"),)
+    found = asyncio.run(longest(prompt, engine, params=SamplingParams(), key=lambda answer: answer, n=8))
+    assert int(found.answer) == max(len(completion.reasoning) for completion in found.completions) > 0
