@@ -25,6 +25,7 @@ from typing import Any
 
 from ponder.config import ConfigError, lookup
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, numbered_lines
+from ponder.runs import file_hash
 from ponder.types import Message, Problem, Verdict
 
 REQUIRED = ("id", "problem", "answer")
@@ -33,6 +34,8 @@ OPTIONAL = ("solution", "level", "subject", "source", "choices")
 
 class FileTask:
     """The problems of one file, in its order."""
+
+    origin: Sequence[dict[str, Any]] = ()  # where they came from: {"file" or "hub", its sha256 or revision, "problems"}
 
     def __init__(self, name: str, problems: Sequence[Problem], verifier: KeyedVerifier, *, split: str = "test") -> None:
         self.name, self.split = name, split
@@ -95,7 +98,9 @@ def file_task(
         raise ConfigError(f'{path} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
     chosen = verifier or choose_verifier(problems)
     check = lookup(VERIFIERS, chosen, what="verifier") if isinstance(chosen, str) else chosen
-    return FileTask(name, problems[:size], check, split=split)
+    task = FileTask(name, problems[:size], check, split=split)
+    task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task)}]
+    return task
 
 
 def choose_verifier(problems: Sequence[Problem]) -> str:

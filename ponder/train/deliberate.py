@@ -33,7 +33,7 @@ from ponder.models.tokenizer import Tokenizer
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation import MOST, Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run
-from ponder.train.rollouts import Collected, judged
+from ponder.train.rollouts import Collected, judged, rollout_seeds
 from ponder.types import (
     Completion,
     Engine,
@@ -46,7 +46,6 @@ from ponder.types import (
     Task,
     Usage,
     Verdict,
-    text_seed,
 )
 
 
@@ -140,10 +139,9 @@ async def collect(
     played = await asyncio.gather(
         *(
             play(
-                environment, engine, task, problem,
-                replace(params, seed=text_seed(seed, "rollout", step, problem.id)), n=group_size,
+                environment, engine, task, problem, replace(params, seed=own), n=group_size,
             )
-            for problem in problems
+            for problem, own in zip(problems, rollout_seeds(seed, step, problems), strict=True)
         )
     )  # fmt: skip
     result = Collected()

@@ -55,10 +55,8 @@ async def collect(
     """
     samples = await asyncio.gather(
         *(
-            engine.generate(
-                problem.prompt, replace(params, seed=text_seed(seed, "rollout", step, problem.id)), n=group_size
-            )
-            for problem in problems
+            engine.generate(problem.prompt, replace(params, seed=own), n=group_size)
+            for problem, own in zip(problems, rollout_seeds(seed, step, problems), strict=True)
         )
     )
     result = Collected()
@@ -76,6 +74,17 @@ async def collect(
         dropped = len(completions) - len(rollouts)
         result.groups.append(Group(problem=problem, rollouts=tuple(rollouts), num_dropped=dropped))
     return result
+
+
+def rollout_seeds(seed: int, step: int, problems: Sequence[Problem]) -> list[int]:
+    """The seed of each group of a step: of run, step and problem alone. A problem that comes again gets another."""
+    times: Counter[str] = Counter()
+    seeds = []
+    for problem in problems:
+        again = [times[problem.id]] if times[problem.id] else []
+        seeds.append(text_seed(seed, "rollout", step, problem.id, *again))
+        times[problem.id] += 1
+    return seeds
 
 
 def judged(task: Task, problem: Problem, answer: str, result: Collected) -> Verdict | None:
