@@ -7,6 +7,8 @@
     RUN/checkpoints/step_00020/   a model folder (Hugging Face layout) + ladder.json (step, train FLOPs, tokens)
                                   + training.json (what it was trained on)
     RUN/state/           what an exact resume needs, replaced atomically
+    RUN/inputs.json      hashes of the files, problems and models that it reads
+    RUN/.lock            held by the one process that writes here
 
 Writing is append-only or replace-by-rename, so `kill -9` leaves at most one broken last line, which readers skip.
 """
@@ -23,11 +25,17 @@ import sys
 import threading
 import time
 import tomllib
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ponder import __version__
+
+try:
+    import fcntl
+except ImportError:  # no file locks on this system: then nothing warns of two writers
+    fcntl = None  # type: ignore[assignment]
 
 MAY_CHANGE = {"num_steps", "rungs", "save_every"}  # keys of a recipe that a continued run may have changed
 
@@ -140,11 +148,75 @@ def machine() -> dict[str, Any]:
     }
 
 
+# --- one writer --------------------------------------------------------------------------------------------------
+
+
+class InUse(ValueError):
+    """Another process writes there."""
+
+
+def hold(file: IO[Any]) -> bool:
+    """Lock an open file; False where another process has it. The lock goes with the process, also by kill -9."""
+    if fcntl is not None:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+    return True
+
+
+def lock(path: Path, what: object) -> IO[str]:
+    """Hold a lock file until it is closed; who comes second is told who has it. Children that are started do not."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - held open on purpose
+    except OSError as error:
+        raise StorageError(f"cannot write in {path.parent}: {error.strerror or error}; choose another") from error
+    try:
+        if not hold(file):
+            file.seek(0)
+            holder = file.read(500).strip() or "another process"
+            raise InUse(f"{what} is being written by {holder}; wait for it, stop it, or give another `out`")
+        file.truncate(0)
+        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+        file.write(f"process {os.getpid()} on {platform.node()} ({command[:300]})")
+        file.flush()
+    except InUse:
+        file.close()
+        raise
+    except OSError:
+        pass  # a full disk: the lock holds without a name
+    return file
+
+
 class Run:
-    """A run folder, open for writing. Opening an existing one continues it."""
+    """A run folder, open for writing by this process alone. Opening an existing one continues it.
+
+    with Run("runs/demo", kind="rl", config_toml=dumps(config), seed=0) as run:
+        ...
+    """
 
     def __init__(self, folder: str | Path, *, kind: str, config_toml: str, seed: int) -> None:
         self.folder = Path(folder)
+        self._lock = lock(self.folder / ".lock", self.folder)
+        try:
+            self._open(kind, config_toml, seed)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        self._lock.close()
+
+    def __enter__(self) -> Run:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self, kind: str, config_toml: str, seed: int) -> None:
         self.is_new = not (self.folder / "run.json").exists()
         if self.is_new:
             facts = {
@@ -178,6 +250,26 @@ class Run:
             )
         if changed:
             write_atomic(self.folder / "config.toml", config_toml + "\n")
+
+    def same_inputs(self, inputs: Mapping[str, str], *, begun: bool) -> None:
+        """Keep what the run reads, name -> hash; refuse to go on with anything else once it has `begun`."""
+        path = self.folder / "inputs.json"
+        if begun and path.exists():
+            known = json.loads(path.read_text(encoding="utf-8"))
+            changed = [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]
+            if changed:
+                others = f" (and {len(changed) - 1} more)" if changed[1:] else ""
+                raise ValueError(
+                    f"{changed[0]}{others} has changed since {self.folder} was begun: what was learned and counted so "
+                    "far was of the old content. Restore it to go on, or give another `out` for a new run"
+                )
+            return
+        if begun:
+            warnings.warn(
+                f"{self.folder} was begun by a ponder that kept no hash of its data: it is taken to be the same",
+                stacklevel=2,
+            )
+        write_atomic(path, json.dumps(inputs, indent=1, ensure_ascii=False) + "\n")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
         append_jsonl(self.folder / "metrics.jsonl", [{"step": step, **metrics}])
@@ -259,8 +351,13 @@ def file_source(path: str | Path) -> dict[str, Any]:
     return {
         "kind": "file",
         "path": str(path),
-        "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        "sha256": file_hash(path),
     }
+
+
+def file_hash(path: str | Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def training_sources(folder: str | Path) -> list[dict[str, Any]]:

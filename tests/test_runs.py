@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from ponder.runs import (
+    InUse,
     Run,
     StorageError,
     append_jsonl,
@@ -85,9 +89,9 @@ def test_a_failed_replacement_leaves_the_old_file_and_no_litter(tmp_path, monkey
 
 
 def test_reopening_a_run_keeps_its_facts_and_forgets_only_later_steps(tmp_path):
-    run = Run(tmp_path / "run", kind="rl", config_toml="seed = 0", seed=0)
-    for step in range(5):
-        run.log(step, {"loss": float(step)})
+    with Run(tmp_path / "run", kind="rl", config_toml="seed = 0", seed=0) as run:
+        for step in range(5):
+            run.log(step, {"loss": float(step)})
     facts = (run.folder / "run.json").read_text()
     again = Run(tmp_path / "run", kind="rl", config_toml="seed = 0", seed=0)
     again.forget_after(3)
@@ -150,3 +154,63 @@ def test_an_older_run_tells_its_training_by_its_recipe(tmp_path):
 def test_a_broken_record_says_nothing(tmp_path, text):
     (tmp_path / "training.json").write_text(text)
     assert training_sources(tmp_path) == []
+
+
+# ---- one writer ----------------------------------------------------------------------------------------------------
+
+ROOT = Path(__file__).parent.parent
+WRITER = """
+import sys
+from ponder.runs import Run
+run = Run(sys.argv[1], kind="rl", config_toml="", seed=0)
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_second_process_is_refused_by_the_name_of_the_first_until_that_is_gone(tmp_path):
+    folder = tmp_path / "run"
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    first = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment
+    )
+    try:
+        assert first.stdout.readline() == b"open\n"
+        before = (folder / "run.json").read_bytes()
+        with pytest.raises(InUse, match=rf"run is being written by process {first.pid} on .*; wait for it, stop it"):
+            Run(folder, kind="rl", config_toml="lr = 1", seed=0)
+        assert (folder / "run.json").read_bytes() == before
+    finally:
+        first.kill()  # as kill -9: it cannot tidy up
+        first.wait()
+    Run(folder, kind="rl", config_toml="", seed=0).close()
+
+
+def test_a_run_that_could_not_be_opened_is_not_held(tmp_path):
+    Run(tmp_path, kind="rl", config_toml="", seed=0).close()
+    with pytest.raises(ValueError, match="holds a run of kind 'rl'") as caught:
+        Run(tmp_path, kind="sft", config_toml="", seed=0)
+    with Run(tmp_path, kind="rl", config_toml="", seed=0), pytest.raises(InUse):
+        Run(tmp_path, kind="rl", config_toml="", seed=0)
+    assert caught.value  # whose frames still live
+
+
+# ---- what is read stays the same -----------------------------------------------------------------------------------
+
+
+def test_a_begun_run_goes_on_with_what_it_began_with_only(tmp_path):
+    with Run(tmp_path, kind="rl", config_toml="", seed=0) as run:
+        run.same_inputs({"a.jsonl": "1"}, begun=False)
+        run.same_inputs({"a.jsonl": "2"}, begun=False)  # nothing was learned of the first
+        run.same_inputs({"a.jsonl": "2"}, begun=True)
+        for other in ({"a.jsonl": "1"}, {"b.jsonl": "2"}, {}, {"a.jsonl": "2", "b.jsonl": "1"}):
+            with pytest.raises(ValueError, match=r"[ab]\.jsonl.* has changed since .*Restore it .*another `out`"):
+                run.same_inputs(other, begun=True)
+
+
+def test_a_run_without_hashes_goes_on_with_a_note_and_is_held_to_them_from_then_on(tmp_path):
+    with Run(tmp_path, kind="rl", config_toml="", seed=0) as run:
+        with pytest.warns(UserWarning, match="kept no hash of its data"):
+            run.same_inputs({"a.jsonl": "1"}, begun=True)
+        with pytest.raises(ValueError, match="has changed"):
+            run.same_inputs({"a.jsonl": "2"}, begun=True)

@@ -17,13 +17,13 @@ where some could, `unknown` where none could. It is never "clean". Ids only; no 
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.runs import file_hash
 from ponder.tasks import load_task
 from ponder.tasks.file import read_rows
 from ponder.tasks.prompting import question
@@ -146,6 +146,9 @@ def texts(source: Source) -> Iterator[tuple[str, str]]:
 
 
 def _of_task(source: Source) -> Iterator[tuple[str, str]]:
+    for path, digest in source.get("files", {}).items():
+        if Path(path).exists() and file_hash(path) != digest:
+            raise ConfigError(f"{path} has changed since the training")
     size = {"size": source["size"]} if source.get("size") else {}
     task = load_task(source["task"], split=source.get("split", "train"), seed=source.get("seed", 0), **size)
     for index in range(len(task)):
@@ -157,7 +160,7 @@ def _of_file(source: Source) -> Iterator[tuple[str, str]]:
     path = Path(source["path"])
     if not path.exists():
         raise ConfigError("the file is not there any more")
-    if source.get("sha256") and hashlib.sha256(path.read_bytes()).hexdigest() != source["sha256"]:
+    if source.get("sha256") and file_hash(path) != source["sha256"]:
         raise ConfigError("the file has changed since the training")
     for where, row in read_rows(str(path)):
         text = row.get("problem")

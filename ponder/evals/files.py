@@ -6,10 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-try:
-    import fcntl
-except ImportError:  # no file locks on this system: then nothing warns of two writers
-    fcntl = None  # type: ignore[assignment]
+from ponder.runs import hold
 
 FORMAT = 2
 
@@ -34,12 +31,7 @@ def read_facts(folder: Path, formats: tuple[int, ...] = (FORMAT,)) -> dict[str, 
 def lock(head: Path) -> Any:
     """Hold the folder of a bank.json for one writer; the lock goes with the process, also by kill -9."""
     file = open(head)  # noqa: SIM115 - held open on purpose
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.close()
-            raise BankError(f"another process writes to {head.parent}; wait for it or choose another folder") from None
-        except OSError:
-            return file  # a file system without locks
+    if not hold(file):
+        file.close()
+        raise BankError(f"another process writes to {head.parent}; wait for it or choose another folder")
     return file

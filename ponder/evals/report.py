@@ -87,7 +87,7 @@ def _run_page(folder: Path) -> dict[str, Any]:
     if curves_path.exists():
         _add_curves(page, folder, json.loads(curves_path.read_text()))
     else:
-        page["notes"].append("No scaling curves yet: `ponder scale` on this folder examines its checkpoints.")
+        page["notes"].append(_next_step(facts.get("kind"), folder))
         page["groups"], page["picked"] = _training_samples(folder), "The last samples that training logged."
     page["trees"] = trees(list(runs.read_jsonl(folder / "samples.jsonl")), _clip)
     panels = [(key, title) for key, title in PANELS if any(_is_number(row.get(key)) for row in rows)]
@@ -101,6 +101,15 @@ def _run_page(folder: Path) -> dict[str, Any]:
                 Card(title, f"{_last(rows, key):.3g}", f"last of {len(rows)} steps") for key, title in panels[:4]
             ]
     return page
+
+
+def _next_step(kind: str | None, folder: Path) -> str:
+    """What measures a run that has no curves."""
+    if kind == "sft":
+        return f"How good it is, `ponder eval --task TASK --model {folder}` says."
+    if kind == "scorer":
+        return f"How good it is, result.json says; `ponder score BANK --scorer {folder}` uses it."
+    return f"No scaling curves yet: `ponder scale {folder}` examines its checkpoints."
 
 
 def _add_curves(page: dict[str, Any], folder: Path, curves: Mapping[str, Any]) -> None:

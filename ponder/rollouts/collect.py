@@ -79,9 +79,8 @@ async def collect(
     terms: what is added to the verifier's reward, see rewards.py. keys: as in `grade`.
     """
 
-    async def group_of(problem: Problem) -> Collected:
-        seeded = replace(params, seed=text_seed(seed, "rollout", step, problem.id))
-        played = await play(problem, seeded, group_size)
+    async def group_of(problem: Problem, own: int) -> Collected:
+        played = await play(problem, replace(params, seed=own), group_size)
         verdicts = await grade(task, problem, [trajectory.whole for trajectory in played], keys=keys)
         result = Collected()
         for trajectory, verdict in zip(played, verdicts, strict=True):
@@ -100,5 +99,16 @@ async def collect(
         result.groups.append(Group(problem=problem, rollouts=rollouts, num_dropped=len(played) - len(rollouts)))
         return result
 
-    parts = await asyncio.gather(*map(group_of, problems))
+    parts = await asyncio.gather(*map(group_of, problems, rollout_seeds(seed, step, problems)))
     return sum(parts, Collected())
+
+
+def rollout_seeds(seed: int, step: int, problems: Sequence[Problem]) -> list[int]:
+    """The seed of each group of a step: of run, step and problem alone. A problem that comes again gets another."""
+    times: Counter[str] = Counter()
+    seeds = []
+    for problem in problems:
+        again = [times[problem.id]] if times[problem.id] else []
+        seeds.append(text_seed(seed, "rollout", step, problem.id, *again))
+        times[problem.id] += 1
+    return seeds

@@ -65,7 +65,6 @@ class Benchmark:
 class BenchmarkTask(FileTask):
     """The problems of a benchmark, and where they came from."""
 
-    origin: list[dict[str, Any]]  # {"file" or "hub", its sha256 or revision, "problems"}
     is_gated: bool = False
 
 

@@ -26,6 +26,7 @@ from typing import Any
 from ponder.config import ConfigError, lookup
 from ponder.grading.handed_in import keyed, tried
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, numbered_lines
+from ponder.runs import file_hash
 from ponder.types import Message, Problem, Verdict, Verifier
 
 REQUIRED = ("id", "problem", "answer")
@@ -34,6 +35,8 @@ OPTIONAL = ("solution", "level", "subject", "source", "choices")
 
 class FileTask:
     """The problems of one file, in its order."""
+
+    origin: Sequence[dict[str, Any]] = ()  # where they came from: {"file" or "hub", its sha256 or revision, "problems"}
 
     def __init__(self, name: str, problems: Sequence[Problem], verifier: KeyedVerifier, *, split: str = "test") -> None:
         self.name, self.split = name, split
@@ -98,7 +101,9 @@ def file_task(
     if not problems:
         raise ConfigError(f'{path} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
     chosen = verifier or choose_verifier(problems)
-    return FileTask(name, problems[:size], _verifier(chosen, problems[0]), split=split)
+    task = FileTask(name, problems[:size], _verifier(chosen, problems[0]), split=split)
+    task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task)}]
+    return task
 
 
 def _verifier(chosen: str | Verifier, problem: Problem) -> KeyedVerifier:

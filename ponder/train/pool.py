@@ -7,6 +7,7 @@ the policy has moved. `uniform` goes through the pool in a shuffled order, epoch
 
 Related: prioritised level replay (arXiv:2010.03934), DAPO's dynamic sampling, which throws such groups away after
 paying for them. Choosing is a pure function of the counts, the seed and the step, so a resumed run chooses the same.
+No problem is drawn twice in a step: where a pass of `uniform` ends within one, the next begins with what it lacks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ponder.train.inputs import problems_hash
 from ponder.types import Group, Problem, Task
 
 Selection = Literal["uniform", "adaptive"]
@@ -49,15 +51,20 @@ class Pool:
         self._place = {problem.id: i for i, problem in enumerate(self.problems)}
         if len(self._place) < self.size:
             raise ValueError("the task gives two problems the same id; ids must be unique")
+        self._orders: dict[int, list[list[int]]] = {}  # problems a step -> the passes of `uniform` so far
         buckets: dict[tuple[str, int | None], int] = {}
         self._bucket = np.array([buckets.setdefault((p.task, p.level), len(buckets)) for p in self.problems])
 
-    def choose(self, step: int, count: int, *, round: int = 0, exclude: Sequence[str] = ()) -> list[Problem]:
-        """`count` different problems for a step; further rounds of the same step pass what they already have."""
+    def refuse_too_small(self, count: int) -> None:
+        """A step has `count` different problems."""
         if count > self.size:
             raise ValueError(f"{count} problems a step need a pool of at least that many, not {self.size}")
+
+    def choose(self, step: int, count: int, *, round: int = 0, exclude: Sequence[str] = ()) -> list[Problem]:
+        """`count` different problems for a step; further rounds of the same step pass what they already have."""
+        self.refuse_too_small(count)
         if self.selection == "uniform" and not exclude:
-            return [self.problems[i] for i in self._epoch(step * count, count)]
+            return [self.problems[i] for i in self._in_turn(step, count)]
         rng = np.random.default_rng([self.seed, step, round])
         weights = self.weights(step) if self.selection == "adaptive" else np.ones(self.size)
         taken = [self._place[problem_id] for problem_id in exclude]
@@ -69,17 +76,20 @@ class Pool:
         keys[usable] = np.log(rng.random(usable.sum())) / weights[usable]
         return [self.problems[i] for i in np.argsort(-keys, kind="stable")[:count]]
 
-    def _epoch(self, start: int, count: int) -> list[int]:
-        """Places start .. start+count-1 of an endless sequence of shuffled passes over the pool."""
-        places: list[int] = []
-        order: list[int] = []
-        for position in range(start, start + count):
-            epoch, place = divmod(position, self.size)
-            if not order or place == 0:
-                order = list(range(self.size))
-                Random(f"{self.seed}/pool/{epoch}").shuffle(order)
-            places.append(order[place])
-        return places
+    def _in_turn(self, step: int, count: int) -> list[int]:
+        """The places of a step in an endless sequence of shuffled passes over the pool, each of every problem once."""
+        epoch, place = divmod(step * count, self.size)
+        passes = self._orders.setdefault(count, [])
+        while len(passes) <= epoch + 1:
+            order = list(range(self.size))
+            Random(f"{self.seed}/pool/{len(passes)}").shuffle(order)
+            left = len(passes) * self.size % count  # of the step in which the last pass ends, that are of that pass
+            if left:
+                drawn = set(passes[-1][-left:])
+                first = dict.fromkeys([i for i in order if i not in drawn][: count - left])
+                order = [*first, *(i for i in order if i not in first)]
+            passes.append(order)
+        return (passes[epoch] + passes[epoch + 1])[place : place + count]
 
     def pass_rates(self, step: int) -> np.ndarray:
         """The estimated pass rate of every problem, (size,)."""
@@ -123,10 +133,17 @@ class Pool:
 
     def state(self) -> dict[str, Any]:
         """JSON that `restore` reads back exactly (floats survive JSON bit for bit)."""
-        return {"correct": self.correct.tolist(), "tried": self.tried.tolist(), "updated": self.updated.tolist()}
+        return {
+            "problems": problems_hash(self.problems),
+            "correct": self.correct.tolist(),
+            "tried": self.tried.tolist(),
+            "updated": self.updated.tolist(),
+        }
 
     def restore(self, state: dict[str, Any]) -> None:
         if len(state["tried"]) != self.size:
             raise ValueError(f"the saved pool has {len(state['tried'])} problems, the recipe says {self.size}")
+        if state.get("problems", "") not in ("", problems_hash(self.problems)):
+            raise ValueError("the saved pool is of other problems; what was learned of those says nothing of these")
         self.correct, self.tried = np.array(state["correct"]), np.array(state["tried"])
         self.updated = np.array(state["updated"], np.int64)

@@ -29,6 +29,7 @@ from ponder.rollouts.grade import refuse_failing
 from ponder.rollouts.rewards import RewardTerm, overlong, unended
 from ponder.runs import GracefulStop, Run
 from ponder.tasks import load_task
+from ponder.train import inputs
 from ponder.train.advantages import ADVANTAGES, advantages
 from ponder.train.batches import Batch, Example, from_groups, micro_batches
 from ponder.train.distributed import PolicyLoss, Sums, Trainer, pick_device, resolve_workers
@@ -37,7 +38,7 @@ from ponder.train.metrics import cost, extremes, policy_metrics, rollout_metrics
 from ponder.train.policy import Precision, open_policy
 from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS, apply_preset
-from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
+from ponder.train.state import load_state, refuse_shorter, save_rung, save_state, state_path
 from ponder.types import Group, Rollout, SamplingParams, Task
 
 
@@ -167,12 +168,28 @@ class Step:
 
 def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Path:
     """Run or continue a run; returns the folder of the last checkpoint."""
-    run = Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed)
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
-    source = {
-        "kind": "task", "task": config.task, "split": "train", "seed": config.seed, "size": config.pool_size
-    }  # fmt: skip
+    pool.refuse_too_small(config.problems_per_step)
+    read = inputs.of_task(config.task, task, pool.problems) | inputs.of_model(config.model)
+    with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed) as run:
+        run.same_inputs(read, begun=state_path(run.folder).exists())
+        source = {
+            "kind": "task", "task": config.task, "split": "train", "seed": config.seed, "size": config.pool_size,
+            **({"files": inputs.files_of(task)} if inputs.files_of(task) else {}),
+        }  # fmt: skip
+        return learn(config, run, task, pool, source, on_step)
+
+
+def learn(
+    config: RLConfig,
+    run: Run,
+    task: Task,
+    pool: Pool,
+    source: dict[str, Any],
+    on_step: Callable[[Step], None] | None,
+) -> Path:
+    """The loop."""
     policy = open_policy(
         config.model, run.folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=[source]
     )

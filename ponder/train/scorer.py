@@ -30,19 +30,19 @@ from numpy.typing import NDArray
 from ponder.config import REQUIRED, ConfigError, check, dumps, load, setting
 from ponder.models import hub, lora
 from ponder.models.transformer import Transformer
-from ponder.runs import GracefulStop, Run, write_atomic
+from ponder.runs import GracefulStop, Run, file_hash, write_atomic
 from ponder.scorers.calibration import fit_platt, log_loss, measure, rerank_at
 from ponder.scorers.outcome import OutcomeScorer, expit, fresh_head
 from ponder.scorers.process import ProcessScorer
 from ponder.tasks import load_task
-from ponder.train import scorer_fits
+from ponder.train import inputs, scorer_fits
 from ponder.train import scorer_rollouts as rollouts
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
 from ponder.train.policy import Precision
 from ponder.train.scorer_loss import Balance, Lesson, ScoreLoss, batches, outcome_lesson, process_lesson
 from ponder.train.scorer_rollouts import Drawn, DrawPlan
-from ponder.train.state import load_state, save_state
-from ponder.types import SamplingParams
+from ponder.train.state import load_state, save_state, state_path
+from ponder.types import SamplingParams, Task
 
 Arrays = Sequence[NDArray[np.float64]]
 Consensus = Callable[[Sequence[int], Sequence[int], int, int], float]  # counts, correct, k, blank -> cons@k
@@ -143,31 +143,43 @@ def train_scorer(
     consensus: Consensus | None = None,
 ) -> Path:
     """Draw, train, measure; returns the scorer's folder. `consensus`: cons@k, to set beside rerank@k in the result."""
-    run = Run(config.out, kind="scorer", config_toml=dumps(config), seed=config.seed)
     models = rollouts.policies(config.model)
-    policy = hub.fingerprint(models[-1])
-    train, held = unseen_by(config) if config.joined else drawn_and_split(config, run, models, on_draw)
-    refuse_hopeless(train)
-    if config.kind in ("outcome", "process"):
-        held_logits, facts = train_network(config, run, models[-1], policy, train, held, on_check)
+    read: dict[str, str] = {}
+    for model in models:
+        read |= inputs.of_model(model)
+    task = None
+    if config.joined:
+        read[f"{config.joined}/rollouts.jsonl"] = file_hash(joined_rollouts(config))
     else:
-        fit = scorer_fits.FITS[config.kind]
-        held_logits, facts = fit(config, run.folder / "scorer", models[-1], policy, train, held)
-    result = report(held, held_logits, consensus) | facts | {
-        "kind": config.kind, "policy": policy, "train_problems": len(train),
-        "train_samples": sum(len(item.correct) for item in train),
-    }  # fmt: skip
-    write_atomic(run.folder / "result.json", json.dumps(result, indent=1) + "\n")
-    return run.folder / "scorer"
+        task = load_task(config.task, split="train", seed=config.seed, size=config.num_problems)
+        problems = [task[i] for i in range(min(config.num_problems, len(task)))]
+        read |= inputs.of_task(config.task, task, problems)
+    with Run(config.out, kind="scorer", config_toml=dumps(config), seed=config.seed) as run:
+        begun = (run.folder / "rollouts.jsonl").exists() or state_path(run.folder).exists()
+        run.same_inputs(read, begun=begun)
+        train, held = drawn_and_split(config, run, task, models, on_draw) if task else unseen_by(config)
+        refuse_hopeless(train)
+        policy = hub.fingerprint(models[-1])
+        if config.kind in ("outcome", "process"):
+            held_logits, facts = train_network(config, run, models[-1], policy, train, held, on_check)
+        else:
+            fit = scorer_fits.FITS[config.kind]
+            held_logits, facts = fit(config, run.folder / "scorer", models[-1], policy, train, held)
+        result = report(held, held_logits, consensus) | facts | {
+            "kind": config.kind, "policy": policy, "train_problems": len(train),
+            "train_samples": sum(len(item.correct) for item in train),
+        }  # fmt: skip
+        write_atomic(run.folder / "result.json", json.dumps(result, indent=1) + "\n")
+        return run.folder / "scorer"
 
 
 def drawn_and_split(
-    config: ScorerConfig, run: Run, models: Sequence[Path], on_draw: rollouts.Progress | None
+    config: ScorerConfig, run: Run, task: Task, models: Sequence[Path], on_draw: rollouts.Progress | None
 ) -> tuple[list[Drawn], list[Drawn]]:
     """(train, held out), after drawing what is missing."""
     path = run.folder / "rollouts.jsonl"
     rollouts.draw(
-        load_task(config.task, split="train", seed=config.seed, size=config.num_problems), models, config.plan, path,
+        task, models, config.plan, path,
         num_workers=resolve_workers(config.num_workers), num_slots=config.num_slots, on_progress=on_draw,
     )  # fmt: skip
     return rollouts.split(rollouts.load(path), config.held_out, config.seed)
@@ -176,12 +188,17 @@ def drawn_and_split(
 def unseen_by(config: ScorerConfig) -> tuple[list[Drawn], list[Drawn]]:
     """(train, held out): the halves of what the joined scorer was not trained on. What it was trained on it knows too
     well: a regression over that would trust it too much."""
-    path = Path(config.joined)
-    if not (path / "rollouts.jsonl").exists():
-        raise ConfigError(f"joined={config.joined!r} is not the run of a `ponder scorer`, with its rollouts.jsonl")
-    other = load(ScorerConfig, path / "config.toml")
-    _, unseen = rollouts.split(rollouts.load(path / "rollouts.jsonl"), other.held_out, other.seed)
+    path = joined_rollouts(config)
+    other = load(ScorerConfig, path.parent / "config.toml")
+    _, unseen = rollouts.split(rollouts.load(path), other.held_out, other.seed)
     return rollouts.split(unseen, 0.5, config.seed)
+
+
+def joined_rollouts(config: ScorerConfig) -> Path:
+    path = Path(config.joined) / "rollouts.jsonl"
+    if not path.exists():
+        raise ConfigError(f"joined={config.joined!r} is not the run of a `ponder scorer`, with its rollouts.jsonl")
+    return path
 
 
 def refuse_hopeless(train: Sequence[Drawn]) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -25,14 +25,16 @@ from random import Random
 from typing import Any
 
 from ponder.config import REQUIRED, ConfigError, check, dumps, setting
+from ponder.grading.verifiers import numbered_lines
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.runs import GracefulStop, Run, file_source
 from ponder.tasks.ways import DemonstrationConfig, demonstration
+from ponder.train import inputs
 from ponder.train.batches import Example, micro_batches
 from ponder.train.distributed import SupervisedLoss, Trainer, pick_device, resolve_workers
 from ponder.train.policy import Policy, Precision, open_policy
-from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
+from ponder.train.state import load_state, refuse_shorter, save_rung, save_state, state_path
 from ponder.types import Message
 
 
@@ -117,12 +119,22 @@ Progress = Callable[[int, dict[str, float]], None]
 
 def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
     """Run or continue a supervised fine-tuning; returns the folder of the final model."""
-    run = Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed)
-    policy = open_start(config, run.folder)
-    model, tokenizer = policy.model, policy.tokenizer
-    source = open_source(config, tokenizer)
+    rows = None if config.data == "demonstrations" else numbered_solutions(Path(config.data))
+    training = training_source(config)
+    read = inputs.of_model(config.model) if config.model else {}
+    if training["kind"] == "file":
+        read[training["path"]] = training["sha256"]
+    with Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed) as run:
+        policy = open_start(config, run.folder, training)
+        source = open_source(config, policy.tokenizer, rows, window=policy.model.config.max_position_embeddings)
+        run.same_inputs(read, begun=state_path(run.folder).exists())
+        return learn(config, run, policy, source, on_step)
+
+
+def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: Progress | None) -> Path:
+    """The loop."""
+    model, num_workers = policy.model, resolve_workers(config.num_workers)
     window = model.config.max_position_embeddings
-    num_workers = resolve_workers(config.num_workers)
     started = time.monotonic()
     with (
         Trainer(
@@ -138,8 +150,9 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
         for step in range(facts["step"], config.num_steps):
             examples = [source(step * config.batch_size + i) for i in range(config.batch_size)]
             longest = max(map(len, examples))
-            if longest > window:
-                raise ValueError(f"an example has {longest} tokens, the model's window {window}; shorten or drop it")
+            if longest > window:  # made while training: rows of a file were measured before
+                save_state(run, trainer, facts)
+                raise ValueError(f"a demonstration has {longest} tokens, the model's window {window}; lower the levels")
             total = sum(example.num_trained for example in examples)
             batches = micro_batches(
                 [replace(example, weight=1 / total) for example in examples],
@@ -163,9 +176,9 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
         return save_rung(run, trainer, policy, step=config.num_steps, facts=facts)
 
 
-def open_start(config: SFTConfig, run_folder: Path) -> Policy:
+def open_start(config: SFTConfig, run_folder: Path, training: dict[str, Any]) -> Policy:
     """The model a run starts from: the one it names, or a fresh one."""
-    sources = [training_source(config)]
+    sources = [training]
     if config.model:
         return open_policy(
             config.model, run_folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
@@ -202,25 +215,40 @@ def cosine(step: int, config: SFTConfig) -> float:
     return config.min_lr + (config.lr - config.min_lr) * 0.5 * (1 + math.cos(math.pi * share))
 
 
-def open_source(config: SFTConfig, tokenizer: Tokenizer) -> Source:
-    """Example i of the data, for every i."""
-    if config.data == "demonstrations":
+Row = dict[str, str]
+
+
+def open_source(
+    config: SFTConfig, tokenizer: Tokenizer, rows: Sequence[tuple[str, Row]] | None = None, *, window: int = 1 << 62
+) -> Source:
+    """Example i of the data, for every i. rows: those of a file, with their places; None = demonstrations.
+
+    Refuses rows of more tokens than the window, and rows that teach nothing.
+    """
+    if rows is None:
 
         def made(index: int) -> Example:
             problem, reasoning, answer = demonstration(config.demonstrations, index, seed=config.seed)
             return to_example(tokenizer, problem.prompt, reasoning, answer)
 
         return made
-    examples = [
-        to_example(
-            tokenizer,
-            [Message(role="user", content=row["problem"])],
-            row["reasoning"],
-            row.get("answer"),
-            given=row.get("given", ""),
+    examples, too_long = [], []
+    for place, row in rows:
+        prompt = [Message(role="user", content=row["problem"])]
+        try:
+            example = to_example(tokenizer, prompt, row["reasoning"], row.get("answer"), given=row.get("given", ""))
+        except ValueError as error:  # half a surrogate pair is text to JSON and to nobody else
+            raise ConfigError(f"{place} cannot be made into tokens: {error}; mend or delete that line") from None
+        if not example.num_trained:
+            raise ConfigError(f"{place} has neither reasoning nor answer to learn; mend or delete that line")
+        if len(example) > window:
+            too_long.append(f"{place} ({len(example)} tokens)")
+        examples.append(example)
+    if too_long:
+        more = f" and {len(too_long) - 5} more" if too_long[5:] else ""
+        raise ConfigError(
+            f"longer than the model's window of {window} tokens: {', '.join(too_long[:5])}{more}; shorten or drop them"
         )
-        for row in read_solutions(Path(config.data))
-    ]
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> list[int]:
@@ -235,24 +263,34 @@ def open_source(config: SFTConfig, tokenizer: Tokenizer) -> Source:
     return shuffled
 
 
-def read_solutions(path: Path) -> list[dict[str, str]]:
+def read_solutions(path: Path) -> list[Row]:
     """Rows of problem, reasoning, answer; a broken row is one error with its line."""
+    return [row for _, row in numbered_solutions(path)]
+
+
+def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
+    """(place, row) of each: "rows.jsonl:3". Files are read as those of tasks are: UTF-8, also .gz, numbers as text."""
     rows = []
-    # not splitlines: a line separator (U+2028) may stand inside JSON
-    for number, line in enumerate(data_file(path).read_text(encoding="utf-8", errors="replace").split("\n"), 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(data_file(path)):
+        place = f"{path}:{number}"
+        if isinstance(line, ConfigError):
+            raise ConfigError(f"{place} is {line}")
         try:
             row = json.loads(line)
-        except ValueError as error:
-            raise ConfigError(f"{path}:{number} is not JSON ({error}); mend or delete that line") from None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{place} is not JSON ({error}); mend or delete that line") from None
         if not isinstance(row, dict):
-            raise ConfigError(f"{path}:{number} is not an object with problem, reasoning and answer")
+            raise ConfigError(f"{place} is not an object with problem, reasoning and answer")
         is_open = "given" in row and "answer" not in row
         for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given"} & row.keys())):
-            if not isinstance(row.get(key), str):
-                raise ConfigError(f"{path}:{number} misses the text field {key!r}")
-        rows.append({key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row})
+            value = row.get(key)
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                row[key] = str(value)
+            elif not isinstance(value, str):
+                raise ConfigError(f"{place} misses the text field {key!r}")
+        if not row["problem"].strip():
+            raise ConfigError(f"{place}: the field 'problem' is empty; mend or delete that line")
+        rows.append((place, {key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row}))
     if not rows:
         raise ConfigError(f"{path} holds no examples")
     return rows

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +25,9 @@ from typing import Any
 
 from ponder.config import ConfigError, check, setting
 from ponder.rollouts.grade import Tally, grade, refuse_failing
+from ponder.runs import lock
 from ponder.strategies.deliberation import PAUSE
+from ponder.train.inputs import problems_hash
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, text_seed
 
 HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
@@ -66,8 +69,10 @@ async def star(
     """Draw, verify, keep; returns counts. `model` and `name` say whose samples of what: a later run must match."""
     if task.split != "train":
         raise ConfigError(f"{name or task.name} is the {task.split} split; rows to train on come from the train split")
-    problems = [task[i] for i in range(len(task) if limit is None else min(limit, len(task)))]
-    with Ledger(Path(out), {"model": model, "task": name or task.name, **_settings(config)}) as ledger:
+    problems = [task[i] for i in range(len(task))]
+    said = {"model": model, "task": name or task.name, "content of the task": problems_hash(problems)}
+    problems = problems[:limit]
+    with Ledger(Path(out), {**said, **_settings(config)}) as ledger:
         todo = iter([problem for problem in problems if problem.id not in ledger.done])
 
         async def work() -> None:
@@ -134,15 +139,28 @@ class Ledger:
         self.facts: list[dict[str, Any]] = []
         self.done: set[str] = set()
         self.tally = Tally()  # of what this process graded
-        out.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = lock(out.with_name(f".{out.name}.lock"), out)
+        try:
+            self._read(settings)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _read(self, settings: dict[str, Any]) -> None:
+        out = self.out
         if not self.book.exists():
             if out.exists():
                 raise ConfigError(f"{out} is already there and was not made by this command; give another --out")
             self.book.write_text(json.dumps(settings) + "\n")
         first, *lines = whole_lines(self.book)
+        changed: list[str] = []
         if json.loads(first) != settings:
             before = json.loads(first)
             changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
+            if changed == ["content of the task"] and changed[0] not in before:
+                warnings.warn(f"{self.book} keeps no hash of the task: it is taken to be the same", stacklevel=4)
+                changed = []
+        if changed:
             raise ConfigError(
                 f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings"
             )
@@ -163,6 +181,7 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self._rows.close()
         self._book.close()
+        self._lock.close()
 
     def add(self, problem_id: str, rows: list[dict[str, str]], graded: Tally, *, hinted: int) -> None:
         self._rows.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import importlib
+import json
 import re
 import sys
 from pathlib import Path
@@ -24,7 +25,8 @@ from tests.helpers import tiny_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
 BLOCKS = re.findall(r"```python\n(# my_parts\.py\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
-PROBLEMS = "\n".join(f'{{"id": "{i}", "problem": "Say anything, {i}.", "answer": "abcdefghijklmnopqrstuvwxyz"}}' for i in range(6))
+ROWS = [{"id": str(i), "problem": f"Say anything, {i}.", "answer": "abcdefghijklmnopqrstuvwxyz"} for i in range(6)]
+PROBLEMS = "\n".join(map(json.dumps, ROWS))
 
 
 @pytest.fixture

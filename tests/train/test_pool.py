@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ponder.tasks import load_task
 from ponder.train.pool import Pool
@@ -126,3 +128,31 @@ def test_of_a_mixture_every_task_and_level_has_its_own_rate_and_the_choice_follo
 
 def test_of_one_task_the_rates_keep_their_short_names():
     assert set(make().by_level(0)) == {"pool/level_0", "pool/level_1"}
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 40), st.data())
+def test_in_turn_no_step_repeats_a_problem_and_no_pass_leaves_one_out(size, data):
+    count = data.draw(st.integers(1, size))
+    pool = make("uniform", size)
+    steps = [[problem.id for problem in pool.choose(step, count)] for step in range(3 * size // count + 3)]
+    assert all(len(set(ids)) == count for ids in steps)
+    drawn = [one for ids in steps for one in ids]
+    for begin in range(0, len(drawn) - size + 1, size):
+        assert len(set(drawn[begin : begin + size])) == size
+    later = data.draw(st.integers(0, len(steps) - 1))
+    assert [problem.id for problem in make("uniform", size).choose(later, count)] == steps[later]  # as a resumed run
+
+
+def test_estimates_are_never_laid_on_other_problems():
+    class Other(LowercaseTask):
+        def __getitem__(self, index):
+            problem = super().__getitem__(index)
+            return replace(problem, target="b") if index == 7 else problem
+
+    pool = make()
+    pool.learn(0, [group(pool, 3, 4)])
+    state = json.loads(json.dumps(pool.state()))
+    with pytest.raises(ValueError, match="of other problems"):
+        Pool(Other(size=40), 40, seed=0).restore(state)
+    make().restore({name: value for name, value in state.items() if name != "problems"})  # saved before this was kept

@@ -22,7 +22,7 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.rollouts.collect import collect, single
 from ponder.rollouts.rewards import add_terms, overlong
-from ponder.runs import checkpoints, read_jsonl
+from ponder.runs import InUse, Run, checkpoints, read_jsonl, training_sources
 from ponder.strategies.turns import Trajectory
 from ponder.train.distributed import NonFiniteLoss, Trainer
 from ponder.train.presets import PRESETS
@@ -241,3 +241,68 @@ def test_a_run_cannot_be_taken_back(base, tmp_path):
     rl(config(base, tmp_path / "run", num_steps=3))
     with pytest.raises(ValueError, match="has taken 3 steps, more than num_steps=2"):
         rl(config(base, tmp_path / "run", num_steps=2))
+
+
+def write_problems(path: Path, count: int = 16, **changes: str) -> None:
+    rows = [{"id": str(i), "problem": f"What is {i}+1?", "answer": str(i + 1)} for i in range(count)]
+    rows[3] |= changes
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+@pytest.mark.parametrize("changes", [{"answer": "7"}, {"problem": "What?"}, {"id": "x"}, {"hint": "so"}])
+def test_a_run_does_not_go_on_with_other_problems_and_goes_on_when_they_are_back(changes, base, tmp_path):
+    path = tmp_path / "p.jsonl"
+    write_problems(path)
+    run = config(base, tmp_path / "run", task=f"file:{path}", num_steps=1)
+    rl(run)
+    [source] = training_sources(tmp_path / "run" / "checkpoints" / "step_00001")[1:]
+    assert set(source["files"]) == {str(path)}
+    before = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    write_problems(path, **changes)
+    with pytest.raises(ValueError, match=r"p\.jsonl.* has changed since .*another `out`"):
+        rl(replace(run, num_steps=2))
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == before
+    write_problems(path)
+    rl(replace(run, num_steps=2))
+
+
+class Shifting(LowercaseTask):
+    """A task of somebody's own, without a file that could be looked at."""
+
+    answer = ""
+
+    def __getitem__(self, index):
+        return replace(super().__getitem__(index), target=self.answer)
+
+
+def test_a_task_of_ones_own_that_changes_is_noticed_too(base, tmp_path, monkeypatch):
+    run = config(base, tmp_path / "run", task="tests.train.test_rl:Shifting", num_steps=1)
+    rl(run)
+    monkeypatch.setattr(Shifting, "answer", "b")
+    with pytest.raises(ValueError, match="the problems of tests.train.test_rl:Shifting has changed"):
+        rl(replace(run, num_steps=2))
+
+
+def test_a_task_that_cannot_be_loaded_leaves_no_folder(base, tmp_path):
+    with pytest.raises(ConfigError, match="no file at"):
+        rl(config(base, tmp_path / "run", task=f"file:{tmp_path}/absent.jsonl"))
+    write_problems(tmp_path / "p.jsonl", count=4)
+    with pytest.raises(ValueError, match="6 problems a step need a pool of at least that many, not 4"):
+        rl(config(base, tmp_path / "run", task=f"file:{tmp_path}/p.jsonl"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_processes_cannot_train_one_run(base, tmp_path):
+    run = config(base, tmp_path / "run")
+    with Run(run.out, kind="rl", config_toml="", seed=0), pytest.raises(InUse, match="is being written by process"):
+        rl(run)
+
+
+def test_a_problem_that_comes_twice_in_a_step_is_sampled_with_other_seeds():
+    from ponder.rollouts.collect import rollout_seeds
+
+    task = LowercaseTask(size=2)
+    seeds = rollout_seeds(0, 3, [task[0], task[1], task[0], task[0]])
+    assert len(set(seeds)) == 4
+    assert seeds[:2] == rollout_seeds(0, 3, [task[0], task[1]])
+    assert rollout_seeds(0, 4, [task[0]])[0] not in seeds

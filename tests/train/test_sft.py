@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from ponder.config import ConfigError
 from ponder.models import hub
 from ponder.models.tokenizer import ByteTokenizer
-from ponder.runs import read_jsonl
+from ponder.runs import InUse, Run, read_jsonl, training_sources
 from ponder.train.sft import ArchitectureConfig, SFTConfig, open_source, read_solutions, sft, to_example
 from tests.helpers import user
 
@@ -95,4 +96,103 @@ def test_broken_data_is_one_error_with_its_line(text, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         read_solutions(path)
     with pytest.raises(ConfigError, match="no data at"):
-        read_solutions(tmp_path / "absent.jsonl")
+        sft(config(tmp_path / "run", data=str(tmp_path / "absent.jsonl")))
+    assert not (tmp_path / "run").exists()
+
+
+ROW = '{"problem": "p", "reasoning": "r", "answer": "4"}\n'
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (b"\xef\xbb\xbf" + ROW.encode(), "p"),
+        (ROW.replace("\n", "\r\n").encode() + b"\r\n", "p"),
+        (ROW.replace('"p"', '"a\u2028b"').encode(), "a\u2028b"),
+        (ROW.replace('"4"', "4").encode(), "p"),
+        (gzip.compress(ROW.encode()), "p"),
+    ],
+)
+def test_files_are_read_as_those_of_tasks_are(content, problem, tmp_path):
+    path = tmp_path / ("d.jsonl.gz" if content[:2] == b"\x1f\x8b" else "d.jsonl")
+    path.write_bytes(content)
+    assert read_solutions(path) == [{"problem": problem, "reasoning": "r", "answer": "4"}]
+
+
+@pytest.mark.parametrize("answer", ["true", "null", "NaN", "1e999", "[4]"])
+def test_an_answer_that_is_neither_text_nor_a_number_is_refused(answer, tmp_path):
+    (tmp_path / "d.jsonl").write_text(ROW + ROW.replace('"4"', answer))
+    with pytest.raises(ConfigError, match=r":2 misses the text field 'answer'"):
+        read_solutions(tmp_path / "d.jsonl")
+
+
+def test_text_of_another_encoding_is_refused_with_its_line_and_not_trained(tmp_path):
+    foreign = '{"problem": "Le café", "reasoning": "r", "answer": "2 €"}'
+    (tmp_path / "d.jsonl").write_bytes(ROW.encode() + foreign.encode("cp1252"))
+    with pytest.raises(ConfigError, match=r"d\.jsonl:2 is not UTF-8"):
+        sft(config(tmp_path / "run", data=str(tmp_path / "d.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (ROW.replace('"r"', f'"{"x" * 600}"'), r"longer than the model's window of 512 tokens: .*:3 \(60\d tokens\)"),
+        (ROW.replace('"r"', '"\\ud800"'), r":3 cannot be made into tokens"),
+        ('{"problem": "p", "given": "g", "reasoning": ""}\n', r":3 has neither reasoning nor answer"),
+        (ROW.replace('"p"', '" "'), r":3: the field 'problem' is empty"),
+    ],
+)
+def test_a_row_that_cannot_be_trained_on_is_told_with_its_line_before_anything_is_trained(row, message, tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(ROW * 2 + row + ROW)
+    run = config(tmp_path / "run", data=str(path), num_steps=1)
+    with pytest.raises(ConfigError, match=message):
+        sft(run)
+    assert not (tmp_path / "run" / "metrics.jsonl").exists()
+    path.write_text(ROW * 3)
+    sft(run)  # mended: the same command goes on
+
+
+def test_all_rows_beyond_the_window_are_counted(tmp_path):
+    (tmp_path / "d.jsonl").write_text((ROW + ROW.replace('"r"', f'"{"x" * 600}"')) * 8)
+    with pytest.raises(ConfigError, match=r":2 .*:4 .*:10 \(\d+ tokens\) and 3 more"):
+        sft(config(tmp_path / "run", data=str(tmp_path / "d.jsonl")))
+
+
+def test_a_demonstration_beyond_the_window_loses_no_step(tmp_path):
+    small = replace(SMALL, window=100)
+    run = config(tmp_path / "run", architecture=small, batch_size=1, num_steps=400, save_every=1000)
+    with pytest.raises(ValueError, match="a demonstration has .* tokens"):
+        sft(run)
+    done = [row["step"] for row in read_jsonl(tmp_path / "run" / "metrics.jsonl")]
+    assert done  # some fitted
+    with pytest.raises(ValueError, match="a demonstration has .* tokens"):
+        sft(run, on_step=lambda step, metrics: pytest.fail("a step was taken again"))
+
+
+def test_a_run_does_not_go_on_with_another_file_and_goes_on_when_it_is_back(tmp_path):
+    path = tmp_path / "d.jsonl"
+    path.write_text(ROW * 4)
+    run = config(tmp_path / "run", data=str(path), num_steps=2)
+    sft(run)
+    first = training_sources(tmp_path / "run" / "checkpoints" / "step_00002")
+    path.write_text(ROW * 3 + ROW.replace('"r"', '"other"'))
+    with pytest.raises(ValueError, match=r"d\.jsonl has changed since"):
+        sft(replace(run, num_steps=4))
+    path.write_text(ROW * 4)
+    assert training_sources(sft(replace(run, num_steps=4))) == first
+
+
+def test_a_run_does_not_go_on_from_another_model(tmp_path):
+    base = sft(config(tmp_path / "a", num_steps=1))
+    run = config(tmp_path / "b", model=str(base), num_steps=2)
+    sft(run)
+    (sft(config(tmp_path / "c", num_steps=2)) / "model.safetensors").replace(base / "model.safetensors")
+    with pytest.raises(ValueError, match="the model .* has changed since"):
+        sft(replace(run, num_steps=3))
+
+
+def test_two_processes_cannot_train_one_run(tmp_path):
+    run = config(tmp_path / "run")
+    with Run(run.out, kind="sft", config_toml="", seed=0), pytest.raises(InUse, match="is being written by process"):
+        sft(run)

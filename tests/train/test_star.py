@@ -9,6 +9,7 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
+from ponder.runs import InUse
 from ponder.tasks import load_task
 from ponder.train.sft import read_solutions
 from ponder.train.star import StarConfig, star, whole_lines
@@ -123,3 +124,30 @@ def test_the_book_says_of_each_problem_what_came_of_it(tmp_path):
     assert {fact["id"] for fact in facts} == {TASK[i].id for i in range(12)} and all(
         fact["kept"] <= 2 for fact in facts
     )
+
+
+def test_rows_of_a_task_that_has_changed_do_not_mix_and_old_books_go_on_with_a_note(tmp_path):
+    out = tmp_path / "rows.jsonl"
+    run(scripted(solver), out, limit=2)
+    other = load_task("words:level=1-2,size=12", split="train", seed=1)
+    other.name = TASK.name
+    with pytest.raises(ConfigError, match="begun with another content of the task"):
+        run(scripted(solver), out, task=other)
+    book = tmp_path / "rows.jsonl.progress.jsonl"
+    first, *rest = whole_lines(book)
+    settings = json.loads(first)
+    del settings["content of the task"]
+    book.write_text("".join(line + "\n" for line in [json.dumps(settings), *rest]))
+    with pytest.warns(UserWarning, match="keeps no hash of the task"):
+        assert run(scripted(solver), out, limit=3)["problems"] == 3
+
+
+def test_two_processes_cannot_write_one_file_of_rows(tmp_path):
+    out = tmp_path / "rows.jsonl"
+
+    def again(done, total, share):
+        with pytest.raises(InUse, match=r"rows\.jsonl is being written by process"):
+            run(scripted(solver), out)
+
+    run(scripted(solver), out, limit=1, on_progress=again)
+    run(scripted(solver), out, limit=2)

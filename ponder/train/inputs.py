@@ -1,0 +1,44 @@
+"""What a run reads, as hashes: the files and problems of its task, and the model that it starts from.
+
+    of_task("file:mine.jsonl", task, problems) | of_model("runs/sft")
+    -> {"mine.jsonl": "9f86...", "the problems of file:mine.jsonl": "60ce...", "the model runs/sft": "fcde..."}
+
+`Run.same_inputs` keeps them in the run's folder and refuses to go on with others. The problems themselves are hashed
+beside the files: a benchmark of a hub, a task of your own and a procedural family may change without any file here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from ponder.models import hub
+from ponder.types import Problem, Task
+
+
+def problems_hash(problems: Iterable[Problem]) -> str:
+    """Of everything that is asked and checked, in its order."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        # what is not plain data has an address in its text, which is another one in the next process
+        row = json.dumps(dataclasses.asdict(problem), sort_keys=True, default=lambda value: type(value).__name__)
+        digest.update(row.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def files_of(task: Task) -> dict[str, str]:
+    """The files that a task was read from, path -> sha256; those of a mixture together."""
+    parts = getattr(task, "tasks", [task])
+    origins = [row for part in parts for row in getattr(part, "origin", ())]
+    return {row["file"]: row["sha256"] for row in origins if "file" in row}
+
+
+def of_task(spec: str, task: Task, problems: Iterable[Problem]) -> dict[str, str]:
+    return {**files_of(task), f"the problems of {spec}": problems_hash(problems)}
+
+
+def of_model(reference: str | Path) -> dict[str, str]:
+    return {f"the model {reference}": hub.fingerprint(hub.resolve(reference))}
