@@ -59,6 +59,8 @@ def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
         raise ValueError(f"{n} samples need as many scores, not {len(given)}")
     if np.isnan(given).any():
         raise ValueError("a score is nan; give -inf to a sample that cannot be scored")
+    if k == 1:
+        return float(values.sum()) / n  # the best of one sample is that sample, as in cons_at
     _, ties, sizes = np.unique(-given, return_inverse=True, return_counts=True)  # the best first
     shared = np.repeat(np.bincount(ties, values) / sizes, sizes)
     rank = np.arange(1, n)
@@ -82,6 +84,8 @@ def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int
     _check(k, n)
     if blank < 0 or any(not 0 <= good <= count for good, count in zip(correct, counts, strict=True)):
         raise ValueError(f"impossible classes: counts={list(counts)}, correct={list(correct)}, blank={blank}")
+    if k == 1:
+        return sum(correct) / n  # a vote of one sample is that sample: pass@1, to the last digit
     right: dict[int, float] = {}  # classes of one size win equally often: size -> how many are right
     for count, good in zip(counts, correct, strict=True):
         if good:
