@@ -109,9 +109,10 @@ class Work:
         known, parts = self.finished, dict[int, list[Completion]]()
 
         async def part(start: int) -> None:
-            parts[start] = await self._ask(self.prompt, self.params, n=min(size, first + n - start), first=start)
+            drawn = await self._ask(self.prompt, self.params, n=min(size, first + n - start), first=start)
             if leader is not None:
-                await self.read(parts[start])
+                await self.read(drawn)
+            parts[start] = drawn
             self.finished = [*known, *(sample for place in sorted(parts) for sample in parts[place])]
             if leader is not None:
                 self.report(leader(self.finished))
@@ -124,9 +125,10 @@ class Work:
         first, known, done = self._drawn, self.finished, dict[int, Completion]()
 
         async def one(place: int, share: Work) -> None:
-            done[place] = await rollout(share, first + place)
+            whole = await rollout(share, first + place)
             if leader is not None:
-                await self.read([done[place]])
+                await self.read([whole])
+            done[place] = whole
             self.finished = [*known, *(done[i] for i in sorted(done))]
             if leader is not None:
                 self.report(leader(self.finished))
