@@ -143,3 +143,10 @@ def test_an_exam_over_the_server_is_the_local_exam_whatever_the_limit(nano, tmp_
     assert found["finish_reasons"] == here["finish_reasons"]
     assert one["tokens"]["reasoning"] > 0
     assert one["metrics"]["pass@1"]["value"] >= here["metrics"]["pass@1"]["low"] - 0.05
+
+
+def test_an_answer_that_may_fill_the_window_leaves_the_thinking_half_of_it(nano):
+    prompt = load_task("arithmetic:level=4")[0].prompt
+    params = SamplingParams(max_reasoning_tokens=200, min_reasoning_tokens=20, max_answer_tokens=50_000)
+    drawn = asyncio.run(nano.generate(prompt, params, n=4))
+    assert all(completion.num_reasoning_tokens >= 20 for completion in drawn)
