@@ -222,6 +222,15 @@ def sampling_sd(estimate: Callable[[Sequence[int]], float], counts: Sequence[int
     return math.sqrt((n - 1) / n * sum(count * (value - mean) ** 2 for count, value in without))
 
 
+def in_percent(share: float, digits: int = 1, sign: str = "") -> str:
+    """A share as percent, without its sign. A tie is rounded up, and the last digits of a float decide nothing: two
+    numbers that are the same are shown the same."""
+    if not math.isfinite(share):
+        return "nan"
+    scale = 10**digits
+    return f"{math.floor(100 * share * scale + 0.5 + 1e-9) / scale:{sign}.{digits}f}"
+
+
 def powers_up_to(n: int) -> list[int]:
     """The k of a curve: 1, 2, 4, ... and n itself."""
     return [*(2**i for i in range(n.bit_length()) if 2**i < n), n] if n else []
