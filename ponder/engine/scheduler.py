@@ -129,8 +129,9 @@ class Scheduler:
         self.prompt_length[slot] = self.length[slot] = len(request.prompt_ids)
         self.in_reasoning[slot] = request.opened and self.unthink_id >= 0
         self.num_reasoning[slot] = self.num_answer[slot] = 0
-        # the answer and the closing mark keep their place in the window
-        self.max_reasoning[slot] = max(0, min(params.max_reasoning_tokens, room - 1 - params.max_answer_tokens))
+        # the answer and the closing mark keep their place in the window: half of it at most, or nothing were thought
+        kept = 1 + min(params.max_answer_tokens, room // 2)
+        self.max_reasoning[slot] = max(0, min(params.max_reasoning_tokens, room - kept))
         self.min_reasoning[slot] = min(params.min_reasoning_tokens, self.max_reasoning[slot])
         self.max_answer[slot] = params.max_answer_tokens
         self.has_stop[slot], self.has_pause[slot] = bool(params.stop), bool(params.pause)

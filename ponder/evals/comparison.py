@@ -15,13 +15,17 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ponder.config import ConfigError
 from ponder.evals.bank import Bank
 from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_rate_at
+from ponder.evals.stats import in_percent
 from ponder.evals.tables import Table, cell, points
 
 
 def comparison(folders: Sequence[str | Path]) -> dict[str, Any]:
-    """The numbers of `ponder compare`. Each folder is the --out of an exam; exams of other problems are an error."""
+    """The numbers of `ponder compare`. Each folder is the --out of an exam, a run (its base and its last checkpoint) or
+    RUN@STEP; exams of other problems are an error."""
+    folders = [exam for folder in folders for exam in exams_of(folder, is_alone=len(folders) == 1)]
     banks = [Bank.read(folder) for folder in folders]
     for bank in banks:
         if not bank.problems:
@@ -44,6 +48,27 @@ def comparison(folders: Sequence[str | Path]) -> dict[str, Any]:
         }
         rows.append(row)
     return {"k": k, "rows": rows, "notes": _notes(rows)}
+
+
+def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
+    """The exams that a word of the command line means: a bank itself, RUN@STEP, or a run: alone its first and its last
+    rung, beside others its last."""
+    path = Path(folder)
+    run, at, step = str(path).rpartition("@")
+    is_step = at and step.isdecimal() and not path.exists()
+    if (path / "bank.json").exists() or not (is_step or (path / "run.json").exists()):
+        return [path]
+    home = Path(run) if is_step else path
+    exams = sorted(p.parent for p in (home / "scale").glob("step_*/bank.json") if p.parent.name[5:].isdecimal())
+    if not exams:
+        raise ConfigError(f"{home} has no exams yet: `ponder scale {home}` examines its checkpoints")
+    if not is_step:
+        return [exams[0], exams[-1]] if is_alone and len(exams) > 1 else exams[-1:]
+    found = [exam for exam in exams if int(exam.name[5:]) == int(step)]
+    if not found:
+        steps = ", ".join(str(int(exam.name[5:])) for exam in exams)
+        raise ConfigError(f"{home} has no exam of step {step}; it has those of {steps}")
+    return found
 
 
 def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
@@ -69,7 +94,7 @@ def table(compared: dict[str, Any]) -> Table:
                 "–" if gain is None else points(gain["pass@1"]) + fewer,
                 *((cell(row[f"cons@{k}"]), cell(row[f"pass@{k}"])) if k > 1 else ()),
                 f"{row['tokens_per_sample']:.0f}",
-                f"{100 * row['no_answer_rate']:.1f}%",
+                f"{in_percent(row['no_answer_rate'])}%",
             )
         )
     more = (f"cons@{k}", f"pass@{k}") if k > 1 else ()

@@ -75,14 +75,31 @@ def check(problems: Sequence[Problem], sources: Sequence[Source]) -> dict[str, A
 
 
 def sentence(report: Mapping[str, Any]) -> str:
-    """The result for people, in one line."""
-    rest = f"; not known: {'; '.join(report['unknown'])}" if report["unknown"] else ""
+    """The result for people, in one line; `unknown` of the report says why a source could not be read."""
+    unread = list(dict.fromkeys(_short(why.partition(": ")[0], 60) for why in report["unknown"]))
+    rest = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
     if report["status"] == "unknown":
-        return f"contamination: unknown ({'; '.join(report['unknown']) or 'nothing to compare with'})"
+        return f"contamination: unknown ({rest or 'nothing to compare with'})"
     return (
         f"contamination: {report['exact']} of {report['num_problems']} exam problems were trained on word for word, "
-        f"{report['overlap']} share {N} words in a row with one of {report['num_training']} training problems{rest}"
+        f"{report['overlap']} share {N} words in a row with one of {report['num_training']} training problems"
+        + (f"; not known: {rest}" if rest else "")
     )
+
+
+def details(report: Mapping[str, Any]) -> dict[str, str]:
+    """Source -> how much of it was read, or why it was not: for whoever unfolds them."""
+    read = {row["source"]: f"{row['num_problems']} problems compared" for row in report["read"]}
+    return read | {
+        name: f"not known: {_short(why.strip(), 300)}"
+        for name, _, why in (entry.partition(": ") for entry in report["unknown"])
+        if why
+    }
+
+
+def _short(text: str, most: int) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 class Finder:

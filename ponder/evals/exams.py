@@ -34,6 +34,7 @@ from ponder.evals import contamination
 from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
 from ponder.evals.spending import trio
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
+from ponder.grading.verifiers import VERIFIERS
 from ponder.rollouts.grade import Tally, grade
 from ponder.tasks.prompting import question
 from ponder.types import Engine, Problem, SamplingParams, Task, text_seed
@@ -93,6 +94,7 @@ async def run_exam(
                 "verifier_error": graded.last_failure,
                 "contamination": overlap,
                 "data": getattr(task, "origin", []),
+                "verifier": verifier_of(task),
                 "seconds": before + time.monotonic() - start,
                 "complete": complete,
                 "command": " ".join(sys.argv) if command is None else command,
@@ -214,6 +216,8 @@ def pass_rate_at(table: Samples, k: int) -> float:
 
 
 def vote_rate_at(table: Samples, k: int) -> float:
+    if k == 1:
+        return pass_rate_at(table, 1)  # a vote of one sample is that sample
     counts, correct = table.tally()
     return cons_at(counts, correct, k, blank=table.blank)
 
@@ -247,6 +251,18 @@ def compare(first: Bank, second: Bank) -> dict[str, Any]:
 def grader_version(task: Task) -> str:
     """Which code judges: the task's `grader_version` where it has one, else the version of ponder."""
     return str(getattr(task, "grader_version", f"ponder {__version__}"))
+
+
+def verifier_of(task: Task) -> str:
+    """The name of the verifier whose key says when two answers of the task are the same; "" where it has none."""
+    parts = getattr(task, "tasks", None)
+    if parts:  # a mixture: one rule for all of it, or none
+        names = {verifier_of(part) for part in parts}
+        return names.pop() if len(names) == 1 else ""
+    inner = getattr(task, "_task", None)
+    if inner is not None:
+        return verifier_of(inner)
+    return next((name for name, verifier in VERIFIERS.items() if verifier is getattr(task, "_verifier", None)), "")
 
 
 def dumps(result: Any) -> str:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ponder import runs
 from ponder.evals.bank import Bank
-from ponder.evals.contamination import sentence
+from ponder.evals.contamination import details, sentence
 from ponder.evals.exams import dumps, summarise
 from ponder.evals.spending import trio_lines
+from ponder.evals.stats import in_percent
 from ponder.evals.tables import (
     Card,
     accuracy_tables,
@@ -162,6 +163,7 @@ def _add_curves(page: dict[str, Any], folder: Path, curves: Mapping[str, Any]) -
         _add_strategies(page, folder, curves["strategies"])
     if curves.get("contamination"):
         page["notes"].append(sentence(curves["contamination"]))
+        page["facts"]["contamination"] = details(curves["contamination"])
     page["groups"] = _samples_behind(folder, rungs)
     page["picked"] = (
         "Problems picked to be telling: the two that gained most, the most mixed, the one that gained least, the "
@@ -214,13 +216,14 @@ def _exam_page(folder: Path) -> dict[str, Any]:
     page["headline"] = [
         Card("pass@1", percent(values["pass@1"]), span(values["pass@1"])),
         Card(f"cons@{n}", percent(values[f"cons@{n}"]), span(values[f"cons@{n}"])),
-        Card("no answer", f"{100 * result['no_answer_rate']:.1f}%", "of samples; they never vote"),
-        Card("truncated", f"{100 * result['truncated_rate']:.1f}%", "of samples, by a budget or the window"),
-        Card("undecided", f"{100 * result['undecided_rate']:.1f}%", f"{result['verifier_errors']} verifier crashes"),
+        Card("no answer", f"{in_percent(result['no_answer_rate'])}%", "of samples; they never vote"),
+        Card("truncated", f"{in_percent(result['truncated_rate'])}%", "of samples, by a budget or the window"),
+        Card("undecided", f"{in_percent(result['undecided_rate'])}%", f"{result['verifier_errors']} verifier crashes"),
         Card("reasoning tokens", f"{result['tokens']['reasoning_per_sample']:.0f}", "mean a sample"),
     ]
     if result.get("contamination"):
         page["notes"].append(sentence(result["contamination"]))
+        page["facts"]["contamination"] = details(result["contamination"])
     caption = "Exact over all subsets of the stored samples; bands: 95 % intervals over problems and samples."
     page["figures"].append(_figure(folder, "accuracy", plots.accuracy_by_k(result), caption))
     page["tables"] += accuracy_tables(result)

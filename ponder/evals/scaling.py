@@ -29,8 +29,9 @@ from typing import Any
 
 from ponder import efforts, runs
 from ponder.evals.bank import Bank
-from ponder.evals.exams import FlopsPerToken, compare, dumps, run_exam
+from ponder.evals.exams import FlopsPerToken, compare, dumps, run_exam, vote_rate_at
 from ponder.evals.spending import play, trio
+from ponder.evals.stats import paired_difference
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task
 
 OpenEngine = Callable[[Path], Engine]  # a checkpoint folder -> an engine over its weights
@@ -111,7 +112,8 @@ async def scale(
             curves["seconds"] = time.monotonic() - start  # of this sitting; every exam counts its own in result.json
             runs.write_atomic(folder / "scale" / "curves.json", dumps(curves))
             if curves["complete"]:
-                published(curves, fingerprint(rungs[-1])).write(folder / "scale" / efforts.FILE)
+                levels = published(curves, fingerprint(rungs[-1]), folder / "scale")
+                levels.write(folder / "scale" / efforts.FILE)
     return curves
 
 
@@ -156,21 +158,36 @@ def plan(rungs: Sequence[Path], params: SamplingParams, num_samples: int, ladder
     return sorted(exams, key=lambda exam: order[exam.role]) + budgets
 
 
-def published(curves: Mapping[str, Any], policy: str) -> efforts.Efforts:
-    """The effort levels of the last rung: one sample with less and less of a cap, then votes of more and more."""
-    points = [_point(row, row["max_reasoning_tokens"], 1, row["pass@1"]) for row in curves["budgets"]]
+def published(curves: Mapping[str, Any], policy: str, folder: Path) -> efforts.Efforts:
+    """The effort levels of the last rung: one sample with less and less of a cap, then votes of more and more. A level
+    pays if its gain over the one before it, paired over the same problems, is more than noise."""
     cap = max(row["max_reasoning_tokens"] for row in curves["budgets"])
     last = max(curves["test"], key=lambda curve: curve["step"])
-    points += [_point(row, cap, row["k"], row["cons"]) for row in last["points"] if row["k"] > 1]
+    home = next(rung["folder"] for rung in curves["rungs"] if rung["step"] == last["step"])
+    ways = [(row, row["folder"], row["max_reasoning_tokens"], 1, row["pass@1"]) for row in curves["budgets"]]
+    ways += [(row, home, cap, row["k"], row["cons"]) for row in last["points"] if row["k"] > 1]
+    banks = {name: Bank.read(folder / name) for name in {way[1] for way in ways}}
+    rates: dict[efforts.Point, dict[str, float]] = {}  # of each problem
+    for row, name, most, n, rate in ways:
+        tables = [banks[name].samples(problem.id) for problem in banks[name].problems]
+        size = json.loads((folder / name / "result.json").read_text())["tokens"]
+        answer = size["completion_per_sample"] - size["reasoning_per_sample"]
+        rates[_point(row, most, n, rate, answer)] = {table.problem.id: vote_rate_at(table, n) for table in tables}
+
+    def pays(cheap: efforts.Point, dear: efforts.Point) -> bool:
+        shared = sorted(rates[cheap].keys() & rates[dear].keys())
+        return paired_difference([rates[cheap][p] for p in shared], [rates[dear][p] for p in shared]).low > 0
+
     return efforts.Efforts.choose(
-        points, task=curves["task"], num_problems=curves["num_problems"], policy=policy
+        list(rates), task=curves["task"], num_problems=curves["num_problems"], policy=policy,
+        verifier=curves.get("verifier", ""), pays=pays,
     )  # fmt: skip
 
 
-def _point(row: Mapping[str, Any], cap: int, n: int, rate: Mapping[str, float]) -> efforts.Point:
+def _point(row: Mapping[str, Any], cap: int, n: int, rate: Mapping[str, float], answer: float) -> efforts.Point:
     value = min(1.0, max(0.0, rate["value"]))  # estimates over all subsets round a little beside 0 and 1
     return efforts.Point(
-        max_reasoning_tokens=cap, n=n, tokens=row["tokens"], accuracy=value,
+        max_reasoning_tokens=cap, n=n, tokens=row["tokens"], accuracy=value, answer_tokens=answer,
         low=max(0.0, min(rate["low"], value)), high=min(1.0, max(rate["high"], value)),
     )  # fmt: skip
 
@@ -206,6 +223,7 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way
     k = max(k for k in set.intersection(*map(_ks, results.values())) if k <= ladder_samples)
     curves: dict[str, Any] = {name: any_result[name] for name in ("task", "split", "seed", "params", "grader")}
     curves |= {name: any_result[name] for name in ("num_problems", "revision", "machine")}
+    curves["verifier"] = any_result.get("verifier", "")  # exams of before have none
     last = max(rungs, key=lambda exam: exam.checkpoint)
     curves["contamination"] = results[last.name].get("contamination")  # of the one that was trained longest
     curves["k"] = k

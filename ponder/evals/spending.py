@@ -39,7 +39,7 @@ from ponder.evals.replay import (
     Rule,
     best_of,
 )
-from ponder.evals.stats import interval, paired_difference, pass_at, powers_up_to
+from ponder.evals.stats import in_percent, interval, paired_difference, pass_at, powers_up_to
 
 PerToken = tuple[float, float]  # FLOPs of a token at place 0, and how many more for each place further on
 
@@ -296,5 +296,5 @@ def trio_lines(numbers: Mapping[str, Any]) -> list[str]:
 
 
 def _percent(estimate: Mapping[str, float]) -> str:
-    value, low, high = (100 * estimate[name] for name in ("value", "low", "high"))
-    return f"{value:.1f} % ({low:.1f} to {high:.1f})"
+    value, low, high = (in_percent(estimate[name]) for name in ("value", "low", "high"))
+    return f"{value} % ({low} to {high})"

@@ -59,6 +59,8 @@ def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
         raise ValueError(f"{n} samples need as many scores, not {len(given)}")
     if np.isnan(given).any():
         raise ValueError("a score is nan; give -inf to a sample that cannot be scored")
+    if k == 1:
+        return float(values.sum()) / n  # the best of one sample is that sample, as in cons_at
     _, ties, sizes = np.unique(-given, return_inverse=True, return_counts=True)  # the best first
     shared = np.repeat(np.bincount(ties, values) / sizes, sizes)
     rank = np.arange(1, n)
@@ -82,6 +84,8 @@ def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int
     _check(k, n)
     if blank < 0 or any(not 0 <= good <= count for good, count in zip(correct, counts, strict=True)):
         raise ValueError(f"impossible classes: counts={list(counts)}, correct={list(correct)}, blank={blank}")
+    if k == 1:
+        return sum(correct) / n  # a vote of one sample is that sample: pass@1, to the last digit
     right: dict[int, float] = {}  # classes of one size win equally often: size -> how many are right
     for count, good in zip(counts, correct, strict=True):
         if good:
@@ -216,6 +220,15 @@ def sampling_sd(estimate: Callable[[Sequence[int]], float], counts: Sequence[int
     without = [(count, estimate([*counts[:i], count - 1, *counts[i + 1 :]])) for i, count in enumerate(counts) if count]
     mean = sum(count * value for count, value in without) / n
     return math.sqrt((n - 1) / n * sum(count * (value - mean) ** 2 for count, value in without))
+
+
+def in_percent(share: float, digits: int = 1, sign: str = "") -> str:
+    """A share as percent, without its sign. A tie is rounded up, and the last digits of a float decide nothing: two
+    numbers that are the same are shown the same."""
+    if not math.isfinite(share):
+        return "nan"
+    scale = 10**digits
+    return f"{math.floor(100 * share * scale + 0.5 + 1e-9) / scale:{sign}.{digits}f}"
 
 
 def powers_up_to(n: int) -> list[int]:

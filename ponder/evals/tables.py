@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ponder.evals.plots import order_of_ways
+from ponder.evals.stats import in_percent
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def rungs_table(rungs: Sequence[Mapping[str, Any]], k: int) -> Table:
             cell(rung["pass@1"]),
             cell(rung[f"cons@{k}"]),
             f"{rung['reasoning_per_sample']:.1f}",
-            *(f"{100 * rung[name]:.1f}%" for name in ("no_answer_rate", "truncated_rate", "undecided_rate")),
+            *(f"{in_percent(rung[name])}%" for name in ("no_answer_rate", "truncated_rate", "undecided_rate")),
         )
         for rung in rungs
     ]
@@ -86,7 +87,7 @@ def test_table(curves: Mapping[str, Any]) -> Table:
 def budget_table(curves: Mapping[str, Any], k: int) -> Table:
     rows = [
         (row["max_reasoning_tokens"], f"{row['reasoning_per_sample']:.1f}", short(row["flops"]),
-         f"{100 * row['truncated_rate']:.1f}%", cell(row["pass@1"]), cell(row[f"cons@{k}"]))
+         f"{in_percent(row['truncated_rate'])}%", cell(row["pass@1"]), cell(row[f"cons@{k}"]))
         for row in sorted(curves["budgets"], key=lambda row: row["max_reasoning_tokens"])
     ]  # fmt: skip
     head = ("cap on reasoning tokens", "tokens used", "FLOPs a sample", "truncated", "pass@1", f"cons@{k}")
@@ -118,8 +119,37 @@ def _matched(same: Mapping[str, Any] | None) -> str:
 
 def points(difference: Mapping[str, float]) -> str:
     """A difference of two rates in points, with its interval."""
-    value, low, high = (round(100 * difference[name], 1) + 0.0 for name in ("value", "low", "high"))  # no -0.0
-    return f"{value:+.1f} ({low:+.1f} to {high:+.1f})"
+    value, low, high = (in_percent(difference[name], sign="+") for name in ("value", "low", "high"))
+    return f"{value} ({low} to {high})"
+
+
+def gain_line(curves: Mapping[str, Any]) -> str:
+    """What a run gained, in one line; "" where its base or its last checkpoint was not examined."""
+    if "gain" not in curves:
+        return ""
+    first, last, gain = curves["rungs"][0]["pass@1"], curves["rungs"][-1]["pass@1"], curves["gain"]["pass@1"]
+    return (
+        f"pass@1: {in_percent(first['value'])} % -> {in_percent(last['value'])} %, "
+        f"{in_percent(gain['value'], sign='+')} points ({in_percent(gain['low'], sign='+')} to "
+        f"{in_percent(gain['high'], sign='+')}), base to step {curves['rungs'][-1]['step']}, "
+        f"{curves['num_problems']} problems"
+    )
+
+
+def truncation_hint(result: Mapping[str, Any]) -> str:
+    """What to raise where more than a tenth of the samples was cut; "" otherwise."""
+    drawn = sum(result["finish_reasons"].values())
+    if not drawn or not result["truncated_rate"] > 0.1:
+        return ""
+    in_answer, in_window = (result["finish_reasons"].get(name, 0) / drawn for name in ("length", "window"))
+    closed = result["truncated_rate"] - in_answer - in_window  # the reasoning was closed at its cap, then answered
+    causes = {
+        "the reasoning was closed at its cap: raise --max-reasoning-tokens": closed,
+        "the answer was cut: raise --max-answer-tokens": in_answer,
+        "the model's window was full: ask shorter, or lower --max-reasoning-tokens": in_window,
+    }
+    cause = max(causes, key=lambda name: causes[name])
+    return f"{in_percent(result['truncated_rate'], 0)} % of the samples were cut; mostly {cause}"
 
 
 def group_tables(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[Table]:
@@ -139,15 +169,15 @@ def group_tables(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[Tabl
 
 
 def percent(estimate: Mapping[str, float]) -> str:
-    return f"{100 * estimate['value']:.1f}%"
+    return f"{in_percent(estimate['value'])}%"
 
 
 def span(estimate: Mapping[str, float]) -> str:
-    return f"95 % interval {100 * estimate['low']:.1f} to {100 * estimate['high']:.1f}"
+    return f"95 % interval {in_percent(estimate['low'])} to {in_percent(estimate['high'])}"
 
 
 def cell(estimate: Mapping[str, float]) -> str:
-    return f"{100 * estimate['value']:.1f}% ({100 * estimate['low']:.1f}–{100 * estimate['high']:.1f})"
+    return f"{percent(estimate)} ({in_percent(estimate['low'])}–{in_percent(estimate['high'])})"
 
 
 def short(value: float | None) -> str:

@@ -4,31 +4,34 @@ Efforts are points of the model's own measured curve where there is one (efforts
 many samples vote. Without one they are a ladder of doublings, which says nothing of what each is worth. Either way they
 are caps, not targets: at the cap the reasoning is closed and an answer still comes. `max_output_tokens` is another
 matter, a hard cut through reasoning and answer alike, as OpenAI's; `compute.answer_tokens` keeps a part of it for the
-answer.
+answer. Where several samples share a limit, each is cut at its part, and there are no more of them than can think as
+long as the effort says: below the room of a vote, one sample has the whole limit.
 
 Modes are the strategies of ponder/strategies by their names; `standard` is one sample, streamed; `pro` is a vote.
 """
 
 from __future__ import annotations
 
-import re
+import math
 import secrets
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ponder.config import nearest
-from ponder.efforts import Efforts
+from ponder.efforts import Efforts, Point
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import Compute
 from ponder.strategies import STRATEGIES
+from ponder.strategies.deliberate import SELECTORS as PARALLEL  # modes whose n is whole samples, drawn side by side
 from ponder.types import Budget, SamplingParams, Scorer, Strategy
 
 LADDER = {"none": 0, "minimal": 64, "low": 128, "medium": 256, "high": 512, "xhigh": 1024, "max": 2048}
 ALIASES = {"pro": "consensus"}
 SELECTORS = {"vote": "consensus", "scorer": "best_of_n"}
 SAMPLES = 8  # of a mode that draws several, unless compute.n says otherwise
-_NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
+ANSWER = 1024  # tokens that an answer may have
+SHORT_ANSWER = 64  # tokens that one is taken to need, where that was not measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,36 +84,52 @@ def plan(
     given = compute or Compute()
     word = effort or "medium"
     level = efforts.levels.get(word) if efforts is not None else None
-    usual = level.mode if level is not None and may_vote and given.n is None and (limit or 2) > 1 else "standard"
-    name = mode or given.mode or (SELECTORS[given.selector] if given.selector else usual)
-    name = ALIASES.get(name, name)
+    usual = level.mode if level is not None and may_vote and given.n is None else "standard"
+    asked = mode or given.mode or (SELECTORS[given.selector] if given.selector else "")
+    name = ALIASES.get(asked, asked) or usual
     if name != "standard" and name not in offered:
         hint = nearest(name, ["standard", *ALIASES, *offered])
         message = f"Unsupported value: '{name}' is no mode here{hint}."
         raise ApiError(400, message, code="unsupported_value", param=param)
-    room = 10**9 if window is None else window - num_prompt_tokens
-    reasoning = LADDER[word] if level is None else level.max_reasoning_tokens
-    reasoning = reasoning if given.max_reasoning_tokens is None else given.max_reasoning_tokens
-    answer = 1024 if window is None else max(1, min(1024, room // 2))
-    if limit is not None and given.answer_tokens is not None:
-        answer = max(1, min(answer, given.answer_tokens, limit - 1))
-        reasoning = max(0, min(reasoning, limit - 1 - answer))
-    seed = given.seed if given.seed is not None else seed
-    params = SamplingParams(
-        temperature=temperature,
-        max_reasoning_tokens=max(0, min(reasoning, room - 1 - answer)),
-        max_answer_tokens=answer,
-        max_tokens=limit,
-        stop=stop,
-        seed=secrets.randbits(62) if seed is None else seed % 2**63,
-    )
-    n = 1 if name == "standard" else given.n or (level.n if level is not None and level.mode == name else SAMPLES)
     if name == "standard" and given.n not in (None, 1):
         raise ApiError(400, f"compute.n={given.n} needs a way of choosing: give a mode, or compute.selector 'vote'.",
                        code="invalid_value", param="compute.n")  # fmt: skip
-    if name != "standard" and limit is not None and limit < 2:
+    if name != "standard" and limit is not None and limit < 2 and asked:
         raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",
                        code="invalid_value", param="max_output_tokens")  # fmt: skip
+    room = 10**9 if window is None else window - num_prompt_tokens
+    reasoning = LADDER[word] if level is None else level.max_reasoning_tokens
+    reasoning = reasoning if given.max_reasoning_tokens is None else given.max_reasoning_tokens
+    answer = ANSWER if window is None else max(1, min(ANSWER, room // 2))
+    if limit is not None and given.answer_tokens is not None:
+        answer = min(answer, given.answer_tokens)
+    reasoning = max(0, min(reasoning, room - 1 - answer))
+    n = 1 if name == "standard" else given.n or (level.n if level is not None and level.mode == name else SAMPLES)
+    share = limit  # of the limit, for one sample
+    if limit is not None and name != "standard":
+        needs = answer if given.answer_tokens is not None else min(answer, _usual_answer(level, reasoning))
+        most = max(1, limit // (reasoning + 1 + needs))  # samples that can think as long as the effort says
+        if not asked and most < min(n, 3):  # a vote of two is a vote of one
+            name, n = "standard", 1
+        elif name in PARALLEL:
+            n = min(n, most)
+            share = limit // n
+        else:  # these count pieces, and keep the room of an answer back
+            share, answer = min(limit, reasoning + 1 + needs), needs
+    if share is not None:
+        if given.answer_tokens is not None:
+            answer = max(1, min(answer, share - 1))
+            reasoning = max(0, min(reasoning, share - 1 - answer))
+        reasoning = min(reasoning, share)
+    seed = given.seed if given.seed is not None else seed
+    params = SamplingParams(
+        temperature=temperature,
+        max_reasoning_tokens=reasoning,
+        max_answer_tokens=answer,
+        max_tokens=share,
+        stop=stop,
+        seed=secrets.randbits(62) if seed is None else seed % 2**63,
+    )
     return Spending(
         mode=name,
         effort=word,
@@ -120,6 +139,14 @@ def plan(
         deadline=given.deadline_s,
         strategy=None if name == "standard" else offered[name],
     )
+
+
+def _usual_answer(level: Point | None, reasoning: int) -> int:
+    """Tokens that an answer of this level hardly ever passes: twice the mean where that was measured, else a quarter
+    of the sample."""
+    if level is not None and level.answer_tokens is not None:
+        return max(8, math.ceil(2 * level.answer_tokens))
+    return max(SHORT_ANSWER, reasoning // 3)
 
 
 def published(efforts: Efforts | None) -> dict[str, Any]:
@@ -134,13 +161,3 @@ def published(efforts: Efforts | None) -> dict[str, Any]:
         "measured": True, "task": efforts.task, "num_problems": efforts.num_problems,
         "levels": {"none": {"max_reasoning_tokens": 0}, **levels},
     }  # fmt: skip
-
-
-def vote_key(answer: str) -> str | None:
-    """When two answers are the same for a vote: their last number, else their words."""
-    numbers = _NUMBER.findall(answer[-2000:])
-    if numbers:
-        number = numbers[-1].replace(",", "")
-        return (number.rstrip("0").rstrip(".") if "." in number else number).lstrip("+") or "0"
-    words = " ".join(re.findall(r"\w+", answer.casefold()))
-    return words or None

@@ -17,7 +17,7 @@ from ponder.serve.keys import Key, Keyring
 from ponder.serve.limits import Limiter
 from ponder.serve.logs import log
 from ponder.serve.metrics import Metrics
-from ponder.serve.modes import Spending, modes, plan, vote_key
+from ponder.serve.modes import Spending, modes, plan
 from ponder.serve.monitor import Judgement, Monitor, Rules
 from ponder.serve.schema import Compute
 from ponder.serve.store import Store
@@ -26,6 +26,7 @@ from ponder.serve.thoughts import Thoughts, Watch
 from ponder.serve.tools import MOST_SCHEMA, TOOL_CALL, Tool, schema_problem
 from ponder.serve.vault import Binding, Vault, load_secret
 from ponder.serve.work import Count, Order
+from ponder.strategies.keys import answer_key
 from ponder.types import Engine, Message, SamplingParams, Scorer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Settings:
     summarizer: Summarizer | None = None  # None: the model itself
     scorer: Scorer | None = None
     efforts: Efforts | None = None  # measured levels; None: a ladder of doublings
-    key: Callable[[str], str | None] = vote_key
+    key: Callable[[str], str | None] = field(default_factory=answer_key)  # when two answers are the same for a vote
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
 
 
@@ -154,7 +155,7 @@ class Service:
 
     def check_model(self, name: str | None) -> None:
         if name is not None and name != self.settings.model:
-            message = f"The model '{name[:200]}' does not exist or you do not have access to it."
+            message = f"The model '{name[:200]}' is not served here; this server has '{self.settings.model}'."
             raise ApiError(404, message, code="model_not_found", param="model")
 
     @contextlib.contextmanager

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ponder.engine.base import Piece, Stream, open_stream
-from ponder.serve.modes import Spending, vote_key
+from ponder.serve.modes import Spending
 from ponder.serve.thoughts import InTurn, Thoughts
 from ponder.serve.tools import Call, CallParser, Tool, json_problem, unfenced
+from ponder.strategies.keys import answer_key
 from ponder.types import Completion, Engine, Message, SamplingParams, Scorer, Solution
 
 JSON_TRIES = 3  # samples drawn until one fits its schema
@@ -90,7 +91,7 @@ class Order:
     form: str = ""  # where the engine can hold an answer to it
     insists: bool = True  # an answer that does not fit fails; False: the last one is given as it is
     needs_call: bool = False  # tool_choice "required", or a name
-    key: Callable[[str], str | None] = vote_key
+    key: Callable[[str], str | None] = field(default_factory=answer_key)
     scorer: Scorer | None = None
 
 

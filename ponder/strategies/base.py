@@ -11,6 +11,7 @@ Everything a strategy asks of an engine or a scorer goes through its Work, so th
   max_answer_tokens; what may be asked at one time is what surely fits into what is left, so short samples make room for
   more. If not even one full sample fits, one is drawn with less room to reason: a small budget still gets an answer.
 * Everything is paid for: pieces that were thrown away, prefixes that were read again, the scorer's tokens.
+* No key of an answer is computed on the event loop: `read` finds those of new answers in a thread, `key` has them then.
 * Cancelling the call cancels what it asked for, and `watch` has the best answer so far.
 """
 
@@ -26,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder.config import ConfigError
+from ponder.strategies.keys import Key, keys_of
 from ponder.strategies.select import mean_logprob
 from ponder.types import Budget, Completion, Engine, Message, SamplingParams, Scorer, Solution, Usage, text_seed
 
@@ -43,12 +45,13 @@ class Work:
         engine: Engine,
         *,
         params: SamplingParams,
-        key: Callable[[str], str | None],
+        key: Key,
         scorer: Scorer | None = None,
         budget: Budget | None = None,
         watch: Callable[[Solution], None] | None = None,
     ) -> None:
-        self.prompt, self.engine, self.key, self.scorer, self.watch = prompt, engine, key, scorer, watch
+        self.prompt, self.engine, self.scorer, self.watch = prompt, engine, scorer, watch
+        self._key_of, self._keys = key, dict[str, str | None]()  # of the answers that were read
         self.budget = budget or Budget()
         if self.budget.max_samples is not None and self.budget.max_samples < 1:
             raise ValueError(f"a budget of {self.budget} allows no sample; allow at least 1")
@@ -58,6 +61,18 @@ class Work:
         self.rollout: Rollout | None = None  # makes one whole solution in several calls; None = one call makes it
         self._drawn = 0  # samples of the plain prompt, so that asking for more never repeats one
         self._whole: Work | None = None  # the call that this is a share of
+
+    def key(self, answer: str) -> str | None:
+        """The equivalence class of an answer; `read` it before, on an event loop."""
+        if answer not in self._keys:
+            self._keys[answer] = self._key_of(answer)
+        return self._keys[answer]
+
+    async def read(self, completions: Sequence[Completion]) -> None:
+        """Find the keys of answers that are not known yet: one may take seconds, and others wait for the loop."""
+        new = {completion.answer for completion in completions} - self._keys.keys()
+        if new:
+            self._keys |= await keys_of(self._key_of, new)
 
     @property
     def samples(self) -> int:
@@ -94,7 +109,10 @@ class Work:
         known, parts = self.finished, dict[int, list[Completion]]()
 
         async def part(start: int) -> None:
-            parts[start] = await self._ask(self.prompt, self.params, n=min(size, first + n - start), first=start)
+            drawn = await self._ask(self.prompt, self.params, n=min(size, first + n - start), first=start)
+            if leader is not None:
+                await self.read(drawn)
+            parts[start] = drawn
             self.finished = [*known, *(sample for place in sorted(parts) for sample in parts[place])]
             if leader is not None:
                 self.report(leader(self.finished))
@@ -107,7 +125,10 @@ class Work:
         first, known, done = self._drawn, self.finished, dict[int, Completion]()
 
         async def one(place: int, share: Work) -> None:
-            done[place] = await rollout(share, first + place)
+            whole = await rollout(share, first + place)
+            if leader is not None:
+                await self.read([whole])
+            done[place] = whole
             self.finished = [*known, *(done[i] for i in sorted(done))]
             if leader is not None:
                 self.report(leader(self.finished))
@@ -271,7 +292,7 @@ class Named(Protocol):
         engine: Engine,
         *,
         params: SamplingParams,
-        key: Callable[[str], str | None],
+        key: Key,
         scorer: Scorer | None = None,
         budget: Budget | None = None,
         watch: Callable[[Solution], None] | None = None,
@@ -288,7 +309,7 @@ def strategy(function: Callable[Concatenate[Work, ...], Awaitable[Completion]]) 
         engine: Engine,
         *,
         params: SamplingParams,
-        key: Callable[[str], str | None],
+        key: Key,
         scorer: Scorer | None = None,
         budget: Budget | None = None,
         watch: Callable[[Solution], None] | None = None,
@@ -365,10 +386,13 @@ def most_tokens(params: SamplingParams) -> int:
 
 
 def fit(params: SamplingParams, max_tokens: int) -> SamplingParams:
-    """The same sampling with less room to reason, then to answer, until one sample surely fits."""
+    """The same sampling, with less room where one sample might not fit: the answer has a quarter of what there is and
+    what the reasoning leaves, so that a limit shortens the thinking and never ends it."""
     if max_tokens < 2:
         raise ValueError(f"max_tokens={max_tokens} has no room for the closing mark and an answer; allow at least 2")
-    answer = min(params.max_answer_tokens, max_tokens - 1)
+    if most_tokens(params) <= max_tokens:
+        return params
+    answer = min(params.max_answer_tokens, max(1, max_tokens // 4, max_tokens - 1 - params.max_reasoning_tokens))
     reasoning = min(params.max_reasoning_tokens, max_tokens - 1 - answer)
     return replace(
         params,

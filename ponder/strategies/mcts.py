@@ -96,6 +96,7 @@ async def _values(work: Work, leaf: Node, simulation: int, by_rollout: bool, val
     of = {id(end): float(score) for end, score in zip(judged, scores, strict=True)}
     complete = [end for end in judged if end.finish_reason != "pause"]
     work.finished += complete
+    await work.read(complete)
     if work.scorer is None:  # agreement, of all that are finished by now
         names = classes(work, work.finished)
         share = [float((names == name).mean()) if name >= 0 else 0.0 for name in names]

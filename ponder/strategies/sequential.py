@@ -88,6 +88,7 @@ async def revise(work: Work, *, n: int | None = None, request: str = CHECK) -> C
     """
     n = min(4, work.samples) if n is None else n
     versions = await work.draw(1)
+    await work.read(versions)
     scores = list(await work.score(versions)) if work.scorer else [1.0]
     for turn in range(1, n):
         work.report(_kept(work, versions, scores))
@@ -100,6 +101,7 @@ async def revise(work: Work, *, n: int | None = None, request: str = CHECK) -> C
         version = await work.ask(conversation, replace(work.params, seed=work.params.seed + turn))
         if version is None:
             break
+        await work.read([version])
         versions.append(version)
         work.finished.append(version)
         scores += list(await work.score([version], conversation)) if work.scorer else [1.0]

@@ -87,6 +87,7 @@ async def _search(work: Work, *, trees: int, width: int, expand: int, depth: int
                 places[tree] -= sum(scored.path.finish_reason != "pause" for scored in _best(mine, places[tree]))
             open_[tree] = [unfinished[i] for i in order[: places[tree]]] if mine else open_[tree]
         if done:
+            await work.read([one.path for one in done])
             work.report(_choose(work, done))
         if not any(open_):
             break

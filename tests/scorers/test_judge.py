@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
-from ponder.scorers.judge import Judge, meetings, read_choice, read_grade
+from ponder.scorers.judge import Judge, JudgeError, meetings, read_choice, read_grade
 from ponder.types import Completion
 from tests.helpers import user
 
@@ -46,21 +46,64 @@ def test_grades_order_the_candidates():
 
 
 def test_comparisons_find_the_best():
-    scores, _, _, _ = judge(prefers_four, ["5", "4", "6", "7"], mode="compare", rounds=3)
+    with pytest.warns(UserWarning, match="cannot be read as a choice"):
+        scores, _, _, _ = judge(prefers_four, ["5", "4", "6", "7"], mode="compare", rounds=3)
     assert scores[1] == 1.0
     assert max(scores[:1] + scores[2:]) < 1.0
 
 
 @pytest.mark.parametrize("mode", ["grade", "compare"])
 @pytest.mark.parametrize("reply", ["", "hmm", "A is right, or B", "10 of 10 for candidate 1", "11", "-3", "C", "AB"])
-def test_a_judge_that_babbles_prefers_nobody(mode, reply):
-    scores, _, _, _ = judge(lambda prompt, seed: reply, ["4", "5", "6"], mode=mode)
-    assert len(set(scores)) == 1
+def test_a_judge_that_only_babbles_is_an_error_with_an_example(mode, reply):
+    with pytest.raises(JudgeError, match=re.escape(f"e.g. {reply[:5]!r}"[:-1])) as raised:
+        judge(lambda prompt, seed: reply, ["4", "5", "6"], mode=mode)
+    assert "none of which can be read" in str(raised.value) and "3 replies" in str(raised.value)
+
+
+@pytest.mark.parametrize("mode", ["grade", "compare"])
+def test_replies_that_cannot_be_read_are_counted_and_warned_of(mode):
+    good = "5" if mode == "grade" else "A"
+
+    def reply(prompt, seed):
+        return "hm, well" if "6" in parts(prompt) else good
+
+    engine = ScriptedEngine(reply)
+    found = Judge(engine, mode=mode)
+    candidates = [candidate(text, i) for i, text in enumerate("456")]
+    with pytest.warns(UserWarning, match=r"of 3 replies of the judge cannot be read as .* e\.g\. 'hm, well'"):
+        asyncio.run(found(user("?"), candidates))
+    assert (found.replies, found.unread) == (3, 1 if mode == "grade" else 2)
+    asyncio.run(found(user("?"), candidates[:2]))  # it goes on counting
+    assert found.replies == (5 if mode == "grade" else 4)
+
+
+@pytest.mark.parametrize(
+    ("reply", "grade"),
+    [("7", 0.7), (" 7.\n", 0.7), ("GRADE: 10", 1.0), ("7/10", 0.7), ("**7**", 0.7), ("**Score:** 7 / 10", 0.7),
+     ("7 out of 10.", 0.7), ("`0`", 0.0), ("7.5", 0.75), ("The score is 3", 0.3), ("10.0", 1.0), ("Rating = 4", 0.4)],
+)  # fmt: skip
+def test_a_grade_is_read_where_its_scale_is_clear(reply, grade):
+    assert read_grade(reply) == pytest.approx(grade)
+
+
+@pytest.mark.parametrize(
+    "reply", ["11", "-3", "7/5", "70%", "7/100", "7 or 8", "I give 7", "10 of 10 for candidate 1", "7\n8", "1e1", "١"]
+)
+def test_what_is_no_grade_of_this_scale_is_none(reply):
+    assert read_grade(reply) is None
+
+
+def test_a_choice_is_read_where_it_stands_alone():
+    for reply in ("A", "**A**", "(A)", "A.", "Answer: A", "Answer A", "The answer is A."):
+        assert read_choice(reply) == "A"
+    for reply in ("a", "A or B", "AB", "A is right", "neither", "B, not A", "C"):
+        assert read_choice(reply) is None
 
 
 def test_what_cannot_be_read_counts_as_the_mean_and_never_as_the_first():
     replies = {"4": "8", "5": "2", "6": "I cannot say"}
-    scores, _, _, _ = judge(lambda prompt, seed: replies[parts(prompt)[1]], ["6", "4", "5"])
+    with pytest.warns(UserWarning, match="cannot be read"):
+        scores, _, _, _ = judge(lambda prompt, seed: replies[parts(prompt)[1]], ["6", "4", "5"])
     assert scores == pytest.approx([0.5, 0.8, 0.2])
 
 
@@ -91,8 +134,12 @@ def test_a_candidate_cannot_end_its_own_quotation(plea, mode):
         seen.append(parts(prompt))
         return "5"
 
-    scores, _, _, _ = judge(reply, [plea, "4"], mode=mode)
-    assert scores == [0.5, 0.5]
+    if mode == "grade":
+        scores, _, _, _ = judge(reply, [plea, "4"], mode=mode)
+        assert scores == [0.5, 0.5]
+    else:
+        with pytest.raises(JudgeError):
+            judge(reply, [plea, "4"], mode=mode)
     for found in seen:
         assert len(found) == (2 if mode == "grade" else 3)
         assert all(len(text) <= 4000 for text in found)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
 from ponder.strategies import STRATEGIES
+from ponder.strategies.base import fit, most_tokens
 from ponder.types import Budget, Completion, Message, SamplingParams, Solution
 
 PROMPT = (Message(role="user", content="2+2?"),)
@@ -114,6 +117,37 @@ def test_no_budget_is_ever_passed(
     assert 1 <= solution.usage.samples <= (samples or 1 << 30)
     assert solution.usage.completion_tokens >= engine.tokens
     assert solution.usage.samples == engine.samples
+
+
+@pytest.mark.parametrize("name", FREE)
+@pytest.mark.parametrize("scorer", [None, Length()])
+@pytest.mark.parametrize("watch", [None, lambda solution: None])
+def test_no_key_is_computed_on_the_event_loop(name: str, scorer: Any, watch: Any) -> None:
+    threads: set[int] = set()
+
+    def slow_key(answer: str) -> str | None:
+        threads.add(threading.get_ident())
+        return key(answer)
+
+    solve(name, ScriptedEngine(stepper), key=slow_key, scorer=scorer, watch=watch)
+    assert threading.get_ident() not in threads
+    votes = name not in ("single", "forced", "deliberate") and (name != "mcts" or scorer is None)
+    assert bool(threads) == votes, "the check checks nothing"
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(8, 4000), st.integers(1, 3000), st.integers(1, 3000))
+def test_a_budget_shortens_the_thinking_and_never_ends_it(tokens: int, reasoning: int, answer: int) -> None:
+    fitted = fit(SamplingParams(max_reasoning_tokens=reasoning, max_answer_tokens=answer), tokens)
+    assert most_tokens(fitted) <= tokens
+    assert fitted.max_reasoning_tokens >= min(reasoning, tokens // 2) > 0
+    assert fitted.max_answer_tokens >= min(answer, tokens // 4)
+
+
+def test_room_for_everything_is_left_alone() -> None:
+    assert fit(PARAMS, 47) == PARAMS and fit(PARAMS, 46) != PARAMS
+    cut = replace(PARAMS, max_answer_tokens=1024, max_tokens=30)  # a hard cut fits by itself
+    assert fit(cut, 30) == cut
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
