@@ -10,6 +10,8 @@ chat_template.jinja the chat template. Two promises go beyond `transformers`:
 
 The reasoning marks are <think> and </think> where the vocabulary has both. Without a chat template, or where it loses a
 message, the prompt is plain: [bos] User: text [end] Assistant:, its end mark being what no text can forge.
+A completion ends with what the template puts after a message, and with each eos token that the folder names:
+tokenizer_config.json one, config.json and generation_config.json often several (Llama 3.1 has three).
 Left out: sentencepiece files (tokenizer.model), tools and documents in templates.
 """
 
@@ -33,6 +35,7 @@ from ponder.runs import write_atomic
 from ponder.types import Message
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+_GENERATION = "generation_config.json"
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 THINK, UNTHINK = "<think>", "</think>"
 _LABELS = {"system": "System", "developer": "System", "user": "User", "tool": "User", "assistant": "Assistant"}
@@ -95,6 +98,10 @@ class HFTokenizer:
                 f"added tokens of tokenizer.json (it is {end!r})"
             )
         self.end_id = ids[end]
+        known = set(ids.values())
+        self.end_ids: tuple[int, ...] = tuple(
+            dict.fromkeys([self.end_id, *(token for token in _eos_ids(self.folder, special, ids) if token in known)])
+        )
         self.pad_id = ids.get(special.get("pad_token", ""), self.end_id)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -130,9 +137,18 @@ class HFTokenizer:
         return ids
 
     def save(self, folder: str | Path) -> None:
+        """The files as they came, but for two things that other programs need: all end marks stand in
+        generation_config.json, and the reasoning marks are no special tokens, as in Qwen3: where special tokens are
+        left out of a text, reasoning and answer would run together."""
+        if Path(folder).resolve() == self.folder.resolve():
+            return
         for name in _FILES:
-            if (self.folder / name).exists() and Path(folder).resolve() != self.folder.resolve():
-                write_atomic(Path(folder) / name, (self.folder / name).read_bytes())
+            if (self.folder / name).exists():
+                write_atomic(Path(folder) / name, _exported(name, (self.folder / name).read_bytes()))
+        path = self.folder / _GENERATION
+        settings = read_json(path) if path.exists() else {}
+        ends = self.end_ids[0] if len(self.end_ids) == 1 else list(self.end_ids)
+        write_atomic(Path(folder) / _GENERATION, json.dumps(settings | {"eos_token_id": ends}, indent=2) + "\n")
 
     def _encode_spans(self, spans: Sequence[Span]) -> list[int]:
         """Special tokens out of the template's text; all between two of them is one run of plain text, so that its
@@ -257,6 +273,39 @@ def _special_tokens(folder: Path) -> dict[str, str]:
             if isinstance(text, str):
                 found[key] = text
     return found
+
+
+def _eos_ids(folder: Path, special: dict[str, str], ids: dict[str, int]) -> list[Any]:
+    """Every eos token that a model folder names, in whatever file."""
+    found: list[Any] = [ids.get(special.get("eos_token", ""))]
+    for name in (_GENERATION, "config.json"):
+        value = read_json(folder / name).get("eos_token_id") if (folder / name).exists() else None
+        found += value if isinstance(value, list) else [value]
+    return [token for token in found if type(token) is int]
+
+
+def _exported(name: str, content: bytes) -> bytes:
+    """A tokenizer file whose reasoning marks are ordinary added tokens."""
+    if not name.endswith(".json"):
+        return content
+    data = json.loads(content)
+    tokens = [*(data.get("added_tokens") or []), *(data.get("added_tokens_decoder") or {}).values()]
+    marks = [token for token in tokens if isinstance(token, dict) and token.get("content") in (THINK, UNTHINK)]
+    lists = {
+        key: [token for token in data[key] if _name(token) not in (THINK, UNTHINK)]
+        for key in ("additional_special_tokens", "extra_special_tokens")
+        if isinstance(data.get(key), list)
+    }
+    if not any(token.get("special") for token in marks) and all(len(data[key]) == len(lists[key]) for key in lists):
+        return content
+    for token in marks:
+        token["special"] = False
+    indent = None if name == "tokenizer.json" else 2
+    return (json.dumps(data | lists, ensure_ascii=False, indent=indent) + "\n").encode()
+
+
+def _name(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def _template_source(folder: Path) -> str | None:
