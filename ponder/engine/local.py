@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -24,7 +25,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
 import torch
@@ -43,6 +44,7 @@ from ponder.models.transformer import Transformer
 from ponder.models.worker import become_worker
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
+LONG_PROMPT = 20_000  # characters
 _log = logging.getLogger("ponder.engine")
 TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
 
@@ -101,6 +103,8 @@ class LocalEngine:
         self._closes_once = closes_once
         self.tokenizer, self.config = tokenizer, model.config
         self.policy_version = policy_version
+        # whoever counts a prompt asks it next, often many times
+        self._rendered = functools.lru_cache(maxsize=16)(lambda messages: tuple(tokenizer.render(messages)))
         self._ids = itertools.count()
         self._outbox: list[_Call] = []
         self._pending: dict[int, _Call] = {}  # of each piece that a worker has
@@ -160,7 +164,7 @@ class LocalEngine:
         """n completions of one prompt, in order of their sample index."""
         if n < 1:
             raise ValueError(f"n={n} asks for no samples; use at least 1")
-        prompt_ids = self.prompt_ids(prompt)
+        prompt_ids = await self._encoded(prompt)
         opened = reasoning_is_open(self.tokenizer, prompt_ids)
         request = Request(id=next(self._ids), prompt_ids=prompt_ids, params=params, n=n, first=first, opened=opened)
         version = self.policy_version
@@ -216,13 +220,20 @@ class LocalEngine:
         return sum(self._load)
 
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        """A prompt that cannot fit into the window may come back as so many ids that say only that."""
         if prompt and isinstance(prompt[0], Message):
-            return tuple(self.tokenizer.render(cast("Sequence[Message]", prompt)))
+            return self._rendered(tuple(cast("Sequence[Message]", prompt)))
         ids = tuple(int(token) for token in cast("Sequence[int]", prompt))
         bad = next((token for token in ids if not 0 <= token < self.config.vocab_size), None)
         if bad is not None or not ids:
             raise ValueError(f"prompt ids must be 1 or more numbers below {self.config.vocab_size}, got {bad}")
         return ids
+
+    async def _encoded(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        """A long text is encoded in a thread, while the event loop goes on."""
+        if sum(len(part.content) for part in prompt if isinstance(part, Message)) > LONG_PROMPT:
+            return await asyncio.to_thread(self.prompt_ids, prompt)
+        return self.prompt_ids(prompt)
 
     def _completion(self, request: Request, sample: Sample, version: int) -> Completion:
         said = self._splitter(request).finish(sample.token_ids)
@@ -271,7 +282,7 @@ class LocalEngine:
         call has beyond that goes to the next worker. From an idle engine the same calls make the same batches. Where no
         worker is alive they wait for the next one."""
         with self._lock:
-            alive = [worker for worker, connection in enumerate(self._workers) if connection is not None]
+            alive = [worker for worker in range(len(self._workers)) if self._is_alive(worker)]
             if not alive:
                 return
             calls, self._outbox = self._outbox, []
@@ -294,6 +305,12 @@ class LocalEngine:
         for connection, batch in zip(workers, batches, strict=True):
             if batch:
                 self._send(connection, batch)
+
+    def _is_alive(self, worker: int) -> bool:
+        if self._workers[worker] is None:
+            return False
+        # whoever looks after it may not have noticed; `is_alive` would take the exit code away from him
+        return not self.worker_processes or not wait([self.worker_processes[worker].sentinel], timeout=0)
 
     def _cancel(self, call: _Call) -> None:
         with self._lock:

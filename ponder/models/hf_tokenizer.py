@@ -18,6 +18,7 @@ Left out: sentencepiece files (tokenizer.model), tools and documents in template
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "spe
 _GENERATION = "generation_config.json"
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 THINK, UNTHINK = "<think>", "</think>"
+_LONG_TEXT = 4_000  # characters
 _LABELS = {"system": "System", "developer": "System", "user": "User", "tool": "User", "assistant": "Assistant"}
 
 
@@ -83,6 +85,8 @@ class HFTokenizer:
         self._is_byte_level = '"ByteLevel"' in json.dumps(data.get("decoder"))
         inside = _without_prefix_space(data)
         self._inside = self._start if inside is data else _vocabulary(inside, self._reserved)
+        self._normalizer = data.get("normalizer")
+        self.window = _window(self.folder)
         self.vocab_size = max([self._start.get_vocab_size(with_added_tokens=False), *(i + 1 for i in ids.values())])
 
         has_marks = THINK in ids and UNTHINK in ids
@@ -131,6 +135,11 @@ class HFTokenizer:
 
     def render(self, messages: Sequence[Message]) -> list[int]:
         spans = self._template.render(messages) if self._template else None
+        if self.window is not None:
+            texts = [m.content for m in messages] if spans is None else [span.text for span in spans]
+            if size := self._excess(texts, self.window):
+                # nobody reads these ids: they say that the prompt is too long, and about how long it is
+                return [self.pad_id] * size + ([] if self.think_id is None else [self.think_id])
         ids = self._plain_prompt(messages) if spans is None else self._encode_spans(spans)
         if self.think_id is not None and not reasoning_is_open(self, ids):
             ids.append(self.think_id)
@@ -171,14 +180,46 @@ class HFTokenizer:
         run = run.lstrip() if strip_next else run
         return ids + self._plain(self._inside if ids else self._start, run)
 
+    @functools.cached_property
+    def _longest(self) -> int | None:
+        """Characters that one token covers at most; None where that cannot be told from the vocabulary."""
+        shrinks = {None: 1, "NFC": 3}.get((self._normalizer or {}).get("type"))
+        if not self._is_byte_level or shrinks is None:
+            return None
+        return shrinks * max(map(len, (piece for piece in self._start.get_vocab() if piece not in self._reserved)))
+
+    def _excess(self, texts: Sequence[str], limit: int) -> int:
+        """0 where texts may have `limit` tokens or fewer, else about how many. A beginning of them is encoded at
+        most: of a text as long as a request may be, all of it would take seconds."""
+        size = sum(map(len, texts))
+        if size <= 4 * limit:
+            return 0
+        told = max(limit + 1, size // 8)
+        if self._longest is not None and size > limit * self._longest:
+            return told
+        count = 0
+        for text in texts:
+            start = 0
+            while start < len(text):
+                end = start + limit
+                if end < len(text):  # between two words, if there are any
+                    end = max(text.rfind(" ", start + 1, end), 0) or end
+                count += len(_ids(self._inside, text[start:end]))
+                if count > limit + limit // 8 + 64:  # a cut may add a token or two
+                    return told
+                start = end
+        return 0
+
     def _plain(self, vocabulary: Vocabulary, text: str) -> list[int]:
         """Ids of text, none of them reserved."""
         if not text:
             return []
+        if len(text) > _LONG_TEXT and self._reserved_ids.isdisjoint(ids := _ids(vocabulary, text)):
+            return ids
         try:
             encoding = vocabulary.encode(text, add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):  # half a surrogate pair: no UTF-8 can say it
-            text = text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+        except (TypeError, UnicodeEncodeError):
+            text = _whole(text)
             encoding = vocabulary.encode(text, add_special_tokens=False)
         ids = encoding.ids
         if self._reserved_ids.isdisjoint(ids):
@@ -213,6 +254,28 @@ class HFTokenizer:
             return None
         found = self._marks.search(spans[-1].text)
         return found[0] if found else None
+
+
+def _ids(vocabulary: Vocabulary, text: str) -> list[int]:
+    """Ids of a text, found without Python's lock: the event loop runs on meanwhile, where this is in a thread."""
+    try:
+        (encoding,) = vocabulary.encode_batch_fast([text], add_special_tokens=False)
+    except (TypeError, UnicodeEncodeError):
+        (encoding,) = vocabulary.encode_batch_fast([_whole(text)], add_special_tokens=False)
+    ids: list[int] = encoding.ids
+    return ids
+
+
+def _whole(text: str) -> str:
+    """Half a surrogate pair becomes U+FFFD: no UTF-8 can say it."""
+    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+
+
+def _window(folder: Path) -> int | None:
+    """Tokens that the folder's model can read, where it is a model's."""
+    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    window = config.get("max_position_embeddings")
+    return window if type(window) is int and window > 0 else None
 
 
 def _added_tokens(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:

@@ -144,6 +144,20 @@ def _content(token: Any) -> Any:
 
 
 @torch.no_grad()
+def grown(model: Transformer, rows: int) -> Transformer:
+    """The model with embeddings (and a head, where it has its own) of at least so many rows; new ones are zero."""
+    if rows <= model.config.vocab_size:
+        return model
+    weights = dict(model.state_dict())
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        if name in weights:
+            new = weights[name].new_zeros(rows, weights[name].shape[1])
+            new[: len(weights[name])] = weights[name]
+            weights[name] = new
+    return Transformer.over(replace(model.config, vocab_size=rows), weights)
+
+
+@torch.no_grad()
 def _with_rows(model: Transformer, spellings: Mapping[int, list[int]], longer: int | None = None) -> Transformer:
     """A model whose embeddings (and head, where it has its own) hold a row for each of these ids, and `longer`'s row
     made longer."""

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from dataclasses import replace
+from multiprocessing.connection import wait
 
 import pytest
 
@@ -22,7 +23,9 @@ LONG = replace(PARAMS, max_reasoning_tokens=90_000, min_reasoning_tokens=90_000)
 
 
 def killed(engine: LocalEngine, number: int = 0) -> None:
-    os.kill(engine.worker_processes[number].pid, signal.SIGKILL)
+    process = engine.worker_processes[number]
+    os.kill(process.pid, signal.SIGKILL)
+    assert wait([process.sentinel], timeout=30)
 
 
 async def ids(engine: LocalEngine, text: str = "p", n: int = 2) -> list[tuple[int, ...]]:
