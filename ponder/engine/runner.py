@@ -144,7 +144,7 @@ class Runner:
             torch.from_numpy(table.temperature[slots]).to(device),
             torch.from_numpy(table.top_p[slots]).to(device),
             forbidden_N=torch.ones(len(slots), dtype=torch.bool, device=device),
-            forbidden_ids=table.not_in_answers,
+            forbidden_ids=table.marks,
         )
         return tokens.cpu().numpy(), logprobs.cpu().numpy()
 

@@ -71,10 +71,9 @@ class Scheduler:
     ) -> None:
         self.num_slots, self.window = num_slots, window
         self.end_ids, self.unthink_id = tuple(end_ids), -1 if unthink_id is None else unthink_id
-        # what no answer may hold: an opening mark in no case; a closing one, unless it is for the trainer to see
-        self.not_in_answers = tuple(
-            mark for mark, counts in ((think_id, True), (unthink_id, closes_once)) if counts and mark is not None
-        )
+        self.marks = tuple(mark for mark in (think_id, unthink_id) if mark is not None)
+        # what no answer may hold: an opening mark in no case; a closing one, unless it is for a trainer to see
+        self.not_in_answers = self.marks if closes_once else tuple(mark for mark in self.marks if mark == think_id)
         self.waiting: deque[Waiting] = deque()
         self.n = 0
         self._results: dict[int, list[Sample]] = {}
