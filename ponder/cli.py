@@ -838,7 +838,7 @@ class Ladder:
 
         model, tokenizer = hub.load(str(checkpoint), dtype=None, device=pick_device())
         if self._engine is None:
-            self._engine = LocalEngine(model, tokenizer)
+            self._engine = LocalEngine(model, tokenizer, closes_once=False)  # as in training
         else:
             self._engine.update_weights(model.state_dict(), version=self._engine.policy_version + 1)
         if self._environment is None:

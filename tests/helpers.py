@@ -92,3 +92,17 @@ def on_avx2(source: Path, dtype: torch.dtype) -> str:
 
 
 C_WAYS = {"C": in_c, "C, pairs": with_pairs, "C, AVX2": on_avx2}
+
+
+def chain_model(following: dict[int, list[int]], vocab_size: int = ByteTokenizer.vocab_size) -> Transformer:
+    """A model that says one thing after another: after each token the listed ones are likely, the first most of all."""
+    width = -(-vocab_size // 16) * 16
+    model = tiny_model(vocab_size=vocab_size, hidden_size=width, num_hidden_layers=1, tie_word_embeddings=False)
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.zero_()
+    model.model.embed_tokens.weight.data[:, :vocab_size] = torch.eye(vocab_size)
+    for token, others in following.items():
+        for place, other in enumerate(others):
+            model.lm_head.weight.data[other, token] = 10.0 - place
+    return model

@@ -12,7 +12,7 @@ from typing import Any
 
 
 class NeverEnds:
-    end_id = -1
+    end_id, end_ids = -1, (-1,)
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner

@@ -37,6 +37,8 @@ class ScriptedEngine:
     `most_in_flight` and `num_cancelled` say what happened to them, for tests of concurrency and cancellation.
     """
 
+    failure: str | None = None  # why an engine can serve no request any more; this one always can
+
     def __init__(
         self,
         respond: Callable[[str, int], Response] | Sequence[Response],
@@ -84,7 +86,10 @@ class ScriptedEngine:
         try:
             with self._counted(text, index, 1):
                 whole = self._complete(text, prompt_ids, params, index, self.policy_version)
-                splitter = Splitter(_decode, unthink_id=CLOSE, end_id=END, opened=True, stop=params.stop)
+                splitter = Splitter(
+                    _decode, think_id=None, unthink_id=CLOSE, end_ids=(END,), opened=True, stop=params.stop,
+                    closes_once=True,
+                )  # fmt: skip
                 await asyncio.sleep(self.delay)
                 for portion in itertools.cycle(self.portions):
                     done = splitter.num_fed

@@ -16,14 +16,16 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import itertools
+import logging
 import math
 import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from multiprocessing.connection import Connection
+from multiprocessing.connection import Connection, wait
 from typing import Any, cast
 
 import torch
@@ -37,16 +39,22 @@ from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.stream import Splitter, Stream
 from ponder.models.flat import Flat
-from ponder.models.tokenizer import Tokenizer, reasoning_is_open, split_reasoning
+from ponder.models.tokenizer import Tokenizer, reasoning_is_open
 from ponder.models.transformer import Transformer
 from ponder.models.worker import become_worker
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
+LONG_PROMPT = 20_000  # characters
+_log = logging.getLogger("ponder.engine")
 TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
 
 
+LONG_LIFE = 60.0  # seconds: a worker that lived so long had no trouble to begin with
+MOST_DEATHS = 3  # of a worker, one after the other without a result between them: then the engine gives up
+
+
 class EngineError(RuntimeError):
-    """A worker died or the engine was closed while a request was running."""
+    """A worker died or the engine was closed while a request was running; or it has failed for good."""
 
 
 @dataclass(eq=False)
@@ -58,13 +66,26 @@ class _Call:
     pieces: dict[int, tuple[int, int]] = field(default_factory=dict)  # piece id -> (worker, samples)
     samples: list[Sample] = field(default_factory=list)
     on_tokens: tuple[asyncio.AbstractEventLoop, Callable[[list[int]], None]] | None = None  # of a streamed request
+    lock: threading.Lock = field(default_factory=threading.Lock)  # its end may come from several threads
+
+    def end(self, samples: list[Sample] | None = None, error: EngineError | None = None) -> None:
+        """Tell whoever waits, unless he has been told or has left."""
+        with self.lock:
+            if self.future.done() or not self.future.set_running_or_notify_cancel():
+                return
+            if error is not None:
+                self.future.set_exception(error)
+            else:
+                self.future.set_result(samples or [])
 
 
 class LocalEngine:
     """Samples from a Transformer. `num_workers=0` runs in a thread of this process (GPU, tests).
 
     `dtype` is the one to sample in; None keeps the model's. `update_weights` converts as it copies. With `keep_hidden`
-    completions carry hidden states, for a probe (scorers/probe.py).
+    completions carry hidden states, for a probe (scorers/probe.py). `closes_once=False` lets a policy draw the closing
+    mark in its answers: a trainer must see what it does (models/tokenizer.py says how it is read); streams of such an
+    engine tell their answers at the end.
     """
 
     def __init__(
@@ -77,59 +98,65 @@ class LocalEngine:
         dtype: torch.dtype | None = None,
         policy_version: int = 0,
         keep_hidden: bool = False,
+        closes_once: bool = True,
     ) -> None:
+        self._closes_once = closes_once
         self.tokenizer, self.config = tokenizer, model.config
         self.policy_version = policy_version
+        # whoever counts a prompt asks it next, often many times
+        self._rendered = functools.lru_cache(maxsize=16)(lambda messages: tuple(tokenizer.render(messages)))
         self._ids = itertools.count()
         self._outbox: list[_Call] = []
         self._pending: dict[int, _Call] = {}  # of each piece that a worker has
         self._lock = threading.Lock()
         self._closed = False
-        self._why = "the engine is closed"
+        self.failure: str | None = None  # why it can serve no request any more
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else processes.num_cores()
         self._layout = Layout.of(model.config, dtype or model.dtype, model.device)
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
-        self._workers: list[Connection] = []
-        of_a_runner = (self._layout, self.tokenizer, num_slots, keep_hidden)
+        self._workers: list[Connection | None] = []  # None: it died, and the next one is on its way
+        self._num_workers = num_workers
+        self._of_a_runner = (self._layout, self.tokenizer, num_slots, keep_hidden, closes_once)
         try:
             for _ in range(num_workers):  # they get ready while the weights are arranged
-                self._start_process(of_a_runner)
+                connection, process = self._start_process()
+                self._workers.append(connection)
+                self.worker_processes.append(process)
             self._weights = Flat.of(dict(self._layout.arranged(model.state_dict())), shared=num_workers > 0)
             for connection in self._workers:
+                assert connection is not None
                 self._hand_over(connection)
             if not num_workers:
-                self._start_thread((self._weights, *of_a_runner))
+                self._workers.append(self._start_thread())
         except BaseException:
             self.close()
             raise
+        for number, started in enumerate(self._workers):
+            assert started is not None
+            threading.Thread(target=self._look_after, args=(number, started), daemon=True).start()
 
-    def _start_process(self, of_a_runner: tuple[Any, ...]) -> None:
-        connection, worker = processes.start(_worker_process, of_a_runner, name="ponder-engine")
-        self._workers.append(connection)
-        self.worker_processes.append(worker)
-        threading.Thread(target=self._listen, args=(connection, worker), daemon=True).start()
+    def _start_process(self) -> tuple[Connection, Any]:
+        return processes.start(_worker_process, self._of_a_runner, name="ponder-engine")
 
     def _hand_over(self, connection: Connection) -> None:
         """The memory of the weights, as a file descriptor that travels through a socket."""
         try:
-            with contextlib.suppress(ConnectionError):  # a dead worker: its listener says so
+            with contextlib.suppress(ConnectionError):  # a dead worker: whoever looks after it finds out
                 connection.send(self._weights)
         except OSError as error:
             raise EngineError(
                 f"the weights could not be shared with a worker ({error}); set TMPDIR to a short path on a local disk"
             ) from error
 
-    def _start_thread(self, arguments: tuple[Any, ...]) -> None:
+    def _start_thread(self) -> Connection:
         here, there = multiprocessing.Pipe()
-        self._thread = threading.Thread(
-            target=_worker_thread, args=(there, *arguments), daemon=True, name="ponder-engine"
-        )
+        arguments = (there, self._weights, *self._of_a_runner)
+        self._thread = threading.Thread(target=_worker_thread, args=arguments, daemon=True, name="ponder-engine")
         self._thread.start()
-        self._workers.append(here)
-        threading.Thread(target=self._listen, args=(here, None), daemon=True).start()
+        return here
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
@@ -137,7 +164,7 @@ class LocalEngine:
         """n completions of one prompt, in order of their sample index."""
         if n < 1:
             raise ValueError(f"n={n} asks for no samples; use at least 1")
-        prompt_ids = self.prompt_ids(prompt)
+        prompt_ids = await self._encoded(prompt)
         opened = reasoning_is_open(self.tokenizer, prompt_ids)
         request = Request(id=next(self._ids), prompt_ids=prompt_ids, params=params, n=n, first=first, opened=opened)
         version = self.policy_version
@@ -153,13 +180,7 @@ class LocalEngine:
         request = Request(
             id=next(self._ids), prompt_ids=prompt_ids, params=params, n=1, first=first, opened=opened, streamed=True
         )
-        splitter = Splitter(
-            self.tokenizer.decode,
-            unthink_id=self.tokenizer.unthink_id,
-            end_id=self.tokenizer.end_id,
-            opened=opened,
-            stop=params.stop,
-        )
+        splitter = self._splitter(request)
         version, stream = self.policy_version, Stream()
 
         def told(ids: list[int]) -> None:
@@ -199,31 +220,47 @@ class LocalEngine:
         return sum(self._load)
 
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        """A prompt that cannot fit into the window may come back as so many ids that say only that."""
         if prompt and isinstance(prompt[0], Message):
-            return tuple(self.tokenizer.render(cast("Sequence[Message]", prompt)))
+            return self._rendered(tuple(cast("Sequence[Message]", prompt)))
         ids = tuple(int(token) for token in cast("Sequence[int]", prompt))
         bad = next((token for token in ids if not 0 <= token < self.config.vocab_size), None)
         if bad is not None or not ids:
             raise ValueError(f"prompt ids must be 1 or more numbers below {self.config.vocab_size}, got {bad}")
         return ids
 
+    async def _encoded(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        """A long text is encoded in a thread, while the event loop goes on."""
+        if sum(len(part.content) for part in prompt if isinstance(part, Message)) > LONG_PROMPT:
+            return await asyncio.to_thread(self.prompt_ids, prompt)
+        return self.prompt_ids(prompt)
+
     def _completion(self, request: Request, sample: Sample, version: int) -> Completion:
-        reasoning, answer = split_reasoning(self.tokenizer, sample.token_ids, opened=request.opened)
-        text = self.tokenizer.decode(answer)
-        for stop in request.params.stop:
-            text = text.partition(stop)[0]
+        said = self._splitter(request).finish(sample.token_ids)
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tuple(sample.token_ids),
             sampler_logprobs=tuple(sample.logprobs),
             sampled=tuple(sample.sampled),
             finish_reason=sample.finish_reason,
-            reasoning=self.tokenizer.decode(reasoning),
-            answer=text,
-            num_reasoning_tokens=len(reasoning),
+            reasoning=said.reasoning,
+            answer=said.answer,
+            num_reasoning_tokens=said.num_reasoning,
             policy_version=version,
             seed=sample_seed(request.params.seed, sample.index),
             hidden=sample.hidden,
+        )
+
+    def _splitter(self, request: Request) -> Splitter:
+        """What reads a completion of this request, told piece by piece or whole."""
+        return Splitter(
+            self.tokenizer.decode,
+            think_id=self.tokenizer.think_id,
+            unthink_id=self.tokenizer.unthink_id,
+            end_ids=self.tokenizer.end_ids,
+            opened=request.opened,
+            stop=request.params.stop,
+            closes_once=self._closes_once,
         )
 
     def _submit(self, request: Request, on_tokens: Any = None) -> _Call:
@@ -233,7 +270,7 @@ class LocalEngine:
         call = _Call(request, concurrent.futures.Future(), on_tokens=on_tokens)
         with self._lock:
             if self._closed:
-                raise EngineError(self._why)
+                raise EngineError(self.failure or "the engine is closed")
             self._outbox.append(call)
         if len(self._outbox) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
@@ -242,17 +279,21 @@ class LocalEngine:
 
     def _flush(self) -> None:
         """Deal what has gathered: each call to the worker with least to do, up to an even share of the whole; what a
-        call has beyond that goes to the next worker. From an idle engine the same calls make the same batches."""
+        call has beyond that goes to the next worker. From an idle engine the same calls make the same batches. Where no
+        worker is alive they wait for the next one."""
         with self._lock:
+            alive = [worker for worker in range(len(self._workers)) if self._is_alive(worker)]
+            if not alive:
+                return
             calls, self._outbox = self._outbox, []
             calls = [call for call in calls if not call.future.done()]  # cancelled before it left, or the engine died
             new = sum(call.request.n * self._cost(call.request) for call in calls)
-            share = (sum(self._load) + new) / len(self._load)
+            share = (sum(self._load) + new) / len(alive)
             batches: list[list[Any]] = [[] for _ in self._workers]
             for call in calls:
                 first, left = call.request.first, call.request.n
                 while left:
-                    worker = self._load.index(min(self._load))
+                    worker = min(alive, key=self._load.__getitem__)
                     n = min(left, max(1, math.ceil((share - self._load[worker]) / self._cost(call.request))))
                     piece = replace(call.request, id=next(self._ids), first=first, n=n)
                     batches[worker].append(("add", piece))
@@ -260,9 +301,16 @@ class LocalEngine:
                     call.pieces[piece.id] = worker, n
                     self._load[worker] += n * self._cost(call.request)
                     first, left = first + n, left - n
-        for connection, batch in zip(self._workers, batches, strict=True):
+            workers = list(self._workers)  # these: what is sent to one that has died meanwhile has failed with it
+        for connection, batch in zip(workers, batches, strict=True):
             if batch:
                 self._send(connection, batch)
+
+    def _is_alive(self, worker: int) -> bool:
+        if self._workers[worker] is None:
+            return False
+        # whoever looks after it may not have noticed; `is_alive` would take the exit code away from him
+        return not self.worker_processes or not wait([self.worker_processes[worker].sentinel], timeout=0)
 
     def _cancel(self, call: _Call) -> None:
         with self._lock:
@@ -294,35 +342,88 @@ class LocalEngine:
         params, room = request.params, self.config.max_position_embeddings - len(request.prompt_ids)
         return max(1, min(params.max_reasoning_tokens + 1 + params.max_answer_tokens, room))
 
-    def _send(self, connection: Connection, message: Any) -> None:
-        with contextlib.suppress(OSError):  # a dead worker: its listener has failed the waiting requests
-            connection.send(message)
+    def _send(self, connection: Connection | None, message: Any) -> None:
+        with contextlib.suppress(OSError):  # a dead worker: the requests it had have failed
+            if connection is not None:
+                connection.send(message)
 
-    def _listen(self, connection: Connection, process: Any) -> None:
-        """Hand results to their futures until the worker is gone; then fail whatever still waits."""
-        why = "the engine was closed"
+    def _look_after(self, number: int, connection: Connection) -> None:
+        """One worker's thread here: hands on its results, and puts a new worker in the place of one that died."""
+        deaths = 0
+        while True:
+            begun = time.monotonic()
+            was_useful, why = self._hear(number, connection)
+            if self._closed:
+                return
+            deaths = 1 if was_useful or time.monotonic() - begun > LONG_LIFE else deaths + 1
+            self._lost(number, why)
+            if deaths == MOST_DEATHS:
+                return self._give_up(f"{why}; {MOST_DEATHS} in a row, so no other is started: start the server again")
+            try:
+                connection = self._start_next(number)
+            except (OSError, RuntimeError) as error:  # no memory for a process, no descriptor, no weights handed over
+                return self._give_up(f"{why}; no other could be started ({type(error).__name__}: {error})")
+
+    def _hear(self, number: int, connection: Connection) -> tuple[bool, str]:
+        """Hand results to their futures until the worker is gone: (whether there were any, why it is gone)."""
+        heard = False
         try:
             while True:
                 results = connection.recv()
                 if isinstance(results, str):
-                    why = results
-                    break
+                    return heard, results
+                heard = True
                 news, finished = results
                 self._tell(news)
                 for piece_id, samples in finished:
                     self._arrived(piece_id, samples)
         except (EOFError, OSError):
-            if process is not None and not self._closed:
-                process.join(5)
-                why = f"an engine worker died (exit code {process.exitcode}); out of memory? try fewer slots"
+            if self._closed or not self.worker_processes:
+                return heard, "the engine was closed"
+            process = self.worker_processes[number]
+            process.join(5)
+            return heard, f"an engine worker died (exit code {process.exitcode}); out of memory? try fewer slots"
+
+    def _lost(self, number: int, why: str) -> None:
+        """A worker is gone, and with it the calls of which it had a part; their other parts are taken back."""
+        _log.error("%s", why)
         with self._lock:
-            self._why = why if not self._closed else self._why  # the first reason is the cause
+            self._workers[number] = None
+            calls = {
+                call for call in self._pending.values() if number in (worker for worker, _ in call.pieces.values())
+            }
+        for call in calls:
+            call.end(error=EngineError(why))
+            self._cancel(call)
+
+    def _start_next(self, number: int) -> Connection:
+        """A new worker, with the weights of this moment: they are read where `update_weights` writes them."""
+        process: Any = None
+        if self._num_workers:
+            connection, process = self._start_process()
+            self._hand_over(connection)
+        else:
+            connection = self._start_thread()
+        with self._lock:
+            self._workers[number] = connection
+            if process is not None:
+                self.worker_processes[number] = process
+            is_closed = self._closed
+        # weights that were being copied while it read them are whole by then, or another of these follows
+        self._send(connection, None if is_closed else [("reload", None)])
+        self._flush()
+        return connection
+
+    def _give_up(self, why: str) -> None:
+        """No request can be served any more: all that wait are told why, and so is whoever asks."""
+        with self._lock:
+            self.failure = self.failure or why  # the first reason is the cause
             self._closed = True
             calls = {*self._outbox, *self._pending.values()}
-            self._pending = {}
+            self._pending, self._outbox = {}, []
+        _log.error("the engine has failed: %s", why)
         for call in calls:
-            if call.future.set_running_or_notify_cancel():
-                call.future.set_exception(EngineError(why))
+            call.end(error=EngineError(why))
 
     def _tell(self, news: Sequence[tuple[int, list[int]]]) -> None:
         """Tokens of running streams, each in its event loop, which is woken up once for all of them."""
@@ -348,8 +449,8 @@ class LocalEngine:
                 return
             call.samples += samples
             complete = not call.pieces
-        if complete and call.future.set_running_or_notify_cancel():
-            call.future.set_result(sorted(call.samples, key=lambda sample: sample.index))
+        if complete:
+            call.end(sorted(call.samples, key=lambda sample: sample.index))
 
     def update_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
         """Copy new weights into the memory that the workers read. No request may be running."""
@@ -361,16 +462,23 @@ class LocalEngine:
             memory = self._weights.views()
             for name, tensor in self._layout.arranged(weights):
                 memory[name].copy_(tensor)
-        for connection in self._workers:
+        with self._lock:
+            workers = list(self._workers)  # behind the copy: one that starts now reads the new weights as it is
+        for connection in workers:
             self._send(connection, [("reload", None)])
         self.policy_version = version
 
     def close(self) -> None:
         """Stop the workers and wait for them: a thread that still computes while Python exits aborts the process."""
-        self._closed = True
-        for connection in self._workers:
-            with contextlib.suppress(OSError):
-                connection.send(None)
+        with self._lock:
+            self._closed = True
+            calls = {*self._outbox, *self._pending.values()}
+            self._pending, self._outbox = {}, []
+            workers = list(self._workers)
+        for connection in workers:
+            self._send(connection, None)
+        for call in calls:
+            call.end(error=EngineError(self.failure or "the engine was closed"))
         if self._thread is not None:
             self._thread.join(30)
         for worker in self.worker_processes:
@@ -407,17 +515,20 @@ def _worker_thread(connection: Any, weights: Flat | None, *of_a_runner: Any) -> 
 
 
 def _make_runner(
-    weights: Flat, layout: Layout, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
+    weights: Flat, layout: Layout, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool, closes_once: bool
 ) -> Runner:
     return Runner(
         layout,
         weights.views(),
         end_id=tokenizer.end_id,
+        end_ids=tokenizer.end_ids,
+        think_id=tokenizer.think_id,
         unthink_id=tokenizer.unthink_id,
         pad_id=tokenizer.pad_id,
         decode=tokenizer.decode,
         num_slots=num_slots,
         keep_hidden=keep_hidden,
+        closes_once=closes_once,
         pieces=getattr(tokenizer, "byte_pieces", None),
     )
 

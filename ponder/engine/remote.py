@@ -7,6 +7,10 @@ What such a server does not tell is left empty, never made up: token ids, logpro
 can be trained on these completions, and `counted` holds the server's own usage. Its total over n samples is divided by
 the length of their texts, and so is the reasoning's share where the server does not count it.
 
+Many servers leave the reasoning in the text; it is taken out by its marks (marked.py), beside a field for it too. A
+text without marks that a limit cut may be reasoning whose closing mark never came. It is taken for that until the model
+has been seen to end an answer by itself, and never to think.
+
 What such a server cannot promise: budgets are one limit on reasoning and answer together (an answer may be missing),
 `min_reasoning_tokens` is refused, seeds are passed on but a completion may depend on the server's batch. Stop strings
 cut the answer here, as a server would apply them to the reasoning too. A server that refuses n > 1, a seed or the name
@@ -19,10 +23,12 @@ import asyncio
 import os
 import random
 from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ponder.engine.marked import has_marks, split_marked
 from ponder.types import Completion, FinishReason, Message, SamplingParams, Usage, sample_seed
 
 if TYPE_CHECKING:
@@ -33,6 +39,7 @@ T = TypeVar("T")
 _ROLES = {"system": "system", "developer": "system", "user": "user", "tool": "user", "assistant": "assistant"}
 _RETRIED = (408, 409, 425, 429)  # and everything from 500
 _REFUSED = (400, 422, 501)  # what servers say to a parameter that they do not know
+_CUT = ("length", "max_tokens", "model_length", "content_filter", "abort", "error")  # it did not end by itself
 _LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
 
 
@@ -44,8 +51,28 @@ class RemoteError(RuntimeError):
         self.status = status
 
 
+@dataclass
+class _Habits:
+    """What a model has been seen to do."""
+
+    thinks: bool = False
+    answers: bool = False  # by itself, and without a thought
+
+    @property
+    def is_plain(self) -> bool:
+        return self.answers and not self.thinks
+
+    def saw(self, choice: Mapping[str, Any]) -> None:
+        message = _mapping(choice.get("message"))
+        field, said = _fields(message)
+        self.thinks = self.thinks or bool(field) or has_marks(said)
+        self.answers = self.answers or (choice.get("finish_reason") not in _CUT and bool(said.strip()))
+
+
 class RemoteEngine:
     """Samples from a chat completions endpoint; `base_url` ends where /chat/completions is added."""
+
+    failure: str | None = None  # an endpoint that cannot be reached now may be back for the next request
 
     def __init__(
         self,
@@ -77,6 +104,7 @@ class RemoteEngine:
         self._max_concurrency, self._max_retries = max_concurrency, max_retries
         self._timeout, self._first_wait = timeout, first_wait
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._habits = _Habits()
         # what this server has been found to refuse
         self._limit_key, self._takes_seed, self._takes_n = "max_tokens", True, True
 
@@ -113,7 +141,7 @@ class RemoteEngine:
                 body = self._body(messages, params, n, first)
                 status, answer, wait = await self._post(body)
                 if status == 200:
-                    return _completions(answer, params, n, first)
+                    return _completions(answer, params, n, first, self._habits)
                 if status in _REFUSED and self._adapt(body, answer):
                     continue
                 message = self._explain(status, answer)
@@ -224,13 +252,18 @@ def _utf8(text: str) -> str:
     return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
 
 
-def _completions(answer: Any, params: SamplingParams, n: int, first: int) -> list[Completion]:
+def _completions(answer: Any, params: SamplingParams, n: int, first: int, habits: _Habits) -> list[Completion]:
     """The choices of a response, at most n; a server may return fewer."""
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, Mapping) for choice in choices):
         raise RemoteError(f"the endpoint answered without choices: {_said(answer)[:300]!r}; check base_url")
     choices = sorted(choices, key=lambda choice: _count(choice.get("index")))[:n]
-    texts = [_read(choice.get("message"), params.stop) for choice in choices]
+    for choice in choices:
+        habits.saw(choice)
+    texts = [
+        _read(choice.get("message"), params.stop, may_think=choice.get("finish_reason") in _CUT and not habits.is_plain)
+        for choice in choices
+    ]
     usage = _mapping(answer.get("usage"))
     lengths = [len(reasoning) + len(said) + 1 for reasoning, said, _ in texts]
     counts = _divide(_count(usage.get("completion_tokens")), lengths)
@@ -265,24 +298,21 @@ def _completions(answer: Any, params: SamplingParams, n: int, first: int) -> lis
     ]
 
 
-def _read(message: Any, stop: Sequence[str]) -> tuple[str, str, bool]:
-    """(reasoning, answer, whether a stop string ended it) of a choice's message."""
-    message = _mapping(message)
-    reasoning, said = (_text(message.get(key)) for key in ("reasoning_content", "content"))
-    reasoning = reasoning or _text(message.get("reasoning"))
-    if not reasoning:
-        reasoning, said = _split_leaked(said)
+def _read(message: Any, stop: Sequence[str], *, may_think: bool = False) -> tuple[str, str, bool]:
+    """(reasoning, answer, whether a stop string ended it) of a choice's message. may_think: where nothing in it says
+    what is what, it is reasoning."""
+    field, said = _fields(_mapping(message))
+    if may_think and not field and not has_marks(said):
+        return said, "", False
+    marked, said = split_marked(said)
     cuts = [place for place in (said.find(text) for text in stop if text) if place >= 0]
+    reasoning = "\n\n".join(filter(None, (field, marked)))
     return reasoning, said[: min(cuts)] if cuts else said, bool(cuts)
 
 
-def _split_leaked(said: str) -> tuple[str, str]:
-    """Reasoning that a server left in the text: up to the closing mark, its opening one often part of the prompt."""
-    opened = said.lstrip().startswith("<think>")
-    if not opened and "</think>" not in said:
-        return "", said
-    reasoning, _, answer = (said.lstrip().removeprefix("<think>") if opened else said).partition("</think>")
-    return reasoning.strip("\n"), answer.lstrip("\n")
+def _fields(message: Mapping[str, Any]) -> tuple[str, str]:
+    """(what a field for it says of the reasoning, the text) as the server gave them."""
+    return _text(message.get("reasoning_content")) or _text(message.get("reasoning")), _text(message.get("content"))
 
 
 def _finish(choice: Mapping[str, Any], is_stopped: bool) -> FinishReason:

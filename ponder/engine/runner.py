@@ -35,16 +35,21 @@ class Runner:
         unthink_id: int | None,
         pad_id: int,
         decode: Callable[[list[int]], str],
+        end_ids: Sequence[int] = (),
+        think_id: int | None = None,
         num_slots: int = 128,
         keep_hidden: bool = False,
+        closes_once: bool = False,
         pieces: Sequence[bytes | None] | None = None,
     ) -> None:
-        """weights: as `layout` arranged them. pieces: the bytes of every token, for answers of a given form."""
+        """weights: as `layout` arranged them. end_ids: all end marks, where there are more than one. closes_once: no
+        closing mark is drawn in an answer. pieces: the bytes of every token, for answers of a given form."""
         config, self.decode = layout.config, decode
         self.network = network = layout.network(weights, num_slots=num_slots, pad_id=pad_id)
         self.scheduler = Scheduler(
-            num_slots=num_slots, window=config.max_position_embeddings, end_id=end_id, unthink_id=unthink_id
-        )
+            num_slots=num_slots, window=config.max_position_embeddings, end_ids=end_ids or (end_id,),
+            unthink_id=unthink_id, think_id=think_id, closes_once=closes_once,
+        )  # fmt: skip
         self._prompts: dict[int, Prompt] = {}  # of each request that has been prefilled
         shape = (0, config.vocab_size)
         self.logits = torch.empty(shape, dtype=network.logits_dtype, device=network.device)  # of each slot's next token
@@ -117,11 +122,31 @@ class Runner:
             torch.from_numpy(table.temperature[:n]).to(device),
             torch.from_numpy(table.top_p[:n]).to(device),
             forbidden_N=torch.from_numpy(held).to(device) if held.any() else None,
-            forbidden_ids=(table.unthink_id, table.end_id),
+            forbidden_ids=(table.unthink_id, *table.end_ids),
             forced_N=torch.from_numpy(forced).to(device) if forced.any() else None,
             forced_id=table.unthink_id,
         )
-        return tokens_N.cpu().numpy(), logprobs_N.cpu().numpy(), forced
+        tokens, logprobs = tokens_N.cpu().numpy(), logprobs_N.cpu().numpy()
+        misplaced = np.flatnonzero(table.misplaced(tokens))
+        if len(misplaced):
+            tokens[misplaced], logprobs[misplaced] = self._draw_again(misplaced)
+        return tokens, logprobs, forced
+
+    def _draw_again(self, slots: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """A mark was drawn in an answer, so another token is, with another number: together that draws from all tokens
+        but marks, and where no mark was drawn nothing changed. Log-probabilities stay those of the whole vocabulary,
+        which a trainer recomputes. (An answer of a form has no marks to draw.)"""
+        table, device = self.scheduler, self.network.device
+        uniform = uniforms(~table.seed[slots], table.length[slots] - table.prompt_length[slots])
+        tokens, logprobs = draw(
+            self.logits[torch.from_numpy(slots).to(device)],
+            torch.from_numpy(uniform).to(device),
+            torch.from_numpy(table.temperature[slots]).to(device),
+            torch.from_numpy(table.top_p[slots]).to(device),
+            forbidden_N=torch.ones(len(slots), dtype=torch.bool, device=device),
+            forbidden_ids=table.marks,
+        )
+        return tokens.cpu().numpy(), logprobs.cpu().numpy()
 
     def _formed(self) -> torch.Tensor:
         """The logits, without what the form of an answer rules out. The reasoning has no form."""

@@ -8,13 +8,15 @@ The rules of a completion (all enforced here, while decoding):
   * before its minimum the reasoning can be neither closed nor ended;
   * a string of `pause` in the reasoning ends the completion unfinished (the runner looks for it, as for `stop`);
   * the cap leaves room in the context window for the answer; a prompt without room for one token ends as "window";
-  * `max_tokens` cuts hard, wherever it falls;
+  * an answer holds no mark: one that is drawn in it is drawn again (the runner does; `misplaced` says which);
+  * any of the model's end marks ends it; `max_tokens` cuts hard, wherever it falls;
   * `close_reasoning` puts the cap of a running request where it is.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -57,9 +59,21 @@ class Waiting:
 class Scheduler:
     """Slots 0..n-1 are occupied; arrays below are per slot."""
 
-    def __init__(self, *, num_slots: int, window: int, end_id: int, unthink_id: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        num_slots: int,
+        window: int,
+        end_ids: Sequence[int],
+        unthink_id: int | None,
+        think_id: int | None = None,
+        closes_once: bool = False,
+    ) -> None:
         self.num_slots, self.window = num_slots, window
-        self.end_id, self.unthink_id = end_id, -1 if unthink_id is None else unthink_id
+        self.end_ids, self.unthink_id = tuple(end_ids), -1 if unthink_id is None else unthink_id
+        self.marks = tuple(mark for mark in (think_id, unthink_id) if mark is not None)
+        # what no answer may hold: an opening mark in no case; a closing one, unless it is for a trainer to see
+        self.not_in_answers = self.marks if closes_once else tuple(mark for mark in self.marks if mark == think_id)
         self.waiting: deque[Waiting] = deque()
         self.n = 0
         self._results: dict[int, list[Sample]] = {}
@@ -169,6 +183,10 @@ class Scheduler:
         """Slots (n,) that may draw neither the closing mark nor the end mark yet."""
         return self.in_reasoning[: self.n] & (self.num_reasoning[: self.n] < self.min_reasoning[: self.n])
 
+    def misplaced(self, tokens: np.ndarray) -> np.ndarray:
+        """Slots (n,) whose token is a mark where the answer has begun."""
+        return ~self.in_reasoning[: self.n] & _is_one_of(tokens, self.not_in_answers)
+
     def record(self, tokens: np.ndarray, logprobs: np.ndarray, forced: np.ndarray) -> list[tuple[int, FinishReason]]:
         """Write one token a slot; returns (slot, why) for those that end with it."""
         n = self.n
@@ -178,7 +196,7 @@ class Scheduler:
         self.tokens[rows, count], self.logprobs[rows, count], self.sampled[rows, count] = tokens, logprobs, ~forced
         self.length[:n] += 1
         thinking = self.in_reasoning[:n]
-        closing, ended = thinking & (tokens == self.unthink_id), tokens == self.end_id
+        closing, ended = thinking & (tokens == self.unthink_id), _is_one_of(tokens, self.end_ids)
         self.num_answer[:n] += ~thinking
         self.num_reasoning[:n] += thinking & ~closing & ~ended
         self.in_reasoning[:n] = thinking & ~closing
@@ -255,3 +273,10 @@ class Scheduler:
                     rows[slot] = rows[last]
             self.n = last
         return moves
+
+
+def _is_one_of(tokens: np.ndarray, ids: Sequence[int]) -> np.ndarray:
+    found = np.zeros(tokens.shape, bool)
+    for one in ids:
+        found |= tokens == one
+    return found

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ponder.models.tokenizer import Reading
 from ponder.types import Completion, Engine, Message, SamplingParams
 
 _CONTEXT = 4  # tokens before a piece that are decoded with it: some tokenizers drop a space at the start of a text
@@ -99,47 +100,50 @@ class Stream:
 
 
 class Splitter:
-    """Token ids of one completion, in any portions -> pieces. The same rule as `models.tokenizer.split_reasoning`."""
+    """Token ids of one completion, in any portions -> pieces, by the rule of `models.tokenizer.Reading`.
+
+    A closing mark in an answer makes what came before it reasoning. So an answer is told as it comes only where
+    the engine draws no such mark (`closes_once`), and else at the end. Whole completions are read by it too.
+    """
 
     def __init__(
         self,
         decode: Callable[[Sequence[int]], str],
         *,
+        think_id: int | None,
         unthink_id: int | None,
-        end_id: int,
+        end_ids: Sequence[int],
         opened: bool,
         stop: Sequence[str] = (),
+        closes_once: bool = False,
     ) -> None:
         self.num_fed = 0
-        self._unthink_id, self._end_id = unthink_id, end_id
-        self._is_thinking = opened
+        self._reading = Reading(think_id=think_id, unthink_id=unthink_id, end_ids=end_ids, opened=opened)
+        self._closes_once = closes_once
+        self._told = [0, 0]  # tokens of reasoning and of answer
         self._reasoning, self._answer = TextStream(decode), TextStream(decode, stop)
 
     def feed(self, ids: Sequence[int]) -> Piece:
         self.num_fed += len(ids)
-        thought, said = list(ids), []
-        if not self._is_thinking:
-            thought, said = [], thought
-        elif self._unthink_id in thought:
-            cut = thought.index(self._unthink_id)
-            thought, said = thought[:cut], thought[cut + 1 :]
-            self._is_thinking = False
-        if self._is_thinking and thought and thought[-1] == self._end_id:
-            thought.pop()  # an end mark inside the reasoning ends everything and is neither
-        if said and said[-1] == self._end_id:
-            said.pop()
-        return Piece(
-            reasoning=self._reasoning.feed(thought) + ("" if self._is_thinking else self._reasoning.finish()),
-            answer=self._answer.feed(said),
-            num_reasoning=len(thought),
-            num_answer=len(said),
-            is_closed=not self._is_thinking,
-        )
+        self._reading.take(ids)
+        return self._piece(is_over=False)
 
     def finish(self, rest: Sequence[int] = ()) -> Piece:
         """The last ids, and whatever was held back."""
-        piece = self.feed(rest)
-        return piece + Piece(reasoning=self._reasoning.finish(), answer=self._answer.finish())
+        return self.feed(rest) + self._piece(is_over=True)
+
+    def _piece(self, *, is_over: bool) -> Piece:
+        reading, (thought, said) = self._reading, self._told
+        is_closed = not reading.is_thinking and (is_over or self._closes_once)
+        thoughts, words = reading.reasoning[thought:], reading.answer[said:] if is_over or self._closes_once else []
+        self._told = [thought + len(thoughts), said + len(words)]
+        return Piece(
+            reasoning=self._reasoning.feed(thoughts) + (self._reasoning.finish() if is_closed or is_over else ""),
+            answer=self._answer.feed(words) + (self._answer.finish() if is_over else ""),
+            num_reasoning=len(thoughts),
+            num_answer=len(words),
+            is_closed=is_closed,
+        )
 
 
 class TextStream:

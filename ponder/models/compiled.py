@@ -3,8 +3,8 @@
     path = compiled.library(Path("native.c"), torch.float32)     # None: PyTorch has to do
     functions = compiled.loaded(Path("softmax.c"), torch.float32)
 
-For x86 CPUs with AVX2 or AVX-512, and for the matrix units (AMX) of some. Where there is no C compiler the caller goes
-on with PyTorch, and a warning says why.
+For x86 CPUs with AVX2 or AVX-512, and for the matrix units (AMX) of some. Where there is no C compiler, or the cache
+lies where nothing can be run (noexec), the caller goes on with PyTorch, and a warning says why.
 PONDER_NATIVE=0 asks for that without a warning.
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
+import multiprocessing
 import os
 import platform
 import shutil
@@ -37,10 +38,27 @@ def library(source: Path, dtype: torch.dtype) -> str | None:
     if options is None or os.environ.get("PONDER_NATIVE") == "0":
         return None
     try:
-        return str(build(source, options))
+        path = str(build(source, options))
     except (OSError, subprocess.SubprocessError) as error:
-        _without(f"{type(error).__name__}: {error}")
+        _without(
+            f"the C code could not be compiled ({type(error).__name__}: {error}); install gcc or clang, or set CC"
+        )
         return None
+    return path if _can_be_loaded(path) else None
+
+
+def _can_be_loaded(path: str) -> bool:
+    """Not from a mount that lets nothing in it run (noexec), for one."""
+    try:
+        ctypes.CDLL(path)
+    except OSError as error:
+        why = str(error).removeprefix(f"{path}: ")
+        _without(
+            f"the compiled C code cannot be loaded from {Path(path).parent} ({why}); set PONDER_CACHE to a folder on a "
+            "disk that is not mounted with noexec"
+        )
+        return False
+    return True
 
 
 @functools.cache
@@ -96,11 +114,11 @@ def _has(feature: str) -> bool:
 
 @functools.cache
 def _without(reason: str) -> None:
-    warnings.warn(
-        f"computing by PyTorch, which is slower on this CPU: the C code could not be compiled ({reason}); "
-        "install gcc or clang, or set CC, or silence this with PONDER_NATIVE=0",
-        stacklevel=3,
-    )
+    if multiprocessing.parent_process() is None:  # a worker's parent has said it
+        warnings.warn(
+            f"computing by PyTorch, which is slower on this CPU: {reason}, or silence this with PONDER_NATIVE=0",
+            stacklevel=4,
+        )
 
 
 def build(source: Path, options: Sequence[str]) -> Path:

@@ -1,4 +1,5 @@
-"""The tokenizer of a GGUF file as tokenizer.json, tokenizer_config.json and chat_template.jinja.
+"""The tokenizer of a GGUF file as tokenizer.json, tokenizer_config.json, generation_config.json (the end marks) and
+chat_template.jinja.
 
 A GGUF lists pieces, their kinds, merges, and a *name* for how text is cut before merging ("smollm", "qwen2", ...). The
 name stands for rules in llama.cpp's source; those of the families we read are written out below, and another name is an
@@ -41,6 +42,7 @@ PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
 }
 _NORMALIZERS = {"qwen2": {"type": "NFC"}}
 _CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # kinds of pieces; the rest is ordinary
+_ENDS = ("eos", "eot", "eom")  # of a text, of a turn, of a message
 _NAMES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 
 
@@ -89,6 +91,10 @@ def write_tokenizer(settings: Mapping[str, Any], folder: Path, *, where: str) ->
         raise ConfigError(f"{where}: its vocabulary makes no tokenizer ({error}); fetch the file again") from None
     write_atomic(folder / "tokenizer.json", text)
     write_atomic(folder / "tokenizer_config.json", json.dumps(_settings(settings, pieces), indent=2) + "\n")
+    ends = [settings.get(f"tokenizer.ggml.{name}_token_id") for name in _ENDS]
+    known = list(dict.fromkeys(token for token in ends if type(token) is int and 0 <= token < len(pieces)))
+    if known:
+        write_atomic(folder / "generation_config.json", json.dumps({"eos_token_id": known}) + "\n")
     if isinstance(settings.get("tokenizer.chat_template"), str):
         write_atomic(folder / "chat_template.jinja", settings["tokenizer.chat_template"])
 

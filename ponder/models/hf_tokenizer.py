@@ -10,12 +10,15 @@ chat_template.jinja the chat template. Two promises go beyond `transformers`:
 
 The reasoning marks are <think> and </think> where the vocabulary has both. Without a chat template, or where it loses a
 message, the prompt is plain: [bos] User: text [end] Assistant:, its end mark being what no text can forge.
+A completion ends with what the template puts after a message, and with each eos token that the folder names:
+tokenizer_config.json one, config.json and generation_config.json often several (Llama 3.1 has three).
 Left out: sentencepiece files (tokenizer.model), tools and documents in templates.
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import re
 from collections.abc import Sequence
@@ -33,8 +36,10 @@ from ponder.runs import write_atomic
 from ponder.types import Message
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
+_GENERATION = "generation_config.json"
 _NAMES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 THINK, UNTHINK = "<think>", "</think>"
+_LONG_TEXT = 4_000  # characters
 _LABELS = {"system": "System", "developer": "System", "user": "User", "tool": "User", "assistant": "Assistant"}
 
 
@@ -80,6 +85,8 @@ class HFTokenizer:
         self._is_byte_level = '"ByteLevel"' in json.dumps(data.get("decoder"))
         inside = _without_prefix_space(data)
         self._inside = self._start if inside is data else _vocabulary(inside, self._reserved)
+        self._normalizer = data.get("normalizer")
+        self.window = _window(self.folder)
         self.vocab_size = max([self._start.get_vocab_size(with_added_tokens=False), *(i + 1 for i in ids.values())])
 
         has_marks = THINK in ids and UNTHINK in ids
@@ -95,6 +102,10 @@ class HFTokenizer:
                 f"added tokens of tokenizer.json (it is {end!r})"
             )
         self.end_id = ids[end]
+        known = set(ids.values())
+        self.end_ids: tuple[int, ...] = tuple(
+            dict.fromkeys([self.end_id, *(token for token in _eos_ids(self.folder, special, ids) if token in known)])
+        )
         self.pad_id = ids.get(special.get("pad_token", ""), self.end_id)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -124,15 +135,29 @@ class HFTokenizer:
 
     def render(self, messages: Sequence[Message]) -> list[int]:
         spans = self._template.render(messages) if self._template else None
+        if self.window is not None:
+            texts = [m.content for m in messages] if spans is None else [span.text for span in spans]
+            if size := self._excess(texts, self.window):
+                # nobody reads these ids: they say that the prompt is too long, and about how long it is
+                return [self.pad_id] * size + ([] if self.think_id is None else [self.think_id])
         ids = self._plain_prompt(messages) if spans is None else self._encode_spans(spans)
         if self.think_id is not None and not reasoning_is_open(self, ids):
             ids.append(self.think_id)
         return ids
 
     def save(self, folder: str | Path) -> None:
+        """The files as they came, but for two things that other programs need: all end marks stand in
+        generation_config.json, and the reasoning marks are no special tokens, as in Qwen3: where special tokens are
+        left out of a text, reasoning and answer would run together."""
+        if Path(folder).resolve() == self.folder.resolve():
+            return
         for name in _FILES:
-            if (self.folder / name).exists() and Path(folder).resolve() != self.folder.resolve():
-                write_atomic(Path(folder) / name, (self.folder / name).read_bytes())
+            if (self.folder / name).exists():
+                write_atomic(Path(folder) / name, _exported(name, (self.folder / name).read_bytes()))
+        path = self.folder / _GENERATION
+        settings = read_json(path) if path.exists() else {}
+        ends = self.end_ids[0] if len(self.end_ids) == 1 else list(self.end_ids)
+        write_atomic(Path(folder) / _GENERATION, json.dumps(settings | {"eos_token_id": ends}, indent=2) + "\n")
 
     def _encode_spans(self, spans: Sequence[Span]) -> list[int]:
         """Special tokens out of the template's text; all between two of them is one run of plain text, so that its
@@ -155,14 +180,46 @@ class HFTokenizer:
         run = run.lstrip() if strip_next else run
         return ids + self._plain(self._inside if ids else self._start, run)
 
+    @functools.cached_property
+    def _longest(self) -> int | None:
+        """Characters that one token covers at most; None where that cannot be told from the vocabulary."""
+        shrinks = {None: 1, "NFC": 3}.get((self._normalizer or {}).get("type"))
+        if not self._is_byte_level or shrinks is None:
+            return None
+        return shrinks * max(map(len, (piece for piece in self._start.get_vocab() if piece not in self._reserved)))
+
+    def _excess(self, texts: Sequence[str], limit: int) -> int:
+        """0 where texts may have `limit` tokens or fewer, else about how many. A beginning of them is encoded at
+        most: of a text as long as a request may be, all of it would take seconds."""
+        size = sum(map(len, texts))
+        if size <= 4 * limit:
+            return 0
+        told = max(limit + 1, size // 8)
+        if self._longest is not None and size > limit * self._longest:
+            return told
+        count = 0
+        for text in texts:
+            start = 0
+            while start < len(text):
+                end = start + limit
+                if end < len(text):  # between two words, if there are any
+                    end = max(text.rfind(" ", start + 1, end), 0) or end
+                count += len(_ids(self._inside, text[start:end]))
+                if count > limit + limit // 8 + 64:  # a cut may add a token or two
+                    return told
+                start = end
+        return 0
+
     def _plain(self, vocabulary: Vocabulary, text: str) -> list[int]:
         """Ids of text, none of them reserved."""
         if not text:
             return []
+        if len(text) > _LONG_TEXT and self._reserved_ids.isdisjoint(ids := _ids(vocabulary, text)):
+            return ids
         try:
             encoding = vocabulary.encode(text, add_special_tokens=False)
-        except (TypeError, UnicodeEncodeError):  # half a surrogate pair: no UTF-8 can say it
-            text = text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+        except (TypeError, UnicodeEncodeError):
+            text = _whole(text)
             encoding = vocabulary.encode(text, add_special_tokens=False)
         ids = encoding.ids
         if self._reserved_ids.isdisjoint(ids):
@@ -197,6 +254,28 @@ class HFTokenizer:
             return None
         found = self._marks.search(spans[-1].text)
         return found[0] if found else None
+
+
+def _ids(vocabulary: Vocabulary, text: str) -> list[int]:
+    """Ids of a text, found without Python's lock: the event loop runs on meanwhile, where this is in a thread."""
+    try:
+        (encoding,) = vocabulary.encode_batch_fast([text], add_special_tokens=False)
+    except (TypeError, UnicodeEncodeError):
+        (encoding,) = vocabulary.encode_batch_fast([_whole(text)], add_special_tokens=False)
+    ids: list[int] = encoding.ids
+    return ids
+
+
+def _whole(text: str) -> str:
+    """Half a surrogate pair becomes U+FFFD: no UTF-8 can say it."""
+    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+
+
+def _window(folder: Path) -> int | None:
+    """Tokens that the folder's model can read, where it is a model's."""
+    config = read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+    window = config.get("max_position_embeddings")
+    return window if type(window) is int and window > 0 else None
 
 
 def _added_tokens(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
@@ -257,6 +336,39 @@ def _special_tokens(folder: Path) -> dict[str, str]:
             if isinstance(text, str):
                 found[key] = text
     return found
+
+
+def _eos_ids(folder: Path, special: dict[str, str], ids: dict[str, int]) -> list[Any]:
+    """Every eos token that a model folder names, in whatever file."""
+    found: list[Any] = [ids.get(special.get("eos_token", ""))]
+    for name in (_GENERATION, "config.json"):
+        value = read_json(folder / name).get("eos_token_id") if (folder / name).exists() else None
+        found += value if isinstance(value, list) else [value]
+    return [token for token in found if type(token) is int]
+
+
+def _exported(name: str, content: bytes) -> bytes:
+    """A tokenizer file whose reasoning marks are ordinary added tokens."""
+    if not name.endswith(".json"):
+        return content
+    data = json.loads(content)
+    tokens = [*(data.get("added_tokens") or []), *(data.get("added_tokens_decoder") or {}).values()]
+    marks = [token for token in tokens if isinstance(token, dict) and token.get("content") in (THINK, UNTHINK)]
+    lists = {
+        key: [token for token in data[key] if _name(token) not in (THINK, UNTHINK)]
+        for key in ("additional_special_tokens", "extra_special_tokens")
+        if isinstance(data.get(key), list)
+    }
+    if not any(token.get("special") for token in marks) and all(len(data[key]) == len(lists[key]) for key in lists):
+        return content
+    for token in marks:
+        token["special"] = False
+    indent = None if name == "tokenizer.json" else 2
+    return (json.dumps(data | lists, ensure_ascii=False, indent=indent) + "\n").encode()
+
+
+def _name(token: Any) -> Any:
+    return token.get("content") if isinstance(token, dict) else token
 
 
 def _template_source(folder: Path) -> str | None:

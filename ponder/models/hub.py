@@ -27,7 +27,7 @@ from ponder.models import named
 from ponder.models.download import download, from_hub
 from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter, merge_adapter, read_adapter_config
-from ponder.models.marks import add_marks
+from ponder.models.marks import add_marks, grown
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer, blank
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
@@ -57,9 +57,13 @@ def pull(reference: str, *, say: named.Say = lambda line: None) -> Path:
     path = Path(reference).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         return named.pull_gguf(path, say=say)
-    if _HUB_ID.fullmatch(reference) and not reference.startswith(".") and not path.exists():
+    if is_hub_id(reference) and not path.exists():
         return download(reference, hint=_hint(reference))
     return resolve(reference)
+
+
+def is_hub_id(text: str) -> bool:
+    return bool(_HUB_ID.fullmatch(text)) and not text.startswith(".")
 
 
 def _find(text: str) -> Path:
@@ -76,7 +80,7 @@ def _find(text: str) -> Path:
         return _rung(Path(name).expanduser(), rung)
     if folder.exists():
         raise ConfigError(f"{text} is a file; " + (f"run: ponder pull {text}" if folder.suffix == ".gguf" else FORMS))
-    if _HUB_ID.fullmatch(text) and not text.startswith("."):
+    if is_hub_id(text):
         return from_hub(text, hint=_hint(text))
     raise ConfigError(f"unknown model {text!r}{_hint(text)}; {FORMS}")
 
@@ -154,7 +158,8 @@ def _merged(folder: Path) -> Path:
         raise ConfigError(f"{folder}: its base {base} is an adapter itself; name the model that one changes")
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ConfigError(f"no {ADAPTER_WEIGHTS} in {folder}; copy it there")
-    digest = hashlib.sha256((folder / ADAPTER_CONFIG).read_bytes() + (folder / ADAPTER_WEIGHTS).read_bytes())
+    # the first letters: of how merged folders are made
+    digest = hashlib.sha256(b"2" + (folder / ADAPTER_CONFIG).read_bytes() + (folder / ADAPTER_WEIGHTS).read_bytes())
     for file in weight_files(base):
         digest.update(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}".encode())
     target = named.cache_folder() / "merged" / f"{folder.resolve().name}-{digest.hexdigest()[:12]}"
@@ -165,6 +170,7 @@ def _merged(folder: Path) -> Path:
         model, tokenizer = load(base)
         if (folder / "tokenizer.json").exists():  # PEFT keeps it there where training changed it
             tokenizer = load_tokenizer(folder)
+            model = grown(model, tokenizer.vocab_size)
         elif config.get("reasoning_marks", is_shipped):  # our own key: what was trained had marks
             model, tokenizer = add_marks(model, tokenizer, part / "tokenizer")
         merge_adapter(model, folder)

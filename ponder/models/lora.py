@@ -7,7 +7,10 @@ forward pass, as without an adapter, and sampler and trainer never differ by the
 The files are those of PEFT (adapter_config.json, adapter_model.safetensors), so other programs read them. A change that
 is much smaller than a bf16 weight's last bit vanishes when it is merged into one: merge into float32 to keep all of it.
 
-Left out: DoRA, biases, adapters of embeddings, several adapters in one folder.
+Rows of the embeddings that a base does not have, those of the reasoning marks, lie beside the pairs as PEFT's trainable
+tokens, and the changed tokenizer does too: `PeftModel.from_pretrained` then gives the model that was trained.
+
+Left out: DoRA, biases, adapters of embeddings other than by rows, several adapters in one folder.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ from torch import Tensor, nn
 
 from ponder.config import ConfigError, nearest
 from ponder.models.files import read_json
+from ponder.models.hf_tokenizer import HFTokenizer
+from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
 from ponder.runs import write_atomic
 
@@ -32,6 +37,18 @@ ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetens
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 _PREFIX = "base_model.model."
 _SUFFIXES = {".lora_A.weight": "A", ".lora_B.weight": "B"}
+_ROWS = ".token_adapter.trainable_tokens_delta"
+_BASE = "ponder_base"  # our own key: the reference that ponder resolves, where PEFT needs a path
+
+# keys of adapter_config.json with which W + scale * B @ A is the whole change, whatever they say ...
+_HARMLESS = {
+    "peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
+    "r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform",
+    "layers_pattern", "megatron_core", "qalora_group_size", "runtime_config", "trainable_token_indices",
+    "ensure_weight_tying", "merged_dtype", "reasoning_marks", _BASE,
+}  # fmt: skip
+# ... and with which it is where they say this. Every other key must be empty: what it means is not known here.
+_PLAIN = {"bias": ("none",), "init_lora_weights": (True, "gaussian")}
 
 
 @dataclass(frozen=True)
@@ -101,12 +118,15 @@ def save_adapter(
     *,
     base: str,
     merged_dtype: torch.dtype = torch.float32,
-    dtype: torch.dtype = torch.bfloat16,
+    dtype: torch.dtype = torch.float32,
+    model: Transformer | None = None,
+    tokenizer: Tokenizer | None = None,
 ) -> None:
     """Write an adapter in PEFT's layout.
 
     base: the reference of the model it belongs to. merged_dtype: of the weights it was trained through; a key of our
-    own in adapter_config.json, which other programs leave alone.
+    own in adapter_config.json, which other programs leave alone. model, tokenizer: what was trained; the rows of its
+    reasoning marks and the tokenizer's files are written too.
     """
     from ponder.models.weights import CODES, write_tensors
 
@@ -114,7 +134,7 @@ def save_adapter(
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "base_model_name_or_path": base,
+        **_named_base(base),
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": 0.0,
@@ -124,8 +144,31 @@ def save_adapter(
         "inference_mode": True,
         "merged_dtype": CODES[merged_dtype],
     }
-    write_tensors(adapter.tensors(), folder / ADAPTER_WEIGHTS, dtype)
+    tensors = adapter.tensors()
+    if model is not None and isinstance(tokenizer, HFTokenizer):
+        if tokenizer.think_id is not None and tokenizer.unthink_id is not None:
+            ids = sorted((tokenizer.think_id, tokenizer.unthink_id))
+            tables = [name for name in ("model.embed_tokens", "lm_head") if f"{name}.weight" in model.state_dict()]
+            tensors |= {f"{_PREFIX}{name}{_ROWS}": model.get_parameter(f"{name}.weight")[ids] for name in tables}
+            config["trainable_token_indices"] = {name.rpartition(".")[2]: ids for name in tables}
+        folder.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(folder)
+    write_tensors(tensors, folder / ADAPTER_WEIGHTS, dtype)
     write_atomic(folder / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
+
+
+def _named_base(base: str) -> dict[str, str]:
+    """The base as PEFT finds it, a folder or a hub id, and where ponder calls it by another name, that."""
+    from ponder.models import hub, named
+
+    name, _, revision = base.partition("@")
+    if hub.is_hub_id(base) and not Path(name).expanduser().is_dir():
+        return {"base_model_name_or_path": name} | ({"revision": revision, _BASE: base} if revision else {})
+    try:
+        folder = str(hub.resolve(base))
+    except ConfigError:  # it is not on this machine any more
+        return {"base_model_name_or_path": base}
+    return {"base_model_name_or_path": str(Path(folder).absolute())} | ({_BASE: base} if base in named.names() else {})
 
 
 def is_adapter(folder: str | Path) -> bool:
@@ -138,43 +181,74 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
     config = read_json(path, missing=f"an adapter folder holds {ADAPTER_CONFIG} and {ADAPTER_WEIGHTS}")
     if config.get("peft_type", "LORA") != "LORA":
         raise ConfigError(f"{path}: an adapter of kind {config['peft_type']!r} is not supported; only LORA is")
-    for key, plain in (("use_dora", False), ("bias", "none"), ("fan_in_fan_out", False), ("modules_to_save", None),
-                       ("rank_pattern", {}), ("alpha_pattern", {}), ("trainable_token_indices", None)):  # fmt: skip
-        if config.get(key) and config[key] != plain:
-            raise ConfigError(
-                f"{path}: {key} = {config[key]!r} is not supported; merge it with PEFT and save the model"
-            )
+    for key, value in config.items():
+        if value and key not in _HARMLESS and value not in _PLAIN.get(key, ()):
+            raise ConfigError(f"{path}: {key} = {value!r} is not supported; merge it with PEFT and save the model")
     for key in ("r", "lora_alpha"):
         if not isinstance(config.get(key), int | float) or config[key] <= 0:
             raise ConfigError(f"{path}: {key} = {config.get(key)!r} must be a positive number")
     if not isinstance(config.get("base_model_name_or_path"), str):
         raise ConfigError(f"{path} does not say which model it changes (base_model_name_or_path)")
-    return config
+    return config | {"base_model_name_or_path": config.get(_BASE) or config["base_model_name_or_path"]}
 
 
 def load_adapter(folder: str | Path, model: Transformer) -> Adapter:
-    """An adapter in PEFT's layout, checked against the model it is for."""
+    """The pairs of an adapter in PEFT's layout, checked against the model they are for. (Rows of tokens are part of the
+    model; `merge_adapter` writes them.)"""
     config = read_adapter_config(folder)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
-    pairs = _read_pairs(Path(folder) / ADAPTER_WEIGHTS, int(config["r"]), layers)
+    pairs, _ = _read(Path(folder) / ADAPTER_WEIGHTS, int(config["r"]), layers)
     root = config["r"] ** 0.5 if config.get("use_rslora") else 1.0  # alpha / sqrt(r): arXiv:2312.03732
     return Adapter({name: pairs[name] for name in sorted(pairs)}, float(config["lora_alpha"]) * root)
 
 
 def merge_adapter(model: Transformer, folder: str | Path) -> None:
     """Add an adapter to a model's weights, in place; all is checked before the first weight changes."""
-    adapter = load_adapter(folder, model)
+    adapter, rows = load_adapter(folder, model), _load_rows(folder, model)
     weights = {name: model.get_parameter(f"{name}.weight").data for name in adapter.pairs}
     on_device = {n: (a.to(weights[n].device), b.to(weights[n].device)) for n, (a, b) in adapter.pairs.items()}
     merge(weights, Adapter(on_device, adapter.alpha), weights)
+    for table, ids, values in rows:
+        table.data[ids] = values.to(table)
 
 
-def _read_pairs(path: Path, rank: int, layers: dict[str, nn.Linear]) -> dict[str, tuple[Tensor, Tensor]]:
-    """Layer -> (A, B), float32, of the right shapes and finite."""
+def _load_rows(folder: str | Path, model: Transformer) -> list[tuple[Tensor, list[int], Tensor]]:
+    """(table, token ids, their new rows) of PEFT's trainable tokens."""
+    config, path = read_adapter_config(folder), Path(folder) / ADAPTER_WEIGHTS
+    layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+    _, rows = _read(path, int(config["r"]), layers)
+    indices = config.get("trainable_token_indices") or {}
+    indices = {"embed_tokens": indices} if isinstance(indices, list) else indices
+    found = []
+    for name, values in rows.items():
+        ids = indices.get(name.rpartition(".")[2], indices.get(name)) if isinstance(indices, dict) else None
+        table = dict(model.named_parameters()).get(f"{name}.weight")
+        if table is None or not isinstance(ids, list) or not all(type(token) is int for token in ids):
+            raise ConfigError(f"{path} changes rows of {name}, and {ADAPTER_CONFIG} or the base has no place for them")
+        if tuple(values.shape) != (len(ids), table.shape[1]) or not all(0 <= token < len(table) for token in ids):
+            raise ConfigError(
+                f"{path}: rows {ids} of {name}, which has shape {tuple(table.shape)}, cannot be {tuple(values.shape)}; "
+                "is it an adapter of this model?"
+            )
+        found.append((table, ids, values))
+    missing = set(indices) - {name.rpartition(".")[2] for name in rows} - set(rows)
+    if missing - ({"lm_head"} if model.config.tie_word_embeddings else set()):
+        raise ConfigError(f"{path} misses the rows of {', '.join(sorted(missing))} (trainable_token_indices)")
+    return found
+
+
+def _read(
+    path: Path, rank: int, layers: dict[str, nn.Linear]
+) -> tuple[dict[str, tuple[Tensor, Tensor]], dict[str, Tensor]]:
+    """Layer -> (A, B), of the right shapes, and layer -> rows of tokens; float32 and finite."""
     found: dict[str, dict[str, Tensor]] = {}
+    rows: dict[str, Tensor] = {}
     try:
         with safe_open(path, framework="pt") as file:
             for key in file.keys():  # noqa: SIM118 (not a dict)
+                if key.startswith(_PREFIX) and key.endswith(_ROWS):
+                    rows[key.removeprefix(_PREFIX).removesuffix(_ROWS)] = file.get_tensor(key).float()
+                    continue
                 suffix = next((suffix for suffix in _SUFFIXES if key.endswith(suffix)), None)
                 if suffix is None or not key.startswith(_PREFIX):
                     raise ConfigError(f"{path} holds {key}, which is no part of a LoRA adapter of linear layers")
@@ -200,4 +274,7 @@ def _read_pairs(path: Path, rank: int, layers: dict[str, nn.Linear]) -> dict[str
                 )
             if not torch.isfinite(tensor).all():
                 raise ConfigError(f"{path}: lora_{part} of {layer} holds numbers that are not finite; fetch it again")
-    return {layer: (parts["A"], parts["B"]) for layer, parts in found.items()}
+    strange = [layer for layer, values in rows.items() if not torch.isfinite(values).all()]
+    if strange:
+        raise ConfigError(f"{path}: the rows of {strange[0]} hold numbers that are not finite; fetch it again")
+    return {layer: (parts["A"], parts["B"]) for layer, parts in found.items()}, rows

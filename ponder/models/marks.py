@@ -101,7 +101,8 @@ def _known(data: Mapping[str, Any]) -> set[str]:
 def _rename(data: dict[str, Any], renamed: Mapping[str, str]) -> None:
     """New names under the old ids, among the added tokens and in the vocabulary, which must agree."""
     for token in data["added_tokens"]:
-        token["content"] = renamed.get(token["content"], token["content"])
+        if token["content"] in renamed:
+            token |= {"content": renamed[token["content"]], "special": False}
     vocab = data["model"]["vocab"]
     if isinstance(vocab, dict):
         data["model"]["vocab"] = {renamed.get(piece, piece): token for piece, token in vocab.items()}
@@ -116,28 +117,44 @@ def _append(data: dict[str, Any]) -> dict[str, int]:
     used = [*(vocab.values() if isinstance(vocab, dict) else range(len(vocab)))]
     first = 1 + max([*used, *(token["id"] for token in data["added_tokens"])], default=-1)
     made = {mark: first + place for place, mark in enumerate(m for m in (THINK, UNTHINK) if m not in known)}
-    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     data["added_tokens"] += [{"id": token, "content": mark, **flags} for mark, token in made.items()]
     return made
 
 
 def _write_settings(folder: Path, renamed: Mapping[str, str]) -> None:
-    """The marks among the special tokens of tokenizer_config.json and special_tokens_map.json, for transformers."""
+    """The marks' names in tokenizer_config.json and special_tokens_map.json. They are added tokens that are not special
+    (see `HFTokenizer.save`), so they stand in no list of those."""
     for name in ("tokenizer_config.json", "special_tokens_map.json"):
         if not (folder / name).exists():
             continue
         settings = read_json(folder / name)
         for number, token in dict(settings.get("added_tokens_decoder") or {}).items():
             if isinstance(token, dict) and token.get("content") in renamed:
-                settings["added_tokens_decoder"][number] = token | {"content": renamed[token["content"]]}
-        key = next((key for key in _LISTS if isinstance(settings.get(key), list)), _LISTS[0])
-        others = [token for token in settings.get(key) or [] if _content(token) not in (*renamed, THINK, UNTHINK)]
-        settings[key] = [*others, THINK, UNTHINK]
+                named = {"content": renamed[token["content"]], "special": False}
+                settings["added_tokens_decoder"][number] = token | named
+        for key in _LISTS:
+            if isinstance(settings.get(key), list):
+                settings[key] = [token for token in settings[key] if _content(token) not in (*renamed, THINK, UNTHINK)]
         write_atomic(folder / name, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
 
 
 def _content(token: Any) -> Any:
     return token.get("content") if isinstance(token, dict) else token
+
+
+@torch.no_grad()
+def grown(model: Transformer, rows: int) -> Transformer:
+    """The model with embeddings (and a head, where it has its own) of at least so many rows; new ones are zero."""
+    if rows <= model.config.vocab_size:
+        return model
+    weights = dict(model.state_dict())
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        if name in weights:
+            new = weights[name].new_zeros(rows, weights[name].shape[1])
+            new[: len(weights[name])] = weights[name]
+            weights[name] = new
+    return Transformer.over(replace(model.config, vocab_size=rows), weights)
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from ponder.types import Message
 
 class Tokenizer(Protocol):
     vocab_size: int
-    end_id: int  # ends a message: sampling it ends the completion
+    end_id: int  # ends a message: what a completion ends with, in training too
     pad_id: int
 
     @property
@@ -26,6 +26,11 @@ class Tokenizer(Protocol):
     @property
     def unthink_id(self) -> int | None:
         """Closes reasoning."""
+        ...
+
+    @property
+    def end_ids(self) -> tuple[int, ...]:
+        """Sampling any of them ends the completion; `end_id` is the first."""
         ...
 
     def encode(self, text: str) -> list[int]:
@@ -60,6 +65,10 @@ class ByteTokenizer:
     }  # fmt: skip
 
     @property
+    def end_ids(self) -> tuple[int, ...]:
+        return (self.end_id,)
+
+    @property
     def byte_pieces(self) -> list[bytes | None]:
         """The bytes of every token; None for marks."""
         return [bytes([token]) if token < 256 else None for token in range(self.vocab_size)]
@@ -84,20 +93,46 @@ class ByteTokenizer:
         (Path(folder) / "tokenizer_config.json").write_text(text + "\n")
 
 
-def split_reasoning(
-    tokenizer: Tokenizer, token_ids: Sequence[int], *, opened: bool
-) -> tuple[Sequence[int], Sequence[int]]:
-    """A completion's ids -> (reasoning ids, answer ids), marks and end in neither.
+class Reading:
+    """Which tokens of a completion are reasoning and which are its answer: the one rule, for tokens as they come.
 
-    opened: the prompt left the reasoning open. Reasoning that never closes is all reasoning: no answer.
+    Reasoning is what stands before a closing mark, and what an opening mark in the answer begins, up to the next
+    closing mark or to the end. So a closing mark in an answer makes all that was answer before it reasoning. An opening
+    mark inside reasoning means nothing. End marks, and marks that open or close a block, are neither.
     """
-    body = token_ids[:-1] if token_ids and token_ids[-1] == tokenizer.end_id else token_ids
-    if not opened:
-        return [], body
-    if tokenizer.unthink_id is None or tokenizer.unthink_id not in body:
-        return body, []
-    cut = list(body).index(tokenizer.unthink_id)
-    return body[:cut], body[cut + 1 :]
+
+    def __init__(
+        self, *, think_id: int | None, unthink_id: int | None, end_ids: Sequence[int], opened: bool
+    ) -> None:
+        """opened: the prompt left the reasoning open."""
+        self._think_id, self._unthink_id, self._end_ids = think_id, unthink_id, frozenset(end_ids)
+        self.is_thinking = opened
+        self.reasoning: list[int] = []
+        self.answer: list[int] = []
+
+    def take(self, ids: Sequence[int]) -> None:
+        for token in ids:
+            if token in self._end_ids:
+                continue
+            if token == self._unthink_id:
+                if not self.is_thinking:
+                    # with the mark that seemed to end it, so that the reasoning stays what stands before the last one
+                    self.reasoning += [token, *self.answer]
+                    self.answer = []
+                self.is_thinking = False
+            elif token == self._think_id and not self.is_thinking:
+                self.is_thinking = True
+            else:
+                (self.reasoning if self.is_thinking else self.answer).append(token)
+
+
+def split_reasoning(tokenizer: Tokenizer, token_ids: Sequence[int], *, opened: bool) -> tuple[list[int], list[int]]:
+    """A whole completion's ids -> (reasoning ids, answer ids), by the rule of `Reading`."""
+    reading = Reading(
+        think_id=tokenizer.think_id, unthink_id=tokenizer.unthink_id, end_ids=tokenizer.end_ids, opened=opened
+    )
+    reading.take(token_ids)
+    return reading.reasoning, reading.answer
 
 
 def reasoning_is_open(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> bool:
@@ -105,6 +140,6 @@ def reasoning_is_open(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> bool:
     for token in reversed(prompt_ids):
         if token == tokenizer.think_id:
             return True
-        if token in (tokenizer.unthink_id, tokenizer.end_id):
+        if token == tokenizer.unthink_id or token in tokenizer.end_ids:
             return False
     return False

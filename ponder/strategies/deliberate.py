@@ -103,7 +103,7 @@ class Aloud:
 
     def __init__(self, engine: Any) -> None:
         self.engine, self.encode = engine, encoder(engine)
-        self._end_id = engine.tokenizer.end_id
+        self._end_ids = getattr(engine.tokenizer, "end_ids", (engine.tokenizer.end_id,))
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
@@ -124,7 +124,7 @@ class Aloud:
         """A spoken piece as reasoning that goes on, or as the answer that it is."""
         text = piece.answer
         is_named = text.lstrip().startswith(ANSWER)
-        if is_named or piece.token_ids[-1:] == (self._end_id,):
+        if is_named or (piece.token_ids and piece.token_ids[-1] in self._end_ids):
             return replace(piece, answer=text.lstrip().removeprefix(ANSWER).lstrip() if is_named else text)
         paused = piece.finish_reason == "stop"
         return replace(

@@ -197,7 +197,9 @@ def learn(
     num_workers = resolve_workers(config.num_workers)
     with (
         Trainer(model, num_workers=num_workers, adapter=policy.adapter, recompute=config.recompute) as trainer,
-        LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=config.num_slots) as engine,
+        LocalEngine(
+            model, tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False
+        ) as engine,
         GracefulStop() as stop,
     ):
         facts = load_state(run, trainer) or {"step": 0, "tokens": 0, "rollout_tokens": 0, "flops": 0.0, "seconds": 0.0}

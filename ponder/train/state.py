@@ -82,7 +82,10 @@ def save_rung(run: Run, trainer: Trainer, policy: Policy, *, step: int, facts: d
     save_model(trainer.model, folder)
     policy.tokenizer.save(str(folder))
     if trainer.adapter is not None:
-        save_adapter(trainer.adapter, folder / "adapter", base=policy.base, merged_dtype=trainer.model.dtype)
+        save_adapter(
+            trainer.adapter, folder / "adapter", base=policy.base, merged_dtype=trainer.model.dtype,
+            model=trainer.model, tokenizer=policy.tokenizer,
+        )  # fmt: skip
     record_training(folder, policy.start, policy.sources, base_name=policy.base)
     ladder = {
         "step": step,

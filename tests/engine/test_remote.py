@@ -193,11 +193,12 @@ def test_reasoning_tokens_are_estimated_where_the_server_does_not_count_them(ser
         ({"content": "4", "reasoning": "hm"}, "hm", "4"),
         ({"content": "4", "reasoning_content": None, "reasoning": ""}, "", "4"),
         ({"content": "<think>\nhm\n</think>\n\n4"}, "hm", "4"),
-        ({"content": "\n<think>hm</think>4</think>"}, "hm", "4</think>"),
+        ({"content": "\n<think>hm</think>4</think>"}, "hm\n\n4", ""),
         ({"content": "hm</think>4"}, "hm", "4"),
         ({"content": "<think>never closed"}, "never closed", ""),
-        ({"content": "4 <think> is a word"}, "", "4 <think> is a word"),
-        ({"content": "say </think>", "reasoning": "hm"}, "hm", "say </think>"),
+        ({"content": "4 <think> is a word"}, " is a word", "4 "),
+        ({"content": "say </think>", "reasoning": "hm"}, "hm\n\nsay ", ""),
+        ({"content": "Hello <THINK>two</think >Done", "reasoning_content": "one"}, "one\n\ntwo", "Hello Done"),
         ({"content": None}, "", ""),
         ({"content": None, "reasoning_content": "cut"}, "cut", ""),
         ({"content": [{"type": "text", "text": "4"}, {"type": "text", "text": "2"}]}, "", "42"),
@@ -221,6 +222,23 @@ def test_a_cut_completion_is_counted_as_cut(serve: Any) -> None:
     (completion,) = read(serve, choice("", "length", reasoning="on and on"))
     assert completion.finish_reason == "length" and completion.was_cut and completion.answer == ""
     assert read(serve, choice("no", "content_filter"))[0].finish_reason == "stop"
+
+
+def test_a_cut_text_without_marks_is_reasoning_unless_the_model_is_known_to_answer_plainly(serve: Any) -> None:
+    replies: list[dict[str, Any]] = []
+    server = serve(lambda body: answer(replies.pop(0)))
+    engine = RemoteEngine(server.url, "m")
+
+    def said(*given: dict[str, Any]) -> tuple[str, str]:
+        replies.extend(given)
+        (completion,) = [asyncio.run(engine.generate(QUESTION, SamplingParams())) for _ in given][-1]
+        return completion.reasoning, completion.answer
+
+    assert said(choice("SECRET", "length")) == ("SECRET", "")
+    assert said(choice("SECRET", "content_filter")) == ("SECRET", "")
+    assert said(choice("4"), choice("12 is the sum of", "length")) == ("", "12 is the sum of")
+    assert said(choice("half an", "length", reasoning="hm")) == ("hm", "half an")
+    assert said(choice("SECRET", "length")) == ("SECRET", "")  # it has been seen to think
 
 
 # ----------------------------------------------------------------------------------------------------- many samples

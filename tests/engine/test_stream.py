@@ -28,6 +28,11 @@ async def read(stream, delay=0.0):
     return whole, stream.completion
 
 
+def splitter_of(**options):
+    marks = {"think_id": BYTES.think_id, "unthink_id": BYTES.unthink_id, "end_ids": BYTES.end_ids}
+    return Splitter(BYTES.decode, **marks, **options)
+
+
 def portions(ids, cuts):
     places = sorted({0, len(ids), *(cut % (len(ids) + 1) for cut in cuts)})
     return [ids[a:b] for a, b in pairwise(places)]
@@ -60,7 +65,7 @@ def test_the_stop_string_that_is_complete_first_ends_the_text_wherever_it_is_cut
 )  # fmt: skip
 def test_channels_split_on_ids_as_the_finished_completion_does(thought, said, closes, ends, cuts):
     ids = BYTES.encode(thought) + ([BYTES.unthink_id, *BYTES.encode(said)] if closes else []) + [BYTES.end_id] * ends
-    splitter = Splitter(BYTES.decode, unthink_id=BYTES.unthink_id, end_id=BYTES.end_id, opened=True)
+    splitter = splitter_of(opened=True)
     whole = sum(map(splitter.feed, portions(ids, cuts)), Piece()) + splitter.finish()
     reasoning, answer = split_reasoning(BYTES, ids, opened=True)
     assert (whole.reasoning, whole.answer) == (BYTES.decode(reasoning), BYTES.decode(answer))

@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import ctypes
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
 import pytest
 import torch
 
+from ponder.engine import native
+from ponder.engine.local import LocalEngine
 from ponder.models import compiled
+from ponder.models.tokenizer import ByteTokenizer
+from ponder.types import SamplingParams
+from tests.helpers import in_c, tiny_model, user
 
 
 @pytest.fixture
@@ -58,3 +71,41 @@ def test_other_processors_and_dtypes_are_pytorch_s(cpu, monkeypatch):
     assert compiled.flags(torch.float16) is None
     monkeypatch.setattr("platform.machine", lambda: "arm64")
     assert compiled.flags(torch.float32) is None
+
+
+def test_a_cache_whose_files_cannot_be_loaded_leaves_it_to_pytorch_with_one_warning(monkeypatch):
+    in_c(native.SOURCE, torch.float32)
+
+    def refuse(path, *more):
+        raise OSError(f"{path}: failed to map segment from shared object")
+
+    monkeypatch.setattr(ctypes, "CDLL", refuse)
+    compiled._without.cache_clear()
+    compiled.loaded.cache_clear()
+    try:
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            assert compiled.loaded(Path(compiled.HEADERS) / "softmax.c", torch.float32) is None
+            with LocalEngine(tiny_model(), ByteTokenizer(), num_workers=1) as engine:
+                (one,) = asyncio.run(engine.generate(user("hi"), SamplingParams(max_reasoning_tokens=4)))
+        assert one.token_ids
+        ours = [str(warning.message) for warning in said if "computing by PyTorch" in str(warning.message)]
+        assert len(ours) == 1 and "noexec" in ours[0] and "failed to map segment" in ours[0]
+    finally:
+        compiled.loaded.cache_clear()
+
+
+def test_a_noexec_mount_is_such_a_cache(tmp_path):
+    in_c(native.SOURCE, torch.float32)
+    mount = ["mount", "-t", "tmpfs", "-o", "noexec,size=8m", "tmpfs", str(tmp_path)]
+    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root may mount, where mounting is allowed at all; the double above stands for it")
+    try:
+        code = "import torch; from ponder.engine import native; print(native.library(torch.float32))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=os.environ | {"PONDER_CACHE": str(tmp_path)}, capture_output=True,
+            text=True, timeout=200,
+        )  # fmt: skip
+        assert done.stdout.strip() == "None" and "noexec" in done.stderr
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)

@@ -6,14 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 from ponder.config import ConfigError
 from ponder.models import hub, lora, named
 from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.models.lora import merge_adapter
+from ponder.models.marks import add_marks
 from ponder.models.transformer import Transformer
 from ponder.models.weights import save_model
 from tests.helpers import tiny_model
@@ -204,3 +207,87 @@ def test_a_shipped_adapter_pulls_its_base_and_gets_marks(tmp_path: Path, monkeyp
 
     monkeypatch.setattr(named, "pull", pull)
     assert hub.load("smollm2-ponder")[1].think_id == 3 and "smollm2-135m" in pulled
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("init_lora_weights", "pissa"),
+        ("init_lora_weights", "pissa_niter_16"),
+        ("init_lora_weights", "olora"),
+        ("init_lora_weights", "corda"),
+        ("init_lora_weights", "loftq"),
+        ("init_lora_weights", "eva"),
+        ("alora_invocation_tokens", [1, 2]),
+        ("layer_replication", [[0, 2], [1, 2]]),
+        ("target_parameters", ["mlp.experts.gate_up_proj"]),
+        ("use_qalora", True),
+        ("lora_bias", True),
+        ("use_dora", True),
+        ("use_bdlora", {"a": 1}),
+        ("modules_to_save", ["lm_head"]),
+        ("rank_pattern", {"q_proj": 8}),
+        ("alpha_pattern", {"q_proj": 8}),
+        ("bias", "lora_only"),
+        ("something_of_next_year", 3),
+    ],
+)
+def test_an_adapter_that_is_more_than_a_product_of_two_matrices_is_refused_by_the_key_that_says_so(
+    tmp_path: Path, key: str, value: Any
+) -> None:
+    folder = make_adapter(tmp_path / "adapter", "x", **{key: value})
+    with pytest.raises(ConfigError, match=f"{key} = .*merge it with PEFT"):
+        merge_adapter(tiny_model(head_dim=8), folder)
+
+
+def test_what_peft_itself_writes_about_a_plain_adapter_is_read(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "adapter", "x")
+    plain = peft.LoraConfig(r=4, lora_alpha=8, target_modules=list(TARGETS), base_model_name_or_path="x")
+    plain.save_pretrained(folder)
+    assert "megatron_core" in json.loads((folder / "adapter_config.json").read_text())
+    merge_adapter(tiny_model(head_dim=8), folder)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("spare", [SMOLLM, ()])
+def test_peft_makes_the_same_model_of_a_base_and_an_adapter_as_ponder(
+    tmp_path: Path, tied: bool, spare: tuple[str, ...]
+) -> None:
+    base = write(tmp_path / "base", bare(*spare))
+    model = tiny_model(vocab_size=280, head_dim=8, tie_word_embeddings=tied)
+    save_model(model, base, torch.float32)
+    model, tokenizer = add_marks(*hub.load(base), tmp_path / "marked")
+    adapter = lora.fresh(model, 4, 0)
+    for _, b in adapter.pairs.values():
+        b.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
+    folder = tmp_path / "adapter"
+    lora.save_adapter(adapter, folder, base=str(base), model=model, tokenizer=tokenizer)
+    lora.merge(lora.targets(model), adapter, lora.targets(model))
+
+    tokens = torch.tensor([[3, 40, 4, 50, 60, 4]])
+    config = json.loads((folder / "adapter_config.json").read_text())
+    plain = transformers.AutoModelForCausalLM.from_pretrained(config["base_model_name_or_path"], dtype=torch.float32)
+    theirs = peft.PeftModel.from_pretrained(plain, folder).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(tokens).logits, model(tokens), atol=1e-4, rtol=0)
+        merged = theirs.merge_and_unload()
+        torch.testing.assert_close(merged(tokens).logits, model(tokens), atol=1e-4, rtol=0)
+    again = transformers.AutoTokenizer.from_pretrained(folder)
+    assert again.convert_tokens_to_ids("</think>") == tokenizer.unthink_id and again.chat_template
+
+    back, read = hub.load(folder)
+    assert (read.think_id, read.unthink_id) == (tokenizer.think_id, tokenizer.unthink_id)
+    for name, weight in model.state_dict().items():
+        torch.testing.assert_close(back.state_dict()[name], weight, atol=1e-6, rtol=1e-5)
+
+
+def test_rows_that_the_config_does_not_place_are_refused(tmp_path: Path) -> None:
+    folder = make_adapter(tmp_path / "adapter", "x", trainable_token_indices={"embed_tokens": [3, 4]})
+    good = load_file(folder / "adapter_model.safetensors")
+    with pytest.raises(ConfigError, match="misses the rows of embed_tokens"):
+        merge_adapter(tiny_model(head_dim=8), folder)
+    name = "base_model.model.model.embed_tokens.token_adapter.trainable_tokens_delta"
+    for rows, words in ((torch.zeros(3, 32), "cannot be"), (torch.full((2, 32), float("inf")), "not finite")):
+        save_file(good | {name: rows}, folder / "adapter_model.safetensors")
+        with pytest.raises(ConfigError, match=words):
+            merge_adapter(tiny_model(head_dim=8), folder)

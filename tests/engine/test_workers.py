@@ -1,0 +1,104 @@
+"""Worker processes that die: who was with them is told why, and the next request finds another worker."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from dataclasses import replace
+from multiprocessing.connection import wait
+
+import pytest
+
+from ponder.engine import local
+from ponder.engine.local import EngineError, LocalEngine
+from ponder.models.tokenizer import ByteTokenizer
+from ponder.types import SamplingParams
+from tests.helpers import tiny_model, until, user
+
+TOKENIZER = ByteTokenizer()
+PARAMS = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=6, seed=3)
+LONG = replace(PARAMS, max_reasoning_tokens=90_000, min_reasoning_tokens=90_000)
+
+
+def killed(engine: LocalEngine, number: int = 0) -> None:
+    process = engine.worker_processes[number]
+    os.kill(process.pid, signal.SIGKILL)
+    assert wait([process.sentinel], timeout=30)
+
+
+async def ids(engine: LocalEngine, text: str = "p", n: int = 2) -> list[tuple[int, ...]]:
+    return [c.token_ids for c in await asyncio.wait_for(engine.generate(user(text), PARAMS, n=n), 60)]
+
+
+def test_a_killed_worker_fails_what_it_had_and_the_next_request_finds_another_with_the_latest_weights():
+    async def go(engine: LocalEngine, other) -> None:
+        await ids(engine)
+        engine.update_weights(other.state_dict(), version=1)
+        expected = await ids(engine)
+        lost = asyncio.ensure_future(engine.generate(user("p"), LONG))
+        await asyncio.sleep(0.1)
+        begun = time.process_time()
+        killed(engine)
+        with pytest.raises(EngineError, match=r"worker died \(exit code -9\); out of memory\?"):
+            await asyncio.wait_for(lost, 60)
+        assert await ids(engine) == expected
+        assert time.process_time() - begun < 15 and engine.failure is None
+        killed(engine)  # idle: nobody is told, and nobody notices
+        assert await ids(engine) == expected
+        assert engine._load == [0] and not engine._pending
+
+    other = tiny_model(seed=1, window=100_000)
+    with LocalEngine(tiny_model(window=100_000), TOKENIZER, num_workers=1) as engine:
+        asyncio.run(go(engine, other))
+
+
+def test_requests_of_other_workers_go_on():
+    async def go(engine: LocalEngine) -> None:
+        await ids(engine)
+        calls = [asyncio.ensure_future(engine.generate(user(str(i)), LONG)) for i in range(2)]
+        await asyncio.sleep(0.1)
+        assert all(engine._load)
+        killed(engine, 0)
+        done, rest = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED, timeout=60)
+        assert len(done) == 1 and isinstance(done.pop().exception(), EngineError)
+        await ids(engine, n=8)
+        (kept,) = rest
+        assert not kept.done()
+        kept.cancel()
+
+    with LocalEngine(tiny_model(window=100_000), TOKENIZER, num_workers=2) as engine:
+        asyncio.run(go(engine))
+
+
+def _dies(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_an_engine_whose_workers_die_at_once_fails_with_the_reason(monkeypatch, caplog):
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=1) as engine:
+        asyncio.run(ids(engine))
+        monkeypatch.setattr(local, "_worker_process", _dies)
+        killed(engine)
+        until(lambda: engine.failure, 60)
+        assert "worker died (exit code -9)" in str(engine.failure)
+        with pytest.raises(EngineError, match="worker died"):
+            asyncio.run(ids(engine))
+    assert "the engine has failed" in caplog.text
+
+
+def test_a_request_that_waits_for_a_worker_when_the_engine_fails_is_told_why(monkeypatch):
+    async def go(engine: LocalEngine) -> None:
+        await ids(engine)
+        waiting = asyncio.ensure_future(engine.generate(user("p"), LONG))
+        await asyncio.sleep(0.1)
+        monkeypatch.setattr(local, "_worker_process", _dies)
+        killed(engine)
+        with pytest.raises(EngineError, match="worker died"):
+            await asyncio.wait_for(waiting, 60)
+        with pytest.raises(EngineError, match="worker died"):
+            await asyncio.wait_for(engine.generate(user("p"), PARAMS), 60)
+
+    with LocalEngine(tiny_model(window=100_000), TOKENIZER, num_workers=1) as engine:
+        asyncio.run(go(engine))
