@@ -51,7 +51,7 @@ class Work:
         self.prompt, self.engine, self.key, self.scorer, self.watch = prompt, engine, key, scorer, watch
         self.budget = budget or Budget()
         if self.budget.max_samples is not None and self.budget.max_samples < 1:
-            raise ValueError(f"a budget of {self.budget} allows no sample; allow at least 1")
+            raise ConfigError(f"a budget of {self.budget} allows no sample; allow at least 1")
         self.params = params if self.budget.max_tokens is None else fit(params, self.budget.max_tokens)
         self.usage = Usage()
         self.finished: list[Completion] = []  # whole samples, in the order of their index
@@ -77,7 +77,7 @@ class Work:
     async def draw(self, n: int, leader: Choice | None = None) -> list[Completion]:
         """Up to n more whole samples, as many as fit. `leader` chooses what `watch` is told as they come in."""
         if n < 1:
-            raise ValueError(f"n={n} allows no sample; allow at least 1")
+            raise ConfigError(f"n={n} allows no sample; allow at least 1")
         if self.rollout is not None:
             return await self._roll_out(self.rollout, n, leader)
         end = self._drawn + n
@@ -367,7 +367,7 @@ def most_tokens(params: SamplingParams) -> int:
 def fit(params: SamplingParams, max_tokens: int) -> SamplingParams:
     """The same sampling with less room to reason, then to answer, until one sample surely fits."""
     if max_tokens < 2:
-        raise ValueError(f"max_tokens={max_tokens} has no room for the closing mark and an answer; allow at least 2")
+        raise ConfigError(f"max_tokens={max_tokens} has no room for the closing mark and an answer; allow at least 2")
     answer = min(params.max_answer_tokens, max_tokens - 1)
     reasoning = min(params.max_reasoning_tokens, max_tokens - 1 - answer)
     return replace(
