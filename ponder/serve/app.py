@@ -59,6 +59,7 @@ class Routes:
 
     def __init__(self, service: Service) -> None:
         self.service, self.store = service, service.store
+        self._document: dict[str, Any] | None = None
 
     async def body(self, request: Request) -> Any:
         return (await read_json(request, self.service))[0]
@@ -99,7 +100,9 @@ class Routes:
         return json_response({"version": __version__})
 
     async def openapi(self, request: Request) -> Response:
-        return json_response(document(self.service))
+        if self._document is None:
+            self._document = document(self.service)
+        return json_response(self._document)
 
     async def page(self, request: Request) -> Response:
         return Response((WEB / "index.html").read_bytes(), media_type="text/html; charset=utf-8")

@@ -1,4 +1,4 @@
-"""The connections under the store: SQLite by default, PostgreSQL by URL, and what brings a database up to date.
+"""The connections under the store: SQLite by default, PostgreSQL by URL; brought up to date when they are opened.
 
 Writes, reads and the look-up of keys have a lane each: a thread with a connection of its own. So a write that waits for
 a locked database holds up neither readers nor anybody's authentication. No call waits long: a lock is waited for
@@ -16,7 +16,7 @@ import sqlite3
 import stat
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -29,40 +29,6 @@ Row = tuple[Any, ...]
 LaneName = Literal["write", "read", "keys"]
 PATIENCE = 2.0  # seconds that a call waits for somebody else's lock
 
-# one entry a version; a database is brought up to date on opening. `?` and plain types only: both databases read it
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        "CREATE TABLE keys (id TEXT PRIMARY KEY, hash TEXT UNIQUE NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL,"
-        " scopes TEXT NOT NULL, created BIGINT NOT NULL, revoked BIGINT)",
-        "CREATE TABLE objects (id TEXT PRIMARY KEY, kind TEXT NOT NULL, owner TEXT NOT NULL, created BIGINT NOT NULL,"
-        " status TEXT NOT NULL, previous TEXT, body TEXT NOT NULL)",
-        "CREATE INDEX objects_by_owner ON objects (owner, kind, created)",
-        "CREATE TABLE items (id TEXT NOT NULL, parent TEXT NOT NULL, side TEXT NOT NULL, place BIGINT NOT NULL,"
-        " body TEXT NOT NULL, PRIMARY KEY (parent, side, place))",
-        "CREATE INDEX items_by_id ON items (id)",
-        "CREATE TABLE events (parent TEXT NOT NULL, number BIGINT NOT NULL, body TEXT NOT NULL,"
-        " PRIMARY KEY (parent, number))",
-        "CREATE TABLE reasoning (parent TEXT NOT NULL, item TEXT NOT NULL, owner TEXT NOT NULL, sealed TEXT NOT NULL,"
-        " created BIGINT NOT NULL, PRIMARY KEY (parent, item))",
-        "CREATE INDEX reasoning_by_item ON reasoning (item)",
-        "CREATE TABLE verdicts (parent TEXT NOT NULL, owner TEXT NOT NULL, created BIGINT NOT NULL,"
-        " monitor TEXT NOT NULL, action TEXT NOT NULL, segment BIGINT NOT NULL, note TEXT NOT NULL)",
-        "CREATE TABLE audit (created BIGINT NOT NULL, key_id TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL,"
-        " reason TEXT NOT NULL)",
-    ),
-    (
-        "ALTER TABLE objects ADD COLUMN conversation TEXT",
-        "ALTER TABLE objects ADD COLUMN turn BIGINT",  # its place among the conversation's responses
-        "CREATE INDEX objects_by_conversation ON objects (conversation, turn)",
-    ),
-    (
-        "ALTER TABLE objects ADD COLUMN holder TEXT",  # the server that produces it
-        "CREATE INDEX objects_by_status ON objects (status)",
-        "CREATE TABLE instances (id TEXT PRIMARY KEY, process TEXT NOT NULL, beat BIGINT NOT NULL)",
-        "CREATE TABLE clock (trusted BIGINT NOT NULL)",  # the last time that expiry went by
-    ),
-)
-
 
 class _Lane:
     def __init__(self, name: str) -> None:
@@ -74,8 +40,8 @@ class _Lane:
 class Database:
     """One database. `url`: a path, sqlite:///PATH, :memory:, or postgresql://..."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self, url: str, migrations: Sequence[Sequence[str]]) -> None:
+        self.url, self._migrations = url, migrations
         self._is_sqlite = not url.startswith(("postgresql://", "postgres://"))
         self._path = url.removeprefix("sqlite:///") if self._is_sqlite else ""
         self._here = threading.local()  # .connection: of the lane whose thread this is
@@ -92,7 +58,7 @@ class Database:
         try:
             self._connect(lane)
             self._migrate()
-        except self._unavailable as error:
+        except (*self._unavailable, sqlite3.DatabaseError) as error:
             what = f"the database {self._path}" if self._is_sqlite else "the database server"
             said = str(error) if self._is_sqlite else type(error).__name__
             raise ConfigError(f"cannot open {what}: {said}; give another one with --db") from None
@@ -135,11 +101,11 @@ class Database:
         self._run("CREATE TABLE IF NOT EXISTS version (number BIGINT NOT NULL)")
         rows = self._all("SELECT number FROM version")
         done = rows[0][0] if rows else 0
-        if done > len(MIGRATIONS):
+        if done > len(self._migrations):
             raise ConfigError(f"the database is of a newer ponder (version {done}); update ponder or give another --db")
         if not rows:
             self._run("INSERT INTO version VALUES (0)")
-        for number, script in enumerate(MIGRATIONS[done:], done + 1):
+        for number, script in enumerate(self._migrations[done:], done + 1):
             for statement in script:
                 self._run(statement)
             self._run("UPDATE version SET number = ?", number)

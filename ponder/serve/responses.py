@@ -23,6 +23,7 @@ from ponder.serve.modes import Spending
 from ponder.serve.saving import save
 from ponder.serve.schema import CountRequest, ResponseRequest
 from ponder.serve.service import Service, format_of, order_of, tools_of
+from ponder.serve.store import TERMINAL
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.wire import Writer, new_response, usage_of
 from ponder.serve.work import Count, Failed, Meter, Order, produce
@@ -57,10 +58,12 @@ async def read_conversation(
         )
     history: list[Item] = []
     if name:
-        parent = await store.read(lambda: store.get("response", name, owner=key.owner))
         waiting = service.jobs.get(name)
-        if waiting is not None and waiting.key.owner == key.owner and waiting.is_stored and waiting.log.is_closed:
-            raise StoreUnavailable(f"Response '{name}' could not be stored yet. Please try again later.")
+        if waiting is not None and waiting.is_stored and waiting.key.owner == key.owner and waiting.is_ending:
+            await waiting.wait()  # for the store to have it
+            if name in service.jobs:
+                raise StoreUnavailable(f"Response '{name}' could not be stored yet. Please try again later.")
+        parent = await store.read(lambda: store.get("response", name, owner=key.owner))
         if parent is None:
             message = f"Previous response with id '{name[:100]}' not found."
             raise ApiError(400, message, code="previous_response_not_found", param="previous_response_id")
@@ -168,6 +171,10 @@ class ResponseJob(Job):
             self.service.jobs.pop(self.id, None)
             self.asked.charge.settle(0)
             raise
+
+    @property
+    def is_ending(self) -> bool:
+        return self.body["status"] in TERMINAL
 
     def answer_now(self) -> None:
         self.meter.answer_now()

@@ -22,11 +22,45 @@ TERMINAL = ("completed", "incomplete", "failed", "cancelled")
 KEPT = 30 * 86_400  # seconds that a stored object is kept
 _JUMP = 2 * 86_400  # seconds between two sweeps that a clock may have jumped
 
+# one entry a version; a database is brought up to date on opening. `?` and plain types only: both databases read it
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (
+        "CREATE TABLE keys (id TEXT PRIMARY KEY, hash TEXT UNIQUE NOT NULL, owner TEXT NOT NULL, name TEXT NOT NULL,"
+        " scopes TEXT NOT NULL, created BIGINT NOT NULL, revoked BIGINT)",
+        "CREATE TABLE objects (id TEXT PRIMARY KEY, kind TEXT NOT NULL, owner TEXT NOT NULL, created BIGINT NOT NULL,"
+        " status TEXT NOT NULL, previous TEXT, body TEXT NOT NULL)",
+        "CREATE INDEX objects_by_owner ON objects (owner, kind, created)",
+        "CREATE TABLE items (id TEXT NOT NULL, parent TEXT NOT NULL, side TEXT NOT NULL, place BIGINT NOT NULL,"
+        " body TEXT NOT NULL, PRIMARY KEY (parent, side, place))",
+        "CREATE INDEX items_by_id ON items (id)",
+        "CREATE TABLE events (parent TEXT NOT NULL, number BIGINT NOT NULL, body TEXT NOT NULL,"
+        " PRIMARY KEY (parent, number))",
+        "CREATE TABLE reasoning (parent TEXT NOT NULL, item TEXT NOT NULL, owner TEXT NOT NULL, sealed TEXT NOT NULL,"
+        " created BIGINT NOT NULL, PRIMARY KEY (parent, item))",
+        "CREATE INDEX reasoning_by_item ON reasoning (item)",
+        "CREATE TABLE verdicts (parent TEXT NOT NULL, owner TEXT NOT NULL, created BIGINT NOT NULL,"
+        " monitor TEXT NOT NULL, action TEXT NOT NULL, segment BIGINT NOT NULL, note TEXT NOT NULL)",
+        "CREATE TABLE audit (created BIGINT NOT NULL, key_id TEXT NOT NULL, action TEXT NOT NULL, target TEXT NOT NULL,"
+        " reason TEXT NOT NULL)",
+    ),
+    (
+        "ALTER TABLE objects ADD COLUMN conversation TEXT",
+        "ALTER TABLE objects ADD COLUMN turn BIGINT",  # its place among the conversation's responses
+        "CREATE INDEX objects_by_conversation ON objects (conversation, turn)",
+    ),
+    (
+        "ALTER TABLE objects ADD COLUMN holder TEXT",  # the server that produces it
+        "CREATE INDEX objects_by_status ON objects (status)",
+        "CREATE TABLE instances (id TEXT PRIMARY KEY, process TEXT NOT NULL, beat BIGINT NOT NULL)",
+        "CREATE TABLE clock (trusted BIGINT NOT NULL)",  # the last time that expiry went by
+    ),
+)
+
 
 class Store(Database):
     def __init__(self, url: str) -> None:
         self.holder = "server_" + secrets.token_hex(8)  # whose the running responses are that are added here
-        super().__init__(url)
+        super().__init__(url, MIGRATIONS)
 
     # --- objects: responses, chat completions, conversations ---------------------------------------------------------
 
