@@ -58,10 +58,10 @@ class Database:
         try:
             self._connect(lane)
             self._migrate()
-        except (*self._unavailable, sqlite3.DatabaseError) as error:
-            what = f"the database {self._path}" if self._is_sqlite else "the database server"
-            said = str(error) if self._is_sqlite else type(error).__name__
-            raise ConfigError(f"cannot open {what}: {said}; give another one with --db") from None
+        except (sqlite3.DatabaseError, OSError) as error:
+            raise ConfigError(f"cannot open the database {self._path}: {error}; give another one with --db") from None
+        except self._unavailable as error:
+            raise ConfigError(f"cannot open the database server: {type(error).__name__}; check --db") from None
 
     def _connect(self, lane: _Lane) -> None:
         lane.connection = self._open_sqlite() if self._is_sqlite else self._open_postgres()
