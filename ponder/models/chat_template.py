@@ -62,7 +62,7 @@ class ChatTemplate:
             if spans is not None:
                 return spans
         if refusal is not None:
-            raise ValueError(f"the model's chat template refuses this conversation: {refusal}")
+            raise ConfigError(f"the model's chat template refuses this conversation: {refusal}")
         return None
 
     def _render(self, messages: Sequence[Message], generation_prompt: bool) -> list[Span] | None:
@@ -82,7 +82,7 @@ class ChatTemplate:
 def _conversations(messages: Sequence[Message]) -> list[Sequence[Message]]:
     """The conversation as it is, then told with fewer roles, for templates that know fewer."""
     if not messages:
-        raise ValueError("no messages; a prompt needs at least one")
+        raise ConfigError("no messages; a prompt needs at least one")
     for message in messages:
         if message.role not in ROLES:
             raise ValueError(f"unknown role {message.role!r}; known: {', '.join(ROLES)}")

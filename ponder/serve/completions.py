@@ -14,6 +14,7 @@ from ponder.serve.events import EventLog, Told, padded
 from ponder.serve.items import chat_items, check_order, new_id, text_of
 from ponder.serve.job import Job
 from ponder.serve.keys import Key
+from ponder.serve.limits import Charge
 from ponder.serve.logs import log
 from ponder.serve.schema import ChatRequest, StreamOptions
 from ponder.serve.service import Service, format_of, order_of, tools_of
@@ -78,7 +79,9 @@ class Choice:
 
 
 class ChatJob(Job):
-    def __init__(self, service: Service, key: Key, request: ChatRequest, order: Order, num_prompt_tokens: int) -> None:
+    def __init__(
+        self, service: Service, key: Key, request: ChatRequest, order: Order, num_prompt_tokens: int, charge: Charge
+    ) -> None:  # fmt: skip
         super().__init__(service)
         self.key, self.request, self.order = key, request, order
         self.id, self.created = new_id("chatcmpl"), int(time.time())
@@ -92,7 +95,9 @@ class ChatJob(Job):
         params = order.compute.params
         most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * order.compute.n
         most = min(most, request.max_completion_tokens or most) * len(self.choices)
-        self._reserved = service.limiter.reserve(key.id, num_prompt_tokens + most)
+        charge.reserve(num_prompt_tokens + most)
+        self._charge = charge
+        self.is_unstored = False  # it was to be, and the store failed
 
     async def wait(self) -> dict[str, Any]:
         """The finished completion, or its error raised."""
@@ -157,7 +162,7 @@ class ChatJob(Job):
             self.error = ApiError(error.status, error.message, kind="server_error", code=error.code)
             self.log.put(Told("failed", len(self.log.events), json.dumps(self.error.body())))
         self.log.close()
-        self.service.limiter.settle(self.key.id, self._reserved, self.count.prompt + self.count.output)
+        self._charge.settle(self.count.prompt + self.count.output)
         visible = [choice.first_visible for choice in self.choices if choice.first_visible is not None]
         self.service.report(
             key=self.key, kind="chat", name=self.id, status=status, count=self.count, compute=self.order.compute,
@@ -177,7 +182,7 @@ class ChatJob(Job):
         choice.delta({"role": "assistant", "content": "", "refusal": None})
         try:
             # choice k draws sample k of the request; retries of another choice never meet it
-            meter, first = Meter(self.service.engine, self.count), choice.index * 1000
+            meter, first = Meter(self.service.engine, self.count, encode=self.service.ids), choice.index * 1000
             choice.finish_reason = await produce(self.order, meter, choice, thoughts, first=first)
         except Failed as failure:
             if failure.code != "misalignment_policy_violation":
@@ -194,10 +199,11 @@ class ChatJob(Job):
         try:
             await store.do(lambda: store.add("chat", body, owner=owner, status="completed", items=items))
         except Exception as problem:  # a full disk: the client still gets what was produced
+            self.is_unstored = True
             log("store_failed", response=self.id, kind=type(problem).__name__)
 
 
-async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:
+async def make_job(service: Service, key: Key, request: ChatRequest, charge: Charge) -> ChatJob:
     service.check_model(request.model)
     if request.stream_options is not None and not request.stream:
         raise ApiError(400, "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
@@ -207,7 +213,7 @@ async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:
     tools, needs_call = tools_of(request.tools, request.tool_choice, "tools")
     form = format_of(request.response_format, "response_format")
     prompt, messages, count = await service.prompt(
-        items, {}, param="messages", truncate=False, tools=tools, demand=form.demand
+        items, {}, param="messages", truncate=False, charge=charge, tools=tools, demand=form.demand
     )
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     compute = service.compute(
@@ -222,4 +228,4 @@ async def make_job(service: Service, key: Key, request: ChatRequest) -> ChatJob:
         service, prompt, messages, compute, tools=tools, needs_call=needs_call,
         parallel=request.parallel_tool_calls is not False, form=form,
     )  # fmt: skip
-    return ChatJob(service, key, request, order, count)
+    return ChatJob(service, key, request, order, count, charge)

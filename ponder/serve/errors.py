@@ -1,4 +1,8 @@
-"""Errors as the API says them: `{"error": {"message", "type", "param", "code"}}`, all four always there."""
+"""Errors as the API says them: `{"error": {"message", "type", "param", "code"}}`, all four always there.
+
+Only what is raised as one of these is told to a client: its message was written for one. The text of any other
+exception may quote what it was about, a prompt or a thought, and goes nowhere.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +31,18 @@ class ApiError(Exception):
         return {"error": {"message": self.message, "type": self.kind, "param": self.param, "code": self.code}}
 
 
+class StoreUnavailable(ApiError):
+    """The database cannot be read or written: locked, full, or gone."""
+
+    def __init__(self, message: str = "") -> None:
+        message = message or "What is stored cannot be read or written at the moment. Please try again later."
+        super().__init__(503, message, code="store_unavailable", kind="server_error", headers={"retry-after": "5"})
+
+
+class ClientLeft(Exception):
+    """Nobody waits for the answer any more."""
+
+
 def not_found(what: str, name: str) -> ApiError:
     """Also for what belongs to another key: whoever asks learns nothing."""
     return ApiError(404, f"No {what} with id '{name[:200]}' found.", code="not_found")
@@ -34,3 +50,7 @@ def not_found(what: str, name: str) -> ApiError:
 
 def overloaded(message: str) -> ApiError:
     return ApiError(503, message, code="overloaded", kind="server_error", headers={"retry-after": "5"})
+
+
+def bug() -> ApiError:
+    return ApiError(500, "The server had an error while processing your request.", kind="server_error")

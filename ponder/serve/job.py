@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ponder.serve.errors import ApiError
-from ponder.serve.logs import log
-from ponder.serve.service import Service
-from ponder.serve.work import Failed
+from ponder.serve.logs import log_error
+from ponder.serve.work import BROKEN, Failed
+
+if TYPE_CHECKING:
+    from ponder.serve.service import Service
 
 
 class Job:
@@ -65,8 +67,8 @@ class Job:
         except ApiError as refused:
             status, error = "failed", Failed("server_error", refused.message)
         except Exception as problem:  # the engine's or ours: the client learns that it failed, the log what it was
-            log("error", response=self.id, kind=type(problem).__name__)
-            status, error = "failed", Failed("server_error", "The model failed to produce a response.")
+            log_error(problem, response=self.id)
+            status, error = "failed", Failed(*BROKEN)
         try:
             await self.end(status, error)
         finally:

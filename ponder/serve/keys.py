@@ -1,8 +1,9 @@
 """API keys: 256 random bits, stored as a hash, with scopes; a key is shown once.
 
-infer: use the API on one's own objects. read: look at them, and at metrics. admin: verdicts, audit, keys. raw_cot: the
-raw reasoning of any response, each look with a reason that is written down first. Other keys of the same owner see the
-same objects; a key without an owner's name is an owner of its own.
+infer: use the API on one's own objects. read: look at them. metrics: the counters of the whole server. admin: those,
+verdicts, audit, outlines of everybody's responses. raw_cot: the raw reasoning of any response, each look with a reason
+that is written down first. The table of routes (openapi.py) says which needs which. Other keys of the same owner see
+the same objects; a key without an owner's name is an owner of its own.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from ponder.config import ConfigError, nearest
-from ponder.serve.errors import ApiError
+from ponder.serve.errors import ApiError, StoreUnavailable
 from ponder.serve.store import Store
 
-SCOPES = ("infer", "read", "admin", "raw_cot")
+SCOPES = ("infer", "read", "metrics", "admin", "raw_cot")
 _FRESH = 2.0  # seconds for which a looked-up key is believed: a revoked one works no longer
+_STALE = 60.0  # and while the database cannot be read, when nobody can revoke one either
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,12 @@ class Keyring:
         seen, known = self._known.get(wanted, (0.0, None))
         if known is not None and time.monotonic() - seen < _FRESH:
             return known
-        row: Any = await self._store.do(lambda: self._store.key_by_hash(wanted))
+        try:
+            row: Any = await self._store.do(lambda: self._store.key_by_hash(wanted), "keys")
+        except StoreUnavailable:
+            if known is not None and time.monotonic() - seen < _STALE:
+                return known
+            raise
         if row is None:
             self._known.pop(wanted, None)
             raise ApiError(

@@ -1,5 +1,6 @@
 """Requests and tokens a minute, a key: buckets that refill steadily. Tokens are reserved at the door, at the most a
-request may take, and what was not used is given back. In memory: a restart forgives."""
+request may take, and what was not used is given back; a request that is refused after it made work gives nothing back.
+In memory: a restart forgives."""
 
 from __future__ import annotations
 
@@ -57,6 +58,10 @@ class Limiter:
         tokens.level -= amount
         return amount
 
+    def most(self, num_tokens: int) -> int:
+        """What `reserve` would take of so many."""
+        return min(num_tokens, self._tokens_per_minute)
+
     def settle(self, key_id: str, reserved: int, used: int) -> None:
         _, tokens = self._of(key_id)
         tokens.level = min(tokens.per_minute, tokens.level + reserved - used)
@@ -79,6 +84,29 @@ class Limiter:
             kind=what,
             headers={**self.headers(key_id), "retry-after": str(wait)},
         )
+
+
+CHARACTERS = 4  # a token, where it is charged before it is counted
+
+
+class Charge:
+    """What one request has reserved so far: more before each piece of work, and settled when its cost is known."""
+
+    def __init__(self, limiter: Limiter, key_id: str) -> None:
+        self._limiter, self._key_id, self._reserved = limiter, key_id, 0
+
+    def cover(self, num_characters: int) -> None:
+        self.reserve(math.ceil(num_characters / CHARACTERS))
+
+    def reserve(self, num_tokens: int) -> None:
+        """Hold so many in all; raises ApiError where there are not so many, and keeps what it has."""
+        more = self._limiter.most(num_tokens) - self._reserved
+        if more > 0:
+            self._reserved += self._limiter.reserve(self._key_id, more)
+
+    def settle(self, used: int) -> None:
+        self._limiter.settle(self._key_id, self._reserved, used)
+        self._reserved = 0
 
 
 def _duration(seconds: float) -> str:

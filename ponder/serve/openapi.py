@@ -26,6 +26,7 @@ class Operation:
     stream: bool = False  # may answer with server-sent events
     text: bool = False  # answers with text
     required: tuple[str, ...] = ()  # of the object that comes back
+    scopes: tuple[str, ...] = ()  # a key needs one of these; () = any key
 
 
 _LIST = ("object", "data", "first_id", "last_id", "has_more")
@@ -40,63 +41,101 @@ _CHATS, _ONE_CHAT = "/v1/chat/completions", "/v1/chat/completions/{id}"
 _RESPONSES, _ONE = "/v1/responses", "/v1/responses/{id}"
 _TALKS, _ONE_TALK = "/v1/conversations", "/v1/conversations/{id}"
 
+# who may call: any key asks about the server; what was said is its owner's; deleting and producing are use
+_READ, _USE, _ADMIN = ("infer", "read"), ("infer",), ("admin",)
+
 TABLE = (
     Operation("/health/live", "GET", "live", "The process runs. The only answer without a key.", required=("status",)),
     Operation("/health/ready", "GET", "ready", "The engine generates a token.", required=("status",)),
-    Operation("/metrics", "GET", "metrics", "Prometheus metrics.", text=True),
+    Operation("/metrics", "GET", "metrics", "Prometheus metrics.", text=True, scopes=("metrics", "admin")),
     Operation("/version", "GET", "version", "ponder's version.", required=("version",)),
     Operation("/openapi.json", "GET", "openapi", "This document.", required=("openapi",)),
     Operation("/v1/models", "GET", "models", "The model that is served.", required=("object", "data")),
     Operation("/v1/models/{id:path}", "GET", "model", "One model.", required=("id", "object", "created", "owned_by")),
     Operation(
-        _CHATS, "POST", "chat", "Answer a conversation.", schema.ChatRequest, stream=True, required=_CHAT
+        _CHATS, "POST", "chat", "Answer a conversation.", schema.ChatRequest, stream=True, required=_CHAT, scopes=_USE
     ),
-    Operation(_CHATS, "GET", "chats", "Stored completions.", query=_PAGE, required=_LIST),
-    Operation(_ONE_CHAT, "GET", "get_chat", "A stored completion.", required=_CHAT),
-    Operation(_ONE_CHAT, "POST", "update_chat", "Change its metadata.", schema.MetadataUpdate, required=_CHAT),
-    Operation(_ONE_CHAT, "DELETE", "delete_chat", "Delete it.", required=("id", "object", "deleted")),
-    Operation(_ONE_CHAT + "/messages", "GET", "chat_messages", "What was asked.", query=_PAGE, required=_LIST),
+    Operation(_CHATS, "GET", "chats", "Stored completions.", query=_PAGE, required=_LIST, scopes=_READ),
+    Operation(_ONE_CHAT, "GET", "get_chat", "A stored completion.", required=_CHAT, scopes=_READ),
     Operation(
-        _RESPONSES, "POST", "respond", "Make a response.", schema.ResponseRequest, stream=True, required=_RESPONSE
+        _ONE_CHAT, "POST", "update_chat", "Change its metadata.", schema.MetadataUpdate, required=_CHAT,
+        scopes=_USE,
+    ),
+    Operation(_ONE_CHAT, "DELETE", "delete_chat", "Delete it.", required=("id", "object", "deleted"), scopes=_USE),
+    Operation(
+        _ONE_CHAT + "/messages", "GET", "chat_messages", "What was asked.", query=_PAGE, required=_LIST,
+        scopes=_READ,
+    ),
+    Operation(
+        _RESPONSES, "POST", "respond", "Make a response.", schema.ResponseRequest, stream=True, required=_RESPONSE,
+        scopes=_USE,
     ),
     Operation(
         _RESPONSES + "/input_tokens", "POST", "count_input", "Count a request's tokens.", schema.CountRequest,
-        required=("object", "input_tokens"),
+        required=("object", "input_tokens"), scopes=_USE,
     ),
     Operation(
         _ONE, "GET", "get_response", "A response, or its events again.",
-        query=("stream", "starting_after", "include_obfuscation"), stream=True, required=_RESPONSE,
+        query=("stream", "starting_after", "include_obfuscation"), stream=True, required=_RESPONSE, scopes=_READ,
     ),
-    Operation(_ONE, "DELETE", "delete_response", "Delete it.", required=("id", "object", "deleted")),
-    Operation(_ONE + "/cancel", "POST", "cancel_response", "Stop a background response.", required=_RESPONSE),
-    Operation(_ONE + "/finish", "POST", "finish_response", "Answer now: end the thinking.", required=_RESPONSE),
-    Operation(_ONE + "/input_items", "GET", "response_items", "What was asked.", query=_PAGE, required=_LIST),
+    Operation(_ONE, "DELETE", "delete_response", "Delete it.", required=("id", "object", "deleted"), scopes=_USE),
     Operation(
-        _TALKS, "POST", "new_conversation", "Begin a conversation.", schema.ConversationRequest, required=_TALK
+        _ONE + "/cancel", "POST", "cancel_response", "Stop a background response.", required=_RESPONSE,
+        scopes=_USE,
     ),
-    Operation(_TALKS, "GET", "conversations", "One's conversations (ours).", query=_PAGE, required=_LIST),
-    Operation(_ONE_TALK, "GET", "get_conversation", "A conversation.", required=_TALK),
-    Operation(_ONE_TALK, "POST", "update_conversation", "Change its metadata.", schema.MetadataUpdate, required=_TALK),
-    Operation(_ONE_TALK, "DELETE", "delete_conversation", "Delete it.", required=("id", "object", "deleted")),
+    Operation(
+        _ONE + "/finish", "POST", "finish_response", "Answer now: end the thinking.", required=_RESPONSE,
+        scopes=_USE,
+    ),
+    Operation(
+        _ONE + "/input_items", "GET", "response_items", "What was asked.", query=_PAGE, required=_LIST,
+        scopes=_READ,
+    ),
+    Operation(
+        _TALKS, "POST", "new_conversation", "Begin a conversation.", schema.ConversationRequest, required=_TALK,
+        scopes=_USE,
+    ),
+    Operation(_TALKS, "GET", "conversations", "One's conversations (ours).", query=_PAGE, required=_LIST, scopes=_READ),
+    Operation(_ONE_TALK, "GET", "get_conversation", "A conversation.", required=_TALK, scopes=_READ),
+    Operation(
+        _ONE_TALK, "POST", "update_conversation", "Change its metadata.", schema.MetadataUpdate, required=_TALK,
+        scopes=_USE,
+    ),
+    Operation(
+        _ONE_TALK, "DELETE", "delete_conversation", "Delete it.", required=("id", "object", "deleted"),
+        scopes=_USE,
+    ),
     Operation(
         _ONE_TALK + "/responses", "GET", "turns", "Its responses with their `input`, oldest first (ours).",
-        query=("limit", "after"), required=_LIST,
+        query=("limit", "after"), required=_LIST, scopes=_READ,
     ),
-    Operation(_ONE_TALK + "/items", "GET", "conversation_items", "Its items.", query=_PAGE, required=_LIST),
-    Operation(_ONE_TALK + "/items", "POST", "add_items", "Add items.", schema.ItemsRequest, required=_LIST),
-    Operation(_ONE_TALK + "/items/{item}", "GET", "get_item", "One item.", required=("id", "type")),
-    Operation(_ONE_TALK + "/items/{item}", "DELETE", "delete_item", "Delete an item.", required=_TALK),
+    Operation(
+        _ONE_TALK + "/items", "GET", "conversation_items", "Its items.", query=_PAGE, required=_LIST,
+        scopes=_READ,
+    ),
+    Operation(
+        _ONE_TALK + "/items", "POST", "add_items", "Add items.", schema.ItemsRequest, required=_LIST,
+        scopes=_USE,
+    ),
+    Operation(_ONE_TALK + "/items/{item}", "GET", "get_item", "One item.", required=("id", "type"), scopes=_READ),
+    Operation(_ONE_TALK + "/items/{item}", "DELETE", "delete_item", "Delete an item.", required=_TALK, scopes=_USE),
     Operation(
         "/admin/responses/{id}/reasoning", "POST", "raw_reasoning",
         "The raw reasoning (scope raw_cot). The reason is written into the audit log.", schema.AdminReason,
-        required=("response", "reasoning", "verdicts"),
+        required=("response", "reasoning", "verdicts"), scopes=("raw_cot",),
     ),
     Operation(
         "/admin/responses", "GET", "all_responses", "The newest responses, without contents (scope admin).",
-        query=("limit_admin",),
+        query=("limit_admin",), scopes=_ADMIN,
     ),
-    Operation("/admin/verdicts", "GET", "verdicts", "What monitors said (scope admin).", query=("limit_admin",)),
-    Operation("/admin/audit", "GET", "audit", "Who looked at what (scope admin).", query=("limit_admin",)),
+    Operation(
+        "/admin/verdicts", "GET", "verdicts", "What monitors said (scope admin).", query=("limit_admin",),
+        scopes=_ADMIN,
+    ),
+    Operation(
+        "/admin/audit", "GET", "audit", "Who looked at what (scope admin).", query=("limit_admin",),
+        scopes=_ADMIN,
+    ),
 )  # fmt: skip
 
 _QUERY: dict[str, dict[str, Any]] = {

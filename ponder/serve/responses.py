@@ -7,22 +7,23 @@ is in the database before the terminal event is seen by anybody.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ponder.serve.errors import ApiError
+from ponder.serve.errors import ApiError, StoreUnavailable
 from ponder.serve.events import EventLog, Told
 from ponder.serve.items import Item, check_order, input_items, prefix_hash
 from ponder.serve.job import Job
 from ponder.serve.keys import Key
-from ponder.serve.logs import log
+from ponder.serve.limits import Charge
 from ponder.serve.modes import Spending
+from ponder.serve.saving import save
 from ponder.serve.schema import CountRequest, ResponseRequest
 from ponder.serve.service import Service, format_of, order_of, tools_of
+from ponder.serve.store import TERMINAL
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.wire import Writer, new_response, usage_of
 from ponder.serve.work import Count, Failed, Meter, Order, produce
@@ -38,6 +39,7 @@ class Asked:
     removed: list[dict[str, str]]  # input_transformations
     order: Order
     num_prompt_tokens: int
+    charge: Charge
 
 
 async def read_conversation(
@@ -56,19 +58,24 @@ async def read_conversation(
         )
     history: list[Item] = []
     if name:
-        parent = await store.do(lambda: store.get("response", name, owner=key.owner))
+        waiting = service.jobs.get(name)
+        if waiting is not None and waiting.is_stored and waiting.key.owner == key.owner and waiting.is_ending:
+            await waiting.wait()  # for the store to have it
+            if name in service.jobs:
+                raise StoreUnavailable(f"Response '{name}' could not be stored yet. Please try again later.")
+        parent = await store.read(lambda: store.get("response", name, owner=key.owner))
         if parent is None:
             message = f"Previous response with id '{name[:100]}' not found."
             raise ApiError(400, message, code="previous_response_not_found", param="previous_response_id")
         if parent["status"] in ("queued", "in_progress"):
             message = f"Response '{name}' is still in progress; wait for it or cancel it."
             raise ApiError(409, message, code="conflict", param="previous_response_id", kind="conflict_error")
-        history = await store.do(lambda: store.history(name, owner=key.owner))
+        history = await store.read(lambda: store.history(name, owner=key.owner))
     elif room:
-        if await store.do(lambda: store.get("conversation", room, owner=key.owner)) is None:
+        if await store.read(lambda: store.get("conversation", room, owner=key.owner)) is None:
             message = f"Conversation with id '{room[:100]}' not found."
             raise ApiError(404, message, code="not_found", param="conversation")
-        history = await store.do(lambda: store.items(room, "in"))
+        history = await store.read(lambda: store.items(room, "in"))
     new = []
     for item in input_items(request.input):
         new.append(await service.stored_item(item["id"], key.owner) if item["type"] == "item_reference" else item)
@@ -77,7 +84,7 @@ async def read_conversation(
     return items, new, room
 
 
-async def read_request(service: Service, key: Key, request: ResponseRequest) -> Asked:
+async def read_request(service: Service, key: Key, request: ResponseRequest, charge: Charge) -> Asked:
     service.check_model(request.model)
     if request.background and request.store is False:
         raise ApiError(400, "background=true needs store=true: the response is fetched later.",
@@ -89,7 +96,7 @@ async def read_request(service: Service, key: Key, request: ResponseRequest) -> 
     tools, needs_call = tools_of(request.tools, request.tool_choice, "tools")
     form = format_of(request.text and request.text.format, "text.format.schema")
     prompt, messages, count = await service.prompt(
-        items, kept, param="input", truncate=request.truncation == "auto",
+        items, kept, param="input", truncate=request.truncation == "auto", charge=charge,
         instructions=request.instructions, tools=tools, demand=form.demand,
     )  # fmt: skip
     reasoning = request.reasoning
@@ -102,7 +109,7 @@ async def read_request(service: Service, key: Key, request: ResponseRequest) -> 
         service, prompt, messages, compute, tools=tools, needs_call=needs_call,
         parallel=request.parallel_tool_calls is not False, form=form,
     )  # fmt: skip
-    return Asked(items, new, room, removed, order, count)
+    return Asked(items, new, room, removed, order, count, charge)
 
 
 def _user(request: ResponseRequest) -> str:
@@ -125,7 +132,7 @@ class ResponseJob(Job):
         self.log = EventLog()
         self.writer = Writer(self.body, self.log, self._seal)
         self.count = Count(prompt=asked.num_prompt_tokens)
-        self.meter = Meter(service.engine, self.count)
+        self.meter = Meter(service.engine, self.count, encode=service.ids)
         reasoning = request.reasoning
         private = [text for text in (request.instructions, *(
             message.content for message in asked.order.messages if message.role in ("developer", "system")
@@ -141,31 +148,33 @@ class ResponseJob(Job):
         )
         self._prefix = prefix_hash(asked.items)
         self._sealed: list[tuple[str, str]] = []
+        self.is_added = False  # the store knows of it
         self.saved = 0  # events that the store has
         self.saving = asyncio.Lock()
         self.begun = time.monotonic()
         params = compute.params
         most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * compute.n
         limit = request.max_output_tokens
-        self._reserved = service.limiter.reserve(key.id, self.count.prompt + min(most, limit or most))
+        asked.charge.reserve(self.count.prompt + min(most, limit or most))
 
     async def start(self) -> None:
-        """Begin; a stored response is in the store when this returns."""
+        """Begin; a stored response is in the store when this returns, unless the store failed (`is_added`)."""
         self.service.jobs[self.id] = self
         try:
             if self.is_stored:
-                store, body, items = self.service.store, dict(self.body), self.asked.new
-                await store.do(
-                    lambda: store.add("response", body, owner=self.key.owner, status=body["status"], items=items)
-                )
+                await save([self])  # if that fails it is tried again, and the client gets its answer all the same
             self.writer.state("created")
             if self.request.background:
                 self.writer.state("queued")
             self.begin()
         except BaseException:
             self.service.jobs.pop(self.id, None)
-            self.service.limiter.settle(self.key.id, self._reserved, 0)
+            self.asked.charge.settle(0)
             raise
+
+    @property
+    def is_ending(self) -> bool:
+        return self.body["status"] in TERMINAL
 
     def answer_now(self) -> None:
         self.meter.answer_now()
@@ -200,7 +209,7 @@ class ResponseJob(Job):
         self.log.close()
         if is_saved:
             self.service.jobs.pop(self.id, None)
-        self.service.limiter.settle(self.key.id, self._reserved, self.count.prompt + self.count.output)
+        self.asked.charge.settle(self.count.prompt + self.count.output)
         self.service.report(
             key=self.key, kind="response", name=self.id, status=status, count=self.count,
             compute=self.asked.order.compute, thoughts=[self.thoughts], begun=self.begun,
@@ -215,7 +224,12 @@ class ResponseJob(Job):
         is_over = last is not None or self.log.is_closed
         events = [*self.log.events[self.saved :], *([last] if last else ())]
 
+        is_added, begun = self.is_added, {**body, "output": []}
+
         def work() -> None:
+            if not is_added:
+                store.add("response", begun, owner=self.key.owner, status="in_progress", items=self.asked.new,
+                          created=body["created_at"])  # fmt: skip
             if not store.update(self.id, text, status=status):
                 return  # deleted while it ran
             store.add_events(self.id, events)
@@ -237,47 +251,3 @@ class ResponseJob(Job):
         )
         self._sealed.append((item, sealed))
         return sealed
-
-
-async def save(jobs: Sequence[ResponseJob], last: Told | None = None) -> bool:
-    """Write what is new of responses in one transaction; whether that went well. Where it did not (a full disk), the
-    clients still get what is produced, the response is found in memory, and it is tried again later.
-
-    last: the terminal event of a single job, which nobody sees before the store has it.
-    """
-    async with contextlib.AsyncExitStack() as stack:
-        for job in jobs:
-            await stack.enter_async_context(job.saving)
-        counts = [(job, len(job.log.events) + (last is not None)) for job in jobs]
-        work = [job.unsaved(last) for job in jobs]
-        try:
-            await jobs[0].service.store.do(lambda: [each() for each in work])
-        except Exception as problem:  # whatever a database says
-            log("store_failed", responses=len(jobs), kind=type(problem).__name__)
-            return False
-        for job, count in counts:
-            job.saved = count
-    return True
-
-
-async def save_running(jobs: Sequence[ResponseJob]) -> bool:
-    """Write what happened since the last time; a response that is over by then leaves the memory. False: it failed."""
-    due = [
-        job for job in jobs
-        if job.is_stored and not job.saving.locked() and len(job.log.events) > job.saved
-    ]  # fmt: skip
-    over = [job for job in due if job.log.is_closed]
-    if due and not await save(due):
-        return False
-    for job in over:
-        job.service.jobs.pop(job.id, None)
-    return True
-
-
-def broken(body: dict[str, Any]) -> dict[str, Any]:
-    """A response that was running when the server was killed."""
-    for item in body["output"]:
-        if item.get("status") == "in_progress":
-            item["status"] = "incomplete"
-    error = {"code": "server_error", "message": "The server was restarted while this response ran."}
-    return {**body, "status": "failed", "error": error}

@@ -1,4 +1,5 @@
-"""Run the app with uvicorn until SIGTERM: refuse new work, let running work end, exit 0."""
+"""Run the app with uvicorn until SIGTERM: refuse new work, let running work end, exit 0. An engine that will never
+serve again ends the process with an error, so that whoever watches over it starts it anew."""
 
 from __future__ import annotations
 
@@ -6,11 +7,43 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ponder.config import ConfigError
+from ponder.serve.logs import log, reason_of
 from ponder.serve.service import Settings
 from ponder.types import Engine
+
+if TYPE_CHECKING:
+    import uvicorn
+
+    from ponder.serve.connections import Doors
+
+
+def config_of(app: Any, doors: Doors, *, drain: float) -> uvicorn.Config:
+    """How uvicorn is to serve: the connections are watched by `doors`."""
+    import uvicorn
+
+    from ponder.serve.connections import Guarded
+
+    return uvicorn.Config(
+        app, log_level="error", access_log=False, server_header=False, lifespan="on", loop="asyncio",
+        http=partial(Guarded, doors=doors),  # type: ignore[arg-type]
+        proxy_headers=False, timeout_graceful_shutdown=int(drain) + 10, timeout_keep_alive=75, ws="none",
+        h11_max_incomplete_event_size=64 << 10, backlog=64,
+    )  # fmt: skip
+
+
+def quiet(doors: Doors) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+    """What the event loop reports, as one line now and then: a traceback may quote what it was about."""
+
+    def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        reason = reason_of(error) if error is not None else None
+        doors.tell(f"loop_{type(error).__name__}", message=str(context.get("message", ""))[:100], reason=reason)
+
+    return report
 
 
 def serve(engine: Engine, settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
@@ -19,42 +52,54 @@ def serve(engine: Engine, settings: Settings, *, host: str, port: int, on_ready:
         import uvicorn
 
         from ponder.serve.app import make_app
-        from ponder.serve.sending import Gathered
+        from ponder.serve.connections import Doors, listen, most_connections
     except ImportError as error:
         raise ConfigError(f'serving needs {error.name}: pip install "ponder[serve]"') from None
+    most = most_connections(settings.max_connections)
+    doors = Doors(most, min(settings.max_per_address, most))
+    try:
+        sockets = listen(host, port, doors)
+    except OSError:
+        raise ConfigError(f"cannot listen on {host}:{port}; is the port taken? try another --port") from None
     app = make_app(engine, settings)
-    config = uvicorn.Config(
-        app, host=host, port=port, log_level="error", access_log=False, server_header=False, lifespan="on",
-        http=Gathered, proxy_headers=False, timeout_graceful_shutdown=int(settings.drain) + 10, timeout_keep_alive=75,
-        ws="none",
-        h11_max_incomplete_event_size=64 << 10,
-    )  # fmt: skip
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
             await super().startup(sockets)
             if self.started:
-                port = self.servers[0].sockets[0].getsockname()[1]
+                taken = sockets[0].getsockname()[1]
                 shown = f"[{host}]" if ":" in host else host
-                on_ready(f"http://{shown}:{port}")
+                on_ready(f"http://{shown}:{taken}")
 
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield  # ours, below: uvicorn raises the signal again at the end, and the exit code would not be 0
 
-    server = Server(config)
+    server = Server(config_of(app, doors, drain=settings.drain))
+    failed: list[str] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(quiet(doors))
 
         def stop() -> None:
             app.service.drain()  # type: ignore[attr-defined]
+            doors.stop_waiting()
             server.should_exit = True
 
+        def fail(why: str) -> None:
+            failed.append(why)
+            app.service.give_up()  # type: ignore[attr-defined]
+            stop()
+
+        app.service.on_failure = fail  # type: ignore[attr-defined]
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
-        await server.serve()
+        await server.serve(list(sockets))
 
     asyncio.run(main())
+    if failed:
+        log("stopped", reason=failed[0])
+        raise RuntimeError(f"the engine failed and does not come back: {failed[0]}; start the server again")
     if not server.started:
-        raise ConfigError(f"cannot listen on {host}:{port}; is the port taken? try another --port")
+        raise ConfigError("the server could not start; the lines above say why")

@@ -336,7 +336,8 @@ class ItemsRequest(Strict):
 class AdminReason(Strict):
     """Why an administrator looks; written into the audit log before anything is shown."""
 
-    reason: Annotated[str, StringConstraints(min_length=3, max_length=1000, strip_whitespace=False)]
+    # three letters or digits at least: blanks, dots and what cannot be seen are no reason
+    reason: Annotated[str, StringConstraints(min_length=3, max_length=1000, pattern=r"([^\W_][\W_]*){3}")]
 
 
 # --- validation ----------------------------------------------------------------------------------------------------
@@ -373,14 +374,60 @@ def read(model: type[M], data: Any, *, strict_params: bool = True) -> M:
         elif name not in fields:
             message = f"Unknown parameter: '{name[:100]}'."
             raise ApiError(400, message, code="unknown_parameter", param=name[:100])
+    if (foreign := _foreign(data)) is not None:
+        raise foreign
     try:
         return model.model_validate(data)
     except ValidationError as error:
         raise _explained(error, data) from None
 
 
+_MEDIA = {"image": "images", "audio": "audio", "file": "files", "video": "video"}
+_PARTS = ("text", "input_text", "output_text", "refusal", "summary_text", "reasoning_text")
+_ITEMS = ("message", "reasoning", "function_call", "function_call_output", "item_reference")
+
+
+def _foreign(data: Mapping[str, Any]) -> ApiError | None:
+    """What other servers of this API have and this one has not, by its name: a tool, an item, a picture."""
+
+    def told(message: str, param: str) -> ApiError:
+        return ApiError(400, message, code="unsupported_value", param=param)
+
+    def kind_of(value: Any) -> str | None:
+        kind = value.get("type") if isinstance(value, dict) else None
+        return kind[:60] if isinstance(kind, str) else None
+
+    for place, tool in enumerate(_list(data.get("tools"))):
+        if (kind := kind_of(tool)) not in (None, "function"):
+            message = f"Tool type '{kind}' is not supported; only functions are: 'type': 'function'."
+            return told(message, f"tools[{place}].type")
+    if (kind := kind_of(data.get("tool_choice"))) not in (None, "function"):
+        return told(f"Tool type '{kind}' is not supported; only functions can be chosen.", "tool_choice.type")
+    for name in ("messages", "input", "items"):
+        for place, item in enumerate(_list(data.get(name))):
+            kind = kind_of(item)
+            if name != "messages" and kind not in (None, *_ITEMS):
+                message = f"Item type '{kind}' is not supported; supported are {', '.join(_ITEMS)}."
+                return told(message, f"{name}[{place}].type")
+            for field in ("content", "output"):
+                for number, part in enumerate(_list(item.get(field) if isinstance(item, dict) else None)):
+                    kind = kind_of(part)
+                    if kind is not None and kind not in _PARTS:
+                        media = next((media for word, media in _MEDIA.items() if word in kind), None)
+                        what = f"{media.capitalize()} are" if media else f"Content of type '{kind}' is"
+                        what = what.replace("Audio are", "Audio is").replace("Video are", "Video is")
+                        message = f"{what} not supported by this model (type '{kind}'); send text."
+                        return told(message, f"{name}[{place}].{field}[{number}]")
+    return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
 def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
-    first = error.errors(include_url=False, include_context=False)[0]
+    # of a union every branch complains: the one that got furthest is the one that was meant
+    first = max(error.errors(include_url=False, include_context=False), key=_depth)
     path = [part for part in first["loc"] if not (isinstance(part, str) and _is_tag(part))]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")[:200] or None
     root = str(path[0]) if path else ""
@@ -397,6 +444,10 @@ def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
     codes = {"string_type": "invalid_type", "int_type": "invalid_type", "bool_type": "invalid_type"}
     code = codes.get(first["type"], "invalid_value")
     return ApiError(400, f"Invalid value for '{param}': {first['msg']}.", code=code, param=param)
+
+
+def _depth(error: Any) -> int:
+    return sum(isinstance(part, int) or not _is_tag(part) for part in error["loc"])
 
 
 def _is_tag(part: str) -> bool:

@@ -16,15 +16,20 @@ class Gathered(H11Protocol):
     """uvicorn's HTTP over a transport that gathers."""
 
     def connection_made(self, transport: Any) -> None:
-        super().connection_made(_Transport(transport))  # type: ignore[arg-type]
+        super().connection_made(_Transport(transport, self))  # type: ignore[arg-type]
+
+    def closing(self) -> bool:
+        """The transport is to close, all that was written has left; True: somebody sees to it."""
+        return False
 
 
 class _Transport:
     """A transport whose writes leave at the end of the turn, in order, and before it closes."""
 
-    def __init__(self, transport: Any) -> None:
-        self._transport, self._held = transport, bytearray()
+    def __init__(self, transport: Any, protocol: Gathered) -> None:
+        self._transport, self._protocol, self._held = transport, protocol, bytearray()
         self._loop = asyncio.get_running_loop()
+        self._is_closing = False
 
     def write(self, data: bytes) -> None:
         if not self._held:
@@ -38,7 +43,12 @@ class _Transport:
 
     def close(self) -> None:
         self._flush()
-        self._transport.close()
+        if self._is_closing or not self._protocol.closing():
+            self._transport.close()
+        self._is_closing = True
+
+    def is_closing(self) -> bool:
+        return self._is_closing or bool(self._transport.is_closing())
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)

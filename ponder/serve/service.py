@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import json
 import time
@@ -10,15 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ponder.config import ConfigError
 from ponder.efforts import Efforts
-from ponder.serve.errors import ApiError, not_found, overloaded
+from ponder.serve import lease
+from ponder.serve.errors import ApiError, StoreUnavailable, not_found, overloaded
 from ponder.serve.items import Item, Thought, conversation, prefix_hashes, prompt_of, turn_start
 from ponder.serve.keys import Key, Keyring
-from ponder.serve.limits import Limiter
-from ponder.serve.logs import log
+from ponder.serve.limits import Charge, Limiter
+from ponder.serve.logs import log, log_error
 from ponder.serve.metrics import Metrics
 from ponder.serve.modes import Spending, modes, plan
 from ponder.serve.monitor import Judgement, Monitor, Rules
+from ponder.serve.saving import broken, save_running
 from ponder.serve.schema import Compute
 from ponder.serve.store import Store
 from ponder.serve.summary import ModelSummarizer, Summarizer
@@ -46,6 +50,8 @@ class Settings:
     tokens_per_minute: int = 10_000_000
     max_running: int = 512  # responses produced at a time; more are refused with 503
     max_body: int = 4 << 20  # bytes
+    max_connections: int = 4096  # fewer where the system allows fewer
+    max_per_address: int = 2048  # connections of one address
     heartbeat: float = 10.0  # seconds between two comments in a silent stream
     drain: float = 20.0  # seconds that running responses get when the server is told to stop
     monitors: Sequence[Monitor] = field(default_factory=lambda: (Rules(),))
@@ -56,6 +62,11 @@ class Settings:
     efforts: Efforts | None = None  # measured levels; None: a ladder of doublings
     key: Callable[[str], str | None] = field(default_factory=answer_key)  # when two answers are the same for a vote
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
+
+
+_LONG = 20_000  # characters of a prompt that takes its time to be tokenised
+_WAITING = 64  # long prompts that wait to be; more are refused
+_GRACE = 86_400.0  # seconds of running after which a clock that jumped is believed
 
 
 class Service:
@@ -71,12 +82,18 @@ class Service:
         self.created = int(time.time())
         self.window: int | None = getattr(engine, "window", None)
         self.tokenizer: Any = getattr(engine, "tokenizer", None)
+        self.longest = longest_token(self.tokenizer)
         self.jobs: dict[str, ResponseJob] = {}  # responses that the store does not have whole
         self.running_jobs: set[Job] = set()
         self.num_running = 0
         self.is_draining = False
         self._tasks: set[asyncio.Task[Any]] = set()
+        self.on_failure: Callable[[str], None] = lambda why: None  # the engine will never serve again
         self._ready: tuple[float, str] = (0.0, "")
+        # a thread for short prompts and one for long ones, which take a core at most and keep nobody else waiting
+        self._readers = [concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="ponder-tokenize") for _ in "12"]
+        self._num_long = self.num_body_bytes = 0
+        self._jumped: float | None = None  # when a sweep first found the clock far ahead, on the monotonic clock
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """A task that somebody keeps a reference to."""
@@ -86,29 +103,58 @@ class Service:
         return task
 
     async def start(self) -> None:
-        from ponder.serve.responses import broken
-
+        await self.store.do(self.store.beat)
         count = await self.store.do(lambda: self.store.fail_broken(broken))
-        swept = await self.store.do(self.store.sweep)
+        swept = await self._sweep()
         efforts = "ladder" if self.settings.efforts is None else "measured"
         log("started", model=self.settings.model, broken=count, expired=swept, efforts=efforts)
         self.spawn(self._housekeeping())
 
     async def _housekeeping(self) -> None:
-        """Write events of running responses a few times a second, expire old objects now and then."""
-        from ponder.serve.responses import save_running
-
-        swept = time.monotonic()
+        """Write events of running responses a few times a second; say that this server lives, and look after those
+        that do not; expire old objects now and then."""
+        swept = beaten = time.monotonic()
+        told = False
         while True:
             await asyncio.sleep(0.2)
+            if self.engine_failure and not told:
+                told = True
+                log("engine_failed", reason=self.engine_failure)
+                self.on_failure(self.engine_failure)
             if not await save_running(list(self.jobs.values())):
-                await asyncio.sleep(2)
-            if time.monotonic() - swept > 3600:
-                swept = time.monotonic()
-                try:
-                    await self.store.do(self.store.sweep)
-                except Exception as problem:  # whatever a database says; there is another hour
-                    log("sweep_failed", kind=type(problem).__name__)
+                await asyncio.sleep(1)
+            try:
+                if time.monotonic() - beaten > lease.BEAT:
+                    beaten = time.monotonic()
+                    await self.store.do(self.store.beat)
+                    count = await self.store.do(lambda: self.store.fail_broken(broken))
+                    if count:
+                        log("failed_for_another_server", broken=count)
+                if time.monotonic() - swept > 3600:
+                    swept = time.monotonic()
+                    await self._sweep()
+            except StoreUnavailable:
+                pass  # it has been logged, and there is another time
+            except Exception as problem:  # whatever else a database says must not end this loop
+                log_error(problem)
+
+    async def _sweep(self) -> int | None:
+        """Delete what is too old. A clock that has jumped is believed after a day of running: until then somebody can
+        put it right, and nothing is lost."""
+        may_jump = self._jumped is not None and time.monotonic() - self._jumped > _GRACE
+        count = await self.store.do(lambda: self.store.sweep(may_jump=may_jump))
+        if count is None:
+            self._jumped = time.monotonic() if self._jumped is None else self._jumped
+            log("clock_jumped", hours_until_expiry=round(_GRACE / 3600))
+        else:
+            self._jumped = None
+        return count
+
+    @property
+    def engine_failure(self) -> str | None:
+        """Why the engine will never serve again; None while it does, or comes back by itself."""
+        failure: str | None = getattr(self.engine, "failure", None)
+        return failure
 
     def drain(self) -> None:
         """Take no more work; what runs has a while to end, then it is told to, so that its client hears of it."""
@@ -116,14 +162,16 @@ class Service:
             self.is_draining = True
             asyncio.get_running_loop().call_later(self.settings.drain, self._fail_all)
 
+    def give_up(self) -> None:
+        """Nothing that runs can end well: tell its clients now."""
+        self._fail_all()
+
     def _fail_all(self) -> None:
         for job in list(self.running_jobs):
             job.fail("The server was stopped.")
 
     async def stop(self) -> None:
         """Wait until nothing runs, `drain` seconds at most and some for the writing."""
-        from ponder.serve.responses import save_running
-
         self.drain()
         until = time.monotonic() + self.settings.drain + 5
         while self.running_jobs and time.monotonic() < until:
@@ -132,12 +180,20 @@ class Service:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        for reader in self._readers:
+            reader.shutdown(wait=False, cancel_futures=True)
+        with contextlib.suppress(StoreUnavailable):
+            await self.store.do(self.store.retire)
         self.store.close()
 
     async def is_ready(self) -> str:
         """"" if the engine generates a token, else why not; asked at most every five seconds."""
         if self.is_draining:
             return "draining"
+        if self.engine_failure:
+            return "the engine failed"
+        if self.num_running >= self.settings.max_running or self._num_long >= _WAITING:
+            return "busy"
         at, why = self._ready
         if time.monotonic() - at < 5 and at:
             return why
@@ -175,38 +231,65 @@ class Service:
 
     # --- from a request to an order ----------------------------------------------------------------------------------
 
-    async def count_tokens(self, prompt: Sequence[Message] | Sequence[int]) -> int:
-        """Prompt tokens; 0 where the engine cannot tell (a remote one counts itself)."""
-        encode = getattr(self.engine, "prompt_ids", None)
-        if encode is None:
-            return 0
-        size = sum(len(part.content) for part in prompt if isinstance(part, Message))
-        if size > 20_000:
-            return len(await asyncio.to_thread(encode, prompt))  # long texts take long to encode
-        return len(encode(prompt))
+    def fits(self, num_characters: int) -> bool:
+        """False for a text that no tokenisation can fit into the window, which is known before any."""
+        return self.window is None or self.longest is None or num_characters <= self.window * self.longest
+
+    async def encode(self, prompt: Any, placed: Mapping[int, Thought] | None = None) -> tuple[Any, int]:
+        """(a prompt as the engine wants it, its tokens): ids, where the engine has a tokenizer. They are made away
+        from the event loop, one prompt after the other; raises ApiError where too many long ones wait."""
+        if not hasattr(self.engine, "prompt_ids"):
+            return prompt, 0  # a remote engine counts itself
+        is_long = sum(len(part.content) for part in prompt if isinstance(part, Message)) > _LONG
+        if is_long and self._num_long >= _WAITING:
+            raise overloaded("The server is reading as many long prompts as it takes. Please try again later.")
+        self._num_long += is_long
+        try:
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._readers[is_long], self._encode, prompt, placed or {})
+        finally:
+            self._num_long -= is_long
+
+    def _encode(self, prompt: Any, placed: Mapping[int, Thought]) -> tuple[Any, int]:
+        prompt = prompt_of(self.tokenizer, prompt, placed) if placed else prompt
+        ids = self.engine.prompt_ids(prompt)  # type: ignore[attr-defined]
+        return (prompt if self.tokenizer is None else ids), len(ids)
+
+    async def ids(self, prompt: Any) -> Any:
+        """What a strategy made up on the way, for the engine."""
+        is_text = self.tokenizer is not None and prompt and isinstance(prompt[0], Message)
+        return (await self.encode(prompt))[0] if is_text else prompt
 
     async def prompt(
-        self, items: list[Item], thoughts: Mapping[str, Thought], *, param: str, truncate: bool, **parts: Any
-    ) -> tuple[Sequence[Message] | Sequence[int], list[Message], int]:
+        self, items: list[Item], thoughts: Mapping[str, Thought], *, param: str, truncate: bool, charge: Charge,
+        **parts: Any,
+    ) -> tuple[Sequence[Message] | Sequence[int], list[Message], int]:  # fmt: skip
         """(what the engine is asked, the messages, prompt tokens); a conversation that does not fit is refused, or
-        loses its oldest items if the request said so."""
+        loses its oldest items if the request said so. Reading is charged before it is done."""
         while True:
             messages, placed = conversation(items, thoughts, **parts)
             if not messages:
                 raise ApiError(400, f"Missing required parameter: '{param}'.",
                                code="missing_required_parameter", param=param)  # fmt: skip
-            try:
-                prompt = prompt_of(self.tokenizer, messages, placed)
-                count = await self.count_tokens(prompt)
-            except ValueError as error:  # the chat template refuses the conversation
-                raise ApiError(400, str(error)[:500], code="invalid_value", param=param) from None
-            if self.window is None or count <= self.window - 2:
-                return prompt, messages, count
+            size = sum(len(message.content) for message in messages)
+            if self.fits(size):
+                charge.cover(size)
+                try:
+                    prompt, count = await self.encode(messages, placed)
+                except ConfigError as error:  # the chat template refuses the conversation
+                    raise ApiError(400, str(error)[:500], code="invalid_value", param=param) from None
+                if self.window is None or count <= self.window - 2:
+                    return prompt, messages, count
+                told = f"your messages resulted in {count} tokens"
+            else:
+                assert self.window is not None and self.longest is not None
+                count = max(self.window, size // self.longest)
+                told = f"your messages have {size} characters, at least {count} tokens"
             if not truncate or len(items) < 2:
                 raise ApiError(
                     400,
-                    f"This model's maximum context length is {self.window} tokens. However, your messages resulted in "
-                    f"{count} tokens. Please reduce the length of the messages.",
+                    f"This model's maximum context length is {self.window} tokens. However, {told}. "
+                    "Please reduce the length of the messages.",
                     code="context_length_exceeded",
                     param=param,
                 )
@@ -254,7 +337,7 @@ class Service:
         return kept, removed
 
     async def _sealed_in_store(self, item: str, owner: str) -> str:
-        rows = await self.store.do(lambda: self.store.reasoning(item=item))
+        rows = await self.store.read(lambda: self.store.reasoning(item=item))
         mine = [row[2] for row in rows if row[1] == owner]
         if not mine:
             raise ApiError(
@@ -267,7 +350,7 @@ class Service:
         return str(mine[0])
 
     async def stored_item(self, name: str, owner: str) -> Item:
-        found = await self.store.do(lambda: self.store.item(name, owner=owner))
+        found = await self.store.read(lambda: self.store.item(name, owner=owner))
         if found is None:
             raise not_found("item", name)
         return found
@@ -286,14 +369,15 @@ class Service:
             self.metrics.verdicts.labels(monitor, verdict.action).inc()
             if verdict.action != "allow":
                 log("monitor", response=response, monitor=monitor, action=verdict.action, segment=segment)
-                store = self.store
-                self.spawn(
-                    store.do(
-                        lambda: store.add_verdict(response, owner, monitor, verdict.action, segment, verdict.note)
-                    )
-                )
+                self.spawn(self._keep_verdict(response, owner, monitor, verdict.action, segment, verdict.note))
 
         return note
+
+    async def _keep_verdict(self, *verdict: Any) -> None:
+        try:
+            await self.store.do(lambda: self.store.add_verdict(*verdict))
+        except Exception as problem:  # it is in the log and the metrics all the same
+            log_error(problem, response=verdict[0])
 
     def report(
         self, *, key: Key, kind: str, name: str, status: str, count: Count, compute: Spending,
@@ -322,6 +406,14 @@ class Service:
             "response", kind=kind, id=name, key=key.id, status=status, seconds=round(seconds, 3), effort=compute.effort,
             mode=compute.mode, prompt_tokens=count.prompt, reasoning_tokens=count.reasoning, output_tokens=count.output,
         )  # fmt: skip
+
+
+def longest_token(tokenizer: Any) -> int | None:
+    """Characters that one token spells at most; None where that is not known."""
+    if (known := getattr(tokenizer, "longest_token", None)) is not None:
+        return int(known)
+    pieces = getattr(tokenizer, "byte_pieces", None)  # a character has one byte or more
+    return max((len(piece) for piece in pieces if piece), default=None) if pieces else None
 
 
 def _without_oldest(items: list[Item], num_tokens: int, excess: int) -> list[Item]:

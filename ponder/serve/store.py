@@ -2,28 +2,25 @@
 
 SQLite by default (write-ahead log: a kill -9 loses nothing that was committed), PostgreSQL by URL. Everything has an
 owner, and what belongs to another owner is not found. Status changes compare and set: a terminal state is final. All
-calls are plain and blocking; the server makes them in one thread of their own (`Store.do`), so that a slow disk stalls
+calls are plain and blocking; the server makes them in threads of their own (database.py), so that a slow disk stalls
 no stream. Raw reasoning comes here sealed (vault.py) and in a table of its own.
 """
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import json
-import sqlite3
+import secrets
 import time
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from ponder.config import ConfigError
+from ponder.serve import lease
+from ponder.serve.database import Database, Row
 from ponder.serve.events import Told
 
-T = TypeVar("T")
-Row = tuple[Any, ...]
 TERMINAL = ("completed", "incomplete", "failed", "cancelled")
 KEPT = 30 * 86_400  # seconds that a stored object is kept
+_JUMP = 2 * 86_400  # seconds between two sweeps that a clock may have jumped
 
 # one entry a version; a database is brought up to date on opening. `?` and plain types only: both databases read it
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -51,98 +48,19 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE objects ADD COLUMN turn BIGINT",  # its place among the conversation's responses
         "CREATE INDEX objects_by_conversation ON objects (conversation, turn)",
     ),
+    (
+        "ALTER TABLE objects ADD COLUMN holder TEXT",  # the server that produces it
+        "CREATE INDEX objects_by_status ON objects (status)",
+        "CREATE TABLE instances (id TEXT PRIMARY KEY, process TEXT NOT NULL, beat BIGINT NOT NULL)",
+        "CREATE TABLE clock (trusted BIGINT NOT NULL)",  # the last time that expiry went by
+    ),
 )
 
 
-class Store:
-    """One database. `url`: a path, sqlite:///PATH, :memory:, or postgresql://..."""
-
+class Store(Database):
     def __init__(self, url: str) -> None:
-        self.url = url
-        self._is_sqlite = not url.startswith(("postgresql://", "postgres://"))
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="ponder-store")
-        self._connection: Any = self._thread.submit(self._open).result()
-
-    def _open(self) -> Any:
-        connection = self._open_sqlite() if self._is_sqlite else self._open_postgres()
-        self._connection = connection
-        self._migrate()
-        return connection
-
-    def _open_sqlite(self) -> Any:
-        path = self.url.removeprefix("sqlite:///")
-        if "://" in path:
-            raise ConfigError(f"--db {self.url!r} is no database; give a path, sqlite:///PATH or postgresql://...")
-        try:
-            if path != ":memory:":
-                Path(path).expanduser().parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(str(Path(path).expanduser()) if path != ":memory:" else path, timeout=10)
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=NORMAL")
-        except (sqlite3.Error, OSError) as error:
-            raise ConfigError(f"cannot open the database {path}: {error}; give another path with --db") from None
-        return connection
-
-    def _open_postgres(self) -> Any:
-        try:
-            import psycopg
-        except ImportError:
-            raise ConfigError('PostgreSQL needs psycopg: pip install "ponder[postgres]"') from None
-        try:
-            return psycopg.connect(self.url)
-        except psycopg.Error as error:
-            raise ConfigError(f"cannot open the database server: {type(error).__name__}; check --db") from None
-
-    def _migrate(self) -> None:
-        self._run("CREATE TABLE IF NOT EXISTS version (number BIGINT NOT NULL)")
-        rows = self._all("SELECT number FROM version")
-        done = rows[0][0] if rows else 0
-        if done > len(MIGRATIONS):
-            raise ConfigError(f"the database is of a newer ponder (version {done}); update ponder or give another --db")
-        if not rows:
-            self._run("INSERT INTO version VALUES (0)")
-        for number, script in enumerate(MIGRATIONS[done:], done + 1):
-            for statement in script:
-                self._run(statement)
-            self._run("UPDATE version SET number = ?", number)
-        self._connection.commit()
-
-    async def do(self, work: Callable[[], T]) -> T:
-        """Run `work` (calls of this class) in the database's thread, as one transaction."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, work)
-
-    def now(self, work: Callable[[], T]) -> T:
-        """The same, waited for: for the command line."""
-        return self._thread.submit(self._transaction, work).result()
-
-    def _transaction(self, work: Callable[[], T]) -> T:
-        if not self._is_sqlite and self._connection.closed:
-            self._connection = self._open_postgres()  # the database server was restarted
-        try:
-            result = work()
-            self._connection.commit()
-            return result
-        except BaseException:
-            self._connection.rollback()
-            raise
-
-    def close(self) -> None:
-        self._thread.submit(self._connection.close).result()
-        self._thread.shutdown()
-
-    def _run(self, sql: str, *values: Any) -> int:
-        cursor = self._connection.cursor()
-        cursor.execute(sql if self._is_sqlite else sql.replace("?", "%s"), values)
-        return int(cursor.rowcount)
-
-    def _many(self, sql: str, rows: Iterable[Row]) -> None:
-        cursor = self._connection.cursor()
-        cursor.executemany(sql if self._is_sqlite else sql.replace("?", "%s"), list(rows))
-
-    def _all(self, sql: str, *values: Any) -> list[Row]:
-        cursor = self._connection.cursor()
-        cursor.execute(sql if self._is_sqlite else sql.replace("?", "%s"), values)
-        return list(cursor.fetchall())
+        self.holder = "server_" + secrets.token_hex(8)  # whose the running responses are that are added here
+        super().__init__(url, MIGRATIONS)
 
     # --- objects: responses, chat completions, conversations ---------------------------------------------------------
 
@@ -154,10 +72,10 @@ class Store:
         if room is not None:
             turn = self._all("SELECT COALESCE(MAX(turn), -1) + 1 FROM objects WHERE conversation = ?", room)[0][0]
         self._run(
-            "INSERT INTO objects (id, kind, owner, created, status, previous, body, conversation, turn)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO objects (id, kind, owner, created, status, previous, body, conversation, turn, holder)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             body["id"], kind, owner, created or int(time.time()), status, body.get("previous_response_id"), _dump(body),
-            room, turn,
+            room, turn, self.holder if kind == "response" else None,
         )  # fmt: skip
         self.add_items(body["id"], "in", items)
 
@@ -182,10 +100,32 @@ class Store:
         self._run("UPDATE objects SET body = ? WHERE id = ?", _dump(body), name)
 
     def delete(self, kind: str, name: str, *, owner: str) -> bool:
-        if not self._run("DELETE FROM objects WHERE id = ? AND kind = ? AND owner = ?", name, kind, owner):
+        """With all that was made for it: a conversation's responses, a response's turn in its conversation."""
+        rows = self._all(
+            "SELECT conversation FROM objects WHERE id = ? AND kind = ? AND owner = ?", name, kind, owner
+        )
+        if not rows:
             return False
-        self._forget([name])
+        if rows[0][0] is not None:
+            self._leave(name, rows[0][0])
+        names = [name]
+        if kind == "conversation":
+            names += self.turn_names(name, owner=owner)
+        self._many("DELETE FROM objects WHERE id = ?", [(each,) for each in names])
+        self._forget(names)
         return True
+
+    def _leave(self, response: str, room: str) -> None:
+        """Take what a response said, and what it alone was asked, out of its conversation."""
+        others = "SELECT 1 FROM items WHERE id = ? AND parent <> ? AND parent <> ?"
+        for (item,) in self._all("SELECT id FROM items WHERE parent = ?", response):
+            if not self._all(others, item, response, room):
+                self._run("DELETE FROM items WHERE parent = ? AND id = ?", room, item)
+
+    def turn_names(self, conversation: str, *, owner: str) -> list[str]:
+        """Ids of the responses of a conversation."""
+        rows = self._all("SELECT id FROM objects WHERE conversation = ? AND owner = ?", conversation, owner)
+        return [row[0] for row in rows]
 
     def _forget(self, names: Sequence[str]) -> None:
         for table in ("items", "events", "reasoning"):
@@ -240,26 +180,58 @@ class Store:
             counted.setdefault(parent, {})[action] = number
         return [(json.loads(body), owner, counted.get(name, {})) for name, body, owner in rows]
 
+    # --- servers, and the passing of time ----------------------------------------------------------------------------
+
+    def beat(self) -> None:
+        """This server is alive."""
+        now = int(time.time())
+        if not self._run("UPDATE instances SET beat = ? WHERE id = ?", now, self.holder):
+            self._run("INSERT INTO instances VALUES (?, ?, ?)", self.holder, lease.this_process(), now)
+
+    def retire(self) -> None:
+        """This server produces nothing any more."""
+        self._run("DELETE FROM instances WHERE id = ?", self.holder)
+
     def fail_broken(self, finish: Callable[[dict[str, Any]], dict[str, Any]]) -> int:
-        """Responses that a killed server left unfinished become what `finish` makes of them; how many."""
-        rows = self._all("SELECT id, body FROM objects WHERE kind = 'response' AND status IN ('queued', 'in_progress')")
-        for name, text in rows:
+        """Responses whose server is gone become what `finish` makes of them; how many. Those of another server that
+        lives are its own."""
+        rows = self._all(
+            "SELECT o.id, i.process, i.beat FROM objects o LEFT JOIN instances i ON i.id = o.holder"
+            " WHERE o.status IN ('queued', 'in_progress') AND o.kind = 'response'"
+            " AND (o.holder IS NULL OR o.holder <> ?)",
+            self.holder,
+        )  # fmt: skip
+        now, count = time.time(), 0
+        for name, process, beat in rows:
+            if process is not None and abs(now - beat) < lease.LEASE and not lease.is_gone(process):
+                continue
+            text = self._all("SELECT body FROM objects WHERE id = ?", name)[0][0]
             body = finish(json.loads(text))
+            if not self.update(name, _dump(body), status=body["status"]):
+                continue  # it has ended meanwhile
             last = self._all("SELECT MAX(number) FROM events WHERE parent = ?", name)[0][0]
             # numbers only rise: a reader may have seen a few events that were not yet written
             number = (last or 0) + 1000
             event = {"type": "response.failed", "sequence_number": number, "response": body}
             self.add_events(name, [Told("response.failed", number, _dump(event))])
-            self.update(name, _dump(body), status=body["status"])
-        return len(rows)
+            count += 1
+        self._run("DELETE FROM instances WHERE beat < ?", int(now - 10 * lease.LEASE))
+        return count
 
-    def sweep(self) -> int:
-        """Delete what is older than it is kept."""
-        before = int(time.time()) - KEPT
-        rows = self._all("SELECT id FROM objects WHERE created < ? AND kind <> 'conversation'", before)
-        self._many("DELETE FROM objects WHERE id = ?", rows)
-        self._forget([row[0] for row in rows])
-        return len(rows)
+    def sweep(self, *, may_jump: bool = False) -> int | None:
+        """Delete what is older than it is kept; how many. None, and nothing is deleted, where the clock has jumped by
+        days since the last sweep: it may be wrong, or the server was off. Whoever has waited passes `may_jump`."""
+        now = int(time.time())
+        rows = self._all("SELECT trusted FROM clock")
+        if rows and now - rows[0][0] > _JUMP and not may_jump:
+            return None
+        self._run("DELETE FROM clock")
+        self._run("INSERT INTO clock VALUES (?)", now)
+        found = self._all("SELECT id FROM objects WHERE created < ? AND kind <> 'conversation'", now - KEPT)
+        self._many("DELETE FROM objects WHERE id = ?", found)
+        self._forget([row[0] for row in found])
+        self._run("DELETE FROM verdicts WHERE created < ?", now - KEPT)
+        return len(found)
 
     # --- items -------------------------------------------------------------------------------------------------------
 

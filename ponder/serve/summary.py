@@ -1,25 +1,37 @@
 """Summaries of hidden reasoning: a model reads a sealed segment and says in other words what went on.
 
-Nothing is released that repeats the reasoning or the developer's messages: `leaks` compares runs of words, and of
-characters for what has no words. What fails is replaced by a sentence that tells only how long the segment was. The
-summariser never sees the user's messages, so it cannot be told what to write. Its tokens are counted apart.
+Nothing is released that repeats the reasoning or the developer's messages: `leaks` compares runs of words, with up to
+two words of another text between any two of them, forwards and backwards, and runs of letters whatever stands between
+those. Look-alike letters, what cannot be seen, case and punctuation make no difference; a long run of letters without
+a blank (base64, hexadecimal) is not released at all. What fails is replaced by a sentence that tells only how long the
+segment was. It is a check of quotations, not of sense: a translation, a paraphrase or a cipher passes. The summariser
+never sees the user's messages; what the model quotes of them in its thoughts it does see. Its tokens are counted apart.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Protocol
 
 from ponder.types import Engine, Message, SamplingParams
 
 WORDS, CHARACTERS = 6, 32  # a run this long, found in the source, is a quotation
+_GAP = 3  # two words of a run stand so many places apart at most
+_LONG_WORDS = 3  # of a run with gaps are no "the" or "and": those stand in any order in any text
+_COMMON = 500  # places of a word from which on it is left to the search for runs without gaps, as the other takes long
+_CODED = re.compile(r"[A-Za-z0-9+/=_-]{40,}")
 _WORD = re.compile(r"\w+")
-_BLANK = re.compile(r"\s+")
 _PROMPT = (
     "Below are notes from working on a problem. In one or two short sentences say what kind of step they take. "
     "Use your own words, quote nothing, give no results.\n\nNotes:\n{notes}"
 )
+# letters of other scripts that look like Latin ones, and digits that stand for letters nowhere
+_ALIKE = str.maketrans(
+    "аеорсухіјѕһԁԛԝɡαοεικνρτυχβ" "АВЕКМНОРСТУХІЈЅ" "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ",
+    "aeopcyxijshdqwgaoeiknptuxb" "abekmhopctyxijs" "abezhikmnoptyx",
+)  # fmt: skip
 
 
 class Summarizer(Protocol):
@@ -43,21 +55,51 @@ class ModelSummarizer:
 
 def leaks(text: str, sources: Sequence[str]) -> bool:
     """Whether a text repeats a run of words or characters of a source; of a short source, all of it."""
-    words, squeezed = _words(text), _BLANK.sub("", text.casefold())
-    for source in sources:
-        theirs = _words(source)
+    if _CODED.search(text):
+        return True
+    text = plain(text)
+    words, squeezed = _WORD.findall(text), "".join(_WORD.findall(text))
+    for source in map(plain, sources):
+        theirs = _WORD.findall(source)
         size = min(WORDS, len(theirs))
         runs = {tuple(theirs[i : i + size]) for i in range(len(theirs) - size + 1)}
         if size >= 3 and any(tuple(words[i : i + size]) in runs for i in range(len(words) - size + 1)):
             return True
-        whole = _BLANK.sub("", source.casefold())
-        if any(squeezed[i : i + CHARACTERS] in whole for i in range(len(squeezed) - CHARACTERS + 1)):
+        if _quotes(words, theirs) or _quotes(words[::-1], theirs):
             return True
+        whole = "".join(theirs)
+        for said in (squeezed, squeezed[::-1]):
+            if any(said[i : i + CHARACTERS] in whole for i in range(len(said) - CHARACTERS + 1)):
+                return True
     return False
 
 
-def _words(text: str) -> list[str]:
-    return [word.casefold() for word in _WORD.findall(text)]
+def plain(text: str) -> str:
+    """Text as it is read: one form a letter, lower case, without accents and what cannot be seen."""
+    shown = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).translate(_ALIKE).casefold())
+    return "".join(char for char in shown if unicodedata.category(char) not in ("Cf", "Mn", "Me"))
+
+
+def _quotes(words: Sequence[str], theirs: Sequence[str]) -> bool:
+    """Whether WORDS words stand in both in the same order, each at most _GAP places behind the one before."""
+    places: dict[str, list[int]] = {}
+    for place, word in enumerate(theirs):
+        places.setdefault(word, []).append(place)
+    best: dict[tuple[int, int], tuple[int, int]] = {}  # (place here, place there) -> (words, long ones) of a run
+    for here, word in enumerate(words):
+        found = places.get(word, ())
+        for there in found if len(found) <= _COMMON else ():
+            count = longs = 0
+            for back in range(1, _GAP + 1):
+                for behind in range(1, _GAP + 1):
+                    run = best.get((here - back, there - behind))
+                    if run is not None and run > (count, longs):
+                        count, longs = run
+            run = count + 1, longs + (len(word) > 3)
+            if run[0] >= WORDS and run[1] >= _LONG_WORDS:
+                return True
+            best[here, there] = run
+    return False
 
 
 def says_something(text: str) -> bool:

@@ -20,7 +20,7 @@ from ponder.serve.summary import Summarizer, leaks, plain_summary, says_somethin
 SEGMENT = 800  # characters after which a segment is sealed at the next line
 SUMMARY_WAIT = 5.0  # seconds that an answer waits for the last summary
 _BEHIND = 4  # segments that may wait for the summariser
-_LONG = 50_000  # characters of reasoning from which on the search for quotations leaves the event loop
+_LONG = 5_000  # characters of reasoning from which on the search for quotations leaves the event loop
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,7 +93,13 @@ class Vault:
             raise refused from None
         content = json.loads(plain)
         if content["until"] < time.time():
-            raise refused
+            raise ApiError(
+                400,
+                f"The reasoning of item '{binding.item[:100]}' has expired: it can be used for {LIFETIME // 86_400} "
+                "days. Leave the item out, or ask again from the last user message on.",
+                code="encrypted_content_expired",
+                param="input",
+            )
         for name, reason in (("model", "model_mismatch"), ("user", "end_user_mismatch"), ("prefix", "prefix_mismatch")):
             if content["bound"][name] != getattr(binding, name):
                 return None, reason

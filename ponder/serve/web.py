@@ -11,19 +11,20 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ponder.serve.errors import ApiError
+from ponder.serve.errors import ApiError, ClientLeft, bug, overloaded
 from ponder.serve.events import Told, padded
 from ponder.serve.keys import Key
-from ponder.serve.logs import log
+from ponder.serve.logs import log, log_error
 from ponder.serve.service import Service
 
+T = TypeVar("T")
 # the page is a static file without any data; it asks for a key and sends it with every call
 OPEN = ("/health/live", "/", "/favicon.ico")
 OPEN_UNDER = "/web/"
@@ -37,7 +38,9 @@ SECURITY = {
     "cache-control": "no-store",
 }
 _DEEPEST = 100  # levels of JSON
-_PATIENCE = 120.0  # seconds for a body to come, and for a reader to take what was written
+_BODY = 60.0  # seconds for a body to come
+_MOST_BODIES = 128 << 20  # bytes of requests that are being read
+_PATIENCE = 120.0  # seconds for a reader to take what was written
 
 
 def json_response(body: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -78,7 +81,11 @@ class Gate:
 
         try:
             try:
-                path = scope["path"]
+                path, given = scope["path"], [name for name, _ in scope["headers"]]
+                if b"content-length" in given and b"transfer-encoding" in given:
+                    # two lengths: a proxy before us may have taken the other one (RFC 9112, 6.3)
+                    raise ApiError(400, "Send Content-Length or Transfer-Encoding, not both.", code="invalid_request",
+                                   headers={"connection": "close"})  # fmt: skip
                 if path not in OPEN and not path.startswith(OPEN_UNDER):
                     header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
                     state["key"] = scope["key"] = await self._service.keyring.find(header)
@@ -89,13 +96,12 @@ class Gate:
                 if state["status"]:
                     raise
                 await error_response(error)(scope, receive, send_more)
-        except OSError:
-            pass  # the client left
+        except ClientLeft:
+            pass
         except Exception as error:  # a bug of ours: the client learns no more than that
-            log("error", request=request_id, kind=type(error).__name__)
+            log_error(error, request=request_id)
             if not state["status"]:
-                hidden = ApiError(500, "The server had an error while processing your request.", kind="server_error")
-                await error_response(hidden)(scope, receive, send_more)
+                await error_response(bug())(scope, receive, send_more)
         finally:
             route = scope.get("ponder_route", "other")
             self._service.metrics.requests.labels(route, str(state["status"] or 499)).inc()
@@ -111,10 +117,11 @@ def key_of(request: Request) -> Key:
     return key
 
 
-async def read_json(request: Request, limit: int) -> Any:
-    """The body as JSON, never more of it than the limit in memory."""
-    kind = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if kind != "application/json":
+async def read_json(request: Request, service: Service) -> tuple[Any, int]:
+    """The body as JSON, and its bytes; never more of it than the limit in memory, and of all bodies together no more
+    than `_MOST_BODIES`."""
+    limit, kind = service.settings.max_body, request.headers.get("content-type", "application/json")
+    if kind.partition(";")[0].strip().lower() != "application/json":
         message = "Send the body as JSON, with 'Content-Type: application/json'."
         raise ApiError(415, message, code="unsupported_media_type")
     too_large = ApiError(413, f"The request body is larger than {limit} bytes.", code="request_too_large",
@@ -124,22 +131,25 @@ async def read_json(request: Request, limit: int) -> Any:
             raise too_large
     body = bytearray()
     try:
-        async with asyncio.timeout(_PATIENCE):
+        async with asyncio.timeout(_BODY):
             async for chunk in request.stream():
                 body += chunk
+                service.num_body_bytes += len(chunk)
                 if len(body) > limit:
                     raise too_large
-    except ApiError:
-        raise
+                if service.num_body_bytes > _MOST_BODIES:
+                    raise overloaded("The server is reading as many requests as it takes. Please try again later.")
     except TimeoutError:
         raise ApiError(408, "The request body did not come in time.", headers={"connection": "close"}) from None
-    except Exception:  # ClientDisconnect
-        raise OSError("the client left") from None
+    except ClientDisconnect:
+        raise ClientLeft from None
+    finally:
+        service.num_body_bytes -= len(body)
     try:
         data = json.loads(bytes(body) or b"{}", parse_constant=_refuse)
         if body.count(b"[") + body.count(b"{") > _DEEPEST and _is_deeper(data, _DEEPEST):
             raise RecursionError
-        return data if body.isascii() and b"\\u" not in body else _well_formed(data)
+        return (data if body.isascii() and b"\\u" not in body else _well_formed(data)), len(body)
     except (ValueError, RecursionError):
         raise ApiError(400, "We could not parse the JSON body of your request.", code="invalid_json") from None
 
@@ -179,6 +189,20 @@ async def left(receive: Receive) -> None:
         pass
 
 
+async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What some work gives; a client that leaves meanwhile ends it."""
+    gone = asyncio.ensure_future(left(request.receive))
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({gone, task}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientLeft
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
 async def wait_or_leave(request: Request, job: Any) -> Any:
     """A job's result; a client that leaves stops it."""
     gone = asyncio.ensure_future(left(request.receive))
@@ -203,8 +227,9 @@ class EventStream(Response):
         *,
         on_leave: Callable[[], None] = lambda: None,
         last: str = "",
+        headers: dict[str, str] | None = None,
     ) -> None:
-        super().__init__(media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+        super().__init__(media_type="text/event-stream", headers={"x-accel-buffering": "no", **(headers or {})})
         self._batches, self._encode = batches, encode
         self._on_leave, self._last = on_leave, last
 

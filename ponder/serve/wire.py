@@ -178,7 +178,7 @@ class Writer:
         self._end_message("completed" if status == "completed" else "incomplete")
         self.body.update(status=status, **fields)
         if status in ("completed", "incomplete"):
-            self.body["completed_at"] = int(time.time())
+            self.body["completed_at"] = max(int(time.time()), self.body["created_at"])  # a clock may be set back
         kind = {"completed": "completed", "incomplete": "incomplete"}.get(status, "failed")
         return {"type": f"response.{kind}", "response": self.snapshot()}
 

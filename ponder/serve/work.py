@@ -9,10 +9,11 @@ reasoning: what it is told is text of the answer, calls, and summaries.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from ponder.config import ConfigError
 from ponder.engine.base import Piece, Stream, open_stream
 from ponder.serve.modes import Spending
 from ponder.serve.thoughts import InTurn, Thoughts
@@ -61,6 +62,9 @@ class Failed(Exception):
         self.code, self.message, self.status = code, message, status
 
 
+BROKEN = ("server_error", "The model failed to produce a response.")  # whatever an engine or a plug-in raised
+
+
 class Sink(Protocol):
     """What may be said aloud."""
 
@@ -104,6 +108,7 @@ class Meter:
     on_piece: Callable[[int, Piece], None] = lambda number, piece: None
     turns: InTurn | None = None  # where the reasoning of samples that are drawn side by side is heard
     rendered: tuple[Any, Any] | None = None  # (messages, what they are for the engine): strategies know messages only
+    encode: Callable[[Any], Awaitable[Any]] | None = None  # messages -> ids, away from the event loop
     hurried: bool = False
     _streams: set[Stream] = field(default_factory=set)
 
@@ -133,6 +138,8 @@ class Meter:
         """The pieces of one sample; its completion is appended to `into`. Leaving early stops the work."""
         if self.rendered is not None and prompt is self.rendered[0]:
             prompt = self.rendered[1]
+        if self.encode is not None:
+            prompt = await self.encode(prompt)
         stream = open_stream(self.engine, prompt, params, first=index)
         self._streams.add(stream)
         if self.hurried:
@@ -311,7 +318,7 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
             order.messages, meter, params=replace(order.compute.params, form=order.form), key=order.key,
             scorer=order.scorer, budget=order.compute.budget,
         )  # fmt: skip
-    except ValueError as error:  # what this mode cannot do with this engine or this limit
+    except ConfigError as error:  # what this mode cannot do with this engine or this limit, in ponder's own words
         raise Failed("server_error", f"This mode cannot serve the request: {error}"[:300], status=422) from None
     except asyncio.CancelledError:
         if thoughts.is_stopped.is_set():

@@ -54,7 +54,7 @@ class Work:
         self._key_of, self._keys = key, dict[str, str | None]()  # of the answers that were read
         self.budget = budget or Budget()
         if self.budget.max_samples is not None and self.budget.max_samples < 1:
-            raise ValueError(f"a budget of {self.budget} allows no sample; allow at least 1")
+            raise ConfigError(f"a budget of {self.budget} allows no sample; allow at least 1")
         self.params = params if self.budget.max_tokens is None else fit(params, self.budget.max_tokens)
         self.usage = Usage()
         self.finished: list[Completion] = []  # whole samples, in the order of their index
@@ -92,7 +92,7 @@ class Work:
     async def draw(self, n: int, leader: Choice | None = None) -> list[Completion]:
         """Up to n more whole samples, as many as fit. `leader` chooses what `watch` is told as they come in."""
         if n < 1:
-            raise ValueError(f"n={n} allows no sample; allow at least 1")
+            raise ConfigError(f"n={n} allows no sample; allow at least 1")
         if self.rollout is not None:
             return await self._roll_out(self.rollout, n, leader)
         end = self._drawn + n
@@ -389,7 +389,7 @@ def fit(params: SamplingParams, max_tokens: int) -> SamplingParams:
     """The same sampling, with less room where one sample might not fit: the answer has a quarter of what there is and
     what the reasoning leaves, so that a limit shortens the thinking and never ends it."""
     if max_tokens < 2:
-        raise ValueError(f"max_tokens={max_tokens} has no room for the closing mark and an answer; allow at least 2")
+        raise ConfigError(f"max_tokens={max_tokens} has no room for the closing mark and an answer; allow at least 2")
     if most_tokens(params) <= max_tokens:
         return params
     answer = min(params.max_answer_tokens, max(1, max_tokens // 4, max_tokens - 1 - params.max_reasoning_tokens))

@@ -231,7 +231,7 @@ def encoder(engine: Any) -> Callable[[str], Sequence[int]]:
     """How the engine's model spells a text."""
     found = getattr(getattr(engine, "tokenizer", engine), "encode", None)
     if found is None:
-        raise ValueError("choice 'policy' puts a list into the reasoning, and this engine does not say how its model "
+        raise ConfigError("choice 'policy' puts a list into the reasoning, and this engine does not say how its model "
                          "spells it; choose by 'vote' or 'scorer', or give encode=")  # fmt: skip
     return found  # type: ignore[no-any-return]
 

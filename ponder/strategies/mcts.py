@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ponder.config import ConfigError
 from ponder.strategies.base import Work, strategy
 from ponder.strategies.sampling import by_vote, classes, weights
 from ponder.strategies.select import ranking, weighted_vote
@@ -78,7 +79,7 @@ async def mcts(
         best = _most_visited(root)
         finished = await work.finish(best.path, salt="finish") or best.path
         if finished is None:
-            raise ValueError(f"a budget of {work.budget} allows no sample; allow at least 1")
+            raise ConfigError(f"a budget of {work.budget} allows no sample; allow at least 1")
         work.finished.append(finished)
         return finished
     return _choose(work, values)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ponder.config import ConfigError
 from ponder.strategies.base import Choice, Work, certainty, strategy
 from ponder.strategies.select import (
     RISK,
@@ -96,7 +97,7 @@ async def rerank(work: Work, *, n: int | None = None, m: int | None = None) -> C
 async def judge(work: Work, *, n: int | None = None) -> Completion:
     """One candidate for each answer that was given, compared by a judge: it reads distinct answers, not all samples."""
     if work.scorer is None:
-        raise ValueError("mode judge needs a judge; give a scorer (ponder/scorers/judge.py makes one of any engine)")
+        raise ConfigError("mode judge needs a judge; give a scorer (ponder/scorers/judge.py makes one of any engine)")
     leader = by_vote(work)
     drawn = await work.draw(count(work, n), leader)
     names = classes(work, drawn)
@@ -111,7 +112,7 @@ def count(work: Work, n: int | None) -> int:
     """How many samples: the call's word, else the budget's."""
     n = work.samples if n is None else n
     if n < 1:
-        raise ValueError(f"n={n} allows no sample; allow at least 1")
+        raise ConfigError(f"n={n} allows no sample; allow at least 1")
     return n
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ponder.config import ConfigError
 from ponder.strategies.base import Work, strategy
 from ponder.strategies.sampling import classes, weights
 from ponder.strategies.select import ranking, weighted_vote
@@ -111,7 +112,7 @@ async def _finish_best(work: Work, open_: list[Scored]) -> Completion:
     start = best[0].path if best else None
     finished = await work.finish(start, salt="finish")
     if finished is None and start is None:
-        raise ValueError(f"a budget of {work.budget} allows no sample; allow at least 1")
+        raise ConfigError(f"a budget of {work.budget} allows no sample; allow at least 1")
     chosen = finished or start
     assert chosen is not None
     work.finished.append(chosen)

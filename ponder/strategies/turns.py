@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
+from ponder.config import ConfigError
 from ponder.strategies.base import Work, joined
 from ponder.strategies.select import mean_logprob
 from ponder.types import Completion, Ending, FinishReason, Turn, TurnKind, text_seed
@@ -120,7 +121,7 @@ class Walk:
         if not pieces:
             return []
         if not pieces[0].prompt_ids:
-            raise ValueError("a rollout of several turns goes on from token ids, which this engine does not give")
+            raise ConfigError("a rollout of several turns goes on from token ids, which this engine does not give")
         self.number = begun
         if not self._prompt_ids:
             self._prompt_ids = pieces[0].prompt_ids

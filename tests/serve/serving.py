@@ -11,7 +11,8 @@ import uvicorn
 
 from ponder.serve import keys
 from ponder.serve.app import make_app
-from ponder.serve.sending import Gathered
+from ponder.serve.connections import Doors, listen
+from ponder.serve.run import config_of
 from ponder.serve.service import Settings
 
 KEY = "sk-test-0123456789abcdef"
@@ -25,10 +26,10 @@ class Served:
         self.service, self.engine = self.app.service, engine
 
     def __enter__(self):
-        config = uvicorn.Config(
-            self.app, port=0, log_level="error", access_log=False, http=Gathered, ws="none", loop="asyncio"
-        )
-        self._server = uvicorn.Server(config)
+        settings = self.service.settings
+        self.doors = Doors(settings.max_connections, settings.max_per_address)
+        self._sockets = listen("127.0.0.1", 0, self.doors)
+        self._server = uvicorn.Server(config_of(self.app, self.doors, drain=settings.drain))
         self._server.capture_signals = contextlib.nullcontext
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self._thread.start()
@@ -42,9 +43,10 @@ class Served:
 
     async def _main(self):
         self.loop = asyncio.get_running_loop()
-        await self._server.serve()
+        await self._server.serve(self._sockets)
 
     def __exit__(self, *_):
+        self.loop.call_soon_threadsafe(self.doors.stop_waiting)
         self._server.should_exit = True
         self._thread.join(30)
 

@@ -438,7 +438,7 @@ def test_monitors_flag_stop_and_are_late():
         until(lambda: len(httpx.get(f"{served.url}/admin/verdicts", headers=admin).json()["data"]) == 2)
         told = httpx.get(f"{served.url}/admin/verdicts", headers=admin).json()["data"]
         assert {(row["monitor"], row["action"]) for row in told} == {("rules", "flag"), ("late", "error")}
-        metrics = httpx.get(f"{served.url}/metrics", headers=AUTH).text
+        metrics = httpx.get(f"{served.url}/metrics", headers=admin).text
         assert 'ponder_monitor_verdicts_total{action="flag",monitor="rules"} 1.0' in metrics
     with Served(ScriptedEngine(script), monitors=(Rules(flag=(), stop=(r"deceive the user",)),)) as served:  # noqa: SIM117
         with httpx.Client(base_url=served.url, headers=AUTH) as client:
@@ -454,9 +454,9 @@ def test_monitors_flag_stop_and_are_late():
         assert body["status"] == "failed"
 
 
-def test_metrics_know_reasoning(http):
+def test_metrics_know_reasoning(http, server):
     http.post("/v1/responses", json={"input": "x", "max_output_tokens": 5})
-    text = http.get("/metrics").text
+    text = http.get("/metrics", headers={"Authorization": f"Bearer {server.key('metrics')}"}).text
     for name in (
         "ponder_reasoning_tokens_total", "ponder_time_to_first_visible_token_seconds_count", "ponder_running",
         'ponder_budget_exhausted_total{where="reasoning"}', "ponder_thinking_seconds_count", "ponder_requests_total",

@@ -50,7 +50,9 @@ def test_a_response_that_ends_while_it_is_written_is_not_written_as_over():
     states = []
     store = SimpleNamespace(update=lambda name, text, *, status: states.append((json.loads(text)["status"], status)))
     body = {"status": "in_progress", "output": []}
-    job = SimpleNamespace(service=SimpleNamespace(store=store), body=body, log=EventLog(), saved=0, id="r")
+    job = SimpleNamespace(
+        service=SimpleNamespace(store=store), body=body, log=EventLog(), saved=0, id="r", is_added=True
+    )
     work = ResponseJob.unsaved(job)
     body["status"] = "completed"
     work()
