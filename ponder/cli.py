@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import sys
@@ -19,6 +20,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall
 
 import typer
 from rich.console import Console
+from typer.core import TyperCommand
 
 from ponder import __version__, processes
 from ponder.config import ConfigError, dumps, load, to_dict
@@ -40,6 +42,20 @@ app = typer.Typer(
 )
 LEARN, MEASURE, USE = "Teach", "Measure", "Use"
 
+
+
+def number(text: str, *names: str, least: float, most: float = math.inf) -> Any:
+    """An option that is a number within bounds; nan is in none. The error is one line, as everywhere."""
+
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and not least <= value <= most:
+            bounds = f"between {least:g} and {most:g}" if most < math.inf else f"{least:g} or more"
+            raise ConfigError(f"{param.opts[0]} {value} must be {bounds}")
+        return value
+
+    return typer.Option(*names, help=text, callback=check)
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Model = Annotated[
     str, typer.Option(help="nano, smollm2-135m, a model or adapter folder, a run folder (RUN, RUN@step), or a hub id.")
@@ -47,11 +63,14 @@ Model = Annotated[
 BaseUrl = Annotated[
     Optional[str], typer.Option(help="Use a remote OpenAI-compatible endpoint; --model is then its name there.")
 ]
-Reasoning = Annotated[
-    int, typer.Option("--max-reasoning-tokens", help="At the cap reasoning is closed, then answered.")
+ApiKey = Annotated[
+    Optional[str], typer.Option(envvar=["OPENAI_API_KEY", "PONDER_API_KEY"], help="The key of the --base-url endpoint.")
 ]
-Answer = Annotated[int, typer.Option("--max-answer-tokens", help="Tokens of the visible answer.")]
-Temperature = Annotated[float, typer.Option(help="0 = always the most likely token.")]
+Reasoning = Annotated[
+    int, number("At the cap reasoning is closed, then answered.", "--max-reasoning-tokens", least=0)
+]
+Answer = Annotated[int, number("Tokens of the visible answer.", "--max-answer-tokens", least=1)]
+Temperature = Annotated[float, number("0 = always the most likely token.", least=0, most=100)]
 Seed = Annotated[int, typer.Option(help="Same seed, same machine: same tokens.")]
 Recipe = Annotated[str, typer.Argument(help="A TOML recipe, or a shipped one by name, e.g. demo_nano_cpu.")]
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")]
@@ -81,7 +100,24 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 # --- use ---------------------------------------------------------------------------------------------------------
 
 
-@app.command(rich_help_panel=USE)
+class Questions(TyperCommand):
+    """A question may begin with a minus sign: then the error says how it is given."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        import click
+
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            if error.option_name.startswith("--"):
+                raise
+            raise ConfigError(
+                f"no such option: {error.option_name}; a question that begins with a minus sign goes behind two of "
+                'them, after the options: ponder ask --samples 8 -- "-5+3"'
+            ) from None
+
+
+@app.command(cls=Questions, rich_help_panel=USE)
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask.")],
     model: Model = "nano",
@@ -93,13 +129,13 @@ def ask(
         ),
     ] = None,
     samples: Annotated[
-        Optional[int], typer.Option(help="Samples; of a search, candidates a step; of revise, versions.")
+        Optional[int], number("Samples; of a search, candidates a step; of revise, versions.", least=1)
     ] = None,
     scorer: Annotated[Optional[Path], typer.Option(help="What `ponder scorer` made, for modes that rank.")] = None,
     controller_file: Annotated[
         Optional[Path], typer.Option("--controller", help="What `ponder controller` made, for mode controller.")
     ] = None,
-    budget_tokens: Annotated[Optional[int], typer.Option(help="Tokens that may be sampled in all.")] = None,
+    budget_tokens: Annotated[Optional[int], number("Tokens that may be sampled in all.", least=2)] = None,
     word: Annotated[
         str, typer.Option(help='For mode forced: what is said in place of closing too early, e.g. " Wait".')
     ] = "",
@@ -113,17 +149,20 @@ def ask(
     seed: Seed = 0,
     show_reasoning: Annotated[bool, typer.Option("--show-reasoning", help="Print the hidden reasoning too.")] = False,
     base_url: BaseUrl = None,
+    api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
     """Ask one question; the model thinks first, and the reasoning stays hidden unless asked for.
 
     Ctrl-C ends it with the best answer so far.
     """
+    import functools
+
     from ponder.config import lookup
-    from ponder.grading import VERIFIERS
     from ponder.live import Leader
     from ponder.strategies import STRATEGIES
     from ponder.strategies.base import parse_options
+    from ponder.strategies.keys import answer_key
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
     strategy = lookup(STRATEGIES, mode, what="mode")
@@ -139,13 +178,14 @@ def ask(
         max_answer_tokens=max_answer_tokens,
         seed=seed,
     )
-    key: Callable[[str], str | None] = lambda answer: VERIFIERS["math"].key(problem, answer)
+    levels = None if base_url else measured_efforts(model)
+    key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun, stopped = time.monotonic(), False
     judge: Any = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
     engine: Any = open_engine(
         model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
-        keep_hidden=getattr(judge, "kind", "") == "probe",
+        keep_hidden=getattr(judge, "kind", "") == "probe", api_key=api_key,
     )  # fmt: skip
     options: dict[str, Any] = {} if samples is None or mode == "single" else {"n": samples}
     if mode == "judge" and judge is None:
@@ -173,7 +213,7 @@ def ask(
                 solution, stopped = leader.best, True
     finally:
         close(engine)
-    usage = solution.usage
+    usage, unread = solution.usage, getattr(judge, "unread", 0)
     if as_json:
         result: dict[str, Any] = {
             "answer": solution.answer,
@@ -184,6 +224,8 @@ def ask(
         }
         if show_reasoning:
             result["reasoning"] = solution.reasoning
+        if unread:
+            result["judge"] = {"replies": judge.replies, "unread": unread}
         print(json.dumps(result, ensure_ascii=False))
         return
     if show_reasoning:
@@ -191,6 +233,7 @@ def ask(
     print(solution.answer or "(no answer: the model never closed its reasoning)")
     cost = f"{usage.reasoning_tokens} reasoning tokens, {usage.samples} sample{'s' if usage.samples > 1 else ''}"
     cost += f", {usage.scorer_tokens} scorer tokens" if usage.scorer_tokens else ""
+    cost += f"; {unread} of {judge.replies} replies of the judge could not be read" if unread else ""
     cost += "; stopped early" if stopped else ""
     Console(stderr=True, highlight=False).print(f"({cost})", style="dim")
 
@@ -199,14 +242,14 @@ def ask(
 def serve(
     model: Model = "nano",
     host: Annotated[str, typer.Option(help="0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 = any free one.")] = 8000,
+    port: Annotated[int, number("0 = any free one.", least=0, most=65535)] = 8000,
     api_key: Annotated[
         Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")
     ] = None,
     db: Annotated[str, typer.Option(help="A SQLite file, or postgresql://USER@HOST/NAME.")] = "ponder.db",
     temperature: Temperature = 1.0,
-    requests_per_minute: Annotated[int, typer.Option("--rpm", min=1, help="Requests a minute a key may make.")] = 6000,
-    tokens_per_minute: Annotated[int, typer.Option("--tpm", min=1, help="Tokens a minute.")] = 10_000_000,
+    requests_per_minute: Annotated[int, number("Requests a minute a key may make.", "--rpm", least=1)] = 6000,
+    tokens_per_minute: Annotated[int, number("Tokens a minute.", "--tpm", least=1)] = 10_000_000,
     monitor: Annotated[
         Optional[list[str]], typer.Option(help="Who reads the reasoning: rules, none, or module:attr. Default: rules.")
     ] = None,
@@ -216,33 +259,44 @@ def serve(
     scorer: Annotated[
         Optional[Path], typer.Option(help="A folder made by `ponder scorer`, for modes that choose by score.")
     ] = None,
+    verifier: Annotated[
+        str, typer.Option(help="Whose key says when answers agree: exact, integer, choice, math or module:attr. "
+                               "Default: what the model was measured with, else math.")
+    ] = "",
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
     ] = False,
     base_url: BaseUrl = None,
 ) -> None:
     """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
-    from ponder.serve.modes import vote_key
     from ponder.serve.monitor import load_monitors
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
     from ponder.serve.summary import ModelSummarizer
+    from ponder.strategies.keys import answer_key
 
     url, _, name = (summarizer or "").strip().partition(" ")
-    judge: Any = open_scorer(scorer, model, base_url, vote_key) if scorer else None
+    levels = None if base_url else measured_efforts(model)
+    key = answer_key(verifier or (levels.verifier if levels else ""))
+    judge: Any = open_scorer(scorer, model, base_url, key) if scorer else None
     settings = Settings(
         model=model, db=db, api_key=api_key, temperature=temperature,
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
-        scorer=judge, efforts=None if base_url else measured_efforts(model),
+        scorer=judge, efforts=levels, key=key,
         summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
     )  # fmt: skip
     engine = open_engine(model, base_url, keep_hidden=getattr(judge, "kind", "") == "probe")
+
+    def tell(url: str) -> None:
+        """One line for programs; for people the page and the way to a key."""
+        print(f"ponder serves {model} at {url}/v1", flush=True)
+        has_key = "the key of --api-key, or " if api_key else ""
+        print(f"the page to talk to it: {url}/", file=sys.stderr)
+        print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr, flush=True)
+
     try:
-        run(
-            engine, settings, host=host, port=port,
-            on_ready=lambda url: print(f"ponder serves {model} at {url}/v1", flush=True),
-        )  # fmt: skip
+        run(engine, settings, host=host, port=port, on_ready=tell)
     finally:
         close(engine)
 
@@ -256,9 +310,9 @@ def chat(
     mode: Annotated[Optional[str], typer.Option(help="standard, consensus, ...: see docs/serve.md.")] = None,
 ) -> None:
     """Talk to a served model. Ctrl-C while it thinks: answer now; twice: stop; an empty line ends."""
-    from ponder.serve.terminal import Chat, run
+    from ponder.serve.terminal import Chat, key_for, run
 
-    run(Chat(base_url, api_key, model=model, effort=effort, mode=mode))
+    run(Chat(base_url, key_for(base_url, api_key), model=model, effort=effort, mode=mode))
 
 
 keys = typer.Typer(help="Manage the API keys of `ponder serve`.", no_args_is_help=True)
@@ -268,7 +322,9 @@ Database = Annotated[str, typer.Option(help="The server's database.")]
 
 @keys.command("create")
 def keys_create(
-    scope: Annotated[list[str], typer.Option(help="infer, read, admin or raw_cot; may be given several times.")],
+    scope: Annotated[
+        Optional[list[str]], typer.Option(help="infer (the default), read, admin or raw_cot; several may be given.")
+    ] = None,
     name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
     owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",
     db: Database = "ponder.db",
@@ -278,8 +334,11 @@ def keys_create(
     from ponder.serve.keys import create
     from ponder.serve.store import Store
 
-    identity, key = create(Store(db), scope, name=name, owner=owner)
-    finish({"id": identity, "key": key, "scopes": scope}, key, as_json)
+    scopes = scope or ["infer"]
+    identity, key = create(Store(db), scopes, name=name, owner=owner)
+    finish({"id": identity, "key": key, "scopes": scopes, "db": shown_db(db)}, key, as_json)
+    if not as_json:
+        print(f"{identity} ({', '.join(scopes)}) is in {shown_db(db)}, for a server with that --db", file=sys.stderr)
 
 
 @keys.command("list")
@@ -291,7 +350,7 @@ def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
     found = store.now(store.keys)
     state = lambda row: "revoked" if row["revoked"] else "valid"
     lines = [f"{row['id']}  {row['scopes']:<12}  {state(row):<8}  {row['name']}" for row in found]
-    print(json.dumps(found) if as_json else "\n".join(lines) or "no keys yet: ponder keys create --scope infer")
+    print(json.dumps(found) if as_json else "\n".join(lines) or f"no keys yet in {shown_db(db)}: ponder keys create")
 
 
 @keys.command("revoke")
@@ -308,7 +367,7 @@ def keys_revoke(identity: Annotated[str, typer.Argument(metavar="ID")], db: Data
 @app.command(rich_help_panel=USE)
 def play(
     task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3, file:PATH, gym:FAMILY.")] = "arithmetic",
-    limit: Annotated[int, typer.Option(help="How many problems.")] = 5,
+    limit: Annotated[int, number("How many problems.", least=1)] = 5,
     seed: Seed = 0,
 ) -> None:
     """Sit a task yourself: you answer in the model's place, and the same code checks you."""
@@ -358,11 +417,11 @@ def data(
     style: Annotated[
         str, typer.Option(help="plain, marks, equations or operations; deliberate, or chain with the same faults.")
     ] = "equations",
-    count: Annotated[Optional[int], typer.Option(help="Problems of each source; default all, or 500 made.")] = None,
+    count: Annotated[Optional[int], number("Problems of each source; default all, or 500 made.", least=1)] = None,
     no_exam: Annotated[bool, typer.Option("--no-exam", help="A file without `train` in its name is no exam.")] = False,
-    slip: Annotated[float, typer.Option(help="deliberate, chain: how often an answer slips.")] = 0.1,
-    early: Annotated[float, typer.Option(help="deliberate, chain: how often a step is skipped for a guess.")] = 0.15,
-    careless: Annotated[float, typer.Option(help="deliberate: how often a choice falls at random.")] = 0.4,
+    slip: Annotated[float, number("deliberate, chain: how often an answer slips.", least=0, most=1)] = 0.1,
+    early: Annotated[float, number("deliberate, chain: how often it guesses a step.", least=0, most=1)] = 0.15,
+    careless: Annotated[float, number("deliberate: how often a choice falls at random.", least=0, most=1)] = 0.4,
     seed: Seed = 0,
     as_json: Json = False,
 ) -> None:
@@ -389,11 +448,11 @@ def star(
     task: Annotated[str, typer.Option(help="What to draw on; its train split is used.")],
     out: Annotated[Path, typer.Option(help="The JSON Lines file of kept rows. Again = go on.")],
     model: Model = "nano",
-    samples: Annotated[int, typer.Option(help="Samples a problem.")] = 8,
-    keep: Annotated[int, typer.Option(help="Different right solutions of a problem to keep, at most.")] = 4,
+    samples: Annotated[int, number("Samples a problem.", least=1)] = 8,
+    keep: Annotated[int, number("Different right solutions of a problem to keep, at most.", least=1)] = 4,
     environment: Annotated[str, typer.Option(help="deliberate: draw whole deliberations.")] = "",
     hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
-    limit: Annotated[Optional[int], typer.Option(help="Only the first problems.")] = None,
+    limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,
     temperature: Temperature = 1.0,
@@ -551,9 +610,9 @@ def evaluate(
         Optional[Path],
         typer.Option(help="Where samples and result.json go; default runs/eval/TASK-MODEL. Again = add."),
     ] = None,
-    samples: Annotated[int, typer.Option(help="Samples a problem.")] = 8,
+    samples: Annotated[int, number("Samples a problem.", least=1)] = 8,
     verifier: Annotated[Optional[str], typer.Option(help="For file: tasks: exact, integer, choice or math.")] = None,
-    limit: Annotated[Optional[int], typer.Option(help="Only the first problems.")] = None,
+    limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     prompting: Annotated[
         str, typer.Option(help="How it is asked: none, direct, zero_shot_cot or few_shot_cot (baselines).")
@@ -563,6 +622,7 @@ def evaluate(
     temperature: Temperature = 1.0,
     seed: Seed = 0,
     base_url: BaseUrl = None,
+    api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
     """Sit an exam: pass@k and cons@k with intervals, from a bank of samples that is kept."""
@@ -580,7 +640,7 @@ def evaluate(
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
-    engine = open_engine(model, base_url)
+    engine = open_engine(model, base_url, api_key=api_key)
     try:
         with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
             result = asyncio.run(
@@ -607,12 +667,12 @@ def scale(
         Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")
     ] = None,
     samples: Annotated[
-        int, typer.Option(help="Samples a problem for the base, the middle and the last checkpoint.")
+        int, number("Samples a problem for the base, the middle and the last checkpoint.", least=1)
     ] = 64,
-    ladder_samples: Annotated[int, typer.Option(help="Samples a problem for the other checkpoints.")] = 16,
-    limit: Annotated[int, typer.Option(help="Problems.")] = 120,
+    ladder_samples: Annotated[int, number("Samples a problem for the other checkpoints.", least=1)] = 16,
+    limit: Annotated[int, number("Problems.", least=1)] = 120,
     rung: Annotated[
-        Optional[int], typer.Option(help="The step whose ways of choosing are compared; default the last.")
+        Optional[int], number("The step whose ways of choosing are compared; default the last.", least=0)
     ] = None,
     seed: Seed = 0,
     as_json: Json = False,
@@ -666,7 +726,7 @@ def score(
     bank: Annotated[Path, typer.Argument(help="The --out folder of an exam: its samples are scored.")],
     scorer: Annotated[Path, typer.Option(help="What `ponder scorer` made: its run folder.")],
     name: Annotated[str, typer.Option(help="What the scores are kept under; default: the scorer's own name.")] = "",
-    workers: Annotated[int, typer.Option(help="Processes; -1 = one a core.")] = -1,
+    workers: Annotated[int, number("Processes; -1 = one a core.", least=-1)] = -1,
     as_json: Json = False,
 ) -> None:
     """Score every sample of a bank that has no score yet; the samples themselves stay as they are."""
@@ -696,11 +756,16 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder or the --ou
 
 @app.command(rich_help_panel=MEASURE)
 def compare(
-    folders: Annotated[list[Path], typer.Argument(help="The --out folders of two or more exams.")],
+    folders: Annotated[
+        list[Path], typer.Argument(help="The --out folders of two or more exams; or a run: its base and its last step.")
+    ],
     as_markdown: Annotated[bool, typer.Option("--markdown", help="A table for a page of documentation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put finished exams side by side: a row each, with intervals and the paired gain to the first."""
+    """Put finished exams side by side: a row each, with intervals and the paired gain to the first.
+
+    RUN alone compares its base with its last checkpoint, RUN@20 is the exam of step 20 (`ponder scale` makes them).
+    """
     from ponder.evals.comparison import comparison, markdown, table
     from ponder.evals.exams import dumps as as_text
 
@@ -722,10 +787,10 @@ def controller(
     samples: Annotated[Path, typer.Argument(metavar="BANK", help="The --out of `ponder eval`: the stored samples.")],
     out: Annotated[Path, typer.Option(help="The controller's file, for `ponder ask --mode controller`.")],
     budget: Annotated[
-        Optional[float], typer.Option(help="Mean tokens a problem; default: what 8 samples cost.")
+        Optional[float], number("Mean tokens a problem; default: what 8 samples cost.", least=1)
     ] = None,
     scorer: Annotated[str, typer.Option(help="A scorer whose scores the bank has, by name.")] = "",
-    probes: Annotated[int, typer.Option(help="Samples that are looked at before it picks.")] = 4,
+    probes: Annotated[int, number("Samples that are looked at before it picks.", least=1)] = 4,
     as_json: Json = False,
 ) -> None:
     """Fit a rule that picks how to spend by problem, and compare it with the best fixed way at equal cost."""
@@ -763,14 +828,20 @@ def grade(
 # --- helpers of the verbs ----------------------------------------------------------------------------------------
 
 
+def shown_db(db: str) -> str:
+    """Where a database is, whatever the current folder; an address has no password in it."""
+    return re.sub(r"(?<=//)([^:/@]*):[^@/]*@", r"\1@", db) if "://" in db else str(Path(db).resolve())
+
+
 def open_engine(
-    model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128, keep_hidden: bool = False
-) -> Engine:
+    model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128,
+    keep_hidden: bool = False, api_key: str | None = None,
+) -> Engine:  # fmt: skip
     """The local engine over a model reference, or a remote endpoint."""
     if base_url:
         from ponder.engine.remote import RemoteEngine
 
-        return RemoteEngine(base_url, model)
+        return RemoteEngine(base_url, model, api_key)
     if num_workers != 0:
         processes.prepare()
     from ponder.engine.local import LocalEngine
@@ -943,7 +1014,7 @@ def finish_scale(page: Path, curves: dict[str, Any], spent: dict[str, Any] | Non
     """The trio, the table of strategies, and where the report is."""
     from ponder.evals.exams import dumps as as_text
     from ponder.evals.spending import trio_lines
-    from ponder.evals.tables import strategies_table
+    from ponder.evals.tables import gain_line, strategies_table
 
     if as_json:
         print(json.dumps({"report": str(page), "curves": json.loads(as_text(curves))}, ensure_ascii=False))
@@ -951,7 +1022,27 @@ def finish_scale(page: Path, curves: dict[str, Any], spent: dict[str, Any] | Non
     if spent:
         print_tables([strategies_table(spent)])
         print("\n".join(trio_lines(spent["trio"])))
+    for line in (gain_line(curves), levels_line(page.parent / "scale" / "efforts.json")):
+        if line:
+            print(line)
     print(f"the report is {page}")
+
+
+def levels_line(path: Path) -> str:
+    """What each effort of a served model costs and gives."""
+    from ponder.efforts import Efforts
+    from ponder.evals.stats import in_percent
+
+    if not path.exists():
+        return ""
+    levels, told = Efforts.read(path).levels, dict[Any, list[str]]()
+    for name, point in levels.items():
+        told.setdefault(point, []).append(name)
+    how = lambda point: f"a vote of {point.n}" if point.n > 1 else f"up to {point.max_reasoning_tokens} thinking"
+    return "effort levels: " + "; ".join(
+        f"{', '.join(names)} = {how(point)}: {in_percent(point.accuracy)} % at {point.tokens:.0f} tokens a problem"
+        for point, names in told.items()
+    )
 
 
 def print_metrics(result: dict[str, Any]) -> None:
@@ -960,7 +1051,8 @@ def print_metrics(result: dict[str, Any]) -> None:
 
     from ponder.evals.contamination import sentence
     from ponder.evals.spending import trio_lines
-    from ponder.evals.tables import accuracy_tables
+    from ponder.evals.stats import in_percent
+    from ponder.evals.tables import accuracy_tables, truncation_hint
 
     table = Table(
         title=f"{result['model']} on {result['task']}: {result['num_problems']} problems, "
@@ -970,9 +1062,10 @@ def print_metrics(result: dict[str, Any]) -> None:
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
     for name, estimate in result["metrics"].items():
-        table.add_row(name, f"{estimate['value']:.1%}", f"{estimate['low']:.1%} to {estimate['high']:.1%}")
+        value, low, high = (f"{in_percent(estimate[end])}%" for end in ("value", "low", "high"))
+        table.add_row(name, value, f"{low} to {high}")
     for name in ("no_answer_rate", "truncated_rate", "undecided_rate", "failed_rate"):
-        table.add_row(name.replace("_", " "), f"{result[name]:.1%}", "")
+        table.add_row(name.replace("_", " "), f"{in_percent(result[name])}%", "")
     Console().print(table)
     if result["verifier_errors"]:
         drawn, why = result["num_problems"] * result["num_samples"], result.get("verifier_error") or "see the bank"
@@ -981,6 +1074,8 @@ def print_metrics(result: dict[str, Any]) -> None:
         print_tables(accuracy_tables(result)[1:])
         print("\n".join(trio_lines(result["trio"])))
     print(sentence(result["contamination"]))
+    if hint := truncation_hint(result):
+        print(f"warning: {hint}", file=sys.stderr)
 
 
 def print_tables(tables: Iterable[Any]) -> None:

@@ -11,7 +11,8 @@ is the share of meetings won. It costs the judge's own tokens (arXiv:2504.01005 
 What a model writes is never trusted: a reply counts only if it is what was asked for and nothing beside it ("7", and
 "GRADE: 7", "7/10", "**7**", whose scale is clear). A grade that cannot be read counts as the mean of those that can, a
 comparison as a draw, never as a win of whoever stands first; both are counted (`unread` of `replies`), and a warning
-says so. A judge none of whose replies can be read knows nothing: that is an error. Candidates stand between marks that their texts do not contain, so none of them can end its own quotation and speak as the judge.
+says so. A judge none of whose replies can be read knows nothing: that is an error. Candidates stand between marks that
+their texts do not contain, so none of them can end its own quotation and speak as the judge.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ reasoning is not shown, as the API does not have it; its summary and its seconds
 
 from __future__ import annotations
 
+import getpass
 import json
 import signal
 import sys
@@ -18,6 +19,16 @@ class ChatError(RuntimeError):
     """The server cannot be reached, or refused."""
 
 
+def key_for(base_url: str, given: str, ask: Callable[[str], str] = getpass.getpass) -> str:
+    """The key that was given, else one that is asked for; an error where nobody can be asked."""
+    key = given.strip()
+    if not key and sys.stdin.isatty():
+        key = ask(f"key for {base_url} (it is not shown): ").strip()
+    if not key:
+        raise ChatError(f"{base_url} wants a key: give --api-key or set PONDER_API_KEY; `ponder keys create` makes one")
+    return key
+
+
 class Chat:
     """One conversation: `for event in chat.ask("2+2?")`, then `chat.answer_now()` from a signal or another thread."""
 
@@ -26,9 +37,13 @@ class Chat:
             import httpx
         except ImportError:
             raise ChatError('a chat needs httpx: pip install "ponder[serve]"') from None
+        if not api_key.strip():
+            raise ChatError(f"{base_url} wants a key: give --api-key, or set PONDER_API_KEY")
+        if not all("!" <= char <= "~" for char in api_key.strip()):
+            raise ChatError("--api-key holds spaces or other characters that no key has; copy it again")
         self._client = httpx.Client(
             base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Bearer {api_key}"},
+            headers={"Authorization": f"Bearer {api_key.strip()}"},
             timeout=httpx.Timeout(20, read=120),
         )
         self._model, self._reasoning = model, {"effort": effort, "summary": "auto", **({"mode": mode} if mode else {})}
@@ -59,6 +74,26 @@ class Chat:
             raise ChatError(f"{self._client.base_url} cannot be reached: {error or type(error).__name__}") from None
         finally:
             self.response = None
+
+    def greeting(self) -> str:
+        """Who answers; a wrong address or key is told before the first question."""
+        import httpx
+
+        try:
+            answer = self._client.get("/models")
+        except httpx.HTTPError as error:
+            raise ChatError(f"{self._client.base_url} cannot be reached: {error or type(error).__name__}") from None
+        if answer.status_code != 200:
+            hint = "; give its key with --api-key" if answer.status_code in (401, 403) else ""
+            raise ChatError(f"{_said(answer)}{hint}")
+        try:
+            served = [str(model["id"]) for model in answer.json()["data"]]
+        except (ValueError, KeyError, TypeError):
+            raise ChatError(f"{self._client.base_url} is no server of ponder's API; its address ends in /v1") from None
+        if self._model is not None and self._model not in served:
+            raise ChatError(f"{self._model} is not served here; the server has {', '.join(served)}")
+        name = _clean(self._model or ", ".join(served))
+        return f"{name}, effort {self._reasoning['effort']}. Ctrl-C: answer now; an empty line ends.\n"
 
     def answer_now(self) -> None:
         if self.response:
@@ -149,6 +184,7 @@ def run(chat: Chat) -> None:
         sys.stdout.flush()
 
     try:
+        write(f"\x1b[2m{chat.greeting()}\x1b[0m")
         talk(chat, read=lambda: input("> "), write=write)
     finally:
         chat.close()
