@@ -31,7 +31,7 @@ from ponder.serve.openapi import TABLE, document
 from ponder.serve.outlines import outline_of, turn_of
 from ponder.serve.query import boolean, includes, integer, list_of, page_of, word
 from ponder.serve.responses import ResponseJob, read_conversation, read_request
-from ponder.serve.service import Service, Settings, format_of, tools_of
+from ponder.serve.service import Service, Settings, check_schemas, format_of, tools_of
 from ponder.serve.web import (
     EventStream,
     Gate,
@@ -259,6 +259,7 @@ class Routes:
         _, _, count = await self.service.prompt(
             items, kept, param="input", truncate=False, instructions=asked.instructions, tools=tools, demand=form.demand
         )
+        await check_schemas(form, tools)
         return json_response({"object": "response.input_tokens", "input_tokens": count})
 
     # --- conversations -----------------------------------------------------------------------------------------------
