@@ -291,9 +291,9 @@ def serve(
     def tell(url: str) -> None:
         """One line for programs; for people the page and the way to a key."""
         print(f"ponder serves {model} at {url}/v1", flush=True)
-        has_key = "the key of --api-key, or " if api_key else ""
+        keys = ("the key of --api-key, or " if api_key else "") + f"one of `ponder keys create --db {shown_db(db)}`"
         print(f"the page to talk to it: {url}/", file=sys.stderr)
-        print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr, flush=True)
+        print(f"it asks for a key: {keys}", file=sys.stderr, flush=True)
 
     try:
         run(engine, settings, host=host, port=port, on_ready=tell)

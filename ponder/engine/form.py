@@ -1,402 +1,245 @@
 """Answers of a given form: which tokens may come next so that the answer becomes JSON of a schema.
 
-    form = Form('[{"before": "", "schema": {"type": "integer"}, "after": ""}]')
-    state = form.start                  # advance byte by byte; `allowed(state)` are the bytes that may follow
-    is_done(state)                      # the text is whole: only the end mark may follow
+    form = '[{"before": "", "schema": {"type": "integer"}, "after": ""}]'      # alternatives: text, JSON, text
+    answers = Answers(tokenizer)
+    answers.mask(owner, form, answer_ids)       # (V,) bool: what may be drawn next; None = nothing is ruled out
+    answers.steered(owner, token, room=12)      # the drawn token, or the one that still closes the answer in time
 
-A form is a list of alternatives: fixed text, a value of a schema, fixed text. It is compiled to a pushdown automaton
-over bytes, run on all its branches at once; a state is the set of their stacks. Objects have their declared properties
-in order and no others, separators are `", "` and `": "`, numbers have at most 15 digits: a part of what the schema
-allows, chosen so that everything said fits. What a schema says beyond types, properties, items, enums, references,
-alternatives and counts (bounds of numbers, patterns, formats) is not enforced here: whoever asks checks the whole.
-The form is armed by the runner when the reasoning is closed, so it never meets a thought.
+A thin layer over llguidance (MIT, github.com/guidance-ai/llguidance): a lexer of derivatives of regular expressions and
+an Earley parser, with a bound on the work of every step. What it does not know of a schema (`not`, `if`, uniqueItems,
+...) is left out of the form, so whoever asks checks the whole. Declared properties come in their order, separators are
+`", "` and `": "`. The form is armed by the runner when the reasoning is closed, so it never meets a thought.
 """
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-Node = tuple[Any, ...]
-Stack = tuple[Node, ...]  # what is still to come, the next last
-State = frozenset[Stack]
+from ponder.config import ConfigError
+from ponder.engine.closing import Closing
+from ponder.models.tokenizer import ByteTokenizer
 
-_DIGITS = frozenset(b"0123456789")
-_HEX = frozenset(b"0123456789abcdefABCDEF")
-_PLAIN = frozenset(range(0x20, 0x80)) - frozenset(b'"\\')
-_DEEPEST = 6  # levels of a value that no schema describes
-_BIG = 1000  # counts above are not told apart
-# first byte of a character -> (what may follow it, how many more after that)
-_LEADS = {
-    **{lead: (frozenset(range(0x80, 0xC0)), 0) for lead in range(0xC2, 0xE0)},
-    **{lead: (frozenset(range(0x80, 0xC0)), 1) for lead in range(0xE1, 0xF0)},
-    0xE0: (frozenset(range(0xA0, 0xC0)), 1), 0xED: (frozenset(range(0x80, 0xA0)), 1),
-    **{lead: (frozenset(range(0x80, 0xC0)), 2) for lead in range(0xF1, 0xF4)},
-    0xF0: (frozenset(range(0x90, 0xC0)), 2), 0xF4: (frozenset(range(0x80, 0x90)), 2),
+if TYPE_CHECKING:
+    from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
+
+_OPTIONS = {
+    "whitespace_flexible": False, "item_separator": ", ", "key_separator": ": ",
+    "lenient": True,  # keywords that it does not know are left out
+    "coerce_one_of": True,  # oneOf as anyOf
 }  # fmt: skip
-_TAIL = frozenset(range(0x80, 0xC0))
+# Work that one request may cause, about 15 ms a step and 50 ms for compiling; beyond it there is no mask any more.
+_LIMITS = {
+    "max_items_in_row": 2000, "initial_lexer_fuel": 1_000_000, "step_lexer_fuel": 100_000, "step_max_items": 20_000,
+    "max_lexer_states": 10_000, "max_grammar_size": 200_000, "verbose_errors": False,
+}  # fmt: skip
+_NOTHING_FITS = "Unsatisfiable schema"
 
 
 class FormError(ValueError):
-    """A schema that cannot be made into a form."""
+    """A schema that cannot be made into a form. `is_empty`: because no value fits it."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.is_empty = message.startswith(_NOTHING_FITS)
 
 
-class Form:
-    """Compiled alternatives. Nodes: lit (fixed bytes), value, any, obj, arr, str (inside quotes), num."""
-
-    def __init__(self, text: str) -> None:
-        self._schemas: list[Any] = []
-        self._ids: dict[int, int] = {}
-        stacks = []
-        try:
-            for choice in json.loads(text):
-                self._root = choice["schema"]
-                stack = (_lit(choice["after"]), ("value", self._add(choice["schema"])), _lit(choice["before"]))
-                stacks.append(tuple(node for node in stack if node != ("lit", b"")))
-            self.start: State = self._closed(stacks)
-            self._check(stacks)
-        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            if isinstance(error, FormError):
-                raise
-            raise FormError("a reference leads to what is no schema") from None  # nobody checked what stands there
-
-    def _add(self, schema: Any) -> int:
-        """The number of a schema, references followed."""
-        for _ in range(20):
-            if not isinstance(schema, Mapping) or "$ref" not in schema:
-                break
-            schema = _resolve(self._root, schema["$ref"])
-        else:
-            raise FormError("its references do not end")
-        if id(schema) not in self._ids:
-            self._ids[id(schema)] = len(self._schemas)
-            self._schemas.append(schema)
-        return self._ids[id(schema)]
-
-    def _check(self, stacks: Sequence[Stack]) -> None:
-        """Open every node there can be, so that what cannot be followed is known before the first token."""
-        waiting = [node for stack in stacks for node in stack]
-        seen = set(waiting)
-        while waiting:
-            node = waiting.pop()
-            if node[0] in ("lit", "str", "num"):
-                continue
-            new = {below for stack in self._open(node) for below in stack} - seen
-            seen |= new
-            waiting += new
-            if len(seen) > 20_000:
-                raise FormError("it has too many parts")
-
-    def advance(self, state: State, byte: int) -> State:
-        """After one more byte; empty if it may not come."""
-        followed = []
-        for stack in state:
-            if stack and (rest := _consume(stack[-1], byte)) is not None:
-                followed.append(stack[:-1] + rest)
-        return self._closed(followed)
-
-    def allowed(self, state: State) -> frozenset[int]:
-        return frozenset().union(*(_first(stack[-1]) for stack in state if stack))
-
-    def _closed(self, stacks: Sequence[Stack]) -> State:
-        """Every branch opened until it waits for a byte, or is at its end."""
-        done: set[Stack] = set()
-        waiting, seen = list(stacks), set(stacks)
-        while waiting:
-            stack = waiting.pop()
-            if not stack or stack[-1][0] in ("lit", "str", "num"):
-                done.add(stack)
-            if stack and stack[-1][0] != "lit" and stack[-1][0] != "str":
-                for rest in self._open(stack[-1]):
-                    opened = stack[:-1] + rest
-                    if opened not in seen:
-                        seen.add(opened)
-                        waiting.append(opened)
-            if len(seen) > 2000:
-                raise FormError("it has too many branches at once")
-        return frozenset(done)
-
-    def _open(self, node: Node) -> list[Stack]:
-        """What a node may stand for; stacks, so what comes first is last."""
-        kind = node[0]
-        if kind == "num":  # a number ends where something else follows
-            return [()] if node[1] in ("zero", "whole", "part") else []
-        if kind == "value":
-            return self._value(node[1])
-        if kind == "any":
-            return _any(node[1])
-        if kind == "obj":
-            return self._object(*node[1:])
-        if kind == "arr":
-            return self._array(*node[1:])
-        if kind == "map":
-            return self._map(*node[1:])
-        raise AssertionError(node)
-
-    def _value(self, number: int) -> list[Stack]:
-        schema = self._schemas[number]
-        if schema is True or schema == {}:
-            return [(("any", _DEEPEST),)]
-        if not isinstance(schema, Mapping):
-            raise FormError("nothing fits it")
-        if "const" in schema or "enum" in schema:
-            values = schema["enum"] if "enum" in schema else [schema["const"]]
-            return [(_lit(json.dumps(value, ensure_ascii=False)),) for value in values]
-        for name in ("anyOf", "oneOf"):
-            if name in schema:
-                return [(("value", self._add(each)),) for each in schema[name]]
-        if len(schema.get("allOf", ())) == 1 and "type" not in schema:
-            return [(("value", self._add(schema["allOf"][0])),)]
-        if "allOf" in schema or "not" in schema or "if" in schema:
-            raise FormError("allOf, not and if are not followed")
-        types = schema.get("type")
-        if types is None:
-            types = "object" if "properties" in schema else "array" if "items" in schema else None
-        if types is None:
-            return [(("any", _DEEPEST),)]
-        return [stack for kind in ([types] if isinstance(types, str) else types) for stack in self._typed(number, kind)]
-
-    def _typed(self, number: int, kind: str) -> list[Stack]:
-        schema = self._schemas[number]
-        if kind == "object":
-            node = ("obj", number, 0, True) if schema.get("properties") else ("map", number, True)
-            if set(schema.get("required", ())) - set(schema.get("properties") or ()):
-                raise FormError("required properties must be described")
-            return [(node, _lit("{"))]
-        if kind == "array":
-            return [(("arr", number, 0), _lit("["))]
-        if kind == "string":
-            least, most = schema.get("minLength", 0), schema.get("maxLength")
-            return [(("str", 0, least, most), _lit('"'))]
-        if kind in ("integer", "number"):
-            return [(("num", "start", 15, kind == "number"),)]
-        if kind == "boolean":
-            return [(_lit("true"),), (_lit("false"),)]
-        return [(_lit("null"),)]
-
-    def _object(self, number: int, place: int, is_first: bool) -> list[Stack]:
-        schema = self._schemas[number]
-        properties = list(schema["properties"].items())
-        if place == len(properties):
-            return [(_lit("}"),)]
-        name, inner = properties[place]
-        key = ("" if is_first else ", ") + json.dumps(name, ensure_ascii=False) + ": "
-        taken: Stack = (("obj", number, place + 1, False), ("value", self._add(inner)), _lit(key))
-        if name in schema.get("required", ()):
-            return [taken]
-        return [taken, (("obj", number, place + 1, is_first),)]
-
-    def _map(self, number: int, is_first: bool) -> list[Stack]:
-        """An object whose keys are not given."""
-        inner = self._schemas[number].get("additionalProperties", True)
-        if inner is False:
-            return [(_lit("}"),)]
-        value = ("any", _DEEPEST - 1) if inner is True else ("value", self._add(inner))
-        separator = _lit('"' if is_first else ', "')
-        return [(_lit("}"),), (("map", number, False), value, _lit(": "), ("str", 0, 0, None), separator)]
-
-    def _array(self, number: int, count: int) -> list[Stack]:
-        schema = self._schemas[number]
-        least, most = schema.get("minItems", 0), schema.get("maxItems", _BIG)
-        items = schema.get("items", True)
-        value = ("any", _DEEPEST - 1) if items is True else ("value", self._add(items))
-        found: list[Stack] = [(_lit("]"),)] if count >= least else []
-        if count < most:
-            told = min(count + 1, max(least, 1) if most >= _BIG else _BIG)
-            more: Stack = (("arr", number, told), value)
-            found.append(more if count == 0 else (*more, _lit(", ")))
-        return found
-
-
-def is_done(state: State) -> bool:
-    return () in state
-
-
-def _lit(text: str) -> Node:
-    return ("lit", text.encode(errors="replace"))
-
-
-def _resolve(root: Any, reference: str) -> Any:
-    found = root
+def library() -> Any:
     try:
-        for part in reference.removeprefix("#").strip("/").split("/") if reference != "#" else ():
-            name = part.replace("~1", "/").replace("~0", "~")
-            found = found[int(name)] if isinstance(found, list) else found[name]
-    except (KeyError, IndexError, TypeError, ValueError):
-        raise FormError(f"{reference} is not in it") from None
-    return found
+        import llguidance
+    except ImportError:
+        raise ConfigError('answers of a given form need llguidance: pip install "ponder[form]"') from None
+    return llguidance
 
 
-def _any(depth: int) -> list[Stack]:
-    """Any value, of so many levels at most."""
-    found: list[Stack] = [
-        (("str", 0, 0, None), _lit('"')), (("num", "start", 15, True),), (_lit("true"),), (_lit("false"),),
-        (_lit("null"),),
-    ]  # fmt: skip
-    return found if depth <= 0 else [*found, (_lit("{}"),), (_lit("[]"),)]
+class Vocabulary:
+    """The tokens of a tokenizer as the library knows them; what is not bytes (marks) is never allowed."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        """tokenizer: with `byte_pieces`, see models/tokenizer.py."""
+        self.tokenizer, self.pieces = tokenizer, tokenizer.byte_pieces
+        self.end_id: int = tokenizer.end_id
+
+    @functools.cached_property
+    def _compiled(self) -> LLTokenizer:
+        lib = library()
+        slices = lib.LLTokenizer.json_slices() if len(self.pieces) > 1000 else []
+        return lib.LLTokenizer(_wrapped(self), n_vocab=len(self.pieces), slices=slices)
+
+    def matcher(self, form: str) -> LLMatcher:
+        """At its start. Raises FormError, ConfigError."""
+        lib = library()
+        matcher = lib.LLMatcher(self._compiled, grammar(form), log_level=0, limits=lib.LLParserLimits(**_LIMITS))
+        if not matcher.is_error():
+            matcher.compute_bitmask()  # it finds out only here that nothing can follow
+        if matcher.is_error():
+            raise FormError(_reason(matcher.get_error()))
+        return matcher
+
+    def tokenized(self, text: bytes) -> list[int]:
+        ids: list[int] = self._compiled.tokenize_bytes(text)
+        return ids
 
 
-def _first(node: Node) -> frozenset[int]:
-    """The bytes that a waiting node takes."""
-    if node[0] == "lit":
-        return frozenset(node[1][:1])
-    if node[0] == "num":
-        return _number_bytes(node)
-    return _string_bytes(node)
+def _reason(error: str) -> str:
+    """The line of the library's message that tells."""
+    lines = error.partition("<state>")[0].splitlines() or [""]
+    told = next((line for line in lines if line.startswith("error:")), lines[0])
+    return told.removeprefix("error: ").partition("failed to compile JSON schema: ")[2][:200] or told[:200]
 
 
-def _consume(node: Node, byte: int) -> Stack | None:
-    """What is left of a node behind a byte; None if it does not take it."""
-    if byte not in _first(node):
-        return None
-    if node[0] == "lit":
-        return (("lit", node[1][1:]),) if len(node[1]) > 1 else ()
-    if node[0] == "num":
-        return _number_after(node, byte)
-    return _string_after(node, byte)
+def _wrapped(vocabulary: Vocabulary) -> TokenizerWrapper:
+    """What the library asks of a tokenizer."""
+
+    class Wrapped:
+        eos_token_id, bos_token_id = vocabulary.end_id, None
+        tokens = [b"\xff<%d>" % token if piece is None else piece for token, piece in enumerate(vocabulary.pieces)]
+        special_token_ids = [token for token, piece in enumerate(vocabulary.pieces) if piece is None]
+
+        def __call__(self, text: str) -> list[int]:
+            if isinstance(text, bytes):
+                raise TypeError("text only")  # how the library finds out
+            return list(vocabulary.tokenizer.encode(text))
+
+    wrapper: TokenizerWrapper = library().TokenizerWrapper(Wrapped())
+    return wrapper
 
 
-def _number_bytes(node: Node) -> frozenset[int]:
-    _, phase, left, may_have_parts = node
-    if phase == "start":
-        return _DIGITS | {ord("-")}
-    if phase in ("sign", "point"):
-        return _DIGITS
-    more = _DIGITS if left and phase != "zero" else frozenset()
-    return more | {ord(".")} if may_have_parts and phase in ("zero", "whole") else more
+def grammar(form: str) -> str:
+    """In the library's dialect of Lark."""
+    lines = []
+    for place, choice in enumerate(json.loads(form, object_hook=_Lean())):
+        schema = choice["schema"]
+        if schema is False:
+            raise FormError(f"{_NOTHING_FITS}: schema is false")
+        schema = {**(schema if isinstance(schema, dict) else {}), "x-guidance": _OPTIONS}
+        parts = [json.dumps(choice["before"]), f"%json {json.dumps(schema)}", json.dumps(choice["after"])]
+        lines.append(f"a{place}: " + " ".join(part for part in parts if part != '""'))
+    return "\n".join(["start: " + " | ".join(f"a{place}" for place in range(len(lines))), *lines])
 
 
-def _number_after(node: Node, byte: int) -> Stack:
-    _, phase, left, may_have_parts = node
-    if byte == ord("-"):
-        return (("num", "sign", left, may_have_parts),)
-    if byte == ord("."):
-        return (("num", "point", 15, may_have_parts),)
-    if phase in ("start", "sign"):
-        return (("num", "zero" if byte == ord("0") else "whole", left - 1, may_have_parts),)
-    return (("num", "part" if phase in ("point", "part") else "whole", left - 1, may_have_parts),)
+class _Lean:
+    """Leaves out what takes the library too long: `multipleOf` becomes an automaton with as many states as the number
+    has, and two of them for one value as many as their least common multiple."""
+
+    def __init__(self) -> None:
+        self._first: Any = None
+        self._left = 20
+
+    def __call__(self, part: dict[str, Any]) -> dict[str, Any]:
+        number = part.get("multipleOf")
+        if isinstance(number, int | float):
+            self._first, self._left = self._first or number, self._left - 1
+            digits = str(number).replace(".", "").lstrip("0")
+            if number != self._first or self._left < 0 or not digits.isdigit() or int(digits) > 100:
+                del part["multipleOf"]
+        return part
 
 
-@lru_cache(maxsize=4096)
-def _string_bytes(node: Node) -> frozenset[int]:
-    _, phase, least, most = node
-    if phase == "\\":
-        return frozenset(b'"\\/bfnrtu')
-    if isinstance(phase, tuple):
-        return frozenset(phase[0])
-    found: frozenset[int] = frozenset() if most == 0 else _PLAIN | frozenset(_LEADS) | {ord("\\")}
-    return found if least > 0 else found | {ord('"')}
+_BYTES = Vocabulary(ByteTokenizer())
 
 
-def _string_after(node: Node, byte: int) -> Stack:
-    _, phase, least, most = node
-    counted = (max(0, least - 1), None if most is None else most - 1)
-    if phase == "\\":
-        if byte == ord("u"):  # never half a surrogate pair: 0 and then 0 to 7 keeps to one character
-            return (("str", (frozenset(b"0"), 3), least, most),)
-        return (("str", 0, *counted),)
-    if isinstance(phase, tuple):
-        left = phase[1]
-        if left == 0:
-            return (("str", 0, *counted),)
-        if phase[0] <= _HEX:
-            return (("str", (_HEX, left - 1), least, most),)
-        return (("str", (_TAIL, left - 1), least, most),)
-    if byte == ord('"'):
-        return ()
-    if byte == ord("\\"):
-        return (("str", "\\", least, most),)
-    if byte in _LEADS:
-        follow, left = _LEADS[byte]
-        return (("str", (follow, left), least, most),)
-    return (("str", 0, *counted),)
+@functools.lru_cache(maxsize=64)
+def form_problem(form: str) -> FormError | None:
+    """Why answers cannot be held to a form; None if they can. Raises ConfigError where the library is missing."""
+    try:
+        _BYTES.matcher(form)
+    except FormError as error:
+        return error
+    return None
+
+
+@dataclass
+class _Sample:
+    """One running answer. `matcher` None: the form broke down, and nothing is ruled out."""
+
+    matcher: LLMatcher | None
+    closing: Closing | None
+    num_read: int = 0  # answer tokens
+    forced: list[int] = field(default_factory=list)  # tokens that must come next, whatever the model says
 
 
 class Answers:
-    """The forms of running samples, and the masks they put on the next token. A sample is named by its owner: (request
-    id, sample index)."""
+    """The forms of running samples. A sample is named by its owner: (request id, sample index)."""
 
-    def __init__(self, pieces: Sequence[bytes | None], end_id: int) -> None:
-        self._masks = Masks(pieces, end_id)
-        self._states: dict[tuple[int, int], tuple[int, State | None]] = {}  # owner -> (answer tokens read, state)
+    def __init__(self, tokenizer: Any) -> None:
+        self._vocabulary = Vocabulary(tokenizer)
+        self._samples: dict[tuple[int, int], _Sample] = {}
+        self._compiler = ThreadPoolExecutor(1, thread_name_prefix="ponder-form")
+        self.prepare = functools.lru_cache(maxsize=64)(self._prepare)
 
-    def mask(self, owner: tuple[int, int], text: str, answer_ids: Sequence[int]) -> np.ndarray | None:
-        """(V,) bool: tokens that may come next; None where a form broke down, and nothing is ruled out."""
+    def _prepare(self, form: str) -> Future[tuple[LLMatcher, LLMatcher] | None]:
+        """Compile beside the decoding, while the reasoning goes on: for the tokens, and for bytes."""
+        return self._compiler.submit(self._compiled, form)
+
+    def _compiled(self, form: str) -> tuple[LLMatcher, LLMatcher] | None:
         try:
-            count, state = self._states.get(owner) or (0, self._masks.start(text))
-            for token in answer_ids[count:]:
-                state = None if state is None else self._masks.after(text, state, token)
-            self._states[owner] = len(answer_ids), state
-            return None if state is None else self._masks.mask(text, state)
-        except FormError:  # more branches than are followed
-            self._states[owner] = len(answer_ids), None
+            return self._vocabulary.matcher(form), _BYTES.matcher(form)
+        except FormError:
             return None
 
+    def mask(self, owner: tuple[int, int], form: str, answer_ids: Sequence[int]) -> np.ndarray | None:
+        """(V,) bool: tokens that may come next; None where a form broke down, and nothing is ruled out."""
+        sample = self._samples.get(owner)
+        if sample is None:
+            compiled = self.prepare(form).result()
+            sample = self._samples[owner] = _Sample(None, None)
+            if compiled is not None:
+                sample.matcher = compiled[0].deep_copy()
+                sample.closing = Closing(
+                    compiled[1].deep_copy(), pieces=self._vocabulary.pieces, tokenized=self._vocabulary.tokenized,
+                    end_id=self._vocabulary.end_id,
+                )  # fmt: skip
+        for token in answer_ids[sample.num_read :]:
+            sample.forced = sample.forced[1:] if sample.forced[:1] == [token] else []
+            if sample.matcher is not None and not sample.matcher.consume_token(token):
+                sample.matcher = sample.closing = None
+        sample.num_read = len(answer_ids)
+        return None if sample.matcher is None else self._mask(sample, sample.matcher)
+
+    def _mask(self, sample: _Sample, matcher: LLMatcher) -> np.ndarray | None:
+        size = len(self._vocabulary.pieces)
+        sample.forced = sample.forced or matcher.compute_ff_tokens()  # once for a long run of them: it takes long
+        if sample.forced:
+            mask = np.zeros(size, bool)
+            mask[sample.forced[0]] = True
+            return mask
+        bits = np.frombuffer(matcher.compute_bitmask(), np.uint8)
+        if matcher.is_error():
+            sample.matcher = sample.closing = None
+            return None
+        return np.unpackbits(bits, count=size, bitorder="little").astype(bool)
+
+    def steered(self, owner: tuple[int, int], token: int, *, room: int) -> int:
+        """A drawn token, or another one where its answer could then not be closed in time. room: tokens that are left,
+        this one and the end mark among them."""
+        sample = self._samples[owner]
+        if sample.closing is None:
+            return token
+        return sample.closing.steered(token, room=room, is_free=not sample.forced)
+
     def forget(self, request_id: int) -> None:
-        self._states = {owner: state for owner, state in self._states.items() if owner[0] != request_id}
+        self._samples = {owner: sample for owner, sample in self._samples.items() if owner[0] != request_id}
 
 
-class Masks:
-    """Token masks of forms over one vocabulary. `pieces`: the bytes of every token, None for marks.
+@functools.lru_cache(maxsize=256)
+def _pattern_matcher(pattern: str) -> LLMatcher:
+    return _BYTES.matcher(json.dumps([{"before": "", "schema": {"type": "string", "pattern": pattern}, "after": ""}]))
 
-    A mask takes a walk over the whole vocabulary, so it is kept, under its state seen from one token's distance: a
-    string that may have 300 more characters takes the same tokens as one that may have 299.
-    """
 
-    def __init__(self, pieces: Sequence[bytes | None], end_id: int) -> None:
-        self._end_id, self._size = end_id, len(pieces)
-        self._longest = max((len(piece) for piece in pieces if piece), default=1)
-        self._forms: dict[str, Form] = {}
-        self._known: dict[tuple[str, State], np.ndarray] = {}
-        self._trie: dict[int, Any] = {}
-        self._pieces = pieces
-        for token, piece in enumerate(pieces):
-            if piece:
-                node = self._trie
-                for byte in piece:
-                    node = node.setdefault(byte, {})
-                node.setdefault(-1, []).append(token)
-
-    def start(self, text: str) -> State:
-        if text not in self._forms:
-            if len(self._forms) > 256:
-                self._forms.clear()
-                self._known.clear()
-            self._forms[text] = Form(text)
-        return self._forms[text].start
-
-    def after(self, text: str, state: State, token: int) -> State:
-        for byte in self._pieces[token] or b"":
-            state = self._forms[text].advance(state, byte)
-        return state
-
-    def mask(self, text: str, state: State) -> np.ndarray:
-        """(V,) bool: tokens that may follow."""
-        key = (text, frozenset(self._nearby(stack) for stack in state))
-        if key not in self._known:
-            if len(self._known) > 2000:
-                self._known.clear()
-            found = np.zeros(self._size, bool)
-            self._walk(self._forms[text], self._trie, state, found)
-            found[self._end_id] = is_done(state) or not found.any()  # where nothing may come, it ends
-            self._known[key] = found
-        return self._known[key]
-
-    def _nearby(self, stack: Stack) -> Stack:
-        """A stack whose open string has its counts only as far as one token can reach."""
-        if not stack or stack[-1][0] != "str":
-            return stack
-        kind, phase, least, most = stack[-1]
-        reach = self._longest + 1
-        return (*stack[:-1], (kind, phase, min(least, reach), None if most is None or most > reach else most))
-
-    def _walk(self, form: Form, node: dict[int, Any], state: State, found: np.ndarray) -> None:
-        for byte in form.allowed(state) & node.keys():
-            follow, below = form.advance(state, byte), node[byte]
-            found[below.get(-1, [])] = True
-            if len(below) > (-1 in below):
-                self._walk(form, below, follow, found)
+def matches(pattern: str, text: str) -> bool:
+    """Whether a JSON Schema `pattern` is found in a text, in linear time. Raises FormError for one that is not read
+    (look-around, references back) or too large, ConfigError."""
+    matcher = _pattern_matcher(pattern).deep_copy()
+    said = json.dumps(text, ensure_ascii=False).encode(errors="replace")
+    for start in range(0, len(said), 1000):  # other threads get their turn between two portions
+        portion = list(said[start : start + 1000])
+        if matcher.try_consume_tokens(portion) < len(portion):
+            return False
+    return bool(matcher.is_accepting())

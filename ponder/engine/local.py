@@ -33,7 +33,7 @@ import torch.multiprocessing  # shared tensors can be sent to workers
 from torch import Tensor
 
 from ponder import processes
-from ponder.engine.form import Form, FormError
+from ponder.engine.form import Answers, form_problem
 from ponder.engine.network import Layout
 from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
@@ -208,11 +208,9 @@ class LocalEngine:
         return self.config.max_position_embeddings
 
     def supports_form(self, form: str) -> bool:
-        """Whether answers can be held to this form: the tokens' bytes are known, and the schema can be followed."""
-        try:
-            return getattr(self.tokenizer, "byte_pieces", None) is not None and bool(Form(form).start)
-        except FormError:
-            return False
+        """Whether answers can be held to this form: the tokens' bytes are known, and the schema can be followed.
+        Raises ConfigError where the library for it is missing."""
+        return getattr(self.tokenizer, "byte_pieces", None) is not None and form_problem(form) is None
 
     @property
     def outstanding_tokens(self) -> int:
@@ -529,7 +527,7 @@ def _make_runner(
         num_slots=num_slots,
         keep_hidden=keep_hidden,
         closes_once=closes_once,
-        pieces=getattr(tokenizer, "byte_pieces", None),
+        answers=Answers(tokenizer) if hasattr(tokenizer, "byte_pieces") else None,
     )
 
 

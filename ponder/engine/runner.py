@@ -40,10 +40,10 @@ class Runner:
         num_slots: int = 128,
         keep_hidden: bool = False,
         closes_once: bool = False,
-        pieces: Sequence[bytes | None] | None = None,
+        answers: Answers | None = None,
     ) -> None:
         """weights: as `layout` arranged them. end_ids: all end marks, where there are more than one. closes_once: no
-        closing mark is drawn in an answer. pieces: the bytes of every token, for answers of a given form."""
+        closing mark is drawn in an answer. answers: holds them to their forms, where the tokens' bytes are known."""
         config, self.decode = layout.config, decode
         self.network = network = layout.network(weights, num_slots=num_slots, pad_id=pad_id)
         self.scheduler = Scheduler(
@@ -54,7 +54,7 @@ class Runner:
         shape = (0, config.vocab_size)
         self.logits = torch.empty(shape, dtype=network.logits_dtype, device=network.device)  # of each slot's next token
         self._hidden = HiddenStates(num_slots, config.hidden_size, network.device) if keep_hidden else None
-        self._answers = Answers(pieces, end_id) if pieces is not None else None
+        self._answers = answers
         self._arrived: list[Finished] = []
 
     @property
@@ -62,6 +62,8 @@ class Runner:
         return self.scheduler.has_work or bool(self._arrived)
 
     def add(self, request: Request) -> None:
+        if request.params.form and self._answers is not None:
+            self._answers.prepare(request.params.form)
         refused = self.scheduler.add(request)
         if refused:
             self._arrived.append(refused)
@@ -116,8 +118,9 @@ class Runner:
         table, n, device = self.scheduler, self.scheduler.n, self.network.device
         forced, held = table.must_close(), table.may_not_close()
         uniform = uniforms(table.seed[:n], table.length[:n] - table.prompt_length[:n])
+        logits, formed = self._formed()
         tokens_N, logprobs_N = draw(
-            self._formed(),
+            logits,
             torch.from_numpy(uniform).to(device),
             torch.from_numpy(table.temperature[:n]).to(device),
             torch.from_numpy(table.top_p[:n]).to(device),
@@ -127,6 +130,13 @@ class Runner:
             forced_id=table.unthink_id,
         )
         tokens, logprobs = tokens_N.cpu().numpy(), logprobs_N.cpu().numpy()
+        for slot in formed:
+            assert self._answers is not None
+            token = self._answers.steered(table.owner[slot], int(tokens[slot]), room=table.room_for_answer(slot))
+            if token != tokens[slot]:
+                temperature = float(table.temperature[slot]) or 1.0
+                logprob = (logits[slot].float() / temperature).log_softmax(-1)[token]
+                tokens[slot], logprobs[slot], forced[slot] = token, logprob.item(), True
         misplaced = np.flatnonzero(table.misplaced(tokens))
         if len(misplaced):
             tokens[misplaced], logprobs[misplaced] = self._draw_again(misplaced)
@@ -148,12 +158,12 @@ class Runner:
         )
         return tokens.cpu().numpy(), logprobs.cpu().numpy()
 
-    def _formed(self) -> torch.Tensor:
-        """The logits, without what the form of an answer rules out. The reasoning has no form."""
+    def _formed(self) -> tuple[torch.Tensor, list[int]]:
+        """The logits, without what the form of an answer rules out, and whose. The reasoning has no form."""
         table, n = self.scheduler, self.scheduler.n
         slots = np.flatnonzero(table.has_form[:n] & ~table.in_reasoning[:n]).tolist()
         if not slots or self._answers is None:
-            return self.logits
+            return self.logits, []
         logits = self.logits.clone()
         for slot in slots:
             mask = self._answers.mask(table.owner[slot], table.params_of(slot).form, table.answer_ids(slot))
@@ -161,7 +171,7 @@ class Runner:
                 ruled_out = torch.ones(logits.shape[1], dtype=torch.bool)
                 ruled_out[: len(mask)] = torch.from_numpy(~mask)
                 logits[slot, ruled_out.to(logits.device)] = float("-inf")
-        return logits
+        return logits, slots
 
     def _stopped(self, already: set[int]) -> dict[int, FinishReason]:
         """Slots whose answer has just met one of their stop strings, or whose reasoning the end of a step."""

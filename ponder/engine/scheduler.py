@@ -231,6 +231,10 @@ class Scheduler:
         ids = self.token_ids(slot)
         return ids[len(ids) - int(self.num_answer[slot]) :]
 
+    def room_for_answer(self, slot: int) -> int:
+        """Tokens that the answer may still take, the end mark among them."""
+        return int(min(self.max_answer[slot] - self.num_answer[slot], self.max_length[slot] - self.length[slot]))
+
     def params_of(self, slot: int) -> SamplingParams:
         return self._requests[self.owner[slot][0]].params
 

@@ -33,7 +33,7 @@ from ponder.serve.openapi import TABLE, Operation, document
 from ponder.serve.outlines import outline_of, turn_of
 from ponder.serve.query import boolean, includes, integer, list_of, page_of, word
 from ponder.serve.responses import ResponseJob, read_conversation, read_request
-from ponder.serve.service import Service, Settings, format_of, tools_of
+from ponder.serve.service import Service, Settings, check_schemas, format_of, tools_of
 from ponder.serve.web import (
     EventStream,
     Gate,
@@ -290,6 +290,7 @@ class Routes:
             items, kept, param="input", truncate=False, charge=charge, instructions=asked.instructions, tools=tools,
             demand=form.demand,
         )  # fmt: skip
+        await check_schemas(form, tools)
         return count
 
     # --- conversations -----------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from ponder.serve.keys import Key
 from ponder.serve.limits import Charge
 from ponder.serve.logs import log
 from ponder.serve.schema import ChatRequest, StreamOptions
-from ponder.serve.service import Service, format_of, order_of, tools_of
+from ponder.serve.service import Service, check_schemas, format_of, order_of, tools_of
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.tools import Call
 from ponder.serve.wire import breakdown
@@ -215,6 +215,7 @@ async def make_job(service: Service, key: Key, request: ChatRequest, charge: Cha
     prompt, messages, count = await service.prompt(
         items, {}, param="messages", truncate=False, charge=charge, tools=tools, demand=form.demand
     )
+    await check_schemas(form, tools, needs_call=needs_call)
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
     compute = service.compute(
         effort=request.reasoning_effort, mode=None, compute=request.compute, limit=request.max_completion_tokens,

@@ -22,7 +22,7 @@ from ponder.serve.limits import Charge
 from ponder.serve.modes import Spending
 from ponder.serve.saving import save
 from ponder.serve.schema import CountRequest, ResponseRequest
-from ponder.serve.service import Service, format_of, order_of, tools_of
+from ponder.serve.service import Service, check_schemas, format_of, order_of, tools_of
 from ponder.serve.store import TERMINAL
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.wire import Writer, new_response, usage_of
@@ -99,6 +99,7 @@ async def read_request(service: Service, key: Key, request: ResponseRequest, cha
         items, kept, param="input", truncate=request.truncation == "auto", charge=charge,
         instructions=request.instructions, tools=tools, demand=form.demand,
     )  # fmt: skip
+    await check_schemas(form, tools, needs_call=needs_call)
     reasoning = request.reasoning
     compute = service.compute(
         effort=reasoning.effort if reasoning else None, mode=reasoning.mode if reasoning else None,

@@ -49,6 +49,7 @@ def quiet(doors: Doors) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]],
 def serve(engine: Engine, settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
     """Blocks until the process is told to stop. on_ready gets the address, with the port that was really taken."""
     try:
+        import llguidance  # noqa: F401  of answers of a given form, and of patterns
         import uvicorn
 
         from ponder.serve.app import make_app

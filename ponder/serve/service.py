@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ponder.config import ConfigError
 from ponder.efforts import Efforts
+from ponder.engine.form import FormError, form_problem
 from ponder.serve import lease
 from ponder.serve.errors import ApiError, StoreUnavailable, not_found, overloaded
 from ponder.serve.items import Item, Thought, conversation, prefix_hashes, prompt_of, turn_start
@@ -24,10 +25,11 @@ from ponder.serve.modes import Spending, modes, plan
 from ponder.serve.monitor import Judgement, Monitor, Rules
 from ponder.serve.saving import broken, save_running
 from ponder.serve.schema import Compute
+from ponder.serve.schemas import MOST_SUBSCHEMAS, SchemaError, applied, check_schema, check_size
 from ponder.serve.store import Store
 from ponder.serve.summary import ModelSummarizer, Summarizer
 from ponder.serve.thoughts import Thoughts, Watch
-from ponder.serve.tools import MOST_SCHEMA, TOOL_CALL, Tool, schema_problem
+from ponder.serve.tools import TOOL_CALL, Tool
 from ponder.serve.vault import Binding, Vault, load_secret
 from ponder.serve.work import Count, Order
 from ponder.strategies.keys import answer_key
@@ -429,22 +431,17 @@ def _without_oldest(items: list[Item], num_tokens: int, excess: int) -> list[Ite
 
 def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list[Tool], bool]:
     """(tools that may be called, whether one must be) of a request in either API's form."""
-    tools, size = [], 0
-    for place, tool in enumerate(given or ()):
-        spec = getattr(tool, "function", tool)
-        size += len(json.dumps(spec.parameters))
-        if size > MOST_SCHEMA:  # checking takes its time, and others wait for it
-            raise ApiError(400, f"The parameters of all functions are longer than {MOST_SCHEMA} characters.",
-                           code="invalid_function_parameters", param=param)  # fmt: skip
-        problem = schema_problem(spec.parameters) if spec.parameters else None
-        if problem:
-            where = f"{param}[{place}].parameters"
-            raise ApiError(400, f"Invalid schema for function '{spec.name}': {problem}.",
-                           code="invalid_function_parameters", param=where)  # fmt: skip
-        tools.append(
-            Tool(name=spec.name, description=spec.description or "", parameters=spec.parameters or {},
-                 strict=bool(spec.strict))
-        )  # fmt: skip
+    specs = [getattr(tool, "function", tool) for tool in given or ()]
+    try:
+        check_size([spec.parameters for spec in specs])
+    except SchemaError as error:
+        raise ApiError(400, f"Invalid schemas of functions, all taken together: {error}.",
+                       code="invalid_function_parameters", param=param) from None  # fmt: skip
+    tools = [
+        Tool(name=spec.name, description=spec.description or "", parameters=spec.parameters or {},
+             strict=bool(spec.strict), param=f"{param}[{place}].parameters")
+        for place, spec in enumerate(specs)
+    ]  # fmt: skip
     if choice is None or choice == "auto":
         return tools, False
     if choice == "none":
@@ -470,6 +467,8 @@ class Format:
     schema: Mapping[str, Any] | None = None
     insists: bool = True  # strict
     demand: str = ""  # what the model is told
+    name: str = ""  # of the schema, and where it stands in the request
+    param: str = ""
 
 
 def format_of(given: Any, param: str) -> Format:
@@ -479,12 +478,43 @@ def format_of(given: Any, param: str) -> Format:
         return Format(wants_json=True, demand="Answer with one JSON object and nothing else.")
     spec = getattr(given, "json_schema", given)
     schema = spec.schema_ or {}
-    problem = schema_problem(schema)
-    if problem:
-        raise ApiError(400, f"Invalid schema for response_format '{spec.name}': {problem}.",
-                       code="invalid_json_schema", param=param)  # fmt: skip
+    try:
+        check_size([schema])
+    except SchemaError as error:
+        raise _invalid(spec.name, error, param) from None
     demand = f"Answer with one JSON value that fits this schema, and nothing else: {json.dumps(schema)}"
-    return Format(True, schema, bool(spec.strict), demand)
+    return Format(True, schema, bool(spec.strict), demand, spec.name, param)
+
+
+def _invalid(name: str, problem: SchemaError | FormError, param: str) -> ApiError:
+    code = "invalid_json_schema"
+    return ApiError(400, f"Invalid schema for response_format '{name}': {problem}.", code=code, param=param)
+
+
+async def check_schemas(form: Format, tools: Sequence[Tool], *, needs_call: bool = False) -> None:
+    """Refuse what cannot be applied or held to, before anything is sampled. Sizes are known to be bounded, and the
+    prompt to fit; the rest takes up to some hundredths of a second, so it is done beside the event loop."""
+    await asyncio.to_thread(_check_schemas, form, tools, form_text(form, tools if needs_call else ()))
+
+
+def _check_schemas(form: Format, tools: Sequence[Tool], text: str) -> None:
+    count = 0
+    for tool in tools:
+        try:
+            count += check_schema(tool.parameters)
+            if count > MOST_SUBSCHEMAS:
+                raise SchemaError(f"all functions together have more than {MOST_SUBSCHEMAS} subschemas")
+        except SchemaError as error:
+            message = f"Invalid schema for function '{tool.name}': {error}."
+            raise ApiError(400, message, code="invalid_function_parameters", param=tool.param) from None
+    try:
+        if form.schema is not None:
+            check_schema(form.schema)
+        problem = form_problem(text) if text else None
+        if problem is not None and problem.is_empty:
+            raise problem
+    except (SchemaError, FormError) as error:
+        raise _invalid(form.name, error, form.param) from None
 
 
 def form_text(form: Format, tools: Sequence[Tool]) -> str:
@@ -492,11 +522,15 @@ def form_text(form: Format, tools: Sequence[Tool]) -> str:
     choices: list[dict[str, Any]] = []
     for tool in tools:
         begin = f'{TOOL_CALL[0]}{{"name": {json.dumps(tool.name)}, "arguments": '
-        schema = tool.parameters or {"type": "object"}
+        schema = applied(tool.parameters) or {"type": "object"}
         choices.append({"before": begin, "schema": schema, "after": "}" + TOOL_CALL[1]})
     if not tools and form.wants_json:
-        choices.append({"before": "", "schema": form.schema or {"type": "object"}, "after": ""})
+        choices.append({"before": "", "schema": _root(form), "after": ""})
     return json.dumps(choices) if choices else ""
+
+
+def _root(form: Format) -> Mapping[str, Any]:
+    return {"type": "object"} if form.schema is None else applied(form.schema)
 
 
 def order_of(

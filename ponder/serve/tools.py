@@ -1,4 +1,4 @@
-"""Function tools as text in the answer channel, parsed strictly, and JSON answers checked against their schema.
+"""Function tools as text in the answer channel, parsed strictly, and JSON answers.
 
 A call is one line of JSON between two tags, several may follow each other:
 
@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from ponder.serve.values import mismatch
 
 TOOL_CALL = ("<tool_call>", "</tool_call>")
 TOOL_RESPONSE = ("<tool_response>", "</tool_response>")
@@ -29,6 +31,7 @@ class Tool:
     description: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict)
     strict: bool = False
+    param: str = "tools"  # where its schema stands in the request
 
 
 @dataclass(frozen=True)
@@ -61,32 +64,27 @@ class CallParser:
     def feed(self, text: str) -> list[str | Call]:
         if not self._tools:
             return [text] if text else []
-        self._held += text
+        held, at = self._held + text, 0
         found: list[str | Call] = []
         opening, closing = TOOL_CALL
         while True:
-            start = self._held.find(opening)
-            if start < 0:
-                keep = _overlap(self._held, opening)
-                self._say(found, self._held[: len(self._held) - keep])
-                self._held = self._held[len(self._held) - keep :]
-                return found
-            end = self._held.find(closing, start)
-            if end < 0:
-                self._say(found, self._held[:start])
-                self._held = self._held[start:]
-                return found
-            whole = self._held[start : end + len(closing)]
-            call = self._read(whole[len(opening) : -len(closing)])
-            self._say(found, self._held[:start])
+            start = held.find(opening, at)
+            end = held.find(closing, max(start, 0))
+            if start < 0 or end < 0:
+                cut = start if start >= 0 else len(held) - _overlap(held[-len(opening) :], opening)
+                self._say(found, held[at:cut])
+                self._held = held[cut:]
+                return _joined(found)
+            self._say(found, held[at:start])
+            at = end + len(closing)
+            call = self._read(held[start + len(opening) : end])
             if call is None:
-                self._say(found, whole)
+                self._say(found, held[start:at])
             else:
                 self._space = ""
                 if self._parallel or not self._num_calls:
                     self._num_calls += 1
                     found.append(call)
-            self._held = self._held[end + len(closing) :]
 
     def finish(self) -> list[str | Call]:
         """What was held back: a call that never ended is text."""
@@ -100,16 +98,12 @@ class CallParser:
             text, self._space = self._space + text, None
             if not text.strip():
                 self._space, text = text, ""
-        if not text:
-            return
-        if found and isinstance(found[-1], str):
-            found[-1] += text
-        else:
+        if text:
             found.append(text)
 
     def _read(self, text: str) -> Call | None:
         try:
-            data = json.loads(text)
+            data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
         except (ValueError, RecursionError):
             return None
         if not isinstance(data, dict) or not isinstance(data.get("arguments"), dict):
@@ -122,20 +116,26 @@ class CallParser:
         return Call(tool.name, json.dumps(data["arguments"], ensure_ascii=False))
 
 
+def _joined(found: Sequence[str | Call]) -> list[str | Call]:
+    """Texts that follow each other as one."""
+    joined: list[str | Call] = []
+    for is_text, group in itertools.groupby(found, lambda part: isinstance(part, str)):
+        parts = list(group)
+        joined += ["".join(map(str, parts))] if is_text else parts
+    return joined
+
+
 def _overlap(text: str, mark: str) -> int:
     """How many characters at the end of the text may begin the mark."""
     return next((size for size in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-size:])), 0)
 
 
-MOST_SCHEMA = 100_000  # characters
-_MOST_STEPS = 20_000
-_FENCE = re.compile(r"\s*```(?:json)?\s*\n(.*)\n\s*```\s*", re.DOTALL)
-
-
 def unfenced(text: str) -> str:
     """JSON as many models give it, without the fence around it."""
-    inside = _FENCE.fullmatch(text)
-    return inside[1] if inside else text
+    first, _, rest = text.strip().partition("\n")
+    inside, newline, last = rest.rpartition("\n")
+    is_fenced = newline and first.rstrip().lower() in ("```", "```json") and last.strip() == "```"
+    return inside if is_fenced else text
 
 
 def json_problem(text: str, schema: Mapping[str, Any] | None) -> str | None:
@@ -153,51 +153,7 @@ def _refuse(name: str) -> Any:
     raise ValueError(name)
 
 
-def mismatch(value: Any, schema: Mapping[str, Any]) -> str | None:
-    """Where a value does not fit a schema; a schema that takes too long to apply fits nothing."""
-    import jsonschema
-
-    steps = itertools.count()
-
-    def counted(check: Callable[..., Any]) -> Callable[..., Any]:
-        def step(*arguments: Any) -> Any:
-            if next(steps) > _MOST_STEPS:  # references can double at every level
-                raise ValueError("it takes too many steps")
-            return check(*arguments)
-
-        return step
-
-    draft = jsonschema.Draft202012Validator
-    bounded = jsonschema.validators.extend(draft, {name: counted(check) for name, check in draft.VALIDATORS.items()})
-    try:
-        error = next(bounded(schema).iter_errors(value), None)
-    except Exception as problem:  # a schema that refers to what is not there, or never ends
-        return f"the schema cannot be applied: {type(problem).__name__}"
-    return None if error is None else f"{error.json_path}: does not fit '{error.validator}'"
-
-
-def schema_problem(schema: Mapping[str, Any]) -> str | None:
-    """Why a schema is none, or not one that is checked here: references stay inside the document."""
-    import jsonschema
-
-    try:
-        if len(json.dumps(schema)) > MOST_SCHEMA:  # first, as checking takes its time
-            return f"it is longer than {MOST_SCHEMA} characters"
-        jsonschema.Draft202012Validator.check_schema(dict(schema))
-    except jsonschema.SchemaError as error:
-        return error.message[:200]
-    except (RecursionError, ValueError):
-        return "it is nested too deeply"
-    return _unwanted(schema)
-
-
-def _unwanted(part: Any) -> str | None:
-    """What is refused in a schema: references to elsewhere, and patterns, as one that a user writes may never end."""
-    if isinstance(part, Mapping):
-        for name in ("$ref", "$dynamicRef"):
-            if isinstance(part.get(name), str) and not part[name].startswith("#"):
-                return f"it refers to {part[name][:100]!r}; only references inside the schema (#...) are followed"
-        if isinstance(part.get("pattern"), str) or isinstance(part.get("patternProperties"), Mapping):
-            return "patterns are not supported; describe the form in words"
-        part = list(part.values())
-    return next((found for child in part if (found := _unwanted(child))), None) if isinstance(part, list) else None
+def _finite(text: str) -> float:
+    """1e999 is JSON, and a number that nobody can write down again."""
+    number = float(text)
+    return number if math.isfinite(number) else _refuse(text)

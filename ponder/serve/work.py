@@ -199,13 +199,20 @@ async def _streamed(order: Order, meter: Meter, sink: Sink, thoughts: Thoughts, 
                 is_open = False
                 await _close(thoughts, sink, cut=False)
             if piece.answer:
-                calls += _tell(parser.feed(piece.answer), sink)
+                calls += _tell(await _fed(parser, piece.answer, order), sink)
     finally:
         await pieces.aclose()
     if is_open:
         await _close(thoughts, sink, cut=done[0].finish_reason != "stop")
     calls += _tell(parser.finish(), sink)
     return _reason(done[0], calls)
+
+
+async def _fed(parser: CallParser, text: str, order: Order) -> list[str | Call]:
+    """What a parser makes of the next text; where arguments are checked, beside the event loop."""
+    if any(tool.strict for tool in order.tools):
+        return await asyncio.to_thread(parser.feed, text)
+    return parser.feed(text)
 
 
 def _reason(completion: Completion, calls: int) -> str:
@@ -245,8 +252,8 @@ async def _until_it_fits(order: Order, meter: Meter, sink: Sink, thoughts: Thoug
         params = replace(order.compute.params, max_tokens=left, form=order.form)
         completion = await _heard(order, meter, sink, thoughts, params, first + attempt)
         left = None if left is None else left - completion.num_tokens
-        parts = _parsed(order, completion.answer)
-        found, thoughts.chosen = _misfit(order, parts), completion.reasoning
+        parts, found = await asyncio.to_thread(_judged, order, completion.answer)
+        thoughts.chosen = completion.reasoning
         if found is None or (attempt == JSON_TRIES - 1 and not order.insists):
             await _close(thoughts, sink, cut=False)
             return _reason(completion, _tell(parts, sink))
@@ -274,9 +281,11 @@ async def _heard(
     return done[0]
 
 
-def _parsed(order: Order, answer: str) -> list[str | Call]:
+def _judged(order: Order, answer: str) -> tuple[list[str | Call], str | None]:
+    """A whole answer's parts, and why they are not what was asked for."""
     parser = CallParser(order.tools, parallel=order.parallel_calls)
-    return parser.feed(unfenced(answer) if order.wants_json else answer) + parser.finish()
+    parts = parser.feed(unfenced(answer) if order.wants_json else answer) + parser.finish()
+    return parts, _misfit(order, parts)
 
 
 def _misfit(order: Order, parts: Sequence[str | Call]) -> str | None:
@@ -330,8 +339,7 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
     thoughts.chosen = solution.reasoning
     meter.count.scorer += solution.usage.scorer_tokens
     await _close(thoughts, sink, cut=False)
-    parts = _parsed(order, solution.answer)
-    problem = _misfit(order, parts)
+    parts, problem = await asyncio.to_thread(_judged, order, solution.answer)
     if problem and order.insists:
         raise Failed("server_error", f"The model's answer did not fit: {problem}.", status=422)
     calls = _tell(parts, sink)

@@ -16,9 +16,9 @@ from ponder.serve.events import EventLog, padded
 from ponder.serve.items import prefix_hash, prefix_hashes
 from ponder.serve.monitor import Judgement
 from ponder.serve.responses import ResponseJob
+from ponder.serve.schemas import schema_problem
 from ponder.serve.summary import says_something
 from ponder.serve.thoughts import Thoughts, Watch
-from ponder.serve.tools import schema_problem
 from ponder.serve.vault import Binding, Vault
 from ponder.serve.work import Count, Meter
 from tests.helpers import until, user
