@@ -23,7 +23,7 @@ MAY = {
     "tasks": BASE | {"grading"},
     "models": BASE,
     "engine": BASE | {"models"},
-    "scorers": BASE | {"models", "engine.base"},
+    "scorers": BASE | {"grading", "models", "engine.base"},
     "strategies": BASE | {"grading", "engine.base", "scorers"},
     "rollouts": BASE | {"grading", "tasks", "models.tokenizer", "engine.base", "strategies", "scorers"},
     "train": BASE | {"grading", "tasks", "rollouts", "models", "engine", "scorers", "strategies"},

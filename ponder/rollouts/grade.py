@@ -30,7 +30,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ponder.grading import ends_in_answer
+from ponder.grading import counted_answer
 from ponder.rollouts.threads import call_each
 from ponder.types import Completion, Outcome, Problem, Task, Verdict
 
@@ -38,7 +38,7 @@ TIMEOUT = 60.0  # seconds for one call of a verifier, from its start
 CONCURRENCY = 64  # coroutines of verifiers under way at once
 MAX_FAILED = 0.1  # of the completions graded so far: more failures stop a job
 FEW = 16  # ... once so many were graded
-CUT = "a budget cut the completion inside its answer: more tokens could have changed it"
+CUT = "a budget cut the completion inside its answer"
 
 _limits: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = WeakKeyDictionary()
 
@@ -67,20 +67,19 @@ async def grade(
     task: Task, problem: Problem, completions: Sequence[Completion], *, keys: bool = False, timeout: float = TIMEOUT
 ) -> list[Verdict]:
     """One verdict a completion. keys: also the equivalence class of each answer, for votes (`Verdict.key`)."""
-    answers = [completion.answer for completion in completions]
+    answers = [counted_answer(completion) for completion in completions]
     there = [i for i, answer in enumerate(answers) if answer.strip()]
     found = await call_each(lambda i: task.verify(problem, answers[i]), there, timeout=timeout)
     if any(map(inspect.isawaitable, found)):
         found = await asyncio.gather(*(_awaited(value, timeout) for value in found))
-    verdicts = [Verdict(outcome="wrong", reward=0.0, note="there is no answer")] * len(answers)
+    verdicts = [Verdict(outcome="wrong", reward=0.0, note=CUT if c.answer.strip() else "") for c in completions]
     for i, value in zip(there, found, strict=True):
-        verdicts[i] = _verdict(problem, completions[i], value)
+        verdicts[i] = value if isinstance(value, Verdict) else _failed(problem, value)
     if keys:
-        known = [i for i in there if verdicts[i].outcome != "failed" and not verdicts[i].note.startswith(CUT)]
+        known = [i for i in there if verdicts[i].outcome != "failed"]
         classes = await call_each(lambda i: task.key(problem, answers[i]), known, timeout=timeout)
         for i, key in zip(known, classes, strict=True):
-            failed = isinstance(key, Exception)
-            verdicts[i] = _failed(problem, key) if failed else replace(verdicts[i], key=key)
+            verdicts[i] = _failed(problem, key) if isinstance(key, Exception) else replace(verdicts[i], key=key)
     return verdicts
 
 
@@ -97,17 +96,9 @@ async def _awaited(value: Any, timeout: float) -> Any:
         return error
 
 
-def _verdict(problem: Problem, completion: Completion, value: Any) -> Verdict:
-    if isinstance(value, Exception):
-        return _failed(problem, value)
-    if not isinstance(value, Verdict):
-        return _failed(problem, TypeError(f"it returned {type(value).__name__}, which is no Verdict"))
-    if value.is_correct and completion.finish_reason in ("length", "window") and ends_in_answer(completion.answer):
-        return replace(value, outcome="wrong", reward=0.0, note=CUT)
-    return value
-
-
-def _failed(problem: Problem, error: Exception) -> Verdict:
+def _failed(problem: Problem, said: Any) -> Verdict:
+    """What came instead of a verdict: an Exception, or something that is none."""
+    error = said if isinstance(said, Exception) else TypeError(f"it returned {type(said).__name__}, which is no Verdict")
     note = f"the verifier failed on problem {problem.id}: {type(error).__name__}: {error}"
     return Verdict(outcome="failed", reward=0.0, note=note[:500])
 

@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ponder.grading import counted_answer
 from ponder.models.segments import Segment
 from ponder.types import Completion
 
@@ -48,7 +49,7 @@ class Family:
     ) -> Family:
         """Completions of one prompt; `key` says which answers are the same."""
         plain = cls.of(completions[0].prompt_ids, [c.token_ids for c in completions])
-        keys = [key(c.answer) for c in completions]
+        keys = [key(counted_answer(c)) for c in completions]
         places = {k: i for i, k in enumerate(dict.fromkeys(k for k in keys if k is not None))}
         logprobs = np.fromiter(itertools.chain.from_iterable(c.sampler_logprobs for c in completions), np.float32)
         return replace(

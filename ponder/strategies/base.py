@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder.config import ConfigError
+from ponder.grading import counted_answer
 from ponder.strategies.keys import Key, keys_of
 from ponder.strategies.select import mean_logprob
 from ponder.types import Budget, Completion, Engine, Message, SamplingParams, Scorer, Solution, Usage, text_seed
@@ -70,7 +71,7 @@ class Work:
 
     async def read(self, completions: Sequence[Completion]) -> None:
         """Find the keys of answers that are not known yet: one may take seconds, and others wait for the loop."""
-        new = {completion.answer for completion in completions} - self._keys.keys()
+        new = {counted_answer(completion) for completion in completions} - self._keys.keys()
         if new:
             self._keys |= await keys_of(self._key_of, new)
 

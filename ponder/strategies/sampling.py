@@ -21,6 +21,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ponder.config import ConfigError
+from ponder.grading import counted_answer
 from ponder.strategies.base import Choice, Work, certainty, strategy
 from ponder.strategies.select import (
     RISK,
@@ -117,7 +118,7 @@ def count(work: Work, n: int | None) -> int:
 
 
 def classes(work: Work, drawn: Sequence[Completion]) -> np.ndarray:
-    return classes_of([work.key(completion.answer) for completion in drawn])
+    return classes_of([work.key(counted_answer(completion)) for completion in drawn])
 
 
 def by_vote(work: Work) -> Choice:
