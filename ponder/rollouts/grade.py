@@ -97,8 +97,8 @@ async def _awaited(value: Any, timeout: float) -> Any:
 
 
 def _failed(problem: Problem, said: Any) -> Verdict:
-    """What came instead of a verdict: an Exception, or something that is none."""
-    error = said if isinstance(said, Exception) else TypeError(f"it returned {type(said).__name__}, which is no Verdict")
+    """`said` came instead of a verdict: an Exception, or something that is none."""
+    error = said if isinstance(said, Exception) else TypeError(f"it returned {type(said).__name__}, no Verdict")
     note = f"the verifier failed on problem {problem.id}: {type(error).__name__}: {error}"
     return Verdict(outcome="failed", reward=0.0, note=note[:500])
 
