@@ -235,10 +235,7 @@ def open_source(
     examples, too_long = [], []
     for place, row in rows:
         prompt = [Message(role="user", content=row["problem"])]
-        try:
-            example = to_example(tokenizer, prompt, row["reasoning"], row.get("answer"), given=row.get("given", ""))
-        except ValueError as error:  # half a surrogate pair is text to JSON and to nobody else
-            raise ConfigError(f"{place} cannot be made into tokens: {error}; mend or delete that line") from None
+        example = to_example(tokenizer, prompt, row["reasoning"], row.get("answer"), given=row.get("given", ""))
         if not example.num_trained:
             raise ConfigError(f"{place} has neither reasoning nor answer to learn; mend or delete that line")
         if len(example) > window:
@@ -288,6 +285,8 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
                 row[key] = str(value)
             elif not isinstance(value, str):
                 raise ConfigError(f"{place} misses the text field {key!r}")
+            elif any("\ud800" <= sign <= "\udfff" for sign in value):  # text to JSON, and to no tokenizer
+                raise ConfigError(f"{place}: the field {key!r} holds half a character (\\ud800...); mend it")
         if not row["problem"].strip():
             raise ConfigError(f"{place}: the field 'problem' is empty; mend or delete that line")
         rows.append((place, {key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row}))

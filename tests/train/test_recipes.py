@@ -14,6 +14,7 @@ import pytest
 import ponder.train
 from ponder.config import ConfigError, find_recipe, from_dict, load, numbers, recipe_names, to_dict, walk
 from ponder.models.transformer import Transformer
+from ponder.runs import Run
 from ponder.tasks.ways import DemonstrationConfig
 from ponder.train import reference
 from ponder.train.distributed import NonFiniteLoss, Trainer
@@ -221,3 +222,37 @@ def test_a_norm_of_0_clips_nothing():
 def test_a_trainer_refuses_what_it_cannot_use(changes):
     with pytest.raises(ValueError, match="out of bounds"):
         Trainer(tiny_model(), **{"num_workers": 0} | changes)
+
+
+# ---- what is said of a run that is not one of reinforcement learning -----------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "fix"), [("sft", "ponder eval --task TASK --model {run}"), ("scorer", "ponder score BANK --scorer {run}")]
+)
+def test_another_kind_of_run_is_told_what_measures_it(kind, fix, tmp_path):
+    from ponder.cli import check_kind
+    from ponder.evals.report import report
+
+    with Run(tmp_path, kind=kind, config_toml="", seed=0):
+        pass
+    said = fix.format(run=tmp_path)
+    with pytest.raises(ConfigError) as caught:
+        check_kind(tmp_path)
+    assert said in str(caught.value)
+    page = report(tmp_path).read_text()
+    assert said in page and "ponder scale" not in page
+
+
+def test_the_newest_data_of_a_run_is_not_taken_for_what_it_was_trained_on(tmp_path):
+    from ponder.evals.contamination import check
+    from ponder.runs import file_hash
+    from ponder.tasks import load_task
+
+    path = tmp_path / "p.jsonl"
+    path.write_text('{"id": "1", "problem": "What is 2+2?", "answer": "4"}\n')
+    task = load_task(f"file:{path}")
+    source = {"kind": "task", "task": f"file:{path}", "files": {str(path): file_hash(path)}}
+    assert check([task[0]], [source])["exact"] == 1
+    path.write_text('{"id": "1", "problem": "What is 3+3?", "answer": "6"}\n')
+    assert "has changed since the training" in check([task[0]], [source])["unknown"][0]

@@ -278,7 +278,7 @@ class Shifting(LowercaseTask):
 def test_a_task_of_ones_own_that_changes_is_noticed_too(base, tmp_path, monkeypatch):
     run = config(base, tmp_path / "run", task="tests.train.test_rl:Shifting", num_steps=1)
     rl(run)
-    monkeypatch.setattr(Shifting, "answer", "b")
+    monkeypatch.setattr("tests.train.test_rl.Shifting.answer", "b")
     with pytest.raises(ValueError, match="the problems of tests.train.test_rl:Shifting has changed"):
         rl(replace(run, num_steps=2))
 

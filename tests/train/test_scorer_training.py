@@ -14,7 +14,7 @@ from ponder.config import ConfigError, load
 from ponder.models import lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
-from ponder.runs import Run, read_jsonl
+from ponder.runs import InUse, Run, read_jsonl
 from ponder.scorers import load_scorer
 from ponder.scorers.calibration import auc_within
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
@@ -347,3 +347,25 @@ def test_a_config_that_cannot_work_is_refused(changes):
 @pytest.mark.parametrize("name", ["scorer_nano_cpu", "scorer_smollm2_cpu"])
 def test_the_shipped_recipes_are_read(name):
     assert load(ScorerConfig, f"recipes/{name}.toml").num_samples >= 16
+
+
+def test_a_run_does_not_go_on_with_other_problems_or_another_policy(tmp_path):
+    path = tmp_path / "p.jsonl"
+    rows = [{"id": str(i), "problem": f"{i}", "answer": str(i), "level": 1} for i in range(16)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    settings = config(tmp_path, task=f"file:{path}", max_reasoning_tokens=1, max_answer_tokens=1)
+    with pytest.raises(ConfigError, match="nothing to tell apart"):
+        train_scorer(settings)  # it has drawn: whatever these were, more of others do not mix with them
+    path.write_text(path.read_text().replace('"problem": "3"', '"problem": "three"'))
+    with pytest.raises(ValueError, match=r"p\.jsonl .*has changed since"):
+        train_scorer(settings)
+    path.write_text(path.read_text().replace("three", "3"))
+    save_model(tiny_model(seed=5), tmp_path / "policy")
+    with pytest.raises(ValueError, match="the model .*policy has changed since"):
+        train_scorer(settings)
+
+
+def test_two_processes_cannot_train_one_scorer(tmp_path):
+    settings = config(tmp_path)
+    with Run(settings.out, kind="scorer", config_toml="", seed=0), pytest.raises(InUse, match="is being written by"):
+        train_scorer(settings)

@@ -137,7 +137,7 @@ def test_text_of_another_encoding_is_refused_with_its_line_and_not_trained(tmp_p
     ("row", "message"),
     [
         (ROW.replace('"r"', f'"{"x" * 600}"'), r"longer than the model's window of 512 tokens: .*:3 \(60\d tokens\)"),
-        (ROW.replace('"r"', '"\\ud800"'), r":3 cannot be made into tokens"),
+        (ROW.replace('"r"', '"\\ud800"'), r":3: the field 'reasoning' holds half a character"),
         ('{"problem": "p", "given": "g", "reasoning": ""}\n', r":3 has neither reasoning nor answer"),
         (ROW.replace('"p"', '" "'), r":3: the field 'problem' is empty"),
     ],
