@@ -160,10 +160,10 @@ class HFTokenizer:
         if not text:
             return []
         try:
-            encoding = _encoding(vocabulary, text)
+            encoding = vocabulary.encode(text, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):  # half a surrogate pair: no UTF-8 can say it
             text = text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
-            encoding = _encoding(vocabulary, text)
+            encoding = vocabulary.encode(text, add_special_tokens=False)
         ids = encoding.ids
         if self._reserved_ids.isdisjoint(ids):
             return ids
@@ -197,13 +197,6 @@ class HFTokenizer:
             return None
         found = self._marks.search(spans[-1].text)
         return found[0] if found else None
-
-
-def _encoding(vocabulary: Vocabulary, text: str) -> Any:
-    """`encode` holds the interpreter's lock: a long text goes the way that lets other threads run meanwhile."""
-    if len(text) > 10_000:
-        return vocabulary.encode_batch([text], add_special_tokens=False)[0]
-    return vocabulary.encode(text, add_special_tokens=False)
 
 
 def _added_tokens(data: dict[str, Any], path: Path) -> list[dict[str, Any]]:
