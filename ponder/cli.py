@@ -268,7 +268,7 @@ Database = Annotated[str, typer.Option(help="The server's database.")]
 
 @keys.command("create")
 def keys_create(
-    scope: Annotated[list[str], typer.Option(help="infer, read, metrics, admin or raw_cot; may be given several times.")],
+    scope: Annotated[list[str], typer.Option(help="infer, read, metrics, admin or raw_cot; one or more.")],
     name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
     owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",
     db: Database = "ponder.db",
