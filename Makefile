@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the main job      make test   sets everything up and runs the tests
 # make bench  side-by-side measurements, an hour and a half make lint   style and types
+# make audit  known vulnerabilities of the pinned packages, and risky code (.ci/audit tells what its status means)
 # make bench-peers   what `make bench` compares with, each in an environment of its own; all of it optional
 PYTHON ?= python3
 VENV ?= .venv
@@ -18,7 +19,7 @@ BENCH ?= rollout train rl_step startup grade growth
 BENCH_MODEL ?= smollm2-135m
 BENCH_FLAGS ?=
 
-.PHONY: demo test bench bench-peers lint clean
+.PHONY: demo test bench bench-peers lint audit clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -72,5 +73,13 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check ponder tests bench
 	$(BIN)/mypy ponder
 
+audit: .venv-audit/.done
+	.venv-audit/bin/python .ci/audit
+
+.venv-audit/.done:
+	$(PYTHON) -m venv .venv-audit
+	.venv-audit/bin/pip --disable-pip-version-check --quiet install pip-audit==2.10.1 bandit==1.9.4
+	touch $@
+
 clean:
-	rm -rf $(VENV) .venv-peers .venv-vllm build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers .venv-vllm .venv-audit build *.egg-info .mypy_cache .pytest_cache .ruff_cache

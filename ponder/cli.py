@@ -323,7 +323,8 @@ Database = Annotated[str, typer.Option(help="The server's database.")]
 @keys.command("create")
 def keys_create(
     scope: Annotated[
-        Optional[list[str]], typer.Option(help="infer (the default), read, admin or raw_cot; several may be given.")
+        Optional[list[str]],
+        typer.Option(help="infer (the default), read, metrics, admin or raw_cot; several may be given."),
     ] = None,
     name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
     owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",

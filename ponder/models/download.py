@@ -164,7 +164,7 @@ def _is_damaged(path: Path, file: Any) -> bool:
     if file.lfs is not None:
         digest, expected = hashlib.sha256(), file.lfs.sha256
     elif file.blob_id:
-        digest, expected = hashlib.sha1(b"blob %d\0" % size), file.blob_id
+        digest, expected = hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False), file.blob_id
     else:
         return False
     with open(path, "rb") as content:

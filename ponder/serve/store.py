@@ -57,6 +57,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 
 
+# SQL below is put together of names that stand in this file, never of values: those are placeholders ("nosec B608")
 class Store(Database):
     def __init__(self, url: str) -> None:
         self.holder = "server_" + secrets.token_hex(8)  # whose the running responses are that are added here
@@ -91,7 +92,7 @@ class Store(Database):
         """Write a new state (JSON) unless the present one is final; whether it was written."""
         marks = ", ".join("?" * len(TERMINAL))
         changed = self._run(
-            f"UPDATE objects SET body = ?, status = ? WHERE id = ? AND status NOT IN ({marks})",
+            f"UPDATE objects SET body = ?, status = ? WHERE id = ? AND status NOT IN ({marks})",  # nosec B608
             body, status, name, *TERMINAL,
         )  # fmt: skip
         return changed == 1
@@ -129,7 +130,7 @@ class Store(Database):
 
     def _forget(self, names: Sequence[str]) -> None:
         for table in ("items", "events", "reasoning"):
-            self._many(f"DELETE FROM {table} WHERE parent = ?", [(name,) for name in names])
+            self._many(f"DELETE FROM {table} WHERE parent = ?", [(name,) for name in names])  # nosec B608
 
     def page(
         self, kind: str, *, owner: str, after: str | None, limit: int, newest_first: bool
@@ -144,7 +145,7 @@ class Store(Database):
             where += f" AND (created {sign} ? OR (created = ? AND id {sign} ?))"
             values += [place[0][0], place[0][0], after]
         rows = self._all(
-            f"SELECT body FROM objects WHERE {where} ORDER BY created {order}, id {order} LIMIT ?", *values, limit + 1
+            f"SELECT body FROM objects WHERE {where} ORDER BY created {order}, id {order} LIMIT ?", *values, limit + 1  # nosec B608
         )
         return [json.loads(row[0]) for row in rows[:limit]], len(rows) > limit
 
@@ -292,7 +293,7 @@ class Store(Database):
     def reasoning(self, *, parent: str | None = None, item: str | None = None) -> list[Row]:
         """(item, owner, sealed) of a response, or of one item."""
         where, value = ("parent", parent) if parent is not None else ("item", item)
-        return self._all(f"SELECT item, owner, sealed, parent FROM reasoning WHERE {where} = ?", value)
+        return self._all(f"SELECT item, owner, sealed, parent FROM reasoning WHERE {where} = ?", value)  # nosec B608
 
     def add_verdict(self, parent: str, owner: str, monitor: str, action: str, segment: int, note: str) -> None:
         self._run(
@@ -304,7 +305,7 @@ class Store(Database):
         names = ("response", "owner", "created", "monitor", "action", "segment", "note")
         where, values = ("WHERE parent = ? ", [parent]) if parent else ("", [])
         rows = self._all(
-            "SELECT parent, owner, created, monitor, action, segment, note FROM verdicts "
+            "SELECT parent, owner, created, monitor, action, segment, note FROM verdicts "  # nosec B608
             f"{where}ORDER BY created DESC LIMIT ?", *values, limit,
         )  # fmt: skip
         return [dict(zip(names, row, strict=True)) for row in rows]
