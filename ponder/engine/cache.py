@@ -84,9 +84,7 @@ class Cache:
     ) -> ShelvedPrompt:
         length = shelf_length(len(ids))
         shelf = self._shelves.get(length) or self._shelves.setdefault(length, Shelf(length, self._decoder))
-        prompt = self.prompts[ids] = ShelvedPrompt(
-            ids=ids, shelf=shelf, row=0, hidden_D=hidden_D, logits_V=logits_V
-        )
+        prompt = self.prompts[ids] = ShelvedPrompt(ids=ids, shelf=shelf, row=0, hidden_D=hidden_D, logits_V=logits_V)
         shelf.add(prompt, keys, values)
         self.version += 1
         return prompt

@@ -144,9 +144,7 @@ class LocalEngine:
         samples = await asyncio.wrap_future(self._submit(request).future)
         return [self._completion(request, sample, version) for sample in samples]
 
-    def stream(
-        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
-    ) -> Stream:
+    def stream(self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0) -> Stream:
         """Sample `first` of a request, told while it is drawn; in the end the completion that generate returns."""
         prompt_ids = self.prompt_ids(prompt)
         opened = reasoning_is_open(self.tokenizer, prompt_ids)
@@ -406,9 +404,7 @@ def _worker_thread(connection: Any, weights: Flat | None, *of_a_runner: Any) -> 
         connection.close()
 
 
-def _make_runner(
-    weights: Flat, layout: Layout, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool
-) -> Runner:
+def _make_runner(weights: Flat, layout: Layout, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool) -> Runner:
     return Runner(
         layout,
         weights.views(),

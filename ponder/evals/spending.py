@@ -117,9 +117,7 @@ def play(
     }
 
 
-def _rows(
-    tables: Sequence[Samples], scorers: Mapping[str, Mapping[str, Any]], complete: Sequence[str]
-) -> list[Row]:
+def _rows(tables: Sequence[Samples], scorers: Mapping[str, Mapping[str, Any]], complete: Sequence[str]) -> list[Row]:
     """What can be played: confidence where all logprobs are known, a weighted vote where scores are weights."""
     rows = [Row(name, rule) for name, rule in (PLAIN | ADAPTIVE).items()]
     if all(np.isfinite(table.mean_logprob[table.classes >= 0]).all() for table in tables):

@@ -122,9 +122,7 @@ def _block(segments: Sequence[Segment], num_tokens: int, window: int | None) -> 
     return Block(rows, seen, torch.zeros(may.shape).masked_fill_(~may, float("-inf")))
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, layout: Layout, window: int | None
-) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, layout: Layout, window: int | None) -> Tensor:
     """Rotary embedding and grouped-query attention. q (N H E), k and v (N K E), cos and sin (N 1 E) -> (N H E)."""
     if q.is_cuda:
         return attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))

@@ -1,7 +1,7 @@
 """What a process that computes beside others does at its start, whatever it computes.
 
-    def _worker(connection, ...):          # the target of `processes.start`
-        become_worker()
+def _worker(connection, ...):          # the target of `processes.start`
+    become_worker()
 """
 
 from __future__ import annotations

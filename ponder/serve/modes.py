@@ -126,10 +126,7 @@ def published(efforts: Efforts | None) -> dict[str, Any]:
     """What each effort stands for, as /v1/models tells it."""
     if efforts is None:
         return {"measured": False, "levels": {name: {"max_reasoning_tokens": cap} for name, cap in LADDER.items()}}
-    levels = {
-        name: {"mode": point.mode, **asdict(point)}
-        for name, point in efforts.levels.items()
-    }
+    levels = {name: {"mode": point.mode, **asdict(point)} for name, point in efforts.levels.items()}
     return {
         "measured": True, "task": efforts.task, "num_problems": efforts.num_problems,
         "levels": {"none": {"max_reasoning_tokens": 0}, **levels},

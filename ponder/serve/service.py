@@ -134,7 +134,7 @@ class Service:
         self.store.close()
 
     async def is_ready(self) -> str:
-        """"" if the engine generates a token, else why not; asked at most every five seconds."""
+        """ "" if the engine generates a token, else why not; asked at most every five seconds."""
         if self.is_draining:
             return "draining"
         at, why = self._ready
@@ -287,9 +287,7 @@ class Service:
                 log("monitor", response=response, monitor=monitor, action=verdict.action, segment=segment)
                 store = self.store
                 self.spawn(
-                    store.do(
-                        lambda: store.add_verdict(response, owner, monitor, verdict.action, segment, verdict.note)
-                    )
+                    store.do(lambda: store.add_verdict(response, owner, monitor, verdict.action, segment, verdict.note))
                 )
 
         return note

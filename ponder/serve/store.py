@@ -366,9 +366,7 @@ class Store:
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def revoke_key(self, identity: str) -> bool:
-        changed = self._run(
-            "UPDATE keys SET revoked = ? WHERE id = ? AND revoked IS NULL", int(time.time()), identity
-        )
+        changed = self._run("UPDATE keys SET revoked = ? WHERE id = ? AND revoked IS NULL", int(time.time()), identity)
         return changed == 1
 
 

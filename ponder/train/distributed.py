@@ -209,9 +209,7 @@ class Replica:
     def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
         layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
         added = of.added(self.head, batch) if of is not None else None
-        return packed.hidden(
-            self.model, tokens, layout, adapter=self.adapter, added_ND=added, recompute=self.recompute
-        )
+        return packed.hidden(self.model, tokens, layout, adapter=self.adapter, added_ND=added, recompute=self.recompute)
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:
