@@ -8,13 +8,37 @@ Principal branches; the odd root of a negative number is the real one. Left out:
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, Underflow, getcontext, localcontext
 
 from ponder.grading.expressions import Unparsed
 
 Value = tuple[Decimal, Decimal]  # real and imaginary part
 ZERO, ONE = Decimal(0), Decimal(1)
+
+
+class NotReal(Unparsed):
+    """A step whose value is not real, where only real ones count."""
+
+
+_ONLY_REAL: ContextVar[bool] = ContextVar("only_real", default=False)
+
+
+@contextmanager
+def only_real() -> Iterator[None]:
+    """Inside, the root, power, logarithm or arc of a real number is real or raises NotReal."""
+    token = _ONLY_REAL.set(True)
+    try:
+        yield
+    finally:
+        _ONLY_REAL.reset(token)
+
+
+def _leave_the_reals() -> None:
+    if _ONLY_REAL.get():
+        raise NotReal("not real")
 
 
 def context(precision: int) -> Context:
@@ -124,6 +148,8 @@ def _exp(a: Value) -> Value:
 def _log(a: Value) -> Value:
     if a[1] == 0 and a[0] > 0:
         return a[0].ln(), ZERO
+    if a[1] == 0:
+        _leave_the_reals()
     return modulus(a).ln(), _angle(a)
 
 
@@ -147,8 +173,11 @@ def _pow(a: Value, b: Value) -> Value:
 def _root(degree: Value, a: Value) -> Value:
     n = _real(degree)
     if n == 2:
+        if a[1] == 0 and a[0] >= 0:
+            return a[0].sqrt(), ZERO
         if a[1] == 0:
-            return (a[0].sqrt(), ZERO) if a[0] >= 0 else (ZERO, (-a[0]).sqrt())
+            _leave_the_reals()
+            return ZERO, (-a[0]).sqrt()
     elif a[1] == 0 and a[0] < 0 and n % 2 == 1:
         return _neg(_pow(_neg(a), div((ONE, ZERO), degree)))  # real odd roots of negative numbers
     return _pow(a, div((ONE, ZERO), degree))
@@ -184,7 +213,7 @@ def _hyperbolic(name: str) -> Callable[[Value], Value]:
 
 
 def _asin(a: Value) -> Value:
-    root = _root((Decimal(2), ZERO), _add((ONE, ZERO), _neg(_mul(a, a))))
+    root = _root((Decimal(2), ZERO), _add((ONE, ZERO), _neg(_mul(a, a))))  # beyond [-1, 1] it is not real
     inner = _log(_add((-a[1], a[0]), root))
     return inner[1], -inner[0]
 

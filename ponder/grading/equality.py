@@ -21,6 +21,7 @@ library or can hang; what it does not understand is marked, for `symbolic.py` to
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -28,8 +29,10 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 
-from ponder.grading.expressions import Node, TooLarge, Unparsed, leaves, parse
+from ponder.grading.expressions import Node, TooLarge, Unparsed, leaves, number, parse
 from ponder.grading.notation import clean
+from ponder.grading.number_words import with_digits
+from ponder.grading.units import UNITS
 from ponder.grading.values import digest, exact, fingerprint, magnitude, ratios, real_part
 
 MAX_ANSWER = 2_000  # characters of an extracted answer that are read as mathematics
@@ -45,8 +48,9 @@ class Reading:
     kind: str = "scalar"  # scalar, equation, group, other, words, opaque (mathematics that is not understood)
     node: Node | None = None  # scalar: its tree; equation y = ...: the right-hand side
     name: str = ""  # the variable of x = 5 or 2 < x < 5
-    shape: str = ""  # group: "()", "[]", "(]", "[)", "{}"
+    shape: str = ""  # group: "()", "[]", "(]", "[)", "{}"; other: "ratio", "clock"
     parts: tuple[Reading, ...] = ()
+    sides: tuple[Reading, ...] = ()  # what the sides of m + n = 5 and of \\sqrt{2} \\approx 1.41 say for themselves
     is_huge: bool = False  # a number beyond computing, so not equal to any other
 
     @property
@@ -94,6 +98,7 @@ _WRAPPED = re.compile(r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|f
 def _unwrap(answer: str) -> str:
     """The answer in one spelling, without delimiters, boxes, markup, quotes and closing punctuation."""
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", answer)
+    text = re.sub(r"(?<=[0-9])\s?(?:\.\.\.|…)", r"\\ldots", text)
     text = text.replace("$$", "$")
     dollars = len(re.findall(r"(?<!\\)\$", text))
     text = re.sub(r"(?<!\\)\$", " " if dollars % 2 == 0 else r" \\dollar ", text)
@@ -109,7 +114,7 @@ def _unwrap(answer: str) -> str:
             text = match[1]
         if text == before:
             break
-    return text
+    return with_digits(text)
 
 
 def _is_balanced(text: str) -> bool:
@@ -124,12 +129,24 @@ def _is_balanced(text: str) -> bool:
 def _words(text: str) -> Reading:
     """Plain words, or mathematics that this file does not understand."""
     plain = re.sub(r"\\(?:text(?:rm|bf|it|normal)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r"\1", text)
-    plain = " ".join(plain.split()).strip().rstrip(".").casefold()
+    plain = _FILLER.sub("", " ".join(plain.split()).strip().rstrip(".").casefold())
     if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain):
         return Reading(key="t:" + re.sub(r"\s", "", text), kind="opaque")
-    synonyms = {"no solution": "{}", "no solutions": "{}", "empty set": "{}", "all real numbers": "(-inf;inf)"}
-    key = synonyms.get(plain.removeprefix("the "))
-    return Reading(key=key, kind="other") if key else Reading(key="t:" + plain, kind="words")
+    if _NOTHING.fullmatch(plain):
+        return Reading(key="{}", kind="other")
+    if plain in ("all real numbers", "all reals", "all real values"):
+        return Reading(key="(-inf;inf)", kind="other")
+    if _MANY.fullmatch(plain):
+        plain = "infinitely many"
+    return Reading(key="t:" + plain, kind="words")
+
+
+_FILLER = re.compile(r"^(?:(?:the|a|an|on|in|at|by|it is|it's|there (?:is|are|exists?)) (?=\S))+")
+_NOTHING = re.compile(
+    r"(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
+    r"|(?:the )?empty set"
+)
+_MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
 
 
 # ---- structure -----------------------------------------------------------------------------------------------------
@@ -151,9 +168,25 @@ _MODULO = re.compile(r"(?:.*(?:\\equiv|=))?([^=]+?)\(?\s*(?:\\mod|\bmod(?:ulo)?\
 _MATRIX = re.compile(
     r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\s*\{\1\}\s*[)\]]?", re.DOTALL
 )
-_JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or|\\text\{ ?(?:and|or) ?\})\s+")
-_RELATION = re.compile(r"<=|>=|!=|<|>|=|\\approx(?![a-zA-Z])|\\in(?![a-zA-Z])")
-_NAME = re.compile(r"(?:[a-zA-Z]|\\[a-zA-Z]+|[A-Z]{2,4}|[a-zA-Z]{3,20})(?:_\{?\w{1,9}\}?)?'?(?:\s*\(\s*[^()]{0,20}\))?")
+_JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or)\s+(?:also\s+|maybe\s+)?")
+_REPEATING = re.compile(
+    r"(-?)([0-9]{0,30})\.([0-9]{0,30})(?:\\(?:overline|bar|dot)\s*\{?([0-9]{1,30})\}?|\(([0-9]{1,30})\))"
+)
+_GOES_ON = re.compile(r"(-?[0-9]{0,30}\.[0-9]{0,20}?)([0-9]{1,12}?)\2+\s*(?:\.\.\.|\\[lc]?dots)")  # 0.333...
+_TURNED = re.compile(r"([\[\]])([^\[\]]*[,;][^\[\]]*)([\[\]])")  # ]0, 5[
+_COLONS = re.compile(
+    r"([0-9]{1,9}) ?(?::|to|\\text\s*\{ ?to ?\}) ?([0-9]{1,9})((?: ?: ?[0-9]{1,9})*)(?: ?([ap])\.? ?m\.?)?",
+    re.IGNORECASE,
+)
+_ABOUT = re.compile(r"(?:about|approximately|approx\.?|roughly|around|nearly)\s+", re.IGNORECASE)
+_OR_ABOUT = re.compile(
+    r"\s*[,(]?\s*(?:or|which is|i\.e\.)?\s*(?<![\\a-z])(?:about|approximately|approx\.?|roughly)\s+([^()]{1,80})\)?"
+)
+_APPROX = re.compile(r"\\approx(?![a-zA-Z])|\\simeq|\\cong(?![a-zA-Z])")
+_RELATION = re.compile(r"<=|>=|!=|<|>|=|\\in(?![a-zA-Z])")
+_NAME = re.compile(
+    r"(?:[a-zA-Z]|\\[a-zA-Z]+|[A-Z]{2,4}|[a-zA-Z]{3,20})(?:_\{?\w{1,9}\}?)?'{0,3}(?:\s*\(\s*[^()]{0,20}\))?"
+)
 _REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R|\\text\{all real numbers\}|R")
 
 
@@ -162,32 +195,96 @@ def _structure(text: str, depth: int) -> Reading:
     text = text.strip()
     if depth > 8 or not text:
         raise Unparsed("nested too deeply, or empty")
-    for special in (_choice, _based, _residue, _matrix, _union, _plus_minus):
+    for special in (_rounded, _choice, _based, _residue, _matrix, _union, _plus_minus, _colons, _compound):
         reading = special(text, depth)
         if reading is not None:
             return reading
     if re.fullmatch(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|no|yes|No|Yes|NO", text) and text not in ("infinity", "inf"):
         return _words(text)
-    if re.fullmatch(r"[0-9]{1,9}(?: ?: ?[0-9]{1,9})+(?: ?[apAP]\.? ?[mM])?", text):  # a ratio or a time, as written
-        return Reading(key="t:" + re.sub(r"[ .]", "", text).lower(), kind="other")
     if re.fullmatch(r"-?[0-9]{1,3}(?: [0-9]{3})+", text):
         return _scalar(text.replace(" ", ""))
     if text in (r"\emptyset", r"\{\}", r"\{ \}"):
         return Reading(key="{}", kind="other")
     if _REALS.fullmatch(text) and text != "R":
         return Reading(key="(-inf;inf)", kind="other")
+    if (turned := _TURNED.fullmatch(text)) and (turned[1] == "]" or turned[3] == "["):
+        text = ("(" if turned[1] == "]" else "[") + turned[2] + (")" if turned[3] == "[" else "]")
     reading = _brackets(text, depth) or _list(text, depth) or _relation(text, depth)
     return reading or _scalar(text)
 
 
 def _scalar(text: str) -> Reading:
-    repeating = re.fullmatch(r"(-?)([0-9]{0,30})\.([0-9]{0,30})\\(?:overline|bar|dot)\s*\{?([0-9]{1,30})\}?", text)
-    if repeating:  # 0.1\overline{6} = 1/6
-        sign, whole, start, block = repeating.groups()
+    repeating = _REPEATING.fullmatch(_GOES_ON.sub(r"\1(\2)", text) if text.endswith(("...", "dots")) else text)
+    if repeating:  # 0.1\overline{6} = 0.1(6) = 0.1666... = 1/6
+        sign, whole, start = repeating.groups()[:3]
+        block = repeating[4] or repeating[5]
         value = Fraction(int((whole + start + block) or 0) - int((whole + start) or 0), 10 ** len(start))
         node: Node = ("num", value / (10 ** len(block) - 1) * (-1 if sign else 1))
     else:
         node = parse(text)
+    return Reading(key=fingerprint(node), node=node)
+
+
+def _rounded(text: str, depth: int) -> Reading | None:
+    """\\sqrt{2} \\approx 1.41 and \\sqrt{2} (about 1.41): the exact side, but a problem may ask for the other one."""
+    if depth:
+        return None
+    stated = _ABOUT.sub("", text, count=1) if _ABOUT.match(text) else text
+    exact_side, *others = _APPROX.split(_OR_ABOUT.sub(r"\\approx \1", stated).replace(r"(\approx", r"\approx"))
+    if not others:
+        return _structure(stated, 1) if stated != text else None
+    others = [other.rstrip(")") if "(" not in other else other for other in others]
+    if not exact_side.strip() or _NAME.fullmatch(exact_side.strip()):
+        return _structure(others[0], depth + 1)
+    sides = tuple(_structure(side, depth + 1) for side in (exact_side, *others))
+    return replace(sides[0], sides=sides)
+
+
+def _colons(text: str, depth: int) -> Reading | None:
+    """3:4 = 6:8 is a ratio, 3:45 PM = 15:45 a time of the day; what may be either is read as the target is."""
+    match = _COLONS.fullmatch(text) if ":" in text or "to" in text else None
+    if match is None:
+        return None
+    first, second, rest, half = match.groups()
+    numbers = [int(number) for number in (first, second, *re.findall("[0-9]+", rest))]
+    is_clock = re.fullmatch("[0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?", text.replace(" ", "").rstrip(".aApPmM"))
+    if half and (not is_clock or not 1 <= numbers[0] <= 12):
+        return None
+    if is_clock and numbers[0] < 25:
+        hour = numbers[0] % 12 + (12 if half in "pP" else 0) if half else numbers[0]
+        key = ":".join(map(str, (hour, *numbers[1:])))
+        return Reading(key=f"clock:{key}", kind="other", shape="clock")
+    return Reading(key=ratio_key(numbers), kind="other", shape="ratio")
+
+
+def ratio_key(numbers: list[int]) -> str:
+    divisor = math.gcd(*numbers) or 1
+    return "ratio:" + ":".join(str(number // divisor) for number in numbers)
+
+
+_PIECE = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?)\s*([a-zA-Z]+)\.?")
+
+
+def _compound(text: str, depth: int) -> Reading | None:
+    """2 hours 30 minutes = 150 minutes, 5 ft 6 in = 66 inches: quantities of one kind, each smaller than the last."""
+    if not text[:1].isdigit() or len(text) > 120:
+        return None
+    pieces = re.split(
+        r"(?<=[a-zA-Z.])\s*,?\s*(?:and\s+)?(?=[0-9])",
+        re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r" \1 ", text).strip(),
+    )
+    matches = [_PIECE.fullmatch(piece.strip()) for piece in pieces]
+    if len(pieces) < 2 or not all(matches):
+        return None
+    total, last_base, last_scale, unit = Fraction(0), "", Fraction(0), ""
+    for match in matches:
+        assert match is not None
+        unit = {"in": "inch"}.get(match[2], match[2])
+        base, scale = UNITS.get(unit, ("", None))
+        if scale is None or base == "%" or (last_base and (base != last_base or scale >= last_scale)):
+            return None
+        total, last_base, last_scale = total + number(match[1]) * scale, base, scale
+    node: Node = ("mul", ("num", total / last_scale), ("unit", unit))
     return Reading(key=fingerprint(node), node=node)
 
 
@@ -244,8 +341,10 @@ def _rows(cells: list[list[str]], depth: int) -> Reading:
 
 def _union(text: str, depth: int) -> Reading | None:
     """Intervals joined by \\cup or `or`, and the reals without some points."""
+    if re.search(r"\\cup(?![a-zA-Z]).*(?<![<>!])=", text):  # |A \cup B| = 6
+        return None
     joint = r"\\cup(?![a-zA-Z])"
-    pieces = _split(text, joint + r"|\s+or\s+|\\text\s*\{\s*or\s*\}" if _RELATION.search(text) else joint)
+    pieces = _split(text, joint + r"|,?\s+or\s+|,?\s*\\text\s*\{\s*,?\s*or\s*\}" if _RELATION.search(text) else joint)
     if len(pieces) > 1:
         parts = [_structure(piece, depth + 1) for piece in pieces]
         if all(part.shape == "{}" or part.kind == "scalar" for part in parts):
@@ -359,7 +458,11 @@ def _list(text: str, depth: int) -> Reading | None:
     if len({part.kind == "words" for part in parts}) > 1:
         raise Unparsed("words among numbers")
     names = {part.name for part in parts}
-    if len(names) == len(parts):
+    if len(names) == 2 and "" in names and parts[0].name:  # x = 1, 2
+        names.discard("")
+        if any(part.name for part in parts[1:]):
+            raise Unparsed("statements and values")
+    if len(names) == len(parts) and "" not in names:
         return group("()", tuple(sorted(parts, key=lambda part: part.name)))
     if len(names) > 1:
         raise Unparsed("several statements about several variables")
@@ -390,10 +493,10 @@ def _relation(text: str, depth: int) -> Reading | None:
     ends = [*(sign.start() for sign in signs), len(text)]
     sides = [text[start:end].strip() for start, end in zip(starts, ends, strict=True)]
     operators = [sign[0] for sign in signs]
-    if operators[0] in (r"\in", r"\approx"):
+    if operators[0] == r"\in":
         inner = _structure(text[signs[0].end() :], depth + 1)
         return replace(inner, name=sides[0])
-    if all(operator in ("=", r"\approx") for operator in operators):
+    if all(operator == "=" for operator in operators):
         return _equation(sides, depth)
     if "=" in operators or r"\in" in operators:
         raise Unparsed("a mixed chain of relations")
@@ -406,18 +509,41 @@ def _equation(sides: list[str], depth: int) -> Reading:
     value = _structure(right, depth + 1)
     is_name = _NAME.fullmatch(left) is not None
     symbols = symbols_of(value)
+    if _DERIVATIVE.match(left):
+        return replace(value, name=left)
     if is_name and ("(" in left or not symbols or (len(left) > 2 and left[0] != "\\")):
         return replace(value, name=left)
     if not left and value.node is not None:
         return value
-    if len(sides) == 2 and not symbols and value.node is not None and not symbols_of(_structure(left, depth + 1)):
+    try:
+        node = parse(left)
+    except Unparsed:  # \angle ABC, |S| of a set, (x, y), \lim f(x): a name of what was asked
+        if len(left) > _LONGEST_NAME:
+            raise
+        return replace(value, name=left)
+    if value.kind != "scalar" or value.node is None:
+        raise Unparsed("an equation between other things than expressions")
+    if not symbols and all(leaf[0] != "sym" for leaf in leaves(node)):
         return value  # 3 + 4 = 7 claims 7
-    if value.kind != "scalar" or value.node is None or len(sides) > 2:
-        raise Unparsed("a chain of equations")
-    node = parse(left)
+    if len(sides) > 2:  # m + n = 2 + 3 = 5
+        return replace(value, name=left)
     key, _ = ratios(("add", node, ("neg", value.node)))
     is_explicit = node[0] == "sym" and node[1] not in symbols
-    return Reading(key="eq:" + key, kind="equation", node=value.node, name=left if is_explicit else "")
+    asked = (value,) if not is_explicit and _may_be_asked(node, value) else ()
+    return Reading(key="eq:" + key, kind="equation", node=value.node, name=left if is_explicit else "", sides=asked)
+
+
+_LONGEST_NAME = 60
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b|\\frac\s*\{\s*d\w?\^?[\w{}]*\s*\}\s*\{\s*d|[a-zA-Z]'+")
+
+
+def _may_be_asked(left: Node, value: Reading) -> bool:
+    """Does m + n = 5 say what m + n is? Not 2x + 3y = 6 and x^2 + y^2 = 9, which are lines and circles."""
+    names = {leaf[1] for leaf in leaves(left) if leaf[0] == "sym"}
+    if not names or value.key == "n:0":
+        return False
+    is_curve = names <= {"x", "y", "z"} and any(leaf[0] == "num" for leaf in leaves(left))
+    return not is_curve and names.isdisjoint(symbols_of(value))
 
 
 def symbols_of(reading: Reading) -> set[str]:
@@ -443,6 +569,10 @@ def _inequality(sides: list[str], operators: list[str]) -> Reading:
             closed = "=" in operator
             shape = ("[" if closed and low else "(") + ("]" if closed and not low else ")")
             return replace(group(shape, ends), name=sides[place])
+    if len(sides) == 2 and operators[0] != "!=":
+        around = _around(sides, operators[0])
+        if around is not None:
+            return around
     if names == [1] and len(sides) == 3 and all(operator in ("<", "<=") for operator in operators):
         shape = ("[" if "=" in operators[0] else "(") + ("]" if "=" in operators[1] else ")")
         ends = (_scalar(sides[0]), _scalar(sides[2]))
@@ -462,3 +592,30 @@ def _inequality(sides: list[str], operators: list[str]) -> Reading:
         operator, is_positive = operator.replace(">", "<"), not is_positive
     sign = "" if operator == "!=" else "+" if is_positive else "-"
     return Reading(key=f"rel:{operator}:{sign}:{key}", kind="other")
+
+
+def _around(sides: list[str], operator: str) -> Reading | None:
+    """|x| < 2 and |x - 1| >= 3: an interval around a point, or the two beyond it."""
+    if len(sides[0]) < 3 or sides[0][0] != "|" or sides[0][-1] != "|":
+        return None
+    node, bound = parse(sides[0]), _scalar(sides[1])
+    inside = node[1] if node[0] == "abs" else node
+    names = [leaf for leaf in leaves(inside) if leaf[0] == "sym"]
+    is_shifted = inside[0] == "add" and inside[1][0] == "sym"
+    if node[0] != "abs" or len(names) != 1 or not (is_shifted or inside[0] == "sym") or bound.node is None:
+        return None
+    if magnitude(bound.node) is None or real_part(bound.node) <= 0:
+        return None
+    middle: Node = ("neg", inside[2]) if is_shifted else ("num", Fraction(0))
+    low, high = (
+        Reading(key=fingerprint(end), node=end)
+        for end in (("add", middle, ("neg", bound.node)), ("add", middle, bound.node))
+    )
+    closed = "=" in operator
+    if operator[0] == "<":
+        return replace(group("[]" if closed else "()", (low, high)), name=names[0][1])
+    outer = (
+        group("(]" if closed else "()", (Reading(key="-inf"), low)),
+        group("[)" if closed else "()", (high, Reading(key="inf"))),
+    )
+    return replace(_join(list(outer)), name=names[0][1])

@@ -14,7 +14,7 @@ import re
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from ponder.grading.units import FACTORS, LETTER_UNITS, NO_NOUNS, UNITS
+from ponder.grading.units import FACTORS, LETTER_UNITS, NO_NOUNS, POWERS, SCALES, UNITS
 
 Node = tuple[Any, ...]  # ("num", Fraction) | ("sym", name) | ("unit", name) | ("const", name) | (operation, Node, ...)
 
@@ -88,7 +88,7 @@ def parse(text: str) -> Node:
         raise Unparsed("too long")
     parser = _Parser(tokenize(text))
     try:
-        node = parser.sum()
+        node = parser.whole()
     except RecursionError:  # the caller may be deep in the stack already
         raise Unparsed("nested too deeply") from None
     if parser.peek() is not None:
@@ -139,9 +139,16 @@ class _Parser:
         if self.depth > MAX_DEPTH:
             raise Unparsed("nested too deeply")
         self.closers.append(_CLOSERS[opener])
-        node = self.sum()
+        node = self.whole() if opener == "{" else self.sum()
         self.expect(self.closers.pop())
         self.depth -= 1
+        return node
+
+    def whole(self) -> Node:
+        """A sum, or TeX's old \\over and \\choose between two of them."""
+        node = self.sum()
+        if sign := self.accept(r"\over", r"\choose"):
+            node = ("div" if sign == r"\over" else "binom", node, self.sum())
         return node
 
     def sum(self) -> Node:
@@ -187,7 +194,7 @@ class _Parser:
             return not (self.closers and self.closers[-1] == "|")
         if token.value in ("(", "[", "{", r"\{", "%", "¢", "€", "£"):
             return True
-        return token.kind == "cmd" and token.value not in _CLOSERS.values() and token.value != r"\mod"
+        return token.kind == "cmd" and token.value not in (*_CLOSERS.values(), r"\mod", r"\over", r"\choose")
 
     def power(self) -> Node:
         node = self.postfix(self.primary())
@@ -293,7 +300,13 @@ class _Parser:
         has_more = self.place < len(self.tokens) and self.tokens[self.place].kind == "word"
         if has_more and len(name) >= 2 and token.spaced and after_number and name not in GREEK:
             return self.counted(name)  # miles per hour
-        if name in UNITS and (len(name) > 1 or (name in LETTER_UNITS and self.is_spaced_unit(token))):
+        if name.lower() in SCALES and len(name) > 2 and after_number:
+            return self.counted(name)
+        if name in UNITS and (
+            self.is_spelt_unit(token)
+            if len(name) == 2
+            else len(name) > 1 or (name in LETTER_UNITS and self.is_spaced_unit(token))
+        ):
             return ("unit", name)
         if len(name) >= 3 and token.spaced and after_number:
             return self.counted(name)
@@ -303,8 +316,18 @@ class _Parser:
             raise Unparsed(name)
         first = self.subscripted(name[0]) if len(name) == 1 else _letter(name[0])
         for i, letter in enumerate(name[1:], start=2):
-            first = ("mul", first, self.subscripted(letter) if i == len(name) else _letter(letter))
+            first = ("mul", first, self.raised(letter) if i == len(name) else _letter(letter))
         return first
+
+    def raised(self, letter: str) -> Node:
+        """The last letter of a product with its subscript and power: ab^2 is a(b^2)."""
+        node = self.postfix(self.subscripted(letter))
+        return ("pow", node, self.exponent()) if self.accept("^", "**") else node
+
+    def is_spelt_unit(self, token: Token) -> bool:
+        """cm, lb and yd behind a number, a unit or a slash; two letters in brackets or behind a sign are factors."""
+        before = self.tokens[self.place - 2] if self.place >= 2 else None
+        return before is None or before.value not in ("(", "[", "{", "|", "+", "-", "*", "^", "=")
 
     def is_spaced_unit(self, token: Token) -> bool:
         """`10 m` and the s of `10 m/s`; not the m of 6m or of 3 m / 2 - 1."""
@@ -421,14 +444,20 @@ def _letter(letter: str) -> Node:
 
 
 def _words(text: str) -> Node:
-    """Words inside \\text or behind a number: a unit, `square feet`, `miles per hour`, or what is counted."""
+    """Words inside \\text or behind a number: a unit, `square feet`, `miles per hour`, `million`, what is counted."""
     words = text.replace("-", " ").split()
     power = 1
+    if words and words[0].lower() in SCALES:
+        scale: Node = ("num", Fraction(SCALES[words[0].lower()]))
+        rest = words[2:] if words[1:2] == ["of"] else words[1:]
+        return ("mul", scale, _words(" ".join(rest))) if rest else scale
     if words and words[0].lower() in FACTORS:
         power, words = FACTORS[words[0].lower()], words[1:]
     if "per" in words or "/" in text:
         top, _, bottom = text.partition(" per ") if "per" in words else text.partition("/")
         return ("div", _words(top), _words(bottom))
+    if len(words) > 1 and words[-1].lower() in POWERS:
+        power, words = POWERS[words[-1].lower()], words[:-1]
     name = " ".join(words)
     if match := re.fullmatch(r"([a-zA-Z]+)\^([23])", name):
         name, power = match[1], int(match[2])

@@ -14,7 +14,7 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
-from ponder.grading.equality import Reading, group, read, symbols_of
+from ponder.grading.equality import Reading, group, ratio_key, read, symbols_of
 from ponder.grading.expressions import Node, Unparsed, leaves, parse
 from ponder.grading.units import is_pure
 from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
@@ -27,6 +27,14 @@ def key_in(answer: str, target: str) -> Reading | None:
 
 
 def _framed(reading: Reading, goal: Reading) -> Reading:
+    if reading.sides or goal.sides:
+        found = _by_side(reading, goal)
+        if found is not None:
+            return found
+    if goal.shape in ("ratio", "clock") and {goal.shape, reading.shape} == {"ratio", "clock"}:
+        return _by_ratio(reading, goal)
+    if goal.shape == "{}" and reading.shape == "()" and _is_numbered(reading):  # x_1 = 1, x_2 = 2
+        reading = group("{}", reading.parts)
     if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
         if goal.shape != "{}" and len(goal.parts) == len(reading.parts):
             pairs = zip(reading.parts, goal.parts, strict=True)
@@ -41,9 +49,67 @@ def _framed(reading: Reading, goal: Reading) -> Reading:
         elif goal.kind == "equation" and goal.name and reading.kind == "scalar" and symbols_of(reading):
             key, _ = ratios(("add", parse(goal.name), ("neg", reading.node)))
             return Reading(key="eq:" + key, kind="equation", node=reading.node, name=goal.name)
-        return _in_units(reading, goal) if reading.kind == goal.kind == "scalar" else reading
+        if reading.kind == goal.kind == "scalar":
+            return _with_constant(_in_units(reading, goal), goal)
+        return reading
     except Unparsed:
         return reading
+
+
+def _by_side(reading: Reading, goal: Reading) -> Reading | None:
+    """Beside 5, m + n = 5 says 5; beside the root, \\sqrt{2} \\approx 1.41 says \\sqrt{2}, and beside 1.41 it says 1.41.
+
+    An answer that has one of the target's sides has the target's key, so that this works both ways.
+    """
+    if reading.kind == goal.kind == "equation":
+        return None
+    own, asked = (tuple(replace(side, sides=()) for side in sides) for sides in (_sides(reading), _sides(goal)))
+    for side in own:
+        if any(_framed(side, target).key == target.key for target in asked):
+            return replace(goal, sides=())
+    if reading.sides and reading.kind == "equation" and goal.kind != "equation":
+        return _framed(own[-1], replace(goal, sides=()))
+    return None
+
+
+def _sides(reading: Reading) -> tuple[Reading, ...]:
+    return (reading, *reading.sides) if reading.kind == "equation" else reading.sides or (reading,)
+
+
+def _by_ratio(reading: Reading, goal: Reading) -> Reading:
+    """10:15 may be a time or a ratio: beside the ratio 2:3 it is one, and where it is the target, so is 2:3."""
+    if reading.shape == "clock":
+        return Reading(key=_as_ratio(reading.key), kind="other", shape="ratio")
+    return goal if reading.key == _as_ratio(goal.key) else reading
+
+
+def _as_ratio(clock: str) -> str:
+    return ratio_key([int(number) for number in clock.split(":")[1:]])
+
+
+def _is_numbered(reading: Reading) -> bool:
+    """Are the members named x_1, x_2, ...: one letter?"""
+    names = [part.name.partition("_") for part in reading.parts]
+    return all(mark for _, mark, _ in names) and len({letter for letter, _, _ in names}) == 1
+
+
+_CONSTANTS = frozenset("CcKk")
+
+
+def _with_constant(reading: Reading, goal: Reading) -> Reading:
+    """Beside x^2 + C a lone added c, k or K is that constant of integration, and the other way round."""
+    if reading.node is None or goal.node is None or not symbols_of(reading) & _CONSTANTS:
+        return reading
+    own, asked = (_CONSTANTS & {term[1] for term in _terms(node)} for node in (reading.node, goal.node))
+    if len(own) != 1 or len(asked) != 1 or own == asked or "C" not in own | asked or asked & symbols_of(reading):
+        return reading
+    (mine,), (theirs,) = own, asked
+    node: Node = ("add", ("add", reading.node, ("neg", ("sym", mine))), ("sym", theirs))
+    return Reading(key=fingerprint(node), node=node, name=reading.name)
+
+
+def _terms(node: Node) -> list[Node]:
+    return _terms(node[1]) + _terms(node[2]) if node[0] == "add" else [node]
 
 
 def _in_units(reading: Reading, goal: Reading) -> Reading:
@@ -105,9 +171,14 @@ def _split_units(node: Node) -> tuple[Node, Node | None]:
 
 
 def whole_number(reading: Reading) -> str | None:
-    """The digits of a whole number, its unit dropped; None where the reading is none."""
+    """The digits of a whole number, its unit and modulus dropped; None where the reading is none."""
+    if reading.sides and reading.kind == "equation":
+        return whole_number(reading.sides[-1])
     node = None if reading.node is None else _split_units(reading.node)[0]
     value = exact(node) if node is not None else None
     if value is not None:
         return fraction_key(value)[2:] if value.denominator == 1 else None
+    residue = re.fullmatch(r"mod:([0-9]+):[0-9]+", reading.key)
+    if residue:
+        return residue[1]
     return reading.key[2:] if re.fullmatch(r"n:-?[0-9]+", reading.key) else None

@@ -10,7 +10,7 @@ import unicodedata
 
 _SIGNS = {
     "−": "-", "–": "-", "‐": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
-    "π": r"\pi ", "√": r"\sqrt ", "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=", "∪": r"\cup ",
+    "π": r"\pi ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ", "∴": " ", "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=", "∪": r"\cup ",
     "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ", "±": r"\pm ", "°": r"^\circ ", "º": r"^\circ ",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "½": " 1/2 ", "⅓": " 1/3 ", "⅔": " 2/3 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅛": " 1/8 ", "⅕": " 1/5 ", "θ": r"\theta ",
@@ -19,7 +19,9 @@ _SIGNS = {
 }  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _LAYOUT = re.compile(
-    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|mathopen|mathclose)(?![a-zA-Z])\s*"
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|rm|bf|it|sf|tt|mathopen|mathclose|tiny"
+    r"|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|boldmath|therefore|implies|Rightarrow"
+    r"|rightarrow|to(?=\s*-?\d)|color\s*\{[^{}]*\}|textcolor\s*\{[^{}]*\})(?![a-zA-Z])\s*"
 )
 _SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|\\enspace(?![a-zA-Z])|~|&nbsp;")
 _RENAMED = (
@@ -28,11 +30,12 @@ _RENAMED = (
     (re.compile(r"\\(?:neq|ne)(?![a-zA-Z])"), "!="),
     (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
     (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
-    (re.compile(r"\\[dtc]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\\(?:[dtc]|nice|s|x|flat)frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\[dt]binom(?![a-zA-Z])"), r"\\binom"),
     (re.compile(r"\\(?:mid|lvert|rvert|vert)(?![a-zA-Z])"), "|"),
     (re.compile(r"\\(?:times|cdot|ast)(?![a-zA-Z])"), "*"),
     (re.compile(r"\\div(?![a-zA-Z])"), "/"),
+    (re.compile(r"\\colon(?![a-zA-Z])"), ":"),
     (re.compile(r"\\(?:lbrace)(?![a-zA-Z])"), r"\\{"),
     (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
     (re.compile(r"\\(?:varnothing)(?![a-zA-Z])"), r"\\emptyset"),
@@ -41,13 +44,41 @@ _RENAMED = (
 )
 
 
+# commands whose argument means what it means without them; \\text and \\mathrm are left for words and units
+_STYLED = re.compile(
+    r"\\(?:boldsymbol|bm|pmb|math(?:bf|sf|it|tt|cal|scr|bin|ord|op)|emph|text(?:sf|tt|sc|sl|up|md)|ensuremath"
+    r"|underline|cancel|colorbox\s*\{[^{}]*\})(?![a-zA-Z])\s*(?=\{)"
+)
+_SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[$%°€£])\s*\}")
+_ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
+
+
+def _unstyled(text: str) -> str:
+    """Without commands of colour, weight and size; a wholly wrapped text without its braces too."""
+    plain = _STYLED.sub("", text)
+    if plain != text and plain.startswith("{") and plain.endswith("}"):
+        depth = 0
+        for place, char in enumerate(plain):
+            depth += (char == "{") - (char == "}")
+            if depth == 0:
+                return plain[1:-1] if place == len(plain) - 1 else plain
+    return plain
+
+
 def clean(text: str) -> str:
     """One spelling for the many ways of writing a sign; layout commands removed. Meaning is kept."""
     if not text.isascii():
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
+        text = re.sub(r"([√∛∜])\s*(\d+(?:\.\d+)?)", lambda m: _ROOT_SIGNS[m[1]] + "{" + m[2] + "}", text)
         text = "".join(_SIGNS.get(char, char) for char in text)
         text = unicodedata.normalize("NFKC", text)
-    text = re.sub(r"\s*\\!\s*", "", _LAYOUT.sub("", text)).replace("{,}", ",")
+    if "\\" in text:
+        text = _SIGN_IN_TEXT.sub(r"\1", _LAYOUT.sub("", text).strip())
+        text = re.sub(r"\s*\\!\s*", "", _unstyled(text))
+    text = re.sub(r"(?<![\\_^}a-z])\{([-+=,])\}", r"\1", text) if "{" in text else text
+    text = (
+        re.sub(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])", lambda m: m[0].replace("'", ""), text) if "'" in text else text
+    )
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
     text = _SPACES.sub(" ", text)
     for pattern, sign in _RENAMED:

@@ -6,7 +6,12 @@
 A fingerprint holds the values at fixed points, each to 30 digits, computed with 80 and again with 120 digits: digits
 that do not agree are noise, and noise is zero. A value that agrees with a fraction of small denominator to 60 digits is
 that fraction. Two different expressions with one fingerprint would have to agree to 30 digits at random points. Being
-equal is having the same text, hence symmetric and transitive. Points are real, of both signs: sqrt(x^2) is |x|, not x.
+equal is having the same text, hence symmetric and transitive.
+
+Symbols are positive, so that the laws of roots, powers and logarithms hold: ln x^2 = 2 ln x, sqrt(ab) = sqrt a sqrt b.
+At each point all symbols are nearly equal, one point has their order reversed, and no simple number lies between them:
+so no verdict depends on what the letters are called. A point where some step is not real says nothing. What positive
+symbols cannot tell apart, |x| and x, the fingerprint tells by further values with each such |x| negative (`_turned`).
 
 Everything is bounded (sizes of exact numbers, exponents of decimal ones): it runs in the process that asks.
 """
@@ -16,17 +21,19 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
 from decimal import Decimal, DecimalException, Overflow, Underflow, localcontext
 from fractions import Fraction
 
-from ponder.grading.decimals import FUNCTIONS, ONE, ZERO, Value, context, modulus, pi
+from ponder.grading.decimals import FUNCTIONS, ONE, ZERO, NotReal, Value, context, modulus, only_real, pi
 from ponder.grading.expressions import Node, TooLarge, Unparsed, leaves
 from ponder.grading.units import UNITS, is_pure
 
 MAX_BITS = 20_000  # of an exact numerator or denominator
 DIGITS = 30  # of a fingerprint
 _PRECISIONS = (80, 120)
-_NUM_POINTS = 3
+_SIZES = ("0.371", "2.693", "5.317")  # of all symbols at the three points, less than 0.004 apart
+_TURNING_POINT = 1
 
 
 # ---- exact values --------------------------------------------------------------------------------------------------
@@ -134,15 +141,83 @@ def fingerprint(node: Node) -> str:
         return "inf"
     if node == ("neg", ("const", "inf")):
         return "-inf"
-    return fingerprint_of(lambda point, precision: _evaluate(node, point, precision), is_constant=_is_constant(node))
+    return fingerprint_of(
+        lambda point, precision: _evaluate(node, point, precision), is_constant=_is_constant(node), turned=_turned(node)
+    )
 
 
-def fingerprint_of(evaluate: Evaluate, *, is_constant: bool) -> str:
+def fingerprint_of(evaluate: Evaluate, *, is_constant: bool, turned: tuple[Node, ...] = ()) -> str:
     """The same for anything that can be evaluated at the fixed points (one point for a constant)."""
-    texts = [_text(evaluate, point) for point in range(1 if is_constant else _NUM_POINTS)]
-    if len(set(texts)) == 1:  # constant, or symbols that cancel
+    if is_constant:
+        text = _text(evaluate, 0)
+        return text if text.startswith("n:") else "r:" + text
+    texts = _real_texts(evaluate)
+    if texts is None:  # real nowhere: by its complex values
+        texts = [_text(evaluate, point) for point in range(len(_SIZES))]
+    texts += [text for text in map(_turned_text, turned) if text != texts[_TURNING_POINT]]
+    if len(set(texts)) == 1:  # symbols that cancel
         return texts[0] if texts[0].startswith("n:") else "r:" + texts[0]
     return "f:" + digest("|".join(texts))
+
+
+def _real_texts(evaluate: Evaluate) -> list[str] | None:
+    """The values at the points, "*" where a step is not real; None where that is so everywhere."""
+    with only_real():
+        texts = []
+        for point in range(len(_SIZES)):
+            try:
+                texts.append(_text(evaluate, point))
+            except NotReal:
+                texts.append("*")
+    return texts if set(texts) != {"*"} else None
+
+
+def _turned(node: Node) -> tuple[Node, ...]:
+    """The tree with each |u| of symbols made negative, sqrt(u^2) too; once with sums in the bars and once without.
+
+    |xy| is |x| |y|; inside a logarithm |u| is u, since only there it is real.
+    """
+    return tuple(turned for sums in (True, False) if (turned := _turn(node, sums)) != node)
+
+
+def _turn(node: Node, sums: bool) -> Node:
+    operation = node[0]
+    if operation in ("num", "sym", "unit", "const", "at") or _is_constant(node):
+        return node
+    if operation in ("ln", "log") and node[1][0] == "abs":
+        return node
+    if operation == "abs":
+        inside = node[1]
+        if inside[0] in ("mul", "div"):
+            return (inside[0], *(_turn(("abs", part), sums) for part in inside[1:]))
+        return ("neg", ("abs", _turn(inside, sums))) if sums or inside[0] not in ("add", "neg") else node
+    degree, inside = _radical(node)
+    if degree is not None and degree.denominator == 1 and degree % 2 == 0:
+        if inside[0] in ("mul", "div"):
+            parts = [("root", ("num", degree), part) for part in inside[1:]]
+            turned = [_turn(part, sums) for part in parts]
+            return node if turned == parts else (inside[0], *turned)
+        power = exact(inside[2]) if inside[0] == "pow" and _is_constant(inside[2]) else None
+        if power is not None and power.denominator == 1 and power % 2 == 0:
+            return ("pow", _turn(("abs", inside[1]), sums), ("num", power / degree))
+    return (operation, *(_turn(child, sums) for child in node[1:]))
+
+
+def _radical(node: Node) -> tuple[Fraction | None, Node]:
+    """sqrt(u) and u^(1/2) -> (2, u)."""
+    if node[0] == "root" and _is_constant(node[1]):
+        return exact(node[1]), node[2]
+    if node[0] == "pow" and _is_constant(node[2]):
+        power = exact(node[2])
+        return (1 / power if power and power.numerator == 1 else None), node[1]
+    return None, node
+
+
+def _turned_text(turned: Node) -> str:
+    try:
+        return _text(lambda point, precision: _evaluate(turned, point, precision), _TURNING_POINT)
+    except Unparsed:
+        return "*"
 
 
 def _text(evaluate: Evaluate, point: int) -> str:
@@ -234,10 +309,10 @@ def _value(node: Node, point: int) -> Value:
 
 
 def symbol_value(name: str, point: int) -> Decimal:
-    """The fixed value of a symbol: size 0.5 to 2.5, positive at the first point, negative at the last."""
-    seed = hashlib.blake2b(f"{name}/{point}".encode(), digest_size=16).digest()
-    size = Decimal(int.from_bytes(seed, "big")) / Decimal(2**127) + Decimal("0.5")
-    return -size if point == 2 or (point == 1 and seed[0] % 2) else size
+    """The fixed value of a symbol: positive, near the size of the point; the order of names at point 1 is reversed."""
+    seed = hashlib.blake2b(name.encode(), digest_size=16).digest()
+    place = Decimal(int.from_bytes(seed, "big")) / Decimal(2**128 * 1_000)
+    return Decimal(_SIZES[point]) + (-place if point == 1 else place * (point + 1))
 
 
 def _unit_value(name: str, point: int) -> Decimal:
@@ -254,9 +329,29 @@ def _unit_value(name: str, point: int) -> Decimal:
 
 def ratios(node: Node) -> tuple[str, bool]:
     """An expression up to a constant factor, for equations and inequalities; and whether it is positive at point 0."""
-    scaled: Node = ("div", node, ("at", node, 0))
-    texts = [_text(lambda p, precision: _evaluate(scaled, p, precision), point) for point in range(1, _NUM_POINTS)]
-    return "|".join(texts), _evaluate(node, 0, _PRECISIONS[0])[0] > 0
+    with only_real():
+        base = next((point for point in range(len(_SIZES)) if _is_real_at(node, point)), None)
+    with only_real() if base is not None else nullcontext():
+        base = base or 0
+        scaled: Node = ("div", node, ("at", node, base))
+        texts = []
+        for point in range(len(_SIZES)):
+            try:
+                texts.append(
+                    _text(lambda p, precision: _evaluate(scaled, p, precision), point) if point != base else ""
+                )
+            except NotReal:
+                texts.append("*")
+        texts += [_turned_text(("div", turned, ("at", node, base))) for turned in _turned(node)]
+        return "|".join(texts), _evaluate(node, base, _PRECISIONS[0])[0] > 0
+
+
+def _is_real_at(node: Node, point: int) -> bool:
+    try:
+        _evaluate(node, point, _PRECISIONS[0])
+    except NotReal:
+        return False
+    return True
 
 
 def magnitude(node: Node) -> Decimal | None:

@@ -1,0 +1,75 @@
+"""Number words: "two hundred and five" -> 205, "minus eight" -> -8, "three quarters" -> 3/4, inside any text.
+
+English cardinals up to trillions, halves to tenths behind a cardinal, `a dozen`; digits with a scale word (5 million)
+are for the parser of `expressions.py`. Left out: ordinals, and words inside hyphens ("one-to-one").
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+_SMALL = {name: value for value, name in enumerate(
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen".split()
+)}  # fmt: skip
+_SMALL |= {name: 10 * value for value, name in enumerate(
+    "twenty thirty forty fifty sixty seventy eighty ninety".split(), start=2
+)}  # fmt: skip
+_LARGE = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
+          "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "seventh": 7, "sevenths": 7, "eighth": 8, "eighths": 8,
+          "ninth": 9, "ninths": 9, "tenth": 10, "tenths": 10}  # fmt: skip
+_UNIT = "|".join(_SMALL)
+_WORD = f"(?:{_UNIT}|{'|'.join(_LARGE)})"
+_AFTER_LARGE = r"(?:(?<=hundred)|(?<=thousand)|(?<=million)|(?<=billion))"
+_RUN = re.compile(
+    rf"(?<![\w\\-])(?:(minus|negative)\s+)?(?:(half\s+)?(an?)\s+(?=hundred|thousand|million|billion|trillion|dozen|half)"
+    rf"(half\b)?)?({_WORD}?(?:(?:\s+|-|{_AFTER_LARGE}\s+and\s+(?=(?:{_UNIT})\b))(?={_WORD}\b){_WORD})*)"
+    rf"(?:[\s-]+({'|'.join(_PARTS)}))?(?![\w-])",
+    re.IGNORECASE,
+)
+_AND_A_PART = re.compile(r"(?<![\w.])(\d{1,9})\s+and\s+(1/2|[13]/4|[12]/3)(?!\w)")
+_ANY = re.compile(rf"\b(?:{_WORD}|half)\b", re.IGNORECASE)
+
+
+def with_digits(text: str) -> str:
+    """The text with its number words as digits."""
+    if not _ANY.search(text):
+        return text
+    return _AND_A_PART.sub(r"\1 \2", _RUN.sub(_digits, text))
+
+
+def _digits(match: re.Match[str]) -> str:
+    sign, half, article, whole_half, run, part = match.groups()
+    words = [word for word in re.split(r"[\s-]+", run.lower()) if word and word != "and"]
+    if not words and not (whole_half or (part and part.lower() == "half")):
+        return match[0]
+    value = Fraction(1, 2) if not words else _value(words, has_article=article is not None)
+    if value is None:
+        return match[0]
+    if half:
+        value /= 2
+    if part and words:
+        value /= _PARTS[part.lower()]
+    return f"{'-' if sign else ''}{value}"
+
+
+def _value(words: list[str], *, has_article: bool) -> Fraction | None:
+    """None where the words are no number: "two three", "hundred" alone."""
+    total, group, last = 0, 1 if has_article else 0, 0
+    is_open = has_article  # a scale may follow
+    for word in words:
+        if word in _SMALL:
+            value = _SMALL[word]
+            fits = last == 0 or last >= 100 or (last >= 20 and value < 10 and value > 0)
+            if not fits or (has_article and not total and last == 0):
+                return None
+            group, last, is_open = group + value, value, True
+        elif not is_open:
+            return None
+        elif word in ("hundred", "dozen"):
+            group, last = group * _LARGE[word], 100
+        else:
+            total, group, last = total + group * _LARGE[word], 0, 1000
+    return Fraction(total + group)
