@@ -9,7 +9,6 @@ beside the files: a benchmark of a hub, a task of your own and a procedural fami
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Iterable
@@ -23,9 +22,10 @@ def problems_hash(problems: Iterable[Problem]) -> str:
     """Of everything that is asked and checked, in its order."""
     digest = hashlib.sha256()
     for problem in problems:
+        said = [(message.role, message.content) for message in problem.prompt]
+        row = [problem.id, said, problem.target, problem.level, problem.subject, problem.choices, dict(problem.meta)]
         # what is not plain data has an address in its text, which is another one in the next process
-        row = json.dumps(dataclasses.asdict(problem), sort_keys=True, default=lambda value: type(value).__name__)
-        digest.update(row.encode() + b"\n")
+        digest.update(json.dumps(row, skipkeys=True, default=lambda value: type(value).__name__).encode() + b"\n")
     return digest.hexdigest()
 
 

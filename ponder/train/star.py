@@ -71,7 +71,7 @@ async def star(
         raise ConfigError(f"{name or task.name} is the {task.split} split; rows to train on come from the train split")
     problems = [task[i] for i in range(len(task))]
     said = {"model": model, "task": name or task.name, "content of the task": problems_hash(problems)}
-    problems = problems[:limit]
+    problems = problems if limit is None else problems[: max(0, limit)]
     with Ledger(Path(out), {**said, **_settings(config)}) as ledger:
         todo = iter([problem for problem in problems if problem.id not in ledger.done])
 
@@ -162,7 +162,7 @@ class Ledger:
                 changed = []
         if changed:
             raise ConfigError(
-                f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings"
+                f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings and files"
             )
         for line in lines:
             self.facts.append(json.loads(line))
