@@ -110,7 +110,7 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
         name = f"{line['role']} (step {line['step']})" + (f", k={most}" if line["role"] == "final" and most > 1 else "")
         lines.append((points[-1][1]["value"], name, color))
         bounds += [y[end] for _, y in points for end in ("low", "high")]
-        if line["role"] == "final":
+        if line["role"] == "final" and most > 1:
             notes.append(_note(ax, points[0][0], points[0][1]["value"], "k=1", BLUE, (0, 10), "center"))
     budgets = sorted(curves["budgets"], key=lambda row: row["max_reasoning_tokens"])
     if len(budgets) > 1:
@@ -119,7 +119,7 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
         bounds += [y[end] for _, y in points for end in ("low", "high")]
         for i, (x, y) in enumerate(points[:-1]):  # the last one is k=1 of the final rung
             cap = str(budgets[i]["max_reasoning_tokens"])
-            notes.append(_note(ax, x, y["value"], f"cap {cap}" if i == 0 else cap, GREEN, (0, -13), "center"))
+            notes.append(_note(ax, x, y["value"], f"cap {cap}" if i == 0 else cap, GREEN, (8, -8), "left"))
     _percent_axis(ax, bounds)
     ax.set_xscale("log")
     xs = [p[unit] for line in curves["test"] for p in line["points"]] + [row[unit] for row in budgets]
@@ -350,8 +350,9 @@ def _untangle(ax: Axes, notes: Sequence[Annotation]) -> None:
     others = [text for text in ax.texts if text not in notes] + ([legend] if legend else [])
     taken = [other.get_window_extent() for other in others]
     for note in notes:
-        for place in (note.xyann, (0, 10), (0, -13), (0, 22), (0, -25), (0, 34), (0, -37)):
-            note.xyann = place
+        aside, beside = note.xyann
+        for height in (beside, 10, -13, 22, -25, 34, -37):
+            note.xyann = (aside, height)
             box = note.get_window_extent()
             if not any(box.overlaps(other) for other in taken):
                 taken.append(box)
