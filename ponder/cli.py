@@ -292,10 +292,10 @@ def serve(
 
     def tell(url: str) -> None:
         """One line for programs; for people the page and the way to a key."""
-        print(f"ponder serves {model} at {url}/v1", flush=True)
         has_key = "the key of --api-key, or " if api_key else ""
         print(f"the page to talk to it: {url}/", file=sys.stderr)
         print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr)
+        print(f"ponder serves {model} at {url}/v1", flush=True)
 
     try:
         run(engine, settings, host=host, port=port, on_ready=tell)

@@ -63,9 +63,9 @@ def ladder(*, votes: int, lengths: tuple[float, ...], skill: tuple[float, float,
         test.append({"role": role, "step": step, "points": points})
         rungs.append({"step": step, "train_flops": 1e12 * step, "pass@1": estimate(share), "cons@4": estimate(share)})
     budgets = [
-        {"max_reasoning_tokens": 256 >> i, "flops": 3e6 * (20 + lengths[2] / 1.2**i), "tokens": 20 + lengths[2] / 1.2**i,
+        {"max_reasoning_tokens": 256 >> i, "flops": 3e6 * size, "tokens": size,
          "pass@1": estimate(max(0.05, skill[2] - 0.1 * i))}
-        for i in range(caps)
+        for i in range(caps) for size in [20 + lengths[2] / 1.2**i]
     ]  # fmt: skip
     return {"test": test, "budgets": budgets, "k": 4, "rungs": rungs}
 
