@@ -101,19 +101,21 @@ def _version(version: Annotated[bool, typer.Option("--version", help="Print the 
 
 
 class Questions(TyperCommand):
-    """A question may begin with a minus sign: then the error says how it is given."""
+    """A question may begin with a minus sign: "-5+3" is asked, of other words the error says how."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        import click
-
         try:
-            return super().parse_args(ctx, args)
-        except click.NoSuchOption as error:
-            if error.option_name.startswith("--"):
+            return super().parse_args(ctx, list(args))
+        except Exception as error:  # NoSuchOption, which each version of typer has elsewhere
+            name = getattr(error, "option_name", "--")
+            if name.startswith("--"):
                 raise
+            meant = [word for word in args if word.startswith(name)]
+            if len(meant) == 1 and re.match(r"-\s*[\d.(\\$]", meant[0]):
+                return super().parse_args(ctx, [*(word for word in args if word != meant[0]), "--", meant[0]])
             raise ConfigError(
-                f"no such option: {error.option_name}; a question that begins with a minus sign goes behind two of "
-                'them, after the options: ponder ask --samples 8 -- "-5+3"'
+                f"no such option: {name}; a question that begins with a minus sign goes behind two of them, after the "
+                'options: ponder ask --samples 8 -- "-x*-x"'
             ) from None
 
 
@@ -290,10 +292,10 @@ def serve(
 
     def tell(url: str) -> None:
         """One line for programs; for people the page and the way to a key."""
-        print(f"ponder serves {model} at {url}/v1", flush=True)
-        keys = ("the key of --api-key, or " if api_key else "") + f"one of `ponder keys create --db {shown_db(db)}`"
+        has_key = "the key of --api-key, or " if api_key else ""
         print(f"the page to talk to it: {url}/", file=sys.stderr)
-        print(f"it asks for a key: {keys}", file=sys.stderr, flush=True)
+        print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr)
+        print(f"ponder serves {model} at {url}/v1", flush=True)
 
     try:
         run(engine, settings, host=host, port=port, on_ready=tell)

@@ -221,12 +221,41 @@ def test_play_asks_a_person_through_the_same_verifier(tmp_path):
         (["scale", "absent"], "is neither a run nor an exam"),
         (["doctor", "absent"], "metrics.jsonl"),
         (["report", "absent"], "absent"),
+        (["ask", "hi", "--samples", "0"], "--samples 0 must be 1 or more"),
+        (["ask", "hi", "--samples", "-3"], "--samples -3 must be 1 or more"),
+        (["ask", "hi", "--temperature", "nan"], "--temperature nan must be between 0"),
+        (["ask", "hi", "--max-answer-tokens", "0"], "--max-answer-tokens 0 must be 1 or more"),
+        (["ask", "hi", "--budget-tokens", "1"], "--budget-tokens 1 must be 2 or more"),
+        (["ask", "-x+3"], "ponder ask --samples 8 --"),
+        (["eval", "--task", "arithmetic", "--limit", "0"], "--limit 0 must be 1 or more"),
+        (["eval", "--task", "arithmetic", "--temperature", "inf"], "--temperature inf must be between 0"),
+        (["scale", "x", "--ladder-samples", "-1"], "--ladder-samples -1 must be 1 or more"),
+        (["score", "x", "--scorer", "y", "--workers", "-2"], "--workers -2 must be -1 or more"),
+        (["serve", "--temperature", "nan"], "--temperature nan must be between 0"),
+        (["serve", "--verifier", "maths", "--db", "x.db"], "did you mean 'math'"),
+        (["chat"], "--api-key"),
+        (["chat", "--api-key", "two words"], "copy it again"),
+        (["chat", "--api-key", "x", "--base-url", "http://127.0.0.1:9/v1"], "cannot be reached"),
         (["grade", "--target", "1"], "--answer"),
         (["grade", "--target", "1", "--answer", "1", "--verifier", "maths"], "did you mean 'math'"),
     ],
 )
 def test_each_mistake_is_one_clear_error(words, message, tmp_path):
     fails_with(ponder(*words, cwd=tmp_path), "error:", message)
+
+
+def test_a_question_may_begin_with_a_minus_sign(tiny, tmp_path):
+    for words in (["-5+3"], ["-5+3", "--temperature", "0"], ["--temperature", "0", "--", "-5+3"]):
+        done = ponder("ask", *words, "--model", tiny, *SHORT, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+
+
+def test_a_key_is_made_for_use_and_says_where_it_is(tmp_path):
+    made = ponder("keys", "create", cwd=tmp_path)
+    assert made.stdout.startswith("sk-ponder-") and len(made.stdout.split()) == 1
+    assert str(tmp_path / "ponder.db") in made.stderr and "infer" in made.stderr
+    told = json.loads(ponder("keys", "create", "--scope", "read", "--db", "other.db", "--json", cwd=tmp_path).stdout)
+    assert told["scopes"] == ["read"] and told["db"] == str(tmp_path / "other.db")
 
 
 def test_an_unknown_key_of_a_recipe_names_the_nearest(tmp_path):

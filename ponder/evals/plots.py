@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.text import Annotation
 
 INK, FAINT, GRID = "#1b1b1f", "#6b6b76", "#d9d9e0"
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#b0508c", "#56b4e9"
@@ -100,17 +101,17 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
     """Accuracy against test-time compute: votes of 1, 2, 4, ... samples, and one sample with less room to reason."""
     drawing, [ax] = figure()
     unit = "flops" if all(p["flops"] is not None for line in curves["test"] for p in line["points"]) else "tokens"
-    lines, bounds = [], []
+    lines, bounds, notes = [], [], []
     for line in curves["test"]:
         color, marker = ROLES[line["role"]]
         points = [(p[unit], p["cons"]) for p in line["points"]]
         _curve(ax, points, color, marker)
-        lines.append((points[-1][1]["value"], points[-1][0], f"{line['role']} (step {line['step']})", color))
+        most = line["points"][-1]["k"]
+        name = f"{line['role']} (step {line['step']})" + (f", k={most}" if line["role"] == "final" and most > 1 else "")
+        lines.append((points[-1][1]["value"], name, color))
         bounds += [y[end] for _, y in points for end in ("low", "high")]
-        if line["role"] == "final":
-            for i in sorted({0, len(points) - 1}):
-                x, y = points[i]
-                _note(ax, x, y["value"], f"k={line['points'][i]['k']}", BLUE, (0, 10), "center")
+        if line["role"] == "final" and most > 1:
+            notes.append(_note(ax, points[0][0], points[0][1]["value"], "k=1", BLUE, (0, 10), "center"))
     budgets = sorted(curves["budgets"], key=lambda row: row["max_reasoning_tokens"])
     if len(budgets) > 1:
         points = [(row[unit], row["pass@1"]) for row in budgets]
@@ -118,11 +119,12 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
         bounds += [y[end] for _, y in points for end in ("low", "high")]
         for i, (x, y) in enumerate(points[:-1]):  # the last one is k=1 of the final rung
             cap = str(budgets[i]["max_reasoning_tokens"])
-            _note(ax, x, y["value"], f"cap {cap}" if i == 0 else cap, GREEN, (0, -13), "center")
+            notes.append(_note(ax, x, y["value"], f"cap {cap}" if i == 0 else cap, GREEN, (8, -8), "left"))
     _percent_axis(ax, bounds)
     ax.set_xscale("log")
-    _log_ticks(ax, [p[unit] for line in curves["test"] for p in line["points"]] + [row[unit] for row in budgets])
-    _label_ends(ax, lines)
+    xs = [p[unit] for line in curves["test"] for p in line["points"]] + [row[unit] for row in budgets]
+    _log_ticks(ax, xs)
+    _label_ends(ax, [(share, max(xs), name, color) for share, name, color in lines])
     handles = [
         ax.plot([], [], color=FAINT, marker="D", ms=5, label="consensus of k = 1, 2, 4, … samples")[0],
         ax.plot([], [], color=GREEN, marker="^", ms=5, ls="--", label="one sample, reasoning capped (final)")[0],
@@ -132,6 +134,7 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
         text.set_color(INK)
     name = {"flops": "test-time compute (FLOPs a problem, log scale)", "tokens": "tokens a problem (log scale)"}[unit]
     titled(ax, "Accuracy against test-time compute", name, "accuracy (%)")
+    _untangle(ax, notes)
     return drawing
 
 
@@ -322,9 +325,9 @@ def _label_ends(ax: Axes, lines: Sequence[tuple[float, float, str, str]]) -> Non
 
 def _note(
     ax: Axes, x: float, y: float, text: str, color: str, offset: tuple[int, int], align: str, *, scale: float = 100.0
-) -> None:
+) -> Annotation:
     """A few words beside a point; y is a share unless scale says otherwise."""
-    ax.annotate(
+    return ax.annotate(
         (text if len(text) <= 28 else f"{text[:27]}…").replace("$", r"\$"),
         (x, y * scale),
         xytext=offset,
@@ -336,6 +339,26 @@ def _note(
         va="center",
         annotation_clip=False,
     )
+
+
+def _untangle(ax: Axes, notes: Sequence[Annotation]) -> None:
+    """Move notes that would touch another text, above or below their point; one that finds no place is left out."""
+    drawing = ax.get_figure()
+    assert drawing is not None
+    drawing.draw_without_rendering()  # type: ignore[union-attr]  # texts have their places only then
+    legend = ax.get_legend()
+    others = [text for text in ax.texts if text not in notes] + ([legend] if legend else [])
+    taken = [other.get_window_extent() for other in others]
+    for note in notes:
+        aside, beside = note.xyann
+        for height in (beside, 10, -13, 22, -25, 34, -37):
+            note.xyann = (aside, height)
+            box = note.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                break
+        else:
+            note.set_visible(False)
 
 
 def _train_places(rungs: Sequence[Mapping[str, Any]]) -> tuple[list[float], int, bool]:

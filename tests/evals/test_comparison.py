@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.comparison import comparison, markdown, points, table
 from ponder.evals.exams import run_exam
@@ -81,3 +82,19 @@ def test_what_else_differs_is_noted_and_other_problems_are_an_error(
 
 def test_differences_carry_their_sign() -> None:
     assert points({"value": 0.021, "low": -0.01, "high": 0.05}) == "+2.1 (-1.0 to +5.0)"
+
+
+def test_a_run_is_compared_with_itself_and_a_step_by_its_name(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    run = tmp_path / "run"
+    (run / "scale").mkdir(parents=True)
+    (run / "run.json").write_text("{}")
+    with pytest.raises(ConfigError, match="ponder scale"):
+        comparison([run])
+    for step, share in ((0, 4), (20, 2), (60, 1)):
+        sit(make_task(), run / "scale" / f"step_{step:05d}", share, num_samples=2)
+    names = lambda folders: [Path(row["folder"]).name for row in comparison(folders)["rows"]]
+    assert names([run]) == ["step_00000", "step_00060"]
+    for two in ([f"{run}@20", f"{run}@60"], [run / "scale" / "step_00020", run]):
+        assert names(two) == ["step_00020", "step_00060"]
+    with pytest.raises(ConfigError, match="no exam of step 7; it has those of 0, 20, 60"):
+        comparison([f"{run}@7"])

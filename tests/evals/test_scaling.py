@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +14,15 @@ from fake_run import fingerprint, make_run, open_engine, way_of
 
 from ponder.efforts import find
 from ponder.evals.bank import Bank
+from ponder.evals.exams import verifier_of, vote_rate_at
 from ponder.evals.scaling import count_ways, plan, scale
-from ponder.types import Engine, SamplingParams
+from ponder.evals.stats import paired_difference
+from ponder.grading import VERIFIERS
+from ponder.tasks import load_task
+from ponder.tasks.base import Mixture
+from ponder.tasks.file import FileTask
+from ponder.tasks.prompting import Prompted
+from ponder.types import Engine, Message, Problem, SamplingParams
 
 PARAMS = SamplingParams(max_reasoning_tokens=96)
 
@@ -53,9 +61,29 @@ def test_effort_levels_are_published_once_the_curve_is_whole(tmp_path: Path, mak
     efforts = find(last, policy=lambda: fingerprint(last))
     assert efforts is not None and efforts.num_problems == 20
     votes = {point["k"]: point["cons"]["value"] for point in curves["test"][-1]["points"]}
-    most = efforts.levels["max"]
-    assert most.max_reasoning_tokens == 96 and most.n > 1 and most.accuracy == pytest.approx(votes[most.n])
-    assert efforts.levels["minimal"].n == 1
+    most, default = efforts.levels["max"], efforts.levels["medium"]
+    assert most.max_reasoning_tokens == 96 and most.n > 2 and most.accuracy == pytest.approx(votes[most.n])
+    assert efforts.levels["minimal"].n == default.n == 1 and default.answer_tokens == pytest.approx(3, abs=2)
+    banks = {name: Bank.read(tmp_path / "scale" / name) for name in ("step_00080",)}
+    tables = [banks["step_00080"].samples(problem.id) for problem in banks["step_00080"].problems]
+    kept = sorted({level.n for level in efforts.levels.values()})
+    for few, many in itertools.pairwise(kept):  # every level is better than the last by more than noise
+        gain = paired_difference([vote_rate_at(t, few) for t in tables], [vote_rate_at(t, many) for t in tables])
+        assert gain.low > 0
+
+
+def test_the_verifier_travels_with_the_levels(tmp_path: Path) -> None:
+    problems = [Problem(id=f"p{i}", prompt=(Message(role="user", content=str(i)),), target=str(i), task="t")
+                for i in range(4)]  # fmt: skip
+    task = FileTask("t", problems, VERIFIERS["choice"])
+    run_scale(make_run(tmp_path), task)
+    last = tmp_path / "checkpoints" / "step_00080"
+    efforts = find(last, policy=lambda: fingerprint(last))
+    assert efforts is not None and efforts.verifier == "choice"
+    for made, name in ((load_task("arithmetic"), "integer"), (Prompted(load_task("words"), "direct"), "integer"),
+                       (load_task("arithmetic+words"), "integer"), (load_task("cipher"), "")):  # fmt: skip
+        assert verifier_of(made) == name
+    assert verifier_of(Mixture([task, load_task("arithmetic")])) == ""
 
 
 def test_strategies_are_compared_on_the_last_rung_or_on_the_one_asked_for(

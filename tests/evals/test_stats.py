@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from ponder.evals.stats import (
     cons_at,
+    in_percent,
     interval,
     paired_difference,
     pass_at,
@@ -271,3 +272,18 @@ def test_sampling_noise_of_a_vote_agrees_with_drawing_again() -> None:
     metric = lambda kinds: cons_at(kinds, [kinds[0], 0, 0], k)
     noise = np.mean([sampling_sd(metric, list(map(int, d))) for d in drawn[:40]])
     assert noise == pytest.approx(spread, rel=0.2)
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=9), st.integers(0, 30))
+def test_a_vote_of_one_is_one_sample_to_the_last_digit(classes: list[tuple[int, bool]], blank: int) -> None:
+    counts = [size for size, _ in classes]
+    correct = [size if right else 0 for size, right in classes]
+    n = sum(counts) + blank
+    assert cons_at(counts, correct, 1, blank=blank) == pass_at(n, sum(correct), 1)
+
+
+def test_two_numbers_that_are_the_same_are_shown_the_same() -> None:
+    assert in_percent(0.5625) == in_percent(0.5625 - 1e-14) == in_percent(0.5625 + 1e-14) == "56.3"
+    assert in_percent(0.17630208333333333) == in_percent(0.17630208333332656)
+    assert [in_percent(x, sign="+") for x in (0.104, -0.0312, 0.0)] == ["+10.4", "-3.1", "+0.0"]
+    assert in_percent(float("nan")) == "nan" and in_percent(1.0, 0) == "100"

@@ -37,6 +37,8 @@ def nano(tmp_path_factory):
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, cwd=ROOT, text=True)
     line = process.stdout.readline()
     assert re.fullmatch(r"ponder serves nano at http://127\.0\.0\.1:\d+/v1\n", line), (folder / "log").read_text()
+    told = (folder / "log").read_text()
+    assert f"{line.split()[-1].removesuffix('/v1')}/\n" in told and f"keys create --db {folder / 'serve.db'}" in told
     yield line.split()[-1]
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 0
