@@ -94,6 +94,8 @@ class Database:
         return connection
 
     def _migrate(self) -> None:
+        if self._version() == len(self._migrations):
+            return  # the usual case, and one that needs no lock
         if self._is_sqlite:  # two servers may start at the same time
             self._run("BEGIN IMMEDIATE")
         else:
@@ -110,6 +112,14 @@ class Database:
                 self._run(statement)
             self._run("UPDATE version SET number = ?", number)
         self._here.connection.commit()
+
+    def _version(self) -> int | None:
+        try:
+            rows = self._all("SELECT number FROM version")
+        except Exception:  # a new database, whatever it calls a missing table; anything else will be said again
+            rows = []
+        self._here.connection.rollback()
+        return rows[0][0] if rows else None
 
     async def do(self, work: Callable[[], T], lane: LaneName = "write") -> T:
         """Run `work` (calls of this class) in a lane's thread, as one transaction. Raises StoreUnavailable."""

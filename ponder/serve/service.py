@@ -105,9 +105,13 @@ class Service:
         return task
 
     async def start(self) -> None:
-        await self.store.do(self.store.beat)
-        count = await self.store.do(lambda: self.store.fail_broken(broken))
-        swept = await self._sweep()
+        count = swept = None
+        try:
+            await self.store.do(self.store.beat)
+            count = await self.store.do(lambda: self.store.fail_broken(broken))
+            swept = await self._sweep()
+        except StoreUnavailable:
+            pass  # it has been logged, and housekeeping does it as soon as it can
         efforts = "ladder" if self.settings.efforts is None else "measured"
         log("started", model=self.settings.model, broken=count, expired=swept, efforts=efforts)
         self.spawn(self._housekeeping())
@@ -115,7 +119,7 @@ class Service:
     async def _housekeeping(self) -> None:
         """Write events of running responses a few times a second; say that this server lives, and look after those
         that do not; expire old objects now and then."""
-        swept = beaten = time.monotonic()
+        swept, beaten = time.monotonic(), 0.0
         told = False
         while True:
             await asyncio.sleep(0.2)

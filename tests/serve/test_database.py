@@ -188,6 +188,21 @@ def test_a_locked_database_costs_nobody_his_answer_and_is_caught_up_with(served,
         assert client.post("/v1/responses", json={"input": "and?", "previous_response_id": name}).status_code == 200
 
 
+def test_a_server_starts_on_a_locked_database(tmp_path):
+    path = str(tmp_path / "a.db")
+    Store(path).close()
+    lock = locked(path)
+    with Served(ScriptedEngine(script), db=path) as served:
+        assert httpx.get(f"{served.url}/health/live").status_code == 200
+        made = httpx.post(f"{served.url}/v1/responses", headers=AUTH, json={"input": "x"}, timeout=60).json()
+        assert made["status"] == "completed"
+        lock.close()
+        until(lambda: not served.service.jobs, 20)
+        store = served.service.store
+        until(lambda: store.now(lambda: store._all("SELECT id FROM instances")) == [(store.holder,)], 20)
+        assert httpx.get(f"{served.url}/v1/responses/{made['id']}", headers=AUTH).json() == made
+
+
 def test_many_requests_wait_for_a_lock_side_by_side_not_one_after_the_other(served, tmp_path):
     lock = locked(str(tmp_path / "a.db"))
     found, begun = [], time.monotonic()

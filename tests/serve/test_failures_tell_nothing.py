@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import threading
+from pathlib import Path
 
 import httpx
 import pytest
@@ -144,3 +148,46 @@ def test_an_engine_that_failed_for_good_is_neither_alive_nor_ready():
             assert answer.status_code == 503 and "no worker" not in answer.text
         until(lambda: failed == ["no worker can be started"])
 
+
+
+FAILS = """
+import sys, threading
+from ponder.engine.base import ScriptedEngine
+from ponder.serve.run import serve
+from ponder.serve.service import Settings
+class Engine(ScriptedEngine):
+    failure = None
+engine = Engine(lambda text, seed: ("SECRETTHOUGHT " * 300, "done"), portions=(1,), pace=0.05)
+settings = Settings(model="scripted", api_key=sys.argv[1], drain=600.0)
+def ready(url):
+    print(url, flush=True)
+    sys.stdin.readline()
+    engine.failure = "no other worker could be started (OSError)"
+thread = lambda url: threading.Thread(target=ready, args=(url,), daemon=True).start()
+serve(engine, settings, host="127.0.0.1", port=0, on_ready=thread)
+"""
+
+
+def test_an_engine_that_failed_for_good_ends_the_process_with_the_reason(tmp_path):
+    with open(tmp_path / "log", "w+") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", FAILS, KEY], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+            cwd=Path(__file__).parent.parent.parent,
+        )  # fmt: skip
+        url, found = process.stdout.readline().strip(), []
+        body = {"input": "x", "stream": True, "reasoning": {"effort": "max"}}
+
+        def ask():
+            with httpx.stream("POST", f"{url}/v1/responses", headers=AUTH, json=body, timeout=60) as response:
+                found.extend(response.iter_text())
+
+        thread = threading.Thread(target=ask)
+        thread.start()
+        until(lambda: found, 30)
+        process.stdin.write("now\n")
+        process.stdin.flush()
+        assert process.wait(60) != 0  # though the drain would last ten minutes
+        thread.join()
+    said = (tmp_path / "log").read_text()
+    assert "no other worker could be started" in said and "SECRETTHOUGHT" not in said
+    assert "response.failed" in "".join(found) and "no other worker" not in "".join(found)
