@@ -44,7 +44,7 @@ from ponder.models.transformer import Transformer
 from ponder.models.worker import become_worker
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
-LONG_PROMPT = 20_000  # characters
+LONG_PROMPT, LONGEST_KEPT = 20_000, 1_000_000  # characters
 _log = logging.getLogger("ponder.engine")
 TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
 
@@ -239,7 +239,10 @@ class LocalEngine:
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
         """A prompt that cannot fit into the window may come back as so many ids that say only that."""
         if prompt and isinstance(prompt[0], Message):
-            return self._rendered(tuple(cast("Sequence[Message]", prompt)))
+            messages = tuple(cast("Sequence[Message]", prompt))
+            # one that is longer is hardly ever read, and sixteen of them would take memory
+            kept = _num_characters(messages) <= LONGEST_KEPT
+            return self._rendered(messages) if kept else tuple(self.tokenizer.render(messages))
         ids = tuple(int(token) for token in cast("Sequence[int]", prompt))
         bad = next((token for token in ids if not 0 <= token < self.config.vocab_size), None)
         if bad is not None or not ids:
