@@ -44,7 +44,7 @@ from ponder.models.transformer import Transformer
 from ponder.models.worker import become_worker
 from ponder.types import Completion, Message, SamplingParams, sample_seed
 
-LONG_PROMPT = 20_000  # characters
+LONG_PROMPT, LONGEST_KEPT = 20_000, 1_000_000  # characters
 _log = logging.getLogger("ponder.engine")
 TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
 
@@ -126,9 +126,9 @@ class LocalEngine:
                 self._workers.append(connection)
                 self.worker_processes.append(process)
             self._weights = Flat.of(dict(self._layout.arranged(model.state_dict())), shared=num_workers > 0)
-            for connection in self._workers:
-                assert connection is not None
-                self._hand_over(connection)
+            for waiting in self._workers:
+                assert waiting is not None
+                self._hand_over(waiting)
             if not num_workers:
                 self._workers.append(self._start_thread())
         except BaseException:
@@ -175,13 +175,31 @@ class LocalEngine:
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
     ) -> Stream:
         """Sample `first` of a request, told while it is drawn; in the end the completion that generate returns."""
-        prompt_ids = self.prompt_ids(prompt)
+        stream = Stream()
+        if _num_characters(prompt) <= LONG_PROMPT:
+            self._begin(stream, self.prompt_ids(prompt), params, first)
+            return stream
+        hurry: list[None] = []
+
+        async def begin() -> None:
+            try:
+                self._begin(stream, await self._encoded(prompt), params, first)
+            except Exception as error:  # the prompt's, or the engine's: whoever reads the stream is told
+                stream.fail(error)
+            if hurry:
+                stream.answer_now()
+
+        task = asyncio.ensure_future(begin())
+        stream.on_close = task.cancel
+        stream.on_answer_now = lambda: hurry.append(None)
+        return stream
+
+    def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
         opened = reasoning_is_open(self.tokenizer, prompt_ids)
         request = Request(
             id=next(self._ids), prompt_ids=prompt_ids, params=params, n=1, first=first, opened=opened, streamed=True
         )
-        splitter = self._splitter(request)
-        version, stream = self.policy_version, Stream()
+        splitter, version = self._splitter(request), self.policy_version
 
         def told(ids: list[int]) -> None:
             stream.tell(splitter.feed(ids))
@@ -200,7 +218,6 @@ class LocalEngine:
         future.add_done_callback(done)
         stream.on_close = future.cancel
         stream.on_answer_now = lambda: self._answer_now(call)
-        return stream
 
     @property
     def window(self) -> int:
@@ -220,7 +237,10 @@ class LocalEngine:
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
         """A prompt that cannot fit into the window may come back as so many ids that say only that."""
         if prompt and isinstance(prompt[0], Message):
-            return self._rendered(tuple(cast("Sequence[Message]", prompt)))
+            messages = tuple(cast("Sequence[Message]", prompt))
+            # one that is longer is hardly ever read, and sixteen of them would take memory
+            kept = _num_characters(messages) <= LONGEST_KEPT
+            return self._rendered(messages) if kept else tuple(self.tokenizer.render(messages))
         ids = tuple(int(token) for token in cast("Sequence[int]", prompt))
         bad = next((token for token in ids if not 0 <= token < self.config.vocab_size), None)
         if bad is not None or not ids:
@@ -229,7 +249,7 @@ class LocalEngine:
 
     async def _encoded(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
         """A long text is encoded in a thread, while the event loop goes on."""
-        if sum(len(part.content) for part in prompt if isinstance(part, Message)) > LONG_PROMPT:
+        if _num_characters(prompt) > LONG_PROMPT:
             return await asyncio.to_thread(self.prompt_ids, prompt)
         return self.prompt_ids(prompt)
 
@@ -489,6 +509,10 @@ class LocalEngine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _num_characters(prompt: Sequence[Message] | Sequence[int]) -> int:
+    return sum(len(part.content) for part in prompt if isinstance(part, Message))
 
 
 def _worker_process(connection: Any, *of_a_runner: Any) -> None:

@@ -18,10 +18,9 @@ Left out: sentencepiece files (tokenizer.model), tools and documents in template
 from __future__ import annotations
 
 import copy
-import functools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -85,8 +84,8 @@ class HFTokenizer:
         self._is_byte_level = '"ByteLevel"' in json.dumps(data.get("decoder"))
         inside = _without_prefix_space(data)
         self._inside = self._start if inside is data else _vocabulary(inside, self._reserved)
-        self._normalizer = data.get("normalizer")
         self.window = _window(self.folder)
+        self._longest = _longest(data, self._reserved) if self._is_byte_level else None
         self.vocab_size = max([self._start.get_vocab_size(with_added_tokens=False), *(i + 1 for i in ids.values())])
 
         has_marks = THINK in ids and UNTHINK in ids
@@ -180,14 +179,6 @@ class HFTokenizer:
         run = run.lstrip() if strip_next else run
         return ids + self._plain(self._inside if ids else self._start, run)
 
-    @functools.cached_property
-    def _longest(self) -> int | None:
-        """Characters that one token covers at most; None where that cannot be told from the vocabulary."""
-        shrinks = {None: 1, "NFC": 3}.get((self._normalizer or {}).get("type"))
-        if not self._is_byte_level or shrinks is None:
-            return None
-        return shrinks * max(map(len, (piece for piece in self._start.get_vocab() if piece not in self._reserved)))
-
     def _excess(self, texts: Sequence[str], limit: int) -> int:
         """0 where texts may have `limit` tokens or fewer, else about how many. A beginning of them is encoded at
         most: of a text as long as a request may be, all of it would take seconds."""
@@ -269,6 +260,14 @@ def _ids(vocabulary: Vocabulary, text: str) -> list[int]:
 def _whole(text: str) -> str:
     """Half a surrogate pair becomes U+FFFD: no UTF-8 can say it."""
     return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+
+
+def _longest(data: dict[str, Any], reserved: Mapping[str, Any]) -> int | None:
+    """Characters that one token of a byte-level vocabulary covers at most; None where its normalizer is not known."""
+    shrinks = {None: 1, "NFC": 3}.get((data.get("normalizer") or {}).get("type"))  # three characters may become one
+    names = [*data["model"]["vocab"], *(token["content"] for token in data.get("added_tokens") or [])]
+    lengths = [len(name) for name in names if isinstance(name, str) and name not in reserved]
+    return shrinks * max(lengths) if shrinks and lengths else None
 
 
 def _window(folder: Path) -> int | None:

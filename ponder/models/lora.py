@@ -219,7 +219,7 @@ def _load_rows(folder: str | Path, model: Transformer) -> list[tuple[Tensor, lis
     _, rows = _read(path, int(config["r"]), layers)
     indices = config.get("trainable_token_indices") or {}
     indices = {"embed_tokens": indices} if isinstance(indices, list) else indices
-    found = []
+    found: list[tuple[Tensor, list[int], Tensor]] = []
     for name, values in rows.items():
         ids = indices.get(name.rpartition(".")[2], indices.get(name)) if isinstance(indices, dict) else None
         table = dict(model.named_parameters()).get(f"{name}.weight")

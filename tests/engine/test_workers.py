@@ -13,6 +13,7 @@ import pytest
 
 from ponder.engine import local
 from ponder.engine.local import EngineError, LocalEngine
+from ponder.models import hub
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model, until, user
@@ -101,4 +102,21 @@ def test_a_request_that_waits_for_a_worker_when_the_engine_fails_is_told_why(mon
             await asyncio.wait_for(engine.generate(user("p"), PARAMS), 60)
 
     with LocalEngine(tiny_model(window=100_000), TOKENIZER, num_workers=1) as engine:
+        asyncio.run(go(engine))
+
+
+def test_nano_under_load_survives_the_death_of_all_its_workers():
+    async def go(engine: LocalEngine) -> None:
+        params = replace(PARAMS, max_reasoning_tokens=900, min_reasoning_tokens=900)
+        expected = await ids(engine)
+        calls = [asyncio.ensure_future(engine.generate(user(str(i)), params, n=2)) for i in range(6)]
+        await asyncio.sleep(0.2)
+        assert all(engine._load)
+        killed(engine, 0)
+        killed(engine, 1)
+        told = await asyncio.wait_for(asyncio.gather(*calls, return_exceptions=True), 120)
+        assert {type(one) for one in told} == {EngineError} and all("exit code -9" in str(one) for one in told)
+        assert await ids(engine) == expected and engine.failure is None
+
+    with LocalEngine(*hub.load("nano", dtype=None), num_workers=2) as engine:
         asyncio.run(go(engine))

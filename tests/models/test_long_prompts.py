@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ponder.engine.local import LocalEngine
+from ponder.engine.local import EngineError, LocalEngine
 from ponder.models import hf_tokenizer
 from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.types import SamplingParams
@@ -57,7 +57,6 @@ def test_of_a_text_as_long_as_a_request_may_be_a_beginning_is_encoded_at_most(
     monkeypatch.setattr(hf_tokenizer, "_ids", lambda v, text: encoded.append(len(text)) or encode(v, text))
     monkeypatch.setattr(tokenizer, "_plain", lambda *_: pytest.fail("it was encoded whole"))
     long = text * (4_000_000 // len(text))
-    assert tokenizer._longest  # found once
     begun = time.process_time()
     assert len(tokenizer.render(user(long))) > WINDOW
     assert time.process_time() - begun < 0.25  # of copying and cutting four million characters
@@ -108,9 +107,32 @@ def test_an_engine_says_window_to_a_prompt_that_is_refused_unread_and_reads_a_pr
     model = tiny_model(vocab_size=tokenizer.vocab_size, window=WINDOW)
     with LocalEngine(model, tokenizer, num_workers=0) as engine:
         params = SamplingParams(max_reasoning_tokens=2, max_answer_tokens=2)
-        for text in ("a" * 4_000_000, "hello"):
+        for text in ("a" * 900_000, "hello"):
             rendered.clear()
             count = len(engine.prompt_ids(user(text)))
             (one,) = asyncio.run(engine.generate(user(text), params))
             assert (count > WINDOW) == (one.finish_reason == "window") == (len(text) > 9)
             assert len(rendered) == 1
+
+
+def test_a_stream_of_a_long_prompt_is_its_completion_and_tells_what_went_wrong(
+    tokenizer: HFTokenizer,
+) -> None:
+    model = tiny_model(vocab_size=tokenizer.vocab_size, window=WINDOW)
+    params = SamplingParams(max_reasoning_tokens=90, min_reasoning_tokens=90, max_answer_tokens=4)
+
+    async def go(engine: LocalEngine) -> None:
+        prompt = user(" " * 30_000 + "a")
+        (expected,) = await engine.generate(prompt, params)
+        stream = engine.stream(prompt, params)
+        assert [piece.answer async for piece in stream] == [""] and stream.completion == expected
+        hurried = engine.stream(prompt, params)
+        hurried.answer_now()
+        hurried.close()
+        assert [piece async for piece in hurried] == []
+        engine.failure, engine._closed = "no memory", True
+        with pytest.raises(EngineError, match="no memory"):
+            await anext(engine.stream(prompt, params))
+
+    with LocalEngine(model, tokenizer, num_workers=0) as engine:
+        asyncio.run(go(engine))
