@@ -380,7 +380,7 @@ def read(model: type[M], data: Any, *, strict_params: bool = True) -> M:
 
 
 def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
-    first = error.errors(include_url=False, include_context=False)[0]
+    first = _told([dict(each) for each in error.errors(include_url=False, include_context=False)])
     path = [part for part in first["loc"] if not (isinstance(part, str) and _is_tag(part))]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")[:200] or None
     root = str(path[0]) if path else ""
@@ -397,6 +397,36 @@ def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
     codes = {"string_type": "invalid_type", "int_type": "invalid_type", "bool_type": "invalid_type"}
     code = codes.get(first["type"], "invalid_value")
     return ApiError(400, f"Invalid value for '{param}': {first['msg']}.", code=code, param=param)
+
+
+def _told(errors: list[dict[str, Any]]) -> dict[str, Any]:
+    """The error to tell. Where a value may be one of several kinds, pydantic has errors for each: what was meant is the
+    kind whose own shape and `type` the value has."""
+    first = errors[0]
+    tags = (place for place, part in enumerate(first["loc"]) if isinstance(part, str) and _is_tag(part))
+    at = next(tags, None)
+    if at is None:
+        beside = (each for each in errors if each["loc"] == (*first["loc"][:-1], "type"))
+        return next((each for each in beside if each["type"] == "literal_error"), first)
+    before = first["loc"][:at]
+    kinds: dict[Any, list[dict[str, Any]]] = {}
+    for each in errors:
+        if each["loc"][:at] == before and len(each["loc"]) > at:
+            kinds.setdefault(each["loc"][at], []).append({**each, "loc": before + each["loc"][at + 1 :]})
+    others = [each for found in kinds.values() for each in found if _is_other_kind(each, before)]
+    meant = [found for found in kinds.values() if not any(each in others for each in found)]
+    if meant:
+        return _told(meant[0])
+    others = [each for each in others if each["type"] == others[0]["type"]] if others[0]["loc"] != before else others
+    told = (each["msg"].removeprefix("Input should be ") for each in others)
+    wanted = dict.fromkeys("an object" if text.startswith("a valid dictionary") else text for text in told)
+    return {**others[0], "msg": "Input should be " + " or ".join(wanted)}
+
+
+def _is_other_kind(error: Mapping[str, Any], before: tuple[Any, ...]) -> bool:
+    shape = ("string_type", "list_type", "model_type", "model_attributes_type", "dict_type", "literal_error")
+    is_type = error["loc"] == (*before, "type") and error["type"] == "literal_error"
+    return is_type or (error["loc"] == before and error["type"] in shape)
 
 
 def _is_tag(part: str) -> bool:

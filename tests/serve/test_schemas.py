@@ -328,3 +328,30 @@ def test_a_number_that_cannot_be_written_down_again_is_in_no_call():
     text = '<tool_call>{"name": "f", "arguments": {"a": 1e999}}</tool_call>'
     assert not any(isinstance(part, Call) for part in parser.feed(text) + parser.finish())
     assert json_problem('{"a": NaN}', None)
+
+
+@pytest.mark.parametrize(
+    ("path", "more", "param", "told"),
+    [
+        ("chat/completions", {"response_format": {"type": "json_schema", "json_schema": {"name": "a b", "schema": {}}}},
+         "response_format.json_schema.name", "match pattern"),
+        ("chat/completions", {"response_format": {"type": "json"}}, "response_format.type",
+         "'text' or 'json_object' or 'json_schema'"),
+        ("chat/completions", {"response_format": 5}, "response_format", "an object"),
+        ("chat/completions", {"stop": [""]}, "stop[0]", "at least 1 character"),
+        ("chat/completions", {"stop": ["a"] * 5}, "stop", "at most 4"),
+        ("chat/completions", {"stop": 5}, "stop", "a valid string or a valid list"),
+        ("responses", {"text": {"format": {"type": "json_schema", "name": "x"}}}, "text.format.schema", "Missing"),
+        ("responses", {"tool_choice": {"type": "function", "name": "a b"}}, "tool_choice.name", "match pattern"),
+        ("responses", {"tool_choice": {"type": "function"}}, "tool_choice.name", "Missing"),
+        ("responses", {"tools": [{"type": "web_search"}]}, "tools[0].type", "'function'"),
+        ("responses", {"input": [{"role": "user", "content": [{"type": "input_image"}]}]},
+         "input[0].content[0].type", "'input_text', 'output_text' or 'text'"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_error_tells_of_the_kind_of_value_that_was_meant(served, path, more, param, told):
+    asked = {"messages": [{"role": "user", "content": "x"}]} if "chat" in path else {"input": "x"}
+    answered = served.client.post(f"/v1/{path}", json={"model": "scripted", **asked, **more})
+    error = answered.json()["error"]
+    assert (answered.status_code, error["param"]) == (400, param) and told in error["message"]
