@@ -426,8 +426,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
-    # of a union every branch complains: the one that got furthest is the one that was meant
-    first = max(error.errors(include_url=False, include_context=False), key=_depth)
+    first = _told([dict(each) for each in error.errors(include_url=False, include_context=False)])
     path = [part for part in first["loc"] if not (isinstance(part, str) and _is_tag(part))]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")[:200] or None
     root = str(path[0]) if path else ""
@@ -446,8 +445,34 @@ def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
     return ApiError(400, f"Invalid value for '{param}': {first['msg']}.", code=code, param=param)
 
 
-def _depth(error: Any) -> int:
-    return sum(isinstance(part, int) or not _is_tag(part) for part in error["loc"])
+def _told(errors: list[dict[str, Any]]) -> dict[str, Any]:
+    """The error to tell. Where a value may be one of several kinds, pydantic has errors for each: what was meant is the
+    kind whose own shape and `type` the value has."""
+    first = errors[0]
+    tags = (place for place, part in enumerate(first["loc"]) if isinstance(part, str) and _is_tag(part))
+    at = next(tags, None)
+    if at is None:
+        beside = (each for each in errors if each["loc"] == (*first["loc"][:-1], "type"))
+        return next((each for each in beside if each["type"] == "literal_error"), first)
+    before = first["loc"][:at]
+    kinds: dict[Any, list[dict[str, Any]]] = {}
+    for each in errors:
+        if each["loc"][:at] == before and len(each["loc"]) > at:
+            kinds.setdefault(each["loc"][at], []).append({**each, "loc": before + each["loc"][at + 1 :]})
+    others = [each for found in kinds.values() for each in found if _is_other_kind(each, before)]
+    meant = [found for found in kinds.values() if not any(each in others for each in found)]
+    if meant:
+        return _told(meant[0])
+    others = [each for each in others if each["type"] == others[0]["type"]] if others[0]["loc"] != before else others
+    told = (each["msg"].removeprefix("Input should be ") for each in others)
+    wanted = dict.fromkeys("an object" if text.startswith("a valid dictionary") else text for text in told)
+    return {**others[0], "msg": "Input should be " + " or ".join(wanted)}
+
+
+def _is_other_kind(error: Mapping[str, Any], before: tuple[Any, ...]) -> bool:
+    shape = ("string_type", "list_type", "model_type", "model_attributes_type", "dict_type", "literal_error")
+    is_type = error["loc"] == (*before, "type") and error["type"] == "literal_error"
+    return is_type or (error["loc"] == before and error["type"] in shape)
 
 
 def _is_tag(part: str) -> bool:

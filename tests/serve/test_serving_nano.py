@@ -85,6 +85,28 @@ def test_nano_which_never_saw_json_answers_in_it_and_calls_functions(nano):
         assert list(json.loads(response["output"][-1]["arguments"])) == ["answer", "sure"]
 
 
+@pytest.mark.parametrize(
+    "schema",
+    [{"type": "string"}, {"type": "object"}, {"type": "array", "items": {"type": "string"}, "minItems": 2},
+     {"type": "object", "properties": {"city": {"type": "string"}, "days": {"type": "number"}}, "required": ["city"]}],
+    ids=str,
+)  # fmt: skip
+def test_nano_closes_what_it_would_go_on_with_for_ever(nano, schema):
+    form = {"type": "json_schema", "name": "a", "schema": schema, "strict": True}
+    tool = {"type": "function", "name": "weather", "strict": True, "parameters": {
+        "type": "object", "properties": {"what": schema}, "required": ["what"],
+    }}  # fmt: skip
+    with httpx.Client(base_url=nano, headers=AUTH, timeout=60) as client:
+        for seed in range(2):
+            body = {"input": "What is 2+3?", "compute": {"seed": seed}}
+            response = client.post("/responses", json=body | {"text": {"format": form}}).json()
+            assert response["status"] == "completed", response
+            json.loads(response["output"][-1]["content"][0]["text"])
+            response = client.post("/responses", json=body | {"tools": [tool], "tool_choice": "required"}).json()
+            assert response["status"] == "completed", response
+            assert response["output"][-1]["type"] == "function_call"
+
+
 def test_two_hundred_streams_of_nano_lose_nothing(nano):
     async def one(client, number):
         body = {"input": f"What is {number}+3?", "stream": True, "reasoning": {"effort": "minimal"}}
