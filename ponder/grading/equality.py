@@ -518,7 +518,7 @@ def _equation(sides: list[str], depth: int) -> Reading:
     try:
         node = parse(left)
     except Unparsed:  # \angle ABC, |S| of a set, (x, y), \lim f(x): a name of what was asked
-        if len(left) > _LONGEST_NAME:
+        if len(left) > _LONGEST_NAME or len(_WORD.findall(_IN_TEXT.sub("", left))) > 1:  # a sentence is no name
             raise
         return replace(value, name=left)
     if value.kind != "scalar" or value.node is None:
@@ -534,6 +534,8 @@ def _equation(sides: list[str], depth: int) -> Reading:
 
 
 _LONGEST_NAME = 60
+_IN_TEXT = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[a-zA-Z]+")
+_WORD = re.compile(r"[A-Za-z]{3,}")
 _DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b|\\frac\s*\{\s*d\w?\^?[\w{}]*\s*\}\s*\{\s*d|[a-zA-Z]'+")
 
 
