@@ -31,8 +31,9 @@ _PIECE = re.compile(
     r"\\[a-zA-Z]+|\\[{}|,;!%$ ]|[0-9]+(?:[.,][0-9]+)*|\.[0-9]+|[a-zA-Z](?![a-zA-Z])|(?:sin|cos|tan|ln|log|sqrt|exp|pi)\b"
     r"|[-+*/^_=<>!'|°%×÷·−≤≥≠πθ√∛∞¹²³⁰⁴-⁹½¼¾⅓⅔]"
 )
-_GAP = re.compile(
-    r"\s{1,3}(?=[-+*/=<>×÷·−≤≥]\s|\\(?:cdot|times|div|le|ge|leq|geq|frac|sqrt|pi|cup|pm|approx)\b)|(?<=[-+*/=<>×÷·−≤≥])\s{1,3}|(?<=cdot|imes)\s{1,3}"
+_GAP = re.compile(  # white space around an operator, inside a run
+    r"\s{1,3}(?=[-+*/=<>×÷·−≤≥]\s|\\(?:cdot|times|div|le|ge|leq|geq|frac|sqrt|pi|cup|pm|approx)\b)"
+    r"|(?<=[-+*/=<>×÷·−≤≥])\s{1,3}|(?<=cdot|imes)\s{1,3}"
 )
 _SCALE = re.compile(rf"\s+(?:{'|'.join(SCALES)})\b(?:\s+(?:{'|'.join(SCALES)})\b)*", re.IGNORECASE)
 _UNIT = re.compile(r"\s?([a-zA-Z]{1,12})\b\.?")
@@ -42,6 +43,7 @@ _JOINT = re.compile(
 _DENIED = re.compile(
     r"(?:\bnot|n't|\bcannot|\bnever)\s+(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?[$*]*$", re.IGNORECASE
 )
+_MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
 _LABEL = re.compile(
     r"(?:\b(?:step|part|question|problem|exercise|case|option|eq|equation|figure|fig|table|example|section|chapter|page"
     r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$",
@@ -115,6 +117,8 @@ def _atoms(text: str, place: int, end: int) -> list[Atom]:
         before = text[max(0, atom.start - 40) : atom.start]
         if _DENIED.search(before) or (atom.is_number and _LABEL.search(before)):
             continue
+        if atom.is_number and (minus := _MINUS.search(before)):
+            atom = Atom("-" + atom.text.lstrip(), atom.start - len(before) + minus.start(), atom.end, True)
         last = found[-1] if found else None
         between = text[last.end : atom.start] if last else ""
         if last and len(between) < 30 and _JOINT.fullmatch(between):

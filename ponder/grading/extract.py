@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 
 from ponder.grading.atoms import is_money, stated
-from ponder.grading.equality import MAX_ANSWER, read
+from ponder.grading.equality import MAX_ANSWER, is_prose, joins_sentences, read
 
 MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
 _MAX_MARKERS = 20  # empty markers that are passed over, from the end
@@ -204,7 +204,7 @@ def _is_answer(text: str) -> bool:
         return False
     if reading.kind == "words" or not reading.is_understood:
         return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
-    return True
+    return not joins_sentences(text)
 
 
 def _whole(text: str) -> str | None:
@@ -213,7 +213,7 @@ def _whole(text: str) -> str | None:
     if re.fullmatch(r"[0-9]{1,18}", text) or _is_answer(text):
         return text
     reading = read(text)
-    looks_formal = reading is not None and reading.kind == "opaque" and not re.search(r"(?<!\\)\b[a-z]{4,}\b", text)
+    looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
         return None
     result = _RESULT.search(text)

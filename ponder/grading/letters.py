@@ -3,8 +3,8 @@
     chosen("(A) is wrong since it melts. So it must be (C).", "ABCD")   -> "C"
     chosen("A or B", "ABCD")                                            -> None
 
-The last *chosen* letter counts, not the first discussed. A mention is chosen behind `so`, `is`, `choose`, `answer`, ...,
-in bold, on a line of its own, or where its own clause calls it right; rejected where its clause calls it wrong.
+The last *chosen* letter counts, not the first discussed. A mention is chosen behind `so`, `is`, `choose`, ..., in bold,
+on a line of its own, or where its own clause calls it right; it is rejected where its clause calls it wrong.
 Where none is chosen, the one letter that is mentioned and not rejected counts. A and I alone are words, not letters,
 unless something says otherwise.
 """
