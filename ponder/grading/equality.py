@@ -95,9 +95,20 @@ def _read(answer: str) -> Reading | None:
 _WRAPPED = re.compile(r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|fbox|underline)\s*\{(.*)\}", re.DOTALL)
 
 
+_LEAD = re.compile(
+    r"^\s*(?:(?:so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
+    r"(?:\s*[,:])?\s+(?:that\s+)?(?=\S))+",
+    re.IGNORECASE,
+)
+_BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*]{1,80})\*\*(?![\w(*])")
+
+
 def _unwrap(answer: str) -> str:
     """The answer in one spelling, without delimiters, boxes, markup, quotes and closing punctuation."""
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", answer)
+    text = _LEAD.sub("", text)
+    if "**" in text:
+        text = _BOLD.sub(r"\1", text)
     text = re.sub(r"(?<=[0-9])\s?(?:\.\.\.|…)", r"\\ldots", text)
     text = text.replace("$$", "$")
     dollars = len(re.findall(r"(?<!\\)\$", text))
@@ -518,7 +529,7 @@ def _equation(sides: list[str], depth: int) -> Reading:
     try:
         node = parse(left)
     except Unparsed:  # \angle ABC, |S| of a set, (x, y), \lim f(x): a name of what was asked
-        if len(left) > _LONGEST_NAME:
+        if len(left) > _LONGEST_NAME or is_prose(left):
             raise
         return replace(value, name=left)
     if value.kind != "scalar" or value.node is None:
@@ -533,8 +544,29 @@ def _equation(sides: list[str], depth: int) -> Reading:
     return Reading(key="eq:" + key, kind="equation", node=value.node, name=left if is_explicit else "", sides=asked)
 
 
+def _has_factor(node: Node) -> bool:
+    """A number that is no exponent."""
+    if node[0] in ("num", "sym", "const", "unit"):
+        return node[0] == "num"
+    return any(_has_factor(child) for child in (node[1:2] if node[0] == "pow" else node[1:]))
+
+
 _LONGEST_NAME = 60
+_IN_TEXT = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[a-zA-Z]+")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_CONNECTIVES = frozenset(
+    "so thus hence therefore then since because when if that this it is are was we get have find where let".split()
+)
 _DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b|\\frac\s*\{\s*d\w?\^?[\w{}]*\s*\}\s*\{\s*d|[a-zA-Z]'+")
+
+
+def is_prose(text: str) -> bool:
+    """A sentence and no formula: several words outside \\text, or one that joins sentences."""
+    return joins_sentences(text) or sum(len(word) > 2 for word in _WORD.findall(_IN_TEXT.sub(" ", text))) > 1
+
+
+def joins_sentences(text: str) -> bool:
+    return not _CONNECTIVES.isdisjoint(word.lower() for word in _WORD.findall(_IN_TEXT.sub(" ", text)))
 
 
 def _may_be_asked(left: Node, value: Reading) -> bool:
@@ -542,7 +574,8 @@ def _may_be_asked(left: Node, value: Reading) -> bool:
     names = {leaf[1] for leaf in leaves(left) if leaf[0] == "sym"}
     if not names or value.key == "n:0":
         return False
-    is_curve = names <= {"x", "y", "z"} and any(leaf[0] == "num" for leaf in leaves(left))
+    is_sum = left[0] in ("add", "neg")
+    is_curve = names <= {"x", "y", "z"} and (_has_factor(left) or (is_sum and any(n[0] == "num" for n in leaves(left))))
     return not is_curve and names.isdisjoint(symbols_of(value))
 
 

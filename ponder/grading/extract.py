@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import re
 
-from ponder.grading.equality import MAX_ANSWER, read
+from ponder.grading.atoms import is_money, stated
+from ponder.grading.equality import MAX_ANSWER, is_prose, joins_sentences, read
 
 MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
 _MAX_MARKERS = 20  # empty markers that are passed over, from the end
@@ -21,25 +22,28 @@ _NUMBER = (
     r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
     r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+)?(?:\s?\\?%)?"
 )
-_LAST_NUMBER = re.compile(rf"(?<![\w.\\^])(?:{_NUMBER})(?![\w^])")
+_BE = (
+    r"(?:(?:is|are|was|would\s+be|will\s+be|must\s+be|should\s+be|equals)\b"
+    r"(?:\s+(?:therefore|thus|then|just|simply|indeed))?"
+)
 _MARKER = re.compile(
-    r"####|\b(?:final\s+|correct\s+)?answers?\b[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
-    r"(?:(?:is|are|was|would\s+be|must\s+be|equals)\b(?:\s+(?:therefore|thus|then|just|simply))?\s*[:=]?|[:=])[*_]*"
-    r"|\bfinal\s+answer\b[*_#:\s]*\n",
-    re.IGNORECASE,
+    r"####|\b(?:(?:final|correct|right|best)\s+)?answers?\b[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
+    rf"{_BE}\s*[:=]?|[:=])[*_]*"
+    rf"|\b(?:correct|right|best)\s+(?:option|choice|letter|statement)\s+{_BE})\s*[:=]?[*_]*"
+    r"|\b(?:final\s+)?answer\b[*_\s]*(?:[-–—](?=\s)|→|->|=>|⇒|⟶)[*_]*"
+    r"|\bfinal\s+answer\b[*_#:\s]*\n|^[*_#\s]*answer[*_#\s]*\n",
+    re.IGNORECASE | re.MULTILINE,
 )
-_STATED = re.compile(
-    r"(?:=|≈|\\approx|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?)\b)\s*:?\s*"
-    r"(?:(?:exactly|about|only|now|then|just|a\s+total\s+of|equal\s+to|therefore|thus)\s+){0,2}\$?\s?"
-    rf"({_NUMBER})(?![\w^])(?!\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9])(?!\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b)",
-    re.IGNORECASE,
-)
-# worked arithmetic with its result at the end: "12 * 5 = 60 in May. 60 + 4 = 64 clips."
 _RESULT = re.compile(rf"=\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
 _WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
 _ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lone letter but a, A, I; any TeX
 _DELIMITED = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
+_FENCE = re.compile(r"\s*```[a-zA-Z]*\n(.{1,500}?)\n?```", re.DOTALL)
+_BULLET = re.compile(r"(?:[-–•]\s+|\d{1,2}[.)]\s+(?=\S))(?!\s)")
+_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_CLOSED_THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
+_TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _BECAUSE = re.compile(
     r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("
 )
@@ -48,13 +52,14 @@ _BECAUSE = re.compile(
 def extract(text: str) -> str | None:
     """The answer in a text, None where there is none. In this order, the first that is there counts:
 
-    1. the last \\boxed{...} that is closed and not empty;
-    2. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
-    3. the whole text where it reads as one answer (a number, an expression, a few words), worked arithmetic by its
+    1. the last <answer>...</answer> that is not empty, read by what follows; what stands in <think> is no answer;
+    2. the last \\boxed{...} that is closed and not empty; boxes that only `and`, `or` or commas join are one answer;
+    3. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
+    4. the whole text where it reads as one answer (a number, an expression, a few words), worked arithmetic by its
        result ("12 * 5 = 60. 60 + 4 = 64." says 64);
-    4. the last number that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
+    5. the last thing that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
        or the last line that is one answer and nothing else, whichever comes later;
-    5. the last number.
+    6. the last number or formula (see `atoms.py`), unless the text says that it has no answer.
     Only the last MAX_TEXT characters are looked at.
     """
     if len(text) > MAX_TEXT:
@@ -62,8 +67,8 @@ def extract(text: str) -> str | None:
         if cut is None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
-    text = text.strip()
-    return extract_marked(text) or _worked(text) or _whole(text) or _stated(text)
+    text = _inside(text)
+    return _marked(text) or _worked(text) or _whole(text) or _stated(text)
 
 
 def ends_in_answer(text: str) -> bool:
@@ -82,11 +87,37 @@ def ends_in_answer(text: str) -> bool:
 
 
 def extract_marked(text: str) -> str | None:
-    """Steps 1 and 2 of `extract`: only what the text itself marks as its answer."""
+    """Steps 1 to 3 of `extract`: only what the text itself marks as its answer."""
+    text = text[-MAX_TEXT:]
+    inside = _inside(text)
+    return _marked(inside) or (inside or None if _TAG.search(_without_thoughts(text)) else None)
+
+
+def extract_text(text: str) -> str | None:
+    """The same where words are asked for: what is marked, else the whole text if it is one line; no guess."""
+    text = _inside(text[-MAX_TEXT:])
+    return _marked(text) or (text if 0 < len(text) <= MAX_ANSWER and "\n" not in text else None)
+
+
+def _without_thoughts(text: str) -> str:
+    if "<" not in text:
+        return text
+    text = _THOUGHT.sub("", text)
+    closed = list(_CLOSED_THOUGHT.finditer(text))
+    return text[closed[-1].end() :] if closed else text
+
+
+def _inside(text: str) -> str:
+    """What the last answer tag holds, the whole text where there is none; without thoughts."""
+    text = _without_thoughts(text)
+    held = [match[1].strip() for match in _TAG.finditer(text)] if "<" in text else []
+    return next((inside for inside in reversed(held) if inside), text.strip())
+
+
+def _marked(text: str) -> str | None:
     boxed = _last_boxed(text)
     if boxed:
         return boxed
-    text = text[-MAX_TEXT:]
     for marker in list(_MARKER.finditer(text))[: -1 - _MAX_MARKERS : -1]:
         found = _after_marker(text[marker.end() :])
         if found:
@@ -94,22 +125,24 @@ def extract_marked(text: str) -> str | None:
     return None
 
 
-def extract_text(text: str) -> str | None:
-    """The same where words are asked for: what is marked, else the whole text if it is one line; no guess."""
-    text = text[-MAX_TEXT:].strip()
-    return extract_marked(text) or (text if 0 < len(text) <= MAX_ANSWER and "\n" not in text else None)
+_BETWEEN_BOXES = re.compile(r"[\s$.;()\\]*(?:,|;|\band\b|\bor\b|,\s*(?:and|or)\b)[\s$(\\]*")
 
 
 def _last_boxed(text: str) -> str | None:
-    text = text[-MAX_TEXT:]
-    closers = _closers(text)
+    closers: dict[int, int] | None = None
+    found: list[str] = []
+    start = -1
     for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", text))):
-        if match[1] != "{":
-            return match[1]
-        inside = text[match.end() : closers.get(match.end() - 1, match.end())].strip()
+        end, inside = match.end(), match[1]
+        if match[1] == "{":
+            closers = _closers(text) if closers is None else closers
+            end = closers.get(match.end() - 1, match.end() - 1) + 1
+            inside = text[match.end() : end - 1].strip()
+        if found and (end > start or not _BETWEEN_BOXES.fullmatch(text[end:start][:40])):
+            break
         if inside:
-            return inside
-    return None
+            found, start = [inside, *found], match.start()
+    return ", ".join(found) or None
 
 
 def _closers(text: str) -> dict[int, int]:
@@ -124,13 +157,20 @@ def _closers(text: str) -> dict[int, int]:
 
 
 def _after_marker(rest: str) -> str | None:
-    """The first line behind a marker: a delimited formula as a whole, else up to the end of the sentence."""
-    line = next((line.strip() for line in rest[:MAX_ANSWER].split("\n") if line.strip(" *_#:")), "").lstrip(" *_#:")
-    formula = _DELIMITED.match(rest[:MAX_ANSWER].lstrip(" *_#:\n"))
-    if formula and not _is_money(formula):
-        return next(group for group in formula.groups() if group is not None).strip() or None
+    """The first line behind a marker: the whole sentence if it is one answer, else its formula, else what it states."""
+    rest = rest[:MAX_ANSWER]
+    fence = _FENCE.match(rest)
+    if fence:
+        return fence[1].strip() or None
+    line = next((line.strip() for line in rest.split("\n") if line.strip(" *_#:`")), "").lstrip(" *_#:")
+    line = _BULLET.sub("", line, count=1) if rest[:1] == "\n" or not rest.split("\n", 1)[0].strip(" *_#:`") else line
+    formula = _DELIMITED.match(rest.lstrip(" *_#:\n"))
     end = _SENTENCE_END.search(line)
     sentence = (line[: end.start()] if end else line).strip().rstrip("*_").strip()
+    if formula and not is_money(formula):
+        is_longer = len(sentence) > len(formula[0].strip()) and "\n" not in formula[0].strip()
+        if not (is_longer and _is_answer(sentence)):
+            return next(group for group in formula.groups() if group is not None).strip() or None
     worked = _worked(sentence)
     if worked:
         return worked
@@ -139,16 +179,7 @@ def _after_marker(rest: str) -> str | None:
     reason = _BECAUSE.search(sentence)
     if reason and _is_answer(sentence[: reason.start()].strip()):
         return sentence[: reason.start()].strip()
-    formula = _DELIMITED.search(sentence)
-    if formula and not _is_money(formula):
-        return next(group for group in formula.groups() if group is not None).strip() or None
-    return _stated(sentence) or sentence
-
-
-def _is_money(formula: re.Match[str]) -> bool:
-    """The text between the dollars of "$5 + $6" is no formula: it ends in a sign, or in the words of a sentence."""
-    inside = next(group for group in formula.groups() if group is not None).strip()
-    return formula[0][0] == "$" and re.search(r"[-+*/=×÷]$|[0-9].*\b[a-z]{2,}$", inside) is not None
+    return stated(sentence) or sentence
 
 
 def _worked(text: str) -> str | None:
@@ -173,16 +204,16 @@ def _is_answer(text: str) -> bool:
         return False
     if reading.kind == "words" or not reading.is_understood:
         return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
-    return True
+    return not joins_sentences(text)
 
 
 def _whole(text: str) -> str | None:
     if not text or len(text) > MAX_ANSWER:
-        return None
+        return text if re.fullmatch(r"[-+]?[0-9]+", text) else None
     if re.fullmatch(r"[0-9]{1,18}", text) or _is_answer(text):
         return text
     reading = read(text)
-    looks_formal = reading is not None and reading.kind == "opaque" and not re.search(r"(?<!\\)\b[a-z]{4,}\b", text)
+    looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
         return None
     result = _RESULT.search(text)
@@ -190,14 +221,11 @@ def _whole(text: str) -> str | None:
 
 
 def _stated(text: str) -> str | None:
-    stated = [(match.start(1), match[1]) for match in _STATED.finditer(text)][-1:]
-    place = len(text)
+    """Steps 5 and 6 of `extract`."""
+    lines, place = [], len(text) + 1
     for line in text.split("\n")[: -1 - _MAX_LINES : -1] if "\n" in text else ():
         place -= len(line) + 1
         if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and _is_answer(line.strip()):
-            stated.append((place, line))
+            lines.append((place, line.strip()))
             break
-    if stated:
-        return max(stated)[1].strip()
-    numbers = list(_LAST_NUMBER.finditer(text))
-    return numbers[-1][0].strip() if numbers else None
+    return stated(text, lines)

@@ -57,7 +57,7 @@ def _framed(reading: Reading, goal: Reading) -> Reading:
 
 
 def _by_side(reading: Reading, goal: Reading) -> Reading | None:
-    """Beside 5, m + n = 5 says 5; beside the root, \\sqrt{2} \\approx 1.41 says \\sqrt{2}, and beside 1.41 it says 1.41.
+    """Beside 5, m + n = 5 says 5; beside its root, \\sqrt{2} \\approx 1.41 says \\sqrt{2}, and beside 1.41 1.41.
 
     An answer that has one of the target's sides has the target's key, so that this works both ways.
     """

@@ -10,8 +10,10 @@ import unicodedata
 
 _SIGNS = {
     "−": "-", "–": "-", "‐": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
-    "π": r"\pi ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ", "∴": " ", "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=", "∪": r"\cup ",
-    "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ", "±": r"\pm ", "°": r"^\circ ", "º": r"^\circ ",
+    "π": r"\pi ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ", "∴": " ",
+    "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=",
+    "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ",
+    "±": r"\pm ", "°": r"^\circ ", "º": r"^\circ ",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "½": " 1/2 ", "⅓": " 1/3 ", "⅔": " 2/3 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅛": " 1/8 ", "⅕": " 1/5 ", "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ",
@@ -50,6 +52,7 @@ _STYLED = re.compile(
     r"|underline|cancel|colorbox\s*\{[^{}]*\})(?![a-zA-Z])\s*(?=\{)"
 )
 _SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[$%°€£])\s*\}")
+_SQUARED_UNIT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}/]*)/([^{}/]*)\}\s*\^\s*\{?([23])\}?")  # \text{m/s}^2
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
 
@@ -73,6 +76,7 @@ def clean(text: str) -> str:
         text = "".join(_SIGNS.get(char, char) for char in text)
         text = unicodedata.normalize("NFKC", text)
     if "\\" in text:
+        text = _SQUARED_UNIT.sub(r"\\text{\1/\2^\3}", text)
         text = _SIGN_IN_TEXT.sub(r"\1", _LAYOUT.sub("", text).strip())
         text = re.sub(r"\s*\\!\s*", "", _unstyled(text))
     text = re.sub(r"(?<![\\_^}a-z])\{([-+=,])\}", r"\1", text) if "{" in text else text

@@ -30,11 +30,13 @@ _RUN = re.compile(
     re.IGNORECASE,
 )
 _AND_A_PART = re.compile(r"(?<![\w.])(\d{1,9})\s+and\s+(1/2|[13]/4|[12]/3)(?!\w)")
+_SIGNED = re.compile(r"^\s*(?:minus|negative)\s+(?=[$\\d])", re.IGNORECASE)
 _ANY = re.compile(rf"\b(?:{_WORD}|half)\b", re.IGNORECASE)
 
 
 def with_digits(text: str) -> str:
     """The text with its number words as digits."""
+    text = _SIGNED.sub("-", text)
     if not _ANY.search(text):
         return text
     return _AND_A_PART.sub(r"\1 \2", _RUN.sub(_digits, text))

@@ -29,6 +29,7 @@ from ponder.grading import killable
 from ponder.grading.equality import Reading, read
 from ponder.grading.extract import extract, extract_marked, extract_text
 from ponder.grading.frames import key_in, whole_number
+from ponder.grading.letters import chosen, plain
 from ponder.types import Message, Problem, Verdict
 
 OPINION_SECONDS = 2.0
@@ -95,21 +96,13 @@ class Choice:
                 letter = self._letter(candidate, letters) or self._by_text(problem, candidate)
                 if letter:
                     return letter
-        if re.search(rf"(?<![\w'])[{letters}]\)?\s*(?:,|/|\bor\b|\band\b)\s*\(?[{letters}](?![\w'])", text):
-            return None  # "A or B" names two
-        named = re.findall(rf"(?:\boption|\bchoice|\bis|\bchoose)\s+\(?([{letters}])\b(?!')|\(([{letters}])\)", text)
-        if named:
-            return named[-1][0] or named[-1][1]
-        alone = re.findall(rf"(?<![\w'])([{letters.replace('A', '').replace('I', '')}])(?![\w'])", text)
-        return alone[-1] if len(set(alone)) == 1 else None  # A and I are words too
+        return (chosen(marked, letters, leads=True) if marked else None) or chosen(text, letters)
 
     @staticmethod
     def _letter(text: str, letters: str) -> str | None:
-        """B, b, (B), B., B) five, \\text{(B)}, **B**: the letter stands first, and alone or behind a mark."""
-        text = re.sub(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}", r"\1", text).strip().strip("$*`_\"' ")
-        match = re.fullmatch(r"\(?([A-Za-z])\)?[.:)]?", text) or re.match(r"\(([A-Za-z])\)|([A-Z])[.:)](?=\s)", text)
-        letter = next((group for group in match.groups() if group), "").upper() if match else ""
-        return letter if letter and letter in letters else None
+        """B, b, (B), B., \\text{(B)}, **B**: the letter alone."""
+        match = re.fullmatch(r"[\s*_\"']*[(\[]?([A-Za-z])[)\]]?[.:)]?[\s*_\"']*", plain(text[:200]))
+        return match[1].upper() if match and match[1].upper() in letters else None
 
     @staticmethod
     def _by_text(problem: Problem, text: str) -> str | None:

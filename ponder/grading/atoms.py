@@ -1,0 +1,248 @@
+r"""Atoms: the numbers and formulas of running text, each read as a whole and never from its inside.
+
+    atoms(r"So $\frac{5}{36}$ of the 36 pairs (about 14 %).")   -> [r"\frac{5}{36}", "36"]
+
+An atom is a delimited formula, a tuple or an interval in brackets, a run of TeX or of algebra, or a number with its
+scale word (5 million) or its compound (2 hours 30 minutes). `1 and 3` and `1, 3` are one atom of two members. Left out:
+remarks in brackets, labels (Step 3, Question 5), what is denied ("not 42"), and lone letters.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ponder.grading.units import SCALES, UNITS
+
+_WINDOW = 3_000  # characters that are looked at, from the end; where they hold no atom, as many before them
+_LONGEST = 400  # characters of one atom
+
+_AMOUNT = r"[0-9]{1,3}(?:[,'][0-9]{3})+(?![0-9])|[0-9]+"
+_NUMBER = re.compile(
+    rf"[-+−–]?(?:\$|\\\$|€|£)?\s?(?:(?:{_AMOUNT})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
+    r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+|\s[0-9]+/[0-9]+)?(?:\s?\\?%|\s?°)?"
+)
+_START = re.compile(
+    r"\$\$?|\\[(\[]|\\[a-zA-Z{]|[(\[{|√∛]|(?<![\w.\\])[-+−–]?(?:[€£]|\\\$)?\.?[0-9]"
+    r"|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])(?=\s?[\^_=+*/(])"
+)
+_FORMULA = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
+_PIECE = re.compile(
+    r"\\[a-zA-Z]+|\\[{}|,;!%$ ]|[0-9]+(?:[.,][0-9]+)*|\.[0-9]+|[a-zA-Z](?![a-zA-Z])|(?:sin|cos|tan|ln|log|sqrt|exp|pi)\b"
+    r"|[-+*/^_=<>!'|°%×÷·−≤≥≠πθ√∛∞¹²³⁰⁴-⁹½¼¾⅓⅔]"
+)
+_GAP = re.compile(  # white space around an operator, inside a run
+    r"\s{1,3}(?=[-+*/=<>×÷·−≤≥]\s|\\(?:cdot|times|div|le|ge|leq|geq|frac|sqrt|pi|cup|pm|approx)\b)"
+    r"|(?<=[-+*/=<>×÷·−≤≥])\s{1,3}|(?<=cdot|imes)\s{1,3}"
+)
+_SCALE = re.compile(rf"\s+(?:{'|'.join(SCALES)})\b(?:\s+(?:{'|'.join(SCALES)})\b)*", re.IGNORECASE)
+_UNIT = re.compile(r"\s?([a-zA-Z]{1,12})\b\.?")
+_JOINT = re.compile(
+    r"\s*(?:,\s*(?:and|or)?|\band\b|\bor\b)\s*(?:also\s+|maybe\s+|perhaps\s+|possibly\s+|else\s+)?", re.IGNORECASE
+)
+_DENIED = re.compile(
+    r"(?:\bnot|n't|\bcannot|\bnever)\s+(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?[$*]*$", re.IGNORECASE
+)
+_MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
+_LABEL = re.compile(
+    r"(?:\b(?:step|part|question|problem|exercise|case|option|eq|equation|figure|fig|table|example|section|chapter|page"
+    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$",
+    re.IGNORECASE,
+)
+_STATED = re.compile(
+    r"(?:=|≈|\\approx|:|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?|yields?|takes?|at|as)\b)\s*:?[\s*]*"
+    r"(?:(?:exactly|about|only|now|then|just|approximately|a\s+total\s+of|equal\s+to|therefore|thus|at|either|simply)\s+){0,2}[*_]*$",
+    re.IGNORECASE,
+)
+_WEAK = re.compile(r"(?::|\b(?:takes?|at|as)\b)\s*:?[\s*]*(?:\w+\s+){0,2}[*_]*$", re.IGNORECASE)
+_COMPARED = re.compile(
+    r"\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9]"
+    r"|\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b"
+)
+_NO_ANSWER = re.compile(
+    r"(?:\bnot|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
+    r"|calculate|answer)\b|\bno\s+(?:answer|idea)\b|\bgive\s+up\b",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Atom:
+    text: str
+    start: int
+    end: int
+    is_number: bool
+
+
+def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
+    """The last atom that is stated as a result, or a line that is an answer if it comes later; else the last atom.
+
+    `lines`: places and texts of lines that are one answer and nothing else.
+    """
+    end = len(text)
+    while end > 0:
+        begin = max(0, end - _WINDOW)
+        if begin:
+            begin = next((match.end() for match in re.finditer(r"\s", text[begin:end])), 0) + begin
+        found = _atoms(text, begin, end)
+        results = [(atom.start, atom.text) for atom in found if _is_stated(text, atom)]
+        results += [line for line in lines or () if begin <= line[0]]
+        if results:
+            return max(results)[1]
+        if found:
+            return None if _NO_ANSWER.search(text[-_WINDOW:]) else found[-1].text
+        end = begin if begin < end else 0
+    return None
+
+
+def atoms(text: str) -> list[str]:
+    """The atoms of a text, in order."""
+    return [atom.text for atom in _atoms(text, 0, len(text))]
+
+
+def _is_stated(text: str, atom: Atom) -> bool:
+    before = text[max(0, atom.start - 60) : atom.start]
+    if not _STATED.search(before) or _COMPARED.match(text[atom.end : atom.end + 20]):
+        return "=" in atom.text
+    return not (_WEAK.search(before) and atom.is_number)
+
+
+def _atoms(text: str, place: int, end: int) -> list[Atom]:
+    found: list[Atom] = []
+    while start := _START.search(text, place, end):
+        place = start.start()
+        atom, place = _atom(text, place, end)
+        if atom is None:
+            continue
+        before = text[max(0, atom.start - 40) : atom.start]
+        if _DENIED.search(before) or (atom.is_number and _LABEL.search(before)):
+            continue
+        if atom.is_number and (minus := _MINUS.search(before)):
+            atom = Atom("-" + atom.text.lstrip(), atom.start - len(before) + minus.start(), atom.end, True)
+        last = found[-1] if found else None
+        between = text[last.end : atom.start] if last else ""
+        if last and len(between) < 30 and _JOINT.fullmatch(between):
+            joint = " or " if re.search(r"\bor\b", between) else " and " if "and" in between else ", "
+            found[-1] = Atom(last.text + joint + atom.text, last.start, atom.end, False)
+        else:
+            found.append(atom)
+    return found
+
+
+def _atom(text: str, place: int, end: int) -> tuple[Atom | None, int]:
+    """The atom that begins at a place, None where there is none, and where to go on."""
+    formula = _FORMULA.match(text, place, end)
+    if formula and not is_money(formula):
+        inside = next(group for group in formula.groups() if group is not None).strip()
+        if re.fullmatch(r"[A-Za-z]?(?:_\w)?|\\[a-z]+", inside):  # a name that is spoken of
+            return None, formula.end()
+        unit = _UNIT.match(text, formula.end(), end)
+        is_unit = unit is not None and unit[1] in UNITS and re.search("[0-9]", inside) and len(unit[1]) > 1
+        stop = unit.end() if unit is not None and is_unit else formula.end()
+        return Atom(text[place:stop] if is_unit else inside, place, stop, False), stop
+    if text[place] in "([{" or text.startswith(r"\{", place):
+        closed = _closed(text, place, end)
+        if closed is None:  # what is inside an open bracket is no answer: go on behind its line
+            line = text.find("\n", place, end)
+            return None, end if line < 0 else line
+        stop = closed
+        inside = text[place:stop]
+        is_remark = re.search(
+            r"(?<!\\)\b[A-Za-z]{2,}\b", re.sub(r"\\(?:text|mathrm)\{[^{}]*\}|\b(?:inf|infinity|sqrt|pi)\b", "", inside)
+        )
+        if is_remark or not re.search(r"[0-9A-Za-z]", inside):
+            return None, stop
+        if re.search("[,;]", inside):
+            stop = _run(text, stop, end) if text[stop : stop + 5].lstrip().startswith((r"\cup", "∪")) else stop
+            return Atom(text[place:stop], place, stop, False), stop
+        return _expression(text, place, end, stop)
+    number = _NUMBER.match(text, place, end)
+    if number:
+        return _quantity(text, place, end, number.end())
+    if (text[place] == "\\" and text[place + 1 : place + 2].isalpha()) or text[place] in "√∛|" or text[place].isalpha():
+        return _expression(text, place, end, place)
+    return None, place + 1
+
+
+def _expression(text: str, place: int, end: int, at: int) -> tuple[Atom | None, int]:
+    stop = _run(text, at, end)
+    if stop <= place:
+        return None, place + 1
+    inside = text[place:stop].rstrip(" .,;:=+-*/<>!'|")
+    if not re.search(r"[0-9√π∞]|\\(?:pi|infty|sqrt|frac|emptyset)\b|[A-Za-z].*[\^+*/=-].*[A-Za-z0-9]", inside):
+        return None, stop
+    return Atom(inside, place, place + len(inside), False), stop
+
+
+def _quantity(text: str, place: int, end: int, stop: int) -> tuple[Atom | None, int]:
+    """A number with what belongs to it: more algebra, a scale word, or smaller units in a compound."""
+    run = _run(text, stop, end)
+    inside = text[place:run].rstrip(" .,;:!'|=<>")
+    if place + len(inside) > stop and inside[-1] not in "+-*/":
+        return Atom(inside, place, place + len(inside), False), run
+    if text[stop : stop + 1].isalnum() and not _UNIT.match(text, stop, end):  # 3rd, 7up
+        return None, stop + 1
+    if re.match(r"(?:st|nd|rd|th)\b", text[stop : stop + 3]):
+        return None, stop
+    scale = _SCALE.match(text, stop, end)
+    if scale:
+        return Atom(text[place : scale.end()], place, scale.end(), True), scale.end()
+    last = _base(text, stop, end)
+    at = stop
+    while last is not None:
+        more = re.compile(r"\s*,?\s*(?:and\s+)?([0-9][0-9,]*(?:\.[0-9]+)?)(?=\s?[a-zA-Z])").match(text, last[1], end)
+        following = _base(text, more.end(), end) if more else None
+        if following is None or following[0] != last[0]:
+            break
+        at, last = following[1], following
+    return Atom(text[place:at].strip(), place, at, True), at
+
+
+def _base(text: str, place: int, end: int) -> tuple[str, int] | None:
+    unit = _UNIT.match(text, place, end)
+    if unit is None or unit[1] not in UNITS or UNITS[unit[1]][1] is None:
+        return None
+    return UNITS[unit[1]][0], unit.end()
+
+
+def _run(text: str, place: int, end: int) -> int:
+    """Where a run of mathematics that goes on at a place ends."""
+    limit = min(end, place + _LONGEST)
+    while place < limit:
+        if text[place] in "([{" or text.startswith(r"\{", place):
+            stop = _closed(text, place, limit)
+            if stop is None or (
+                re.search(r"[A-Za-z]{4,}|\s[A-Za-z]{2,}\s", re.sub(r"\\[a-zA-Z]+", "", text[place:stop]))
+                and text[place] != "{"
+            ):
+                return limit if stop is None else place
+            place = stop
+            continue
+        gap = _GAP.match(text, place, limit)
+        piece = _PIECE.match(text, gap.end() if gap else place, limit)
+        if piece is None:
+            return place
+        place = piece.end()
+    return place
+
+
+def _closed(text: str, place: int, end: int) -> int | None:
+    """Where the bracket that opens at a place is closed; round and square ones may be mixed."""
+    depth = 0
+    for at in range(place, min(end, place + _LONGEST)):
+        if text[at] in "([{":
+            depth += 1
+        elif text[at] in ")]}":
+            depth -= 1
+            if depth <= 0:
+                return at + 1
+    return None
+
+
+def is_money(formula: re.Match[str]) -> bool:
+    """The text between the dollars of "$5 + $6" is no formula: it ends in a sign, or in the words of a sentence."""
+    inside = next(group for group in formula.groups() if group is not None).strip()
+    return (
+        formula[0][0] == "$"
+        and re.search(r"[-+*/=×÷]$|[0-9].*\b[a-z]{2,}$|^[0-9.,]+\s+[a-z]{3,}\b", inside) is not None
+    )

@@ -1,0 +1,135 @@
+"""Letters: which of the lettered options a text chooses.
+
+    chosen("(A) is wrong since it melts. So it must be (C).", "ABCD")   -> "C"
+    chosen("A or B", "ABCD")                                            -> None
+
+The last *chosen* letter counts, not the first discussed. A mention is chosen behind `so`, `is`, `choose`, ..., in bold,
+on a line of its own, or where its own clause calls it right; it is rejected where its clause calls it wrong.
+Where none is chosen, the one letter that is mentioned and not rejected counts. A and I alone are words, not letters,
+unless something says otherwise.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+_MENTION = re.compile(
+    r"\*\*\s*(?:option\s+|choice\s+)?\(?(?P<bold>[A-Z])\)?(?:[.:)](?:[^*\n]{0,120})?|\s*)\*\*"
+    r"|\((?P<round>[A-Za-z])\)|\[(?P<square>[A-Z])\]"
+    r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|CHOICE)s?\s+[\"'`*]{0,2}(?P<named>[A-Za-z])\b(?!')"
+    r"|(?<![\w'’.-])(?P<marked>[A-Z])(?=[.:)](?:\s|$|\*))|^\s*(?P<lower>[a-z])(?=[.:)]\s|\)?\s*$)"
+    r"|(?<![\w'’.\-])(?P<alone>[A-Z])(?![\w'’]|-\w)",
+    re.MULTILINE,
+)
+_CUE = re.compile(
+    r"(?:\b(?:so|hence|thus|therefore|consequently|choose|chose|choosing|chosen|pick|picks|picked|select|selects|selected|with|is|be"
+    r"|it's|that's|remains|leaves|leaving|left|answer|answers|option|choice|go\s+for|opt\s+for|say)\b|->|→|=>|⇒|∴|=)"
+    r"(?:\s*(?::|\b(?:the|option|choice|letter|answer|correct|right|only|must|be|it|is|likely|probably|definitely|clearly"
+    r"|indeed|we|I|have|get|choose|pick|select|can|conclude|that)\b))*[\s*_\"'`:]*$",
+    re.IGNORECASE,
+)
+_WRONG = (
+    r"wrong|incorrect|false|not|no|isn't|aren't|can't|cannot|doesn't|don't|didn't|won't|never|eliminated?|excluded?|rejected?"
+    r"|ruled\s+out|too|impossible|neither|fails?|out|untrue|unlikely|irrelevant|invalid|contradicts?"
+)
+_WRONG_BEHIND = re.compile(rf"\b(?:{_WRONG})\b", re.IGNORECASE)
+_WRONG_BEFORE = re.compile(
+    r"(?:\b(?:not|n't|neither|nor|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|unlike|instead\s+of|rather\s+than"
+    r"|except|than)\b|n't\b)[^A-Z]{0,30}$",
+)
+_DENIES_NEXT = re.compile(
+    r"\b(?:not|rather\s+than|instead\s+of|unlike|than|over)\s*(?:option\s+)?[(*\"']*$", re.IGNORECASE
+)
+_RIGHT_BEHIND = re.compile(
+    r"^[^.;!?\n]{0,40}?\b(?:correct|right|yes|true|fits|works|matches|holds|(?:my|the|final)\s+answer)\b", re.IGNORECASE
+)
+_CLAUSE_END = re.compile(
+    r"[.;!?](?=\s|$)|\n|\b(?:so|hence|thus|therefore|but|because|since|while|whereas|although|as)\b", re.IGNORECASE
+)
+_JOINED = re.compile(
+    r"[\s)*]*(?:,|/|&|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)[\s(*]*(?:option\s+|choice\s+)?[(*]*", re.IGNORECASE
+)
+
+
+@dataclass
+class _Mention:
+    letter: str
+    start: int
+    end: int
+    is_word: bool  # A or I standing alone
+    is_cued: bool
+    is_wrong: bool = False
+    is_right: bool = False
+    is_joined: bool = False  # "A or B": to the next one
+
+
+def plain(text: str) -> str:
+    """The text with full-width and circled letters as plain ones and without markup of TeX."""
+    text = unicodedata.normalize("NFKC", text)
+    return re.sub(r"\\(?:text|mathrm|mathbf|textbf|boxed)\s*\{([^{}]*)\}|[$`]", lambda m: m[1] or "", text)
+
+
+def chosen(text: str, letters: str, *, leads: bool = False) -> str | None:
+    """The letter that a text chooses; `leads`: it stands behind a marker, so that its first letter is chosen."""
+    found = _mentions(plain(text), letters)
+    if leads and found:
+        found[0].is_cued, found[0].is_word = True, False
+    picked = [i for i, mention in enumerate(found) if (mention.is_cued or mention.is_right) and not mention.is_wrong]
+    if picked:
+        last = picked[-1]
+        partner = found[last + 1] if found[last].is_joined and last + 1 < len(found) else None
+        before = found[last - 1] if last and found[last - 1].is_joined else None
+        for other in (partner, before):
+            if other is not None and other.letter != found[last].letter and not other.is_wrong:
+                return None  # "A or B" names two
+        return found[last].letter
+    open_ones = {mention.letter for mention in found if not mention.is_wrong and not mention.is_word}
+    open_ones -= {mention.letter for mention in found if mention.is_wrong}
+    return open_ones.pop() if len(open_ones) == 1 else None
+
+
+def _mentions(text: str, letters: str) -> list[_Mention]:
+    found = []
+    for match in _MENTION.finditer(text):
+        kind = match.lastgroup or ""
+        letter = match[kind].upper()
+        if letter not in letters:
+            continue
+        line = text[text.rfind("\n", 0, match.start()) + 1 : (text.find("\n", match.end()) + 1 or len(text) + 1) - 1]
+        is_line = re.fullmatch(rf"[\s*_#>-]*\(?{letter}\)?[.:)]?[\s*_]*", line) is not None
+        before = text[max(0, match.start() - 80) : match.start()]
+        is_cued = kind == "bold" or is_line or _CUE.search(before) is not None
+        is_word = (
+            kind == "alone"
+            and letter in "AI"
+            and not is_cued
+            and not re.match(r"\s*(?:[.,;!?*)]|$)", text[match.end() :])
+        )
+        if kind == "alone" and letter in "AI" and re.match(r"\s+[a-z]", text[match.end() :]):
+            goes_on = re.match(
+                r"\s+(?:is|are|was|because|since|as|and|or|so|but|fits|works|seems|which)\b", text[match.end() :]
+            )
+            is_word, is_cued = goes_on is None, is_cued and goes_on is not None
+        is_wrong = _WRONG_BEFORE.search(before[-40:]) is not None
+        found.append(_Mention(letter, match.start(), match.end(), is_word, is_cued, is_wrong))
+    for mention, following in zip(reversed(found), [None, *reversed(found)], strict=False):
+        stop = following.start if following else len(text)
+        behind = text[mention.end : stop][:200]
+        if following and _JOINED.fullmatch(behind):
+            mention.is_joined, mention.is_wrong = True, mention.is_wrong or following.is_wrong
+            continue
+        clause = behind[: end.start()] if (end := _CLAUSE_END.search(behind)) else behind
+        clause = (
+            clause.lstrip(".:) ")
+            if end is None or end.start() > 1
+            else behind[end.end() :].split("\n")[0].split(". ")[0]
+        )
+        if following and end is None:  # "B, not A" denies the next one
+            clause = _DENIES_NEXT.sub("", clause)
+        if _WRONG_BEHIND.search(clause):
+            mention.is_wrong = True
+        elif _RIGHT_BEHIND.match(clause):
+            mention.is_right = True
+    return found
