@@ -122,7 +122,7 @@ class Guarded(Gathered):
     def _mind(self) -> None:
         """Keep an eye on what the client still owes."""
         state = self.conn.their_state
-        is_waiting = state in (h11.IDLE, h11.SEND_BODY) and not self._raw.is_closing()
+        is_waiting = state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing()
         if not is_waiting:
             self._doors.waiting.pop(self, None)
         elif self not in self._doors.waiting:
