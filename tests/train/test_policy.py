@@ -46,7 +46,7 @@ def test_a_checkpoint_of_an_adapter_run_is_its_base_plus_the_adapter_beside_it(t
     adapter = lora.load_adapter(folder / "adapter", model)
     before = {name: weight.clone() for name, weight in lora.targets(model).items()}
     lora.merge(before, adapter, lora.targets(model))
-    for name, weight in model.state_dict().items():  # the adapter is kept in bf16, the checkpoint in float32
+    for name, weight in model.state_dict().items():
         torch.testing.assert_close(weights(folder)[name], weight, rtol=0, atol=2e-3)
     assert any(not torch.equal(before[name], weight) for name, weight in lora.targets(model).items())
     assert lora.read_adapter_config(folder / "adapter")["base_model_name_or_path"] == base
