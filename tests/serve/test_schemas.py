@@ -54,20 +54,18 @@ def doors(served, schema, answer='{"a": 1}', *, num=6):
 
 @pytest.fixture
 def listener():
-    """(port, connections): whoever comes is counted, and never answered."""
+    """(port, connections): whoever comes is counted, and hung up on."""
     came = []
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def listen():
             with contextlib.suppress(OSError):
                 while True:
-                    came.append(server.accept()[0])
+                    came.append(server.accept()[1])
 
         thread = threading.Thread(target=listen, daemon=True)
         thread.start()
         yield server.getsockname()[1], came
-        for connection in came:
-            connection.close()
 
 
 def outward(target):
