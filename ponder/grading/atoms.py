@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from ponder.grading.units import SCALES, UNITS
 
 _WINDOW = 3_000  # characters that are looked at, from the end; where they hold no atom, as many before them
+_LAST = 300  # of these, first
 _LONGEST = 400  # characters of one atom
 
 _AMOUNT = r"[0-9]{1,3}(?:[,'][0-9]{3})+(?![0-9])|[0-9]+"
@@ -28,8 +29,8 @@ _START = re.compile(
 )
 _FORMULA = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
 _PIECE = re.compile(
-    r"\\[a-zA-Z]+|\\[{}|,;!%$ ]|[0-9]+(?:[.,][0-9]+)*|\.[0-9]+|[a-zA-Z](?![a-zA-Z])|(?:sin|cos|tan|ln|log|sqrt|exp|pi)\b"
-    r"|[-+*/^_=<>!'|°%×÷·−≤≥≠πθ√∛∞¹²³⁰⁴-⁹½¼¾⅓⅔]"
+    r"\\[a-zA-Z]+|\\[{}|,;!%$ ]|[0-9]+(?:[.,][0-9]+)*|\.[0-9]+|[a-zA-Z](?![a-zA-Z])"
+    r"|(?:sin|cos|tan|ln|log|sqrt|exp|pi)\b|[-+*/^_=<>!'|°%×÷·−≤≥≠πθ√∛∞¹²³⁰⁴-⁹½¼¾⅓⅔]"
 )
 _GAP = re.compile(  # white space around an operator, inside a run
     r"\s{1,3}(?=[-+*/=<>×÷·−≤≥]\s|\\(?:cdot|times|div|le|ge|leq|geq|frac|sqrt|pi|cup|pm|approx)\b)"
@@ -79,9 +80,9 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
 
     `lines`: places and texts of lines that are one answer and nothing else.
     """
-    end = len(text)
+    end, size = len(text), _LAST
     while end > 0:
-        begin = max(0, end - _WINDOW)
+        begin = max(0, end - size)
         if begin:
             begin = next((match.end() for match in re.finditer(r"\s", text[begin:end])), 0) + begin
         found = _atoms(text, begin, end)
@@ -89,6 +90,9 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
         results += [line for line in lines or () if begin <= line[0]]
         if results:
             return max(results)[1]
+        if size == _LAST and begin:  # nothing is stated in the last lines: look further
+            size = _WINDOW
+            continue
         if found:
             return None if _NO_ANSWER.search(text[-_WINDOW:]) else found[-1].text
         end = begin if begin < end else 0

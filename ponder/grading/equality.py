@@ -79,8 +79,13 @@ def _long(answer: str) -> Reading | None:
     return Reading(key="t:" + digest(" ".join(digits.split())), kind="words") if digits else None
 
 
+_DECIMAL = re.compile(r"-?[0-9]{1,18}(?:\.[0-9]{1,18})?")
+
+
 @lru_cache(maxsize=8_192)
 def _read(answer: str) -> Reading | None:
+    if _DECIMAL.fullmatch(answer):  # most answers are
+        return _scalar(answer)
     text = _unwrap(answer)
     if not text:
         return None
@@ -88,7 +93,7 @@ def _read(answer: str) -> Reading | None:
         return _structure(text, 0)
     except TooLarge:
         return Reading(key="t:" + re.sub(r"\s", "", text), kind="opaque", is_huge=True)
-    except Unparsed:
+    except (Unparsed, RecursionError):  # the caller may be deep in the stack already
         return _words(text)
 
 
@@ -410,6 +415,8 @@ def _brackets(text: str, depth: int) -> Reading | None:
         if not inside:
             return Reading(key="{}", kind="other")
     members = _members(inside)
+    if is_set and len(members) == 1 and not text.startswith("\\{"):  # braces that only group
+        return _structure(inside, depth + 1)
     if is_set and (len(members) > 1 or text.startswith(r"\{")):
         return _set(_structure(member, depth + 1) for member in members)
     if len(members) < 2:
@@ -562,11 +569,17 @@ _DERIVATIVE = re.compile(r"\\frac\s*\{\s*(?:d|\\partial)\b|\\frac\s*\{\s*d\w?\^?
 
 def is_prose(text: str) -> bool:
     """A sentence and no formula: several words outside \\text, or one that joins sentences."""
-    return joins_sentences(text) or sum(len(word) > 2 for word in _WORD.findall(_IN_TEXT.sub(" ", text))) > 1
+    return not _CONNECTIVES.isdisjoint(_words_of(text)) or sum(len(word) > 2 for word in _words_of(text)) > 1
 
 
 def joins_sentences(text: str) -> bool:
-    return not _CONNECTIVES.isdisjoint(word.lower() for word in _WORD.findall(_IN_TEXT.sub(" ", text)))
+    """Mathematics inside a sentence, behind whose beginning (So, We get) more words follow."""
+    text = _LEAD.sub("", text)
+    return re.search(r"[0-9\\^=]", text) is not None and not _CONNECTIVES.isdisjoint(_words_of(text))
+
+
+def _words_of(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(_IN_TEXT.sub(" ", text))]
 
 
 def _may_be_asked(left: Node, value: Reading) -> bool:

@@ -19,7 +19,7 @@ from ponder.grading.units import FACTORS, LETTER_UNITS, NO_NOUNS, POWERS, SCALES
 Node = tuple[Any, ...]  # ("num", Fraction) | ("sym", name) | ("unit", name) | ("const", name) | (operation, Node, ...)
 
 MAX_CHARS = 4_000
-MAX_TOKENS = 600
+MAX_TOKENS = 300
 MAX_DEPTH = 40
 
 
@@ -327,7 +327,7 @@ class _Parser:
     def is_spelt_unit(self, token: Token) -> bool:
         """cm, lb and yd behind a number, a unit or a slash; two letters in brackets or behind a sign are factors."""
         before = self.tokens[self.place - 2] if self.place >= 2 else None
-        return before is None or before.value not in ("(", "[", "{", "|", "+", "-", "*", "^", "=")
+        return before is not None and before.value not in ("(", "[", "{", "|", "+", "-", "*", "^", "=")
 
     def is_spaced_unit(self, token: Token) -> bool:
         """`10 m` and the s of `10 m/s`; not the m of 6m or of 3 m / 2 - 1."""

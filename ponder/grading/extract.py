@@ -17,6 +17,8 @@ MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its e
 _MAX_MARKERS = 20  # empty markers that are passed over, from the end
 _MAX_LINES = 50  # lines that are tried as answers, from the end
 _SHORT = 60  # a text without markers up to here may be an answer as a whole
+_MOST_WORDS = 12  # of an answer; a text with more is one that holds an answer
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 
 _NUMBER = (
     r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
@@ -31,7 +33,7 @@ _MARKER = re.compile(
     rf"{_BE}\s*[:=]?|[:=])[*_]*"
     rf"|\b(?:correct|right|best)\s+(?:option|choice|letter|statement)\s+{_BE})\s*[:=]?[*_]*"
     r"|\b(?:final\s+)?answer\b[*_\s]*(?:[-–—](?=\s)|→|->|=>|⇒|⟶)[*_]*"
-    r"|\bfinal\s+answer\b[*_#:\s]*\n|^[*_#\s]*answer[*_#\s]*\n",
+    r"|\bfinal\s+answer\b[*_#:\s]*\n|^[*_# \t]*answer[*_# \t]*\n",
     re.IGNORECASE | re.MULTILINE,
 )
 _RESULT = re.compile(rf"=\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
@@ -210,6 +212,8 @@ def _is_answer(text: str) -> bool:
 def _whole(text: str) -> str | None:
     if not text or len(text) > MAX_ANSWER:
         return text if re.fullmatch(r"[-+]?[0-9]+", text) else None
+    if len(text) > _SHORT and len(_WORD.findall(text, 0, 600)) > _MOST_WORDS:
+        return None
     if re.fullmatch(r"[0-9]{1,18}", text) or _is_answer(text):
         return text
     reading = read(text)

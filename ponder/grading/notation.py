@@ -23,7 +23,8 @@ _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "012345678
 _LAYOUT = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|rm|bf|it|sf|tt|mathopen|mathclose|tiny"
     r"|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|boldmath|therefore|implies|Rightarrow"
-    r"|rightarrow|to(?=\s*-?\d)|color\s*\{[^{}]*\}|textcolor\s*\{[^{}]*\})(?![a-zA-Z])\s*"
+    r"|rightarrow|to(?=\s*-?\d))(?![a-zA-Z])\s*"
+    r"|\\(?:text)?color\s*\{[^{}]*\}\s*"
 )
 _SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|\\enspace(?![a-zA-Z])|~|&nbsp;")
 _RENAMED = (

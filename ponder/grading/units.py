@@ -45,7 +45,7 @@ _unit("m/s", "1397/3125", "mph")
 _unit("m/s", "5/18", "kph kmh")
 UNITS |= dict.fromkeys(("°", "degree", "degrees", r"\deg"), ("%", None))
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
-SCALES |= {name + "s": value for name, value in SCALES.items()} | {"mn": 10**6, "bn": 10**9}
+SCALES |= {name + "s": value for name, value in SCALES.items()}
 LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
 NO_NOUNS = frozenset(
     "because since and or as so is are was the a an I we it that this which if then but not to".split()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import time
 from pathlib import Path
 
@@ -137,3 +138,77 @@ def test_importing_tasks_needs_no_heavy_library():
     heavy = ("torch", "sympy", "reasoning_gym", "numpy")
     code = f"import sys, ponder.tasks; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"
+
+
+SAME = [
+    (r"\sqrt{a/b}", r"\sqrt a/\sqrt b"), (r"\sqrt{ab}", r"\sqrt a\sqrt b"), (r"\ln(ab)", r"\ln a+\ln b"),
+    (r"\ln(a/b)", r"\ln a-\ln b"), (r"2\ln a", r"\ln a^2"), (r"a\sqrt a", r"\sqrt{a^3}"),
+    (r"a^{2/3}", r"\sqrt[3]{a^2}"), (r"\sqrt{1/a}", r"1/\sqrt a"), (r"a^b c^b", r"(ac)^b"), (r"\sqrt{2a/b}", r"\sqrt{2ab}/b"), (r"e^{2\ln a}", "a^2"),
+    (r"\sqrt{a^2-b^2}", r"\sqrt{a-b}\sqrt{a+b}"), (r"\sqrt{(a-b)^3}", r"(a-b)\sqrt{a-b}"), (r"\sqrt a\sqrt a", "a"),
+    (r"\sqrt{a^2}", "|a|"), (r"\sqrt{a^4}", "a^2"), (r"\sqrt{1-a^2}", r"\sqrt{1-a}\sqrt{1+a}"), ("|a||b|", "|ab|"),
+    (r"\frac{1}{\sqrt{a}+\sqrt{b}}", r"\frac{\sqrt a-\sqrt b}{a-b}"), ("ab^2", "b^2a"), (r"\ln|a|", r"\ln a"),
+]  # fmt: skip
+OTHER = [
+    ("a", r"\sqrt{a^2}"), ("a", "|a|"), ("a-b", "|a-b|"), (r"\sqrt{a^2+b^2}", "a+b"), ("|a|+|b|", "|a+b|"),
+    ("a+1", r"\sqrt{(a+1)^2}"), ("ab", "|ab|"), ("b", "(b^2)^{1/2}"), (r"\ln a^2", r"(\ln a)^2"), ("|a|", "-a"),
+    ("ab^2", "(ab)^2"), (r"\sin a", r"|\sin a|"),
+]  # fmt: skip
+LETTERS = "abcfjknpquvwxzTER"  # no two of them are a unit: 2hr is two hours
+
+
+@given(st.permutations(LETTERS))
+@settings(max_examples=40, deadline=None)
+def test_no_verdict_depends_on_what_the_letters_are_called(order):
+    names = dict(zip("abc", order, strict=False))
+
+    def renamed(text):
+        return re.sub(r"\\[a-z]+|[abc]", lambda m: m[0] + " " if m[0][0] == "\\" else names[m[0]], text)
+
+    for left, right in SAME:
+        assert grade(renamed(left), renamed(right)).outcome == "correct", (renamed(left), renamed(right))
+    for left, right in OTHER:
+        assert grade(renamed(left), renamed(right)).outcome == "wrong", (renamed(left), renamed(right))
+
+
+FORMULAS = [r"\frac{{{}}}{{7001}}", r"\sqrt{{{}}}x", "({}, 1)", "[1, {}]", "x^{{{}}}", r"\{{1, {}\}}", r"{}\sqrt{{3}}",
+            "{}x + y", r"\binom{{{}}}{{x}}"]  # fmt: skip
+SENTENCES = ["The result is {}.", "So we get ${}$.", r"It equals \({}\), as asked.", "Hence the value is {}", "{}",
+             "Thus {} is what we want."]  # fmt: skip
+
+
+@given(st.integers(2, 6_999), st.sampled_from(FORMULAS), st.sampled_from(SENTENCES))
+@settings(max_examples=300, deadline=None)
+def test_a_number_is_never_read_out_of_the_inside_of_a_formula(number, formula, sentence):
+    text = sentence.format(formula.format(number))
+    assert not grade(str(number), text).is_correct and not grade(str(number), text, "integer").is_correct, text
+
+
+WRAPPERS = [
+    "{}", r"\boldsymbol{{{}}}", r"\bm{{{}}}", r"\textcolor{{blue}}{{{}}}", r"{{\color{{red}}{}}}", r"\large {}",
+    r"\mathbf{{{}}}", r"\mathsf{{{}}}", r"\emph{{{}}}", r"\therefore {}", "**{}**", r"\boxed{{{}}}", "${}$",
+    "<answer>{}</answer>", "Answer:\n```\n{}\n```", "Answer:\n- {}", "Answer: {}", "Final Answer → {}",
+    "So the answer is {}.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("wrapper", WRAPPERS)
+def test_markup_changes_no_verdict(wrapper):
+    for target in ("25", "-8", r"\frac{3}{4}", "x^2+1", "(1,2)", r"\sqrt{2}"):
+        found = grade(target, wrapper.format(target))
+        assert found.outcome == "correct", (wrapper, found)
+        assert grade("26", wrapper.format(target)).outcome == "wrong"
+
+
+HOSTILE = ["answer is" + "\n" * 15_000, "<answer>" * 5_000, "<think>" * 5_000, "</think>" * 5_000, "$1$ and " * 4_000,
+           r"\boxed{1} and " * 2_000, "one hundred and " * 2_000, r"\bm{" * 3_000, "(A) " * 6_000, "**A** " * 4_000,
+           "so A " * 5_000, "(about 1" * 3_000, "1 hour " * 4_000, "0." + "12" * 900 + "...", "```\n" * 5_000,
+           "so" + " the" * 4_000 + " A", " " * 20_000 + "1", r"\text{m/s}^2" * 200, "x " * 900]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:12])
+def test_no_notation_takes_long_in_an_answer_or_a_target(text):
+    start = time.process_time()
+    for verifier in VERIFIERS:
+        grade("42", text, verifier)
+    grade(text[:1_500], "42")
+    assert time.process_time() - start < 5
