@@ -110,8 +110,9 @@ ROW = '{"problem": "p", "reasoning": "r", "answer": "4"}\n'
         (ROW.replace("\n", "\r\n").encode() + b"\r\n", "p"),
         (ROW.replace('"p"', '"a\u2028b"').encode(), "a\u2028b"),
         (ROW.replace('"4"', "4").encode(), "p"),
-        (gzip.compress(ROW.encode()), "p"),
+        (gzip.compress(ROW.encode(), mtime=0), "p"),
     ],
+    ids=["byte order mark", "CRLF", "line separator", "number", "gzip"],
 )
 def test_files_are_read_as_those_of_tasks_are(content, problem, tmp_path):
     path = tmp_path / ("d.jsonl.gz" if content[:2] == b"\x1f\x8b" else "d.jsonl")
