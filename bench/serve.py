@@ -24,7 +24,7 @@ from typing import Any
 import common
 import httpx
 
-from ponder.cli import close, open_engine
+from ponder.cli.loading import close, open_engine
 from ponder.engine.base import open_stream
 from ponder.types import Message, SamplingParams
 

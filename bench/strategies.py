@@ -27,7 +27,7 @@ from typing import Any
 
 import common  # noqa: F401 - this tree, whatever is installed
 
-from ponder.cli import close, describe, open_engine
+from ponder.cli.loading import close, describe, open_engine
 from ponder.config import lookup
 from ponder.evals.stats import interval, paired_difference
 from ponder.scorers import load_scorer
@@ -127,7 +127,7 @@ def main() -> None:
     task = load_task(arguments.task, split="test")
     problems = [task[i] for i in range(min(arguments.problems, len(task)))]
     scorer = load_scorer(arguments.scorer) if arguments.scorer else None
-    arguments.per_token = describe(arguments.model, None)["flops_per_token"](64)
+    arguments.per_token = describe(arguments.model, None).flops_per_token(64)
     engine = open_engine(arguments.model, None)
     width = max(map(len, modes))
     print(f"{'mode':{width}} {'accuracy':>20} {'gain':>22} {'calls':>6} {'tokens':>7} {'read':>7} {'scorer':>7} "

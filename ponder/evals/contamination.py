@@ -27,7 +27,7 @@ from ponder.runs import file_hash
 from ponder.tasks import load_task
 from ponder.tasks.file import read_rows
 from ponder.tasks.prompting import question
-from ponder.types import Problem
+from ponder.types import Problem, Task
 
 N = 13  # words in a row
 MOST_HITS = 200  # ids listed; the counts are of all
@@ -183,3 +183,13 @@ def _of_file(source: Source) -> Iterator[tuple[str, str]]:
         text = row.get("problem")
         if isinstance(text, str):
             yield str(row.get("id") or where.rpartition(", ")[2]), text
+
+
+def refuse_overlap(exam: Task, pool: Task, limit: int) -> str:
+    """Stop where a problem of the exam was trained on, else a sentence that says that none was."""
+    trained = {pool[i].text for i in range(len(pool))}
+    texts = [exam[i].text for i in range(min(limit, len(exam)))]
+    seen = sum(text in trained for text in texts)
+    if seen:
+        raise ConfigError(f"{seen} of {len(texts)} exam problems were trained on; give --task with unseen ones")
+    return f"none of the {len(texts)} exam problems is among the {len(pool)} of the training pool"

@@ -72,6 +72,20 @@ class DeliberationConfig:
         )  # fmt: skip
 
 
+ENVIRONMENTS = {"deliberate": DeliberationConfig.environment}  # by name, with the config of each; or module:attr
+
+
+def open_environment(
+    name: str, config: DeliberationConfig, tokenizer: Tokenizer | None = None
+) -> Environment | None:
+    """The environment that a recipe names; None for "", single completions."""
+    if not name:
+        return None
+    found: Any = lookup(ENVIRONMENTS, name, what="environment")
+    opened: Environment = found(config, tokenizer) if name in ENVIRONMENTS else found
+    return opened
+
+
 def deliberation_terms(config: DeliberationConfig) -> dict[str, RewardTerm]:
     """The three terms; that of preference only where it has a weight."""
 

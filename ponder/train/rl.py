@@ -24,7 +24,7 @@ from ponder.config import REQUIRED, ConfigError, check, dumps, load, lookup, nea
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
 from ponder.rollouts.collect import Collected, Play, collect, environment, single
-from ponder.rollouts.deliberate import DeliberationConfig, deliberation_terms
+from ponder.rollouts.deliberate import ENVIRONMENTS, DeliberationConfig, deliberation_terms, open_environment
 from ponder.rollouts.grade import refuse_failing
 from ponder.rollouts.rewards import RewardTerm, overlong, unended
 from ponder.runs import GracefulStop, Run
@@ -108,7 +108,7 @@ class RLConfig:
         for name in self.reward_terms:
             lookup({}, name, what="reward term")
         if self.environment:
-            lookup({"deliberate": None}, self.environment, what="environment")
+            lookup(ENVIRONMENTS, self.environment, what="environment")
         if self.preset not in PRESETS:
             raise ConfigError(f"unknown preset {self.preset!r}{nearest(self.preset, PRESETS)}")
         if self.overlong_tokens > self.max_reasoning_tokens:
@@ -249,11 +249,8 @@ def learn(
 
 def open_play(config: RLConfig, engine: LocalEngine, task: Task) -> Play:
     """What a rollout is: one completion, or a trajectory of an environment."""
-    if not config.environment:
-        return single(engine)
-    if config.environment == "deliberate":
-        return environment(engine, config.deliberation.environment(engine.tokenizer), task)
-    return environment(engine, lookup({}, config.environment, what="environment"), task)
+    walk = open_environment(config.environment, config.deliberation, engine.tokenizer)
+    return single(engine) if walk is None else environment(engine, walk, task)
 
 
 def reward_terms(config: RLConfig) -> dict[str, RewardTerm]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ponder.cli import print_plan
+from ponder.cli.show import print_plan
 from ponder.train import estimate
 from ponder.train.estimate import estimate_rl, estimate_sft
 from ponder.train.rl import RLConfig

@@ -231,7 +231,7 @@ def test_a_trainer_refuses_what_it_cannot_use(changes):
     ("kind", "fix"), [("sft", "ponder eval --task TASK --model {run}"), ("scorer", "ponder score BANK --scorer {run}")]
 )
 def test_another_kind_of_run_is_told_what_measures_it(kind, fix, tmp_path):
-    from ponder.cli import check_kind
+    from ponder.cli.loading import check_kind
     from ponder.evals.report import report
 
     with Run(tmp_path, kind=kind, config_toml="", seed=0):

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from ponder.cli import data
+from ponder.cli.teach import data
 from ponder.config import ConfigError
 from ponder.tasks import load_task
 from ponder.train.sft import read_solutions

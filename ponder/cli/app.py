@@ -1,0 +1,78 @@
+"""The app and what its verbs share: bounded numbers, common options, errors as one line."""
+
+from __future__ import annotations
+
+import math
+import os
+import sys
+from typing import Annotated, Any, Optional
+
+import typer
+
+from ponder import __version__
+from ponder.config import ConfigError
+
+app = typer.Typer(
+    name="ponder",
+    help="Teach a language model to think, spend compute at test time, and measure both.\n\n"
+    "Start with:  ponder ask 'What is 47+5+4*3-22-8*4?' --show-reasoning   then   ponder rl demo_nano_cpu",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+LEARN, MEASURE, USE = "Teach", "Measure", "Use"
+
+
+def number(text: str, *names: str, least: float, most: float = math.inf) -> Any:
+    """An option that is a number within bounds; nan is in none. The error is one line, as everywhere."""
+
+    def check(param: typer.CallbackParam, value: Any) -> Any:
+        if value is not None and not least <= value <= most:
+            bounds = f"between {least:g} and {most:g}" if most < math.inf else f"{least:g} or more"
+            raise ConfigError(f"{param.opts[0]} {value} must be {bounds}")
+        return value
+
+    return typer.Option(*names, help=text, callback=check)
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
+Model = Annotated[
+    str, typer.Option(help="nano, smollm2-135m, a model or adapter folder, a run folder (RUN, RUN@step), or a hub id.")
+]
+BaseUrl = Annotated[
+    Optional[str], typer.Option(help="Use a remote OpenAI-compatible endpoint; --model is then its name there.")
+]
+ApiKey = Annotated[
+    Optional[str], typer.Option(envvar=["OPENAI_API_KEY", "PONDER_API_KEY"], help="The key of the --base-url endpoint.")
+]
+Reasoning = Annotated[
+    int, number("At the cap reasoning is closed, then answered.", "--max-reasoning-tokens", least=0)
+]
+Answer = Annotated[int, number("Tokens of the visible answer.", "--max-answer-tokens", least=1)]
+Temperature = Annotated[float, number("0 = always the most likely token.", least=0, most=100)]
+Seed = Annotated[int, typer.Option(help="Same seed, same machine: same tokens.")]
+Recipe = Annotated[str, typer.Argument(help="A TOML recipe, or a shipped one by name, e.g. demo_nano_cpu.")]
+Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe with its cost, and stop.")]
+
+
+def main() -> None:
+    """Run the CLI; an error that a person can mend is one line on stderr and exit code 1."""
+    from ponder.runs import StorageError
+
+    try:
+        app()
+    except (ConfigError, StorageError, ImportError, ValueError, RuntimeError, OSError) as error:
+        if os.environ.get("PONDER_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+@app.callback(invoke_without_command=True)
+def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit

@@ -1,0 +1,161 @@
+"""Opening what a verb works with: engines, scorers, checkpoints of a run, and what is known of a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ponder import processes
+from ponder.config import ConfigError
+from ponder.types import SamplingParams, Usage
+
+if TYPE_CHECKING:
+    from ponder.engine.local import LocalEngine
+    from ponder.types import Completion, Engine
+
+
+def open_engine(
+    model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128,
+    keep_hidden: bool = False, api_key: str | None = None,
+) -> Engine:  # fmt: skip
+    """The local engine over a model reference, or a remote endpoint."""
+    if base_url:
+        from ponder.engine.remote import RemoteEngine
+
+        return RemoteEngine(base_url, model, api_key)
+    if num_workers != 0:
+        processes.prepare()
+    from ponder.engine.local import LocalEngine
+    from ponder.models import hub
+    from ponder.train.distributed import pick_device
+
+    # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
+    loaded = hub.load(model, dtype=None, device=pick_device())
+    return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots, keep_hidden=keep_hidden)
+
+
+def measured_efforts(model: str) -> Any:
+    """The effort levels that `ponder scale` measured for these weights, if it did."""
+    from ponder import efforts
+    from ponder.models import hub
+
+    return efforts.find(hub.resolve(model), policy=lambda: hub.describe(model)["fingerprint"])
+
+
+def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[str], str | None]) -> Any:
+    """A trained scorer, with a warning where it is another policy's."""
+    from ponder.scorers import check_policy, load_scorer
+
+    loaded = load_scorer(folder)
+    loaded.key = key
+    check_policy(loaded, describe(model, base_url).fingerprint)
+    return loaded
+
+
+def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Any) -> float | None:
+    """What a solution cost, a token's cost taken at the middle of a sample; None where the network is not known."""
+    from ponder.strategies import flops
+
+    if base_url:
+        return None
+    from ponder.models import hub
+    from ponder.models.transformer import flops_per_token
+    from ponder.models.weights import read_config
+
+    middle = (usage.prompt_tokens + usage.completion_tokens // 2) // max(1, usage.samples)
+    each = flops_per_token(read_config(hub.resolve(model)), middle)
+    return flops(usage, per_token=each, scorer_per_token=getattr(scorer, "flops_per_token", None) or each)
+
+
+def close(engine: Any) -> None:
+    """Close an engine that has something to close."""
+    closing = getattr(engine, "close", None)
+    result = closing() if closing else None
+    if asyncio.iscoroutine(result):
+        asyncio.run(result)
+
+
+class Ladder:
+    """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
+
+    def __init__(self, environment: Any = None) -> None:
+        self._engine: LocalEngine | None = None
+        self._environment = environment  # of a run whose rollouts are whole trajectories: so is a sample then
+
+    def open(self, checkpoint: Path) -> Engine:
+        processes.prepare()
+        from ponder.engine.local import LocalEngine
+        from ponder.models import hub
+        from ponder.train.distributed import pick_device
+
+        model, tokenizer = hub.load(str(checkpoint), dtype=None, device=pick_device())
+        if self._engine is None:
+            self._engine = LocalEngine(model, tokenizer, closes_once=False)  # as in training
+        else:
+            self._engine.update_weights(model.state_dict(), version=self._engine.policy_version + 1)
+        if self._environment is None:
+            return Borrowed(self._engine)
+        from ponder.rollouts.deliberate import Deliberating
+
+        return Borrowed(Deliberating(self._engine, self._environment))
+
+    def __enter__(self) -> Ladder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._engine is not None:
+            self._engine.close()
+
+
+class Borrowed:
+    """An engine that its user may not close."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def generate(self, prompt: Any, params: SamplingParams, *, n: int = 1, first: int = 0) -> list[Completion]:
+        return await self._engine.generate(prompt, params, n=n, first=first)
+
+
+def check_kind(run: Path) -> None:
+    """Curves and diagnoses are of reinforcement learning; other runs have neither groups nor a ladder."""
+    kind = json.loads((run / "run.json").read_text())["kind"]
+    instead = {
+        "sft": f"ponder eval --task TASK --model {run}` measures it, `ponder report {run}` draws its loss",
+        "scorer": f"ponder score BANK --scorer {run}` uses it, {run}/result.json says how good it is",
+    }
+    if kind != "rl":
+        told = f": `{instead[kind]}" if kind in instead else ""
+        raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`{told}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """What a bank and a ledger of costs need to know of a model; of one at an endpoint its name alone."""
+
+    name: str
+    fingerprint: str = ""  # of its weights
+    flops_per_token: Callable[[int], float] | None = None  # of a token, by its place in the sequence
+    training: tuple[Mapping[str, Any], ...] = ()  # what it was trained on, for the contamination check
+
+
+def describe(model: str, base_url: str | None) -> ModelInfo:
+    if base_url:
+        return ModelInfo(name=f"{base_url} {model}")
+    from ponder.models import hub
+    from ponder.models.transformer import flops_per_token
+    from ponder.models.weights import read_config
+    from ponder.runs import training_sources
+
+    folder = hub.resolve(model)
+    config = read_config(folder)
+    return ModelInfo(
+        name=model,
+        fingerprint=hub.describe(model)["fingerprint"],
+        flops_per_token=lambda place: flops_per_token(config, place),
+        training=tuple(training_sources(folder)),
+    )

@@ -1,0 +1,247 @@
+"""Verbs that measure: eval, scale, score, report, compare, controller, grade."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+
+from ponder import processes
+from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, Temperature, app, number
+from ponder.cli.loading import Ladder, check_kind, close, describe, open_engine
+from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
+from ponder.config import ConfigError, load
+from ponder.types import SamplingParams
+
+
+@app.command("eval", rich_help_panel=MEASURE)
+def evaluate(
+    task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3-6, file:PATH, gym:FAMILY.")],
+    model: Model = "nano",
+    out: Annotated[
+        Optional[Path],
+        typer.Option(help="Where samples and result.json go; default runs/eval/TASK-MODEL. Again = add."),
+    ] = None,
+    samples: Annotated[int, number("Samples a problem.", least=1)] = 8,
+    verifier: Annotated[Optional[str], typer.Option(help="For file: tasks: exact, integer, choice or math.")] = None,
+    limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
+    split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    prompting: Annotated[
+        str, typer.Option(help="How it is asked: none, direct, zero_shot_cot or few_shot_cot (baselines).")
+    ] = "none",
+    max_reasoning_tokens: Reasoning = 256,
+    max_answer_tokens: Answer = 64,
+    temperature: Temperature = 1.0,
+    seed: Seed = 0,
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Sit an exam: pass@k and cons@k with intervals, from a bank of samples that is kept."""
+    from ponder.evals.exams import run_exam
+    from ponder.live import Bar
+    from ponder.tasks import load_task
+    from ponder.tasks.prompting import Prompted
+
+    problems = load_task(task, split=split, verifier=verifier)
+    if prompting != "none":
+        problems = Prompted(problems, prompting)
+    facts = describe(model, base_url)
+    name = f"{task}-{model}" + (f"-{prompting}" if prompting != "none" else "")
+    out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
+    params = SamplingParams(
+        temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
+    )
+    engine = open_engine(model, base_url, api_key=api_key)
+    try:
+        with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
+            result = asyncio.run(
+                run_exam(
+                    problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint,
+                    num_samples=samples, params=params, out=out, seed=seed, limit=limit,
+                    flops_per_token=facts.flops_per_token, training=facts.training,
+                    on_progress=lambda done, total, figure: bar("", done, total, figure),
+                )
+            )  # fmt: skip
+    finally:
+        close(engine)
+    if as_json:
+        print(json.dumps(json.loads((out / "result.json").read_text())))
+    else:
+        print_metrics(result)
+        print(f"samples and result.json are in {out}; ponder report {out} makes a page of them")
+
+
+@app.command(rich_help_panel=MEASURE)
+def scale(
+    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run, or the --out of an exam.")],
+    task: Annotated[
+        Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")
+    ] = None,
+    samples: Annotated[
+        int, number("Samples a problem for the base, the middle and the last checkpoint.", least=1)
+    ] = 64,
+    ladder_samples: Annotated[int, number("Samples a problem for the other checkpoints.", least=1)] = 16,
+    limit: Annotated[int, number("Problems.", least=1)] = 120,
+    rung: Annotated[
+        Optional[int], number("The step whose ways of choosing are compared; default the last.", least=0)
+    ] = None,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Draw both curves of a run: accuracy against train-time and against test-time compute.
+
+    And, of one checkpoint or of the samples of any exam, every way of choosing an answer from many samples.
+    """
+    from ponder.evals.contamination import refuse_overlap
+    from ponder.evals.report import report as render
+    from ponder.evals.scaling import scale as examine
+    from ponder.evals.scaling import spend_bank
+    from ponder.live import Bar
+    from ponder.models import hub
+    from ponder.models.transformer import flops_per_token
+    from ponder.models.weights import read_config
+    from ponder.rollouts.deliberate import open_environment
+    from ponder.runs import checkpoints, training_sources
+    from ponder.tasks import load_task
+    from ponder.tasks.ways import count
+    from ponder.train.rl import RLConfig, reached
+
+    if (run / "bank.json").exists():
+        spent = spend_bank(run)
+        return finish_scale(render(run), spent, spent, as_json)
+    if not (run / "config.toml").exists():
+        raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl demo_nano_cpu")
+    check_kind(run)
+    config = load(RLConfig, run / "config.toml", prepare=reached)
+    rungs = checkpoints(run)
+    if not rungs:
+        raise ConfigError(f"{run} has no checkpoint yet; let ponder rl run to its first one")
+    problems = load_task(task or config.task, split="test")
+    pool = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
+    print(refuse_overlap(problems, pool, limit), file=sys.stderr)
+    model = read_config(rungs[0])
+    environment = open_environment(config.environment, config.deliberation)
+    with Ladder(environment) as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
+        curves = asyncio.run(
+            examine(
+                run, task=problems, name=task or config.task, open_engine=ladder.open,
+                fingerprint=hub.fingerprint, params=config.params,
+                num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
+                flops_per_token=lambda place: flops_per_token(model, place),
+                way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
+                training=training_sources(rungs[-1]), rung=rung,
+            )
+        )  # fmt: skip
+    finish_scale(render(run), curves, curves.get("strategies"), as_json)
+
+
+@app.command(rich_help_panel=MEASURE)
+def score(
+    bank: Annotated[Path, typer.Argument(help="The --out folder of an exam: its samples are scored.")],
+    scorer: Annotated[Path, typer.Option(help="What `ponder scorer` made: its run folder.")],
+    name: Annotated[str, typer.Option(help="What the scores are kept under; default: the scorer's own name.")] = "",
+    workers: Annotated[int, number("Processes; -1 = one a core.", least=-1)] = -1,
+    as_json: Json = False,
+) -> None:
+    """Score every sample of a bank that has no score yet; the samples themselves stay as they are."""
+    processes.prepare()
+    from ponder.evals.bank import Bank
+    from ponder.evals.scoring import score_bank
+    from ponder.live import Bar
+    from ponder.train.distributed import resolve_workers
+
+    bar = Bar(Console(stderr=True), "score", unit="samples", figure="mean score")
+    with Bank.read(bank) as samples, resumable("the same command"), bar:
+        result = score_bank(
+            samples, scorer, name=name, num_workers=resolve_workers(workers),
+            on_progress=lambda done, total, mean: bar("", done, total, mean),
+        )  # fmt: skip
+    told = f"{result['scored_now']} of {result['samples']} samples scored in {result['seconds']:.0f} s"
+    finish(result, f"{told}; the scores are kept as {result['name']!r} in {bank}", as_json)
+
+
+@app.command(rich_help_panel=MEASURE)
+def report(folder: Annotated[Path, typer.Argument(help="A run folder or the --out of an eval.")]) -> None:
+    """Write report.html from a folder, without running anything again."""
+    from ponder.evals.report import report as render
+
+    print(f"the report is {render(folder)}")
+
+
+@app.command(rich_help_panel=MEASURE)
+def compare(
+    folders: Annotated[
+        list[Path], typer.Argument(help="The --out folders of two or more exams; or a run: its base and its last step.")
+    ],
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="A table for a page of documentation.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put finished exams side by side: a row each, with intervals and the paired gain to the first.
+
+    RUN alone compares its base with its last checkpoint, RUN@20 is the exam of step 20 (`ponder scale` makes them).
+    """
+    from ponder.evals.comparison import comparison, markdown, table
+    from ponder.evals.exams import dumps as as_text
+
+    compared = comparison(folders)
+    if as_json:
+        print(json.dumps(json.loads(as_text(compared)), ensure_ascii=False))
+        return
+    shown = table(compared)
+    if as_markdown:
+        print(markdown(shown))
+    else:
+        print_tables([shown])
+    for note in compared["notes"]:
+        print(f"note: {note}", file=sys.stderr)
+
+
+@app.command(rich_help_panel=MEASURE)
+def controller(
+    samples: Annotated[Path, typer.Argument(metavar="BANK", help="The --out of `ponder eval`: the stored samples.")],
+    out: Annotated[Path, typer.Option(help="The controller's file, for `ponder ask --mode controller`.")],
+    budget: Annotated[
+        Optional[float], number("Mean tokens a problem; default: what 8 samples cost.", least=1)
+    ] = None,
+    scorer: Annotated[str, typer.Option(help="A scorer whose scores the bank has, by name.")] = "",
+    probes: Annotated[int, number("Samples that are looked at before it picks.", least=1)] = 4,
+    as_json: Json = False,
+) -> None:
+    """Fit a rule that picks how to spend by problem, and compare it with the best fixed way at equal cost."""
+    from ponder.evals.controlling import fit_controller, sentence
+
+    result = fit_controller(samples, out=out, budget=budget, scorer=scorer, num_probes=probes)
+    finish(result, sentence(result), as_json)
+
+
+@app.command(rich_help_panel=MEASURE)
+def grade(
+    target: Annotated[Optional[str], typer.Option(help="The reference answer.")] = None,
+    answer: Annotated[Optional[str], typer.Option(help="The answer to check.")] = None,
+    file: Annotated[Optional[Path], typer.Option(help="JSON Lines of target and answer instead.")] = None,
+    verifier: Annotated[str, typer.Option(help="exact, integer, choice or math.")] = "math",
+    as_json: Json = False,
+) -> None:
+    """Check answers as training and evaluation do: correct, wrong, or undecided."""
+    from ponder.grading.verifiers import grade_file, grade_row
+
+    rows: Iterable[dict[str, Any]]
+    if file is not None:
+        rows = grade_file(file, verifier)
+    elif target is None or answer is None:
+        raise ConfigError("give --target and --answer, or --file PAIRS.jsonl")
+    else:
+        rows = [grade_row(target, answer, verifier)]
+    for row in rows:
+        if as_json or file is not None:
+            print(json.dumps(row, ensure_ascii=False), flush=True)
+        else:
+            print(f"{row['verdict']} (read as {row['extracted']!r})" + (f": {row['note']}" if "note" in row else ""))

@@ -1,0 +1,148 @@
+"""Verbs of the server: serve, chat, keys."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from ponder.cli.app import USE, BaseUrl, Json, Model, Temperature, app, number
+from ponder.cli.loading import close, measured_efforts, open_engine, open_scorer
+from ponder.cli.show import finish
+from ponder.config import ConfigError
+
+
+@app.command(rich_help_panel=USE)
+def serve(
+    model: Model = "nano",
+    host: Annotated[str, typer.Option(help="0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
+    port: Annotated[int, number("0 = any free one.", least=0, most=65535)] = 8000,
+    api_key: Annotated[
+        Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")
+    ] = None,
+    db: Annotated[str, typer.Option(help="A SQLite file, or postgresql://USER@HOST/NAME.")] = "ponder.db",
+    temperature: Temperature = 1.0,
+    requests_per_minute: Annotated[int, number("Requests a minute a key may make.", "--rpm", least=1)] = 6000,
+    tokens_per_minute: Annotated[int, number("Tokens a minute.", "--tpm", least=1)] = 10_000_000,
+    monitor: Annotated[
+        Optional[list[str]], typer.Option(help="Who reads the reasoning: rules, none, or module:attr. Default: rules.")
+    ] = None,
+    summarizer: Annotated[
+        Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
+    ] = None,
+    scorer: Annotated[
+        Optional[Path], typer.Option(help="A folder made by `ponder scorer`, for modes that choose by score.")
+    ] = None,
+    verifier: Annotated[
+        str, typer.Option(help="Whose key says when answers agree: exact, integer, choice, math or module:attr. "
+                               "Default: what the model was measured with, else math.")
+    ] = "",
+    lenient: Annotated[
+        bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
+    ] = False,
+    base_url: BaseUrl = None,
+) -> None:
+    """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
+    from ponder.serve.monitor import load_monitors
+    from ponder.serve.run import serve as run
+    from ponder.serve.service import Settings
+    from ponder.serve.summary import ModelSummarizer
+    from ponder.strategies.keys import answer_key
+
+    url, _, name = (summarizer or "").strip().partition(" ")
+    levels = None if base_url else measured_efforts(model)
+    key = answer_key(verifier or (levels.verifier if levels else ""))
+    judge: Any = open_scorer(scorer, model, base_url, key) if scorer else None
+    settings = Settings(
+        model=model, db=db, api_key=api_key, temperature=temperature,
+        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
+        strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
+        scorer=judge, efforts=levels, key=key,
+        summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
+    )  # fmt: skip
+    engine = open_engine(model, base_url, keep_hidden=getattr(judge, "kind", "") == "probe")
+
+    def tell(url: str) -> None:
+        """One line for programs; for people the page and the way to a key."""
+        has_key = "the key of --api-key, or " if api_key else ""
+        print(f"the page to talk to it: {url}/", file=sys.stderr)
+        print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr)
+        print(f"ponder serves {model} at {url}/v1", flush=True)
+
+    try:
+        run(engine, settings, host=host, port=port, on_ready=tell)
+    finally:
+        close(engine)
+
+
+@app.command(rich_help_panel=USE)
+def chat(
+    base_url: Annotated[str, typer.Option(help="A running `ponder serve`.")] = "http://127.0.0.1:8000/v1",
+    api_key: Annotated[str, typer.Option(envvar="PONDER_API_KEY", help="A key of it with scope infer.")] = "",
+    model: Annotated[Optional[str], typer.Option(help="Default: the one that is served.")] = None,
+    effort: Annotated[str, typer.Option(help="none, minimal, low, medium, high, xhigh or max.")] = "medium",
+    mode: Annotated[Optional[str], typer.Option(help="standard, consensus, ...: see docs/serve.md.")] = None,
+) -> None:
+    """Talk to a served model. Ctrl-C while it thinks: answer now; twice: stop; an empty line ends."""
+    from ponder.serve.terminal import Chat, key_for, run
+
+    run(Chat(base_url, key_for(base_url, api_key), model=model, effort=effort, mode=mode))
+
+
+keys = typer.Typer(help="Manage the API keys of `ponder serve`.", no_args_is_help=True)
+app.add_typer(keys, name="keys", rich_help_panel=USE)
+Database = Annotated[str, typer.Option(help="The server's database.")]
+
+
+@keys.command("create")
+def keys_create(
+    scope: Annotated[
+        Optional[list[str]],
+        typer.Option(help="infer (the default), read, metrics, admin or raw_cot; several may be given."),
+    ] = None,
+    name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
+    owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",
+    db: Database = "ponder.db",
+    as_json: Json = False,
+) -> None:
+    """Make a key. It is shown once and kept only as a hash."""
+    from ponder.serve.keys import create
+    from ponder.serve.store import Store
+
+    scopes = scope or ["infer"]
+    identity, key = create(Store(db), scopes, name=name, owner=owner)
+    finish({"id": identity, "key": key, "scopes": scopes, "db": shown_db(db)}, key, as_json)
+    if not as_json:
+        print(f"{identity} ({', '.join(scopes)}) is in {shown_db(db)}, for a server with that --db", file=sys.stderr)
+
+
+@keys.command("list")
+def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
+    """The keys there are, without the keys themselves."""
+    from ponder.serve.store import Store
+
+    store = Store(db)
+    found = store.now(store.keys)
+    state = lambda row: "revoked" if row["revoked"] else "valid"
+    lines = [f"{row['id']}  {row['scopes']:<12}  {state(row):<8}  {row['name']}" for row in found]
+    print(json.dumps(found) if as_json else "\n".join(lines) or f"no keys yet in {shown_db(db)}: ponder keys create")
+
+
+@keys.command("revoke")
+def keys_revoke(identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db") -> None:
+    """End a key; a running server notices within two seconds."""
+    from ponder.serve.store import Store
+
+    store = Store(db)
+    if not store.now(lambda: store.revoke_key(identity)):
+        raise ConfigError(f"no valid key {identity!r}; ponder keys list shows them")
+    print(f"{identity} is revoked")
+
+
+def shown_db(db: str) -> str:
+    """Where a database is, whatever the current folder; an address has no password in it."""
+    return re.sub(r"(?<=//)([^:/@]*):[^@/]*@", r"\1@", db) if "://" in db else str(Path(db).resolve())

@@ -1,0 +1,130 @@
+"""What verbs print: plans, tables, the last line, and what Ctrl-C leaves behind."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ponder.config import dumps, to_dict
+
+
+class resumable:
+    """Turn Ctrl-C into a sentence that says what to do next."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, KeyboardInterrupt):
+            print(f"stopped; what was done is kept, and {self.command} goes on from there", file=sys.stderr)
+            raise SystemExit(130) from None
+
+
+def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"config": to_dict(config), "estimate": cost}))
+        return
+    print(dumps(config, explain=True))
+    print("\n# estimated: " + ", ".join(f"{name} {value}" for name, value in cost.items()))
+    if not cost.get("fits", True):
+        print(
+            f"# this does NOT fit: about {cost['memory_gib']} GiB are needed, {cost['free_gib']} GiB are free; take a "
+            "smaller model, fewer workers (num_workers), slots (num_slots) or tokens (max_tokens_per_batch)"
+        )
+
+
+def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
+    print(json.dumps(result) if as_json else sentence)
+
+
+def finish_scale(page: Path, curves: dict[str, Any], spent: dict[str, Any] | None, as_json: bool) -> None:
+    """The trio, the table of strategies, and where the report is."""
+    from ponder.evals.exams import dumps as as_text
+    from ponder.evals.spending import trio_lines
+    from ponder.evals.tables import gain_line, strategies_table
+
+    if as_json:
+        print(json.dumps({"report": str(page), "curves": json.loads(as_text(curves))}, ensure_ascii=False))
+        return
+    if spent:
+        print_tables([strategies_table(spent)])
+        print("\n".join(trio_lines(spent["trio"])))
+    for line in (gain_line(curves), levels_line(page.parent / "scale" / "efforts.json")):
+        if line:
+            print(line)
+    print(f"the report is {page}")
+
+
+def levels_line(path: Path) -> str:
+    """What each effort of a served model costs and gives."""
+    from ponder.efforts import Efforts
+    from ponder.evals.stats import in_percent
+
+    if not path.exists():
+        return ""
+    levels, told = Efforts.read(path).levels, dict[Any, list[str]]()
+    for name, point in levels.items():
+        told.setdefault(point, []).append(name)
+    how = lambda point: f"a vote of {point.n}" if point.n > 1 else f"up to {point.max_reasoning_tokens} thinking"
+    return "effort levels: " + "; ".join(
+        f"{', '.join(names)} = {how(point)}: {in_percent(point.accuracy)} % at {point.tokens:.0f} tokens a problem"
+        for point, names in told.items()
+    )
+
+
+def print_metrics(result: dict[str, Any]) -> None:
+    """The numbers of an exam as a small table, then those of its levels and subjects."""
+    from rich.table import Table
+
+    from ponder.evals.contamination import sentence
+    from ponder.evals.spending import trio_lines
+    from ponder.evals.stats import in_percent
+    from ponder.evals.tables import accuracy_tables, truncation_hint
+
+    table = Table(
+        title=f"{result['model']} on {result['task']}: {result['num_problems']} problems, "
+        f"{result['num_samples']} samples each"
+    )
+    table.add_column("metric")
+    table.add_column("value", justify="right")
+    table.add_column("95 % interval", justify="right")
+    for name, estimate in result["metrics"].items():
+        value, low, high = (f"{in_percent(estimate[end])}%" for end in ("value", "low", "high"))
+        table.add_row(name, value, f"{low} to {high}")
+    for name in ("no_answer_rate", "truncated_rate", "undecided_rate", "failed_rate"):
+        table.add_row(name.replace("_", " "), f"{in_percent(result[name])}%", "")
+    Console().print(table)
+    if result["verifier_errors"]:
+        drawn, why = result["num_problems"] * result["num_samples"], result.get("verifier_error") or "see the bank"
+        print(f"do not trust this: the verifier failed on {result['verifier_errors']} of {drawn} samples ({why})")
+    if result["metrics"]:
+        print_tables(accuracy_tables(result)[1:])
+        print("\n".join(trio_lines(result["trio"])))
+    print(sentence(result["contamination"]))
+    if hint := truncation_hint(result):
+        print(f"warning: {hint}", file=sys.stderr)
+
+
+def print_tables(tables: Iterable[Any]) -> None:
+    """Tables of text on the terminal; names from models and files are text, not markup."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)  # a file or a pipe takes long lines; nothing is cut out of a number
+    for shown in tables:
+        grid = Table(title=escape(shown.title))
+        for name in shown.head:
+            grid.add_column(escape(str(name)), overflow="fold")
+        for row in shown.rows:
+            grid.add_row(*(escape(str(value)) for value in row))
+        console.print(grid)

@@ -1,0 +1,224 @@
+"""Verbs that teach: data, star, sft, rl, scorer, doctor."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+from rich.console import Console
+
+from ponder import processes
+from ponder.cli.app import (
+    LEARN,
+    Answer,
+    BaseUrl,
+    DryRun,
+    Json,
+    Model,
+    Overrides,
+    Reasoning,
+    Recipe,
+    Seed,
+    Temperature,
+    app,
+    number,
+)
+from ponder.cli.loading import check_kind, close, describe, open_engine
+from ponder.cli.show import finish, print_plan, resumable
+from ponder.config import ConfigError, load
+from ponder.types import SamplingParams
+
+
+@app.command(rich_help_panel=LEARN)
+def data(
+    sources: Annotated[
+        list[str], typer.Argument(help="Files of worked solutions (GSM8K or MATH form), or tasks: words:level=1-5.")
+    ],
+    out: Annotated[Path, typer.Option(help="The JSON Lines file to write, for `ponder sft`.")],
+    style: Annotated[
+        str, typer.Option(help="plain, marks, equations or operations; deliberate, or chain with the same faults.")
+    ] = "equations",
+    count: Annotated[Optional[int], number("Problems of each source; default all, or 500 made.", least=1)] = None,
+    no_exam: Annotated[bool, typer.Option("--no-exam", help="A file without `train` in its name is no exam.")] = False,
+    slip: Annotated[float, number("deliberate, chain: how often an answer slips.", least=0, most=1)] = 0.1,
+    early: Annotated[float, number("deliberate, chain: how often it guesses a step.", least=0, most=1)] = 0.15,
+    careless: Annotated[float, number("deliberate: how often a choice falls at random.", least=0, most=1)] = 0.4,
+    seed: Seed = 0,
+    as_json: Json = False,
+) -> None:
+    """Make training rows (problem, reasoning, answer) from worked solutions; every row is checked."""
+    from ponder.train import deliberations
+    from ponder.train.solutions import make_rows, write_rows
+
+    if style in deliberations.STYLES:
+        faults = deliberations.Faults(slip=slip, early=early, careless=careless)
+        rows, dropped = deliberations.make_rows(sources, style, faults, count=count, seed=seed, no_exam=no_exam)
+    else:
+        rows, dropped = make_rows(sources, style, count=count, seed=seed, no_exam=no_exam)
+    write_rows(rows, out)
+    left_out = "; ".join(f"{number} left out: {reason}" for reason, number in dropped.most_common())
+    finish(
+        {"rows": len(rows), "dropped": dict(dropped), "out": str(out)},
+        f"{len(rows)} rows are in {out}" + (f" ({left_out})" if left_out else ""),
+        as_json,
+    )
+
+
+@app.command(rich_help_panel=LEARN)
+def star(
+    task: Annotated[str, typer.Option(help="What to draw on; its train split is used.")],
+    out: Annotated[Path, typer.Option(help="The JSON Lines file of kept rows. Again = go on.")],
+    model: Model = "nano",
+    samples: Annotated[int, number("Samples a problem.", least=1)] = 8,
+    keep: Annotated[int, number("Different right solutions of a problem to keep, at most.", least=1)] = 4,
+    environment: Annotated[str, typer.Option(help="deliberate: draw whole deliberations.")] = "",
+    hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
+    limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
+    max_reasoning_tokens: Reasoning = 256,
+    max_answer_tokens: Answer = 64,
+    temperature: Temperature = 1.0,
+    seed: Seed = 0,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Draw solutions from a model and keep the verified ones as training rows (STaR, expert iteration)."""
+    from ponder.live import Bar
+    from ponder.tasks import load_task
+    from ponder.train.star import StarConfig
+    from ponder.train.star import star as draw
+
+    params = SamplingParams(
+        temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
+    )
+    config = StarConfig(num_samples=samples, keep=keep, hint=hint, params=params, seed=seed)
+    problems = load_task(task, split="train", seed=seed)
+    facts = describe(model, base_url)
+    engine: Any = open_engine(model, base_url)
+    if environment:
+        from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
+
+        if environment != "deliberate" or base_url:
+            raise ConfigError("--environment is deliberate or nothing, and needs a local model")
+        engine = Deliberating(engine, DeliberationConfig().environment())
+    try:
+        with resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
+            result = asyncio.run(
+                draw(
+                    problems, engine, config, out=out, model=facts.fingerprint or facts.name,
+                    name=f"{task}, {environment}" if environment else task,
+                    limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
+                )
+            )  # fmt: skip
+    finally:
+        close(engine)
+    told = f"{result['rows']} rows of {result['solved'] + result['solved_with_hint']} problems are in {out}"
+    finish(result, f"{told}; {result['pass_rate']:.1%} of the samples were right", as_json)
+
+
+@app.command(rich_help_panel=LEARN)
+def sft(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Supervised fine-tuning on worked solutions: the cold start. Run it again to go on where it stopped."""
+    if not dry_run:
+        processes.prepare()
+    from ponder.train.estimate import estimate_sft
+    from ponder.train.sft import SFTConfig
+    from ponder.train.sft import sft as train
+
+    config = load(SFTConfig, recipe, overrides or [])
+    if dry_run:
+        return print_plan(config, estimate_sft(config), as_json)
+    console = Console(stderr=as_json, highlight=False)
+
+    def show(step: int, metrics: dict[str, float]) -> None:
+        if step % 20 == 0 or step + 1 == config.num_steps:
+            console.print(
+                f"step {step + 1}/{config.num_steps}  loss {metrics['loss']:.4f}  "
+                f"{metrics['tokens'] / 1e6:.2f} M tokens  {metrics['seconds']:.0f} s"
+            )
+
+    with resumable(f"ponder sft {recipe}"):
+        folder = train(config, on_step=show)
+    finish({"model": str(folder)}, f"the model is in {folder}", as_json)
+
+
+@app.command(rich_help_panel=LEARN)
+def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Reinforcement learning with verified answers. Run it again to go on where it stopped."""
+    if not dry_run:
+        processes.prepare()
+    from ponder.live import RLView
+    from ponder.train.estimate import estimate_rl
+    from ponder.train.rl import load_recipe
+    from ponder.train.rl import rl as train
+
+    config = load_recipe(recipe, overrides or [])
+    if dry_run:
+        return print_plan(config, estimate_rl(config), as_json)
+    console = Console(stderr=as_json)
+    with resumable(f"ponder rl {recipe}"), RLView(console, num_steps=config.num_steps) as view:
+        folder = train(config, on_step=view)
+    finish(
+        {"model": str(folder), "run": config.out},
+        f"the run is in {config.out}; ponder scale {config.out} draws its curves",
+        as_json,
+    )
+
+
+@app.command(rich_help_panel=LEARN)
+def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+    """Train a scorer from a policy's own samples: will a completion end correct? Run it again to go on."""
+    if not dry_run:
+        processes.prepare()
+    from ponder.evals.scorer_plots import save_page
+    from ponder.evals.stats import cons_at
+    from ponder.live import Bar
+    from ponder.train.estimate import estimate_scorer
+    from ponder.train.scorer import ScorerConfig, train_scorer
+
+    config = load(ScorerConfig, recipe, overrides or [])
+    if dry_run:
+        return print_plan(config, estimate_scorer(config), as_json)
+    console = Console(stderr=True, highlight=False)
+    with resumable(f"ponder scorer {recipe}"), Bar(console, "draw") as bar:
+        folder = train_scorer(
+            config,
+            on_draw=lambda done, total, share: bar("", done, total, share),
+            on_check=lambda check: console.print(str(check)),
+            consensus=lambda counts, correct, k, blank: cons_at(counts, correct, k, blank=blank),
+        )
+    result = json.loads((Path(config.out) / "result.json").read_text())
+    try:
+        save_page(result, Path(config.out))
+    except ImportError as error:
+        print(f"note: {error}", file=sys.stderr)
+    held, last = result["held_out"], result["curve"][-1]
+    finish(
+        {"scorer": str(folder), **result},
+        f"the scorer is in {config.out}; on {held['problems']} unseen problems: pass@1 {held['pass@1']:.1%}, "
+        f"cons@{last['k']} {last['cons']:.1%}, rerank@{last['k']} {last['rerank']:.1%}; AUC within problems "
+        f"{held['auc_within']:.3f}, ECE {held['ece']:.3f}",
+        as_json,
+    )
+
+
+@app.command(rich_help_panel=LEARN)
+def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
+    """Explain a run that does not learn: what was seen, the likely cause, what to change."""
+    import tomllib
+    from dataclasses import asdict
+
+    from ponder.runs import read_jsonl
+    from ponder.train.doctor import diagnose, render
+
+    if not (run / "metrics.jsonl").exists():
+        raise ConfigError(f"{run} has no metrics.jsonl; give the folder of a `ponder rl` run")
+    check_kind(run)
+    findings = diagnose(list(read_jsonl(run / "metrics.jsonl")), tomllib.loads((run / "config.toml").read_text()))
+    if as_json:
+        print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
+    else:
+        print(render(findings))
