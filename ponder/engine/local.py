@@ -165,8 +165,7 @@ class LocalEngine:
         if n < 1:
             raise ValueError(f"n={n} asks for no samples; use at least 1")
         prompt_ids = await self._encoded(prompt)
-        opened = reasoning_is_open(self.tokenizer, prompt_ids)
-        request = Request(id=next(self._ids), prompt_ids=prompt_ids, params=params, n=n, first=first, opened=opened)
+        request = self._request(prompt_ids, params, n=n, first=first)
         version = self.policy_version
         samples = await asyncio.wrap_future(self._submit(request).future)
         return [self._completion(request, sample, version) for sample in samples]
@@ -195,10 +194,7 @@ class LocalEngine:
         return stream
 
     def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
-        opened = reasoning_is_open(self.tokenizer, prompt_ids)
-        request = Request(
-            id=next(self._ids), prompt_ids=prompt_ids, params=params, n=1, first=first, opened=opened, streamed=True
-        )
+        request = self._request(prompt_ids, params, n=1, first=first, streamed=True)
         splitter, version = self._splitter(request), self.policy_version
 
         def told(ids: list[int]) -> None:
@@ -269,6 +265,13 @@ class LocalEngine:
             hidden=sample.hidden,
         )
 
+    def _request(self, prompt_ids: tuple[int, ...], params: SamplingParams, **more: Any) -> Request:
+        marks = {self.tokenizer.think_id, self.tokenizer.unthink_id}
+        return Request(
+            id=next(self._ids), prompt_ids=prompt_ids, params=params,
+            opened=reasoning_is_open(self.tokenizer, prompt_ids), guarded=not marks.isdisjoint(prompt_ids), **more,
+        )  # fmt: skip
+
     def _splitter(self, request: Request) -> Splitter:
         """What reads a completion of this request, told piece by piece or whole."""
         return Splitter(
@@ -278,7 +281,7 @@ class LocalEngine:
             end_ids=self.tokenizer.end_ids,
             opened=request.opened,
             stop=request.params.stop,
-            closes_once=self._closes_once,
+            closes_once=self.tokenizer.unthink_id is None or (self._closes_once and request.guarded),
         )
 
     def _submit(self, request: Request, on_tokens: Any = None) -> _Call:

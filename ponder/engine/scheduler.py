@@ -36,6 +36,7 @@ class Request:
     first: int = 0  # index of the first sample: seeds are sample_seed(params.seed, first + j)
     opened: bool = True  # the prompt ends inside reasoning
     streamed: bool = False  # its tokens travel as they are drawn
+    guarded: bool = True  # its answer may hold no mark; a prompt of plain ids is continued as the model would
 
 
 @dataclass(kw_only=True)
@@ -96,6 +97,7 @@ class Scheduler:
         self.told = np.zeros(num_slots, np.int64)  # tokens of it that have been streamed
         self.has_pause = np.zeros(num_slots, bool)
         self.has_form = np.zeros(num_slots, bool)
+        self.guarded = np.zeros(num_slots, bool)
         self.tokens = np.zeros((num_slots, 64), np.int64)  # of the completion; grows with the longest
         self.logprobs = np.zeros((num_slots, 64), np.float32)
         self.sampled = np.zeros((num_slots, 64), bool)
@@ -103,7 +105,7 @@ class Scheduler:
             self.seed, self.temperature, self.top_p, self.prompt_length, self.length, self.in_reasoning,
             self.num_reasoning, self.min_reasoning, self.max_reasoning, self.num_answer, self.max_answer, self.has_stop,
             self.max_length, self.streamed, self.told,
-            self.has_pause, self.has_form,
+            self.has_pause, self.has_form, self.guarded,
         ]  # fmt: skip
 
     @property
@@ -149,7 +151,7 @@ class Scheduler:
         self.min_reasoning[slot] = min(params.min_reasoning_tokens, self.max_reasoning[slot])
         self.max_answer[slot] = params.max_answer_tokens
         self.has_stop[slot], self.has_pause[slot] = bool(params.stop), bool(params.pause)
-        self.has_form[slot] = bool(params.form)
+        self.has_form[slot], self.guarded[slot] = bool(params.form), request.guarded
         self.max_length[slot] = len(request.prompt_ids) + min(room, params.max_tokens or room)
         self.streamed[slot], self.told[slot] = request.streamed, 0
         return slot
@@ -185,7 +187,7 @@ class Scheduler:
 
     def misplaced(self, tokens: np.ndarray) -> np.ndarray:
         """Slots (n,) whose token is a mark where the answer has begun."""
-        return ~self.in_reasoning[: self.n] & _is_one_of(tokens, self.not_in_answers)
+        return self.guarded[: self.n] & ~self.in_reasoning[: self.n] & _is_one_of(tokens, self.not_in_answers)
 
     def record(self, tokens: np.ndarray, logprobs: np.ndarray, forced: np.ndarray) -> list[tuple[int, FinishReason]]:
         """Write one token a slot; returns (slot, why) for those that end with it."""

@@ -194,3 +194,16 @@ def test_a_model_that_would_think_again_in_its_answer_answers_on() -> None:
     (one,) = draw(model, closes_once=True, params=replace(PARAMS, temperature=0.0), n=1)
     assert (one.reasoning, one.answer, one.finish_reason) == ("x", "yz", "stop")
     assert one.token_ids == (x, CLOSE, y, z, END)
+
+
+class Markless(ByteTokenizer):
+    think_id = unthink_id = None  # type: ignore[assignment]
+
+    def render(self, messages):
+        return [self.bos_id, *self.encode(messages[-1].content)]
+
+
+def test_the_answer_of_a_model_without_marks_is_told_as_it_comes() -> None:
+    with LocalEngine(tiny_model(), Markless(), num_workers=0) as engine:
+        splitter = engine._splitter(engine._request(engine.prompt_ids(user("hi")), PARAMS, n=1, first=0))
+        assert [splitter.feed([token]).answer for token in b"abc"] == ["a", "b", "c"]

@@ -37,12 +37,16 @@ def test_no_content_changes_the_marks_of_a_prompt(contents: list[str]) -> None:
 @given(ids_of_anything)
 def test_a_completion_is_reasoning_then_answer_and_nothing_is_lost(ids: list[int]) -> None:
     reasoning, answer = split_reasoning(TOKENIZER, ids, opened=True)
-    body = ids[:-1] if ids[-1:] == [END] else ids
-    closing = [UNTHINK] if UNTHINK in body else []
-    assert [*reasoning, *closing, *answer] == body
-    assert UNTHINK not in reasoning
-    assert closing or not answer
-    assert split_reasoning(TOKENIZER, ids, opened=False) == ([], body)
+    marks = {THINK, UNTHINK, END}
+    assert sorted({*reasoning, *answer} - marks) == sorted({*ids} - marks)
+    assert len([t for t in [*reasoning, *answer] if t not in marks]) == len([t for t in ids if t not in marks])
+    assert marks.isdisjoint(answer) and END not in reasoning
+    assert UNTHINK in ids or not answer
+    if UNTHINK in ids and THINK not in ids:  # a strip of reasoning, its last closing mark, and the answer
+        body = [token for token in ids if token != END]
+        assert [*reasoning, UNTHINK, *answer] == body
+    if marks.isdisjoint(ids):
+        assert split_reasoning(TOKENIZER, ids, opened=False) == ([], ids)
 
 
 def test_the_last_mark_decides_whether_reasoning_is_open() -> None:
