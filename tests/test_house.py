@@ -27,7 +27,7 @@ MAY = {
     "strategies": BASE | {"grading", "engine.base", "scorers"},
     "train": BASE | {"grading", "tasks", "models", "engine", "scorers", "strategies"},
     "evals": BASE | {"efforts", "grading", "tasks", "engine.base", "scorers", "strategies"},
-    "serve": BASE | {"efforts", "grading", "models.tokenizer", "engine.base", "scorers", "strategies"},
+    "serve": BASE | {"efforts", "grading", "models.tokenizer", "engine.base", "engine.form", "scorers", "strategies"},
     "live": BASE | {"train"},
     "cli": None,  # the only file that imports every room
 }
