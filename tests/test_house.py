@@ -28,7 +28,7 @@ MAY = {
     "rollouts": BASE | {"grading", "tasks", "models.tokenizer", "engine.base", "strategies", "scorers"},
     "train": BASE | {"grading", "tasks", "rollouts", "models", "engine", "scorers", "strategies"},
     "evals": BASE | {"efforts", "grading", "tasks", "rollouts", "engine.base", "scorers", "strategies"},
-    "serve": BASE | {"efforts", "grading", "models.tokenizer", "engine.base", "scorers", "strategies"},
+    "serve": BASE | {"efforts", "grading", "models.tokenizer", "engine.base", "engine.form", "scorers", "strategies"},
     "live": BASE | {"train"},
     "cli": None,  # the only file that imports every room
 }
