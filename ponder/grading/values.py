@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from decimal import Decimal, DecimalException, Overflow, Underflow, localcontext
 from fractions import Fraction
+from types import MappingProxyType
 
 from ponder.grading.decimals import FUNCTIONS, ONE, ZERO, NotReal, Value, context, modulus, only_real, pi
 from ponder.grading.expressions import Node, TooLarge, Unparsed, leaves
@@ -34,6 +35,7 @@ DIGITS = 30  # of a fingerprint
 _PRECISIONS = (80, 120)
 _SIZES = ("0.371", "2.693", "5.317")  # of all symbols at the three points, less than 0.004 apart
 _TURNING_POINT = 1
+_MOST_TURNED = 6  # symbols, one at a time
 
 
 # ---- exact values --------------------------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ def fingerprint(node: Node) -> str:
     )
 
 
-def fingerprint_of(evaluate: Evaluate, *, is_constant: bool, turned: tuple[Node, ...] = ()) -> str:
+def fingerprint_of(evaluate: Evaluate, *, is_constant: bool, turned: Mapping[str, Node] = MappingProxyType({})) -> str:
     """The same for anything that can be evaluated at the fixed points (one point for a constant)."""
     if is_constant:
         text = _text(evaluate, 0)
@@ -154,7 +156,8 @@ def fingerprint_of(evaluate: Evaluate, *, is_constant: bool, turned: tuple[Node,
     texts = _real_texts(evaluate)
     if texts is None:  # real nowhere: by its complex values
         texts = [_text(evaluate, point) for point in range(len(_SIZES))]
-    texts += [text for text in map(_turned_text, turned) if text != texts[_TURNING_POINT]]
+    values = {name: _turned_text(node) for name, node in turned.items()}
+    texts += [f"{name}:{text}" for name, text in values.items() if text != texts[_TURNING_POINT]]
     if len(set(texts)) == 1:  # symbols that cancel
         return texts[0] if texts[0].startswith("n:") else "r:" + texts[0]
     return "f:" + digest("|".join(texts))
@@ -172,15 +175,16 @@ def _real_texts(evaluate: Evaluate) -> list[str] | None:
     return texts if set(texts) != {"*"} else None
 
 
-def _turned(node: Node) -> tuple[Node, ...]:
-    """The tree with each |u| of symbols made negative, sqrt(u^2) too; once with sums in the bars and once without.
+def _turned(node: Node) -> dict[str, Node]:
+    """For each symbol x the tree with |x| made negative, sqrt(x^2) too, and one with every other |u|, if they differ.
 
     |xy| is |x| |y|; inside a logarithm |u| is u, since only there it is real.
     """
-    return tuple(turned for sums in (True, False) if (turned := _turn(node, sums)) != node)
+    names = sorted({leaf[1] for leaf in leaves(node) if leaf[0] == "sym"})[:_MOST_TURNED]
+    return {name: turned for name in ("", *names) if (turned := _turn(node, name)) != node}
 
 
-def _turn(node: Node, sums: bool) -> Node:
+def _turn(node: Node, name: str) -> Node:
     operation = node[0]
     if operation in ("num", "sym", "unit", "const", "at") or _is_constant(node):
         return node
@@ -189,18 +193,22 @@ def _turn(node: Node, sums: bool) -> Node:
     if operation == "abs":
         inside = node[1]
         if inside[0] in ("mul", "div"):
-            return (inside[0], *(_turn(("abs", part), sums) for part in inside[1:]))
-        return ("neg", ("abs", _turn(inside, sums))) if sums or inside[0] not in ("add", "neg") else node
+            parts: list[Node] = [("abs", part) for part in inside[1:]]
+            turned = [_turn(part, name) for part in parts]
+            return node if turned == parts else (inside[0], *turned)
+        return ("neg", ("abs", inside)) if (inside[1] if inside[0] == "sym" else "") == name else node
     degree, inside = _radical(node)
     if degree is not None and degree.denominator == 1 and degree % 2 == 0:
         if inside[0] in ("mul", "div"):
             parts = [("root", ("num", degree), part) for part in inside[1:]]
-            turned = [_turn(part, sums) for part in parts]
+            turned = [_turn(part, name) for part in parts]
             return node if turned == parts else (inside[0], *turned)
         power = exact(inside[2]) if inside[0] == "pow" and _is_constant(inside[2]) else None
         if power is not None and power.denominator == 1 and power % 2 == 0:
-            return ("pow", _turn(("abs", inside[1]), sums), ("num", power / degree))
-    return (operation, *(_turn(child, sums) for child in node[1:]))
+            size: Node = ("abs", inside[1])
+            turned_size = _turn(size, name)
+            return node if turned_size == size else ("pow", turned_size, ("num", power / degree))
+    return (operation, *(_turn(child, name) for child in node[1:]))
 
 
 def _radical(node: Node) -> tuple[Fraction | None, Node]:
@@ -342,7 +350,9 @@ def ratios(node: Node) -> tuple[str, bool]:
                 )
             except NotReal:
                 texts.append("*")
-        texts += [_turned_text(("div", turned, ("at", node, base))) for turned in _turned(node)]
+        plain = _turned_text(scaled)
+        values = {name: _turned_text(("div", turned, ("at", node, base))) for name, turned in _turned(node).items()}
+        texts += [f"{name}:{text}" for name, text in values.items() if text != plain]
         return "|".join(texts), _evaluate(node, base, _PRECISIONS[0])[0] > 0
 
 

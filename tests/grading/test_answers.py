@@ -154,7 +154,7 @@ OTHER = [
     ("a+1", r"\sqrt{(a+1)^2}"), ("ab", "|ab|"), ("b", "(b^2)^{1/2}"), (r"\ln a^2", r"(\ln a)^2"), ("|a|", "-a"),
     ("ab^2", "(ab)^2"), (r"\sin a", r"|\sin a|"),
 ]  # fmt: skip
-LETTERS = "abcfjknpquvwxzTER"  # no two of them are a unit: 2hr is two hours
+LETTERS = "abcfjknpqvwxzTER"  # no two of them are a unit or a Greek letter: 2hr is two hours
 
 
 @given(st.permutations(LETTERS))
