@@ -34,6 +34,18 @@ MAY = {
 }
 
 
+def import_table() -> str:
+    """MAY as docs/concepts.md shows it: a room, and what it may import beside its own files."""
+    width = max(map(len, MAY))
+    rows = []
+    for room, allowed in MAY.items():
+        told = "everything" if allowed is None else ", ".join(sorted(allowed - BASE) + ["BASE"] * (allowed >= BASE))
+        if allowed is not None and not allowed >= BASE:
+            told = ", ".join(sorted(allowed)) or "nothing"
+        rows.append(f"{room:<{width}}  <- {told}")
+    return "\n".join([f"BASE = {', '.join(sorted(BASE))}", *rows])
+
+
 def imports(path: Path) -> set[str]:
     """The ponder modules that a file imports, anywhere in it: "engine.base", "types", ..."""
     found = set()
@@ -55,6 +67,26 @@ def test_imports_only_go_down(path):
         place = name.split(".")[0]
         if place != room:
             assert any(name == a or name.startswith(a + ".") for a in allowed), f"{path} imports {name}"
+
+
+def test_the_docs_show_the_imports_that_are_checked():
+    table = import_table()
+    assert table in (ROOT / "docs" / "concepts.md").read_text(), f"put into docs/concepts.md:\n{table}"
+
+
+def test_no_two_rooms_import_each_other():
+    """Followed over rooms that MAY allows: a circle would let a climb in by the back door."""
+
+    def below(room: str, seen: tuple[str, ...] = ()) -> set[str]:
+        assert room not in seen, f"a circle: {' -> '.join((*seen, room))}"
+        direct = {name.split(".")[0] for name in MAY.get(room) or ()} - {room}
+        return direct.union(*(below(name, (*seen, room)) for name in direct)) if direct else direct
+
+    for room, allowed in MAY.items():
+        if allowed is not None:
+            below(room)
+    for room in ("train", "rollouts", "scorers", "strategies", "grading", "tasks"):
+        assert "serve" not in below(room)  # where the monitors are: no monitor's verdict reaches a reward
 
 
 def test_the_import_test_would_catch_a_climb(tmp_path):
