@@ -74,7 +74,7 @@ def extract(text: str) -> str | None:
 
 
 def ends_in_answer(text: str) -> bool:
-    """Does the answer in a text run up to the text's end, so that more tokens could have changed it?
+    """Does a number or formula that answers run up to the text's end, so that more tokens could have changed it?
 
     True for "12", "It is 3.1", "Answer: 12," and r"\frac{1}{2": what a budget cut there may be half a number. False
     where something stands behind the answer (a closed box, tag or formula, a full stop and a space, a line end, a
@@ -85,7 +85,9 @@ def ends_in_answer(text: str) -> bool:
     if closed or re.search(r"(?:[.!?]\s+|\n\s*|\\[\])])$", text):
         return False
     found = extract(text)
-    return found is not None and found != extract(text.rstrip() + "7")  # one more digit: is it part of the answer?
+    if found is None or not re.search(r"[\d\\]", found):  # a word or a letter: what is there is compared as it stands
+        return False
+    return found != extract(text.rstrip() + "7")  # one more digit: is it part of the answer?
 
 
 def extract_marked(text: str) -> str | None:

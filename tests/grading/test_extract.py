@@ -8,7 +8,7 @@ from ponder.grading import ends_in_answer
 
 CUT = [
     "12", "The answer is 12", "12,", "The answer is 12,", "3.1", r"\frac{1}{2", r"$\frac{1}{2", r"\boxed{12",
-    "It is 12.", "<answer>12", "#### 12", "x^2+1", "1/", "**12", "The answer is (B", "The solutions are 1 and 3",
+    "It is 12.", "<answer>12", "#### 12", "x^2+1", "1/", "**12", "The solutions are 1 and 3",
     "<answer>12,", "Answer: 12 eggs", "So 5 + 7 = 1",
 ]  # fmt: skip
 WHOLE = [
@@ -16,6 +16,7 @@ WHOLE = [
     r"\boxed{12}", r"so \boxed{12}", r"$\boxed{12}$", "It is 12. ", "It is 12.\n", "12\n", "", "It is 12. I used",
     "The answer is 12. So", "The answer is 12 because 5+7", "Answer: $12$", "**12**", r"\(12\)", "hmm, I do not know",
     "The length is $\\sqrt{2}$.\n\nIt",
+    "The answer is (B", "The answer is x", "Paris",  # a letter or a word is compared as it stands
 ]  # fmt: skip
 
 
