@@ -4,12 +4,15 @@
     DIR/head.safetensors   the head (outcome, process, probe)
     DIR/trunk/             the network below it, a model folder (outcome, process)
 
+`kind` may be module:attr, a class of your own.
+
 Whatever is wrong with one is a ConfigError that names the file and what to do.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -43,7 +46,7 @@ def scorer_class(kind: str, path: Path) -> type[TokenScorer]:
         cls = lookup({}, KINDS.get(kind, kind), what="kind of scorer")
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    if not (isinstance(cls, type) and issubclass(cls, TokenScorer)):
+    if not (isinstance(cls, type) and issubclass(cls, TokenScorer)) or inspect.isabstract(cls):
         raise ConfigError(f"{path}: kind = {kind!r} must be a TokenScorer (ponder.scorers), a class with save and load")
     return cls
 
