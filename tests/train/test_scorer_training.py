@@ -243,7 +243,8 @@ def test_a_run_draws_trains_and_says_how_good_it_is(tmp_path, kind):
 
 
 def test_features_join_an_outcome_scorer_on_what_it_has_not_seen(tmp_path):
-    first = config(tmp_path, held_out=0.5)
+    many = {"num_problems": 48, "num_samples": 24, "num_epochs": 1}  # the halves of what is left have right ones too
+    first = config(tmp_path, held_out=0.6, **many)
     train_scorer(first)
     drawn_again = []
     folder = train_scorer(
