@@ -79,15 +79,15 @@ def test_files_named_in_links_exist(page):
 
 def test_every_recipe_resolves():
     from ponder.config import find_recipe, load, recipe_names
+    from ponder.train import scorer
     from ponder.train.rl import load_recipe
-    from ponder.train.scorer import ScorerConfig
     from ponder.train.sft import SFTConfig
 
     paths = [find_recipe(name) for name in recipe_names()]
     assert len(paths) >= 10
     for path in paths:
         if path.name.startswith("scorer_"):
-            load(ScorerConfig, path)
+            scorer.load_recipe(path)
         elif "[demonstrations]" in path.read_text() or "\ndata = " in path.read_text():
             load(SFTConfig, path)
         else:

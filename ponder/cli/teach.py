@@ -177,9 +177,9 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
     from ponder.evals.stats import cons_at
     from ponder.live import Bar
     from ponder.train.estimate import estimate_scorer
-    from ponder.train.scorer import ScorerConfig, train_scorer
+    from ponder.train.scorer import load_recipe, recipe_of, train_scorer
 
-    config = load(ScorerConfig, recipe, overrides or [])
+    config = load_recipe(recipe, overrides or [])
     if dry_run:
         return print_plan(config, estimate_scorer(config), as_json)
     console = Console(stderr=True, highlight=False)
@@ -191,18 +191,13 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
             consensus=lambda counts, correct, k, blank: cons_at(counts, correct, k, blank=blank),
         )
     result = json.loads((Path(config.out) / "result.json").read_text())
-    try:
-        save_page(result, Path(config.out))
-    except ImportError as error:
-        print(f"note: {error}", file=sys.stderr)
-    held, last = result["held_out"], result["curve"][-1]
-    finish(
-        {"scorer": str(folder), **result},
-        f"the scorer is in {config.out}; on {held['problems']} unseen problems: pass@1 {held['pass@1']:.1%}, "
-        f"cons@{last['k']} {last['cons']:.1%}, rerank@{last['k']} {last['rerank']:.1%}; AUC within problems "
-        f"{held['auc_within']:.3f}, ECE {held['ece']:.3f}",
-        as_json,
-    )
+    if "curve" in result:  # of samples to choose among
+        try:
+            save_page(result, Path(config.out))
+        except ImportError as error:
+            print(f"note: {error}", file=sys.stderr)
+    told = recipe_of(config.kind).headline(result)
+    finish({"scorer": str(folder), **result}, f"the scorer is in {config.out}; {told}", as_json)
 
 
 @app.command(rich_help_panel=LEARN)

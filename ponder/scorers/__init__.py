@@ -20,7 +20,7 @@ from ponder.scorers.files import load_scorer
 
 __all__ = ["KINDS", "TokenScorer", "check_policy", "load_scorer"]
 
-KINDS: dict[str, str] = {  # what scorer.json calls it -> where it is; imported when asked for, as some need torch
+KINDS: dict[str, str] = {  # what scorer.json calls it -> module:attr, as your own is; imported when asked for
     "outcome": "ponder.scorers.outcome:OutcomeScorer",
     "process": "ponder.scorers.process:ProcessScorer",
     "probe": "ponder.scorers.probe:Probe",

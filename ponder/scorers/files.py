@@ -4,12 +4,15 @@
     DIR/head.safetensors   the head (outcome, process, probe)
     DIR/trunk/             the network below it, a model folder (outcome, process)
 
+`kind` may be module:attr, a class of your own.
+
 Whatever is wrong with one is a ConfigError that names the file and what to do.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import math
 from collections.abc import Mapping
@@ -29,11 +32,23 @@ FORMAT, FACTS, HEAD, TRUNK = 1, "scorer.json", "head.safetensors", "trunk"
 
 def load_scorer(path: str | Path) -> TokenScorer:
     """The scorer of a folder, or of the run that trained it (RUN/scorer)."""
-    from ponder.scorers import KINDS
-
     folder = scorer_folder(path)
     facts = read_facts(folder)
-    return lookup({}, KINDS[facts["kind"]], what="kind of scorer").load(folder, facts)
+    return scorer_class(facts["kind"], folder / FACTS).load(folder, facts)
+
+
+def scorer_class(kind: str, path: Path) -> type[TokenScorer]:
+    """The class that a scorer.json names: one of `KINDS`, or module:attr of the current folder or an installed package.
+    The folder holds its name only, never code."""
+    from ponder.scorers import KINDS, TokenScorer
+
+    try:
+        cls = lookup({}, KINDS.get(kind, kind), what="kind of scorer")
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    if not (isinstance(cls, type) and issubclass(cls, TokenScorer)) or inspect.isabstract(cls):
+        raise ConfigError(f"{path}: kind = {kind!r} must be a TokenScorer (ponder.scorers), a class with save and load")
+    return cls
 
 
 def scorer_folder(path: str | Path) -> Path:
@@ -57,8 +72,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise ConfigError(f"{path} is not readable JSON ({error}); train the scorer again") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise ConfigError(f"{path} is of another format than {FORMAT}; use the ponder that wrote it")
-    if facts.get("kind") not in KINDS:
-        kind = facts.get("kind")
+    kind = facts.get("kind")
+    if not isinstance(kind, str) or (kind not in KINDS and ":" not in kind):
         raise ConfigError(f"{path}: unknown kind of scorer {kind!r}{nearest(str(kind), KINDS)}")
     for key in ("name", "policy"):
         if not isinstance(facts.get(key), str):
@@ -79,10 +94,13 @@ def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """16 hex digits of all that decides a scorer's scores: scores are stored under it."""
+    """16 hex digits of all that decides a scorer's scores: scores are stored under it. What a kind of one's own keeps
+    beside scorer.json counts too, but for hidden files and texts (.md)."""
     folder = scorer_folder(path)
     digest = hashlib.sha256()
-    for file in (folder / FACTS, folder / HEAD, *sorted((folder / TRUNK).glob("*.safetensors"))):
+    known = (folder / FACTS, folder / HEAD, *sorted((folder / TRUNK).glob("*.safetensors")))
+    others = (file for file in folder.glob("*") if file.is_file() and not file.name.startswith("."))
+    for file in (*known, *sorted(file for file in others if file not in known and file.suffix != ".md")):
         if file.exists():
             with open(file, "rb") as content:
                 while block := content.read(1 << 20):

@@ -18,7 +18,8 @@ from ponder.models.weights import read_config
 from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.logprobs import KEPT_BYTES
 from ponder.train.rl import RLConfig
-from ponder.train.scorer import ScorerConfig
+from ponder.train.scorer import recipe_of
+from ponder.train.scorer_recipe import CommonConfig
 from ponder.train.sft import SFTConfig
 
 _REACHED = 0.33  # of the matrix speed, by a whole training step of a small model
@@ -47,17 +48,16 @@ def estimate_sft(config: SFTConfig) -> dict[str, Any]:
     return _summary(model, config, flops, workers, 0, processes=workers)
 
 
-def estimate_scorer(config: ScorerConfig) -> dict[str, Any]:
-    """Memory and time of drawing and training; a fitted scorer reads its samples once."""
+def estimate_scorer(config: CommonConfig) -> dict[str, Any]:
+    """Memory and time of drawing and training, of what the kind says that it reads."""
     model = read_config(hub.resolve(config.model))
-    own = config.max_reasoning_tokens // 2 + config.max_answer_tokens // 2
-    tokens = config.num_problems * (_PROMPT + config.num_samples * own)
-    drawn = 1.0 + (config.steps_per_sample * config.continuations / 2 if config.kind == "process" else 0.0)
-    read = config.num_epochs * _passes(config) if config.kind in ("outcome", "process") else 1
-    flops = tokens * (drawn + read) * flops_per_token(model, _PROMPT + own / 2)
+    cost = recipe_of(config.kind).cost(config)
+    tokens = cost.prompts * _PROMPT + cost.completions * cost.length
+    passes = cost.drawn + cost.read + cost.trained * _passes(config)
+    flops = tokens * passes * flops_per_token(model, _PROMPT + cost.length / 2)
     workers = resolve_workers(config.num_workers)
-    window = _PROMPT + config.max_reasoning_tokens + config.max_answer_tokens
-    cache = max(1, workers) * config.num_slots * window * cache_bytes(model, _size(config))
+    kept = cost.num_slots * (_PROMPT + cost.window)  # tokens that an engine holds
+    cache = max(1, workers) * kept * cache_bytes(model, _size(config))
     return _summary(model, config, flops, workers, cache, processes=workers)
 
 
@@ -66,12 +66,12 @@ def cache_bytes(model: ModelConfig, size: int) -> int:
     return 2 * size * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
 
 
-def _passes(config: RLConfig | SFTConfig | ScorerConfig) -> int:
+def _passes(config: RLConfig | SFTConfig | CommonConfig) -> int:
     """Forward and backward in forward passes, see `Trainer.passes`."""
     return 2 if config.lora_rank else 3
 
 
-def _size(config: RLConfig | SFTConfig | ScorerConfig) -> int:
+def _size(config: RLConfig | SFTConfig | CommonConfig) -> int:
     """Bytes of a number that is computed with."""
     return 2 if config.dtype == "bfloat16" else 4
 
@@ -82,7 +82,7 @@ def _count(model: ModelConfig) -> int:
 
 def _summary(
     model: ModelConfig,
-    config: RLConfig | SFTConfig | ScorerConfig,
+    config: RLConfig | SFTConfig | CommonConfig,
     flops: float,
     workers: int,
     other: float,

@@ -8,13 +8,15 @@ from __future__ import annotations
 import dataclasses
 import sys
 import typing
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ponder.config import numbers, walk
 from ponder.runs import write_atomic
+from ponder.train import scorer
 from ponder.train.rl import RLConfig
-from ponder.train.scorer import ScorerConfig
+from ponder.train.scorer_examples import ScorerConfig
 from ponder.train.sft import SFTConfig
 from ponder.train.star import StarConfig
 
@@ -26,15 +28,21 @@ END = "<!-- end of recipe keys -->"
 def markdown() -> str:
     """A table a trainer."""
     parts = [f"### `{verb}`\n\n{table(cls)}" for verb, cls in RECIPES.items()]
+    for kind, recipe in scorer.RECIPES.items():
+        if own := {name for name, _ in walk(recipe.config)} - {name for name, _ in walk(ScorerConfig)}:
+            parts.append(f'### `ponder scorer` with `kind = "{kind}"`\n\n{table(recipe.config, only=own)}')
     options = "### `ponder star`\n\nThese are options of the command (`--samples` is `num_samples`), not recipe keys."
     return "\n\n".join([*parts, f"{options}\n\n{table(StarConfig)}"])
 
 
-def table(cls: type) -> str:
+def table(cls: type, *, only: Collection[str] | None = None) -> str:
+    """only: of these keys."""
     rows = ["| key | default | takes | meaning | elsewhere |", "|---|---|---|---|---|"]
     for name, field, owner in owned(cls):
         if "meaning" not in field.metadata:
             continue  # of a type that is no config: how a sample is drawn
+        if only is not None and name not in only:
+            continue
         told = (f"`{name}`", default(field), takes(owner, field), field.metadata["meaning"], elsewhere(field))
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in told) + " |")
     return "\n".join(rows)

@@ -29,9 +29,8 @@ from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.runs import append_jsonl, checkpoints, read_jsonl
 from ponder.scorers.packing import Family
 from ponder.train.distributed import pick_device
+from ponder.train.scorer_recipe import Progress
 from ponder.types import Completion, Problem, Rollout, SamplingParams, Task, text_seed
-
-Progress = Callable[[int, int, float], None]  # problems done, problems, share of correct samples
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from ponder.cli.show import print_plan
 from ponder.train import estimate
-from ponder.train.estimate import estimate_rl, estimate_sft
+from ponder.train.estimate import estimate_rl, estimate_scorer, estimate_sft
 from ponder.train.rl import RLConfig
+from ponder.train.scorer import configure
 from ponder.train.sft import SFTConfig
 
 
@@ -32,3 +33,19 @@ def test_a_plan_says_whether_it_fits_into_memory(monkeypatch, capsys):
         assert plan["fits"] is fits
         print_plan(run, plan, as_json=False)
         assert ("does NOT fit" in capsys.readouterr().out) is not fits
+
+
+def test_a_scorer_costs_what_its_kind_reads(monkeypatch):
+    """Drawing is one pass over the samples, a fit one more, an epoch three; half of each labelled step goes on."""
+    monkeypatch.setattr(estimate, "matrix_speed", lambda dtype: 1e7)  # slow enough for minutes of many digits
+    options = {"process": {"continuations": 8, "steps_per_sample": 4}}
+
+    def minutes(kind, **more):
+        return estimate_scorer(configure({"out": "o", "kind": kind, "num_epochs": 2, "num_workers": 1} | more))[
+            "minutes"
+        ]
+
+    drawn = minutes("features") / 2
+    passes = {kind: minutes(kind, **options.get(kind, {})) / drawn for kind in ("probe", "outcome", "process")}
+    assert {kind: round(value, 2) for kind, value in passes.items()} == {"probe": 2, "outcome": 7, "process": 23}
+    assert round(minutes("features", joined="a run") / drawn, 2) == 1

@@ -20,7 +20,7 @@ from ponder.train import reference
 from ponder.train.distributed import NonFiniteLoss, Trainer
 from ponder.train.losses import LossConfig
 from ponder.train.rl import RLConfig, load_recipe
-from ponder.train.scorer import ScorerConfig
+from ponder.train.scorer_examples import ScorerConfig
 from ponder.train.sft import ArchitectureConfig, SFTConfig, cosine
 from ponder.train.star import StarConfig
 from ponder.types import SamplingParams

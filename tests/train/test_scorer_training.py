@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ponder.config import ConfigError, load
+from ponder.config import ConfigError
 from ponder.models import lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
@@ -19,10 +19,14 @@ from ponder.scorers import load_scorer
 from ponder.scorers.calibration import auc_within
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import Family
-from ponder.train import scorer_rollouts
+from ponder.train import scorer_outcome, scorer_rollouts
 from ponder.train.distributed import Trainer
-from ponder.train.scorer import ScorerConfig, order, report, train_network, train_scorer, unseen_by
+from ponder.train.scorer import configure, load_recipe, train_scorer
+from ponder.train.scorer_examples import ScorerConfig, figures
+from ponder.train.scorer_features import unseen_by
 from ponder.train.scorer_loss import Balance, ScoreLoss, batches, outcome_lesson, process_lesson
+from ponder.train.scorer_network import order
+from ponder.train.scorer_recipe import Job
 from ponder.train.scorer_rollouts import Drawn, DrawPlan, split
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model
@@ -195,7 +199,7 @@ def config(tmp_path, **changes):
         max_reasoning_tokens=3, max_answer_tokens=4, held_out=0.25, num_epochs=4, problems_per_step=4, lr=3e-3,
         warmup_steps=2, num_workers=0, num_slots=32,
     )  # fmt: skip
-    return ScorerConfig(**(values | changes))
+    return configure(values | changes)
 
 
 def test_a_tiny_scorer_learns_to_tell_right_from_wrong_sums(tmp_path):
@@ -208,17 +212,21 @@ def test_a_tiny_scorer_learns_to_tell_right_from_wrong_sums(tmp_path):
     settings = config(tmp_path, num_epochs=60, checks_per_epoch=1, patience=60, dropout=0.0)
     policy(tmp_path / "policy")
     run = Run(settings.out, kind="scorer", config_toml="", seed=0)
-    train_network(settings, run, tmp_path / "policy", "fp", items, items, None)
+    start = tmp_path / "policy"
+    scorer_outcome.train(Job(config=settings, run=run, start=start, policy="fp", train=items, held=items))
     scorer = load_scorer(settings.out)
     value, _ = auc_within([x.correct for x in items], scorer.score([x.family for x in items]))
     assert value > 0.95
+
+
+OPTIONS = {"process": {"num_samples": 4, "continuations": 2}}
 
 
 @pytest.mark.parametrize("kind", ["outcome", "process", "probe", "features"])
 def test_a_run_draws_trains_and_says_how_good_it_is(tmp_path, kind):
     seen = []
     folder = train_scorer(
-        config(tmp_path, kind=kind, num_samples=4 if kind == "process" else 8, continuations=2),
+        config(tmp_path, kind=kind, **OPTIONS.get(kind, {})),
         on_draw=lambda done, total, share: seen.append((done, total)),
         consensus=lambda counts, correct, k, blank: 0.5,
     )
@@ -235,7 +243,8 @@ def test_a_run_draws_trains_and_says_how_good_it_is(tmp_path, kind):
 
 
 def test_features_join_an_outcome_scorer_on_what_it_has_not_seen(tmp_path):
-    first = config(tmp_path, held_out=0.5)
+    many = {"num_problems": 48, "num_samples": 24, "num_epochs": 1}  # the halves of what is left have right ones too
+    first = config(tmp_path, held_out=0.6, **many)
     train_scorer(first)
     drawn_again = []
     folder = train_scorer(
@@ -327,7 +336,7 @@ def test_where_none_finishes_the_cut_samples_are_still_learnt_from(tmp_path):
 
 def test_a_report_on_problems_that_all_fail_is_honest_zeros():
     held = [drawn(f"p{i}", [1], [[2], [3]], [0, 0]) for i in range(3)]
-    result = report(held, [np.zeros(2)] * 3, None)
+    result = figures(held, [np.zeros(2)] * 3, None)
     assert [row["rerank"] for row in result["curve"]] == [0.0, 0.0]
     assert result["held_out"]["pass@1"] == 0.0
 
@@ -336,17 +345,18 @@ def test_a_report_on_problems_that_all_fail_is_honest_zeros():
     "changes",
     [
         {"num_samples": 1}, {"temperatures": ()}, {"temperatures": (0.0,)}, {"held_out": 0.0}, {"dropout": 1.0},
-        {"kind": "process", "continuations": 0}, {"patience": 0}, {"joined": "run"},
+        {"kind": "process", "continuations": 0}, {"patience": 0}, {"joined": "run"}, {"kind": "probe", "late": "2"},
+        {"kind": "outcom"}, {"kind": "os:getcwd"}, {"kind": "outcome", "probe_width": 4}, {"kind": 3},
     ],
 )  # fmt: skip
 def test_a_config_that_cannot_work_is_refused(changes):
     with pytest.raises(ValueError):
-        ScorerConfig(out="x", **changes)
+        configure({"out": "x"} | changes)
 
 
 @pytest.mark.parametrize("name", ["scorer_nano_cpu", "scorer_smollm2_cpu"])
 def test_the_shipped_recipes_are_read(name):
-    assert load(ScorerConfig, f"recipes/{name}.toml").num_samples >= 16
+    assert load_recipe(f"recipes/{name}.toml").num_samples >= 16
 
 
 def test_a_run_does_not_go_on_with_other_problems_or_another_policy(tmp_path):

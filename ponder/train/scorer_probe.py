@@ -1,10 +1,11 @@
-"""The scorers that are fitted rather than trained: a probe over hidden states, and a regression over features."""
+"""kind = "probe": a small head over the sampler's own hidden states, a logistic regression or one hidden layer."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,60 +13,38 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ponder.config import setting
 from ponder.models import hub
-from ponder.scorers.base import check_policy
 from ponder.scorers.calibration import log_loss
-from ponder.scorers.features import FEATURES, FeatureScorer, features
-from ponder.scorers.files import load_scorer
 from ponder.scorers.logistic import fit
 from ponder.scorers.outcome import expit
 from ponder.scorers.packing import Pack, packs
 from ponder.scorers.probe import Probe, states
 from ponder.train.distributed import HiddenLoss, Trainer, pick_device, resolve_workers
+from ponder.train.scorer_examples import ScorerConfig, from_rollouts
+from ponder.train.scorer_recipe import Job, Trained
 from ponder.train.scorer_rollouts import Drawn
 
-if TYPE_CHECKING:
-    from ponder.train.scorer import ScorerConfig
-
 Floats = NDArray[np.float64]
-Fitted = tuple[list[Floats], dict[str, Any]]  # logits of every held-out sample, and facts for the result
 PENALTIES = (1.0, 10.0, 100.0, 1000.0, 10000.0)
 
 
-def fit_features(
-    config: ScorerConfig, folder: Path, start: Path, policy: str, train: Sequence[Drawn], held: Sequence[Drawn]
-) -> Fitted:
-    """Each problem weighs the same, however many samples it has left."""
-    outcome = load_scorer(config.joined) if config.joined else None
-    if outcome is not None:
-        check_policy(outcome, policy)
-    rows = [_features(part, outcome) for part in (train, held)]
-    x, y = np.concatenate(rows[0]), np.concatenate([item.correct for item in train])
-    weight = np.concatenate([np.full(len(item.correct), 1 / len(item.correct)) for item in train])
-    model = fit(x, y, l2=1.0, weight_N=weight * len(y) / weight.sum())
-    place = str(Path(config.joined).resolve()) if outcome else ""
-    name = config.name or config.kind
-    FeatureScorer(model, name=name, policy=policy, outcome=outcome, outcome_folder=place).save(folder)
-    weights = dict(zip([*FEATURES, "outcome"], model.weights.tolist(), strict=False))
-    return [model.logits(part) for part in rows[1]], {"weights": weights}
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig(ScorerConfig):
+    probe_width: int = setting(0, "hidden units of its network; 0 = logistic regression", least=0)
 
 
-def _features(part: Sequence[Drawn], outcome: Any) -> list[Floats]:
-    said = outcome.score([item.family for item in part]) if outcome else [None] * len(part)
-    return [features(item.family, p) for item, p in zip(part, said, strict=True)]
-
-
-def fit_probe(
-    config: ScorerConfig, folder: Path, start: Path, policy: str, train: Sequence[Drawn], held: Sequence[Drawn]
-) -> Fitted:
+def train(job: Job[ProbeConfig, Drawn]) -> Trained:
     """The penalty, or the moment to stop, is the one with the best held-out loss."""
-    x, other = _states(config, start, [item.family for item in [*train, *held]], len(train))
-    y, truth = (np.concatenate([item.correct for item in part]) for part in (train, held))
+    config = job.config
+    families = [item.family for item in [*job.train, *job.held]]
+    x, other = _states(config, job.start, families, len(job.train))
+    y, truth = (np.concatenate([item.correct for item in part]) for part in (job.train, job.held))
     head = _network(config, x, y, other, truth) if config.probe_width else _regression(x, y, other, truth)
-    probe = Probe(head, name=config.name or config.kind, policy=policy, model=str(start.resolve()))
-    probe.save(folder)
+    probe = Probe(head, name=job.config.scorer_name, policy=job.policy, model=str(job.start.resolve()))
+    probe.save(job.folder)
     p = np.clip(probe.judge(other), 1e-12, 1 - 1e-12)
-    ends = np.cumsum([len(item.correct) for item in held])[:-1]
+    ends = np.cumsum([len(item.correct) for item in job.held])[:-1]
     return [np.log(part / (1 - part)) for part in np.split(p, ends)], {}
 
 
@@ -80,7 +59,7 @@ class _States(HiddenLoss):
 
 
 def _states(
-    config: ScorerConfig, start: Path, families: Sequence[Any], num_train: int
+    config: ProbeConfig, start: Path, families: Sequence[Any], num_train: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(B F) of the training samples and of the held-out ones."""
     distinct = [family.unique() for family in families]
@@ -101,7 +80,7 @@ def _regression(x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], t
 
 
 def _network(
-    config: ScorerConfig, x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], truth: Floats
+    config: ProbeConfig, x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], truth: Floats
 ) -> dict[str, Tensor]:
     """One hidden layer, Adam on random batches, stopped at the best of its looks at the held-out loss."""
     inputs, targets, exam = torch.from_numpy(x), torch.from_numpy(y).float(), torch.from_numpy(other)
@@ -133,4 +112,4 @@ def _network(
     return {"mean": mean, "scale": scale, **dict(zip(names, kept, strict=True))}
 
 
-FITS: dict[str, Callable[..., Fitted]] = {"features": fit_features, "probe": fit_probe}
+RECIPE = from_rollouts(train, config=ProbeConfig)
