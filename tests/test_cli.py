@@ -18,6 +18,8 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from tests.helpers import tiny_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SHORT = ["--max-reasoning-tokens", "8", "--max-answer-tokens", "4"]
 

@@ -15,6 +15,8 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import load_model, save_model
 from ponder.types import SamplingParams
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4
 LLAMA3 = {
     "rope_type": "llama3",

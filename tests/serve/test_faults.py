@@ -25,6 +25,8 @@ from ponder.serve.store import Store
 from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 AUTH = {"Authorization": f"Bearer {KEY}"}
 

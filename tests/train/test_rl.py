@@ -59,6 +59,7 @@ def weights(run: Path, step: int) -> bytes:
     return (run / "checkpoints" / f"step_{step:05d}" / "model.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 def test_every_preset_learns_a_toy_task(preset, base, tmp_path):
     recipe = tmp_path / "r.toml"
@@ -93,6 +94,7 @@ def trained(played: Collected, **changes: object) -> torch.Tensor:
         return torch.cat([value.flatten() for value in trainer.parameters.values()]).detach().clone()
 
 
+@pytest.mark.slow
 def test_every_value_of_a_preset_moves_the_weights_another_way(played):
     """Each preset from every other, and each from itself without any one of its values."""
     ends = {name: trained(played, **preset) for name, preset in PRESETS.items()}
@@ -120,6 +122,7 @@ def test_a_preset_that_refills_and_shortens_does_both(played):
     assert len(groups) == 16 == len({group.problem.id for group in groups})  # a round and three refills of four
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(base, tmp_path):
     """kill -9 in a real process, at three different moments, with worker processes."""
     whole = tmp_path / "whole"
