@@ -104,7 +104,7 @@ def test_logits_agree_with_transformers_in_both_directions(name: str, tmp_path: 
     assert type(again) is type(theirs)
 
 
-def test_the_sliding_window_and_the_scaling_of_these_models_matter(tmp_path: Path) -> None:
+def test_the_sliding_window_and_the_scaling_of_these_models_matter() -> None:
     """Guards the test above: without the feature the logits would differ by far more than the tolerance."""
     tokens = torch.randint(TINY["vocab_size"], (1, 40), generator=torch.Generator().manual_seed(1))
     changes: list[tuple[str, dict[str, Any]]] = [

@@ -333,7 +333,7 @@ def test_raw_reasoning_leaves_only_with_a_scope_and_a_reason_that_is_written_dow
     assert {"a complaint, case 7", "typo"} <= {row["reason"] for row in audit}
 
 
-def test_junk_gets_4xx(http, server):
+def test_junk_gets_4xx(http):
     for content in (
         b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 200_000, b'{"a":' * 100_000, b'{"input": NaN}',
         b'{"input": 1' + b"0" * 5000 + b"}", b'{"input": ["\\ud800"]}',

@@ -240,7 +240,7 @@ def test_a_recipes_own_keys_win_over_its_preset(tmp_path):
         load_recipe(recipe, ["preset=dapoo"])
 
 
-def test_forced_tokens_are_never_trained_on(base, tmp_path):
+def test_forced_tokens_are_never_trained_on():
     from ponder.train.batches import from_groups
 
     task = LowercaseTask(size=2)
