@@ -131,6 +131,7 @@ def test_nothing_found_is_no_answer_and_never_votes():
         assert found.outcome == "wrong" and found.extracted is None, text
 
 
+@pytest.mark.slow
 def test_importing_tasks_needs_no_heavy_library():
     import subprocess
     import sys

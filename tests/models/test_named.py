@@ -19,6 +19,8 @@ from ponder.models import hub, named
 from tests.models.test_gguf import ROWS, as_llama_cpp, write
 from tests.models.test_parity import their_model
 
+pytestmark = pytest.mark.slow
+
 MEMBER, LICENCE = "tiny_lm/tiny.gguf", "tiny_lm-1.0.dist-info/LICENSE"
 
 

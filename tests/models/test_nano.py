@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 import asyncio
 from collections import Counter
 
@@ -10,6 +12,8 @@ from ponder.models import hub
 from ponder.tasks import load_task
 from ponder.tasks.ways import count
 from ponder.types import SamplingParams
+
+pytestmark = pytest.mark.slow
 
 
 def test_nano_is_at_most_8_mb_and_1_to_3_million_parameters():

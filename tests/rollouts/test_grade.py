@@ -176,6 +176,7 @@ def test_an_answer_that_was_whole_before_the_cut_counts(answer):
     assert asyncio.run(grade(task, task[0], [completion(answer, "length")]))[0].is_correct
 
 
+@pytest.mark.slow
 def test_a_process_ends_although_a_verifier_hangs():
     """The abandoned thread is a daemon: nothing waits for it at exit."""
     code = (

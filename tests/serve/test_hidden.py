@@ -3,6 +3,8 @@ say, and no reasoning reaches a visible channel."""
 
 from __future__ import annotations
 
+import pytest
+
 import asyncio
 import json
 import os
@@ -23,6 +25,8 @@ from ponder.serve.tools import Call, CallParser, Tool
 from ponder.serve.wire import Writer, new_response
 from ponder.serve.work import Count, Meter, Order, produce
 from tests.helpers import user
+
+pytestmark = pytest.mark.slow
 
 CASES = int(os.environ.get("PONDER_CASES", "500"))
 TOOLS = [Tool(name="f"), Tool(name="g")]
