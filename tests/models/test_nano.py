@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 import asyncio
 from collections import Counter
+
+import pytest
 
 from ponder.engine.local import LocalEngine
 from ponder.models import hub

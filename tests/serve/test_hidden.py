@@ -3,13 +3,12 @@ say, and no reasoning reaches a visible channel."""
 
 from __future__ import annotations
 
-import pytest
-
 import asyncio
 import json
 import os
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -13,8 +13,6 @@ from hypothesis import strategies as st
 
 from ponder.train.doctor import CHECKS, EXPLAINS, Finding, Series, diagnose, render
 
-pytestmark = pytest.mark.slow
-
 Row = dict[str, float]
 Curve = Callable[[float], float]  # progress 0..1 -> value
 
