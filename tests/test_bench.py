@@ -20,6 +20,8 @@ from sums import problem, reward  # noqa: E402
 
 from tests.helpers import until  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 ECHO = f"""
 import sys
 sys.path.insert(0, {str(ROOT / "bench" / "sides")!r})

@@ -18,6 +18,8 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from tests.helpers import tiny_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SHORT = ["--max-reasoning-tokens", "8", "--max-answer-tokens", "4"]
 
@@ -200,7 +202,7 @@ def test_rl_then_doctor_scale_report_and_ask_on_the_run(tiny, tmp_path):
     assert ponder("ask", "hi", "--model", "run@1", "--json", *SHORT, cwd=tmp_path).returncode == 0
 
 
-def test_play_asks_a_person_through_the_same_verifier(tmp_path):
+def test_play_asks_a_person_through_the_same_verifier():
     done = subprocess.run(
         [sys.executable, "-m", "ponder.cli", "play", "--task", "arithmetic:level=1", "--limit", "2"], text=True,
         input="no idea\n0\n", capture_output=True, cwd=ROOT, timeout=60,

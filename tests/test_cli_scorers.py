@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from ponder.evals.bank import Bank
 from tests.test_cli import ROOT, SHORT, fails_with, ponder, tiny  # noqa: F401 (a fixture)
+
+pytestmark = pytest.mark.slow
 
 RECIPE = """
 out = "run"

@@ -14,6 +14,8 @@ import pytest
 from ponder import processes
 from tests.helpers import until
 
+pytestmark = pytest.mark.slow
+
 
 def tell(connection: Any, name: str) -> None:
     ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN

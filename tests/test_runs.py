@@ -168,6 +168,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused_by_the_name_of_the_first_until_that_is_gone(tmp_path):
     folder = tmp_path / "run"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -196,6 +196,7 @@ async def ask(engine: LocalEngine, texts: list[str], n: int = 3, first: int = 0)
     )
 
 
+@pytest.mark.slow
 def test_worker_processes_give_what_one_thread_gives_and_the_same_bits_twice():
     model, texts = tiny_model(), [f"problem {i}" for i in range(6)]
     with LocalEngine(model, TOKENIZER, num_workers=0) as engine:
@@ -214,6 +215,7 @@ def test_worker_processes_give_what_one_thread_gives_and_the_same_bits_twice():
     assert [[c.token_ids for c in group] for group in new] == [[c.token_ids for c in group] for group in fresh]
 
 
+@pytest.mark.slow
 def test_an_engine_in_bf16_converts_float32_weights_when_it_starts_and_when_it_gets_new_ones():
     one, other = tiny_model(), tiny_model(seed=1)
     with LocalEngine(tiny_model().bfloat16(), TOKENIZER, num_workers=0) as engine:
@@ -287,6 +289,7 @@ def test_a_call_cancelled_before_it_left_is_never_started():
         assert engine._load == [0]
 
 
+@pytest.mark.slow
 def test_one_call_keeps_every_worker_busy_and_a_later_one_goes_where_there_is_less_to_do():
     async def go(engine: LocalEngine):
         long = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=9))
@@ -304,6 +307,7 @@ def test_one_call_keeps_every_worker_busy_and_a_later_one_goes_where_there_is_le
         assert engine._load == [0, 0]
 
 
+@pytest.mark.slow
 def test_a_killed_worker_fails_its_requests_with_a_reason_instead_of_hanging():
     async def go(engine: LocalEngine):
         waiting = asyncio.ensure_future(engine.generate(user("p"), replace(PARAMS, max_reasoning_tokens=90), n=400))

@@ -79,6 +79,7 @@ def test_prompts_longer_than_a_chunk_and_many_of_them_are_read_as_one_by_one():
         assert samples[0].logprobs == run_all(make_runner(model, way="C"), [one])[0][0].logprobs
 
 
+@pytest.mark.slow
 def test_the_engine_computes_with_it_and_with_new_weights():
     async def ask(engine: LocalEngine) -> list[float]:
         params = SamplingParams(max_answer_tokens=5, max_reasoning_tokens=5, temperature=0)
@@ -133,6 +134,7 @@ def test_it_can_be_asked_to_stay_out(monkeypatch):
     assert native.library(torch.float32) is None
 
 
+@pytest.mark.slow
 def test_it_is_compiled_once_even_by_two_at_the_same_time(monkeypatch, tmp_path):
     monkeypatch.setenv("PONDER_CACHE", str(tmp_path))
     command = "import torch; from ponder.engine import native; print(native.library(torch.float32))"

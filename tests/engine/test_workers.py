@@ -18,6 +18,8 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model, until, user
 
+pytestmark = pytest.mark.slow
+
 TOKENIZER = ByteTokenizer()
 PARAMS = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=6, seed=3)
 LONG = replace(PARAMS, max_reasoning_tokens=90_000, min_reasoning_tokens=90_000)

@@ -11,6 +11,8 @@ from test_spending import FREE, FULL, tables
 from ponder.evals import plots
 from ponder.evals.spending import play
 
+pytestmark = pytest.mark.slow
+
 
 def estimate(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.05, "high": value + 0.05}

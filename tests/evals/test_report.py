@@ -23,6 +23,8 @@ from ponder.evals.report import report
 from ponder.evals.scaling import scale
 from ponder.types import SamplingParams
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("matplotlib")
 EVIL = '</pre></svg><script>alert("x")</script><img src=http://evil.test/x onerror=alert(1)>{{ 7*7 }}$\\frac{'
 

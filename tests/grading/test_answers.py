@@ -50,6 +50,7 @@ def test_there_are_enough_golden_answers_of_both_kinds():
     assert kinds.count("correct") >= 150 and kinds.count("wrong") >= 100
 
 
+@pytest.mark.slow
 @given(texts)
 @settings(max_examples=400, deadline=None)
 def test_canonical_and_extract_never_raise(text):
@@ -67,6 +68,7 @@ def is_plain_mathematics(text: str) -> bool:
 MATHEMATICS = [text for row in PLAIN for text in (row["target"], row["answer"]) if is_plain_mathematics(text)]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(MATHEMATICS), st.sampled_from(MATHEMATICS))
 @settings(max_examples=1_000, deadline=None)
 def test_grading_is_symmetric(left, right):
@@ -79,6 +81,7 @@ def test_grading_is_symmetric_on_golden_pairs():
             assert grade(row["answer"], row["target"]).outcome == row["verdict"], row
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(MATHEMATICS), min_size=3, max_size=3), st.sampled_from(MATHEMATICS))
 @settings(max_examples=500, deadline=None)
 def test_within_a_problem_equality_is_transitive(three, target):
@@ -91,6 +94,7 @@ def test_within_a_problem_equality_is_transitive(three, target):
     assert verifier.key(problem, target) not in {verifier.key(problem, text) for text in wrong}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     ["9" * 1_000_000, "(" * 100_000, "{" * 5_000 + "}" * 5_000, "-" * 50_000, "\x00" * 10_000, "^" * 3_000,
@@ -131,6 +135,7 @@ def test_nothing_found_is_no_answer_and_never_votes():
         assert found.outcome == "wrong" and found.extracted is None, text
 
 
+@pytest.mark.slow
 def test_importing_tasks_needs_no_heavy_library():
     import subprocess
     import sys
@@ -157,6 +162,7 @@ OTHER = [
 LETTERS = "abcfjknpqvwxzTER"  # no two of them are a unit or a Greek letter: 2hr is two hours
 
 
+@pytest.mark.slow
 @given(st.permutations(LETTERS))
 @settings(max_examples=40, deadline=None)
 def test_no_verdict_depends_on_what_the_letters_are_called(order):

@@ -31,7 +31,7 @@ def children():
     box.close()
 
 
-def gone(pid: int, seconds: float = 8.0) -> bool:
+def gone(pid: int, seconds: float = 30.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -55,7 +55,7 @@ def test_a_result_comes_back_even_if_the_function_prints_and_reads(children):
      ("missing", "crashed", "AttributeError"), ("unserialisable", "crashed", "TypeError")],
 )  # fmt: skip
 def test_every_bad_end_has_its_status_and_the_next_call_works(children, job, status, note):
-    ran = children.run(f"{JOBS}:{job}", timeout=1.0)
+    ran = children.run(f"{JOBS}:{job}", timeout=1.0 if status == "timeout" else 60.0)
     assert (ran.status, ran.value) == (status, None) and note in ran.note
     assert children.run(f"{JOBS}:double", 1).value == 2
     assert children.counts == {status: 1, "ok": 1}
@@ -64,8 +64,8 @@ def test_every_bad_end_has_its_status_and_the_next_call_works(children, job, sta
 def test_a_timeout_is_kept_and_the_child_is_gone(children):
     pid = children.run(f"{JOBS}:pid").value
     start = time.monotonic()
-    assert children.run(f"{JOBS}:sleep", 60, timeout=0.5).status == "timeout"
-    assert time.monotonic() - start < 3 and gone(pid)
+    assert children.run(f"{JOBS}:sleep", 600, timeout=0.5).status == "timeout"
+    assert 0.5 <= time.monotonic() - start < 60 and gone(pid)  # long before the call would have come back
 
 
 def test_a_healthy_child_is_used_again(children):

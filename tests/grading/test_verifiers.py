@@ -36,10 +36,10 @@ def test_a_child_that_fails_makes_the_answer_undecided_and_not_wrong(status, mon
 def test_integer_is_fast_and_never_starts_a_child(monkeypatch):
     monkeypatch.setattr(killable, "shared", lambda: pytest.fail("a child was asked for"))
     verifier, item = VERIFIERS["integer"], problem("42")
-    start = time.monotonic()
+    start = time.thread_time()  # of this thread's processor: a busy machine does not count
     for n in range(2_000):
         assert verifier(item, str(n)).is_correct == (n == 42)
-    assert time.monotonic() - start < 1.0
+    assert time.thread_time() - start < 1.0
     for text in (r"\int_0^1 x dx", r"\boxed{9^{9^{9^{9}}}}", "x" * 1_000):
         assert not verifier(item, text).is_correct
 

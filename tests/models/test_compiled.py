@@ -20,6 +20,8 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.types import SamplingParams
 from tests.helpers import in_c, tiny_model, user
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def cpu(monkeypatch):

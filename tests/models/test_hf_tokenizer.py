@@ -18,6 +18,8 @@ from ponder.models.hf_tokenizer import HFTokenizer, load_tokenizer
 from ponder.models.tokenizer import ByteTokenizer, reasoning_is_open, split_reasoning
 from ponder.types import Message
 
+pytestmark = pytest.mark.slow
+
 CORPUS = ["Hello world, the answer is 42. user assistant system think\n\n", "  spaces   and\ttabs é 漢字", "1 2 3"] * 20
 CHATML = (
     "{% if messages[0]['role'] != 'system' %}{{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}{% endif %}"

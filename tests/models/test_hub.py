@@ -333,7 +333,7 @@ def test_a_file_that_arrives_damaged_is_removed_and_said_and_fetched_when_asked_
     assert hub.fingerprint(folder) == hub.fingerprint(tmp_path / "origin")
 
 
-def test_pulling_again_mends_what_was_damaged_on_the_disk(serve: Callable[..., Hub], tmp_path: Path) -> None:
+def test_pulling_again_mends_what_was_damaged_on_the_disk(serve: Callable[..., Hub]) -> None:
     server = serve()
     weights = hub.pull("someone/something") / "model.safetensors"
     data = weights.read_bytes()

@@ -16,6 +16,8 @@ from ponder.types import SamplingParams
 from tests.helpers import tiny_model
 from tests.models.test_hf_tokenizer import byte_level, user, write
 
+pytestmark = pytest.mark.slow
+
 WINDOW = 256
 TEXTS = {
     "words": "the answer is forty two ",

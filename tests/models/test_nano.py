@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 
+import pytest
+
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
 from ponder.tasks import load_task
 from ponder.tasks.ways import count
 from ponder.types import SamplingParams
+
+pytestmark = pytest.mark.slow
 
 
 def test_nano_is_at_most_8_mb_and_1_to_3_million_parameters():

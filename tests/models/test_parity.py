@@ -15,6 +15,8 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import load_model, save_model
 from ponder.types import SamplingParams
 
+pytestmark = pytest.mark.slow
+
 TOLERANCE = 1e-4
 LLAMA3 = {
     "rope_type": "llama3",
@@ -102,7 +104,7 @@ def test_logits_agree_with_transformers_in_both_directions(name: str, tmp_path: 
     assert type(again) is type(theirs)
 
 
-def test_the_sliding_window_and_the_scaling_of_these_models_matter(tmp_path: Path) -> None:
+def test_the_sliding_window_and_the_scaling_of_these_models_matter() -> None:
     """Guards the test above: without the feature the logits would differ by far more than the tolerance."""
     tokens = torch.randint(TINY["vocab_size"], (1, 40), generator=torch.Generator().manual_seed(1))
     changes: list[tuple[str, dict[str, Any]]] = [

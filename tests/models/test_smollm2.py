@@ -35,6 +35,7 @@ try:
 except ConfigError:
     FOLDER = None
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(FOLDER is None, reason="needs the real model: ponder pull smollm2-135m"),
     pytest.mark.timeout(3600),
 ]

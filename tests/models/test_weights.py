@@ -322,6 +322,7 @@ def test_a_full_disk_is_a_storage_error_and_keeps_the_old_model(folder: Path, mo
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.slow
 def test_a_kill_while_saving_leaves_the_old_model_whole(folder: Path) -> None:
     before = load_model(folder).state_dict()
     script = f"""

@@ -176,7 +176,8 @@ def test_an_answer_that_was_whole_before_the_cut_counts(answer):
     assert asyncio.run(grade(task, task[0], [completion(answer, "length")]))[0].is_correct
 
 
-def test_a_process_ends_although_a_verifier_hangs(tmp_path):
+@pytest.mark.slow
+def test_a_process_ends_although_a_verifier_hangs():
     """The abandoned thread is a daemon: nothing waits for it at exit."""
     code = (
         "import asyncio, time\n"

@@ -177,6 +177,7 @@ def test_a_saved_scorer_comes_back_the_same(tmp_path, kind):
     assert fingerprint(tmp_path / "run") != before
 
 
+@pytest.mark.slow
 def test_workers_say_what_one_process_does(tmp_path):
     scorer = make()
     scorer.save(tmp_path)

@@ -19,6 +19,8 @@ from ponder.serve import connections
 from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 AUTH = {"Authorization": f"Bearer {KEY}"}
 HEAD = b"GET /v1/models HTTP/1.1\r\nHost: x\r\nX-a: "

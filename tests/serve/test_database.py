@@ -22,6 +22,8 @@ from ponder.serve.store import Store
 from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
 
+pytestmark = pytest.mark.slow
+
 AUTH = {"Authorization": f"Bearer {KEY}"}
 POSTGRES = os.environ.get("PONDER_TEST_POSTGRES")
 TABLES = ("keys", "objects", "items", "events", "reasoning", "verdicts", "audit", "version", "instances", "clock")

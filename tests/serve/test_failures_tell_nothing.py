@@ -168,6 +168,7 @@ serve(engine, settings, host="127.0.0.1", port=0, on_ready=thread)
 """
 
 
+@pytest.mark.slow
 def test_an_engine_that_failed_for_good_ends_the_process_with_the_reason(tmp_path):
     with open(tmp_path / "log", "w+") as log:
         process = subprocess.Popen(

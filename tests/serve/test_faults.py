@@ -25,6 +25,8 @@ from ponder.serve.store import Store
 from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 AUTH = {"Authorization": f"Bearer {KEY}"}
 
@@ -35,8 +37,8 @@ def slow(text, seed):
 
 @pytest.fixture(scope="module")
 def slow_server():
-    """Thinks for about eight seconds unless told otherwise."""
-    with Served(ScriptedEngine(slow, portions=(2,), pace=0.005), heartbeat=0.2) as served:
+    """Thinks for well over a minute unless told otherwise: what ends before was ended."""
+    with Served(ScriptedEngine(slow, portions=(2,), pace=0.05), heartbeat=0.2) as served:
         yield served
 
 
@@ -71,9 +73,10 @@ def sse(response):
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_fifty_clients_that_vanish_free_their_slots_within_a_second(slow_server, stream):
+def test_fifty_clients_that_vanish_are_cancelled_and_free_their_slots(slow_server, stream):
     engine = slow_server.engine
     assert engine.num_in_flight == 0
+    before = engine.num_cancelled
     sockets = []
     for path, body in (("/v1/responses", LONG), ("/v1/chat/completions", {
         "model": "scripted", "messages": [{"role": "user", "content": "x"}], "reasoning_effort": "max",
@@ -83,14 +86,15 @@ def test_fifty_clients_that_vanish_free_their_slots_within_a_second(slow_server,
             connection = socket.create_connection(("127.0.0.1", slow_server.port))
             connection.sendall(request(path, f"Content-Length: {len(content)}") + content)
             sockets.append(connection)
-    until(lambda: engine.num_in_flight == 50)
+    until(lambda: engine.num_in_flight == 50, 30)
     for connection in sockets:
         connection.close()
-    until(lambda: engine.num_in_flight == 0, 1.0)
-    until(lambda: not slow_server.service.jobs and slow_server.service.num_running == 0, 1.0)
+    until(lambda: engine.num_in_flight == 0, 30)
+    assert engine.num_cancelled - before == 50  # none thought to its end
+    until(lambda: not slow_server.service.jobs and slow_server.service.num_running == 0, 30)
 
 
-def test_a_slow_reader_stalls_nobody(slow_server):
+def test_a_slow_reader_stalls_nobody():
     engine = ScriptedEngine(lambda text, seed: ("t", "word " * 20_000), portions=(64,))
     with Served(engine) as served:
         connection = socket.create_connection(("127.0.0.1", served.port))
@@ -98,9 +102,8 @@ def test_a_slow_reader_stalls_nobody(slow_server):
         content = json.dumps({"input": "x", "stream": True}).encode()
         connection.sendall(request("/v1/responses", f"Content-Length: {len(content)}") + content)  # and never reads
         with httpx.Client(base_url=served.url, headers=AUTH, timeout=20) as client:
-            begun = time.monotonic()
+            # were it stalled, it would wait for a reader that never reads, and time out
             assert client.post("/v1/responses", json={"input": "x"}).json()["status"] in ("completed", "incomplete")
-            assert time.monotonic() - begun < 5
         until(lambda: engine.num_in_flight == 0)
         connection.close()
 
@@ -111,15 +114,14 @@ def test_silence_has_a_heartbeat(slow_http):
         assert next(event["type"] for event in sse(response) if event["type"] in ends) == "ping"
 
 
-def test_answer_now_ends_the_thinking_and_an_answer_comes(slow_http, slow_server):
+def test_answer_now_ends_the_thinking_and_an_answer_comes(slow_http):
     with slow_http.stream("POST", "/v1/responses", json={**LONG, "stream": True}) as response:
         events = sse(response)
         name = next(events)["response"]["id"]
-        time.sleep(0.3)
-        begun = time.monotonic()
+        assert any(event["type"] == "ping" for event in events)  # it thinks
         assert slow_http.post(f"/v1/responses/{name}/finish").status_code == 200
         last = [event for event in events if event["type"] != "ping"][-1]
-    assert time.monotonic() - begun < 2 and last["type"] == "response.completed"
+    assert last["type"] == "response.completed"
     body = last["response"]
     assert body["output"][-1]["content"][0]["text"] == "done" and body["compute"]["answered_early"]
     assert 0 < body["usage"]["output_tokens_details"]["reasoning_tokens"] < 1000
@@ -128,7 +130,9 @@ def test_answer_now_ends_the_thinking_and_an_answer_comes(slow_http, slow_server
 def test_a_deadline_answers_by_itself(slow_http):
     begun = time.monotonic()
     body = slow_http.post("/v1/responses", json={**LONG, "compute": {"deadline_s": 0.3}}).json()
-    assert body["status"] == "completed" and 0.25 < time.monotonic() - begun < 3
+    assert body["status"] == "completed" and time.monotonic() - begun > 0.25
+    assert body["compute"]["answered_early"]
+    assert 0 < body["usage"]["output_tokens_details"]["reasoning_tokens"] < 1000
 
 
 def test_a_vote_can_be_hurried_too(slow_http):
@@ -329,7 +333,7 @@ def test_raw_reasoning_leaves_only_with_a_scope_and_a_reason_that_is_written_dow
     assert {"a complaint, case 7", "typo"} <= {row["reason"] for row in audit}
 
 
-def test_junk_gets_4xx(http, server):
+def test_junk_gets_4xx(http):
     for content in (
         b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 200_000, b'{"a":' * 100_000, b'{"input": NaN}',
         b'{"input": 1' + b"0" * 5000 + b"}", b'{"input": ["\\ud800"]}',

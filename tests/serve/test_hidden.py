@@ -8,6 +8,7 @@ import json
 import os
 from itertools import pairwise
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,6 +24,8 @@ from ponder.serve.tools import Call, CallParser, Tool
 from ponder.serve.wire import Writer, new_response
 from ponder.serve.work import Count, Meter, Order, produce
 from tests.helpers import user
+
+pytestmark = pytest.mark.slow
 
 CASES = int(os.environ.get("PONDER_CASES", "500"))
 TOOLS = [Tool(name="f"), Tool(name="g")]

@@ -22,6 +22,8 @@ from ponder.models.weights import save_model
 from tests.helpers import tiny_model
 from tests.serve.serving import KEY
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 AUTH = {"Authorization": f"Bearer {KEY}"}
 WINDOW, LONGEST = 2048, 256

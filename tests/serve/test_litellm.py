@@ -8,6 +8,8 @@ import pytest
 
 from tests.serve.serving import KEY
 
+pytestmark = pytest.mark.slow
+
 os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would ask the network for prices
 litellm = pytest.importorskip("litellm")
 

@@ -24,6 +24,8 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403",
 """
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1600)  # more than its child may take
 def test_schemathesis_finds_nothing(server, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     key = server.key("infer", "read", "admin", "raw_cot")

@@ -9,7 +9,7 @@ import pytest
 
 from tests.serve.visiting import needs_browser
 
-pytestmark = needs_browser
+pytestmark = [pytest.mark.slow, needs_browser]
 
 
 # --- what a model says is text -------------------------------------------------------------------------------------

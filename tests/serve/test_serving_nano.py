@@ -21,6 +21,8 @@ from ponder.types import Message
 from tests.helpers import tiny_model
 from tests.serve.serving import KEY, Served
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 AUTH = {"Authorization": f"Bearer {KEY}"}
 BYTES = ByteTokenizer()

@@ -59,7 +59,7 @@ class Visit:
         self.server = server
         self.key = server.key(*(scopes or ("infer",)))
         self.context = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme)
-        self.context.set_default_timeout(15_000)
+        self.context.set_default_timeout(60_000)  # an event is waited for, however busy the machine
         # what the browser blocked, and what went wrong in our scripts
         self.bad: list[str] = []
         self.page = self.context.new_page()

@@ -9,6 +9,8 @@ from fake_benchmarks import fakes  # noqa: F401 - a fixture
 
 from ponder.tasks import BENCHMARKS, FAMILIES, load_task
 
+pytestmark = pytest.mark.slow
+
 JUNK = (
     "", " ", "\n\t", "0", "1", "A", "?", "junk", "}{", "\\boxed{", "\\boxed{}", "\x00", "\x00" * 1_000, "٣٤٥", "①②③",
     "💥" * 50, "\ud800", "None", "nan", "inf", "1/0", "9**9**9", "__import__('os').system('true')",

@@ -67,7 +67,7 @@ def test_numbers_are_shown_exactly_or_rounded_to_two_places():
     ids=lambda text: repr(text[:8]),
 )  # fmt: skip
 def test_junk_is_no_calculation_and_takes_no_time(junk):
-    begun = time.monotonic()
+    begun = time.thread_time()
     assert equation(f"{junk}=1") is None and number(junk) is None
     operations(junk)
-    assert time.monotonic() - begun < 1
+    assert time.thread_time() - begun < 1

@@ -11,6 +11,8 @@ from ponder.grading import killable
 from ponder.tasks import load_task
 from ponder.tasks.gym import DENIED, known_families
 
+pytestmark = pytest.mark.slow
+
 SOME = ("basic_arithmetic", "leg_counting", "syllogism", "word_sorting", "acre")  # acre needs a dataset for each item
 JUNK = ("", " ", "0", "A", "junk", "\x00", "٣", "x" * 200_000, "((((", "nan", "1/0", "[]", "{}")
 

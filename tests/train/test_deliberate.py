@@ -40,6 +40,8 @@ from ponder.train.sft import SFTConfig, sft
 from ponder.types import Completion, Ending, Group, Message, Rollout, SamplingParams, Verdict
 from tests.helpers import LowercaseTask, tiny_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 TOY = "tests.helpers:LowercaseTask"
 RIGHT, WRONG = Verdict(outcome="correct", reward=1.0), Verdict(outcome="wrong", reward=0.0)

@@ -15,6 +15,8 @@ from ponder.train.batches import Batch, Example, micro_batches
 from ponder.train.distributed import NonFiniteLoss, PolicyLoss, SupervisedLoss, Trainer, _shares
 from ponder.train.losses import LossConfig, token_weights
 
+pytestmark = pytest.mark.slow
+
 LOSS = LossConfig(average="token")
 CONFIG = ModelConfig(
     vocab_size=23, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,

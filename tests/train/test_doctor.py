@@ -132,7 +132,7 @@ SICK: dict[str, tuple[str, dict[str, Curve]]] = {
     "entropy blow-up": ("entropy_blowup", {"policy__entropy": line(0.5, 4.0), "rollout__correct": line(0.3, 0.02)}),
     "stale weights": ("mismatch", {"policy__mismatch_kl": line(0.0, 0.2)}),
     "one token apart": ("mismatch", {"policy__mismatch_max": flat(5.0), "policy__mismatch_kl": flat(1e-3)}),
-    "verifier fails": ("verifier_errors", {"rollout__error": flat(0.05)}),
+    "verifier fails": ("verifier_errors", {"rollout__failed": flat(0.05)}),
     "verifier cannot tell": ("undecided", {"rollout__undecided": flat(0.2)}),
     "gradient explodes": ("exploding", {"policy__grad_norm": lambda x: 0.3 * math.exp(5 * x)}),
     "everything clipped": ("exploding", {"policy__clip_frac": flat(0.5)}),

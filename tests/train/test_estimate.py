@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from ponder.cli.show import print_plan
 from ponder.train import estimate
 from ponder.train.estimate import estimate_rl, estimate_scorer, estimate_sft
@@ -12,10 +14,18 @@ from ponder.train.scorer import configure
 from ponder.train.sft import SFTConfig
 
 
-def test_more_steps_take_longer_and_longer_reasoning_takes_more_memory():
+def test_time_is_work_over_speed_and_longer_reasoning_takes_more_memory(monkeypatch):
+    def minutes(run: RLConfig, speed: float) -> float:
+        monkeypatch.setattr(estimate, "matrix_speed", lambda dtype: speed)
+        return estimate_rl(run)["minutes"]
+
     run = RLConfig(out="o", num_workers=1)
-    base, longer = estimate_rl(run), estimate_rl(replace(run, num_steps=1000))
-    assert longer["minutes"] > 3 * base["minutes"]
+    base = minutes(run, 1e8)  # slow, so that rounding to a tenth of a minute is nothing
+    assert base > 100
+    assert minutes(replace(run, num_steps=10 * run.num_steps), 1e8) == pytest.approx(10 * base, rel=1e-2)
+    assert minutes(run, 5e7) == minutes(replace(run, num_workers=2), 2.5e7) == pytest.approx(2 * base, rel=1e-2)
+    assert base / 2 < minutes(replace(run, lora_rank=4), 1e8) < base  # no gradient of the weights
+    base = estimate_rl(run)
     assert estimate_rl(replace(run, max_reasoning_tokens=900))["memory_gib"] > base["memory_gib"]
 
 

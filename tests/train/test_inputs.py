@@ -34,6 +34,7 @@ def test_what_is_not_plain_data_is_no_hindrance_and_brings_no_address_into_the_h
     assert problems_hash(with_lock[:1]) == problems_hash(with_lock[1:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spec", ["arithmetic:size=20", "words:size=20", "countdown:size=5+cipher:size=5"])
 def test_a_procedural_task_has_one_hash_in_every_process_and_no_files(spec):
     task = load_task(spec, split="train")

@@ -17,6 +17,8 @@ from tests.models.test_hf_tokenizer import byte_level, write
 from tests.models.test_marks import SMOLLM, bare
 from tests.models.test_parity import their_model
 
+pytestmark = pytest.mark.slow
+
 SFT = """
 out = "sft"
 data = "data.jsonl"

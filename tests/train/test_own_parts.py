@@ -23,6 +23,8 @@ from ponder.train.rl import RLConfig, rl
 from ponder.types import Message, SamplingParams
 from tests.helpers import tiny_model
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "extend.md"
 BLOCKS = re.findall(r"```python\n(# my_parts\.py\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
 ROWS = [{"id": str(i), "problem": f"Say anything, {i}.", "answer": "abcdefghijklmnopqrstuvwxyz"} for i in range(6)]

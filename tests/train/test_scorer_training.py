@@ -31,6 +31,8 @@ from ponder.train.scorer_rollouts import Drawn, DrawPlan, split
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model
 
+pytestmark = pytest.mark.slow
+
 TASK = "tests.helpers:LowercaseTask"
 
 

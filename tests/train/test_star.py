@@ -15,6 +15,8 @@ from ponder.train.sft import read_solutions
 from ponder.train.star import Ledger, StarConfig, star, whole_lines
 from ponder.types import SamplingParams
 
+pytestmark = pytest.mark.slow
+
 TASK = load_task("words:level=1-2,size=12", split="train")
 ANSWERS = {TASK[i].text: TASK[i].target for i in range(len(TASK))}
 

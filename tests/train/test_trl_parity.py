@@ -42,6 +42,7 @@ from ponder.train.losses import LossConfig, token_weights
 from ponder.train.presets import PRESETS
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.parity,
     pytest.mark.skipif(
         importlib.util.find_spec("trl") is None, reason='TRL is not installed: pip install "ponder[parity]"'

@@ -1,0 +1,29 @@
+"""Which tests may be skipped, and why: the whole list.
+
+A skip that is not here means that something a contributor is told to install is not installed, or that a test was
+switched off. It is printed at the end of every run, and fails the run where the environment says CI=true
+(`tests/conftest.py`). What `pip install "ponder[dev]"` installs is never a reason.
+"""
+
+from __future__ import annotations
+
+import re
+
+# what the reason of the skip says -> why it may be so on a machine that has all of `make test`'s requirements
+EXPECTED = {
+    r"for want of Chromium": "a browser is a system package, and some CI machines have none",
+    r"PONDER_TEST_POSTGRES names no database": "needs a PostgreSQL server, which nothing here may start or empty",
+    r"could not import 'litellm'": "a client of the server, heavy, and no part of the test requirements",
+    r"TRL is not installed": "an oracle for the losses, in the extra `parity`, and no part of the test requirements",
+    r"needs the real model": "a download of some hundred MB; tests need no network",
+    r"no compiled (C|network|softmax|attention) here": "C needs an x86 CPU with AVX2, and a compiler",
+    r"this is what C is here": "a CPU without AVX-512 has no second path to compare",
+    r"pairs of numbers are bfloat16's": "in float32 there is no such path",
+    r"only root may mount": "a double stands for the mount beside it",
+    r"on Linux only": "other systems start workers another way",
+}
+
+
+def why(reason: str) -> str | None:
+    """Why a skip of this reason is expected; None if it is not."""
+    return next((text for pattern, text in EXPECTED.items() if re.search(pattern, reason)), None)
