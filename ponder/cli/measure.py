@@ -179,14 +179,16 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder or the --ou
 @app.command(rich_help_panel=MEASURE)
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(help="The --out folders of two or more evaluations; or a run: its base and its last step.")
+        list[Path],
+        typer.Argument(help="The --out folders of two or more evaluations; or a run: its base and its last step."),
     ],
     as_markdown: Annotated[bool, typer.Option("--markdown", help="A table for a page of documentation.")] = False,
     as_json: Json = False,
 ) -> None:
     """Put finished evaluations side by side: a row each, with intervals and the paired gain over the first.
 
-    RUN alone compares its base with its last checkpoint, RUN@20 is the evaluation of step 20 (`ponder scale` makes them).
+    RUN alone compares its base with its last checkpoint, RUN@20 is the
+    evaluation of step 20 (`ponder scale` makes them).
     """
     from ponder.evals.comparison import comparison, markdown, table
     from ponder.evals.exams import dumps as as_text
