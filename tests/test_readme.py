@@ -1,4 +1,4 @@
-"""The README is the contract: its commands run, its files exist, its Python works."""
+"""README and quickstart are the contract: their commands run, their files exist, their Python works."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
-BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README, re.DOTALL)
+QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text()
+BLOCKS = re.findall(r"```(\w+)\n(.*?)```", README + QUICKSTART, re.DOTALL)
 COMMANDS = [
     line.split("  #")[0].strip()
     for kind, text in BLOCKS
@@ -22,8 +23,9 @@ COMMANDS = [
     for line in text.splitlines()
     if line.strip()
 ]
-# what needs a model or a benchmark from the network; tests/models and tests/tasks have its pieces on made-up ones
-ONLINE = re.compile(r"smollm2|gsm8k")
+# what needs a model or a benchmark from the network, or a run that took one; tests/models and tests/tasks have its
+# pieces on made-up ones
+ONLINE = re.compile(r"smollm2|gsm8k|runs/(my_|before|after)")
 OFFLINE = [command for command in COMMANDS if command.startswith("ponder ") and not ONLINE.search(command)]
 QUICK = [command for command in OFFLINE if not re.match(r"ponder (rl|sft|scale)", command)]
 PLANNED = [command for command in OFFLINE if re.match(r"ponder (rl|sft)", command)]
@@ -39,12 +41,16 @@ def run(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A folder with what the README's reader has: a run, and problems of their own; the recipes go by their names."""
+    """A folder with what the README's reader has: its files, what they write, and a run; recipes go by their names."""
     folder = tmp_path_factory.mktemp("readme")
+    for kind, text in BLOCKS:
+        named = re.match(r"# (\w+\.py)\n", text)
+        if kind == "python" and named:
+            (folder / named[1]).write_text(text)
+    subprocess.run([sys.executable, "make_problems.py"], cwd=folder, check=True, timeout=60)
     tiny = "num_steps=1 problems_per_step=2 group_size=4 updates_per_step=1 pool_size=8 num_workers=1"
     done = run(f"ponder rl recipes/demo_nano_cpu.toml {tiny}", folder)  # what `ponder doctor runs/demo` reads
     assert done.returncode == 0, done.stderr
-    (folder / "my_problems.jsonl").write_text('{"id": "1", "problem": "What is 2+2?", "answer": "4"}\n')
     return folder
 
 

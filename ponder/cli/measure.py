@@ -44,7 +44,7 @@ def evaluate(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Sit an exam: pass@k and cons@k with intervals, from a bank of samples that is kept."""
+    """Evaluate a model: pass@k and cons@k with intervals, from a bank of samples that is kept."""
     from ponder.evals.exams import run_exam
     from ponder.live import Bar
     from ponder.tasks import load_task
@@ -81,9 +81,9 @@ def evaluate(
 
 @app.command(rich_help_panel=MEASURE)
 def scale(
-    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run, or the --out of an exam.")],
+    run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run, or the --out of `ponder eval`.")],
     task: Annotated[
-        Optional[str], typer.Option(help="What to sit; default: unseen problems of the run's task.")
+        Optional[str], typer.Option(help="What to evaluate on; default: unseen problems of the run's task.")
     ] = None,
     samples: Annotated[
         int, number("Samples a problem for the base, the middle and the last checkpoint.", least=1)
@@ -98,7 +98,7 @@ def scale(
 ) -> None:
     """Draw both curves of a run: accuracy against train-time and against test-time compute.
 
-    And, of one checkpoint or of the samples of any exam, every way of choosing an answer from many samples.
+    And, of one checkpoint or of the samples of any evaluation, every way of choosing an answer from many samples.
     """
     from ponder.evals.contamination import refuse_overlap
     from ponder.evals.report import report as render
@@ -145,7 +145,7 @@ def scale(
 
 @app.command(rich_help_panel=MEASURE)
 def score(
-    bank: Annotated[Path, typer.Argument(help="The --out folder of an exam: its samples are scored.")],
+    bank: Annotated[Path, typer.Argument(help="The --out folder of `ponder eval`: its samples are scored.")],
     scorer: Annotated[Path, typer.Option(help="What `ponder scorer` made: its run folder.")],
     name: Annotated[str, typer.Option(help="What the scores are kept under; default: the scorer's own name.")] = "",
     workers: Annotated[int, number("Processes; -1 = one a core.", least=-1)] = -1,
@@ -179,14 +179,16 @@ def report(folder: Annotated[Path, typer.Argument(help="A run folder or the --ou
 @app.command(rich_help_panel=MEASURE)
 def compare(
     folders: Annotated[
-        list[Path], typer.Argument(help="The --out folders of two or more exams; or a run: its base and its last step.")
+        list[Path],
+        typer.Argument(help="The --out folders of two or more evaluations; or a run: its base and its last step."),
     ],
     as_markdown: Annotated[bool, typer.Option("--markdown", help="A table for a page of documentation.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Put finished exams side by side: a row each, with intervals and the paired gain to the first.
+    """Put finished evaluations side by side: a row each, with intervals and the paired gain over the first.
 
-    RUN alone compares its base with its last checkpoint, RUN@20 is the exam of step 20 (`ponder scale` makes them).
+    RUN alone compares its base with its last checkpoint, RUN@20 is the
+    evaluation of step 20 (`ponder scale` makes them).
     """
     from ponder.evals.comparison import comparison, markdown, table
     from ponder.evals.exams import dumps as as_text

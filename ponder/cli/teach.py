@@ -43,7 +43,9 @@ def data(
         str, typer.Option(help="plain, marks, equations or operations; deliberate, or chain with the same faults.")
     ] = "equations",
     count: Annotated[Optional[int], number("Problems of each source; default all, or 500 made.", least=1)] = None,
-    no_exam: Annotated[bool, typer.Option("--no-exam", help="A file without `train` in its name is no exam.")] = False,
+    no_exam: Annotated[
+        bool, typer.Option("--no-exam", help="Take a file without `train` in its name: it is not a benchmark.")
+    ] = False,
     slip: Annotated[float, number("deliberate, chain: how often an answer slips.", least=0, most=1)] = 0.1,
     early: Annotated[float, number("deliberate, chain: how often it guesses a step.", least=0, most=1)] = 0.15,
     careless: Annotated[float, number("deliberate: how often a choice falls at random.", least=0, most=1)] = 0.4,

@@ -167,7 +167,7 @@ def play(
     limit: Annotated[int, number("How many problems.", least=1)] = 5,
     seed: Seed = 0,
 ) -> None:
-    """Sit a task yourself: you answer in the model's place, and the same code checks you."""
+    """Answer a task yourself, in the model's place; the same code checks you."""
     from ponder.tasks import load_task
 
     problems, right, asked = load_task(task, split="train", seed=seed), 0, 0
