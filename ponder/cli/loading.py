@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ponder import processes
 from ponder.config import ConfigError
-from ponder.types import SamplingParams, Usage
+from ponder.engine.base import EngineWrapper
+from ponder.types import Usage
 
 if TYPE_CHECKING:
     from ponder.engine.local import LocalEngine
-    from ponder.types import Completion, Engine
+    from ponder.types import Engine
 
 
 def open_engine(
@@ -71,12 +72,9 @@ def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Any) -> flo
     return flops(usage, per_token=each, scorer_per_token=getattr(scorer, "flops_per_token", None) or each)
 
 
-def close(engine: Any) -> None:
-    """Close an engine that has something to close."""
-    closing = getattr(engine, "close", None)
-    result = closing() if closing else None
-    if asyncio.iscoroutine(result):
-        asyncio.run(result)
+def close(engine: Engine) -> None:
+    """Stop what the engine runs."""
+    asyncio.run(engine.aclose())
 
 
 class Ladder:
@@ -111,14 +109,11 @@ class Ladder:
             self._engine.close()
 
 
-class Borrowed:
+class Borrowed(EngineWrapper):
     """An engine that its user may not close."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def generate(self, prompt: Any, params: SamplingParams, *, n: int = 1, first: int = 0) -> list[Completion]:
-        return await self._engine.generate(prompt, params, n=n, first=first)
+    async def aclose(self) -> None:
+        """Its owner does it."""
 
 
 def check_kind(run: Path) -> None:
