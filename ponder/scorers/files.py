@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 FORMAT, FACTS, HEAD, TRUNK = 1, "scorer.json", "head.safetensors", "trunk"
 
 
-def load_scorer(path: str | Path) -> TokenScorer:
-    """The scorer of a folder, or of the run that trained it (RUN/scorer)."""
+def load_scorer(path: str | Path, *, key: Callable[[str], str | None] | None = None) -> TokenScorer:
+    """The scorer of a folder, or of the run that trained it (RUN/scorer). key: when two answers are the same."""
     from ponder.scorers import KINDS
 
     folder = scorer_folder(path)
     facts = read_facts(folder)
-    return lookup({}, KINDS[facts["kind"]], what="kind of scorer").load(folder, facts)
+    return lookup({}, KINDS[facts["kind"]], what="kind of scorer").load(folder, facts, key=key)
 
 
 def scorer_folder(path: str | Path) -> Path:
