@@ -376,6 +376,10 @@ class Scorer(Protocol):
 
     name: str
     policy: str  # fingerprint of the policy it was trained for; "" = any
+    # what it reads beside texts and token ids: "hidden" (`Completion.hidden`; without it the policy reads once more),
+    # "logprobs" (of the sampler), "peers" (its score of a sample depends on what else was drawn)
+    needs: frozenset[str]
+    flops_per_token: float | None  # of the tokens that `cost` counts; None = as many as the policy's
 
     async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]: ...
 
@@ -405,10 +409,19 @@ class Strategy(Protocol):
 
 
 class Task(Protocol):
-    """What is asked and how it is checked. Item 17 is item 17 on any worker, in any order."""
+    """What is asked and how it is checked. Item 17 is item 17 on any worker, in any order.
+
+    A task of a user needs no more than length, items and `verify`: `tasks.as_task`, through which every task comes in,
+    gives it the rest, and lets `verify` return a bool or a number too.
+    """
 
     name: str
     split: str
+    origin: Sequence[Mapping[str, Any]]  # where its problems came from: {"file" or "hub", its sha256 or revision, ...}
+    is_gated: bool  # its texts may not lie about: they are never written to a bank
+    prompting: str  # how the problems are asked, see tasks/prompting.py
+    grader_version: str  # which code judges
+    verifier: str  # the name in grading.VERIFIERS of the rule by which answers are the same; "" = another
 
     def __len__(self) -> int: ...
 

@@ -15,8 +15,7 @@ from ponder.engine.base import EngineWrapper
 from ponder.types import Usage
 
 if TYPE_CHECKING:
-    from ponder.engine.local import LocalEngine
-    from ponder.types import Engine
+    from ponder.types import Engine, Sampler, Scorer
 
 
 def open_engine(
@@ -47,17 +46,16 @@ def measured_efforts(model: str) -> Any:
     return efforts.find(hub.resolve(model), policy=lambda: hub.describe(model)["fingerprint"])
 
 
-def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[str], str | None]) -> Any:
+def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[str], str | None]) -> Scorer:
     """A trained scorer, with a warning where it is another policy's."""
     from ponder.scorers import check_policy, load_scorer
 
-    loaded = load_scorer(folder)
-    loaded.key = key
+    loaded = load_scorer(folder, key=key)
     check_policy(loaded, describe(model, base_url).fingerprint)
     return loaded
 
 
-def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Any) -> float | None:
+def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Scorer | None) -> float | None:
     """What a solution cost, a token's cost taken at the middle of a sample; None where the network is not known."""
     from ponder.strategies import flops
 
@@ -69,7 +67,7 @@ def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Any) -> flo
 
     middle = (usage.prompt_tokens + usage.completion_tokens // 2) // max(1, usage.samples)
     each = flops_per_token(read_config(hub.resolve(model)), middle)
-    return flops(usage, per_token=each, scorer_per_token=getattr(scorer, "flops_per_token", None) or each)
+    return flops(usage, per_token=each, scorer_per_token=(scorer.flops_per_token if scorer else None) or each)
 
 
 def close(engine: Engine) -> None:
@@ -81,7 +79,7 @@ class Ladder:
     """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
 
     def __init__(self, environment: Any = None) -> None:
-        self._engine: LocalEngine | None = None
+        self._engine: Sampler | None = None
         self._environment = environment  # of a run whose rollouts are whole trajectories: so is a sample then
 
     def open(self, checkpoint: Path) -> Engine:
@@ -106,7 +104,7 @@ class Ladder:
 
     def __exit__(self, *_: object) -> None:
         if self._engine is not None:
-            self._engine.close()
+            close(self._engine)
 
 
 class Borrowed(EngineWrapper):
