@@ -25,7 +25,6 @@ import common
 import httpx
 
 from ponder.cli.loading import close, open_engine
-from ponder.engine.base import open_stream
 from ponder.types import Message, SamplingParams
 
 KEY, STREAMS, ROUNDS, LIMIT = "sk-bench", 32, 2, 200
@@ -115,7 +114,7 @@ async def engine_first(engine: Any) -> float:
     """Seconds until the engine itself tells anything of the same question."""
     params = SamplingParams(max_reasoning_tokens=128, max_answer_tokens=LIMIT)
     begun, first = time.perf_counter(), float("nan")
-    async for _ in open_stream(engine, [Message(role="user", content=question(0))], params):
+    async for _ in engine.stream([Message(role="user", content=question(0))], params):
         first = time.perf_counter() - begun
         break
     return first

@@ -10,7 +10,7 @@ Nothing here imports torch, and nothing here does anything: read this file first
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -245,14 +245,120 @@ class Solution:
     completions: tuple[Completion, ...] = ()  # everything that was drawn, for the bank and the viewer
 
 
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """What was said since the last piece. The marks are in neither text nor count."""
+
+    reasoning: str = ""
+    answer: str = ""
+    num_reasoning: int = 0  # tokens
+    num_answer: int = 0
+    is_closed: bool = False  # the reasoning is over
+
+    def __add__(self, later: Piece) -> Piece:
+        return Piece(
+            reasoning=self.reasoning + later.reasoning,
+            answer=self.answer + later.answer,
+            num_reasoning=self.num_reasoning + later.num_reasoning,
+            num_answer=self.num_answer + later.num_answer,
+            is_closed=self.is_closed or later.is_closed,
+        )
+
+
+class CompletionStream(Protocol):
+    """A completion while it is being written: the pieces of it, then the whole (engine/stream.py)."""
+
+    completion: Completion | None  # what generate would have returned; None until it is over, or where it was closed
+
+    def __aiter__(self) -> AsyncIterator[Piece]: ...
+
+    def answer_now(self) -> None:
+        """Close the reasoning of a running completion; an answer still comes."""
+        ...
+
+    def close(self) -> None:
+        """Stop the work."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Capabilities:
+    """What an engine can do beside whole completions of messages."""
+
+    token_ids: bool = False  # completions have ids, and a prompt may be ids: `prompt_ids` and `encode` work
+    hidden_states: bool = False  # completions have `hidden`
+    forms: bool = False  # answers can be held to a form, to some at least: ask `supports_form`
+    streaming: bool = False  # a stream tells a completion in pieces; else in one
+
+
 @runtime_checkable
 class Engine(Protocol):
-    """Produces text. One call, n samples of one prompt; the prompt is processed once."""
+    """Produces text. One call, n samples of one prompt; the prompt is processed once.
+
+    `engine/base.py` has the base class of those that are written (`BaseEngine`: say `generate`, and what else can be
+    done) and of those that wrap another (`EngineWrapper`).
+    """
+
+    @property
+    def capabilities(self) -> Capabilities: ...
+
+    @property
+    def tokenizer(self) -> Any:
+        """A models/tokenizer.py Tokenizer; None where the engine has none that others may use."""
+        ...
+
+    @property
+    def window(self) -> int | None:
+        """Tokens that a prompt and its completion share; None = not known."""
+        ...
+
+    @property
+    def failure(self) -> str | None:
+        """Why it can serve no request any more; None while it can, or may again."""
+        ...
+
+    @property
+    def outstanding_tokens(self) -> int:
+        """Tokens that may still have to be sampled for what was asked, at most; 0 where that is not known."""
+        ...
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
     ) -> list[Completion]:
         """n completions, samples `first` to `first + n - 1` of the request: asking for more later never repeats one."""
+        ...
+
+    def stream(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
+    ) -> CompletionStream:
+        """Sample `first` of a request while it is drawn; in the end the completion that generate returns."""
+        ...
+
+    def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        """The token ids of a prompt. ConfigError where the engine has no token ids."""
+        ...
+
+    def encode(self, text: str) -> Sequence[int]:
+        """How the model spells a text. ConfigError where the engine has no token ids."""
+        ...
+
+    def supports_form(self, form: str) -> bool:
+        """Whether answers can be held to this form (`SamplingParams.form`)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Stop what the engine runs. Closing twice does nothing more."""
+        ...
+
+
+class Sampler(Engine, Protocol):
+    """An engine whose weights training replaces. Completions carry the version of the weights that drew them."""
+
+    @property
+    def policy_version(self) -> int: ...
+
+    def update_weights(self, weights: Any, *, version: int) -> None:
+        """weights: a state dict, name -> tensor. What is asked from now on is drawn from them."""
         ...
 
 
@@ -270,6 +376,10 @@ class Scorer(Protocol):
 
     name: str
     policy: str  # fingerprint of the policy it was trained for; "" = any
+    # what it reads beside texts and token ids: "hidden" (`Completion.hidden`; without it the policy reads once more),
+    # "logprobs" (of the sampler), "peers" (its score of a sample depends on what else was drawn)
+    needs: frozenset[str]
+    flops_per_token: float | None  # of the tokens that `cost` counts; None = as many as the policy's
 
     async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]: ...
 
@@ -299,10 +409,19 @@ class Strategy(Protocol):
 
 
 class Task(Protocol):
-    """What is asked and how it is checked. Item 17 is item 17 on any worker, in any order."""
+    """What is asked and how it is checked. Item 17 is item 17 on any worker, in any order.
+
+    A task of a user needs no more than length, items and `verify`: `tasks.as_task`, through which every task comes in,
+    gives it the rest, and lets `verify` return a bool or a number too.
+    """
 
     name: str
     split: str
+    origin: Sequence[Mapping[str, Any]]  # where its problems came from: {"file" or "hub", its sha256 or revision, ...}
+    is_gated: bool  # its texts may not lie about: they are never written to a bank
+    prompting: str  # how the problems are asked, see tasks/prompting.py
+    grader_version: str  # which code judges
+    verifier: str  # the name in grading.VERIFIERS of the rule by which answers are the same; "" = another
 
     def __len__(self) -> int: ...
 

@@ -132,3 +132,26 @@ def test_what_the_package_needs_beside_python_is_installed_with_it():
     kept = {path for pattern in patterns for path in (ROOT / "ponder").glob(pattern)}
     others = {path for path in (ROOT / "ponder").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")}
     assert others - kept == set()
+
+
+SEAMS = ("engine", "sampler", "task", "scorer", "judge")
+
+
+def asked_of_a_seam(path: Path) -> list[str]:
+    """Calls of getattr and hasattr on what is named engine, self._engine, work.engine, task, scorer, ..."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
+            name = ast.unparse(node.args[0]).rpartition(".")[2].lstrip("_")
+            found += [ast.unparse(node)] if name in SEAMS else []
+    return found
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "ponder").rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+def test_all_that_is_used_of_an_engine_a_task_or_a_scorer_is_declared(path):
+    assert asked_of_a_seam(path) == []
+
+
+def test_the_seam_test_would_catch_a_question(tmp_path):
+    (tmp_path / "x.py").write_text("getattr(getattr(work.engine, 'tokenizer'), 'y')\nhasattr(self._task, 'origin')\n")
+    assert len(asked_of_a_seam(tmp_path / "x.py")) == 2

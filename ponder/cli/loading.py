@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ponder import processes
 from ponder.config import ConfigError
-from ponder.types import SamplingParams, Usage
+from ponder.engine.base import EngineWrapper
+from ponder.types import Usage
 
 if TYPE_CHECKING:
-    from ponder.engine.local import LocalEngine
-    from ponder.types import Completion, Engine
+    from ponder.types import Engine, Sampler, Scorer
 
 
 def open_engine(
@@ -46,17 +46,16 @@ def measured_efforts(model: str) -> Any:
     return efforts.find(hub.resolve(model), policy=lambda: hub.describe(model)["fingerprint"])
 
 
-def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[str], str | None]) -> Any:
+def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[str], str | None]) -> Scorer:
     """A trained scorer, with a warning where it is another policy's."""
     from ponder.scorers import check_policy, load_scorer
 
-    loaded = load_scorer(folder)
-    loaded.key = key
+    loaded = load_scorer(folder, key=key)
     check_policy(loaded, describe(model, base_url).fingerprint)
     return loaded
 
 
-def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Any) -> float | None:
+def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Scorer | None) -> float | None:
     """What a solution cost, a token's cost taken at the middle of a sample; None where the network is not known."""
     from ponder.strategies import flops
 
@@ -68,22 +67,19 @@ def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Any) -> flo
 
     middle = (usage.prompt_tokens + usage.completion_tokens // 2) // max(1, usage.samples)
     each = flops_per_token(read_config(hub.resolve(model)), middle)
-    return flops(usage, per_token=each, scorer_per_token=getattr(scorer, "flops_per_token", None) or each)
+    return flops(usage, per_token=each, scorer_per_token=(scorer.flops_per_token if scorer else None) or each)
 
 
-def close(engine: Any) -> None:
-    """Close an engine that has something to close."""
-    closing = getattr(engine, "close", None)
-    result = closing() if closing else None
-    if asyncio.iscoroutine(result):
-        asyncio.run(result)
+def close(engine: Engine) -> None:
+    """Stop what the engine runs."""
+    asyncio.run(engine.aclose())
 
 
 class Ladder:
     """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
 
     def __init__(self, environment: Any = None) -> None:
-        self._engine: LocalEngine | None = None
+        self._engine: Sampler | None = None
         self._environment = environment  # of a run whose rollouts are whole trajectories: so is a sample then
 
     def open(self, checkpoint: Path) -> Engine:
@@ -108,17 +104,14 @@ class Ladder:
 
     def __exit__(self, *_: object) -> None:
         if self._engine is not None:
-            self._engine.close()
+            close(self._engine)
 
 
-class Borrowed:
+class Borrowed(EngineWrapper):
     """An engine that its user may not close."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-
-    async def generate(self, prompt: Any, params: SamplingParams, *, n: int = 1, first: int = 0) -> list[Completion]:
-        return await self._engine.generate(prompt, params, n=n, first=first)
+    async def aclose(self) -> None:
+        """Its owner does it."""
 
 
 def check_kind(run: Path) -> None:

@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 
@@ -56,7 +56,7 @@ def serve(
     url, _, name = (summarizer or "").strip().partition(" ")
     levels = None if base_url else measured_efforts(model)
     key = answer_key(verifier or (levels.verifier if levels else ""))
-    judge: Any = open_scorer(scorer, model, base_url, key) if scorer else None
+    judge = open_scorer(scorer, model, base_url, key) if scorer else None
     settings = Settings(
         model=model, db=db, api_key=api_key, temperature=temperature,
         requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
@@ -64,7 +64,7 @@ def serve(
         scorer=judge, efforts=levels, key=key,
         summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
     )  # fmt: skip
-    engine = open_engine(model, base_url, keep_hidden=getattr(judge, "kind", "") == "probe")
+    engine = open_engine(model, base_url, keep_hidden=judge is not None and "hidden" in judge.needs)
 
     def tell(url: str) -> None:
         """One line for programs; for people the page and the way to a key."""

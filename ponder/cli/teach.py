@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Optional
 
 import typer
 from rich.console import Console
@@ -99,7 +99,7 @@ def star(
     config = StarConfig(num_samples=samples, keep=keep, hint=hint, params=params, seed=seed)
     problems = load_task(task, split="train", seed=seed)
     facts = describe(model, base_url)
-    engine: Any = open_engine(model, base_url)
+    engine = open_engine(model, base_url)
     if environment:
         from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
 

@@ -18,7 +18,7 @@ from ponder.cli.app import USE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning,
 from ponder.cli.loading import close, flops_of, measured_efforts, open_engine, open_scorer
 from ponder.cli.show import finish
 from ponder.config import ConfigError, to_dict
-from ponder.types import Budget, Message, Problem, SamplingParams
+from ponder.types import Budget, Message, Problem, SamplingParams, Scorer
 
 
 class Questions(TyperCommand):
@@ -104,19 +104,20 @@ def ask(
     levels = None if base_url else measured_efforts(model)
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun, stopped = time.monotonic(), False
-    judge: Any = open_scorer(scorer, model, base_url, key) if scorer else None
+    judge: Scorer | None = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
-    engine: Any = open_engine(
+    engine = open_engine(
         model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
-        keep_hidden=getattr(judge, "kind", "") == "probe", api_key=api_key,
+        keep_hidden=judge is not None and "hidden" in judge.needs, api_key=api_key,
     )  # fmt: skip
     options: dict[str, Any] = {} if samples is None or mode == "single" else {"n": samples}
+    asked: Judge | None = None
     if mode == "judge" and judge is None:
         from ponder.scorers.judge import Judge
 
-        judge = Judge(engine, mode="compare")
+        judge = asked = Judge(engine, mode="compare")
     if mode == "forced" and word:
-        options |= {"word": word, "word_ids": engine.tokenizer.encode(word)}
+        options |= {"word": word, "word_ids": engine.encode(word)}
     if mode == "controller":
         options["rule"] = controller_file
     options |= extra
@@ -136,7 +137,7 @@ def ask(
                 solution, stopped = leader.best, True
     finally:
         close(engine)
-    usage, unread = solution.usage, getattr(judge, "unread", 0)
+    usage, (replies, unread) = solution.usage, (asked.replies, asked.unread) if asked else (0, 0)
     if as_json:
         result: dict[str, Any] = {
             "answer": solution.answer,
@@ -148,7 +149,7 @@ def ask(
         if show_reasoning:
             result["reasoning"] = solution.reasoning
         if unread:
-            result["judge"] = {"replies": judge.replies, "unread": unread}
+            result["judge"] = {"replies": replies, "unread": unread}
         print(json.dumps(result, ensure_ascii=False))
         return
     if show_reasoning:
@@ -156,7 +157,7 @@ def ask(
     print(solution.answer or "(no answer: the model never closed its reasoning)")
     cost = f"{usage.reasoning_tokens} reasoning tokens, {usage.samples} sample{'s' if usage.samples > 1 else ''}"
     cost += f", {usage.scorer_tokens} scorer tokens" if usage.scorer_tokens else ""
-    cost += f"; {unread} of {judge.replies} replies of the judge could not be read" if unread else ""
+    cost += f"; {unread} of {replies} replies of the judge could not be read" if unread else ""
     cost += "; stopped early" if stopped else ""
     Console(stderr=True, highlight=False).print(f"({cost})", style="dim")
 

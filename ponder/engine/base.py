@@ -1,4 +1,4 @@
-"""What every engine shares, and the fake one that ships: `ScriptedEngine` answers from a function or a list.
+"""What every engine shares (`BaseEngine`, `EngineWrapper`), and the fake one that ships: `ScriptedEngine`.
 
     engine = ScriptedEngine(lambda prompt, seed: ("two and two", "4"))
     engine = ScriptedEngine([("slow", "4"), "5"])    # sample j takes item j, round and round; a str has no reasoning
@@ -15,29 +15,146 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from random import Random
+from typing import Any
 
-from ponder.engine.stream import Piece, Splitter, Stream, open_stream
-from ponder.types import Completion, FinishReason, Message, SamplingParams, sample_seed
-
-__all__ = ["CLOSE", "END", "Piece", "Response", "ScriptedEngine", "Stream", "open_stream"]
+from ponder.config import ConfigError
+from ponder.engine.stream import Splitter, Stream, one_piece
+from ponder.types import (
+    Capabilities,
+    Completion,
+    CompletionStream,
+    Engine,
+    FinishReason,
+    Message,
+    SamplingParams,
+    sample_seed,
+)
 
 CLOSE, END = 256, 257  # the fake's marks: end of reasoning, end of completion; bytes are 0 to 255
 
 Response = str | tuple[str, str]  # an answer, or (reasoning, answer)
 
 
-class ScriptedEngine:
-    """An Engine whose completions are written by `respond(prompt_text, seed)`, or read from a list by sample index.
+class BaseEngine(ABC):
+    """An engine that says `generate`; here is all the rest, as one has it that can do no more."""
+
+    capabilities: Capabilities = Capabilities()
+    tokenizer: Any = None
+    window: int | None = None
+    failure: str | None = None
+
+    @property
+    def outstanding_tokens(self) -> int:
+        return 0
+
+    @abstractmethod
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]: ...
+
+    def stream(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
+    ) -> CompletionStream:
+        return one_piece(self, prompt, params, first=first)
+
+    def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        raise ConfigError("this engine has no token ids; use a local one")
+
+    def encode(self, text: str) -> Sequence[int]:
+        if self.tokenizer is None:
+            raise ConfigError("this engine has no token ids; use a local one")
+        ids: Sequence[int] = self.tokenizer.encode(text)
+        return ids
+
+    def supports_form(self, form: str) -> bool:
+        return False
+
+    async def aclose(self) -> None:  # noqa: B027 - many have nothing to stop
+        """Nothing to stop."""
+
+
+class EngineWrapper:
+    """Another engine, all of it. A subclass overrides what it changes."""
+
+    engine: Engine
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return self.engine.capabilities
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.engine.tokenizer
+
+    @property
+    def window(self) -> int | None:
+        return self.engine.window
+
+    @property
+    def failure(self) -> str | None:
+        return self.engine.failure
+
+    @property
+    def outstanding_tokens(self) -> int:
+        return self.engine.outstanding_tokens
+
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]:
+        return await self.engine.generate(prompt, params, n=n, first=first)
+
+    def stream(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
+    ) -> CompletionStream:
+        return self.engine.stream(prompt, params, first=first)
+
+    def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
+        return self.engine.prompt_ids(prompt)
+
+    def encode(self, text: str) -> Sequence[int]:
+        return self.engine.encode(text)
+
+    def supports_form(self, form: str) -> bool:
+        return self.engine.supports_form(form)
+
+    async def aclose(self) -> None:
+        await self.engine.aclose()
+
+
+class RedrawingWrapper(EngineWrapper, ABC):
+    """A wrapper whose completions are others than its engine's: its stream is its own `generate`, in one piece."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(self.engine.capabilities, streaming=False)
+
+    @abstractmethod
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+    ) -> list[Completion]: ...
+
+    def stream(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
+    ) -> CompletionStream:
+        return one_piece(self, prompt, params, first=first)
+
+
+class ScriptedEngine(BaseEngine):
+    """A Sampler whose completions are written by `respond(prompt_text, seed)`, or read from a list by sample index.
 
     `delay` seconds pass before the completions return. A stream comes in `portions` of tokens, round and round,
     with `pace` seconds a token. `calls` holds (prompt text, first, n) of every request, and
     `most_in_flight` and `num_cancelled` say what happened to them, for tests of concurrency and cancellation.
     """
 
-    failure: str | None = None  # why an engine can serve no request any more; this one always can
+    capabilities = Capabilities(token_ids=True, streaming=True)
 
     def __init__(
         self,
@@ -124,7 +241,6 @@ class ScriptedEngine:
         return _read_prompt(prompt)[1]
 
     def encode(self, text: str) -> list[int]:
-        """A real engine's tokenizer does this."""
         return list(_encode(text))
 
     def update_weights(self, weights: object, *, version: int) -> None:

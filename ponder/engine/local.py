@@ -33,6 +33,7 @@ import torch.multiprocessing  # shared tensors can be sent to workers
 from torch import Tensor
 
 from ponder import processes
+from ponder.engine.base import BaseEngine
 from ponder.engine.form import Answers, form_problem
 from ponder.engine.network import Layout
 from ponder.engine.runner import Runner
@@ -42,7 +43,7 @@ from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open
 from ponder.models.transformer import Transformer
 from ponder.models.worker import become_worker
-from ponder.types import Completion, Message, SamplingParams, sample_seed
+from ponder.types import Capabilities, Completion, Message, SamplingParams, sample_seed
 
 LONG_PROMPT, LONGEST_KEPT = 20_000, 1_000_000  # characters
 _log = logging.getLogger("ponder.engine")
@@ -79,7 +80,7 @@ class _Call:
                 self.future.set_result(samples or [])
 
 
-class LocalEngine:
+class LocalEngine(BaseEngine):
     """Samples from a Transformer. `num_workers=0` runs in a thread of this process (GPU, tests).
 
     `dtype` is the one to sample in; None keeps the model's. `update_weights` converts as it copies. With `keep_hidden`
@@ -102,6 +103,10 @@ class LocalEngine:
     ) -> None:
         self._closes_once = closes_once
         self.tokenizer, self.config = tokenizer, model.config
+        self.window = model.config.max_position_embeddings
+        self.capabilities = Capabilities(
+            token_ids=True, hidden_states=keep_hidden, forms=self._has_byte_pieces, streaming=True
+        )
         self.policy_version = policy_version
         # whoever counts a prompt asks it next, often many times
         self._rendered = functools.lru_cache(maxsize=16)(lambda messages: tuple(tokenizer.render(messages)))
@@ -110,7 +115,6 @@ class LocalEngine:
         self._pending: dict[int, _Call] = {}  # of each piece that a worker has
         self._lock = threading.Lock()
         self._closed = False
-        self.failure: str | None = None  # why it can serve no request any more
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else processes.num_cores()
         self._layout = Layout.of(model.config, dtype or model.dtype, model.device)
@@ -216,14 +220,13 @@ class LocalEngine:
         stream.on_answer_now = lambda: self._answer_now(call)
 
     @property
-    def window(self) -> int:
-        """Tokens that a prompt and its completion share."""
-        return self.config.max_position_embeddings
+    def _has_byte_pieces(self) -> bool:
+        return getattr(self.tokenizer, "byte_pieces", None) is not None
 
     def supports_form(self, form: str) -> bool:
         """Whether answers can be held to this form: the tokens' bytes are known, and the schema can be followed.
         Raises ConfigError where the library for it is missing."""
-        return getattr(self.tokenizer, "byte_pieces", None) is not None and form_problem(form) is None
+        return self._has_byte_pieces and form_problem(form) is None
 
     @property
     def outstanding_tokens(self) -> int:
@@ -488,6 +491,9 @@ class LocalEngine:
         for connection in workers:
             self._send(connection, [("reload", None)])
         self.policy_version = version
+
+    async def aclose(self) -> None:
+        await asyncio.to_thread(self.close)
 
     def close(self) -> None:
         """Stop the workers and wait for them: a thread that still computes while Python exits aborts the process."""

@@ -28,6 +28,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ponder.engine.base import BaseEngine
 from ponder.engine.marked import has_marks, split_marked
 from ponder.types import Completion, FinishReason, Message, SamplingParams, Usage, sample_seed
 
@@ -69,10 +70,10 @@ class _Habits:
         self.answers = self.answers or (choice.get("finish_reason") not in _CUT and bool(said.strip()))
 
 
-class RemoteEngine:
+class RemoteEngine(BaseEngine):
     """Samples from a chat completions endpoint; `base_url` ends where /chat/completions is added."""
 
-    failure: str | None = None  # an endpoint that cannot be reached now may be back for the next request
+    # `failure` stays None: an endpoint that cannot be reached now may be back for the next request
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """A completion while it is being written: pieces of reasoning and of answer, split on token ids, then the Completion.
 
-    stream = engine.stream(prompt, params)        # every engine has it, or `open_stream` makes one of `generate`
+    stream = engine.stream(prompt, params)        # every engine has it; `one_piece` makes one of `generate`
     async for piece in stream:
         ...piece.answer, piece.num_reasoning      # text and counts since the last piece
     stream.completion                             # what generate would have returned
@@ -14,34 +14,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 from ponder.models.tokenizer import Reading
-from ponder.types import Completion, Engine, Message, SamplingParams
+from ponder.types import Completion, Engine, Message, Piece, SamplingParams
 
 _CONTEXT = 4  # tokens before a piece that are decoded with it: some tokenizers drop a space at the start of a text
 _HELD = 16  # tokens held back at most while they end in half a character; none is longer than 4 bytes
-
-
-@dataclass(frozen=True, kw_only=True)
-class Piece:
-    """What was said since the last piece. The marks are in neither text nor count."""
-
-    reasoning: str = ""
-    answer: str = ""
-    num_reasoning: int = 0  # tokens
-    num_answer: int = 0
-    is_closed: bool = False  # the reasoning is over
-
-    def __add__(self, later: Piece) -> Piece:
-        return Piece(
-            reasoning=self.reasoning + later.reasoning,
-            answer=self.answer + later.answer,
-            num_reasoning=self.num_reasoning + later.num_reasoning,
-            num_answer=self.num_answer + later.num_answer,
-            is_closed=self.is_closed or later.is_closed,
-        )
 
 
 class Stream:
@@ -205,13 +183,10 @@ class TextStream:
         return text
 
 
-def open_stream(
+def one_piece(
     engine: Engine, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
 ) -> Stream:
-    """The engine's stream; an engine that has none gives its completion in one piece."""
-    own: Any = getattr(engine, "stream", None)
-    if own is not None:
-        return own(prompt, params, first=first)
+    """The stream of an engine that has only `generate`: its completion in one piece."""
     stream = Stream()
 
     async def work() -> None:

@@ -29,13 +29,13 @@ from typing import Any
 
 import numpy as np
 
-from ponder import __version__, runs
+from ponder import runs
 from ponder.evals import contamination
 from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
 from ponder.evals.spending import trio
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
-from ponder.grading.verifiers import VERIFIERS
 from ponder.rollouts.grade import Tally, grade
+from ponder.tasks.base import as_task
 from ponder.tasks.prompting import question
 from ponder.types import Engine, Problem, SamplingParams, Task, text_seed
 
@@ -67,6 +67,7 @@ async def run_exam(
     asked for at once. `training` is what the model was trained on (`runs.training_sources`), for the contamination
     check. Stopping early still writes the result of what is done.
     """
+    task = as_task(task)
     num_problems = len(task) if limit is None else min(limit, len(task))
     if num_samples < 1 or num_problems < 1:
         raise ValueError(f"{num_samples} samples of {num_problems} problems are no exam; use at least 1 of each")
@@ -78,8 +79,8 @@ async def run_exam(
         fingerprint=fingerprint,
         params=params,
         seed=seed,
-        grader=grader_version(task),
-        prompting=getattr(task, "prompting", "none"),
+        grader=task.grader_version,
+        prompting=task.prompting,
     )
     overlap = contamination.check([task[index] for index in range(num_problems)], training)
     with Bank.open(folder, spec) as bank:
@@ -93,8 +94,8 @@ async def run_exam(
                 **summarise(bank, flops_per_token=flops_per_token),
                 "verifier_error": graded.last_failure,
                 "contamination": overlap,
-                "data": getattr(task, "origin", []),
-                "verifier": verifier_of(task),
+                "data": list(task.origin),
+                "verifier": task.verifier,
                 "seconds": before + time.monotonic() - start,
                 "complete": complete,
                 "command": " ".join(sys.argv) if command is None else command,
@@ -121,8 +122,7 @@ async def _fill(
     repeated = [name for name, count in Counter(problem.id for problem in problems).items() if count > 1]
     if repeated:
         raise ValueError(f"{task.name} gives the id {repeated[0]!r} to more than one problem; ids must be unique")
-    is_gated = getattr(task, "is_gated", False)
-    stored = {problem.id: withheld(problem) if is_gated else problem for problem in problems}
+    stored = {problem.id: withheld(problem) if task.is_gated else problem for problem in problems}
     for problem in stored.values():
         bank.check(problem)
     todo = iter([problem for problem in problems if bank.num_samples(problem.id) < num_samples])
@@ -141,11 +141,11 @@ async def _fill(
                 sample_row(problem, index, completion, verdict)
                 for index, (completion, verdict) in enumerate(zip(completions, verdicts, strict=True), first)
             ]
-            if is_gated:
+            if task.is_gated:
                 rows = [withheld_row(row) for row in rows]
             if not rows:
                 continue
-            bank.append(stored[problem.id], rows, prompt_ids=() if is_gated else completions[0].prompt_ids)
+            bank.append(stored[problem.id], rows, prompt_ids=() if task.is_gated else completions[0].prompt_ids)
             rates[problem.id] = bank.pass_rate(problem.id)
             if on_progress:
                 on_progress(len(rates), num_problems, sum(rates.values()) / len(rates))
@@ -246,23 +246,6 @@ def compare(first: Bank, second: Bank) -> dict[str, Any]:
         "pass@1": difference(pass_rate_at, 1),
         f"cons@{num_samples}": difference(vote_rate_at, num_samples),
     }
-
-
-def grader_version(task: Task) -> str:
-    """Which code judges: the task's `grader_version` where it has one, else the version of ponder."""
-    return str(getattr(task, "grader_version", f"ponder {__version__}"))
-
-
-def verifier_of(task: Task) -> str:
-    """The name of the verifier whose key says when two answers of the task are the same; "" where it has none."""
-    parts = getattr(task, "tasks", None)
-    if parts:  # a mixture: one rule for all of it, or none
-        names = {verifier_of(part) for part in parts}
-        return names.pop() if len(names) == 1 else ""
-    inner = getattr(task, "_task", None)
-    if inner is not None:
-        return verifier_of(inner)
-    return next((name for name, verifier in VERIFIERS.items() if verifier is getattr(task, "_verifier", None)), "")
 
 
 def dumps(result: Any) -> str:

@@ -18,7 +18,6 @@ FLOPs where `flops_per_token` is given, and always in tokens.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import json
 import sys
 import time
@@ -28,11 +27,12 @@ from pathlib import Path
 from typing import Any
 
 from ponder import efforts, runs
+from ponder.engine.base import EngineWrapper
 from ponder.evals.bank import Bank
 from ponder.evals.exams import FlopsPerToken, compare, dumps, run_exam, vote_rate_at
 from ponder.evals.spending import play, trio
 from ponder.evals.stats import paired_difference
-from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task
+from ponder.types import Engine, Problem, SamplingParams, Task
 
 OpenEngine = Callable[[Path], Engine]  # a checkpoint folder -> an engine over its weights
 WayOf = Callable[[Problem, str], str]  # the name of the way of thinking that a piece of reasoning took
@@ -97,7 +97,7 @@ async def scale(
                 )
                 examined += 1
             finally:
-                await engine.close()
+                await engine.aclose()
     finally:
         if examined:  # exams finished in an earlier sitting count too
             wanted = len(task) if limit is None else min(limit, len(task))
@@ -192,25 +192,23 @@ def _point(row: Mapping[str, Any], cap: int, n: int, rate: Mapping[str, float], 
     )  # fmt: skip
 
 
-class LazyEngine:
-    """Opens the engine with the first request: an exam whose bank is full loads no weights."""
+class LazyEngine(EngineWrapper):
+    """Opens the engine when something is asked of it: an exam whose bank is full loads no weights."""
 
     def __init__(self, open_engine: OpenEngine, checkpoint: Path) -> None:
         self._open, self._checkpoint = open_engine, checkpoint
         self._engine: Engine | None = None
 
-    async def generate(
-        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
-    ) -> list[Completion]:
+    @property
+    def engine(self) -> Engine:  # type: ignore[override]  # nobody may set it
         if self._engine is None:
             self._engine = self._open(self._checkpoint)
-        return await self._engine.generate(prompt, params, n=n, first=first)
+        return self._engine
 
-    async def close(self) -> None:
-        """Close what was opened, where it has something to close."""
-        close = getattr(self._engine, "close", None)
-        if close is not None and inspect.isawaitable(closing := close()):
-            await closing
+    async def aclose(self) -> None:
+        """Close what was opened."""
+        if self._engine is not None:
+            await self._engine.aclose()
         self._engine = None
 
 

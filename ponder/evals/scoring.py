@@ -44,7 +44,7 @@ def score_bank(
         "fingerprint": fingerprint(scorer_folder),
         "policy": scorer.policy,
         "cost": cost(scorer),
-        "joint": scorer.kind == "features",  # the share of an answer class is of all that was drawn
+        "joint": "peers" in scorer.needs,  # the share of an answer class is of all that was drawn
     }
     todo = [problem.id for problem in bank.problems if not _is_done(bank, problem.id, name)]
     total = sum(bank.num_samples(problem.id) for problem in bank.problems)

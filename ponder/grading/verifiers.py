@@ -177,6 +177,11 @@ def _opinion(text: str) -> tuple[str, str | None, str]:
 VERIFIERS: dict[str, KeyedVerifier] = {"exact": Exact(), "integer": Integer(), "choice": Choice(), "math": Math()}
 
 
+def name_of(verifier: object) -> str:
+    """The name of a verifier of `VERIFIERS`; "" of any other."""
+    return next((name for name, own in VERIFIERS.items() if own is verifier), "")
+
+
 # ---- grading without a task ----------------------------------------------------------------------------------------
 
 

@@ -29,12 +29,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from ponder.config import ConfigError, check, lookup, setting
+from ponder.engine.base import RedrawingWrapper
 from ponder.models.tokenizer import Tokenizer
 from ponder.rollouts.rewards import RewardTerm, each
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation import MOST, Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run
-from ponder.types import Completion, Message, Problem, SamplingParams, Scorer, Usage, Verdict
+from ponder.types import Capabilities, Completion, Engine, Message, Problem, SamplingParams, Scorer, Usage, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,27 +120,28 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
     return term
 
 
-class Deliberating:
+class Deliberating(RedrawingWrapper):
     """An engine whose samples are whole deliberations: for exams, ladders and rejection sampling.
 
     A sample is the chosen turns as one completion. Its cost is of everything: candidates that were not chosen, and the
     state read again at every draw, count as its own tokens beside the prompt.
     """
 
-    def __init__(self, engine: Any, environment: Environment) -> None:
-        self._engine, self._environment = engine, environment
-        self.tokenizer = engine.tokenizer
+    def __init__(self, engine: Engine, environment: Environment) -> None:
+        super().__init__(engine)
+        self._environment = environment
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return replace(super().capabilities, hidden_states=False)  # a whole trajectory is put together from pieces
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
     ) -> list[Completion]:
         messages = cast("Sequence[Message]", prompt)
-        works = [Work(messages, self._engine, params=params, key=lambda a: a) for _ in range(n)]
+        works = [Work(messages, self.engine, params=params, key=lambda a: a) for _ in range(n)]
         runs = [run(self._environment, work, index=first + i) for i, work in enumerate(works)]
         return [_priced(one.whole, work) for one, work in zip(await asyncio.gather(*runs), works, strict=True)]
-
-    def close(self) -> Any:
-        return self._engine.close()
 
 
 def _priced(whole: Completion, work: Work) -> Completion:

@@ -24,16 +24,21 @@ if TYPE_CHECKING:
     from ponder.scorers.packing import Family
 
 
+Key = Callable[[str], str | None]
+
+
 class TokenScorer(ABC):
     """A scorer of token ids; `score` is all that a kind of scorer has to say."""
 
     kind: ClassVar[str]
     reads: bool = True  # a forward pass over prompt and completions; False = nearly free
     flops_per_token: float | None = None  # of that pass; None = as much as the policy's
+    needs: frozenset[str] = frozenset()
 
-    def __init__(self, *, name: str, policy: str) -> None:
+    def __init__(self, *, name: str, policy: str, key: Key | None = None) -> None:
+        """key: when two answers are the same; None: when their texts are."""
         self.name, self.policy = name, policy
-        self.key: Callable[[str], str | None] = lambda answer: answer.strip() or None  # when two answers are the same
+        self._key: Key = key or (lambda answer: answer.strip() or None)
 
     @abstractmethod
     def score(self, families: Sequence[Family]) -> list[NDArray[np.float64]]:
@@ -44,7 +49,7 @@ class TokenScorer(ABC):
 
     @classmethod
     @abstractmethod
-    def load(cls, folder: Path, facts: dict[str, Any]) -> TokenScorer:
+    def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> TokenScorer:
         """From a folder whose scorer.json was read and checked (scorers/files.py)."""
 
     async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
@@ -56,7 +61,7 @@ class TokenScorer(ABC):
         groups: dict[tuple[int, ...], list[int]] = {}  # a search continues one question from several places
         for place, completion in enumerate(completions):
             groups.setdefault(completion.prompt_ids, []).append(place)
-        families = [Family.of_completions([completions[i] for i in places], self.key) for places in groups.values()]
+        families = [Family.of_completions([completions[i] for i in places], self._key) for places in groups.values()]
         scores = [0.0] * len(completions)
         for places, found in zip(groups.values(), self.score(families), strict=True):
             for place, score in zip(places, found.tolist(), strict=True):

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ponder.config import ConfigError
 from ponder.scorers import files
-from ponder.scorers.base import TokenScorer
+from ponder.scorers.base import Key, TokenScorer
 from ponder.scorers.logistic import Logistic
 from ponder.scorers.packing import Family
 
@@ -71,11 +71,13 @@ def _confidence(logprobs: Floats, lengths: NDArray[np.int64], window: int) -> tu
 
 class FeatureScorer(TokenScorer):
     kind = "features"
+    needs = frozenset({"logprobs", "peers"})
 
     def __init__(
-        self, model: Logistic, *, name: str, policy: str, outcome: TokenScorer | None = None, outcome_folder: str = ""
-    ) -> None:
-        super().__init__(name=name, policy=policy)
+        self, model: Logistic, *, name: str, policy: str, outcome: TokenScorer | None = None,
+        outcome_folder: str = "", key: Key | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(name=name, policy=policy, key=key)
         self.model, self.outcome, self.outcome_folder = model, outcome, outcome_folder
         self.reads = outcome is not None  # nearly free unless a network is joined
         self.flops_per_token = outcome.flops_per_token if outcome else None
@@ -105,7 +107,7 @@ class FeatureScorer(TokenScorer):
         )  # fmt: skip
 
     @classmethod
-    def load(cls, folder: Path, facts: dict[str, Any]) -> FeatureScorer:
+    def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> FeatureScorer:
         inner = facts.get("outcome", "")
         rows = facts.get("features")
         names = [*FEATURES, *(["outcome"] if inner else [])]
@@ -119,4 +121,4 @@ class FeatureScorer(TokenScorer):
             raise ConfigError(f"{folder / files.FACTS}: every scale must be positive; train the scorer again")
         model = Logistic(mean, scale, weights, files.number(facts, "bias", float("nan"), folder))
         outcome = files.load_scorer(inner) if inner else None
-        return cls(model, name=facts["name"], policy=facts["policy"], outcome=outcome, outcome_folder=inner)
+        return cls(model, name=facts["name"], policy=facts["policy"], outcome=outcome, outcome_folder=inner, key=key)

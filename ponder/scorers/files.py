@@ -15,7 +15,7 @@ import hashlib
 import inspect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +30,11 @@ if TYPE_CHECKING:
 FORMAT, FACTS, HEAD, TRUNK = 1, "scorer.json", "head.safetensors", "trunk"
 
 
-def load_scorer(path: str | Path) -> TokenScorer:
-    """The scorer of a folder, or of the run that trained it (RUN/scorer)."""
+def load_scorer(path: str | Path, *, key: Callable[[str], str | None] | None = None) -> TokenScorer:
+    """The scorer of a folder, or of the run that trained it (RUN/scorer). key: when two answers are the same."""
     folder = scorer_folder(path)
     facts = read_facts(folder)
-    return scorer_class(facts["kind"], folder / FACTS).load(folder, facts)
+    return scorer_class(facts["kind"], folder / FACTS).load(folder, facts, key=key)
 
 
 def scorer_class(kind: str, path: Path) -> type[TokenScorer]:

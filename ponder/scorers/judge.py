@@ -50,6 +50,7 @@ class Judge:
     """A Scorer. `policy` is "": a judge is for any."""
 
     policy = ""
+    flops_per_token: float | None = None
 
     def __init__(
         self,
@@ -72,6 +73,7 @@ class Judge:
         self.engine, self.mode, self.votes, self.rounds = engine, mode, votes, rounds
         self.params = params or SamplingParams(max_answer_tokens=16)
         self.with_reasoning, self.max_chars, self.name, self.seed = with_reasoning, max_chars, name, seed
+        self.needs = frozenset({"peers"}) if mode == "compare" else frozenset[str]()
         self.replies = self.unread = 0  # so far; unread: neither a grade nor a choice
         self._spent: dict[tuple[tuple[int, ...], ...], int] = {}  # tokens, of the completions that were judged
 

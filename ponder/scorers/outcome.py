@@ -30,7 +30,7 @@ from ponder.models.segments import Layout
 from ponder.models.transformer import Transformer, flops_per_token
 from ponder.models.weights import load_model, save_model, write_tensors
 from ponder.scorers import files
-from ponder.scorers.base import TokenScorer
+from ponder.scorers.base import Key, TokenScorer
 from ponder.scorers.packing import SURPRISES, Family, Pack, packs
 
 WEIGHT, BIAS, SURPRISE = "score.weight", "score.bias", "surprise.weight"
@@ -73,9 +73,11 @@ class OutcomeScorer(TokenScorer):
         shift: float = 0.0,
         max_tokens: int = 2048,
         facts: Mapping[str, Any] | None = None,
+        key: Key | None = None,
     ) -> None:
         """max_tokens: in one pass. facts: what else scorer.json says, kept."""
-        super().__init__(name=name, policy=policy)
+        super().__init__(name=name, policy=policy, key=key)
+        self.needs = frozenset({"logprobs"}) if SURPRISE in head else frozenset()
         self.model, self.head = model, {n: t.to(model.device) for n, t in head.items()}
         self.scale, self.shift, self.max_tokens, self.facts = scale, shift, max_tokens, dict(facts or {})
         config = model.config  # there is no output layer over the vocabulary
@@ -124,7 +126,7 @@ class OutcomeScorer(TokenScorer):
         return {**named, "scale": self.scale, "shift": self.shift, "logprobs": SURPRISE in self.head}
 
     @classmethod
-    def load(cls, folder: Path, facts: dict[str, Any]) -> OutcomeScorer:
+    def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> OutcomeScorer:
         trunk = folder / files.TRUNK
         try:
             model = load_model(trunk, dtype=hub.stored_dtype(trunk))
@@ -142,6 +144,7 @@ class OutcomeScorer(TokenScorer):
             scale=scale,
             shift=files.number(facts, "shift", 0.0, folder),
             facts=facts,
+            key=key,
             **cls._options(facts, folder),
         )
 

@@ -23,7 +23,7 @@ from ponder.models.segments import Layout
 from ponder.models.transformer import Transformer
 from ponder.models.weights import write_tensors
 from ponder.scorers import files
-from ponder.scorers.base import TokenScorer
+from ponder.scorers.base import Key, TokenScorer
 from ponder.scorers.outcome import check, expit
 from ponder.scorers.packing import Family, packs
 from ponder.types import Completion
@@ -49,13 +49,15 @@ def states(hidden_ND: Tensor, first_B: Tensor, last_B: Tensor, prompt_last_B: Te
 
 class Probe(TokenScorer):
     kind = "probe"
+    needs = frozenset({"hidden"})
     reads = False
 
     def __init__(
-        self, head: Mapping[str, Tensor], *, name: str, policy: str, model: str, max_tokens: int = 2048
-    ) -> None:
+        self, head: Mapping[str, Tensor], *, name: str, policy: str, model: str, max_tokens: int = 2048,
+        key: Key | None = None,
+    ) -> None:  # fmt: skip
         """model: the policy's reference, read with where hidden states were not kept."""
-        super().__init__(name=name, policy=policy)
+        super().__init__(name=name, policy=policy, key=key)
         self.head, self.model, self.max_tokens = dict(head), model, max_tokens
         self._trunk: Transformer | None = None
 
@@ -108,7 +110,7 @@ class Probe(TokenScorer):
         files.write_facts(folder, {"kind": self.kind, **facts})
 
     @classmethod
-    def load(cls, folder: Path, facts: dict[str, Any]) -> Probe:
+    def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> Probe:
         width, inner = facts.get("width"), facts.get("inner", 0)
         if type(width) is not int or type(inner) is not int or width < 1 or inner < 0:
             raise ConfigError(f"{folder / files.FACTS}: width and inner must be whole numbers; train the scorer again")
@@ -120,4 +122,4 @@ class Probe(TokenScorer):
         if inner:
             shapes |= {"inner.weight": (inner, 2 * width), "inner.bias": (inner,)}
         head = files.read_head(folder, shapes)
-        return cls(head, name=facts["name"], policy=facts["policy"], model=facts["model"])
+        return cls(head, name=facts["name"], policy=facts["policy"], model=facts["model"], key=key)

@@ -93,7 +93,7 @@ class Routes:
         return json_response({"status": why or "ok"}, 503 if why else 200)
 
     async def metrics(self, request: Request) -> Response:
-        self.service.metrics.queue.set(getattr(self.service.engine, "outstanding_tokens", 0))
+        self.service.metrics.queue.set(self.service.engine.outstanding_tokens)
         return Response(self.service.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def version(self, request: Request) -> Response:

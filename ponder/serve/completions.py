@@ -182,7 +182,7 @@ class ChatJob(Job):
         choice.delta({"role": "assistant", "content": "", "refusal": None})
         try:
             # choice k draws sample k of the request; retries of another choice never meet it
-            meter, first = Meter(self.service.engine, self.count, encode=self.service.ids), choice.index * 1000
+            meter, first = Meter(self.service.engine, self.count, as_ids=self.service.ids), choice.index * 1000
             choice.finish_reason = await produce(self.order, meter, choice, thoughts, first=first)
         except Failed as failure:
             if failure.code != "misalignment_policy_violation":

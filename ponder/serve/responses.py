@@ -133,7 +133,7 @@ class ResponseJob(Job):
         self.log = EventLog()
         self.writer = Writer(self.body, self.log, self._seal)
         self.count = Count(prompt=asked.num_prompt_tokens)
-        self.meter = Meter(service.engine, self.count, encode=service.ids)
+        self.meter = Meter(service.engine, self.count, as_ids=service.ids)
         reasoning = request.reasoning
         private = [text for text in (request.instructions, *(
             message.content for message in asked.order.messages if message.role in ("developer", "system")

@@ -82,8 +82,7 @@ class Service:
         self.summarizer = settings.summarizer or ModelSummarizer(engine)
         self.modes = modes(settings.scorer)
         self.created = int(time.time())
-        self.window: int | None = getattr(engine, "window", None)
-        self.tokenizer: Any = getattr(engine, "tokenizer", None)
+        self.window, self.tokenizer = engine.window, engine.tokenizer
         self.longest = longest_token(self.tokenizer)
         self.jobs: dict[str, ResponseJob] = {}  # responses that the store does not have whole
         self.running_jobs: set[Job] = set()
@@ -159,8 +158,7 @@ class Service:
     @property
     def engine_failure(self) -> str | None:
         """Why the engine will never serve again; None while it does, or comes back by itself."""
-        failure: str | None = getattr(self.engine, "failure", None)
-        return failure
+        return self.engine.failure
 
     def drain(self) -> None:
         """Take no more work; what runs has a while to end, then it is told to, so that its client hears of it."""
@@ -244,7 +242,7 @@ class Service:
     async def encode(self, prompt: Any, placed: Mapping[int, Thought] | None = None) -> tuple[Any, int]:
         """(a prompt as the engine wants it, its tokens): ids, where the engine has a tokenizer. They are made away
         from the event loop, one prompt after the other; raises ApiError where too many long ones wait."""
-        if not hasattr(self.engine, "prompt_ids"):
+        if not self.engine.capabilities.token_ids:
             return prompt, 0  # a remote engine counts itself
         is_long = sum(len(part.content) for part in prompt if isinstance(part, Message)) > _LONG
         if is_long and self._num_long >= _WAITING:
@@ -258,7 +256,7 @@ class Service:
 
     def _encode(self, prompt: Any, placed: Mapping[int, Thought]) -> tuple[Any, int]:
         prompt = prompt_of(self.tokenizer, prompt, placed) if placed else prompt
-        ids = self.engine.prompt_ids(prompt)  # type: ignore[attr-defined]
+        ids = self.engine.prompt_ids(prompt)
         return (prompt if self.tokenizer is None else ids), len(ids)
 
     async def ids(self, prompt: Any) -> Any:
@@ -542,11 +540,10 @@ def order_of(
     *, tools: Sequence[Tool], needs_call: bool, parallel: bool, form: Format,
 ) -> Order:  # fmt: skip
     text = form_text(form, tools if needs_call else ())
-    check = getattr(service.engine, "supports_form", None)
-    has_marks = getattr(service.tokenizer, "think_id", None) is not None
+    has_marks = service.tokenizer is not None and service.tokenizer.think_id is not None
     return Order(
         thinks=has_marks and compute.params.max_reasoning_tokens > 0,
-        form=text if text and check is not None and check(text) else "",
+        form=text if text and service.engine.supports_form(text) else "",
         prompt=prompt, messages=messages, compute=compute, tools=tools, parallel_calls=parallel,
         wants_json=form.wants_json, schema=form.schema, insists=form.insists or needs_call,
         needs_call=needs_call, key=service.settings.key, scorer=service.settings.scorer,

@@ -14,12 +14,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from ponder.config import ConfigError
-from ponder.engine.base import Piece, Stream, open_stream
+from ponder.engine.base import RedrawingWrapper
 from ponder.serve.modes import Spending
 from ponder.serve.thoughts import InTurn, Thoughts
 from ponder.serve.tools import Call, CallParser, Tool, json_problem, unfenced
 from ponder.strategies.keys import answer_key
-from ponder.types import Completion, Engine, Message, SamplingParams, Scorer, Solution
+from ponder.types import Completion, CompletionStream, Engine, Message, Piece, SamplingParams, Scorer, Solution
 
 JSON_TRIES = 3  # samples drawn until one fits its schema
 
@@ -100,7 +100,7 @@ class Order:
 
 
 @dataclass
-class Meter:
+class Meter(RedrawingWrapper):
     """An Engine whose samples can be counted, stopped and hurried."""
 
     engine: Engine
@@ -108,9 +108,9 @@ class Meter:
     on_piece: Callable[[int, Piece], None] = lambda number, piece: None
     turns: InTurn | None = None  # where the reasoning of samples that are drawn side by side is heard
     rendered: tuple[Any, Any] | None = None  # (messages, what they are for the engine): strategies know messages only
-    encode: Callable[[Any], Awaitable[Any]] | None = None  # messages -> ids, away from the event loop
+    as_ids: Callable[[Any], Awaitable[Any]] | None = None  # messages -> ids, away from the event loop
     hurried: bool = False
-    _streams: set[Stream] = field(default_factory=set)
+    _streams: set[CompletionStream] = field(default_factory=set)
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
@@ -138,9 +138,9 @@ class Meter:
         """The pieces of one sample; its completion is appended to `into`. Leaving early stops the work."""
         if self.rendered is not None and prompt is self.rendered[0]:
             prompt = self.rendered[1]
-        if self.encode is not None:
-            prompt = await self.encode(prompt)
-        stream = open_stream(self.engine, prompt, params, first=index)
+        if self.as_ids is not None:
+            prompt = await self.as_ids(prompt)
+        stream = self.engine.stream(prompt, params, first=index)
         self._streams.add(stream)
         if self.hurried:
             stream.answer_now()
@@ -336,6 +336,13 @@ async def _by_strategy(order: Order, meter: Meter, sink: Sink, thoughts: Thought
     chosen = next((c for c in solution.completions if c.answer == solution.answer), None)
     # a chosen one may hold tokens that were put into it and not drawn, so the difference can fall below nothing
     meter.count.discarded += max(0, meter.count.output - (chosen.num_tokens if chosen else 0))
+    for drawn in solution.completions if thoughts.started is None else ():
+        if drawn.reasoning:  # of a model without marks (`strategies.deliberate.Aloud`): to the meter it was answer
+            if thoughts.started is not None:
+                thoughts.next_sample()
+            thoughts.begin()
+            sink.thinking()
+            thoughts.hear(drawn.reasoning, drawn.num_reasoning_tokens)
     thoughts.chosen = solution.reasoning
     meter.count.scorer += solution.usage.scorer_tokens
     await _close(thoughts, sink, cut=False)

@@ -20,6 +20,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ponder.config import ConfigError, lookup, nearest
+from ponder.engine.base import RedrawingWrapper
 from ponder.strategies import sampling
 from ponder.strategies.base import Named, Work, strategy
 from ponder.strategies.deliberation import PAUSE, Deliberation, encoder, render_step
@@ -65,7 +66,8 @@ async def deliberate(
     environment = Deliberation(**_fitting(work, options))
     if teach:
         work.prompt = taught(work.prompt)
-    if getattr(getattr(work.engine, "tokenizer", None), "think_id", 0) is None:
+    tokenizer = work.engine.tokenizer
+    if tokenizer is not None and tokenizer.think_id is None:
         work.engine = Aloud(work.engine)
 
     async def rollout(share: Work, index: int) -> Completion:
@@ -94,16 +96,12 @@ def taught(prompt: Sequence[Message]) -> tuple[Message, ...]:
     return (Message(role="system", content=TEACH), *prompt)
 
 
-class Aloud:
+class Aloud(RedrawingWrapper):
     """An engine whose model has no reasoning marks, so that all it says is answer: here its turns are the reasoning.
 
     A piece that is to pause is asked for with stop strings instead, and is reasoning unless the model ended by itself
     or began with "Answer:". Where the reasoning is to be closed by force, that word is the mark: put in, not sampled.
     """
-
-    def __init__(self, engine: Any) -> None:
-        self.engine, self.encode = engine, encoder(engine)
-        self._end_ids = getattr(engine.tokenizer, "end_ids", (engine.tokenizer.end_id,))
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
@@ -113,7 +111,7 @@ class Aloud:
         if params.pause:
             drawn = await self.engine.generate(prompt, replace(asked, stop=params.pause), n=n, first=first)
             return [self._said(piece, params.pause[0]) for piece in drawn]
-        mark = self.encode(ANSWER)
+        mark = encoder(self.engine)(ANSWER)
         if params.max_reasoning_tokens or isinstance(prompt[0], Message) or len(mark) > most:
             return await self.engine.generate(prompt, asked, n=n, first=first)
         asked = replace(asked, stop=(*params.stop, PAUSE), max_answer_tokens=most + 1 - len(mark))
@@ -124,7 +122,7 @@ class Aloud:
         """A spoken piece as reasoning that goes on, or as the answer that it is."""
         text = piece.answer
         is_named = text.lstrip().startswith(ANSWER)
-        if is_named or (piece.token_ids and piece.token_ids[-1] in self._end_ids):
+        if is_named or (piece.token_ids and piece.token_ids[-1] in self.tokenizer.end_ids):
             return replace(piece, answer=text.lstrip().removeprefix(ANSWER).lstrip() if is_named else text)
         paused = piece.finish_reason == "stop"
         return replace(

@@ -24,12 +24,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from ponder.config import ConfigError, lookup
 from ponder.strategies.select import best_of
 from ponder.strategies.turns import Walk, is_final
-from ponder.types import Completion, Ending, Turn
+from ponder.types import Completion, Ending, Engine, Turn
 
 PAUSE = "\n\n"  # ends a step
 MOST = 9  # candidates: the choice is one digit
@@ -227,13 +227,12 @@ async def by_vote(_: Deliberation, walk: Walk, candidates: Sequence[Step], steps
 CHOICES: dict[str, Choose] = {"policy": by_policy, "scorer": by_scorer, "vote": by_vote}
 
 
-def encoder(engine: Any) -> Callable[[str], Sequence[int]]:
+def encoder(engine: Engine) -> Callable[[str], Sequence[int]]:
     """How the engine's model spells a text."""
-    found = getattr(getattr(engine, "tokenizer", engine), "encode", None)
-    if found is None:
+    if not engine.capabilities.token_ids:
         raise ConfigError("choice 'policy' puts a list into the reasoning, and this engine does not say how its model "
                          "spells it; choose by 'vote' or 'scorer', or give encode=")  # fmt: skip
-    return found  # type: ignore[no-any-return]
+    return engine.encode
 
 
 def _closed_by_force(piece: Completion) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ponder.tasks.arithmetic import arithmetic
-from ponder.tasks.base import Mixture, ProceduralTask, load_task
+from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task, load_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
 from ponder.tasks.words import words
@@ -29,7 +29,9 @@ __all__ = [
     "BENCHMARKS",
     "FAMILIES",
     "NAMED",
+    "BaseTask",
     "Mixture",
     "ProceduralTask",
+    "as_task",
     "load_task",
 ]

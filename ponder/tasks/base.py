@@ -21,14 +21,17 @@ import hashlib
 import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from random import Random
 from typing import Any
 
+from ponder import __version__
 from ponder.config import ConfigError, lookup, nearest
+from ponder.grading.handed_in import as_verdict
+from ponder.grading.verifiers import VERIFIERS, name_of
 from ponder.types import Message, Problem, Task, Verdict, Verifier
 
 SPLITS = ("train", "dev", "test")
@@ -51,7 +54,68 @@ class Item:
     meta: dict[str, Any]
 
 
-class ProceduralTask:
+VOTE = "math"  # when answers are the same where a task does not say
+
+
+class BaseTask:
+    """The facts of a task, as they are where nothing else is said."""
+
+    name: str
+    split: str
+    origin: Sequence[Mapping[str, Any]] = ()
+    is_gated: bool = False
+    prompting: str = "none"
+    grader_version: str = f"ponder {__version__}"
+    verifier: str = ""
+
+
+class AdaptedTask(BaseTask):
+    """A task from elsewhere, with the facts that it does not say; its `verify` may return what `as_verdict` takes."""
+
+    def __init__(self, made: Any, *, name: str, split: str) -> None:
+        self._made = made
+        self.name, self.split = getattr(made, "name", name), getattr(made, "split", split)
+        self._has_key = hasattr(made, "key")
+        self.origin = getattr(made, "origin", self.origin)
+        self.is_gated = getattr(made, "is_gated", self.is_gated)
+        self.prompting = getattr(made, "prompting", self.prompting)
+        self.grader_version = str(getattr(made, "grader_version", self.grader_version))
+        said = getattr(made, "verifier", "" if self._has_key else VOTE)
+        self.verifier = said if isinstance(said, str) else ""  # a user's own may hold the function
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    def __getitem__(self, index: int) -> Problem:
+        problem: Problem = self._made[index]
+        # a mixture finds the task of a problem by its name
+        return problem if hasattr(self._made, "name") else replace(problem, task=self.name)
+
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        said = self._made.verify(problem, answer)
+        if inspect.isawaitable(said):  # of a coroutine function: `rollouts.grade` awaits it
+            return self._awaited(said)  # type: ignore[return-value]
+        return as_verdict(said, f"the verifier of {self.name}")
+
+    async def _awaited(self, said: Awaitable[Any]) -> Verdict:
+        return as_verdict(await said, f"the verifier of {self.name}")
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        key: str | None = (self._made if self._has_key else VERIFIERS[VOTE]).key(problem, answer)
+        return key
+
+
+def as_task(made: Any, *, name: str = "", split: str = "test") -> Task:
+    """A task with all that `Task` declares: one of ponder's as it is, any other adapted.
+
+    name, split: of one that does not say them. Without a key of its own answers are the same by their mathematics.
+    """
+    if isinstance(made, BaseTask):
+        return made  # type: ignore[return-value]
+    return AdaptedTask(made, name=name or type(made).__name__, split=split)
+
+
+class ProceduralTask(BaseTask):
     """A family of generated problems with a difficulty dial.
 
     Item i is drawn from `Random(f"{seed}/{name}/{split}/{i}")`; its level cycles through `levels`, so any prefix is
@@ -77,6 +141,7 @@ class ProceduralTask:
                 raise ConfigError(f"{dial}={value} must be a whole number of {least} or more")
         self.name, self.split, self.seed, self.levels, self._size = name, split, seed, tuple(levels), size
         self._make, self._verifier, self._key = make, verifier, key
+        self.verifier = name_of(verifier)
 
     def __len__(self) -> int:
         return self._size
@@ -108,17 +173,20 @@ class ProceduralTask:
         return self._key(problem, answer)
 
 
-class Mixture:
+class Mixture(BaseTask):
     """Several tasks as one; items are taken in turn from each (weights: how many of each per turn)."""
-
-    split: str
 
     def __init__(self, tasks: Sequence[Task], weights: Sequence[int] | None = None) -> None:
         weights = list(weights or [1] * len(tasks))
         if not tasks or len(weights) != len(tasks) or min(weights) < 1:
             raise ConfigError("a mixture needs at least one task, and a whole weight of 1 or more for each")
-        self.tasks = list(tasks)
+        self.tasks = [as_task(task) for task in tasks]
         self.name, self.split = "+".join(task.name for task in tasks), tasks[0].split
+        self.origin = [row for task in self.tasks for row in task.origin]
+        self.is_gated = any(task.is_gated for task in self.tasks)
+        self.grader_version = ", ".join(sorted({task.grader_version for task in self.tasks}))
+        rules = {task.verifier for task in self.tasks}  # one rule for all of it, or none
+        self.verifier = rules.pop() if len(rules) == 1 else ""
         self._turn = [i for i, weight in enumerate(weights) for _ in range(weight)]
         self._offsets = [self._turn[:j].count(i) for j, i in enumerate(self._turn)]
         self._weights = weights
@@ -260,13 +328,13 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
     family = lookup(NAMED, f"{kind}:{name}", what="task")
     if not callable(family):
         raise ConfigError(f"task {spec!r} is not callable; it must be a function (split=, seed=, **dials) -> Task")
-    return _as_task(_call(family, spec, **{"split": split, "seed": seed, **own, **dials}), spec, name, split)
+    return _adapted(_call(family, spec, **{"split": split, "seed": seed, **own, **dials}), spec, name, split)
 
 
-_TASK = ("name", "split", "__len__", "__getitem__", "verify", "key")
+_TASK = ("__len__", "__getitem__", "verify")
 
 
-def _as_task(made: Any, spec: str, name: str, split: str) -> Task:
+def _adapted(made: Any, spec: str, name: str, split: str) -> Task:
     """What a user's function returned: a task as it is, a list of problems with the verifier their targets ask for."""
     if isinstance(made, list | tuple) and made and all(isinstance(item, Problem) for item in made):
         from ponder.grading.verifiers import VERIFIERS
@@ -279,7 +347,7 @@ def _as_task(made: Any, spec: str, name: str, split: str) -> Task:
             f"task {spec!r} returned {type(made).__name__}, which has no {', '.join(missing)}; it must return a Task "
             f"({', '.join(_TASK)}, see ponder/types.py) or a list of ponder.types.Problem"
         )
-    return made
+    return as_task(made, name=name, split=split)
 
 
 def _call(family: Callable[..., Task], spec: str, *args: Any, **dials: Any) -> Task:

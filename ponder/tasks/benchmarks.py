@@ -65,8 +65,6 @@ class Benchmark:
 class BenchmarkTask(FileTask):
     """The problems of a benchmark, and where they came from."""
 
-    is_gated: bool = False
-
 
 def benchmark(
     name: str,

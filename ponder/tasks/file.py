@@ -25,22 +25,22 @@ from typing import Any
 
 from ponder.config import ConfigError, lookup
 from ponder.grading.handed_in import keyed, tried
-from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, numbered_lines
+from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, name_of, numbered_lines
 from ponder.runs import file_hash
+from ponder.tasks.base import BaseTask
 from ponder.types import Message, Problem, Verdict, Verifier
 
 REQUIRED = ("id", "problem", "answer")
 OPTIONAL = ("solution", "level", "subject", "source", "choices")
 
 
-class FileTask:
+class FileTask(BaseTask):
     """The problems of one file, in its order."""
-
-    origin: Sequence[dict[str, Any]] = ()  # where they came from: {"file" or "hub", its sha256 or revision, "problems"}
 
     def __init__(self, name: str, problems: Sequence[Problem], verifier: KeyedVerifier, *, split: str = "test") -> None:
         self.name, self.split = name, split
         self._problems, self._verifier = list(problems), verifier
+        self.verifier = name_of(verifier)
 
     def __len__(self) -> int:
         return len(self._problems)

@@ -21,6 +21,7 @@ from dataclasses import replace
 from typing import Any
 
 from ponder.config import lookup
+from ponder.tasks.base import BaseTask, as_task
 from ponder.types import Message, Problem, Task, Verdict
 
 EXEMPLARS: tuple[tuple[str, str], ...] = (
@@ -89,13 +90,14 @@ PROMPTINGS: dict[str, Callable[[Problem], tuple[Message, ...]]] = {
 }
 
 
-class Prompted:
+class Prompted(BaseTask):
     """A task whose problems are asked in another way; `question` gives what was asked before the prompting."""
 
     def __init__(self, task: Task, prompting: str) -> None:
         self._ask = lookup(PROMPTINGS, prompting, what="prompting")
-        self._task, self.prompting = task, prompting
-        self.name, self.split = task.name, task.split
+        self._task = task = as_task(task)
+        self.name, self.split, self.origin, self.is_gated = task.name, task.split, task.origin, task.is_gated
+        self.grader_version, self.verifier, self.prompting = task.grader_version, task.verifier, prompting
 
     def __len__(self) -> int:
         return len(self._task)
@@ -104,11 +106,6 @@ class Prompted:
         problem = self._task[index]
         meta: Mapping[str, Any] = {**problem.meta, "question": problem.text}
         return replace(problem, prompt=self._ask(problem), meta=meta)
-
-    def __getattr__(self, name: str) -> Any:  # origin, is_gated, grader_version: the task's own facts
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return getattr(self._task, name)
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         return self._task.verify(problem, answer)

@@ -31,9 +31,7 @@ def problems_hash(problems: Iterable[Problem]) -> str:
 
 def files_of(task: Task) -> dict[str, str]:
     """The files that a task was read from, path -> sha256; those of a mixture together."""
-    parts = getattr(task, "tasks", [task])
-    origins = [row for part in parts for row in getattr(part, "origin", ())]
-    return {row["file"]: row["sha256"] for row in origins if "file" in row}
+    return {row["file"]: row["sha256"] for row in task.origin if "file" in row}
 
 
 def of_task(spec: str, task: Task, problems: Iterable[Problem]) -> dict[str, str]:

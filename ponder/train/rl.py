@@ -39,7 +39,7 @@ from ponder.train.policy import Precision, open_policy
 from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS, apply_preset
 from ponder.train.state import load_state, refuse_shorter, save_rung, save_state, state_path
-from ponder.types import Group, Rollout, SamplingParams, Task
+from ponder.types import Group, Rollout, Sampler, SamplingParams, Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,7 +247,7 @@ def learn(
     return run.checkpoint_folder(config.num_steps)
 
 
-def open_play(config: RLConfig, engine: LocalEngine, task: Task) -> Play:
+def open_play(config: RLConfig, engine: Sampler, task: Task) -> Play:
     """What a rollout is: one completion, or a trajectory of an environment."""
     walk = open_environment(config.environment, config.deliberation, engine.tokenizer)
     return single(engine) if walk is None else environment(engine, walk, task)

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ponder.engine.base import Piece, ScriptedEngine, open_stream
+from ponder.engine.base import BaseEngine, ScriptedEngine
 from ponder.engine.local import LocalEngine
 from ponder.engine.stream import Splitter, TextStream
 from ponder.models.tokenizer import ByteTokenizer, split_reasoning
-from ponder.types import SamplingParams
+from ponder.types import Piece, SamplingParams
 from tests.helpers import tiny_model, user
 
 BYTES = ByteTokenizer()
@@ -154,12 +154,12 @@ def test_the_scripted_stream_is_its_completion_in_any_portions_and_can_be_hurrie
 
 
 def test_an_engine_without_streams_gives_one_piece():
-    class Plain:
+    class Plain(BaseEngine):
         async def generate(self, prompt, params, *, n=1, first=0):
             return await ScriptedEngine([("because", "42")]).generate(prompt, params, n=n, first=first)
 
     async def work():
-        return await read(open_stream(Plain(), user("x"), SamplingParams()))
+        return await read(Plain().stream(user("x"), SamplingParams()))
 
     whole, completion = asyncio.run(work())
     assert (whole.reasoning, whole.answer, completion.answer) == ("because", "42", "42")

@@ -8,7 +8,6 @@ from random import Random
 
 import pytest
 
-from ponder.engine.base import Piece, open_stream
 from ponder.engine.local import LocalEngine
 from ponder.engine.marked import split_marked
 from ponder.engine.remote import RemoteEngine
@@ -16,7 +15,7 @@ from ponder.engine.stream import Splitter
 from ponder.models.tokenizer import ByteTokenizer, split_reasoning
 from ponder.train.batches import Example, collate
 from ponder.train.distributed import Trainer
-from ponder.types import SamplingParams
+from ponder.types import Piece, SamplingParams
 from tests.helpers import chain_model, tiny_model, user
 
 BYTES = ByteTokenizer()
@@ -113,7 +112,7 @@ def test_no_thought_is_in_an_answer_of_a_remote_engine_whole_or_streamed() -> No
 
     async def ask() -> tuple[str, str]:
         whole = Piece()
-        stream = open_stream(engine, user("x"), SamplingParams())
+        stream = engine.stream(user("x"), SamplingParams())
         async for piece in stream:
             whole += piece
         (completion,) = await engine.generate(user("x"), SamplingParams())

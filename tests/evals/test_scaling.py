@@ -13,8 +13,9 @@ import pytest
 from fake_run import fingerprint, make_run, open_engine, way_of
 
 from ponder.efforts import find
+from ponder.engine.base import EngineWrapper
 from ponder.evals.bank import Bank
-from ponder.evals.exams import verifier_of, vote_rate_at
+from ponder.evals.exams import vote_rate_at
 from ponder.evals.scaling import count_ways, plan, scale
 from ponder.evals.stats import paired_difference
 from ponder.grading import VERIFIERS
@@ -82,8 +83,8 @@ def test_the_verifier_travels_with_the_levels(tmp_path: Path) -> None:
     assert efforts is not None and efforts.verifier == "choice"
     for made, name in ((load_task("arithmetic"), "integer"), (Prompted(load_task("words"), "direct"), "integer"),
                        (load_task("arithmetic+words"), "integer"), (load_task("cipher"), "")):  # fmt: skip
-        assert verifier_of(made) == name
-    assert verifier_of(Mixture([task, load_task("arithmetic")])) == ""
+        assert made.verifier == name
+    assert Mixture([task, load_task("arithmetic")]).verifier == ""
 
 
 def test_strategies_are_compared_on_the_last_rung_or_on_the_one_asked_for(
@@ -143,9 +144,11 @@ def test_engines_are_closed(tmp_path: Path, make_task: Callable[..., Any]) -> No
     closed: list[str] = []
 
     def closable(checkpoint: Path) -> Engine:
-        engine = open_engine(checkpoint)
-        engine.close = lambda: closed.append(checkpoint.name)  # type: ignore[attr-defined]
-        return engine
+        class Closable(EngineWrapper):
+            async def aclose(self) -> None:
+                closed.append(checkpoint.name)
+
+        return Closable(open_engine(checkpoint))
 
     run_scale(make_run(tmp_path, (0, 7)), make_task(2), open_engine=closable)
     assert sorted(set(closed)) == ["step_00000", "step_00007"] and len(closed) == 5

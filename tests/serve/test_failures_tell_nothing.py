@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ponder.config import ConfigError
-from ponder.engine.base import ScriptedEngine
+from ponder.engine.base import BaseEngine, ScriptedEngine
 from ponder.serve.service import modes
 from tests.helpers import until
 from tests.serve.serving import KEY, Served
@@ -116,9 +116,7 @@ def test_what_a_strategy_raises_is_told_only_if_ponder_wrote_it(tmp_path, capfd)
 
 
 def test_the_reason_of_a_dead_worker_is_the_operators_alone(capfd):
-    class Dead:
-        tokenizer = None
-
+    class Dead(BaseEngine):
         async def generate(self, prompt, params, *, n=1, first=0):
             from ponder.engine.local import EngineError
 

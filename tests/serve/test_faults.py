@@ -16,7 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from ponder.engine.base import ScriptedEngine
+from ponder.engine.base import BaseEngine, ScriptedEngine
 from ponder.engine.remote import RemoteEngine
 from ponder.serve import keys
 from ponder.serve.monitor import Judgement, Rules
@@ -471,7 +471,7 @@ def test_metrics_know_reasoning(http, server):
 def test_readiness_generates_a_token(http):
     assert http.get("/health/ready").json() == {"status": "ok"}
 
-    class Broken:
+    class Broken(BaseEngine):
         async def generate(self, prompt, params, *, n=1, first=0):
             raise RuntimeError("no")
 

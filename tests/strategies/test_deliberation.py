@@ -11,13 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponder.config import ConfigError
-from ponder.engine.base import CLOSE, ScriptedEngine
+from ponder.engine.base import CLOSE, BaseEngine, ScriptedEngine
 from ponder.strategies import STRATEGIES
 from ponder.strategies.base import Work, parse_options
 from ponder.strategies.deliberate import ANSWER, Aloud, taught
 from ponder.strategies.deliberation import Deliberation, distinct, listing, parse_choice, parse_step, read, render_step
 from ponder.strategies.turns import Trajectory, run
-from ponder.types import Budget, Completion, Message, SamplingParams, Solution
+from ponder.types import Budget, Capabilities, Completion, Message, SamplingParams, Solution
 
 PROMPT = (Message(role="user", content="go"),)
 PARAMS = SamplingParams(max_reasoning_tokens=200, max_answer_tokens=6)
@@ -330,14 +330,16 @@ def test_the_format_is_taught_before_the_conversation_where_asked() -> None:
     assert len(with_system) == 2 and with_system[0].content.startswith("Be brief.\n\n")
 
 
-class Speaker:
+class Speaker(BaseEngine):
     """A model without reasoning marks: all it says is answer, and stop strings end it."""
 
     class Bytes:
-        think_id, end_id = None, 257
+        think_id, end_ids = None, (257,)
 
         def encode(self, text: str) -> list[int]:
             return list(text.encode())
+
+    capabilities = Capabilities(token_ids=True)
 
     def __init__(self, script: Callable[[str], str]) -> None:
         self.script, self.tokenizer = script, self.Bytes()
@@ -393,7 +395,7 @@ def test_speaking_aloud_keeps_to_the_budget() -> None:
 
 def test_a_choice_by_the_policy_needs_to_know_how_its_model_spells() -> None:
     class Mute(ScriptedEngine):
-        encode = None  # type: ignore[assignment]
+        capabilities = Capabilities()
 
     with pytest.raises(ValueError, match="vote"):
         solve(two_steps, engine=Mute(two_steps))

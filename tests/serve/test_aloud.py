@@ -1,0 +1,84 @@
+"""A model without reasoning marks that deliberates aloud: what becomes its reasoning is watched and never said."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from ponder.engine.base import BaseEngine
+from ponder.serve.modes import modes, plan
+from ponder.serve.monitor import Rules
+from ponder.serve.schema import Compute
+from ponder.serve.thoughts import Thoughts, Watch
+from ponder.serve.work import Count, Failed, Meter, Order, produce
+from ponder.types import Capabilities, Completion
+from tests.helpers import user
+
+
+class Speaker(BaseEngine):
+    """All it says is answer; stop strings end it, and tokens are bytes."""
+
+    capabilities = Capabilities(token_ids=True)
+
+    class tokenizer:
+        think_id, end_ids = None, (257,)
+
+        @staticmethod
+        def encode(text):
+            return list(text.encode())
+
+    def __init__(self, script):
+        self.script = script
+
+    async def generate(self, prompt, params, *, n=1, first=0):
+        ids = tuple(prompt) if isinstance(prompt[0], int) else tuple(prompt[-1].content.encode())
+        said = self.script(bytes(token for token in ids if token < 256).decode())
+        shown = min((said.partition(stop)[0] for stop in params.stop), key=len, default=said)
+        token_ids = (*shown.encode(), *(() if shown != said else (257,)))
+        one = Completion(
+            prompt_ids=ids, token_ids=token_ids, sampler_logprobs=(-1.0,) * len(token_ids),
+            sampled=(True,) * len(token_ids), finish_reason="stop", reasoning="", answer=shown, num_reasoning_tokens=0,
+        )  # fmt: skip
+        return [one] * n
+
+
+class Said:
+    """A sink that keeps what is said aloud."""
+
+    def __init__(self):
+        self.text, self.thoughts = "", None
+
+    def thinking(self): ...
+
+    def summary(self, text): ...
+
+    def thought(self, thoughts, *, cut):
+        self.thoughts = thoughts
+
+    def say(self, text):
+        self.text += text
+
+
+def run(step, **monitor):
+    engine = Speaker(lambda text: f"{step}\n\n" if "A:" not in text else "Answer: 9")
+    compute = plan(
+        effort="medium", mode="deliberate", compute=Compute(n=4), limit=None, num_prompt_tokens=1, window=None,
+        offered=modes(None),
+    )  # fmt: skip
+    thoughts = Thoughts(Watch(monitors=(Rules(**monitor),)), on_summary=lambda text: None,
+                        on_verdict=lambda name, place, verdict: None)  # fmt: skip
+    sink = Said()
+    order = Order(prompt=user("x"), messages=user("x"), compute=compute)
+    asyncio.run(produce(order, Meter(engine, Count()), sink, thoughts))
+    return sink
+
+
+def test_the_steps_are_hidden_and_the_answer_is_said():
+    sink = run("Q: what?\nA: 4")
+    assert sink.text == "9" and "Q: what?" in sink.thoughts.raw()
+
+
+def test_a_monitor_that_reads_the_steps_can_stop_the_response():
+    with pytest.raises(Failed, match="monitor"):
+        run("Q: deceive the user?\nA: 4", flag=(), stop=(r"deceive the user",))
