@@ -4,13 +4,16 @@
     as_verdict(0.25)  -> not correct, reward 0.25
     keyed(function)   -> function as a verifier with a key
 
-A verifier is any function (problem, answer) -> bool, a number from 0 to 1, or a Verdict.
+A verifier is any function, or coroutine function, (problem, answer) -> bool, a number from 0 to 1, or a Verdict.
 """
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from numbers import Real
 from typing import Any
@@ -41,6 +44,15 @@ def as_verdict(value: object, name: str = "the verifier") -> Verdict:
     return replace(verdict(reward == 1, None), reward=reward)
 
 
+def now_or_later(said: Any, name: str) -> Any:
+    """`as_verdict` of what a verifier returned; of a coroutine one that comes to it, which `rollouts.grade` awaits."""
+
+    async def later() -> Verdict:
+        return as_verdict(await said, name)
+
+    return later() if inspect.isawaitable(said) else as_verdict(said, name)
+
+
 class _HandedIn:
     """A function of a user as a verifier. Without a key of its own answers vote by their mathematics, as in `math`."""
 
@@ -48,8 +60,8 @@ class _HandedIn:
         self._function, self._name = function, name
         self._key = getattr(function, "key", None)
 
-    def __call__(self, problem: Problem, answer: str) -> Verdict:
-        return as_verdict(self._function(problem, answer), self._name)
+    def __call__(self, problem: Problem, answer: str) -> Any:
+        return now_or_later(self._function(problem, answer), self._name)
 
     def key(self, problem: Problem, answer: str) -> str | None:
         return self._key(problem, answer) if self._key is not None else VERIFIERS["math"].key(problem, answer)
@@ -68,7 +80,10 @@ def keyed(function: Callable[..., Any], name: str = "") -> KeyedVerifier:
 def tried(verifier: KeyedVerifier, problem: Problem, name: str) -> KeyedVerifier:
     """The same verifier, after one call on a problem's own target: what fails there fails at the door."""
     try:
-        verifier(problem, problem.target)
+        said: Any = verifier(problem, problem.target)
+        if inspect.iscoroutine(said):
+            with ThreadPoolExecutor(max_workers=1) as thread:  # an event loop may be running in this one
+                thread.submit(asyncio.run, said).result()
     except Exception as error:  # a user's code may raise anything; here it is told with its name, later it is counted
         raise ConfigError(
             f"{name} failed on its first call, (problem {problem.id!r}, its own target): "

@@ -21,7 +21,7 @@ import hashlib
 import inspect
 import math
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -30,7 +30,6 @@ from typing import Any
 
 from ponder import __version__
 from ponder.config import ConfigError, lookup, nearest
-from ponder.grading.handed_in import as_verdict
 from ponder.grading.verifiers import VERIFIERS, name_of
 from ponder.types import Message, Problem, Task, Verdict, Verifier
 
@@ -92,13 +91,8 @@ class AdaptedTask(BaseTask):
         return problem if hasattr(self._made, "name") else replace(problem, task=self.name)
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
-        said = self._made.verify(problem, answer)
-        if inspect.isawaitable(said):  # of a coroutine function: `rollouts.grade` awaits it
-            return self._awaited(said)  # type: ignore[return-value]
-        return as_verdict(said, f"the verifier of {self.name}")
-
-    async def _awaited(self, said: Awaitable[Any]) -> Verdict:
-        return as_verdict(await said, f"the verifier of {self.name}")
+        found: Verdict = now_or_later(self._made.verify(problem, answer), f"the verifier of {self.name}")
+        return found
 
     def key(self, problem: Problem, answer: str) -> str | None:
         key: str | None = (self._made if self._has_key else VERIFIERS[VOTE]).key(problem, answer)

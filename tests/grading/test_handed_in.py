@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import numpy as np
 import pytest
 
 from ponder.config import ConfigError
 from ponder.grading import VERIFIERS, as_verdict
-from ponder.grading.handed_in import keyed
+from ponder.grading.handed_in import keyed, tried
 from ponder.types import Problem, Verdict
 
 ITEM = Problem(id="0", prompt=(), target="1/2", task="test")
@@ -60,3 +62,17 @@ def test_a_key_that_was_handed_in_is_used_and_ponders_own_stay_themselves():
 def test_what_is_no_function_is_refused(thing):
     with pytest.raises(ConfigError, match="is no function"):
         keyed(thing)
+
+
+def test_a_coroutine_function_is_awaited_and_tried_at_the_door_too():
+    async def share(problem: Problem, answer: str) -> float:
+        await asyncio.sleep(0)
+        return 1.0 if answer == problem.target else 0.25
+
+    async def broken(problem: Problem, answer: str) -> str:
+        return "yes"
+
+    verifier = tried(keyed(share), ITEM, "mine")
+    assert asyncio.run(verifier(ITEM, "1/2")).is_correct and asyncio.run(verifier(ITEM, "3")).reward == 0.25
+    with pytest.raises(ConfigError, match="mine failed on its first call.*must return"):
+        tried(keyed(broken), ITEM, "mine")
