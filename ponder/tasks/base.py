@@ -30,6 +30,7 @@ from typing import Any
 
 from ponder import __version__
 from ponder.config import ConfigError, lookup, nearest
+from ponder.grading.handed_in import now_or_later
 from ponder.grading.verifiers import VERIFIERS, name_of
 from ponder.types import Message, Problem, Task, Verdict, Verifier
 
