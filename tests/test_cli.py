@@ -248,7 +248,7 @@ def test_each_mistake_is_one_clear_error(words, message, tmp_path):
 
 def test_a_question_may_begin_with_a_minus_sign(tiny, tmp_path):
     for words in (["-5+3"], ["-5+3", "--temperature", "0"], ["--temperature", "0", "--", "-5+3"]):
-        done = ponder("ask", *words, "--model", tiny, *SHORT, cwd=tmp_path)
+        done = ponder("ask", "--model", tiny, *SHORT, *words, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
 
 
