@@ -88,7 +88,7 @@ def open_environment(
 
 
 def deliberation_terms(config: DeliberationConfig) -> dict[str, RewardTerm]:
-    """The three terms; that of preference only where it has a weight."""
+    """The three terms, all of which stand in the parts, whatever their weight."""
 
     def window(trajectory: Trajectory, verdict: Verdict) -> float:
         return 0.0 if trajectory.answer.strip() else -config.window_penalty
@@ -96,7 +96,7 @@ def deliberation_terms(config: DeliberationConfig) -> dict[str, RewardTerm]:
     def steps(trajectory: Trajectory, verdict: Verdict) -> float:
         return -config.step_cost * min(1.0, trajectory.num_turns / config.turns) if verdict.is_correct else 0.0
 
-    terms = {"window": each(window), "steps": each(steps)}
+    terms = {"window": each(window), "steps": each(steps), "preference": each(lambda trajectory, verdict: 0.0)}
     if config.preference_weight:
         scorer: Scorer = lookup({}, config.preference, what="preference scorer")()
         terms["preference"] = preference_term(scorer, config.preference_weight)
