@@ -64,7 +64,7 @@ def test_rows_are_the_same_again_and_of_the_train_split_only():
     rows, _ = make_rows(["arithmetic:level=1-2"], "deliberate", Faults(), count=30)
     assert rows == make_rows(["arithmetic:level=1-2"], "deliberate", Faults(), count=30)[0]
     assert {len(row) for row in rows} == {3} and any("given" in row for row in rows)
-    with pytest.raises(ConfigError, match=r"must lie in \[0, 1\]"):
+    with pytest.raises(ConfigError, match=r"must be in \[0, 1\]"):
         Faults(slip=1.5)
     with pytest.raises(ConfigError, match="did you mean 'chain'"):
         make_rows(["arithmetic"], "chains", Faults())
@@ -81,7 +81,7 @@ def test_given_text_is_context_and_an_open_row_has_no_end():
 
 @pytest.mark.parametrize(("row", "message"), [
     ({"problem": "p", "reasoning": "r"}, "answer"),
-    ({"problem": "p", "given": 3, "reasoning": "r"}, "given"),
+    ({"problem": "p", "given": [3], "reasoning": "r"}, "given"),
     ({"problem": "p", "given": "g"}, "reasoning"),
 ])  # fmt: skip
 def test_a_row_that_lacks_something_is_named(row, message, tmp_path):

@@ -92,6 +92,7 @@ def test_bf16_steps_smaller_than_a_last_bit_are_not_lost(tmp_path, base):
 
 
 def test_a_fresh_model_has_nothing_to_adapt(tmp_path):
+    (tmp_path / "d.jsonl").write_text('{"problem": "p", "reasoning": "r", "answer": "4"}\n')
     with pytest.raises(ConfigError, match="a fresh model is trained whole"):
         sft(config(tmp_path, "run", "", lora_rank=4))
 
