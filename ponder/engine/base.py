@@ -140,10 +140,7 @@ class RedrawingWrapper(EngineWrapper, ABC):
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
     ) -> list[Completion]: ...
 
-    def stream(
-        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
-    ) -> CompletionStream:
-        return one_piece(self, prompt, params, first=first)
+    stream = BaseEngine.stream  # not the engine's, which EngineWrapper would hand on
 
 
 class ScriptedEngine(BaseEngine):

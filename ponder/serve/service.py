@@ -414,8 +414,6 @@ class Service:
 
 def longest_token(tokenizer: Any) -> int | None:
     """Characters that one token spells at most; None where that is not known."""
-    if (known := getattr(tokenizer, "longest_token", None)) is not None:
-        return int(known)
     pieces = getattr(tokenizer, "byte_pieces", None)  # a character has one byte or more
     return max((len(piece) for piece in pieces if piece), default=None) if pieces else None
 
