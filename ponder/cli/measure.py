@@ -112,7 +112,7 @@ def scale(
     from ponder.runs import checkpoints, training_sources
     from ponder.tasks import load_task
     from ponder.tasks.ways import count
-    from ponder.train.rl import RLConfig, reached
+    from ponder.train.recipe import RLConfig, reached
 
     if (run / "bank.json").exists():
         spent = spend_bank(run)

@@ -154,7 +154,7 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
         processes.prepare()
     from ponder.live import RLView
     from ponder.train.estimate import estimate_rl
-    from ponder.train.rl import load_recipe
+    from ponder.train.recipe import load_recipe
     from ponder.train.rl import rl as train
 
     config = load_recipe(recipe, overrides or [])

@@ -32,7 +32,7 @@ class Example:
     token_ids: tuple[int, ...]
     trained: tuple[bool, ...]  # one per token id
     sampler_logprobs: tuple[float, ...] = ()  # one per token id; empty in supervised fine-tuning
-    advantage: float = 0.0
+    advantage: float | tuple[float, ...] = 0.0  # of all tokens, or one a token id
     weight: float = 1.0  # of each trained token in the loss, see losses.token_weights
 
     def __post_init__(self) -> None:
@@ -44,10 +44,17 @@ class Example:
                 f"an example of {n} tokens has {len(self.trained)} marks of what is trained and "
                 f"{len(self.sampler_logprobs)} logprobs; give one of each a token (or no logprobs)"
             )
+        if isinstance(self.advantage, tuple) and len(self.advantage) != n:
+            raise ValueError(f"an example of {n} tokens has {len(self.advantage)} advantages; give one a token, or one")
 
     @property
     def num_trained(self) -> int:
         return sum(self.trained)
+
+    @property
+    def has_advantage(self) -> bool:
+        """Without one there is no gradient, but for a KL term's."""
+        return self.advantage != 0 if isinstance(self.advantage, float) else any(self.advantage)
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.token_ids)
@@ -63,7 +70,7 @@ class Batch:
     target_BT: Tensor
     mask_BT: Tensor
     sampler_logprobs_BT: Tensor  # what the engine recorded, 0 elsewhere
-    advantages_B: Tensor
+    advantages_BT: Tensor
     weights_B: Tensor
     ref_logprobs_BT: Tensor | None = None
     old_logprobs_BT: Tensor | None = None
@@ -78,7 +85,9 @@ class Batch:
             setattr(self, name, torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
 
-def from_completion(completion: Completion, *, advantage: float, trained: bool = True) -> Example:
+def from_completion(
+    completion: Completion, *, advantage: float | tuple[float, ...], trained: bool = True
+) -> Example:
     return Example(
         prompt_ids=completion.prompt_ids,
         token_ids=completion.token_ids,
@@ -89,7 +98,7 @@ def from_completion(completion: Completion, *, advantage: float, trained: bool =
 
 
 def from_groups(
-    groups: Sequence[Group], advantages: Sequence[Iterable[float]], *, contrast: float = 0.0
+    groups: Sequence[Group], advantages: Sequence[Iterable[float | np.ndarray]], *, contrast: float = 0.0
 ) -> list[Example]:
     """One example a turn; every turn of a rollout carries the rollout's advantage.
 
@@ -100,20 +109,24 @@ def from_groups(
         example
         for group, values in zip(groups, advantages, strict=True)
         for rollout, advantage in zip(group.rollouts, values, strict=True)
-        for example in from_rollout(rollout, float(advantage), contrast=contrast)
+        for example in from_rollout(rollout, np.asarray(advantage), contrast=contrast)
     ]
 
 
-def from_rollout(rollout: Rollout, advantage: float, *, contrast: float = 0.0) -> list[Example]:
+def from_rollout(rollout: Rollout, advantage: np.ndarray, *, contrast: float = 0.0) -> list[Example]:
+    """advantage: () for every token, or (T,), one each."""
+    if advantage.ndim:  # of the whole: what was drawn beside it has no numbers of its own and is left out
+        return [from_completion(rollout.completion, advantage=tuple(advantage.tolist()))]
+    number = float(advantage)
     if rollout.whole is None:
-        return [from_completion(t.completion, advantage=advantage, trained=t.trained) for t in rollout.turns]
-    examples = [from_completion(rollout.whole, advantage=advantage)]
+        return [from_completion(t.completion, advantage=number, trained=t.trained) for t in rollout.turns]
+    examples = [from_completion(rollout.whole, advantage=number)]
     chosen = {turn.completion.token_ids for turn in rollout.turns if turn.chosen}
     for turn in rollout.turns:
         if turn.kind == "choice" and turn.trained:
-            examples.append(from_completion(turn.completion, advantage=advantage))
+            examples.append(from_completion(turn.completion, advantage=number))
         elif contrast and not turn.chosen and turn.completion.token_ids not in chosen:  # an equal one is no contrast
-            examples.append(from_completion(turn.completion, advantage=-contrast * advantage))
+            examples.append(from_completion(turn.completion, advantage=-contrast * number))
     return [example for example in examples if example.token_ids]
 
 
@@ -123,7 +136,8 @@ def collate(examples: Sequence[Example]) -> Batch:
     tokens: list[int] = []
     segments: list[Segment] = []
     mask = torch.zeros((B, T), dtype=torch.bool)
-    logprobs, predictor, target = torch.zeros((B, T)), *(torch.zeros((B, T), dtype=torch.long) for _ in range(2))
+    logprobs, advantages = torch.zeros((B, T)), torch.zeros((B, T))
+    predictor, target = torch.zeros((B, T), dtype=torch.long), torch.zeros((B, T), dtype=torch.long)
     for prompt, rows in by_prompt(examples).items():
         begin = len(tokens)
         end = begin + len(prompt)
@@ -142,6 +156,7 @@ def collate(examples: Sequence[Example]) -> Batch:
                 predictor[row, :n] = torch.tensor([end - 1, *range(start, len(tokens))])
                 target[row, :n] = torch.tensor(example.token_ids)
                 mask[row, :n] = torch.tensor(example.trained)
+                advantages[row, :n] = torch.tensor(example.advantage)
             if example.sampler_logprobs:
                 logprobs[row, :n] = torch.tensor(example.sampler_logprobs)
     return Batch(
@@ -151,7 +166,7 @@ def collate(examples: Sequence[Example]) -> Batch:
         target_BT=target,
         mask_BT=mask,
         sampler_logprobs_BT=logprobs,
-        advantages_B=torch.tensor([example.advantage for example in examples]),
+        advantages_BT=advantages,
         weights_B=torch.tensor([example.weight for example in examples]),
     )
 

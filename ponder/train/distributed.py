@@ -20,10 +20,10 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 import torch.multiprocessing  # shared tensors can be sent to workers
@@ -99,7 +99,7 @@ class PolicyLoss:
         loss, sums = losses.policy(
             logprobs_BT,
             old_BT,
-            batch.advantages_B,
+            batch.advantages_BT,
             batch.mask_BT,
             batch.weights_B,
             self.config,
@@ -296,6 +296,14 @@ class Trainer:
                 self.model.get_parameter(name).copy_(tensor)
 
     @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    @property
+    def num_shares(self) -> int:
+        return max(1, len(self._workers))
+
+    @property
     def passes(self) -> int:
         """What forward and backward cost together, in forward passes: backward computes the gradient of activations
         and that of weights, which an adapter's frozen weights do not need (its own products, a few percent, left out).
@@ -374,6 +382,31 @@ class Trainer:
         self.refresh()
         return norm.item()
 
+    def publish(self, version: int) -> Mapping[str, Tensor]:
+        """The weights that are computed with, adapter included: not copied, so read them before the next step."""
+        return self.model.state_dict()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What an exact resume needs, copied: what is trained, in float32, and Adam's moments."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            found[f"weights/{name}"] = parameter.detach()
+            if moments := self.optimizer.state.get(parameter):
+                found |= {f"{kind}/{name}": moments[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
+        return {name: tensor.cpu().clone() for name, tensor in found.items()}
+
+    @torch.no_grad()
+    def restore(self, tensor: Callable[[str], Tensor], names: Collection[str]) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(tensor(f"weights/{name}"))
+            if f"step/{name}" in names:
+                self.optimizer.state[parameter] = {
+                    "step": tensor(f"step/{name}"),
+                    "exp_avg": tensor(f"exp_avg/{name}").to(parameter.device),
+                    "exp_avg_sq": tensor(f"exp_avg_sq/{name}").to(parameter.device),
+                }
+        self.refresh()
+
     def close(self) -> None:
         for connection, _ in self._workers:
             with contextlib.suppress(OSError):
@@ -381,7 +414,7 @@ class Trainer:
         for _, worker in self._workers:
             worker.join(5)
 
-    def __enter__(self) -> Trainer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -2,6 +2,7 @@
 
 reward/*   rollout/*   group/*   thinking/*     of the step's rollouts, before they taught anything
 deliberation/*   ended/*                        of rollouts of several turns, see `turn_metrics`
+rollout/lag                                     of its tokens, where sampling may be ahead
 policy/*                                        of the update; absent where no group was mixed
 task/*/correct   task/*/level_*                 of the step's rollouts, where the task is a mixture
 pool/level_*   pool/TASK/level_*                what is believed of the whole pool: mean estimated pass rate a level
@@ -69,6 +70,12 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
     for way in ("guess", "steps", "checked", "other"):
         result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
     return result | turn_metrics(rollouts) | by_task(groups)
+
+
+def lag_metrics(step: int, rollouts: Collected) -> dict[str, float]:
+    """How many versions before the update of this step its tokens were drawn, where sampling may be ahead."""
+    lags = [step - v for rollout in rollouts.rollouts for t in rollout.turns for v in t.completion.token_versions]
+    return {"rollout/lag": fmean(lags), "rollout/lag_max": float(max(lags))} if lags else {}
 
 
 def turn_metrics(rollouts: Collected) -> dict[str, float]:

@@ -9,7 +9,7 @@ and the reinforcement learning after it leave one small adapter, not two.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -35,11 +35,17 @@ class Policy:
     adapter: Adapter | None
     base: str  # the reference of the model that the adapter belongs to; "" = made from nothing
     start: Path | None  # the folder of the model that training began from
-    sources: tuple[dict[str, Any], ...]  # what this run trains on, see `runs.record_training`
+    sources: tuple[Mapping[str, Any], ...]  # what this run trains on, see `runs.record_training`
 
 
 def open_policy(
-    reference: str, run_folder: Path, *, dtype: Precision, lora_rank: int, seed: int, sources: Sequence[dict[str, Any]]
+    reference: str,
+    run_folder: Path,
+    *,
+    dtype: Precision,
+    lora_rank: int,
+    seed: int,
+    sources: Sequence[Mapping[str, Any]],
 ) -> Policy:
     """The model a run starts from. lora_rank: 0 trains every weight."""
     start = hub.resolve(reference)

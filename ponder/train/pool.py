@@ -60,13 +60,16 @@ class Pool:
         if count > self.size:
             raise ValueError(f"{count} problems a step need a pool of at least that many, not {self.size}")
 
-    def choose(self, step: int, count: int, *, round: int = 0, exclude: Sequence[str] = ()) -> list[Problem]:
-        """`count` different problems for a step; further rounds of the same step pass what they already have."""
+    def choose(
+        self, step: int, count: int, *, round: int = 0, exclude: Sequence[str] = (), weights: np.ndarray | None = None
+    ) -> list[Problem]:
+        """`count` different problems for a step; further rounds of the same step pass what they already have, and the
+        weights of the first, where another step may be counted in between."""
         self.refuse_too_small(count)
         if self.selection == "uniform" and not exclude:
             return [self.problems[i] for i in self._in_turn(step, count)]
         rng = np.random.default_rng([self.seed, step, round])
-        weights = self.weights(step) if self.selection == "adaptive" else np.ones(self.size)
+        weights = (self.weights(step) if weights is None else weights).copy()
         taken = [self._place[problem_id] for problem_id in exclude]
         weights[taken] = 0.0
         count = min(count, int((weights > 0).sum()))
@@ -102,7 +105,9 @@ class Pool:
         return (correct + _PRIOR * means[self._bucket]) / (tried + _PRIOR)
 
     def weights(self, step: int) -> np.ndarray:
-        """How much a group of each problem is expected to teach, (size,)."""
+        """How much a group of each problem is expected to teach, (size,); the same for all where none is preferred."""
+        if self.selection == "uniform":
+            return np.ones(self.size)
         p = self.pass_rates(step)
         value = (p * (1 - p)) ** 2  # squared: the estimates are smoothed, what they say is milder than what is true
         return value + _EXPLORE * max(value.mean(), 1e-4)

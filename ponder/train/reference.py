@@ -15,7 +15,7 @@ from typing import Any
 from ponder.config import numbers, walk
 from ponder.runs import write_atomic
 from ponder.train import scorer
-from ponder.train.rl import RLConfig
+from ponder.train.recipe import RLConfig
 from ponder.train.scorer_examples import ScorerConfig
 from ponder.train.sft import SFTConfig
 from ponder.train.star import StarConfig

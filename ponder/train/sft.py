@@ -31,8 +31,9 @@ from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.runs import GracefulStop, Run, file_source
 from ponder.tasks.ways import DemonstrationConfig, demonstration
 from ponder.train import inputs
+from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import SupervisedLoss, Trainer, pick_device, resolve_workers
+from ponder.train.distributed import SupervisedLoss, pick_device, resolve_workers
 from ponder.train.policy import Policy, Precision, open_policy
 from ponder.train.state import load_state, refuse_shorter, save_rung, save_state, state_path
 from ponder.types import Message
@@ -133,17 +134,16 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
 
 def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: Progress | None) -> Path:
     """The loop."""
-    model, num_workers = policy.model, resolve_workers(config.num_workers)
-    window = model.config.max_position_embeddings
+    window = policy.model.config.max_position_embeddings
     started = time.monotonic()
     with (
-        Trainer(
-            model, num_workers=num_workers, adapter=policy.adapter, recompute=config.recompute,
+        LocalLearner(
+            policy, num_workers=resolve_workers(config.num_workers), recompute=config.recompute,
             betas=(0.9, 0.98), weight_decay=config.weight_decay,
-        ) as trainer,
+        ) as learner,
         GracefulStop() as stop,
     ):  # fmt: skip
-        facts: dict[str, Any] = load_state(run, trainer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
+        facts: dict[str, Any] = load_state(run, learner) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
         refuse_shorter(facts["step"], config.num_steps)
         run.forget_after(facts["step"])
         started -= facts["seconds"]
@@ -151,29 +151,30 @@ def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: 
             examples = [source(step * config.batch_size + i) for i in range(config.batch_size)]
             longest = max(map(len, examples))
             if longest > window:  # made while training: rows of a file were measured before
-                save_state(run, trainer, facts)
+                save_state(run, learner, facts)
                 raise ValueError(f"a demonstration has {longest} tokens, the model's window {window}; lower the levels")
             total = sum(example.num_trained for example in examples)
             batches = micro_batches(
                 [replace(example, weight=1 / total) for example in examples],
-                max_tokens=config.max_tokens_per_batch, num_shares=max(1, num_workers),
+                max_tokens=config.max_tokens_per_batch, num_shares=learner.num_shares,
             )  # fmt: skip
-            sums = trainer.backward(batches, SupervisedLoss())
+            sums = learner.backward(batches, SupervisedLoss())
             lr = cosine(step, config)
-            norm = trainer.step(lr=lr, max_norm=config.max_norm)
+            norm = learner.step(lr=lr, max_norm=config.max_norm)
             facts["step"], facts["seconds"] = step + 1, time.monotonic() - started
             facts["tokens"] += sum(map(len, examples))
-            facts["flops"] += trainer.passes * sequence_flops(model.config, [(0, len(example)) for example in examples])
+            spans = [(0, len(example)) for example in examples]
+            facts["flops"] += learner.passes * sequence_flops(learner.config, spans)
             metrics = {"loss": sums["loss"], "lr": lr, "grad_norm": norm, "tokens": facts["tokens"],
                        "seconds": facts["seconds"], "train_flops": facts["flops"]}  # fmt: skip
             run.log(step, metrics)
             if on_step:
                 on_step(step, metrics)
             if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps or stop.requested:
-                save_state(run, trainer, facts)
+                save_state(run, learner, facts)
             if stop.requested:
                 raise KeyboardInterrupt
-        return save_rung(run, trainer, policy, step=config.num_steps, facts=facts)
+        return save_rung(run, learner, step=config.num_steps, facts=facts)
 
 
 def open_start(config: SFTConfig, run_folder: Path, training: dict[str, Any]) -> Policy:

@@ -13,7 +13,8 @@ from ponder.rollouts.rewards import RewardTerm, add_terms, unended
 from ponder.strategies.turns import Trajectory
 from ponder.tasks import load_task
 from ponder.train.metrics import rollout_metrics
-from ponder.train.rl import RLConfig, reward_terms
+from ponder.train.recipe import RLConfig
+from ponder.train.rl import reward_terms
 from ponder.types import Completion, SamplingParams, Verdict
 
 RIGHT, WRONG = Verdict(outcome="correct", reward=1.0, parts={"correct": 1.0}), Verdict(outcome="wrong", reward=0.0)

@@ -35,7 +35,8 @@ from ponder.strategies.turns import Trajectory, Walk, run
 from ponder.train.batches import from_groups, micro_batches
 from ponder.train.distributed import Trainer
 from ponder.train.metrics import cost, rollout_metrics
-from ponder.train.rl import RLConfig, rl
+from ponder.train.recipe import RLConfig
+from ponder.train.rl import rl
 from ponder.train.sft import SFTConfig, sft
 from ponder.types import Completion, Ending, Group, Message, Rollout, SamplingParams, Verdict
 from tests.helpers import LowercaseTask, tiny_model

@@ -205,7 +205,7 @@ def test_a_rewarded_completion_becomes_more_likely_and_a_punished_one_less() -> 
 
 def poisoned() -> list[Batch]:
     batches = make_batches()
-    batches[1].advantages_B[0] = float("inf")
+    batches[1].advantages_BT[0] = float("inf")
     return batches
 
 

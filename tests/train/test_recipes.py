@@ -19,7 +19,7 @@ from ponder.tasks.ways import DemonstrationConfig
 from ponder.train import reference
 from ponder.train.distributed import NonFiniteLoss, Trainer
 from ponder.train.losses import LossConfig
-from ponder.train.rl import RLConfig, load_recipe
+from ponder.train.recipe import RLConfig, load_recipe
 from ponder.train.scorer_examples import ScorerConfig
 from ponder.train.sft import ArchitectureConfig, SFTConfig, cosine
 from ponder.train.star import StarConfig

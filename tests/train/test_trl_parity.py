@@ -284,7 +284,7 @@ def test_the_rows_reach_both_sides_of_every_clip_and_cap(rows: Rows, ours: Train
     said = [replace(e, sampler_logprobs=tuple(o.tolist())) for e, o in zip(rows.examples, rows.old, strict=True)]
     old = collate(said).sampler_logprobs_BT
     ratio = (now - old).exp()
-    A = batch.advantages_B[:, None]
+    A = batch.advantages_BT
     for is_beyond in (ratio > 1.28, ratio < 0.8, (ratio > 0.8) & (ratio < 1.2)):
         assert (is_beyond & batch.mask_BT & (A > 0)).any() and (is_beyond & batch.mask_BT & (A < 0)).any()
     weight = (old - batch.sampler_logprobs_BT).exp()[batch.mask_BT]
