@@ -73,7 +73,8 @@ def main(num_steps=3, model_name="nano", task_name="arithmetic"):
         for step in range(num_steps):
             problems = choose(task, step)
             groups = asyncio.run(sample(engine, problems, step))
-            rewards = [[task.verify(p, c.answer).reward for c in group] for p, group in zip(problems, groups, strict=True)]
+            asked = zip(problems, groups, strict=True)
+            rewards = [[task.verify(problem, c.answer).reward for c in group] for problem, group in asked]
             for group, earned in zip(groups, rewards, strict=True):
                 if len(set(earned)) > 1:  # all the same: nothing to learn
                     for completion, advantage in zip(group, advantages(earned), strict=True):
