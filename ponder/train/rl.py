@@ -32,7 +32,7 @@ from ponder.train.ahead import Ahead
 from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.distributed import PolicyLoss, Sums
-from ponder.train.ledger import Ledger, Step
+from ponder.train.ledger import RunLedger, Step
 from ponder.train.losses import token_weights
 from ponder.train.metrics import policy_metrics
 from ponder.train.pool import Pool
@@ -53,14 +53,14 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
         with (
             open_backend(config, run.folder, sources) as (learner, sampler),
-            Ledger(run, config, learner, pool, on_step) as ledger,
+            RunLedger(run, config, learner, pool, on_step) as ledger,
         ):
             asyncio.run(learn(config, task, pool, learner, sampler, ledger))
     return run.checkpoint_folder(config.num_steps)
 
 
 async def learn(
-    config: RLConfig, task: Task, pool: Pool, learner: Learner, sampler: Sampler, ledger: Ledger
+    config: RLConfig, task: Task, pool: Pool, learner: Learner, sampler: Sampler, ledger: RunLedger
 ) -> None:
     """The loop."""
     play, first = open_play(config, sampler, task), ledger.first_step
