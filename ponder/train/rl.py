@@ -23,7 +23,7 @@ from ponder.config import dumps, lookup
 from ponder.rollouts.collect import Collected, Play, collect, environment, single
 from ponder.rollouts.deliberate import deliberation_terms, open_environment
 from ponder.rollouts.grade import refuse_failing
-from ponder.rollouts.rewards import RewardTerm, overlong, unended
+from ponder.rollouts.rewards import RewardTerm, overlong_penalty, truncation_penalty
 from ponder.runs import Run
 from ponder.tasks import load_task
 from ponder.train import inputs
@@ -91,10 +91,10 @@ def open_play(config: RLConfig, engine: Sampler, task: Task) -> Play:
 def reward_terms(config: RLConfig) -> dict[str, RewardTerm]:
     """What the reward holds beside the verdict, by the name that each has in `parts`."""
     terms: dict[str, RewardTerm] = {}
-    if config.unended_cost:
-        terms["unended"] = unended(config.unended_cost)
+    if config.truncation_penalty:
+        terms["truncation"] = truncation_penalty(config.truncation_penalty)
     if config.overlong_tokens:
-        terms["overlong"] = overlong(config.overlong_tokens, config.max_reasoning_tokens)
+        terms["overlong"] = overlong_penalty(config.overlong_tokens, config.max_reasoning_tokens)
     if config.environment == "deliberate":
         terms |= deliberation_terms(config.deliberation)
     return terms | {name: lookup({}, name, what="reward term") for name in config.reward_terms}
