@@ -97,6 +97,7 @@ loads:
       say The {where} <can/could> carry only {load} {unit} at a time.
       v = v / load | That takes # trips
       ask How many trips are needed?
+    # drawn, but never told
     fit:
       only if left == 0
 

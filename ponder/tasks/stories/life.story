@@ -41,10 +41,11 @@ growth:
   what, verb = one of people live in a town / people | bees live in a hive / bees |
     subscribers follow a channel / subscribers | fish live in a pond / fish | members belong to a club / members |
     rabbits live in a field / rabbits | students attend a school / students | cases arrive at a clinic / cases |
-    orders come to a shop in January / orders | dollars are in an account / dollars | bacteria are in a dish / bacteria |
-    ants live in a nest / ants
+    orders come to a shop in January / orders | dollars are in an account / dollars |
+    bacteria are in a dish / bacteria | ants live in a nest / ants
   v = some(2, 60) * pick(10, 10, 20, 50, 100)
   say {v} {what}.
+  # the draw for i decides nothing: without it, later draws would be others
   span = pick("year", "month", "week", "day"); i = some(0, 0)
   turns percent up, percent down, double, more, less, half:
     if i > 0 or chance(0.7):

@@ -6,6 +6,7 @@ moves money: spend spend spend_on/2 spend_on/2 earn_more spend_half spend_fracti
   buy_with_it! split_money! expenses
 moves needed: weeks_to_save!
 
+# the same word three times: a draw that decides nothing, without which later draws would be others
 HAS = How much money does {p} have [left|now|left]?
 HAS_NOW = How much money does {p} have [now|now|now]?
 HAS_LEFT = How much money does {p} have [left|left|left]?

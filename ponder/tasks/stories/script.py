@@ -6,7 +6,8 @@
       v = k * 12 | {k} dozen are # {things}
       -> things | How many {things} does {p} have [now|in total]?
 
-An entry is a name and the lines below it, followed in order; a line that is deeper goes on with the one above.
+An entry is a name and the lines below it, followed in order; a line that is deeper goes on with the one above,
+and one that begins with # is a comment.
 
     a, b = some(2, 9), person()   draws and values, several with ";" between; CAPITALS are lists of wordbook.py
     x, y = one of A / B | C / D   one of the rows, a name for each of its columns
@@ -138,7 +139,7 @@ def read(text: str) -> list[Line]:
     stack = [(-1, root)]
     for raw in text.splitlines():
         piece, indent = raw.strip(), len(raw) - len(raw.lstrip())
-        if not piece or raw.startswith("#"):
+        if not piece or piece.startswith("# "):
             continue
         while stack[-1][0] >= indent:
             stack.pop()

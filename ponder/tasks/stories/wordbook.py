@@ -126,13 +126,16 @@ OFFERERS = "the market|the corner shop|the big store|the online shop|the mall|th
 KIN = ("mother|father|sister|brother|aunt|uncle|grandmother|grandfather|cousin|best friend|neighbor|teacher").split("|")
 HANDED_OUT = "bottles of water|sheets of paper|stickers|pencils|chairs".split("|")
 KIN_BUT_MOTHER = KIN[1:]
-CROWDS = [row.split("/") for row in (
-    "students/school|children/summer camp|people/concert|guests/wedding|fans/stadium|"
-    "passengers/ferry|visitors/museum|"
-    "workers/factory|campers/camp|players/tournament|members/club|runners/race|"
-    "musicians/orchestra|dancers/studio|"
-    "employees/company|kids/birthday party|tourists/hotel|volunteers/shelter|scouts/troop|readers/library"
-).split("|")]
+CROWDS = [
+    row.split("/")
+    for row in (
+        "students/school|children/summer camp|people/concert|guests/wedding|fans/stadium|"
+        "passengers/ferry|visitors/museum|"
+        "workers/factory|campers/camp|players/tournament|members/club|runners/race|"
+        "musicians/orchestra|dancers/studio|"
+        "employees/company|kids/birthday party|tourists/hotel|volunteers/shelter|scouts/troop|readers/library"
+    ).split("|")
+]
 RIDES = "bus|train|subway train|tram|ferry|shuttle".split("|")
 CHORES = (
     "wash a car|mow a lawn|paint a fence|iron a shirt|clean a room|bake a tray of cookies|write "
