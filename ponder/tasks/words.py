@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from random import Random
 
 from ponder.config import ConfigError
+from ponder.grading.plain_arithmetic import show
 from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks.base import Item, ProceduralTask, level_range
-from ponder.tasks.calculations import show
 from ponder.tasks.stories import STORIES, Again, Story, tell
 from ponder.tasks.stories import wordbook as book
 

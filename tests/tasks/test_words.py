@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 
+from ponder.grading.plain_arithmetic import calculation, number, show
 from ponder.tasks import load_task
-from ponder.tasks.calculations import calculation, equation, number, show
+from ponder.tasks.calculations import equation
 from ponder.tasks.stories import STORIES, Again, Story, tell
 from ponder.tasks.words import HARDEST
 

@@ -15,7 +15,7 @@ from fractions import Fraction
 from random import Random
 from typing import Any
 
-from ponder.tasks.calculations import is_short, show
+from ponder.grading.plain_arithmetic import is_short, show
 from ponder.tasks.stories import wordbook as book
 from ponder.tasks.stories.template import template
 
