@@ -26,10 +26,10 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
-from ponder.grading.expressions import TooLarge, Unparsed
 from ponder.grading.readings import ParsedAnswer, all_but, group, join, open_at_infinity, scalar, set_of, words
 from ponder.grading.special import based, choice, compound, ratio_or_time, residue
 from ponder.grading.statements import NAME, equation, inequality
+from ponder.grading.tree import TooLarge, Unparsed
 from ponder.grading.values import digest
 from ponder.grading.wording import unwrap
 

@@ -15,8 +15,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from ponder.grading.equality import read
-from ponder.grading.expressions import Node, Unparsed, leaves, parse
+from ponder.grading.expressions import parse
 from ponder.grading.readings import ParsedAnswer, group, ratio_key, symbols_of
+from ponder.grading.tree import Node, Unparsed, leaves
 from ponder.grading.units import is_pure
 from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
 

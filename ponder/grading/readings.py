@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from ponder.grading.expressions import Node, Unparsed, leaves, parse
+from ponder.grading.expressions import parse
+from ponder.grading.tree import Node, Unparsed, leaves
 from ponder.grading.values import fingerprint, magnitude, real_part
 
 

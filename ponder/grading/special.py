@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from ponder.grading.expressions import Node, Unparsed, number, parse
+from ponder.grading.expressions import parse
 from ponder.grading.readings import ParsedAnswer, ratio_key, scalar
+from ponder.grading.tokens import number
+from ponder.grading.tree import Node, Unparsed
 from ponder.grading.units import UNITS
 from ponder.grading.values import exact, fingerprint
 

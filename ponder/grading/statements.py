@@ -6,8 +6,9 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
-from ponder.grading.expressions import Node, Unparsed, leaves, parse
+from ponder.grading.expressions import parse
 from ponder.grading.readings import ParsedAnswer, all_but, group, join, open_at_infinity, scalar, symbols_of
+from ponder.grading.tree import Node, Unparsed, leaves
 from ponder.grading.values import fingerprint, magnitude, ratios, real_part
 from ponder.grading.wording import is_prose
 
