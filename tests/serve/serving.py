@@ -26,11 +26,11 @@ class Served:
     settings: of `ServedModel`, then all models have them, and of `Settings`.
     """
 
-    def __init__(self, engine, model="scripted", **settings):
+    def __init__(self, engine=None, model="scripted", models=(), **settings):
         engines = engine if isinstance(engine, dict) else {model: engine}
         fields = {field.name for field in dataclasses.fields(ServedModel)}
         shared = {name: settings.pop(name) for name in list(settings) if name in fields}
-        models = [ServedModel(name=name, engine=each, **shared) for name, each in engines.items()]
+        models = models or [ServedModel(name=name, engine=each, **shared) for name, each in engines.items()]
         self.app = make_app(models, Settings(**({"api_key": KEY, "drain": 1.0} | settings)))
         self.service, self.engine = self.app.service, engine
 
