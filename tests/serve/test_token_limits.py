@@ -16,14 +16,15 @@ from ponder.engine.local import LocalEngine
 from ponder.engine.remote import RemoteEngine
 from ponder.evals.exams import run_exam
 from ponder.models import hub
-from ponder.serve.modes import modes, plan
+from ponder.serve.modes import compute_plan, offered_modes
 from ponder.serve.schema import Compute
+from ponder.strategies import STRATEGIES
 from ponder.tasks import load_task
 from ponder.types import SamplingParams, sample_seed
 from tests.serve.serving import KEY, Served, script
 
 AUTH = {"Authorization": f"Bearer {KEY}"}
-OFFERED = modes(object())
+OFFERED = offered_modes(STRATEGIES, object())
 LIMITS = (60, 100, 300, 600, 1024, 2000)
 
 
@@ -36,7 +37,7 @@ def votes_of(n, *, cap=256, answer_tokens=None):
 def planned(limit, **more):
     asked = {"effort": None, "mode": None, "compute": None, "num_prompt_tokens": 40, "window": 8192,
              "offered": OFFERED, "efforts": votes_of(8)}  # fmt: skip
-    return plan(limit=limit, **{**asked, **more})
+    return compute_plan(limit=limit, **{**asked, **more})
 
 
 @settings(max_examples=400, deadline=None)

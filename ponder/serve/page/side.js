@@ -83,7 +83,7 @@ export class Side {
       const title = field.value.trim();
       if (keeps && title && title !== untitled(conversation)) {
         try {
-          Object.assign(conversation, await this.api.rename(conversation, title));
+          Object.assign(conversation, await this.api.update(conversation, { title }));
           this.on.renamed(conversation);
         } catch (problem) {
           this.on.failed(problem);

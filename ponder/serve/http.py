@@ -1,7 +1,8 @@
-"""HTTP under the routes: who may come in, how much he may bring, how errors and event streams leave.
+"""HTTP under the routes: authentication, limits on a request's body, errors and event streams.
 
-`Gate` wraps the app: it asks for a key before anything is read, gives every answer a request id, the rate-limit headers
-and strict security headers, turns every error into the API's form, and writes one log line without contents.
+`ApiMiddleware` wraps the app: it asks for a key before anything is read, gives every answer a request id, the
+rate-limit headers and strict security headers, turns every error into the API's form, and writes one log line without
+contents.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ponder.serve.errors import ApiError, ClientLeft, bug, overloaded
-from ponder.serve.events import Told, padded
+from ponder.serve.events import Event, padded
 from ponder.serve.keys import Key
 from ponder.serve.logs import log, log_error
 from ponder.serve.service import Service
@@ -52,7 +53,7 @@ def error_response(error: ApiError) -> Response:
     return json_response(error.body(), error.status, error.headers)
 
 
-class Gate:
+class ApiMiddleware:
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
@@ -222,8 +223,8 @@ class EventStream(Response):
 
     def __init__(
         self,
-        batches: AsyncIterator[list[Told]],
-        encode: Callable[[Told], str],
+        batches: AsyncIterator[list[Event]],
+        encode: Callable[[Event], str],
         *,
         on_leave: Callable[[], None] = lambda: None,
         last: str = "",
@@ -264,10 +265,10 @@ class EventStream(Response):
                 self._on_leave()
 
 
-def chat_event(told: Told) -> str:
-    return f"data: {told.text}\n\n"
+def chat_event(event: Event) -> str:
+    return f"data: {event.text}\n\n"
 
 
-def response_event(told: Told, *, obfuscate: bool) -> str:
-    text = padded(told.text) if obfuscate and told.kind.endswith(".delta") else told.text
-    return f"event: {told.kind}\ndata: {text}\n\n"
+def response_event(event: Event, *, obfuscate: bool) -> str:
+    text = padded(event.text) if obfuscate and event.kind.endswith(".delta") else event.text
+    return f"event: {event.kind}\ndata: {text}\n\n"

@@ -1,27 +1,35 @@
 // Where a question is written, and how much the model may think about it.
 
 import { $, h } from "./dom.js";
+import { recall, remember } from "./remember.js";
 
 const AUTO = "";  // the mode that the effort stands for at this server
 const words = (name) => (name === AUTO ? "By effort" : (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " "));
 
 /** What a level of effort stands for: {max_reasoning_tokens, mode, n}. */
-function told({ max_reasoning_tokens: most, mode, n }) {
+function described({ max_reasoning_tokens: most, mode, n }) {
   const samples = n > 1 ? `, ${words(mode)} of ${n} samples` : "";
   return most === undefined ? null : `Thinks up to ${most} tokens${samples}`;
 }
 
-function remembered(name) {
-  try { return localStorage.getItem(`ponder.${name}`); } catch { return null; }
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+/** What a level was measured to give and to cost: [words, all of it], or nothing. */
+function worth({ accuracy, low, high, tokens }, { task, num_problems: problems }) {
+  if (accuracy === undefined) return ["", ""];
+  const cost = `${Math.round(tokens).toLocaleString("en")} tokens`;
+  const measured = `Measured on ${problems} problems of ${task}: ${percent(accuracy)} right (${percent(low)} to ${percent(high)})`;
+  return [`${percent(accuracy)} right, ${cost}`, `${measured}, ${cost} a problem`];
 }
 
-function fill(select, options, preferred) {
+function fill(select, options, preferred, changed) {
   select.replaceChildren(...options.map(([value, title]) => h("option", { value, title }, words(value))));
-  const wanted = remembered(select.id);
+  const wanted = recall(select.id);
   const values = options.map(([value]) => value);
   select.value = values.includes(wanted) ? wanted : values.includes(preferred) ? preferred : values[0];
   select.onchange = () => {
-    try { localStorage.setItem(`ponder.${select.id}`, select.value); } catch { /* a browser that keeps nothing */ }
+    remember(select.id, select.value);
+    changed();
   };
 }
 
@@ -49,10 +57,22 @@ export class Composer {
 
   offer(model) {
     const { measured, levels } = model.efforts;
-    fill($("effort"), Object.entries(levels).map(([name, level]) => [name, told(level)]), "medium");
+    this.efforts = model.efforts;
+    const changed = () => this.#showWorth();
+    fill($("effort"), Object.entries(levels).map(([name, level]) => [name, described(level)]), "medium", changed);
     // where efforts are points of a measured curve they name a mode themselves, unless one is chosen
     const modes = [...(measured ? [AUTO] : []), ...model.modes];
-    fill($("mode"), modes.map((name) => [name, null]), modes[0]);
+    fill($("mode"), modes.map((name) => [name, null]), modes[0], changed);
+    changed();
+  }
+
+  /** A level's measure holds for the mode that it stands for, and for no other. */
+  #showWorth() {
+    const { effort, mode } = this.chosen;
+    const level = this.efforts.levels[effort];
+    const [words, all] = mode === undefined || mode === level.mode ? worth(level, this.efforts) : ["", ""];
+    $("worth").textContent = words;
+    $("worth").title = all;
   }
 
   get chosen() {

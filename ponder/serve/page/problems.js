@@ -12,6 +12,7 @@ const BY_CODE = {
   context_length_exceeded: "Start a new conversation, or ask something shorter.",
   model_not_found: "The server was started with another model. Reload the page.",
   misalignment_policy_violation: "A monitor of this server stopped the answer. Ask in another way.",
+  model_failed: "Choose another model, if there is one.",
   unsupported_value: "Choose another effort or mode.",
   conflict: "Wait for the answer that is being given, or stop it.",
 };
@@ -26,7 +27,7 @@ const BY_STATUS = {
 
 export function problemOf(status, { code = null, message, wait = 0 } = {}) {
   if (status === 403) return new Problem(403, code, "This key may not do that.", message ?? "Use another key.");
-  const [words, advice] = BY_STATUS[status] ?? [];
+  const [words, advice] = code === "model_failed" ? [] : BY_STATUS[status] ?? [];
   const soon = wait > 0 ? `Try again in ${Math.ceil(wait)} s.` : null;
   return new Problem(
     status, code, words ?? message ?? `The server answered ${status}.`,

@@ -7,9 +7,9 @@ import { failure } from "./problems.js";
  * thinking: it thinks now, since a time of the server's clock. seconds: how long it thought, by the same; null = not
  * known yet.
  */
-export function fresh(question) {
+export function fresh(question, model = null) {
   return {
-    id: null, question, status: "sending", since: null, thinking: false, thought: false, seconds: null, early: false,
+    id: null, question, model, status: "sending", since: null, thinking: false, thought: false, seconds: null, early: false,
     summary: [], answer: "", usage: null, problem: null,
   };
 }
@@ -75,6 +75,7 @@ function finish(state, response) {
 function head(state, response) {
   state.id = response.id;
   state.status = response.status;
+  state.model = response.model;
 }
 
 /** One event of a stream. */

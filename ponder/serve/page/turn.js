@@ -11,8 +11,9 @@ const NOTES = {
 
 export class Turn {
   /** on: {answerNow(turn), again(turn)} */
-  constructor(state, { model, on }) {
+  constructor(state, { model, namesModel, on }) {
     this.state = state;
+    this.namesModel = namesModel;  // several may have answered in the same conversation
     this.on = on;
     this.ahead = null;  // seconds that the server's clock is ahead of performance.now()
     this.lost = false;
@@ -23,7 +24,7 @@ export class Turn {
       "details", { class: "thought" },
       h("summary", {}, icon("chevron"), this.label, this.latest), this.parts,
     );
-    this.hurry = h("button", { type: "button", class: "chip hurry", onclick: () => this.on.answerNow(this) }, "Answer now");
+    this.answerNowButton = h("button", { type: "button", class: "chip", onclick: () => this.on.answerNow(this) }, "Answer now");
     this.waiting = h("p", { class: "waiting" });
     this.answer = h("div", { class: "answer" });
     this.note = h("p", { class: "note" });
@@ -32,8 +33,8 @@ export class Turn {
     this.root = h(
       "article", { class: "turn" },
       h("h2", { class: "sr-only" }, "You"), h("div", { class: "asked" }, state.question),
-      h("h2", { class: "sr-only" }, model),
-      h("div", { class: "thinking-row" }, this.thought, this.hurry),
+      h("h2", { class: "sr-only" }, state.model ?? model),
+      h("div", { class: "thinking-row" }, this.thought, this.answerNowButton),
       this.waiting, this.answer, this.note, this.meta,
     );
     this.show();
@@ -67,7 +68,7 @@ export class Turn {
   #showThought() {
     const { state } = this;
     this.thought.hidden = !state.thought;
-    this.hurry.hidden = !state.thinking;
+    this.answerNowButton.hidden = !state.thinking;
     this.thought.classList.toggle("live", state.thinking);
     if (state.thinking) this.tick();
     else if (state.seconds !== null) {
@@ -111,7 +112,7 @@ export class Turn {
     const { reasoning_tokens: reasoning, samples } = usage.output_tokens_details;
     const count = (number) => number.toLocaleString("en");
     const words = [
-      `${count(usage.input_tokens)} tokens in`, `${count(reasoning)} thinking`,
+      this.namesModel && this.state.model, `${count(usage.input_tokens)} tokens in`, `${count(reasoning)} thinking`,
       `${count(usage.output_tokens - reasoning)} answer`, samples > 1 && `${samples} samples`,
     ];
     this.meta.textContent = words.filter(Boolean).join(" · ");

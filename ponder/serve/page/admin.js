@@ -53,7 +53,8 @@ function showResponses() {
     return h(
       "tr", {}, h("td", {}, pick(each.id)),
       h("td", {}, ...(badges.length ? badges : [h("span", { class: "muted" }, "no objection")])),
-      h("td", {}, each.status), h("td", {}, when(each.created_at)), h("td", {}, `${each.effort}, ${each.mode}`),
+      h("td", {}, each.status), h("td", {}, when(each.created_at)), h("td", {}, each.model),
+      h("td", {}, `${each.effort}, ${each.mode}`),
       h("td", {}, thinking),
     );
   }));

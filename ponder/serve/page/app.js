@@ -5,41 +5,42 @@ import { Composer } from "./composer.js";
 import { $, announce, h } from "./dom.js";
 import { follow } from "./follow.js";
 import * as keys from "./keys.js";
+import { ModelPicker } from "./models.js";
 import { Problem } from "./problems.js";
 import { Side } from "./side.js";
 import { apply, fresh, fromItems, fromResponse, isRunning } from "./state.js";
 import { Turn } from "./turn.js";
 
-let api, side, model;
-let room = { id: null, turns: [], leave: new AbortController() };  // the conversation that is shown
+let api, side;
+let current = { id: null, turns: [], leave: new AbortController() };  // the conversation that is shown
 let run = null;  // {turn}: what is being answered in it
 
 const composer = new Composer({ ask, stop });
+const models = new ModelPicker({ chosen: keepModel, shown: (model) => composer.offer(model) });
 const on = { answerNow, again };
 
-// --- the door ------------------------------------------------------------------------------------------------------
+// --- logging in ----------------------------------------------------------------------------------------------------
 
-function showDoor(problem) {
-  room.leave.abort();
+function showLogin(problem) {
+  current.leave.abort();
   run = null;
-  $("desk").hidden = true;
-  $("door").hidden = false;
+  $("main").hidden = true;
+  $("login").hidden = false;
   $("key-problem").replaceChildren(...(problem ? [h("strong", {}, problem.message), " ", problem.advice] : []));
   $("key").focus();
 }
 
 async function enter(key) {
   api = new Api(key);
-  model = await api.model();
-  $("door").hidden = true;
-  $("desk").hidden = false;
+  const served = await api.models();
+  $("login").hidden = true;
+  $("main").hidden = false;
   $("key").value = "";
-  $("model").textContent = model.id;
-  composer.offer(model);
+  models.offer(served);
   side = new Side(api, {
     failed,
-    renamed: (conversation) => conversation.id === room.id && showTitle(conversation),
-    deleted: (id) => id === room.id && show(null),
+    renamed: (conversation) => conversation.id === current.id && showTitle(conversation),
+    deleted: (id) => id === current.id && show(null),
   });
   await side.load();
   await show(named());
@@ -52,14 +53,14 @@ $("key-form").onsubmit = async (event) => {
     await enter(key);
     keys.keep(key, { remember: $("remember").checked });
   } catch (problem) {
-    showDoor(problem);
+    showLogin(problem);
   }
 };
 
 $("leave").onclick = () => {
   keys.forget();
   history.replaceState(null, "", location.pathname);
-  showDoor(null);
+  showLogin(null);
 };
 
 // --- the conversation ----------------------------------------------------------------------------------------------
@@ -73,8 +74,8 @@ function showTitle(conversation) {
 
 /** Another conversation, or none. What runs in the one before goes on at the server. */
 async function show(id) {
-  room.leave.abort();
-  room = { id, turns: [], leave: new AbortController() };
+  current.leave.abort();
+  current = { id, turns: [], leave: new AbortController() };
   run = null;
   if (named() !== id) history.pushState(null, "", id ? `#${id}` : location.pathname);
   composer.running(false);
@@ -83,16 +84,30 @@ async function show(id) {
   $("blank").hidden = id !== null;
   side.mark(id);
   showTitle(id && side.find(id));
+  models.use(side.find(id)?.metadata?.model);
   composer.focus();
   if (id === null) return;
-  const here = room;
+  const here = current;
   try {
     const [conversation, responses, items] = await Promise.all([
       api.conversation(id, here.leave.signal), api.responses(id, here.leave.signal), api.items(id, here.leave.signal),
     ]);
-    if (here !== room) return;
+    if (here !== current) return;
     showTitle(conversation);
+    models.use(conversation.metadata?.model, responses.at(-1)?.model);
     fill(responses, items);
+  } catch (problem) {
+    failed(problem);
+  }
+}
+
+/** A model that a person chose is its conversation's from then on. */
+async function keepModel({ id: model }) {
+  const { id } = current;
+  if (id === null) return;
+  try {
+    const conversation = side.find(id) ?? (await api.conversation(id));
+    Object.assign(conversation, await api.update(conversation, { model }));
   } catch (problem) {
     failed(problem);
   }
@@ -102,14 +117,14 @@ function fill(responses, items) {
   const covered = new Set(responses.flatMap((response) => [...response.input, ...response.output].map((item) => item.id)));
   const earlier = fromItems(items.filter((item) => !covered.has(item.id)));
   for (const state of [...earlier, ...responses.map(fromResponse)]) add(state);
-  const last = room.turns.at(-1);
+  const last = current.turns.at(-1);
   if (last && isRunning(last.state)) answer(last, null);
   bottom(true);
 }
 
 function add(state) {
-  const turn = new Turn(state, { model: model.id, on });
-  room.turns.push(turn);
+  const turn = new Turn(state, { model: models.current.id, namesModel: models.isOpen, on });
+  current.turns.push(turn);
   $("turns").append(turn.root);
   $("blank").hidden = true;
   return turn;
@@ -126,30 +141,32 @@ function bottom(always) {
 
 async function ask(text) {
   notice(null);
-  const here = room;
-  const turn = add(fresh(text));
+  const here = current;
+  const model = models.current.id;
+  const turn = add(fresh(text, model));
   run = { turn };
   composer.running(true);
   bottom(true);
   try {
     if (here.id === null) {
-      const conversation = await api.newConversation(text.replace(/\s+/g, " ").slice(0, 80));
+      const title = text.replace(/\s+/g, " ").slice(0, 80);
+      const conversation = await api.newConversation(models.isOpen ? { title, model } : { title });
       side.add(conversation);
-      if (here !== room) return;
+      if (here !== current) return;
       here.id = conversation.id;
       history.pushState(null, "", `#${here.id}`);
       side.mark(here.id);
       showTitle(conversation);
     }
-    const order = { conversation: here.id, input: text, ...composer.chosen };
-    await answer(turn, api.ask(order, here.leave.signal));
+    const request = { conversation: here.id, model, input: text, ...composer.chosen };
+    await answer(turn, api.ask(request, here.leave.signal));
   } catch (problem) {
-    if (here !== room) return;
+    if (here !== current) return;
     run = null;
     composer.running(false);
     turn.root.remove();
-    room.turns.pop();
-    $("blank").hidden = room.turns.length > 0;
+    current.turns.pop();
+    $("blank").hidden = current.turns.length > 0;
     composer.giveBack(text);
     failed(problem);
   }
@@ -157,7 +174,7 @@ async function ask(text) {
 
 /** Follow a response to its end; `opened` is null for one that ran already when the page was loaded. */
 async function answer(turn, opened) {
-  const here = room;
+  const here = current;
   if (run?.turn !== turn) run = { turn };  // it may have been told to stop already
   composer.running(true);
   const id = turn.state.id;
@@ -182,7 +199,7 @@ async function answer(turn, opened) {
       },
     });
   } catch (problem) {
-    if (here !== room) return;
+    if (here !== current) return;
     if (turn.state.id === null || !(problem instanceof Problem)) throw problem;
     turn.state.status = "failed";
     turn.state.thinking = false;
@@ -190,7 +207,7 @@ async function answer(turn, opened) {
     draw(turn);
     if (problem.status === 401) failed(problem);
   }
-  if (here === room && run?.turn === turn) {
+  if (here === current && run?.turn === turn) {
     run = null;
     composer.running(false);
   }
@@ -229,12 +246,12 @@ async function stop() {
 }
 
 async function answerNow(turn) {
-  turn.hurry.disabled = true;
+  turn.answerNowButton.disabled = true;
   announce("Asked for the answer now");
   try {
     await api.answerNow(turn.state.id);
   } catch (problem) {
-    turn.hurry.disabled = false;
+    turn.answerNowButton.disabled = false;
     failed(problem);
   }
 }
@@ -256,7 +273,7 @@ function failed(problem) {
   if (problem.name === "AbortError") return;
   if (problem.status === 401) {
     keys.forget();
-    showDoor(problem);
+    showLogin(problem);
   } else if (problem.advice) notice(problem);
   else throw problem;  // a bug of this page
 }
@@ -269,8 +286,8 @@ $("new").onclick = () => {
   side.drawer(false);
   show(null);
 };
-addEventListener("hashchange", () => side && named() !== room.id && show(named()));
-addEventListener("popstate", () => side && named() !== room.id && show(named()));
+addEventListener("hashchange", () => side && named() !== current.id && show(named()));
+addEventListener("popstate", () => side && named() !== current.id && show(named()));
 addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || $("sure").open || event.isComposing) return;
   if (side?.isOpen) side.drawer(false);
@@ -278,5 +295,5 @@ addEventListener("keydown", (event) => {
 });
 
 const known = keys.load();
-if (known) enter(known).catch(showDoor);
-else showDoor(null);
+if (known) enter(known).catch(showLogin);
+else showLogin(null);

@@ -36,24 +36,25 @@ export class Api {
     }
   }
 
-  async model() {
-    return (await this.call("GET", "/v1/models")).data[0];
+  async models() {
+    return (await this.call("GET", "/v1/models")).data;
   }
 
   conversations(after) {
     return this.call("GET", `/v1/conversations?limit=50${after ? `&after=${one(after)}` : ""}`);
   }
 
-  newConversation(title) {
-    return this.call("POST", "/v1/conversations", { metadata: { title } });
+  newConversation(metadata) {
+    return this.call("POST", "/v1/conversations", { metadata });
   }
 
   conversation(id, signal) {
     return this.call("GET", `/v1/conversations/${one(id)}`, undefined, signal);
   }
 
-  rename(conversation, title) {
-    return this.call("POST", `/v1/conversations/${one(conversation.id)}`, { metadata: { ...conversation.metadata, title } });
+  /** change: {title} or {model} */
+  update(conversation, change) {
+    return this.call("POST", `/v1/conversations/${one(conversation.id)}`, { metadata: { ...conversation.metadata, ...change } });
   }
 
   /** All of a list that comes in pages. */
@@ -82,9 +83,9 @@ export class Api {
   }
 
   /** In the background, so that a reload or a lost connection loses nothing. */
-  ask({ conversation, input, effort, mode }, signal) {
+  ask({ conversation, model, input, effort, mode }, signal) {
     const body = {
-      conversation, input, background: true, stream: true, store: true, reasoning: { effort, mode, summary: "auto" },
+      conversation, model, input, background: true, stream: true, store: true, reasoning: { effort, mode, summary: "auto" },
     };
     return this.open("POST", "/v1/responses", body, signal);
   }
