@@ -14,7 +14,7 @@ together, what the orders do to them cancels.
 
 A scorer's k ends where its scores end: one that has not scored every sample is left out and named. One whose facts say
 `"joint": true` looks at all samples of a problem at once (the share of a class, say), and its scores would know at k=8
-what only a thousand samples tell; it is shown at the largest k alone.
+what only a thousand samples show; it is shown at the largest k alone.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ from ponder.evals.results import (
 )
 from ponder.evals.stats import Estimate, in_percent, interval, paired_difference, pass_at, powers_up_to
 
-PerToken = tuple[float, float]  # FLOPs of a token at place 0, and how many more for each place further on
+PerToken = tuple[float, float]  # FLOPs of token 0, and how many more for each token after it
 
 
 @dataclass(frozen=True)

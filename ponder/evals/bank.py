@@ -3,7 +3,7 @@
     DIR/bank.json        what was drawn from what: task, split, model, fingerprint, sampling, seed, grader
     DIR/problems.jsonl   one problem a line, with the token ids of its prompt
     DIR/samples/         one row a sample (Parquet): verdict, answer class, cost, confidence, texts, token ids, logprobs
-    DIR/scores/          what scorers said about the samples, see scores.py
+    DIR/scores/          the scores that scorers gave to the samples, see scores.py
 
     with Bank.open(folder, spec) as bank:       # made, or continued; other settings are an error that names them
         bank.num_samples(problem.id)            # ask the engine for `first=` this many
@@ -34,7 +34,7 @@ from ponder import runs
 from ponder.evals import columns, scores
 from ponder.evals.files import BankError, facts_of, lock, read_facts, read_spec
 from ponder.evals.results import BankSpec, ScorerFacts
-from ponder.evals.rows import SampleRow, completion_of, confidence, sample_row, withheld, withheld_row
+from ponder.evals.rows import SampleArrays, SampleRow, completion_of, confidence, sample_row, withheld, withheld_row
 from ponder.types import Message, Problem
 
 __all__ = [
@@ -42,9 +42,6 @@ __all__ = [
     "withheld_row",
 ]  # fmt: skip
 HEAVY = ("token_ids", "sampler_logprobs", "forced")  # most of the bytes
-# what is held in memory of every sample
-HELD = ("problem", "sample", "outcome", "class", "finish_reason", "prompt_tokens", "reasoning_tokens", "tokens",
-        "was_cut", "mean_logprob", "worst_logprob", "error")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -146,11 +143,11 @@ class Bank:
 
     def num_samples(self, problem_id: str) -> int:
         held = self._held.get(problem_id)
-        return 0 if held is None else len(held["outcome"])
+        return 0 if held is None else len(held)
 
     def pass_rate(self, problem_id: str) -> float:
         """The share of correct samples of a problem that has samples."""
-        return float((self._held[problem_id]["outcome"] == "correct").mean())
+        return float((self._held[problem_id].outcome == "correct").mean())
 
     def append(self, problem: Problem, rows: Sequence[SampleRow], *, prompt_ids: Sequence[int]) -> None:
         """Add the next samples of a problem in one write; one that is there already is kept as it is."""
@@ -166,9 +163,9 @@ class Bank:
         if known is None:
             runs.append_jsonl(self.folder / "problems.jsonl", [_problem_row(problem, prompt_ids)])
             self._problems[problem.id] = problem
-        columns.append(self._parts, [_columns_of(row) for row in rows])
-        new, old = _held_of(rows), self._held.get(problem.id)
-        self._held[problem.id] = new if old is None else {k: np.concatenate([old[k], new[k]]) for k in new}
+        columns.append(self._parts, [row.columns() for row in rows])
+        new, old = SampleArrays.of(rows), self._held.get(problem.id)
+        self._held[problem.id] = new if old is None else old + new
         self._scores = None
 
     def check(self, problem: Problem) -> None:
@@ -182,22 +179,22 @@ class Bank:
 
     def samples(self, problem_id: str) -> Samples:
         held = self._held[problem_id]
-        keys = tuple(dict.fromkeys(key for key in held["class"].tolist() if key is not None))
+        keys = tuple(dict.fromkeys(key for key in held.answer_class.tolist() if key is not None))
         index: dict[str | None, int] = {None: -1} | {key: i for i, key in enumerate(keys)}
         return Samples(
             problem=self._problems[problem_id],
-            outcomes=held["outcome"],
-            classes=np.array([index[key] for key in held["class"].tolist()], dtype=np.int64),
+            outcomes=held.outcome,
+            classes=np.array([index[key] for key in held.answer_class.tolist()], dtype=np.int64),
             keys=keys,
-            prompt_tokens=int(held["prompt_tokens"][0]),
-            tokens=held["tokens"].astype(np.int64),
-            reasoning_tokens=held["reasoning_tokens"].astype(np.int64),
-            was_cut=held["was_cut"],
-            finish_reasons=held["finish_reason"],
-            errors=int(held["error"].sum()),
-            mean_logprob=held["mean_logprob"],
-            worst_logprob=held["worst_logprob"],
-            scores={name: _fitted(of.get(problem_id), len(held["tokens"])) for name, of in self._all_scores().items()},
+            prompt_tokens=int(held.prompt_tokens[0]),
+            tokens=held.tokens.astype(np.int64),
+            reasoning_tokens=held.reasoning_tokens.astype(np.int64),
+            was_cut=held.was_cut,
+            finish_reasons=held.finish_reason,
+            errors=int(held.error.sum()),
+            mean_logprob=held.mean_logprob,
+            worst_logprob=held.worst_logprob,
+            scores={name: _fitted(of.get(problem_id), len(held)) for name, of in self._all_scores().items()},
         )
 
     def rows(self, problem_id: str) -> Sequence[SampleRow]:
@@ -214,7 +211,8 @@ class Bank:
 
     def prompt_ids(self) -> dict[str, list[int]]:
         """The prompt's token ids of every problem."""
-        return {row["id"]: row["prompt_ids"] for row in runs.read_jsonl(self.folder / "problems.jsonl")}
+        rows = runs.read_jsonl(self.folder / "problems.jsonl")
+        return {str(row.get("id")): row.get("prompt_ids", []) for row in rows}
 
     @property
     def scorers(self) -> dict[str, ScorerFacts]:
@@ -245,8 +243,7 @@ class Bank:
         seen: dict[str, NDArray[np.bool_]] = {}
         while True:
             try:
-                for columns_of_row in columns.scan(self._parts, names, problem_id):
-                    row = _row_of(columns_of_row)
+                for row in map(SampleRow.of, columns.scan(self._parts, names, problem_id)):
                     if row.problem not in seen:
                         seen[row.problem] = np.zeros(self.num_samples(row.problem), dtype=bool)
                     if row.sample < len(seen[row.problem]) and not seen[row.problem][row.sample]:
@@ -257,11 +254,12 @@ class Bank:
                 pass  # another process has merged the part meanwhile: begin again with the parts that are there now
 
 
-def _load(parts: Path) -> dict[str, dict[str, NDArray[Any]]]:
-    """What is held in memory: problem -> column -> one value a sample, in the order of the samples."""
+def _load(parts: Path) -> dict[str, SampleArrays]:
+    """What is held in memory of each problem, in the order of the samples."""
+    names = ("problem", "sample", *SampleArrays.column_names())
     while True:
         try:
-            found = columns.read(columns.live_parts(parts).values(), HELD)
+            found = columns.read(columns.live_parts(parts).values(), names)
             break
         except FileNotFoundError:
             pass  # merged by another process between the listing and the reading
@@ -269,52 +267,16 @@ def _load(parts: Path) -> dict[str, dict[str, NDArray[Any]]]:
             raise BankError(str(error)) from None
     if not found:
         return {}
-    ids, names = found.pop("problem")
-    kept = columns.first_of_equals(ids, found["sample"])
+    (ids, problems), samples = found.pop("problem"), found.pop("sample")
+    kept = columns.first_of_equals(ids, samples)
     ids = ids[kept]
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
     index = np.arange(len(ids)) - np.repeat(starts, np.diff(np.append(starts, len(ids))))
-    whole = found.pop("sample")[kept] == index  # what comes after a missing sample waits until that is drawn again
+    whole = samples[kept] == index  # what comes after a missing sample waits until that is drawn again
     kept, ids = kept[whole], ids[whole]
-    held = {}
-    for name, values in found.items():
-        if name == "error":
-            held[name] = values[0][kept] >= 0
-        elif isinstance(values, tuple):  # codes, and what they mean; the last one is for -1
-            meant = np.array([*values[1], None], dtype=object) if name == "class" else np.array([*values[1], ""])
-            held[name] = meant[values[0][kept]]
-        else:
-            held[name] = values[kept]
+    held = SampleArrays.of_columns(found, kept)
     cuts = [*np.flatnonzero(np.diff(ids, prepend=-1)), len(ids)]
-    return {names[ids[a]]: {name: values[a:b] for name, values in held.items()} for a, b in itertools.pairwise(cuts)}
-
-
-def _held_of(rows: Sequence[SampleRow]) -> dict[str, NDArray[Any]]:
-    """The same of rows that were just appended."""
-    classes = np.empty(len(rows), dtype=object)
-    classes[:] = [row.answer_class for row in rows]
-    return {
-        "class": classes,
-        "outcome": np.array([row.outcome for row in rows]),
-        "finish_reason": np.array([row.finish_reason for row in rows]),
-        "error": np.array([row.error is not None for row in rows], dtype=bool),
-        "was_cut": np.array([row.was_cut for row in rows], dtype=bool),
-        "prompt_tokens": np.array([row.prompt_tokens for row in rows], dtype=np.int32),
-        "reasoning_tokens": np.array([row.reasoning_tokens for row in rows], dtype=np.int32),
-        "tokens": np.array([row.tokens for row in rows], dtype=np.int32),
-        "mean_logprob": np.array([row.mean_logprob for row in rows], dtype=np.float32),
-        "worst_logprob": np.array([row.worst_logprob for row in rows], dtype=np.float32),
-    }
-
-
-def _columns_of(row: SampleRow) -> dict[str, Any]:
-    return {("class" if name == "answer_class" else name): value for name, value in vars(row).items()}
-
-
-def _row_of(values: Mapping[str, Any]) -> SampleRow:
-    """A null is a field's default: there is nothing to say."""
-    there = {name: value for name, value in values.items() if value is not None}
-    return SampleRow(**{("answer_class" if name == "class" else name): value for name, value in there.items()})
+    return {problems[ids[a]]: held[a:b] for a, b in itertools.pairwise(cuts)}
 
 
 def _fitted(values: NDArray[np.float64] | None, size: int) -> NDArray[np.float64]:
@@ -353,8 +315,7 @@ def _problem_row(problem: Problem, prompt_ids: Sequence[int]) -> dict[str, Any]:
 def _problem_of(row: Mapping[str, Any], folder: Path) -> Problem:
     try:
         fields = {name: value for name, value in row.items() if name != "prompt_ids"}
-        fields["prompt"] = tuple(Message(**message) for message in row["prompt"])
-        fields["choices"] = tuple(row.get("choices", ()))
-        return Problem(**fields)
+        prompt = tuple(Message(**message) for message in fields.pop("prompt"))
+        return Problem(**{**fields, "prompt": prompt, "choices": tuple(row.get("choices", ()))})
     except (KeyError, TypeError) as error:
         raise BankError(f"{folder}/problems.jsonl has a line that is no problem ({error}); delete it") from None

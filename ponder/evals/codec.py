@@ -83,8 +83,8 @@ def encode(value: Any) -> Any:
         found: dict[str, Any] = {}
         for field in dataclasses.fields(value):
             inner = getattr(value, field.name)
-            if "at" in field.metadata:
-                found |= {f"{field.metadata['at']}{k}": encode(each) for k, each in inner.items()}
+            if start := field.metadata.get("at"):
+                found |= {f"{start}{k}": encode(each) for k, each in inner.items()}
             elif inner is not None or not field.metadata.get("if_known"):
                 found[field.metadata.get("key", field.name)] = encode(inner)
         return found
@@ -97,11 +97,9 @@ def encode(value: Any) -> Any:
 
 def encode_params(params: SamplingParams) -> dict[str, Any]:
     """How samples were drawn; not the seed, as each problem has its own."""
-    facts = dataclasses.asdict(params)
-    del facts["seed"]
-    if not params.pause:
-        del facts["pause"]
-    return facts | {"stop": list(params.stop)}
+    facts = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(params).items()}
+    left_out = {"seed"} if params.pause else {"seed", "pause"}
+    return {name: value for name, value in facts.items() if name not in left_out}
 
 
 def decode(hint: Any, value: Any, where: str = "") -> Any:
@@ -133,8 +131,8 @@ def _decode_fields(cls: Any, value: Mapping[str, Any], where: str) -> Any:
     prefix = f"{where}." if where else ""
     for field in dataclasses.fields(cls):
         hint, key = hints[field.name], field.metadata.get("key", field.name)
-        if "at" in field.metadata:
-            by_k = {name.partition("@")[2]: name for name in value if name.startswith(field.metadata["at"])}
+        if start := field.metadata.get("at"):
+            by_k = {name.removeprefix(start): name for name in value if name.startswith(start)}
             kind = typing.get_args(hint)[1]
             found[field.name] = {
                 int(k): decode(kind, value[name], prefix + name) for k, name in by_k.items() if k.isdecimal()

@@ -1,12 +1,12 @@
-"""Was an exam trained on? Problems of an exam that also stand in what a model was trained on.
+"""Was an exam trained on? Problems of an exam that are also in what a model was trained on.
 
     check(exam_problems, training_sources(model_folder))
     -> Contamination(status="checked", num_problems=300, exact=0, overlap=2, share=0.0067, hits=(...), ...)
 
 The recipe of GPT-3 (arXiv:2005.14165, appendix C): lower case, punctuation removed, and a hit where 13 words in a row
-are also in the training texts. Arithmetic signs behind a digit are kept as words, or 7*8-3 and 7+8-3 would be one
+are also in the training texts. Arithmetic signs after a digit are kept as words, or 7*8-3 and 7+8-3 would be one
 problem. `exact`: the whole text is a training problem, case and white space apart. `overlap`: 13 words in a row are
-shared; a problem of fewer words is one whose whole sequence of words stands in a training problem. Exact hits count
+shared; a problem of fewer words is one whose whole sequence of words is in a training problem. Exact hits count
 as overlap too. An overlap may be a turn of phrase ("find the number of positive integers n such that ..."): look at
 the ids.
 
@@ -103,7 +103,7 @@ def _short(text: str, max_length: int) -> str:
 
 
 class Finder:
-    """Where the texts of an exam stand in other texts: one pass over those, whatever their number."""
+    """Where the texts of an exam are in other texts: one pass over those, whatever their number."""
 
     def __init__(self, exam: Iterable[tuple[str, str]]) -> None:
         self.hits: dict[str, Hit] = {}  # by id of the exam

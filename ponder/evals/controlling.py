@@ -1,4 +1,4 @@
-"""Fit a controller on a bank, and say honestly what it is worth.
+"""Fit a controller on a bank, and measure what it is worth.
 
 The controller itself, and its replay over plain arrays, is strategies/controller.py; this file feeds it a bank and puts
 intervals beside the numbers: at equal cost, against the best fixed strategy (cross-fitted: judged on problems that

@@ -7,7 +7,7 @@
 
 Many problems are in flight at once, each as one `generate` call, so that the engine shares its prompt. A finished
 problem goes into the bank at once; Ctrl-C, a full disk or a dead engine lose only what was in the air, and running
-again draws only what is missing. What counts is said in rollouts/grade.py: an undecided answer is not correct, and its
+again draws only what is missing. rollouts/grade.py defines what counts: an undecided answer is not correct, and its
 rate is reported; an answer that is not there (the reasoning never closed, nothing was found in it) is wrong and never
 votes; a sample whose verifier failed is not correct and counted by itself. Metrics are over the whole bank: asking for
 fewer samples or problems than it holds hides nothing.
@@ -41,7 +41,7 @@ from ponder.tasks.prompting import question
 from ponder.types import Engine, Problem, SamplingParams, Task, text_seed
 
 RESULT = "result.json"
-FlopsPerToken = float | Callable[[int], float]  # of one token; a callable is given the token's place in the sequence
+FlopsPerToken = float | Callable[[int], float]  # of one token; a callable is given the token's index in the sequence
 Progress = Callable[[int, int, float], None]  # problems done, problems in all, share of correct samples so far
 
 
@@ -269,8 +269,8 @@ def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> Flops:
     if per_token is None or not tables:
         return Flops()
     longest = max(int(table.prompt_tokens + table.tokens.max()) for table in tables)
-    cost = per_token if callable(per_token) else lambda place: per_token
-    until = np.concatenate([[0.0], np.cumsum([cost(place) for place in range(longest)])])
+    cost = per_token if callable(per_token) else lambda index: per_token
+    until = np.concatenate([[0.0], np.cumsum([cost(index) for index in range(longest)])])
     prompts = [float(until[table.prompt_tokens]) for table in tables]
     samples = [until[table.prompt_tokens + table.tokens] - until[table.prompt_tokens] for table in tables]
     return Flops(

@@ -10,7 +10,7 @@ see the same orders (common random numbers), so that the difference of two is mu
 follow from the problem's id: a replay gives the same numbers anywhere.
 
 Ties are shared evenly, as the live strategies' "the class seen first wins" does on average over orders where as many
-samples are behind each, and samples without an answer are paid for but never chosen and never vote. Tests hold all of
+samples are in each, and samples without an answer are paid for but never chosen and never vote. Tests hold all of
 it against `strategies/select.py`, which the live strategies call.
 What it all costs, and the table of all strategies, is accuracy_at_compute.py's.
 """

@@ -88,12 +88,12 @@ class Flops:
     total: float = NAN
     prompt: float = NAN
     sample: float = NAN
-    per_token: tuple[float, float] | None = None  # of a token at place 0, and how many more for each place further on
+    per_token: tuple[float, float] | None = None  # of token 0, and how many more for each token after it
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hit:
-    """A problem that stands in what was trained on."""
+    """A problem that is also in what was trained on."""
 
     id: str
     kind: str  # exact, 13 words, all its words
@@ -249,7 +249,7 @@ class ReadingCost:
 
 @dataclass(frozen=True, kw_only=True)
 class ScorerFacts(Stored):
-    """scores/NAME.json: which scorer the scores beside it are of. Only `name` has to be said."""
+    """scores/NAME.json: which scorer the scores beside it are of. Only `name` is needed."""
 
     remedy: ClassVar[str] = "it does not say which scorer it is: delete it and its .parquet file"
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ponder.strategies import select
 from ponder.tasks.prompting import question
@@ -41,6 +43,73 @@ class SampleRow:
     token_ids: Sequence[int] = ()
     sampler_logprobs: Sequence[float] = ()
     forced: Sequence[int] = ()  # indices of tokens that a budget put there
+
+    def columns(self) -> dict[str, Any]:
+        return {_column(name): value for name, value in vars(self).items()}
+
+    @classmethod
+    def of(cls, columns: Mapping[str, Any]) -> SampleRow:
+        """A null is a field's default: there is nothing in it."""
+        return cls(**{FIELDS.get(name, name): value for name, value in columns.items() if value is not None})
+
+
+@dataclass(frozen=True)
+class SampleArrays:
+    """The columns of some samples that are held in memory, one value a sample."""
+
+    outcome: NDArray[np.str_]
+    answer_class: NDArray[np.object_]
+    finish_reason: NDArray[np.str_]
+    error: NDArray[np.bool_]  # whether there is one
+    was_cut: NDArray[np.bool_]
+    prompt_tokens: NDArray[np.int32]
+    reasoning_tokens: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    mean_logprob: NDArray[np.float32]
+    worst_logprob: NDArray[np.float32]
+
+    @classmethod
+    def column_names(cls) -> list[str]:
+        return [_column(field.name) for field in fields(cls)]
+
+    @classmethod
+    def of(cls, rows: Sequence[SampleRow]) -> SampleArrays:
+        kinds = {"answer_class": object, "mean_logprob": np.float32, "worst_logprob": np.float32}
+        names = [field.name for field in fields(cls) if field.name != "error"]
+        held = {name: np.array([getattr(row, name) for row in rows], dtype=kinds.get(name)) for name in names}
+        return cls(**held, error=np.array([row.error is not None for row in rows]))
+
+    @classmethod
+    def of_columns(cls, columns: Mapping[str, Any], kept: NDArray[np.int64]) -> SampleArrays:
+        """The kept rows of whole columns; a text column is codes, of which -1 is null, and what they mean."""
+        held = {}
+        for name, values in columns.items():
+            if name == "error":
+                held[name] = values[0][kept] >= 0
+            elif isinstance(values, tuple):
+                null = None if name == "class" else ""
+                texts = np.array([*values[1], null], dtype=object if name == "class" else None)
+                held[FIELDS.get(name, name)] = texts[values[0][kept]]
+            else:
+                held[name] = values[kept]
+        return cls(**held)
+
+    def __len__(self) -> int:
+        return len(self.outcome)
+
+    def __getitem__(self, part: slice) -> SampleArrays:
+        return SampleArrays(*(values[part] for values in vars(self).values()))
+
+    def __add__(self, later: SampleArrays) -> SampleArrays:
+        pairs = zip(vars(self).values(), vars(later).values(), strict=True)
+        return SampleArrays(*(np.concatenate(pair) for pair in pairs))
+
+
+FIELDS = {"class": "answer_class"}  # column -> field, where the column's name is a word of Python
+
+
+def _column(field: str) -> str:
+    return "class" if field == "answer_class" else field
 
 
 def sample_row(problem: Problem, index: int, completion: Completion, verdict: Verdict) -> SampleRow:

@@ -240,8 +240,7 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way
             if k <= ladder_samples)  # fmt: skip
     last = max(rungs, key=lambda exam: exam.checkpoint)
     caps = [e for e in exams if e.role == "budget"] + [e for e in rungs if e.role == "final"]
-    by_role = {exam.role: folder / exam.name for exam in rungs}
-    has_gain = "base" in by_role and "final" in by_role
+    ends = [Bank.read(folder / exam.name) for exam in rungs if exam.role in ("base", "final")]
     return Curves(
         task=any_result.task,
         split=any_result.split,
@@ -257,7 +256,7 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way
         rungs=tuple(_rung(exam, results[exam.name], folder, k, way_of) for exam in rungs),
         test=tuple(_vote_curve(exam, results[exam.name]) for exam in rungs if exam.role),
         budgets=tuple(_budget(exam, results[exam.name], k) for exam in caps),
-        gain=compare(Bank.read(by_role["base"]), Bank.read(by_role["final"])) if has_gain else None,
+        gain=compare(*ends) if len(ends) == 2 else None,
     )
 
 

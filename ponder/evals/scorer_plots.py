@@ -18,7 +18,7 @@ def scorer_page(result: ScorerResult) -> Figure:
     bins = result.held_out.reliability
     left.plot([0, 100], [0, 100], color=FAINT, lw=1, ls=":")
     max_count = max(each.count for each in bins)
-    for each in bins:  # the area of a point is the share of the samples that it stands for
+    for each in bins:  # the area of a point is the share of the samples that are in it
         size = 4 + 10 * (each.count / max_count) ** 0.5
         left.plot(100 * each.predicted, 100 * each.correct, "o", color=BLUE, ms=size, alpha=0.8)
     title = f"Reliability (ECE {result.held_out.ece:.3f})"

@@ -1,4 +1,4 @@
-"""What scorers said about the samples of a bank, beside it: the samples themselves are never touched.
+"""The scores that scorers gave to the samples of a bank, beside it: the samples themselves are never touched.
 
     DIR/scores/NAME.json       which scorer: its facts
     DIR/scores/NAME.parquet    problem, sample, score; a sample that is not there has not been scored
@@ -91,8 +91,7 @@ def _read(path: Path) -> Scores:
         found = columns.read([path], list(columns.SCORE_COLUMNS))
     except columns.PartError as error:
         raise BankError(str(error)) from None
-    ids, names = found["problem"]
-    samples, values = found["sample"], found["score"]
+    (ids, names), samples, values = found.values()
     order = np.argsort(ids, kind="stable")
     cuts = np.searchsorted(ids[order], np.arange(len(names) + 1))
     result = {}

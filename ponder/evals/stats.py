@@ -79,17 +79,17 @@ def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int
 def _win_weight(size: int, rivals: Mapping[int, int], blank: int, n: int, k: int, q: float) -> float:
     """The weight of draws of k that a class of this size wins, ties shared. `rivals` is size -> number of classes."""
     votes = _binomial(size, q, k)
-    places = [(m, u, votes[m] * weight)
+    points = [(m, u, votes[m] * weight)
               for m in range(1, len(votes)) if votes[m] > 1e-19
               for u, weight in zip(*_nodes(min(sum(rivals.values()), k // m - 1)), strict=True)]  # fmt: skip
-    if not places:
+    if not points:
         return 0.0
-    ms, us = np.array([m for m, _, _ in places]), np.array([u for _, u, _ in places])[:, None]
+    ms, us = np.array([m for m, _, _ in points]), np.array([u for _, u, _ in points])[:, None]
     # totals that are a whole number of turns apart look the same, so the turn is longer than any total that weighs
     turn = min(n + 1, math.ceil(9 * math.sqrt(n * q * (1 - q))) + 30) | 1  # odd
     x = np.exp(2j * math.pi / turn * np.arange(turn // 2 + 1))  # the other half mirrors these
     powers = x ** np.arange(max(ms) + 1)[:, None]  # (m, point of the transform)
-    product = powers[ms] * np.array([weight for _, _, weight in places])[:, None]
+    product = powers[ms] * np.array([weight for _, _, weight in points])[:, None]
     for rival, times in rivals.items():
         chances = _binomial(rival, q, int(max(ms)))
         terms = powers[: len(chances)] * chances[:, None]
@@ -147,7 +147,7 @@ class Estimate:
 def interval(values: Sequence[float], *, draws: int = 1) -> Estimate:
     """The mean of per-problem rates in [0, 1] with its interval over problems and samples.
 
-    `draws` is how many separate draws stand behind one value (n // k): a bound on what is known when all values agree.
+    `draws` is how many separate draws one value is made from (n // k): a bound on what is known when all values agree.
     """
     num = len(values)
     if num == 0:

@@ -57,13 +57,13 @@ class Tree:
 
 def trees(rows: Sequence[Mapping[str, Any]], clip: Callable[[Any], str], *, limit: int = 8) -> list[Tree]:
     """The last `limit` trajectories among the lines of samples.jsonl."""
-    found = [row for row in rows if isinstance(row.get("turns"), list) and row["turns"]]
+    found = [row for row in rows if isinstance(row.get("turns"), list) and row.get("turns")]
     return [_tree(row, clip) for row in found[-limit:]]
 
 
 def _tree(row: Mapping[str, Any], clip: Callable[[Any], str]) -> Tree:
     levels: dict[int, Level] = {}
-    for turn in row["turns"]:
+    for turn in row.get("turns", ()):
         if not isinstance(turn, Mapping):
             continue
         number = turn.get("number")
@@ -80,8 +80,8 @@ def _tree(row: Mapping[str, Any], clip: Callable[[Any], str]) -> Tree:
     parts = row.get("parts") if isinstance(row.get("parts"), Mapping) else {}
     assert isinstance(parts, Mapping)
     terms = [("reward", row.get("reward")), *parts.items()]
-    facts = [f"step {row['step']}"] if "step" in row else []
-    facts += [f"target {clip(row['target'])}"] if row.get("target") else []
+    facts = [f"step {row.get('step')}"] if "step" in row else []
+    facts += [f"target {clip(row.get('target'))}"] if row.get("target") else []
     distinct = row.get("distinct")
     facts += [f"{distinct:.0%} of candidates distinct"] if is_number(distinct) else []
     return Tree(
@@ -103,7 +103,7 @@ def _branch(turn: Mapping[str, Any], clip: Callable[[Any], str]) -> Branch:
     detail += [f"{sure:.2f} nats a token"] if is_number(sure) else []
     detail += ["closed by force"] if forced and turn.get("answer") else []
     if turn.get("finish_reason") in ("length", "window", "cancelled"):
-        detail.append(f"cut: {turn['finish_reason']}")
+        detail.append(f"cut: {turn.get('finish_reason')}")
     return Branch(
         text=clip(turn.get("text", "")).strip(), answer=clip(turn.get("answer", "")).strip(),
         is_chosen=turn.get("chosen") is True, detail=", ".join(detail),
