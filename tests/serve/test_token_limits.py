@@ -139,11 +139,11 @@ def test_an_exam_over_the_server_is_the_local_exam_whatever_the_limit(nano, tmp_
         found = exam(remote, limit, tmp_path / "remote", samples=4)
         one = exam(remote, limit, tmp_path / "one", samples=1)
     here = exam(AsServed(nano), limit, tmp_path / "local", samples=4)
-    assert found["metrics"]["pass@1"] == here["metrics"]["pass@1"]
-    assert found["tokens"]["reasoning"] == here["tokens"]["reasoning"] > 0
-    assert found["finish_reasons"] == here["finish_reasons"]
-    assert one["tokens"]["reasoning"] > 0
-    assert one["metrics"]["pass@1"]["value"] >= here["metrics"]["pass@1"]["low"] - 0.05
+    assert found.metrics.pass_at[1] == here.metrics.pass_at[1]
+    assert found.tokens.reasoning == here.tokens.reasoning > 0
+    assert found.finish_reasons == here.finish_reasons
+    assert one.tokens.reasoning > 0
+    assert one.metrics.pass_at[1].value >= here.metrics.pass_at[1].low - 0.05
 
 
 def test_an_answer_that_may_fill_the_window_leaves_the_thinking_half_of_it(nano):
