@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ponder.train.rl import Step
+from ponder.train.ledger import Step
 from ponder.types import Rollout, Solution
 
 _BARS = "▁▂▃▄▅▆▇█"

@@ -1,4 +1,4 @@
-"""The words of ponder: the values that travel between the rooms, and the four seams.
+"""The words of ponder: the values that travel between the rooms, and the seams.
 
 One example through the house: `Task[i]` -> `Problem` -> `engine.generate(prompt, n=group_size)` -> `Completion`
 -> `task.verify(problem, answer)` -> `Verdict` -> `Rollout` -> `Group` -> advantages -> loss -> step.
@@ -10,8 +10,9 @@ Nothing here imports torch, and nothing here does anything: read this file first
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -94,7 +95,9 @@ class Completion:
     reasoning: str  # hidden part
     answer: str  # visible part; "" when the reasoning never closed
     num_reasoning_tokens: int  # reasoning tokens, without the closing mark
-    policy_version: int = 0
+    policy_version: int = 0  # of the weights that drew it; of several the oldest
+    # (version, start, end) of stretches of token_ids, where weights were replaced on the way; empty = all of one
+    versions: tuple[tuple[int, int, int], ...] = ()
     seed: int = 0
     counted: Usage | None = None  # the server's own count, where the ids are not known (remote engines)
     hidden: Any = None  # (2 * width,) float32 where the engine keeps them: the last hidden state, then the mean of all
@@ -107,6 +110,12 @@ class Completion:
     def num_tokens(self) -> int:
         """Reasoning, answer and their marks."""
         return self.counted.completion_tokens if self.counted else len(self.token_ids)
+
+    @property
+    def token_versions(self) -> tuple[int, ...]:
+        """The version of the weights that drew each token."""
+        stretches = self.versions or ((self.policy_version, 0, len(self.token_ids)),)
+        return tuple(version for version, start, end in stretches for _ in range(start, end))
 
     @property
     def was_cut(self) -> bool:
@@ -174,7 +183,7 @@ class Rollout:
 
 @dataclass(frozen=True, kw_only=True)
 class Group:
-    """Rollouts of one problem under one policy version: the unit over which a baseline is taken."""
+    """Rollouts of one problem: the unit over which a baseline is taken."""
 
     problem: Problem
     rollouts: tuple[Rollout, ...]
@@ -358,7 +367,70 @@ class Sampler(Engine, Protocol):
     def policy_version(self) -> int: ...
 
     def update_weights(self, weights: Any, *, version: int) -> None:
-        """weights: a state dict, name -> tensor. What is asked from now on is drawn from them."""
+        """weights: what `Learner.publish` gave. What is asked from now on is drawn from them.
+
+        Requests that are running go on with them from their next token, and their completions say which tokens were
+        drawn by which version.
+        """
+        ...
+
+
+class FrozenPolicy(Protocol):
+    """A model that says how probable tokens are: the reference of a KL term."""
+
+    def logprobs(self, batches: Sequence[Any], temperature: float) -> list[Any]:
+        """Log-probabilities (B T) of the trained tokens of every micro-batch, 0 elsewhere."""
+        ...
+
+
+class Learner(FrozenPolicy, Protocol):
+    """A policy in training: gradients and steps, and its weights for samplers and for the disk.
+
+    `train/backend.py` opens one with the sampler that belongs to it. Tensors are torch's; batches are those of
+    train/batches.py.
+    """
+
+    @property
+    def config(self) -> Any:
+        """The ModelConfig of the network, from which its cost is computed."""
+        ...
+
+    @property
+    def num_shares(self) -> int:
+        """How many processes a batch is dealt to: there should be a multiple of as many micro-batches."""
+        ...
+
+    @property
+    def passes(self) -> int:
+        """What forward and backward cost together, in forward passes."""
+        ...
+
+    def backward(self, batches: Sequence[Any], loss_function: Any) -> dict[str, float]:
+        """Set the gradient to the sum over all micro-batches; the summed loss and metrics."""
+        ...
+
+    def step(self, *, lr: float, max_norm: float) -> float:
+        """Clip the gradient and step; the norm before clipping."""
+        ...
+
+    def reference(self, folder: Path) -> FrozenPolicy:
+        """The model of a checkpoint, which is not trained."""
+        ...
+
+    def publish(self, version: int) -> Any:
+        """The present weights as its sampler's `update_weights` takes them: tensors, or a handle to where they lie."""
+        ...
+
+    def tensors(self) -> dict[str, Any]:
+        """What an exact resume needs, by name: what is trained, and the optimizer's moments."""
+        ...
+
+    def restore(self, tensor: Callable[[str], Any], names: Collection[str]) -> None:
+        """Take back what `tensors` gave, one by one."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """A checkpoint in Hugging Face layout: weights, tokenizer, the adapter beside them, what it was trained on."""
         ...
 
 

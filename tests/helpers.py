@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ import torch
 from ponder.models import compiled
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import ModelConfig, Transformer
-from ponder.types import Message, Problem, Verdict
+from ponder.types import Completion, Group, Message, Problem, Rollout, Turn, Verdict
 
 
 def tiny_model(seed: int = 0, *, window: int = 128, **changes: object) -> Transformer:
@@ -63,6 +63,23 @@ class LowercaseTask:
 
     def key(self, problem: Problem, answer: str) -> str | None:
         return answer or None
+
+
+def group_of(rewards: Sequence[float], *, problem: Problem | None = None, num_tokens: int = 2) -> Group:
+    """Rollouts of one completion each, with these rewards; what they said does not matter."""
+    problem = problem or LowercaseTask()[0]
+    completion = Completion(
+        prompt_ids=(1, 2), token_ids=tuple(range(97, 97 + num_tokens)), sampler_logprobs=(-5.0,) * num_tokens,
+        sampled=(True,) * num_tokens, finish_reason="stop", reasoning="", answer="ab", num_reasoning_tokens=0,
+    )  # fmt: skip
+    rollouts = [
+        Rollout(
+            problem=problem, turns=(Turn(completion=completion),), reward=reward,
+            verdict=Verdict(outcome="correct" if reward > 0 else "wrong", reward=reward),
+        )
+        for reward in rewards
+    ]  # fmt: skip
+    return Group(problem=problem, rollouts=tuple(rollouts))
 
 
 # ---- compiled C: (source, dtype) -> the library; the test is skipped where there is none

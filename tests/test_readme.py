@@ -88,7 +88,7 @@ def test_files_named_in_links_exist(page):
 def test_every_recipe_resolves():
     from ponder.config import find_recipe, load, recipe_names
     from ponder.train import scorer
-    from ponder.train.rl import load_recipe
+    from ponder.train.recipe import load_recipe
     from ponder.train.sft import SFTConfig
 
     paths = [find_recipe(name) for name in recipe_names()]

@@ -85,8 +85,11 @@ def rl(config: Job) -> Any:
     from ponder.models import hub
     from ponder.processes import num_cores
     from ponder.rollouts.collect import collect, single
+    from ponder.train.advantages import advantages
     from ponder.train.distributed import Trainer
-    from ponder.train.rl import RLConfig, update
+    from ponder.train.recipe import RLConfig
+    from ponder.train.rl import examples, groups_that_count
+    from ponder.train.rl import train as take_step
     from ponder.types import Message, Problem, Verdict
 
     @dataclass(frozen=True)
@@ -119,7 +122,9 @@ def rl(config: Job) -> Any:
             )
         )
         sampled = time.perf_counter()
-        metrics = update(trainer, rollouts, recipe, step, None)
+        groups = groups_that_count(rollouts, recipe)
+        updates = examples(groups, advantages(recipe.advantage, groups), recipe)
+        metrics = take_step(trainer, updates, recipe, step, None)
         engine.update_weights(model.state_dict(), version=step + 1)
         rewards = [rollout.reward for rollout in rollouts.rollouts]
         return {

@@ -154,7 +154,7 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
         processes.prepare()
     from ponder.live import RLView
     from ponder.train.estimate import estimate_rl
-    from ponder.train.rl import load_recipe
+    from ponder.train.recipe import load_recipe
     from ponder.train.rl import rl as train
 
     config = load_recipe(recipe, overrides or [])
@@ -195,7 +195,7 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
     result = json.loads((Path(config.out) / "result.json").read_text())
     if "curve" in result:  # of samples to choose among
         try:
-            save_page(result, Path(config.out))
+            save_page(Path(config.out))
         except ImportError as error:
             print(f"note: {error}", file=sys.stderr)
     told = recipe_of(config.kind).headline(result)

@@ -99,7 +99,8 @@ class Cache:
         prompt.shelf.remove(prompt)
         if not prompt.shelf.prompts:
             del self._shelves[prompt.shelf.length]
-        del self.prompts[prompt.ids]
+        if self.prompts.get(prompt.ids) is prompt:
+            del self.prompts[prompt.ids]
         self.version += 1
 
     def insert(self, prompt: ShelvedPrompt) -> None:

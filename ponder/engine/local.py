@@ -5,6 +5,8 @@
     async for piece in engine.stream([Message(role="user", content="What is 2+2?")], SamplingParams()): ...
     engine.update_weights(model.state_dict(), version=1)     # copies into the shared memory the workers read
 
+Weights may be replaced while requests run: the workers pause between two tokens while they are copied, and go on.
+
 Calls made in one turn of the event loop travel together and are dealt so that every worker has as much to do; a call
 for many samples is split over workers where that needs it. A completion does not depend on who else is in its batch, so
 the deal decides only how soon it comes. Two threads in one process stall each other on small products; two processes
@@ -120,10 +122,11 @@ class LocalEngine(BaseEngine):
         self._layout = Layout.of(model.config, dtype or model.dtype, model.device)
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
+        self._paused: dict[int, threading.Event] = {}  # of each worker that was asked to wait for new weights
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
         self._workers: list[Connection | None] = []  # None: it died, and the next one is on its way
         self._num_workers = num_workers
-        self._of_a_runner = (self._layout, self.tokenizer, num_slots, keep_hidden, closes_once)
+        self._of_a_runner = (self._layout, self.tokenizer, num_slots, keep_hidden, closes_once, policy_version)
         try:
             for _ in range(num_workers):  # they get ready while the weights are arranged
                 connection, process = self._start_process()
@@ -170,9 +173,8 @@ class LocalEngine(BaseEngine):
             raise ValueError(f"n={n} asks for no samples; use at least 1")
         prompt_ids = await self._encoded(prompt)
         request = self._request(prompt_ids, params, n=n, first=first)
-        version = self.policy_version
         samples = await asyncio.wrap_future(self._submit(request).future)
-        return [self._completion(request, sample, version) for sample in samples]
+        return [self._completion(request, sample) for sample in samples]
 
     def stream(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
@@ -199,7 +201,7 @@ class LocalEngine(BaseEngine):
 
     def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
         request = self._request(prompt_ids, params, n=1, first=first, streamed=True)
-        splitter, version = self._splitter(request), self.policy_version
+        splitter = self._splitter(request)
 
         def told(ids: list[int]) -> None:
             stream.tell(splitter.feed(ids))
@@ -211,7 +213,7 @@ class LocalEngine(BaseEngine):
                 return stream.fail(error)
             (sample,) = future.result()
             stream.tell(splitter.finish(sample.token_ids[splitter.num_fed :]))
-            stream.finish(self._completion(request, sample, version))
+            stream.finish(self._completion(request, sample))
 
         call = self._submit(request, on_tokens=(asyncio.get_running_loop(), told))
         future = asyncio.wrap_future(call.future)
@@ -252,8 +254,9 @@ class LocalEngine(BaseEngine):
             return await asyncio.to_thread(self.prompt_ids, prompt)
         return self.prompt_ids(prompt)
 
-    def _completion(self, request: Request, sample: Sample, version: int) -> Completion:
+    def _completion(self, request: Request, sample: Sample) -> Completion:
         said = self._splitter(request).finish(sample.token_ids)
+        versions = tuple(sample.versions)
         return Completion(
             prompt_ids=request.prompt_ids,
             token_ids=tuple(sample.token_ids),
@@ -263,7 +266,8 @@ class LocalEngine(BaseEngine):
             reasoning=said.reasoning,
             answer=said.answer,
             num_reasoning_tokens=said.num_reasoning,
-            policy_version=version,
+            policy_version=versions[0][0] if versions else self.policy_version,
+            versions=versions if len(versions) > 1 else (),
             seed=sample_seed(request.params.seed, sample.index),
             hidden=sample.hidden,
         )
@@ -377,6 +381,8 @@ class LocalEngine(BaseEngine):
         while True:
             begun = time.monotonic()
             was_useful, why = self._hear(number, connection)
+            if number in self._paused:  # nobody waits for a worker that is gone
+                self._paused[number].set()
             if self._closed:
                 return
             deaths = 1 if was_useful or time.monotonic() - begun > LONG_LIFE else deaths + 1
@@ -396,6 +402,9 @@ class LocalEngine(BaseEngine):
                 results = connection.recv()
                 if isinstance(results, str):
                     return heard, results
+                if results is None:
+                    self._paused[number].set()
+                    continue
                 heard = True
                 news, finished = results
                 self._tell(news)
@@ -434,7 +443,7 @@ class LocalEngine(BaseEngine):
                 self.worker_processes[number] = process
             is_closed = self._closed
         # weights that were being copied while it read them are whole by then, or another of these follows
-        self._send(connection, None if is_closed else [("reload", None)])
+        self._send(connection, None if is_closed else [("reload", self.policy_version)])
         self._flush()
         return connection
 
@@ -477,20 +486,29 @@ class LocalEngine(BaseEngine):
             call.end(sorted(call.samples, key=lambda sample: sample.index))
 
     def update_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
-        """Copy new weights into the memory that the workers read. No request may be running."""
-        with self._lock:
-            running = {*self._outbox, *self._pending.values()}
-            if running:
-                raise RuntimeError(f"{len(running)} requests are running; await them before update_weights")
+        """Copy new weights into the memory that the workers read. What is running goes on with them."""
+        self._pause()
         with torch.no_grad():
             memory = self._weights.views()
             for name, tensor in self._layout.arranged(weights):
                 memory[name].copy_(tensor)
         with self._lock:
             workers = list(self._workers)  # behind the copy: one that starts now reads the new weights as it is
+            self.policy_version = version
         for connection in workers:
-            self._send(connection, [("reload", None)])
-        self.policy_version = version
+            self._send(connection, [("reload", version)])
+
+    def _pause(self) -> None:
+        """Where requests run: return when no worker reads the weights any more, until it is told to reload."""
+        with self._lock:
+            if not self._outbox and not self._pending:
+                return
+            workers = {number: one for number, one in enumerate(self._workers) if one is not None}
+            self._paused = {number: threading.Event() for number in workers}
+        for connection in workers.values():
+            self._send(connection, [("pause", None)])
+        for event in self._paused.values():
+            event.wait()
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)
@@ -546,7 +564,13 @@ def _worker_thread(connection: Any, weights: Flat | None, *of_a_runner: Any) -> 
 
 
 def _make_runner(
-    weights: Flat, layout: Layout, tokenizer: Tokenizer, num_slots: int, keep_hidden: bool, closes_once: bool
+    weights: Flat,
+    layout: Layout,
+    tokenizer: Tokenizer,
+    num_slots: int,
+    keep_hidden: bool,
+    closes_once: bool,
+    version: int,
 ) -> Runner:
     return Runner(
         layout,
@@ -560,15 +584,16 @@ def _make_runner(
         num_slots=num_slots,
         keep_hidden=keep_hidden,
         closes_once=closes_once,
+        version=version,
         answers=Answers(tokenizer) if hasattr(tokenizer, "byte_pieces") else None,
     )
 
 
 def _serve(connection: Any, runner: Runner) -> None:
     """Take messages whenever there are some, wait for them when there is nothing to do."""
-    told_at = 0.0
+    told_at, is_paused = 0.0, False
     while True:
-        while not runner.has_work or connection.poll():
+        while is_paused or not runner.has_work or connection.poll():
             batch = connection.recv()
             if batch is None:
                 return
@@ -579,8 +604,12 @@ def _serve(connection: Any, runner: Runner) -> None:
                     runner.cancel(what)
                 elif kind == "close_reasoning":
                     runner.scheduler.close_reasoning(what)
+                elif kind == "pause":
+                    is_paused = True
+                    connection.send(None)
                 else:
-                    runner.network.reload()
+                    is_paused = False
+                    runner.reload(what)
         finished = runner.step()
         news: list[tuple[int, list[int]]] = []
         if time.monotonic() - told_at >= TELL_EVERY:

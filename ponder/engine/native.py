@@ -223,7 +223,7 @@ class Network:
 
     def release(self, prompt: Prompt) -> None:
         prompt.num_users -= 1
-        if not prompt.num_users:
+        if not prompt.num_users and self.prompts.get(prompt.ids) is prompt:
             del self.prompts[prompt.ids]
 
     def insert(self, prompt: Prompt) -> None:

@@ -15,3 +15,4 @@ class Prompt:
     hidden_D: Tensor  # its last state, and the
     logits_V: Tensor  # of its first new token
     num_users: int = 0  # requests with samples that wait or run
+    version: int = 0  # of the weights that read it

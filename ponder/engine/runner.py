@@ -41,10 +41,12 @@ class Runner:
         keep_hidden: bool = False,
         closes_once: bool = False,
         answers: Answers | None = None,
+        version: int = 0,
     ) -> None:
         """weights: as `layout` arranged them. end_ids: all end marks, where there are more than one. closes_once: no
-        closing mark is drawn in an answer. answers: holds them to their forms, where the tokens' bytes are known."""
-        config, self.decode = layout.config, decode
+        closing mark is drawn in an answer. answers: holds them to their forms, where the tokens' bytes are known.
+        version: of the weights."""
+        config, self.decode, self.version = layout.config, decode, version
         self.network = network = layout.network(weights, num_slots=num_slots, pad_id=pad_id)
         self.scheduler = Scheduler(
             num_slots=num_slots, window=config.max_position_embeddings, end_ids=end_ids or (end_id,),
@@ -67,6 +69,14 @@ class Runner:
         refused = self.scheduler.add(request)
         if refused:
             self._arrived.append(refused)
+
+    def reload(self, version: int) -> None:
+        """Other weights were written over the old ones. What runs goes on with them, over the keys and values that the
+        old ones made; a prompt that is asked again is read again."""
+        self.network.reload()
+        self.network.prompts.clear()
+        self.scheduler.change_version(version)
+        self.version = version
 
     @torch.inference_mode()
     def cancel(self, request_id: int) -> None:
@@ -215,7 +225,7 @@ class Runner:
                 self._prefill()
             prompt = self._prompts[waiting.request.id]
             while waiting.next_index < waiting.request.n and table.n < table.num_slots:
-                slot = table.admit(waiting)
+                slot = table.admit(waiting, read_by=prompt.version, version=self.version)
                 self.network.insert(prompt)
                 if self._hidden:
                     self._hidden.admit(slot, prompt.hidden_D)
@@ -241,6 +251,8 @@ class Runner:
                 if ids not in known:
                     new[ids] = None
         self.network.read(list(new))
+        for ids in new:
+            known[ids].version = self.version
         for request in taken:
             prompt = self._prompts[request.id] = known[request.prompt_ids]
             prompt.num_users += 1

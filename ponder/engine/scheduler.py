@@ -48,6 +48,7 @@ class Sample:
     logprobs: list[float] = field(default_factory=list)
     sampled: list[bool] = field(default_factory=list)
     finish_reason: FinishReason = "stop"
+    versions: list[tuple[int, int, int]] = field(default_factory=list)  # as in Completion; never empty of one that ran
     hidden: NDArray[np.float32] | None = None  # (2 D,), see engine/hidden.py
 
 
@@ -80,6 +81,7 @@ class Scheduler:
         self._results: dict[int, list[Sample]] = {}
         self._requests: dict[int, Request] = {}
         self.owner: list[tuple[int, int]] = [(0, 0)] * num_slots  # (request id, sample index)
+        self._drawn_by: dict[tuple[int, int], list[tuple[int, int]]] = {}  # owner -> (first token, version of weights)
         self.seed = np.zeros(num_slots, np.uint64)
         self.temperature = np.ones(num_slots, np.float32)
         self.top_p = np.ones(num_slots, np.float32)
@@ -130,16 +132,35 @@ class Scheduler:
         self.waiting = deque(w for w in self.waiting if w.request.id != request_id)
         self._requests.pop(request_id, None)
         self._results.pop(request_id, None)
-        return self.release([slot for slot in range(self.n) if self.owner[slot][0] == request_id])
+        slots = [slot for slot in range(self.n) if self.owner[slot][0] == request_id]
+        for slot in slots:
+            self._drawn_by.pop(self.owner[slot])
+        return self.release(slots)
 
-    def admit(self, waiting: Waiting) -> int:
-        """The next sample of a waiting request takes slot n; the runner has put its prompt there."""
+    def change_version(self, version: int) -> None:
+        """Other weights from now on. The next token of what runs was computed already, by the old ones."""
+        for slot in range(self.n):
+            self._drawn_by[self.owner[slot]].append((self.num_tokens(slot) + 1, version))
+
+    def _versions(self, owner: tuple[int, int], count: int) -> list[tuple[int, int, int]]:
+        """(version, start, end) of the tokens of a sample that is over."""
+        begun = [(min(first, count), version) for first, version in self._drawn_by.pop(owner)]
+        ends = [first for first, _ in begun[1:]] + [count]
+        spans = [(version, first, end) for (first, version), end in zip(begun, ends, strict=True)]
+        return [span for span in spans if span[1] < span[2]] or spans[:1]
+
+    def admit(self, waiting: Waiting, *, read_by: int = 0, version: int = 0) -> int:
+        """The next sample of a waiting request takes slot n; the runner has put its prompt there.
+
+        read_by: the version of the weights that computed the prompt, and with it the first token.
+        """
         request, params, slot = waiting.request, waiting.request.params, self.n
         index = request.first + waiting.next_index
         waiting.next_index += 1
         self.n += 1
         room = self._room(request)
         self.owner[slot] = (request.id, index)
+        self._drawn_by[request.id, index] = [(0, read_by)] if read_by == version else [(0, read_by), (1, version)]
         self.seed[slot] = sample_seed(params.seed, index)
         self.temperature[slot], self.top_p[slot] = params.temperature, params.top_p
         self.prompt_length[slot] = self.length[slot] = len(request.prompt_ids)
@@ -254,6 +275,7 @@ class Scheduler:
                 logprobs=self.logprobs[slot, :count].tolist(),
                 sampled=self.sampled[slot, :count].tolist(),
                 finish_reason=reason,
+                versions=self._versions((request_id, index), count),
                 hidden=hidden,
             )
         )

@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 
 from ponder.grading.atoms import is_money, stated
-from ponder.grading.equality import MAX_ANSWER, is_prose, joins_sentences, read
+from ponder.grading.equality import MAX_ANSWER, read
+from ponder.grading.wording import is_prose, joins_sentences
 
 MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
 _MAX_MARKERS = 20  # empty markers that are passed over, from the end

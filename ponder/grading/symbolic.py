@@ -15,8 +15,9 @@ from fractions import Fraction
 from typing import Any
 
 from ponder.grading.decimals import Value
-from ponder.grading.expressions import GREEK, Unparsed
+from ponder.grading.expressions import GREEK
 from ponder.grading.notation import clean
+from ponder.grading.tree import Unparsed
 from ponder.grading.values import fingerprint_of, fraction_key, symbol_value
 
 try:  # here and not on the first call: what a child imports at its start is not on the call's clock

@@ -27,7 +27,7 @@ from fractions import Fraction
 from types import MappingProxyType
 
 from ponder.grading.decimals import FUNCTIONS, ONE, ZERO, NotReal, Value, context, modulus, only_real, pi
-from ponder.grading.expressions import Node, TooLarge, Unparsed, leaves
+from ponder.grading.tree import Node, TooLarge, Unparsed, leaves
 from ponder.grading.units import UNITS, is_pure
 
 MAX_BITS = 20_000  # of an exact numerator or denominator

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 Key = Callable[[str], str | None]
+CONFIDENCE_WINDOW = 8  # tokens in a row whose mean logprob says how sure the policy was where it was least sure
 
 
 class TokenScorer(ABC):

@@ -21,6 +21,7 @@ from random import Random
 
 from ponder.config import ConfigError
 from ponder.grading.extract import extract_marked
+from ponder.grading.plain_arithmetic import calculation
 from ponder.grading.verifiers import VERIFIERS, verdict
 from ponder.tasks.base import Item, ProceduralTask, level_range
 from ponder.types import Problem, Verdict, Verifier
@@ -80,9 +81,9 @@ def countdown_key(problem: Problem, answer: str) -> str | None:
     prompt: this asks nothing of the target.
     """
     for text in _expressions(answer):
-        parsed = evaluate(text)
-        if parsed is not None and sorted(parsed[1]) == sorted(problem.meta["numbers"]):
-            return str(parsed[0])
+        found = calculation(text, strict=True)
+        if found is not None and sorted(found.numbers) == sorted(problem.meta["numbers"]):
+            return str(found.value)
     return None
 
 
@@ -96,46 +97,6 @@ def _expressions(answer: str) -> list[str]:
         return []
     runs = re.findall(r"[-+*/()0-9 \t]*[0-9)]", text.splitlines()[-1])
     return [*text.split("="), *(run for run in reversed(runs) if re.search(r"[-+*/]", run))]
-
-
-def evaluate(text: str) -> tuple[Fraction, list[int]] | None:
-    """The exact value of an expression of + - * / and brackets, and the numbers in it; None where it is not one."""
-    tokens = re.findall(r"\d{1,6}|[-+*/()]|\S", text, re.ASCII)
-    if len(tokens) > 100:
-        return None
-    numbers: list[int] = []
-
-    def take(*wanted: str) -> str | None:
-        return tokens.pop(0) if tokens and tokens[0] in wanted else None
-
-    def total() -> Fraction:
-        value = product()
-        while sign := take("+", "-"):
-            value = value + product() if sign == "+" else value - product()
-        return value
-
-    def product() -> Fraction:
-        value = factor()
-        while sign := take("*", "/"):
-            value = value * factor() if sign == "*" else value / factor()
-        return value
-
-    def factor() -> Fraction:
-        if take("("):
-            value = total()
-            if not take(")"):
-                raise ValueError(") is missing")
-            return value
-        if not re.fullmatch(r"[0-9]+", tokens[0]):  # int() would take digits of any script
-            raise ValueError(tokens[0])
-        numbers.append(int(tokens.pop(0)))
-        return Fraction(numbers[-1])
-
-    try:
-        value = total()
-    except (ValueError, IndexError, ZeroDivisionError):
-        return None
-    return None if tokens else (value, numbers)
 
 
 countdown = partial(_task, "countdown", make_countdown, countdown_key, (3, 4, 5, 6), 8)

@@ -8,8 +8,9 @@
 A group whose rewards are all equal gets zeros: no gradient, by design. The std is the sample std (n - 1) plus 1e-4, as
 TRL has it (the population std would give 1 and -1 above).
 
-An estimator is a function over the rewards of all groups of a batch, so that it may look beyond its own; `per_group`
-makes one of a function over a group. Your own goes by module:attr: `advantage = "mymodule:mine"` in a recipe.
+An estimator is a function over all groups of a batch, so that it may look beyond its own, and at more than rewards.
+It gives each rollout a number, or an array with a number a token of its completion; `per_group` makes one of a function
+over the rewards of a group. Your own goes by module:attr: `advantage = "mymodule:mine"` in a recipe.
 """
 
 from __future__ import annotations
@@ -19,8 +20,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ponder.config import lookup
+from ponder.types import Group
 
-Advantage = Callable[[list[np.ndarray]], Sequence[np.ndarray]]  # rewards (G,) of each group -> one number a rollout
+Values = Sequence[float | np.ndarray] | np.ndarray  # of a group: a number a rollout, or one a token of it, (T,)
+Advantage = Callable[[Sequence[Group]], Sequence[Values]]
 
 
 def grpo(rewards_G: np.ndarray) -> np.ndarray:
@@ -39,18 +42,19 @@ def rloo(rewards_G: np.ndarray) -> np.ndarray:
 
 
 def per_group(estimate: Callable[[np.ndarray], np.ndarray]) -> Advantage:
-    def over_all(groups: list[np.ndarray]) -> list[np.ndarray]:
+    def over_all(groups: Sequence[Group]) -> list[np.ndarray]:
+        rewards = [np.asarray(group.rewards, dtype=np.float64) for group in groups]
         # exactly zero where all are equal, not rounding noise over 1e-4
-        return [np.zeros(len(r)) if len(r) == 0 or (r == r[0]).all() else estimate(r) for r in groups]
+        return [np.zeros(len(r)) if len(r) == 0 or (r == r[0]).all() else estimate(r) for r in rewards]
 
     return over_all
 
 
-def whitened(estimate: Advantage) -> Advantage:
+def whitened(estimate: Callable[[np.ndarray], np.ndarray]) -> Advantage:
     """Divided by the std over the whole batch, after the group baseline."""
 
-    def over_all(groups: list[np.ndarray]) -> list[np.ndarray]:
-        values = estimate(groups)
+    def over_all(groups: Sequence[Group]) -> list[np.ndarray]:
+        values = [np.asarray(value) for value in per_group(estimate)(groups)]
         scale = np.concatenate(values).std() + 1e-8
         return [value / scale for value in values]
 
@@ -61,18 +65,28 @@ ADVANTAGES: dict[str, Advantage] = {
     "grpo": per_group(grpo),
     "dr_grpo": per_group(dr_grpo),
     "rloo": per_group(rloo),
-    "reinforce_pp": whitened(per_group(dr_grpo)),
+    "reinforce_pp": whitened(dr_grpo),
 }
 
 
-def advantages(name: str, groups: Sequence[Sequence[float]]) -> list[np.ndarray]:
-    """Advantages of every group of a batch, float64, one number a rollout; rewards must be finite."""
+def advantages(name: str, groups: Sequence[Group]) -> list[list[np.ndarray]]:
+    """The advantage of every rollout of every group, float64: () for all of its tokens, or (T,), one each."""
     estimate: Advantage = lookup(ADVANTAGES, name, what="advantage")
-    rewards = [np.asarray(group, dtype=np.float64) for group in groups]
-    for values in rewards:
-        if not np.isfinite(values).all():
-            raise ValueError(f"rewards {values.tolist()} are not finite; a verifier or a reward term is broken")
-    result = [np.asarray(values, dtype=np.float64) for values in estimate(rewards)] if rewards else []
-    if [v.shape for v in result] != [r.shape for r in rewards] or not all(np.isfinite(v).all() for v in result):
-        raise ValueError(f"advantage {name!r} must give one finite number a rollout, for every group")
+    for group in groups:
+        if not np.isfinite(group.rewards).all():
+            raise ValueError(f"rewards {group.rewards} are not finite; a verifier or a reward term is broken")
+    if not groups:
+        return []
+    result = [[np.asarray(value, dtype=np.float64) for value in values] for values in estimate(groups)]
+    if not len(result) == len(groups) or not all(map(_fits, groups, result)):
+        raise ValueError(
+            f"advantage {name!r} must give one finite number a rollout, or one a token of it, for every group"
+        )
     return result
+
+
+def _fits(group: Group, values: Sequence[np.ndarray]) -> bool:
+    return len(values) == len(group.rollouts) and all(
+        value.shape in ((), (len(rollout.completion.token_ids),)) and np.isfinite(value).all()
+        for value, rollout in zip(values, group.rollouts, strict=True)
+    )

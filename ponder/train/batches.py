@@ -32,7 +32,7 @@ class Example:
     token_ids: tuple[int, ...]
     trained: tuple[bool, ...]  # one per token id
     sampler_logprobs: tuple[float, ...] = ()  # one per token id; empty in supervised fine-tuning
-    advantage: float = 0.0
+    advantage: float | tuple[float, ...] = 0.0  # of all tokens, or one a token id
     weight: float = 1.0  # of each trained token in the loss, see losses.token_weights
 
     def __post_init__(self) -> None:
@@ -44,10 +44,17 @@ class Example:
                 f"an example of {n} tokens has {len(self.trained)} marks of what is trained and "
                 f"{len(self.sampler_logprobs)} logprobs; give one of each a token (or no logprobs)"
             )
+        if isinstance(self.advantage, tuple) and len(self.advantage) != n:
+            raise ValueError(f"an example of {n} tokens has {len(self.advantage)} advantages; give one a token, or one")
 
     @property
     def num_trained(self) -> int:
         return sum(self.trained)
+
+    @property
+    def has_advantage(self) -> bool:
+        """Without one there is no gradient, but for a KL term's."""
+        return self.advantage != 0 if isinstance(self.advantage, float) else any(self.advantage)
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + len(self.token_ids)
@@ -63,11 +70,11 @@ class Batch:
     target_BT: Tensor
     mask_BT: Tensor
     sampler_logprobs_BT: Tensor  # what the engine recorded, 0 elsewhere
-    advantages_B: Tensor
+    advantages_BT: Tensor
     weights_B: Tensor
     ref_logprobs_BT: Tensor | None = None
     old_logprobs_BT: Tensor | None = None
-    index: list[int] = field(default_factory=list)  # where each row's example stood
+    indices: list[int] = field(default_factory=list)  # of the example of each row
 
     def __getstate__(self) -> dict[str, Any]:
         """Travels to workers as plain arrays: a tensor would take two file descriptors each, and there are many."""
@@ -78,7 +85,9 @@ class Batch:
             setattr(self, name, torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
 
-def from_completion(completion: Completion, *, advantage: float, trained: bool = True) -> Example:
+def from_completion(
+    completion: Completion, *, advantage: float | tuple[float, ...], trained: bool = True
+) -> Example:
     return Example(
         prompt_ids=completion.prompt_ids,
         token_ids=completion.token_ids,
@@ -89,7 +98,7 @@ def from_completion(completion: Completion, *, advantage: float, trained: bool =
 
 
 def from_groups(
-    groups: Sequence[Group], advantages: Sequence[Iterable[float]], *, contrast: float = 0.0
+    groups: Sequence[Group], advantages: Sequence[Iterable[float | np.ndarray]], *, contrast: float = 0.0
 ) -> list[Example]:
     """One example a turn; every turn of a rollout carries the rollout's advantage.
 
@@ -100,20 +109,24 @@ def from_groups(
         example
         for group, values in zip(groups, advantages, strict=True)
         for rollout, advantage in zip(group.rollouts, values, strict=True)
-        for example in from_rollout(rollout, float(advantage), contrast=contrast)
+        for example in from_rollout(rollout, np.asarray(advantage), contrast=contrast)
     ]
 
 
-def from_rollout(rollout: Rollout, advantage: float, *, contrast: float = 0.0) -> list[Example]:
+def from_rollout(rollout: Rollout, advantage: np.ndarray, *, contrast: float = 0.0) -> list[Example]:
+    """advantage: () for every token, or (T,), one each."""
+    if advantage.ndim:  # of the whole: what was drawn beside it has no numbers of its own and is left out
+        return [from_completion(rollout.completion, advantage=tuple(advantage.tolist()))]
+    number = float(advantage)
     if rollout.whole is None:
-        return [from_completion(t.completion, advantage=advantage, trained=t.trained) for t in rollout.turns]
-    examples = [from_completion(rollout.whole, advantage=advantage)]
+        return [from_completion(t.completion, advantage=number, trained=t.trained) for t in rollout.turns]
+    examples = [from_completion(rollout.whole, advantage=number)]
     chosen = {turn.completion.token_ids for turn in rollout.turns if turn.chosen}
     for turn in rollout.turns:
         if turn.kind == "choice" and turn.trained:
-            examples.append(from_completion(turn.completion, advantage=advantage))
+            examples.append(from_completion(turn.completion, advantage=number))
         elif contrast and not turn.chosen and turn.completion.token_ids not in chosen:  # an equal one is no contrast
-            examples.append(from_completion(turn.completion, advantage=-contrast * advantage))
+            examples.append(from_completion(turn.completion, advantage=-contrast * number))
     return [example for example in examples if example.token_ids]
 
 
@@ -123,7 +136,8 @@ def collate(examples: Sequence[Example]) -> Batch:
     tokens: list[int] = []
     segments: list[Segment] = []
     mask = torch.zeros((B, T), dtype=torch.bool)
-    logprobs, predictor, target = torch.zeros((B, T)), *(torch.zeros((B, T), dtype=torch.long) for _ in range(2))
+    logprobs, advantages = torch.zeros((B, T)), torch.zeros((B, T))
+    predictor, target = torch.zeros((B, T), dtype=torch.long), torch.zeros((B, T), dtype=torch.long)
     for prompt, rows in by_prompt(examples).items():
         begin = len(tokens)
         end = begin + len(prompt)
@@ -142,6 +156,7 @@ def collate(examples: Sequence[Example]) -> Batch:
                 predictor[row, :n] = torch.tensor([end - 1, *range(start, len(tokens))])
                 target[row, :n] = torch.tensor(example.token_ids)
                 mask[row, :n] = torch.tensor(example.trained)
+                advantages[row, :n] = torch.tensor(example.advantage)
             if example.sampler_logprobs:
                 logprobs[row, :n] = torch.tensor(example.sampler_logprobs)
     return Batch(
@@ -151,17 +166,17 @@ def collate(examples: Sequence[Example]) -> Batch:
         target_BT=target,
         mask_BT=mask,
         sampler_logprobs_BT=logprobs,
-        advantages_B=torch.tensor([example.advantage for example in examples]),
+        advantages_BT=advantages,
         weights_B=torch.tensor([example.weight for example in examples]),
     )
 
 
 def by_prompt(examples: Sequence[Example]) -> dict[tuple[int, ...], list[int]]:
-    """Prompt -> places of the examples that have it."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, example in enumerate(examples):
-        places.setdefault(example.prompt_ids, []).append(place)
-    return places
+    """Prompt -> indices of the examples that have it."""
+    indices: dict[tuple[int, ...], list[int]] = {}
+    for index, example in enumerate(examples):
+        indices.setdefault(example.prompt_ids, []).append(index)
+    return indices
 
 
 def micro_batches(examples: Sequence[Example], *, max_tokens: int, num_shares: int = 1) -> list[Batch]:
@@ -175,34 +190,34 @@ def micro_batches(examples: Sequence[Example], *, max_tokens: int, num_shares: i
     count = min(len(families), -(-count // num_shares) * num_shares)
     packs: list[list[int]] = [[] for _ in range(count)]
     loads = [0] * count
-    for size, places in sorted(families, key=lambda family: (-family[0], family[1])):
+    for size, indices in sorted(families, key=lambda family: (-family[0], family[1])):
         pack = loads.index(min(loads))
         if packs[pack] and loads[pack] + size > max_tokens:
             packs.append([])
             loads.append(0)
             pack = len(packs) - 1
-        packs[pack] += places
+        packs[pack] += indices
         loads[pack] += size
     batches = []
-    for places in packs:
-        batch = collate([examples[i] for i in places])
-        batch.index = places
+    for indices in packs:
+        batch = collate([examples[i] for i in indices])
+        batch.indices = indices
         batches.append(batch)
     return batches
 
 
 def _families(examples: Sequence[Example], max_tokens: int) -> list[tuple[int, list[int]]]:
-    """(tokens, places): examples of one prompt, cut where a pack would be too long."""
+    """(tokens, indices): examples of one prompt, cut where a pack would be too long."""
     families: list[tuple[int, list[int]]] = []
-    for prompt, places in by_prompt(examples).items():
+    for prompt, indices in by_prompt(examples).items():
         size = len(prompt)
         chosen: list[int] = []
-        for place in places:
-            own = max(0, len(examples[place].token_ids) - 1)
+        for index in indices:
+            own = max(0, len(examples[index].token_ids) - 1)
             if chosen and size + own > max_tokens:
                 families.append((size, chosen))
                 size, chosen = len(prompt), []
-            chosen.append(place)
+            chosen.append(index)
             size += own
         families.append((size, chosen))
     return families

@@ -20,10 +20,10 @@ from __future__ import annotations
 import contextlib
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
 import torch
 import torch.multiprocessing  # shared tensors can be sent to workers
@@ -38,7 +38,7 @@ from ponder.models.transformer import ModelConfig, Transformer
 from ponder.models.worker import become_worker
 from ponder.train import losses
 from ponder.train.batches import Batch
-from ponder.train.logprobs import token_logprobs
+from ponder.train.logprobs import token_logprobs, with_gradient_of_rows
 
 Sums = dict[str, float]
 
@@ -99,7 +99,7 @@ class PolicyLoss:
         loss, sums = losses.policy(
             logprobs_BT,
             old_BT,
-            batch.advantages_B,
+            batch.advantages_BT,
             batch.mask_BT,
             batch.weights_B,
             self.config,
@@ -147,17 +147,17 @@ class Replica:
 
         config: ModelConfig
         weights: Flat
-        trained: Flat | None  # the pairs of an adapter, if one is trained
+        adapter: Adapter | None  # without its tensors, if one is trained,
+        trained: Flat | None  # and those
         head: Flat | None  # tensors beside the model, if any are trained
-        alpha: float
         recompute: bool
 
     def __init__(self, parts: Parts, gradient: Flat) -> None:
         self.gradient, self.recompute, self.adapter = gradient, parts.recompute, None
         self.model = Transformer.over(parts.config, parts.weights.views())
-        if parts.trained is not None:
+        if parts.adapter is not None and parts.trained is not None:
             leaves = parts.trained.views()
-            self.adapter = Adapter.over(leaves, parts.alpha)
+            self.adapter = parts.adapter.over(leaves)
             lora.attach(self.model, self.adapter)
         else:
             leaves = dict(self.model.named_parameters())
@@ -198,10 +198,12 @@ class Replica:
         mask = batch.mask_BT
         picked = self._hidden(batch).index_select(0, batch.predictor_BT[mask])
         head, targets = self.model.head_weight, batch.target_BT[mask]
-        values = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
+        logprobs_M, entropy_M = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
+        if rows := lora.head_rows(self.adapter):
+            known = picked, head, targets, temperature
+            logprobs_M = with_gradient_of_rows(logprobs_M, *known, ids=rows.ids, rows_KD=rows.values())
         empty = torch.zeros(mask.shape, device=mask.device)
-        logprobs, entropy = (empty.masked_scatter(mask, value) for value in values)
-        return logprobs, entropy
+        return empty.masked_scatter(mask, logprobs_M), empty.masked_scatter(mask, entropy_M)
 
     @torch.no_grad()
     def values(self, batches: Sequence[Any], loss_function: HiddenLoss) -> list[Tensor]:
@@ -251,7 +253,7 @@ class Trainer:
             model.get_parameter(name).requires_grad_(False).data = view
         if adapter is not None:
             self._trained = Flat.of(adapter.tensors(), dtype=torch.float32, shared=shared)
-            self.adapter = Adapter.over(self._trained.views(), adapter.alpha)
+            self.adapter = adapter.over(self._trained.views())
         else:
             self._trained = weights if model.dtype == torch.float32 else Flat.of(weights.views(), dtype=torch.float32)
         head_memory = Flat.of(head, dtype=torch.float32, shared=shared) if head else None
@@ -271,9 +273,9 @@ class Trainer:
         parts = Replica.Parts(
             model.config,
             weights,
+            adapter.frame() if adapter else None,
             self._trained if adapter else None,
             head_memory,
-            adapter.alpha if adapter else 1.0,
             recompute,
         )
         self._shapes = {name: parameter.shape for name, parameter in self.parameters.items()}
@@ -290,9 +292,18 @@ class Trainer:
         """Make the weights that are computed with from those that are trained; after a step, or after loading some."""
         if self.adapter is not None:
             lora.merge(self._base, self.adapter, lora.targets(self.model))
+            lora.write_rows(self.adapter, self.model)
         elif self.model.dtype != torch.float32:
             for name, tensor in self._trained.views().items():
                 self.model.get_parameter(name).copy_(tensor)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.model.config
+
+    @property
+    def num_shares(self) -> int:
+        return max(1, len(self._workers))
 
     @property
     def passes(self) -> int:
@@ -373,6 +384,31 @@ class Trainer:
         self.refresh()
         return norm.item()
 
+    def publish(self, version: int) -> Mapping[str, Tensor]:
+        """The weights that are computed with, adapter included: not copied, so read them before the next step."""
+        return self.model.state_dict()
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What an exact resume needs, copied: what is trained, in float32, and Adam's moments."""
+        found: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            found[f"weights/{name}"] = parameter.detach()
+            if moments := self.optimizer.state.get(parameter):
+                found |= {f"{kind}/{name}": moments[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
+        return {name: tensor.cpu().clone() for name, tensor in found.items()}
+
+    @torch.no_grad()
+    def restore(self, tensor: Callable[[str], Tensor], names: Collection[str]) -> None:
+        for name, parameter in self.parameters.items():
+            parameter.copy_(tensor(f"weights/{name}"))
+            if f"step/{name}" in names:
+                self.optimizer.state[parameter] = {
+                    "step": tensor(f"step/{name}"),
+                    "exp_avg": tensor(f"exp_avg/{name}").to(parameter.device),
+                    "exp_avg_sq": tensor(f"exp_avg_sq/{name}").to(parameter.device),
+                }
+        self.refresh()
+
     def close(self) -> None:
         for connection, _ in self._workers:
             with contextlib.suppress(OSError):
@@ -380,7 +416,7 @@ class Trainer:
         for _, worker in self._workers:
             worker.join(5)
 
-    def __enter__(self) -> Trainer:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

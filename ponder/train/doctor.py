@@ -5,7 +5,7 @@
 
 Each check looks at one symptom: what was seen (with the numbers), what usually causes it, what to try first. A finding
 that another one explains is left out: a policy whose entropy is gone also has groups that come out all the same, and
-only the first is worth mending. Levels are judged on the last fifth of the run, trends on its first against its last
+only the first is worth fixing. Levels are read from the last fifth of the run, trends on its first against its last
 fifth. A threshold is where we would stop a run to look, not where it fails, and each says why it is where it is.
 Left out: bugs that leave no trace in the metrics, such as a verifier that accepts wrong answers; read samples.jsonl.
 """
@@ -128,7 +128,7 @@ def too_short(s: Series) -> Finding | None:
         severity="note",
         evidence=f"{len(s.rows)} steps; a trend shows from about {needed}",
         cause="Rewards of single steps are noise: which problems came up moves them more than one step of learning.",
-        advice="Let it run on; what is judged by level (format, truncation, groups, mismatch) was checked all the "
+        advice="Let it run on; what is checked by level (format, truncation, groups, mismatch) was checked all the "
         "same.",
     )
 
@@ -183,6 +183,22 @@ def truncation(s: Series) -> Finding | None:
         "teaches to be short, whatever the problem needs.",
         advice="Raise max_reasoning_tokens (or max_answer_tokens, if the answers are cut), start with easier "
         "levels, or show the base shorter worked solutions first (`ponder sft`).",
+    )
+
+
+def never_closes(s: Series) -> Finding | None:
+    closed, cut = s.level("rollout/closed_frac"), s.level("rollout/truncated_frac")
+    # a model that was cut for want of room closes what is short; one that does not know its mark closes nothing
+    if closed is None or cut is None or closed >= 0.2 or cut <= 0.5:
+        return None
+    return Finding(
+        name="never_closes",
+        severity="serious",
+        evidence=f"the model closed its reasoning itself in {_percent(closed)} of the completions",
+        cause="It does not draw its closing mark. Marks that ponder added to a vocabulary mean nothing before they are "
+        "trained; such a model writes `>` or `think` where the mark should stand (samples.jsonl).",
+        advice="Teach the marks first, with a cold start (`ponder sft`) on rows that are short enough to be closed; an "
+        "adapter trains the rows of added marks too.",
     )
 
 
@@ -451,14 +467,15 @@ def _scaled(s: Series, path: str, factor: float) -> str:
 
 Check = Callable[[Series], Finding | None]
 CHECKS: tuple[Check, ...] = (
-    non_finite, verifier_errors, undecided, mismatch, truncation, no_format, entropy_collapse, entropy_blowup,
-    exploding, kl_runaway, length_hacking, reward_fell, flat_reward, all_same_groups, too_short,
+    non_finite, verifier_errors, undecided, mismatch, never_closes, truncation, no_format, entropy_collapse,
+    entropy_blowup, exploding, kl_runaway, length_hacking, reward_fell, flat_reward, all_same_groups, too_short,
 )  # fmt: skip
 
 _STUCK = {"step_too_small", "step_too_large", "flat_reward"}
 _SAME = {"too_hard", "too_easy", "too_uneven"}
 EXPLAINS: dict[str, set[str]] = {  # cause -> symptoms that go with it; no circles
     "mismatch": _STUCK,
+    "never_closes": _STUCK | {"truncation", "no_format", "too_hard"},
     "truncation": _STUCK | {"no_format", "too_hard"},
     "no_format": _STUCK | {"too_hard"},
     "entropy_collapse": _STUCK | _SAME,

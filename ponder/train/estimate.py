@@ -17,7 +17,7 @@ from ponder.models.transformer import ModelConfig, blank, flops_per_token
 from ponder.models.weights import read_config
 from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.logprobs import KEPT_BYTES
-from ponder.train.rl import RLConfig
+from ponder.train.recipe import RLConfig
 from ponder.train.scorer import recipe_of
 from ponder.train.scorer_recipe import CommonConfig
 from ponder.train.sft import SFTConfig

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from ponder.models import hub
 from ponder.types import Problem, Task
@@ -36,6 +37,13 @@ def files_of(task: Task) -> dict[str, str]:
 
 def of_task(spec: str, task: Task, problems: Iterable[Problem]) -> dict[str, str]:
     return {**files_of(task), f"the problems of {spec}": problems_hash(problems)}
+
+
+def source_of(spec: str, task: Task, *, seed: int, size: int) -> dict[str, Any]:
+    """The train split of a task as `runs.record_training` wants it."""
+    files = files_of(task)
+    source = {"kind": "task", "task": spec, "split": "train", "seed": seed, "size": size}
+    return source | ({"files": files} if files else {})
 
 
 def of_model(reference: str | Path) -> dict[str, str]:

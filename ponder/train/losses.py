@@ -91,7 +91,7 @@ def token_weights(num_tokens: Sequence[int], config: LossConfig, *, max_tokens: 
 def policy(
     logprobs_BT: Tensor,
     old_logprobs_BT: Tensor,
-    advantages_B: Tensor,
+    advantages_BT: Tensor,
     mask_BT: Tensor,
     weights_B: Tensor,
     config: LossConfig,
@@ -104,8 +104,8 @@ def policy(
     old: the policy before the first update on this batch. sampler: what the engine recorded; None = no correction.
     """
     mask = mask_BT.to(logprobs_BT.dtype)
-    A = advantages_B[:, None]
     # masked positions may hold anything: 0 before exp, so that no inf * 0 = nan enters a gradient
+    A_BT = torch.where(mask_BT, advantages_BT, 0.0)
     log_ratio_BT = torch.where(mask_BT, logprobs_BT - old_logprobs_BT, 0.0)
     if config.ratio == "sequence":
         mean_B1 = log_ratio_BT.sum(-1, keepdim=True) / mask.sum(-1, keepdim=True).clamp(min=1)
@@ -114,7 +114,7 @@ def policy(
         log_ratio_BT = mean_B1.detach() + own
     ratio_BT = log_ratio_BT.exp()
     objective: Objective = lookup(OBJECTIVES, config.clip, what="objective (loss.clip)")
-    objective_BT, clipped_BT = objective(ratio_BT, A, torch.where(mask_BT, logprobs_BT, 0.0), config)
+    objective_BT, clipped_BT = objective(ratio_BT, A_BT, torch.where(mask_BT, logprobs_BT, 0.0), config)
     loss_BT = -objective_BT
     sums: dict[str, Tensor] = {}
     if sampler_logprobs_BT is not None:

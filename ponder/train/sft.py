@@ -31,8 +31,9 @@ from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.runs import GracefulStop, Run, file_source
 from ponder.tasks.ways import DemonstrationConfig, demonstration
 from ponder.train import inputs
+from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import SupervisedLoss, Trainer, pick_device, resolve_workers
+from ponder.train.distributed import SupervisedLoss, pick_device, resolve_workers
 from ponder.train.policy import Policy, Precision, open_policy
 from ponder.train.state import load_state, refuse_shorter, save_rung, save_state, state_path
 from ponder.types import Message
@@ -133,17 +134,16 @@ def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
 
 def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: Progress | None) -> Path:
     """The loop."""
-    model, num_workers = policy.model, resolve_workers(config.num_workers)
-    window = model.config.max_position_embeddings
+    window = policy.model.config.max_position_embeddings
     started = time.monotonic()
     with (
-        Trainer(
-            model, num_workers=num_workers, adapter=policy.adapter, recompute=config.recompute,
+        LocalLearner(
+            policy, num_workers=resolve_workers(config.num_workers), recompute=config.recompute,
             betas=(0.9, 0.98), weight_decay=config.weight_decay,
-        ) as trainer,
+        ) as learner,
         GracefulStop() as stop,
     ):  # fmt: skip
-        facts: dict[str, Any] = load_state(run, trainer) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
+        facts: dict[str, Any] = load_state(run, learner) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
         refuse_shorter(facts["step"], config.num_steps)
         run.forget_after(facts["step"])
         started -= facts["seconds"]
@@ -151,29 +151,30 @@ def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: 
             examples = [source(step * config.batch_size + i) for i in range(config.batch_size)]
             longest = max(map(len, examples))
             if longest > window:  # made while training: rows of a file were measured before
-                save_state(run, trainer, facts)
+                save_state(run, learner, facts)
                 raise ValueError(f"a demonstration has {longest} tokens, the model's window {window}; lower the levels")
             total = sum(example.num_trained for example in examples)
             batches = micro_batches(
                 [replace(example, weight=1 / total) for example in examples],
-                max_tokens=config.max_tokens_per_batch, num_shares=max(1, num_workers),
+                max_tokens=config.max_tokens_per_batch, num_shares=learner.num_shares,
             )  # fmt: skip
-            sums = trainer.backward(batches, SupervisedLoss())
+            sums = learner.backward(batches, SupervisedLoss())
             lr = cosine(step, config)
-            norm = trainer.step(lr=lr, max_norm=config.max_norm)
+            norm = learner.step(lr=lr, max_norm=config.max_norm)
             facts["step"], facts["seconds"] = step + 1, time.monotonic() - started
             facts["tokens"] += sum(map(len, examples))
-            facts["flops"] += trainer.passes * sequence_flops(model.config, [(0, len(example)) for example in examples])
+            spans = [(0, len(example)) for example in examples]
+            facts["flops"] += learner.passes * sequence_flops(learner.config, spans)
             metrics = {"loss": sums["loss"], "lr": lr, "grad_norm": norm, "tokens": facts["tokens"],
                        "seconds": facts["seconds"], "train_flops": facts["flops"]}  # fmt: skip
             run.log(step, metrics)
             if on_step:
                 on_step(step, metrics)
             if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps or stop.requested:
-                save_state(run, trainer, facts)
+                save_state(run, learner, facts)
             if stop.requested:
                 raise KeyboardInterrupt
-        return save_rung(run, trainer, policy, step=config.num_steps, facts=facts)
+        return save_rung(run, learner, step=config.num_steps, facts=facts)
 
 
 def open_start(config: SFTConfig, run_folder: Path, training: dict[str, Any]) -> Policy:
@@ -221,7 +222,7 @@ Row = dict[str, str]
 def open_source(
     config: SFTConfig, tokenizer: Tokenizer, rows: Sequence[tuple[str, Row]] | None = None, *, window: int = 1 << 62
 ) -> Source:
-    """Example i of the data, for every i. rows: those of a file, with their places; None = demonstrations.
+    """Example i of the data, for every i. rows: those of a file, with where each stands; None = demonstrations.
 
     Refuses rows of more tokens than the window, and rows that teach nothing.
     """
@@ -233,13 +234,13 @@ def open_source(
 
         return made
     examples, too_long = [], []
-    for place, row in rows:
+    for where, row in rows:
         prompt = [Message(role="user", content=row["problem"])]
         example = to_example(tokenizer, prompt, row["reasoning"], row.get("answer"), given=row.get("given", ""))
         if not example.num_trained:
-            raise ConfigError(f"{place} has neither reasoning nor answer to learn; mend or delete that line")
+            raise ConfigError(f"{where} has neither reasoning nor answer to learn; correct or delete that line")
         if len(example) > window:
-            too_long.append(f"{place} ({len(example)} tokens)")
+            too_long.append(f"{where} ({len(example)} tokens)")
         examples.append(example)
     if too_long:
         more = f" and {len(too_long) - 5} more" if too_long[5:] else ""
@@ -249,13 +250,13 @@ def open_source(
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> list[int]:
-        places = list(range(len(examples)))
-        Random(f"{config.seed}/epoch/{epoch}").shuffle(places)
-        return places
+        order = list(range(len(examples)))
+        Random(f"{config.seed}/epoch/{epoch}").shuffle(order)
+        return order
 
     def shuffled(index: int) -> Example:
-        epoch, place = divmod(index, len(examples))
-        return examples[order(epoch)[place]]
+        epoch, position = divmod(index, len(examples))
+        return examples[order(epoch)[position]]
 
     return shuffled
 
@@ -266,30 +267,30 @@ def read_solutions(path: Path) -> list[Row]:
 
 
 def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
-    """(place, row) of each: "rows.jsonl:3". Files are read as those of tasks are: UTF-8, also .gz, numbers as text."""
+    """(where, row) of each: "rows.jsonl:3". Files are read as those of tasks are: UTF-8, also .gz, numbers as text."""
     rows = []
     for number, line in numbered_lines(data_file(path)):
-        place = f"{path}:{number}"
+        where = f"{path}:{number}"
         if isinstance(line, ConfigError):
-            raise ConfigError(f"{place} is {line}")
+            raise ConfigError(f"{where} is {line}")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{place} is not JSON ({error}); mend or delete that line") from None
+            raise ConfigError(f"{where} is not JSON ({error}); correct or delete that line") from None
         if not isinstance(row, dict):
-            raise ConfigError(f"{place} is not an object with problem, reasoning and answer")
+            raise ConfigError(f"{where} is not an object with problem, reasoning and answer")
         is_open = "given" in row and "answer" not in row
         for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given"} & row.keys())):
             value = row.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 row[key] = str(value)
             elif not isinstance(value, str):
-                raise ConfigError(f"{place} misses the text field {key!r}")
+                raise ConfigError(f"{where} misses the text field {key!r}")
             elif any("\ud800" <= sign <= "\udfff" for sign in value):  # text to JSON, and to no tokenizer
-                raise ConfigError(f"{place}: the field {key!r} holds half a character (\\ud800...); mend it")
+                raise ConfigError(f"{where}: the field {key!r} holds half a character (\\ud800...); correct it")
         if not row["problem"].strip():
-            raise ConfigError(f"{place}: the field 'problem' is empty; mend or delete that line")
-        rows.append((place, {key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row}))
+            raise ConfigError(f"{where}: the field 'problem' is empty; correct or delete that line")
+        rows.append((where, {key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row}))
     if not rows:
         raise ConfigError(f"{path} holds no examples")
     return rows

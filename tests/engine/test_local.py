@@ -215,6 +215,58 @@ def test_worker_processes_give_what_one_thread_gives_and_the_same_bits_twice():
     assert [[c.token_ids for c in group] for group in new] == [[c.token_ids for c in group] for group in fresh]
 
 
+async def replace_weights_on_the_way(engine: LocalEngine, weights: dict, params: SamplingParams):
+    """Four samples that have begun when the weights are replaced, and two asked for after it."""
+    await engine.generate(user("are all workers there?"), PARAMS, n=8)
+    begun = engine.stream(user("p"), replace(params, seed=9))
+    running = asyncio.ensure_future(engine.generate(user("p"), params, n=4))
+    async for _ in begun:
+        break  # all of them have begun, as they leave together
+    engine.update_weights(weights, version=1)
+    later = await engine.generate(user("p"), params, n=2)
+    begun.close()
+    return await running, later
+
+
+@pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
+def test_weights_may_be_replaced_while_requests_run_and_every_token_says_who_drew_it(num_workers):
+    params = SamplingParams(max_reasoning_tokens=1500, min_reasoning_tokens=1500, max_answer_tokens=4)
+    old, new = tiny_model(window=2000), tiny_model(seed=1, window=2000)
+    with LocalEngine(old, TOKENIZER, num_workers=0) as engine:
+        before = asyncio.run(engine.generate(user("p"), params, n=4))
+    with LocalEngine(new, TOKENIZER, num_workers=0) as engine:
+        after = asyncio.run(engine.generate(user("p"), params, n=2))
+    with LocalEngine(old, TOKENIZER, num_workers=num_workers) as engine:
+        replaced, later = asyncio.run(replace_weights_on_the_way(engine, new.state_dict(), params))
+        assert engine.policy_version == 1
+    for completion, alone in zip(replaced, before, strict=True):
+        (first, start, change), (second, again, end) = completion.versions
+        assert (first, second, start, again, end) == (0, 1, 0, change, len(completion.token_ids))
+        assert completion.policy_version == 0 and completion.token_versions.count(0) == change > 0
+        assert completion.token_ids[:change] == alone.token_ids[:change]
+        assert completion.sampler_logprobs[:change] == alone.sampler_logprobs[:change]
+        assert completion.sampler_logprobs[change + 1] != alone.sampler_logprobs[change + 1]
+    # the prompt that the old weights read is not used again
+    assert [c.token_ids for c in later] == [c.token_ids for c in after]
+    assert {c.token_versions for c in later} == {(1,) * len(c.token_ids) for c in later}
+
+
+def test_a_sample_that_begins_after_an_update_owes_its_first_token_to_who_read_the_prompt():
+    params = SamplingParams(max_reasoning_tokens=900, min_reasoning_tokens=900, max_answer_tokens=4)
+
+    async def go(engine: LocalEngine):
+        stream = engine.stream(user("q"), params)
+        running = asyncio.ensure_future(engine.generate(user("p"), params, n=4))  # one slot is left for it
+        async for _ in stream:
+            break
+        engine.update_weights(tiny_model(seed=1).state_dict(), version=1)
+        return await running
+
+    with LocalEngine(tiny_model(window=1000), TOKENIZER, num_workers=0, num_slots=2) as engine:
+        *_, last = asyncio.run(go(engine))
+    assert last.versions == ((0, 0, 1), (1, 1, len(last.token_ids)))
+
+
 @pytest.mark.slow
 def test_an_engine_in_bf16_converts_float32_weights_when_it_starts_and_when_it_gets_new_ones():
     one, other = tiny_model(), tiny_model(seed=1)

@@ -138,7 +138,7 @@ def test_an_adapter_has_the_gradient_of_the_two_products_it_stands_for():
     base = {name: weight.clone() for name, weight in lora.targets(model).items()}
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in adapter.tensors().items()}
     # the long way: the merged weights as a function of A and B, by automatic differentiation
-    pairs = lora.Adapter.over(leaves, adapter.alpha)
+    pairs = adapter.over(leaves)
     merged = {f"{name}.weight": base[name] + pairs.scale * b @ a for name, (a, b) in pairs.pairs.items()}
     weights = {name: p.detach() for name, p in model.named_parameters()} | merged
     weights = {f"model.{name}": weight for name, weight in weights.items()}

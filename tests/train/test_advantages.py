@@ -7,12 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ponder.train.advantages import ADVANTAGES, advantages
+from ponder.train import advantages as estimators
+from ponder.train.advantages import ADVANTAGES
+from tests.helpers import group_of
 
 NAMES = sorted(ADVANTAGES)
 reward = st.floats(-10, 10).map(lambda value: round(value, 3))
 group = st.lists(reward, min_size=2, max_size=9)
 batch = st.lists(group, min_size=1, max_size=5)
+
+
+def advantages(name: str, groups: list[list[float]]) -> list[np.ndarray]:
+    """Of groups with these rewards, a number a rollout."""
+    return [np.array(values) for values in estimators.advantages(name, [group_of(rewards) for rewards in groups])]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -110,8 +117,29 @@ def test_empty_groups_and_empty_batches_pass_through(name: str) -> None:
     assert [len(values) for values in advantages(name, [[], [1.0], [0.0, 1.0]])] == [0, 1, 2]
 
 
-@pytest.mark.parametrize("bad", [lambda all_: [], lambda all_: all_[:1], lambda all_: [g * np.nan for g in all_]])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        lambda groups: [],
+        lambda groups: [[0.0] * len(group.rollouts) for group in groups[:1]],
+        lambda groups: [[0.0] for _ in groups],
+        lambda groups: [[np.nan] * len(group.rollouts) for group in groups],
+        lambda groups: [[np.zeros(3)] * len(group.rollouts) for group in groups],  # of completions of two tokens
+    ],
+)
 def test_an_advantage_of_ones_own_that_does_not_fit_the_groups_is_refused(monkeypatch, bad):
     monkeypatch.setitem(ADVANTAGES, "bad", bad)
-    with pytest.raises(ValueError, match="one finite number a rollout"):
+    with pytest.raises(ValueError, match="one finite number a rollout, or one a token"):
         advantages("bad", [[1.0, 0.0], [0.0, 1.0]])
+
+
+def test_an_advantage_may_be_a_number_a_token_and_may_look_at_the_tokens(monkeypatch):
+    def half_way(groups):  # the first half of a completion earns nothing
+        return [
+            [rollout.reward * (np.arange(len(rollout.completion.token_ids)) >= 2) for rollout in group.rollouts]
+            for group in groups
+        ]
+
+    monkeypatch.setitem(ADVANTAGES, "half", half_way)
+    [values] = estimators.advantages("half", [group_of([1.0, -1.0], num_tokens=4)])
+    assert [value.tolist() for value in values] == [[0, 0, 1, 1], [0, 0, -1, -1]]

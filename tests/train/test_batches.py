@@ -47,7 +47,7 @@ def check_row(batch: Batch, row: int, example: Example) -> None:
     assert batch.target_BT[row, :n].tolist() == list(example.token_ids)
     assert mask[:n].tolist() == list(example.trained) and not mask[n:].any()
     assert batch.sampler_logprobs_BT[row][mask].tolist() == [-float(t) for t in batch.target_BT[row][mask]]
-    assert batch.advantages_B[row] == example.advantage
+    assert batch.advantages_BT[row].tolist() == [example.advantage] * n + [0.0] * (len(mask) - n)
     assert batch.weights_B[row] == example.weight
 
 
@@ -69,11 +69,11 @@ def test_micro_batches_hold_every_example_once_within_the_limit(
     rows: list[Example], max_tokens: int, num_shares: int
 ) -> None:
     batches = micro_batches(rows, max_tokens=max_tokens, num_shares=num_shares)
-    assert sorted(i for batch in batches for i in batch.index) == list(range(len(rows)))
+    assert sorted(i for batch in batches for i in batch.indices) == list(range(len(rows)))
     for batch in batches:
         # one example longer than the limit still goes, alone
-        assert len(batch.tokens_N) <= max_tokens or len(batch.index) == 1
-        for row, i in enumerate(batch.index):
+        assert len(batch.tokens_N) <= max_tokens or len(batch.indices) == 1
+        for row, i in enumerate(batch.indices):
             check_row(batch, row, rows[i])
 
 
@@ -133,5 +133,14 @@ def test_an_example_that_does_not_fit_together_is_refused() -> None:
 
 def test_logprobs_travel_as_float32_and_ids_as_integers() -> None:
     batch = collate([from_completion(COMPLETION, advantage=1.0)])
-    assert batch.sampler_logprobs_BT.dtype == batch.weights_B.dtype == batch.advantages_B.dtype == torch.float32
+    assert batch.sampler_logprobs_BT.dtype == batch.weights_B.dtype == batch.advantages_BT.dtype == torch.float32
     assert (batch.tokens_N.dtype, batch.target_BT.dtype, batch.mask_BT.dtype) == (torch.int64, torch.int64, torch.bool)
+
+
+def test_an_advantage_a_token_stands_at_its_token_and_equal_ones_are_as_one() -> None:
+    one, each = (collate([from_completion(COMPLETION, advantage=a)]) for a in (0.5, (0.5,) * len(COMPLETION.token_ids)))
+    assert torch.equal(one.advantages_BT, each.advantages_BT)
+    rising = tuple(map(float, range(len(COMPLETION.token_ids))))
+    assert collate([from_completion(COMPLETION, advantage=rising)]).advantages_BT[0].tolist() == list(rising)
+    with pytest.raises(ValueError, match="give one a token, or one"):
+        from_completion(COMPLETION, advantage=rising[1:])

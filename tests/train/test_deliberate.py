@@ -35,7 +35,8 @@ from ponder.strategies.turns import Trajectory, Walk, run
 from ponder.train.batches import from_groups, micro_batches
 from ponder.train.distributed import Trainer
 from ponder.train.metrics import cost, rollout_metrics
-from ponder.train.rl import RLConfig, rl
+from ponder.train.recipe import RLConfig
+from ponder.train.rl import rl
 from ponder.train.sft import SFTConfig, sft
 from ponder.types import Completion, Ending, Group, Message, Rollout, SamplingParams, Verdict
 from tests.helpers import LowercaseTask, tiny_model
@@ -133,7 +134,7 @@ def test_a_preference_that_is_not_bounded_stops(said):
 
 def test_terms_of_single_completions_are_refused_beside_deliberation():
     with pytest.raises(ValueError, match="window_penalty"):
-        RLConfig(out="x", environment="deliberate", unended_cost=0.1)
+        RLConfig(out="x", environment="deliberate", truncation_penalty=0.1)
 
 
 class LikesShort:

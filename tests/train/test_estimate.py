@@ -9,7 +9,7 @@ import pytest
 from ponder.cli.show import print_plan
 from ponder.train import estimate
 from ponder.train.estimate import estimate_rl, estimate_scorer, estimate_sft
-from ponder.train.rl import RLConfig
+from ponder.train.recipe import RLConfig
 from ponder.train.scorer import configure
 from ponder.train.sft import SFTConfig
 

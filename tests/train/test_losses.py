@@ -38,7 +38,7 @@ def make_rows(seed: int, B: int = 5, T: int = 7, spread: float = 0.3) -> dict[st
         "sampler_logprobs_BT": now + noise(),
         "ref_logprobs_BT": now + noise(),
         "mask_BT": mask,
-        "advantages_B": torch.randn(B, generator=g, dtype=torch.float64),
+        "advantages_BT": torch.randn(B, generator=g, dtype=torch.float64)[:, None].expand(B, T),
     }
 
 
@@ -61,7 +61,7 @@ def one_token(*, log_ratio: float, advantage: float, config: LossConfig, **more:
     rows: dict[str, Any] = {
         "logprobs_BT": now,
         "old_logprobs_BT": now - log_ratio,
-        "advantages_B": torch.tensor([advantage], dtype=torch.float64),
+        "advantages_BT": torch.tensor([[advantage]], dtype=torch.float64),
         "mask_BT": torch.ones(1, 1, dtype=torch.bool),
         "weights_B": torch.ones(1, dtype=torch.float64),
     }
@@ -148,7 +148,7 @@ def test_the_order_of_rows_does_not_matter(config: LossConfig, seed: int) -> Non
 def test_zero_advantage_gives_exactly_zero_gradient(config: LossConfig, seed: int) -> None:
     config = replace(config, kl=0.0)
     rows = weigh(make_rows(seed), config)
-    loss, gradient = loss_and_gradient(rows | {"advantages_B": torch.zeros(5, dtype=torch.float64)}, config)
+    loss, gradient = loss_and_gradient(rows | {"advantages_BT": torch.zeros(5, 1, dtype=torch.float64)}, config)
     assert loss == 0 and (gradient == 0).all()
 
 
@@ -159,7 +159,7 @@ def test_the_first_update_is_the_plain_policy_gradient(config: LossConfig) -> No
     rows = weigh(make_rows(7), config)
     rows |= {"old_logprobs_BT": rows["logprobs_BT"], "sampler_logprobs_BT": rows["logprobs_BT"]}
     _, gradient = loss_and_gradient(rows, config)
-    expected = -(rows["advantages_B"] * rows["weights_B"])[:, None] * rows["mask_BT"]
+    expected = -rows["advantages_BT"] * rows["weights_B"][:, None] * rows["mask_BT"]
     torch.testing.assert_close(gradient, expected)
 
 
@@ -203,7 +203,7 @@ def test_gspo_is_the_clipped_objective_on_one_ratio_a_completion(seed: int) -> N
         chosen = rows["mask_BT"][row]
         gap = (logprobs[row] - rows["old_logprobs_BT"][row])[chosen]
         ratio = (gap.sum() / max(int(chosen.sum()), 1)).exp()
-        A = rows["advantages_B"][row]
+        A = rows["advantages_BT"][row, 0]
         term = torch.minimum(ratio * A, ratio.clamp(0.95, 1.05) * A)
         objectives.append(term if chosen.any() else term * 0)
     plain = -torch.stack(objectives).mean()
@@ -221,7 +221,7 @@ def test_gspo_under_mismatch_weighs_each_tokens_own_gradient() -> None:
     gap = (rows["logprobs_BT"] - rows["old_logprobs_BT"]) * mask
     ratio = (gap.sum(-1) / mask.sum(-1).clamp(min=1)).exp()
     mismatch = (rows["old_logprobs_BT"] - rows["sampler_logprobs_BT"]).exp().clamp(max=2.0)
-    expected = -(ratio * rows["advantages_B"] * rows["weights_B"])[:, None] * mismatch * mask
+    expected = -ratio[:, None] * rows["advantages_BT"] * rows["weights_B"][:, None] * mismatch * mask
     torch.testing.assert_close(gradient, expected)
 
 
@@ -232,7 +232,7 @@ def test_cispo_gradient_goes_through_the_logprob_alone(seed: int) -> None:
     rows = weigh(make_rows(seed), config)
     _, gradient = loss_and_gradient(rows, config)
     ratio = (rows["logprobs_BT"] - rows["old_logprobs_BT"]).exp()
-    expected = -ratio.clamp(max=1.1) * (rows["advantages_B"] * rows["weights_B"])[:, None] * rows["mask_BT"]
+    expected = -ratio.clamp(max=1.1) * rows["advantages_BT"] * rows["weights_B"][:, None] * rows["mask_BT"]
     torch.testing.assert_close(gradient, expected)
     assert (ratio[rows["mask_BT"]] > 1.1).any()  # clipped tokens are among them, and they still learn
     assert (gradient[rows["mask_BT"]] != 0).all()
@@ -323,7 +323,7 @@ def test_metrics_count_only_trained_tokens() -> None:
     rows = weigh(make_rows(3, B=64, T=32), config)
     _, sums = policy(config=config, **rows)
     ratio = (rows["logprobs_BT"] - rows["old_logprobs_BT"]).exp()
-    A = rows["advantages_B"][:, None]
+    A = rows["advantages_BT"]
     clipped = ((ratio > 1.2) & (A > 0)) | ((ratio < 0.8) & (A < 0))
     assert sums["tokens"] == rows["mask_BT"].sum()
     assert sums["clipped"] == (clipped & rows["mask_BT"]).sum() > 0

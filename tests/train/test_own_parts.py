@@ -19,7 +19,8 @@ from ponder.models.weights import save_model
 from ponder.runs import read_jsonl
 from ponder.strategies import STRATEGIES
 from ponder.train.losses import LossConfig
-from ponder.train.rl import RLConfig, rl
+from ponder.train.recipe import RLConfig
+from ponder.train.rl import rl
 from ponder.types import Message, SamplingParams
 from tests.helpers import tiny_model
 
@@ -55,7 +56,7 @@ def watch(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
         return call
 
-    for name in ("advantage", "objective", "environment", "brevity", "check"):
+    for name in ("advantage", "objective", "environment", "brevity", "check", "backend"):
         monkeypatch.setattr(module, name, watched(name, getattr(module, name)))
     return called
 
@@ -72,11 +73,12 @@ def config(folder: Path, **changes) -> RLConfig:
 def test_every_part_of_training_may_come_from_one_file_outside_the_package(folder, monkeypatch):
     parts = {
         "advantage": "my_parts:advantage", "environment": "my_parts:environment",
-        "reward_terms": ("my_parts:brevity",), "loss": LossConfig(clip="my_parts:objective"),
+        "backend": "my_parts:backend", "reward_terms": ("my_parts:brevity",),
+        "loss": LossConfig(clip="my_parts:objective"),
     }  # fmt: skip
     called = watch(monkeypatch)
     rl(config(folder, **parts))
-    assert called == {"advantage", "objective", "environment", "brevity", "check"}
+    assert called == {"advantage", "objective", "environment", "brevity", "check", "backend"}
     rows = list(read_jsonl(folder / "run" / "samples.jsonl"))
     assert all("my_parts:brevity" in row["parts"] for row in rows)
     assert all(" ok" in row["reasoning"] for row in rows if row["answer"])

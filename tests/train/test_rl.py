@@ -23,16 +23,18 @@ from ponder.engine.local import LocalEngine
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.rollouts.collect import Collected, collect, single
-from ponder.rollouts.rewards import add_terms, overlong
+from ponder.rollouts.rewards import add_terms, overlong_penalty
 from ponder.runs import InUse, Run, checkpoints, read_jsonl, training_sources
 from ponder.strategies.turns import Trajectory
+from ponder.train.advantages import advantages
 from ponder.train.distributed import Trainer
 from ponder.train.losses import LossConfig
 from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS
-from ponder.train.rl import RLConfig, load_recipe, practise, reward_terms, rl, update
+from ponder.train.recipe import RLConfig, load_recipe
+from ponder.train.rl import examples, groups_that_count, reward_terms, rl, sample_and_grade, train
 from ponder.types import SamplingParams, Verdict
-from tests.helpers import LowercaseTask, tiny_model
+from tests.helpers import LowercaseTask, group_of, tiny_model
 
 ROOT = Path(__file__).parent.parent.parent
 TOY = "tests.helpers:LowercaseTask"
@@ -85,12 +87,17 @@ def played() -> Collected:
     return found
 
 
+def update(trainer: Trainer, rollouts: Collected, config: RLConfig) -> dict[str, float]:
+    groups = groups_that_count(rollouts, config)
+    return train(trainer, examples(groups, advantages(config.advantage, groups), config), config, 0, None)
+
+
 def trained(played: Collected, **changes: object) -> torch.Tensor:
     """All weights after the updates of one step on the same rollouts."""
     data = {"out": "unused", "problems_per_step": 16, "group_size": 16, "max_reasoning_tokens": 36, "lr": 0.01,
             "warmup_steps": 0, "updates_per_step": 4, "num_workers": 0} | changes  # fmt: skip
     with Trainer(tiny_model(), num_workers=0) as trainer:
-        update(trainer, played, from_dict(RLConfig, data), 0, None)
+        update(trainer, played, from_dict(RLConfig, data))
         return torch.cat([value.flatten() for value in trainer.parameters.values()]).detach().clone()
 
 
@@ -118,7 +125,7 @@ def test_a_preset_that_refills_and_shortens_does_both(played):
     task = LowercaseTask()
     pool = Pool(task, 16, seed=0)
     engine = ScriptedEngine(lambda prompt, seed: "a")  # always right: no group is ever mixed
-    groups = asyncio.run(practise(single(engine), task, pool, config, 0)).groups
+    groups = asyncio.run(sample_and_grade(single(engine), task, pool, config, 0)).groups
     assert len(groups) == 16 == len({group.problem.id for group in groups})  # a round and three refills of four
 
 
@@ -128,7 +135,8 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(base, tmp_path):
     whole = tmp_path / "whole"
     program = (
         "import sys\n"
-        "from ponder.train.rl import RLConfig, rl\n"
+        "from ponder.train.recipe import RLConfig\n"
+        "from ponder.train.rl import rl\n"
         "if __name__ == '__main__':\n"
         f"    rl(RLConfig(out=sys.argv[1], model={base!r}, task={TOY!r}, num_steps=9, pool_size=16,\n"
         "        problems_per_step=6, group_size=8, max_reasoning_tokens=3, max_answer_tokens=4, lr=3e-3,\n"
@@ -221,7 +229,7 @@ def test_a_verifier_that_keeps_failing_stops_the_run_and_names_the_error(base, t
 
 
 def test_overlong_reasoning_costs_reward_linearly_and_at_most_one():
-    terms = {"overlong": overlong(10, 30)}
+    terms = {"overlong": overlong_penalty(10, 30)}
     engine = ScriptedEngine(lambda prompt, seed: ("x" * 25, "a"))
     [completion] = asyncio.run(engine.generate(LowercaseTask()[0].prompt, SamplingParams(max_reasoning_tokens=64)))
     good = Verdict(outcome="correct", reward=1.0)
@@ -254,28 +262,11 @@ def test_forced_tokens_are_never_trained_on():
 
 
 def test_a_step_whose_first_half_is_all_the_same_still_learns_from_the_other():
-    from ponder.types import Completion, Group, Rollout, Turn
-
     task = LowercaseTask(size=2)
-
-    def group(index: int, rewards: list[float]) -> Group:
-        completion = Completion(
-            prompt_ids=(1, 2), token_ids=(97, 98), sampler_logprobs=(-5.0, -5.0), sampled=(True, True),
-            finish_reason="stop", reasoning="", answer="ab", num_reasoning_tokens=0,
-        )  # fmt: skip
-        rollouts = [
-            Rollout(
-                problem=task[index], turns=(Turn(completion=completion),), reward=reward,
-                verdict=Verdict(outcome="correct" if reward else "wrong", reward=reward),
-            )
-            for reward in rewards
-        ]  # fmt: skip
-        return Group(problem=task[index], rollouts=tuple(rollouts))
-
-    groups = Collected([group(0, [1.0, 1.0]), group(1, [1.0, 0.0])])
+    groups = Collected([group_of([1.0, 1.0], problem=task[0]), group_of([1.0, 0.0], problem=task[1])])
     run = RLConfig(out="unused", updates_per_step=2, problems_per_step=2, group_size=2)
     with Trainer(tiny_model(), num_workers=0) as trainer:
-        metrics = update(trainer, groups, run, 0, None)
+        metrics = update(trainer, groups, run)
     assert metrics["policy/grad_norm"] > 0
     assert metrics["policy/mismatch_kl"] >= 0
 

@@ -203,7 +203,7 @@ def our_loss_and_gradients(
     assert len(batches) > 2
     for batch in batches:
         placed = lambda said, batch=batch: (
-            collate([replace(examples[i], sampler_logprobs=tuple(said[i].tolist())) for i in batch.index])
+            collate([replace(examples[i], sampler_logprobs=tuple(said[i].tolist())) for i in batch.indices])
             .sampler_logprobs_BT
         )
         batch.old_logprobs_BT = None if first_update else placed(rows.old)
@@ -284,7 +284,7 @@ def test_the_rows_reach_both_sides_of_every_clip_and_cap(rows: Rows, ours: Train
     said = [replace(e, sampler_logprobs=tuple(o.tolist())) for e, o in zip(rows.examples, rows.old, strict=True)]
     old = collate(said).sampler_logprobs_BT
     ratio = (now - old).exp()
-    A = batch.advantages_B[:, None]
+    A = batch.advantages_BT
     for is_beyond in (ratio > 1.28, ratio < 0.8, (ratio > 0.8) & (ratio < 1.2)):
         assert (is_beyond & batch.mask_BT & (A > 0)).any() and (is_beyond & batch.mask_BT & (A < 0)).any()
     weight = (old - batch.sampler_logprobs_BT).exp()[batch.mask_BT]

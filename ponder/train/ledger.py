@@ -1,0 +1,105 @@
+"""What is kept of every step of reinforcement learning: counters, the log, samples, checkpoints, states to resume from.
+
+    with RunLedger(run, config, learner, pool, on_step) as ledger:
+        for step in range(ledger.first_step, config.num_steps):
+            ledger.sampled(step, rollouts)
+            ledger.record(step, rollouts, updates, metrics)     # raises KeyboardInterrupt after a Ctrl-C
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from ponder.rollouts.collect import Collected
+from ponder.runs import GracefulStop, Run
+from ponder.train.batches import Example
+from ponder.train.metrics import cost, extremes, lag_metrics, rollout_metrics, sample_row
+from ponder.train.pool import Pool
+from ponder.train.recipe import RLConfig
+from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
+from ponder.types import Learner, Rollout
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a watcher sees after each step."""
+
+    step: int  # steps done
+    metrics: dict[str, float]
+    best: Rollout | None
+    worst: Rollout | None
+
+
+class RunLedger:
+    """The bookkeeping of one run. Opening it restores learner and pool to the last saved state."""
+
+    def __init__(
+        self, run: Run, config: RLConfig, learner: Learner, pool: Pool, on_step: Callable[[Step], None] | None
+    ) -> None:
+        self.run = run
+        self._config, self._learner, self._pool, self._on_step = config, learner, pool, on_step
+        self._stop = GracefulStop()
+        self._facts: dict[str, Any] = load_state(run, learner) or {
+            "step": 0, "tokens": 0, "rollout_tokens": 0, "flops": 0.0, "seconds": 0.0,
+        }  # fmt: skip
+        refuse_shorter(self.first_step, config.num_steps)
+        if "pool" in self._facts:
+            pool.restore(self._facts["pool"])
+        run.forget_after(self.first_step)
+        if self.first_step == 0:
+            save_rung(run, learner, step=0, facts=self._facts)
+        self._begun = self._sampled = time.monotonic()
+
+    @property
+    def first_step(self) -> int:
+        """Steps that were done before; while the run goes on, so far."""
+        return int(self._facts["step"])
+
+    def __enter__(self) -> Self:
+        self._stop.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.__exit__()
+
+    def sampled(self, step: int, rollouts: Collected) -> None:
+        """The rollouts of a step are there: the pool counts what they showed."""
+        self._sampled = time.monotonic()
+        self._pool.learn(step, rollouts.groups)
+
+    def record(
+        self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]], metrics: dict[str, float]
+    ) -> None:
+        """A step is done, the sampler has its weights: log it, and keep what is to be kept."""
+        facts, config, done = self._facts, self._config, step + 1
+        now = time.monotonic()
+        tokens, flops = cost(self._learner.config, rollouts.groups, passes=self._learner.passes)
+        facts["step"] = done
+        facts["rollout_tokens"] += tokens
+        facts["tokens"] += sum(len(example) for part in updates for example in part)
+        facts["flops"] += flops
+        facts["seconds"] += now - self._begun
+        metrics = metrics | rollout_metrics(rollouts) | self._pool.by_level(step) | {
+            "tokens/rollout": facts["rollout_tokens"],
+            "train_flops": facts["flops"],
+            "time/rollout": self._sampled - self._begun,  # of waiting for them, where sampling is ahead
+            "time/train": now - self._sampled,
+            "seconds": facts["seconds"],
+        }  # fmt: skip
+        if config.max_lag:
+            metrics |= lag_metrics(step, rollouts)
+        best, worst = extremes(rollouts.rollouts)
+        self.run.log(step, metrics)
+        self.run.log_samples([sample_row(step, name, r) for name, r in (("best", best), ("worst", worst)) if r])
+        if self._on_step:
+            self._on_step(Step(done, metrics, best, worst))
+        if done in config.ladder:
+            save_rung(self.run, self._learner, step=done, facts=facts)
+        if done % config.save_every == 0 or done == config.num_steps or self._stop.requested:
+            save_state(self.run, self._learner, facts | {"pool": self._pool.state()})
+        if self._stop.requested:
+            raise KeyboardInterrupt
+        self._begun = time.monotonic()

@@ -1,0 +1,143 @@
+"""The recipe of a reinforcement-learning run: every key with its bounds, its meaning and what others call it.
+
+    config = load_recipe("demo_nano_cpu", ["preset=dapo", "lr=5e-5", "out=runs/dapo"])
+
+docs/training.md has the keys as a table, made from this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from ponder.config import REQUIRED, ConfigError, check, load, lookup, nearest, setting
+from ponder.rollouts.deliberate import ENVIRONMENTS, DeliberationConfig
+from ponder.train.advantages import ADVANTAGES
+from ponder.train.losses import LossConfig
+from ponder.train.policy import Precision
+from ponder.train.presets import PRESETS, apply_preset
+from ponder.types import SamplingParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class RLConfig:
+    out: str = setting(REQUIRED, "the run's folder", also="output_dir default_local_dir")
+    model: str = setting("nano", "what is trained: a model reference", also="model_name_or_path")
+    task: str = setting("arithmetic", "what is practised and verified", also="dataset dataset_name")
+    preset: str = setting("grpo", "algorithm: fills in advantage, loss and refills", also="adv_estimator")
+    num_steps: int = setting(
+        100, "steps in all", least=1, also="max_steps total_training_steps num_train_epochs total_epochs"
+    )
+    # what is practised
+    pool_size: int = setting(2048, "problems of the train split that are practised", least=1)
+    selection: Literal["uniform", "adaptive"] = setting("adaptive", "which problems: in turn, or where most is learned")
+    problems_per_step: int = setting(
+        24, "problems of a step", least=1, also="batch_size train_batch_size per_device_train_batch_size"
+    )
+    group_size: int = setting(
+        16,
+        "completions of a problem; their mean is the baseline",
+        least=2,
+        also="num_generations n num_samples",
+    )
+    max_refills: int = setting(0, "rounds of sampling in place of all-same groups (DAPO: 3)", least=0)
+    # how completions are drawn
+    temperature: float = setting(1.0, "of sampling, and of the loss", least=1e-3, most=1e3)
+    max_reasoning_tokens: int = setting(
+        256, "cap of the reasoning", least=0, also="max_completion_length max_response_length max_new_tokens max_tokens"
+    )
+    max_answer_tokens: int = setting(
+        16, "cap of the answer", least=1, also="max_completion_length max_response_length max_new_tokens max_tokens"
+    )
+    overlong_tokens: int = setting(0, "the last so many reasoning tokens cost up to 1 reward; 0 = off", least=0)
+    truncation_penalty: float = setting(
+        0.0, "of a right answer that a budget had to end", least=0, below=1, also="unended_cost"
+    )
+    # what a rollout is
+    environment: str = setting("", "empty = one completion; deliberate = see [deliberation]; or your own, module:attr")
+    deliberation: DeliberationConfig = field(default_factory=DeliberationConfig)
+    reward_terms: tuple[str, ...] = setting((), "your own, each module:attr: added to the reward", also="reward_funcs")
+    # how the policy learns
+    advantage: str = setting("grpo", "baseline: grpo, dr_grpo, rloo, reinforce_pp, module:attr", also="scale_rewards")
+    loss: LossConfig = field(default_factory=LossConfig)
+    updates_per_step: int = setting(
+        1, "optimizer steps on the rollouts of a step", least=1, also="num_iterations ppo_epochs num_ppo_epochs"
+    )
+    lr: float = setting(1e-4, "step size", above=0, most=1, also="learning_rate actor_lr")
+    warmup_steps: int = setting(5, "steps of linear warm-up", least=0, also="lr_warmup_steps warmup_ratio")
+    max_norm: float = setting(1.0, "gradients are cut to this norm; 0 = never", least=0, also="max_grad_norm grad_clip")
+    max_tokens_per_batch: int = setting(
+        1024, "packed tokens of one forward pass", least=1,
+        also="gradient_accumulation_steps ppo_micro_batch_size_per_gpu ppo_max_token_len_per_gpu",
+    )  # fmt: skip
+    dtype: Precision = setting("float32", "of computing; what is trained is float32", also="bf16 fp16 torch_dtype")
+    lora_rank: int = setting(0, "of an adapter; 0 = train every weight", least=0, also="lora_r r")
+    recompute: bool = setting(False, "activations again in backward: less memory", also="gradient_checkpointing")
+    # how sampling and training take turns
+    max_lag: int = setting(
+        0, "steps that sampling may be ahead; 0 = in turn; 2 and more = completions go on with new weights",
+        least=0, also="max_staleness max_off_policy_steps staleness_threshold",
+    )  # fmt: skip
+    backend: str = setting("local", "who trains and samples: local (this machine), or your own, module:attr")
+    # what is kept
+    rungs: tuple[int, ...] = setting((), "steps whose weights are kept; empty = 0, 1, 2, 4, 8, ...", least=0)
+    save_every: int = setting(10, "steps from one saved state to the next", least=1, also="save_steps save_freq")
+    max_error_frac: float = setting(0.1, "a run stops if more of a step's verifications fail", least=0, most=1)
+    num_workers: int = setting(-1, "processes that sample and that train; -1 = one a core, 0 = none", least=-1)
+    num_slots: int = setting(128, "completions that a process decodes at a time", least=1)
+    seed: int = setting(0, "of everything that is drawn", least=0)
+
+    def __post_init__(self) -> None:
+        check(self)
+        lookup(ADVANTAGES, self.advantage, what="advantage")
+        for name in self.reward_terms:
+            lookup({}, name, what="reward term")
+        if self.environment:
+            lookup(ENVIRONMENTS, self.environment, what="environment")
+        if self.preset not in PRESETS:
+            raise ConfigError(f"unknown preset {self.preset!r}{nearest(self.preset, PRESETS)}")
+        if self.overlong_tokens > self.max_reasoning_tokens:
+            raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
+        if self.environment == "deliberate" and (self.overlong_tokens or self.truncation_penalty):
+            raise ValueError(
+                "overlong_tokens and truncation_penalty are for single completions; "
+                f"environment={self.environment!r} has its own terms: [deliberation] window_penalty and step_cost"
+            )
+        if self.updates_per_step > self.problems_per_step:
+            raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
+        if self.problems_per_step > self.pool_size:
+            raise ValueError(f"problems_per_step={self.problems_per_step} needs a pool_size of at least that many")
+        if beyond := [step for step in self.rungs if step > self.num_steps]:
+            raise ValueError(
+                f"rungs={list(self.rungs)}: {beyond[0]} is never reached in num_steps={self.num_steps}; leave it out"
+            )
+
+    @property
+    def params(self) -> SamplingParams:
+        return SamplingParams(
+            temperature=self.temperature,
+            max_reasoning_tokens=self.max_reasoning_tokens,
+            max_answer_tokens=self.max_answer_tokens,
+        )
+
+    @property
+    def ladder(self) -> set[int]:
+        doubling = {0} | {2**i for i in range(20) if 2**i < self.num_steps}
+        return set(self.rungs or doubling) | {self.num_steps}
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RLConfig:
+    """A recipe with its preset filled in. One that `overrides` make shorter keeps the rungs that it still reaches."""
+    given = {override.partition("=")[0].strip() for override in overrides}
+    shortened = "num_steps" in given and "rungs" not in given
+    return load(RLConfig, path, overrides, prepare=lambda data: apply_preset(reached(data) if shortened else data))
+
+
+def reached(data: dict[str, Any]) -> dict[str, Any]:
+    """The values of a recipe without the rungs that its num_steps does not reach."""
+    rungs, last = data.get("rungs"), data.get("num_steps")
+    if not isinstance(rungs, list) or not isinstance(last, int):
+        return data  # refused where the values are checked
+    return data | {"rungs": [step for step in rungs if not isinstance(step, int) or step <= last]}
