@@ -5,10 +5,10 @@
     split_marked("4<think>really?</think>, I think")   -> ("really?", "4, I think")
     split_marked("4<think>never closed")               -> ("never closed", "4")
 
-The rule is that of `models.tokenizer.Reading`, on text: reasoning is what stands before a closing mark that nothing
-opened, and what an opening mark begins, up to the next closing mark or to the end. Marks are <think>, <thinking> and
-[THINK], and with a slash the closing ones, in letters of any case, with or without spaces inside the brackets. Whether
-a text holds a closing mark that hides its beginning is known at its end only, so it is split when it is whole.
+The rule is that of `models.tokenizer.ReasoningParser`, on text: reasoning is what stands before a closing mark that
+nothing opened, and what an opening mark begins, up to the next closing mark or to the end. Marks are <think>,
+<thinking> and [THINK], and with a slash the closing ones, in letters of any case, with or without spaces inside the
+brackets. Whether a text holds a closing mark that hides its beginning is known at its end only, so it is split then.
 """
 
 from __future__ import annotations

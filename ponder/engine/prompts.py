@@ -1,4 +1,4 @@
-"""A prompt that has been read."""
+"""A prompt that has been prefilled."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 
-from ponder.models.tokenizer import Reading
+from ponder.models.tokenizer import ReasoningParser
 from ponder.types import Completion, Engine, Message, Piece, SamplingParams
 
 _CONTEXT = 4  # tokens before a piece that are decoded with it: some tokenizers drop a space at the start of a text
@@ -78,7 +78,7 @@ class Stream:
 
 
 class Splitter:
-    """Token ids of one completion, in any portions -> pieces, by the rule of `models.tokenizer.Reading`.
+    """Token ids of one completion, in any portions -> pieces, by the rule of `models.tokenizer.ReasoningParser`.
 
     A closing mark in an answer makes what came before it reasoning. So an answer is emitted as it comes only where
     the engine draws no such mark (`closes_once`), and else at the end. Whole completions are read by it too.
@@ -96,14 +96,14 @@ class Splitter:
         closes_once: bool = False,
     ) -> None:
         self.num_fed = 0
-        self._reading = Reading(think_id=think_id, unthink_id=unthink_id, end_ids=end_ids, opened=opened)
+        self._parser = ReasoningParser(think_id=think_id, unthink_id=unthink_id, end_ids=end_ids, opened=opened)
         self._closes_once = closes_once
         self._num_emitted = [0, 0]  # tokens of reasoning and of answer
         self._reasoning, self._answer = TextStream(decode), TextStream(decode, stop)
 
     def feed(self, ids: Sequence[int]) -> Piece:
         self.num_fed += len(ids)
-        self._reading.take(ids)
+        self._parser.take(ids)
         return self._piece(is_over=False)
 
     def finish(self, rest: Sequence[int] = ()) -> Piece:
@@ -111,10 +111,10 @@ class Splitter:
         return self.feed(rest) + self._piece(is_over=True)
 
     def _piece(self, *, is_over: bool) -> Piece:
-        reading, (num_reasoning, num_answer) = self._reading, self._num_emitted
-        is_closed = not reading.is_thinking and (is_over or self._closes_once)
-        reasoning = reading.reasoning[num_reasoning:]
-        answer = reading.answer[num_answer:] if is_over or self._closes_once else []
+        parser, (num_reasoning, num_answer) = self._parser, self._num_emitted
+        is_closed = not parser.is_thinking and (is_over or self._closes_once)
+        reasoning = parser.reasoning[num_reasoning:]
+        answer = parser.answer[num_answer:] if is_over or self._closes_once else []
         self._num_emitted = [num_reasoning + len(reasoning), num_answer + len(answer)]
         return Piece(
             reasoning=self._reasoning.feed(reasoning) + (self._reasoning.finish() if is_closed or is_over else ""),

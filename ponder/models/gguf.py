@@ -119,14 +119,14 @@ def read_gguf(path: str | Path) -> GGUF:
     path = Path(path)
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _read_tables(_Reader(data), path)
+            return _read_tables(_ByteReader(data), path)
     except (struct.error, ValueError, OverflowError) as error:  # UnicodeDecodeError is a ValueError
         raise ConfigError(f"{path} is damaged or cut off, or no GGUF ({error}); fetch it again") from None
     except OSError as error:
         raise ConfigError(f"{path} cannot be read ({error.strerror or error})") from None
 
 
-class _Reader:
+class _ByteReader:
     """Values one after another; reading past the end is an error."""
 
     def __init__(self, data: mmap.mmap) -> None:
@@ -162,7 +162,7 @@ class _Reader:
         return self.number(_SCALARS[kind])
 
 
-def _read_tables(reader: _Reader, path: Path) -> GGUF:
+def _read_tables(reader: _ByteReader, path: Path) -> GGUF:
     if reader.bytes(4) != b"GGUF":
         raise ValueError("its first four letters are not GGUF")
     version = reader.number("I")

@@ -93,7 +93,7 @@ class ByteTokenizer:
         (Path(folder) / "tokenizer_config.json").write_text(text + "\n")
 
 
-class Reading:
+class ReasoningParser:
     """Which tokens of a completion are reasoning and which are its answer: the one rule, for tokens as they come.
 
     Reasoning is what stands before a closing mark, and what an opening mark in the answer begins, up to the next
@@ -127,12 +127,12 @@ class Reading:
 
 
 def split_reasoning(tokenizer: Tokenizer, token_ids: Sequence[int], *, opened: bool) -> tuple[list[int], list[int]]:
-    """A whole completion's ids -> (reasoning ids, answer ids), by the rule of `Reading`."""
-    reading = Reading(
+    """A whole completion's ids -> (reasoning ids, answer ids), by the rule of `ReasoningParser`."""
+    parser = ReasoningParser(
         think_id=tokenizer.think_id, unthink_id=tokenizer.unthink_id, end_ids=tokenizer.end_ids, opened=opened
     )
-    reading.take(token_ids)
-    return reading.reasoning, reading.answer
+    parser.take(token_ids)
+    return parser.reasoning, parser.answer
 
 
 def reasoning_is_open(tokenizer: Tokenizer, prompt_ids: Sequence[int]) -> bool:
