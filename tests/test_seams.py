@@ -20,8 +20,8 @@ from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
 from ponder.rollouts.grade import grade
 from ponder.serve.work import Count, Meter
 from ponder.strategies import STRATEGIES
-from ponder.strategies.deliberate import Aloud
-from ponder.strategies.deliberation import render_step
+from ponder.strategies.deliberation_environment import render_step
+from ponder.strategies.deliberation_strategy import PlainTextEngine
 from ponder.tasks import BaseTask, Mixture, as_task, load_task
 from ponder.tasks.prompting import Prompted
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task
@@ -47,7 +47,7 @@ WRAPPERS = {
     "borrowed": Borrowed,
     "lazy": lambda engine: LazyEngine(lambda checkpoint: engine, Path("checkpoint")),
     "meter": lambda engine: Meter(engine, Count()),
-    "aloud": Aloud,
+    "aloud": PlainTextEngine,
     "deliberating": lambda engine: Deliberating(engine, DeliberationConfig().environment()),
 }
 CHANGED = {  # what a wrapper says it cannot do, though its engine can
