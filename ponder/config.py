@@ -42,7 +42,7 @@ RECIPES = Path(__file__).parent / "recipes"  # the shipped ones
 
 
 class ConfigError(ValueError):
-    """A recipe, an override or a name that cannot be used; the message says how to mend it."""
+    """A recipe, an override or a name that cannot be used; the message says how to correct it."""
 
 
 # ---- the fields of a config ----------------------------------------------------------------------------------------
@@ -92,8 +92,8 @@ def setting(
     """A field of a config: its default, its meaning, the numbers it takes (of a tuple: each), and what other programs
     call it (`also`, words apart by spaces)."""
     bounds = Bounds(above=above, least=least, below=below, most=most)
-    told = {"meaning": meaning, "bounds": bounds, "also": tuple(also.split())}
-    field: T = dataclasses.field(default=default, metadata=told)
+    metadata = {"meaning": meaning, "bounds": bounds, "also": tuple(also.split())}
+    field: T = dataclasses.field(default=default, metadata=metadata)
     return field
 
 
@@ -160,8 +160,8 @@ def lookup(registry: Mapping[str, Any], name: str, *, what: str) -> Any:
         public = [word for word in vars(module) if not word.startswith("_")]
         close = difflib.get_close_matches(attribute, public, n=1, cutoff=0.5)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        place = getattr(module, "__file__", None) or "built in"
-        raise ConfigError(f"cannot load {what} {name!r}: {module_name} ({place}) has no {attribute!r}{hint}") from None
+        origin = getattr(module, "__file__", None) or "built in"
+        raise ConfigError(f"cannot load {what} {name!r}: {module_name} ({origin}) has no {attribute!r}{hint}") from None
 
 
 def _import(name: str, what: str) -> types.ModuleType:
@@ -235,7 +235,7 @@ def load(
 
 
 def from_dict(cls: type[C], data: Mapping[str, Any], *, where: str = "config") -> C:
-    """Build a config from plain values, converting nested tables; every mistake names its place."""
+    """Build a config from plain values, converting nested tables; every error names its key."""
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(cls)
     for key, value in data.items():
@@ -261,7 +261,7 @@ def _meant(cls: type, key: str, value: Any) -> str:
     """The end of an error about an unknown key: what it is called here, or the nearest key. verl writes such keys in
     tables of its own (actor_rollout_ref.actor.optim.lr): then each of theirs is looked for."""
     leaves = {leaf: path for path in _leaves(key, value) for leaf in [path.rpartition(".")[2]]}
-    told = []
+    hints = []
     for word, path in leaves.items():
         same = word.lower().replace("-", "_")
         if here := [
@@ -269,8 +269,8 @@ def _meant(cls: type, key: str, value: Any) -> str:
             for name, field in walk(cls)
             if same in (name.rpartition(".")[2], *field.metadata.get("also", ()))
         ]:
-            told.append(f"; {path} is {' and '.join(here)} here")
-    return "".join(told) or nearest(key, [field.name for field in dataclasses.fields(cls)])
+            hints.append(f"; {path} is {' and '.join(here)} here")
+    return "".join(hints) or nearest(key, [field.name for field in dataclasses.fields(cls)])
 
 
 def _leaves(key: str, value: Any) -> Iterator[str]:

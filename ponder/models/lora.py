@@ -1,8 +1,8 @@
 """Low-rank adapters (LoRA, arXiv:2106.09685): W + alpha / r * B @ A, and only A and B are trained.
 
 An adapter here is two things: the pairs that the trainer updates in float32, and the merged weight (`merge`), in the
-dtype of the model, that trainer and sampler both compute with. So a step of training costs one product a layer in the
-forward pass, as without an adapter, and sampler and trainer never differ by the order of a sum.
+dtype of the model, that trainer (`AdaptedLinear`) and sampler both compute with. So a step of training costs one
+product a layer in the forward pass, as without an adapter, and sampler and trainer never differ by the order of a sum.
 
 The files are those of PEFT (adapter_config.json, adapter_model.safetensors), so other programs read them. A change that
 is much smaller than a bf16 weight's last bit vanishes when it is merged into one: merge into float32 to keep all of it.
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
@@ -110,6 +111,46 @@ def merge(base: Mapping[str, Tensor], adapter: Adapter, into: Mapping[str, Tenso
     for name, (a, b) in adapter.pairs.items():
         change = torch.mm(b, a).mul_(adapter.scale)
         into[name].copy_(change.add_(base[name].to(change)))
+
+
+class _AdaptedProduct(torch.autograd.Function):
+    """x (N in) times a weight (out in) that already holds scale * B @ A; gradients for A (r in) and B (out r)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, merged: Tensor, a: Tensor, b: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(x, merged, a, b)
+        ctx.scale = scale
+        return F.linear(x, merged)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:
+        x, merged, a, b = ctx.saved_tensors
+        (grad,) = grads
+        down, up = F.linear(x, a.to(x.dtype)), grad @ b.to(x.dtype)  # (N r) each
+        da = (up.T @ x).to(a.dtype).mul_(ctx.scale)
+        db = (grad.T @ down).to(b.dtype).mul_(ctx.scale)
+        return grad @ merged if ctx.needs_input_grad[0] else None, None, da, db, None
+
+
+class AdaptedLinear(nn.Module):
+    """A linear layer whose weight already holds scale * B @ A, for packed training: gradients go to A and B."""
+
+    def __init__(self, layer: nn.Linear, pair: tuple[Tensor, Tensor], scale: float) -> None:
+        super().__init__()
+        self.weight, self.bias = layer.weight, layer.bias
+        self._pair, self._scale = pair, scale  # in a tuple: no parameters of the model, whoever owns them
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = _AdaptedProduct.apply(x, self.weight, *self._pair, self._scale)
+        return y if self.bias is None else y + self.bias
+
+
+def attach(model: Transformer, adapter: Adapter) -> None:
+    """Train the adapter's pairs through a model whose weights hold them already (`merge`)."""
+    for name, pair in adapter.pairs.items():
+        layer = model.get_submodule(name)
+        assert isinstance(layer, nn.Linear), name
+        model.set_submodule(name, AdaptedLinear(layer, pair, adapter.scale))
 
 
 def save_adapter(

@@ -1,8 +1,16 @@
-"""One readable decoder for the Llama and Qwen families (Llama, SmolLM2, Mistral, Qwen2, Qwen2.5, Qwen3).
+"""The definition of the Llama and Qwen families (Llama, SmolLM2, Mistral, Qwen2, Qwen2.5, Qwen3), once for every pass.
 
 They differ in four places only: a bias on the attention projections (Qwen2), a norm on queries and keys (Qwen3), a
 sliding window (Mistral v0.1), and how rotary frequencies are scaled (Llama 3). Parameter names are those of
 Hugging Face, so `state_dict()` is a checkpoint that `transformers` and vLLM load as it is.
+
+The modules say what is computed and in which order; an `Ops` says how, and over which tokens:
+
+    model.hidden(tokens_BT)                        # Dense, here: whole sequences, readable, the oracle of the others
+    model.hidden(tokens_N, PackedOps(...))         # training: packed sequences with prompts shared (models/packed.py)
+    FusedDecoder(...).hidden(tokens_N, ...)        # sampling: fused weights over a cache (engine/decoder.py)
+
+Compiled C (engine/native.py) is the one pass that defines the network again; it declares what it supports.
 
 Shapes: B sequences, T tokens, D width, H query heads, K key/value heads, E head width, V vocabulary.
 Left out: mixture of experts, attention with a logit soft-cap, vision.
@@ -11,14 +19,16 @@ Left out: mixture of experts, attention with a logit soft-cap, vision.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
+from torch.utils.checkpoint import checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,24 +61,25 @@ class ModelConfig:
         return None if layer in self.full_attention_layers else self.sliding_window
 
 
-class KVCache(Protocol):
-    """Where a layer puts new keys and values (B K T E), and what it may attend to afterwards."""
+class Ops(ABC):
+    """How one pass computes what the modules below ask for. Heads come apart: q is (... H E), k and v are (... K E)."""
 
-    def extend(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """-> all keys, all values (B K S E), and a bias on the scores (B T S), 0 or -inf; None = causal."""
-        ...
+    def project(self, x: Tensor, *layers: nn.Module) -> Sequence[Tensor]:
+        """Linear layers that have one input."""
+        return [layer(x) for layer in layers]
 
-
-class RMSNorm(nn.Module):
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self.eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         # the mean square in float32, as transformers does: bf16 loses it for wide models
         x32 = x.float()
-        return self.weight * (x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + self.eps)).to(x.dtype)
+        return weight * (x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
+
+    def gate(self, gate: Tensor, up: Tensor) -> Tensor:
+        """SwiGLU (arXiv:2002.05202)."""
+        return F.silu(gate) * up
+
+    @abstractmethod
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, layer: int, window: int | None) -> Tensor:
+        """Turn q and k to their positions (`rotate`); what each token reads from those it sees, (... H E)."""
 
 
 def rope_frequencies(config: ModelConfig) -> Tensor:
@@ -97,7 +108,8 @@ def rope_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotary embedding (arXiv:2104.09864), the two halves of a head as pairs. x (B H T E), cos and sin (B 1 T E)."""
+    """Rotary embedding (arXiv:2104.09864), the two halves of a head as pairs. x (B H T E) with cos and sin (T E), or
+    x (N H E) with (N 1 E)."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat((-x[..., half:], x[..., :half]), dim=-1) * sin
 
@@ -132,6 +144,30 @@ def bias_of(may_attend: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.zeros(may_attend.shape, dtype=dtype, device=may_attend.device).masked_fill_(~may_attend, float("-inf"))
 
 
+class Dense(Ops):
+    """Whole sequences (B T ...) from position 0, each token seeing those before it."""
+
+    def __init__(self, cos: Tensor, sin: Tensor) -> None:
+        self._cos, self._sin = cos, sin  # (T E)
+
+    def attend(self, q: Tensor, k: Tensor, v: Tensor, *, layer: int, window: int | None) -> Tensor:
+        q, k, v = (x.transpose(1, 2) for x in (q, k, v))
+        q, k = rotate(q, self._cos, self._sin), rotate(k, self._cos, self._sin)
+        T = q.shape[2]
+        bias = causal_bias(T, q.dtype, q.device, window) if window and window < T else None
+        return attend(q, k, v, bias).transpose(1, 2)
+
+
+class RMSNorm(nn.Module):
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor, ops: Ops) -> Tensor:
+        return ops.norm(x, self.weight, self.eps)
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -146,20 +182,12 @@ class Attention(nn.Module):
             self.k_norm = RMSNorm(E, config.rms_norm_eps)
         self.has_qk_norm = config.qk_norm
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
-        B, T, _ = x.shape
-        q = self.q_proj(x).view(B, T, -1, self.head_dim)
-        k = self.k_proj(x).view(B, T, -1, self.head_dim)
-        v = self.v_proj(x).view(B, T, -1, self.head_dim).transpose(1, 2)
+    def forward(self, x: Tensor, ops: Ops) -> Tensor:
+        heads = (*x.shape[:-1], -1, self.head_dim)
+        q, k, v = (y.view(heads) for y in ops.project(x, self.q_proj, self.k_proj, self.v_proj))
         if self.has_qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        q, k = rotate(q.transpose(1, 2), cos, sin), rotate(k.transpose(1, 2), cos, sin)
-        bias = None
-        if cache is not None:
-            k, v, bias = cache.extend(self.layer, k, v)
-        elif self.window and self.window < T:
-            bias = causal_bias(T, x.dtype, x.device, self.window)
-        return self.o_proj(attend(q, k, v, bias).transpose(1, 2).reshape(B, T, -1))
+            q, k = self.q_norm(q, ops), self.k_norm(k, ops)
+        return self.o_proj(ops.attend(q, k, v, layer=self.layer, window=self.window).flatten(-2))
 
 
 class MLP(nn.Module):
@@ -170,8 +198,9 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(D, inner, bias=bias)
         self.down_proj = nn.Linear(inner, D, bias=bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x)) * self.up_proj(x))
+    def forward(self, x: Tensor, ops: Ops) -> Tensor:
+        gate, up = ops.project(x, self.gate_proj, self.up_proj)
+        return self.down_proj(ops.gate(gate, up))
 
 
 class Block(nn.Module):
@@ -182,9 +211,9 @@ class Block(nn.Module):
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, cache: KVCache | None) -> Tensor:
-        x = x + self.self_attn(self.input_layernorm(x), cos, sin, cache)
-        return x + self.mlp(self.post_attention_layernorm(x))
+    def forward(self, x: Tensor, ops: Ops) -> Tensor:
+        x = x + self.self_attn(self.input_layernorm(x, ops), ops)
+        return x + self.mlp(self.post_attention_layernorm(x, ops), ops)
 
 
 class Decoder(nn.Module):
@@ -195,6 +224,16 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(self, tokens: Tensor, ops: Ops, *, added: Tensor | None = None, recompute: bool = False) -> Tensor:
+        x = self.embed_tokens(tokens)
+        x = x if added is None else x + added.to(x.dtype)
+        for layer in self.layers:
+            if recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, ops, use_reentrant=False)
+            else:
+                x = layer(x, ops)
+        return self.norm(x, ops)
 
 
 class Transformer(nn.Module):
@@ -232,17 +271,18 @@ class Transformer(nn.Module):
                 if name.endswith(("o_proj.weight", "down_proj.weight")):
                     parameter.data.mul_(depth_scale)
 
-    def hidden(self, tokens: Tensor, positions: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        """Final hidden states (B T D). positions (B T) default to 0..T-1; with a cache, tokens follow what it holds."""
-        x = self.model.embed_tokens(tokens)
-        if positions is None:
-            cos, sin = self.rope_cos[None, None, : tokens.shape[1]], self.rope_sin[None, None, : tokens.shape[1]]
-        else:
-            cos, sin = self.rope_cos[positions][:, None], self.rope_sin[positions][:, None]
-        cos, sin = cos.to(x.dtype), sin.to(x.dtype)
-        for layer in self.model.layers:
-            x = layer(x, cos, sin, cache)
-        return self.model.norm(x)
+    def hidden(
+        self, tokens: Tensor, ops: Ops | None = None, *, added: Tensor | None = None, recompute: bool = False
+    ) -> Tensor:
+        """Final hidden states of every token, by `Dense` where no other ops are given.
+
+        added: to the embeddings. recompute: keep one activation a layer and compute the rest again in backward
+        (gradient checkpointing, arXiv:1604.06174): a third more time for a fraction of the memory.
+        """
+        if ops is None:
+            tables = (table[: tokens.shape[1]].to(self.dtype) for table in (self.rope_cos, self.rope_sin))
+            ops = Dense(*tables)
+        return self.model(tokens, ops, added=added, recompute=recompute)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states, in the weights' dtype."""
@@ -253,8 +293,8 @@ class Transformer(nn.Module):
         """(V D)."""
         return (self.model.embed_tokens if self.config.tie_word_embeddings else self.lm_head).weight
 
-    def forward(self, tokens: Tensor, positions: Tensor | None = None, cache: KVCache | None = None) -> Tensor:
-        return self.head(self.hidden(tokens, positions, cache))
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.head(self.hidden(tokens))
 
     @property
     def num_parameters(self) -> int:

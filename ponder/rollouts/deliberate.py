@@ -15,7 +15,7 @@ What is rewarded is how a trajectory ended, never a step of it (strategies/delib
 Each term stands in the `parts` of the verdict and each can be 0; with all of them 0 the reward is the verifier's. The
 bounds are checked where they are set, so that no wrong answer is ever worth more than a right one and no missing one
 more than a wrong one. The step cost is on right answers only: paid on wrong ones too, it would be the whole gradient of
-a group that got everything wrong, and the quickest way to earn it there is to answer at once (`rewards.unended`).
+a group that got everything wrong, and the quickest way to earn it there is to answer at once (`truncation_penalty`).
 
 Credit: the trajectory's advantage goes to the chosen candidates, the answer and the choices (`batches.from_groups`);
 with `contrast`, minus a share of it to candidates that were not chosen.

@@ -53,7 +53,7 @@ def each(term: Callable[[Trajectory, Verdict], float]) -> RewardTerm:
     return over_group
 
 
-def overlong(buffer: int, limit: int) -> RewardTerm:
+def overlong_penalty(buffer: int, limit: int) -> RewardTerm:
     """DAPO's soft punishment (arXiv:2503.14476, eq. 13): from 0 to -1 over the last `buffer` reasoning tokens."""
 
     def term(trajectory: Trajectory, verdict: Verdict) -> float:
@@ -63,7 +63,7 @@ def overlong(buffer: int, limit: int) -> RewardTerm:
     return each(term)
 
 
-def unended(cost: float) -> RewardTerm:
+def truncation_penalty(cost: float) -> RewardTerm:
     """A right answer that a budget had to bring about is worth 1 - cost; a wrong one is worth 0 either way.
 
     Ending well means closing the reasoning and ending the answer oneself. The term is on right answers only: paid on

@@ -74,7 +74,7 @@ class Batch:
     weights_B: Tensor
     ref_logprobs_BT: Tensor | None = None
     old_logprobs_BT: Tensor | None = None
-    index: list[int] = field(default_factory=list)  # where each row's example stood
+    indices: list[int] = field(default_factory=list)  # of the example of each row
 
     def __getstate__(self) -> dict[str, Any]:
         """Travels to workers as plain arrays: a tensor would take two file descriptors each, and there are many."""
@@ -172,11 +172,11 @@ def collate(examples: Sequence[Example]) -> Batch:
 
 
 def by_prompt(examples: Sequence[Example]) -> dict[tuple[int, ...], list[int]]:
-    """Prompt -> places of the examples that have it."""
-    places: dict[tuple[int, ...], list[int]] = {}
-    for place, example in enumerate(examples):
-        places.setdefault(example.prompt_ids, []).append(place)
-    return places
+    """Prompt -> indices of the examples that have it."""
+    indices: dict[tuple[int, ...], list[int]] = {}
+    for index, example in enumerate(examples):
+        indices.setdefault(example.prompt_ids, []).append(index)
+    return indices
 
 
 def micro_batches(examples: Sequence[Example], *, max_tokens: int, num_shares: int = 1) -> list[Batch]:
@@ -190,34 +190,34 @@ def micro_batches(examples: Sequence[Example], *, max_tokens: int, num_shares: i
     count = min(len(families), -(-count // num_shares) * num_shares)
     packs: list[list[int]] = [[] for _ in range(count)]
     loads = [0] * count
-    for size, places in sorted(families, key=lambda family: (-family[0], family[1])):
+    for size, indices in sorted(families, key=lambda family: (-family[0], family[1])):
         pack = loads.index(min(loads))
         if packs[pack] and loads[pack] + size > max_tokens:
             packs.append([])
             loads.append(0)
             pack = len(packs) - 1
-        packs[pack] += places
+        packs[pack] += indices
         loads[pack] += size
     batches = []
-    for places in packs:
-        batch = collate([examples[i] for i in places])
-        batch.index = places
+    for indices in packs:
+        batch = collate([examples[i] for i in indices])
+        batch.indices = indices
         batches.append(batch)
     return batches
 
 
 def _families(examples: Sequence[Example], max_tokens: int) -> list[tuple[int, list[int]]]:
-    """(tokens, places): examples of one prompt, cut where a pack would be too long."""
+    """(tokens, indices): examples of one prompt, cut where a pack would be too long."""
     families: list[tuple[int, list[int]]] = []
-    for prompt, places in by_prompt(examples).items():
+    for prompt, indices in by_prompt(examples).items():
         size = len(prompt)
         chosen: list[int] = []
-        for place in places:
-            own = max(0, len(examples[place].token_ids) - 1)
+        for index in indices:
+            own = max(0, len(examples[index].token_ids) - 1)
             if chosen and size + own > max_tokens:
                 families.append((size, chosen))
                 size, chosen = len(prompt), []
-            chosen.append(place)
+            chosen.append(index)
             size += own
         families.append((size, chosen))
     return families

@@ -121,7 +121,7 @@ def work(problem: Problem, say: Say) -> str:
 
 
 def is_true(problem: Problem, question: str, answer: str) -> bool:
-    """Whether a pair says something true, useful or not: what a choice can be judged by where no one labelled it."""
+    """Whether a pair says something true, useful or not: by which a choice can be labelled where no one did."""
     if problem.task == "cipher":
         return len(question) == 2 and answer == chr((ord(question[0]) + ord(question[1])) // 2)
     if division := re.fullmatch(r"([0-9]{1,9})/([1-9])=([0-9]{1,9})r([0-9])", f"{question}={answer}"):
@@ -166,18 +166,18 @@ def slip(answer: str, rng: Random) -> str:
     if "r" in answer and answer.replace("r", "").isdigit():  # a quotient and a remainder
         quotient, _, remainder = answer.partition("r")
         return f"{slipped(int(quotient), rng)}r{remainder}"
-    places = [i for i, letter in enumerate(answer) if letter.isalpha()]
-    if not places:
+    letters = [i for i, letter in enumerate(answer) if letter.isalpha()]
+    if not letters:
         return answer + "0"
-    place = rng.choice(places)
-    return answer[:place] + chr(ord(answer[place]) + (1 if answer[place] in "aA" else -1)) + answer[place + 1 :]
+    i = rng.choice(letters)
+    return answer[:i] + chr(ord(answer[i]) + (1 if answer[i] in "aA" else -1)) + answer[i + 1 :]
 
 
 def choice(problem: Problem, faults: Faults, rng: Random) -> Row | None:
-    """A row in which one of two to four candidates is to be chosen, at a random place of the right way."""
+    """A row in which one of two to four candidates is to be chosen, at a random point of the right way."""
     pairs = right_pairs(problem)
-    place = rng.randrange(len(pairs) + 1)
-    done, ahead = pairs[:place], pairs[place:]
+    position = rng.randrange(len(pairs) + 1)
+    done, ahead = pairs[:position], pairs[position:]
     right = pair_line(*ahead[0]) if ahead else answer_line(problem.target)
     value = ahead[0][1] if ahead else problem.target
     wrong = [pair_line(ahead[0][0], slip(value, rng)) for _ in range(2)] if ahead else []

@@ -158,6 +158,7 @@ class Replica:
         if parts.trained is not None:
             leaves = parts.trained.views()
             self.adapter = Adapter.over(leaves, parts.alpha)
+            lora.attach(self.model, self.adapter)
         else:
             leaves = dict(self.model.named_parameters())
         self.head = parts.head.views() if parts.head is not None else {}
@@ -210,9 +211,7 @@ class Replica:
     def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
         layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
         added = of.added(self.head, batch) if of is not None else None
-        return packed.hidden(
-            self.model, tokens, layout, adapter=self.adapter, added_ND=added, recompute=self.recompute
-        )
+        return packed.hidden(self.model, tokens, layout, added_ND=added, recompute=self.recompute)
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:

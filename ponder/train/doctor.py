@@ -5,7 +5,7 @@
 
 Each check looks at one symptom: what was seen (with the numbers), what usually causes it, what to try first. A finding
 that another one explains is left out: a policy whose entropy is gone also has groups that come out all the same, and
-only the first is worth mending. Levels are judged on the last fifth of the run, trends on its first against its last
+only the first is worth fixing. Levels are read from the last fifth of the run, trends on its first against its last
 fifth. A threshold is where we would stop a run to look, not where it fails, and each says why it is where it is.
 Left out: bugs that leave no trace in the metrics, such as a verifier that accepts wrong answers; read samples.jsonl.
 """
@@ -128,7 +128,7 @@ def too_short(s: Series) -> Finding | None:
         severity="note",
         evidence=f"{len(s.rows)} steps; a trend shows from about {needed}",
         cause="Rewards of single steps are noise: which problems came up moves them more than one step of learning.",
-        advice="Let it run on; what is judged by level (format, truncation, groups, mismatch) was checked all the "
+        advice="Let it run on; what is checked by level (format, truncation, groups, mismatch) was checked all the "
         "same.",
     )
 

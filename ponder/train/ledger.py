@@ -1,6 +1,6 @@
 """What is kept of every step of reinforcement learning: counters, the log, samples, checkpoints, states to resume from.
 
-    with Ledger(run, config, learner, pool, on_step) as ledger:
+    with RunLedger(run, config, learner, pool, on_step) as ledger:
         for step in range(ledger.first_step, config.num_steps):
             ledger.sampled(step, rollouts)
             ledger.record(step, rollouts, updates, metrics)     # raises KeyboardInterrupt after a Ctrl-C
@@ -33,7 +33,7 @@ class Step:
     worst: Rollout | None
 
 
-class Ledger:
+class RunLedger:
     """The bookkeeping of one run. Opening it restores learner and pool to the last saved state."""
 
     def __init__(

@@ -1,7 +1,7 @@
 """Log-probabilities of given tokens from hidden states, without a float32 copy of the logits.
 
 A batch of 1,000 rows over 49,152 words is 200 MB of float32, several times over in a plain loss. Here its probabilities
-are kept for backward in the weights' dtype, where all of them have room; else some rows at a time are computed, and
+are kept for backward in the weights' dtype, where all of them fit; else some rows at a time are computed, and
 once more for backward. Where the head is frozen (adapters), forward already computes what backward needs, one vector a
 row: d logprob / d hidden = (W[target] - p @ W) / temperature.
 

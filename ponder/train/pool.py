@@ -2,8 +2,8 @@
 
 A group teaches by how much its rewards differ: p(1-p) for a problem with pass rate p. The pool keeps, for every
 problem, decayed counts of correct and tried rollouts, with the mean of its bucket (task and level) as prior, so that a
-problem never tried is judged by its like, and one whose group came out all the same is seldom paid for again before
-the policy has moved. `uniform` goes through the pool in a shuffled order, epoch after epoch.
+problem never tried is estimated from its like, and one whose group came out all the same is seldom paid for again
+before the policy has moved. `uniform` goes through the pool in a shuffled order, epoch after epoch.
 
 Related: prioritised level replay (arXiv:2010.03934), DAPO's dynamic sampling, which throws such groups away after
 paying for them. Choosing is a pure function of the counts, the seed and the step, so a resumed run chooses the same.
@@ -48,8 +48,8 @@ class Pool:
         self.correct, self.tried = np.zeros(self.size), np.zeros(self.size)
         self.updated = np.zeros(self.size, np.int64)
         self.problems: list[Problem] = [self.task[i] for i in range(self.size)]
-        self._place = {problem.id: i for i, problem in enumerate(self.problems)}
-        if len(self._place) < self.size:
+        self._index_of = {problem.id: i for i, problem in enumerate(self.problems)}
+        if len(self._index_of) < self.size:
             raise ValueError("the task gives two problems the same id; ids must be unique")
         self._orders: dict[int, list[list[int]]] = {}  # problems a step -> the passes of `uniform` so far
         buckets: dict[tuple[str, int | None], int] = {}
@@ -70,7 +70,7 @@ class Pool:
             return [self.problems[i] for i in self._in_turn(step, count)]
         rng = np.random.default_rng([self.seed, step, round])
         weights = (self.weights(step) if weights is None else weights).copy()
-        taken = [self._place[problem_id] for problem_id in exclude]
+        taken = [self._index_of[problem_id] for problem_id in exclude]
         weights[taken] = 0.0
         count = min(count, int((weights > 0).sum()))
         # Efraimidis and Spirakis: the largest u^(1/w) are a weighted draw without replacement
@@ -80,8 +80,8 @@ class Pool:
         return [self.problems[i] for i in np.argsort(-keys, kind="stable")[:count]]
 
     def _in_turn(self, step: int, count: int) -> list[int]:
-        """The places of a step in an endless sequence of shuffled passes over the pool, each of every problem once."""
-        epoch, place = divmod(step * count, self.size)
+        """Indices of the problems of a step: endless shuffled passes over the pool, each of every problem once."""
+        epoch, start = divmod(step * count, self.size)
         passes = self._orders.setdefault(count, [])
         while len(passes) <= epoch + 1:
             order = list(range(self.size))
@@ -92,7 +92,7 @@ class Pool:
                 first = dict.fromkeys([i for i in order if i not in drawn][: count - left])
                 order = [*first, *(i for i in order if i not in first)]
             passes.append(order)
-        return (passes[epoch] + passes[epoch + 1])[place : place + count]
+        return (passes[epoch] + passes[epoch + 1])[start : start + count]
 
     def pass_rates(self, step: int) -> np.ndarray:
         """The estimated pass rate of every problem, (size,)."""
@@ -115,7 +115,7 @@ class Pool:
     def learn(self, step: int, groups: Sequence[Group]) -> None:
         """Count what a step's rollouts showed."""
         for group in groups:
-            i = self._place[group.problem.id]
+            i = self._index_of[group.problem.id]
             fade = _DECAY ** max(step - int(self.updated[i]), 0)
             passed = sum(rollout.verdict.is_correct for rollout in group.rollouts)
             self.correct[i] = self.correct[i] * fade + passed

@@ -52,7 +52,9 @@ class RLConfig:
         16, "cap of the answer", least=1, also="max_completion_length max_response_length max_new_tokens max_tokens"
     )
     overlong_tokens: int = setting(0, "the last so many reasoning tokens cost up to 1 reward; 0 = off", least=0)
-    unended_cost: float = setting(0.0, "of a right answer that a budget had to end", least=0, below=1)
+    truncation_penalty: float = setting(
+        0.0, "of a right answer that a budget had to end", least=0, below=1, also="unended_cost"
+    )
     # what a rollout is
     environment: str = setting("", "empty = one completion; deliberate = see [deliberation]; or your own, module:attr")
     deliberation: DeliberationConfig = field(default_factory=DeliberationConfig)
@@ -98,10 +100,10 @@ class RLConfig:
             raise ConfigError(f"unknown preset {self.preset!r}{nearest(self.preset, PRESETS)}")
         if self.overlong_tokens > self.max_reasoning_tokens:
             raise ValueError(f"overlong_tokens={self.overlong_tokens} must lie between 0 and max_reasoning_tokens")
-        if self.environment == "deliberate" and (self.overlong_tokens or self.unended_cost):
+        if self.environment == "deliberate" and (self.overlong_tokens or self.truncation_penalty):
             raise ValueError(
-                f"overlong_tokens and unended_cost are for single completions; environment={self.environment!r} has "
-                "its own terms: [deliberation] window_penalty and step_cost"
+                "overlong_tokens and truncation_penalty are for single completions; "
+                f"environment={self.environment!r} has its own terms: [deliberation] window_penalty and step_cost"
             )
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")

@@ -43,8 +43,8 @@ def table(cls: type, *, only: Collection[str] | None = None) -> str:
             continue  # of a type that is no config: how a sample is drawn
         if only is not None and name not in only:
             continue
-        told = (f"`{name}`", default(field), takes(owner, field), field.metadata["meaning"], elsewhere(field))
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in told) + " |")
+        cells = (f"`{name}`", default(field), takes(owner, field), field.metadata["meaning"], elsewhere(field))
+        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return "\n".join(rows)
 
 
@@ -89,7 +89,7 @@ def main() -> None:
     path = Path(sys.argv[1])
     head, _, rest = path.read_text(encoding="utf-8").partition(BEGIN)
     if END not in rest:
-        raise SystemExit(f"{path} has no place for the tables: a line {BEGIN!r} and a later one {END!r}")
+        raise SystemExit(f"{path} has no lines for the tables: a line {BEGIN!r} and a later one {END!r}")
     write_atomic(path, f"{head}{BEGIN}\n\n{markdown()}\n\n{END}{rest.partition(END)[2]}")
 
 

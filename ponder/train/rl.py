@@ -23,7 +23,7 @@ from ponder.config import dumps, lookup
 from ponder.rollouts.collect import Collected, Play, collect, environment, single
 from ponder.rollouts.deliberate import deliberation_terms, open_environment
 from ponder.rollouts.grade import refuse_failing
-from ponder.rollouts.rewards import RewardTerm, overlong, unended
+from ponder.rollouts.rewards import RewardTerm, overlong_penalty, truncation_penalty
 from ponder.runs import Run
 from ponder.tasks import load_task
 from ponder.train import inputs
@@ -32,7 +32,7 @@ from ponder.train.ahead import Ahead
 from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.distributed import PolicyLoss, Sums
-from ponder.train.ledger import Ledger, Step
+from ponder.train.ledger import RunLedger, Step
 from ponder.train.losses import token_weights
 from ponder.train.metrics import policy_metrics
 from ponder.train.pool import Pool
@@ -53,14 +53,14 @@ def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Pa
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
         with (
             open_backend(config, run.folder, sources) as (learner, sampler),
-            Ledger(run, config, learner, pool, on_step) as ledger,
+            RunLedger(run, config, learner, pool, on_step) as ledger,
         ):
             asyncio.run(learn(config, task, pool, learner, sampler, ledger))
     return run.checkpoint_folder(config.num_steps)
 
 
 async def learn(
-    config: RLConfig, task: Task, pool: Pool, learner: Learner, sampler: Sampler, ledger: Ledger
+    config: RLConfig, task: Task, pool: Pool, learner: Learner, sampler: Sampler, ledger: RunLedger
 ) -> None:
     """The loop."""
     play, first = open_play(config, sampler, task), ledger.first_step
@@ -91,10 +91,10 @@ def open_play(config: RLConfig, engine: Sampler, task: Task) -> Play:
 def reward_terms(config: RLConfig) -> dict[str, RewardTerm]:
     """What the reward holds beside the verdict, by the name that each has in `parts`."""
     terms: dict[str, RewardTerm] = {}
-    if config.unended_cost:
-        terms["unended"] = unended(config.unended_cost)
+    if config.truncation_penalty:
+        terms["truncation"] = truncation_penalty(config.truncation_penalty)
     if config.overlong_tokens:
-        terms["overlong"] = overlong(config.overlong_tokens, config.max_reasoning_tokens)
+        terms["overlong"] = overlong_penalty(config.overlong_tokens, config.max_reasoning_tokens)
     if config.environment == "deliberate":
         terms |= deliberation_terms(config.deliberation)
     return terms | {name: lookup({}, name, what="reward term") for name in config.reward_terms}

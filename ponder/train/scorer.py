@@ -3,7 +3,7 @@
     ponder scorer recipes/scorer_nano_cpu.toml
     ponder scorer recipes/scorer_nano_cpu.toml model=runs/demo out=runs/scorer_demo
 
-    OUT/rollouts.jsonl   the labelled rollouts (train/scorer_rollouts.py); a second sitting goes on from them
+    OUT/rollouts.jsonl   the labelled rollouts (train/scorer_rollouts.py); a resumed run goes on from them
     OUT/scorer/          the best scorer so far: what `load_scorer(OUT)` and `ponder score BANK --scorer OUT` take
     OUT/result.json      how good it is on problems it was not trained on
 

@@ -2,7 +2,7 @@
 
     recipe = from_rollouts(train)     # train(job): job.train and job.held are lists of `Drawn`, one a problem
 
-What is reported was measured on the problems that chose the moment to stop: judge a scorer by a bank of other problems.
+What is reported was measured on the problems that chose the moment to stop: measure a scorer on a bank of others.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ def train(job: Job[FeaturesConfig, Drawn]) -> Trained:
     x, y = np.concatenate(rows[0]), np.concatenate([item.correct for item in job.train])
     weight = np.concatenate([np.full(len(item.correct), 1 / len(item.correct)) for item in job.train])
     model = fit(x, y, l2=1.0, weight_N=weight * len(y) / weight.sum())
-    place = str(Path(joined).resolve()) if outcome else ""
+    folder = str(Path(joined).resolve()) if outcome else ""
     FeatureScorer(
-        model, name=job.config.scorer_name, policy=job.policy, outcome=outcome, outcome_folder=place
+        model, name=job.config.scorer_name, policy=job.policy, outcome=outcome, outcome_folder=folder
     ).save(job.folder)  # fmt: skip
     weights = dict(zip([*FEATURES, "outcome"], model.weights.tolist(), strict=False))
     return [model.logits(part) for part in rows[1]], {"weights": weights}

@@ -29,7 +29,7 @@ from ponder.train.scorer_rollouts import Drawn
 
 
 @dataclass(frozen=True)
-class Lesson:
+class ScorerExample:
     """One problem's different completions, and what is to be learnt of each."""
 
     family: Family
@@ -40,34 +40,34 @@ class Lesson:
     which: NDArray[np.int64]  # of every sample that was drawn, which completion it is
 
 
-def outcome_lesson(drawn: Drawn, *, late: float) -> Lesson:
+def outcome_example(drawn: Drawn, *, late: float) -> ScorerExample:
     """Every token predicts the outcome; token t of T weighs ((t + 1) / T) ** late."""
     family, which, counts, correct = _distinct(drawn)
     lengths = family.lengths
     ends = np.cumsum(lengths)
-    place = np.arange(len(family.token_ids)) - np.repeat(ends - lengths, lengths) + 1
-    raw = (place / np.repeat(lengths, lengths)) ** late
+    position = np.arange(len(family.token_ids)) - np.repeat(ends - lengths, lengths) + 1
+    raw = (position / np.repeat(lengths, lengths)) ** late
     sums = np.bincount(np.repeat(np.arange(len(lengths)), lengths), raw, minlength=len(lengths))
     weights = raw / np.repeat(sums, lengths)
     targets = np.repeat(correct, lengths)
-    return Lesson(family, counts, correct, targets.astype(np.float32), weights.astype(np.float32), which)
+    return ScorerExample(family, counts, correct, targets.astype(np.float32), weights.astype(np.float32), which)
 
 
-def process_lesson(drawn: Drawn) -> Lesson:
+def process_example(drawn: Drawn) -> ScorerExample:
     """The ends of labelled steps predict the share of continuations that end correct, the last token the outcome."""
     family, which, counts, correct = _distinct(drawn)
     starts = np.cumsum(family.lengths) - family.lengths
     targets = np.zeros(len(family.token_ids), np.float32)
     weights = np.zeros(len(family.token_ids), np.float32)
-    for sample, place, share in drawn.steps:
-        at = starts[which[sample]] + place - 1
+    for sample, position, share in drawn.steps:
+        at = starts[which[sample]] + position - 1
         targets[at], weights[at] = share, 1.0
     some = family.lengths > 0
     last = (starts + family.lengths - 1)[some]
     targets[last], weights[last] = correct[some], 1.0
     sums = np.bincount(np.repeat(np.arange(len(family)), family.lengths), weights, minlength=len(family))
     weights /= np.repeat(np.maximum(sums, 1.0), family.lengths)
-    return Lesson(family, counts, correct, targets, weights.astype(np.float32), which)
+    return ScorerExample(family, counts, correct, targets, weights.astype(np.float32), which)
 
 
 def _distinct(drawn: Drawn) -> tuple[Family, NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
@@ -86,8 +86,8 @@ class Balance:
     wrong: float
 
     @classmethod
-    def of(cls, lessons: Sequence[Lesson]) -> Balance:
-        share = sum(float(x.counts @ x.correct) for x in lessons) / sum(float(x.counts.sum()) for x in lessons)
+    def of(cls, examples: Sequence[ScorerExample]) -> Balance:
+        share = sum(float(x.counts @ x.correct) for x in examples) / sum(float(x.counts.sum()) for x in examples)
         return cls(0.5 / share, 0.5 / (1 - share))
 
 
@@ -101,39 +101,41 @@ class ScoreBatch:
     last_B: NDArray[np.int64]
     targets_N: NDArray[np.float32]
     weights_N: NDArray[np.float32]  # 0 on prompts
-    right_P: NDArray[np.int64]  # places in B
+    right_P: NDArray[np.int64]  # rows of B
     wrong_P: NDArray[np.int64]
     weights_P: NDArray[np.float32]
     seed: int  # of the dropout
 
 
-def batches(lessons: Sequence[Lesson], balance: Balance, *, max_tokens: int, seed: int) -> list[ScoreBatch]:
-    """Packs of the lessons of one step; the weights of all tokens add up to about 1, and so do those of all pairs."""
-    found = list(packs([lesson.family for lesson in lessons], max_tokens=max_tokens))
-    total = sum(float(lesson.counts.sum()) for lesson in lessons)
-    mixed = max(1, sum(0 < lesson.correct.mean() < 1 for lesson in lessons))
-    return [_batch(pack, lessons, balance, total, mixed, seed + i) for i, pack in enumerate(found)]
+def batches(examples: Sequence[ScorerExample], balance: Balance, *, max_tokens: int, seed: int) -> list[ScoreBatch]:
+    """Packs of the examples of one step; the weights of all tokens add up to about 1, and so do those of all pairs."""
+    found = list(packs([example.family for example in examples], max_tokens=max_tokens))
+    total = sum(float(example.counts.sum()) for example in examples)
+    mixed = max(1, sum(0 < example.correct.mean() < 1 for example in examples))
+    return [_batch(pack, examples, balance, total, mixed, seed + i) for i, pack in enumerate(found)]
 
 
-def _batch(pack: Pack, lessons: Sequence[Lesson], balance: Balance, total: float, mixed: int, seed: int) -> ScoreBatch:
+def _batch(
+    pack: Pack, examples: Sequence[ScorerExample], balance: Balance, total: float, mixed: int, seed: int
+) -> ScoreBatch:
     targets, weights = (np.zeros(len(pack.tokens_N), np.float32) for _ in range(2))
     right, wrong, pair_weights = [], [], []
     row = 0
     for index, first, end in pack.pieces:
-        lesson = lessons[index]
-        lengths = lesson.family.lengths[first:end]
-        skipped, size = int(lesson.family.lengths[:first].sum()), int(lengths.sum())
+        example = examples[index]
+        lengths = example.family.lengths[first:end]
+        skipped, size = int(example.family.lengths[:first].sum()), int(lengths.sum())
         begin = int(pack.first_B[row])
-        targets[begin : begin + size] = lesson.targets[skipped : skipped + size]
-        of_row = lesson.counts[first:end] * np.where(lesson.correct[first:end] > 0.5, balance.right, balance.wrong)
-        own = lesson.weights[skipped : skipped + size]
+        targets[begin : begin + size] = example.targets[skipped : skipped + size]
+        of_row = example.counts[first:end] * np.where(example.correct[first:end] > 0.5, balance.right, balance.wrong)
+        own = example.weights[skipped : skipped + size]
         weights[begin : begin + size] = own * np.repeat(of_row, lengths) / total
-        good = np.flatnonzero(lesson.correct[first:end] > 0.5)
-        bad = np.flatnonzero(lesson.correct[first:end] <= 0.5)
+        good = np.flatnonzero(example.correct[first:end] > 0.5)
+        bad = np.flatnonzero(example.correct[first:end] <= 0.5)
         if len(good) and len(bad):
-            counts = lesson.counts[first:end]
+            counts = example.counts[first:end]
             pairs = np.outer(counts[good], counts[bad])
-            share = counts.sum() / lesson.counts.sum()  # of a problem that is cut over several packs
+            share = counts.sum() / example.counts.sum()  # of a problem that is cut over several packs
             right.append(np.repeat(good + row, len(bad)))
             wrong.append(np.tile(bad + row, len(good)))
             pair_weights.append((pairs / pairs.sum() * share / mixed).ravel())

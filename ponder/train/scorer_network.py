@@ -1,7 +1,7 @@
 """Training the policy's own network with a head: steps, looks at what is held out, the best one kept, exact resume.
 
-    train_network(job, Learning(...))     the loop; what is learned, from which batches, and how it is judged, is given
-    learn_rollouts(job, lessons, ...)     of verified rollouts: stops where choosing among held-out samples is best
+    train_network(job, Learning(...))      the loop; what is learned, from which batches, how it is measured, is given
+    learn_rollouts(job, examples, ...)     of verified rollouts: stops where choosing among held-out samples is best
 
 All weights are trained, or an adapter of them. The best moment is later or earlier than where the loss is lowest. A
 kind whose examples are no rollouts, pairs of completions say, hands `train_network` a `Learning` of its own.
@@ -30,7 +30,7 @@ from ponder.scorers.calibration import fit_platt, log_loss, rerank_at
 from ponder.scorers.outcome import expit, fresh_head
 from ponder.train.distributed import HiddenLoss, Trainer, pick_device, resolve_workers
 from ponder.train.scorer_examples import ScorerConfig
-from ponder.train.scorer_loss import Balance, Lesson, ScoreLoss, batches
+from ponder.train.scorer_loss import Balance, ScoreLoss, ScorerExample, batches
 from ponder.train.scorer_recipe import Arrays, Check, CommonConfig, Job, Trained
 from ponder.train.scorer_rollouts import Drawn
 from ponder.train.state import load_state, save_state
@@ -38,14 +38,14 @@ from ponder.train.state import load_state, save_state
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """What the loop does not know: what is learned, and how it is judged."""
+    """What the loop does not know: what is learned, and how it is measured."""
 
     count: int  # examples that are trained on
     loss: HiddenLoss
-    batches: Callable[[Sequence[int], int], list[Any]]  # places of examples, seed -> micro-batches
+    batches: Callable[[Sequence[int], int], list[Any]]  # indices of examples, a seed -> micro-batches
     examine: Callable[[Trainer], Arrays]  # what the network says of every held-out example
     metric: str  # what chooses the best step
-    judge: Callable[[Arrays], tuple[float, float]]  # that metric, a share, and the loss, which breaks ties
+    measure: Callable[[Arrays], tuple[float, float]]  # that metric, a share, and the loss, which breaks ties
     save: Callable[[Transformer, Tokenizer, Mapping[str, Tensor], Arrays], TokenScorer]
     """The scorer of the moment; the loop saves it."""
     logprobs: bool = False  # the network also reads the sampler's logprobs
@@ -83,7 +83,7 @@ def train_network(job: Job[Any, Any], learning: Learning) -> Trained:
             metrics = {**sums, "lr": lr, "grad_norm": norm}
             if (step + 1) % every == 0 or step + 1 == num_steps:
                 said = learning.examine(trainer)
-                value, loss = learning.judge(said)
+                value, loss = learning.measure(said)
                 metrics |= {f"held/{learning.metric}": value, "held/bce": loss}
                 is_best = [value, -loss] > facts["best"]
                 if is_best:
@@ -106,10 +106,10 @@ def train_network(job: Job[Any, Any], learning: Learning) -> Trained:
 def order(count: int, step: int, config: CommonConfig) -> list[int]:
     """The examples of a step: each epoch in an order of its own."""
     per_epoch = math.ceil(count / config.problems_per_step)
-    epoch, place = divmod(step, per_epoch)
-    places = list(range(count))
-    Random(f"{config.seed}/scorer/{epoch}").shuffle(places)
-    return places[place * config.problems_per_step : (place + 1) * config.problems_per_step]
+    epoch, batch = divmod(step, per_epoch)
+    indices = list(range(count))
+    Random(f"{config.seed}/scorer/{epoch}").shuffle(indices)
+    return indices[batch * config.problems_per_step : (batch + 1) * config.problems_per_step]
 
 
 def schedule(step: int, num_steps: int, config: CommonConfig) -> float:
@@ -125,7 +125,7 @@ def schedule(step: int, num_steps: int, config: CommonConfig) -> float:
 
 def learn_rollouts(
     job: Job[Any, Drawn],
-    lesson: Callable[[Drawn], Lesson],
+    example: Callable[[Drawn], ScorerExample],
     scorer: Callable[..., TokenScorer],
     *,
     options: Callable[[Tokenizer], dict[str, Any]] = lambda tokenizer: {},
@@ -133,16 +133,16 @@ def learn_rollouts(
 ) -> Trained:
     """scorer: made of (model, head), with its name, policy, `scale` and `shift`, and `options` of the tokenizer."""
     config: ScorerConfig = job.config
-    lessons, exam = ([lesson(item) for item in part] for part in (job.train, job.held))
-    balance = Balance.of(lessons)
+    examples, held = ([example(item) for item in part] for part in (job.train, job.held))
+    balance = Balance.of(examples)
     loss = ScoreLoss(config.dropout, config.pairwise)
 
     named = {"name": config.scorer_name, "policy": job.policy}
 
-    def some(places: Sequence[int], seed: int) -> list[Any]:
-        return batches([lessons[i] for i in places], balance, max_tokens=config.max_tokens_per_batch, seed=seed)
+    def some(indices: Sequence[int], seed: int) -> list[Any]:
+        return batches([examples[i] for i in indices], balance, max_tokens=config.max_tokens_per_batch, seed=seed)
 
-    def judge(logits: Arrays) -> tuple[float, float]:
+    def measure(logits: Arrays) -> tuple[float, float]:
         correct = np.concatenate([item.correct for item in job.held])
         return choosing(job.held, logits), log_loss(correct, np.concatenate([expit(x) for x in logits]))
 
@@ -153,20 +153,21 @@ def learn_rollouts(
     return train_network(
         job,
         Learning(
-            count=len(lessons), loss=loss, batches=some, metric="rerank", judge=judge, save=save, logprobs=logprobs,
-            examine=lambda trainer: examine(trainer, loss, exam, balance, config.max_tokens_per_batch),
+            count=len(examples), loss=loss, batches=some, metric="rerank", measure=measure, save=save,
+            examine=lambda trainer: examine(trainer, loss, held, balance, config.max_tokens_per_batch),
+            logprobs=logprobs,
         ),
     )  # fmt: skip
 
 
 def examine(
-    trainer: Trainer, loss: ScoreLoss, exam: Sequence[Lesson], balance: Balance, max_tokens: int
+    trainer: Trainer, loss: ScoreLoss, held: Sequence[ScorerExample], balance: Balance, max_tokens: int
 ) -> list[NDArray[np.float64]]:
     """The head's output at the end of every held-out sample."""
-    parts = batches(exam, balance, max_tokens=max_tokens, seed=0)
-    rows = torch.cat(trainer.values(parts, loss)).double().numpy()  # packs keep the order of the lessons
-    ends = np.cumsum([len(lesson.counts) for lesson in exam])
-    return [part[lesson.which] for part, lesson in zip(np.split(rows, ends[:-1]), exam, strict=True)]
+    parts = batches(held, balance, max_tokens=max_tokens, seed=0)
+    rows = torch.cat(trainer.values(parts, loss)).double().numpy()  # packs keep the order of the examples
+    ends = np.cumsum([len(example.counts) for example in held])
+    return [part[example.which] for part, example in zip(np.split(rows, ends[:-1]), held, strict=True)]
 
 
 def choosing(held: Sequence[Drawn], scores: Arrays) -> float:

@@ -9,7 +9,7 @@ from ponder.config import setting
 from ponder.scorers.outcome import OutcomeScorer
 from ponder.train import scorer_examples
 from ponder.train.scorer_examples import ScorerConfig, from_rollouts
-from ponder.train.scorer_loss import outcome_lesson
+from ponder.train.scorer_loss import outcome_example
 from ponder.train.scorer_network import learn_rollouts
 from ponder.train.scorer_recipe import Cost, Job, Trained
 from ponder.train.scorer_rollouts import Drawn
@@ -21,8 +21,8 @@ class OutcomeConfig(ScorerConfig):
 
 
 def train(job: Job[OutcomeConfig, Drawn]) -> Trained:
-    lesson = partial(outcome_lesson, late=job.config.late)
-    return learn_rollouts(job, lesson, OutcomeScorer, logprobs=job.config.logprobs)
+    example = partial(outcome_example, late=job.config.late)
+    return learn_rollouts(job, example, OutcomeScorer, logprobs=job.config.logprobs)
 
 
 def cost(config: ScorerConfig) -> Cost:

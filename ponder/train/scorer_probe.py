@@ -83,7 +83,7 @@ def _network(
     config: ProbeConfig, x: NDArray[np.float32], y: Floats, other: NDArray[np.float32], truth: Floats
 ) -> dict[str, Tensor]:
     """One hidden layer, Adam on random batches, stopped at the best of its looks at the held-out loss."""
-    inputs, targets, exam = torch.from_numpy(x), torch.from_numpy(y).float(), torch.from_numpy(other)
+    inputs, targets, held_out = torch.from_numpy(x), torch.from_numpy(y).float(), torch.from_numpy(other)
     mean, scale = inputs.mean(0), inputs.std(0).clamp(min=1e-6)
     generator = torch.Generator().manual_seed(config.seed)
     first = torch.randn(config.probe_width, x.shape[1], generator=generator) / x.shape[1] ** 0.5
@@ -104,7 +104,7 @@ def _network(
             loss.backward()
             optimizer.step()
         with torch.no_grad():
-            held = log_loss(truth, expit(logits(exam).double().numpy()))
+            held = log_loss(truth, expit(logits(held_out).double().numpy()))
         waited += 1
         if held < best - 1e-4:
             best, kept, waited = held, [leaf.detach().clone() for leaf in leaves], 0

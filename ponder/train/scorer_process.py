@@ -8,7 +8,7 @@ from ponder.config import setting
 from ponder.scorers.process import ProcessScorer
 from ponder.train import scorer_outcome
 from ponder.train.scorer_examples import ScorerConfig, from_rollouts
-from ponder.train.scorer_loss import process_lesson
+from ponder.train.scorer_loss import process_example
 from ponder.train.scorer_network import learn_rollouts
 from ponder.train.scorer_recipe import Cost, Job, Trained
 from ponder.train.scorer_rollouts import Drawn, DrawPlan, step_ids
@@ -27,7 +27,7 @@ class ProcessConfig(ScorerConfig):
 def train(job: Job[ProcessConfig, Drawn]) -> Trained:
     """Without the sampler's logprobs: in a search the earlier steps are part of the prompt, which has none."""
     return learn_rollouts(
-        job, process_lesson, ProcessScorer, options=lambda tokenizer: {"step_ids": step_ids(tokenizer)}
+        job, process_example, ProcessScorer, options=lambda tokenizer: {"step_ids": step_ids(tokenizer)}
     )  # fmt: skip
 
 

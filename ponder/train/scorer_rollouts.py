@@ -4,7 +4,7 @@
     {"problem": id, "policy": 0, "prompt_ids": [...], "samples": [{"ids": [...], "correct": 1, ...}, ...]}
 
 Checkpoints and temperatures are mixed, as a scorer that saw one of each misjudges the others (arXiv:2312.09241). A
-second sitting draws only what is missing. For a process scorer the rollouts also say what a step is worth: from its end
+resumed run draws only what is missing. For a process scorer the rollouts also say what a step is worth: from its end
 the policy continues `continuations` times, and the label is the share that ends correct (arXiv:2312.08935).
 """
 

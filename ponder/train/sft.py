@@ -222,7 +222,7 @@ Row = dict[str, str]
 def open_source(
     config: SFTConfig, tokenizer: Tokenizer, rows: Sequence[tuple[str, Row]] | None = None, *, window: int = 1 << 62
 ) -> Source:
-    """Example i of the data, for every i. rows: those of a file, with their places; None = demonstrations.
+    """Example i of the data, for every i. rows: those of a file, with where each stands; None = demonstrations.
 
     Refuses rows of more tokens than the window, and rows that teach nothing.
     """
@@ -234,13 +234,13 @@ def open_source(
 
         return made
     examples, too_long = [], []
-    for place, row in rows:
+    for where, row in rows:
         prompt = [Message(role="user", content=row["problem"])]
         example = to_example(tokenizer, prompt, row["reasoning"], row.get("answer"), given=row.get("given", ""))
         if not example.num_trained:
-            raise ConfigError(f"{place} has neither reasoning nor answer to learn; mend or delete that line")
+            raise ConfigError(f"{where} has neither reasoning nor answer to learn; correct or delete that line")
         if len(example) > window:
-            too_long.append(f"{place} ({len(example)} tokens)")
+            too_long.append(f"{where} ({len(example)} tokens)")
         examples.append(example)
     if too_long:
         more = f" and {len(too_long) - 5} more" if too_long[5:] else ""
@@ -250,13 +250,13 @@ def open_source(
 
     @lru_cache(maxsize=2)
     def order(epoch: int) -> list[int]:
-        places = list(range(len(examples)))
-        Random(f"{config.seed}/epoch/{epoch}").shuffle(places)
-        return places
+        order = list(range(len(examples)))
+        Random(f"{config.seed}/epoch/{epoch}").shuffle(order)
+        return order
 
     def shuffled(index: int) -> Example:
-        epoch, place = divmod(index, len(examples))
-        return examples[order(epoch)[place]]
+        epoch, position = divmod(index, len(examples))
+        return examples[order(epoch)[position]]
 
     return shuffled
 
@@ -267,30 +267,30 @@ def read_solutions(path: Path) -> list[Row]:
 
 
 def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
-    """(place, row) of each: "rows.jsonl:3". Files are read as those of tasks are: UTF-8, also .gz, numbers as text."""
+    """(where, row) of each: "rows.jsonl:3". Files are read as those of tasks are: UTF-8, also .gz, numbers as text."""
     rows = []
     for number, line in numbered_lines(data_file(path)):
-        place = f"{path}:{number}"
+        where = f"{path}:{number}"
         if isinstance(line, ConfigError):
-            raise ConfigError(f"{place} is {line}")
+            raise ConfigError(f"{where} is {line}")
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise ConfigError(f"{place} is not JSON ({error}); mend or delete that line") from None
+            raise ConfigError(f"{where} is not JSON ({error}); correct or delete that line") from None
         if not isinstance(row, dict):
-            raise ConfigError(f"{place} is not an object with problem, reasoning and answer")
+            raise ConfigError(f"{where} is not an object with problem, reasoning and answer")
         is_open = "given" in row and "answer" not in row
         for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given"} & row.keys())):
             value = row.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 row[key] = str(value)
             elif not isinstance(value, str):
-                raise ConfigError(f"{place} misses the text field {key!r}")
+                raise ConfigError(f"{where} misses the text field {key!r}")
             elif any("\ud800" <= sign <= "\udfff" for sign in value):  # text to JSON, and to no tokenizer
-                raise ConfigError(f"{place}: the field {key!r} holds half a character (\\ud800...); mend it")
+                raise ConfigError(f"{where}: the field {key!r} holds half a character (\\ud800...); correct it")
         if not row["problem"].strip():
-            raise ConfigError(f"{place}: the field 'problem' is empty; mend or delete that line")
-        rows.append((place, {key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row}))
+            raise ConfigError(f"{where}: the field 'problem' is empty; correct or delete that line")
+        rows.append((where, {key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row}))
     if not rows:
         raise ConfigError(f"{path} holds no examples")
     return rows

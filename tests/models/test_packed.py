@@ -81,6 +81,17 @@ def test_recomputing_activations_changes_no_bit():
     assert all(torch.equal(plain[name], again[name]) for name in plain)
 
 
+@pytest.mark.parametrize("recompute", [False, True])
+def test_every_module_with_weights_is_called_so_that_its_hooks_fire(recompute):
+    model = tiny_model(**FAMILIES["norms and biases"])
+    tokens, layout, _ = pack([(9, [5, 7])])
+    called = set()
+    for name, module in model.named_modules():
+        module.register_forward_pre_hook(lambda module, args, name=name: called.add(name))
+    packed.hidden(model, tokens, layout, recompute=recompute)
+    assert called == {name for name, _ in model.named_modules()} - {"", "model.layers"}
+
+
 def test_blocks_that_are_cut_for_the_cache_give_the_same(monkeypatch):
     model = tiny_model()
     tokens, layout, _ = pack([(9, [5, 1, 7, 7]), (12, [3, 3])])
@@ -121,7 +132,8 @@ def test_an_adapter_has_the_gradient_of_the_two_products_it_stands_for():
     lora.merge(base, adapter, lora.targets(model))
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    hidden = packed.hidden(model, tokens, layout, adapter=pairs)
+    lora.attach(model, pairs)
+    hidden = packed.hidden(model, tokens, layout)
     torch.testing.assert_close(hidden, expected)
     found = torch.autograd.grad((hidden * grad).sum(), list(leaves.values()))
     for left, right in zip(found, wanted, strict=True):

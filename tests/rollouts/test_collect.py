@@ -9,7 +9,7 @@ import pytest
 
 from ponder.engine.base import ScriptedEngine
 from ponder.rollouts.collect import collect, single
-from ponder.rollouts.rewards import RewardTerm, add_terms, unended
+from ponder.rollouts.rewards import RewardTerm, add_terms, truncation_penalty
 from ponder.strategies.turns import Trajectory
 from ponder.tasks import load_task
 from ponder.train.metrics import rollout_metrics
@@ -34,19 +34,19 @@ def rewarded(terms: dict[str, RewardTerm], verdict: Verdict, completion: Complet
 
 @pytest.mark.parametrize("cost", [0.01, 0.1, 0.5, 0.99])
 def test_no_wrong_answer_is_ever_worth_more_than_a_right_one(cost):
-    terms = {"unended": unended(cost)}
+    terms = {"truncation": truncation_penalty(cost)}
     worst_right = min(rewarded(terms, RIGHT, c).reward for c in (ENDED, CLOSED_BY_FORCE, CUT))
     best_wrong = max(rewarded(terms, WRONG, c).reward for c in (ENDED, CLOSED_BY_FORCE, CUT))
     assert worst_right > best_wrong == 0
 
 
 def test_the_term_stands_in_the_verdict_and_asks_only_who_ended_it():
-    terms = {"unended": unended(0.2)}
+    terms = {"truncation": truncation_penalty(0.2)}
     good = rewarded(terms, RIGHT, ENDED)
-    assert good.reward == 1 and good.parts == {"correct": 1.0, "unended": 0.0}
+    assert good.reward == 1 and good.parts == {"correct": 1.0, "truncation": 0.0}
     for cut in (CLOSED_BY_FORCE, CUT, replace(ENDED, finish_reason="window")):
         found = rewarded(terms, RIGHT, cut)
-        assert found.reward == 0.8 and found.parts["unended"] == -0.2
+        assert found.reward == 0.8 and found.parts["truncation"] == -0.2
         assert rewarded(terms, WRONG, cut).reward == 0
     longer = replace(ENDED, num_reasoning_tokens=999)
     assert rewarded(terms, RIGHT, longer) == good  # nothing pays for length, nor against it
@@ -54,12 +54,12 @@ def test_the_term_stands_in_the_verdict_and_asks_only_who_ended_it():
 
 def test_terms_of_the_reward_add_up_and_none_is_none():
     assert reward_terms(RLConfig(out="x")) == {}
-    terms = reward_terms(RLConfig(out="x", unended_cost=0.2, overlong_tokens=4, max_reasoning_tokens=8))
+    terms = reward_terms(RLConfig(out="x", truncation_penalty=0.2, overlong_tokens=4, max_reasoning_tokens=8))
     found = rewarded(terms, RIGHT, replace(CUT, num_reasoning_tokens=6))
     assert found.reward == pytest.approx(1 - 0.2 - 0.5) and found.parts["overlong"] == -0.5
     for cost in (-0.1, 1.0):
-        with pytest.raises(ValueError, match="unended_cost"):
-            RLConfig(out="x", unended_cost=cost)
+        with pytest.raises(ValueError, match="truncation_penalty"):
+            RLConfig(out="x", truncation_penalty=cost)
 
 
 @pytest.mark.parametrize("said", [[], [1.0, 2.0], [float("nan")], [float("inf")]])

@@ -69,11 +69,11 @@ def test_micro_batches_hold_every_example_once_within_the_limit(
     rows: list[Example], max_tokens: int, num_shares: int
 ) -> None:
     batches = micro_batches(rows, max_tokens=max_tokens, num_shares=num_shares)
-    assert sorted(i for batch in batches for i in batch.index) == list(range(len(rows)))
+    assert sorted(i for batch in batches for i in batch.indices) == list(range(len(rows)))
     for batch in batches:
         # one example longer than the limit still goes, alone
-        assert len(batch.tokens_N) <= max_tokens or len(batch.index) == 1
-        for row, i in enumerate(batch.index):
+        assert len(batch.tokens_N) <= max_tokens or len(batch.indices) == 1
+        for row, i in enumerate(batch.indices):
             check_row(batch, row, rows[i])
 
 

@@ -134,7 +134,7 @@ def test_a_preference_that_is_not_bounded_stops(said):
 
 def test_terms_of_single_completions_are_refused_beside_deliberation():
     with pytest.raises(ValueError, match="window_penalty"):
-        RLConfig(out="x", environment="deliberate", unended_cost=0.1)
+        RLConfig(out="x", environment="deliberate", truncation_penalty=0.1)
 
 
 class LikesShort:

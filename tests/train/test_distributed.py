@@ -149,7 +149,7 @@ def test_logprobs_come_back_in_the_order_of_the_batches(trainer: Trainer) -> Non
     results = trainer.logprobs(batches, 0.8)
     model = make_model()
     for batch, result in zip(batches, results, strict=True):
-        for row, i in enumerate(batch.index):
+        for row, i in enumerate(batch.indices):
             example = make_examples()[i]
             ids = torch.tensor([*example.prompt_ids, *example.token_ids])
             full = (model(ids[None, :-1])[0] / 0.8).log_softmax(-1).gather(-1, ids[1:, None])[:, 0]
@@ -191,7 +191,7 @@ def test_a_rewarded_completion_becomes_more_likely_and_a_punished_one_less() -> 
 
     def score() -> dict[int, float]:
         pairs = zip(batches, trainer.logprobs(batches, 1.0), strict=True)
-        return {batch.index[0]: (logprobs * batch.mask_BT).sum().item() for batch, logprobs in pairs}
+        return {batch.indices[0]: (logprobs * batch.mask_BT).sum().item() for batch, logprobs in pairs}
 
     before = score()
     trainer.backward(batches, PolicyLoss(LOSS, 1.0))

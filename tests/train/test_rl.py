@@ -23,7 +23,7 @@ from ponder.engine.local import LocalEngine
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.rollouts.collect import Collected, collect, single
-from ponder.rollouts.rewards import add_terms, overlong
+from ponder.rollouts.rewards import add_terms, overlong_penalty
 from ponder.runs import InUse, Run, checkpoints, read_jsonl, training_sources
 from ponder.strategies.turns import Trajectory
 from ponder.train.advantages import advantages
@@ -229,7 +229,7 @@ def test_a_verifier_that_keeps_failing_stops_the_run_and_names_the_error(base, t
 
 
 def test_overlong_reasoning_costs_reward_linearly_and_at_most_one():
-    terms = {"overlong": overlong(10, 30)}
+    terms = {"overlong": overlong_penalty(10, 30)}
     engine = ScriptedEngine(lambda prompt, seed: ("x" * 25, "a"))
     [completion] = asyncio.run(engine.generate(LowercaseTask()[0].prompt, SamplingParams(max_reasoning_tokens=64)))
     good = Verdict(outcome="correct", reward=1.0)

@@ -24,7 +24,7 @@ from ponder.train.distributed import Trainer
 from ponder.train.scorer import configure, load_recipe, train_scorer
 from ponder.train.scorer_examples import ScorerConfig, figures
 from ponder.train.scorer_features import unseen_by
-from ponder.train.scorer_loss import Balance, ScoreLoss, batches, outcome_lesson, process_lesson
+from ponder.train.scorer_loss import Balance, ScoreLoss, batches, outcome_example, process_example
 from ponder.train.scorer_network import order
 from ponder.train.scorer_recipe import Job
 from ponder.train.scorer_rollouts import Drawn, DrawPlan, split
@@ -54,9 +54,9 @@ ITEMS = [
 ]
 
 
-def naive_loss(model, head, items, lessons, *, pairwise, late):
+def naive_loss(model, head, items, examples, *, pairwise, late):
     """The definition, one sample at a time."""
-    balance = Balance.of(lessons)
+    balance = Balance.of(examples)
     n = sum(len(item.correct) for item in items)
     tokens, pairs = torch.zeros(()), []
     for item in items:
@@ -79,15 +79,15 @@ def naive_loss(model, head, items, lessons, *, pairwise, late):
 @pytest.mark.parametrize("rank", [0, 4])
 def test_gradients_of_the_packed_scorer_are_those_of_the_naive_one(rank):
     start = {WEIGHT: torch.randn(32, generator=torch.Generator().manual_seed(0)) / 4, BIAS: torch.zeros(1)}
-    lessons = [outcome_lesson(item, late=1.5) for item in ITEMS]
+    examples = [outcome_example(item, late=1.5) for item in ITEMS]
     model = tiny_model()
     adapter = lora.fresh(model, rank, 0) if rank else None
     trainer = Trainer(model, num_workers=0, adapter=adapter, head=start)
-    parts = batches(lessons, Balance.of(lessons), max_tokens=64, seed=0)
+    parts = batches(examples, Balance.of(examples), max_tokens=64, seed=0)
     sums = trainer.backward(parts, ScoreLoss(0.0, 0.7))
     twin = tiny_model()
     head = {name: tensor.clone().requires_grad_(True) for name, tensor in start.items()}
-    loss = naive_loss(twin, head, ITEMS, lessons, pairwise=0.7, late=1.5)
+    loss = naive_loss(twin, head, ITEMS, examples, pairwise=0.7, late=1.5)
     loss.backward()
     assert sums["loss"] == pytest.approx(loss.item(), rel=1e-5)
     for name, tensor in head.items():
@@ -100,20 +100,20 @@ def test_gradients_of_the_packed_scorer_are_those_of_the_naive_one(rank):
 
 
 def test_how_problems_are_cut_into_packs_changes_neither_loss_nor_values():
-    lessons = [outcome_lesson(item, late=1.0) for item in ITEMS]
+    examples = [outcome_example(item, late=1.0) for item in ITEMS]
     head = {WEIGHT: torch.ones(32) / 8, BIAS: torch.zeros(1)}
     trainer = Trainer(tiny_model(), num_workers=0, head=head)
     job = ScoreLoss(0.0, 0.0)  # pairs are those inside a pack
-    whole = batches(lessons, Balance.of(lessons), max_tokens=500, seed=0)
-    cut = batches(lessons, Balance.of(lessons), max_tokens=6, seed=0)
+    whole = batches(examples, Balance.of(examples), max_tokens=500, seed=0)
+    cut = batches(examples, Balance.of(examples), max_tokens=6, seed=0)
     assert len(cut) > len(whole)
     assert trainer.backward(whole, job)["loss"] == pytest.approx(trainer.backward(cut, job)["loss"], rel=1e-5)
     torch.testing.assert_close(torch.cat(trainer.values(whole, job)), torch.cat(trainer.values(cut, job)))
 
 
 def test_two_processes_learn_what_one_does():
-    lessons = [outcome_lesson(item, late=1.0) for item in ITEMS]
-    parts = batches(lessons, Balance.of(lessons), max_tokens=8, seed=3)
+    examples = [outcome_example(item, late=1.0) for item in ITEMS]
+    parts = batches(examples, Balance.of(examples), max_tokens=8, seed=3)
     head = {WEIGHT: torch.ones(32) / 8, BIAS: torch.zeros(1)}
     alone = Trainer(tiny_model(), num_workers=0, head=head)
     expected = alone.backward(parts, ScoreLoss(0.2, 0.5))
@@ -134,28 +134,28 @@ def test_a_bf16_policy_trains_float32_masters_and_a_float32_head():
 
 
 def test_equal_completions_are_computed_once_and_count_as_often_as_drawn():
-    lesson = outcome_lesson(ITEMS[0], late=0.0)
-    assert lesson.family.lengths.tolist() == [3, 1, 2]
-    assert lesson.counts.tolist() == [2, 1, 1]
-    assert lesson.which.tolist() == [0, 1, 0, 2]
-    assert lesson.correct.tolist() == [1, 0, 0]
+    example = outcome_example(ITEMS[0], late=0.0)
+    assert example.family.lengths.tolist() == [3, 1, 2]
+    assert example.counts.tolist() == [2, 1, 1]
+    assert example.which.tolist() == [0, 1, 0, 2]
+    assert example.correct.tolist() == [1, 0, 0]
 
 
 def test_later_tokens_weigh_more_and_a_completion_weighs_one():
-    lesson = outcome_lesson(ITEMS[0], late=2.0)
-    assert lesson.weights[:3].tolist() == pytest.approx([1 / 14, 4 / 14, 9 / 14])
-    assert lesson.weights.sum() == pytest.approx(3)
+    example = outcome_example(ITEMS[0], late=2.0)
+    assert example.weights[:3].tolist() == pytest.approx([1 / 14, 4 / 14, 9 / 14])
+    assert example.weights.sum() == pytest.approx(3)
 
 
 def test_process_targets_stand_at_step_ends_and_at_the_last_token():
-    lesson = process_lesson(ITEMS[0])
-    assert lesson.targets.tolist() == [0, 0.5, 1, 0, 0.25, 0]
-    assert lesson.weights.tolist() == [0, 0.5, 0.5, 1, 0.5, 0.5]
+    example = process_example(ITEMS[0])
+    assert example.targets.tolist() == [0, 0.5, 1, 0, 0.25, 0]
+    assert example.weights.tolist() == [0, 0.5, 0.5, 1, 0.5, 0.5]
 
 
 def test_right_and_wrong_weigh_the_same_in_total():
-    lessons = [outcome_lesson(item, late=1.0) for item in ITEMS]
-    balance = Balance.of(lessons)
+    examples = [outcome_example(item, late=1.0) for item in ITEMS]
+    balance = Balance.of(examples)
     assert 3 * balance.right == pytest.approx(5 * balance.wrong)
 
 

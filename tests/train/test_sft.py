@@ -151,7 +151,7 @@ def test_a_row_that_cannot_be_trained_on_is_told_with_its_line_before_anything_i
         sft(run)
     assert not (tmp_path / "run" / "metrics.jsonl").exists()
     path.write_text(ROW * 3)
-    sft(run)  # mended: the same command goes on
+    sft(run)  # corrected: the same command goes on
 
 
 def test_all_rows_beyond_the_window_are_counted(tmp_path):

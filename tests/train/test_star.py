@@ -12,7 +12,7 @@ from ponder.engine.base import ScriptedEngine
 from ponder.runs import InUse
 from ponder.tasks import load_task
 from ponder.train.sft import read_solutions
-from ponder.train.star import Ledger, StarConfig, star, whole_lines
+from ponder.train.star import RowsFile, StarConfig, star, whole_lines
 from ponder.types import SamplingParams
 
 pytestmark = pytest.mark.slow
@@ -146,6 +146,6 @@ def test_rows_of_a_task_that_has_changed_do_not_mix_and_old_books_go_on_with_a_n
 
 def test_two_processes_cannot_write_one_file_of_rows(tmp_path):
     out = tmp_path / "rows.jsonl"
-    with Ledger(out, {}), pytest.raises(InUse, match=r"rows\.jsonl is being written by process"):
+    with RowsFile(out, {}), pytest.raises(InUse, match=r"rows\.jsonl is being written by process"):
         run(scripted(solver), out)
     assert whole_lines(tmp_path / "rows.jsonl.progress.jsonl") == ["{}"]
