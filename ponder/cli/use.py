@@ -137,7 +137,7 @@ def ask(
                 solution, stopped = leader.best, True
     finally:
         close(engine)
-    usage, (replies, unread) = solution.usage, (asked.replies, asked.unread) if asked else (0, 0)
+    usage, (replies, unread) = solution.usage, (asked.num_replies, asked.num_unparsed) if asked else (0, 0)
     if as_json:
         result: dict[str, Any] = {
             "answer": solution.answer,
