@@ -127,7 +127,7 @@ class Completion:
 class Turn:
     """One draw of a rollout: what the policy said, and whether its sampled tokens are trained on.
 
-    A plain task has one turn. In a rollout of several (strategies/turns.py) the completion is the piece alone: its
+    A plain task has one turn. In a rollout of several (strategies/turns.py) the completion is what this turn drew: its
     prompt_ids are the state that it was drawn in. What was not chosen stays, with `chosen=False`.
     """
 

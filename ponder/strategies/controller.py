@@ -70,7 +70,7 @@ class SampleArrays:
 @dataclass(frozen=True)
 class Arm:
     n: int  # samples in all, at most
-    how: str  # they are chosen among: vote, adaptive, confident, weighted, best_of
+    how: str  # the answer is chosen: vote, adaptive, confident, weighted, best_of
 
     @property
     def needs_scorer(self) -> bool:
@@ -78,7 +78,7 @@ class Arm:
 
 
 def arms_for(num_probes: int, max_samples: int, *, scorer: bool) -> tuple[Arm, ...]:
-    """First to stop now, then twice as many samples each, up to `max_samples`."""
+    """To stop now comes first, then twice as many samples and so on, up to `max_samples`."""
     sizes = [num_probes]
     while sizes[-1] * 2 <= max_samples:
         sizes.append(sizes[-1] * 2)

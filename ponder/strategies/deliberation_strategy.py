@@ -15,6 +15,7 @@ reasoning marks writes its turns as plain text: see `PlainTextEngine`.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -77,7 +78,8 @@ async def deliberate(
     if n == 1:
         return (await work.draw(1))[0]
     selector = lookup(SELECTORS, select or ("weighted" if work.scorer is not None else "consensus"), what="select")
-    return await selector.__wrapped__(work, n=n)  # type: ignore[attr-defined, no-any-return]
+    chosen: Completion = await inspect.unwrap(selector)(work, n=n)  # its function of a Work, on this one
+    return chosen
 
 
 def _environment_options(work: Work, options: Mapping[str, Any]) -> dict[str, Any]:
