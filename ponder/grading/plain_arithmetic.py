@@ -90,7 +90,7 @@ def calculation(text: str, *, strict: bool = False) -> Calculation | None:
     tokens = (_STRICT_TOKEN if strict else _TOKEN).findall(text)
     if not tokens or len(tokens) > (MAX_STRICT_TOKENS if strict else MAX_TOKENS):
         return None
-    reader = _Reader(tokens, strict)
+    reader = _ArithmeticParser(tokens, strict)
     try:
         tree = reader.whole()
     except (ValueError, IndexError, ZeroDivisionError):
@@ -105,7 +105,7 @@ def _plain(text: str) -> str:
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.replace("$", " ").replace("€", " ").replace("£", " "))
 
 
-class _Reader:
+class _ArithmeticParser:
     """Recursive descent over tokens; `written` collects the same calculation in the fixed way of writing."""
 
     def __init__(self, tokens: list[str], strict: bool) -> None:
