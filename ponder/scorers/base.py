@@ -59,14 +59,14 @@ class TokenScorer(ABC):
     def _live(self, completions: Sequence[Completion]) -> list[float]:
         from ponder.scorers.packing import Family
 
-        groups: dict[tuple[int, ...], list[int]] = {}  # a search continues one question from several places
-        for place, completion in enumerate(completions):
-            groups.setdefault(completion.prompt_ids, []).append(place)
-        families = [Family.of_completions([completions[i] for i in places], self._key) for places in groups.values()]
+        groups: dict[tuple[int, ...], list[int]] = {}  # a search continues one question from several states
+        for index, completion in enumerate(completions):
+            groups.setdefault(completion.prompt_ids, []).append(index)
+        families = [Family.of_completions([completions[i] for i in indices], self._key) for indices in groups.values()]
         scores = [0.0] * len(completions)
-        for places, found in zip(groups.values(), self.score(families), strict=True):
-            for place, score in zip(places, found.tolist(), strict=True):
-                scores[place] = score
+        for indices, found in zip(groups.values(), self.score(families), strict=True):
+            for index, score in zip(indices, found.tolist(), strict=True):
+                scores[index] = score
         return scores
 
     def cost(self, completions: Sequence[Completion]) -> int:

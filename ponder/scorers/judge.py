@@ -120,9 +120,9 @@ class Judge:
         self._count([choice is not None for choice in choices], replies)
         won, met = [0.0] * len(shown), [0] * len(shown)
         for (a, b), choice in zip(pairs, choices, strict=True):
-            for place, letter in ((a, "A"), (b, "B")):
-                met[place] += 1
-                won[place] += 0.5 if choice is None else float(choice == letter)
+            for index, letter in ((a, "A"), (b, "B")):
+                met[index] += 1
+                won[index] += 0.5 if choice is None else float(choice == letter)
         return [w / m if m else 0.5 for w, m in zip(won, met, strict=True)], _tokens(replies)
 
     def _count(self, read: Sequence[bool], replies: Sequence[Sequence[Completion]]) -> None:
@@ -176,10 +176,10 @@ def meetings(count: int, rounds: int, seed: int) -> list[tuple[int, int]]:
     Random(seed).shuffle(order)
     found: dict[frozenset[int], tuple[int, int]] = {}
     for step in range(1, rounds + 1):
-        for place in range(count):
-            a, b = order[place], order[(place + step) % count]
+        for index in range(count):
+            a, b = order[index], order[(index + step) % count]
             if a != b:
-                found.setdefault(frozenset((a, b)), (a, b) if (place + step) % 2 else (b, a))
+                found.setdefault(frozenset((a, b)), (a, b) if (index + step) % 2 else (b, a))
     return list(found.values())
 
 

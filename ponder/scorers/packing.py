@@ -1,4 +1,4 @@
-"""Completions of many problems as packs for one forward pass: a prompt once, all of its completions behind it.
+"""Completions of many problems as packs for one forward pass: a prompt once, all of its completions after it.
 
     family = Family.of(prompt_ids, [completion.token_ids for completion in completions])
     for pack in packs([family, ...], max_tokens=2048): ...
@@ -50,13 +50,13 @@ class Family:
         """Completions of one prompt; `key` says which answers are the same."""
         plain = cls.of(completions[0].prompt_ids, [c.token_ids for c in completions])
         keys = [key(counted_answer(c)) for c in completions]
-        places = {k: i for i, k in enumerate(dict.fromkeys(k for k in keys if k is not None))}
+        indices = {k: i for i, k in enumerate(dict.fromkeys(k for k in keys if k is not None))}
         logprobs = np.fromiter(itertools.chain.from_iterable(c.sampler_logprobs for c in completions), np.float32)
         return replace(
             plain,
             logprobs=logprobs if len(logprobs) == len(plain.token_ids) else None,  # some engines give none
             was_cut=np.array([c.was_cut for c in completions]),
-            classes=np.array([-1 if k is None else places[k] for k in keys], dtype=np.int64),
+            classes=np.array([-1 if k is None else indices[k] for k in keys], dtype=np.int64),
         )
 
     def __post_init__(self) -> None:
@@ -80,12 +80,12 @@ class Family:
         Logprobs are those of the first of equals; what is known of a sample beside is left out.
         """
         ends = np.cumsum(self.lengths)
-        places: dict[bytes, int] = {}
+        indices: dict[bytes, int] = {}
         first: list[tuple[int, int, int]] = []
         which = np.empty(len(self.lengths), np.int64)
         for row, (start, end) in enumerate(zip((ends - self.lengths).tolist(), ends.tolist(), strict=True)):
             ids = self.token_ids[start:end].tobytes()
-            which[row] = places.setdefault(ids, len(places))
+            which[row] = indices.setdefault(ids, len(indices))
             if which[row] == len(first):
                 first.append((row, start, end))
         lengths = self.lengths[[row for row, _, _ in first]]
@@ -97,7 +97,7 @@ class Family:
         return Family(self.prompt_ids, token_ids, lengths, logprobs), which
 
 
-class Piece(NamedTuple):
+class FamilySlice(NamedTuple):
     """Completions first..end of a family: what of it lies in one pack."""
 
     family: int
@@ -115,7 +115,7 @@ class Pack:
     first_B: NDArray[np.int64]  # where each completion begins
     last_B: NDArray[np.int64]  # its last token; of an empty one the prompt's last
     prompt_last_B: NDArray[np.int64]  # the last token of its prompt
-    pieces: list[Piece]
+    pieces: list[FamilySlice]
 
     def ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         return self.first_B, self.last_B, self.prompt_last_B
@@ -123,7 +123,7 @@ class Pack:
 
 def packs(families: Sequence[Family], *, max_tokens: int) -> Iterator[Pack]:
     """Packs of at most `max_tokens` tokens, unless a single completion with its prompt has more."""
-    pieces: list[Piece] = []
+    pieces: list[FamilySlice] = []
     load = 0
     for piece, size in _pieces(families, max_tokens):
         if pieces and load + size > max_tokens:
@@ -135,18 +135,18 @@ def packs(families: Sequence[Family], *, max_tokens: int) -> Iterator[Pack]:
         yield pack(families, pieces)
 
 
-def _pieces(families: Sequence[Family], max_tokens: int) -> Iterator[tuple[Piece, int]]:
+def _pieces(families: Sequence[Family], max_tokens: int) -> Iterator[tuple[FamilySlice, int]]:
     """Families cut where they are too long, with the tokens of each piece."""
     for index, family in enumerate(families):
         ends, prompt = np.cumsum(family.lengths), len(family.prompt_ids)
         first = done = 0
         while first < len(family):
             end = max(first + 1, int(np.searchsorted(ends, done + max_tokens - prompt, side="right")))
-            yield Piece(index, first, end), prompt + int(ends[end - 1]) - done
+            yield FamilySlice(index, first, end), prompt + int(ends[end - 1]) - done
             first, done = end, int(ends[end - 1])
 
 
-def pack(families: Sequence[Family], pieces: Sequence[Piece]) -> Pack:
+def pack(families: Sequence[Family], pieces: Sequence[FamilySlice]) -> Pack:
     tokens: list[Ids] = []
     figures: list[NDArray[np.float32]] = []
     segments: list[Segment] = []
