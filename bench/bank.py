@@ -12,33 +12,31 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # this tree, whatever is installed
 
-from ponder.evals.bank import Bank, BankSpec
+from ponder.evals.bank import Bank, BankSpec, SampleRow
 from ponder.evals.exams import vote_rate_at
 from ponder.types import Message, Problem, SamplingParams
 
 SPEC = BankSpec(task="made up", split="test", model="none", params=SamplingParams())
 
 
-def made_up_rows(rng: np.random.Generator, name: str, num_samples: int, num_tokens: int) -> list[dict[str, Any]]:
+def made_up_rows(rng: np.random.Generator, name: str, num_samples: int, num_tokens: int) -> list[SampleRow]:
     """Samples of one problem whose answers fall off like a geometric series."""
     answers = rng.geometric(rng.uniform(0.1, 0.6), num_samples)
     right = int(rng.integers(1, 4))
     logprobs = np.round(-rng.exponential(0.4, (num_samples, num_tokens)), 4).astype(np.float32)
     tokens = rng.integers(0, 300, (num_samples, num_tokens))
     return [
-        {
-            "problem": name, "sample": j, "seed": j, "policy_version": 0, "class": str(answer), "extracted": None,
-            "outcome": "correct" if answer == right else "wrong", "finish_reason": "stop", "prompt_tokens": 20,
-            "reasoning_tokens": num_tokens - 4, "tokens": num_tokens, "was_cut": False, "reasoning": "so " * 30,
-            "answer": str(answer), "token_ids": tokens[j].tolist(), "sampler_logprobs": logprobs[j].tolist(),
-            "forced": [], "mean_logprob": float(logprobs[j].mean()), "worst_logprob": float(logprobs[j].min()),
-        }
+        SampleRow(
+            problem=name, sample=j, seed=j, answer_class=str(answer), outcome="correct" if answer == right else "wrong",
+            prompt_tokens=20, reasoning_tokens=num_tokens - 4, tokens=num_tokens, reasoning="so " * 30,
+            answer=str(answer), token_ids=tokens[j].tolist(), sampler_logprobs=logprobs[j].tolist(),
+            mean_logprob=float(logprobs[j].mean()), worst_logprob=float(logprobs[j].min()),
+        )
         for j, answer in enumerate(answers.tolist())
     ]  # fmt: skip
 

@@ -22,6 +22,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from ponder.evals.results import ExamResult, TrainingCost
+
 
 def ladder(run: Path) -> list[tuple[float, float]]:
     """(rollout tokens, pass@1) of every rung, oldest first."""
@@ -30,8 +32,8 @@ def ladder(run: Path) -> list[tuple[float, float]]:
         result = run / "scale" / folder.name / "result.json"
         if not result.exists():
             raise SystemExit(f"{run} is not measured at {folder.name}; run: ponder scale {run}")
-        tokens = json.loads((folder / "ladder.json").read_text())["rollout_tokens"]
-        points.append((tokens, json.loads(result.read_text())["metrics"]["pass@1"]["value"]))
+        tokens = TrainingCost.read(folder / "ladder.json").rollout_tokens
+        points.append((tokens, ExamResult.read(result).metrics.pass_at[1].value))
     return points
 
 

@@ -6,7 +6,7 @@
 
 A point is a way of spending (reasoning at most, samples voted over) with the accuracy it gave and the tokens it cost,
 prompt included. Levels are points of the frontier only: each costs more than the one before it and gives more by more
-than noise. `medium`, the default, is the best single sample that pays; below it stand shorter ones, above it votes.
+than noise. `medium`, the default, is the best single sample that pays; below it are shorter ones, above it votes.
 Where there are fewer points than levels, neighbours share one. No effort at all, `none`, is no level.
 """
 
@@ -25,7 +25,7 @@ from ponder.runs import write_atomic
 LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
 FILE = "efforts.json"
 FORMAT = 2  # 1: levels of any gain, votes of two among them; they are chosen again when read
-LEAST_VOTE = 3  # a vote of two is a vote of one, and a tie
+MIN_VOTE = 3  # a vote of two is a vote of one, and a tie
 
 
 
@@ -83,12 +83,12 @@ class Efforts:
         """`medium` is the last single sample of the frontier; the others are spread evenly on either side of it, the
         ends included."""
         kept = frontier(points, pays)
-        middle = max((place for place, point in enumerate(kept) if point.n == 1), default=0)
+        middle = max((index for index, point in enumerate(kept) if point.n == 1), default=0)
         default = LEVELS.index("medium")
-        places = [round(level * middle / default) for level in range(default)]
+        indices = [round(level * middle / default) for level in range(default)]
         above = len(LEVELS) - 1 - default
-        places += [middle + round(level * (len(kept) - 1 - middle) / above) for level in range(above + 1)]
-        levels = {level: kept[place] for level, place in zip(LEVELS, places, strict=True)}
+        indices += [middle + round(level * (len(kept) - 1 - middle) / above) for level in range(above + 1)]
+        levels = {level: kept[index] for level, index in zip(LEVELS, indices, strict=True)}
         return cls(task=task, num_problems=num_problems, policy=policy, verifier=verifier, levels=levels)
 
     def write(self, path: Path) -> None:
@@ -115,7 +115,7 @@ def frontier(points: Sequence[Point], pays: Pays = beyond_intervals) -> list[Poi
     Between two that are equally good the cheaper one stands, and votes of two are not looked at."""
     kept: list[Point] = []
     for point in sorted(points, key=lambda point: (point.tokens, -point.accuracy)):
-        if 1 < point.n < LEAST_VOTE:
+        if 1 < point.n < MIN_VOTE:
             continue
         if not kept or (point.accuracy > kept[-1].accuracy and pays(kept[-1], point)):
             kept.append(point)

@@ -18,7 +18,7 @@ from ponder.evals.scaling import LazyEngine
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
 from ponder.rollouts.grade import grade
-from ponder.serve.work import Count, Meter
+from ponder.serve.generation import Count, MeteredEngine
 from ponder.strategies import STRATEGIES
 from ponder.strategies.deliberation_environment import render_step
 from ponder.strategies.deliberation_strategy import PlainTextEngine
@@ -46,7 +46,7 @@ WRAPPERS = {
     "plain": EngineWrapper,
     "shared": SharedEngine,
     "lazy": lambda engine: LazyEngine(lambda checkpoint: engine, Path("checkpoint")),
-    "meter": lambda engine: Meter(engine, Count()),
+    "meter": lambda engine: MeteredEngine(engine, Count()),
     "plain text": PlainTextEngine,
     "deliberating": lambda engine: Deliberating(engine, DeliberationConfig().environment()),
 }
@@ -138,7 +138,7 @@ def test_the_policy_can_choose_in_a_deliberation_that_is_metered():
         call = STRATEGIES["deliberate"](PROMPT, engine, params=SamplingParams(), key=lambda answer: answer, m=2)
         return asyncio.run(call)
 
-    plain, metered = solve(ScriptedEngine(steps)), solve(Meter(ScriptedEngine(steps), Count()))
+    plain, metered = solve(ScriptedEngine(steps)), solve(MeteredEngine(ScriptedEngine(steps), Count()))
     assert metered == plain and plain.answer == "9"
 
 

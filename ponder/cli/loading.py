@@ -20,9 +20,10 @@ if TYPE_CHECKING:
 
 def open_engine(
     model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128,
-    keep_hidden: bool = False, api_key: str | None = None,
+    keep_hidden: bool = False, api_key: str | None = None, share: int = 1,
 ) -> Engine:  # fmt: skip
-    """The local engine over a model reference, or a remote endpoint."""
+    """The local engine over a model reference, or a remote endpoint. share: engines that divide this machine's cores
+    between them."""
     if base_url:
         from ponder.engine.remote import RemoteEngine
 
@@ -33,8 +34,11 @@ def open_engine(
     from ponder.models import hub
     from ponder.train.distributed import pick_device
 
+    device = pick_device()
+    if share > 1 and num_workers is None and device == "cpu":
+        num_workers = max(1, processes.num_cores() // share)
     # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
-    loaded = hub.load(model, dtype=None, device=pick_device())
+    loaded = hub.load(model, dtype=None, device=device)
     return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots, keep_hidden=keep_hidden)
 
 

@@ -45,6 +45,7 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Evaluate a model: pass@k and cons@k with intervals, from a bank of samples that is kept."""
+    from ponder.evals.codec import encode
     from ponder.evals.exams import run_exam
     from ponder.live import Bar
     from ponder.tasks import load_task
@@ -73,7 +74,7 @@ def evaluate(
     finally:
         close(engine)
     if as_json:
-        print(json.dumps(json.loads((out / "result.json").read_text())))
+        print(json.dumps(encode(result)))
     else:
         print_metrics(result)
         print(f"samples and result.json are in {out}; ponder report {out} makes a page of them")
@@ -102,8 +103,8 @@ def scale(
     """
     from ponder.evals.contamination import refuse_overlap
     from ponder.evals.report import report as render
-    from ponder.evals.scaling import scale as examine
-    from ponder.evals.scaling import spend_bank
+    from ponder.evals.scaling import STRATEGIES, compare_strategies
+    from ponder.evals.scaling import scale as draw_curves
     from ponder.live import Bar
     from ponder.models import hub
     from ponder.models.transformer import flops_per_token
@@ -115,8 +116,9 @@ def scale(
     from ponder.train.recipe import RLConfig, reached
 
     if (run / "bank.json").exists():
-        spent = spend_bank(run)
-        return finish_scale(render(run), spent, spent, as_json)
+        found = compare_strategies(run)
+        found.write(run / STRATEGIES)
+        return finish_scale(render(run), found, as_json)
     if not (run / "config.toml").exists():
         raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl demo_nano_cpu")
     check_kind(run)
@@ -131,16 +133,16 @@ def scale(
     environment = open_environment(config.environment, config.deliberation)
     with Ladder(environment) as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
         curves = asyncio.run(
-            examine(
+            draw_curves(
                 run, task=problems, name=task or config.task, open_engine=ladder.open,
                 fingerprint=hub.fingerprint, params=config.params,
                 num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
-                flops_per_token=lambda place: flops_per_token(model, place),
+                flops_per_token=lambda index: flops_per_token(model, index),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
                 training=training_sources(rungs[-1]), rung=rung,
             )
         )  # fmt: skip
-    finish_scale(render(run), curves, curves.get("strategies"), as_json)
+    finish_scale(render(run), curves, as_json)
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -154,6 +156,7 @@ def score(
     """Score every sample of a bank that has no score yet; the samples themselves stay as they are."""
     processes.prepare()
     from ponder.evals.bank import Bank
+    from ponder.evals.codec import encode
     from ponder.evals.scoring import score_bank
     from ponder.live import Bar
     from ponder.train.distributed import resolve_workers
@@ -164,8 +167,8 @@ def score(
             samples, scorer, name=name, num_workers=resolve_workers(workers),
             on_progress=lambda done, total, mean: bar("", done, total, mean),
         )  # fmt: skip
-    told = f"{result['scored_now']} of {result['samples']} samples scored in {result['seconds']:.0f} s"
-    finish(result, f"{told}; the scores are kept as {result['name']!r} in {bank}", as_json)
+    done = f"{result.scored_now} of {result.samples} samples scored in {result.seconds:.0f} s"
+    finish(encode(result), f"{done}; the scores are kept as {result.name!r} in {bank}", as_json)
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -190,19 +193,19 @@ def compare(
     RUN alone compares its base with its last checkpoint, RUN@20 is the
     evaluation of step 20 (`ponder scale` makes them).
     """
+    from ponder.evals.codec import encode
     from ponder.evals.comparison import comparison, markdown, table
-    from ponder.evals.exams import dumps as as_text
 
     compared = comparison(folders)
     if as_json:
-        print(json.dumps(json.loads(as_text(compared)), ensure_ascii=False))
+        print(json.dumps(encode(compared), ensure_ascii=False))
         return
     shown = table(compared)
     if as_markdown:
         print(markdown(shown))
     else:
         print_tables([shown])
-    for note in compared["notes"]:
+    for note in compared.notes:
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -218,10 +221,11 @@ def controller(
     as_json: Json = False,
 ) -> None:
     """Fit a rule that picks how to spend by problem, and compare it with the best fixed way at equal cost."""
+    from ponder.evals.codec import encode
     from ponder.evals.controlling import fit_controller, sentence
 
     result = fit_controller(samples, out=out, budget=budget, scorer=scorer, num_probes=probes)
-    finish(result, sentence(result), as_json)
+    finish(encode(result), sentence(result), as_json)
 
 
 @app.command(rich_help_panel=MEASURE)

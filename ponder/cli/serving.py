@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ponder.cli.app import USE, BaseUrl, Json, Model, Temperature, app, number
+from ponder.cli.app import USE, BaseUrl, Json, Temperature, app, number
 from ponder.cli.loading import close, measured_efforts, open_engine, open_scorer
 from ponder.cli.show import finish
 from ponder.config import ConfigError
 
+if TYPE_CHECKING:
+    from ponder.serve.served import ServedModel
+    from ponder.serve.summary import Summarizer
+
+
+Served = Annotated[
+    list[str],
+    typer.Option("--model", metavar="MODEL or NAME=MODEL", help="What to serve, and the name it is served under if not "
+                 "MODEL itself; several times for several models. MODEL is nano, smollm2-135m, a model or "
+                 "adapter folder, a run folder (RUN, RUN@step), or a hub id."),
+]  # fmt: skip
+
 
 @app.command(rich_help_panel=USE)
 def serve(
-    model: Model = "nano",
+    model: Served = ["nano"],  # noqa: B006 - typer copies it
     host: Annotated[str, typer.Option(help="0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
     port: Annotated[int, number("0 = any free one.", least=0, most=65535)] = 8000,
     api_key: Annotated[
@@ -35,7 +49,9 @@ def serve(
         Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
     ] = None,
     scorer: Annotated[
-        Optional[Path], typer.Option(help="A folder made by `ponder scorer`, for modes that choose by score.")
+        Optional[list[str]],
+        typer.Option(metavar="FOLDER or NAME=FOLDER", help="A folder made by `ponder scorer`, for modes that choose by "
+                     "score; with several models, NAME is the model that it scores."),
     ] = None,
     verifier: Annotated[
         str, typer.Option(help="Whose key says when answers agree: exact, integer, choice, math or module:attr. "
@@ -45,38 +61,88 @@ def serve(
         bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
     ] = False,
     base_url: BaseUrl = None,
-) -> None:
-    """Serve the model: an OpenAI-compatible API with hidden reasoning, and a page to talk to it."""
+) -> None:  # fmt: skip
+    """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
     from ponder.serve.monitor import load_monitors
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
     from ponder.serve.summary import ModelSummarizer
-    from ponder.strategies.keys import answer_key
 
-    url, _, name = (summarizer or "").strip().partition(" ")
-    levels = None if base_url else measured_efforts(model)
-    key = answer_key(verifier or (levels.verifier if levels else ""))
-    judge = open_scorer(scorer, model, base_url, key) if scorer else None
+    references = named_models(model)
+    scorers = named_scorers(scorer or [], references)
     settings = Settings(
-        model=model, db=db, api_key=api_key, temperature=temperature,
-        requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
+        db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
-        scorer=judge, efforts=levels, key=key,
-        summarizer=ModelSummarizer(open_engine(name.strip(), url)) if url else None,
     )  # fmt: skip
-    engine = open_engine(model, base_url, keep_hidden=judge is not None and "hidden" in judge.needs)
+    url, _, name = (summarizer or "").strip().partition(" ")
+    summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None
 
-    def tell(url: str) -> None:
+    def announce(url: str) -> None:
         """One line for programs; for people the page and the way to a key."""
         has_key = "the key of --api-key, or " if api_key else ""
-        print(f"the page to talk to it: {url}/", file=sys.stderr)
+        print(f"the page to talk to {'it' if len(references) == 1 else 'them'}: {url}/", file=sys.stderr)
         print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr)
-        print(f"ponder serves {model} at {url}/v1", flush=True)
+        print(f"ponder serves {', '.join(references)} at {url}/v1", flush=True)
 
-    try:
-        run(engine, settings, host=host, port=port, on_ready=tell)
-    finally:
-        close(engine)
+    with contextlib.ExitStack() as stack:
+        models = [
+            open_served(
+                name, reference, base_url, scorer=scorers.get(name), verifier=verifier, temperature=temperature,
+                summarizer=summaries, share=len(references), stack=stack,
+            )
+            for name, reference in references.items()
+        ]  # fmt: skip
+        run(models, settings, host=host, port=port, on_ready=announce)
+
+
+def named(text: str) -> tuple[str, str] | None:
+    """(name, value) of NAME=VALUE; None for a plain value, such as a folder with "=" in its path."""
+    name, mark, value = text.partition("=")
+    return (name, value) if mark and value and re.fullmatch(r"[\w.:-]+", name) and not Path(text).exists() else None
+
+
+def named_models(given: Sequence[str]) -> dict[str, str]:
+    """The references of models by the names they are served under."""
+    found: dict[str, str] = {}
+    for text in given:
+        name, reference = named(text) or (text, text)
+        if name in found:
+            raise ConfigError(f"two models are called {name!r}; give one another name: --model other={reference}")
+        found[name] = reference
+    return found
+
+
+def named_scorers(given: Sequence[str], models: Mapping[str, str]) -> dict[str, Path]:
+    """The folders of scorers by the names of their models."""
+    found: dict[str, Path] = {}
+    for text in given:
+        name, folder = named(text) or (next(iter(models)) if len(models) == 1 else "", text)
+        if name not in models:
+            raise ConfigError(f"--scorer {text}: say whose it is, NAME=FOLDER with one of {', '.join(models)}")
+        if name in found:
+            raise ConfigError(f"--scorer {text}: {name} has one already, {found[name]}")
+        found[name] = Path(folder)
+    return found
+
+
+def open_served(
+    name: str, reference: str, base_url: str | None, *, scorer: Path | None, verifier: str, temperature: float,
+    summarizer: Summarizer | None, share: int, stack: contextlib.ExitStack,
+) -> ServedModel:  # fmt: skip
+    """A model with its engine, which is closed with the stack. share: models that have this machine between them."""
+    from ponder.serve.served import ServedModel
+    from ponder.strategies.keys import answer_key
+
+    levels = None if base_url else measured_efforts(reference)
+    key = answer_key(verifier or (levels.verifier if levels else ""))
+    opened = open_scorer(scorer, reference, base_url, key) if scorer else None
+    engine = open_engine(
+        reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share
+    )
+    stack.callback(close, engine)
+    return ServedModel(
+        name=name, engine=engine, temperature=temperature, efforts=levels, key=key, scorer=opened, summarizer=summarizer
+    )
 
 
 @app.command(rich_help_panel=USE)

@@ -6,11 +6,14 @@ import json
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ponder.config import dumps, to_dict
+
+if TYPE_CHECKING:
+    from ponder.evals.results import Curves, ExamResult, Strategies
 
 
 class resumable:
@@ -45,19 +48,22 @@ def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     print(json.dumps(result) if as_json else sentence)
 
 
-def finish_scale(page: Path, curves: dict[str, Any], spent: dict[str, Any] | None, as_json: bool) -> None:
-    """The trio, the table of strategies, and where the report is."""
-    from ponder.evals.exams import dumps as as_text
-    from ponder.evals.spending import trio_lines
+def finish_scale(page: Path, found: Curves | Strategies, as_json: bool) -> None:
+    """The headline, the table of strategies, and where the report is."""
+    from ponder.evals.accuracy_at_compute import headline_lines
+    from ponder.evals.codec import encode
+    from ponder.evals.results import Curves
     from ponder.evals.tables import gain_line, strategies_table
 
     if as_json:
-        print(json.dumps({"report": str(page), "curves": json.loads(as_text(curves))}, ensure_ascii=False))
+        print(json.dumps({"report": str(page), "curves": encode(found)}, ensure_ascii=False))
         return
-    if spent:
-        print_tables([strategies_table(spent)])
-        print("\n".join(trio_lines(spent["trio"])))
-    for line in (gain_line(curves), levels_line(page.parent / "scale" / "efforts.json")):
+    curves = found if isinstance(found, Curves) else None
+    strategies = found.strategies if isinstance(found, Curves) else found
+    if strategies:
+        print_tables([strategies_table(strategies)])
+        print("\n".join(headline_lines(strategies.headline)))
+    for line in (gain_line(curves) if curves else "", levels_line(page.parent / "scale" / "efforts.json")):
         if line:
             print(line)
     print(f"the report is {page}")
@@ -65,50 +71,53 @@ def finish_scale(page: Path, curves: dict[str, Any], spent: dict[str, Any] | Non
 
 def levels_line(path: Path) -> str:
     """What each effort of a served model costs and gives."""
-    from ponder.efforts import Efforts
+    from ponder.efforts import Efforts, Point
     from ponder.evals.stats import in_percent
 
     if not path.exists():
         return ""
-    levels, told = Efforts.read(path).levels, dict[Any, list[str]]()
-    for name, point in levels.items():
-        told.setdefault(point, []).append(name)
+    names_of: dict[Point, list[str]] = {}
+    for name, point in Efforts.read(path).levels.items():
+        names_of.setdefault(point, []).append(name)
     how = lambda point: f"a vote of {point.n}" if point.n > 1 else f"up to {point.max_reasoning_tokens} thinking"
     return "effort levels: " + "; ".join(
         f"{', '.join(names)} = {how(point)}: {in_percent(point.accuracy)} % at {point.tokens:.0f} tokens a problem"
-        for point, names in told.items()
+        for point, names in names_of.items()
     )
 
 
-def print_metrics(result: dict[str, Any]) -> None:
+def print_metrics(result: ExamResult) -> None:
     """The numbers of an exam as a small table, then those of its levels and subjects."""
     from rich.table import Table
 
+    from ponder.evals.accuracy_at_compute import headline_lines
     from ponder.evals.contamination import sentence
-    from ponder.evals.spending import trio_lines
     from ponder.evals.stats import in_percent
     from ponder.evals.tables import accuracy_tables, truncation_hint
 
-    table = Table(
-        title=f"{result['model']} on {result['task']}: {result['num_problems']} problems, "
-        f"{result['num_samples']} samples each"
-    )
+    drawn = f"{result.num_problems} problems, {result.num_samples} samples each"
+    table = Table(title=f"{result.model} on {result.task}: {drawn}")
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
-    for name, estimate in result["metrics"].items():
-        value, low, high = (f"{in_percent(estimate[end])}%" for end in ("value", "low", "high"))
-        table.add_row(name, value, f"{low} to {high}")
-    for name in ("no_answer_rate", "truncated_rate", "undecided_rate", "failed_rate"):
-        table.add_row(name.replace("_", " "), f"{in_percent(result[name])}%", "")
+    for metric, by_k in (("pass", result.metrics.pass_at), ("cons", result.metrics.cons_at)):
+        for k, estimate in by_k.items():
+            value, low, high = (f"{in_percent(end)}%" for end in (estimate.value, estimate.low, estimate.high))
+            table.add_row(f"{metric}@{k}", value, f"{low} to {high}")
+    for name, rate in (
+        ("no answer", result.no_answer_rate), ("truncated", result.truncated_rate),
+        ("undecided", result.undecided_rate), ("failed", result.failed_rate),
+    ):  # fmt: skip
+        table.add_row(f"{name} rate", f"{in_percent(rate)}%", "")
     Console().print(table)
-    if result["verifier_errors"]:
-        drawn, why = result["num_problems"] * result["num_samples"], result.get("verifier_error") or "see the bank"
-        print(f"do not trust this: the verifier failed on {result['verifier_errors']} of {drawn} samples ({why})")
-    if result["metrics"]:
+    if result.verifier_errors:
+        samples, why = result.num_problems * result.num_samples, result.verifier_error or "see the bank"
+        print(f"do not trust this: the verifier failed on {result.verifier_errors} of {samples} samples ({why})")
+    if result.metrics.pass_at:
         print_tables(accuracy_tables(result)[1:])
-        print("\n".join(trio_lines(result["trio"])))
-    print(sentence(result["contamination"]))
+        print("\n".join(headline_lines(result.headline)))
+    if result.contamination:
+        print(sentence(result.contamination))
     if hint := truncation_hint(result):
         print(f"warning: {hint}", file=sys.stderr)
 

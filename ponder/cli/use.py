@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import re
 import sys
 import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 from rich.console import Console
@@ -18,7 +20,11 @@ from ponder.cli.app import USE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning,
 from ponder.cli.loading import close, flops_of, measured_efforts, open_engine, open_scorer
 from ponder.cli.show import finish
 from ponder.config import ConfigError, to_dict
-from ponder.types import Budget, Message, Problem, SamplingParams, Scorer
+from ponder.types import Budget, Engine, Message, SamplingParams, Solution, Usage
+
+if TYPE_CHECKING:
+    from ponder.scorers.judge import Judge
+    from ponder.strategies.keys import Key
 
 
 class Questions(TyperCommand):
@@ -79,10 +85,7 @@ def ask(
 
     Ctrl-C ends it with the best answer so far.
     """
-    import functools
-
     from ponder.config import lookup
-    from ponder.live import Leader
     from ponder.strategies import STRATEGIES
     from ponder.strategies.base import parse_options
     from ponder.strategies.keys import answer_key
@@ -94,72 +97,85 @@ def ask(
     extra = parse_options(option or [])
     if extra and mode != "deliberate":
         raise ConfigError(f"--option is for mode deliberate, not {mode}")
-    problem = Problem(id="ask", prompt=(Message(role="user", content=question),), target="", task="ask")
     params = SamplingParams(
-        temperature=temperature,
-        max_reasoning_tokens=max_reasoning_tokens,
-        max_answer_tokens=max_answer_tokens,
+        temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens,
         seed=seed,
-    )
+    )  # fmt: skip
     levels = None if base_url else measured_efforts(model)
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
-    begun, stopped = time.monotonic(), False
-    judge: Scorer | None = open_scorer(scorer, model, base_url, key) if scorer else None
+    begun = time.monotonic()
+    ranker = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
     engine = open_engine(
         model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
-        keep_hidden=judge is not None and "hidden" in judge.needs, api_key=api_key,
+        keep_hidden=ranker is not None and "hidden" in ranker.needs, api_key=api_key,
     )  # fmt: skip
-    options: dict[str, Any] = {} if samples is None or mode == "single" else {"n": samples}
-    asked: Judge | None = None
-    if mode == "judge" and judge is None:
-        from ponder.scorers.judge import Judge
+    try:
+        judge = _judge(engine) if mode == "judge" and ranker is None else None
+        options = _options(mode, engine, samples=samples, word=word, controller=controller_file) | extra
+        ask_strategy = functools.partial(
+            strategy, (Message(role="user", content=question),), engine, params=params, key=key,
+            scorer=judge or ranker, budget=Budget(max_tokens=budget_tokens), **options,
+        )  # fmt: skip
+        solution, stopped = _solve(ask_strategy, key)
+    finally:
+        close(engine)
+    if show_reasoning and not as_json:
+        print(solution.reasoning or "(no reasoning)")
+    if as_json:
+        result: dict[str, Any] = {
+            "answer": solution.answer, "mode": mode, "stopped_early": stopped,
+            "usage": to_dict(solution.usage) | {"flops": flops_of(solution.usage, model, base_url, judge or ranker)},
+            "seconds": time.monotonic() - begun,
+        }  # fmt: skip
+        result |= {"reasoning": solution.reasoning} if show_reasoning else {}
+        if judge and judge.num_unparsed:
+            result["judge"] = {"replies": judge.num_replies, "unread": judge.num_unparsed}
+        print(json.dumps(result, ensure_ascii=False))
+        return
+    print(solution.answer or "(no answer: the model never closed its reasoning)")
+    Console(stderr=True, highlight=False).print(f"({_cost(solution.usage, judge, stopped)})", style="dim")
 
-        judge = asked = Judge(engine, mode="compare")
+
+def _judge(engine: Engine) -> Judge:
+    """The model itself as the scorer of mode judge."""
+    from ponder.scorers.judge import Judge
+
+    return Judge(engine, mode="compare")
+
+
+def _options(
+    mode: str, engine: Engine, *, samples: int | None, word: str, controller: Path | None
+) -> dict[str, Any]:
+    """What a mode is given beside what all of them take."""
+    options: dict[str, Any] = {} if samples is None or mode == "single" else {"n": samples}
     if mode == "forced" and word:
         options |= {"word": word, "word_ids": engine.encode(word)}
     if mode == "controller":
-        options["rule"] = controller_file
-    options |= extra
-    try:
-        with Leader(Console(stderr=True), key) as leader:
-            try:
-                solution = asyncio.run(
-                    strategy(
-                        problem.prompt, engine, params=params, key=key, scorer=judge,
-                        budget=Budget(max_tokens=budget_tokens), watch=leader, **options,
-                    )
-                )  # fmt: skip
-            except KeyboardInterrupt:
-                if leader.best is None:
-                    print("stopped before there was an answer", file=sys.stderr)
-                    raise SystemExit(130) from None
-                solution, stopped = leader.best, True
-    finally:
-        close(engine)
-    usage, (replies, unread) = solution.usage, (asked.num_replies, asked.num_unparsed) if asked else (0, 0)
-    if as_json:
-        result: dict[str, Any] = {
-            "answer": solution.answer,
-            "mode": mode,
-            "stopped_early": stopped,
-            "usage": to_dict(usage) | {"flops": flops_of(usage, model, base_url, judge)},
-            "seconds": time.monotonic() - begun,
-        }
-        if show_reasoning:
-            result["reasoning"] = solution.reasoning
-        if unread:
-            result["judge"] = {"replies": replies, "unread": unread}
-        print(json.dumps(result, ensure_ascii=False))
-        return
-    if show_reasoning:
-        print(solution.reasoning or "(no reasoning)")
-    print(solution.answer or "(no answer: the model never closed its reasoning)")
-    cost = f"{usage.reasoning_tokens} reasoning tokens, {usage.samples} sample{'s' if usage.samples > 1 else ''}"
-    cost += f", {usage.scorer_tokens} scorer tokens" if usage.scorer_tokens else ""
-    cost += f"; {unread} of {replies} replies of the judge could not be read" if unread else ""
-    cost += "; stopped early" if stopped else ""
-    Console(stderr=True, highlight=False).print(f"({cost})", style="dim")
+        options["rule"] = controller
+    return options
+
+
+def _solve(strategy: Callable[..., Coroutine[Any, Any, Solution]], key: Key) -> tuple[Solution, bool]:
+    """What a strategy finds, shown while it is on its way, and whether Ctrl-C ended it."""
+    from ponder.live import Leader
+
+    with Leader(Console(stderr=True), key) as leader:
+        try:
+            return asyncio.run(strategy(watch=leader)), False
+        except KeyboardInterrupt:
+            if leader.best is None:
+                print("stopped before there was an answer", file=sys.stderr)
+                raise SystemExit(130) from None
+            return leader.best, True
+
+
+def _cost(usage: Usage, judge: Judge | None, stopped: bool) -> str:
+    parts = f"{usage.reasoning_tokens} reasoning tokens, {usage.samples} sample{'s' if usage.samples > 1 else ''}"
+    parts += f", {usage.scorer_tokens} scorer tokens" if usage.scorer_tokens else ""
+    if judge and judge.num_unparsed:
+        parts += f"; {judge.num_unparsed} of {judge.num_replies} replies of the judge could not be read"
+    return parts + ("; stopped early" if stopped else "")
 
 
 @app.command(rich_help_panel=USE)

@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ponder.engine.cache import Cache, Shelf, ShelvedPrompt
-from ponder.engine.decoder import Decoder
+from ponder.engine.decoder import FusedDecoder
 
 # own tokens in one product with the values: longer sums would be split by their length, so they are split here
 _BLOCK = {torch.float32: 128}
@@ -32,7 +32,7 @@ _OTHER_BLOCK = 1024
 class PromptAttention:
     """Causal attention within each of B prompts of T tokens (padded); keeps keys and values, (B K T E) a layer."""
 
-    def __init__(self, decoder: Decoder, num_prompts: int, length: int) -> None:
+    def __init__(self, decoder: FusedDecoder, num_prompts: int, length: int) -> None:
         self._config, self._B, self._T = decoder.config, num_prompts, length
         self.keys: list[Tensor] = []
         self.values: list[Tensor] = []
@@ -128,7 +128,7 @@ def _batches(groups: list[list[int]]) -> list[tuple[int, list[list[int]]]]:
 class SlotAttention:
     """Attention of the next token of every running sequence. `begin` once a step, then a call a layer."""
 
-    def __init__(self, decoder: Decoder, cache: Cache) -> None:
+    def __init__(self, decoder: FusedDecoder, cache: Cache) -> None:
         config = self._config = decoder.config
         self._decoder, self._cache = decoder, cache
         self._K, self._E = config.num_key_value_heads, config.head_dim

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from ponder.engine.decoder import Decoder
+from ponder.engine.decoder import FusedDecoder
 from ponder.engine.prompts import Prompt
 
 _GRAIN = 16  # tokens by which the capacity of the slots grows
@@ -29,7 +29,7 @@ class ShelvedPrompt(Prompt):
 class Shelf:
     """Prompts of one padded length P: keys and values (G K P E) a layer, of which the first len(prompts) are in use."""
 
-    def __init__(self, length: int, decoder: Decoder) -> None:
+    def __init__(self, length: int, decoder: FusedDecoder) -> None:
         config = decoder.config
         shape = (0, config.num_key_value_heads, length, config.head_dim)
         self.length = length
@@ -67,7 +67,7 @@ def shelf_length(length: int) -> int:
 class Cache:
     """All keys and values of one runner."""
 
-    def __init__(self, decoder: Decoder, num_slots: int) -> None:
+    def __init__(self, decoder: FusedDecoder, num_slots: int) -> None:
         self._decoder, self._num_slots = decoder, num_slots
         self.prompts: dict[tuple[int, ...], ShelvedPrompt] = {}
         self._shelves: dict[int, Shelf] = {}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -79,9 +79,20 @@ def _load(path: str) -> ctypes.CDLL:
 # ---- weights
 
 
+# the settings that the C code computes, whatever they say; any other must be as a plain model has it
+_COMPUTED = {
+    "model_type", "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+    "num_key_value_heads", "head_dim", "max_position_embeddings", "rms_norm_eps", "rope_theta", "rope_scaling",
+    "tie_word_embeddings", "attention_bias", "attention_out_bias", "mlp_bias", "qk_norm", "sliding_window",
+    "full_attention_layers", "extra",
+}  # fmt: skip
+
+
 def supports(config: ModelConfig) -> bool:
-    """Whether the C code can compute this model: widths in whole vectors."""
-    return config.head_dim % 16 == 0 and config.hidden_size % 16 == 0 and config.intermediate_size % 2 == 0
+    """Whether the C code can compute this model: an architecture that it defines too, and widths in whole vectors."""
+    is_known = all(f.name in _COMPUTED or getattr(config, f.name) == f.default for f in fields(config))
+    fits = config.head_dim % 16 == 0 and config.hidden_size % 16 == 0 and config.intermediate_size % 2 == 0
+    return is_known and fits
 
 
 def arranged(
@@ -90,21 +101,21 @@ def arranged(
     """A checkpoint's tensors as the C code reads them, one after the other: (name, int32 tensor). Matrices are panels
     (panels, lanes, 2 W), with q, k and v in one and gate and up side by side in every panel; vectors are float32."""
     half = _load(path).vector_lanes()
-    for name, pieces in parts(config):
-        kind = name.partition(".")[2] or name
+    for name, pieces in parts(config).items():
+        layer, kind = name.split(".")[-2:]
         tensors = [state[piece].detach() for piece in pieces]
-        if kind.endswith("_norm") or kind == "norm":
+        if layer.endswith("norm"):
             yield name, tensors[0].float().view(torch.int32)
-        elif kind.endswith("_bias"):
+        elif kind == "bias":
             columns = [_padded(tensor.float(), half) for tensor in tensors]
-            bias = torch.stack([c.view(-1, half) for c in columns], 1) if kind == "gate_up_bias" else torch.cat(tensors)
+            bias = torch.stack([c.view(-1, half) for c in columns], 1) if layer == "gate_proj" else torch.cat(tensors)
             yield name, _padded(bias.float().flatten(), 2 * half).view(torch.int32)
-        elif kind == "embed":
+        elif layer == "embed_tokens":
             embed = tensors[0].to(dtype)
             yield name, embed.contiguous().view(torch.int32)
             if config.tie_word_embeddings:
-                yield "head", _panels(embed, half)
-        elif kind == "gate_up":
+                yield "lm_head.weight", _panels(embed, half)
+        elif layer == "gate_proj":
             gate, up = (_padded(tensor.to(dtype), half).view(-1, half, tensor.shape[1]) for tensor in tensors)
             yield name, _panels(torch.stack((gate, up), 1).flatten(0, 2), half)
         else:
@@ -160,23 +171,27 @@ class Network:
         D, inner, E = config.hidden_size, config.intermediate_size, config.head_dim
         H, K = config.num_attention_heads, config.num_key_value_heads
 
-        def at(name: str) -> int | None:
+        def at(layer: str, kind: str = "weight") -> int | None:
+            name = f"{layer}.{kind}"
             return tensors[name].data_ptr() if name in tensors else None
 
-        def matrix(name: str, size: int, columns: int) -> _Matrix:
-            return _Matrix(at(name), at(f"{name}_bias"), size // lanes, columns)
+        def matrix(layer: str, size: int, columns: int) -> _Matrix:
+            return _Matrix(at(layer), at(layer, "bias"), size // lanes, columns)
 
         layers = (_Layer * config.num_hidden_layers)()
         for i in range(config.num_hidden_layers):
+            block = f"model.layers.{i}"
+            heads, mlp = f"{block}.self_attn", f"{block}.mlp"
             layers[i] = _Layer(
-                matrix(f"{i}.qkv", D, (H + 2 * K) * E), matrix(f"{i}.o", H * E, D),
-                matrix(f"{i}.gate_up", D, inner), matrix(f"{i}.down", inner, D),
-                at(f"{i}.input_norm"), at(f"{i}.post_norm"), at(f"{i}.q_norm"), at(f"{i}.k_norm"),
-                config.window(i) or _NEVER,
+                matrix(f"{heads}.q_proj", D, (H + 2 * K) * E), matrix(f"{heads}.o_proj", H * E, D),
+                matrix(f"{mlp}.gate_proj", D, inner), matrix(f"{mlp}.down_proj", inner, D),
+                at(f"{block}.input_layernorm"), at(f"{block}.post_attention_layernorm"),
+                at(f"{heads}.q_norm"), at(f"{heads}.k_norm"), config.window(i) or _NEVER,
             )  # fmt: skip
         return _Model(
             len(layers), D, inner, H, K, E, config.vocab_size, config.rms_norm_eps,
-            at("embed"), at("norm"), cos.data_ptr(), sin.data_ptr(), layers, matrix("head", D, config.vocab_size),
+            at("model.embed_tokens"), at("model.norm"), cos.data_ptr(), sin.data_ptr(), layers,
+            matrix("lm_head", D, config.vocab_size),
         )  # fmt: skip
 
     def reload(self) -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from ponder.engine import native
 from ponder.engine.attention import PromptAttention, SlotAttention
 from ponder.engine.cache import Cache, ShelvedPrompt
-from ponder.engine.decoder import Decoder, fuse
+from ponder.engine.decoder import FusedDecoder, fuse
 from ponder.engine.prompts import Prompt
 from ponder.models.cpu import fast_dtype
 from ponder.models.transformer import ModelConfig
@@ -80,7 +80,7 @@ class Layout:
     def network(self, tensors: Mapping[str, Tensor], *, num_slots: int, pad_id: int) -> Network:
         if self.library:
             return native.Network(self.library, self.config, tensors, self.dtype, num_slots)
-        return TorchNetwork(Decoder(self.config, tensors), num_slots=num_slots, pad_id=pad_id)
+        return TorchNetwork(FusedDecoder(self.config, tensors), num_slots=num_slots, pad_id=pad_id)
 
 
 class TorchNetwork:
@@ -88,7 +88,7 @@ class TorchNetwork:
 
     prompts: dict[tuple[int, ...], Prompt]
 
-    def __init__(self, decoder: Decoder, *, num_slots: int, pad_id: int) -> None:
+    def __init__(self, decoder: FusedDecoder, *, num_slots: int, pad_id: int) -> None:
         self.decoder, self.cache, self._pad_id = decoder, Cache(decoder, num_slots), pad_id
         self.device, self.logits_dtype = decoder.device, decoder.dtype
         self.prompts = self.cache.prompts  # type: ignore[assignment]  # each of them is one on a shelf

@@ -3,7 +3,7 @@
     DIR/bank.json        what was drawn from what: task, split, model, fingerprint, sampling, seed, grader
     DIR/problems.jsonl   one problem a line, with the token ids of its prompt
     DIR/samples/         one row a sample (Parquet): verdict, answer class, cost, confidence, texts, token ids, logprobs
-    DIR/scores/          what scorers said about the samples, see scores.py
+    DIR/scores/          the scores that scorers gave to the samples, see scores.py
 
     with Bank.open(folder, spec) as bank:       # made, or continued; other settings are an error that names them
         bank.num_samples(problem.id)            # ask the engine for `first=` this many
@@ -13,13 +13,12 @@
     bank.add_scores("outcome", facts, {problem_id: scores})
 
 Append-only: `kill -9` costs at most the problem being written, and running again draws only what is missing. Samples
-are drawn by (seed, problem id, sample index), so a bank grown in two sittings equals one drawn in one. One writer at a
-time. A bank of the earlier format (JSON Lines) is rewritten where it lies when it is first opened, see upgrade.py.
+are drawn by (seed, problem id, sample index), so a bank that was drawn in two runs equals one drawn in one. One writer
+at a time.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -32,42 +31,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder import runs
-from ponder.evals import columns, scores, upgrade
-from ponder.evals.files import FORMAT, BankError, lock
-from ponder.evals.rows import completion_of, confidence, sample_row, withheld, withheld_row
-from ponder.types import Message, Problem, SamplingParams
+from ponder.evals import columns, scores
+from ponder.evals.files import BankError, facts_of, lock, read_facts, read_spec
+from ponder.evals.results import BankSpec, ScorerFacts
+from ponder.evals.rows import SampleArrays, SampleRow, completion_of, confidence, sample_row, withheld, withheld_row
+from ponder.types import Message, Problem
 
 __all__ = [
-    "Bank", "BankError", "BankSpec", "Samples", "completion_of", "confidence", "sample_row", "withheld", "withheld_row",
+    "Bank", "BankError", "BankSpec", "SampleRow", "Samples", "completion_of", "confidence", "sample_row", "withheld",
+    "withheld_row",
 ]  # fmt: skip
 HEAVY = ("token_ids", "sampler_logprobs", "forced")  # most of the bytes
-# what is held in memory of every sample
-HELD = ("problem", "sample", "outcome", "class", "finish_reason", "prompt_tokens", "reasoning_tokens", "tokens",
-        "was_cut", "mean_logprob", "worst_logprob", "error")  # fmt: skip
-
-
-@dataclass(frozen=True, kw_only=True)
-class BankSpec:
-    """What all samples of a bank share. Two specs that differ cannot share a folder."""
-
-    task: str
-    split: str
-    model: str  # the reference as the user wrote it
-    fingerprint: str = ""  # of the weights; "" where the weights cannot be seen
-    params: SamplingParams  # its seed is not used: `seed` below, with the problem's id, gives each request its own
-    seed: int = 0
-    grader: str = ""  # which code judged the answers
-    prompting: str = "none"  # how the problems were asked, see ponder/tasks/prompting.py
-
-    def facts(self) -> dict[str, Any]:
-        facts = {"format": FORMAT, **dataclasses.asdict(self)}
-        if self.prompting == "none":  # as banks were before there were others
-            del facts["prompting"]
-        del facts["params"]["seed"]
-        if not self.params.pause:
-            del facts["params"]["pause"]
-        facts["params"]["stop"] = list(self.params.stop)
-        return facts
 
 
 @dataclass(frozen=True)
@@ -111,8 +85,8 @@ class Samples:
 class Bank:
     """The samples of a folder. Verdicts and costs are held in memory as arrays; texts and tokens stay on disk."""
 
-    def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
-        self.folder, self.facts = folder, facts
+    def __init__(self, folder: Path, spec: BankSpec) -> None:
+        self.folder, self.spec = folder, spec
         self._parts = folder / "samples"
         self._problems: dict[str, Problem] = {}
         self._lock: Any = None
@@ -127,24 +101,23 @@ class Bank:
         """Open for writing: a new folder is made, a bank of the same spec is continued, any other is an error."""
         columns.arrow()  # the samples that are about to be drawn could not be kept without it
         folder = Path(folder)
-        head, wanted = folder / "bank.json", spec.facts()
+        head, wanted = folder / "bank.json", facts_of(spec)
         if head.exists():
-            known = upgrade.upgrade(folder)
-            _same(known, wanted, folder)
+            _same(read_facts(folder), wanted, folder)
         else:
-            if (folder / "bank.jsonl").exists() or columns.live_parts(folder / "samples"):
+            if columns.live_parts(folder / "samples"):
                 raise BankError(f"{folder} has samples but no bank.json that says of what; choose another folder")
             runs.write_atomic(head, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
         held = lock(head)
         columns.clean(folder / "samples")
-        bank = cls(folder, wanted)
+        bank = cls(folder, spec)
         bank._lock = held
         return bank
 
     @classmethod
     def read(cls, folder: str | Path) -> Bank:
         """Open for reading; neither model nor task is needed."""
-        return cls(Path(folder), upgrade.upgrade(Path(folder)))
+        return cls(Path(folder), read_spec(Path(folder)))
 
     def __enter__(self) -> Bank:
         return self
@@ -170,17 +143,17 @@ class Bank:
 
     def num_samples(self, problem_id: str) -> int:
         held = self._held.get(problem_id)
-        return 0 if held is None else len(held["outcome"])
+        return 0 if held is None else len(held)
 
     def pass_rate(self, problem_id: str) -> float:
         """The share of correct samples of a problem that has samples."""
-        return float((self._held[problem_id]["outcome"] == "correct").mean())
+        return float((self._held[problem_id].outcome == "correct").mean())
 
-    def append(self, problem: Problem, rows: Sequence[Mapping[str, Any]], *, prompt_ids: Sequence[int]) -> None:
+    def append(self, problem: Problem, rows: Sequence[SampleRow], *, prompt_ids: Sequence[int]) -> None:
         """Add the next samples of a problem in one write; one that is there already is kept as it is."""
         have = self.num_samples(problem.id)
-        rows = [row for row in rows if row["sample"] >= have]
-        if [row["sample"] for row in rows] != list(range(have, have + len(rows))):
+        rows = [row for row in rows if row.sample >= have]
+        if [row.sample for row in rows] != list(range(have, have + len(rows))):
             raise BankError(f"the next sample of {problem.id!r} is number {have}; its samples come in order")
         known = self._problems.get(problem.id)
         if known is not None:
@@ -190,9 +163,9 @@ class Bank:
         if known is None:
             runs.append_jsonl(self.folder / "problems.jsonl", [_problem_row(problem, prompt_ids)])
             self._problems[problem.id] = problem
-        columns.append(self._parts, rows)
-        new, old = _held_of(rows), self._held.get(problem.id)
-        self._held[problem.id] = new if old is None else {k: np.concatenate([old[k], new[k]]) for k in new}
+        columns.append(self._parts, [row.columns() for row in rows])
+        new, old = SampleArrays.of(rows), self._held.get(problem.id)
+        self._held[problem.id] = new if old is None else old + new
         self._scores = None
 
     def check(self, problem: Problem) -> None:
@@ -206,31 +179,30 @@ class Bank:
 
     def samples(self, problem_id: str) -> Samples:
         held = self._held[problem_id]
-        keys = tuple(dict.fromkeys(key for key in held["class"].tolist() if key is not None))
-        place: dict[str | None, int] = {key: i for i, key in enumerate(keys)}
-        place[None] = -1
+        keys = tuple(dict.fromkeys(key for key in held.answer_class.tolist() if key is not None))
+        index: dict[str | None, int] = {None: -1} | {key: i for i, key in enumerate(keys)}
         return Samples(
             problem=self._problems[problem_id],
-            outcomes=held["outcome"],
-            classes=np.array([place[key] for key in held["class"].tolist()], dtype=np.int64),
+            outcomes=held.outcome,
+            classes=np.array([index[key] for key in held.answer_class.tolist()], dtype=np.int64),
             keys=keys,
-            prompt_tokens=int(held["prompt_tokens"][0]),
-            tokens=held["tokens"].astype(np.int64),
-            reasoning_tokens=held["reasoning_tokens"].astype(np.int64),
-            was_cut=held["was_cut"],
-            finish_reasons=held["finish_reason"],
-            errors=int(held["error"].sum()),
-            mean_logprob=held["mean_logprob"],
-            worst_logprob=held["worst_logprob"],
-            scores={name: _fitted(of.get(problem_id), len(held["tokens"])) for name, of in self._all_scores().items()},
+            prompt_tokens=int(held.prompt_tokens[0]),
+            tokens=held.tokens.astype(np.int64),
+            reasoning_tokens=held.reasoning_tokens.astype(np.int64),
+            was_cut=held.was_cut,
+            finish_reasons=held.finish_reason,
+            errors=int(held.error.sum()),
+            mean_logprob=held.mean_logprob,
+            worst_logprob=held.worst_logprob,
+            scores={name: _fitted(of.get(problem_id), len(held)) for name, of in self._all_scores().items()},
         )
 
-    def rows(self, problem_id: str) -> Sequence[Mapping[str, Any]]:
+    def rows(self, problem_id: str) -> Sequence[SampleRow]:
         """The samples of a problem for people: texts and verdicts, without token ids. Read from disk."""
         light = [name for name in columns.SAMPLE_COLUMNS if name not in HEAVY]
-        return sorted(self._scan(light, problem_id), key=lambda row: row["sample"])
+        return sorted(self._scan(light, problem_id), key=lambda row: row.sample)
 
-    def full_rows(self, names: Sequence[str] = tuple(columns.SAMPLE_COLUMNS)) -> Iterator[Mapping[str, Any]]:
+    def full_rows(self, names: Sequence[str] = tuple(columns.SAMPLE_COLUMNS)) -> Iterator[SampleRow]:
         """Every sample as stored, token ids and logprobs included, one at a time from disk, in no promised order.
 
         `names` are the columns wanted beside `problem` and `sample`: the fewer, the faster.
@@ -239,14 +211,15 @@ class Bank:
 
     def prompt_ids(self) -> dict[str, list[int]]:
         """The prompt's token ids of every problem."""
-        return {row["id"]: row["prompt_ids"] for row in runs.read_jsonl(self.folder / "problems.jsonl")}
+        rows = runs.read_jsonl(self.folder / "problems.jsonl")
+        return {str(row.get("id")): row.get("prompt_ids", []) for row in rows}
 
     @property
-    def scorers(self) -> dict[str, dict[str, Any]]:
-        """The scorers that have scored samples of this bank, by name, with what they said of themselves."""
+    def scorers(self) -> dict[str, ScorerFacts]:
+        """The scorers that have scored samples of this bank, by the name that their scores are kept under."""
         return scores.read_facts(self.folder)
 
-    def add_scores(self, name: str, facts: Mapping[str, Any], scored: Mapping[str, Sequence[float]]) -> None:
+    def add_scores(self, facts: ScorerFacts, scored: Mapping[str, Sequence[float]]) -> None:
         """Keep the scores of a scorer: for each problem its samples from number 0 on, nan where there is none yet.
 
         Scores that are there already stay; `facts` say which scorer it is, see scores.py.
@@ -257,39 +230,36 @@ class Bank:
         for problem, values in scored.items():
             if len(values) > self.num_samples(problem):
                 raise BankError(f"{len(values)} scores for {self.num_samples(problem)} samples of {problem!r}")
-        scores.add(self.folder, name, facts, scored, policy=str(self.facts.get("fingerprint", "")))
+        scores.add(self.folder, facts, scored, policy=self.spec.fingerprint)
         self._scores = None
 
     def _all_scores(self) -> dict[str, scores.Scores]:
         if self._scores is None:
-            self._scores = scores.read(self.folder, policy=str(self.facts.get("fingerprint", "")))
+            self._scores = scores.read(self.folder, policy=self.spec.fingerprint)
         return self._scores
 
-    def _scan(self, names: Sequence[str], problem_id: str | None = None) -> Iterator[dict[str, Any]]:
-        """Stored rows without those that repeat one, or that stand behind a missing one."""
+    def _scan(self, names: Sequence[str], problem_id: str | None = None) -> Iterator[SampleRow]:
+        """Stored rows without those that repeat one, or that come after a missing one."""
         seen: dict[str, NDArray[np.bool_]] = {}
         while True:
             try:
-                for row in columns.scan(self._parts, names, problem_id):
-                    name, sample = row["problem"], row["sample"]
-                    if name not in seen:
-                        seen[name] = np.zeros(self.num_samples(name), dtype=bool)
-                    if sample < len(seen[name]) and not seen[name][sample]:
-                        seen[name][sample] = True
-                        yield {key: value for key, value in row.items() if value is not None or key not in OPTIONAL}
+                for row in map(SampleRow.of, columns.scan(self._parts, names, problem_id)):
+                    if row.problem not in seen:
+                        seen[row.problem] = np.zeros(self.num_samples(row.problem), dtype=bool)
+                    if row.sample < len(seen[row.problem]) and not seen[row.problem][row.sample]:
+                        seen[row.problem][row.sample] = True
+                        yield row
                 return
             except FileNotFoundError:
                 pass  # another process has merged the part meanwhile: begin again with the parts that are there now
 
 
-OPTIONAL = ("note", "error")  # columns whose null means that there is nothing to say
-
-
-def _load(parts: Path) -> dict[str, dict[str, NDArray[Any]]]:
-    """What is held in memory: problem -> column -> one value a sample, in the order of the samples."""
+def _load(parts: Path) -> dict[str, SampleArrays]:
+    """What is held in memory of each problem, in the order of the samples."""
+    names = ("problem", "sample", *SampleArrays.column_names())
     while True:
         try:
-            found = columns.read(columns.live_parts(parts).values(), HELD)
+            found = columns.read(columns.live_parts(parts).values(), names)
             break
         except FileNotFoundError:
             pass  # merged by another process between the listing and the reading
@@ -297,39 +267,16 @@ def _load(parts: Path) -> dict[str, dict[str, NDArray[Any]]]:
             raise BankError(str(error)) from None
     if not found:
         return {}
-    ids, names = found.pop("problem")
-    kept = columns.first_of_equals(ids, found["sample"])
+    (ids, problems), samples = found.pop("problem"), found.pop("sample")
+    kept = columns.first_of_equals(ids, samples)
     ids = ids[kept]
     starts = np.flatnonzero(np.diff(ids, prepend=-1))
-    place = np.arange(len(ids)) - np.repeat(starts, np.diff(np.append(starts, len(ids))))
-    whole = found.pop("sample")[kept] == place  # what stands behind a missing sample waits until that is drawn again
+    index = np.arange(len(ids)) - np.repeat(starts, np.diff(np.append(starts, len(ids))))
+    whole = samples[kept] == index  # what comes after a missing sample waits until that is drawn again
     kept, ids = kept[whole], ids[whole]
-    held = {}
-    for name, values in found.items():
-        if name == "error":
-            held[name] = values[0][kept] >= 0
-        elif isinstance(values, tuple):  # codes, and what they mean; the last one is for -1
-            meant = np.array([*values[1], None], dtype=object) if name == "class" else np.array([*values[1], ""])
-            held[name] = meant[values[0][kept]]
-        else:
-            held[name] = values[kept]
+    held = SampleArrays.of_columns(found, kept)
     cuts = [*np.flatnonzero(np.diff(ids, prepend=-1)), len(ids)]
-    return {names[ids[a]]: {name: values[a:b] for name, values in held.items()} for a, b in itertools.pairwise(cuts)}
-
-
-def _held_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
-    """The same of rows that were just appended."""
-    classes = np.empty(len(rows), dtype=object)
-    classes[:] = [row["class"] for row in rows]
-    return {
-        "class": classes,
-        "outcome": np.array([row["outcome"] for row in rows]),
-        "finish_reason": np.array([row["finish_reason"] for row in rows]),
-        "error": np.array(["error" in row for row in rows], dtype=bool),
-        "was_cut": np.array([row["was_cut"] for row in rows], dtype=bool),
-        **{name: np.array([row[name] for row in rows], dtype=np.int32) for name in HELD if name.endswith("tokens")},
-        **{name: np.array([row[name] for row in rows], dtype=np.float32) for name in HELD if name.endswith("logprob")},
-    }
+    return {problems[ids[a]]: held[a:b] for a, b in itertools.pairwise(cuts)}
 
 
 def _fitted(values: NDArray[np.float64] | None, size: int) -> NDArray[np.float64]:
@@ -368,8 +315,7 @@ def _problem_row(problem: Problem, prompt_ids: Sequence[int]) -> dict[str, Any]:
 def _problem_of(row: Mapping[str, Any], folder: Path) -> Problem:
     try:
         fields = {name: value for name, value in row.items() if name != "prompt_ids"}
-        fields["prompt"] = tuple(Message(**message) for message in row["prompt"])
-        fields["choices"] = tuple(row.get("choices", ()))
-        return Problem(**fields)
+        prompt = tuple(Message(**message) for message in fields.pop("prompt"))
+        return Problem(**{**fields, "prompt": prompt, "choices": tuple(row.get("choices", ()))})
     except (KeyError, TypeError) as error:
         raise BankError(f"{folder}/problems.jsonl has a line that is no problem ({error}); delete it") from None

@@ -28,7 +28,7 @@ from ponder import runs
 Row = Mapping[str, Any]
 Span = tuple[int, int]  # the first and the last append that a part holds
 
-# name -> type, in the order of the file; what is null where there is nothing to say
+# name -> type, in the order of the file; null is what is not known
 SAMPLE_COLUMNS = {
     "problem": "string", "sample": "int32", "seed": "int64", "policy_version": "int64", "outcome": "string",
     "class": "string", "extracted": "string", "finish_reason": "string", "prompt_tokens": "int32",
@@ -38,7 +38,7 @@ SAMPLE_COLUMNS = {
 }  # fmt: skip
 SCORE_COLUMNS = {"problem": "string", "sample": "int32", "score": "float64"}
 
-ROWS_A_GROUP = 8192  # the least that is read to get at one row's texts
+ROWS_A_GROUP = 8192  # the smallest number of rows that is read to get at one row's texts
 BIG = 32 << 20  # bytes; a part of this size is not merged again
 MANY = 64  # small parts that are worth a merge while a bank is being filled
 _NAME = re.compile(r"part-(\d{5,})-(\d{5,})\.parquet")
@@ -135,7 +135,7 @@ def _by_problem(table: Any, kept: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def first_of_equals(problems: NDArray[np.int64], samples: NDArray[Any]) -> NDArray[np.int64]:
-    """The places of rows, sorted by (problem, sample), without those that repeat an earlier one."""
+    """The indices of rows, sorted by (problem, sample), without those that repeat an earlier one."""
     order = np.lexsort((np.arange(len(samples)), samples, problems))
     p, s = problems[order], samples[order]
     new = np.ones(len(order), dtype=bool)

@@ -11,18 +11,18 @@ problems that both hold, however they were asked: it sees differences that two o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ponder.config import ConfigError
-from ponder.evals.bank import Bank
+from ponder.evals.bank import Bank, Samples
+from ponder.evals.codec import encode
 from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_rate_at
+from ponder.evals.results import Compared, ComparedExam
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import Table, cell, points
 
 
-def comparison(folders: Sequence[str | Path]) -> dict[str, Any]:
+def comparison(folders: Sequence[str | Path]) -> Compared:
     """The numbers of `ponder compare`. Each folder is the --out of an exam, a run (its base and its last checkpoint) or
     RUN@STEP; exams of other problems are an error."""
     folders = [exam for folder in folders for exam in exams_of(folder, is_alone=len(folders) == 1)]
@@ -32,22 +32,25 @@ def comparison(folders: Sequence[str | Path]) -> dict[str, Any]:
             raise ValueError(f"{bank.folder} holds no sample yet; finish that exam first")
     samples = [[bank.samples(name) for name in sorted(problem.id for problem in bank.problems)] for bank in banks]
     k = min(len(table) for tables in samples for table in tables)
-    rows = []
-    for bank, tables in zip(banks, samples, strict=True):
-        facts = summarise(bank)
-        row = {name: facts[name] for name in ("task", "split", "model", "prompting", "fingerprint", "num_problems",
-                                              "num_samples", "no_answer_rate", "truncated_rate", "undecided_rate",
-                                              "grader", "seed", "params")}  # fmt: skip
-        row |= {
-            "folder": str(bank.folder),
-            "pass@1": asdict(estimate(tables, pass_rate_at, 1)),
-            f"cons@{k}": asdict(estimate(tables, vote_rate_at, k)),
-            f"pass@{k}": asdict(estimate(tables, pass_rate_at, k)),
-            "tokens_per_sample": facts["tokens"]["completion_per_sample"],
-            "gain": compare(banks[0], bank) if bank is not banks[0] else None,
-        }
-        rows.append(row)
-    return {"k": k, "rows": rows, "notes": _notes(rows)}
+    rows = tuple(_compared(bank, tables, k, banks[0]) for bank, tables in zip(banks, samples, strict=True))
+    return Compared(k=k, rows=rows, notes=_notes(rows))
+
+
+def _compared(bank: Bank, tables: Sequence[Samples], k: int, first: Bank) -> ComparedExam:
+    found = summarise(bank)
+    return ComparedExam(
+        **vars(bank.spec),
+        num_problems=found.num_problems,
+        num_samples=found.num_samples,
+        no_answer_rate=found.no_answer_rate,
+        truncated_rate=found.truncated_rate,
+        undecided_rate=found.undecided_rate,
+        folder=str(bank.folder),
+        pass_at={n: estimate(tables, pass_rate_at, n) for n in sorted({1, k})},
+        cons_at={k: estimate(tables, vote_rate_at, k)},
+        tokens_per_sample=found.tokens.completion_per_sample,
+        gain=compare(first, bank) if bank is not first else None,
+    )
 
 
 def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
@@ -71,30 +74,28 @@ def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
     return found
 
 
-def _notes(rows: Sequence[dict[str, Any]]) -> list[str]:
+def _notes(rows: Sequence[ComparedExam]) -> tuple[str, ...]:
     """What sets the rows apart beside model and prompting."""
-    facts = [{"grader": row["grader"], "seed": row["seed"], **row["params"]} for row in rows]
+    facts = [{"grader": row.grader, "seed": row.seed, **encode(row.params)} for row in rows]
     differing = [name for name in facts[0] if len({str(row.get(name)) for row in facts}) > 1]
-    return [f"the rows differ in {name}: {', '.join(str(row.get(name)) for row in facts)}" for name in differing]
+    return tuple(f"the rows differ in {name}: {', '.join(str(row.get(name)) for row in facts)}" for name in differing)
 
 
-def table(compared: dict[str, Any]) -> Table:
+def table(compared: Compared) -> Table:
     """The comparison as text."""
-    k, rows = compared["k"], []
-    for row in compared["rows"]:
-        gain, fewer = row["gain"], ""
-        if gain and gain["num_problems"] < row["num_problems"]:
-            fewer = f", {gain['num_problems']} shared"
+    k, rows = compared.k, []
+    for row in compared.rows:
+        fewer = f", {row.gain.num_problems} shared" if row.gain and row.gain.num_problems < row.num_problems else ""
         rows.append(
             (
-                row["model"],
-                row["prompting"],
-                f"{row['num_problems']} × {row['num_samples']}",
-                cell(row["pass@1"]),
-                "–" if gain is None else points(gain["pass@1"]) + fewer,
-                *((cell(row[f"cons@{k}"]), cell(row[f"pass@{k}"])) if k > 1 else ()),
-                f"{row['tokens_per_sample']:.0f}",
-                f"{in_percent(row['no_answer_rate'])}%",
+                row.model,
+                row.prompting,
+                f"{row.num_problems} × {row.num_samples}",
+                cell(row.pass_at[1]),
+                "–" if row.gain is None else points(row.gain.pass_at[1]) + fewer,
+                *((cell(row.cons_at[k]), cell(row.pass_at[k])) if k > 1 else ()),
+                f"{row.tokens_per_sample:.0f}",
+                f"{in_percent(row.no_answer_rate)}%",
             )
         )
     more = (f"cons@{k}", f"pass@{k}") if k > 1 else ()
@@ -108,7 +109,7 @@ def table(compared: dict[str, Any]) -> Table:
         "tokens a sample",
         "no answer",
     )
-    tasks = ", ".join(dict.fromkeys(f"{row['task']} ({row['split']})" for row in compared["rows"]))
+    tasks = ", ".join(dict.fromkeys(f"{row.task} ({row.split})" for row in compared.rows))
     return Table(f"{tasks}; in brackets 95 % intervals; gain: paired, to the first row", head, rows)
 
 

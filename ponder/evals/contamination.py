@@ -1,12 +1,12 @@
-"""Was an exam trained on? Problems of an exam that also stand in what a model was trained on.
+"""Was an exam trained on? Problems of an exam that are also in what a model was trained on.
 
     check(exam_problems, training_sources(model_folder))
-    -> {"status": "checked", "num_problems": 300, "exact": 0, "overlap": 2, "share": 0.0067, "hits": [...], ...}
+    -> Contamination(status="checked", num_problems=300, exact=0, overlap=2, share=0.0067, hits=(...), ...)
 
 The recipe of GPT-3 (arXiv:2005.14165, appendix C): lower case, punctuation removed, and a hit where 13 words in a row
-are also in the training texts. Arithmetic signs behind a digit are kept as words, or 7*8-3 and 7+8-3 would be one
+are also in the training texts. Arithmetic signs after a digit are kept as words, or 7*8-3 and 7+8-3 would be one
 problem. `exact`: the whole text is a training problem, case and white space apart. `overlap`: 13 words in a row are
-shared; a problem of fewer words is one whose whole sequence of words stands in a training problem. Exact hits count
+shared; a problem of fewer words is one whose whole sequence of words is in a training problem. Exact hits count
 as overlap too. An overlap may be a turn of phrase ("find the number of positive integers n such that ..."): look at
 the ids.
 
@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.evals.results import Contamination, Hit, SourceRead
 from ponder.runs import file_hash
 from ponder.tasks import load_task
 from ponder.tasks.file import read_rows
@@ -30,7 +31,7 @@ from ponder.tasks.prompting import question
 from ponder.types import Problem, Task
 
 N = 13  # words in a row
-MOST_HITS = 200  # ids listed; the counts are of all
+MAX_HITS = 200  # ids listed; the counts are of all
 _WORD = re.compile(r"[^\W_]+|(?<=[\d)])[-+*/^=<>](?=[\d(])")
 _GAPS = re.compile(r"(?<=[\d)])\s*([-+*/^=<>])\s*(?=[\d(])")  # 3 + 4 is 3+4
 UNREADABLE = (ImportError, OSError, ValueError, TypeError, KeyError, AttributeError)  # a record may hold anything
@@ -46,10 +47,10 @@ def plain(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def check(problems: Sequence[Problem], sources: Sequence[Source]) -> dict[str, Any]:
+def check(problems: Sequence[Problem], sources: Sequence[Source]) -> Contamination:
     """The overlap of an exam with the training sources of a model (see the head of this file)."""
     finder = Finder([(problem.id, question(problem)) for problem in problems])
-    read: list[dict[str, Any]] = []
+    read: list[SourceRead] = []
     unknown: list[str] = []
     for source in sources:
         name = describe(source)
@@ -58,55 +59,54 @@ def check(problems: Sequence[Problem], sources: Sequence[Source]) -> dict[str, A
         except UNREADABLE as error:
             unknown.append(f"{name}: {error}")
         else:
-            read.append({"source": name, "num_problems": count})
-    exact = sum(hit["kind"] == "exact" for hit in finder.hits.values())
-    return {
-        "status": "unknown" if not read else "partly" if unknown else "checked",
-        "method": f"exact text, and {N} words in a row (arXiv:2005.14165, app. C)",
-        "num_problems": len(problems),
-        "num_training": sum(row["num_problems"] for row in read),
-        "exact": exact,
-        "overlap": len(finder.hits),
-        "share": len(finder.hits) / len(problems) if read and problems else None,
-        "hits": [{"id": name, **hit} for name, hit in sorted(finder.hits.items())][:MOST_HITS],
-        "read": read,
-        "unknown": unknown or ([] if sources else ["the model's folder does not say what it was trained on"]),
-    }
+            read.append(SourceRead(source=name, num_problems=count))
+    return Contamination(
+        status="unknown" if not read else "partly" if unknown else "checked",
+        method=f"exact text, and {N} words in a row (arXiv:2005.14165, app. C)",
+        num_problems=len(problems),
+        num_training=sum(source.num_problems for source in read),
+        exact=sum(hit.kind == "exact" for hit in finder.hits.values()),
+        overlap=len(finder.hits),
+        share=len(finder.hits) / len(problems) if read and problems else None,
+        hits=tuple(hit for _, hit in sorted(finder.hits.items()))[:MAX_HITS],
+        read=tuple(read),
+        unknown=tuple(unknown or ([] if sources else ["the model's folder does not say what it was trained on"])),
+    )
 
 
-def sentence(report: Mapping[str, Any]) -> str:
-    """The result for people, in one line; `unknown` of the report says why a source could not be read."""
-    unread = list(dict.fromkeys(_short(why.partition(": ")[0], 60) for why in report["unknown"]))
+def sentence(found: Contamination) -> str:
+    """The result for people, in one line; `unknown` of the result says why a source could not be read."""
+    unread = list(dict.fromkeys(_short(why.partition(": ")[0], 60) for why in found.unknown))
     rest = ", ".join(unread[:3]) + (f" and {len(unread) - 3} more" if len(unread) > 3 else "")
-    if report["status"] == "unknown":
+    if found.status == "unknown":
         return f"contamination: unknown ({rest or 'nothing to compare with'})"
     return (
-        f"contamination: {report['exact']} of {report['num_problems']} exam problems were trained on word for word, "
-        f"{report['overlap']} share {N} words in a row with one of {report['num_training']} training problems"
+        f"contamination: {found.exact} of {found.num_problems} exam problems were trained on word for word, "
+        f"{found.overlap} share {N} words in a row with one of {found.num_training} training problems"
         + (f"; not known: {rest}" if rest else "")
     )
 
 
-def details(report: Mapping[str, Any]) -> dict[str, str]:
+def details(found: Contamination) -> dict[str, str]:
     """Source -> how much of it was read, or why it was not: for whoever unfolds them."""
-    read = {row["source"]: f"{row['num_problems']} problems compared" for row in report["read"]}
+    read = {source.source: f"{source.num_problems} problems compared" for source in found.read}
     return read | {
         name: f"not known: {_short(why.strip(), 300)}"
-        for name, _, why in (entry.partition(": ") for entry in report["unknown"])
+        for name, _, why in (entry.partition(": ") for entry in found.unknown)
         if why
     }
 
 
-def _short(text: str, most: int) -> str:
+def _short(text: str, max_length: int) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    return text if len(text) <= max_length else f"{text[: max_length - 1]}…"
 
 
 class Finder:
-    """Where the texts of an exam stand in other texts: one pass over those, whatever their number."""
+    """Where the texts of an exam are in other texts: one pass over those, whatever their number."""
 
     def __init__(self, exam: Iterable[tuple[str, str]]) -> None:
-        self.hits: dict[str, dict[str, str]] = {}  # id of the exam -> kind, source, id of the training problem
+        self.hits: dict[str, Hit] = {}  # by id of the exam
         self._exact: dict[str, list[str]] = {}
         self._grams: dict[tuple[str, ...], list[str]] = {}  # 13 words, or all of a shorter problem
         self._short: dict[str, set[int]] = {}  # first word of a shorter problem -> lengths
@@ -135,8 +135,8 @@ class Finder:
         return count
 
     def _take(self, hit: str, kind: str, source: str, name: str) -> None:
-        if hit not in self.hits or (kind == "exact" and self.hits[hit]["kind"] != "exact"):
-            self.hits[hit] = {"kind": kind, "source": source, "training_id": name}
+        if hit not in self.hits or (kind == "exact" and self.hits[hit].kind != "exact"):
+            self.hits[hit] = Hit(id=hit, kind=kind, source=source, training_id=name)
 
 
 # ---- what was trained on -------------------------------------------------------------------------------------------

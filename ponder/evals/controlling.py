@@ -1,4 +1,4 @@
-"""Fit a controller on a bank, and say honestly what it is worth.
+"""Fit a controller on a bank, and measure what it is worth.
 
 The controller itself, and its replay over plain arrays, is strategies/controller.py; this file feeds it a bank and puts
 intervals beside the numbers: at equal cost, against the best fixed strategy (cross-fitted: judged on problems that
@@ -7,20 +7,19 @@ neither saw) and against the oracle that knows the best arm of every problem.
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from ponder.evals.bank import Bank, Samples
+from ponder.evals.results import ControllerResult
 from ponder.evals.stats import paired_difference
 from ponder.strategies.controller import SampleArrays, evaluate, fit, replay
 
 
 def fit_controller(
     folder: Path, *, out: Path, budget: float | None = None, scorer: str = "", num_probes: int = 4
-) -> dict[str, Any]:
+) -> ControllerResult:
     """Fit on all problems of the bank, save, and report the cross-fitted comparison."""
     bank = Bank.read(folder)
     tables = [bank.samples(problem.id) for problem in bank.problems]
@@ -29,25 +28,27 @@ def fit_controller(
     missing = [table.problem.id for table in tables if scorer and scorer not in table.scores]
     if missing:
         raise ValueError(f"{folder} has no scores {scorer!r} (of {missing[0]}); ponder score {folder} adds them")
-    played = replay([drawn_of(table, scorer) for table in tables], num_probes=num_probes)
+    replayed = replay([drawn_of(table, scorer) for table in tables], num_probes=num_probes)
     if budget is None:
         budget = float(np.mean([8 * table.tokens.mean() for table in tables]))
-    facts = {name: bank.facts.get(name, "") for name in ("task", "split", "model", "fingerprint")}
-    rule = fit(played, budget=budget, num_probes=num_probes, scorer=scorer, num_problems=len(tables), **facts)
+    rule = fit(
+        replayed, budget=budget, num_probes=num_probes, scorer=scorer, num_problems=len(tables), task=bank.spec.task,
+        split=bank.spec.split, model=bank.spec.model, fingerprint=bank.spec.fingerprint,
+    )  # fmt: skip
     rule.save(out)
-    compared = evaluate(played, budget=budget)
-    return {
-        "out": str(out),
-        "num_problems": len(tables),
-        "tokens": compared.cost,
-        "controller": float(compared.controller.mean()),
-        "fixed": float(compared.fixed.mean()),
-        "oracle": float(compared.oracle.mean()),
-        "gain": asdict(paired_difference(compared.fixed.tolist(), compared.controller.tolist())),
-        "short_of_oracle": asdict(paired_difference(compared.controller.tolist(), compared.oracle.tolist())),
-        "fixed_arms": [f"{arm.how} of {arm.n}" for arm in compared.fixed_arms],
-        "picks": compared.picks,
-    }
+    compared = evaluate(replayed, budget=budget)
+    return ControllerResult(
+        out=str(out),
+        num_problems=len(tables),
+        tokens=compared.cost,
+        controller=float(compared.controller.mean()),
+        fixed=float(compared.fixed.mean()),
+        oracle=float(compared.oracle.mean()),
+        gain=paired_difference(compared.fixed.tolist(), compared.controller.tolist()),
+        short_of_oracle=paired_difference(compared.controller.tolist(), compared.oracle.tolist()),
+        fixed_arms=tuple(f"{arm.how} of {arm.n}" for arm in compared.fixed_arms),
+        picks=compared.picks,
+    )
 
 
 def drawn_of(table: Samples, scorer: str) -> SampleArrays:
@@ -63,14 +64,14 @@ def drawn_of(table: Samples, scorer: str) -> SampleArrays:
     )
 
 
-def sentence(result: dict[str, Any]) -> str:
+def sentence(result: ControllerResult) -> str:
     """The result for people."""
-    gain, short = result["gain"], result["short_of_oracle"]
-    picks = ", ".join(f"{name} {share:.0%}" for name, share in sorted(result["picks"].items(), key=lambda p: -p[1])[:4])
+    gain, short = result.gain, result.short_of_oracle
+    picks = ", ".join(f"{name} {share:.0%}" for name, share in sorted(result.picks.items(), key=lambda p: -p[1])[:4])
     return (
-        f"at {result['tokens']:.0f} tokens a problem: controller {result['controller']:.1%}, best fixed "
-        f"({' / '.join(result['fixed_arms'])}) {result['fixed']:.1%}, oracle {result['oracle']:.1%}\n"
-        f"controller - fixed {gain['value']:+.1%} ({gain['low']:+.1%} to {gain['high']:+.1%}); oracle - controller "
-        f"{short['value']:+.1%} ({short['low']:+.1%} to {short['high']:+.1%})\n"
-        f"it picks: {picks}; saved in {result['out']}"
+        f"at {result.tokens:.0f} tokens a problem: controller {result.controller:.1%}, best fixed "
+        f"({' / '.join(result.fixed_arms)}) {result.fixed:.1%}, oracle {result.oracle:.1%}\n"
+        f"controller - fixed {gain.value:+.1%} ({gain.low:+.1%} to {gain.high:+.1%}); oracle - controller "
+        f"{short.value:+.1%} ({short.low:+.1%} to {short.high:+.1%})\n"
+        f"it picks: {picks}; saved in {result.out}"
     )

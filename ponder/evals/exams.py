@@ -1,13 +1,13 @@
 """Exams: a task put to an engine, the samples kept in a bank, and the numbers computed from the bank alone.
 
     result = await run_exam(task, engine, model="nano", num_samples=8, params=SamplingParams(), out="out/eval")
-    result["metrics"]["pass@1"]           -> {"value": 0.41, "low": 0.35, "high": 0.47}
+    result.metrics.pass_at[1]             -> Estimate(value=0.41, low=0.35, high=0.47)
     summarise(Bank.read("out/eval"))      -> the same numbers, without a model
-    compare(Bank.read("a"), Bank.read("b"))["pass@1"]    -> b - a over the problems both hold, paired
+    compare(Bank.read("a"), Bank.read("b")).pass_at[1]    -> b - a over the problems both hold, paired
 
 Many problems are in flight at once, each as one `generate` call, so that the engine shares its prompt. A finished
 problem goes into the bank at once; Ctrl-C, a full disk or a dead engine lose only what was in the air, and running
-again draws only what is missing. What counts is said in rollouts/grade.py: an undecided answer is not correct, and its
+again draws only what is missing. rollouts/grade.py defines what counts: an undecided answer is not correct, and its
 rate is reported; an answer that is not there (the reasoning never closed, nothing was found in it) is wrong and never
 votes; a sample whose verifier failed is not correct and counted by itself. Metrics are over the whole bank: asking for
 fewer samples or problems than it holds hides nothing.
@@ -16,13 +16,12 @@ fewer samples or problems than it holds hides nothing.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -31,15 +30,18 @@ import numpy as np
 
 from ponder import runs
 from ponder.evals import contamination
+from ponder.evals.accuracy_at_compute import headline
 from ponder.evals.bank import Bank, BankSpec, Samples, sample_row, withheld, withheld_row
-from ponder.evals.spending import trio
+from ponder.evals.codec import ResultError
+from ponder.evals.results import Accuracy, BankSummary, ExamResult, Flops, Gain, GroupAccuracy, TokenCounts
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
 from ponder.rollouts.grade import Tally, grade
 from ponder.tasks.base import as_task
 from ponder.tasks.prompting import question
 from ponder.types import Engine, Problem, SamplingParams, Task, text_seed
 
-FlopsPerToken = float | Callable[[int], float]  # of one token; a callable is given the token's place in the sequence
+RESULT = "result.json"
+FlopsPerToken = float | Callable[[int], float]  # of one token; a callable is given the token's index in the sequence
 Progress = Callable[[int, int, float], None]  # problems done, problems in all, share of correct samples so far
 
 
@@ -60,7 +62,7 @@ async def run_exam(
     on_progress: Progress | None = None,
     command: str | None = None,
     training: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
+) -> ExamResult:
     """Bring the bank in `out` to `num_samples` of each of the first `limit` problems; write and return result.json.
 
     `name` is the task as its user wrote it, with dials ("arithmetic:level=4"). `in_flight` is how many samples are
@@ -90,19 +92,19 @@ async def run_exam(
                 bank, task, engine, spec, graded, num_problems, num_samples, in_flight, on_progress
             )
         finally:  # also on the way out of an error or Ctrl-C
-            result = {
-                **summarise(bank, flops_per_token=flops_per_token),
-                "verifier_error": graded.last_failure,
-                "contamination": overlap,
-                "data": list(task.origin),
-                "verifier": task.verifier,
-                "seconds": before + time.monotonic() - start,
-                "complete": complete,
-                "command": " ".join(sys.argv) if command is None else command,
-                "revision": runs.revision(),
-                "machine": runs.machine(),
-            }
-            runs.write_atomic(folder / "result.json", dumps(result))
+            result = ExamResult(
+                **vars(summarise(bank, flops_per_token=flops_per_token)),
+                verifier_error=graded.last_failure,
+                contamination=overlap,
+                data=tuple(task.origin),
+                verifier=task.verifier,
+                seconds=before + time.monotonic() - start,
+                complete=complete,
+                command=" ".join(sys.argv) if command is None else command,
+                revision=runs.revision(),
+                machine=runs.machine(),
+            )
+            result.write(folder / RESULT)
     return result
 
 
@@ -159,7 +161,7 @@ async def _fill(
     return all(bank.num_samples(problem.id) >= num_samples for problem in problems)
 
 
-def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> dict[str, Any]:
+def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> BankSummary:
     """The numbers of result.json that follow from the bank: problems with no samples yet are not in them."""
     # in the order of ids: problems finish in any order, and sums must not depend on it
     tables = [bank.samples(name) for name in sorted(problem.id for problem in bank.problems)]
@@ -169,41 +171,33 @@ def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> di
     def share(count: Callable[[Samples], int]) -> float:
         return sum(map(count, tables)) / drawn if tables else math.nan
 
-    return {
-        "task": bank.facts["task"],
-        "split": bank.facts["split"],
-        "model": bank.facts["model"],
-        "prompting": bank.facts.get("prompting", "none"),
-        "fingerprint": bank.facts["fingerprint"],
-        "num_problems": len(tables),
-        "num_samples": num_samples,
-        "metrics": metrics(tables),
-        "trio": trio(tables, bank.scorers),
-        "sampling_sd": {"pass@1": _sampling_sd(tables)},
-        "no_answer_rate": share(lambda table: table.blank),
-        "truncated_rate": share(lambda table: int(table.was_cut.sum())),
-        "undecided_rate": share(lambda table: int((table.outcomes == "undecided").sum())),
-        "failed_rate": share(lambda table: int((table.outcomes == "failed").sum())),
-        "verifier_errors": sum(table.errors for table in tables),
-        "finish_reasons": dict(Counter(str(reason) for table in tables for reason in table.finish_reasons)),
-        "tokens": _tokens(tables),
-        "flops": _flops(tables, flops_per_token),
-        "levels": _by(tables, lambda problem: problem.level),
-        "subjects": _by(tables, lambda problem: problem.subject),
-        "grader": bank.facts["grader"],
-        "seed": bank.facts["seed"],
-        "params": bank.facts["params"],
-    }
+    return BankSummary(
+        **vars(bank.spec),
+        num_problems=len(tables),
+        num_samples=num_samples,
+        metrics=metrics(tables),
+        headline=headline(tables, bank.scorers),
+        sampling_sd={"pass@1": _sampling_sd(tables)},
+        no_answer_rate=share(lambda table: table.blank),
+        truncated_rate=share(lambda table: int(table.was_cut.sum())),
+        undecided_rate=share(lambda table: int((table.outcomes == "undecided").sum())),
+        failed_rate=share(lambda table: int((table.outcomes == "failed").sum())),
+        verifier_errors=sum(table.errors for table in tables),
+        finish_reasons=Counter(str(reason) for table in tables for reason in table.finish_reasons),
+        tokens=_tokens(tables),
+        flops=_flops(tables, flops_per_token),
+        levels=_by(tables, lambda problem: problem.level),
+        subjects=_by(tables, lambda problem: problem.subject),
+    )
 
 
-def metrics(tables: Sequence[Samples]) -> dict[str, dict[str, float]]:
+def metrics(tables: Sequence[Samples]) -> Accuracy:
     """pass@k and cons@k for k = 1, 2, 4, ... up to the samples that every problem has, with intervals."""
-    num_samples = min(map(len, tables), default=0)
-    result = {}
-    for name, rate in METRICS.items():
-        for k in powers_up_to(num_samples):
-            result[f"{name}@{k}"] = asdict(estimate(tables, rate, k))
-    return result
+    ks = powers_up_to(min(map(len, tables), default=0))
+    return Accuracy(
+        pass_at={k: estimate(tables, pass_rate_at, k) for k in ks},
+        cons_at={k: estimate(tables, vote_rate_at, k) for k in ks},
+    )
 
 
 def estimate(tables: Sequence[Samples], rate: Callable[[Samples, int], float], k: int) -> Estimate:
@@ -222,10 +216,7 @@ def vote_rate_at(table: Samples, k: int) -> float:
     return cons_at(counts, correct, k, blank=table.blank)
 
 
-METRICS: dict[str, Callable[[Samples, int], float]] = {"pass": pass_rate_at, "cons": vote_rate_at}
-
-
-def compare(first: Bank, second: Bank) -> dict[str, Any]:
+def compare(first: Bank, second: Bank) -> Gain:
     """second - first over the problems that both banks hold: pass@1 and cons@k at the largest common k, paired.
 
     A problem is the same where id, target and question are, however it was asked.
@@ -237,28 +228,15 @@ def compare(first: Bank, second: Bank) -> dict[str, Any]:
     pairs = [(first.samples(p.id), second.samples(p.id)) for p in shared]
     num_samples = min(min(len(a), len(b)) for a, b in pairs)
 
-    def difference(rate: Callable[[Samples, int], float], k: int) -> dict[str, float]:
-        return asdict(paired_difference([rate(a, k) for a, _ in pairs], [rate(b, k) for _, b in pairs]))
+    def difference(rate: Callable[[Samples, int], float], k: int) -> Estimate:
+        return paired_difference([rate(a, k) for a, _ in pairs], [rate(b, k) for _, b in pairs])
 
-    return {
-        "num_problems": len(shared),
-        "num_samples": num_samples,
-        "pass@1": difference(pass_rate_at, 1),
-        f"cons@{num_samples}": difference(vote_rate_at, num_samples),
-    }
-
-
-def dumps(result: Any) -> str:
-    """JSON that every reader takes: what is not a number (a mean over nothing) becomes null."""
-    return json.dumps(_finite(result), indent=1, allow_nan=False) + "\n"
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(name): _finite(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return Gain(
+        num_problems=len(shared),
+        num_samples=num_samples,
+        pass_at={1: difference(pass_rate_at, 1)},
+        cons_at={num_samples: difference(vote_rate_at, num_samples)},
+    )
 
 
 def _sampling_sd(tables: Sequence[Samples]) -> float:
@@ -273,61 +251,54 @@ def _sampling_sd(tables: Sequence[Samples]) -> float:
     return math.sqrt(sum(sd * sd for sd in sds)) / len(sds)
 
 
-def _tokens(tables: Sequence[Samples]) -> dict[str, float]:
-    """Totals, the prompt counted once a problem, and means per sample."""
+def _tokens(tables: Sequence[Samples]) -> TokenCounts:
     drawn = sum(map(len, tables))
     completion = int(sum(table.tokens.sum() for table in tables))
     reasoning = int(sum(table.reasoning_tokens.sum() for table in tables))
-    return {
-        "prompt": sum(table.prompt_tokens for table in tables),
-        "reasoning": reasoning,
-        "completion": completion,
-        "reasoning_per_sample": reasoning / drawn if drawn else math.nan,
-        "completion_per_sample": completion / drawn if drawn else math.nan,
-    }
+    return TokenCounts(
+        prompt=sum(table.prompt_tokens for table in tables),
+        reasoning=reasoning,
+        completion=completion,
+        reasoning_per_sample=reasoning / drawn if drawn else math.nan,
+        completion_per_sample=completion / drawn if drawn else math.nan,
+    )
 
 
-def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> dict[str, Any]:
-    """Total, and what one more sample and the shared prompt of one problem cost: cons@k costs prompt + k samples.
-
-    `per_token` is what lets a later reader of the bank count without the model: the FLOPs of a token at place 0, and
-    how many more for each place further on.
-    """
+def _flops(tables: Sequence[Samples], per_token: FlopsPerToken | None) -> Flops:
+    """`per_token` of the result is what lets a later reader of the bank count without the model."""
     if per_token is None or not tables:
-        return {"total": math.nan, "prompt": math.nan, "sample": math.nan, "per_token": None}
+        return Flops()
     longest = max(int(table.prompt_tokens + table.tokens.max()) for table in tables)
-    cost = per_token if callable(per_token) else lambda place: per_token
-    until = np.concatenate([[0.0], np.cumsum([cost(place) for place in range(longest)])])
+    cost = per_token if callable(per_token) else lambda index: per_token
+    until = np.concatenate([[0.0], np.cumsum([cost(index) for index in range(longest)])])
     prompts = [float(until[table.prompt_tokens]) for table in tables]
     samples = [until[table.prompt_tokens + table.tokens] - until[table.prompt_tokens] for table in tables]
-    return {
-        "total": sum(prompts) + float(sum(costs.sum() for costs in samples)),
-        "prompt": float(np.mean(prompts)),
-        "sample": float(np.mean([costs.mean() for costs in samples])),
-        "per_token": [cost(0), (cost(longest) - cost(0)) / max(1, longest)],
-    }
+    return Flops(
+        total=sum(prompts) + float(sum(costs.sum() for costs in samples)),
+        prompt=float(np.mean(prompts)),
+        sample=float(np.mean([costs.mean() for costs in samples])),
+        per_token=(cost(0), (cost(longest) - cost(0)) / max(1, longest)),
+    )
 
 
-def _by(tables: Sequence[Samples], group: Callable[[Problem], Any]) -> dict[str, dict[str, Any]]:
+def _by(tables: Sequence[Samples], group: Callable[[Problem], int | str | None]) -> dict[str, GroupAccuracy]:
     """pass@1 and the longest cons@k for each level or subject there is."""
-    names = sorted({name for table in tables if (name := group(table.problem)) is not None})
-    result: dict[str, dict[str, Any]] = {}
+    names: list[Any] = sorted({name for table in tables if (name := group(table.problem)) is not None})
+    result = {}
     for name in names:
         members = [table for table in tables if group(table.problem) == name]
         k = min(map(len, members))
-        result[str(name)] = {
-            "num_problems": len(members),
-            "pass@1": asdict(estimate(members, pass_rate_at, 1)),
-            f"cons@{k}": asdict(estimate(members, vote_rate_at, k)),
-        }
+        result[str(name)] = GroupAccuracy(
+            num_problems=len(members),
+            pass_at={1: estimate(members, pass_rate_at, 1)},
+            cons_at={k: estimate(members, vote_rate_at, k)},
+        )
     return result
 
 
 def _seconds_so_far(folder: Path) -> float:
-    """Seconds spent on this bank in earlier sittings, as far as their result.json says."""
+    """Seconds that earlier runs spent on this bank, as far as their result.json says."""
     try:
-        return float(json.loads((folder / "result.json").read_text())["seconds"])
-    except FileNotFoundError:
+        return ExamResult.read(folder / RESULT).seconds
+    except (FileNotFoundError, ResultError):  # it is written anew in any case
         return 0.0
-    except (ValueError, KeyError, TypeError):
-        return 0.0  # a result.json from elsewhere: the time is then this sitting's

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ponder.evals.codec import decode, encode
+from ponder.evals.results import BankSpec
 from ponder.runs import hold
 
 FORMAT = 2
@@ -15,16 +17,32 @@ class BankError(ValueError):
     """A folder that is no bank, or the bank of something else; the message says what differs."""
 
 
-def read_facts(folder: Path, formats: tuple[int, ...] = (FORMAT,)) -> dict[str, Any]:
-    """The content of bank.json, if it is of one of these formats."""
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The content of bank.json, if it is of this format."""
     try:
         facts = json.loads((folder / "bank.json").read_text())
     except FileNotFoundError:
         raise BankError(f"no sample bank in {folder}; `ponder eval --out {folder}` makes one") from None
     except ValueError as error:
         raise BankError(f"{folder}/bank.json is not JSON: {error}") from None
-    if not isinstance(facts, dict) or facts.get("format") not in formats:
+    if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise BankError(f"{folder}/bank.json is of another format than {FORMAT}; use the ponder that wrote it")
+    return facts
+
+
+def read_spec(folder: Path) -> BankSpec:
+    facts = read_facts(folder)
+    try:
+        return decode(BankSpec, facts)
+    except ValueError as error:
+        raise BankError(f"{folder}/bank.json does not say what the samples are of: {error}") from None
+
+
+def facts_of(spec: BankSpec) -> dict[str, Any]:
+    """The content of bank.json."""
+    facts: dict[str, Any] = {"format": FORMAT, **encode(spec)}
+    if spec.prompting == "none":  # as banks were before there were others
+        del facts["prompting"]
     return facts
 
 

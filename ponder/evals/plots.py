@@ -1,6 +1,6 @@
 """The pictures of a report: the only file that imports matplotlib (extra `report`).
 
-Each function takes plain values (rows of curves.json, result.json, metrics.jsonl) and returns a Figure. Colours are
+Each function takes results (results.py) and returns a Figure. Colours are
 Okabe and Ito's, told apart by the colour-blind; every line is labelled where it ends and has its own marker; bands are
 the 95 % intervals. `themed` swaps the colours for CSS variables: a page shows the same picture on a dark ground.
 """
@@ -10,9 +10,14 @@ from __future__ import annotations
 import io
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from ponder.evals.logs import Series
+from ponder.evals.results import Accuracy, AccuracyAtCompute, BudgetPoint, Curves, Rung, VotePoint
+from ponder.evals.stats import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +39,7 @@ STRATEGIES = {
     "confidence-weighted vote": (INK, "X"),
 }  # fmt: skip
 BOUNDS = ("pass@k",)  # rows of a table of strategies that no strategy reaches
-Point = tuple[float, Mapping[str, float]]  # x, and {"value", "low", "high"}
+Point = tuple[float, Estimate]
 
 
 def figure(width: float = 6.6, height: float = 4.4, panels: int = 1) -> tuple[Figure, list[Axes]]:
@@ -67,24 +72,25 @@ def titled(ax: Axes, title: str, x: str, y: str) -> None:
     ax.set_ylabel(y, color=INK, fontsize=9.5)
 
 
-def train_compute(curves: Mapping[str, Any]) -> Figure:
+def train_compute(curves: Curves) -> Figure:
     """Accuracy against cumulative train FLOPs. The base has spent none: it stands left of a break in the log axis."""
     drawing, [ax] = figure()
-    rungs, k = curves["rungs"], curves["k"]
-    xs, unspent, has_flops = _train_places(rungs)
+    rungs, k = curves.rungs, curves.k
+    xs, unspent, has_flops = _train_xs(rungs)
     lines = []
-    for metric, color, marker in (("pass@1", BLUE, "o"), (f"cons@{k}", VERMILLION, "s")):
-        points = [(x, rung[metric]) for x, rung in zip(xs, rungs, strict=True)]
+    passes, votes = [rung.pass_at[1] for rung in rungs], [rung.cons_at[k] for rung in rungs]
+    for metric, ys, color, marker in (("pass@1", passes, BLUE, "o"), (f"cons@{k}", votes, VERMILLION, "s")):
+        points = list(zip(xs, ys, strict=True))
         trained = points[unspent:]
         _curve(ax, trained, color, marker)
         for point in points[:unspent]:
             _error_bar(ax, point, color, marker)
             if trained:  # the way from nothing to the first rung has no place on a log axis
                 ends = [point, trained[0]]
-                ax.plot([x for x, _ in ends], [100 * y["value"] for _, y in ends], color=color, lw=1.2, ls=":")
+                ax.plot([x for x, _ in ends], [100 * y.value for _, y in ends], color=color, lw=1.2, ls=":")
         x, y = points[-1]
-        lines.append((y["value"], x, f"{metric} {_percent(y['value'])}", color))
-    _percent_axis(ax, [rung[m][end] for rung in rungs for m in ("pass@1", f"cons@{k}") for end in ("low", "high")])
+        lines.append((y.value, x, f"{metric} {_percent(y.value)}", color))
+    _percent_axis(ax, _ends([*passes, *votes]))
     ax.set_xscale("log")
     _label_ends(ax, lines)
     if 0 < unspent < len(xs):
@@ -97,32 +103,37 @@ def train_compute(curves: Mapping[str, Any]) -> Figure:
     return drawing
 
 
-def test_compute(curves: Mapping[str, Any]) -> Figure:
+def test_compute(curves: Curves) -> Figure:
     """Accuracy against test-time compute: votes of 1, 2, 4, ... samples, and one sample with less room to reason."""
     drawing, [ax] = figure()
-    unit = "flops" if all(p["flops"] is not None for line in curves["test"] for p in line["points"]) else "tokens"
-    lines, bounds, notes = [], [], []
-    for line in curves["test"]:
-        color, marker = ROLES[line["role"]]
-        points = [(p[unit], p["cons"]) for p in line["points"]]
+    has_flops = all(p.flops is not None for line in curves.test for p in line.points)
+
+    def cost(point: VotePoint | BudgetPoint) -> float:
+        return point.flops if has_flops and point.flops is not None else point.tokens
+
+    lines, found, notes = [], [], []
+    for line in curves.test:
+        color, marker = ROLES[line.role]
+        points = [(cost(p), p.cons_at_k) for p in line.points]
         _curve(ax, points, color, marker)
-        most = line["points"][-1]["k"]
-        name = f"{line['role']} (step {line['step']})" + (f", k={most}" if line["role"] == "final" and most > 1 else "")
-        lines.append((points[-1][1]["value"], name, color))
-        bounds += [y[end] for _, y in points for end in ("low", "high")]
-        if line["role"] == "final" and most > 1:
-            notes.append(_note(ax, points[0][0], points[0][1]["value"], "k=1", BLUE, (0, 10), "center"))
-    budgets = sorted(curves["budgets"], key=lambda row: row["max_reasoning_tokens"])
+        max_k = line.points[-1].k
+        has_votes = line.role == "final" and max_k > 1
+        name = f"{line.role} (step {line.step})" + (f", k={max_k}" if has_votes else "")
+        lines.append((points[-1][1].value, name, color))
+        found += points
+        if has_votes:
+            notes.append(_note(ax, points[0][0], points[0][1].value, "k=1", BLUE, (0, 10), "center"))
+    budgets = sorted(curves.budgets, key=lambda row: row.max_reasoning_tokens)
     if len(budgets) > 1:
-        points = [(row[unit], row["pass@1"]) for row in budgets]
+        points = [(cost(row), row.pass_at[1]) for row in budgets]
         _curve(ax, points, GREEN, "^", style="--")
-        bounds += [y[end] for _, y in points for end in ("low", "high")]
+        found += points
         for i, (x, y) in enumerate(points[:-1]):  # the last one is k=1 of the final rung
-            cap = str(budgets[i]["max_reasoning_tokens"])
-            notes.append(_note(ax, x, y["value"], f"cap {cap}" if i == 0 else cap, GREEN, (8, -8), "left"))
-    _percent_axis(ax, bounds)
+            cap = str(budgets[i].max_reasoning_tokens)
+            notes.append(_note(ax, x, y.value, f"cap {cap}" if i == 0 else cap, GREEN, (8, -8), "left"))
+    _percent_axis(ax, _ends([y for _, y in found]))
     ax.set_xscale("log")
-    xs = [p[unit] for line in curves["test"] for p in line["points"]] + [row[unit] for row in budgets]
+    xs = [cost(p) for line in curves.test for p in line.points] + [cost(row) for row in budgets]
     _log_ticks(ax, xs)
     _label_ends(ax, [(share, max(xs), name, color) for share, name, color in lines])
     handles = [
@@ -132,78 +143,72 @@ def test_compute(curves: Mapping[str, Any]) -> Figure:
     legend = ax.legend(handles=handles[: 2 if len(budgets) > 1 else 1], frameon=False, fontsize=8.5, loc="best")
     for text in legend.get_texts():
         text.set_color(INK)
-    name = {"flops": "test-time compute (FLOPs a problem, log scale)", "tokens": "tokens a problem (log scale)"}[unit]
-    titled(ax, "Accuracy against test-time compute", name, "accuracy (%)")
+    unit = "test-time compute (FLOPs a problem, log scale)" if has_flops else "tokens a problem (log scale)"
+    titled(ax, "Accuracy against test-time compute", unit, "accuracy (%)")
     _untangle(ax, notes)
     return drawing
 
 
-def strategies(spent: Mapping[str, Any]) -> Figure:
+def strategies(found: AccuracyAtCompute) -> Figure:
     """Accuracy against test-time compute of every strategy that only selects; a perfect judge's bound is dotted."""
     drawing, [ax] = figure(8.6, 5.4)
     lines, bounds, xs = [], [], []
-    rows = [row for row in spent["rows"] if row["points"]]
-    scorers = [None, *spent["scorers"]]
-    for row in rows:
-        color, marker = STRATEGIES.get(row["strategy"], (FAINT, "."))
-        style = ("-", "--", "-.", ":")[max(0, scorers.index(row["scorer"]) - 1) % 4]  # a scorer has its own dashes
-        points = [
-            (p["flops"] if spent["unit"] == "flops" else p["tokens"] + p["scorer_tokens"], p["accuracy"])
-            for p in row["points"]
-        ]
-        name = _row_name(row)
-        bound = row["strategy"] in BOUNDS
-        if bound:
-            ax.plot([x for x, _ in points], [100 * y["value"] for _, y in points], color=color, lw=1.2, ls=":")
+    scorers = [None, *found.scorers]
+    for row in found.rows:
+        if not row.points:
+            continue
+        color, marker = STRATEGIES.get(row.strategy, (FAINT, "."))
+        style = ("-", "--", "-.", ":")[max(0, scorers.index(row.scorer) - 1) % 4]  # a scorer has its own dashes
+        points = [(p.cost(found.unit), p.accuracy) for p in row.points]
+        name = row.strategy + (f" ({row.scorer})" if row.scorer else "")
+        if row.strategy in BOUNDS:
+            ax.plot([x for x, _ in points], [100 * y.value for _, y in points], color=color, lw=1.2, ls=":")
+            bounds += [y.value for _, y in points]
         else:
             _curve(ax, points, color, marker, style=style, alpha=0.07)
-        lines.append((points[-1][1]["value"], points[-1][0], name, color))
-        bounds += [y["value" if bound else end] for _, y in points for end in ("low", "high")]
+            bounds += _ends([y for _, y in points])
+        lines.append((points[-1][1].value, name, color))
         xs += [x for x, _ in points]
     _percent_axis(ax, bounds)
     ax.set_xscale("log")
     _log_ticks(ax, xs)
-    _label_ends(ax, [(share, max(xs), text, color) for share, _, text, color in lines])
-    unit = {"flops": "FLOPs", "tokens": "tokens"}[spent["unit"]]
+    _label_ends(ax, [(share, max(xs), text, color) for share, text, color in lines])
+    unit = "FLOPs" if found.unit == "flops" else "tokens"
     titled(ax, "Ways of choosing", f"{unit} a problem, scorer included (log scale)", "accuracy (%)")
     return drawing
 
 
-def _row_name(row: Mapping[str, Any]) -> str:
-    return row["strategy"] + (f" ({row['scorer']})" if row["scorer"] else "")
-
-
-def accuracy_by_k(result: Mapping[str, Any]) -> Figure:
+def accuracy_by_k(found: Accuracy) -> Figure:
     """pass@k and cons@k of one exam."""
     drawing, [ax] = figure()
-    lines, bounds = [], []
-    for name, color, marker in (("pass", BLUE, "o"), ("cons", VERMILLION, "s")):
-        points = [(float(m.partition("@")[2]), y) for m, y in result["metrics"].items() if m.startswith(f"{name}@")]
+    lines = []
+    for name, ys, color, marker in (("pass@k", found.pass_at, BLUE, "o"), ("cons@k", found.cons_at, VERMILLION, "s")):
+        points = [(float(k), y) for k, y in ys.items()]
         _curve(ax, points, color, marker)
-        lines.append((points[-1][1]["value"], points[-1][0], f"{name}@k", color))
-        bounds += [y[end] for _, y in points for end in ("low", "high")]
-    _percent_axis(ax, bounds)
+        lines.append((points[-1][1].value, points[-1][0], name, color))
+    _percent_axis(ax, _ends([*found.pass_at.values(), *found.cons_at.values()]))
     ax.set_xscale("log", base=2)
-    ks = [x for x, _ in points]
-    ax.set_xticks(ks, [str(int(k)) for k in ks])
+    ax.set_xticks(list(found.cons_at), [str(k) for k in found.cons_at])
     _label_ends(ax, lines)
     titled(ax, "Accuracy against samples a problem", "k samples (log scale)", "accuracy (%)")
     return drawing
 
 
-def ways_of_thinking(curves: Mapping[str, Any]) -> Figure:
+def ways_of_thinking(rungs: Sequence[Rung]) -> Figure:
     """The share of each way of thinking, stacked over the checkpoints."""
     drawing, [ax] = figure()
-    rungs = [rung for rung in curves["rungs"] if rung.get("ways")]
     names = order_of_ways(rungs)
-    steps = [rung["step"] for rung in rungs]
-    totals = [max(1, sum(way["samples"] for way in rung["ways"].values())) for rung in rungs]
-    base = [0.0] * len(rungs)
+    counted = [(rung.step, rung.ways) for rung in rungs if rung.ways]
+    steps = [step for step, _ in counted]
+    base = [0.0] * len(counted)
     labels = []
     for name, color in zip(names, _cycle(len(names)), strict=True):
-        counts = [rung["ways"].get(name, {"samples": 0})["samples"] for rung in rungs]
-        top = [b + 100 * c / t for b, c, t in zip(base, counts, totals, strict=True)]
-        if len(rungs) > 1:
+        shares = [
+            100 * (ways[name].samples if name in ways else 0) / max(1, sum(way.samples for way in ways.values()))
+            for _, ways in counted
+        ]
+        top = [b + share for b, share in zip(base, shares, strict=True)]
+        if len(counted) > 1:
             ax.fill_between(steps, base, top, color=color, alpha=0.75, linewidth=0)
         else:
             ax.bar(steps, [t - b for t, b in zip(top, base, strict=True)], bottom=base, color=color, alpha=0.75)
@@ -216,11 +221,10 @@ def ways_of_thinking(curves: Mapping[str, Any]) -> Figure:
     return drawing
 
 
-def reasoning_length(curves: Mapping[str, Any]) -> Figure:
+def reasoning_length(rungs: Sequence[Rung]) -> Figure:
     """Mean reasoning tokens of a sample at each checkpoint."""
     drawing, [ax] = figure()
-    rungs = curves["rungs"]
-    steps, lengths = [rung["step"] for rung in rungs], [rung["reasoning_per_sample"] for rung in rungs]
+    steps, lengths = [rung.step for rung in rungs], [rung.reasoning_per_sample for rung in rungs]
     ax.plot(steps, lengths, color=GREEN, marker="^", ms=5, lw=1.8)
     ax.set_ylim(0, 1.15 * max([1.0, *lengths]))
     _note(ax, steps[-1], lengths[-1], f"{lengths[-1]:.0f} tokens", GREEN, (9, 0), "left", scale=1.0)
@@ -228,18 +232,17 @@ def reasoning_length(curves: Mapping[str, Any]) -> Figure:
     return drawing
 
 
-def training(rows: Sequence[Mapping[str, Any]], panels: Sequence[tuple[str, str]]) -> Figure:
-    """Small panels of training metrics, (key, title) pairs over steps; with a running mean where steps are many."""
-    drawing, axes = figure(10.5, 2.7, len(panels))
-    for ax, (key, title) in zip(axes, panels, strict=True):
-        points = [(row["step"], float(row[key])) for row in rows if _is_number(row.get(key))]
-        steps, values = [step for step, _ in points], [value for _, value in points]
-        smooth = len(points) > 12
+def training(metrics: Sequence[Series]) -> Figure:
+    """Small pictures of training metrics over steps, with a running mean where steps are many."""
+    drawing, axes = figure(10.5, 2.7, len(metrics))
+    for ax, metric in zip(axes, metrics, strict=True):
+        steps, values = [step for step, _ in metric.points], [value for _, value in metric.points]
+        smooth = len(values) > 12
         ax.plot(steps, values, color=BLUE, lw=1.0 if smooth else 1.6, alpha=0.35 if smooth else 1.0)
         if smooth:
             ax.plot(steps, running_mean(values, max(3, len(values) // 12)), color=BLUE, lw=1.8)
         ax.margins(x=0.02)
-        ax.set_title(title, color=INK, fontsize=9.5, loc="left", parse_math=False)
+        ax.set_title(metric.title, color=INK, fontsize=9.5, loc="left", parse_math=False)
         ax.set_xlabel("step", color=INK, fontsize=8.5)
     return drawing
 
@@ -249,12 +252,12 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
     return [sum(window) / len(window) for i in range(len(values)) if (window := values[max(0, i - width + 1) : i + 1])]
 
 
-def order_of_ways(rungs: Sequence[Mapping[str, Any]]) -> list[str]:
+def order_of_ways(rungs: Sequence[Rung]) -> list[str]:
     """Ways by how common they are over all rungs, the most common first."""
-    totals: dict[str, int] = {}
+    totals: Counter[str] = Counter()
     for rung in rungs:
-        for name, way in rung["ways"].items():
-            totals[name] = totals.get(name, 0) + way["samples"]
+        for name, way in (rung.ways or {}).items():
+            totals[name] += way.samples
     return sorted(totals, key=lambda name: (-totals[name], name))
 
 
@@ -288,18 +291,22 @@ def _curve(
     if not points:
         return
     xs = [x for x, _ in points]
-    low, value, high = ([100 * y[end] for _, y in points] for end in ("low", "value", "high"))
     if len(points) > 1:
+        low, high = [100 * y.low for _, y in points], [100 * y.high for _, y in points]
         ax.fill_between(xs, low, high, color=color, alpha=alpha, linewidth=0)
     else:
         _error_bar(ax, points[0], color, marker)
-    ax.plot(xs, value, color=color, marker=marker, ms=5, lw=1.8, ls=style)
+    ax.plot(xs, [100 * y.value for _, y in points], color=color, marker=marker, ms=5, lw=1.8, ls=style)
 
 
 def _error_bar(ax: Axes, point: Point, color: str, marker: str) -> None:
     x, y = point
-    ax.plot([x, x], [100 * y["low"], 100 * y["high"]], color=color, lw=1.4, alpha=0.6)
-    ax.plot([x], [100 * y["value"]], color=color, marker=marker, ms=5)
+    ax.plot([x, x], [100 * y.low, 100 * y.high], color=color, lw=1.4, alpha=0.6)
+    ax.plot([x], [100 * y.value], color=color, marker=marker, ms=5)
+
+
+def _ends(estimates: Sequence[Estimate]) -> list[float]:
+    return [end for estimate in estimates for end in (estimate.low, estimate.high)]
 
 
 def _percent_axis(ax: Axes, bounds: Sequence[float]) -> None:
@@ -312,14 +319,14 @@ def _label_ends(ax: Axes, lines: Sequence[tuple[float, float, str, str]]) -> Non
     """Names beside the ends of lines, pushed apart where they would touch. Lines: share, x, text, colour."""
     low, high = ax.get_ylim()
     gap = min(0.055 * (high - low), (high - low) / max(1, len(lines)))
-    places: list[float] = []
+    ys: list[float] = []
     for share, *_ in sorted(lines):
-        places.append(max(100 * share, places[-1] + gap if places else -math.inf))
+        ys.append(max(100 * share, ys[-1] + gap if ys else -math.inf))
     limit = high
-    for i in reversed(range(len(places))):  # and down again, where they would leave the picture
-        places[i] = min(places[i], limit)
-        limit = places[i] - gap
-    for y, (_, x, text, color) in zip(places, sorted(lines), strict=True):
+    for i in reversed(range(len(ys))):  # and down again, where they would leave the picture
+        ys[i] = min(ys[i], limit)
+        limit = ys[i] - gap
+    for y, (_, x, text, color) in zip(ys, sorted(lines), strict=True):
         _note(ax, x, y, text, color, (9, 0), "left", scale=1.0)
 
 
@@ -342,10 +349,10 @@ def _note(
 
 
 def _untangle(ax: Axes, notes: Sequence[Annotation]) -> None:
-    """Move notes that would touch another text, above or below their point; one that finds no place is left out."""
+    """Move notes that would touch another text, above or below their point; one that still does is left out."""
     drawing = ax.get_figure()
     assert drawing is not None
-    drawing.draw_without_rendering()  # type: ignore[union-attr]  # texts have their places only then
+    drawing.draw_without_rendering()  # type: ignore[union-attr]  # texts have their positions only then
     legend = ax.get_legend()
     others = [text for text in ax.texts if text not in notes] + ([legend] if legend else [])
     taken = [other.get_window_extent() for other in others]
@@ -361,17 +368,17 @@ def _untangle(ax: Axes, notes: Sequence[Annotation]) -> None:
             note.set_visible(False)
 
 
-def _train_places(rungs: Sequence[Mapping[str, Any]]) -> tuple[list[float], int, bool]:
-    """Where each rung stands, how many of the first have spent nothing, and whether the axis is FLOPs or only steps."""
-    has_flops = any(rung["train_flops"] for rung in rungs)
-    values = [float(rung["train_flops" if has_flops else "step"] or 0) for rung in rungs]
+def _train_xs(rungs: Sequence[Rung]) -> tuple[list[float], int, bool]:
+    """The x of each rung, how many of the first have spent nothing, and whether the axis is FLOPs or only steps."""
+    has_flops = any(rung.train_flops for rung in rungs)
+    values = [float((rung.train_flops if has_flops else rung.step) or 0) for rung in rungs]
     positive = [value for value in values if value > 0]
     if not positive:
         return [1.0 for _ in values], len(values), has_flops
     # a log axis has no 0: the base stands left of the first rung by a fifth of the axis
     span = max(2.0, (max(positive) / min(positive)) ** 0.25)
-    places = [value if value > 0 else min(positive) / span for value in values]
-    return places, len(values) - len(positive), has_flops
+    xs = [value if value > 0 else min(positive) / span for value in values]
+    return xs, len(values) - len(positive), has_flops
 
 
 def _break_axis(ax: Axes, xs: Sequence[float], unspent: int) -> None:
@@ -410,18 +417,18 @@ def _power(value: float) -> str:
     return f"$10^{{{exponent}}}$" if digit == "1" else f"${digit}\\times10^{{{exponent}}}$"
 
 
-def _name_steps(ax: Axes, xs: Sequence[float], rungs: Sequence[Mapping[str, Any]]) -> None:
+def _name_steps(ax: Axes, xs: Sequence[float], rungs: Sequence[Rung]) -> None:
     """The steps of some rungs along the top, so that a point can be found in the tables."""
     left, right = math.log(min(xs)), math.log(max(xs))
     last = -math.inf
     for x, rung in zip(xs, rungs, strict=True):
-        place = (math.log(x) - left) / max(1e-9, right - left)
-        if place - last > 0.09:
+        position = (math.log(x) - left) / max(1e-9, right - left)
+        if position - last > 0.09:
             ax.annotate(
-                f"step {rung['step']}" if last < 0 else str(rung["step"]), (x, 1.0), xytext=(0, 3), color=FAINT,
+                f"step {rung.step}" if last < 0 else str(rung.step), (x, 1.0), xytext=(0, 3), color=FAINT,
                 xycoords=ax.get_xaxis_transform(), textcoords="offset points", fontsize=7.5, ha="center", va="bottom",
             )  # fmt: skip
-            last = place
+            last = position
 
 
 def _percent(share: float) -> str:
@@ -430,7 +437,3 @@ def _percent(share: float) -> str:
 
 def _cycle(count: int) -> list[str]:
     return [WAYS[i % len(WAYS)] for i in range(count)]
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

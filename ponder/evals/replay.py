@@ -10,9 +10,9 @@ see the same orders (common random numbers), so that the difference of two is mu
 follow from the problem's id: a replay gives the same numbers anywhere.
 
 Ties are shared evenly, as the live strategies' "the class seen first wins" does on average over orders where as many
-samples are behind each, and samples without an answer are paid for but never chosen and never vote. Tests hold all of
+samples are in each, and samples without an answer are paid for but never chosen and never vote. Tests hold all of
 it against `strategies/select.py`, which the live strategies call.
-What it all costs, and the table of all strategies, is spending.py's.
+What it all costs, and the table of all strategies, is accuracy_at_compute.py's.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder.evals.bank import Samples
-from ponder.evals.stats import cons_at, pass_at, rerank_at
+from ponder.evals.stats import cons_at, pass_at
+from ponder.scorers.calibration import rerank_at
 from ponder.strategies import select
 from ponder.types import text_seed
 
@@ -66,7 +67,7 @@ class Replay:
             self._plain[k] = vote_shares(self.classes[:, :k], self.correct[:, :k])
         return self._plain[k]
 
-    def forget(self) -> None:
+    def free(self) -> None:
         """Let go of the orders, which take megabytes."""
         for name in ("orders", "classes", "correct"):
             self.__dict__.pop(name, None)
@@ -109,8 +110,8 @@ def totals(classes: NDArray[np.int64], values: NDArray[Any] | None = None) -> Fl
     """(draws, classes): how many samples each row has of each class, or the sum of their values; -1 is left out."""
     draws, num = len(classes), int(classes.max(initial=-1)) + 1
     there = classes >= 0
-    places = (classes + num * np.arange(draws)[:, None])[there]
-    sums = np.bincount(places, None if values is None else values[there], minlength=draws * num)
+    indices = (classes + num * np.arange(draws)[:, None])[there]
+    sums = np.bincount(indices, None if values is None else values[there], minlength=draws * num)
     return sums.astype(np.float64).reshape(draws, num)
 
 
@@ -122,8 +123,8 @@ def weighted_vote(replay: Replay, k: int, weights: Floats) -> Floats:
 def top_vote(replay: Replay, k: int, scores: Floats, m: int) -> Floats:
     """(draws,): the plain vote among the m best-scored of the first k that have an answer; equal scores in any order.
 
-    A tie goes to the class of the best-scored sample: all places together add less than a vote, and the best place of a
-    class adds more than all behind it.
+    A tie goes to the class of the best-scored sample: all ranks together add less than a vote, and the best rank of a
+    class adds more than all after it.
     """
     ranked = np.where(replay.classes[:, :k] >= 0, -scores[replay.orders[:, :k]], np.inf)
     best = np.argsort(ranked, axis=1, kind="stable")[:, :m]
@@ -143,31 +144,31 @@ def top_m(k: int) -> int:
 
 
 @dataclass(frozen=True)
-class Played:
-    """What a strategy did with the samples of one problem: numbers over its orders, or one exact number."""
+class RuleResult:
+    """How right a strategy was with the samples of one problem: numbers over its orders, or one exact number."""
 
     rates: Floats  # (draws,) how right it was; one number where it is exact
     used: NDArray[np.int64] | None = None  # (draws,) how many samples it drew, where it stops by itself
 
     @classmethod
-    def exactly(cls, rate: float) -> Played:
+    def exactly(cls, rate: float) -> RuleResult:
         return cls(np.array([rate]))
 
 
-Rule = Callable[[Replay, int, Floats], Played]  # the samples, k, the scores of the scorer (no scorer: not to be used)
+Rule = Callable[[Replay, int, Floats], RuleResult]  # the samples, k, the scorer's scores (no scorer: not to be used)
 
 PLAIN: dict[str, Rule] = {
-    "pass@k": lambda replay, k, _: Played.exactly(pass_at(len(replay), int(replay.samples.correct.sum()), k)),
-    "consensus": lambda replay, k, _: Played.exactly(replay.consensus(k)),
+    "pass@k": lambda replay, k, _: RuleResult.exactly(pass_at(len(replay), int(replay.samples.correct.sum()), k)),
+    "consensus": lambda replay, k, _: RuleResult.exactly(replay.consensus(k)),
 }
 CONFIDENT: dict[str, Rule] = {
-    "most confident": lambda replay, k, _: Played.exactly(best_of(replay, k, replay.samples.mean_logprob)),
-    "confidence-weighted vote": lambda replay, k, _: Played(weighted_vote(replay, k, confidence_weights(replay))),
+    "most confident": lambda replay, k, _: RuleResult.exactly(best_of(replay, k, replay.samples.mean_logprob)),
+    "confidence-weighted vote": lambda replay, k, _: RuleResult(weighted_vote(replay, k, confidence_weights(replay))),
 }
 SCORED: dict[str, Rule] = {
-    "rerank": lambda replay, k, scores: Played.exactly(best_of(replay, k, scores)),
-    "weighted vote": lambda replay, k, scores: Played(weighted_vote(replay, k, scores)),
-    "vote of the best": lambda replay, k, scores: Played(top_vote(replay, k, scores, top_m(k))),
+    "rerank": lambda replay, k, scores: RuleResult.exactly(best_of(replay, k, scores)),
+    "weighted vote": lambda replay, k, scores: RuleResult(weighted_vote(replay, k, scores)),
+    "vote of the best": lambda replay, k, scores: RuleResult(top_vote(replay, k, scores, top_m(k))),
 }
 ORACLES = ("pass@k",)  # they look at the verdicts: bounds, not strategies
 
@@ -177,7 +178,7 @@ def confidence_weights(replay: Replay) -> Floats:
     return select.confidence(replay.samples.mean_logprob)
 
 
-def adaptive_vote(replay: Replay, k: int, wave: int = select.WAVE) -> Played:
+def adaptive_vote(replay: Replay, k: int, wave: int = select.WAVE) -> RuleResult:
     """Votes until the leader is safe or k samples are drawn, as `select.stops_at` says, looking every `wave` samples.
 
     That is asked of a row only where the runner-up alone could not win any more, and votes are counted as they come: a
@@ -200,7 +201,7 @@ def adaptive_vote(replay: Replay, k: int, wave: int = select.WAVE) -> Played:
         if not len(going):
             break
     drawn_in_time = np.arange(k) < used[:, None]
-    return Played(vote_shares(np.where(drawn_in_time, classes, -1), correct), used)
+    return RuleResult(vote_shares(np.where(drawn_in_time, classes, -1), correct), used)
 
 
 @lru_cache(maxsize=1 << 17)

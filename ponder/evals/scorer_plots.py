@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ponder.evals.plots import BLUE, FAINT, INK, VERMILLION, figure, titled
+from ponder.evals.results import ScorerResult
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def scorer_page(result: Mapping[str, Any]) -> Figure:
-    """Reliability, and rerank@k beside cons@k, of a scorer's result.json."""
+def scorer_page(result: ScorerResult) -> Figure:
+    """Reliability, and rerank@k beside cons@k."""
     drawing, [left, right] = figure(width=10.0, panels=2)
-    rows = result["held_out"]["reliability"]
+    bins = result.held_out.reliability
     left.plot([0, 100], [0, 100], color=FAINT, lw=1, ls=":")
-    most = max(row["count"] for row in rows)
-    for row in rows:  # the area of a point is the share of the samples that it stands for
-        x, y = 100 * row["predicted"], 100 * row["correct"]
-        left.plot(x, y, "o", color=BLUE, ms=4 + 10 * (row["count"] / most) ** 0.5, alpha=0.8)
-    ece = result["held_out"]["ece"]
-    titled(left, f"Reliability (ECE {ece:.3f})", "score (%), in bins of ten", "samples that are correct (%)")
-    curve = result["curve"]
-    for key, color, marker in (("rerank", BLUE, "D"), ("cons", VERMILLION, "s"), ("pass", FAINT, "o")):
-        points = [(row["k"], 100 * row[key]) for row in curve if key in row]
+    max_count = max(each.count for each in bins)
+    for each in bins:  # the area of a point is the share of the samples that are in it
+        size = 4 + 10 * (each.count / max_count) ** 0.5
+        left.plot(100 * each.predicted, 100 * each.correct, "o", color=BLUE, ms=size, alpha=0.8)
+    title = f"Reliability (ECE {result.held_out.ece:.3f})"
+    titled(left, title, "score (%), in bins of ten", "samples that are correct (%)")
+    ks = [point.k for point in result.curve]
+    for name, shares, color, marker in (
+        ("rerank@k", [point.rerank_at_k for point in result.curve], BLUE, "D"),
+        ("cons@k", [point.cons_at_k for point in result.curve], VERMILLION, "s"),
+        ("pass@k", [point.pass_at_k for point in result.curve], FAINT, "o"),
+    ):
+        points = [(k, 100 * share) for k, share in zip(ks, shares, strict=True) if share is not None]
         if points:
-            right.plot(*zip(*points, strict=True), color=color, marker=marker, ms=5, lw=1.6, label=f"{key}@k")
+            right.plot(*zip(*points, strict=True), color=color, marker=marker, ms=5, lw=1.6, label=name)
     right.set_xscale("log", base=2)
-    right.set_xticks([row["k"] for row in curve], [str(row["k"]) for row in curve])
+    right.set_xticks(ks, list(map(str, ks)))
     right.minorticks_off()
     for text in right.legend(frameon=False, fontsize=8.5, loc="best").get_texts():
         text.set_color(INK)
@@ -37,7 +41,8 @@ def scorer_page(result: Mapping[str, Any]) -> Figure:
     return drawing
 
 
-def save_page(result: Mapping[str, Any], folder: Path) -> Path:
+def save_page(folder: Path) -> Path:
+    """The picture of a scorer's run folder, beside its result.json."""
     path = folder / "scorer.png"
-    scorer_page(result).savefig(path, dpi=130)
+    scorer_page(ScorerResult.read(folder / "result.json")).savefig(path, dpi=130)
     return path

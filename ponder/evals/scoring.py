@@ -4,7 +4,7 @@
         score_bank(bank, "runs/scorer_nano")        # -> bank.samples(problem_id).scores["outcome"]
 
 The stored token ids are read, nothing is tokenised again; features take the sampler's own logprobs. Scores are kept
-every few seconds: a second sitting goes on from there.
+every few seconds: a second run goes on from there.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank
+from ponder.evals.results import ReadingCost, Scored, ScorerFacts
 from ponder.scorers import TokenScorer, check_policy, load_scorer
 from ponder.scorers.files import fingerprint
 from ponder.scorers.packing import CompletionGroup
@@ -28,25 +28,25 @@ from ponder.scorers.pool import ScorerPool
 CHUNK = 4000  # samples that a worker takes at a time
 KEEP_EVERY = 20.0  # seconds
 
-Progress = Callable[[int, int, float], None]  # samples scored, samples, mean of the scores of this sitting
+Progress = Callable[[int, int, float], None]  # samples scored, samples, mean of the scores of this run
 
 
 def score_bank(
     bank: Bank, scorer_folder: str | Path, *, name: str = "", num_workers: int = 0, on_progress: Progress | None = None
-) -> dict[str, Any]:
+) -> Scored:
     """Returns what was done. `name`: what the scores are stored under, default the scorer's own name."""
     scorer = load_scorer(scorer_folder)
-    check_policy(scorer, str(bank.facts.get("fingerprint", "")))
-    name = name or scorer.name
-    facts = {
-        "kind": scorer.kind,
-        "scorer": scorer.name,
-        "fingerprint": fingerprint(scorer_folder),
-        "policy": scorer.policy,
-        "cost": cost(scorer),
-        "joint": "peers" in scorer.needs,  # the share of an answer class is of all that was drawn
-    }
-    todo = [problem.id for problem in bank.problems if not _is_done(bank, problem.id, name)]
+    check_policy(scorer, bank.spec.fingerprint)
+    facts = ScorerFacts(
+        name=name or scorer.name,
+        kind=scorer.kind,
+        scorer=scorer.name,
+        fingerprint=fingerprint(scorer_folder),
+        policy=scorer.policy,
+        cost=cost(scorer),
+        joint="peers" in scorer.needs,  # the share of an answer class is of all that was drawn
+    )
+    todo = [problem.id for problem in bank.problems if not _is_done(bank, problem.id, facts.name)]
     total = sum(bank.num_samples(problem.id) for problem in bank.problems)
     done = total - sum(map(bank.num_samples, todo))
     begun, first, sums = time.monotonic(), done, 0.0
@@ -60,15 +60,15 @@ def score_bank(
                 kept |= dict(zip(chunks[index], scores, strict=True))
                 done, sums = done + sum(map(len, scores)), sums + sum(float(x.sum()) for x in scores)
                 if time.monotonic() - saved > KEEP_EVERY:
-                    bank.add_scores(name, facts, {problem: values.tolist() for problem, values in kept.items()})
+                    bank.add_scores(facts, {problem: values.tolist() for problem, values in kept.items()})
                     kept, saved = {}, time.monotonic()
                 if on_progress:
                     on_progress(done, total, sums / (done - first))
         finally:
             if kept:
-                bank.add_scores(name, facts, {problem: values.tolist() for problem, values in kept.items()})
+                bank.add_scores(facts, {problem: values.tolist() for problem, values in kept.items()})
     seconds = time.monotonic() - begun
-    return {"name": name, **facts, "samples": total, "scored_now": done - first, "seconds": seconds}
+    return Scored(**vars(facts), samples=total, scored_now=done - first, seconds=seconds)
 
 
 def _is_done(bank: Bank, problem_id: str, name: str) -> bool:
@@ -76,11 +76,10 @@ def _is_done(bank: Bank, problem_id: str, name: str) -> bool:
     return scores is not None and not np.isnan(scores).any()
 
 
-def cost(scorer: TokenScorer) -> dict[str, Any]:
-    """What a ledger needs: how often prompt and sample are read, and the FLOPs of one token (None: the policy's)."""
+def cost(scorer: TokenScorer) -> ReadingCost:
     if not scorer.needs_forward_pass:
-        return {"prompt": 0, "sample": 0, "flops_per_token": 0.0}
-    return {"prompt": 1, "sample": 1, "flops_per_token": scorer.flops_per_token}
+        return ReadingCost(prompt=0.0, sample=0.0, flops_per_token=0.0)
+    return ReadingCost(flops_per_token=scorer.flops_per_token)
 
 
 def read_families(bank: Bank, problem_ids: Sequence[str]) -> dict[str, CompletionGroup]:
@@ -90,9 +89,9 @@ def read_families(bank: Bank, problem_ids: Sequence[str]) -> dict[str, Completio
     logprobs: dict[str, dict[int, NDArray[np.float32]]] = {problem: {} for problem in problem_ids}
     if problem_ids:
         for row in bank.full_rows(["token_ids", "sampler_logprobs"]):
-            if row["problem"] in ids:
-                ids[row["problem"]][row["sample"]] = np.array(row["token_ids"], np.int32)
-                logprobs[row["problem"]][row["sample"]] = np.array(row["sampler_logprobs"], np.float32)
+            if row.problem in ids:
+                ids[row.problem][row.sample] = np.array(row.token_ids, np.int32)
+                logprobs[row.problem][row.sample] = np.array(row.sampler_logprobs, np.float32)
     return {problem: _family(bank, problem, prompts, ids[problem], logprobs[problem]) for problem in problem_ids}
 
 
@@ -110,12 +109,12 @@ def _family(
             f"the samples of {problem_id} in {bank.folder} have no token ids: they are of a remote engine, or of a "
             "benchmark whose texts may not be kept; a scorer that reads tokens cannot score them"
         )
-    said = np.concatenate([logprobs[i] for i in range(len(samples))])
+    known = np.concatenate([logprobs[i] for i in range(len(samples))])
     flat = np.concatenate(rows)
     lengths = np.array([len(row) for row in rows], np.int64)
     family = CompletionGroup(np.array(prompts[problem_id], np.int32), flat, lengths)
     return replace(
-        family, logprobs=said if len(said) == len(flat) else None, was_cut=samples.was_cut, classes=samples.classes
+        family, logprobs=known if len(known) == len(flat) else None, was_cut=samples.was_cut, classes=samples.classes
     )
 
 

@@ -5,7 +5,8 @@ each number is the exact average over all C(n, k) subsets.
 
     pass_at(n=8, c=2, k=4)                        at least one of the k is correct                    (arXiv:2107.03374)
     cons_at([5, 3], [0, 3], k=4, blank=2)         the k vote by answer class, the largest class wins  (arXiv:2203.11171)
-    rerank_at([1, 0, 1], [.9, .5, .1], k=2)       the best-scored of the k is correct                 (arXiv:2504.01005)
+
+The best-scored of the k is `rerank_at` in scorers/calibration.py, which training needs too.
 
 Voting: samples without an answer ("blank") take up draws but never win; a tie is shared evenly, which is also what
 "the class seen first wins" gives on average, since every order of the samples is equally likely.
@@ -28,7 +29,7 @@ from functools import lru_cache
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 Z = NormalDist().inv_cdf(0.975)
 
@@ -44,28 +45,6 @@ def pass_at(n: int, c: int, k: int) -> float:
     if not 0 <= c <= n:
         raise ValueError(f"c={c} correct samples of n={n} is impossible")
     return (math.comb(n, k) - math.comb(n - c, k)) / math.comb(n, k)  # whole numbers until the one division
-
-
-def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
-    """The expected correctness of the best-scored of k samples; equal scores are chosen among evenly.
-
-    A sample without an answer has correct=0 and score=-inf. The r-th best sample is chosen when it is drawn and the r
-    better ones are not: C(n-r-1, k-1) of the C(n, k) subsets.
-    """
-    values, given = np.asarray(correct, dtype=float), np.asarray(scores, dtype=float)
-    n = len(values)
-    _check(k, n)
-    if len(given) != n:
-        raise ValueError(f"{n} samples need as many scores, not {len(given)}")
-    if np.isnan(given).any():
-        raise ValueError("a score is nan; give -inf to a sample that cannot be scored")
-    if k == 1:
-        return float(values.sum()) / n  # the best of one sample is that sample, as in cons_at
-    _, ties, sizes = np.unique(-given, return_inverse=True, return_counts=True)  # the best first
-    shared = np.repeat(np.bincount(ties, values) / sizes, sizes)
-    rank = np.arange(1, n)
-    weights = np.cumprod(np.append(k / n, np.maximum(0, n - rank - k + 1) / (n - rank)))
-    return min(1.0, float(weights @ shared))
 
 
 def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int = 0) -> float:
@@ -100,17 +79,17 @@ def cons_at(counts: Sequence[int], correct: Sequence[int], k: int, *, blank: int
 def _win_weight(size: int, rivals: Mapping[int, int], blank: int, n: int, k: int, q: float) -> float:
     """The weight of draws of k that a class of this size wins, ties shared. `rivals` is size -> number of classes."""
     votes = _binomial(size, q, k)
-    places = [(m, u, votes[m] * weight)
+    points = [(m, u, votes[m] * weight)
               for m in range(1, len(votes)) if votes[m] > 1e-19
               for u, weight in zip(*_nodes(min(sum(rivals.values()), k // m - 1)), strict=True)]  # fmt: skip
-    if not places:
+    if not points:
         return 0.0
-    ms, us = np.array([m for m, _, _ in places]), np.array([u for _, u, _ in places])[:, None]
+    ms, us = np.array([m for m, _, _ in points]), np.array([u for _, u, _ in points])[:, None]
     # totals that are a whole number of turns apart look the same, so the turn is longer than any total that weighs
     turn = min(n + 1, math.ceil(9 * math.sqrt(n * q * (1 - q))) + 30) | 1  # odd
     x = np.exp(2j * math.pi / turn * np.arange(turn // 2 + 1))  # the other half mirrors these
     powers = x ** np.arange(max(ms) + 1)[:, None]  # (m, point of the transform)
-    product = powers[ms] * np.array([weight for _, _, weight in places])[:, None]
+    product = powers[ms] * np.array([weight for _, _, weight in points])[:, None]
     for rival, times in rivals.items():
         chances = _binomial(rival, q, int(max(ms)))
         terms = powers[: len(chances)] * chances[:, None]
@@ -168,7 +147,7 @@ class Estimate:
 def interval(values: Sequence[float], *, draws: int = 1) -> Estimate:
     """The mean of per-problem rates in [0, 1] with its interval over problems and samples.
 
-    `draws` is how many separate draws stand behind one value (n // k): a bound on what is known when all values agree.
+    `draws` is how many separate draws one value is made from (n // k): a bound on what is known when all values agree.
     """
     num = len(values)
     if num == 0:

@@ -1,13 +1,14 @@
-"""The numbers of a report as tables of text: rows of curves.json and result.json in, `Table` and `Card` out."""
+"""The numbers of a report as tables of text: results in, `Table` and `Card` out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ponder.evals.plots import order_of_ways
-from ponder.evals.stats import in_percent
+from ponder.evals.results import BankSummary, Curves, Matched, Rung, Strategies, WayCount
+from ponder.evals.stats import Estimate, in_percent
 
 
 @dataclass(frozen=True)
@@ -26,158 +27,152 @@ class Table:
     rows: Sequence[Sequence[Any]]
 
 
-def accuracy_tables(result: Mapping[str, Any]) -> list[Table]:
+def accuracy_tables(result: BankSummary) -> list[Table]:
     """The tables of one exam: by k, and by level and subject where there is more than one."""
-    values = result["metrics"]
-    ks = [int(name.partition("@")[2]) for name in values if name.startswith("pass@")]
-    rows: list[Sequence[Any]] = [(k, cell(values[f"pass@{k}"]), cell(values[f"cons@{k}"])) for k in ks]
+    found = result.metrics
+    rows: list[Sequence[Any]] = [(k, cell(found.pass_at[k]), cell(found.cons_at[k])) for k in found.pass_at]
     tables = [Table("Accuracy", ("k", "pass@k", "cons@k"), rows)]
-    for title, groups in (("By level", result["levels"]), ("By subject", result["subjects"])):
+    for title, groups in (("By level", result.levels), ("By subject", result.subjects)):
         if len(groups) > 1:
             rows = [
-                (name, row["num_problems"], *(cell(row[metric]) for metric in row if "@" in metric))
-                for name, row in groups.items()
+                (name, group.num_problems, *map(cell, [*group.pass_at.values(), *group.cons_at.values()]))
+                for name, group in groups.items()
             ]
             tables.append(Table(title, ("", "problems", "pass@1", "vote of all samples"), rows))
     return tables
 
 
-def ways_table(rungs: Sequence[Mapping[str, Any]]) -> Table:
-    rungs = [rung for rung in rungs if rung.get("ways")]
+def ways_table(rungs: Sequence[Rung]) -> Table:
     names = order_of_ways(rungs)
 
-    def count(rung: Mapping[str, Any], name: str) -> str:
-        way = rung["ways"].get(name)
-        return f"{way['samples']} ({100 * way['correct'] / way['samples']:.0f}% right)" if way else "0"
+    def count(way: WayCount | None) -> str:
+        return f"{way.samples} ({100 * way.correct / way.samples:.0f}% right)" if way else "0"
 
-    rows = [(rung["step"], *(count(rung, name) for name in names)) for rung in rungs]
+    rows = [(rung.step, *(count(rung.ways.get(name)) for name in names)) for rung in rungs if rung.ways]
     return Table("Ways of thinking: samples, and how many of them are right", ("step", *names), rows)
 
 
-def rungs_table(rungs: Sequence[Mapping[str, Any]], k: int) -> Table:
+def rungs_table(rungs: Sequence[Rung], k: int) -> Table:
     head = ("step", "train FLOPs", "rollout tokens", "samples", "pass@1", f"cons@{k}", "reasoning tokens", "no answer",
             "truncated", "undecided")  # fmt: skip
     rows = [
         (
-            rung["step"],
-            short(rung["train_flops"]),
-            short(rung["rollout_tokens"]),
-            f"{rung['num_problems']} × {rung['num_samples']}",
-            cell(rung["pass@1"]),
-            cell(rung[f"cons@{k}"]),
-            f"{rung['reasoning_per_sample']:.1f}",
-            *(f"{in_percent(rung[name])}%" for name in ("no_answer_rate", "truncated_rate", "undecided_rate")),
+            rung.step,
+            short(rung.train_flops),
+            short(rung.rollout_tokens),
+            f"{rung.num_problems} × {rung.num_samples}",
+            cell(rung.pass_at[1]),
+            cell(rung.cons_at[k]),
+            f"{rung.reasoning_per_sample:.1f}",
+            *(f"{in_percent(rate)}%" for rate in (rung.no_answer_rate, rung.truncated_rate, rung.undecided_rate)),
         )
         for rung in rungs
     ]
     return Table("Checkpoints", head, rows)
 
 
-def test_table(curves: Mapping[str, Any]) -> Table:
+def test_table(curves: Curves) -> Table:
     rows = [
-        (f"{line['role']} (step {line['step']})", p["k"], short(p["flops"]), f"{p['tokens']:.0f}", cell(p["cons"]),
-         cell(p["pass"]))
-        for line in curves["test"]
-        for p in line["points"]
+        (f"{line.role} (step {line.step})", p.k, short(p.flops), f"{p.tokens:.0f}", cell(p.cons_at_k),
+         cell(p.pass_at_k))
+        for line in curves.test
+        for p in line.points
     ]  # fmt: skip
     head = ("checkpoint", "k", "FLOPs a problem", "tokens a problem", "cons@k", "pass@k")
     return Table("Test-time compute: votes", head, rows)
 
 
-def budget_table(curves: Mapping[str, Any], k: int) -> Table:
+def budget_table(curves: Curves) -> Table:
+    k = curves.k
     rows = [
-        (row["max_reasoning_tokens"], f"{row['reasoning_per_sample']:.1f}", short(row["flops"]),
-         f"{in_percent(row['truncated_rate'])}%", cell(row["pass@1"]), cell(row[f"cons@{k}"]))
-        for row in sorted(curves["budgets"], key=lambda row: row["max_reasoning_tokens"])
+        (row.max_reasoning_tokens, f"{row.reasoning_per_sample:.1f}", short(row.flops),
+         f"{in_percent(row.truncated_rate)}%", cell(row.pass_at[1]), cell(row.cons_at[k]))
+        for row in sorted(curves.budgets, key=lambda row: row.max_reasoning_tokens)
     ]  # fmt: skip
     head = ("cap on reasoning tokens", "tokens used", "FLOPs a sample", "truncated", "pass@1", f"cons@{k}")
     return Table("Test-time compute: length of reasoning, last checkpoint", head, rows)
 
 
-def strategies_table(spent: Mapping[str, Any]) -> Table:
+def strategies_table(found: Strategies) -> Table:
     """Every strategy at a few k; in points, with intervals, how it differs from a plain vote."""
-    shown = {4, 16, 64, 256, spent["num_samples"]}
+    shown = {4, 16, 64, 256, found.num_samples}
     rows: list[Sequence[Any]] = [
-        (row["strategy"], row["scorer"] or "", p["k"], cell(p["accuracy"]),
-         "exact" if row["exact"] else f"±{100 * p['mc_sd']:.2f}",
-         points(p["gain"]) if "gain" in p else "–", _matched(p.get("matched")),
-         f"{p['samples']:.1f}", f"{p['tokens']:.0f}", f"{p['scorer_tokens']:.0f}", short(p["flops"]))
-        for row in spent["rows"]
-        for p in row["points"]
-        if p["k"] in shown
+        (row.strategy, row.scorer or "", p.k, cell(p.accuracy),
+         "exact" if row.exact else f"±{100 * p.mc_sd:.2f}",
+         points(p.gain) if p.gain else "–", _matched(p.matched),
+         f"{p.samples:.1f}", f"{p.tokens:.0f}", f"{p.scorer_tokens:.0f}", short(p.flops))
+        for row in found.rows
+        for p in row.points
+        if p.k in shown
     ]  # fmt: skip
     head = ("strategy", "scorer", "k", "accuracy", "computed", "to a vote of k", "to a vote of the same cost",
             "samples", "tokens", "scorer tokens", "FLOPs a problem")  # fmt: skip
-    return Table(f"Ways of choosing, {spent['model']}: differences in points, with paired 95 % intervals", head, rows)
+    return Table(f"Ways of choosing, {found.model}: differences in points, with paired 95 % intervals", head, rows)
 
 
-def _matched(same: Mapping[str, Any] | None) -> str:
-    if same is None:
-        return "–"
-    return f"{points(same)}, cons@{same['k']}" + (" (all)" if same["is_all"] else "")
+def _matched(same: Matched | None) -> str:
+    return "–" if same is None else f"{points(same)}, cons@{same.k}" + (" (all)" if same.is_all else "")
 
 
-def points(difference: Mapping[str, float]) -> str:
+def points(difference: Estimate) -> str:
     """A difference of two rates in points, with its interval."""
-    value, low, high = (in_percent(difference[name], sign="+") for name in ("value", "low", "high"))
+    value, low, high = (in_percent(end, sign="+") for end in (difference.value, difference.low, difference.high))
     return f"{value} ({low} to {high})"
 
 
-def gain_line(curves: Mapping[str, Any]) -> str:
-    """What a run gained, in one line; "" where its base or its last checkpoint was not examined."""
-    if "gain" not in curves:
+def gain_line(curves: Curves) -> str:
+    """What a run gained, in one line; "" where its base or its last checkpoint was not evaluated."""
+    if curves.gain is None:
         return ""
-    first, last, gain = curves["rungs"][0]["pass@1"], curves["rungs"][-1]["pass@1"], curves["gain"]["pass@1"]
+    first, last, gain = curves.rungs[0], curves.rungs[-1], curves.gain.pass_at[1]
     return (
-        f"pass@1: {in_percent(first['value'])} % -> {in_percent(last['value'])} %, "
-        f"{in_percent(gain['value'], sign='+')} points ({in_percent(gain['low'], sign='+')} to "
-        f"{in_percent(gain['high'], sign='+')}), base to step {curves['rungs'][-1]['step']}, "
-        f"{curves['num_problems']} problems"
+        f"pass@1: {in_percent(first.pass_at[1].value)} % -> {in_percent(last.pass_at[1].value)} %, "
+        f"{in_percent(gain.value, sign='+')} points ({in_percent(gain.low, sign='+')} to "
+        f"{in_percent(gain.high, sign='+')}), base to step {last.step}, {curves.num_problems} problems"
     )
 
 
-def truncation_hint(result: Mapping[str, Any]) -> str:
+def truncation_hint(result: BankSummary) -> str:
     """What to raise where more than a tenth of the samples was cut; "" otherwise."""
-    drawn = sum(result["finish_reasons"].values())
-    if not drawn or not result["truncated_rate"] > 0.1:
+    drawn = sum(result.finish_reasons.values())
+    if not drawn or not result.truncated_rate > 0.1:
         return ""
-    in_answer, in_window = (result["finish_reasons"].get(name, 0) / drawn for name in ("length", "window"))
-    closed = result["truncated_rate"] - in_answer - in_window  # the reasoning was closed at its cap, then answered
+    in_answer, in_window = (result.finish_reasons.get(name, 0) / drawn for name in ("length", "window"))
+    closed = result.truncated_rate - in_answer - in_window  # the reasoning was closed at its cap, then answered
     causes = {
         "the reasoning was closed at its cap: raise --max-reasoning-tokens": closed,
         "the answer was cut: raise --max-answer-tokens": in_answer,
         "the model's window was full: ask shorter, or lower --max-reasoning-tokens": in_window,
     }
     cause = max(causes, key=lambda name: causes[name])
-    return f"{in_percent(result['truncated_rate'], 0)} % of the samples were cut; mostly {cause}"
+    return f"{in_percent(result.truncated_rate, 0)} % of the samples were cut; mostly {cause}"
 
 
-def group_tables(first: Mapping[str, Any], last: Mapping[str, Any]) -> list[Table]:
+def group_tables(first: Rung, last: Rung) -> list[Table]:
     """Base and last rung by level and by subject, where there is more than one subject."""
     tables = []
-    for groups, name in (("levels", "level"), ("subjects", "subject")):
-        before, after = first.get(groups) or {}, last.get(groups) or {}
+    for name, before, after in (("level", first.levels, last.levels), ("subject", first.subjects, last.subjects)):
         rows = [
-            (group, row["num_problems"], cell(before[group]["pass@1"]), cell(row["pass@1"]))
-            for group, row in after.items()
+            (group, found.num_problems, cell(before[group].pass_at[1]), cell(found.pass_at[1]))
+            for group, found in after.items()
             if group in before
         ]
         if rows and (name == "level" or len(rows) > 1):
-            head = (name, "problems", "pass@1, base", f"pass@1, step {last['step']}")
+            head = (name, "problems", "pass@1, base", f"pass@1, step {last.step}")
             tables.append(Table(f"By {name}", head, rows))
     return tables
 
 
-def percent(estimate: Mapping[str, float]) -> str:
-    return f"{in_percent(estimate['value'])}%"
+def percent(estimate: Estimate) -> str:
+    return f"{in_percent(estimate.value)}%"
 
 
-def span(estimate: Mapping[str, float]) -> str:
-    return f"95 % interval {in_percent(estimate['low'])} to {in_percent(estimate['high'])}"
+def span(estimate: Estimate) -> str:
+    return f"95 % interval {in_percent(estimate.low)} to {in_percent(estimate.high)}"
 
 
-def cell(estimate: Mapping[str, float]) -> str:
-    return f"{percent(estimate)} ({in_percent(estimate['low'])}–{in_percent(estimate['high'])})"
+def cell(estimate: Estimate) -> str:
+    return f"{percent(estimate)} ({in_percent(estimate.low)}–{in_percent(estimate.high)})"
 
 
 def short(value: float | None) -> str:

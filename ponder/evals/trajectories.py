@@ -11,7 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-MOST_TURNS = 40  # drawn of one trajectory
+from ponder.evals.logs import is_number
+
+MAX_TURNS = 40  # drawn of one trajectory
 ENDED = {
     "answer": "a final answer was chosen",
     "window": "the window or the tokens ran out",
@@ -53,15 +55,15 @@ class Tree:
     answer: str
 
 
-def trees(rows: Sequence[Mapping[str, Any]], clip: Callable[[Any], str], *, most: int = 8) -> list[Tree]:
-    """The last `most` trajectories among the lines of samples.jsonl."""
-    found = [row for row in rows if isinstance(row.get("turns"), list) and row["turns"]]
-    return [_tree(row, clip) for row in found[-most:]]
+def trees(rows: Sequence[Mapping[str, Any]], clip: Callable[[Any], str], *, limit: int = 8) -> list[Tree]:
+    """The last `limit` trajectories among the lines of samples.jsonl."""
+    found = [row for row in rows if isinstance(row.get("turns"), list) and row.get("turns")]
+    return [_tree(row, clip) for row in found[-limit:]]
 
 
 def _tree(row: Mapping[str, Any], clip: Callable[[Any], str]) -> Tree:
     levels: dict[int, Level] = {}
-    for turn in row["turns"]:
+    for turn in row.get("turns", ()):
         if not isinstance(turn, Mapping):
             continue
         number = turn.get("number")
@@ -78,30 +80,30 @@ def _tree(row: Mapping[str, Any], clip: Callable[[Any], str]) -> Tree:
     parts = row.get("parts") if isinstance(row.get("parts"), Mapping) else {}
     assert isinstance(parts, Mapping)
     terms = [("reward", row.get("reward")), *parts.items()]
-    facts = [f"step {row['step']}"] if "step" in row else []
-    facts += [f"target {clip(row['target'])}"] if row.get("target") else []
+    facts = [f"step {row.get('step')}"] if "step" in row else []
+    facts += [f"target {clip(row.get('target'))}"] if row.get("target") else []
     distinct = row.get("distinct")
-    facts += [f"{distinct:.0%} of candidates distinct"] if _is_number(distinct) else []
+    facts += [f"{distinct:.0%} of candidates distinct"] if is_number(distinct) else []
     return Tree(
         problem=clip(row.get("problem_text") or row.get("problem") or ""),
         facts=" · ".join(facts),
         outcome=str(row.get("outcome") or ""),
-        ended=ENDED.get(ended, clip(ended) or "not told"),
+        ended=ENDED.get(ended, clip(ended) or "not recorded"),
         is_good_end=ended == "answer",
-        terms=[(clip(name), f"{value:+.3g}") for name, value in terms if _is_number(value)],
-        levels=ordered[:MOST_TURNS],
-        num_left_out=max(0, len(ordered) - MOST_TURNS),
+        terms=[(clip(name), f"{value:+.3g}") for name, value in terms if is_number(value)],
+        levels=ordered[:MAX_TURNS],
+        num_left_out=max(0, len(ordered) - MAX_TURNS),
         answer=clip(row.get("answer", "")).strip(),
     )
 
 
 def _branch(turn: Mapping[str, Any], clip: Callable[[Any], str]) -> Branch:
     tokens, sure, forced = turn.get("tokens"), turn.get("logprob"), turn.get("forced")
-    detail = [f"{tokens} tokens"] if _is_number(tokens) else []
-    detail += [f"{sure:.2f} nats a token"] if _is_number(sure) else []
+    detail = [f"{tokens} tokens"] if is_number(tokens) else []
+    detail += [f"{sure:.2f} nats a token"] if is_number(sure) else []
     detail += ["closed by force"] if forced and turn.get("answer") else []
     if turn.get("finish_reason") in ("length", "window", "cancelled"):
-        detail.append(f"cut: {turn['finish_reason']}")
+        detail.append(f"cut: {turn.get('finish_reason')}")
     return Branch(
         text=clip(turn.get("text", "")).strip(), answer=clip(turn.get("answer", "")).strip(),
         is_chosen=turn.get("chosen") is True, detail=", ".join(detail),
@@ -121,7 +123,3 @@ def _merged(branches: Sequence[Branch]) -> list[Branch]:
             text=best.text, answer=best.answer, is_chosen=best.is_chosen, detail=times + best.detail
         ))  # fmt: skip
     return merged
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")

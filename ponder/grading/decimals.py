@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from decimal import Context, Decimal, DivisionByZero, InvalidOperation, Overflow, Underflow, getcontext, localcontext
 
-from ponder.grading.expressions import Unparsed
+from ponder.grading.tree import Unparsed
 
 Value = tuple[Decimal, Decimal]  # real and imaginary part
 ZERO, ONE = Decimal(0), Decimal(1)

@@ -12,62 +12,12 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from typing import Any, NamedTuple
 
-from ponder.grading.units import FACTORS, LETTER_UNITS, NO_NOUNS, POWERS, SCALES, UNITS
-
-Node = tuple[Any, ...]  # ("num", Fraction) | ("sym", name) | ("unit", name) | ("const", name) | (operation, Node, ...)
+from ponder.grading.tokens import Token, Tokens, number, tokenize
+from ponder.grading.tree import Node, Unparsed
+from ponder.grading.units import LETTER_UNITS, NO_NOUNS, SCALES, UNITS, named_unit
 
 MAX_CHARS = 4_000
-MAX_TOKENS = 300
-MAX_DEPTH = 40
-
-
-class Unparsed(ValueError):
-    """The text is not an expression this file understands."""
-
-
-class TooLarge(Unparsed):
-    """It is an expression, but its value is beyond any number that is ever an answer."""
-
-
-# ---- tokens --------------------------------------------------------------------------------------------------------
-
-
-class Token(NamedTuple):
-    kind: str  # num, sym, word, text, cmd, op
-    value: str
-    spaced: bool  # white space stands before it
-
-
-_TOKEN = re.compile(
-    r"""(?P<space>\s+)
-      | (?P<num>(?:(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+(?![\d.]))?)
-      | \\(?:text(?:rm|normal|bf|it)?|mbox|math(?:rm|bf|it|sf)|operatorname)\s*\{(?P<text>[^{}\\$]*)\}
-      | (?P<cmd>\\[a-zA-Z]+|\\[{}|])
-      | (?P<word>[a-zA-Z]+)
-      | (?P<op>\*\*|<=|>=|!=|[-+*/^_!%|()\[\]{}'=<>,:¢€£])
-    """,
-    re.VERBOSE | re.ASCII,
-)
-
-
-def tokenize(text: str) -> list[Token]:
-    tokens: list[Token] = []
-    place, spaced = 0, False
-    while place < len(text):
-        match = _TOKEN.match(text, place)
-        if match is None or len(tokens) >= MAX_TOKENS:
-            raise Unparsed(f"{text[place : place + 20]!r}")
-        place, kind = match.end(), match.lastgroup or "text"
-        if kind != "space":
-            tokens.append(Token(kind, match[kind].strip() if kind == "text" else match[0], spaced))
-        spaced = kind == "space"
-    return tokens
-
-
-# ---- parsing -------------------------------------------------------------------------------------------------------
-
 _FUNCTIONS = frozenset(
     "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh "
     "ln log lg exp sqrt abs floor ceil".split()
@@ -96,48 +46,16 @@ def parse(text: str) -> Node:
     return node
 
 
-def number(text: str) -> Fraction:
-    """The exact value of a decimal, thousands separators and an exponent allowed."""
-    mantissa, _, exponent = text.replace(",", "").lower().partition("e")
-    whole, _, decimals = mantissa.partition(".")
-    if len(exponent) > 5 or abs(int(exponent or 0)) > 4_000:
-        raise TooLarge(text)
-    if len(whole) + len(decimals) > 4_000:
-        raise Unparsed("a number of over 4,000 digits")
-    return Fraction(int((whole + decimals) or "0")) * Fraction(10) ** (int(exponent or 0) - len(decimals))
-
-
-class _Parser:
+class _Parser(Tokens):
     """Recursive descent: sum > product > signed > power > postfix > primary."""
 
     def __init__(self, tokens: list[Token]) -> None:
-        self.tokens, self.place, self.depth = tokens, 0, 0
+        super().__init__(tokens)
         self.closers: list[str] = []  # what closes the open brackets; a "|" closes only the innermost "|"
-
-    def peek(self, ahead: int = 0) -> str | None:
-        place = self.place + ahead
-        return self.tokens[place].value if place < len(self.tokens) and self.tokens[place].kind != "text" else None
-
-    def take(self) -> Token:
-        if self.place >= len(self.tokens):
-            raise Unparsed("ends too early")
-        self.place += 1
-        return self.tokens[self.place - 1]
-
-    def accept(self, *values: str) -> str | None:
-        if self.peek() in values:
-            return self.take().value
-        return None
-
-    def expect(self, value: str) -> None:
-        if self.take().value != value:
-            raise Unparsed(f"{value} is missing")
 
     def enclosed(self, opener: str) -> Node:
         """A sum up to the closer of `opener`, which was taken already."""
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unparsed("nested too deeply")
+        self.deeper()
         self.closers.append(_CLOSERS[opener])
         node = self.whole() if opener == "{" else self.sum()
         self.expect(self.closers.pop())
@@ -174,22 +92,20 @@ class _Parser:
         sign = self.accept("-", "+")
         if sign is None:
             return self.power()
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unparsed("nested too deeply")
+        self.deeper()
         node = self.signed()
         self.depth -= 1
         return ("neg", node) if sign == "-" else node
 
     def starts_factor(self) -> bool:
         """Does an implicit product go on? A number may follow only a closing bracket: 2(3) and (2)3, not 2 3."""
-        if self.place >= len(self.tokens):
+        if self.index >= len(self.tokens):
             return False
-        token = self.tokens[self.place]
+        token = self.tokens[self.index]
         if token.kind in ("text", "word"):
             return True
         if token.kind == "num":
-            return self.tokens[self.place - 1].value in (")", "}", "]", r"\dollar", "€", "£")
+            return self.tokens[self.index - 1].value in (")", "}", "]", r"\dollar", "€", "£")
         if token.value == "|":
             return not (self.closers and self.closers[-1] == "|")
         if token.value in ("(", "[", "{", r"\{", "%", "¢", "€", "£"):
@@ -214,9 +130,7 @@ class _Parser:
                 return node
 
     def exponent(self) -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            raise Unparsed("nested too deeply")
+        self.deeper()
         if self.accept("-"):
             node: Node = ("neg", self.exponent())
         elif self.accept("+"):
@@ -238,12 +152,12 @@ class _Parser:
         if token.kind == "num" and len(token.value) > 1:
             if not token.value.isdigit():
                 raise Unparsed(token.value)
-            self.place -= 1
-            self.tokens[self.place] = Token("num", token.value[1:], False)
+            self.index -= 1
+            self.tokens[self.index] = Token("num", token.value[1:], False)
             return ("num", Fraction(int(token.value[0])))
-        self.place -= 1
+        self.index -= 1
         if token.kind == "word" and len(token.value) > 1:
-            self.tokens[self.place] = Token("word", token.value[1:], False)
+            self.tokens[self.index] = Token("word", token.value[1:], False)
             return _letter(token.value[0])
         if token.kind not in ("num", "word", "cmd"):
             raise Unparsed(token.value)
@@ -254,7 +168,7 @@ class _Parser:
         if token.kind == "num":
             return self.mixed(number(token.value), token)
         if token.kind == "text":
-            return _words(token.value)
+            return named_unit(token.value)
         if token.kind == "word":
             return self.word(token)
         if token.value in ("(", "[", "{", r"\{", "|", r"\lfloor", r"\lceil"):
@@ -269,7 +183,7 @@ class _Parser:
 
     def mixed(self, value: Fraction, token: Token) -> Node:
         """2\\frac{1}{2} and `2 1/2` are two and a half; a factor would be written 2 \\cdot \\frac{1}{2}."""
-        ahead = self.tokens[self.place : self.place + 7]
+        ahead = self.tokens[self.index : self.index + 7]
         values = [t.value for t in ahead]
         part = None
         if "." in token.value or value.denominator != 1:
@@ -283,7 +197,7 @@ class _Parser:
         if part and part[0].isdigit() and part[1].isdigit() and len(part[0] + part[1]) < 40:
             top, bottom = int(part[0]), int(part[1])
             if 0 < top < bottom:
-                self.place += part[2]
+                self.index += part[2]
                 return ("num", value + Fraction(top, bottom))
         return ("num", value)
 
@@ -296,8 +210,8 @@ class _Parser:
             return ("const", "pi")
         if name in ("inf", "infinity", "Infinity"):
             return ("const", "inf")
-        after_number = self.place >= 2 and self.tokens[self.place - 2].kind in ("num", "op", "cmd")
-        has_more = self.place < len(self.tokens) and self.tokens[self.place].kind == "word"
+        after_number = self.index >= 2 and self.tokens[self.index - 2].kind in ("num", "op", "cmd")
+        has_more = self.index < len(self.tokens) and self.tokens[self.index].kind == "word"
         if has_more and len(name) >= 2 and token.spaced and after_number and name not in GREEK:
             return self.counted(name)  # miles per hour
         if name.lower() in SCALES and len(name) > 2 and after_number:
@@ -325,31 +239,31 @@ class _Parser:
         return ("pow", node, self.exponent()) if self.accept("^", "**") else node
 
     def is_spelt_unit(self, token: Token) -> bool:
-        """cm, lb and yd behind a number, a unit or a slash; two letters in brackets or behind a sign are factors."""
-        before = self.tokens[self.place - 2] if self.place >= 2 else None
+        """cm, lb and yd after a number, a unit or a slash; two letters in brackets or after a sign are factors."""
+        before = self.tokens[self.index - 2] if self.index >= 2 else None
         return before is not None and before.value not in ("(", "[", "{", "|", "+", "-", "*", "^", "=")
 
     def is_spaced_unit(self, token: Token) -> bool:
         """`10 m` and the s of `10 m/s`; not the m of 6m or of 3 m / 2 - 1."""
-        before = self.tokens[self.place - 2] if self.place >= 2 else None
+        before = self.tokens[self.index - 2] if self.index >= 2 else None
         if before is None or not all(t.kind in ("num", "word", "op", "text") for t in self.tokens):
             return False
         if before.value == "/":
-            return any(t.kind == "word" and t.value in UNITS and t.spaced for t in self.tokens[: self.place - 2])
-        rest = [t.value for t in self.tokens[self.place :]]
+            return any(t.kind == "word" and t.value in UNITS and t.spaced for t in self.tokens[: self.index - 2])
+        rest = [t.value for t in self.tokens[self.index :]]
         tail = rest[2:] if rest[:1] == ["^"] else rest
         ends = not tail or (len(tail) >= 2 and tail[0] == "/" and tail[1] in UNITS)
         return token.spaced and before.kind == "num" and ends
 
     def counted(self, name: str) -> Node:
-        """`18 red apples`: up to four words behind a number, to the end."""
+        """`18 red apples`: up to four words after a number, to the end."""
         words = [name]
-        while self.place < len(self.tokens) and self.tokens[self.place].kind == "word":
+        while self.index < len(self.tokens) and self.tokens[self.index].kind == "word":
             words.append(self.take().value)
-        ends = self.place == len(self.tokens) or self.peek() in ("^", "/", ")")
+        ends = self.index == len(self.tokens) or self.peek() in ("^", "/", ")")
         if not ends or len(words) > 4 or not NO_NOUNS.isdisjoint(words):
             raise Unparsed(" ".join(words))
-        return _words(" ".join(words))
+        return named_unit(" ".join(words))
 
     def subscripted(self, name: str) -> Node:
         """x_1, x_{max}: the subscript is part of the name."""
@@ -376,7 +290,7 @@ class _Parser:
             if self.accept("["):
                 degree = self.enclosed("[")
             return ("root", degree, self.argument())
-        if name in ("overline", "bar") and self.peek() == "{" and self.place >= 2:
+        if name in ("overline", "bar") and self.peek() == "{" and self.index >= 2:
             raise Unparsed("a bar")
         if name == "pi":
             return ("const", "pi")
@@ -421,7 +335,7 @@ class _Parser:
         return ("pow", node, outer) if outer is not None else node
 
     def argument_or_number(self) -> Node:
-        if self.peek() is not None and self.tokens[self.place].kind == "num":
+        if self.peek() is not None and self.tokens[self.index].kind == "num":
             return ("num", number(self.take().value))
         return self.argument()
 
@@ -429,11 +343,11 @@ class _Parser:
         sign = self.accept("-")
         node = self.power()
         while self.starts_factor():
-            token = self.tokens[self.place]
+            token = self.tokens[self.index]
             if token.value in ("(", "[", "{") or token.value.lstrip("\\") in _FUNCTIONS or token.kind == "text":
                 break
             node = ("mul", node, self.power())
-        if self.peek() == "/" and self.place + 1 < len(self.tokens) and self.tokens[self.place + 1].kind == "num":
+        if self.peek() == "/" and self.index + 1 < len(self.tokens) and self.tokens[self.index + 1].kind == "num":
             self.take()  # sin x/2 is sin(x/2)
             node = ("div", node, self.power())
         return ("neg", node) if sign else node
@@ -441,47 +355,3 @@ class _Parser:
 
 def _letter(letter: str) -> Node:
     return ("const", letter) if letter in ("e", "i") else ("sym", letter)
-
-
-def _words(text: str) -> Node:
-    """Words inside \\text or behind a number: a unit, `square feet`, `miles per hour`, `million`, what is counted."""
-    words = text.replace("-", " ").split()
-    power = 1
-    if words and words[0].lower() in SCALES:
-        scale: Node = ("num", Fraction(SCALES[words[0].lower()]))
-        rest = words[2:] if words[1:2] == ["of"] else words[1:]
-        return ("mul", scale, _words(" ".join(rest))) if rest else scale
-    if words and words[0].lower() in FACTORS:
-        power, words = FACTORS[words[0].lower()], words[1:]
-    if "per" in words or "/" in text:
-        top, _, bottom = text.partition(" per ") if "per" in words else text.partition("/")
-        return ("div", _words(top), _words(bottom))
-    if len(words) > 1 and words[-1].lower() in POWERS:
-        power, words = POWERS[words[-1].lower()], words[:-1]
-    name = " ".join(words)
-    if match := re.fullmatch(r"([a-zA-Z]+)\^([23])", name):
-        name, power = match[1], int(match[2])
-    if name in ("e", "i"):
-        return ("const", name)
-    if not name or not re.fullmatch(r"[a-zA-Z%°]+(?: [a-zA-Z]+){0,3}\.?", name):
-        raise Unparsed(f"text {text!r}")
-    name = name.rstrip(".")
-    if name not in UNITS and name.lower() in UNITS:
-        name = name.lower()
-    if name not in UNITS:
-        name = name.lower()
-        name = name[:-1] if name.endswith("s") and not name.endswith("ss") else name
-    node: Node = ("unit", name)
-    return node if power == 1 else ("pow", node, ("num", Fraction(power)))
-
-
-def leaves(node: Node) -> list[Node]:
-    """Every leaf of a tree, left to right."""
-    found, stack = [], [node]
-    while stack:
-        top = stack.pop()
-        if top[0] in ("num", "sym", "unit", "const"):
-            found.append(top)
-        else:
-            stack.extend(reversed(top[1:]))
-    return found

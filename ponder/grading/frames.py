@@ -14,19 +14,21 @@ import re
 from dataclasses import replace
 from fractions import Fraction
 
-from ponder.grading.equality import Reading, group, ratio_key, read, symbols_of
-from ponder.grading.expressions import Node, Unparsed, leaves, parse
+from ponder.grading.equality import read
+from ponder.grading.expressions import parse
+from ponder.grading.readings import ParsedAnswer, group, ratio_key, symbols_of
+from ponder.grading.tree import Node, Unparsed, leaves
 from ponder.grading.units import is_pure
 from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
 
 
-def key_in(answer: str, target: str) -> Reading | None:
+def key_in(answer: str, target: str) -> ParsedAnswer | None:
     """The reading of an extracted answer in the frame of a problem with this target."""
     reading, goal = read(answer), read(target)
     return reading if reading is None or goal is None else _framed(reading, goal)
 
 
-def _framed(reading: Reading, goal: Reading) -> Reading:
+def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     if reading.sides or goal.sides:
         found = _by_side(reading, goal)
         if found is not None:
@@ -45,10 +47,10 @@ def _framed(reading: Reading, goal: Reading) -> Reading:
         return reading
     try:
         if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
-            reading = Reading(key=fingerprint(reading.node), node=reading.node)
+            reading = ParsedAnswer(key=fingerprint(reading.node), node=reading.node)
         elif goal.kind == "equation" and goal.name and reading.kind == "scalar" and symbols_of(reading):
             key, _ = ratios(("add", parse(goal.name), ("neg", reading.node)))
-            return Reading(key="eq:" + key, kind="equation", node=reading.node, name=goal.name)
+            return ParsedAnswer(key="eq:" + key, kind="equation", node=reading.node, name=goal.name)
         if reading.kind == goal.kind == "scalar":
             return _with_constant(_in_units(reading, goal), goal)
         return reading
@@ -56,7 +58,7 @@ def _framed(reading: Reading, goal: Reading) -> Reading:
         return reading
 
 
-def _by_side(reading: Reading, goal: Reading) -> Reading | None:
+def _by_side(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer | None:
     """Beside 5, m + n = 5 says 5; beside its root, \\sqrt{2} \\approx 1.41 says \\sqrt{2}, and beside 1.41 1.41.
 
     An answer that has one of the target's sides has the target's key, so that this works both ways.
@@ -72,14 +74,14 @@ def _by_side(reading: Reading, goal: Reading) -> Reading | None:
     return None
 
 
-def _sides(reading: Reading) -> tuple[Reading, ...]:
+def _sides(reading: ParsedAnswer) -> tuple[ParsedAnswer, ...]:
     return (reading, *reading.sides) if reading.kind == "equation" else reading.sides or (reading,)
 
 
-def _by_ratio(reading: Reading, goal: Reading) -> Reading:
+def _by_ratio(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     """10:15 may be a time or a ratio: beside the ratio 2:3 it is one, and where it is the target, so is 2:3."""
     if reading.shape == "clock":
-        return Reading(key=_as_ratio(reading.key), kind="other", shape="ratio")
+        return ParsedAnswer(key=_as_ratio(reading.key), kind="other", shape="ratio")
     return goal if reading.key == _as_ratio(goal.key) else reading
 
 
@@ -87,7 +89,7 @@ def _as_ratio(clock: str) -> str:
     return ratio_key([int(number) for number in clock.split(":")[1:]])
 
 
-def _is_numbered(reading: Reading) -> bool:
+def _is_numbered(reading: ParsedAnswer) -> bool:
     """Are the members named x_1, x_2, ...: one letter?"""
     names = [part.name.partition("_") for part in reading.parts]
     return all(mark for _, mark, _ in names) and len({letter for letter, _, _ in names}) == 1
@@ -96,7 +98,7 @@ def _is_numbered(reading: Reading) -> bool:
 _CONSTANTS = frozenset("CcKk")
 
 
-def _with_constant(reading: Reading, goal: Reading) -> Reading:
+def _with_constant(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     """Beside x^2 + C a lone added c, k or K is that constant of integration, and the other way round."""
     if reading.node is None or goal.node is None or not symbols_of(reading) & _CONSTANTS:
         return reading
@@ -105,14 +107,14 @@ def _with_constant(reading: Reading, goal: Reading) -> Reading:
         return reading
     (mine,), (theirs,) = own, asked
     node: Node = ("add", ("add", reading.node, ("neg", ("sym", mine))), ("sym", theirs))
-    return Reading(key=fingerprint(node), node=node, name=reading.name)
+    return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
 
 
 def _terms(node: Node) -> list[Node]:
     return _terms(node[1]) + _terms(node[2]) if node[0] == "add" else [node]
 
 
-def _in_units(reading: Reading, goal: Reading) -> Reading:
+def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     """Give a bare number the target's unit, or take the unit off where the target has none."""
     assert reading.node is not None and goal.node is not None
     bare, units = _split_units(goal.node)
@@ -129,7 +131,7 @@ def _in_units(reading: Reading, goal: Reading) -> Reading:
         if not is_alike or _has_units(reading.node) or _is_number_near(units, reading.node, goal.node):
             return reading
         node = ("mul", reading.node, units)
-    return Reading(key=fingerprint(node), node=node, name=reading.name)
+    return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
 
 
 def _is_number_near(units: Node, value: Node, target: Node) -> bool:
@@ -170,7 +172,7 @@ def _split_units(node: Node) -> tuple[Node, Node | None]:
     return node, None
 
 
-def whole_number(reading: Reading) -> str | None:
+def whole_number(reading: ParsedAnswer) -> str | None:
     """The digits of a whole number, its unit and modulus dropped; None where the reading is none."""
     if reading.sides and reading.kind == "equation":
         return whole_number(reading.sides[-1])

@@ -15,8 +15,9 @@ from fractions import Fraction
 from typing import Any
 
 from ponder.grading.decimals import Value
-from ponder.grading.expressions import GREEK, Unparsed
+from ponder.grading.expressions import GREEK
 from ponder.grading.notation import clean
+from ponder.grading.tree import Unparsed
 from ponder.grading.values import fingerprint_of, fraction_key, symbol_value
 
 try:  # here and not on the first call: what a child imports at its start is not on the call's clock
@@ -45,8 +46,8 @@ def opinion(text: str) -> str | None:
     symbols = sorted(expression.free_symbols, key=str)
 
     def evaluate(point: int, precision: int) -> Value:
-        places = {symbol: sympy.Float(str(symbol_value(_name(symbol.name), point)), precision) for symbol in symbols}
-        value = expression.subs(places).evalf(precision)
+        values = {symbol: sympy.Float(str(symbol_value(_name(symbol.name), point)), precision) for symbol in symbols}
+        value = expression.subs(values).evalf(precision)
         if not value.is_number or not value.is_finite:
             raise Unparsed("no value")
         real, imaginary = value.as_real_imag()

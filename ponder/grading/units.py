@@ -2,7 +2,10 @@ r"""Units: names of quantities, each a base symbol and a scale, so that 1 m is 1
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
+
+from ponder.grading.tree import Node, Unparsed
 
 UNITS: dict[str, tuple[str, Fraction | None]] = {}  # name -> (base symbol, scale); scale None: computed (degrees)
 
@@ -57,3 +60,35 @@ FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 def is_pure(unit: str) -> bool:
     """Per cent, degrees and radians are numbers, so 50% is 1/2; metres are not."""
     return unit in UNITS and UNITS[unit][0] == "%"
+
+
+def named_unit(text: str) -> Node:
+    """Words inside \\text or after a number: a unit, `square feet`, `miles per hour`, `million`, what is counted."""
+    words = text.replace("-", " ").split()
+    power = 1
+    if words and words[0].lower() in SCALES:
+        scale: Node = ("num", Fraction(SCALES[words[0].lower()]))
+        rest = words[2:] if words[1:2] == ["of"] else words[1:]
+        return ("mul", scale, named_unit(" ".join(rest))) if rest else scale
+    if words and words[0].lower() in FACTORS:
+        power, words = FACTORS[words[0].lower()], words[1:]
+    if "per" in words or "/" in text:
+        top, _, bottom = text.partition(" per ") if "per" in words else text.partition("/")
+        return ("div", named_unit(top), named_unit(bottom))
+    if len(words) > 1 and words[-1].lower() in POWERS:
+        power, words = POWERS[words[-1].lower()], words[:-1]
+    name = " ".join(words)
+    if match := re.fullmatch(r"([a-zA-Z]+)\^([23])", name):
+        name, power = match[1], int(match[2])
+    if name in ("e", "i"):
+        return ("const", name)
+    if not name or not re.fullmatch(r"[a-zA-Z%°]+(?: [a-zA-Z]+){0,3}\.?", name):
+        raise Unparsed(f"text {text!r}")
+    name = name.rstrip(".")
+    if name not in UNITS and name.lower() in UNITS:
+        name = name.lower()
+    if name not in UNITS:
+        name = name.lower()
+        name = name[:-1] if name.endswith("s") and not name.endswith("ss") else name
+    node: Node = ("unit", name)
+    return node if power == 1 else ("pow", node, ("num", Fraction(power)))

@@ -26,10 +26,11 @@ from typing import Any, Protocol
 
 from ponder.config import ConfigError, lookup
 from ponder.grading import killable
-from ponder.grading.equality import Reading, read
+from ponder.grading.equality import read
 from ponder.grading.extract import extract, extract_marked, extract_text
 from ponder.grading.frames import key_in, whole_number
 from ponder.grading.letters import chosen, plain
+from ponder.grading.readings import ParsedAnswer
 from ponder.types import Message, Problem, Verdict
 
 OPINION_SECONDS = 2.0
@@ -84,7 +85,7 @@ class Integer:
         return verdict(key is not None and key == self.key(problem, problem.target), key)
 
 
-class Choice:
+class MultipleChoice:
     """The same letter. The letters are A, B, ... for the problem's choices, A to J where it names none."""
 
     def key(self, problem: Problem, answer: str) -> str | None:
@@ -145,7 +146,7 @@ class Math:
         return verdict(False, extracted)
 
     @staticmethod
-    def _reading(problem: Problem, answer: str) -> tuple[str | None, Reading | None]:
+    def _reading(problem: Problem, answer: str) -> tuple[str | None, ParsedAnswer | None]:
         goal = read(problem.target)
         if goal is not None and (goal.kind == "words" or not goal.is_understood):
             extracted = extract_text(answer)
@@ -154,7 +155,7 @@ class Math:
         return extracted, None if extracted is None else key_in(extracted, problem.target)
 
     @staticmethod
-    def _settled(reading: Reading, text: str) -> tuple[str, str]:
+    def _settled(reading: ParsedAnswer, text: str) -> tuple[str, str]:
         """The key, by sympy's opinion where the first reading understood nothing; and why there is none."""
         if reading.is_understood:
             return reading.key, ""
@@ -174,7 +175,12 @@ def _opinion(text: str) -> tuple[str, str | None, str]:
     return ran.status, ran.value, f"{ran.status}: {ran.note}"
 
 
-VERIFIERS: dict[str, KeyedVerifier] = {"exact": Exact(), "integer": Integer(), "choice": Choice(), "math": Math()}
+VERIFIERS: dict[str, KeyedVerifier] = {
+    "exact": Exact(),
+    "integer": Integer(),
+    "choice": MultipleChoice(),
+    "math": Math(),
+}
 
 
 def name_of(verifier: object) -> str:

@@ -7,8 +7,9 @@ product a layer in the forward pass, as without an adapter, and sampler and trai
 The files are those of PEFT (adapter_config.json, adapter_model.safetensors), so other programs read them. A change that
 is much smaller than a bf16 weight's last bit vanishes when it is merged into one: merge into float32 to keep all of it.
 
-Rows of the embeddings that a base does not have, those of the reasoning marks, lie beside the pairs as PEFT's trainable
-tokens, and the changed tokenizer does too: `PeftModel.from_pretrained` then gives the model that was trained.
+Rows of the embeddings (and of a head of its own) that a base does not have, those of the reasoning marks, are trained
+with the pairs: a model draws a mark only when its row has come to mean one. They are saved as PEFT's trainable tokens,
+with the changed tokenizer: `PeftModel.from_pretrained` then gives the model that was trained.
 
 Left out: DoRA, biases, adapters of embeddings other than by rows, several adapters in one folder.
 """
@@ -17,8 +18,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,10 @@ TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down
 _PREFIX = "base_model.model."
 _SUFFIXES = {".lora_A.weight": "A", ".lora_B.weight": "B"}
 _ROWS = ".token_adapter.trainable_tokens_delta"
+# Of the size of a table's numbers: a step size that suits the pairs then suits the rows. After a cold start of 60 steps
+# tiny models closed their reasoning in 0 to 5 % of samples with frozen rows, in 5 to 19 % with 1, 81 to 97 % with 4 and
+# 97 to 100 % with 10 and 20 (docs/log.md, 2026-11-29).
+_ROWS_SCALE = 16.0
 _BASE = "ponder_base"  # our own key: the reference that ponder resolves, where PEFT needs a path
 
 # keys of adapter_config.json with which W + scale * B @ A is the whole change, whatever they say ...
@@ -53,11 +58,25 @@ _PLAIN = {"bias": ("none",), "init_lora_weights": (True, "gaussian")}
 
 
 @dataclass(frozen=True)
+class TokenRows:
+    """Rows of a table of tokens ("model.embed_tokens", "lm_head"): start + scale * delta, and delta is trained."""
+
+    ids: tuple[int, ...]
+    start: Tensor  # (k D) float32
+    delta: Tensor  # (k D) float32
+    scale: float
+
+    def values(self) -> Tensor:
+        return self.start + self.scale * self.delta
+
+
+@dataclass(frozen=True)
 class Adapter:
     """Name of a linear layer ("model.layers.0.self_attn.q_proj") -> A (r in) and B (out r), float32."""
 
     pairs: dict[str, tuple[Tensor, Tensor]]
     alpha: float
+    rows: dict[str, TokenRows] = field(default_factory=dict)  # by the name of the table
 
     @property
     def rank(self) -> int:
@@ -68,18 +87,22 @@ class Adapter:
         return self.alpha / self.rank
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every trained tensor by its PEFT name."""
+        """Every trained tensor by the PEFT name of what it changes."""
         named = {}
         for name, (a, b) in self.pairs.items():
             named[f"{_PREFIX}{name}.lora_A.weight"], named[f"{_PREFIX}{name}.lora_B.weight"] = a, b
-        return named
+        return named | {f"{_PREFIX}{name}{_ROWS}": rows.delta for name, rows in self.rows.items()}
 
-    @classmethod
-    def over(cls, tensors: Mapping[str, Tensor], alpha: float) -> Adapter:
-        """An adapter whose pairs *are* the given tensors (the inverse of `tensors`)."""
+    def over(self, tensors: Mapping[str, Tensor]) -> Adapter:
+        """This adapter with the given tensors, not copied, as what is trained (the inverse of `tensors`)."""
         names = [key[len(_PREFIX) : -len(".lora_A.weight")] for key in tensors if key.endswith(".lora_A.weight")]
         pairs = {n: (tensors[f"{_PREFIX}{n}.lora_A.weight"], tensors[f"{_PREFIX}{n}.lora_B.weight"]) for n in names}
-        return cls(pairs, alpha)
+        rows = {name: replace(rows, delta=tensors[f"{_PREFIX}{name}{_ROWS}"]) for name, rows in self.rows.items()}
+        return Adapter(pairs, self.alpha, rows)
+
+    def frame(self) -> Adapter:
+        """What `over` needs beside the tensors: small, for other processes."""
+        return Adapter({}, self.alpha, {name: replace(rows, delta=rows.delta[:0]) for name, rows in self.rows.items()})
 
 
 def fresh(model: Transformer, rank: int, seed: int, alpha: float = 32.0) -> Adapter:
@@ -94,6 +117,23 @@ def fresh(model: Transformer, rank: int, seed: int, alpha: float = 32.0) -> Adap
         a = torch.empty(rank, weight.shape[1]).uniform_(-bound, bound, generator=generator)
         pairs[name] = (a, torch.zeros(weight.shape[0], rank))
     return Adapter(pairs, alpha)
+
+
+@torch.no_grad()
+def token_rows(model: Transformer, ids: Sequence[int]) -> dict[str, TokenRows]:
+    """The rows of these tokens, to be trained from what they are."""
+    found = {}
+    for name in tables(model):
+        weight = model.get_parameter(f"{name}.weight")
+        start = weight[list(ids)].float()
+        scale = _ROWS_SCALE * weight.float().pow(2).mean().sqrt().item()
+        found[name] = TokenRows(tuple(ids), start, torch.zeros_like(start), scale)
+    return found
+
+
+def tables(model: Transformer) -> list[str]:
+    """Names of the embeddings, and of the head where it is another tensor."""
+    return ["model.embed_tokens"] + ([] if model.config.tie_word_embeddings else ["lm_head"])
 
 
 def targets(model: Transformer) -> dict[str, Tensor]:
@@ -111,6 +151,13 @@ def merge(base: Mapping[str, Tensor], adapter: Adapter, into: Mapping[str, Tenso
     for name, (a, b) in adapter.pairs.items():
         change = torch.mm(b, a).mul_(adapter.scale)
         into[name].copy_(change.add_(base[name].to(change)))
+
+
+@torch.no_grad()
+def write_rows(adapter: Adapter, model: Transformer) -> None:
+    for name, rows in adapter.rows.items():
+        table = model.get_parameter(f"{name}.weight").data
+        table[list(rows.ids)] = rows.values().to(table)
 
 
 class _AdaptedProduct(torch.autograd.Function):
@@ -145,12 +192,39 @@ class AdaptedLinear(nn.Module):
         return y if self.bias is None else y + self.bias
 
 
+class AdaptedEmbedding(nn.Module):
+    """Embeddings of which some rows are trained; the table holds them already. Gradients go to the rows' delta."""
+
+    def __init__(self, table: nn.Embedding, rows: TokenRows) -> None:
+        super().__init__()
+        self.weight = table.weight
+        self._rows = rows
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = F.embedding(tokens, self.weight)
+        values = self._rows.values().to(x.dtype)
+        ids = torch.tensor(self._rows.ids, device=tokens.device)
+        return x + (tokens[..., None] == ids).to(x.dtype) @ (values - values.detach())  # 0, with a gradient
+
+
 def attach(model: Transformer, adapter: Adapter) -> None:
-    """Train the adapter's pairs through a model whose weights hold them already (`merge`)."""
+    """Train the adapter's pairs and rows through a model whose weights hold them already (`merge`, `write_rows`).
+    The gradient of a head's rows is `head_rows`'s to give."""
+    for name, rows in adapter.rows.items():
+        table = model.get_submodule(name)
+        if isinstance(table, nn.Embedding):
+            model.set_submodule(name, AdaptedEmbedding(table, rows))
     for name, pair in adapter.pairs.items():
         layer = model.get_submodule(name)
         assert isinstance(layer, nn.Linear), name
         model.set_submodule(name, AdaptedLinear(layer, pair, adapter.scale))
+
+
+def head_rows(adapter: Adapter | None) -> TokenRows | None:
+    """The rows of the output head that are trained: its own, or those of the embeddings where they are one."""
+    if adapter is None:
+        return None
+    return adapter.rows.get("lm_head") or adapter.rows.get("model.embed_tokens")
 
 
 def save_adapter(
@@ -185,13 +259,13 @@ def save_adapter(
         "inference_mode": True,
         "merged_dtype": CODES[merged_dtype],
     }
-    tensors = adapter.tensors()
+    tensors = adapter.tensors() | {f"{_PREFIX}{name}{_ROWS}": rows.values() for name, rows in adapter.rows.items()}
     if model is not None and isinstance(tokenizer, HFTokenizer):
         if tokenizer.think_id is not None and tokenizer.unthink_id is not None:
             ids = sorted((tokenizer.think_id, tokenizer.unthink_id))
-            tables = [name for name in ("model.embed_tokens", "lm_head") if f"{name}.weight" in model.state_dict()]
-            tensors |= {f"{_PREFIX}{name}{_ROWS}": model.get_parameter(f"{name}.weight")[ids] for name in tables}
-            config["trainable_token_indices"] = {name.rpartition(".")[2]: ids for name in tables}
+            if not adapter.rows:  # of a base that had marks, or that was trained without
+                tensors |= {f"{_PREFIX}{n}{_ROWS}": rows.start for n, rows in token_rows(model, ids).items()}
+            config["trainable_token_indices"] = {name.rpartition(".")[2]: ids for name in tables(model)}
         folder.mkdir(parents=True, exist_ok=True)
         tokenizer.save(folder)
     write_tensors(tensors, folder / ADAPTER_WEIGHTS, dtype)
@@ -234,8 +308,8 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
 
 
 def load_adapter(folder: str | Path, model: Transformer) -> Adapter:
-    """The pairs of an adapter in PEFT's layout, checked against the model they are for. (Rows of tokens are part of the
-    model; `merge_adapter` writes them.)"""
+    """The pairs of an adapter in PEFT's layout, checked against the model they are for. (Rows of tokens that it holds
+    are part of the model: `load_rows`.)"""
     config = read_adapter_config(folder)
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
     pairs, _ = _read(Path(folder) / ADAPTER_WEIGHTS, int(config["r"]), layers)
@@ -245,15 +319,25 @@ def load_adapter(folder: str | Path, model: Transformer) -> Adapter:
 
 def merge_adapter(model: Transformer, folder: str | Path) -> None:
     """Add an adapter to a model's weights, in place; all is checked before the first weight changes."""
-    adapter, rows = load_adapter(folder, model), _load_rows(folder, model)
+    adapter, rows = load_adapter(folder, model), _read_rows(folder, model)
     weights = {name: model.get_parameter(f"{name}.weight").data for name in adapter.pairs}
     on_device = {n: (a.to(weights[n].device), b.to(weights[n].device)) for n, (a, b) in adapter.pairs.items()}
     merge(weights, Adapter(on_device, adapter.alpha), weights)
+    _write(rows)
+
+
+@torch.no_grad()
+def load_rows(folder: str | Path, model: Transformer) -> None:
+    """Write the rows of tokens that an adapter holds into a model."""
+    _write(_read_rows(folder, model))
+
+
+def _write(rows: Iterable[tuple[Tensor, list[int], Tensor]]) -> None:
     for table, ids, values in rows:
         table.data[ids] = values.to(table)
 
 
-def _load_rows(folder: str | Path, model: Transformer) -> list[tuple[Tensor, list[int], Tensor]]:
+def _read_rows(folder: str | Path, model: Transformer) -> list[tuple[Tensor, list[int], Tensor]]:
     """(table, token ids, their new rows) of PEFT's trainable tokens."""
     config, path = read_adapter_config(folder), Path(folder) / ADAPTER_WEIGHTS
     layers = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}

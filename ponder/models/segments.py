@@ -5,8 +5,9 @@
 A segment is a run of tokens that sees itself (causally) and all of its prefix, another run of the pack. On an x86 CPU
 compiled C takes one after the other (`attention.py`). On other CPUs segments of similar shape are padded into blocks
 small enough for the cache, for attention only, and a block is a handful of plain products in both directions: the fused
-kernel's backward in bf16 is slower than those. On a GPU one masked kernel takes the whole pack, as many small launches
-would leave it idle.
+kernel's backward in bf16 is slower than those. On a GPU one kernel takes the whole pack, as many small launches would
+leave it idle: a masked one, and FlexAttention (arXiv:2412.05496) for packs whose mask, N x N, would be large. Neither
+has run on a GPU yet; tests hold both to the others on a CPU.
 
 Shapes: N packed tokens, H query heads, K key/value heads, G = H/K, E head width; in a block B segments, T own tokens
 of the longest, S seen ones.
@@ -14,13 +15,15 @@ of the longest, S seen ones.
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from ponder.models import attention
 from ponder.models.rowwise import turned
@@ -28,6 +31,10 @@ from ponder.models.transformer import rotate
 
 _SCORES = 2**20  # of a block, a key/value head at a time: 4 MB of float32
 _CALLS = 2**15  # padded scores that take as long as the calls of one block more
+_MASKED = 8192  # tokens, on a GPU: a larger pack is worth the seconds that compiling FlexAttention takes
+
+# (batch, head, i, j) -> whether token i sees token j: a mask_mod of FlexAttention
+Sees = Callable[[Any, Any, Tensor, Tensor], Tensor]
 
 
 class Segment(NamedTuple):
@@ -66,9 +73,11 @@ class Layout:
         self.spans = torch.tensor([(s.start, s.own, s.prefix_start, s.prefix) for s in self.segments]).view(-1, 4)
         self.positions_N = torch.zeros(self.num_tokens, dtype=torch.long)
         within = torch.arange(int(own.sum())) - (own.cumsum(0) - own).repeat_interleave(own)
-        self.positions_N[starts.repeat_interleave(own) + within] = prefix.repeat_interleave(own) + within
+        self._order = starts.repeat_interleave(own) + within  # tokens, segment by segment
+        self.positions_N[self._order] = prefix.repeat_interleave(own) + within
         self._blocks: dict[tuple[int | None, torch.dtype], list[Block]] = {}
         self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
+        self._block_masks: dict[tuple[int | None, torch.device], BlockMask] = {}
 
     def blocks(self, window: int | None, dtype: torch.dtype) -> list[Block]:
         if (window, dtype) not in self._blocks:
@@ -76,17 +85,37 @@ class Layout:
             self._blocks[window, dtype] = [block._replace(bias_BTS=block.bias_BTS.to(dtype)) for block in made]
         return self._blocks[window, dtype]
 
+    def sees(self, window: int | None, device: torch.device) -> Sees:
+        """Who sees whom: a token sees its own segment up to itself, and the prefix, no further back than a window."""
+        own = self.spans[:, 1]
+        start_N, prefix_start_N, prefix_end_N = (
+            torch.zeros_like(self.positions_N).index_copy_(0, self._order, column.repeat_interleave(own)).to(device)
+            for column in (self.spans[:, 0], self.spans[:, 2], self.spans[:, 2] + self.spans[:, 3])
+        )
+        positions_N = self.positions_N.to(device)
+
+        def sees(batch: Any, head: Any, i: Tensor, j: Tensor) -> Tensor:
+            in_own = (start_N[i] <= j) & (j <= i)
+            return in_own | ((prefix_start_N[i] <= j) & (j < prefix_end_N[i]))
+
+        def sees_near(batch: Any, head: Any, i: Tensor, j: Tensor) -> Tensor:
+            return sees(batch, head, i, j) & (positions_N[j] > positions_N[i] - (window or 0))
+
+        return sees_near if window else sees
+
     def mask(self, window: int | None, device: torch.device) -> Tensor:
         """(N N): True where a row's token sees a column's."""
         if (window, device) not in self._masks:
-            mask = torch.zeros(self.num_tokens, self.num_tokens, dtype=torch.bool)
-            for s in self.segments:
-                mask[s.start : s.end, s.prefix_start : s.prefix_end] = True
-                mask[s.start : s.end, s.start : s.end] = torch.ones(s.own, s.own, dtype=torch.bool).tril_()
-            if window:
-                mask &= self.positions_N[None, :] > self.positions_N[:, None] - window
-            self._masks[window, device] = mask.to(device)
+            index = torch.arange(self.num_tokens, device=device)
+            self._masks[window, device] = self.sees(window, device)(0, 0, index[:, None], index[None, :])
         return self._masks[window, device]
+
+    def block_mask(self, window: int | None, device: torch.device) -> BlockMask:
+        """The same for FlexAttention: which blocks of 128 x 128 are seen in full, in part or not at all."""
+        if (window, device) not in self._block_masks:
+            N, create = self.num_tokens, _compiled_for(device.type, create_block_mask)
+            self._block_masks[window, device] = create(self.sees(window, device), None, None, N, N, device=device)
+        return self._block_masks[window, device]
 
 
 def _parts(segments: Sequence[Segment]) -> list[list[Segment]]:
@@ -126,6 +155,8 @@ def attend(
     q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, layout: Layout, window: int | None
 ) -> Tensor:
     """Rotary embedding and grouped-query attention. q (N H E), k and v (N K E), cos and sin (N 1 E) -> (N H E)."""
+    if q.is_cuda and layout.num_tokens > _MASKED:
+        return attend_flex(q, k, v, cos, sin, layout.block_mask(window, q.device))
     if q.is_cuda:
         return attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))
     if attention.can_attend(q):
@@ -138,6 +169,20 @@ def attend_masked(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, mas
     q, k, v = (x.transpose(0, 1)[None] for x in (rotate(q, cos, sin), rotate(k, cos, sin), v))
     out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
     return out[0].transpose(0, 1)
+
+
+def attend_flex(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, mask: BlockMask) -> Tensor:
+    """The same by FlexAttention, which skips blocks that nobody sees."""
+    q, k, v = (x.transpose(0, 1)[None] for x in (rotate(q, cos, sin), rotate(k, cos, sin), v))
+    flex = _compiled_for(q.device.type, flex_attention)
+    out: Tensor = flex(q, k, v, block_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    return out[0].transpose(0, 1)
+
+
+@functools.cache
+def _compiled_for(device: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """By torch's compiler on a GPU. A CPU, where only tests come here, makes all scores and the whole mask at once."""
+    return torch.compile(function) if device == "cuda" else function
 
 
 class _CompiledAttention(torch.autograd.Function):

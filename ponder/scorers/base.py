@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 
 Key = Callable[[str], str | None]
+CONFIDENCE_WINDOW = 8  # neighbouring tokens, whose lowest mean logprob is the confidence of the least confident part
 
 
 class TokenScorer(ABC):

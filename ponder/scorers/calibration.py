@@ -76,26 +76,22 @@ def auc_within(correct: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> tup
 
 
 def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
-    """The probability that the best-scored of k samples, drawn without replacement, is right. Ties are broken at
-    random; nan is last.
+    """The expected correctness of the best-scored of k samples, exact over all subsets of k (arXiv:2504.01005).
 
-    Sorted by score, sample r is the best of the k where the others come after it: C(n-r-1, k-1) / C(n, k).
+    Equal scores are chosen among evenly; nan, and -inf of a sample without an answer, come last. The r-th best sample
+    is chosen when it is drawn and the r better ones are not: C(n-r-1, k-1) of the C(n, k) subsets.
     """
     y, s = _pair(correct, scores)
     n = len(y)
     if not 1 <= k <= n:
-        raise ValueError(f"k={k} of {n} samples")
-    s = np.where(np.isnan(s), -np.inf, s)
-    order = np.argsort(-s, kind="stable")
-    y, s = y[order], s[order]
-    starts = np.flatnonzero(np.r_[True, s[1:] != s[:-1]])
-    sizes = np.diff(np.r_[starts, n])
-    y = np.repeat(np.add.reduceat(y, starts) / sizes, sizes)
-    # chance[r] = C(n-r-1, k-1) / C(n, k), from k/n on by ratios: no large numbers
-    r = np.arange(1, n)
-    ratios = np.clip((n - r - k + 1) / (n - r), 0, None)
-    chance = (k / n) * np.cumprod(np.r_[1.0, ratios])
-    return float(y @ chance)
+        raise ValueError(f"k={k} needs between 1 and {n} samples of the problem, which has {n}; draw more, or lower k")
+    if k == 1:
+        return float(y.sum()) / n  # the best of one sample is that sample, to the last digit
+    _, ties, sizes = np.unique(-np.where(np.isnan(s), -np.inf, s), return_inverse=True, return_counts=True)
+    shared = np.repeat(np.bincount(ties, y) / sizes, sizes)  # the best first
+    rank = np.arange(1, n)
+    weights = np.cumprod(np.append(k / n, np.maximum(0, n - rank - k + 1) / (n - rank)))  # no large numbers
+    return min(1.0, float(weights @ shared))
 
 
 def fit_platt(correct: Sequence[ArrayLike], logits: Sequence[ArrayLike]) -> tuple[float, float]:

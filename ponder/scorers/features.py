@@ -23,16 +23,15 @@ from numpy.typing import NDArray
 
 from ponder.config import ConfigError
 from ponder.scorers import files
-from ponder.scorers.base import Key, TokenScorer
+from ponder.scorers.base import CONFIDENCE_WINDOW, Key, TokenScorer
 from ponder.scorers.logistic import Logistic
 from ponder.scorers.packing import CompletionGroup
 
 FEATURES = ("mean_logprob", "worst_logprob", "lowest_logprob", "log_length", "was_cut", "has_answer", "class_share")
-WINDOW = 8  # tokens
 Floats = NDArray[np.float64]
 
 
-def features(group: CompletionGroup, outcome: Floats | None = None, *, window: int = WINDOW) -> Floats:
+def features(group: CompletionGroup, outcome: Floats | None = None, *, window: int = CONFIDENCE_WINDOW) -> Floats:
     """(B F), finite; `outcome`: probabilities of an outcome scorer, which add one feature."""
     if group.logprobs is None or group.was_cut is None or group.classes is None:
         raise ValueError("these completions come without logprobs and answers; the features scorer needs both")

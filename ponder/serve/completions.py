@@ -7,21 +7,24 @@ import copy
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ponder.serve.errors import ApiError
-from ponder.serve.events import EventLog, Told, padded
+from ponder.serve.events import Event, EventLog, padded
+from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
 from ponder.serve.items import chat_items, check_order, new_id, text_of
 from ponder.serve.job import Job
 from ponder.serve.keys import Key
 from ponder.serve.limits import Charge
 from ponder.serve.logs import log
+from ponder.serve.planning import check_schemas, format_of, generation_plan, tools_of
 from ponder.serve.schema import ChatRequest, StreamOptions
-from ponder.serve.service import Service, check_schemas, format_of, order_of, tools_of
+from ponder.serve.served import ServedModel
+from ponder.serve.service import Service
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.tools import Call
 from ponder.serve.wire import breakdown
-from ponder.serve.work import Count, Failed, Meter, Order, produce
 
 
 def chat_usage(count: Count) -> dict[str, Any]:
@@ -37,33 +40,33 @@ def chat_usage(count: Count) -> dict[str, Any]:
     }  # fmt: skip
 
 
-class Choice:
-    """The sink of one choice: chunks into the log, a message at the end."""
+class ChoiceWriter:
+    """Writes one choice: chunks into the log, a message at the end."""
 
-    def __init__(self, index: int, tell: Callable[[dict[str, Any]], None]) -> None:
-        self.index, self._tell = index, tell
+    def __init__(self, index: int, emit: Callable[[dict[str, Any]], None]) -> None:
+        self.index, self._emit = index, emit
         self.content = ""
         self.calls: list[dict[str, Any]] = []
         self.first_visible: float | None = None
         self.finish_reason: str | None = None
 
     def delta(self, delta: dict[str, Any], finish: str | None = None) -> None:
-        self._tell({"index": self.index, "delta": delta, "logprobs": None, "finish_reason": finish})
+        self._emit({"index": self.index, "delta": delta, "logprobs": None, "finish_reason": finish})
 
-    def thinking(self) -> None: ...
+    def begin_reasoning(self) -> None: ...
 
-    def summary(self, text: str) -> None: ...
+    def add_summary(self, text: str) -> None: ...
 
-    def thought(self, thoughts: Thoughts, *, cut: bool) -> None: ...
+    def end_reasoning(self, thoughts: Thoughts, *, cut: bool) -> None: ...
 
-    def say(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         if self.first_visible is None:
             self.first_visible = time.monotonic()
         if text:
             self.content += text
             self.delta({"content": text})
 
-    def call(self, call: Call) -> None:
+    def add_call(self, call: Call) -> None:
         made = {"id": new_id("call")[:29], "type": "function", "function": {"name": call.name, "arguments": ""}}
         number = len(self.calls)
         self.delta({"tool_calls": [{"index": number, **made}]})
@@ -80,20 +83,21 @@ class Choice:
 
 class ChatJob(Job):
     def __init__(
-        self, service: Service, key: Key, request: ChatRequest, order: Order, num_prompt_tokens: int, charge: Charge
+        self, service: Service, model: ServedModel, key: Key, request: ChatRequest, plan: GenerationPlan,
+        num_prompt_tokens: int, charge: Charge,
     ) -> None:  # fmt: skip
-        super().__init__(service)
-        self.key, self.request, self.order = key, request, order
+        super().__init__(model, spawn=service.run, admit=service.admit)
+        self.service, self.key, self.request, self.plan = service, key, request, plan
         self.id, self.created = new_id("chatcmpl"), int(time.time())
         self.log = EventLog()
         self._chunk = json.dumps(self.head("chat.completion.chunk"))[:-1]
         self.count = Count(prompt=num_prompt_tokens)
-        self.choices = [Choice(index, self._tell) for index in range(request.n or 1)]
+        self.choices = [ChoiceWriter(index, self._emit) for index in range(request.n or 1)]
         self.thoughts: list[Thoughts] = []
         self.error: ApiError | None = None
         self.begun = time.monotonic()
-        params = order.compute.params
-        most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * order.compute.n
+        params = plan.compute.params
+        most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * plan.compute.n
         most = min(most, request.max_completion_tokens or most) * len(self.choices)
         charge.reserve(num_prompt_tokens + most)
         self._charge = charge
@@ -108,7 +112,7 @@ class ChatJob(Job):
 
     def head(self, kind: str) -> dict[str, Any]:
         return {
-            "id": self.id, "object": kind, "created": self.created, "model": self.service.settings.model,
+            "id": self.id, "object": kind, "created": self.created, "model": self.model.name,
             "service_tier": "default", "system_fingerprint": f"fp_{self.service.created:x}",
         }  # fmt: skip
 
@@ -116,14 +120,14 @@ class ChatJob(Job):
         body = self.head("chat.completion")
         body["choices"] = [choice.whole() for choice in self.choices]
         body["usage"] = chat_usage(self.count)
-        body["compute"] = self.order.compute.told() | {
+        body["compute"] = self.plan.compute.echo() | {
             "thinking_seconds": round(max((t.seconds for t in self.thoughts), default=0.0), 3)
         }
         if self.request.store:
             body["metadata"] = self.request.metadata or {}
         return body
 
-    def _tell(self, choice: dict[str, Any]) -> None:
+    def _emit(self, choice: dict[str, Any]) -> None:
         self._put("chunk", choices=[choice])
 
     def _put(self, kind: str, **fields: Any) -> None:
@@ -135,7 +139,7 @@ class ChatJob(Job):
             fields.setdefault("usage", None)
         text = f"{self._chunk}, {json.dumps(fields)[1:]}"
         is_padded = kind == "chunk" and options.include_obfuscation is not False
-        self.log.put(Told(kind, len(self.log.events), padded(text) if is_padded else text))
+        self.log.put(Event(kind, len(self.log.events), padded(text) if is_padded else text))
 
     async def work(self) -> str:
         tasks = [asyncio.ensure_future(self._choose(choice)) for choice in self.choices]
@@ -160,30 +164,28 @@ class ChatJob(Job):
                 await self._store()
         else:
             self.error = ApiError(error.status, error.message, kind="server_error", code=error.code)
-            self.log.put(Told("failed", len(self.log.events), json.dumps(self.error.body())))
+            self.log.put(Event("failed", len(self.log.events), json.dumps(self.error.body())))
         self.log.close()
         self._charge.settle(self.count.prompt + self.count.output)
         visible = [choice.first_visible for choice in self.choices if choice.first_visible is not None]
-        self.service.report(
-            key=self.key, kind="chat", name=self.id, status=status, count=self.count, compute=self.order.compute,
-            thoughts=self.thoughts, begun=self.begun, first_visible=min(visible, default=None),
+        self.service.metrics.report(
+            self.model.name, key=self.key, kind="chat", name=self.id, status=status, count=self.count,
+            compute=self.plan.compute, thoughts=self.thoughts, begun=self.begun,
+            first_visible=min(visible, default=None),
         )  # fmt: skip
 
-    async def _choose(self, choice: Choice) -> None:
-        thoughts = Thoughts(
-            self.service.watch(
-                summary=False, private=(),
-                context={"response": self.id, "owner": self.key.owner, "model": self.service.settings.model},
-            ),
-            on_summary=lambda text: None,
-            on_verdict=self.service.on_verdict(self.id, self.key.owner),
-        )  # fmt: skip
+    async def _choose(self, choice: ChoiceWriter) -> None:
+        watch = self.service.watch(self.model, response=self.id, owner=self.key.owner)
+        on_verdict = self.service.on_verdict(watch.context)
+        thoughts = Thoughts(watch, on_summary=lambda text: None, on_verdict=on_verdict)
         self.thoughts.append(thoughts)
         choice.delta({"role": "assistant", "content": "", "refusal": None})
         try:
             # choice k draws sample k of the request; retries of another choice never meet it
-            meter, first = Meter(self.service.engine, self.count, as_ids=self.service.ids), choice.index * 1000
-            choice.finish_reason = await produce(self.order, meter, choice, thoughts, first=first)
+            engine = MeteredEngine(
+                self.model.engine, self.count, as_ids=partial(self.service.encoder.ids, self.model)
+            )
+            choice.finish_reason = await produce(self.plan, engine, choice, thoughts, first=choice.index * 1000)
         except Failed as failure:
             if failure.code != "misalignment_policy_violation":
                 raise
@@ -204,7 +206,7 @@ class ChatJob(Job):
 
 
 async def make_job(service: Service, key: Key, request: ChatRequest, charge: Charge) -> ChatJob:
-    service.check_model(request.model)
+    model = service.working_model(request.model)
     if request.stream_options is not None and not request.stream:
         raise ApiError(400, "The 'stream_options' parameter is only allowed when 'stream' is enabled.",
                        code="invalid_value", param="stream_options")  # fmt: skip
@@ -212,21 +214,21 @@ async def make_job(service: Service, key: Key, request: ChatRequest, charge: Cha
     check_order(items, "messages")
     tools, needs_call = tools_of(request.tools, request.tool_choice, "tools")
     form = format_of(request.response_format, "response_format")
-    prompt, messages, count = await service.prompt(
-        items, {}, param="messages", truncate=False, charge=charge, tools=tools, demand=form.demand
+    prompt = await service.encoder.prompt(
+        model, items, {}, param="messages", truncate=False, charge=charge, tools=tools, demand=form.demand
     )
     await check_schemas(form, tools, needs_call=needs_call)
     stop = (request.stop,) if isinstance(request.stop, str) else tuple(request.stop or ())
-    compute = service.compute(
+    compute = model.compute(
         effort=request.reasoning_effort, mode=None, compute=request.compute, limit=request.max_completion_tokens,
-        num_prompt_tokens=count, seed=request.seed, stop=stop, param="compute.mode",
+        num_prompt_tokens=prompt.num_tokens, seed=request.seed, stop=stop, param="compute.mode",
         may_vote=not (tools or form.wants_json or (request.n or 1) > 1),
     )  # fmt: skip
     if (request.n or 1) > 1 and compute.strategy is not None:
         raise ApiError(400, "n > 1 cannot be combined with a mode that chooses among samples.",
                        code="invalid_value", param="n")  # fmt: skip
-    order = order_of(
-        service, prompt, messages, compute, tools=tools, needs_call=needs_call,
+    plan = generation_plan(
+        model, prompt, compute, tools=tools, needs_call=needs_call,
         parallel=request.parallel_tool_calls is not False, form=form,
     )  # fmt: skip
-    return ChatJob(service, key, request, order, count, charge)
+    return ChatJob(service, model, key, request, plan, prompt.num_tokens, charge)

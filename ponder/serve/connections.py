@@ -3,8 +3,8 @@
 uvicorn's protocol, with a watch on what it leaves open. A request's head and its body have their time, and so has a
 client for taking what was written. Where all places are taken the connection that has kept the server waiting longest
 makes room for a new one: whoever opens connections and sends nothing shuts nobody out. An answer to a client that is
-still sending stays in the line until he has read it. What the operating system refuses is refused, not reported a
-million times.
+still sending stays in the line until the client has read it. What the operating system refuses is refused, not
+reported a million times.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ import h11
 
 from ponder.serve.errors import ApiError, overloaded
 from ponder.serve.logs import log
-from ponder.serve.sending import Gathered
+from ponder.serve.sending import CoalescingProtocol
 
 HEAD = 15.0  # seconds for a request's head, from the connection or from its first byte on
-BODY = 75.0  # seconds for a body; reading one in (web.py) has less, so that it can say so
+BODY = 75.0  # seconds for a body; reading one in (http.py) has less, so that it can say so
 TAKE = 120.0  # seconds for taking what was written
 LINGER = 10.0  # seconds, and
 DISCARD = 64 << 20  # bytes, that a client may go on sending after its answer
 _SPARE = 128  # descriptors that are not for connections: the store, workers, files
-_QUIET = 10.0  # seconds between two lines on the same trouble
+_QUIET = 10.0  # seconds between two log lines on the same trouble
 
 
-class Doors:
-    """The connections of a server: how many there may be in all and from one address."""
+class ConnectionLimits:
+    """How many connections a server takes, in all and from one address."""
 
     def __init__(self, most: int, most_of_address: int) -> None:
         self.most, self.most_of_address = most, most_of_address
         self.count = 0
         self.by_address: dict[str, int] = {}
-        self.waiting: dict[Guarded, None] = {}  # for a head or a body, in the order they began to
-        self._told: dict[str, float] = {}
+        self.waiting: dict[GuardedProtocol, None] = {}  # for a head or a body, in the order they began to
+        self._logged: dict[str, float] = {}
 
-    def tell(self, event: str, **fields: Any) -> None:
-        """One line on a kind of trouble, and no second one for a while."""
+    def log_once(self, event: str, **fields: Any) -> None:
+        """Log a kind of trouble, and not again for a while."""
         now = time.monotonic()
-        if now - self._told.get(event, -_QUIET) >= _QUIET:
-            self._told[event] = now
+        if now - self._logged.get(event, -_QUIET) >= _QUIET:
+            self._logged[event] = now
             log(event, **fields)
 
-    def enter(self, new: Guarded) -> bool:
+    def enter(self, new: GuardedProtocol) -> bool:
         """Whether a connection finds a place; another may lose its own."""
         address = new.address
         self.count += 1
@@ -60,14 +60,14 @@ class Doors:
         for is_full, who in ((is_much, address), (self.count > self.most, None)):
             if is_full:
                 longest = next((each for each in self.waiting if who in (None, each.address)), None)
-                self.tell("connections_full", limit=self.most if who is None else self.most_of_address)
+                self.log_once("connections_full", limit=self.most if who is None else self.most_of_address)
                 if longest is None:
                     return False
                 self.waiting.pop(longest)
                 longest.drop()
         return True
 
-    def leave(self, old: Guarded) -> None:
+    def leave(self, old: GuardedProtocol) -> None:
         self.waiting.pop(old, None)
         self.count -= 1
         count = self.by_address.get(old.address, 0) - 1
@@ -77,17 +77,17 @@ class Doors:
             self.by_address.pop(old.address, None)
 
     def stop_waiting(self) -> None:
-        """The server ends: who has not asked by now asks another."""
+        """The server ends: clients that have sent no whole request are disconnected."""
         for each in list(self.waiting):
             each.drop()
 
 
-class Guarded(Gathered):
+class GuardedProtocol(CoalescingProtocol):
     """One connection."""
 
-    def __init__(self, *arguments: Any, doors: Doors, **options: Any) -> None:
+    def __init__(self, *arguments: Any, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._doors = doors
+        self._limits = limits
         self.address = ""
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._is_in = self._is_refused = False
@@ -98,7 +98,7 @@ class Guarded(Gathered):
         self._raw = transport
         self.address = self.client[0] if self.client else ""
         self._is_in = True
-        if not self._doors.enter(self):
+        if not self._limits.enter(self):
             self.refuse(overloaded("The server has as many connections as it takes. Please try again later."))
             return
         self._mind()
@@ -108,7 +108,7 @@ class Guarded(Gathered):
             self._stop(name)
         if self._is_in:
             self._is_in = False
-            self._doors.leave(self)
+            self._limits.leave(self)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -124,9 +124,9 @@ class Guarded(Gathered):
         state = self.conn.their_state
         is_waiting = state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing()
         if not is_waiting:
-            self._doors.waiting.pop(self, None)
-        elif self not in self._doors.waiting:
-            self._doors.waiting[self] = None
+            self._limits.waiting.pop(self, None)
+        elif self not in self._limits.waiting:
+            self._limits.waiting[self] = None
         # between two requests uvicorn's own timer runs, until something of the next has come
         is_head = is_waiting and state is h11.IDLE and (self.cycle is None or bool(self.conn.trailing_data[0]))
         self._due("head", HEAD, is_head, self._too_slow)
@@ -158,7 +158,7 @@ class Guarded(Gathered):
 
     def shutdown(self) -> None:
         """The server ends: a running answer may come to its end, nothing else is waited for."""
-        if self in self._doors.waiting:
+        if self in self._limits.waiting:
             self.drop()
         else:
             super().shutdown()
@@ -188,7 +188,7 @@ class Guarded(Gathered):
             return False
         for name in ("head", "body"):
             self._stop(name)
-        self._doors.waiting.pop(self, None)
+        self._limits.waiting.pop(self, None)
         self._raw.set_protocol(_Lingering(self, self._raw))
         return True
 
@@ -196,7 +196,7 @@ class Guarded(Gathered):
 class _Lingering(asyncio.Protocol):
     """Says no more, and reads what still comes."""
 
-    def __init__(self, before: Guarded, transport: Any) -> None:
+    def __init__(self, before: GuardedProtocol, transport: Any) -> None:
         self._before, self._transport = before, transport
         self._left = DISCARD
         self._timer = asyncio.get_running_loop().call_later(LINGER, transport.abort)
@@ -218,9 +218,9 @@ class Listener(socket.socket):
     """A listening socket that survives a full table of descriptors: it gives up a spare one, takes the connection, and
     hangs up. asyncio would try again at once, and report every time."""
 
-    def __init__(self, *arguments: Any, doors: Doors, **options: Any) -> None:
+    def __init__(self, *arguments: Any, limits: ConnectionLimits, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._doors = doors
+        self._limits = limits
         self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def listen(self, backlog: int = 0) -> None:
@@ -232,7 +232,7 @@ class Listener(socket.socket):
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                 raise
-            self._doors.tell("no_descriptors", kind=errno.errorcode[error.errno])
+            self._limits.log_once("no_descriptors", kind=errno.errorcode[error.errno])
             self._hang_up()
             raise BlockingIOError from None  # asyncio waits for the next one
 
@@ -252,14 +252,14 @@ class Listener(socket.socket):
         super().close()
 
 
-def listen(host: str, port: int, doors: Doors) -> list[Listener]:
+def listen(host: str, port: int, limits: ConnectionLimits) -> list[Listener]:
     """Listening sockets on all addresses of a host. Raises OSError."""
     found: list[Listener] = []
     infos = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     try:
         for family, kind, protocol, _, address in dict.fromkeys(infos):
             try:
-                each = Listener(family, kind, protocol, doors=doors)
+                each = Listener(family, kind, protocol, limits=limits)
             except OSError:  # a machine without IPv6 may well have addresses of it
                 continue
             found.append(each)

@@ -1,6 +1,6 @@
 """Errors as the API says them: `{"error": {"message", "type", "param", "code"}}`, all four always there.
 
-Only what is raised as one of these is told to a client: its message was written for one. The text of any other
+Only what is raised as one of these reaches a client: its message was written for one. The text of any other
 exception may quote what it was about, a prompt or a thought, and goes nowhere.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 class ApiError(Exception):
-    """A request that cannot be served; the message says how to mend it, and never repeats a secret."""
+    """A request that cannot be served; the message says how to fix it, and never repeats a secret."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """A log of wire events that grows while a response is made; any number of readers follow it at their own pace.
 
-A reader who is slow reads later, and nobody waits for him: what he has not read is in the log anyway, which is as long
-as the answer. Readers may begin anywhere, so the same log serves a stream, a resumed stream and a replay. An event is
+A slow reader holds up nobody: what it has not read is in the log anyway, which is as long as the answer. Readers may
+begin anywhere, so the same log serves a stream, a resumed stream and a replay. An event is
 written as JSON once, when it happens: every reader and the store get the same text, whatever becomes of the objects
 it was made of.
 """
@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
 
 
-class Told(NamedTuple):
+class Event(NamedTuple):
     """An event as it goes over the wire."""
 
     kind: str
@@ -26,21 +26,21 @@ class Told(NamedTuple):
 
 class EventLog:
     def __init__(self) -> None:
-        self.events: list[Told] = []
+        self.events: list[Event] = []
         self.is_closed = False
-        self._readers: list[asyncio.Future[bool]] = []  # those who wait for news
+        self._readers: list[asyncio.Future[bool]] = []  # those who wait for the next event
 
     def add(self, event: dict[str, Any]) -> None:
         """Number and append an event."""
         self.put(self.numbered(event))
 
-    def numbered(self, event: dict[str, Any]) -> Told:
+    def numbered(self, event: dict[str, Any]) -> Event:
         """An event as `add` would append it now."""
         number = len(self.events)
-        return Told(event["type"], number, json.dumps({"type": event["type"], "sequence_number": number, **event}))
+        return Event(event["type"], number, json.dumps({"type": event["type"], "sequence_number": number, **event}))
 
-    def put(self, told: Told) -> None:
-        self.events.append(told)
+    def put(self, event: Event) -> None:
+        self.events.append(event)
         self._wake()
 
     def close(self) -> None:
@@ -53,21 +53,21 @@ class EventLog:
             if not reader.done():
                 reader.set_result(True)
 
-    async def follow(self, after: int = -1, *, patience: float = 1e6) -> AsyncIterator[list[Told]]:
+    async def follow(self, after: int = -1, *, patience: float = 1e6) -> AsyncIterator[list[Event]]:
         """Events numbered above `after`, as many at a time as there are, until the log is closed; an empty list where
         nothing happened for `patience` seconds."""
-        place = max(0, after + 1)
+        index = max(0, after + 1)
         while True:
-            if place < len(self.events):
-                batch = self.events[place:]
-                place += len(batch)
+            if index < len(self.events):
+                batch = self.events[index:]
+                index += len(batch)
                 yield batch
             elif self.is_closed:
                 return
-            elif not await self._news(patience):
+            elif not await self._next_event(patience):
                 yield []
 
-    async def _news(self, patience: float) -> bool:
+    async def _next_event(self, patience: float) -> bool:
         """Whether something happens in time."""
         loop = asyncio.get_running_loop()
         reader: asyncio.Future[bool] = loop.create_future()

@@ -164,8 +164,8 @@ def conversation(
 
     demand: what the server adds for tools and schemas; it joins the developer's instructions.
     """
-    told = "\n\n".join(part for part in (instructions, tool_instructions(tools) if tools else "", demand) if part)
-    messages: list[Message] = [Message(role="developer", content=told)] if told else []
+    developer = "\n\n".join(part for part in (instructions, tool_instructions(tools) if tools else "", demand) if part)
+    messages: list[Message] = [Message(role="developer", content=developer)] if developer else []
     placed: dict[int, Thought] = {}
     pending: Thought | None = None
     for item in items:

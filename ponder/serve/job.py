@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any
 
 from ponder.serve.errors import ApiError
+from ponder.serve.generation import MODEL_FAILED, Failed
 from ponder.serve.logs import log_error
-from ponder.serve.work import BROKEN, Failed
-
-if TYPE_CHECKING:
-    from ponder.serve.service import Service
+from ponder.serve.served import ServedModel
 
 
 class Job:
-    """`work` is what may be stopped, `end` what always follows; `wait` returns when both are over."""
+    """`work` is what may be stopped, `end` what always follows; `wait` returns when both are over.
+
+    spawn: has the job run. admit: gives its work a place among what runs, or refuses it.
+    """
 
     id: str
 
-    def __init__(self, service: Service) -> None:
-        self.service = service
+    def __init__(
+        self, model: ServedModel, *, spawn: Callable[[Job], None],
+        admit: Callable[[ServedModel], AbstractContextManager[None]],
+    ) -> None:  # fmt: skip
+        self.model = model
+        self._spawn, self._admit = spawn, admit
         self._work: asyncio.Task[str] | None = None
         self._over = asyncio.Event()
         self.is_cancelled = False
         self._why = ""  # it is to fail
 
     def begin(self) -> None:
-        self.service.running_jobs.add(self)
-        self.service.spawn(self._run())
+        self._spawn(self)
 
     def cancel(self) -> None:
         """Stop the work; a job that has not begun never begins. Once is enough: again would stop the counting too."""
@@ -51,7 +57,7 @@ class Job:
         """status: completed, incomplete, failed (then with an error) or cancelled."""
         raise NotImplementedError
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
         error: Failed | None = None
         try:
             if self.is_cancelled:
@@ -68,13 +74,12 @@ class Job:
             status, error = "failed", Failed("server_error", refused.message)
         except Exception as problem:  # the engine's or ours: the client learns that it failed, the log what it was
             log_error(problem, response=self.id)
-            status, error = "failed", Failed(*BROKEN)
+            status, error = "failed", Failed(*MODEL_FAILED)
         try:
             await self.end(status, error)
         finally:
-            self.service.running_jobs.discard(self)
             self._over.set()
 
     async def _admitted(self) -> str:
-        with self.service.running():
+        with self._admit(self.model):
             return await self.work()

@@ -68,12 +68,12 @@ class Limiter:
 
     def headers(self, key_id: str) -> dict[str, str]:
         requests, tokens = self._of(key_id)
-        told = {}
+        headers = {}
         for name, bucket in (("requests", requests), ("tokens", tokens)):
-            told[f"x-ratelimit-limit-{name}"] = str(bucket.per_minute)
-            told[f"x-ratelimit-remaining-{name}"] = str(max(0, int(bucket.level)))
-            told[f"x-ratelimit-reset-{name}"] = _duration(bucket.wait(bucket.per_minute))
-        return told
+            headers[f"x-ratelimit-limit-{name}"] = str(bucket.per_minute)
+            headers[f"x-ratelimit-remaining-{name}"] = str(max(0, int(bucket.level)))
+            headers[f"x-ratelimit-reset-{name}"] = _duration(bucket.wait(bucket.per_minute))
+        return headers
 
     def _refused(self, key_id: str, what: str, bucket: Bucket, amount: float) -> ApiError:
         wait = max(1, math.ceil(bucket.wait(amount)))

@@ -5,7 +5,7 @@ many samples vote. Without one they are a ladder of doublings, which says nothin
 are caps, not targets: at the cap the reasoning is closed and an answer still comes. `max_output_tokens` is another
 matter, a hard cut through reasoning and answer alike, as OpenAI's; `compute.answer_tokens` keeps a part of it for the
 answer. Where several samples share a limit, each is cut at its part, and there are no more of them than can think as
-long as the effort says: below the room of a vote, one sample has the whole limit.
+long as the effort says: with less than a vote needs, one sample has the whole limit.
 
 Modes are the strategies of ponder/strategies by their names; `standard` is one sample, streamed; `pro` is a vote.
 """
@@ -22,7 +22,6 @@ from ponder.config import nearest
 from ponder.efforts import Efforts, Point
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import Compute
-from ponder.strategies import STRATEGIES
 from ponder.strategies.deliberation_strategy import SELECTORS as PARALLEL  # n = whole samples, drawn side by side
 from ponder.types import Budget, SamplingParams, Scorer, Strategy
 
@@ -35,7 +34,7 @@ SHORT_ANSWER = 64  # tokens that one is taken to need, where that was not measur
 
 
 @dataclass(frozen=True, kw_only=True)
-class Spending:
+class ComputePlan:
     """What a request was given, echoed in its response."""
 
     mode: str
@@ -46,7 +45,7 @@ class Spending:
     deadline: float | None = None
     strategy: Strategy | None = None  # None: standard
 
-    def told(self) -> dict[str, Any]:
+    def echo(self) -> dict[str, Any]:
         return {
             "mode": self.mode,
             "effort": self.effort,
@@ -56,14 +55,14 @@ class Spending:
         }
 
 
-def modes(scorer: Scorer | None) -> dict[str, Strategy]:
-    """The modes that this server offers besides `standard`, which is `single`. A judge must be given; a controller
-    is a rule fitted elsewhere."""
+def offered_modes(strategies: Mapping[str, Strategy], scorer: Scorer | None) -> dict[str, Strategy]:
+    """The modes that a model has besides `standard`, which is `single`. A judge must be given; a controller is a rule
+    fitted elsewhere."""
     left_out = {"single", "controller", *(() if scorer is not None else ("judge",))}
-    return {name: strategy for name, strategy in STRATEGIES.items() if name not in left_out}
+    return {name: strategy for name, strategy in strategies.items() if name not in left_out}
 
 
-def plan(
+def compute_plan(
     *,
     effort: str | None,
     mode: str | None,
@@ -78,7 +77,7 @@ def plan(
     seed: int | None = None,
     stop: tuple[str, ...] = (),
     param: str = "reasoning.mode",
-) -> Spending:
+) -> ComputePlan:
     """limit: max_output_tokens, of everything. window: tokens that prompt and completion share, None = unknown.
     may_vote: an effort may stand for a vote; False where answers cannot be compared, as calls and JSON."""
     given = compute or Compute()
@@ -97,13 +96,13 @@ def plan(
     if name != "standard" and limit is not None and limit < 2 and asked:
         raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",
                        code="invalid_value", param="max_output_tokens")  # fmt: skip
-    room = 10**9 if window is None else window - num_prompt_tokens
+    available = 10**9 if window is None else window - num_prompt_tokens
     reasoning = LADDER[word] if level is None else level.max_reasoning_tokens
     reasoning = reasoning if given.max_reasoning_tokens is None else given.max_reasoning_tokens
-    answer = ANSWER if window is None else max(1, min(ANSWER, room // 2))
+    answer = ANSWER if window is None else max(1, min(ANSWER, available // 2))
     if limit is not None and given.answer_tokens is not None:
         answer = min(answer, given.answer_tokens)
-    reasoning = max(0, min(reasoning, room - 1 - answer))
+    reasoning = max(0, min(reasoning, available - 1 - answer))
     n = 1 if name == "standard" else given.n or (level.n if level is not None and level.mode == name else SAMPLES)
     share = limit  # of the limit, for one sample
     if limit is not None and name != "standard":
@@ -130,7 +129,7 @@ def plan(
         stop=stop,
         seed=secrets.randbits(62) if seed is None else seed % 2**63,
     )
-    return Spending(
+    return ComputePlan(
         mode=name,
         effort=word,
         n=n,
@@ -150,7 +149,7 @@ def _usual_answer(level: Point | None, reasoning: int) -> int:
 
 
 def published(efforts: Efforts | None) -> dict[str, Any]:
-    """What each effort stands for, as /v1/models tells it."""
+    """What each effort stands for, as in /v1/models."""
     if efforts is None:
         return {"measured": False, "levels": {name: {"max_reasoning_tokens": cap} for name, cap in LADDER.items()}}
     levels = {

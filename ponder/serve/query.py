@@ -1,4 +1,4 @@
-"""What may stand behind the question mark, and the pages of a list."""
+"""Query parameters, and the pages of a list."""
 
 from __future__ import annotations
 

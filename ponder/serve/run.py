@@ -1,68 +1,70 @@
-"""Run the app with uvicorn until SIGTERM: refuse new work, let running work end, exit 0. An engine that will never
-serve again ends the process with an error, so that whoever watches over it starts it anew."""
+"""Run the app with uvicorn until SIGTERM: refuse new work, let running work end, exit 0. When no engine will ever serve
+again the process ends with an error, so that its supervisor starts it anew."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ponder.config import ConfigError
 from ponder.serve.logs import log, reason_of
+from ponder.serve.served import ServedModel
 from ponder.serve.service import Settings
-from ponder.types import Engine
 
 if TYPE_CHECKING:
     import uvicorn
 
-    from ponder.serve.connections import Doors
+    from ponder.serve.connections import ConnectionLimits
 
 
-def config_of(app: Any, doors: Doors, *, drain: float) -> uvicorn.Config:
-    """How uvicorn is to serve: the connections are watched by `doors`."""
+def config_of(app: Any, limits: ConnectionLimits, *, drain: float) -> uvicorn.Config:
+    """How uvicorn is to serve: the connections are watched by `limits`."""
     import uvicorn
 
-    from ponder.serve.connections import Guarded
+    from ponder.serve.connections import GuardedProtocol
 
     return uvicorn.Config(
         app, log_level="error", access_log=False, server_header=False, lifespan="on", loop="asyncio",
-        http=partial(Guarded, doors=doors),  # type: ignore[arg-type]
+        http=partial(GuardedProtocol, limits=limits),  # type: ignore[arg-type]
         proxy_headers=False, timeout_graceful_shutdown=int(drain) + 10, timeout_keep_alive=75, ws="none",
         h11_max_incomplete_event_size=64 << 10, backlog=64,
     )  # fmt: skip
 
 
-def quiet(doors: Doors) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
+def quiet(limits: ConnectionLimits) -> Callable[[asyncio.AbstractEventLoop, dict[str, Any]], None]:
     """What the event loop reports, as one line now and then: a traceback may quote what it was about."""
 
     def report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         reason = reason_of(error) if error is not None else None
-        doors.tell(f"loop_{type(error).__name__}", message=str(context.get("message", ""))[:100], reason=reason)
+        limits.log_once(f"loop_{type(error).__name__}", message=str(context.get("message", ""))[:100], reason=reason)
 
     return report
 
 
-def serve(engine: Engine, settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]) -> None:
+def serve(
+    models: Sequence[ServedModel], settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]
+) -> None:
     """Blocks until the process is told to stop. on_ready gets the address, with the port that was really taken."""
     try:
         import llguidance  # noqa: F401  of answers of a given form, and of patterns
         import uvicorn
 
         from ponder.serve.app import make_app
-        from ponder.serve.connections import Doors, listen, most_connections
+        from ponder.serve.connections import ConnectionLimits, listen, most_connections
     except ImportError as error:
         raise ConfigError(f'serving needs {error.name}: pip install "ponder[serve]"') from None
     most = most_connections(settings.max_connections)
-    doors = Doors(most, min(settings.max_per_address, most))
+    limits = ConnectionLimits(most, min(settings.max_per_address, most))
     try:
-        sockets = listen(host, port, doors)
+        sockets = listen(host, port, limits)
     except OSError:
         raise ConfigError(f"cannot listen on {host}:{port}; is the port taken? try another --port") from None
-    app = make_app(engine, settings)
+    app = make_app(models, settings)
 
     class Server(uvicorn.Server):
         async def startup(self, sockets: Any = None) -> None:
@@ -76,16 +78,16 @@ def serve(engine: Engine, settings: Settings, *, host: str, port: int, on_ready:
         def capture_signals(self) -> Iterator[None]:
             yield  # ours, below: uvicorn raises the signal again at the end, and the exit code would not be 0
 
-    server = Server(config_of(app, doors, drain=settings.drain))
+    server = Server(config_of(app, limits, drain=settings.drain))
     failed: list[str] = []
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(quiet(doors))
+        loop.set_exception_handler(quiet(limits))
 
         def stop() -> None:
             app.service.drain()  # type: ignore[attr-defined]
-            doors.stop_waiting()
+            limits.stop_waiting()
             server.should_exit = True
 
         def fail(why: str) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ponder.serve.errors import StoreUnavailable
-from ponder.serve.events import Told
+from ponder.serve.events import Event
 from ponder.serve.logs import log
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 MOST_KEPT = 1000  # finished responses that wait for the store
 
 
-async def save(jobs: Sequence[ResponseJob], last: Told | None = None) -> bool:
+async def save(jobs: Sequence[ResponseJob], last: Event | None = None) -> bool:
     """Write what is new of responses in one transaction; whether that went well.
 
     last: the terminal event of a single job, which nobody sees before the store has it.

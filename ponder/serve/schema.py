@@ -390,7 +390,7 @@ _ITEMS = ("message", "reasoning", "function_call", "function_call_output", "item
 def _foreign(data: Mapping[str, Any]) -> ApiError | None:
     """What other servers of this API have and this one has not, by its name: a tool, an item, a picture."""
 
-    def told(message: str, param: str) -> ApiError:
+    def unsupported(message: str, param: str) -> ApiError:
         return ApiError(400, message, code="unsupported_value", param=param)
 
     def kind_of(value: Any) -> str | None:
@@ -400,15 +400,15 @@ def _foreign(data: Mapping[str, Any]) -> ApiError | None:
     for place, tool in enumerate(_list(data.get("tools"))):
         if (kind := kind_of(tool)) not in (None, "function"):
             message = f"Tool type '{kind}' is not supported; only functions are: 'type': 'function'."
-            return told(message, f"tools[{place}].type")
+            return unsupported(message, f"tools[{place}].type")
     if (kind := kind_of(data.get("tool_choice"))) not in (None, "function"):
-        return told(f"Tool type '{kind}' is not supported; only functions can be chosen.", "tool_choice.type")
+        return unsupported(f"Tool type '{kind}' is not supported; only functions can be chosen.", "tool_choice.type")
     for name in ("messages", "input", "items"):
         for place, item in enumerate(_list(data.get(name))):
             kind = kind_of(item)
             if name != "messages" and kind not in (None, *_ITEMS):
                 message = f"Item type '{kind}' is not supported; supported are {', '.join(_ITEMS)}."
-                return told(message, f"{name}[{place}].type")
+                return unsupported(message, f"{name}[{place}].type")
             for field in ("content", "output"):
                 for number, part in enumerate(_list(item.get(field) if isinstance(item, dict) else None)):
                     kind = kind_of(part)
@@ -417,7 +417,7 @@ def _foreign(data: Mapping[str, Any]) -> ApiError | None:
                         what = f"{media.capitalize()} are" if media else f"Content of type '{kind}' is"
                         what = what.replace("Audio are", "Audio is").replace("Video are", "Video is")
                         message = f"{what} not supported by this model (type '{kind}'); send text."
-                        return told(message, f"{name}[{place}].{field}[{number}]")
+                        return unsupported(message, f"{name}[{place}].{field}[{number}]")
     return None
 
 
@@ -426,7 +426,7 @@ def _list(value: Any) -> list[Any]:
 
 
 def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
-    first = _told([dict(each) for each in error.errors(include_url=False, include_context=False)])
+    first = _most_specific([dict(each) for each in error.errors(include_url=False, include_context=False)])
     path = [part for part in first["loc"] if not (isinstance(part, str) and _is_tag(part))]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")[:200] or None
     root = str(path[0]) if path else ""
@@ -445,7 +445,7 @@ def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
     return ApiError(400, f"Invalid value for '{param}': {first['msg']}.", code=code, param=param)
 
 
-def _told(errors: list[dict[str, Any]]) -> dict[str, Any]:
+def _most_specific(errors: list[dict[str, Any]]) -> dict[str, Any]:
     """The error to tell. Where a value may be one of several kinds, pydantic has errors for each: what was meant is the
     kind whose own shape and `type` the value has."""
     first = errors[0]
@@ -462,10 +462,10 @@ def _told(errors: list[dict[str, Any]]) -> dict[str, Any]:
     others = [each for found in kinds.values() for each in found if _is_other_kind(each, before)]
     meant = [found for found in kinds.values() if not any(each in others for each in found)]
     if meant:
-        return _told(meant[0])
+        return _most_specific(meant[0])
     others = [each for each in others if each["type"] == others[0]["type"]] if others[0]["loc"] != before else others
-    told = (each["msg"].removeprefix("Input should be ") for each in others)
-    wanted = dict.fromkeys("an object" if text.startswith("a valid dictionary") else text for text in told)
+    names = (each["msg"].removeprefix("Input should be ") for each in others)
+    wanted = dict.fromkeys("an object" if text.startswith("a valid dictionary") else text for text in names)
     return {**others[0], "msg": "Input should be " + " or ".join(wanted)}
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
-class Gathered(H11Protocol):
+class CoalescingProtocol(H11Protocol):
     """uvicorn's HTTP over a transport that gathers."""
 
     def connection_made(self, transport: Any) -> None:
@@ -26,7 +26,7 @@ class Gathered(H11Protocol):
 class _Transport:
     """A transport whose writes leave at the end of the turn, in order, and before it closes."""
 
-    def __init__(self, transport: Any, protocol: Gathered) -> None:
+    def __init__(self, transport: Any, protocol: CoalescingProtocol) -> None:
         self._transport, self._protocol, self._held = transport, protocol, bytearray()
         self._loop = asyncio.get_running_loop()
         self._is_closing = False

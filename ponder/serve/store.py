@@ -16,7 +16,7 @@ from typing import Any
 
 from ponder.serve import lease
 from ponder.serve.database import Database, Row
-from ponder.serve.events import Told
+from ponder.serve.events import Event
 
 TERMINAL = ("completed", "incomplete", "failed", "cancelled")
 KEPT = 30 * 86_400  # seconds that a stored object is kept
@@ -214,7 +214,7 @@ class Store(Database):
             # numbers only rise: a reader may have seen a few events that were not yet written
             number = (last or 0) + 1000
             event = {"type": "response.failed", "sequence_number": number, "response": body}
-            self.add_events(name, [Told("response.failed", number, _dump(event))])
+            self.add_events(name, [Event("response.failed", number, _dump(event))])
             count += 1
         self._run("DELETE FROM instances WHERE beat < ?", int(now - 10 * lease.LEASE))
         return count
@@ -275,17 +275,17 @@ class Store(Database):
 
     # --- events, reasoning, verdicts, audit --------------------------------------------------------------------------
 
-    def add_events(self, parent: str, events: Sequence[Told]) -> None:
+    def add_events(self, parent: str, events: Sequence[Event]) -> None:
         self._many(
             "INSERT INTO events (parent, number, body) VALUES (?, ?, ?)",
-            [(parent, told.number, told.text) for told in events],
+            [(parent, event.number, event.text) for event in events],
         )
 
-    def events(self, parent: str, after: int) -> list[Told]:
+    def events(self, parent: str, after: int) -> list[Event]:
         rows = self._all(
             "SELECT number, body FROM events WHERE parent = ? AND number > ? ORDER BY number", parent, after
         )
-        return [Told(json.loads(text)["type"], number, text) for number, text in rows]
+        return [Event(json.loads(text)["type"], number, text) for number, text in rows]
 
     def add_reasoning(self, parent: str, item: str, owner: str, sealed: str) -> None:
         self._run("INSERT INTO reasoning VALUES (?, ?, ?, ?, ?)", parent, item, owner, sealed, int(time.time()))

@@ -76,7 +76,7 @@ class Chat:
             self.response = None
 
     def greeting(self) -> str:
-        """Who answers; a wrong address or key is told before the first question."""
+        """Who answers; a wrong address or key is reported before the first question."""
         import httpx
 
         try:
@@ -92,6 +92,8 @@ class Chat:
             raise ChatError(f"{self._client.base_url} is no server of ponder's API; its address ends in /v1") from None
         if self._model is not None and self._model not in served:
             raise ChatError(f"{self._model} is not served here; the server has {', '.join(served)}")
+        if self._model is None and len(served) > 1:
+            raise ChatError(f"the server has {', '.join(served)}: say which with --model")
         name = _clean(self._model or ", ".join(served))
         return f"{name}, effort {self._reasoning['effort']}. Ctrl-C: answer now; an empty line ends.\n"
 

@@ -3,7 +3,7 @@
 Reasoning is cut into segments; each sealed segment goes to the monitors and, if one was asked for, to the summariser,
 while thinking goes on. A summary waits for the verdict on its segment; what comes faster than a summariser follows has
 none. `close` waits for both, within their deadlines, before any answer is released. The raw text is read through
-`raw()` alone, by the vault. Where several samples think at a time, `InTurn` has them heard one after the other.
+`raw()` alone, by the vault. Where several samples think at a time, `SampleQueue` puts them one after the other.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ponder.serve.monitor import Judgement, Monitor, judge
 from ponder.serve.summary import Summarizer, leaks, plain_summary, says_something
@@ -32,7 +32,7 @@ class Watch:
     fail_closed: bool = False
     summarizer: Summarizer | None = None
     private: Sequence[str] = ()  # what no summary may repeat besides the reasoning: the developer's messages
-    context: Mapping[str, str] | None = None
+    context: Mapping[str, str] = field(default_factory=dict)  # what monitors get to know of the request
 
 
 class Thoughts:
@@ -67,7 +67,7 @@ class Thoughts:
         if self.started is None:
             self.started = time.monotonic()
 
-    def hear(self, text: str, num_tokens: int) -> None:
+    def add(self, text: str, num_tokens: int) -> None:
         self._parts.append(text)
         self._open += text
         self._open_tokens += num_tokens
@@ -78,7 +78,7 @@ class Thoughts:
                 self._seal(cut)
 
     def next_sample(self) -> None:
-        """What is heard from here on is of another sample."""
+        """What is added from here on is of another sample."""
         if self._open:
             self._seal(len(self._open))
         self._parts.append("\n\n")
@@ -100,7 +100,7 @@ class Thoughts:
     async def _judge(self, number: int, segment: str) -> None:
         for monitor in self._watch.monitors:
             verdict = await judge(
-                monitor, segment, self._watch.context or {},
+                monitor, segment, self._watch.context,
                 deadline=self._watch.monitor_deadline, fail_closed=self._watch.fail_closed,
             )  # fmt: skip
             self._on_verdict(monitor.name, number, verdict)
@@ -152,14 +152,14 @@ class Thoughts:
             task.cancel()
 
 
-class InTurn:
-    """Samples that think at the same time, heard one after the other in the order they began: what is mixed no monitor
-    can read. The first that is not over is heard while it thinks, the others when it is their turn."""
+class SampleQueue:
+    """Samples that think at the same time, put one after the other in the order they began, as no monitor can read a
+    mixture. The first that has not finished is passed on while it thinks, the others are held until their turn."""
 
     def __init__(self, thoughts: Thoughts) -> None:
         self._thoughts = thoughts
         self._waiting: list[list[tuple[str, int]]] = []
-        self._over: set[int] = set()
+        self._finished: set[int] = set()
         self._turn = 0
 
     def begin(self) -> int:
@@ -167,18 +167,18 @@ class InTurn:
         self._waiting.append([])
         return len(self._waiting) - 1
 
-    def hear(self, number: int, text: str, num_tokens: int) -> None:
+    def add(self, number: int, text: str, num_tokens: int) -> None:
         if number == self._turn:
-            self._thoughts.hear(text, num_tokens)
+            self._thoughts.add(text, num_tokens)
         else:
             self._waiting[number].append((text, num_tokens))
 
-    def over(self, number: int) -> None:
-        self._over.add(number)
-        while self._turn in self._over:
+    def finish(self, number: int) -> None:
+        self._finished.add(number)
+        while self._turn in self._finished:
             self._turn += 1
             if self._turn < len(self._waiting):
                 self._thoughts.next_sample()
                 for text, num_tokens in self._waiting[self._turn]:
-                    self._thoughts.hear(text, num_tokens)
+                    self._thoughts.add(text, num_tokens)
                 self._waiting[self._turn] = []

@@ -27,17 +27,17 @@ def mismatch(value: Any, schema: Mapping[str, Any]) -> str | None:
     sizes = _sizes(value)
 
     def counted(name: str, check: Callable[..., Any]) -> Callable[..., Any]:
-        def step(validator: Any, told: Any, instance: Any, part: Any) -> Any:
+        def step(validator: Any, rule: Any, instance: Any, part: Any) -> Any:
             size = sizes.get(id(instance)) or len(instance) if isinstance(instance, str | list | dict) else 1
             cost = 1 + size // 200  # an error quotes the value
-            cost += len(json.dumps(told)) // 8 if name in ("enum", "const", "required", "dependentRequired") else 0
-            cost += len(told) if isinstance(told, list) else 0
+            cost += len(json.dumps(rule)) // 8 if name in ("enum", "const", "required", "dependentRequired") else 0
+            cost += len(rule) if isinstance(rule, list) else 0
             cost += size * size // 8 if name == "uniqueItems" else 0  # what cannot be sorted is compared in pairs
             cost += size // 2 if name == "pattern" else 0
             left[0] -= cost
             if left[0] < 0:  # references can double at every level
                 raise ValueError("it takes too many steps")
-            return check(validator, told, instance, part)
+            return check(validator, rule, instance, part)
 
         return step
 

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ponder.serve.events import EventLog
+from ponder.serve.generation import Count
 from ponder.serve.items import new_id
 from ponder.serve.schema import ResponseRequest
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.tools import Call
-from ponder.serve.work import Count
 
 
 def new_response(request: ResponseRequest, *, model: str, store: bool, conversation: str | None) -> dict[str, Any]:
@@ -87,8 +87,8 @@ def breakdown(count: Count) -> dict[str, int]:
     }
 
 
-class Writer:
-    """The sink of a response: events into the log, items into `output`."""
+class EventWriter:
+    """Writes a response: events into the log, items into `output`."""
 
     def __init__(self, body: dict[str, Any], log: EventLog, seal: Callable[[str, Thoughts], str | None]) -> None:
         self.body, self.log, self._seal = body, log, seal
@@ -104,9 +104,9 @@ class Writer:
     def snapshot(self) -> dict[str, Any]:
         return {**self.body, "output": [dict(item) for item in self.output]}
 
-    # --- the sink ----------------------------------------------------------------------------------------------------
+    # --- what is generated, as ResponseWriter -------------------------------------------------------------------------
 
-    def thinking(self) -> None:
+    def begin_reasoning(self) -> None:
         if self._reasoning is None:
             self._reasoning = {
                 "id": new_id("rs"), "type": "reasoning", "summary": [], "status": "in_progress",
@@ -114,20 +114,21 @@ class Writer:
             }  # fmt: skip
             self._add_item(self._reasoning)
 
-    def summary(self, text: str) -> None:
+    def add_summary(self, text: str) -> None:
         item = self._reasoning
         if item is None or item["status"] != "in_progress":
             return
-        place = {"item_id": item["id"], "output_index": self.output.index(item), "summary_index": len(item["summary"])}
+        index = self.output.index(item)
+        position = {"item_id": item["id"], "output_index": index, "summary_index": len(item["summary"])}
         part = {"type": "summary_text", "text": text}
         item["summary"].append(part)
-        self._tell("response.reasoning_summary_part.added", place, part={"type": "summary_text", "text": ""})
+        self._emit("response.reasoning_summary_part.added", position, part={"type": "summary_text", "text": ""})
         for start in range(0, len(text), 40):
-            self._tell("response.reasoning_summary_text.delta", place, delta=text[start : start + 40])
-        self._tell("response.reasoning_summary_text.done", place, text=text)
-        self._tell("response.reasoning_summary_part.done", place, part=dict(part))
+            self._emit("response.reasoning_summary_text.delta", position, delta=text[start : start + 40])
+        self._emit("response.reasoning_summary_text.done", position, text=text)
+        self._emit("response.reasoning_summary_part.done", position, part=dict(part))
 
-    def thought(self, thoughts: Thoughts, *, cut: bool) -> None:
+    def end_reasoning(self, thoughts: Thoughts, *, cut: bool) -> None:
         item = self._reasoning
         if item is None or item["status"] != "in_progress":
             return
@@ -136,9 +137,9 @@ class Writer:
         sealed = self._seal(item["id"], thoughts)
         if sealed is not None:
             item["encrypted_content"] = sealed
-        self._tell("response.output_item.done", {"output_index": self.output.index(item)}, item=_copy(item))
+        self._emit("response.output_item.done", {"output_index": self.output.index(item)}, item=_copy(item))
 
-    def say(self, text: str) -> None:
+    def add_text(self, text: str) -> None:
         if self.first_visible is None:
             self.first_visible = time.monotonic()
         if self._message is None:
@@ -148,33 +149,33 @@ class Writer:
             }  # fmt: skip
             self._add_item(self._message)
             part = {"type": "output_text", "text": "", "annotations": [], "logprobs": []}
-            self._tell("response.content_part.added", self._place(), part=dict(part))
+            self._emit("response.content_part.added", self._position(), part=dict(part))
             self._message["content"].append(part)
         if text:
             self._message["content"][0]["text"] += text
-            self._tell("response.output_text.delta", self._place(), delta=text, logprobs=[])
+            self._emit("response.output_text.delta", self._position(), delta=text, logprobs=[])
 
-    def call(self, call: Call) -> None:
+    def add_call(self, call: Call) -> None:
         self._end_message("completed")
         item = {
             "id": new_id("fc"), "type": "function_call", "status": "in_progress", "call_id": new_id("call")[:29],
             "name": call.name, "arguments": "",
         }  # fmt: skip
         self._add_item(item)
-        place = {"item_id": item["id"], "output_index": self.output.index(item)}
-        self._tell("response.function_call_arguments.delta", place, delta=call.arguments)
+        position = {"item_id": item["id"], "output_index": self.output.index(item)}
+        self._emit("response.function_call_arguments.delta", position, delta=call.arguments)
         item["arguments"], item["status"] = call.arguments, "completed"
-        self._tell("response.function_call_arguments.done", place, name=call.name, arguments=call.arguments)
-        self._tell("response.output_item.done", {"output_index": place["output_index"]}, item=_copy(item))
+        self._emit("response.function_call_arguments.done", position, name=call.name, arguments=call.arguments)
+        self._emit("response.output_item.done", {"output_index": position["output_index"]}, item=_copy(item))
 
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def end(self, status: str, thoughts: Thoughts | None, **fields: Any) -> dict[str, Any]:
         """Close what is open and make the terminal event; it goes into the log when the store has it."""
         if thoughts is not None:
-            self.thought(thoughts, cut=True)
+            self.end_reasoning(thoughts, cut=True)
         if status == "completed" and not any(item["type"] != "reasoning" for item in self.output):
-            self.say("")
+            self.add_text("")
         self._end_message("completed" if status == "completed" else "incomplete")
         self.body.update(status=status, **fields)
         if status in ("completed", "incomplete"):
@@ -187,22 +188,22 @@ class Writer:
         if message is None:
             return
         part = message["content"][0]
-        self._tell("response.output_text.done", self._place(), text=part["text"], logprobs=[])
-        self._tell("response.content_part.done", self._place(), part=dict(part))
+        self._emit("response.output_text.done", self._position(), text=part["text"], logprobs=[])
+        self._emit("response.content_part.done", self._position(), part=dict(part))
         message["status"] = status
-        self._tell("response.output_item.done", {"output_index": self.output.index(message)}, item=_copy(message))
+        self._emit("response.output_item.done", {"output_index": self.output.index(message)}, item=_copy(message))
         self._message = None
 
     def _add_item(self, item: dict[str, Any]) -> None:
         self.output.append(item)
-        self._tell("response.output_item.added", {"output_index": len(self.output) - 1}, item=_copy(item))
+        self._emit("response.output_item.added", {"output_index": len(self.output) - 1}, item=_copy(item))
 
-    def _place(self) -> dict[str, Any]:
+    def _position(self) -> dict[str, Any]:
         assert self._message is not None
         return {"item_id": self._message["id"], "output_index": self.output.index(self._message), "content_index": 0}
 
-    def _tell(self, kind: str, place: dict[str, Any], **fields: Any) -> None:
-        self.log.add({"type": kind, **place, **fields})
+    def _emit(self, kind: str, position: dict[str, Any], **fields: Any) -> None:
+        self.log.add({"type": kind, **position, **fields})
 
 
 def _copy(item: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Choosing among samples: votes, weights, and when to stop. Pure functions over plain arrays; numpy and nothing else.
+"""Choosing among samples: votes, weights, and when to stop. Pure functions over plain arrays; no torch.
 
     classes = classes_of(["7", "4", None, "4"])                -> [0, 1, -1, 1]     (-1 = no answer: never votes)
     vote(classes)                                              -> 1                 (the index of the chosen sample)
@@ -24,6 +24,8 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ponder.scorers.base import CONFIDENCE_WINDOW
 
 RISK = 0.05  # of the adaptive vote, by default
 WAVE = 4  # samples between two tests of the leading class
@@ -179,7 +181,7 @@ def mean_logprob(logprobs: ArrayLike, sampled: ArrayLike | None = None) -> float
     return float(values.mean()) if len(values) else float("nan")
 
 
-def worst_window(logprobs: ArrayLike, size: int = 16) -> float:
+def worst_window(logprobs: ArrayLike, size: int = CONFIDENCE_WINDOW) -> float:
     """The lowest mean of `size` neighbouring logprobs: the least confident part, as a solution is as good as its worst
     step (arXiv:2508.15260). The mean of all where there are fewer; nan for none."""
     values = np.asarray(logprobs, dtype=float)

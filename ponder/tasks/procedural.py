@@ -21,6 +21,7 @@ from random import Random
 
 from ponder.config import ConfigError
 from ponder.grading.extract import extract_marked
+from ponder.grading.plain_arithmetic import calculation
 from ponder.grading.verifiers import VERIFIERS, verdict
 from ponder.tasks.base import Item, ProceduralTask, level_range
 from ponder.types import Problem, Verdict, Verifier
@@ -41,13 +42,13 @@ def by_key(key: Key) -> Verifier:
 
 
 def _task(
-    name: str, make: Callable[[Random, int], Item], key: Key, levels: tuple[int, ...], most: int,
+    name: str, make: Callable[[Random, int], Item], key: Key, levels: tuple[int, ...], max_level: int,
     *, split: str = "test", seed: int = 0, level: int | str | None = None, size: int = 500,
 ) -> ProceduralTask:  # fmt: skip
-    """The task of a family at the levels asked for, by default `levels`; `most` is the hardest there is."""
+    """The task of a family at the levels asked for, by default `levels`; `max_level` is the hardest there is."""
     wanted = level_range(level, levels)
-    if not levels[0] <= wanted[0] <= wanted[-1] <= most:
-        raise ConfigError(f"{name} has levels {levels[0]} to {most}, not {level}")
+    if not levels[0] <= wanted[0] <= wanted[-1] <= max_level:
+        raise ConfigError(f"{name} has levels {levels[0]} to {max_level}, not {level}")
     return ProceduralTask(name, make, by_key(key), key, levels=wanted, split=split, seed=seed, size=size)
 
 
@@ -80,9 +81,9 @@ def countdown_key(problem: Problem, answer: str) -> str | None:
     prompt: this asks nothing of the target.
     """
     for text in _expressions(answer):
-        parsed = evaluate(text)
-        if parsed is not None and sorted(parsed[1]) == sorted(problem.meta["numbers"]):
-            return str(parsed[0])
+        found = calculation(text, strict=True)
+        if found is not None and sorted(found.numbers) == sorted(problem.meta["numbers"]):
+            return str(found.value)
     return None
 
 
@@ -96,46 +97,6 @@ def _expressions(answer: str) -> list[str]:
         return []
     runs = re.findall(r"[-+*/()0-9 \t]*[0-9)]", text.splitlines()[-1])
     return [*text.split("="), *(run for run in reversed(runs) if re.search(r"[-+*/]", run))]
-
-
-def evaluate(text: str) -> tuple[Fraction, list[int]] | None:
-    """The exact value of an expression of + - * / and brackets, and the numbers in it; None where it is not one."""
-    tokens = re.findall(r"\d{1,6}|[-+*/()]|\S", text, re.ASCII)
-    if len(tokens) > 100:
-        return None
-    numbers: list[int] = []
-
-    def take(*wanted: str) -> str | None:
-        return tokens.pop(0) if tokens and tokens[0] in wanted else None
-
-    def total() -> Fraction:
-        value = product()
-        while sign := take("+", "-"):
-            value = value + product() if sign == "+" else value - product()
-        return value
-
-    def product() -> Fraction:
-        value = factor()
-        while sign := take("*", "/"):
-            value = value * factor() if sign == "*" else value / factor()
-        return value
-
-    def factor() -> Fraction:
-        if take("("):
-            value = total()
-            if not take(")"):
-                raise ValueError(") is missing")
-            return value
-        if not re.fullmatch(r"[0-9]+", tokens[0]):  # int() would take digits of any script
-            raise ValueError(tokens[0])
-        numbers.append(int(tokens.pop(0)))
-        return Fraction(numbers[-1])
-
-    try:
-        value = total()
-    except (ValueError, IndexError, ZeroDivisionError):
-        return None
-    return None if tokens else (value, numbers)
 
 
 countdown = partial(_task, "countdown", make_countdown, countdown_key, (3, 4, 5, 6), 8)
@@ -165,7 +126,7 @@ WORDS = (
 
 
 def encode(rng: Random, text: str) -> str:
-    """Each letter becomes two letters at equal distance before and behind it, in either order; a and z are doubled."""
+    """Each letter becomes two letters at equal distance before and after it, in either order; a and z are doubled."""
     pairs = []
     for letter in text:
         reach = min(ord(letter) - ord("a"), ord("z") - ord(letter))
@@ -175,14 +136,14 @@ def encode(rng: Random, text: str) -> str:
 
 
 def make_cipher(rng: Random, level: int) -> Item:
-    """`level` words to decode, behind one word that is given with its encoding."""
+    """`level` words to decode, after one word that is given with its encoding."""
     example, message = rng.choice(WORDS), " ".join(rng.choice(WORDS) for _ in range(level))
     text = f"{encode(rng, example)} -> {example}\n{encode(rng, message)} -> ?"
     return Item(text=text, target=message, meta={})
 
 
 def cipher_key(problem: Problem, answer: str) -> str | None:
-    """The letters in lower case, words apart; what stands behind the last `->`, if there is one."""
+    """The letters in lower case, words apart; what comes after the last `->`, if there is one."""
     text = (extract_marked(answer) or answer).rpartition("->")[2].strip().lower()
     is_plain = 0 < len(text) <= MAX_ANSWER and re.fullmatch(r"[\"'`*]*[a-z]+(?:\s+[a-z]+)*[\"'`*.!]*", text)
     return " ".join(re.findall(r"[a-z]+", text)) if is_plain else None
@@ -212,7 +173,7 @@ def in_base(number: int, base: int) -> str:
 
 
 def bases_key(problem: Problem, answer: str) -> str | None:
-    """The digits, with or without the base behind them."""
+    """The digits, with or without the base after them."""
     text = (extract_marked(answer[-MAX_ANSWER:]) or answer).strip().strip("$. ")
     base = problem.meta["base"]
     text = re.sub(rf"\s*(?:_\s*\{{?{base}\}}?|\(?(?:in )?base {base}\)?)$", "", text)
@@ -228,13 +189,13 @@ NAMES = "Al Bo Cy Di Ed Flo Gus Hal Ivy Jo Kim Lou May Ned Oz Pam Quin Ray Sue T
 
 
 def make_ordering(rng: Random, level: int) -> Item:
-    """`level` + 2 people in a row, told by the pairs of neighbours in any order; asked is one place of the row."""
+    """`level` + 2 people in a row, told by the pairs of neighbours in any order; asked is one position in the row."""
     people = rng.sample(NAMES, level + 2)
     facts = [f"{a}>{b}" for a, b in pairwise(people)]
     rng.shuffle(facts)
-    place = rng.randrange(len(people))
-    text = f"{' '.join(facts)}. Who is number {place + 1}?"
-    return Item(text=text, target=people[place], meta={"names": sorted(people)})
+    index = rng.randrange(len(people))
+    text = f"{' '.join(facts)}. Who is number {index + 1}?"
+    return Item(text=text, target=people[index], meta={"names": sorted(people)})
 
 
 def ordering_key(problem: Problem, answer: str) -> str | None:

@@ -13,13 +13,14 @@ can be made of it (`ponder data`). More varied data of this kind is what lifts s
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from random import Random
 
 from ponder.config import ConfigError
+from ponder.grading.plain_arithmetic import show
 from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks.base import Item, ProceduralTask, level_range
-from ponder.tasks.calculations import show
-from ponder.tasks.stories import STORIES, Again, Story
+from ponder.tasks.stories import STORIES, Again, Story, tell
 from ponder.tasks.stories import wordbook as book
 
 LEVELS, HARDEST = (1, 2, 3, 4, 5), 8
@@ -37,15 +38,15 @@ _NO_ASIDES = {"ages", "minutes", "average"}  # stories in which years or minutes
 def make(rng: Random, level: int) -> Item:
     """A story of `level` steps."""
     for _ in range(10_000):
-        tell = rng.choices(list(STORIES), list(STORIES.values()))[0]
+        name = rng.choices(list(STORIES), list(STORIES.values()))[0]
         story = Story(rng, level)
         try:
-            tell(story)
+            tell(story, name)
         except Again:
             continue
         if story.left or not story.question or story.value.denominator != 1 or story.value > 20_000:
             continue
-        if tell.__name__ not in _NO_ASIDES and story.people and story.chance(0.12):
+        if name not in _NO_ASIDES and story.people and story.chance(0.12):
             aside = story.pick(_ASIDES).format(
                 p=story.people[0],
                 n=rng.randint(13, 19),
@@ -55,9 +56,7 @@ def make(rng: Random, level: int) -> Item:
             )
             story.sentences.insert(rng.randint(1, len(story.sentences)) if story.sentences else 0, aside)
         text = dress(story)
-        return Item(
-            text=text, target=show(story.value), meta={"solution": "\n".join(story.lines), "story": tell.__name__}
-        )
+        return Item(text=text, target=show(story.value), meta={"solution": "\n".join(story.lines), "story": name})
     raise ConfigError(f"words has no story of level {level}")  # pragma: no cover
 
 
@@ -92,6 +91,12 @@ _PLAIN = {
     "orders": "order",
     "ordered": "order",
 }
+_VERB = re.compile(rf" ({'|'.join(_PLAIN)}) ")
+
+
+def _ends_with(text: str, names: Sequence[str]) -> bool:
+    """Whether a text ends with one of these names, as a word."""
+    return any(text.endswith(name) and not text[: -len(name)][-1:].isalnum() for name in names)
 
 
 def dress(story: Story) -> str:
@@ -103,16 +108,17 @@ def dress(story: Story) -> str:
         )
         sentences.insert(0, opener)
     if story.chance(0.25):
-        names = "|".join(["He", "She", "he", "she", *map(str, story.people)])
+        names = ("He", "She", "he", "she", *map(str, story.people))
         decide = "decided" if story.past else "decides"
         begin = story.pick(
             [decide, decide, "wanted" if story.past else "wants", "was able" if story.past else "is able"]
         )
 
         def drawn_out(found: re.Match[str]) -> str:
-            return f"{found[1]} {begin} to {_PLAIN[found[2]]} " if story.chance(0.5) else found[0]
+            has_name = _ends_with(found.string[: found.start()], names)
+            return f" {begin} to {_PLAIN[found[1]]} " if has_name and story.chance(0.5) else found[0]
 
-        sentences = [re.sub(rf"\b({names}) ({'|'.join(_PLAIN)}) ", drawn_out, one) for one in sentences]
+        sentences = [_VERB.sub(drawn_out, one) for one in sentences]
     if question.startswith("What is the") and story.chance(0.3):
         question = f"{story.pick(['Calculate', 'Find'])} {question[8:-1]}."
     return " ".join([*sentences, question])

@@ -38,7 +38,7 @@ from ponder.models.transformer import ModelConfig, Transformer
 from ponder.models.worker import become_worker
 from ponder.train import losses
 from ponder.train.batches import Batch
-from ponder.train.logprobs import token_logprobs
+from ponder.train.logprobs import token_logprobs, with_gradient_of_rows
 
 Sums = dict[str, float]
 
@@ -147,17 +147,17 @@ class Replica:
 
         config: ModelConfig
         weights: Flat
-        trained: Flat | None  # the pairs of an adapter, if one is trained
+        adapter: Adapter | None  # without its tensors, if one is trained,
+        trained: Flat | None  # and those
         head: Flat | None  # tensors beside the model, if any are trained
-        alpha: float
         recompute: bool
 
     def __init__(self, parts: Parts, gradient: Flat) -> None:
         self.gradient, self.recompute, self.adapter = gradient, parts.recompute, None
         self.model = Transformer.over(parts.config, parts.weights.views())
-        if parts.trained is not None:
+        if parts.adapter is not None and parts.trained is not None:
             leaves = parts.trained.views()
-            self.adapter = Adapter.over(leaves, parts.alpha)
+            self.adapter = parts.adapter.over(leaves)
             lora.attach(self.model, self.adapter)
         else:
             leaves = dict(self.model.named_parameters())
@@ -198,10 +198,12 @@ class Replica:
         mask = batch.mask_BT
         picked = self._hidden(batch).index_select(0, batch.predictor_BT[mask])
         head, targets = self.model.head_weight, batch.target_BT[mask]
-        values = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
+        logprobs_M, entropy_M = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
+        if rows := lora.head_rows(self.adapter):
+            known = picked, head, targets, temperature
+            logprobs_M = with_gradient_of_rows(logprobs_M, *known, ids=rows.ids, rows_KD=rows.values())
         empty = torch.zeros(mask.shape, device=mask.device)
-        logprobs, entropy = (empty.masked_scatter(mask, value) for value in values)
-        return logprobs, entropy
+        return empty.masked_scatter(mask, logprobs_M), empty.masked_scatter(mask, entropy_M)
 
     @torch.no_grad()
     def values(self, batches: Sequence[Any], loss_function: HiddenLoss) -> list[Tensor]:
@@ -251,7 +253,7 @@ class Trainer:
             model.get_parameter(name).requires_grad_(False).data = view
         if adapter is not None:
             self._trained = Flat.of(adapter.tensors(), dtype=torch.float32, shared=shared)
-            self.adapter = Adapter.over(self._trained.views(), adapter.alpha)
+            self.adapter = adapter.over(self._trained.views())
         else:
             self._trained = weights if model.dtype == torch.float32 else Flat.of(weights.views(), dtype=torch.float32)
         head_memory = Flat.of(head, dtype=torch.float32, shared=shared) if head else None
@@ -271,9 +273,9 @@ class Trainer:
         parts = Replica.Parts(
             model.config,
             weights,
+            adapter.frame() if adapter else None,
             self._trained if adapter else None,
             head_memory,
-            adapter.alpha if adapter else 1.0,
             recompute,
         )
         self._shapes = {name: parameter.shape for name, parameter in self.parameters.items()}
@@ -290,6 +292,7 @@ class Trainer:
         """Make the weights that are computed with from those that are trained; after a step, or after loading some."""
         if self.adapter is not None:
             lora.merge(self._base, self.adapter, lora.targets(self.model))
+            lora.write_rows(self.adapter, self.model)
         elif self.model.dtype != torch.float32:
             for name, tensor in self._trained.views().items():
                 self.model.get_parameter(name).copy_(tensor)

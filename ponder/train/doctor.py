@@ -186,6 +186,22 @@ def truncation(s: Series) -> Finding | None:
     )
 
 
+def never_closes(s: Series) -> Finding | None:
+    closed, cut = s.level("rollout/closed_frac"), s.level("rollout/truncated_frac")
+    # a model that was cut for want of room closes what is short; one that does not know its mark closes nothing
+    if closed is None or cut is None or closed >= 0.2 or cut <= 0.5:
+        return None
+    return Finding(
+        name="never_closes",
+        severity="serious",
+        evidence=f"the model closed its reasoning itself in {_percent(closed)} of the completions",
+        cause="It does not draw its closing mark. Marks that ponder added to a vocabulary mean nothing before they are "
+        "trained; such a model writes `>` or `think` where the mark should stand (samples.jsonl).",
+        advice="Teach the marks first, with a cold start (`ponder sft`) on rows that are short enough to be closed; an "
+        "adapter trains the rows of added marks too.",
+    )
+
+
 def no_format(s: Series) -> Finding | None:
     level = s.level("rollout/no_answer_frac")
     # an sft'd base misses a few percent and RL removes those within tens of steps; a fifth means it never learned how
@@ -451,14 +467,15 @@ def _scaled(s: Series, path: str, factor: float) -> str:
 
 Check = Callable[[Series], Finding | None]
 CHECKS: tuple[Check, ...] = (
-    non_finite, verifier_errors, undecided, mismatch, truncation, no_format, entropy_collapse, entropy_blowup,
-    exploding, kl_runaway, length_hacking, reward_fell, flat_reward, all_same_groups, too_short,
+    non_finite, verifier_errors, undecided, mismatch, never_closes, truncation, no_format, entropy_collapse,
+    entropy_blowup, exploding, kl_runaway, length_hacking, reward_fell, flat_reward, all_same_groups, too_short,
 )  # fmt: skip
 
 _STUCK = {"step_too_small", "step_too_large", "flat_reward"}
 _SAME = {"too_hard", "too_easy", "too_uneven"}
 EXPLAINS: dict[str, set[str]] = {  # cause -> symptoms that go with it; no circles
     "mismatch": _STUCK,
+    "never_closes": _STUCK | {"truncation", "no_format", "too_hard"},
     "truncation": _STUCK | {"no_format", "too_hard"},
     "no_format": _STUCK | {"too_hard"},
     "entropy_collapse": _STUCK | _SAME,

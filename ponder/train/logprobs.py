@@ -10,6 +10,7 @@ Shapes: M rows, D width, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -31,6 +32,25 @@ def token_logprobs(
     costs PyTorch two more passes over the logits; without it there may be zeros.
     """
     return _TokenLogprobs.apply(hidden_MD, weight_VD, targets_M, temperature, with_entropy)
+
+
+def with_gradient_of_rows(
+    logprobs_M: Tensor, hidden_MD: Tensor, weight_VD: Tensor, targets_M: Tensor, temperature: float, *,
+    ids: Sequence[int], rows_KD: Tensor,
+) -> Tensor:  # fmt: skip
+    """The same log-probabilities, with a gradient for the rows `ids` of a head that is frozen otherwise.
+
+    d logprob / d row_k = (1 where k is the target, minus p_k) * hidden / temperature; p_k from the logits of the target
+    and of k alone, as the logprob says what they are normalised by.
+    """
+    with torch.no_grad():
+        wanted = torch.tensor(ids, device=weight_VD.device)
+        logits_M = (hidden_MD * weight_VD[targets_M]).sum(-1).float() / temperature
+        logits_MK = F.linear(hidden_MD, weight_VD[wanted]).float() / temperature
+        probabilities = (logits_MK - (logits_M - logprobs_M)[:, None]).exp().clamp_(max=1.0)
+        slopes_MK = (targets_M[:, None] == wanted).float() - probabilities
+    own_MK = hidden_MD.detach().float() @ rows_KD.T / temperature
+    return logprobs_M + (slopes_MK * (own_MK - own_MK.detach())).sum(-1)
 
 
 class _TokenLogprobs(torch.autograd.Function):

@@ -23,7 +23,7 @@ from ponder.strategies.turns import diversity, trajectory_row
 from ponder.tasks.ways import count
 from ponder.train.batches import from_groups
 from ponder.train.distributed import Sums
-from ponder.types import Ending, Group, Rollout
+from ponder.types import Completion, Ending, Group, Rollout
 
 
 def policy_metrics(total: Sums) -> dict[str, float]:
@@ -57,6 +57,7 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
         "reward/std": pstdev(rewards),
         "rollout/correct": fmean(rollout.verdict.is_correct for rollout in done),
         "rollout/truncated_frac": fmean(completion.was_cut for completion in completions),
+        "rollout/closed_frac": fmean(closed_itself(completion) for completion in completions),
         "rollout/no_answer_frac": fmean(rollout.verdict.extracted is None for rollout in done),
         "rollout/reasoning_tokens": fmean(completion.num_reasoning_tokens for completion in completions),
         "rollout/answer_tokens": fmean(len(c.token_ids) - c.num_reasoning_tokens for c in completions),
@@ -70,6 +71,12 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
     for way in ("guess", "steps", "checked", "other"):
         result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
     return result | turn_metrics(rollouts) | by_task(groups)
+
+
+def closed_itself(completion: Completion) -> bool:
+    """The model ended its reasoning, not a budget, and began an answer."""
+    closing = completion.num_reasoning_tokens
+    return closing + 1 < len(completion.token_ids) and completion.sampled[closing]
 
 
 def lag_metrics(step: int, rollouts: Collected) -> dict[str, float]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,14 +55,18 @@ def open_policy(
     wanted = getattr(torch, dtype)
     if fast_dtype(wanted, pick_device()) != wanted:
         warnings.warn("this CPU has no products of bfloat16: dtype=float32 trains several times as fast", stacklevel=2)
-    model, tokenizer = hub.load(base, dtype=wanted, device=pick_device())
-    model, tokenizer = add_marks(model, tokenizer, run_folder / "tokenizer")
+    model, unmarked = hub.load(base, dtype=wanted, device=pick_device())
+    model, tokenizer = add_marks(model, unmarked, run_folder / "tokenizer")
     adapter = None
     if goes_on:
+        lora.load_rows(folder, model)
         adapter = lora.load_adapter(folder, model)
         if adapter.rank != lora_rank:
             fix = f"set lora_rank={adapter.rank} to go on"
             raise ConfigError(f"{reference} has an adapter of rank {adapter.rank}; {fix}")
     elif lora_rank:
         adapter = lora.fresh(model, lora_rank, seed)
+    if adapter and tokenizer is not unmarked:  # nothing ever taught the model what its marks mean
+        marks = [mark for mark in (tokenizer.think_id, tokenizer.unthink_id) if mark is not None]
+        adapter = replace(adapter, rows=lora.token_rows(model, sorted(marks)))
     return Policy(model, tokenizer, adapter, base, start, tuple(sources))

@@ -25,8 +25,9 @@ from typing import Any
 
 from ponder.config import ConfigError, lookup
 from ponder.grading import grade
+from ponder.grading.plain_arithmetic import calculation, number
 from ponder.tasks import load_task
-from ponder.tasks.calculations import calculation, comes_out, equation, number, operations
+from ponder.tasks.calculations import comes_out, equation, operations
 from ponder.types import Problem, Task
 
 Row = dict[str, str]

@@ -69,18 +69,23 @@ def exactly(samples: list[Sample]) -> list[tuple[list[int], list[float]]]:
     return [(sample.token_ids, sample.logprobs) for sample in samples]
 
 
+@torch.no_grad()
+def dense_logprobs(model, one: Request, sample: Sample) -> list[float]:
+    """Of the tokens of a sample, by the readable pass."""
+    ids = torch.tensor([[*one.prompt_ids, *sample.token_ids]])
+    logprobs = model(ids)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
+    return logprobs.gather(-1, ids[0, len(one.prompt_ids) :, None])[:, 0].tolist()
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @every_way
-@torch.no_grad()
 def test_fast_equals_slow_in_every_family(family, dtype, way):
     model = sharp_model(**FAMILIES[family])
     requests = [request(i, length=5 + 11 * i, n=n) for i, n in enumerate([1, 6, 1, 3, 2])]
     for one, samples in zip(requests, run_all(make_runner(model, way=way, dtype=dtype), requests), strict=True):
         for sample in samples:
-            ids = torch.tensor([[*one.prompt_ids, *sample.token_ids]])
-            logprobs = model(ids)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
-            slow = logprobs.gather(-1, ids[0, len(one.prompt_ids) :, None])[:, 0].tolist()
+            slow = dense_logprobs(model, one, sample)
             assert sample.logprobs == pytest.approx(slow, abs=5e-5 if dtype == torch.float32 else 0.5)
 
 

@@ -18,7 +18,7 @@ from ponder.models import compiled
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import Transformer
 from ponder.types import SamplingParams
-from tests.engine.test_decoder import every_way, make_runner, request, sharp_model
+from tests.engine.test_decoder import dense_logprobs, every_way, make_runner, request, sharp_model
 from tests.helpers import tiny_model, user
 
 CPU = torch.device("cpu")
@@ -46,14 +46,11 @@ def no_warning_was_given_before(monkeypatch):
 )
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @every_way
-@torch.no_grad()
 def test_widths_that_do_not_fill_vectors_are_computed_too(widths, dtype, way):
     model = sharp_model(**widths)
     one = request(3, length=70, n=2, tokens=40)
     for sample in run_all(make_runner(model, way=way, dtype=dtype), [one])[0]:
-        ids = torch.tensor([[*one.prompt_ids, *sample.token_ids]])
-        logprobs = model(ids)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
-        slow = logprobs.gather(-1, ids[0, len(one.prompt_ids) :, None])[:, 0].tolist()
+        slow = dense_logprobs(model, one, sample)
         assert sample.logprobs == pytest.approx(slow, abs=5e-5 if dtype == torch.float32 else 0.5)
 
 
@@ -65,9 +62,7 @@ def test_gates_far_from_zero_neither_overflow_nor_wrap():
             parameter.mul_(1000)
     one = request(3, length=40, n=2, tokens=20)
     for sample in run_all(make_runner(model, way="C"), [one])[0]:
-        ids = torch.tensor([[*one.prompt_ids, *sample.token_ids]])
-        logprobs = model(ids)[0, len(one.prompt_ids) - 1 : -1].log_softmax(-1)
-        slow = logprobs.gather(-1, ids[0, len(one.prompt_ids) :, None])[:, 0].tolist()
+        slow = dense_logprobs(model, one, sample)
         assert sample.logprobs == pytest.approx(slow, rel=1e-3, abs=1e-3)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from ponder.engine.base import ScriptedEngine
 from ponder.evals import columns
-from ponder.evals.bank import Bank, BankError, BankSpec, completion_of, confidence, sample_row
+from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow, completion_of, confidence, sample_row
 from ponder.evals.exams import vote_rate_at
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 
@@ -37,7 +37,7 @@ def completions(n: int, first: int = 0) -> list[Completion]:
     return asyncio.run(engine.generate(problem().prompt, SPEC.params, n=n, first=first))
 
 
-def rows(name: str, n: int, first: int = 0) -> list[dict[str, Any]]:
+def rows(name: str, n: int, first: int = 0) -> list[SampleRow]:
     drawn = completions(n, first)
     return [
         sample_row(problem(name), j, c, dataclasses.replace(RIGHT if j % 2 == 0 else WRONG, key=c.answer))
@@ -50,9 +50,9 @@ def fill(folder: Path, name: str = "p", n: int = 4, first: int = 0) -> None:
         bank.append(problem(name), rows(name, n, first), prompt_ids=[1, 2])
 
 
-def contents(folder: Path) -> list[dict[str, Any]]:
+def contents(folder: Path) -> list[SampleRow]:
     """Every stored sample, by problem and number."""
-    return sorted(map(dict, Bank.read(folder).full_rows()), key=lambda row: (row["problem"], row["sample"]))
+    return sorted(Bank.read(folder).full_rows(), key=lambda row: (row.problem, row.sample))
 
 
 def parts(folder: Path) -> list[str]:
@@ -84,11 +84,11 @@ def test_what_is_read_back_is_what_was_held_while_writing(tmp_path: Path) -> Non
             for one, other in zip(vars(read.samples("a")).items(), vars(bank.samples("a")).items(), strict=True):
                 assert one[0] == other[0]
                 np.testing.assert_array_equal(one[1], other[1])
-            assert [row["answer"] for row in read.rows("b")] == [row["answer"] for row in rows("b", 5)]
-            assert "token_ids" not in read.rows("b")[0]
+            assert [row.answer for row in read.rows("b")] == [row.answer for row in rows("b", 5)]
+            assert not read.rows("b")[0].token_ids
 
 
-def test_two_sittings_equal_one(tmp_path: Path) -> None:
+def test_two_runs_equal_one(tmp_path: Path) -> None:
     fill(tmp_path / "two", n=1)
     fill(tmp_path / "two", n=3, first=1)
     fill(tmp_path / "one", n=4)
@@ -160,7 +160,7 @@ def test_a_sample_written_twice_is_kept_once(tmp_path: Path) -> None:
             bank.append(problem(), rows("p", 1, 7), prompt_ids=[])
 
 
-def test_samples_behind_a_lost_part_wait_until_it_is_drawn_again(tmp_path: Path) -> None:
+def test_samples_after_a_lost_part_wait_until_it_is_drawn_again(tmp_path: Path) -> None:
     bank = Bank.open(tmp_path, SPEC)
     for first in (0, 2, 4):
         bank.append(problem(), rows("p", 2, first), prompt_ids=[])
@@ -185,17 +185,18 @@ def test_many_appends_leave_few_parts(tmp_path: Path) -> None:
 def test_others_read_the_folder_too(tmp_path: Path) -> None:
     fill(tmp_path)
     table = columns.arrow().parquet.read_table(tmp_path / "samples", columns=["sample", "answer", "token_ids"])
-    assert [row["answer"] for row in table.to_pylist()] == [row["answer"] for row in rows("p", 4)]
-    assert table["token_ids"].to_pylist() == [row["token_ids"] for row in rows("p", 4)]
+    assert [row["answer"] for row in table.to_pylist()] == [row.answer for row in rows("p", 4)]
+    assert table["token_ids"].to_pylist() == [list(row.token_ids) for row in rows("p", 4)]
 
 
 def test_text_that_is_no_utf_8_is_kept_as_its_escape(tmp_path: Path) -> None:
     [row] = rows("p", 1)
     with Bank.open(tmp_path, SPEC) as bank:
-        bank.append(problem(), [row | {"class": "5\ud800", "answer": "\ud800\x00\u00e9", "note": "n"}], prompt_ids=[])
+        odd = dataclasses.replace(row, answer_class="5\ud800", answer="\ud800\x00\u00e9", note="n")
+        bank.append(problem(), [odd], prompt_ids=[])
     bank = Bank.read(tmp_path)
     assert bank.samples("p").keys == ("5\\ud800",)
-    assert (bank.rows("p")[0]["answer"], bank.rows("p")[0]["note"]) == ("\\ud800\x00\u00e9", "n")
+    assert (bank.rows("p")[0].answer, bank.rows("p")[0].note) == ("\\ud800\x00\u00e9", "n")
 
 
 def test_without_pyarrow_the_error_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,58 +212,6 @@ def test_confidence_is_of_the_sampled_tokens_and_of_the_least_sure_window() -> N
     assert confidence([-1.0, -9.0, -3.0], [1]) == (-2.0, -2.0)
     dip = [0.0] * 20 + [-8.0] + [0.0] * 20
     assert confidence(dip) == pytest.approx((-8 / 41, -1.0))
-
-
-def old_bank(folder: Path, n: int = 4) -> None:
-    """A bank as ponder wrote it before there were columns."""
-    fill(folder, n=n)
-    facts = json.loads((folder / "bank.json").read_text())
-    (folder / "bank.json").write_text(json.dumps(facts | {"format": 1}))
-    lines = [{k: v for k, v in row.items() if not k.endswith("_logprob")} for row in rows("p", n)]
-    (folder / "bank.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, lines[1]]) + '{"torn')
-    shutil.rmtree(folder / "samples")
-
-
-def test_an_old_bank_becomes_a_new_one_when_it_is_opened(tmp_path: Path) -> None:
-    fill(tmp_path / "new")
-    old_bank(tmp_path / "old")
-    assert contents(tmp_path / "old") == contents(tmp_path / "new")
-    assert not (tmp_path / "old/bank.jsonl").exists() and len(parts(tmp_path / "old")) == 1
-    old_bank(tmp_path / "grown")
-    fill(tmp_path / "grown", n=1, first=4)
-    assert Bank.read(tmp_path / "grown").num_samples("p") == 5
-
-
-def test_a_kill_in_an_upgrade_keeps_the_old_bank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old_bank(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", lambda *args, **options: (_ for _ in ()).throw(Killed))
-        with pytest.raises(Killed):
-            Bank.read(tmp_path)
-    assert (tmp_path / "bank.jsonl").exists()
-    assert len(contents(tmp_path)) == 4
-
-
-def test_an_old_bank_that_somebody_writes_to_is_left_alone(tmp_path: Path) -> None:
-    with Bank.open(tmp_path / "x", SPEC):
-        facts = json.loads((tmp_path / "x/bank.json").read_text())
-        with open(tmp_path / "x/bank.json", "w") as file:
-            json.dump(facts | {"format": 1}, file)
-        with pytest.raises(BankError, match="another process"):
-            Bank.read(tmp_path / "x")
-
-
-@pytest.mark.parametrize("text, complaint", [
-    ('{"problem": "p"}\n', "no sample"), ("[1]\n", "no sample"), ("junk\n", "bank.jsonl:1 is not JSON"),
-    ('{"problem": "p", "sample": 0, "sampler_logprobs": [], "forced": [], "tokens": "many"}\n', "no sample"),
-])  # fmt: skip
-def test_a_broken_old_bank_is_not_upgraded_and_says_where(tmp_path: Path, text: str, complaint: str) -> None:
-    old_bank(tmp_path)
-    (tmp_path / "bank.jsonl").write_text(text)
-    with pytest.raises(ValueError, match=complaint):
-        Bank.read(tmp_path)
-    assert (tmp_path / "bank.jsonl").read_text() == text
-    assert json.loads((tmp_path / "bank.json").read_text())["format"] == 1
 
 
 @pytest.mark.parametrize(
@@ -312,7 +261,8 @@ def test_two_writers_are_told_apart(tmp_path: Path) -> None:
     [
         ("bank.json", "{", "not JSON"),
         ("bank.json", "[]", "another format"),
-        ("bank.json", '{"format": 99}', "another format"),
+        ("bank.json", '{"format": 1}', "another format"),
+        ("bank.json", '{"format": 2, "task": "t", "split": "test"}', "model is missing"),
         ("samples/part-00000-00000.parquet", "junk", "is broken"),
         ("samples/part-00000-00000.parquet", "", "is broken"),
         ("problems.jsonl", '{"id": "p"}\n', "no problem"),

@@ -13,7 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ponder.evals.codec import dumps
 from ponder.evals.contamination import Finder, N, check, sentence, words
+from ponder.evals.results import Hit
 from ponder.tasks import load_task
 from ponder.tasks.prompting import Prompted
 from ponder.types import Message, Problem
@@ -34,7 +36,7 @@ def file_of(path: Path, *texts: str) -> dict[str, Any]:
 def kinds(exam: list[str], training: list[str]) -> dict[str, str]:
     finder = Finder((f"e{i}", text) for i, text in enumerate(exam))
     assert finder.look("s", ((f"t{i}", text) for i, text in enumerate(training))) == len(training)
-    return {name: hit["kind"] for name, hit in finder.hits.items()}
+    return {name: hit.kind for name, hit in finder.hits.items()}
 
 
 def test_word_for_word_is_exact_whatever_the_case_and_white_space() -> None:
@@ -62,36 +64,34 @@ def test_prompting_does_not_hide_a_problem(tmp_path: Path) -> None:
     for way in ("none", "direct", "zero_shot_cot", "few_shot_cot"):
         asked = Prompted(task, way)
         report = check([asked[i] for i in range(5)], [source])
-        assert (report["exact"], report["hits"][0]["id"]) == (1, task[3].id)
+        assert (report.exact, report.hits[0].id) == (1, task[3].id)
 
 
 def test_the_report_has_counts_ids_and_no_text(tmp_path: Path) -> None:
     report = check(problems(LONG, "Something else entirely"), [file_of(tmp_path / "d.jsonl", "other", LONG)])
-    assert report["status"] == "checked"
-    assert (report["num_problems"], report["num_training"], report["exact"], report["overlap"]) == (2, 2, 1, 1)
-    assert report["share"] == 0.5
-    assert report["hits"] == [
-        {"id": "e0", "kind": "exact", "source": str(tmp_path / "d.jsonl"), "training_id": "line 2"}
-    ]
-    assert "paper" not in json.dumps(report)
+    assert report.status == "checked"
+    assert (report.num_problems, report.num_training, report.exact, report.overlap) == (2, 2, 1, 1)
+    assert report.share == 0.5
+    assert report.hits == (Hit(id="e0", kind="exact", source=str(tmp_path / "d.jsonl"), training_id="line 2"),)
+    assert "paper" not in dumps(report)
 
 
 def test_what_is_not_known_is_never_called_clean(tmp_path: Path) -> None:
     base = {"kind": "unknown", "name": "smol", "note": "not recorded"}
     nothing = check(problems(LONG), [])
-    assert nothing["status"] == "unknown" and nothing["share"] is None and "unknown" in sentence(nothing)
-    assert check(problems(LONG), [base])["status"] == "unknown"
+    assert nothing.status == "unknown" and nothing.share is None and "unknown" in sentence(nothing)
+    assert check(problems(LONG), [base]).status == "unknown"
     part = check(problems(LONG), [base, file_of(tmp_path / "d.jsonl", "x")])
-    assert part["status"] == "partly" and "not known: smol" in sentence(part)
+    assert part.status == "partly" and "not known: smol" in sentence(part)
     assert "clean" not in sentence(part) + sentence(nothing)
 
 
 def test_training_data_that_moved_or_changed_is_said_to_be_unknown(tmp_path: Path) -> None:
     source = file_of(tmp_path / "d.jsonl", LONG)
     (tmp_path / "d.jsonl").write_text('{"problem": "other"}\n')
-    assert "has changed" in check(problems(LONG), [source])["unknown"][0]
+    assert "has changed" in check(problems(LONG), [source]).unknown[0]
     (tmp_path / "d.jsonl").unlink()
-    assert "not there any more" in check(problems(LONG), [source])["unknown"][0]
+    assert "not there any more" in check(problems(LONG), [source]).unknown[0]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_training_data_that_moved_or_changed_is_said_to_be_unknown(tmp_path: Pat
      {"kind": []}],
 )  # fmt: skip
 def test_a_record_of_nonsense_is_unknown_and_stops_nothing(source: dict[str, Any]) -> None:
-    assert check(problems(LONG), [source])["status"] == "unknown"
+    assert check(problems(LONG), [source]).status == "unknown"
 
 
 def test_the_splits_of_a_family_share_no_problem() -> None:
@@ -110,7 +110,7 @@ def test_the_splits_of_a_family_share_no_problem() -> None:
     report = check(
         [exam[i] for i in range(60)], [{"kind": "task", "task": "arithmetic", "split": "train", "size": 200}]
     )
-    assert (report["status"], report["exact"]) == ("checked", 0)
+    assert (report.status, report.exact) == ("checked", 0)
 
 
 @given(st.text(max_size=300), st.text(max_size=300))

@@ -16,6 +16,7 @@ from ponder.engine.base import ScriptedEngine
 from ponder.evals.bank import Bank, BankError
 from ponder.evals.exams import compare, run_exam, summarise
 from ponder.evals.report import report
+from ponder.evals.results import ExamResult, Flops
 from ponder.tasks.prompting import Prompted
 from ponder.types import Completion, Message, Problem, SamplingParams, sample_seed
 
@@ -26,59 +27,60 @@ def right_half(prompt: str, seed: int) -> tuple[str, str]:
     return "think", prompt if seed % 2 else "99"
 
 
-def exam(task: Any, engine: Any, out: Path, **changes: Any) -> dict[str, Any]:
+def exam(task: Any, engine: Any, out: Path, **changes: Any) -> ExamResult:
     options: dict[str, Any] = {"model": "fake", "num_samples": 4, "params": PARAMS, "out": out, "command": "c"}
     return asyncio.run(run_exam(task, engine, **{**options, **changes}))
 
 
 def test_the_result_has_the_promised_form(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     result = exam(make_task(), ScriptedEngine(right_half), tmp_path, num_samples=6, flops_per_token=10.0)
-    assert json.loads((tmp_path / "result.json").read_text()) == result
+    assert ExamResult.read(tmp_path / "result.json") == result
+    stored = json.loads((tmp_path / "result.json").read_text())
     assert {"task", "model", "num_problems", "num_samples", "metrics", "no_answer_rate", "truncated_rate", "tokens",
             "flops", "seconds", "undecided_rate", "levels", "subjects", "grader", "command", "seed", "params",
-            "machine"} <= set(result)  # fmt: skip
-    assert list(result["metrics"]) == [f"{name}@{k}" for name in ("pass", "cons") for k in (1, 2, 4, 6)]
-    for metric in result["metrics"].values():
+            "machine", "trio"} <= set(stored)  # fmt: skip
+    assert list(stored["metrics"]) == [f"{name}@{k}" for name in ("pass", "cons") for k in (1, 2, 4, 6)]
+    for metric in stored["metrics"].values():
         assert set(metric) == {"value", "low", "high"} and metric["low"] <= metric["value"] <= metric["high"]
-    assert (result["task"], result["model"]) == ("counting", "fake")
-    assert (result["num_problems"], result["num_samples"]) == (6, 6)
-    assert result["complete"] and result["grader"] == "counting 1"
+    assert (result.task, result.model) == ("counting", "fake")
+    assert (result.num_problems, result.num_samples) == (6, 6)
+    assert result.complete and result.grader == "counting 1"
 
 
 def test_pass_at_1_is_the_share_of_correct_samples(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     result = exam(make_task(), ScriptedEngine(right_half), tmp_path)
     rows = list(Bank.read(tmp_path).full_rows())
     assert len(rows) == 24
-    share = sum(row["answer"] == row["problem"][1:] for row in rows) / 24
+    share = sum(row.answer == row.problem[1:] for row in rows) / 24
     assert (
-        result["metrics"]["pass@1"]["value"]
+        result.metrics.pass_at[1].value
         == pytest.approx(share)
-        == pytest.approx(result["metrics"]["cons@1"]["value"])
+        == pytest.approx(result.metrics.cons_at[1].value)
     )
 
 
 def test_every_kind_of_answer_is_counted_as_what_it_is(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     answers = ["0", "?", "crash", "none", "  ", "77"]
     result = exam(make_task(1), ScriptedEngine(answers), tmp_path, num_samples=6)
-    assert result["metrics"]["pass@1"]["value"] == pytest.approx(1 / 6)
-    assert result["undecided_rate"] == pytest.approx(1 / 6) and result["failed_rate"] == pytest.approx(1 / 6)
-    assert result["verifier_errors"] == 1 and "RecursionError" in result["verifier_error"]
-    assert result["no_answer_rate"] == pytest.approx(3 / 6)  # crash, none and blank
-    assert result["metrics"]["cons@6"]["value"] == pytest.approx(1 / 3)  # "0", "?" and "77" tie
-    [crash] = [row for row in Bank.read(tmp_path).full_rows() if "error" in row]
-    assert "RecursionError" in crash["error"] and crash["outcome"] == "failed"
+    assert result.metrics.pass_at[1].value == pytest.approx(1 / 6)
+    assert result.undecided_rate == pytest.approx(1 / 6) and result.failed_rate == pytest.approx(1 / 6)
+    assert result.verifier_errors == 1 and "RecursionError" in result.verifier_error
+    assert result.no_answer_rate == pytest.approx(3 / 6)  # crash, none and blank
+    assert result.metrics.cons_at[6].value == pytest.approx(1 / 3)  # "0", "?" and "77" tie
+    [crash] = [row for row in Bank.read(tmp_path).full_rows() if row.error]
+    assert "RecursionError" in crash.error and crash.outcome == "failed"
 
 
 def test_a_prompt_too_long_for_the_window_is_no_answer_not_a_crash(
     tmp_path: Path, make_task: Callable[..., Any]
 ) -> None:
     result = exam(make_task(2), ScriptedEngine(["0"], window=3), tmp_path)
-    assert result["no_answer_rate"] == result["truncated_rate"] == 1 and result["finish_reasons"] == {"window": 8}
+    assert result.no_answer_rate == result.truncated_rate == 1 and result.finish_reasons == {"window": 8}
 
 
 def test_forced_closes_count_as_truncated(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     engine = ScriptedEngine([("a very long thought", "0"), ("short", "0")])
-    assert exam(make_task(2), engine, tmp_path)["truncated_rate"] == 0.5
+    assert exam(make_task(2), engine, tmp_path).truncated_rate == 0.5
 
 
 def test_running_again_adds_only_what_is_missing(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -89,15 +91,15 @@ def test_running_again_adds_only_what_is_missing(tmp_path: Path, make_task: Call
         *((str(i), 2, 2) for i in range(3)), *((str(i), 0, 4) for i in range(3, 6)),
     ]  # fmt: skip
     whole = exam(make_task(), ScriptedEngine(right_half), tmp_path / "b", num_samples=4)
-    assert second["metrics"] == whole["metrics"] and (first["num_problems"], second["num_problems"]) == (3, 6)
+    assert second.metrics == whole.metrics and (first.num_problems, second.num_problems) == (3, 6)
     idle = ScriptedEngine(right_half)
     again = exam(make_task(), idle, tmp_path / "a", num_samples=4)
-    assert idle.calls == [] and again["metrics"] == whole["metrics"] and again["seconds"] >= second["seconds"]
+    assert idle.calls == [] and again.metrics == whole.metrics and again.seconds >= second.seconds
 
 
 def test_each_problem_has_its_own_seeds(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     exam(make_task(), ScriptedEngine(right_half), tmp_path)
-    seeds = [row["seed"] for row in Bank.read(tmp_path).full_rows()]
+    seeds = [row.seed for row in Bank.read(tmp_path).full_rows()]
     assert len(set(seeds)) == len(seeds) and sample_seed(0, 0) not in seeds
 
 
@@ -116,7 +118,7 @@ def test_progress_is_told_after_each_problem(tmp_path: Path, make_task: Callable
     seen: list[tuple[int, int, float]] = []
     result = exam(make_task(), ScriptedEngine(right_half), tmp_path, on_progress=lambda *args: seen.append(args))
     assert [done for done, _, _ in seen] == [1, 2, 3, 4, 5, 6] and all(total == 6 for _, total, _ in seen)
-    assert seen[-1][2] == pytest.approx(result["metrics"]["pass@1"]["value"])
+    assert seen[-1][2] == pytest.approx(result.metrics.pass_at[1].value)
 
 
 class Failing(ScriptedEngine):
@@ -143,7 +145,7 @@ def test_a_failure_keeps_what_was_done_and_says_only_itself(
     partial = json.loads((tmp_path / "result.json").read_text())
     assert partial["num_problems"] == 3 and not partial["complete"]
     whole = exam(make_task(), ScriptedEngine(right_half), tmp_path)
-    assert whole["num_problems"] == 6 and whole["complete"]
+    assert whole.num_problems == 6 and whole.complete
 
 
 def test_cancelling_stops_the_engine_and_keeps_what_was_done(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -181,7 +183,7 @@ def test_samples_the_engine_gave_up_are_not_samples(tmp_path: Path, make_task: C
             return [*done[:1], *(replace(c, finish_reason="cancelled") for c in done[1:])]
 
     result = exam(make_task(), GivesUp(right_half), tmp_path)
-    assert result["num_samples"] == 1 and not result["complete"]
+    assert result.num_samples == 1 and not result.complete
 
 
 def test_another_model_in_the_same_folder_is_refused(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -192,25 +194,25 @@ def test_another_model_in_the_same_folder_is_refused(tmp_path: Path, make_task: 
 
 def test_flops_count_the_prompt_once_a_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     engine = ScriptedEngine([("abc", "7")])  # 3 + mark + 1 + mark = 6 tokens after a prompt of len("user: 0") = 7
-    flat = exam(make_task(2), engine, tmp_path, flops_per_token=10.0)["flops"]
-    assert flat == {"total": 2 * (70 + 4 * 60), "prompt": 70, "sample": 60, "per_token": [10, 0]}
-    rising = summarise(Bank.read(tmp_path), flops_per_token=lambda place: 10.0 + place)["flops"]
-    assert rising["prompt"] == sum(10 + i for i in range(7)) and rising["sample"] == sum(10 + i for i in range(7, 13))
+    flat = exam(make_task(2), engine, tmp_path, flops_per_token=10.0).flops
+    assert flat == Flops(total=2 * (70 + 4 * 60), prompt=70, sample=60, per_token=(10, 0))
+    rising = summarise(Bank.read(tmp_path), flops_per_token=lambda index: 10.0 + index).flops
+    assert rising.prompt == sum(10 + i for i in range(7)) and rising.sample == sum(10 + i for i in range(7, 13))
 
 
 def test_levels_and_subjects_have_their_own_rows(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     engine = ScriptedEngine(lambda prompt, seed: prompt if int(prompt) % 2 else "no")
     result = exam(make_task(), engine, tmp_path)
-    assert result["levels"]["0"]["pass@1"]["value"] == 0 and result["levels"]["1"]["cons@4"]["value"] == 1
-    assert result["subjects"]["<b>&"]["num_problems"] == 6
+    assert result.levels["0"].pass_at[1].value == 0 and result.levels["1"].cons_at[4].value == 1
+    assert result.subjects["<b>&"].num_problems == 6
 
 
 def test_two_banks_are_compared_problem_by_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     exam(make_task(40), ScriptedEngine(lambda p, s: p if int(p) % 2 else "no"), tmp_path / "a")
     exam(make_task(40), ScriptedEngine(lambda p, s: p if int(p) % 2 or int(p) < 16 else "no"), tmp_path / "b")
     gain = compare(Bank.read(tmp_path / "a"), Bank.read(tmp_path / "b"))
-    assert gain["num_problems"] == 40 and gain["pass@1"]["value"] == pytest.approx(8 / 40)
-    assert gain["pass@1"]["low"] > 0 and gain["cons@4"]["value"] == pytest.approx(8 / 40)
+    assert gain.num_problems == 40 and gain.pass_at[1].value == pytest.approx(8 / 40)
+    assert gain.pass_at[1].low > 0 and gain.cons_at[4].value == pytest.approx(8 / 40)
 
 
 def test_an_empty_exam_is_refused(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -229,11 +231,11 @@ def test_a_gated_benchmark_leaves_none_of_its_text_in_the_folder(tmp_path: Path,
     task = make_task()
     secret = type("Gated", (type(task),), {"is_gated": True, "__getitem__": lambda self, i: _secret(task[i])})()
     result = exam(secret, ScriptedEngine(lambda prompt, seed: (f"they say {prompt}", "1")), tmp_path)
-    assert result["num_problems"] == 6 and result["metrics"]["pass@1"]["value"] == pytest.approx(1 / 6)
+    assert result.num_problems == 6 and result.metrics.pass_at[1].value == pytest.approx(1 / 6)
     report(tmp_path)
     for file in tmp_path.rglob("*"):
         assert not file.is_file() or b"hush" not in file.read_bytes(), file
-    assert exam(secret, ScriptedEngine([]), tmp_path)["num_samples"] == 4  # and the bank goes on from there
+    assert exam(secret, ScriptedEngine([]), tmp_path).num_samples == 4  # and the bank goes on from there
     with pytest.raises(BankError, match="the task has changed"):
         exam(task, ScriptedEngine(right_half), tmp_path)
 
@@ -248,15 +250,15 @@ def test_another_prompting_never_mixes_with_what_a_bank_holds(tmp_path: Path, ma
     with pytest.raises(BankError, match="its prompting is 'none', not 'direct'"):
         exam(Prompted(make_task(), "direct"), ScriptedEngine(right_half), tmp_path)
     result = exam(Prompted(make_task(), "direct"), ScriptedEngine(right_half), tmp_path / "b")
-    assert result["prompting"] == "direct"
+    assert result.prompting == "direct"
 
 
 def test_the_result_says_what_is_known_of_contamination(tmp_path: Path, make_task: Callable[..., Any]) -> None:
-    unknown = exam(make_task(), ScriptedEngine(right_half), tmp_path / "a")["contamination"]
-    assert unknown["status"] == "unknown"
+    unknown = exam(make_task(), ScriptedEngine(right_half), tmp_path / "a").contamination
+    assert unknown.status == "unknown"
     (tmp_path / "d.jsonl").write_text('{"problem": "3", "reasoning": "", "answer": "3"}\n')
     training = [runs.file_source(tmp_path / "d.jsonl")]
-    found = exam(make_task(), ScriptedEngine(right_half), tmp_path / "b", training=training)["contamination"]
-    assert (found["status"], found["exact"], found["hits"][0]["id"]) == ("checked", 1, "n3")
+    found = exam(make_task(), ScriptedEngine(right_half), tmp_path / "b", training=training).contamination
+    assert (found.status, found.exact, found.hits[0].id) == ("checked", 1, "n3")
     report(tmp_path / "b")
     assert "1 of 6 exam problems were trained on word for word" in (tmp_path / "b" / "report.html").read_text()

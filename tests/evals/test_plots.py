@@ -6,25 +6,34 @@ import itertools
 from typing import Any
 
 import pytest
-from test_spending import FREE, FULL, tables
+from test_accuracy_at_compute import FREE, FULL, tables
 
 from ponder.evals import plots
-from ponder.evals.spending import play
+from ponder.evals.accuracy_at_compute import accuracy_at_compute
+from ponder.evals.results import BudgetPoint, Curves, Flops, Rung, VoteCurve, VotePoint
+from ponder.evals.stats import Estimate
+from ponder.types import SamplingParams
 
 pytestmark = pytest.mark.slow
 
 
-def estimate(value: float) -> dict[str, float]:
-    return {"value": value, "low": value - 0.05, "high": value + 0.05}
+def estimate(value: float) -> Estimate:
+    return Estimate(value, value - 0.05, value + 0.05)
 
 
-def curves(cheapest: float, factor: float, count: int) -> dict[str, Any]:
+def curves_of(test: list[VoteCurve], budgets: list[BudgetPoint], rungs: list[Rung]) -> Curves:
+    return Curves(task="t", split="test", seed=0, params=SamplingParams(), grader="g", num_problems=9, revision="",
+                  machine={}, k=4, test=tuple(test), budgets=tuple(budgets), rungs=tuple(rungs))  # fmt: skip
+
+
+def vote_point(k: int, flops: float, tokens: float, cons: float, best: float) -> VotePoint:
+    return VotePoint(k=k, flops=flops, tokens=tokens, cons_at_k=estimate(cons), pass_at_k=estimate(best))
+
+
+def curves(cheapest: float, factor: float, count: int) -> Curves:
     costs = [cheapest * factor ** (i / max(1, count - 1)) for i in range(count)]
-    points = [
-        {"k": i + 1, "flops": cost, "tokens": cost, "cons": estimate(0.3 + 0.01 * i), "pass": estimate(0.5)}
-        for i, cost in enumerate(costs)
-    ]
-    return {"test": [{"role": "final", "step": 80, "points": points}], "budgets": [], "k": 4, "rungs": []}
+    points = tuple(vote_point(i + 1, cost, cost, 0.3 + 0.01 * i, 0.5) for i, cost in enumerate(costs))
+    return curves_of([VoteCurve(role="final", step=80, points=points)], [], [])
 
 
 @pytest.mark.parametrize("factor", [1.0, 1.3, 2.0, 3.5, 9.0, 70.0, 1e4, 1e9])
@@ -45,31 +54,34 @@ def test_labels_of_a_log_axis_never_overlap_and_there_is_at_least_one(cheapest: 
 
 
 def test_every_strategy_has_its_line_and_its_name() -> None:
-    spent = play(tables(), {"s": FULL}, per_token=(100.0, 0.0))
-    drawing = plots.strategies(spent)
+    found = accuracy_at_compute(tables(), {"s": FULL}, per_token=(100.0, 0.0))
+    drawing = plots.strategies(found)
     texts = {text.get_text() for text in drawing.axes[0].texts}
     assert {"pass@k", "consensus", "rerank (s)", "weighted vote (s)", "adaptive consensus"} <= texts
-    assert len(drawing.axes[0].lines) == len(spent["rows"])
-    assert "<svg" in plots.svg(plots.strategies(play(tables(), {"s": FREE})), "strategies")
+    assert len(drawing.axes[0].lines) == len(found.rows)
+    assert "<svg" in plots.svg(plots.strategies(accuracy_at_compute(tables(), {"s": FREE})), "strategies")
 
 
-def ladder(*, votes: int, lengths: tuple[float, ...], skill: tuple[float, float, float], caps: int) -> dict[str, Any]:
+def ladder(*, votes: int, lengths: tuple[float, ...], skill: tuple[float, float, float], caps: int) -> Curves:
     """Curves of a run as `ponder scale` writes them: three checkpoints that vote, and caps on reasoning."""
     test, rungs = [], []
     for (role, step), length, share in zip((("base", 0), ("middle", 30), ("final", 60)), lengths, skill, strict=True):
-        points = [
-            {"k": k, "flops": 3e6 * (20 + k * length), "tokens": 20 + k * length,
-             "cons": estimate(min(0.95, share + 0.02 * i)), "pass": estimate(0.9)}
+        points = tuple(
+            vote_point(k, 3e6 * (20 + k * length), 20 + k * length, min(0.95, share + 0.02 * i), 0.9)
             for i, k in enumerate(2**j for j in range(votes))
-        ]  # fmt: skip
-        test.append({"role": role, "step": step, "points": points})
-        rungs.append({"step": step, "train_flops": 1e12 * step, "pass@1": estimate(share), "cons@4": estimate(share)})
+        )
+        test.append(VoteCurve(role=role, step=step, points=points))
+        rungs.append(Rung(
+            step=step, train_flops=1e12 * step, pass_at={1: estimate(share)}, cons_at={4: estimate(share)},
+            num_samples=4, num_problems=9, flops=Flops(), no_answer_rate=0, truncated_rate=0, undecided_rate=0,
+            folder="", role=role, reasoning_per_sample=length,
+        ))  # fmt: skip
     budgets = [
-        {"max_reasoning_tokens": 256 >> i, "flops": 3e6 * size, "tokens": size,
-         "pass@1": estimate(max(0.05, skill[2] - 0.1 * i))}
+        BudgetPoint(max_reasoning_tokens=256 >> i, flops=3e6 * size, tokens=size, folder="", truncated_rate=0,
+                    reasoning_per_sample=size, pass_at={1: estimate(max(0.05, skill[2] - 0.1 * i))})
         for i in range(caps) for size in [20 + lengths[2] / 1.2**i]
     ]  # fmt: skip
-    return {"test": test, "budgets": budgets, "k": 4, "rungs": rungs}
+    return curves_of(test, budgets, rungs)
 
 
 LADDERS = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from ponder.efforts import find
 from ponder.engine.base import EngineWrapper
 from ponder.evals.bank import Bank
 from ponder.evals.exams import vote_rate_at
+from ponder.evals.results import Curves, ScorerFacts
 from ponder.evals.scaling import count_ways, plan, scale
 from ponder.evals.stats import paired_difference
 from ponder.grading import VERIFIERS
@@ -28,7 +29,7 @@ from ponder.types import Engine, Message, Problem, SamplingParams
 PARAMS = SamplingParams(max_reasoning_tokens=96)
 
 
-def run_scale(folder: Path, task: Any, **changes: Any) -> dict[str, Any]:
+def run_scale(folder: Path, task: Any, **changes: Any) -> Curves:
     options: dict[str, Any] = {
         "task": task, "open_engine": open_engine, "fingerprint": fingerprint, "params": PARAMS,
         "num_samples": 16, "ladder_samples": 4,
@@ -39,21 +40,21 @@ def run_scale(folder: Path, task: Any, **changes: Any) -> dict[str, Any]:
 
 def test_accuracy_rises_with_train_compute_and_with_votes(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     curves = run_scale(make_run(tmp_path), make_task(40), way_of=way_of)
-    assert json.loads((tmp_path / "scale/curves.json").read_text()) == curves
-    assert [rung["step"] for rung in curves["rungs"]] == [0, 10, 20, 40, 80]
-    assert [rung["train_flops"] for rung in curves["rungs"]] == [3e12 * step for step in (0, 10, 20, 40, 80)]
-    base, last = curves["rungs"][0], curves["rungs"][-1]
-    assert last["pass@1"]["low"] > base["pass@1"]["high"] and curves["k"] == 4
-    assert curves["gain"]["pass@1"]["low"] > 0 and curves["complete"]
-    assert [(line["role"], line["step"]) for line in curves["test"]] == [("base", 0), ("middle", 20), ("final", 80)]
-    final = curves["test"][-1]["points"]
-    assert [point["k"] for point in final] == [1, 2, 4, 8, 16]
-    assert final[-1]["cons"]["value"] > final[0]["cons"]["value"]
-    prompt = 2 * final[0]["flops"] - final[1]["flops"]  # prompt + 2 samples = 2 (prompt + sample) - prompt
+    assert Curves.read(tmp_path / "scale/curves.json") == curves
+    assert [rung.step for rung in curves.rungs] == [0, 10, 20, 40, 80]
+    assert [rung.train_flops for rung in curves.rungs] == [3e12 * step for step in (0, 10, 20, 40, 80)]
+    base, last = curves.rungs[0], curves.rungs[-1]
+    assert last.pass_at[1].low > base.pass_at[1].high and curves.k == 4
+    assert curves.gain.pass_at[1].low > 0 and curves.complete
+    assert [(line.role, line.step) for line in curves.test] == [("base", 0), ("middle", 20), ("final", 80)]
+    final = curves.test[-1].points
+    assert [point.k for point in final] == [1, 2, 4, 8, 16]
+    assert final[-1].cons_at_k.value > final[0].cons_at_k.value
+    prompt = 2 * final[0].flops - final[1].flops  # prompt + 2 samples = 2 (prompt + sample) - prompt
     assert prompt == pytest.approx(100 * sum(len(f"user: {i}") for i in range(40)) / 40)
-    assert [row["max_reasoning_tokens"] for row in curves["budgets"]] == [12, 24, 48, 96]
-    assert base["ways"]["checked"]["samples"] + base["ways"]["steps"]["samples"] == 40 * 4
-    assert last["ways"]["checked"]["samples"] > base["ways"]["checked"]["samples"]
+    assert [row.max_reasoning_tokens for row in curves.budgets] == [12, 24, 48, 96]
+    assert base.ways["checked"].samples + base.ways["steps"].samples == 40 * 4
+    assert last.ways["checked"].samples > base.ways["checked"].samples
 
 
 def test_effort_levels_are_published_once_the_curve_is_whole(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -61,7 +62,7 @@ def test_effort_levels_are_published_once_the_curve_is_whole(tmp_path: Path, mak
     last = tmp_path / "checkpoints" / "step_00080"
     efforts = find(last, policy=lambda: fingerprint(last))
     assert efforts is not None and efforts.num_problems == 20
-    votes = {point["k"]: point["cons"]["value"] for point in curves["test"][-1]["points"]}
+    votes = {point.k: point.cons_at_k.value for point in curves.test[-1].points}
     most, default = efforts.levels["max"], efforts.levels["medium"]
     assert most.max_reasoning_tokens == 96 and most.n > 2 and most.accuracy == pytest.approx(votes[most.n])
     assert efforts.levels["minimal"].n == default.n == 1 and default.answer_tokens == pytest.approx(3, abs=2)
@@ -90,13 +91,13 @@ def test_the_verifier_travels_with_the_levels(tmp_path: Path) -> None:
 def test_strategies_are_compared_on_the_last_rung_or_on_the_one_asked_for(
     tmp_path: Path, make_task: Callable[..., Any]
 ) -> None:
-    spent = run_scale(make_run(tmp_path), make_task(6))["strategies"]
-    assert (spent["folder"], spent["num_problems"], spent["num_samples"]) == ("step_00080", 6, 16)
-    assert set(spent["trio"]) >= {"pass@1", "cons@16"} and spent["rows"][1]["strategy"] == "consensus"
+    found = run_scale(make_run(tmp_path), make_task(6)).strategies
+    assert (found.folder, found.num_problems, found.num_samples) == ("step_00080", 6, 16)
+    assert 1 in found.headline.pass_at and 16 in found.headline.cons_at and found.rows[1].strategy == "consensus"
     bank = Bank.read(tmp_path / "scale/step_00020")
-    bank.add_scores("judge", {}, {p.id: bank.samples(p.id).correct.astype(float) for p in bank.problems})
-    other = run_scale(tmp_path, make_task(6), rung=20)["strategies"]
-    assert other["folder"] == "step_00020" and list(other["scorers"]) == ["judge"]
+    bank.add_scores(ScorerFacts(name="judge"), {p.id: bank.samples(p.id).correct.astype(float) for p in bank.problems})
+    other = run_scale(tmp_path, make_task(6), rung=20).strategies
+    assert other.folder == "step_00020" and list(other.scorers) == ["judge"]
     with pytest.raises(ValueError, match="no checkpoint of step 30; it has 0, 10, 20, 40, 80"):
         run_scale(tmp_path, make_task(6), rung=30)
 
@@ -108,7 +109,7 @@ def test_running_again_opens_no_engine_and_changes_no_number(tmp_path: Path, mak
         raise AssertionError(f"{checkpoint} was opened again")
 
     again = run_scale(tmp_path, make_task(5), open_engine=refuse)
-    assert {**again, "seconds": 0} == {**first, "seconds": 0}
+    assert replace(again, seconds=0) == replace(first, seconds=0)
 
 
 def test_a_stop_keeps_the_finished_exams_and_the_rest_is_drawn_later(
@@ -125,10 +126,10 @@ def test_a_stop_keeps_the_finished_exams_and_the_rest_is_drawn_later(
     make_run(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run_scale(tmp_path, make_task(5), open_engine=dies_at_the_third)
-    partial = json.loads((tmp_path / "scale/curves.json").read_text())
-    assert [rung["role"] for rung in partial["rungs"]] == ["base", "final"] and not partial["complete"]
+    partial = Curves.read(tmp_path / "scale/curves.json")
+    assert [rung.role for rung in partial.rungs] == ["base", "final"] and not partial.complete
     whole = run_scale(tmp_path, make_task(5))
-    assert whole["complete"] and len(whole["rungs"]) == 5
+    assert whole.complete and len(whole.rungs) == 5
 
 
 @pytest.mark.parametrize("steps, roles", [((7,), ["final"]), ((0, 7), ["base", "final"])])
@@ -136,8 +137,8 @@ def test_short_ladders_work_too(
     tmp_path: Path, make_task: Callable[..., Any], steps: tuple[int, ...], roles: list[str]
 ) -> None:
     curves = run_scale(make_run(tmp_path, steps), make_task(3), flops_per_token=None)
-    assert [line["role"] for line in curves["test"]] == roles
-    assert curves["test"][0]["points"][0]["flops"] is None and curves["test"][0]["points"][0]["tokens"] > 0
+    assert [line.role for line in curves.test] == roles
+    assert curves.test[0].points[0].flops is None and curves.test[0].points[0].tokens > 0
 
 
 def test_engines_are_closed(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -176,4 +177,4 @@ def test_caps_that_coincide_or_vanish_are_left_out() -> None:
 def test_ways_are_counted_over_the_first_samples_only(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     run_scale(make_run(tmp_path, (0, 7)), make_task(3))
     ways = count_ways(Bank.read(tmp_path / "scale/step_00000"), lambda problem, reasoning: problem.id, 2)
-    assert {name: way["samples"] for name, way in ways.items()} == {"n0": 2, "n1": 2, "n2": 2}
+    assert {name: way.samples for name, way in ways.items()} == {"n0": 2, "n1": 2, "n2": 2}

@@ -13,8 +13,9 @@ import pytest
 from test_bank import SPEC, fill, problem, rows
 
 from ponder.evals.bank import Bank, BankError
+from ponder.evals.results import ReadingCost, ScorerFacts
 
-FACTS = {"fingerprint": "s1", "policy": "", "cost": {"prompt": 1, "sample": 1, "flops_per_token": 5.0}}
+FACTS = ScorerFacts(name="outcome", fingerprint="s1", cost=ReadingCost(flops_per_token=5.0))
 
 
 @pytest.fixture
@@ -30,18 +31,18 @@ def scores(bank: Bank, name: str = "outcome") -> dict[str, list[float]]:
 
 def test_scores_come_back_with_their_samples_and_grow(bank: Bank) -> None:
     assert bank.samples("p").scores == {} and bank.scorers == {}
-    bank.add_scores("outcome", FACTS, {"p": [0.5, np.nan, 0.25]})
+    bank.add_scores(FACTS, {"p": [0.5, np.nan, 0.25]})
     np.testing.assert_equal(scores(bank), {"p": [0.5, np.nan, 0.25, np.nan], "q": [np.nan] * 2})
-    bank.add_scores("outcome", FACTS, {"p": [np.nan, 1, np.nan, 2], "q": [0, 1]})
-    bank.add_scores("other", {}, {"q": [7.0]})
+    bank.add_scores(FACTS, {"p": [np.nan, 1, np.nan, 2], "q": [0, 1]})
+    bank.add_scores(ScorerFacts(name="other"), {"q": [7.0]})
     for one in (bank, Bank.read(bank.folder)):
         assert scores(one) == {"p": [0.5, 1, 0.25, 2], "q": [0, 1]}
         np.testing.assert_equal(scores(one, "other"), {"p": [np.nan] * 4, "q": [7, np.nan]})
-        assert one.scorers["outcome"] == {"name": "outcome", **FACTS} and set(one.scorers) == {"outcome", "other"}
+        assert one.scorers["outcome"] == FACTS and set(one.scorers) == {"outcome", "other"}
 
 
 def test_samples_drawn_later_have_no_score_yet(bank: Bank) -> None:
-    bank.add_scores("outcome", FACTS, {"p": [1, 2, 3, 4]})
+    bank.add_scores(FACTS, {"p": [1, 2, 3, 4]})
     with Bank.open(bank.folder, SPEC) as grown:
         assert grown.samples("p").scores["outcome"].tolist() == [1, 2, 3, 4]
         grown.append(problem("p"), rows("p", 1, 4), prompt_ids=[])
@@ -49,23 +50,23 @@ def test_samples_drawn_later_have_no_score_yet(bank: Bank) -> None:
 
 
 def test_another_scorer_under_the_same_name_is_refused(bank: Bank) -> None:
-    bank.add_scores("outcome", FACTS, {"p": [1]})
+    bank.add_scores(FACTS, {"p": [1]})
     with pytest.raises(BankError, match="its fingerprint is 's1', not 's2'; choose another name"):
-        bank.add_scores("outcome", {**FACTS, "fingerprint": "s2"}, {"p": [2]})
+        bank.add_scores(dataclasses.replace(FACTS, fingerprint="s2"), {"p": [2]})
     assert scores(bank)["p"][0] == 1
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "../x", "a b", "a\n"])
 def test_a_name_is_a_file_name(bank: Bank, name: str) -> None:
     with pytest.raises(BankError, match="cannot be the name"):
-        bank.add_scores(name, FACTS, {"p": [1]})
+        bank.add_scores(dataclasses.replace(FACTS, name=name), {"p": [1]})
 
 
 def test_scores_of_samples_that_are_not_there_are_refused(bank: Bank) -> None:
     with pytest.raises(BankError, match="no samples of 'z'"):
-        bank.add_scores("outcome", FACTS, {"z": [1]})
+        bank.add_scores(FACTS, {"z": [1]})
     with pytest.raises(BankError, match="5 scores for 4 samples"):
-        bank.add_scores("outcome", FACTS, {"p": [1] * 5})
+        bank.add_scores(FACTS, {"p": [1] * 5})
 
 
 def test_a_scorer_for_another_policy_warns_when_added_and_when_read(tmp_path: Path) -> None:
@@ -73,10 +74,10 @@ def test_a_scorer_for_another_policy_warns_when_added_and_when_read(tmp_path: Pa
         bank.append(problem(), rows("p", 2), prompt_ids=[])
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            bank.add_scores("fits", {"policy": "mine"}, {"p": [1, 2]})
-            bank.add_scores("any", {"policy": ""}, {"p": [1, 2]})
+            bank.add_scores(ScorerFacts(name="fits", policy="mine"), {"p": [1, 2]})
+            bank.add_scores(ScorerFacts(name="any"), {"p": [1, 2]})
         with pytest.warns(UserWarning, match="the scorer odd was trained on samples of the model theirs"):
-            bank.add_scores("odd", {"policy": "theirs"}, {"p": [1, 2]})
+            bank.add_scores(ScorerFacts(name="odd", policy="theirs"), {"p": [1, 2]})
     with pytest.warns(UserWarning, match="these are of mine"):
         assert Bank.read(tmp_path).samples("p").scores["odd"].tolist() == [1, 2]
 
@@ -87,7 +88,7 @@ def test_a_scorer_for_another_policy_warns_when_added_and_when_read(tmp_path: Pa
      ("outcome.parquet", "junk", "is broken")],
 )  # fmt: skip
 def test_a_broken_score_file_gives_one_clear_error(bank: Bank, name: str, text: str, complaint: str) -> None:
-    bank.add_scores("outcome", FACTS, {"p": [1]})
+    bank.add_scores(FACTS, {"p": [1]})
     (bank.folder / "scores" / name).write_text(text)
     with pytest.raises(BankError, match=complaint):
         Bank.read(bank.folder).samples("p")
@@ -97,5 +98,5 @@ def test_facts_are_written_before_scores_and_alone_count_for_nothing(bank: Bank)
     (bank.folder / "scores").mkdir()
     (bank.folder / "scores" / "outcome.json").write_text(json.dumps({"name": "outcome"}))
     assert bank.scorers == {} and bank.samples("p").scores == {}
-    bank.add_scores("outcome", FACTS, {"p": [1]})
+    bank.add_scores(FACTS, {"p": [1]})
     assert scores(bank)["p"][0] == 1

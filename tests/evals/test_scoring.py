@@ -12,6 +12,7 @@ import torch
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.bank import Bank, BankSpec, sample_row
+from ponder.evals.results import ReadingCost
 from ponder.evals.scoring import read_families, score_bank
 from ponder.scorers.features import FeatureScorer, features
 from ponder.scorers.logistic import fit
@@ -57,25 +58,25 @@ def test_every_sample_gets_the_score_of_its_own_tokens(tmp_path, workers):
     fill(tmp_path / "bank", [5, 3])
     with Bank.read(tmp_path / "bank") as bank:
         result = score_bank(bank, tmp_path / "scorer", num_workers=workers)
-    assert (result["name"], result["scored_now"], result["samples"]) == ("outcome", 8, 8)
+    assert (result.name, result.scored_now, result.samples) == ("outcome", 8, 8)
     bank = Bank.read(tmp_path / "bank")
     prompts = bank.prompt_ids()
     for row in bank.full_rows():
-        alone = scorer.score([CompletionGroup.of(prompts[row["problem"]], [row["token_ids"]])])[0][0]
-        assert bank.samples(row["problem"]).scores["outcome"][row["sample"]] == pytest.approx(alone, abs=1e-5)
+        alone = scorer.score([CompletionGroup.of(prompts[row.problem], [row.token_ids])])[0][0]
+        assert bank.samples(row.problem).scores["outcome"][row.sample] == pytest.approx(alone, abs=1e-5)
 
 
-def test_a_second_sitting_scores_what_is_new(tmp_path):
+def test_a_second_run_scores_what_is_new(tmp_path):
     outcome(tmp_path / "scorer")
     fill(tmp_path / "bank", [2, 3])
     score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
     again = score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
-    assert again["scored_now"] == 0
+    assert again.scored_now == 0
     fill(tmp_path / "bank", [4, 3])
-    told = []
-    more = score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer", on_progress=lambda *x: told.append(x[:2]))
-    assert more["scored_now"] == 4  # of the problem that has grown
-    assert told[-1] == (7, 7)
+    seen = []
+    more = score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer", on_progress=lambda *x: seen.append(x[:2]))
+    assert more.scored_now == 4  # of the problem that has grown
+    assert seen[-1] == (7, 7)
     assert not np.isnan(Bank.read(tmp_path / "bank").samples("toy/0").scores["outcome"]).any()
 
 
@@ -88,7 +89,7 @@ def test_features_read_the_samplers_logprobs_and_the_banks_classes(tmp_path):
     model = fit(features(group), (group.classes == 0).astype(float))
     FeatureScorer(model, name="features", policy="fp").save(tmp_path / "scorer")
     result = score_bank(bank, tmp_path / "scorer", name="cheap")
-    assert result["cost"] == {"prompt": 0, "sample": 0, "flops_per_token": 0.0}
+    assert result.cost == ReadingCost(prompt=0, sample=0, flops_per_token=0)
     assert Bank.read(tmp_path / "bank").samples("toy/1").scores["cheap"].shape == (6,)
 
 
@@ -97,7 +98,7 @@ def test_an_empty_bank_is_scored_at_once(tmp_path):
     with Bank.open(tmp_path / "bank", SPEC):
         pass
     result = score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
-    assert (result["samples"], result["scored_now"]) == (0, 0)
+    assert (result.samples, result.scored_now) == (0, 0)
 
 
 def test_the_bank_of_another_model_warns(tmp_path):
@@ -121,7 +122,7 @@ def test_samples_without_token_ids_say_so(tmp_path):
     with Bank.open(tmp_path / "bank", SPEC) as bank:
         found = asyncio.run(engine.generate(problem(0).prompt, SamplingParams(), n=1))
         row = sample_row(problem(0), 0, found[0], Verdict(outcome="correct", reward=1.0, key="4"))
-        bank.append(problem(0), [row | {"token_ids": [], "sampler_logprobs": []}], prompt_ids=[])
+        bank.append(problem(0), [replace(row, token_ids=(), sampler_logprobs=())], prompt_ids=[])
     with pytest.raises(ConfigError, match="no token ids"):
         score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
 

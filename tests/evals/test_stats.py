@@ -19,9 +19,9 @@ from ponder.evals.stats import (
     paired_difference,
     pass_at,
     powers_up_to,
-    rerank_at,
     sampling_sd,
 )
+from ponder.scorers.calibration import rerank_at
 
 
 def vote(samples: list[tuple[str | None, int]]) -> float:
@@ -40,7 +40,6 @@ def brute(samples: list, k: int, value) -> float:  # type: ignore[no-untyped-def
 
 
 banks = st.lists(st.tuples(st.sampled_from(["a", "b", "c", "d", None]), st.integers(0, 1)), min_size=1, max_size=8)
-scored = st.tuples(st.integers(0, 1), st.sampled_from([-math.inf, 0.0, 1.0, 2.0]))
 
 
 def cons_of(samples: list[tuple[str | None, int]], k: int) -> float:
@@ -81,19 +80,6 @@ def test_consensus_equals_first_seen_wins_over_all_orders(
 def test_pass_equals_the_average_over_all_subsets(correct: list[int], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(correct)))
     assert pass_at(len(correct), sum(correct), k) == pytest.approx(brute(correct, k, max), abs=1e-12)
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.lists(scored, min_size=1, max_size=8), st.data())
-def test_rerank_equals_the_average_over_all_subsets(samples: list[tuple[int, float]], data: st.DataObject) -> None:
-    k = data.draw(st.integers(1, len(samples)))
-
-    def best(subset: list[tuple[int, float]]) -> float:
-        top = [y for y, score in subset if score == max(score for _, score in subset)]
-        return sum(top) / len(top)
-
-    correct, scores = zip(*samples, strict=True)
-    assert rerank_at(correct, scores, k) == pytest.approx(brute(samples, k, best), abs=1e-12)
 
 
 def slow_consensus(counts: list[int], correct: list[int], k: int, blank: int) -> float:

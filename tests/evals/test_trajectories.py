@@ -12,7 +12,7 @@ from test_report import EVIL, check
 from ponder import runs
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.report import report
-from ponder.evals.trajectories import MOST_TURNS, trees
+from ponder.evals.trajectories import MAX_TURNS, trees
 from ponder.strategies import STRATEGIES
 from ponder.strategies.turns import Trajectory, trajectory_row
 from ponder.types import Message, SamplingParams
@@ -29,16 +29,16 @@ def rows(evil: str = "") -> list[dict[str, Any]]:
         said = text.count("A:")
         return (f"Q: {seed % 3}+{said}?{evil}\nA: {seed % 3 + said}\n\n", "") if said < 2 else ("", f"9{evil}")
 
-    told: list[Trajectory] = []
+    played: list[Trajectory] = []
     prompt = (Message(role="user", content="go"),)
     params = SamplingParams(max_reasoning_tokens=4000, max_answer_tokens=400)
     asyncio.run(STRATEGIES["deliberate"](prompt, ScriptedEngine(script), params=params, key=lambda answer: answer,
-                                         n=2, record=told.append, turn_tokens=900))  # fmt: skip
+                                         n=2, record=played.append, turn_tokens=900))  # fmt: skip
     return [
         {"step": 3, "which": "best", "problem": f"1+1?{evil}", "target": "9", "answer": one.answer, "reasoning": "",
          "reward": 0.9, "outcome": "correct", "parts": {"correct": 1.0, f"step_cost{evil}": -0.1}}
         | trajectory_row(one.turns, one.ended)
-        for one in told
+        for one in played
     ]  # fmt: skip
 
 
@@ -77,9 +77,9 @@ def test_a_broken_line_is_shown_as_far_as_it_goes(tmp_path: Path, row: dict[str,
 
 def test_equal_candidates_are_one_branch_and_endless_trajectories_are_cut() -> None:
     turn = {"kind": "candidate", "text": "Q: a\nA: 1\n\n", "answer": "", "chosen": False}
-    lines = [{"turns": [turn | {"number": n, "chosen": i == 1} for n in range(MOST_TURNS + 5) for i in range(3)]}]
+    lines = [{"turns": [turn | {"number": n, "chosen": i == 1} for n in range(MAX_TURNS + 5) for i in range(3)]}]
     (tree,) = trees(lines, str)
-    assert len(tree.levels) == MOST_TURNS and tree.num_left_out == 5
+    assert len(tree.levels) == MAX_TURNS and tree.num_left_out == 5
     (branch,) = tree.levels[0].branches
     assert branch.is_chosen and branch.detail.startswith("3 × the same")
     assert trees([{"answer": "2"}, {"turns": []}, {"turns": "x"}], str) == []

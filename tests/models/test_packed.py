@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from ponder.models import lora, packed
-from ponder.models.segments import Layout, Segment, attend, attend_masked
+from ponder.models.segments import Layout, Segment, attend, attend_flex, attend_masked
 from ponder.models.transformer import Transformer
 from tests.helpers import tiny_model
 
@@ -101,15 +101,32 @@ def test_blocks_that_are_cut_for_the_cache_give_the_same(monkeypatch):
     torch.testing.assert_close(whole, cut)
 
 
-def test_the_masked_kernel_of_a_gpu_is_the_same_attention():
-    _, layout, _ = pack([(9, [5, 1, 7]), (12, [])])
-    N, model = layout.num_tokens, tiny_model()
+@pytest.mark.parametrize("window", [None, 4, 150])
+def test_the_kernels_of_a_gpu_are_the_same_attention(window):
+    _, layout, _ = pack([(140, [5, 1, 170]), (12, []), (3, [3])])
+    N, model = layout.num_tokens, tiny_model(window=512)
     g = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(N, heads, 16, generator=g) for heads in (4, 2, 2))
+    q, k, v = (torch.randn(N, heads, 16, generator=g, requires_grad=True) for heads in (4, 2, 2))
     cos, sin = (table[layout.positions_N][:, None] for table in (model.rope_cos, model.rope_sin))
-    for window in (None, 4):
-        expected = attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))
-        torch.testing.assert_close(attend(q, k, v, cos, sin, layout, window), expected, rtol=1e-4, atol=1e-5)
+    expected = attend(q, k, v, cos, sin, layout, window)
+    masked = attend_masked(q, k, v, cos, sin, layout.mask(window, q.device))
+    torch.testing.assert_close(masked, expected, rtol=1e-4, atol=1e-5)
+    weights = torch.randn(N, 4, 16, generator=g)
+    wanted, found = (torch.autograd.grad((out * weights).sum(), (q, k, v)) for out in (expected, masked))
+    for left, right in zip(found, wanted, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-4, atol=1e-4)
+    with torch.no_grad():  # FlexAttention has no backward on a CPU
+        flex = attend_flex(q.detach(), k.detach(), v.detach(), cos, sin, layout.block_mask(window, q.device))
+    torch.testing.assert_close(flex, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_block_mask_skips_what_no_token_sees():
+    _, layout, _ = pack([(300, [200]), (400, [])])
+    device = torch.device("cpu")
+    blocks = layout.block_mask(None, device).to_dense()[0, 0].bool()
+    seen = torch.nn.functional.pad(layout.mask(None, device), (0, -900 % 128, 0, -900 % 128))
+    assert torch.equal(blocks, seen.unflatten(1, (-1, 128)).unflatten(0, (-1, 128)).any(-1).any(1))
+    assert not blocks.all()
 
 
 def test_an_adapter_has_the_gradient_of_the_two_products_it_stands_for():
@@ -121,7 +138,7 @@ def test_an_adapter_has_the_gradient_of_the_two_products_it_stands_for():
     base = {name: weight.clone() for name, weight in lora.targets(model).items()}
     leaves = {name: tensor.clone().requires_grad_() for name, tensor in adapter.tensors().items()}
     # the long way: the merged weights as a function of A and B, by automatic differentiation
-    pairs = lora.Adapter.over(leaves, adapter.alpha)
+    pairs = adapter.over(leaves)
     merged = {f"{name}.weight": base[name] + pairs.scale * b @ a for name, (a, b) in pairs.pairs.items()}
     weights = {name: p.detach() for name, p in model.named_parameters()} | merged
     weights = {f"model.{name}": weight for name, weight in weights.items()}

@@ -142,9 +142,9 @@ def test_the_same_verifier_is_counted_the_same_in_training_exams_and_rejection_s
     config = StarConfig(num_samples=16, params=params)
     rows = asyncio.run(star(task, ScriptedEngine(script), config, out=tmp_path / "rows.jsonl", model="m"))
     assert rl.tally.counts == {"correct": 12, "wrong": 1, "failed": 1, "undecided": 2}
-    assert (exam["failed_rate"] * 16, exam["undecided_rate"] * 16, exam["verifier_errors"]) == (1, 2, 1)
+    assert (exam.failed_rate * 16, exam.undecided_rate * 16, exam.verifier_errors) == (1, 2, 1)
     assert (rows["failed"], rows["undecided"], rows["pass_rate"]) == (1, 2, 12 / 13)
-    assert "KeyError" in exam["verifier_error"] and "KeyError" in rl.tally.last_failure
+    assert "KeyError" in exam.verifier_error and "KeyError" in rl.tally.last_failure
 
 
 def test_a_verifier_that_keeps_failing_stops_the_job_and_is_named():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import threading
 import time
 
@@ -11,25 +12,33 @@ import uvicorn
 
 from ponder.serve import keys
 from ponder.serve.app import make_app
-from ponder.serve.connections import Doors, listen
+from ponder.serve.connections import ConnectionLimits, listen
 from ponder.serve.run import config_of
+from ponder.serve.served import ServedModel
 from ponder.serve.service import Settings
 
 KEY = "sk-test-0123456789abcdef"
 
 
 class Served:
-    """`with Served(engine) as server:` then `server.url`, `server.service`."""
+    """`with Served(engine) as server:` then `server.url`, `server.service`; several engines by their models' names.
 
-    def __init__(self, engine, **settings):
-        self.app = make_app(engine, Settings(**({"model": "scripted", "api_key": KEY, "drain": 1.0} | settings)))
+    settings: of `ServedModel`, then all models have them, and of `Settings`.
+    """
+
+    def __init__(self, engine=None, model="scripted", models=(), **settings):
+        engines = engine if isinstance(engine, dict) else {model: engine}
+        fields = {field.name for field in dataclasses.fields(ServedModel)}
+        shared = {name: settings.pop(name) for name in list(settings) if name in fields}
+        models = models or [ServedModel(name=name, engine=each, **shared) for name, each in engines.items()]
+        self.app = make_app(models, Settings(**({"api_key": KEY, "drain": 1.0} | settings)))
         self.service, self.engine = self.app.service, engine
 
     def __enter__(self):
         settings = self.service.settings
-        self.doors = Doors(settings.max_connections, settings.max_per_address)
-        self._sockets = listen("127.0.0.1", 0, self.doors)
-        self._server = uvicorn.Server(config_of(self.app, self.doors, drain=settings.drain))
+        self.limits = ConnectionLimits(settings.max_connections, settings.max_per_address)
+        self._sockets = listen("127.0.0.1", 0, self.limits)
+        self._server = uvicorn.Server(config_of(self.app, self.limits, drain=settings.drain))
         self._server.capture_signals = contextlib.nullcontext
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
         self._thread.start()
@@ -46,7 +55,7 @@ class Served:
         await self._server.serve(self._sockets)
 
     def __exit__(self, *_):
-        self.loop.call_soon_threadsafe(self.doors.stop_waiting)
+        self.loop.call_soon_threadsafe(self.limits.stop_waiting)
         self._server.should_exit = True
         self._thread.join(30)
 

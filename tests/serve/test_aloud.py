@@ -7,11 +7,12 @@ import asyncio
 import pytest
 
 from ponder.engine.base import BaseEngine
-from ponder.serve.modes import modes, plan
+from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
+from ponder.serve.modes import compute_plan, offered_modes
 from ponder.serve.monitor import Rules
 from ponder.serve.schema import Compute
 from ponder.serve.thoughts import Thoughts, Watch
-from ponder.serve.work import Count, Failed, Meter, Order, produce
+from ponder.strategies import STRATEGIES
 from ponder.types import Capabilities, Completion
 from tests.helpers import user
 
@@ -44,39 +45,39 @@ class Speaker(BaseEngine):
 
 
 class Said:
-    """A sink that keeps what is said aloud."""
+    """A writer that keeps the visible text."""
 
     def __init__(self):
         self.text, self.thoughts = "", None
 
-    def thinking(self): ...
+    def begin_reasoning(self): ...
 
-    def summary(self, text): ...
+    def add_summary(self, text): ...
 
-    def thought(self, thoughts, *, cut):
+    def end_reasoning(self, thoughts, *, cut):
         self.thoughts = thoughts
 
-    def say(self, text):
+    def add_text(self, text):
         self.text += text
 
 
 def run(step, **monitor):
     engine = Speaker(lambda text: f"{step}\n\n" if "A:" not in text else "Answer: 9")
-    compute = plan(
+    compute = compute_plan(
         effort="medium", mode="deliberate", compute=Compute(n=4), limit=None, num_prompt_tokens=1, window=None,
-        offered=modes(None),
+        offered=offered_modes(STRATEGIES, None),
     )  # fmt: skip
     thoughts = Thoughts(Watch(monitors=(Rules(**monitor),)), on_summary=lambda text: None,
                         on_verdict=lambda name, place, verdict: None)  # fmt: skip
-    sink = Said()
-    order = Order(prompt=user("x"), messages=user("x"), compute=compute)
-    asyncio.run(produce(order, Meter(engine, Count()), sink, thoughts))
-    return sink
+    writer = Said()
+    plan = GenerationPlan(prompt=user("x"), messages=user("x"), compute=compute)
+    asyncio.run(produce(plan, MeteredEngine(engine, Count()), writer, thoughts))
+    return writer
 
 
 def test_the_steps_are_hidden_and_the_answer_is_said():
-    sink = run("Q: what?\nA: 4")
-    assert sink.text == "9" and "Q: what?" in sink.thoughts.raw()
+    writer = run("Q: what?\nA: 4")
+    assert writer.text == "9" and "Q: what?" in writer.thoughts.raw()
 
 
 def test_a_monitor_that_reads_the_steps_can_stop_the_response():

@@ -30,11 +30,13 @@ import resource, sys
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, 160))
 from ponder.engine.base import ScriptedEngine
 from ponder.serve.run import serve
+from ponder.serve.served import ServedModel
 from ponder.serve.service import Settings
 def ready(url):
     print(url, resource.getrlimit(resource.RLIMIT_NOFILE)[0], flush=True)
-settings = Settings(model="scripted", api_key=sys.argv[2], db=sys.argv[1], drain=20.0)
-serve(ScriptedEngine([("t", "a")]), settings, host="127.0.0.1", port=0, on_ready=ready)
+settings = Settings(api_key=sys.argv[2], db=sys.argv[1], drain=20.0)
+engine = ScriptedEngine([("t", "a")])
+serve([ServedModel(name="scripted", engine=engine)], settings, host="127.0.0.1", port=0, on_ready=ready)
 """
 
 
@@ -91,8 +93,8 @@ def test_whoever_opens_connections_and_sends_half_a_head_shuts_nobody_out(small)
 
 
 def test_a_full_table_of_descriptors_is_a_refusal_and_one_line(monkeypatch, capfd):
-    doors = connections.Doors(100, 100)
-    (listener,) = connections.listen("127.0.0.1", 0, doors)
+    limits = connections.ConnectionLimits(100, 100)
+    (listener,) = connections.listen("127.0.0.1", 0, limits)
     listener.listen()
     tried = []
 
@@ -115,7 +117,7 @@ def test_a_full_table_of_descriptors_is_a_refusal_and_one_line(monkeypatch, capf
 
 def test_a_head_that_does_not_come_is_408_and_a_body_is_too(monkeypatch):
     monkeypatch.setattr(connections, "HEAD", 0.5)
-    monkeypatch.setattr("ponder.serve.web._BODY", 0.5)
+    monkeypatch.setattr("ponder.serve.http._BODY", 0.5)
     with Served(ScriptedEngine(script)) as served:
         with socket.create_connection(("127.0.0.1", served.port), timeout=20) as slow:
             slow.sendall(HEAD)
@@ -127,12 +129,12 @@ def test_a_head_that_does_not_come_is_408_and_a_body_is_too(monkeypatch):
                     break
             answer = read_all(slow)
             assert b" 408 " in answer.partition(b"\r\n")[0] or answer == b""
-        until(lambda: served.doors.count == 0, 5)
+        until(lambda: served.limits.count == 0, 5)
         with socket.create_connection(("127.0.0.1", served.port), timeout=20) as slow:
             slow.sendall(post(1000, b'{"input": '))
             answer = read_all(slow)
             assert b" 408 " in answer.partition(b"\r\n")[0] and b'"error"' in answer
-        until(lambda: served.doors.count == 0, 5)
+        until(lambda: served.limits.count == 0, 5)
 
 
 def test_what_is_never_read_is_given_up(monkeypatch):
@@ -148,8 +150,8 @@ def test_what_is_never_read_is_given_up(monkeypatch):
             connection.connect(("127.0.0.1", served.port))
             connection.sendall(asked.encode() * 3)
             held.append(connection)
-        until(lambda: served.doors.count >= 5, 5)
-        until(lambda: served.doors.count <= 1, 20)
+        until(lambda: served.limits.count >= 5, 5)
+        until(lambda: served.limits.count <= 1, 20)
         for connection in held:
             connection.close()
 
@@ -209,5 +211,5 @@ def test_connections_that_work_keep_their_places_and_the_next_one_hears_why():
         assert refused.status_code == 503 and refused.json()["error"]["code"] == "overloaded"
         for connection in held:
             connection.close()
-        until(lambda: served.doors.count == 0, 5)
+        until(lambda: served.limits.count == 0, 5)
         assert alive(served.port)

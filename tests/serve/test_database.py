@@ -17,6 +17,7 @@ import pytest
 from ponder.engine.base import ScriptedEngine
 from ponder.serve import lease
 from ponder.serve import store as stores
+from ponder.serve.housekeeping import Housekeeping
 from ponder.serve.saving import broken
 from ponder.serve.store import Store
 from tests.helpers import until
@@ -342,17 +343,18 @@ def test_a_server_whose_clock_jumped_waits_a_day_of_running(served, monkeypatch)
     import asyncio
 
     service, now = served.service, time.monotonic()
+    keeper = Housekeeping(service)
     monkeypatch.setattr(service.store, "sweep", lambda *, may_jump=False: 7 if may_jump else None)
-    sweep = lambda: asyncio.run_coroutine_threadsafe(service._sweep(), served.loop).result(20)
+    sweep = lambda: asyncio.run_coroutine_threadsafe(keeper.sweep(), served.loop).result(20)
     assert sweep() is None and sweep() is None
-    service._jumped = now - 86_401
-    assert sweep() == 7 and service._jumped is None
+    keeper.jumped = now - 86_401
+    assert sweep() == 7 and keeper.jumped is None
 
 
 def test_nothing_completes_before_it_was_created(served, monkeypatch):
     real, offset = time.time, [0.0]
     monkeypatch.setattr("ponder.serve.wire.time.time", lambda: real() + offset[0])
-    engine = served.service.engine
+    engine = served.engine
     engine._respond = lambda text, seed: offset.__setitem__(0, -7200.0) or ("t", "a")
     made = httpx.post(f"{served.url}/v1/responses", headers=AUTH, json={"input": "x"}).json()
     assert made["completed_at"] >= made["created_at"]

@@ -13,7 +13,8 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import BaseEngine, ScriptedEngine
-from ponder.serve.service import modes
+from ponder.serve.modes import offered_modes
+from ponder.strategies import STRATEGIES
 from tests.helpers import until
 from tests.serve.serving import KEY, Served
 
@@ -37,7 +38,7 @@ class Scorer:
         return len(completions)
 
 
-MODES = ["standard", *sorted(modes(Scorer()))]
+MODES = ["standard", *sorted(offered_modes(STRATEGIES, Scorer()))]
 
 
 class Monitor:
@@ -104,8 +105,8 @@ def test_what_a_strategy_raises_is_told_only_if_ponder_wrote_it(tmp_path, capfd)
     async def refuses(prompt, engine, **more):
         raise ConfigError("n=3 allows no sample; allow more")
 
-    with Served(ScriptedEngine(thinks), db=str(tmp_path / "a.db")) as served:
-        served.service.modes = {"mine": strategy, "other": refuses}
+    strategies = {"mine": strategy, "other": refuses}
+    with Served(ScriptedEngine(thinks), db=str(tmp_path / "a.db"), strategies=strategies) as served:
         chat = {"model": "scripted", "messages": [{"role": "user", "content": "x"}], "compute": {"mode": "mine"}}
         told, said = everything_said(served, tmp_path, {"input": "x", "compute": {"mode": "mine"}}, chat)
         assert told["error"]["message"] == BROKEN
@@ -152,17 +153,18 @@ FAILS = """
 import sys, threading
 from ponder.engine.base import ScriptedEngine
 from ponder.serve.run import serve
+from ponder.serve.served import ServedModel
 from ponder.serve.service import Settings
 class Engine(ScriptedEngine):
     failure = None
 engine = Engine(lambda text, seed: ("SECRETTHOUGHT " * 300, "done"), portions=(1,), pace=0.05)
-settings = Settings(model="scripted", api_key=sys.argv[1], drain=600.0)
+settings = Settings(api_key=sys.argv[1], drain=600.0)
 def ready(url):
     print(url, flush=True)
     sys.stdin.readline()
     engine.failure = "no other worker could be started (OSError)"
 thread = lambda url: threading.Thread(target=ready, args=(url,), daemon=True).start()
-serve(engine, settings, host="127.0.0.1", port=0, on_ready=thread)
+serve([ServedModel(name="scripted", engine=engine)], settings, host="127.0.0.1", port=0, on_ready=thread)
 """
 
 

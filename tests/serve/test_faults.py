@@ -19,8 +19,8 @@ import pytest
 from ponder.engine.base import BaseEngine, ScriptedEngine
 from ponder.engine.remote import RemoteEngine
 from ponder.serve import keys
+from ponder.serve.app import OPERATIONS
 from ponder.serve.monitor import Judgement, Rules
-from ponder.serve.openapi import TABLE
 from ponder.serve.store import Store
 from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
@@ -194,12 +194,14 @@ import sys
 from ponder.engine.base import ScriptedEngine
 from ponder.engine.remote import RemoteEngine
 from ponder.serve.run import serve
+from ponder.serve.served import ServedModel
 from ponder.serve.service import Settings
 def script(text, seed):
     return ("SECRETTHOUGHT " * (400 if "slow" in text else 1), "SECRETANSWER")
 engine = ScriptedEngine(script, portions=(4,), pace=0.002)
-settings = Settings(model="scripted", api_key=sys.argv[2], db=sys.argv[1], drain=10.0)
-serve(engine, settings, host="127.0.0.1", port=0, on_ready=lambda url: print(url, flush=True))
+settings = Settings(api_key=sys.argv[2], db=sys.argv[1], drain=10.0)
+models = [ServedModel(name="scripted", engine=engine)]
+serve(models, settings, host="127.0.0.1", port=0, on_ready=lambda url: print(url, flush=True))
 """
 
 
@@ -261,7 +263,7 @@ def test_a_killed_server_comes_back_with_everything_finished_whole_and_the_rest_
 def test_no_route_but_liveness_answers_without_a_key(server):
     with httpx.Client(base_url=server.url) as client:
         assert client.get("/health/live").json() == {"status": "ok"}
-        for operation in TABLE:
+        for operation in OPERATIONS:
             path = operation.path.replace("{id:path}", "x").replace("{id}", "x").replace("{item}", "y")
             if path != "/health/live":
                 for header in (None, "Bearer wrong", KEY, "Bearer", f"Basic {KEY}"):
@@ -443,7 +445,7 @@ def test_monitors_flag_stop_and_are_late():
         told = httpx.get(f"{served.url}/admin/verdicts", headers=admin).json()["data"]
         assert {(row["monitor"], row["action"]) for row in told} == {("rules", "flag"), ("late", "error")}
         metrics = httpx.get(f"{served.url}/metrics", headers=admin).text
-        assert 'ponder_monitor_verdicts_total{action="flag",monitor="rules"} 1.0' in metrics
+        assert 'ponder_monitor_verdicts_total{action="flag",model="scripted",monitor="rules"} 1.0' in metrics
     with Served(ScriptedEngine(script), monitors=(Rules(flag=(), stop=(r"deceive the user",)),)) as served:  # noqa: SIM117
         with httpx.Client(base_url=served.url, headers=AUTH) as client:
             for more in ({}, {"reasoning": {"mode": "consensus"}}):
@@ -463,13 +465,14 @@ def test_metrics_know_reasoning(http, server):
     text = http.get("/metrics", headers={"Authorization": f"Bearer {server.key('metrics')}"}).text
     for name in (
         "ponder_reasoning_tokens_total", "ponder_time_to_first_visible_token_seconds_count", "ponder_running",
-        'ponder_budget_exhausted_total{where="reasoning"}', "ponder_thinking_seconds_count", "ponder_requests_total",
+        'ponder_budget_exhausted_total{model="scripted",where="reasoning"}', "ponder_thinking_seconds_count",
+        "ponder_requests_total",
     ):  # fmt: skip
         assert name in text
 
 
 def test_readiness_generates_a_token(http):
-    assert http.get("/health/ready").json() == {"status": "ok"}
+    assert http.get("/health/ready").json() == {"status": "ok", "models": {"scripted": "ok"}}
 
     class Broken(BaseEngine):
         async def generate(self, prompt, params, *, n=1, first=0):

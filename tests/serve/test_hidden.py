@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
-from ponder.serve.completions import Choice
+from ponder.serve.completions import ChoiceWriter
 from ponder.serve.events import EventLog
-from ponder.serve.modes import plan
+from ponder.serve.generation import Count, GenerationPlan, MeteredEngine, produce
+from ponder.serve.modes import compute_plan
 from ponder.serve.monitor import Rules
 from ponder.serve.schema import ResponseRequest
 from ponder.serve.summary import leaks
 from ponder.serve.thoughts import Thoughts, Watch
 from ponder.serve.tools import Call, CallParser, Tool
-from ponder.serve.wire import Writer, new_response
-from ponder.serve.work import Count, Meter, Order, produce
+from ponder.serve.wire import EventWriter, new_response
 from tests.helpers import user
 
 pytestmark = pytest.mark.slow
@@ -41,25 +41,27 @@ thought = st.lists(st.sampled_from([*HIDDEN, "\n", "</think>", "<tool_call>", CA
 cuts = st.lists(st.integers(1, 9), min_size=1, max_size=6)
 
 
-async def run(reasoning, answer, portions, limit, *, sink):
+async def run(reasoning, answer, portions, limit, *, writer):
     engine = ScriptedEngine([(reasoning, answer)], portions=portions)
-    compute = plan(effort="medium", mode=None, compute=None, limit=limit, num_prompt_tokens=1, window=None, offered={})
-    order = Order(prompt=user("x"), messages=user("x"), compute=compute, tools=TOOLS)
+    compute = compute_plan(
+        effort="medium", mode=None, compute=None, limit=limit, num_prompt_tokens=1, window=None, offered={}
+    )
+    plan = GenerationPlan(prompt=user("x"), messages=user("x"), compute=compute, tools=TOOLS)
     count = Count()
     thoughts = Thoughts(
         Watch(monitors=(Rules(),)), on_summary=lambda text: None, on_verdict=lambda name, place, verdict: None
     )
-    reason = await produce(order, Meter(engine, count), sink, thoughts)
+    reason = await produce(plan, MeteredEngine(engine, count), writer, thoughts)
     return reason, count, thoughts
 
 
 def response(reasoning, answer, portions, limit):
     body = new_response(ResponseRequest(), model="m", store=False, conversation=None)
     log = EventLog()
-    writer = Writer(body, log, lambda item, thoughts: None)
+    writer = EventWriter(body, log, lambda item, thoughts: None)
 
     async def work():
-        reason, count, thoughts = await run(reasoning, answer, portions, limit, sink=writer)
+        reason, count, thoughts = await run(reasoning, answer, portions, limit, writer=writer)
         log.add(writer.end("incomplete" if reason == "length" else "completed", thoughts))
         return reason, count
 
@@ -101,8 +103,8 @@ def test_a_stream_cut_anywhere_says_what_the_object_says_and_leaks_nothing(reaso
 @given(reasoning=thought, answer=said, portions=cuts, limit=st.one_of(st.none(), st.integers(1, 60)))
 def test_chat_chunks_say_what_the_message_says_and_leak_nothing(reasoning, answer, portions, limit):
     chunks = []
-    choice = Choice(0, chunks.append)
-    asyncio.run(run(reasoning, answer, portions, limit, sink=choice))
+    choice = ChoiceWriter(0, chunks.append)
+    asyncio.run(run(reasoning, answer, portions, limit, writer=choice))
     message = choice.whole()["message"]
     assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == (message["content"] or "")
     calls = [call for chunk in chunks for call in chunk["delta"].get("tool_calls", ())]
@@ -152,7 +154,7 @@ def test_only_exact_calls_of_given_tools_are_calls():
 
 def test_thoughts_do_not_print_themselves():
     thoughts = Thoughts(Watch(), on_summary=print, on_verdict=print)
-    thoughts.hear("SECRET", 3)
+    thoughts.add("SECRET", 3)
     assert "SECRET" not in repr(thoughts) + str(thoughts)
 
 

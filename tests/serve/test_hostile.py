@@ -48,15 +48,16 @@ from ponder.engine.local import LocalEngine
 from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.models.weights import load_model
 from ponder.serve.run import serve
+from ponder.serve.served import ServedModel
 from ponder.serve.service import Settings
 if __name__ == "__main__":
     folder = sys.argv[1]
     engine = LocalEngine(load_model(folder), HFTokenizer(folder), num_workers=2)
-    settings = Settings(model="tiny", api_key=sys.argv[4], db=sys.argv[2], drain=5.0, monitors=())
+    settings = Settings(api_key=sys.argv[4], db=sys.argv[2], drain=5.0, monitors=())
     def ready(url):
         sys.addaudithook(spy)
         print(url, *(worker.pid for worker in engine.worker_processes), flush=True)
-    serve(engine, settings, host="127.0.0.1", port=0, on_ready=ready)
+    serve([ServedModel(name="tiny", engine=engine)], settings, host="127.0.0.1", port=0, on_ready=ready)
 """
 
 

@@ -9,8 +9,8 @@ import httpx
 import pytest
 
 from ponder.engine.base import ScriptedEngine
+from ponder.serve.app import OPERATIONS
 from ponder.serve.keys import SCOPES
-from ponder.serve.openapi import TABLE
 from ponder.serve.summary import leaks
 from tests.serve.serving import KEY, Served, script
 
@@ -19,7 +19,7 @@ OPEN = {"live"}
 ANY_KEY = {"ready", "version", "openapi", "models", "model"}
 ALLOWED = {  # by the names of scopes: what each may do, and nothing else
     "infer": {
-        "chat", "chats", "get_chat", "update_chat", "delete_chat", "chat_messages", "respond", "count_input",
+        "compact", "chat", "chats", "get_chat", "update_chat", "delete_chat", "chat_messages", "respond", "count_input",
         "get_response", "delete_response", "cancel_response", "finish_response", "response_items", "new_conversation",
         "conversations", "get_conversation", "update_conversation", "delete_conversation", "turns",
         "conversation_items", "add_items", "get_item", "delete_item",
@@ -47,17 +47,17 @@ def http(server):
 def test_a_scope_allows_what_its_name_says_and_nothing_else(server, scope):
     key = server.key(scope, owner="owner_of_all")
     with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {key}"}, timeout=20) as client:
-        for operation in TABLE:
+        for operation in OPERATIONS:
             path = operation.path.replace("{id:path}", "x").replace("{id}", "x").replace("{item}", "y")
             answer = client.request(operation.method, path, json={"bad": 1} if operation.method == "POST" else None)
-            allowed = operation.handler in OPEN | ANY_KEY | ALLOWED[scope]
-            assert (answer.status_code != 403) == allowed, (scope, operation.handler, answer.status_code)
+            allowed = operation.name in OPEN | ANY_KEY | ALLOWED[scope]
+            assert (answer.status_code != 403) == allowed, (scope, operation.name, answer.status_code)
             if not allowed:
                 assert answer.json()["error"]["code"] == "insufficient_scope"
 
 
 def test_every_route_is_in_the_table_of_scopes():
-    assert {operation.handler for operation in TABLE} == OPEN | ANY_KEY | set().union(*ALLOWED.values())
+    assert {operation.name for operation in OPERATIONS} == OPEN | ANY_KEY | set().union(*ALLOWED.values())
 
 
 # --- reasons and deleting --------------------------------------------------------------------------------------------

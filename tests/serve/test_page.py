@@ -50,7 +50,7 @@ def test_a_key_without_the_scope_is_told_so_and_the_question_is_not_lost(visit):
 
 def test_an_answer_comes_with_the_servers_thinking_time_a_summary_and_tokens(visit):
     me = visit().enter()
-    assert me.page.inner_text("#model") == "scripted"
+    assert me.page.inner_text("#model") == "scripted" and not me.page.is_visible("#model-choice")
     me.ask("slow, please", effort="max")
     me.thinking()
     assert re.match(r"Thinking… \d+ s", me.last.locator(".thought-label").inner_text())

@@ -13,6 +13,7 @@ import pytest
 from ponder.efforts import Efforts, Point
 from ponder.engine.base import ScriptedEngine
 from ponder.serve.events import EventLog, padded
+from ponder.serve.generation import Count, MeteredEngine
 from ponder.serve.items import prefix_hash, prefix_hashes
 from ponder.serve.monitor import Judgement
 from ponder.serve.responses import ResponseJob
@@ -20,7 +21,6 @@ from ponder.serve.schemas import schema_problem
 from ponder.serve.summary import says_something
 from ponder.serve.thoughts import Thoughts, Watch
 from ponder.serve.vault import Binding, Vault
-from ponder.serve.work import Count, Meter
 from tests.helpers import until, user
 from tests.serve.serving import KEY, Served, script
 
@@ -146,7 +146,7 @@ def test_a_summary_waits_for_the_verdict_on_its_segment():
         told = []
         watch = Watch(monitors=(Late(),), summarizer=summarizer)
         thoughts = Thoughts(watch, on_summary=told.append, on_verdict=lambda *_: None)
-        thoughts.hear("a" * 2000, 10)
+        thoughts.add("a" * 2000, 10)
         await thoughts.close()
         await asyncio.sleep(0.1)
         return told
@@ -157,10 +157,10 @@ def test_a_summary_waits_for_the_verdict_on_its_segment():
 def test_a_cancelled_sample_is_counted_once_however_often_it_is_cancelled():
     async def work():
         count = Count()
-        meter = Meter(ScriptedEngine(lambda text, seed: ("t" * 500, "a"), portions=(5,), pace=0.002), count)
+        engine = MeteredEngine(ScriptedEngine(lambda text, seed: ("t" * 500, "a"), portions=(5,), pace=0.002), count)
         from ponder.types import SamplingParams
 
-        task = asyncio.ensure_future(meter.generate(user("x"), SamplingParams(max_reasoning_tokens=500), n=3))
+        task = asyncio.ensure_future(engine.generate(user("x"), SamplingParams(max_reasoning_tokens=500), n=3))
         await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from ponder.engine.base import ScriptedEngine
-from ponder.serve import schemas, service, tools
+from ponder.serve import planning, schemas, tools
 from ponder.serve.schemas import MOST_SUBSCHEMAS, check_schema, schema_problem
 from ponder.serve.tools import Call, CallParser, Tool, json_problem, unfenced
 from ponder.serve.values import mismatch
@@ -244,7 +244,7 @@ def test_the_functions_of_a_request_are_counted_together(served):
 
 
 def test_a_prompt_that_does_not_fit_is_told_before_its_schema_is_read(monkeypatch):
-    monkeypatch.setattr(service, "check_schema", lambda schema: pytest.fail("read"))
+    monkeypatch.setattr(planning, "check_schema", lambda schema: pytest.fail("read"))
     with Served(ScriptedEngine(lambda text, seed: "x", window=50)) as small:
         body = {"input": "Say x", "text": {"format": {"type": "json_schema", "name": "f", "schema": TREE}}}
         answered = httpx.post(f"{small.url}/v1/responses", headers=AUTH, json=body, timeout=30)
@@ -284,8 +284,8 @@ def test_schemas_and_answers_are_checked_beside_the_event_loop(served, monkeypat
 
         return call
 
-    monkeypatch.setattr(service, "check_schema", noted(service.check_schema))
-    monkeypatch.setattr(service, "form_problem", noted(service.form_problem))
+    monkeypatch.setattr(planning, "check_schema", noted(planning.check_schema))
+    monkeypatch.setattr(planning, "form_problem", noted(planning.form_problem))
     monkeypatch.setattr(tools, "mismatch", noted(tools.mismatch))
     assert {status for status, _, _ in doors(served, TREE, '{"v": 1}')} == {200}
     assert ran == {("check_schema", False), ("form_problem", False), ("mismatch", False)}

@@ -16,14 +16,15 @@ from ponder.engine.local import LocalEngine
 from ponder.engine.remote import RemoteEngine
 from ponder.evals.exams import run_exam
 from ponder.models import hub
-from ponder.serve.modes import modes, plan
+from ponder.serve.modes import compute_plan, offered_modes
 from ponder.serve.schema import Compute
+from ponder.strategies import STRATEGIES
 from ponder.tasks import load_task
 from ponder.types import SamplingParams, sample_seed
 from tests.serve.serving import KEY, Served, script
 
 AUTH = {"Authorization": f"Bearer {KEY}"}
-OFFERED = modes(object())
+OFFERED = offered_modes(STRATEGIES, object())
 LIMITS = (60, 100, 300, 600, 1024, 2000)
 
 
@@ -36,7 +37,7 @@ def votes_of(n, *, cap=256, answer_tokens=None):
 def planned(limit, **more):
     asked = {"effort": None, "mode": None, "compute": None, "num_prompt_tokens": 40, "window": 8192,
              "offered": OFFERED, "efforts": votes_of(8)}  # fmt: skip
-    return plan(limit=limit, **{**asked, **more})
+    return compute_plan(limit=limit, **{**asked, **more})
 
 
 @settings(max_examples=400, deadline=None)
@@ -138,11 +139,11 @@ def test_an_exam_over_the_server_is_the_local_exam_whatever_the_limit(nano, tmp_
         found = exam(remote, limit, tmp_path / "remote", samples=4)
         one = exam(remote, limit, tmp_path / "one", samples=1)
     here = exam(AsServed(nano), limit, tmp_path / "local", samples=4)
-    assert found["metrics"]["pass@1"] == here["metrics"]["pass@1"]
-    assert found["tokens"]["reasoning"] == here["tokens"]["reasoning"] > 0
-    assert found["finish_reasons"] == here["finish_reasons"]
-    assert one["tokens"]["reasoning"] > 0
-    assert one["metrics"]["pass@1"]["value"] >= here["metrics"]["pass@1"]["low"] - 0.05
+    assert found.metrics.pass_at[1] == here.metrics.pass_at[1]
+    assert found.tokens.reasoning == here.tokens.reasoning > 0
+    assert found.finish_reasons == here.finish_reasons
+    assert one.tokens.reasoning > 0
+    assert one.metrics.pass_at[1].value >= here.metrics.pass_at[1].low - 0.05
 
 
 def test_an_answer_that_may_fill_the_window_leaves_the_thinking_half_of_it(nano):

@@ -62,7 +62,7 @@ def test_a_served_consensus_of_stored_samples_is_the_banks(tmp_path, verifier, r
             run_exam(one, engine, model="m", num_samples=len(samples), params=SamplingParams(),
                      out=tmp_path / problem.id)
         )
-        assert result["verifier"] == verifier
+        assert result.verifier == verifier
         expected.append(vote_rate_at(Bank.read(tmp_path / problem.id).samples(problem.id), 3))
     assert 0.2 * len(rows) < sum(expected) < 0.9 * len(rows)  # not all right, and not all wrong
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from ponder.tasks.calculations import MAX_DIGITS, calculation, equation, number, operations, show
+from ponder.grading.plain_arithmetic import MAX_DIGITS, calculation, number, show
+from ponder.tasks.calculations import equation, operations
 
 
 @pytest.mark.parametrize(

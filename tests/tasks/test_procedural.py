@@ -7,8 +7,9 @@ from random import Random
 
 import pytest
 
+from ponder.grading.plain_arithmetic import calculation
 from ponder.tasks import load_task
-from ponder.tasks.procedural import bases_key, cipher_key, countdown_key, encode, evaluate, ordering_key
+from ponder.tasks.procedural import bases_key, cipher_key, countdown_key, encode, ordering_key
 from ponder.types import Message, Problem
 
 
@@ -62,11 +63,22 @@ def test_countdown_votes_by_the_value_reached_with_the_given_numbers():
     assert countdown_key(COUNTDOWN, "3+7") is None
 
 
-def test_the_tiny_parser_is_exact_and_bounded():
-    assert evaluate("8/(3-8/3)") == (Fraction(24), [8, 3, 8, 3])
-    assert evaluate("2-3-4") == (Fraction(-5), [2, 3, 4]) and evaluate("8/4/2") == (Fraction(1), [8, 4, 2])
-    for text in ("1+", "()", "1 2", "2^3", "1/0", "(" * 1_000, "1+" * 1_000 + "1", "-1"):
-        assert evaluate(text) is None
+@pytest.mark.parametrize(
+    ("text", "value", "numbers"),
+    [("8/(3-8/3)", 24, [8, 3, 8, 3]), ("2-3-4", -5, [2, 3, 4]), ("8/4/2", 1, [8, 4, 2]), ("((3))", 3, [3])],
+)
+def test_strict_arithmetic_is_exact(text, value, numbers):
+    found = calculation(text, strict=True)
+    assert found is not None and found.value == Fraction(value) and found.numbers == numbers
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["1+", "()", "1 2", "2^3", "1/0", "(" * 1_000, "1+" * 1_000 + "1", "-1", "2(3)", "1.5", "50%", "1,000", "2x3"],
+    ids=lambda text: text[:5],
+)
+def test_strict_arithmetic_refuses_the_rest(text):
+    assert calculation(text, strict=True) is None
 
 
 def test_bases_accept_the_base_they_asked_for_and_no_other():

@@ -8,9 +8,10 @@ from random import Random
 
 import pytest
 
+from ponder.grading.plain_arithmetic import calculation, number, show
 from ponder.tasks import load_task
-from ponder.tasks.calculations import calculation, equation, number, show
-from ponder.tasks.stories import STORIES, Again, Story
+from ponder.tasks.calculations import equation
+from ponder.tasks.stories import STORIES, Again, Story, tell
 from ponder.tasks.words import HARDEST
 
 TASK = load_task("words:level=1-8,size=800", split="train", seed=3)
@@ -84,13 +85,13 @@ def test_a_thousand_problems_are_varied():
     assert max(shapes.values()) <= 2 and len(shapes) > 990
 
 
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__)
-def test_every_story_can_be_told_and_uses_exactly_its_steps(story):
+@pytest.mark.parametrize("name", STORIES)
+def test_every_story_can_be_told_and_uses_exactly_its_steps(name):
     told = 0
     for seed in range(400):
         one = Story(Random(seed), 1 + seed % HARDEST)
         try:
-            story(one)
+            tell(one, name)
         except Again:
             continue
         told += one.left == 0 and bool(one.question)

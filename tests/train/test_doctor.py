@@ -30,6 +30,7 @@ HEALTHY: dict[str, Curve] = {
     "group/frac_all_good": line(0.02, 0.15),
     "group/frac_all_bad": line(0.4, 0.15),
     "rollout/truncated_frac": line(0.12, 0.03),
+    "rollout/closed_frac": line(0.85, 0.95),
     "rollout/no_answer_frac": line(0.12, 0.02),
     "rollout/undecided": flat(0.0),
     "rollout/failed": flat(0.0),
@@ -84,7 +85,8 @@ def test_a_healthy_run_however_noisy_has_nothing_wrong(seed: int, noise: float, 
         {"policy__entropy": line(0.2, 0.5)},  # clip-higher explores more as it goes
         {"rollout__reasoning_tokens": line(50, 240)},  # thinks longer and is right more often
         {"rollout__reasoning_tokens": line(200, 40)},
-        {"rollout__truncated_frac": line(0.9, 0.05), "rollout__no_answer_frac": line(0.8, 0.02)},  # learned to finish
+        {"rollout__truncated_frac": line(0.9, 0.05), "rollout__no_answer_frac": line(0.8, 0.02),  # learned to finish
+         "rollout__closed_frac": line(0.05, 0.95)},
         {"policy__ref_kl": line(0.0, 0.25)},
         {"policy__grad_norm": line(2.0, 0.2)},
         {"policy__clip_frac": flat(0.15)},  # GSPO
@@ -118,6 +120,8 @@ SICK: dict[str, tuple[str, dict[str, Curve]]] = {
                                          "rollout__correct": flat(0.97)}),
     "hopeless or mastered": ("too_uneven", {"group__frac_all_good": flat(0.45), "group__frac_all_bad": flat(0.45),
                                             "rollout__correct": line(0.4, 0.5)}),
+    "marks that mean nothing": ("never_closes", {"rollout__closed_frac": flat(0.02),
+                                                 "rollout__truncated_frac": flat(0.9)}),
     "budget closes the reasoning": ("truncation", {"rollout__truncated_frac": flat(0.6)}),
     "cut, so no answer": ("truncation", {"rollout__truncated_frac": flat(0.8), "rollout__no_answer_frac": flat(0.7),
                                          "group__frac_all_bad": flat(0.95), "rollout__correct": flat(0.02)}),

@@ -253,6 +253,6 @@ def test_the_newest_data_of_a_run_is_not_taken_for_what_it_was_trained_on(tmp_pa
     path.write_text('{"id": "1", "problem": "What is 2+2?", "answer": "4"}\n')
     task = load_task(f"file:{path}")
     source = {"kind": "task", "task": f"file:{path}", "files": {str(path): file_hash(path)}}
-    assert check([task[0]], [source])["exact"] == 1
+    assert check([task[0]], [source]).exact == 1
     path.write_text('{"id": "1", "problem": "What is 3+3?", "answer": "6"}\n')
-    assert "has changed since the training" in check([task[0]], [source])["unknown"][0]
+    assert "has changed since the training" in check([task[0]], [source]).unknown[0]

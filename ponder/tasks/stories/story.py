@@ -9,20 +9,24 @@ have alternatives in square brackets and two tenses in angle brackets, one of wh
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from random import Random
 from typing import Any
 
-from ponder.tasks.calculations import is_short, show
+from ponder.grading.plain_arithmetic import is_short, show
 from ponder.tasks.stories import wordbook as book
+from ponder.tasks.stories.template import template
 
 Number = Fraction | int
-MOST = 20_000
+MAX_VALUE = 20_000
+_NUMBERS = (int, Fraction)  # looked up for every field: isinstance with Fraction is slow
 _WORDS = "zero one two three four five six seven eight nine ten eleven twelve".split()
-_ALTERNATIVES = re.compile(r"\[([^\[\]]*)\]")
-_TENSES = re.compile(r"<([^<>/]*)/([^<>/]*)>")
+_SPACES = re.compile("  +")
+_ARTICLE = re.compile(r"\b([Aa]) (?=hour|[aeiou](?!ne\b|ni|nce\b))")  # an apple, a unicycle, a one-way ticket
+_WORD_PERCENT = re.compile(rf"\b({'|'.join(_WORDS)})%")
+_BEGINNING = re.compile(r"(?:^|(?<=[.?!] ))[a-z]")
 
 
 class Again(Exception):
@@ -48,6 +52,19 @@ class Person:
         return self.his.capitalize()
 
 
+class _Shown:
+    """The fields of a template as they are written: numbers as `n` or, asked for as {$name}, `usd` writes them."""
+
+    def __init__(self, story: Story, fields: Mapping[str, Any]) -> None:
+        self.story, self.fields = story, fields
+
+    def __getitem__(self, name: str) -> Any:
+        value = self.fields[name.removeprefix("$")]
+        if name[0] == "$":
+            return self.story.usd(value)
+        return self.story.n(value) if type(value) in _NUMBERS else value
+
+
 class Story:
     """`left` counts the steps still to be told; a story ends with `ask` when none is left."""
 
@@ -60,7 +77,9 @@ class Story:
         self.lines: list[str] = []  # sentences of the solution, calculator marks inside
         self.value = Fraction(0)
         self.people: list[Person] = []
-        self._names: set[str] = set()
+        self._taken: set[str] = set()  # names of people
+        self.names: dict[str, Any] = {}  # what a story of the files has drawn and worked out (`script.py`)
+        self.kind = self.asked = ""  # where it stands: what kind of thing `v` is; the question so far, as a template
 
     @property
     def left(self) -> int:
@@ -81,6 +100,9 @@ class Story:
             value = max(low, round(value, -1))
         return value
 
+    def sample(self, options: Sequence[str], count: int) -> list[str]:
+        return self.rng.sample(options, count)
+
     def divisor(self, value: Number, low: int = 2, high: int = 12) -> int:
         """A divisor of the value, which leaves more than one."""
         if Fraction(value).denominator != 1:
@@ -92,10 +114,17 @@ class Story:
 
     def part(self, value: Number, low: float = 0.1, high: float = 0.7) -> int:
         """A whole number that is a part of the value."""
-        least, most = max(2, int(value * low)), int(value * high)
-        if most < least:
+        min_value, max_value = max(2, int(value * low)), int(value * high)
+        if max_value < min_value:
             raise Again
-        return self.some(least, most)
+        return self.some(min_value, max_value)
+
+    def next_bill(self, value: Number) -> int:
+        """The smallest bill that pays the value and leaves change."""
+        bills = [bill for bill in (10, 20, 50, 100, 200, 500, 1000) if bill > value]
+        if not bills:
+            raise Again
+        return bills[0]
 
     def person(self) -> Person:
         while True:
@@ -103,8 +132,8 @@ class Story:
             name = self.pick(book.GIRLS if is_girl else book.BOYS)
             if self.chance(0.06):
                 name = f"{'Mrs.' if is_girl else 'Mr.'} {self.pick(book.SURNAMES)}"
-            if name not in self._names:
-                self._names.add(name)
+            if name not in self._taken:
+                self._taken.add(name)
                 found = Person(name, *("she", "her", "her") if is_girl else ("he", "his", "him"))
                 self.people.append(found)
                 return found
@@ -123,32 +152,32 @@ class Story:
 
     # ---- telling
 
-    def words(self, template: str, **fields: Any) -> str:
+    def words(self, text: str, fields: Mapping[str, Any]) -> str:
         """A template with its alternatives chosen and its fields filled in."""
-        while (found := _ALTERNATIVES.search(template)) is not None:
-            chosen = self.pick(found[1].split("|"))
-            template = template[: found.start()] + chosen + template[found.end() :]
-        template = _TENSES.sub(lambda pair: pair[2] if self.past else pair[1], template)
-        shown = {k: self.n(v) if isinstance(v, int | Fraction) else v for k, v in fields.items()}
-        text = re.sub(r"  +", " ", template.format(**shown)).strip()
-        text = re.sub(
-            r"\b([Aa]) (?=hour|[aeiou](?!ne\b|ni|nce\b))", r"\1n ", text
-        )  # an apple, a unicycle, a one-way ticket
-        text = re.sub(rf"\b({'|'.join(_WORDS)})%", lambda word: f"{_WORDS.index(word[1])}%", text)
-        return re.sub(r"(?:^|(?<=[.?!] ))[a-z]", lambda first: first[0].upper(), text)
+        text = template(text, self.past).written(self.pick).format_map(_Shown(self, fields)).strip()
+        text = _ARTICLE.sub(r"\1n ", _SPACES.sub(" ", text))
+        if "%" in text:  # digits before it, always
+            text = _WORD_PERCENT.sub(lambda word: f"{_WORDS.index(word[1])}%", text)
+        return _BEGINNING.sub(lambda first: first[0].upper(), text)
 
-    def say(self, template: str, **fields: Any) -> None:
-        self.sentences.append(self.words(template, **fields))
+    def is_told(self, word: str) -> bool:
+        return word in " ".join(self.sentences)
 
-    def ask(self, template: str, **fields: Any) -> None:
+    def say(self, text: str, /, **fields: Any) -> None:
+        self.sentences.append(self.words(text, fields))
+
+    def will_ask(self, text: str, kind: str = "") -> None:
+        self.asked, self.kind = text, kind
+
+    def ask(self, text: str, /, **fields: Any) -> None:
         """The question. Sometimes the last sentence becomes its condition: If ..., how many ...?"""
-        question = self.words(template, **fields)
+        question = self.words(text, fields)
         last = self.sentences[-1] if self.sentences else ""
         opens = re.match(r"([A-Z][a-z]+\.? ?[A-Z]?[a-z]*|He|She|Each|They|The) ", last)
         if opens and question.startswith("How") and last.count(".") == 1 and self.chance(0.35):
             if opens[1] in ("He", "She", "Each", "They", "The"):
                 last = last[0].lower() + last[1:]
-            elif not any(last.startswith(name) for name in self._names):
+            elif not any(last.startswith(name) for name in self._taken):
                 last = ""
             if last:
                 self.sentences.pop()
@@ -190,7 +219,7 @@ class Story:
         """One operation. `note` says what it gives; # stands for the calculation."""
         a, b = Fraction(a), Fraction(b)
         value = a + b if sign == "+" else a - b if sign == "-" else a * b if sign == "*" else a / b
-        if self.left < 1 or not 0 < value <= MOST or not is_short(value) or (sign in "*/" and 1 in (a, b)):
+        if self.left < 1 or not 0 < value <= MAX_VALUE or not is_short(value) or (sign in "*/" and 1 in (a, b)):
             raise Again
         if sign == "*" and self.chance(0.3):
             a, b = b, a
@@ -205,32 +234,3 @@ class Story:
         if Fraction(value).denominator != 1:
             raise Again
         return int(value)
-
-
-@dataclass(frozen=True)
-class State:
-    """Where a story stands: a quantity, what kind it is (which decides what can happen to it), how to ask for it."""
-
-    kind: str
-    value: Fraction
-    ask: str
-    fields: dict[str, Any]
-
-
-Move = Callable[[Story, State], State]
-Source = Callable[[Story], State]
-
-
-def go_on(s: Story, state: State, moves: dict[str, list[tuple[int, bool, Move]]]) -> None:
-    """Moves until no step is left, then the question. A move is (steps it takes, whether it ends the story, what)."""
-    used: list[Move] = []
-    while s.left:
-        possible = [
-            move for steps, is_last, move in moves.get(state.kind, [])
-            if (steps == s.left or (steps < s.left and not is_last)) and move not in used[-1:] and used.count(move) < 2
-        ]  # fmt: skip
-        if not possible:
-            raise Again
-        used.append(s.pick(possible))
-        state = used[-1](s, state)
-    s.ask(state.ask, **state.fields)

@@ -65,7 +65,7 @@ CRAFTED = (
     "pillows|ornaments|vases:vase|"
     "lamps|stools|rugs|puppets|key rings|earrings|T-shirts|aprons|bird feeders"
 ).split("|")
-# what shops sell, with the least and the most a piece costs
+# what shops sell, with the lowest and the highest price of a piece
 GOODS = (
     "shirts 8 30|pairs of pants:pair of pants 15 45|bags of chips:bag of chips 2 5|cakes 10 30|"
     "notebooks 2 6|pens 1 4|hats 8 25|sandwiches:sandwich 4 9|movie tickets 7 15|books 6 25|"
@@ -88,6 +88,12 @@ GOODS = (
     "4 12|tubes of paint:tube of paint 3 9|"
     "bicycles 80 250|tables 60 200|printers 70 180|tires 50 130|jackets 35 110|skateboards 30 90"
 ).split("|")
+FOODS = (
+    "apples|bananas|eggs|slices of toast|cookies|carrots|crackers|chicken wings|granola bars|scoops of ice cream"
+).split("|")
+SWEETS = "cookies|candies|glasses of juice|jelly beans|cupcakes|donuts|cups of yogurt".split("|")
+DRINKS = "glasses of water|bottles of juice|cups of tea|cans of soda|mugs of milk".split("|")
+PROTEINS = "eggs|cups of milk|spoons of peanut butter|pieces of chicken|bowls of beans".split("|")
 DEAR = (
     "bicycle|guitar|tablet|camera|skateboard|telescope|video game console|laptop|drum set|tent|"
     "new phone|keyboard|violin|pair of skis|drone|sewing machine|kayak|class trip|summer camp|"
@@ -99,10 +105,12 @@ HOLDERS = (
     "boxes:box|bags|baskets|jars|packs|crates:crate|cartons|trays|bins|albums|drawers|"
     "shelves:shelf|cases:case|bundles:bundle|packages:package"
 ).split("|")
+PACKS = "boxes:box|bags|baskets|packs|jars|trays|crates:crate|bundles:bundle".split("|")
 COLOURS = "red blue green yellow white black purple orange pink brown silver golden striped small large".split()
 FLAVOURS = "chocolate vanilla strawberry lemon oatmeal coconut peanut banana cherry caramel".split()
 WEEKDAYS = "Monday Tuesday Wednesday Thursday Friday Saturday Sunday".split()
 MONTHS = "January February March April May June July August September October November December".split()
+ORDINALS = "first second third fourth fifth sixth seventh eighth".split()
 JOBS = (
     "waiter|babysitter|gardener|tutor|painter|cashier|mechanic|delivery driver|lifeguard|dog "
     "walker|plumber|carpenter|"
@@ -114,14 +122,20 @@ SHOPS = (
     "the corner shop|an online shop|a garden center|a department store|the craft fair|a thrift "
     "shop|a sports store"
 ).split("|")
+OFFERERS = "the market|the corner shop|the big store|the online shop|the mall|the outlet".split("|")
 KIN = ("mother|father|sister|brother|aunt|uncle|grandmother|grandfather|cousin|best friend|neighbor|teacher").split("|")
-CROWDS = (
-    "students/school|children/summer camp|people/concert|guests/wedding|fans/stadium|"
-    "passengers/ferry|visitors/museum|"
-    "workers/factory|campers/camp|players/tournament|members/club|runners/race|"
-    "musicians/orchestra|dancers/studio|"
-    "employees/company|kids/birthday party|tourists/hotel|volunteers/shelter|scouts/troop|readers/library"
-).split("|")
+HANDED_OUT = "bottles of water|sheets of paper|stickers|pencils|chairs".split("|")
+KIN_BUT_MOTHER = KIN[1:]
+CROWDS = [
+    row.split("/")
+    for row in (
+        "students/school|children/summer camp|people/concert|guests/wedding|fans/stadium|"
+        "passengers/ferry|visitors/museum|"
+        "workers/factory|campers/camp|players/tournament|members/club|runners/race|"
+        "musicians/orchestra|dancers/studio|"
+        "employees/company|kids/birthday party|tourists/hotel|volunteers/shelter|scouts/troop|readers/library"
+    ).split("|")
+]
 RIDES = "bus|train|subway train|tram|ferry|shuttle".split("|")
 CHORES = (
     "wash a car|mow a lawn|paint a fence|iron a shirt|clean a room|bake a tray of cookies|write "
@@ -139,9 +153,17 @@ HOBBIES = (
     "building models|walking the dog|writing stories|dancing|doing yoga|playing video games|"
     "stretching|drawing"
 ).split("|")
+_SINGULAR = {
+    "children": "child", "grandchildren": "grandchild", "boxes": "box", "buses": "bus", "benches": "bench",
+    "classes": "class", "rows of seats": "row", "shelves": "shelf", "feet": "foot", "inches": "inch",
+}  # fmt: skip
 
 
 def noun(entry: str) -> tuple[str, str]:
     """(plural, singular) of an entry."""
     plural, colon, singular = entry.partition(":")
     return plural, singular if colon else plural.removesuffix("s")
+
+
+def singular(plural: str) -> str:
+    return _SINGULAR.get(plural) or plural.removesuffix("s")

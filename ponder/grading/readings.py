@@ -1,0 +1,119 @@
+"""What an answer says: a number, a group of them, words; and the key by which two answers are the same."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from ponder.grading.expressions import parse
+from ponder.grading.tree import Node, Unparsed, leaves
+from ponder.grading.values import fingerprint, magnitude, real_part
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParsedAnswer:
+    """What an answer says. `key` is all that equality looks at; the rest is for frames."""
+
+    key: str
+    kind: str = "scalar"  # scalar, equation, group, other, words, opaque (mathematics that is not understood)
+    node: Node | None = None  # scalar: its tree; equation y = ...: the right-hand side
+    name: str = ""  # the variable of x = 5 or 2 < x < 5
+    shape: str = ""  # group: "()", "[]", "(]", "[)", "{}"; other: "ratio", "clock"
+    parts: tuple[ParsedAnswer, ...] = ()
+    sides: tuple[ParsedAnswer, ...] = ()  # what each side of m + n = 5 and of \\sqrt{2} \\approx 1.41 says by itself
+    is_huge: bool = False  # a number beyond computing, so not equal to any other
+
+    @property
+    def is_understood(self) -> bool:
+        return self.is_huge or (self.kind != "opaque" and all(part.is_understood for part in self.parts))
+
+
+_REPEATING = re.compile(
+    r"(-?)([0-9]{0,30})\.([0-9]{0,30})(?:\\(?:overline|bar|dot)\s*\{?([0-9]{1,30})\}?|\(([0-9]{1,30})\))"
+)
+_GOES_ON = re.compile(r"(-?[0-9]{0,30}\.[0-9]{0,20}?)([0-9]{1,12}?)\2+\s*(?:\.\.\.|\\[lc]?dots)")  # 0.333...
+
+
+def scalar(text: str) -> ParsedAnswer:
+    repeating = _REPEATING.fullmatch(_GOES_ON.sub(r"\1(\2)", text) if text.endswith(("...", "dots")) else text)
+    if repeating:  # 0.1\overline{6} = 0.1(6) = 0.1666... = 1/6
+        sign, whole, start = repeating.groups()[:3]
+        block = repeating[4] or repeating[5]
+        value = Fraction(int((whole + start + block) or 0) - int((whole + start) or 0), 10 ** len(start))
+        node: Node = ("num", value / (10 ** len(block) - 1) * (-1 if sign else 1))
+    else:
+        node = parse(text)
+    return ParsedAnswer(key=fingerprint(node), node=node)
+
+
+_FILLER = re.compile(r"^(?:(?:the|a|an|on|in|at|by|it is|it's|there (?:is|are|exists?)) (?=\S))+")
+_NOTHING = re.compile(
+    r"(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
+    r"|(?:the )?empty set"
+)
+_MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
+
+
+def words(text: str) -> ParsedAnswer:
+    """Plain words, or mathematics that this file does not understand."""
+    plain = re.sub(r"\\(?:text(?:rm|bf|it|normal)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r"\1", text)
+    plain = _FILLER.sub("", " ".join(plain.split()).strip().rstrip(".").casefold())
+    if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain):
+        return ParsedAnswer(key="t:" + re.sub(r"\s", "", text), kind="opaque")
+    if _NOTHING.fullmatch(plain):
+        return ParsedAnswer(key="{}", kind="other")
+    if plain in ("all real numbers", "all reals", "all real values"):
+        return ParsedAnswer(key="(-inf;inf)", kind="other")
+    if _MANY.fullmatch(plain):
+        plain = "infinitely many"
+    return ParsedAnswer(key="t:" + plain, kind="words")
+
+
+def group(shape: str, parts: tuple[ParsedAnswer, ...]) -> ParsedAnswer:
+    if shape == "{}":
+        parts = tuple(sorted(parts, key=lambda part: part.key))
+        if len(parts) == 1:
+            return parts[0]
+    key = shape[0] + ";".join(part.key for part in parts) + shape[1]
+    return ParsedAnswer(key=key, kind="group", shape=shape, parts=parts)
+
+
+def set_of(parts: Iterable[ParsedAnswer]) -> ParsedAnswer:
+    """A set has no member twice, a plain list may: the angles 45, 45, 90."""
+    members = {member.key: member for part in parts for member in (part.parts if part.shape == "{}" else (part,))}
+    return group("{}", tuple(members.values()))
+
+
+def join(parts: list[ParsedAnswer]) -> ParsedAnswer:
+    keys = sorted({key for part in parts for key in part.key.removeprefix("u:").split("|")})
+    key = keys[0] if len(keys) == 1 else "u:" + "|".join(keys)
+    return ParsedAnswer(key=key, kind="other", name=parts[0].name, parts=tuple(parts))
+
+
+def all_but(holes: tuple[ParsedAnswer, ...], name: str = "") -> ParsedAnswer:
+    """All real numbers but some."""
+    if any(hole.node is None or magnitude(hole.node) is None for hole in holes):
+        raise Unparsed("the reals without something that is no number")
+    ends = sorted({hole.key: real_part(hole.node) for hole in holes if hole.node}.items(), key=lambda end: end[1])
+    keys = ["-inf", *(key for key, _ in ends), "inf"]
+    key = "u:" + "|".join(sorted(f"({low};{high})" for low, high in pairwise(keys)))
+    return ParsedAnswer(key=key, kind="other", name=name)
+
+
+def open_at_infinity(shape: str, ends: tuple[ParsedAnswer, ...]) -> str:
+    """[2, inf] is [2, inf): an end at infinity is open, however it is written."""
+    return ("(" if ends[0].key == "-inf" else shape[0]) + (")" if ends[1].key == "inf" else shape[1])
+
+
+def ratio_key(numbers: list[int]) -> str:
+    divisor = math.gcd(*numbers) or 1
+    return "ratio:" + ":".join(str(number // divisor) for number in numbers)
+
+
+def symbols_of(reading: ParsedAnswer) -> set[str]:
+    found = {leaf[1] for leaf in leaves(reading.node) if leaf[0] == "sym"} if reading.node else set()
+    return found.union(*(symbols_of(part) for part in reading.parts)) if reading.parts else found

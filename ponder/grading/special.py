@@ -1,0 +1,115 @@
+r"""Notations of their own, which are no expressions: 11_2, 3:45 PM, 3:4, 5 ft 6 in, (B) 5, x \equiv 10 (mod 7)."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+from ponder.grading.expressions import parse
+from ponder.grading.readings import ParsedAnswer, ratio_key, scalar
+from ponder.grading.tokens import number
+from ponder.grading.tree import Node, Unparsed
+from ponder.grading.units import UNITS
+from ponder.grading.values import exact, fingerprint
+
+_CHOICE = re.compile(
+    r"(?:[Oo]ption|[Cc]hoice)?\s*\(([A-J])\)(?:\s+[^-+*/=^<>,\s].*)?|(?:(?:[Oo]ption|[Cc]hoice)\s+([A-J]))[.):]?"
+    r"|([A-J])[.):](?:\s+\S.*)?",
+    re.DOTALL,
+)
+
+
+def choice(text: str, depth: int) -> ParsedAnswer | None:
+    match = _CHOICE.fullmatch(text) if depth == 0 else None
+    return scalar(match[1] or match[2] or match[3]) if match else None
+
+
+_DIGITS_BASE = re.compile(
+    r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*\(?([0-9]{1,2}|[a-z]{3,11})\)?\s*\}{0,2}"
+)
+_SPOKEN_BASE = re.compile(
+    r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?base[ -]?(?:\\?\}\s*)?\{?([0-9]{1,2}|[a-z]+)\}?\)?\}?"
+)
+_BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
+          "eleven": 11, "twelve": 12, "sixteen": 16}  # fmt: skip
+
+
+def based(text: str, depth: int) -> ParsedAnswer | None:
+    """2516_8, 11 base 2, 0x1F: digits and base, written with capital letters and no leading zeros."""
+    prefixed = re.fullmatch(r"(-?)0([bx])([0-9a-fA-F]+)", text)
+    if prefixed:
+        sign, digits, base = prefixed[1], prefixed[3].upper(), 2 if prefixed[2] == "b" else 16
+    else:
+        match = _DIGITS_BASE.fullmatch(text) or _SPOKEN_BASE.fullmatch(text)
+        if match is None or not (match[2][0].isdigit() or (len(match[2]) > 1 and match[3] in ("16", "sixteen"))):
+            return None
+        sign, digits = match[1], match[2]
+        base = int(match[3]) if match[3].isdigit() else _BASES.get(match[3], 0)
+    if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in digits):
+        return None
+    if base == 10:
+        return scalar(sign + digits)
+    return ParsedAnswer(key=f"base:{base}:{sign}{digits.lstrip('0') or '0'}", kind="other")
+
+
+_MODULO = re.compile(r"(?:.*(?:\\equiv|=))?([^=]+?)\(?\s*(?:\\mod|\bmod(?:ulo)?\b)\s*[{(]?\s*([0-9]{1,40})\s*[})]*")
+
+
+def residue(text: str, depth: int) -> ParsedAnswer | None:
+    match = _MODULO.fullmatch(text) if "mod" in text else None
+    if match is None:
+        return None
+    modulus = int(match[2])
+    value = exact(parse(match[1].strip()))
+    if value is None or modulus == 0 or value.denominator != 1:
+        raise Unparsed("a residue that is no whole number")
+    return ParsedAnswer(key=f"mod:{int(value) % modulus}:{modulus}", kind="other")
+
+
+_COLONS = re.compile(
+    r"([0-9]{1,9}) ?(?::|to|\\text\s*\{ ?to ?\}) ?([0-9]{1,9})((?: ?: ?[0-9]{1,9})*)(?: ?([ap])\.? ?m\.?)?",
+    re.IGNORECASE,
+)
+
+
+def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
+    """3:4 = 6:8 is a ratio, 3:45 PM = 15:45 a time of the day; what may be either is read as the target is."""
+    match = _COLONS.fullmatch(text) if ":" in text or "to" in text else None
+    if match is None:
+        return None
+    first, second, rest, half = match.groups()
+    numbers = [int(number) for number in (first, second, *re.findall("[0-9]+", rest))]
+    is_clock = re.fullmatch("[0-9]{1,2}:[0-5][0-9](?::[0-5][0-9])?", text.replace(" ", "").rstrip(".aApPmM"))
+    if half and (not is_clock or not 1 <= numbers[0] <= 12):
+        return None
+    if is_clock and numbers[0] < 25:
+        hour = numbers[0] % 12 + (12 if half in "pP" else 0) if half else numbers[0]
+        key = ":".join(map(str, (hour, *numbers[1:])))
+        return ParsedAnswer(key=f"clock:{key}", kind="other", shape="clock")
+    return ParsedAnswer(key=ratio_key(numbers), kind="other", shape="ratio")
+
+
+_PIECE = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?)\s*([a-zA-Z]+)\.?")
+
+
+def compound(text: str, depth: int) -> ParsedAnswer | None:
+    """2 hours 30 minutes = 150 minutes, 5 ft 6 in = 66 inches: quantities of one kind, each smaller than the last."""
+    if not text[:1].isdigit() or len(text) > 120:
+        return None
+    pieces = re.split(
+        r"(?<=[a-zA-Z.])\s*,?\s*(?:and\s+)?(?=[0-9])",
+        re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r" \1 ", text).strip(),
+    )
+    matches = [_PIECE.fullmatch(piece.strip()) for piece in pieces]
+    if len(pieces) < 2 or not all(matches):
+        return None
+    total, last_base, last_scale, unit = Fraction(0), "", Fraction(0), ""
+    for match in matches:
+        assert match is not None
+        unit = {"in": "inch"}.get(match[2], match[2])
+        base, scale = UNITS.get(unit, ("", None))
+        if scale is None or base == "%" or (last_base and (base != last_base or scale >= last_scale)):
+            return None
+        total, last_base, last_scale = total + number(match[1]) * scale, base, scale
+    node: Node = ("mul", ("num", total / last_scale), ("unit", unit))
+    return ParsedAnswer(key=fingerprint(node), node=node)

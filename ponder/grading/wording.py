@@ -1,0 +1,72 @@
+"""Wording: an answer in one spelling, without delimiters, markup and closing punctuation; and what is prose."""
+
+from __future__ import annotations
+
+import re
+
+from ponder.grading.notation import clean
+from ponder.grading.number_words import with_digits
+
+_WRAPPED = re.compile(r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|fbox|underline)\s*\{(.*)\}", re.DOTALL)
+_LEAD = re.compile(
+    r"^\s*(?:(?:so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
+    r"(?:\s*[,:])?\s+(?:that\s+)?(?=\S))+",
+    re.IGNORECASE,
+)
+_BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*]{1,80})\*\*(?![\w(*])")
+
+
+def unwrap(answer: str) -> str:
+    """The answer in one spelling, without delimiters, boxes, markup, quotes and closing punctuation."""
+    text = re.sub(r"(?<!\\)\\[()\[\]]", " ", answer)
+    text = _LEAD.sub("", text)
+    if "**" in text:
+        text = _BOLD.sub(r"\1", text)
+    text = re.sub(r"(?<=[0-9])\s?(?:\.\.\.|…)", r"\\ldots", text)
+    text = text.replace("$$", "$")
+    dollars = len(re.findall(r"(?<!\\)\$", text))
+    text = re.sub(r"(?<!\\)\$", " " if dollars % 2 == 0 else r" \\dollar ", text)
+    text = re.sub(r"\\(?:text(?:bf|rm)?|math(?:bf|rm))\s*\{\s*(\([A-J]\))\s*\}", r"\1 ", clean(text))
+    for _ in range(6):
+        before = text
+        text = text.strip().rstrip(".,;:").strip()
+        for mark in ("**", "__", "`", '"', "'", "*"):
+            if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
+                text = text[len(mark) : -len(mark)]
+        match = _WRAPPED.fullmatch(text)
+        if match and _is_balanced(match[1]):
+            text = match[1]
+        if text == before:
+            break
+    return with_digits(text)
+
+
+def _is_balanced(text: str) -> bool:
+    depth = 0
+    for char in text:
+        depth += (char == "{") - (char == "}")
+        if depth < 0:
+            return False
+    return depth == 0
+
+
+_IN_TEXT = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[a-zA-Z]+")
+_WORD = re.compile(r"[A-Za-z]{2,}")
+_CONNECTIVES = frozenset(
+    "so thus hence therefore then since because when if that this it is are was we get have find where let".split()
+)
+
+
+def is_prose(text: str) -> bool:
+    """A sentence and no formula: several words outside \\text, or one that joins sentences."""
+    return not _CONNECTIVES.isdisjoint(_words_of(text)) or sum(len(word) > 2 for word in _words_of(text)) > 1
+
+
+def joins_sentences(text: str) -> bool:
+    """Mathematics inside a sentence, after whose beginning (So, We get) more words follow."""
+    text = _LEAD.sub("", text)
+    return re.search(r"[0-9\\^=]", text) is not None and not _CONNECTIVES.isdisjoint(_words_of(text))
+
+
+def _words_of(text: str) -> list[str]:
+    return [word.lower() for word in _WORD.findall(_IN_TEXT.sub(" ", text))]

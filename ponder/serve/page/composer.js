@@ -1,0 +1,108 @@
+// Where a question is written, and how much the model may think about it.
+
+import { $, h } from "./dom.js";
+import { recall, remember } from "./remember.js";
+
+const AUTO = "";  // the mode that the effort stands for at this server
+const words = (name) => (name === AUTO ? "By effort" : (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " "));
+
+/** What a level of effort stands for: {max_reasoning_tokens, mode, n}. */
+function described({ max_reasoning_tokens: most, mode, n }) {
+  const samples = n > 1 ? `, ${words(mode)} of ${n} samples` : "";
+  return most === undefined ? null : `Thinks up to ${most} tokens${samples}`;
+}
+
+const percent = (share) => `${Math.round(100 * share)} %`;
+
+/** What a level was measured to give and to cost: [words, all of it], or nothing. */
+function worth({ accuracy, low, high, tokens }, { task, num_problems: problems }) {
+  if (accuracy === undefined) return ["", ""];
+  const cost = `${Math.round(tokens).toLocaleString("en")} tokens`;
+  const measured = `Measured on ${problems} problems of ${task}: ${percent(accuracy)} right (${percent(low)} to ${percent(high)})`;
+  return [`${percent(accuracy)} right, ${cost}`, `${measured}, ${cost} a problem`];
+}
+
+function fill(select, options, preferred, changed) {
+  select.replaceChildren(...options.map(([value, title]) => h("option", { value, title }, words(value))));
+  const wanted = recall(select.id);
+  const values = options.map(([value]) => value);
+  select.value = values.includes(wanted) ? wanted : values.includes(preferred) ? preferred : values[0];
+  select.onchange = () => {
+    remember(select.id, select.value);
+    changed();
+  };
+}
+
+export class Composer {
+  /** on: {ask(text), stop()} */
+  constructor(on) {
+    this.field = $("question");
+    this.isRunning = false;
+    this.field.oninput = () => this.#fit();
+    this.field.onkeydown = (event) => {
+      // an Enter that ends the composition of a character sends nothing
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      $("ask").requestSubmit();
+    };
+    $("ask").onsubmit = (event) => {
+      event.preventDefault();
+      const text = this.field.value.trim();
+      if (!text || this.isRunning) return;
+      this.put("");
+      on.ask(text);
+    };
+    $("stop").onclick = () => on.stop();
+  }
+
+  offer(model) {
+    const { measured, levels } = model.efforts;
+    this.efforts = model.efforts;
+    const changed = () => this.#showWorth();
+    fill($("effort"), Object.entries(levels).map(([name, level]) => [name, described(level)]), "medium", changed);
+    // where efforts are points of a measured curve they name a mode themselves, unless one is chosen
+    const modes = [...(measured ? [AUTO] : []), ...model.modes];
+    fill($("mode"), modes.map((name) => [name, null]), modes[0], changed);
+    changed();
+  }
+
+  /** A level's measure holds for the mode that it stands for, and for no other. */
+  #showWorth() {
+    const { effort, mode } = this.chosen;
+    const level = this.efforts.levels[effort];
+    const [words, all] = mode === undefined || mode === level.mode ? worth(level, this.efforts) : ["", ""];
+    $("worth").textContent = words;
+    $("worth").title = all;
+  }
+
+  get chosen() {
+    return { effort: $("effort").value, mode: $("mode").value || undefined };
+  }
+
+  put(text) {
+    this.field.value = text;
+    this.#fit();
+  }
+
+  /** Text that was not sent comes back, unless something new was written. */
+  giveBack(text) {
+    if (!this.field.value.trim()) this.put(text);
+  }
+
+  running(is) {
+    const hadFocus = [$("send"), $("stop")].includes(document.activeElement);
+    this.isRunning = is;
+    $("send").hidden = is;
+    $("stop").hidden = !is;
+    if (hadFocus) this.field.focus();
+  }
+
+  focus() {
+    if (matchMedia("(pointer: fine)").matches) this.field.focus();  // elsewhere it would bring up a keyboard
+  }
+
+  #fit() {
+    this.field.style.height = "auto";
+    this.field.style.height = `${Math.min(this.field.scrollHeight, innerHeight * 0.4)}px`;
+  }
+}

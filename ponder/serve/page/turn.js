@@ -1,0 +1,130 @@
+// One question and its answer on the page. `show()` brings the elements up to date with the state.
+
+import { announce, h, icon } from "./dom.js";
+import { Markdown } from "./markdown.js";
+import { duration, isRunning, part } from "./state.js";
+
+const NOTES = {
+  cancelled: "You stopped this answer.",
+  incomplete: "Cut off: the limit of tokens was reached. Ask it to go on, or start a new conversation.",
+};
+
+export class Turn {
+  /** on: {answerNow(turn), again(turn)} */
+  constructor(state, { model, namesModel, on }) {
+    this.state = state;
+    this.namesModel = namesModel;  // several may have answered in the same conversation
+    this.on = on;
+    this.ahead = null;  // seconds that the server's clock is ahead of performance.now()
+    this.lost = false;
+    this.label = h("span", { class: "thought-label" });
+    this.latest = h("span", { class: "thought-latest" });
+    this.parts = h("div", { class: "parts", "aria-live": "polite" });
+    this.thought = h(
+      "details", { class: "thought" },
+      h("summary", {}, icon("chevron"), this.label, this.latest), this.parts,
+    );
+    this.answerNowButton = h("button", { type: "button", class: "chip", onclick: () => this.on.answerNow(this) }, "Answer now");
+    this.waiting = h("p", { class: "waiting" });
+    this.answer = h("div", { class: "answer" });
+    this.note = h("p", { class: "note" });
+    this.meta = h("p", { class: "meta" });
+    this.markdown = new Markdown(this.answer);
+    this.root = h(
+      "article", { class: "turn" },
+      h("h2", { class: "sr-only" }, "You"), h("div", { class: "asked" }, state.question),
+      h("h2", { class: "sr-only" }, state.model ?? model),
+      h("div", { class: "thinking-row" }, this.thought, this.answerNowButton),
+      this.waiting, this.answer, this.note, this.meta,
+    );
+    this.show();
+  }
+
+  /** time: the server's, when its answer's header came. */
+  clock(time) {
+    if (time) this.ahead = Number(time) - performance.now() / 1000;
+  }
+
+  elapsed() {
+    const { since } = this.state;
+    return this.ahead === null || since === null ? 0 : Math.max(0, performance.now() / 1000 + this.ahead - since);
+  }
+
+  show() {
+    const { state } = this;
+    this.root.dataset.status = state.status;
+    this.#showThought();
+    this.markdown.update(state.answer);
+    this.#showWaiting();
+    this.#showNote();
+    this.#showMeta();
+  }
+
+  /** Once a quarter of a second while it runs. */
+  tick() {
+    if (this.state.thinking) this.label.textContent = `Thinking… ${Math.floor(this.elapsed())} s`;
+  }
+
+  #showThought() {
+    const { state } = this;
+    this.thought.hidden = !state.thought;
+    this.answerNowButton.hidden = !state.thinking;
+    this.thought.classList.toggle("live", state.thinking);
+    if (state.thinking) this.tick();
+    else if (state.seconds !== null) {
+      this.label.textContent = `Thought for ${duration(state.seconds)}${state.early ? ", then answered at once" : ""}`;
+    } else this.label.textContent = "Thought";
+    while (this.parts.children.length > state.summary.length) this.parts.lastChild.remove();
+    state.summary.slice(this.parts.children.length).forEach((summary) => {
+      const { title, body } = part(summary);
+      this.parts.append(h("div", { class: "part" }, title && h("strong", {}, title), body && h("p", {}, body)));
+    });
+    const empty = !state.summary.length;
+    this.parts.dataset.empty = !empty ? "" : isRunning(state) ? "The summary comes as it thinks." : "There is no summary.";
+    this.latest.textContent = state.thinking && !empty ? part(state.summary.at(-1)).title : "";
+  }
+
+  #showWaiting() {
+    const { state } = this;
+    let words = "";
+    if (this.lost && isRunning(state)) words = "The connection broke. Trying again…";
+    else if (state.status === "sending") words = "Sending…";
+    else if (state.status === "queued") words = "Waiting for the model…";
+    else if (isRunning(state) && !state.thinking && !state.answer) words = "Answering…";
+    this.waiting.textContent = words;
+    this.waiting.hidden = !words;
+  }
+
+  #showNote() {
+    const { state } = this;
+    this.note.hidden = !(state.problem || NOTES[state.status]);
+    if (this.note.hidden) return;
+    this.note.classList.toggle("bad", Boolean(state.problem));
+    if (!state.problem) return this.note.replaceChildren(NOTES[state.status]);
+    const again = h("button", { type: "button", class: "chip", onclick: () => this.on.again(this) }, "Try again");
+    this.note.replaceChildren(h("strong", {}, state.problem.message), ` ${state.problem.advice} `, again);
+  }
+
+  #showMeta() {
+    const { usage } = this.state;
+    this.meta.hidden = !usage;
+    if (!usage) return;
+    const { reasoning_tokens: reasoning, samples } = usage.output_tokens_details;
+    const count = (number) => number.toLocaleString("en");
+    const words = [
+      this.namesModel && this.state.model, `${count(usage.input_tokens)} tokens in`, `${count(reasoning)} thinking`,
+      `${count(usage.output_tokens - reasoning)} answer`, samples > 1 && `${samples} samples`,
+    ];
+    this.meta.textContent = words.filter(Boolean).join(" · ");
+  }
+
+  /** What a screen reader hears of a change: whole things, never token by token. */
+  say(before) {
+    const { state } = this;
+    if (state.thinking && !before.thinking) announce("Thinking");
+    if (!isRunning(state)) {
+      const end = state.problem ? `${state.problem.message} ${state.problem.advice}` : NOTES[state.status] ?? "";
+      announce(`${state.answer.slice(0, 2000)} ${end} ${this.thought.hidden ? "" : this.label.textContent}`.trim());
+    } else if (before.thinking && !state.thinking) announce(this.label.textContent);
+  }
+}

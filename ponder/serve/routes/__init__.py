@@ -1,0 +1,1 @@
+"""The handlers, each declared with its path, and a file for each part of the API."""
