@@ -44,7 +44,7 @@ FEATURES = ("top share", "entropy", "blank share", "mean score", "best score", "
 
 
 @dataclass(frozen=True)
-class SampleArrays:
+class ControllerSamples:
     """Samples of one problem: every array has one number a sample."""
 
     classes: NDArray[np.int64]  # equal numbers = the same answer, -1 = no answer
@@ -60,8 +60,8 @@ class SampleArrays:
         if len(sizes | ({len(self.scores)} if self.scores is not None else set())) != 1:
             raise ValueError("every array of a problem must have one number a sample")
 
-    def take(self, order: NDArray[np.int64]) -> SampleArrays:
-        return SampleArrays(
+    def take(self, order: NDArray[np.int64]) -> ControllerSamples:
+        return ControllerSamples(
             self.classes[order], self.correct[order], self.tokens[order], self.mean_logprobs[order],
             self.was_cut[order], None if self.scores is None else self.scores[order], self.score_cost,
         )  # fmt: skip
@@ -87,7 +87,7 @@ def arms_for(num_probes: int, max_samples: int, *, scorer: bool) -> tuple[Arm, .
     return (*arms, *(Arm(n, "adaptive") for n in sizes[1:]))
 
 
-def features(probes: SampleArrays) -> Floats:
+def features(probes: ControllerSamples) -> Floats:
     """The features of the probes, see FEATURES."""
     answered = probes.classes[probes.classes >= 0]
     counts = np.unique(answered, return_counts=True)[1] if len(answered) else np.zeros(1)
@@ -108,7 +108,7 @@ def features(probes: SampleArrays) -> Floats:
     )
 
 
-def chosen(arm: Arm, samples: SampleArrays) -> tuple[int, int]:
+def chosen(arm: Arm, samples: ControllerSamples) -> tuple[int, int]:
     """(index of the chosen sample, samples drawn) of an arm over samples in order."""
     n = min(arm.n, len(samples.classes))
     if arm.how == "adaptive":
@@ -148,7 +148,7 @@ class Replayed:
 
 
 def replay(
-    problems: Sequence[SampleArrays],
+    problems: Sequence[ControllerSamples],
     *,
     num_probes: int = 4,
     arms: Sequence[Arm] | None = None,
@@ -244,7 +244,7 @@ def num_expanded() -> int:
 
 
 def fit(
-    problems: Sequence[SampleArrays] | Replayed,
+    problems: Sequence[ControllerSamples] | Replayed,
     *,
     budget: float,
     num_probes: int = 4,
@@ -350,9 +350,9 @@ def best_fixed(correct_A: Floats, cost_A: Floats, budget: float) -> Floats:
     return shares
 
 
-def as_arrays(completions: Sequence[Completion], work: Work, scores: Floats | None) -> SampleArrays:
+def as_arrays(completions: Sequence[Completion], work: Work, scores: Floats | None) -> ControllerSamples:
     """Live samples as the arrays that a controller was fitted on; whether they are correct is not known."""
-    return SampleArrays(
+    return ControllerSamples(
         answer_classes(work, completions),
         np.zeros(len(completions), dtype=bool),
         np.array([completion.num_tokens for completion in completions], dtype=float),
