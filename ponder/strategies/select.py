@@ -80,11 +80,11 @@ def best_of(scores: ArrayLike, classes: ArrayLike | None = None) -> int:
 def ranking(scores: ArrayLike, classes: ArrayLike | None = None) -> NDArray[np.int64]:
     """The indices of the samples, best first: samples with an answer before those without, nan last, ties in order."""
     scores = np.asarray(scores, dtype=float)
-    costs = np.where(np.isnan(scores), np.inf, -scores)
+    sort_keys = np.where(np.isnan(scores), np.inf, -scores)
     if classes is None:
-        return np.argsort(costs, kind="stable")
+        return np.argsort(sort_keys, kind="stable")
     classes, _ = _pair(classes, scores)
-    return np.lexsort((np.arange(len(scores)), costs, classes < 0))
+    return np.lexsort((np.arange(len(scores)), sort_keys, classes < 0))
 
 
 def rerank_vote(classes: ArrayLike, scores: ArrayLike, m: int) -> int:

@@ -34,7 +34,7 @@ def group(logprobs, classes, was_cut=None):
     )
 
 
-def test_features_are_what_their_names_say():
+def test_features_have_the_values_of_their_names():
     rows = features(group([[-1, -3, -2], [-4], []], [0, -1, -1], [False, True, True]), window=2)
     of = dict(zip(FEATURES, rows.T.tolist(), strict=True))
     assert of["mean_logprob"] == pytest.approx([-2, -4, 0])
@@ -66,7 +66,7 @@ def test_features_are_finite_when_none_finishes_or_a_logprob_is_not(classes):
     assert np.isfinite(features(group([[-np.inf, -1], [-1]], classes, [True, True]))).all()
 
 
-def test_without_logprobs_it_says_what_is_missing():
+def test_without_logprobs_the_error_names_them():
     with pytest.raises(ValueError, match="logprobs"):
         features(CompletionGroup.of([1], [[2]]))
 
@@ -118,7 +118,7 @@ def probe(tmp_path, inner=0):
 
 
 @pytest.mark.parametrize("inner", [0, 5])
-def test_a_probe_says_the_same_of_kept_states_and_by_reading_again(tmp_path, inner):
+def test_a_probe_gives_the_same_scores_for_kept_and_for_recomputed_states(tmp_path, inner):
     scorer = probe(tmp_path, inner)
     scorer.save(tmp_path / "probe")
     prompt, samples = (1, 2, 3), [(4, 5, 6), (7,), (8, 9)]
@@ -148,7 +148,7 @@ def test_an_empty_completion_has_the_state_of_its_prompt():
     assert torch.allclose(found[0], hidden[3].repeat(2))
 
 
-def test_the_states_that_the_engine_keeps_are_those_that_reading_again_gives(tmp_path):
+def test_the_states_that_the_engine_keeps_are_those_that_are_recomputed(tmp_path):
     scorer = probe(tmp_path)
     with LocalEngine(tiny_model(), ByteTokenizer(), num_workers=0, num_slots=8, keep_hidden=True) as engine:
         params = SamplingParams(max_reasoning_tokens=6, max_answer_tokens=4)

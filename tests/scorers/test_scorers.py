@@ -236,7 +236,7 @@ def _change(folder, **facts):
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 
 
-def test_a_model_folder_is_told_from_a_scorer(tmp_path):
+def test_a_model_folder_is_distinguished_from_a_scorer(tmp_path):
     save_model(tiny_model(), tmp_path)
     with pytest.raises(ConfigError, match="it is a model"):
         load_scorer(tmp_path)

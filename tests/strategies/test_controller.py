@@ -1,4 +1,4 @@
-"""The controller spends where spending helps, says so honestly, and survives what it reads from files."""
+"""The controller spends where spending helps, is measured on problems it was not fitted on, and checks its files."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_it_spends_on_open_problems_and_stops_on_easy_ones() -> None:
     assert spent["open"] > 2 * spent["easy"]
 
 
-def test_more_money_buys_more_and_no_more_than_there_is() -> None:
+def test_a_larger_budget_is_spent_and_never_exceeded() -> None:
     played = replay(problems(), orders=4)
     costs = []
     for budget in (50.0, 100.0, 250.0, 1e9):
@@ -72,14 +72,14 @@ def test_more_money_buys_more_and_no_more_than_there_is() -> None:
     assert costs[0] <= 50 and costs[2] <= 250
 
 
-def test_the_best_fixed_mixture_costs_what_it_may() -> None:
+def test_the_best_fixed_mixture_costs_the_budget() -> None:
     shares = best_fixed(np.array([0.5, 0.6, 0.9]), np.array([10.0, 40.0, 50.0]), 30.0)
     assert shares.tolist() == [0.5, 0, 0.5]
     assert best_fixed(np.array([0.5, 0.6]), np.array([10.0, 20.0]), 5.0).tolist() == [1, 0]
     assert best_fixed(np.array([0.5, 0.6]), np.array([10.0, 20.0]), 500.0).tolist() == [0, 1]
 
 
-def test_a_scorer_is_paid_for_by_those_who_ask_it() -> None:
+def test_a_scorer_is_paid_for_by_the_arms_that_use_it() -> None:
     rng = np.random.default_rng(0)
     drawn = [problem(rng, "open") for _ in range(4)]
     scored = [
@@ -141,7 +141,7 @@ def test_a_file_that_is_no_controller_is_named(tmp_path: Path, text: str) -> Non
         Controller.load(tmp_path / "absent.json")
 
 
-def test_live_it_stops_where_all_agree_and_goes_on_where_they_do_not() -> None:
+def test_live_it_stops_where_all_agree_and_continues_where_they_do_not() -> None:
     rule = fit(problems(), budget=120)
     params = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=4)
 

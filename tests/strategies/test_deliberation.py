@@ -142,7 +142,7 @@ def test_the_policy_chooses_and_its_comparison_is_not_kept() -> None:
     assert all(trajectory.completion.sampled)
 
 
-def test_nothing_is_asked_where_there_is_nothing_to_choose() -> None:
+def test_no_choice_is_drawn_where_there_is_nothing_to_choose() -> None:
     alike = lambda text, seed: ("", "9") if "A:" in text else (render_step("a", "1"), "")
     assert not play(alike, m=4).choices
     assert not play(two_steps, m=1).choices
@@ -166,7 +166,7 @@ def test_the_scorer_chooses_by_the_state_that_a_candidate_makes() -> None:
     assert play(two_steps, m=4, choice="scorer").answer == "9"  # without one, the policy's confidence
 
 
-def test_the_vote_goes_to_what_most_draws_say_and_a_tie_to_the_earliest() -> None:
+def test_the_vote_goes_to_the_most_frequent_candidate_and_a_tie_to_the_earliest() -> None:
     texts = ["b", "a", "c", "a", "c"]
     script = lambda text, seed: ("", "7") if "A:" in text else (render_step(texts.pop(0), "1"), "")
     assert "Q: a" in play(script, m=5, choice="vote").completion.reasoning
@@ -257,7 +257,7 @@ def test_bad_options_are_refused_with_the_reason(options: dict[str, int]) -> Non
         Deliberation(**options)
 
 
-def test_unknown_words_name_the_nearest() -> None:
+def test_unknown_options_name_the_nearest() -> None:
     with pytest.raises(ConfigError, match="policy"):
         Deliberation(choice="polici")
     with pytest.raises(ConfigError, match="turns"):

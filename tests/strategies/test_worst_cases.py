@@ -101,7 +101,7 @@ def test_an_answer_comes_and_all_that_was_drawn_is_paid_for(name: str, scorer: A
     st.sampled_from(FREE), st.integers(2, 260), st.none() | st.integers(1, 30), st.integers(0, 50), st.booleans(),
     st.integers(1, 9),
 )  # fmt: skip
-def test_no_budget_is_ever_passed(
+def test_no_budget_is_ever_exceeded(
     name: str, tokens: int, samples: int | None, length: int, judged: bool, answer: int
 ) -> None:
     def respond(text: str, seed: int) -> tuple[str, str]:
@@ -137,14 +137,14 @@ def test_no_key_is_computed_on_the_event_loop(name: str, scorer: Any, watch: Any
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(8, 4000), st.integers(1, 3000), st.integers(1, 3000))
-def test_a_budget_shortens_the_thinking_and_never_ends_it(tokens: int, reasoning: int, answer: int) -> None:
+def test_a_budget_shortens_the_reasoning_and_never_ends_it(tokens: int, reasoning: int, answer: int) -> None:
     fitted = fit_params(SamplingParams(max_reasoning_tokens=reasoning, max_answer_tokens=answer), tokens)
     assert max_sample_tokens(fitted) <= tokens
     assert fitted.max_reasoning_tokens >= min(reasoning, tokens // 2) > 0
     assert fitted.max_answer_tokens >= min(answer, tokens // 4)
 
 
-def test_room_for_everything_is_left_alone() -> None:
+def test_params_that_fit_are_unchanged() -> None:
     assert fit_params(PARAMS, 47) == PARAMS and fit_params(PARAMS, 46) != PARAMS
     cut = replace(PARAMS, max_answer_tokens=1024, max_tokens=30)  # a hard cut fits by itself
     assert fit_params(cut, 30) == cut
@@ -240,6 +240,6 @@ def test_an_engine_that_fails_in_one_part_ends_the_other_parts() -> None:
 
 
 @pytest.mark.parametrize("name", ["judge", "controller"])
-def test_what_is_missing_is_said_with_how_to_make_it(name: str) -> None:
+def test_a_missing_part_is_an_error_that_says_how_to_make_it(name: str) -> None:
     with pytest.raises(ValueError, match="makes one"):
         solve(name, ScriptedEngine(stepper))
