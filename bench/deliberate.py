@@ -38,7 +38,7 @@ from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, p
 from ponder.models import hub
 from ponder.rollouts.collect import environment as rollouts_of
 from ponder.runs import revision
-from ponder.strategies.deliberation import Deliberation, distinct, read
+from ponder.strategies.deliberation_environment import Deliberation, distinct, parse_candidate
 from ponder.strategies.turns import Trajectory, diversity
 from ponder.tasks import load_task
 from ponder.train.deliberations import is_true
@@ -79,7 +79,7 @@ async def deliberation(
 
 def _rollout(problem: Problem, one: Trajectory) -> Rollout:
     verdict = Verdict(outcome="wrong", reward=0.0)
-    return Rollout(problem=problem, turns=one.turns, verdict=verdict, reward=0.0, ended=one.ended, whole=one.whole)
+    return Rollout(problem=problem, turns=one.turns, verdict=verdict, reward=0.0, ended=one.ended, whole=one.completion)
 
 
 def judged(task: Any, problem: Problem, answers: Sequence[str]) -> Row:
@@ -101,11 +101,11 @@ def judged_choices(task: Any, problem: Problem, one: Trajectory) -> list[bool]:
     result = []
     for choice in one.choices:
         turns = [turn for turn in one.turns if turn.kind == "candidate" and turn.number == choice.number]
-        chosen = {step.line for step in distinct([read(turn) for turn in turns if turn.chosen])}
+        chosen = {step.line for step in distinct([parse_candidate(turn) for turn in turns if turn.chosen])}
         good = {
             step.line: task.verify(problem, step.answer).is_correct
             if step.kind == "answer" else is_true(problem, step.question, step.answer)
-            for step in distinct([read(turn) for turn in turns])
+            for step in distinct([parse_candidate(turn) for turn in turns])
         }  # fmt: skip
         if len(set(good.values())) == 2:
             result += [good[line] for line in chosen]

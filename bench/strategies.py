@@ -33,7 +33,7 @@ from ponder.evals.stats import interval, paired_difference
 from ponder.scorers import load_scorer
 from ponder.strategies import STRATEGIES, flops
 from ponder.strategies.base import parse_options
-from ponder.strategies.deliberation import CHOICES
+from ponder.strategies.deliberation_environment import CHOICES
 from ponder.strategies.turns import Trajectory, diversity
 from ponder.tasks import load_task
 from ponder.types import Budget, Problem, SamplingParams, Usage, text_seed

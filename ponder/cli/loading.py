@@ -98,10 +98,10 @@ class Ladder:
         else:
             self._engine.update_weights(model.state_dict(), version=self._engine.policy_version + 1)
         if self._environment is None:
-            return Borrowed(self._engine)
+            return SharedEngine(self._engine)
         from ponder.rollouts.deliberate import Deliberating
 
-        return Borrowed(Deliberating(self._engine, self._environment))
+        return SharedEngine(Deliberating(self._engine, self._environment))
 
     def __enter__(self) -> Ladder:
         return self
@@ -111,11 +111,11 @@ class Ladder:
             close(self._engine)
 
 
-class Borrowed(EngineWrapper):
-    """An engine that its user may not close."""
+class SharedEngine(EngineWrapper):
+    """An engine that its owner closes, not its users."""
 
     async def aclose(self) -> None:
-        """Its owner does it."""
+        """Does nothing."""
 
 
 def check_kind(run: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from ponder.evals.bank import Bank, Samples
 from ponder.evals.results import ControllerResult
 from ponder.evals.stats import paired_difference
-from ponder.strategies.controller import Drawn, evaluate, fit, replay
+from ponder.strategies.controller import SampleArrays, evaluate, fit, replay
 
 
 def fit_controller(
@@ -51,9 +51,9 @@ def fit_controller(
     )
 
 
-def drawn_of(table: Samples, scorer: str) -> Drawn:
+def drawn_of(table: Samples, scorer: str) -> SampleArrays:
     """Stored samples as the controller's arrays; a scorer reads about as many tokens as were drawn."""
-    return Drawn(
+    return SampleArrays(
         table.classes,
         table.correct,
         table.tokens.astype(float),

@@ -346,7 +346,7 @@ async def _by_strategy(
     # a chosen one may hold tokens that were put into it and not drawn, so the difference can fall below nothing
     engine.count.discarded += max(0, engine.count.output - (chosen.num_tokens if chosen else 0))
     for drawn in solution.completions if thoughts.started is None else ():
-        if drawn.reasoning:  # of a model without marks (`strategies.deliberate.Aloud`): to the meter it was answer
+        if drawn.reasoning:  # of a model without marks (`strategies.PlainTextEngine`): to the meter it was answer
             if thoughts.started is not None:
                 thoughts.next_sample()
             thoughts.begin()

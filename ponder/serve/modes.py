@@ -22,7 +22,7 @@ from ponder.config import nearest
 from ponder.efforts import Efforts, Point
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import Compute
-from ponder.strategies.deliberate import SELECTORS as PARALLEL  # modes whose n is whole samples, drawn side by side
+from ponder.strategies.deliberation_strategy import SELECTORS as PARALLEL  # n = whole samples, drawn side by side
 from ponder.types import Budget, SamplingParams, Scorer, Strategy
 
 LADDER = {"none": 0, "minimal": 64, "low": 128, "medium": 256, "high": 512, "xhigh": 1024, "max": 2048}

@@ -30,7 +30,7 @@ from typing import Any
 from ponder.config import ConfigError, check, setting
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.runs import lock
-from ponder.strategies.deliberation import PAUSE
+from ponder.strategies.deliberation_environment import PAUSE
 from ponder.tasks.prompting import question
 from ponder.train.inputs import problems_hash
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, Verdict, text_seed

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
-from ponder.scorers.judge import Judge, JudgeError, meetings, read_choice, read_grade
+from ponder.scorers.judge import Judge, JudgeError, pairings, parse_grade, parse_letter
 from ponder.types import Completion
 from tests.helpers import user
 
@@ -72,9 +72,9 @@ def test_replies_that_cannot_be_read_are_counted_and_warned_of(mode):
     candidates = [candidate(text, i) for i, text in enumerate("456")]
     with pytest.warns(UserWarning, match=r"of 3 replies of the judge cannot be read as .* e\.g\. 'hm, well'"):
         asyncio.run(found(user("?"), candidates))
-    assert (found.replies, found.unread) == (3, 1 if mode == "grade" else 2)
+    assert (found.num_replies, found.num_unparsed) == (3, 1 if mode == "grade" else 2)
     asyncio.run(found(user("?"), candidates[:2]))  # it goes on counting
-    assert found.replies == (5 if mode == "grade" else 4)
+    assert found.num_replies == (5 if mode == "grade" else 4)
 
 
 @pytest.mark.parametrize(
@@ -83,21 +83,21 @@ def test_replies_that_cannot_be_read_are_counted_and_warned_of(mode):
      ("7 out of 10.", 0.7), ("`0`", 0.0), ("7.5", 0.75), ("The score is 3", 0.3), ("10.0", 1.0), ("Rating = 4", 0.4)],
 )  # fmt: skip
 def test_a_grade_is_read_where_its_scale_is_clear(reply, grade):
-    assert read_grade(reply) == pytest.approx(grade)
+    assert parse_grade(reply) == pytest.approx(grade)
 
 
 @pytest.mark.parametrize(
     "reply", ["11", "-3", "7/5", "70%", "7/100", "7 or 8", "I give 7", "10 of 10 for candidate 1", "7\n8", "1e1", "١"]
 )
 def test_what_is_no_grade_of_this_scale_is_none(reply):
-    assert read_grade(reply) is None
+    assert parse_grade(reply) is None
 
 
 def test_a_choice_is_read_where_it_stands_alone():
     for reply in ("A", "**A**", "(A)", "A.", "Answer: A", "Answer A", "The answer is A."):
-        assert read_choice(reply) == "A"
+        assert parse_letter(reply) == "A"
     for reply in ("a", "A or B", "AB", "A is right", "neither", "B, not A", "C"):
-        assert read_choice(reply) is None
+        assert parse_letter(reply) is None
 
 
 def test_what_cannot_be_read_counts_as_the_mean_and_never_as_the_first():
@@ -175,17 +175,17 @@ def test_it_counts_what_it_read_and_wrote():
 
 @given(st.integers(0, 12), st.integers(1, 6), st.integers(0, 5))
 def test_nobody_meets_himself_or_anyone_twice(count, rounds, seed):
-    found = meetings(count, rounds, seed)
+    found = pairings(count, rounds, seed)
     assert len({frozenset(pair) for pair in found}) == len(found)
     assert all(a != b for a, b in found)
     if count > 1:
-        assert {place for pair in found for place in pair} == set(range(count))
+        assert {index for pair in found for index in pair} == set(range(count))
 
 
 @given(st.text())
 def test_any_text_is_read_or_refused(text):
-    assert read_choice(text) in {None, "A", "B"}
-    grade = read_grade(text)
+    assert parse_letter(text) in {None, "A", "B"}
+    grade = parse_grade(text)
     assert grade is None or 0 <= grade <= 1
 
 

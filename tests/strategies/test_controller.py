@@ -13,7 +13,7 @@ from ponder.strategies import STRATEGIES
 from ponder.strategies.controller import (
     Arm,
     Controller,
-    Drawn,
+    SampleArrays,
     arms_for,
     best_fixed,
     chosen,
@@ -27,16 +27,16 @@ from ponder.types import Message, SamplingParams
 PROMPT = (Message(role="user", content="go"),)
 
 
-def problem(rng: np.random.Generator, kind: str, n: int = 32) -> Drawn:
+def problem(rng: np.random.Generator, kind: str, n: int = 32) -> SampleArrays:
     """Easy: all right. Open: a vote helps. Hopeless: one wrong answer, whatever is spent."""
     right = {"easy": 0.97, "open": 0.45, "hopeless": 0.05}[kind]
     spread = 1 if kind == "hopeless" else 8  # wrong answers scatter where voting helps
     correct = rng.random(n) < right
     classes = np.where(correct, 0, 1 + rng.integers(spread, size=n))
-    return Drawn(classes, correct, np.full(n, 10.0), rng.normal(-0.3, 0.05, n), np.zeros(n, dtype=bool))
+    return SampleArrays(classes, correct, np.full(n, 10.0), rng.normal(-0.3, 0.05, n), np.zeros(n, dtype=bool))
 
 
-def problems(seed: int = 0, size: int = 60) -> list[Drawn]:
+def problems(seed: int = 0, size: int = 60) -> list[SampleArrays]:
     rng = np.random.default_rng(seed)
     return [problem(rng, ("easy", "open", "hopeless")[i % 3]) for i in range(size)]
 
@@ -83,13 +83,13 @@ def test_a_scorer_is_paid_for_by_those_who_ask_it() -> None:
     rng = np.random.default_rng(0)
     drawn = [problem(rng, "open") for _ in range(4)]
     scored = [
-        Drawn(d.classes, d.correct, d.tokens, d.mean_logprobs, d.was_cut, d.correct * 0.9, score_cost=0.5)
+        SampleArrays(d.classes, d.correct, d.tokens, d.mean_logprobs, d.was_cut, d.correct * 0.9, score_cost=0.5)
         for d in drawn
     ]
     played = replay(scored, orders=2)
     for a, arm in enumerate(played.arms):
         if arm.how == "weighted":
-            assert played.right_PRA[..., a].mean() > 0.5
+            assert played.correct_PRA[..., a].mean() > 0.5
             assert (played.cost_PRA[..., a] == arm.n * 15).all()
         if arm.how == "vote":
             assert (played.cost_PRA[..., a] == arm.n * 10).all()
@@ -97,7 +97,7 @@ def test_a_scorer_is_paid_for_by_those_who_ask_it() -> None:
 
 
 def test_features_are_numbers_whatever_the_probes_are() -> None:
-    nothing = Drawn(
+    nothing = SampleArrays(
         np.full(4, -1), np.zeros(4, dtype=bool), np.zeros(4), np.full(4, np.nan), np.ones(4, dtype=bool),
         np.full(4, np.nan),
     )  # fmt: skip
@@ -116,7 +116,7 @@ def test_features_are_numbers_whatever_the_probes_are() -> None:
         ([problem(np.random.default_rng(0), "open", 5)], "at least 8"),
     ],
 )
-def test_banks_too_small_are_refused(broken: list[Drawn], why: str) -> None:
+def test_banks_too_small_are_refused(broken: list[SampleArrays], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         evaluate(replay(broken, orders=2), budget=10)
     with pytest.raises(ValueError, match="above 0"):

@@ -26,9 +26,9 @@ def solve(name: str, engine: ScriptedEngine, params: SamplingParams = PARAMS, **
 
 def letters(text: str, seed: int) -> tuple[str, str]:
     """Each step is one letter of two; after four steps the answer is the whole."""
-    said = text.partition("go")[2].split()
+    written = text.partition("go")[2].split()
     step = "ab"[seed % 2]
-    return ("", "".join(said)) if len(said) >= 4 else (f"{step}\n" + "x\n" * 3, "early")
+    return ("", "".join(written)) if len(written) >= 4 else (f"{step}\n" + "x\n" * 3, "early")
 
 
 class CountsA:
