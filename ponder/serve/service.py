@@ -141,7 +141,7 @@ class Service:
         self.spawn(job.run()).add_done_callback(lambda task: self.running_jobs.discard(job))
 
     def check_capacity(self) -> None:
-        """Refuse early a request that could not run."""
+        """Refuse what cannot run now."""
         if self.is_draining:
             raise overloaded("The server is shutting down.")
         if self.num_running >= self.settings.max_running:
@@ -150,10 +150,7 @@ class Service:
     @contextlib.contextmanager
     def admit(self, model: ServedModel) -> Iterator[None]:
         """Count a response as running, or refuse it."""
-        if self.is_draining:
-            raise overloaded("The server is shutting down.")
-        if self.num_running >= self.settings.max_running:
-            raise overloaded(f"The server is producing {self.num_running} responses, the most it takes. Try later.")
+        self.check_capacity()
         self.num_running += 1
         running = self.metrics.running.labels(model.name)
         running.inc()
