@@ -263,8 +263,6 @@ def _load(parts: Path) -> dict[str, SampleArrays]:
             break
         except FileNotFoundError:
             pass  # merged by another process between the listing and the reading
-        except columns.PartError as error:
-            raise BankError(str(error)) from None
     if not found:
         return {}
     (ids, problems), samples = found.pop("problem"), found.pop("sample")

@@ -14,7 +14,7 @@ FORMAT = 2
 
 
 class BankError(ValueError):
-    """A folder that is no bank, or the bank of something else; the message says what differs."""
+    """A folder that is no bank, that is the bank of something else, or that is damaged; the message says how."""
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
