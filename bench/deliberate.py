@@ -131,8 +131,8 @@ async def draw(case: Row, engine: LocalEngine, task: Any, problems: Sequence[Pro
             row = await deliberation(engine, task, problem, params(problem), case["samples"], environment)
         done += 1
         if done % 20 == 0 or done == len(problems):
-            told = f"{case['label']} m={case['m']}: {done}/{len(problems)} problems, {time.monotonic() - begun:.0f} s"
-            print(told, file=sys.stderr, flush=True)
+            line = f"{case['label']} m={case['m']}: {done}/{len(problems)} problems, {time.monotonic() - begun:.0f} s"
+            print(line, file=sys.stderr, flush=True)
         return row
 
     return list(await asyncio.gather(*(one(problem) for problem in problems)))
@@ -159,7 +159,7 @@ def affordable(case: Row, flops: float) -> int:
     return max([1, *(k for k in range(1, case["samples"] + 1) if cost(case, k) <= flops)])
 
 
-def told(e: Estimate, sign: str = "") -> str:
+def shown(e: Estimate, sign: str = "") -> str:
     return f"{100 * e.value:{sign}.1f} % ({100 * e.low:{sign}.1f} to {100 * e.high:{sign}.1f})"
 
 
@@ -183,7 +183,7 @@ def tables(cases: Sequence[Row]) -> str:
         for k in powers_up_to(case["samples"]):
             found = interval(rates(case, k), draws=case["samples"] // k)
             tokens = fmean(p["tokens"] for p in case["problems"])
-            lines.append(f"| {case['label']} | {case['m'] or ''} | {case['train_flops']:.2g} | {k} | {told(found)} | "
+            lines.append(f"| {case['label']} | {case['m'] or ''} | {case['train_flops']:.2g} | {k} | {shown(found)} | "
                          f"{cost(case, k):.2e} | {tokens:.0f} |")  # fmt: skip
     lines += [
         "",
@@ -221,10 +221,10 @@ def tables(cases: Sequence[Row]) -> str:
             k = affordable(other, cost(case, 1))
             mine, theirs = rates(case, 1), rates(other, k)
             lines.append(
-                f"| {case['label']} | {case['m']} | {told(interval(mine, draws=case['samples']))} | {other['label']}"
+                f"| {case['label']} | {case['m']} | {shown(interval(mine, draws=case['samples']))} | {other['label']}"
                 f"{', m=1' if other['m'] else ''} | {k}{' (all drawn)' if k == other['samples'] else ''} | "
-                f"{told(interval(theirs, draws=other['samples'] // k))} | "
-                f"{told(paired_difference(theirs, mine), '+')} |"
+                f"{shown(interval(theirs, draws=other['samples'] // k))} | "
+                f"{shown(paired_difference(theirs, mine), '+')} |"
             )
     return "\n".join(lines)
 

@@ -32,7 +32,7 @@ def ladder(run: Path) -> list[tuple[float, float]]:
         result = run / "scale" / folder.name / "result.json"
         if not result.exists():
             raise SystemExit(f"{run} is not measured at {folder.name}; run: ponder scale {run}")
-        tokens = TrainingCost.read(folder / "ladder.json").rollout_tokens
+        tokens = TrainingCost.read(folder / "ladder.json").rollout_tokens or 0.0
         points.append((tokens, ExamResult.read(result).metrics.pass_at[1].value))
     return points
 

@@ -235,6 +235,7 @@ def test_play_asks_a_person_through_the_same_verifier():
         (["score", "x", "--scorer", "y", "--workers", "-2"], "--workers -2 must be -1 or more"),
         (["serve", "--temperature", "nan"], "--temperature nan must be between 0"),
         (["serve", "--verifier", "maths", "--db", "x.db"], "did you mean 'math'"),
+        (["serve", "--model", "nano", "--model", "nano", "--db", "x.db"], "--model other=nano"),
         (["chat"], "--api-key"),
         (["chat", "--api-key", "two words"], "copy it again"),
         (["chat", "--api-key", "x", "--base-url", "http://127.0.0.1:9/v1"], "cannot be reached"),

@@ -17,12 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponder import runs
+from ponder.evals import plots
 from ponder.evals.accuracy_at_compute import headline_lines
+from ponder.evals.axes import png, svg, themed
 from ponder.evals.bank import Bank, SampleRow
 from ponder.evals.codec import encode
 from ponder.evals.contamination import details, sentence
 from ponder.evals.exams import RESULT, summarise
-from ponder.evals.logs import ProblemSamples, SampleColumn, ShownSample, clip, logged_samples, series
+from ponder.evals.logs import ProblemSamples, SampleColumn, ShownSample, clip, logged_metrics, logged_samples
 from ponder.evals.results import Contamination, Curves, ExamResult, Rung, Strategies
 from ponder.evals.scaling import CURVES, STRATEGIES
 from ponder.evals.stats import in_percent
@@ -102,9 +104,7 @@ def _run_page(folder: Path) -> Page:
         page.notes.append(_next_step(facts.get("kind"), folder))
         page.groups, page.picked = logged_samples(samples), "The last samples that training logged."
     page.trees = trees(samples, clip)
-    if found := series(metrics):
-        from ponder.evals import plots
-
+    if found := logged_metrics(metrics):
         caption = f"Training, {len(metrics)} steps. Faint: each step; strong: running mean."
         page.figures.append(_picture(folder, "training", plots.training(found), caption, wide=True))
         if not curves_path.exists():
@@ -124,8 +124,6 @@ def _next_step(kind: str | None, folder: Path) -> str:
 
 def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
     """Both curves, their tables and the samples behind them."""
-    from ponder.evals import plots
-
     rungs, k = curves.rungs, curves.k
     first, last = rungs[0], rungs[-1]
     about = f"{curves.num_problems} problems of {curves.task} ({curves.split})"
@@ -187,8 +185,6 @@ def _curve_cards(curves: Curves) -> list[Card]:
 
 def _add_strategies(page: Page, folder: Path, found: Strategies) -> None:
     """What each way of choosing from the same samples gives for its cost."""
-    from ponder.evals import plots
-
     caption = (
         f"{found.num_problems} problems, {found.num_samples} samples each, of {found.folder}; every line is "
         "k = 1, 2, 4, … of the same samples, and its scorer is in its cost. Dotted: what a perfect judge would pick. "
@@ -207,8 +203,6 @@ def _add_contamination(page: Page, found: Contamination | None) -> None:
 
 
 def _exam_page(folder: Path) -> Page:
-    from ponder.evals import plots
-
     bank = Bank.read(folder)
     # the numbers come from the bank, what only the exam knew (FLOPs, seconds, command) from its result
     result = ExamResult(**vars(summarise(bank)))
@@ -298,12 +292,10 @@ def _shown(row: SampleRow) -> ShownSample:
 
 def _picture(folder: Path, name: str, drawing: Figure, caption: str, *, wide: bool = False) -> Picture:
     """Save a picture as PNG and SVG, and return what the page needs to show it."""
-    from ponder.evals import plots
-
-    text = plots.svg(drawing, name)
-    plots.png(drawing, folder / "figures" / f"{name}.png")
+    text = svg(drawing, name)
+    png(drawing, folder / "figures" / f"{name}.png")
     runs.write_atomic(folder / "figures" / f"{name}.svg", text)
-    return Picture(plots.themed(text), caption, name, wide)
+    return Picture(themed(text), caption, name, wide)
 
 
 def _render(page: Page) -> str:

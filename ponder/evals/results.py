@@ -347,50 +347,6 @@ class Curves(Stored):
     seconds: float = 0.0
 
 
-# --- what verbs print --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparedExam(BankSpec, SampleShares, Accuracy):
-    """A row of `ponder compare`: pass@1, and pass@k and cons@k at the k of all rows."""
-
-    folder: str
-    tokens_per_sample: float
-    gain: Gain | None  # over the first row
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    k: int
-    rows: tuple[ComparedExam, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControllerResult:
-    """A controller's cross-fitted accuracy at equal cost, beside the best fixed way and the best of each problem."""
-
-    out: str
-    num_problems: int
-    tokens: float
-    controller: float
-    fixed: float
-    oracle: float
-    gain: Estimate  # controller - fixed
-    short_of_oracle: Estimate
-    fixed_arms: tuple[str, ...]
-    picks: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored(ScorerFacts):
-    """What `ponder score` did."""
-
-    samples: int
-    scored_now: int
-    seconds: float
-
-
 # --- a scorer's result.json, which train/scorer_examples.py writes -----------------------------------------------
 
 

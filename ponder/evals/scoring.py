@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank
-from ponder.evals.results import ReadingCost, Scored, ScorerFacts
+from ponder.evals.results import ReadingCost, ScorerFacts
 from ponder.scorers import TokenScorer, check_policy, load_scorer
 from ponder.scorers.files import fingerprint
 from ponder.scorers.packing import CompletionGroup
@@ -31,9 +31,18 @@ KEEP_EVERY = 20.0  # seconds
 Progress = Callable[[int, int, float], None]  # samples scored, samples, mean of the scores of this run
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoringResult(ScorerFacts):
+    """What `ponder score` did."""
+
+    samples: int
+    scored_now: int
+    seconds: float
+
+
 def score_bank(
     bank: Bank, scorer_folder: str | Path, *, name: str = "", num_workers: int = 0, on_progress: Progress | None = None
-) -> Scored:
+) -> ScoringResult:
     """Returns what was done. `name`: what the scores are stored under, default the scorer's own name."""
     scorer = load_scorer(scorer_folder)
     check_policy(scorer, bank.spec.fingerprint)
@@ -68,7 +77,7 @@ def score_bank(
             if kept:
                 bank.add_scores(facts, {problem: values.tolist() for problem, values in kept.items()})
     seconds = time.monotonic() - begun
-    return Scored(**vars(facts), samples=total, scored_now=done - first, seconds=seconds)
+    return ScoringResult(**vars(facts), samples=total, scored_now=done - first, seconds=seconds)
 
 
 def _is_done(bank: Bank, problem_id: str, name: str) -> bool:

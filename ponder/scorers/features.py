@@ -28,6 +28,7 @@ from ponder.scorers.logistic import Logistic
 from ponder.scorers.packing import CompletionGroup
 
 FEATURES = ("mean_logprob", "worst_logprob", "lowest_logprob", "log_length", "was_cut", "has_answer", "class_share")
+
 Floats = NDArray[np.float64]
 
 

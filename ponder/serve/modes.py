@@ -113,7 +113,7 @@ def compute_plan(
         elif name in PARALLEL:
             n = min(n, most)
             share = limit // n
-        else:  # these count pieces, and keep the room of an answer back
+        else:  # these count pieces, and keep an answer's tokens back
             share, answer = min(limit, reasoning + 1 + needs), needs
     if share is not None:
         if given.answer_tokens is not None:

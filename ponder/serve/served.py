@@ -52,7 +52,7 @@ class ServedModel:
 
     @property
     def has_marks(self) -> bool:
-        """It has a place to think of its own."""
+        """Its tokens have marks for reasoning."""
         return self.tokenizer is not None and self.tokenizer.think_id is not None
 
     def fits(self, num_characters: int) -> bool:

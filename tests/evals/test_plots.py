@@ -10,6 +10,7 @@ from test_accuracy_at_compute import FREE, FULL, tables
 
 from ponder.evals import plots
 from ponder.evals.accuracy_at_compute import accuracy_at_compute
+from ponder.evals.axes import svg
 from ponder.evals.results import BudgetPoint, Curves, Flops, Rung, VoteCurve, VotePoint
 from ponder.evals.stats import Estimate
 from ponder.types import SamplingParams
@@ -59,7 +60,7 @@ def test_every_strategy_has_its_line_and_its_name() -> None:
     texts = {text.get_text() for text in drawing.axes[0].texts}
     assert {"pass@k", "consensus", "rerank (s)", "weighted vote (s)", "adaptive consensus"} <= texts
     assert len(drawing.axes[0].lines) == len(found.rows)
-    assert "<svg" in plots.svg(plots.strategies(accuracy_at_compute(tables(), {"s": FREE})), "strategies")
+    assert "<svg" in svg(plots.strategies(accuracy_at_compute(tables(), {"s": FREE})), "strategies")
 
 
 def ladder(*, votes: int, lengths: tuple[float, ...], skill: tuple[float, float, float], caps: int) -> Curves:

@@ -70,6 +70,7 @@ def test_a_file_of_an_earlier_version_lacks_what_came_later(result: Path) -> Non
         (["model"], ..., "model is missing"),
         (["tokens", "prompt"], ..., "tokens.prompt is missing"),
         (["params", "temperature"], -1, "temperature=-1"),
+        (["flops", "total"], 10**400, "too large"),
         (["flops", "per_token"], [1.0], "flops.per_token is [1.0], not a list"),
     ],
 )
@@ -90,7 +91,7 @@ def test_a_damaged_file_names_itself_the_key_and_the_fix(
     assert all(part in str(error.value) for part in (str(result), complaint, "delete it"))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00", "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00", "\xff", "[" * 99_999])
 @pytest.mark.parametrize("kind", [ExamResult, Curves, Strategies, ScorerFacts, ScorerResult])
 def test_a_file_of_something_else_is_one_clear_error(tmp_path: Path, kind: Any, text: str) -> None:
     (tmp_path / "x.json").write_bytes(text.encode("latin-1"))
