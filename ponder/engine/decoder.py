@@ -100,6 +100,12 @@ class _FusedOps(Ops):
             return super().project(x, *layers)
         return first(x).split_with_sizes(first.sizes, -1)
 
+    def heads(self, x: Tensor, width: int, *layers: Any) -> Sequence[Tensor]:
+        first: _Product = layers[0]
+        if len(first.sizes) < len(layers):
+            return super().heads(x, width, *layers)
+        return first(x).view(len(x), -1, width).split_with_sizes([size // width for size in first.sizes], 1)
+
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         return F.rms_norm(x, weight.shape, weight, eps)
 

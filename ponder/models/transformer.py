@@ -68,6 +68,10 @@ class Ops(ABC):
         """Linear layers that have one input."""
         return [layer(x) for layer in layers]
 
+    def heads(self, x: Tensor, width: int, *layers: nn.Module) -> Sequence[Tensor]:
+        """The same, cut into heads (... H E)."""
+        return [y.view(*y.shape[:-1], -1, width) for y in self.project(x, *layers)]
+
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         # the mean square in float32, as transformers does: bf16 loses it for wide models
         x32 = x.float()
@@ -183,8 +187,7 @@ class Attention(nn.Module):
         self.has_qk_norm = config.qk_norm
 
     def forward(self, x: Tensor, ops: Ops) -> Tensor:
-        heads = (*x.shape[:-1], -1, self.head_dim)
-        q, k, v = (y.view(heads) for y in ops.project(x, self.q_proj, self.k_proj, self.v_proj))
+        q, k, v = ops.heads(x, self.head_dim, self.q_proj, self.k_proj, self.v_proj)
         if self.has_qk_norm:
             q, k = self.q_norm(q, ops), self.k_norm(k, ops)
         return self.o_proj(ops.attend(q, k, v, layer=self.layer, window=self.window).flatten(-2))
