@@ -166,7 +166,7 @@ def shown(e: Estimate, sign: str = "") -> str:
 def train_flops(reference: str) -> float:
     """Of a checkpoint, and of the runs that it began from."""
     folder = hub.resolve(reference)
-    own = folder / "ladder.json"
+    own = folder / "checkpoint.json"
     if not own.exists():
         return 0.0
     recipe = tomllib.loads((folder.parent.parent / "config.toml").read_text())

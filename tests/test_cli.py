@@ -231,7 +231,7 @@ def test_play_asks_a_person_through_the_same_verifier():
         (["ask", "-x+3"], "ponder ask --samples 8 --"),
         (["eval", "--task", "arithmetic", "--limit", "0"], "--limit 0 must be 1 or more"),
         (["eval", "--task", "arithmetic", "--temperature", "inf"], "--temperature inf must be between 0"),
-        (["scale", "x", "--ladder-samples", "-1"], "--ladder-samples -1 must be 1 or more"),
+        (["scale", "x", "--checkpoint-samples", "-1"], "--checkpoint-samples -1 must be 1 or more"),
         (["score", "x", "--scorer", "y", "--workers", "-2"], "--workers -2 must be -1 or more"),
         (["serve", "--temperature", "nan"], "--temperature nan must be between 0"),
         (["serve", "--verifier", "maths", "--db", "x.db"], "did you mean 'math'"),

@@ -79,7 +79,7 @@ def close(engine: Engine) -> None:
     asyncio.run(engine.aclose())
 
 
-class Ladder:
+class CheckpointEngines:
     """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
 
     def __init__(self, environment: Any = None) -> None:
@@ -103,7 +103,7 @@ class Ladder:
 
         return SharedEngine(Deliberating(self._engine, self._environment))
 
-    def __enter__(self) -> Ladder:
+    def __enter__(self) -> CheckpointEngines:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -119,7 +119,7 @@ class SharedEngine(EngineWrapper):
 
 
 def check_kind(run: Path) -> None:
-    """Curves and diagnoses are of reinforcement learning; other runs have neither groups nor a ladder."""
+    """Curves and diagnoses are of reinforcement learning; other runs have neither groups nor checkpoints on the way."""
     kind = json.loads((run / "run.json").read_text())["kind"]
     instead = {
         "sft": f"ponder eval --task TASK --model {run}` measures it, `ponder report {run}` draws its loss",

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ponder import processes
 from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, Temperature, app, number
-from ponder.cli.loading import Ladder, check_kind, close, describe, open_engine
+from ponder.cli.loading import CheckpointEngines, check_kind, close, describe, open_engine
 from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
 from ponder.config import ConfigError, load
 from ponder.types import SamplingParams
@@ -89,9 +89,9 @@ def scale(
     samples: Annotated[
         int, number("Samples a problem for the base, the middle and the last checkpoint.", least=1)
     ] = 64,
-    ladder_samples: Annotated[int, number("Samples a problem for the other checkpoints.", least=1)] = 16,
+    checkpoint_samples: Annotated[int, number("Samples a problem for the other checkpoints.", least=1)] = 16,
     limit: Annotated[int, number("Problems.", least=1)] = 120,
-    rung: Annotated[
+    checkpoint: Annotated[
         Optional[int], number("The step whose ways of choosing are compared; default the last.", least=0)
     ] = None,
     seed: Seed = 0,
@@ -110,7 +110,7 @@ def scale(
     from ponder.models.transformer import flops_per_token
     from ponder.models.weights import read_config
     from ponder.rollouts.deliberate import open_environment
-    from ponder.runs import checkpoints, training_sources
+    from ponder.runs import find_checkpoints, training_sources
     from ponder.tasks import load_task
     from ponder.tasks.ways import count
     from ponder.train.recipe import RLConfig, reached
@@ -123,23 +123,27 @@ def scale(
         raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl demo_nano_cpu")
     check_kind(run)
     config = load(RLConfig, run / "config.toml", prepare=reached)
-    rungs = checkpoints(run)
-    if not rungs:
+    checkpoints = find_checkpoints(run)
+    if not checkpoints:
         raise ConfigError(f"{run} has no checkpoint yet; let ponder rl run to its first one")
     problems = load_task(task or config.task, split="test")
     pool = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     print(refuse_overlap(problems, pool, limit), file=sys.stderr)
-    model = read_config(rungs[0])
+    model = read_config(checkpoints[0])
     environment = open_environment(config.environment, config.deliberation)
-    with Ladder(environment) as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
+    with (
+        CheckpointEngines(environment) as engines,
+        resumable(f"ponder scale {run}"),
+        Bar(Console(stderr=True), "scale") as bar,
+    ):
         curves = asyncio.run(
             draw_curves(
-                run, task=problems, name=task or config.task, open_engine=ladder.open,
+                run, task=problems, name=task or config.task, open_engine=engines.open,
                 fingerprint=hub.fingerprint, params=config.params,
-                num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
+                num_samples=samples, checkpoint_samples=checkpoint_samples, limit=limit, seed=seed,
                 flops_per_token=lambda index: flops_per_token(model, index),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
-                training=training_sources(rungs[-1]), rung=rung,
+                training=training_sources(checkpoints[-1]), checkpoint=checkpoint,
             )
         )  # fmt: skip
     finish_scale(render(run), curves, as_json)

@@ -72,7 +72,7 @@ def _compared(bank: Bank, tables: Sequence[Samples], k: int, first: Bank) -> Com
 
 def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
     """The exams that a word of the command line means: a bank itself, RUN@STEP, or a run: alone its first and its last
-    rung, beside others its last."""
+    checkpoint, beside others its last."""
     path = Path(folder)
     run, at, step = str(path).rpartition("@")
     is_step = at and step.isdecimal() and not path.exists()

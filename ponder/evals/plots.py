@@ -30,7 +30,7 @@ from ponder.evals.axes import (
     whole_percent,
 )
 from ponder.evals.logs import LoggedMetric
-from ponder.evals.results import Accuracy, AccuracyAtCompute, BudgetPoint, Curves, Rung, VotePoint
+from ponder.evals.results import Accuracy, AccuracyAtCompute, BudgetPoint, CheckpointResult, Curves, VotePoint
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,17 +49,17 @@ BOUNDS = ("pass@k",)  # rows of a table of strategies that no strategy reaches
 def train_compute(curves: Curves) -> Figure:
     """Accuracy against cumulative train FLOPs. The base has spent none: it stands left of a break in the log axis."""
     drawing, [ax] = figure()
-    rungs, k = curves.rungs, curves.k
-    xs, unspent, has_flops = _train_xs(rungs)
+    checkpoints, k = curves.checkpoints, curves.k
+    xs, unspent, has_flops = _train_xs(checkpoints)
     lines = []
-    passes, votes = [rung.pass_at[1] for rung in rungs], [rung.cons_at[k] for rung in rungs]
+    passes, votes = [each.pass_at[1] for each in checkpoints], [each.cons_at[k] for each in checkpoints]
     for metric, ys, color, marker in (("pass@1", passes, BLUE, "o"), (f"cons@{k}", votes, VERMILLION, "s")):
         points = list(zip(xs, ys, strict=True))
         trained = points[unspent:]
         curve(ax, trained, color, marker)
         for point in points[:unspent]:
             error_bar(ax, point, color, marker)
-            if trained:  # the way from nothing to the first rung has no place on a log axis
+            if trained:  # the way from nothing to the first checkpoint has no place on a log axis
                 ends = [point, trained[0]]
                 ax.plot([x for x, _ in ends], [100 * y.value for _, y in ends], color=color, lw=1.2, ls=":")
         x, y = points[-1]
@@ -71,7 +71,7 @@ def train_compute(curves: Curves) -> Figure:
         break_axis(ax, xs, unspent)
     else:
         log_ticks(ax, xs)
-    _name_steps(ax, xs, rungs)
+    _name_steps(ax, xs, checkpoints)
     unit = "train-time compute (FLOPs, log scale)" if has_flops else "training step (log scale)"
     titled(ax, "Accuracy against train-time compute", unit, "accuracy (%)")
     return drawing
@@ -102,7 +102,7 @@ def test_compute(curves: Curves) -> Figure:
         points = [(cost(row), row.pass_at[1]) for row in budgets]
         curve(ax, points, GREEN, "^", style="--")
         found += points
-        for i, (x, y) in enumerate(points[:-1]):  # the last one is k=1 of the final rung
+        for i, (x, y) in enumerate(points[:-1]):  # the last one is k=1 of the final checkpoint
             cap = str(budgets[i].max_reasoning_tokens)
             notes.append(annotate(ax, x, y.value, f"cap {cap}" if i == 0 else cap, GREEN, (8, -8), "left"))
     percent_axis(ax, bounds_of([y for _, y in found]))
@@ -168,11 +168,11 @@ def accuracy_by_k(found: Accuracy) -> Figure:
     return drawing
 
 
-def ways_of_thinking(rungs: Sequence[Rung]) -> Figure:
+def ways_of_thinking(checkpoints: Sequence[CheckpointResult]) -> Figure:
     """The share of each way of thinking, stacked over the checkpoints."""
     drawing, [ax] = figure()
-    names = order_of_ways(rungs)
-    counted = [(rung.step, rung.ways) for rung in rungs if rung.ways]
+    names = order_of_ways(checkpoints)
+    counted = [(checkpoint.step, checkpoint.ways) for checkpoint in checkpoints if checkpoint.ways]
     steps = [step for step, _ in counted]
     base = [0.0] * len(counted)
     labels = []
@@ -195,10 +195,10 @@ def ways_of_thinking(rungs: Sequence[Rung]) -> Figure:
     return drawing
 
 
-def reasoning_length(rungs: Sequence[Rung]) -> Figure:
+def reasoning_length(checkpoints: Sequence[CheckpointResult]) -> Figure:
     """Mean reasoning tokens of a sample at each checkpoint."""
     drawing, [ax] = figure()
-    steps, lengths = [rung.step for rung in rungs], [rung.reasoning_per_sample for rung in rungs]
+    steps, lengths = [each.step for each in checkpoints], [each.reasoning_per_sample for each in checkpoints]
     ax.plot(steps, lengths, color=GREEN, marker="^", ms=5, lw=1.8)
     ax.set_ylim(0, 1.15 * max([1.0, *lengths]))
     annotate(ax, steps[-1], lengths[-1], f"{lengths[-1]:.0f} tokens", GREEN, (9, 0), "left", scale=1.0)
@@ -226,37 +226,37 @@ def running_mean(values: Sequence[float], width: int) -> list[float]:
     return [sum(window) / len(window) for i in range(len(values)) if (window := values[max(0, i - width + 1) : i + 1])]
 
 
-def order_of_ways(rungs: Sequence[Rung]) -> list[str]:
-    """Ways by how common they are over all rungs, the most common first."""
+def order_of_ways(checkpoints: Sequence[CheckpointResult]) -> list[str]:
+    """Ways by how common they are over all checkpoints, the most common first."""
     totals: Counter[str] = Counter()
-    for rung in rungs:
-        for name, way in (rung.ways or {}).items():
+    for checkpoint in checkpoints:
+        for name, way in (checkpoint.ways or {}).items():
             totals[name] += way.samples
     return sorted(totals, key=lambda name: (-totals[name], name))
 
 
-def _train_xs(rungs: Sequence[Rung]) -> tuple[list[float], int, bool]:
-    """The x of each rung, how many of the first have spent nothing, and whether the axis is FLOPs or only steps."""
-    has_flops = any(rung.train_flops for rung in rungs)
-    values = [float((rung.train_flops if has_flops else rung.step) or 0) for rung in rungs]
+def _train_xs(checkpoints: Sequence[CheckpointResult]) -> tuple[list[float], int, bool]:
+    """The x of each checkpoint, how many of the first have spent nothing, and whether the axis is FLOPs or steps."""
+    has_flops = any(checkpoint.train_flops for checkpoint in checkpoints)
+    values = [float((checkpoint.train_flops if has_flops else checkpoint.step) or 0) for checkpoint in checkpoints]
     positive = [value for value in values if value > 0]
     if not positive:
         return [1.0 for _ in values], len(values), has_flops
-    # a log axis has no 0: the base stands left of the first rung by a fifth of the axis
+    # a log axis has no 0: the base stands left of the first checkpoint by a fifth of the axis
     span = max(2.0, (max(positive) / min(positive)) ** 0.25)
     xs = [value if value > 0 else min(positive) / span for value in values]
     return xs, len(values) - len(positive), has_flops
 
 
-def _name_steps(ax: Axes, xs: Sequence[float], rungs: Sequence[Rung]) -> None:
-    """The steps of some rungs along the top, so that a point can be found in the tables."""
+def _name_steps(ax: Axes, xs: Sequence[float], checkpoints: Sequence[CheckpointResult]) -> None:
+    """The steps of some checkpoints along the top, so that a point can be found in the tables."""
     left, right = math.log(min(xs)), math.log(max(xs))
     last = -math.inf
-    for x, rung in zip(xs, rungs, strict=True):
+    for x, checkpoint in zip(xs, checkpoints, strict=True):
         position = (math.log(x) - left) / max(1e-9, right - left)
         if position - last > 0.09:
             ax.annotate(
-                f"step {rung.step}" if last < 0 else str(rung.step), (x, 1.0), xytext=(0, 3), color=FAINT,
+                f"step {checkpoint.step}" if last < 0 else str(checkpoint.step), (x, 1.0), xytext=(0, 3), color=FAINT,
                 xycoords=ax.get_xaxis_transform(), textcoords="offset points", fontsize=7.5, ha="center", va="bottom",
             )  # fmt: skip
             last = position

@@ -25,7 +25,7 @@ from ponder.evals.codec import encode
 from ponder.evals.contamination import details, sentence
 from ponder.evals.exams import RESULT, summarise
 from ponder.evals.logs import ProblemSamples, SampleColumn, ShownSample, clip, logged_metrics, logged_samples
-from ponder.evals.results import Contamination, Curves, ExamResult, Rung, Strategies
+from ponder.evals.results import CheckpointResult, Contamination, Curves, ExamResult, Strategies
 from ponder.evals.scaling import CURVES, STRATEGIES
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import (
@@ -33,9 +33,9 @@ from ponder.evals.tables import (
     Table,
     accuracy_tables,
     budget_table,
+    checkpoints_table,
     group_tables,
     percent,
-    rungs_table,
     span,
     strategies_table,
     test_table,
@@ -124,8 +124,8 @@ def _next_step(kind: str | None, folder: Path) -> str:
 
 def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
     """Both curves, their tables and the samples behind them."""
-    rungs, k = curves.rungs, curves.k
-    first, last = rungs[0], rungs[-1]
+    checkpoints, k = curves.checkpoints, curves.k
+    first, last = checkpoints[0], checkpoints[-1]
     about = f"{curves.num_problems} problems of {curves.task} ({curves.split})"
     page.subtitle = about
     page.headline = _curve_cards(curves)
@@ -143,19 +143,20 @@ def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
             "samples. Dashed: one sample of the last checkpoint with a smaller cap on its reasoning.",
         ),
         _picture(
-            folder, "reasoning_length", plots.reasoning_length(rungs),
+            folder, "reasoning_length", plots.reasoning_length(checkpoints),
             f"Mean over all samples of a checkpoint; the cap is {curves.params.max_reasoning_tokens} tokens.",
         ),
     ]  # fmt: skip
-    if any(rung.ways for rung in rungs):
+    if any(checkpoint.ways for checkpoint in checkpoints):
         caption = f"What kind of reasoning the samples hold: {k} samples a problem at each checkpoint."
-        page.figures.append(_picture(folder, "ways", plots.ways_of_thinking(rungs), caption))
-        page.tables.append(ways_table(rungs))
-    page.tables += [rungs_table(rungs, k), test_table(curves), budget_table(curves), *group_tables(first, last)]
+        page.figures.append(_picture(folder, "ways", plots.ways_of_thinking(checkpoints), caption))
+        page.tables.append(ways_table(checkpoints))
+    page.tables += [checkpoints_table(checkpoints, k), test_table(curves), budget_table(curves)]
+    page.tables += group_tables(first, last)
     if curves.strategies:
         _add_strategies(page, folder, curves.strategies)
     _add_contamination(page, curves.contamination)
-    page.groups = _samples_behind(folder, rungs)
+    page.groups = _samples_of(folder, checkpoints)
     page.picked = (
         "Problems picked to be telling: the two that gained most, the most mixed, the one that gained least, the "
         "hardest. Of each, the first three samples, not picked."
@@ -164,7 +165,7 @@ def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
 
 
 def _curve_cards(curves: Curves) -> list[Card]:
-    first, last, k = curves.rungs[0], curves.rungs[-1], curves.k
+    first, last, k = curves.checkpoints[0], curves.checkpoints[-1], curves.k
     cards = [
         Card("pass@1, base", percent(first.pass_at[1]), span(first.pass_at[1])),
         Card(f"pass@1, step {last.step}", percent(last.pass_at[1]), span(last.pass_at[1])),
@@ -245,16 +246,16 @@ def _exam_cards(result: ExamResult) -> list[Card]:
     ]
 
 
-def _samples_behind(folder: Path, rungs: Sequence[Rung]) -> list[ProblemSamples]:
+def _samples_of(folder: Path, checkpoints: Sequence[CheckpointResult]) -> list[ProblemSamples]:
     """A few problems with the first samples of the base, the middle and the last checkpoint side by side."""
-    chosen = [(rung, Bank.read(folder / "scale" / rung.folder)) for rung in rungs if rung.role]
+    chosen = [(each, Bank.read(folder / "scale" / each.folder)) for each in checkpoints if each.role]
     groups = []
     for problem in _telling_problems(chosen[0][1], chosen[-1][1]):
         columns = []
-        for rung, bank in chosen:
+        for checkpoint, bank in chosen:
             if bank.num_samples(problem.id):
                 right, drawn = int(bank.samples(problem.id).correct.sum()), bank.num_samples(problem.id)
-                title = f"{rung.role}, step {rung.step}: {right} of {drawn} right"
+                title = f"{checkpoint.role}, step {checkpoint.step}: {right} of {drawn} right"
                 columns.append(SampleColumn(title, [_shown(row) for row in bank.rows(problem.id)[:3]]))
         groups.append(_problem_samples(problem, columns))
     return groups

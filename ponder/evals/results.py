@@ -3,7 +3,7 @@
     result = ExamResult.read(Path("runs/exam/result.json"))
     result.metrics.cons_at[8]        -> Estimate(value=0.41, low=0.35, high=0.47)
     curves = Curves.read(Path("runs/demo/scale/curves.json"))
-    curves.rungs[-1].pass_at[1].value
+    curves.checkpoints[-1].pass_at[1].value
 
 How they become JSON, and what happens to a damaged file, is codec.py's. Nothing is computed here.
 """
@@ -172,7 +172,7 @@ class ExamResult(BankSummary, Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCost(Stored):
-    """ladder.json of a checkpoint: what training had spent until then."""
+    """checkpoint.json of a checkpoint: what training had spent until then."""
 
     remedy: ClassVar[str] = "it comes with the checkpoint: delete that, or train again"
 
@@ -190,7 +190,7 @@ class WayCount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung(TrainingCost, SampleShares, Accuracy):
+class CheckpointResult(TrainingCost, SampleShares, Accuracy):
     """A checkpoint: what it cost, and pass@1 and cons@k at the k of the curves."""
 
     levels: Mapping[str, GroupAccuracy] = field(default_factory=dict)
@@ -337,7 +337,7 @@ class Curves(Stored):
     verifier: str = ""
     contamination: Contamination | None = None  # of the checkpoint that was trained longest
     k: int  # of the votes that all checkpoints are compared by
-    rungs: tuple[Rung, ...]
+    checkpoints: tuple[CheckpointResult, ...]
     test: tuple[VoteCurve, ...]
     budgets: tuple[BudgetPoint, ...]
     gain: Gain | None = if_known()  # of the last checkpoint over the base

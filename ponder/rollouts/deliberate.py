@@ -121,7 +121,7 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
 
 
 class Deliberating(RedrawingWrapper):
-    """An engine whose samples are whole deliberations: for exams, ladders and rejection sampling.
+    """An engine whose samples are whole deliberations: for exams, training curves and rejection sampling.
 
     A sample is the chosen turns as one completion. Its cost is of everything: candidates that were not chosen, and the
     state read again at every draw, count as its own tokens beside the prompt.

@@ -40,7 +40,7 @@ class CommonConfig:
 
     out: str = setting(REQUIRED, "the run's folder", also="output_dir")
     kind: str = setting("outcome", "what reads the samples: a kind of the tables below, or your own, module:attr")
-    model: str = setting("nano", "the policy; of a run an early, a middle and the last rung", also="model_name_or_path")
+    model: str = setting("nano", "the policy; of a run an early, a middle and the last one", also="model_name_or_path")
     name: str = setting("", "what its scores are stored under; empty = its kind")
     held_out: float = setting(0.15, "share of the problems that are not trained on", above=0, below=1)
     # how it learns

@@ -26,7 +26,7 @@ from ponder.models import hub
 from ponder.models.tokenizer import Tokenizer
 from ponder.rollouts.collect import collect, single
 from ponder.rollouts.grade import Tally, grade, refuse_failing
-from ponder.runs import append_jsonl, checkpoints, read_jsonl
+from ponder.runs import append_jsonl, find_checkpoints, read_jsonl
 from ponder.scorers.packing import CompletionGroup
 from ponder.train.distributed import pick_device
 from ponder.train.scorer_recipe import Progress
@@ -74,12 +74,12 @@ class Drawn:
 def policies(reference: str) -> list[Path]:
     """The model folders to draw from: of a run its early, its middle and its last checkpoint; else the model alone."""
     run = Path(reference).expanduser()
-    ladder = checkpoints(run) if run.is_dir() else []
-    if not ladder:
+    kept = find_checkpoints(run) if run.is_dir() else []
+    if not kept:
         return [hub.resolve(reference)]
-    middle = len(ladder) // 2
-    early = len(ladder) // 4
-    return [ladder[i] for i in sorted({early, middle, len(ladder) - 1})]
+    middle = len(kept) // 2
+    early = len(kept) // 4
+    return [kept[i] for i in sorted({early, middle, len(kept) - 1})]
 
 
 def draw(

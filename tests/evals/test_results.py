@@ -31,7 +31,7 @@ def result(tmp_path: Path, make_task: Callable[..., Any]) -> Path:
 def test_what_is_written_is_what_is_read(tmp_path: Path, result: Path, make_task: Callable[..., Any]) -> None:
     asyncio.run(
         scale(make_run(tmp_path / "run", (0, 7)), task=make_task(3), open_engine=open_engine, fingerprint=fingerprint,
-              params=SamplingParams(max_reasoning_tokens=96), num_samples=4, ladder_samples=2, way_of=way_of)
+              params=SamplingParams(max_reasoning_tokens=96), num_samples=4, checkpoint_samples=2, way_of=way_of)
     )  # fmt: skip
     compare_strategies(result.parent).write(tmp_path / "strategies.json")
     for kind, path in ((ExamResult, result), (Curves, tmp_path / "run/scale/curves.json"),
