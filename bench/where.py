@@ -32,14 +32,14 @@ TOP = 12
 
 def seen_by_the_profiler(name: str, shown: str) -> None:
     """A method of the compiled network becomes an operator."""
-    method = getattr(native.Network, name)
+    method = getattr(native.NativeNetwork, name)
 
     @functools.wraps(method)
     def recorded(*arguments: Any) -> Any:
         with torch.profiler.record_function(shown):
             return method(*arguments)
 
-    setattr(native.Network, name, recorded)
+    setattr(native.NativeNetwork, name, recorded)
 
 
 def shares(act: Callable[[], Any], device: str) -> list[tuple[str, float, int]]:

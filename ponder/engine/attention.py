@@ -84,9 +84,9 @@ class _Block:
 
 
 class _Plan:
-    """Which rows share which prompts. `order` sorts rows by prompt (None: they are sorted), `place` puts them back."""
+    """Which rows share which prompts. `order` sorts rows by prompt (None: they are sorted), `inverse` undoes it."""
 
-    def __init__(self, prompts: list[ShelvedPrompt], least: int, device: torch.device) -> None:
+    def __init__(self, prompts: list[ShelvedPrompt], min_rows: int, device: torch.device) -> None:
         members: dict[ShelvedPrompt, list[int]] = {}
         shelves: dict[Shelf, None] = {}
         for row, prompt in enumerate(prompts):
@@ -94,20 +94,20 @@ class _Plan:
             shelves[prompt.shelf] = None
         self.blocks: list[_Block] = []
         order: list[int] = []
-        place = [0] * len(prompts)
+        inverse = [0] * len(prompts)
         for shelf in shelves:
             for first, groups in _batches([members.get(prompt, []) for prompt in shelf.prompts]):
-                m = max(least, *map(len, groups))
+                m = max(min_rows, *map(len, groups))
                 self.blocks.append(_Block(shelf, first, len(groups), m, len(order)))
                 for group in groups:
                     for j, row in enumerate(group):
-                        place[row] = len(order) + j
+                        inverse[row] = len(order) + j
                     order += group + [0] * (m - len(group))  # padding: any row will do
         self.width = max(shelf.length for shelf in shelves)
         self.num_sorted = len(order)
-        self.order = self.place = None
+        self.order = self.inverse = None
         if order != list(range(len(prompts))):
-            self.order, self.place = torch.tensor(order, device=device), torch.tensor(place, device=device)
+            self.order, self.inverse = torch.tensor(order, device=device), torch.tensor(inverse, device=device)
         self.lengths = torch.tensor([len(prompt.ids) for prompt in prompts], device=device)
 
 
@@ -145,7 +145,7 @@ class SlotAttention:
         if self._seen != cache.version:
             self._arrange()
         heads = torch.arange(N * self._K, device=device).view(N, self._K)
-        self._places = (heads * cache.capacity + own_N[:, None]).flatten()  # rows of (slots * K * C E)
+        self._rows = (heads * cache.capacity + own_N[:, None]).flatten()  # rows of (slots * K * C E)
         lengths = self._plan.lengths
         columns, own_columns = torch.arange(self._P, device=device), torch.arange(cache.capacity, device=device)
         self._biases = {}
@@ -177,8 +177,8 @@ class SlotAttention:
     def __call__(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         N, K, r, E, P, plan = self._N, self._K, self._r, self._E, self._P, self._plan
         keys, values = self._cache.keys[layer], self._cache.values[layer]
-        keys.view(-1, E).index_copy_(0, self._places, k.reshape(N * K, E))
-        values.view(-1, E).index_copy_(0, self._places, v.reshape(N * K, E))
+        keys.view(-1, E).index_copy_(0, self._rows, k.reshape(N * K, E))
+        values.view(-1, E).index_copy_(0, self._rows, v.reshape(N * K, E))
         keys, values = keys[:N].flatten(0, 1), values[:N].flatten(0, 1)  # (N*K C E)
         prompt_bias, own_bias = self._biases[self._config.window(layer)]
         q = (q * self._scale).view(N, K, r, E)
@@ -199,8 +199,8 @@ class SlotAttention:
                 torch.add(product, bias, out=target)
             else:
                 target.copy_(product)
-        if plan.place is not None:
-            torch.add(self._sorted_scores.index_select(0, plan.place), prompt_bias, out=scores[..., :P])
+        if plan.inverse is not None:
+            torch.add(self._sorted_scores.index_select(0, plan.inverse), prompt_bias, out=scores[..., :P])
 
         weights = scores.softmax(-1)
         read = self._read_own(weights[..., P:].to(v.dtype).reshape(N * K, r, -1), values).view(N, K, r, E)
@@ -215,8 +215,8 @@ class SlotAttention:
                 read[block.start : block.stop].unflatten(0, (G, m)).add_(product)
             else:
                 self._sorted_read[block.start : block.stop].unflatten(0, (G, m)).copy_(product)
-        if plan.place is not None:
-            read += self._sorted_read.index_select(0, plan.place)
+        if plan.inverse is not None:
+            read += self._sorted_read.index_select(0, plan.inverse)
         return read.view(N, K * r, E)
 
     def _read_own(self, weights: Tensor, values: Tensor) -> Tensor:

@@ -212,11 +212,11 @@ class ScriptedEngine(BaseEngine):
                         least = min(params.min_reasoning_tokens, done)
                         params = replace(params, max_reasoning_tokens=done, min_reasoning_tokens=least)
                         whole = self._complete(text, prompt_ids, params, index, whole.policy_version)
-                    stream.tell(splitter.feed(whole.token_ids[done : done + portion]))
+                    stream.emit(splitter.feed(whole.token_ids[done : done + portion]))
                     if splitter.num_fed == len(whole.token_ids):
                         break
                     await asyncio.sleep(self.pace * portion)
-            stream.tell(splitter.finish())
+            stream.emit(splitter.finish())
             stream.finish(whole)
         except Exception as error:  # a script that raises fails its own request
             stream.fail(error)

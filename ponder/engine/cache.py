@@ -17,7 +17,7 @@ from ponder.engine.decoder import FusedDecoder
 from ponder.engine.prompts import Prompt
 
 _GRAIN = 16  # tokens by which the capacity of the slots grows
-_LEAST = 32  # tokens: a float32 product with fewer keys is summed in another order than one with more
+_MIN_LENGTH = 32  # tokens: a float32 product with fewer keys is summed in another order than one with more
 
 
 @dataclass(eq=False, kw_only=True)
@@ -60,8 +60,8 @@ class Shelf:
 
 def shelf_length(length: int) -> int:
     """Padded length of a prompt: 32, 48, 64, 96, 128, 192, ..."""
-    octave = max(_LEAST, 1 << (length - 1).bit_length())
-    return octave * 3 // 4 if octave > _LEAST and length <= octave * 3 // 4 else octave
+    octave = max(_MIN_LENGTH, 1 << (length - 1).bit_length())
+    return octave * 3 // 4 if octave > _MIN_LENGTH and length <= octave * 3 // 4 else octave
 
 
 class Cache:
@@ -126,7 +126,7 @@ class Cache:
         """Room for n slots of `length` own tokens, exactly as long as their products need: a longer tensor would have
         to be cut, and bf16 products copy what they are handed in pieces."""
         grain = max(_GRAIN, length // 16 // _GRAIN * _GRAIN)  # copies stay a small part of the work
-        wanted = max(_LEAST, -(-length // grain) * grain)
+        wanted = max(_MIN_LENGTH, -(-length // grain) * grain)
         slots = len(self.keys[0])
         if n <= slots and wanted <= self.capacity < wanted + 4 * grain:
             return

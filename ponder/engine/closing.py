@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 _OUTSIDE = b'0123456789nft"[{-.'  # what goes on outside of strings, the shortest first
 _INSIDE = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 "
 _STRUCTURE = frozenset(b'"{}[],:\\')
-_MOST_CHOICES = 1000  # of one walk: 15 ms
-_MOST_FAILURES = 4
-_LONGEST = 500  # tokens
+_MAX_CHOICES = 1000  # of one walk: 15 ms
+_MAX_FAILURES = 4
+_MAX_TOKENS = 500  # tokens
 _MARGIN = 16  # tokens: nearer to the end every token is looked at
 
 
@@ -46,7 +46,7 @@ class Closing:
         """The token to take. room: tokens left in the budget, this one and the end mark among them. is_free: there was
         another one."""
         piece = self._pieces[token]
-        if piece is None or self._num_failures >= _MOST_FAILURES:  # a mark can only be the end
+        if piece is None or self._num_failures >= _MAX_FAILURES:  # a mark can only be the end
             return token
         way = self._way
         is_far = way is not None and room > len(way) + _MARGIN and _STRUCTURE.isdisjoint(piece)
@@ -70,14 +70,14 @@ class Closing:
 
     def _take(self, piece: bytes) -> None:
         if self._matcher.try_consume_tokens(list(piece)) < len(piece):
-            self._num_failures = _MOST_FAILURES  # a limit of the matcher's
+            self._num_failures = _MAX_FAILURES  # a limit of the matcher's
         self._quotes = self._quotes.after(piece)
 
     def _walk(self) -> list[int] | None:
         """The way out from here; the matcher is where it was afterwards."""
         matcher, quotes, way, used = self._matcher, self._quotes, bytearray(), Counter[int]()
         num_choices = 0
-        while not matcher.is_accepting() and num_choices < _MOST_CHOICES:
+        while not matcher.is_accepting() and num_choices < _MAX_CHOICES:
             step = matcher.compute_ff_bytes()
             if not step:
                 num_choices += 1
@@ -94,14 +94,14 @@ class Closing:
             used = Counter() if step[-1] in _STRUCTURE else used + Counter(step)
         is_whole = matcher.is_accepting()
         if matcher.is_error():
-            self._num_failures = _MOST_FAILURES
+            self._num_failures = _MAX_FAILURES
             return None
         matcher.rollback(len(way))
         if not is_whole:
             return None
         ids = self._tokenized(bytes(way))
         is_spelled = b"".join(self._pieces[token] or b"" for token in ids) == way
-        return [*ids, self._end_id] if is_spelled and len(ids) < _LONGEST else None
+        return [*ids, self._end_id] if is_spelled and len(ids) < _MAX_TOKENS else None
 
 
 class _Quotes:

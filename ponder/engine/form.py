@@ -114,14 +114,14 @@ def _wrapped(vocabulary: Vocabulary) -> TokenizerWrapper:
 def grammar(form: str) -> str:
     """In the library's dialect of Lark."""
     lines = []
-    for place, choice in enumerate(json.loads(form, object_hook=_Lean())):
+    for index, choice in enumerate(json.loads(form, object_hook=_Lean())):
         schema = choice["schema"]
         if schema is False:
             raise FormError(f"{_NOTHING_FITS}: schema is false")
         schema = {**(schema if isinstance(schema, dict) else {}), "x-guidance": _OPTIONS}
         parts = [json.dumps(choice["before"]), f"%json {json.dumps(schema)}", json.dumps(choice["after"])]
-        lines.append(f"a{place}: " + " ".join(part for part in parts if part != '""'))
-    return "\n".join(["start: " + " | ".join(f"a{place}" for place in range(len(lines))), *lines])
+        lines.append(f"a{index}: " + " ".join(part for part in parts if part != '""'))
+    return "\n".join(["start: " + " | ".join(f"a{index}" for index in range(len(lines))), *lines])
 
 
 class _Lean:

@@ -37,7 +37,7 @@ from torch import Tensor
 from ponder import processes
 from ponder.engine.base import BaseEngine
 from ponder.engine.form import Answers, form_problem
-from ponder.engine.network import Layout
+from ponder.engine.network import WeightLayout
 from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.stream import Splitter, Stream
@@ -119,7 +119,7 @@ class LocalEngine(BaseEngine):
         self._closed = False
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else processes.num_cores()
-        self._layout = Layout.of(model.config, dtype or model.dtype, model.device)
+        self._layout = WeightLayout.of(model.config, dtype or model.dtype, model.device)
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._paused: dict[int, threading.Event] = {}  # of each worker that was asked to wait for new weights
@@ -204,7 +204,7 @@ class LocalEngine(BaseEngine):
         splitter = self._splitter(request)
 
         def told(ids: list[int]) -> None:
-            stream.tell(splitter.feed(ids))
+            stream.emit(splitter.feed(ids))
 
         def done(future: asyncio.Future[list[Sample]]) -> None:
             if future.cancelled():
@@ -212,7 +212,7 @@ class LocalEngine(BaseEngine):
             if error := future.exception():
                 return stream.fail(error)
             (sample,) = future.result()
-            stream.tell(splitter.finish(sample.token_ids[splitter.num_fed :]))
+            stream.emit(splitter.finish(sample.token_ids[splitter.num_fed :]))
             stream.finish(self._completion(request, sample))
 
         call = self._submit(request, on_tokens=(asyncio.get_running_loop(), told))
@@ -565,7 +565,7 @@ def _worker_thread(connection: Any, weights: Flat | None, *of_a_runner: Any) -> 
 
 def _make_runner(
     weights: Flat,
-    layout: Layout,
+    layout: WeightLayout,
     tokenizer: Tokenizer,
     num_slots: int,
     keep_hidden: bool,
@@ -613,6 +613,6 @@ def _serve(connection: Any, runner: Runner) -> None:
         finished = runner.step()
         news: list[tuple[int, list[int]]] = []
         if time.monotonic() - told_at >= TELL_EVERY:
-            news, told_at = runner.scheduler.news(), time.monotonic()
+            news, told_at = runner.scheduler.pending_tokens(), time.monotonic()
         if news or finished:
             connection.send((news, [(request.id, samples) for request, samples in finished]))

@@ -189,9 +189,9 @@ static float weigh(float *scores, long size, const long bounds[4], act *weights)
     const long edges[6] = {0, bounds[0], bounds[1], bounds[2], bounds[3], size};
     for (int i = 0; i < 6; i += 2)
         for (long c = edges[i]; c < edges[i + 1]; c++) scores[c] = -1e30f;
-    vf most = ZERO - 1e30f, sum = ZERO;
-    for (long c = 0; c < size; c += W) most = larger_of(F(scores + c), most);
-    const float highest = largest_of(most);
+    vf maximum = ZERO - 1e30f, sum = ZERO;
+    for (long c = 0; c < size; c += W) maximum = larger_of(F(scores + c), maximum);
+    const float highest = largest_of(maximum);
     for (long c = 0; c < size; c += W) {
         const vf y = exponential(F(scores + c) - highest);
         sum += y;
@@ -331,21 +331,21 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
     long longest = 0;
     for (long i = 0; i < n; i++)
         longest = larger(longest, up(rows[i].prompt_length, BLOCK) + up(rows[i].index + 1, BLOCK));
-    const long D = m->D, HE = m->H * m->E, most = n < CHUNK ? up(n, GRAIN) : CHUNK;
+    const long D = m->D, HE = m->H * m->E, max_rows = n < CHUNK ? up(n, GRAIN) : CHUNK;
     Scratch s;
     const Part parts[] = {
-        {(void **)&s.x, most * D * sizeof(float)},
-        {(void **)&s.qkv, most * (HE + 2 * m->K * m->E) * sizeof(float)},
+        {(void **)&s.x, max_rows * D * sizeof(float)},
+        {(void **)&s.qkv, max_rows * (HE + 2 * m->K * m->E) * sizeof(float)},
         {(void **)&s.scores, GROUP * longest * sizeof(float)},
         {(void **)&s.read, GROUP * up(m->E, PANEL) * sizeof(float)},
         {(void **)&s.own, GROUP * up(m->E, PANEL) * sizeof(float)},
-        {(void **)&s.in, most * D * sizeof(act)},
-        {(void **)&s.wide, most * larger(HE, m->inner) * sizeof(act)},
-        {(void **)&s.q, most * HE * sizeof(act)},
+        {(void **)&s.in, max_rows * D * sizeof(act)},
+        {(void **)&s.wide, max_rows * larger(HE, m->inner) * sizeof(act)},
+        {(void **)&s.q, max_rows * HE * sizeof(act)},
         {(void **)&s.queries, (GROUP + GRAIN) * m->E * sizeof(act)},
         {(void **)&s.weights, (GROUP + GRAIN) * longest * sizeof(act)},
         {(void **)&s.room, larger(larger(larger(D, HE), m->inner), longest) * PANEL * sizeof(float)},
-        {(void **)&s.order, most * sizeof(long)},
+        {(void **)&s.order, max_rows * sizeof(long)},
     };
     void *memory = laid_out(parts, sizeof(parts) / sizeof(*parts));
     if (!memory) return 1;

@@ -2,7 +2,7 @@
 
     library = native.library(torch.bfloat16)     # compiles at the first call (some seconds), a file in the cache after
     tensors = dict(native.arranged(library, config, state, torch.bfloat16))
-    network = native.Network(library, config, tensors, torch.bfloat16, num_slots=64)
+    network = native.NativeNetwork(library, config, tensors, torch.bfloat16, num_slots=64)
 
 For AVX2, AVX-512 and AMX, in float32 and bfloat16. Where there is no library (`models/compiled.py` says when) the
 engine computes with PyTorch (`network.py`).
@@ -29,7 +29,7 @@ from ponder.models.transformer import ModelConfig, rope_tables
 
 SOURCE = Path(__file__).with_name("native.c")
 PREFILL_TOKENS = 4096  # prompt tokens in one call
-_LEAST = 32  # tokens: the capacity of a new strip, doubled when it is full; a block of keys in native.c
+_MIN_CAPACITY = 32  # tokens: the capacity of a new strip, doubled when it is full; a block of keys in native.c
 _SLACK = 32  # numbers behind a strip that are read and thrown away where a head is no whole panel
 _LINE = 64  # bytes of a line of the CPU's cache
 _NEVER = 1 << 40  # the window of a layer that sees everything
@@ -150,7 +150,7 @@ class _Prompt(Prompt):
     strip: _Strip
 
 
-class Network:
+class NativeNetwork:
     """What `network.Network` asks for, with a strip of keys and values a prompt and a slot."""
 
     def __init__(
@@ -197,18 +197,18 @@ class Network:
     def reload(self) -> None:
         """New weights were written where the old ones lay: nothing to do."""
 
-    def read(self, prompts: Sequence[tuple[int, ...]]) -> None:
+    def prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
         first = 0
         while first < len(prompts):
             last, size = first + 1, len(prompts[first])
             while last < len(prompts) and size + len(prompts[last]) <= PREFILL_TOKENS:
                 size += len(prompts[last])
                 last += 1
-            self._read(prompts[first:last])
+            self._prefill(prompts[first:last])
             first = last
 
-    def _read(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        strips = [self._strip(-(-len(ids) // _LEAST) * _LEAST) for ids in prompts]
+    def _prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
+        strips = [self._strip(-(-len(ids) // _MIN_CAPACITY) * _MIN_CAPACITY) for ids in prompts]
         rows = np.zeros((sum(map(len, prompts)), 8), np.int64)
         ends, at = [], 0
         for ids, strip in zip(prompts, strips, strict=True):
@@ -228,7 +228,7 @@ class Network:
 
     def insert(self, prompt: Prompt) -> None:
         assert isinstance(prompt, _Prompt)
-        row, strip = self._rows[len(self._strips)], self._strip(_LEAST)
+        row, strip = self._rows[len(self._strips)], self._strip(_MIN_CAPACITY)
         self._strips.append(strip)
         row[2], row[3] = strip.memory.ctypes.data, strip.capacity
         row[5], row[6], row[7] = prompt.strip.memory.ctypes.data, prompt.strip.capacity, len(prompt.ids)

@@ -1,7 +1,8 @@
 """What the runner computes with: a network that reads prompts and decodes the next token of every slot.
 
-Two of them: compiled C on an x86 CPU (`native.py`), and PyTorch everywhere else, here, over the fast decoder
-(`decoder.py`), its cache (`cache.py`) and attention (`attention.py`). `Layout` says which, and how weights lie for it.
+Two of them: compiled C on an x86 CPU (`native.py`), and PyTorch everywhere else, here, over the
+fused decoder (`decoder.py`), its cache (`cache.py`) and attention (`attention.py`). `WeightLayout` says which, and how
+weights lie for it.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Network(Protocol):
     device: torch.device
     logits_dtype: torch.dtype
 
-    def read(self, prompts: Sequence[tuple[int, ...]]) -> None:
+    def prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
         """Take up new prompts."""
 
     def release(self, prompt: Prompt) -> None:
@@ -58,7 +59,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True)
-class Layout:
+class WeightLayout:
     """How the weights lie that a network computes with."""
 
     config: ModelConfig
@@ -66,7 +67,7 @@ class Layout:
     library: str | None  # of compiled C; None: PyTorch
 
     @classmethod
-    def of(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> Layout:
+    def of(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> WeightLayout:
         """`dtype` is what the weights are wanted in; PyTorch computes in float32 where bfloat16 would be slower."""
         library = native.library(dtype) if device.type == "cpu" and native.supports(config) else None
         return cls(config, dtype if library else fast_dtype(dtype, device), library)
@@ -79,7 +80,7 @@ class Layout:
 
     def network(self, tensors: Mapping[str, Tensor], *, num_slots: int, pad_id: int) -> Network:
         if self.library:
-            return native.Network(self.library, self.config, tensors, self.dtype, num_slots)
+            return native.NativeNetwork(self.library, self.config, tensors, self.dtype, num_slots)
         return TorchNetwork(FusedDecoder(self.config, tensors), num_slots=num_slots, pad_id=pad_id)
 
 
@@ -97,16 +98,16 @@ class TorchNetwork:
     def reload(self) -> None:
         self.decoder.reload()
 
-    def read(self, prompts: Sequence[tuple[int, ...]]) -> None:
+    def prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
         by_length: dict[int, list[tuple[int, ...]]] = {}
         for ids in prompts:
             by_length.setdefault(-(-len(ids) // PREFILL_GRAIN) * PREFILL_GRAIN, []).append(ids)
         for length, listed in by_length.items():
             size = max(1, PREFILL_TOKENS // length)
             for start in range(0, len(listed), size):
-                self._read(length, listed[start : start + size])
+                self._prefill(length, listed[start : start + size])
 
-    def _read(self, length: int, prompts: list[tuple[int, ...]]) -> None:
+    def _prefill(self, length: int, prompts: list[tuple[int, ...]]) -> None:
         """Prompts of one padded length through the decoder together: what a prompt is padded to, and with it the last
         bit of its sums, then depends on the prompt alone."""
         decoder, B = self.decoder, len(prompts)

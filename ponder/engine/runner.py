@@ -14,7 +14,7 @@ import torch
 
 from ponder.engine.form import Answers
 from ponder.engine.hidden import HiddenStates
-from ponder.engine.network import Layout
+from ponder.engine.network import WeightLayout
 from ponder.engine.prompts import Prompt
 from ponder.engine.sampling import draw, uniforms
 from ponder.engine.scheduler import Request, Sample, Scheduler
@@ -28,7 +28,7 @@ class Runner:
 
     def __init__(
         self,
-        layout: Layout,
+        layout: WeightLayout,
         weights: Mapping[str, torch.Tensor],
         *,
         end_id: int,
@@ -250,7 +250,7 @@ class Runner:
                 taken.append(waiting.request)
                 if ids not in known:
                     new[ids] = None
-        self.network.read(list(new))
+        self.network.prefill(list(new))
         for ids in new:
             known[ids].version = self.version
         for request in taken:

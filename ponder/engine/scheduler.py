@@ -96,7 +96,7 @@ class Scheduler:
         self.has_stop = np.zeros(num_slots, bool)
         self.max_length = np.zeros(num_slots, np.int64)  # prompt + completion
         self.streamed = np.zeros(num_slots, bool)
-        self.told = np.zeros(num_slots, np.int64)  # tokens of it that have been streamed
+        self.num_emitted = np.zeros(num_slots, np.int64)  # tokens of it that have been streamed
         self.has_pause = np.zeros(num_slots, bool)
         self.has_form = np.zeros(num_slots, bool)
         self.guarded = np.zeros(num_slots, bool)
@@ -106,7 +106,7 @@ class Scheduler:
         self._columns: list[np.ndarray] = [
             self.seed, self.temperature, self.top_p, self.prompt_length, self.length, self.in_reasoning,
             self.num_reasoning, self.min_reasoning, self.max_reasoning, self.num_answer, self.max_answer, self.has_stop,
-            self.max_length, self.streamed, self.told,
+            self.max_length, self.streamed, self.num_emitted,
             self.has_pause, self.has_form, self.guarded,
         ]  # fmt: skip
 
@@ -174,7 +174,7 @@ class Scheduler:
         self.has_stop[slot], self.has_pause[slot] = bool(params.stop), bool(params.pause)
         self.has_form[slot], self.guarded[slot] = bool(params.form), request.guarded
         self.max_length[slot] = len(request.prompt_ids) + min(room, params.max_tokens or room)
-        self.streamed[slot], self.told[slot] = request.streamed, 0
+        self.streamed[slot], self.num_emitted[slot] = request.streamed, 0
         return slot
 
     def close_reasoning(self, request_id: int) -> None:
@@ -188,15 +188,15 @@ class Scheduler:
                 self.max_reasoning[slot] = self.num_reasoning[slot]
                 self.min_reasoning[slot] = 0
 
-    def news(self) -> list[tuple[int, list[int]]]:
+    def pending_tokens(self) -> list[tuple[int, list[int]]]:
         """(request id, tokens since the last call) of streamed requests that run."""
-        news = []
+        pending = []
         for slot in np.flatnonzero(self.streamed[: self.n]).tolist():
-            told, count = int(self.told[slot]), int(self.length[slot] - self.prompt_length[slot])
-            if count > told:
-                news.append((self.owner[slot][0], self.tokens[slot, told:count].tolist()))
-                self.told[slot] = count
-        return news
+            emitted, count = int(self.num_emitted[slot]), self.num_tokens(slot)
+            if count > emitted:
+                pending.append((self.owner[slot][0], self.tokens[slot, emitted:count].tolist()))
+                self.num_emitted[slot] = count
+        return pending
 
     def must_close(self) -> np.ndarray:
         """Slots (n,) whose next token is the closing mark, whatever the model says."""

@@ -6,7 +6,7 @@
     stream.completion                             # what generate would have returned
 
 A piece never holds half a character, nor text that may turn out to be part of a stop string; whoever reads slowly gets
-fewer and longer pieces, and nobody waits for him. `answer_now` closes the reasoning of a running completion, `close`
+fewer and longer pieces, and nobody waits for them. `answer_now` closes the reasoning of a running completion, `close`
 gives its slot back. Reasoning that never closes is reasoning to its end.
 """
 
@@ -34,7 +34,7 @@ class Stream:
         self.on_close: Callable[[], object] = lambda: None  # the engine's ways of stopping the work
         self.on_answer_now: Callable[[], object] = lambda: None
 
-    def tell(self, piece: Piece) -> None:
+    def emit(self, piece: Piece) -> None:
         if not self._is_over:
             self._waiting = piece if self._waiting is None else self._waiting + piece
             self._wake.set()
@@ -80,7 +80,7 @@ class Stream:
 class Splitter:
     """Token ids of one completion, in any portions -> pieces, by the rule of `models.tokenizer.Reading`.
 
-    A closing mark in an answer makes what came before it reasoning. So an answer is told as it comes only where
+    A closing mark in an answer makes what came before it reasoning. So an answer is emitted as it comes only where
     the engine draws no such mark (`closes_once`), and else at the end. Whole completions are read by it too.
     """
 
@@ -98,7 +98,7 @@ class Splitter:
         self.num_fed = 0
         self._reading = Reading(think_id=think_id, unthink_id=unthink_id, end_ids=end_ids, opened=opened)
         self._closes_once = closes_once
-        self._told = [0, 0]  # tokens of reasoning and of answer
+        self._num_emitted = [0, 0]  # tokens of reasoning and of answer
         self._reasoning, self._answer = TextStream(decode), TextStream(decode, stop)
 
     def feed(self, ids: Sequence[int]) -> Piece:
@@ -111,15 +111,16 @@ class Splitter:
         return self.feed(rest) + self._piece(is_over=True)
 
     def _piece(self, *, is_over: bool) -> Piece:
-        reading, (thought, said) = self._reading, self._told
+        reading, (num_reasoning, num_answer) = self._reading, self._num_emitted
         is_closed = not reading.is_thinking and (is_over or self._closes_once)
-        thoughts, words = reading.reasoning[thought:], reading.answer[said:] if is_over or self._closes_once else []
-        self._told = [thought + len(thoughts), said + len(words)]
+        reasoning = reading.reasoning[num_reasoning:]
+        answer = reading.answer[num_answer:] if is_over or self._closes_once else []
+        self._num_emitted = [num_reasoning + len(reasoning), num_answer + len(answer)]
         return Piece(
-            reasoning=self._reasoning.feed(thoughts) + (self._reasoning.finish() if is_closed or is_over else ""),
-            answer=self._answer.feed(words) + (self._answer.finish() if is_over else ""),
-            num_reasoning=len(thoughts),
-            num_answer=len(words),
+            reasoning=self._reasoning.feed(reasoning) + (self._reasoning.finish() if is_closed or is_over else ""),
+            answer=self._answer.feed(answer) + (self._answer.finish() if is_over else ""),
+            num_reasoning=len(reasoning),
+            num_answer=len(answer),
             is_closed=is_closed,
         )
 
@@ -140,8 +141,8 @@ class TextStream:
         text = self._text(count)
         if text.endswith("\ufffd"):
             # the end may be half a character: cut where the text falls apart into the same two texts
-            whole, places = text, range(count - 1, max(0, count - _HELD), -1)
-            count = next((c for c in places if whole == self._text(c) + self._decode(self._new[c:])), 0)
+            full, counts = text, range(count - 1, max(0, count - _HELD), -1)
+            count = next((c for c in counts if full == self._text(c) + self._decode(self._new[c:])), 0)
             text = self._text(count)
         self._take(count)
         return self._pass(text)
@@ -195,7 +196,7 @@ def one_piece(
         except Exception as error:  # whatever it is, it belongs to whoever reads the stream
             stream.fail(error)
             return
-        stream.tell(piece_of(completion))
+        stream.emit(piece_of(completion))
         stream.finish(completion)
 
     task = asyncio.ensure_future(work())

@@ -46,12 +46,14 @@ static long place(const Shape *s, const Segment *segment, long c, long head) {
     return (row * s->K + head) * s->E;
 }
 
-// -> (most, E), or (`columns`) (E, most); what is behind the S rows, up to a block, is 0.
-static void gather(const Shape *s, const Segment *segment, const number *x, long head, int columns, long most, act *out) {
+// -> (max_tokens, E), or (`columns`) (E, max_tokens); what is behind the S rows, up to a block, is 0.
+static void gather(
+    const Shape *s, const Segment *segment, const number *x, long head, int columns, long max_tokens, act *out
+) {
     const long E = s->E, S = segment->prefix + segment->own;
     for (long c = 0; c < up(S, BLOCK); c++) {
         const number *from = c < S ? x + place(s, segment, c, head) : NULL;
-        for (long e = 0; e < E; e++) out[columns ? e * most + c : c * E + e] = from ? as_act(from[e]) : 0;
+        for (long e = 0; e < E; e++) out[columns ? e * max_tokens + c : c * E + e] = from ? as_act(from[e]) : 0;
     }
 }
 
@@ -146,10 +148,10 @@ ALWAYS vf visible(const Seen *x, long c, int v, vf score) {
     return (vf)(((vi)score & ~hidden) | ((vi)(ZERO - 1e30f) & hidden));
 }
 
-static long most_seen(const Segment *segments, long n) {
-    long most = 0;
-    for (long i = 0; i < n; i++) most = larger(most, segments[i].prefix + segments[i].own);
-    return up(most, BLOCK);
+static long max_seen(const Segment *segments, long n) {
+    long max_tokens = 0;
+    for (long i = 0; i < n; i++) max_tokens = larger(max_tokens, segments[i].prefix + segments[i].own);
+    return up(max_tokens, BLOCK);
 }
 
 // ---- forward
@@ -158,21 +160,21 @@ static long most_seen(const Segment *segments, long n) {
 static void weigh_columns(const Seen *x, float *scores, lane *weights, float *largest, float *sums) {
     const long rows = x->to - x->from;
     for (int v = 0; v < 2; v++) {
-        vf most = ZERO - 1e30f, sum = ZERO;
+        vf maximum = ZERO - 1e30f, sum = ZERO;
         for (long c = 0; c < rows; c++) {
             const vf z = visible(x, x->from + c, v, F(scores + c * PANEL + v * W));
             put(scores + c * PANEL + v * W, z);
-            most = larger_of(z, most);
+            maximum = larger_of(z, maximum);
         }
         for (long c = 0; c < rows; c += PER_LANE) {
             vf y[PER_LANE];
             UNROLL for (long i = 0; i < PER_LANE; i++) {
-                y[i] = exponential(F(scores + (c + i) * PANEL + v * W) - most);
+                y[i] = exponential(F(scores + (c + i) * PANEL + v * W) - maximum);
                 sum += y[i];
             }
             put_lanes(weights + c / PER_LANE * PANEL + v * W, y);
         }
-        put(largest + v * W, most);
+        put(largest + v * W, maximum);
         put(sums + v * W, sum);
     }
 }
@@ -180,22 +182,22 @@ static void weigh_columns(const Seen *x, float *scores, lane *weights, float *la
 // q (N, H, E), turned and scaled; k turned, v (N, K, E) -> out (N, H, E), normaliser (N, H). 1: no memory.
 int attention_forward(const Shape *s, const Segment *segments, int64_t n, const number *q, const number *k,
                       const number *v, number *out, float *normaliser) {
-    const long E = s->E, H = s->H, r = H / s->K, most = most_seen(segments, n);
+    const long E = s->E, H = s->H, r = H / s->K, max_tokens = max_seen(segments, n);
     act *keys, *values;
     lane *queries, *weights;
     float *scores, *read;
     const Part parts[] = {
-        {(void **)&keys, most * E * sizeof(act)}, {(void **)&values, most * E * sizeof(act)},
-        {(void **)&queries, E * PANEL * sizeof(lane)}, {(void **)&weights, most * PANEL * sizeof(lane)},
-        {(void **)&scores, most * PANEL * sizeof(float)}, {(void **)&read, E * PANEL * sizeof(float)},
+        {(void **)&keys, max_tokens * E * sizeof(act)}, {(void **)&values, max_tokens * E * sizeof(act)},
+        {(void **)&queries, E * PANEL * sizeof(lane)}, {(void **)&weights, max_tokens * PANEL * sizeof(lane)},
+        {(void **)&scores, max_tokens * PANEL * sizeof(float)}, {(void **)&read, E * PANEL * sizeof(float)},
     };
     void *memory = laid_out(parts, sizeof(parts) / sizeof(*parts));
     if (!memory) return 1;
     begin();
     for (const Segment *segment = segments; segment < segments + n; segment++)
         for (long head = 0; head < s->K; head++) {
-            gather(s, segment, k, head, 0, most, keys);
-            gather(s, segment, v, head, 1, most, values);
+            gather(s, segment, k, head, 0, max_tokens, keys);
+            gather(s, segment, v, head, 1, max_tokens, values);
             for (long t = 0; t < segment->own; t += PANEL) {
                 const Seen x = what_is_seen(s, segment, t);
                 const long rows = x.to - x.from;
@@ -205,7 +207,7 @@ int attention_forward(const Shape *s, const Segment *segments, int64_t n, const 
                     columns_of(q + row * E, H * E, x.queries, E, queries);
                     times(rows, E / PAIR, keys + x.from * E, E, queries, PANEL, scores, PANEL);
                     weigh_columns(&x, scores, weights, largest, sums);
-                    times(E, rows / PAIR, values + x.from, most, weights, PANEL, read, PANEL);
+                    times(E, rows / PAIR, values + x.from, max_tokens, weights, PANEL, read, PANEL);
                     for (long j = 0; j < x.queries; j++) {
                         normaliser[row + j * H] = largest[j] + logf(sums[j]);
                         sums[j] = 1 / sums[j];
@@ -245,20 +247,20 @@ static void slope_columns(const Seen *x, const float *scores, const float *gradi
 int attention_backward(const Shape *s, const Segment *segments, int64_t n, const number *q, const number *k,
                        const number *v, const number *out, const float *normaliser, const number *dout, number *dq,
                        float *dk, float *dv) {
-    const long E = s->E, H = s->H, r = H / s->K, most = most_seen(segments, n), gap = up(E, PANEL);
+    const long E = s->E, H = s->H, r = H / s->K, max_tokens = max_seen(segments, n), gap = up(E, PANEL);
     const long heads = smaller(r, MOST_HEADS), wide = heads * PANEL;
     act *keys, *key_columns, *values, *weights, *slopes;
     lane *columns, *panel, *q_rows, *dout_rows;
     float *scores, *gradients, *read, *tile, *dkeys, *dvalues;
     const Part parts[] = {
-        {(void **)&keys, most * E * sizeof(act)}, {(void **)&key_columns, most * E * sizeof(act)},
-        {(void **)&values, most * E * sizeof(act)}, {(void **)&weights, most * wide * sizeof(act)},
-        {(void **)&slopes, most * wide * sizeof(act)}, {(void **)&columns, E * PANEL * sizeof(lane)},
-        {(void **)&panel, most * PANEL * sizeof(lane)}, {(void **)&q_rows, wide * gap * sizeof(lane)},
-        {(void **)&dout_rows, wide * gap * sizeof(lane)}, {(void **)&scores, most * PANEL * sizeof(float)},
-        {(void **)&gradients, most * PANEL * sizeof(float)}, {(void **)&read, E * PANEL * sizeof(float)},
-        {(void **)&tile, AT_ONCE * PANEL * sizeof(float)}, {(void **)&dkeys, most * gap * sizeof(float)},
-        {(void **)&dvalues, most * gap * sizeof(float)},
+        {(void **)&keys, max_tokens * E * sizeof(act)}, {(void **)&key_columns, max_tokens * E * sizeof(act)},
+        {(void **)&values, max_tokens * E * sizeof(act)}, {(void **)&weights, max_tokens * wide * sizeof(act)},
+        {(void **)&slopes, max_tokens * wide * sizeof(act)}, {(void **)&columns, E * PANEL * sizeof(lane)},
+        {(void **)&panel, max_tokens * PANEL * sizeof(lane)}, {(void **)&q_rows, wide * gap * sizeof(lane)},
+        {(void **)&dout_rows, wide * gap * sizeof(lane)}, {(void **)&scores, max_tokens * PANEL * sizeof(float)},
+        {(void **)&gradients, max_tokens * PANEL * sizeof(float)}, {(void **)&read, E * PANEL * sizeof(float)},
+        {(void **)&tile, AT_ONCE * PANEL * sizeof(float)}, {(void **)&dkeys, max_tokens * gap * sizeof(float)},
+        {(void **)&dvalues, max_tokens * gap * sizeof(float)},
     };
     void *memory = laid_out(parts, sizeof(parts) / sizeof(*parts));
     if (!memory) return 1;
@@ -268,9 +270,9 @@ int attention_backward(const Shape *s, const Segment *segments, int64_t n, const
     for (const Segment *segment = segments; segment < segments + n; segment++)
         for (long head = 0; head < s->K; head++) {
             const long S = segment->prefix + segment->own;
-            gather(s, segment, k, head, 0, most, keys);
-            gather(s, segment, k, head, 1, most, key_columns);
-            gather(s, segment, v, head, 0, most, values);
+            gather(s, segment, k, head, 0, max_tokens, keys);
+            gather(s, segment, k, head, 1, max_tokens, key_columns);
+            gather(s, segment, v, head, 0, max_tokens, values);
             memset(dkeys, 0, up(S, BLOCK) * gap * sizeof(float));
             memset(dvalues, 0, up(S, BLOCK) * gap * sizeof(float));
             for (long t = 0; t < segment->own; t += PANEL) {
@@ -294,7 +296,7 @@ int attention_backward(const Shape *s, const Segment *segments, int64_t n, const
                         times(rows, E / PAIR, values + x.from * E, E, columns, PANEL, gradients, PANEL);
                         slope_columns(&x, scores, gradients, all, owed, weights + i * PANEL, slopes + i * PANEL,
                                       R * PANEL, panel);
-                        times(E, rows / PAIR, key_columns + x.from, most, panel, PANEL, read, PANEL);
+                        times(E, rows / PAIR, key_columns + x.from, max_tokens, panel, PANEL, read, PANEL);
                         put_columns(read, ones, x.queries, E, dq + row * E, H * E);
                         rows_of(q + row * E, H * E, x.queries, E, gap, q_rows + i * PANEL / PER_LANE * gap);
                         rows_of(dout + row * E, H * E, x.queries, E, gap, dout_rows + i * PANEL / PER_LANE * gap);

@@ -176,18 +176,18 @@ def _read_tables(reader: _Reader, path: Path) -> GGUF:
         settings[key] = reader.value(reader.number("I"))
     if settings.get("split.count", 1) not in (0, 1):
         raise ConfigError(f"{path} is one of {settings['split.count']} parts; join them with llama.cpp's gguf-split")
-    places: dict[str, tuple[tuple[int, ...], int, int]] = {}
+    entries: dict[str, tuple[tuple[int, ...], int, int]] = {}
     for _ in range(num_tensors):
         name, dims = reader.text(), reader.number("I")
-        if dims > 4 or name in places:
+        if dims > 4 or name in entries:
             raise ValueError(f"tensor {name[:60]!r} is there twice or has {dims} dimensions")
         shape = tuple(reversed([reader.number("Q") for _ in range(dims)]))
-        places[name] = (shape, reader.number("I"), reader.number("Q"))
+        entries[name] = (shape, reader.number("I"), reader.number("Q"))
     align = settings.get("general.alignment", 32)
     if type(align) is not int or align < 1:
         raise ValueError(f"alignment {align!r}")
     begin = -(-reader.at // align) * align
-    tensors = {name: _packed(name, *place, begin=begin, size=reader.size, path=path) for name, place in places.items()}
+    tensors = {name: _packed(name, *entry, begin=begin, size=reader.size, path=path) for name, entry in entries.items()}
     return GGUF(path, settings, tensors)
 
 

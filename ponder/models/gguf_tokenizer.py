@@ -69,8 +69,8 @@ def write_tokenizer(settings: Mapping[str, Any], folder: Path, *, where: str) ->
         "truncation": None,
         "padding": None,
         "added_tokens": [
-            {"id": place, "content": piece, **flags, "special": kind == _CONTROL}
-            for place, (piece, kind) in enumerate(zip(pieces, kinds, strict=True))
+            {"id": index, "content": piece, **flags, "special": kind == _CONTROL}
+            for index, (piece, kind) in enumerate(zip(pieces, kinds, strict=True))
             if kind in (_CONTROL, _USER_DEFINED)
         ],
         "normalizer": _NORMALIZERS.get(name),
@@ -80,7 +80,7 @@ def write_tokenizer(settings: Mapping[str, Any], folder: Path, *, where: str) ->
         "model": {
             "type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "",
             "end_of_word_suffix": "", "fuse_unk": False, "byte_fallback": False, "ignore_merges": name == "llama-bpe",
-            "vocab": {piece: place for place, piece in enumerate(pieces)},
+            "vocab": {piece: index for index, piece in enumerate(pieces)},
             "merges": [merge.split(" ", 1) for merge in merges],
         },
     }  # fmt: skip

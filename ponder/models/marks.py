@@ -116,7 +116,7 @@ def _append(data: dict[str, Any]) -> dict[str, int]:
     vocab = data["model"]["vocab"]
     used = [*(vocab.values() if isinstance(vocab, dict) else range(len(vocab)))]
     first = 1 + max([*used, *(token["id"] for token in data["added_tokens"])], default=-1)
-    made = {mark: first + place for place, mark in enumerate(m for m in (THINK, UNTHINK) if m not in known)}
+    made = {mark: first + index for index, mark in enumerate(m for m in (THINK, UNTHINK) if m not in known)}
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
     data["added_tokens"] += [{"id": token, "content": mark, **flags} for mark, token in made.items()]
     return made

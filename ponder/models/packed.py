@@ -47,4 +47,4 @@ def hidden(
 ) -> Tensor:
     """Final hidden states (N D). added: to the embeddings, what a scorer knows of each token beside its id. recompute:
     see `Transformer.hidden`."""
-    return model.hidden(tokens_N, PackedOps(model, layout), added=added_ND, recompute=recompute)
+    return model.hidden(tokens_N, PackedOps(model, layout), embedding_bias=added_ND, recompute=recompute)

@@ -54,7 +54,7 @@ class Segment(NamedTuple):
         return self.prefix_end - self.prefix_start
 
 
-class Block(NamedTuple):
+class PaddedBlock(NamedTuple):
     """Segments padded to one shape. Padded queries point at row N, which holds zeros; padded keys are masked."""
 
     rows_BT: Tensor
@@ -75,11 +75,11 @@ class Layout:
         within = torch.arange(int(own.sum())) - (own.cumsum(0) - own).repeat_interleave(own)
         self._order = starts.repeat_interleave(own) + within  # tokens, segment by segment
         self.positions_N[self._order] = prefix.repeat_interleave(own) + within
-        self._blocks: dict[tuple[int | None, torch.dtype], list[Block]] = {}
+        self._blocks: dict[tuple[int | None, torch.dtype], list[PaddedBlock]] = {}
         self._masks: dict[tuple[int | None, torch.device], Tensor] = {}
         self._block_masks: dict[tuple[int | None, torch.device], BlockMask] = {}
 
-    def blocks(self, window: int | None, dtype: torch.dtype) -> list[Block]:
+    def blocks(self, window: int | None, dtype: torch.dtype) -> list[PaddedBlock]:
         if (window, dtype) not in self._blocks:
             made = [_block(part, self.num_tokens, window) for part in _parts(self.segments)]
             self._blocks[window, dtype] = [block._replace(bias_BTS=block.bias_BTS.to(dtype)) for block in made]
@@ -135,20 +135,20 @@ def _parts(segments: Sequence[Segment]) -> list[list[Segment]]:
     return parts
 
 
-def _block(segments: Sequence[Segment], num_tokens: int, window: int | None) -> Block:
+def _block(segments: Sequence[Segment], num_tokens: int, window: int | None) -> PaddedBlock:
     """All segments at once: a pack may have thousands."""
     starts, own, prefix_starts, prefix = (
         x[:, None] for x in torch.tensor([(s.start, s.own, s.prefix_start, s.prefix) for s in segments]).unbind(1)
     )
     t, s = torch.arange(int(own.max())), torch.arange(int((prefix + own).max()))
-    is_own, places = t < own, (prefix + t)[:, :, None]  # (B T), (B T 1)
+    is_own, positions = t < own, (prefix + t)[:, :, None]  # (B T), (B T 1)
     rows = torch.where(is_own, starts + t, num_tokens)
     after = torch.where(s < prefix + own, starts + s - prefix, 0)
     seen = torch.where(s < prefix, prefix_starts + s, after)
-    may = (s <= places) & (s > places - window) if window else s <= places
+    may = (s <= positions) & (s > positions - window) if window else s <= positions
     # a padded query sees something: a softmax over nothing is nan
     may = torch.where(is_own[:, :, None], may, s == 0)
-    return Block(rows, seen, torch.zeros(may.shape).masked_fill_(~may, float("-inf")))
+    return PaddedBlock(rows, seen, torch.zeros(may.shape).masked_fill_(~may, float("-inf")))
 
 
 def attend(
@@ -212,7 +212,9 @@ class _Attention(torch.autograd.Function):
     float32: a shared prompt collects them from every completion."""
 
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, blocks: list[Block]) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, blocks: list[PaddedBlock]
+    ) -> Tensor:
         N, K, scale = q.shape[0], k.shape[1], 1 / math.sqrt(q.shape[-1])
         q, k = _with_zero_row(turned(q, cos, sin, scale=scale)), turned(k, cos, sin)
         out = torch.empty_like(q)
@@ -254,7 +256,7 @@ def _with_zero_row(x: Tensor) -> Tensor:
     return padded
 
 
-def _queries(x: Tensor, block: Block, K: int) -> Tensor:
+def _queries(x: Tensor, block: PaddedBlock, K: int) -> Tensor:
     """(N+1 H E) -> (B K, G T, E)."""
     B, T = block.rows_BT.shape
     E = x.shape[-1]
@@ -262,21 +264,21 @@ def _queries(x: Tensor, block: Block, K: int) -> Tensor:
     return picked.permute(0, 2, 3, 1, 4).reshape(B * K, -1, E)
 
 
-def _keys(x: Tensor, block: Block) -> Tensor:
+def _keys(x: Tensor, block: PaddedBlock) -> Tensor:
     """(N K E) -> (B K, S, E)."""
     B, S = block.seen_BS.shape
     picked = x.index_select(0, block.seen_BS.view(-1)).view(B, S, *x.shape[1:])
     return picked.transpose(1, 2).reshape(-1, S, x.shape[-1])
 
 
-def _put(out: Tensor, rows: Tensor, block: Block) -> None:
+def _put(out: Tensor, rows: Tensor, block: PaddedBlock) -> None:
     """(B K, G T, E) into (N+1 H E)."""
     B, T = block.rows_BT.shape
     heads = rows.view(B, -1, T, out.shape[-1]).permute(0, 2, 1, 3).reshape(B * T, *out.shape[1:])
     out.index_copy_(0, block.rows_BT.view(-1), heads)
 
 
-def _add(total: Tensor, part: Tensor, block: Block) -> None:
+def _add(total: Tensor, part: Tensor, block: PaddedBlock) -> None:
     """Add gradients (B K, S, E) to (N K E), float32; padded ones are zero."""
     B, S = block.seen_BS.shape
     K, E = total.shape[1:]

@@ -15,16 +15,16 @@ int softmax_rows(number *logits, int64_t rows, int64_t V, float scale, float *no
     float *z = aligned_alloc(64, up(padded * sizeof(float), 64));
     if (!z) return 1;
     for (long i = 0; i < rows; i++, logits += V) {
-        vf most = ZERO - 1e30f, sum = ZERO, product = ZERO;
+        vf maximum = ZERO - 1e30f, sum = ZERO, product = ZERO;
         vi broken = {};
         for (long c = whole; c < padded; c++) z[c] = c < V ? widen(logits[c]) * scale : -1e30f;
         for (long c = 0; c < padded; c += W) {
             if (c < whole) put(z + c, numbers(logits + c) * scale);
-            most = larger_of(F(z + c), most);
+            maximum = larger_of(F(z + c), maximum);
             broken |= F(z + c) != F(z + c);
         }
         // one NaN makes the row NaN: comparisons would lose it, and with it that a model has diverged
-        const float largest = total((vf)broken) != 0 ? NAN : largest_of(most);
+        const float largest = total((vf)broken) != 0 ? NAN : largest_of(maximum);
         for (long c = 0; c < padded; c += W) {
             const vf below = F(z + c) - largest, y = exponential(below);
             sum += y;

@@ -228,9 +228,11 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(Block(config, layer) for layer in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
-    def forward(self, tokens: Tensor, ops: Ops, *, added: Tensor | None = None, recompute: bool = False) -> Tensor:
+    def forward(
+        self, tokens: Tensor, ops: Ops, *, embedding_bias: Tensor | None = None, recompute: bool = False
+    ) -> Tensor:
         x = self.embed_tokens(tokens)
-        x = x if added is None else x + added.to(x.dtype)
+        x = x if embedding_bias is None else x + embedding_bias.to(x.dtype)
         for layer in self.layers:
             if recompute and torch.is_grad_enabled():
                 x = checkpoint(layer, x, ops, use_reentrant=False)
@@ -275,17 +277,22 @@ class Transformer(nn.Module):
                     parameter.data.mul_(depth_scale)
 
     def hidden(
-        self, tokens: Tensor, ops: Ops | None = None, *, added: Tensor | None = None, recompute: bool = False
+        self,
+        tokens: Tensor,
+        ops: Ops | None = None,
+        *,
+        embedding_bias: Tensor | None = None,
+        recompute: bool = False,
     ) -> Tensor:
         """Final hidden states of every token, by `Dense` where no other ops are given.
 
-        added: to the embeddings. recompute: keep one activation a layer and compute the rest again in backward
-        (gradient checkpointing, arXiv:1604.06174): a third more time for a fraction of the memory.
+        embedding_bias: added to the embeddings. recompute: keep one activation a layer and compute the rest again in
+        backward (gradient checkpointing, arXiv:1604.06174): a third more time for a fraction of the memory.
         """
         if ops is None:
             tables = (table[: tokens.shape[1]].to(self.dtype) for table in (self.rope_cos, self.rope_sin))
             ops = Dense(*tables)
-        return self.model(tokens, ops, added=added, recompute=recompute)
+        return self.model(tokens, ops, embedding_bias=embedding_bias, recompute=recompute)
 
     def head(self, hidden: Tensor) -> Tensor:
         """Logits of hidden states, in the weights' dtype."""

@@ -10,7 +10,7 @@ import torch
 from ponder.engine import native
 from ponder.engine.attention import PromptAttention
 from ponder.engine.cache import shelf_length
-from ponder.engine.network import Layout, TorchNetwork
+from ponder.engine.network import TorchNetwork, WeightLayout
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
 from ponder.types import SamplingParams
@@ -52,7 +52,7 @@ def sharp_model(*, window: int = 512, **changes: object):
 def make_runner(
     model, *, way: str = "PyTorch", num_slots: int = 64, dtype: torch.dtype = torch.float32
 ) -> Runner:
-    layout = Layout(model.config, dtype, WAYS[way](native.SOURCE, dtype))
+    layout = WeightLayout(model.config, dtype, WAYS[way](native.SOURCE, dtype))
     return Runner(
         layout, dict(layout.arranged(model.state_dict())), end_id=END, unthink_id=CLOSE, pad_id=0, decode=str,
         num_slots=num_slots,

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ponder.engine.local import EngineError, LocalEngine
-from ponder.engine.network import Layout
+from ponder.engine.network import WeightLayout
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
 from ponder.models.tokenizer import ByteTokenizer
@@ -26,7 +26,7 @@ PARAMS = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=6, seed=3)
 
 def make_runner(model=None, *, num_slots: int = 16) -> Runner:
     model = model or tiny_model()
-    layout = Layout.of(model.config, torch.float32, torch.device("cpu"))
+    layout = WeightLayout.of(model.config, torch.float32, torch.device("cpu"))
     return Runner(
         layout, dict(layout.arranged(model.state_dict())),
         end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
@@ -385,7 +385,7 @@ def test_an_engine_that_cannot_be_made_leaves_no_worker_behind(monkeypatch):
     def fails(*_: object) -> None:
         raise MemoryError("no memory for the weights")
 
-    monkeypatch.setattr("ponder.engine.network.Layout.arranged", fails)
+    monkeypatch.setattr("ponder.engine.network.WeightLayout.arranged", fails)
     with pytest.raises(MemoryError, match="no memory for the weights"):
         LocalEngine(tiny_model(), ByteTokenizer(), num_workers=2)
     until(lambda: not [child for child in multiprocessing.active_children() if child.name == "ponder-engine"])

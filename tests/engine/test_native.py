@@ -12,7 +12,7 @@ import torch
 
 from ponder.engine import native
 from ponder.engine.local import LocalEngine
-from ponder.engine.network import Layout, TorchNetwork
+from ponder.engine.network import TorchNetwork, WeightLayout
 from ponder.engine.runner import run_all
 from ponder.models import compiled
 from ponder.models.tokenizer import ByteTokenizer
@@ -93,7 +93,7 @@ def test_the_engine_computes_with_it_and_with_new_weights():
 @pytest.mark.parametrize("changes", [{"head_dim": 8}, {"hidden_size": 40}])
 def test_models_of_other_widths_are_left_to_pytorch(changes):
     model = tiny_model(**changes)
-    layout = Layout.of(model.config, torch.float32, CPU)
+    layout = WeightLayout.of(model.config, torch.float32, CPU)
     assert layout.library is None
     network = layout.network(dict(layout.arranged(model.state_dict())), num_slots=2, pad_id=0)
     assert isinstance(network, TorchNetwork)
@@ -147,7 +147,7 @@ def test_it_is_compiled_once_even_by_two_at_the_same_time(monkeypatch, tmp_path)
 def test_weights_are_arranged_so_that_nothing_is_lost():
     model = Transformer(tiny_model(intermediate_size=52, vocab_size=261).config)
     model.init_weights(0)
-    layout = Layout.of(model.config, torch.float32, CPU)
+    layout = WeightLayout.of(model.config, torch.float32, CPU)
     assert layout.library
     numbers = {float(x) for name, x in layout.arranged(model.state_dict()) for x in x.view(torch.float32).flatten()}
     wanted = {float(x) for tensor in model.state_dict().values() for x in tensor.flatten()}
@@ -158,5 +158,5 @@ def test_weights_are_arranged_so_that_nothing_is_lost():
 def test_pytorch_computes_in_float32_where_it_would_be_slower_in_bf16(fast, monkeypatch):
     monkeypatch.setenv("PONDER_NATIVE", "0")
     monkeypatch.setattr("ponder.models.cpu.multiplies_bfloat16", lambda: fast)
-    layout = Layout.of(tiny_model().config, torch.bfloat16, CPU)
+    layout = WeightLayout.of(tiny_model().config, torch.bfloat16, CPU)
     assert layout.dtype == (torch.bfloat16 if fast else torch.float32)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ponder.engine import native
-from ponder.engine.network import Layout, TorchNetwork
+from ponder.engine.network import TorchNetwork, WeightLayout
 from ponder.engine.runner import Runner, run_all
 from ponder.models import packed, transformer
 from ponder.models.transformer import ModelConfig, Ops, RMSNorm, Transformer
@@ -60,7 +60,7 @@ def test_training_follows_the_definition(model: Transformer):
 
 
 def test_sampling_follows_the_definition(model: Transformer):
-    layout = Layout.of(model.config, torch.float32, torch.device("cpu"))
+    layout = WeightLayout.of(model.config, torch.float32, torch.device("cpu"))
     weights = dict(layout.arranged(model.state_dict()))
     runner = Runner(layout, weights, end_id=END, unthink_id=CLOSE, pad_id=0, decode=str)
     assert isinstance(runner.network, TorchNetwork)
