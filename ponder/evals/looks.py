@@ -15,7 +15,7 @@ LOOKS = Path("runs/report_looks.jsonl")
 
 
 def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) -> str:
-    """Write down that a model is measured on the report part of a task; a sentence about the looks before."""
+    """Write down that a model is measured on `task`, a report part; a sentence about the looks before."""
     before = [row for row in read_jsonl(file) if row.get("task") == task] if file.exists() else []
     others = {row.get("fingerprint") for row in before} - {fingerprint}
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -23,8 +23,8 @@ def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) ->
            "fingerprint": fingerprint, "command": " ".join(sys.argv)}  # fmt: skip
     append_jsonl(file, [row])
     if not others:
-        return f"the report part of {task} is looked at for the first model; {file} says so"
+        return f"no other model was measured on {task} so far; {file} says that this one was"
     return (
-        f"the report part of {task} was looked at {len(before)} times before, for {len(others)} other models ({file}): "
-        "what is chosen by these numbers is not reported on them"
+        f"{task} was looked at {len(before)} times before, for {len(others)} other models ({file}): what is chosen by "
+        "these numbers is not reported on them"
     )
