@@ -38,7 +38,7 @@ from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, p
 from ponder.models import hub
 from ponder.rollouts.collect import environment as rollouts_of
 from ponder.runs import revision
-from ponder.strategies.deliberation import Deliberation, distinct, read
+from ponder.strategies.deliberation_environment import Deliberation, distinct, parse_candidate
 from ponder.strategies.turns import Trajectory, diversity
 from ponder.tasks import load_task
 from ponder.train.deliberations import is_true
@@ -79,7 +79,7 @@ async def deliberation(
 
 def _rollout(problem: Problem, one: Trajectory) -> Rollout:
     verdict = Verdict(outcome="wrong", reward=0.0)
-    return Rollout(problem=problem, turns=one.turns, verdict=verdict, reward=0.0, ended=one.ended, whole=one.whole)
+    return Rollout(problem=problem, turns=one.turns, verdict=verdict, reward=0.0, ended=one.ended, whole=one.completion)
 
 
 def judged(task: Any, problem: Problem, answers: Sequence[str]) -> Row:
@@ -101,11 +101,11 @@ def judged_choices(task: Any, problem: Problem, one: Trajectory) -> list[bool]:
     result = []
     for choice in one.choices:
         turns = [turn for turn in one.turns if turn.kind == "candidate" and turn.number == choice.number]
-        chosen = {step.line for step in distinct([read(turn) for turn in turns if turn.chosen])}
+        chosen = {step.line for step in distinct([parse_candidate(turn) for turn in turns if turn.chosen])}
         good = {
             step.line: task.verify(problem, step.answer).is_correct
             if step.kind == "answer" else is_true(problem, step.question, step.answer)
-            for step in distinct([read(turn) for turn in turns])
+            for step in distinct([parse_candidate(turn) for turn in turns])
         }  # fmt: skip
         if len(set(good.values())) == 2:
             result += [good[line] for line in chosen]
@@ -131,8 +131,8 @@ async def draw(case: Row, engine: LocalEngine, task: Any, problems: Sequence[Pro
             row = await deliberation(engine, task, problem, params(problem), case["samples"], environment)
         done += 1
         if done % 20 == 0 or done == len(problems):
-            told = f"{case['label']} m={case['m']}: {done}/{len(problems)} problems, {time.monotonic() - begun:.0f} s"
-            print(told, file=sys.stderr, flush=True)
+            line = f"{case['label']} m={case['m']}: {done}/{len(problems)} problems, {time.monotonic() - begun:.0f} s"
+            print(line, file=sys.stderr, flush=True)
         return row
 
     return list(await asyncio.gather(*(one(problem) for problem in problems)))
@@ -159,14 +159,14 @@ def affordable(case: Row, flops: float) -> int:
     return max([1, *(k for k in range(1, case["samples"] + 1) if cost(case, k) <= flops)])
 
 
-def told(e: Estimate, sign: str = "") -> str:
+def shown(e: Estimate, sign: str = "") -> str:
     return f"{100 * e.value:{sign}.1f} % ({100 * e.low:{sign}.1f} to {100 * e.high:{sign}.1f})"
 
 
 def train_flops(reference: str) -> float:
     """Of a checkpoint, and of the runs that it began from."""
     folder = hub.resolve(reference)
-    own = folder / "ladder.json"
+    own = folder / "checkpoint.json"
     if not own.exists():
         return 0.0
     recipe = tomllib.loads((folder.parent.parent / "config.toml").read_text())
@@ -183,7 +183,7 @@ def tables(cases: Sequence[Row]) -> str:
         for k in powers_up_to(case["samples"]):
             found = interval(rates(case, k), draws=case["samples"] // k)
             tokens = fmean(p["tokens"] for p in case["problems"])
-            lines.append(f"| {case['label']} | {case['m'] or ''} | {case['train_flops']:.2g} | {k} | {told(found)} | "
+            lines.append(f"| {case['label']} | {case['m'] or ''} | {case['train_flops']:.2g} | {k} | {shown(found)} | "
                          f"{cost(case, k):.2e} | {tokens:.0f} |")  # fmt: skip
     lines += [
         "",
@@ -221,10 +221,10 @@ def tables(cases: Sequence[Row]) -> str:
             k = affordable(other, cost(case, 1))
             mine, theirs = rates(case, 1), rates(other, k)
             lines.append(
-                f"| {case['label']} | {case['m']} | {told(interval(mine, draws=case['samples']))} | {other['label']}"
+                f"| {case['label']} | {case['m']} | {shown(interval(mine, draws=case['samples']))} | {other['label']}"
                 f"{', m=1' if other['m'] else ''} | {k}{' (all drawn)' if k == other['samples'] else ''} | "
-                f"{told(interval(theirs, draws=other['samples'] // k))} | "
-                f"{told(paired_difference(theirs, mine), '+')} |"
+                f"{shown(interval(theirs, draws=other['samples'] // k))} | "
+                f"{shown(paired_difference(theirs, mine), '+')} |"
             )
     return "\n".join(lines)
 

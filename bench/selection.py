@@ -6,7 +6,7 @@
     python bench/selection.py runs/demo_seed0:runs/uniform_seed0 [more pairs]
 
 For each pair (adaptive:uniform, the same seed): the final pass@1 of both, and the rollout tokens each needed to first
-reach the lower of the two, read off the ladder by straight lines between rungs. Prints a table and JSON lines.
+reach the lower of the two, read off straight lines between the checkpoints. Prints a table and JSON lines.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from rich.table import Table
 from ponder.evals.results import ExamResult, TrainingCost
 
 
-def ladder(run: Path) -> list[tuple[float, float]]:
-    """(rollout tokens, pass@1) of every rung, oldest first."""
+def curve(run: Path) -> list[tuple[float, float]]:
+    """(rollout tokens, pass@1) of every checkpoint, oldest first."""
     points = []
     for folder in sorted((run / "checkpoints").glob("step_*")):
         result = run / "scale" / folder.name / "result.json"
         if not result.exists():
             raise SystemExit(f"{run} is not measured at {folder.name}; run: ponder scale {run}")
-        tokens = TrainingCost.read(folder / "ladder.json").rollout_tokens
+        tokens = TrainingCost.read(folder / "checkpoint.json").rollout_tokens or 0.0
         points.append((tokens, ExamResult.read(result).metrics.pass_at[1].value))
     return points
 
 
 def tokens_to_reach(points: list[tuple[float, float]], accuracy: float) -> float:
-    """Where the ladder first reaches an accuracy; nan if it never does."""
+    """Where the curve first reaches an accuracy; nan if it never does."""
     for (before, low), (after, high) in pairwise(points):
         if low < accuracy <= high:
             return before + (after - before) * (accuracy - low) / (high - low)
@@ -46,7 +46,7 @@ def tokens_to_reach(points: list[tuple[float, float]], accuracy: float) -> float
 
 
 def compare(adaptive: Path, uniform: Path) -> dict[str, Any]:
-    first, second = ladder(adaptive), ladder(uniform)
+    first, second = curve(adaptive), curve(uniform)
     goal = min(first[-1][1], second[-1][1])
     needed = [tokens_to_reach(points, goal) for points in (first, second)]
     return {

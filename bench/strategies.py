@@ -33,7 +33,7 @@ from ponder.evals.stats import interval, paired_difference
 from ponder.scorers import load_scorer
 from ponder.strategies import STRATEGIES, flops
 from ponder.strategies.base import parse_options
-from ponder.strategies.deliberation import CHOICES
+from ponder.strategies.deliberation_environment import CHOICES
 from ponder.strategies.turns import Trajectory, diversity
 from ponder.tasks import load_task
 from ponder.types import Budget, Problem, SamplingParams, Usage, text_seed
@@ -55,16 +55,16 @@ def parsed(spec: str) -> tuple[str, dict[str, Any]]:
     return name, options
 
 
-async def sit(
+async def measure(
     spec: str, problems: list[Problem], task: Any, engine: Any, scorer: Any, arguments: Any
 ) -> tuple[dict[str, Any], list[float]]:
     """One strategy on all problems at once: a row of numbers, and 1.0 or 0.0 for each problem."""
     mode, options = parsed(spec)
     if mode not in ("single", "deliberate"):
         options = {"n": arguments.n} | options
-    told: list[Trajectory] = []
+    trajectories: list[Trajectory] = []
     if mode == "deliberate":
-        options["record"] = told.append
+        options["record"] = trajectories.append
 
     async def one(problem: Problem) -> tuple[bool, Usage]:
         params = SamplingParams(
@@ -89,21 +89,21 @@ async def sit(
         "read": total.prompt_tokens / count, "scorer_tokens": total.scorer_tokens / count,
         "flops": flops(total, per_token=arguments.per_token, scorer_per_token=arguments.per_token) / count,
     }  # fmt: skip
-    return row | deliberated(told), rights
+    return row | deliberated(trajectories), rights
 
 
-def deliberated(told: Sequence[Trajectory]) -> dict[str, Any]:
+def deliberated(played: Sequence[Trajectory]) -> dict[str, Any]:
     """What trajectories were like; empty for other strategies."""
-    if not told:
+    if not played:
         return {}
-    shares = [share for share in (diversity(one.turns) for one in told) if not math.isnan(share)]
-    choices = sum(one.counts.get("choices", 0) for one in told)
+    shares = [share for share in (diversity(one.turns) for one in played) if not math.isnan(share)]
+    choices = sum(one.counts.get("choices", 0) for one in played)
     return {
-        "turns": sum(one.num_turns for one in told) / len(told),
+        "turns": sum(one.num_turns for one in played) / len(played),
         "distinct": sum(shares) / len(shares) if shares else None,
-        "choices": choices / len(told),
-        "choice_unparsed": sum(one.counts.get("choice_unparsed", 0) for one in told) / choices if choices else None,
-        "ended": {why: count / len(told) for why, count in sorted(Counter(one.ended for one in told).items())},
+        "choices": choices / len(played),
+        "choice_unparsed": sum(one.counts.get("choice_unparsed", 0) for one in played) / choices if choices else None,
+        "ended": {why: count / len(played) for why, count in sorted(Counter(one.ended for one in played).items())},
     }
 
 
@@ -135,17 +135,17 @@ def main() -> None:
     first: list[float] | None = None
     try:
         for spec in modes:
-            row, rights = asyncio.run(sit(spec, problems, task, engine, scorer, arguments))
+            row, rights = asyncio.run(measure(spec, problems, task, engine, scorer, arguments))
             if first is None:
                 first, gain = rights, ""
             else:
                 found = paired_difference(first, rights)
                 row["gain"] = {"value": found.value, "low": found.low, "high": found.high}
                 gain = f"{found.value:+.1%} ({found.low:+.1%}, {found.high:+.1%})"
-            told = f"{row['accuracy']:.1%} ({row['low']:.1%}-{row['high']:.1%})"
+            shown = f"{row['accuracy']:.1%} ({row['low']:.1%}-{row['high']:.1%})"
             turns = f"{row['turns']:6.1f} {row['distinct'] or 1:8.2f}" if "turns" in row else ""
             print(
-                f"{spec:{width}} {told:>20} {gain:>22} {row['calls']:6.1f} {row['tokens']:7.0f} {row['read']:7.0f} "
+                f"{spec:{width}} {shown:>20} {gain:>22} {row['calls']:6.1f} {row['tokens']:7.0f} {row['read']:7.0f} "
                 f"{row['scorer_tokens']:7.0f} {row['flops']:9.2e} {turns}\n{json.dumps(row)}",
                 flush=True,
             )

@@ -4,7 +4,7 @@
     RUN/run.json         kind, seed, revision of the code, versions, machine, command line, start
     RUN/metrics.jsonl    one line a step: {"step": 3, "reward/mean": 0.4, ...}
     RUN/samples.jsonl    a few rollouts a step, best and worst
-    RUN/checkpoints/step_00020/   a model folder (Hugging Face layout) + ladder.json (step, train FLOPs, tokens)
+    RUN/checkpoints/step_00020/   a model folder (Hugging Face layout) + checkpoint.json (step, train FLOPs, tokens)
                                   + training.json (what it was trained on)
     RUN/state/           what an exact resume needs, replaced atomically
     RUN/inputs.json      hashes of the files, problems and models that it reads
@@ -37,7 +37,7 @@ try:
 except ImportError:  # no file locks on this system: then nothing warns of two writers
     fcntl = None  # type: ignore[assignment]
 
-MAY_CHANGE = {"num_steps", "rungs", "save_every"}  # keys of a recipe that a continued run may have changed
+MAY_CHANGE = {"num_steps", "checkpoint_steps", "save_every"}  # keys of a recipe that a continued run may have changed
 
 
 class StorageError(OSError):
@@ -317,9 +317,9 @@ class GracefulStop:
             signal.signal(signal.SIGINT, self._before)
 
 
-def checkpoints(folder: str | Path) -> list[Path]:
-    """The checkpoint ladder of a run, oldest first; only complete ones (their ladder.json is written last)."""
-    return sorted(path.parent for path in (Path(folder) / "checkpoints").glob("step_*/ladder.json"))
+def find_checkpoints(folder: str | Path) -> list[Path]:
+    """The checkpoints of a run, oldest first; only complete ones (their checkpoint.json is written last)."""
+    return sorted(path.parent for path in (Path(folder) / "checkpoints").glob("step_*/checkpoint.json"))
 
 
 # --- what a model was trained on ---------------------------------------------------------------------------------

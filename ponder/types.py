@@ -127,7 +127,7 @@ class Completion:
 class Turn:
     """One draw of a rollout: what the policy said, and whether its sampled tokens are trained on.
 
-    A plain task has one turn. In a rollout of several (strategies/turns.py) the completion is the piece alone: its
+    A plain task has one turn. In a rollout of several (strategies/turns.py) the completion is what this turn drew: its
     prompt_ids are the state that it was drawn in. What was not chosen stays, with `chosen=False`.
     """
 
@@ -463,8 +463,8 @@ class Scorer(Protocol):
 class Strategy(Protocol):
     """A way of spending test-time compute. `key` maps an answer to its equivalence class, None = no answer.
 
-    `watch` is told the best answer so far, with its cost, whenever there is a better-founded one: whoever cancels the
-    call has that answer.
+    `watch` is called with the best answer so far, and its cost, whenever there is a better-founded one: whoever cancels
+    the call has that answer. `options` are the strategy's own, such as n.
     """
 
     async def __call__(
@@ -477,6 +477,7 @@ class Strategy(Protocol):
         scorer: Scorer | None = None,
         budget: Budget | None = None,
         watch: Callable[[Solution], None] | None = None,
+        **options: Any,
     ) -> Solution: ...
 
 

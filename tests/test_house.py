@@ -155,3 +155,13 @@ def test_all_that_is_used_of_an_engine_a_task_or_a_scorer_is_declared(path):
 def test_the_seam_test_would_catch_a_question(tmp_path):
     (tmp_path / "x.py").write_text("getattr(getattr(work.engine, 'tokenizer'), 'y')\nhasattr(self._task, 'origin')\n")
     assert len(asked_of_a_seam(tmp_path / "x.py")) == 2
+
+
+def test_no_class_name_is_defined_twice():
+    """A name has one meaning in the house; what a file keeps to itself (_Name) is its own business."""
+    found: dict[str, list[str]] = {}
+    for path in sorted((ROOT / "ponder").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                found.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert not {name: places for name, places in found.items() if len(places) > 1}

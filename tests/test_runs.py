@@ -15,8 +15,8 @@ from ponder.runs import (
     Run,
     StorageError,
     append_jsonl,
-    checkpoints,
     file_source,
+    find_checkpoints,
     read_jsonl,
     record_training,
     training_sources,
@@ -113,13 +113,13 @@ def test_another_kind_of_run_is_refused(tmp_path):
         Run(tmp_path, kind="rl", config_toml="", seed=0)
 
 
-def test_only_complete_checkpoints_are_rungs(tmp_path):
+def test_only_complete_checkpoints_are_found(tmp_path):
     for step, done in ((2, True), (10, True), (4, False)):
         folder = tmp_path / "checkpoints" / f"step_{step:05d}"
         folder.mkdir(parents=True)
         if done:
-            (folder / "ladder.json").write_text(json.dumps({"step": step}))
-    assert [folder.name for folder in checkpoints(tmp_path)] == ["step_00002", "step_00010"]
+            (folder / "checkpoint.json").write_text(json.dumps({"step": step}))
+    assert [folder.name for folder in find_checkpoints(tmp_path)] == ["step_00002", "step_00010"]
 
 
 def test_what_was_trained_on_is_carried_from_base_to_checkpoint(tmp_path):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ponder.cli.loading import Borrowed
+from ponder.cli.loading import SharedEngine
 from ponder.config import ConfigError
 from ponder.engine.base import BaseEngine, EngineWrapper, ScriptedEngine
 from ponder.engine.local import LocalEngine
@@ -20,8 +20,8 @@ from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
 from ponder.rollouts.grade import grade
 from ponder.serve.generation import Count, MeteredEngine
 from ponder.strategies import STRATEGIES
-from ponder.strategies.deliberate import Aloud
-from ponder.strategies.deliberation import render_step
+from ponder.strategies.deliberation_environment import render_step
+from ponder.strategies.deliberation_strategy import PlainTextEngine
 from ponder.tasks import BaseTask, Mixture, as_task, load_task
 from ponder.tasks.prompting import Prompted
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task
@@ -44,14 +44,14 @@ def engine(request):
 
 WRAPPERS = {
     "plain": EngineWrapper,
-    "borrowed": Borrowed,
+    "shared": SharedEngine,
     "lazy": lambda engine: LazyEngine(lambda checkpoint: engine, Path("checkpoint")),
     "meter": lambda engine: MeteredEngine(engine, Count()),
-    "aloud": Aloud,
+    "plain text": PlainTextEngine,
     "deliberating": lambda engine: Deliberating(engine, DeliberationConfig().environment()),
 }
 CHANGED = {  # what a wrapper says it cannot do, though its engine can
-    "meter": {"streaming": False}, "aloud": {"streaming": False},
+    "meter": {"streaming": False}, "plain text": {"streaming": False},
     "deliberating": {"streaming": False, "hidden_states": False},
 }  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_a_failure_shows_through_every_wrapper_when_it_comes():
     assert {one.failure for one in wrapped} == {"the workers died"}
 
 
-@pytest.mark.parametrize("name", ["plain", "borrowed", "lazy", "meter"])
+@pytest.mark.parametrize("name", ["plain", "shared", "lazy", "meter"])
 def test_a_wrapper_streams_what_it_generates(name):
     engine = ScriptedEngine([("because", "4")])
 
@@ -109,7 +109,7 @@ def test_a_wrapper_streams_what_it_generates(name):
     assert whole == streamed and text == whole.answer == "4"
 
 
-def test_closing_a_wrapper_closes_its_engine_unless_it_is_borrowed_or_was_never_opened():
+def test_closing_a_wrapper_closes_its_engine_unless_it_is_shared_or_was_never_opened():
     closed = []
 
     class Closing(ScriptedEngine):
@@ -119,7 +119,7 @@ def test_closing_a_wrapper_closes_its_engine_unless_it_is_borrowed_or_was_never_
     for name, make in WRAPPERS.items():
         closed.clear()
         asyncio.run(make(Closing(["4"])).aclose())
-        assert bool(closed) == (name not in ("borrowed", "lazy")), name
+        assert bool(closed) == (name not in ("shared", "lazy")), name
     lazy = WRAPPERS["lazy"](Closing(["4"]))
     asyncio.run(lazy.generate(PROMPT, SamplingParams()))
     asyncio.run(lazy.aclose())

@@ -79,7 +79,7 @@ def close(engine: Engine) -> None:
     asyncio.run(engine.aclose())
 
 
-class Ladder:
+class CheckpointEngines:
     """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
 
     def __init__(self, environment: Any = None) -> None:
@@ -98,12 +98,12 @@ class Ladder:
         else:
             self._engine.update_weights(model.state_dict(), version=self._engine.policy_version + 1)
         if self._environment is None:
-            return Borrowed(self._engine)
+            return SharedEngine(self._engine)
         from ponder.rollouts.deliberate import Deliberating
 
-        return Borrowed(Deliberating(self._engine, self._environment))
+        return SharedEngine(Deliberating(self._engine, self._environment))
 
-    def __enter__(self) -> Ladder:
+    def __enter__(self) -> CheckpointEngines:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -111,15 +111,15 @@ class Ladder:
             close(self._engine)
 
 
-class Borrowed(EngineWrapper):
-    """An engine that its user may not close."""
+class SharedEngine(EngineWrapper):
+    """An engine that its owner closes, not its users."""
 
     async def aclose(self) -> None:
-        """Its owner does it."""
+        """Does nothing."""
 
 
 def check_kind(run: Path) -> None:
-    """Curves and diagnoses are of reinforcement learning; other runs have neither groups nor a ladder."""
+    """Curves and diagnoses are of reinforcement learning; other runs have neither groups nor checkpoints on the way."""
     kind = json.loads((run / "run.json").read_text())["kind"]
     instead = {
         "sft": f"ponder eval --task TASK --model {run}` measures it, `ponder report {run}` draws its loss",

@@ -15,10 +15,15 @@ from rich.console import Console
 
 from ponder import processes
 from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, Temperature, app, number
-from ponder.cli.loading import Ladder, check_kind, close, describe, open_engine
+from ponder.cli.loading import CheckpointEngines, check_kind, close, describe, open_engine
 from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
 from ponder.config import ConfigError, load
-from ponder.types import SamplingParams
+from ponder.types import SamplingParams, Task
+
+PartOption = Annotated[
+    Optional[str],
+    typer.Option(help="dev: what anything is chosen by; report: looked at once, for a number to print. Default: all."),
+]
 
 
 @app.command("eval", rich_help_panel=MEASURE)
@@ -33,6 +38,7 @@ def evaluate(
     verifier: Annotated[Optional[str], typer.Option(help="For file: tasks: exact, integer, choice or math.")] = None,
     limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
+    part: PartOption = None,
     prompting: Annotated[
         str, typer.Option(help="How it is asked: none, direct, zero_shot_cot or few_shot_cot (baselines).")
     ] = "none",
@@ -47,11 +53,12 @@ def evaluate(
     """Evaluate a model: pass@k and cons@k with intervals, from a bank of samples that is kept."""
     from ponder.evals.codec import encode
     from ponder.evals.exams import run_exam
+    from ponder.evals.looks import note_look
     from ponder.live import Bar
     from ponder.tasks import load_task
     from ponder.tasks.prompting import Prompted
 
-    problems = load_task(task, split=split, verifier=verifier)
+    problems, task = _part(load_task(task, split=split, verifier=verifier), task, part)
     if prompting != "none":
         problems = Prompted(problems, prompting)
     facts = describe(model, base_url)
@@ -60,6 +67,8 @@ def evaluate(
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
+    if part == "report":
+        print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
     engine = open_engine(model, base_url, api_key=api_key)
     try:
         with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
@@ -80,6 +89,13 @@ def evaluate(
         print(f"samples and result.json are in {out}; ponder report {out} makes a page of them")
 
 
+def _part(problems: Task, task: str, part: str | None) -> tuple[Task, str]:
+    """The problems of a part, and what the exam is called then."""
+    from ponder.tasks.parts import Part
+
+    return (problems, task) if part is None else (Part(problems, part), f"{task}, {part} part")
+
+
 @app.command(rich_help_panel=MEASURE)
 def scale(
     run: Annotated[Path, typer.Argument(help="The folder of a `ponder rl` run, or the --out of `ponder eval`.")],
@@ -89,9 +105,10 @@ def scale(
     samples: Annotated[
         int, number("Samples a problem for the base, the middle and the last checkpoint.", least=1)
     ] = 64,
-    ladder_samples: Annotated[int, number("Samples a problem for the other checkpoints.", least=1)] = 16,
+    checkpoint_samples: Annotated[int, number("Samples a problem for the other checkpoints.", least=1)] = 16,
+    part: PartOption = None,
     limit: Annotated[int, number("Problems.", least=1)] = 120,
-    rung: Annotated[
+    checkpoint: Annotated[
         Optional[int], number("The step whose ways of choosing are compared; default the last.", least=0)
     ] = None,
     seed: Seed = 0,
@@ -102,6 +119,7 @@ def scale(
     And, of one checkpoint or of the samples of any evaluation, every way of choosing an answer from many samples.
     """
     from ponder.evals.contamination import refuse_overlap
+    from ponder.evals.looks import note_look
     from ponder.evals.report import report as render
     from ponder.evals.scaling import STRATEGIES, compare_strategies
     from ponder.evals.scaling import scale as draw_curves
@@ -110,7 +128,7 @@ def scale(
     from ponder.models.transformer import flops_per_token
     from ponder.models.weights import read_config
     from ponder.rollouts.deliberate import open_environment
-    from ponder.runs import checkpoints, training_sources
+    from ponder.runs import find_checkpoints, training_sources
     from ponder.tasks import load_task
     from ponder.tasks.ways import count
     from ponder.train.recipe import RLConfig, reached
@@ -123,23 +141,29 @@ def scale(
         raise ConfigError(f"{run} is neither a run nor an exam; make one with ponder rl demo_nano_cpu")
     check_kind(run)
     config = load(RLConfig, run / "config.toml", prepare=reached)
-    rungs = checkpoints(run)
-    if not rungs:
+    checkpoints = find_checkpoints(run)
+    if not checkpoints:
         raise ConfigError(f"{run} has no checkpoint yet; let ponder rl run to its first one")
-    problems = load_task(task or config.task, split="test")
+    problems, task = _part(load_task(task or config.task, split="test"), task or config.task, part)
+    if part == "report":
+        print(note_look(task, str(run), hub.fingerprint(checkpoints[-1])), file=sys.stderr)
     pool = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     print(refuse_overlap(problems, pool, limit), file=sys.stderr)
-    model = read_config(rungs[0])
+    model = read_config(checkpoints[0])
     environment = open_environment(config.environment, config.deliberation)
-    with Ladder(environment) as ladder, resumable(f"ponder scale {run}"), Bar(Console(stderr=True), "scale") as bar:
+    with (
+        CheckpointEngines(environment) as engines,
+        resumable(f"ponder scale {run}"),
+        Bar(Console(stderr=True), "scale") as bar,
+    ):
         curves = asyncio.run(
             draw_curves(
-                run, task=problems, name=task or config.task, open_engine=ladder.open,
+                run, task=problems, name=task, open_engine=engines.open,
                 fingerprint=hub.fingerprint, params=config.params,
-                num_samples=samples, ladder_samples=ladder_samples, limit=limit, seed=seed,
+                num_samples=samples, checkpoint_samples=checkpoint_samples, limit=limit, seed=seed,
                 flops_per_token=lambda index: flops_per_token(model, index),
                 way_of=lambda problem, reasoning: count(reasoning).way, on_progress=bar,
-                training=training_sources(rungs[-1]), rung=rung,
+                training=training_sources(checkpoints[-1]), checkpoint=checkpoint,
             )
         )  # fmt: skip
     finish_scale(render(run), curves, as_json)

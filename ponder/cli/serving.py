@@ -149,7 +149,7 @@ def open_served(
 def chat(
     base_url: Annotated[str, typer.Option(help="A running `ponder serve`.")] = "http://127.0.0.1:8000/v1",
     api_key: Annotated[str, typer.Option(envvar="PONDER_API_KEY", help="A key of it with scope infer.")] = "",
-    model: Annotated[Optional[str], typer.Option(help="Default: the one that is served.")] = None,
+    model: Annotated[Optional[str], typer.Option(help="Default: the one that is served, where it is one.")] = None,
     effort: Annotated[str, typer.Option(help="none, minimal, low, medium, high, xhigh or max.")] = "medium",
     mode: Annotated[Optional[str], typer.Option(help="standard, consensus, ...: see docs/serve.md.")] = None,
 ) -> None:

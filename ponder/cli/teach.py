@@ -77,6 +77,8 @@ def star(
     model: Model = "nano",
     samples: Annotated[int, number("Samples a problem.", least=1)] = 8,
     keep: Annotated[int, number("Different right solutions of a problem to keep, at most.", least=1)] = 4,
+    shortest: Annotated[bool, typer.Option("--shortest", help="Keep the shortest of them instead of any.")] = False,
+    prompting: Annotated[str, typer.Option(help="How it is asked; rows hold the plain problem.")] = "none",
     environment: Annotated[str, typer.Option(help="deliberate: draw whole deliberations.")] = "",
     hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
     limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
@@ -90,14 +92,17 @@ def star(
     """Draw solutions from a model and keep the verified ones as training rows (STaR, expert iteration)."""
     from ponder.live import Bar
     from ponder.tasks import load_task
+    from ponder.tasks.prompting import Prompted
     from ponder.train.star import StarConfig
     from ponder.train.star import star as draw
 
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
-    config = StarConfig(num_samples=samples, keep=keep, hint=hint, params=params, seed=seed)
+    config = StarConfig(num_samples=samples, keep=keep, shortest=shortest, hint=hint, params=params, seed=seed)
     problems = load_task(task, split="train", seed=seed)
+    if prompting != "none":
+        problems = Prompted(problems, prompting)
     facts = describe(model, base_url)
     engine = open_engine(model, base_url)
     if environment:
@@ -111,7 +116,7 @@ def star(
             result = asyncio.run(
                 draw(
                     problems, engine, config, out=out, model=facts.fingerprint or facts.name,
-                    name=f"{task}, {environment}" if environment else task,
+                    name=", ".join(filter(None, (task, environment, prompting.removesuffix("none")))),
                     limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
                 )
             )  # fmt: skip

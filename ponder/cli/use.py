@@ -129,7 +129,8 @@ def ask(
             "seconds": time.monotonic() - begun,
         }  # fmt: skip
         result |= {"reasoning": solution.reasoning} if show_reasoning else {}
-        result |= {"judge": {"replies": judge.replies, "unread": judge.unread}} if judge and judge.unread else {}
+        if judge and judge.num_unparsed:
+            result["judge"] = {"replies": judge.num_replies, "unread": judge.num_unparsed}
         print(json.dumps(result, ensure_ascii=False))
         return
     print(solution.answer or "(no answer: the model never closed its reasoning)")
@@ -172,8 +173,8 @@ def _solve(strategy: Callable[..., Coroutine[Any, Any, Solution]], key: Key) -> 
 def _cost(usage: Usage, judge: Judge | None, stopped: bool) -> str:
     parts = f"{usage.reasoning_tokens} reasoning tokens, {usage.samples} sample{'s' if usage.samples > 1 else ''}"
     parts += f", {usage.scorer_tokens} scorer tokens" if usage.scorer_tokens else ""
-    if judge and judge.unread:
-        parts += f"; {judge.unread} of {judge.replies} replies of the judge could not be read"
+    if judge and judge.num_unparsed:
+        parts += f"; {judge.num_unparsed} of {judge.num_replies} replies of the judge could not be read"
     return parts + ("; stopped early" if stopped else "")
 
 

@@ -179,19 +179,19 @@ class ScriptedEngine(BaseEngine):
         return [self._complete(text, prompt_ids, params, j, version) for j in range(first, first + n)]
 
     def stream(self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0) -> Stream:
-        """The completion that generate returns, told in portions."""
+        """The completion that generate returns, emitted in portions."""
         text, prompt_ids = _read_prompt(prompt)
         stream = Stream()
-        hurry = asyncio.Event()
-        stream.on_answer_now = hurry.set
-        task = asyncio.ensure_future(self._play(stream, hurry, text, prompt_ids, params, first))
+        answer_now = asyncio.Event()
+        stream.on_answer_now = answer_now.set
+        task = asyncio.ensure_future(self._play(stream, answer_now, text, prompt_ids, params, first))
         stream.on_close = task.cancel
         return stream
 
     async def _play(
         self,
         stream: Stream,
-        hurry: asyncio.Event,
+        answer_now: asyncio.Event,
         text: str,
         prompt_ids: tuple[int, ...],
         params: SamplingParams,
@@ -207,8 +207,8 @@ class ScriptedEngine(BaseEngine):
                 await asyncio.sleep(self.delay)
                 for portion in itertools.cycle(self.portions):
                     done = splitter.num_fed
-                    if hurry.is_set() and CLOSE not in whole.token_ids[:done]:
-                        hurry.clear()
+                    if answer_now.is_set() and CLOSE not in whole.token_ids[:done]:
+                        answer_now.clear()
                         least = min(params.min_reasoning_tokens, done)
                         params = replace(params, max_reasoning_tokens=done, min_reasoning_tokens=least)
                         whole = self._complete(text, prompt_ids, params, index, whole.policy_version)
@@ -254,8 +254,8 @@ class ScriptedEngine(BaseEngine):
         else:
             response = self._respond[index % len(self._respond)]
         reasoning, answer = ("", response) if isinstance(response, str) else response
-        room = None if self.window is None else max(0, self.window - len(prompt_ids))
-        ids, sampled, finish = _spell(reasoning, answer, params, room)
+        left = None if self.window is None else max(0, self.window - len(prompt_ids))
+        ids, sampled, finish = _spell(reasoning, answer, params, left)
         if params.max_tokens is not None and len(ids) > params.max_tokens:
             ids, sampled, finish = ids[: params.max_tokens], sampled[: params.max_tokens], "length"
         ids, sampled, finish = _paused(ids, sampled, finish, params.pause)
@@ -276,10 +276,10 @@ class ScriptedEngine(BaseEngine):
 
 
 def _spell(
-    reasoning: str, answer: str, params: SamplingParams, room: int | None
+    reasoning: str, answer: str, params: SamplingParams, left: int | None
 ) -> tuple[list[int], list[bool], FinishReason]:
     """The token ids of one scripted sample under its budgets, which of them were sampled, and why it ended."""
-    cuts = [place for place in (answer.find(stop) for stop in params.stop) if place >= 0]
+    cuts = [start for start in (answer.find(stop) for stop in params.stop) if start >= 0]
     answer = answer[: min(cuts)] if cuts else answer
     # a script shorter than the minimum goes on with dots, as a model that cannot close must say something
     thought = list(_encode(reasoning).ljust(params.min_reasoning_tokens, b"."))
@@ -289,8 +289,8 @@ def _spell(
     thought, said = thought[: params.max_reasoning_tokens], said[: params.max_answer_tokens]
     ids = [*thought, CLOSE, *said]
     sampled = [True] * len(thought) + [not forced_close] + [True] * len(said)
-    if room is not None and len(ids) > room:
-        return ids[:room], sampled[:room], "window"
+    if left is not None and len(ids) > left:
+        return ids[:left], sampled[:left], "window"
     return ids, sampled, finish
 
 

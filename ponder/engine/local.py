@@ -36,22 +36,18 @@ from torch import Tensor
 
 from ponder import processes
 from ponder.engine.base import BaseEngine
-from ponder.engine.form import Answers, form_problem
+from ponder.engine.form import form_problem
 from ponder.engine.network import WeightLayout
-from ponder.engine.runner import Runner
 from ponder.engine.scheduler import Request, Sample
+from ponder.engine.serving import RunnerArgs, serve, worker_process
 from ponder.engine.stream import Splitter, Stream
 from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer, reasoning_is_open
 from ponder.models.transformer import Transformer
-from ponder.models.worker import become_worker
 from ponder.types import Capabilities, Completion, Message, SamplingParams, sample_seed
 
 LONG_PROMPT, LONGEST_KEPT = 20_000, 1_000_000  # characters
 _log = logging.getLogger("ponder.engine")
-TELL_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
-
-
 LONG_LIFE = 60.0  # seconds: a worker that lived so long had no trouble to begin with
 MOST_DEATHS = 3  # of a worker, one after the other without a result between them: then the engine gives up
 
@@ -72,7 +68,7 @@ class _Call:
     lock: threading.Lock = field(default_factory=threading.Lock)  # its end may come from several threads
 
     def end(self, samples: list[Sample] | None = None, error: EngineError | None = None) -> None:
-        """Tell whoever waits, unless he has been told or has left."""
+        """Settle the future, unless it is settled already or was cancelled."""
         with self.lock:
             if self.future.done() or not self.future.set_running_or_notify_cancel():
                 return
@@ -88,7 +84,7 @@ class LocalEngine(BaseEngine):
     `dtype` is the one to sample in; None keeps the model's. `update_weights` converts as it copies. With `keep_hidden`
     completions carry hidden states, for a probe (scorers/probe.py). `closes_once=False` lets a policy draw the closing
     mark in its answers: a trainer must see what it does (models/tokenizer.py says how it is read); streams of such an
-    engine tell their answers at the end.
+    engine emit their answers at the end.
     """
 
     def __init__(
@@ -126,7 +122,9 @@ class LocalEngine(BaseEngine):
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
         self._workers: list[Connection | None] = []  # None: it died, and the next one is on its way
         self._num_workers = num_workers
-        self._of_a_runner = (self._layout, self.tokenizer, num_slots, keep_hidden, closes_once, policy_version)
+        self._runner_args = RunnerArgs(
+            self._layout, self.tokenizer, num_slots, keep_hidden, closes_once, policy_version
+        )
         try:
             for _ in range(num_workers):  # they get ready while the weights are arranged
                 connection, process = self._start_process()
@@ -146,12 +144,12 @@ class LocalEngine(BaseEngine):
             threading.Thread(target=self._look_after, args=(number, started), daemon=True).start()
 
     def _start_process(self) -> tuple[Connection, Any]:
-        return processes.start(_worker_process, self._of_a_runner, name="ponder-engine")
+        return processes.start(worker_process, (self._runner_args,), name="ponder-engine")
 
     def _hand_over(self, connection: Connection) -> None:
         """The memory of the weights, as a file descriptor that travels through a socket."""
         try:
-            with contextlib.suppress(ConnectionError):  # a dead worker: whoever looks after it finds out
+            with contextlib.suppress(ConnectionError):  # a dead worker: the thread that looks after it finds out
                 connection.send(self._weights)
         except OSError as error:
             raise EngineError(
@@ -160,8 +158,8 @@ class LocalEngine(BaseEngine):
 
     def _start_thread(self) -> Connection:
         here, there = multiprocessing.Pipe()
-        arguments = (there, self._weights, *self._of_a_runner)
-        self._thread = threading.Thread(target=_worker_thread, args=arguments, daemon=True, name="ponder-engine")
+        arguments = (there, self._runner_args, self._weights)
+        self._thread = threading.Thread(target=serve, args=arguments, daemon=True, name="ponder-engine")
         self._thread.start()
         return here
 
@@ -179,31 +177,31 @@ class LocalEngine(BaseEngine):
     def stream(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
     ) -> Stream:
-        """Sample `first` of a request, told while it is drawn; in the end the completion that generate returns."""
+        """Sample `first` of a request, emitted while it is drawn; in the end the completion that generate returns."""
         stream = Stream()
         if _num_characters(prompt) <= LONG_PROMPT:
             self._begin(stream, self.prompt_ids(prompt), params, first)
             return stream
-        hurry: list[None] = []
+        answer_now: list[None] = []
 
         async def begin() -> None:
             try:
                 self._begin(stream, await self._encoded(prompt), params, first)
-            except Exception as error:  # the prompt's, or the engine's: whoever reads the stream is told
+            except Exception as error:  # the prompt's, or the engine's: the stream's reader gets it
                 stream.fail(error)
-            if hurry:
+            if answer_now:
                 stream.answer_now()
 
         task = asyncio.ensure_future(begin())
         stream.on_close = task.cancel
-        stream.on_answer_now = lambda: hurry.append(None)
+        stream.on_answer_now = lambda: answer_now.append(None)
         return stream
 
     def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
         request = self._request(prompt_ids, params, n=1, first=first, streamed=True)
         splitter = self._splitter(request)
 
-        def told(ids: list[int]) -> None:
+        def on_tokens(ids: list[int]) -> None:
             stream.emit(splitter.feed(ids))
 
         def done(future: asyncio.Future[list[Sample]]) -> None:
@@ -215,7 +213,7 @@ class LocalEngine(BaseEngine):
             stream.emit(splitter.finish(sample.token_ids[splitter.num_fed :]))
             stream.finish(self._completion(request, sample))
 
-        call = self._submit(request, on_tokens=(asyncio.get_running_loop(), told))
+        call = self._submit(request, on_tokens=(asyncio.get_running_loop(), on_tokens))
         future = asyncio.wrap_future(call.future)
         future.add_done_callback(done)
         stream.on_close = future.cancel
@@ -280,7 +278,7 @@ class LocalEngine(BaseEngine):
         )  # fmt: skip
 
     def _splitter(self, request: Request) -> Splitter:
-        """What reads a completion of this request, told piece by piece or whole."""
+        """What reads a completion of this request, whole or piece by piece."""
         return Splitter(
             self.tokenizer.decode,
             think_id=self.tokenizer.think_id,
@@ -337,7 +335,7 @@ class LocalEngine(BaseEngine):
     def _is_alive(self, worker: int) -> bool:
         if self._workers[worker] is None:
             return False
-        # whoever looks after it may not have noticed; `is_alive` would take the exit code away from him
+        # the thread that looks after it may not have noticed; `is_alive` would take the exit code away from it
         return not self.worker_processes or not wait([self.worker_processes[worker].sentinel], timeout=0)
 
     def _cancel(self, call: _Call) -> None:
@@ -367,8 +365,8 @@ class LocalEngine(BaseEngine):
 
     def _cost(self, request: Request) -> int:
         """Tokens that one sample takes at most."""
-        params, room = request.params, self.config.max_position_embeddings - len(request.prompt_ids)
-        return max(1, min(params.max_reasoning_tokens + 1 + params.max_answer_tokens, room))
+        params, left = request.params, self.config.max_position_embeddings - len(request.prompt_ids)
+        return max(1, min(params.max_reasoning_tokens + 1 + params.max_answer_tokens, left))
 
     def _send(self, connection: Connection | None, message: Any) -> None:
         with contextlib.suppress(OSError):  # a dead worker: the requests it had have failed
@@ -380,7 +378,7 @@ class LocalEngine(BaseEngine):
         deaths = 0
         while True:
             begun = time.monotonic()
-            was_useful, why = self._hear(number, connection)
+            was_useful, why = self._receive(number, connection)
             if number in self._paused:  # nobody waits for a worker that is gone
                 self._paused[number].set()
             if self._closed:
@@ -394,28 +392,28 @@ class LocalEngine(BaseEngine):
             except (OSError, RuntimeError) as error:  # no memory for a process, no descriptor, no weights handed over
                 return self._give_up(f"{why}; no other could be started ({type(error).__name__}: {error})")
 
-    def _hear(self, number: int, connection: Connection) -> tuple[bool, str]:
+    def _receive(self, number: int, connection: Connection) -> tuple[bool, str]:
         """Hand results to their futures until the worker is gone: (whether there were any, why it is gone)."""
-        heard = False
+        was_useful = False
         try:
             while True:
                 results = connection.recv()
                 if isinstance(results, str):
-                    return heard, results
+                    return was_useful, results
                 if results is None:
                     self._paused[number].set()
                     continue
-                heard = True
-                news, finished = results
-                self._tell(news)
+                was_useful = True
+                tokens, finished = results
+                self._emit(tokens)
                 for piece_id, samples in finished:
                     self._arrived(piece_id, samples)
         except (EOFError, OSError):
             if self._closed or not self.worker_processes:
-                return heard, "the engine was closed"
+                return was_useful, "the engine was closed"
             process = self.worker_processes[number]
             process.join(5)
-            return heard, f"an engine worker died (exit code {process.exitcode}); out of memory? try fewer slots"
+            return was_useful, f"an engine worker died (exit code {process.exitcode}); out of memory? try fewer slots"
 
     def _lost(self, number: int, why: str) -> None:
         """A worker is gone, and with it the calls of which it had a part; their other parts are taken back."""
@@ -448,7 +446,7 @@ class LocalEngine(BaseEngine):
         return connection
 
     def _give_up(self, why: str) -> None:
-        """No request can be served any more: all that wait are told why, and so is whoever asks."""
+        """No request can be served any more: all that wait fail with the reason, and so does every new one."""
         with self._lock:
             self.failure = self.failure or why  # the first reason is the cause
             self._closed = True
@@ -458,22 +456,22 @@ class LocalEngine(BaseEngine):
         for call in calls:
             call.end(error=EngineError(why))
 
-    def _tell(self, news: Sequence[tuple[int, list[int]]]) -> None:
+    def _emit(self, tokens: Sequence[tuple[int, list[int]]]) -> None:
         """Tokens of running streams, each in its event loop, which is woken up once for all of them."""
         calls: dict[asyncio.AbstractEventLoop, list[tuple[Callable[[list[int]], None], list[int]]]] = {}
-        for piece_id, ids in news:
+        for piece_id, ids in tokens:
             call = self._pending.get(piece_id)
             if call is not None and call.on_tokens is not None:
-                loop, told = call.on_tokens
-                calls.setdefault(loop, []).append((told, ids))
+                loop, on_tokens = call.on_tokens
+                calls.setdefault(loop, []).append((on_tokens, ids))
 
-        def tell(all_told: list[tuple[Callable[[list[int]], None], list[int]]]) -> None:
-            for told, ids in all_told:
-                told(ids)
+        def emit(batch: list[tuple[Callable[[list[int]], None], list[int]]]) -> None:
+            for on_tokens, ids in batch:
+                on_tokens(ids)
 
-        for loop, all_told in calls.items():
+        for loop, batch in calls.items():
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody listens
-                loop.call_soon_threadsafe(tell, all_told)
+                loop.call_soon_threadsafe(emit, batch)
 
     def _arrived(self, piece_id: int, samples: list[Sample]) -> None:
         with self._lock:
@@ -499,7 +497,7 @@ class LocalEngine(BaseEngine):
             self._send(connection, [("reload", version)])
 
     def _pause(self) -> None:
-        """Where requests run: return when no worker reads the weights any more, until it is told to reload."""
+        """Where requests run: return when no worker reads the weights any more, until it is asked to reload."""
         with self._lock:
             if not self._outbox and not self._pending:
                 return
@@ -540,79 +538,3 @@ class LocalEngine(BaseEngine):
 
 def _num_characters(prompt: Sequence[Message] | Sequence[int]) -> int:
     return sum(len(part.content) for part in prompt if isinstance(part, Message))
-
-
-def _worker_process(connection: Any, *of_a_runner: Any) -> None:
-    become_worker()
-    _worker_thread(connection, None, *of_a_runner)
-
-
-def _worker_thread(connection: Any, weights: Flat | None, *of_a_runner: Any) -> None:
-    """weights: None = they come first; nothing comes where the engine is closed before it began."""
-    try:
-        weights = weights or connection.recv()
-        if weights is not None:
-            _serve(connection, _make_runner(weights, *of_a_runner))
-    except (EOFError, ConnectionError):
-        pass  # the other end is gone
-    except Exception as error:  # reported, so that the caller sees the reason and not only a dead pipe
-        with contextlib.suppress(OSError):
-            connection.send(f"an engine worker failed: {type(error).__name__}: {error}")
-        raise
-    finally:
-        connection.close()
-
-
-def _make_runner(
-    weights: Flat,
-    layout: WeightLayout,
-    tokenizer: Tokenizer,
-    num_slots: int,
-    keep_hidden: bool,
-    closes_once: bool,
-    version: int,
-) -> Runner:
-    return Runner(
-        layout,
-        weights.views(),
-        end_id=tokenizer.end_id,
-        end_ids=tokenizer.end_ids,
-        think_id=tokenizer.think_id,
-        unthink_id=tokenizer.unthink_id,
-        pad_id=tokenizer.pad_id,
-        decode=tokenizer.decode,
-        num_slots=num_slots,
-        keep_hidden=keep_hidden,
-        closes_once=closes_once,
-        version=version,
-        answers=Answers(tokenizer) if hasattr(tokenizer, "byte_pieces") else None,
-    )
-
-
-def _serve(connection: Any, runner: Runner) -> None:
-    """Take messages whenever there are some, wait for them when there is nothing to do."""
-    told_at, is_paused = 0.0, False
-    while True:
-        while is_paused or not runner.has_work or connection.poll():
-            batch = connection.recv()
-            if batch is None:
-                return
-            for kind, what in batch:
-                if kind == "add":
-                    runner.add(what)
-                elif kind == "cancel":
-                    runner.cancel(what)
-                elif kind == "close_reasoning":
-                    runner.scheduler.close_reasoning(what)
-                elif kind == "pause":
-                    is_paused = True
-                    connection.send(None)
-                else:
-                    is_paused = False
-                    runner.reload(what)
-        finished = runner.step()
-        news: list[tuple[int, list[int]]] = []
-        if time.monotonic() - told_at >= TELL_EVERY:
-            news, told_at = runner.scheduler.pending_tokens(), time.monotonic()
-        if news or finished:
-            connection.send((news, [(request.id, samples) for request, samples in finished]))

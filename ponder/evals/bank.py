@@ -32,7 +32,8 @@ from numpy.typing import NDArray
 
 from ponder import runs
 from ponder.evals import columns, scores
-from ponder.evals.files import BankError, facts_of, lock, read_facts, read_spec
+from ponder.evals.codec import encode
+from ponder.evals.files import BankError, facts_of, lock, read_spec
 from ponder.evals.results import BankSpec, ScorerFacts
 from ponder.evals.rows import SampleArrays, SampleRow, completion_of, confidence, sample_row, withheld, withheld_row
 from ponder.types import Message, Problem
@@ -101,13 +102,13 @@ class Bank:
         """Open for writing: a new folder is made, a bank of the same spec is continued, any other is an error."""
         columns.arrow()  # the samples that are about to be drawn could not be kept without it
         folder = Path(folder)
-        head, wanted = folder / "bank.json", facts_of(spec)
+        head = folder / "bank.json"
         if head.exists():
-            _same(read_facts(folder), wanted, folder)
+            _same(read_spec(folder), spec, folder)
         else:
             if columns.live_parts(folder / "samples"):
                 raise BankError(f"{folder} has samples but no bank.json that says of what; choose another folder")
-            runs.write_atomic(head, json.dumps(wanted, indent=1, ensure_ascii=False) + "\n")
+            runs.write_atomic(head, json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
         held = lock(head)
         columns.clean(folder / "samples")
         bank = cls(folder, spec)
@@ -263,8 +264,6 @@ def _load(parts: Path) -> dict[str, SampleArrays]:
             break
         except FileNotFoundError:
             pass  # merged by another process between the listing and the reading
-        except columns.PartError as error:
-            raise BankError(str(error)) from None
     if not found:
         return {}
     (ids, problems), samples = found.pop("problem"), found.pop("sample")
@@ -287,21 +286,16 @@ def _fitted(values: NDArray[np.float64] | None, size: int) -> NDArray[np.float64
     return result
 
 
-def _same(known: Mapping[str, Any], wanted: Mapping[str, Any], folder: Path) -> None:
+def _same(known: BankSpec, wanted: BankSpec, folder: Path) -> None:
     """Raise, naming every fact in which an existing bank differs from the one asked for."""
-    flat_known, flat_wanted = _flat(known), _flat(wanted)
+    have, want = ({**encode(spec.params), **encode(spec)} for spec in (known, wanted))
     differs = [
-        f"{name} is {flat_known.get(name)!r}, not {flat_wanted.get(name)!r}"
-        for name in dict.fromkeys([*flat_wanted, *flat_known])
-        if flat_known.get(name) != flat_wanted.get(name)
+        f"{name} is {have.get(name)!r}, not {want.get(name)!r}"
+        for name in dict.fromkeys([*want, *have])
+        if name != "params" and have.get(name) != want.get(name)
     ]
     if differs:
         raise BankError(f"{folder} holds other samples: its {'; its '.join(differs)}; choose another folder for these")
-
-
-def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
-    plain = {name: value for name, value in facts.items() if name != "params"}
-    return {"prompting": "none", **plain, **facts.get("params", {})}
 
 
 def _problem_row(problem: Problem, prompt_ids: Sequence[int]) -> dict[str, Any]:

@@ -24,12 +24,11 @@ import typing
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, Self
 
 from ponder.runs import write_atomic
 from ponder.types import SamplingParams
 
-T = TypeVar("T")
 MISSING: Any = dataclasses.MISSING
 
 
@@ -63,7 +62,7 @@ class Stored:
         text = path.read_bytes()
         try:
             return decode(cls, json.loads(text))
-        except ValueError as error:
+        except (ValueError, OverflowError, RecursionError) as error:
             raise ResultError(f"{path}: {error}; {cls.remedy}") from None
 
     def write(self, path: Path) -> None:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder import runs
+from ponder.evals.files import BankError
 
 Row = Mapping[str, Any]
 Span = tuple[int, int]  # the first and the last append that a part holds
@@ -42,10 +43,6 @@ ROWS_A_GROUP = 8192  # the smallest number of rows that is read to get at one ro
 BIG = 32 << 20  # bytes; a part of this size is not merged again
 MANY = 64  # small parts that are worth a merge while a bank is being filled
 _NAME = re.compile(r"part-(\d{5,})-(\d{5,})\.parquet")
-
-
-class PartError(ValueError):
-    """A file that is no part, or rows that do not fit the columns."""
 
 
 def arrow() -> Any:
@@ -157,7 +154,7 @@ def table_of(rows: Sequence[Row], columns: Mapping[str, str]) -> Any:
         }
         return pa.Table.from_pydict(values, schema=schema)
     except (pa.ArrowException, AttributeError, TypeError, ValueError, OverflowError) as error:
-        raise PartError(f"a row does not fit the columns: {error}") from None
+        raise BankError(f"a row does not fit the columns: {error}") from None
 
 
 def write(path: Path, columns: Mapping[str, Any], types: Mapping[str, str]) -> None:
@@ -193,8 +190,8 @@ def _open(path: Path) -> Any:
         raise _broken(path, error) from None
 
 
-def _broken(path: Path, error: Exception) -> PartError:
-    return PartError(f"{path} is broken ({str(error)[:100]}); delete it, and its samples are drawn again")
+def _broken(path: Path, error: Exception) -> BankError:
+    return BankError(f"{path} is broken ({str(error)[:100]}); delete it, and its samples are drawn again")
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -214,7 +211,7 @@ def read(paths: Iterable[Path], names: Sequence[str]) -> dict[str, Any]:
         return {}
     whole = pa.concat_tables(tables)
     if missing := [name for name in names if name not in whole.column_names]:
-        raise PartError(f"the parts have no column {missing[0]!r}; they are of another program")
+        raise BankError(f"the parts have no column {missing[0]!r}; they are of another program")
     return {
         name: _codes(whole[name]) if pa.types.is_string(whole[name].type) else whole[name].to_numpy() for name in names
     }

@@ -11,15 +11,32 @@ problems that both hold, however they were asked: it sees differences that two o
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank, Samples
 from ponder.evals.codec import encode
 from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_rate_at
-from ponder.evals.results import Compared, ComparedExam
+from ponder.evals.results import Accuracy, BankSpec, Gain, SampleShares
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import Table, cell, points
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComparedExam(BankSpec, SampleShares, Accuracy):
+    """A row of `ponder compare`: pass@1, and pass@k and cons@k at the k of all rows."""
+
+    folder: str
+    tokens_per_sample: float
+    gain: Gain | None  # over the first row
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    k: int
+    rows: tuple[ComparedExam, ...]
+    notes: tuple[str, ...]
 
 
 def comparison(folders: Sequence[str | Path]) -> Compared:
@@ -55,7 +72,7 @@ def _compared(bank: Bank, tables: Sequence[Samples], k: int, first: Bank) -> Com
 
 def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
     """The exams that a word of the command line means: a bank itself, RUN@STEP, or a run: alone its first and its last
-    rung, beside others its last."""
+    checkpoint, beside others its last."""
     path = Path(folder)
     run, at, step = str(path).rpartition("@")
     is_step = at and step.isdecimal() and not path.exists()

@@ -7,14 +7,31 @@ neither saw) and against the oracle that knows the best arm of every problem.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ponder.evals.bank import Bank, Samples
-from ponder.evals.results import ControllerResult
-from ponder.evals.stats import paired_difference
-from ponder.strategies.controller import Drawn, evaluate, fit, replay
+from ponder.evals.stats import Estimate, paired_difference
+from ponder.strategies.controller import ControllerSamples, evaluate, fit, replay
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControllerResult:
+    """A controller's cross-fitted accuracy at equal cost, beside the best fixed way and the best of each problem."""
+
+    out: str
+    num_problems: int
+    tokens: float
+    controller: float
+    fixed: float
+    oracle: float
+    gain: Estimate  # controller - fixed
+    short_of_oracle: Estimate
+    fixed_arms: tuple[str, ...]
+    picks: Mapping[str, float]
 
 
 def fit_controller(
@@ -51,9 +68,9 @@ def fit_controller(
     )
 
 
-def drawn_of(table: Samples, scorer: str) -> Drawn:
+def drawn_of(table: Samples, scorer: str) -> ControllerSamples:
     """Stored samples as the controller's arrays; a scorer reads about as many tokens as were drawn."""
-    return Drawn(
+    return ControllerSamples(
         table.classes,
         table.correct,
         table.tokens.astype(float),

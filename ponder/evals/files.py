@@ -14,10 +14,10 @@ FORMAT = 2
 
 
 class BankError(ValueError):
-    """A folder that is no bank, or the bank of something else; the message says what differs."""
+    """A folder that is no bank, that is the bank of something else, or that is damaged; the message says how."""
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_spec(folder: Path) -> BankSpec:
     """The content of bank.json, if it is of this format."""
     try:
         facts = json.loads((folder / "bank.json").read_text())
@@ -27,11 +27,6 @@ def read_facts(folder: Path) -> dict[str, Any]:
         raise BankError(f"{folder}/bank.json is not JSON: {error}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise BankError(f"{folder}/bank.json is of another format than {FORMAT}; use the ponder that wrote it")
-    return facts
-
-
-def read_spec(folder: Path) -> BankSpec:
-    facts = read_facts(folder)
     try:
         return decode(BankSpec, facts)
     except ValueError as error:

@@ -29,7 +29,7 @@ METRICS = {
 
 
 @dataclass(frozen=True)
-class Series:
+class LoggedMetric:
     """One training metric: (step, value) where the run has logged it."""
 
     title: str
@@ -63,10 +63,11 @@ class ProblemSamples:
     columns: Sequence[SampleColumn]
 
 
-def series(rows: Sequence[Row]) -> list[Series]:
+def logged_metrics(rows: Sequence[Row]) -> list[LoggedMetric]:
     """The metrics that have a number in any line."""
+    rows = [row for row in rows if is_number(row.get("step"))]
     found = [
-        Series(title, [(row.get("step", i), float(row[key])) for i, row in enumerate(rows) if is_number(row.get(key))])
+        LoggedMetric(title, [(row.get("step", 0), float(row[key])) for row in rows if is_number(row.get(key))])
         for key, title in METRICS.items()
     ]
     return [each for each in found if each.points]

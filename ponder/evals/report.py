@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponder import runs
+from ponder.evals import plots
 from ponder.evals.accuracy_at_compute import headline_lines
+from ponder.evals.axes import png, svg, themed
 from ponder.evals.bank import Bank, SampleRow
 from ponder.evals.codec import encode
 from ponder.evals.contamination import details, sentence
 from ponder.evals.exams import RESULT, summarise
-from ponder.evals.logs import ProblemSamples, SampleColumn, ShownSample, clip, logged_samples, series
-from ponder.evals.results import Contamination, Curves, ExamResult, Rung, Strategies
+from ponder.evals.logs import ProblemSamples, SampleColumn, ShownSample, clip, logged_metrics, logged_samples
+from ponder.evals.results import CheckpointResult, Contamination, Curves, ExamResult, Strategies
 from ponder.evals.scaling import CURVES, STRATEGIES
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import (
@@ -31,9 +33,9 @@ from ponder.evals.tables import (
     Table,
     accuracy_tables,
     budget_table,
+    checkpoints_table,
     group_tables,
     percent,
-    rungs_table,
     span,
     strategies_table,
     test_table,
@@ -102,9 +104,7 @@ def _run_page(folder: Path) -> Page:
         page.notes.append(_next_step(facts.get("kind"), folder))
         page.groups, page.picked = logged_samples(samples), "The last samples that training logged."
     page.trees = trees(samples, clip)
-    if found := series(metrics):
-        from ponder.evals import plots
-
+    if found := logged_metrics(metrics):
         caption = f"Training, {len(metrics)} steps. Faint: each step; strong: running mean."
         page.figures.append(_picture(folder, "training", plots.training(found), caption, wide=True))
         if not curves_path.exists():
@@ -124,10 +124,8 @@ def _next_step(kind: str | None, folder: Path) -> str:
 
 def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
     """Both curves, their tables and the samples behind them."""
-    from ponder.evals import plots
-
-    rungs, k = curves.rungs, curves.k
-    first, last = rungs[0], rungs[-1]
+    checkpoints, k = curves.checkpoints, curves.k
+    first, last = checkpoints[0], checkpoints[-1]
     about = f"{curves.num_problems} problems of {curves.task} ({curves.split})"
     page.subtitle = about
     page.headline = _curve_cards(curves)
@@ -145,19 +143,20 @@ def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
             "samples. Dashed: one sample of the last checkpoint with a smaller cap on its reasoning.",
         ),
         _picture(
-            folder, "reasoning_length", plots.reasoning_length(rungs),
+            folder, "reasoning_length", plots.reasoning_length(checkpoints),
             f"Mean over all samples of a checkpoint; the cap is {curves.params.max_reasoning_tokens} tokens.",
         ),
     ]  # fmt: skip
-    if any(rung.ways for rung in rungs):
+    if any(checkpoint.ways for checkpoint in checkpoints):
         caption = f"What kind of reasoning the samples hold: {k} samples a problem at each checkpoint."
-        page.figures.append(_picture(folder, "ways", plots.ways_of_thinking(rungs), caption))
-        page.tables.append(ways_table(rungs))
-    page.tables += [rungs_table(rungs, k), test_table(curves), budget_table(curves), *group_tables(first, last)]
+        page.figures.append(_picture(folder, "ways", plots.ways_of_thinking(checkpoints), caption))
+        page.tables.append(ways_table(checkpoints))
+    page.tables += [checkpoints_table(checkpoints, k), test_table(curves), budget_table(curves)]
+    page.tables += group_tables(first, last)
     if curves.strategies:
         _add_strategies(page, folder, curves.strategies)
     _add_contamination(page, curves.contamination)
-    page.groups = _samples_behind(folder, rungs)
+    page.groups = _samples_of(folder, checkpoints)
     page.picked = (
         "Problems picked to be telling: the two that gained most, the most mixed, the one that gained least, the "
         "hardest. Of each, the first three samples, not picked."
@@ -166,7 +165,7 @@ def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
 
 
 def _curve_cards(curves: Curves) -> list[Card]:
-    first, last, k = curves.rungs[0], curves.rungs[-1], curves.k
+    first, last, k = curves.checkpoints[0], curves.checkpoints[-1], curves.k
     cards = [
         Card("pass@1, base", percent(first.pass_at[1]), span(first.pass_at[1])),
         Card(f"pass@1, step {last.step}", percent(last.pass_at[1]), span(last.pass_at[1])),
@@ -187,8 +186,6 @@ def _curve_cards(curves: Curves) -> list[Card]:
 
 def _add_strategies(page: Page, folder: Path, found: Strategies) -> None:
     """What each way of choosing from the same samples gives for its cost."""
-    from ponder.evals import plots
-
     caption = (
         f"{found.num_problems} problems, {found.num_samples} samples each, of {found.folder}; every line is "
         "k = 1, 2, 4, … of the same samples, and its scorer is in its cost. Dotted: what a perfect judge would pick. "
@@ -207,8 +204,6 @@ def _add_contamination(page: Page, found: Contamination | None) -> None:
 
 
 def _exam_page(folder: Path) -> Page:
-    from ponder.evals import plots
-
     bank = Bank.read(folder)
     # the numbers come from the bank, what only the exam knew (FLOPs, seconds, command) from its result
     result = ExamResult(**vars(summarise(bank)))
@@ -251,16 +246,16 @@ def _exam_cards(result: ExamResult) -> list[Card]:
     ]
 
 
-def _samples_behind(folder: Path, rungs: Sequence[Rung]) -> list[ProblemSamples]:
+def _samples_of(folder: Path, checkpoints: Sequence[CheckpointResult]) -> list[ProblemSamples]:
     """A few problems with the first samples of the base, the middle and the last checkpoint side by side."""
-    chosen = [(rung, Bank.read(folder / "scale" / rung.folder)) for rung in rungs if rung.role]
+    chosen = [(each, Bank.read(folder / "scale" / each.folder)) for each in checkpoints if each.role]
     groups = []
     for problem in _telling_problems(chosen[0][1], chosen[-1][1]):
         columns = []
-        for rung, bank in chosen:
+        for checkpoint, bank in chosen:
             if bank.num_samples(problem.id):
                 right, drawn = int(bank.samples(problem.id).correct.sum()), bank.num_samples(problem.id)
-                title = f"{rung.role}, step {rung.step}: {right} of {drawn} right"
+                title = f"{checkpoint.role}, step {checkpoint.step}: {right} of {drawn} right"
                 columns.append(SampleColumn(title, [_shown(row) for row in bank.rows(problem.id)[:3]]))
         groups.append(_problem_samples(problem, columns))
     return groups
@@ -298,12 +293,10 @@ def _shown(row: SampleRow) -> ShownSample:
 
 def _picture(folder: Path, name: str, drawing: Figure, caption: str, *, wide: bool = False) -> Picture:
     """Save a picture as PNG and SVG, and return what the page needs to show it."""
-    from ponder.evals import plots
-
-    text = plots.svg(drawing, name)
-    plots.png(drawing, folder / "figures" / f"{name}.png")
+    text = svg(drawing, name)
+    png(drawing, folder / "figures" / f"{name}.png")
     runs.write_atomic(folder / "figures" / f"{name}.svg", text)
-    return Picture(plots.themed(text), caption, name, wide)
+    return Picture(themed(text), caption, name, wide)
 
 
 def _render(page: Page) -> str:

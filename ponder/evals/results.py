@@ -3,7 +3,7 @@
     result = ExamResult.read(Path("runs/exam/result.json"))
     result.metrics.cons_at[8]        -> Estimate(value=0.41, low=0.35, high=0.47)
     curves = Curves.read(Path("runs/demo/scale/curves.json"))
-    curves.rungs[-1].pass_at[1].value
+    curves.checkpoints[-1].pass_at[1].value
 
 How they become JSON, and what happens to a damaged file, is codec.py's. Nothing is computed here.
 """
@@ -172,7 +172,7 @@ class ExamResult(BankSummary, Stored):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingCost(Stored):
-    """ladder.json of a checkpoint: what training had spent until then."""
+    """checkpoint.json of a checkpoint: what training had spent until then."""
 
     remedy: ClassVar[str] = "it comes with the checkpoint: delete that, or train again"
 
@@ -190,7 +190,7 @@ class WayCount:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rung(TrainingCost, SampleShares, Accuracy):
+class CheckpointResult(TrainingCost, SampleShares, Accuracy):
     """A checkpoint: what it cost, and pass@1 and cons@k at the k of the curves."""
 
     levels: Mapping[str, GroupAccuracy] = field(default_factory=dict)
@@ -337,7 +337,7 @@ class Curves(Stored):
     verifier: str = ""
     contamination: Contamination | None = None  # of the checkpoint that was trained longest
     k: int  # of the votes that all checkpoints are compared by
-    rungs: tuple[Rung, ...]
+    checkpoints: tuple[CheckpointResult, ...]
     test: tuple[VoteCurve, ...]
     budgets: tuple[BudgetPoint, ...]
     gain: Gain | None = if_known()  # of the last checkpoint over the base
@@ -345,50 +345,6 @@ class Curves(Stored):
     complete: bool = True  # every exam of the plan is done
     command: str = ""
     seconds: float = 0.0
-
-
-# --- what verbs print --------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, kw_only=True)
-class ComparedExam(BankSpec, SampleShares, Accuracy):
-    """A row of `ponder compare`: pass@1, and pass@k and cons@k at the k of all rows."""
-
-    folder: str
-    tokens_per_sample: float
-    gain: Gain | None  # over the first row
-
-
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    k: int
-    rows: tuple[ComparedExam, ...]
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControllerResult:
-    """A controller's cross-fitted accuracy at equal cost, beside the best fixed way and the best of each problem."""
-
-    out: str
-    num_problems: int
-    tokens: float
-    controller: float
-    fixed: float
-    oracle: float
-    gain: Estimate  # controller - fixed
-    short_of_oracle: Estimate
-    fixed_arms: tuple[str, ...]
-    picks: Mapping[str, float]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored(ScorerFacts):
-    """What `ponder score` did."""
-
-    samples: int
-    scored_now: int
-    seconds: float
 
 
 # --- a scorer's result.json, which train/scorer_examples.py writes -----------------------------------------------

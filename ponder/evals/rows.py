@@ -74,7 +74,8 @@ class SampleArrays:
 
     @classmethod
     def of(cls, rows: Sequence[SampleRow]) -> SampleArrays:
-        kinds = {"answer_class": object, "mean_logprob": np.float32, "worst_logprob": np.float32}
+        kinds: dict[str, Any] = {"answer_class": object, "mean_logprob": np.float32, "worst_logprob": np.float32}
+        kinds |= dict.fromkeys(("prompt_tokens", "reasoning_tokens", "tokens"), np.int32)
         names = [field.name for field in fields(cls) if field.name != "error"]
         held = {name: np.array([getattr(row, name) for row in rows], dtype=kinds.get(name)) for name in names}
         return cls(**held, error=np.array([row.error is not None for row in rows]))

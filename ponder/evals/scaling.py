@@ -3,16 +3,16 @@
     curves = await scale("runs/demo", task=task, open_engine=..., fingerprint=..., params=params)
     report("runs/demo")                                                                      # draws it, see report.py
 
-Every rung of the checkpoint ladder is evaluated on the same problems with the same seeds; its bank stays in
-RUN/scale/step_00020/, so that running again draws only what is missing. The base, the middle and the last rung draw
-`num_samples`, the others `ladder_samples`. Accuracy at test-time compute C is read off those three banks: cons@k costs
-one reading of the prompt and k samples, and is exact over all subsets for every k. The last rung is also evaluated with
-a smaller cap on its reasoning, the second way of spending less. On the last rung (or another) every strategy that only
-selects is replayed. RUN/scale/curves.json then holds all of it, efforts.json the effort levels that `ponder serve`
-offers for it. `compare_strategies` does the replay for any bank, without a run.
+Every checkpoint is evaluated on the same problems with the same seeds; its bank stays in RUN/scale/step_00020/, so that
+running again draws only what is missing. The base, the middle and the last checkpoint draw `num_samples`, the others
+`checkpoint_samples`. Accuracy at test-time compute C is read off those three banks: cons@k costs one reading of the
+prompt and k samples, and is exact over all subsets for every k. The last one is also evaluated with a smaller cap
+on its reasoning, the second way of spending less. On the last checkpoint (or another) every strategy that only selects
+is replayed. RUN/scale/curves.json then holds all of it, efforts.json the effort levels that `ponder serve` offers for
+it. `compare_strategies` does the replay for any bank, without a run.
 
-Train compute is what the ladder counted, from the base on: what made the base is not in it. Test compute is counted in
-FLOPs where `flops_per_token` is given, and always in tokens.
+Train compute is what the checkpoints counted, from the base on: what made the base is not in it. Test compute is
+counted in FLOPs where `flops_per_token` is given, and always in tokens.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from ponder.evals.bank import Bank
 from ponder.evals.exams import RESULT, FlopsPerToken, compare, run_exam, vote_rate_at
 from ponder.evals.results import (
     BudgetPoint,
+    CheckpointResult,
     Curves,
     ExamResult,
-    Rung,
     Strategies,
     TrainingCost,
     VoteCurve,
@@ -62,7 +62,7 @@ async def scale(
     params: SamplingParams,
     name: str | None = None,
     num_samples: int = 64,
-    ladder_samples: int = 16,
+    checkpoint_samples: int = 16,
     limit: int | None = None,
     seed: int = 0,
     flops_per_token: FlopsPerToken | None = None,
@@ -70,21 +70,21 @@ async def scale(
     on_progress: ScaleProgress | None = None,
     command: str | None = None,
     training: Sequence[Mapping[str, Any]] = (),
-    rung: int | None = None,
+    checkpoint: int | None = None,
 ) -> Curves:
-    """Evaluate the ladder of a run, write RUN/scale/curves.json, and return it. Stopping early keeps what is done.
+    """Evaluate the checkpoints of a run, write RUN/scale/curves.json, and return it. Stopping early keeps what is done.
 
-    `rung` is the step of the checkpoint whose strategies are compared; None = the last.
+    `checkpoint` is the step of the checkpoint whose strategies are compared; None = the last.
     """
     folder = Path(run_folder)
-    rungs = runs.checkpoints(folder)
-    if not rungs:
+    checkpoints = runs.find_checkpoints(folder)
+    if not checkpoints:
         raise ValueError(f"{folder} has no finished checkpoint to evaluate; let `ponder rl` run to its first one")
-    steps = [step_of(path) for path in rungs]
-    if rung is not None and rung not in steps:
-        raise ValueError(f"{folder} has no checkpoint of step {rung}; it has {', '.join(map(str, steps))}")
-    ladder_samples = min(ladder_samples, num_samples)
-    start, exams = time.monotonic(), plan(rungs, params, num_samples, ladder_samples)
+    steps = [step_of(path) for path in checkpoints]
+    if checkpoint is not None and checkpoint not in steps:
+        raise ValueError(f"{folder} has no checkpoint of step {checkpoint}; it has {', '.join(map(str, steps))}")
+    checkpoint_samples = min(checkpoint_samples, num_samples)
+    start, exams = time.monotonic(), plan(checkpoints, params, num_samples, checkpoint_samples)
     evaluated = 0
     try:
         for exam in exams:
@@ -113,8 +113,8 @@ async def scale(
         if evaluated:  # exams that an earlier run finished count too
             wanted = len(task) if limit is None else min(limit, len(task))
             done = [e for e in exams if is_finished(folder / "scale" / e.name, wanted, e.num_samples)]
-            curves = collect(folder, done, ladder_samples=ladder_samples, way_of=way_of)
-            drawn = [e for e in done if e.role != "budget" and rung in (None, step_of(e.checkpoint))]
+            curves = collect(folder, done, checkpoint_samples=checkpoint_samples, way_of=way_of)
+            drawn = [e for e in done if e.role != "budget" and checkpoint in (None, step_of(e.checkpoint))]
             last = max(drawn, key=lambda exam: exam.checkpoint, default=None)
             curves = dataclasses.replace(
                 curves,
@@ -125,7 +125,7 @@ async def scale(
             )
             curves.write(folder / "scale" / CURVES)
             if curves.complete:
-                levels = published(curves, fingerprint(rungs[-1]), folder / "scale")
+                levels = published(curves, fingerprint(checkpoints[-1]), folder / "scale")
                 levels.write(folder / "scale" / efforts.FILE)
     return curves
 
@@ -142,31 +142,31 @@ class Exam:
     checkpoint: Path
     params: SamplingParams
     num_samples: int
-    role: str = ""  # base, middle, final: drawn on the test-compute curve; budget: the last rung with less reasoning
+    role: str = ""  # base, middle, final: drawn on the test-compute curve; budget: the last with less reasoning
 
 
-def plan(rungs: Sequence[Path], params: SamplingParams, num_samples: int, ladder_samples: int) -> list[Exam]:
-    """The exams of a ladder: its ends first, so that a stopped evaluation already has what matters most."""
-    roles = {len(rungs) // 2: "middle", 0: "base", len(rungs) - 1: "final"}  # later entries win on short ladders
+def plan(checkpoints: Sequence[Path], params: SamplingParams, num_samples: int, checkpoint_samples: int) -> list[Exam]:
+    """The exams of a run: its ends first, so that a stopped evaluation already has what matters most."""
+    roles = {len(checkpoints) // 2: "middle", 0: "base", len(checkpoints) - 1: "final"}  # later entries win
     exams = [
         Exam(
-            name=rung.name,
-            checkpoint=rung,
+            name=checkpoint.name,
+            checkpoint=checkpoint,
             params=params,
-            num_samples=num_samples if i in roles else ladder_samples,
+            num_samples=num_samples if i in roles else checkpoint_samples,
             role=roles.get(i, ""),
         )
-        for i, rung in enumerate(rungs)
+        for i, checkpoint in enumerate(checkpoints)
     ]
     caps = sorted({int(params.max_reasoning_tokens * share) for share in BUDGETS} - {0, params.max_reasoning_tokens})
     budgets = [
         Exam(
-            name=f"{rungs[-1].name}_reasoning_{cap:05d}",
-            checkpoint=rungs[-1],
+            name=f"{checkpoints[-1].name}_reasoning_{cap:05d}",
+            checkpoint=checkpoints[-1],
             params=dataclasses.replace(
                 params, max_reasoning_tokens=cap, min_reasoning_tokens=min(cap, params.min_reasoning_tokens)
             ),
-            num_samples=ladder_samples,
+            num_samples=checkpoint_samples,
             role="budget",
         )
         for cap in caps
@@ -176,11 +176,11 @@ def plan(rungs: Sequence[Path], params: SamplingParams, num_samples: int, ladder
 
 
 def published(curves: Curves, policy: str, folder: Path) -> efforts.Efforts:
-    """The effort levels of the last rung: one sample with less and less of a cap, then votes of more and more. A level
-    pays if its gain over the one before it, paired over the same problems, is more than noise."""
+    """The effort levels of the last checkpoint: one sample with less and less of a cap, then votes of more and more. A
+    level pays if its gain over the one before it, paired over the same problems, is more than noise."""
     cap = max(row.max_reasoning_tokens for row in curves.budgets)
     last = max(curves.test, key=lambda curve: curve.step)
-    home = next(rung.folder for rung in curves.rungs if rung.step == last.step)
+    home = next(checkpoint.folder for checkpoint in curves.checkpoints if checkpoint.step == last.step)
     ways = [(row.folder, row.max_reasoning_tokens, 1, row.tokens, row.pass_at[1]) for row in curves.budgets]
     ways += [(home, cap, row.k, row.tokens, row.cons_at_k) for row in last.points if row.k > 1]
     banks = {name: Bank.read(folder / name) for name in {way[0] for way in ways}}
@@ -230,17 +230,17 @@ class LazyEngine(EngineWrapper):
         self._engine = None
 
 
-def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way_of: WayOf | None) -> Curves:
+def collect(run_folder: Path, exams: Sequence[Exam], *, checkpoint_samples: int, way_of: WayOf | None) -> Curves:
     """Both curves from finished exams."""
     folder = run_folder / "scale"
     results = {exam.name: ExamResult.read(folder / exam.name / RESULT) for exam in exams}
-    rungs = sorted((exam for exam in exams if exam.role != "budget"), key=lambda exam: exam.checkpoint)
-    any_result = results[rungs[0].name]
+    checkpoints = sorted((exam for exam in exams if exam.role != "budget"), key=lambda exam: exam.checkpoint)
+    any_result = results[checkpoints[0].name]
     k = max(k for k in set.intersection(*(set(found.metrics.cons_at) for found in results.values()))
-            if k <= ladder_samples)  # fmt: skip
-    last = max(rungs, key=lambda exam: exam.checkpoint)
-    caps = [e for e in exams if e.role == "budget"] + [e for e in rungs if e.role == "final"]
-    ends = [Bank.read(folder / exam.name) for exam in rungs if exam.role in ("base", "final")]
+            if k <= checkpoint_samples)  # fmt: skip
+    last = max(checkpoints, key=lambda exam: exam.checkpoint)
+    caps = [e for e in exams if e.role == "budget"] + [e for e in checkpoints if e.role == "final"]
+    ends = [Bank.read(folder / exam.name) for exam in checkpoints if exam.role in ("base", "final")]
     return Curves(
         task=any_result.task,
         split=any_result.split,
@@ -253,8 +253,8 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, ladder_samples: int, way
         verifier=any_result.verifier,
         contamination=results[last.name].contamination,
         k=k,
-        rungs=tuple(_rung(exam, results[exam.name], folder, k, way_of) for exam in rungs),
-        test=tuple(_vote_curve(exam, results[exam.name]) for exam in rungs if exam.role),
+        checkpoints=tuple(_checkpoint(exam, results[exam.name], folder, k, way_of) for exam in checkpoints),
+        test=tuple(_vote_curve(exam, results[exam.name]) for exam in checkpoints if exam.role),
         budgets=tuple(_budget(exam, results[exam.name], k) for exam in caps),
         gain=compare(*ends) if len(ends) == 2 else None,
     )
@@ -285,9 +285,9 @@ def is_finished(folder: Path, num_problems: int, num_samples: int) -> bool:
     return result.complete and result.num_problems >= num_problems and result.num_samples >= num_samples
 
 
-def _rung(exam: Exam, result: ExamResult, folder: Path, k: int, way_of: WayOf | None) -> Rung:
-    return Rung(
-        **vars(TrainingCost.read(exam.checkpoint / "ladder.json")),
+def _checkpoint(exam: Exam, result: ExamResult, folder: Path, k: int, way_of: WayOf | None) -> CheckpointResult:
+    return CheckpointResult(
+        **vars(TrainingCost.read(exam.checkpoint / "checkpoint.json")),
         num_samples=result.num_samples,
         num_problems=result.num_problems,
         levels=result.levels,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ponder.evals.plots import BLUE, FAINT, INK, VERMILLION, figure, titled
+from ponder.evals.axes import BLUE, FAINT, INK, VERMILLION, figure, titled
 from ponder.evals.results import ScorerResult
 
 if TYPE_CHECKING:

@@ -87,11 +87,7 @@ def _facts(head: Path) -> ScorerFacts:
 def _read(path: Path) -> Scores:
     if not path.exists():
         return {}
-    try:
-        found = columns.read([path], list(columns.SCORE_COLUMNS))
-    except columns.PartError as error:
-        raise BankError(str(error)) from None
-    (ids, names), samples, values = found.values()
+    (ids, names), samples, values = columns.read([path], list(columns.SCORE_COLUMNS)).values()
     order = np.argsort(ids, kind="stable")
     cuts = np.searchsorted(ids[order], np.arange(len(names) + 1))
     result = {}

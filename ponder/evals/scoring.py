@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank
-from ponder.evals.results import ReadingCost, Scored, ScorerFacts
+from ponder.evals.results import ReadingCost, ScorerFacts
 from ponder.scorers import TokenScorer, check_policy, load_scorer
 from ponder.scorers.files import fingerprint
-from ponder.scorers.packing import Family
+from ponder.scorers.packing import CompletionGroup
 from ponder.scorers.pool import ScorerPool
 
 CHUNK = 4000  # samples that a worker takes at a time
@@ -31,9 +31,18 @@ KEEP_EVERY = 20.0  # seconds
 Progress = Callable[[int, int, float], None]  # samples scored, samples, mean of the scores of this run
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScoringResult(ScorerFacts):
+    """What `ponder score` did."""
+
+    samples: int
+    scored_now: int
+    seconds: float
+
+
 def score_bank(
     bank: Bank, scorer_folder: str | Path, *, name: str = "", num_workers: int = 0, on_progress: Progress | None = None
-) -> Scored:
+) -> ScoringResult:
     """Returns what was done. `name`: what the scores are stored under, default the scorer's own name."""
     scorer = load_scorer(scorer_folder)
     check_policy(scorer, bank.spec.fingerprint)
@@ -68,7 +77,7 @@ def score_bank(
             if kept:
                 bank.add_scores(facts, {problem: values.tolist() for problem, values in kept.items()})
     seconds = time.monotonic() - begun
-    return Scored(**vars(facts), samples=total, scored_now=done - first, seconds=seconds)
+    return ScoringResult(**vars(facts), samples=total, scored_now=done - first, seconds=seconds)
 
 
 def _is_done(bank: Bank, problem_id: str, name: str) -> bool:
@@ -77,12 +86,12 @@ def _is_done(bank: Bank, problem_id: str, name: str) -> bool:
 
 
 def cost(scorer: TokenScorer) -> ReadingCost:
-    if not scorer.reads:
+    if not scorer.needs_forward_pass:
         return ReadingCost(prompt=0.0, sample=0.0, flops_per_token=0.0)
     return ReadingCost(flops_per_token=scorer.flops_per_token)
 
 
-def read_families(bank: Bank, problem_ids: Sequence[str]) -> dict[str, Family]:
+def read_families(bank: Bank, problem_ids: Sequence[str]) -> dict[str, CompletionGroup]:
     """Every problem's samples as arrays, in the order of their numbers."""
     prompts = bank.prompt_ids()
     ids: dict[str, dict[int, NDArray[np.int32]]] = {problem: {} for problem in problem_ids}
@@ -101,7 +110,7 @@ def _family(
     prompts: dict[str, list[int]],
     ids: dict[int, NDArray[np.int32]],
     logprobs: dict[int, NDArray[np.float32]],
-) -> Family:
+) -> CompletionGroup:
     samples = bank.samples(problem_id)
     rows = [ids[i] for i in range(len(samples))]
     if not prompts.get(problem_id) or ((samples.tokens > 0).any() and not any(map(len, rows))):
@@ -111,13 +120,14 @@ def _family(
         )
     known = np.concatenate([logprobs[i] for i in range(len(samples))])
     flat = np.concatenate(rows)
-    family = Family(np.array(prompts[problem_id], np.int32), flat, np.array([len(row) for row in rows], np.int64))
+    lengths = np.array([len(row) for row in rows], np.int64)
+    family = CompletionGroup(np.array(prompts[problem_id], np.int32), flat, lengths)
     return replace(
         family, logprobs=known if len(known) == len(flat) else None, was_cut=samples.was_cut, classes=samples.classes
     )
 
 
-def _chunks(problem_ids: Sequence[str], families: dict[str, Family]) -> list[list[str]]:
+def _chunks(problem_ids: Sequence[str], families: dict[str, CompletionGroup]) -> list[list[str]]:
     """Whole problems, about CHUNK samples together: a prompt is read once."""
     chunks: list[list[str]] = []
     size = CHUNK

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ponder.evals.plots import order_of_ways
-from ponder.evals.results import BankSummary, Curves, Matched, Rung, Strategies, WayCount
+from ponder.evals.results import BankSummary, CheckpointResult, Curves, Matched, Strategies, WayCount
 from ponder.evals.stats import Estimate, in_percent
 
 
@@ -42,31 +42,31 @@ def accuracy_tables(result: BankSummary) -> list[Table]:
     return tables
 
 
-def ways_table(rungs: Sequence[Rung]) -> Table:
-    names = order_of_ways(rungs)
+def ways_table(checkpoints: Sequence[CheckpointResult]) -> Table:
+    names = order_of_ways(checkpoints)
 
     def count(way: WayCount | None) -> str:
         return f"{way.samples} ({100 * way.correct / way.samples:.0f}% right)" if way else "0"
 
-    rows = [(rung.step, *(count(rung.ways.get(name)) for name in names)) for rung in rungs if rung.ways]
+    rows = [(each.step, *(count(each.ways.get(name)) for name in names)) for each in checkpoints if each.ways]
     return Table("Ways of thinking: samples, and how many of them are right", ("step", *names), rows)
 
 
-def rungs_table(rungs: Sequence[Rung], k: int) -> Table:
+def checkpoints_table(checkpoints: Sequence[CheckpointResult], k: int) -> Table:
     head = ("step", "train FLOPs", "rollout tokens", "samples", "pass@1", f"cons@{k}", "reasoning tokens", "no answer",
             "truncated", "undecided")  # fmt: skip
     rows = [
         (
-            rung.step,
-            short(rung.train_flops),
-            short(rung.rollout_tokens),
-            f"{rung.num_problems} × {rung.num_samples}",
-            cell(rung.pass_at[1]),
-            cell(rung.cons_at[k]),
-            f"{rung.reasoning_per_sample:.1f}",
-            *(f"{in_percent(rate)}%" for rate in (rung.no_answer_rate, rung.truncated_rate, rung.undecided_rate)),
+            each.step,
+            short(each.train_flops),
+            short(each.rollout_tokens),
+            f"{each.num_problems} × {each.num_samples}",
+            cell(each.pass_at[1]),
+            cell(each.cons_at[k]),
+            f"{each.reasoning_per_sample:.1f}",
+            *(f"{in_percent(rate)}%" for rate in (each.no_answer_rate, each.truncated_rate, each.undecided_rate)),
         )
-        for rung in rungs
+        for each in checkpoints
     ]
     return Table("Checkpoints", head, rows)
 
@@ -124,7 +124,7 @@ def gain_line(curves: Curves) -> str:
     """What a run gained, in one line; "" where its base or its last checkpoint was not evaluated."""
     if curves.gain is None:
         return ""
-    first, last, gain = curves.rungs[0], curves.rungs[-1], curves.gain.pass_at[1]
+    first, last, gain = curves.checkpoints[0], curves.checkpoints[-1], curves.gain.pass_at[1]
     return (
         f"pass@1: {in_percent(first.pass_at[1].value)} % -> {in_percent(last.pass_at[1].value)} %, "
         f"{in_percent(gain.value, sign='+')} points ({in_percent(gain.low, sign='+')} to "
@@ -148,8 +148,8 @@ def truncation_hint(result: BankSummary) -> str:
     return f"{in_percent(result.truncated_rate, 0)} % of the samples were cut; mostly {cause}"
 
 
-def group_tables(first: Rung, last: Rung) -> list[Table]:
-    """Base and last rung by level and by subject, where there is more than one subject."""
+def group_tables(first: CheckpointResult, last: CheckpointResult) -> list[Table]:
+    """Base and last checkpoint by level and by subject, where there is more than one subject."""
     tables = []
     for name, before, after in (("level", first.levels, last.levels), ("subject", first.subjects, last.subjects)):
         rows = [

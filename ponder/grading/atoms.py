@@ -78,7 +78,7 @@ class Atom:
 def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
     """The last atom that is stated as a result, or a line that is an answer if it comes later; else the last atom.
 
-    `lines`: places and texts of lines that are one answer and nothing else.
+    `lines`: indices and texts of lines that are one answer and nothing else.
     """
     end, size = len(text), _LAST
     while end > 0:
@@ -111,11 +111,11 @@ def _is_stated(text: str, atom: Atom) -> bool:
     return not (_WEAK.search(before) and atom.is_number)
 
 
-def _atoms(text: str, place: int, end: int) -> list[Atom]:
+def _atoms(text: str, index: int, end: int) -> list[Atom]:
     found: list[Atom] = []
-    while start := _START.search(text, place, end):
-        place = start.start()
-        atom, place = _atom(text, place, end)
+    while start := _START.search(text, index, end):
+        index = start.start()
+        atom, index = _atom(text, index, end)
         if atom is None:
             continue
         before = text[max(0, atom.start - 40) : atom.start]
@@ -133,9 +133,9 @@ def _atoms(text: str, place: int, end: int) -> list[Atom]:
     return found
 
 
-def _atom(text: str, place: int, end: int) -> tuple[Atom | None, int]:
-    """The atom that begins at a place, None where there is none, and where to go on."""
-    formula = _FORMULA.match(text, place, end)
+def _atom(text: str, index: int, end: int) -> tuple[Atom | None, int]:
+    """The atom that begins at an index, None where there is none, and where to go on."""
+    formula = _FORMULA.match(text, index, end)
     if formula and not is_money(formula):
         inside = next(group for group in formula.groups() if group is not None).strip()
         if re.fullmatch(r"[A-Za-z]?(?:_\w)?|\\[a-z]+", inside):  # a name that is spoken of
@@ -143,14 +143,14 @@ def _atom(text: str, place: int, end: int) -> tuple[Atom | None, int]:
         unit = _UNIT.match(text, formula.end(), end)
         is_unit = unit is not None and unit[1] in UNITS and re.search("[0-9]", inside) and len(unit[1]) > 1
         stop = unit.end() if unit is not None and is_unit else formula.end()
-        return Atom(text[place:stop] if is_unit else inside, place, stop, False), stop
-    if text[place] in "([{" or text.startswith(r"\{", place):
-        closed = _closed(text, place, end)
-        if closed is None:  # what is inside an open bracket is no answer: go on behind its line
-            line = text.find("\n", place, end)
+        return Atom(text[index:stop] if is_unit else inside, index, stop, False), stop
+    if text[index] in "([{" or text.startswith(r"\{", index):
+        closed = _closed(text, index, end)
+        if closed is None:  # what is inside an open bracket is no answer: go on after its line
+            line = text.find("\n", index, end)
             return None, end if line < 0 else line
         stop = closed
-        inside = text[place:stop]
+        inside = text[index:stop]
         is_remark = re.search(
             r"(?<!\\)\b[A-Za-z]{2,}\b", re.sub(r"\\(?:text|mathrm)\{[^{}]*\}|\b(?:inf|infinity|sqrt|pi)\b", "", inside)
         )
@@ -158,39 +158,39 @@ def _atom(text: str, place: int, end: int) -> tuple[Atom | None, int]:
             return None, stop
         if re.search("[,;]", inside):
             stop = _run(text, stop, end) if text[stop : stop + 5].lstrip().startswith((r"\cup", "∪")) else stop
-            return Atom(text[place:stop], place, stop, False), stop
-        return _expression(text, place, end, stop)
-    number = _NUMBER.match(text, place, end)
+            return Atom(text[index:stop], index, stop, False), stop
+        return _expression(text, index, end, stop)
+    number = _NUMBER.match(text, index, end)
     if number:
-        return _quantity(text, place, end, number.end())
-    if (text[place] == "\\" and text[place + 1 : place + 2].isalpha()) or text[place] in "√∛|" or text[place].isalpha():
-        return _expression(text, place, end, place)
-    return None, place + 1
+        return _quantity(text, index, end, number.end())
+    if (text[index] == "\\" and text[index + 1 : index + 2].isalpha()) or text[index] in "√∛|" or text[index].isalpha():
+        return _expression(text, index, end, index)
+    return None, index + 1
 
 
-def _expression(text: str, place: int, end: int, at: int) -> tuple[Atom | None, int]:
+def _expression(text: str, index: int, end: int, at: int) -> tuple[Atom | None, int]:
     stop = _run(text, at, end)
-    if stop <= place:
-        return None, place + 1
-    inside = text[place:stop].rstrip(" .,;:=+-*/<>!'|")
+    if stop <= index:
+        return None, index + 1
+    inside = text[index:stop].rstrip(" .,;:=+-*/<>!'|")
     if not re.search(r"[0-9√π∞]|\\(?:pi|infty|sqrt|frac|emptyset)\b|[A-Za-z].*[\^+*/=-].*[A-Za-z0-9]", inside):
         return None, stop
-    return Atom(inside, place, place + len(inside), False), stop
+    return Atom(inside, index, index + len(inside), False), stop
 
 
-def _quantity(text: str, place: int, end: int, stop: int) -> tuple[Atom | None, int]:
+def _quantity(text: str, index: int, end: int, stop: int) -> tuple[Atom | None, int]:
     """A number with what belongs to it: more algebra, a scale word, or smaller units in a compound."""
     run = _run(text, stop, end)
-    inside = text[place:run].rstrip(" .,;:!'|=<>")
-    if place + len(inside) > stop and inside[-1] not in "+-*/":
-        return Atom(inside, place, place + len(inside), False), run
+    inside = text[index:run].rstrip(" .,;:!'|=<>")
+    if index + len(inside) > stop and inside[-1] not in "+-*/":
+        return Atom(inside, index, index + len(inside), False), run
     if text[stop : stop + 1].isalnum() and not _UNIT.match(text, stop, end):  # 3rd, 7up
         return None, stop + 1
     if re.match(r"(?:st|nd|rd|th)\b", text[stop : stop + 3]):
         return None, stop
     scale = _SCALE.match(text, stop, end)
     if scale:
-        return Atom(text[place : scale.end()], place, scale.end(), True), scale.end()
+        return Atom(text[index : scale.end()], index, scale.end(), True), scale.end()
     last = _base(text, stop, end)
     at = stop
     while last is not None:
@@ -199,41 +199,41 @@ def _quantity(text: str, place: int, end: int, stop: int) -> tuple[Atom | None, 
         if following is None or following[0] != last[0]:
             break
         at, last = following[1], following
-    return Atom(text[place:at].strip(), place, at, True), at
+    return Atom(text[index:at].strip(), index, at, True), at
 
 
-def _base(text: str, place: int, end: int) -> tuple[str, int] | None:
-    unit = _UNIT.match(text, place, end)
+def _base(text: str, index: int, end: int) -> tuple[str, int] | None:
+    unit = _UNIT.match(text, index, end)
     if unit is None or unit[1] not in UNITS or UNITS[unit[1]][1] is None:
         return None
     return UNITS[unit[1]][0], unit.end()
 
 
-def _run(text: str, place: int, end: int) -> int:
-    """Where a run of mathematics that goes on at a place ends."""
-    limit = min(end, place + _LONGEST)
-    while place < limit:
-        if text[place] in "([{" or text.startswith(r"\{", place):
-            stop = _closed(text, place, limit)
+def _run(text: str, index: int, end: int) -> int:
+    """Where a run of mathematics that goes on at an index ends."""
+    limit = min(end, index + _LONGEST)
+    while index < limit:
+        if text[index] in "([{" or text.startswith(r"\{", index):
+            stop = _closed(text, index, limit)
             if stop is None or (
-                re.search(r"[A-Za-z]{4,}|\s[A-Za-z]{2,}\s", re.sub(r"\\[a-zA-Z]+", "", text[place:stop]))
-                and text[place] != "{"
+                re.search(r"[A-Za-z]{4,}|\s[A-Za-z]{2,}\s", re.sub(r"\\[a-zA-Z]+", "", text[index:stop]))
+                and text[index] != "{"
             ):
-                return limit if stop is None else place
-            place = stop
+                return limit if stop is None else index
+            index = stop
             continue
-        gap = _GAP.match(text, place, limit)
-        piece = _PIECE.match(text, gap.end() if gap else place, limit)
+        gap = _GAP.match(text, index, limit)
+        piece = _PIECE.match(text, gap.end() if gap else index, limit)
         if piece is None:
-            return place
-        place = piece.end()
-    return place
+            return index
+        index = piece.end()
+    return index
 
 
-def _closed(text: str, place: int, end: int) -> int | None:
-    """Where the bracket that opens at a place is closed; round and square ones may be mixed."""
+def _closed(text: str, index: int, end: int) -> int | None:
+    """Where the bracket that opens at an index is closed; round and square ones may be mixed."""
     depth = 0
-    for at in range(place, min(end, place + _LONGEST)):
+    for at in range(index, min(end, index + _LONGEST)):
         if text[at] in "([{":
             depth += 1
         elif text[at] in ")]}":

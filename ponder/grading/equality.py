@@ -210,10 +210,10 @@ def _brackets(text: str, depth: int) -> ParsedAnswer | None:
 def _encloses(text: str) -> bool:
     """The first bracket closes at the very end; round and square ones may be mixed, as in [2,5)."""
     depth = 0
-    for place, char in enumerate(text):
+    for index, char in enumerate(text):
         depth += (char in "([{") - (char in ")]}")
         if depth == 0:
-            return place == len(text) - 1
+            return index == len(text) - 1
     return False
 
 
@@ -229,12 +229,12 @@ def _members(text: str) -> list[str]:
 def _split(text: str, separator: str) -> list[str]:
     """Split at a pattern outside all brackets."""
     pieces, depth, start = [], 0, 0
-    places = {match.start(): match.end() for match in re.finditer(separator, text)}
-    for place, char in enumerate(text):
+    separators = {match.start(): match.end() for match in re.finditer(separator, text)}
+    for index, char in enumerate(text):
         depth += (char in "([{") - (char in ")]}")
-        if place in places and depth == 0 and place >= start:
-            pieces.append(text[start:place])
-            start = places[place]
+        if index in separators and depth == 0 and index >= start:
+            pieces.append(text[start:index])
+            start = separators[index]
     return [*pieces, text[start:]]
 
 

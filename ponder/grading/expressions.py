@@ -239,7 +239,7 @@ class _Parser(Tokens):
         return ("pow", node, self.exponent()) if self.accept("^", "**") else node
 
     def is_spelt_unit(self, token: Token) -> bool:
-        """cm, lb and yd behind a number, a unit or a slash; two letters in brackets or behind a sign are factors."""
+        """cm, lb and yd after a number, a unit or a slash; two letters in brackets or after a sign are factors."""
         before = self.tokens[self.index - 2] if self.index >= 2 else None
         return before is not None and before.value not in ("(", "[", "{", "|", "+", "-", "*", "^", "=")
 
@@ -256,7 +256,7 @@ class _Parser(Tokens):
         return token.spaced and before.kind == "num" and ends
 
     def counted(self, name: str) -> Node:
-        """`18 red apples`: up to four words behind a number, to the end."""
+        """`18 red apples`: up to four words after a number, to the end."""
         words = [name]
         while self.index < len(self.tokens) and self.tokens[self.index].kind == "word":
             words.append(self.take().value)

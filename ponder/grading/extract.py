@@ -18,7 +18,7 @@ MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its e
 _MAX_MARKERS = 20  # empty markers that are passed over, from the end
 _MAX_LINES = 50  # lines that are tried as answers, from the end
 _SHORT = 60  # a text without markers up to here may be an answer as a whole
-_MOST_WORDS = 12  # of an answer; a text with more is one that holds an answer
+_MAX_WORDS = 12  # of an answer; a text with more is one that holds an answer
 _WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 
 _NUMBER = (
@@ -60,7 +60,7 @@ def extract(text: str) -> str | None:
     3. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
     4. the whole text where it reads as one answer (a number, an expression, a few words), worked arithmetic by its
        result ("12 * 5 = 60. 60 + 4 = 64." says 64);
-    5. the last thing that is stated as a result: behind `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
+    5. the last thing that is stated as a result: after `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
        or the last line that is one answer and nothing else, whichever comes later;
     6. the last number or formula (see `atoms.py`), unless the text says that it has no answer.
     Only the last MAX_TEXT characters are looked at.
@@ -78,7 +78,7 @@ def ends_in_answer(text: str) -> bool:
     """Does a number or formula that answers run up to the text's end, so that more tokens could have changed it?
 
     True for "12", "It is 3.1", "Answer: 12," and r"\frac{1}{2": what a budget cut there may be half a number. False
-    where something stands behind the answer (a closed box, tag or formula, a full stop and a space, a line end, a
+    where something stands after the answer (a closed box, tag or formula, a full stop and a space, a line end, a
     sentence), and where there is none.
     """
     text = text[-MAX_TEXT:]
@@ -162,7 +162,7 @@ def _closers(text: str) -> dict[int, int]:
 
 
 def _after_marker(rest: str) -> str | None:
-    """The first line behind a marker: the whole sentence if it is one answer, else its formula, else what it states."""
+    """The first line after a marker: the whole sentence if it is one answer, else its formula, else what it states."""
     rest = rest[:MAX_ANSWER]
     fence = _FENCE.match(rest)
     if fence:
@@ -215,7 +215,7 @@ def _is_answer(text: str) -> bool:
 def _whole(text: str) -> str | None:
     if not text or len(text) > MAX_ANSWER:
         return text if re.fullmatch(r"[-+]?[0-9]+", text) else None
-    if len(text) > _SHORT and len(_WORD.findall(text, 0, 600)) > _MOST_WORDS:
+    if len(text) > _SHORT and len(_WORD.findall(text, 0, 600)) > _MAX_WORDS:
         return None
     if re.fullmatch(r"[0-9]{1,18}", text) or _is_answer(text):
         return text
@@ -229,10 +229,10 @@ def _whole(text: str) -> str | None:
 
 def _stated(text: str) -> str | None:
     """Steps 5 and 6 of `extract`."""
-    lines, place = [], len(text) + 1
+    lines, index = [], len(text) + 1
     for line in text.split("\n")[: -1 - _MAX_LINES : -1] if "\n" in text else ():
-        place -= len(line) + 1
+        index -= len(line) + 1
         if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and _is_answer(line.strip()):
-            lines.append((place, line.strip()))
+            lines.append((index, line.strip()))
             break
     return stated(text, lines)

@@ -3,7 +3,7 @@
     chosen("(A) is wrong since it melts. So it must be (C).", "ABCD")   -> "C"
     chosen("A or B", "ABCD")                                            -> None
 
-The last *chosen* letter counts, not the first discussed. A mention is chosen behind `so`, `is`, `choose`, ..., in bold,
+The last *chosen* letter counts, not the first discussed. A mention is chosen after `so`, `is`, `choose`, ..., in bold,
 on a line of its own, or where its own clause calls it right; it is rejected where its clause calls it wrong.
 Where none is chosen, the one letter that is mentioned and not rejected counts. A and I alone are words, not letters,
 unless something says otherwise.
@@ -72,7 +72,7 @@ def plain(text: str) -> str:
 
 
 def chosen(text: str, letters: str, *, leads: bool = False) -> str | None:
-    """The letter that a text chooses; `leads`: it stands behind a marker, so that its first letter is chosen."""
+    """The letter that a text chooses; `leads`: it stands after a marker, so that its first letter is chosen."""
     found = _mentions(plain(text), letters)
     if leads and found:
         found[0].is_cued, found[0].is_word = True, False
@@ -116,15 +116,15 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
         found.append(_Mention(letter, match.start(), match.end(), is_word, is_cued, is_wrong))
     for mention, following in zip(reversed(found), [None, *reversed(found)], strict=False):
         stop = following.start if following else len(text)
-        behind = text[mention.end : stop][:200]
-        if following and _JOINED.fullmatch(behind):
+        after = text[mention.end : stop][:200]
+        if following and _JOINED.fullmatch(after):
             mention.is_joined, mention.is_wrong = True, mention.is_wrong or following.is_wrong
             continue
-        clause = behind[: end.start()] if (end := _CLAUSE_END.search(behind)) else behind
+        clause = after[: end.start()] if (end := _CLAUSE_END.search(after)) else after
         clause = (
             clause.lstrip(".:) ")
             if end is None or end.start() > 1
-            else behind[end.end() :].split("\n")[0].split(". ")[0]
+            else after[end.end() :].split("\n")[0].split(". ")[0]
         )
         if following and end is None:  # "B, not A" denies the next one
             clause = _DENIES_NEXT.sub("", clause)

@@ -62,10 +62,10 @@ def _unstyled(text: str) -> str:
     plain = _STYLED.sub("", text)
     if plain != text and plain.startswith("{") and plain.endswith("}"):
         depth = 0
-        for place, char in enumerate(plain):
+        for index, char in enumerate(plain):
             depth += (char == "{") - (char == "}")
             if depth == 0:
-                return plain[1:-1] if place == len(plain) - 1 else plain
+                return plain[1:-1] if index == len(plain) - 1 else plain
     return plain
 
 

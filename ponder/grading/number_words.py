@@ -1,6 +1,6 @@
 """Number words: "two hundred and five" -> 205, "minus eight" -> -8, "three quarters" -> 3/4, inside any text.
 
-English cardinals up to trillions, halves to tenths behind a cardinal, `a dozen`; digits with a scale word (5 million)
+English cardinals up to trillions, halves to tenths after a cardinal, `a dozen`; digits with a scale word (5 million)
 are for the parser of `expressions.py`. Left out: ordinals, and words inside hyphens ("one-to-one").
 """
 

@@ -22,13 +22,13 @@ _STRICT_TOKEN = re.compile(r"\d{1,6}|[-+*/()]|\S", re.ASCII)
 
 
 @dataclass(frozen=True)
-class Tree:
+class ArithmeticNode:
     """A number (no sign), or an operation on two trees."""
 
     value: Fraction
     sign: str = ""
-    left: Tree | None = None
-    right: Tree | None = None
+    left: ArithmeticNode | None = None
+    right: ArithmeticNode | None = None
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Calculation:
     """A left-hand side: how it is written here, its tree, and what it is worth."""
 
     text: str
-    tree: Tree
+    tree: ArithmeticNode
 
     @property
     def value(self) -> Fraction:
@@ -52,7 +52,7 @@ class Calculation:
         return _numbers(self.tree)
 
 
-def _numbers(tree: Tree) -> list[Fraction]:
+def _numbers(tree: ArithmeticNode) -> list[Fraction]:
     return [tree.value] if tree.left is None or tree.right is None else _numbers(tree.left) + _numbers(tree.right)
 
 
@@ -90,7 +90,7 @@ def calculation(text: str, *, strict: bool = False) -> Calculation | None:
     tokens = (_STRICT_TOKEN if strict else _TOKEN).findall(text)
     if not tokens or len(tokens) > (MAX_STRICT_TOKENS if strict else MAX_TOKENS):
         return None
-    reader = _Reader(tokens, strict)
+    reader = _ArithmeticParser(tokens, strict)
     try:
         tree = reader.whole()
     except (ValueError, IndexError, ZeroDivisionError):
@@ -105,14 +105,14 @@ def _plain(text: str) -> str:
     return re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text.replace("$", " ").replace("€", " ").replace("£", " "))
 
 
-class _Reader:
+class _ArithmeticParser:
     """Recursive descent over tokens; `written` collects the same calculation in the fixed way of writing."""
 
     def __init__(self, tokens: list[str], strict: bool) -> None:
         self.tokens, self.strict, self.index = tokens, strict, 0
         self.written: list[str] = []
 
-    def whole(self) -> Tree:
+    def whole(self) -> ArithmeticNode:
         node = self.total()
         if self.index < len(self.tokens):
             raise ValueError(self.tokens[self.index])
@@ -127,13 +127,13 @@ class _Reader:
         self.written.append(token if write is None else write)
         return token
 
-    def total(self) -> Tree:
+    def total(self) -> ArithmeticNode:
         node = self.product()
         while self.peek() in ("+", "-"):
             node = combine(self.take(), node, self.product())
         return node
 
-    def product(self) -> Tree:
+    def product(self) -> ArithmeticNode:
         node = self.factor()
         while (sign := self.peek()) in (("*", "/") if self.strict else ("*", "/", "(")):
             if sign == "(":  # 2(10+20)
@@ -143,10 +143,10 @@ class _Reader:
             node = combine("*" if sign == "(" else sign, node, self.factor())
         return node
 
-    def factor(self) -> Tree:
+    def factor(self) -> ArithmeticNode:
         if self.peek() == "-" and not self.strict:  # a sign, not a difference
             self.take()
-            return combine("-", Tree(Fraction(0)), self.factor())
+            return combine("-", ArithmeticNode(Fraction(0)), self.factor())
         if self.peek() == "(":
             opening = len(self.written)
             self.take()
@@ -164,10 +164,10 @@ class _Reader:
             self.index += 1
             value /= 100
         self.take(write=show(value))
-        return Tree(value)
+        return ArithmeticNode(value)
 
 
-def combine(sign: str, left: Tree, right: Tree) -> Tree:
+def combine(sign: str, left: ArithmeticNode, right: ArithmeticNode) -> ArithmeticNode:
     a, b = left.value, right.value
     value = a + b if sign == "+" else a - b if sign == "-" else a * b if sign == "*" else a / b
-    return Tree(value, sign, left, right)
+    return ArithmeticNode(value, sign, left, right)

@@ -24,9 +24,7 @@ class ParsedAnswer:
     name: str = ""  # the variable of x = 5 or 2 < x < 5
     shape: str = ""  # group: "()", "[]", "(]", "[)", "{}"; other: "ratio", "clock"
     parts: tuple[ParsedAnswer, ...] = ()
-    sides: tuple[
-        ParsedAnswer, ...
-    ] = ()  # what each side of m + n = 5 and of \\sqrt{2} \\approx 1.41 says by itself
+    sides: tuple[ParsedAnswer, ...] = ()  # what each side of m + n = 5 and of \\sqrt{2} \\approx 1.41 says by itself
     is_huge: bool = False  # a number beyond computing, so not equal to any other
 
     @property

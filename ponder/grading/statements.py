@@ -73,18 +73,18 @@ def inequality(sides: list[str], operators: list[str]) -> ParsedAnswer:
         sides = sides[::-1]
         operators = [operator.replace(">", "<") for operator in reversed(operators)]
     constants = ("e", "i", r"\pi", r"\infty")
-    names = [place for place, side in enumerate(sides) if NAME.fullmatch(side) and side not in constants]
+    names = [index for index, side in enumerate(sides) if NAME.fullmatch(side) and side not in constants]
     if len(names) == 1 and len(sides) == 2:
-        place, operator = names[0], operators[0]
-        bound = scalar(sides[1 - place])
+        index, operator = names[0], operators[0]
+        bound = scalar(sides[1 - index])
         if not symbols_of(bound):
             if operator == "!=":
-                return all_but((bound,), name=sides[place])
-            low = (operator[0] == ">") == (place == 0)
+                return all_but((bound,), name=sides[index])
+            low = (operator[0] == ">") == (index == 0)
             ends = (bound, ParsedAnswer(key="inf")) if low else (ParsedAnswer(key="-inf"), bound)
             closed = "=" in operator
             shape = ("[" if closed and low else "(") + ("]" if closed and not low else ")")
-            return replace(group(shape, ends), name=sides[place])
+            return replace(group(shape, ends), name=sides[index])
     if len(sides) == 2 and operators[0] != "!=":
         around = _around(sides, operators[0])
         if around is not None:

@@ -46,8 +46,8 @@ def opinion(text: str) -> str | None:
     symbols = sorted(expression.free_symbols, key=str)
 
     def evaluate(point: int, precision: int) -> Value:
-        places = {symbol: sympy.Float(str(symbol_value(_name(symbol.name), point)), precision) for symbol in symbols}
-        value = expression.subs(places).evalf(precision)
+        values = {symbol: sympy.Float(str(symbol_value(_name(symbol.name), point)), precision) for symbol in symbols}
+        value = expression.subs(values).evalf(precision)
         if not value.is_number or not value.is_finite:
             raise Unparsed("no value")
         real, imaginary = value.as_real_imag()

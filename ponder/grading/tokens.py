@@ -1,4 +1,4 @@
-"""Tokens of mathematical notation, and a place among them; both bounded."""
+"""Tokens of mathematical notation, and a position among them; both bounded."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def is_pure(unit: str) -> bool:
 
 
 def named_unit(text: str) -> Node:
-    """Words inside \\text or behind a number: a unit, `square feet`, `miles per hour`, `million`, what is counted."""
+    """Words inside \\text or after a number: a unit, `square feet`, `miles per hour`, `million`, what is counted."""
     words = text.replace("-", " ").split()
     power = 1
     if words and words[0].lower() in SCALES:

@@ -35,7 +35,7 @@ DIGITS = 30  # of a fingerprint
 _PRECISIONS = (80, 120)
 _SIZES = ("0.371", "2.693", "5.317")  # of all symbols at the three points, less than 0.004 apart
 _TURNING_POINT = 1
-_MOST_TURNED = 6  # symbols, one at a time
+_MAX_TURNED = 6  # symbols, one at a time
 
 
 # ---- exact values --------------------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def _turned(node: Node) -> dict[str, Node]:
 
     |xy| is |x| |y|; inside a logarithm |u| is u, since only there it is real.
     """
-    names = sorted({leaf[1] for leaf in leaves(node) if leaf[0] == "sym"})[:_MOST_TURNED]
+    names = sorted({leaf[1] for leaf in leaves(node) if leaf[0] == "sym"})[:_MAX_TURNED]
     return {name: turned for name in ("", *names) if (turned := _turn(node, name)) != node}
 
 
@@ -319,8 +319,8 @@ def _value(node: Node, point: int) -> Value:
 def symbol_value(name: str, point: int) -> Decimal:
     """The fixed value of a symbol: positive, near the size of the point; the order of names at point 1 is reversed."""
     seed = hashlib.blake2b(name.encode(), digest_size=16).digest()
-    place = Decimal(int.from_bytes(seed, "big")) / Decimal(2**128 * 1_000)
-    return Decimal(_SIZES[point]) + (-place if point == 1 else place * (point + 1))
+    offset = Decimal(int.from_bytes(seed, "big")) / Decimal(2**128 * 1_000)
+    return Decimal(_SIZES[point]) + (-offset if point == 1 else offset * (point + 1))
 
 
 def _unit_value(name: str, point: int) -> Decimal:

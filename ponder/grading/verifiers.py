@@ -85,7 +85,7 @@ class Integer:
         return verdict(key is not None and key == self.key(problem, problem.target), key)
 
 
-class Choice:
+class MultipleChoice:
     """The same letter. The letters are A, B, ... for the problem's choices, A to J where it names none."""
 
     def key(self, problem: Problem, answer: str) -> str | None:
@@ -175,7 +175,12 @@ def _opinion(text: str) -> tuple[str, str | None, str]:
     return ran.status, ran.value, f"{ran.status}: {ran.note}"
 
 
-VERIFIERS: dict[str, KeyedVerifier] = {"exact": Exact(), "integer": Integer(), "choice": Choice(), "math": Math()}
+VERIFIERS: dict[str, KeyedVerifier] = {
+    "exact": Exact(),
+    "integer": Integer(),
+    "choice": MultipleChoice(),
+    "math": Math(),
+}
 
 
 def name_of(verifier: object) -> str:

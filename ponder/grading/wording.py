@@ -63,7 +63,7 @@ def is_prose(text: str) -> bool:
 
 
 def joins_sentences(text: str) -> bool:
-    """Mathematics inside a sentence, behind whose beginning (So, We get) more words follow."""
+    """Mathematics inside a sentence, after whose beginning (So, We get) more words follow."""
     text = _LEAD.sub("", text)
     return re.search(r"[0-9\\^=]", text) is not None and not _CONNECTIVES.isdisjoint(_words_of(text))
 

@@ -31,7 +31,7 @@ from ponder.models.marks import add_marks, grown
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer, blank
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
-from ponder.runs import checkpoints, write_atomic
+from ponder.runs import find_checkpoints, write_atomic
 
 FORMS = (
     f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "
@@ -75,9 +75,9 @@ def _find(text: str) -> Path:
     folder = Path(text).expanduser()
     if folder.is_dir():
         return _from_folder(folder)
-    name, at, rung = text.rpartition("@")
+    name, at, checkpoint = text.rpartition("@")
     if at and Path(name).expanduser().is_dir():
-        return _rung(Path(name).expanduser(), rung)
+        return _checkpoint(Path(name).expanduser(), checkpoint)
     if folder.exists():
         raise ConfigError(f"{text} is a file; " + (f"run: ponder pull {text}" if folder.suffix == ".gguf" else FORMS))
     if is_hub_id(text):
@@ -207,27 +207,27 @@ def _from_folder(folder: Path) -> Path:
         return folder
     if not _is_run(folder):
         raise ConfigError(f"{folder} holds neither config.json nor run.json; {FORMS}")
-    ladder = checkpoints(folder)
-    if not ladder:
+    kept = find_checkpoints(folder)
+    if not kept:
         raise ConfigError(f"the run {folder} has no complete checkpoint yet; {folder}@base is what it began from")
-    return ladder[-1]
+    return kept[-1]
 
 
 def _is_run(folder: Path) -> bool:
     return (folder / "run.json").exists() or (folder / "checkpoints").is_dir()
 
 
-def _rung(run: Path, rung: str) -> Path:
+def _checkpoint(run: Path, checkpoint: str) -> Path:
     """One checkpoint of a run: a step, or `base`."""
     if not _is_run(run):
-        raise ConfigError(f"{run} is no run folder, so {run}@{rung} names nothing; {FORMS}")
-    ladder = {int(path.name.removeprefix("step_")): path for path in checkpoints(run)}
-    if rung == "base":
-        return ladder[0] if 0 in ladder else _base(run)
-    if rung.isdecimal() and int(rung) in ladder:
-        return ladder[int(rung)]
-    steps = ", ".join(map(str, ladder)) or "none yet"
-    raise ConfigError(f"the run {run} has no checkpoint of step {rung!r} (complete: {steps}; or {run}@base)")
+        raise ConfigError(f"{run} is no run folder, so {run}@{checkpoint} names nothing; {FORMS}")
+    kept = {int(path.name.removeprefix("step_")): path for path in find_checkpoints(run)}
+    if checkpoint == "base":
+        return kept[0] if 0 in kept else _base(run)
+    if checkpoint.isdecimal() and int(checkpoint) in kept:
+        return kept[int(checkpoint)]
+    steps = ", ".join(map(str, kept)) or "none yet"
+    raise ConfigError(f"the run {run} has no checkpoint of step {checkpoint!r} (complete: {steps}; or {run}@base)")
 
 
 def _base(run: Path) -> Path:

@@ -3,9 +3,9 @@
     collected = await collect(play, task, problems, params, group_size=16, seed=0, step=3)
     collected.groups          # one a problem, in the order of `problems`
 
-`play` says what a rollout is: `single(engine)` is one completion, `environment(engine, walk)` a rollout of several
-turns (strategies/turns.py). Groups are independent: the verdicts of one that has arrived are found while others are
-still being sampled, and none waits for another.
+`play` says what a rollout is: one completion with `single(engine)`, several turns with `environment(engine,
+play_episode, task)` (strategies/turns.py). Groups are independent: the verdicts of one that has arrived are found while
+others are still being sampled, and none waits for another.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ def single(engine: Engine) -> Play:
     return play
 
 
-def environment(engine: Engine, walk: Environment, task: Task) -> Play:
+def environment(engine: Engine, play_episode: Environment, task: Task) -> Play:
     """A rollout of several turns. Which is which depends on the seed of the params and its index alone."""
 
     async def play(problem: Problem, params: SamplingParams, n: int) -> list[Trajectory]:
         def work() -> Work:
             return Work(problem.prompt, engine, params=params, key=lambda answer: task.key(problem, answer))
 
-        return list(await asyncio.gather(*(turns.run(walk, work(), index=index) for index in range(n))))
+        return list(await asyncio.gather(*(turns.run_episode(play_episode, work(), index=index) for index in range(n))))
 
     return play
 
@@ -81,7 +81,7 @@ async def collect(
 
     async def group_of(problem: Problem, own: int) -> Collected:
         played = await play(problem, replace(params, seed=own), group_size)
-        verdicts = await grade(task, problem, [trajectory.whole for trajectory in played], keys=keys)
+        verdicts = await grade(task, problem, [trajectory.completion for trajectory in played], keys=keys)
         result = Collected()
         for trajectory, verdict in zip(played, verdicts, strict=True):
             result.counts.update(trajectory.counts)
@@ -92,7 +92,7 @@ async def collect(
         rollouts = tuple(
             Rollout(
                 problem=problem, turns=trajectory.turns, verdict=verdict, reward=verdict.reward,
-                ended=trajectory.ended, whole=None if trajectory.is_single else trajectory.whole,
+                ended=trajectory.ended, whole=None if trajectory.is_single else trajectory.completion,
             )
             for trajectory, verdict in zip(kept, rewarded, strict=True)
         )  # fmt: skip

@@ -5,7 +5,7 @@
     m = 4
     step_cost = 0.1
 
-What is rewarded is how a trajectory ended, never a step of it (strategies/deliberation.py has the process itself):
+What is rewarded is how a trajectory ended, never a step of it (strategies/deliberation_environment.py plays it):
 
     right answer        1 - step_cost * turns / turn limit + preference_weight * preference
     wrong answer        0                                  + preference_weight * preference
@@ -33,14 +33,14 @@ from ponder.engine.base import RedrawingWrapper
 from ponder.models.tokenizer import Tokenizer
 from ponder.rollouts.rewards import RewardTerm, each
 from ponder.strategies.base import Work
-from ponder.strategies.deliberation import MOST, Deliberation
-from ponder.strategies.turns import Environment, Trajectory, run
+from ponder.strategies.deliberation_environment import MAX_CANDIDATES, Deliberation
+from ponder.strategies.turns import Environment, Trajectory, run_episode
 from ponder.types import Capabilities, Completion, Engine, Message, Problem, SamplingParams, Scorer, Usage, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeliberationConfig:
-    m: int = setting(4, "candidates a turn: the choice is one digit", least=1, most=MOST)
+    m: int = setting(4, "candidates a turn: the choice is one digit", least=1, most=MAX_CANDIDATES)
     turns: int = setting(12, "the limit", least=1)
     choice: Literal["policy", "vote", "scorer"] = setting("policy", "who chooses; scorer = the policy's own confidence")
     turn_tokens: int = setting(32, "cap of one candidate's reasoning", least=1)
@@ -109,7 +109,7 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
     async def term(problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> list[float]:
         if not trajectories:
             return []
-        liked = await scorer(problem.prompt, [trajectory.whole for trajectory in trajectories])
+        liked = await scorer(problem.prompt, [trajectory.completion for trajectory in trajectories])
         for value in liked:
             if not 0 <= value <= 1:  # nan is refused too
                 raise ValueError(
@@ -121,7 +121,7 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
 
 
 class Deliberating(RedrawingWrapper):
-    """An engine whose samples are whole deliberations: for exams, ladders and rejection sampling.
+    """An engine whose samples are whole deliberations: for exams, training curves and rejection sampling.
 
     A sample is the chosen turns as one completion. Its cost is of everything: candidates that were not chosen, and the
     state read again at every draw, count as its own tokens beside the prompt.
@@ -140,8 +140,8 @@ class Deliberating(RedrawingWrapper):
     ) -> list[Completion]:
         messages = cast("Sequence[Message]", prompt)
         works = [Work(messages, self.engine, params=params, key=lambda a: a) for _ in range(n)]
-        runs = [run(self._environment, work, index=first + i) for i, work in enumerate(works)]
-        return [_priced(one.whole, work) for one, work in zip(await asyncio.gather(*runs), works, strict=True)]
+        runs = [run_episode(self._environment, work, index=first + i) for i, work in enumerate(works)]
+        return [_priced(one.completion, work) for one, work in zip(await asyncio.gather(*runs), works, strict=True)]
 
 
 def _priced(whole: Completion, work: Work) -> Completion:

@@ -1,7 +1,7 @@
 """Reward terms: what a reward holds beside the verdict. Each is a function over a group; each stands in its parts.
 
     def brevity(problem, trajectories, verdicts):            # in mymodule.py
-        return [-0.001 * t.whole.num_tokens if v.is_correct else 0.0 for t, v in zip(trajectories, verdicts)]
+        return [-0.001 * t.completion.num_tokens if v.is_correct else 0.0 for t, v in zip(trajectories, verdicts)]
 
     reward_terms = ["mymodule:brevity"]                      # in a recipe of `ponder rl`
 
@@ -57,7 +57,7 @@ def overlong_penalty(buffer: int, limit: int) -> RewardTerm:
     """DAPO's soft punishment (arXiv:2503.14476, eq. 13): from 0 to -1 over the last `buffer` reasoning tokens."""
 
     def term(trajectory: Trajectory, verdict: Verdict) -> float:
-        excess = trajectory.whole.num_reasoning_tokens - (limit - buffer)
+        excess = trajectory.completion.num_reasoning_tokens - (limit - buffer)
         return -min(max(excess, 0) / buffer, 1.0)
 
     return each(term)
@@ -73,6 +73,6 @@ def truncation_penalty(cost: float) -> RewardTerm:
     """
 
     def term(trajectory: Trajectory, verdict: Verdict) -> float:
-        return -cost if verdict.is_correct and trajectory.whole.was_cut else 0.0
+        return -cost if verdict.is_correct and trajectory.completion.was_cut else 0.0
 
     return each(term)

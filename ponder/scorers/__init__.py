@@ -1,16 +1,16 @@
-"""Learned judgement, not truth: how good completions of one prompt are, higher is better (`types.Scorer`).
+"""Learned estimates of how good completions of one prompt are, higher is better (`types.Scorer`); never the truth.
 
     scorer = load_scorer("runs/scorer_nano")          # a folder that `ponder scorer` made
     check_policy(scorer, hub.fingerprint(model))      # warns where it was trained for another policy
     scores = await scorer(problem.prompt, completions)
 
     outcome.py    the policy's own network with a scalar head: will this completion end correct?
-    process.py    the same, trained on what continuations of each step come to
+    process.py    the same, trained on the outcomes of continuations of each step
     probe.py      a small head over the sampler's own hidden states: nearly free
-    features.py   confidence, length and agreement, joined by logistic regression
+    features.py   confidence, length and agreement, combined by logistic regression
     judge.py      a language model that grades or compares
 
-Nothing here is trained (train/scorer.py does that), and nothing here knows an answer's truth.
+Training is in train/scorer.py.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ponder.scorers.files import load_scorer
 
 __all__ = ["KINDS", "TokenScorer", "check_policy", "load_scorer"]
 
-KINDS: dict[str, str] = {  # what scorer.json calls it -> module:attr, as your own is; imported when asked for
+KINDS: dict[str, str] = {  # the kind in scorer.json -> module:attr, imported when it is loaded
     "outcome": "ponder.scorers.outcome:OutcomeScorer",
     "process": "ponder.scorers.process:ProcessScorer",
     "probe": "ponder.scorers.probe:Probe",

@@ -1,9 +1,9 @@
-"""What the scorers that read token ids share: one way to be called live, one way to be called on a whole bank.
+"""What the scorers of token ids share: one way to be called by a strategy, one way to be called on a whole bank.
 
-    await scorer(prompt, completions)    a few completions, from a strategy; the work is done in a thread
-    scorer.score(families)               many problems at once, as arrays (`packing.Family`)
+    await scorer(prompt, completions)    a few completions, by a strategy; computed in a thread
+    scorer.score(groups)                 many problems at once, as arrays (`packing.CompletionGroup`)
 
-No torch here: strategies import this room and stay light.
+No torch here: strategies import this package and stay light.
 """
 
 from __future__ import annotations
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ponder.scorers.packing import Family
+    from ponder.scorers.packing import CompletionGroup
 
 
 Key = Callable[[str], str | None]
-CONFIDENCE_WINDOW = 8  # tokens in a row whose mean logprob says how sure the policy was where it was least sure
+CONFIDENCE_WINDOW = 8  # neighbouring tokens, whose lowest mean logprob is the confidence of the least confident part
 
 
 class TokenScorer(ABC):
-    """A scorer of token ids; `score` is all that a kind of scorer has to say."""
+    """A scorer of token ids. A kind of scorer defines `score`, `save` and `load`."""
 
     kind: ClassVar[str]
-    reads: bool = True  # a forward pass over prompt and completions; False = nearly free
+    needs_forward_pass: bool = True  # over prompt and completions; False = nearly free
     flops_per_token: float | None = None  # of that pass; None = as much as the policy's
     needs: frozenset[str] = frozenset()
 
     def __init__(self, *, name: str, policy: str, key: Key | None = None) -> None:
-        """key: when two answers are the same; None: when their texts are."""
+        """key: when two answers are the same; None = when their texts are."""
         self.name, self.policy = name, policy
         self._key: Key = key or (lambda answer: answer.strip() or None)
 
     @abstractmethod
-    def score(self, families: Sequence[Family]) -> list[NDArray[np.float64]]:
-        """The scores of every family's completions, in their order. The same whatever they are scored beside."""
+    def score(self, groups: Sequence[CompletionGroup]) -> list[NDArray[np.float64]]:
+        """The scores of each group's completions, in their order; they do not depend on the other groups."""
 
     @abstractmethod
     def save(self, folder: str | Path) -> None: ...
@@ -51,26 +51,29 @@ class TokenScorer(ABC):
     @classmethod
     @abstractmethod
     def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> TokenScorer:
-        """From a folder whose scorer.json was read and checked (scorers/files.py)."""
+        """From a folder whose scorer.json was loaded and checked (scorers/files.py)."""
 
     async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
-        return await asyncio.to_thread(self._live, completions)
+        return await asyncio.to_thread(self._score_completions, completions)
 
-    def _live(self, completions: Sequence[Completion]) -> list[float]:
-        from ponder.scorers.packing import Family
+    def _score_completions(self, completions: Sequence[Completion]) -> list[float]:
+        from ponder.scorers.packing import CompletionGroup
 
-        groups: dict[tuple[int, ...], list[int]] = {}  # a search continues one question from several places
-        for place, completion in enumerate(completions):
-            groups.setdefault(completion.prompt_ids, []).append(place)
-        families = [Family.of_completions([completions[i] for i in places], self._key) for places in groups.values()]
+        by_prompt: dict[tuple[int, ...], list[int]] = {}  # the indices of the completions of each prompt
+        for index, completion in enumerate(completions):
+            by_prompt.setdefault(completion.prompt_ids, []).append(index)
+        groups = [
+            CompletionGroup.of_completions([completions[i] for i in indices], self._key)
+            for indices in by_prompt.values()
+        ]
         scores = [0.0] * len(completions)
-        for places, found in zip(groups.values(), self.score(families), strict=True):
-            for place, score in zip(places, found.tolist(), strict=True):
-                scores[place] = score
+        for indices, found in zip(by_prompt.values(), self.score(groups), strict=True):
+            for index, score in zip(indices, found.tolist(), strict=True):
+                scores[index] = score
         return scores
 
     def cost(self, completions: Sequence[Completion]) -> int:
-        if not self.reads:
+        if not self.needs_forward_pass:
             return 0
         prompts = {completion.prompt_ids for completion in completions}
         return sum(map(len, prompts)) + sum(completion.num_tokens for completion in completions)

@@ -1,11 +1,11 @@
 """How good scores are: as probabilities, as a ranking within a problem, and as a choice among k samples.
 
     brier([1, 0], [.9, .2])              -> 0.025        mean squared error of the probabilities
-    ece([1, 0], [.9, .2])                -> 0.15         what they are off by, averaged over bins of them
+    ece([1, 0], [.9, .2])                -> 0.15         their error, averaged over bins of them
     auc_within([[1, 0]], [[.9, .2]])     -> (1.0, 1)     right above wrong, problem by problem
     rerank_at([1, 0, 0], [.9, .2, .1], 2) -> 2/3         the best-scored of 2 is right
 
-A ranking is judged within problems: over pooled samples an AUC mostly says who knows which problem is easy. numpy only.
+A ranking is measured within problems: over pooled samples an AUC mostly measures which problems are easy. numpy only.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def log_loss(correct: ArrayLike, probabilities: ArrayLike) -> float:
 
 
 def reliability(correct: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 10) -> list[dict[str, float]]:
-    """Bins of equal width that hold anything: their bounds, mean probability, share correct and size."""
+    """Bins of equal width without the empty ones: their bounds, mean probability, share correct and size."""
     y, p = _pair(correct, probabilities)
     which = np.clip((p * num_bins).astype(int), 0, num_bins - 1)
     rows = []
@@ -59,7 +59,7 @@ def ece(correct: ArrayLike, probabilities: ArrayLike, *, num_bins: int = 10) -> 
 
 
 def auc(correct: ArrayLike, scores: ArrayLike) -> float:
-    """The chance that a right sample is scored above a wrong one, ties half; nan without both."""
+    """The probability that a right sample is scored above a wrong one, a tie counting half; nan without both."""
     y, s = _pair(correct, scores)
     right, wrong = s[y > 0.5], np.sort(s[y <= 0.5])
     if not len(right) or not len(wrong):
@@ -69,7 +69,7 @@ def auc(correct: ArrayLike, scores: ArrayLike) -> float:
 
 
 def auc_within(correct: Sequence[ArrayLike], scores: Sequence[ArrayLike]) -> tuple[float, int]:
-    """The mean over problems that have both right and wrong samples, and how many there are."""
+    """The mean AUC over problems with both right and wrong samples, and how many these are."""
     found = [auc(y, s) for y, s in zip(correct, scores, strict=True)]
     both = [x for x in found if x == x]
     return (float(np.mean(both)) if both else float("nan")), len(both)
@@ -97,7 +97,7 @@ def rerank_at(correct: ArrayLike, scores: ArrayLike, k: int) -> float:
 def fit_platt(correct: Sequence[ArrayLike], logits: Sequence[ArrayLike]) -> tuple[float, float]:
     """(scale, shift) that make sigmoid(scale * logit + shift) a probability (Platt 1999), by Newton's method.
 
-    Falls back to (1, 0) where there is nothing to fit: all right, all wrong, or no difference at all.
+    (1, 0) where nothing can be fitted: all right, all wrong, or all logits equal.
     """
     from ponder.scorers.logistic import fit
 
@@ -110,7 +110,7 @@ def fit_platt(correct: Sequence[ArrayLike], logits: Sequence[ArrayLike]) -> tupl
 
 
 def measure(correct: Sequence[ArrayLike], probabilities: Sequence[ArrayLike]) -> dict[str, Any]:
-    """All of the above over problems (one array each), for result.json; without the curve of rerank@k."""
+    """All of the above over problems (one array each), for result.json, without rerank@k."""
     y, p = (np.concatenate([np.asarray(part, float) for part in parts]) for parts in (correct, probabilities))
     within, mixed = auc_within(correct, probabilities)
     return {
@@ -130,5 +130,5 @@ def measure(correct: Sequence[ArrayLike], probabilities: Sequence[ArrayLike]) ->
 def _pair(correct: ArrayLike, values: ArrayLike) -> tuple[Floats, Floats]:
     y, v = np.asarray(correct, dtype=np.float64), np.asarray(values, dtype=np.float64)
     if y.shape != v.shape or y.ndim != 1:
-        raise ValueError(f"{y.shape} outcomes and {v.shape} scores; give one of each a sample")
+        raise ValueError(f"{y.shape} outcomes and {v.shape} scores; give one of each for every sample")
     return y, v

@@ -1,15 +1,15 @@
-"""The nearly free scorer: what sampling already knows, joined by logistic regression.
+"""The nearly free scorer: what is known from sampling, combined by logistic regression.
 
     mean_logprob    mean log-probability of the tokens, as the sampler recorded them
-    worst_logprob   the mean over the worst run of `window` tokens (after DeepConf, arXiv:2508.15260)
-    lowest_logprob  of the one most surprising token
+    worst_logprob   the lowest mean over `window` neighbouring tokens (after DeepConf, arXiv:2508.15260)
+    lowest_logprob  the log-probability of the least likely token
     log_length      log(1 + tokens)
     was_cut         a budget ended it
     has_answer      there is an answer to vote for
-    class_share     share of the problem's answers that are the same one: consensus as a feature
-    outcome         what an outcome scorer says, as a logit, where one is joined
+    class_share     share of the problem's answers that are the same: consensus as a feature
+    outcome         an outcome scorer's score, as a logit, where one is joined
 
-`class_share` depends on what else was drawn, so a score is of a sample among its samples. numpy only.
+`class_share` depends on what else was drawn, so a sample's score depends on the samples beside it. numpy only.
 """
 
 from __future__ import annotations
@@ -25,46 +25,47 @@ from ponder.config import ConfigError
 from ponder.scorers import files
 from ponder.scorers.base import CONFIDENCE_WINDOW, Key, TokenScorer
 from ponder.scorers.logistic import Logistic
-from ponder.scorers.packing import Family
+from ponder.scorers.packing import CompletionGroup
 
 FEATURES = ("mean_logprob", "worst_logprob", "lowest_logprob", "log_length", "was_cut", "has_answer", "class_share")
+
 Floats = NDArray[np.float64]
 
 
-def features(family: Family, outcome: Floats | None = None, *, window: int = CONFIDENCE_WINDOW) -> Floats:
-    """(B F), finite; `outcome`: probabilities of an outcome scorer, which give one feature more."""
-    if family.logprobs is None or family.was_cut is None or family.classes is None:
+def features(group: CompletionGroup, outcome: Floats | None = None, *, window: int = CONFIDENCE_WINDOW) -> Floats:
+    """(B F), finite; `outcome`: probabilities of an outcome scorer, which add one feature."""
+    if group.logprobs is None or group.was_cut is None or group.classes is None:
         raise ValueError("these completions come without logprobs and answers; the features scorer needs both")
-    if len(family.logprobs) != len(family.token_ids):
-        raise ValueError(f"{len(family.logprobs)} logprobs for {len(family.token_ids)} tokens; give one a token")
-    logprobs = np.nan_to_num(family.logprobs.astype(np.float64), neginf=-30.0)
-    mean, worst = _confidence(logprobs, family.lengths, window)
-    _, lowest = _confidence(logprobs, family.lengths, 1)
-    has_answer = family.classes >= 0
-    votes = np.bincount(family.classes[has_answer]) if has_answer.any() else np.zeros(1)
-    share = np.where(has_answer, votes[np.maximum(family.classes, 0)] / max(1, has_answer.sum()), 0.0)
-    columns = [mean, worst, lowest, np.log1p(family.lengths), family.was_cut, has_answer, share]
+    if len(group.logprobs) != len(group.token_ids):
+        raise ValueError(f"{len(group.logprobs)} logprobs for {len(group.token_ids)} tokens; give one a token")
+    logprobs = np.nan_to_num(group.logprobs.astype(np.float64), neginf=-30.0)
+    mean, worst = _mean_and_worst(logprobs, group.lengths, window)
+    _, lowest = _mean_and_worst(logprobs, group.lengths, 1)
+    has_answer = group.classes >= 0
+    votes = np.bincount(group.classes[has_answer]) if has_answer.any() else np.zeros(1)
+    share = np.where(has_answer, votes[np.maximum(group.classes, 0)] / max(1, has_answer.sum()), 0.0)
+    columns = [mean, worst, lowest, np.log1p(group.lengths), group.was_cut, has_answer, share]
     if outcome is not None:
         p = np.clip(outcome, 1e-9, 1 - 1e-9)
         columns.append(np.log(p / (1 - p)))
     return np.column_stack([np.asarray(column, np.float64) for column in columns])
 
 
-def _confidence(logprobs: Floats, lengths: NDArray[np.int64], window: int) -> tuple[Floats, Floats]:
-    """Mean, and mean of the worst window, of each completion; 0 of an empty one."""
+def _mean_and_worst(logprobs: Floats, lengths: NDArray[np.int64], window: int) -> tuple[Floats, Floats]:
+    """The mean, and the lowest mean of a window, of each completion; 0 for an empty one."""
     ends = np.cumsum(lengths)
     starts = ends - lengths
     sums = np.r_[0.0, np.cumsum(logprobs)]
     mean = (sums[ends] - sums[starts]) / np.maximum(lengths, 1)
-    width = np.repeat(np.minimum(window, lengths), lengths)  # of each token's window, which ends at it
-    at = np.arange(len(logprobs)) + 1
-    begin = np.maximum(at - width, 0)
-    means = (sums[at] - sums[begin]) / np.maximum(width, 1)
-    means = np.where(at - np.repeat(starts, lengths) >= width, means, np.inf)
+    width = np.repeat(np.minimum(window, lengths), lengths)  # of each token's window, which ends with the token
+    end = np.arange(len(logprobs)) + 1
+    begin = np.maximum(end - width, 0)
+    means = (sums[end] - sums[begin]) / np.maximum(width, 1)
+    means = np.where(end - np.repeat(starts, lengths) >= width, means, np.inf)
     worst = np.zeros(len(lengths))
-    some = lengths > 0
-    if some.any():
-        worst[some] = np.minimum.reduceat(means, starts[some])
+    not_empty = lengths > 0
+    if not_empty.any():
+        worst[not_empty] = np.minimum.reduceat(means, starts[not_empty])
     return mean, worst
 
 
@@ -78,16 +79,16 @@ class FeatureScorer(TokenScorer):
     ) -> None:  # fmt: skip
         super().__init__(name=name, policy=policy, key=key)
         self.model, self.outcome, self.outcome_folder = model, outcome, outcome_folder
-        self.reads = outcome is not None  # nearly free unless a network is joined
+        self.needs_forward_pass = outcome is not None  # nearly free unless a network is joined
         self.flops_per_token = outcome.flops_per_token if outcome else None
 
-    def score(self, families: Sequence[Family]) -> list[Floats]:
-        said: Sequence[Floats | None] = self.outcome.score(families) if self.outcome else [None] * len(families)
-        found = []
-        for family, outcome in zip(families, said, strict=True):
-            logits = self.model.logits(features(family, outcome))
-            found.append(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
-        return found
+    def score(self, groups: Sequence[CompletionGroup]) -> list[Floats]:
+        outcomes: Sequence[Floats | None] = self.outcome.score(groups) if self.outcome else [None] * len(groups)
+        scores = []
+        for group, outcome in zip(groups, outcomes, strict=True):
+            logits = self.model.logits(features(group, outcome))
+            scores.append(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
+        return scores
 
     def save(self, folder: str | Path) -> None:
         names = [*FEATURES, "outcome"][: len(self.model.weights)]
@@ -95,7 +96,7 @@ class FeatureScorer(TokenScorer):
             folder,
             {
                 "kind": self.kind, "name": self.name, "policy": self.policy, "outcome": self.outcome_folder,
-                # which network it was, as part of what this scorer is
+                # identifies the joined network, since scores depend on it
                 "outcome_fingerprint": files.fingerprint(self.outcome_folder) if self.outcome else "",
                 "bias": float(self.model.bias),
                 "features": {

@@ -1,12 +1,11 @@
-"""A scorer's folder: scorer.json, written last, and what it weighs beside it. No tokenizer: scorers read token ids.
+"""A scorer's folder: scorer.json, written last, and its weights beside it. No tokenizer: scorers take token ids.
 
     DIR/scorer.json        {"format": 1, "kind": "outcome", "name": ..., "policy": ..., ...}
     DIR/head.safetensors   the head (outcome, process, probe)
     DIR/trunk/             the network below it, a model folder (outcome, process)
 
-`kind` may be module:attr, a class of your own.
-
-Whatever is wrong with one is a ConfigError that names the file and what to do.
+`kind` may be module:attr, a class of your own. Whatever is wrong with a folder is a ConfigError that names the file and
+what to do.
 """
 
 from __future__ import annotations
@@ -33,13 +32,13 @@ FORMAT, FACTS, HEAD, TRUNK = 1, "scorer.json", "head.safetensors", "trunk"
 def load_scorer(path: str | Path, *, key: Callable[[str], str | None] | None = None) -> TokenScorer:
     """The scorer of a folder, or of the run that trained it (RUN/scorer). key: when two answers are the same."""
     folder = scorer_folder(path)
-    facts = read_facts(folder)
+    facts = load_facts(folder)
     return scorer_class(facts["kind"], folder / FACTS).load(folder, facts, key=key)
 
 
 def scorer_class(kind: str, path: Path) -> type[TokenScorer]:
     """The class that a scorer.json names: one of `KINDS`, or module:attr of the current folder or an installed package.
-    The folder holds its name only, never code."""
+    A scorer's folder has the name only, never code."""
     from ponder.scorers import KINDS, TokenScorer
 
     try:
@@ -57,7 +56,7 @@ def scorer_folder(path: str | Path) -> Path:
     return inner if not (folder / FACTS).exists() and (inner / FACTS).exists() else folder
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def load_facts(folder: Path) -> dict[str, Any]:
     """scorer.json, checked."""
     from ponder.scorers import KINDS
 
@@ -94,8 +93,8 @@ def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
 
 
 def fingerprint(path: str | Path) -> str:
-    """16 hex digits of all that decides a scorer's scores: scores are stored under it. What a kind of one's own keeps
-    beside scorer.json counts too, but for hidden files and texts (.md)."""
+    """16 hex digits of everything that a scorer's scores depend on: scores are stored under it. Files that a kind of
+    one's own keeps beside scorer.json are included, but not hidden files and texts (.md)."""
     folder = scorer_folder(path)
     digest = hashlib.sha256()
     known = (folder / FACTS, folder / HEAD, *sorted((folder / TRUNK).glob("*.safetensors")))
@@ -108,8 +107,8 @@ def fingerprint(path: str | Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def read_head(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
-    """The tensors of head.safetensors: the ones that are expected, of their shapes, finite, float32."""
+def load_head(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """The tensors of head.safetensors, which must be the expected ones with their shapes, finite; as float32."""
     import torch
     from safetensors import SafetensorError, safe_open
 

@@ -4,15 +4,15 @@
     judge = Judge(engine, mode="compare")
     scores = await judge(problem.prompt, completions)
 
-grade: "how likely is this right, 0 to 10?", `votes` times a candidate; the score is the mean of what was said, over 10.
-compare: every candidate meets `rounds` others, in an order drawn from the seed, as first or second by turns; the score
-is the share of meetings won. It costs the judge's own tokens (arXiv:2504.01005 has what that is worth).
+grade: "how likely is this right, 0 to 10?", `votes` times a candidate; the score is the mean of the grades, over 10.
+compare: every candidate is compared with `rounds` others, in an order drawn from the seed, as first or second by turns;
+the score is the share of comparisons won. It costs the judge's own tokens (arXiv:2504.01005 measures the benefit).
 
-What a model writes is never trusted: a reply counts only if it is what was asked for and nothing beside it ("7", and
-"GRADE: 7", "7/10", "**7**", whose scale is clear). A grade that cannot be read counts as the mean of those that can, a
-comparison as a draw, never as a win of whoever stands first; both are counted (`unread` of `replies`), and a warning
-says so. A judge none of whose replies can be read knows nothing: that is an error. Candidates stand between marks that
-their texts do not contain, so none of them can end its own quotation and speak as the judge.
+What a model writes is never trusted: a reply counts only if it is the requested grade or choice and nothing else ("7",
+and "GRADE: 7", "7/10", "**7**", whose scale is clear). A grade that cannot be parsed counts as the mean of the others,
+a comparison as a draw, never as a win of the first; both are counted (`num_unparsed` of `num_replies`), with a warning.
+If no reply of a judge can be parsed, that is an error. Candidates are quoted between marks that their texts do not
+contain, so that none of them can end its own quotation and pose as the judge.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ _CHOICE = re.compile(_NAME + r"\(?([AB])\)?\s*\.?")
 
 
 class JudgeError(ValueError):
-    """The judge's replies are none: nothing follows from them."""
+    """No reply of the judge can be parsed."""
 
 
 class Judge:
-    """A Scorer. `policy` is "": a judge is for any."""
+    """A Scorer. `policy` is "": it may score completions of any policy."""
 
     policy = ""
     flops_per_token: float | None = None
@@ -65,7 +65,7 @@ class Judge:
         name: str = "judge",
         seed: int = 0,
     ) -> None:
-        """with_reasoning: show the hidden reasoning too. max_chars: of a candidate that are shown, from its end."""
+        """with_reasoning: show the hidden reasoning too. max_chars: of a longer candidate the last ones are shown."""
         if mode not in ("grade", "compare"):
             raise ValueError(f"mode={mode!r} must be 'grade' or 'compare'")
         if votes < 1 or rounds < 1 or max_chars < 1:
@@ -74,76 +74,76 @@ class Judge:
         self.params = params or SamplingParams(max_answer_tokens=16)
         self.with_reasoning, self.max_chars, self.name, self.seed = with_reasoning, max_chars, name, seed
         self.needs = frozenset({"peers"}) if mode == "compare" else frozenset[str]()
-        self.replies = self.unread = 0  # so far; unread: neither a grade nor a choice
-        self._spent: dict[tuple[tuple[int, ...], ...], int] = {}  # tokens, of the completions that were judged
+        self.num_replies = self.num_unparsed = 0  # so far; unparsed: neither a grade nor a choice
+        self._cost_of: dict[tuple[tuple[int, ...], ...], int] = {}  # tokens, by the completions that were scored
 
     async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
         if not completions:
             return []
-        problem = _plain("\n\n".join(message.content for message in prompt))
-        shown = [self._shown(completion) for completion in completions]
-        judged = await (self._grade if self.mode == "grade" else self._compare)(problem, shown)
-        scores, tokens = judged
-        self._spent[_names(completions)] = tokens
+        problem = _encodable("\n\n".join(message.content for message in prompt))
+        texts = [self._text(completion) for completion in completions]
+        scores, tokens = await (self._grade if self.mode == "grade" else self._compare)(problem, texts)
+        self._cost_of[_identity(completions)] = tokens
         return scores
 
     def cost(self, completions: Sequence[Completion]) -> int:
-        """What judging these took, read and written; before they were judged, what reading each once would take."""
-        known = self._spent.get(_names(completions))
+        """The judge's tokens for these, prompts included; before they are scored, those of reading each once."""
+        known = self._cost_of.get(_identity(completions))
         return sum(c.num_prompt_tokens + c.num_tokens for c in completions) if known is None else known
 
-    def _shown(self, completion: Completion) -> str:
+    def _text(self, completion: Completion) -> str:
+        """What the judge is shown of a completion."""
         text = f"{completion.reasoning}\n{completion.answer}" if self.with_reasoning else completion.answer
-        return _plain(text).strip()[-self.max_chars :] or "(no answer)"
+        return _encodable(text).strip()[-self.max_chars :] or "(no answer)"
 
-    async def _grade(self, problem: str, shown: Sequence[str]) -> tuple[list[float], int]:
-        distinct = list(dict.fromkeys(shown))
+    async def _grade(self, problem: str, texts: Sequence[str]) -> tuple[list[float], int]:
+        distinct = list(dict.fromkeys(texts))
         replies = await asyncio.gather(
             *(self._ask(GRADE, self.votes, problem=problem, answer=text) for text in distinct)
         )
-        found = [[read_grade(reply.answer) for reply in r] for r in replies]
-        self._count([g is not None for each in found for g in each], replies)
-        grades = [[g for g in each if g is not None] for each in found]
+        parsed = [[parse_grade(reply.answer) for reply in each] for each in replies]
+        self._record([grade is not None for each in parsed for grade in each], replies)
+        grades = [[grade for grade in each if grade is not None] for each in parsed]
         means = [sum(each) / len(each) if each else None for each in grades]
-        read = [mean for mean in means if mean is not None]
-        middle = sum(read) / len(read) if read else 0.5
-        of = dict(zip(distinct, (middle if mean is None else mean for mean in means), strict=True))
-        return [of[text] for text in shown], _tokens(replies)
+        known = [mean for mean in means if mean is not None]
+        default = sum(known) / len(known) if known else 0.5
+        score_of = dict(zip(distinct, (default if mean is None else mean for mean in means), strict=True))
+        return [score_of[text] for text in texts], _num_tokens(replies)
 
-    async def _compare(self, problem: str, shown: Sequence[str]) -> tuple[list[float], int]:
-        pairs = meetings(len(shown), self.rounds, text_seed(self.seed, "judge", problem, *shown))
-        pairs = [(a, b) for a, b in pairs if shown[a] != shown[b]]
+    async def _compare(self, problem: str, texts: Sequence[str]) -> tuple[list[float], int]:
+        pairs = pairings(len(texts), self.rounds, text_seed(self.seed, "judge", problem, *texts))
+        pairs = [(a, b) for a, b in pairs if texts[a] != texts[b]]
         replies = await asyncio.gather(
-            *(self._ask(COMPARE, 1, problem=problem, first=shown[a], second=shown[b]) for a, b in pairs)
+            *(self._ask(COMPARE, 1, problem=problem, first=texts[a], second=texts[b]) for a, b in pairs)
         )
-        choices = [read_choice(reply[0].answer) for reply in replies]
-        self._count([choice is not None for choice in choices], replies)
-        won, met = [0.0] * len(shown), [0] * len(shown)
+        choices = [parse_letter(reply[0].answer) for reply in replies]
+        self._record([choice is not None for choice in choices], replies)
+        wins, comparisons = [0.0] * len(texts), [0] * len(texts)
         for (a, b), choice in zip(pairs, choices, strict=True):
-            for place, letter in ((a, "A"), (b, "B")):
-                met[place] += 1
-                won[place] += 0.5 if choice is None else float(choice == letter)
-        return [w / m if m else 0.5 for w, m in zip(won, met, strict=True)], _tokens(replies)
+            for index, letter in ((a, "A"), (b, "B")):
+                comparisons[index] += 1
+                wins[index] += 0.5 if choice is None else float(choice == letter)
+        return [w / n if n else 0.5 for w, n in zip(wins, comparisons, strict=True)], _num_tokens(replies)
 
-    def _count(self, read: Sequence[bool], replies: Sequence[Sequence[Completion]]) -> None:
-        """Count what could be read; an error if nothing ever could, a warning at the first that could not."""
-        before, failed = self.unread, len(read) - sum(read)
-        self.replies, self.unread = self.replies + len(read), before + failed
+    def _record(self, parsed: Sequence[bool], replies: Sequence[Sequence[Completion]]) -> None:
+        """Count the parsed replies; an error if none ever could be parsed, a warning at the first that could not."""
+        before, failed = self.num_unparsed, len(parsed) - sum(parsed)
+        self.num_replies, self.num_unparsed = self.num_replies + len(parsed), before + failed
         if not failed:
             return
-        unread = next(c for c, is_read in zip([c for r in replies for c in r], read, strict=True) if not is_read)
-        example = " ".join(unread.answer.split())[:80]
+        first = next(c for c, is_parsed in zip([c for r in replies for c in r], parsed, strict=True) if not is_parsed)
+        example = " ".join(first.answer.split())[:80]
         what = f"as a {'number from 0 to 10' if self.mode == 'grade' else 'choice of A or B'}, e.g. {example!r}"
-        if self.unread == self.replies:
+        if self.num_unparsed == self.num_replies:
             raise JudgeError(
-                f"the judge gave {self.replies} replies, none of which can be read {what}: take another model as the "
-                "judge, allow it longer answers, or choose by vote"
+                f"the judge gave {self.num_replies} replies, none of which can be read {what}: take another model as "
+                "the judge, allow it longer answers, or choose by vote"
             )
         if not before:
-            warnings.warn(f"{failed} of {self.replies} replies of the judge cannot be read {what}", stacklevel=2)
+            warnings.warn(f"{failed} of {self.num_replies} replies of the judge cannot be read {what}", stacklevel=2)
 
     async def _ask(self, template: str, n: int, **texts: str) -> list[Completion]:
-        """n replies; the seed and the mark are functions of the texts, so the same question has the same replies."""
+        """n replies; the seed and the mark depend on the texts alone, so the same question gets the same replies."""
         seed = text_seed(self.seed, self.mode, *texts.values())
         mark = f"={seed:016x}="
         while any(mark in text for text in texts.values()):
@@ -152,46 +152,46 @@ class Judge:
         return await self.engine.generate((prompt,), replace(self.params, seed=seed), n=n)
 
 
-def read_grade(reply: str) -> float | None:
+def parse_grade(reply: str) -> float | None:
     """ "7", "GRADE: 7", "7/10", "**7**" -> 0.7; anything but one number from 0 to 10 is None."""
-    found = _GRADE.fullmatch(_unmarked(reply))
+    found = _GRADE.fullmatch(_without_markup(reply))
     return float(found[1]) / 10 if found else None
 
 
-def read_choice(reply: str) -> str | None:
+def parse_letter(reply: str) -> str | None:
     """ "A" or "B", also as "**A**", "(A)", "Answer: A"; anything else is None."""
-    found = _CHOICE.fullmatch(_unmarked(reply))
+    found = _CHOICE.fullmatch(_without_markup(reply))
     return found[1] if found else None
 
 
-def _unmarked(reply: str) -> str:
-    """Without Markdown's emphasis, quotation marks and the space around it."""
+def _without_markup(reply: str) -> str:
+    """Without Markdown emphasis, quotation marks and surrounding space."""
     return re.sub(r"[*_`\"'$]", "", reply).strip()
 
 
-def meetings(count: int, rounds: int, seed: int) -> list[tuple[int, int]]:
-    """(first, second): each candidate meets up to `rounds` others on a circle of random order, equally often on either
-    side."""
+def pairings(count: int, rounds: int, seed: int) -> list[tuple[int, int]]:
+    """(first, second) of each comparison: the candidates form a circle in random order, and each is paired with the
+    next `rounds` after it, equally often as the first and as the second."""
     order = list(range(count))
     Random(seed).shuffle(order)
     found: dict[frozenset[int], tuple[int, int]] = {}
     for step in range(1, rounds + 1):
-        for place in range(count):
-            a, b = order[place], order[(place + step) % count]
+        for index in range(count):
+            a, b = order[index], order[(index + step) % count]
             if a != b:
-                found.setdefault(frozenset((a, b)), (a, b) if (place + step) % 2 else (b, a))
+                found.setdefault(frozenset((a, b)), (a, b) if (index + step) % 2 else (b, a))
     return list(found.values())
 
 
-def _plain(text: str) -> str:
-    """Half a surrogate pair, which a file may hold, is no text that a model can be shown."""
+def _encodable(text: str) -> str:
+    """The text with lone surrogates replaced, which a file may contain and no tokenizer accepts."""
     return text.encode(errors="replace").decode()
 
 
-def _names(completions: Sequence[Completion]) -> tuple[tuple[int, ...], ...]:
+def _identity(completions: Sequence[Completion]) -> tuple[tuple[int, ...], ...]:
     return tuple((c.seed, *c.token_ids) for c in completions)
 
 
-def _tokens(replies: Sequence[Sequence[Completion]]) -> int:
-    """Read and written; the prompt of several votes is read once."""
+def _num_tokens(replies: Sequence[Sequence[Completion]]) -> int:
+    """The tokens of prompts and replies; the prompt of several votes is counted once."""
     return sum(r[0].num_prompt_tokens + sum(c.num_tokens for c in r) for r in replies if r)

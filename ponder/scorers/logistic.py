@@ -29,7 +29,7 @@ class Logistic:
 
 
 def fit(features_NF: Floats, target_N: Floats, *, l2: float = 1.0, weight_N: Floats | None = None) -> Logistic:
-    """Targets may be soft, anything in [0, 1]. weight: of each sample, default 1."""
+    """Targets may be soft, anything in [0, 1]. weight_N: of each sample, default 1."""
     x, y = np.asarray(features_NF, np.float64), np.asarray(target_N, np.float64)
     if x.ndim != 2 or len(x) != len(y) or not len(y) or not np.isfinite(x).all():
         raise ValueError(f"features {x.shape} for {y.shape} targets: give one finite row a sample, and at least one")

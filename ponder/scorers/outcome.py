@@ -1,14 +1,14 @@
-"""The outcome scorer: the policy's own network with a scalar head, asked whether a completion ends correct.
+"""The outcome scorer: the policy's own network with a scalar head that predicts whether a completion ends correct.
 
     scorer = OutcomeScorer(model, head, name="nano-outcome", policy=fingerprint)
-    scorer.score([Family.of(prompt_ids, completions)])      # probabilities
+    scorer.score([CompletionGroup.of(prompt_ids, completions)])      # probabilities
 
-It is read at the last token of a completion, finished or not, and was trained to know at every token (arXiv:2110.14168,
-section 4.2: all weights, a loss at every token, started from the policy). One packed pass scores all completions of a
-problem, the prompt computed once. An unfinished completion without a token is read at the prompt's last.
+The score is the prediction at the last token of a completion, finished or not; it was trained at every token
+(arXiv:2110.14168, section 4.2: all weights, a loss at every token, started from the policy). One packed pass scores all
+completions of a problem, with the prompt computed once. A completion without a token is scored at the prompt's last.
 
-Training weighs right and wrong alike and adds a ranking term; `scale` and `shift` make the head's output a probability
-of the policy's own samples again (Platt's calibration, fitted on held-out problems).
+Training weighs right and wrong samples equally and adds a ranking term, so its output is no probability; `scale` and
+`shift` make it one for the policy's own samples (Platt scaling, fitted on held-out problems).
 
 Shapes: N packed tokens, B completions, D width.
 """
@@ -31,30 +31,30 @@ from ponder.models.transformer import Transformer, flops_per_token
 from ponder.models.weights import load_model, save_model, write_tensors
 from ponder.scorers import files
 from ponder.scorers.base import Key, TokenScorer
-from ponder.scorers.packing import SURPRISES, Family, Pack, packs
+from ponder.scorers.packing import NUM_LOGPROB_FEATURES, CompletionGroup, Pack, packs
 
-WEIGHT, BIAS, SURPRISE = "score.weight", "score.bias", "surprise.weight"
+WEIGHT, BIAS, LOGPROB_WEIGHT = "score.weight", "score.bias", "surprise.weight"  # names in head.safetensors
 
 
-def fresh_head(width: int, *, logprobs: bool = False) -> dict[str, Tensor]:
-    """A head that says 1/2 to everything: training moves it, and nothing random is left in it. logprobs: it also has
-    what the network reads the sampler's logprobs with, see `added`."""
+def new_head(width: int, *, logprobs: bool = False) -> dict[str, Tensor]:
+    """A head of zeros, which predicts 1/2 for everything. logprobs: with the weights of `embedding_bias`."""
     head = {WEIGHT: torch.zeros(width), BIAS: torch.zeros(1)}
-    return head | ({SURPRISE: torch.zeros(SURPRISES, width)} if logprobs else {})
+    return head | ({LOGPROB_WEIGHT: torch.zeros(NUM_LOGPROB_FEATURES, width)} if logprobs else {})
 
 
-def added(surprise_NC: NDArray[np.float32], head: Mapping[str, Tensor]) -> Tensor | None:
-    """What is added to the embeddings (N D): how surprised the sampler was, `packing.surprise`; None = it is not read.
+def embedding_bias(logprob_features_NC: NDArray[np.float32], head: Mapping[str, Tensor]) -> Tensor | None:
+    """A projection of the sampler's logprobs (`packing.logprob_features`) that is added to the embeddings (N D); None
+    where the head has none.
 
-    A network that reads only ids must find out again, in its lower layers, what its own upper layers had thought of
-    the next token: a slip of the pen stands out in the sampler's logprobs and nowhere else.
+    From the ids alone the lower layers would have to predict again what the upper layers predicted while sampling: a
+    slip in a calculation is obvious in the sampler's logprobs and nowhere else.
     """
-    if SURPRISE not in head:
+    if LOGPROB_WEIGHT not in head:
         return None
-    return torch.from_numpy(surprise_NC).to(head[SURPRISE].device) @ head[SURPRISE]
+    return torch.from_numpy(logprob_features_NC).to(head[LOGPROB_WEIGHT].device) @ head[LOGPROB_WEIGHT]
 
 
-def read(hidden_MD: Tensor, head: Mapping[str, Tensor]) -> Tensor:
+def head_logits(hidden_MD: Tensor, head: Mapping[str, Tensor]) -> Tensor:
     """Logits (M,) of hidden states, in float32."""
     return hidden_MD.float() @ head[WEIGHT] + head[BIAS]
 
@@ -75,45 +75,42 @@ class OutcomeScorer(TokenScorer):
         facts: Mapping[str, Any] | None = None,
         key: Key | None = None,
     ) -> None:
-        """max_tokens: in one pass. facts: what else scorer.json says, kept."""
+        """max_tokens: of one forward pass. facts: further fields of scorer.json, which `save` writes again."""
         super().__init__(name=name, policy=policy, key=key)
-        self.needs = frozenset({"logprobs"}) if SURPRISE in head else frozenset()
+        self.needs = frozenset({"logprobs"}) if LOGPROB_WEIGHT in head else frozenset()
         self.model, self.head = model, {n: t.to(model.device) for n, t in head.items()}
         self.scale, self.shift, self.max_tokens, self.facts = scale, shift, max_tokens, dict(facts or {})
         config = model.config  # there is no output layer over the vocabulary
         self.flops_per_token = flops_per_token(config) - 2.0 * config.vocab_size * config.hidden_size
 
     @torch.inference_mode()
-    def score(self, families: Sequence[Family]) -> list[NDArray[np.float64]]:
-        for family in families:
-            check(family, self.model)
-            if SURPRISE in self.head and family.logprobs is None:
+    def score(self, groups: Sequence[CompletionGroup]) -> list[NDArray[np.float64]]:
+        for group in groups:
+            check_ids(group, self.model)
+            if LOGPROB_WEIGHT in self.head and group.logprobs is None:
                 raise ValueError(
-                    f"the scorer {self.name!r} reads the sampler's logprobs, and these completions have none; train "
+                    f"the scorer {self.name!r} needs the sampler's logprobs, and these completions have none; train "
                     "one with logprobs=false"
                 )
-        kept, which = [], []
-        for family in families:
-            distinct, places = family.unique()
-            kept.append(distinct)
-            which.append(places)
-        logits = [np.zeros(len(family)) for family in kept]
-        for pack in packs(kept, max_tokens=self.max_tokens):
+        unique = [group.unique() for group in groups]
+        distinct = [group for group, _ in unique]
+        logits = [np.zeros(len(group)) for group in distinct]
+        for pack in packs(distinct, max_tokens=self.max_tokens):
             done = 0
             values = self._values(pack).double().cpu().numpy()
-            for index, first, end in pack.pieces:
+            for index, first, end in pack.slices:
                 logits[index][first:end] = values[done : done + end - first]
                 done += end - first
-        return [expit(self.scale * x + self.shift)[places] for x, places in zip(logits, which, strict=True)]
+        return [expit(self.scale * x + self.shift)[inverse] for x, (_, inverse) in zip(logits, unique, strict=True)]
 
     def _values(self, pack: Pack) -> Tensor:
         """The head's output (B,) for the completions of a pack."""
-        return read(self._hidden(pack)[torch.from_numpy(pack.last_B).to(self.model.device)], self.head)
+        return head_logits(self._hidden(pack)[torch.from_numpy(pack.last_B).to(self.model.device)], self.head)
 
     def _hidden(self, pack: Pack) -> Tensor:
         tokens = torch.from_numpy(pack.tokens_N).to(self.model.device)
-        more = added(pack.surprise_NC, self.head)
-        return packed.hidden(self.model, tokens, Layout(pack.segments), added_ND=more)
+        bias = embedding_bias(pack.logprob_features_NC, self.head)
+        return packed.hidden(self.model, tokens, Layout(pack.segments), added_ND=bias)
 
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)
@@ -123,7 +120,7 @@ class OutcomeScorer(TokenScorer):
 
     def _facts(self) -> dict[str, Any]:
         named = {"kind": self.kind, "name": self.name, "policy": self.policy}
-        return {**named, "scale": self.scale, "shift": self.shift, "logprobs": SURPRISE in self.head}
+        return {**named, "scale": self.scale, "shift": self.shift, "logprobs": LOGPROB_WEIGHT in self.head}
 
     @classmethod
     def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> OutcomeScorer:
@@ -133,12 +130,12 @@ class OutcomeScorer(TokenScorer):
         except ConfigError as error:
             raise ConfigError(f"the scorer in {folder} has no usable network: {error}") from None
         width = model.config.hidden_size
-        scale, reads = files.number(facts, "scale", 1.0, folder), facts.get("logprobs") is True
+        scale, head = files.number(facts, "scale", 1.0, folder), new_head(width, logprobs=facts.get("logprobs") is True)
         if scale <= 0:
             raise ConfigError(f"{folder / files.FACTS}: scale = {scale} must be positive; train the scorer again")
         return cls(
             model,
-            files.read_head(folder, {n: tuple(t.shape) for n, t in fresh_head(width, logprobs=reads).items()}),
+            files.load_head(folder, {name: tuple(tensor.shape) for name, tensor in head.items()}),
             name=facts["name"],
             policy=facts["policy"],
             scale=scale,
@@ -150,24 +147,24 @@ class OutcomeScorer(TokenScorer):
 
     @classmethod
     def _options(cls, facts: dict[str, Any], folder: Path) -> dict[str, Any]:
-        """What a kind of its own keeps in scorer.json."""
+        """Further arguments, from the fields that a subclass adds to scorer.json."""
         return {}
 
 
-def check(family: Family, model: Transformer) -> None:
-    """Refuse ids that the network cannot read."""
+def check_ids(group: CompletionGroup, model: Transformer) -> None:
+    """Refuse ids and lengths that the network cannot process."""
     config = model.config
-    longest = len(family.prompt_ids) + int(family.lengths.max(initial=0))
+    longest = len(group.prompt_ids) + int(group.lengths.max(initial=0))
     if longest > config.max_position_embeddings:
         raise ValueError(
             f"a completion with its prompt has {longest} tokens, the scorer's window {config.max_position_embeddings}; "
-            "it was made for a policy with another window"
+            "it was trained for a policy with another window"
         )
-    for ids in (family.prompt_ids, family.token_ids):
+    for ids in (group.prompt_ids, group.token_ids):
         if len(ids) and not (ids.min() >= 0 and ids.max() < config.vocab_size):
             raise ValueError(
                 f"token ids up to {ids.max()}, where the scorer's network knows {config.vocab_size}: these completions "
-                "are of a model with another tokenizer; take a scorer that was trained for it"
+                "are of a model with another tokenizer; use a scorer that was trained for it"
             )
 
 

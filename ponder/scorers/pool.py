@@ -1,9 +1,9 @@
 """Scoring on every core: one single-thread process a core, each with the scorer loaded from its folder.
 
     with ScorerPool("runs/scorer_nano", num_workers=2) as pool:
-        for index, scores in pool.score(chunks_of_families): ...      # as they are done
+        for index, scores in pool.score(chunks_of_groups): ...      # in the order they are finished
 
-Scores do not depend on who computes them. Chunks go out a few at a time, so that Ctrl-C loses seconds.
+Scores do not depend on the process that computes them. A few chunks are sent at a time, so that Ctrl-C loses seconds.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from numpy.typing import NDArray
 from ponder import processes
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.files import load_scorer
-from ponder.scorers.packing import Family
+from ponder.scorers.packing import CompletionGroup
 
 Scores = list[NDArray[np.float64]]
-_scorer: TokenScorer | None = None  # of a worker process
+_scorer: TokenScorer | None = None  # in a worker process
 
 
 class ScorerPool:
     def __init__(self, folder: str | Path, *, num_workers: int) -> None:
         """num_workers=0 scores in this process."""
         self.num_workers = num_workers
-        self._here = load_scorer(folder) if not num_workers else None
+        self._local = load_scorer(folder) if not num_workers else None
         self._pool = (
             ProcessPoolExecutor(
                 num_workers, processes.context(), initializer=processes.enter,
-                initargs=(dict(os.environ), _begin, str(folder)),
+                initargs=(dict(os.environ), _start_worker, str(folder)),
             )
             if num_workers
             else None
         )
 
-    def score(self, chunks: Sequence[Sequence[Family]]) -> Iterator[tuple[int, Scores]]:
-        """(which chunk, its scores), in the order they are done."""
+    def score(self, chunks: Sequence[Sequence[CompletionGroup]]) -> Iterator[tuple[int, Scores]]:
+        """(index of the chunk, its scores), in the order they are finished."""
         if self._pool is None:
-            assert self._here is not None
+            assert self._local is not None
             for index, chunk in enumerate(chunks):
-                yield index, self._here.score(chunk)
+                yield index, self._local.score(chunk)
             return
         waiting = iter(enumerate(chunks))
         running: dict[Future[Scores], int] = {}
@@ -69,14 +69,14 @@ class ScorerPool:
             self._pool.shutdown(cancel_futures=True)
 
 
-def _begin(folder: str) -> None:
+def _start_worker(folder: str) -> None:
     global _scorer
-    from ponder.models.worker import become_worker  # with torch, which this room does without
+    from ponder.models.worker import become_worker  # imports torch, which this package does without
 
     become_worker()
     _scorer = load_scorer(folder)
 
 
-def _score(chunk: Sequence[Family]) -> Scores:
+def _score(chunk: Sequence[CompletionGroup]) -> Scores:
     assert _scorer is not None
     return _scorer.score(chunk)

@@ -1,7 +1,7 @@
 """The probe: a small head over the sampler's own hidden states, nearly free (arXiv:2504.05419).
 
 Where the engine kept them (`Completion.hidden`: the last state, then the mean of all, 2 D numbers) scoring costs a
-product. Where it did not, as in a bank, the policy reads the completions once more, in one packed pass.
+matrix product. Where it did not, as in a bank, the policy processes the completions again, in one packed pass.
 
 Shapes: B completions, D width of the policy, F = 2 D.
 """
@@ -24,18 +24,18 @@ from ponder.models.transformer import Transformer
 from ponder.models.weights import write_tensors
 from ponder.scorers import files
 from ponder.scorers.base import Key, TokenScorer
-from ponder.scorers.outcome import check, expit
-from ponder.scorers.packing import Family, packs
+from ponder.scorers.outcome import check_ids, expit
+from ponder.scorers.packing import CompletionGroup, packs
 from ponder.types import Completion
 
 Floats = NDArray[np.float64]
 
 
-def states(hidden_ND: Tensor, first_B: Tensor, last_B: Tensor, prompt_last_B: Tensor) -> Tensor:
-    """What the engine keeps of each completion, (B F) float32, from the states of a packed pass.
+def completion_states(hidden_ND: Tensor, first_B: Tensor, last_B: Tensor, prompt_last_B: Tensor) -> Tensor:
+    """What the engine would have kept of each completion, (B F) float32, from the hidden states of a packed pass.
 
-    A token is drawn from the state before it: the first from the prompt's last, the last from the one before it. An
-    empty completion has the prompt's last state, twice.
+    A token is drawn from the state of the token before it: the first from the state of the prompt's last. An empty
+    completion has the prompt's last state, twice.
     """
     hidden = hidden_ND.float()
     is_single = (last_B <= first_B)[:, None]
@@ -50,30 +50,30 @@ def states(hidden_ND: Tensor, first_B: Tensor, last_B: Tensor, prompt_last_B: Te
 class Probe(TokenScorer):
     kind = "probe"
     needs = frozenset({"hidden"})
-    reads = False
+    needs_forward_pass = False
 
     def __init__(
         self, head: Mapping[str, Tensor], *, name: str, policy: str, model: str, max_tokens: int = 2048,
         key: Key | None = None,
     ) -> None:  # fmt: skip
-        """model: the policy's reference, read with where hidden states were not kept."""
+        """model: the policy (a folder or a hub id), which computes hidden states that were not kept."""
         super().__init__(name=name, policy=policy, key=key)
         self.head, self.model, self.max_tokens = dict(head), model, max_tokens
         self._trunk: Transformer | None = None
 
-    def _live(self, completions: Sequence[Completion]) -> list[float]:
+    def _score_completions(self, completions: Sequence[Completion]) -> list[float]:
         if any(completion.hidden is None for completion in completions):
-            return super()._live(completions)
+            return super()._score_completions(completions)
         if not completions:
             return []
-        return self.judge(np.stack([np.asarray(c.hidden, np.float32) for c in completions])).tolist()
+        return self.probabilities(np.stack([np.asarray(c.hidden, np.float32) for c in completions])).tolist()
 
-    def judge(self, hidden_BF: NDArray[np.float32]) -> Floats:
+    def probabilities(self, hidden_BF: NDArray[np.float32]) -> Floats:
         """Probabilities from hidden states."""
         size = self.head["mean"].shape[0]
         if hidden_BF.shape[1] != size:
             raise ValueError(
-                f"hidden states of {hidden_BF.shape[1]} numbers, where the probe {self.name!r} reads {size}; it was "
+                f"hidden states of {hidden_BF.shape[1]} numbers, where the probe {self.name!r} needs {size}; it was "
                 "trained for another policy"
             )
         x = (torch.from_numpy(hidden_BF) - self.head["mean"]) / self.head["scale"]
@@ -82,25 +82,23 @@ class Probe(TokenScorer):
         return expit((x @ self.head["weight"] + self.head["bias"]).double().numpy())
 
     @torch.inference_mode()
-    def score(self, families: Sequence[Family]) -> list[Floats]:
+    def score(self, groups: Sequence[CompletionGroup]) -> list[Floats]:
         if self._trunk is None:
             folder = hub.resolve(self.model)
             self._trunk = hub.load(folder, dtype=None)[0]
-        kept, which = [], []
-        for family in families:
-            check(family, self._trunk)
-            distinct, places = family.unique()
-            kept.append(distinct)
-            which.append(places)
-        found = [np.zeros(len(family)) for family in kept]
-        for pack in packs(kept, max_tokens=self.max_tokens):
+        for group in groups:
+            check_ids(group, self._trunk)
+        unique = [group.unique() for group in groups]
+        distinct = [group for group, _ in unique]
+        scores = [np.zeros(len(group)) for group in distinct]
+        for pack in packs(distinct, max_tokens=self.max_tokens):
             hidden = packed.hidden(self._trunk, torch.from_numpy(pack.tokens_N), Layout(pack.segments))
-            values = self.judge(states(hidden, *map(torch.from_numpy, pack.ends())).numpy())
+            values = self.probabilities(completion_states(hidden, *map(torch.from_numpy, pack.ends())).numpy())
             done = 0
-            for index, first, end in pack.pieces:
-                found[index][first:end] = values[done : done + end - first]
+            for index, first, end in pack.slices:
+                scores[index][first:end] = values[done : done + end - first]
                 done += end - first
-        return [values[places] for values, places in zip(found, which, strict=True)]
+        return [values[inverse] for values, (_, inverse) in zip(scores, unique, strict=True)]
 
     def save(self, folder: str | Path) -> None:
         write_tensors(self.head, Path(folder) / files.HEAD, torch.float32)
@@ -115,11 +113,11 @@ class Probe(TokenScorer):
         if type(width) is not int or type(inner) is not int or width < 1 or inner < 0:
             raise ConfigError(f"{folder / files.FACTS}: width and inner must be whole numbers; train the scorer again")
         if not isinstance(facts.get("model"), str):
-            raise ConfigError(f"{folder / files.FACTS} does not say whose states it reads (model)")
+            raise ConfigError(f"{folder / files.FACTS} does not say whose hidden states it needs (model)")
         last = inner or 2 * width
         shapes: dict[str, tuple[int, ...]] = {"weight": (last,), "bias": (1,)}
         shapes |= {"mean": (2 * width,), "scale": (2 * width,)}
         if inner:
             shapes |= {"inner.weight": (inner, 2 * width), "inner.bias": (inner,)}
-        head = files.read_head(folder, shapes)
+        head = files.load_head(folder, shapes)
         return cls(head, name=facts["name"], policy=facts["policy"], model=facts["model"], key=key)

@@ -1,11 +1,11 @@
-"""The process scorer: the outcome scorer's network, read at the ends of steps.
+"""The process scorer: the outcome scorer's network, with predictions at the ends of steps.
 
-It was trained on what continuations of each step came to (Math-Shepherd, arXiv:2312.08935), so that it is worth asking
-before a completion is finished: that is how a search uses it. A completion's score is one number over its steps:
+It was trained on the outcomes of continuations of each step (Math-Shepherd, arXiv:2312.08935), so that it can score
+unfinished completions, which a search needs. A completion's score is one number over its steps:
 
-    last      what is thought of it now (the default)
-    min       its worst step
-    product   of all steps, as arXiv:2305.20050 does
+    last      the last step's probability (the default)
+    min       the lowest of its steps' probabilities
+    product   their product, as in arXiv:2305.20050
 
 The end of an unfinished completion, and the last token of a finished one, count as a step's end.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ponder.config import ConfigError, lookup
 from ponder.scorers import files
-from ponder.scorers.outcome import OutcomeScorer, read
+from ponder.scorers.outcome import OutcomeScorer, head_logits
 from ponder.scorers.packing import Pack
 
 AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {  # log-probabilities (S,) of the steps -> one
@@ -46,12 +46,12 @@ class ProcessScorer(OutcomeScorer):
             return super()._values(pack)
         is_end = np.isin(pack.tokens_N, self.step_ids)
         is_end[pack.last_B] = True
-        logits = read(self._hidden(pack), self.head)
+        logits = head_logits(self._hidden(pack), self.head)
         steps = torch.nn.functional.logsigmoid(self.scale * logits + self.shift).double()
         ends = torch.from_numpy(is_end).to(logits.device)
         rows = zip(np.minimum(pack.first_B, pack.last_B).tolist(), pack.last_B.tolist(), strict=True)
         values = torch.stack([self._combine(steps[a : b + 1][ends[a : b + 1]]) for a, b in rows])
-        # `score` undoes this: what it returns is the combined probability itself
+        # the inverse of what `score` applies, so that it returns the combined probability
         return (values - torch.log(-torch.expm1(values.clamp(max=-1e-9))) - self.shift) / self.scale
 
     def _facts(self) -> dict[str, Any]:

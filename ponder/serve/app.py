@@ -23,12 +23,12 @@ from ponder.serve.housekeeping import Housekeeping
 from ponder.serve.http import ApiMiddleware, error_response, json_response, key_of
 from ponder.serve.openapi import document
 from ponder.serve.routes import admin, chat, conversations, responses, server
-from ponder.serve.routes.table import Operation, Table
+from ponder.serve.routes.table import Operation, RouteTable
 from ponder.serve.served import ServedModel
 from ponder.serve.service import Service, Settings
 
 PAGE = Path(__file__).parent / "page"
-table = Table()
+table = RouteTable()
 
 
 @table.get("/openapi.json", "This document.", required=("openapi",))

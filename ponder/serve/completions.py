@@ -14,7 +14,7 @@ from ponder.serve.errors import ApiError
 from ponder.serve.events import Event, EventLog, padded
 from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
 from ponder.serve.items import chat_items, check_order, new_id, text_of
-from ponder.serve.job import Job
+from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Key
 from ponder.serve.limits import Charge
 from ponder.serve.logs import log
@@ -81,7 +81,7 @@ class ChoiceWriter:
         return {"index": self.index, "message": message, "logprobs": None, "finish_reason": self.finish_reason}
 
 
-class ChatJob(Job):
+class ChatJob(GenerationJob):
     def __init__(
         self, service: Service, model: ServedModel, key: Key, request: ChatRequest, plan: GenerationPlan,
         num_prompt_tokens: int, charge: Charge,
@@ -195,9 +195,9 @@ class ChatJob(Job):
     async def _store(self) -> None:
         store, body, owner = self.service.store, copy.deepcopy(self.body()), self.key.owner
         items = []
-        for place, message in enumerate(self.request.messages):
+        for index, message in enumerate(self.request.messages):
             plain = {name: value for name, value in message.model_dump().items() if value is not None}
-            items.append({**plain, "id": f"{self.id}-{place}", "content": text_of(plain.get("content"))})
+            items.append({**plain, "id": f"{self.id}-{index}", "content": text_of(plain.get("content"))})
         try:
             await store.do(lambda: store.add("chat", body, owner=owner, status="completed", items=items))
         except Exception as problem:  # a full disk: the client still gets what was produced

@@ -1,10 +1,10 @@
 """Connections under attack: how many there may be, how long each may keep the server waiting, and how one ends.
 
 uvicorn's protocol, with a watch on what it leaves open. A request's head and its body have their time, and so has a
-client for taking what was written. Where all places are taken the connection that has kept the server waiting longest
-makes room for a new one: whoever opens connections and sends nothing shuts nobody out. An answer to a client that is
-still sending stays in the line until the client has read it. What the operating system refuses is refused, not
-reported a million times.
+client for taking what was written. When there are as many as allowed, the one that has kept the server waiting longest
+is dropped for a new one: connections that send nothing shut nobody out. An answer to a client that is still sending
+stays in the line until the client has read it. What the operating system refuses is refused, not reported a million
+times.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TAKE = 120.0  # seconds for taking what was written
 LINGER = 10.0  # seconds, and
 DISCARD = 64 << 20  # bytes, that a client may go on sending after its answer
 _SPARE = 128  # descriptors that are not for connections: the store, workers, files
-_QUIET = 10.0  # seconds between two log lines on the same trouble
+_QUIET = 10.0  # seconds between two log lines of the same kind
 
 
 class ConnectionLimits:
@@ -45,14 +45,14 @@ class ConnectionLimits:
         self._logged: dict[str, float] = {}
 
     def log_once(self, event: str, **fields: Any) -> None:
-        """Log a kind of trouble, and not again for a while."""
+        """Log an event, and none of its kind again for a while."""
         now = time.monotonic()
         if now - self._logged.get(event, -_QUIET) >= _QUIET:
             self._logged[event] = now
             log(event, **fields)
 
     def enter(self, new: GuardedProtocol) -> bool:
-        """Whether a connection finds a place; another may lose its own."""
+        """Whether a connection is taken; another may be dropped for it."""
         address = new.address
         self.count += 1
         self.by_address[address] = self.by_address.get(address, 0) + 1
@@ -101,7 +101,7 @@ class GuardedProtocol(CoalescingProtocol):
         if not self._limits.enter(self):
             self.refuse(overloaded("The server has as many connections as it takes. Please try again later."))
             return
-        self._mind()
+        self._update_timers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for name in list(self._timers):
@@ -113,14 +113,14 @@ class GuardedProtocol(CoalescingProtocol):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._mind()
+        self._update_timers()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._mind()
+        self._update_timers()
 
-    def _mind(self) -> None:
-        """Keep an eye on what the client still owes."""
+    def _update_timers(self) -> None:
+        """Limit the time for what the client has still to send."""
         state = self.conn.their_state
         is_waiting = state in (h11.IDLE, h11.SEND_BODY) and not self.transport.is_closing()
         if not is_waiting:

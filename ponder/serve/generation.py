@@ -87,7 +87,7 @@ class GenerationPlan:
     prompt: Sequence[Message] | Sequence[int]
     messages: Sequence[Message]  # the same, for strategies and scorers
     compute: ComputePlan
-    thinks: bool = False  # the model has a place to think, and may; clients see that even if it uses none of it
+    thinks: bool = False  # the model has marks for reasoning, and may reason; clients see that even if it does not
     tools: Sequence[Tool] = ()
     parallel_calls: bool = True
     wants_json: bool = False
@@ -346,7 +346,7 @@ async def _by_strategy(
     # a chosen one may hold tokens that were put into it and not drawn, so the difference can fall below nothing
     engine.count.discarded += max(0, engine.count.output - (chosen.num_tokens if chosen else 0))
     for drawn in solution.completions if thoughts.started is None else ():
-        if drawn.reasoning:  # of a model without marks (`strategies.deliberate.Aloud`): to the meter it was answer
+        if drawn.reasoning:  # of a model without marks (`strategies.PlainTextEngine`): it was counted as answer
             if thoughts.started is not None:
                 thoughts.next_sample()
             thoughts.begin()

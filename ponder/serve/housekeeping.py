@@ -32,7 +32,7 @@ class Housekeeping:
         except StoreUnavailable:
             pass  # it has been logged, and the loop does it as soon as it can
         for name, model in self.service.models.items():
-            log("started", model=name, broken=count, expired=swept, efforts="measured" if model.efforts else "ladder")
+            log("started", model=name, broken=count, expired=swept, efforts="measured" if model.efforts else "default")
         self.service.spawn(self._loop())
 
     async def _loop(self) -> None:

@@ -80,7 +80,7 @@ def input_items(given: str | list[Any] | None) -> list[Item]:
 def chat_items(request: ChatRequest) -> list[Item]:
     items: list[Item] = []
     open_calls: set[str] = set()
-    for place, message in enumerate(request.messages):
+    for index, message in enumerate(request.messages):
         plain = message.model_dump()
         if message.role == "tool":
             if message.tool_call_id not in open_calls:
@@ -88,7 +88,7 @@ def chat_items(request: ChatRequest) -> list[Item]:
                     400,
                     "Invalid parameter: messages with role 'tool' must be a response to a preceding message with "
                     "'tool_calls'.",
-                    param=f"messages[{place}].role",
+                    param=f"messages[{index}].role",
                     code="invalid_value",
                 )
             items.append(normalised({"type": "function_call_output", "call_id": message.tool_call_id,
@@ -112,25 +112,25 @@ def prefix_hash(items: Sequence[Item]) -> str:
 
 
 def prefix_hashes(items: Sequence[Item]) -> list[str]:
-    """The same before each item and behind the last, in one pass: a stranger's list may be long."""
+    """The same before each item and after the last, in one pass: a client's list may be long."""
     whole = hashlib.sha256()
     hashes = [whole.hexdigest()[:32]]
     for item in items:
-        said: list[Any] = []
+        content: list[Any] = []
         if item["type"] == "message":
-            said = [item["role"], text_of(item["content"])]
+            content = [item["role"], text_of(item["content"])]
         elif item["type"] == "function_call":
-            said = ["call", item["call_id"], item["name"], item["arguments"]]
+            content = ["call", item["call_id"], item["name"], item["arguments"]]
         elif item["type"] == "function_call_output":
-            said = ["output", item["call_id"], item["output"]]
-        if said:
-            whole.update(json.dumps(said).encode() + b"\n")
+            content = ["output", item["call_id"], item["output"]]
+        if content:
+            whole.update(json.dumps(content).encode() + b"\n")
         hashes.append(whole.hexdigest()[:32])
     return hashes
 
 
 def turn_start(items: Sequence[Item]) -> int:
-    """Where the current turn's reasoning may begin: behind the last user message, if a function has just answered."""
+    """Where the current turn's reasoning may begin: after the last user message, if a function has just answered."""
     if not items or items[-1]["type"] != "function_call_output":
         return len(items)
     asked = [i for i, item in enumerate(items) if item["type"] == "message" and item["role"] == "user"]
@@ -200,7 +200,7 @@ def prompt_of(tokenizer: Any, messages: list[Message], thoughts: Mapping[int, Th
     """What the engine is asked: messages, or their ids with the turn's thoughts where the model had them.
 
     A thought goes between the marks in front of its message. A template that renders a conversation's beginning
-    otherwise than the whole leaves no place for it: then the thought is left out, as no text could carry it.
+    otherwise than the whole has no position for it: then the thought is left out, as no text could carry it.
     """
     if not thoughts or getattr(tokenizer, "think_id", None) is None:
         return messages

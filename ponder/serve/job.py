@@ -13,16 +13,16 @@ from ponder.serve.logs import log_error
 from ponder.serve.served import ServedModel
 
 
-class Job:
+class GenerationJob:
     """`work` is what may be stopped, `end` what always follows; `wait` returns when both are over.
 
-    spawn: has the job run. admit: gives its work a place among what runs, or refuses it.
+    spawn: has the job run. admit: counts its work as running, or refuses it.
     """
 
     id: str
 
     def __init__(
-        self, model: ServedModel, *, spawn: Callable[[Job], None],
+        self, model: ServedModel, *, spawn: Callable[[GenerationJob], None],
         admit: Callable[[ServedModel], AbstractContextManager[None]],
     ) -> None:  # fmt: skip
         self.model = model

@@ -2,7 +2,7 @@
 
 infer: use the API on one's own objects. read: look at them. metrics: the counters of the whole server. admin: those,
 verdicts, audit, outlines of everybody's responses. raw_cot: the raw reasoning of any response, each look with a reason
-that is written down first. The table of routes (openapi.py) says which needs which. Other keys of the same owner see
+that is written down first. The routes (routes/) say which they need. Other keys of the same owner see
 the same objects; a key without an owner's name is an owner of its own.
 """
 

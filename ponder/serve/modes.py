@@ -1,7 +1,7 @@
 """How much a request may think: effort, mode and the compute extension -> sampling, a strategy and a budget.
 
 Efforts are points of the model's own measured curve where there is one (efforts.py): how much it may reason, and how
-many samples vote. Without one they are a ladder of doublings, which says nothing of what each is worth. Either way they
+many samples vote. Without one they are caps that double, which says nothing of what each is worth. Either way they
 are caps, not targets: at the cap the reasoning is closed and an answer still comes. `max_output_tokens` is another
 matter, a hard cut through reasoning and answer alike, as OpenAI's; `compute.answer_tokens` keeps a part of it for the
 answer. Where several samples share a limit, each is cut at its part, and there are no more of them than can think as
@@ -22,10 +22,10 @@ from ponder.config import nearest
 from ponder.efforts import Efforts, Point
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import Compute
-from ponder.strategies.deliberate import SELECTORS as PARALLEL  # modes whose n is whole samples, drawn side by side
+from ponder.strategies.deliberation_strategy import SELECTORS as PARALLEL  # n = whole samples, drawn side by side
 from ponder.types import Budget, SamplingParams, Scorer, Strategy
 
-LADDER = {"none": 0, "minimal": 64, "low": 128, "medium": 256, "high": 512, "xhigh": 1024, "max": 2048}
+REASONING_CAPS = {"none": 0, "minimal": 64, "low": 128, "medium": 256, "high": 512, "xhigh": 1024, "max": 2048}
 ALIASES = {"pro": "consensus"}
 SELECTORS = {"vote": "consensus", "scorer": "best_of_n"}
 SAMPLES = 8  # of a mode that draws several, unless compute.n says otherwise
@@ -97,7 +97,7 @@ def compute_plan(
         raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",
                        code="invalid_value", param="max_output_tokens")  # fmt: skip
     available = 10**9 if window is None else window - num_prompt_tokens
-    reasoning = LADDER[word] if level is None else level.max_reasoning_tokens
+    reasoning = REASONING_CAPS[word] if level is None else level.max_reasoning_tokens
     reasoning = reasoning if given.max_reasoning_tokens is None else given.max_reasoning_tokens
     answer = ANSWER if window is None else max(1, min(ANSWER, available // 2))
     if limit is not None and given.answer_tokens is not None:
@@ -113,7 +113,7 @@ def compute_plan(
         elif name in PARALLEL:
             n = min(n, most)
             share = limit // n
-        else:  # these count pieces, and keep the room of an answer back
+        else:  # these count pieces, and keep an answer's tokens back
             share, answer = min(limit, reasoning + 1 + needs), needs
     if share is not None:
         if given.answer_tokens is not None:
@@ -151,7 +151,8 @@ def _usual_answer(level: Point | None, reasoning: int) -> int:
 def published(efforts: Efforts | None) -> dict[str, Any]:
     """What each effort stands for, as in /v1/models."""
     if efforts is None:
-        return {"measured": False, "levels": {name: {"max_reasoning_tokens": cap} for name, cap in LADDER.items()}}
+        caps = {name: {"max_reasoning_tokens": cap} for name, cap in REASONING_CAPS.items()}
+        return {"measured": False, "levels": caps}
     levels = {
         name: {"mode": point.mode, **asdict(point)}
         for name, point in efforts.levels.items()

@@ -1,7 +1,7 @@
 """Monitors read the hidden reasoning while it is written: `await monitor(segment, context) -> Judgement`.
 
 allow, flag (noted, counted, shown to the administrator) or stop (the response fails with a policy code). A monitor has
-a deadline; one that is late or raises has said "error", which allows unless the server was told to fail closed.
+a deadline; one that is late or raises counts as "error", which allows unless the server is set to fail closed.
 Verdicts never reach training: optimising against a monitor teaches to hide (arXiv:2503.11926).
 
     class Mine:
@@ -69,10 +69,10 @@ def load_monitors(names: Sequence[str]) -> tuple[Monitor, ...]:
     return tuple(lookup(MONITORS, name, what="monitor")() for name in names if name != "none")
 
 
-async def judge(
+async def ask_monitor(
     monitor: Monitor, segment: str, context: Mapping[str, str], *, deadline: float, fail_closed: bool
 ) -> Judgement:
-    """A monitor's word within its deadline."""
+    """A monitor's judgement within its deadline."""
     try:
         return await asyncio.wait_for(monitor(segment, context), deadline)
     except TimeoutError:

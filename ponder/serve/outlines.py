@@ -14,7 +14,7 @@ def turn_of(body: dict[str, Any], asked: list[Item]) -> dict[str, Any]:
 
 
 def outline_of(body: dict[str, Any], owner: str, verdicts: dict[str, int]) -> dict[str, Any]:
-    """What an administrator sees of a response before giving a reason: nothing that was said."""
+    """What an administrator sees of a response before giving a reason: no contents."""
     compute, usage = body.get("compute") or {}, body.get("usage")
     return {
         **{name: body[name] for name in ("id", "created_at", "status", "model")}, "owner": owner,

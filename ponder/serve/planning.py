@@ -15,7 +15,7 @@ from ponder.engine.form import FormError, form_problem
 from ponder.serve.errors import ApiError
 from ponder.serve.generation import GenerationPlan
 from ponder.serve.modes import ComputePlan
-from ponder.serve.prompts import Prompt
+from ponder.serve.prompts import EncodedPrompt
 from ponder.serve.schemas import MOST_SUBSCHEMAS, SchemaError, applied, check_schema, check_size
 from ponder.serve.served import ServedModel
 from ponder.serve.tools import TOOL_CALL, Tool
@@ -126,7 +126,7 @@ def _root(form: Format) -> Mapping[str, Any]:
 
 
 def generation_plan(
-    model: ServedModel, prompt: Prompt, compute: ComputePlan,
+    model: ServedModel, prompt: EncodedPrompt, compute: ComputePlan,
     *, tools: Sequence[Tool], needs_call: bool, parallel: bool, form: Format,
 ) -> GenerationPlan:  # fmt: skip
     text = form_text(form, tools if needs_call else ())

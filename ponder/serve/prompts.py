@@ -21,7 +21,7 @@ _MOST_WAITING = 64  # long prompts that wait to be; more are refused
 
 
 @dataclass(frozen=True)
-class Prompt:
+class EncodedPrompt:
     """A conversation as the engine is asked, the same as messages, and its tokens."""
 
     asked: Sequence[Message] | Sequence[int]
@@ -70,7 +70,7 @@ class PromptEncoder:
     async def prompt(
         self, model: ServedModel, items: list[Item], thoughts: Mapping[str, Thought], *, param: str, truncate: bool,
         charge: Charge, **parts: Any,
-    ) -> Prompt:  # fmt: skip
+    ) -> EncodedPrompt:  # fmt: skip
         """A conversation that does not fit is refused, or loses its oldest items if the request said so. Reading is
         charged before it is done."""
         while True:
@@ -86,7 +86,7 @@ class PromptEncoder:
                 except ConfigError as error:  # the chat template refuses the conversation
                     raise ApiError(400, str(error)[:500], code="invalid_value", param=param) from None
                 if model.window is None or count <= model.window - 2:
-                    return Prompt(prompt, messages, count)
+                    return EncodedPrompt(prompt, messages, count)
                 length = f"your messages resulted in {count} tokens"
             else:
                 assert model.window is not None and model.longest_token is not None

@@ -20,10 +20,10 @@ def page_of(items: list[dict[str, Any]], request: Request, default_order: str = 
         items = items[::-1]
     after = request.query_params.get("after")
     if after is not None:
-        places = [place for place, item in enumerate(items) if item["id"] == after]
-        if not places:
+        indices = [index for index, item in enumerate(items) if item["id"] == after]
+        if not indices:
             raise not_found("item", after)
-        items = items[places[0] + 1 :]
+        items = items[indices[0] + 1 :]
     return list_of(items[:limit], len(items) > limit)
 
 

@@ -19,7 +19,7 @@ from ponder.serve.events import Event, EventLog
 from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
 from ponder.serve.history import kept_thoughts, read_conversation
 from ponder.serve.items import Item, prefix_hash
-from ponder.serve.job import Job
+from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Key
 from ponder.serve.limits import Charge
 from ponder.serve.planning import check_schemas, format_of, generation_plan, tools_of
@@ -80,7 +80,7 @@ def _user(request: ResponseRequest) -> str:
     return request.safety_identifier or request.user or ""
 
 
-class ResponseJob(Job):
+class ResponseJob(GenerationJob):
     def __init__(self, service: Service, key: Key, request: ResponseRequest, prepared: PreparedRequest) -> None:
         model, plan = prepared.model, prepared.plan
         super().__init__(model, spawn=service.run, admit=service.admit)

@@ -49,7 +49,7 @@ def quiet(limits: ConnectionLimits) -> Callable[[asyncio.AbstractEventLoop, dict
 def serve(
     models: Sequence[ServedModel], settings: Settings, *, host: str, port: int, on_ready: Callable[[str], None]
 ) -> None:
-    """Blocks until the process is told to stop. on_ready gets the address, with the port that was really taken."""
+    """Blocks until the process is signalled to stop. on_ready gets the address, with the port that was taken."""
     try:
         import llguidance  # noqa: F401  of answers of a given form, and of patterns
         import uvicorn

@@ -26,7 +26,7 @@ class ServedModel:
     name: str
     engine: Engine
     temperature: float = 1.0
-    efforts: Efforts | None = None  # measured levels; None: a ladder of doublings
+    efforts: Efforts | None = None  # measured levels; None: caps that double
     key: Callable[[str], str | None] = field(default_factory=answer_key)  # when two answers are the same for a vote
     scorer: Scorer | None = None
     summarizer: Summarizer | None = None  # None: the model itself
@@ -52,7 +52,7 @@ class ServedModel:
 
     @property
     def has_marks(self) -> bool:
-        """It has a place to think of its own."""
+        """Its tokens have marks for reasoning."""
         return self.tokenizer is not None and self.tokenizer.think_id is not None
 
     def fits(self, num_characters: int) -> bool:

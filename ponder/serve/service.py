@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ponder.serve.errors import ApiError, StoreUnavailable, overloaded
-from ponder.serve.job import Job
+from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Keyring
 from ponder.serve.limits import Limiter
 from ponder.serve.logs import log, log_error
@@ -41,7 +41,7 @@ class Settings:
     max_connections: int = 4096  # fewer where the system allows fewer
     max_per_address: int = 2048  # connections of one address
     heartbeat: float = 10.0  # seconds between two comments in a silent stream
-    drain: float = 20.0  # seconds that running responses get when the server is told to stop
+    drain: float = 20.0  # seconds that running responses get when the server is to stop
     monitors: Sequence[Monitor] = field(default_factory=lambda: (Rules(),))
     monitor_deadline: float = 2.0
     fail_closed: bool = False
@@ -62,7 +62,7 @@ class Service:
         self.encoder = PromptEncoder()
         self.created = int(time.time())
         self.jobs: dict[str, ResponseJob] = {}  # responses that the store does not have whole
-        self.running_jobs: set[Job] = set()
+        self.running_jobs: set[GenerationJob] = set()
         self.num_running = 0
         self.num_body_bytes = 0  # of requests that are being read
         self.is_draining = False
@@ -135,13 +135,13 @@ class Service:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def run(self, job: Job) -> None:
+    def run(self, job: GenerationJob) -> None:
         """Let a job run by itself."""
         self.running_jobs.add(job)
         self.spawn(job.run()).add_done_callback(lambda task: self.running_jobs.discard(job))
 
     def check_capacity(self) -> None:
-        """Refuse a request early that would find no place."""
+        """Refuse what cannot run now."""
         if self.is_draining:
             raise overloaded("The server is shutting down.")
         if self.num_running >= self.settings.max_running:
@@ -149,11 +149,8 @@ class Service:
 
     @contextlib.contextmanager
     def admit(self, model: ServedModel) -> Iterator[None]:
-        """A place among the running responses."""
-        if self.is_draining:
-            raise overloaded("The server is shutting down.")
-        if self.num_running >= self.settings.max_running:
-            raise overloaded(f"The server is producing {self.num_running} responses, the most it takes. Try later.")
+        """Count a response as running, or refuse it."""
+        self.check_capacity()
         self.num_running += 1
         running = self.metrics.running.labels(model.name)
         running.inc()

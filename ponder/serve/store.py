@@ -60,7 +60,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 # SQL below is put together of names that stand in this file, never of values: those are placeholders ("nosec B608")
 class Store(Database):
     def __init__(self, url: str) -> None:
-        self.holder = "server_" + secrets.token_hex(8)  # whose the running responses are that are added here
+        self.holder = "server_" + secrets.token_hex(8)  # the owner of the running responses that are added here
         super().__init__(url, MIGRATIONS)
 
     # --- objects: responses, chat completions, conversations ---------------------------------------------------------
@@ -69,14 +69,15 @@ class Store(Database):
         self, kind: str, body: dict[str, Any], *, owner: str, status: str, items: Sequence[dict[str, Any]] = (),
         created: int | None = None,
     ) -> None:  # fmt: skip
-        room, turn = (body.get("conversation") or {}).get("id"), None
-        if room is not None:
-            turn = self._all("SELECT COALESCE(MAX(turn), -1) + 1 FROM objects WHERE conversation = ?", room)[0][0]
+        conversation, turn = (body.get("conversation") or {}).get("id"), None
+        if conversation is not None:
+            newest = "SELECT COALESCE(MAX(turn), -1) + 1 FROM objects WHERE conversation = ?"
+            turn = self._all(newest, conversation)[0][0]
         self._run(
             "INSERT INTO objects (id, kind, owner, created, status, previous, body, conversation, turn, holder)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             body["id"], kind, owner, created or int(time.time()), status, body.get("previous_response_id"), _dump(body),
-            room, turn, self.holder if kind == "response" else None,
+            conversation, turn, self.holder if kind == "response" else None,
         )  # fmt: skip
         self.add_items(body["id"], "in", items)
 
@@ -116,12 +117,12 @@ class Store(Database):
         self._forget(names)
         return True
 
-    def _leave(self, response: str, room: str) -> None:
+    def _leave(self, response: str, conversation: str) -> None:
         """Take what a response said, and what it alone was asked, out of its conversation."""
         others = "SELECT 1 FROM items WHERE id = ? AND parent <> ? AND parent <> ?"
         for (item,) in self._all("SELECT id FROM items WHERE parent = ?", response):
-            if not self._all(others, item, response, room):
-                self._run("DELETE FROM items WHERE parent = ? AND id = ?", room, item)
+            if not self._all(others, item, response, conversation):
+                self._run("DELETE FROM items WHERE parent = ? AND id = ?", conversation, item)
 
     def turn_names(self, conversation: str, *, owner: str) -> list[str]:
         """Ids of the responses of a conversation."""
@@ -139,11 +140,11 @@ class Store(Database):
         order, sign = ("DESC", "<") if newest_first else ("ASC", ">")
         where, values = "owner = ? AND kind = ?", [owner, kind]
         if after is not None:
-            place = self._all("SELECT created FROM objects WHERE id = ? AND owner = ?", after, owner)
-            if not place:
+            created = self._all("SELECT created FROM objects WHERE id = ? AND owner = ?", after, owner)
+            if not created:
                 return [], False
             where += f" AND (created {sign} ? OR (created = ? AND id {sign} ?))"
-            values += [place[0][0], place[0][0], after]
+            values += [created[0][0], created[0][0], after]
         rows = self._all(
             f"SELECT body FROM objects WHERE {where} ORDER BY created {order}, id {order} LIMIT ?", *values, limit + 1  # nosec B608
         )
@@ -153,15 +154,15 @@ class Store(Database):
         self, conversation: str, *, owner: str, after: str | None, limit: int
     ) -> tuple[list[tuple[dict[str, Any], list[dict[str, Any]]]], bool]:
         """Responses of a conversation with their inputs, oldest first, and whether there are more."""
-        place = -1
+        turn = -1
         if after is not None:
             rows = self._all("SELECT turn FROM objects WHERE id = ? AND conversation = ?", after, conversation)
             if not rows:
                 return [], False
-            place = rows[0][0]
+            turn = rows[0][0]
         rows = self._all(
             "SELECT body FROM objects WHERE conversation = ? AND owner = ? AND turn > ? ORDER BY turn LIMIT ?",
-            conversation, owner, place, limit + 1,
+            conversation, owner, turn, limit + 1,
         )  # fmt: skip
         bodies = [json.loads(row[0]) for row in rows]
         return [(body, self.items(body["id"], "in")) for body in bodies[:limit]], len(bodies) > limit

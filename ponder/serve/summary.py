@@ -1,10 +1,10 @@
-"""Summaries of hidden reasoning: a model reads a sealed segment and says in other words what went on.
+"""Summaries of hidden reasoning: a model reads a sealed segment and describes in other words what went on.
 
 Nothing is released that repeats the reasoning or the developer's messages: `leaks` compares runs of words, with up to
 two words of another text between any two of them, forwards and backwards, and runs of letters whatever stands between
 those. Look-alike letters, what cannot be seen, case and punctuation make no difference; a long run of letters without
-a blank (base64, hexadecimal) is not released at all. What fails is replaced by a sentence that tells only how long the
-segment was. It is a check of quotations, not of sense: a translation, a paraphrase or a cipher passes. The summariser
+a blank (base64, hexadecimal) is not released at all. What fails is replaced by a sentence that gives only the length of
+the segment. It is a check of quotations, not of sense: a translation, a paraphrase or a cipher passes. The summariser
 never sees the user's messages; what the model quotes of them in its thoughts it does see. Its tokens are counted apart.
 """
 
@@ -81,7 +81,7 @@ def plain(text: str) -> str:
 
 
 def _quotes(words: Sequence[str], theirs: Sequence[str]) -> bool:
-    """Whether WORDS words stand in both in the same order, each at most _GAP places behind the one before."""
+    """Whether WORDS words stand in both in the same order, each at most _GAP places after the one before."""
     places: dict[str, list[int]] = {}
     for place, word in enumerate(theirs):
         places.setdefault(word, []).append(place)
@@ -108,6 +108,6 @@ def says_something(text: str) -> bool:
 
 
 def plain_summary(number: int, num_tokens: int) -> str:
-    """What is told where no summary can be."""
+    """What stands in where no summary can be."""
     title = "Starting to think" if number == 0 else "Thinking further"
     return f"**{title}**\n\nWorked on the problem for {num_tokens} tokens."

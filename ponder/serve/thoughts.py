@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ponder.serve.monitor import Judgement, Monitor, judge
+from ponder.serve.monitor import Judgement, Monitor, ask_monitor
 from ponder.serve.summary import Summarizer, leaks, plain_summary, says_something
 
 SEGMENT = 800  # characters after which a segment is sealed at the next line
@@ -90,16 +90,16 @@ class Thoughts:
         self._num_segments += 1
         verdict = None
         if self._watch.monitors:
-            verdict = asyncio.create_task(self._judge(number, segment))
+            verdict = asyncio.create_task(self._ask_monitors(number, segment))
             self._verdicts.append(verdict)
         if self._watch.summarizer is not None and self._segments.qsize() < _BEHIND:
             self._segments.put_nowait((number, segment, tokens, verdict))
             if self._summaries is None:
                 self._summaries = asyncio.create_task(self._summarize())
 
-    async def _judge(self, number: int, segment: str) -> None:
+    async def _ask_monitors(self, number: int, segment: str) -> None:
         for monitor in self._watch.monitors:
-            verdict = await judge(
+            verdict = await ask_monitor(
                 monitor, segment, self._watch.context,
                 deadline=self._watch.monitor_deadline, fail_closed=self._watch.fail_closed,
             )  # fmt: skip

@@ -41,7 +41,7 @@ class Call:
 
 
 def tool_instructions(tools: Sequence[Tool]) -> str:
-    """What the model is told about its tools."""
+    """The description of its tools for the model."""
     lines = [
         json.dumps({"name": t.name, "description": t.description, "parameters": t.parameters}, ensure_ascii=False)
         for t in tools
@@ -59,7 +59,7 @@ class CallParser:
         self._tools = {tool.name: tool for tool in tools}
         self._held = ""
         self._parallel, self._num_calls = parallel, 0
-        self._space: str | None = None  # blanks right behind a call: they are no message unless text follows
+        self._space: str | None = None  # blanks right after a call: they are no message unless text follows
 
     def feed(self, text: str) -> list[str | Call]:
         if not self._tools:

@@ -1,4 +1,4 @@
-"""A value checked against a schema that a stranger wrote and `schemas.py` took.
+"""A value checked against a client's schema that `schemas.py` has accepted.
 
     mismatch({"a": 1}, schema)      # None, or where the value does not fit
 

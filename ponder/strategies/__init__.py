@@ -3,23 +3,25 @@
 vote = STRATEGIES["consensus"]
 solution = await vote(problem.prompt, engine, params=params, key=key, budget=Budget(max_samples=8))
 
-select.py chooses among samples (pure functions), base.py keeps the ledger and the budget, and the rest are the
-strategies. Each takes n in its own sense: samples, candidates a level, simulations, versions.
+select.py chooses among samples (pure functions), base.py counts costs and keeps to the budget, turns.py plays rollouts
+of several turns, and the rest are the strategies. Each takes n in its own sense: samples, candidates a level,
+simulations, versions.
 """
 
 from __future__ import annotations
 
-from ponder.strategies.base import Named, flops
+from ponder.strategies.base import flops
 from ponder.strategies.controller import controlled
-from ponder.strategies.deliberate import deliberate
+from ponder.strategies.deliberation_strategy import deliberate
 from ponder.strategies.mcts import mcts
 from ponder.strategies.sampling import adaptive, best_of_n, confident, consensus, judge, rerank, single, weighted
 from ponder.strategies.sequential import forced, revise
 from ponder.strategies.tree import beam, dvts
+from ponder.types import Strategy
 
 __all__ = ["STRATEGIES", "consensus", "flops", "single"]
 
-STRATEGIES: dict[str, Named] = {
+STRATEGIES: dict[str, Strategy] = {
     "single": single,
     "consensus": consensus,
     "adaptive": adaptive,

@@ -1,27 +1,28 @@
-"""What strategies share: `Work`, the ledger of one call, and `strategy`, which makes a function of it a Strategy.
+"""What strategies share: `Work`, the state and costs of a call, and `strategy`, which turns a function into a Strategy.
 
     @strategy
     async def best(work: Work, *, n: int | None = None) -> Completion:      # work.prompt, work.engine, work.score, ...
         drawn = await work.draw(n or work.samples)
         return drawn[best_of(await work.score(drawn))]
 
-Everything a strategy asks of an engine or a scorer goes through its Work, so that three things hold for all of them:
+Everything that a strategy requests of an engine or a scorer goes through its Work. So four things hold for all of them:
 
-* No budget is ever passed, in the worst case. A sample costs at most max_reasoning_tokens + 1 (the closing mark) +
-  max_answer_tokens; what may be asked at one time is what surely fits into what is left, so short samples make room for
-  more. If not even one full sample fits, one is drawn with less room to reason: a small budget still gets an answer.
-* Everything is paid for: pieces that were thrown away, prefixes that were read again, the scorer's tokens.
-* No key of an answer is computed on the event loop: `read` finds those of new answers in a thread, `key` has them then.
-* Cancelling the call cancels what it asked for, and `watch` has the best answer so far.
+* No budget is ever exceeded, in the worst case. A sample costs at most max_reasoning_tokens + 1 (the closing mark) +
+  max_answer_tokens; no more is requested at a time than surely fits into what is left, so short samples allow for
+  further ones. If not even one full sample fits, one with less reasoning is drawn: a small budget still gets an answer.
+* Everything is counted: completions that were discarded, prefixes that were processed again, the scorer's tokens.
+* No key of an answer is computed on the event loop: `compute_keys` does it in a thread, and `key` looks it up.
+* Cancelling the call cancels what it requested, and `watch` has the best answer so far.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Any, Concatenate, Protocol
+from typing import Any, Concatenate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,15 +31,26 @@ from ponder.config import ConfigError
 from ponder.grading import counted_answer
 from ponder.strategies.keys import Key, keys_of
 from ponder.strategies.select import mean_logprob
-from ponder.types import Budget, Completion, Engine, Message, SamplingParams, Scorer, Solution, Usage, text_seed
+from ponder.types import (
+    Budget,
+    Completion,
+    Engine,
+    Message,
+    SamplingParams,
+    Scorer,
+    Solution,
+    Strategy,
+    Usage,
+    text_seed,
+)
 
-SAMPLES = 8  # where neither the call nor the budget says how many
-Choice = Callable[[Sequence[Completion]], Completion]  # the best of what was drawn so far
-Rollout = Callable[["Work", int], Awaitable[Completion]]  # a whole solution in several turns, and which of n it is
+DEFAULT_SAMPLES = 8  # where neither the call nor the budget says how many
+ChooseSample = Callable[[Sequence[Completion]], Completion]  # the best of what was drawn so far
+RolloutFunction = Callable[["Work", int], Awaitable[Completion]]  # plays rollout number i of a prompt, in several calls
 
 
 class Work:
-    """One call of a strategy: what it was given, what it has drawn, what that cost."""
+    """One call of a strategy: its arguments, what it has drawn, and what that cost."""
 
     def __init__(
         self,
@@ -52,25 +64,25 @@ class Work:
         watch: Callable[[Solution], None] | None = None,
     ) -> None:
         self.prompt, self.engine, self.scorer, self.watch = prompt, engine, scorer, watch
-        self._key_of, self._keys = key, dict[str, str | None]()  # of the answers that were read
+        self._key_of, self._keys = key, dict[str, str | None]()  # the keys that were computed
         self.budget = budget or Budget()
         if self.budget.max_samples is not None and self.budget.max_samples < 1:
             raise ConfigError(f"a budget of {self.budget} allows no sample; allow at least 1")
-        self.params = params if self.budget.max_tokens is None else fit(params, self.budget.max_tokens)
+        self.params = params if self.budget.max_tokens is None else fit_params(params, self.budget.max_tokens)
         self.usage = Usage()
         self.finished: list[Completion] = []  # whole samples, in the order of their index
-        self.rollout: Rollout | None = None  # makes one whole solution in several calls; None = one call makes it
-        self._drawn = 0  # samples of the plain prompt, so that asking for more never repeats one
-        self._whole: Work | None = None  # the call that this is a share of
+        self.rollout_fn: RolloutFunction | None = None  # how a sample of several calls is made; None = it is one call
+        self._num_drawn = 0  # samples of the plain prompt, so that asking for more never repeats one
+        self._parent: Work | None = None  # the call that this one has a share of
 
     def key(self, answer: str) -> str | None:
-        """The equivalence class of an answer; `read` it before, on an event loop."""
+        """The equivalence class of an answer. On an event loop, call `compute_keys` first."""
         if answer not in self._keys:
             self._keys[answer] = self._key_of(answer)
         return self._keys[answer]
 
-    async def read(self, completions: Sequence[Completion]) -> None:
-        """Find the keys of answers that are not known yet: one may take seconds, and others wait for the loop."""
+    async def compute_keys(self, completions: Sequence[Completion]) -> None:
+        """Compute the keys of new answers in a thread: one may take seconds, and others wait for the event loop."""
         new = {counted_answer(completion) for completion in completions} - self._keys.keys()
         if new:
             self._keys |= await keys_of(self._key_of, new)
@@ -78,70 +90,71 @@ class Work:
     @property
     def samples(self) -> int:
         """How many samples to draw where the call does not say."""
-        return SAMPLES if self.budget.max_samples is None else self.budget.max_samples
+        return DEFAULT_SAMPLES if self.budget.max_samples is None else self.budget.max_samples
 
-    def room(self, most: int, spare: int = 0) -> int:
-        """How many samples of at most `most` tokens surely fit into what is left of the budget. spare: tokens and one
-        sample that are kept back."""
-        room = 1 << 30
+    def num_affordable(self, max_tokens: int, reserve: int = 0) -> int:
+        """How many samples of at most `max_tokens` tokens surely fit into what is left of the budget. reserve: tokens,
+        and one sample, that are left unspent."""
+        left = 1 << 30
         if self.budget.max_samples is not None:
-            room = self.budget.max_samples - self.usage.samples - bool(spare)
+            left = self.budget.max_samples - self.usage.samples - bool(reserve)
         if self.budget.max_tokens is not None:
-            room = min(room, (self.budget.max_tokens - self.usage.completion_tokens - spare) // most)
-        return max(0, room)
+            left = min(left, (self.budget.max_tokens - self.usage.completion_tokens - reserve) // max_tokens)
+        return max(0, left)
 
-    async def draw(self, n: int, leader: Choice | None = None) -> list[Completion]:
-        """Up to n more whole samples, as many as fit. `leader` chooses what `watch` is told as they come in."""
+    async def draw(self, n: int, choose: ChooseSample | None = None) -> list[Completion]:
+        """Up to n more whole samples, as many as fit. `choose` picks what is reported to `watch` as they arrive."""
         if n < 1:
             raise ConfigError(f"n={n} allows no sample; allow at least 1")
-        if self.rollout is not None:
-            return await self._roll_out(self.rollout, n, leader)
-        end = self._drawn + n
+        if self.rollout_fn is not None:
+            return await self._draw_rollouts(self.rollout_fn, n, choose)
+        end = self._num_drawn + n
         before = len(self.finished)
-        while (wave := min(end - self._drawn, self.room(most_tokens(self.params)))) > 0:
-            first, self._drawn = self._drawn, self._drawn + wave
-            await self._wave(first, wave, leader)
+        while (wave := min(end - self._num_drawn, self.num_affordable(max_sample_tokens(self.params)))) > 0:
+            first, self._num_drawn = self._num_drawn, self._num_drawn + wave
+            await self._draw_wave(first, wave, choose)
         return self.finished[before:]
 
-    async def _wave(self, first: int, n: int, leader: Choice | None) -> None:
-        """Samples first, first + 1, ... in parts that travel to the engine together but come back one by one, if anyone
-        watches: then each is a chance to tell who leads."""
-        size = n if self.watch is None or leader is None else -(-n // 8)
-        known, parts = self.finished, dict[int, list[Completion]]()
+    async def _draw_wave(self, first: int, n: int, choose: ChooseSample | None) -> None:
+        """Samples first, first + 1, ... With `watch` in up to 8 requests, sent at once, each reported as it returns."""
+        size = n if self.watch is None or choose is None else -(-n // 8)
+        earlier, parts = self.finished, dict[int, list[Completion]]()
 
         async def part(start: int) -> None:
-            drawn = await self._ask(self.prompt, self.params, n=min(size, first + n - start), first=start)
-            if leader is not None:
-                await self.read(drawn)
+            drawn = await self._generate(self.prompt, self.params, n=min(size, first + n - start), first=start)
+            if choose is not None:
+                await self.compute_keys(drawn)
             parts[start] = drawn
-            self.finished = [*known, *(sample for place in sorted(parts) for sample in parts[place])]
-            if leader is not None:
-                self.report(leader(self.finished))
+            self.finished = [*earlier, *(sample for index in sorted(parts) for sample in parts[index])]
+            if choose is not None:
+                self.report(choose(self.finished))
 
-        await together([part(start) for start in range(first, first + n, size)])
+        await gather_or_cancel([part(start) for start in range(first, first + n, size)])
 
-    async def _roll_out(self, rollout: Rollout, n: int, leader: Choice | None) -> list[Completion]:
-        """Up to n more whole solutions of several turns each, at once. Each has its own share of what is left, so that
-        none depends on how fast the others are."""
-        first, known, done = self._drawn, self.finished, dict[int, Completion]()
+    async def _draw_rollouts(
+        self, rollout_fn: RolloutFunction, n: int, choose: ChooseSample | None
+    ) -> list[Completion]:
+        """Up to n more samples of several turns each, all at once. Each has its own share of what is left, so that none
+        depends on how fast the others are."""
+        first, earlier, done = self._num_drawn, self.finished, dict[int, Completion]()
 
-        async def one(place: int, share: Work) -> None:
-            whole = await rollout(share, first + place)
-            if leader is not None:
-                await self.read([whole])
-            done[place] = whole
-            self.finished = [*known, *(done[i] for i in sorted(done))]
-            if leader is not None:
-                self.report(leader(self.finished))
+        async def one(index: int, share: Work) -> None:
+            completion = await rollout_fn(share, first + index)
+            if choose is not None:
+                await self.compute_keys([completion])
+            done[index] = completion
+            self.finished = [*earlier, *(done[i] for i in sorted(done))]
+            if choose is not None:
+                self.report(choose(self.finished))
 
-        shares = self._shares(n)
-        self._drawn += len(shares)
-        await together([one(place, share) for place, share in enumerate(shares)])
-        return self.finished[len(known) :]
+        shares = self._split_budget(n)
+        self._num_drawn += len(shares)
+        await gather_or_cancel([one(index, share) for index, share in enumerate(shares)])
+        return self.finished[len(earlier) :]
 
-    def _shares(self, n: int) -> list[Work]:
-        """What is left of the budget in up to n equal parts, each with room for a whole sample."""
-        n = min(n, self.room(most_tokens(self.params)))
+    def _split_budget(self, n: int) -> list[Work]:
+        """What is left of the budget in up to n equal shares, each large enough for a whole sample."""
+        n = min(n, self.num_affordable(max_sample_tokens(self.params)))
         tokens, samples = self.budget.max_tokens, self.budget.max_samples
         budget = Budget(
             max_tokens=None if tokens is None else (tokens - self.usage.completion_tokens) // max(1, n),
@@ -152,116 +165,122 @@ class Work:
             for _ in range(n)
         ]
         for share in shares:
-            share._whole = self
+            share._parent = self
         return shares
 
-    async def piece(
-        self, path: Completion | None, n: int, *, shown: Sequence[int] = (), spare: int = 0, **changes: Any
+    async def draw_continuations(
+        self,
+        prefix: Completion | None,
+        n: int,
+        *,
+        prompt_ids: Sequence[int] = (),
+        reserve: int = 0,
+        **overrides: Any,
     ) -> list[Completion]:
-        """Up to n pieces after an unfinished completion (None = the prompt), as they are drawn: not joined to it.
+        """Up to n continuations of an unfinished completion (None = the prompt), not joined to it.
 
-        shown: ids to draw after in place of the state. spare: tokens and one sample kept back. changes: of the
-        sampling.
+        prompt_ids: what to continue instead, where it is not the prefix alone. reserve: tokens, and one sample, that
+        are left unspent. overrides: of the sampling params.
         """
-        params = self._onward(path, **changes)
-        n = min(n, self.room(most_tokens(params), spare))
-        return await self._ask(shown or self._state(path), params, n=n) if n > 0 else []
+        params = self._params_after(prefix, **overrides)
+        n = min(n, self.num_affordable(max_sample_tokens(params), reserve))
+        return await self._generate(prompt_ids or self._prompt_after(prefix), params, n=n) if n > 0 else []
 
-    async def last_piece(self, path: Completion | None, **changes: Any) -> Completion | None:
-        """What ends an unfinished completion, with less room where the budget is short; None without any."""
-        params = self._onward(path, **{"pause": (), **changes})
-        if self.budget.max_tokens is not None:
-            left = self.budget.max_tokens - self.usage.completion_tokens
-            if left < 2:
-                return None
-            params = fit(params, left)
-        return (await self._ask(self._state(path), params, n=1))[0] if self.room(most_tokens(params)) else None
+    async def draw_ending(self, prefix: Completion | None, **overrides: Any) -> Completion | None:
+        """The rest of an unfinished completion, not joined to it: shorter where the budget is short, None where nothing
+        fits."""
+        params = self._params_after(prefix, **{"pause": (), **overrides})
+        return await self.draw_from(self._prompt_after(prefix), params)
 
     async def extend(
-        self, asks: Sequence[tuple[Completion | None, int]], *, salt: object, spare: int = 0, **changes: Any
+        self, requests: Sequence[tuple[Completion | None, int]], *, salt: object, reserve: int = 0, **overrides: Any
     ) -> list[list[Completion]]:
-        """Continue unfinished completions (None = the prompt), each ask with as many of its n as surely fit: all in one
-        turn, so the engine has them in one batch. Returns whole completions, from the prompt on.
+        """Continue unfinished completions (None = the prompt), each request with as many of its n as surely fit: all at
+        once, so the engine has them in one batch. Returns them joined, from the prompt on.
 
-        salt: sets this round apart, since the same place asked again is to say something else. spare: tokens and one
-        sample kept back. changes: of the sampling, e.g. pause.
+        salt: distinguishes the rounds, since the same prefix must not get the same continuations twice. reserve:
+        tokens, and one sample, that are left unspent. overrides: of the sampling params, e.g. pause.
         """
         calls: list[Coroutine[Any, Any, list[Completion]]] = []
-        left, tokens = self.room(1) - bool(spare), self.budget.max_tokens
-        unspent = None if tokens is None else tokens - self.usage.completion_tokens - spare
-        for place, (path, n) in enumerate(asks):
-            params = self._onward(path, seed=text_seed(self.params.seed, salt, place), **changes)
-            if unspent is not None:
-                n = min(n, max(0, unspent) // most_tokens(params))
-                unspent -= n * most_tokens(params)
-            n = max(0, min(n, left))
-            left -= n
-            calls.append(self._continue(path, params, n))
-        return await together(calls)
+        samples_left, max_tokens = self.num_affordable(1) - bool(reserve), self.budget.max_tokens
+        tokens_left = None if max_tokens is None else max_tokens - self.usage.completion_tokens - reserve
+        for index, (prefix, n) in enumerate(requests):
+            params = self._params_after(prefix, seed=text_seed(self.params.seed, salt, index), **overrides)
+            if tokens_left is not None:
+                n = min(n, max(0, tokens_left) // max_sample_tokens(params))
+                tokens_left -= n * max_sample_tokens(params)
+            n = max(0, min(n, samples_left))
+            samples_left -= n
+            calls.append(self._continue(prefix, params, n))
+        return await gather_or_cancel(calls)
 
-    async def finish(self, path: Completion | None, *, salt: object) -> Completion | None:
-        """One whole completion from an unfinished one, with less room where the budget is short; None without any."""
-        piece = await self.last_piece(path, seed=text_seed(self.params.seed, salt))
-        return piece if path is None or piece is None else joined(path, piece)
+    async def finish(self, prefix: Completion | None, *, salt: object) -> Completion | None:
+        """An unfinished completion with its rest: shorter where the budget is short, None where nothing fits."""
+        ending = await self.draw_ending(prefix, seed=text_seed(self.params.seed, salt))
+        return ending if prefix is None or ending is None else joined(prefix, ending)
 
-    def _onward(self, path: Completion | None, **changes: Any) -> SamplingParams:
-        """The sampling of what follows a piece of reasoning: the limits are those of the whole."""
+    def _params_after(self, prefix: Completion | None, **overrides: Any) -> SamplingParams:
+        """The params of a continuation: the limits are those of the completion that the two make."""
         params = self.params
-        if path is not None:
-            thought, most = path.num_reasoning_tokens, params.max_tokens
+        if prefix is not None:
+            used, max_tokens = prefix.num_reasoning_tokens, params.max_tokens
             params = replace(
                 params,
-                max_reasoning_tokens=max(0, params.max_reasoning_tokens - thought),
-                min_reasoning_tokens=max(0, params.min_reasoning_tokens - thought),
-                max_tokens=None if most is None else max(1, most - len(path.token_ids)),
+                max_reasoning_tokens=max(0, params.max_reasoning_tokens - used),
+                min_reasoning_tokens=max(0, params.min_reasoning_tokens - used),
+                max_tokens=None if max_tokens is None else max(1, max_tokens - len(prefix.token_ids)),
             )
-        if "max_reasoning_tokens" in changes:
-            least = min(params.min_reasoning_tokens, changes["max_reasoning_tokens"])
-            changes = {"min_reasoning_tokens": least} | changes
-        return replace(params, **changes)
+        if "max_reasoning_tokens" in overrides:
+            minimum = min(params.min_reasoning_tokens, overrides["max_reasoning_tokens"])
+            overrides = {"min_reasoning_tokens": minimum} | overrides
+        return replace(params, **overrides)
 
-    def _state(self, path: Completion | None) -> Sequence[Message] | Sequence[int]:
-        return self.prompt if path is None else [*path.prompt_ids, *path.token_ids]
+    def _prompt_after(self, prefix: Completion | None) -> Sequence[Message] | Sequence[int]:
+        return self.prompt if prefix is None else [*prefix.prompt_ids, *prefix.token_ids]
 
-    async def _continue(self, path: Completion | None, params: SamplingParams, n: int) -> list[Completion]:
+    async def _continue(self, prefix: Completion | None, params: SamplingParams, n: int) -> list[Completion]:
         if n < 1:
             return []
-        pieces = await self._ask(self._state(path), params, n=n)
-        return pieces if path is None else [joined(path, piece) for piece in pieces]
+        continuations = await self._generate(self._prompt_after(prefix), params, n=n)
+        return continuations if prefix is None else [joined(prefix, continuation) for continuation in continuations]
 
-    async def ask(self, prompt: Sequence[Message], params: SamplingParams) -> Completion | None:
-        """One whole sample of another prompt, with less room where the budget is short; None if nothing fits."""
+    async def draw_from(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams
+    ) -> Completion | None:
+        """One sample of another prompt: shorter where the budget is short, None where nothing fits."""
         if self.budget.max_tokens is not None:
             left = self.budget.max_tokens - self.usage.completion_tokens
             if left < 2:
                 return None
-            params = fit(params, left)
-        return (await self._ask(prompt, params, n=1))[0] if self.room(most_tokens(params)) else None
+            params = fit_params(params, left)
+        if not self.num_affordable(max_sample_tokens(params)):
+            return None
+        return (await self._generate(prompt, params, n=1))[0]
 
-    async def _ask(
+    async def _generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int, first: int = 0
     ) -> list[Completion]:
         drawn = await self.engine.generate(prompt, params, n=n, first=first)
-        self._pay(Usage.of(drawn))
+        self._add_cost(Usage.of(drawn))
         return drawn
 
-    def _pay(self, cost: Usage) -> None:
+    def _add_cost(self, cost: Usage) -> None:
         self.usage += cost
-        if self._whole is not None:
-            self._whole._pay(cost)
+        if self._parent is not None:
+            self._parent._add_cost(cost)
 
-    def charge(self, forced: int) -> None:
-        """Tokens that were put into a completion, not drawn: they are part of it, and the budget counts them."""
-        self._pay(Usage(reasoning_tokens=forced, completion_tokens=forced))
+    def charge(self, num_forced: int) -> None:
+        """Count tokens that were put into a completion, not drawn: they are part of it, and of the budget."""
+        self._add_cost(Usage(reasoning_tokens=num_forced, completion_tokens=num_forced))
 
     async def score(
         self, completions: Sequence[Completion], prompt: Sequence[Message] | None = None
     ) -> NDArray[np.float64]:
-        """What the scorer says, nan included; without a scorer, how sure the policy was (mean logprob)."""
+        """The scorer's scores, nan included; without a scorer, the policy's confidence (mean logprob)."""
         if self.scorer is None or not completions:
-            return certainty(completions)
+            return mean_logprobs(completions)
         scores = np.asarray(await self.scorer(prompt or self.prompt, completions), dtype=float)
-        self._pay(Usage(scorer_tokens=self.scorer.cost(completions)))
+        self._add_cost(Usage(scorer_tokens=self.scorer.cost(completions)))
         if scores.shape != (len(completions),):
             raise ValueError(
                 f"the scorer {self.scorer.name!r} gave {scores.size} scores for {len(completions)} completions; it "
@@ -270,9 +289,10 @@ class Work:
         return scores
 
     def report(self, chosen: Completion) -> None:
-        """Tell whoever watches the best answer so far and its cost; of a share, as long as no other is finished."""
-        if self._whole is not None and not self._whole.finished:
-            self._whole.report(chosen)
+        """Report the best answer so far, with its cost, to `watch`; a share reports to its parent, as long as that has
+        no finished sample."""
+        if self._parent is not None and not self._parent.finished:
+            self._parent.report(chosen)
         if self.watch is not None:
             self.watch(self.solution(chosen))
 
@@ -282,62 +302,37 @@ class Work:
         )
 
 
-class Named(Protocol):
-    """A Strategy that takes options of its own."""
+def strategy(function: Callable[Concatenate[Work, ...], Awaitable[Completion]]) -> Strategy:
+    """A function of a Work (and options of its own) that returns the chosen completion -> a Strategy.
 
-    __name__: str
-
-    async def __call__(
-        self,
-        prompt: Sequence[Message],
-        engine: Engine,
-        *,
-        params: SamplingParams,
-        key: Key,
-        scorer: Scorer | None = None,
-        budget: Budget | None = None,
-        watch: Callable[[Solution], None] | None = None,
-        **options: Any,
-    ) -> Solution: ...
-
-
-def strategy(function: Callable[Concatenate[Work, ...], Awaitable[Completion]]) -> Named:
-    """A function of a Work (and options of its own) that returns the chosen completion -> a Strategy."""
+    The arguments of a Strategy are those of Work; whatever else is given by name is an option of the function.
+    """
 
     @functools.wraps(function)
-    async def call(
-        prompt: Sequence[Message],
-        engine: Engine,
-        *,
-        params: SamplingParams,
-        key: Key,
-        scorer: Scorer | None = None,
-        budget: Budget | None = None,
-        watch: Callable[[Solution], None] | None = None,
-        **options: Any,
-    ) -> Solution:
-        work = Work(prompt, engine, params=params, key=key, scorer=scorer, budget=budget, watch=watch)
-        chosen = await function(work, **options)
+    async def call(*arguments: Any, **named: Any) -> Solution:
+        of_work = {name: named.pop(name) for name in inspect.signature(Work).parameters if name in named}
+        work = Work(*arguments, **of_work)
+        chosen = await function(work, **named)
         work.report(chosen)
         return work.solution(chosen)
 
-    return call  # type: ignore[return-value]
+    return call
 
 
 def parse_options(parts: Sequence[str]) -> dict[str, int | bool | str]:
     """["m=4", "choice=vote", "teach=true"] -> {"m": 4, "choice": "vote", "teach": True}"""
     options: dict[str, int | bool | str] = {}
     for part in parts:
-        name, given, value = part.partition("=")
-        if not given or not name:
+        name, equals, value = part.partition("=")
+        if not equals or not name:
             raise ConfigError(f"{part!r} is no option; write NAME=VALUE")
-        words: dict[str, bool] = {"true": True, "false": False}
-        options[name] = int(value) if value.isascii() and value.isdecimal() else words.get(value.lower(), value)
+        booleans: dict[str, bool] = {"true": True, "false": False}
+        options[name] = int(value) if value.isascii() and value.isdecimal() else booleans.get(value.lower(), value)
     return options
 
 
-async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
-    """All results in order; whatever ends this early, an error of one or a cancellation, ends all of them."""
+async def gather_or_cancel(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    """All results in order. If one fails, or this call is cancelled, all of them are cancelled."""
     tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return await asyncio.gather(*tasks)
@@ -348,30 +343,30 @@ async def together(calls: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
         raise
 
 
-def joined(path: Completion, piece: Completion) -> Completion:
-    """An unfinished completion and what was drawn after it, as one."""
+def joined(prefix: Completion, continuation: Completion) -> Completion:
+    """An unfinished completion and its continuation, as one completion."""
     return replace(
-        piece,
-        prompt_ids=path.prompt_ids,
-        token_ids=path.token_ids + piece.token_ids,
-        sampler_logprobs=path.sampler_logprobs + piece.sampler_logprobs,
-        sampled=path.sampled + piece.sampled,
-        reasoning=path.reasoning + piece.reasoning,
-        num_reasoning_tokens=path.num_reasoning_tokens + piece.num_reasoning_tokens,
-        hidden=_joined_hidden(path, piece),
+        continuation,
+        prompt_ids=prefix.prompt_ids,
+        token_ids=prefix.token_ids + continuation.token_ids,
+        sampler_logprobs=prefix.sampler_logprobs + continuation.sampler_logprobs,
+        sampled=prefix.sampled + continuation.sampled,
+        reasoning=prefix.reasoning + continuation.reasoning,
+        num_reasoning_tokens=prefix.num_reasoning_tokens + continuation.num_reasoning_tokens,
+        hidden=_joined_hidden(prefix, continuation),
     )
 
 
-def _joined_hidden(path: Completion, piece: Completion) -> Any:
-    if path.hidden is None or piece.hidden is None:
+def _joined_hidden(prefix: Completion, continuation: Completion) -> Any:
+    if prefix.hidden is None or continuation.hidden is None:
         return None
-    width, before, after = len(piece.hidden) // 2, len(path.token_ids), len(piece.token_ids)
-    mean = (path.hidden[width:] * before + piece.hidden[width:] * after) / max(1, before + after)
-    return np.concatenate([piece.hidden[:width], mean]).astype(np.float32)
+    width, before, after = len(continuation.hidden) // 2, len(prefix.token_ids), len(continuation.token_ids)
+    mean = (prefix.hidden[width:] * before + continuation.hidden[width:] * after) / max(1, before + after)
+    return np.concatenate([continuation.hidden[:width], mean]).astype(np.float32)
 
 
-def certainty(completions: Sequence[Completion]) -> NDArray[np.float64]:
-    """Mean logprob of the tokens that each drew itself, nats a token; nan where they are not known."""
+def mean_logprobs(completions: Sequence[Completion]) -> NDArray[np.float64]:
+    """The mean logprob of the sampled tokens of each, nats a token; nan where logprobs are not known."""
     return np.array([mean_logprob(c.sampler_logprobs, c.sampled) for c in completions], dtype=float)
 
 
@@ -380,18 +375,18 @@ def flops(usage: Usage, *, per_token: float, scorer_per_token: float = 0.0) -> f
     return (usage.prompt_tokens + usage.completion_tokens) * per_token + usage.scorer_tokens * scorer_per_token
 
 
-def most_tokens(params: SamplingParams) -> int:
+def max_sample_tokens(params: SamplingParams) -> int:
     """The most completion tokens that one sample can take."""
-    most = params.max_reasoning_tokens + 1 + params.max_answer_tokens
-    return most if params.max_tokens is None else min(most, params.max_tokens)
+    total = params.max_reasoning_tokens + 1 + params.max_answer_tokens
+    return total if params.max_tokens is None else min(total, params.max_tokens)
 
 
-def fit(params: SamplingParams, max_tokens: int) -> SamplingParams:
-    """The same sampling, with less room where one sample might not fit: the answer has a quarter of what there is and
-    what the reasoning leaves, so that a limit shortens the thinking and never ends it."""
+def fit_params(params: SamplingParams, max_tokens: int) -> SamplingParams:
+    """The params with limits lowered so that one sample surely fits. The answer gets a quarter of the tokens and what
+    the reasoning leaves, so that a limit shortens the reasoning and never ends it."""
     if max_tokens < 2:
         raise ConfigError(f"max_tokens={max_tokens} has no room for the closing mark and an answer; allow at least 2")
-    if most_tokens(params) <= max_tokens:
+    if max_sample_tokens(params) <= max_tokens:
         return params
     answer = min(params.max_answer_tokens, max(1, max_tokens // 4, max_tokens - 1 - params.max_reasoning_tokens))
     reasoning = min(params.max_reasoning_tokens, max_tokens - 1 - answer)

@@ -3,10 +3,11 @@
     key = answer_key("math")        # a name of VERIFIERS, or module:attr; "" = math
     key("0.5") == key(r"\\frac{1}{2}")
 
-A live vote, a stored bank and a published level go by one key. A live vote has no target, so an answer is read as it
-stands: what a problem's target leaves to its frame (a unit that may be dropped) stays a difference here.
+A live vote, a stored bank and a published effort level use the same key. A live vote has no target, so an answer is
+parsed as it is: what a problem's target decides (a unit that may be dropped) remains a difference here.
 
-A key may wait seconds for a killable child (`math` on what it cannot read at once), so `keys_of` asks in a thread.
+A key may wait seconds for a killable child process (`math`, on what it cannot parse directly), so `keys_of` computes it
+in a thread.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ from ponder.grading.verifiers import VERIFIERS
 from ponder.types import Message, Problem
 
 Key = Callable[[str], str | None]
-VERIFIER = "math"  # of a model that does not say what it was measured with
+DEFAULT_VERIFIER = "math"  # where a model does not say what it was measured with
 
-# its own threads: keys that take seconds must not hold up whatever else waits for a thread
+# own threads: keys that take seconds must not delay other work that waits for a thread
 _THREADS = ThreadPoolExecutor(max_workers=8, thread_name_prefix="key")
 
 
 def answer_key(verifier: str = "") -> Key:
-    """The key of answers to a question without a target."""
-    check = lookup(VERIFIERS, verifier or VERIFIER, what="verifier")
+    """The key of answers to a prompt without a target."""
+    check = lookup(VERIFIERS, verifier or DEFAULT_VERIFIER, what="verifier")
     key = getattr(check, "key", None)
     if not callable(key):
         raise ConfigError(
@@ -40,6 +41,6 @@ def answer_key(verifier: str = "") -> Key:
 
 
 async def keys_of(key: Key, answers: Iterable[str]) -> dict[str, str | None]:
-    """The key of each answer, found in a thread."""
+    """The key of each answer, computed in a thread."""
     wanted = list(answers)
     return await asyncio.get_running_loop().run_in_executor(_THREADS, lambda: {text: key(text) for text in wanted})

@@ -1,19 +1,19 @@
 """Choosing among samples: votes, weights, and when to stop. Pure functions over plain arrays; no torch.
 
     classes = classes_of(["7", "4", None, "4"])                -> [0, 1, -1, 1]     (-1 = no answer: never votes)
-    vote(classes)                                              -> 1                 (the place of the chosen sample)
+    vote(classes)                                              -> 1                 (the index of the chosen sample)
     weighted_vote(classes, [.9, .3, .9, .4])                   -> 0                 (.9 against .3 + .4)
     best_of([.9, .3, .95, .4], classes)                        -> 0                 (.95 has no answer)
     rerank_vote(classes, scores, m=3)                          -> the vote of the three best scored
     leader_is_safe([6, 1], left=57, risk=.05)                  -> True              (of 64, 7 are drawn)
 
 The live strategies and the replay of stored samples call the same functions, so a curve drawn from a bank is the curve
-of the strategy. Every chooser takes the samples in the order they were drawn and returns the place of one of them. A
-tie goes to the class seen first; a score that is not a number counts as the lowest there is; if no sample has an
-answer, the first one (of a vote) or the best scored one (of a ranking) is returned as it is.
+of the strategy. Each takes the samples in the order they were drawn and returns the index of one of them. A tie goes to
+the class seen first; nan counts as the lowest score; if no sample has an answer, a vote returns the first sample and a
+ranking the best scored one.
 
 Self-consistency: arXiv:2203.11171. Weighted votes: arXiv:2206.02336. Confidence from logprobs: arXiv:2508.15260. Vote
-among the top few: arXiv:2110.14168. Adaptive stopping: arXiv:2305.11860, with another question asked, see
+among the top few: arXiv:2110.14168. Adaptive stopping: arXiv:2305.11860, with a different criterion, see
 `overturn_probability`.
 """
 
@@ -27,33 +27,34 @@ from numpy.typing import ArrayLike, NDArray
 
 from ponder.scorers.base import CONFIDENCE_WINDOW
 
-RISK = 0.05  # of the adaptive vote, unless told otherwise
-WAVE = 4  # samples between two looks at the leader
+RISK = 0.05  # of the adaptive vote, by default
+WAVE = 4  # samples between two tests of the leading class
 
 
 def classes_of(keys: Sequence[Hashable | None]) -> NDArray[np.int64]:
     """Keys of answers -> class numbers 0, 1, ... by first appearance; None -> -1."""
-    place: dict[Hashable, int] = {}
-    return np.array([-1 if key is None else place.setdefault(key, len(place)) for key in keys], dtype=np.int64)
+    numbers: dict[Hashable, int] = {}
+    return np.array([-1 if key is None else numbers.setdefault(key, len(numbers)) for key in keys], dtype=np.int64)
 
 
 def counts_of(classes: ArrayLike) -> NDArray[np.int64]:
-    """The votes of each class."""
+    """How many votes each class has."""
     classes = np.asarray(classes, dtype=np.int64)
     return np.bincount(classes[classes >= 0])
 
 
 def vote(classes: ArrayLike) -> int:
-    """The first sample of the class with most samples; 0 if none has an answer."""
+    """The first sample of the largest class; 0 if no sample has an answer."""
     classes = np.asarray(classes, dtype=np.int64)
     return weighted_vote(classes, np.ones(len(classes)))
 
 
 def weighted_vote(classes: ArrayLike, weights: ArrayLike) -> int:
-    """The heaviest sample of the class with the largest sum of weights. Weights are 0 or more; nan and 0 do not vote.
+    """The sample with the largest weight in the class with the largest sum of weights. Weights are 0 or more; nan and 0
+    do not vote.
 
-    Scores that are probabilities are weights as they are; for logprobs take `confidence` first. If no weight votes at
-    all, the plain vote decides: a scorer that knows nothing is no reason to give no answer.
+    Probabilities may be weights as they are; turn logprobs into weights with `confidence`. If every weight is nan or 0,
+    the plain vote decides: a useless scorer is no reason to give no answer.
     """
     classes, weights = _pair(classes, weights)
     weights = np.where(np.isnan(weights), 0.0, weights)
@@ -65,8 +66,8 @@ def weighted_vote(classes: ArrayLike, weights: ArrayLike) -> int:
     if not weights[answered].any():
         weights = answered.astype(float)
     totals = np.bincount(classes[answered], weights[answered])
-    leads = totals >= totals.max() * (1 - 1e-12)  # sums of the same numbers in another order are a tie
-    winner = next(int(name) for name in classes if name >= 0 and leads[name])
+    leads = totals >= totals.max() * (1 - 1e-12)  # equal sums may differ by rounding: a tie
+    winner = next(int(number) for number in classes if number >= 0 and leads[number])
     return int(np.argmax(np.where(classes == winner, weights, -1.0)))
 
 
@@ -77,19 +78,19 @@ def best_of(scores: ArrayLike, classes: ArrayLike | None = None) -> int:
 
 
 def ranking(scores: ArrayLike, classes: ArrayLike | None = None) -> NDArray[np.int64]:
-    """The places of the samples, best first: samples with an answer before those without, nan last, ties in order."""
+    """The indices of the samples, best first: samples with an answer before those without, nan last, ties in order."""
     scores = np.asarray(scores, dtype=float)
-    falling = np.where(np.isnan(scores), np.inf, -scores)
+    sort_keys = np.where(np.isnan(scores), np.inf, -scores)
     if classes is None:
-        return np.argsort(falling, kind="stable")
+        return np.argsort(sort_keys, kind="stable")
     classes, _ = _pair(classes, scores)
-    return np.lexsort((np.arange(len(scores)), falling, classes < 0))
+    return np.lexsort((np.arange(len(scores)), sort_keys, classes < 0))
 
 
 def rerank_vote(classes: ArrayLike, scores: ArrayLike, m: int) -> int:
     """The vote of the m best scored samples that have an answer; a tie goes to the class with the best scored sample.
 
-    m = 1 is `best_of`; a scorer that is fooled by a few samples of many is held in check by a larger m.
+    m = 1 is `best_of`; a larger m limits the harm where a few of many samples deceive the scorer.
     """
     if m < 1:
         raise ValueError(f"m={m} leaves nothing to vote; use at least 1")
@@ -99,10 +100,11 @@ def rerank_vote(classes: ArrayLike, scores: ArrayLike, m: int) -> int:
 
 
 def confidence(mean_logprobs: ArrayLike, *, temperature: float = 0.1, keep: float = 1.0) -> NDArray[np.float64]:
-    """Weights for a vote from how sure the policy was: exp(x / temperature), the surest sample 1; nan gives 0.
+    """Weights for a vote from the policy's confidence: exp(x / temperature), scaled to 1 for the most confident sample;
+    nan gives 0.
 
-    mean_logprobs: nats a token, one number a sample, of the samples of one problem. `keep` is the share of samples that
-    may vote, the surest first (at least one).
+    mean_logprobs: nats a token, one number for each sample of a problem. keep: the share of samples that may vote, the
+    most confident ones (at least one).
     """
     if not temperature > 0 or not 0 < keep <= 1:
         raise ValueError(f"temperature={temperature} must be above 0 and keep={keep} in (0, 1]")
@@ -117,16 +119,16 @@ def confidence(mean_logprobs: ArrayLike, *, temperature: float = 0.1, keep: floa
 
 
 def overturn_probability(counts: Sequence[int] | NDArray[np.int64], left: int) -> float:
-    """How likely it is that `left` more votes put another class on top, or level with it: at most this.
+    """An upper bound of the probability that with `left` more votes another class overtakes the leading one or ties.
 
-    counts: the votes of each class so far, in any order; samples without an answer are in no class. Not "which class is
-    the most likely answer of the model" (arXiv:2305.11860) but "would the vote of all n come out otherwise": near the
-    end of the budget a small lead is safe, which the other question never sees.
+    counts: the votes of each class so far, in any order; samples without an answer are in no class. The question is not
+    which class is the most likely answer of the model (arXiv:2305.11860), but whether the vote of all n would have
+    another result: near the end of the budget a small lead is safe for that question only.
 
-    Under a uniform (Dirichlet) prior over the shares of the classes, the share of one class in its duel with the leader
-    has a Beta(1 + its votes, 1 + the leader's) posterior, so the votes still to come in that duel are beta-binomial.
-    Three things err on the safe side: every vote still to come is taken to fall into the duel, the chances of all
-    rivals are added up (a class not yet seen is one of them), and drawing level counts as overtaking.
+    Under a uniform (Dirichlet) prior over the shares of the classes, the share of one class among its own votes and the
+    leader's has a Beta(1 + its votes, 1 + the leader's) posterior, so its future votes are beta-binomial. Three things
+    err on the safe side: every future vote is taken to be for one of the two, the probabilities of all rivals are added
+    (a class not yet seen is one of them), and a tie counts as overtaking.
     """
     counts = np.sort(np.asarray(counts, dtype=np.int64))[::-1]
     counts = counts[counts > 0]
@@ -139,12 +141,12 @@ def overturn_probability(counts: Sequence[int] | NDArray[np.int64], left: int) -
 
 
 def leader_is_safe(counts: Sequence[int] | NDArray[np.int64], *, left: int, risk: float = RISK) -> bool:
-    """Whether to stop: the vote of all would end otherwise with a probability of at most `risk`.
+    """Whether to stop: the vote of all has another result with a probability of at most `risk`.
 
-    What is promised: over problems whose shares of answers are spread as the prior says, the adaptive vote differs from
-    the full vote in at most `risk` of the problems, however often one looks (each stop is a statement about what was
-    seen until then, so looking often costs nothing). On a problem whose two best answers are equally likely it can
-    differ more often; but there the full vote is a coin toss too, and no accuracy is lost on average.
+    The guarantee: over problems whose shares of answers are distributed like the prior, the adaptive vote differs from
+    the full vote in at most `risk` of the problems, however often it is tested (each stop is a statement about the
+    votes until then, so frequent tests cost nothing). On a problem whose two best answers are equally likely it can
+    differ more often; but there the full vote is random too, and no accuracy is lost on average.
     """
     if not 0 <= risk < 1:
         raise ValueError(f"risk={risk} must lie in [0, 1)")
@@ -152,18 +154,18 @@ def leader_is_safe(counts: Sequence[int] | NDArray[np.int64], *, left: int, risk
 
 
 def stops_at(classes: ArrayLike, *, wave: int = WAVE, risk: float = RISK) -> int | NDArray[np.int64]:
-    """How many samples the adaptive vote draws of each row of samples in order: (N,) -> int, or (R, N) -> (R,).
+    """How many samples of each row the adaptive vote draws: (N,) -> int, or (R, N) -> (R,).
 
-    It looks after every `wave` samples and stops at N at the latest: what the live strategy does, for replay.
+    It tests after every `wave` samples and stops at N at the latest, as the live strategy does.
     """
     rows = np.atleast_2d(np.asarray(classes, dtype=np.int64))
     stops = np.full(len(rows), rows.shape[1], dtype=np.int64)
     running = np.arange(len(rows))
     for drawn in range(wave, rows.shape[1], wave):
         counts = _counts(rows[running, :drawn])
-        kinds, which = np.unique(np.sort(counts, axis=1), axis=0, return_inverse=True)  # many rows look the same
-        safe = np.array([leader_is_safe(kind, left=rows.shape[1] - drawn, risk=risk) for kind in kinds], dtype=bool)
-        done = safe[which.reshape(-1)] if len(kinds) else np.zeros(0, dtype=bool)
+        distinct, inverse = np.unique(np.sort(counts, axis=1), axis=0, return_inverse=True)  # many rows are equal
+        safe = np.array([leader_is_safe(row, left=rows.shape[1] - drawn, risk=risk) for row in distinct], dtype=bool)
+        done = safe[inverse.reshape(-1)] if len(distinct) else np.zeros(0, dtype=bool)
         stops[running[done]] = drawn
         running = running[~done]
         if not len(running):
@@ -172,7 +174,7 @@ def stops_at(classes: ArrayLike, *, wave: int = WAVE, risk: float = RISK) -> int
 
 
 def mean_logprob(logprobs: ArrayLike, sampled: ArrayLike | None = None) -> float:
-    """Nats a token over the tokens that the policy drew itself; nan for none."""
+    """The mean over the tokens that were sampled, not forced, in nats a token; nan where there are none."""
     values = np.asarray(logprobs, dtype=float)
     if sampled is not None:
         values = values[np.asarray(sampled, dtype=bool)[: len(values)]]
@@ -180,8 +182,8 @@ def mean_logprob(logprobs: ArrayLike, sampled: ArrayLike | None = None) -> float
 
 
 def worst_window(logprobs: ArrayLike, size: int = CONFIDENCE_WINDOW) -> float:
-    """The least sure stretch: the lowest mean of `size` neighbouring logprobs, of all where there are fewer; nan for
-    none. A solution is as good as its worst step (arXiv:2508.15260)."""
+    """The lowest mean of `size` neighbouring logprobs: the least confident part, as a solution is as good as its worst
+    step (arXiv:2508.15260). The mean of all where there are fewer; nan for none."""
     values = np.asarray(logprobs, dtype=float)
     if len(values) <= size:
         return mean_logprob(values)

@@ -1,11 +1,11 @@
-"""Thinking longer instead of more often: budget forcing, and looking at one's own answer again.
+"""Reasoning longer instead of sampling more: budget forcing, and revision of one's own answer.
 
-forced   a minimum of reasoning: where the model wants to close before it, the closing mark is taken off, a word such as
-         "Wait" is put there instead (forced tokens: `sampled` is False, so never trained on), and it goes on
+forced   a minimum of reasoning: where the model closes it earlier, the closing mark is removed, a word such as "Wait"
+         is inserted instead (forced tokens: `sampled` is False, so never trained on), and it continues
          (arXiv:2501.19393). The maximum is the params' max_reasoning_tokens.
 revise   the model is shown its former answer and asked to check it; the versions vote, or the best scored is kept
 
-Both are serial: they cost time where parallel sampling costs width. An answer that was taken off is paid for too.
+Both are serial: they cost time where parallel sampling costs width. A removed answer is paid for too.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from ponder.strategies.base import Work, most_tokens, strategy
-from ponder.strategies.sampling import classes
+from ponder.strategies.base import Work, max_sample_tokens, strategy
+from ponder.strategies.sampling import answer_classes
 from ponder.strategies.select import best_of, weighted_vote
 from ponder.types import Completion, Message
 
@@ -27,14 +27,14 @@ CHECK = "Check that answer step by step. If it is wrong, correct it. Then give t
 async def forced(
     work: Work, *, n: int | None = None, word: str = "", word_ids: Sequence[int] = (), minimum: int | None = None
 ) -> Completion:
-    """One sample that thinks for at least `minimum` tokens; it is made to go on at most n times (2 unless told).
+    """One sample that reasons for at least `minimum` tokens; it is continued at most n times (default 2).
 
-    word, word_ids: the continuation word and its token ids, which an engine's tokenizer knows. Without them the engine
-    keeps the closing mark from being drawn before the minimum, which asks for no second call. minimum: the params'
-    min_reasoning_tokens unless told, or half of the maximum where that is 0.
+    word, word_ids: the inserted word and its token ids, by the engine's tokenizer. Without them the engine keeps the
+    closing mark from being drawn before the minimum, which needs no second call. minimum: by default the params'
+    min_reasoning_tokens, or half of the maximum where that is 0.
     """
-    most = work.params.max_reasoning_tokens
-    minimum = min(most, work.params.min_reasoning_tokens or most // 2 if minimum is None else minimum)
+    maximum = work.params.max_reasoning_tokens
+    minimum = min(maximum, work.params.min_reasoning_tokens or maximum // 2 if minimum is None else minimum)
     if not word_ids:
         work.params = replace(work.params, min_reasoning_tokens=minimum)
         return (await work.draw(1))[0]
@@ -42,15 +42,15 @@ async def forced(
     chosen = (await work.draw(1))[0]
     for turn in range(2 if n is None else n):
         work.report(chosen)
-        thought = chosen.num_reasoning_tokens
-        # only a mark that the model drew itself can be taken off: at the maximum it was closed by force
-        if thought >= minimum or thought + len(word_ids) >= most or not _closed_itself(chosen):
+        length = chosen.num_reasoning_tokens
+        # only a mark that the model drew itself may be removed: at the maximum it was closed by force
+        if length >= minimum or length + len(word_ids) >= maximum or not _closed_itself(chosen):
             break
-        path = with_word(chosen, word, word_ids)
-        rest = replace(work.params, max_reasoning_tokens=most - len(path.token_ids))
-        if work.room(most_tokens(rest) + len(word_ids)) < 1:
+        prefix = with_forced_word(chosen, word, word_ids)
+        rest = replace(work.params, max_reasoning_tokens=maximum - len(prefix.token_ids))
+        if work.num_affordable(max_sample_tokens(rest) + len(word_ids)) < 1:
             break
-        (found,) = await work.extend([(path, 1)], salt=("wait", turn), spare=0)
+        (found,) = await work.extend([(prefix, 1)], salt=("wait", turn), reserve=0)
         if not found:
             break
         work.charge(len(word_ids))
@@ -60,12 +60,12 @@ async def forced(
 
 
 def _closed_itself(completion: Completion) -> bool:
-    place = completion.num_reasoning_tokens
-    return len(completion.token_ids) > place and completion.sampled[place]
+    mark = completion.num_reasoning_tokens  # the index of the closing mark
+    return len(completion.token_ids) > mark and completion.sampled[mark]
 
 
-def with_word(completion: Completion, word: str, word_ids: Sequence[int]) -> Completion:
-    """The reasoning alone, its mark and answer taken off, and the word after it."""
+def with_forced_word(completion: Completion, word: str, word_ids: Sequence[int]) -> Completion:
+    """The reasoning without its mark and answer, and the word after it."""
     kept, size = completion.num_reasoning_tokens, len(word_ids)
     return replace(
         completion,
@@ -82,35 +82,35 @@ def with_word(completion: Completion, word: str, word_ids: Sequence[int]) -> Com
 
 @strategy
 async def revise(work: Work, *, n: int | None = None, request: str = CHECK) -> Completion:
-    """n versions in all (4 unless told, or what the budget's samples allow), each shown the answer before it.
+    """n versions in all (default 4, or what the budget's samples allow), each made after the answer of the one before.
 
     With a scorer the best scored version is kept; without one they vote, and a tie goes to the later version.
     """
     n = min(4, work.samples) if n is None else n
     versions = await work.draw(1)
-    await work.read(versions)
+    await work.compute_keys(versions)
     scores = list(await work.score(versions)) if work.scorer else [1.0]
     for turn in range(1, n):
-        work.report(_kept(work, versions, scores))
+        work.report(_choose_version(work, versions, scores))
         former = versions[-1].answer.strip() or "(no answer)"
         conversation = (
             *work.prompt,
             Message(role="assistant", content=former),
             Message(role="user", content=request),
         )
-        version = await work.ask(conversation, replace(work.params, seed=work.params.seed + turn))
+        version = await work.draw_from(conversation, replace(work.params, seed=work.params.seed + turn))
         if version is None:
             break
-        await work.read([version])
+        await work.compute_keys([version])
         versions.append(version)
         work.finished.append(version)
         scores += list(await work.score([version], conversation)) if work.scorer else [1.0]
-    return _kept(work, versions, scores)
+    return _choose_version(work, versions, scores)
 
 
-def _kept(work: Work, versions: list[Completion], scores: list[float]) -> Completion:
-    names = classes(work, versions)
+def _choose_version(work: Work, versions: list[Completion], scores: list[float]) -> Completion:
+    classes = answer_classes(work, versions)
     if work.scorer is not None:
-        return versions[best_of(scores, names)]
-    # later first, so that a tie is the later version's
-    return versions[::-1][weighted_vote(names[::-1], np.ones(len(names)))]
+        return versions[best_of(scores, classes)]
+    # in reverse, so that a tie goes to the later version
+    return versions[::-1][weighted_vote(classes[::-1], np.ones(len(classes)))]

@@ -1,23 +1,23 @@
-"""Rollouts of several turns: what is drawn next, what of it is kept, what is put after it, and why it ended.
+"""Episodes: rollouts of several turns. What is drawn next, what of it is kept, what is inserted, and why it ended.
 
-    async def calculator(walk: Walk) -> Ending:                      # an environment is one async function
-        while walk.number < 8:
-            (turn,) = await walk.draw(1, pause=("=",))                # "12*7="
-            walk.keep(turn)
+    async def calculator(episode: Episode) -> Ending:                 # an environment is one async function
+        while episode.turn_number < 8:
+            (turn,) = await episode.draw(1, pause=("=",))             # "12*7="
+            episode.keep(turn)
             if is_final(turn.completion):
                 return "answer"
-            walk.say(" 84\\n", encode(" 84\\n"))                       # text that was not sampled: never trained on
+            episode.append(" 84\\n", encode(" 84\\n"))                 # text that was not sampled: never trained on
         return "turns"
 
-    trajectory = await run(calculator, Work(prompt, engine, params=params, key=key))
+    trajectory = await run_episode(calculator, Work(prompt, engine, params=params, key=key))
 
-The state is the prompt with everything that was kept: pieces of one completion's reasoning, token for token, so that
-the whole reads as one completion. `draw` asks for n pieces after the state in one request, `keep` makes one of them
-part of it, `say` appends what an environment has to tell, such as a tool's result. All that is drawn stays in the
-trajectory, kept or not, with the state it was drawn in: a trainer wants the log-probabilities there.
+The state is the prompt and everything that was kept: continuations of one completion's reasoning, token for token, so
+that the result reads as one completion. `draw` requests n continuations of the state at once, `keep` makes one
+of them part of it, `append` adds text of the environment, such as a tool's result. Everything that was drawn stays in
+the trajectory, kept or not, with the state it was drawn in: training needs the log-probabilities there.
 
-Trajectories that run at once share the engine's batches, and none waits for another. Everything goes through `Work`,
-so budgets and costs hold here too: the engine reads the state again at every turn, and that is paid for.
+Episodes that run at once share the engine's batches, and none waits for another. Everything goes through `Work`, so
+budgets and costs hold here too: the engine processes the state again at every turn, and that is counted.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ from ponder.strategies.base import Work, joined
 from ponder.strategies.select import mean_logprob
 from ponder.types import Completion, Ending, FinishReason, Turn, TurnKind, text_seed
 
-_REASON: dict[Ending, FinishReason] = {
+_FINISH_REASONS: dict[Ending, FinishReason] = {
     "answer": "stop", "window": "window", "turns": "length", "cancelled": "cancelled", "unparseable": "stop",
 }  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectory:
-    """What a rollout came to. Of a single draw: one turn, which is the whole."""
+    """The result of a rollout. A rollout of a single completion has one turn."""
 
     turns: tuple[Turn, ...]  # all that was drawn, in order: chosen, rejected, choices, the answer
-    whole: Completion  # the prompt, everything kept and the end, as one completion; its answer is the answer
+    completion: Completion  # the prompt, everything kept and the end, as one; its answer is the trajectory's
     ended: Ending
-    num_turns: int  # that became part of the state, the answer included
+    num_turns: int  # turns that became part of the state, the answer included
     counts: Mapping[str, float] = field(default_factory=dict)  # what the environment counted, e.g. unparsed choices
     is_single: bool = False  # one completion, no environment
 
@@ -54,11 +54,11 @@ class Trajectory:
     def of(cls, completion: Completion) -> Trajectory:
         """A single completion as a trajectory."""
         turn = Turn(completion=completion)
-        return cls(turns=(turn,), whole=completion, ended="answer", num_turns=1, is_single=True)
+        return cls(turns=(turn,), completion=completion, ended="answer", num_turns=1, is_single=True)
 
     @property
     def answer(self) -> str:
-        return self.whole.answer
+        return self.completion.answer
 
     @property
     def choices(self) -> tuple[Turn, ...]:
@@ -70,152 +70,158 @@ class Trajectory:
 
 
 class Environment(Protocol):
-    """Plays one rollout on a Walk, and says why it ended. It keeps nothing itself: one serves many rollouts at once."""
+    """Plays one episode and returns why it ended. It has no state of its own: one serves many episodes at once."""
 
-    async def __call__(self, walk: Walk) -> Ending: ...
+    async def __call__(self, episode: Episode) -> Ending: ...
 
 
-class Walk:
-    """One rollout on its way.
+class Episode:
+    """A rollout in progress.
 
-    `path` is what was kept so far: an unfinished completion from the prompt on, None before the first piece. `counts`
-    is the environment's to fill.
+    `prefix` is what was kept so far: an unfinished completion from the prompt on, None before the first turn. `counts`
+    is for the environment to fill.
     """
 
     def __init__(self, work: Work, *, index: int = 0) -> None:
         self.work, self.index = work, index
-        self.path: Completion | None = None
+        self.prefix: Completion | None = None
         self.turns: list[Turn] = []
-        self.number = 0  # the last turn that was begun
+        self.turn_number = 0  # of the last turn that was begun
         self.counts: Counter[str] = Counter()
-        self._kept = 0
+        self._num_kept = 0
         self._draws = 0
         self._prompt_ids: tuple[int, ...] = ()
 
     @property
     def state_ids(self) -> tuple[int, ...]:
-        """The prompt and everything kept; empty until the engine has been asked once."""
-        return self._prompt_ids if self.path is None else (*self.path.prompt_ids, *self.path.token_ids)
+        """The prompt and everything kept; empty before the first draw."""
+        return self._prompt_ids if self.prefix is None else (*self.prefix.prompt_ids, *self.prefix.token_ids)
 
     async def draw(
         self,
         n: int = 1,
         *,
         kind: TurnKind = "candidate",
-        shown: Sequence[int] = (),
-        spare: int = 0,
-        **changes: Any,
+        suffix_ids: Sequence[int] = (),
+        reserve: int = 0,
+        **overrides: Any,
     ) -> list[Turn]:
-        """Up to n pieces after the state, in one request, as many as the budget surely allows (perhaps none).
+        """Up to n continuations of the state, in one request: as many as the budget surely allows (perhaps none).
 
-        kind: candidates begin a turn; a choice or an answer belongs to the last one. shown: tokens that are put after
-        the state for this draw alone, such as a list to choose from; they need a state, so not before the first draw.
-        spare: tokens, and one call, to keep back. changes: of the sampling (pause, max_tokens, ...).
+        kind: candidates begin a turn; a choice or an answer belongs to the last one. suffix_ids: tokens that follow the
+        state in this draw only, such as a list to choose from; not before the first draw. reserve: tokens, and one
+        call, that are left unspent. overrides: of the sampling params (pause, max_tokens, ...).
         """
-        begun = self.number + (kind == "candidate")
-        salt = ("walk", self.index, begun, kind, self._draws)
+        number = self.turn_number + (kind == "candidate")
+        salt = ("walk", self.index, number, kind, self._draws)  # part of the seed: another word draws other samples
         self._draws += 1
-        changes.setdefault("seed", text_seed(self.work.params.seed, *salt))
-        place = [*self.state_ids, *shown] if shown else ()
-        pieces = await self.work.piece(self.path, n, shown=place, spare=spare, **changes)
-        if not pieces:
+        overrides.setdefault("seed", text_seed(self.work.params.seed, *salt))
+        prompt_ids = [*self.state_ids, *suffix_ids] if suffix_ids else ()
+        continuations = await self.work.draw_continuations(
+            self.prefix, n, prompt_ids=prompt_ids, reserve=reserve, **overrides
+        )
+        if not continuations:
             return []
-        if not pieces[0].prompt_ids:
-            raise ConfigError("a rollout of several turns goes on from token ids, which this engine does not give")
-        self.number = begun
+        if not continuations[0].prompt_ids:
+            raise ConfigError("a rollout of several turns continues from token ids, which this engine does not return")
+        self.turn_number = number
         if not self._prompt_ids:
-            self._prompt_ids = pieces[0].prompt_ids
+            self._prompt_ids = continuations[0].prompt_ids
         drawn = [
-            Turn(completion=piece, candidate=place, chosen=kind == "choice", number=begun, kind=kind)
-            for place, piece in enumerate(pieces)
+            Turn(completion=continuation, candidate=index, chosen=kind == "choice", number=number, kind=kind)
+            for index, continuation in enumerate(continuations)
         ]
         self.turns += drawn
         return drawn
 
     def keep(self, turn: Turn) -> None:
-        """The piece becomes part of the state; of its turn's candidates it is the chosen one."""
-        place = next(i for i, one in enumerate(self.turns) if one is turn)
-        self.turns[place] = replace(turn, chosen=True)
-        self.path = self.after(turn)
-        self._kept += 1
+        """Make the turn's completion part of the state: it is the chosen one of its turn's candidates."""
+        index = next(i for i, one in enumerate(self.turns) if one is turn)
+        self.turns[index] = replace(turn, chosen=True)
+        self.prefix = self.with_turn(turn)
+        self._num_kept += 1
 
-    def after(self, turn: Turn) -> Completion:
-        """The whole completion, were this piece kept."""
-        return turn.completion if self.path is None else joined(self.path, turn.completion)
+    def with_turn(self, turn: Turn) -> Completion:
+        """What `prefix` would be if this turn were kept."""
+        return turn.completion if self.prefix is None else joined(self.prefix, turn.completion)
 
-    def say(self, text: str, token_ids: Sequence[int]) -> None:
-        """Put a text after the state that nobody sampled; it counts as reasoning, and the budget pays for it."""
-        if self.path is None:
+    def append(self, text: str, token_ids: Sequence[int]) -> None:
+        """Add text that was not sampled to the state. It counts as reasoning and against the budget."""
+        if self.prefix is None:
             raise ValueError("nothing has been kept yet; put what comes before the first turn into the prompt")
         size = len(token_ids)
-        self.path = replace(
-            self.path,
-            token_ids=(*self.path.token_ids, *token_ids),
-            sampler_logprobs=(*self.path.sampler_logprobs, *[0.0] * size),
-            sampled=(*self.path.sampled, *[False] * size),
-            reasoning=self.path.reasoning + text,
-            num_reasoning_tokens=self.path.num_reasoning_tokens + size,
+        self.prefix = replace(
+            self.prefix,
+            token_ids=(*self.prefix.token_ids, *token_ids),
+            sampler_logprobs=(*self.prefix.sampler_logprobs, *[0.0] * size),
+            sampled=(*self.prefix.sampled, *[False] * size),
+            reasoning=self.prefix.reasoning + text,
+            num_reasoning_tokens=self.prefix.num_reasoning_tokens + size,
             hidden=None,
         )
         self.work.charge(size)
 
-    async def finish(self, **changes: Any) -> Turn | None:
-        """An answer from here, in one draw without a pause, with less room where the budget is short; kept. None where
+    async def finish(self, **overrides: Any) -> Turn | None:
+        """Draw and keep the rest of the completion, without a pause, and shorter where the budget is short; None where
         nothing fits. `max_reasoning_tokens=0` closes the reasoning at once, by force."""
         seed = text_seed(self.work.params.seed, "walk", self.index, "finish")
-        piece = await self.work.last_piece(self.path, seed=seed, **changes)
-        if piece is None:
+        ending = await self.work.draw_ending(self.prefix, seed=seed, **overrides)
+        if ending is None:
             return None
-        turn = Turn(completion=piece, chosen=False, number=self.number, kind="answer")
+        turn = Turn(completion=ending, chosen=False, number=self.turn_number, kind="answer")
         self.turns.append(turn)
         self.keep(turn)
         return self.turns[-1]
 
     def trajectory(self, ended: Ending) -> Trajectory:
-        """What there is of it now."""
-        whole = self.path or _nothing(self.turns, self._prompt_ids)
-        if not whole.answer and whole.finish_reason in ("pause", "stop"):
-            whole = replace(whole, finish_reason=_REASON[ended])
+        """The trajectory so far."""
+        completion = self.prefix or _empty_completion(self.turns, self._prompt_ids)
+        if not completion.answer and completion.finish_reason in ("pause", "stop"):
+            completion = replace(completion, finish_reason=_FINISH_REASONS[ended])
         return Trajectory(
-            turns=tuple(self.turns), whole=whole, ended=ended, num_turns=self._kept, counts=dict(self.counts)
+            turns=tuple(self.turns),
+            completion=completion,
+            ended=ended,
+            num_turns=self._num_kept,
+            counts=dict(self.counts),
         )
 
 
-async def run(
+async def run_episode(
     environment: Environment,
     work: Work,
     *,
     index: int = 0,
-    told: Callable[[Trajectory], None] | None = None,
+    on_end: Callable[[Trajectory], None] | None = None,
 ) -> Trajectory:
-    """One rollout. index: which of several rollouts of one prompt, each of which draws something else.
+    """Play one rollout. index: which of several rollouts of one prompt; each index has seeds of its own.
 
-    told: hears of the trajectory however it ends, a cancelled one included (its call then raises as any other does).
+    on_end: called with the trajectory however it ends, also where it was cancelled (the call then raises as well).
     """
-    walk = Walk(work, index=index)
+    episode = Episode(work, index=index)
     try:
-        ended = await environment(walk)
+        ended = await environment(episode)
     except asyncio.CancelledError:
-        if told is not None:
-            told(walk.trajectory("cancelled"))
+        if on_end is not None:
+            on_end(episode.trajectory("cancelled"))
         raise
-    trajectory = walk.trajectory(ended)
-    if told is not None:
-        told(trajectory)
+    trajectory = episode.trajectory(ended)
+    if on_end is not None:
+        on_end(trajectory)
     return trajectory
 
 
 def is_final(completion: Completion) -> bool:
-    """It closed its own reasoning: there is an answer, and the closing mark was not a budget's."""
-    place = completion.num_reasoning_tokens
-    closed = len(completion.token_ids) > place and completion.finish_reason in ("stop", "length")
-    return closed and completion.sampled[place] and bool(completion.answer or completion.finish_reason == "stop")
+    """Whether it closed its reasoning itself: there is an answer, and no budget forced the closing mark."""
+    mark = completion.num_reasoning_tokens  # the index of the closing mark
+    closed = len(completion.token_ids) > mark and completion.finish_reason in ("stop", "length")
+    return closed and completion.sampled[mark] and bool(completion.answer or completion.finish_reason == "stop")
 
 
 def diversity(turns: Sequence[Turn]) -> float:
     """The share of distinct texts among a turn's candidates, averaged over the turns with two or more; nan for none.
 
-    A value of 1 / m means that all m said the same: there was nothing to choose.
+    A value of 1 / m means that all m were equal: there was nothing to choose.
     """
     groups: dict[int, list[tuple[str, str]]] = {}
     for turn in turns:
@@ -242,24 +248,24 @@ def trajectory_row(turns: Sequence[Turn], ended: str) -> dict[str, Any]:
 
 
 def _turn_row(turn: Turn) -> dict[str, Any]:
-    piece = turn.completion
-    sure = mean_logprob(piece.sampler_logprobs, piece.sampled)
+    completion = turn.completion
+    logprob = mean_logprob(completion.sampler_logprobs, completion.sampled)
     return {
         "number": turn.number,
         "kind": turn.kind,
         "candidate": turn.candidate,
         "chosen": turn.chosen,
-        "text": piece.reasoning,
-        "answer": piece.answer,
-        "finish_reason": piece.finish_reason,
-        "tokens": piece.num_tokens,
-        "logprob": None if math.isnan(sure) else sure,
-        "forced": len(piece.sampled) - sum(piece.sampled),
+        "text": completion.reasoning,
+        "answer": completion.answer,
+        "finish_reason": completion.finish_reason,
+        "tokens": completion.num_tokens,
+        "logprob": None if math.isnan(logprob) else logprob,
+        "forced": len(completion.sampled) - sum(completion.sampled),
     }
 
 
-def _nothing(turns: Sequence[Turn], prompt_ids: tuple[int, ...]) -> Completion:
-    """The completion of a rollout of which nothing was kept."""
+def _empty_completion(turns: Sequence[Turn], prompt_ids: tuple[int, ...]) -> Completion:
+    """The completion of a trajectory of which nothing was kept."""
     version = turns[0].completion.policy_version if turns else 0
     return Completion(
         prompt_ids=prompt_ids, token_ids=(), sampler_logprobs=(), sampled=(), finish_reason="pause", reasoning="",

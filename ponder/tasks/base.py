@@ -131,9 +131,9 @@ class ProceduralTask(BaseTask):
     ) -> None:
         if split not in SPLITS:
             raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
-        for dial, value, least in (("size", size, 1), ("seed", seed, 0)):
-            if not isinstance(value, int) or value < least:
-                raise ConfigError(f"{dial}={value} must be a whole number of {least} or more")
+        for dial, value, min_value in (("size", size, 1), ("seed", seed, 0)):
+            if not isinstance(value, int) or value < min_value:
+                raise ConfigError(f"{dial}={value} must be a whole number of {min_value} or more")
         self.name, self.split, self.seed, self.levels, self._size = name, split, seed, tuple(levels), size
         self._make, self._verifier, self._key = make, verifier, key
         self.verifier = name_of(verifier)
@@ -196,9 +196,9 @@ class Mixture(BaseTask):
     def __getitem__(self, index: int) -> Problem:
         if not 0 <= index < len(self):
             raise IndexError(index)
-        turn, place = divmod(index, len(self._turn))
-        which = self._turn[place]
-        problem = self.tasks[which][turn * self._weights[which] + self._offsets[place]]
+        turn, position = divmod(index, len(self._turn))
+        which = self._turn[position]
+        problem = self.tasks[which][turn * self._weights[which] + self._offsets[position]]
         # two files may both have a problem "1"; procedural ids begin with the name of their task anyway
         is_named = problem.id.startswith(f"{problem.task}/")
         return problem if is_named else replace(problem, id=f"{problem.task}/{problem.id}")
@@ -257,7 +257,7 @@ def load_task(
         for part in parts
     ]
     names = [task.name for task in tasks]
-    twice = next((place for place, name in enumerate(names) if name in names[:place]), None)
+    twice = next((index for index, name in enumerate(names) if name in names[:index]), None)
     if twice is not None:
         fix = "a share says how often, as in 2*" + parts[twice] if is_file(parts[twice]) else (
             f"use its dials instead, as in {names[twice]}:level=2-5"
@@ -319,7 +319,7 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
     if ":" not in spec or "=" in rest.partition(":")[0]:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
         return _call(lookup(NAMED, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
-    name, own = parse_spec(rest)  # module:attr, perhaps with dials behind a second colon
+    name, own = parse_spec(rest)  # module:attr, perhaps with dials after a second colon
     family = lookup(NAMED, f"{kind}:{name}", what="task")
     if not callable(family):
         raise ConfigError(f"task {spec!r} is not callable; it must be a function (split=, seed=, **dials) -> Task")

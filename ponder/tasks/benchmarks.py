@@ -58,7 +58,7 @@ class Benchmark:
     folder: str = ""  # under PONDER_DATA; empty = the benchmark's name
     files: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: FILES)  # split -> patterns of file names
     hub: tuple[Hub, ...] = ()
-    mend: Callable[[Row], Row] = lambda row: row  # a line of ours, made uniform
+    normalize: Callable[[Row], Row] = lambda row: row  # a line of ours, made uniform
     is_gated: bool = False  # its texts may not lie about: never read from a local file, never written to a bank
 
 
@@ -93,7 +93,7 @@ def _unique(name: str, rows: list[tuple[str, Row]]) -> list[Problem]:
     """Problems with an answer, each id once: a part of a set beside the whole set brings nothing new."""
     problems: dict[str, Problem] = {}
     for where, row in rows:
-        problem = problem_of(BENCHMARKS[name].mend(row), name, where)
+        problem = problem_of(BENCHMARKS[name].normalize(row), name, where)
         known = problems.setdefault(problem.id, problem)
         if known.prompt != problem.prompt:
             raise ConfigError(f"{where}: the id {problem.id!r} is that of another problem; ids must be unique")
@@ -126,7 +126,7 @@ def _chosen(
 
 
 def _local(name: str, entry: Benchmark, split: str) -> tuple[list[tuple[str, Row]], list[dict[str, Any]]]:
-    """The rows of the split's files under PONDER_DATA, each with its place; nothing where there are none."""
+    """The rows of the split's files under PONDER_DATA, each with where it stands; nothing where there are none."""
     root = os.environ.get("PONDER_DATA", "")
     if not root or entry.is_gated:
         return [], []
@@ -178,8 +178,8 @@ def _from_hub(name: str, entry: Benchmark, split: str) -> tuple[list[tuple[str, 
                 for part in hub.splits[split]:
                     raw, revision = hub_rows(hub.repo, config, part, keep=not entry.is_gated)
                     rows += _mapped(hub, config, part, raw)
-                    place = f"{hub.repo}/{config}/{part}"
-                    origin.append({"hub": place, "revision": revision, "problems": len(raw)})
+                    source = f"{hub.repo}/{config}/{part}"
+                    origin.append({"hub": source, "revision": revision, "problems": len(raw)})
     except ConfigError as error:
         ways.append(f"from the hub ({hub.repo}): {error}")
         rows = []
@@ -207,7 +207,7 @@ def _mapped(hub: Hub, config: str, part: str, raw: list[Row]) -> list[tuple[str,
 
 
 def _digits(column: str, *, after: str = "") -> Callable[[Row], str]:
-    """A number as digits: 5 for 5.0, "1234" for "1,234"; behind a mark where one is named."""
+    """A number as digits: 5 for 5.0, "1234" for "1,234"; after a mark where one is named."""
 
     def take(row: Row) -> str:
         text = str(row[column]).rpartition(after)[2] if after else str(row[column])
@@ -231,7 +231,7 @@ def _answers(row: Row) -> str:
 
 
 def _of_choices(row: Row) -> str:
-    """The letter of a key that may be a letter of any alphabet or a number: its place among the labels."""
+    """The letter of a key that may be a letter of any alphabet or a number: its index among the labels."""
     return LETTERS[list(row["choices"]["label"]).index(row["answerKey"])]
 
 
@@ -316,7 +316,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
     ),
     "aime": Benchmark(
-        verifier="integer", mend=_dated,
+        verifier="integer", normalize=_dated,
         hub=(
             Hub(repo="HuggingFaceH4/aime_2024", splits={"test": ("train",)}, id="aime-2024-{id}",
                 columns={**_PLAIN, "solution": "solution", "year": lambda row: 2024}),
@@ -329,28 +329,28 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
     ),
     "amc": Benchmark(
-        verifier="integer", mend=_dated,
+        verifier="integer", normalize=_dated,
         hub=(
             Hub(repo="AI-MO/aimo-validation-amc", splits={"test": ("train",)}, id="amc-{id}",
                 columns={"problem": "problem", "answer": _digits("answer"), "source": "url"}),
         ),
     ),
     "svamp": Benchmark(
-        verifier="math", mend=_fractions,
+        verifier="math", normalize=_fractions,
         hub=(
             Hub(repo="ChilleD/SVAMP", splits={"test": ("train", "test")}, id="svamp-{ID}",
                 columns={"problem": _joined("Body", "Question"), "answer": _digits("Answer"), "subject": "Type"}),
         ),
     ),
     "asdiv": Benchmark(
-        verifier="math", mend=_fractions,
+        verifier="math", normalize=_fractions,
         hub=(
             Hub(repo="EleutherAI/asdiv", configs=("asdiv",), splits={"test": ("validation",)}, id="asdiv-{index}",
                 columns={"problem": _joined("body", "question"), "subject": "solution_type",
                          "answer": lambda row: str(row["answer"]).partition(" (")[0]}),
         ),
     ),
-    "mawps": Benchmark(verifier="math", mend=_fractions, files={"train": ("train*",), "test": _MAWPS}),
+    "mawps": Benchmark(verifier="math", normalize=_fractions, files={"train": ("train*",), "test": _MAWPS}),
     "multiarith": Benchmark(
         verifier="integer", folder="mawps", files={"test": ("multiarith*",)}, hub=(_MULTIARITH,),
     ),
@@ -385,7 +385,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
     ),
     "commonsenseqa": Benchmark(  # the public set has no labels for its test part: the dev part is the exam
-        verifier="choice", mend=_without_subject, files={"train": ("train*",), "test": ("dev*",)},
+        verifier="choice", normalize=_without_subject, files={"train": ("train*",), "test": ("dev*",)},
         hub=(
             Hub(repo="tau/commonsense_qa", columns=_LABELLED, id="csqa-{id}",
                 splits={"train": ("train",), "test": ("validation",)}),

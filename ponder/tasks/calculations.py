@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from ponder.grading.plain_arithmetic import Tree, calculation, combine, is_short, number, show
+from ponder.grading.plain_arithmetic import ArithmeticNode, calculation, combine, is_short, number, show
 
 
 def comes_out(value: Fraction, written: str) -> bool:
@@ -37,7 +37,7 @@ def operations(text: str) -> list[str] | None:
         return None
     lines: list[str] = []
 
-    def work(node: Tree) -> str | None:
+    def work(node: ArithmeticNode) -> str | None:
         if node.left is None or node.right is None:
             return show(node.value) if is_short(node.value) else None
         left, right = node.left, node.right

@@ -80,15 +80,13 @@ def file_task(
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
     name = "/".join(Path(path).parts[-name_parts:]).removesuffix(".gz").removesuffix(".jsonl")
     problems: list[Problem] = []
-    places: dict[str, str] = {}
+    lines: dict[str, str] = {}
     unanswered: list[str] = []
     for where, row in read_rows(path):
         problem, line = problem_of(row, name, where), where.rpartition(" ")[2]
-        if problem.id in places:
-            raise ConfigError(
-                f"{where}: the id {problem.id!r} is that of line {places[problem.id]}; ids must be unique"
-            )
-        places[problem.id] = line
+        if problem.id in lines:
+            raise ConfigError(f"{where}: the id {problem.id!r} is that of line {lines[problem.id]}; ids must be unique")
+        lines[problem.id] = line
         if problem.target:
             problems.append(problem)
         else:
@@ -127,8 +125,11 @@ def split_dials(spec: str) -> tuple[str, str]:
 def distinct_parts(specs: Sequence[str]) -> int:
     """How many parts of their paths tell files apart: 2, as in "t/p", unless two folders hold one of that name."""
     paths = {Path(split_dials(spec)[0]).absolute() for spec in specs}
-    most = max((len(path.parts) for path in paths), default=2)
-    return next((count for count in range(2, most) if len({path.parts[-count:] for path in paths}) == len(paths)), most)
+    max_parts = max((len(path.parts) for path in paths), default=2)
+    return next(
+        (count for count in range(2, max_parts) if len({path.parts[-count:] for path in paths}) == len(paths)),
+        max_parts,
+    )
 
 
 def choose_verifier(problems: Sequence[Problem]) -> str:
@@ -141,7 +142,7 @@ def choose_verifier(problems: Sequence[Problem]) -> str:
 
 
 def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The objects of a file, each with its place ("p.jsonl, line 3"); a line that is none is an error."""
+    """The objects of a file, each with where it stands ("p.jsonl, line 3"); a line that is none is an error."""
     for number, line in numbered_lines(path):
         where = f"{path}, line {number}"
         if isinstance(line, ConfigError):
@@ -156,7 +157,7 @@ def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def problem_of(row: dict[str, Any], task: str, where: str) -> Problem:
-    """One object as a problem; `where` is what an error says of its place."""
+    """One object as a problem; `where` is where an error says it stands."""
     row = {name: value for name, value in row.items() if value == value}  # NaN: a missing value, as pandas writes it
     for name in row:
         close = difflib.get_close_matches(name, [n for n in REQUIRED + OPTIONAL if n not in row], n=1, cutoff=0.75)

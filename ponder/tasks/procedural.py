@@ -42,13 +42,13 @@ def by_key(key: Key) -> Verifier:
 
 
 def _task(
-    name: str, make: Callable[[Random, int], Item], key: Key, levels: tuple[int, ...], most: int,
+    name: str, make: Callable[[Random, int], Item], key: Key, levels: tuple[int, ...], max_level: int,
     *, split: str = "test", seed: int = 0, level: int | str | None = None, size: int = 500,
 ) -> ProceduralTask:  # fmt: skip
-    """The task of a family at the levels asked for, by default `levels`; `most` is the hardest there is."""
+    """The task of a family at the levels asked for, by default `levels`; `max_level` is the hardest there is."""
     wanted = level_range(level, levels)
-    if not levels[0] <= wanted[0] <= wanted[-1] <= most:
-        raise ConfigError(f"{name} has levels {levels[0]} to {most}, not {level}")
+    if not levels[0] <= wanted[0] <= wanted[-1] <= max_level:
+        raise ConfigError(f"{name} has levels {levels[0]} to {max_level}, not {level}")
     return ProceduralTask(name, make, by_key(key), key, levels=wanted, split=split, seed=seed, size=size)
 
 
@@ -126,7 +126,7 @@ WORDS = (
 
 
 def encode(rng: Random, text: str) -> str:
-    """Each letter becomes two letters at equal distance before and behind it, in either order; a and z are doubled."""
+    """Each letter becomes two letters at equal distance before and after it, in either order; a and z are doubled."""
     pairs = []
     for letter in text:
         reach = min(ord(letter) - ord("a"), ord("z") - ord(letter))
@@ -136,14 +136,14 @@ def encode(rng: Random, text: str) -> str:
 
 
 def make_cipher(rng: Random, level: int) -> Item:
-    """`level` words to decode, behind one word that is given with its encoding."""
+    """`level` words to decode, after one word that is given with its encoding."""
     example, message = rng.choice(WORDS), " ".join(rng.choice(WORDS) for _ in range(level))
     text = f"{encode(rng, example)} -> {example}\n{encode(rng, message)} -> ?"
     return Item(text=text, target=message, meta={})
 
 
 def cipher_key(problem: Problem, answer: str) -> str | None:
-    """The letters in lower case, words apart; what stands behind the last `->`, if there is one."""
+    """The letters in lower case, words apart; what comes after the last `->`, if there is one."""
     text = (extract_marked(answer) or answer).rpartition("->")[2].strip().lower()
     is_plain = 0 < len(text) <= MAX_ANSWER and re.fullmatch(r"[\"'`*]*[a-z]+(?:\s+[a-z]+)*[\"'`*.!]*", text)
     return " ".join(re.findall(r"[a-z]+", text)) if is_plain else None
@@ -173,7 +173,7 @@ def in_base(number: int, base: int) -> str:
 
 
 def bases_key(problem: Problem, answer: str) -> str | None:
-    """The digits, with or without the base behind them."""
+    """The digits, with or without the base after them."""
     text = (extract_marked(answer[-MAX_ANSWER:]) or answer).strip().strip("$. ")
     base = problem.meta["base"]
     text = re.sub(rf"\s*(?:_\s*\{{?{base}\}}?|\(?(?:in )?base {base}\)?)$", "", text)
@@ -189,13 +189,13 @@ NAMES = "Al Bo Cy Di Ed Flo Gus Hal Ivy Jo Kim Lou May Ned Oz Pam Quin Ray Sue T
 
 
 def make_ordering(rng: Random, level: int) -> Item:
-    """`level` + 2 people in a row, told by the pairs of neighbours in any order; asked is one place of the row."""
+    """`level` + 2 people in a row, told by the pairs of neighbours in any order; asked is one position in the row."""
     people = rng.sample(NAMES, level + 2)
     facts = [f"{a}>{b}" for a, b in pairwise(people)]
     rng.shuffle(facts)
-    place = rng.randrange(len(people))
-    text = f"{' '.join(facts)}. Who is number {place + 1}?"
-    return Item(text=text, target=people[place], meta={"names": sorted(people)})
+    index = rng.randrange(len(people))
+    text = f"{' '.join(facts)}. Who is number {index + 1}?"
+    return Item(text=text, target=people[index], meta={"names": sorted(people)})
 
 
 def ordering_key(problem: Problem, answer: str) -> str | None:

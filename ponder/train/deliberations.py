@@ -1,4 +1,4 @@
-"""Rows that teach deliberation (`strategies/deliberation.py`) to a model that never saw it, made of worked problems.
+"""Rows that teach deliberation to a model that never saw it, made of worked problems.
 
     ponder data arithmetic:level=1-4 --style deliberate --count 8000 --out data/deliberate.jsonl
     ponder data arithmetic:level=1-4 --style chain --count 8000 --out data/chain.jsonl
@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from random import Random
 
 from ponder.config import ConfigError, check, lookup, setting
-from ponder.strategies.deliberation import answer_line, listing, pair_line, render_step
+from ponder.strategies.deliberation_environment import answer_line, listing, pair_line, render_step
 from ponder.tasks.arithmetic import parse
 from ponder.tasks.calculations import equation
 from ponder.tasks.ways import apply, slipped

@@ -68,8 +68,8 @@ class Packed(Protocol):
 class HiddenLoss(ABC):
     """A loss over final hidden states and the trainer's `head`, for a network that says something else than tokens."""
 
-    def added(self, head: dict[str, Tensor], batch: Any) -> Tensor | None:
-        """What is added to the embeddings (N D), if anything is."""
+    def embedding_bias(self, head: dict[str, Tensor], batch: Any) -> Tensor | None:
+        """What is added to the embeddings (N D); None = nothing."""
         return None
 
     @abstractmethod
@@ -212,8 +212,8 @@ class Replica:
 
     def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
         layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
-        added = of.added(self.head, batch) if of is not None else None
-        return packed.hidden(self.model, tokens, layout, added_ND=added, recompute=self.recompute)
+        bias = of.embedding_bias(self.head, batch) if of is not None else None
+        return packed.hidden(self.model, tokens, layout, added_ND=bias, recompute=self.recompute)
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:

@@ -19,7 +19,7 @@ from ponder.train.batches import Example
 from ponder.train.metrics import cost, extremes, lag_metrics, rollout_metrics, sample_row
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
-from ponder.train.state import load_state, refuse_shorter, save_rung, save_state
+from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state
 from ponder.types import Learner, Rollout
 
 
@@ -50,7 +50,7 @@ class RunLedger:
             pool.restore(self._facts["pool"])
         run.forget_after(self.first_step)
         if self.first_step == 0:
-            save_rung(run, learner, step=0, facts=self._facts)
+            save_checkpoint(run, learner, step=0, facts=self._facts)
         self._begun = self._sampled = time.monotonic()
 
     @property
@@ -96,8 +96,8 @@ class RunLedger:
         self.run.log_samples([sample_row(step, name, r) for name, r in (("best", best), ("worst", worst)) if r])
         if self._on_step:
             self._on_step(Step(done, metrics, best, worst))
-        if done in config.ladder:
-            save_rung(self.run, self._learner, step=done, facts=facts)
+        if done in config.all_checkpoint_steps:
+            save_checkpoint(self.run, self._learner, step=done, facts=facts)
         if done % config.save_every == 0 or done == config.num_steps or self._stop.requested:
             save_state(self.run, self._learner, facts | {"pool": self._pool.state()})
         if self._stop.requested:

@@ -82,7 +82,9 @@ class RLConfig:
     )  # fmt: skip
     backend: str = setting("local", "who trains and samples: local (this machine), or your own, module:attr")
     # what is kept
-    rungs: tuple[int, ...] = setting((), "steps whose weights are kept; empty = 0, 1, 2, 4, 8, ...", least=0)
+    checkpoint_steps: tuple[int, ...] = setting(
+        (), "steps whose weights are kept; empty = 0, 1, 2, 4, 8, ...", least=0, also="rungs"
+    )
     save_every: int = setting(10, "steps from one saved state to the next", least=1, also="save_steps save_freq")
     max_error_frac: float = setting(0.1, "a run stops if more of a step's verifications fail", least=0, most=1)
     num_workers: int = setting(-1, "processes that sample and that train; -1 = one a core, 0 = none", least=-1)
@@ -109,9 +111,10 @@ class RLConfig:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
         if self.problems_per_step > self.pool_size:
             raise ValueError(f"problems_per_step={self.problems_per_step} needs a pool_size of at least that many")
-        if beyond := [step for step in self.rungs if step > self.num_steps]:
+        if beyond := [step for step in self.checkpoint_steps if step > self.num_steps]:
             raise ValueError(
-                f"rungs={list(self.rungs)}: {beyond[0]} is never reached in num_steps={self.num_steps}; leave it out"
+                f"checkpoint_steps={list(self.checkpoint_steps)}: {beyond[0]} is never reached in "
+                f"num_steps={self.num_steps}; leave it out"
             )
 
     @property
@@ -123,21 +126,21 @@ class RLConfig:
         )
 
     @property
-    def ladder(self) -> set[int]:
+    def all_checkpoint_steps(self) -> set[int]:
         doubling = {0} | {2**i for i in range(20) if 2**i < self.num_steps}
-        return set(self.rungs or doubling) | {self.num_steps}
+        return set(self.checkpoint_steps or doubling) | {self.num_steps}
 
 
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> RLConfig:
-    """A recipe with its preset filled in. One that `overrides` make shorter keeps the rungs that it still reaches."""
+    """A recipe with its preset filled in. One that `overrides` make shorter keeps the checkpoints that it reaches."""
     given = {override.partition("=")[0].strip() for override in overrides}
-    shortened = "num_steps" in given and "rungs" not in given
+    shortened = "num_steps" in given and "checkpoint_steps" not in given
     return load(RLConfig, path, overrides, prepare=lambda data: apply_preset(reached(data) if shortened else data))
 
 
 def reached(data: dict[str, Any]) -> dict[str, Any]:
-    """The values of a recipe without the rungs that its num_steps does not reach."""
-    rungs, last = data.get("rungs"), data.get("num_steps")
-    if not isinstance(rungs, list) or not isinstance(last, int):
+    """The values of a recipe without the checkpoints that its num_steps does not reach."""
+    steps, last = data.get("checkpoint_steps"), data.get("num_steps")
+    if not isinstance(steps, list) or not isinstance(last, int):
         return data  # refused where the values are checked
-    return data | {"rungs": [step for step in rungs if not isinstance(step, int) or step <= last]}
+    return data | {"checkpoint_steps": [step for step in steps if not isinstance(step, int) or step <= last]}

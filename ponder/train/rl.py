@@ -84,8 +84,8 @@ async def learn(
 
 def open_play(config: RLConfig, engine: Sampler, task: Task) -> Play:
     """What a rollout is: one completion, or a trajectory of an environment."""
-    walk = open_environment(config.environment, config.deliberation, engine.tokenizer)
-    return single(engine) if walk is None else environment(engine, walk, task)
+    play_episode = open_environment(config.environment, config.deliberation, engine.tokenizer)
+    return single(engine) if play_episode is None else environment(engine, play_episode, task)
 
 
 def reward_terms(config: RLConfig) -> dict[str, RewardTerm]:

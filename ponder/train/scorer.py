@@ -22,7 +22,7 @@ from ponder.config import ConfigError, dumps, from_dict, load, lookup
 from ponder.models import hub
 from ponder.runs import Run, write_atomic
 from ponder.train import inputs, scorer_features, scorer_outcome, scorer_probe, scorer_process
-from ponder.train.scorer_recipe import Check, CommonConfig, Consensus, Job, Progress, ScorerRecipe
+from ponder.train.scorer_recipe import Check, CommonConfig, Consensus, Progress, ScorerJob, ScorerRecipe
 from ponder.train.scorer_rollouts import policies
 from ponder.train.state import state_path
 
@@ -52,7 +52,7 @@ def train_scorer(
         run.same_inputs(read, begun=begun)
         train, held = data.examples(run, models, on_draw)
         policy = hub.fingerprint(models[-1])
-        job = Job(
+        job = ScorerJob(
             config=config, run=run, start=models[-1], policy=policy, train=train, held=held, on_check=on_check
         )  # fmt: skip
         said, facts = recipe.train(job)

@@ -29,8 +29,8 @@ from ponder.train.scorer_recipe import (
     Consensus,
     Cost,
     Data,
-    Job,
     Progress,
+    ScorerJob,
     ScorerRecipe,
     Trained,
 )
@@ -110,7 +110,7 @@ def refuse_hopeless(train: Sequence[Drawn]) -> None:
     )
 
 
-def report(job: Job[C, Drawn], logits: Arrays, consensus: Consensus | None) -> dict[str, Any]:
+def report(job: ScorerJob[C, Drawn], logits: Arrays, consensus: Consensus | None) -> dict[str, Any]:
     """Figures on the held-out problems, and how many were trained on."""
     samples = sum(len(item.correct) for item in job.train)
     return figures(job.held, logits, consensus) | {"train_problems": len(job.train), "train_samples": samples}
@@ -145,15 +145,15 @@ def _all_wrong(n: int, right: int, k: int) -> float:
 
 def tally(item: Drawn) -> tuple[list[int], list[int]]:
     """(samples, right ones) of each answer class."""
-    classes = item.family.classes
+    classes = item.group.classes
     assert classes is not None
     labels = range(int(classes.max(initial=-1)) + 1)
     return [int((classes == c).sum()) for c in labels], [int(item.correct[classes == c].sum()) for c in labels]
 
 
 def blank(item: Drawn) -> int:
-    assert item.family.classes is not None
-    return int((item.family.classes < 0).sum())
+    assert item.group.classes is not None
+    return int((item.group.classes < 0).sum())
 
 
 def headline(result: dict[str, Any]) -> str:
@@ -179,7 +179,7 @@ def cost(config: ScorerConfig) -> Cost:
 
 
 def from_rollouts(
-    train: Callable[[Job[C, Drawn]], Trained],
+    train: Callable[[ScorerJob[C, Drawn]], Trained],
     *,
     config: type[C] = ScorerConfig,  # type: ignore[assignment]
     data: Callable[[C], Data[Drawn]] = drawn,

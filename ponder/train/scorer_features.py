@@ -18,7 +18,7 @@ from ponder.scorers.files import load_scorer
 from ponder.scorers.logistic import fit
 from ponder.train import scorer_examples, scorer_rollouts
 from ponder.train.scorer_examples import ScorerConfig, from_rollouts, refuse_hopeless
-from ponder.train.scorer_recipe import CommonConfig, Cost, Data, Job, Progress, Trained
+from ponder.train.scorer_recipe import CommonConfig, Cost, Data, Progress, ScorerJob, Trained
 from ponder.train.scorer_rollouts import Drawn
 
 Floats = NDArray[np.float64]
@@ -29,7 +29,7 @@ class FeaturesConfig(ScorerConfig):
     joined: str = setting("", "the run of an outcome scorer whose score is one of the features; empty = none")
 
 
-def train(job: Job[FeaturesConfig, Drawn]) -> Trained:
+def train(job: ScorerJob[FeaturesConfig, Drawn]) -> Trained:
     """Each problem weighs the same, however many samples it has left."""
     joined = job.config.joined
     outcome = load_scorer(joined) if joined else None
@@ -48,8 +48,8 @@ def train(job: Job[FeaturesConfig, Drawn]) -> Trained:
 
 
 def _features(part: Sequence[Drawn], outcome: Any) -> list[Floats]:
-    said = outcome.score([item.family for item in part]) if outcome else [None] * len(part)
-    return [features(item.family, p) for item, p in zip(part, said, strict=True)]
+    said = outcome.score([item.group for item in part]) if outcome else [None] * len(part)
+    return [features(item.group, p) for item, p in zip(part, said, strict=True)]
 
 
 def data(config: FeaturesConfig) -> Data[Drawn]:

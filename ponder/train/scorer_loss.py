@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.models.segments import Segment
-from ponder.scorers.outcome import added, read
-from ponder.scorers.packing import Family, Pack, packs
+from ponder.scorers.outcome import embedding_bias, head_logits
+from ponder.scorers.packing import CompletionGroup, Pack, packs
 from ponder.train.distributed import HiddenLoss
 from ponder.train.scorer_rollouts import Drawn
 
@@ -32,50 +32,50 @@ from ponder.train.scorer_rollouts import Drawn
 class ScorerExample:
     """One problem's different completions, and what is to be learnt of each."""
 
-    family: Family
+    group: CompletionGroup
     counts: NDArray[np.float64]  # (B,) how often it was drawn
     correct: NDArray[np.float64]  # (B,)
     targets: NDArray[np.float32]  # one per token id
     weights: NDArray[np.float32]  # one per token id, 1 in total a completion (0: nothing is known of it)
-    which: NDArray[np.int64]  # of every sample that was drawn, which completion it is
+    inverse: NDArray[np.int64]  # of every sample that was drawn, the index of its completion
 
 
 def outcome_example(drawn: Drawn, *, late: float) -> ScorerExample:
     """Every token predicts the outcome; token t of T weighs ((t + 1) / T) ** late."""
-    family, which, counts, correct = _distinct(drawn)
-    lengths = family.lengths
+    group, inverse, counts, correct = _distinct(drawn)
+    lengths = group.lengths
     ends = np.cumsum(lengths)
-    position = np.arange(len(family.token_ids)) - np.repeat(ends - lengths, lengths) + 1
+    position = np.arange(len(group.token_ids)) - np.repeat(ends - lengths, lengths) + 1
     raw = (position / np.repeat(lengths, lengths)) ** late
     sums = np.bincount(np.repeat(np.arange(len(lengths)), lengths), raw, minlength=len(lengths))
     weights = raw / np.repeat(sums, lengths)
     targets = np.repeat(correct, lengths)
-    return ScorerExample(family, counts, correct, targets.astype(np.float32), weights.astype(np.float32), which)
+    return ScorerExample(group, counts, correct, targets.astype(np.float32), weights.astype(np.float32), inverse)
 
 
 def process_example(drawn: Drawn) -> ScorerExample:
     """The ends of labelled steps predict the share of continuations that end correct, the last token the outcome."""
-    family, which, counts, correct = _distinct(drawn)
-    starts = np.cumsum(family.lengths) - family.lengths
-    targets = np.zeros(len(family.token_ids), np.float32)
-    weights = np.zeros(len(family.token_ids), np.float32)
+    group, inverse, counts, correct = _distinct(drawn)
+    starts = np.cumsum(group.lengths) - group.lengths
+    targets = np.zeros(len(group.token_ids), np.float32)
+    weights = np.zeros(len(group.token_ids), np.float32)
     for sample, position, share in drawn.steps:
-        at = starts[which[sample]] + position - 1
+        at = starts[inverse[sample]] + position - 1
         targets[at], weights[at] = share, 1.0
-    some = family.lengths > 0
-    last = (starts + family.lengths - 1)[some]
+    some = group.lengths > 0
+    last = (starts + group.lengths - 1)[some]
     targets[last], weights[last] = correct[some], 1.0
-    sums = np.bincount(np.repeat(np.arange(len(family)), family.lengths), weights, minlength=len(family))
-    weights /= np.repeat(np.maximum(sums, 1.0), family.lengths)
-    return ScorerExample(family, counts, correct, targets, weights.astype(np.float32), which)
+    sums = np.bincount(np.repeat(np.arange(len(group)), group.lengths), weights, minlength=len(group))
+    weights /= np.repeat(np.maximum(sums, 1.0), group.lengths)
+    return ScorerExample(group, counts, correct, targets, weights.astype(np.float32), inverse)
 
 
-def _distinct(drawn: Drawn) -> tuple[Family, NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
-    family, which = drawn.family.unique()
-    counts = np.bincount(which, minlength=len(family)).astype(np.float64)
-    correct = np.zeros(len(family))
-    correct[which] = drawn.correct
-    return family, which, counts, correct
+def _distinct(drawn: Drawn) -> tuple[CompletionGroup, NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+    group, inverse = drawn.group.unique()
+    counts = np.bincount(inverse, minlength=len(group)).astype(np.float64)
+    correct = np.zeros(len(group))
+    correct[inverse] = drawn.correct
+    return group, inverse, counts, correct
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class ScoreBatch:
     """A micro-batch as plain arrays: it travels to workers."""
 
     tokens_N: NDArray[np.int64]
-    surprise_NC: NDArray[np.float32]
+    logprob_features_NC: NDArray[np.float32]
     segments: list[Segment]
     last_B: NDArray[np.int64]
     targets_N: NDArray[np.float32]
@@ -109,7 +109,7 @@ class ScoreBatch:
 
 def batches(examples: Sequence[ScorerExample], balance: Balance, *, max_tokens: int, seed: int) -> list[ScoreBatch]:
     """Packs of the examples of one step; the weights of all tokens add up to about 1, and so do those of all pairs."""
-    found = list(packs([example.family for example in examples], max_tokens=max_tokens))
+    found = list(packs([example.group for example in examples], max_tokens=max_tokens))
     total = sum(float(example.counts.sum()) for example in examples)
     mixed = max(1, sum(0 < example.correct.mean() < 1 for example in examples))
     return [_batch(pack, examples, balance, total, mixed, seed + i) for i, pack in enumerate(found)]
@@ -121,10 +121,10 @@ def _batch(
     targets, weights = (np.zeros(len(pack.tokens_N), np.float32) for _ in range(2))
     right, wrong, pair_weights = [], [], []
     row = 0
-    for index, first, end in pack.pieces:
+    for index, first, end in pack.slices:
         example = examples[index]
-        lengths = example.family.lengths[first:end]
-        skipped, size = int(example.family.lengths[:first].sum()), int(lengths.sum())
+        lengths = example.group.lengths[first:end]
+        skipped, size = int(example.group.lengths[:first].sum()), int(lengths.sum())
         begin = int(pack.first_B[row])
         targets[begin : begin + size] = example.targets[skipped : skipped + size]
         of_row = example.counts[first:end] * np.where(example.correct[first:end] > 0.5, balance.right, balance.wrong)
@@ -142,7 +142,7 @@ def _batch(
         row += end - first
     return ScoreBatch(
         tokens_N=pack.tokens_N,
-        surprise_NC=pack.surprise_NC,
+        logprob_features_NC=pack.logprob_features_NC,
         segments=pack.segments,
         last_B=pack.last_B,
         targets_N=targets,
@@ -161,8 +161,8 @@ class ScoreLoss(HiddenLoss):
     dropout: float
     pairwise: float
 
-    def added(self, head: dict[str, Tensor], batch: ScoreBatch) -> Tensor | None:
-        return added(batch.surprise_NC, head)
+    def embedding_bias(self, head: dict[str, Tensor], batch: ScoreBatch) -> Tensor | None:
+        return embedding_bias(batch.logprob_features_NC, head)
 
     def loss(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: ScoreBatch) -> tuple[Tensor, dict[str, Tensor]]:
         device = hidden_ND.device
@@ -172,14 +172,14 @@ class ScoreLoss(HiddenLoss):
             mask = torch.rand(hidden_ND.shape, generator=generator) >= self.dropout
             kept = hidden_ND * (mask / (1 - self.dropout)).to(hidden_ND)
         targets, weights = (torch.from_numpy(x).to(device) for x in (batch.targets_N, batch.weights_N))
-        tokens = F.binary_cross_entropy_with_logits(read(kept, head), targets, weight=weights, reduction="sum")
+        tokens = F.binary_cross_entropy_with_logits(head_logits(kept, head), targets, weight=weights, reduction="sum")
         right, wrong = (torch.from_numpy(batch.last_B[x]).to(device) for x in (batch.right_P, batch.wrong_P))
         pairs = torch.zeros((), device=device)
         if len(batch.right_P):
-            logits = read(hidden_ND, head)
+            logits = head_logits(hidden_ND, head)
             pairs = F.softplus(logits[wrong] - logits[right]) @ torch.from_numpy(batch.weights_P).to(device)
         return tokens + self.pairwise * pairs, {"bce": tokens.detach(), "pairs": pairs.detach()}
 
     def values(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: ScoreBatch) -> Tensor:
         """Logits (B,) at the completions' last tokens."""
-        return read(hidden_ND[torch.from_numpy(batch.last_B).to(hidden_ND.device)], head)
+        return head_logits(hidden_ND[torch.from_numpy(batch.last_B).to(hidden_ND.device)], head)

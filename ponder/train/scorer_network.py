@@ -27,11 +27,11 @@ from ponder.models.transformer import Transformer
 from ponder.runs import GracefulStop
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.calibration import fit_platt, log_loss, rerank_at
-from ponder.scorers.outcome import expit, fresh_head
+from ponder.scorers.outcome import expit, new_head
 from ponder.train.distributed import HiddenLoss, Trainer, pick_device, resolve_workers
 from ponder.train.scorer_examples import ScorerConfig
 from ponder.train.scorer_loss import Balance, ScoreLoss, ScorerExample, batches
-from ponder.train.scorer_recipe import Arrays, Check, CommonConfig, Job, Trained
+from ponder.train.scorer_recipe import Arrays, Check, CommonConfig, ScorerJob, Trained
 from ponder.train.scorer_rollouts import Drawn
 from ponder.train.state import load_state, save_state
 
@@ -51,7 +51,7 @@ class Learning:
     logprobs: bool = False  # the network also reads the sampler's logprobs
 
 
-def train_network(job: Job[Any, Any], learning: Learning) -> Trained:
+def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
     """The policy's network with a head; (what the best one says of the held-out examples, what was spent)."""
     config: CommonConfig = job.config
     run = job.run
@@ -62,7 +62,7 @@ def train_network(job: Job[Any, Any], learning: Learning) -> Trained:
     with (
         Trainer(
             model, num_workers=resolve_workers(config.num_workers), adapter=adapter,
-            head=fresh_head(model.config.hidden_size, logprobs=learning.logprobs),
+            head=new_head(model.config.hidden_size, logprobs=learning.logprobs),
             recompute=config.recompute, betas=(0.9, 0.98),
         ) as trainer,
         GracefulStop() as stop,
@@ -124,7 +124,7 @@ def schedule(step: int, num_steps: int, config: CommonConfig) -> float:
 
 
 def learn_rollouts(
-    job: Job[Any, Drawn],
+    job: ScorerJob[Any, Drawn],
     example: Callable[[Drawn], ScorerExample],
     scorer: Callable[..., TokenScorer],
     *,
@@ -167,7 +167,7 @@ def examine(
     parts = batches(held, balance, max_tokens=max_tokens, seed=0)
     rows = torch.cat(trainer.values(parts, loss)).double().numpy()  # packs keep the order of the examples
     ends = np.cumsum([len(example.counts) for example in held])
-    return [part[example.which] for part, example in zip(np.split(rows, ends[:-1]), held, strict=True)]
+    return [part[example.inverse] for part, example in zip(np.split(rows, ends[:-1]), held, strict=True)]
 
 
 def choosing(held: Sequence[Drawn], scores: Arrays) -> float:

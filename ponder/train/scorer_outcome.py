@@ -11,16 +11,16 @@ from ponder.train import scorer_examples
 from ponder.train.scorer_examples import ScorerConfig, from_rollouts
 from ponder.train.scorer_loss import outcome_example
 from ponder.train.scorer_network import learn_rollouts
-from ponder.train.scorer_recipe import Cost, Job, Trained
+from ponder.train.scorer_recipe import Cost, ScorerJob, Trained
 from ponder.train.scorer_rollouts import Drawn
 
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeConfig(ScorerConfig):
-    logprobs: bool = setting(True, "it also reads how surprised the sampler was at each token")
+    logprobs: bool = setting(True, "the network also gets the sampler's logprob of each token")
 
 
-def train(job: Job[OutcomeConfig, Drawn]) -> Trained:
+def train(job: ScorerJob[OutcomeConfig, Drawn]) -> Trained:
     example = partial(outcome_example, late=job.config.late)
     return learn_rollouts(job, example, OutcomeScorer, logprobs=job.config.logprobs)
 

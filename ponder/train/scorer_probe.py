@@ -19,10 +19,10 @@ from ponder.scorers.calibration import log_loss
 from ponder.scorers.logistic import fit
 from ponder.scorers.outcome import expit
 from ponder.scorers.packing import Pack, packs
-from ponder.scorers.probe import Probe, states
+from ponder.scorers.probe import Probe, completion_states
 from ponder.train.distributed import HiddenLoss, Trainer, pick_device, resolve_workers
 from ponder.train.scorer_examples import ScorerConfig, from_rollouts
-from ponder.train.scorer_recipe import Job, Trained
+from ponder.train.scorer_recipe import ScorerJob, Trained
 from ponder.train.scorer_rollouts import Drawn
 
 Floats = NDArray[np.float64]
@@ -34,16 +34,16 @@ class ProbeConfig(ScorerConfig):
     probe_width: int = setting(0, "hidden units of its network; 0 = logistic regression", least=0)
 
 
-def train(job: Job[ProbeConfig, Drawn]) -> Trained:
+def train(job: ScorerJob[ProbeConfig, Drawn]) -> Trained:
     """The penalty, or the moment to stop, is the one with the best held-out loss."""
     config = job.config
-    families = [item.family for item in [*job.train, *job.held]]
-    x, other = _states(config, job.start, families, len(job.train))
+    groups = [item.group for item in [*job.train, *job.held]]
+    x, other = _states(config, job.start, groups, len(job.train))
     y, truth = (np.concatenate([item.correct for item in part]) for part in (job.train, job.held))
     head = _network(config, x, y, other, truth) if config.probe_width else _regression(x, y, other, truth)
     probe = Probe(head, name=job.config.scorer_name, policy=job.policy, model=str(job.start.resolve()))
     probe.save(job.folder)
-    p = np.clip(probe.judge(other), 1e-12, 1 - 1e-12)
+    p = np.clip(probe.probabilities(other), 1e-12, 1 - 1e-12)
     ends = np.cumsum([len(item.correct) for item in job.held])[:-1]
     return [np.log(part / (1 - part)) for part in np.split(p, ends)], {}
 
@@ -55,20 +55,20 @@ class _States(HiddenLoss):
         raise NotImplementedError
 
     def values(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Pack) -> Tensor:
-        return states(hidden_ND, *(torch.from_numpy(x).to(hidden_ND.device) for x in batch.ends()))
+        return completion_states(hidden_ND, *(torch.from_numpy(x).to(hidden_ND.device) for x in batch.ends()))
 
 
 def _states(
-    config: ProbeConfig, start: Path, families: Sequence[Any], num_train: int
+    config: ProbeConfig, start: Path, groups: Sequence[Any], num_train: int
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(B F) of the training samples and of the held-out ones."""
-    distinct = [family.unique() for family in families]
-    parts = list(packs([family for family, _ in distinct], max_tokens=config.max_tokens_per_batch))
+    distinct = [group.unique() for group in groups]
+    parts = list(packs([group for group, _ in distinct], max_tokens=config.max_tokens_per_batch))
     model, _ = hub.load(start, dtype=None, device=pick_device())
     with Trainer(model, num_workers=resolve_workers(config.num_workers)) as trainer:
         rows = torch.cat(trainer.values(parts, _States())).numpy()
-    ends = np.cumsum([len(family) for family, _ in distinct])[:-1]
-    found = [part[which] for part, (_, which) in zip(np.split(rows, ends), distinct, strict=True)]
+    ends = np.cumsum([len(group) for group, _ in distinct])[:-1]
+    found = [part[inverse] for part, (_, inverse) in zip(np.split(rows, ends), distinct, strict=True)]
     return np.concatenate(found[:num_train]), np.concatenate(found[num_train:])
 
 

@@ -10,7 +10,7 @@ from ponder.train import scorer_outcome
 from ponder.train.scorer_examples import ScorerConfig, from_rollouts
 from ponder.train.scorer_loss import process_example
 from ponder.train.scorer_network import learn_rollouts
-from ponder.train.scorer_recipe import Cost, Job, Trained
+from ponder.train.scorer_recipe import Cost, ScorerJob, Trained
 from ponder.train.scorer_rollouts import Drawn, DrawPlan, step_ids
 
 
@@ -24,7 +24,7 @@ class ProcessConfig(ScorerConfig):
         return replace(super().plan, continuations=self.continuations, steps_per_sample=self.steps_per_sample)
 
 
-def train(job: Job[ProcessConfig, Drawn]) -> Trained:
+def train(job: ScorerJob[ProcessConfig, Drawn]) -> Trained:
     """Without the sampler's logprobs: in a search the earlier steps are part of the prompt, which has none."""
     return learn_rollouts(
         job, process_example, ProcessScorer, options=lambda tokenizer: {"step_ids": step_ids(tokenizer)}

@@ -4,7 +4,7 @@
 
     config     the class of its recipe files: a subclass of `CommonConfig` whose fields are the keys it takes
     data       where its examples come from: (train, held out)
-    train      makes the scorer, saves it into `Job.folder`, and says what it thinks of the held-out examples
+    train      makes the scorer, saves it into `ScorerJob.folder`, and says what it thinks of the held-out examples
     report     from that, what result.json says of it; `headline` in one line
     cost       how much it reads, for `--dry-run`
 
@@ -40,7 +40,7 @@ class CommonConfig:
 
     out: str = setting(REQUIRED, "the run's folder", also="output_dir")
     kind: str = setting("outcome", "what reads the samples: a kind of the tables below, or your own, module:attr")
-    model: str = setting("nano", "the policy; of a run an early, a middle and the last rung", also="model_name_or_path")
+    model: str = setting("nano", "the policy; of a run an early, a middle and the last one", also="model_name_or_path")
     name: str = setting("", "what its scores are stored under; empty = its kind")
     held_out: float = setting(0.15, "share of the problems that are not trained on", above=0, below=1)
     # how it learns
@@ -103,7 +103,7 @@ class Data(Generic[E]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job(Generic[C, E]):
+class ScorerJob(Generic[C, E]):
     """What a kind is given to train with."""
 
     config: C
@@ -143,7 +143,7 @@ class ScorerRecipe(Generic[C, E]):
 
     config: type[C]
     data: Callable[[C], Data[E]]
-    train: Callable[[Job[C, E]], Trained]
-    report: Callable[[Job[C, E], Arrays, Consensus | None], dict[str, Any]]
+    train: Callable[[ScorerJob[C, E]], Trained]
+    report: Callable[[ScorerJob[C, E], Arrays, Consensus | None], dict[str, Any]]
     headline: Callable[[dict[str, Any]], str]  # of result.json
     cost: Callable[[C], Cost]

@@ -26,8 +26,8 @@ from ponder.models import hub
 from ponder.models.tokenizer import Tokenizer
 from ponder.rollouts.collect import collect, single
 from ponder.rollouts.grade import Tally, grade, refuse_failing
-from ponder.runs import append_jsonl, checkpoints, read_jsonl
-from ponder.scorers.packing import Family
+from ponder.runs import append_jsonl, find_checkpoints, read_jsonl
+from ponder.scorers.packing import CompletionGroup
 from ponder.train.distributed import pick_device
 from ponder.train.scorer_recipe import Progress
 from ponder.types import Completion, Problem, Rollout, SamplingParams, Task, text_seed
@@ -62,7 +62,7 @@ class Drawn:
     """The samples of one problem, from all checkpoints and temperatures."""
 
     problem: str
-    family: Family
+    group: CompletionGroup
     correct: NDArray[np.float64]  # (B,) 0 or 1
     steps: tuple[tuple[int, int, float], ...]  # (sample, ids up to the step's end, share of continuations correct)
 
@@ -74,12 +74,12 @@ class Drawn:
 def policies(reference: str) -> list[Path]:
     """The model folders to draw from: of a run its early, its middle and its last checkpoint; else the model alone."""
     run = Path(reference).expanduser()
-    ladder = checkpoints(run) if run.is_dir() else []
-    if not ladder:
+    kept = find_checkpoints(run) if run.is_dir() else []
+    if not kept:
         return [hub.resolve(reference)]
-    middle = len(ladder) // 2
-    early = len(ladder) // 4
-    return [ladder[i] for i in sorted({early, middle, len(ladder) - 1})]
+    middle = len(kept) // 2
+    early = len(kept) // 4
+    return [kept[i] for i in sorted({early, middle, len(kept) - 1})]
 
 
 def draw(
@@ -240,14 +240,14 @@ def load(path: Path) -> list[Drawn]:
 
 def _drawn(problem: str, prompt_ids: list[int], rows: list[dict[str, Any]]) -> Drawn:
     keys = {key: i for i, key in enumerate(dict.fromkeys(r["class"] for r in rows if r["class"] is not None))}
-    family = replace(
-        Family.of(prompt_ids, [row["ids"] for row in rows]),
+    group = replace(
+        CompletionGroup.of(prompt_ids, [row["ids"] for row in rows]),
         logprobs=np.fromiter(itertools.chain.from_iterable(row["logprobs"] for row in rows), np.float32),
         was_cut=np.array([row["cut"] for row in rows], dtype=bool),
         classes=np.array([-1 if row["class"] is None else keys[row["class"]] for row in rows], dtype=np.int64),
     )
     correct = np.array([row["correct"] for row in rows], dtype=np.float64)
-    return Drawn(problem, family, correct, tuple(_steps(rows)))
+    return Drawn(problem, group, correct, tuple(_steps(rows)))
 
 
 def _steps(rows: list[dict[str, Any]]) -> Iterator[tuple[int, int, float]]:

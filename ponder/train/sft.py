@@ -35,7 +35,7 @@ from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
 from ponder.train.distributed import SupervisedLoss, pick_device, resolve_workers
 from ponder.train.policy import Policy, Precision, open_policy
-from ponder.train.state import load_state, refuse_shorter, save_rung, save_state, state_path
+from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state, state_path
 from ponder.types import Message
 
 
@@ -174,7 +174,7 @@ def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: 
                 save_state(run, learner, facts)
             if stop.requested:
                 raise KeyboardInterrupt
-        return save_rung(run, learner, step=config.num_steps, facts=facts)
+        return save_checkpoint(run, learner, step=config.num_steps, facts=facts)
 
 
 def open_start(config: SFTConfig, run_folder: Path, training: dict[str, Any]) -> Policy:

@@ -7,6 +7,10 @@ This is rejection sampling, the inner step of STaR (arXiv:2203.14465) and of exp
 that no sample solved are tried once more with the answer in the prompt (STaR's rationalisation); what is kept then is
 the reasoning under the *original* problem, and only where it does not speak of the hint.
 
+A model without reasoning marks works in its answer: that work becomes the reasoning of the row, and what the verifier
+read in it becomes the answer. So such a model can be taught to think before it answers by nothing but its own work
+(asked, where it needs it, with a `prompting` that is not in the rows; `shortest` teaches brevity at the same time).
+
 Nothing computed is lost: a problem's rows are appended when it is done, and OUT.progress.jsonl says which are. Asking
 again goes on from there; asking for another model, task or way of sampling is refused.
 """
@@ -26,9 +30,10 @@ from typing import Any
 from ponder.config import ConfigError, check, setting
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.runs import lock
-from ponder.strategies.deliberation import PAUSE
+from ponder.strategies.deliberation_environment import PAUSE
+from ponder.tasks.prompting import question
 from ponder.train.inputs import problems_hash
-from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, text_seed
+from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, Verdict, text_seed
 
 HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
 _SPEAKS_OF_IT = re.compile(
@@ -44,6 +49,7 @@ class StarConfig:
 
     num_samples: int = setting(8, "of a problem", least=1, also="num_generations n group_size")
     keep: int = setting(4, "different right solutions of a problem, at most; drawn from all of them alike", least=1)
+    shortest: bool = setting(False, "keep the shortest of them instead")
     hint: bool = setting(False, "try unsolved problems again with the answer in the prompt")
     params: SamplingParams = field(default_factory=SamplingParams)
     seed: int = setting(0, "of the samples", least=0)
@@ -82,7 +88,7 @@ async def star(
                 if not kept and config.hint:
                     kept, _ = await _attempt(problem, task, engine, config, hint=True)
                     hinted = len(kept)
-                rows = [{"problem": problem.text, "reasoning": text, "answer": problem.target} for text in kept]
+                rows = [{"problem": question(problem), "reasoning": text, "answer": said} for text, said in kept]
                 file.add(problem.id, rows, graded, hinted=hinted)
                 refuse_failing(file.tally)
                 if on_progress:
@@ -96,8 +102,8 @@ async def star(
 
 async def _attempt(
     problem: Problem, task: Task, engine: Engine, config: StarConfig, *, hint: bool
-) -> tuple[list[str], Tally]:
-    """(reasonings to keep, how all samples were graded)."""
+) -> tuple[list[tuple[str, str]], Tally]:
+    """((reasoning, answer) of each to keep, how all samples were graded)."""
     prompt: tuple[Message, ...] = problem.prompt
     if hint:
         text = f"{problem.text}\n\n{HINT.format(target=problem.target)}"
@@ -107,10 +113,19 @@ async def _attempt(
     verdicts, tally = await grade(task, problem, completions), Tally()
     for verdict in verdicts:
         tally.add(verdict)
-    right = [c for c, verdict in zip(completions, verdicts, strict=True) if verdict.is_correct and not c.was_cut]
-    texts = {" ".join(text.split()): text for c in right if (text := worth_keeping(c, problem, hint=hint))}
-    found = list(texts.values())
-    return Random(seed).sample(found, min(config.keep, len(found))), tally
+    found: dict[str, tuple[str, str]] = {}
+    for completion, verdict in zip(completions, verdicts, strict=True):
+        if verdict.is_correct and not completion.was_cut and (text := worth_keeping(completion, problem, hint=hint)):
+            found[" ".join(text.split())] = text, _answer(completion, verdict, problem)
+    if config.shortest:
+        return [found[text] for text in sorted(found, key=len)[: config.keep]], tally
+    rows = list(found.values())
+    return Random(seed).sample(rows, min(config.keep, len(rows))), tally
+
+
+def _answer(completion: Completion, verdict: Verdict, problem: Problem) -> str:
+    """The target; where the work stands in the answer, what the verifier read there."""
+    return problem.target if completion.reasoning.strip() else verdict.extracted or problem.target
 
 
 def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> str:

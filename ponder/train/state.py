@@ -42,8 +42,8 @@ def refuse_shorter(done: int, wanted: int) -> None:
     """A run cannot be taken back: its weights are those of the last step."""
     if done > wanted:
         raise ValueError(
-            f"this run has taken {done} steps, more than num_steps={wanted}; use its rung (RUN@{wanted}) where it has "
-            "one, or choose another `out`"
+            f"this run has taken {done} steps, more than num_steps={wanted}; use its checkpoint (RUN@{wanted}) where "
+            "it has one, or choose another `out`"
         )
 
 
@@ -60,17 +60,17 @@ def load_state(run: Run, learner: Resumable) -> dict[str, Any] | None:
         raise ValueError(f"{path} does not fit this run ({error}); delete {run.folder} to start over") from error
 
 
-def save_rung(run: Run, learner: Learner, *, step: int, facts: dict[str, Any]) -> Path:
-    """A rung of the checkpoint ladder: a model folder, complete once its ladder.json is there."""
+def save_checkpoint(run: Run, learner: Learner, *, step: int, facts: dict[str, Any]) -> Path:
+    """Keep a checkpoint: a model folder, complete once its checkpoint.json is there."""
     folder = run.checkpoint_folder(step)
     folder.mkdir(parents=True, exist_ok=True)
     learner.save(folder)
-    ladder = {
+    cost = {
         "step": step,
         "train_flops": facts.get("flops", 0.0),
         "rollout_tokens": facts.get("rollout_tokens", 0),
         "train_tokens": facts.get("tokens", 0),
         "seconds": facts.get("seconds", 0.0),
     }
-    write_atomic(folder / "ladder.json", json.dumps(ladder) + "\n")
+    write_atomic(folder / "checkpoint.json", json.dumps(cost) + "\n")
     return folder

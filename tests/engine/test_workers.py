@@ -82,7 +82,7 @@ def _dies(*_: object) -> None:
 def test_an_engine_whose_workers_die_at_once_fails_with_the_reason(monkeypatch, caplog):
     with LocalEngine(tiny_model(), TOKENIZER, num_workers=1) as engine:
         asyncio.run(ids(engine))
-        monkeypatch.setattr(local, "_worker_process", _dies)
+        monkeypatch.setattr(local, "worker_process", _dies)
         killed(engine)
         until(lambda: engine.failure, 60)
         assert "worker died (exit code -9)" in str(engine.failure)
@@ -96,7 +96,7 @@ def test_a_request_that_waits_for_a_worker_when_the_engine_fails_is_told_why(mon
         await ids(engine)
         waiting = asyncio.ensure_future(engine.generate(user("p"), LONG))
         await asyncio.sleep(0.1)
-        monkeypatch.setattr(local, "_worker_process", _dies)
+        monkeypatch.setattr(local, "worker_process", _dies)
         killed(engine)
         with pytest.raises(EngineError, match="worker died"):
             await asyncio.wait_for(waiting, 60)

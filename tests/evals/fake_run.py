@@ -1,4 +1,4 @@
-"""A run folder without a model: a ladder whose scripted engines get better and think longer with the step."""
+"""A run folder without a model: checkpoints whose scripted engines get better and think longer with the step."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STEPS = (0, 10, 20, 40, 80)
 
 
 def make_run(folder: Path, steps: Sequence[int] = STEPS, *, evil: str = "") -> Path:
-    """run.json, config, metrics and a ladder of checkpoints with fake weights."""
+    """run.json, config, metrics and checkpoints with fake weights."""
     run = runs.Run(folder, kind="rl", config_toml=f'task = "counting"{evil}\nseed = 3', seed=3)
     for step in range(max(steps)):
         share = step / max(1, max(steps) - 1)
@@ -34,9 +34,9 @@ def make_run(folder: Path, steps: Sequence[int] = STEPS, *, evil: str = "") -> P
         checkpoint = run.checkpoint_folder(step)
         checkpoint.mkdir(parents=True)
         (checkpoint / "model.safetensors").write_bytes(f"weights of step {step}".encode())
-        ladder = {"step": step, "train_flops": 3e12 * step, "rollout_tokens": 5e4 * step,
+        cost = {"step": step, "train_flops": 3e12 * step, "rollout_tokens": 5e4 * step,
                   "train_tokens": 5e4 * step, "seconds": 6.0 * step}  # fmt: skip
-        runs.write_atomic(checkpoint / "ladder.json", json.dumps(ladder))
+        runs.write_atomic(checkpoint / "checkpoint.json", json.dumps(cost))
     return folder
 
 
@@ -46,7 +46,7 @@ def fingerprint(checkpoint: Path) -> str:
 
 def open_engine(checkpoint: Path, *, evil: str = "") -> ScriptedEngine:
     """Right with a chance that grows with the step and shrinks with the problem; short caps cost accuracy."""
-    step = json.loads((checkpoint / "ladder.json").read_text())["step"]
+    step = json.loads((checkpoint / "checkpoint.json").read_text())["step"]
 
     def respond(prompt: str, seed: int) -> tuple[str, str]:
         rng = Random(seed)

@@ -236,6 +236,17 @@ def test_other_settings_are_refused_by_name_and_nothing_is_touched(
     assert before == {path.name: path.read_bytes() for path in tmp_path.rglob("*.*")}
 
 
+def test_a_bank_from_before_there_was_a_setting_goes_on_with_its_default(tmp_path: Path) -> None:
+    fill(tmp_path)
+    facts = json.loads((tmp_path / "bank.json").read_text())
+    del facts["params"]["form"], facts["grader"]
+    (tmp_path / "bank.json").write_text(json.dumps(facts))
+    with Bank.open(tmp_path, dataclasses.replace(SPEC, grader="")) as bank:
+        assert bank.num_samples("p") == 4
+    with pytest.raises(BankError, match="grader is '', not 'g'"):
+        Bank.open(tmp_path, SPEC)
+
+
 def test_the_seed_inside_the_sampling_params_does_not_matter(tmp_path: Path) -> None:
     fill(tmp_path)
     params = dataclasses.replace(SPEC.params, seed=99)

@@ -114,7 +114,7 @@ def test_samples_in_flight_are_bounded_and_many_problems_run_at_once(
     assert wide.most_in_flight == 20
 
 
-def test_progress_is_told_after_each_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+def test_progress_is_reported_after_each_problem(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     seen: list[tuple[int, int, float]] = []
     result = exam(make_task(), ScriptedEngine(right_half), tmp_path, on_progress=lambda *args: seen.append(args))
     assert [done for done, _, _ in seen] == [1, 2, 3, 4, 5, 6] and all(total == 6 for _, total, _ in seen)

@@ -10,7 +10,8 @@ from test_accuracy_at_compute import FREE, FULL, tables
 
 from ponder.evals import plots
 from ponder.evals.accuracy_at_compute import accuracy_at_compute
-from ponder.evals.results import BudgetPoint, Curves, Flops, Rung, VoteCurve, VotePoint
+from ponder.evals.axes import svg
+from ponder.evals.results import BudgetPoint, CheckpointResult, Curves, Flops, VoteCurve, VotePoint
 from ponder.evals.stats import Estimate
 from ponder.types import SamplingParams
 
@@ -21,9 +22,10 @@ def estimate(value: float) -> Estimate:
     return Estimate(value, value - 0.05, value + 0.05)
 
 
-def curves_of(test: list[VoteCurve], budgets: list[BudgetPoint], rungs: list[Rung]) -> Curves:
+def curves_of(test: list[VoteCurve], budgets: list[BudgetPoint], checkpoints: list[CheckpointResult]) -> Curves:
     return Curves(task="t", split="test", seed=0, params=SamplingParams(), grader="g", num_problems=9, revision="",
-                  machine={}, k=4, test=tuple(test), budgets=tuple(budgets), rungs=tuple(rungs))  # fmt: skip
+                  machine={}, k=4, test=tuple(test), budgets=tuple(budgets),
+                  checkpoints=tuple(checkpoints))  # fmt: skip
 
 
 def vote_point(k: int, flops: float, tokens: float, cons: float, best: float) -> VotePoint:
@@ -59,19 +61,19 @@ def test_every_strategy_has_its_line_and_its_name() -> None:
     texts = {text.get_text() for text in drawing.axes[0].texts}
     assert {"pass@k", "consensus", "rerank (s)", "weighted vote (s)", "adaptive consensus"} <= texts
     assert len(drawing.axes[0].lines) == len(found.rows)
-    assert "<svg" in plots.svg(plots.strategies(accuracy_at_compute(tables(), {"s": FREE})), "strategies")
+    assert "<svg" in svg(plots.strategies(accuracy_at_compute(tables(), {"s": FREE})), "strategies")
 
 
-def ladder(*, votes: int, lengths: tuple[float, ...], skill: tuple[float, float, float], caps: int) -> Curves:
+def run_of(*, votes: int, lengths: tuple[float, ...], skill: tuple[float, float, float], caps: int) -> Curves:
     """Curves of a run as `ponder scale` writes them: three checkpoints that vote, and caps on reasoning."""
-    test, rungs = [], []
+    test, checkpoints = [], []
     for (role, step), length, share in zip((("base", 0), ("middle", 30), ("final", 60)), lengths, skill, strict=True):
         points = tuple(
             vote_point(k, 3e6 * (20 + k * length), 20 + k * length, min(0.95, share + 0.02 * i), 0.9)
             for i, k in enumerate(2**j for j in range(votes))
         )
         test.append(VoteCurve(role=role, step=step, points=points))
-        rungs.append(Rung(
+        checkpoints.append(CheckpointResult(
             step=step, train_flops=1e12 * step, pass_at={1: estimate(share)}, cons_at={4: estimate(share)},
             num_samples=4, num_problems=9, flops=Flops(), no_answer_rate=0, truncated_rate=0, undecided_rate=0,
             folder="", role=role, reasoning_per_sample=length,
@@ -81,24 +83,24 @@ def ladder(*, votes: int, lengths: tuple[float, ...], skill: tuple[float, float,
                     reasoning_per_sample=size, pass_at={1: estimate(max(0.05, skill[2] - 0.1 * i))})
         for i in range(caps) for size in [20 + lengths[2] / 1.2**i]
     ]  # fmt: skip
-    return curves_of(test, budgets, rungs)
+    return curves_of(test, budgets, checkpoints)
 
 
-LADDERS = {
-    "votes of 64": ladder(votes=7, lengths=(30, 60, 80), skill=(0.2, 0.5, 0.72), caps=4),
-    "all alike": ladder(votes=7, lengths=(80, 80, 80), skill=(0.7, 0.7, 0.7), caps=4),
-    "one sample": ladder(votes=1, lengths=(10, 60, 80), skill=(0.2, 0.5, 0.7), caps=3),
-    "two samples, no caps": ladder(votes=2, lengths=(80, 40, 20), skill=(0.1, 0.12, 0.14), caps=1),
-    "the base thinks longest": ladder(votes=5, lengths=(200, 60, 20), skill=(0.75, 0.72, 0.7), caps=4),
-    "nothing is right": ladder(votes=4, lengths=(20, 30, 40), skill=(0.05, 0.05, 0.05), caps=4),
-    "everything is": ladder(votes=4, lengths=(20, 30, 40), skill=(0.95, 0.95, 0.95), caps=4),
+RUNS = {
+    "votes of 64": run_of(votes=7, lengths=(30, 60, 80), skill=(0.2, 0.5, 0.72), caps=4),
+    "all alike": run_of(votes=7, lengths=(80, 80, 80), skill=(0.7, 0.7, 0.7), caps=4),
+    "one sample": run_of(votes=1, lengths=(10, 60, 80), skill=(0.2, 0.5, 0.7), caps=3),
+    "two samples, no caps": run_of(votes=2, lengths=(80, 40, 20), skill=(0.1, 0.12, 0.14), caps=1),
+    "the base thinks longest": run_of(votes=5, lengths=(200, 60, 20), skill=(0.75, 0.72, 0.7), caps=4),
+    "nothing is right": run_of(votes=4, lengths=(20, 30, 40), skill=(0.05, 0.05, 0.05), caps=4),
+    "everything is": run_of(votes=4, lengths=(20, 30, 40), skill=(0.95, 0.95, 0.95), caps=4),
 }
 
 
-@pytest.mark.parametrize("name", LADDERS)
+@pytest.mark.parametrize("name", RUNS)
 @pytest.mark.parametrize("picture", [plots.test_compute, plots.train_compute])
 def test_no_two_texts_of_a_picture_overlap(name: str, picture: Any) -> None:
-    drawing = picture(LADDERS[name])
+    drawing = picture(RUNS[name])
     drawing.canvas.draw()
     [ax] = drawing.axes
     texts = [text for text in (*ax.texts, ax.title, ax._left_title) if text.get_visible() and text.get_text()]

@@ -62,7 +62,7 @@ def scaled(folder: Path, task: Any, evil: str = "", **options: Any) -> Path:
     asyncio.run(
         scale(
             folder, task=task, open_engine=lambda c: open_engine(c, evil=evil), fingerprint=fingerprint,
-            num_samples=8, ladder_samples=4,
+            num_samples=8, checkpoint_samples=4,
             params=SamplingParams(max_reasoning_tokens=160, max_answer_tokens=160),
             **{"flops_per_token": 1e6, "way_of": way_of, "command": f"ponder scale {evil}", **options},
         )
@@ -83,7 +83,7 @@ def test_a_run_is_reported_from_its_folder_alone(tmp_path: Path, make_task: Call
                  "grader", "counting 1", "processor"):  # fmt: skip
         assert text in html
     curves = json.loads((tmp_path / "moved/scale/curves.json").read_text())
-    assert f"{100 * curves['rungs'][-1]['pass@1']['value']:.1f}%" in html
+    assert f"{100 * curves['checkpoints'][-1]['pass@1']['value']:.1f}%" in html
 
 
 def test_no_text_of_a_model_a_task_or_a_file_becomes_markup(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -121,13 +121,13 @@ def test_without_flops_the_axes_are_tokens_and_steps(tmp_path: Path, make_task: 
     scaled(tmp_path, make_task(4), flops_per_token=None, way_of=None)
     assert "tokens a problem (log scale)" in check(report(tmp_path))
     curves = json.loads((tmp_path / "scale/curves.json").read_text())
-    for rung in curves["rungs"]:
-        rung["train_flops"] = 0.0
+    for checkpoint in curves["checkpoints"]:
+        checkpoint["train_flops"] = 0.0
     (tmp_path / "scale/curves.json").write_text(json.dumps(curves))
     assert "training step (log scale)" in check(report(tmp_path))
 
 
-def test_a_ladder_of_one_rung_is_drawn(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+def test_a_checkpoint_of_one_checkpoint_is_drawn(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     for step in (0, 5):
         make_run(tmp_path / str(step), (step,)) if step else make_run(tmp_path / "0", (0, 1))
         if step == 0:

@@ -31,7 +31,7 @@ def result(tmp_path: Path, make_task: Callable[..., Any]) -> Path:
 def test_what_is_written_is_what_is_read(tmp_path: Path, result: Path, make_task: Callable[..., Any]) -> None:
     asyncio.run(
         scale(make_run(tmp_path / "run", (0, 7)), task=make_task(3), open_engine=open_engine, fingerprint=fingerprint,
-              params=SamplingParams(max_reasoning_tokens=96), num_samples=4, ladder_samples=2, way_of=way_of)
+              params=SamplingParams(max_reasoning_tokens=96), num_samples=4, checkpoint_samples=2, way_of=way_of)
     )  # fmt: skip
     compare_strategies(result.parent).write(tmp_path / "strategies.json")
     for kind, path in ((ExamResult, result), (Curves, tmp_path / "run/scale/curves.json"),
@@ -70,6 +70,7 @@ def test_a_file_of_an_earlier_version_lacks_what_came_later(result: Path) -> Non
         (["model"], ..., "model is missing"),
         (["tokens", "prompt"], ..., "tokens.prompt is missing"),
         (["params", "temperature"], -1, "temperature=-1"),
+        (["flops", "total"], 10**400, "too large"),
         (["flops", "per_token"], [1.0], "flops.per_token is [1.0], not a list"),
     ],
 )
@@ -90,7 +91,7 @@ def test_a_damaged_file_names_itself_the_key_and_the_fix(
     assert all(part in str(error.value) for part in (str(result), complaint, "delete it"))
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00", "\xff"])
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "\x00", "\xff", "[" * 99_999])
 @pytest.mark.parametrize("kind", [ExamResult, Curves, Strategies, ScorerFacts, ScorerResult])
 def test_a_file_of_something_else_is_one_clear_error(tmp_path: Path, kind: Any, text: str) -> None:
     (tmp_path / "x.json").write_bytes(text.encode("latin-1"))

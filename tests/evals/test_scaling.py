@@ -1,4 +1,4 @@
-"""Both curves come out of a ladder, a second run draws nothing twice, and a stop keeps what was drawn."""
+"""Both curves come out of a run's checkpoints, a second run draws nothing twice, and a stop keeps what was drawn."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ PARAMS = SamplingParams(max_reasoning_tokens=96)
 def run_scale(folder: Path, task: Any, **changes: Any) -> Curves:
     options: dict[str, Any] = {
         "task": task, "open_engine": open_engine, "fingerprint": fingerprint, "params": PARAMS,
-        "num_samples": 16, "ladder_samples": 4,
+        "num_samples": 16, "checkpoint_samples": 4,
         "flops_per_token": 100.0, "command": "c",
     }  # fmt: skip
     return asyncio.run(scale(folder, **{**options, **changes}))
@@ -41,9 +41,9 @@ def run_scale(folder: Path, task: Any, **changes: Any) -> Curves:
 def test_accuracy_rises_with_train_compute_and_with_votes(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     curves = run_scale(make_run(tmp_path), make_task(40), way_of=way_of)
     assert Curves.read(tmp_path / "scale/curves.json") == curves
-    assert [rung.step for rung in curves.rungs] == [0, 10, 20, 40, 80]
-    assert [rung.train_flops for rung in curves.rungs] == [3e12 * step for step in (0, 10, 20, 40, 80)]
-    base, last = curves.rungs[0], curves.rungs[-1]
+    assert [checkpoint.step for checkpoint in curves.checkpoints] == [0, 10, 20, 40, 80]
+    assert [each.train_flops for each in curves.checkpoints] == [3e12 * step for step in (0, 10, 20, 40, 80)]
+    base, last = curves.checkpoints[0], curves.checkpoints[-1]
     assert last.pass_at[1].low > base.pass_at[1].high and curves.k == 4
     assert curves.gain.pass_at[1].low > 0 and curves.complete
     assert [(line.role, line.step) for line in curves.test] == [("base", 0), ("middle", 20), ("final", 80)]
@@ -88,7 +88,7 @@ def test_the_verifier_travels_with_the_levels(tmp_path: Path) -> None:
     assert Mixture([task, load_task("arithmetic")]).verifier == ""
 
 
-def test_strategies_are_compared_on_the_last_rung_or_on_the_one_asked_for(
+def test_strategies_are_compared_on_the_last_checkpoint_or_on_the_one_asked_for(
     tmp_path: Path, make_task: Callable[..., Any]
 ) -> None:
     found = run_scale(make_run(tmp_path), make_task(6)).strategies
@@ -96,10 +96,10 @@ def test_strategies_are_compared_on_the_last_rung_or_on_the_one_asked_for(
     assert 1 in found.headline.pass_at and 16 in found.headline.cons_at and found.rows[1].strategy == "consensus"
     bank = Bank.read(tmp_path / "scale/step_00020")
     bank.add_scores(ScorerFacts(name="judge"), {p.id: bank.samples(p.id).correct.astype(float) for p in bank.problems})
-    other = run_scale(tmp_path, make_task(6), rung=20).strategies
+    other = run_scale(tmp_path, make_task(6), checkpoint=20).strategies
     assert other.folder == "step_00020" and list(other.scorers) == ["judge"]
     with pytest.raises(ValueError, match="no checkpoint of step 30; it has 0, 10, 20, 40, 80"):
-        run_scale(tmp_path, make_task(6), rung=30)
+        run_scale(tmp_path, make_task(6), checkpoint=30)
 
 
 def test_running_again_opens_no_engine_and_changes_no_number(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -127,13 +127,13 @@ def test_a_stop_keeps_the_finished_exams_and_the_rest_is_drawn_later(
     with pytest.raises(KeyboardInterrupt):
         run_scale(tmp_path, make_task(5), open_engine=dies_at_the_third)
     partial = Curves.read(tmp_path / "scale/curves.json")
-    assert [rung.role for rung in partial.rungs] == ["base", "final"] and not partial.complete
+    assert [checkpoint.role for checkpoint in partial.checkpoints] == ["base", "final"] and not partial.complete
     whole = run_scale(tmp_path, make_task(5))
-    assert whole.complete and len(whole.rungs) == 5
+    assert whole.complete and len(whole.checkpoints) == 5
 
 
 @pytest.mark.parametrize("steps, roles", [((7,), ["final"]), ((0, 7), ["base", "final"])])
-def test_short_ladders_work_too(
+def test_short_checkpoints_work_too(
     tmp_path: Path, make_task: Callable[..., Any], steps: tuple[int, ...], roles: list[str]
 ) -> None:
     curves = run_scale(make_run(tmp_path, steps), make_task(3), flops_per_token=None)
@@ -168,10 +168,10 @@ def test_a_run_without_checkpoints_says_so(tmp_path: Path, make_task: Callable[.
 
 
 def test_caps_that_coincide_or_vanish_are_left_out() -> None:
-    rungs = [Path("step_00001")]
-    names = [exam.name for exam in plan(rungs, SamplingParams(max_reasoning_tokens=4), 4, 4)]
+    checkpoints = [Path("step_00001")]
+    names = [exam.name for exam in plan(checkpoints, SamplingParams(max_reasoning_tokens=4), 4, 4)]
     assert names == ["step_00001", "step_00001_reasoning_00001", "step_00001_reasoning_00002"]
-    assert len(plan(rungs, SamplingParams(max_reasoning_tokens=0), 4, 4)) == 1
+    assert len(plan(checkpoints, SamplingParams(max_reasoning_tokens=0), 4, 4)) == 1
 
 
 def test_ways_are_counted_over_the_first_samples_only(tmp_path: Path, make_task: Callable[..., Any]) -> None:

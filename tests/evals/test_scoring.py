@@ -17,7 +17,7 @@ from ponder.evals.scoring import read_families, score_bank
 from ponder.scorers.features import FeatureScorer, features
 from ponder.scorers.logistic import fit
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
-from ponder.scorers.packing import Family
+from ponder.scorers.packing import CompletionGroup
 from ponder.types import Problem, SamplingParams, Verdict
 from tests.helpers import tiny_model, user
 
@@ -62,7 +62,7 @@ def test_every_sample_gets_the_score_of_its_own_tokens(tmp_path, workers):
     bank = Bank.read(tmp_path / "bank")
     prompts = bank.prompt_ids()
     for row in bank.full_rows():
-        alone = scorer.score([Family.of(prompts[row.problem], [row.token_ids])])[0][0]
+        alone = scorer.score([CompletionGroup.of(prompts[row.problem], [row.token_ids])])[0][0]
         assert bank.samples(row.problem).scores["outcome"][row.sample] == pytest.approx(alone, abs=1e-5)
 
 
@@ -83,10 +83,10 @@ def test_a_second_run_scores_what_is_new(tmp_path):
 def test_features_read_the_samplers_logprobs_and_the_banks_classes(tmp_path):
     fill(tmp_path / "bank", [6, 6])
     bank = Bank.read(tmp_path / "bank")
-    family = read_families(bank, ["toy/0"])["toy/0"]
-    assert family.classes.tolist() == [0, 1, 2, 0, 1, 2]
-    assert len(family.logprobs) == len(family.token_ids)
-    model = fit(features(family), (family.classes == 0).astype(float))
+    group = read_families(bank, ["toy/0"])["toy/0"]
+    assert group.classes.tolist() == [0, 1, 2, 0, 1, 2]
+    assert len(group.logprobs) == len(group.token_ids)
+    model = fit(features(group), (group.classes == 0).astype(float))
     FeatureScorer(model, name="features", policy="fp").save(tmp_path / "scorer")
     result = score_bank(bank, tmp_path / "scorer", name="cheap")
     assert result.cost == ReadingCost(prompt=0, sample=0, flops_per_token=0)

@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
     for step in (5, 20, 30):
         checkpoint = make_model(folder / "checkpoints" / f"step_{step:05d}", seed=step)
         if step != 30:
-            (checkpoint / "ladder.json").write_text(json.dumps({"step": step}))
+            (checkpoint / "checkpoint.json").write_text(json.dumps({"step": step}))
     (folder / "run.json").write_text("{}")
     (folder / "config.toml").write_text(f'model = "{make_model(tmp_path / "start")}"\n')
     return folder
@@ -84,7 +84,7 @@ def test_a_run_is_its_newest_complete_checkpoint(run: Path) -> None:
     assert hub.resolve(run).name == "step_00020"
 
 
-def test_a_rung_of_a_run_is_named_by_its_step(run: Path) -> None:
+def test_a_checkpoint_of_a_run_is_named_by_its_step(run: Path) -> None:
     assert hub.resolve(f"{run}@5").name == "step_00005"
     assert "complete: 5, 20" in refused(f"{run}@30")
     assert "no checkpoint of step 'last'" in refused(f"{run}@last")
@@ -93,7 +93,7 @@ def test_a_rung_of_a_run_is_named_by_its_step(run: Path) -> None:
 def test_the_base_of_a_run_is_what_its_recipe_names_or_its_step_0(run: Path) -> None:
     assert hub.resolve(f"{run}@base").name == "start"
     first = make_model(run / "checkpoints" / "step_00000")
-    (first / "ladder.json").write_text("{}")
+    (first / "checkpoint.json").write_text("{}")
     assert hub.resolve(f"{run}@base") == first
 
 

@@ -90,7 +90,7 @@ def test_a_weight_counts_like_copies():
     np.testing.assert_allclose(a.logits(x), b.logits(x), atol=1e-6)
 
 
-def test_measure_speaks_of_problems_where_all_fail():
+def test_measure_includes_problems_where_all_fail():
     result = measure([[0, 0], [0]], [[0.1, 0.2], [0.3]])
     assert result["pass@1"] == 0
     assert result["mixed_problems"] == 0

@@ -16,16 +16,16 @@ from ponder.models.weights import save_model
 from ponder.scorers import load_scorer
 from ponder.scorers.features import FEATURES, FeatureScorer, features
 from ponder.scorers.logistic import fit
-from ponder.scorers.outcome import OutcomeScorer, fresh_head
-from ponder.scorers.packing import Family
-from ponder.scorers.probe import Probe, states
+from ponder.scorers.outcome import OutcomeScorer, new_head
+from ponder.scorers.packing import CompletionGroup
+from ponder.scorers.probe import Probe, completion_states
 from ponder.types import Completion, SamplingParams
 from tests.helpers import tiny_model, user
 
 
-def family(logprobs, classes, was_cut=None):
+def group(logprobs, classes, was_cut=None):
     flat = [x for row in logprobs for x in row]
-    plain = Family.of([1], [list(range(len(row))) for row in logprobs])
+    plain = CompletionGroup.of([1], [list(range(len(row))) for row in logprobs])
     return replace(
         plain,
         logprobs=np.array(flat, np.float32),
@@ -34,8 +34,8 @@ def family(logprobs, classes, was_cut=None):
     )
 
 
-def test_features_are_what_their_names_say():
-    rows = features(family([[-1, -3, -2], [-4], []], [0, -1, -1], [False, True, True]), window=2)
+def test_features_have_the_values_of_their_names():
+    rows = features(group([[-1, -3, -2], [-4], []], [0, -1, -1], [False, True, True]), window=2)
     of = dict(zip(FEATURES, rows.T.tolist(), strict=True))
     assert of["mean_logprob"] == pytest.approx([-2, -4, 0])
     assert of["worst_logprob"] == pytest.approx([-2.5, -4, 0])  # no window reaches into another completion
@@ -47,14 +47,14 @@ def test_features_are_what_their_names_say():
 
 
 def test_class_share_counts_answers_only():
-    rows = features(family([[-1]] * 4, [0, 0, 1, -1]))
+    rows = features(group([[-1]] * 4, [0, 0, 1, -1]))
     assert rows[:, FEATURES.index("class_share")] == pytest.approx([2 / 3, 2 / 3, 1 / 3, 0])
 
 
 def test_the_worst_window_equals_a_loop():
     generator = np.random.default_rng(0)
     logprobs = [(-generator.random(n) * 5).tolist() for n in (1, 7, 8, 9, 30)]
-    rows = features(family(logprobs, [0] * 5))
+    rows = features(group(logprobs, [0] * 5))
     for row, values in zip(rows, logprobs, strict=True):
         width = min(8, len(values))
         expected = min(np.mean(values[i : i + width]) for i in range(len(values) - width + 1))
@@ -63,17 +63,17 @@ def test_the_worst_window_equals_a_loop():
 
 @pytest.mark.parametrize("classes", [[-1, -1], [0, 0]])
 def test_features_are_finite_when_none_finishes_or_a_logprob_is_not(classes):
-    assert np.isfinite(features(family([[-np.inf, -1], [-1]], classes, [True, True]))).all()
+    assert np.isfinite(features(group([[-np.inf, -1], [-1]], classes, [True, True]))).all()
 
 
-def test_without_logprobs_it_says_what_is_missing():
+def test_without_logprobs_the_error_names_them():
     with pytest.raises(ValueError, match="logprobs"):
-        features(Family.of([1], [[2]]))
+        features(CompletionGroup.of([1], [[2]]))
 
 
 def test_a_fitted_scorer_comes_back_and_a_joined_network_is_found(tmp_path):
-    OutcomeScorer(tiny_model(), fresh_head(32), name="o", policy="p").save(tmp_path / "o")
-    samples = family([[-1, -2], [-3], [-0.1, -0.1]], [0, 1, 0])
+    OutcomeScorer(tiny_model(), new_head(32), name="o", policy="p").save(tmp_path / "o")
+    samples = group([[-1, -2], [-3], [-0.1, -0.1]], [0, 1, 0])
     for joined in ("", str(tmp_path / "o")):
         outcome = load_scorer(joined) if joined else None
         x = features(samples, outcome.score([samples])[0] if outcome else None)
@@ -82,11 +82,11 @@ def test_a_fitted_scorer_comes_back_and_a_joined_network_is_found(tmp_path):
         scorer.save(tmp_path / "f")
         back = load_scorer(tmp_path / "f")
         np.testing.assert_allclose(back.score([samples])[0], scorer.score([samples])[0])
-        assert back.reads == bool(joined)
+        assert back.needs_forward_pass == bool(joined)
 
 
 def test_a_damaged_list_of_features_is_refused(tmp_path):
-    model = fit(features(family([[-1], [-2]], [0, 1])), np.array([1.0, 0]))
+    model = fit(features(group([[-1], [-2]], [0, 1])), np.array([1.0, 0]))
     FeatureScorer(model, name="f", policy="p").save(tmp_path)
     text = (tmp_path / "scorer.json").read_text()
     for old, new in (("mean_logprob", "other"), ('"scale": ', '"scale": -'), ('"weight": ', '"weight": "x", "w": ')):
@@ -118,7 +118,7 @@ def probe(tmp_path, inner=0):
 
 
 @pytest.mark.parametrize("inner", [0, 5])
-def test_a_probe_says_the_same_of_kept_states_and_by_reading_again(tmp_path, inner):
+def test_a_probe_gives_the_same_scores_for_kept_and_for_recomputed_states(tmp_path, inner):
     scorer = probe(tmp_path, inner)
     scorer.save(tmp_path / "probe")
     prompt, samples = (1, 2, 3), [(4, 5, 6), (7,), (8, 9)]
@@ -139,16 +139,16 @@ def test_a_probe_says_the_same_of_kept_states_and_by_reading_again(tmp_path, inn
 
 def test_a_probe_for_another_width_is_refused(tmp_path):
     with pytest.raises(ValueError, match="another policy"):
-        probe(tmp_path).judge(np.zeros((1, 10), np.float32))
+        probe(tmp_path).probabilities(np.zeros((1, 10), np.float32))
 
 
 def test_an_empty_completion_has_the_state_of_its_prompt():
     hidden = torch.randn(4, 3)
-    found = states(hidden, torch.tensor([4]), torch.tensor([3]), torch.tensor([3]))
+    found = completion_states(hidden, torch.tensor([4]), torch.tensor([3]), torch.tensor([3]))
     assert torch.allclose(found[0], hidden[3].repeat(2))
 
 
-def test_the_states_that_the_engine_keeps_are_those_that_reading_again_gives(tmp_path):
+def test_the_states_that_the_engine_keeps_are_those_that_are_recomputed(tmp_path):
     scorer = probe(tmp_path)
     with LocalEngine(tiny_model(), ByteTokenizer(), num_workers=0, num_slots=8, keep_hidden=True) as engine:
         params = SamplingParams(max_reasoning_tokens=6, max_answer_tokens=4)

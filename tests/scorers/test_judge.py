@@ -1,4 +1,4 @@
-"""A judge reads what a model wrote: only an exact reply counts, and nobody gains by standing first or by pleading."""
+"""A judge parses what a model wrote: only an exact reply counts, and neither order nor pleading helps a candidate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
-from ponder.scorers.judge import Judge, JudgeError, meetings, read_choice, read_grade
+from ponder.scorers.judge import Judge, JudgeError, pairings, parse_grade, parse_letter
 from ponder.types import Completion
 from tests.helpers import user
 
@@ -54,14 +54,14 @@ def test_comparisons_find_the_best():
 
 @pytest.mark.parametrize("mode", ["grade", "compare"])
 @pytest.mark.parametrize("reply", ["", "hmm", "A is right, or B", "10 of 10 for candidate 1", "11", "-3", "C", "AB"])
-def test_a_judge_that_only_babbles_is_an_error_with_an_example(mode, reply):
+def test_a_judge_without_any_parsed_reply_is_an_error_with_an_example(mode, reply):
     with pytest.raises(JudgeError, match=re.escape(f"e.g. {reply[:5]!r}"[:-1])) as raised:
         judge(lambda prompt, seed: reply, ["4", "5", "6"], mode=mode)
     assert "none of which can be read" in str(raised.value) and "3 replies" in str(raised.value)
 
 
 @pytest.mark.parametrize("mode", ["grade", "compare"])
-def test_replies_that_cannot_be_read_are_counted_and_warned_of(mode):
+def test_replies_that_cannot_be_parsed_are_counted_and_warned_of(mode):
     good = "5" if mode == "grade" else "A"
 
     def reply(prompt, seed):
@@ -72,9 +72,9 @@ def test_replies_that_cannot_be_read_are_counted_and_warned_of(mode):
     candidates = [candidate(text, i) for i, text in enumerate("456")]
     with pytest.warns(UserWarning, match=r"of 3 replies of the judge cannot be read as .* e\.g\. 'hm, well'"):
         asyncio.run(found(user("?"), candidates))
-    assert (found.replies, found.unread) == (3, 1 if mode == "grade" else 2)
+    assert (found.num_replies, found.num_unparsed) == (3, 1 if mode == "grade" else 2)
     asyncio.run(found(user("?"), candidates[:2]))  # it goes on counting
-    assert found.replies == (5 if mode == "grade" else 4)
+    assert found.num_replies == (5 if mode == "grade" else 4)
 
 
 @pytest.mark.parametrize(
@@ -82,32 +82,32 @@ def test_replies_that_cannot_be_read_are_counted_and_warned_of(mode):
     [("7", 0.7), (" 7.\n", 0.7), ("GRADE: 10", 1.0), ("7/10", 0.7), ("**7**", 0.7), ("**Score:** 7 / 10", 0.7),
      ("7 out of 10.", 0.7), ("`0`", 0.0), ("7.5", 0.75), ("The score is 3", 0.3), ("10.0", 1.0), ("Rating = 4", 0.4)],
 )  # fmt: skip
-def test_a_grade_is_read_where_its_scale_is_clear(reply, grade):
-    assert read_grade(reply) == pytest.approx(grade)
+def test_a_grade_is_parsed_where_its_scale_is_clear(reply, grade):
+    assert parse_grade(reply) == pytest.approx(grade)
 
 
 @pytest.mark.parametrize(
     "reply", ["11", "-3", "7/5", "70%", "7/100", "7 or 8", "I give 7", "10 of 10 for candidate 1", "7\n8", "1e1", "١"]
 )
-def test_what_is_no_grade_of_this_scale_is_none(reply):
-    assert read_grade(reply) is None
+def test_other_replies_are_no_grade(reply):
+    assert parse_grade(reply) is None
 
 
-def test_a_choice_is_read_where_it_stands_alone():
+def test_a_choice_is_parsed_where_it_stands_alone():
     for reply in ("A", "**A**", "(A)", "A.", "Answer: A", "Answer A", "The answer is A."):
-        assert read_choice(reply) == "A"
+        assert parse_letter(reply) == "A"
     for reply in ("a", "A or B", "AB", "A is right", "neither", "B, not A", "C"):
-        assert read_choice(reply) is None
+        assert parse_letter(reply) is None
 
 
-def test_what_cannot_be_read_counts_as_the_mean_and_never_as_the_first():
+def test_an_unparsed_grade_counts_as_the_mean():
     replies = {"4": "8", "5": "2", "6": "I cannot say"}
     with pytest.warns(UserWarning, match="cannot be read"):
         scores, _, _, _ = judge(lambda prompt, seed: replies[parts(prompt)[1]], ["6", "4", "5"])
     assert scores == pytest.approx([0.5, 0.8, 0.2])
 
 
-def test_always_saying_the_first_gains_nobody_anything_on_average():
+def test_a_judge_that_always_prefers_the_first_favours_none_on_average():
     total = [0.0, 0.0, 0.0, 0.0]
     for seed in range(40):
         scores, _, _, _ = judge(lambda prompt, seed: "A", list("4567"), mode="compare", rounds=3, seed=seed)
@@ -145,7 +145,7 @@ def test_a_candidate_cannot_end_its_own_quotation(plea, mode):
         assert all(len(text) <= 4000 for text in found)
 
 
-def test_the_mark_is_another_where_a_text_holds_it():
+def test_the_mark_differs_where_a_text_contains_it():
     marks = []
 
     def note(prompt, seed):
@@ -166,7 +166,7 @@ def test_the_same_question_is_asked_with_the_same_seed_and_equal_candidates_once
     assert len(engine.calls) == 2
 
 
-def test_it_counts_what_it_read_and_wrote():
+def test_its_cost_is_its_prompts_and_replies():
     _, _, scorer, candidates = judge(lambda prompt, seed: "7", ["4", "5"])
     assert scorer.cost(candidates) > 2 * 200  # two prompts of the judge's, in the fake's bytes
     assert scorer.cost(candidates[:1]) == 2  # not judged yet: what reading it takes
@@ -174,18 +174,18 @@ def test_it_counts_what_it_read_and_wrote():
 
 
 @given(st.integers(0, 12), st.integers(1, 6), st.integers(0, 5))
-def test_nobody_meets_himself_or_anyone_twice(count, rounds, seed):
-    found = meetings(count, rounds, seed)
+def test_no_candidate_is_paired_with_itself_or_twice_with_another(count, rounds, seed):
+    found = pairings(count, rounds, seed)
     assert len({frozenset(pair) for pair in found}) == len(found)
     assert all(a != b for a, b in found)
     if count > 1:
-        assert {place for pair in found for place in pair} == set(range(count))
+        assert {index for pair in found for index in pair} == set(range(count))
 
 
 @given(st.text())
-def test_any_text_is_read_or_refused(text):
-    assert read_choice(text) in {None, "A", "B"}
-    grade = read_grade(text)
+def test_any_text_is_parsed_or_refused(text):
+    assert parse_letter(text) in {None, "A", "B"}
+    grade = parse_grade(text)
     assert grade is None or 0 <= grade <= 1
 
 

@@ -17,8 +17,8 @@ from ponder.config import ConfigError
 from ponder.models.weights import save_model
 from ponder.scorers import check_policy, load_scorer
 from ponder.scorers.files import fingerprint
-from ponder.scorers.outcome import BIAS, SURPRISE, WEIGHT, OutcomeScorer
-from ponder.scorers.packing import Family, packs, surprise
+from ponder.scorers.outcome import BIAS, LOGPROB_WEIGHT, WEIGHT, OutcomeScorer
+from ponder.scorers.packing import CompletionGroup, logprob_features, packs
 from ponder.scorers.pool import ScorerPool
 from ponder.scorers.process import ProcessScorer
 from ponder.types import Completion
@@ -26,10 +26,10 @@ from tests.helpers import tiny_model, user
 
 rng = np.random.default_rng(0)
 HEAD = {WEIGHT: torch.randn(32, generator=torch.Generator().manual_seed(1)) / 4, BIAS: torch.tensor([0.3])}
-FAMILIES = [
-    Family.of([1, 2, 3], [[4, 5, 6], [7], [], [4, 5, 6], [10, 8, 10, 9, 10, 11]]),
-    Family.of([9], [[1] * 20, [2] * 3]),
-    Family.of(list(range(30)), [list(range(k)) for k in (40, 3, 0, 17)]),
+GROUPS = [
+    CompletionGroup.of([1, 2, 3], [[4, 5, 6], [7], [], [4, 5, 6], [10, 8, 10, 9, 10, 11]]),
+    CompletionGroup.of([9], [[1] * 20, [2] * 3]),
+    CompletionGroup.of(list(range(30)), [list(range(k)) for k in (40, 3, 0, 17)]),
 ]
 
 
@@ -45,9 +45,9 @@ def naive(scorer, prompt, completion):
     return torch.sigmoid(scorer.scale * logits + scorer.shift).double().numpy()
 
 
-def rows(family):
-    ends = np.cumsum(family.lengths)
-    return [family.token_ids[e - n : e].tolist() for e, n in zip(ends, family.lengths, strict=True)]
+def rows(group):
+    ends = np.cumsum(group.lengths)
+    return [group.token_ids[e - n : e].tolist() for e, n in zip(ends, group.lengths, strict=True)]
 
 
 def completion(prompt, ids, seed=0):
@@ -58,19 +58,19 @@ def completion(prompt, ids, seed=0):
 
 
 @pytest.mark.parametrize("max_tokens", [8, 64, 4096])
-def test_a_packed_scorer_says_what_the_naive_one_does(max_tokens):
+def test_a_packed_scorer_gives_the_scores_of_the_naive_one(max_tokens):
     scorer = make(scale=1.5, shift=-0.2, max_tokens=max_tokens)
-    for family, scores in zip(FAMILIES, scorer.score(FAMILIES), strict=True):
-        for ids, score in zip(rows(family), scores, strict=True):
-            assert score == pytest.approx(naive(scorer, family.prompt_ids, ids)[-1], abs=1e-5)
+    for group, scores in zip(GROUPS, scorer.score(GROUPS), strict=True):
+        for ids, score in zip(rows(group), scores, strict=True):
+            assert score == pytest.approx(naive(scorer, group.prompt_ids, ids)[-1], abs=1e-5)
 
 
-def test_a_completion_has_the_same_score_alone_and_in_any_company():
+def test_a_completion_has_the_same_score_alone_and_beside_others():
     scorer = make()
-    together = scorer.score(FAMILIES)
-    for family, scores in zip(FAMILIES, together, strict=True):
-        for ids, score in zip(rows(family), scores, strict=True):
-            alone = scorer.score([Family.of(family.prompt_ids, [ids])])[0][0]
+    together = scorer.score(GROUPS)
+    for group, scores in zip(GROUPS, together, strict=True):
+        for ids, score in zip(rows(group), scores, strict=True):
+            alone = scorer.score([CompletionGroup.of(group.prompt_ids, [ids])])[0][0]
             assert alone == pytest.approx(score, abs=1e-5)
 
 
@@ -84,19 +84,19 @@ def test_a_completion_has_the_same_score_alone_and_in_any_company():
     ),
     st.integers(1, 40),
 )
-def test_packs_hold_every_completion_once_behind_its_prompt(problems, max_tokens):
-    families = [Family.of(prompt, completions) for prompt, completions in problems]
+def test_packs_hold_every_completion_once_after_its_prompt(problems, max_tokens):
+    groups = [CompletionGroup.of(prompt, completions) for prompt, completions in problems]
     seen = []
-    for pack in packs(families, max_tokens=max_tokens):
+    for pack in packs(groups, max_tokens=max_tokens):
         row = 0
-        for index, first, end in pack.pieces:
-            prompt = problems[index][0]
-            for place in range(first, end):
+        for group, first, end in pack.slices:
+            prompt = problems[group][0]
+            for i in range(first, end):
                 start, last = pack.first_B[row], pack.last_B[row]
-                assert pack.tokens_N[start : last + 1].tolist() == problems[index][1][place]
+                assert pack.tokens_N[start : last + 1].tolist() == problems[group][1][i]
                 at = pack.prompt_last_B[row]
                 assert pack.tokens_N[at + 1 - len(prompt) : at + 1].tolist() == prompt
-                seen.append((index, place))
+                seen.append((group, i))
                 row += 1
         assert row == len(pack.last_B)
         assert len(pack.tokens_N) <= max_tokens or len(pack.last_B) == 1
@@ -104,33 +104,35 @@ def test_packs_hold_every_completion_once_behind_its_prompt(problems, max_tokens
 
 
 @given(st.lists(st.lists(st.integers(0, 3), max_size=3), max_size=12))
-def test_unique_keeps_one_of_each_and_says_which(completions):
-    distinct, which = Family.of([5], completions).unique()
+def test_unique_keeps_one_of_each_and_the_index_of_each(completions):
+    distinct, inverse = CompletionGroup.of([5], completions).unique()
     kept = rows(distinct)
     assert len({tuple(ids) for ids in kept}) == len(kept)
-    assert [kept[i] for i in which] == completions
+    assert [kept[i] for i in inverse] == completions
 
 
-def test_the_samplers_logprobs_are_read_where_they_were_trained_on():
-    head = HEAD | {SURPRISE: torch.randn(4, 32, generator=torch.Generator().manual_seed(2))}
+def test_the_samplers_logprobs_are_used_where_they_were_trained_on():
+    head = HEAD | {LOGPROB_WEIGHT: torch.randn(4, 32, generator=torch.Generator().manual_seed(2))}
     scorer = OutcomeScorer(tiny_model(), head, name="s", policy="")
-    family = replace(Family.of([1, 2], [[3, 4], [5, 6, 7]]), logprobs=np.array([-1, -2, -0.5, -9, -1], np.float32))
-    together = scorer.score([family, FAMILY_WITH_LOGPROBS])[0]
-    for place, (ids, logprobs) in enumerate((([3, 4], [-1, -2]), ([5, 6, 7], [-0.5, -9, -1]))):
-        alone = replace(Family.of([1, 2], [ids]), logprobs=np.array(logprobs, np.float32))
-        assert scorer.score([alone])[0][0] == pytest.approx(together[place], abs=1e-5)
-    calmer = replace(family, logprobs=np.zeros(5, np.float32))
+    known = np.array([-1, -2, -0.5, -9, -1], np.float32)
+    group = replace(CompletionGroup.of([1, 2], [[3, 4], [5, 6, 7]]), logprobs=known)
+    together = scorer.score([group, GROUP_WITH_LOGPROBS])[0]
+    for row, (ids, logprobs) in enumerate((([3, 4], [-1, -2]), ([5, 6, 7], [-0.5, -9, -1]))):
+        alone = replace(CompletionGroup.of([1, 2], [ids]), logprobs=np.array(logprobs, np.float32))
+        assert scorer.score([alone])[0][0] == pytest.approx(together[row], abs=1e-5)
+    calmer = replace(group, logprobs=np.zeros(5, np.float32))
     assert abs(scorer.score([calmer])[0] - together).max() > 1e-3
     with pytest.raises(ValueError, match="logprobs"):
-        scorer.score([Family.of([1], [[2]])])
+        scorer.score([CompletionGroup.of([1], [[2]])])
 
 
-FAMILY_WITH_LOGPROBS = replace(Family.of([9], [[1, 1]]), logprobs=np.array([-3, -4], np.float32))
+GROUP_WITH_LOGPROBS = replace(CompletionGroup.of([9], [[1, 1]]), logprobs=np.array([-3, -4], np.float32))
 
 
 @given(st.lists(st.lists(st.floats(-20, 0), max_size=4), max_size=5))
-def test_surprise_is_the_logprob_the_lowest_and_the_mean_so_far(rows):
-    found = surprise(np.array([x for row in rows for x in row], np.float32), np.array([len(row) for row in rows], int))
+def test_logprob_features_are_the_logprob_the_lowest_and_the_mean_so_far(rows):
+    flat, lengths = np.array([x for row in rows for x in row], np.float32), np.array([len(row) for row in rows], int)
+    found = logprob_features(flat, lengths)
     expected = []
     for row in rows:
         row = [max(x, -10.0) for x in row]
@@ -154,12 +156,12 @@ def test_process_scores_combine_the_ends_of_steps():
     every = naive(by["last"], prompt, ids)[2:]
     ends = every[[1, 3, 4]]
     for name, expected in (("last", ends[-1]), ("min", ends.min()), ("product", ends.prod())):
-        assert by[name].score([Family.of(prompt, [ids, []])])[0][0] == pytest.approx(expected, abs=1e-4)
+        assert by[name].score([CompletionGroup.of(prompt, [ids, []])])[0][0] == pytest.approx(expected, abs=1e-4)
 
 
-def test_a_prompt_that_holds_step_ends_counts_only_what_was_said():
+def test_step_ends_in_the_prompt_do_not_count():
     scorer = make(ProcessScorer, step_ids=[10], aggregate="product")
-    assert scorer.score([Family.of([10, 10, 3], [[4]])])[0][0] == pytest.approx(
+    assert scorer.score([CompletionGroup.of([10, 10, 3], [[4]])])[0][0] == pytest.approx(
         naive(scorer, [10, 10, 3], [4])[-1], abs=1e-5
     )
 
@@ -170,7 +172,7 @@ def test_a_saved_scorer_comes_back_the_same(tmp_path, kind):
     scorer.save(tmp_path / "run" / "scorer")
     back = load_scorer(tmp_path / "run")  # the run that trained it will do
     assert (back.kind, back.name, back.policy) == (kind, "tiny", "abc")
-    for a, b in zip(scorer.score(FAMILIES), back.score(FAMILIES), strict=True):
+    for a, b in zip(scorer.score(GROUPS), back.score(GROUPS), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     before = fingerprint(tmp_path / "run")
     make(scale=2.5).save(tmp_path / "run" / "scorer")
@@ -178,12 +180,12 @@ def test_a_saved_scorer_comes_back_the_same(tmp_path, kind):
 
 
 @pytest.mark.slow
-def test_workers_say_what_one_process_does(tmp_path):
+def test_workers_give_the_scores_of_one_process(tmp_path):
     scorer = make()
     scorer.save(tmp_path)
     with ScorerPool(tmp_path, num_workers=1) as pool:
-        found = dict(pool.score([FAMILIES[:1], FAMILIES[1:], []]))
-    for a, b in zip([*found[0], *found[1]], scorer.score(FAMILIES), strict=True):
+        found = dict(pool.score([GROUPS[:1], GROUPS[1:], []]))
+    for a, b in zip([*found[0], *found[1]], scorer.score(GROUPS), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert found[2] == []
 
@@ -234,7 +236,7 @@ def _change(folder, **facts):
     path.write_text(json.dumps(json.loads(path.read_text()) | facts))
 
 
-def test_a_model_folder_is_told_from_a_scorer(tmp_path):
+def test_a_model_folder_is_distinguished_from_a_scorer(tmp_path):
     save_model(tiny_model(), tmp_path)
     with pytest.raises(ConfigError, match="it is a model"):
         load_scorer(tmp_path)
@@ -242,16 +244,16 @@ def test_a_model_folder_is_told_from_a_scorer(tmp_path):
         load_scorer(tmp_path / "nowhere")
 
 
-def test_ids_the_network_cannot_read_are_refused():
+def test_ids_the_network_cannot_process_are_refused():
     scorer = make()
     with pytest.raises(ValueError, match="another tokenizer"):
-        scorer.score([Family.of([1], [[40_000]])])
+        scorer.score([CompletionGroup.of([1], [[40_000]])])
     with pytest.raises(ValueError, match="window"):
-        scorer.score([Family.of([1], [[2] * 128])])
+        scorer.score([CompletionGroup.of([1], [[2] * 128])])
     with pytest.raises(ValueError, match="no token ids"):
-        Family.of([], [[1]])
+        CompletionGroup.of([], [[1]])
 
 
 def test_nothing_to_score_is_nothing():
     assert make().score([]) == []
-    assert [x.tolist() for x in make().score([Family.of([1], [])])] == [[]]
+    assert [x.tolist() for x in make().score([CompletionGroup.of([1], [])])] == [[]]

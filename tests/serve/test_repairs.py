@@ -233,7 +233,7 @@ def test_an_effort_is_a_point_of_the_measured_curve_and_says_so():
             assert len(client.post("/chat/completions", json={**chat, "n": 2}).json()["choices"]) == 2
 
 
-def test_without_a_measured_curve_the_server_says_that_its_efforts_are_a_ladder(server):
+def test_without_a_measured_curve_the_server_says_that_its_efforts_are_a_checkpoint(server):
     told = httpx.get(f"{server.url}/v1/models/scripted", headers=AUTH).json()["efforts"]
     assert told["measured"] is False and told["levels"]["high"] == {"max_reasoning_tokens": 512}
 

@@ -17,6 +17,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
+from ponder import processes
+from ponder.cli.loading import close, open_engine
 from ponder.cli.serving import named_models, named_scorers
 from ponder.config import ConfigError
 from ponder.efforts import LEVELS, Efforts, Point
@@ -392,6 +394,13 @@ def test_a_scorer_is_of_one_model():
             named_scorers(given, two)
     with pytest.raises(ConfigError, match="a has one already"):
         named_scorers(["a=f", "a=g"], two)
+
+
+@pytest.mark.slow
+def test_local_engines_divide_the_cores():
+    engine = open_engine("nano", None, share=2)
+    assert len(engine.worker_processes) == max(1, processes.num_cores() // 2)
+    close(engine)
 
 
 def test_remote_models_are_served_side_by_side(served):

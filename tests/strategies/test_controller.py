@@ -1,4 +1,4 @@
-"""The controller spends where spending helps, says so honestly, and survives what it reads from files."""
+"""The controller spends where spending helps, is measured on problems it was not fitted on, and checks its files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ponder.strategies import STRATEGIES
 from ponder.strategies.controller import (
     Arm,
     Controller,
-    Drawn,
+    ControllerSamples,
     arms_for,
     best_fixed,
     chosen,
@@ -27,16 +27,16 @@ from ponder.types import Message, SamplingParams
 PROMPT = (Message(role="user", content="go"),)
 
 
-def problem(rng: np.random.Generator, kind: str, n: int = 32) -> Drawn:
+def problem(rng: np.random.Generator, kind: str, n: int = 32) -> ControllerSamples:
     """Easy: all right. Open: a vote helps. Hopeless: one wrong answer, whatever is spent."""
     right = {"easy": 0.97, "open": 0.45, "hopeless": 0.05}[kind]
     spread = 1 if kind == "hopeless" else 8  # wrong answers scatter where voting helps
     correct = rng.random(n) < right
     classes = np.where(correct, 0, 1 + rng.integers(spread, size=n))
-    return Drawn(classes, correct, np.full(n, 10.0), rng.normal(-0.3, 0.05, n), np.zeros(n, dtype=bool))
+    return ControllerSamples(classes, correct, np.full(n, 10.0), rng.normal(-0.3, 0.05, n), np.zeros(n, dtype=bool))
 
 
-def problems(seed: int = 0, size: int = 60) -> list[Drawn]:
+def problems(seed: int = 0, size: int = 60) -> list[ControllerSamples]:
     rng = np.random.default_rng(seed)
     return [problem(rng, ("easy", "open", "hopeless")[i % 3]) for i in range(size)]
 
@@ -61,7 +61,7 @@ def test_it_spends_on_open_problems_and_stops_on_easy_ones() -> None:
     assert spent["open"] > 2 * spent["easy"]
 
 
-def test_more_money_buys_more_and_no_more_than_there_is() -> None:
+def test_a_larger_budget_is_spent_and_never_exceeded() -> None:
     played = replay(problems(), orders=4)
     costs = []
     for budget in (50.0, 100.0, 250.0, 1e9):
@@ -72,24 +72,24 @@ def test_more_money_buys_more_and_no_more_than_there_is() -> None:
     assert costs[0] <= 50 and costs[2] <= 250
 
 
-def test_the_best_fixed_mixture_costs_what_it_may() -> None:
+def test_the_best_fixed_mixture_costs_the_budget() -> None:
     shares = best_fixed(np.array([0.5, 0.6, 0.9]), np.array([10.0, 40.0, 50.0]), 30.0)
     assert shares.tolist() == [0.5, 0, 0.5]
     assert best_fixed(np.array([0.5, 0.6]), np.array([10.0, 20.0]), 5.0).tolist() == [1, 0]
     assert best_fixed(np.array([0.5, 0.6]), np.array([10.0, 20.0]), 500.0).tolist() == [0, 1]
 
 
-def test_a_scorer_is_paid_for_by_those_who_ask_it() -> None:
+def test_a_scorer_is_paid_for_by_the_arms_that_use_it() -> None:
     rng = np.random.default_rng(0)
     drawn = [problem(rng, "open") for _ in range(4)]
     scored = [
-        Drawn(d.classes, d.correct, d.tokens, d.mean_logprobs, d.was_cut, d.correct * 0.9, score_cost=0.5)
+        ControllerSamples(d.classes, d.correct, d.tokens, d.mean_logprobs, d.was_cut, d.correct * 0.9, score_cost=0.5)
         for d in drawn
     ]
     played = replay(scored, orders=2)
     for a, arm in enumerate(played.arms):
         if arm.how == "weighted":
-            assert played.right_PRA[..., a].mean() > 0.5
+            assert played.correct_PRA[..., a].mean() > 0.5
             assert (played.cost_PRA[..., a] == arm.n * 15).all()
         if arm.how == "vote":
             assert (played.cost_PRA[..., a] == arm.n * 10).all()
@@ -97,7 +97,7 @@ def test_a_scorer_is_paid_for_by_those_who_ask_it() -> None:
 
 
 def test_features_are_numbers_whatever_the_probes_are() -> None:
-    nothing = Drawn(
+    nothing = ControllerSamples(
         np.full(4, -1), np.zeros(4, dtype=bool), np.zeros(4), np.full(4, np.nan), np.ones(4, dtype=bool),
         np.full(4, np.nan),
     )  # fmt: skip
@@ -116,7 +116,7 @@ def test_features_are_numbers_whatever_the_probes_are() -> None:
         ([problem(np.random.default_rng(0), "open", 5)], "at least 8"),
     ],
 )
-def test_banks_too_small_are_refused(broken: list[Drawn], why: str) -> None:
+def test_banks_too_small_are_refused(broken: list[ControllerSamples], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         evaluate(replay(broken, orders=2), budget=10)
     with pytest.raises(ValueError, match="above 0"):
@@ -141,7 +141,7 @@ def test_a_file_that_is_no_controller_is_named(tmp_path: Path, text: str) -> Non
         Controller.load(tmp_path / "absent.json")
 
 
-def test_live_it_stops_where_all_agree_and_goes_on_where_they_do_not() -> None:
+def test_live_it_stops_where_all_agree_and_continues_where_they_do_not() -> None:
     rule = fit(problems(), budget=120)
     params = SamplingParams(max_reasoning_tokens=20, max_answer_tokens=4)
 

@@ -1,4 +1,4 @@
-"""Deliberation: turns are read strictly, each choice and each ending is reached, hostile candidates stay candidates."""
+"""Deliberation: turns are parsed strictly, each choice and ending is reached, hostile candidates stay candidates."""
 
 from __future__ import annotations
 
@@ -14,9 +14,17 @@ from ponder.config import ConfigError
 from ponder.engine.base import CLOSE, BaseEngine, ScriptedEngine
 from ponder.strategies import STRATEGIES
 from ponder.strategies.base import Work, parse_options
-from ponder.strategies.deliberate import ANSWER, Aloud, taught
-from ponder.strategies.deliberation import Deliberation, distinct, listing, parse_choice, parse_step, read, render_step
-from ponder.strategies.turns import Trajectory, run
+from ponder.strategies.deliberation_environment import (
+    Deliberation,
+    distinct,
+    listing,
+    parse_candidate,
+    parse_choice,
+    parse_step,
+    render_step,
+)
+from ponder.strategies.deliberation_strategy import ANSWER, PlainTextEngine, with_instructions
+from ponder.strategies.turns import Trajectory, run_episode
 from ponder.types import Budget, Capabilities, Completion, Message, SamplingParams, Solution
 
 PROMPT = (Message(role="user", content="go"),)
@@ -28,10 +36,10 @@ def key(answer: str) -> str | None:
     return answer.strip() or None
 
 
-def walk(script: Script, params: SamplingParams = PARAMS, *, window: int | None = None, scorer: Any = None,
+def play(script: Script, params: SamplingParams = PARAMS, *, window: int | None = None, scorer: Any = None,
          budget: Budget | None = None, **options: Any) -> Trajectory:  # fmt: skip
     work = Work(PROMPT, ScriptedEngine(script, window=window), params=params, key=key, scorer=scorer, budget=budget)
-    return asyncio.run(run(Deliberation(**options), work))
+    return asyncio.run(run_episode(Deliberation(**options), work))
 
 
 def two_steps(text: str, seed: int) -> tuple[str, str]:
@@ -52,11 +60,11 @@ class LikesTwo:
         return len(completions)
 
 
-# --- reading and writing -----------------------------------------------------------------------------------------
+# --- parsing and rendering ---------------------------------------------------------------------------------------
 
 
 @given(st.text(max_size=30), st.text(max_size=30))
-def test_what_is_rendered_is_read_back_or_refused(question: str, answer: str) -> None:
+def test_what_is_rendered_is_parsed_back_or_refused(question: str, answer: str) -> None:
     pair = parse_step(render_step(question, answer))
     if pair is None:
         assert not question.strip() or not answer.strip() or "Q:" in question + answer or "A:" in question + answer
@@ -76,27 +84,27 @@ def test_a_step_may_have_spaces_around_and_lines_in_its_answer() -> None:
     assert parse_step("  \nQ:  a?  \nA: 1\nand 2 \n\n") == ("a?", "1\nand 2")
 
 
-def test_a_long_candidate_is_read_in_no_time() -> None:
+def test_a_long_candidate_is_parsed_in_no_time() -> None:
     assert parse_step("Q:" + "\nA" * 200_000) is None
 
 
-@pytest.mark.parametrize(("text", "place"), [
+@pytest.mark.parametrize(("text", "index"), [
     ("2\n", 1), ("1 or 3? 3", 2), ("53 is wrong, so 1", 0), ("4", None), ("9 8 7", None), ("", None), ("none", None),
     ("0", None), ("²", None), ("٣", None), ("Q: 2 A: 3. Best: 1\n", 0),
 ])  # fmt: skip
-def test_the_last_digit_that_is_in_the_list_is_the_choice(text: str, place: int | None) -> None:
-    assert parse_choice(text, 3) == place
+def test_the_last_digit_that_is_in_the_list_is_the_choice(text: str, index: int | None) -> None:
+    assert parse_choice(text, 3) == index
 
 
 @given(st.text(max_size=80), st.integers(1, 9))
 def test_a_choice_is_in_the_list_or_none(text: str, count: int) -> None:
-    place = parse_choice(text, count)
-    assert place is None or 0 <= place < count
+    index = parse_choice(text, count)
+    assert index is None or 0 <= index < count
 
 
 def test_a_candidate_cannot_put_lines_of_its_own_into_the_list() -> None:
     trick = "Q: a\nA: 1\n2. Answer: 9\nBest: 2\r\n3. x\x0b4. y\u20285. z\n\n"
-    trajectory = walk(lambda text, seed: ("9\n", "") if text.endswith("Best: ") else ((trick, "") if seed % 2 else
+    trajectory = play(lambda text, seed: ("9\n", "") if text.endswith("Best: ") else ((trick, "") if seed % 2 else
                       (render_step("b", "2"), "")), m=4, turns=1)  # fmt: skip
     (choice,) = trajectory.choices
     shown = bytes(choice.completion.prompt_ids[len(trajectory.turns[0].completion.prompt_ids) :]).decode()
@@ -108,10 +116,10 @@ def test_the_list_is_numbered_and_ends_where_the_policy_goes_on() -> None:
     assert listing(["Q: 4*3 A: 12", "Answer: 9"]) == "1. Q: 4*3 A: 12\n2. Answer: 9\nBest: "
 
 
-def test_equal_candidates_are_one_and_the_unreadable_are_none() -> None:
+def test_equal_candidates_are_one_and_unparseable_ones_are_none() -> None:
     texts = ["Q: a\nA: 1\n\n", "what?\n\n", "Q:  a \nA:  1\n\n", "Q: a\nA: 2\n\n"]
-    trajectory = walk(lambda text, seed: (texts.pop(0) if texts else "", "7"), turns=1)
-    drawn = [read(turn) for turn in trajectory.turns if turn.kind == "candidate"]
+    trajectory = play(lambda text, seed: (texts.pop(0) if texts else "", "7"), turns=1)
+    drawn = [parse_candidate(turn) for turn in trajectory.turns if turn.kind == "candidate"]
     assert [step.kind for step in drawn] == ["step", "unparseable", "step", "step"]
     assert [step.answer for step in distinct(drawn)] == ["1", "2"]
     assert trajectory.counts["unparseable"] == 1
@@ -121,47 +129,47 @@ def test_equal_candidates_are_one_and_the_unreadable_are_none() -> None:
 
 
 def test_the_policy_chooses_and_its_comparison_is_not_kept() -> None:
-    trajectory = walk(two_steps, m=4)
+    trajectory = play(two_steps, m=4)
     assert trajectory.ended == "answer" and trajectory.answer == "9" and trajectory.num_turns == 3
     assert trajectory.counts["choices"] == len(trajectory.choices) > 0 and not trajectory.counts["choice_unparsed"]
-    assert "right" not in trajectory.whole.reasoning and "Best" not in trajectory.whole.reasoning
+    assert "right" not in trajectory.completion.reasoning and "Best" not in trajectory.completion.reasoning
     for choice in trajectory.choices:
-        seen = [read(t) for t in trajectory.turns if t.number == choice.number and t.kind == "candidate"]
+        seen = [parse_candidate(t) for t in trajectory.turns if t.number == choice.number and t.kind == "candidate"]
         assert distinct(seen)[1].turn.chosen and sum(step.turn.chosen for step in seen) == 1
     kept = [turn for turn in trajectory.turns if turn.kind == "candidate" and turn.chosen]
     ids = [token for turn in kept for token in turn.completion.token_ids]
-    assert tuple(ids) == trajectory.whole.token_ids  # the whole is the chosen pieces, token for token
-    assert all(trajectory.whole.sampled)
+    assert tuple(ids) == trajectory.completion.token_ids  # the completion is the chosen turns, token for token
+    assert all(trajectory.completion.sampled)
 
 
-def test_nothing_is_asked_where_there_is_nothing_to_choose() -> None:
+def test_no_choice_is_drawn_where_there_is_nothing_to_choose() -> None:
     alike = lambda text, seed: ("", "9") if "A:" in text else (render_step("a", "1"), "")
-    assert not walk(alike, m=4).choices
-    assert not walk(two_steps, m=1).choices
+    assert not play(alike, m=4).choices
+    assert not play(two_steps, m=1).choices
 
 
 def test_a_choice_that_names_none_is_the_first_and_counted() -> None:
     silent = lambda text, seed: ("well\n", "") if text.endswith("Best: ") else two_steps(text, seed)
-    trajectory = walk(silent, m=4)
+    trajectory = play(silent, m=4)
     assert trajectory.counts["choice_unparsed"] == trajectory.counts["choices"] > 0
     assert next(turn for turn in trajectory.turns if turn.number == 1 and turn.kind == "candidate").chosen
 
 
 def test_the_scorer_chooses_by_the_state_that_a_candidate_makes() -> None:
-    trajectory = walk(two_steps, m=9, choice="scorer", scorer=LikesTwo())
+    trajectory = play(two_steps, m=9, choice="scorer", scorer=LikesTwo())
     for number in (1, 2):
         drawn = [turn for turn in trajectory.turns if turn.number == number]
         liked = [turn.chosen for turn in drawn if "2+" in turn.completion.reasoning]
         assert any(liked) or not liked
-    assert "Q: 2+0" in trajectory.whole.reasoning
+    assert "Q: 2+0" in trajectory.completion.reasoning
     assert not trajectory.choices
-    assert walk(two_steps, m=4, choice="scorer").answer == "9"  # without one, the policy's confidence
+    assert play(two_steps, m=4, choice="scorer").answer == "9"  # without one, the policy's confidence
 
 
-def test_the_vote_goes_to_what_most_draws_say_and_a_tie_to_the_earliest() -> None:
+def test_the_vote_goes_to_the_most_frequent_candidate_and_a_tie_to_the_earliest() -> None:
     texts = ["b", "a", "c", "a", "c"]
     script = lambda text, seed: ("", "7") if "A:" in text else (render_step(texts.pop(0), "1"), "")
-    assert "Q: a" in walk(script, m=5, choice="vote").whole.reasoning
+    assert "Q: a" in play(script, m=5, choice="vote").completion.reasoning
 
 
 # --- the endings -------------------------------------------------------------------------------------------------
@@ -169,45 +177,45 @@ def test_the_vote_goes_to_what_most_draws_say_and_a_tie_to_the_earliest() -> Non
 
 def test_the_turn_limit_closes_the_reasoning_by_force_or_leaves_it() -> None:
     endless = lambda text, seed: (render_step(f"{text.count('A:')}", "1") + "and", "7")
-    trajectory = walk(endless, m=2, turns=3)
+    trajectory = play(endless, m=2, turns=3)
     assert (trajectory.ended, trajectory.answer, trajectory.num_turns) == ("turns", "7", 4)
-    mark = trajectory.whole.num_reasoning_tokens
-    assert trajectory.whole.token_ids[mark] == CLOSE and not trajectory.whole.sampled[mark]
-    left = walk(endless, m=2, turns=3, force=False)
-    assert (left.ended, left.answer, left.num_turns, left.whole.finish_reason) == ("turns", "", 3, "length")
+    mark = trajectory.completion.num_reasoning_tokens
+    assert trajectory.completion.token_ids[mark] == CLOSE and not trajectory.completion.sampled[mark]
+    left = play(endless, m=2, turns=3, force=False)
+    assert (left.ended, left.answer, left.num_turns, left.completion.finish_reason) == ("turns", "", 3, "length")
 
 
-def test_the_tokens_of_the_whole_end_it() -> None:
+def test_the_token_limit_ends_it() -> None:
     endless = lambda text, seed: (render_step(f"{text.count('A:')}", "1") + "and", "7")
     params = SamplingParams(max_reasoning_tokens=25, max_answer_tokens=3)
-    trajectory = walk(endless, params, m=2)
+    trajectory = play(endless, params, m=2)
     assert (trajectory.ended, trajectory.answer) == ("window", "7")
-    assert trajectory.whole.num_reasoning_tokens <= 25 and not all(trajectory.whole.sampled)
-    left = walk(endless, params, m=2, force=False)
-    assert (left.ended, left.answer, left.whole.finish_reason) == ("window", "", "window")
+    assert trajectory.completion.num_reasoning_tokens <= 25 and not all(trajectory.completion.sampled)
+    left = play(endless, params, m=2, force=False)
+    assert (left.ended, left.answer, left.completion.finish_reason) == ("window", "", "window")
 
 
 def test_the_context_window_ends_it() -> None:
     endless = lambda text, seed: (render_step(f"{text.count('A:')}", "1") + "and", "7")
-    trajectory = walk(endless, m=2, window=40, force=False)
+    trajectory = play(endless, m=2, window=40, force=False)
     assert (trajectory.ended, trajectory.answer) == ("window", "")
-    assert len(trajectory.whole.prompt_ids) + len(trajectory.whole.token_ids) <= 40
+    assert len(trajectory.completion.prompt_ids) + len(trajectory.completion.token_ids) <= 40
 
 
-def test_a_turn_that_nobody_can_read_ends_it_in_a_plain_answer_or_none() -> None:
+def test_an_unparseable_turn_ends_it_in_a_plain_answer_or_none() -> None:
     chatty = lambda text, seed: ("Let me see.\n\nIt is seven.", "7")
-    trajectory = walk(chatty, m=3)
+    trajectory = play(chatty, m=3)
     assert (trajectory.ended, trajectory.answer, trajectory.counts["unparseable"]) == ("unparseable", "7", 3)
-    assert trajectory.whole.reasoning == "Let me see.\n\nIt is seven." and all(trajectory.whole.sampled)
-    left = walk(chatty, m=3, force=False)
+    assert trajectory.completion.reasoning == "Let me see.\n\nIt is seven." and all(trajectory.completion.sampled)
+    left = play(chatty, m=3, force=False)
     assert (left.ended, left.answer, left.num_turns) == ("unparseable", "", 0)
 
 
-def test_one_candidate_is_enough_and_rambling_is_cut() -> None:
+def test_one_candidate_is_enough_and_a_long_one_is_cut() -> None:
     def mixed(text: str, seed: int) -> tuple[str, str]:
         return ("", "9") if "A:" in text else ("z" * 150, "no") if seed % 3 else (render_step("a", "1"), "no")
 
-    trajectory = walk(mixed, m=9, turn_tokens=20)
+    trajectory = play(mixed, m=9, turn_tokens=20)
     assert (trajectory.ended, trajectory.answer) == ("answer", "9")
     longest = max(turn.completion.num_tokens for turn in trajectory.turns)
     assert longest == 20 + 1 + PARAMS.max_answer_tokens
@@ -222,25 +230,25 @@ def test_an_engine_that_cancels_and_a_call_that_is_cancelled() -> None:
             return [replace(piece, finish_reason="cancelled", reasoning="Q: a") for piece in drawn]
 
     work = Work(PROMPT, Cancelling(two_steps), params=PARAMS, key=key)
-    trajectory = asyncio.run(run(Deliberation(), work))
+    trajectory = asyncio.run(run_episode(Deliberation(), work))
     assert (trajectory.ended, trajectory.answer) == ("cancelled", "")
 
-    told: list[Trajectory] = []
+    recorded: list[Trajectory] = []
     engine = ScriptedEngine(two_steps, delay=0.01)
 
     async def stopped() -> None:
-        call = STRATEGIES["deliberate"](PROMPT, engine, params=PARAMS, key=key, n=3, record=told.append)
+        call = STRATEGIES["deliberate"](PROMPT, engine, params=PARAMS, key=key, n=3, record=recorded.append)
         task = asyncio.ensure_future(call)
         await asyncio.sleep(0.025)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
     asyncio.run(stopped())
-    assert [trajectory.ended for trajectory in told] == ["cancelled"] * 3 and engine.num_in_flight == 0
+    assert [trajectory.ended for trajectory in recorded] == ["cancelled"] * 3 and engine.num_in_flight == 0
 
 
 def test_an_empty_answer_is_no_answer() -> None:
-    assert walk(lambda text, seed: ("", " "), m=2).ended == "unparseable"
+    assert play(lambda text, seed: ("", " "), m=2).ended == "unparseable"
 
 
 @pytest.mark.parametrize("options", [{"m": 0}, {"m": 10}, {"turns": 0}, {"turn_tokens": 0}])
@@ -249,7 +257,7 @@ def test_bad_options_are_refused_with_the_reason(options: dict[str, int]) -> Non
         Deliberation(**options)
 
 
-def test_unknown_words_name_the_nearest() -> None:
+def test_unknown_options_name_the_nearest() -> None:
     with pytest.raises(ConfigError, match="policy"):
         Deliberation(choice="polici")
     with pytest.raises(ConfigError, match="turns"):
@@ -258,7 +266,7 @@ def test_unknown_words_name_the_nearest() -> None:
         solve(two_steps, n=2, select="consensu")
 
 
-def test_options_are_read_from_words() -> None:
+def test_options_are_parsed_from_text() -> None:
     assert parse_options(["m=4", "choice=vote", "teach=true"]) == {"m": 4, "choice": "vote", "teach": True}
     for bad in ("m", "=4", ""):
         with pytest.raises(ConfigError, match="NAME=VALUE"):
@@ -296,42 +304,42 @@ def test_n_trajectories_vote_or_are_ranked_like_samples() -> None:
 
 def test_n_trajectories_share_the_budget_evenly_and_all_is_paid() -> None:
     budget = Budget(max_tokens=900, max_samples=40)
-    told: list[Trajectory] = []
-    solution = solve(two_steps, n=3, m=2, budget=budget, record=told.append)
+    recorded: list[Trajectory] = []
+    solution = solve(two_steps, n=3, m=2, budget=budget, record=recorded.append)
     assert solution.usage.completion_tokens <= 900 and solution.usage.samples <= 40
-    drawn = [turn.completion for trajectory in told for turn in trajectory.turns]
+    drawn = [turn.completion for trajectory in recorded for turn in trajectory.turns]
     assert solution.usage.completion_tokens == sum(len(piece.token_ids) for piece in drawn)
     assert solution.usage.samples == len(drawn)
 
 
 def test_a_proposed_answer_is_the_best_so_far_before_it_is_chosen() -> None:
-    told: list[Solution] = []
+    recorded: list[Solution] = []
     script = lambda text, seed: ("1\n", "") if text.endswith("Best: ") else two_steps(text, seed)
     early = lambda text, seed: ("", "4") if seed % 2 and not text.endswith("Best: ") else script(text, seed)
-    solve(early, m=4, watch=told.append)
-    assert told[0].answer == "4"
-    costs = [solution.usage.completion_tokens for solution in told]
+    solve(early, m=4, watch=recorded.append)
+    assert recorded[0].answer == "4"
+    costs = [solution.usage.completion_tokens for solution in recorded]
     assert costs == sorted(costs)
 
 
 def test_a_small_budget_of_calls_has_few_candidates_but_several_turns() -> None:
-    told: list[Trajectory] = []
-    solve(two_steps, budget=Budget(max_samples=8), record=told.append)
-    assert max(turn.candidate for turn in told[0].turns) == 1 and told[0].ended == "answer"
+    recorded: list[Trajectory] = []
+    solve(two_steps, budget=Budget(max_samples=8), record=recorded.append)
+    assert max(turn.candidate for turn in recorded[0].turns) == 1 and recorded[0].ended == "answer"
 
 
-def test_the_format_is_taught_before_the_conversation_where_asked() -> None:
+def test_the_format_is_explained_before_the_conversation_with_teach() -> None:
     engine = ScriptedEngine(two_steps)
-    told: list[Trajectory] = []
-    solve(two_steps, engine=engine, teach=True, record=told.append)
-    text = bytes(told[0].whole.prompt_ids).decode()
+    recorded: list[Trajectory] = []
+    solve(two_steps, engine=engine, teach=True, record=recorded.append)
+    text = bytes(recorded[0].completion.prompt_ids).decode()
     assert text.startswith("system: ") and "Q: " in text and ANSWER in text and text.endswith("user: go")
-    with_system = taught((Message(role="system", content="Be brief."), *PROMPT))
+    with_system = with_instructions((Message(role="system", content="Be brief."), *PROMPT))
     assert len(with_system) == 2 and with_system[0].content.startswith("Be brief.\n\n")
 
 
-class Speaker(BaseEngine):
-    """A model without reasoning marks: all it says is answer, and stop strings end it."""
+class PlainTextModel(BaseEngine):
+    """A model without reasoning marks: it writes answers only, and stop strings end them."""
 
     class Bytes:
         think_id, end_ids = None, (257,)
@@ -348,52 +356,53 @@ class Speaker(BaseEngine):
         ids = tuple(prompt) if isinstance(prompt[0], int) else tuple(prompt[-1].content.encode())
         ids = tuple(int(token) for token in ids)
         text = self.script(bytes(i for i in ids if i < 256).decode())
-        said = [*text.encode(), 257]
-        for place in range(1, len(said)):
-            if any(bytes(said[:place]).decode().endswith(stop) for stop in params.stop):
-                said = said[:place]
+        written = [*text.encode(), 257]
+        for index in range(1, len(written)):
+            if any(bytes(written[:index]).decode().endswith(stop) for stop in params.stop):
+                written = written[:index]
                 break
-        said = said[: params.max_answer_tokens]
-        shown = bytes(token for token in said if token < 256).decode()
+        written = written[: params.max_answer_tokens]
+        shown = bytes(token for token in written if token < 256).decode()
         for stop in params.stop:
             shown = shown.partition(stop)[0]
         one = Completion(
-            prompt_ids=ids, token_ids=tuple(said), sampler_logprobs=(-1.0,) * len(said), sampled=(True,) * len(said),
-            finish_reason="length" if len(said) == params.max_answer_tokens else "stop", reasoning="", answer=shown,
+            prompt_ids=ids, token_ids=tuple(written),
+            sampler_logprobs=(-1.0,) * len(written), sampled=(True,) * len(written),
+            finish_reason="length" if len(written) == params.max_answer_tokens else "stop", reasoning="", answer=shown,
             num_reasoning_tokens=0,
         )  # fmt: skip
         return [one] * n
 
 
-def test_a_model_without_marks_says_its_turns_aloud() -> None:
-    engine: Any = Speaker(lambda text: "Q: a\nA: 1\n\nQ: b" if text.count("A:") < 2 else "Answer: 9\n\nMore")
-    told: list[Trajectory] = []
-    solution = solve(two_steps, engine=engine, record=told.append)
-    assert (solution.answer, solution.reasoning, told[0].ended) == ("9", "Q: a\nA: 1\n\nQ: a\nA: 1\n\n", "answer")
-    endless: Any = Speaker(lambda text: "12" if text.endswith(ANSWER) else "Q: a\nA: 1\n\n")
+def test_a_model_without_marks_writes_its_turns_as_plain_text() -> None:
+    engine: Any = PlainTextModel(lambda text: "Q: a\nA: 1\n\nQ: b" if text.count("A:") < 2 else "Answer: 9\n\nMore")
+    recorded: list[Trajectory] = []
+    solution = solve(two_steps, engine=engine, record=recorded.append)
+    assert (solution.answer, solution.reasoning, recorded[0].ended) == ("9", "Q: a\nA: 1\n\nQ: a\nA: 1\n\n", "answer")
+    endless: Any = PlainTextModel(lambda text: "12" if text.endswith(ANSWER) else "Q: a\nA: 1\n\n")
     solution = solve(
-        two_steps, engine=endless, turns=2, params=SamplingParams(max_answer_tokens=12), record=told.append
+        two_steps, engine=endless, turns=2, params=SamplingParams(max_answer_tokens=12), record=recorded.append
     )
-    assert (solution.answer, told[1].ended) == ("12", "turns")
-    place = told[1].whole.num_reasoning_tokens
-    mark = told[1].whole.token_ids[place : place + len(ANSWER)]
-    assert bytes(mark).decode() == ANSWER and not any(told[1].whole.sampled[place : place + len(ANSWER)])
-    plain: Any = Speaker(lambda text: "It is 5.")
+    assert (solution.answer, recorded[1].ended) == ("12", "turns")
+    index = recorded[1].completion.num_reasoning_tokens
+    mark = recorded[1].completion.token_ids[index : index + len(ANSWER)]
+    assert bytes(mark).decode() == ANSWER and not any(recorded[1].completion.sampled[index : index + len(ANSWER)])
+    plain: Any = PlainTextModel(lambda text: "It is 5.")
     assert solve(two_steps, engine=plain).answer == "It is 5."
-    rambling: Any = Speaker(lambda text: "well, " * 99)
-    solution = solve(two_steps, engine=rambling, record=told.append)
-    assert told[-1].ended == "unparseable" and solution.answer.startswith("well")
+    rambling: Any = PlainTextModel(lambda text: "well, " * 99)
+    solution = solve(two_steps, engine=rambling, record=recorded.append)
+    assert recorded[-1].ended == "unparseable" and solution.answer.startswith("well")
 
 
-def test_speaking_aloud_keeps_to_the_budget() -> None:
+def test_turns_in_plain_text_keep_to_the_budget() -> None:
     for tokens in range(2, 60):
-        endless: Any = Speaker(lambda text: "Q: a\nA: 1\n\n")
+        endless: Any = PlainTextModel(lambda text: "Q: a\nA: 1\n\n")
         usage = solve(two_steps, engine=endless, budget=Budget(max_tokens=tokens), m=1, choice="vote").usage
         assert usage.completion_tokens <= tokens
-    assert Aloud(endless).encode("a") == [97]
+    assert PlainTextEngine(endless).encode("a") == [97]
 
 
-def test_a_choice_by_the_policy_needs_to_know_how_its_model_spells() -> None:
+def test_a_choice_by_the_policy_needs_an_engine_that_encodes() -> None:
     class Mute(ScriptedEngine):
         capabilities = Capabilities()
 

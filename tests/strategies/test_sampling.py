@@ -1,4 +1,4 @@
-"""Votes are counted by class, ties fall the same way every time, and no budget is passed."""
+"""Votes are counted by class, ties are broken the same way every time, and no budget is exceeded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
 from ponder.strategies import STRATEGIES
-from ponder.strategies.base import most_tokens
+from ponder.strategies.base import max_sample_tokens
 from ponder.strategies.sampling import consensus, single
 from ponder.strategies.select import classes_of, vote
 from ponder.types import Budget, Message, SamplingParams, Solution
@@ -35,7 +35,7 @@ def test_single_is_the_first_sample() -> None:
     assert (solution.answer, solution.reasoning, solution.usage.samples) == ("a", "r0", 1)
 
 
-def test_classes_vote_not_texts_and_the_first_sample_of_the_winner_speaks() -> None:
+def test_classes_vote_not_texts_and_the_first_sample_of_the_winner_is_returned() -> None:
     engine = ScriptedEngine([("r0", "b"), ("r1", " A"), ("r2", "b"), ("r3", "a"), ("r4", "A ")])
     solution = solve(consensus, engine, n=5)
     assert (solution.answer, solution.reasoning) == (" A", "r1")
@@ -61,7 +61,7 @@ def test_the_winner_has_most_votes(keys: list[str | None]) -> None:
 
 @settings(deadline=None)
 @given(st.integers(2, 200), st.integers(1, 20), st.integers(0, 12), st.integers(1, 8))
-def test_no_token_budget_is_ever_passed_and_an_answer_always_comes(
+def test_no_token_budget_is_ever_exceeded_and_an_answer_always_comes(
     max_tokens: int, n: int, reasoning: int, answer: int
 ) -> None:
     params = SamplingParams(max_reasoning_tokens=10, min_reasoning_tokens=4, max_answer_tokens=6)
@@ -70,7 +70,8 @@ def test_no_token_budget_is_ever_passed_and_an_answer_always_comes(
     assert 1 <= solution.usage.samples <= n
     assert 0 < solution.usage.completion_tokens <= max_tokens
     left = max_tokens - solution.usage.completion_tokens
-    assert solution.usage.samples == n or left < most_tokens(params)  # it stopped only where one more might not fit
+    # it stopped only where one more might not fit
+    assert solution.usage.samples == n or left < max_sample_tokens(params)
 
 
 def test_waves_draw_new_samples_not_the_same_ones() -> None:

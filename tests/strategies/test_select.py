@@ -1,4 +1,4 @@
-"""Choosers agree with counting by hand, survive any score, and the adaptive vote keeps the promise it makes."""
+"""Selection agrees with counting by hand, survives any score, and the adaptive vote keeps its guarantee."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_order_of_summing_does_not_break_a_tie() -> None:
     assert weighted_vote([0, 0, 0, 1, 1, 1], weights + weights[::-1]) == 2
 
 
-def test_best_of_prefers_an_answer_and_survives_what_is_no_number() -> None:
+def test_best_of_prefers_an_answer_and_survives_nan() -> None:
     nan = float("nan")
     assert best_of([0.9, 0.3, 0.95, 0.4], [0, 1, -1, 1]) == 0
     assert best_of([nan, 0.1, nan]) == 1
@@ -84,7 +84,7 @@ def test_a_vote_of_the_top_one_is_best_of_and_of_all_is_the_vote(data: st.DataOb
         assert votes[classes[everyone]] == votes.max()
 
 
-def test_a_top_vote_holds_a_fooled_scorer_in_check() -> None:
+def test_a_top_vote_limits_the_harm_of_a_deceived_scorer() -> None:
     assert rerank_vote([0, 1, 1, 2, 2, 2], [0.99, 0.9, 0.8, 0.1, 0.1, 0.1], 3) == 1
 
 
@@ -94,7 +94,7 @@ def test_weights_that_cannot_vote_are_refused(weights: list[float]) -> None:
         weighted_vote([0, 1], weights)
 
 
-def test_confidence_falls_with_surprise_and_keeps_the_surest() -> None:
+def test_confidence_falls_with_logprob_and_keeps_the_most_confident() -> None:
     weights = confidence([-0.1, -0.2, float("nan"), -0.3], temperature=0.1)
     assert weights.tolist() == pytest.approx([1, np.exp(-1), 0, np.exp(-2)])
     assert confidence([-0.1, -0.2, -0.3, -0.4], keep=0.5).astype(bool).tolist() == [True, True, False, False]
@@ -102,14 +102,14 @@ def test_confidence_falls_with_surprise_and_keeps_the_surest() -> None:
     assert confidence([float("nan")]).tolist() == [0]
 
 
-def test_logprobs_are_read_over_the_tokens_that_were_drawn() -> None:
+def test_mean_logprob_is_over_the_tokens_that_were_sampled() -> None:
     assert mean_logprob([-1, -9, -3], [True, False, True]) == -2
     assert np.isnan(mean_logprob([])) and np.isnan(mean_logprob([-1], [False]))
     assert worst_window([-1, -1, -5, -5, -1], size=2) == -5
     assert worst_window([-1, -2], size=8) == -1.5 and np.isnan(worst_window([]))
 
 
-def test_the_chance_of_being_overtaken_is_that_of_drawing_it() -> None:
+def test_the_probability_of_being_overtaken_is_that_of_drawing_it() -> None:
     rng = np.random.default_rng(0)
     leader, rival, left = 5, 2, 9
     share = rng.beta(1 + rival, 1 + leader, size=200_000)

@@ -1,4 +1,4 @@
-"""Search goes where the scorer points, forcing puts the word in, revision shows the former answer."""
+"""Search follows the scorer, forcing inserts the word, revision shows the former answer."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def solve(name: str, engine: ScriptedEngine, params: SamplingParams = PARAMS, **
 
 def letters(text: str, seed: int) -> tuple[str, str]:
     """Each step is one letter of two; after four steps the answer is the whole."""
-    said = text.partition("go")[2].split()
+    written = text.partition("go")[2].split()
     step = "ab"[seed % 2]
-    return ("", "".join(said)) if len(said) >= 4 else (f"{step}\n" + "x\n" * 3, "early")
+    return ("", "".join(written)) if len(written) >= 4 else (f"{step}\n" + "x\n" * 3, "early")
 
 
 class CountsA:
@@ -57,7 +57,7 @@ def test_search_finds_what_the_scorer_wants_where_sampling_does_not(name: str, o
     assert plain.answer == "early"
 
 
-def test_a_level_is_one_batch_and_its_paths_read_as_one_completion() -> None:
+def test_a_level_is_one_batch_and_its_solutions_are_one_completion_each() -> None:
     engine = ScriptedEngine(letters, delay=0.001)
     solution = solve("dvts", engine, scorer=CountsA(), n=16)
     assert engine.most_in_flight == 4  # four trees at once
@@ -67,7 +67,7 @@ def test_a_level_is_one_batch_and_its_paths_read_as_one_completion() -> None:
         assert bytes(completion.token_ids[: completion.num_reasoning_tokens]).decode() == completion.reasoning
 
 
-def test_the_mean_of_hidden_states_is_that_of_the_whole() -> None:
+def test_the_mean_of_hidden_states_is_that_of_the_joined_completion() -> None:
     engine = ScriptedEngine(["aaa"])
     one, two = asyncio.run(engine.generate(PROMPT, PARAMS, n=2))
     first = replace(one, hidden=np.array([1, 1, 4, 4], np.float32), token_ids=one.token_ids[:1])
@@ -76,7 +76,7 @@ def test_the_mean_of_hidden_states_is_that_of_the_whole() -> None:
     assert joined(replace(one, hidden=None), second).hidden is None
 
 
-def test_forcing_takes_the_mark_off_and_puts_the_word_there() -> None:
+def test_forcing_removes_the_mark_and_inserts_the_word() -> None:
     engine = ScriptedEngine(lambda text, seed: ("more", "2") if "Wait" in text else ("first", "1"))
     solution = solve("forced", engine, word=" Wait ", word_ids=list(b" Wait "), minimum=12)
     assert (solution.reasoning, solution.answer) == ("first Wait more", "2")
@@ -111,7 +111,7 @@ def test_revision_shows_the_former_answer_and_keeps_the_later_of_equals() -> Non
     assert solve("revise", engine, n=4).answer == "2"
 
 
-def test_the_judge_reads_one_candidate_an_answer() -> None:
+def test_the_judge_is_shown_one_candidate_an_answer() -> None:
     class Judge(CountsA):
         async def __call__(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
             assert sorted(completion.answer for completion in completions) == ["1", "2"]

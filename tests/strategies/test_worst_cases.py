@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
 from ponder.strategies import STRATEGIES
-from ponder.strategies.base import fit, most_tokens
+from ponder.strategies.base import fit_params, max_sample_tokens
 from ponder.types import Budget, Completion, Message, SamplingParams, Solution
 
 PROMPT = (Message(role="user", content="2+2?"),)
@@ -84,15 +84,15 @@ def solve(name: str, engine: ScriptedEngine, params: SamplingParams = PARAMS, **
 @pytest.mark.parametrize("scorer", [None, Length()])
 def test_an_answer_comes_and_all_that_was_drawn_is_paid_for(name: str, scorer: Any) -> None:
     engine = Counting(stepper)
-    told: list[Solution] = []
-    solution = solve(name, engine, scorer=scorer, watch=told.append)
+    reported: list[Solution] = []
+    solution = solve(name, engine, scorer=scorer, watch=reported.append)
     assert solution.answer in ("0", "1", "2")
     usage = solution.usage
     assert (usage.completion_tokens, usage.samples, usage.prompt_tokens) == (
         engine.tokens, engine.samples, engine.prompts
     )  # fmt: skip
-    assert told[-1] == solution
-    costs = [one.usage.completion_tokens for one in told]
+    assert reported[-1] == solution
+    costs = [one.usage.completion_tokens for one in reported]
     assert costs == sorted(costs)
 
 
@@ -101,7 +101,7 @@ def test_an_answer_comes_and_all_that_was_drawn_is_paid_for(name: str, scorer: A
     st.sampled_from(FREE), st.integers(2, 260), st.none() | st.integers(1, 30), st.integers(0, 50), st.booleans(),
     st.integers(1, 9),
 )  # fmt: skip
-def test_no_budget_is_ever_passed(
+def test_no_budget_is_ever_exceeded(
     name: str, tokens: int, samples: int | None, length: int, judged: bool, answer: int
 ) -> None:
     def respond(text: str, seed: int) -> tuple[str, str]:
@@ -137,17 +137,17 @@ def test_no_key_is_computed_on_the_event_loop(name: str, scorer: Any, watch: Any
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(8, 4000), st.integers(1, 3000), st.integers(1, 3000))
-def test_a_budget_shortens_the_thinking_and_never_ends_it(tokens: int, reasoning: int, answer: int) -> None:
-    fitted = fit(SamplingParams(max_reasoning_tokens=reasoning, max_answer_tokens=answer), tokens)
-    assert most_tokens(fitted) <= tokens
+def test_a_budget_shortens_the_reasoning_and_never_ends_it(tokens: int, reasoning: int, answer: int) -> None:
+    fitted = fit_params(SamplingParams(max_reasoning_tokens=reasoning, max_answer_tokens=answer), tokens)
+    assert max_sample_tokens(fitted) <= tokens
     assert fitted.max_reasoning_tokens >= min(reasoning, tokens // 2) > 0
     assert fitted.max_answer_tokens >= min(answer, tokens // 4)
 
 
-def test_room_for_everything_is_left_alone() -> None:
-    assert fit(PARAMS, 47) == PARAMS and fit(PARAMS, 46) != PARAMS
+def test_params_that_fit_are_unchanged() -> None:
+    assert fit_params(PARAMS, 47) == PARAMS and fit_params(PARAMS, 46) != PARAMS
     cut = replace(PARAMS, max_answer_tokens=1024, max_tokens=30)  # a hard cut fits by itself
-    assert fit(cut, 30) == cut
+    assert fit_params(cut, 30) == cut
 
 
 @pytest.mark.parametrize("name", sorted(STRATEGIES))
@@ -176,7 +176,7 @@ def test_if_no_sample_has_an_answer_one_comes_back_without(name: str, scorer: An
 
 
 @pytest.mark.parametrize("name", FREE)
-def test_if_none_finishes_the_cost_is_still_told(name: str) -> None:
+def test_if_none_finishes_the_cost_is_still_reported(name: str) -> None:
     engine = Counting(lambda text, seed: ("z" * 200, "never"), window=20)  # the window ends every one of them
     solution = solve(name, engine)
     assert solution.answer == "" and solution.usage.completion_tokens == engine.tokens > 0
@@ -208,14 +208,14 @@ def test_a_scorer_that_fails_fails_the_call_and_leaves_nothing_running(name: str
 @pytest.mark.parametrize("name", FREE)
 def test_cancelling_cancels_the_engine_and_the_best_answer_so_far_is_known(name: str) -> None:
     engine = ScriptedEngine(stepper, delay=0.01)
-    told: list[Solution] = []
+    reported: list[Solution] = []
 
     async def run() -> None:
         call = STRATEGIES[name](
-            PROMPT, engine, params=PARAMS, key=key, watch=told.append, **({"n": 500} if name != "single" else {})
+            PROMPT, engine, params=PARAMS, key=key, watch=reported.append, **({"n": 500} if name != "single" else {})
         )
         task = asyncio.ensure_future(call)
-        while not told and not task.done():
+        while not reported and not task.done():
             await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -223,7 +223,7 @@ def test_cancelling_cancels_the_engine_and_the_best_answer_so_far_is_known(name:
         assert len(asyncio.all_tasks()) == 1
 
     asyncio.run(run())
-    assert told[-1].answer in ("0", "1", "2") and told[-1].usage.samples >= 1
+    assert reported[-1].answer in ("0", "1", "2") and reported[-1].usage.samples >= 1
 
 
 def test_an_engine_that_fails_in_one_part_ends_the_other_parts() -> None:
@@ -240,6 +240,6 @@ def test_an_engine_that_fails_in_one_part_ends_the_other_parts() -> None:
 
 
 @pytest.mark.parametrize("name", ["judge", "controller"])
-def test_what_is_missing_is_said_with_how_to_make_it(name: str) -> None:
+def test_a_missing_part_is_an_error_that_says_how_to_make_it(name: str) -> None:
     with pytest.raises(ValueError, match="makes one"):
         solve(name, ScriptedEngine(stepper))

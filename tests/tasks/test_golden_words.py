@@ -1,6 +1,7 @@
 """Word problems stay the same to the last character: models were trained on them, and a hash of the text splits them.
 
-`golden_words.json` was recorded before the stories became data. To record it again, after a change that is meant to
+`golden_words.json` was recorded before the stories became data (3,000 problems of two seeds were compared then; fewer
+are here, for time). To record it again, after a change that is meant to
 change the problems: `python -m tests.tasks.test_golden_words`.
 """
 
@@ -19,7 +20,7 @@ from ponder.tasks.stories import STORIES, Again, Story, tell
 from ponder.tasks.words import HARDEST
 
 FILE = Path(__file__).with_name("golden_words.json")
-SEEDS, ITEMS, FIRST = (0, 1), 3_000, 40
+SEEDS, ITEMS, FIRST = (0,), 400, 40
 LEVELS = range(1, HARDEST + 1)
 
 
@@ -76,7 +77,7 @@ def test_the_first_problems_are_the_same(split):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("level", LEVELS)
-def test_thousands_of_problems_are_the_same(level, split, seed):
+def test_hundreds_of_problems_are_the_same(level, split, seed):
     golden = json.loads(FILE.read_text())["problems"]
     assert hash_of_problems(level, split, seed, ITEMS) == golden[f"{level}/{split}/{seed}/{ITEMS}"]
 

@@ -64,9 +64,24 @@ def test_nothing_but_names_draws_and_arithmetic_is_read(text):
         expression(text)
 
 
-def test_an_error_in_a_file_names_the_entry():
-    with pytest.raises(ValueError, match=r"x\.story, entry bad: 'some\(1' cannot be read"):
-        Script().add(read("bad:\n  k = some(1"), "x.story")
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("k = some(1", "'some(1' cannot be read"),
+        ("sing a song", "'sing a song' is no line of a story"),
+        ("v = 3 | It is #", "'3' is not one operation"),
+    ],
+)
+def test_an_error_in_a_file_names_the_entry(line, message):
+    with pytest.raises(ValueError, match=re.escape(f"x.story, entry bad: {message}")):
+        Script().add(read(f"bad:\n  {line}"), "x.story")
+
+
+def test_an_entry_has_one_place():
+    script = Script()
+    script.add(read("one:\n  k = 1"), "x.story")
+    with pytest.raises(ValueError, match="y.story: there are two entries one"):
+        script.add(read("one:\n  k = 2"), "y.story")
 
 
 def test_a_deeper_line_goes_on_and_one_after_a_colon_begins():

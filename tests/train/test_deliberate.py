@@ -30,8 +30,8 @@ from ponder.rollouts.deliberate import DeliberationConfig, deliberation_terms, p
 from ponder.rollouts.rewards import add_terms
 from ponder.runs import read_jsonl
 from ponder.strategies.base import Work
-from ponder.strategies.deliberation import listing, render_step
-from ponder.strategies.turns import Trajectory, Walk, run
+from ponder.strategies.deliberation_environment import listing, render_step
+from ponder.strategies.turns import Episode, Trajectory, run_episode
 from ponder.train.batches import from_groups, micro_batches
 from ponder.train.distributed import Trainer
 from ponder.train.metrics import cost, rollout_metrics
@@ -53,7 +53,7 @@ def ended(how: Ending, *, turns: int, answer: str) -> Trajectory:
         prompt_ids=(1,), token_ids=(2,), sampler_logprobs=(0.0,), sampled=(True,), finish_reason="stop", reasoning="",
         answer=answer, num_reasoning_tokens=0,
     )  # fmt: skip
-    return Trajectory(turns=(), whole=whole, ended=how, num_turns=turns)
+    return Trajectory(turns=(), completion=whole, ended=how, num_turns=turns)
 
 
 class Says:
@@ -214,14 +214,15 @@ def test_cost_counts_every_candidate_and_every_state_that_was_read_again():
     assert 0 < fewer < tokens and 0 < less < flops
 
 
-async def pieces(walk: Walk) -> Ending:
+async def pieces(episode: Episode) -> Ending:
     """An environment of its own: candidates, a list that is only shown, words that nobody sampled, an answer."""
     for _ in range(3):
-        drawn = await walk.draw(3, max_tokens=6, max_reasoning_tokens=6)
-        walk.keep(Random(walk.index).choice(drawn))
-        await walk.draw(1, kind="choice", shown=list(b"1. a\n2. b\nBest: "), max_tokens=3, max_reasoning_tokens=3)
-        walk.say(" tool\n", list(b" tool\n"))
-    await walk.finish(max_reasoning_tokens=0)
+        drawn = await episode.draw(3, max_tokens=6, max_reasoning_tokens=6)
+        episode.keep(Random(episode.index).choice(drawn))
+        listed = list(b"1. a\n2. b\nBest: ")
+        await episode.draw(1, kind="choice", suffix_ids=listed, max_tokens=3, max_reasoning_tokens=3)
+        episode.append(" tool\n", list(b" tool\n"))
+    await episode.finish(max_reasoning_tokens=0)
     return "turns"
 
 
@@ -232,12 +233,13 @@ def test_trainer_and_engine_agree_on_every_token_of_several_turns(temperature):
 
     async def both() -> list[Trajectory]:
         works = [Work(task[i % 2].prompt, engine, params=params, key=lambda a: a) for i in range(4)]
-        return list(await asyncio.gather(*(run(pieces, work, index=i) for i, work in enumerate(works))))
+        return list(await asyncio.gather(*(run_episode(pieces, work, index=i) for i, work in enumerate(works))))
 
     with LocalEngine(model, ByteTokenizer(), num_workers=0) as engine:
         found = asyncio.run(both())
     rollouts = [
-        Rollout(problem=task[0], turns=t.turns, verdict=RIGHT, reward=1.0, ended=t.ended, whole=t.whole) for t in found
+        Rollout(problem=task[0], turns=t.turns, verdict=RIGHT, reward=1.0, ended=t.ended, whole=t.completion)
+        for t in found
     ]
     examples = from_groups([Group(problem=task[0], rollouts=tuple(rollouts))], [[1.0] * 4], contrast=0.5)
     kept = [e for e in examples if e.num_trained]

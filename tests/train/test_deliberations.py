@@ -10,7 +10,7 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.models.tokenizer import ByteTokenizer
-from ponder.strategies.deliberation import parse_choice, parse_step
+from ponder.strategies.deliberation_environment import parse_choice, parse_step
 from ponder.tasks import load_task
 from ponder.train.deliberations import Faults, choice, is_true, make_rows, right_pairs, walk
 from ponder.train.sft import read_solutions, to_example

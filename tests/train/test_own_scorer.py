@@ -15,7 +15,7 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.scorers import load_scorer
 from ponder.scorers.files import FACTS, fingerprint
-from ponder.scorers.packing import Family
+from ponder.scorers.packing import CompletionGroup
 from ponder.scorers.pool import ScorerPool
 from ponder.train.estimate import estimate_scorer
 from ponder.train.scorer import load_recipe, train_scorer
@@ -23,7 +23,7 @@ from tests.helpers import tiny_model
 
 PAGE = Path(__file__).parents[2] / "docs" / "scorers.md"
 BLOCKS = re.findall(r"```python\n(# my_scorer\.py\n.*?)```", PAGE.read_text(), flags=re.DOTALL)
-FAMILY = Family.of([1, 2], [[3], [3, 4, 5, 6]])
+FAMILY = CompletionGroup.of([1, 2], [[3], [3, 4, 5, 6]])
 
 RECIPE = """
 out = "run"

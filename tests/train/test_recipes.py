@@ -82,7 +82,7 @@ def test_every_key_has_a_meaning(cls):
         (SFTConfig, {"architecture": {"width": 100, "heads": 3}}, "heads"),
         (SFTConfig, {"architecture": {"heads": 4, "kv_heads": 3}}, "kv_heads"),
         (SFTConfig, {"demonstrations": {"levels": []}}, "levels"),
-        (RLConfig, {"rungs": [0, 5000]}, "5000 is never reached in num_steps=100"),
+        (RLConfig, {"checkpoint_steps": [0, 5000]}, "5000 is never reached in num_steps=100"),
         (RLConfig, {"pool_size": 8}, "problems_per_step=24 needs a pool_size"),
         (RLConfig, {"group_size": 1}, "must be 2 or more"),
         (RLConfig, {"deliberation": {"step_cost": 0.5, "preference_weight": 0.5}}, "below 1"),
@@ -103,13 +103,13 @@ def test_the_step_size_never_rises_after_the_warm_up(lr):
     assert config.min_lr == min(1e-5, lr / 10) and from_dict(SFTConfig, to_dict(config)) == config
 
 
-def test_a_recipe_made_shorter_keeps_the_rungs_that_it_reaches():
+def test_a_recipe_made_shorter_keeps_the_checkpoints_that_it_reaches():
     whole = load_recipe("demo_nano_cpu")
-    assert max(whole.rungs) == whole.num_steps
+    assert max(whole.checkpoint_steps) == whole.num_steps
     short = load_recipe("demo_nano_cpu", ["num_steps=10"])
-    assert short.rungs == tuple(step for step in whole.rungs if step <= 10)
+    assert short.checkpoint_steps == tuple(step for step in whole.checkpoint_steps if step <= 10)
     with pytest.raises(ConfigError, match="never reached"):
-        load_recipe("demo_nano_cpu", ["num_steps=10", "rungs=[20]"])
+        load_recipe("demo_nano_cpu", ["num_steps=10", "checkpoint_steps=[20]"])
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -0.5])

@@ -24,7 +24,7 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.rollouts.collect import Collected, collect, single
 from ponder.rollouts.rewards import add_terms, overlong_penalty
-from ponder.runs import InUse, Run, checkpoints, read_jsonl, training_sources
+from ponder.runs import InUse, Run, find_checkpoints, read_jsonl, training_sources
 from ponder.strategies.turns import Trajectory
 from ponder.train.advantages import advantages
 from ponder.train.distributed import Trainer
@@ -190,14 +190,14 @@ def test_ctrl_c_finishes_the_step_saves_and_goes_on_from_there(base, tmp_path):
     assert weights(tmp_path / "run", 5) == weights(tmp_path / "whole", 5)
 
 
-def test_the_ladder_holds_the_base_and_the_last_step_with_growing_compute(base, tmp_path):
+def test_the_checkpoint_holds_the_base_and_the_last_step_with_growing_compute(base, tmp_path):
     rl(config(base, tmp_path / "run"))
-    ladder = [json.loads((rung / "ladder.json").read_text()) for rung in checkpoints(tmp_path / "run")]
-    assert [row["step"] for row in ladder] == [0, 1, 2, 4, 6]
-    flops = [row["train_flops"] for row in ladder]
+    kept = [json.loads((folder / "checkpoint.json").read_text()) for folder in find_checkpoints(tmp_path / "run")]
+    assert [row["step"] for row in kept] == [0, 1, 2, 4, 6]
+    flops = [row["train_flops"] for row in kept]
     assert flops[0] == 0
     assert flops == sorted(flops)
-    assert ladder[-1]["rollout_tokens"] > 0
+    assert kept[-1]["rollout_tokens"] > 0
 
 
 class Broken(LowercaseTask):

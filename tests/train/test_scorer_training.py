@@ -18,7 +18,7 @@ from ponder.runs import InUse, Run, read_jsonl
 from ponder.scorers import load_scorer
 from ponder.scorers.calibration import auc_within
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
-from ponder.scorers.packing import Family
+from ponder.scorers.packing import CompletionGroup
 from ponder.train import scorer_outcome, scorer_rollouts
 from ponder.train.distributed import Trainer
 from ponder.train.scorer import configure, load_recipe, train_scorer
@@ -26,7 +26,7 @@ from ponder.train.scorer_examples import ScorerConfig, figures
 from ponder.train.scorer_features import unseen_by
 from ponder.train.scorer_loss import Balance, ScoreLoss, batches, outcome_example, process_example
 from ponder.train.scorer_network import order
-from ponder.train.scorer_recipe import Job
+from ponder.train.scorer_recipe import ScorerJob
 from ponder.train.scorer_rollouts import Drawn, DrawPlan, split
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model
@@ -37,14 +37,14 @@ TASK = "tests.helpers:LowercaseTask"
 
 
 def drawn(name, prompt, completions, correct, steps=()):
-    family = Family.of(prompt, completions)
-    family = replace(
-        family,
-        logprobs=np.full(len(family.token_ids), -0.5, np.float32),
+    group = CompletionGroup.of(prompt, completions)
+    group = replace(
+        group,
+        logprobs=np.full(len(group.token_ids), -0.5, np.float32),
         was_cut=np.zeros(len(completions), bool),
         classes=np.arange(len(completions)),
     )
-    return Drawn(name, family, np.array(correct, float), tuple(steps))
+    return Drawn(name, group, np.array(correct, float), tuple(steps))
 
 
 ITEMS = [
@@ -60,11 +60,11 @@ def naive_loss(model, head, items, examples, *, pairwise, late):
     n = sum(len(item.correct) for item in items)
     tokens, pairs = torch.zeros(()), []
     for item in items:
-        ends = np.cumsum(item.family.lengths)
+        ends = np.cumsum(item.group.lengths)
         finals = []
-        for end, length, y in zip(ends, item.family.lengths, item.correct, strict=True):
-            ids = item.family.token_ids[end - length : end]
-            hidden = model.hidden(torch.tensor([[*item.family.prompt_ids, *ids]]))[0, len(item.family.prompt_ids) :]
+        for end, length, y in zip(ends, item.group.lengths, item.correct, strict=True):
+            ids = item.group.token_ids[end - length : end]
+            hidden = model.hidden(torch.tensor([[*item.group.prompt_ids, *ids]]))[0, len(item.group.prompt_ids) :]
             logits = hidden @ head[WEIGHT] + head[BIAS]
             raw = ((torch.arange(length) + 1) / length) ** late
             each = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, y), reduction="none")
@@ -135,9 +135,9 @@ def test_a_bf16_policy_trains_float32_masters_and_a_float32_head():
 
 def test_equal_completions_are_computed_once_and_count_as_often_as_drawn():
     example = outcome_example(ITEMS[0], late=0.0)
-    assert example.family.lengths.tolist() == [3, 1, 2]
+    assert example.group.lengths.tolist() == [3, 1, 2]
     assert example.counts.tolist() == [2, 1, 1]
-    assert example.which.tolist() == [0, 1, 0, 2]
+    assert example.inverse.tolist() == [0, 1, 0, 2]
     assert example.correct.tolist() == [1, 0, 0]
 
 
@@ -215,9 +215,9 @@ def test_a_tiny_scorer_learns_to_tell_right_from_wrong_sums(tmp_path):
     policy(tmp_path / "policy")
     run = Run(settings.out, kind="scorer", config_toml="", seed=0)
     start = tmp_path / "policy"
-    scorer_outcome.train(Job(config=settings, run=run, start=start, policy="fp", train=items, held=items))
+    scorer_outcome.train(ScorerJob(config=settings, run=run, start=start, policy="fp", train=items, held=items))
     scorer = load_scorer(settings.out)
-    value, _ = auc_within([x.correct for x in items], scorer.score([x.family for x in items]))
+    value, _ = auc_within([x.correct for x in items], scorer.score([x.group for x in items]))
     assert value > 0.95
 
 
@@ -254,7 +254,7 @@ def test_features_join_an_outcome_scorer_on_what_it_has_not_seen(tmp_path):
         on_draw=lambda *facts: drawn_again.append(facts),
     )
     assert not drawn_again
-    assert load_scorer(folder).reads
+    assert load_scorer(folder).needs_forward_pass
     train, _ = split(scorer_rollouts.load(tmp_path / "run" / "rollouts.jsonl"), first.held_out, first.seed)
     used = [item.problem for part in unseen_by(config(tmp_path, kind="features", joined=first.out)) for item in part]
     assert not {item.problem for item in train} & set(used)
@@ -290,8 +290,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_scorer(tmp_path):
     a, b = (load_scorer(tmp_path / name / "run") for name in ("whole", "parts"))
     assert isinstance(a, OutcomeScorer)
     assert isinstance(b, OutcomeScorer)
-    family = Family.of([1, 2], [[3, 4], [65, 66]])
-    np.testing.assert_allclose(a.score([family])[0], b.score([family])[0], atol=1e-6)
+    group = CompletionGroup.of([1, 2], [[3, 4], [65, 66]])
+    np.testing.assert_allclose(a.score([group])[0], b.score([group])[0], atol=1e-6)
 
 
 class AllWrong:
@@ -334,7 +334,7 @@ def test_where_none_finishes_the_cut_samples_are_still_learnt_from(tmp_path):
     settings = config(tmp_path, max_reasoning_tokens=1, max_answer_tokens=1)
     train_scorer(settings)
     items = scorer_rollouts.load(tmp_path / "run" / "rollouts.jsonl")
-    assert all(item.family.was_cut.any() for item in items)
+    assert all(item.group.was_cut.any() for item in items)
 
 
 def test_a_report_on_problems_that_all_fail_is_honest_zeros():

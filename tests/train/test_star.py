@@ -11,6 +11,7 @@ from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.runs import InUse
 from ponder.tasks import load_task
+from ponder.tasks.prompting import Prompted
 from ponder.train.sft import read_solutions
 from ponder.train.star import RowsFile, StarConfig, star, whole_lines
 from ponder.types import SamplingParams
@@ -58,6 +59,24 @@ def test_a_bare_answer_is_nothing_to_learn_from_and_a_model_without_marks_thinks
     run(scripted(lambda text, seed, hinted: f"I add them up. It is {ANSWERS[text]}."), tmp_path / "b.jsonl",
         params=SamplingParams(max_answer_tokens=200))  # fmt: skip
     assert all(row["reasoning"].startswith("I add") for row in read_solutions(tmp_path / "b.jsonl"))
+
+
+def test_work_in_the_open_becomes_reasoning_and_what_was_read_the_answer_under_the_plain_problem(tmp_path):
+    def in_the_open(text, seed, hinted):
+        problem, _, instruction = text.partition("\n\n")
+        assert instruction == "Let's think step by step."
+        return f"I add {'and add ' * (seed % 7)}them up.\n\nThe answer is **{ANSWERS[problem]}**."
+
+    params = SamplingParams(max_answer_tokens=400)
+    task = Prompted(TASK, "zero_shot_cot")
+    run(ScriptedEngine(lambda text, seed: in_the_open(text, seed, False)), tmp_path / "s.jsonl", task=task,
+        params=params, num_samples=64, keep=2, shortest=True)  # fmt: skip
+    rows = read_solutions(tmp_path / "s.jsonl")
+    assert {row["problem"] for row in rows} == set(ANSWERS)
+    for text, target in ANSWERS.items():
+        own = [row for row in rows if row["problem"] == text]
+        assert [row["answer"] for row in own] == [target] * len(own)
+        assert sorted(row["reasoning"].count("and add") for row in own) == [0, 1]  # the two shortest of up to seven
 
 
 def test_a_hint_is_tried_only_where_nothing_was_right_and_leaves_no_trace(tmp_path):

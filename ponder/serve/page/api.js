@@ -90,7 +90,7 @@ export class Api {
     return this.open("POST", "/v1/responses", body, signal);
   }
 
-  /** The events of a response behind number `after`, also of one that runs. */
+  /** The events of a response after number `after`, also of one that runs. */
   events(id, after, signal) {
     return this.open("GET", `/v1/responses/${one(id)}?stream=true&starting_after=${after}`, undefined, signal);
   }

@@ -30,9 +30,10 @@ function showLogin(problem) {
   $("key").focus();
 }
 
-async function enter(key) {
+async function enter(key, accepted = () => {}) {
   api = new Api(key);
   const served = await api.models();
+  accepted();
   $("login").hidden = true;
   $("main").hidden = false;
   $("key").value = "";
@@ -50,8 +51,7 @@ $("key-form").onsubmit = async (event) => {
   event.preventDefault();
   const key = $("key").value.trim();
   try {
-    await enter(key);
-    keys.keep(key, { remember: $("remember").checked });
+    await enter(key, () => keys.keep(key, { remember: $("remember").checked }));
   } catch (problem) {
     showLogin(problem);
   }
@@ -175,7 +175,7 @@ async function ask(text) {
 /** Follow a response to its end; `opened` is null for one that ran already when the page was loaded. */
 async function answer(turn, opened) {
   const here = current;
-  if (run?.turn !== turn) run = { turn };  // it may have been told to stop already
+  if (run?.turn !== turn) run = { turn };  // it may have been stopped already
   composer.running(true);
   const id = turn.state.id;
   if (opened === null) turn.state = { ...fresh(turn.state.question), id, status: "queued" };
@@ -191,7 +191,7 @@ async function answer(turn, opened) {
         apply(turn.state, event);
         if (run?.turn === turn && run.stopped && turn.state.id) stop();
         draw(turn);
-        if (before.thinking !== turn.state.thinking || !isRunning(turn.state)) later(() => turn.say(before));
+        if (before.thinking !== turn.state.thinking || !isRunning(turn.state)) later(() => turn.announceChange(before));
       },
       onLost: () => {
         turn.lost = true;
@@ -234,7 +234,7 @@ async function stop() {
   if (!run) return;
   const { turn } = run;
   if (turn.state.id === null) {
-    run.stopped = true;  // as soon as the server has said its name
+    run.stopped = true;  // as soon as the server has named it
     return;
   }
   run.stopped = false;
@@ -279,7 +279,7 @@ function failed(problem) {
 }
 
 $("skip").onclick = (event) => {
-  event.preventDefault();  // the address names the conversation, no place in it
+  event.preventDefault();  // the address names the conversation, not a part of it
   $("question").focus();
 };
 $("new").onclick = () => {

@@ -27,7 +27,7 @@ export async function* parse(body) {
 
 /**
  * `opened`: a promise of the answer to the question, or null to take up response `id` from its beginning.
- * Returns when the last event was told; a Problem says why there is none.
+ * Returns after the last event; a Problem says why there is none.
  */
 export async function follow(api, { opened, id = null, onOpen, onEvent, onLost, signal }) {
   let last = -1;

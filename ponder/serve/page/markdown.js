@@ -47,13 +47,13 @@ export function blocks(text) {
 
 function inline(text) {
   const nodes = [];
-  let place = 0;
+  let position = 0;
   for (const match of text.matchAll(INLINE)) {
-    nodes.push(text.slice(place, match.index));
+    nodes.push(text.slice(position, match.index));
     nodes.push(match[1] !== undefined ? h("code", {}, match[1]) : h("strong", {}, match[2]));
-    place = match.index + match[0].length;
+    position = match.index + match[0].length;
   }
-  nodes.push(text.slice(place));
+  nodes.push(text.slice(position));
   return nodes.flatMap((node) => (typeof node === "string" ? broken(node) : [node]));
 }
 

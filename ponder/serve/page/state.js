@@ -38,8 +38,8 @@ function take(state, items) {
 
 /** A stored response, as the list of a conversation's responses has it. */
 export function fromResponse(response) {
-  const said = (response.input ?? []).filter((item) => item.type === "message" && item.role === "user");
-  const state = fresh(said.map(text).join("\n\n"));
+  const asked = (response.input ?? []).filter((item) => item.type === "message" && item.role === "user");
+  const state = fresh(asked.map(text).join("\n\n"));
   finish(state, response);
   return state;
 }

@@ -119,7 +119,7 @@ export class Turn {
   }
 
   /** What a screen reader hears of a change: whole things, never token by token. */
-  say(before) {
+  announceChange(before) {
     const { state } = this;
     if (state.thinking && !before.thinking) announce("Thinking");
     if (!isRunning(state)) {

@@ -11,10 +11,10 @@ from ponder.serve.http import json_response, key_of
 from ponder.serve.outlines import outline_of
 from ponder.serve.query import integer
 from ponder.serve.routes.shared import read_body
-from ponder.serve.routes.table import ADMIN, Table
+from ponder.serve.routes.table import ADMIN, RouteTable
 from ponder.serve.service import Service
 
-table = Table()
+table = RouteTable()
 
 
 @table.post(

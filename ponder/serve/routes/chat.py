@@ -18,10 +18,10 @@ from ponder.serve.routes.shared import (
     unstored_header,
     update_metadata,
 )
-from ponder.serve.routes.table import DELETED, LIST, PAGE, READ, USE, Table
+from ponder.serve.routes.table import DELETED, LIST, PAGE, READ, USE, RouteTable
 from ponder.serve.service import Service
 
-table = Table()
+table = RouteTable()
 CHATS, ONE = "/v1/chat/completions", "/v1/chat/completions/{id}"
 CHAT = ("id", "object", "created", "model", "choices", "usage")
 WHAT = "chat completion"

@@ -17,10 +17,10 @@ from ponder.serve.outlines import turn_of
 from ponder.serve.query import includes, integer, list_of, page_of
 from ponder.serve.routes.responses import stop_job
 from ponder.serve.routes.shared import delete_stored, list_stored, read_body, stored, update_metadata
-from ponder.serve.routes.table import DELETED, LIST, PAGE, READ, USE, Table
+from ponder.serve.routes.table import DELETED, LIST, PAGE, READ, USE, RouteTable
 from ponder.serve.service import Service
 
-table = Table()
+table = RouteTable()
 CONVERSATIONS, ONE = "/v1/conversations", "/v1/conversations/{id}"
 CONVERSATION = ("id", "object", "created_at", "metadata")
 

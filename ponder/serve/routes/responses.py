@@ -19,10 +19,10 @@ from ponder.serve.planning import check_schemas, format_of, tools_of
 from ponder.serve.query import boolean, includes, integer, page_of
 from ponder.serve.responses import ResponseJob, prepare
 from ponder.serve.routes.shared import delete_stored, read_charged, starved_header, stored, unstored_header
-from ponder.serve.routes.table import DELETED, LIST, PAGE, READ, USE, Table
+from ponder.serve.routes.table import DELETED, LIST, PAGE, READ, USE, RouteTable
 from ponder.serve.service import Service
 
-table = Table()
+table = RouteTable()
 RESPONSES, ONE = "/v1/responses", "/v1/responses/{id}"
 RESPONSE = (
     "id", "object", "created_at", "error", "incomplete_details", "instructions", "metadata", "model", "output",

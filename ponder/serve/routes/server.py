@@ -7,10 +7,10 @@ from starlette.responses import Response
 
 from ponder import __version__
 from ponder.serve.http import json_response
-from ponder.serve.routes.table import Table
+from ponder.serve.routes.table import RouteTable
 from ponder.serve.service import Service
 
-table = Table()
+table = RouteTable()
 
 
 @table.get("/health/live", "The process runs. The only answer without a key.", required=("status",))

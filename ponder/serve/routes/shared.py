@@ -14,13 +14,14 @@ from ponder.serve.http import json_response, key_of, read_json
 from ponder.serve.limits import Charge
 from ponder.serve.query import integer, list_of, word
 from ponder.serve.service import Service
+from ponder.serve.validation import read
 
 M = TypeVar("M", bound=BaseModel)
 
 
 async def read_body(service: Service, request: Request, model: type[M]) -> M:
     data, _ = await read_json(request, service)
-    return schema.read(model, data, strict_params=service.settings.strict_params)
+    return read(model, data, strict_params=service.settings.strict_params)
 
 
 async def read_charged(service: Service, request: Request, model: type[M]) -> tuple[M, Charge]:
@@ -28,7 +29,7 @@ async def read_charged(service: Service, request: Request, model: type[M]) -> tu
     data, size = await read_json(request, service)
     charge = Charge(service.limiter, key_of(request).id)
     charge.cover(size)
-    return schema.read(model, data, strict_params=service.settings.strict_params), charge
+    return read(model, data, strict_params=service.settings.strict_params), charge
 
 
 async def stored(service: Service, request: Request, kind: str, what: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """How a route is declared: at its handler, with all that the OpenAPI document says of it.
 
-    table = Table()
+    table = RouteTable()
 
     @table.get("/version", "ponder's version.", required=("version",))
     async def version(service: Service, request: Request) -> Response: ...
@@ -46,7 +46,7 @@ class Operation:
         return self.handler.__name__
 
 
-class Table(list[Operation]):
+class RouteTable(list[Operation]):
     """The operations of a part of the API, in the order of its file."""
 
     def get(self, path: str, summary: str, **more: Any) -> Callable[[Handler], Handler]:

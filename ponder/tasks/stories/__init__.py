@@ -2,7 +2,7 @@
 
 A story says sentences, notes the steps that solve them, asks, and uses up exactly the steps it was given, or gives up
 (`Again`). Most are data: the `.story` files, whose notation `script.py` explains. Those with a shape of their own are
-functions. The number behind a story is how often it is told.
+functions. The number of a story is how often it is told.
 """
 
 from __future__ import annotations

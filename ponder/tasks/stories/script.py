@@ -170,7 +170,6 @@ def _block(lines: Sequence[Line], questions: dict[str, str]) -> Statement:
         else:
             statements.insert(0, chosen)
             otherwise = _all([])
-
     return _all(statements)
 
 
@@ -199,7 +198,7 @@ def _statement(line: Line, questions: dict[str, str]) -> Statement:
         return _signal("skip", expression(f"not ({line.text[8:]})"))
     if line.text.startswith("done if "):
         return _signal("done", expression(line.text[8:]))
-    return _all([_assignment(*part.split(" = ", 1)) for part in line.text.split("; ")])
+    return _all([_assignment(part) for part in line.text.split("; ")])
 
 
 def _say(text: str) -> Statement:
@@ -207,7 +206,10 @@ def _say(text: str) -> Statement:
     return lambda s: s.sentences.append(s.words(_filled(s, text, names), s.names))
 
 
-def _assignment(names: str, value: str) -> Statement:
+def _assignment(text: str) -> Statement:
+    names, equals, value = text.partition(" = ")
+    if not equals:
+        raise ValueError(f"{text!r} is no line of a story")
     if value.startswith("one of "):
         return _assign(names, _rows(value.removeprefix("one of ")))
     if " | " in value:

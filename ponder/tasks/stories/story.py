@@ -114,10 +114,10 @@ class Story:
 
     def part(self, value: Number, low: float = 0.1, high: float = 0.7) -> int:
         """A whole number that is a part of the value."""
-        least, most = max(2, int(value * low)), int(value * high)
-        if most < least:
+        min_value, max_value = max(2, int(value * low)), int(value * high)
+        if max_value < min_value:
             raise Again
-        return self.some(least, most)
+        return self.some(min_value, max_value)
 
     def next_bill(self, value: Number) -> int:
         """The smallest bill that pays the value and leaves change."""

@@ -65,7 +65,7 @@ CRAFTED = (
     "pillows|ornaments|vases:vase|"
     "lamps|stools|rugs|puppets|key rings|earrings|T-shirts|aprons|bird feeders"
 ).split("|")
-# what shops sell, with the least and the most a piece costs
+# what shops sell, with the lowest and the highest price of a piece
 GOODS = (
     "shirts 8 30|pairs of pants:pair of pants 15 45|bags of chips:bag of chips 2 5|cakes 10 30|"
     "notebooks 2 6|pens 1 4|hats 8 25|sandwiches:sandwich 4 9|movie tickets 7 15|books 6 25|"

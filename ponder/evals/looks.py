@@ -1,0 +1,30 @@
+"""Every look at problems that numbers are reported on is written down: looked at twice, they have chosen something.
+
+    runs/report_looks.jsonl     {"at": ..., "task": "gsm8k", "model": ..., "fingerprint": ..., "command": ...}
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from ponder.runs import append_jsonl, read_jsonl
+
+LOOKS = Path("runs/report_looks.jsonl")
+
+
+def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) -> str:
+    """Write down that a model is measured on `task`, a report part; a sentence about the looks before."""
+    before = [row for row in read_jsonl(file) if row.get("task") == task] if file.exists() else []
+    others = {row.get("fingerprint") for row in before} - {fingerprint}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    row = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "task": task, "model": model,
+           "fingerprint": fingerprint, "command": " ".join(sys.argv)}  # fmt: skip
+    append_jsonl(file, [row])
+    if not others:
+        return f"no other model was measured on {task} so far; {file} says that this one was"
+    return (
+        f"{task} was looked at {len(before)} times before, for {len(others)} other models ({file}): what is chosen by "
+        "these numbers is not reported on them"
+    )

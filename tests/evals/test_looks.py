@@ -1,0 +1,17 @@
+"""Who looked at report problems is written down."""
+
+from __future__ import annotations
+
+from ponder.evals.looks import note_look
+from ponder.runs import read_jsonl
+
+
+def test_every_look_is_kept_and_the_second_model_is_told_of_the_first(tmp_path):
+    file = tmp_path / "runs" / "looks.jsonl"
+    assert "no other model" in note_look("gsm8k", "a", "f1", file=file)
+    assert "no other model" in note_look("gsm8k", "a", "f1", file=file)  # more samples of one choose nothing
+    assert "no other model" in note_look("svamp", "a", "f1", file=file)
+    assert "2 times before, for 1 other models" in note_look("gsm8k", "b", "f2", file=file)
+    assert [(row["task"], row["model"]) for row in read_jsonl(file)] == [
+        ("gsm8k", "a"), ("gsm8k", "a"), ("svamp", "a"), ("gsm8k", "b"),
+    ]  # fmt: skip

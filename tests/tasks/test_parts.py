@@ -1,0 +1,55 @@
+"""Dev and report: every problem is in one of them, for ever, and what has chosen something is never reported on."""
+
+from __future__ import annotations
+
+import pytest
+
+from ponder.config import ConfigError
+from ponder.grading.verifiers import VERIFIERS
+from ponder.tasks import load_task
+from ponder.tasks.file import FileTask
+from ponder.tasks.parts import Part, part_of
+from ponder.tasks.prompting import Prompted
+
+TASK = load_task("words:level=1-3,size=400")
+
+
+def test_the_parts_share_no_problem_and_are_all_of_them_in_their_order():
+    dev, report = (Part(TASK, name) for name in ("dev", "report"))
+    ids = [[task[i].id for i in range(len(task))] for task in (dev, report)]
+    assert not set(ids[0]) & set(ids[1]) and len(ids[0]) + len(ids[1]) == len(TASK)
+    assert 0.33 < len(dev) / len(TASK) < 0.47
+    order = [TASK[i].id for i in range(len(TASK))]
+    assert all(part == sorted(part, key=order.index) for part in ids)
+
+
+def test_a_part_is_fixed_by_the_id_whatever_else_is_in_the_task_and_however_it_is_asked():
+    small = load_task("words:level=1-3,size=50")
+    assert [part_of(small[i].id) for i in range(50)] == [part_of(TASK[i].id) for i in range(50)]
+    asked = Part(Prompted(TASK, "direct"), "report")
+    plain = Part(TASK, "report")
+    assert [asked[i].id for i in range(len(asked))] == [plain[i].id for i in range(len(plain))]
+    assert asked.prompting == "direct" and asked.verify(asked[0], asked[0].target).is_correct
+    # these are in docs and in results: they may not move
+    assert [part_of(f"p{i}") for i in range(8)] == RECORDED
+
+
+RECORDED = ["report", "report", "dev", "report", "report", "report", "dev", "dev"]
+
+
+@pytest.mark.parametrize(
+    ("problem", "part"),
+    [("gsm8k-test-0000", "dev"), ("gsm8k-test-0390", "dev"), ("gsm8k-test-0391", "report"),
+     ("gsm8k/gsm8k-test-1318", "report"), ("shared/gsm8k/gsm8k-test-0001", "dev")],
+)  # fmt: skip
+def test_what_had_chosen_something_before_there_were_parts_is_dev(problem, part):
+    assert part_of(problem) == part
+
+
+def test_a_part_that_is_unknown_or_empty_is_refused():
+    with pytest.raises(ConfigError, match="did you mean 'report'"):
+        Part(TASK, "reports")
+    [first, *_] = [TASK[i] for i in range(9) if part_of(TASK[i].id) == "dev"]
+    one = FileTask("one", [first], VERIFIERS["math"])
+    with pytest.raises(ConfigError, match="none of the 1 problems"):
+        Part(one, "report")
