@@ -42,9 +42,9 @@ def hidden(
     tokens_N: Tensor,
     layout: Layout,
     *,
-    added_ND: Tensor | None = None,
+    embedding_bias_ND: Tensor | None = None,
     recompute: bool = False,
 ) -> Tensor:
     """Final hidden states (N D). added: to the embeddings, what a scorer knows of each token beside its id. recompute:
     see `Transformer.hidden`."""
-    return model.hidden(tokens_N, PackedOps(model, layout), embedding_bias=added_ND, recompute=recompute)
+    return model.hidden(tokens_N, PackedOps(model, layout), embedding_bias=embedding_bias_ND, recompute=recompute)

@@ -110,7 +110,7 @@ class OutcomeScorer(TokenScorer):
     def _hidden(self, pack: Pack) -> Tensor:
         tokens = torch.from_numpy(pack.tokens_N).to(self.model.device)
         bias = embedding_bias(pack.logprob_features_NC, self.head)
-        return packed.hidden(self.model, tokens, Layout(pack.segments), added_ND=bias)
+        return packed.hidden(self.model, tokens, Layout(pack.segments), embedding_bias_ND=bias)
 
     def save(self, folder: str | Path) -> None:
         folder = Path(folder)

@@ -213,7 +213,7 @@ class Replica:
     def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
         layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
         bias = of.embedding_bias(self.head, batch) if of is not None else None
-        return packed.hidden(self.model, tokens, layout, added_ND=bias, recompute=self.recompute)
+        return packed.hidden(self.model, tokens, layout, embedding_bias_ND=bias, recompute=self.recompute)
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:

@@ -217,15 +217,16 @@ def test_worker_processes_give_what_one_thread_gives_and_the_same_bits_twice():
 
 async def replace_weights_on_the_way(engine: LocalEngine, weights: dict, params: SamplingParams):
     """Four samples that have begun when the weights are replaced, and two asked for after it."""
-    await engine.generate(user("are all workers there?"), PARAMS, n=8)
-    begun = engine.stream(user("p"), replace(params, seed=9))
-    running = asyncio.ensure_future(engine.generate(user("p"), params, n=4))
-    async for _ in begun:
-        break  # all of them have begun, as they leave together
+    streams = [engine.stream(user("p"), params, first=index) for index in range(4)]
+    for stream in streams:
+        async for _ in stream:
+            break  # it has begun
     engine.update_weights(weights, version=1)
     later = await engine.generate(user("p"), params, n=2)
-    begun.close()
-    return await running, later
+    for stream in streams:
+        async for _ in stream:
+            pass
+    return [stream.completion for stream in streams], later
 
 
 @pytest.mark.parametrize("num_workers", [0, pytest.param(2, marks=pytest.mark.slow)])
@@ -252,19 +253,27 @@ def test_weights_may_be_replaced_while_requests_run_and_every_token_says_who_dre
 
 
 def test_a_sample_that_begins_after_an_update_owes_its_first_token_to_who_read_the_prompt():
-    params = SamplingParams(max_reasoning_tokens=900, min_reasoning_tokens=900, max_answer_tokens=4)
-
-    async def go(engine: LocalEngine):
-        stream = engine.stream(user("q"), params)
-        running = asyncio.ensure_future(engine.generate(user("p"), params, n=4))  # one slot is left for it
-        async for _ in stream:
-            break
-        engine.update_weights(tiny_model(seed=1).state_dict(), version=1)
-        return await running
-
-    with LocalEngine(tiny_model(window=1000), TOKENIZER, num_workers=0, num_slots=2) as engine:
-        *_, last = asyncio.run(go(engine))
-    assert last.versions == ((0, 0, 1), (1, 1, len(last.token_ids)))
+    model = tiny_model()
+    layout = WeightLayout.of(model.config, torch.float32, torch.device("cpu"))
+    weights = dict(layout.arranged(model.state_dict()))
+    runner = Runner(
+        layout, weights, end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
+        decode=TOKENIZER.decode, num_slots=2,
+    )  # fmt: skip
+    runner.add(request(n=3, params=replace(PARAMS, min_reasoning_tokens=20)))  # the third waits for a slot
+    for _ in range(5):
+        assert not runner.step()
+    for name, tensor in layout.arranged(tiny_model(seed=1).state_dict()):
+        weights[name].copy_(tensor)
+    runner.reload(1)
+    finished = []
+    while not finished:
+        finished = runner.step()
+    [(_, [first, second, third])] = finished
+    # five were drawn, and the logits of the sixth were there
+    assert first.versions == [(0, 0, 6), (1, 6, len(first.token_ids))]
+    assert second.versions == [(0, 0, 6), (1, 6, len(second.token_ids))]
+    assert third.versions == [(0, 0, 1), (1, 1, len(third.token_ids))]
 
 
 @pytest.mark.slow
