@@ -42,7 +42,7 @@ demo: $(VENV)/.demo
 	$(BIN)/ponder ask "$(QUESTION)" --model $(RUN) --temperature 0 --show-reasoning
 	@echo "== the report: $(RUN)/report.html =="
 
-# what a contributor runs all day, in about five minutes on two free cores; it tells what it left out
+# what a contributor runs all day, in two minutes on two free cores; it tells what it left out (tests/slow.py)
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests import skips
+from tests.slow import Slow
 
 SKIPPED = pytest.StashKey[dict[str, str]]()  # test -> reason
 LEFT_OUT = pytest.StashKey[Counter[str]]()  # file -> tests
@@ -79,3 +80,4 @@ def unexpected(config: pytest.Config) -> dict[str, str]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Account(config), "account")
+    config.pluginmanager.register(Slow(), "slow")

@@ -17,7 +17,7 @@ EXPECTED, STRANGE = "pytest.skip('needs the real model: x')", "pytest.importorsk
 def run(folder: Path, body: str, *flags: str, ci: str = "true") -> subprocess.CompletedProcess[str]:
     tests = folder / "tests"
     tests.mkdir(exist_ok=True)
-    for name in ("__init__.py", "account.py", "skips.py"):
+    for name in ("__init__.py", "account.py", "skips.py", "slow.py", "slow.txt"):
         shutil.copy(HERE / name, tests / name)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow: x\n")
     (tests / "test_it.py").write_text(f"import pytest\n{body}\n")
@@ -52,3 +52,11 @@ def test_what_is_left_out_is_told_and_workers_change_nothing(flags, tmp_path):
     done = run(tmp_path, body, "-m", "not slow", *flags)
     assert done.returncode == 1 and "UNEXPECTED SKIPS" in done.stdout
     assert "not run: 1 tests" in done.stdout and "test_it.py 1" in done.stdout
+
+
+def test_every_name_in_the_file_of_slow_tests_is_a_test():
+    from tests.slow import FILE
+
+    for name in FILE.read_text().split():
+        path, _, function = name.partition("::")
+        assert f"def {function}(" in (FILE.parent.parent / path).read_text(), f"{name}: run python -m tests.slow again"

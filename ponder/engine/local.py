@@ -119,6 +119,7 @@ class LocalEngine(BaseEngine):
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._paused: dict[int, threading.Event] = {}  # of each worker that was asked to wait for new weights
+        self._updating = threading.Lock()  # while weights are written: no worker joins, no other update begins
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
         self._workers: list[Connection | None] = []  # None: it died, and the next one is on its way
         self._num_workers = num_workers
@@ -379,10 +380,8 @@ class LocalEngine(BaseEngine):
         while True:
             begun = time.monotonic()
             was_useful, why = self._receive(number, connection)
-            if number in self._paused:  # nobody waits for a worker that is gone
-                self._paused[number].set()
             if self._closed:
-                return
+                return self._is_gone(number)
             deaths = 1 if was_useful or time.monotonic() - begun > LONG_LIFE else deaths + 1
             self._lost(number, why)
             if deaths == MOST_DEATHS:
@@ -418,14 +417,21 @@ class LocalEngine(BaseEngine):
     def _lost(self, number: int, why: str) -> None:
         """A worker is gone, and with it the calls of which it had a part; their other parts are taken back."""
         _log.error("%s", why)
+        self._is_gone(number)
         with self._lock:
-            self._workers[number] = None
             calls = {
                 call for call in self._pending.values() if number in (worker for worker, _ in call.pieces.values())
             }
         for call in calls:
             call.end(error=EngineError(why))
             self._cancel(call)
+
+    def _is_gone(self, number: int) -> None:
+        """Nobody waits for this worker any more."""
+        with self._lock:
+            self._workers[number] = None
+            if number in self._paused:
+                self._paused[number].set()
 
     def _start_next(self, number: int) -> Connection:
         """A new worker, with the weights of this moment: they are read where `update_weights` writes them."""
@@ -435,14 +441,14 @@ class LocalEngine(BaseEngine):
             self._hand_over(connection)
         else:
             connection = self._start_thread()
-        with self._lock:
-            self._workers[number] = connection
-            if process is not None:
-                self.worker_processes[number] = process
-            is_closed = self._closed
-        # weights that were being copied while it read them are whole by then, or another of these follows
-        self._send(connection, None if is_closed else [("reload", self.policy_version)])
-        self._flush()
+        with self._updating:  # the weights are whole; what it read of them before may not have been
+            with self._lock:
+                self._workers[number] = connection
+                if process is not None:
+                    self.worker_processes[number] = process
+                is_closed = self._closed
+            self._send(connection, None if is_closed else [("reload", self.policy_version)])
+            self._flush()
         return connection
 
     def _give_up(self, why: str) -> None:
@@ -484,29 +490,32 @@ class LocalEngine(BaseEngine):
             call.end(sorted(call.samples, key=lambda sample: sample.index))
 
     def update_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
-        """Copy new weights into the memory that the workers read. What is running goes on with them."""
-        self._pause()
-        with torch.no_grad():
-            memory = self._weights.views()
-            for name, tensor in self._layout.arranged(weights):
-                memory[name].copy_(tensor)
-        with self._lock:
-            workers = list(self._workers)  # behind the copy: one that starts now reads the new weights as it is
-            self.policy_version = version
-        for connection in workers:
-            self._send(connection, [("reload", version)])
+        """Copy new weights into the memory that the workers read, while they pause between two tokens. What is running
+        goes on with them."""
+        with self._updating:
+            workers = self._pause()
+            try:
+                with torch.no_grad():
+                    memory = self._weights.views()
+                    for name, tensor in self._layout.arranged(weights):
+                        memory[name].copy_(tensor)
+                self.policy_version = version
+            finally:  # weights that do not fit are the caller's error, and nobody's who waits for a completion
+                for connection in workers:
+                    self._send(connection, [("reload", self.policy_version)])
 
-    def _pause(self) -> None:
-        """Where requests run: return when no worker reads the weights any more, until it is asked to reload."""
+    def _pause(self) -> list[Connection]:
+        """Return when no worker reads the weights any more, until it is asked to reload; which those are."""
         with self._lock:
-            if not self._outbox and not self._pending:
-                return
+            if self._closed:
+                return []
             workers = {number: one for number, one in enumerate(self._workers) if one is not None}
             self._paused = {number: threading.Event() for number in workers}
         for connection in workers.values():
             self._send(connection, [("pause", None)])
         for event in self._paused.values():
             event.wait()
+        return list(workers.values())
 
     async def aclose(self) -> None:
         await asyncio.to_thread(self.close)

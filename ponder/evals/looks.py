@@ -17,7 +17,7 @@ LOOKS = Path("runs/report_looks.jsonl")
 def note_look(task: str, model: str, fingerprint: str, *, file: Path = LOOKS) -> str:
     """Write down that a model is measured on `task`, a report part; a sentence about the looks before."""
     before = [row for row in read_jsonl(file) if row.get("task") == task] if file.exists() else []
-    others = {row.get("fingerprint") for row in before} - {fingerprint}
+    others = {row.get("fingerprint") or row.get("model") for row in before} - {fingerprint or model}
     file.parent.mkdir(parents=True, exist_ok=True)
     row = {"at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "task": task, "model": model,
            "fingerprint": fingerprint, "command": " ".join(sys.argv)}  # fmt: skip

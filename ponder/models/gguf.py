@@ -70,19 +70,22 @@ class GGUF:
     settings: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, PackedTensor] = field(default_factory=dict)
 
-    def unpack(self, name: str) -> Tensor:
-        """One tensor as float32."""
+    def unpack(self, name: str, *, num_rows: int | None = None) -> Tensor:
+        """One tensor as float32, or its first rows."""
         from gguf import GGMLQuantizationType
         from gguf.quants import dequantize
         from numpy import frombuffer, uint8
 
         packed = self.tensors[name]
+        shape, size = packed.shape, packed.end - packed.start
+        if num_rows is not None and num_rows < shape[0]:
+            shape, size = (num_rows, *shape[1:]), size // shape[0] * num_rows
         with open(self.path, "rb") as file:
             file.seek(packed.start)
-            data = bytearray(file.read(packed.end - packed.start))
-        rows = frombuffer(data, dtype=uint8).reshape(*packed.shape[:-1], -1)
+            data = bytearray(file.read(size))
+        rows = frombuffer(data, dtype=uint8).reshape(*shape[:-1], -1)
         values = dequantize(rows, GGMLQuantizationType[packed.quantisation])
-        return torch.from_numpy(values.copy()).view(packed.shape)
+        return torch.from_numpy(values.copy()).view(shape)
 
 
 def convert(path: str | Path, folder: str | Path, dtype: torch.dtype | None = None) -> Path:
@@ -265,7 +268,7 @@ def _tied_again(file: GGUF) -> GGUF:
     """The file with one tensor in place of an embedding and a head that were one before they were quantised.
 
     Two quantisations of one tensor differ by some percent, even of 4 bits against 8; an embedding and a head that were
-    trained apart by more than themselves.
+    trained apart by more than themselves. The first thousand rows say which.
     """
     embedding, head = "token_embd.weight", "output.weight"
     if embedding not in file.tensors or head not in file.tensors:
@@ -273,7 +276,7 @@ def _tied_again(file: GGUF) -> GGUF:
     one, other = file.tensors[embedding], file.tensors[head]
     if one.shape != other.shape or len(one.shape) != 2:
         return file
-    a, b = file.unpack(embedding), file.unpack(head)
+    a, b = (file.unpack(name, num_rows=1000) for name in (embedding, head))
     if not (a - b).norm() < 0.25 * a.norm():  # nan is refused where tensors are read
         return file
     tensors = {name: packed for name, packed in file.tensors.items() if name != head}

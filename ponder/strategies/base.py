@@ -353,8 +353,18 @@ def joined(prefix: Completion, continuation: Completion) -> Completion:
         sampled=prefix.sampled + continuation.sampled,
         reasoning=prefix.reasoning + continuation.reasoning,
         num_reasoning_tokens=prefix.num_reasoning_tokens + continuation.num_reasoning_tokens,
+        policy_version=min(prefix.policy_version, continuation.policy_version),
+        versions=_joined_versions(prefix, continuation),
         hidden=_joined_hidden(prefix, continuation),
     )
+
+
+def _joined_versions(prefix: Completion, continuation: Completion) -> tuple[tuple[int, int, int], ...]:
+    """(version, start, end) of both; empty where all is of one version."""
+    versions = prefix.token_versions + continuation.token_versions
+    starts = [i for i, version in enumerate(versions) if i == 0 or version != versions[i - 1]]
+    ends = [*starts[1:], len(versions)]
+    return tuple((versions[i], i, end) for i, end in zip(starts, ends, strict=True)) if len(starts) > 1 else ()
 
 
 def _joined_hidden(prefix: Completion, continuation: Completion) -> Any:

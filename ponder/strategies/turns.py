@@ -157,6 +157,10 @@ class Episode:
             sampled=(*self.prefix.sampled, *[False] * size),
             reasoning=self.prefix.reasoning + text,
             num_reasoning_tokens=self.prefix.num_reasoning_tokens + size,
+            versions=tuple(  # nobody drew them: they count with what stands before them
+                (version, start, end + size if end == len(self.prefix.token_ids) else end)
+                for version, start, end in self.prefix.versions
+            ),
             hidden=None,
         )
         self.work.charge(size)

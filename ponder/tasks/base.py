@@ -110,6 +110,27 @@ def as_task(made: Any, *, name: str = "", split: str = "test") -> Task:
     return AdaptedTask(made, name=name or type(made).__name__, split=split)
 
 
+class TaskWrapper(BaseTask):
+    """Another task's problems, checked as there. A subclass says which, or how they are asked."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task = as_task(task)
+        self.name, self.split, self.origin, self.is_gated = task.name, task.split, task.origin, task.is_gated
+        self.grader_version, self.verifier, self.prompting = task.grader_version, task.verifier, task.prompting
+
+    def __len__(self) -> int:
+        return len(self._task)
+
+    def __getitem__(self, index: int) -> Problem:
+        return self._task[index]
+
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        return self._task.verify(problem, answer)
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        return self._task.key(problem, answer)
+
+
 class ProceduralTask(BaseTask):
     """A family of generated problems with a difficulty dial.
 

@@ -21,8 +21,8 @@ from dataclasses import replace
 from typing import Any
 
 from ponder.config import lookup
-from ponder.tasks.base import BaseTask, as_task
-from ponder.types import Message, Problem, Task, Verdict
+from ponder.tasks.base import TaskWrapper
+from ponder.types import Message, Problem, Task
 
 EXEMPLARS: tuple[tuple[str, str], ...] = (
     (
@@ -90,28 +90,18 @@ PROMPTINGS: dict[str, Callable[[Problem], tuple[Message, ...]]] = {
 }
 
 
-class Prompted(BaseTask):
+class Prompted(TaskWrapper):
     """A task whose problems are asked in another way; `question` gives what was asked before the prompting."""
 
     def __init__(self, task: Task, prompting: str) -> None:
+        super().__init__(task)
         self._ask = lookup(PROMPTINGS, prompting, what="prompting")
-        self._task = task = as_task(task)
-        self.name, self.split, self.origin, self.is_gated = task.name, task.split, task.origin, task.is_gated
-        self.grader_version, self.verifier, self.prompting = task.grader_version, task.verifier, prompting
-
-    def __len__(self) -> int:
-        return len(self._task)
+        self.prompting = prompting
 
     def __getitem__(self, index: int) -> Problem:
         problem = self._task[index]
         meta: Mapping[str, Any] = {**problem.meta, "question": problem.text}
         return replace(problem, prompt=self._ask(problem), meta=meta)
-
-    def verify(self, problem: Problem, answer: str) -> Verdict:
-        return self._task.verify(problem, answer)
-
-    def key(self, problem: Problem, answer: str) -> str | None:
-        return self._task.key(problem, answer)
 
 
 def question(problem: Problem) -> str:

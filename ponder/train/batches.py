@@ -116,7 +116,8 @@ def from_groups(
 def from_rollout(rollout: Rollout, advantage: np.ndarray, *, contrast: float = 0.0) -> list[Example]:
     """advantage: () for every token, or (T,), one each."""
     if advantage.ndim:  # of the whole: what was drawn beside it has no numbers of its own and is left out
-        return [from_completion(rollout.completion, advantage=tuple(advantage.tolist()))]
+        is_trained = rollout.whole is not None or rollout.turns[-1].trained
+        return [from_completion(rollout.completion, advantage=tuple(advantage.tolist()), trained=is_trained)]
     number = float(advantage)
     if rollout.whole is None:
         return [from_completion(t.completion, advantage=number, trained=t.trained) for t in rollout.turns]

@@ -55,7 +55,7 @@ class RunLedger:
 
     @property
     def first_step(self) -> int:
-        """Steps that were done before; while the run goes on, so far."""
+        """The step to go on with: so many are done."""
         return int(self._facts["step"])
 
     def __enter__(self) -> Self:

@@ -38,7 +38,9 @@ def policy_metrics(total: Sums) -> dict[str, float]:
     ):  # fmt: skip
         if key in total:  # trainer and sampler meet in the first update only
             result[f"policy/{name}"] = total[key] / (total["first_tokens"] if key == "mismatch_kl" else tokens)
-    return result | {"policy/mismatch_max": total.get("mismatch_max", 0.0), "tokens/trained": total["tokens"]}
+    if "mismatch_max" in total:
+        result["policy/mismatch_max"] = total["mismatch_max"]
+    return result | {"tokens/trained": total["tokens"]}
 
 
 def rollout_metrics(rollouts: Collected) -> dict[str, float]:

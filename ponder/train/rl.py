@@ -173,4 +173,6 @@ def train(
         sums["updates"] = 1.0
         for key, value in sums.items():
             total[key] = max(total.get(key, 0.0), value) if key.endswith("_max") else total.get(key, 0.0) + value
+    if config.max_lag:  # compared with the sampler's own numbers, nothing differs: rollout/lag says how stale they are
+        total = {key: value for key, value in total.items() if not key.startswith("mismatch")}
     return policy_metrics(total) | {"policy/lr": lr}

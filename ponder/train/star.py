@@ -29,7 +29,7 @@ from typing import Any
 
 from ponder.config import ConfigError, check, setting
 from ponder.rollouts.grade import Tally, grade, refuse_failing
-from ponder.runs import lock
+from ponder.runs import lock, write_atomic
 from ponder.strategies.deliberation_environment import PAUSE
 from ponder.tasks.prompting import question
 from ponder.train.inputs import problems_hash
@@ -140,7 +140,7 @@ def worth_keeping(completion: Completion, problem: Problem, *, hint: bool) -> st
 
 def _settings(config: StarConfig) -> dict[str, Any]:
     """What must be the same for rows to lie in one file."""
-    settings = asdict(config) | asdict(config.params)
+    settings = asdict(config.params) | asdict(config)  # the seed is the config's: each problem has params of its own
     kept = {name: value for name, value in settings.items() if name not in ("params", "in_flight")}
     as_read: dict[str, Any] = json.loads(json.dumps(kept))  # as the file says it: a tuple is a list there
     return as_read
@@ -166,7 +166,7 @@ class RowsFile:
         if not self.progress.exists():
             if out.exists():
                 raise ConfigError(f"{out} is already there and was not made by this command; give another --out")
-            self.progress.write_text(json.dumps(settings) + "\n")
+            write_atomic(self.progress, json.dumps(settings) + "\n")
         first, *lines = whole_lines(self.progress)
         changed: list[str] = []
         if json.loads(first) != settings:
@@ -185,7 +185,7 @@ class RowsFile:
         # rows of a problem whose line of progress was not written are drawn again
         kept = sum(fact["kept"] for fact in self.facts)
         rows = whole_lines(out)[:kept] if out.exists() else []
-        out.write_text("".join(row + "\n" for row in rows), encoding="utf-8")
+        write_atomic(out, "".join(row + "\n" for row in rows))
         if len(rows) < kept:
             raise ConfigError(f"{out} has {len(rows)} rows, {self.progress} counts {kept}; delete both to begin again")
 
@@ -230,4 +230,4 @@ class RowsFile:
 def whole_lines(path: Path) -> list[str]:
     """The lines that were written to their end."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    return text[: text.rfind("\n") + 1].splitlines()
+    return text.split("\n")[:-1]  # not splitlines: a row may hold other ends of lines

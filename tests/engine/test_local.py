@@ -252,6 +252,21 @@ def test_weights_may_be_replaced_while_requests_run_and_every_token_says_who_dre
     assert {c.token_versions for c in later} == {(1,) * len(c.token_ids) for c in later}
 
 
+def test_weights_that_do_not_fit_are_an_error_and_what_runs_goes_on():
+    async def go(engine: LocalEngine):
+        stream = engine.stream(user("p"), replace(PARAMS, max_reasoning_tokens=90, min_reasoning_tokens=90))
+        async for _ in stream:
+            break
+        with pytest.raises(KeyError):
+            engine.update_weights({}, version=1)
+        async for _ in stream:
+            pass
+        return stream.completion
+
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
+        assert asyncio.run(go(engine)).policy_version == 0 == engine.policy_version
+
+
 def test_a_sample_that_begins_after_an_update_owes_its_first_token_to_who_read_the_prompt():
     model = tiny_model()
     layout = WeightLayout.of(model.config, torch.float32, torch.device("cpu"))

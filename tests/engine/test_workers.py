@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import threading
 import time
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -73,6 +74,41 @@ def test_requests_of_other_workers_go_on():
 
     with LocalEngine(tiny_model(window=100_000), TOKENIZER, num_workers=2) as engine:
         asyncio.run(go(engine))
+
+
+@pytest.mark.parametrize("is_noticed", [True, False])
+def test_an_update_does_not_wait_for_a_worker_that_dies_and_the_next_one_has_the_new_weights(is_noticed):
+    async def go(engine: LocalEngine, other) -> None:
+        await ids(engine)
+        lost = asyncio.ensure_future(engine.generate(user("p"), LONG))
+        await asyncio.sleep(0.1)
+        killed(engine)
+        if is_noticed:
+            with pytest.raises(EngineError):
+                await asyncio.wait_for(lost, 60)
+        await asyncio.wait_for(asyncio.to_thread(engine.update_weights, other.state_dict(), version=1), 60)
+        [completion] = await asyncio.wait_for(engine.generate(user("p"), PARAMS), 60)
+        assert completion.policy_version == 1
+        assert completion.token_ids == expected
+        await asyncio.gather(lost, return_exceptions=True)
+
+    other = tiny_model(seed=1, window=100_000)
+    with LocalEngine(other, TOKENIZER, num_workers=0) as engine:
+        [expected] = asyncio.run(ids(engine, n=1))
+    with LocalEngine(tiny_model(window=100_000), TOKENIZER, num_workers=1) as engine:
+        asyncio.run(go(engine, other))
+
+
+def test_closing_an_engine_ends_an_update_that_waits():
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=1) as engine:
+        asyncio.run(ids(engine))
+        os.kill(engine.worker_processes[0].pid, signal.SIGSTOP)  # it never pauses
+        weights = tiny_model().state_dict()
+        update = threading.Thread(target=lambda: engine.update_weights(weights, version=1))
+        update.start()
+        until(lambda: engine._paused)
+    update.join(30)
+    assert not update.is_alive()
 
 
 def _dies(*_: object) -> None:

@@ -236,10 +236,22 @@ def test_a_build_that_another_process_is_at_is_left_alone(tmp_path: Path) -> Non
     other.mkdir()
     with named.building(tmp_path / "m") as part:
         (part / "model").mkdir()
-        (part / "model" / "a").write_text("mine")
+        (part / "model" / "config.json").write_text("mine")
         (tmp_path / "m").mkdir()  # the other one is ready first
-        (tmp_path / "m" / "a").write_text("theirs")
-    assert other.exists() and (tmp_path / "m" / "a").read_text() == "theirs" and not part.exists()
+        (tmp_path / "m" / "config.json").write_text("theirs")
+    assert other.exists() and (tmp_path / "m" / "config.json").read_text() == "theirs" and not part.exists()
+
+
+def test_a_build_that_cannot_take_its_place_is_an_error_and_not_lost_in_silence(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "LICENSE").write_text("of a model that is gone")
+    with pytest.raises(OSError, match="not empty"), named.building(tmp_path / "m") as part:
+        (part / "model").mkdir()
+    own = tmp_path / f".n.{os.getpid()}.part"  # in a container every start may have the same number
+    own.mkdir()
+    with named.building(tmp_path / "n") as part:
+        (part / "model").mkdir()
+    assert (tmp_path / "n").is_dir() and not own.exists()
 
 
 def test_a_gguf_file_of_ones_own_is_converted_once(wheel: Path, tmp_path: Path) -> None:

@@ -73,6 +73,13 @@ def test_the_mean_of_hidden_states_is_that_of_the_joined_completion() -> None:
     first = replace(one, hidden=np.array([1, 1, 4, 4], np.float32), token_ids=one.token_ids[:1])
     second = replace(two, hidden=np.array([2, 2, 8, 8], np.float32), token_ids=two.token_ids[:3])
     assert joined(first, second).hidden.tolist() == [2, 2, 7, 7]
+    # every token keeps the version that drew it
+    stale = replace(first, policy_version=3, versions=((3, 0, 1), (4, 1, len(first.token_ids))))
+    fresh = replace(second, policy_version=4, versions=())
+    whole = joined(stale, fresh)
+    assert whole.policy_version == 3 and whole.token_versions == stale.token_versions + fresh.token_versions
+    assert len(whole.versions) == 2
+    assert joined(replace(first, policy_version=4), fresh).versions == ()
     assert joined(replace(one, hidden=None), second).hidden is None
 
 

@@ -20,7 +20,7 @@ from ponder.tasks.stories import STORIES, Again, Story, tell
 from ponder.tasks.words import HARDEST
 
 FILE = Path(__file__).with_name("golden_words.json")
-SEEDS, ITEMS, FIRST = (0,), 400, 40
+SEEDS, ITEMS, FIRST = (0,), 100, 20
 LEVELS = range(1, HARDEST + 1)
 
 

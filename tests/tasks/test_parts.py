@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ponder.config import ConfigError
 from ponder.grading.verifiers import VERIFIERS
-from ponder.tasks import load_task
+from ponder.tasks import Mixture, load_task
 from ponder.tasks.file import FileTask
 from ponder.tasks.parts import Part, part_of
 from ponder.tasks.prompting import Prompted
+from ponder.types import Problem
 
-TASK = load_task("words:level=1-3,size=400")
+TASK = load_task("words:level=1-3,size=200")
 
 
 def test_the_parts_share_no_problem_and_are_all_of_them_in_their_order():
@@ -25,13 +28,17 @@ def test_the_parts_share_no_problem_and_are_all_of_them_in_their_order():
 
 def test_a_part_is_fixed_by_the_id_whatever_else_is_in_the_task_and_however_it_is_asked():
     small = load_task("words:level=1-3,size=50")
-    assert [part_of(small[i].id) for i in range(50)] == [part_of(TASK[i].id) for i in range(50)]
+    assert [part_of(small[i]) for i in range(50)] == [part_of(TASK[i]) for i in range(50)]
     asked = Part(Prompted(TASK, "direct"), "report")
     plain = Part(TASK, "report")
     assert [asked[i].id for i in range(len(asked))] == [plain[i].id for i in range(len(plain))]
     assert asked.prompting == "direct" and asked.verify(asked[0], asked[0].target).is_correct
     # these are in docs and in results: they may not move
-    assert [part_of(f"p{i}") for i in range(8)] == RECORDED
+    assert [part_of(named(f"p{i}")) for i in range(8)] == RECORDED
+
+
+def named(name: str, task: str = "first") -> Problem:
+    return replace(TASK[0], id=name, task=task)
 
 
 RECORDED = ["report", "report", "dev", "report", "report", "report", "dev", "dev"]
@@ -43,13 +50,21 @@ RECORDED = ["report", "report", "dev", "report", "report", "report", "dev", "dev
      ("gsm8k/gsm8k-test-1318", "report"), ("shared/gsm8k/gsm8k-test-0001", "dev")],
 )  # fmt: skip
 def test_what_had_chosen_something_before_there_were_parts_is_dev(problem, part):
-    assert part_of(problem) == part
+    assert part_of(named(problem)) == part
+
+
+def test_a_part_is_the_same_in_a_mixture():
+    first = FileTask("first", [named(f"p{i}") for i in range(40)], VERIFIERS["math"])
+    second = FileTask("second", [named(f"p{i}", task="second") for i in range(40)], VERIFIERS["math"])
+    mixed = Mixture([first, second], [1, 1])
+    parts = {mixed[i].id: part_of(mixed[i]) for i in range(len(mixed))}
+    assert parts == {f"{task.name}/{task[i].id}": part_of(task[i]) for task in (first, second) for i in range(40)}
 
 
 def test_a_part_that_is_unknown_or_empty_is_refused():
     with pytest.raises(ConfigError, match="did you mean 'report'"):
         Part(TASK, "reports")
-    [first, *_] = [TASK[i] for i in range(9) if part_of(TASK[i].id) == "dev"]
+    [first, *_] = [TASK[i] for i in range(9) if part_of(TASK[i]) == "dev"]
     one = FileTask("one", [first], VERIFIERS["math"])
     with pytest.raises(ConfigError, match="none of the 1 problems"):
         Part(one, "report")
