@@ -4,7 +4,8 @@
     python bench/demo.py --before ../before              # 8 steps, 3 times each; 10 minutes
     make demo SEED=0 RUN=runs/demo_after                 # and the accuracy: the whole demo, then its exam
 
-Each repetition runs both in turn, each from its own checkout and with this Python, into a fresh folder. What counts is
+Each repetition runs both in turn, each from its own checkout with its own recipe (the keys' names may differ) and with
+this Python, into a fresh folder. What counts is
 the time of the steps that the run itself records (loading left out); rollout tokens are printed beside it, since an
 engine that draws other random numbers writes other texts.
 """
@@ -20,14 +21,18 @@ from pathlib import Path
 
 import common
 
-RECIPE = common.ROOT / "ponder" / "recipes" / "demo_nano_cpu.toml"  # of this revision for both: the same steps
+RECIPE = "demo_nano_cpu.toml"
+FOLDERS = ("ponder/recipes", "recipes")  # where it lies, now and before
 MAIN = "from ponder.cli import main; main()"
 
 
 def steps(checkout: Path, num_steps: int) -> tuple[float, float]:
     """Seconds and rollout tokens of a fresh run. Raises Missing."""
+    recipe = next((checkout / folder / RECIPE for folder in FOLDERS if (checkout / folder / RECIPE).exists()), None)
+    if recipe is None:
+        raise common.Missing(f"{checkout} has no {RECIPE}")
     with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-c", MAIN, "rl", str(RECIPE), f"num_steps={num_steps}", f"out={folder}/run"]
+        command = [sys.executable, "-c", MAIN, "rl", str(recipe), f"num_steps={num_steps}", f"out={folder}/run"]
         env = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
         done = subprocess.run(command, cwd=checkout, env=env, capture_output=True, text=True)
         metrics = Path(folder) / "run" / "metrics.jsonl"
@@ -53,7 +58,7 @@ def main() -> None:
     per_token = common.spread(
         common.ratios(*([time / tokens for time, tokens in taken[name]] for name in ("before", "now")))
     )
-    name = f"{num_steps} steps of {RECIPE.name}"
+    name = f"{num_steps} steps of {RECIPE}"
     case = common.facts("demo", case=name, taken=taken, times_faster=faster, times_faster_per_token=per_token)
     lines = [name]
     for name, each in seconds.items():

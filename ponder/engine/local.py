@@ -119,7 +119,7 @@ class LocalEngine(BaseEngine):
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._paused: dict[int, threading.Event] = {}  # of each worker that was asked to wait for new weights
-        self._updating = threading.Lock()  # while weights are written: no worker joins, no other update begins
+        self._updating = threading.RLock()  # while weights are written: no worker joins, none is given a request
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
         self._workers: list[Connection | None] = []  # None: it died, and the next one is on its way
         self._num_workers = num_workers
@@ -308,6 +308,10 @@ class LocalEngine(BaseEngine):
         """Deal what has gathered: each call to the worker with least to do, up to an even share of the whole; what a
         call has beyond that goes to the next worker. From an idle engine the same calls make the same batches. Where no
         worker is alive they wait for the next one."""
+        with self._updating:
+            self._deal()
+
+    def _deal(self) -> None:
         with self._lock:
             alive = [worker for worker in range(len(self._workers)) if self._is_alive(worker)]
             if not alive:
@@ -505,12 +509,15 @@ class LocalEngine(BaseEngine):
                     self._send(connection, [("reload", self.policy_version)])
 
     def _pause(self) -> list[Connection]:
-        """Return when no worker reads the weights any more, until it is asked to reload; which those are."""
+        """Return when no worker reads the weights any more, until it is asked to reload; which those are. Idle ones do
+        not, and are given nothing meanwhile."""
         with self._lock:
             if self._closed:
                 return []
             workers = {number: one for number, one in enumerate(self._workers) if one is not None}
-            self._paused = {number: threading.Event() for number in workers}
+            self._paused = {number: threading.Event() for number in workers} if self._pending else {}
+        if not self._paused:
+            return list(workers.values())
         for connection in workers.values():
             self._send(connection, [("pause", None)])
         for event in self._paused.values():

@@ -108,7 +108,11 @@ class Splitter:
 
     def finish(self, rest: Sequence[int] = ()) -> Piece:
         """The last ids, and whatever was held back."""
-        return self.feed(rest) + self._piece(is_over=True)
+        if self.num_fed:
+            return self.feed(rest) + self._piece(is_over=True)
+        self.num_fed = len(rest)
+        self._parser.take(rest)
+        return self._piece(is_over=True)
 
     def _piece(self, *, is_over: bool) -> Piece:
         parser, (num_reasoning, num_answer) = self._parser, self._num_emitted

@@ -3,9 +3,10 @@
     results = await call_each(check, items, timeout=60.0)    # a value or an Exception an item, in their order
 
 A call takes its own thread only where it must: a thread a call costs a tenth of a millisecond and more, most verifiers
-less. So the first thread works through the items; if they are not done after `PATIENCE`, further threads take from the
-rest. A call that lasts longer than `timeout` is a TimeoutError, and its thread, which nothing can stop, is abandoned:
-threads are daemons, so that it keeps neither others waiting nor the process from ending.
+less; and where every core is busy sampling, starting one keeps the event loop waiting for milliseconds, so threads wait
+for the next call when they are done. The first thread works through the items; if they are not done after `PATIENCE`,
+further threads take from the rest. A call that lasts longer than `timeout` is a TimeoutError, and its thread, which
+nothing can stop, is abandoned: threads are daemons, so it keeps neither others waiting nor the process from ending.
 """
 
 from __future__ import annotations
@@ -15,12 +16,30 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from queue import SimpleQueue
 from typing import Any
 
 PATIENCE = 0.02  # seconds before more threads help the first
 MOST = 64  # further threads at once, over all calls of `call_each` in this process
 
 _further = threading.BoundedSemaphore(MOST)
+_idle: list[SimpleQueue[Callable[[], None]]] = []  # of each thread that waits for something to do
+
+
+def _run(work: Callable[[], None]) -> None:
+    """In a thread that waits, or a new one. list.append and pop are atomic."""
+    try:
+        _idle.pop().put(work)
+    except IndexError:
+        threading.Thread(target=_stay, args=(work,), name="verifier", daemon=True).start()
+
+
+def _stay(work: Callable[[], None]) -> None:
+    own: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    while True:
+        work()
+        _idle.append(own)
+        work = own.get()
 
 
 async def call_each(function: Callable[[Any], Any], items: Sequence[Any], *, timeout: float) -> list[Any]:
@@ -53,7 +72,7 @@ class _Calls:
         return self._num_open == 0
 
     def start(self, release: Callable[[], None] | None = None) -> None:
-        threading.Thread(target=self._work, args=(release,), name="verifier", daemon=True).start()
+        _run(lambda: self._work(release))
 
     def add_threads(self) -> None:
         """One for every waiting item, as far as the limit goes."""

@@ -100,13 +100,20 @@ def test_an_update_does_not_wait_for_a_worker_that_dies_and_the_next_one_has_the
 
 
 def test_closing_an_engine_ends_an_update_that_waits():
-    with LocalEngine(tiny_model(), TOKENIZER, num_workers=1) as engine:
-        asyncio.run(ids(engine))
+    async def go(engine: LocalEngine) -> threading.Thread:
+        await ids(engine)
+        running = asyncio.ensure_future(engine.generate(user("p"), LONG))
+        await asyncio.sleep(0.1)
         os.kill(engine.worker_processes[0].pid, signal.SIGSTOP)  # it never pauses
-        weights = tiny_model().state_dict()
+        weights = tiny_model(window=100_000).state_dict()
         update = threading.Thread(target=lambda: engine.update_weights(weights, version=1))
         update.start()
         until(lambda: engine._paused)
+        running.cancel()
+        return update
+
+    with LocalEngine(tiny_model(window=100_000), TOKENIZER, num_workers=1) as engine:
+        update = asyncio.run(go(engine))
     update.join(30)
     assert not update.is_alive()
 
