@@ -13,7 +13,7 @@ Shapes: N rows, D width, H query heads, K key/value heads, E head width, V vocab
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -38,18 +38,18 @@ def min_rows(device: torch.device) -> int:
     return 16 if device.type == "cpu" else 1
 
 
-def parts(config: ModelConfig) -> dict[str, list[str]]:
+def parts(checkpoint: Iterable[str]) -> dict[str, list[str]]:
     """Name of a fused tensor, and the checkpoint's names that lie in it one under the other; it has the first's."""
     names: dict[str, list[str]] = {}
-    for name in blank(config).state_dict():
+    for name in checkpoint:
         *path, layer, kind = name.split(".")
         names.setdefault(".".join([*path, _LIES_IN.get(layer, layer), kind]), []).append(name)
     return names
 
 
-def fuse(config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+def fuse(state: Mapping[str, Tensor], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """A checkpoint's tensors -> the fused ones, copied and converted, one after the other."""
-    for name, pieces in parts(config).items():
+    for name, pieces in parts(state).items():
         yield name, torch.cat([state[piece].detach().to(dtype) for piece in pieces])
 
 
@@ -129,7 +129,7 @@ class FusedDecoder:
         self._packed = can_pack(self.embed) and size <= PACKED_BYTES
         model = blank(config)
         rows = {name: len(tensor) for name, tensor in model.state_dict().items()}
-        self._sizes = {name: [rows[piece] for piece in pieces] for name, pieces in parts(config).items()}
+        self._sizes = {name: [rows[piece] for piece in pieces] for name, pieces in parts(rows).items()}
         self._fused, self._products = fused, list[_Product]()
         self._model = self._bare(model.model, "model")
         self._head: Any = self._product("model.embed_tokens" if config.tie_word_embeddings else "lm_head")

@@ -101,7 +101,7 @@ def arranged(
     """A checkpoint's tensors as the C code reads them, one after the other: (name, int32 tensor). Matrices are panels
     (panels, lanes, 2 W), with q, k and v in one and gate and up side by side in every panel; vectors are float32."""
     half = _load(path).vector_lanes()
-    for name, pieces in parts(config).items():
+    for name, pieces in parts(state).items():
         layer, kind = name.split(".")[-2:]
         tensors = [state[piece].detach() for piece in pieces]
         if layer.endswith("norm"):

@@ -76,7 +76,7 @@ class WeightLayout:
         """A checkpoint's tensors -> those of the network, one after the other, all of one dtype."""
         if self.library:
             return native.arranged(self.library, self.config, state, self.dtype)
-        return fuse(self.config, state, self.dtype)
+        return fuse(state, self.dtype)
 
     def network(self, tensors: Mapping[str, Tensor], *, num_slots: int, pad_id: int) -> Network:
         if self.library:
