@@ -500,9 +500,11 @@ class LocalEngine(BaseEngine):
             workers = self._pause()
             try:
                 with torch.no_grad():
-                    memory = self._weights.views()
+                    missing = self._weights.views()
                     for name, tensor in self._layout.arranged(weights):
-                        memory[name].copy_(tensor)
+                        missing.pop(name).copy_(tensor)
+                if missing:
+                    raise ValueError(f"the new weights lack {', '.join(list(missing)[:3])}; give all of the model's")
                 self.policy_version = version
             finally:  # weights that do not fit are the caller's error, and nobody's who waits for a completion
                 for connection in workers:

@@ -257,7 +257,7 @@ def test_weights_that_do_not_fit_are_an_error_and_what_runs_goes_on():
         stream = engine.stream(user("p"), replace(PARAMS, max_reasoning_tokens=90, min_reasoning_tokens=90))
         async for _ in stream:
             break
-        with pytest.raises(KeyError):
+        with pytest.raises(ValueError, match=r"lack model\.embed_tokens\.weight"):
             engine.update_weights({}, version=1)
         async for _ in stream:
             pass
