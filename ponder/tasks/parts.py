@@ -3,7 +3,7 @@
     task = Part(load_task("gsm8k"), "report")         # ponder eval --task gsm8k --part report
 
 What chose something (a step, a checkpoint, a temperature, a cap) is too good on the problems that it was chosen by: a
-number of ours fell from 11.4 to 8.3 % on others. So what chooses looks at `dev`, and what is printed is measured once,
+number of ours fell from 11.4 to 8.0 % on others. So what chooses looks at `dev`, and what is printed is measured once,
 at the end, on `report`. Which is which depends on a problem's own id alone, so that it never moves: two fifths are dev,
 by a hash. Where problems had chosen things before there were parts, they are dev (`CHOSEN`).
 """
