@@ -88,8 +88,8 @@ async def _awaited(value: Any, timeout: float) -> Any:
     if not inspect.isawaitable(value):
         return value
     try:
-        async with _limit():
-            return await asyncio.wait_for(value, timeout)
+        async with _limit(), asyncio.timeout(timeout):
+            return await value
     except TimeoutError:
         return TimeoutError(f"it took longer than {timeout:g} s")
     except Exception as error:  # whatever a verifier may raise

@@ -48,7 +48,8 @@ async def call_each(function: Callable[[Any], Any], items: Sequence[Any], *, tim
     calls.start()
     while not calls.is_done:
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(calls.done.wait(), PATIENCE)
+            async with asyncio.timeout(PATIENCE):  # not wait_for: in Python 3.11 it may swallow a Ctrl-C
+                await calls.done.wait()
         calls.give_up_after(timeout)
         calls.add_threads()
     return calls.results

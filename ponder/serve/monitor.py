@@ -74,7 +74,8 @@ async def ask_monitor(
 ) -> Judgement:
     """A monitor's judgement within its deadline."""
     try:
-        return await asyncio.wait_for(monitor(segment, context), deadline)
+        async with asyncio.timeout(deadline):
+            return await monitor(segment, context)
     except TimeoutError:
         note = f"no verdict within {deadline:g} s"
     except Exception as error:  # a plug-in: whatever it raises is its failure, not the response's

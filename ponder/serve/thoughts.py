@@ -142,7 +142,8 @@ class Thoughts:
         if self._summaries is not None and not self.is_stopped.is_set():
             self._segments.put_nowait(None)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._summaries, SUMMARY_WAIT)
+                async with asyncio.timeout(SUMMARY_WAIT):
+                    await self._summaries
 
     def abandon(self) -> None:
         """Nobody waits any more."""

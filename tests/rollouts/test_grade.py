@@ -17,6 +17,7 @@ from ponder.evals.exams import run_exam
 from ponder.grading import VERIFIERS
 from ponder.rollouts.collect import collect, single
 from ponder.rollouts.grade import Tally, grade, refuse_failing
+from ponder.rollouts.threads import call_each
 from ponder.train.star import StarConfig, star
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 
@@ -188,3 +189,28 @@ def test_a_process_ends_although_a_verifier_hangs():
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert ran.stdout.strip() == "failed"
+
+
+@pytest.mark.parametrize("hops", range(6))
+def test_a_cancellation_is_never_swallowed_whenever_it_comes(hops):
+    """Just as the last call is done, too: a Ctrl-C was lost then, and the exam went on."""
+
+    async def go() -> tuple[bool, bool]:
+        release, asked = threading.Event(), []
+        task = asyncio.create_task(call_each(lambda _: release.wait(), [0], timeout=60))
+        await asyncio.sleep(0.001)
+        release.set()
+        time.sleep(0.02)  # the thread is done before the event loop sees it
+
+        def cancel_after(n: int) -> None:
+            if n:
+                asyncio.get_running_loop().call_soon(cancel_after, n - 1)
+            else:
+                asked.append(task.cancel())
+
+        cancel_after(hops)
+        await asyncio.wait([task])
+        return asked == [True], task.cancelled()
+
+    was_in_time, was_cancelled = asyncio.run(go())
+    assert was_cancelled == was_in_time
