@@ -35,7 +35,7 @@ from ponder.rollouts.threads import call_each
 from ponder.types import Completion, Outcome, Problem, Task, Verdict
 
 TIMEOUT = 60.0  # seconds for one call of a verifier, from its start
-CONCURRENCY = 64  # coroutines of verifiers under way at once
+CONCURRENCY = 512  # coroutines of verifiers under way at once
 MAX_FAILED = 0.1  # of the completions graded so far: more failures stop a job
 FEW = 16  # ... once so many were graded
 CUT = "a budget cut the completion inside its answer"

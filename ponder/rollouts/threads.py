@@ -20,7 +20,7 @@ from queue import SimpleQueue
 from typing import Any
 
 PATIENCE = 0.02  # seconds before more threads help the first
-MOST = 64  # further threads at once, over all calls of `call_each` in this process
+MOST = 512  # further threads at once, over all calls of `call_each` in this process
 
 _further = threading.BoundedSemaphore(MOST)
 _idle: list[SimpleQueue[Callable[[], None]]] = []  # of each thread that waits for something to do
