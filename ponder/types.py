@@ -114,8 +114,12 @@ class Completion:
     @property
     def token_versions(self) -> tuple[int, ...]:
         """The version of the weights that drew each token."""
-        stretches = self.versions or ((self.policy_version, 0, len(self.token_ids)),)
-        return tuple(version for version, start, end in stretches for _ in range(start, end))
+        return tuple(version for version, start, end in self.stretches for _ in range(start, end))
+
+    @property
+    def stretches(self) -> tuple[tuple[int, int, int], ...]:
+        """`versions`, also where all tokens are of one."""
+        return self.versions or ((self.policy_version, 0, len(self.token_ids)),)
 
     @property
     def was_cut(self) -> bool:

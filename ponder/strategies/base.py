@@ -361,10 +361,13 @@ def joined(prefix: Completion, continuation: Completion) -> Completion:
 
 def _joined_versions(prefix: Completion, continuation: Completion) -> tuple[tuple[int, int, int], ...]:
     """(version, start, end) of both; empty where all is of one version."""
-    versions = prefix.token_versions + continuation.token_versions
-    starts = [i for i, version in enumerate(versions) if i == 0 or version != versions[i - 1]]
-    ends = [*starts[1:], len(versions)]
-    return tuple((versions[i], i, end) for i, end in zip(starts, ends, strict=True)) if len(starts) > 1 else ()
+    size, joined_up = len(prefix.token_ids), list[tuple[int, int, int]]()
+    for version, start, end in (*prefix.stretches, *((v, s + size, e + size) for v, s, e in continuation.stretches)):
+        if joined_up and joined_up[-1][0] == version:
+            joined_up[-1] = (version, joined_up[-1][1], end)
+        elif start < end:
+            joined_up.append((version, start, end))
+    return tuple(joined_up) if len(joined_up) > 1 else ()
 
 
 def _joined_hidden(prefix: Completion, continuation: Completion) -> Any:
