@@ -12,21 +12,23 @@ broken, the same for all rungs (replay.py), and `mc_sd` says how far the choice 
 
 Beside every score stands what it took: samples, submissions that were made, and runs of programs. Intervals are over
 problems: stats.py's, paired ones against random; that of a gap, a ratio of means, by the bootstrap. `fit_weights`
-chooses the weights of the procedure by random search, as o1-ioi did on earlier years: on problems that are not reported.
+chooses the weights of the procedure by random search, as o1-ioi did on earlier years: on problems no number is of.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ponder.evals.codec import Stored
+from ponder.evals.bank import Bank
+from ponder.evals.codec import Stored, at_k
+from ponder.evals.executions import REPEATED, ProgramRunner, candidates
+from ponder.evals.per_sample import PerSample
 from ponder.evals.replay import random_orders
 from ponder.evals.stats import Estimate, in_percent, interval, paired_difference
 from ponder.evals.submissions import (
@@ -41,6 +43,7 @@ from ponder.evals.submissions import (
 )
 from ponder.evals.tables import Table, cell, points
 from ponder.strategies.programs import NOTHING, Candidates, Choosing, Goal, Prepared, Weights, prepare
+from ponder.types import Problem
 
 DRAWS = 50  # orders of the samples of a problem
 BUDGETS = (1, 10, 50)
@@ -95,7 +98,7 @@ class LadderRow:
     name: str
     scorer: str = ""
     executions: float  # runs of programs, a problem
-    points: Mapping[int, LadderPoint]  # by submissions
+    points: Mapping[int, LadderPoint] = at_k("b")  # by submissions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +117,44 @@ class Ladder(Stored):
     rows: tuple[LadderRow, ...]
     runner: Mapping[str, Any] = field(default_factory=dict)  # how programs were run
     command: str = ""
+
+
+HiddenPoints = Callable[[Problem, str], Sequence[float]]  # of a program, in every goal; hidden tests are asked
+
+
+def entries_of(
+    bank: Bank, table: PerSample, runner: ProgramRunner, *, scorers: Sequence[str] = (),
+    points_of: HiddenPoints | None = None,
+) -> list[Entry]:  # fmt: skip
+    """The problems of a bank whose programs were run. points_of: hidden points by subtask; without it a sample has the
+    verdict that the bank holds, all or nothing."""
+    entries = []
+    for problem in bank.problems:
+        pools = {name: candidates(bank, table, problem.id, scorer=name) for name in ("", *scorers)}
+        programs = pools[""].programs
+        if points_of is None:
+            outcomes, goals = bank.samples(problem.id).outcomes, tuple([Goal()])
+            points = np.where(outcomes == "correct", 1.0, np.where(outcomes == "wrong", 0.0, np.nan))[:, None]
+        else:
+            goals = tuple(runner.goals(problem))
+            points = _points(bank, problem, runner, points_of, len(goals))
+        inputs = pools[""].outputs.shape[1]
+        again = 0 if runner.repeats_itself else min(REPEATED, inputs)
+        distinct = len(set(programs[programs >= 0].tolist()))
+        entries.append(Entry(problem.id, pools, goals, points, distinct, inputs + again))
+    return entries
+
+
+def _points(bank: Bank, problem: Problem, runner: ProgramRunner, points_of: HiddenPoints, num_goals: int) -> Floats:
+    """(n, goals): hidden points of every sample, each program judged once."""
+    judged: dict[str | None, Sequence[float]] = {None: [0.0] * num_goals}
+    rows = []
+    for row in bank.rows(problem.id):
+        text = runner.program(problem, row.answer) if row.answer else None
+        if text not in judged:
+            judged[text] = points_of(problem, text or "")
+        rows.append(judged[text])
+    return np.array(rows, float)
 
 
 def ladder(
@@ -319,10 +360,3 @@ def table(found: Ladder) -> Table:
     what = "points of subtasks" if found.rules == "ioi" else "problems solved"
     title = f"{what}, {found.num_problems} problems x {found.num_samples} samples, b submissions each: {found.model}"
     return Table(title, head, rows)
-
-
-def write(found: Ladder, folder: Path, name: str) -> Path:
-    """Keep it beside the bank."""
-    path = folder / f"{name}.json"
-    found.write(path)
-    return path

@@ -15,8 +15,8 @@ the same on all generated inputs; a cluster is worth the mean score of its membe
 already spent on it; submissions go round the unsolved subtasks, hardest first; and what disagrees with a program that
 solved a smaller subtask is put last in every subtask that includes that one. Each part is a switch of `Choosing`.
 
-What a chooser learns of hidden tests is what is sent to it: the points of its own submissions. `Candidates` has no field
-for anything else. Running programs is not done here (evals/executions.py), nor is counting submissions
+What a chooser learns of hidden tests is what is sent to it: the points of its own submissions. `Candidates` has no
+field for anything else. Running programs is not done here (evals/executions.py), nor is counting submissions
 (evals/submissions.py). Left out: a tournament of clusters by a judge (arXiv:2510.14232).
 """
 
