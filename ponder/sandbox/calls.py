@@ -1,6 +1,6 @@
 """Functions of an untrusted program, called from outside: a data set's asserts against a model's code.
 
-    judge = Calls(programs, tests)                                  # two sandboxes, see below
+    judge = Calls(Programs(num_workers=2))
     asserts = Asserts(names=("f",), units=(("assert f([3, 1]) == [1, 3]", True),))
     judge.check("def f(x): return sorted(x)", asserts).results      # ("",): passed
     judge.behave("def f(x): return sorted(x)", [call("f", [3, 1])]) # (b'{"v":[1,3]}',): what it gives, nothing judged
@@ -12,8 +12,8 @@ Two programs run, each behind the fence, and neither sees the other's text:
 
 What travels is plain tagged JSON (inside/wire.py); this process hands lines on and parses none that the candidate wrote.
 So a program cannot find expected values in its memory, its frames or its files, cannot end the tests by ending itself,
-and cannot send an object whose `__eq__` is true. It may answer anything, but without knowing what is right. `tests` must
-be another sandbox than `programs`, whose servers never saw a test.
+and cannot send an object whose `__eq__` is true. It may answer anything, but without knowing what is right. Both are
+forks of a server that reads neither (`server.py`); the tests go straight to the child that runs them.
 
 A session is one process of the candidate for all tests of a problem, so a function may remember; `fresh=True` starts it
 anew for every test. Left out: tests that hand over functions of their own (they are undecided, and the note says so).
@@ -101,10 +101,12 @@ def call_of(name: str, args: Sequence[Any]) -> bytes:
 class Calls:
     """Judges programs by calls. Any number of threads may use one."""
 
-    def __init__(self, programs: Sandbox, tests: Sandbox) -> None:
-        if programs is tests:
-            raise ValueError("programs and tests need a sandbox each: a candidate must not be a fork of what saw tests")
-        self._programs, self._tests = programs, tests
+    def __init__(self, sandbox: Sandbox, *, num_workers: int = 1) -> None:
+        """num_workers: sessions at once; more wait. Each is two processes, of which one runs at a time."""
+        if num_workers < 1:
+            raise ValueError(f"num_workers={num_workers}: use at least 1")
+        self.sandbox = sandbox
+        self._places = threading.BoundedSemaphore(num_workers)
 
     def check(
         self, source: str, asserts: Asserts, *, limits: Limits = Limits(), stop: bool = True, fresh: bool = False
@@ -112,11 +114,12 @@ class Calls:
         """Run the tests on a program. stop: at the first that fails. limits: of the program, for all tests together."""
         if fresh:
             return self._check_each(source, asserts, limits, stop)
-        checked, is_lost = self._check_once(source, asserts, limits, stop)
+        with self._places:
+            tested, is_lost = self._check_once(source, asserts, limits, stop)
         if is_lost:
-            with _alone:
-                checked, _ = self._check_once(source, asserts, limits, stop)
-        return checked
+            with _alone, self._places:
+                tested, _ = self._check_once(source, asserts, limits, stop)
+        return tested
 
     def _check_each(self, source: str, asserts: Asserts, limits: Limits, stop: bool) -> Tested:
         results: list[str | None] = [None] * asserts.num_tests
@@ -141,8 +144,8 @@ class Calls:
         }  # fmt: skip
         # the tests sleep while the program runs: their own limits must outlast all of its
         patient = Limits(cpu_seconds=max(SECONDS + 3, limits.wall_seconds / 2), memory_mb=512, output_bytes=MESSAGES)
-        tests = self._tests.start(_program("asserts"), limits=patient)
-        program = self._programs.start(_program("candidate"), limits=replace(limits, output_bytes=MESSAGES))
+        tests = self.sandbox.start(_program("asserts"), limits=patient)
+        program = self.sandbox.start(_program("candidate"), limits=replace(limits, output_bytes=MESSAGES))
         try:
             program.send(wire.written(source))
             tests.send(wire.written(job))
@@ -158,14 +161,15 @@ class Calls:
         self, source: str, calls: Sequence[bytes], *, limits: Limits = Limits()
     ) -> tuple[bytes | None, ...] | None:
         """What a program replies to calls, as it wrote it; None for those after its end. None = the machine lost it."""
-        found = self._behave_once(source, calls, limits)
+        with self._places:
+            found = self._behave_once(source, calls, limits)
         if found is None:
-            with _alone:
+            with _alone, self._places:
                 found = self._behave_once(source, calls, limits)
         return found
 
     def _behave_once(self, source: str, calls: Sequence[bytes], limits: Limits) -> tuple[bytes | None, ...] | None:
-        program = self._programs.start(_program("candidate"), limits=replace(limits, output_bytes=MESSAGES))
+        program = self.sandbox.start(_program("candidate"), limits=replace(limits, output_bytes=MESSAGES))
         replies: list[bytes | None] = []
         try:
             program.send(wire.written(source))
