@@ -26,6 +26,7 @@ import marshal
 import secrets
 import sys
 import threading
+import zlib
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -240,9 +241,11 @@ def _program(name: str) -> Program:
     """
     folder = Path(wire.__file__).parent
     text = "\n".join((folder / f"{part}.py").read_text() for part in ("wire", name))
-    code = b64encode(marshal.dumps(compile(text, f"<{name}>", "exec", optimize=2))).decode()
+    code = marshal.dumps(compile(text, f"<{name}>", "exec", optimize=2))
+    ready, plain = (b64encode(zlib.compress(data)).decode() for data in (code, text.encode()))
     return Program(
-        source=f"import base64, marshal, sys\n"
-        f"ready = marshal.loads(base64.b64decode({code!r})) if sys.hexversion == {sys.hexversion} else {text!r}\n"
-        "exec(ready)\n"
+        source="import base64, marshal, sys, zlib\n"
+        f"same = sys.hexversion == {sys.hexversion}\n"
+        f"data = zlib.decompress(base64.b64decode({ready!r} if same else {plain!r}))\n"
+        "exec(marshal.loads(data) if same else data)\n"
     )
