@@ -29,7 +29,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.models.gguf import convert
-from ponder.runs import lock, write_atomic
+from ponder.runs import cache_root, lock, write_atomic
 
 Say = Callable[[str], None]
 

@@ -1,18 +1,18 @@
 """C++ from its source to a static program that runs behind the closed fence; the compiler works behind one too.
 
-    with Programs() as sandbox:
-        built = compiled(Program(source=text, language="c++20"), sandbox)      # seconds the first time, then from the cache
-        built.status, built.note                                               # "refused", "program.cpp:3:5: error: ..."
-        sandbox.run(Program(source=text, language="c++20"), b"1 2\\n").stdout   # compiles, then runs
+    program = Program(source=text, language="c++20")
+    built = compiled(program, sandbox)           # seconds the first time, then from the cache
+    built.status, built.note                     # "refused", "program.cpp:3:5: error: ..."
+    sandbox.run(program, b"1 2\\n").stdout       # compiles, then runs: `Programs` asks this file
 
-The flags are those of contests (`-O2 -DEVAL`, GNU C++17 or C++20), statically linked: a program behind the closed fence
-may open no library. A program's `.cpp` files (a grader's stub) are compiled once and kept as objects. The one header that
-takes seconds, bits/stdc++.h, is precompiled on first use, for sources that include it before anything else but headers.
-What was made lies in the cache by a digest of source, flags and compiler version; the oldest goes when there is much.
+The flags are those of contests (`-O2 -DEVAL`, GNU C++17 or C++20), statically linked: a program behind the closed
+fence may open no library. A program's `.cpp` files (a grader's stub) are compiled once and kept as objects. The one
+header that takes seconds, bits/stdc++.h, is precompiled on first use, for sources that include it before anything but
+headers. What was made lies in the cache by a digest of source, flags and compiler; the oldest goes when there is much.
 
-A source can attack its compiler (`hostile_cpp.py`): time, memory, files and what can be read are limited, a binary or a
-message that is too long is refused. What does not compile is refused with the compiler's message, never an error of ours.
-Left out: compilers other than GNU's, and linking with other libraries.
+A source can attack its compiler (`hostile_cpp.py`): time, memory, files and what can be read are limited, a binary or
+a message that is too long is refused. What does not compile is refused with the compiler's message, never an error of
+ours. Left out: compilers other than GNU's, and linking with other libraries.
 """
 
 from __future__ import annotations
@@ -66,9 +66,7 @@ class Tools(Protocol):
 class Binaries(Tools, Protocol):
     """And what running takes."""
 
-    def run_binary(
-        self, binary: int, stdin: bytes = b"", *, args: Sequence[str] = (), limits: Limits = ...
-    ) -> Ran: ...
+    def run_binary(self, binary: int, stdin: bytes = b"", *, args: Sequence[str] = (), limits: Limits = ...) -> Ran: ...
 
     def start_binary(self, binary: int, *, args: Sequence[str] = (), limits: Limits = ...) -> Running: ...
 
@@ -338,6 +336,7 @@ def _precompiled(gcc: Compiler, flags: Sequence[str], sandbox: Tools) -> Path | 
                 ran = sandbox.run_tool(command, box, limits=LIMITS, read=gcc.folders)
                 part = Path(box) / "done"
                 (part / "bits").mkdir(parents=True)
+                (part / "bits" / "stdc++.h").write_text("#include_next <bits/stdc++.h>\n")  # where the .gch does not do
                 if ran.status == "ok":
                     os.replace(Path(box) / "stdc++.h.gch", part / "bits" / "stdc++.h.gch")
                 elif ran.status != "crashed":
