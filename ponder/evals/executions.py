@@ -27,7 +27,7 @@ import numpy as np
 from ponder.evals.bank import Bank
 from ponder.evals.files import BankError
 from ponder.evals.per_sample import PerSample
-from ponder.strategies.programs import FAILED, Candidates, Goal
+from ponder.strategies.programs import FAILED, Candidates, Goal, log_odds
 from ponder.types import Problem
 
 COLUMNS = {"program": "int64", "inputs": "int64", "examples": "list<int8>", "outputs": "list<int64>", "stable": "bool"}
@@ -141,15 +141,6 @@ def candidates(bank: Bank, table: PerSample, problem_id: str, *, scorer: str = "
         scores=log_odds(samples.scores[scorer]) if scorer else np.full(n, np.nan),
         goals=np.full(n, -1),
     )
-
-
-def log_odds(scores: np.ndarray) -> np.ndarray:
-    """Probabilities as log odds, which add up; other scores as they are."""
-    known = scores[np.isfinite(scores)]
-    if not len(known) or known.min() < 0 or known.max() > 1:
-        return np.asarray(scores, float)
-    kept = np.clip(scores, 1e-4, 1 - 1e-4)
-    return np.log(kept / (1 - kept))
 
 
 def digest(text: str) -> int:

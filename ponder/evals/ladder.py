@@ -32,8 +32,8 @@ from ponder.evals.per_sample import PerSample
 from ponder.evals.replay import random_orders
 from ponder.evals.stats import Estimate, in_percent, interval, paired_difference
 from ponder.evals.submissions import (
+    ContestRules,
     Floats,
-    Rules,
     Submissions,
     as_told,
     coverage,
@@ -160,7 +160,7 @@ def _points(bank: Bank, problem: Problem, runner: ProgramRunner, points_of: Hidd
 def ladder(
     entries: Sequence[Entry],
     *,
-    rules: Rules,
+    rules: ContestRules,
     budgets: Sequence[int] = BUDGETS,
     num_samples: int | None = None,
     draws: int = DRAWS,
@@ -206,7 +206,7 @@ def ladder(
     )  # fmt: skip
 
 
-def told(entry: Entry, rules: Rules) -> Entry:
+def told(entry: Entry, rules: ContestRules) -> Entry:
     """The entry under the rules of a contest: without points of subtasks it has one goal."""
     if rules.tells_points or len(entry.goals) == 1:
         return replace(entry, hidden=as_told(entry.hidden, entry.full, rules))
@@ -224,7 +224,7 @@ class _Played:
 
     @classmethod
     def of(
-        cls, entries: Sequence[Entry], scorer: str, choosing: Choosing, rules: Rules, budgets: Sequence[int],
+        cls, entries: Sequence[Entry], scorer: str, choosing: Choosing, rules: ContestRules, budgets: Sequence[int],
         n: int, draws: int,
     ) -> _Played:  # fmt: skip
         found = cls(*(np.zeros((len(entries), len(budgets))) for _ in range(3)))
@@ -247,7 +247,7 @@ class _Played:
 
 
 def _play(
-    entry: Entry, prepared: Prepared, orders: NDArray[np.int64], rules: Rules, most: int, n: int
+    entry: Entry, prepared: Prepared, orders: NDArray[np.int64], rules: ContestRules, most: int, n: int
 ) -> tuple[Floats, NDArray[np.int64]]:
     """(orders, most) scores and the submissions made, of each order; of its first n samples where that is not all."""
     contest = Submissions({entry.id: entry.hidden}, {entry.id: entry.full}, replace(rules, limit=most))
@@ -308,7 +308,7 @@ def gap_closed(scores: Floats, floor: Floats, ceiling: Floats) -> Estimate:
 def fit_weights(
     entries: Sequence[Entry],
     *,
-    rules: Rules,
+    rules: ContestRules,
     budgets: Sequence[int] = BUDGETS,
     scorer: str = "",
     tries: int = 60,
@@ -341,22 +341,22 @@ def fit_weights(
 
 
 def table(found: Ladder) -> Table:
-    """A row a rung, a group of columns a number of submissions."""
-    budgets = list(found.rows[0].points)
-    head = ["", *(f"b = {b}" for b in budgets), *(f"to random, b = {b}" for b in budgets),
-            *(f"gap closed, b = {b}" for b in budgets), "runs of programs", "submissions made"]  # fmt: skip
+    """Every rung at every number of submissions, with its intervals and what it took."""
     rows: list[Sequence[Any]] = []
-    for row in found.rows:
-        at = row.points
-        name = f"{row.name} ({row.scorer})" if row.scorer else row.name
-        rows.append((
-            name, *(cell(at[b].score) for b in budgets),
-            *("–" if (gain := at[b].gain) is None else points(gain) for b in budgets),
-            *(f"{in_percent(at[b].gap.value, 0)}%" for b in budgets),
-            f"{row.executions:.0f}", " ".join(f"{at[b].made:.1f}" for b in budgets),
-        ))  # fmt: skip
-    dashes = ["–"] * len(budgets)
-    rows.append((ORACLE, *[cell(found.coverage)] * len(budgets), *dashes, *["100%"] * len(budgets), "–", "–"))
+    for b in found.rows[0].points:
+        for row in found.rows:
+            at = row.points[b]
+            name = f"{row.name} ({row.scorer})" if row.scorer else row.name
+            gain = "–" if at.gain is None else points(at.gain)
+            gap = "–" if math.isnan(at.gap.value) else f"{in_percent(at.gap.value, 0)}%" + _span(at.gap)
+            computed = f"±{100 * at.mc_sd:.1f}" if at.mc_sd else "exact"
+            rows.append((b, name, cell(at.score), computed, gain, gap, f"{at.made:.1f}", f"{row.executions:.0f}"))
+        rows.append((b, ORACLE, cell(found.coverage), "exact", "–", "100%", "–", "–"))
+    head = ("b", "way of choosing", "score", "computed", "to random", "gap closed", "submitted", "runs of programs")
     what = "points of subtasks" if found.rules == "ioi" else "problems solved"
-    title = f"{what}, {found.num_problems} problems x {found.num_samples} samples, b submissions each: {found.model}"
-    return Table(title, head, rows)
+    sizes = f"{found.num_problems} problems, {found.num_samples} samples each"
+    return Table(f"Choosing what to submit, {found.model}: {what} with b submissions; {sizes}", head, rows)
+
+
+def _span(estimate: Estimate) -> str:
+    return f" ({in_percent(estimate.low, 0)}–{in_percent(estimate.high, 0)})"

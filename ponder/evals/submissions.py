@@ -28,7 +28,7 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rules:
+class ContestRules:
     """What a contest allows, and what it tells."""
 
     name: str
@@ -36,8 +36,8 @@ class Rules:
     tells_points: bool  # of every subtask; False: whether the program is accepted, which is for full points alone
 
 
-IOI = Rules(name="ioi", limit=50, tells_points=True)
-CODEFORCES = Rules(name="codeforces", limit=10, tells_points=False)
+IOI = ContestRules(name="ioi", limit=50, tells_points=True)
+CODEFORCES = ContestRules(name="codeforces", limit=10, tells_points=False)
 RULES = {rules.name: rules for rules in (IOI, CODEFORCES)}
 
 
@@ -51,7 +51,7 @@ class Submissions:
 
     hidden: Mapping[str, ArrayLike]  # problem -> (n, subtasks) points of every sample; nan = undecided, worth nothing
     full: Mapping[str, Sequence[float]]  # problem -> the points of each subtask
-    rules: Rules
+    rules: ContestRules
     made: dict[str, list[tuple[int, tuple[float, ...]]]] = field(default_factory=dict)  # problem -> (sample, points)
 
     def submit(self, problem: str, sample: int) -> tuple[float, ...]:
@@ -70,7 +70,7 @@ class Submissions:
         return float(np.max(made, axis=0).sum()) if made else 0.0
 
 
-def as_told(points: ArrayLike, full: Sequence[float], rules: Rules) -> Floats:
+def as_told(points: ArrayLike, full: Sequence[float], rules: ContestRules) -> Floats:
     """Hidden points as the rules tell them: what is undecided is worth nothing, and without points all or nothing."""
     table, most = np.nan_to_num(np.asarray(points, float)), np.asarray(full, float)
     return table if rules.tells_points else most * (table >= most - 1e-9).all(axis=1, keepdims=True)

@@ -204,6 +204,15 @@ def agreement(outputs: Codes, voting: Mask) -> Floats:
     return shares / outputs.shape[1]
 
 
+def log_odds(scores: Floats) -> Floats:
+    """Probabilities as log odds, which add up; other scores as they are."""
+    known = scores[np.isfinite(scores)]
+    if not len(known) or known.min() < 0 or known.max() > 1:
+        return np.asarray(scores, float)
+    kept = np.clip(scores, 1e-4, 1 - 1e-4)
+    return np.log(kept / (1 - kept))
+
+
 def coded(values: Sequence[Any]) -> Codes:
     """Values as numbers by first appearance, equal ones alike; None is -1."""
     numbers: dict[Any, int] = {}

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from ponder.evals.bank import Bank, BankSpec, SampleRow
-from ponder.evals.executions import LostRun, candidates, digest, execute_bank, log_odds
+from ponder.evals.executions import LostRun, candidates, digest, execute_bank
 from ponder.evals.files import BankError
 from ponder.evals.results import ScorerFacts
-from ponder.strategies.programs import FAILED, Goal
+from ponder.strategies.programs import FAILED, Goal, log_odds
 from ponder.types import Message, Problem, SamplingParams
 
 SPEC = BankSpec(task="sums", split="test", model="m", fingerprint="f", params=SamplingParams(), seed=0, grader="g")
