@@ -10,10 +10,10 @@ Two programs run, each behind the fence, and neither sees the other's text:
     the tests    (inside/asserts.py)     "C nonce call" ->           -> the candidate   (inside/candidate.py)
                  stubs in place of f     <- "nonce reply"            <- the model's program, and arguments
 
-What travels is plain tagged JSON (inside/wire.py); this process hands lines on and parses none that the candidate wrote.
-So a program cannot find expected values in its memory, its frames or its files, cannot end the tests by ending itself,
-and cannot send an object whose `__eq__` is true. It may answer anything, but without knowing what is right. Both are
-forks of a server that reads neither (`server.py`); the tests go straight to the child that runs them.
+What travels is plain tagged JSON (inside/wire.py); this process hands lines on and parses none that the candidate
+wrote. So a program cannot find expected values in its memory, its frames or its files, cannot end the tests by ending
+itself, and cannot send an object whose `__eq__` is true. It may answer anything, but without knowing what is right.
+Both are forks of a server that reads neither (`server.py`); the tests go straight to the child that runs them.
 
 A session is one process of the candidate for all tests of a problem, so a function may remember; `fresh=True` starts it
 anew for every test. Left out: tests that hand over functions of their own (they are undecided, and the note says so).
@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import marshal
+import re
 import secrets
 import sys
 import threading
@@ -83,6 +84,7 @@ class Tested:
     note: str = ""  # why it is undecided, or how the candidate ended
     is_undecided: bool = False
     fence: str = ""
+    replies: tuple[bytes | None, ...] = ()  # to `probes`
 
     @property
     def passed(self) -> bool:
@@ -110,16 +112,27 @@ class Calls:
         self._places = threading.BoundedSemaphore(num_workers)
 
     def check(
-        self, source: str, asserts: Asserts, *, limits: Limits = Limits(), stop: bool = True, fresh: bool = False
+        self,
+        source: str,
+        asserts: Asserts,
+        *,
+        limits: Limits = Limits(),
+        stop: bool = True,
+        fresh: bool = False,
+        probes: Sequence[bytes] = (),
     ) -> Tested:
-        """Run the tests on a program. stop: at the first that fails. limits: of the program, for all tests together."""
+        """Run the tests on a program.
+
+        stop: at the first that fails. limits: of the program, for all tests together. probes: calls that the program is
+        asked after the tests, which judge nothing: see `behave`.
+        """
         if fresh:
             return self._check_each(source, asserts, limits, stop)
         with self._places:
-            tested, is_lost = self._check_once(source, asserts, limits, stop)
+            tested, is_lost = self._check_once(source, asserts, limits, stop, probes)
         if is_lost:
             with _alone, self._places:
-                tested, _ = self._check_once(source, asserts, limits, stop)
+                tested, _ = self._check_once(source, asserts, limits, stop, probes)
         return tested
 
     def _check_each(self, source: str, asserts: Asserts, limits: Limits, stop: bool) -> Tested:
@@ -137,7 +150,9 @@ class Calls:
                 break
         return replace(last, results=tuple(results), cpu_seconds=seconds)
 
-    def _check_once(self, source: str, asserts: Asserts, limits: Limits, stop: bool) -> tuple[Tested, bool]:
+    def _check_once(
+        self, source: str, asserts: Asserts, limits: Limits, stop: bool, probes: Sequence[bytes]
+    ) -> tuple[Tested, bool]:
         """What came of it, and whether the machine lost it."""
         job = {
             "names": asserts.names, "aliases": asserts.aliases, "setup": asserts.setup,
@@ -151,12 +166,14 @@ class Calls:
             program.send(wire.written(source))
             tests.send(wire.written(job))
             said, is_there = _relay(tests, program)
+            replies = _replies(program, probes) if is_there and said is not None else []
             ran = program.kill() if is_there else program.finish()
             of_tests = tests.finish() if said is None else tests.kill()
         finally:
             program.kill()
             tests.kill()
-        return _tested(asserts, said, ran, of_tests, is_there)
+        tested, is_lost = _tested(asserts, said, ran, of_tests, is_there)
+        return replace(tested, replies=(*replies, *[None] * (len(probes) - len(replies)))), is_lost
 
     def behave(
         self, source: str, calls: Sequence[bytes], *, limits: Limits = Limits()
@@ -171,21 +188,27 @@ class Calls:
 
     def _behave_once(self, source: str, calls: Sequence[bytes], limits: Limits) -> tuple[bytes | None, ...] | None:
         program = self.sandbox.start(_program("candidate"), limits=replace(limits, output_bytes=MESSAGES))
-        replies: list[bytes | None] = []
         try:
             program.send(wire.written(source))
-            for request in calls:
-                nonce = secrets.token_hex(8).encode()
-                program.send(nonce + b" " + request)
-                own, _, reply = (program.receive(_LINE) or b"").partition(b" ")
-                if own != nonce:
-                    break
-                replies.append(reply)
+            replies = _replies(program, calls)
             if len(replies) < len(calls) and program.finish().is_undecided:
                 return None
         finally:
             program.kill()
         return (*replies, *[None] * (len(calls) - len(replies)))
+
+
+def _replies(program: Running, calls: Sequence[bytes]) -> list[bytes]:
+    """What it replies, until it does not keep to the protocol."""
+    replies: list[bytes] = []
+    for request in calls:
+        nonce = secrets.token_hex(8).encode()
+        program.send(nonce + b" " + request)
+        own, _, reply = (program.receive(_LINE) or b"").partition(b" ")
+        if own != nonce:
+            break
+        replies.append(reply)
+    return replies
 
 
 def _relay(tests: Running, program: Running) -> tuple[dict[str, Any] | None, bool]:
@@ -241,6 +264,7 @@ def _program(name: str) -> Program:
     """
     folder = Path(wire.__file__).parent
     text = "\n".join((folder / f"{part}.py").read_text() for part in ("wire", name))
+    text = re.sub(r"^from ponder\.sandbox\.inside\.wire import .*$", "", text, flags=re.MULTILINE)
     code = marshal.dumps(compile(text, f"<{name}>", "exec", optimize=2))
     ready, plain = (b64encode(zlib.compress(data)).decode() for data in (code, text.encode()))
     return Program(

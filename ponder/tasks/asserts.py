@@ -3,9 +3,9 @@
     humaneval_tests(row)   the statements of `check(candidate)`; shown are the examples of the docstring
     mbpp_tests(row, shown=1)   `test_list`; shown is its first assert, since all of them would be the whole solution
 
-What a test may use: the data set's own text (imports, helpers beside the function in HumanEval's prompt, which are never
-the program's: else a program could define away what it is compared with), standard modules, and the names that the
-program should define. Examples in docstrings are what their authors wrote, some of them wrong: they are shown and
+What a test may use: the data set's own text (imports, helpers beside the function in HumanEval's prompt, which are
+never the program's: else a program could define away what it is compared with), standard modules, and the names that
+the program should define. Examples in docstrings are what their authors wrote, some of them wrong: they are shown and
 filter, and never decide. Texts here are the data set's; they are parsed, and run only in the sandbox.
 """
 
@@ -56,8 +56,8 @@ def humaneval_tests(row: Mapping[str, Any], where: str) -> FunctionTests:
     others = [node for node in test.body if node is not check]
     alias = check.args.args[0].arg
     if any(isinstance(node, ast.Return | ast.Yield | ast.Nonlocal) for node in ast.walk(check)):
-        others, body = [*others, check], [ast.parse(f"check({alias})").body[0]]
-        units = (Unit(code=ast.unparse(body[0])),)
+        others = [*others, check]
+        units: tuple[Unit, ...] = (Unit(code=f"check({alias})"),)
     else:
         units = tuple(_unit(statement) for statement in check.body)
     function = next((node for node in head.body if getattr(node, "name", "") == entry), None)

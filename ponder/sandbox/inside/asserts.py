@@ -1,8 +1,8 @@
 """Runs a data set's tests. The functions that they call are elsewhere: names bound to stubs that ask line by line.
 
 The first line is the job: {"names": ["f"], "aliases": [], "setup": "import math", "seconds": 2, "stop": true, "units":
-[["assert f(1) == 2", true, true], [{"on": "f", "args": [1], "want": 2}, true, true]]}. A unit is code, or a call with its
-value as data; is it a test, or does it stand between tests; does it decide, or do the others go on where it fails.
+[["assert f(1) == 2", true, true], [{"on": "f", "args": [1], "want": 2}, true, true]]}. A unit is code, or a call with
+its value as data; is it a test, or does it stand between tests; does it decide, or do the others go on where it fails.
 Then it writes "C NONCE REQUEST" and reads "NONCE REPLY", or an empty line where the program is gone; at last
 "V {"results": [...]}", one for each test.
 
@@ -11,10 +11,16 @@ that catches everything cannot pass a program that is gone. What a program retur
 equal to nothing but itself, whatever its own `__eq__` says.
 """
 
+import builtins
+import collections
 import io
+import json
+import math
 import os
 import signal
 import sys
+
+from ponder.sandbox.inside.wire import MAX_LINE, Malformed, NotPlain, decode, encode, read, written
 
 
 class Gone(BaseException):
@@ -311,4 +317,5 @@ def _limit(session, seconds):
         pass  # then the sandbox's own limit, which is longer, holds
 
 
-serve_asserts()
+if __name__ == "__main__":
+    serve_asserts()

@@ -8,9 +8,13 @@ The first line is the program's source, as a JSON text. Then, for every line "NO
 "m" in a reply has the arguments that the call changed, by their place. What the program prints is thrown away.
 """
 
+import collections
 import io
 import sys
 import types
+from collections.abc import Callable
+
+from ponder.sandbox.inside.wire import MAX_LINE, decode, encode, error_names, read, written
 
 
 class _Nowhere(io.RawIOBase):
@@ -28,7 +32,8 @@ def serve_candidate():
     module = types.ModuleType("candidate")
     sys.modules["candidate"] = module  # dataclasses and pickle look their classes up there
     exec(compile(read(requests.readline()), "<program>", "exec"), module.__dict__)
-    names, kept = module.__dict__, []
+    names = module.__dict__
+    kept: list[object] = []
 
     def own(reference):
         return names[reference] if isinstance(reference, str) else kept[reference]
@@ -76,7 +81,7 @@ def _done(request, names, own, keep):
 
 
 _MUTABLE = (list, dict, set, bytearray, collections.deque)
-_OPERATIONS = {
+_OPERATIONS: dict[str, Callable] = {
     "get": lambda target, name: getattr(target, name),
     "set": lambda target, name, value: setattr(target, name, value),
     "item": lambda target, key: target[key],
@@ -87,4 +92,5 @@ _OPERATIONS = {
     "str": lambda target: str(target),
 }
 
-serve_candidate()
+if __name__ == "__main__":
+    serve_candidate()

@@ -4,8 +4,8 @@
     decode({"t": [1, {"s": [2]}]})   -> (1, {2})
 
 A value of None, bool, str, int up to 2**53, float and list is JSON as it is; every other one is an object with one key,
-its tag. Decoding makes nothing but built-in values of the exact types listed here, whatever was sent: subclasses with an
-`__eq__` of their own cannot cross. What is not plain stays where it is and is spoken of by a number, as "h".
+its tag. Decoding makes nothing but built-in values of the exact types listed here, whatever was sent: subclasses with
+an `__eq__` of their own cannot cross. What is not plain stays where it is and is spoken of by a number, as "h".
 """
 
 import builtins
@@ -19,7 +19,7 @@ import math
 MAX_DEPTH = 200  # of a value
 MAX_LINE = 4 << 20  # bytes of a message
 MAX_DIGITS = 1 << 17  # hexadecimal, of an int
-TYPES = {
+TYPES: dict[str, type] = {
     kind.__name__: kind
     for kind in (int, float, bool, str, bytes, bytearray, complex, list, tuple, dict, set, frozenset, object, type,
                  range, type(None))
@@ -79,9 +79,7 @@ _ENCODERS = {
     range: lambda value, keep, depth: {"r": [encode(n) for n in (value.start, value.stop, value.step)]},
     decimal.Decimal: lambda value, keep, depth: {"dec": str(value)},
     fractions.Fraction: lambda value, keep, depth: {"fr": [encode(value.numerator), encode(value.denominator)]},
-    collections.deque: lambda value, keep, depth: {
-        "dq": [[encode(item, keep, depth) for item in value], value.maxlen]
-    },
+    collections.deque: lambda value, keep, depth: {"dq": [[encode(item, keep, depth) for item in value], value.maxlen]},
     datetime.date: lambda value, keep, depth: {"date": value.isoformat()},
     datetime.datetime: lambda value, keep, depth: {"dt": value.isoformat()},
     datetime.time: lambda value, keep, depth: {"time": value.isoformat()},
@@ -90,7 +88,7 @@ _ENCODERS = {
 
 
 def decode(data, handle=None, depth=0):
-    """The value of JSON data; Malformed where it is none. handle: what becomes of "h" data; without it it is malformed."""
+    """The value of JSON data; Malformed where it is none. handle: what becomes of "h" data, which else is malformed."""
     if depth > 2 * MAX_DEPTH:
         raise Malformed("nested too deep")
     kind = type(data)
