@@ -231,8 +231,13 @@ def test_a_problem_that_came_back_from_a_file_is_judged_as_before():
     assert verify(again, problem.target) == verify(problem, problem.target)
 
 
-@pytest.mark.parametrize("answer", ["sort rev", " sort  rev\n", "Answer: sort rev", "`sort rev`",
-                                    r"\boxed{sort rev}", "The answer is sort rev.", "The answer is: max\nThe answer is sort rev"])  # fmt: skip
+PLAIN = (
+    "sort rev", " sort  rev\n", "Answer: sort rev", "`sort rev`", r"\boxed{sort rev}", "The answer is sort rev.",
+    "The answer is: max\nThe answer is sort rev",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", PLAIN)
 def test_a_program_is_found_in_plain_clothes(answer):
     assert find_pipe(answer) == ("sort", "rev")
 
