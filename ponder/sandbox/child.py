@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
+import marshal
 import os
 import select
 import signal
@@ -27,7 +27,7 @@ HAS_POLL_INTERVAL = 0.02
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be run, as the child reads it: a line of JSON, then the source."""
+    """What is to be run, as the child reads it."""
 
     kind: str  # "python"; "binary": a file behind the closed filter; "tool": a command that may use files of its box
     limits: Limits
@@ -44,12 +44,13 @@ class Order:
         return cls(kind="python", limits=limits, args=tuple(args), source=source, is_spoken_to=is_spoken_to)
 
     def pack(self, extra: int) -> bytes:
-        head = {
-            "kind": self.kind, "args": self.args, "cpu_seconds": self.limits.cpu_seconds,
-            "memory": self.limits.memory_mb << 20, "file_bytes": 0, "extra": extra,
-            "is_spoken_to": self.is_spoken_to, "environment": {},
-        }  # fmt: skip
-        return json.dumps(head | self.more).encode() + b"\n" + self.source
+        return marshal.dumps(
+            {
+                "kind": self.kind, "args": self.args, "source": self.source, "cpu_seconds": self.limits.cpu_seconds,
+                "memory": self.limits.memory_mb << 20, "file_bytes": 0, "extra": extra,
+                "is_spoken_to": self.is_spoken_to, "environment": {},
+            } | self.more
+        )  # fmt: skip
 
 
 class Child:

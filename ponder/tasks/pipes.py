@@ -10,9 +10,9 @@ each problem. Any program that does is right. The fewer the examples, the more p
 the counts), so passing what is shown is not enough. No program shorter than the level fits what is shown.
 
 Tests come in three subtasks, as at an olympiad: inputs of positive numbers only, sorted inputs, all of them. A program
-that is right on all tests of a subtask has its points: `Verdict.parts` has the share of points, beside the shares of
-public and hidden tests that passed. The reward is 1 for all tests and 0 for less (reward terms change that, see
-`rollouts/rewards.py`). Votes are about behaviour on fixed inputs, never on the hidden ones.
+that is right on all tests of a subtask has its points. The reward is 1 for all tests and 0 for less;
+`reward=fraction` is the share of the tests that pass, `reward=weighted` the share of the points. `Verdict.parts` has
+public, hidden, fraction and points, each a share. Votes are about behaviour on fixed inputs, never on the hidden ones.
 
 `form=python` asks the same of a language model, in Python: `pipes_python.py`.
 """
@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from functools import partial
 from random import Random
 
-from ponder.config import ConfigError
+from ponder.config import ConfigError, lookup
 from ponder.tasks.base import Item, ProceduralTask, level_range
 from ponder.tasks.pipes_language import (
     DEEPEST,
@@ -42,10 +42,12 @@ from ponder.tasks.pipes_language import (
     shortest,
     stays_within,
 )  # fmt: skip
-from ponder.types import Problem, Verdict
+from ponder.types import Outcome, Problem, Verdict
 
 LEVELS = (1, 2)  # where nothing else is said
 MAX_EXAMPLES = 6
+REWARDS = {"all": "correct", "fraction": "fraction", "weighted": "points"}  # which part is the reward
+PARTS = ("correct", "fraction", "public", "hidden", "points")
 MAX_ANSWER = 2_000  # characters that are looked at; a program has at most 23
 _MARKED = re.compile(r"\\boxed\{([^{}]*)\}|\banswer(?:\s+is\b\s*:?|\s*:)([^\n]*)", re.IGNORECASE)
 
@@ -178,25 +180,29 @@ def points_of(problem: Problem, outputs: Mapping[Value, Value | None]) -> int:
     )
 
 
-def judge(problem: Problem, outputs: Mapping[Value, Value | None], extracted: str | None) -> Verdict:
+def judge(
+    problem: Problem, outputs: Mapping[Value, Value | None], extracted: str | None, *, reward: str = "all"
+) -> Verdict:
     """The verdict on a program by its outputs on the problem's tests; None where it gave none."""
     passed = {
         name: [outputs.get(value) == right for value, right in tests]
         for name, tests in (("public", public_examples(problem)), ("hidden", hidden_tests(problem)))
     }
-    is_right = all(map(all, passed.values()))
-    parts = {"correct": float(is_right), **{name: sum(found) / len(found) for name, found in passed.items()}}
+    every = passed["public"] + passed["hidden"]
+    parts = {"correct": float(all(every)), "fraction": sum(every) / len(every)}
+    parts |= {name: sum(found) / len(found) for name, found in passed.items()}
     parts["points"] = points_of(problem, outputs) / 100
-    return Verdict(outcome="correct" if is_right else "wrong", reward=float(is_right), extracted=extracted, parts=parts)
+    outcome: Outcome = "correct" if all(every) else "wrong"
+    return Verdict(outcome=outcome, reward=parts[REWARDS[reward]], extracted=extracted, parts=parts)
 
 
-def verify(problem: Problem, answer: str) -> Verdict:
+def verify(problem: Problem, answer: str, *, reward: str = "all") -> Verdict:
     """Run the answer's program on the tests."""
     pipe = find_pipe(answer)
     if pipe is None:
-        return Verdict(outcome="wrong", reward=0.0, parts={"correct": 0.0, "public": 0.0, "hidden": 0.0, "points": 0.0})
+        return Verdict(outcome="wrong", reward=0.0, parts=dict.fromkeys(PARTS, 0.0))
     tests = public_examples(problem) + hidden_tests(problem)
-    return judge(problem, {value: run(pipe, value) for value, _ in tests}, " ".join(pipe))
+    return judge(problem, {value: run(pipe, value) for value, _ in tests}, " ".join(pipe), reward=reward)
 
 
 def key(problem: Problem, answer: str) -> str | None:
@@ -206,13 +212,21 @@ def key(problem: Problem, answer: str) -> str | None:
 
 
 def pipes(
-    *, split: str = "test", seed: int = 0, level: int | str | None = None, examples: int = 3, size: int = 500
+    *,
+    split: str = "test",
+    seed: int = 0,
+    level: int | str | None = None,
+    examples: int = 3,
+    reward: str = "all",
+    size: int = 500,
 ) -> ProceduralTask:
-    """The task; `level` is a number of stages or a range such as "1-3", `examples` how many are shown."""
+    """The task; `level` is a number of stages or a range such as "1-3", `examples` how many are shown, `reward` all,
+    fraction or weighted."""
     levels = level_range(level, LEVELS)
     if not 1 <= levels[0] <= levels[-1] <= DEEPEST:
         raise ConfigError(f"pipes has levels 1 to {DEEPEST}, not {level}")
     if not isinstance(examples, int) or not 1 <= examples <= MAX_EXAMPLES:
         raise ConfigError(f"examples={examples} must be a whole number from 1 to {MAX_EXAMPLES}")
-    drawn = partial(make, num_examples=examples)
-    return ProceduralTask("pipes", drawn, verify, key, levels=levels, split=split, seed=seed, size=size)
+    lookup(REWARDS, reward, what="reward")
+    drawn, verifier = partial(make, num_examples=examples), partial(verify, reward=reward)
+    return ProceduralTask("pipes", drawn, verifier, key, levels=levels, split=split, seed=seed, size=size)

@@ -174,6 +174,8 @@ def test_seeds_and_splits_give_other_problems():
 def test_a_dial_that_does_not_exist_is_refused_with_what_does(spec):
     with pytest.raises(ConfigError, match=r"1 to \d"):
         load_task(spec)
+    with pytest.raises(ConfigError, match="fraction"):
+        load_task("pipes:reward=fractions")
 
 
 # ---- verdicts -------------------------------------------------------------------------------------------------------
@@ -205,7 +207,25 @@ def test_parts_say_the_shares_of_tests_and_of_points():
     passed = [run(("*2",), value) == output for value, output in hidden_tests(problem)]
     assert verdict.parts["hidden"] == sum(passed) / 19 and 0 < verdict.parts["hidden"] < 1
     assert verdict.reward == 0 and verdict.parts["points"] == 0
-    assert verify(problem, "*-1").parts == {"correct": 1, "public": 1, "hidden": 1, "points": 1}
+    assert set(verify(problem, "*-1").parts.values()) == {1.0}
+
+
+def test_a_share_is_a_reward_where_it_is_asked_for_and_only_all_tests_are_correct():
+    """`uniq` instead of nothing is right on most inputs: what it is worth is the dial's."""
+    task, share, points = (load_task(f"pipes:level=2,reward={reward}", size=200) for reward in
+                           ("all", "fraction", "weighted"))  # fmt: skip
+    seen = set()
+    for index in range(200):
+        problem = task[index]
+        assert problem == share[index] == points[index]
+        for answer in (problem.target, problem.target.split()[0], "no program"):
+            whole = task.verify(problem, answer)
+            rewards = [each.verify(problem, answer).reward for each in (share, points)]
+            assert whole.reward == float(whole.is_correct)
+            assert rewards == [whole.parts["fraction"], whole.parts["points"]]
+            assert all(each.verify(problem, answer).outcome == whole.outcome for each in (share, points))
+            seen.add((whole.is_correct, 0 < rewards[0] < 1, 0 < rewards[1] < 1))
+    assert {(True, False, False), (False, True, True), (False, True, False), (False, False, False)} <= seen
 
 
 def test_a_subtask_is_paid_for_by_all_of_its_tests_and_them_alone():
@@ -231,8 +251,13 @@ def test_a_problem_that_came_back_from_a_file_is_judged_as_before():
     assert verify(again, problem.target) == verify(problem, problem.target)
 
 
-@pytest.mark.parametrize("answer", ["sort rev", " sort  rev\n", "Answer: sort rev", "`sort rev`",
-                                    r"\boxed{sort rev}", "The answer is sort rev.", "The answer is: max\nThe answer is sort rev"])  # fmt: skip
+PLAIN = (
+    "sort rev", " sort  rev\n", "Answer: sort rev", "`sort rev`", r"\boxed{sort rev}", "The answer is sort rev.",
+    "The answer is: max\nThe answer is sort rev",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("answer", PLAIN)
 def test_a_program_is_found_in_plain_clothes(answer):
     assert find_pipe(answer) == ("sort", "rev")
 
