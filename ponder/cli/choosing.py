@@ -96,7 +96,7 @@ def run_programs(bank: Bank, *, by_subtask: bool) -> tuple[ProgramRunner, list[E
     from ponder.evals.program_runners import open_runner
     from ponder.live import Bar
 
-    runner, points_of = open_runner(bank.spec.task)
+    runner, points_of = open_runner(bank.spec.task, bank.spec.split)
     if by_subtask and points_of is None:
         raise ConfigError(f"{bank.spec.task} has no subtasks; leave out --rules ioi")
     with Bar(Console(stderr=True), "run", unit="samples", figure="with a program") as bar:
