@@ -51,9 +51,9 @@ class TestData:
     answer: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Package:
-    """One problem, and where its files are read from."""
+    """One problem, and where its files are read from. Two packages are never equal."""
 
     code: str
     name: str
