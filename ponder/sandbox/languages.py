@@ -115,12 +115,14 @@ def compiler() -> Compiler:
     if path is None:
         raise ConfigError(f"C++ programs need a compiler, and there is no {name}: {fix}")
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, timeout=60, text=True, errors="replace").stdout
+        english = os.environ | {"LC_ALL": "C"}
+        said = subprocess.run([path, "-v"], capture_output=True, timeout=60, text=True, errors="replace", env=english)
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(f"C++ programs need a compiler, and {path} does not start ({error}): {fix}") from None
-    if "Free Software Foundation" not in said:
-        raise ConfigError(f"{path} is not GNU's compiler ({said[:60]!r}): {fix}")
-    return Compiler(path=path, version=said.partition("\n")[0])
+    version = next((line for line in said.stderr.splitlines() if line.startswith("gcc version")), "")
+    if not version:
+        raise ConfigError(f"{path} is not GNU's compiler: {fix}")
+    return Compiler(path=path, version=version)
 
 
 def compiled(program: Program, sandbox: Tools) -> Compiled:

@@ -12,11 +12,13 @@ and a busy machine too, as cores share caches and clocks, so it is measured agai
 from __future__ import annotations
 
 import threading
+import time
 
 from ponder.sandbox.base import Limits, Program, Sandbox
 
 REFERENCE_SECONDS = 0.25
 ROUNDS = 3  # the least of them counts
+FRESH_SECONDS = 20.0  # a measurement is not repeated sooner
 MAX_SLOWNESS = 10.0  # beyond it something is wrong with the measurement, not with the machine
 
 SOURCE = """
@@ -49,15 +51,17 @@ int main() {
 PRINTS = b"7903229545\n"
 
 _lock = threading.Lock()
-_known: list[float] = []
+_known: list[tuple[float, float]] = []  # the largest so far, and when it was last measured
 
 
 def slowness(sandbox: Sandbox, *, again: bool = False) -> float:
-    """Of this machine, measured once; `again` measures now, and keeps the larger."""
+    """Of this machine, measured once; `again` measures now, unless that was just done, and keeps the larger."""
     with _lock:
-        if again or not _known:
-            _known.append(max([_measured(sandbox), *_known]))
-        return _known[-1]
+        largest, when = _known[-1] if _known else (1.0, -FRESH_SECONDS)
+        if not _known or (again and time.monotonic() - when > FRESH_SECONDS):
+            largest = max(largest, _measured(sandbox))
+            _known[:] = [(largest, time.monotonic())]
+        return largest
 
 
 def _measured(sandbox: Sandbox) -> float:
