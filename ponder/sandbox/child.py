@@ -22,7 +22,8 @@ from ponder.sandbox.fence import FenceError
 STDERR_BYTES = 1 << 16
 BLOCK = 1 << 16
 DONE = struct.Struct("=iddQQ")  # as server.py tells it
-HAS_POLL_INTERVAL = 0.02
+SEND_SECONDS = 0.02  # until a full pipe is tried again
+FAMILY_SECONDS = 0.25  # between two looks at what a compiler started
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +76,8 @@ class Child:
         self._stopped: tuple[Status, str] | None = None  # why we ended it
         self._report: bytes | None = None
         self._waited = 0.0  # seconds that somebody waited for it
+        self._cpu: dict[int, float] = {}  # seconds, by process: a compiler starts several, one after another
+        self._queued: dict[int, float] = {}
         self._out, self._err, self._lines_from = bytearray(), bytearray(), 0
         self._reads: dict[int, bytearray] = {}
         self._out_fd = self._stdin = -1
@@ -91,6 +94,7 @@ class Child:
             self._given.append(os.dup(stdout))
         self._read_end_of_pipe(self._err)
         self._given += [os.dup(each) for each in (*extra, *([] if binary is None else [binary]))]
+        self._next_look = self._until_next_look()
         self._told, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._poll = select.poll()
         for descriptor in (self._told.fileno(), *self._reads):
@@ -122,7 +126,7 @@ class Child:
             try:
                 data = data[os.write(self._stdin, data) :]
             except BlockingIOError:
-                self._step(until=HAS_POLL_INTERVAL)
+                self._step(until=SEND_SECONDS)
             except BrokenPipeError:
                 self._close_stdin()
 
@@ -183,15 +187,17 @@ class Child:
     def _step(self, until: float = 1e9) -> None:
         """Wait for something to happen, at most until the next limit could be reached."""
         began = time.monotonic()
-        events = self._poll.poll(max(1.0, 1000 * min(until, self._until_next_look())))
+        events = self._poll.poll(1000 * max(0.001, min(until, self._next_look - self._waited)))
         for descriptor, _ in events:
             if descriptor in self._reads:
                 self._read(descriptor)
             elif descriptor == self._told.fileno():
                 self._hear()
         self._waited += time.monotonic() - began
-        if not events and self._report is None and self._stopped is None:
-            self._look()
+        if self._waited >= self._next_look and self._report is None:  # also of one that never lets us rest
+            if self._stopped is None:
+                self._look()
+            self._next_look = self._waited + self._until_next_look()
 
     def _read(self, descriptor: int) -> None:
         try:
@@ -236,13 +242,18 @@ class Child:
     def _until_next_look(self) -> float:
         if self._stopped is not None:
             return 5.0
-        cpu_left = self.limits.cpu_seconds - (_cpu_seconds(self.pid) if self._waited > 0.2 else 0.0)
-        return max(0.02, min(cpu_left, self.limits.own_seconds - self._waited) + 0.01)
+        if self.order.kind == "tool":
+            return FAMILY_SECONDS
+        cpu_left = self.limits.cpu_seconds - sum(self._cpu.values())
+        own_left = self.limits.own_seconds - self._waited + sum(self._queued.values())
+        return max(0.02, min(cpu_left, own_left) + 0.01)
 
     def _look(self) -> None:
-        if _cpu_seconds(self.pid) > self.limits.cpu_seconds:
+        for pid in _family(self.pid) if self.order.kind == "tool" else [self.pid]:
+            self._cpu[pid], self._queued[pid] = _cpu_seconds(pid), _queued_seconds(pid)
+        if sum(self._cpu.values()) > self.limits.cpu_seconds:
             self._stop("time", f"more than {self.limits.cpu_seconds:g} s of processor time")
-        elif self._waited - _queued_seconds(self.pid) > self.limits.own_seconds:
+        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds:
             self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
         elif self._waited > self.limits.wall_seconds:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
@@ -327,6 +338,15 @@ def _cpu_seconds(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | 2) if pid else 0.0
     except OSError:
         return 0.0
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it started."""
+    found = [pid]
+    for each in found:
+        with contextlib.suppress(OSError), open(f"/proc/{each}/task/{each}/children") as children:
+            found += map(int, children.read().split())
+    return found
 
 
 def _queued_seconds(pid: int) -> float:
