@@ -23,6 +23,7 @@ STDERR_BYTES = 1 << 16
 BLOCK = 1 << 16
 DONE = struct.Struct("=iddQQ")  # as server.py tells it
 SEND_SECONDS = 0.02  # until a full pipe is tried again
+SERVER_SECONDS = 60.0  # for a starved server to begin a run, or to end it
 FAMILY_SECONDS = 0.25  # between two looks at what a compiler started
 
 
@@ -74,6 +75,7 @@ class Child:
         self.pid = 0
         self._ran: Ran | None = None
         self._stopped: tuple[Status, str] | None = None  # why we ended it
+        self._stopped_at = 0.0
         self._report: bytes | None = None
         self._waited = 0.0  # seconds that somebody waited for it
         self._cpu: dict[int, float] = {}  # seconds, by process: a compiler starts several, one after another
@@ -188,22 +190,23 @@ class Child:
         """Wait for something to happen, at most until the next limit could be reached."""
         began = time.monotonic()
         events = self._poll.poll(1000 * max(0.001, min(until, self._next_look - self._waited)))
+        held_up = False  # by us: it had filled the pipe
         for descriptor, _ in events:
             if descriptor in self._reads:
-                self._read(descriptor)
+                held_up |= self._read(descriptor) == BLOCK
             elif descriptor == self._told.fileno():
                 self._hear()
         self._waited += time.monotonic() - began
         if self._waited >= self._next_look and self._report is None:  # also of one that never lets us rest
-            if self._stopped is None:
+            if not held_up:
                 self._look()
             self._next_look = self._waited + self._until_next_look()
 
-    def _read(self, descriptor: int) -> None:
+    def _read(self, descriptor: int) -> int:
         try:
             block = os.read(descriptor, BLOCK)
         except BlockingIOError:
-            return
+            return 0
         if not block:
             self._close_read(descriptor)
         elif descriptor == self._out_fd:
@@ -215,6 +218,7 @@ class Child:
             self._err += block
             if len(self._err) > 2 * STDERR_BYTES:
                 del self._err[:-STDERR_BYTES]  # its end says most
+        return len(block)
 
     def _hear(self) -> None:
         """What the server tells: the child's number, then its end; nothing more if the server died."""
@@ -223,7 +227,8 @@ class Child:
         except OSError:
             message = b""
         if message[:1] == b"p":
-            self.pid = int(message[1:])
+            self.pid, self._waited = int(message[1:]), 0.0  # until now it waited for its server
+            self._next_look = self._until_next_look()
         elif message[:1] == b"!":
             self._stop("refused", message[1:].decode(errors="replace"))
         else:
@@ -235,7 +240,7 @@ class Child:
 
     def _stop(self, status: Status, note: str) -> None:
         if self._stopped is None:
-            self._stopped = status, note
+            self._stopped, self._stopped_at = (status, note), self._waited
             with contextlib.suppress(OSError):
                 self._told.send(b"kill")
 
@@ -249,14 +254,19 @@ class Child:
         return max(0.02, min(cpu_left, own_left) + 0.01)
 
     def _look(self) -> None:
-        for pid in _family(self.pid) if self.order.kind == "tool" else [self.pid]:
+        if self._stopped is not None or not self.pid:
+            if self._waited - self._stopped_at > SERVER_SECONDS:
+                self._report = b""  # the server does not answer
+            return
+        family = _family(self.pid) if self.order.kind == "tool" else [self.pid]
+        for pid in family:
             self._cpu[pid], self._queued[pid] = _cpu_seconds(pid), _queued_seconds(pid)
         if sum(self._cpu.values()) > self.limits.cpu_seconds:
             self._stop("time", f"more than {self.limits.cpu_seconds:g} s of processor time")
-        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds:
-            self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
         elif self._waited > self.limits.wall_seconds:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
+        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds and not any(map(_is_awake, family)):
+            self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
 
     def _close(self) -> Ran:
         if self._ran is None:
@@ -347,6 +357,16 @@ def _family(pid: int) -> list[int]:
         with contextlib.suppress(OSError), open(f"/proc/{each}/task/{each}/children") as children:
             found += map(int, children.read().split())
     return found
+
+
+def _is_awake(pid: int) -> bool:
+    """One of its threads runs, or waits for a processor or a disk: what the kernel has not counted yet."""
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/task/{thread}/stat", "rb") as stat:
+                if stat.read().rpartition(b") ")[2][:1] in (b"R", b"D"):
+                    return True
+    return False
 
 
 def _queued_seconds(pid: int) -> float:

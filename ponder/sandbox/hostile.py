@@ -3,11 +3,11 @@
     for tried in run(Programs()):                   # in seconds
         tried.attack.name, tried.breaches           # "read-files", ()
 
-Around the programs stands a small world that is looked at after each: a secret, files, listeners (TCP, UDP, unix by path and
-by abstract name), a decoy process of the same user, another program whose text and input ran before in the same server.
-A breach is whatever of it was reached or changed, a call that succeeded and should not, a process that is left, a run that
-does not end within its limits, or one that passes its death off as the machine's fault. Passing is a floor, not a proof.
-The suite refuses to start without a fence: its programs do harm.
+Around the programs stands a small world that is looked at after each: a secret, files, listeners (TCP, UDP, unix by
+path and by abstract name), a decoy process of the same user, another program whose text and input ran before in the
+same server. A breach is whatever of it was reached or changed, a call that succeeded and should not, a process that is
+left, a run that does not end within its limits, or one that passes its death off as the machine's fault. Passing is a
+floor, not a proof. The suite refuses to start without a fence: its programs do harm.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import re
 import secrets
 import shutil
 import socket
@@ -23,18 +24,54 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ponder.sandbox import fence
 from ponder.sandbox.base import Limits, Program, Ran
 from ponder.sandbox.child import executable
-from ponder.sandbox.hostile_programs import ATTACKS, Attack
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.syscalls import NUMBERS
 
 LIMITS = Limits(cpu_seconds=0.3, memory_mb=128)
 COMPILING = Limits(cpu_seconds=2.0, memory_mb=1_024)
+
+
+FILE = Path(__file__).with_name("hostile.txt")
+ENDED = frozenset({"ok", "crashed", "refused", "memory"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attack:
+    """One hostile program or compiler input."""
+
+    name: str
+    kind: str  # "python", "c++", "compiler"
+    tries: str
+    source: str
+    ends: frozenset[str] = ENDED  # how it may end; "lost" never
+
+    @property
+    def is_patient(self) -> bool:
+        """It waits until a limit of time."""
+        return self.ends == {"idle"}
+
+
+def attacks() -> list[Attack]:
+    """Those of the file."""
+    found, preludes = [], {"compiler": ""}
+    for part in FILE.read_text().split("\n== ")[1:]:
+        head, _, source = part.partition("\n")
+        match = re.fullmatch(r"(python|c\+\+|compiler) ([\w-]+)(?: \[(only )?([a-z ]+)\])?(?:: (.*))?", head)
+        if not match:
+            raise ValueError(f"{FILE.name}: not a head: {head!r}")
+        kind, name, only, ends, tries = match.groups()
+        if name == "PRELUDE":
+            preludes[kind] = source + "\n"
+            continue
+        allowed = frozenset((ends or "").split()) | (frozenset() if only else ENDED)
+        found.append(Attack(name=name, kind=kind, tries=tries, source=preludes[kind] + source, ends=allowed))
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,19 +85,20 @@ class Tried:
     seconds: float = 0.0
 
 
-def run(sandbox: Programs, attacks: Sequence[Attack] = ATTACKS) -> Iterator[Tried]:
+def run(sandbox: Programs, chosen: Sequence[Attack] | None = None) -> Iterator[Tried]:
     """Each attack in turn; those that wait for a limit of time at once, at the end."""
     if not sandbox.is_fenced:
         raise fence.FenceError("the hostile suite does real harm without a fence: run it with one, or not at all")
+    chosen = attacks() if chosen is None else chosen
     with _World(sandbox) as world:
         compiler = shutil.which("g++") or ""
-        for attack in attacks:
+        for attack in chosen:
             if attack.kind != "python" and not compiler:
                 yield Tried(attack=attack, skipped="no g++ here")
             elif not attack.is_patient:
                 yield world.look_after(attack)
         with ThreadPoolExecutor(max_workers=8) as pool:
-            yield from pool.map(world.look_after, [attack for attack in attacks if attack.is_patient])
+            yield from pool.map(world.look_after, [attack for attack in chosen if attack.is_patient])
 
 
 class _World:
@@ -99,8 +137,8 @@ class _World:
         began = time.monotonic()
         ran = self._run(attack)
         seconds = time.monotonic() - began
-        if ran is None:
-            return Tried(attack=attack, skipped="its C++ does not compile here")
+        if attack.kind == "c++" and ran.fence == "":
+            return Tried(attack=attack, ran=ran, breaches=("it does not compile: nothing was tried",))
         limits = COMPILING if attack.kind == "compiler" else LIMITS
         said = ran.stdout + ran.stderr
         found = [line.decode(errors="replace")[:120] for line in said.split(b"\n") if line.startswith(b"BREACH")]
@@ -112,7 +150,7 @@ class _World:
         found += self._changes() + self._survivors(attack.is_patient)
         return Tried(attack=attack, ran=ran, breaches=tuple(found), seconds=seconds)
 
-    def _run(self, attack: Attack) -> Ran | None:
+    def _run(self, attack: Attack) -> Ran:
         source = self._filled(attack.source)
         if attack.kind == "python":
             return self.sandbox.run(Program(source=source), b"1\n", limits=LIMITS)
@@ -122,7 +160,7 @@ class _World:
             ran = self.sandbox.run_tool(command, box, limits=COMPILING)
             made = Path(box, "a")
             if not made.exists():
-                return ran if attack.kind == "compiler" else None
+                return ran if attack.kind == "compiler" else replace(ran, fence="")
             if attack.kind == "compiler" and self.words["file"].encode() not in made.read_bytes():
                 return ran
             binary = executable(made.read_bytes())
