@@ -185,10 +185,13 @@ def drop_bounding_set() -> None:
             return  # past the last one, or not ours to drop: then no_new_privs holds alone
 
 
+_capability_header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
+_no_capabilities = ctypes.create_string_buffer(24)
+_CAPSET = ctypes.addressof(_capability_header), ctypes.addressof(_no_capabilities)
+
+
 def _drop_capabilities(machine: str) -> None:
-    header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
-    nothing = ctypes.create_string_buffer(24)
-    _must("capset", _call(machine, "capset", ctypes.addressof(header), ctypes.addressof(nothing)))
+    _must("capset", _call(machine, "capset", *_CAPSET))
 
 
 def become_nobody() -> bool:
