@@ -26,7 +26,7 @@ from ponder.runs import append_jsonl
 from ponder.sandbox import Program
 from ponder.sandbox.programs import Programs
 from ponder.tasks.judge import judge
-from ponder.tasks.packages import Package, find_packages
+from ponder.tasks.packages import ContestPackage, find_packages
 
 EXPECTED = Path(__file__).with_name("jury_points.jsonl")
 CLOSE = 0.01  # points are printed with two digits
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def _judge_all(
-    todo: list[dict[str, Any]], total: int, packages: dict[str, Package], sandbox: Programs, out: Path, jobs: int
+    todo: list[dict[str, Any]], total: int, packages: dict[str, ContestPackage], sandbox: Programs, out: Path, jobs: int
 ) -> None:
     lock = threading.Lock()
     done = total - len(todo)

@@ -35,7 +35,7 @@ from ponder.sandbox.programs import Programs
 from ponder.tasks.base import BaseTask, parse_spec
 from ponder.tasks.file import read_rows
 from ponder.tasks.judge import Judged, JudgingSandbox, judge
-from ponder.tasks.packages import Package, find_packages
+from ponder.tasks.packages import ContestPackage, find_packages
 from ponder.types import Message, Problem, Verdict
 
 WAYS = ("problem", "subtask")
@@ -50,7 +50,7 @@ class CmsTask(BaseTask):
     def __init__(
         self,
         name: str,
-        packages: Sequence[Package],
+        packages: Sequence[ContestPackage],
         *,
         statements: Mapping[str, str],
         by: str = "problem",
@@ -68,7 +68,7 @@ class CmsTask(BaseTask):
         ]
         self._places = threading.BoundedSemaphore(num_cores())
 
-    def _problem(self, package: Package, statement: str, subtask: int | None) -> Problem:
+    def _problem(self, package: ContestPackage, statement: str, subtask: int | None) -> Problem:
         which = "" if subtask is None else f"/{package.subtasks[subtask].name}"
         points = package.points if subtask is None else package.subtasks[subtask].points
         return Problem(
@@ -178,7 +178,7 @@ def _split_dials(spec: str) -> tuple[str, dict[str, Any]]:
     return match[1], dials
 
 
-def _only(packages: list[Package], names: str | None) -> list[Package]:
+def _only(packages: list[ContestPackage], names: str | None) -> list[ContestPackage]:
     if not names:
         return packages
     by_code = {package.code: package for package in packages}
@@ -188,16 +188,16 @@ def _only(packages: list[Package], names: str | None) -> list[Package]:
     return [by_code[name] for name in str(names).split("+")]
 
 
-def _worth(package: Package) -> list[int]:
+def _worth(package: ContestPackage) -> list[int]:
     """The places of the subtasks that give points; samples give none."""
     return [place for place, subtask in enumerate(package.subtasks) if subtask.points]
 
 
-def _origin(package: Package, root: Path) -> dict[str, Any]:
+def _origin(package: ContestPackage, root: Path) -> dict[str, Any]:
     return {"file": f"{root.name}/{package.code}", "sha256": package.digest, "problems": 1}
 
 
-def _statements(root: Path, packages: Sequence[Package]) -> dict[str, str]:
+def _statements(root: Path, packages: Sequence[ContestPackage]) -> dict[str, str]:
     """The text of each package: its own, else that of a row beside the packages."""
     folder = root if root.is_dir() else root.parent
     places = [place for place in (folder, folder.parent) if (place / "problems.jsonl").is_file()]
@@ -213,7 +213,7 @@ def _statements(root: Path, packages: Sequence[Package]) -> dict[str, str]:
 # ---- the prompt ------------------------------------------------------------------------------------------------------
 
 
-def prompt(package: Package, statement: str, language: Language, subtask: int | None = None) -> str:
+def prompt(package: ContestPackage, statement: str, language: Language, subtask: int | None = None) -> str:
     """What is asked: the statement, the subtask where only one is, and what is to be handed in."""
     parts = [statement or _without_statement(package)]
     if subtask is not None:
@@ -222,7 +222,7 @@ def prompt(package: Package, statement: str, language: Language, subtask: int | 
     return "\n\n".join(part.strip() for part in parts if part.strip())
 
 
-def _handed_in(package: Package, language: Language) -> str:
+def _handed_in(package: ContestPackage, language: Language) -> str:
     standard = language.replace("c++", "C++")
     if package.has_own_main:
         return (
@@ -239,7 +239,7 @@ def _handed_in(package: Package, language: Language) -> str:
     )
 
 
-def _of_subtask(package: Package, place: int, statement: str) -> str:
+def _of_subtask(package: ContestPackage, place: int, statement: str) -> str:
     """What a program is judged on, with the row of the statement's table that tells its constraints."""
     number, subtask = _worth(package).index(place) + 1, package.subtasks[place]
     row = re.search(rf"^\|\s*\$?{number}\$?\s*\|[^|\n]*\|\s*([^|\n]*?)\s*(?:\|.*)?$", statement, re.MULTILINE)
@@ -250,7 +250,7 @@ def _of_subtask(package: Package, place: int, statement: str) -> str:
     )
 
 
-def _without_statement(package: Package) -> str:
+def _without_statement(package: ContestPackage) -> str:
     """What contestants get beside the statement."""
     shown = [name for name in package.attachments if re.fullmatch(r"cpp/grader\.cpp|examples/.*", name)]
     files = [f"`{name}`:\n\n{_block(package.attachments[name], 'cpp' * name.endswith('.cpp'))}" for name in shown]

@@ -33,7 +33,7 @@ from ponder.sandbox.child import Child, sealed
 from ponder.sandbox.languages import STANDARDS, Binaries, Compiled, compiled
 from ponder.sandbox.speed import slowness
 from ponder.sandbox.together import PatientLimits, finish_together
-from ponder.tasks.packages import Package, TestData
+from ponder.tasks.packages import ContestPackage, TestData
 
 MOST_OUTPUT = 64 << 20  # bytes, whatever the answer's length
 # a judge's own program is slow or fast by what a solution asks of it
@@ -84,7 +84,7 @@ class JudgingSandbox(Sandbox, Binaries, Protocol):
 class _Bench:
     """What is needed to judge a program: its binary and the judge's, and the limits."""
 
-    package: Package
+    package: ContestPackage
     sandbox: JudgingSandbox
     binary: int
     judge: int | None  # the manager or checker
@@ -96,7 +96,7 @@ class _Bench:
 
 
 def judge(
-    package: Package,
+    package: ContestPackage,
     program: Program,
     sandbox: JudgingSandbox,
     subtasks: Sequence[int] | None = None,
@@ -132,11 +132,11 @@ def judge(
     return replace(judged, note=note, slowness=slowness(sandbox), fence=sandbox.fence)
 
 
-_scores: weakref.WeakKeyDictionary[Package, dict[str, dict[str, Checked]]] = weakref.WeakKeyDictionary()
+_scores: weakref.WeakKeyDictionary[ContestPackage, dict[str, dict[str, Checked]]] = weakref.WeakKeyDictionary()
 _MOST_PROGRAMS = 100_000
 
 
-def _remembered(package: Package, program: Program) -> dict[str, Checked]:
+def _remembered(package: ContestPackage, program: Program) -> dict[str, Checked]:
     """The scores of a program's tests so far, to which is added."""
     of_package = _scores.setdefault(package, {})
     digest = hashlib.sha256(f"{program.language}\n{program.source}".encode("utf-8", "replace")).hexdigest()
@@ -146,7 +146,7 @@ def _remembered(package: Package, program: Program) -> dict[str, Checked]:
 
 
 def _prepared(
-    package: Package, program: Program, sandbox: JudgingSandbox, factor: float, stack: contextlib.ExitStack
+    package: ContestPackage, program: Program, sandbox: JudgingSandbox, factor: float, stack: contextlib.ExitStack
 ) -> _Bench | Checked:
     """Everything compiled and opened; what is said of the program where it does not compile."""
     own = compiled(replace(program, files=tuple(package.graders.items())), sandbox)
@@ -159,7 +159,7 @@ def _prepared(
     )
 
 
-def _judging_program(package: Package, sandbox: JudgingSandbox) -> Compiled | None:
+def _judging_program(package: ContestPackage, sandbox: JudgingSandbox) -> Compiled | None:
     """The package's manager or checker; None where outputs are compared by tokens."""
     main = "manager.cpp" if package.kind == "communication" else "checker.cpp"
     if main not in package.judges:
