@@ -157,6 +157,8 @@ def _child(descriptors: list[int], told: socket.socket, closed: Any) -> NoReturn
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         job, *descriptors = descriptors
         order = marshal.loads(os.pread(job, os.lseek(job, 0, os.SEEK_END), 0))
+        if order["extra"]:  # what is handed as 3, 4, ... would take the socket's number
+            told = socket.socket(fileno=fcntl.fcntl(told.fileno(), fcntl.F_DUPFD_CLOEXEC, fence.NUM_DESCRIPTORS))
         _descriptors(descriptors, binary=order["kind"] == "binary")
         fence.limit(cpu_seconds=order["cpu_seconds"], memory=order["memory"], file_bytes=order["file_bytes"])
         fence.limit_threads()
