@@ -28,12 +28,13 @@ from rich.console import Console
 
 from ponder.cli.loading import close, describe, open_engine
 from ponder.evals.bank import Bank
+from ponder.evals.entries import Entry, entries_of
 from ponder.evals.exams import run_exam
 from ponder.evals.executions import execute_bank
-from ponder.evals.ladder import DRAWS, RUNGS, Entry, entries_of
+from ponder.evals.ladder import DRAWS, RUNGS
 from ponder.evals.program_runners import open_runner
 from ponder.evals.replay import random_orders
-from ponder.evals.submissions import IOI, Submissions, coverage, random_score, scores_of
+from ponder.evals.submissions import IOI, coverage, random_score, scores_of
 from ponder.live import Bar
 from ponder.runs import machine
 from ponder.strategies.programs import Choosing, prepare
@@ -92,10 +93,7 @@ def by_year(entries: list[Entry], options: argparse.Namespace) -> dict[str, list
     for name, way in WAYS.items():
         scores = []
         for entry in entries:
-            contest, prepared = (
-                Submissions({entry.id: entry.hidden}, {entry.id: entry.full}, rules),
-                prepare(entry.pools[""], way, entry.goals),
-            )
+            contest, prepared = entry.contest(rules), prepare(entry.pools[""], way, entry.goals)
             orders = random_orders(entry.id, len(entry.hidden), options.draws)
             scores.append(float(np.mean([scores_of(prepared, contest, entry.id, b, order)[0][-1] for order in orders])))
         rows[f"{b} by {name}"] = scores

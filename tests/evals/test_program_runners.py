@@ -11,9 +11,10 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank
+from ponder.evals.entries import entries_of
 from ponder.evals.exams import run_exam
 from ponder.evals.executions import execute_bank
-from ponder.evals.ladder import entries_of, ladder
+from ponder.evals.ladder import ladder
 from ponder.evals.program_runners import PipesRunner, open_runner, pipes_points
 from ponder.evals.submissions import IOI
 from ponder.tasks import load_task
