@@ -3,7 +3,7 @@
     app.py       the app, common options, errors as one line        use.py      ask, play, pull; fenced.py  sandbox
     loading.py   engines, scorers, checkpoints, a model's facts     serving.py  serve, chat, keys
     show.py      what verbs print                                   teach.py    data, star, sft, rl, scorer, doctor
-    choosing.py  submit                                             measure.py  eval, scale, score, report, ...
+    choosing.py  submit, ioi                                        measure.py  eval, scale, score, report, ...
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
