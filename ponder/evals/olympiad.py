@@ -17,7 +17,7 @@ import numpy as np
 
 from ponder.evals.bank import Bank
 from ponder.evals.entries import HiddenPoints, entries_of
-from ponder.evals.executions import ProgramRunner
+from ponder.evals.executions import ProgramRunner, answers_of
 from ponder.evals.per_sample import PerSample
 from ponder.evals.replay import random_orders
 from ponder.evals.submissions import IOI, ContestRules, Submissions, scores_of
@@ -82,8 +82,9 @@ def percentile(score: float, standings: Sequence[float]) -> float:
 
 def _programs(bank: Bank, runner: ProgramRunner, problems: Sequence[Problem]) -> list[tuple[Problem, str | None]]:
     """Every sample's program, in the order of the entry's candidates."""
+    answers = answers_of(bank, [problem.id for problem in problems])
     return [
-        (problem, runner.program(problem, row.answer) if row.answer else None)
+        (problem, runner.program(problem, answer) if answer else None)
         for problem in problems
-        for row in bank.rows(problem.id)
+        for _, answer in sorted(answers[problem.id].items())
     ]
