@@ -29,7 +29,7 @@ def submit(
     ] = "codeforces",
     submissions: Annotated[str, typer.Option(help="How many a problem, separated by commas.")] = "1,10,50",
     samples: Annotated[Optional[int], number("Samples of each problem to choose from; default: all.", least=1)] = None,
-    draws: Annotated[int, number("Random orders of the samples, by which ties are broken.", least=1)] = 50,
+    draws: Annotated[int, number("Random orders of the samples, by which ties are broken.", least=1)] = 20,
     fit: Annotated[
         Optional[Path], typer.Option(help="Another bank, of problems held out for it: fit the weights on it first.")
     ] = None,
