@@ -68,6 +68,7 @@ class BaseTask:
     prompting: str = "none"
     grader_version: str = f"ponder {__version__}"
     verifier: str = ""
+    patience: float = 0.0  # seconds that one verification may take, where that is more than `grade` allows anyway
 
 
 class AdaptedTask(BaseTask):
@@ -81,6 +82,7 @@ class AdaptedTask(BaseTask):
         self.is_gated = getattr(made, "is_gated", self.is_gated)
         self.prompting = getattr(made, "prompting", self.prompting)
         self.grader_version = str(getattr(made, "grader_version", self.grader_version))
+        self.patience = float(getattr(made, "patience", self.patience))
         said = getattr(made, "verifier", "" if self._has_key else VOTE)
         self.verifier = said if isinstance(said, str) else ""  # a user's own may hold the function
 
@@ -118,6 +120,7 @@ class TaskWrapper(BaseTask):
         self._task = task = as_task(task)
         self.name, self.split, self.origin, self.is_gated = task.name, task.split, task.origin, task.is_gated
         self.grader_version, self.verifier, self.prompting = task.grader_version, task.verifier, task.prompting
+        self.patience = getattr(task, "patience", self.patience)
 
     def __len__(self) -> int:
         return len(self._task)
@@ -201,6 +204,7 @@ class Mixture(BaseTask):
         self.name, self.split = "+".join(task.name for task in tasks), tasks[0].split
         self.origin = [row for task in self.tasks for row in task.origin]
         self.is_gated = any(task.is_gated for task in self.tasks)
+        self.patience = max(getattr(task, "patience", 0.0) for task in self.tasks)
         self.grader_version = ", ".join(sorted({task.grader_version for task in self.tasks}))
         rules = {task.verifier for task in self.tasks}  # one rule for all of it, or none
         self.verifier = rules.pop() if len(rules) == 1 else ""

@@ -46,6 +46,7 @@ class CmsTask(BaseTask):
     """Packages, each or each of their subtasks a problem."""
 
     verifier = "cms"
+    patience = 3_600.0  # all tests of a package, on a busy machine, behind others that wait for their turn
 
     def __init__(
         self,
