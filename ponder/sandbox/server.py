@@ -32,20 +32,22 @@ import struct
 import sys
 import threading
 import time
+import traceback
 import types
 from typing import Any, NoReturn
 
 MODULES = """
 __future__ abc argparse array ast base64 bisect bz2 calendar cmath codecs collections collections.abc colorsys
 concurrent.futures concurrent.futures.thread contextlib contextvars copy copyreg csv dataclasses datetime decimal
-difflib doctest enum errno fnmatch fractions functools getopt glob graphlib gzip hashlib heapq hmac html inspect io
-ipaddress itertools json keyword linecache locale logging lzma math mmap numbers opcode operator optparse pathlib pickle
-pkgutil platform pprint queue random re reprlib resource sched secrets select selectors shlex shutil signal socket stat
-statistics string stringprep struct subprocess symtable tempfile textwrap threading time timeit tokenize traceback types
-typing unicodedata unittest urllib.parse uuid warnings weakref zlib _strptime _compat_pickle encodings.ascii
-encodings.latin_1 encodings.utf_16 encodings.utf_32 encodings.utf_8_sig encodings.cp1252 encodings.idna
-encodings.punycode encodings.unicode_escape encodings.raw_unicode_escape encodings.hex_codec encodings.rot_13
-encodings.base64_codec encodings.utf_16_le encodings.utf_16_be encodings.utf_32_le encodings.utf_32_be encodings.cp437
+difflib doctest enum errno fileinput fnmatch fractions functools getopt glob graphlib gzip hashlib heapq hmac html
+inspect io ipaddress itertools json keyword linecache locale logging lzma math mmap numbers opcode operator optparse
+pathlib pickle pkgutil platform pprint queue random re reprlib resource sched secrets select selectors shlex shutil
+signal socket stat statistics string stringprep struct subprocess symtable tempfile textwrap threading time timeit
+tokenize traceback types typing unicodedata unittest urllib.parse uuid warnings weakref zlib _strptime
+_compat_pickle encodings.ascii encodings.latin_1 encodings.utf_16 encodings.utf_32 encodings.utf_8_sig
+encodings.cp1252 encodings.idna encodings.punycode encodings.unicode_escape encodings.raw_unicode_escape
+encodings.hex_codec encodings.rot_13 encodings.base64_codec encodings.utf_16_le encodings.utf_16_be
+encodings.utf_32_le encodings.utf_32_be encodings.cp437
 """.split()
 NAME = "program.py"  # as tracebacks call it
 DONE = struct.Struct("=iddQQ")  # wait status, user and system seconds, kilobytes, nanoseconds in the run queue
@@ -216,8 +218,7 @@ def _python(source: bytes, order: dict[str, Any]) -> NoReturn:
         except SystemExit as stop:
             code = _exit_code(stop)
         except BaseException as error:
-            trace = error.__traceback__.tb_next if error.__traceback__ else None
-            sys.excepthook(type(error), error.with_traceback(trace), trace)
+            _print(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
         threading._shutdown()  # type: ignore[attr-defined]  # other threads go on, as everywhere
         atexit._run_exitfuncs()
     except BaseException:
@@ -229,6 +230,15 @@ def _python(source: bytes, order: dict[str, Any]) -> NoReturn:
     with contextlib.suppress(BaseException):
         sys.stderr.flush()
     os._exit(code & 0xFF)
+
+
+def _print(error: BaseException) -> None:
+    """As an interpreter does at the end, with the lines of the source, which no file has."""
+    if sys.excepthook is sys.__excepthook__:
+        with contextlib.suppress(Exception):  # no memory, or no stack, is left for more
+            traceback.print_exception(error)
+            return
+    sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _exit_code(stop: SystemExit) -> int:
