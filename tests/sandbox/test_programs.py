@@ -65,7 +65,8 @@ def test_the_usual_ways_of_reading_work(sandbox, idiom):
 
 def test_the_usual_modules_are_there_and_the_others_are_missed_politely(sandbox):
     names = """math cmath random re json itertools functools collections heapq bisect string datetime decimal
-    fractions statistics copy typing dataclasses enum operator array struct hashlib queue threading textwrap unittest time""".split()
+    fractions statistics copy typing dataclasses enum operator array struct hashlib queue threading textwrap unittest
+    time""".split()
     assert (
         run(
             sandbox,
@@ -298,6 +299,30 @@ def test_a_tool_writes_its_box_and_reads_nothing_else(sandbox, tmp_path):
     assert (box / "made").read_text() == "made\n"
     assert not (tmp_path / "outside").exists()
     assert b"Permission denied" in ran.stderr
+
+
+def test_without_landlock_a_tool_runs_in_bubblewrap_or_not_at_all(monkeypatch, tmp_path):
+    holds = fence.probe()
+    (tmp_path / "secret").write_text("secret")
+    box = tmp_path / "box"
+    box.mkdir()
+    script = ["/bin/sh", "-c", "echo made > made; cat ../secret /etc/passwd; ls /; echo done"]
+    for bubblewrap in {holds.bubblewrap, ""}:
+        facts = {**vars(holds), "landlock": 0, "bubblewrap": bubblewrap}
+        monkeypatch.setattr(fence, "probe", lambda facts=facts: fence.Holds(**facts))
+        with Programs() as programs:
+            assert "landlock" not in programs.fence
+            assert run(programs, "print(1)").stdout == b"1\n"
+            assert run(programs, "open('/etc/passwd')").status == "refused"
+            if not bubblewrap:
+                with pytest.raises(fence.FenceError, match="apt-get install bubblewrap"):
+                    programs.run_tool(script, str(box))
+                continue
+            ran = programs.run_tool(script, str(box), limits=Limits(memory_mb=512))
+            assert ran.stdout.endswith(b"done\n"), ran
+            assert (box / "made").read_text() == "made\n"
+            assert b"secret" not in ran.stdout
+            assert b"root:" not in ran.stdout
 
 
 # ---- the servers
