@@ -8,8 +8,9 @@ package. They come, in this order, from
 
 The prompt is the problem's text and nothing else, choices included; `prompting.py` has other ways to ask. The split
 `train` is there only where a file's name, or the table, says that one may train on it; of GSM8K's and MATH's some 500
-problems are held out, and are the split `dev`: what chooses a step or a temperature need not look at the test. Dials: `level=3-5`,
-`subject=Algebra`, `year=2024`, `size` (the first problems). Ids are those of the published item where it has one.
+problems are held out, and are the split `dev`: what chooses a step or a temperature need not look at the test. Dials:
+`level=3-5`, `subject=Algebra`, `year=2024`, `size` (the first problems). Ids are those of the published item where it
+has one.
 
 Left out: rounding. Data sets that print 3.333 for 10/3 are graded by their own digits.
 """
