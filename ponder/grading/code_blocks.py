@@ -85,7 +85,7 @@ def extract_code(answer: str, language: str = "python", *, defines: str = "") ->
     ]
     found = next((some[-1].code for some in order if some), None)
     if defines:
-        named = [[block for block in some if _defines(block.code, defines)] for some in order]
+        named = [[block for block in some if defines_name(block.code, defines)] for some in order]
         found = next((some[-1].code for some in named if some), found)
     if found is None and not blocks:
         found = _unfenced(_visible(answer), kind)
@@ -142,7 +142,8 @@ def _joined(lines: Sequence[str], indent: int) -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _defines(code: str, name: str) -> bool:
+def defines_name(code: str, name: str) -> bool:
+    """Whether a program has a line that defines the name."""
     escaped = re.escape(name)
     return bool(re.search(rf"^[ \t]*(?:(?:async )?def|class)[ \t]+{escaped}\b|^{escaped}\s*=", code, re.MULTILINE))
 
