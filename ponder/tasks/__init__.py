@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ponder.tasks import code
 from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task, load_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
@@ -25,7 +26,7 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "pipes": pipes,
 }
 
-NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS}  # every name that a spec may begin with
+NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS, **code.LOADERS}  # every name that a spec may begin with
 
 __all__ = [
     "BENCHMARKS",

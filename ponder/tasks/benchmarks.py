@@ -78,9 +78,7 @@ def benchmark(
 ) -> BenchmarkTask:
     """The problems of one benchmark; `seed` changes nothing, the order is the data set's."""
     entry = BENCHMARKS[name]
-    rows, origin = _local(name, entry, split)
-    if not rows:
-        rows, origin = _from_hub(name, entry, split)
+    rows, origin = rows_of(name, entry, split)
     problems = _chosen(name, split, _unique(name, rows), level=level, subject=subject, year=year)
     if size is not None and size < 1:
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
@@ -123,6 +121,12 @@ def _chosen(
 
 
 # ---- where the texts come from -------------------------------------------------------------------------------------
+
+
+def rows_of(name: str, entry: Benchmark, split: str) -> tuple[list[tuple[str, Row]], list[dict[str, Any]]]:
+    """The rows of a split, each with where it stands, and their origin."""
+    rows, origin = _local(name, entry, split)
+    return (rows, origin) if rows else _from_hub(name, entry, split)
 
 
 def _local(name: str, entry: Benchmark, split: str) -> tuple[list[tuple[str, Row]], list[dict[str, Any]]]:
