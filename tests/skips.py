@@ -20,6 +20,7 @@ EXPECTED = {
     r"this is what C is here": "a CPU without AVX-512 has no second path to compare",
     r"pairs of numbers are bfloat16's": "in float32 there is no such path",
     r"only root may mount": "a double stands for the mount beside it",
+    r"no recorded Codeforces rounds": "public facts that are not part of the package",
     r"on Linux only": "other systems start workers another way",
 }
 
