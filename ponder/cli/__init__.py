@@ -4,7 +4,7 @@
     loading.py   engines, scorers, checkpoints, a model's facts     serving.py  serve, chat, keys
     show.py      what verbs print                                   teach.py    data, star, sft, rl, scorer, doctor
                                                                     measure.py  eval, scale, score, report, ...
-                                                                    contest.py  contest, standings, problems
+                                                                    contest.py  contest, standings, problems, place
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """

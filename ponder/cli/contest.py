@@ -1,4 +1,4 @@
-"""Verbs of contests: contest (a rating from submissions), standings and problems (what a rating is made from)."""
+"""Verbs of contests: contest (a rating), standings and problems (what one is made from), place (in an olympiad)."""
 
 from __future__ import annotations
 
@@ -97,6 +97,21 @@ def problems(
         f"{out}: {len(rows)} problems{told}",
         as_json,
     )
+
+
+@app.command(rich_help_panel=MEASURE)
+def place(
+    score: Annotated[float, typer.Argument(help="A total, e.g. of the six problems of an olympiad.")],
+    among: Annotated[Path, typer.Option(help="Published standings: .csv with a line of names, or .json.")],
+    column: Annotated[str, typer.Option(help="Where the totals are; default: total, score, global or points.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Say where a total stands among the humans of an olympiad, from standings that you bring."""
+    from ponder.evals.codec import encode
+    from ponder.evals.standings import place_in, read_scores
+
+    found = place_in(read_scores(among, column=column), score)
+    finish(encode(found), str(found), as_json)
 
 
 def _print(found: ContestRating) -> None:

@@ -20,8 +20,8 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank
+from ponder.evals.contests import place_of
 from ponder.tasks.file import read_rows
-from ponder.types import Problem
 
 OUTCOMES = {"correct": True, "wrong": False}  # of a bank; all others are undecided
 
@@ -85,18 +85,8 @@ def _of_bank(folder: Path, language: str) -> Iterator[tuple[str, str, ContestTry
         raise ConfigError(f"{folder} does not say what its programs are written in; give --language")
     with Bank.read(folder) as bank:
         for problem in bank.problems:
-            contest, index = place_of(problem, str(folder))
+            contest, index = place_of(problem.id, problem.meta, str(folder))
             complete = problem.meta.get("complete") is True
             for outcome in bank.samples(problem.id).outcomes.tolist():
                 made = ContestTry(passed=OUTCOMES.get(outcome), complete=complete, language=language)
                 yield contest, index, made
-
-
-def place_of(problem: Problem, where: str) -> tuple[str, str]:
-    """The contest and the index of a problem: what its facts say, or its id CONTEST/INDEX."""
-    contest, _, index = problem.id.rpartition("/")
-    contest = contest.rpartition("/")[2]
-    contest, index = str(problem.meta.get("contest", contest)), str(problem.meta.get("index", index))
-    if not contest or not index:
-        raise ConfigError(f"{where}: the problem {problem.id!r} is of no contest; call it CONTEST/INDEX, as 1305/A")
-    return contest, index

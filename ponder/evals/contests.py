@@ -11,6 +11,9 @@ and of each problem [points, rejected tries, seconds until it was solved], or nu
 contest that gives points and no rating. `kind` is cf (points) or icpc (problems solved, then penalty minutes). A
 problem may have `groups`, points by group of tests, where a part of the tests is worth something: {"subtask1": 7}.
 
+A .jsonl file of problems (id, tests with group and points, contest or source) is read as contests without humans, one
+for each contest or source: so a round of Code Jam has points.
+
 `from_standings` makes one from what the public API of Codeforces answers to contest.standings and
 contest.ratingChanges, which the user fetches. Handles are not kept. Left out: teams, and rounds that are not over.
 
@@ -23,7 +26,8 @@ from __future__ import annotations
 import datetime
 import json
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -33,6 +37,7 @@ import numpy as np
 from ponder.config import ConfigError
 from ponder.ratings import HIGHEST, LOWEST, Floats
 from ponder.runs import write_atomic
+from ponder.tasks.file import read_rows
 
 KINDS = ("cf", "icpc")
 MOST_TRIES = 1000  # of one person at one problem: more is no contest
@@ -53,7 +58,7 @@ class Contest:
     id: str
     kind: Literal["cf", "icpc"]
     source: str
-    date: str  # 2020-03-03
+    date: str  # 2020-03-03, or 2020
     problems: tuple[ContestProblem, ...]
     ratings: Floats  # (rows,) before the contest; nan = unrated
     points: Floats  # (rows,)
@@ -83,14 +88,44 @@ def read_contests(paths: Sequence[str | Path]) -> list[Contest]:
     found: dict[str, Path] = {}
     contests = []
     for file in files:
-        contest = read_contest(file)
-        if contest.id in found:
-            raise ConfigError(
-                f"{file}: the contest {contest.id!r} is in {found[contest.id]} already; ids must be unique"
-            )
-        found[contest.id] = file
-        contests.append(contest)
+        is_problems = file.name.endswith((".jsonl", ".jsonl.gz"))
+        for contest in points_contests(read_rows(str(file))) if is_problems else [read_contest(file)]:
+            if contest.id in found:
+                raise ConfigError(f"{file}: {found[contest.id]} has the contest {contest.id!r} too; ids must be unique")
+            found[contest.id] = file
+            contests.append(contest)
     return contests
+
+
+def points_contests(rows: Iterable[tuple[str, Mapping[str, Any]]]) -> list[Contest]:
+    """Problems with tests that have points, as contests without humans: in each, those of one contest or source."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for where, row in rows:
+        row = _table(row, where, ("id", "tests"))
+        contest, index = place_of(str(row["id"]), row, where)
+        groups: dict[str, float] = {}
+        for test in _list(row["tests"], where):
+            test = _table(test, where, ("group",))
+            # a group's points stand at each of its tests
+            groups[str(test["group"])] = _number(test.get("points", 0), f"{where}: points of a test", least=0)
+        groups = {name: points for name, points in groups.items() if points}
+        whole = _number(row.get("points", sum(groups.values())), f"{where}: points", least=0)
+        found.setdefault(contest, []).append({"index": index, "points": whole, "groups": groups})
+    contests = []
+    for contest, problems in found.items():
+        year = re.search(r"(?<!\d)(?:19|20)\d\d(?!\d)", contest)
+        facts = {"id": contest, "kind": "cf", "source": contest, "date": year[0] if year else "0001", "rows": []}
+        contests.append(contest_of({**facts, "problems": problems}, contest))
+    return contests
+
+
+def place_of(name: str, facts: Mapping[str, Any], where: str) -> tuple[str, str]:
+    """The contest and the index of a problem: what is said of it, its id CONTEST/INDEX, or its source and its id."""
+    contest, _, index = name.rpartition("/")
+    contest = str(facts.get("contest") or contest.rpartition("/")[2] or facts.get("source") or "")
+    if not contest or not index:
+        raise ConfigError(f"{where}: the problem {name!r} is of no contest; call it CONTEST/INDEX, as 1305/A")
+    return contest, str(facts.get("index") or index)
 
 
 def read_contest(path: str | Path) -> Contest:
@@ -225,9 +260,9 @@ def _number(value: Any, what: str, *, least: float = -1e9, most: float = 1e9) ->
 
 def _check_date(text: str, where: str) -> None:
     try:
-        datetime.date.fromisoformat(text)
+        datetime.date.fromisoformat(text + "-01" * (text.count("-") < 2) + "-01" * (text.count("-") < 1))
     except ValueError:
-        raise ConfigError(f"{where}: date is {text[:40]!r}; write it as 2020-03-03") from None
+        raise ConfigError(f"{where}: date is {text[:40]!r}; write it as 2020-03-03, or 2020") from None
 
 
 # ---- from the public API ---------------------------------------------------------------------------------------------

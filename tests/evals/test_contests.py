@@ -307,6 +307,28 @@ def test_contests_without_humans_give_points_and_say_so():
     assert found.contests[0].place is None
 
 
+def test_problems_whose_tests_have_points_are_contests_by_source(tmp_path):
+    rows = [
+        {"id": name, "source": f"Jam {year}", "tests": [{"group": "sample"}, *(
+            {"group": f"subtask{i}", "points": 7 * i, "input": "", "output": ""} for i in (1, 1, 2))]}
+        for name, year in (("jam-a", 2008), ("jam-b", 2008), ("jam-c", 2009))
+    ]  # fmt: skip
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    first, second = read_contests([tmp_path / "p.jsonl"])
+    assert (first.id, first.date, mode_of(first)) == ("Jam 2008", "2008", "points")
+    assert [(p.index, p.points, dict(p.groups)) for p in second.problems] == [
+        ("jam-c", 21, {"subtask1": 7, "subtask2": 14})
+    ]
+    found = rate([second], {("Jam 2009", "jam-c"): tries(False, groups=("subtask2",))})
+    assert found.contests[0].points == 14
+    (tmp_path / "q.jsonl").write_text(json.dumps({"id": "x", "tests": []}))
+    with pytest.raises(ConfigError, match="of no contest"):
+        read_contests([tmp_path / "q.jsonl"])
+    (tmp_path / "q.jsonl").write_text(json.dumps({"id": "x", "source": "y", "tests": [5]}))
+    with pytest.raises(ConfigError, match="line 1: must be an object"):
+        read_contests([tmp_path / "q.jsonl"])
+
+
 def test_modes_are_not_mixed():
     made = contest({0: [450] * 6})
     alone = contest_of({**CONTENT, "id": "8", "rows": []}, "here")
@@ -481,3 +503,15 @@ def test_the_verbs_go_from_the_apis_answers_to_percentiles(tmp_path, capsys, mon
     out = run(capsys, monkeypatch, "contest", str(tmp_path / "t.jsonl"), "--contest", str(tmp_path / "c.json"),
               "--language", "python")  # fmt: skip
     assert "language: python" in out and "real standings" in out and "717,421 rated users" in out and "k = 1" in out
+
+
+def test_the_verbs_place_and_problems(tmp_path, capsys, monkeypatch):
+    (tmp_path / "s.csv").write_text("total\n300\n200\n100\n")
+    assert "place 2.5 of 3, above 50.0 %" in run(
+        capsys, monkeypatch, "place", "200", "--among", str(tmp_path / "s.csv")
+    )
+    row = {"id": "7/A", "tests": [], "complete": False, "incomplete": "interactive"}
+    monkeypatch.setattr("ponder.tasks.codeforces.codeforces_rows", lambda rounds: [row])
+    out = run(capsys, monkeypatch, "problems", "7", "--out", str(tmp_path / "p.jsonl"))
+    assert "1 problems; no rating from 7/A (interactive)" in out
+    assert json.loads((tmp_path / "p.jsonl").read_text())["id"] == "7/A"
