@@ -4,9 +4,9 @@
     ran = sandbox.run(Program(source="print(int(input()) + 1)"), b"41\\n")
     ran.status, ran.stdout, ran.cpu_seconds                            # "ok", b"42\\n", 0.003
 
-`base.py` has the words, `fence.py` what the kernel is told to refuse, `programs.py` the servers that fork children behind
-it, `languages.py` compilers, `calls.py` functions that are called from outside. `grading/killable.py` is another thing:
-a fence against accidents of our own code, never for programs of a model.
+`base.py` has the words, `fence.py` what the kernel is told to refuse, `programs.py` the servers that fork children
+behind it, `languages.py` compilers, `calls.py` functions that are called from outside. `grading/killable.py` is another
+thing: a fence against accidents of our own code, never for programs of a model.
 """
 
 from ponder.sandbox.base import Language, Limits, Program, Ran, Running, Sandbox, Status
