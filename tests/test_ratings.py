@@ -78,7 +78,7 @@ def test_who_ties_has_the_worst_of_the_places_shared():
 
 def test_changes_are_those_of_the_formula_written_out():
     rng = np.random.default_rng(0)
-    for size in (1, 2, 5, 30):
+    for size in (1, 2, 5, 14):
         ratings = rng.integers(0, 3600, size).tolist()
         places = ranks(rng.integers(0, 12, size)).tolist()
         assert rating_changes(ratings, places).tolist() == (slow_changes(ratings, places) if size > 1 else [-1])

@@ -26,7 +26,7 @@ from ponder.evals.contest_rules import RULES
 from ponder.evals.contest_submissions import ContestTry, Tries
 from ponder.evals.contests import Contest
 from ponder.evals.populations import Percentile, percentiles
-from ponder.ratings import HumanField, Placing, Rated, codeelo_rating, contest_rating, likelihood_rating
+from ponder.ratings import Placing, Rated, codeelo_rating, contest_rating, likelihood_rating
 
 NUM_TRIES = 10
 MODES = {
@@ -189,4 +189,4 @@ def place_among(contest: Contest, points: float, penalty: float = 0.0, rule: str
     is_tied = (theirs == points) & (penalties == penalty)
     is_below = (theirs < points) | ((theirs == points) & (penalties > penalty))
     beaten = float(is_below.sum() + is_tied.sum() / 2)
-    return Placing(field=HumanField.of(contest.ratings), beaten=beaten)
+    return Placing(field=contest.field, beaten=beaten)

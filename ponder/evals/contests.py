@@ -29,13 +29,14 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from ponder.config import ConfigError
-from ponder.ratings import HIGHEST, LOWEST, Floats
+from ponder.ratings import HIGHEST, LOWEST, Floats, HumanField
 from ponder.runs import write_atomic
 from ponder.tasks.file import read_rows
 
@@ -68,6 +69,10 @@ class Contest:
     @property
     def num_humans(self) -> int:
         return len(self.points)
+
+    @cached_property
+    def field(self) -> HumanField:
+        return HumanField.of(self.ratings)
 
     @property
     def is_made_up(self) -> bool:
