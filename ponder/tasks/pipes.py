@@ -56,7 +56,7 @@ Shown = tuple[Example, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subtask:
+class PipeSubtask:
     """A part of the tests, and what it is worth."""
 
     name: str
@@ -152,11 +152,11 @@ def _pairs(problem: Problem, name: str) -> Shown:
     return tuple((tuple(value), tuple(output)) for value, output in problem.meta[name])
 
 
-def subtasks(problem: Problem) -> tuple[Subtask, ...]:
+def subtasks(problem: Problem) -> tuple[PipeSubtask, ...]:
     """The parts of all tests; the last is all of them. Their points add up to 100. Only for who judges."""
     tests = public_examples(problem) + hidden_tests(problem)
     return tuple(
-        Subtask(name=name, points=points, tests=tuple(t for t in tests if name == "all" or VALIDATORS[name](t[0])))
+        PipeSubtask(name=name, points=points, tests=tuple(t for t in tests if name == "all" or VALIDATORS[name](t[0])))
         for name, points in SUBTASKS
     )
 
