@@ -83,12 +83,12 @@ class Child:
         self._out, self._err, self._lines_from = bytearray(), bytearray(), 0
         self._reads: dict[int, bytearray] = {}
         self._out_fd = self._stdin = -1
-        self._given = [_sealed(order.pack(len(extra)))]
+        self._given = [sealed(order.pack(len(extra)))]
         if stdin is None:
             in_theirs, self._stdin = os.pipe()
             os.set_blocking(self._stdin, False)
         else:
-            in_theirs = os.dup(stdin) if isinstance(stdin, int) else _sealed(stdin)
+            in_theirs = os.dup(stdin) if isinstance(stdin, int) else sealed(stdin)
         self._given.append(in_theirs)
         if stdout is None:
             self._out_fd = self._read_end_of_pipe(self._out)
@@ -153,6 +153,17 @@ class Child:
         if self._ran is None and self._report is None and self._stopped is None:
             self._stop("ok", "stopped by its judge")
         return self.finish()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait a little, as who waits for several programs does; whether it is over."""
+        if not self._is_over:
+            self._step(until=seconds)
+        return self._is_over
+
+    def stop(self, status: Status, note: str) -> None:
+        """End it, and say this of it, unless it ended already."""
+        if not self._is_over:
+            self._stop(status, note)
 
     def close(self) -> None:
         """Let go of all descriptors; the server kills what still runs."""
@@ -309,7 +320,7 @@ class Child:
         return "crashed", f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _sealed(data: bytes) -> int:
+def sealed(data: bytes) -> int:
     """A file in memory that nobody can change any more, at its beginning."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:

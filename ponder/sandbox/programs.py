@@ -28,8 +28,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ponder.sandbox import fence
-from ponder.sandbox.base import Limits, Program, Ran
+from ponder.sandbox import fence, languages
+from ponder.sandbox.base import Limits, Program, Ran, Running
 from ponder.sandbox.child import Child, Order
 
 TOOL_FILE_BYTES = 256 << 20
@@ -67,11 +67,15 @@ class Programs:
             return [server.process.pid for server in self._servers if server]
 
     def run(self, program: Program, stdin: bytes = b"", *, args: Sequence[str] = (), limits: Limits = Limits()) -> Ran:
-        """Run it on this input to its end."""
+        """Run it on this input to its end. C++ is compiled first, unless it was before."""
+        if program.language != "python":
+            return languages.run_compiled(program, self, stdin, args=args, limits=limits)
         return self._to_its_end(Order.python(program, args, limits), stdin)
 
-    def start(self, program: Program, *, args: Sequence[str] = (), limits: Limits = Limits()) -> Child:
+    def start(self, program: Program, *, args: Sequence[str] = (), limits: Limits = Limits()) -> Running:
         """Begin a run that is spoken to. Does not wait for a place."""
+        if program.language != "python":
+            return languages.start_compiled(program, self, args=args, limits=limits)
         return self._launch(Order.python(program, args, limits, is_spoken_to=True), None)
 
     # ---- for rooms that compile: a static program behind the same filter, and compilers in a box
