@@ -54,7 +54,7 @@ def ask(
         Optional[str],
         typer.Option(
             help="single, consensus, adaptive, best_of_n, weighted, confident, rerank_vote, judge, search, dvts, mcts, "
-            "forced, revise, deliberate, controller: see docs/strategies.md. Default: single, or consensus of several."
+            "forced, revise, deliberate, programs, controller: see docs/strategies.md. Default: single, or consensus of several."
         ),
     ] = None,
     samples: Annotated[
