@@ -225,21 +225,27 @@ def compare(
     """Put finished evaluations side by side: a row each, with intervals and the paired gain over the first.
 
     RUN alone compares its base with its last checkpoint, RUN@20 is the
-    evaluation of step 20 (`ponder scale` makes them).
+    evaluation of step 20 (`ponder scale` makes them). Folders of several
+    tasks become one table: a row a task and subject, two columns a model.
     """
     from ponder.evals.codec import encode
     from ponder.evals.comparison import comparison, markdown, table
+    from ponder.evals.exam_table import exam_rows, exam_table, is_of_several_exams
 
-    compared = comparison(folders)
+    if is_of_several_exams(folders):
+        rows = exam_rows(folders)
+        found, shown, notes = encode({"rows": rows}), exam_table(rows), ()
+    else:
+        compared = comparison(folders)
+        found, shown, notes = encode(compared), table(compared), compared.notes
     if as_json:
-        print(json.dumps(encode(compared), ensure_ascii=False))
+        print(json.dumps(found, ensure_ascii=False))
         return
-    shown = table(compared)
     if as_markdown:
         print(markdown(shown))
     else:
         print_tables([shown])
-    for note in compared.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -247,9 +253,7 @@ def compare(
 def controller(
     samples: Annotated[Path, typer.Argument(metavar="BANK", help="The --out of `ponder eval`: the stored samples.")],
     out: Annotated[Path, typer.Option(help="The controller's file, for `ponder ask --mode controller`.")],
-    budget: Annotated[
-        Optional[float], number("Mean tokens a problem; default: what 8 samples cost.", least=1)
-    ] = None,
+    budget: Annotated[Optional[float], number("Mean tokens a problem; default: what 8 samples cost.", least=1)] = None,
     scorer: Annotated[str, typer.Option(help="A scorer whose scores the bank has, by name.")] = "",
     probes: Annotated[int, number("Samples that are looked at before it picks.", least=1)] = 4,
     as_json: Json = False,

@@ -35,6 +35,8 @@ class Judged:
     points: tuple[float | None, ...]  # of each; None = undecided
     tests: Mapping[str, Score]  # of those that were run
     note: str = ""  # for people: the first thing that went wrong
+    slowness: float = 1.0  # what time limits were multiplied by
+    fence: str = ""  # what stood between the program and the machine
 
     @property
     def is_undecided(self) -> bool:
@@ -53,9 +55,7 @@ class Judged:
         return 1.0 if full else self.total / most if most else 0.0
 
 
-def judge_subtasks(
-    subtasks: Sequence[Subtask], run: Callable[[str], Score], *, stop_early: bool = True, note: Callable[[], str] = str
-) -> Judged:
+def judge_subtasks(subtasks: Sequence[Subtask], run: Callable[[str], Score], *, stop_early: bool = True) -> Judged:
     """Run the tests of the subtasks in turn, each once; stop_early=False runs those too that decide nothing more."""
     scores: dict[str, Score] = {}
     points: list[float | None] = []
@@ -70,7 +70,7 @@ def judge_subtasks(
             scores[test] = score = run(test)
             is_lost = is_lost or score == 0
         points.append(_points(subtask, scores))
-    return Judged(subtasks=tuple(subtasks), points=tuple(points), tests=scores, note=note())
+    return Judged(subtasks=tuple(subtasks), points=tuple(points), tests=scores)
 
 
 def _points(subtask: Subtask, scores: Mapping[str, Score]) -> float | None:

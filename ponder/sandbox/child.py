@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
+import marshal
 import os
 import select
 import signal
@@ -22,12 +22,14 @@ from ponder.sandbox.fence import FenceError
 STDERR_BYTES = 1 << 16
 BLOCK = 1 << 16
 DONE = struct.Struct("=iddQQ")  # as server.py tells it
-HAS_POLL_INTERVAL = 0.02
+SEND_SECONDS = 0.02  # until a full pipe is tried again
+SERVER_SECONDS = 60.0  # for a starved server to begin a run, or to end it
+FAMILY_SECONDS = 0.25  # between two looks at what a compiler started
 
 
 @dataclass(frozen=True, kw_only=True)
 class Order:
-    """What is to be run, as the child reads it: a line of JSON, then the source."""
+    """What is to be run, as the child reads it."""
 
     kind: str  # "python"; "binary": a file behind the closed filter; "tool": a command that may use files of its box
     limits: Limits
@@ -44,12 +46,13 @@ class Order:
         return cls(kind="python", limits=limits, args=tuple(args), source=source, is_spoken_to=is_spoken_to)
 
     def pack(self, extra: int) -> bytes:
-        head = {
-            "kind": self.kind, "args": self.args, "cpu_seconds": self.limits.cpu_seconds,
-            "memory": self.limits.memory_mb << 20, "file_bytes": 0, "extra": extra,
-            "is_spoken_to": self.is_spoken_to, "environment": {},
-        }  # fmt: skip
-        return json.dumps(head | self.more).encode() + b"\n" + self.source
+        return marshal.dumps(
+            {
+                "kind": self.kind, "args": self.args, "source": self.source, "cpu_seconds": self.limits.cpu_seconds,
+                "memory": self.limits.memory_mb << 20, "file_bytes": 0, "extra": extra,
+                "is_spoken_to": self.is_spoken_to, "environment": {},
+            } | self.more
+        )  # fmt: skip
 
 
 class Child:
@@ -72,17 +75,20 @@ class Child:
         self.pid = 0
         self._ran: Ran | None = None
         self._stopped: tuple[Status, str] | None = None  # why we ended it
+        self._stopped_at = 0.0
         self._report: bytes | None = None
         self._waited = 0.0  # seconds that somebody waited for it
+        self._cpu: dict[int, float] = {}  # seconds, by process: a compiler starts several, one after another
+        self._queued: dict[int, float] = {}
         self._out, self._err, self._lines_from = bytearray(), bytearray(), 0
         self._reads: dict[int, bytearray] = {}
         self._out_fd = self._stdin = -1
-        self._given = [_sealed(order.pack(len(extra)))]
+        self._given = [sealed(order.pack(len(extra)))]
         if stdin is None:
             in_theirs, self._stdin = os.pipe()
             os.set_blocking(self._stdin, False)
         else:
-            in_theirs = os.dup(stdin) if isinstance(stdin, int) else _sealed(stdin)
+            in_theirs = os.dup(stdin) if isinstance(stdin, int) else sealed(stdin)
         self._given.append(in_theirs)
         if stdout is None:
             self._out_fd = self._read_end_of_pipe(self._out)
@@ -90,6 +96,7 @@ class Child:
             self._given.append(os.dup(stdout))
         self._read_end_of_pipe(self._err)
         self._given += [os.dup(each) for each in (*extra, *([] if binary is None else [binary]))]
+        self._next_look = self._until_next_look()
         self._told, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._poll = select.poll()
         for descriptor in (self._told.fileno(), *self._reads):
@@ -121,7 +128,7 @@ class Child:
             try:
                 data = data[os.write(self._stdin, data) :]
             except BlockingIOError:
-                self._step(until=HAS_POLL_INTERVAL)
+                self._step(until=SEND_SECONDS)
             except BrokenPipeError:
                 self._close_stdin()
 
@@ -146,6 +153,17 @@ class Child:
         if self._ran is None and self._report is None and self._stopped is None:
             self._stop("ok", "stopped by its judge")
         return self.finish()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait a little, as who waits for several programs does; whether it is over."""
+        if not self._is_over:
+            self._step(until=seconds)
+        return self._is_over
+
+    def stop(self, status: Status, note: str) -> None:
+        """End it, and say this of it, unless it ended already."""
+        if not self._is_over:
+            self._stop(status, note)
 
     def close(self) -> None:
         """Let go of all descriptors; the server kills what still runs."""
@@ -182,21 +200,24 @@ class Child:
     def _step(self, until: float = 1e9) -> None:
         """Wait for something to happen, at most until the next limit could be reached."""
         began = time.monotonic()
-        events = self._poll.poll(max(1.0, 1000 * min(until, self._until_next_look())))
+        events = self._poll.poll(1000 * max(0.001, min(until, self._next_look - self._waited)))
+        held_up = False  # by us: it had filled the pipe
         for descriptor, _ in events:
             if descriptor in self._reads:
-                self._read(descriptor)
+                held_up |= self._read(descriptor) == BLOCK
             elif descriptor == self._told.fileno():
                 self._hear()
         self._waited += time.monotonic() - began
-        if not events and self._report is None and self._stopped is None:
-            self._look()
+        if self._waited >= self._next_look and self._report is None:  # also of one that never lets us rest
+            if not held_up:
+                self._look()
+            self._next_look = self._waited + self._until_next_look()
 
-    def _read(self, descriptor: int) -> None:
+    def _read(self, descriptor: int) -> int:
         try:
             block = os.read(descriptor, BLOCK)
         except BlockingIOError:
-            return
+            return 0
         if not block:
             self._close_read(descriptor)
         elif descriptor == self._out_fd:
@@ -208,6 +229,7 @@ class Child:
             self._err += block
             if len(self._err) > 2 * STDERR_BYTES:
                 del self._err[:-STDERR_BYTES]  # its end says most
+        return len(block)
 
     def _hear(self) -> None:
         """What the server tells: the child's number, then its end; nothing more if the server died."""
@@ -216,7 +238,8 @@ class Child:
         except OSError:
             message = b""
         if message[:1] == b"p":
-            self.pid = int(message[1:])
+            self.pid, self._waited = int(message[1:]), 0.0  # until now it waited for its server
+            self._next_look = self._until_next_look()
         elif message[:1] == b"!":
             self._stop("refused", message[1:].decode(errors="replace"))
         else:
@@ -228,23 +251,33 @@ class Child:
 
     def _stop(self, status: Status, note: str) -> None:
         if self._stopped is None:
-            self._stopped = status, note
+            self._stopped, self._stopped_at = (status, note), self._waited
             with contextlib.suppress(OSError):
                 self._told.send(b"kill")
 
     def _until_next_look(self) -> float:
         if self._stopped is not None:
             return 5.0
-        cpu_left = self.limits.cpu_seconds - (_cpu_seconds(self.pid) if self._waited > 0.2 else 0.0)
-        return max(0.02, min(cpu_left, self.limits.own_seconds - self._waited) + 0.01)
+        if self.order.kind == "tool":
+            return FAMILY_SECONDS
+        cpu_left = self.limits.cpu_seconds - sum(self._cpu.values())
+        own_left = self.limits.own_seconds - self._waited + sum(self._queued.values())
+        return max(0.02, min(cpu_left, own_left) + 0.01)
 
     def _look(self) -> None:
-        if _cpu_seconds(self.pid) > self.limits.cpu_seconds:
+        if self._stopped is not None or not self.pid:
+            if self._waited - self._stopped_at > SERVER_SECONDS:
+                self._report = b""  # the server does not answer
+            return
+        family = _family(self.pid) if self.order.kind == "tool" else [self.pid]
+        for pid in family:
+            self._cpu[pid], self._queued[pid] = _cpu_seconds(pid), _queued_seconds(pid)
+        if sum(self._cpu.values()) > self.limits.cpu_seconds:
             self._stop("time", f"more than {self.limits.cpu_seconds:g} s of processor time")
-        elif self._waited - _queued_seconds(self.pid) > self.limits.own_seconds:
-            self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
         elif self._waited > self.limits.wall_seconds:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
+        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds and not any(map(_is_awake, family)):
+            self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
 
     def _close(self) -> Ran:
         if self._ran is None:
@@ -287,7 +320,7 @@ class Child:
         return "crashed", f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
-def _sealed(data: bytes) -> int:
+def sealed(data: bytes) -> int:
     """A file in memory that nobody can change any more, at its beginning."""
     if not hasattr(os, "memfd_create"):
         with tempfile.TemporaryFile() as file:
@@ -326,6 +359,25 @@ def _cpu_seconds(pid: int) -> float:
         return time.clock_gettime((~pid << 3) | 2) if pid else 0.0
     except OSError:
         return 0.0
+
+
+def _family(pid: int) -> list[int]:
+    """A process and all that it started."""
+    found = [pid]
+    for each in found:
+        with contextlib.suppress(OSError), open(f"/proc/{each}/task/{each}/children") as children:
+            found += map(int, children.read().split())
+    return found
+
+
+def _is_awake(pid: int) -> bool:
+    """One of its threads runs, or waits for a processor or a disk: what the kernel has not counted yet."""
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError, IndexError), open(f"/proc/{pid}/task/{thread}/stat", "rb") as stat:
+                if stat.read().rpartition(b") ")[2][:1] in (b"R", b"D"):
+                    return True
+    return False
 
 
 def _queued_seconds(pid: int) -> float:

@@ -14,6 +14,7 @@ bubblewrap where that works. Not covered: errors of the kernel, and what can be 
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import platform
 import resource
@@ -184,10 +185,13 @@ def drop_bounding_set() -> None:
             return  # past the last one, or not ours to drop: then no_new_privs holds alone
 
 
+_capability_header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
+_no_capabilities = ctypes.create_string_buffer(24)
+_CAPSET = ctypes.addressof(_capability_header), ctypes.addressof(_no_capabilities)
+
+
 def _drop_capabilities(machine: str) -> None:
-    header = ctypes.create_string_buffer(struct.pack("=Ii", 0x20080522, 0))
-    nothing = ctypes.create_string_buffer(24)
-    _must("capset", _call(machine, "capset", ctypes.addressof(header), ctypes.addressof(nothing)))
+    _must("capset", _call(machine, "capset", *_CAPSET))
 
 
 def become_nobody() -> bool:
@@ -243,12 +247,19 @@ class _Loaded:
         _must("seccomp", _prctl(_PR_SET_SECCOMP, 2, self._address))
 
 
+def _out_of_the_way(descriptor: int) -> int:
+    """The same at a number that is not overwritten by what a program is handed as 3, 4, ..."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, NUM_DESCRIPTORS)
+    os.close(descriptor)
+    return moved
+
+
 class Closed:
     """The closed level, built once and set in every fork."""
 
     def __init__(self, machine: str, version: int) -> None:
         self.machine, self.version = machine, version
-        self.ruleset = _ruleset(machine, version) if version else -1
+        self.ruleset = _out_of_the_way(_ruleset(machine, version)) if version else -1
         self._filter, self._filter_exec = (_Loaded(closed_filter(machine, may_exec=exec_)) for exec_ in (False, True))
 
     @classmethod

@@ -37,11 +37,13 @@ from ponder.config import ConfigError
 from ponder.runs import cache_root
 from ponder.sandbox.base import Limits, Program, Ran, Running, Status
 from ponder.sandbox.child import executable
+from ponder.sandbox.together import PatientLimits
 
 STANDARDS = {"c++17": "gnu++17", "c++20": "gnu++20"}
 FLAGS = ("-DEVAL", "-O2", "-pipe", "-w", "-fmax-errors=5", "-fdiagnostics-color=never", "-ftemplate-depth=900")
 LINKING = ("-static", "-s")
-LIMITS = Limits(cpu_seconds=30, memory_mb=2048, output_bytes=1 << 16)  # of one step of a compilation
+# of one step of a compilation; its parts work while the compiler's own process waits for them
+LIMITS = PatientLimits(cpu_seconds=30, memory_mb=2048, output_bytes=1 << 16)
 MAX_SOURCE = 1 << 20  # characters of a program with its files, but for headers of judges: see `compiled`
 MAX_FILES = 8 << 20
 MAX_BINARY = 64 << 20  # bytes; an array that is no zeros lies in it
@@ -113,12 +115,14 @@ def compiler() -> Compiler:
     if path is None:
         raise ConfigError(f"C++ programs need a compiler, and there is no {name}: {fix}")
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, timeout=60, text=True, errors="replace").stdout
+        english = os.environ | {"LC_ALL": "C"}
+        said = subprocess.run([path, "-v"], capture_output=True, timeout=60, text=True, errors="replace", env=english)
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(f"C++ programs need a compiler, and {path} does not start ({error}): {fix}") from None
-    if "Free Software Foundation" not in said:
-        raise ConfigError(f"{path} is not GNU's compiler ({said[:60]!r}): {fix}")
-    return Compiler(path=path, version=said.partition("\n")[0])
+    version = next((line for line in said.stderr.splitlines() if line.startswith("gcc version")), "")
+    if not version:
+        raise ConfigError(f"{path} is not GNU's compiler: {fix}")
+    return Compiler(path=path, version=version)
 
 
 def compiled(program: Program, sandbox: Tools) -> Compiled:
@@ -248,7 +252,8 @@ def _object(
     if not target.is_file():
         ran = sandbox.run_tool([gcc.path, *flags, "-c", name, "-o", made], box, limits=LIMITS, read=gcc.folders)
         kept = _kept(ran, Path(box) / made, target, most=MAX_BINARY)
-        return made if kept.file else kept
+        if kept.file is None:
+            return kept
     os.utime(target)
     shutil.copyfile(target, Path(box) / made)
     return made
@@ -256,8 +261,7 @@ def _object(
 
 def _kept(ran: Ran, made: Path, target: Path, *, most: int) -> Compiled:
     """What a compilation made, moved into the cache."""
-    spent = ran.cpu_seconds > LIMITS.cpu_seconds / 2
-    if ran.status == "lost" or (ran.status == "idle" and not spent):  # the compiler waits for nobody but the machine
+    if ran.status == "lost":
         return Compiled(status="lost", note=ran.note)
     if ran.status != "ok":
         return Compiled(status="refused", note=_message(ran))

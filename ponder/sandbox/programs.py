@@ -59,6 +59,12 @@ class Programs:
     def fence(self) -> str:
         return self._level
 
+    @property
+    def server_pids(self) -> list[int]:
+        """The processes that run for it now."""
+        with self._lock:
+            return [server.process.pid for server in self._servers if server]
+
     def run(self, program: Program, stdin: bytes = b"", *, args: Sequence[str] = (), limits: Limits = Limits()) -> Ran:
         """Run it on this input to its end. C++ is compiled first, unless it was before."""
         if program.language != "python":

@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import fcntl
 import gc
 import importlib
-import json
 import linecache
+import marshal
 import os
 import random
 import select
@@ -57,6 +58,8 @@ def serve(control: socket.socket, is_fenced: bool) -> None:
     if is_fenced:
         fence.drop_bounding_set()
         closed = fence.Closed.prepare()
+    # the library's own: os.fork tidies up after threads that are not here, at the price of the whole fence
+    fork = ctypes.PyDLL(None).fork
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
     os.set_blocking(woken, False)
     os.set_blocking(wake, False)
@@ -82,14 +85,17 @@ def serve(control: socket.socket, is_fenced: bool) -> None:
                         _kill(pid)
                     return
                 told = socket.socket(fileno=descriptors[0])
-                pid = os.fork()
+                pid = fork()
                 if pid == 0:
                     _child(descriptors[1:], told, closed)
+                if pid < 0:  # no place for another process; our end closes, which says that the run is lost
+                    told.close()
                 for each in descriptors[1:]:
                     os.close(each)
-                jobs[pid], children[told.fileno()] = told, pid
-                poll.register(told.fileno(), select.POLLIN)
-                _tell(told, b"p%d" % pid)
+                if pid > 0:
+                    jobs[pid], children[told.fileno()] = told, pid
+                    poll.register(told.fileno(), select.POLLIN)
+                    _tell(told, b"p%d" % pid)
             elif descriptor in children:  # its judge spoke or went away
                 with contextlib.suppress(OSError):  # read, or closing ours would undo what we told
                     jobs[children[descriptor]].recv(64)
@@ -150,10 +156,7 @@ def _child(descriptors: list[int], told: socket.socket, closed: Any) -> NoReturn
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         job, *descriptors = descriptors
-        data = os.pread(job, os.fstat(job).st_size, 0)
-        head, _, source = data.partition(b"\n")
-        order = json.loads(head)
-        del data
+        order = marshal.loads(os.pread(job, os.lseek(job, 0, os.SEEK_END), 0))
         _descriptors(descriptors, binary=order["kind"] == "binary")
         fence.limit(cpu_seconds=order["cpu_seconds"], memory=order["memory"], file_bytes=order["file_bytes"])
         fence.limit_threads()
@@ -172,7 +175,7 @@ def _child(descriptors: list[int], told: socket.socket, closed: Any) -> NoReturn
         _tell(told, b"!" + f"{type(error).__name__}: {error}".encode()[:900])
         os._exit(NOT_FENCED)
     if order["kind"] == "python":
-        _python(source, order)
+        _python(order["source"], order)
     try:
         for which in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(which, signal.SIG_DFL)
@@ -240,7 +243,6 @@ def _exit_code(stop: SystemExit) -> int:
 def _fstat(fstat: Any) -> Any:
     """os.fstat by the call that knows only descriptors; the library's asks by path, which the filter cannot look
     into."""
-    import ctypes
     import platform
 
     layouts = {"x86_64": (5, "=QQQIIIIQqqqqqqqqq", (3, 1, 0, 2, 4, 5, 8, 11, 13, 15)),

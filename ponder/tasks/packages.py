@@ -51,9 +51,9 @@ class TestData:
     answer: bytes
 
 
-@dataclass(frozen=True, kw_only=True)
-class Package:
-    """One problem, and where its files are read from."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ContestPackage:
+    """One problem, and where its files are read from. Two packages are never equal."""
 
     code: str
     name: str
@@ -202,7 +202,7 @@ def _text(files: PackageFiles, name: str) -> str:
 # ---- reading a package ---------------------------------------------------------------------------------------------
 
 
-def find_packages(path: str | Path) -> list[Package]:
+def find_packages(path: str | Path) -> list[ContestPackage]:
     """The packages of a folder, of its folders and zips, or the one package that the path is; sorted by their codes."""
     root = Path(path).expanduser()
     if not root.exists():
@@ -219,7 +219,7 @@ def find_packages(path: str | Path) -> list[Package]:
     return sorted(found, key=lambda package: package.code)
 
 
-def read_package(path: str | Path) -> Package:
+def read_package(path: str | Path) -> ContestPackage:
     """The one package that a path holds."""
     found = find_packages(path)
     if len(found) > 1:
@@ -236,7 +236,7 @@ def _places(root: Path) -> list[Path]:
     return sorted({*folders, *zips})
 
 
-def _packages_at(place: Path) -> list[Package]:
+def _packages_at(place: Path) -> list[ContestPackage]:
     if place.is_dir():
         return [_package(FolderFiles(place))]
     files = ZipFiles(place, str(place))
@@ -245,7 +245,7 @@ def _packages_at(place: Path) -> list[Package]:
     return [_package(files.inside(folder)) for folder in sorted(folders)]
 
 
-def _package(files: PackageFiles) -> Package:
+def _package(files: PackageFiles) -> ContestPackage:
     row = _json(files, "problem.json")
     parameters = row.get("task_type_params") or {}
     if isinstance(parameters, str):
@@ -257,7 +257,7 @@ def _package(files: PackageFiles) -> Package:
     code, subtasks = _named(row, "code", files.where), _subtasks(files)
     parts = [row, [(each.name, each.points, each.tests) for each in subtasks], graders, judges]
     compilation = parameters.get("task_type_parameters_Batch_compilation", "grader" if graders else "alone")
-    package = Package(
+    package = ContestPackage(
         code=code,
         name=str(row.get("name", code)),
         kind=kind,  # type: ignore[arg-type]
