@@ -42,6 +42,9 @@ def evaluate(
     prompting: Annotated[
         str, typer.Option(help="How it is asked: none, direct, zero_shot_cot or few_shot_cot (baselines).")
     ] = "none",
+    environment: Annotated[
+        str, typer.Option(help="What a sample is: programs (what a Python program prints), deliberate, module:attr.")
+    ] = "",
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,
     temperature: Temperature = 1.0,
@@ -55,14 +58,19 @@ def evaluate(
     from ponder.evals.exams import run_exam
     from ponder.evals.looks import note_look
     from ponder.live import Bar
+    from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
     from ponder.tasks import load_task
+    from ponder.tasks.base import TaskWrapper
     from ponder.tasks.prompting import Prompted
 
     problems, task = _part(load_task(task, split=split, verifier=verifier), task, part)
     if prompting != "none":
         problems = Prompted(problems, prompting)
+    if environment:
+        problems = TaskWrapper(problems)
+        problems.prompting = environment if prompting == "none" else f"{prompting}, {environment}"
     facts = describe(model, base_url)
-    name = f"{task}-{model}" + (f"-{prompting}" if prompting != "none" else "")
+    name = f"{task}-{model}" + (f"-{prompting}" if prompting != "none" else "") + (environment and f"-{environment}")
     out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
@@ -70,6 +78,8 @@ def evaluate(
     if part == "report":
         print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
     engine = open_engine(model, base_url, api_key=api_key)
+    if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
+        engine = Deliberating(engine, play)
     try:
         with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
             result = asyncio.run(

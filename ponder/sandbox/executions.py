@@ -71,6 +71,11 @@ class Executions:
             future = self._kept.get(key)
         return future.result() if future is not None and future.done() and not future.exception() else None
 
+    def forget(self) -> None:
+        """Everything is found out anew."""
+        with self._lock:
+            self._kept.clear()
+
     def _forget(self, key: Hashable) -> None:
         with self._lock:
             self._kept.pop(key, None)

@@ -8,6 +8,7 @@ A task is a sequence of problems (`task[17]` is the same problem on any machine)
     load_task("file:problems.jsonl")              one JSON object a line: id, problem, answer (or .jsonl.gz)
     load_task("cms:ioi2024")                      packages of contest problems: a zip, or a folder of them (`cms.py`)
     load_task("gym:basic_arithmetic")             reasoning-gym, with the extra installed
+    load_task("mbpp"), load_task("stdio:PATH")    programs that tests decide (`code.py`, `stdio.py`)
     load_task("arithmetic+cipher")                a mixture: items taken in turn
     load_task("0.6*gsm8k+0.4*words:level=1-4")    ... in these shares: three of the one, then two of the other
     load_task("my_package:my_task")               anything importable: a callable (split=..., seed=..., **dials) -> Task
@@ -348,6 +349,10 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
 
         name, own = parse_spec(rest)
         return _call(gym_task, spec, name, **{"split": split, "seed": seed, **own, **dials})
+    if kind == "stdio":
+        from ponder.tasks.stdio import stdio_task
+
+        return stdio_task(rest, **{"split": split, "seed": seed, **dials})
     if ":" not in spec or "=" in rest.partition(":")[0]:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
         return _call(lookup(NAMED, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
