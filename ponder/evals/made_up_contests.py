@@ -75,7 +75,7 @@ def _contest(name: str, num_humans: int, speed: float) -> Contest:
     points = np.where(is_solved, np.floor(points), 0.0)
     results = np.stack([points, rejected, np.where(is_solved, np.floor(share * SECONDS), np.nan)], axis=2)
     results[~is_tried] = np.nan
-    problems = tuple(ContestProblem(index="ABCDEFGH"[j], points=each) for j, each in enumerate(POINTS))
+    problems = tuple(ContestProblem(index=chr(ord("A") + j), points=each) for j, each in enumerate(POINTS))
     return Contest(
         id=name, kind="cf", source=f"{MADE_UP}: {num_humans} people, results by Elo's chances", date="2000-01-01",
         problems=problems, ratings=ratings, points=points.sum(axis=1), penalty=np.zeros(num_humans), results=results,
