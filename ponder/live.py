@@ -28,6 +28,7 @@ _ROWS = (  # metric, label, format
     ("thinking/guess_frac", "guesses", ".0%"),
     ("thinking/steps_frac", "works in steps", ".0%"),
     ("thinking/checked_frac", "checks its steps", ".0%"),
+    ("thinking/tried_frac", "tries programs", ".0%"),
     ("group/frac_mixed", "groups that teach", ".0%"),
     ("policy/entropy", "entropy (nats)", ".3f"),
 )
@@ -78,7 +79,8 @@ class RLView:
             self.console.print(
                 f"step {step.step}/{self.num_steps}  correct {m.get('rollout/correct', 0):.1%}  "
                 f"reasoning {m.get('rollout/reasoning_tokens', 0):.0f} tokens  "
-                f"checks {m.get('thinking/checked_frac', 0):.0%}  mixed {m.get('group/frac_mixed', 0):.0%}  "
+                f"checks {m.get('thinking/checked_frac', 0) + m.get('thinking/tried_frac', 0):.0%}  "
+                f"mixed {m.get('group/frac_mixed', 0):.0%}  "
                 f"{m['seconds']:.0f} s",
                 highlight=False,
             )

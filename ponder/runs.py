@@ -44,6 +44,13 @@ class StorageError(OSError):
     """The disk refused a write; what was written before is kept."""
 
 
+def cache_root() -> Path:
+    """Where ponder keeps what it made and can make again: $PONDER_CACHE, else a folder of the user's cache."""
+    if os.environ.get("PONDER_CACHE"):
+        return Path(os.environ["PONDER_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "ponder"
+
+
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")

@@ -20,6 +20,9 @@ EXPECTED = {
     r"this is what C is here": "a CPU without AVX-512 has no second path to compare",
     r"pairs of numbers are bfloat16's": "in float32 there is no such path",
     r"only root may mount": "a double stands for the mount beside it",
+    r"no C\+\+ compiler here": "a compiler is a system package: apt-get install g++",
+    r"no fence for compilers here": "compilers run behind Landlock, which is Linux's, since 5.13",
+    r"PONDER_DATA holds no package of IOI 2024": "the packages are the organizers', 400 kB to 10 MB, no part of this",
     r"no recorded Codeforces rounds": "public facts that are not part of the package",
     r"on Linux only": "other systems start workers another way",
 }

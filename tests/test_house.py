@@ -121,7 +121,8 @@ def test_every_file_says_what_it_is_for(path):
 
 
 def test_nothing_is_evaluated_executed_or_unpickled():
-    for path in (ROOT / "ponder").rglob("*.py"):
+    fenced = {ROOT / "ponder/sandbox/server.py", *(ROOT / "ponder/sandbox/inside").glob("*.py")}  # its children
+    for path in set((ROOT / "ponder").rglob("*.py")) - fenced:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call):
                 name = ast.unparse(node.func)

@@ -3,8 +3,8 @@
     app.py       the app, common options, errors as one line        use.py      ask, play, pull
     loading.py   engines, scorers, checkpoints, a model's facts     serving.py  serve, chat, keys
     show.py      what verbs print                                   teach.py    data, star, sft, rl, scorer, doctor
-                                                                    measure.py  eval, scale, score, report, ...
-                                                                    contest.py  contest, standings, problems, place
+    fenced.py    sandbox                                            measure.py  eval, scale, score, report, ...
+    choosing.py  submit                                             contest.py  contest, standings, problems, place
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -13,7 +13,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall each other on small products
 
-from ponder.cli import contest, measure, serving, teach, use  # they register their verbs
+from ponder.cli import choosing, contest, fenced, measure, serving, teach, use  # they register their verbs
 from ponder.cli.app import app, main
 
-__all__ = ["app", "contest", "main", "measure", "serving", "teach", "use"]
+__all__ = ["app", "choosing", "contest", "fenced", "main", "measure", "serving", "teach", "use"]

@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from ponder.cli.app import USE, BaseUrl, Json, Temperature, app, number
-from ponder.cli.loading import close, measured_efforts, open_engine, open_scorer
+from ponder.cli.loading import close, measured_efforts, open_engine, open_scorer, open_testers
 from ponder.cli.show import finish
 from ponder.config import ConfigError
 
 if TYPE_CHECKING:
     from ponder.serve.served import ServedModel
     from ponder.serve.summary import Summarizer
+    from ponder.strategies.submit import Testers
 
 
 Served = Annotated[
@@ -57,6 +58,10 @@ def serve(
         str, typer.Option(help="Whose key says when answers agree: exact, integer, choice, math or module:attr. "
                                "Default: what the model was measured with, else math.")
     ] = "",
+    submit: Annotated[
+        bool, typer.Option("--submit", help="Offer mode submit: programs in answers are run in the sandbox on the "
+                                            "examples of the question, and the best is returned.")
+    ] = False,
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
     ] = False,
@@ -85,10 +90,11 @@ def serve(
         print(f"ponder serves {', '.join(references)} at {url}/v1", flush=True)
 
     with contextlib.ExitStack() as stack:
+        testers = open_testers(stack) if submit else None
         models = [
             open_served(
                 name, reference, base_url, scorer=scorers.get(name), verifier=verifier, temperature=temperature,
-                summarizer=summaries, share=len(references), stack=stack,
+                summarizer=summaries, share=len(references), stack=stack, testers=testers,
             )
             for name, reference in references.items()
         ]  # fmt: skip
@@ -127,7 +133,7 @@ def named_scorers(given: Sequence[str], models: Mapping[str, str]) -> dict[str, 
 
 def open_served(
     name: str, reference: str, base_url: str | None, *, scorer: Path | None, verifier: str, temperature: float,
-    summarizer: Summarizer | None, share: int, stack: contextlib.ExitStack,
+    summarizer: Summarizer | None, share: int, stack: contextlib.ExitStack, testers: Testers | None = None,
 ) -> ServedModel:  # fmt: skip
     """A model with its engine, which is closed with the stack. share: models that have this machine between them."""
     from ponder.serve.served import ServedModel
@@ -141,8 +147,9 @@ def open_served(
     )
     stack.callback(close, engine)
     return ServedModel(
-        name=name, engine=engine, temperature=temperature, efforts=levels, key=key, scorer=opened, summarizer=summarizer
-    )
+        name=name, engine=engine, temperature=temperature, efforts=levels, key=key, scorer=opened,
+        summarizer=summarizer, testers=testers,
+    )  # fmt: skip
 
 
 @app.command(rich_help_panel=USE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import re
@@ -17,7 +18,7 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from ponder.cli.app import USE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, Temperature, app, number
-from ponder.cli.loading import close, flops_of, measured_efforts, open_engine, open_scorer
+from ponder.cli.loading import close, flops_of, measured_efforts, open_engine, open_scorer, open_testers
 from ponder.cli.show import finish
 from ponder.config import ConfigError, to_dict
 from ponder.types import Budget, Engine, Message, SamplingParams, Solution, Usage
@@ -54,7 +55,8 @@ def ask(
         Optional[str],
         typer.Option(
             help="single, consensus, adaptive, best_of_n, weighted, confident, rerank_vote, judge, search, dvts, mcts, "
-            "forced, revise, deliberate, controller: see docs/strategies.md. Default: single, or consensus of several."
+            "forced, revise, deliberate, controller, submit: see docs/strategies.md. Default: single, or consensus of "
+            "several."
         ),
     ] = None,
     samples: Annotated[
@@ -104,22 +106,24 @@ def ask(
     levels = None if base_url else measured_efforts(model)
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun = time.monotonic()
+    opened = contextlib.ExitStack()
+    testers = open_testers(opened) if mode == "submit" else None
     ranker = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
     engine = open_engine(
         model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
         keep_hidden=ranker is not None and "hidden" in ranker.needs, api_key=api_key,
     )  # fmt: skip
-    try:
+    opened.callback(close, engine)
+    with opened:
         judge = _judge(engine) if mode == "judge" and ranker is None else None
         options = _options(mode, engine, samples=samples, word=word, controller=controller_file) | extra
+        options |= {"testers": testers} if testers is not None else {}
         ask_strategy = functools.partial(
             strategy, (Message(role="user", content=question),), engine, params=params, key=key,
             scorer=judge or ranker, budget=Budget(max_tokens=budget_tokens), **options,
         )  # fmt: skip
         solution, stopped = _solve(ask_strategy, key)
-    finally:
-        close(engine)
     if show_reasoning and not as_json:
         print(solution.reasoning or "(no reasoning)")
     if as_json:

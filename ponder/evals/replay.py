@@ -50,8 +50,7 @@ class Replay:
     @cached_property
     def orders(self) -> NDArray[np.int64]:
         """(draws, n): each row a random order of the samples."""
-        rng = np.random.default_rng(text_seed("replay", self.samples.problem.id, len(self)))
-        return rng.random((self.draws, len(self))).argsort(axis=1)
+        return random_orders(self.samples.problem.id, len(self), self.draws)
 
     @cached_property
     def classes(self) -> NDArray[np.int64]:
@@ -79,6 +78,11 @@ class Replay:
             counts, correct = self.samples.tally()
             self.votes[k] = cons_at(counts, correct, k, blank=self.samples.blank)
         return self.votes[k]
+
+
+def random_orders(problem_id: str, n: int, draws: int = DRAWS) -> NDArray[np.int64]:
+    """(draws, n): each row a random order of the n samples of a problem, the same for all who ask."""
+    return np.random.default_rng(text_seed("replay", problem_id, n)).random((draws, n)).argsort(axis=1)
 
 
 # --- the strategies ----------------------------------------------------------------------------------------------

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponder import runs
-from ponder.evals import plots
+from ponder.evals import ladder, plots
 from ponder.evals.accuracy_at_compute import headline_lines
 from ponder.evals.axes import png, svg, themed
 from ponder.evals.bank import Bank, SampleRow
 from ponder.evals.codec import encode
 from ponder.evals.contamination import details, sentence
 from ponder.evals.exams import RESULT, summarise
+from ponder.evals.ladder import Ladder
 from ponder.evals.logs import ProblemSamples, SampleColumn, ShownSample, clip, logged_metrics, logged_samples
 from ponder.evals.results import CheckpointResult, Contamination, Curves, ExamResult, Strategies
 from ponder.evals.scaling import CURVES, STRATEGIES
@@ -226,6 +227,7 @@ def _exam_page(folder: Path) -> Page:
     page.tables += accuracy_tables(result)
     if (folder / STRATEGIES).exists():
         _add_strategies(page, folder, Strategies.read(folder / STRATEGIES))
+    page.tables += [ladder.table(Ladder.read(path)) for path in sorted(folder.glob("ladder_*.json"))]
     page.picked = "A few problems, with the most mixed and the hardest. Of each, the first samples, not picked."
     page.groups = [
         _problem_samples(problem, [SampleColumn("", [_shown(row) for row in bank.rows(problem.id)[:4]])])

@@ -38,7 +38,7 @@ Status = Literal["ok", "timeout", "crashed", "memory"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Returned:
+class CallOutcome:
     """What became of a call. `value` is the function's result when status is "ok"; `note` says why it is not."""
 
     status: Status
@@ -63,7 +63,7 @@ class Children:
         self._is_closed = False
         atexit.register(self.close)
 
-    def run(self, function: str, *arguments: Any, timeout: float = 5.0) -> Returned:
+    def run(self, function: str, *arguments: Any, timeout: float = 5.0) -> CallOutcome:
         """Call `module:function` with JSON-able arguments in a child; waits for a free one."""
         if self._pid != os.getpid():
             raise RuntimeError("these children belong to another process; make new ones after forking")
@@ -118,7 +118,7 @@ class _Worker:
         self.is_reusable = True
         self._buffer = b""
 
-    def call(self, request: str, timeout: float) -> Returned:
+    def call(self, request: str, timeout: float) -> CallOutcome:
         assert self.process.stdin is not None
         self.is_reusable = False  # until it has answered in full
         try:
@@ -129,12 +129,12 @@ class _Worker:
         except (BrokenPipeError, ValueError, OSError):
             line = b""
         if line is None:
-            return Returned(status="timeout", note=f"over {timeout:g} s")
+            return CallOutcome(status="timeout", note=f"over {timeout:g} s")
         if not line:
-            return Returned(status="crashed", note=self._how_it_died())
+            return CallOutcome(status="crashed", note=self._how_it_died())
         answer = json.loads(line)
         self.is_reusable = answer["status"] != "memory"  # what is left of its memory is in pieces
-        return Returned(**answer)
+        return CallOutcome(**answer)
 
     def _line(self, seconds: float) -> bytes | None:
         """One line from the child; b"" when it is dead, None when time is up."""

@@ -29,7 +29,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.models.gguf import convert
-from ponder.runs import lock, write_atomic
+from ponder.runs import cache_root, lock, write_atomic
 
 Say = Callable[[str], None]
 
@@ -110,9 +110,7 @@ def names() -> list[str]:
 
 def cache_folder() -> Path:
     """Where ponder keeps models that it made."""
-    if os.environ.get("PONDER_CACHE"):
-        return Path(os.environ["PONDER_CACHE"]).expanduser() / "models"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "ponder" / "models"
+    return cache_root() / "models"
 
 
 def find(name: str) -> Path:

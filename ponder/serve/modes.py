@@ -12,6 +12,7 @@ Modes are the strategies of ponder/strategies by their names; `standard` is one 
 
 from __future__ import annotations
 
+import functools
 import math
 import secrets
 from collections.abc import Mapping
@@ -22,12 +23,14 @@ from ponder.config import nearest
 from ponder.efforts import Efforts, Point
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import Compute
-from ponder.strategies.deliberation_strategy import SELECTORS as PARALLEL  # n = whole samples, drawn side by side
+from ponder.strategies.deliberation_strategy import SELECTORS
+from ponder.strategies.submit import Testers
 from ponder.types import Budget, SamplingParams, Scorer, Strategy
 
 REASONING_CAPS = {"none": 0, "minimal": 64, "low": 128, "medium": 256, "high": 512, "xhigh": 1024, "max": 2048}
 ALIASES = {"pro": "consensus"}
-SELECTORS = {"vote": "consensus", "scorer": "best_of_n"}
+BY_SELECTOR = {"vote": "consensus", "scorer": "best_of_n"}
+PARALLEL = {*SELECTORS, "submit"}  # n = whole samples, drawn side by side
 SAMPLES = 8  # of a mode that draws several, unless compute.n says otherwise
 ANSWER = 1024  # tokens that an answer may have
 SHORT_ANSWER = 64  # tokens that one is taken to need, where that was not measured
@@ -55,11 +58,18 @@ class ComputePlan:
         }
 
 
-def offered_modes(strategies: Mapping[str, Strategy], scorer: Scorer | None) -> dict[str, Strategy]:
-    """The modes that a model has besides `standard`, which is `single`. A judge must be given; a controller is a rule
-    fitted elsewhere."""
+def offered_modes(
+    strategies: Mapping[str, Strategy], scorer: Scorer | None, testers: Testers | None = None
+) -> dict[str, Strategy]:
+    """The modes that a model has besides `standard`, which is `single`. A judge must be given, and so must what runs
+    programs; a controller is a rule fitted elsewhere."""
     left_out = {"single", "controller", *(() if scorer is not None else ("judge",))}
-    return {name: strategy for name, strategy in strategies.items() if name not in left_out}
+    found = {name: strategy for name, strategy in strategies.items() if name not in left_out}
+    if "submit" in found and testers is not None:
+        found["submit"] = functools.partial(found["submit"], testers=testers)
+    elif "submit" in found:
+        del found["submit"]
+    return found
 
 
 def compute_plan(
@@ -84,7 +94,7 @@ def compute_plan(
     word = effort or "medium"
     level = efforts.levels.get(word) if efforts is not None else None
     usual = level.mode if level is not None and may_vote and given.n is None else "standard"
-    asked = mode or given.mode or (SELECTORS[given.selector] if given.selector else "")
+    asked = mode or given.mode or (BY_SELECTOR[given.selector] if given.selector else "")
     name = ALIASES.get(asked, asked) or usual
     if name != "standard" and name not in offered:
         hint = nearest(name, ["standard", *ALIASES, *offered])

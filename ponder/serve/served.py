@@ -18,6 +18,7 @@ from ponder.serve.schema import Compute
 from ponder.serve.summary import ModelSummarizer, Summarizer
 from ponder.strategies import STRATEGIES
 from ponder.strategies.keys import answer_key
+from ponder.strategies.submit import Testers
 from ponder.types import Engine, Scorer, Strategy
 
 
@@ -31,6 +32,7 @@ class ServedModel:
     scorer: Scorer | None = None
     summarizer: Summarizer | None = None  # None: the model itself
     strategies: Mapping[str, Strategy] = field(default_factory=lambda: STRATEGIES)
+    testers: Testers | None = None  # what runs programs, for mode submit; None: that mode is not offered
 
     @property
     def tokenizer(self) -> Any:
@@ -42,7 +44,7 @@ class ServedModel:
 
     @functools.cached_property
     def modes(self) -> dict[str, Strategy]:
-        return offered_modes(self.strategies, self.scorer)
+        return offered_modes(self.strategies, self.scorer, self.testers)
 
     @functools.cached_property
     def longest_token(self) -> int | None:

@@ -16,6 +16,7 @@ from ponder.strategies.deliberation_strategy import deliberate
 from ponder.strategies.mcts import mcts
 from ponder.strategies.sampling import adaptive, best_of_n, confident, consensus, judge, rerank, single, weighted
 from ponder.strategies.sequential import forced, revise
+from ponder.strategies.submit import submit
 from ponder.strategies.tree import beam, dvts
 from ponder.types import Strategy
 
@@ -37,4 +38,5 @@ STRATEGIES: dict[str, Strategy] = {
     "revise": revise,
     "deliberate": deliberate,
     "controller": controlled,
+    "submit": submit,
 }

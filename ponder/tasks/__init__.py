@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from ponder.tasks import code
 from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task, load_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
+from ponder.tasks.pipes import pipes
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
 from ponder.tasks.words import words
 from ponder.types import Task
@@ -21,9 +23,10 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "bases": bases,
     "ordering": ordering,
     "words": words,
+    "pipes": pipes,
 }
 
-NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS}  # every name that a spec may begin with
+NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS, **code.LOADERS}  # every name that a spec may begin with
 
 __all__ = [
     "BENCHMARKS",

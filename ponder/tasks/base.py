@@ -6,6 +6,7 @@ A task is a sequence of problems (`task[17]` is the same problem on any machine)
     load_task("arithmetic:level=3-6,size=200")    ... with its dials
     load_task("gsm8k"), load_task("aime:year=2024")    a benchmark, from a local folder or a hub (`benchmarks.py`)
     load_task("file:problems.jsonl")              one JSON object a line: id, problem, answer (or .jsonl.gz)
+    load_task("cms:ioi2024")                      packages of contest problems: a zip, or a folder of them (`cms.py`)
     load_task("gym:basic_arithmetic")             reasoning-gym, with the extra installed
     load_task("arithmetic+cipher")                a mixture: items taken in turn
     load_task("0.6*gsm8k+0.4*words:level=1-4")    ... in these shares: three of the one, then two of the other
@@ -267,6 +268,8 @@ def load_task(
     `verifier` replaces the one a file task would choose: a name of `VERIFIERS` or `module:attr`.
     """
     parts = [spec] if spec.startswith("file:") and Path(spec[5:]).exists() else spec.split("+")
+    if spec.startswith("cms:"):
+        parts = [spec]  # a path, and `only=` joins names by +
     shares = [_share(part, spec)[0] for part in parts]
     parts = [_share(part, spec)[1] for part in parts]
     if not all(part.strip() for part in parts):
@@ -332,6 +335,10 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
         return _call(file_task, spec, rest, split=split, seed=seed, verifier=verifier, **dials)
     if verifier is not None:
         raise ConfigError(f"verifier={verifier!r} is for file: tasks; {spec!r} brings its own")
+    if kind == "cms":
+        from ponder.tasks.cms import cms_task
+
+        return _call(cms_task, spec, rest, split=split, seed=seed, **dials)
     if kind == "gym":
         from ponder.tasks.gym import gym_task
 

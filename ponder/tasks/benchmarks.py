@@ -83,11 +83,9 @@ def benchmark(
     entry = BENCHMARKS[name]
     rows, origin = _local(name, entry, split)
     published = split
-    if not rows and split == "dev" and entry.held_out:
-        published = "train"
-        rows, origin = _local(name, entry, published)
     if not rows:
-        rows, origin = _from_hub(name, entry, published)
+        published = "train" if split == "dev" and entry.held_out else split
+        rows, origin = rows_of(name, entry, published)
     problems = _unique(name, rows)
     if published == "train":
         problems = [problem for problem in problems if _is_held_out(problem, entry.held_out) == (split == "dev")]
@@ -141,6 +139,12 @@ def _chosen(
 
 
 # ---- where the texts come from -------------------------------------------------------------------------------------
+
+
+def rows_of(name: str, entry: Benchmark, split: str) -> tuple[list[tuple[str, Row]], list[dict[str, Any]]]:
+    """The rows of a split, each with where it stands, and their origin."""
+    rows, origin = _local(name, entry, split)
+    return (rows, origin) if rows else _from_hub(name, entry, split)
 
 
 def _local(name: str, entry: Benchmark, split: str) -> tuple[list[tuple[str, Row]], list[dict[str, Any]]]:

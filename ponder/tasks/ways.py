@@ -6,6 +6,7 @@ choose from, and so that what it chose can be counted:
     guess    no reasoning at all; right only where the line is short
     steps    one operation a line, no looking back; now and then a step is wrong, and so is all that follows
     checked  every operation is tried backwards; what does not come out is done again
+    tried    programs of `pipes` are tried on the examples until one fits (`pipes_ways.py` has how)
 
     5*9=45               5*9=45 9*5=45 ok
     36-14=22             36-14=32 32+14=46 no
@@ -13,7 +14,8 @@ choose from, and so that what it chose can be counted:
     67-8=59              22+45=67 67-45=22 ok
                          67-8=59 59+8=67 ok
 
-Slips are part of the demonstrations on purpose: a way that is never wrong would leave nothing to check.
+Slips are part of the demonstrations on purpose: a way that is never wrong would leave nothing to check. What a mixture
+for training is, is in `demonstrations.py`.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ import re
 from dataclasses import dataclass
 from random import Random
 
-from ponder.config import check, setting
-from ponder.tasks.arithmetic import LEVELS, arithmetic, parse
+from ponder.tasks.arithmetic import parse
+from ponder.tasks.pipes_language import STAGES
 from ponder.types import Problem
 
-WAYS = ("guess", "steps", "checked")
+WAYS = ("guess", "steps", "checked", "tried")
+_STAGE = re.compile(rf"(?:^| )(?:{'|'.join(map(re.escape, STAGES))}):", re.MULTILINE)  # and its result
 
 
 def operations(problem: Problem) -> list[tuple[int, str, int]]:
@@ -45,7 +48,7 @@ def operations(problem: Problem) -> list[tuple[int, str, int]]:
 
 
 def demonstrate(problem: Problem, way: str, rng: Random, *, slip: float) -> tuple[str, str]:
-    """(reasoning, answer) in one of the WAYS; each operation slips with probability `slip`."""
+    """(reasoning, answer) of a line of arithmetic by guess, steps or checked; an operation slips with chance `slip`."""
     if way == "guess":
         return "", problem.target
     products: dict[tuple[int, int], int] = {}
@@ -93,38 +96,11 @@ def slipped(value: int, rng: Random) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemonstrationConfig:
-    """A mixture of ways. The shares need not add up to one."""
-
-    levels: tuple[int, ...] = setting(LEVELS, "of arithmetic", least=min(LEVELS), most=max(LEVELS))
-    guess: float = setting(0.68, "share without reasoning", least=0)
-    steps: float = setting(0.24, "share of one operation a line", least=0)
-    checked: float = setting(0.08, "share where each operation is checked", least=0)
-    slip: float = setting(0.1, "how often an operation is written down wrong at first", least=0, below=1)
-
-    def __post_init__(self) -> None:
-        check(self)
-        if self.guess + self.steps + self.checked == 0:
-            raise ValueError("the shares guess, steps and checked must not all be 0")
-        if not self.levels:
-            raise ValueError(f"levels=[] must name one or more of {', '.join(map(str, LEVELS))}")
-
-
-def demonstration(config: DemonstrationConfig, index: int, *, seed: int) -> tuple[Problem, str, str]:
-    """Example `index` of a mixture: (problem of the train split, reasoning, answer)."""
-    rng = Random(f"{seed}/demonstration/{index}")
-    task = arithmetic(split="train", seed=seed, level=rng.choice(config.levels), size=index + 1)
-    problem = task[index]
-    way = rng.choices(WAYS, (config.guess, config.steps, config.checked))[0]
-    return problem, *demonstrate(problem, way, rng, slip=config.slip)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Counts:
     """What a piece of reasoning shows on its surface."""
 
     way: str  # one of WAYS, or "other"
-    steps: int  # results written down, checks not counted
+    steps: int  # results written down, checks not counted; of programs: of stages
     checks: int
     backtracks: int  # checks that failed and sent the work back
 
@@ -134,5 +110,11 @@ def count(reasoning: str) -> Counts:
     checks = len(re.findall(r" (?:ok|no)(?=\n|$)", reasoning))
     backtracks = len(re.findall(r" no(?=\n|$)", reasoning))
     steps = sum("=" in line for line in reasoning.splitlines())
-    way = "guess" if not reasoning.strip() else "other" if not steps else "checked" if 2 * checks >= steps else "steps"
-    return Counts(way=way, steps=steps, checks=checks, backtracks=backtracks)
+    stages = len(_STAGE.findall(reasoning))
+    if not reasoning.strip():
+        way = "guess"
+    elif stages > steps:
+        way = "tried"
+    else:
+        way = "other" if not steps else "checked" if 2 * checks >= steps else "steps"
+    return Counts(way=way, steps=max(steps, stages), checks=checks, backtracks=backtracks)

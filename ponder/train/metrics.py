@@ -20,7 +20,7 @@ from typing import Any, get_args
 from ponder.models.transformer import ModelConfig, sequence_flops
 from ponder.rollouts.collect import Collected
 from ponder.strategies.turns import diversity, trajectory_row
-from ponder.tasks.ways import count
+from ponder.tasks.ways import WAYS, count
 from ponder.train.batches import from_groups
 from ponder.train.distributed import Sums
 from ponder.types import Completion, Ending, Group, Rollout
@@ -70,7 +70,7 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
         "thinking/checks": fmean(counts.checks for counts in thinking),
         "thinking/backtracks": fmean(counts.backtracks for counts in thinking),
     }
-    for way in ("guess", "steps", "checked", "other"):
+    for way in (*WAYS, "other"):
         result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
     return result | turn_metrics(rollouts) | by_task(groups)
 

@@ -6,7 +6,7 @@ One documented form of data, JSON Lines:
 
 A row may begin with `given`, reasoning that is already there and not learned, and may then leave out the `answer`: the
 reasoning goes on (a choice among candidates, see `deliberations.py`). Or demonstrations made on the fly from a
-procedural family (`tasks/ways.py`): example i is a pure function of the seed and i. The loss is on the
+procedural family (`tasks/demonstrations.py`): example i is a pure function of the seed and i. The loss is on the
 completion only: reasoning, closing mark, answer, end mark.
 
     ponder sft recipes/nano_1_skills_cpu.toml
@@ -29,7 +29,7 @@ from ponder.grading.verifiers import numbered_lines
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.runs import GracefulStop, Run, file_source
-from ponder.tasks.ways import DemonstrationConfig, demonstration
+from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.train import inputs
 from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches

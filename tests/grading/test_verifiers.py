@@ -23,7 +23,7 @@ def problem(target: str, *choices: str) -> Problem:
 def test_a_child_that_fails_makes_the_answer_undecided_and_not_wrong(status, monkeypatch):
     class Broken:
         def run(self, *arguments, **options):
-            return killable.Returned(status=status, note="test")
+            return killable.CallOutcome(status=status, note="test")
 
     monkeypatch.setattr(killable, "shared", Broken)
     _opinion.cache_clear()

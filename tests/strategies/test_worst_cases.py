@@ -19,7 +19,7 @@ from ponder.types import Budget, Completion, Message, SamplingParams, Solution
 
 PROMPT = (Message(role="user", content="2+2?"),)
 PARAMS = SamplingParams(max_reasoning_tokens=40, max_answer_tokens=6)
-FREE = sorted(set(STRATEGIES) - {"judge", "controller"})  # these need something first
+FREE = sorted(set(STRATEGIES) - {"judge", "controller", "submit"})  # these need something first
 
 
 class Length:

@@ -11,7 +11,12 @@ from hypothesis import strategies as st
 from ponder.tasks import load_task
 from ponder.tasks.arithmetic import parse
 from ponder.tasks.base import split_of
-from ponder.tasks.ways import WAYS, DemonstrationConfig, count, demonstrate, demonstration
+from ponder.tasks.demonstrations import DEMONSTRATED, DemonstrationConfig, demonstration
+from ponder.tasks.pipes import public_examples
+from ponder.tasks.pipes_language import PROBES, STAGES, behaviour, fits, run
+from ponder.tasks.pipes_language import parse as parse_pipe
+from ponder.tasks.pipes_ways import attempt, misses
+from ponder.tasks.ways import WAYS, count, demonstrate
 
 
 def problems(n: int = 40):
@@ -19,7 +24,7 @@ def problems(n: int = 40):
     return [task[i] for i in range(n)]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", DEMONSTRATED["arithmetic"].shares)
 def test_a_demonstration_without_slips_is_right_and_recognised(way):
     for problem in problems():
         reasoning, answer = demonstrate(problem, way, Random(problem.id), slip=0.0)
@@ -60,3 +65,77 @@ def test_any_text_is_classified_without_failing(text):
     assert counts.way in (*WAYS, "other")
     assert counts.backtracks <= counts.checks
     assert parse(text) is None or text.startswith("What is ")
+
+
+# ---- pipes ----------------------------------------------------------------------------------------------------------
+
+TRIED = DemonstrationConfig(family="pipes", tried=1.0, levels=(1, 2))
+
+
+def test_an_idea_is_tried_on_the_examples_up_to_the_first_that_it_misses():
+    shown = (((6, 8, -2), (-2, 8, 6)), ((5, 1), (1, 5)), ((7, 3), (3, 7)))
+    assert attempt(("rev",), shown) == ["rev:-2 8 6 ok", "rev:1 5 ok", "rev:3 7 ok"]
+    assert attempt(("sort", "rev"), shown) == ["sort:-2 6 8 rev:8 6 -2 no"]
+    assert attempt(("pos", "neg"), (((1,), ()),)) == ["pos:1 neg: ok"]
+
+
+def test_what_is_tried_comes_out_as_it_says_and_the_answer_is_the_first_idea_that_fits():
+    for index in range(60):
+        problem, reasoning, answer = demonstration(TRIED, index, seed=0)
+        shown, ideas = public_examples(problem), []
+        for line in reasoning.split("\n"):
+            words, said = line.rsplit(" ", 1)
+            names = [name for name, colon, _ in (word.partition(":") for word in words.split()) if colon]
+            assert all(name in STAGES for name in names)
+            first = names != list(ideas[-1][0]) if ideas else True
+            ideas += [(tuple(names), [])] if first else []
+            ideas[-1][1].append(said)
+            value, output = shown[len(ideas[-1][1]) - 1]
+            assert words.endswith(":" + " ".join(map(str, run(tuple(names), value))))
+            assert said == ("ok" if run(tuple(names), value) == output else "no")
+        assert all(said[-1] == "no" for _, said in ideas[:-1]) and ideas[-1][1] == ["ok"] * len(shown)
+        assert " ".join(ideas[-1][0]) == answer == problem.target
+
+
+def test_ideas_that_miss_are_near_or_likely_and_never_fit():
+    rng, found = Random(0), 0
+    for index in range(40):
+        problem, _, _ = demonstration(TRIED, index, seed=1)
+        target = parse_pipe(problem.target)
+        for idea in misses(public_examples(problem), target, rng):
+            assert not fits(idea, public_examples(problem)) and behaviour(idea, PROBES) != behaviour(target, PROBES)
+            found += 1
+    assert found > 40
+
+
+def test_trying_is_told_from_arithmetic_and_from_guessing():
+    assert count("sort:-2 6 8 rev:8 6 -2 no\nrev:-2 8 6 ok").way == "tried"
+    counts = count("sort:-2 6 8 rev:8 6 -2 no\nrev:-2 8 6 ok")
+    assert (counts.steps, counts.checks, counts.backtracks) == (3, 2, 1)
+    assert count("*2:4 6 no").way == "tried" and count("").way == "guess"
+    assert count("5*9=45 9*5=45 ok").way == "checked" and count("note: the sort: of thing").way != "checked"
+    assert count("resort:1 2 no").way == "other"
+
+
+@pytest.mark.parametrize("family", DEMONSTRATED)
+def test_every_family_is_demonstrated_in_its_own_ways_from_its_train_split(family):
+    config = DemonstrationConfig(family=family)
+    ways = set()
+    for index in range(150):
+        problem, reasoning, answer = demonstration(config, index, seed=0)
+        assert problem.task == family and split_of(problem.text) == "train"
+        ways.add(count(reasoning).way)
+        assert answer
+    assert ways == set(DEMONSTRATED[family].shares)
+
+
+def test_a_share_given_alone_is_the_whole_mixture_and_another_familys_way_is_refused():
+    assert DemonstrationConfig(family="pipes", tried=0.5).shares == {"guess": 0.0, "tried": 0.5}
+    with pytest.raises(ValueError, match="pipes is not worked by checked; its ways: guess, tried"):
+        DemonstrationConfig(family="pipes", checked=0.5)
+    with pytest.raises(ValueError, match="must not all be 0"):
+        DemonstrationConfig(family="pipes", guess=0.0)
+    with pytest.raises(ValueError, match="arithmetic"):
+        DemonstrationConfig(family="pipe")
+    with pytest.raises(ValueError, match="levels"):
+        DemonstrationConfig(family="pipes", levels=(4,))

@@ -15,7 +15,7 @@ import ponder.train
 from ponder.config import ConfigError, find_recipe, from_dict, load, numbers, recipe_names, to_dict, walk
 from ponder.models.transformer import Transformer
 from ponder.runs import Run
-from ponder.tasks.ways import DemonstrationConfig
+from ponder.tasks.demonstrations import DemonstrationConfig
 from ponder.train import reference
 from ponder.train.distributed import NonFiniteLoss, Trainer
 from ponder.train.losses import LossConfig

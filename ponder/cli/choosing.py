@@ -1,0 +1,109 @@
+"""Verbs that choose what to submit: submit."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from ponder.cli.app import MEASURE, Json, app, number
+from ponder.cli.show import print_tables, resumable
+from ponder.config import ConfigError
+
+if TYPE_CHECKING:
+    from ponder.evals.bank import Bank
+    from ponder.evals.executions import ProgramRunner
+    from ponder.evals.ladder import Entry
+
+
+@app.command(rich_help_panel=MEASURE)
+def submit(
+    bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval` on a task whose answers are programs.")],
+    rules: Annotated[
+        str, typer.Option(help="codeforces: accepted or not. ioi: points of every subtask.")
+    ] = "codeforces",
+    submissions: Annotated[str, typer.Option(help="How many a problem, separated by commas.")] = "1,10,50",
+    samples: Annotated[Optional[int], number("Samples of each problem to choose from; default: all.", least=1)] = None,
+    draws: Annotated[int, number("Random orders of the samples, by which ties are broken.", least=1)] = 50,
+    fit: Annotated[
+        Optional[Path], typer.Option(help="Another bank, of problems held out for it: fit the weights on it first.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Run the programs of a bank, and compare ways of choosing which to submit, at equal submissions.
+
+    Programs are run once and kept beside the bank; the table is in BANK/ladder_RULES.json, and in its report.
+    """
+    from ponder.config import lookup
+    from ponder.evals.bank import Bank
+    from ponder.evals.codec import encode
+    from ponder.evals.ladder import fit_weights, ladder, table
+    from ponder.evals.submissions import RULES
+    from ponder.strategies.programs import Weights
+
+    contest = lookup(RULES, rules, what="rules")
+    budgets = numbers(submissions)
+    with resumable("the same command"):
+        held = Bank.read(bank)
+        runner, entries = run_programs(held, by_subtask=contest.tells_points)
+        weights, told = Weights(), "the weights are ponder's defaults"
+        if fit is not None:
+            other = Bank.read(fit)
+            if shared := {problem.id for problem in held.problems} & {problem.id for problem in other.problems}:
+                raise ConfigError(f"{fit} holds {len(shared)} of the same problems; fit on others, such as a dev part")
+            _, tuning = run_programs(other, by_subtask=contest.tells_points)
+            scorer = next(iter(sorted(set(scorers(held)) & set(scorers(other)))), "")
+            weights = fit_weights(tuning, rules=contest, budgets=budgets, scorer=scorer)
+            told = f"weights fitted on {len(tuning)} other problems ({fit}): {json.dumps(asdict(weights))}"
+        found = ladder(
+            entries, rules=contest, budgets=budgets, num_samples=samples, draws=draws, weights=weights,
+            scorers=scorers(held), task=held.spec.task, model=held.spec.model, choosing=told, runner=runner.facts,
+            command=" ".join(sys.argv),
+        )  # fmt: skip
+    path = bank / f"ladder_{contest.name}.json"
+    found.write(path)
+    if as_json:
+        print(json.dumps(encode(found), ensure_ascii=False))
+        return
+    print_tables([table(found)])
+    print(f"{told}; the table is in {path}, and `ponder report {bank}` shows it")
+
+
+def numbers(text: str) -> list[int]:
+    """ "1,10,50" -> [1, 10, 50]"""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdecimal() and int(part) > 0 for part in parts):
+        raise ConfigError(f"--submissions {text!r}: write numbers from 1 on with commas, such as 1,10,50")
+    return sorted(set(map(int, parts)))
+
+
+def scorers(bank: Bank) -> list[str]:
+    """The scorers that have scored every sample of a bank."""
+    from ponder.evals.accuracy_at_compute import complete_scorers
+
+    return complete_scorers([bank.samples(problem.id) for problem in bank.problems], bank.scorers)[0]
+
+
+def run_programs(bank: Bank, *, by_subtask: bool) -> tuple[ProgramRunner, list[Entry]]:
+    """The problems of a bank for the ladder; what has not been run yet is run."""
+    from ponder.evals.executions import execute_bank
+    from ponder.evals.ladder import entries_of
+    from ponder.evals.program_runners import open_runner
+    from ponder.live import Bar
+
+    runner, points_of = open_runner(bank.spec.task)
+    if by_subtask and points_of is None:
+        raise ConfigError(f"{bank.spec.task} has no subtasks; leave out --rules ioi")
+    with Bar(Console(stderr=True), "run", unit="samples", figure="with a program") as bar:
+        done = execute_bank(
+            bank, runner, str(runner.facts["language"]), on_progress=lambda now, all_, share: bar("", now, all_, share)
+        )
+    if done.lost:
+        print(f"{done.lost} samples were lost by the machine: run this again when it is free", file=sys.stderr)
+    held = scorers(bank)
+    return runner, entries_of(bank, done.table, runner, scorers=held, points_of=points_of if by_subtask else None)

@@ -1,0 +1,114 @@
+"""How the programs of each task family are run for choosing: `ProgramRunner`s, and who knows their hidden points.
+
+    runner = open_runner(bank.spec.task)                    # "pipes:level=2" -> the language's own interpreter
+    execute_bank(bank, runner, runner.facts["language"])
+
+A runner sees what a contestant sees: the statement's examples, the constraints of the subtasks, and inputs of its own
+making. `points_of` is the other side: it asks hidden tests, and only `submissions.py` is given what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from ponder.config import ConfigError
+from ponder.evals.executions import ProgramRunner
+from ponder.strategies.inputs import valid_inputs
+from ponder.strategies.programs import Goal
+from ponder.tasks.pipes import (
+    GENERATORS,
+    SUBTASKS,
+    VALIDATORS,
+    find_pipe,
+    public_examples,
+    random_inputs,
+    subtasks,
+    text_of,
+)
+from ponder.tasks.pipes_language import Value, fits, parse, run
+from ponder.types import Problem
+
+NUM_INPUTS = 48  # of every problem
+
+
+class PipesRunner:
+    """Programs of `pipes`, interpreted here: nothing of a model is evaluated. Inputs come from the family's generators
+    in equal parts; an input is a subtask's where at least 75 % of the subtask's validators accept it."""
+
+    num_workers: int = 1
+    repeats_itself: bool = True
+
+    def __init__(self, num_inputs: int = NUM_INPUTS) -> None:
+        self.num_inputs = num_inputs
+        self.facts: Mapping[str, Any] = {
+            "language": "pipes",
+            "fence": "none needed",
+            "inputs": f"{num_inputs} of the generators",
+        }
+
+    def program(self, problem: Problem, answer: str) -> str | None:
+        found = find_pipe(answer)
+        return None if found is None else " ".join(found)
+
+    def inputs(self, problem: Problem) -> Sequence[str]:
+        rng = Random(f"choosing/{problem.id}")
+        names, found = list(GENERATORS), dict[str, None]()
+        for number in range(20 * self.num_inputs):
+            if len(found) == self.num_inputs:
+                break
+            [value] = random_inputs(rng, 1, generator=names[number % len(names)])
+            found.setdefault(text_of(value))
+        return list(found)
+
+    def outputs(self, problem: Problem, program: str, inputs: Sequence[str]) -> Sequence[str | None]:
+        pipe = parse(program)
+        return [None if pipe is None else text_of(run(pipe, _value(text))) for text in inputs]
+
+    def examples(self, problem: Problem, program: str) -> Sequence[bool]:
+        pipe = parse(program)
+        return [pipe is not None and fits(pipe, [pair]) for pair in public_examples(problem)]
+
+    def goals(self, problem: Problem) -> Sequence[Goal]:
+        names = [name for name, _ in SUBTASKS]
+        shown = [text_of(value) for value, _ in public_examples(problem)]
+        inputs = self.inputs(problem)
+        return [
+            Goal(
+                points=points, inputs=_places(inputs, name), examples=_places(shown, name),
+                includes=tuple(range(len(names) - 1)) if name == "all" else (),
+            )
+            for name, points in SUBTASKS
+        ]  # fmt: skip
+
+
+def _value(text: str) -> Value:
+    return tuple(map(int, text.split()))
+
+
+def _places(inputs: Sequence[str], subtask: str) -> tuple[int, ...]:
+    """Which of the inputs keep to the constraints of a subtask."""
+    checks = ["legal"] if subtask == "all" else ["legal", subtask]
+    validators = [lambda text, name=name: VALIDATORS[name](_value(text)) for name in checks]
+    kept = set(valid_inputs(inputs, validators)[0])
+    return tuple(place for place, text in enumerate(inputs) if text in kept)
+
+
+def pipes_points(problem: Problem, program: str) -> tuple[float, ...]:
+    """The points of every subtask. Asks hidden tests."""
+    pipe = parse(program)
+    return tuple(
+        float(part.points)
+        if pipe is not None and all(run(pipe, value) == right for value, right in part.tests)
+        else 0.0
+        for part in subtasks(problem)
+    )
+
+
+def open_runner(task: str) -> tuple[ProgramRunner, Callable[[Problem, str], Sequence[float]] | None]:
+    """The runner of a task by its name, and its hidden points by subtask, None where it is all or nothing."""
+    family = task.partition(":")[0].partition(",")[0]
+    if family == "pipes":
+        return PipesRunner(), pipes_points
+    raise ConfigError(f"the samples of {task!r} are no programs that ponder runs; use a bank of pipes")

@@ -1,0 +1,96 @@
+"""The sandbox of this process, which every task, strategy and environment shares, and what was found out with it.
+
+    shared().sandbox.run(...)                  a `CachedSandbox`: the same program on the same input is run once
+    shared().calls.check(source, asserts)      sessions by calls (calls.py)
+    shared().once(key, make)                   anything else that need not be found out twice
+
+A group of samples holds the same program many times and is graded in many threads: who asks for what another thread is
+just finding out waits for it. What says nothing about the program (`is_undecided`) is not kept. The sandbox is started
+on first use; `use(sandbox)` puts another in its place, as tests and `unfenced` runs do.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from ponder.processes import num_cores
+from ponder.sandbox.base import Sandbox
+from ponder.sandbox.cached import CachedSandbox
+from ponder.sandbox.calls import Calls
+from ponder.sandbox.programs import Programs
+
+MAX_KEPT = 20_000  # findings, a few kB each
+T = TypeVar("T")
+
+
+class Executions:
+    """A sandbox and a memory."""
+
+    def __init__(self, sandbox: Sandbox, *, num_workers: int = 1) -> None:
+        self.sandbox = CachedSandbox(sandbox)
+        self.calls = Calls(sandbox, num_workers=num_workers)
+        self.num_asked = self.num_made = 0
+        self._kept: OrderedDict[Hashable, Future[Any]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """make(), or what it gave for this key before."""
+        with self._lock:
+            self.num_asked += 1
+            known = self._kept.get(key)
+            if known is None:
+                future: Future[T] = Future()
+                self._kept[key] = future
+                self.num_made += 1
+                while len(self._kept) > MAX_KEPT:
+                    self._kept.popitem(last=False)
+            else:
+                self._kept.move_to_end(key)
+        if known is not None:
+            found: T = known.result()
+            return found
+        try:
+            made = make()
+        except BaseException as error:
+            self._forget(key)
+            future.set_exception(error)
+            raise
+        if getattr(made, "is_undecided", False):
+            self._forget(key)
+        future.set_result(made)
+        return made
+
+    def known(self, key: Hashable) -> Any:
+        """What was found for this key; None where nothing was yet."""
+        with self._lock:
+            future = self._kept.get(key)
+        return future.result() if future is not None and future.done() and not future.exception() else None
+
+    def _forget(self, key: Hashable) -> None:
+        with self._lock:
+            self._kept.pop(key, None)
+
+
+_shared: dict[int, Executions] = {}  # by process: a sandbox belongs to the one that started it
+_lock = threading.Lock()
+
+
+def shared() -> Executions:
+    with _lock:
+        found = _shared.get(os.getpid())
+        if found is None:
+            cores = num_cores()
+            found = _shared[os.getpid()] = Executions(Programs(num_workers=cores), num_workers=cores)
+        return found
+
+
+def use(sandbox: Sandbox, *, num_workers: int = 1) -> Executions:
+    """From now on this is the sandbox of this process."""
+    with _lock:
+        _shared[os.getpid()] = Executions(sandbox, num_workers=num_workers)
+        return _shared[os.getpid()]

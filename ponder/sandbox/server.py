@@ -1,0 +1,291 @@
+"""The server that forks a child a run: a fresh interpreter that never saw a test, an expected output or another
+program.
+
+    python -S -s -P -X utf8 ponder/sandbox/server.py CONTROL IS_FENCED        # as programs.py starts it, and nobody
+    else
+
+It preloads the standard modules that programs use, freezes them, and then only passes descriptors on: a job's source
+and input are read by the child, so nothing of one run lies in the memory that the next is forked from. A job comes as
+one message of descriptors: what to run, stdin, stdout, stderr, and a socket on which its number and its end are told.
+That socket closed or spoken to means: kill it. When the control socket closes, whoever started us is gone, and so is
+everything.
+
+This file runs as a script, outside the house's import path, which it takes away again before the first program runs.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ctypes
+import fcntl
+import gc
+import importlib
+import linecache
+import marshal
+import os
+import random
+import select
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+import types
+from typing import Any, NoReturn
+
+MODULES = """
+__future__ abc argparse array ast base64 bisect bz2 calendar cmath codecs collections collections.abc colorsys
+concurrent.futures concurrent.futures.thread contextlib contextvars copy copyreg csv dataclasses datetime decimal
+difflib doctest enum errno fnmatch fractions functools getopt glob graphlib gzip hashlib heapq hmac html inspect io
+ipaddress itertools json keyword linecache locale logging lzma math mmap numbers opcode operator optparse pathlib pickle
+pkgutil platform pprint queue random re reprlib resource sched secrets select selectors shlex shutil signal socket stat
+statistics string stringprep struct subprocess symtable tempfile textwrap threading time timeit tokenize traceback types
+typing unicodedata unittest urllib.parse uuid warnings weakref zlib _strptime _compat_pickle encodings.ascii
+encodings.latin_1 encodings.utf_16 encodings.utf_32 encodings.utf_8_sig encodings.cp1252 encodings.idna
+encodings.punycode encodings.unicode_escape encodings.raw_unicode_escape encodings.hex_codec encodings.rot_13
+encodings.base64_codec encodings.utf_16_le encodings.utf_16_be encodings.utf_32_le encodings.utf_32_be encodings.cp437
+""".split()
+NAME = "program.py"  # as tracebacks call it
+DONE = struct.Struct("=iddQQ")  # wait status, user and system seconds, kilobytes, nanoseconds in the run queue
+NOT_FENCED = 125  # the child's exit code when a step before the program failed; its note comes on the socket
+
+
+def serve(control: socket.socket, is_fenced: bool) -> None:
+    """Fork children until the control socket closes."""
+    closed = None
+    if is_fenced:
+        fence.drop_bounding_set()
+        closed = fence.Closed.prepare()
+    # the library's own: os.fork tidies up after threads that are not here, at the price of the whole fence
+    fork = ctypes.PyDLL(None).fork
+    woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
+    os.set_blocking(woken, False)
+    os.set_blocking(wake, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+    jobs: dict[int, socket.socket] = {}  # a child's number -> where its end is told
+    children: dict[int, int] = {}  # that socket's descriptor -> the child's number
+    poll = select.poll()
+    poll.register(control.fileno(), select.POLLIN)
+    poll.register(woken, select.POLLIN)
+    gc.collect()
+    gc.freeze()
+    control.send(b"ready")
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == woken:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(woken, 4096)
+            elif descriptor == control.fileno():
+                kind, descriptors, _, _ = socket.recv_fds(control, 16, 32)
+                if not kind:
+                    for pid in jobs:
+                        _kill(pid)
+                    return
+                told = socket.socket(fileno=descriptors[0])
+                pid = fork()
+                if pid == 0:
+                    _child(descriptors[1:], told, closed)
+                if pid < 0:  # no place for another process; our end closes, which says that the run is lost
+                    told.close()
+                for each in descriptors[1:]:
+                    os.close(each)
+                if pid > 0:
+                    jobs[pid], children[told.fileno()] = told, pid
+                    poll.register(told.fileno(), select.POLLIN)
+                    _tell(told, b"p%d" % pid)
+            elif descriptor in children:  # its judge spoke or went away
+                with contextlib.suppress(OSError):  # read, or closing ours would undo what we told
+                    jobs[children[descriptor]].recv(64)
+                _kill(children[descriptor])
+                poll.unregister(descriptor)
+        for pid, report in _ended():
+            if pid in jobs:  # not an orphan that a compiler left
+                over = jobs.pop(pid)
+                _tell(over, report)
+                del children[over.fileno()]
+                with contextlib.suppress(KeyError):
+                    poll.unregister(over.fileno())
+                over.close()
+
+
+def _ended() -> list[tuple[int, bytes]]:
+    """Children that ended; their place in the process table is held until all that can be read of them is read."""
+    found: list[tuple[int, bytes]] = []
+    while True:
+        try:
+            info = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return found
+        if info is None:
+            return found
+        pid = info.si_pid
+        waited = 0
+        with contextlib.suppress(OSError, ValueError, IndexError), open(f"/proc/{pid}/schedstat", "rb") as stat:
+            waited = int(stat.read().split()[1])
+        _kill_group(pid)
+        _, status, used = os.wait4(pid, 0)
+        found.append((pid, b"d" + DONE.pack(status, used.ru_utime, used.ru_stime, used.ru_maxrss, waited)))
+
+
+def _kill(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+    _kill_group(pid)
+
+
+def _kill_group(pid: int) -> None:
+    """What a compiler started: a group of its own, which nobody in it may leave. Others have no group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _tell(told: socket.socket, message: bytes) -> None:
+    with contextlib.suppress(OSError):  # nobody listens any more
+        told.send(message)
+
+
+# ---- the child -------------------------------------------------------------------------------------------------------
+
+
+def _child(descriptors: list[int], told: socket.socket, closed: Any) -> NoReturn:
+    """Set the fence and run. Nothing of the program is looked at before, but its limits."""
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        job, *descriptors = descriptors
+        order = marshal.loads(os.pread(job, os.lseek(job, 0, os.SEEK_END), 0))
+        _descriptors(descriptors, binary=order["kind"] == "binary")
+        fence.limit(cpu_seconds=order["cpu_seconds"], memory=order["memory"], file_bytes=order["file_bytes"])
+        fence.limit_threads()
+        keep = 3 + order["extra"]
+        if order["kind"] == "tool":
+            os.setpgid(0, 0)
+            os.chdir(order["box"])
+            if closed is not None:
+                fence.files(order["box"], read=order["read"])
+            os.closerange(keep, 1 << 20)
+        elif closed is not None:
+            closed.apply(keep=keep, may_exec=order["kind"] == "binary")
+        else:
+            os.closerange(keep, fence.EXEC_FD)
+    except BaseException as error:
+        _tell(told, b"!" + f"{type(error).__name__}: {error}".encode()[:900])
+        os._exit(NOT_FENCED)
+    if order["kind"] == "python":
+        _python(order["source"], order)
+    try:
+        for which in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(which, signal.SIG_DFL)
+        where = fence.EXEC_FD if order["kind"] == "binary" else order["args"][0]
+        os.execve(where, order["args"], order["environment"])
+    except BaseException as error:
+        with contextlib.suppress(BaseException):
+            os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    os._exit(126)
+
+
+def _descriptors(descriptors: list[int], *, binary: bool) -> None:
+    """stdin, stdout, stderr to 0, 1, 2, what follows to 3, 4, ...; a binary's own file to EXEC_FD, closed by its
+    exec."""
+    safe = [fcntl.fcntl(each, fcntl.F_DUPFD, fence.EXEC_FD + 1) for each in descriptors]
+    own = safe.pop() if binary else None
+    for place, each in enumerate(safe):
+        os.dup2(each, place, inheritable=True)
+    if own is not None:
+        os.dup2(own, fence.EXEC_FD, inheritable=False)
+
+
+def _python(source: bytes, order: dict[str, Any]) -> NoReturn:
+    """Run a program as `python program.py` does, to its exit code. Destructors of what is left then do not run."""
+    code = 1
+    try:
+        main = types.ModuleType("__main__")
+        main.__dict__.update(__file__=NAME, __builtins__=__builtins__)
+        sys.modules["__main__"] = main
+        sys.argv = [NAME, *order["args"]]
+        random.seed(0)  # the module draws a new seed in every fork, and a program would not do the same thing twice
+        if order["is_spoken_to"]:
+            sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+        linecache.cache[NAME] = (len(source), None, source.decode(errors="replace").splitlines(True), NAME)
+        try:
+            exec(compile(source, NAME, "exec", dont_inherit=True), main.__dict__)
+            code = 0
+        except SystemExit as stop:
+            code = _exit_code(stop)
+        except BaseException as error:
+            trace = error.__traceback__.tb_next if error.__traceback__ else None
+            sys.excepthook(type(error), error.with_traceback(trace), trace)
+        threading._shutdown()  # type: ignore[attr-defined]  # other threads go on, as everywhere
+        atexit._run_exitfuncs()
+    except BaseException:
+        code = code or 1
+    try:
+        sys.stdout.flush()
+    except BaseException:
+        code = code or 120
+    with contextlib.suppress(BaseException):
+        sys.stderr.flush()
+    os._exit(code & 0xFF)
+
+
+def _exit_code(stop: SystemExit) -> int:
+    if stop.code is None:
+        return 0
+    if isinstance(stop.code, int):
+        return int(stop.code) & 0xFF
+    print(stop.code, file=sys.stderr)
+    return 1
+
+
+def _fstat(fstat: Any) -> Any:
+    """os.fstat by the call that knows only descriptors; the library's asks by path, which the filter cannot look
+    into."""
+    import platform
+
+    layouts = {"x86_64": (5, "=QQQIIIIQqqqqqqqqq", (3, 1, 0, 2, 4, 5, 8, 11, 13, 15)),
+               "aarch64": (80, "=QQIIIIQQqiiqqqqqqq", (2, 1, 0, 3, 4, 5, 8, 12, 14, 16))}  # fmt: skip
+    if platform.system() != "Linux" or platform.machine() not in layouts:
+        return fstat
+    number, form, order = layouts[platform.machine()]
+    syscall, shape = ctypes.CDLL(None, use_errno=True).syscall, struct.Struct(form)
+
+    def replaced(fd: int) -> os.stat_result:
+        buffer = ctypes.create_string_buffer(144)
+        if syscall(ctypes.c_long(number), ctypes.c_long(fd), buffer) < 0:
+            raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+        values = shape.unpack_from(buffer.raw)
+        return os.stat_result(values[place] for place in order)
+
+    return replaced
+
+
+def prepare() -> None:
+    """Load what programs import, then forget where it came from."""
+    for name in MODULES:
+        with contextlib.suppress(ImportError):  # an interpreter built without it
+            importlib.import_module(name)
+    os.fstat = _fstat(os.fstat)
+    for name in [name for name in sys.modules if name.split(".")[0] == "ponder"]:
+        del sys.modules[name]
+    sys.path[:] = []
+    sys.path_importer_cache.clear()
+    os.chdir("/")
+    os.umask(0o077)
+    os.environ.clear()
+    time.tzset()
+    with contextlib.suppress(OSError):
+        path = "/proc/self/oom_score_adj"
+        with open(path, "w") as score:  # if memory runs out, programs go first
+            score.write("1000")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
+    from ponder.sandbox import fence
+
+    prepare()
+    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2] == "fenced")
+    os._exit(0)

@@ -1,0 +1,84 @@
+"""Programs that talk to each other through pipes: waiting for all of them, and seeing that nobody moves any more.
+
+    solution = sandbox.start_binary(..., limits=PatientLimits(cpu_seconds=1.5), stdin=..., stdout=...)
+    manager = sandbox.start_binary(..., limits=PatientLimits(cpu_seconds=30), extra=(...))
+    ran = finish_together([solution, manager])
+
+One that waits for another uses no processor time and sleeps as long as the other works, so neither a limit of
+processor time nor one of its own wall time says that it hangs. What says so: all of them sleep and none has done
+anything for two seconds; or far more time has passed than they used or waited for a processor. Processes that the
+machine starves are not asleep, so nobody hangs because others are busy.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ponder.sandbox.base import Limits, Ran
+from ponder.sandbox.child import Child
+
+STEP = 0.004  # seconds that each is waited for in turn
+LOOK = 0.25  # seconds between looks at what they do
+LOOKS_ASLEEP = 8  # in a row, until sleepers are taken for stuck
+UNUSED_SECONDS = 30.0  # that nobody used, until they are taken for dawdlers: one that sleeps, looks and sleeps again
+STUCK = "nobody moved: it waits for what never comes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatientLimits(Limits):
+    """Limits of a program that waits for others: `finish_together` says when it waits too long."""
+
+    @property
+    def own_seconds(self) -> float:
+        return 1e9
+
+    @property
+    def wall_seconds(self) -> float:
+        return 10 * self.cpu_seconds + 600
+
+
+def finish_together(children: Sequence[Child]) -> list[Ran]:
+    """Wait for all of them; where nobody moves any more, those that have not ended are stopped as idle."""
+    began = looked = time.monotonic()
+    used: dict[int, float] = {}  # a process -> seconds that it used or waited for a processor
+    num_asleep = 0
+    while under_way := [child for child in children if not child.wait(STEP)]:
+        now = time.monotonic()
+        if now - looked < LOOK:
+            continue
+        looked, before = now, dict(used)
+        used |= {child.pid: _used(child.pid) for child in under_way}
+        num_asleep = num_asleep + 1 if used == before and all(_sleeps(child.pid) for child in under_way) else 0
+        if num_asleep >= LOOKS_ASLEEP or now - began - sum(used.values()) > UNUSED_SECONDS:
+            for child in under_way:
+                child.stop("idle", STUCK)
+    return [child.finish() for child in children]
+
+
+def _threads(pid: int) -> list[str]:
+    try:
+        return [f"/proc/{pid}/task/{thread}" for thread in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def _used(pid: int) -> float:
+    """Of all its threads: on a processor, and ready for one."""
+    total = 0
+    for thread in _threads(pid):
+        with contextlib.suppress(OSError, IndexError, ValueError), open(f"{thread}/schedstat", "rb") as stat:
+            total += sum(map(int, stat.read().split()[:2]))
+    return total / 1e9
+
+
+def _sleeps(pid: int) -> bool:
+    """Every thread waits for something that only others can bring. Not known is no."""
+    states = []
+    for thread in _threads(pid):
+        with contextlib.suppress(OSError, IndexError), open(f"{thread}/stat", "rb") as stat:
+            states.append(stat.read().rpartition(b")")[2].split()[0])
+    return bool(states) and all(state in (b"S", b"T", b"t") for state in states)
