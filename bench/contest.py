@@ -164,11 +164,14 @@ def made_up_fields(rng: np.random.Generator, num: int, size: int = 500) -> tuple
     return fields, [np.sort(field.ratings + rng.gumbel(scale=LUCK, size=size)) for field in fields]
 
 
-def rules(num_models: int, contests: int = 12) -> Iterator[dict[str, Any]]:
+def rules(num_models: int, num_problems: int, contests: int = 12) -> Iterator[dict[str, Any]]:
     for speed in (0.0, 1.0):
-        held = made_up_contests(num=contests * num_models, num_humans=500, seed=7, speed=speed)
+        held = made_up_contests(
+            num=contests * num_models, num_humans=500, num_problems=num_problems, seed=7, speed=speed
+        )
         for rating in (900, 1200, 1500, 1800, 2100, 2400, 2700):
-            row: dict[str, Any] = {"check": "rules", "speed is skill": speed, "true": rating, "models": num_models}
+            row: dict[str, Any] = {"check": "rules", "speed is skill": speed, "true": rating, "models": num_models,
+                                   "problems": num_problems}  # fmt: skip
             for rule in RULES:
                 errors, covered = [], 0
                 for i in range(num_models):
@@ -204,6 +207,7 @@ def main() -> None:
     )
     parser.add_argument("--people", type=int, default=2000, help="made-up people for each number of contests")
     parser.add_argument("--models", type=int, default=10, help="made-up models for each rating")
+    parser.add_argument("--problems", type=int, default=8, help="of a made-up contest, for `rules`")
     options = parser.parse_args()
     wanted = options.checks or ["changes", "people", "coverage", "rules"]
     rounds = real_rounds()
@@ -213,7 +217,7 @@ def main() -> None:
     for name in wanted:
         found = {
             "changes": lambda: changes(rounds), "people": lambda: people(rounds),
-            "coverage": lambda: coverage(options.people), "rules": lambda: rules(options.models),
+            "coverage": lambda: coverage(options.people), "rules": lambda: rules(options.models, options.problems),
             "populations": lambda: populations(rounds),
         }[name]()  # fmt: skip
         for row in found:

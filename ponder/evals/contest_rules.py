@@ -10,7 +10,7 @@
 
 Why the third: a model under the median rule gets the speed of the *middle* human who solved a problem, and is ranked
 among humans who solved as much as it did and are faster than that middle at the easy ones. In made-up contests in which
-speed is skill, a model of 2400 comes out 130 too low and one of 900 as much too high; `untimed` says the same wherever
+speed is skill, a model of 2400 comes out 130 too low and one of 900 some 100 too high; `untimed` says the same wherever
 speed comes from (docs/code_contests.md). `median` stays the default, since published figures are made so.
 
 In a contest of kind icpc a problem is worth 1 and the rules say its penalty: the median time of those humans, or none,

@@ -5,12 +5,13 @@
     write_rows(rows, "problems.jsonl")              # for load_task("stdio:problems.jsonl")
 
 A row has id, problem, answer (empty: tests decide), tests [{input, output, group}], time_limit (seconds), memory_limit
-(MB), level, contest, index, complete, and where the judge has one `checker`: a Python program that is given the files
-input, expected output and output, and prints 1 where it is right.
+(MB), level, contest, index, complete, and where several outputs are right `checker_program`: a Python program that is
+given the files input, expected output and output, and prints 1 where the output is right.
 
-`complete` says whether the tests are the official ones in full. Codeforces shows long tests cut, so those of many
-problems are not: they may teach, and no rating may be made of them (evals/contest_rating.py refuses). Interactive
-problems and those that use files cannot be judged here and are not complete either; `incomplete` says why.
+`complete` says whether these tests, compared with what a program prints, judge as the judge did. Codeforces shows long
+tests cut, so those of many problems do not: they may teach, and no rating may be made of them (evals/contest_rating.py
+refuses). Nor do interactive problems, those that use files, and those with a checker program, which nothing here runs;
+`incomplete` says why. Whoever judges those elsewhere brings the verdicts.
 
 A problem that two divisions shared is held once, under one of its names; the others are its aliases, and are found.
 Needs `pip install "ponder[data]"`; the set has 2.8 GB, of which only the rounds asked for are read. Texts belong to
@@ -69,7 +70,7 @@ def stdio_row(row: Row, name: str, revision: str = "") -> Row:
             "complete": not why,
             "source": f"{REPO}@{revision}" if revision else REPO,
         }
-        optional = {"incomplete": why, "checker": row["generated_checker"], "level": row["rating"]}
+        optional = {"incomplete": why, "checker_program": row["generated_checker"], "level": row["rating"]}
         return {**made, **{key: value for key, value in optional.items() if value}}
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ConfigError(f"{REPO}, {name}: not as expected ({type(error).__name__}: {str(error)[:100]})") from None
@@ -112,6 +113,8 @@ def _incomplete(row: Row) -> str:
         return "marked as not executable"
     if not row["official_tests"] or not row["official_tests_complete"]:
         return "official tests are missing or cut"
+    if row["generated_checker"]:
+        return "several outputs are right: needs its checker program"
     return ""
 
 

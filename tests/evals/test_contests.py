@@ -111,7 +111,7 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(sorted(CONTENT)), json_values)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_content_is_a_contest_or_one_error(key, value):
     for read in (
         lambda: contest_of({**CONTENT, key: value}, "x"),
@@ -362,6 +362,7 @@ def test_the_true_rating_of_a_made_up_model_comes_back(rating):
     assert found.low <= rating <= found.high
 
 
+@pytest.mark.slow
 def test_where_speed_is_skill_the_median_rule_rates_the_strong_too_low_and_untimed_does_not():
     held = made_up_contests(num=24, num_humans=200, seed=2, speed=1.0)
     made = made_up_tries(held, rating=2500, seed=2)
@@ -481,6 +482,7 @@ def run(capsys, monkeypatch, *arguments: str) -> str:
     return capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_verb_rates_made_up_contests_end_to_end(capsys, monkeypatch):
     out = run(capsys, monkeypatch, "contest", "--made-up", "--rounds", "8", "--humans", "200", "--rating", "1600")
     assert "made-up contests" in out and "jackknife over 8 contests" in out and "true rating is 1600" in out

@@ -36,10 +36,10 @@ def hub(monkeypatch):
 
 
 def test_a_row_has_tests_limits_and_says_whether_they_are_complete():
-    made = stdio_row(hub_row(generated_checker="print(1)"), "1349/A", "abc")
+    made = stdio_row(hub_row(), "1349/A", "abc")
     assert (made["id"], made["contest"], made["index"]) == ("1349/A", "1349", "A")
     assert [(each["group"], each["output"]) for each in made["tests"]] == [("sample", "3"), ("hidden", "11")]
-    assert (made["time_limit"], made["memory_limit"], made["checker"], made["level"]) == (2.0, 256.0, "print(1)", 800)
+    assert (made["time_limit"], made["memory_limit"], made["level"]) == (2.0, 256.0, 800)
     assert made["complete"] is True and "incomplete" not in made and made["source"] == "open-r1/codeforces@abc"
     for text in ("Add two numbers.", "Input\nTwo numbers.", "Example output\n3", "time limit 2 s"):
         assert text in made["problem"]
@@ -54,11 +54,17 @@ def test_a_row_has_tests_limits_and_says_whether_they_are_complete():
         ({"interaction_format": "Ask."}, "interactive"),
         ({"input_mode": "file"}, "by file"),
         ({"executable": False}, "not executable"),
+        ({"generated_checker": "print(1)"}, "checker program"),
     ],
 )
 def test_what_the_judge_would_see_otherwise_is_marked(change, why):
     made = stdio_row(hub_row(**change), "1349/A")
     assert made["complete"] is False and why in made["incomplete"]
+
+
+def test_a_checker_program_travels_with_the_row():
+    assert stdio_row(hub_row(generated_checker="print(1)"), "1349/A")["checker_program"] == "print(1)"
+    assert "checker_program" not in stdio_row(hub_row(), "1349/A")
 
 
 def test_examples_that_are_no_official_test_come_first():
