@@ -17,8 +17,8 @@ from ponder.config import ConfigError
 
 if TYPE_CHECKING:
     from ponder.evals.bank import Bank
+    from ponder.evals.entries import Entry
     from ponder.evals.executions import ProgramRunner
-    from ponder.evals.ladder import Entry
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -91,12 +91,12 @@ def scorers(bank: Bank) -> list[str]:
 
 def run_programs(bank: Bank, *, by_subtask: bool) -> tuple[ProgramRunner, list[Entry]]:
     """The problems of a bank for the ladder; what has not been run yet is run."""
+    from ponder.evals.entries import entries_of
     from ponder.evals.executions import execute_bank
-    from ponder.evals.ladder import entries_of
     from ponder.evals.program_runners import open_runner
     from ponder.live import Bar
 
-    runner, points_of = open_runner(bank.spec.task)
+    runner, points_of = open_runner(bank.spec.task, bank.spec.split)
     if by_subtask and points_of is None:
         raise ConfigError(f"{bank.spec.task} has no subtasks; leave out --rules ioi")
     with Bar(Console(stderr=True), "run", unit="samples", figure="with a program") as bar:

@@ -65,6 +65,10 @@ class ProgramRunner(Protocol):
         """Whether it does what each public example says. Raises LostRun."""
         ...
 
+    def contest(self, problem: Problem) -> tuple[str, int]:
+        """The contest's problem that it is, and the subtask that it asks for; -1 = the whole of it."""
+        ...
+
     def goals(self, problem: Problem) -> Sequence[Goal]:
         """Its subtasks as the statement tells them; their inputs are places in `inputs`."""
         ...

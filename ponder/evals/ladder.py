@@ -18,23 +18,20 @@ chooses the weights of the procedure by random search, as o1-ioi did on earlier 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ponder.evals.bank import Bank
 from ponder.evals.codec import Stored, at_k
-from ponder.evals.executions import REPEATED, ProgramRunner, candidates
-from ponder.evals.per_sample import PerSample
+from ponder.evals.entries import Entry
 from ponder.evals.replay import random_orders
 from ponder.evals.stats import Estimate, in_percent, interval, paired_difference
 from ponder.evals.submissions import (
     ContestRules,
     Floats,
-    Submissions,
     as_told,
     coverage,
     random_score,
@@ -42,8 +39,7 @@ from ponder.evals.submissions import (
     tiered_score,
 )
 from ponder.evals.tables import Table, cell, points
-from ponder.strategies.programs import NOTHING, Candidates, Choosing, Goal, Prepared, Weights, prepare
-from ponder.types import Problem
+from ponder.strategies.programs import NOTHING, Choosing, Goal, Prepared, Weights, prepare
 
 DRAWS = 50  # orders of the samples of a problem
 BUDGETS = (1, 10, 50)
@@ -62,22 +58,6 @@ SCORED_RUNGS: dict[str, Choosing] = {
     "all": Choosing(),
 }
 RANDOM, ORACLE = "random", "coverage (oracle)"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A problem as the ladder sees it. A way of choosing is given the pools and the goals, never `hidden`."""
-
-    id: str
-    pools: Mapping[str, Candidates]  # scorer -> the candidates with its scores; "" = without any
-    goals: tuple[Goal, ...]
-    hidden: Floats  # (n, goals) points of every sample
-    programs: int  # different ones
-    inputs: int  # runs of one of them for its behaviour, those that are repeated included
-
-    @property
-    def full(self) -> tuple[float, ...]:
-        return tuple(goal.points for goal in self.goals)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,44 +97,6 @@ class Ladder(Stored):
     rows: tuple[LadderRow, ...]
     runner: Mapping[str, Any] = field(default_factory=dict)  # how programs were run
     command: str = ""
-
-
-HiddenPoints = Callable[[Problem, str], Sequence[float]]  # of a program, in every goal; hidden tests are asked
-
-
-def entries_of(
-    bank: Bank, table: PerSample, runner: ProgramRunner, *, scorers: Sequence[str] = (),
-    points_of: HiddenPoints | None = None,
-) -> list[Entry]:  # fmt: skip
-    """The problems of a bank whose programs were run. points_of: hidden points by subtask; without it a sample has the
-    verdict that the bank holds, all or nothing."""
-    entries = []
-    for problem in bank.problems:
-        pools = {name: candidates(bank, table, problem.id, scorer=name) for name in ("", *scorers)}
-        programs = pools[""].programs
-        if points_of is None:
-            outcomes, goals = bank.samples(problem.id).outcomes, tuple([Goal()])
-            points = np.where(outcomes == "correct", 1.0, np.where(outcomes == "wrong", 0.0, np.nan))[:, None]
-        else:
-            goals = tuple(runner.goals(problem))
-            points = _points(bank, problem, runner, points_of, len(goals))
-        inputs = pools[""].outputs.shape[1]
-        again = 0 if runner.repeats_itself else min(REPEATED, inputs)
-        distinct = len(set(programs[programs >= 0].tolist()))
-        entries.append(Entry(problem.id, pools, goals, points, distinct, inputs + again))
-    return entries
-
-
-def _points(bank: Bank, problem: Problem, runner: ProgramRunner, points_of: HiddenPoints, num_goals: int) -> Floats:
-    """(n, goals): hidden points of every sample, each program judged once."""
-    judged: dict[str | None, Sequence[float]] = {None: [0.0] * num_goals}
-    rows = []
-    for row in bank.rows(problem.id):
-        text = runner.program(problem, row.answer) if row.answer else None
-        if text not in judged:
-            judged[text] = points_of(problem, text or "")
-        rows.append(judged[text])
-    return np.array(rows, float)
 
 
 def ladder(
@@ -250,12 +192,12 @@ def _play(
     entry: Entry, prepared: Prepared, orders: NDArray[np.int64], rules: ContestRules, most: int, n: int
 ) -> tuple[Floats, NDArray[np.int64]]:
     """(orders, most) scores and the submissions made, of each order; of its first n samples where that is not all."""
-    contest = Submissions({entry.id: entry.hidden}, {entry.id: entry.full}, replace(rules, limit=most))
+    contest = entry.contest(replace(rules, limit=most))
     scores, made = np.zeros((len(orders), most)), np.zeros(len(orders), np.int64)
     for row, order in enumerate(orders):
         if n < len(order):
             some = order[:n]
-            part = Submissions({entry.id: entry.hidden[some]}, {entry.id: entry.full}, replace(rules, limit=most))
+            part = replace(entry, hidden=entry.hidden[some]).contest(replace(rules, limit=most))
             again = prepare(prepared.pool.take(some), prepared.choosing, prepared.goals)
             scores[row], made[row] = scores_of(again, part, entry.id, most)
         else:

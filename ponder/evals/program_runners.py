@@ -9,14 +9,24 @@ making. `points_of` is the other side: it asks hidden tests, and only `submissio
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Mapping, Sequence
 from random import Random
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.evals.executions import ProgramRunner
+from ponder.evals.entries import HiddenPoints
+from ponder.evals.executions import LostRun, ProgramRunner
+from ponder.grading.examples import arguments_of
+from ponder.grading.testers import value_of
+from ponder.processes import num_cores
+from ponder.sandbox.calls import call
+from ponder.sandbox.executions import shared
 from ponder.strategies.inputs import valid_inputs
 from ponder.strategies.programs import Goal
+from ponder.tasks import load_task
+from ponder.tasks.asserts import calls_of
+from ponder.tasks.code import CodeTask
 from ponder.tasks.pipes import (
     GENERATORS,
     SUBTASKS,
@@ -28,6 +38,7 @@ from ponder.tasks.pipes import (
     text_of,
 )
 from ponder.tasks.pipes_language import Value, fits, parse, run
+from ponder.tasks.variations import variations
 from ponder.types import Problem
 
 NUM_INPUTS = 48  # of every problem
@@ -70,6 +81,9 @@ class PipesRunner:
         pipe = parse(program)
         return [pipe is not None and fits(pipe, [pair]) for pair in public_examples(problem)]
 
+    def contest(self, problem: Problem) -> tuple[str, int]:
+        return problem.id, -1
+
     def goals(self, problem: Problem) -> Sequence[Goal]:
         names = [name for name, _ in SUBTASKS]
         shown = [text_of(value) for value, _ in public_examples(problem)]
@@ -106,9 +120,64 @@ def pipes_points(problem: Problem, program: str) -> tuple[float, ...]:
     )
 
 
-def open_runner(task: str) -> tuple[ProgramRunner, Callable[[Problem, str], Sequence[float]] | None]:
+class FunctionRunner:
+    """Python functions of `humaneval` and `mbpp`, in the sandbox of this process. Inputs are variations of the calls
+    that the public tests make; no hidden test and no reference solution is asked."""
+
+    repeats_itself: bool = False
+
+    def __init__(self, task: CodeTask, num_inputs: int = NUM_INPUTS) -> None:
+        self.task, self.num_inputs, self.num_workers = task, num_inputs, num_cores()
+        self.facts: Mapping[str, Any] = {
+            "language": "python",
+            "fence": shared().sandbox.fence,
+            "cpu_seconds": task.limits.cpu_seconds,  # of all calls of one program
+            "inputs": f"{num_inputs} variations of the public tests' calls",
+        }
+
+    def program(self, problem: Problem, answer: str) -> str | None:
+        return self.task.program(problem, answer)
+
+    def inputs(self, problem: Problem) -> Sequence[str]:
+        tests = self.task.item(problem).tests
+        seeds = calls_of(tests.public, tests.entry)
+        made = variations(seeds, count=self.num_inputs, seed=f"choosing/{problem.id}")
+        texts = [", ".join(map(repr, args)) for args in (*seeds, *made)]
+        return [text for text in dict.fromkeys(texts) if arguments_of(text) is not None][: self.num_inputs]
+
+    def outputs(self, problem: Problem, program: str, inputs: Sequence[str]) -> Sequence[str | None]:
+        entry = self.task.item(problem).tests.entry
+        calls = [call(entry, *(arguments_of(text) or ())) for text in inputs]
+        replies = shared().calls.behave(program, calls, limits=self.task.limits)
+        if replies is None:
+            raise LostRun
+        return [value_of(reply) for reply in replies]
+
+    def examples(self, problem: Problem, program: str) -> Sequence[bool]:
+        asserts = self.task.item(problem).tests.asserts(hidden=False)
+        if not asserts.units:
+            return []
+        tested = shared().calls.check(program, asserts, limits=self.task.limits, stop=False)
+        if tested.is_undecided:
+            raise LostRun
+        return [result == "" for result in tested.results]
+
+    def contest(self, problem: Problem) -> tuple[str, int]:
+        return problem.id, -1
+
+    def goals(self, problem: Problem) -> Sequence[Goal]:
+        return [Goal()]
+
+
+def open_runner(task: str, split: str = "test") -> tuple[ProgramRunner, HiddenPoints | None]:
     """The runner of a task by its name, and its hidden points by subtask, None where it is all or nothing."""
-    family = task.partition(":")[0].partition(",")[0]
+    family = re.split("[:,]", task, maxsplit=1)[0]
     if family == "pipes":
         return PipesRunner(), pipes_points
-    raise ConfigError(f"the samples of {task!r} are no programs that ponder runs; use a bank of pipes")
+    if family in ("humaneval", "mbpp"):
+        loaded = load_task(task, split=split)
+        assert isinstance(loaded, CodeTask), f"{task} is a {type(loaded).__name__}"
+        return FunctionRunner(loaded), None
+    raise ConfigError(
+        f"the samples of {task!r} are no programs that ponder runs for choosing; use a bank of pipes, humaneval or mbpp"
+    )

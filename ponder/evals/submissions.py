@@ -1,13 +1,14 @@
 """Submitting programs as at a contest: one door to hidden results, and what a way of choosing gets behind it.
 
-    contest = Submissions(hidden={"message": points}, full={"message": (10.0, 90.0)}, rules=IOI)
+    contest = Submissions(points_of, full={"message": (10.0, 90.0)}, rules=IOI)
     contest.submit("message", 17)       -> (10.0, 0.0)    what the contest's system would show of sample 17
     contest.score("message")            -> 10.0           the best of each subtask over submissions, then their sum
     scores_of(prepared, contest, "message", 50)           -> the score after 1, 2, ... 50 submissions
 
-`hidden` has a row a sample and a column a subtask. A way of choosing (strategies/programs.py) is given candidates,
-which have no hidden results, and afterwards what `submit` returned; nothing else passes. At IOI that is the points of
-every subtask and 50 submissions a problem; at Codeforces accepted or not, and ten, as o1's announcement counts them.
+`points_of(problem, sample)` asks the hidden tests, or looks up what they said: only what is submitted is judged. A way
+of choosing (strategies/programs.py) is given candidates, which have no hidden results, and afterwards what `submit`
+returned; nothing else passes. At IOI that is the points of every subtask and 50 submissions a problem; at Codeforces
+accepted or not, and ten, as o1's announcement counts them.
 
 Submitting at random needs no simulation: `random_score` is its exact mean over all choices of b of n samples, and
 `coverage` is what all n together would get, which no way of choosing can pass.
@@ -15,7 +16,7 @@ Submitting at random needs no simulation: `random_score` is its exact mean over 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -49,7 +50,9 @@ class NoSubmissionLeft(ValueError):
 class Submissions:
     """A contest's system: it counts submissions and returns what the real one would."""
 
-    hidden: Mapping[str, ArrayLike]  # problem -> (n, subtasks) points of every sample; nan = undecided, worth nothing
+    points_of: Callable[
+        [str, int], Sequence[float]
+    ]  # hidden: (problem, sample) -> points; nan = undecided, worth nothing
     full: Mapping[str, Sequence[float]]  # problem -> the points of each subtask
     rules: ContestRules
     made: dict[str, list[tuple[int, tuple[float, ...]]]] = field(default_factory=dict)  # problem -> (sample, points)
@@ -59,7 +62,7 @@ class Submissions:
         made = self.made.setdefault(problem, [])
         if len(made) >= self.rules.limit:
             raise NoSubmissionLeft(f"{problem} has had its {self.rules.limit} submissions ({self.rules.name} rules)")
-        points = np.asarray(self.hidden[problem], float)[sample : sample + 1]
+        points = np.array([self.points_of(problem, sample)], float)
         returned = tuple(as_told(points, self.full[problem], self.rules)[0].tolist())
         made.append((sample, returned))
         return returned

@@ -41,7 +41,7 @@ class CallTester:
         return [result == "" for result in tested.results]
 
     def outputs(self, program: str, examples: Examples, inputs: Sequence[str]) -> list[str | None]:
-        """The replies as they came, compared as text; an exception is no output, whatever its message."""
+        """The replies as they came; an exception is no output, whatever its message."""
         sent: dict[str, bytes] = {}
         for text in inputs:
             values = arguments_of(text)
@@ -51,8 +51,13 @@ class CallTester:
                 except NotPlain:
                     continue
         replies = self._calls.behave(program, list(sent.values()), limits=self._limits) or [None] * len(sent)
-        found = {text: reply for text, reply in zip(sent, replies, strict=True) if reply and reply.startswith(VALUE)}
-        return [found[text].decode(errors="replace") if text in found else None for text in inputs]
+        found = dict(zip(sent, map(value_of, replies), strict=True))
+        return [found.get(text) for text in inputs]
+
+
+def value_of(reply: bytes | None) -> str | None:
+    """A reply to a call as a text to compare; None where it is an exception, or there is none."""
+    return reply.decode(errors="replace") if reply and reply.startswith(VALUE) else None
 
 
 class TextTester:

@@ -95,6 +95,11 @@ class Candidates:
         return type(self)(**{name: values[samples] for name, values in vars(self).items()})
 
 
+def joined(pools: Sequence[Candidates]) -> Candidates:
+    """The samples of several pools of one problem, one after the other."""
+    return Candidates(**{name: np.concatenate([vars(pool)[name] for pool in pools]) for name in vars(pools[0])})
+
+
 @dataclass(frozen=True, kw_only=True)
 class Weights:
     """What counts how much for a cluster. `evals/ladder.py` fits them on problems held out for it."""

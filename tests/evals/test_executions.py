@@ -41,6 +41,9 @@ class Adding:
     def examples(self, problem, program):
         return [program in ("1", "one"), program == "1"]
 
+    def contest(self, problem):
+        return problem.id, -1
+
     def goals(self, problem):
         return (Goal(),)
 

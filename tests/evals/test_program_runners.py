@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from random import Random
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank
+from ponder.evals.entries import entries_of
 from ponder.evals.exams import run_exam
 from ponder.evals.executions import execute_bank
-from ponder.evals.ladder import entries_of, ladder
+from ponder.evals.ladder import ladder
 from ponder.evals.program_runners import PipesRunner, open_runner, pipes_points
 from ponder.evals.submissions import IOI
 from ponder.tasks import load_task
@@ -110,6 +112,36 @@ def test_a_made_up_olympiad_is_played_from_a_bank_to_its_table(bank):
     scores = {row.name: row.points[10].score.value for row in found.rows}
     assert scores["random"] < scores["public + clusters"] <= found.coverage.value
     assert np.isfinite(list(scores.values())).all()
+
+
+ROW = {
+    "id": "mbpp-1", "problem": "Write a function that sorts.", "solution": "def order(x):\n    return sorted(x)\n",
+    "test_list": ["assert order([3, 1, 2]) == [1, 2, 3]", "assert order([9]) == [9]", "assert order([]) == []"],
+}  # fmt: skip
+
+
+@pytest.fixture
+def functions(tmp_path, monkeypatch):
+    (tmp_path / "mbpp").mkdir()
+    (tmp_path / "mbpp" / "test.jsonl").write_text(json.dumps(ROW) + "\n")
+    monkeypatch.setenv("PONDER_DATA", str(tmp_path))
+    runner, points_of = open_runner("mbpp")
+    assert points_of is None
+    return runner, load_task("mbpp")[0]
+
+
+def test_functions_are_called_with_variations_of_the_public_calls_and_judged_by_the_public_tests(functions):
+    runner, problem = functions
+    inputs = runner.inputs(problem)
+    assert inputs[0] == "[3, 1, 2]" and len(inputs) > 10 and inputs == runner.inputs(problem)
+    assert "[9]" not in inputs  # of a hidden test
+    right, other = "def order(x):\n    return sorted(x)\n", "def order(x):\n    return [1, 2, 3]\n"
+    assert runner.examples(problem, right) == runner.examples(problem, other) == [True]
+    assert runner.examples(problem, "def order(x):\n    raise ValueError(x)\n") == [False]
+    assert runner.outputs(problem, right, inputs)[0] == runner.outputs(problem, other, inputs)[0]
+    assert runner.outputs(problem, right, inputs) != runner.outputs(problem, other, inputs)
+    assert runner.outputs(problem, "raise SystemExit", inputs) == [None] * len(inputs)
+    assert "fence" in runner.facts and runner.program(problem, "no code") is None
 
 
 def test_samples_that_are_no_programs_are_refused_with_what_to_do():

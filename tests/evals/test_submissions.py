@@ -9,7 +9,8 @@ from math import comb
 import numpy as np
 import pytest
 
-from ponder.evals.ladder import RUNGS, Entry, Ladder, fit_weights, gap_closed, ladder, table, told
+from ponder.evals.entries import Entry
+from ponder.evals.ladder import RUNGS, Ladder, fit_weights, gap_closed, ladder, table, told
 from ponder.evals.submissions import (
     CODEFORCES,
     IOI,
@@ -27,7 +28,7 @@ HIDDEN = np.array([[0, 0], [30, 0], [30, 35], [30, 70.0]])
 
 
 def contest(rules=IOI, hidden=HIDDEN, full=(30, 70)):
-    return Submissions({"p": hidden}, {"p": full}, rules)
+    return Submissions(lambda problem, sample: hidden[sample], {"p": full, "q": full}, rules)
 
 
 def entry(rng, name="p", n=24, goals=GOALS, right=0.2):
@@ -62,7 +63,7 @@ def test_without_points_a_submission_is_told_whether_it_is_accepted_and_nothing_
 
 
 def test_submissions_are_counted_by_problem_and_the_next_one_is_refused():
-    made = Submissions({"p": HIDDEN, "q": HIDDEN}, {"p": (30, 70), "q": (30, 70)}, replace(IOI, limit=2))
+    made = contest(replace(IOI, limit=2))
     made.submit("p", 0), made.submit("p", 0), made.submit("q", 0)
     with pytest.raises(NoSubmissionLeft, match="had its 2 submissions"):
         made.submit("p", 3)
@@ -106,7 +107,7 @@ def test_orders_of_a_chooser_that_looks_at_nothing_average_to_the_closed_form():
     one = entry(rng)
     prepared = prepare(one.pools[""], NOTHING, (Goal(points=100),))
     accepted = told(one, CODEFORCES).hidden
-    made = Submissions({"p": accepted}, {"p": (100,)}, IOI)
+    made = contest(hidden=accepted, full=(100,))
     scores = np.mean([scores_of(prepared, made, "p", 10, rng.permutation(24))[0] for _ in range(300)], axis=0)
     assert scores[[0, 9]] == pytest.approx([random_score(accepted, 1), random_score(accepted, 10)], abs=6)
 
@@ -119,13 +120,13 @@ def test_hidden_results_change_no_submission_but_through_what_was_returned():
     for _ in range(20):
         one = entry(rng)
         prepared = prepare(one.pools["s"], Choosing(), GOALS)
-        made = Submissions({"p": one.hidden}, {"p": one.full}, IOI)
+        made = one.contest(IOI)
         scores_of(prepared, made, "p", 24)
         samples = [sample for sample, _ in made.made["p"]]
         for j in range(len(samples)):
             hidden = rng.permutation(one.hidden)
             hidden[samples[:j]] = one.hidden[samples[:j]]
-            other = Submissions({"p": hidden}, {"p": one.full}, IOI)
+            other = replace(one, hidden=hidden).contest(IOI)
             scores_of(prepared, other, "p", j + 1)
             assert [sample for sample, _ in other.made["p"]] == samples[: j + 1]
     assert not {"hidden", "outcomes", "correct", "points"} & {f.name for f in fields(Candidates)}
@@ -133,7 +134,7 @@ def test_hidden_results_change_no_submission_but_through_what_was_returned():
 
 def test_the_score_stays_where_no_program_is_left_and_says_how_many_were_submitted():
     pool = Candidates.of(programs=["a", "a", None])
-    made = Submissions({"p": np.array([[0.0], [1.0], [0.0]])}, {"p": (1.0,)}, IOI)
+    made = contest(hidden=np.array([[0.0], [1.0], [0.0]]), full=(1.0,))
     scores, number = scores_of(prepare(pool, Choosing()), made, "p", 5)
     assert scores.tolist() == [0.0] * 5 and number == 2  # the second "a" is the same program
 
