@@ -70,7 +70,7 @@ async def grade(
 
     A task that runs programs may say that it takes longer: `patience`, in seconds.
     """
-    timeout = max(timeout, getattr(task, "patience", 0.0))
+    timeout = max(timeout, task.patience)
     answers = [counted_answer(completion) for completion in completions]
     there = [i for i, answer in enumerate(answers) if answer.strip()]
     found = await call_each(lambda i: task.verify(problem, answers[i]), there, timeout=timeout)

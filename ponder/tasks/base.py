@@ -121,7 +121,7 @@ class TaskWrapper(BaseTask):
         self._task = task = as_task(task)
         self.name, self.split, self.origin, self.is_gated = task.name, task.split, task.origin, task.is_gated
         self.grader_version, self.verifier, self.prompting = task.grader_version, task.verifier, task.prompting
-        self.patience = getattr(task, "patience", self.patience)
+        self.patience = task.patience
 
     def __len__(self) -> int:
         return len(self._task)
@@ -205,7 +205,7 @@ class Mixture(BaseTask):
         self.name, self.split = "+".join(task.name for task in tasks), tasks[0].split
         self.origin = [row for task in self.tasks for row in task.origin]
         self.is_gated = any(task.is_gated for task in self.tasks)
-        self.patience = max(getattr(task, "patience", 0.0) for task in self.tasks)
+        self.patience = max(task.patience for task in self.tasks)
         self.grader_version = ", ".join(sorted({task.grader_version for task in self.tasks}))
         rules = {task.verifier for task in self.tasks}  # one rule for all of it, or none
         self.verifier = rules.pop() if len(rules) == 1 else ""

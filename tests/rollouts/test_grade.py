@@ -36,7 +36,7 @@ def completion(answer: str, finish_reason: str = "stop") -> Completion:
 class Asked:
     """A task of `size` problems with the verifier that is handed in."""
 
-    name, split = "asked", "train"
+    name, split, patience = "asked", "train", 0.0
 
     def __init__(self, verify: Callable[..., Any], size: int = 1, target: str = "12") -> None:
         self.verify, self.size, self.target = verify, size, target
