@@ -240,6 +240,8 @@ class Child:
         if message[:1] == b"p":
             self.pid, self._waited = int(message[1:]), 0.0  # until now it waited for its server
             self._next_look = self._until_next_look()
+        elif message[:12] == b"!MemoryError":
+            self._stop("memory", f"{self.limits.memory_mb} MB are not enough to begin")
         elif message[:1] == b"!":
             self._stop("refused", message[1:].decode(errors="replace"))
         else:

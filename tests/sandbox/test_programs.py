@@ -429,6 +429,9 @@ def test_a_closed_sandbox_and_a_forked_one_say_so():
     programs.close()
     with pytest.raises(RuntimeError, match="closed"):
         run(programs, "")
+    programs._pid += 1  # as after a fork of this process
+    with pytest.raises(RuntimeError, match="another process"):
+        run(programs, "")
 
 
 def test_another_language_is_refused_with_the_fix(sandbox):
