@@ -10,7 +10,9 @@ import select
 import signal
 import socket
 import struct
+import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -201,23 +203,21 @@ class Child:
         """Wait for something to happen, at most until the next limit could be reached."""
         began = time.monotonic()
         events = self._poll.poll(1000 * max(0.001, min(until, self._next_look - self._waited)))
-        held_up = False  # by us: it had filled the pipe
         for descriptor, _ in events:
             if descriptor in self._reads:
-                held_up |= self._read(descriptor) == BLOCK
+                self._read(descriptor)
             elif descriptor == self._told.fileno():
                 self._hear()
         self._waited += time.monotonic() - began
         if self._waited >= self._next_look and self._report is None:  # also of one that never lets us rest
-            if not held_up:
-                self._look()
+            self._look()
             self._next_look = self._waited + self._until_next_look()
 
-    def _read(self, descriptor: int) -> int:
+    def _read(self, descriptor: int) -> None:
         try:
             block = os.read(descriptor, BLOCK)
         except BlockingIOError:
-            return 0
+            return
         if not block:
             self._close_read(descriptor)
         elif descriptor == self._out_fd:
@@ -229,7 +229,6 @@ class Child:
             self._err += block
             if len(self._err) > 2 * STDERR_BYTES:
                 del self._err[:-STDERR_BYTES]  # its end says most
-        return len(block)
 
     def _hear(self) -> None:
         """What the server tells: the child's number, then its end; nothing more if the server died."""
@@ -278,7 +277,11 @@ class Child:
             self._stop("time", f"more than {self.limits.cpu_seconds:g} s of processor time")
         elif self._waited > self.limits.wall_seconds:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
-        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds and not any(map(_is_awake, family)):
+        elif (
+            self._waited - sum(self._queued.values()) > self.limits.own_seconds
+            and not any(map(_is_awake, family))
+            and not any(map(_is_half_full, self._reads))
+        ):
             self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
 
     def _close(self) -> Ran:
@@ -380,6 +383,11 @@ def _is_awake(pid: int) -> bool:
                 if stat.read().rpartition(b") ")[2][:1] in (b"R", b"D"):
                     return True
     return False
+
+
+def _is_half_full(pipe: int) -> bool:
+    """Its writer may wait for us, who are starved ourselves."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) > BLOCK // 2
 
 
 def _queued_seconds(pid: int) -> float:
