@@ -26,6 +26,7 @@ BLOCK = 1 << 16
 DONE = struct.Struct("=iddQQ")  # as server.py tells it
 SEND_SECONDS = 0.02  # until a full pipe is tried again
 SERVER_SECONDS = 60.0  # for a starved server to begin a run, or to end it
+LOOKS_AT_REST = 5  # in a row, before a program is called idle
 FAMILY_SECONDS = 0.25  # between two looks at what a compiler started
 
 
@@ -82,6 +83,7 @@ class Child:
         self._waited = 0.0  # seconds that somebody waited for it
         self._cpu: dict[int, float] = {}  # seconds, by process: a compiler starts several, one after another
         self._queued: dict[int, float] = {}
+        self._looks_at_rest = 0
         self._out, self._err, self._lines_from = bytearray(), bytearray(), 0
         self._reads: dict[int, bytearray] = {}
         self._out_fd = self._stdin = -1
@@ -277,12 +279,11 @@ class Child:
             self._stop("time", f"more than {self.limits.cpu_seconds:g} s of processor time")
         elif self._waited > self.limits.wall_seconds:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
-        elif (
-            self._waited - sum(self._queued.values()) > self.limits.own_seconds
-            and not any(map(_is_awake, family))
-            and not any(map(_is_half_full, self._reads))
-        ):
-            self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
+        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds:
+            rests = not any(map(_is_awake, family)) and not any(map(_is_half_full, self._reads))
+            self._looks_at_rest = self._looks_at_rest + 1 if rests else 0
+            if self._looks_at_rest >= LOOKS_AT_REST:  # one look may fall between two threads that wait for each other
+                self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
 
     def _close(self) -> Ran:
         if self._ran is None:
