@@ -98,7 +98,8 @@ def probe() -> Holds:
 
 # every namespace of its own, the system read-only, nothing else of the file system; dies with its parent
 WRAPPED = (
-    "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--ro-bind", "/usr", "/usr",
+    "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL",
+    "--ro-bind", "/usr", "/usr",
     "--ro-bind-try", "/lib", "/lib", "--ro-bind-try", "/lib64", "/lib64", "--ro-bind-try", "/bin", "/bin",
     "--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--dev", "/dev",
 )  # fmt: skip
@@ -267,6 +268,8 @@ class Closed:
         _must("no_new_privs", _prctl(_PR_SET_NO_NEW_PRIVS, 1))
         if self.version:
             _must("landlock", _call(self.machine, "landlock_restrict_self", self.ruleset, 0))
+        else:
+            drop_bounding_set()
         if os.geteuid() == 0:
             become_nobody()
         _drop_capabilities(self.machine)

@@ -61,8 +61,9 @@ def serve(control: socket.socket, landlock: int | None) -> None:
     """Fork children until the control socket closes. `landlock`: its version here; None to run without any fence."""
     closed = None
     if landlock is not None:
-        fence.drop_bounding_set()
         closed = fence.Closed(platform.machine(), landlock)
+        if landlock:  # else bubblewrap is started from here, and root needs its capabilities to begin
+            fence.drop_bounding_set()
     # the library's own: os.fork tidies up after threads that are not here, at the price of the whole fence
     fork = ctypes.PyDLL(None).fork
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
