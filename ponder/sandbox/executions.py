@@ -18,10 +18,12 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from ponder.config import ConfigError
 from ponder.processes import num_cores
 from ponder.sandbox.base import Sandbox
 from ponder.sandbox.cached import CachedSandbox
 from ponder.sandbox.calls import Calls
+from ponder.sandbox.fence import FenceError
 from ponder.sandbox.programs import Programs
 
 MAX_KEPT = 20_000  # findings, a few kB each
@@ -86,11 +88,16 @@ _lock = threading.Lock()
 
 
 def shared() -> Executions:
+    """ConfigError, with what would help, where this machine has no fence: programs of a model never run without one."""
     with _lock:
         found = _shared.get(os.getpid())
         if found is None:
             cores = num_cores()
-            found = _shared[os.getpid()] = Executions(Programs(num_workers=cores), num_workers=cores)
+            try:
+                sandbox = Programs(num_workers=cores)
+            except FenceError as error:
+                raise ConfigError(f"programs of the model are judged by running them: {error}") from None
+            found = _shared[os.getpid()] = Executions(sandbox, num_workers=cores)
         return found
 
 

@@ -107,7 +107,7 @@ class CodeTask(BaseTask):
             raise ConfigError(f"reward={reward!r} is none of {', '.join(REWARDS)}")
         if not 0 <= differential <= 200:
             raise ConfigError(f"differential={differential} must lie between 0 and 200")
-        self.name, self.split = name, split
+        self.name, self.split, self.grader_version = name, split, grader()
         self.reward, self.differential, self.fresh = reward, differential, fresh
         self.limits = Limits(cpu_seconds=float(cpu), memory_mb=512)
         self._items = list(items)
@@ -306,6 +306,11 @@ def _task(name: str, items: list[CodeItem], origin: Any, size: int | None, **opt
     task = CodeTask(name, items[:size], **options)
     task.origin = origin
     return task
+
+
+def grader() -> str:
+    """Which code judges, and that it did so without a fence where that was asked for."""
+    return BaseTask.grader_version + (", unfenced" if shared().sandbox.fence == "unfenced" else "")
 
 
 def _probes(tests: FunctionTests) -> list[bytes]:

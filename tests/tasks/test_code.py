@@ -20,6 +20,7 @@ from ponder.evals.exams import run_exam
 from ponder.rollouts.grade import grade
 from ponder.sandbox import executions
 from ponder.sandbox.base import Ran
+from ponder.sandbox.fence import FenceError
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.scripted import ScriptedSandbox
 from ponder.tasks import benchmarks, load_task
@@ -225,6 +226,22 @@ def test_a_lost_run_is_undecided_and_asked_again_next_time() -> None:
     before = executions.shared().num_made
     task.verify(task[0], code(RIGHT))
     assert executions.shared().num_made == before + 1
+
+
+def test_without_a_fence_nothing_runs_and_unfenced_is_written_into_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "unfenced" not in mbpp().grader_version
+    open_fake = ScriptedSandbox(lambda *_: "")
+    open_fake.fence = "unfenced"
+    executions.use(open_fake)
+    assert mbpp().grader_version.endswith(", unfenced")
+    executions._shared.clear()
+
+    def no_fence(**_: Any) -> Programs:
+        raise FenceError("no fence can be set here; run on Linux")
+
+    monkeypatch.setattr(executions, "Programs", no_fence)
+    with pytest.raises(ConfigError, match="run on Linux"):
+        mbpp()
 
 
 # ---- keys and memory -------------------------------------------------------------------------------------------------
