@@ -116,7 +116,7 @@ class StdioTask(BaseTask):
         return extract_code(answer, self.language)
 
     def _run(self, program: str, test: StdioTest) -> Ran:
-        return shared().sandbox.run(Program(source=program, language=self.language), test.input, limits=self.limits)
+        return shared().run(Program(source=program, language=self.language), test.input, limits=self.limits)
 
     def _judged(self, problem: Problem, answer: str, wanted: Any) -> Verdict:
         program, item = self.program(problem, answer), self.item(problem)

@@ -311,6 +311,13 @@ def test_who_asks_for_what_another_finds_out_waits_for_it_and_failures_are_not_k
     assert sandbox.once("f", lambda: 4) == 4
 
 
+def test_waiting_for_a_place_is_no_part_of_a_verdicts_time(sandbox: executions.Executions) -> None:
+    task = mbpp(cpu=0.3)
+    loops = [completion(code(f"def tidy(xs):\n    while True: pass  # {index}")) for index in range(8)]
+    waited = asyncio.run(grade(task, task[0], loops, timeout=6.0))  # together they take longer, one by one less
+    assert {verdict.outcome for verdict in waited} == {"wrong"}, [verdict.note for verdict in waited]
+
+
 def completion(answer: str) -> Completion:
     return Completion(prompt_ids=(1,), token_ids=(2,), sampler_logprobs=(0.0,), sampled=(True,), finish_reason="stop",
                       reasoning="", answer=answer, num_reasoning_tokens=0)  # fmt: skip
