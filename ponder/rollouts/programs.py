@@ -125,7 +125,7 @@ class ProgramReasoning:
 
     async def _ran(self, episode: Episode, code: str) -> Ran:
         program = Program(source=code)
-        ran = await asyncio.to_thread(lambda: shared().sandbox.run(program, limits=self.limits))
+        ran = await asyncio.to_thread(lambda: shared().run(program, limits=self.limits))
         episode.counts["programs"] += 1
         episode.counts["failed"] += ran.status != "ok"
         episode.counts["silent"] += ran.status == "ok" and not ran.stdout.strip()

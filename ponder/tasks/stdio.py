@@ -34,7 +34,7 @@ from ponder.runs import file_hash
 from ponder.sandbox.base import Language, Limits, Program, Ran
 from ponder.sandbox.executions import shared
 from ponder.tasks.base import BaseTask, parse_spec
-from ponder.tasks.code import REWARDS
+from ponder.tasks.code import REWARDS, grader
 from ponder.tasks.file import read_rows
 from ponder.types import Message, Problem, Verdict
 
@@ -77,6 +77,7 @@ class StdioTask(BaseTask):
         if reward not in REWARDS:
             raise ConfigError(f"reward={reward!r} is none of {', '.join(REWARDS)}")
         self.name, self.split, self.reward, self.language = name, split, reward, language
+        self.grader_version = grader()
         self.limits = Limits(cpu_seconds=cpu, memory_mb=MEMORY_MB, output_bytes=16 << 20)
         self._items = list(items)
         self._by_digest = {item.problem.meta["tests"]: item for item in self._items}
@@ -115,7 +116,7 @@ class StdioTask(BaseTask):
         return extract_code(answer, self.language)
 
     def _run(self, program: str, test: StdioTest) -> Ran:
-        return shared().sandbox.run(Program(source=program, language=self.language), test.input, limits=self.limits)
+        return shared().run(Program(source=program, language=self.language), test.input, limits=self.limits)
 
     def _judged(self, problem: Problem, answer: str, wanted: Any) -> Verdict:
         program, item = self.program(problem, answer), self.item(problem)
@@ -124,22 +125,29 @@ class StdioTask(BaseTask):
             return Verdict(outcome="wrong", reward=0.0, note="no program in the answer")
         if not tests:
             return Verdict(outcome="undecided", reward=0.0, extracted=program, note="nothing is shown")
-        notes, seconds = [], [0.0]
+        notes: list[str] = []
+        failed: list[str] = []
+        seconds = [0.0]
 
         def score(name: str) -> float | None:
+            if self.reward == "all" and failed:
+                return 0.0  # it decides nothing more, and is not run
             ran = self._run(program, tests[name])
             seconds.append(ran.cpu_seconds)
             if ran.status != "ok":
                 notes.append(f"{name}: {ran.status} {ran.note}")
+                failed.extend([] if ran.is_undecided else [name])
                 return None if ran.is_undecided else 0.0
             found = item.check(ran.stdout, tests[name].output)
             notes.extend([f"{name}: {found.note}"] if found.score != 1 else [])
+            failed.extend([name] if found.score is not None and found.score < 1 else [])
             return None if found.score is None else float(found.score == 1)
 
-        judged = judge_subtasks(_subtasks(tests.values()), score, stop_early=self.reward == "all",
-                                note=lambda: notes[0] if notes else "")  # fmt: skip
-        if judged.is_undecided and 0.0 not in judged.tests.values():
-            return Verdict(outcome="undecided", reward=0.0, extracted=program, note=judged.note)
+        is_all = self.reward == "all"
+        judged = judge_subtasks(_subtasks(tests.values()), score, stop_early=is_all)
+        note = notes[0] if notes else ""
+        if None in judged.tests.values() and not (is_all and 0.0 in judged.tests.values()):
+            return Verdict(outcome="undecided", reward=0.0, extracted=program, note=note)
         scores = {name: judged.tests.get(name) == 1 for name in tests}
         groups = {
             "public": [right for name, right in scores.items() if tests[name].group == SAMPLE],
@@ -151,7 +159,7 @@ class StdioTask(BaseTask):
         share = {"all": float(is_right), "fraction": parts["fraction"], "weighted": judged.share}[self.reward]
         parts |= {"points": judged.total, "cpu": max(seconds)}
         return Verdict(outcome="correct" if is_right else "wrong", reward=1.0 if is_right else share,
-                       extracted=program, parts=parts, note=judged.note)  # fmt: skip
+                       extracted=program, parts=parts, note=note)  # fmt: skip
 
 
 def stdio(path: str, *, split: str = "test", seed: int = 0, size: int | None = None, reward: str = "all",

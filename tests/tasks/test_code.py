@@ -20,6 +20,7 @@ from ponder.evals.exams import run_exam
 from ponder.rollouts.grade import grade
 from ponder.sandbox import executions
 from ponder.sandbox.base import Ran
+from ponder.sandbox.fence import FenceError
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.scripted import ScriptedSandbox
 from ponder.tasks import benchmarks, load_task
@@ -227,6 +228,22 @@ def test_a_lost_run_is_undecided_and_asked_again_next_time() -> None:
     assert executions.shared().num_made == before + 1
 
 
+def test_without_a_fence_nothing_runs_and_unfenced_is_written_into_results(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "unfenced" not in mbpp().grader_version
+    open_fake = ScriptedSandbox(lambda *_: "")
+    open_fake.fence = "unfenced"
+    executions.use(open_fake)
+    assert mbpp().grader_version.endswith(", unfenced")
+    executions._shared.clear()
+
+    def no_fence(**_: Any) -> Programs:
+        raise FenceError("no fence can be set here; run on Linux")
+
+    monkeypatch.setattr(executions, "Programs", no_fence)
+    with pytest.raises(ConfigError, match="run on Linux"):
+        mbpp()
+
+
 # ---- keys and memory -------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +309,13 @@ def test_who_asks_for_what_another_finds_out_waits_for_it_and_failures_are_not_k
     with pytest.raises(ZeroDivisionError):
         sandbox.once("f", lambda: 1 // 0)
     assert sandbox.once("f", lambda: 4) == 4
+
+
+def test_waiting_for_a_place_is_no_part_of_a_verdicts_time(sandbox: executions.Executions) -> None:
+    task = mbpp(cpu=0.3)
+    loops = [completion(code(f"def tidy(xs):\n    while True: pass  # {index}")) for index in range(8)]
+    waited = asyncio.run(grade(task, task[0], loops, timeout=6.0))  # together they take longer, one by one less
+    assert {verdict.outcome for verdict in waited} == {"wrong"}, [verdict.note for verdict in waited]
 
 
 def completion(answer: str) -> Completion:
