@@ -4,7 +4,7 @@
     loading.py   engines, scorers, checkpoints, a model's facts     serving.py  serve, chat, keys
     show.py      what verbs print                                   teach.py    data, star, sft, rl, scorer, doctor
     fenced.py    sandbox                                            measure.py  eval, scale, score, report, ...
-    choosing.py  submit                                             contest.py  contest, standings, problems, place
+    choosing.py  submit, ioi                                        contest.py  contest rate, standings, ...
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """

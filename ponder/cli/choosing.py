@@ -1,4 +1,4 @@
-"""Verbs that choose what to submit: submit."""
+"""Verbs that choose what to submit: submit, ioi."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def submit(
     ] = "codeforces",
     submissions: Annotated[str, typer.Option(help="How many a problem, separated by commas.")] = "1,10,50",
     samples: Annotated[Optional[int], number("Samples of each problem to choose from; default: all.", least=1)] = None,
-    draws: Annotated[int, number("Random orders of the samples, by which ties are broken.", least=1)] = 50,
+    draws: Annotated[int, number("Random orders of the samples, by which ties are broken.", least=1)] = 20,
     fit: Annotated[
         Optional[Path], typer.Option(help="Another bank, of problems held out for it: fit the weights on it first.")
     ] = None,
@@ -72,6 +72,67 @@ def submit(
         return
     print_tables([table(found)])
     print(f"{told}; the table is in {path}, and `ponder report {bank}` shows it")
+
+
+@app.command(rich_help_panel=MEASURE)
+def ioi(
+    bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval` on cms:PATH, by problem or by subtask.")],
+    submissions: Annotated[int, number("A problem.", least=1)] = 50,
+    standings: Annotated[
+        Optional[Path], typer.Option(help="The contestants' totals, one a line: then the percentile is told.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take part in an olympiad with the samples of a bank: 50 submissions a problem, only these are judged."""
+    from dataclasses import replace
+
+    from ponder.evals.bank import Bank
+    from ponder.evals.codec import encode
+    from ponder.evals.executions import execute_bank
+    from ponder.evals.olympiad import olympiad, percentile
+    from ponder.evals.program_runners import open_runner
+    from ponder.evals.submissions import IOI
+    from ponder.evals.tables import Table
+
+    totals = read_totals(standings) if standings else []
+    held = Bank.read(bank)
+    runner, points_of = open_runner(held.spec.task, held.spec.split)
+    if points_of is None:
+        raise ConfigError(f"{held.spec.task} has no subtasks; `ponder submit` compares ways of choosing on it")
+    with resumable("the same command"):
+        table = execute_bank(held, runner, str(runner.facts["language"])).table
+        known = scorers(held)
+        sittings = olympiad(
+            held, table, runner, points_of, rules=replace(IOI, limit=submissions), scorer=known[0] if known else "",
+            on_submission=lambda name, sample, points: print(f"{name}: sample {sample} got {points}", file=sys.stderr),
+        )  # fmt: skip
+    score = sum(sitting.score for sitting in sittings)
+    better = percentile(score, totals) if totals else None
+    if as_json:
+        print(json.dumps({"score": score, "percentile": better, "problems": encode(sittings)}))
+        return
+    rows = [
+        (
+            s.problem,
+            f"{s.score:g} of {s.full:g}",
+            " ".join(f"{points:g}" for points in s.subtasks),
+            s.submissions,
+            s.samples,
+        )
+        for s in sittings
+    ]
+    print_tables([Table(held.spec.model, ("problem", "points", "by subtask", "submissions", "samples"), rows)])
+    full = sum(sitting.full for sitting in sittings)
+    told = "" if better is None else f", percentile {better:.0f} among the {len(totals)} of {standings}"
+    print(f"{score:g} of {full:g} points{told}")
+
+
+def read_totals(path: Path) -> list[float]:
+    """The numbers of a file, one a line."""
+    try:
+        return [float(line) for line in path.read_text().split("\n") if line.strip()]
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}; write one contestant's total a line") from None
 
 
 def numbers(text: str) -> list[int]:

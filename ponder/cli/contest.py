@@ -1,4 +1,4 @@
-"""Verbs of contests: contest (a rating), standings and problems (what one is made from), place (in an olympiad)."""
+"""`ponder contest`: rate (a rating), standings and problems (what one is made from), place (in an olympiad)."""
 
 from __future__ import annotations
 
@@ -18,8 +18,12 @@ if TYPE_CHECKING:
     from ponder.ratings import Rated
 
 
-@app.command(rich_help_panel=MEASURE)
-def contest(
+contest = typer.Typer(help="Rate a model among humans: contests of Codeforces, olympiads.", no_args_is_help=True)
+app.add_typer(contest, name="contest", rich_help_panel=MEASURE)
+
+
+@contest.command("rate")
+def rate_(
     submissions: Annotated[
         Optional[Path], typer.Argument(help="Verdicts in order: a .jsonl file, a folder of them, or a bank.")
     ] = None,
@@ -63,11 +67,11 @@ def contest(
         print(f"the made-up model's true rating is {rating:.0f}")
 
 
-@app.command(rich_help_panel=MEASURE)
+@contest.command("standings")
 def standings(
     answer: Annotated[Path, typer.Argument(help="The answer of the public API to contest.standings, as a file.")],
     ratings: Annotated[Path, typer.Argument(help="Its answer to contest.ratingChanges of the same round.")],
-    out: Annotated[Path, typer.Option(help="Where the contest goes, for `ponder contest --contest`.")],
+    out: Annotated[Path, typer.Option(help="Where the contest goes, for `ponder contest rate --contest`.")],
     as_json: Json = False,
 ) -> None:
     """Make a contest file from standings of Codeforces that you fetched. Handles are not kept."""
@@ -79,7 +83,7 @@ def standings(
     finish({**facts, "out": str(out)}, f"{out}: {made.num_humans} rated humans, {len(made.problems)} problems", as_json)
 
 
-@app.command(rich_help_panel=MEASURE)
+@contest.command("problems")
 def problems(
     rounds: Annotated[list[str], typer.Argument(help="Codeforces rounds by number, e.g. 1349 1350.")],
     out: Annotated[Path, typer.Option(help="A .jsonl file, one problem a line, for --task stdio:FILE.")],
@@ -99,7 +103,7 @@ def problems(
     )
 
 
-@app.command(rich_help_panel=MEASURE)
+@contest.command("place")
 def place(
     score: Annotated[float, typer.Argument(help="A total, e.g. of the six problems of an olympiad.")],
     among: Annotated[Path, typer.Option(help="Published standings: .csv with a line of names, or .json.")],

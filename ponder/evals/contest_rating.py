@@ -57,7 +57,7 @@ class ContestLine:
 
 @dataclass(frozen=True, kw_only=True)
 class ContestRating:
-    """What `ponder contest` says."""
+    """What `ponder contest rate` says."""
 
     mode: str  # a key of MODES
     rule: str

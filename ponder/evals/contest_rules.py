@@ -53,7 +53,7 @@ def median_worth(contest: Contest, problem: int, failed: int) -> Worth:
     if contest.results is None:
         raise ConfigError(
             f"contest {contest.id} has totals only; the median rule needs the results of single problems: convert the "
-            "answer to contest.standings (`ponder standings`), or use --rule codeelo"
+            "answer to contest.standings (`ponder contest standings`), or use --rule codeelo"
         )
     points, rejected, seconds = contest.results[:, problem].T
     is_solved = np.nan_to_num(points) > 0

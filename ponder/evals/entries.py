@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ponder.evals.bank import Bank
-from ponder.evals.executions import REPEATED, ProgramRunner, candidates
+from ponder.evals.executions import REPEATED, ProgramRunner, answers_of, candidates
 from ponder.evals.per_sample import PerSample
 from ponder.evals.submissions import ContestRules, Floats, Submissions
 from ponder.strategies.programs import Candidates, Goal, joined
@@ -61,16 +61,16 @@ def judged(bank: Bank, runner: ProgramRunner, points_of: HiddenPoints) -> PerSam
     facts = {"grader": bank.spec.grader, "language": runner.facts["language"]}
     table = PerSample(bank.folder / "points" / str(runner.facts["language"]), {"points": "list<float64>"}, facts)
     todo = table.missing(bank)
+    answers = answers_of(bank, todo)
     try:
         for problem in bank.problems:
             known: dict[str | None, Sequence[float]] = {None: [0.0] * len(runner.goals(problem))}
-            wanted = set(todo.get(problem.id, ()))
-            for row in bank.rows(problem.id) if wanted else ():
-                if row.sample in wanted:
-                    text = runner.program(problem, row.answer) if row.answer else None
-                    if text not in known:
-                        known[text] = points_of(problem, text or "")
-                    table.add([(problem.id, row.sample, {"points": list(known[text])})])
+            for sample in todo.get(problem.id, ()):
+                answer = answers[problem.id][sample]
+                text = runner.program(problem, answer) if answer else None
+                if text not in known:
+                    known[text] = points_of(problem, text or "")
+                table.add([(problem.id, sample, {"points": list(known[text])})])
     finally:
         if todo:
             table.save()

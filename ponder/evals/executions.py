@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -93,15 +93,15 @@ def execute_bank(bank: Bank, runner: ProgramRunner, name: str, *, on_progress: P
     total = sum(bank.num_samples(problem.id) for problem in bank.problems)
     done, begun, saved = total - sum(map(len, todo.values())), time.monotonic(), time.monotonic()
     num_programs = num_runs = num_lost = num_found = num_now = 0
+    answers = answers_of(bank, todo)
     with ThreadPoolExecutor(max_workers=max(1, runner.num_workers)) as pool:
         try:
             for problem in bank.problems:
-                wanted = set(todo.get(problem.id, ()))
+                wanted = todo.get(problem.id, [])
                 if not wanted:
                     continue
                 inputs = list(runner.inputs(problem))
-                found = {row.sample: _program(runner, problem, row.answer) for row in bank.rows(problem.id)
-                         if row.sample in wanted}  # fmt: skip
+                found = {sample: _program(runner, problem, answers[problem.id][sample]) for sample in wanted}
                 texts = list(dict.fromkeys(text for text in found.values() if text is not None))
                 ran = dict(zip(texts, pool.map(lambda text: _run(runner, problem, text, inputs), texts), strict=True))  # noqa: B023
                 blank = _row(None, inputs, [FAILED] * len(inputs), [], stable=True)
@@ -123,6 +123,16 @@ def execute_bank(bank: Bank, runner: ProgramRunner, name: str, *, on_progress: P
                 table.save()
     seconds = time.monotonic() - begun
     return Executed(table=table, samples=total, programs=num_programs, runs=num_runs, lost=num_lost, seconds=seconds)
+
+
+def answers_of(bank: Bank, problem_ids: Collection[str]) -> dict[str, dict[int, str]]:
+    """The answers of some problems' samples, by sample, read in one pass."""
+    found: dict[str, dict[int, str]] = {name: {} for name in problem_ids}
+    if found:
+        for row in bank.full_rows(["answer"]):
+            if row.problem in found:
+                found[row.problem][row.sample] = row.answer
+    return found
 
 
 def candidates(bank: Bank, table: PerSample, problem_id: str, *, scorer: str = "") -> Candidates:

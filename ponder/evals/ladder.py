@@ -41,7 +41,7 @@ from ponder.evals.submissions import (
 from ponder.evals.tables import Table, cell, points
 from ponder.strategies.programs import NOTHING, Choosing, Goal, Prepared, Weights, prepare
 
-DRAWS = 50  # orders of the samples of a problem
+DRAWS = 20  # orders of the samples of a problem
 BUDGETS = (1, 10, 50)
 RESAMPLES = 2000  # of the problems, for the interval of a gap
 
@@ -178,12 +178,14 @@ class _Played:
                 found.scores[i] = [tiered_score(entry.hidden, tiers, b) for b in budgets]
                 found.made[i] = budgets
                 continue
-            orders = random_orders(entry.id, len(entry.hidden), draws)
+            orders = random_orders(
+                entry.id, len(entry.hidden), draws if entry.hidden.any() else 1
+            )  # no order earns any
             scores, made = _play(entry, prepared, orders, rules, max(budgets), n)
             at = np.array(budgets) - 1
             found.scores[i] = scores[:, at].mean(axis=0)
             found.made[i] = np.minimum(made[:, None], budgets).mean(axis=0)
-            found.variance[i] = scores[:, at].var(axis=0, ddof=1) / draws if draws > 1 else 0.0
+            found.variance[i] = scores[:, at].var(axis=0, ddof=1) / len(orders) if len(orders) > 1 else 0.0
         scale = np.array([sum(entry.full) for entry in entries])[:, None]
         return cls(found.scores / scale, found.made, found.variance / scale**2)
 

@@ -15,6 +15,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.evals.cms_runner import CmsRunner
 from ponder.evals.entries import HiddenPoints
 from ponder.evals.executions import LostRun, ProgramRunner
 from ponder.grading.examples import arguments_of
@@ -22,10 +23,12 @@ from ponder.grading.testers import value_of
 from ponder.processes import num_cores
 from ponder.sandbox.calls import call
 from ponder.sandbox.executions import shared
+from ponder.sandbox.programs import Programs
 from ponder.strategies.inputs import valid_inputs
 from ponder.strategies.programs import Goal
 from ponder.tasks import load_task
 from ponder.tasks.asserts import calls_of
+from ponder.tasks.cms import CmsTask
 from ponder.tasks.code import CodeTask
 from ponder.tasks.pipes import (
     GENERATORS,
@@ -178,6 +181,12 @@ def open_runner(task: str, split: str = "test") -> tuple[ProgramRunner, HiddenPo
         loaded = load_task(task, split=split)
         assert isinstance(loaded, CodeTask), f"{task} is a {type(loaded).__name__}"
         return FunctionRunner(loaded), None
+    if family == "cms":
+        loaded = load_task(task, split=split)
+        assert isinstance(loaded, CmsTask), f"{task} is a {type(loaded).__name__}"
+        runner = CmsRunner(loaded, Programs(num_workers=num_cores()))
+        return runner, runner.points
     raise ConfigError(
-        f"the samples of {task!r} are no programs that ponder runs for choosing; use a bank of pipes, humaneval or mbpp"
+        f"the samples of {task!r} are no programs that ponder runs for choosing; use a bank of pipes, humaneval, mbpp "
+        "or cms"
     )
