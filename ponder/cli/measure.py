@@ -234,7 +234,7 @@ def compare(
 
     if is_of_several_exams(folders):
         rows = exam_rows(folders)
-        found, shown, notes = encode({"rows": rows}), exam_table(rows), ()
+        found, shown, notes = encode({"rows": rows}), exam_table(rows), tuple[str, ...]()
     else:
         compared = comparison(folders)
         found, shown, notes = encode(compared), table(compared), compared.notes

@@ -108,7 +108,7 @@ def ask(
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun = time.monotonic()
     opened = contextlib.ExitStack()
-    testers = open_testers(opened) if mode == "submit" else None
+    testers = open_testers() if mode == "submit" else None
     ranker = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
     engine = open_engine(

@@ -6,7 +6,8 @@
 
 A group of samples holds the same program many times and is graded in many threads: who asks for what another thread is
 just finding out waits for it. What says nothing about the program (`is_undecided`) is not kept. The sandbox is started
-on first use; `use(sandbox)` puts another in its place, as tests and `unfenced` runs do.
+on first use; `use(sandbox)` puts another in its place, as tests do. `allow_unfenced()` is what `ponder --unfenced`
+means: programs run as the user runs them, and every result says so.
 """
 
 from __future__ import annotations
@@ -41,6 +42,11 @@ class Executions:
         self._places = threading.Semaphore(num_workers)
         self._kept: OrderedDict[Hashable, Future[Any]] = OrderedDict()
         self._lock = threading.Lock()
+
+    @property
+    def programs(self) -> Sandbox:
+        """The sandbox without the memory: for judges that start compilers and binaries of their own."""
+        return self.sandbox.sandbox
 
     def run(self, program: Program, stdin: bytes = b"", *, limits: Limits = Limits()) -> Ran:
         """Of the sandbox; waiting for a place is no part of the call's time (waiting.py)."""
@@ -93,6 +99,14 @@ class Executions:
 
 _shared: dict[int, Executions] = {}  # by process: a sandbox belongs to the one that started it
 _lock = threading.Lock()
+_unfenced = False
+
+
+def allow_unfenced() -> None:
+    """From now on the shared sandbox is started without a fence. For machines that have none, and programs that one
+    would run oneself."""
+    global _unfenced
+    _unfenced = True
 
 
 def shared() -> Executions:
@@ -102,7 +116,7 @@ def shared() -> Executions:
         if found is None:
             cores = num_cores()
             try:
-                sandbox = Programs(num_workers=cores)
+                sandbox = Programs(num_workers=cores, unfenced=_unfenced)
             except FenceError as error:
                 raise ConfigError(f"programs of the model are judged by running them: {error}") from None
             found = _shared[os.getpid()] = Executions(sandbox, num_workers=cores)

@@ -112,7 +112,7 @@ class CmsTask(BaseTask):
         with self._places:
             chosen = None if subtask is None else [subtask]
             # the one that every task of this process shares, without its memory: scores are remembered by `judge`
-            sandbox = self._sandbox or cast(JudgingSandbox, shared().sandbox.sandbox)
+            sandbox = self._sandbox or cast(JudgingSandbox, shared().programs)
             return judge(package, program, sandbox, chosen, stop_early=stop_early)
 
     def key(self, problem: Problem, answer: str) -> str | None:
