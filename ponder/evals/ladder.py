@@ -58,6 +58,16 @@ SCORED_RUNGS: dict[str, Choosing] = {
     "all": Choosing(),
 }
 RANDOM, ORACLE = "random", "coverage (oracle)"
+# a rung -> the one that it adds a part to
+BEFORE = {
+    "valid only": RANDOM,
+    "public examples": "valid only",
+    "clusters": "valid only",
+    "public + clusters": "public examples",
+    "+ generated tests": "public + clusters",
+    "public + clusters + scorer": "public + clusters",
+    "all": "+ generated tests",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +76,7 @@ class LadderPoint:
 
     score: Estimate  # share of a problem's points
     gain: Estimate | None  # over random, in the same problems; None of random itself
+    step: Estimate | None  # over the rung that it adds a part to (BEFORE)
     gap: Estimate  # (score - random) / (coverage - random)
     made: float  # submissions that were made: all goals may be solved before, and programs run out
     mc_sd: float  # of the score, from the orders
@@ -134,13 +145,14 @@ def ladder(
         way = replace(each, weights=weights)
         played.append(_Played.of(entries, scorer, way, rules, budgets, n, draws))
     names = [(RANDOM, "", NOTHING), *rungs]
+    by_name = {name: found for (name, _, _), found in zip(names, played, strict=True)}  # those before have no scorer
     return Ladder(
         task=task, model=model, rules=rules.name, num_problems=len(entries), num_samples=n, draws=draws,
         choosing=choosing, coverage=interval(ceiling.tolist()), runner=runner or {}, command=command,
         rows=tuple(
             LadderRow(
                 name=name, scorer=scorer, executions=_executions(entries, each),
-                points={b: _point(found, i, floor[:, i], ceiling, is_floor=name == RANDOM)
+                points={b: _point(found, by_name.get(BEFORE.get(name, "")), i, floor[:, i], ceiling)
                         for i, b in enumerate(budgets)},
             )
             for (name, scorer, each), found in zip(names, played, strict=True)
@@ -218,11 +230,16 @@ def _executions(entries: Sequence[Entry], choosing: Choosing) -> float:
     return float(np.mean([runs(entry) for entry in entries]))
 
 
-def _point(found: _Played, i: int, floor: Floats, ceiling: Floats, *, is_floor: bool) -> LadderPoint:
+def _point(found: _Played, before: _Played | None, i: int, floor: Floats, ceiling: Floats) -> LadderPoint:
     scores = found.scores[:, i]
+
+    def more_than(others: Floats) -> Estimate | None:
+        return None if before is None else paired_difference(others.tolist(), scores.tolist())
+
     return LadderPoint(
         score=interval(scores.tolist()),
-        gain=None if is_floor else paired_difference(floor.tolist(), scores.tolist()),
+        gain=more_than(floor),
+        step=more_than(floor if before is None else before.scores[:, i]),
         gap=gap_closed(scores, floor, ceiling),
         made=float(found.made[:, i].mean()),
         mc_sd=math.sqrt(float(found.variance[:, i].sum())) / len(scores),
@@ -291,12 +308,13 @@ def table(found: Ladder) -> Table:
         for row in found.rows:
             at = row.points[b]
             name = f"{row.name} ({row.scorer})" if row.scorer else row.name
-            gain = "–" if at.gain is None else points(at.gain)
+            gain, step = ("–" if each is None else points(each) for each in (at.gain, at.step))
             gap = "–" if math.isnan(at.gap.value) else f"{in_percent(at.gap.value, 0)}%" + _span(at.gap)
             computed = f"±{100 * at.mc_sd:.1f}" if at.mc_sd else "exact"
-            rows.append((b, name, cell(at.score), computed, gain, gap, f"{at.made:.1f}", f"{row.executions:.0f}"))
-        rows.append((b, ORACLE, cell(found.coverage), "exact", "–", "100%", "–", "–"))
-    head = ("b", "way of choosing", "score", "computed", "to random", "gap closed", "submitted", "runs of programs")
+            rows.append((b, name, cell(at.score), computed, gain, step, gap, f"{at.made:.1f}", f"{row.executions:.0f}"))
+        rows.append((b, ORACLE, cell(found.coverage), "exact", "–", "–", "100%", "–", "–"))
+    head = ("b", "way of choosing", "score", "computed", "to random", "what the part adds", "gap closed", "submitted",
+            "runs of programs")  # fmt: skip
     what = "points of subtasks" if found.rules == "ioi" else "problems solved"
     sizes = f"{found.num_problems} problems, {found.num_samples} samples each"
     return Table(f"Choosing what to submit, {found.model}: {what} with b submissions; {sizes}", head, rows)

@@ -166,6 +166,8 @@ def test_the_examples_help_where_they_tell_and_the_table_says_by_how_much(entrie
     rows = {row.name: row.points for row in found.rows}
     assert rows["public examples"][1].gain.low > 0
     assert rows["public + clusters"][5].score.value > rows["random"][5].score.value
+    before, both = rows["public examples"][5].score.value, rows["public + clusters"][5]
+    assert both.step.value == pytest.approx(both.score.value - before) and rows["random"][5].step is None
     shown = table(found)
     assert len(shown.rows) == 2 * (len(found.rows) + 1) and all(len(row) == len(shown.head) for row in shown.rows)
 
