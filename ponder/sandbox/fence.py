@@ -60,7 +60,7 @@ class Holds:
     @property
     def problem(self) -> str:
         """Why there is no fence here, and the fix; "" where there is one."""
-        fix = "use Linux 4.14 or newer (a container or a virtual machine will do), or run without: ponder --unfenced ..."
+        fix = "use Linux 4.14 or newer (a container or virtual machine will do), or run without: ponder --unfenced ..."
         if self.system != "Linux":
             return f"no fence on {self.system}: {fix}; only programs that you would run yourself"
         if self.machine not in NUMBERS:
