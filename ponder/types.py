@@ -499,6 +499,7 @@ class Task(Protocol):
     prompting: str  # how the problems are asked, see tasks/prompting.py
     grader_version: str  # which code judges
     verifier: str  # the name in grading.VERIFIERS of the rule by which answers are the same; "" = another
+    patience: float  # seconds that one verification may take, where that is more than `grade` allows anyway
 
     def __len__(self) -> int: ...
 

@@ -31,7 +31,7 @@ def cpp(monkeypatch):
     if shutil.which(os.environ.get("CXX") or "g++") is None:
         pytest.skip("no C++ compiler here")
     holds = fence.probe()
-    if holds.problem or not holds.landlock:
+    if holds.problem or not (holds.landlock or holds.bubblewrap):
         pytest.skip("no fence for compilers here")
     folder, sandbox = _started()
     monkeypatch.setenv("PONDER_CACHE", folder)

@@ -44,7 +44,7 @@ def user(text: str) -> tuple[Message, ...]:
 class LowercaseTask:
     """A toy that a fresh tiny model can learn: correct = the answer holds a lower-case letter."""
 
-    name, split = "lowercase", "train"
+    name, split, patience = "lowercase", "train", 0.0
 
     def __init__(self, *, split: str = "train", seed: int = 0, size: int = 16) -> None:
         self.size = size

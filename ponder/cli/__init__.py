@@ -1,9 +1,10 @@
 """`ponder`: one verb, one function, a file a group of verbs. The only room that imports every other.
 
-    app.py       the app, common options, errors as one line        use.py      ask, play, pull; fenced.py  sandbox
+    app.py       the app, common options, errors as one line        use.py      ask, play, pull
     loading.py   engines, scorers, checkpoints, a model's facts     serving.py  serve, chat, keys
     show.py      what verbs print                                   teach.py    data, star, sft, rl, scorer, doctor
-    choosing.py  submit, ioi                                        measure.py  eval, scale, score, report, ...
+    fenced.py    sandbox                                            measure.py  eval, scale, score, report, ...
+    choosing.py  submit, ioi                                        contest.py  contest rate, standings, ...
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -12,7 +13,7 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall each other on small products
 
-from ponder.cli import choosing, fenced, measure, serving, teach, use  # they register their verbs
+from ponder.cli import choosing, contest, fenced, measure, serving, teach, use  # they register their verbs
 from ponder.cli.app import app, main
 
-__all__ = ["app", "choosing", "fenced", "main", "measure", "serving", "teach", "use"]
+__all__ = ["app", "choosing", "contest", "fenced", "main", "measure", "serving", "teach", "use"]

@@ -72,7 +72,16 @@ def main() -> None:
 
 
 @app.callback(invoke_without_command=True)
-def _version(version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False) -> None:
+def _version(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.")] = False,
+    unfenced: Annotated[
+        bool, typer.Option("--unfenced", help="Run the model's programs without a fence. Every result will say so.")
+    ] = False,
+) -> None:
     if version:
         print(__version__)
         raise typer.Exit
+    if unfenced:
+        from ponder.sandbox.executions import allow_unfenced
+
+        allow_unfenced()

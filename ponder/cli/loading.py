@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,21 +60,14 @@ def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[s
     return loaded
 
 
-def open_testers(stack: contextlib.ExitStack) -> dict[str, Tester]:
+def open_testers() -> dict[str, Tester]:
     """What runs programs for mode submit, by the kind of examples. Refused where this machine has no fence: programs of
-    a model are never run without one. The sandbox is closed with the stack."""
+    a model are never run without one."""
     from ponder.grading.testers import sandbox_testers
-    from ponder.sandbox.fence import FenceError
-    from ponder.sandbox.programs import Programs
+    from ponder.sandbox.executions import shared
     from ponder.tasks.pipes_tester import PipesTester
 
-    workers = max(1, processes.num_cores() // 2)  # the model needs the others
-    try:
-        sandbox = Programs(num_workers=workers)
-    except FenceError as error:
-        raise ConfigError(f"mode submit runs programs of the model, and none run here: {error}") from None
-    stack.callback(sandbox.close)
-    return {**sandbox_testers(sandbox, num_workers=workers), "pairs": PipesTester()}
+    return {**sandbox_testers(shared().sandbox, num_workers=processes.num_cores()), "pairs": PipesTester()}
 
 
 def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Scorer | None) -> float | None:

@@ -42,6 +42,9 @@ def evaluate(
     prompting: Annotated[
         str, typer.Option(help="How it is asked: none, direct, zero_shot_cot or few_shot_cot (baselines).")
     ] = "none",
+    environment: Annotated[
+        str, typer.Option(help="What a sample is: programs (what a Python program prints), deliberate, module:attr.")
+    ] = "",
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,
     temperature: Temperature = 1.0,
@@ -55,14 +58,19 @@ def evaluate(
     from ponder.evals.exams import run_exam
     from ponder.evals.looks import note_look
     from ponder.live import Bar
+    from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
     from ponder.tasks import load_task
+    from ponder.tasks.base import TaskWrapper
     from ponder.tasks.prompting import Prompted
 
     problems, task = _part(load_task(task, split=split, verifier=verifier), task, part)
     if prompting != "none":
         problems = Prompted(problems, prompting)
+    if environment:
+        problems = TaskWrapper(problems)
+        problems.prompting = environment if prompting == "none" else f"{prompting}, {environment}"
     facts = describe(model, base_url)
-    name = f"{task}-{model}" + (f"-{prompting}" if prompting != "none" else "")
+    name = f"{task}-{model}" + (f"-{prompting}" if prompting != "none" else "") + (environment and f"-{environment}")
     out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
@@ -70,6 +78,8 @@ def evaluate(
     if part == "report":
         print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
     engine = open_engine(model, base_url, api_key=api_key)
+    if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
+        engine = Deliberating(engine, play)
     try:
         with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
             result = asyncio.run(
@@ -215,21 +225,27 @@ def compare(
     """Put finished evaluations side by side: a row each, with intervals and the paired gain over the first.
 
     RUN alone compares its base with its last checkpoint, RUN@20 is the
-    evaluation of step 20 (`ponder scale` makes them).
+    evaluation of step 20 (`ponder scale` makes them). Folders of several
+    tasks become one table: a row a task and subject, two columns a model.
     """
     from ponder.evals.codec import encode
     from ponder.evals.comparison import comparison, markdown, table
+    from ponder.evals.exam_table import exam_rows, exam_table, is_of_several_exams
 
-    compared = comparison(folders)
+    if is_of_several_exams(folders):
+        rows = exam_rows(folders)
+        found, shown, notes = encode({"rows": rows}), exam_table(rows), tuple[str, ...]()
+    else:
+        compared = comparison(folders)
+        found, shown, notes = encode(compared), table(compared), compared.notes
     if as_json:
-        print(json.dumps(encode(compared), ensure_ascii=False))
+        print(json.dumps(found, ensure_ascii=False))
         return
-    shown = table(compared)
     if as_markdown:
         print(markdown(shown))
     else:
         print_tables([shown])
-    for note in compared.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -237,9 +253,7 @@ def compare(
 def controller(
     samples: Annotated[Path, typer.Argument(metavar="BANK", help="The --out of `ponder eval`: the stored samples.")],
     out: Annotated[Path, typer.Option(help="The controller's file, for `ponder ask --mode controller`.")],
-    budget: Annotated[
-        Optional[float], number("Mean tokens a problem; default: what 8 samples cost.", least=1)
-    ] = None,
+    budget: Annotated[Optional[float], number("Mean tokens a problem; default: what 8 samples cost.", least=1)] = None,
     scorer: Annotated[str, typer.Option(help="A scorer whose scores the bank has, by name.")] = "",
     probes: Annotated[int, number("Samples that are looked at before it picks.", least=1)] = 4,
     as_json: Json = False,

@@ -90,7 +90,7 @@ def serve(
         print(f"ponder serves {', '.join(references)} at {url}/v1", flush=True)
 
     with contextlib.ExitStack() as stack:
-        testers = open_testers(stack) if submit else None
+        testers = open_testers() if submit else None
         models = [
             open_served(
                 name, reference, base_url, scorer=scorers.get(name), verifier=verifier, temperature=temperature,

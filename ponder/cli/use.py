@@ -55,8 +55,8 @@ def ask(
         Optional[str],
         typer.Option(
             help="single, consensus, adaptive, best_of_n, weighted, confident, rerank_vote, judge, search, dvts, mcts, "
-            "forced, revise, deliberate, controller, submit: see docs/strategies.md. Default: single, or consensus of "
-            "several."
+            "forced, revise, deliberate, programs, controller, submit: see docs/strategies.md. Default: single, or "
+            "consensus of several."
         ),
     ] = None,
     samples: Annotated[
@@ -88,17 +88,18 @@ def ask(
     Ctrl-C ends it with the best answer so far.
     """
     from ponder.config import lookup
+    from ponder.rollouts.programs import programs
     from ponder.strategies import STRATEGIES
     from ponder.strategies.base import parse_options
     from ponder.strategies.keys import answer_key
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
-    strategy = lookup(STRATEGIES, mode, what="mode")
-    if base_url and (mode in ("search", "dvts", "mcts", "deliberate") or word):
+    strategy = lookup({**STRATEGIES, "programs": programs}, mode, what="mode")
+    if base_url and (mode in ("search", "dvts", "mcts", "deliberate", "programs") or word):
         raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
     extra = parse_options(option or [])
-    if extra and mode != "deliberate":
-        raise ConfigError(f"--option is for mode deliberate, not {mode}")
+    if extra and mode not in ("deliberate", "programs"):
+        raise ConfigError(f"--option is for the modes deliberate and programs, not {mode}")
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens,
         seed=seed,
@@ -107,7 +108,7 @@ def ask(
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun = time.monotonic()
     opened = contextlib.ExitStack()
-    testers = open_testers(opened) if mode == "submit" else None
+    testers = open_testers() if mode == "submit" else None
     ranker = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
     engine = open_engine(

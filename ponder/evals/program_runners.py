@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 from ponder.config import ConfigError
 from ponder.evals.cms_runner import CmsRunner
@@ -23,13 +23,13 @@ from ponder.grading.testers import value_of
 from ponder.processes import num_cores
 from ponder.sandbox.calls import call
 from ponder.sandbox.executions import shared
-from ponder.sandbox.programs import Programs
 from ponder.strategies.inputs import valid_inputs
 from ponder.strategies.programs import Goal
 from ponder.tasks import load_task
 from ponder.tasks.asserts import calls_of
 from ponder.tasks.cms import CmsTask
 from ponder.tasks.code import CodeTask
+from ponder.tasks.judge import JudgingSandbox
 from ponder.tasks.pipes import (
     GENERATORS,
     SUBTASKS,
@@ -184,7 +184,7 @@ def open_runner(task: str, split: str = "test") -> tuple[ProgramRunner, HiddenPo
     if family == "cms":
         loaded = load_task(task, split=split)
         assert isinstance(loaded, CmsTask), f"{task} is a {type(loaded).__name__}"
-        runner = CmsRunner(loaded, Programs(num_workers=num_cores()))
+        runner = CmsRunner(loaded, cast(JudgingSandbox, shared().programs))
         return runner, runner.points
     raise ConfigError(
         f"the samples of {task!r} are no programs that ponder runs for choosing; use a bank of pipes, humaneval, mbpp "

@@ -31,6 +31,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from ponder.ratings import student
+
 Z = NormalDist().inv_cdf(0.975)
 
 
@@ -161,7 +163,7 @@ def interval(values: Sequence[float], *, draws: int = 1) -> Estimate:
         size = float(num)
     else:
         size = min(mean * (1 - mean) / variance, bound) if variance > 0 else float(bound)
-    t = _student(num - 1)
+    t = student(num - 1)
     centre = (mean + t * t / (2 * size)) / (1 + t * t / size)
     half = t * math.sqrt(mean * (1 - mean) / size + t * t / (4 * size * size)) / (1 + t * t / size)
     return Estimate(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))
@@ -182,7 +184,7 @@ def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estima
     differences[np.abs(differences) < 1e-9] = 0.0  # rounding is no difference, however small the interval would be
     largest = float(np.abs(differences).max()) or 1.0
     padded = np.append(differences, [largest, -largest])
-    half = _student(len(padded) - 1) * float(padded.std()) / math.sqrt(len(padded))
+    half = student(len(padded) - 1) * float(padded.std()) / math.sqrt(len(padded))
     value, centre = float(differences.mean()), float(padded.mean())
     return Estimate(value, max(-1.0, min(value, centre - half)), min(1.0, max(value, centre + half)))
 
@@ -213,14 +215,3 @@ def in_percent(share: float, digits: int = 1, sign: str = "") -> str:
 def powers_up_to(n: int) -> list[int]:
     """The k of a curve: 1, 2, 4, ... and n itself."""
     return [*(2**i for i in range(n.bit_length()) if 2**i < n), n] if n else []
-
-
-def _student(freedom: int) -> float:
-    """The 97.5 % point of Student's t (Cornish and Fisher's series; within 1 % from 4 degrees of freedom on)."""
-    z, v = Z, freedom
-    return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    )

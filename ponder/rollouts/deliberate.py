@@ -24,13 +24,14 @@ with `contrast`, minus a share of it to candidates that were not chosen.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 from ponder.config import ConfigError, check, lookup, setting
 from ponder.engine.base import RedrawingWrapper
 from ponder.models.tokenizer import Tokenizer
+from ponder.rollouts.programs import one_program, program_turns
 from ponder.rollouts.rewards import RewardTerm, each
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation_environment import MAX_CANDIDATES, Deliberation
@@ -73,7 +74,11 @@ class DeliberationConfig:
         )  # fmt: skip
 
 
-ENVIRONMENTS = {"deliberate": DeliberationConfig.environment}  # by name, with the config of each; or module:attr
+ENVIRONMENTS: dict[str, Callable[..., Environment]] = {  # by name, with the config of each; or module:attr
+    "deliberate": DeliberationConfig.environment,
+    "programs": one_program,
+    "program_turns": program_turns,
+}
 
 
 def open_environment(

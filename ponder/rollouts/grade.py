@@ -66,7 +66,11 @@ class Tally:
 async def grade(
     task: Task, problem: Problem, completions: Sequence[Completion], *, keys: bool = False, timeout: float = TIMEOUT
 ) -> list[Verdict]:
-    """One verdict a completion. keys: also the equivalence class of each answer, for votes (`Verdict.key`)."""
+    """One verdict a completion. keys: also the equivalence class of each answer, for votes (`Verdict.key`).
+
+    A task that runs programs may say that it takes longer: `patience`, in seconds.
+    """
+    timeout = max(timeout, task.patience)
     answers = [counted_answer(completion) for completion in completions]
     there = [i for i, answer in enumerate(answers) if answer.strip()]
     found = await call_each(lambda i: task.verify(problem, answers[i]), there, timeout=timeout)

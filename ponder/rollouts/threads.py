@@ -13,11 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from queue import SimpleQueue
 from typing import Any
+
+from ponder.sandbox.waiting import watch
 
 PATIENCE = 0.02  # seconds before more threads help the first
 MOST = 512  # further threads at once, over all calls of `call_each` in this process
@@ -96,17 +100,25 @@ class _Calls:
                         return
                     self._num_waiting -= 1
                     self._since[index] = time.monotonic()
+                watch(partial(self._clock, index, math.inf), partial(self._clock, index, None))
                 try:
                     value = self._function(item)
                 except Exception as error:
                     value = error
                 except BaseException as error:  # SystemExit and its like end neither the thread nor the job
                     value = RuntimeError(f"{type(error).__name__}: {error}")
+                watch(None, None)
                 if not self._settle(index, value):
                     return  # given up meanwhile: others do the rest
         finally:
             if release is not None:
                 release()
+
+    def _clock(self, index: int, since: float | None) -> None:
+        """The call of this thread waits for its turn in the sandbox (inf), or goes on: its time begins anew."""
+        with self._lock:
+            if index in self._since:
+                self._since[index] = time.monotonic() if since is None else since
 
     def _settle(self, index: int, value: Any) -> bool:
         """Note what came of a call, once; False where somebody else did before."""

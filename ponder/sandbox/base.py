@@ -1,7 +1,8 @@
 """The words of the sandbox: a program, its limits, what came of a run, and the seam behind which programs run.
 
 A `Sandbox` is called from any thread and blocks until the run is over; it runs as many programs at once as it has
-workers. Expected outputs never enter it: what judges stays outside.
+workers. `start` waits for no place: who holds conversations says how many. Expected outputs
+never enter it: what judges stays outside.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class Running(Protocol):
         ...
 
     def kill(self) -> Ran:
-        """Stop it now."""
+        """Stop it now. One that had not ended by itself is "ok" then, without an exit code."""
         ...
 
 

@@ -37,11 +37,12 @@ from typing import Any
 
 from ponder.sandbox.base import Limits, Program, Ran, Running, Sandbox
 from ponder.sandbox.inside import wire
+from ponder.sandbox.waiting import place
 
 SECONDS = 2.0  # of processor time for the tests' own work on one program
 MESSAGES = 64 << 20  # bytes that a session may send
 _LINE = wire.MAX_LINE + 200
-_alone = threading.Lock()  # a session that was lost is repeated once, one at a time
+_alone = threading.Semaphore()  # a session that was lost is repeated once, one at a time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,10 +129,10 @@ class Calls:
         """
         if fresh:
             return self._check_each(source, asserts, limits, stop)
-        with self._places:
+        with place(self._places):
             tested, is_lost = self._check_once(source, asserts, limits, stop, probes)
         if is_lost:
-            with _alone, self._places:
+            with place(_alone), place(self._places):
                 tested, _ = self._check_once(source, asserts, limits, stop, probes)
         return tested
 
@@ -179,10 +180,10 @@ class Calls:
         self, source: str, calls: Sequence[bytes], *, limits: Limits = Limits()
     ) -> tuple[bytes | None, ...] | None:
         """What a program replies to calls, as it wrote it; None for those after its end. None = the machine lost it."""
-        with self._places:
+        with place(self._places):
             found = self._behave_once(source, calls, limits)
         if found is None:
-            with _alone, self._places:
+            with place(_alone), place(self._places):
                 found = self._behave_once(source, calls, limits)
         return found
 

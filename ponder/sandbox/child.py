@@ -10,7 +10,9 @@ import select
 import signal
 import socket
 import struct
+import sys
 import tempfile
+import termios
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +26,7 @@ BLOCK = 1 << 16
 DONE = struct.Struct("=iddQQ")  # as server.py tells it
 SEND_SECONDS = 0.02  # until a full pipe is tried again
 SERVER_SECONDS = 60.0  # for a starved server to begin a run, or to end it
+LOOKS_AT_REST = 5  # in a row, before a program is called idle
 FAMILY_SECONDS = 0.25  # between two looks at what a compiler started
 
 
@@ -80,6 +83,7 @@ class Child:
         self._waited = 0.0  # seconds that somebody waited for it
         self._cpu: dict[int, float] = {}  # seconds, by process: a compiler starts several, one after another
         self._queued: dict[int, float] = {}
+        self._looks_at_rest = 0
         self._out, self._err, self._lines_from = bytearray(), bytearray(), 0
         self._reads: dict[int, bytearray] = {}
         self._out_fd = self._stdin = -1
@@ -201,23 +205,21 @@ class Child:
         """Wait for something to happen, at most until the next limit could be reached."""
         began = time.monotonic()
         events = self._poll.poll(1000 * max(0.001, min(until, self._next_look - self._waited)))
-        held_up = False  # by us: it had filled the pipe
         for descriptor, _ in events:
             if descriptor in self._reads:
-                held_up |= self._read(descriptor) == BLOCK
+                self._read(descriptor)
             elif descriptor == self._told.fileno():
                 self._hear()
         self._waited += time.monotonic() - began
         if self._waited >= self._next_look and self._report is None:  # also of one that never lets us rest
-            if not held_up:
-                self._look()
+            self._look()
             self._next_look = self._waited + self._until_next_look()
 
-    def _read(self, descriptor: int) -> int:
+    def _read(self, descriptor: int) -> None:
         try:
             block = os.read(descriptor, BLOCK)
         except BlockingIOError:
-            return 0
+            return
         if not block:
             self._close_read(descriptor)
         elif descriptor == self._out_fd:
@@ -229,7 +231,6 @@ class Child:
             self._err += block
             if len(self._err) > 2 * STDERR_BYTES:
                 del self._err[:-STDERR_BYTES]  # its end says most
-        return len(block)
 
     def _hear(self) -> None:
         """What the server tells: the child's number, then its end; nothing more if the server died."""
@@ -240,6 +241,8 @@ class Child:
         if message[:1] == b"p":
             self.pid, self._waited = int(message[1:]), 0.0  # until now it waited for its server
             self._next_look = self._until_next_look()
+        elif message[:12] == b"!MemoryError":
+            self._stop("memory", f"{self.limits.memory_mb} MB are not enough to begin")
         elif message[:1] == b"!":
             self._stop("refused", message[1:].decode(errors="replace"))
         else:
@@ -276,8 +279,11 @@ class Child:
             self._stop("time", f"more than {self.limits.cpu_seconds:g} s of processor time")
         elif self._waited > self.limits.wall_seconds:
             self._stop("lost", f"the machine gave it no time within {self.limits.wall_seconds:g} s")
-        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds and not any(map(_is_awake, family)):
-            self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
+        elif self._waited - sum(self._queued.values()) > self.limits.own_seconds:
+            rests = not any(map(_is_awake, family)) and not any(map(_is_half_full, self._reads))
+            self._looks_at_rest = self._looks_at_rest + 1 if rests else 0
+            if self._looks_at_rest >= LOOKS_AT_REST:  # one look may fall between two threads that wait for each other
+                self._stop("idle", f"it waited for {self.limits.own_seconds:g} s")
 
     def _close(self) -> Ran:
         if self._ran is None:
@@ -378,6 +384,11 @@ def _is_awake(pid: int) -> bool:
                 if stat.read().rpartition(b") ")[2][:1] in (b"R", b"D"):
                     return True
     return False
+
+
+def _is_half_full(pipe: int) -> bool:
+    """Its writer may wait for us, who are starved ourselves."""
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder) > BLOCK // 2
 
 
 def _queued_seconds(pid: int) -> float:

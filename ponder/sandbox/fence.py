@@ -1,7 +1,7 @@
 """The fence: what the kernel is told to refuse to this process from now on. Nothing here can be undone, by anybody.
 
     probe().level                        "closed filter + landlock 7 + own user"
-    closed = Closed.prepare()            # once, in a server: the filter and the Landlock rules are built here
+    closed = Closed("x86_64", 7)         # once, in a server: the filter and the Landlock rules are built here
     closed.apply(limits)                 # in a fork of it: from here on nothing can be opened, started or reached
     files(box, read=SYSTEM)              # in a child that will exec a compiler: system read-only, one folder of its own
 
@@ -60,7 +60,7 @@ class Holds:
     @property
     def problem(self) -> str:
         """Why there is no fence here, and the fix; "" where there is one."""
-        fix = "run on Linux 4.14 or newer (a container or a virtual machine will do), or pass --unfenced to run without"
+        fix = "use Linux 4.14 or newer (a container or virtual machine will do), or run without: ponder --unfenced ..."
         if self.system != "Linux":
             return f"no fence on {self.system}: {fix}; only programs that you would run yourself"
         if self.machine not in NUMBERS:
@@ -98,7 +98,8 @@ def probe() -> Holds:
 
 # every namespace of its own, the system read-only, nothing else of the file system; dies with its parent
 WRAPPED = (
-    "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--ro-bind", "/usr", "/usr",
+    "--unshare-all", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL",
+    "--ro-bind", "/usr", "/usr",
     "--ro-bind-try", "/lib", "/lib", "--ro-bind-try", "/lib64", "/lib64", "--ro-bind-try", "/bin", "/bin",
     "--ro-bind-try", "/etc/alternatives", "/etc/alternatives", "--dev", "/dev",
 )  # fmt: skip
@@ -262,19 +263,13 @@ class Closed:
         self.ruleset = _out_of_the_way(_ruleset(machine, version)) if version else -1
         self._filter, self._filter_exec = (_Loaded(closed_filter(machine, may_exec=exec_)) for exec_ in (False, True))
 
-    @classmethod
-    def prepare(cls) -> Closed:
-        machine = platform.machine()
-        return cls(machine, max(0, _call(machine, "landlock_create_ruleset", 0, 0, 1)))
-
-    def apply(self, *, keep: int = 3, may_exec: bool = False) -> None:
-        """The limits are set. Closes all descriptors but the first `keep`, and, with `may_exec`, EXEC_FD until the
-        exec."""
+    def apply(self, *, may_exec: bool = False) -> None:
+        """The limits are set. Nothing can be opened afterwards, so what is still open is the caller's to close."""
         _must("no_new_privs", _prctl(_PR_SET_NO_NEW_PRIVS, 1))
         if self.version:
             _must("landlock", _call(self.machine, "landlock_restrict_self", self.ruleset, 0))
-        os.closerange(keep, EXEC_FD)
-        os.closerange(EXEC_FD + may_exec, 1 << 20)
+        else:
+            drop_bounding_set()
         if os.geteuid() == 0:
             become_nobody()
         _drop_capabilities(self.machine)
@@ -284,8 +279,7 @@ class Closed:
 
 def files(box: str | None, *, read: Sequence[str] = SYSTEM) -> None:
     """For what is exec'ed next, a compiler or a judge's own tool: reads `read`, writes below `box`, no network, no
-    signal
-    to others. Needs Landlock; where there is none, bubblewrap has to be around."""
+    signal to others. Needs Landlock; where there is none, bubblewrap has to be around."""
     machine = platform.machine()
     version = max(0, _call(machine, "landlock_create_ruleset", 0, 0, 1))
     if not version:
@@ -305,11 +299,14 @@ def files(box: str | None, *, read: Sequence[str] = SYSTEM) -> None:
     _Loaded(files_filter(machine)).set(os.getpid())
 
 
-def wrapped(bubblewrap: str, box: str, filter_fd: int) -> list[str]:
-    """The command before a compiler's, where bubblewrap works: mounts instead of Landlock, the same filter."""
-    return [bubblewrap, *WRAPPED, "--bind", box, box, "--chdir", box, "--seccomp", str(filter_fd), "--"]
-
-
-def files_program() -> bytes:
-    """The filter of compilers, for bubblewrap: a signal can be sent to nobody."""
-    return files_filter(platform.machine()).pack(own_pid=0x7FFFFFFF)
+def wrapped(bubblewrap: str, box: str, read: Sequence[str], command: Sequence[str]) -> list[str]:
+    """The command inside bubblewrap, without Landlock: mounts and namespaces in its place, the same filter."""
+    if not bubblewrap:
+        raise FenceError("compilers need Landlock (Linux 5.13) or bubblewrap (apt-get install bubblewrap)")
+    code = files_filter(platform.machine()).pack(own_pid=0x7FFFFFFF)  # a signal can be sent to nobody
+    descriptor = os.memfd_create("filter")
+    os.pwrite(descriptor, code, 0)
+    os.dup2(descriptor, EXEC_FD, inheritable=True)
+    shown = [part for path in read if path not in SYSTEM for part in ("--ro-bind-try", path, path)]
+    place = ["--bind", box, box, "--chdir", box, "--setenv", "TMPDIR", box, "--setenv", "PATH", "/usr/bin:/bin"]
+    return [bubblewrap, *WRAPPED, *shown, *place, "--seccomp", str(EXEC_FD), "--", *command]

@@ -46,6 +46,7 @@ class Programs:
         if holds.problem and not unfenced:
             raise fence.FenceError(holds.problem)
         self.num_workers, self.is_fenced = num_workers, not unfenced
+        self._holds = holds
         self._level = holds.level if self.is_fenced else "unfenced"
         self._places = threading.BoundedSemaphore(num_workers)
         self._alone = threading.Lock()
@@ -111,7 +112,7 @@ class Programs:
         """Run a compiler, or another command that needs files: reads the system's folders and `read`, writes below
         `box`,
         where it begins. Has no network. Everything that it started ends with it."""
-        return self._to_its_end(_tool_order(command, box, limits, read), stdin)
+        return self._to_its_end(self._tool_order(command, box, limits, read), stdin)
 
     def start_tool(
         self,
@@ -125,7 +126,18 @@ class Programs:
         extra: Sequence[int] = (),
     ) -> Child:
         """Begin one, such as a judge's manager that opens pipes in its box."""
-        return self._launch(_tool_order(command, box, limits, read), stdin, stdout=stdout, extra=extra)
+        return self._launch(self._tool_order(command, box, limits, read), stdin, stdout=stdout, extra=extra)
+
+    def _tool_order(self, command: Sequence[str], box: str, limits: Limits, read: Sequence[str]) -> Order:
+        environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": box}
+        more = {
+            "box": box,
+            "read": [*fence.SYSTEM, *read],
+            "bubblewrap": self._holds.bubblewrap,
+            "file_bytes": TOOL_FILE_BYTES,
+            "environment": environment,
+        }
+        return Order(kind="tool", limits=limits, args=tuple(command), more=more)
 
     def _to_its_end(self, order: Order, stdin: bytes, **more: Any) -> Ran:
         with self._places:
@@ -164,7 +176,7 @@ class Programs:
             place = min(range(self.num_workers), key=self._num_jobs)
             found = self._servers[place]
             if found is None:
-                found = self._servers[place] = _Server(self.is_fenced)
+                found = self._servers[place] = _Server(str(self._holds.landlock) if self.is_fenced else "unfenced")
             return found
 
     def _num_jobs(self, place: int) -> int:
@@ -203,16 +215,10 @@ def _binary_order(args: Sequence[str], limits: Limits) -> Order:
     return Order(kind="binary", limits=limits, args=("program", *args))
 
 
-def _tool_order(command: Sequence[str], box: str, limits: Limits, read: Sequence[str]) -> Order:
-    environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": box}
-    more = {"box": box, "read": [*fence.SYSTEM, *read], "file_bytes": TOOL_FILE_BYTES, "environment": environment}
-    return Order(kind="tool", limits=limits, args=tuple(command), more=more)
-
-
 class _Server:
     """One server: its process and the socket on which it takes jobs."""
 
-    def __init__(self, is_fenced: bool) -> None:
+    def __init__(self, landlock: str) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.num_jobs = 0
         script = str(Path(__file__).resolve().with_name("server.py"))
@@ -221,7 +227,7 @@ class _Server:
         with theirs, tempfile.TemporaryFile() as said:
             self.process = subprocess.Popen(
                 [fence.real_python(), "-S", "-s", "-P", "-B", "-X", "utf8", script, str(theirs.fileno()),
-                 "fenced" if is_fenced else "unfenced"],
+                 landlock],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment,
                 pass_fds=[theirs.fileno()], start_new_session=True, cwd="/",
             )  # fmt: skip

@@ -1,7 +1,7 @@
 """The server that forks a child a run: a fresh interpreter that never saw a test, an expected output or another
 program.
 
-    python -S -s -P -X utf8 ponder/sandbox/server.py CONTROL IS_FENCED        # as programs.py starts it, and nobody
+    python -S -s -P -X utf8 ponder/sandbox/server.py CONTROL LANDLOCK        # as programs.py starts it, and nobody
     else
 
 It preloads the standard modules that programs use, freezes them, and then only passes descriptors on: a job's source
@@ -24,7 +24,9 @@ import importlib
 import linecache
 import marshal
 import os
+import platform
 import random
+import resource
 import select
 import signal
 import socket
@@ -32,32 +34,36 @@ import struct
 import sys
 import threading
 import time
+import traceback
 import types
 from typing import Any, NoReturn
 
 MODULES = """
 __future__ abc argparse array ast base64 bisect bz2 calendar cmath codecs collections collections.abc colorsys
 concurrent.futures concurrent.futures.thread contextlib contextvars copy copyreg csv dataclasses datetime decimal
-difflib doctest enum errno fnmatch fractions functools getopt glob graphlib gzip hashlib heapq hmac html inspect io
-ipaddress itertools json keyword linecache locale logging lzma math mmap numbers opcode operator optparse pathlib pickle
-pkgutil platform pprint queue random re reprlib resource sched secrets select selectors shlex shutil signal socket stat
-statistics string stringprep struct subprocess symtable tempfile textwrap threading time timeit tokenize traceback types
-typing unicodedata unittest urllib.parse uuid warnings weakref zlib _strptime _compat_pickle encodings.ascii
-encodings.latin_1 encodings.utf_16 encodings.utf_32 encodings.utf_8_sig encodings.cp1252 encodings.idna
-encodings.punycode encodings.unicode_escape encodings.raw_unicode_escape encodings.hex_codec encodings.rot_13
-encodings.base64_codec encodings.utf_16_le encodings.utf_16_be encodings.utf_32_le encodings.utf_32_be encodings.cp437
+difflib doctest enum errno fileinput fnmatch fractions functools getopt glob graphlib gzip hashlib heapq hmac html
+inspect io ipaddress itertools json keyword linecache locale logging lzma math mmap numbers opcode operator optparse
+pathlib pickle pkgutil platform pprint queue random re reprlib resource sched secrets select selectors shlex shutil
+signal socket stat statistics string stringprep struct subprocess symtable tempfile textwrap threading time timeit
+tokenize traceback types typing unicodedata unittest urllib.parse uuid warnings weakref zlib _strptime
+_compat_pickle encodings.ascii encodings.latin_1 encodings.utf_16 encodings.utf_32 encodings.utf_8_sig
+encodings.cp1252 encodings.idna encodings.punycode encodings.unicode_escape encodings.raw_unicode_escape
+encodings.hex_codec encodings.rot_13 encodings.base64_codec encodings.utf_16_le encodings.utf_16_be
+encodings.utf_32_le encodings.utf_32_be encodings.cp437
 """.split()
 NAME = "program.py"  # as tracebacks call it
 DONE = struct.Struct("=iddQQ")  # wait status, user and system seconds, kilobytes, nanoseconds in the run queue
+most_descriptors = 1 << 20  # how many this process may have
 NOT_FENCED = 125  # the child's exit code when a step before the program failed; its note comes on the socket
 
 
-def serve(control: socket.socket, is_fenced: bool) -> None:
-    """Fork children until the control socket closes."""
+def serve(control: socket.socket, landlock: int | None) -> None:
+    """Fork children until the control socket closes. `landlock`: its version here; None to run without any fence."""
     closed = None
-    if is_fenced:
-        fence.drop_bounding_set()
-        closed = fence.Closed.prepare()
+    if landlock is not None:
+        closed = fence.Closed(platform.machine(), landlock)
+        if landlock:  # else bubblewrap is started from here, and root needs its capabilities to begin
+            fence.drop_bounding_set()
     # the library's own: os.fork tidies up after threads that are not here, at the price of the whole fence
     fork = ctypes.PyDLL(None).fork
     woken, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC) if hasattr(os, "pipe2") else os.pipe()
@@ -70,20 +76,19 @@ def serve(control: socket.socket, is_fenced: bool) -> None:
     poll = select.poll()
     poll.register(control.fileno(), select.POLLIN)
     poll.register(woken, select.POLLIN)
+    starter = os.getppid()
     gc.collect()
     gc.freeze()
     control.send(b"ready")
-    while True:
-        for descriptor, _ in poll.poll():
+    while os.getppid() == starter:  # a fork of whoever started us may hold our control open
+        for descriptor, _ in poll.poll(2_000):
             if descriptor == woken:
                 with contextlib.suppress(BlockingIOError):
                     os.read(woken, 4096)
             elif descriptor == control.fileno():
                 kind, descriptors, _, _ = socket.recv_fds(control, 16, 32)
                 if not kind:
-                    for pid in jobs:
-                        _kill(pid)
-                    return
+                    return  # with us, our children die
                 told = socket.socket(fileno=descriptors[0])
                 pid = fork()
                 if pid == 0:
@@ -159,23 +164,27 @@ def _child(descriptors: list[int], told: socket.socket, closed: Any) -> NoReturn
         order = marshal.loads(os.pread(job, os.lseek(job, 0, os.SEEK_END), 0))
         if order["extra"]:  # what is handed as 3, 4, ... would take the socket's number
             told = socket.socket(fileno=fcntl.fcntl(told.fileno(), fcntl.F_DUPFD_CLOEXEC, fence.NUM_DESCRIPTORS))
-        _descriptors(descriptors, binary=order["kind"] == "binary")
+        kind, server = order["kind"], os.getppid()
+        is_wrapped = kind == "tool" and closed is not None and not closed.version
+        if is_wrapped:
+            order["args"] = fence.wrapped(order["bubblewrap"], order["box"], order["read"], order["args"])
+        _descriptors(descriptors, binary=kind == "binary")
         fence.limit(cpu_seconds=order["cpu_seconds"], memory=order["memory"], file_bytes=order["file_bytes"])
         fence.limit_threads()
-        keep = 3 + order["extra"]
-        if order["kind"] == "tool":
+        if kind == "tool":
             os.setpgid(0, 0)
             os.chdir(order["box"])
-            if closed is not None:
+            if closed is not None and closed.version:
                 fence.files(order["box"], read=order["read"])
-            os.closerange(keep, 1 << 20)
         elif closed is not None:
-            closed.apply(keep=keep, may_exec=order["kind"] == "binary")
-        else:
-            os.closerange(keep, fence.EXEC_FD)
+            closed.apply(may_exec=kind == "binary")
+        if os.getppid() != server:  # it died before the kernel knew that we die with it
+            os._exit(NOT_FENCED)
     except BaseException as error:
         _tell(told, b"!" + f"{type(error).__name__}: {error}".encode()[:900])
         os._exit(NOT_FENCED)
+    os.closerange(3 + order["extra"], fence.EXEC_FD)  # last: until here a step that failed could be told
+    os.closerange(fence.EXEC_FD + (kind == "binary" or is_wrapped), most_descriptors)
     if order["kind"] == "python":
         _python(order["source"], order)
     try:
@@ -218,8 +227,7 @@ def _python(source: bytes, order: dict[str, Any]) -> NoReturn:
         except SystemExit as stop:
             code = _exit_code(stop)
         except BaseException as error:
-            trace = error.__traceback__.tb_next if error.__traceback__ else None
-            sys.excepthook(type(error), error.with_traceback(trace), trace)
+            _print(error.with_traceback(error.__traceback__ and error.__traceback__.tb_next))
         threading._shutdown()  # type: ignore[attr-defined]  # other threads go on, as everywhere
         atexit._run_exitfuncs()
     except BaseException:
@@ -231,6 +239,15 @@ def _python(source: bytes, order: dict[str, Any]) -> NoReturn:
     with contextlib.suppress(BaseException):
         sys.stderr.flush()
     os._exit(code & 0xFF)
+
+
+def _print(error: BaseException) -> None:
+    """As an interpreter does at the end, with the lines of the source, which no file has."""
+    if sys.excepthook is sys.__excepthook__:
+        with contextlib.suppress(Exception):  # no memory, or no stack, is left for more
+            traceback.print_exception(error)
+            return
+    sys.excepthook(type(error), error, error.__traceback__)
 
 
 def _exit_code(stop: SystemExit) -> int:
@@ -245,8 +262,6 @@ def _exit_code(stop: SystemExit) -> int:
 def _fstat(fstat: Any) -> Any:
     """os.fstat by the call that knows only descriptors; the library's asks by path, which the filter cannot look
     into."""
-    import platform
-
     layouts = {"x86_64": (5, "=QQQIIIIQqqqqqqqqq", (3, 1, 0, 2, 4, 5, 8, 11, 13, 15)),
                "aarch64": (80, "=QQIIIIQQqiiqqqqqqq", (2, 1, 0, 3, 4, 5, 8, 12, 14, 16))}  # fmt: skip
     if platform.system() != "Linux" or platform.machine() not in layouts:
@@ -270,6 +285,10 @@ def prepare() -> None:
         with contextlib.suppress(ImportError):  # an interpreter built without it
             importlib.import_module(name)
     os.fstat = _fstat(os.fstat)
+    global most_descriptors
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    most_descriptors = min(hard, 1 << 16) if hard > 0 else 1 << 16
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most_descriptors, hard))
     for name in [name for name in sys.modules if name.split(".")[0] == "ponder"]:
         del sys.modules[name]
     sys.path[:] = []
@@ -289,5 +308,11 @@ if __name__ == "__main__":
     from ponder.sandbox import fence
 
     prepare()
-    serve(socket.socket(fileno=int(sys.argv[1])), sys.argv[2] == "fenced")
-    os._exit(0)
+    try:
+        serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]) if sys.argv[2] != "unfenced" else None)
+    finally:
+        for each in os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else []:
+            with open(f"/proc/self/task/{each}/children") as left:
+                for pid in left.read().split():
+                    _kill(int(pid))
+        os._exit(0)

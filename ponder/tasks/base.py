@@ -8,6 +8,7 @@ A task is a sequence of problems (`task[17]` is the same problem on any machine)
     load_task("file:problems.jsonl")              one JSON object a line: id, problem, answer (or .jsonl.gz)
     load_task("cms:ioi2024")                      packages of contest problems: a zip, or a folder of them (`cms.py`)
     load_task("gym:basic_arithmetic")             reasoning-gym, with the extra installed
+    load_task("mbpp"), load_task("stdio:PATH")    programs that tests decide (`code.py`, `stdio.py`)
     load_task("arithmetic+cipher")                a mixture: items taken in turn
     load_task("0.6*gsm8k+0.4*words:level=1-4")    ... in these shares: three of the one, then two of the other
     load_task("my_package:my_task")               anything importable: a callable (split=..., seed=..., **dials) -> Task
@@ -68,6 +69,7 @@ class BaseTask:
     prompting: str = "none"
     grader_version: str = f"ponder {__version__}"
     verifier: str = ""
+    patience: float = 0.0  # seconds that one verification may take, where that is more than `grade` allows anyway
 
 
 class AdaptedTask(BaseTask):
@@ -81,6 +83,7 @@ class AdaptedTask(BaseTask):
         self.is_gated = getattr(made, "is_gated", self.is_gated)
         self.prompting = getattr(made, "prompting", self.prompting)
         self.grader_version = str(getattr(made, "grader_version", self.grader_version))
+        self.patience = float(getattr(made, "patience", self.patience))
         said = getattr(made, "verifier", "" if self._has_key else VOTE)
         self.verifier = said if isinstance(said, str) else ""  # a user's own may hold the function
 
@@ -118,6 +121,7 @@ class TaskWrapper(BaseTask):
         self._task = task = as_task(task)
         self.name, self.split, self.origin, self.is_gated = task.name, task.split, task.origin, task.is_gated
         self.grader_version, self.verifier, self.prompting = task.grader_version, task.verifier, task.prompting
+        self.patience = task.patience
 
     def __len__(self) -> int:
         return len(self._task)
@@ -201,6 +205,7 @@ class Mixture(BaseTask):
         self.name, self.split = "+".join(task.name for task in tasks), tasks[0].split
         self.origin = [row for task in self.tasks for row in task.origin]
         self.is_gated = any(task.is_gated for task in self.tasks)
+        self.patience = max(task.patience for task in self.tasks)
         self.grader_version = ", ".join(sorted({task.grader_version for task in self.tasks}))
         rules = {task.verifier for task in self.tasks}  # one rule for all of it, or none
         self.verifier = rules.pop() if len(rules) == 1 else ""
@@ -344,6 +349,10 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
 
         name, own = parse_spec(rest)
         return _call(gym_task, spec, name, **{"split": split, "seed": seed, **own, **dials})
+    if kind == "stdio":
+        from ponder.tasks.stdio import stdio_task
+
+        return stdio_task(rest, **{"split": split, "seed": seed, **dials})
     if ":" not in spec or "=" in rest.partition(":")[0]:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
         return _call(lookup(NAMED, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})

@@ -7,8 +7,10 @@ package. They come, in this order, from
     a hub data set                           pip install "ponder[data]"; see `datahub.py`
 
 The prompt is the problem's text and nothing else, choices included; `prompting.py` has other ways to ask. The split
-`train` is there only where a file's name, or the table, says that one may train on it. Dials: `level=3-5`,
-`subject=Algebra`, `year=2024`, `size` (the first problems). Ids are those of the published item where it has one.
+`train` is there only where a file's name, or the table, says that one may train on it; of GSM8K's and MATH's some 500
+problems are held out, and are the split `dev`: what chooses a step or a temperature need not look at the test. Dials:
+`level=3-5`, `subject=Algebra`, `year=2024`, `size` (the first problems). Ids are those of the published item where it
+has one.
 
 Left out: rounding. Data sets that print 3.333 for 10/3 are graded by their own digits.
 """
@@ -60,6 +62,7 @@ class Benchmark:
     hub: tuple[Hub, ...] = ()
     normalize: Callable[[Row], Row] = lambda row: row  # a line of ours, made uniform
     is_gated: bool = False  # its texts may not lie about: never read from a local file, never written to a bank
+    held_out: float = 0.0  # share of the published train split that is never trained on: it is the split `dev`
 
 
 class BenchmarkTask(FileTask):
@@ -78,13 +81,28 @@ def benchmark(
 ) -> BenchmarkTask:
     """The problems of one benchmark; `seed` changes nothing, the order is the data set's."""
     entry = BENCHMARKS[name]
-    rows, origin = rows_of(name, entry, split)
-    problems = _chosen(name, split, _unique(name, rows), level=level, subject=subject, year=year)
+    rows, origin = _local(name, entry, split)
+    published = split
+    if not rows:
+        published = "train" if split == "dev" and entry.held_out else split
+        rows, origin = rows_of(name, entry, published)
+    problems = _unique(name, rows)
+    if published == "train":
+        problems = [problem for problem in problems if _is_held_out(problem, entry.held_out) == (split == "dev")]
+    if not problems:
+        raise ConfigError(f"{name} has no problem with an answer in its split {split}")
+    problems = _chosen(name, split, problems, level=level, subject=subject, year=year)
     if size is not None and size < 1:
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
     task = BenchmarkTask(name, problems[:size], VERIFIERS[entry.verifier], split=split)
     task.origin, task.is_gated = origin, entry.is_gated
     return task
+
+
+def _is_held_out(problem: Problem, share: float) -> bool:
+    """By a hash of the id, so that a problem never changes sides."""
+    digest = hashlib.blake2b(f"held out/{problem.id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") < share * 2**64
 
 
 def _unique(name: str, rows: list[tuple[str, Row]]) -> list[Problem]:
@@ -290,7 +308,7 @@ _MULTIARITH = Hub(
 
 BENCHMARKS: dict[str, Benchmark] = {
     "gsm8k": Benchmark(
-        verifier="integer",
+        verifier="integer", held_out=500 / 7473,
         hub=(
             Hub(
                 repo="openai/gsm8k", configs=("main",), splits={"train": ("train",), "test": ("test",)},
@@ -300,7 +318,7 @@ BENCHMARKS: dict[str, Benchmark] = {
         ),
     ),
     "math": Benchmark(
-        verifier="math",
+        verifier="math", held_out=500 / 12000,
         hub=(
             Hub(
                 repo="EleutherAI/hendrycks_math", configs=_MATH, splits={"train": ("train",), "test": ("test",)},

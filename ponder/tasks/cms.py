@@ -24,14 +24,14 @@ import re
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, cast, get_args
 
 from ponder.config import ConfigError, nearest
 from ponder.grading.code_blocks import extract_code
 from ponder.processes import num_cores
 from ponder.sandbox.base import Language, Program
+from ponder.sandbox.executions import shared
 from ponder.sandbox.languages import STANDARDS
-from ponder.sandbox.programs import Programs
 from ponder.tasks.base import BaseTask, parse_spec
 from ponder.tasks.file import read_rows
 from ponder.tasks.judge import Judged, JudgingSandbox, judge
@@ -46,6 +46,7 @@ class CmsTask(BaseTask):
     """Packages, each or each of their subtasks a problem."""
 
     verifier = "cms"
+    patience = 3_600.0  # all tests of a package, on a busy machine, behind others that wait for their turn
 
     def __init__(
         self,
@@ -110,23 +111,13 @@ class CmsTask(BaseTask):
         package, subtask = self.packages[problem.meta["package"]], problem.meta["subtask"]
         with self._places:
             chosen = None if subtask is None else [subtask]
-            return judge(package, program, self._sandbox or _own_sandbox(), chosen, stop_early=stop_early)
+            # the one that every task of this process shares, without its memory: scores are remembered by `judge`
+            sandbox = self._sandbox or cast(JudgingSandbox, shared().programs)
+            return judge(package, program, sandbox, chosen, stop_early=stop_early)
 
     def key(self, problem: Problem, answer: str) -> str | None:
         source = extract_code(answer, self.language)
         return None if source is None else hashlib.sha256(" ".join(source.split()).encode()).hexdigest()[:16]
-
-
-_lock = threading.Lock()
-_sandboxes: list[Programs] = []
-
-
-def _own_sandbox() -> Programs:
-    """Started when the first program is judged."""
-    with _lock:
-        if not _sandboxes:
-            _sandboxes.append(Programs(num_workers=num_cores()))
-        return _sandboxes[0]
 
 
 def cms_task(

@@ -27,7 +27,7 @@ import hashlib
 import re
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -100,14 +100,14 @@ class CodeTask(BaseTask):
         split: str = "test",
         reward: str = "all",
         differential: int = 0,
-        cpu: float = 3.0,
+        cpu: float = 10.0,
         fresh: bool = False,
     ) -> None:
         if reward not in REWARDS:
             raise ConfigError(f"reward={reward!r} is none of {', '.join(REWARDS)}")
         if not 0 <= differential <= 200:
             raise ConfigError(f"differential={differential} must lie between 0 and 200")
-        self.name, self.split = name, split
+        self.name, self.split, self.grader_version = name, split, grader()
         self.reward, self.differential, self.fresh = reward, differential, fresh
         self.limits = Limits(cpu_seconds=float(cpu), memory_mb=512)
         self._items = list(items)
@@ -223,7 +223,7 @@ class CodeTask(BaseTask):
 
 
 def humaneval(*, split: str = "test", seed: int = 0, size: int | None = None, reward: str = "all",
-              cpu: float = 3.0, fresh: int = 0) -> CodeTask:  # fmt: skip
+              cpu: float = 10.0, fresh: int = 0) -> CodeTask:  # fmt: skip
     """HumanEval (arXiv:2107.03374): complete a function from its head and docstring."""
     rows, origin = rows_of("humaneval", HUMANEVAL, split)
     items = [_humaneval_item(row, where) for where, row in rows]
@@ -231,7 +231,7 @@ def humaneval(*, split: str = "test", seed: int = 0, size: int | None = None, re
 
 
 def mbpp(*, split: str = "test", seed: int = 0, size: int | None = None, shown: int = 1, sanitized: int = 0,
-         reward: str = "all", differential: int = 0, cpu: float = 3.0, fresh: int = 0) -> CodeTask:  # fmt: skip
+         reward: str = "all", differential: int = 0, cpu: float = 10.0, fresh: int = 0) -> CodeTask:  # fmt: skip
     """MBPP (arXiv:2108.07732): write a function from a sentence and `shown` of its asserts."""
     if not 0 <= shown <= 3:
         raise ConfigError(f"shown={shown} must lie between 0 and 3: the asserts that the prompt has")
@@ -254,7 +254,8 @@ def differential_tests(item: CodeItem, reference: str, count: int, limits: Limit
     seeds = calls_of([*item.tests.public, *(unit.code for unit in item.tests.hidden)], entry)
     inputs = variations(seeds, count=2 * count, seed=item.problem.meta["tests"]) if reference else []
     encoded = [[wire.encode(arg) for arg in args] for args in inputs]
-    replies = shared().calls.behave(reference, [call_of(entry, args) for args in encoded], limits=limits)
+    quarter = replace(limits, cpu_seconds=limits.cpu_seconds / 4)  # a program needs the rest for the other tests
+    replies = shared().calls.behave(reference, [call_of(entry, args) for args in encoded], limits=quarter)
     units = []
     for args, reply in zip(encoded, replies or (), strict=False):
         said = wire.read(reply) if reply else {}  # of the reference, which is the data set's
@@ -305,6 +306,11 @@ def _task(name: str, items: list[CodeItem], origin: Any, size: int | None, **opt
     task = CodeTask(name, items[:size], **options)
     task.origin = origin
     return task
+
+
+def grader() -> str:
+    """Which code judges, and that it did so without a fence where that was asked for."""
+    return BaseTask.grader_version + (", unfenced" if shared().sandbox.fence == "unfenced" else "")
 
 
 def _probes(tests: FunctionTests) -> list[bytes]:

@@ -11,6 +11,7 @@ sets whose authors ask that nobody stores them in the open) fetches into a tempo
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,19 @@ BRANCH = "refs/convert/parquet"
 Row = dict[str, Any]
 
 
-def hub_rows(repo: str, config: str, split: str, *, keep: bool = True) -> tuple[list[Row], str]:
-    """The rows of one split and the revision they are of. A ConfigError says in a few words why there are none."""
+def hub_rows(
+    repo: str,
+    config: str,
+    split: str,
+    *,
+    keep: bool = True,
+    columns: Sequence[str] | None = None,
+    where: Sequence[tuple[str, str, Any]] | None = None,
+) -> tuple[list[Row], str]:
+    """The rows of one split and the revision they are of. A ConfigError says in a few words why there are none.
+
+    columns, where: only these columns, and rows such as [("id", "in", ["7"])]: of sets that do not fit into memory.
+    """
     try:
         import huggingface_hub  # noqa: F401
         import pyarrow  # noqa: F401
@@ -30,18 +42,21 @@ def hub_rows(repo: str, config: str, split: str, *, keep: bool = True) -> tuple[
     pattern = f"{config}/{split}/*.parquet"
     if keep:
         folder = _fetch(repo, pattern, cache=None)
-        return read_parquet(sorted(folder.glob(pattern))), folder.name
+        return read_parquet(sorted(folder.glob(pattern)), columns, where), folder.name
     with tempfile.TemporaryDirectory(prefix="ponder-gated-") as temporary:
         folder = _fetch(repo, pattern, cache=temporary)
-        return read_parquet(sorted(folder.glob(pattern))), folder.name
+        return read_parquet(sorted(folder.glob(pattern)), columns, where), folder.name
 
 
-def read_parquet(files: list[Path]) -> list[Row]:
+def read_parquet(
+    files: list[Path], columns: Sequence[str] | None = None, where: Sequence[tuple[str, str, Any]] | None = None
+) -> list[Row]:
     import pyarrow
     import pyarrow.parquet
 
     try:
-        return [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+        tables = (pyarrow.parquet.read_table(file, columns=columns, filters=where) for file in files)
+        return [row for table in tables for row in table.to_pylist()]
     except (pyarrow.ArrowException, OSError) as error:
         raise ConfigError(f"a downloaded file is broken ({str(error)[:100]}); delete it and try again") from None
 

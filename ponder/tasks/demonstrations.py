@@ -84,5 +84,5 @@ def demonstration(config: DemonstrationConfig, index: int, *, seed: int) -> tupl
     rng = Random(f"{seed}/demonstration/{index}")
     level = rng.choice(config.levels or tuple(family.levels))
     problem = family.open(split="train", seed=seed, level=level, size=index + 1)[index]
-    way = rng.choices(*map(list, (config.shares.keys(), config.shares.values())))[0]
+    way = rng.choices(list(config.shares), list(config.shares.values()))[0]
     return problem, *family.demonstrate(problem, way, rng, slip=config.slip)

@@ -56,7 +56,7 @@ Shown = tuple[Example, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Subtask:
+class PipeSubtask:
     """A part of the tests, and what it is worth."""
 
     name: str
@@ -152,11 +152,11 @@ def _pairs(problem: Problem, name: str) -> Shown:
     return tuple((tuple(value), tuple(output)) for value, output in problem.meta[name])
 
 
-def subtasks(problem: Problem) -> tuple[Subtask, ...]:
+def subtasks(problem: Problem) -> tuple[PipeSubtask, ...]:
     """The parts of all tests; the last is all of them. Their points add up to 100. Only for who judges."""
     tests = public_examples(problem) + hidden_tests(problem)
     return tuple(
-        Subtask(name=name, points=points, tests=tuple(t for t in tests if name == "all" or VALIDATORS[name](t[0])))
+        PipeSubtask(name=name, points=points, tests=tuple(t for t in tests if name == "all" or VALIDATORS[name](t[0])))
         for name, points in SUBTASKS
     )
 
@@ -218,15 +218,25 @@ def pipes(
     level: int | str | None = None,
     examples: int = 3,
     reward: str = "all",
+    form: str = "program",
     size: int = 500,
 ) -> ProceduralTask:
     """The task; `level` is a number of stages or a range such as "1-3", `examples` how many are shown, `reward` all,
-    fraction or weighted."""
+    fraction or weighted, `form` program (of this language) or python."""
     levels = level_range(level, LEVELS)
     if not 1 <= levels[0] <= levels[-1] <= DEEPEST:
         raise ConfigError(f"pipes has levels 1 to {DEEPEST}, not {level}")
     if not isinstance(examples, int) or not 1 <= examples <= MAX_EXAMPLES:
         raise ConfigError(f"examples={examples} must be a whole number from 1 to {MAX_EXAMPLES}")
     lookup(REWARDS, reward, what="reward")
-    drawn, verifier = partial(make, num_examples=examples), partial(verify, reward=reward)
-    return ProceduralTask("pipes", drawn, verifier, key, levels=levels, split=split, seed=seed, size=size)
+    if form not in ("program", "python"):
+        raise ConfigError(f"form={form!r} is neither program nor python")
+    asked, check, same = make, verify, key
+    if form == "python":
+        from ponder.tasks import pipes_python  # which imports this file
+
+        asked, check, same = pipes_python.make, pipes_python.verify, pipes_python.key
+    return ProceduralTask(
+        "pipes", partial(asked, num_examples=examples), partial(check, reward=reward), same,
+        levels=levels, split=split, seed=seed, size=size,
+    )  # fmt: skip

@@ -51,7 +51,8 @@ def _near(value: Any, rng: Random, keep_length: bool) -> Any:
     if isinstance(value, str):
         return _text(value, rng, keep_length)
     if isinstance(value, list | tuple):
-        return type(value)(_items(list(value), rng, keep_length))
+        is_record = isinstance(value, tuple) and len(set(map(type, value))) > 1
+        return type(value)(_items(list(value), rng, keep_length or is_record))
     if isinstance(value, set | frozenset) and value:
         return type(value)(_items(sorted(value, key=repr), rng, True))
     if isinstance(value, dict) and value:
@@ -92,7 +93,8 @@ def _items(items: list[Any], rng: Random, keep_length: bool) -> list[Any]:
         result[place] = _near(result[place], rng, True)  # rows of a table stay as long as each other
     elif how == "swap":
         other = rng.randrange(len(items))
-        result[place], result[other] = result[other], result[place]
+        if type(result[place]) is type(result[other]):  # (name, age) is no (age, name)
+            result[place], result[other] = result[other], result[place]
     elif how == "drop" and len(items) > 1:
         del result[place]
     else:

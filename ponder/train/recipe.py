@@ -56,7 +56,9 @@ class RLConfig:
         0.0, "of a right answer that a budget had to end", least=0, below=1, also="unended_cost"
     )
     # what a rollout is
-    environment: str = setting("", "empty = one completion; deliberate = see [deliberation]; or your own, module:attr")
+    environment: str = setting(
+        "", "empty = one completion; deliberate, programs, program_turns, or your own, module:attr"
+    )
     deliberation: DeliberationConfig = field(default_factory=DeliberationConfig)
     reward_terms: tuple[str, ...] = setting((), "your own, each module:attr: added to the reward", also="reward_funcs")
     # how the policy learns

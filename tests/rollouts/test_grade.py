@@ -18,6 +18,7 @@ from ponder.grading import VERIFIERS
 from ponder.rollouts.collect import collect, single
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.rollouts.threads import call_each
+from ponder.tasks.base import Mixture
 from ponder.train.star import StarConfig, star
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 
@@ -35,7 +36,7 @@ def completion(answer: str, finish_reason: str = "stop") -> Completion:
 class Asked:
     """A task of `size` problems with the verifier that is handed in."""
 
-    name, split = "asked", "train"
+    name, split, patience = "asked", "train", 0.0
 
     def __init__(self, verify: Callable[..., Any], size: int = 1, target: str = "12") -> None:
         self.verify, self.size, self.target = verify, size, target
@@ -101,6 +102,20 @@ def test_verifiers_that_wait_wait_together():
         return RIGHT
 
     assert all(verdict.is_correct for verdict in graded(waits, ["a"] * 16))
+
+
+def test_a_task_that_runs_programs_says_how_long_it_may_take():
+    def slow(problem: Problem, answer: str) -> Verdict:
+        time.sleep(0.5)
+        return RIGHT
+
+    task = Asked(slow)
+    asked = [completion("a")]
+    assert asyncio.run(grade(task, task[0], asked, timeout=0.1))[0].outcome == "failed"
+    task.patience = 30.0
+    assert asyncio.run(grade(task, task[0], asked, timeout=0.1))[0].outcome == "correct"
+    mixed = Mixture([Asked(slow), task])
+    assert mixed.patience == 30.0
 
 
 def test_other_groups_are_sampled_while_one_is_graded():

@@ -11,6 +11,7 @@ from ponder.sandbox import Limits, Program, languages
 from ponder.sandbox.hostile_cpp import COMPILER_ATTACKS, SECRET_FILE
 from ponder.sandbox.languages import compiled
 from ponder.sandbox.speed import PRINTS, SOURCE
+from ponder.sandbox.together import PatientLimits
 from tests.cpp import cpp  # noqa: F401 - a fixture
 
 ADD = '#include <cstdio>\nint main() { int a, b; scanf("%d %d", &a, &b); printf("%d\\n", a + b); }\n'
@@ -124,6 +125,16 @@ def test_a_source_that_attacks_the_compiler_gets_nothing(cpp, attack, tmp_path):
     ran = cpp.run(cpp_program(source), limits=Limits(cpu_seconds=1))
     assert attack.breach(ran, b"the_secret_word") == ""
     assert len(ran.note) <= languages.MAX_NOTE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attack", [a for a in COMPILER_ATTACKS if a.name in SLOW], ids=lambda a: a.name)
+def test_a_source_that_uses_up_the_compilers_time_or_memory_is_refused(cpp, attack, monkeypatch):  # noqa: F811
+    monkeypatch.setattr(languages, "LIMITS", PatientLimits(cpu_seconds=1, memory_mb=512))
+    ran = cpp.run(cpp_program(attack.source + "// in less time\n"))
+    assert attack.breach(ran, b"the_secret_word") == ""
+    told = ("error", "too much time, memory or disk", "exhausted", "processor time")
+    assert any(each in ran.note for each in told), ran.note
 
 
 def test_attacks_leave_nothing_behind(cpp, tmp_path):  # noqa: F811

@@ -78,15 +78,26 @@ def test_every_benchmark_loads_with_its_own_verifier(name: str, fakes: None) -> 
 
 def test_the_name_of_a_file_says_its_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PONDER_DATA", str(tmp_path))
-    write(tmp_path / "gsm8k" / "train.jsonl.gz", *(item(i, subject="s", level="2") for i in range(5)))
+    write(tmp_path / "gsm8k" / "train.jsonl.gz", *(item(i, subject="s", level="2") for i in range(1, 6)))
     write(tmp_path / "gsm8k" / "test_dev.jsonl", item(5), item(6))
     write(tmp_path / "gsm8k" / "test_rest.jsonl", item(6), item(7))
     write(tmp_path / "gsm8k" / "notes.jsonl", item(8))
     train, test = load_task("gsm8k", split="train", size=3), load_task("gsm8k", split="test")
-    assert [train[i].id for i in range(len(train))] == ["g0", "g1", "g2"]
-    assert (train[0].subject, train[0].level, train[0].text) == ("s", 2, "What is 0?")
+    assert [train[i].id for i in range(len(train))] == ["g1", "g2", "g3"]
+    assert (train[0].subject, train[0].level, train[0].text) == ("s", 2, "What is 1?")
     assert [test[i].id for i in range(len(test))] == ["g5", "g6", "g7"]  # the same item twice is one
     assert [part["file"] for part in test.origin] == ["gsm8k/test_dev.jsonl", "gsm8k/test_rest.jsonl"]  # type: ignore[attr-defined]
+
+
+def test_what_is_held_out_of_training_is_the_dev_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PONDER_DATA", str(tmp_path))
+    write(tmp_path / "gsm8k" / "train.jsonl", *(item(i) for i in range(2000)))
+    train, dev = ({p.id for p in load_task("gsm8k", split=split)} for split in ("train", "dev"))  # type: ignore[attr-defined]
+    assert not train & dev and len(train | dev) == 2000 and 90 < len(dev) < 180
+    write(tmp_path / "gsm8k" / "train.jsonl", *(item(i) for i in range(1000)))  # the same ones, whatever is beside them
+    assert {p.id for p in load_task("gsm8k", split="dev")} <= dev  # type: ignore[attr-defined]
+    write(tmp_path / "gsm8k" / "dev.jsonl", item(5000))  # a file of one's own goes first
+    assert [p.id for p in load_task("gsm8k", split="dev")] == ["g5000"]  # type: ignore[attr-defined]
 
 
 def test_one_id_for_two_problems_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,8 +132,8 @@ def test_without_data_and_network_one_error_says_both_ways(name: str) -> None:
 
 
 def test_a_folder_that_is_none_and_a_split_that_is_none_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="gsm8k has no dev split; it has test, train"):
-        load_task("gsm8k", split="dev")
+    with pytest.raises(ConfigError, match="svamp has no dev split; it has test"):
+        load_task("svamp", split="dev")
     monkeypatch.setenv("PONDER_DATA", "/nowhere")
     with pytest.raises(ConfigError, match="PONDER_DATA=/nowhere is no folder"):
         load_task("gsm8k")

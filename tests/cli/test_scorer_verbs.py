@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ponder.evals.bank import Bank
-from tests.test_cli import ROOT, SHORT, fails_with, ponder, tiny  # noqa: F401 (a fixture)
+from tests.cli.typed import SHORT, fails_with, ponder
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ num_workers = 0
 """
 
 
-def test_a_scorer_is_trained_and_scores_a_bank(tiny, tmp_path):  # noqa: F811
+def test_a_scorer_is_trained_and_scores_a_bank(tiny, tmp_path):
     (tmp_path / "r.toml").write_text(RECIPE)
     trained = ponder("scorer", "r.toml", f"model={tiny}", "--json", cwd=tmp_path)
     assert trained.returncode == 0, trained.stderr

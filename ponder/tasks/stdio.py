@@ -1,0 +1,283 @@
+r"""Programs that read and write: `stdio:PATH`, problems whose tests are inputs with their outputs.
+
+    load_task("stdio:codejam_stdio")                        a folder of $PONDER_DATA
+    load_task("stdio:mine.jsonl:cpu=5,reward=weighted")     a file; dials after a second colon
+    {"id": "1", "problem": "Add two numbers.", "tests": [{"input": "1 2\n", "output": "3\n"}]}     a line of it
+
+A test may have a `group` ("sample" = shown) and `points` for its group; a row may have `float_tolerance` or `checker`
+(`grading/judging.py`), else outputs are compared word by word, or case by case where they are lists of `Case #i:`.
+Shown are the tests of the group "sample" and those whose input stands in the text; without any of them the text's own
+"Sample Input" and "Sample Output". All tests must pass; `reward=fraction` is the share of tests, `reward=weighted` the
+share of the points that are not for samples. The key by which answers vote is a digest of what they print for what is
+shown.
+
+Problems that let several outputs count as right and bring no checker would turn right programs down: they are left out,
+and counted in a warning. So are rows whose tests are no texts. Left out: interactive problems.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from ponder.config import ConfigError
+from ponder.grading.code_blocks import extract_code
+from ponder.grading.judging import Checker, checker
+from ponder.grading.points import Subtask, judge_subtasks
+from ponder.runs import file_hash
+from ponder.sandbox.base import Language, Limits, Program, Ran
+from ponder.sandbox.executions import shared
+from ponder.tasks.base import BaseTask, parse_spec
+from ponder.tasks.code import REWARDS, grader
+from ponder.tasks.file import read_rows
+from ponder.types import Message, Problem, Verdict
+
+ASK = "It reads standard input and writes standard output. Answer with the whole program in one ```{tag} block."
+SAMPLE = "sample"
+MEMORY_MB = 1024
+
+_SEVERAL = re.compile(
+    r"(?:print|output|return|display|give|report|provide)\s+any\b(?:\s+(?:one|of|valid|such|correct|possible|answer"
+    r"|solution)|[.,])|\bany\s+(?:valid\s+(?:answer|solution|output)|correct\s+(?:answer"
+    r"|solution)|(?:answer|solution)s?\s+(?:will|is|are)\s+accepted)|(?:multiple|several|many|more\s+than\s+one)\s+"
+    r"(?:\w+\s+){0,2}(?:answers?|solutions?|outputs?)\b[^.]{0,120}\b(?:any|arbitrary)\b",
+    re.IGNORECASE,
+)
+_EXAMPLE = re.compile(r"Sample Input\s*```\n(.*?)```\s*Sample Output\s*```\n(.*?)```", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StdioTest:
+    name: str
+    input: bytes
+    output: bytes
+    group: str
+    points: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class StdioItem:
+    problem: Problem
+    tests: tuple[StdioTest, ...]  # the shown ones first
+    check: Checker
+    source: str = ""
+
+
+class StdioTask(BaseTask):
+    """Programs judged by what they print."""
+
+    def __init__(self, name: str, items: Sequence[StdioItem], *, split: str, reward: str, language: Language,
+                 cpu: float) -> None:  # fmt: skip
+        if reward not in REWARDS:
+            raise ConfigError(f"reward={reward!r} is none of {', '.join(REWARDS)}")
+        self.name, self.split, self.reward, self.language = name, split, reward, language
+        self.grader_version = grader()
+        self.limits = Limits(cpu_seconds=cpu, memory_mb=MEMORY_MB, output_bytes=16 << 20)
+        self._items = list(items)
+        self._by_digest = {item.problem.meta["tests"]: item for item in self._items}
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __getitem__(self, index: int) -> Problem:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._items[index].problem
+
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        return self._judged(problem, answer, lambda test: True)
+
+    def public(self, problem: Problem, answer: str) -> Verdict:
+        """The verdict of what is shown alone."""
+        return self._judged(problem, answer, lambda test: test.group == SAMPLE)
+
+    def key(self, problem: Problem, answer: str) -> str | None:
+        program = self.program(problem, answer)
+        if program is None:
+            return None
+        shown = [test for test in self.item(problem).tests if test.group == SAMPLE]
+        printed = [self._run(program, test) for test in shown]
+        said = [f"{ran.status} ".encode() + b" ".join(ran.stdout.split()) for ran in printed] or [program.encode()]
+        return hashlib.sha256(b"\0".join(said)).hexdigest()[:32]
+
+    def item(self, problem: Problem) -> StdioItem:
+        found = self._by_digest.get(problem.meta.get("tests", ""))
+        if found is None:
+            raise ConfigError(f"the problem {problem.id!r} is not of the task {self.name}")
+        return found
+
+    def program(self, problem: Problem, answer: str) -> str | None:
+        return extract_code(answer, self.language)
+
+    def _run(self, program: str, test: StdioTest) -> Ran:
+        return shared().run(Program(source=program, language=self.language), test.input, limits=self.limits)
+
+    def _judged(self, problem: Problem, answer: str, wanted: Any) -> Verdict:
+        program, item = self.program(problem, answer), self.item(problem)
+        tests = {test.name: test for test in item.tests if wanted(test)}
+        if program is None:
+            return Verdict(outcome="wrong", reward=0.0, note="no program in the answer")
+        if not tests:
+            return Verdict(outcome="undecided", reward=0.0, extracted=program, note="nothing is shown")
+        notes: list[str] = []
+        failed: list[str] = []
+        seconds = [0.0]
+
+        def score(name: str) -> float | None:
+            if self.reward == "all" and failed:
+                return 0.0  # it decides nothing more, and is not run
+            ran = self._run(program, tests[name])
+            seconds.append(ran.cpu_seconds)
+            if ran.status != "ok":
+                notes.append(f"{name}: {ran.status} {ran.note}")
+                failed.extend([] if ran.is_undecided else [name])
+                return None if ran.is_undecided else 0.0
+            found = item.check(ran.stdout, tests[name].output)
+            notes.extend([f"{name}: {found.note}"] if found.score != 1 else [])
+            failed.extend([name] if found.score is not None and found.score < 1 else [])
+            return None if found.score is None else float(found.score == 1)
+
+        is_all = self.reward == "all"
+        judged = judge_subtasks(_subtasks(tests.values()), score, stop_early=is_all)
+        note = notes[0] if notes else ""
+        if None in judged.tests.values() and not (is_all and 0.0 in judged.tests.values()):
+            return Verdict(outcome="undecided", reward=0.0, extracted=program, note=note)
+        scores = {name: judged.tests.get(name) == 1 for name in tests}
+        groups = {
+            "public": [right for name, right in scores.items() if tests[name].group == SAMPLE],
+            "hidden": [right for name, right in scores.items() if tests[name].group != SAMPLE],
+            "fraction": [*scores.values()],
+        }
+        parts = {name: sum(found) / len(found) for name, found in groups.items() if found}
+        is_right = all(scores.values())
+        share = {"all": float(is_right), "fraction": parts["fraction"], "weighted": judged.share}[self.reward]
+        parts |= {"points": judged.total, "cpu": max(seconds)}
+        return Verdict(outcome="correct" if is_right else "wrong", reward=1.0 if is_right else share,
+                       extracted=program, parts=parts, note=note)  # fmt: skip
+
+
+def stdio(path: str, *, split: str = "test", seed: int = 0, size: int | None = None, reward: str = "all",
+          language: str = "python", cpu: float = 10.0) -> StdioTask:  # fmt: skip
+    """The problems of a file, or of a folder of PONDER_DATA. The split train is there where a file's name says so."""
+    if language not in get_args(Language):
+        raise ConfigError(f"language={language!r} is none of {', '.join(get_args(Language))}")
+    files = _files(path, split)
+    items: dict[str, StdioItem] = {}
+    dropped: dict[str, list[str]] = {"several right answers": [], "tests that are no texts": []}
+    for file in files:
+        for where, row in read_rows(str(file)):
+            why = _unfit(row)
+            if why:
+                dropped[why].append(str(row.get("id")))
+                continue
+            item = _item(row, where, language)
+            if item.problem.id in items:
+                raise ConfigError(f"{where}: the id {item.problem.id!r} is that of another problem")
+            items[item.problem.id] = item
+    for why, names in dropped.items():
+        if names:
+            warnings.warn(f"{path}: {len(names)} problems left out, {why}: {', '.join(names[:5])}", stacklevel=2)
+    if not items or (size is not None and size < 1):
+        raise ConfigError(f"stdio:{path} has no problems in the split {split}")
+    name = f"stdio:{Path(path).name.removesuffix('.gz').removesuffix('.jsonl')}"
+    task = StdioTask(name, [*items.values()][:size], split=split, reward=reward, language=language, cpu=float(cpu))  # type: ignore[arg-type]  # fmt: skip
+    task.origin = [{"file": str(file), "sha256": file_hash(file)} for file in files]
+    return task
+
+
+def stdio_task(spec: str, **dials: Any) -> StdioTask:
+    """ "codejam_stdio:size=5" or "mine.jsonl": what follows `stdio:`."""
+    path, _, rest = (spec, "", "") if Path(spec).exists() else spec.rpartition(":") if "=" in spec else (spec, "", "")
+    _, own = parse_spec(f"{path or spec}:{rest}" if rest else "stdio")
+    return stdio(path or spec, **{**dials, **own})
+
+
+def _files(path: str, split: str) -> list[Path]:
+    root = os.environ.get("PONDER_DATA", "")
+    places = [Path(path), *([Path(root) / path] if root else [])]
+    found = next((place for place in places if place.exists()), None)
+    if found is None:
+        raise ConfigError(f"stdio:{path}: no such file or folder; looked at {' and '.join(map(str, places))}")
+    if found.is_file():
+        if split == "train" and "train" not in found.name:
+            raise ConfigError(f"stdio:{path} is for measuring: a file to train on has train in its name")
+        return [found]
+    files = [file for file in sorted(found.glob(f"{split}*")) if file.name.endswith((".jsonl", ".jsonl.gz"))]
+    if not files:
+        raise ConfigError(f"{found} has no {split}*.jsonl: no {split} split of it is known")
+    return files
+
+
+def _unfit(row: Mapping[str, Any]) -> str:
+    tests = row.get("tests")
+    if isinstance(tests, list) and not all(
+        isinstance(test, dict) and isinstance(test.get("input"), str) and isinstance(test.get("output"), str)
+        for test in tests
+    ):
+        return "tests that are no texts"
+    return "several right answers" if not row.get("checker") and _SEVERAL.search(str(row.get("problem"))) else ""
+
+
+def _item(row: Mapping[str, Any], where: str, language: str) -> StdioItem:
+    text, name = str(row.get("problem", "")).strip(), str(row.get("id", ""))
+    if not text or not name or not row.get("tests"):
+        raise ConfigError(f"{where}: a row needs id, problem and tests [{{input, output}}]")
+    tests = _tests(row["tests"], text)
+    tag = "python" if language == "python" else "cpp"
+    digest = hashlib.sha256(repr((name, tests)).encode()).hexdigest()[:32]
+    problem = Problem(
+        id=name, prompt=(Message(role="user", content=f"{text}\n\n{ASK.format(tag=tag)}"),), target="",
+        task="stdio", subject=row.get("subject"), meta={"tests": digest, "num_tests": len(tests)},
+    )  # fmt: skip
+    check, source = checker(_checker(row, tests)), str(row.get("solution", ""))
+    return StdioItem(problem=problem, tests=tests, check=check, source=source)
+
+
+def _tests(rows: Sequence[Mapping[str, Any]], text: str) -> tuple[StdioTest, ...]:
+    plain = " ".join(text.split())
+    tests = []
+    for number, row in enumerate(rows, 1):
+        group = str(
+            row.get("group") or ("" if " ".join(row["input"].split()) not in plain else SAMPLE) or f"test{number}"
+        )
+        tests.append(StdioTest(name=f"{group}/{number}", input=row["input"].encode(), output=row["output"].encode(),
+                               group=group, points=float(row.get("points") or 0)))  # fmt: skip
+    if not any(test.group == SAMPLE for test in tests):
+        tests += [
+            StdioTest(name=f"{SAMPLE}/text{number}", input=found[1].encode(), output=found[2].encode(), group=SAMPLE)
+            for number, found in enumerate(_EXAMPLE.finditer(text), 1)
+        ]
+    return tuple(sorted(tests, key=lambda test: test.group != SAMPLE))
+
+
+def _checker(row: Mapping[str, Any], tests: Sequence[StdioTest]) -> str:
+    if row.get("checker"):
+        return str(row["checker"])
+    is_cases = all(test.output.lstrip().startswith(b"Case #1:") for test in tests)
+    floats = f"floats:{row['float_tolerance']}" if row.get("float_tolerance") else ""
+    return ":".join(filter(None, ["cases" if is_cases else "", floats])) or "tokens"
+
+
+def _subtasks(tests: Any) -> list[Subtask]:
+    """A subtask a group, the samples' first and worth nothing where others have points; 1 each where none has any."""
+    groups: dict[str, list[StdioTest]] = {}
+    for test in tests:
+        groups.setdefault(test.group, []).append(test)
+    has_points = any(test.points for test in tests)
+    hidden = [name for name in groups if name != SAMPLE]
+
+    def points(name: str) -> float:
+        if name == SAMPLE and hidden:
+            return 0.0
+        return max(test.points for test in groups[name]) if has_points else 1.0
+
+    return [
+        Subtask(name=name, points=points(name), tests=tuple(test.name for test in group))
+        for name, group in groups.items()
+    ]

@@ -1,0 +1,75 @@
+"""One clear error for each mistake."""
+
+from __future__ import annotations
+
+import pytest
+from safetensors.torch import load_file, save_file
+
+from tests.cli.typed import fails_with, ponder
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ask", "hi", "--model", "nanoo"], "nano"),
+        (["eval", "--task", "arithmetik", "--out", "o"], "did you mean 'arithmetic'"),
+        (["eval", "--task", "arithmetic:levle=3", "--out", "o"], "did you mean 'level'"),
+        (["eval", "--task", "file:absent.jsonl", "--out", "o"], "absent.jsonl"),
+        (["rl", "absent.toml"], "no recipe at absent.toml"),
+        (["scale", "absent"], "is neither a run nor an exam"),
+        (["doctor", "absent"], "metrics.jsonl"),
+        (["report", "absent"], "absent"),
+        (["ask", "hi", "--samples", "0"], "--samples 0 must be 1 or more"),
+        (["ask", "hi", "--samples", "-3"], "--samples -3 must be 1 or more"),
+        (["ask", "hi", "--temperature", "nan"], "--temperature nan must be between 0"),
+        (["ask", "hi", "--max-answer-tokens", "0"], "--max-answer-tokens 0 must be 1 or more"),
+        (["ask", "hi", "--budget-tokens", "1"], "--budget-tokens 1 must be 2 or more"),
+        (["ask", "-x+3"], "ponder ask --samples 8 --"),
+        (["eval", "--task", "arithmetic", "--limit", "0"], "--limit 0 must be 1 or more"),
+        (["eval", "--task", "arithmetic", "--temperature", "inf"], "--temperature inf must be between 0"),
+        (["scale", "x", "--checkpoint-samples", "-1"], "--checkpoint-samples -1 must be 1 or more"),
+        (["score", "x", "--scorer", "y", "--workers", "-2"], "--workers -2 must be -1 or more"),
+        (["serve", "--temperature", "nan"], "--temperature nan must be between 0"),
+        (["serve", "--verifier", "maths", "--db", "x.db"], "did you mean 'math'"),
+        (["serve", "--model", "nano", "--model", "nano", "--db", "x.db"], "--model other=nano"),
+        (["chat"], "--api-key"),
+        (["chat", "--api-key", "two words"], "copy it again"),
+        (["chat", "--api-key", "x", "--base-url", "http://127.0.0.1:9/v1"], "cannot be reached"),
+        (["grade", "--target", "1"], "--answer"),
+        (["grade", "--target", "1", "--answer", "1", "--verifier", "maths"], "did you mean 'math'"),
+    ],
+)
+def test_each_mistake_is_one_clear_error(words, message, tmp_path):
+    fails_with(ponder(*words, cwd=tmp_path), "error:", message)
+
+
+def test_an_unknown_key_of_a_recipe_names_the_nearest(tmp_path):
+    (tmp_path / "r.toml").write_text('out = "run"\ngroup_sise = 4\n')
+    fails_with(ponder("rl", "r.toml", cwd=tmp_path), "did you mean 'group_size'")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"id": "1", "problem": "p", "answer": "1"}\n{broken\n', "line 2"),
+        ('{"id": "1", "problem": "p"}\n', "answer"),
+        ("", "no problems"),
+    ],
+)
+def test_a_broken_problem_file_names_line_and_fix(text, message, tiny, tmp_path):
+    (tmp_path / "p.jsonl").write_text(text)
+    done = ponder("eval", "--task", "file:p.jsonl", "--model", tiny, "--out", "o", cwd=tmp_path)
+    fails_with(done, "p.jsonl", message)
+
+
+def test_a_model_folder_with_a_missing_tensor_names_it(tiny, tmp_path):
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    for file in tiny.iterdir():
+        (broken / file.name).write_bytes(file.read_bytes())
+    tensors = load_file(broken / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, broken / "model.safetensors")
+    fails_with(ponder("ask", "hi", "--model", broken, cwd=tmp_path), "model.layers.1.mlp.up_proj.weight")
