@@ -95,7 +95,7 @@ PACKAGES = {
         is_hub_first=True,
     ),
 }
-_SHIPPED = {"nano": "nano", "nano-pipes": "nano_pipes", "smollm2-ponder": "smollm2_ponder"}  # -> folder in ponder/models
+_SHIPPED = {"nano": "nano", "nano-pipes": "nano_pipes", "smollm2-ponder": "smollm2_ponder"}  # its folder
 
 
 def shipped() -> dict[str, Path]:
