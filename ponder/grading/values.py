@@ -317,10 +317,13 @@ def _value(node: Node, point: int) -> Value:
 
 
 def symbol_value(name: str, point: int) -> Decimal:
-    """The fixed value of a symbol: positive, near the size of the point; the order of names at point 1 is reversed."""
+    """The fixed value of a symbol: positive, near the size of the point; the order of names at point 1 is reversed.
+
+    Not linear in the name's own number: else y - x and a - b would be multiples of each other at all points.
+    """
     seed = hashlib.blake2b(name.encode(), digest_size=16).digest()
-    offset = Decimal(int.from_bytes(seed, "big")) / Decimal(2**128 * 1_000)
-    return Decimal(_SIZES[point]) + (-offset if point == 1 else offset * (point + 1))
+    share = Decimal(int.from_bytes(seed, "big")) / Decimal(2**128)
+    return Decimal(_SIZES[point]) + (share, -share, 3 * share * share)[point] / 1_000
 
 
 def _unit_value(name: str, point: int) -> Decimal:

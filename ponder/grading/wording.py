@@ -69,4 +69,6 @@ def joins_sentences(text: str) -> bool:
 
 
 def _words_of(text: str) -> list[str]:
-    return [word.lower() for word in _WORD.findall(_IN_TEXT.sub(" ", text))]
+    # 2wE is a product of letters: words are written we, We or WE
+    found = _WORD.findall(_IN_TEXT.sub(" ", text))
+    return [word.lower() for word in found if word[1:].islower() or word.isupper()]
