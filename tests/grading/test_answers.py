@@ -155,7 +155,8 @@ SAME = [
     (r"\frac{1}{\sqrt{a}+\sqrt{b}}", r"\frac{\sqrt a-\sqrt b}{a-b}"), ("ab^2", "b^2a"), (r"\ln|a|", r"\ln a"),
 ]  # fmt: skip
 OTHER = [
-    ("a=b", "a=c"), ("a=b", "c"), ("2a=b+c", "2b=a+c"), ("a", r"\sqrt{a^2}"), ("a", "|a|"), ("a-b", "|a-b|"), (r"\sqrt{a^2+b^2}", "a+b"), ("|a|+|b|", "|a+b|"),
+    ("a=b", "a=c"), ("a=b", "c"), ("2a=b+c", "2b=a+c"),
+    ("a", r"\sqrt{a^2}"), ("a", "|a|"), ("a-b", "|a-b|"), (r"\sqrt{a^2+b^2}", "a+b"), ("|a|+|b|", "|a+b|"),
     ("a+1", r"\sqrt{(a+1)^2}"), ("ab", "|ab|"), ("b", "(b^2)^{1/2}"), (r"\ln a^2", r"(\ln a)^2"), ("|a|", "-a"),
     ("ab^2", "(ab)^2"), (r"\sin a", r"|\sin a|"),
 ]  # fmt: skip
