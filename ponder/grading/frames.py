@@ -128,7 +128,8 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         node = own_bare
     else:
         is_alike = (magnitude(reading.node) is None) == (magnitude(bare) is None)  # 6m is not read as 6m m
-        if not is_alike or _has_units(reading.node) or _is_number_near(units, reading.node, goal.node):
+        is_number = all(is_pure(leaf[1]) for leaf in _unit_leaves(reading.node))  # the sine of 30 degrees is one
+        if not is_alike or not is_number or _is_number_near(units, reading.node, goal.node):
             return reading
         node = ("mul", reading.node, units)
     return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)

@@ -75,6 +75,11 @@ def test_grading_is_symmetric(left, right):
     assert grade(left, right).outcome == grade(right, left).outcome
 
 
+@pytest.mark.parametrize(("left", "right"), [(r"\sin 30^\circ", "0.5 miles"), ("y=x", "B"), ("y=x", "x_1")])
+def test_grading_is_symmetric_where_it_once_was_not(left, right):
+    assert grade(left, right).outcome == grade(right, left).outcome
+
+
 def test_grading_is_symmetric_on_golden_pairs():
     for row in PLAIN:
         if row["verifier"] == "math" and is_plain_mathematics(row["target"]) and is_plain_mathematics(row["answer"]):
