@@ -194,7 +194,7 @@ def test_every_task_has_every_fact():
         assert isinstance(task, BaseTask) and facts(task).keys() == set(FACTS)
     assert facts(as_task(Minimal())) | {"grader_version": ""} == {
         "name": "Minimal", "split": "test", "origin": (), "is_gated": False, "prompting": "none",
-        "grader_version": "", "verifier": "math",
+        "grader_version": "", "verifier": "math", "patience": 0.0,
     }  # fmt: skip
 
 
