@@ -484,9 +484,11 @@ def run(capsys, monkeypatch, *arguments: str) -> str:
 
 @pytest.mark.slow
 def test_the_verb_rates_made_up_contests_end_to_end(capsys, monkeypatch):
-    out = run(capsys, monkeypatch, "contest", "--made-up", "--rounds", "8", "--humans", "200", "--rating", "1600")
+    out = run(
+        capsys, monkeypatch, "contest", "rate", "--made-up", "--rounds", "8", "--humans", "200", "--rating", "1600"
+    )
     assert "made-up contests" in out and "jackknife over 8 contests" in out and "true rating is 1600" in out
-    as_json = run(capsys, monkeypatch, "contest", "--made-up", "--rounds", "3", "--humans", "50", "--json")
+    as_json = run(capsys, monkeypatch, "contest", "rate", "--made-up", "--rounds", "3", "--humans", "50", "--json")
     found = json.loads(as_json)
     assert found["mode"] == "made-up" and found["rating"]["num_contests"] == 3 and len(found["contests"]) == 3
 
@@ -494,7 +496,7 @@ def test_the_verb_rates_made_up_contests_end_to_end(capsys, monkeypatch):
 def test_the_verbs_go_from_the_apis_answers_to_percentiles(tmp_path, capsys, monkeypatch):
     for name, answer in zip(("s.json", "r.json"), api_answers(), strict=True):
         (tmp_path / name).write_text(json.dumps(answer))
-    told = run(capsys, monkeypatch, "standings", str(tmp_path / "s.json"), str(tmp_path / "r.json"), "--out",
+    told = run(capsys, monkeypatch, "contest", "standings", str(tmp_path / "s.json"), str(tmp_path / "r.json"), "--out",
                str(tmp_path / "c.json"))  # fmt: skip
     assert "2 rated humans" in told
     (tmp_path / "t.jsonl").write_text(
@@ -502,7 +504,7 @@ def test_the_verbs_go_from_the_apis_answers_to_percentiles(tmp_path, capsys, mon
             json.dumps({"contest": "1305", "problem": p, "passed": p == "A", "complete": True}) + "\n" for p in "AB"
         )
     )
-    out = run(capsys, monkeypatch, "contest", str(tmp_path / "t.jsonl"), "--contest", str(tmp_path / "c.json"),
+    out = run(capsys, monkeypatch, "contest", "rate", str(tmp_path / "t.jsonl"), "--contest", str(tmp_path / "c.json"),
               "--language", "python")  # fmt: skip
     assert "language: python" in out and "real standings" in out and "717,421 rated users" in out and "k = 1" in out
 
@@ -510,10 +512,10 @@ def test_the_verbs_go_from_the_apis_answers_to_percentiles(tmp_path, capsys, mon
 def test_the_verbs_place_and_problems(tmp_path, capsys, monkeypatch):
     (tmp_path / "s.csv").write_text("total\n300\n200\n100\n")
     assert "place 2.5 of 3, above 50.0 %" in run(
-        capsys, monkeypatch, "place", "200", "--among", str(tmp_path / "s.csv")
+        capsys, monkeypatch, "contest", "place", "200", "--among", str(tmp_path / "s.csv")
     )
     row = {"id": "7/A", "tests": [], "complete": False, "incomplete": "interactive"}
     monkeypatch.setattr("ponder.tasks.codeforces.codeforces_rows", lambda rounds: [row])
-    out = run(capsys, monkeypatch, "problems", "7", "--out", str(tmp_path / "p.jsonl"))
+    out = run(capsys, monkeypatch, "contest", "problems", "7", "--out", str(tmp_path / "p.jsonl"))
     assert "1 problems; no rating from 7/A (interactive)" in out
     assert json.loads((tmp_path / "p.jsonl").read_text())["id"] == "7/A"
