@@ -42,7 +42,8 @@ def test_ask_thinks_in_any_mode_within_its_budget_and_says_what_is_missing(tiny,
         result = json.loads(done.stdout)
         assert result["mode"] == mode and 0 < result["usage"]["completion_tokens"] <= 60
     fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "serch", cwd=tmp_path), "search")
-    fails_with(ponder("ask", "hi", "--model", tiny, "--option", "m=2", cwd=tmp_path), "--option is for the modes deliberate")
+    done = ponder("ask", "hi", "--model", tiny, "--option", "m=2", cwd=tmp_path)
+    fails_with(done, "--option is for the modes deliberate")
     words = ["--mode", "deliberate", "--option", "choise=vote"]
     fails_with(ponder("ask", "hi", "--model", tiny, *words, cwd=tmp_path), "choise", "choice")
     fails_with(ponder("ask", "hi", "--model", tiny, "--mode", "controller", cwd=tmp_path), "ponder controller BANK")
