@@ -20,6 +20,7 @@ Outcome = Literal["correct", "wrong", "undecided", "failed"]
 FinishReason = Literal["stop", "length", "window", "pause", "cancelled"]
 TurnKind = Literal["candidate", "choice", "answer"]
 Ending = Literal["answer", "window", "turns", "cancelled", "unparseable"]
+Preferred = Literal["a", "b", "tie"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +209,23 @@ class Group:
     def is_mixed(self) -> bool:
         """Rewards differ, so a group baseline leaves a gradient."""
         return len(set(self.rewards)) > 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Two answers to one prompt, and which of them somebody prefers.
+
+    Which answer is `a` says nothing: whoever makes comparisons assigns the sides by a hash of the id.
+    """
+
+    id: str  # unique within its set and stable
+    prompt: tuple[Message, ...]  # ends with the user's message
+    a: str  # visible answers only, never reasoning
+    b: str
+    preferred: Preferred
+    strength: float | None = None  # how much better, above 0, where the set records it; None = not known
+    annotator: str = ""  # a pseudonym of who preferred it; "" = not known
+    domain: str = ""  # of the prompt, fixed before the vote
 
 
 @dataclass(frozen=True, kw_only=True)
