@@ -57,26 +57,32 @@ class TokenScorer(ABC):
         return await asyncio.to_thread(self._score_completions, completions)
 
     def _score_completions(self, completions: Sequence[Completion]) -> list[float]:
-        from ponder.scorers.packing import CompletionGroup
-
-        by_prompt: dict[tuple[int, ...], list[int]] = {}  # the indices of the completions of each prompt
-        for index, completion in enumerate(completions):
-            by_prompt.setdefault(completion.prompt_ids, []).append(index)
-        groups = [
-            CompletionGroup.of_completions([completions[i] for i in indices], self._key)
-            for indices in by_prompt.values()
-        ]
-        scores = [0.0] * len(completions)
-        for indices, found in zip(by_prompt.values(), self.score(groups), strict=True):
-            for index, score in zip(indices, found.tolist(), strict=True):
-                scores[index] = score
-        return scores
+        return by_prompt(completions, self._key, self.score)
 
     def cost(self, completions: Sequence[Completion]) -> int:
         if not self.needs_forward_pass:
             return 0
         prompts = {completion.prompt_ids for completion in completions}
         return sum(map(len, prompts)) + sum(completion.num_tokens for completion in completions)
+
+
+def by_prompt(
+    completions: Sequence[Completion],
+    key: Key,
+    score: Callable[[Sequence[CompletionGroup]], Sequence[NDArray[np.float64]]],
+) -> list[float]:
+    """Scores of completions in their order, from a function of groups: each prompt is processed once."""
+    from ponder.scorers.packing import CompletionGroup
+
+    indices_of: dict[tuple[int, ...], list[int]] = {}
+    for index, completion in enumerate(completions):
+        indices_of.setdefault(completion.prompt_ids, []).append(index)
+    groups = [CompletionGroup.of_completions([completions[i] for i in at], key) for at in indices_of.values()]
+    scores = [0.0] * len(completions)
+    for indices, found in zip(indices_of.values(), score(groups), strict=True):
+        for index, value in zip(indices, found.tolist(), strict=True):
+            scores[index] = value
+    return scores
 
 
 def check_policy(scorer: Scorer, fingerprint: str) -> bool:
