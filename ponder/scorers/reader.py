@@ -4,8 +4,8 @@
     group = reader.group(prompt, ["Paris.", "Rome."])       # ids: the prompt once, each answer with its end mark
     reader.features([group])                                # [(2, width) float32]
 
-The border to the policy is text, and the model's own template frames it, reasoning closed at once where it has reasoning
-marks. An answer is encoded by itself, so the border between prompt and answer is one between tokens however a text
+The border to the policy is text, and the model's own template frames it, reasoning closed at once where it has marks
+for that. An answer is encoded by itself, so the border between prompt and answer is one between tokens however a text
 begins. There is no padding: one packed pass, each prompt once, so a row depends on its own ids and on nothing beside
 them. What does not fit into the window is nan; nothing is cut.
 

@@ -4,8 +4,9 @@
     await scorer(prompt, completions)             # [0.71, 0.22]    bounded: expit((r - shift) / scale), in [0, 1]
     await scorer.rewards(prompt, completions)     # [0.90, -1.27]   (r - shift) / scale: 0 and 1 are mean and spread
 
-r of a Bradley-Terry model has no zero and no unit (arXiv:2203.02155 shifts it so that demonstrations average 0). `shift`
-and `scale` are its mean and standard deviation over held-out completions and live in scorer.json: nobody types them in.
+r of a Bradley-Terry model has no zero and no unit (arXiv:2203.02155 shifts it so that demonstrations average 0).
+`shift` and `scale` are its mean and standard deviation over held-out completions and live in scorer.json: nobody types
+them in.
 `calibrated` fits them again, on completions of the policy that is about to be rewarded.
 
 A completion that the model cannot read (it does not fit into its window) is nan: undecided, never 0 and never 1/2.
