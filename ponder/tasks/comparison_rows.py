@@ -2,7 +2,7 @@
 
     {"question": "2+2?", "response_a": "4", "response_b": "5", "preferred": "a"}
     {"prompt": "2+2?", "chosen": "4", "rejected": "5"}
-    {"messages": [{"role": "user", "content": "2+2?"}], "a": "4", "b": "5", "winner": "a", "strength": 2, "annotator": "x"}
+    {"messages": [{"role": "user", "content": "2+2?"}], "a": "4", "b": "5", "winner": "a", "strength": 2}
     {"chosen": "\n\nHuman: 2+2?\n\nAssistant: 4", "rejected": "\n\nHuman: 2+2?\n\nAssistant: 5"}
 
 A dialogue written as one text becomes messages. `votes` (1: the first, 2: the second, 0: a tie) is a comparison of each
@@ -44,7 +44,7 @@ _ROLES: dict[str, Role] = {"Human": "user", "Assistant": "assistant"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class ComparedAnswers:
     """A row as it was found: nothing is checked or swapped yet."""
 
     id: str  # "" = it has none
@@ -57,7 +57,7 @@ class Compared:
     domain: str = ""
 
 
-def read_row(row: Row, where: str) -> list[Compared]:
+def read_row(row: Row, where: str) -> list[ComparedAnswers]:
     """What a row compares, one for each annotator."""
     names = next((pair for pair in PAIRS if all(name in row for name in pair)), None)
     if names is None:
@@ -80,7 +80,7 @@ def read_row(row: Row, where: str) -> list[Compared]:
     domain = next((str(row[name]) for name in DOMAINS if row.get(name)), "")
     given = "" if row.get("annotator") is None else str(row["annotator"])
     return [
-        Compared(
+        ComparedAnswers(
             id="" if row.get("id") is None else str(row["id"]), prompt=prompt, first=first, second=second,
             choice=choice, strength=_strength(row, where), annotator=annotator or given, domain=domain,
         )
@@ -167,14 +167,14 @@ def _cut(answer: Any, where: str) -> tuple[tuple[Message, ...], Any]:
 # ---- sets with a form of their own -----------------------------------------------------------------------------------
 
 
-def read_helpsteer3(row: Row, where: str) -> list[Compared]:
+def read_helpsteer3(row: Row, where: str) -> list[ComparedAnswers]:
     """overall_preference: -3 (the first is much better) to 3 (the second is); its size is the strength."""
     preference = row.get("overall_preference")
     if type(preference) is not int or abs(preference) > 3:
         raise ConfigError(f"{where}: overall_preference = {preference!r} must be a whole number from -3 to 3")
     choice: Choice = "tie" if preference == 0 else "first" if preference < 0 else "second"
     return [
-        Compared(
+        ComparedAnswers(
             id="", prompt=messages_of(row.get("context"), f"{where}: context"), first=row.get("response1"),
             second=row.get("response2"), choice=choice, strength=float(abs(preference)) or None,
             domain=str(row.get("domain") or ""),
@@ -182,15 +182,15 @@ def read_helpsteer3(row: Row, where: str) -> list[Compared]:
     ]  # fmt: skip
 
 
-def read_ultrafeedback(row: Row, where: str) -> list[Compared]:
+def read_ultrafeedback(row: Row, where: str) -> list[ComparedAnswers]:
     """Four answers with an overall_score each: six comparisons, whose strength is the difference."""
 
-    def pairs() -> Iterator[Compared]:
+    def pairs() -> Iterator[ComparedAnswers]:
         prompt = (Message(role="user", content=str(row["instruction"])),)
         for first, second in combinations(row["completions"], 2):
             gap = float(first["overall_score"]) - float(second["overall_score"])
             choice: Choice = "tie" if gap == 0 else "first" if gap > 0 else "second"
-            yield Compared(
+            yield ComparedAnswers(
                 id="", prompt=prompt, first=first["response"], second=second["response"], choice=choice,
                 strength=abs(gap) or None, domain=str(row.get("source") or ""),
             )  # fmt: skip

@@ -10,8 +10,8 @@ id: in some sets the first answer is always the better one. Rows that teach noth
 that is no text, an empty one, two equal ones, an exact repetition.
 
 Splits are by a hash of the dialogue's opening, its first user message, so that no conversation and no question is on
-two sides: `report` (15 %, never trained on and never chosen by), `dev` (a share of the rest), `train`. Where a set has a
-test split of its own, that is the report.
+two sides: `report` (15 %, never trained on and never chosen by), `dev` (a share of the rest), `train`. Where a set has
+a test split of its own, that is the report.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ import numpy as np
 
 from ponder.config import ConfigError, nearest
 from ponder.runs import file_hash
-from ponder.tasks.comparison_rows import Compared, Row, read_helpsteer3, read_row, read_ultrafeedback
+from ponder.tasks.comparison_rows import ComparedAnswers, Row, read_helpsteer3, read_row, read_ultrafeedback
 from ponder.tasks.datahub import hub_files
 from ponder.tasks.file import read_rows
 from ponder.types import Comparison, Preferred
@@ -47,7 +47,7 @@ class Published:
     revision: str = ""
     train: str = ""  # patterns of file names in the repository
     test: str = ""
-    read: Callable[[Row, str], list[Compared]] = read_row
+    read: Callable[[Row, str], list[ComparedAnswers]] = read_row
     licence: str
 
 
@@ -99,7 +99,7 @@ def load_comparisons(
     known: set[str] = set()
     made: dict[Split, list[Comparison]] = {"train": [], "dev": [], "report": []}
     dropped: Counter[str] = Counter()
-    all_found: list[Compared] = []
+    all_found: list[ComparedAnswers] = []
     report_keys: set[str] = set()
     for is_test, found in parts:  # the test part comes first: it takes its openings out of training
         all_found += found
@@ -155,7 +155,9 @@ def _digest(*parts: str) -> str:
 # ---- from rows to comparisons --------------------------------------------------------------------------------------
 
 
-def _usable(name: str, found: Iterable[Compared], known: set[str], dropped: Counter[str]) -> Iterable[Comparison]:
+def _usable(
+    name: str, found: Iterable[ComparedAnswers], known: set[str], dropped: Counter[str]
+) -> Iterable[Comparison]:
     """Comparisons with their sides; what teaches nothing is counted in `dropped`. known: contents seen so far."""
     ids: dict[str, str] = {}
     for row in found:
@@ -182,13 +184,13 @@ def _usable(name: str, found: Iterable[Compared], known: set[str], dropped: Coun
             yield _sided(id, row)
 
 
-def _content(row: Compared, prompt: Sequence[str]) -> str:
+def _content(row: ComparedAnswers, prompt: Sequence[str]) -> str:
     """A hash of what was compared and who prefers what, whatever the order."""
     better = {"first": row.first, "second": row.second, "tie": ""}[row.choice]
     return _digest(*prompt, "\0answers", *sorted((row.first, row.second)), "\0better", better, row.annotator)
 
 
-def _sided(id: str, row: Compared) -> Comparison:
+def _sided(id: str, row: ComparedAnswers) -> Comparison:
     swapped = fraction(id, "side") < 0.5
     a, b = (row.second, row.first) if swapped else (row.first, row.second)
     preferred: Preferred = "tie" if row.choice == "tie" else "b" if (row.choice == "first") == swapped else "a"
@@ -198,7 +200,7 @@ def _sided(id: str, row: Compared) -> Comparison:
     )  # fmt: skip
 
 
-def _notes(found: Sequence[Compared], kept: Sequence[Comparison], dropped: Mapping[str, int]) -> Iterable[str]:
+def _notes(found: Sequence[ComparedAnswers], kept: Sequence[Comparison], dropped: Mapping[str, int]) -> Iterable[str]:
     """What a user should know of the set as it was found."""
     if dropped:
         yield _told(dropped)
@@ -235,7 +237,7 @@ def _contradictions(kept: Sequence[Comparison]) -> int:
 
 
 def _told(dropped: Mapping[str, int]) -> str:
-    counts = "; ".join(f"{count}: {reason}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1]))
+    counts = "; ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1]))
     return f"{sum(dropped.values())} dropped ({counts})" if dropped else "nothing was dropped"
 
 
@@ -262,7 +264,7 @@ def clustered_share(
 
 # ---- where rows come from --------------------------------------------------------------------------------------------
 
-Parts = list[tuple[bool, list[Compared]]]  # (is it a published test split?, its rows); that one first
+Parts = list[tuple[bool, list[ComparedAnswers]]]  # (is it a published test split?, its rows); that one first
 
 
 def _found(spec: str) -> tuple[str, Parts, list[dict[str, Any]]]:
@@ -293,8 +295,8 @@ def _found(spec: str) -> tuple[str, Parts, list[dict[str, Any]]]:
     return name, _read(files), origin
 
 
-def _read(files: Sequence[tuple[Path, Callable[[Row, str], list[Compared]], bool]]) -> Parts:
-    parts: dict[bool, list[Compared]] = {}
+def _read(files: Sequence[tuple[Path, Callable[[Row, str], list[ComparedAnswers]], bool]]) -> Parts:
+    parts: dict[bool, list[ComparedAnswers]] = {}
     for path, read, is_test in files:
         for where, row in read_rows(str(path)):
             parts.setdefault(is_test, []).extend(read(row, where))
