@@ -45,6 +45,12 @@ class TokenScorer(ABC):
     def score(self, groups: Sequence[CompletionGroup]) -> list[NDArray[np.float64]]:
         """The scores of each group's completions, in their order; they do not depend on the other groups."""
 
+    def group_of_answers(
+        self, prompt: Sequence[Message], answers: Sequence[str], finished: Sequence[bool]
+    ) -> CompletionGroup | None:
+        """For `score`, in ids of its own, where it reads visible answers; None = it reads the sampler's ids."""
+        return None
+
     @abstractmethod
     def save(self, folder: str | Path) -> None: ...
 
