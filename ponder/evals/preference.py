@@ -91,7 +91,7 @@ async def examine(
 def summarise(
     name: str, said: Floats | None, found: ComparisonSet, *, every: ComparisonSet | None = None
 ) -> PreferenceReport:
-    """The report of r_a - r_b of every comparison, however it was come by; nan = not read. None: the baselines alone."""
+    """The report of r_a - r_b of every comparison, wherever it is from; nan = not read. None: the baselines alone."""
     read = np.isfinite(said) if said is not None else np.ones(len(found), bool)
     rows = [c for c, is_read in zip(found.comparisons, read, strict=True) if is_read]
     if not rows:

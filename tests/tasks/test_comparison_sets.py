@@ -229,11 +229,10 @@ def test_shares_of_the_split_are_as_announced():
     assert fraction("a", "split") != fraction("a", "fold")
 
 
-@pytest.mark.skipif(not os.environ.get("PONDER_DATA"), reason="PONDER_DATA is not set")
 def test_the_published_sets_are_as_described():
-    folder = Path(os.environ["PONDER_DATA"]) / "preference"
+    folder = Path(os.environ.get("PONDER_DATA", "none")) / "preference"
     if not (folder / "pandalm_test.jsonl").exists():
-        pytest.skip("PONDER_DATA holds no preference/pandalm_test.jsonl")
+        pytest.skip("PONDER_DATA holds no published comparisons")
     found = load_comparisons("pandalm")
     assert found.dropped["an answer is no text but bool"] == 18
     assert any("ties" in note for note in found.notes) and {c.annotator for c in found.comparisons} == {"1", "2", "3"}
