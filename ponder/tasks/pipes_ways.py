@@ -12,8 +12,10 @@ lists is over: `drop1:8|-2 no`, `take1:1|1 .|5 no`. So whether an idea fits is r
 small model that had to look the wanted list up in the problem called two of five wrong ideas right. Ideas begin on the
 first example, the longest; one that fits goes on to the next; the answer is the first that fits all.
 
-Ideas that miss are part of the demonstrations on purpose, as slips are in arithmetic: programs near the right one, and
-programs that look likely on the first example.
+Ideas that miss are part of the demonstrations on purpose, as slips are in arithmetic. Most do all that the first
+example shows and miss a later one: short ones first, else in any order, the right one among them. So the next idea is
+always drawn from what the first example suggests. Some are less: programs near the right one, and ones whose output
+looks likely.
 """
 
 from __future__ import annotations
@@ -22,12 +24,13 @@ from itertools import zip_longest
 from random import Random
 
 from ponder.tasks.pipes import Shown, public_examples, text_of
-from ponder.tasks.pipes_language import STAGES, Pipe, apply, fits, parse, run, shortest
+from ponder.tasks.pipes_language import STAGES, Pipe, Value, apply, at_most, fits, parse, run, shortest
 from ponder.types import Problem
 
-MORE_IDEAS = 0.8  # after an idea that misses comes another with this chance, before the right one
-MAX_MISSES = 10
+NEAR = 0.25  # the chance of an idea that is less, before each other one
+MAX_MISSES = 8
 _LOOKS = 6  # programs from which the likeliest-looking is taken
+_LENGTH = 2  # stages, at most, of ideas that fit the first example: longer ones are too many to look through
 
 
 def demonstrate(problem: Problem, way: str, rng: Random, *, slip: float = 0.0) -> tuple[str, str]:
@@ -66,12 +69,19 @@ def _compared(found: Value, wanted: Value) -> str:
 
 def misses(shown: Shown, target: Pipe, rng: Random) -> list[Pipe]:
     """Ideas that do not fit what is shown, in the order in which they are tried."""
+    fitting = [pipe for pipe in at_most(min(len(target), _LENGTH)) if pipe and fits(pipe, shown[:1])]
+    before = [pipe for pipe in fitting if not fits(pipe, shown)]
+    rng.shuffle(before)
+    before = [pipe for pipe in before if len(pipe) < len(target) or rng.random() < 0.5]  # the right one is among them
     found: list[Pipe] = []
-    while len(found) < MAX_MISSES and rng.random() < MORE_IDEAS:
-        idea = _near(target, rng) if rng.random() < 0.5 else _likely(shown, len(target), rng)
-        if idea not in found and not fits(idea, shown):
+    for idea in [*sorted(before, key=len), target]:
+        while rng.random() < NEAR:
+            less = _near(target, rng) if rng.random() < 0.5 else _likely(shown, len(target), rng)
+            if less not in found and not fits(less, shown):
+                found.append(less)
+        if idea != target:
             found.append(idea)
-    return found
+    return found[:MAX_MISSES]
 
 
 def _near(target: Pipe, rng: Random) -> Pipe:

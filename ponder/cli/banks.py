@@ -1,0 +1,48 @@
+"""Verbs over stored samples: regrade."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from ponder.cli.app import MEASURE, Json, app
+from ponder.cli.show import print_tables, resumable
+
+
+@app.command(rich_help_panel=MEASURE)
+def regrade(
+    bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval`.")],
+    verifier: Annotated[
+        Optional[str], typer.Option(help="Judge by the stored targets with this one instead of the task's own: "
+                                         "exact, integer, choice, math or module:attr.")
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="The new bank; default BANK-regraded. The old one stays.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Judge stored samples anew, without a model, and say what changed."""
+    from ponder.evals.bank import Bank
+    from ponder.evals.codec import encode
+    from ponder.evals.regrading import regrade as judge_anew
+    from ponder.evals.tables import Table, cell
+    from ponder.live import Bar
+
+    out = out or bank.with_name(f"{bank.resolve().name}-regraded")
+    shown = Bar(Console(stderr=True), "regrade", figure="of different answers right")
+    with resumable("the same command"), shown as bar:
+        found = asyncio.run(
+            judge_anew(Bank.read(bank), verifier, out=out, on_progress=lambda now, n, share: bar("", now, n, share))
+        )
+    if as_json:
+        print(json.dumps({**encode(found), "out": str(out)}, ensure_ascii=False))
+        return
+    if found.moves:
+        print_tables([Table("Verdicts that changed", ("verdict", "samples"), list(found.moves.items()))])
+    changed = sum(found.moves.values())
+    print(f"{changed} of {found.num_samples} verdicts changed ({found.num_judged} different answers judged in "
+          f"{found.seconds:.1f} s); pass@1 new - old {cell(found.gain.pass_at[1])}")  # fmt: skip
+    print(f"the new bank is {out}; ponder report {out} makes a page of it")
