@@ -5,7 +5,7 @@
     show.py      what verbs print                                   teach.py    data, star, sft, rl, scorer, doctor
     fenced.py    sandbox                                            measure.py  eval, scale, score, report, ...
     choosing.py  submit, ioi                                        contest.py  contest rate, standings, ...
-    banks.py     regrade, export
+    banks.py     regrade, log, export
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """

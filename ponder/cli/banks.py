@@ -1,9 +1,10 @@
-"""Verbs for what is kept: regrade (samples), export (a model, for other programs)."""
+"""Verbs for what is kept: regrade (samples), log (a run, to a tracker), export (a model, to other programs)."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import time
 from pathlib import Path
 from typing import Annotated, Optional
 
@@ -12,6 +13,8 @@ from rich.console import Console
 
 from ponder.cli.app import MEASURE, USE, Json, app
 from ponder.cli.show import print_tables, resumable
+
+FOLLOW_SECONDS = 5.0
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -46,6 +49,38 @@ def regrade(
     print(f"{changed} of {found.num_samples} verdicts changed ({found.num_judged} different answers judged in "
           f"{found.seconds:.1f} s); pass@1 new - old {cell(found.gain.pass_at[1])}")  # fmt: skip
     print(f"the new bank is {out}; ponder report {out} makes a page of it")
+
+
+@app.command(rich_help_panel=MEASURE)
+def log(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, going on or finished.")],
+    to: Annotated[str, typer.Option(help="tensorboard, trackio, wandb or mlflow.")] = "tensorboard",
+    project: Annotated[str, typer.Option(help="Under which project or experiment.")] = "ponder",
+    follow: Annotated[bool, typer.Option(help="Wait for more, until Ctrl-C.")] = False,
+) -> None:
+    """Send a run's metrics, samples and curves to a tracker; run again, it sends what is new."""
+    from ponder.config import lookup
+    from ponder.evals.trackers import TRACKERS, Sent, send, tracked
+    from ponder.runs import write_atomic
+
+    found = tracked(run, project)
+    kept = run / "sent" / f"{to}.json"
+    tracker, sent = lookup(TRACKERS, to, what="tracker")(found), Sent.read(kept)
+    try:
+        with resumable("the same command"):
+            while True:
+                now = send(found, tracker, sent)
+                if now != sent:
+                    kept.parent.mkdir(exist_ok=True)
+                    write_atomic(kept, json.dumps(vars(now)) + "\n")
+                    print(f"{to}: {now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples "
+                          f"sent ({now.metrics} and {now.samples} in all)")  # fmt: skip
+                sent = now
+                if not follow:
+                    return
+                time.sleep(FOLLOW_SECONDS)
+    finally:
+        tracker.close()
 
 
 @app.command(rich_help_panel=USE)
