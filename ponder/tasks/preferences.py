@@ -206,7 +206,7 @@ def _notes(found: Sequence[ComparedAnswers], kept: Sequence[Comparison], dropped
     """What a user should know of the set as it was found."""
     if dropped:
         yield _told(dropped)
-    told = Counter(row.choice for row in found)
+    told: Counter[str] = Counter(row.choice for row in found)
     for choice, letter in (("first", "A"), ("second", "B")):
         if told[choice] == len(found) > 1:
             yield f"every row prefers answer {letter}: their order tells the label; sides are a hash of the id"
