@@ -12,6 +12,7 @@ import asyncio
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -77,6 +78,14 @@ class TokenScorer(ABC):
             return 0
         prompts = {completion.prompt_ids for completion in completions}
         return sum(map(len, prompts)) + sum(completion.num_tokens for completion in completions)
+
+
+def floats(scores: Sequence[object], name: str) -> list[float]:
+    """A scorer's scores; TypeError for anything that is no number, such as what a monitor says."""
+    for score in scores:
+        if isinstance(score, bool) or not isinstance(score, Real):
+            raise TypeError(f"the scorer {name!r} returned {type(score).__name__}, where each score must be a float")
+    return [float(score) for score in scores]  # type: ignore[arg-type]
 
 
 def check_policy(scorer: Scorer, fingerprint: str) -> bool:

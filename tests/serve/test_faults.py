@@ -18,9 +18,9 @@ import pytest
 
 from ponder.engine.base import BaseEngine, ScriptedEngine
 from ponder.engine.remote import RemoteEngine
+from ponder.monitors import Judgement, Rules
 from ponder.serve import keys
 from ponder.serve.app import OPERATIONS
-from ponder.serve.monitor import Judgement, Rules
 from ponder.serve.store import Store
 from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
