@@ -116,8 +116,8 @@ def refuse_monitor(found: Any, what: str, *, reason: str = "") -> None:
 
 
 def monitor_in(found: Any) -> str:
-    """The first thing of the monitors' room that an object is, or reaches: by its closure, its globals, its imports, its
-    arguments or its attributes. "" where none is seen."""
+    """The first thing of the monitors' room that an object is, or reaches: by its closure, the globals and imports that
+    it mentions, its arguments or its attributes. "" where none is seen."""
     return _search(found, set(), depth=6)
 
 

@@ -368,7 +368,7 @@ def file_source(path: str | Path) -> dict[str, Any]:
 
 
 def experiment_source(reason: str) -> dict[str, Any]:
-    """That a monitor reached the reward of this training, and why. It stays with every model that is trained from it."""
+    """That a monitor reached the reward of this training, and why. It stays with all that is trained from it."""
     return {"kind": "experiment", "name": "monitor in the reward", "reason": reason}
 
 
