@@ -1,11 +1,12 @@
 """`ponder`: one verb, one function, a file a group of verbs. The only room that imports every other.
 
-    app.py       the app, common options, errors as one line        use.py      ask, play, pull
-    loading.py   engines, scorers, checkpoints, a model's facts     serving.py  serve, chat, keys
-    show.py      what verbs print                                   teach.py    data, star, sft, rl, scorer, doctor
-    fenced.py    sandbox                                            measure.py  eval, scale, score, report, ...
-    choosing.py  submit, ioi                                        contest.py  contest rate, standings, ...
-    banks.py     regrade, log, export                               preferring.py  prefer
+    app.py         the app, common options, errors as one line      use.py         ask, play, pull
+    loading.py     engines, scorers, checkpoints, a model's facts   serving.py     serve, chat, keys
+    show.py        what verbs print                                 teach.py       data, star, sft, rl, scorer, doctor
+    fenced.py      sandbox                                          measure.py     eval, scale, score, report, ...
+    choosing.py    submit, ioi                                      contest.py     contest rate, standings, ...
+    banks.py       regrade, log, export                             preferring.py  prefer
+    monitoring.py  monitor fit, eval, faithfulness; loophole
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -20,6 +21,7 @@ from ponder.cli import (  # they register their verbs
     contest,
     fenced,
     measure,
+    monitoring,
     preferring,
     serving,
     teach,
@@ -35,6 +37,7 @@ __all__ = [
     "fenced",
     "main",
     "measure",
+    "monitoring",
     "preferring",
     "serving",
     "teach",

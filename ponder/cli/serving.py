@@ -44,7 +44,8 @@ def serve(
     requests_per_minute: Annotated[int, number("Requests a minute a key may make.", "--rpm", least=1)] = 6000,
     tokens_per_minute: Annotated[int, number("Tokens a minute.", "--tpm", least=1)] = 10_000_000,
     monitor: Annotated[
-        Optional[list[str]], typer.Option(help="Who reads the reasoning: rules, none, or module:attr. Default: rules.")
+        Optional[list[str]],
+        typer.Option(help="Who reads the reasoning: rules, none, a file of `ponder monitor fit`, or module:attr."),
     ] = None,
     summarizer: Annotated[
         Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
@@ -68,16 +69,19 @@ def serve(
     base_url: BaseUrl = None,
 ) -> None:  # fmt: skip
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
-    from ponder.serve.monitor import load_monitors
+    from ponder.monitors import load_monitors
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
     from ponder.serve.summary import ModelSummarizer
 
+    monitors = load_monitors(monitor or ["rules"])
+    if blind := [each.name for each in monitors if each.view == "answer"]:
+        raise ConfigError(f"the monitor {blind[0]!r} reads answers; here monitors read reasoning while it is written")
     references = named_models(model)
     scorers = named_scorers(scorer or [], references)
     settings = Settings(
         db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
-        strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
+        strict_params=not lenient, monitors=monitors,
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
     summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None

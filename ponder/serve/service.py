@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ponder.monitors import Judgement, Monitor, Rules
 from ponder.serve.errors import ApiError, StoreUnavailable, overloaded
 from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Keyring
 from ponder.serve.limits import Limiter
 from ponder.serve.logs import log, log_error
 from ponder.serve.metrics import Metrics
-from ponder.serve.monitor import Judgement, Monitor, Rules
 from ponder.serve.prompts import PromptEncoder
 from ponder.serve.saving import save_running
 from ponder.serve.served import ServedModel, by_name
