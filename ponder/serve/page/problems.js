@@ -14,6 +14,7 @@ const BY_CODE = {
   misalignment_policy_violation: "A monitor of this server stopped the answer. Ask in another way.",
   model_failed: "Choose another model, if there is one.",
   unsupported_value: "Choose another effort or mode.",
+  too_soon: "Then vote.",
   conflict: "Wait for the answer that is being given, or stop it.",
 };
 
