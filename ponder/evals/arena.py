@@ -19,15 +19,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ponder.config import ConfigError, nearest
 from ponder.evals.arena_notes import notes_on
-from ponder.evals.bradley_terry import PRIOR_POINTS, BradleyTerry, Games, NoFiniteFit, Ties, fit
+from ponder.evals.bradley_terry import (
+    CENTRE,
+    PRIOR_POINTS,
+    BradleyTerry,
+    Games,
+    NoFiniteFit,
+    Ties,
+    fit,
+    student_point,
+    two_sided,
+)
 from ponder.evals.duels import FEWEST, LEVEL, Duel, duels, games_of, holm, too_few, win_rate
 from ponder.evals.influence import Influence, smallest_removal
 from ponder.evals.stats import Estimate
 from ponder.evals.style import differences
-from ponder.evals.votes import FILTERS, Ballot
-from ponder.ratings import student
+from ponder.evals.votes import FILTERS, Ballot, check_filters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,9 +124,7 @@ class ArenaResult:
 
 def analyse(ballots: Sequence[Ballot], *, ties: Ties = "half", without: Sequence[str] = ()) -> ArenaResult:
     """without: names of filters that the table uses."""
-    for name in without:
-        if name not in FILTERS:
-            raise ConfigError(f"unknown filter {name!r}{nearest(name, FILTERS)}; there are {', '.join(FILTERS)}")
+    check_filters(without)
     used = [FILTERS[name] for name in without]
     kept = [b for b in ballots if not any(each.leaves_out(b) for each in used)]
     decided = [b for b in kept if b.score is not None]
@@ -202,17 +208,14 @@ def _domain(name: str, ballots: Sequence[Ballot], ties: Ties) -> DomainStandings
         return replace(facts, notes=(too_few(facts.num_votes, facts.num_questions),))
     found = fit(games_of(ballots), ties=ties)
     rows = standings_of(found)
-    t = student(found.freedom) if found.freedom > 0 else math.inf
+    t = student_point(found.freedom) if found.freedom > 0 else math.inf
     tested = []
     for row in rows:
         half = (row.rating.high - row.rating.low) / 2
         is_known = not row.unbounded and math.isfinite(half) and half > 0
-        tested.append(replace(row, p=_p((row.rating.value - 1000) / (half / t))) if is_known else row)
+        p = two_sided((row.rating.value - CENTRE) / (half / t), found.freedom) if is_known else None
+        tested.append(replace(row, p=p))
     return replace(facts, standings=tuple(tested), notes=notes_on(ballots, found, asked=ties))
-
-
-def _p(z: float) -> float:
-    return math.erfc(abs(z) / math.sqrt(2))
 
 
 def _with(games: Games, columns: dict[str, np.ndarray]) -> Games:

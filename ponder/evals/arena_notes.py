@@ -46,13 +46,13 @@ def _on_intervals(ballots: Sequence[Ballot], found: BradleyTerry) -> list[str]:
     if num_questions == 1:
         notes.append("all votes are on one question: nothing is known of others, and there are no intervals")
     elif num_questions < FEWEST:
-        notes.append(f"{num_questions} questions are too few: below {FEWEST} the intervals are too narrow")
+        notes.append(f"{num_questions} questions are too few: below {FEWEST} the intervals are rough, often too narrow")
     if not voters:
         notes.append("the voters are not known: the intervals take every vote as another person's")
     elif len(voters) == 1:
         notes.append("all votes are of one voter: the intervals say nothing of other voters")
     elif len(voters) < FEWEST:
-        notes.append(f"{len(voters)} voters are too few: below {FEWEST} the intervals are too narrow")
+        notes.append(f"{len(voters)} voters are too few to stand for others: below {FEWEST} the intervals are rough")
     return notes
 
 

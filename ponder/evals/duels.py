@@ -13,14 +13,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 
-from ponder.evals.bradley_terry import Games, clustered, freedom_of
+from ponder.evals.bradley_terry import Games, clustered, freedom_of, student_point, two_sided
 from ponder.evals.stats import Estimate
 from ponder.evals.votes import Ballot
-from ponder.ratings import student
 
 FEWEST = 30  # questions: with fewer clusters a sandwich is too narrow by an unknown amount
 LEVEL = 0.05
@@ -64,7 +62,8 @@ def _duel(domain: str, ballots: Sequence[Ballot], first: str) -> Duel:
     games = games_of(ballots)
     scores = np.where(games.first == games.names.index(first), games.score, 1 - games.score)
     rate, size = _rate(scores, games)
-    p = 2 * NormalDist().cdf(-abs(rate.value - 0.5) / math.sqrt(0.25 / size))
+    freedom = freedom_of(games.questions, games.voters)
+    p = two_sided((rate.value - 0.5) / math.sqrt(0.25 / size), freedom) if freedom > 0 else 1.0
     return replace(facts, rate=rate, p=p, is_marked=p < LEVEL)
 
 
@@ -76,13 +75,14 @@ def win_rate(scores: Sequence[float], games: Games) -> Estimate:
 def _rate(scores: np.ndarray, games: Games) -> tuple[Estimate, float]:
     """Also the effective number of votes."""
     mean, num = float(scores.mean()), len(scores)
-    variance = float(clustered(((scores - mean) / num)[:, None], games.questions, games.voters)[0, 0])
+    meats = clustered(((scores - mean) / num)[:, None], games.questions, games.voters)
+    variance = max(float(meat[0, 0]) for meat in meats)
     num_questions = len(np.unique(games.questions))
     size = min(mean * (1 - mean) / variance, float(num)) if variance > 0 and 0 < mean < 1 else float(num_questions)
     freedom = freedom_of(games.questions, games.voters)
     if freedom < 1:
         return Estimate(mean, 0.0, 1.0), 1.0
-    t = student(freedom)
+    t = student_point(freedom)
     centre = (mean + t * t / (2 * size)) / (1 + t * t / size)
     half = t * math.sqrt(mean * (1 - mean) / size + t * t / (4 * size * size)) / (1 + t * t / size)
     return Estimate(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))), size

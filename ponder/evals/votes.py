@@ -13,17 +13,18 @@ version, and votes on a battle that is not there, are counted.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ponder.config import ConfigError
+from ponder.config import ConfigError, nearest
 from ponder.evals.codec import decode
 from ponder.evals.style import Style, style_of
-from ponder.runs import append_jsonl, read_jsonl
+from ponder.runs import InUse, append_jsonl, lock, read_jsonl
 from ponder.types import Battle, Vote
 
 HASTY = 5.0  # seconds in which nobody reads two answers
@@ -112,8 +113,8 @@ class VoteLog:
         }
 
 
-def read_log(path: Path) -> VoteLog:
-    """The whole log. ConfigError names the line that is no row of it."""
+def read_log(path: Path, *, is_part: bool = False) -> VoteLog:
+    """The whole log. ConfigError names the line that is no row of it. is_part: its battles may lie in another."""
     if not path.exists():
         raise ConfigError(f"there is no log of votes at {path}; `ponder serve --arena {path}` collects one")
     battles: dict[str, Battle] = {}
@@ -137,11 +138,23 @@ def read_log(path: Path) -> VoteLog:
                 skipped["rows of another kind"] += 1
         except (ValueError, TypeError, KeyError, OverflowError) as error:
             raise ConfigError(f"{path}: row {number} is no {kind} of a log of votes: {error}") from None
-    orphans = sum(vote.battle not in battles for vote in votes.values())
-    if orphans:
-        skipped["votes on no known battle"] = orphans
-    kept = tuple(vote for vote in votes.values() if vote.battle in battles)
+    kept = tuple(vote for vote in votes.values() if is_part or vote.battle in battles)
+    if len(kept) < len(votes):
+        skipped["votes on no known battle"] = len(votes) - len(kept)
     return VoteLog(battles=battles, votes=kept, withdrawn=frozenset(withdrawn), skipped=dict(skipped))
+
+
+def read_logs(paths: Sequence[Path]) -> VoteLog:
+    """Several logs as one: a judge's votes may lie apart from the battles that they are about."""
+    logs = [read_log(path, is_part=len(paths) > 1) for path in paths]
+    battles = {name: battle for log in logs for name, battle in log.battles.items()}
+    votes = {vote.id: vote for log in logs for vote in log.votes}
+    known = tuple(vote for vote in votes.values() if vote.battle in battles)
+    skipped = sum((Counter(log.skipped) for log in logs), Counter[str]())
+    if len(known) < len(votes):
+        skipped["votes on no known battle"] += len(votes) - len(known)
+    withdrawn = frozenset[str]().union(*(log.withdrawn for log in logs))
+    return VoteLog(battles=battles, votes=known, withdrawn=withdrawn, skipped=dict(skipped))
 
 
 def _rows(path: Path) -> Iterable[Any]:
@@ -149,6 +162,23 @@ def _rows(path: Path) -> Iterable[Any]:
         yield from read_jsonl(path)
     except ValueError as error:
         raise ConfigError(str(error)) from None
+
+
+@contextlib.contextmanager
+def written(path: Path) -> Iterator[None]:
+    """Alone with a log: a server that collects votes into it holds it."""
+    try:
+        file = lock(path.with_name(path.name + ".lock"), path)
+    except InUse:
+        raise ConfigError(f"a server collects votes in {path}; stop it first, or write elsewhere (--out)") from None
+    with file:
+        yield
+
+
+def check_filters(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in FILTERS:
+            raise ConfigError(f"unknown filter {name!r}{nearest(name, FILTERS)}; there are {', '.join(FILTERS)}")
 
 
 def append(path: Path, rows: Sequence[Battle | Vote]) -> None:

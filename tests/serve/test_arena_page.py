@@ -45,7 +45,7 @@ def ask(page, text="What is 6*7?"):
 
 
 def focused(page):
-    return page.evaluate("document.activeElement.id || document.activeElement.dataset.choice || document.activeElement.tagName")
+    return page.evaluate("(({ id, dataset, tagName }) => id || dataset.choice || tagName)(document.activeElement)")
 
 
 def test_a_whole_battle_from_the_keyboard_with_no_name_before_the_vote(visit):
@@ -142,7 +142,7 @@ def test_it_fits_a_phone_and_a_desk(visit, width, scheme):
     nameless = """nodes => nodes.filter(node => !(node.getAttribute("aria-label") || node.textContent.trim()
         || node.labels?.length)).map(node => node.outerHTML)"""
     assert page.eval_on_selector_all("button, a, input, select, textarea", nameless) == []
-    small = """nodes => nodes.filter(n => n.offsetParent && n.getBoundingClientRect().height < 24).map(n => n.outerHTML)"""
+    small = "nodes => nodes.filter(n => n.offsetParent && n.getBoundingClientRect().height < 24).map(n => n.outerHTML)"
     assert page.eval_on_selector_all("#main button, #main select", small) == []
 
 
