@@ -70,7 +70,8 @@ def truth(design: Design) -> np.ndarray:
     """Ratings that the fit finds where every pair met infinitely often."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     gaps = (STRENGTHS[PAIRS[:, 0]] - STRENGTHS[PAIRS[:, 1]]) / POINTS
-    won = (weights / weights.sum()) @ (1 / (1 + np.exp(-(gaps[None, :] + math.sqrt(2) * design.answer_sd * nodes[:, None]))))
+    luck = math.sqrt(2) * design.answer_sd * nodes  # of both answers
+    won = (weights / weights.sum()) @ (1 / (1 + np.exp(-(gaps[None, :] + luck[:, None]))))
     some = np.arange(len(PAIRS))
     games = Games(names=NAMES, first=PAIRS[:, 0], second=PAIRS[:, 1], questions=some, voters=some,
                   score=design.ties / 2 + (1 - design.ties) * won)  # fmt: skip

@@ -75,7 +75,7 @@ def rate_votes(
         png(picture(found), plot)
     others = {name: number for name, number in _counts(log).items() if name != kind and number}
     if as_json:
-        facts = {"voters": kind, "other_votes": others, "left_out": log.counts}
+        facts = {"kind": kind, "other_votes": others, "left_out": log.counts}
         print(json.dumps({**facts, **encode(found)}, ensure_ascii=False))
         return
     apart = "".join(f"; {number} of {_called(name)} apart" for name, number in others.items())
