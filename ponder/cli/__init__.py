@@ -6,7 +6,7 @@
     fenced.py      sandbox                                          measure.py     eval, scale, score, report, ...
     choosing.py    submit, ioi                                      contest.py     contest rate, standings, ...
     banks.py       regrade, log, export                             preferring.py  prefer
-    monitoring.py  monitor fit, eval, faithfulness; loophole
+    monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -16,6 +16,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall each other on small products
 
 from ponder.cli import (  # they register their verbs
+    arena,
     banks,
     choosing,
     contest,
@@ -31,6 +32,7 @@ from ponder.cli.app import app, main
 
 __all__ = [
     "app",
+    "arena",
     "banks",
     "choosing",
     "contest",

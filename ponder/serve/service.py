@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ponder.monitors import Judgement, Monitor, Rules
+from ponder.serve.arena import Arena, ArenaSettings
 from ponder.serve.errors import ApiError, StoreUnavailable, overloaded
 from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Keyring
@@ -46,6 +47,7 @@ class Settings:
     monitor_deadline: float = 2.0
     fail_closed: bool = False
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
+    arena: ArenaSettings | None = None  # blind battles between the models; None: there are none
 
 
 _READY_FOR = 5.0  # seconds for which a model that generated a token is taken to do so still
@@ -67,6 +69,7 @@ class Service:
         self.num_body_bytes = 0  # of requests that are being read
         self.is_draining = False
         self.on_failure: Callable[[str], None] = lambda why: None  # no engine will ever serve again
+        self.arena = Arena(self, settings.arena) if settings.arena is not None else None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._probes: dict[str, tuple[float, str]] = {}
 
@@ -220,6 +223,8 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.encoder.close()
+        if self.arena is not None:
+            self.arena.close()
         with contextlib.suppress(StoreUnavailable):
             await self.store.do(self.store.retire)
         self.store.close()
