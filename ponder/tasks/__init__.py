@@ -11,6 +11,7 @@ from ponder.tasks import code
 from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task, load_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
+from ponder.tasks.desk import desk
 from ponder.tasks.pipes import pipes
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
 from ponder.tasks.words import words
@@ -24,6 +25,7 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "ordering": ordering,
     "words": words,
     "pipes": pipes,
+    "desk": desk,
 }
 
 NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS, **code.LOADERS}  # every name that a spec may begin with
