@@ -14,7 +14,17 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall each other on small products
 
-from ponder.cli import choosing, contest, fenced, measure, policies, safety, serving, teach, use  # they register their verbs
+from ponder.cli import (  # they register their verbs
+    choosing,
+    contest,
+    fenced,
+    measure,
+    policies,
+    safety,
+    serving,
+    teach,
+    use,
+)
 from ponder.cli.app import app, main
 
 __all__ = ["app", "choosing", "contest", "fenced", "main", "measure", "policies", "safety", "serving", "teach", "use"]

@@ -45,7 +45,8 @@ DEMONSTRATED: dict[str, Demonstrated] = {
         open=pipes, levels=(1, 2, 3), demonstrate=pipes_ways.demonstrate, shares={"guess": 0.85, "tried": 0.15},
     ),
     "desk": Demonstrated(  # a quarter of the requests come without a policy
-        open=partial(desk, none=25), levels=DESK_LEVELS, demonstrate=demonstrate_desk, shares={"rules": 1.0},
+        open=partial(desk, none=25), levels=DESK_LEVELS, demonstrate=demonstrate_desk,
+        shares={"rules": 1.0},
     ),
 }  # fmt: skip
 
@@ -54,8 +55,8 @@ DEMONSTRATED: dict[str, Demonstrated] = {
 class DemonstrationConfig:
     """A mixture of ways. The shares need not add up to one; where none is given, the family's own are taken."""
 
-    family: str = setting("arithmetic", "whose problems are worked: arithmetic, pipes or desk")
-    levels: tuple[int, ...] | None = setting(None, "of the family; default: all of arithmetic and desk, 1 to 3 of pipes")
+    family: str = setting("arithmetic", "whose problems are worked: arithmetic, pipes, desk")
+    levels: tuple[int, ...] | None = setting(None, "of the family; default: all, of pipes 1 to 3")
     guess: float | None = setting(None, "share without reasoning; default 0.68, of pipes 0.85", least=0)
     steps: float | None = setting(None, "arithmetic: share of one operation a line; default 0.24", least=0)
     checked: float | None = setting(None, "arithmetic: share where each is checked; default 0.08", least=0)

@@ -178,7 +178,9 @@ def verify(problem: Problem, answer: str) -> Verdict:
 def key(problem: Problem, answer: str) -> str | None:
     """Refusals by the same rule are the same answer, and so are equal numbers."""
     said = read_answer(answer)
-    return None if said.reading == "unreadable" else f"refused: {said.cited}" if said.number is None else str(said.number)
+    if said.reading == "unreadable":
+        return None
+    return f"refused: {said.cited}" if said.number is None else str(said.number)
 
 
 class DeskTask(ProceduralTask):
@@ -218,10 +220,8 @@ def desk(
 
     def make(rng: Random, level: int) -> Item:
         is_own = fixed is not None and not (shown == "half" and rng.random() < 0.5)
-        if is_own:
-            rules = fixed or ()
-        else:
-            rules = () if rng.random() * 100 < none else draw_policy(rng, drawn)
+        is_empty = not is_own and rng.random() * 100 < none
+        rules = () if is_empty else fixed if is_own and fixed else draw_policy(rng, drawn)
         request = request_for(rng, rules, level)
         said = "\n".join(rule.text for rule in rules)
         told = in_words(rules) if form == "words" and rules else said

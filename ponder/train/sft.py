@@ -5,10 +5,10 @@ One documented form of data, JSON Lines:
     {"problem": "What is 41-7?", "reasoning": "41-7=34", "answer": "34"}
 
 A row may have a `system` message, which is shown before the problem (`dropped_system` is kept in the file and shown to
-nobody: `ponder star --drop-system`). A row may begin with `given`, reasoning that is already there and not learned, and may then leave out the `answer`: the
-reasoning goes on (a choice among candidates, see `deliberations.py`). Or demonstrations made on the fly from a
-procedural family (`tasks/demonstrations.py`): example i is a pure function of the seed and i. The loss is on the
-completion only: reasoning, closing mark, answer, end mark.
+nobody: `ponder star --drop-system`). A row may begin with `given`, reasoning that is already there and not learned, and
+may then leave out the `answer`: the reasoning goes on (a choice among candidates, see `deliberations.py`). Or
+demonstrations made on the fly from a procedural family (`tasks/demonstrations.py`): example i is a pure function of the
+seed and i. The loss is on the completion only: reasoning, closing mark, answer, end mark.
 
     ponder sft recipes/nano_1_skills_cpu.toml
 """

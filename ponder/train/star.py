@@ -12,8 +12,8 @@ read in it becomes the answer. So such a model can be taught to think before it 
 (asked, where it needs it, with a `prompting` that is not in the rows; `shortest` teaches brevity at the same time).
 
 A system message that a problem's prompt shows stands in the row as `system`, so that training asks as drawing did. With
-`drop_system` it stands there as `dropped_system` instead, which training never shows: what the message asked for is then
-learned without it (deliberative alignment, arXiv:2412.16339; `policies.py` has the whole of it).
+`drop_system` it stands there as `dropped_system` instead, which training never shows: what the message asked for is
+then learned without it (deliberative alignment, arXiv:2412.16339; `policies.py` has the whole of it).
 
 Nothing computed is lost: a problem's rows are appended when it is done, and OUT.progress.jsonl says which are. Asking
 again goes on from there; asking for another model, task or way of sampling is refused.
