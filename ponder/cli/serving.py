@@ -65,10 +65,15 @@ def serve(
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
     ] = False,
+    policy: Annotated[
+        Optional[Path], typer.Option(help="A file of rules: a system message before every conversation, which no request "
+                                          "can take away.")
+    ] = None,
     base_url: BaseUrl = None,
 ) -> None:  # fmt: skip
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
     from ponder.serve.monitor import load_monitors
+    from ponder.serve.prompts import read_policy_file
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
     from ponder.serve.summary import ModelSummarizer
@@ -78,6 +83,7 @@ def serve(
     settings = Settings(
         db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
+        policy=read_policy_file(policy) if policy else "",
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
     summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None

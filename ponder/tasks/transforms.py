@@ -75,7 +75,7 @@ def _rot13(text: str) -> str:
 def _to_leet(text: str, seed: int) -> str:
     """About half of six letters become digits; digits and underscores of the text itself are marked by an underscore,
     capitals that were replaced by a caret, so that nothing is lost."""
-    rng = Random(f"leet/{seed}/{text}")
+    rng = Random(f"leet/{seed}/{text!a}")
     found = []
     for sign in text:
         if sign in _BACK or sign in "_^":
@@ -120,7 +120,7 @@ def _turned(text: str) -> str:
 
 def _to_split(text: str, seed: int) -> str:
     """The request in two named halves, as strings of a program, cut at a place drawn by the seed."""
-    cut = Random(f"split/{seed}/{text}").randint(0, len(text))
+    cut = Random(f"split/{seed}/{text!a}").randint(0, len(text))
     halves = zip("ab", (text[:cut], text[cut:]), strict=True)
     return "\n".join(f"{name} = {json.dumps(half, ensure_ascii=False)}" for name, half in halves)
 

@@ -113,7 +113,7 @@ def mix(rows: Mapping[str, Sequence[Row]], policy: str, *, direct: bool, seed: i
     mixed: list[Row] = []
     for part, found in rows.items():
         aside = {"dropped_system": policy} if part == "own" else {}
-        for row in found:
+        for row in sorted(found, key=lambda row: sorted(row.items())):  # samples arrive in any order
             changed = {"reasoning": ""} if direct and part != "extra" else {}
             mixed.append({"source": part, **aside, **row, **changed})
     Random(f"{seed}/policies").shuffle(mixed)
