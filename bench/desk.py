@@ -70,8 +70,8 @@ ARMS = {  # name -> (folder of the run, whether its policy is shown)
     "base, no policy shown": ("read", False),
     "deliberative": ("deliberative", False),
     "direct (no reasoning)": ("direct", False),
-    "deliberative, no other policies": ("alone", False),
     "deliberative, then RL": ("rl", False),
+    "deliberative, no other policies": ("alone", False),
 }
 
 
@@ -85,9 +85,11 @@ class Chosen(TaskWrapper):
             problem = task[index]
             there = read_policy(problem.meta["policy"])
             is_other = first_broken(there, problem.text) != first_broken(own, problem.text)
-            if problem.prompt not in seen and (is_other or not differs) and len(self._kept) < size:
+            if problem.prompt not in seen and (is_other or not differs):
                 seen.add(problem.prompt)
                 self._kept.append(index)
+            if len(self._kept) == size:
+                break
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -99,19 +101,18 @@ class Chosen(TaskWrapper):
 # ---- training -------------------------------------------------------------------------------------------------------
 
 
-def train(folder: Path, seed: int, workers: int) -> None:
-    """All arms of a seed; what is done is not done again."""
+def train(folder: Path, model: str, seed: int, workers: int) -> None:
+    """One model of a seed, after those that it is made from; what is done is not done again."""
     shared = [f"num_workers={workers}", f"seed={seed}"]
-    step("read", folder, lambda out: sft(load(SFTConfig, "desk_1_read_nano_cpu", [*shared, f"out={out}"])))
-    rows = {
-        name: drawn(folder, name, seed, workers, others=name != "alone", direct=name == "direct")
-        for name in ("deliberative", "direct", "alone")
-    }
-    for name, data in rows.items():
+    if model == "read":
+        step(model, folder, lambda out: sft(load(SFTConfig, "desk_1_read_nano_cpu", [*shared, f"out={out}"])))
+    elif model == "rl":
+        base = [*shared, f"model={folder / 'deliberative'}"]
+        step(model, folder, lambda out: rl(load_recipe("desk_3_rl_nano_cpu", [*base, f"out={out}"])))
+    else:
+        data = drawn(folder, model, seed, workers, others=model != "alone", direct=model == "direct")
         base = [*shared, f"model={folder / 'read'}", f"data={data}"]
-        step(name, folder, lambda out, base=base: sft(load(SFTConfig, "desk_2_policy_nano_cpu", [*base, f"out={out}"])))
-    base = [*shared, f"model={folder / 'deliberative'}"]
-    step("rl", folder, lambda out: rl(load_recipe("desk_3_rl_nano_cpu", [*base, f"out={out}"])))
+        step(model, folder, lambda out: sft(load(SFTConfig, "desk_2_policy_nano_cpu", [*base, f"out={out}"])))
 
 
 def step(name: str, folder: Path, run: Any) -> None:
@@ -241,9 +242,9 @@ def main() -> None:
     given = parser.parse_args()
     folders = [given.out / f"s{seed}" for seed in range(given.seeds)]
     for seed, folder in enumerate(folders):
-        if not given.no_train:
-            train(folder, seed, given.workers)
         for arm, (model, _) in ARMS.items():
+            if not given.no_train:
+                train(folder, model, seed, given.workers)
             for column in COLUMNS:
                 if (folder / model / "done").exists():
                     measure(folder, arm, column, given.prompts, given.workers)
