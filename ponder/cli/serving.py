@@ -66,8 +66,8 @@ def serve(
         bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
     ] = False,
     policy: Annotated[
-        Optional[Path], typer.Option(help="A file of rules: a system message before every conversation, which no request "
-                                          "can take away.")
+        Optional[Path],
+        typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
     ] = None,
     base_url: BaseUrl = None,
 ) -> None:  # fmt: skip

@@ -30,8 +30,8 @@ from ponder.tasks.base import Item, ProceduralTask, level_range
 from ponder.tasks.desk_rules import (
     KINDS,
     SIGNS,
-    Policy,
     Rule,
+    WrittenPolicy,
     first_broken,
     judge,
     numbers_of,
@@ -64,7 +64,7 @@ def draw_rule(rng: Random, kind: str) -> Rule:
     return Rule(kind, rng.choice(SIGNS) if kind == "sign" else str(rng.randint(*ranges[kind])))
 
 
-def draw_policy(rng: Random, kinds: Sequence[str]) -> Policy:
+def draw_policy(rng: Random, kinds: Sequence[str]) -> WrittenPolicy:
     """One to three rules of different kinds, in any order."""
     chosen = rng.sample(list(kinds), rng.randint(1, min(3, len(kinds))))
     return tuple(draw_rule(rng, kind) for kind in chosen)
@@ -125,7 +125,7 @@ def is_easy(request: str) -> bool:
     return signs.count("*") <= 1 and all(numbers[i] <= 12 for i in factors)
 
 
-def request_for(rng: Random, policy: Policy, num_operands: int) -> str:
+def request_for(rng: Random, policy: WrittenPolicy, num_operands: int) -> str:
     """Half break the policy; half of the others are near-misses of one of its rules."""
     while True:
         must_refuse = bool(policy) and rng.random() < 0.5
@@ -141,7 +141,7 @@ def request_for(rng: Random, policy: Policy, num_operands: int) -> str:
 # ---- the task -------------------------------------------------------------------------------------------------------
 
 
-def in_words(policy: Policy) -> str:
+def in_words(policy: WrittenPolicy) -> str:
     """The policy for a model that was never taught the desk's own short form."""
     rules = "\n".join(f"{rule.text}: {_WORDS[rule.kind].format(rule.value)}" for rule in policy)
     example = policy[0].text
@@ -158,7 +158,7 @@ def spoken(problem: Problem) -> str:
     return "\n".join(message.content for message in problem.prompt if message.role == "system")
 
 
-def policy_of(problem: Problem) -> Policy:
+def policy_of(problem: Problem) -> WrittenPolicy:
     """The policy by which a problem is judged, shown or not."""
     text = str(problem.meta["policy"])
     return read_policy(text) if text else ()

@@ -70,7 +70,7 @@ class Rule:
         return any(_BREAKS[self.kind](piece, self.value) for piece in self.evidence(request))
 
 
-Policy = tuple[Rule, ...]
+WrittenPolicy = tuple[Rule, ...]
 
 
 def numbers_of(request: str) -> list[str]:
@@ -90,7 +90,7 @@ def read_rule(text: str) -> Rule | None:
     return None
 
 
-def read_policy(text: str) -> Policy:
+def read_policy(text: str) -> WrittenPolicy:
     """Rules from lines, or from one line with slashes between them: "no 47/no times/max 60"."""
     written = [" ".join(WORDS.get(word, word) for word in line.split()) for line in re.split(r"[\n/]", text)]
     rules = [(line, read_rule(line)) for line in written if line]

@@ -11,6 +11,7 @@ from ponder.serve.prompts import read_policy_file
 from ponder.types import Message
 from tests.serve.serving import KEY, Served
 
+
 class WholeConversationEngine(ScriptedEngine):
     """Its script reads all messages with their roles, not the last alone."""
 
