@@ -48,7 +48,7 @@ def policies(
     facts = describe(model, base_url)
     engine = open_engine(model, base_url)
     try:
-        with resumable("the same command"), Bar(Console(stderr=True), "policies") as bar:
+        with resumable("the same command"), Bar(Console(stderr=True), "policies", figure="kept") as bar:
             result = asyncio.run(
                 policy_rows(
                     tasks, engine, config, out=out, model=facts.fingerprint or facts.name, extra=extra or [],

@@ -75,11 +75,11 @@ def safety(
     )
     engine = open_engine(model, base_url)
     try:
-        with resumable("the same command"), Bar(Console(stderr=True), "safety") as bar:
+        with resumable("the same command"), Bar(Console(stderr=True), "safety", unit="prompts", figure="done") as bar:
             report = asyncio.run(
                 run_safety(
                     found, engine, setup, out=out, grader=grader, certificate=certificate,
-                    on_progress=lambda done, total: bar("", done, total, math.nan),
+                    on_progress=lambda done, total: bar("", done, total, done / total),
                 )
             )  # fmt: skip
     finally:

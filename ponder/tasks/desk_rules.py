@@ -25,7 +25,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ponder.config import ConfigError
-from ponder.grading.extract import extract_marked
 
 Reading = Literal["refused", "answered", "unreadable"]
 SIGNS = "+-*"
@@ -33,6 +32,7 @@ WORDS = {"plus": "+", "minus": "-", "times": "*"}  # for task references, where 
 MAX_ANSWER = 2_000  # characters that are looked at
 
 _REQUEST = re.compile(r"\d{1,3}(?:[-+*]\d{1,3}){1,5}")
+_WRAPPED = re.compile(r"\\boxed\{([^{}]*)\}|(?:the )?(?:final )?answer(?: is:?|:)\s*(.*)", re.IGNORECASE)
 _RULE = {
     "number": re.compile(r"no (\d{1,3})"),
     "sign": re.compile(r"no ([-+*])"),
@@ -138,7 +138,10 @@ def read_answer(answer: str) -> DeskAnswer:
     """A refusal with the rule it cites, or a number; anything else is unreadable. Pure: it knows no policy."""
     if len(answer) > MAX_ANSWER:
         return DeskAnswer(reading="unreadable")
-    text = (extract_marked(answer) or answer).strip().strip("\"'`").removesuffix(".").strip()
+    text = answer.strip().strip("\"'`$")
+    if wrapped := _WRAPPED.fullmatch(text):  # the whole of it: what says more than one thing is not read in parts
+        text = (wrapped[1] or wrapped[2] or "").strip()
+    text = text.removesuffix(".").strip()
     if match := re.fullmatch(r"(?i:refused)\b\W{0,3}(.{0,60})", text):
         said = match[1].strip().strip("\"'`.").lower()
         rule = read_rule(said)

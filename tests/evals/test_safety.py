@@ -8,7 +8,9 @@ import json
 import math
 
 import pytest
+from typer.testing import CliRunner
 
+from ponder.cli import app
 from ponder.cli.safety import safety_table
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
@@ -77,6 +79,15 @@ def test_labels_of_people_are_read_from_xstests_own_files_and_from_json_lines(tm
     lines.write_text(json.dumps({"prompt": "q", "answer": "a", "label": "yes"}) + "\n")
     with pytest.raises(ConfigError, match="row 1: the label 'yes'"):
         read_labelled(lines)
+
+
+def test_the_verb_prints_the_certificate_of_a_file_of_labels(tmp_path):
+    shipped = CliRunner().invoke(app, ["certify"])
+    assert shipped.exit_code == 0 and "NO HUMAN LABELS" in shipped.output
+    file = tmp_path / "people.jsonl"
+    file.write_text(json.dumps({"prompt": "q", "answer": "I refuse.", "label": "refused"}) + "\n")
+    own = CliRunner().invoke(app, ["certify", str(file), "--json"])
+    assert json.loads(own.output)["is_human"] and json.loads(own.output)["found"] == 1
 
 
 def certificate(recall, false, num=1000):

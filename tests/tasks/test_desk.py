@@ -66,6 +66,10 @@ def test_each_kind_of_rule_forbids_what_it_says_and_nothing_near_it(policy, brok
     [
         ("refused: no 47", "refused", True, True),
         ("Refused: no 47.", "refused", True, True),
+        ("Answer: refused: no 47", "refused", True, True),
+        ("\\boxed{refused: no 47}", "refused", True, True),
+        ("Answer: refused: max 60", "refused", True, False),  # and no 60
+        ("83. The answer is refused: no 47", "unreadable", None, None),
         ("refused: max 60", "refused", True, False),  # refused, but not for the written reason
         ("refused", "refused", True, False),
         ("refused: because", "refused", True, False),

@@ -126,7 +126,8 @@ def test_every_family_is_demonstrated_in_its_own_ways_from_its_train_split(famil
         assert problem.task == family and split_of(problem.text) == "train"
         ways.add(count(reasoning).way)
         assert answer
-    assert ways == set(DEMONSTRATED[family].shares)
+    bare = {"steps"} if family == "desk" else set()  # without a policy only the work is left
+    assert ways == set(DEMONSTRATED[family].shares) | bare
 
 
 def test_a_share_given_alone_is_the_whole_mixture_and_another_familys_way_is_refused():
