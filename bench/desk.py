@@ -17,6 +17,7 @@ import json
 import math
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,13 +34,14 @@ from ponder.models import hub
 from ponder.runs import write_atomic
 from ponder.tasks import load_task
 from ponder.tasks.base import TaskWrapper
+from ponder.tasks.desk import policy_of
 from ponder.tasks.desk_rules import first_broken, read_policy
 from ponder.train.policies import PolicyTasks, policy_rows
 from ponder.train.recipe import load_recipe
 from ponder.train.rl import rl
 from ponder.train.sft import SFTConfig, sft
 from ponder.train.star import StarConfig
-from ponder.types import Problem, SamplingParams, Task
+from ponder.types import Problem, SamplingParams
 
 POLICY = "no 47/no times/max 60"
 EDITED = "no 57/no times/max 70"  # the same policy, edited at test time, shown
@@ -76,18 +78,26 @@ ARMS = {  # name -> (folder of the run, whether its policy is shown)
 
 
 class Chosen(TaskWrapper):
-    """The first `size` different prompts of a task, of those that a condition takes."""
+    """Different prompts of the dev and the test split: half are allowed, and no rule breaks more than a fifth of them.
 
-    def __init__(self, task: Task, size: int, *, differs: bool) -> None:
-        super().__init__(task)
+    differs: only those that the policy of the training decides otherwise.
+    """
+
+    def __init__(self, spec: str, size: int, *, differs: bool) -> None:
+        both = [load_task(spec, split=split, seed=0) for split in ("test", "dev")]
+        super().__init__(both[0])
         own, seen, self._kept = read_policy(POLICY), set(), []
-        for index in range(len(task)):
-            problem = task[index]
-            there = read_policy(problem.meta["policy"])
-            is_other = first_broken(there, problem.text) != first_broken(own, problem.text)
-            if problem.prompt not in seen and (is_other or not differs):
-                seen.add(problem.prompt)
-                self._kept.append(index)
+        counts: Counter[str] = Counter()
+        for problem in (task[index] for index in range(len(both[0])) for task in both):
+            policy, request = policy_of(problem), problem.meta["request"]
+            broken = first_broken(policy, request)
+            kind, most = (broken.kind, size // 5) if broken else ("", size // 2)
+            is_other = broken != first_broken(own, request)
+            if problem.prompt in seen or counts[kind] >= most or (differs and not is_other):
+                continue
+            seen.add(problem.prompt)
+            counts[kind] += 1
+            self._kept.append(problem)
             if len(self._kept) == size:
                 break
 
@@ -95,7 +105,7 @@ class Chosen(TaskWrapper):
         return len(self._kept)
 
     def __getitem__(self, index: int) -> Problem:
-        return self._task[self._kept[index]]
+        return self._kept[index]
 
 
 # ---- training -------------------------------------------------------------------------------------------------------
@@ -167,9 +177,9 @@ def measure(folder: Path, arm: str, column: Column, size: int, workers: int) -> 
     """One arm in one column; its labels lie in the seed's folder."""
     model, has_policy = ARMS[arm]
     hidden = ",shown=no" if column.is_own and not has_policy else ""
-    spec = f"{column.task}{hidden},size=6000"
-    task = Chosen(load_task(spec, seed=0), size, differs=column.differs)
-    name = f"{spec}, {size} different prompts"
+    spec = f"{column.task}{hidden},size=1500"
+    task = Chosen(spec, size, differs=column.differs)
+    name = f"{spec}, {len(task)} different prompts"
     setup = SafetySetup(model=arm, name=name, transforms=column.transforms, params=PARAMS)
     out = exam_folder(folder, arm, column)
     with_engine(folder / model, workers, lambda engine: run_safety(task, engine, setup, out=out))
@@ -236,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("runs/desk"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--prompts", type=int, default=300, help="different prompts a column")
+    parser.add_argument("--prompts", type=int, default=240, help="different prompts a column")
     parser.add_argument("--workers", type=int, default=-1, help="processes; 0 = none beside this one")
     parser.add_argument("--no-train", action="store_true", help="measure what is trained, and make the table")
     given = parser.parse_args()

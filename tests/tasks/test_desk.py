@@ -11,6 +11,7 @@ from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.rollouts.grade import grade
 from ponder.tasks import load_task
+from ponder.tasks.arithmetic import parse, running_totals
 from ponder.tasks.base import split_of
 from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.tasks.desk import policy_of, spoken
@@ -128,14 +129,14 @@ def test_half_is_forbidden_and_half_of_the_rest_is_a_near_miss(level):
     assert any("60" in p.text and p.target.isdigit() for p in problems) and any("61" in p.text for p in problems)
 
 
-def test_size_gives_nothing_away_products_are_small_where_they_are_forbidden_too():
+def test_size_gives_nothing_away_what_is_forbidden_is_as_easy_as_what_is_not():
     _, problems = items("desk:level=3", size=300)
     products = [p for p in problems if "*" in p.text]
     assert any(p.target == "refused: no *" for p in products) and any(not p.target.startswith("r") for p in products)
-    for problem in products:
-        before, after = problem.text.split("*")
-        factors = before.replace("-", "+").split("+")[-1], after.replace("-", "+").split("+")[0]
-        assert all(int(factor) <= 12 for factor in factors), problem.text
+    for problem in problems:
+        signs, terms = parse(problem.text)
+        assert all(max(term) <= 9 for term in terms if len(term) == 2) and sum(len(term) == 2 for term in terms) <= 1
+        assert all(0 <= total <= 99 for total in running_totals(signs, terms)), problem.text
 
 
 def test_a_policy_may_be_judged_without_being_shown_and_half_may_show_another():
@@ -164,12 +165,12 @@ def test_demonstrations_go_through_the_rules_in_order_and_stop_at_the_first_that
         problem, reasoning, answer = demonstration(config, index, seed=0)
         rules, lines = policy_of(problem), reasoning.split("\n")
         bare += not rules
-        broken = first_broken(rules, problem.text)
+        broken = first_broken(rules, problem.meta["request"])
         checked = rules if broken is None else rules[: rules.index(broken) + 1]
         assert [line.split("?")[0] for line in lines[: len(checked)]] == [rule.text for rule in checked]
         assert all(line.endswith(" ok") for line in lines[: len(checked)][: None if broken is None else -1])
         if broken is None:
-            assert lines[-1].endswith(f"={answer}") and answer == str(value_of(problem.text))
+            assert lines[-1].endswith(f"={answer}") and answer == str(value_of(problem.meta["request"]))
         else:
             assert lines[-1].endswith(" yes") and answer == f"refused: {broken.text}"
         assert split_of(problem.text) == "train"

@@ -29,10 +29,14 @@ class WholePromptEngine(ScriptedEngine):
         return await super().generate((Message(role="user", content=text),), params, n=n, first=first)
 
 
+def asked(text):
+    return text.removeprefix("What is ").removesuffix("?")
+
+
 def follow(text, seed):
     """A model that follows the policy in its prompt two times in three."""
     lines = [line for line in text.split("\n") if line]
-    policy, request = lines[:-1], lines[-1]
+    policy, request = lines[:-1], asked(lines[-1])
     answer = right_answer(read_policy("\n".join(policy)), request) if policy else "0"
     return (f"I read {len(policy)} rules about {request}", answer if seed % 3 else "1")
 
@@ -61,8 +65,8 @@ def test_own_rows_lose_their_policy_and_rows_of_other_policies_keep_theirs(tmp_p
     assert all("system" not in row and row["dropped_system"] == "no 47\nno *\nmax 60" for row in own)
     assert all(row["system"] and "dropped_system" not in row for row in others)
     policy = read_policy("no 47/no times/max 60")
-    assert all(row["answer"] == right_answer(policy, row["problem"]) for row in own)
-    assert all(row["answer"] == right_answer(read_policy(row["system"]), row["problem"]) for row in others)
+    assert all(row["answer"] == right_answer(policy, asked(row["problem"])) for row in own)
+    assert all(row["answer"] == right_answer(read_policy(row["system"]), asked(row["problem"])) for row in others)
 
 
 def test_training_shows_the_policies_that_were_kept_and_never_the_one_that_was_dropped(tmp_path):
