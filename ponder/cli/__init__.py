@@ -7,6 +7,7 @@
     choosing.py    submit, ioi                                      contest.py     contest rate, standings, ...
     banks.py       regrade, log, export                             preferring.py  prefer
     monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
+    policies.py    policies                                         safety.py      safety
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -23,7 +24,9 @@ from ponder.cli import (  # they register their verbs
     fenced,
     measure,
     monitoring,
+    policies,
     preferring,
+    safety,
     serving,
     teach,
     use,
@@ -40,7 +43,9 @@ __all__ = [
     "main",
     "measure",
     "monitoring",
+    "policies",
     "preferring",
+    "safety",
     "serving",
     "teach",
     "use",

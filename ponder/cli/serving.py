@@ -70,11 +70,16 @@ def serve(
         Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "
                                      "added to this .jsonl file, which `ponder arena` reads.")
     ] = None,
+    policy: Annotated[
+        Optional[Path],
+        typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
+    ] = None,
     base_url: BaseUrl = None,
 ) -> None:  # fmt: skip
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
     from ponder.monitors import load_monitors
     from ponder.serve.arena import ArenaSettings
+    from ponder.serve.prompts import read_policy_file
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
     from ponder.serve.summary import ModelSummarizer
@@ -90,6 +95,7 @@ def serve(
     settings = Settings(
         db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         strict_params=not lenient, monitors=monitors, arena=battles,
+        policy=read_policy_file(policy) if policy else "",
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
     summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None
