@@ -89,7 +89,7 @@ def played() -> Collected:
 
 def update(trainer: Trainer, rollouts: Collected, config: RLConfig) -> dict[str, float]:
     groups = groups_that_count(rollouts, config)
-    return train(trainer, examples(groups, advantages(config.advantage, groups), config), config, 0, None)
+    return train(trainer, examples(groups, advantages(config.advantage, groups), config), config, 0)
 
 
 def trained(played: Collected, **changes: object) -> torch.Tensor:
@@ -125,7 +125,7 @@ def test_a_preset_that_refills_and_shortens_does_both(played):
     task = LowercaseTask()
     pool = Pool(task, 16, seed=0)
     engine = ScriptedEngine(lambda prompt, seed: "a")  # always right: no group is ever mixed
-    groups = asyncio.run(sample_and_grade(single(engine), task, pool, config, 0)).groups
+    groups = asyncio.run(sample_and_grade(single(engine), task, pool, config, 0, {})).groups
     assert len(groups) == 16 == len({group.problem.id for group in groups})  # a round and three refills of four
 
 
