@@ -11,7 +11,8 @@ Tokens that a budget forced are nobody's decision: the recursion goes over sampl
 so V is in units of the reward. Advantages are centred over all tokens of a step, and divided by their spread if that is
 above `min_spread`. The critic knows nothing at first: for `warmup_steps` it learns alone and the policy stands still.
 
-Left out: a network of its own for the critic, value clipping, several passes over the same rollouts.
+Left out: a network of its own for the critic, value clipping, several passes over the same rollouts. TRL has had no
+PPO since its version 1.13, so the oracle of the tests is the sum that the paper writes.
 """
 
 from __future__ import annotations
