@@ -29,6 +29,7 @@ from ponder.scorers.base import Key, TokenScorer
 from ponder.types import Completion, Message
 
 Floats = NDArray[np.float64]
+TRAINED_ON = "trained_on.txt"  # in a scorer's folder: hashes of openings, a line each (tasks/preferences.py: opening)
 
 
 class RewardModel(TokenScorer):
