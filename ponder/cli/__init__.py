@@ -5,7 +5,7 @@
     show.py      what verbs print                                   teach.py    data, star, sft, rl, scorer, doctor
     fenced.py    sandbox                                            measure.py  eval, scale, score, report, ...
     choosing.py  submit, ioi                                        contest.py  contest rate, standings, ...
-    preferring.py  prefer
+    preferring.py  prefer                                           overoptimisation.py  overoptimisation label, curves
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -14,7 +14,20 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall each other on small products
 
-from ponder.cli import choosing, contest, fenced, measure, preferring, serving, teach, use  # they register their verbs
+from ponder.cli import (  # they register their verbs
+    choosing,
+    contest,
+    fenced,
+    measure,
+    overoptimisation,
+    preferring,
+    serving,
+    teach,
+    use,
+)
 from ponder.cli.app import app, main
 
-__all__ = ["app", "choosing", "contest", "fenced", "main", "measure", "preferring", "serving", "teach", "use"]
+__all__ = [
+    "app", "choosing", "contest", "fenced", "main", "measure", "overoptimisation", "preferring", "serving", "teach",
+    "use",
+]  # fmt: skip
