@@ -44,9 +44,12 @@ class RewardConfig:
         also="reward_model_path reward_model",
     )  # fmt: skip
     preference_weight: float = setting(0.0, "of what it says, which lies in [0, 1]", least=0, also="reward_weights")
+    targeted: bool = setting(False, "the preference trains the tokens of answers only, not those of reasoning")
 
     def __post_init__(self) -> None:
         check(self)
+        if self.targeted and not self.preference:
+            raise ConfigError("reward.targeted is of a preference; name a scorer as reward.preference")
         if bool(self.preference) != (self.preference_weight > 0):
             raise ConfigError(
                 "reward.preference and reward.preference_weight belong together: give both a scorer and a weight "

@@ -138,6 +138,8 @@ class RLConfig:
                 "advantage = 'gae' is of single completions; take a group's baseline (grpo, rloo) for "
                 f"environment = {self.environment!r}"
             )
+        if self.reward.targeted and (self.environment or self.advantage == "gae"):
+            raise ValueError("reward.targeted is of single completions and groups' advantages, not of gae")
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
         if self.problems_per_step > self.pool_size:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from ponder.rollouts.collect import Collected
+from ponder.rollouts.preferences import RewardConfig
 from ponder.runs import read_jsonl
 from ponder.train.batches import collate, from_completion
 from ponder.train.credit import credit
@@ -150,6 +151,24 @@ def test_a_run_with_a_critic_that_was_stopped_goes_on_bit_for_bit(narrow, tmp_pa
         for path in (tmp_path / "run" / "metrics.jsonl", tmp_path / "whole" / "metrics.jsonl")
     ]
     assert kept[0] == kept[1]
+
+
+def test_a_targeted_preference_trains_answers_only():
+    """Two rollouts, equally right; one is liked. Three reasoning tokens with their mark, then two of the answer."""
+    [group] = [group_of([1.0, 1.4], num_tokens=5)]
+    rollouts = []
+    for rollout, liked in zip(group.rollouts, (0.0, 0.4), strict=True):
+        completion = replace(rollout.completion, num_reasoning_tokens=2)
+        verdict = replace(rollout.verdict, parts={"preference": liked})
+        rollouts.append(replace(rollout, verdict=verdict, turns=(replace(rollout.turns[0], completion=completion),)))
+    group = replace(group, rollouts=tuple(rollouts))
+    reward = RewardConfig(preference="x:y", preference_weight=0.4, targeted=True)
+    config = RLConfig(out="o", advantage="dr_grpo", reward=reward)
+    [[less, more]] = credit([group], {}, None, config).values
+    np.testing.assert_allclose(more, [0, 0, 0, 0.2, 0.2], atol=1e-12)
+    np.testing.assert_allclose(less, [0, 0, 0, -0.2, -0.2], atol=1e-12)
+    with pytest.raises(ValueError, match=r"reward\.targeted is of single completions"):
+        replace(config, advantage="gae")
 
 
 def test_a_critic_is_of_single_completions():
