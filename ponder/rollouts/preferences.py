@@ -29,9 +29,10 @@ from ponder.config import ConfigError, check, lookup, setting
 from ponder.rewarding import MonitorInReward
 from ponder.rollouts.rewards import RewardTerm, TermFailed
 from ponder.scorers import load_scorer
-from ponder.scorers.base import TokenScorer, floats
+from ponder.scorers.base import floats
 from ponder.scorers.files import FACTS, scorer_folder
 from ponder.scorers.judge import Judge
+from ponder.scorers.reward import RewardModel
 from ponder.strategies.turns import Trajectory
 from ponder.types import Completion, Problem, Scorer, Verdict
 
@@ -72,10 +73,10 @@ def open_preference(name: str) -> Scorer:
         scorer: Scorer = lookup({}, name, what="preference scorer")()
     elif (scorer_folder(name) / FACTS).exists():
         scorer = load_scorer(name)
-        if isinstance(scorer, TokenScorer) and scorer.reads_reasoning:  # token ids, or states that reasoning left
+        if not isinstance(scorer, RewardModel) or scorer.reads_reasoning:  # token ids, or states that reasoning left
             raise ConfigError(
-                f"{name} is a scorer of the kind {scorer.kind!r}, which reads the reasoning too; a reward may read "
-                "answers only: train one of the kind 'preference'"
+                f"{name} is a {type(scorer).__name__}, which reads the reasoning too; a reward may read answers only: "
+                "train a scorer of the kind 'preference'"
             )
     else:
         raise ConfigError(f"no scorer in {name!r}; `ponder scorer` makes a folder, module:attr names one of your own")
