@@ -12,6 +12,7 @@ import asyncio
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +36,7 @@ class TokenScorer(ABC):
     needs_forward_pass: bool = True  # over prompt and completions; False = nearly free
     flops_per_token: float | None = None  # of that pass; None = as much as the policy's
     needs: frozenset[str] = frozenset()
+    reads_reasoning: ClassVar[bool] = True  # then it must not be the reward of a policy whose reasoning is monitored
 
     def __init__(self, *, name: str, policy: str, key: Key | None = None) -> None:
         """key: when two answers are the same; None = when their texts are."""
@@ -89,6 +91,14 @@ def by_prompt(
         for index, value in zip(indices, found.tolist(), strict=True):
             scores[index] = value
     return scores
+
+
+def floats(scores: Sequence[object], name: str) -> list[float]:
+    """A scorer's scores; TypeError for anything that is no number, such as what a monitor says."""
+    for score in scores:
+        if isinstance(score, bool) or not isinstance(score, Real):
+            raise TypeError(f"the scorer {name!r} returned {type(score).__name__}, where each score must be a float")
+    return [float(score) for score in scores]  # type: ignore[arg-type]
 
 
 def check_policy(scorer: Scorer, fingerprint: str) -> bool:

@@ -60,7 +60,7 @@ class PreferenceConfig(CommonConfig):
     )
     pool: Pool = setting("mean", "the mean over the answer's tokens, or the last one's state")
     label_smoothing: float = setting(0.0, "share of the labels that are taken to be wrong", least=0, below=0.5)
-    margin: float = setting(0.0, "of a recorded strength of 1", least=0, also="margin")
+    margin: float = setting(0.0, "of a recorded strength of 1", least=0)
     centre: float = setting(0.01, "weight of (r_a + r_b)^2", least=0, also="center_rewards_coefficient")
     members: int = setting(1, "of an ensemble of heads over a frozen network", least=1, most=64)
     reduce: Literal["min", "mean"] = setting("min", "what an ensemble says of its members")
