@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ponder.config import ConfigError, nearest
 from ponder.runs import file_hash
@@ -244,7 +245,7 @@ def _told(dropped: Mapping[str, int]) -> str:
 
 
 def clustered_share(
-    values: Sequence[float], clusters: Sequence[str], *, z: float = 1.959964
+    values: ArrayLike, clusters: Sequence[str], *, z: float = 1.959964
 ) -> tuple[float, float, float]:
     """A mean of values in [0, 1] with its 95 % interval (Wilson's), whose width counts clusters and not values.
 
