@@ -205,10 +205,7 @@ def _tensors(head: LinearReward) -> dict[str, Tensor]:
 
 def _trained(job: Job) -> Trained:
     config = job.config
-    model, tokenizer = hub.load(job.start, dtype=torch.float32)
-    reader = Reader(model, tokenizer, pool=config.pool)
-    train, held = Grouped.of(job.train, reader), Grouped.of(job.held, reader)
-    del model
+    train, held = _as_ids(job)
     loss = PreferenceLoss(config.pool, config.centre)
     options = {"label_smoothing": config.label_smoothing, "margin": config.margin}
     truth, limit = Judgements.of(held.examples), config.max_tokens_per_batch
@@ -241,6 +238,12 @@ def _trained(job: Job) -> Trained:
     )  # fmt: skip
     said, facts = train_network(job, learning)
     return said, facts | {"too_long": train.num_too_long + held.num_too_long}
+
+
+def _as_ids(job: Job) -> tuple[Grouped, Grouped]:
+    """The examples as the network spells them; it is let go before training loads its own."""
+    reader = Reader(*hub.load(job.start, dtype=None), pool=job.config.pool)
+    return Grouped.of(job.train, reader), Grouped.of(job.held, reader)
 
 
 # ---- what is said of it --------------------------------------------------------------------------------------------
