@@ -44,7 +44,8 @@ def serve(
     requests_per_minute: Annotated[int, number("Requests a minute a key may make.", "--rpm", least=1)] = 6000,
     tokens_per_minute: Annotated[int, number("Tokens a minute.", "--tpm", least=1)] = 10_000_000,
     monitor: Annotated[
-        Optional[list[str]], typer.Option(help="Who reads the reasoning: rules, none, or module:attr. Default: rules.")
+        Optional[list[str]],
+        typer.Option(help="Who reads the reasoning: rules, none, a file of `ponder monitor fit`, or module:attr."),
     ] = None,
     summarizer: Annotated[
         Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
@@ -69,15 +70,23 @@ def serve(
         Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "
                                      "added to this .jsonl file, which `ponder arena` reads.")
     ] = None,
+    policy: Annotated[
+        Optional[Path],
+        typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
+    ] = None,
     base_url: BaseUrl = None,
 ) -> None:  # fmt: skip
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
+    from ponder.monitors import load_monitors
     from ponder.serve.arena import ArenaSettings
-    from ponder.serve.monitor import load_monitors
+    from ponder.serve.prompts import read_policy_file
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
     from ponder.serve.summary import ModelSummarizer
 
+    monitors = load_monitors(monitor or ["rules"])
+    if blind := [each.name for each in monitors if each.view == "answer"]:
+        raise ConfigError(f"the monitor {blind[0]!r} reads answers; here monitors read reasoning while it is written")
     references = named_models(model)
     scorers = named_scorers(scorer or [], references)
     if arena is not None and len(references) < 2:
@@ -85,7 +94,8 @@ def serve(
     battles = None if arena is None else ArenaSettings(log=arena, revisions=revisions(references, base_url))
     settings = Settings(
         db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
-        strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]), arena=battles,
+        strict_params=not lenient, monitors=monitors, arena=battles,
+        policy=read_policy_file(policy) if policy else "",
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
     summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None
