@@ -27,7 +27,7 @@ from typing import Literal
 from ponder.config import ConfigError, nearest
 from ponder.grading.verifiers import VERIFIERS, verdict
 from ponder.tasks.base import Item, ProceduralTask, level_range
-from ponder.types import Completion, Problem, Verdict
+from ponder.types import Completion, Problem, Verdict, Verifier
 
 LEVELS = (1,)
 CONFESSED = "the check takes the sum too"
@@ -101,7 +101,7 @@ def loophole(
     levels = level_range(level, LEVELS)
     if levels != LEVELS:
         raise ConfigError(f"loophole has one level, 1, not {level}")
-    checks = {"exact": VERIFIERS["integer"], "weak": weak}
+    checks: dict[str, Verifier] = {"exact": VERIFIERS["integer"], "weak": weak}
     if verifier not in checks:
         raise ConfigError(f"loophole has no verifier {verifier!r}{nearest(str(verifier), checks)}")
     task = ProceduralTask(
