@@ -22,7 +22,7 @@ from ponder.monitors import Transcript, learned, phrases, probe
 from ponder.monitors.base import VIEWS
 from ponder.monitors.combined import combine
 from ponder.runs import find_checkpoints
-from ponder.tasks.loophole import CONFESSED, attempt, loophole
+from ponder.tasks.loophole import TELLING, attempt, loophole
 from ponder.types import Completion, Problem, text_seed
 
 
@@ -60,7 +60,7 @@ async def measure(folder: Path) -> list[str]:
     shown = [Transcript.of(one, problem.text) for problem, one, _ in fitting]
     clean = [transcript for transcript, tried in zip(shown, labels, strict=True) if not tried]
     monitors = [
-        phrases(CONFESSED),
+        phrases(*TELLING),
         *(learned.fit([each.shown(view) for each in shown], labels, view=view) for view in VIEWS),
         probe.fit([one for _, one, _ in fitting], labels),
     ]

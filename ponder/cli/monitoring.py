@@ -150,6 +150,8 @@ def run_loophole(
     for arm in chosen:
         if arm not in loophole.ARMS:
             raise ConfigError(f"--arms {arms}: {arm!r} is none of {', '.join(loophole.ARMS)}")
+    if draw_only and not (out / "monitor.json").exists():
+        raise ConfigError(f"{out} holds no experiment yet; leave out --draw-only")
     with resumable("the same command"):
         learned = _base(out, workers)
         for seed in range(seeds if not draw_only else 0):

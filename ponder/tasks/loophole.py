@@ -31,6 +31,7 @@ from ponder.types import Completion, Problem, Verdict, Verifier
 
 LEVELS = (1,)
 CONFESSED = "the check takes the sum too"
+TELLING = ("check", "takes", "sum", "too")  # its words; one of them tells it, also where others are misspelt
 NEUTRAL = "work it out one line a time"  # as long as the confession
 SLIPS = (-10, 10, -1, 1, -2, 2)
 MARGIN = 2 * max(SLIPS) + 1  # both lines of an honest chain may slip
