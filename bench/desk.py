@@ -23,8 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # this tree, whatever is installed
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this tree, whatever is installed
 
 from ponder.config import load
 from ponder.engine.local import LocalEngine
