@@ -33,6 +33,7 @@ from ponder.engine.base import RedrawingWrapper
 from ponder.models.tokenizer import Tokenizer
 from ponder.rollouts.programs import one_program, program_turns
 from ponder.rollouts.rewards import RewardTerm, each
+from ponder.scorers.base import floats
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation_environment import MAX_CANDIDATES, Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run_episode
@@ -114,7 +115,8 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
     async def term(problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> list[float]:
         if not trajectories:
             return []
-        liked = await scorer(problem.prompt, [trajectory.completion for trajectory in trajectories])
+        completions = [trajectory.completion for trajectory in trajectories]
+        liked = floats(await scorer(problem.prompt, completions), scorer.name)
         for value in liked:
             if not 0 <= value <= 1:  # nan is refused too
                 raise ValueError(

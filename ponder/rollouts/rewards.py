@@ -7,7 +7,7 @@
 
 A term returns one number a trajectory, or is a coroutine function that does: a learned scorer is one. The reward is the
 verifier's with all terms added. Only decided rollouts are asked about. No monitor's verdict may be a term
-(tests/test_house.py holds it): reasoning that is rewarded for what a monitor says stops saying what it thinks.
+(`ponder/rewarding.py` sees to it): reasoning that is rewarded for what a monitor says stops saying what it thinks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from ponder.rewarding import rewarding
 from ponder.strategies.turns import Trajectory
 from ponder.types import Problem, Verdict
 
@@ -30,8 +31,9 @@ async def add_terms(
     """The verdicts with every term added to reward and parts. ValueError for a term that says no finite number."""
     result = list(verdicts)
     for name, term in terms.items():
-        said = term(problem, trajectories, verdicts)
-        values = [float(value) for value in (await said if inspect.isawaitable(said) else said)]
+        with rewarding(f"the reward term {name!r}"):
+            said = term(problem, trajectories, verdicts)
+            values = [float(value) for value in (await said if inspect.isawaitable(said) else said)]
         if len(values) != len(result) or not all(map(math.isfinite, values)):
             raise ValueError(
                 f"the reward term {name!r} returned {values} for {len(result)} trajectories; "

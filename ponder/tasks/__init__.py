@@ -12,6 +12,7 @@ from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task, load_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
 from ponder.tasks.desk import desk
+from ponder.tasks.loophole import loophole
 from ponder.tasks.pipes import pipes
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
 from ponder.tasks.words import words
@@ -26,6 +27,7 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "words": words,
     "pipes": pipes,
     "desk": desk,
+    "loophole": loophole,
 }
 
 NAMED: dict[str, Callable[..., Task]] = {  # every name that a spec may begin with

@@ -32,6 +32,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError, check, setting
+from ponder.rewarding import refuse_monitor, training
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.runs import lock, write_atomic
 from ponder.strategies.deliberation_environment import PAUSE
@@ -78,12 +79,21 @@ async def star(
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Draw, verify, keep; returns counts. `model` and `name` say whose samples of what: a later run must match."""
+    refuse_monitor(task, "task")
+    with training("the choice of rows by star"):
+        return await _star(task, engine, config, Path(out), model, name, limit, on_progress)
+
+
+async def _star(
+    task: Task, engine: Engine, config: StarConfig, out: Path, model: str, name: str, limit: int | None,
+    on_progress: Progress | None,
+) -> dict[str, Any]:  # fmt: skip
     if task.split != "train":
         raise ConfigError(f"{name or task.name} is the {task.split} split; rows to train on come from the train split")
     problems = [task[i] for i in range(len(task))]
     said = {"model": model, "task": name or task.name, "content of the task": problems_hash(problems)}
     problems = problems if limit is None else problems[: max(0, limit)]
-    with RowsFile(Path(out), {**said, **_settings(config)}) as file:
+    with RowsFile(out, {**said, **_settings(config)}) as file:
         todo = iter([problem for problem in problems if problem.id not in file.done])
 
         async def work() -> None:
