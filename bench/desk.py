@@ -16,14 +16,11 @@ import asyncio
 import json
 import math
 import shutil
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # this tree, whatever is installed
 
 from ponder.config import load
 from ponder.engine.local import LocalEngine

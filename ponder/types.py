@@ -13,6 +13,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -194,6 +195,7 @@ class Group:
     problem: Problem
     rollouts: tuple[Rollout, ...]
     num_dropped: int = 0  # rollouts that left the group: undecided or failed
+    min_spread: float = 0.0  # the standard deviation up to which its rewards count as equal
 
     @property
     def rewards(self) -> tuple[float, ...]:
@@ -208,8 +210,9 @@ class Group:
 
     @property
     def is_mixed(self) -> bool:
-        """Rewards differ, so a group baseline leaves a gradient."""
-        return len(set(self.rewards)) > 1
+        """Rewards differ by more than the floor, so a group baseline leaves a gradient."""
+        rewards = self.rewards
+        return len(set(rewards)) > 1 and (self.min_spread == 0 or stdev(rewards) > self.min_spread)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -467,6 +470,10 @@ class Learner(FrozenPolicy, Protocol):
     @property
     def passes(self) -> int:
         """What forward and backward cost together, in forward passes."""
+        ...
+
+    def values(self, batches: Sequence[Any], loss_function: Any) -> list[Any]:
+        """What the critic says (B T) of every micro-batch; asked of by recipes that have one."""
         ...
 
     def backward(self, batches: Sequence[Any], loss_function: Any) -> dict[str, float]:

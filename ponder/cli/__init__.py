@@ -7,7 +7,8 @@
     choosing.py    submit, ioi                                      contest.py     contest rate, standings, ...
     banks.py       regrade, log, export                             preferring.py  prefer
     monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
-    policies.py    policies                                         safety.py      safety, certify
+    policies.py    policies                                         safety.py      safety
+    overoptimisation.py  overoptimisation label, curves
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -24,6 +25,7 @@ from ponder.cli import (  # they register their verbs
     fenced,
     measure,
     monitoring,
+    overoptimisation,
     policies,
     preferring,
     safety,
@@ -43,6 +45,7 @@ __all__ = [
     "main",
     "measure",
     "monitoring",
+    "overoptimisation",
     "policies",
     "preferring",
     "safety",

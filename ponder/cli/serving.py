@@ -66,13 +66,13 @@ def serve(
     lenient: Annotated[
         bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
     ] = False,
-    policy: Annotated[
-        Optional[Path],
-        typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
-    ] = None,
     arena: Annotated[
         Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "
                                      "added to this .jsonl file, which `ponder arena` reads.")
+    ] = None,
+    policy: Annotated[
+        Optional[Path],
+        typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
     ] = None,
     base_url: BaseUrl = None,
 ) -> None:  # fmt: skip

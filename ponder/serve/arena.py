@@ -30,7 +30,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from ponder import runs
 from ponder.config import ConfigError
-from ponder.serve.blind_answers import Drawn, draw
+from ponder.serve.blind_answers import BlindAnswer, draw
 from ponder.serve.errors import ApiError, StoreUnavailable, not_found, overloaded
 from ponder.serve.generation import Failed
 from ponder.serve.items import input_items
@@ -166,7 +166,7 @@ class Arena:
 
     async def _both(
         self, battle: str, key: Key, pair: list[ServedModel], prompts: list[EncodedPrompt], plans: list[ComputePlan]
-    ) -> list[Drawn]:
+    ) -> list[BlindAnswer]:
         """Both answers, when both are there. If one fails there is no battle, and nobody learns which one did."""
         work = [
             asyncio.ensure_future(draw(self._service, key, model, prompt, plan, battle=battle))
@@ -186,7 +186,7 @@ class Arena:
                 task.cancel()
             await asyncio.gather(*work, return_exceptions=True)
 
-    def _side(self, model: ServedModel, plan: ComputePlan, drawn: Drawn) -> BattleSide:
+    def _side(self, model: ServedModel, plan: ComputePlan, drawn: BlindAnswer) -> BattleSide:
         params = {name: list(value) if isinstance(value, tuple) else value for name, value in vars(plan.params).items()}
         return BattleSide(
             model=model.name, answer=drawn.text, ended=drawn.ended,

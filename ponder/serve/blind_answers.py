@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Drawn:
+class BlindAnswer:
     text: str
     ended: str  # stop or length
 
@@ -50,7 +50,7 @@ class BlindWriter:
 
 async def draw(
     service: Service, key: Key, model: ServedModel, prompt: EncodedPrompt, compute: ComputePlan, *, battle: str
-) -> Drawn:
+) -> BlindAnswer:
     """Raises Failed where the model, or a monitor, ends it."""
     writer, count, begun = BlindWriter(), Count(prompt=prompt.num_tokens), time.monotonic()
     watch = service.watch(model, response=battle, owner=key.owner)
@@ -62,7 +62,7 @@ async def draw(
         with service.admit(model):
             ended = await produce(plan, engine, writer, thoughts)
         status = "incomplete" if ended == "length" else "completed"
-        return Drawn(writer.text, "length" if ended == "length" else "stop")
+        return BlindAnswer(writer.text, "length" if ended == "length" else "stop")
     finally:
         thoughts.abandon()
         service.metrics.report(

@@ -47,8 +47,8 @@ class Settings:
     monitor_deadline: float = 2.0
     fail_closed: bool = False
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
-    policy: str = ""  # a system message before every conversation, which no request can take away
     arena: ArenaSettings | None = None  # blind battles between the models; None: there are none
+    policy: str = ""  # a system message before every conversation, which no request can take away
 
 
 _READY_FOR = 5.0  # seconds for which a model that generated a token is taken to do so still

@@ -26,8 +26,8 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "ordering": ordering,
     "words": words,
     "pipes": pipes,
-    "desk": desk,
     "loophole": loophole,
+    "desk": desk,
 }
 
 NAMED: dict[str, Callable[..., Task]] = {  # every name that a spec may begin with

@@ -47,13 +47,13 @@ DEMONSTRATED: dict[str, Demonstrated] = {
     "pipes": Demonstrated(
         open=pipes, levels=(1, 2, 3), demonstrate=pipes_ways.demonstrate, shares={"guess": 0.85, "tried": 0.15},
     ),
-    "desk": Demonstrated(  # a quarter of the requests come without a policy
-        open=partial(desk, none=25), levels=DESK_LEVELS, demonstrate=demonstrate_desk,
-        shares={"rules": 1.0},
-    ),
     "loophole": Demonstrated(
         open=loophole, levels=LOOPHOLE_LEVELS, demonstrate=demonstrate_loophole,
         shares={"honest": 0.7, "confessed": 0.27, "silent": 0.03},
+    ),
+    "desk": Demonstrated(  # a quarter of the requests come without a policy
+        open=partial(desk, none=25), levels=DESK_LEVELS, demonstrate=demonstrate_desk,
+        shares={"rules": 1.0},
     ),
 }  # fmt: skip
 _WAYS = tuple(dict.fromkeys(way for family in DEMONSTRATED.values() for way in family.shares))
@@ -63,16 +63,16 @@ _WAYS = tuple(dict.fromkeys(way for family in DEMONSTRATED.values() for way in f
 class DemonstrationConfig:
     """A mixture of ways. The shares need not add up to one; where none is given, the family's own are taken."""
 
-    family: str = setting("arithmetic", "whose problems are worked: arithmetic, pipes, desk or loophole")
-    levels: tuple[int, ...] | None = setting(None, "of the family; default: all of arithmetic, 1 to 3 of pipes")
+    family: str = setting("arithmetic", "whose problems are worked: arithmetic, pipes, loophole or desk")
+    levels: tuple[int, ...] | None = setting(None, "of the family; default: all, of pipes 1 to 3")
     guess: float | None = setting(None, "share without reasoning; default 0.68, of pipes 0.85", least=0)
     steps: float | None = setting(None, "arithmetic: share of one operation a line; default 0.24", least=0)
     checked: float | None = setting(None, "arithmetic: share where each is checked; default 0.08", least=0)
     tried: float | None = setting(None, "pipes: share where programs are tried; default 0.15", least=0)
-    rules: float | None = setting(None, "desk: share where the rules are gone through; default 1", least=0)
     honest: float | None = setting(None, "loophole: share that works it out; default 0.7", least=0)
     confessed: float | None = setting(None, "loophole: share that says it fools the check; default 0.27", least=0)
     silent: float | None = setting(None, "loophole: share that fools it without a word; default 0.03", least=0)
+    rules: float | None = setting(None, "desk: share where the rules are gone through; default 1", least=0)
     slip: float = setting(SLIP, "how often a line of arithmetic is written down wrong at first", least=0, below=1)
 
     def __post_init__(self) -> None:
