@@ -101,7 +101,7 @@ def fit_rewards(out: Path) -> None:
                 ]))  # fmt: skip
 
 
-# ---- learning, with gold watched: every rollout is judged by it and none is paid by it --------------------------------
+# ---- learning, with gold watched: every rollout is judged by it and none is paid by it -----------------------------
 
 WATCHED: list[tuple[float, float, bool]] = []  # gold, tokens, right: of the rollouts of the step
 
@@ -179,8 +179,11 @@ def draw(out: Path) -> None:
     save_figure(found, out / "figure.png")
     for one in found:
         first, peak, last = one.points[0], one.peak, one.points[-1]
-        told = "  ".join(f"{p.gold:+.3f} ({p.kl:.2f} nats, at {p.at}, proxy {p.proxy:.3f})" for p in (first, peak, last))
-        print(f"{one.label:24} {one.proxy:10} {told}  right {first.correct:.2f} {peak.correct:.2f} {last.correct:.2f}")
+        told = [
+            f"{p.gold:+.3f} at {p.at} ({p.kl:.2f} nats, proxy {p.proxy:.2f}, right {p.correct:.2f})"
+            for p in (first, peak, last)
+        ]
+        print(f"{one.label:24} {one.proxy:10} {'   '.join(told)}")
 
 
 def main() -> None:
