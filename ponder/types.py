@@ -22,6 +22,7 @@ FinishReason = Literal["stop", "length", "window", "pause", "cancelled"]
 TurnKind = Literal["candidate", "choice", "answer"]
 Ending = Literal["answer", "window", "turns", "cancelled", "unparseable"]
 Preferred = Literal["a", "b", "tie"]
+Choice = Literal["left", "right", "tie", "both_bad", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +230,47 @@ class Comparison:
     strength: float | None = None  # how much better, above 0, where the set records it; None = not known
     annotator: str = ""  # a pseudonym of who preferred it; "" = not known
     domain: str = ""  # of the prompt, fixed before the vote
+
+
+@dataclass(frozen=True, kw_only=True)
+class BattleSide:
+    """One of two answers that stand against each other, with all that fixes how it came about."""
+
+    model: str
+    answer: str  # the visible answer as it was shown; never reasoning
+    revision: str = ""  # fingerprint of its weights; "" = not known
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # how it was sampled
+    ended: str = "stop"  # or "length": cut off by a limit
+    names_itself: bool = False  # it says who it is, or who made it; kept as it is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Battle:
+    """A question with two answers under no name; votes on it are rows of their own."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    domain: str  # of the prompt, fixed before the answers were drawn
+    left: BattleSide  # which model is left was drawn for this battle
+    right: BattleSide
+    asked_by: str = ""  # a pseudonym
+    probability: float = 1.0  # with which this pair of models was drawn
+    seed: int = 0  # of the pair, the sides and both samples
+    time: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """What one voter says of a battle. Never changed: withdrawing it is another row."""
+
+    id: str
+    battle: str
+    voter: str  # a pseudonym; "" = not known
+    kind: Literal["person", "judge", "synthetic"]
+    choice: Choice
+    seconds: float | None = None  # from the answers to the vote
+    time: float = 0.0
+    notes: Mapping[str, str] = field(default_factory=dict)  # e.g. what a judge said in either order
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ such pairs (arXiv:2203.02155). A comparison whose opening the scorer was trained
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -81,33 +81,40 @@ async def examine(
             f"the scorer was trained on, or chosen by, every one of these {len(found)} comparisons: accuracy there "
             "says nothing; take the split `report`, or another set"
         )
-    said = await differences(scorer, kept) if scorer is not None else np.zeros(len(kept))
-    read = np.isfinite(said)
-    rows = [c for c, is_read in zip(kept, read, strict=True) if is_read]
+    said = await differences(scorer, kept) if scorer is not None else None
+    report = summarise(
+        name or (scorer.name if scorer else ""), said, replace(found, comparisons=tuple(kept)), every=every
+    )
+    return replace(report, trained_on=len(found) - len(kept))
+
+
+def summarise(
+    name: str, said: Floats | None, found: ComparisonSet, *, every: ComparisonSet | None = None
+) -> PreferenceReport:
+    """The report of r_a - r_b of every comparison, wherever it is from; nan = not read. None: the baselines alone."""
+    read = np.isfinite(said) if said is not None else np.ones(len(found), bool)
+    rows = [c for c, is_read in zip(found.comparisons, read, strict=True) if is_read]
     if not rows:
         raise ConfigError("the scorer could read none of the comparisons")
     lengths, words = longer(rows), bag_of_words(rows, every.comparisons if every else ())
-    table = {"longer": np.sign(lengths), "shorter": -np.sign(lengths), BAG: words}
-    if scorer is not None:
-        table = {name or scorer.name: said[read]} | table
-    judged = tuple(judge(each, values, rows) for each, values in table.items())
-    decided = targets(rows) != 0.5
-    own = next(iter(table.values()))
-    gain = None
-    if scorer is not None:
+    methods = {"longer": np.sign(lengths), "shorter": -np.sign(lengths), BAG: words}
+    decided, gain = targets(rows) != 0.5, None
+    if said is not None:
+        methods = {name: said[read]} | methods
         keys = [opening(c) for c, is_decided in zip(rows, decided, strict=True) if is_decided]
-        gain = clustered_difference(right(words, rows)[decided], right(own, rows)[decided], keys)
+        gain = clustered_difference(right(words, rows)[decided], right(said[read], rows)[decided], keys)
     return PreferenceReport(
         set=found.name, split=found.split, comparisons=int(decided.sum()), openings=len({opening(c) for c in rows}),
-        ties=int((~decided).sum()), unread=int((~read).sum()), trained_on=len(found) - len(kept),
-        by_length=tuple(int(inside.sum()) for inside in _bins(rows)), rows=judged, gain=gain, notes=found.notes,
+        ties=int((~decided).sum()), unread=int((~read).sum()), trained_on=0,
+        by_length=tuple(int(inside.sum()) for inside in _bins(rows)),
+        rows=tuple(judge(each, values, rows) for each, values in methods.items()), gain=gain, notes=found.notes,
     )  # fmt: skip
 
 
 def trained_on(scorer: str | Path) -> frozenset[str]:
     """The openings that a scorer of a folder was trained on or chosen by; nothing where it does not say."""
-    path = scorer_folder(scorer) / TRAINED_ON
-    return frozenset(path.read_text(encoding="utf-8").split()) if path.exists() else frozenset()
+    texts = [path.read_text(encoding="utf-8") for path in scorer_folder(scorer).rglob(TRAINED_ON)]  # members' too
+    return frozenset(key for text in texts for key in text.split())
 
 
 async def differences(scorer: Scorer, comparisons: Sequence[Comparison]) -> Floats:

@@ -4,7 +4,7 @@
     bag_of_words(comparisons, others)      a Bradley-Terry model over words and pairs of words, by folds of openings
 
 "0.70 of the pairs" says nothing of a reward model where the longer answer is preferred in 0.70 of them. The bag of
-words is fitted for each comparison on those whose dialogue opens otherwise, so that it is measured on openings it never saw.
+words is fitted for each comparison on those whose dialogue opens otherwise: it is measured on openings it never saw.
 
 Shapes: N answers, P comparisons, V words.
 """

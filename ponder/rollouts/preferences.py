@@ -27,8 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, check, lookup, setting
+from ponder.rewarding import MonitorInReward
 from ponder.rollouts.rewards import RewardTerm, TermFailed
 from ponder.scorers import load_scorer
+from ponder.scorers.base import floats
 from ponder.scorers.files import FACTS, scorer_folder
 from ponder.strategies.turns import Trajectory
 from ponder.types import Completion, Problem, Scorer, Verdict
@@ -66,7 +68,7 @@ class RewardConfig:
 
 def open_preference(name: str) -> Scorer:
     """The scorer that a recipe names, as a reward: in [0, 1], of texts alone. ConfigError where it cannot be one."""
-    if ":" in name and not Path(name).exists():
+    if is_attribute(name):
         scorer: Any = lookup({}, name, what="preference scorer")()
     elif (scorer_folder(name) / FACTS).exists():
         scorer = load_scorer(name)
@@ -78,6 +80,11 @@ def open_preference(name: str) -> Scorer:
     else:
         raise ConfigError(f"no scorer in {name!r}; `ponder scorer` makes a folder, module:attr names one of your own")
     return scorer.strict() if hasattr(scorer, "strict") else scorer  # type: ignore[no-any-return]
+
+
+def is_attribute(name: str) -> bool:
+    """Whether a name is module:attr, and no folder."""
+    return ":" in name and not Path(name).exists()
 
 
 def visible(completion: Completion) -> Completion:
@@ -100,8 +107,11 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
             return values
         try:
             liked = await scorer(problem.prompt, [visible(trajectories[i].completion) for i in asked])
+        except MonitorInReward:
+            raise
         except Exception as error:  # whatever a scorer may raise: one failure policy, see `grade`
             raise TermFailed(f"{type(error).__name__}: {error}") from error
+        liked = floats(liked, getattr(scorer, "name", "preference"))
         own = min(weight, _SHARE * smallest_difference(verdicts))
         for i, value in zip(asked, liked, strict=True):
             if not math.isnan(value) and not 0 <= value <= 1:

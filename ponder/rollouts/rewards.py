@@ -8,7 +8,7 @@
 A term returns one number a trajectory, or is a coroutine function that does: a learned scorer is one
 (`preferences.py`). None means that it cannot tell: the rollout leaves its group as undecided. The reward is the
 verifier's with all terms added. Only decided rollouts are asked about. No monitor's verdict may be a term
-(tests/test_house.py holds it): reasoning that is rewarded for what a monitor says stops saying what it thinks.
+(`ponder/rewarding.py` sees to it): reasoning that is rewarded for what a monitor says stops saying what it thinks.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from ponder.rewarding import rewarding
 from ponder.strategies.turns import Trajectory
 from ponder.types import Problem, Verdict
 
@@ -40,12 +41,15 @@ async def add_terms(
     """
     result = list(verdicts)
     for name, term in terms.items():
-        try:
-            said = term(problem, trajectories, verdicts)
-            values = [None if v is None else float(v) for v in (await said if inspect.isawaitable(said) else said)]
-        except TermFailed as error:
-            note = f"the reward term {name!r} failed on problem {problem.id}: {error}"[:500]
-            return [replace(verdict, outcome="failed", reward=math.nan, note=note) for verdict in result]
+        failure = ""
+        with rewarding(f"the reward term {name!r}"):
+            try:
+                said = term(problem, trajectories, verdicts)
+                values = [None if v is None else float(v) for v in (await said if inspect.isawaitable(said) else said)]
+            except TermFailed as error:
+                failure = f"the reward term {name!r} failed on problem {problem.id}: {error}"[:500]
+        if failure:
+            return [replace(verdict, outcome="failed", reward=math.nan, note=failure) for verdict in result]
         if len(values) != len(result) or not all(value is None or math.isfinite(value) for value in values):
             raise ValueError(
                 f"the reward term {name!r} returned {values} for {len(result)} trajectories; "

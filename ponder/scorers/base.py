@@ -12,6 +12,7 @@ import asyncio
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -44,6 +45,12 @@ class TokenScorer(ABC):
     @abstractmethod
     def score(self, groups: Sequence[CompletionGroup]) -> list[NDArray[np.float64]]:
         """The scores of each group's completions, in their order; they do not depend on the other groups."""
+
+    def group_of_answers(
+        self, prompt: Sequence[Message], answers: Sequence[str], finished: Sequence[bool]
+    ) -> CompletionGroup | None:
+        """For `score`, in ids of its own, where it reads visible answers; None = it reads the sampler's ids."""
+        return None
 
     @abstractmethod
     def save(self, folder: str | Path) -> None: ...
@@ -83,6 +90,14 @@ def by_prompt(
         for index, value in zip(indices, found.tolist(), strict=True):
             scores[index] = value
     return scores
+
+
+def floats(scores: Sequence[object], name: str) -> list[float]:
+    """A scorer's scores; TypeError for anything that is no number, such as what a monitor says."""
+    for score in scores:
+        if isinstance(score, bool) or not isinstance(score, Real):
+            raise TypeError(f"the scorer {name!r} returned {type(score).__name__}, where each score must be a float")
+    return [float(score) for score in scores]  # type: ignore[arg-type]
 
 
 def check_policy(scorer: Scorer, fingerprint: str) -> bool:

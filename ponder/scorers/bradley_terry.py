@@ -151,10 +151,11 @@ def fit(
     margin: ArrayLike | None = None,
     centre: float = 0.0,
 ) -> LinearReward:
-    """Features are standardised over the samples that are in a pair; a feature that never changes gets weight 0."""
+    """Features are standardised over the samples of pairs that count; one that never changes gets weight 0."""
     pairs = Pairs.of(first, second, target, weight, margin)
     x = np.asarray(features_NF, np.float32)
-    used = np.unique(np.concatenate([pairs.first, pairs.second]))
+    counted = pairs.weight > 0
+    used = np.unique(np.concatenate([pairs.first[counted], pairs.second[counted]]))
     if not np.isfinite(x[used]).all():
         raise ValueError("a compared sample has features that are not finite; leave it out")
     mean, spread = x[used].mean(0, dtype=np.float64), x[used].std(0, dtype=np.float64)

@@ -47,8 +47,9 @@ def new_preference_head(num_features: int) -> dict[str, Tensor]:
 
 
 def head_rewards(features_BF: Tensor, head: Mapping[str, Tensor]) -> Tensor:
-    """r (B,), float32."""
-    return (features_BF - head["mean"]) / head["scale"] @ head["weight"] + head["bias"]
+    """r (B,), row by row in double: equal answers have equal rewards, whatever the rows beside them."""
+    mean, scale, weight, bias = (head[name].double() for name in ("mean", "scale", "weight", "bias"))
+    return ((features_BF.double() - mean) / scale * weight).sum(1) + bias
 
 
 class PreferenceScorer(RewardModel):
@@ -83,13 +84,18 @@ class PreferenceScorer(RewardModel):
     def group_of(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> CompletionGroup:
         """The visible answers in this model's own ids; one that was cut has no end mark."""
         answers = [completion.answer for completion in completions]
-        return self.reader.group(prompt, answers, finished=[c.finish_reason == "stop" for c in completions])
+        return self.group_of_answers(prompt, answers, [c.finish_reason == "stop" for c in completions])
+
+    def group_of_answers(
+        self, prompt: Sequence[Message], answers: Sequence[str], finished: Sequence[bool]
+    ) -> CompletionGroup:
+        return self.reader.group(prompt, answers, finished=finished)
 
     def raw_groups(self, groups: Sequence[CompletionGroup]) -> list[Floats]:
         return [self.raw_features(rows) for rows in self.reader.features(groups)]
 
     def raw_features(self, features_BF: NDArray[np.float32]) -> Floats:
-        found = head_rewards(torch.from_numpy(features_BF), self.head).double().numpy()
+        found = head_rewards(torch.from_numpy(features_BF), self.head).numpy()
         self._count(found)
         return cast(Floats, found)
 

@@ -58,6 +58,15 @@ class PreferenceEnsemble(RewardModel):
         said = [[_logit(x) for x in member.score(groups)] for member in self.members]
         return [self.bounded(self._reduced(list(each))) for each in zip(*said, strict=True)]
 
+    def group_of_answers(
+        self, prompt: Sequence[Message], answers: Sequence[str], finished: Sequence[bool]
+    ) -> CompletionGroup | None:
+        if not self._share_a_reader():
+            if any(isinstance(member, PreferenceScorer) for member in self.members):
+                raise ConfigError("the members read answers by different networks: score the bank with each of them")
+            return None
+        return self.members[0].group_of_answers(prompt, answers, finished)
+
     def _share_a_reader(self) -> bool:
         readers = {id(m.reader) if isinstance(m, PreferenceScorer) else -i for i, m in enumerate(self.members, 1)}
         return len(readers) == 1 and isinstance(self.members[0], PreferenceScorer)

@@ -48,7 +48,7 @@ class PreferenceProbe(Probe, RewardModel):
                 f"hidden states of {hidden_BF.shape[1]} numbers, where {self.name!r} needs {size}; it was trained for "
                 "another policy"
             )
-        return cast(Floats, head_rewards(torch.from_numpy(hidden_BF), self.head).double().numpy())
+        return cast(Floats, head_rewards(torch.from_numpy(hidden_BF), self.head).numpy())
 
     def raw(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> Floats:
         if completions and all(c.hidden is not None and c.policy_version == 0 for c in completions):

@@ -17,6 +17,7 @@ a test split of its own, that is the report.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -258,7 +259,7 @@ def clustered_share(
     variance = float(sums @ sums) * groups / (groups - 1) / num**2
     size = min(float(num), mean * (1 - mean) / variance) if variance > 0 else float(groups)
     centre = (mean + z * z / (2 * size)) / (1 + z * z / size)
-    half = z * np.sqrt(mean * (1 - mean) / size + z * z / (4 * size * size)) / (1 + z * z / size)
+    half = z * math.sqrt(mean * (1 - mean) / size + z * z / (4 * size * size)) / (1 + z * z / size)
     return mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
 
 

@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ponder.config import lookup
+from ponder.rewarding import rewarding
 from ponder.types import Group
 
 Values = Sequence[float | np.ndarray] | np.ndarray  # of a group: a number a rollout, or one a token of it, (T,)
@@ -81,7 +82,8 @@ def advantages(name: str, groups: Sequence[Group]) -> list[list[np.ndarray]]:
             raise ValueError(f"rewards {group.rewards} are not finite; a verifier or a reward term is broken")
     if not groups:
         return []
-    result = [[np.asarray(value, dtype=np.float64) for value in values] for values in estimate(groups)]
+    with rewarding(f"the advantage {name!r}"):
+        result = [[np.asarray(value, dtype=np.float64) for value in values] for values in estimate(groups)]
     if not len(result) == len(groups) or not all(map(_fits, groups, result)):
         raise ValueError(
             f"advantage {name!r} must give one finite number a rollout, or one a token of it, for every group"

@@ -13,14 +13,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ponder.config import REQUIRED, ConfigError, check, load, lookup, nearest, setting
+from ponder.rewarding import refuse_monitor
 from ponder.rollouts.deliberate import ENVIRONMENTS, DeliberationConfig
-from ponder.rollouts.preferences import RewardConfig
+from ponder.rollouts.preferences import RewardConfig, is_attribute
 from ponder.train.advantages import ADVANTAGES
 from ponder.train.critic import CriticConfig
 from ponder.train.losses import LossConfig
 from ponder.train.policy import Precision
 from ponder.train.presets import PRESETS, apply_preset
 from ponder.types import SamplingParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentsConfig:
+    """What is refused otherwise, with the reason why it is done all the same."""
+
+    monitor_in_reward: str = setting("", "why monitors may reach the reward; kept in every checkpoint; empty = never")
+
+    def told(self) -> dict[str, str]:
+        """What run.json says of it."""
+        return {"monitor_in_reward": self.monitor_in_reward} if self.monitor_in_reward else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,6 +106,7 @@ class RLConfig:
     dtype: Precision = setting("float32", "of computing; what is trained is float32", also="bf16 fp16 torch_dtype")
     lora_rank: int = setting(0, "of an adapter; 0 = train every weight", least=0, also="lora_r r")
     recompute: bool = setting(False, "activations again in backward: less memory", also="gradient_checkpointing")
+    experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
     # how sampling and training take turns
     max_lag: int = setting(
         0, "steps that sampling may be ahead; 0 = in turn; 2 and more = completions go on with new weights",
@@ -112,11 +125,14 @@ class RLConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        lookup({**ADVANTAGES, "gae": None}, self.advantage, what="advantage")
-        for name in self.reward_terms:
-            lookup({}, name, what="reward term")
-        if self.environment:
-            lookup(ENVIRONMENTS, self.environment, what="environment")
+        named = [("advantage", {**ADVANTAGES, "gae": None}, self.advantage)]
+        named += [("reward term", {}, name) for name in self.reward_terms]
+        named += [("environment", ENVIRONMENTS, self.environment)] if self.environment else []
+        named += [("preference scorer", {}, name) for name in (self.deliberation.preference, self.reward.preference)
+                  if is_attribute(name)]  # fmt: skip
+        for what, known, name in named:
+            found = lookup(known, name, what=what)
+            refuse_monitor(found, f"{what} {name!r}", reason=self.experiments.monitor_in_reward)
         if self.preset not in PRESETS:
             raise ConfigError(f"unknown preset {self.preset!r}{nearest(self.preset, PRESETS)}")
         if self.overlong_tokens > self.max_reasoning_tokens:

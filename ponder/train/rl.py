@@ -20,12 +20,13 @@ from pathlib import Path
 import numpy as np
 
 from ponder.config import dumps, lookup
+from ponder.rewarding import refuse_monitor, training
 from ponder.rollouts.collect import Collected, Play, collect, environment, single
 from ponder.rollouts.deliberate import deliberation_terms, open_environment
 from ponder.rollouts.grade import refuse_failing
 from ponder.rollouts.preferences import open_preference, preference_term
 from ponder.rollouts.rewards import RewardTerm, overlong_penalty, truncation_penalty
-from ponder.runs import Run
+from ponder.runs import Run, experiment_source
 from ponder.tasks import load_task
 from ponder.train import inputs
 from ponder.train.ahead import Ahead
@@ -47,17 +48,25 @@ from ponder.types import Group, Learner, Sampler, Task
 
 def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Path:
     """Run or continue a run; returns the folder of the last checkpoint."""
+    with training("ponder rl", reason=config.experiments.monitor_in_reward):
+        return _rl(config, on_step)
+
+
+def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
     open_backend: Backend = lookup(BACKENDS, config.backend, what="backend")
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
+    refuse_monitor(task, "task", reason=config.experiments.monitor_in_reward)
     pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
     pool.refuse_too_small(config.problems_per_step)
     read = inputs.of_task(config.task, task, pool.problems) | inputs.of_model(config.model)
     read |= inputs.of_rewards(config.reward.preference or config.deliberation.preference)
     if config.reference not in ("", "first"):
         read |= inputs.of_model(config.reference)
-    with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed) as run:
+    told = config.experiments.told()
+    with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed, facts=told) as run:
         run.same_inputs(read, begun=state_path(run.folder).exists())
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
+        sources += [experiment_source(config.experiments.monitor_in_reward)] if told else []
         with (
             open_backend(config, run.folder, sources) as (learner, sampler),
             RunLedger(run, config, learner, pool, on_step) as ledger,

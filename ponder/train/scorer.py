@@ -20,6 +20,7 @@ from typing import Any
 
 from ponder.config import ConfigError, dumps, from_dict, load, lookup
 from ponder.models import hub
+from ponder.rewarding import training
 from ponder.runs import Run, write_atomic
 from ponder.train import inputs, scorer_features, scorer_outcome, scorer_preference, scorer_probe, scorer_process
 from ponder.train.scorer_recipe import Check, CommonConfig, Consensus, Progress, ScorerJob, ScorerRecipe
@@ -41,6 +42,14 @@ def train_scorer(
             f"kind={config.kind!r} takes a {recipe.config.__name__}, not a {type(config).__name__}; "
             "`configure` and `load_recipe` make the one of its kind"
         )
+    with training("the training of a scorer"):
+        return _train(config, recipe, on_draw, on_check, consensus)
+
+
+def _train(
+    config: CommonConfig, recipe: ScorerRecipe[Any], on_draw: Progress | None,
+    on_check: Callable[[Check], None] | None, consensus: Consensus | None,
+) -> Path:  # fmt: skip
     models = policies(config.model)
     read: dict[str, str] = {}
     for model in models:
