@@ -178,3 +178,17 @@ def test_the_figure_is_drawn(tmp_path):
         points=(PressedPoint(at=0, kl=0, gold=0, proxy=0), PressedPoint(at=2, kl=3, gold=1, proxy=2)),
     )], tmp_path / "figure.png", dpi=40)  # fmt: skip
     assert (tmp_path / "figure.png").stat().st_size > 3000
+
+
+def test_the_verbs_label_a_bank_and_say_what_is_missing(tmp_path):
+    from typer.testing import CliRunner
+
+    from ponder.cli import app
+
+    fill(tmp_path / "bank", ANSWERS)
+    out = tmp_path / "votes.jsonl"
+    done = CliRunner().invoke(app, ["overoptimisation", "label", str(tmp_path / "bank"), "--out", str(out),
+                                    "--gold", "tests.evals.test_overoptimisation:gold", "--count", "7"])  # fmt: skip
+    assert done.exit_code == 0 and "7 comparisons" in done.output and len(out.read_text().splitlines()) == 7
+    missing = CliRunner().invoke(app, ["overoptimisation", "curves", "--out", str(tmp_path / "c")])
+    assert isinstance(missing.exception, ConfigError) and "--proxy" in str(missing.exception)
