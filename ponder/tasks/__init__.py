@@ -25,10 +25,12 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "ordering": ordering,
     "words": words,
     "pipes": pipes,
-    "loophole": loophole,
 }
 
-NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS, **code.LOADERS}  # every name that a spec may begin with
+NAMED: dict[str, Callable[..., Task]] = {  # every name that a spec may begin with
+    **FAMILIES, **LOADERS, **code.LOADERS,
+    "loophole": loophole,  # of one experiment: too small a set of problems for a family
+}  # fmt: skip
 
 __all__ = [
     "BENCHMARKS",

@@ -126,7 +126,8 @@ def test_every_family_is_demonstrated_in_its_own_ways_from_its_train_split(famil
         assert problem.task == family and split_of(problem.text) == "train"
         ways.add(count(reasoning).way)
         assert answer
-    assert ways == set(DEMONSTRATED[family].shares)
+    if family != "loophole":  # its ways differ in what is worked, not in marks: tests/tasks/test_loophole.py
+        assert ways == set(DEMONSTRATED[family].shares)
 
 
 def test_a_share_given_alone_is_the_whole_mixture_and_another_familys_way_is_refused():
