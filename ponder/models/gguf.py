@@ -44,9 +44,9 @@ QUANTISATIONS = {
 }  # fmt: skip
 _OTHERS = {10: "Q2_K", 11: "Q3_K", 15: "Q8_K", 16: "IQ2_XXS", 17: "IQ2_XS", 18: "IQ3_XXS", 19: "IQ1_S", 20: "IQ4_NL",
            21: "IQ3_S", 22: "IQ2_S", 23: "IQ4_XS", 29: "IQ1_M", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}  # fmt: skip
-_FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3"}
-_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
-_BLOCK = {
+FAMILIES = {"llama": "llama", "mistral": "mistral", "qwen2": "qwen2", "qwen3": "qwen3"}
+NAMES_OF_TOP = {"token_embd": "model.embed_tokens", "output_norm": "model.norm", "output": "lm_head"}
+NAMES_OF_PARTS = {
     "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
     "attn_q": "self_attn.q_proj", "attn_k": "self_attn.k_proj", "attn_v": "self_attn.v_proj",
     "attn_output": "self_attn.o_proj", "attn_q_norm": "self_attn.q_norm", "attn_k_norm": "self_attn.k_norm",
@@ -222,8 +222,8 @@ def read_settings(file: GGUF) -> ModelConfig:
     """The settings of a GGUF as a config, by the rules of its family."""
     settings, where = file.settings, str(file.path)
     kind = settings.get("general.architecture")
-    if kind not in _FAMILIES:
-        raise ConfigError(f"{where}: architecture {kind!r} is not supported; known: {', '.join(_FAMILIES)}")
+    if kind not in FAMILIES:
+        raise ConfigError(f"{where}: architecture {kind!r} is not supported; known: {', '.join(FAMILIES)}")
 
     def of(key: str, default: Any = None) -> Any:
         return settings.get(f"{kind}.{key}", default)
@@ -234,7 +234,7 @@ def read_settings(file: GGUF) -> ModelConfig:
         raise ConfigError(f"{where} has no token_embd.weight, so it holds no language model; take another file")
     slides = kind in ("llama", "mistral") and of("attention.sliding_window")
     data = {
-        "model_type": "mistral" if slides else _FAMILIES[kind],
+        "model_type": "mistral" if slides else FAMILIES[kind],
         "vocab_size": file.tensors["token_embd.weight"].shape[0],
         "hidden_size": of("embedding_length"),
         "intermediate_size": of("feed_forward_length"),
@@ -325,11 +325,11 @@ def _names(file: GGUF, config: ModelConfig) -> dict[str, str]:
 
 def _our_name(theirs: str) -> str:
     body, _, kind = theirs.rpartition(".")
-    if body in _TOP:
-        return f"{_TOP[body]}.{kind}"
+    if body in NAMES_OF_TOP:
+        return f"{NAMES_OF_TOP[body]}.{kind}"
     head, _, rest = body.partition(".")
     layer, _, part = rest.partition(".")
-    return f"model.layers.{layer}.{_BLOCK[part]}.{kind}" if head == "blk" and part in _BLOCK else theirs
+    return f"model.layers.{layer}.{NAMES_OF_PARTS[part]}.{kind}" if head == "blk" and part in NAMES_OF_PARTS else theirs
 
 
 def _kept_dtype(file: GGUF) -> torch.dtype:

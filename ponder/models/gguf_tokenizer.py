@@ -41,7 +41,8 @@ PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
     "llama-bpe": _cut(_WORDS.replace("COUNT", r"\p{N}{1,3}")),
 }
 _NORMALIZERS = {"qwen2": {"type": "NFC"}}
-_CONTROL, _USER_DEFINED, _UNUSED = 3, 4, 5  # kinds of pieces; the rest is ordinary
+KINDS_OF_PIECES = {"normal": 1, "control": 3, "user-defined": 4, "unused": 5}
+_CONTROL, _USER_DEFINED, _UNUSED = (KINDS_OF_PIECES[kind] for kind in ("control", "user-defined", "unused"))
 _ENDS = ("eos", "eot", "eom")  # of a text, of a turn, of a message
 _NAMES = {"bos": "bos_token", "eos": "eos_token", "unknown": "unk_token", "padding": "pad_token"}
 

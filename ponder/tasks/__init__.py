@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ponder.tasks import code
+from ponder.tasks import code, refusal_sets
 from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task, load_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
+from ponder.tasks.desk import desk
 from ponder.tasks.loophole import loophole
 from ponder.tasks.pipes import pipes
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
@@ -25,10 +26,11 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "ordering": ordering,
     "words": words,
     "pipes": pipes,
+    "desk": desk,
 }
 
 NAMED: dict[str, Callable[..., Task]] = {  # every name that a spec may begin with
-    **FAMILIES, **LOADERS, **code.LOADERS,
+    **FAMILIES, **LOADERS, **code.LOADERS, **refusal_sets.LOADERS,
     "loophole": loophole,  # of one experiment: too small a set of problems for a family
 }  # fmt: skip
 

@@ -99,12 +99,12 @@ def file_task(
     if not problems:
         raise ConfigError(f'{path} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
     chosen = verifier or choose_verifier(problems)
-    task = FileTask(name, problems[:size], _verifier(chosen, problems[0]), split=split)
+    task = FileTask(name, problems[:size], verifier_of(chosen, problems[0]), split=split)
     task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task)}]
     return task
 
 
-def _verifier(chosen: str | Verifier, problem: Problem) -> KeyedVerifier:
+def verifier_of(chosen: str | Verifier, problem: Problem) -> KeyedVerifier:
     if isinstance(chosen, str) and chosen in VERIFIERS:
         return VERIFIERS[chosen]
     function = lookup(VERIFIERS, chosen, what="verifier") if isinstance(chosen, str) else chosen

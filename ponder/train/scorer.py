@@ -22,7 +22,7 @@ from ponder.config import ConfigError, dumps, from_dict, load, lookup
 from ponder.models import hub
 from ponder.rewarding import training
 from ponder.runs import Run, write_atomic
-from ponder.train import inputs, scorer_features, scorer_outcome, scorer_probe, scorer_process
+from ponder.train import inputs, scorer_features, scorer_outcome, scorer_preference, scorer_probe, scorer_process
 from ponder.train.scorer_recipe import Check, CommonConfig, Consensus, Progress, ScorerJob, ScorerRecipe
 from ponder.train.scorer_rollouts import policies
 from ponder.train.state import state_path
@@ -103,4 +103,5 @@ RECIPES: dict[str, ScorerRecipe[Any, Any]] = {
     "process": scorer_process.RECIPE,
     "probe": scorer_probe.RECIPE,
     "features": scorer_features.RECIPE,
+    "preference": scorer_preference.RECIPE,
 }

@@ -4,10 +4,11 @@ One documented form of data, JSON Lines:
 
     {"problem": "What is 41-7?", "reasoning": "41-7=34", "answer": "34"}
 
-A row may begin with `given`, reasoning that is already there and not learned, and may then leave out the `answer`: the
-reasoning goes on (a choice among candidates, see `deliberations.py`). Or demonstrations made on the fly from a
-procedural family (`tasks/demonstrations.py`): example i is a pure function of the seed and i. The loss is on the
-completion only: reasoning, closing mark, answer, end mark.
+A row may have a `system` message, which is shown before the problem (`dropped_system` is kept in the file and shown to
+nobody: `ponder star --drop-system`). A row may begin with `given`, reasoning that is already there and not learned, and
+may then leave out the `answer`: the reasoning goes on (a choice among candidates, see `deliberations.py`). Or
+demonstrations made on the fly from a procedural family (`tasks/demonstrations.py`): example i is a pure function of the
+seed and i. The loss is on the completion only: reasoning, closing mark, answer, end mark.
 
     ponder sft recipes/nano_1_skills_cpu.toml
 """
@@ -223,6 +224,7 @@ def cosine(step: int, config: SFTConfig) -> float:
 
 
 Row = dict[str, str]
+ROW_FIELDS = ("system", "problem", "given", "reasoning", "answer")  # what training reads; other fields are never shown
 
 
 def open_source(
@@ -241,7 +243,8 @@ def open_source(
         return made
     examples, too_long = [], []
     for where, row in rows:
-        prompt = [Message(role="user", content=row["problem"])]
+        system = [Message(role="system", content=row["system"])] if row.get("system") else []
+        prompt = [*system, Message(role="user", content=row["problem"])]
         example = to_example(tokenizer, prompt, row["reasoning"], row.get("answer"), given=row.get("given", ""))
         if not example.num_trained:
             raise ConfigError(f"{where} has neither reasoning nor answer to learn; correct or delete that line")
@@ -297,7 +300,7 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
             told = row.get("flagged_in_export", 0)
             promised = max(promised, told if isinstance(told, int) else 0)
         is_open = "given" in row and "answer" not in row
-        for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given"} & row.keys())):
+        for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given", "system"} & row.keys())):
             value = row.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 row[key] = str(value)
@@ -307,7 +310,7 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
                 raise ConfigError(f"{where}: the field {key!r} holds half a character (\\ud800...); correct it")
         if not row["problem"].strip():
             raise ConfigError(f"{where}: the field 'problem' is empty; correct or delete that line")
-        rows.append((where, {key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row}))
+        rows.append((where, {key: row[key] for key in ROW_FIELDS if key in row}))
     if not rows:
         raise ConfigError(f"{path} holds no examples")
     if flags and (sum(flags) < promised or all(flags)):

@@ -11,6 +11,10 @@ A model without reasoning marks works in its answer: that work becomes the reaso
 read in it becomes the answer. So such a model can be taught to think before it answers by nothing but its own work
 (asked, where it needs it, with a `prompting` that is not in the rows; `shortest` teaches brevity at the same time).
 
+A system message that a problem's prompt shows stands in the row as `system`, so that training asks as drawing did. With
+`drop_system` it stands there as `dropped_system` instead, which training never shows: what the message asked for is
+then learned without it (deliberative alignment, arXiv:2412.16339; `policies.py` has the whole of it).
+
 Nothing computed is lost: a problem's rows are appended when it is done, and OUT.progress.jsonl says which are. Asking
 again goes on from there; asking for another model, task or way of sampling is refused.
 """
@@ -51,6 +55,7 @@ class StarConfig:
     num_samples: int = setting(8, "of a problem", least=1, also="num_generations n group_size")
     keep: int = setting(4, "different right solutions of a problem, at most; drawn from all of them alike", least=1)
     shortest: bool = setting(False, "keep the shortest of them instead")
+    drop_system: bool = setting(False, "rows are trained on without the system message under which they were drawn")
     hint: bool = setting(False, "try unsolved problems again with the answer in the prompt")
     params: SamplingParams = field(default_factory=SamplingParams)
     seed: int = setting(0, "of the samples", least=0)
@@ -98,7 +103,9 @@ async def _star(
                 if not kept and config.hint:
                     kept, _ = await _attempt(problem, task, engine, config, hint=True)
                     hinted = len(kept)
-                rows = [{"problem": question(problem), "reasoning": text, "answer": said} for text, said in kept]
+                system = system_of(problem, "dropped_system" if config.drop_system else "system")
+                plain = {**system, "problem": question(problem)}
+                rows = [{**plain, "reasoning": text, "answer": said} for text, said in kept]
                 file.add(problem.id, rows, graded, hinted=hinted)
                 refuse_failing(file.tally)
                 if on_progress:
@@ -133,6 +140,12 @@ async def _attempt(
     return Random(seed).sample(rows, min(config.keep, len(rows))), tally
 
 
+def system_of(problem: Problem, field: str) -> dict[str, str]:
+    """The system message of a problem's prompt under the name of a row's field; nothing where it shows none."""
+    said = "\n".join(message.content for message in problem.prompt if message.role == "system")
+    return {field: said} if said else {}
+
+
 def _answer(completion: Completion, verdict: Verdict, problem: Problem) -> str:
     """The target; where the work stands in the answer, what the verifier read there."""
     return problem.target if completion.reasoning.strip() else verdict.extracted or problem.target
@@ -152,6 +165,8 @@ def _settings(config: StarConfig) -> dict[str, Any]:
     """What must be the same for rows to lie in one file."""
     settings = asdict(config.params) | asdict(config)  # the seed is the config's: each problem has params of its own
     kept = {name: value for name, value in settings.items() if name not in ("params", "in_flight")}
+    if not config.drop_system:
+        del kept["drop_system"]  # rows begun before there was a choice go on
     as_read: dict[str, Any] = json.loads(json.dumps(kept))  # as the file says it: a tuple is a list there
     return as_read
 

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.cli.forked import ROOT, run
+
 SHORT = ["--max-reasoning-tokens", "8", "--max-answer-tokens", "4"]
 
 
 def ponder(*words: object, cwd: Path, timeout: float = 120, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "ponder.cli", *map(str, words)],
-        capture_output=True, text=True, cwd=cwd, timeout=timeout,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
-    )  # fmt: skip
+    return run(list(map(str, words)), cwd=cwd, timeout=timeout,
+               environment=os.environ | {"PYTHONPATH": str(ROOT)} | environment)  # fmt: skip
 
 
 def fails_with(done: subprocess.CompletedProcess[str], *words: str) -> None:

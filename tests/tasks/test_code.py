@@ -281,8 +281,9 @@ def test_a_group_runs_each_program_once_from_any_number_of_threads(sandbox: exec
     task = mbpp()
     names = ["right", "no set", "wrong", "right another way"] * 4
     completions = [completion(code(str(PROGRAMS[name][0]))) for name in names]
-    verdicts = asyncio.run(grade(task, task[0], completions, keys=True))
-    assert [verdict.is_correct for verdict in verdicts] == [name.startswith("right") for name in names]
+    verdicts = asyncio.run(grade(task, task[0], completions, keys=True, timeout=600))
+    expected = ["correct" if name.startswith("right") else "wrong" for name in names]
+    assert [verdict.outcome for verdict in verdicts] == expected, [verdict.note for verdict in verdicts]
     assert sandbox.num_made == 4 and len({verdict.key for verdict in verdicts}) == 3
 
 

@@ -74,9 +74,12 @@ TRIED = DemonstrationConfig(family="pipes", tried=1.0, levels=(1, 2))
 
 def test_an_idea_is_tried_on_the_examples_up_to_the_first_that_it_misses():
     shown = (((6, 8, -2), (-2, 8, 6)), ((5, 1), (1, 5)), ((7, 3), (3, 7)))
-    assert attempt(("rev",), shown) == ["rev:-2 8 6 ok", "rev:1 5 ok", "rev:3 7 ok"]
-    assert attempt(("sort", "rev"), shown) == ["sort:-2 6 8 rev:8 6 -2 no"]
-    assert attempt(("pos", "neg"), (((1,), ()),)) == ["pos:1 neg: ok"]
+    assert attempt(("rev",), shown) == ["rev:-2|-2 8|8 6|6 ok", "rev:1|1 5|5 ok", "rev:3|3 7|7 ok"]
+    assert attempt(("sort", "rev"), shown) == ["sort:-2 6 8 rev:8|-2 no"]
+    assert attempt(("drop1",), shown) == ["drop1:8|-2 no"]
+    assert attempt(("take1",), (((1, 2), (1, 5)),)) == ["take1:1|1 .|5 no"]
+    assert attempt(("sort",), (((2, 1), (1,)),)) == ["sort:1|1 2|. no"]
+    assert attempt(("pos", "neg"), (((1,), ()),)) == ["pos:1 neg:.|. ok"]
 
 
 def test_what_is_tried_comes_out_as_it_says_and_the_answer_is_the_first_idea_that_fits():
@@ -91,21 +94,26 @@ def test_what_is_tried_comes_out_as_it_says_and_the_answer_is_the_first_idea_tha
             ideas += [(tuple(names), [])] if first else []
             ideas[-1][1].append(said)
             value, output = shown[len(ideas[-1][1]) - 1]
-            assert words.endswith(":" + " ".join(map(str, run(tuple(names), value))))
-            assert said == ("ok" if run(tuple(names), value) == output else "no")
+            found = run(tuple(names), value)
+            assert said == ("ok" if found == output else "no")
+            pairs = [pair.split("|") for pair in words.rpartition(":")[2].split(" ")]
+            made = [int(a) for a, _ in pairs if a != "."]
+            assert tuple(made) == found[: len(made)] and [a == b for a, b in pairs[:-1]] == [True] * (len(pairs) - 1)
+            assert (pairs[-1][0] == pairs[-1][1]) == (found == output)  # the line ends where they differ
         assert all(said[-1] == "no" for _, said in ideas[:-1]) and ideas[-1][1] == ["ok"] * len(shown)
         assert " ".join(ideas[-1][0]) == answer == problem.target
 
 
-def test_ideas_that_miss_are_near_or_likely_and_never_fit():
-    rng, found = Random(0), 0
+def test_ideas_that_miss_never_fit_and_most_do_what_the_first_example_shows():
+    rng, found, fitting = Random(0), 0, 0
     for index in range(40):
         problem, _, _ = demonstration(TRIED, index, seed=1)
         target = parse_pipe(problem.target)
         for idea in misses(public_examples(problem), target, rng):
             assert not fits(idea, public_examples(problem)) and behaviour(idea, PROBES) != behaviour(target, PROBES)
             found += 1
-    assert found > 40
+            fitting += fits(idea, public_examples(problem)[:1])
+    assert found > 40 and found / 2 < fitting < found
 
 
 def test_trying_is_told_from_arithmetic_and_from_guessing():
@@ -126,8 +134,9 @@ def test_every_family_is_demonstrated_in_its_own_ways_from_its_train_split(famil
         assert problem.task == family and split_of(problem.text) == "train"
         ways.add(count(reasoning).way)
         assert answer
-    if family != "loophole":  # its ways differ in what is worked, not in marks: tests/tasks/test_loophole.py
-        assert ways == set(DEMONSTRATED[family].shares)
+    own = set(DEMONSTRATED[family].shares)
+    # what is honest is told by the loophole itself, not by how it is written; a desk without a policy only works
+    assert ways == {"loophole": {"steps"}, "desk": own | {"steps"}}.get(family, own)
 
 
 def test_a_share_given_alone_is_the_whole_mixture_and_another_familys_way_is_refused():

@@ -15,6 +15,7 @@ const BY_CODE = {
   held_for_review: "A monitor of this server holds the answer until a person has looked at it.",
   model_failed: "Choose another model, if there is one.",
   unsupported_value: "Choose another effort or mode.",
+  too_soon: "Then vote.",
   conflict: "Wait for the answer that is being given, or stop it.",
 };
 

@@ -1,0 +1,100 @@
+"""Verbs for what is kept: regrade (samples), log (a run, to a tracker), export (a model, to other programs)."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from ponder.cli.app import MEASURE, USE, Json, app
+from ponder.cli.show import print_tables, resumable
+
+FOLLOW_SECONDS = 5.0
+
+
+@app.command(rich_help_panel=MEASURE)
+def regrade(
+    bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval`.")],
+    verifier: Annotated[
+        Optional[str], typer.Option(help="Judge by the stored targets with this one instead of the task's own: "
+                                         "exact, integer, choice, math or module:attr.")
+    ] = None,
+    out: Annotated[Optional[Path], typer.Option(help="The new bank; default BANK-regraded. The old one stays.")] = None,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """Judge stored samples anew, without a model, and say what changed."""
+    from ponder.evals.bank import Bank
+    from ponder.evals.codec import encode
+    from ponder.evals.regrading import regrade as judge_anew
+    from ponder.evals.tables import Table, cell
+    from ponder.live import Bar
+
+    out = out or bank.with_name(f"{bank.resolve().name}-regraded")
+    shown = Bar(Console(stderr=True), "regrade", figure="of different answers right")
+    with resumable("the same command"), shown as bar:
+        found = asyncio.run(
+            judge_anew(Bank.read(bank), verifier, out=out, on_progress=lambda now, n, share: bar("", now, n, share))
+        )
+    if as_json:
+        print(json.dumps({**encode(found), "out": str(out)}, ensure_ascii=False))
+        return
+    if found.moves:
+        print_tables([Table("Verdicts that changed", ("verdict", "samples"), list(found.moves.items()))])
+    changed = sum(found.moves.values())
+    print(f"{changed} of {found.num_samples} verdicts changed ({found.num_judged} different answers judged in "
+          f"{found.seconds:.1f} s); pass@1 new - old {cell(found.gain.pass_at[1])}")  # fmt: skip
+    print(f"the new bank is {out}; ponder report {out} makes a page of it")
+
+
+@app.command(rich_help_panel=MEASURE)
+def log(
+    run: Annotated[Path, typer.Argument(help="The folder of a run, going on or finished.")],
+    to: Annotated[str, typer.Option(help="tensorboard, trackio, wandb or mlflow.")] = "tensorboard",
+    project: Annotated[str, typer.Option(help="Under which project or experiment.")] = "ponder",
+    follow: Annotated[bool, typer.Option(help="Wait for more, until Ctrl-C.")] = False,
+) -> None:
+    """Send a run's metrics, samples and curves to a tracker; run again, it sends what is new."""
+    from ponder.config import lookup
+    from ponder.evals.trackers import TRACKERS, Sent, send, tracked
+    from ponder.runs import write_atomic
+
+    found = tracked(run, project)
+    kept = run / "sent" / f"{to}.json"
+    tracker, sent = lookup(TRACKERS, to, what="tracker")(found), Sent.read(kept)
+    try:
+        with resumable("the same command"):
+            while True:
+                now = send(found, tracker, sent)
+                if now != sent:
+                    kept.parent.mkdir(exist_ok=True)
+                    write_atomic(kept, json.dumps(vars(now)) + "\n")
+                    print(f"{to}: {now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples "
+                          f"sent ({now.metrics} and {now.samples} in all)")  # fmt: skip
+                sent = now
+                if not follow:
+                    return
+                time.sleep(FOLLOW_SECONDS)
+    finally:
+        tracker.close()
+
+
+@app.command(rich_help_panel=USE)
+def export(
+    model: Annotated[str, typer.Argument(help="A model or adapter folder, a run folder (RUN, RUN@step), or a name.")],
+    out: Annotated[Path, typer.Argument(help="The file to write: mine.gguf.")],
+    kind: Annotated[str, typer.Option("--type", help="How matrices are stored: F16, Q8_0 or F32.")] = "F16",
+) -> None:
+    """Write a model as a GGUF file, for llama.cpp and what is built on it; an adapter is merged into its base."""
+    from ponder.config import ConfigError
+    from ponder.models import hub
+    from ponder.models.gguf_export import export_gguf
+
+    if out.suffix != ".gguf":
+        raise ConfigError(f"{out}: the formats of models are .gguf; a run's checkpoints are folders for transformers")
+    export_gguf(*hub.load(model, dtype=None), out, kind)
+    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it")

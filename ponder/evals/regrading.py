@@ -1,0 +1,190 @@
+"""New verdicts for stored samples, without a model: after a verifier was mended, or with another one.
+
+    found = await regrade(Bank.read("runs/eval/gsm8k"), None, out="runs/eval/gsm8k-regraded")
+    found.moves           -> {"wrong -> correct": 12, "correct -> wrong": 0, ...}     samples whose outcome changed
+    found.gain.pass_at[1] -> new - old over the same samples, paired
+
+The new bank is a copy in which only what a verifier says differs: outcome, class, extracted, note. The old one is not
+touched, so both can be read, reported and compared. An answer that a problem's samples repeat is judged once. Samples
+of a gated benchmark are stored without their texts, so they cannot be judged again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ponder import runs
+from ponder.config import ConfigError
+from ponder.evals import columns
+from ponder.evals.bank import Bank
+from ponder.evals.codec import ResultError
+from ponder.evals.exams import RESULT, compare, summarise
+from ponder.evals.files import facts_of
+from ponder.evals.results import ExamResult, Gain
+from ponder.rollouts.grade import Tally, grade
+from ponder.tasks.base import load_task
+from ponder.tasks.file import FileTask, verifier_of
+from ponder.tasks.prompting import question
+from ponder.types import Completion, FinishReason, Problem, Task, Verdict
+
+Said = tuple[str, FinishReason]  # an answer, and how its completion ended: all that a verdict depends on
+Verdicts = Mapping[tuple[str, Said], Verdict]  # of a problem's id and what was said
+AT_ONCE = 8  # problems that are judged together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regraded:
+    """What changed between two banks of the same samples."""
+
+    num_problems: int
+    num_samples: int  # of all problems
+    num_judged: int  # different answers
+    moves: Mapping[str, int]  # "wrong -> correct": how many samples; unchanged ones are not in it
+    gain: Gain  # new - old
+    seconds: float
+
+
+async def regrade(
+    bank: Bank,
+    verifier: str | None,
+    *,
+    out: Path,
+    on_progress: Callable[[int, int, float], None] | None = None,
+) -> Regraded:
+    """Judge every sample of a bank anew and write a bank with these verdicts, its result.json too, into `out`.
+
+    verifier: a name of `VERIFIERS` or `module:attr`, for problems whose target is the truth; None = the bank's task's
+    own. ConfigError where the task has changed or cannot be opened, and where texts were withheld.
+    """
+    began = time.monotonic()
+    if out.resolve() == bank.folder.resolve() or out.exists():
+        raise ConfigError(f"{out} is there already; the old verdicts stay, so choose a new folder")
+    problems = _problems(bank, task := _task(bank, verifier))
+    said = _said(bank)
+    verdicts, tally = await _judged(task, problems, said, on_progress)
+    moves = _write(bank, verdicts, task, out)
+    new = Bank.read(out)
+    _write_result(bank, new, tally, task)
+    return Regraded(
+        num_problems=len(problems), num_samples=sum(map(len, (bank.samples(id) for id in problems))),
+        num_judged=len(verdicts), moves=dict(moves.most_common()), gain=compare(bank, new),
+        seconds=time.monotonic() - began,
+    )  # fmt: skip
+
+
+def _task(bank: Bank, verifier: str | None) -> Task:
+    if not bank.problems:
+        raise ConfigError(f"{bank.folder} holds no samples; there is nothing to judge")
+    if any(problem.text.startswith("(withheld: ") for problem in bank.problems):
+        raise ConfigError(f"{bank.folder} is of a gated benchmark: its samples are kept without their texts")
+    if verifier is None:
+        return load_task(bank.spec.task.removesuffix(", dev part").removesuffix(", report part"), split=bank.spec.split)
+    if not all(problem.target for problem in bank.problems):
+        raise ConfigError(f"the problems of {bank.spec.task} have no target for {verifier} to compare with")
+    return FileTask(bank.spec.task, bank.problems, verifier_of(verifier, bank.problems[0]), split=bank.spec.split)
+
+
+def _problems(bank: Bank, task: Task) -> dict[str, Problem]:
+    """The task's problems by id, which know more than stored ones; each must be the one that was asked."""
+    known = {problem.id: problem for problem in (task[index] for index in range(len(task)))}
+    for problem in bank.problems:
+        now = known.get(problem.id)
+        if now is None or (question(now), now.target) != (question(problem), problem.target):
+            raise ConfigError(
+                f"{bank.spec.task} has changed: the problem {problem.id!r} is {'another' if now else 'gone'}; "
+                "--verifier judges by the targets that are stored"
+            )
+    return {problem.id: known[problem.id] for problem in bank.problems}
+
+
+def _said(bank: Bank) -> dict[str, list[Said]]:
+    """The different answers of each problem."""
+    found: dict[str, dict[Said, None]] = {}
+    for row in bank.full_rows(("answer", "finish_reason")):
+        found.setdefault(row.problem, {})[row.answer, row.finish_reason] = None
+    return {problem: list(said) for problem, said in found.items()}
+
+
+async def _judged(
+    task: Task,
+    problems: Mapping[str, Problem],
+    said: Mapping[str, Sequence[Said]],
+    on_progress: Callable[[int, int, float], None] | None,
+) -> tuple[Verdicts, Tally]:
+    verdicts: dict[tuple[str, Said], Verdict] = {}
+    judged: list[str] = []
+    tally, todo = Tally(), iter(problems.items())
+
+    async def work() -> None:
+        for id, problem in todo:  # shared by all workers
+            found = await grade(task, problem, [_completion(*each) for each in said[id]], keys=True)
+            for each, verdict in zip(said[id], found, strict=True):
+                verdicts[id, each] = verdict
+                tally.add(verdict)
+            judged.append(id)
+            if on_progress:
+                on_progress(len(judged), len(problems), tally.counts["correct"] / tally.total)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(AT_ONCE):
+            group.create_task(work())
+    return verdicts, tally
+
+
+def _completion(answer: str, finish_reason: FinishReason) -> Completion:
+    return Completion(
+        prompt_ids=(), token_ids=(), sampler_logprobs=(), sampled=(), finish_reason=finish_reason, reasoning="",
+        answer=answer, num_reasoning_tokens=0,
+    )  # fmt: skip
+
+
+def _write(bank: Bank, verdicts: Verdicts, task: Task, out: Path) -> Counter[str]:
+    """The new bank. It is made beside and renamed, so it is there whole or not at all."""
+    moves: Counter[str] = Counter()
+    draft = out.with_name(f".{out.name}.part")
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "samples").mkdir(parents=True)
+
+    def make(problem: list[str], answer: list[Any], finish_reason: list[Any], outcome: list[str]) -> dict[str, Any]:
+        new = [verdicts[p, (a or "", f)] for p, a, f in zip(problem, answer, finish_reason, strict=True)]
+        moves.update(f"{old} -> {v.outcome}" for old, v in zip(outcome, new, strict=True) if old != v.outcome)
+        return {
+            "outcome": [v.outcome for v in new], "class": [v.key for v in new], "extracted": [v.extracted for v in new],
+            "note": [v.note or None for v in new],
+            "error": [v.note if v.outcome == "failed" else None for v in new],
+        }  # fmt: skip
+
+    reads = ("problem", "answer", "finish_reason", "outcome")
+    columns.copy_with(bank.folder / "samples", draft / "samples", reads, make)
+    spec = replace(bank.spec, grader=task.grader_version)
+    runs.write_atomic(draft / "bank.json", json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
+    shutil.copy(bank.folder / "problems.jsonl", draft)
+    if (bank.folder / "scores").exists():  # of the samples, whatever the verdicts
+        shutil.copytree(bank.folder / "scores", draft / "scores")
+    draft.rename(out)
+    return moves
+
+
+def _write_result(old: Bank, new: Bank, tally: Tally, task: Task) -> None:
+    """result.json as an exam writes it; what it cannot know without the model is taken from the old one."""
+    try:
+        before = ExamResult.read(old.folder / RESULT)
+    except (FileNotFoundError, ResultError):
+        before = None
+    summary = summarise(new, flops_per_token=None)
+    facts = {**vars(summary), "flops": before.flops if before else summary.flops}
+    ExamResult(
+        **facts, verifier_error=tally.last_failure, verifier=task.verifier, data=tuple(task.origin),
+        contamination=before.contamination if before else None, seconds=before.seconds if before else 0.0,
+        complete=before.complete if before else True, command=" ".join(sys.argv), revision=runs.revision(),
+        machine=runs.machine(),
+    ).write(new.folder / RESULT)  # fmt: skip

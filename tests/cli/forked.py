@@ -1,0 +1,104 @@
+"""`ponder` in a process of its own without importing torch anew: forks of one that has it.
+
+    done = run(["eval", "--help"], cwd=folder, environment={}, timeout=60)    # as of subprocess.run
+
+A command is a fork of a server that is started once a test process: it has a command's modules, no threads, and ran
+nothing. Each import costs seconds of processor time, and there are a hundred commands.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+def run(
+    words: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout: float
+) -> subprocess.CompletedProcess[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        job = {"words": list(words), "cwd": str(cwd), "environment": dict(environment), "timeout": timeout,
+               "out": str(out), "err": str(err)}  # fmt: skip
+        server = _server()
+        assert server.stdin is not None and server.stdout is not None
+        server.stdin.write(json.dumps(job) + "\n")
+        server.stdin.flush()
+        code = json.loads(server.stdout.readline())
+        told, said = out.read_text(), err.read_text()
+    if code is None:
+        raise subprocess.TimeoutExpired(["ponder", *words], timeout, told, said)
+    return subprocess.CompletedProcess(["ponder", *words], code, told, said)
+
+
+@cache
+def _server() -> subprocess.Popen[str]:
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.cli.forked"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    atexit.register(server.kill)
+    return server
+
+
+def _serve() -> None:
+    import ponder.cli
+    import ponder.engine.local
+    import ponder.train.rl  # noqa: F401 - torch with them
+
+    for line in sys.stdin:
+        job = json.loads(line)
+        child = os.fork()
+        if not child:
+            _become(job)
+            return
+        print(json.dumps(_wait(child, job["timeout"])), flush=True)
+
+
+def _become(job: dict[str, Any]) -> None:
+    """The command, in this fork."""
+    for name, number in ((os.devnull, 0), (job["out"], 1), (job["err"], 2)):
+        opened = os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
+        os.dup2(opened, number)
+        os.close(opened)
+    os.setsid()
+    os.chdir(job["cwd"])
+    os.environ.clear()
+    os.environ.update(job["environment"])
+    sys.path.insert(0, "")
+    sys.argv = ["ponder", *job["words"]]
+    from ponder.cli import main
+
+    code = 1
+    try:
+        main()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    sys.exit(code)
+
+
+def _wait(child: int, timeout: float) -> int | None:
+    """Its exit status, or None where it took too long and was killed."""
+    signal.signal(signal.SIGALRM, lambda *_: os.killpg(child, signal.SIGKILL))
+    signal.setitimer(signal.ITIMER_REAL, timeout)
+    _, status = os.waitpid(child, 0)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return None if code == -signal.SIGKILL else code
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,101 @@
+"""Stored samples are judged anew: only what a verifier says changes, and the old bank stays."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from ponder.config import ConfigError
+from ponder.engine.base import ScriptedEngine
+from ponder.evals.bank import Bank
+from ponder.evals.exams import RESULT, run_exam
+from ponder.evals.regrading import regrade
+from ponder.evals.results import ExamResult, ScorerFacts
+from ponder.tasks import load_task
+from ponder.types import SamplingParams
+
+pytest.importorskip("pyarrow")
+SAID = ["1/2", "0.5", "x", ""]
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Bank:
+    rows = [{"id": f"p{i}", "problem": f"What is {i} half?", "answer": "1/2"} for i in range(3)]
+    (tmp_path / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    asyncio.run(
+        run_exam(
+            load_task(f"file:{tmp_path}/p.jsonl", verifier="exact"), ScriptedEngine(SAID), model="m",
+            name=f"file:{tmp_path}/p.jsonl", num_samples=4, params=SamplingParams(), out=tmp_path / "bank",
+        )
+    )  # fmt: skip
+    return Bank.read(tmp_path / "bank")
+
+
+def again(bank: Bank, verifier: str | None, name: str = "new"):
+    return asyncio.run(regrade(bank, verifier, out=bank.folder.with_name(name)))
+
+
+def texts(bank: Bank) -> list[tuple[object, ...]]:
+    return sorted((r.problem, r.sample, r.answer, tuple(r.token_ids), r.tokens) for r in bank.full_rows())
+
+
+def test_another_verifier_changes_verdicts_and_nothing_else(bank):
+    before = (bank.folder / RESULT).read_bytes(), texts(bank)
+    found = again(bank, "math")
+    assert found.moves == {"wrong -> correct": 3} and found.num_samples == 12 and found.num_judged == 12
+    new = Bank.read(bank.folder.with_name("new"))
+    assert [new.samples(p.id).outcomes.tolist().count("correct") for p in new.problems] == [2, 2, 2]
+    assert texts(new) == texts(bank) and ((bank.folder / RESULT).read_bytes(), texts(bank)) == before
+    assert found.gain.pass_at[1].value == pytest.approx(0.25)
+    result = ExamResult.read(new.folder / RESULT)
+    assert result.metrics.pass_at[1].value == pytest.approx(0.5) and result.verifier == "math"
+    counts, correct = new.samples("p0").tally()
+    assert (counts, correct) == ([2, 1], [2, 0])  # 1/2 and 0.5 vote together now
+
+
+def test_the_same_verifier_gives_the_same_bank(bank):
+    found = again(bank, "exact")
+    assert not found.moves and found.gain.pass_at[1].value == 0
+    new = Bank.read(bank.folder.with_name("new"))
+    for problem in bank.problems:
+        assert new.samples(problem.id).tally() == bank.samples(problem.id).tally()
+
+
+def test_scores_of_a_scorer_go_along(bank):
+    bank.add_scores(ScorerFacts(name="s"), {"p0": [0.1, 0.2, 0.3, 0.4]})
+    again(bank, "math")
+    new = Bank.read(bank.folder.with_name("new"))
+    assert new.samples("p0").scores["s"].tolist() == [0.1, 0.2, 0.3, 0.4]
+
+
+def test_a_problem_that_has_changed_is_named_and_the_stored_target_still_judges(bank):
+    path = bank.folder.with_name("p.jsonl")
+    path.write_text(path.read_text().replace("1 half", "2 half"))
+    with pytest.raises(ConfigError, match="'p1' is another"):
+        again(bank, None)
+    assert again(bank, "math", "other").moves == {"wrong -> correct": 3}
+
+
+def test_a_folder_that_is_there_stays_and_withheld_texts_are_refused(bank):
+    with pytest.raises(ConfigError, match="is there already"):
+        asyncio.run(regrade(bank, "math", out=bank.folder))
+    stored = bank.folder / "problems.jsonl"
+    stored.write_text(stored.read_text().replace("What is 0 half?", "(withheld: 00)"))
+    with pytest.raises(ConfigError, match="without their texts"):
+        again(Bank.read(bank.folder), "math")
+
+
+def test_a_verifier_that_raises_is_counted_and_loses_no_bank(bank):
+    found = again(bank, f"{__name__}:broken")
+    assert found.moves == {"wrong -> failed": 6}
+    result = ExamResult.read(bank.folder.with_name("new") / RESULT)
+    assert result.verifier_errors == 6 and "no idea" in result.verifier_error  # an empty answer is wrong unasked
+
+
+def broken(problem, answer):
+    if answer != "1/2":
+        raise ValueError("no idea")
+    return 1.0
