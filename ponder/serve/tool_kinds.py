@@ -1,0 +1,1 @@
+def is_known(kind): return kind in ("function","custom","namespace")
