@@ -216,11 +216,21 @@ class CallItem(Loose):
     call_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     name: str
     arguments: str
+    namespace: str | None = None
+    id: Short | None = None
+
+
+class CustomCallItem(Loose):
+    type: Literal["custom_tool_call"]
+    call_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    name: str
+    input: str
+    namespace: str | None = None
     id: Short | None = None
 
 
 class OutputItem(Loose):
-    type: Literal["function_call_output"]
+    type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     output: str | list[InputText]
     id: Short | None = None
@@ -233,13 +243,17 @@ class ItemReference(Loose):
 
 def _type(item: Any) -> str:
     kind = item.get("type") if isinstance(item, dict) else None
-    return kind if kind in ("reasoning", "function_call", "function_call_output", "item_reference") else "message"
+    if kind == "custom_tool_call_output":
+        return "function_call_output"
+    known = ("reasoning", "function_call", "custom_tool_call", "function_call_output", "item_reference")
+    return kind if kind in known else "message"
 
 
 InputItem = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[ReasoningItem, Tag("reasoning")]
     | Annotated[CallItem, Tag("function_call")]
+    | Annotated[CustomCallItem, Tag("custom_tool_call")]
     | Annotated[OutputItem, Tag("function_call_output")]
     | Annotated[ItemReference, Tag("item_reference")],
     Discriminator(_type),
@@ -261,11 +275,66 @@ class TextOptions(Strict):
 
 class ResponseTool(FunctionSpec):
     type: Literal["function"]
+    defer_loading: bool | None = None
+
+
+class TextInput(Strict):
+    type: Literal["text"]
+
+
+class GrammarInput(Strict):
+    type: Literal["grammar"]
+    syntax: Literal["lark", "regex"]
+    definition: Annotated[str, StringConstraints(max_length=50_000)]
+
+
+class CustomTool(Strict):
+    """A tool whose input is text (tool_kinds.py)."""
+
+    type: Literal["custom"]
+    name: Name
+    description: str | None = None
+    format: TextInput | GrammarInput | None = None
+    defer_loading: bool | None = None
+
+
+def _tool(tool: Any) -> str:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return {"custom": "Custom", "namespace": "Namespace"}.get(str(kind), "Function")
+
+
+# tags begin with a capital: no part of an error's path, as validation.py tells them
+Called = Annotated[
+    Annotated[ResponseTool, Tag("Function")] | Annotated[CustomTool, Tag("Custom")], Discriminator(_tool)
+]
+
+
+class NamespaceTool(Strict):
+    type: Literal["namespace"]
+    name: Name
+    description: str | None = None
+    tools: Annotated[list[Called], Field(min_length=1, max_length=128)]
+
+
+AnyTool = Annotated[
+    Annotated[ResponseTool, Tag("Function")]
+    | Annotated[CustomTool, Tag("Custom")]
+    | Annotated[NamespaceTool, Tag("Namespace")],
+    Discriminator(_tool),
+]
 
 
 class ResponseToolChoice(Strict):
-    type: Literal["function"]
-    name: Name
+    type: Literal["function", "custom"]
+    name: Annotated[str, StringConstraints(max_length=130)]
+
+
+# the others tell more of items that never occur here, so there is nothing to add; log-probabilities are refused
+Include = Literal[
+    "reasoning.encrypted_content", "file_search_call.results", "web_search_call.results",
+    "web_search_call.action.sources", "message.input_image.image_url", "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+]  # fmt: skip
 
 
 class ConversationParam(Strict):
@@ -283,7 +352,7 @@ class ResponseRequest(Strict):
     reasoning: ReasoningOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
-    include: list[Literal["reasoning.encrypted_content"]] | None = None
+    include: list[Include] | None = None
     text: TextOptions | None = None
     previous_response_id: Short | None = None
     conversation: Short | ConversationParam | None = None
@@ -292,12 +361,14 @@ class ResponseRequest(Strict):
     stream_options: ResponseStreamOptions | None = None
     store: bool | None = None
     background: bool | None = None
-    tools: Annotated[list[ResponseTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None  # there is one, and the answer says so
     prompt_cache_key: Short | None = None
+    prompt_cache_retention: Literal["in-memory", "in_memory", "24h"] | None = None
+    client_metadata: dict[str, Any] | None = None  # Codex: of its own telemetry
     safety_identifier: Annotated[str, StringConstraints(max_length=128)] | None = None
     user: Short | None = None
     temperature: One | None = None
@@ -313,7 +384,7 @@ class CountRequest(Strict):
     instructions: str | None = None
     previous_response_id: Short | None = None
     conversation: Short | ConversationParam | None = None
-    tools: Annotated[list[ResponseTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
     reasoning: ReasoningOptions | None = None
     text: TextOptions | None = None
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from ponder.serve.errors import ApiError
 from ponder.serve.lenient import hint
+from ponder.serve.tool_kinds import CALLS, KNOWN, OUTPUTS, refusal
 
 M = TypeVar("M", bound=BaseModel)
 UNSUPPORTED = {
@@ -61,7 +62,7 @@ def read(
 
 _MEDIA = {"image": "images", "audio": "audio", "file": "files", "video": "video"}
 _PARTS = ("text", "input_text", "output_text", "refusal", "summary_text", "reasoning_text")
-_ITEMS = ("message", "reasoning", "function_call", "function_call_output", "item_reference")
+_ITEMS = ("message", "reasoning", *CALLS, *OUTPUTS, "item_reference")
 
 
 def _foreign(data: Mapping[str, Any]) -> ApiError | None:
@@ -75,11 +76,13 @@ def _foreign(data: Mapping[str, Any]) -> ApiError | None:
         return kind[:60] if isinstance(kind, str) else None
 
     for index, tool in enumerate(_list(data.get("tools"))):
-        if (kind := kind_of(tool)) not in (None, "function"):
-            message = f"Tool type '{kind}' is not supported; only functions are: 'type': 'function'."
-            return unsupported(message, f"tools[{index}].type")
-    if (kind := kind_of(data.get("tool_choice"))) not in (None, "function"):
+        if (kind := kind_of(tool)) not in ((None, "function") if "messages" in data else (None, *KNOWN)):
+            return unsupported(refusal(str(kind)), f"tools[{index}].type")
+    if (kind := kind_of(data.get("tool_choice"))) not in (None, "function", *KNOWN[1:2]):
         return unsupported(f"Tool type '{kind}' is not supported; only functions can be chosen.", "tool_choice.type")
+    if isinstance(reasoning := data.get("reasoning"), dict) and reasoning.get("context") == "all_turns":
+        message = "reasoning.context 'all_turns' is not supported: reasoning ends with its turn, as this model learned."
+        return unsupported(message + " Leave it out, or send 'auto' or 'current_turn'.", "reasoning.context")
     for name in ("messages", "input", "items"):
         for index, item in enumerate(_list(data.get(name))):
             kind = kind_of(item)
@@ -155,5 +158,5 @@ def _is_other_kind(error: Mapping[str, Any], before: tuple[Any, ...]) -> bool:
 def _is_tag(part: str) -> bool:
     """Names that pydantic puts into a path for the branches of a union."""
     return part in ("said", "str", "constrained-str") or "[" in part or part[:1].isupper() or part in (
-        "message", "function_call_output", "item_reference", "assistant", "tool"
+        "message", "function_call_output", "item_reference", "assistant", "tool", "custom_tool_call"
     )  # fmt: skip
