@@ -80,9 +80,8 @@ def chat_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             kept["max_completion_tokens"] = limit
         elif limit not in (None, kept["max_completion_tokens"]):
             raise _contradiction("max_tokens", "max_completion_tokens")
-    notes += wishes.notes
     wishes.write(kept)
-    return kept, notes
+    return kept, notes + wishes.notes
 
 
 class Wishes:
