@@ -7,7 +7,7 @@
 Two servers over a scripted engine, one strict and one lenient, so that what is measured is the wire and no model: it
 answers, calls a tool, writes JSON. A case passes if the client reads what it should; it is refused if the server says
 no with a 4xx whose message the client shows; anything else has failed. Refused cases run again on the lenient server.
-Printed: a table in Markdown, then every case that did not pass with its reason. A package that is missing is said to be.
+Printed: a table in Markdown, then every case that did not pass with its reason. A missing package is named.
 """
 
 from __future__ import annotations
@@ -210,7 +210,8 @@ def openai_responses_tool_round_trip(url: str) -> None:
     client = _openai(url)
     first = client.responses.create(model=MODEL, input="weather?", tools=[TOOL])
     output = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "sun"}
-    same(client.responses.create(model=MODEL, input=[output], previous_response_id=first.id).output_text, "It is sunny.")
+    after = client.responses.create(model=MODEL, input=[output], previous_response_id=first.id)
+    same(after.output_text, "It is sunny.")
 
 
 @case("codex")
@@ -618,7 +619,8 @@ def child(strict: str, lenient: str, only: list[str]) -> None:
         for name, run in cases.items():
             outcome, why = attempt(run, strict)
             again, still = attempt(run, lenient) if outcome != "passed" else ("", "")
-            rows.append({"case": name.replace("_", " "), "strict": outcome, "why": why, "lenient": again, "still": still})
+            row = {"case": name.replace("_", " "), "strict": outcome, "why": why, "lenient": again, "still": still}
+            rows.append(row)
         print(json.dumps({"client": client, "version": version, "rows": rows}), flush=True)
 
 

@@ -1,9 +1,9 @@
 """`ponder serve --lenient`: field names of other servers, in ponder's words, with a note on each that has no effect.
 
-    {"enable_thinking": false}                          Qwen, vLLM in chat_template_kwargs    reasoning_effort "none"
-    {"thinking_token_budget": 100}                      vLLM; thinking_budget: Qwen, SGLang   compute.max_reasoning_tokens
-    {"reasoning_budget": 100, "reasoning_format": ...}  llama.cpp                             the same; a note
-    {"max_tokens": 500, "temperature": 0}               everybody                             max_completion_tokens; a note
+    {"enable_thinking": false}              Qwen, vLLM in chat_template_kwargs      reasoning_effort "none"
+    {"thinking_token_budget": 100}          vLLM; thinking_budget: Qwen, SGLang     compute.max_reasoning_tokens
+    {"reasoning_budget": 100, "reasoning_format": "auto"}   llama.cpp               the same
+    {"max_tokens": 500, "temperature": 0}   everybody                               max_completion_tokens; a note
 
 What means the same is mapped, what changes nothing that the client relies on is dropped with a note (the header
 `x-ponder-note`), and what asks for something else is refused by name: raw reasoning in the answer, two budgets that
@@ -44,9 +44,8 @@ def without_sampling(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     """A request without what is ignored, and the notes on it. The default value is no wish, so it has no note."""
     kept, notes = dict(data), []
     for name in (*SAMPLING, *DROPPED):
-        if name in kept:
-            if kept.pop(name) not in _NO_WISH.get(name, (None, False)):
-                notes.append(f"{name} ignored")
+        if name in kept and kept.pop(name) not in _NO_WISH.get(name, (None, False)):
+            notes.append(f"{name} ignored")
     return kept, notes
 
 
@@ -214,7 +213,7 @@ def _contradiction(name: str, other: str) -> ApiError:
 
 
 def response_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """The same for the Responses API: sampling, and tools of kinds that are not run here, where none has to be called."""
+    """The same for the Responses API: sampling, and tools of kinds that are not run here where none must be called."""
     from ponder.serve.tool_kinds import is_known
 
     kept, notes = without_sampling(data)

@@ -3,8 +3,8 @@
     message_start, ping, then a block at a time: content_block_start, content_block_delta ..., content_block_stop,
     and message_delta (why it ended, the tokens), message_stop
 
-A `thinking` block holds the summary, or nothing, and a signature: the sealed reasoning. Where the client did not ask for
-thinking there is no such block. Stop sequences are found here, in the text, as no engine tells which one ended it.
+A `thinking` block holds the summary, or nothing, and a signature: the sealed reasoning. Where the client did not ask
+for thinking there is no such block. Stop sequences are found here, in the text, as no engine tells which one ended it.
 """
 
 from __future__ import annotations

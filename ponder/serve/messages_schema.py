@@ -15,7 +15,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from ponder.serve.errors import ApiError
-from ponder.serve.schema import Compute, Loose, One, Short, Strict
+from ponder.serve.schema import Compute
+from ponder.serve.schema_words import Loose, One, Short, Strict
 
 
 class TextBlock(Loose):
@@ -140,7 +141,9 @@ _HERE = {
     "assistant": ("text", "thinking", "redacted_thinking", "tool_use"),
     "system": ("text",),
 }
-_MEDIA = {"image": "Images are", "document": "Documents are", "file": "Files are", "search_result": "Search results are"}
+_MEDIA = {
+    "image": "Images are", "document": "Documents are", "file": "Files are", "search_result": "Search results are"
+}  # fmt: skip
 _REFUSED = {
     "mcp_servers": "No MCP server is asked from here: give its functions as 'tools'.",
     "container": "There is no code execution here.",

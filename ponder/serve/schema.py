@@ -7,27 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-Metadata = Annotated[
-    dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
-    Field(max_length=16),
-]
-One = Annotated[float, Field(ge=1, le=1)]  # sampling is the model's business: only the default is accepted
-Zero = Annotated[float, Field(ge=0, le=0)]
-Short = Annotated[str, StringConstraints(max_length=512)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class Loose(BaseModel):
-    """Items and messages that clients send back as they got them, with whatever their library added."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
+from ponder.serve.schema_tools import AnyTool, FunctionSpec, ResponseToolChoice
+from ponder.serve.schema_words import Effort, Loose, Metadata, Name, One, Short, Strict, Zero
 
 
 class Compute(Strict):
@@ -118,13 +101,6 @@ ChatMessage = Annotated[
     | Annotated[ToolMessage, Tag("tool")],
     Discriminator(_role),
 ]
-
-
-class FunctionSpec(Strict):
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
 
 
 class ChatTool(Strict):
@@ -271,62 +247,6 @@ class ReasoningOptions(Strict):
 class TextOptions(Strict):
     format: TextFormat | SchemaFormat | None = None
     verbosity: Literal["low", "medium", "high"] | None = None
-
-
-class ResponseTool(FunctionSpec):
-    type: Literal["function"]
-    defer_loading: bool | None = None
-
-
-class TextInput(Strict):
-    type: Literal["text"]
-
-
-class GrammarInput(Strict):
-    type: Literal["grammar"]
-    syntax: Literal["lark", "regex"]
-    definition: Annotated[str, StringConstraints(max_length=50_000)]
-
-
-class CustomTool(Strict):
-    """A tool whose input is text (tool_kinds.py)."""
-
-    type: Literal["custom"]
-    name: Name
-    description: str | None = None
-    format: TextInput | GrammarInput | None = None
-    defer_loading: bool | None = None
-
-
-def _tool(tool: Any) -> str:
-    kind = tool.get("type") if isinstance(tool, dict) else None
-    return {"custom": "Custom", "namespace": "Namespace"}.get(str(kind), "Function")
-
-
-# tags begin with a capital: no part of an error's path, as validation.py tells them
-Called = Annotated[
-    Annotated[ResponseTool, Tag("Function")] | Annotated[CustomTool, Tag("Custom")], Discriminator(_tool)
-]
-
-
-class NamespaceTool(Strict):
-    type: Literal["namespace"]
-    name: Name
-    description: str | None = None
-    tools: Annotated[list[Called], Field(min_length=1, max_length=128)]
-
-
-AnyTool = Annotated[
-    Annotated[ResponseTool, Tag("Function")]
-    | Annotated[CustomTool, Tag("Custom")]
-    | Annotated[NamespaceTool, Tag("Namespace")],
-    Discriminator(_tool),
-]
-
-
-class ResponseToolChoice(Strict):
-    type: Literal["function", "custom"]
-    name: Annotated[str, StringConstraints(max_length=130)]
 
 
 # the others tell more of items that never occur here, so there is nothing to add; log-probabilities are refused

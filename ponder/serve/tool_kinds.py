@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ponder.serve.schema import CustomTool, FunctionSpec, NamespaceTool
+from ponder.serve.schema_tools import CustomTool, FunctionSpec, NamespaceTool
 
 KNOWN = ("function", "custom", "namespace")
 _ADVICE = {

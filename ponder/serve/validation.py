@@ -45,7 +45,8 @@ def read(
         if name in UNSUPPORTED:
             if strict_params and data[name] not in HARMLESS.get(name, ()):
                 message = f"Unsupported parameter: '{name}' is not supported with this model. {UNSUPPORTED[name]}"
-                raise ApiError(400, message.strip() + hint(name, model.__name__), code="unsupported_parameter", param=name)
+                message = message.strip() + hint(name, model.__name__)
+                raise ApiError(400, message, code="unsupported_parameter", param=name)
             del data[name]
         elif name in SAMPLING and name in fields:
             del data[name]

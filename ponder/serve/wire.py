@@ -160,7 +160,8 @@ class EventWriter:
     def add_call(self, call: Call) -> None:
         self._end_message("completed")
         kind = self._kinds.get(call.name, ToolKind(call.name))
-        field, event = ("input", "custom_tool_call_input") if kind.is_custom else ("arguments", "function_call_arguments")
+        field = "input" if kind.is_custom else "arguments"
+        event = "response.custom_tool_call_input" if kind.is_custom else "response.function_call_arguments"
         text = json.loads(call.arguments)["input"] if kind.is_custom else call.arguments
         item = {
             "id": new_id("ctc" if kind.is_custom else "fc"),
@@ -170,9 +171,9 @@ class EventWriter:
         }  # fmt: skip
         self._add_item(item)
         position = {"item_id": item["id"], "output_index": self.output.index(item)}
-        self._emit(f"response.{event}.delta", position, delta=text)
+        self._emit(f"{event}.delta", position, delta=text)
         item[field], item["status"] = text, "completed"
-        self._emit(f"response.{event}.done", position, **({} if kind.is_custom else {"name": kind.name}), **{field: text})
+        self._emit(f"{event}.done", position, **({} if kind.is_custom else {"name": kind.name}), **{field: text})
         self._emit("response.output_item.done", {"output_index": position["output_index"]}, item=_copy(item))
 
     # --- the end -----------------------------------------------------------------------------------------------------

@@ -71,9 +71,8 @@ def body(*items, **more):
 
 
 def events(codex, *items, **more):
-    answer = httpx.post(f"{codex.url}/v1/responses", json=body(*items, **more), headers={
-        "Authorization": f"Bearer {KEY}", "accept": "text/event-stream", "session-id": "0199", "originator": "codex_exec",
-    })  # fmt: skip
+    headers = {"Authorization": f"Bearer {KEY}", "accept": "text/event-stream", "originator": "codex_exec"}
+    answer = httpx.post(f"{codex.url}/v1/responses", json=body(*items, **more), headers=headers)
     assert answer.status_code == 200, answer.text
     blocks = [block for block in answer.text.split("\n\n") if block and not block.startswith(":")]
     return [json.loads(block.partition("data: ")[2]) for block in blocks], answer

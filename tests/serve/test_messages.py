@@ -13,9 +13,8 @@ from tests.serve.serving import KEY, Served, script
 
 HEADERS = {"x-api-key": KEY, "anthropic-version": "2023-06-01"}
 ASKED = [{"role": "user", "content": "2+2?"}]
-WEATHER = {
-    "name": "weather", "description": "d", "input_schema": {"type": "object", "properties": {"city": {"type": "string"}}}
-}  # fmt: skip
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}}
+WEATHER = {"name": "weather", "description": "d", "input_schema": CITY}
 SUMMARY = "**Going on**\n\nGoes over the problem once more."
 ANSWER = "The answer to 2+2? is 42. 😀"
 THINKS = {"type": "enabled", "budget_tokens": 500}
@@ -29,9 +28,11 @@ def http(server):
 
 @pytest.fixture(scope="module")
 def lenient():
-    with Served(ScriptedEngine(script, window=20_000), strict_params=False) as served:
-        with httpx.Client(base_url=served.url, headers=HEADERS, timeout=20) as client:
-            yield client
+    with (
+        Served(ScriptedEngine(script, window=20_000), strict_params=False) as served,
+        httpx.Client(base_url=served.url, headers=HEADERS, timeout=20) as client,
+    ):
+        yield client
 
 
 @pytest.fixture
