@@ -40,6 +40,17 @@ CHAT_ONLY = (
 )  # fmt: skip
 
 
+# of Anthropic's API: what a server does with a conversation's memory and speed
+MESSAGES_ONLY = ("context_management", "speed", "diagnostics")
+
+
+def message_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The same for Anthropic's Messages API."""
+    kept, notes = without_sampling(data)
+    notes += [f"{name} ignored" for name in MESSAGES_ONLY if kept.pop(name, None)]
+    return kept, notes
+
+
 def without_sampling(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A request without what is ignored, and the notes on it. The default value is no wish, so it has no note."""
     kept, notes = dict(data), []
@@ -238,7 +249,11 @@ BY_REQUEST: Mapping[str, Callable[[Mapping[str, Any]], tuple[dict[str, Any], lis
 
 def hint(name: str, request: str) -> str:
     """What the refusal of a field says of the flag that lifts it."""
-    taken = (*SAMPLING, *DROPPED)
-    taken += ("max_tokens", *CHAT_ONLY) if request == "ChatRequest" else ()
-    taken += ("max_tokens",) if request in ("ResponseRequest", "CountRequest") else ()
+    taken = {*SAMPLING, *DROPPED}
+    if request == "ChatRequest":
+        taken |= {"max_tokens", *CHAT_ONLY}
+    elif request in ("ResponseRequest", "CountRequest"):
+        taken.add("max_tokens")
+    elif request in ("MessagesRequest", "MessagesCountRequest"):
+        taken |= {*MESSAGES_ONLY}
     return " `ponder serve --lenient` takes it." if name in taken else ""

@@ -147,7 +147,7 @@ _MEDIA = {
 _REFUSED = {
     "mcp_servers": "No MCP server is asked from here: give its functions as 'tools'.",
     "container": "There is no code execution here.",
-    "context_management": "Leave out the oldest messages yourself.",
+    "context_management": "Leave out the oldest messages yourself; `ponder serve --lenient` ignores it.",
     "fallbacks": "",
 }
 

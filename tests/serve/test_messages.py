@@ -280,3 +280,10 @@ def test_the_other_api_keeps_its_errors_and_takes_that_key_too(http):
 def test_a_lenient_server_says_what_it_ignored(lenient):
     response = post(lenient, temperature=0.2, top_k=5, top_p=1)
     assert response.status_code == 200 and response.headers["x-ponder-note"] == "temperature ignored; top_k ignored"
+
+
+def test_a_lenient_server_ignores_how_a_conversation_is_kept(http, lenient):
+    kept = {"context_management": {"edits": [{"type": "clear_thinking_20251015"}]}}
+    assert "--lenient" in error_of(post(http, **kept), 400, "invalid_request_error")
+    response = post(lenient, **kept)
+    assert (response.status_code, response.headers["x-ponder-note"]) == (200, "context_management ignored")

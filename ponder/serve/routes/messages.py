@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from ponder.serve.dialects import add_notes
 from ponder.serve.http import EventStream, json_response, key_of, read_json, response_event, unless_left, wait_or_leave
-from ponder.serve.lenient import without_sampling
+from ponder.serve.lenient import message_request
 from ponder.serve.limits import Charge
 from ponder.serve.messages import make_message_job, read_prompt
 from ponder.serve.messages_schema import MessagesCountRequest, MessagesRequest, foreign, refuse_fields
@@ -29,10 +29,10 @@ async def _read(service: Service, request: Request, model: type[M]) -> tuple[M, 
     data, size = await read_json(request, service)
     charge = Charge(service.limiter, key_of(request).id)
     charge.cover(size)
-    refuse_fields(data)
     if not service.settings.strict_params and isinstance(data, dict):
-        data, notes = without_sampling(data)
+        data, notes = message_request(data)
         add_notes(request.scope, notes)
+    refuse_fields(data)
     return read(model, data, strict_params=service.settings.strict_params, foreign=foreign), charge
 
 
