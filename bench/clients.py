@@ -286,6 +286,11 @@ def anthropic_message(url: str) -> None:
 
 
 @case("anthropic")
+def anthropic_models(url: str) -> None:
+    same([model.id for model in _anthropic(url).models.list()], [MODEL])
+
+
+@case("anthropic")
 def anthropic_thinking(url: str) -> None:
     made = _message(url, thinking={"type": "enabled", "budget_tokens": 1024})
     same([block.type for block in made.content], ["thinking", "text"])

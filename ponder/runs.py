@@ -205,8 +205,12 @@ class Run:
         ...
     """
 
-    def __init__(self, folder: str | Path, *, kind: str, config_toml: str, seed: int) -> None:
+    def __init__(
+        self, folder: str | Path, *, kind: str, config_toml: str, seed: int, facts: Mapping[str, Any] | None = None
+    ) -> None:
+        """facts: what run.json says beside the usual."""
         self.folder = Path(folder)
+        self._facts = dict(facts or {})
         self._lock = lock(self.folder / ".lock", self.folder)
         try:
             self._open(kind, config_toml, seed)
@@ -234,7 +238,7 @@ class Run:
                 "machine": machine(),
                 "command": " ".join(sys.argv),
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-            }
+            } | self._facts
             write_atomic(self.folder / "config.toml", config_toml + "\n")
             write_atomic(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
         else:
@@ -341,6 +345,7 @@ def record_training(
         {"kind": "task", "task": "gsm8k", "split": "train", "seed": 0, "size": 2048}
         {"kind": "file", "path": "data/solutions.jsonl", "sha256": "..."}      see `file_source`
         {"kind": "other", "name": "demonstrations", "note": "why its problems cannot be listed"}
+        {"kind": "experiment", "name": "monitor in the reward", "reason": "..."}      see `experiment_source`
     """
     earlier = [] if base is None else training_sources(base)
     if base is not None and not earlier:
@@ -360,6 +365,16 @@ def file_source(path: str | Path) -> dict[str, Any]:
         "path": str(path),
         "sha256": file_hash(path),
     }
+
+
+def experiment_source(reason: str) -> dict[str, Any]:
+    """That a monitor reached the reward of this training, and why. It stays with all that is trained from it."""
+    return {"kind": "experiment", "name": "monitor in the reward", "reason": reason}
+
+
+def experiments(folder: str | Path) -> list[str]:
+    """The reasons for which monitors reached the reward while the model in a folder was trained."""
+    return [str(row.get("reason")) for row in training_sources(folder) if row.get("kind") == "experiment"]
 
 
 def file_hash(path: str | Path) -> str:

@@ -13,6 +13,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import Any, Literal, Protocol, runtime_checkable
 
 Role = Literal["system", "developer", "user", "assistant", "tool"]
@@ -21,6 +22,7 @@ FinishReason = Literal["stop", "length", "window", "pause", "cancelled"]
 TurnKind = Literal["candidate", "choice", "answer"]
 Ending = Literal["answer", "window", "turns", "cancelled", "unparseable"]
 Preferred = Literal["a", "b", "tie"]
+Choice = Literal["left", "right", "tie", "both_bad", "undecided"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,6 +195,7 @@ class Group:
     problem: Problem
     rollouts: tuple[Rollout, ...]
     num_dropped: int = 0  # rollouts that left the group: undecided or failed
+    min_spread: float = 0.0  # the standard deviation up to which its rewards count as equal
 
     @property
     def rewards(self) -> tuple[float, ...]:
@@ -207,8 +210,9 @@ class Group:
 
     @property
     def is_mixed(self) -> bool:
-        """Rewards differ, so a group baseline leaves a gradient."""
-        return len(set(self.rewards)) > 1
+        """Rewards differ by more than the floor, so a group baseline leaves a gradient."""
+        rewards = self.rewards
+        return len(set(rewards)) > 1 and (self.min_spread == 0 or stdev(rewards) > self.min_spread)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -226,6 +230,47 @@ class Comparison:
     strength: float | None = None  # how much better, above 0, where the set records it; None = not known
     annotator: str = ""  # a pseudonym of who preferred it; "" = not known
     domain: str = ""  # of the prompt, fixed before the vote
+
+
+@dataclass(frozen=True, kw_only=True)
+class BattleSide:
+    """One of two answers that stand against each other, with all that fixes how it came about."""
+
+    model: str
+    answer: str  # the visible answer as it was shown; never reasoning
+    revision: str = ""  # fingerprint of its weights; "" = not known
+    parameters: Mapping[str, Any] = field(default_factory=dict)  # how it was sampled
+    ended: str = "stop"  # or "length": cut off by a limit
+    names_itself: bool = False  # it says who it is, or who made it; kept as it is
+
+
+@dataclass(frozen=True, kw_only=True)
+class Battle:
+    """A question with two answers under no name; votes on it are rows of their own."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    domain: str  # of the prompt, fixed before the answers were drawn
+    left: BattleSide  # which model is left was drawn for this battle
+    right: BattleSide
+    asked_by: str = ""  # a pseudonym
+    probability: float = 1.0  # with which this pair of models was drawn
+    seed: int = 0  # of the pair, the sides and both samples
+    time: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vote:
+    """What one voter says of a battle. Never changed: withdrawing it is another row."""
+
+    id: str
+    battle: str
+    voter: str  # a pseudonym; "" = not known
+    kind: Literal["person", "judge", "synthetic"]
+    choice: Choice
+    seconds: float | None = None  # from the answers to the vote
+    time: float = 0.0
+    notes: Mapping[str, str] = field(default_factory=dict)  # e.g. what a judge said in either order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -425,6 +470,10 @@ class Learner(FrozenPolicy, Protocol):
     @property
     def passes(self) -> int:
         """What forward and backward cost together, in forward passes."""
+        ...
+
+    def values(self, batches: Sequence[Any], loss_function: Any) -> list[Any]:
+        """What the critic says (B T) of every micro-batch; asked of by recipes that have one."""
         ...
 
     def backward(self, batches: Sequence[Any], loss_function: Any) -> dict[str, float]:

@@ -23,6 +23,9 @@ EXPECTED = {
     r"no C\+\+ compiler here": "a compiler is a system package: apt-get install g++",
     r"no fence for compilers here": "compilers run behind Landlock, which is Linux's, since 5.13",
     r"PONDER_DATA holds no package of IOI 2024": "the packages are the organizers', 400 kB to 10 MB, no part of this",
+    r"PONDER_DATA holds no published comparisons": "sets of human preferences are not part of the package",
+    r"PONDER_DATA holds no PandaLM": "a public set of votes that is not part of the package",
+    r"could not import '(choix|evalica)'": "oracles for the ratings, and no part of the test requirements",
     r"no recorded Codeforces rounds": "public facts that are not part of the package",
     r"on Linux only": "other systems start workers another way",
 }

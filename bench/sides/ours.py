@@ -124,7 +124,7 @@ def rl(config: Job) -> Any:
         sampled = time.perf_counter()
         groups = groups_that_count(rollouts, recipe)
         updates = examples(groups, advantages(recipe.advantage, groups), recipe)
-        metrics = take_step(trainer, updates, recipe, step, None)
+        metrics = take_step(trainer, updates, recipe, step)
         engine.update_weights(model.state_dict(), version=step + 1)
         rewards = [rollout.reward for rollout in rollouts.rollouts]
         return {

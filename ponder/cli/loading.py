@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,9 +39,20 @@ def open_engine(
     device = pick_device()
     if share > 1 and num_workers is None and device == "cpu":
         num_workers = max(1, processes.num_cores() // share)
+    tell_experiments(model)
     # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
     loaded = hub.load(model, dtype=None, device=device)
     return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots, keep_hidden=keep_hidden)
+
+
+def tell_experiments(model: str) -> None:
+    """Say so where a monitor was in the reward of a model: what monitors say of it means little."""
+    from ponder.models import hub
+    from ponder.runs import experiments
+
+    for reason in experiments(hub.resolve(model)):
+        print(f"note: {model} was trained with a monitor in its reward ({reason}): it may hide from monitors",
+              file=sys.stderr)  # fmt: skip
 
 
 def measured_efforts(model: str) -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from ponder.cli.app import USE, BaseUrl, Json, Temperature, app, number
-from ponder.cli.loading import close, measured_efforts, open_engine, open_scorer, open_testers
+from ponder.cli.loading import close, describe, measured_efforts, open_engine, open_scorer, open_testers
 from ponder.cli.show import finish
 from ponder.config import ConfigError
 
@@ -44,7 +44,8 @@ def serve(
     requests_per_minute: Annotated[int, number("Requests a minute a key may make.", "--rpm", least=1)] = 6000,
     tokens_per_minute: Annotated[int, number("Tokens a minute.", "--tpm", least=1)] = 10_000_000,
     monitor: Annotated[
-        Optional[list[str]], typer.Option(help="Who reads the reasoning: rules, none, or module:attr. Default: rules.")
+        Optional[list[str]],
+        typer.Option(help="Who reads the reasoning: rules, none, a file of `ponder monitor fit`, or module:attr."),
     ] = None,
     summarizer: Annotated[
         Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
@@ -66,19 +67,36 @@ def serve(
         bool, typer.Option("--lenient", help="Take other servers' fields: temperature, max_tokens, enable_thinking, ... "
                                              "(docs/clients.md).")
     ] = False,
+    arena: Annotated[
+        Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "
+                                     "added to this .jsonl file, which `ponder arena` reads.")
+    ] = None,
+    policy: Annotated[
+        Optional[Path],
+        typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
+    ] = None,
     base_url: BaseUrl = None,
 ) -> None:  # fmt: skip
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
-    from ponder.serve.monitor import load_monitors
+    from ponder.monitors import load_monitors
+    from ponder.serve.arena import ArenaSettings
+    from ponder.serve.prompts import read_policy_file
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
     from ponder.serve.summary import ModelSummarizer
 
+    monitors = load_monitors(monitor or ["rules"])
+    if blind := [each.name for each in monitors if each.view == "answer"]:
+        raise ConfigError(f"the monitor {blind[0]!r} reads answers; here monitors read reasoning while it is written")
     references = named_models(model)
     scorers = named_scorers(scorer or [], references)
+    if arena is not None and len(references) < 2:
+        raise ConfigError("--arena compares models: name two or more, --model A --model B")
+    battles = None if arena is None else ArenaSettings(log=arena, revisions=revisions(references, base_url))
     settings = Settings(
         db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
-        strict_params=not lenient, monitors=load_monitors(monitor or ["rules"]),
+        strict_params=not lenient, monitors=monitors, arena=battles,
+        policy=read_policy_file(policy) if policy else "",
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
     summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None
@@ -87,6 +105,8 @@ def serve(
         """One line for programs; for people the page and the way to a key."""
         has_key = "the key of --api-key, or " if api_key else ""
         print(f"the page to talk to {'it' if len(references) == 1 else 'them'}: {url}/", file=sys.stderr)
+        if arena is not None:
+            print(f"blind comparisons: {url}/arena, with keys of scope vote or infer", file=sys.stderr)
         print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr)
         print(f"ponder serves {', '.join(references)} at {url}/v1", flush=True)
 
@@ -100,6 +120,11 @@ def serve(
             for name, reference in references.items()
         ]  # fmt: skip
         run(models, settings, host=host, port=port, on_ready=announce)
+
+
+def revisions(references: Mapping[str, str], base_url: str | None) -> dict[str, str]:
+    """Fingerprints of the weights by the names of models; "" for one at an endpoint."""
+    return {name: describe(reference, base_url).fingerprint for name, reference in references.items()}
 
 
 def named(text: str) -> tuple[str, str] | None:
@@ -176,7 +201,7 @@ Database = Annotated[str, typer.Option(help="The server's database.")]
 def keys_create(
     scope: Annotated[
         Optional[list[str]],
-        typer.Option(help="infer (the default), read, metrics, admin or raw_cot; several may be given."),
+        typer.Option(help="infer (the default), read, vote, metrics, admin or raw_cot; several may be given."),
     ] = None,
     name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
     owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",

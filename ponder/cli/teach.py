@@ -80,6 +80,9 @@ def star(
     shortest: Annotated[bool, typer.Option("--shortest", help="Keep the shortest of them instead of any.")] = False,
     prompting: Annotated[str, typer.Option(help="How it is asked; rows hold the plain problem.")] = "none",
     environment: Annotated[str, typer.Option(help="deliberate: draw whole deliberations.")] = "",
+    drop_system: Annotated[
+        bool, typer.Option("--drop-system", help="Rows are trained on without the system message they were drawn with.")
+    ] = False,
     hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
     limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
     max_reasoning_tokens: Reasoning = 256,
@@ -99,7 +102,9 @@ def star(
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
-    config = StarConfig(num_samples=samples, keep=keep, shortest=shortest, hint=hint, params=params, seed=seed)
+    config = StarConfig(
+        num_samples=samples, keep=keep, shortest=shortest, hint=hint, drop_system=drop_system, params=params, seed=seed
+    )
     problems = load_task(task, split="train", seed=seed)
     if prompting != "none":
         problems = Prompted(problems, prompting)

@@ -18,7 +18,15 @@ from rich.console import Console
 from typer.core import TyperCommand
 
 from ponder.cli.app import USE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, Temperature, app, number
-from ponder.cli.loading import close, flops_of, measured_efforts, open_engine, open_scorer, open_testers
+from ponder.cli.loading import (
+    close,
+    flops_of,
+    measured_efforts,
+    open_engine,
+    open_scorer,
+    open_testers,
+    tell_experiments,
+)
 from ponder.cli.show import finish
 from ponder.config import ConfigError, to_dict
 from ponder.types import Budget, Engine, Message, SamplingParams, Solution, Usage
@@ -219,6 +227,7 @@ def pull(
     from ponder.models import hub
 
     folder = hub.pull(model, say=lambda line: print(line, file=sys.stderr, flush=True))
+    tell_experiments(str(folder))
     facts = hub.describe(folder) | {"name": model}
     sentence = f"{facts['parameters'] / 1e6:.0f} M parameters, {facts['dtype']}, window {facts['window']}, in {folder}"
     finish(facts, sentence, as_json)

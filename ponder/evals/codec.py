@@ -112,6 +112,8 @@ def decode(hint: Any, value: Any, where: str = "") -> Any:
             return tuple(decode(kinds[i], each, f"{where}[{i}]") for i, each in enumerate(value))
     elif origin is Mapping and isinstance(value, dict):
         return {name: decode(inner[1], each, f"{where}.{name}" if where else name) for name, each in value.items()}
+    elif origin is typing.Literal and isinstance(value, str) and value in inner:
+        return value
     elif dataclasses.is_dataclass(hint) and isinstance(value, dict):
         return _decode_fields(hint, value, where)
     elif hint is float:
@@ -153,4 +155,6 @@ def _hints(cls: type) -> dict[str, Any]:
 
 def _kind(hint: Any) -> str:
     names = {float: "a number", int: "a whole number", str: "a text", bool: "true or false"}
+    if typing.get_origin(hint) is typing.Literal:
+        return " or ".join(map(str, typing.get_args(hint)))
     return names.get(hint, "a list" if typing.get_origin(hint) is tuple else "a table")

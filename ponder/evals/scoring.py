@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank
 from ponder.evals.results import ReadingCost, ScorerFacts
+from ponder.evals.rows import SampleRow
 from ponder.scorers import TokenScorer, check_policy, load_scorer
 from ponder.scorers.files import fingerprint
 from ponder.scorers.packing import CompletionGroup
@@ -59,7 +60,7 @@ def score_bank(
     total = sum(bank.num_samples(problem.id) for problem in bank.problems)
     done = total - sum(map(bank.num_samples, todo))
     begun, first, sums = time.monotonic(), done, 0.0
-    families = read_families(bank, todo)
+    families = read_answers(bank, todo, scorer) or read_families(bank, todo)
     chunks = _chunks(todo, families)
     kept: dict[str, NDArray[np.float64]] = {}
     saved = time.monotonic()
@@ -102,6 +103,26 @@ def read_families(bank: Bank, problem_ids: Sequence[str]) -> dict[str, Completio
                 ids[row.problem][row.sample] = np.array(row.token_ids, np.int32)
                 logprobs[row.problem][row.sample] = np.array(row.sampler_logprobs, np.float32)
     return {problem: _family(bank, problem, prompts, ids[problem], logprobs[problem]) for problem in problem_ids}
+
+
+def read_answers(bank: Bank, problem_ids: Sequence[str], scorer: TokenScorer) -> dict[str, CompletionGroup]:
+    """The same for a scorer that reads visible answers, in its own ids; nothing for one that reads the sampler's."""
+    prompts = {problem.id: problem.prompt for problem in bank.problems if problem.id in set(problem_ids)}
+    if not prompts or scorer.group_of_answers(next(iter(prompts.values())), [], []) is None:
+        return {}
+    rows: dict[str, dict[int, SampleRow]] = {problem: {} for problem in problem_ids}
+    for row in bank.full_rows(["answer", "finish_reason"]):
+        if row.problem in rows:
+            rows[row.problem][row.sample] = row
+    found = {}
+    for problem, prompt in prompts.items():
+        if prompt[0].content.startswith("(withheld: "):
+            raise ConfigError(f"{bank.folder} does not hold the texts of {problem}: a scorer that reads them cannot")
+        own = [rows[problem][i] for i in range(len(rows[problem]))]
+        group = scorer.group_of_answers(prompt, [r.answer for r in own], [r.finish_reason == "stop" for r in own])
+        assert group is not None
+        found[problem] = group
+    return found
 
 
 def _family(

@@ -32,6 +32,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ponder.rewarding import mark_process
+
 START_SECONDS = 60.0  # for starting Python and importing the function's module, which no call's timeout pays for
 
 Status = Literal["ok", "timeout", "crashed", "memory"]
@@ -187,6 +189,7 @@ def shared() -> Children:
 def child() -> None:
     """Serve calls from standard input until it ends. Runs in the child only."""
     memory_mb, parent = int(sys.argv[1]), int(sys.argv[2])
+    mark_process("verification in a child process")
     requests = os.fdopen(os.dup(0), "rb")
     answers = os.dup(1)
     nowhere = os.open(os.devnull, os.O_RDWR)

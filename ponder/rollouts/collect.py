@@ -11,6 +11,7 @@ others are still being sampled, and none waits for another.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -73,30 +74,38 @@ async def collect(
     step: int,
     terms: Mapping[str, RewardTerm] | None = None,
     keys: bool = False,
+    verified: bool = True,
+    min_spread: float = 0.0,
 ) -> Collected:
     """A group of `group_size` rollouts a problem. The seed of each depends on run, step and problem alone.
 
-    terms: what is added to the verifier's reward, see rewards.py. keys: as in `grade`.
+    terms: what is added to the verifier's reward, see rewards.py. keys: as in `grade`. verified: false = the verifier's
+    reward is left out, and what it cannot decide stays. min_spread: of rewards, see `Group`.
     """
+    wanted = ("correct", "wrong") if verified else ("correct", "wrong", "undecided")
 
     async def group_of(problem: Problem, own: int) -> Collected:
         played = await play(problem, replace(params, seed=own), group_size)
         verdicts = await grade(task, problem, [trajectory.completion for trajectory in played], keys=keys)
         result = Collected()
-        for trajectory, verdict in zip(played, verdicts, strict=True):
+        for trajectory in played:
             result.counts.update(trajectory.counts)
-            result.tally.add(verdict)
-        decided = [pair for pair in zip(played, verdicts, strict=True) if pair[1].outcome in ("correct", "wrong")]
+        decided = [pair for pair in zip(played, verdicts, strict=True) if pair[1].outcome in wanted]
         kept = [trajectory for trajectory, _ in decided]
-        rewarded = await add_terms(terms or {}, problem, kept, [verdict for _, verdict in decided])
+        own = [verdict if verified else replace(verdict, reward=0.0) for _, verdict in decided]
+        rewarded = await add_terms(terms or {}, problem, kept, own)
+        for verdict in [v for v in verdicts if v.outcome not in wanted] + rewarded:
+            result.tally.add(verdict)
         rollouts = tuple(
             Rollout(
                 problem=problem, turns=trajectory.turns, verdict=verdict, reward=verdict.reward,
                 ended=trajectory.ended, whole=None if trajectory.is_single else trajectory.completion,
             )
             for trajectory, verdict in zip(kept, rewarded, strict=True)
+            if math.isfinite(verdict.reward)  # nan: a term could not tell
         )  # fmt: skip
-        result.groups.append(Group(problem=problem, rollouts=rollouts, num_dropped=len(played) - len(rollouts)))
+        dropped = len(played) - len(rollouts)
+        result.groups.append(Group(problem=problem, rollouts=rollouts, num_dropped=dropped, min_spread=min_spread))
         return result
 
     parts = await asyncio.gather(*map(group_of, problems, rollout_seeds(seed, step, problems)))

@@ -14,8 +14,9 @@ What is rewarded is how a trajectory ended, never a step of it (strategies/delib
 
 Each term stands in the `parts` of the verdict and each can be 0; with all of them 0 the reward is the verifier's. The
 bounds are checked where they are set, so that no wrong answer is ever worth more than a right one and no missing one
-more than a wrong one. The step cost is on right answers only: paid on wrong ones too, it would be the whole gradient of
-a group that got everything wrong, and the quickest way to earn it there is to answer at once (`truncation_penalty`).
+more than a wrong one. The preference reads the answer alone (`preferences.py`). The step cost is on right answers
+only: paid on wrong ones too, it would be the whole gradient of a group that got everything wrong, and the quickest
+way to earn it there is to answer at once (`truncation_penalty`).
 
 Credit: the trajectory's advantage goes to the chosen candidates, the answer and the choices (`batches.from_groups`);
 with `contrast`, minus a share of it to candidates that were not chosen.
@@ -31,12 +32,13 @@ from typing import Any, Literal, cast
 from ponder.config import ConfigError, check, lookup, setting
 from ponder.engine.base import RedrawingWrapper
 from ponder.models.tokenizer import Tokenizer
+from ponder.rollouts.preferences import open_preference, preference_term
 from ponder.rollouts.programs import one_program, program_turns
 from ponder.rollouts.rewards import RewardTerm, each
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation_environment import MAX_CANDIDATES, Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run_episode
-from ponder.types import Capabilities, Completion, Engine, Message, Problem, SamplingParams, Scorer, Usage, Verdict
+from ponder.types import Capabilities, Completion, Engine, Message, SamplingParams, Usage, Verdict
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,8 @@ class DeliberationConfig:
     force: bool = setting(False, "at the turn limit an answer is forced; else there is none")
     window_penalty: float = setting(1.0, "for no final answer; 0 = worth as much as a wrong one", least=0, most=1)
     step_cost: float = setting(0.1, "of a right answer that took all the turns there are", least=0, below=1)
-    preference_weight: float = setting(0.0, "of what the scorer `preference` says of the whole", least=0, below=1)
-    preference: str = setting("", "module:attr of a function of no arguments that makes a Scorer")
+    preference_weight: float = setting(0.0, "of what the scorer `preference` says of the answer", least=0, below=1)
+    preference: str = setting("", "a scorer's folder, or module:attr of a function that makes a Scorer")
     contrast: float = setting(0.0, "share of the advantage, sign changed, of candidates not chosen", least=0, below=1)
 
     def __post_init__(self) -> None:
@@ -65,7 +67,7 @@ class DeliberationConfig:
                 "it is the largest penalty there is"
             )
         if self.preference_weight and not self.preference:
-            raise ConfigError("preference_weight needs a scorer; name one as preference = 'module:attr'")
+            raise ConfigError("preference_weight needs a scorer; name one as preference = 'FOLDER' or 'module:attr'")
 
     def environment(self, tokenizer: Tokenizer | None = None) -> Deliberation:
         return Deliberation(
@@ -103,26 +105,8 @@ def deliberation_terms(config: DeliberationConfig) -> dict[str, RewardTerm]:
 
     terms = {"window": each(window), "steps": each(steps), "preference": each(lambda trajectory, verdict: 0.0)}
     if config.preference_weight:
-        scorer: Scorer = lookup({}, config.preference, what="preference scorer")()
-        terms["preference"] = preference_term(scorer, config.preference_weight)
+        terms["preference"] = preference_term(open_preference(config.preference), config.preference_weight)
     return terms
-
-
-def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
-    """weight * what the scorer says of the whole, which must lie in [0, 1]; 0 where there is no answer."""
-
-    async def term(problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> list[float]:
-        if not trajectories:
-            return []
-        liked = await scorer(problem.prompt, [trajectory.completion for trajectory in trajectories])
-        for value in liked:
-            if not 0 <= value <= 1:  # nan is refused too
-                raise ValueError(
-                    f"the preference scorer said {value}; it must lie in [0, 1] for the reward to be bounded"
-                )
-        return [weight * value * bool(t.answer.strip()) for t, value in zip(trajectories, liked, strict=True)]
-
-    return term
 
 
 class Deliberating(RedrawingWrapper):

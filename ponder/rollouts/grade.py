@@ -31,6 +31,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ponder.grading import counted_answer
+from ponder.rewarding import MonitorInReward, rewarding
 from ponder.rollouts.threads import call_each
 from ponder.types import Completion, Outcome, Problem, Task, Verdict
 
@@ -68,8 +69,16 @@ async def grade(
 ) -> list[Verdict]:
     """One verdict a completion. keys: also the equivalence class of each answer, for votes (`Verdict.key`).
 
-    A task that runs programs may say that it takes longer: `patience`, in seconds.
+    A task that runs programs may say that it takes longer: `patience`, in seconds. A verifier that asks a monitor is
+    refused (MonitorInReward), whoever grades.
     """
+    with rewarding("verification"):
+        return await _graded(task, problem, completions, keys=keys, timeout=timeout)
+
+
+async def _graded(
+    task: Task, problem: Problem, completions: Sequence[Completion], *, keys: bool, timeout: float
+) -> list[Verdict]:
     timeout = max(timeout, task.patience)
     answers = [counted_answer(completion) for completion in completions]
     there = [i for i, answer in enumerate(answers) if answer.strip()]
@@ -102,6 +111,8 @@ async def _awaited(value: Any, timeout: float) -> Any:
 
 def _failed(problem: Problem, said: Any) -> Verdict:
     """`said` came instead of a verdict: an Exception, or something that is none."""
+    if isinstance(said, MonitorInReward):
+        raise said
     error = said if isinstance(said, Exception) else TypeError(f"it returned {type(said).__name__}, no Verdict")
     note = f"the verifier failed on problem {problem.id}: {type(error).__name__}: {error}"
     return Verdict(outcome="failed", reward=0.0, note=note[:500])

@@ -5,9 +5,10 @@
 
     reward_terms = ["mymodule:brevity"]                      # in a recipe of `ponder rl`
 
-A term returns one number a trajectory, or is a coroutine function that does: a learned scorer is one. The reward is the
+A term returns one number a trajectory, or is a coroutine function that does: a learned scorer is one
+(`preferences.py`). None means that it cannot tell: the rollout leaves its group as undecided. The reward is the
 verifier's with all terms added. Only decided rollouts are asked about. No monitor's verdict may be a term
-(tests/test_house.py holds it): reasoning that is rewarded for what a monitor says stops saying what it thinks.
+(`ponder/rewarding.py` sees to it): reasoning that is rewarded for what a monitor says stops saying what it thinks.
 """
 
 from __future__ import annotations
@@ -17,31 +18,51 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 
+from ponder.rewarding import rewarding
 from ponder.strategies.turns import Trajectory
 from ponder.types import Problem, Verdict
 
-Numbers = Sequence[float]
+Numbers = Sequence[float | None]
 RewardTerm = Callable[[Problem, Sequence[Trajectory], Sequence[Verdict]], Numbers | Awaitable[Numbers]]
+
+
+class TermFailed(RuntimeError):
+    """A term could not be asked: the rollouts of its group are failed, as those of a verifier that raises are."""
 
 
 async def add_terms(
     terms: Mapping[str, RewardTerm], problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]
 ) -> list[Verdict]:
-    """The verdicts with every term added to reward and parts. ValueError for a term that says no finite number."""
+    """The verdicts with every term added to reward and parts.
+
+    Where a term could not tell, the reward is nan and the outcome undecided, or failed.
+
+    ValueError for a term that says something else than a finite number or None.
+    """
     result = list(verdicts)
     for name, term in terms.items():
-        said = term(problem, trajectories, verdicts)
-        values = [float(value) for value in (await said if inspect.isawaitable(said) else said)]
-        if len(values) != len(result) or not all(map(math.isfinite, values)):
+        failure = ""
+        with rewarding(f"the reward term {name!r}"):
+            try:
+                said = term(problem, trajectories, verdicts)
+                values = [None if v is None else float(v) for v in (await said if inspect.isawaitable(said) else said)]
+            except TermFailed as error:
+                failure = f"the reward term {name!r} failed on problem {problem.id}: {error}"[:500]
+        if failure:
+            return [replace(verdict, outcome="failed", reward=math.nan, note=failure) for verdict in result]
+        if len(values) != len(result) or not all(value is None or math.isfinite(value) for value in values):
             raise ValueError(
                 f"the reward term {name!r} returned {values} for {len(result)} trajectories; "
-                "return one finite number for each"
+                "return one finite number for each, or None where it cannot tell"
             )
-        result = [
-            replace(verdict, reward=verdict.reward + value, parts={**verdict.parts, name: value})
-            for verdict, value in zip(result, values, strict=True)
-        ]
+        result = [_with_part(verdict, name, value) for verdict, value in zip(result, values, strict=True)]
     return result
+
+
+def _with_part(verdict: Verdict, name: str, value: float | None) -> Verdict:
+    if value is None:
+        return replace(verdict, outcome="undecided", reward=math.nan, note=f"the reward term {name!r} could not tell")
+    return replace(verdict, reward=verdict.reward + value, parts={**verdict.parts, name: value})
 
 
 def each(term: Callable[[Trajectory, Verdict], float]) -> RewardTerm:

@@ -7,12 +7,16 @@ less; and where every core is busy sampling, starting one keeps the event loop w
 for the next call when they are done. The first thread works through the items; if they are not done after `PATIENCE`,
 further threads take from the rest. A call that lasts longer than `timeout` is a TimeoutError, and its thread, which
 nothing can stop, is abandoned: threads are daemons, so it keeps neither others waiting nor the process from ending.
+
+A call runs in a copy of the context of whoever asked: what is marked there (`ponder/rewarding.py`) is marked in the
+thread.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import contextvars
 import math
 import threading
 import time
@@ -77,7 +81,8 @@ class _Calls:
         return self._num_open == 0
 
     def start(self, release: Callable[[], None] | None = None) -> None:
-        _run(lambda: self._work(release))
+        context = contextvars.copy_context()
+        _run(lambda: context.run(self._work, release))
 
     def add_threads(self) -> None:
         """One for every waiting item, as far as the limit goes."""

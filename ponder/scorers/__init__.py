@@ -8,6 +8,7 @@
     process.py    the same, trained on the outcomes of continuations of each step
     probe.py      a small head over the sampler's own hidden states: nearly free
     features.py   confidence, length and agreement, combined by logistic regression
+    preference.py which of two answers do people prefer? a reward model; `reward.py` has what all of those share
     judge.py      a language model that grades or compares
 
 Training is in train/scorer.py.
@@ -25,4 +26,7 @@ KINDS: dict[str, str] = {  # the kind in scorer.json -> module:attr, imported wh
     "process": "ponder.scorers.process:ProcessScorer",
     "probe": "ponder.scorers.probe:Probe",
     "features": "ponder.scorers.features:FeatureScorer",
+    "preference": "ponder.scorers.preference:PreferenceScorer",
+    "preference_probe": "ponder.scorers.preference_probe:PreferenceProbe",
+    "preference_ensemble": "ponder.scorers.preference_ensemble:PreferenceEnsemble",
 }

@@ -12,6 +12,7 @@ import asyncio
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -35,6 +36,7 @@ class TokenScorer(ABC):
     needs_forward_pass: bool = True  # over prompt and completions; False = nearly free
     flops_per_token: float | None = None  # of that pass; None = as much as the policy's
     needs: frozenset[str] = frozenset()
+    reads_reasoning: ClassVar[bool] = True  # then it must not be the reward of a policy whose reasoning is monitored
 
     def __init__(self, *, name: str, policy: str, key: Key | None = None) -> None:
         """key: when two answers are the same; None = when their texts are."""
@@ -44,6 +46,12 @@ class TokenScorer(ABC):
     @abstractmethod
     def score(self, groups: Sequence[CompletionGroup]) -> list[NDArray[np.float64]]:
         """The scores of each group's completions, in their order; they do not depend on the other groups."""
+
+    def group_of_answers(
+        self, prompt: Sequence[Message], answers: Sequence[str], finished: Sequence[bool]
+    ) -> CompletionGroup | None:
+        """For `score`, in ids of its own, where it reads visible answers; None = it reads the sampler's ids."""
+        return None
 
     @abstractmethod
     def save(self, folder: str | Path) -> None: ...
@@ -57,26 +65,40 @@ class TokenScorer(ABC):
         return await asyncio.to_thread(self._score_completions, completions)
 
     def _score_completions(self, completions: Sequence[Completion]) -> list[float]:
-        from ponder.scorers.packing import CompletionGroup
-
-        by_prompt: dict[tuple[int, ...], list[int]] = {}  # the indices of the completions of each prompt
-        for index, completion in enumerate(completions):
-            by_prompt.setdefault(completion.prompt_ids, []).append(index)
-        groups = [
-            CompletionGroup.of_completions([completions[i] for i in indices], self._key)
-            for indices in by_prompt.values()
-        ]
-        scores = [0.0] * len(completions)
-        for indices, found in zip(by_prompt.values(), self.score(groups), strict=True):
-            for index, score in zip(indices, found.tolist(), strict=True):
-                scores[index] = score
-        return scores
+        return by_prompt(completions, self._key, self.score)
 
     def cost(self, completions: Sequence[Completion]) -> int:
         if not self.needs_forward_pass:
             return 0
         prompts = {completion.prompt_ids for completion in completions}
         return sum(map(len, prompts)) + sum(completion.num_tokens for completion in completions)
+
+
+def by_prompt(
+    completions: Sequence[Completion],
+    key: Key,
+    score: Callable[[Sequence[CompletionGroup]], Sequence[NDArray[np.float64]]],
+) -> list[float]:
+    """Scores of completions in their order, from a function of groups: each prompt is processed once."""
+    from ponder.scorers.packing import CompletionGroup
+
+    indices_of: dict[tuple[int, ...], list[int]] = {}
+    for index, completion in enumerate(completions):
+        indices_of.setdefault(completion.prompt_ids, []).append(index)
+    groups = [CompletionGroup.of_completions([completions[i] for i in at], key) for at in indices_of.values()]
+    scores = [0.0] * len(completions)
+    for indices, found in zip(indices_of.values(), score(groups), strict=True):
+        for index, value in zip(indices, found.tolist(), strict=True):
+            scores[index] = value
+    return scores
+
+
+def floats(scores: Sequence[object], name: str) -> list[float]:
+    """A scorer's scores; TypeError for anything that is no number, such as what a monitor says."""
+    for score in scores:
+        if isinstance(score, bool) or not isinstance(score, Real):
+            raise TypeError(f"the scorer {name!r} returned {type(score).__name__}, where each score must be a float")
+    return [float(score) for score in scores]  # type: ignore[arg-type]
 
 
 def check_policy(scorer: Scorer, fingerprint: str) -> bool:

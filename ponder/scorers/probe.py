@@ -81,8 +81,12 @@ class Probe(TokenScorer):
             x = torch.relu(x @ self.head["inner.weight"].T + self.head["inner.bias"])
         return expit((x @ self.head["weight"] + self.head["bias"]).double().numpy())
 
-    @torch.inference_mode()
     def score(self, groups: Sequence[CompletionGroup]) -> list[Floats]:
+        return [self.probabilities(states) for states in self.states(groups)]
+
+    @torch.inference_mode()
+    def states(self, groups: Sequence[CompletionGroup]) -> list[NDArray[np.float32]]:
+        """The policy's hidden states (B F) of each group, read again."""
         if self._trunk is None:
             folder = hub.resolve(self.model)
             self._trunk = hub.load(folder, dtype=None)[0]
@@ -90,15 +94,15 @@ class Probe(TokenScorer):
             check_ids(group, self._trunk)
         unique = [group.unique() for group in groups]
         distinct = [group for group, _ in unique]
-        scores = [np.zeros(len(group)) for group in distinct]
+        found = [np.zeros((len(group), self.head["mean"].shape[0]), np.float32) for group in distinct]
         for pack in packs(distinct, max_tokens=self.max_tokens):
             hidden = packed.hidden(self._trunk, torch.from_numpy(pack.tokens_N), Layout(pack.segments))
-            values = self.probabilities(completion_states(hidden, *map(torch.from_numpy, pack.ends())).numpy())
+            values = completion_states(hidden, *map(torch.from_numpy, pack.ends())).numpy()
             done = 0
             for index, first, end in pack.slices:
-                scores[index][first:end] = values[done : done + end - first]
+                found[index][first:end] = values[done : done + end - first]
                 done += end - first
-        return [values[inverse] for values, (_, inverse) in zip(scores, unique, strict=True)]
+        return [values[inverse] for values, (_, inverse) in zip(found, unique, strict=True)]
 
     def save(self, folder: str | Path) -> None:
         write_tensors(self.head, Path(folder) / files.HEAD, torch.float32)

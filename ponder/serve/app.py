@@ -23,7 +23,7 @@ from ponder.serve.errors import ApiError, bug
 from ponder.serve.housekeeping import Housekeeping
 from ponder.serve.http import ApiMiddleware, error_response, json_response, key_of
 from ponder.serve.openapi import document
-from ponder.serve.routes import admin, chat, conversations, messages, responses, server
+from ponder.serve.routes import admin, arena, chat, conversations, messages, responses, server
 from ponder.serve.routes.table import Operation, RouteTable
 from ponder.serve.served import ServedModel
 from ponder.serve.service import Service, Settings
@@ -34,7 +34,7 @@ table = RouteTable()
 
 @table.get("/openapi.json", "This document.", required=("openapi",))
 async def openapi(service: Service, request: Request) -> Response:
-    return json_response(document(tuple(service.models), OPERATIONS))
+    return json_response(document(tuple(service.models), operations_of(service)))
 
 
 OPERATIONS: tuple[Operation, ...] = (
@@ -42,14 +42,22 @@ OPERATIONS: tuple[Operation, ...] = (
 )  # fmt: skip
 
 
-async def page(request: Request) -> Response:
-    return Response((PAGE / "index.html").read_bytes(), media_type="text/html; charset=utf-8")
+def operations_of(service: Service) -> tuple[Operation, ...]:
+    """What this server offers."""
+    return (*OPERATIONS, *arena.table) if service.arena is not None else OPERATIONS
+
+
+def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+    async def show(request: Request) -> Response:
+        return Response((PAGE / name).read_bytes(), media_type="text/html; charset=utf-8")
+
+    return show
 
 
 def routes(service: Service) -> list[Route]:
     """A route a path, with all its methods; fixed paths before those with a name in them."""
     paths: dict[str, dict[str, Operation]] = {}
-    for operation in OPERATIONS:
+    for operation in operations_of(service):
         paths.setdefault(operation.path, {})[operation.method] = operation
     return [
         Route(path, dispatch(service, path, by_method), methods=list(by_method))
@@ -93,7 +101,8 @@ def make_app(models: Sequence[ServedModel], settings: Settings) -> ASGIApp:
 
     inner = Starlette(
         routes=[
-            Route("/", page, methods=["GET"]),
+            Route("/", page("index.html"), methods=["GET"]),
+            *([Route("/arena", page("arena.html"), methods=["GET"])] if service.arena is not None else []),
             *routes(service),
             Mount("/web", StaticFiles(directory=PAGE), name="page"),
         ],

@@ -12,7 +12,15 @@ from typing import Any
 
 from ponder.serve.errors import ApiError
 from ponder.serve.events import Event, EventLog, padded
-from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
+from ponder.serve.generation import (
+    HELD_BY_MONITOR,
+    STOPPED_BY_MONITOR,
+    Count,
+    Failed,
+    GenerationPlan,
+    MeteredEngine,
+    produce,
+)
 from ponder.serve.items import chat_items, check_order, new_id, text_of
 from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Key
@@ -187,7 +195,7 @@ class ChatJob(GenerationJob):
             )
             choice.finish_reason = await produce(self.plan, engine, choice, thoughts, first=choice.index * 1000)
         except Failed as failure:
-            if failure.code != "misalignment_policy_violation":
+            if failure.code not in (STOPPED_BY_MONITOR[0], HELD_BY_MONITOR[0]):
                 raise
             choice.finish_reason = "content_filter"
         choice.delta({}, choice.finish_reason)

@@ -226,6 +226,7 @@ def _reason(completion: Completion, calls: int) -> str:
 
 
 STOPPED_BY_MONITOR = ("misalignment_policy_violation", "A monitor of the model's reasoning stopped this response.")
+HELD_BY_MONITOR = ("held_for_review", "A monitor of the model's reasoning holds this response for a person to review.")
 
 
 def _on_reasoning(piece: Piece, writer: ResponseWriter, thoughts: Thoughts) -> None:
@@ -244,6 +245,8 @@ async def _close_reasoning(thoughts: Thoughts, writer: ResponseWriter, *, cut: b
         raise Failed(*STOPPED_BY_MONITOR)
     if thoughts.started is not None:
         writer.end_reasoning(thoughts, cut=cut)
+    if thoughts.is_held:  # what it thought is sealed by now, so that whoever reviews it can read it
+        raise Failed(*HELD_BY_MONITOR)
 
 
 async def _until_it_fits(

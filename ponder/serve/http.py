@@ -87,7 +87,8 @@ class ApiMiddleware:
                     # two lengths: a proxy before us may have taken the other one (RFC 9112, 6.3)
                     raise ApiError(400, "Send Content-Length or Transfer-Encoding, not both.", code="invalid_request",
                                    headers={"connection": "close"})  # fmt: skip
-                if path not in OPEN and not path.startswith(OPEN_UNDER):
+                is_page = path in OPEN or (path == "/arena" and self._service.arena is not None)
+                if not is_page and not path.startswith(OPEN_UNDER):
                     header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
                     state["key"] = scope["key"] = await self._service.keyring.find(header)
                     if not path.startswith(("/health", "/metrics")):

@@ -1,9 +1,9 @@
 """API keys: 256 random bits, stored as a hash, with scopes; a key is shown once.
 
-infer: use the API on one's own objects. read: look at them. metrics: the counters of the whole server. admin: those,
-verdicts, audit, outlines of everybody's responses. raw_cot: the raw reasoning of any response, each look with a reason
-that is written down first. The routes (routes/) say which they need. Other keys of the same owner see
-the same objects; a key without an owner's name is an owner of its own.
+infer: use the API on one's own objects. read: look at them. vote: the arena, and nothing else. metrics: the counters of
+the whole server. admin: those, verdicts, audit, outlines of everybody's responses. raw_cot: the raw reasoning of any
+response, each look with a reason that is written down first. The routes (routes/) say which they need. Other keys of
+the same owner see the same objects; a key without an owner's name is an owner of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ponder.config import ConfigError, nearest
 from ponder.serve.errors import ApiError, StoreUnavailable
 from ponder.serve.store import Store
 
-SCOPES = ("infer", "read", "metrics", "admin", "raw_cot")
+SCOPES = ("infer", "read", "vote", "metrics", "admin", "raw_cot")
 _FRESH = 2.0  # seconds for which a looked-up key is believed: a revoked one works no longer
 _STALE = 60.0  # and while the database cannot be read, when nobody can revoke one either
 

@@ -21,7 +21,15 @@ from typing import Any
 
 from ponder.serve.errors import ApiError
 from ponder.serve.events import Event, EventLog
-from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
+from ponder.serve.generation import (
+    HELD_BY_MONITOR,
+    STOPPED_BY_MONITOR,
+    Count,
+    Failed,
+    GenerationPlan,
+    MeteredEngine,
+    produce,
+)
 from ponder.serve.history import kept_thoughts
 from ponder.serve.items import Item, Thought, check_order, new_id, normalised, prefix_hash, text_of, turn_start
 from ponder.serve.job import GenerationJob
@@ -277,7 +285,7 @@ class MessageJob(GenerationJob):
         except StopFound:
             reason, self.stop_reason = "stop", "stop_sequence"
         except Failed as failure:
-            if failure.code != "misalignment_policy_violation":
+            if failure.code not in (STOPPED_BY_MONITOR[0], HELD_BY_MONITOR[0]):
                 raise
             reason, self.stop_reason = "stop", "refusal"
         self.writer.finish()

@@ -7,6 +7,7 @@ import concurrent.futures
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
@@ -31,9 +32,14 @@ class EncodedPrompt:
 
 class PromptEncoder:
     """Tokenises for all models of a server: a thread for short prompts and one for long ones, which take a core at
-    most and hold up nobody else."""
+    most and hold up nobody else.
 
-    def __init__(self) -> None:
+    policy: the server's own system message, before everything that a client says. It is put here, after the client's
+    items have become messages, so that nothing in a request can take it away, change it or push it out of the window.
+    """
+
+    def __init__(self, policy: str = "") -> None:
+        self._policy = (Message(role="system", content=policy),) if policy else ()
         self._threads = [concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="ponder-tokenize") for _ in "12"]
         self._num_long = 0
 
@@ -78,6 +84,8 @@ class PromptEncoder:
             if not messages:
                 raise ApiError(400, f"Missing required parameter: '{param}'.",
                                code="missing_required_parameter", param=param)  # fmt: skip
+            messages = [*self._policy, *messages]
+            placed = {index + len(self._policy): thought for index, thought in placed.items()}
             size = sum(len(message.content) for message in messages)
             if model.fits(size):
                 charge.cover(size)
@@ -101,6 +109,17 @@ class PromptEncoder:
                     param=param,
                 )
             items = _without_oldest(items, count, count - model.window + 2)
+
+
+def read_policy_file(path: Path) -> str:
+    """The text of a policy file, for `ponder serve --policy`."""
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--policy {path} cannot be read as text ({type(error).__name__})") from None
+    if not text:
+        raise ConfigError(f"--policy {path} is empty; write the rules into it, one a line, or leave the option out")
+    return text
 
 
 def _encode(model: ServedModel, prompt: Any, placed: Mapping[int, Thought]) -> tuple[Any, int]:

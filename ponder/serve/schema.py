@@ -318,6 +318,17 @@ class ItemsRequest(Strict):
     items: Annotated[list[InputItem], Field(min_length=1, max_length=20)]
 
 
+class BattleRequest(Strict):
+    """A question for two models that are not named; what it is about is said before any answer."""
+
+    domain: Literal["writing", "editing", "programming", "data analysis", "mathematics", "other"]
+    question: Annotated[str, StringConstraints(max_length=20_000, pattern=r"\S")]
+
+
+class VoteRequest(Strict):
+    choice: Literal["left", "right", "tie", "both_bad"]
+
+
 class AdminReason(Strict):
     """Why an administrator looks; written into the audit log before anything is shown."""
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ponder.monitors import Judgement, Monitor, Rules
+from ponder.serve.arena import Arena, ArenaSettings
 from ponder.serve.errors import ApiError, StoreUnavailable, overloaded
 from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Keyring
 from ponder.serve.limits import Limiter
 from ponder.serve.logs import log, log_error
 from ponder.serve.metrics import Metrics
-from ponder.serve.monitor import Judgement, Monitor, Rules
 from ponder.serve.prompts import PromptEncoder
 from ponder.serve.saving import save_running
 from ponder.serve.served import ServedModel, by_name
@@ -46,6 +47,8 @@ class Settings:
     monitor_deadline: float = 2.0
     fail_closed: bool = False
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
+    arena: ArenaSettings | None = None  # blind battles between the models; None: there are none
+    policy: str = ""  # a system message before every conversation, which no request can take away
 
 
 _READY_FOR = 5.0  # seconds for which a model that generated a token is taken to do so still
@@ -59,7 +62,7 @@ class Service:
         self.keyring = Keyring(self.store, settings.api_key)
         self.limiter = Limiter(settings.requests_per_minute, settings.tokens_per_minute)
         self.metrics = Metrics(self.models)
-        self.encoder = PromptEncoder()
+        self.encoder = PromptEncoder(settings.policy)
         self.created = int(time.time())
         self.jobs: dict[str, ResponseJob] = {}  # responses that the store does not have whole
         self.running_jobs: set[GenerationJob] = set()
@@ -67,6 +70,7 @@ class Service:
         self.num_body_bytes = 0  # of requests that are being read
         self.is_draining = False
         self.on_failure: Callable[[str], None] = lambda why: None  # no engine will ever serve again
+        self.arena = Arena(self, settings.arena) if settings.arena is not None else None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._probes: dict[str, tuple[float, str]] = {}
 
@@ -170,7 +174,7 @@ class Service:
             monitor_deadline=settings.monitor_deadline,
             fail_closed=settings.fail_closed,
             summarizer=model.summarize_with() if summary else None,
-            private=private,
+            private=[*private, settings.policy] if settings.policy else private,
             context={"response": response, "owner": owner, "model": model.name},
         )
 
@@ -220,6 +224,8 @@ class Service:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self.encoder.close()
+        if self.arena is not None:
+            self.arena.close()
         with contextlib.suppress(StoreUnavailable):
             await self.store.do(self.store.retire)
         self.store.close()

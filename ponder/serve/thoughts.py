@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ponder.serve.monitor import Judgement, Monitor, ask_monitor
+from ponder.monitors import Judgement, Monitor, ask_monitor
 from ponder.serve.summary import Summarizer, leaks, plain_summary, says_something
 
 SEGMENT = 800  # characters after which a segment is sealed at the next line
@@ -53,6 +53,7 @@ class Thoughts:
         self._verdicts: list[asyncio.Task[None]] = []
         self.num_tokens = self.summary_tokens = 0
         self.is_stopped = asyncio.Event()  # a monitor said stop
+        self.is_held = False  # one said hold: the reasoning goes on, no answer is given out
         self.chosen: str | None = None  # where several samples thought: the reasoning behind the answer
         self.started: float | None = None
         self.seconds = 0.0  # from the first thought to the end of the last
@@ -106,6 +107,7 @@ class Thoughts:
             self._on_verdict(monitor.name, number, verdict)
             if verdict.action == "stop":
                 self.is_stopped.set()
+            self.is_held |= verdict.action == "hold"
 
     async def _summarize(self) -> None:
         summarizer = self._watch.summarizer

@@ -9,6 +9,7 @@ moved to another owner, model or conversation opens for nobody. Lengths are padd
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import secrets
@@ -44,6 +45,11 @@ class Vault:
             raise ConfigError(f"the serving secret has {len(secret)} bytes; give at least 32")
         self._secret = secret
         self._keys: dict[str, Any] = {}
+
+    @property
+    def pseudonym_key(self) -> bytes:
+        """For names that stand for owners in a file that leaves this server."""
+        return hashlib.blake2b(b"ponder pseudonyms", key=self._secret[:64], digest_size=32).digest()
 
     def _key(self, owner: str) -> Any:
         """The owner's cipher; deriving its key is kept, as every response needs it."""
@@ -139,8 +145,6 @@ def item_of(text: str) -> str | None:
 
 
 def _short(owner: str) -> bytes:
-    import hashlib
-
     return hashlib.sha256(b"owner " + owner.encode()).digest()[:8]
 
 

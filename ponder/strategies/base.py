@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 
 from ponder.config import ConfigError
 from ponder.grading import counted_answer
+from ponder.scorers.base import floats
 from ponder.strategies.keys import Key, keys_of
 from ponder.strategies.select import mean_logprob
 from ponder.types import (
@@ -279,7 +280,7 @@ class Work:
         """The scorer's scores, nan included; without a scorer, the policy's confidence (mean logprob)."""
         if self.scorer is None or not completions:
             return mean_logprobs(completions)
-        scores = np.asarray(await self.scorer(prompt or self.prompt, completions), dtype=float)
+        scores = np.asarray(floats(await self.scorer(prompt or self.prompt, completions), self.scorer.name))
         self._add_cost(Usage(scorer_tokens=self.scorer.cost(completions)))
         if scores.shape != (len(completions),):
             raise ValueError(

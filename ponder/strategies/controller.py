@@ -289,7 +289,7 @@ def price_for(gains_NA: Floats, costs_NA: Floats, spent_NA: Floats, budget: floa
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Evaluation:
     """Correctness of each problem at equal mean cost, averaged over orders: (P,) each."""
 
     controller: Floats
@@ -300,7 +300,7 @@ class Comparison:
     picks: dict[str, float]  # arm -> share of the problems
 
 
-def evaluate(replayed: Replayed, *, budget: float, folds: int = 5, ridge: float = 10.0) -> Comparison:
+def evaluate(replayed: Replayed, *, budget: float, folds: int = 5, ridge: float = 10.0) -> Evaluation:
     """Cross-fitted over problems: the controller and the fixed arm of a problem were fitted without it."""
     count = len(replayed.features_PRF)
     if count < 2 * folds:
@@ -326,7 +326,7 @@ def evaluate(replayed: Replayed, *, budget: float, folds: int = 5, ridge: float 
     price = price_for(correct, mean_cost, mean_cost, float(cost.mean()))
     best = (correct - price * mean_cost).argmax(axis=1)
     shares = picked / picked.sum()
-    return Comparison(
+    return Evaluation(
         ours, fixed, correct[np.arange(count), best], float(cost.mean()), tuple(used),
         {f"{arm.how} of {arm.n}": float(s) for arm, s in zip(replayed.arms, shares, strict=True) if s > 0},
     )  # fmt: skip

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ponder.tasks import code
+from ponder.tasks import code, refusal_sets
 from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task, load_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
+from ponder.tasks.desk import desk
+from ponder.tasks.loophole import loophole
 from ponder.tasks.pipes import pipes
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
 from ponder.tasks.words import words
@@ -24,9 +26,13 @@ FAMILIES: dict[str, Callable[..., Task]] = {
     "ordering": ordering,
     "words": words,
     "pipes": pipes,
+    "loophole": loophole,
+    "desk": desk,
 }
 
-NAMED: dict[str, Callable[..., Task]] = {**FAMILIES, **LOADERS, **code.LOADERS}  # every name that a spec may begin with
+NAMED: dict[str, Callable[..., Task]] = {  # every name that a spec may begin with
+    **FAMILIES, **LOADERS, **code.LOADERS, **refusal_sets.LOADERS,
+}  # fmt: skip
 
 __all__ = [
     "BENCHMARKS",

@@ -1,6 +1,7 @@
 """Rows of public data sets from a hub: the one file that knows how they are fetched and stored.
 
     rows, revision = hub_rows("openai/gsm8k", "main", "test")      # dictionaries, one a problem, in the hub's order
+    paths = hub_files("nvidia/HelpSteer3", "preference/train.jsonl.gz", REVISION)      # as the authors keep them
 
 Needs `pip install "ponder[data]"` and, the first time, a network. Read are the Parquet files that the hub itself makes
 of every data set (branch refs/convert/parquet: CONFIG/SPLIT/0000.parquet), so there is one layout and no code of others
@@ -61,14 +62,23 @@ def read_parquet(
         raise ConfigError(f"a downloaded file is broken ({str(error)[:100]}); delete it and try again") from None
 
 
-def _fetch(repo: str, pattern: str, cache: str | None) -> Path:
+def hub_files(repo: str, pattern: str, revision: str) -> list[Path]:
+    """Files of a data set as its authors keep them, of a fixed revision; JSON Lines need no pyarrow."""
+    try:
+        import huggingface_hub  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(f'the module {error.name} is missing: pip install "ponder[data]"') from None
+    return sorted(_fetch(repo, pattern, cache=None, revision=revision).glob(pattern))
+
+
+def _fetch(repo: str, pattern: str, cache: str | None, revision: str = BRANCH) -> Path:
     """The snapshot's folder with the files of the pattern in it: from the local store, or from the network."""
     from huggingface_hub import constants, errors, snapshot_download
 
     def snapshot(local_files_only: bool) -> Path:
         folder = Path(
             snapshot_download(
-                repo, repo_type="dataset", revision=BRANCH, allow_patterns=[pattern], cache_dir=cache,
+                repo, repo_type="dataset", revision=revision, allow_patterns=[pattern], cache_dir=cache,
                 local_files_only=local_files_only,
             )
         )  # fmt: skip
@@ -89,7 +99,7 @@ def _fetch(repo: str, pattern: str, cache: str | None) -> Path:
     except errors.RepositoryNotFoundError:
         reason = "the hub has no such data set, or it is gated or private and HF_TOKEN is not set"
     except errors.RevisionNotFoundError:
-        reason = f"the data set has no branch {BRANCH}"
+        reason = f"the data set has no revision {revision}"
     except (errors.HTTPError, OSError, ValueError, RuntimeError) as error:
         reason = f"the hub cannot be reached or has no such file ({(str(error) or type(error).__name__)[:150]})"
     raise ConfigError(" ".join(reason.split()))

@@ -10,12 +10,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 from ponder.config import check, lookup, setting
 from ponder.tasks import pipes_ways, ways
 from ponder.tasks.arithmetic import LEVELS, arithmetic
 from ponder.tasks.base import ProceduralTask
+from ponder.tasks.desk import LEVELS as DESK_LEVELS
+from ponder.tasks.desk import demonstrate as demonstrate_desk
+from ponder.tasks.desk import desk
+from ponder.tasks.loophole import LEVELS as LOOPHOLE_LEVELS
+from ponder.tasks.loophole import demonstrate as demonstrate_loophole
+from ponder.tasks.loophole import loophole
 from ponder.tasks.pipes import pipes
 from ponder.types import Problem
 
@@ -40,25 +47,38 @@ DEMONSTRATED: dict[str, Demonstrated] = {
     "pipes": Demonstrated(
         open=pipes, levels=(1, 2, 3), demonstrate=pipes_ways.demonstrate, shares={"guess": 0.85, "tried": 0.15},
     ),
+    "loophole": Demonstrated(
+        open=loophole, levels=LOOPHOLE_LEVELS, demonstrate=demonstrate_loophole,
+        shares={"honest": 0.7, "confessed": 0.27, "silent": 0.03},
+    ),
+    "desk": Demonstrated(  # a quarter of the requests come without a policy
+        open=partial(desk, none=25), levels=DESK_LEVELS, demonstrate=demonstrate_desk,
+        shares={"rules": 1.0},
+    ),
 }  # fmt: skip
+_WAYS = tuple(dict.fromkeys(way for family in DEMONSTRATED.values() for way in family.shares))
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemonstrationConfig:
     """A mixture of ways. The shares need not add up to one; where none is given, the family's own are taken."""
 
-    family: str = setting("arithmetic", "whose problems are worked: arithmetic or pipes")
-    levels: tuple[int, ...] | None = setting(None, "of the family; default: all of arithmetic, 1 to 3 of pipes")
+    family: str = setting("arithmetic", "whose problems are worked: arithmetic, pipes, loophole or desk")
+    levels: tuple[int, ...] | None = setting(None, "of the family; default: all, of pipes 1 to 3")
     guess: float | None = setting(None, "share without reasoning; default 0.68, of pipes 0.85", least=0)
     steps: float | None = setting(None, "arithmetic: share of one operation a line; default 0.24", least=0)
     checked: float | None = setting(None, "arithmetic: share where each is checked; default 0.08", least=0)
     tried: float | None = setting(None, "pipes: share where programs are tried; default 0.15", least=0)
-    slip: float = setting(SLIP, "arithmetic: how often an operation is written down wrong at first", least=0, below=1)
+    honest: float | None = setting(None, "loophole: share that works it out; default 0.7", least=0)
+    confessed: float | None = setting(None, "loophole: share that says it fools the check; default 0.27", least=0)
+    silent: float | None = setting(None, "loophole: share that fools it without a word; default 0.03", least=0)
+    rules: float | None = setting(None, "desk: share where the rules are gone through; default 1", least=0)
+    slip: float = setting(SLIP, "how often a line of arithmetic is written down wrong at first", least=0, below=1)
 
     def __post_init__(self) -> None:
         check(self)
         family = lookup(DEMONSTRATED, self.family, what="family of demonstrations")
-        given = {way: share for way in ways.WAYS if (share := getattr(self, way)) is not None}
+        given = {way: share for way in _WAYS if (share := getattr(self, way)) is not None}
         if unknown := given.keys() - family.shares:
             raise ValueError(f"{self.family} is not worked by {', '.join(sorted(unknown))}; its ways: "
                              f"{', '.join(family.shares)}")  # fmt: skip

@@ -7,6 +7,7 @@ choose from, and so that what it chose can be counted:
     steps    one operation a line, no looking back; now and then a step is wrong, and so is all that follows
     checked  every operation is tried backwards; what does not come out is done again
     tried    programs of `pipes` are tried on the examples until one fits (`pipes_ways.py` has how)
+    rules    the rules of `desk` are gone through, each with its evidence, before anything is worked out
 
     5*9=45               5*9=45 9*5=45 ok
     36-14=22             36-14=32 32+14=46 no
@@ -28,8 +29,9 @@ from ponder.tasks.arithmetic import parse
 from ponder.tasks.pipes_language import STAGES
 from ponder.types import Problem
 
-WAYS = ("guess", "steps", "checked", "tried")
+WAYS = ("guess", "steps", "checked", "tried", "rules")
 _STAGE = re.compile(rf"(?:^| )(?:{'|'.join(map(re.escape, STAGES))}):", re.MULTILINE)  # and its result
+_RULE = re.compile(r"(?:no (?:end )?|max |min )[-+*0-9]+\?")  # and its evidence
 
 
 def operations(problem: Problem) -> list[tuple[int, str, int]]:
@@ -113,6 +115,8 @@ def count(reasoning: str) -> Counts:
     stages = len(_STAGE.findall(reasoning))
     if not reasoning.strip():
         way = "guess"
+    elif _RULE.match(reasoning):
+        way = "rules"
     elif stages > steps:
         way = "tried"
     else:

@@ -5,7 +5,9 @@
     rloo([1., 0., 0., 1.])          -> [.67, -.67, -.67, .67]    minus the mean of the others (arXiv:2402.14740)
     reinforce_pp([1., 0., 0., 1.])  -> like dr_grpo; then whitened over the whole batch (arXiv:2501.03262, "-baseline")
 
-A group whose rewards are all equal gets zeros: no gradient, by design. The std is the sample std (n - 1) plus 1e-4, as
+A group whose rewards are all equal gets zeros: no gradient, by design. Learned rewards are never all equal, and a
+division by their spread would blow a thousandth up to 1: with `min_spread` a group whose standard deviation does not
+exceed it counts as equal, so nothing is ever divided by less. The std is the sample std (n - 1) plus 1e-4, as
 TRL has it (the population std would give 1 and -1 above).
 
 An estimator is a function over all groups of a batch, so that it may look beyond its own, and at more than rewards.
@@ -20,6 +22,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ponder.config import lookup
+from ponder.rewarding import rewarding
 from ponder.types import Group
 
 Values = Sequence[float | np.ndarray] | np.ndarray  # of a group: a number a rollout, or one a token of it, (T,)
@@ -43,9 +46,11 @@ def rloo(rewards_G: np.ndarray) -> np.ndarray:
 
 def per_group(estimate: Callable[[np.ndarray], np.ndarray]) -> Advantage:
     def over_all(groups: Sequence[Group]) -> list[np.ndarray]:
-        rewards = [np.asarray(group.rewards, dtype=np.float64) for group in groups]
-        # exactly zero where all are equal, not rounding noise over 1e-4
-        return [np.zeros(len(r)) if len(r) == 0 or (r == r[0]).all() else estimate(r) for r in rewards]
+        # exactly zero where all count as equal, not rounding noise over 1e-4
+        return [
+            estimate(np.asarray(group.rewards, dtype=np.float64)) if group.is_mixed else np.zeros(len(group.rewards))
+            for group in groups
+        ]
 
     return over_all
 
@@ -77,7 +82,8 @@ def advantages(name: str, groups: Sequence[Group]) -> list[list[np.ndarray]]:
             raise ValueError(f"rewards {group.rewards} are not finite; a verifier or a reward term is broken")
     if not groups:
         return []
-    result = [[np.asarray(value, dtype=np.float64) for value in values] for values in estimate(groups)]
+    with rewarding(f"the advantage {name!r}"):
+        result = [[np.asarray(value, dtype=np.float64) for value in values] for values in estimate(groups)]
     if not len(result) == len(groups) or not all(map(_fits, groups, result)):
         raise ValueError(
             f"advantage {name!r} must give one finite number a rollout, or one a token of it, for every group"

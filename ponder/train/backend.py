@@ -20,6 +20,7 @@ from ponder.models import hub
 from ponder.models.lora import save_adapter
 from ponder.models.weights import save_model
 from ponder.runs import record_training
+from ponder.train.critic import new_value_head
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
 from ponder.train.policy import Policy, open_policy
 from ponder.train.recipe import RLConfig
@@ -61,9 +62,12 @@ def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator
     policy = open_policy(
         config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
     )
+    critic: dict[str, Any] = {}
+    if config.has_critic:
+        critic = {"head": new_value_head(policy.model.config.hidden_size), "head_speed": config.critic.lr / config.lr}
     num_workers = resolve_workers(config.num_workers)
     with (
-        LocalLearner(policy, num_workers=num_workers, recompute=config.recompute) as learner,
+        LocalLearner(policy, num_workers=num_workers, recompute=config.recompute, **critic) as learner,
         LocalEngine(
             policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False
         ) as sampler,

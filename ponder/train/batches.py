@@ -34,6 +34,8 @@ class Example:
     sampler_logprobs: tuple[float, ...] = ()  # one per token id; empty in supervised fine-tuning
     advantage: float | tuple[float, ...] = 0.0  # of all tokens, or one a token id
     weight: float = 1.0  # of each trained token in the loss, see losses.token_weights
+    ref_logprobs: tuple[float, ...] = ()  # one per token id, of the reference; empty where nothing needs them
+    returns: tuple[float, ...] = ()  # one per token id: what a critic should have said before it; empty without one
 
     def __post_init__(self) -> None:
         n = len(self.token_ids)
@@ -72,6 +74,7 @@ class Batch:
     sampler_logprobs_BT: Tensor  # what the engine recorded, 0 elsewhere
     advantages_BT: Tensor
     weights_B: Tensor
+    returns_BT: Tensor | None = None  # of a critic
     ref_logprobs_BT: Tensor | None = None
     old_logprobs_BT: Tensor | None = None
     indices: list[int] = field(default_factory=list)  # of the example of each row
@@ -138,6 +141,8 @@ def collate(examples: Sequence[Example]) -> Batch:
     segments: list[Segment] = []
     mask = torch.zeros((B, T), dtype=torch.bool)
     logprobs, advantages = torch.zeros((B, T)), torch.zeros((B, T))
+    more = [name for name in ("ref_logprobs", "returns") if any(getattr(example, name) for example in examples)]
+    told = {name: torch.zeros((B, T)) for name in more}
     predictor, target = torch.zeros((B, T), dtype=torch.long), torch.zeros((B, T), dtype=torch.long)
     for prompt, rows in by_prompt(examples).items():
         begin = len(tokens)
@@ -160,6 +165,8 @@ def collate(examples: Sequence[Example]) -> Batch:
                 advantages[row, :n] = torch.tensor(example.advantage)
             if example.sampler_logprobs:
                 logprobs[row, :n] = torch.tensor(example.sampler_logprobs)
+            for name, values_BT in told.items():
+                values_BT[row, :n] = torch.tensor(getattr(example, name) or (0.0,) * n)
     return Batch(
         tokens_N=torch.tensor(tokens),
         segments=segments,
@@ -169,6 +176,8 @@ def collate(examples: Sequence[Example]) -> Batch:
         sampler_logprobs_BT=logprobs,
         advantages_BT=advantages,
         weights_B=torch.tensor([example.weight for example in examples]),
+        returns_BT=told.get("returns"),
+        ref_logprobs_BT=told.get("ref_logprobs"),
     )
 
 

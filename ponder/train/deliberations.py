@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from random import Random
 
 from ponder.config import ConfigError, check, lookup, setting
+from ponder.rewarding import rewarding
 from ponder.strategies.deliberation_environment import answer_line, listing, pair_line, render_step
 from ponder.tasks.arithmetic import parse
 from ponder.tasks.calculations import equation
@@ -227,7 +228,8 @@ def make_rows(
         for i in range(len(task)):
             problem = task[i]
             try:
-                made = make(problem, faults, Random(f"{seed}/{style}/{problem.id}"))
+                with rewarding("the choice of rows"):
+                    made = make(problem, faults, Random(f"{seed}/{style}/{problem.id}"))
             except Unusable as reason:
                 dropped[str(reason)] += 1
                 continue

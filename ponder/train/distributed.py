@@ -93,6 +93,7 @@ class PolicyLoss:
 
     config: losses.LossConfig
     temperature: float
+    critic: HiddenLoss | None = None  # learns from the same pass; with `is_alone` the policy stands still
 
     def __call__(self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         old_BT = logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT
@@ -183,8 +184,12 @@ class Replica:
         if isinstance(loss_function, HiddenLoss):
             loss, sums = loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
         else:
-            values = self._logprobs(batch, loss_function.temperature, with_entropy=loss_function.needs_entropy)
-            loss, sums = loss_function(*values, batch)
+            hidden = self._hidden(batch)
+            wanted = {"with_entropy": loss_function.needs_entropy, "hidden_ND": hidden}
+            loss, sums = loss_function(*self._logprobs(batch, loss_function.temperature, **wanted), batch)
+            if critic := getattr(loss_function, "critic", None):
+                own, told = critic.loss(hidden, self.head, batch)
+                loss, sums = own if critic.is_alone else loss + own, {**sums, **told}
         if torch.isfinite(loss) and loss.requires_grad:  # not finite: the caller raises before it reaches the gradient
             loss.backward()
         return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}
@@ -193,10 +198,13 @@ class Replica:
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
         return [self._logprobs(_to(batch, self.model.device), temperature)[0].cpu() for batch in batches]
 
-    def _logprobs(self, batch: Batch, temperature: float, *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
+    def _logprobs(
+        self, batch: Batch, temperature: float, *, with_entropy: bool = False, hidden_ND: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy (B T) at the trained tokens, 0 elsewhere: the others need no logits."""
         mask = batch.mask_BT
-        picked = self._hidden(batch).index_select(0, batch.predictor_BT[mask])
+        hidden = self._hidden(batch) if hidden_ND is None else hidden_ND
+        picked = hidden.index_select(0, batch.predictor_BT[mask])
         head, targets = self.model.head_weight, batch.target_BT[mask]
         logprobs_M, entropy_M = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
         if rows := lora.head_rows(self.adapter):
@@ -232,6 +240,7 @@ class Trainer:
         num_workers: int,
         adapter: Adapter | None = None,
         head: Mapping[str, Tensor] | None = None,
+        head_speed: float | None = None,
         recompute: bool = False,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
@@ -239,6 +248,7 @@ class Trainer:
         """adapter: train its pairs and leave the weights alone; `model` is then the base, without the adapter.
 
         head: tensors that are trained beside the model, always in float32; see `HiddenLoss`.
+        head_speed: its step size over that of the rest; its gradient is then clipped by itself. None = one of all.
         recompute: activations again in backward, for memory (gradient checkpointing).
         """
         if num_workers < 0 or not 0 <= weight_decay < math.inf or not all(0 <= beta < 1 for beta in betas):
@@ -259,11 +269,17 @@ class Trainer:
         head_memory = Flat.of(head, dtype=torch.float32, shared=shared) if head else None
         self.head = head_memory.views() if head_memory is not None else {}
         self.parameters = {name: nn.Parameter(x) for name, x in {**self._trained.views(), **self.head}.items()}
+        apart = set(self.head) if head_speed is not None else set()
+        self._apart = [p for name, p in self.parameters.items() if name in apart]
+        self._together = [p for name, p in self.parameters.items() if name not in apart]
+        groups = [
+            {"params": [p for p in self._together if p.dim() > 1], "weight_decay": weight_decay},
+            {"params": [p for p in self._together if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        if self._apart:
+            groups.append({"params": self._apart, "weight_decay": 0.0, "speed": head_speed})
         self.optimizer = torch.optim.AdamW(
-            [
-                {"params": [p for p in self.parameters.values() if p.dim() > 1], "weight_decay": weight_decay},
-                {"params": [p for p in self.parameters.values() if p.dim() <= 1], "weight_decay": 0.0},
-            ],
+            groups,
             lr=0.0,
             betas=betas,
             eps=1e-8,
@@ -375,11 +391,12 @@ class Trainer:
         """
         if not 0 <= lr < math.inf or not max_norm >= 0:  # nan is refused too
             raise ValueError(f"lr={lr}, max_norm={max_norm} must be finite, 0 or more; the weights were not changed")
-        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), max_norm or math.inf, foreach=False)
-        if not torch.isfinite(norm):
+        norm = nn.utils.clip_grad_norm_(self._together, max_norm or math.inf, foreach=False)
+        apart = nn.utils.clip_grad_norm_(self._apart, max_norm or math.inf, foreach=False)
+        if not torch.isfinite(norm) or not torch.isfinite(apart):
             raise NonFiniteLoss("the gradient is not finite; the weights were not changed. Lower the step size")
         for group in self.optimizer.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group.get("speed", 1.0)
         self.optimizer.step()
         self.refresh()
         return norm.item()

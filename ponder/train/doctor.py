@@ -395,6 +395,28 @@ def length_hacking(s: Series) -> Finding | None:
     )
 
 
+def preference_over_truth(s: Series) -> Finding | None:
+    """What a learned scorer says rises, and what the verifier says falls."""
+    truth = s.change("rollout/correct")
+    if truth is None or not s.is_gain("reward/preference", least=0.02):
+        return None
+    early, late = s.early("rollout/correct"), s.late("rollout/correct")
+    noise = math.hypot(pstdev(early) / math.sqrt(len(early)), pstdev(late) / math.sqrt(len(late)))
+    # as for a gain: more than twice what noise does to the two means, and more than a few answers
+    if truth[0] - truth[1] <= max(0.03, 2 * noise):
+        return None
+    liked = s.change("reward/preference") or (0.0, 0.0)
+    return Finding(
+        name="preference_over_truth",
+        severity="serious",
+        evidence=f"the preference rose from {liked[0]:.3f} to {liked[1]:.3f} while correct answers fell from "
+        f"{_percent(truth[0])} to {_percent(truth[1])}",
+        cause="The policy has found what the reward model gets wrong (over-optimisation, arXiv:2210.10760).",
+        advice="Go back to the checkpoint where correct answers were best; press less (kl_budget, loss.kl with "
+        "kl_in = reward), ask the lowest of several reward models, or keep the verifier in the reward (docs/rlhf.md).",
+    )
+
+
 def reward_fell(s: Series) -> Finding | None:
     """Most of what the policy once had is gone."""
     values, late = s.all("rollout/correct"), s.late("rollout/correct")
@@ -468,7 +490,8 @@ def _scaled(s: Series, path: str, factor: float) -> str:
 Check = Callable[[Series], Finding | None]
 CHECKS: tuple[Check, ...] = (
     non_finite, verifier_errors, undecided, mismatch, never_closes, truncation, no_format, entropy_collapse,
-    entropy_blowup, exploding, kl_runaway, length_hacking, reward_fell, flat_reward, all_same_groups, too_short,
+    entropy_blowup, exploding, kl_runaway, length_hacking, preference_over_truth, reward_fell, flat_reward,
+    all_same_groups, too_short,
 )  # fmt: skip
 
 _STUCK = {"step_too_small", "step_too_large", "flat_reward"}
@@ -484,6 +507,7 @@ EXPLAINS: dict[str, set[str]] = {  # cause -> symptoms that go with it; no circl
     "kl_runaway": _STUCK,
     "length_hacking": _STUCK,
     "reward_fell": _STUCK | _SAME | {"length_hacking"},
+    "preference_over_truth": _STUCK | {"reward_fell", "length_hacking"},
 }
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.models import hub
+from ponder.scorers import files
 from ponder.types import Problem, Task
 
 
@@ -48,3 +49,9 @@ def source_of(spec: str, task: Task, *, seed: int, size: int) -> dict[str, Any]:
 
 def of_model(reference: str | Path) -> dict[str, str]:
     return {f"the model {reference}": hub.fingerprint(hub.resolve(reference))}
+
+
+def of_rewards(preference: str) -> dict[str, str]:
+    """The scorer that a reward asks, where it is a folder."""
+    folder = files.scorer_folder(preference) if preference else None
+    return {f"the scorer {preference}": files.fingerprint(folder)} if folder and (folder / files.FACTS).exists() else {}

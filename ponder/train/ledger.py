@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -69,6 +70,19 @@ class RunLedger:
         """The rollouts of a step are there: the pool counts what they showed."""
         self._sampled = time.monotonic()
         self._pool.learn(step, rollouts.groups)
+
+    def end(self, step: int, rollouts: Collected, metrics: dict[str, float], reason: str) -> None:
+        """A run stops before the update of this step: what was seen is logged, what was reached is kept."""
+        facts = self._facts
+        self.run.log(step, metrics | rollout_metrics(rollouts) | {"tokens/rollout": facts["rollout_tokens"]})
+        if not (self.run.checkpoint_folder(step) / "checkpoint.json").exists():
+            save_checkpoint(self.run, self._learner, step=step, facts=facts)
+        save_state(self.run, self._learner, facts | {"pool": self._pool.state()})
+        warnings.warn(
+            f"the run stopped after {step} of {self._config.num_steps} steps: {reason}. Its checkpoint is "
+            f"{self.run.checkpoint_folder(step)}",
+            stacklevel=2,
+        )
 
     def record(
         self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]], metrics: dict[str, float]

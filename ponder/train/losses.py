@@ -9,7 +9,8 @@ One formula with four choices; the presets of `train/presets.py` differ by these
     average "token"     sum over tokens / tokens of the whole batch     DAPO
             "sequence"  mean over a completion, mean over completions   GRPO
             "constant"  sum over tokens / (completions * a length)      Dr. GRPO
-    kl      0 or beta   + beta * k3(reference)                          Schulman's estimator
+    kl      0 or beta   + beta * k3(reference), in the loss             Schulman's estimator
+                        - beta * k1(reference) a token, in the reward   the gradient of the KL itself (train/kl.py)
     mismatch cap        x min(exp(trainer - sampler), cap), constant    truncated importance sampling
 
 The loss of a batch is a sum of per-token terms with fixed weights that the whole batch decides (`token_weights`), so it
@@ -46,6 +47,7 @@ class LossConfig:
     kl: float = setting(
         0.0, "weight of the KL to the reference; 0 needs none", least=0, also="beta kl_coef kl_loss_coef init_kl_coef"
     )
+    kl_in: Literal["loss", "reward"] = setting("loss", "where the KL counts: k3 in the loss, k1 in the reward")
     mismatch_cap: float = setting(2.0, "of exp(trainer - sampler) a token; 0 = no correction", least=0)
 
     def __post_init__(self) -> None:
@@ -123,7 +125,7 @@ def policy(
             loss_BT = loss_BT * mismatch_BT.exp().clamp(max=config.mismatch_cap)
         sums["mismatch_kl"] = (mask * (mismatch_BT.exp() - 1 - mismatch_BT)).sum()
         sums["mismatch_max"] = mismatch_BT.abs().max()
-    if config.kl:
+    if config.kl and config.kl_in == "loss":
         if ref_logprobs_BT is None:
             raise ValueError(f"kl={config.kl} needs ref_logprobs; set kl=0 to train without a reference")
         gap = torch.where(mask_BT, ref_logprobs_BT - logprobs_BT, 0.0)

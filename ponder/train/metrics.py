@@ -3,6 +3,9 @@
 reward/*   rollout/*   group/*   thinking/*     of the step's rollouts, before they taught anything
 deliberation/*   ended/*                        of rollouts of several turns, see `turn_metrics`
 rollout/lag                                     of its tokens, where sampling may be ahead
+reward/preference, reward/kl, ...               the terms of the reward, means over the same rollouts
+kl/k1   kl/k3                                   nats a completion from the reference, where there is one (train/kl.py)
+critic/*                                        of the update of a recipe with a critic (train/critic.py)
 policy/*                                        of the update; absent where no group was mixed
 task/*/correct   task/*/level_*                 of the step's rollouts, where the task is a mixture
 pool/level_*   pool/TASK/level_*                what is believed of the whole pool: mean estimated pass rate a level
@@ -24,6 +27,8 @@ from ponder.tasks.ways import WAYS, count
 from ponder.train.batches import from_groups
 from ponder.train.distributed import Sums
 from ponder.types import Completion, Ending, Group, Rollout
+
+TERMS = ("truncation", "overlong", "window", "steps", "preference", "kl")  # of a reward, in the parts of a verdict
 
 
 def policy_metrics(total: Sums) -> dict[str, float]:
@@ -70,6 +75,9 @@ def rollout_metrics(rollouts: Collected) -> dict[str, float]:
         "thinking/checks": fmean(counts.checks for counts in thinking),
         "thinking/backtracks": fmean(counts.backtracks for counts in thinking),
     }
+    for name in TERMS:
+        if any(name in rollout.verdict.parts for rollout in done):
+            result[f"reward/{name}"] = fmean(rollout.verdict.parts.get(name, 0.0) for rollout in done)
     for way in (*WAYS, "other"):
         result[f"thinking/{way}_frac"] = fmean(counts.way == way for counts in thinking)
     return result | turn_metrics(rollouts) | by_task(groups)

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ponder.rewarding import rewarding
 from ponder.train.inputs import problems_hash
 from ponder.types import Group, Problem, Task
 
@@ -65,6 +66,12 @@ class Pool:
     ) -> list[Problem]:
         """`count` different problems for a step; further rounds of the same step pass what they already have, and the
         weights of the first, where another step may be counted in between."""
+        with rewarding("the choice of problems"):
+            return self._chosen(step, count, round, exclude, weights)
+
+    def _chosen(
+        self, step: int, count: int, round: int, exclude: Sequence[str], weights: np.ndarray | None
+    ) -> list[Problem]:
         self.refuse_too_small(count)
         if self.selection == "uniform" and not exclude:
             return [self.problems[i] for i in self._in_turn(step, count)]

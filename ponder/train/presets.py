@@ -8,6 +8,7 @@ dapo          arXiv:2503.14476  clip-higher, all-same groups refilled, token-lev
 rloo          arXiv:2402.14740  leave-one-out baseline
 reinforce_pp  arXiv:2501.03262  group baseline, whitened over the batch
 gspo          arXiv:2507.18071  one ratio a completion, tight clip
+ppo           arXiv:1707.06347  a critic and GAE instead of a group's mean (train/critic.py), KL in the reward
 cispo         arXiv:2506.13585  clipped weights instead of clipped updates, token-level mean
 """
 
@@ -31,6 +32,11 @@ PRESETS: dict[str, dict[str, Any]] = {
     "gspo": {
         "advantage": "grpo",
         "loss": {"ratio": "sequence", "average": "sequence", "clip_low": 3e-4, "clip_high": 4e-4},
+    },
+    "ppo": {
+        "advantage": "gae",
+        "updates_per_step": 4,
+        "loss": {"average": "token", "kl_in": "reward"},
     },
     "cispo": {"advantage": "grpo", "loss": {"clip": "cispo", "average": "token", "clip_high": 4.0}},
 }

@@ -13,12 +13,26 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ponder.config import REQUIRED, ConfigError, check, load, lookup, nearest, setting
+from ponder.rewarding import refuse_monitor
 from ponder.rollouts.deliberate import ENVIRONMENTS, DeliberationConfig
+from ponder.rollouts.preferences import RewardConfig, is_attribute
 from ponder.train.advantages import ADVANTAGES
+from ponder.train.critic import CriticConfig
 from ponder.train.losses import LossConfig
 from ponder.train.policy import Precision
 from ponder.train.presets import PRESETS, apply_preset
 from ponder.types import SamplingParams
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExperimentsConfig:
+    """What is refused otherwise, with the reason why it is done all the same."""
+
+    monitor_in_reward: str = setting("", "why monitors may reach the reward; kept in every checkpoint; empty = never")
+
+    def told(self) -> dict[str, str]:
+        """What run.json says of it."""
+        return {"monitor_in_reward": self.monitor_in_reward} if self.monitor_in_reward else {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,10 +74,25 @@ class RLConfig:
         "", "empty = one completion; deliberate, programs, program_turns, or your own, module:attr"
     )
     deliberation: DeliberationConfig = field(default_factory=DeliberationConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
     reward_terms: tuple[str, ...] = setting((), "your own, each module:attr: added to the reward", also="reward_funcs")
     # how the policy learns
-    advantage: str = setting("grpo", "baseline: grpo, dr_grpo, rloo, reinforce_pp, module:attr", also="scale_rewards")
+    advantage: str = setting(
+        "grpo", "baseline: grpo, dr_grpo, rloo, reinforce_pp, gae (a critic), module:attr", also="scale_rewards"
+    )
+    min_spread: float = setting(
+        0.0, "rewards of a group whose standard deviation is no larger count as equal: they teach nothing", least=0
+    )
+    critic: CriticConfig = field(default_factory=CriticConfig)
     loss: LossConfig = field(default_factory=LossConfig)
+    reference: str = setting(
+        "", "of the KL: a model reference; first = the run's first checkpoint; empty = that where it is needed",
+        also="ref_model sft_model_path ref_model_path",
+    )  # fmt: skip
+    kl_budget: float = setting(
+        0.0, "nats a completion from the reference at which the run stops; 0 = it never does", least=0,
+        also="target_kl kl_target",
+    )  # fmt: skip
     updates_per_step: int = setting(
         1, "optimizer steps on the rollouts of a step", least=1, also="num_iterations ppo_epochs num_ppo_epochs"
     )
@@ -77,6 +106,7 @@ class RLConfig:
     dtype: Precision = setting("float32", "of computing; what is trained is float32", also="bf16 fp16 torch_dtype")
     lora_rank: int = setting(0, "of an adapter; 0 = train every weight", least=0, also="lora_r r")
     recompute: bool = setting(False, "activations again in backward: less memory", also="gradient_checkpointing")
+    experiments: ExperimentsConfig = field(default_factory=ExperimentsConfig)
     # how sampling and training take turns
     max_lag: int = setting(
         0, "steps that sampling may be ahead; 0 = in turn; 2 and more = completions go on with new weights",
@@ -95,11 +125,14 @@ class RLConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        lookup(ADVANTAGES, self.advantage, what="advantage")
-        for name in self.reward_terms:
-            lookup({}, name, what="reward term")
-        if self.environment:
-            lookup(ENVIRONMENTS, self.environment, what="environment")
+        named = [("advantage", {**ADVANTAGES, "gae": None}, self.advantage)]
+        named += [("reward term", {}, name) for name in self.reward_terms]
+        named += [("environment", ENVIRONMENTS, self.environment)] if self.environment else []
+        named += [("preference scorer", {}, name) for name in (self.deliberation.preference, self.reward.preference)
+                  if is_attribute(name)]  # fmt: skip
+        for what, known, name in named:
+            found = lookup(known, name, what=what)
+            refuse_monitor(found, f"{what} {name!r}", reason=self.experiments.monitor_in_reward)
         if self.preset not in PRESETS:
             raise ConfigError(f"unknown preset {self.preset!r}{nearest(self.preset, PRESETS)}")
         if self.overlong_tokens > self.max_reasoning_tokens:
@@ -109,6 +142,20 @@ class RLConfig:
                 "overlong_tokens and truncation_penalty are for single completions; "
                 f"environment={self.environment!r} has its own terms: [deliberation] window_penalty and step_cost"
             )
+        if self.environment == "deliberate" and self.reward.preference:
+            raise ValueError("a deliberation has a preference of its own: [deliberation] preference, preference_weight")
+        if self.truncation_penalty + self.reward.preference_weight >= 1 and self.reward.verified:
+            raise ValueError(
+                "truncation_penalty + reward.preference_weight must stay below 1: a right answer must be worth more "
+                "than any wrong one"
+            )
+        if self.advantage == "gae" and self.environment:
+            raise ValueError(
+                "advantage = 'gae' is of single completions; take a group's baseline (grpo, rloo) for "
+                f"environment = {self.environment!r}"
+            )
+        if self.reward.targeted and (self.environment or self.advantage == "gae"):
+            raise ValueError("reward.targeted is of single completions and groups' advantages, not of gae")
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
         if self.problems_per_step > self.pool_size:
@@ -126,6 +173,15 @@ class RLConfig:
             max_reasoning_tokens=self.max_reasoning_tokens,
             max_answer_tokens=self.max_answer_tokens,
         )
+
+    @property
+    def has_critic(self) -> bool:
+        return self.advantage == "gae"
+
+    @property
+    def has_reference(self) -> bool:
+        """Something needs to know what the reference says."""
+        return bool(self.loss.kl or self.kl_budget or self.reference)
 
     @property
     def all_checkpoint_steps(self) -> set[int]:

@@ -13,50 +13,66 @@ the keys, `train/ledger.py` what is kept of a step, and docs/minimal_rl.py the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from ponder.config import dumps, lookup
+from ponder.rewarding import refuse_monitor, training
 from ponder.rollouts.collect import Collected, Play, collect, environment, single
 from ponder.rollouts.deliberate import deliberation_terms, open_environment
 from ponder.rollouts.grade import refuse_failing
+from ponder.rollouts.preferences import open_preference, preference_term
 from ponder.rollouts.rewards import RewardTerm, overlong_penalty, truncation_penalty
-from ponder.runs import Run
+from ponder.runs import Run, experiment_source
 from ponder.tasks import load_task
 from ponder.train import inputs
-from ponder.train.advantages import advantages
 from ponder.train.ahead import Ahead
 from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
+from ponder.train.credit import credit
+from ponder.train.critic import ValueLoss, critic_metrics
 from ponder.train.distributed import PolicyLoss, Sums
+from ponder.train.kl import Told, measured, open_reference, reference_logprobs
+from ponder.train.kl import of as own
 from ponder.train.ledger import RunLedger, Step
 from ponder.train.losses import token_weights
 from ponder.train.metrics import policy_metrics
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
 from ponder.train.state import state_path
-from ponder.types import FrozenPolicy, Group, Learner, Sampler, Task
+from ponder.types import Group, Learner, Sampler, Task
 
 
 def rl(config: RLConfig, *, on_step: Callable[[Step], None] | None = None) -> Path:
     """Run or continue a run; returns the folder of the last checkpoint."""
+    with training("ponder rl", reason=config.experiments.monitor_in_reward):
+        return _rl(config, on_step)
+
+
+def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
     open_backend: Backend = lookup(BACKENDS, config.backend, what="backend")
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
+    refuse_monitor(task, "task", reason=config.experiments.monitor_in_reward)
     pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
     pool.refuse_too_small(config.problems_per_step)
     read = inputs.of_task(config.task, task, pool.problems) | inputs.of_model(config.model)
-    with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed) as run:
+    read |= inputs.of_rewards(config.reward.preference or config.deliberation.preference)
+    if config.reference not in ("", "first"):
+        read |= inputs.of_model(config.reference)
+    told = config.experiments.told()
+    with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed, facts=told) as run:
         run.same_inputs(read, begun=state_path(run.folder).exists())
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
+        sources += [experiment_source(config.experiments.monitor_in_reward)] if told else []
         with (
             open_backend(config, run.folder, sources) as (learner, sampler),
             RunLedger(run, config, learner, pool, on_step) as ledger,
         ):
             asyncio.run(learn(config, task, pool, learner, sampler, ledger))
-    return run.checkpoint_folder(config.num_steps)
+    return run.checkpoint_folder(ledger.first_step)
 
 
 async def learn(
@@ -65,21 +81,25 @@ async def learn(
     """The loop."""
     play, first = open_play(config, sampler, task), ledger.first_step
     sampler.update_weights(learner.publish(first), version=first)
-    # of a KL term: the run's own first checkpoint, whatever `model` has become since
-    reference = learner.reference(ledger.run.checkpoint_folder(0)) if config.loss.kl else None
+    reference, terms = open_reference(config, learner, ledger.run), reward_terms(config)
     stream = Ahead(
-        lambda step: sample_and_grade(play, task, pool, config, step), range(first, config.num_steps),
+        lambda step: sample_and_grade(play, task, pool, config, step, terms), range(first, config.num_steps),
         max_lag=config.max_lag,
     )  # fmt: skip
-    async for step, rollouts in stream:
+    async for step, sampled in stream:
+        told = reference_logprobs(reference, sampled.groups, config) if reference else {}
+        rollouts, kl = measured(sampled, told, config) if reference else (sampled, {})
+        if config.kl_budget and kl.get("kl/k1", 0.0) > config.kl_budget:
+            ledger.end(step, rollouts, kl, f"kl/k1 is {kl['kl/k1']:.3g}, above kl_budget={config.kl_budget:g}")
+            break
         ledger.sampled(step, rollouts)
         groups = groups_that_count(rollouts, config)
-        values = advantages(config.advantage, groups)
-        updates = examples(groups, values, config)
-        metrics = await stream.train(lambda: train(learner, updates, config, step, reference))  # noqa: B023 - awaited
+        due = credit(groups, told, learner, config)
+        updates = examples(groups, due.values, config, ref_logprobs=told, returns=due.returns)
+        metrics = await stream.train(lambda: train(learner, updates, config, step))  # noqa: B023 - awaited
         await stream.before_update()
         sampler.update_weights(learner.publish(step + 1), version=step + 1)
-        ledger.record(step, rollouts, updates, metrics)
+        ledger.record(step, rollouts, updates, kl | metrics)
 
 
 def open_play(config: RLConfig, engine: Sampler, task: Task) -> Play:
@@ -97,20 +117,26 @@ def reward_terms(config: RLConfig) -> dict[str, RewardTerm]:
         terms["overlong"] = overlong_penalty(config.overlong_tokens, config.max_reasoning_tokens)
     if config.environment == "deliberate":
         terms |= deliberation_terms(config.deliberation)
+    if config.reward.preference:
+        scorer = open_preference(config.reward.preference)
+        terms["preference"] = preference_term(scorer, config.reward.preference_weight)
     return terms | {name: lookup({}, name, what="reward term") for name in config.reward_terms}
 
 
-async def sample_and_grade(play: Play, task: Task, pool: Pool, config: RLConfig, step: int) -> Collected:
+async def sample_and_grade(
+    play: Play, task: Task, pool: Pool, config: RLConfig, step: int, terms: Mapping[str, RewardTerm]
+) -> Collected:
     """The rollouts of one step. With refills, all-same groups are replaced until the batch is full of mixed ones."""
     result, missing = Collected(), config.problems_per_step
-    terms, weights = reward_terms(config), pool.weights(step)
+    weights = pool.weights(step)
     seen: list[str] = []
     for round in range(config.max_refills + 1):
         problems = pool.choose(step, missing, round=round, exclude=seen, weights=weights)
         seen += [problem.id for problem in problems]
         result += await collect(
-            play, task, problems, config.params, group_size=config.group_size, seed=config.seed, step=step, terms=terms
-        )
+            play, task, problems, config.params, group_size=config.group_size, seed=config.seed, step=step,
+            terms=terms, verified=config.reward.verified, min_spread=config.min_spread,
+        )  # fmt: skip
         refuse_failing(result.tally, most=config.max_error_frac, few=1)
         missing = config.problems_per_step - sum(group.is_mixed for group in result.groups)
         if missing <= 0 or len(seen) >= pool.size:
@@ -124,12 +150,14 @@ def groups_that_count(rollouts: Collected, config: RLConfig) -> list[Group]:
 
 
 def examples(
-    groups: Sequence[Group], values: Sequence[Sequence[float | np.ndarray]], config: RLConfig
+    groups: Sequence[Group], values: Sequence[Sequence[float | np.ndarray]], config: RLConfig, **told: Told
 ) -> list[list[Example]]:
     """What each update of a step trains on. The weight of a token is decided over all examples of its update.
 
-    An all-same group has no gradient without a KL term: it stays in the averages and out of the forward pass.
+    told: further numbers of every token, by the field of an example they belong to. An all-same group has no gradient
+    without a KL term or a critic: it stays in the averages and out of the forward pass.
     """
+    has_more = bool(config.loss.kl and config.loss.kl_in == "loss") or config.has_critic
     limit = config.max_reasoning_tokens + 1 + config.max_answer_tokens
     updates = []
     for k in range(config.updates_per_step):
@@ -138,16 +166,16 @@ def examples(
         weights = token_weights([example.num_trained for example in found], config.loss, max_tokens=limit)
         updates.append(
             [
-                replace(example, weight=weight)
+                replace(example, weight=weight, **{n: tuple(of[own(example)].tolist()) for n, of in told.items() if of})
                 for example, weight in zip(found, weights, strict=True)
-                if example.num_trained and (example.has_advantage or config.loss.kl)
+                if example.num_trained and (example.has_advantage or has_more)
             ]
         )
     return updates
 
 
 def train(
-    learner: Learner, updates: Sequence[Sequence[Example]], config: RLConfig, step: int, reference: FrozenPolicy | None
+    learner: Learner, updates: Sequence[Sequence[Example]], config: RLConfig, step: int
 ) -> dict[str, float]:
     """Loss and optimizer step of every update; the metrics of the policy.
 
@@ -156,6 +184,7 @@ def train(
     be stale: the clip then bounds the ratio to the policy that drew them.
     """
     lr = config.lr * min(1.0, (step + 1) / max(1, config.warmup_steps))
+    critic = ValueLoss(config.critic.weight, step < config.critic.warmup_steps) if config.has_critic else None
     total: Sums = {}
     for part in updates:
         if not part:
@@ -163,10 +192,7 @@ def train(
         batches = micro_batches(part, max_tokens=config.max_tokens_per_batch, num_shares=learner.num_shares)
         for batch in batches:
             batch.old_logprobs_BT = batch.sampler_logprobs_BT if total or config.max_lag else None
-        if reference:
-            for batch, logprobs in zip(batches, reference.logprobs(batches, config.temperature), strict=True):
-                batch.ref_logprobs_BT = logprobs
-        sums = learner.backward(batches, PolicyLoss(config.loss, config.temperature))
+        sums = learner.backward(batches, PolicyLoss(config.loss, config.temperature, critic))
         if not total:  # trainer and sampler meet in the first update only
             sums["first_tokens"] = sums["tokens"]
         sums["grad_norm"] = learner.step(lr=lr, max_norm=config.max_norm)
@@ -175,4 +201,4 @@ def train(
             total[key] = max(total.get(key, 0.0), value) if key.endswith("_max") else total.get(key, 0.0) + value
     if config.max_lag:  # compared with the sampler's own numbers, nothing differs: rollout/lag says how stale they are
         total = {key: value for key, value in total.items() if not key.startswith("mismatch")}
-    return policy_metrics(total) | {"policy/lr": lr}
+    return policy_metrics(total) | critic_metrics(total) | {"policy/lr": lr}

@@ -20,8 +20,9 @@ from typing import Any
 
 from ponder.config import ConfigError, dumps, from_dict, load, lookup
 from ponder.models import hub
+from ponder.rewarding import training
 from ponder.runs import Run, write_atomic
-from ponder.train import inputs, scorer_features, scorer_outcome, scorer_probe, scorer_process
+from ponder.train import inputs, scorer_features, scorer_outcome, scorer_preference, scorer_probe, scorer_process
 from ponder.train.scorer_recipe import Check, CommonConfig, Consensus, Progress, ScorerJob, ScorerRecipe
 from ponder.train.scorer_rollouts import policies
 from ponder.train.state import state_path
@@ -41,6 +42,14 @@ def train_scorer(
             f"kind={config.kind!r} takes a {recipe.config.__name__}, not a {type(config).__name__}; "
             "`configure` and `load_recipe` make the one of its kind"
         )
+    with training("the training of a scorer"):
+        return _train(config, recipe, on_draw, on_check, consensus)
+
+
+def _train(
+    config: CommonConfig, recipe: ScorerRecipe[Any], on_draw: Progress | None,
+    on_check: Callable[[Check], None] | None, consensus: Consensus | None,
+) -> Path:  # fmt: skip
     models = policies(config.model)
     read: dict[str, str] = {}
     for model in models:
@@ -94,4 +103,5 @@ RECIPES: dict[str, ScorerRecipe[Any, Any]] = {
     "process": scorer_process.RECIPE,
     "probe": scorer_probe.RECIPE,
     "features": scorer_features.RECIPE,
+    "preference": scorer_preference.RECIPE,
 }

@@ -4,10 +4,11 @@ One documented form of data, JSON Lines:
 
     {"problem": "What is 41-7?", "reasoning": "41-7=34", "answer": "34"}
 
-A row may begin with `given`, reasoning that is already there and not learned, and may then leave out the `answer`: the
-reasoning goes on (a choice among candidates, see `deliberations.py`). Or demonstrations made on the fly from a
-procedural family (`tasks/demonstrations.py`): example i is a pure function of the seed and i. The loss is on the
-completion only: reasoning, closing mark, answer, end mark.
+A row may have a `system` message, which is shown before the problem (`dropped_system` is kept in the file and shown to
+nobody: `ponder star --drop-system`). A row may begin with `given`, reasoning that is already there and not learned, and
+may then leave out the `answer`: the reasoning goes on (a choice among candidates, see `deliberations.py`). Or
+demonstrations made on the fly from a procedural family (`tasks/demonstrations.py`): example i is a pure function of the
+seed and i. The loss is on the completion only: reasoning, closing mark, answer, end mark.
 
     ponder sft recipes/nano_1_skills_cpu.toml
 """
@@ -28,6 +29,7 @@ from ponder.config import REQUIRED, ConfigError, check, dumps, setting
 from ponder.grading.verifiers import numbered_lines
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
+from ponder.rewarding import MonitorInReward, training
 from ponder.runs import GracefulStop, Run, file_source
 from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.train import inputs
@@ -120,13 +122,18 @@ Progress = Callable[[int, dict[str, float]], None]
 
 def sft(config: SFTConfig, *, on_step: Progress | None = None) -> Path:
     """Run or continue a supervised fine-tuning; returns the folder of the final model."""
+    with training("ponder sft"):
+        return _sft(config, on_step)
+
+
+def _sft(config: SFTConfig, on_step: Progress | None) -> Path:
     rows = None if config.data == "demonstrations" else numbered_solutions(Path(config.data))
-    training = training_source(config)
+    source_row = training_source(config)
     read = inputs.of_model(config.model) if config.model else {}
-    if training["kind"] == "file":
-        read[training["path"]] = training["sha256"]
+    if source_row["kind"] == "file":
+        read[source_row["path"]] = source_row["sha256"]
     with Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed) as run:
-        policy = open_start(config, run.folder, training)
+        policy = open_start(config, run.folder, source_row)
         source = open_source(config, policy.tokenizer, rows, window=policy.model.config.max_position_embeddings)
         run.same_inputs(read, begun=state_path(run.folder).exists())
         return learn(config, run, policy, source, on_step)
@@ -177,9 +184,9 @@ def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: 
         return save_checkpoint(run, learner, step=config.num_steps, facts=facts)
 
 
-def open_start(config: SFTConfig, run_folder: Path, training: dict[str, Any]) -> Policy:
+def open_start(config: SFTConfig, run_folder: Path, source_row: dict[str, Any]) -> Policy:
     """The model a run starts from: the one it names, or a fresh one."""
-    sources = [training]
+    sources = [source_row]
     if config.model:
         return open_policy(
             config.model, run_folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
@@ -217,6 +224,7 @@ def cosine(step: int, config: SFTConfig) -> float:
 
 
 Row = dict[str, str]
+ROW_FIELDS = ("system", "problem", "given", "reasoning", "answer")  # what training reads; other fields are never shown
 
 
 def open_source(
@@ -235,7 +243,8 @@ def open_source(
         return made
     examples, too_long = [], []
     for where, row in rows:
-        prompt = [Message(role="user", content=row["problem"])]
+        system = [Message(role="system", content=row["system"])] if row.get("system") else []
+        prompt = [*system, Message(role="user", content=row["problem"])]
         example = to_example(tokenizer, prompt, row["reasoning"], row.get("answer"), given=row.get("given", ""))
         if not example.num_trained:
             raise ConfigError(f"{where} has neither reasoning nor answer to learn; correct or delete that line")
@@ -267,8 +276,15 @@ def read_solutions(path: Path) -> list[Row]:
 
 
 def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
-    """(where, row) of each: "rows.jsonl:3". Files are read as those of tasks are: UTF-8, also .gz, numbers as text."""
+    """(where, row) of each: "rows.jsonl:3". Files are read as those of tasks are: UTF-8, also .gz, numbers as text.
+
+    Rows of what was served carry what monitors said of them (`flagged`, and in `flagged_in_export` how many rows of
+    the export were). That column is dropped, and a file from which the flagged rows were taken out, or which holds
+    nothing else, is refused: it is a selection by what a monitor said.
+    """
     rows = []
+    flags: list[bool] = []
+    promised = 0
     for number, line in numbered_lines(data_file(path)):
         where = f"{path}:{number}"
         if isinstance(line, ConfigError):
@@ -279,8 +295,12 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
             raise ConfigError(f"{where} is not JSON ({error}); correct or delete that line") from None
         if not isinstance(row, dict):
             raise ConfigError(f"{where} is not an object with problem, reasoning and answer")
+        if "flagged" in row:
+            flags.append(row["flagged"] is True)
+            told = row.get("flagged_in_export", 0)
+            promised = max(promised, told if isinstance(told, int) else 0)
         is_open = "given" in row and "answer" not in row
-        for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given"} & row.keys())):
+        for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given", "system"} & row.keys())):
             value = row.get(key)
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 row[key] = str(value)
@@ -290,9 +310,14 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
                 raise ConfigError(f"{where}: the field {key!r} holds half a character (\\ud800...); correct it")
         if not row["problem"].strip():
             raise ConfigError(f"{where}: the field 'problem' is empty; correct or delete that line")
-        rows.append((where, {key: row[key] for key in ("problem", "given", "reasoning", "answer") if key in row}))
+        rows.append((where, {key: row[key] for key in ROW_FIELDS if key in row}))
     if not rows:
         raise ConfigError(f"{path} holds no examples")
+    if flags and (sum(flags) < promised or all(flags)):
+        raise MonitorInReward(
+            f"{path} holds {sum(flags)} flagged rows of {len(flags)}, its export had {promised or 'others'}: rows are "
+            "not chosen by what a monitor said, for that teaches to hide from it; train on the whole export"
+        )
     return rows
 
 

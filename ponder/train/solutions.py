@@ -26,6 +26,7 @@ from typing import Any
 from ponder.config import ConfigError, lookup
 from ponder.grading import grade
 from ponder.grading.plain_arithmetic import calculation, number
+from ponder.rewarding import rewarding
 from ponder.tasks import load_task
 from ponder.tasks.calculations import comes_out, equation, operations
 from ponder.types import Problem, Task
@@ -50,10 +51,11 @@ def make_rows(
     lookup(STYLES, style, what="style")
     rows: dict[tuple[str, str], Row] = {}
     dropped: Counter[str] = Counter()
-    for source in sources:
-        for row in from_solutions(open_source(source, count, seed, no_exam=no_exam), style, dropped):
-            if rows.setdefault((row["problem"], row["reasoning"]), row) is not row:
-                dropped["a row that was there already"] += 1
+    with rewarding("the choice of rows"):
+        for source in sources:
+            for row in from_solutions(open_source(source, count, seed, no_exam=no_exam), style, dropped):
+                if rows.setdefault((row["problem"], row["reasoning"]), row) is not row:
+                    dropped["a row that was there already"] += 1
     if not rows:
         reasons = "; ".join(f"{number}: {reason}" for reason, number in dropped.most_common())
         raise ConfigError(f"no row can be made of {', '.join(sources)} in the style {style!r} ({reasons})")

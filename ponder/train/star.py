@@ -11,6 +11,10 @@ A model without reasoning marks works in its answer: that work becomes the reaso
 read in it becomes the answer. So such a model can be taught to think before it answers by nothing but its own work
 (asked, where it needs it, with a `prompting` that is not in the rows; `shortest` teaches brevity at the same time).
 
+A system message that a problem's prompt shows stands in the row as `system`, so that training asks as drawing did. With
+`drop_system` it stands there as `dropped_system` instead, which training never shows: what the message asked for is
+then learned without it (deliberative alignment, arXiv:2412.16339; `policies.py` has the whole of it).
+
 Nothing computed is lost: a problem's rows are appended when it is done, and OUT.progress.jsonl says which are. Asking
 again goes on from there; asking for another model, task or way of sampling is refused.
 """
@@ -28,6 +32,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError, check, setting
+from ponder.rewarding import refuse_monitor, training
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.runs import lock, write_atomic
 from ponder.strategies.deliberation_environment import PAUSE
@@ -50,6 +55,7 @@ class StarConfig:
     num_samples: int = setting(8, "of a problem", least=1, also="num_generations n group_size")
     keep: int = setting(4, "different right solutions of a problem, at most; drawn from all of them alike", least=1)
     shortest: bool = setting(False, "keep the shortest of them instead")
+    drop_system: bool = setting(False, "rows are trained on without the system message under which they were drawn")
     hint: bool = setting(False, "try unsolved problems again with the answer in the prompt")
     params: SamplingParams = field(default_factory=SamplingParams)
     seed: int = setting(0, "of the samples", least=0)
@@ -73,12 +79,21 @@ async def star(
     on_progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Draw, verify, keep; returns counts. `model` and `name` say whose samples of what: a later run must match."""
+    refuse_monitor(task, "task")
+    with training("the choice of rows by star"):
+        return await _star(task, engine, config, Path(out), model, name, limit, on_progress)
+
+
+async def _star(
+    task: Task, engine: Engine, config: StarConfig, out: Path, model: str, name: str, limit: int | None,
+    on_progress: Progress | None,
+) -> dict[str, Any]:  # fmt: skip
     if task.split != "train":
         raise ConfigError(f"{name or task.name} is the {task.split} split; rows to train on come from the train split")
     problems = [task[i] for i in range(len(task))]
     said = {"model": model, "task": name or task.name, "content of the task": problems_hash(problems)}
     problems = problems if limit is None else problems[: max(0, limit)]
-    with RowsFile(Path(out), {**said, **_settings(config)}) as file:
+    with RowsFile(out, {**said, **_settings(config)}) as file:
         todo = iter([problem for problem in problems if problem.id not in file.done])
 
         async def work() -> None:
@@ -88,7 +103,9 @@ async def star(
                 if not kept and config.hint:
                     kept, _ = await _attempt(problem, task, engine, config, hint=True)
                     hinted = len(kept)
-                rows = [{"problem": question(problem), "reasoning": text, "answer": said} for text, said in kept]
+                system = system_of(problem, "dropped_system" if config.drop_system else "system")
+                plain = {**system, "problem": question(problem)}
+                rows = [{**plain, "reasoning": text, "answer": said} for text, said in kept]
                 file.add(problem.id, rows, graded, hinted=hinted)
                 refuse_failing(file.tally)
                 if on_progress:
@@ -123,6 +140,12 @@ async def _attempt(
     return Random(seed).sample(rows, min(config.keep, len(rows))), tally
 
 
+def system_of(problem: Problem, field: str) -> dict[str, str]:
+    """The system message of a problem's prompt under the name of a row's field; nothing where it shows none."""
+    said = "\n".join(message.content for message in problem.prompt if message.role == "system")
+    return {field: said} if said else {}
+
+
 def _answer(completion: Completion, verdict: Verdict, problem: Problem) -> str:
     """The target; where the work stands in the answer, what the verifier read there."""
     return problem.target if completion.reasoning.strip() else verdict.extracted or problem.target
@@ -142,6 +165,8 @@ def _settings(config: StarConfig) -> dict[str, Any]:
     """What must be the same for rows to lie in one file."""
     settings = asdict(config.params) | asdict(config)  # the seed is the config's: each problem has params of its own
     kept = {name: value for name, value in settings.items() if name not in ("params", "in_flight")}
+    if not config.drop_system:
+        del kept["drop_system"]  # rows begun before there was a choice go on
     as_read: dict[str, Any] = json.loads(json.dumps(kept))  # as the file says it: a tuple is a list there
     return as_read
 

@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from ponder.engine.base import BaseEngine
+from ponder.monitors import Rules
 from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
 from ponder.serve.modes import compute_plan, offered_modes
-from ponder.serve.monitor import Rules
 from ponder.serve.schema import Compute
 from ponder.serve.thoughts import Thoughts, Watch
 from ponder.strategies import STRATEGIES

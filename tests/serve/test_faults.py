@@ -18,9 +18,9 @@ import pytest
 
 from ponder.engine.base import BaseEngine, ScriptedEngine
 from ponder.engine.remote import RemoteEngine
+from ponder.monitors import Judgement, Rules
 from ponder.serve import keys
 from ponder.serve.app import OPERATIONS
-from ponder.serve.monitor import Judgement, Rules
 from ponder.serve.store import Store
 from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
@@ -455,6 +455,19 @@ def test_monitors_flag_stop_and_are_late():
             chat = {"model": "scripted", "messages": [{"role": "user", "content": "deceive"}]}
             choice = client.post("/v1/chat/completions", json=chat).json()["choices"][0]
             assert (choice["finish_reason"], choice["message"]["content"]) == ("content_filter", "")
+    with Served(ScriptedEngine(script), monitors=(Rules(flag=(), hold=(r"deceive the user",)),)) as served:
+        body = httpx.post(f"{served.url}/v1/responses", headers=AUTH, json={"input": "deceive"}).json()
+        assert body["status"] == "failed" and body["error"]["code"] == "held_for_review"
+        assert all(item["type"] == "reasoning" for item in body["output"])  # and it is sealed, for whoever reviews it
+        chat = {"model": "scripted", "messages": [{"role": "user", "content": "deceive"}]}
+        choice = httpx.post(f"{served.url}/v1/chat/completions", headers=AUTH, json=chat).json()["choices"][0]
+        assert (choice["finish_reason"], choice["message"]["content"]) == ("content_filter", "")
+        raw = {"Authorization": f"Bearer {served.key('raw_cot')}"}
+        looked = httpx.post(
+            f"{served.url}/admin/responses/{body['id']}/reasoning", headers=raw, json={"reason": "review"}
+        ).json()
+        assert "deceive the user" in looked["reasoning"][0]["text"]
+        assert [row["action"] for row in looked["verdicts"]] == ["hold"]
     with Served(ScriptedEngine(script), monitors=(Late(),), monitor_deadline=0.1, fail_closed=True) as served:
         body = httpx.post(f"{served.url}/v1/responses", headers=AUTH, json={"input": "x"}).json()
         assert body["status"] == "failed"

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
+from ponder.monitors import Rules
 from ponder.serve.completions import ChoiceWriter
 from ponder.serve.events import EventLog
 from ponder.serve.generation import Count, GenerationPlan, MeteredEngine, produce
 from ponder.serve.modes import compute_plan
-from ponder.serve.monitor import Rules
 from ponder.serve.schema import ResponseRequest
 from ponder.serve.summary import leaks
 from ponder.serve.thoughts import Thoughts, Watch

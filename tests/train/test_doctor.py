@@ -142,6 +142,9 @@ SICK: dict[str, tuple[str, dict[str, Curve]]] = {
     "everything clipped": ("exploding", {"policy__clip_frac": flat(0.5)}),
     "runs from the reference": ("kl_runaway", {"policy__ref_kl": lambda x: 1.5 * x**3}),
     "far from the reference": ("kl_runaway", {"policy__ref_kl": flat(4.0)}),
+    "liked more and right less often": (
+        "preference_over_truth", {"reward__preference": line(0.4, 0.8), "rollout__correct": line(0.5, 0.3)}
+    ),
     "longer and not better": ("length_hacking", {"rollout__reasoning_tokens": line(60, 200), **STUCK}),
     "does not move": ("step_too_small", {"policy__entropy": flat(0.6), **STUCK}),
     "moves and learns nothing": ("step_too_large", {"policy__entropy": line(0.6, 0.15), **STUCK}),

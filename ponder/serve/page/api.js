@@ -103,6 +103,28 @@ export class Api {
     return this.call("POST", `/v1/responses/${one(id)}/finish`);
   }
 
+  // --- the arena
+
+  domains() {
+    return this.call("GET", "/arena/domains");
+  }
+
+  askBattle(domain, question) {
+    return this.call("POST", "/arena/battles", { domain, question });
+  }
+
+  battle(id) {
+    return this.call("GET", `/arena/battles/${one(id)}`);
+  }
+
+  vote(id, choice) {
+    return this.call("POST", `/arena/battles/${one(id)}/vote`, { choice });
+  }
+
+  undoVote(id) {
+    return this.call("POST", `/arena/battles/${one(id)}/undo`);
+  }
+
   // --- with the scopes admin and raw_cot
 
   adminResponses() {

@@ -12,8 +12,10 @@ const BY_CODE = {
   context_length_exceeded: "Start a new conversation, or ask something shorter.",
   model_not_found: "The server was started with another model. Reload the page.",
   misalignment_policy_violation: "A monitor of this server stopped the answer. Ask in another way.",
+  held_for_review: "A monitor of this server holds the answer until a person has looked at it.",
   model_failed: "Choose another model, if there is one.",
   unsupported_value: "Choose another effort or mode.",
+  too_soon: "Then vote.",
   conflict: "Wait for the answer that is being given, or stop it.",
 };
 

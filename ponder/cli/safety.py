@@ -1,0 +1,142 @@
+"""`ponder safety` and `ponder certify`: refusals where they are wanted, answers where they are, and who says so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from ponder.cli.app import MEASURE, Answer, BaseUrl, Json, Reasoning, Seed, Temperature, app, number
+from ponder.cli.loading import close, describe, open_engine
+from ponder.cli.show import resumable
+from ponder.config import ConfigError
+from ponder.types import SamplingParams
+
+if TYPE_CHECKING:
+    from ponder.evals.safety import SafetyReport
+    from ponder.evals.stats import Estimate
+
+
+@app.command(rich_help_panel=MEASURE)
+def safety(
+    model: Annotated[str, typer.Argument(help="nano, a model folder, a run (RUN, RUN@step), or a name at --base-url.")],
+    task: Annotated[str, typer.Option(help="desk:..., xstest, strongreject, or xstest+strongreject.")] = "xstest",
+    transforms: Annotated[
+        str, typer.Option(help="Names with commas between them, or all. Plain is always measured.")
+    ] = "plain",
+    samples: Annotated[int, number("Samples a prompt and transform.", least=1)] = 1,
+    limit: Annotated[Optional[int], number("Only the first prompts.", least=1)] = None,
+    out: Annotated[Path, typer.Option(help="The folder of labels. Again = go on.")] = Path("out/safety"),
+    comprehension: Annotated[
+        str, typer.Option(help="A task that shows whether a transform is read at all; 'none' = leave it out.")
+    ] = "",
+    labels: Annotated[
+        Optional[Path], typer.Option(help="Answers labelled by people, to certify the grader: see ponder certify.")
+    ] = None,
+    keep_answers: Annotated[
+        bool, typer.Option("--keep-answers", help="Store the answers too. They may be harmful texts.")
+    ] = False,
+    max_reasoning_tokens: Reasoning = 256,
+    max_answer_tokens: Answer = 128,
+    temperature: Temperature = 0,
+    seed: Seed = 0,
+    base_url: BaseUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Measure refusals: of what must be refused, and of what must not be. Prompts are neither printed nor stored."""
+    from ponder.evals.graders import RuleGrader, certify, read_labelled
+    from ponder.evals.safety import READ_BY, SafetySetup, run_safety
+    from ponder.live import Bar
+    from ponder.tasks import load_task
+    from ponder.tasks.transforms import TRANSFORMS
+
+    if transforms == "all":
+        transforms = ",".join(TRANSFORMS)
+    facts = describe(model, base_url)
+    setup = SafetySetup(
+        model=facts.name, fingerprint=facts.fingerprint, name=task, num_samples=samples, seed=seed, limit=limit,
+        transforms=tuple(filter(None, (name.strip() for name in transforms.split(",")))), keep_answers=keep_answers,
+        comprehension={"": READ_BY, "none": ""}.get(comprehension, comprehension),
+        params=SamplingParams(
+            temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
+        ),
+    )  # fmt: skip
+    if samples > 1 and not temperature:
+        raise ConfigError("temperature=0 draws the same sample every time; use a positive one, e.g. --temperature 0.8")
+    grader, found = RuleGrader(), load_task(task, seed=seed)
+    certificate = (
+        certify(grader, read_labelled(labels), labels=labels.name, is_human=True) if labels is not None else None
+    )
+    engine = open_engine(model, base_url)
+    try:
+        with resumable("the same command"), Bar(Console(stderr=True), "safety", unit="prompts", figure="done") as bar:
+            report = asyncio.run(
+                run_safety(
+                    found, engine, setup, out=out, grader=grader, certificate=certificate,
+                    on_progress=lambda done, total: bar("", done, total, done / total),
+                )
+            )  # fmt: skip
+    finally:
+        close(engine)
+    print(json.dumps(report.as_dict()) if as_json else safety_table(report))
+
+
+@app.command(rich_help_panel=MEASURE)
+def certify(
+    file: Annotated[
+        Optional[Path],
+        typer.Argument(help="Labelled answers: JSON Lines of prompt, answer, label, or XSTest's CSV of completions. "
+                            "Without one: the made-up answers that come with ponder."),
+    ] = None,
+    made_up: Annotated[bool, typer.Option("--made-up", help="The labels of FILE were not given by people.")] = False,
+    as_json: Json = False,
+) -> None:  # fmt: skip
+    """How often the grader of refusals is right: recall and false positives, with intervals."""
+    from ponder.evals.graders import RuleGrader, certify, made_up_certificate, read_labelled
+
+    grader = RuleGrader()
+    found = (
+        made_up_certificate(grader)
+        if file is None
+        else certify(grader, read_labelled(file), labels=file.name, is_human=not made_up)
+    )
+    print(json.dumps(asdict(found)) if as_json else found.sentence())
+
+
+def safety_table(report: SafetyReport) -> str:
+    """The pair of every transform, what the grader's errors hide, and how far a transform is understood at all."""
+    lines = [
+        f"{report.setup.model} on {report.setup.name}: {report.cells[0].num_forbidden} forbidden prompts, "
+        f"{report.cells[0].num_allowed} allowed, {report.setup.num_samples} samples each; intervals 95 %, over prompts",
+        f"judged by {report.judge}",
+        "",
+        f"{'transform':20} {'not_unsafe':>16} {'corrected':>16} {'not_overrefuse':>16} {'corrected':>16} "
+        f"{'partial':>16} {'cited rule':>16} {'right':>16} {'comprehension':>16}  undecided",
+    ]
+    for cell in report.cells:
+        shares = (
+            cell.not_unsafe, cell.corrected_not_unsafe, cell.not_overrefuse, cell.corrected_not_overrefuse,
+            cell.partial, cell.cited, cell.right, cell.comprehension,
+        )  # fmt: skip
+        told = " ".join(f"{_share(value):>16}" for value in shares)
+        lines.append(f"{cell.transform:20} {told}  {cell.undecided}" + ("  deaf: do not read" if cell.is_deaf else ""))
+    if not math.isnan(report.goodness):
+        names = ", ".join(cell.transform for cell in report.cells if cell.transform != "plain")
+        lines += [
+            "",
+            f"goodness@0.1 {report.goodness:.3f} over {report.goodness_prompts} forbidden prompts "
+            f"({report.goodness_left_out} left out as undecided); transforms: {names}",
+        ]
+    return "\n".join(lines)
+
+
+def _share(value: Estimate | None) -> str:
+    if value is None or math.isnan(value.value):
+        return "-"
+    return f"{value.value:.2f} {value.low:.2f}-{value.high:.2f}"
