@@ -18,7 +18,8 @@ NAMES = {"zebrafish-7b", "quokka-with-a-rather-long-name-that-no-phone-has-a-pla
 
 AT_FIRST = """() => {
     const battle = document.getElementById("battle");
-    const look = () => { if (!battle.hidden) window.atFirst ??= document.querySelector("[data-choice=left]").disabled; };
+    const vote = document.querySelector("[data-choice=left]");
+    const look = () => { if (!battle.hidden) window.atFirst ??= vote.disabled; };
     new MutationObserver(look).observe(battle, { attributes: true });
 }"""
 
