@@ -92,8 +92,11 @@ def curves_(
 
 def members(scorer: Any) -> str:
     """How many reward models are asked."""
-    several = getattr(scorer, "members", ())
-    return f"{scorer.reduce} of {len(several)}" if several else "one model"
+    from ponder.scorers.preference_ensemble import PreferenceEnsemble
+
+    if isinstance(scorer, PreferenceEnsemble):
+        return f"{scorer.reduce} of {len(scorer.members)}"
+    return "one model"
 
 
 def _along(folder: Path, out: Path, gold: Any, *, limit: int, samples: int, seed: int) -> PressedCurve:

@@ -24,7 +24,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from ponder.config import ConfigError, check, lookup, setting
 from ponder.rewarding import MonitorInReward
@@ -32,6 +31,8 @@ from ponder.rollouts.rewards import RewardTerm, TermFailed
 from ponder.scorers import load_scorer
 from ponder.scorers.base import floats
 from ponder.scorers.files import FACTS, scorer_folder
+from ponder.scorers.judge import Judge
+from ponder.scorers.reward import RewardModel
 from ponder.strategies.turns import Trajectory
 from ponder.types import Completion, Problem, Scorer, Verdict
 
@@ -69,17 +70,17 @@ class RewardConfig:
 def open_preference(name: str) -> Scorer:
     """The scorer that a recipe names, as a reward: in [0, 1], of texts alone. ConfigError where it cannot be one."""
     if is_attribute(name):
-        scorer: Any = lookup({}, name, what="preference scorer")()
+        scorer: Scorer = lookup({}, name, what="preference scorer")()
     elif (scorer_folder(name) / FACTS).exists():
         scorer = load_scorer(name)
-        if getattr(scorer, "reads_reasoning", True):  # of token ids, or of states that the reasoning left
+        if not isinstance(scorer, RewardModel) or scorer.reads_reasoning:  # token ids, or states that reasoning left
             raise ConfigError(
-                f"{name} is a scorer of the kind {scorer.kind!r}, which reads the reasoning too; a reward may read "
-                "answers only: train one of the kind 'preference'"
+                f"{name} is a {type(scorer).__name__}, which reads the reasoning too; a reward may read answers only: "
+                "train a scorer of the kind 'preference'"
             )
     else:
         raise ConfigError(f"no scorer in {name!r}; `ponder scorer` makes a folder, module:attr names one of your own")
-    return scorer.strict() if hasattr(scorer, "strict") else scorer  # type: ignore[no-any-return]
+    return scorer.strict() if isinstance(scorer, Judge) else scorer
 
 
 def is_attribute(name: str) -> bool:
@@ -111,7 +112,7 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
             raise
         except Exception as error:  # whatever a scorer may raise: one failure policy, see `grade`
             raise TermFailed(f"{type(error).__name__}: {error}") from error
-        liked = floats(liked, getattr(scorer, "name", "preference"))
+        liked = floats(liked, scorer.name)
         own = min(weight, _SHARE * smallest_difference(verdicts))
         for i, value in zip(asked, liked, strict=True):
             if not math.isnan(value) and not 0 <= value <= 1:

@@ -36,6 +36,7 @@ class TokenScorer(ABC):
     needs_forward_pass: bool = True  # over prompt and completions; False = nearly free
     flops_per_token: float | None = None  # of that pass; None = as much as the policy's
     needs: frozenset[str] = frozenset()
+    reads_reasoning: ClassVar[bool] = True  # then it must not be the reward of a policy whose reasoning is monitored
 
     def __init__(self, *, name: str, policy: str, key: Key | None = None) -> None:
         """key: when two answers are the same; None = when their texts are."""

@@ -35,7 +35,7 @@ TRAINED_ON = "trained_on.txt"  # in a scorer's folder: hashes of openings, a lin
 class RewardModel(TokenScorer):
     """A TokenScorer with a reward in front of the bound. A kind of it says `raw`."""
 
-    reads_reasoning: ClassVar[bool] = False  # True: it must not be the reward of a policy whose reasoning is monitored
+    reads_reasoning: ClassVar[bool] = False
 
     def __init__(
         self, *, name: str, policy: str = "", shift: float = 0.0, scale: float = 1.0, key: Key | None = None

@@ -160,7 +160,7 @@ def _usable(
     name: str, found: Iterable[ComparedAnswers], known: set[str], dropped: Counter[str]
 ) -> Iterable[Comparison]:
     """Comparisons with their sides; what teaches nothing is counted in `dropped`. known: contents seen so far."""
-    ids: dict[str, str] = {}
+    ids: Counter[str] = Counter()
     for row in found:
         answers = (row.first, row.second)
         prompt = [f"{m.role}: {m.content}" for m in row.prompt]
@@ -177,11 +177,12 @@ def _usable(
             dropped["an exact repetition"] += 1
         else:
             known.add(content)
-            id = f"{name}/{row.id or _digest(*prompt, *sorted(answers))}" + (
-                f"/{row.annotator}" if row.annotator else ""
-            )
-            if ids.setdefault(id, content) != content:
+            # without an id of its own: of what it is about, and apart where people disagree on it
+            id = "/".join(filter(None, (name, row.id or _digest(*prompt, *sorted(answers)), row.annotator)))
+            if id in ids and row.id:
                 raise ConfigError(f"the id {id!r} is that of another comparison; ids must be unique, or be left out")
+            ids[id] += 1
+            id += f"/again{ids[id]}" if ids[id] > 1 else ""
             yield _sided(id, row)
 
 
@@ -205,7 +206,7 @@ def _notes(found: Sequence[ComparedAnswers], kept: Sequence[Comparison], dropped
     """What a user should know of the set as it was found."""
     if dropped:
         yield _told(dropped)
-    told = Counter(row.choice for row in found)
+    told: Counter[str] = Counter(row.choice for row in found)
     for choice, letter in (("first", "A"), ("second", "B")):
         if told[choice] == len(found) > 1:
             yield f"every row prefers answer {letter}: their order tells the label; sides are a hash of the id"

@@ -60,7 +60,7 @@ class PreferenceConfig(CommonConfig):
     )
     pool: Pool = setting("mean", "the mean over the answer's tokens, or the last one's state")
     label_smoothing: float = setting(0.0, "share of the labels that are taken to be wrong", least=0, below=0.5)
-    margin: float = setting(0.0, "of a recorded strength of 1", least=0, also="margin")
+    margin: float = setting(0.0, "of a recorded strength of 1", least=0)
     centre: float = setting(0.01, "weight of (r_a + r_b)^2", least=0, also="center_rewards_coefficient")
     members: int = setting(1, "of an ensemble of heads over a frozen network", least=1, most=64)
     reduce: Literal["min", "mean"] = setting("min", "what an ensemble says of its members")
@@ -205,10 +205,7 @@ def _tensors(head: LinearReward) -> dict[str, Tensor]:
 
 def _trained(job: Job) -> Trained:
     config = job.config
-    model, tokenizer = hub.load(job.start, dtype=torch.float32)
-    reader = Reader(model, tokenizer, pool=config.pool)
-    train, held = Grouped.of(job.train, reader), Grouped.of(job.held, reader)
-    del model
+    train, held = _as_ids(job)
     loss = PreferenceLoss(config.pool, config.centre)
     options = {"label_smoothing": config.label_smoothing, "margin": config.margin}
     truth, limit = Judgements.of(held.examples), config.max_tokens_per_batch
@@ -241,6 +238,12 @@ def _trained(job: Job) -> Trained:
     )  # fmt: skip
     said, facts = train_network(job, learning)
     return said, facts | {"too_long": train.num_too_long + held.num_too_long}
+
+
+def _as_ids(job: Job) -> tuple[Grouped, Grouped]:
+    """The examples as the network spells them; it is let go before training loads its own."""
+    reader = Reader(*hub.load(job.start, dtype=None), pool=job.config.pool)
+    return Grouped.of(job.train, reader), Grouped.of(job.held, reader)
 
 
 # ---- what is said of it --------------------------------------------------------------------------------------------

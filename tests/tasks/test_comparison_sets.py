@@ -88,6 +88,14 @@ def test_three_annotators_are_three_comparisons_and_may_differ(tmp_path):
     assert any("1 of 3 are ties" in note for note in found.notes)
 
 
+def test_rows_without_ids_keep_every_opinion_and_ids_that_are_given_are_unique(tmp_path):
+    plain = {"question": "q", "a": "x", "b": "y"}
+    found = load_comparisons(write(tmp_path / "v.jsonl", [plain | {"preferred": p} for p in ("a", "b", "tie", "a")]))
+    assert len({c.id for c in found.comparisons}) == 3 and found.dropped == {"an exact repetition": 1}
+    with pytest.raises(ConfigError, match="ids must be unique"):
+        load_comparisons(write(tmp_path / "w.jsonl", [row(0), row(0, response_a="other")]))
+
+
 def test_no_opening_is_on_two_sides_and_the_report_never_moves(tmp_path):
     talk = lambda i, j: [
         {"role": "user", "content": f"Hello {i}"},

@@ -162,7 +162,7 @@ def test_a_targeted_preference_trains_answers_only():
         verdict = replace(rollout.verdict, parts={"preference": liked})
         rollouts.append(replace(rollout, verdict=verdict, turns=(replace(rollout.turns[0], completion=completion),)))
     group = replace(group, rollouts=tuple(rollouts))
-    reward = RewardConfig(preference="x:y", preference_weight=0.4, targeted=True)
+    reward = RewardConfig(preference="ponder.scorers.judge:Judge", preference_weight=0.4, targeted=True)
     config = RLConfig(out="o", advantage="dr_grpo", reward=reward)
     [[less, more]] = credit([group], {}, None, config).values
     np.testing.assert_allclose(more, [0, 0, 0, 0.2, 0.2], atol=1e-12)

@@ -16,7 +16,7 @@ from ponder.config import ConfigError, find_recipe, from_dict, load, numbers, re
 from ponder.models.transformer import Transformer
 from ponder.runs import Run
 from ponder.tasks.demonstrations import DemonstrationConfig
-from ponder.train import reference
+from ponder.train import reference, scorer
 from ponder.train.distributed import NonFiniteLoss, Trainer
 from ponder.train.losses import LossConfig
 from ponder.train.recipe import RLConfig, load_recipe
@@ -132,12 +132,13 @@ def test_every_shipped_recipe_resolves_with_one_trainer(name):
     verbs = []
     for cls in (RLConfig, SFTConfig, ScorerConfig):
         try:
-            load(cls, name)
+            scorer.load_recipe(name) if cls is ScorerConfig else load(cls, name)
             verbs.append(cls)
         except ConfigError as error:
             assert "unknown key" in str(error)
     head = find_recipe(name).read_text()
-    assert {RLConfig: "ponder rl", SFTConfig: "ponder sft", ScorerConfig: "ponder scorer"}[verbs[0]] in head
+    verb = {RLConfig: "ponder rl", SFTConfig: "ponder sft", ScorerConfig: "ponder scorer"}[verbs[0]]
+    assert verb in head or "ponder loophole" in head  # which runs its arms itself
 
 
 OTHERS = {
