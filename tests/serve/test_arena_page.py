@@ -16,9 +16,12 @@ pytestmark = [pytest.mark.slow, needs_browser]
 NAMES = {"zebrafish-7b", "quokka-with-a-rather-long-name-that-no-phone-has-a-place-for"}
 
 
-AT_FIRST = """() => new MutationObserver(
-    () => { window.atFirst ??= document.querySelector("[data-choice=left]").disabled; }
-).observe(document.getElementById("battle"), { attributes: true })"""
+AT_FIRST = """() => {
+    const battle = document.getElementById("battle");
+    const vote = document.querySelector("[data-choice=left]");
+    const look = () => { if (!battle.hidden) window.atFirst ??= vote.disabled; };
+    new MutationObserver(look).observe(battle, { attributes: true });
+}"""
 
 
 def terse(text, seed):
