@@ -56,7 +56,7 @@ class PressedPoint:
     at: int  # n of the best of n, or the step of a checkpoint
     kl: float  # nats a completion
     gold: float
-    proxy: float  # in standard deviations over the answers that its scale was fitted on
+    proxy: float  # as it is rewarded, in [0, 1]
     tokens: float = math.nan
     correct: float = math.nan
 
@@ -78,7 +78,7 @@ class PressedCurve:
 
 @dataclass(frozen=True)
 class Scored:
-    """The samples of one problem: gold, proxies by name (standardised), tokens, verdicts."""
+    """The samples of one problem: gold, proxies by name (in [0, 1]), tokens, verdicts."""
 
     gold: Floats
     proxies: Mapping[str, Floats]
@@ -140,7 +140,7 @@ def score_bank(
             continue
         rows = [row for row in bank.rows(problem.id) if row.outcome != "undecided"]
         completions = [completion_of_text(row) for row in rows]
-        said = standard_rewards(proxies, problem, completions)
+        said = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
         read = np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0)
         unread += int((~read).sum())
         if not read.any():
