@@ -141,7 +141,7 @@ def score_bank(
         rows = [row for row in bank.rows(problem.id) if row.outcome != "undecided"]
         completions = [completion_of_text(row) for row in rows]
         said = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
-        read: np.ndarray = np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0)
+        read = np.asarray(np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0))
         unread += int((~read).sum())
         if not read.any():
             continue
