@@ -272,7 +272,10 @@ def test_errors_have_that_apis_shape(http, server):
 
 
 def test_the_other_api_keeps_its_errors_and_takes_that_key_too(http):
-    assert http.get("/v1/models").json()["data"][0]["id"] == "scripted"
+    listed = http.get("/v1/models").json()
+    (card,) = listed["data"]
+    assert (card["id"], card["type"], card["lifecycle"], listed["has_more"]) == ("scripted", "model", "active", False)
+    assert card["created_at"].endswith("Z") and card["display_name"] == "scripted"
     told = http.post("/v1/responses", json={"input": 5}).json()
     assert set(told) == {"error"}
 
