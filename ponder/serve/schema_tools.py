@@ -69,4 +69,4 @@ AnyTool = Annotated[
 
 class ResponseToolChoice(Strict):
     type: Literal["function", "custom"]
-    name: Annotated[str, StringConstraints(max_length=130)]
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}(\.[a-zA-Z0-9_-]{1,64})?$")]  # or with a namespace

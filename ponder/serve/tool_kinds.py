@@ -39,8 +39,8 @@ def refusal(kind: str) -> str:
     """Why a tool of another kind is refused, and what to do."""
     advice = next((text for name, text in _ADVICE.items() if kind.startswith(name)), "")
     return (
-        f"Tool type '{kind}' is not run here; functions, custom tools and namespaces of functions are taken.{advice} "
-        "With `ponder serve --lenient` such tools are left out."
+        f"Tool type '{kind}' is not run here; the types 'function', 'custom' and 'namespace' are taken.{advice} "
+        "With `ponder serve --lenient` such tools are left out, unless one must be called."
     )
 
 

@@ -119,6 +119,11 @@ def test_a_thinking_block_holds_the_summary_and_a_signature(http):
     assert thinking["thinking"] == "" and len(thinking["signature"]) > 300
 
 
+def test_the_beta_address_is_the_same(http):
+    told = post(http, "/v1/messages?beta=true").json()
+    assert told["content"][0]["text"] == ANSWER
+
+
 def test_disabled_thinking_does_not_think(http):
     told = post(http, thinking={"type": "disabled"}, output_config={"effort": "high"}).json()
     assert told["usage"]["output_tokens_details"]["thinking_tokens"] == 0
