@@ -64,7 +64,7 @@ def serve(
                                             "examples of the question, and the best is returned.")
     ] = False,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Take other servers' fields: temperature, max_tokens, enable_thinking ... "
+        bool, typer.Option("--lenient", help="Take others' fields too: temperature, max_tokens, enable_thinking, ... "
                                              "(docs/clients.md).")
     ] = False,
     arena: Annotated[
