@@ -72,7 +72,7 @@ def served(*, lenient: bool) -> Iterator[str]:
     limits = ConnectionLimits(100, 100)
     sockets = listen("127.0.0.1", 0, limits)
     server = uvicorn.Server(config_of(app, limits, drain=1.0))
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign]
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(list(sockets))), daemon=True)
     thread.start()
     try:
@@ -317,7 +317,7 @@ def anthropic_stream(url: str) -> None:
 @case("anthropic")
 def anthropic_tool_round_trip(url: str) -> None:
     asked: list[Any] = [{"role": "user", "content": "weather?"}]
-    more = {"tools": [CLAUDE_TOOL], "thinking": {"type": "adaptive"}}
+    more: dict[str, Any] = {"tools": [CLAUDE_TOOL], "thinking": {"type": "adaptive"}}
     first = _message(url, messages=asked, **more)
     same((first.stop_reason, first.content[-1].input), ("tool_use", {"city": "Paris"}))
     result = {"type": "tool_result", "tool_use_id": first.content[-1].id, "content": "sun"}
@@ -655,7 +655,8 @@ def main() -> None:
     parser.add_argument("--servers", nargs=2, metavar="URL", help="strict and lenient: run the cases and end")
     given = parser.parse_args()
     if given.servers:
-        child(*given.servers, given.only)
+        strict, lenient = given.servers
+        child(strict, lenient, given.only)
         return
     with served(lenient=False) as strict, served(lenient=True) as lenient:
         command = [given.python, str(Path(__file__).resolve()), "--servers", strict, lenient]

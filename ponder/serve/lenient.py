@@ -233,10 +233,10 @@ def response_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
         kept.setdefault("max_output_tokens", limit)
     tools = kept.get("tools")
     if isinstance(tools, list) and kept.get("tool_choice") in (None, "auto", "none"):
-        left_out = [tool for tool in tools if isinstance(tool, dict) and not is_known(tool.get("type"))]
-        if left_out:
-            kept["tools"] = [tool for tool in tools if tool not in left_out]
-            notes += [f"tools: {str(tool.get('type'))[:60]} is not run here and was left out" for tool in left_out]
+        is_run = [not isinstance(tool, dict) or is_known(tool.get("type")) for tool in tools]
+        kept["tools"] = [tool for tool, runs in zip(tools, is_run, strict=True) if runs]
+        kinds = (str(tool.get("type"))[:60] for tool, runs in zip(tools, is_run, strict=True) if not runs)
+        notes += [f"tools: {kind} is not run here and was left out" for kind in kinds]
     return kept, notes
 
 

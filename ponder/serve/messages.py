@@ -132,7 +132,7 @@ def _tools(request: MessagesCountRequest) -> tuple[list[Tool], bool]:
 
 
 def _format(request: MessagesCountRequest) -> Format:
-    given = request.output_config and request.output_config.format
+    given = request.output_config.format if request.output_config is not None else None
     if given is None:
         return Format()
     spec = SchemaFormat(type="json_schema", name="output", schema=given.schema_, strict=True)
@@ -141,7 +141,7 @@ def _format(request: MessagesCountRequest) -> Format:
 
 def compute_of(request: MessagesRequest) -> tuple[str | None, Compute | None]:
     """(effort, compute): `thinking` and `output_config.effort` in ponder's words."""
-    thinking, effort = request.thinking, request.output_config and request.output_config.effort
+    thinking, effort = request.thinking, request.output_config.effort if request.output_config is not None else None
     if thinking is None or thinking.type == "adaptive":
         return effort, request.compute
     if thinking.type == "disabled":

@@ -69,4 +69,5 @@ AnyTool = Annotated[
 
 class ResponseToolChoice(Strict):
     type: Literal["function", "custom"]
-    name: Annotated[str, StringConstraints(max_length=130)]
+    # a function of a namespace as the model calls it: files.read
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}(\.[a-zA-Z0-9_-]{1,64})?$")]

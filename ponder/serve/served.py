@@ -79,6 +79,7 @@ class ServedModel:
         return {
             "id": self.name, "object": "model", "created": created, "owned_by": "ponder",
             "type": "model", "display_name": self.name,  # Anthropic's words for the same
+            "lifecycle": "active", "max_input_tokens": self.window,
             "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created)),
             "context_window": self.window, "modes": ["standard", *sorted(self.modes)],
             "efforts": published(self.efforts),

@@ -12,10 +12,12 @@ so. Kinds that a server would have to run itself (web_search, code_interpreter, 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ponder.serve.errors import ApiError
 from ponder.serve.schema_tools import CustomTool, FunctionSpec, NamespaceTool
 
 KNOWN = ("function", "custom", "namespace")
@@ -37,8 +39,8 @@ def refusal(kind: str) -> str:
     """Why a tool of another kind is refused, and what to do."""
     advice = next((text for name, text in _ADVICE.items() if kind.startswith(name)), "")
     return (
-        f"Tool type '{kind}' is not run here; functions, custom tools and namespaces of functions are taken.{advice} "
-        "With `ponder serve --lenient` such tools are left out."
+        f"Tool type '{kind}' is not run here; the types 'function', 'custom' and 'namespace' are taken.{advice} "
+        "With `ponder serve --lenient` such tools are left out, unless one must be called."
     )
 
 
@@ -56,7 +58,7 @@ def called_name(name: str, namespace: str | None) -> str:
     return f"{namespace}.{name}" if namespace else name
 
 
-def functions_of(tools: Iterable[Any]) -> list[FunctionSpec]:
+def functions_of(tools: Sequence[Any]) -> list[FunctionSpec]:
     """All tools of a request as functions, as the model sees them."""
     found: list[FunctionSpec] = []
     for tool in tools:
@@ -68,6 +70,11 @@ def functions_of(tools: Iterable[Any]) -> list[FunctionSpec]:
                 found.append(spec.model_copy(update={"name": name, "description": text}))
         else:
             found.append(_as_function(tool))
+    names = Counter(spec.name for spec in found)
+    twice = next((name for name, count in names.items() if count > 1), None)
+    if twice is not None and any(isinstance(tool, CustomTool | NamespaceTool) for tool in tools):
+        message = f"Two tools are called '{twice}': a call could be of either."  # and they are told in different forms
+        raise ApiError(400, message, code="invalid_value", param="tools")
     return found
 
 

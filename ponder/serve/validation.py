@@ -77,10 +77,15 @@ def _foreign(data: Mapping[str, Any]) -> ApiError | None:
         return kind[:60] if isinstance(kind, str) else None
 
     for index, tool in enumerate(_list(data.get("tools"))):
-        if (kind := kind_of(tool)) not in ((None, "function") if "messages" in data else (None, *KNOWN)):
+        kind = kind_of(tool)
+        if "messages" in data and kind not in (None, "function"):
+            message = f"Tool type '{kind}' is not supported in chat completions; only functions are ('function')."
+            return unsupported(message, f"tools[{index}].type")
+        if kind not in (None, *KNOWN):
             return unsupported(refusal(str(kind)), f"tools[{index}].type")
-    if (kind := kind_of(data.get("tool_choice"))) not in (None, "function", *KNOWN[1:2]):
-        return unsupported(f"Tool type '{kind}' is not supported; only functions can be chosen.", "tool_choice.type")
+    if (kind := kind_of(data.get("tool_choice"))) not in (None, "function", "custom"):
+        message = f"Tool type '{kind}' is not supported; functions and custom tools can be chosen."
+        return unsupported(message, "tool_choice.type")
     if isinstance(reasoning := data.get("reasoning"), dict) and reasoning.get("context") == "all_turns":
         message = "reasoning.context 'all_turns' is not supported: reasoning ends with its turn, as this model learned."
         return unsupported(message + " Leave it out, or send 'auto' or 'current_turn'.", "reasoning.context")

@@ -160,6 +160,20 @@ def test_the_rest_is_refused_with_its_path(data, param, words):
     assert error.value.param == param and words in error.value.message
 
 
+def test_chat_completions_take_functions_only(client):
+    with pytest.raises(openai.BadRequestError, match="'custom' is not supported in chat completions"):
+        client.chat.completions.create(
+            model="scripted", messages=[{"role": "user", "content": "x"}],
+            tools=[{"type": "custom", "custom": {"name": "f"}}],
+        )  # fmt: skip
+
+
+def test_two_tools_of_one_name_are_refused(client):
+    tools = [{"type": "custom", "name": "f"}, {"type": "function", "name": "f", "parameters": {}}]
+    with pytest.raises(openai.BadRequestError, match="Two tools are called 'f'"):
+        client.responses.create(model="scripted", input="x", tools=tools)
+
+
 def test_fields_that_fit_are_taken():
     for more in ({"reasoning": {"context": "current_turn"}}, {"prompt_cache_retention": "24h"},
                  {"include": ["web_search_call.action.sources"]}, {"service_tier": "flex"}):  # fmt: skip

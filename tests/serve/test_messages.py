@@ -119,6 +119,11 @@ def test_a_thinking_block_holds_the_summary_and_a_signature(http):
     assert thinking["thinking"] == "" and len(thinking["signature"]) > 300
 
 
+def test_the_beta_address_is_the_same(http):
+    told = post(http, "/v1/messages?beta=true").json()
+    assert told["content"][0]["text"] == ANSWER
+
+
 def test_disabled_thinking_does_not_think(http):
     told = post(http, thinking={"type": "disabled"}, output_config={"effort": "high"}).json()
     assert told["usage"]["output_tokens_details"]["thinking_tokens"] == 0
@@ -272,7 +277,10 @@ def test_errors_have_that_apis_shape(http, server):
 
 
 def test_the_other_api_keeps_its_errors_and_takes_that_key_too(http):
-    assert http.get("/v1/models").json()["data"][0]["id"] == "scripted"
+    listed = http.get("/v1/models").json()
+    (card,) = listed["data"]
+    assert (card["id"], card["type"], card["lifecycle"], listed["has_more"]) == ("scripted", "model", "active", False)
+    assert card["created_at"].endswith("Z") and card["display_name"] == "scripted"
     told = http.post("/v1/responses", json={"input": 5}).json()
     assert set(told) == {"error"}
 

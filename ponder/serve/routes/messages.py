@@ -36,7 +36,10 @@ async def _read(service: Service, request: Request, model: type[M]) -> tuple[M, 
     return read(model, data, strict_params=service.settings.strict_params, foreign=foreign), charge
 
 
-@table.post(MESSAGES, "Answer a conversation (Anthropic's API).", stream=True, scopes=USE, is_documented=False)
+@table.post(
+    MESSAGES, "Answer a conversation (Anthropic's API).", body=MessagesRequest, stream=True, scopes=USE,
+    required=("id", "type", "role", "model", "content", "stop_reason", "stop_sequence", "usage"),
+)  # fmt: skip
 async def message(service: Service, request: Request) -> Response:
     service.check_capacity()
     asked, charge = await _read(service, request, MessagesRequest)
@@ -51,7 +54,10 @@ async def message(service: Service, request: Request) -> Response:
     return EventStream(events, partial(response_event, obfuscate=False), on_leave=job.cancel)
 
 
-@table.post(MESSAGES + "/count_tokens", "Count a message's tokens.", scopes=USE, is_documented=False)
+@table.post(
+    MESSAGES + "/count_tokens", "Count a message's tokens.", body=MessagesCountRequest, scopes=USE,
+    required=("input_tokens",),
+)  # fmt: skip
 async def count_message(service: Service, request: Request) -> Response:
     asked, charge = await _read(service, request, MessagesCountRequest)
     _, prompt, *_ = await unless_left(request, read_prompt(service, key_of(request), asked, charge))
