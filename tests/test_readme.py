@@ -87,6 +87,11 @@ def test_files_named_in_links_exist(page):
         assert (ROOT / target).exists() or (ROOT / "docs" / target).exists(), target
 
 
+def test_llms_txt_names_every_page_and_no_other():
+    named = set(re.findall(r"\]\(docs/([^)]+)\)", (ROOT / "llms.txt").read_text()))
+    assert named == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
 def test_every_recipe_resolves():
     from ponder.config import find_recipe, load, recipe_names
     from ponder.train import scorer
