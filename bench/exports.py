@@ -1,8 +1,8 @@
 """Exports read by the projects whose formats they are, and their logs read back. Not part of the tests.
 
     python bench/exports.py write FOLDER [BANK]     with ponder: a made-up bank (or BANK) in every format into FOLDER
-    python bench/exports.py read FOLDER             with inspect_ai, lm_eval, every_eval_ever, huggingface_hub: whichever
-                                                    are installed there read it; ponder need not be
+    python bench/exports.py read FOLDER             with inspect_ai, lm_eval, every_eval_ever, huggingface_hub:
+                                                    those that are installed read it; ponder need not be
     python bench/exports.py back FOLDER             with ponder: what the readers wrote becomes banks again
 
 The three steps may run in three environments. Every line says what was compared and by which version; a reader that is
@@ -35,13 +35,19 @@ def main() -> None:
 
 
 def made_up(folder: Path) -> Path:
-    """40 problems with 16 samples each of a scripted engine: right, wrong, without an answer, cut and undecided ones."""
+    """40 problems with 16 samples each of a scripted engine: right, wrong, undecided, without an answer."""
     import asyncio
 
     from ponder.engine.base import ScriptedEngine
     from ponder.evals.exams import run_exam
+    from ponder.grading.verifiers import VERIFIERS
     from ponder.tasks import load_task
-    from ponder.types import SamplingParams
+    from ponder.types import Problem, SamplingParams, Verdict
+
+    def check(problem: Problem, answer: str) -> Verdict:
+        if "?" in answer and problem.id.endswith("0"):
+            return Verdict(outcome="undecided", reward=0.0, note="a question is no answer")
+        return VERIFIERS["math"](problem, answer)
 
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
@@ -49,9 +55,9 @@ def made_up(folder: Path) -> Path:
         for i in range(40)
     ]
     (folder / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    said = [("think", f"{i % 7}/2") for i in range(30)] + [("never", "")] + [("hm", "$\\frac{x}{")]
+    said = [("think", f"{i % 7}/2") for i in range(30)] + [("never", "")] + [("hm", "is it 3?")]
     exam = run_exam(
-        load_task(f"file:{folder}/p.jsonl", verifier="math"), ScriptedEngine(said), model="me/scripted", name="halves",
+        load_task(f"file:{folder}/p.jsonl", verifier=check), ScriptedEngine(said), model="me/scripted", name="halves",
         num_samples=16, params=SamplingParams(temperature=0.8), out=folder / "bank",
     )  # fmt: skip
     asyncio.run(exam)
@@ -123,8 +129,10 @@ def by_inspect(folder: Path, expected: dict[str, Any]) -> str:
                 compared += 1
     for name in ("again.eval", "again.json"):
         write_eval_log(log, str(folder / name))
-    return (f"{len(log.samples)} samples, {len(log.results.scores)} scores; {compared} rates of problems without an "
-            "undecided sample equal its own reducers'; written again as .eval and .json")  # fmt: skip
+    unscored = sum(score.value != score.value for of in scores.values() for score in of)
+    assert unscored == sum(of.count("undecided") for of in expected["outcomes"].values())
+    return (f"{len(log.samples)} samples, {unscored} of them not scored, {len(log.results.scores)} scores; {compared} "
+            "rates of problems without an undecided sample equal its own reducers'; written again as .eval and .json")
 
 
 def by_eee(folder: Path, expected: dict[str, Any]) -> str:

@@ -6,8 +6,8 @@
 
 The verdicts stay those of the log. Votes need answer classes: where the log has none they are those of ponder's `math`
 verifier (`choice` where a problem has choices), of the answer that the log extracted or else of the whole answer. A
-number that a log does not have is no number (log-probabilities), or 0 where a bank has none for that (tokens): `missing`
-says so, on the terminal and in result.json.
+number that a log does not have is no number (log-probabilities), or 0 where a bank has none for that (tokens):
+`missing` says so, on the terminal and in result.json.
 """
 
 from __future__ import annotations
@@ -152,6 +152,8 @@ def params_of(known: dict[str, object], missing: list[str]) -> SamplingParams:
     """
     taken: dict[str, object] = {}
     for name, value in known.items():
+        if value is None and name == "max_tokens":
+            continue  # no limit
         try:
             if value is None:
                 raise TypeError

@@ -80,7 +80,7 @@ def _member(path: Path, log: zipfile.ZipFile, name: str) -> bytes:
     pa = columns.arrow()
     try:
         found = pa.CompressedInputStream(pa.BufferReader(raw), "zstd").read(entry.file_size + 1)
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise ConfigError(f"{path}: {name} is damaged ({error})") from None
     if len(found) != entry.file_size or zlib.crc32(found) != entry.CRC:
         raise ConfigError(f"{path}: {name} is damaged")

@@ -19,6 +19,7 @@ from typing import Any
 from ponder.config import ConfigError
 from ponder.evals.imports.foreign import ForeignLog, ForeignSample, params_of, text_of
 from ponder.evals.imports.scores import outcome_of, told
+from ponder.grading.extract import extract_marked
 from ponder.types import Message, Problem
 
 Line = Mapping[str, Any]
@@ -165,7 +166,10 @@ def _letter(index: int) -> str:
 
 
 def _target(target: Any, choices: Sequence[str]) -> str:
+    """The answer that is right: a choice's letter, or what a written solution ends with, as verifiers take a target."""
     text = text_of(target)
+    if "####" in text or "\\boxed" in text:
+        return extract_marked(text) or text
     if choices and text.strip().isdigit() and int(text) < len(choices):
         return _letter(int(text))
     return _letter(choices.index(text.strip())) if text.strip() in choices else text
