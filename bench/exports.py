@@ -51,11 +51,11 @@ def made_up(folder: Path) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     rows = [
-        {"id": f"half/{i}", "problem": f"What is half of {i}?", "answer": f"{i}/2", "subject": f"s{i % 3}"}
+        {"id": f"half/{i}", "problem": f"What is half of {i % 7}?", "answer": f"{i % 7}/2", "subject": f"s{i % 3}"}
         for i in range(40)
     ]
     (folder / "p.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    said = [("think", f"{i % 7}/2") for i in range(30)] + [("never", "")] + [("hm", "is it 3?")]
+    said = [("think", f"{i % 7}/2") for i in range(13)] + [("never", "")] + [("hm", "is it 3?")]
     exam = run_exam(
         load_task(f"file:{folder}/p.jsonl", verifier=check), ScriptedEngine(said), model="me/scripted", name="halves",
         num_samples=16, params=SamplingParams(temperature=0.8), out=folder / "bank",

@@ -133,7 +133,8 @@ def line(doc: int, resps: list[Any], filtered: list[Any], score: float, **more: 
     arguments = {"gen_args_0": {"arg_0": f"Q{doc}: 2+2?", "arg_1": {"do_sample": False, "max_gen_toks": 64}}}
     return {
         "doc_id": doc, "doc": {"question": "2+2?"}, "target": "So it is\n#### 4", "arguments": arguments,
-        "resps": resps, "filtered_resps": filtered, "filter": "strict", "metrics": ["exact_match"], "exact_match": score, **more,
+        "resps": resps, "filtered_resps": filtered, "filter": "strict", "metrics": ["exact_match"],
+        "exact_match": score, **more,
     }  # fmt: skip
 
 
@@ -166,9 +167,18 @@ def test_responses_that_share_a_score_come_in_undecided_and_a_regrade_decides_th
     folder = lm_eval_folder(tmp_path / "m", [line(0, [["It is 4.", "It is 5.", "4"]], ["It is 4."], 1.0)])
     found = write_bank(read_log(folder), tmp_path / "bank")
     assert found.result.undecided_rate == 1 and any("regrade" in note for note in found.notes)
+    assert not any("one seed" in note for note in found.notes)
     again = asyncio.run(regrade(Bank.read(tmp_path / "bank"), "math", out=tmp_path / "new"))
     assert again.moves == {"undecided -> correct": 2, "undecided -> wrong": 1}
     assert ExamResult.read(tmp_path / "new" / "result.json").metrics.cons_at[3].value == 1
+
+
+def test_a_conversation_behind_an_api_is_read_and_copies_of_one_response_are_told(tmp_path):
+    chat = json.dumps([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}])
+    row = line(0, [["4", "4"]], ["4"], 1.0, arguments={"gen_args_0": {"arg_0": [chat], "arg_1": {}}})
+    log = read_log(lm_eval_folder(tmp_path / "m", [row]))
+    assert [(m.role, m.content) for m in log.samples[0][0].prompt] == [("system", "Be brief."), ("user", "2+2?")]
+    assert any("one seed" in note for note in log.notes)
 
 
 def test_choices_that_were_ranked_by_probability_are_letters(tmp_path):

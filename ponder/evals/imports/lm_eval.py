@@ -24,6 +24,7 @@ from ponder.types import Message, Problem
 
 Line = Mapping[str, Any]
 SEVERAL = "responses share one score a problem, so undecided; `ponder regrade BANK --verifier math` judges them"
+COPIES = "problems have several responses that are all the same: were they drawn with one seed?"
 
 
 def is_results(path: Path) -> bool:
@@ -138,6 +139,8 @@ def _drawn(line: Line) -> Mapping[str, Any]:
 def _problem(line: Line, task: str) -> Problem:
     requests, doc = list(line["arguments"].values()), line["doc"]
     context = requests[0]["arg_0"]
+    if isinstance(context, list) and len(context) == 1:
+        context = context[0]  # a conversation, for a model behind an API: a list of one text of JSON
     try:
         rows = json.loads(context) if isinstance(context, str) and context.startswith("[{") else context
     except ValueError:
@@ -193,6 +196,7 @@ def _responses(line: Line, metric: str, seen: Counter[str]) -> list[ForeignSampl
             extracted=said if isinstance(said, str) and said != "[invalid]" else None,
         )]  # fmt: skip
     seen[SEVERAL] += len(responses)
+    seen[COPIES] += len(set(map(text_of, responses))) == 1
     each = filtered if isinstance(filtered, list) and len(filtered) == len(responses) else [None] * len(responses)
     return [
         ForeignSample(
