@@ -229,3 +229,9 @@ def test_a_log_with_the_same_problem_asked_in_two_ways_is_refused(tmp_path):
     path = inspect_log(tmp_path / "x.eval", [inspect_sample("a", 1, "C"), inspect_sample("a", 2, "C", input="Other?")])
     with pytest.raises(ConfigError, match="two problems under the id 'a'"):
         read_log(path)
+
+
+def test_a_message_by_nobody_that_is_known_is_named(tmp_path):
+    sample = inspect_sample("a", 1, "C", input=[{"role": "narrator", "content": "Once"}])
+    with pytest.raises(ConfigError, match="by 'narrator'"):
+        read_log(inspect_log(tmp_path / "x.eval", [sample]))

@@ -33,7 +33,7 @@ def write_eee(source: SharedBank, out: Path) -> list[Path]:
     model = _model_id(source)
     evaluation = f"{source.slug}/{model.replace('/', '_')}/{_stamp(source)}"
     lines = [
-        json.dumps(_sample(source, problem, row, model, evaluation), ensure_ascii=False, allow_nan=False)
+        json.dumps(_sample(source, problem, row, model, evaluation), allow_nan=False)
         for problem in source.problems for row in source.samples(problem)
     ]  # fmt: skip
     samples = "\n".join(lines) + "\n"
@@ -43,7 +43,7 @@ def write_eee(source: SharedBank, out: Path) -> list[Path]:
         "format": "jsonl", "file_path": place.as_posix(), "hash_algorithm": "sha256",
         "checksum": hashlib.sha256(samples.encode()).hexdigest(), "total_rows": len(lines),
     }  # fmt: skip
-    whole = json.dumps(_aggregate(source, model, evaluation, detail), indent=1, ensure_ascii=False, allow_nan=False)
+    whole = json.dumps(_aggregate(source, model, evaluation, detail), indent=1, allow_nan=False)
     (out / place).parent.mkdir(parents=True, exist_ok=True)
     runs.write_atomic(out / place, samples)
     runs.write_atomic(out / place.with_name(f"{record}.json"), whole + "\n")

@@ -40,9 +40,9 @@ def write_lm_eval(source: SharedBank, out: Path) -> list[Path]:
     ]
     hashes = _hash("".join(line["doc_hash"] + line["prompt_hash"] + line["target_hash"] for line in lines))
     results, samples = folder / f"results_{date}.json", folder / f"samples_{source.slug}_{date}.jsonl"
-    runs.write_atomic(samples, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+    runs.write_atomic(samples, "".join(json.dumps(line) + "\n" for line in lines))
     whole = _results(source, metrics) | {"task_hashes": {source.slug: hashes}}
-    runs.write_atomic(results, json.dumps(whole, indent=2, ensure_ascii=False) + "\n")
+    runs.write_atomic(results, json.dumps(whole, indent=2) + "\n")
     return [results, samples]
 
 

@@ -19,13 +19,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank, BankSpec, SampleRow
 from ponder.evals.exams import RESULT, summarise
 from ponder.evals.results import ExamResult
 from ponder.grading.verifiers import VERIFIERS
-from ponder.types import FinishReason, Outcome, Problem, SamplingParams
+from ponder.types import FinishReason, Message, Outcome, Problem, Role, SamplingParams
 
 ALWAYS_MISSING = ("token ids", "fingerprint of the weights")
 
@@ -163,6 +164,12 @@ def params_of(known: dict[str, object], missing: list[str]) -> SamplingParams:
             taken.pop(name, None)
             missing.append(f"{name} (the bank says {getattr(SamplingParams(), name)})")
     return replace(SamplingParams(), **taken)  # type: ignore[arg-type]
+
+
+def message(role: object, content: str) -> Message:
+    if role not in get_args(Role):
+        raise ConfigError(f"a message of the log is by {role!r}, which is none of {', '.join(get_args(Role))}")
+    return Message(role=role, content=content)  # type: ignore[arg-type]
 
 
 def text_of(value: object) -> str:

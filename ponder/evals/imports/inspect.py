@@ -19,9 +19,9 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals import columns
-from ponder.evals.imports.foreign import ForeignLog, ForeignSample, params_of, text_of
+from ponder.evals.imports.foreign import ForeignLog, ForeignSample, message, params_of, text_of
 from ponder.evals.imports.scores import outcome_of, told
-from ponder.types import FinishReason, Message, Problem
+from ponder.types import FinishReason, Problem
 
 ZSTANDARD = 93
 LARGEST = 1 << 30  # bytes of one file of a log; more is damage, or an attack
@@ -132,7 +132,7 @@ def _attached(value: Any, texts: Mapping[str, str]) -> Any:
 def _problem(sample: Mapping[str, Any], task: str) -> Problem:
     asked, target = sample["input"], sample.get("target")
     rows = [{"role": "user", "content": asked}] if isinstance(asked, str) else asked
-    messages = tuple(Message(role=row["role"], content=_parts(row.get("content"))[0]) for row in rows)
+    messages = tuple(message(row["role"], _parts(row.get("content"))[0]) for row in rows)
     facts = sample.get("metadata") or {}
     level, subject = facts.get("level"), facts.get("subject")
     return Problem(

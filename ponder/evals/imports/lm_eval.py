@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.evals.imports.foreign import ForeignLog, ForeignSample, params_of, text_of
+from ponder.evals.imports.foreign import ForeignLog, ForeignSample, message, params_of, text_of
 from ponder.evals.imports.scores import outcome_of, told
 from ponder.grading.extract import extract_marked
 from ponder.types import Message, Problem
@@ -91,7 +91,8 @@ def _facts(samples: Path) -> Mapping[str, Any]:
 def _log(path: Path, lines: Sequence[Line], facts: Mapping[str, Any], score: str) -> ForeignLog:
     if not lines:
         raise ConfigError(f"{path} is empty")
-    name, missing, seen = _named(path)[0], [], Counter[str]()  # type: list[str]
+    missing: list[str] = []
+    name, seen = _named(path)[0], Counter[str]()
     config = (facts.get("configs") or {}).get(name) or {}
     ours = config.get("metadata") or {} if facts.get("model_source") == "ponder" else {}
     metric, filtered = _chosen(path, lines, score)
@@ -146,7 +147,7 @@ def _problem(line: Line, task: str) -> Problem:
     except ValueError:
         rows = context
     if isinstance(rows, list) and all(isinstance(row, dict) and "role" in row for row in rows):
-        prompt = tuple(Message(role=row["role"], content=text_of(row.get("content"))) for row in rows)
+        prompt = tuple(message(row["role"], text_of(row.get("content"))) for row in rows)
     else:
         prompt = (Message(role="user", content=text_of(context)),)
     choices = _choices(requests)
