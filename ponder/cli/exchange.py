@@ -79,7 +79,7 @@ def import_log(
     task: Annotated[str, typer.Option(help="Which task of lm-eval's folder.")] = "",
     as_json: Json = False,
 ) -> None:
-    """Make a bank of another program's samples, so that report, compare, regrade and scale work on them."""
+    """Make a bank of another program's samples, so that report, compare and regrade work on them."""
     from ponder.cli.show import print_metrics
     from ponder.evals.codec import encode
     from ponder.evals.imports import read_log

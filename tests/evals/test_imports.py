@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from ponder.config import ConfigError
+from ponder.evals.accuracy_at_compute import accuracy_at_compute
 from ponder.evals.bank import Bank
 from ponder.evals.comparison import comparison
 from ponder.evals.imports import read_log
@@ -159,6 +160,9 @@ def test_lm_eval_samples_have_the_score_of_the_filter_that_was_chosen(tmp_path):
     flexible = read_log(folder, score="exact_match,flexible")
     assert [samples[0].outcome for _, samples in flexible.samples] == ["correct", "correct"]
     assert "tokens (0 in the bank)" in write_bank(flexible, tmp_path / "bank").missing
+    with pytest.raises(ValueError, match="how many tokens the samples took is not known"):
+        bank = Bank.read(tmp_path / "bank")
+        accuracy_at_compute([bank.samples(problem.id) for problem in bank.problems], {})
     with pytest.raises(ConfigError, match="no score 'acc'; it has exact_match,strict"):
         read_log(folder, score="acc")
 

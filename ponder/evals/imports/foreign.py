@@ -1,7 +1,7 @@
 """Samples that another program drew and judged, and the bank that they become.
 
     log = read_log(Path("logs/2026-11-30_gsm8k.eval"))
-    imported = write_bank(log, Path("runs/theirs"))        then   ponder report, compare, regrade, scale
+    imported = write_bank(log, Path("runs/theirs"))        then   ponder report, compare, regrade
     imported.missing       -> ("token ids", "log-probabilities", ...)      what the bank does not know
 
 The verdicts stay those of the log. Votes need answer classes: where the log has none they are those of ponder's `math`
