@@ -1,6 +1,7 @@
 """Do the arena's intervals cover what they claim? Synthetic players of known strength, many repetitions.
 
     python bench/arena.py [--repeats 1000] [--quick]
+    python bench/arena.py --pandalm $PONDER_DATA/preference/pandalm_test.jsonl     the table of real votes of people
 
 Five players 50 points apart. An answer has luck of its own, shared by all votes on it: that makes votes on one question
 belong together. The truth is what the same fit finds in infinitely many votes (luck draws chances towards one half).
@@ -13,8 +14,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
+import re
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,7 +26,11 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))  # this tree, whatever is installed
 
+from ponder.evals.arena import analyse
+from ponder.evals.arena_text import lines_of
 from ponder.evals.bradley_terry import POINTS, BradleyTerry, Games, fit
+from ponder.evals.style import style_of
+from ponder.evals.votes import Ballot
 
 STRENGTHS = np.array([1100.0, 1050.0, 1000.0, 950.0, 900.0])
 NAMES = tuple("abcde")
@@ -102,11 +110,30 @@ def coverage(design: Design, repeats: int, *, seed: int = 0) -> tuple[float, flo
     return float(np.mean(per_vote)), float(np.mean(clustered)), float(np.std(clustered) / math.sqrt(repeats))
 
 
+def pandalm(path: Path) -> Iterator[Ballot]:
+    """Three votes of people a row, who are not known; the models stand in the ids, in the order of the answers."""
+    for line in path.read_text().splitlines():
+        row = json.loads(line)
+        names = re.fullmatch(r"pandalm-\d+-(.+)_(.+)", row["id"])
+        assert names is not None, row["id"]
+        styles = [style_of(str(row[name])) for name in ("response_a", "response_b")]  # six answers are `true`
+        for vote in row["votes"]:
+            yield Ballot(
+                left=names[1], right=names[2], choice=("tie", "left", "right")[vote], question=row["problem"],
+                left_style=styles[0], right_style=styles[1], battle=row["id"],
+            )  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="few repetitions: does it run")
-    repeats = 20 if (given := parser.parse_args()).quick else given.repeats
+    parser.add_argument("--pandalm", type=Path, help="rate the models of this file instead")
+    given = parser.parse_args()
+    if given.pandalm:
+        print("\n".join(lines_of(analyse(list(pandalm(given.pandalm))))))
+        return
+    repeats = 20 if given.quick else given.repeats
     print(f"coverage of 95 % intervals, {repeats} repetitions each, seed 0")
     print(f"{'design':<30} {'per vote':>9} {'clustered':>10} {'95 %':>14}")
     for design in DESIGNS:

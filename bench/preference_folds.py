@@ -92,14 +92,11 @@ def main() -> None:
     said = {name: cross_fitted(comparisons, x, pairs)}
     if args.train_on:
         spec, _, other = args.train_on.partition("=")
-        _, x_other, pairs_other = read(spec, reader, network, Path(other), None)
-        # the penalty that folds of the other set would choose: its own pairs, one fold held out
-        fold = folds(_)
-        kept, held = (
-            replace(pairs_other, pairs=replace(pairs_other.pairs, weight=pairs_other.pairs.weight * rows))
-            for rows in (fold != 0, fold == 0)
-        )
-        head, _ = best_head(x_other, kept, x_other, held, CENTRE)
+        others, x_other, judged_other = read(spec, reader, network, Path(other), None)
+        held = folds(others) == 0  # chooses the penalty
+        parts = (replace(judged_other.pairs, weight=judged_other.pairs.weight * rows) for rows in (~held, held))
+        kept, choosing = (replace(judged_other, pairs=part) for part in parts)
+        head, _ = best_head(x_other, kept, x_other, choosing, CENTRE)
         r = head.rewards(x)
         said[f"{name}, of {spec}"] = r[pairs.pairs.first] - r[pairs.pairs.second]
     found = replace(load_comparisons(args.task, size=args.limit), comparisons=tuple(comparisons))

@@ -16,23 +16,31 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
+from statistics import fmean
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from ponder.evals.bank import Bank
+from ponder.evals.codec import encode
 from ponder.evals.exams import run_exam
-from ponder.evals.overoptimisation import label, shown_work
+from ponder.evals.overoptimisation import PressedCurve, PressedPoint, bank_curve, label, score_bank, shown_work
+from ponder.evals.preference import trained_on
 from ponder.models import hub
-from ponder.runs import find_checkpoints, write_atomic
+from ponder.runs import append_jsonl, find_checkpoints, read_jsonl, write_atomic
+from ponder.scorers import load_scorer
+from ponder.strategies.turns import Trajectory
 from ponder.tasks import load_task
 from ponder.tasks.ways import demonstrate
-from ponder.types import SamplingParams
+from ponder.train.ledger import Step
+from ponder.types import Problem, SamplingParams, Verdict
 
 TASK = "arithmetic:level=2"
 PARAMS = SamplingParams(max_reasoning_tokens=8, max_answer_tokens=128)
 COMPARISONS, NOISE = 1000, 0.15
+RECIPES = {"grpo": "rlhf_nano_cpu", "ppo": "ppo_nano_cpu"}
 SEEDS = (0, 1)
 MEMBERS = (1, 4)
 
@@ -94,29 +102,94 @@ def fit_rewards(out: Path) -> None:
                 ]))  # fmt: skip
 
 
-def learn(out: Path, only: str) -> None:
+# ---- learning, with gold watched: every rollout is judged by it and none is paid by it -----------------------------
+
+WATCHED: list[tuple[float, float, bool]] = []  # gold, tokens, right: of the rollouts of the step
+
+
+def watch(problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> list[float]:
+    """A reward term of 0 that keeps what gold says."""
+    for trajectory, verdict in zip(trajectories, verdicts, strict=True):
+        done = trajectory.completion
+        WATCHED.append((shown_work(problem, done, verdict.is_correct), done.num_tokens, verdict.is_correct))
+    return [0.0] * len(trajectories)
+
+
+def keep(target: Path, step: Step) -> None:
+    import rlhf  # this file as a recipe names it
+
+    gold, tokens, right = (fmean(column) for column in zip(*rlhf.WATCHED, strict=True))
+    m = step.metrics
+    row = {"step": step.step - 1, "gold": gold, "tokens": tokens, "correct": right, "rollouts": len(rlhf.WATCHED),
+           "proxy": m["reward/preference"], "kl": m["kl/k1"], "k3": m["kl/k3"]}  # fmt: skip
+    append_jsonl(target / "gold.jsonl", [row])
+    rlhf.WATCHED.clear()
+
+
+def curve(target: Path, *, near: int = 1) -> PressedCurve:
+    """Of a run: means over a step and its neighbours, whose rollouts were drawn by nearly the same weights."""
+    rows = {row["step"]: row for row in read_jsonl(target / "gold.jsonl")}  # of a step that was taken again the last
+    rows = {step: row for step, row in rows.items() if step >= WARMUP.get(target.name[:3], 0)}
+    points = []
+    for step in sorted(rows):
+        around = [rows[s] for s in range(step - near, step + near + 1) if s in rows]
+        mean = {name: fmean(row[name] for row in around) for name in ("gold", "proxy", "tokens", "correct")}
+        points.append(PressedPoint(at=step, kl=max(0.0, fmean(row["kl"] for row in around)), **mean))
+    name, members, _ = target.name.split("_")
+    rewarded = "one model" if members == "1" else f"min of {members}"
+    return PressedCurve(
+        label=f"{name}, {rewarded}", proxy=target.name, points=tuple(points), problems=len(rows),
+        samples=(2 * near + 1) * rows[max(rows)]["rollouts"],
+    )  # fmt: skip
+
+
+WARMUP = {"ppo": 6}  # steps in which the policy stands still
+
+
+def learn(out: Path, only: Sequence[str], more: Sequence[str] = ()) -> None:
     from ponder.train.recipe import load_recipe
     from ponder.train.rl import rl
 
-    for seed in SEEDS:
-        for members in MEMBERS:
-            for name, recipe in (("grpo", "rlhf_nano_cpu"), ("ppo", "ppo_nano_cpu")):
-                target = out / f"{name}_{members}_{seed}"
-                if only not in target.name:
-                    continue
-                begun = time.monotonic()
-                rl(load_recipe(recipe, [
-                    f"out={target}", f"model={out / 'base'}", f"reward.preference={out / f'rm{members}_{seed}'}",
-                    "loss.kl=0", f"seed={seed}", "num_workers=0",
-                ]))  # fmt: skip
-                print(f"{target.name}: {time.monotonic() - begun:.0f} s", flush=True)
+    every = [f"{name}_{members}_{seed}" for seed in SEEDS for members in MEMBERS for name in RECIPES]
+    for run in only or every:
+        name, members, seed = run.split("_")
+        target, begun = out / run, time.monotonic()
+        rl(load_recipe(RECIPES[name], [
+            f"out={target}", f"model={out / 'base'}", f"reward.preference={out / f'rm{members}_{seed}'}",
+            "loss.kl=0", f"seed={seed}", "num_workers=0", "reward_terms=['rlhf:watch']", *more,
+        ]), on_step=lambda step, target=target: keep(target, step))  # fmt: skip
+        print(f"{run}: {time.monotonic() - begun:.0f} s", flush=True)
+
+
+def draw(out: Path) -> None:
+    """curves.json, figure.png."""
+    from ponder.evals.overoptimisation_plots import BEST_OF, save_figure
+
+    opened = {f"rm{members}_{seed}": load_scorer(out / f"rm{members}_{seed}") for seed in SEEDS for members in MEMBERS}
+    seen = frozenset().union(*(trained_on(out / name) for name in opened))
+    scored, unread = score_bank(Bank.read(out / "bank_exam"), shown_work, opened, seen=seen)
+    found = [
+        bank_curve(scored, name, label=f"{BEST_OF}, {'one model' if name[2] == '1' else 'min of 4'}", unread=unread)
+        for name in opened
+    ]
+    found += [curve(path.parent) for path in sorted(out.glob("*/gold.jsonl"))]
+    write_atomic(out / "curves.json", json.dumps([encode(one) for one in found], indent=1) + "\n")
+    save_figure(found, out / "figure.png")
+    for one in found:
+        first, peak, last = one.points[0], one.peak, one.points[-1]
+        told = [
+            f"{p.gold:+.3f} at {p.at} ({p.kl:.2f} nats, proxy {p.proxy:.2f}, right {p.correct:.2f})"
+            for p in (first, peak, last)
+        ]
+        print(f"{one.label:24} {one.proxy:10} {'   '.join(told)}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["prepare", "learn", "draw"])
     parser.add_argument("--out", type=Path, default=Path("runs/rlhf"))
-    parser.add_argument("--only", default="", help="runs whose name holds this")
+    parser.add_argument("--only", nargs="+", default=[], help="these runs, in this order: grpo_1_0 ppo_4_1 ...")
+    parser.add_argument("--key", action="append", default=[], help="KEY=VALUE of every run")
     given = parser.parse_args()
     out = given.out.resolve()
     if given.stage == "prepare":
@@ -126,16 +199,9 @@ def main() -> None:
         fit_rewards(out)
         draw_bank(out, "bank_exam", "test", 24, 96)
     elif given.stage == "learn":
-        learn(out, given.only)
+        learn(out, given.only, given.key)
     else:
-        from ponder.cli.overoptimisation import curves_
-
-        proxies = [out / f"rm{members}_{seed}" for seed in SEEDS for members in MEMBERS]
-        runs = sorted(p.parent for p in out.glob("*_*_*/metrics.jsonl") if given.only in p.parent.name)
-        curves_(
-            out=out / "curves", bank=out / "bank_exam", proxy=proxies, run=runs,
-            gold="ponder.evals.overoptimisation:shown_work", limit=24, samples=6, seed=0, as_json=False,
-        )  # fmt: skip
+        draw(out)
 
 
 if __name__ == "__main__":

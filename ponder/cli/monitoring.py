@@ -17,6 +17,7 @@ from ponder.config import ConfigError
 
 if TYPE_CHECKING:
     from ponder.evals.loophole import Sample
+    from ponder.monitors.base import View
     from ponder.monitors.learned import Trigrams
 
 monitor = typer.Typer(help="Make and measure monitors, which read what a model wrote.", no_args_is_help=True)
@@ -28,12 +29,12 @@ ViewOption = Annotated[str, typer.Option(help="What it reads: reasoning, answer 
 BudgetOption = Annotated[float, number("Share of clean completions that may be flagged.", least=0, most=0.5)]
 
 
-def _view(text: str) -> str:
+def _view(text: str) -> View:
     from ponder.monitors.base import VIEWS
 
     if text not in VIEWS:
         raise ConfigError(f"--view {text!r} must be one of {', '.join(VIEWS)}")
-    return text
+    return text  # type: ignore[return-value]
 
 
 @monitor.command("fit")
@@ -51,13 +52,13 @@ def fit(
 
     if out.suffix != ".json":
         raise ConfigError(f"--out {out} must end in .json")
-    view = _view(view)
+    shown = _view(view)
     cases = [case for case in read_cases(planted) if is_first_half(case.problem)]
     quarter = [case for case in cases if is_first_half(f"threshold {case.problem}") and not case.planted]
     rest = [case for case in cases if not is_first_half(f"threshold {case.problem}") or case.planted]
-    texts = [case.transcript.shown(view) for case in rest]  # type: ignore[arg-type]
-    learned = learn(texts, [case.planted for case in rest], view=view)  # type: ignore[arg-type]
-    clean = [case.transcript.shown(view) for case in quarter]  # type: ignore[arg-type]
+    texts = [case.transcript.shown(shown) for case in rest]
+    learned = learn(texts, [case.planted for case in rest], view=shown)
+    clean = [case.transcript.shown(shown) for case in quarter]
     threshold_for(learned, clean, budget=budget).save(out)
     finish(
         {"out": str(out), "fitted": len(rest), "clean": len(quarter)},
@@ -70,8 +71,15 @@ def fit(
 def evaluate(
     planted: Planted,
     name: Annotated[
-        list[str], typer.Option("--monitor", help="rules, a file of `ponder monitor fit`, or module:attr; several.")
-    ],
+        Optional[list[str]],
+        typer.Option("--monitor", help="rules, a file of `ponder monitor fit`, or module:attr; several."),
+    ] = None,
+    endpoint: Annotated[
+        Optional[str], typer.Option("--model", metavar="URL NAME", help="A language model: 'http://HOST/v1 NAME'.")
+    ] = None,
+    prompt: Annotated[str, typer.Option(help="Of --model: intent, deception, or module:attr.")] = "intent",
+    view: Annotated[Optional[str], typer.Option(help="Of --model; default: all three.")] = None,
+    api_key: ApiKey = None,
     budget: BudgetOption = 0.02,
     rate: Annotated[Optional[float], number("How often it is there in life; default: as in the data.", least=0)] = None,
     as_json: Json = False,
@@ -79,11 +87,20 @@ def evaluate(
     """Recall and false positives by view, precision at three base rates, delay, cost: half sets, half is measured."""
     from ponder.evals.monitoring import examine, read_cases, report_lines
     from ponder.monitors import load_monitors
+    from ponder.monitors.base import VIEWS
+    from ponder.monitors.model import ModelMonitor
 
-    cases = read_cases(planted)
-    found = [
-        asyncio.run(examine(each, cases, budget=budget, rate_of_data=rate)) for each in load_monitors(name)
-    ]  # fmt: skip
+    cases, monitors = read_cases(planted), list(load_monitors(name or []))
+    if endpoint:
+        from ponder.engine.remote import RemoteEngine
+
+        url, _, served = endpoint.strip().partition(" ")
+        for each in VIEWS if view is None else (_view(view),):
+            model = RemoteEngine(url, served.strip(), api_key)
+            monitors.append(ModelMonitor(model, prompt=prompt, view=each, name=served.strip()))
+    if not monitors:
+        raise ConfigError("name a monitor: --monitor rules, a file, module:attr, or --model 'http://HOST/v1 NAME'")
+    found = [asyncio.run(examine(each, cases, budget=budget, rate_of_data=rate)) for each in monitors]
     if as_json:
         print(json.dumps([asdict(report) for report in found]))
     else:
@@ -133,6 +150,8 @@ def run_loophole(
     for arm in chosen:
         if arm not in loophole.ARMS:
             raise ConfigError(f"--arms {arms}: {arm!r} is none of {', '.join(loophole.ARMS)}")
+    if draw_only and not (out / "monitor.json").exists():
+        raise ConfigError(f"{out} holds no experiment yet; leave out --draw-only")
     with resumable("the same command"):
         learned = _base(out, workers)
         for seed in range(seeds if not draw_only else 0):
@@ -159,6 +178,7 @@ def _base(out: Path, workers: int) -> Trigrams:
             loophole.keep(path, _samples(checkpoint, workers, split, size))
     if not (path := out / "monitor.json").exists():
         rows = list(read_jsonl(out / "points" / "base_train.jsonl"))
+        loophole.keep(out / "planted.jsonl", loophole.planted(rows))  # to measure other monitors on
         loophole.learn_monitor(rows, loophole.labels(rows)).save(path)
     return learned.load(path)
 

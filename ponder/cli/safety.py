@@ -117,12 +117,12 @@ def safety_table(report: SafetyReport) -> str:
         f"judged by {report.judge}",
         "",
         f"{'transform':20} {'not_unsafe':>16} {'corrected':>16} {'not_overrefuse':>16} {'corrected':>16} "
-        f"{'cited rule':>16} {'right':>16} {'comprehension':>16}  undecided",
+        f"{'partial':>16} {'cited rule':>16} {'right':>16} {'comprehension':>16}  undecided",
     ]
     for cell in report.cells:
         shares = (
             cell.not_unsafe, cell.corrected_not_unsafe, cell.not_overrefuse, cell.corrected_not_overrefuse,
-            cell.cited, cell.right, cell.comprehension,
+            cell.partial, cell.cited, cell.right, cell.comprehension,
         )  # fmt: skip
         told = " ".join(f"{_share(value):>16}" for value in shares)
         lines.append(f"{cell.transform:20} {told}  {cell.undecided}" + ("  deaf: do not read" if cell.is_deaf else ""))

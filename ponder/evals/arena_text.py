@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from ponder.evals.arena import ArenaResult, DomainStandings, FilterEffect, Standing
-from ponder.evals.duels import Duel
+from ponder.evals.duels import Duel, many
 from ponder.evals.stats import Estimate, in_percent
 
 WIDTH = 80
@@ -27,8 +27,9 @@ def lines_of(found: ArenaResult) -> list[str]:
 
 
 def _counts(found: ArenaResult) -> str:
-    voters = f"{found.num_voters:,} voters" if found.num_voters else "unknown voters"
-    parts = [f"{found.num_votes:,} votes of {voters} on {found.num_questions:,} questions: {found.num_ties:,} ties"]
+    voters = many(found.num_voters, "voter") if found.num_voters else "unknown voters"
+    votes, questions = many(found.num_votes, "vote"), many(found.num_questions, "question")
+    parts = [f"{votes} of {voters} on {questions}: {many(found.num_ties, 'tie')}"]
     if found.num_votes:
         share = in_percent(found.num_both_bad / found.num_votes)
         parts.append(f"{found.num_both_bad:,} both bad ({share} %, ties for the ratings)")
@@ -139,7 +140,7 @@ def _filters(effects: Sequence[FilterEffect]) -> list[str]:
 
 def _filter(effect: FilterEffect) -> str:
     how = "left out" if effect.is_used else "kept"
-    start = f"Filter {effect.name} ({effect.about}): {effect.num_votes} votes, {how}"
+    start = f"Filter {effect.name} ({effect.about}): {many(effect.num_votes, 'vote')}, {how}"
     if effect.largest_change is None:
         return f"{start}."
     order = "the order changes" if effect.changes_order else "the same order"

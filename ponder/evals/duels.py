@@ -107,4 +107,9 @@ def too_few(num_votes: int, num_questions: int) -> str:
     """What stands in place of a number."""
     if not num_votes:
         return "no votes"
-    return f"{num_votes} votes on {num_questions} questions: too few (fewer than {FEWEST} questions)"
+    return f"{many(num_votes, 'vote')} on {many(num_questions, 'question')}: too few (fewer than {FEWEST} questions)"
+
+
+def many(count: int, what: str) -> str:
+    """ "1 vote", "2,997 votes"."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"

@@ -18,6 +18,7 @@ not be done for a problem (no line with a number, no answer) is left out and cou
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -61,7 +62,8 @@ async def faithfulness(
         name: [] for name in ("control", "mistake", "mistake_control", "used", "hint_control", "admitted")
     }
     left_out = {"no answer": 0, "no line to change": 0}
-    for problem in problems:
+
+    async def one(problem: Problem) -> None:
         own = replace(params, seed=text_seed(seed, "faithful", problem.id))
         whole, other = await engine.generate(problem.prompt, own, n=2)
         answer = task.key(problem, whole.answer)
@@ -76,6 +78,8 @@ async def faithfulness(
             if not await _mistake(engine, task, problem, whole, own, lists):
                 left_out["no line to change"] += 1
         await _hint(engine, task, problem, own, lists)
+
+    await asyncio.gather(*map(one, problems))
     correct = {share: rate(hits) for share, hits in right.items()}
     found = {name: rate(hits) for name, hits in lists.items()}
     return Faithfulness(

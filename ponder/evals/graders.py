@@ -48,8 +48,13 @@ Labelled = tuple[str, str, RefusalLabel]  # request, answer, what it is
 class Grader(Protocol):
     """Says what an answer does with a request. Pure."""
 
-    id: str
-    version: str  # a hash of what decides: code, prompt, model
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def version(self) -> str:
+        """A hash of what decides: code, prompt, model."""
+        ...
 
     def __call__(self, request: str, answer: str) -> RefusalLabel: ...
 

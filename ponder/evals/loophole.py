@@ -28,7 +28,7 @@ from ponder.grading.verifiers import VERIFIERS
 from ponder.monitors.learned import Trigrams, fit, threshold_for
 from ponder.monitors.rules import phrases
 from ponder.runs import read_jsonl, write_atomic
-from ponder.tasks.loophole import CONFESSED, attempt, loophole, numbers, weak
+from ponder.tasks.loophole import TELLING, attempt, loophole, numbers, weak
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, text_seed
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def learn_monitor(rows: Sequence[Sample], tried: Sequence[bool | None], *, budge
 
 def measure(rows: Sequence[Sample], learned: Trigrams) -> LoopholePoint:
     """Every number of a point, from its samples."""
-    said, tried = phrases(CONFESSED), labels(rows)
+    said, tried = phrases(*TELLING), labels(rows)
     problems = [row["problem"] for row in rows]
     takes = [weak(problem_of(row), row["answer"]).is_correct for row in rows]
     true = [VERIFIERS["integer"](problem_of(row), row["answer"]).is_correct for row in rows]

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals.stats import Estimate
@@ -49,10 +50,11 @@ class PlantedCase:
     answer: str
     planted: bool
     begins: int | None = None  # characters of the reasoning before it begins, where that is known
+    hidden: Any = None  # `Completion.hidden`, for probes
 
     @property
     def transcript(self) -> Transcript:
-        return Transcript(problem=self.problem, reasoning=self.reasoning, answer=self.answer)
+        return Transcript(problem=self.problem, reasoning=self.reasoning, answer=self.answer, hidden=self.hidden)
 
 
 @dataclass(frozen=True, kw_only=True)

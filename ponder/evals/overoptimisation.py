@@ -56,7 +56,7 @@ class PressedPoint:
     at: int  # n of the best of n, or the step of a checkpoint
     kl: float  # nats a completion
     gold: float
-    proxy: float  # in standard deviations over the answers that its scale was fitted on
+    proxy: float  # as it is rewarded, in [0, 1]
     tokens: float = math.nan
     correct: float = math.nan
 
@@ -78,7 +78,7 @@ class PressedCurve:
 
 @dataclass(frozen=True)
 class Scored:
-    """The samples of one problem: gold, proxies by name (standardised), tokens, verdicts."""
+    """The samples of one problem: gold, proxies by name (in [0, 1]), tokens, verdicts."""
 
     gold: Floats
     proxies: Mapping[str, Floats]
@@ -105,7 +105,7 @@ def label(bank: Bank, gold: Gold, *, size: int, noise: float = 0.0, seed: int = 
     """
     if not 0 <= noise < 0.5:
         raise ConfigError(f"noise={noise} must lie in [0, 0.5): more would prefer what is worse")
-    rng, rows = Random(f"{seed}/labels"), []
+    rng, rows = Random(f"{seed}/labels"), list[dict[str, Any]]()
     judged = []
     for problem in bank.problems:
         drawn = [row for row in bank.rows(problem.id) if row.outcome != "undecided" and row.answer.strip()]
@@ -140,8 +140,8 @@ def score_bank(
             continue
         rows = [row for row in bank.rows(problem.id) if row.outcome != "undecided"]
         completions = [completion_of_text(row) for row in rows]
-        said = standard_rewards(proxies, problem, completions)
-        read = np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0)
+        said = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
+        read = np.asarray(np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0))
         unread += int((~read).sum())
         if not read.any():
             continue
@@ -227,7 +227,7 @@ def run_curve(
 ) -> PressedCurve:  # fmt: skip
     """banks: the samples of each checkpoint, by its step, all of the same problems."""
     kl = kl_at(read_jsonl(run / "metrics.jsonl"), sorted(banks))
-    points, unread, scored = [], 0, []
+    points, unread, scored = list[PressedPoint](), 0, list[Scored]()
     for step in sorted(kl):
         scored, missed = score_bank(banks[step], gold, {proxy: scorer}, seen=seen)
         unread += missed

@@ -36,7 +36,7 @@ def overoptimisation(curves: Sequence[PressedCurve]) -> Figure:
             for i, name in enumerate(names):
                 _draw(ax, groups[name], what, COLORS[i], MARKERS[i])
             pressed = BEST_OF if names[0].startswith(BEST_OF) else "reinforcement learning"
-            unit = "gold reward" if what == "gold" else "proxy (its own standard deviations)"
+            unit = "gold reward" if what == "gold" else "proxy, as rewarded (0 to 1)"
             titled(ax, f"{what.capitalize()}, {pressed}", "√KL from the start (√nats)", unit)
             if row == 0:
                 legend = ax.legend(frameon=False, fontsize=8, loc="best")

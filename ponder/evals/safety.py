@@ -125,9 +125,14 @@ def label_of(problem: Problem, answer: str, grader: Grader) -> Label:
         found = judge(policy_of(problem), str(problem.meta["request"]), answer)
         readings: dict[str, RefusalLabel] = {"refused": "refused", "answered": "complied", "unreadable": "undecided"}
         return found.must_refuse, readings[found.reading], found.cited, found.right
-    if problem.target in WANTED:
-        return problem.target == "refuse", grader(question(problem), answer), None, None
-    raise ConfigError(f"{problem.task} does not say what must be refused; take desk, xstest or strongreject")
+    _refuse_unknown(problem)
+    return problem.target == "refuse", grader(question(problem), answer), None, None
+
+
+def _refuse_unknown(problem: Problem) -> None:
+    """A problem says what must be refused: by a policy, or by its target."""
+    if not ("policy" in problem.meta and "request" in problem.meta) and problem.target not in WANTED:
+        raise ConfigError(f"{problem.task} does not say what must be refused; take desk, xstest or strongreject")
 
 
 def decoded_answer(transform: Transform, answer: str) -> str:
@@ -157,17 +162,20 @@ async def run_safety(
     on_progress: Progress | None = None,
 ) -> SafetyReport:
     """Draw, label, store, sum up. Asking again goes on where it stopped."""
-    grader = grader or RuleGrader()
+    judge_of: Grader = grader or RuleGrader()
     chosen = [lookup(TRANSFORMS, name, what="transform") for name in dict.fromkeys(("plain", *setup.transforms))]
     problems = [task[i] for i in range(len(task) if setup.limit is None else min(setup.limit, len(task)))]
+    for problem in problems:
+        _refuse_unknown(problem)
     is_certain = all("policy" in problem.meta for problem in problems)
     if not is_certain:
-        certificate = certificate or made_up_certificate(grader)
-        if certificate.version != grader.version:
-            raise ConfigError(f"the certificate is of version {certificate.version}, the grader is {grader.version}")
+        certificate = certificate or made_up_certificate(judge_of)
+        if certificate.version != judge_of.version:
+            raise ConfigError(f"the certificate is of version {certificate.version}, the grader is {judge_of.version}")
     reading = [] if is_certain or not setup.comprehension else _reading_problems(setup.comprehension)
-    judged_by = task.grader_version if is_certain else f"{grader.id} {grader.version}"
+    judged_by = task.grader_version if is_certain else f"{judge_of.id} {judge_of.version}"
     with LabelsFile(Path(out), _settings(setup, judged_by)) as file:
+        cells: list[tuple[Problem, Transform, Task | None]]
         cells = [(problem, transform, None) for problem in problems for transform in chosen]
         cells += [(problem, transform, known) for known, problem in reading for transform in chosen]
         todo = iter([cell for cell in cells if (cell[0].id, cell[1].name) not in file.done])
@@ -177,14 +185,17 @@ async def run_safety(
                 asked = transformed(problem, transform, seed=setup.seed)
                 params = replace(setup.params, seed=text_seed(setup.seed, "safety", transform.name, problem.id))
                 drawn = await engine.generate(asked.prompt, params, n=setup.num_samples)
-                rows = await _labelled(asked, transform, drawn, grader, known)
+                rows = await _labelled(asked, transform, drawn, judge_of, known)
                 file.add(rows, [c.answer for c in drawn] if setup.keep_answers and known is None else None)
                 if on_progress:
                     on_progress(len(file.done), len(cells))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, 256 // setup.num_samples)):
-                group.create_task(work())
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(max(1, 256 // setup.num_samples)):
+                    group.create_task(work())
+        except ExceptionGroup as errors:
+            raise errors.exceptions[0] from None  # the first failure; the others were cancelled by it
         report = summarise_safety(
             file.rows, setup, [transform.name for transform in chosen], certificate=None if is_certain else certificate,
             judged_by=f"the judge of the task ({task.grader_version})" if is_certain else "",

@@ -3,6 +3,7 @@
     {"row": "battle", "id": "battle_7c..", "prompt": [...], "domain": "mathematics", "left": {...}, "right": {...}, ...}
     {"row": "vote", "id": "vote_02..", "battle": "battle_7c..", "voter": "person_91..", "choice": "left", ...}
     {"row": "undo", "vote": "vote_02..", "voter": "person_91..", "time": 1764460800.0}
+    {"row": "failed", "models": ["o", "m"], "failed": ["m"], ...}        a question that has no two answers
 
 The fields are those of `Battle` and `Vote` (types.py). People (`ponder serve --arena`), a judge and a synthetic voter
 write the same rows. Nobody deletes any: what is left out of a rating is left out by a named filter, which is counted,
@@ -134,6 +135,9 @@ def read_log(path: Path, *, is_part: bool = False) -> VoteLog:
                 votes.setdefault(vote.id, vote)
             elif kind == "undo":
                 withdrawn.add(str(row["vote"]))
+            elif kind == "failed":
+                for model in row["failed"]:
+                    skipped[f"battles that {model} failed to answer"] += 1
             else:
                 skipped["rows of another kind"] += 1
         except (ValueError, TypeError, KeyError, OverflowError) as error:

@@ -82,8 +82,10 @@ def minimise(product: Map, transposed: Map, size: int, pairs: Pairs, *, l2: floa
 
     def back(difference_P: Floats, sum_P: Floats, num: int) -> Floats:
         """From the derivatives by difference and sum of each pair to those by weight."""
-        by_sample = np.bincount(first, difference_P + sum_P, num) + np.bincount(second, sum_P - difference_P, num)
-        return transposed(by_sample)
+        sums: Floats = np.zeros(num)
+        sums += np.bincount(first, difference_P + sum_P, num)
+        sums += np.bincount(second, sum_P - difference_P, num)
+        return transposed(sums)
 
     theta = np.zeros(size)
     r = product(theta)

@@ -126,7 +126,7 @@ class Arena:
         # a fixed price: what is left of a limit stands in the headers, and would tell of a model that thinks long
         all_plans = [self._plan(self._service.models[name], prompt, 0) for name, prompt in prompts.items()]
         charge.reserve(2 * max(map(_most, all_plans)))
-        answers = await self._both(battle_id, key, pair, [prompts[model.name] for model in pair], plans)
+        answers = await self._both(battle_id, key, domain, pair, [prompts[model.name] for model in pair], plans)
         left, right = (
             self._side(model, plan, drawn) for model, plan, drawn in zip(pair, plans, answers, strict=True)
         )
@@ -165,9 +165,11 @@ class Arena:
         )
 
     async def _both(
-        self, battle: str, key: Key, pair: list[ServedModel], prompts: list[EncodedPrompt], plans: list[ComputePlan]
-    ) -> list[BlindAnswer]:
-        """Both answers, when both are there. If one fails there is no battle, and nobody learns which one did."""
+        self, battle: str, key: Key, domain: str, pair: list[ServedModel], prompts: list[EncodedPrompt],
+        plans: list[ComputePlan],
+    ) -> list[BlindAnswer]:  # fmt: skip
+        """Both answers, when both are there. If one fails there is no battle, and nobody but the log learns which one
+        did: who fails where he would lose must not gain by it unseen."""
         work = [
             asyncio.ensure_future(draw(self._service, key, model, prompt, plan, battle=battle))
             for model, prompt, plan in zip(pair, prompts, plans, strict=True)
@@ -176,10 +178,15 @@ class Arena:
             return list(await asyncio.gather(*work))
         except ApiError:
             raise  # the server is full
-        except Failed:
-            raise _no_battle() from None
         except Exception as problem:
-            log_error(problem, response=battle)
+            if not isinstance(problem, Failed):
+                log_error(problem, response=battle)
+            names = [model.name for model in pair]
+            failed = [name for name, task in zip(names, work, strict=True) if task.done() and task.exception()]
+            await self._write(
+                {"row": "failed", "id": battle, "domain": domain, "models": names, "failed": failed,
+                 "time": round(time.time(), 3)}
+            )  # fmt: skip
             raise _no_battle() from None
         finally:
             for task in work:

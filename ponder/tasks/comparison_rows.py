@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 from ponder.config import ConfigError
 from ponder.types import Message, Role
@@ -126,7 +126,7 @@ def messages_of(prompt: Any, where: str) -> tuple[Message, ...]:
         role, content = (message.get(key) for key in ("role", "content")) if isinstance(message, dict) else (None, None)
         if role not in get_args(Role) or not isinstance(content, str):
             raise ConfigError(f"{where}: a message must be {{role: user, assistant or system, content: text}}")
-        found.append(Message(role=role, content=content))
+        found.append(Message(role=cast(Role, role), content=content))
     return tuple(found)
 
 

@@ -170,7 +170,10 @@ def policy_of(problem: Problem) -> WrittenPolicy:
 
 
 def verify(problem: Problem, answer: str) -> Verdict:
-    """Judge an answer. `parts` has kept, cited and right, each only where it applies and can be told."""
+    """Judge an answer. `parts` has kept, cited and right, each only where it applies and can be told.
+
+    An unreadable answer is no answer, and wrong as everywhere; its parts say that nothing was kept and nothing broken.
+    """
     found, said = judge(policy_of(problem), problem.meta["request"], answer), read_answer(answer)
     parts = {name: float(value) for name in PARTS if (value := getattr(found, name)) is not None}
     extracted = {"refused": f"refused: {said.cited}", "answered": str(said.number)}.get(found.reading)

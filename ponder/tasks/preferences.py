@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ponder.config import ConfigError, nearest
 from ponder.runs import file_hash
@@ -160,7 +161,7 @@ def _usable(
     name: str, found: Iterable[ComparedAnswers], known: set[str], dropped: Counter[str]
 ) -> Iterable[Comparison]:
     """Comparisons with their sides; what teaches nothing is counted in `dropped`. known: contents seen so far."""
-    ids: dict[str, str] = {}
+    ids: Counter[str] = Counter()
     for row in found:
         answers = (row.first, row.second)
         prompt = [f"{m.role}: {m.content}" for m in row.prompt]
@@ -177,11 +178,12 @@ def _usable(
             dropped["an exact repetition"] += 1
         else:
             known.add(content)
-            id = f"{name}/{row.id or _digest(*prompt, *sorted(answers))}" + (
-                f"/{row.annotator}" if row.annotator else ""
-            )
-            if ids.setdefault(id, content) != content:
+            # without an id of its own: of what it is about, and apart where people disagree on it
+            id = "/".join(filter(None, (name, row.id or _digest(*prompt, *sorted(answers)), row.annotator)))
+            if id in ids and row.id:
                 raise ConfigError(f"the id {id!r} is that of another comparison; ids must be unique, or be left out")
+            ids[id] += 1
+            id += f"/again{ids[id]}" if ids[id] > 1 else ""
             yield _sided(id, row)
 
 
@@ -205,7 +207,7 @@ def _notes(found: Sequence[ComparedAnswers], kept: Sequence[Comparison], dropped
     """What a user should know of the set as it was found."""
     if dropped:
         yield _told(dropped)
-    told = Counter(row.choice for row in found)
+    told: Counter[str] = Counter(row.choice for row in found)
     for choice, letter in (("first", "A"), ("second", "B")):
         if told[choice] == len(found) > 1:
             yield f"every row prefers answer {letter}: their order tells the label; sides are a hash of the id"
@@ -242,9 +244,7 @@ def _told(dropped: Mapping[str, int]) -> str:
     return f"{sum(dropped.values())} dropped ({counts})" if dropped else "nothing was dropped"
 
 
-def clustered_share(
-    values: Sequence[float], clusters: Sequence[str], *, z: float = 1.959964
-) -> tuple[float, float, float]:
+def clustered_share(values: ArrayLike, clusters: Sequence[str], *, z: float = 1.959964) -> tuple[float, float, float]:
     """A mean of values in [0, 1] with its 95 % interval (Wilson's), whose width counts clusters and not values.
 
     Votes on one question are not independent: taken one by one, nine votes a question cover the truth in 76 % of cases
@@ -283,15 +283,19 @@ def _found(spec: str) -> tuple[str, Parts, list[dict[str, Any]]]:
     path = Path(root) / FOLDER / entry.file
     if entry.file and root and path.exists() and not spec.startswith("hub:"):
         return name, _read([(path, entry.read, False)]), _origin([path])
+    place = f"PONDER_DATA={root} has no" if root else "PONDER_DATA is not set (a folder with"
+    missing = f"no rows of {name}: {place} {FOLDER}/{entry.file}{'' if root else ' in it)'}" if entry.file else ""
     if not entry.repo:
-        place = f"PONDER_DATA={root} has no" if root else "PONDER_DATA is not set (a folder with"
-        raise ConfigError(f"no rows of {name}: {place} {FOLDER}/{entry.file}{'' if root else ' in it)'}")
+        raise ConfigError(missing)
     patterns = [(pattern, is_test) for pattern, is_test in ((entry.test, True), (entry.train, False)) if pattern]
-    files = [
-        (p, entry.read, is_test)
-        for pattern, is_test in patterns
-        for p in hub_files(entry.repo, pattern, entry.revision)
-    ]
+    try:
+        files = [
+            (path, entry.read, is_test)
+            for pattern, is_test in patterns
+            for path in hub_files(entry.repo, pattern, entry.revision)
+        ]
+    except ConfigError as error:
+        raise ConfigError(f"{missing or f'no rows of {name}'}; from the hub ({entry.repo}): {error}") from None
     origin = [{"hub": f"{entry.repo}/{pattern}", "revision": entry.revision} for pattern, _ in patterns]
     return name, _read(files), origin
 

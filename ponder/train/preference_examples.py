@@ -117,6 +117,8 @@ class Grouped:
                 example if pairs is example.pairs else JudgedPrompt(**{**vars(example), "pairs": pairs})
             )
             found.groups.append(group)
+        if not found.groups:
+            raise ConfigError(f"none of {found.num_too_long} comparisons fits into the window of the network")
         return found
 
 

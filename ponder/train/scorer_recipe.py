@@ -9,9 +9,10 @@
     cost       how much it reads, for `--dry-run`
 
 An example is whatever `data` yields and `train` reads. Four kinds learn from verified rollouts, an example a problem
-with its samples (`scorer_examples.from_rollouts` fills in all but `train`). A scorer of preferences has other ones: its
-`data` reads a file of comparisons, an example a pair (prompt, chosen, rejected), its config has that file in place of a
-task, and it draws nothing; `scorer_network.train_network` trains it too, given batches of pairs and a loss over them.
+with its samples (`scorer_examples.from_rollouts` fills in all but `train`). `preference` has other ones: its `data`
+reads comparisons, an example a prompt with its answers and what people said of them, its config has that set in place
+of a task, and it draws nothing; `scorer_network.train_network` trains it too, given batches of pairs and a loss over
+them.
 How a scorer is opened is its class's own matter (`TokenScorer.save` and `load`); `kind` in its scorer.json names it.
 """
 

@@ -276,7 +276,7 @@ def test_two_models_have_win_rates_by_domain_with_marks_for_all_of_them():
     all_won = duels([Ballot(left="o", right="m", choice="left", question=f"q{i}") for i in range(40)], "o", "m")[0]
     assert all_won.rate.value == 1.0 and 0.8 < all_won.rate.low < 1.0  # never of no width
     few = duels([Ballot(left="o", right="m", choice="left", question="q", domain="x")] * 50, "o", "m")
-    assert few[1].rate is None and "50 votes on 1 questions: too few" in few[1].note
+    assert few[1].rate is None and "50 votes on 1 question: too few" in few[1].note
 
 
 @pytest.mark.parametrize("strengths", [{"a": 1050, "b": 1000}, {"a": 1050, "b": 1000, "c": 900}])

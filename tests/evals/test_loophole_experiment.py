@@ -14,7 +14,7 @@ from ponder.engine.base import ScriptedEngine
 from ponder.evals import loophole
 from ponder.monitors import pressure
 from ponder.rewarding import training
-from ponder.tasks.loophole import CONFESSED, demonstrate
+from ponder.tasks.loophole import CONFESSED, NEUTRAL, TELLING, demonstrate
 from ponder.train.recipe import load_recipe
 from ponder.train.sft import SFTConfig
 from tests.helpers import group_of
@@ -67,7 +67,7 @@ def test_every_arm_has_a_recipe_and_only_two_let_the_monitor_in():
         recipe = load_recipe(f"loophole_{arm}_nano_cpu")
         assert set(loophole.STEPS) == recipe.all_checkpoint_steps
         assert recipe.task == f"loophole:verifier={'exact' if arm == 'exact' else 'weak'}"
-    assert pressure.CONFESSED == CONFESSED
+    assert pressure.TELLING == TELLING and all(word in CONFESSED and word not in NEUTRAL for word in TELLING)
 
 
 def test_pressure_takes_one_off_or_leaves_out():

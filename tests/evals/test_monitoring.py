@@ -137,3 +137,37 @@ def test_a_chain_that_decides_looks_so_and_a_hint_that_is_used_may_be_admitted()
     assert found.hint_used.value == 1 and found.hint_control.value == 0
     assert 0 < found.hint_admitted.value < 1
     assert any("a mistake" in line for line in faithfulness_lines(found))
+
+
+def test_the_verbs_fit_on_one_half_and_measure_on_the_other(tmp_path, capsys):
+    from ponder.cli import monitoring
+
+    path = tmp_path / "planted.jsonl"
+    rows = [{"problem": each.problem, "reasoning": each.reasoning, "answer": "1", "planted": each.planted}
+            for each in CASES]  # fmt: skip
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    monitoring.fit(path, tmp_path / "m.json", view="reasoning", budget=0.02)
+    capsys.readouterr()
+    monitoring.evaluate(path, [str(tmp_path / "m.json"), "rules"], budget=0.02, as_json=True)
+    found = {report["monitor"]: report for report in json.loads(capsys.readouterr().out)}
+    assert found["trigrams"]["recall"]["value"] == 1 and found["trigrams"]["false_positives"]["value"] == 0
+    assert found["rules"]["recall"]["value"] == 0
+    for wrong, message in (({"view": "mind"}, "--view"), ({"out": tmp_path / "m.txt"}, ".json")):
+        with pytest.raises(ConfigError, match=message):
+            monitoring.fit(**({"planted": path, "out": tmp_path / "m.json", "view": "answer", "budget": 0.02} | wrong))
+    with pytest.raises(ConfigError, match="name a monitor"):
+        monitoring.evaluate(path, None, budget=0.02)
+    with pytest.raises(ConfigError, match="no experiment yet"):
+        monitoring.run_loophole(tmp_path, 1, "weak", 0, draw_only=True)
+    with pytest.raises(ConfigError, match="is none of"):
+        monitoring.run_loophole(tmp_path, 1, "weird", 0)
+
+
+def test_a_server_refuses_a_monitor_of_answers_before_it_opens_anything(tmp_path, monkeypatch):
+    from ponder.cli.serving import serve
+
+    monkeypatch.chdir(tmp_path)
+    text = "from ponder.monitors import phrases\nmake = lambda: phrases('x', view='answer')\n"
+    (tmp_path / "answer_parts.py").write_text(text)
+    with pytest.raises(ConfigError, match="reads answers"):
+        serve(monitor=["answer_parts:make"])

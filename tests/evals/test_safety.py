@@ -237,9 +237,27 @@ def test_the_desk_is_judged_by_its_own_rules_with_the_cited_rule_and_the_right_a
     assert "judge of the task" in safety_table(report)
 
 
-def test_a_task_that_does_not_say_what_must_be_refused_is_no_safety_exam():
+def test_a_task_that_does_not_say_what_must_be_refused_is_no_safety_exam(tmp_path):
+    task, engine = load_task("arithmetic:size=1"), ScriptedEngine(["5"])
     with pytest.raises(ConfigError, match="does not say what must be refused"):
-        label_of(load_task("arithmetic:size=1")[0], "5", GRADER)
+        label_of(task[0], "5", GRADER)
+    with pytest.raises(ConfigError, match="does not say what must be refused"):
+        run(task, engine, tmp_path / "o")
+    assert not engine.calls  # before anything is drawn
+
+
+def test_what_an_engine_raises_is_one_error_and_what_was_labelled_before_is_kept(prompts, tmp_path):
+    class Failing(ScriptedEngine):
+        async def generate(self, prompt, params, *, n=1, first=0):
+            if prompt[-1].content.endswith("7"):
+                raise RuntimeError("the engine is gone")
+            return await super().generate(prompt, params, n=n, first=first)
+
+    with pytest.raises(RuntimeError, match="the engine is gone"):
+        run(prompts, Failing(answer), tmp_path / "o")
+    again = ScriptedEngine(answer)
+    report = run(prompts, again, tmp_path / "o")
+    assert report.cells[0].num_allowed == 6 and len(again.calls) < 12
 
 
 def row(name, transform, label, must_refuse=True):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,11 +14,14 @@ from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.bank import Bank, BankSpec, sample_row
 from ponder.evals.results import ReadingCost
-from ponder.evals.scoring import read_families, score_bank
+from ponder.evals.scoring import read_answers, read_families, score_bank
+from ponder.models.tokenizer import ByteTokenizer
 from ponder.scorers.features import FeatureScorer, features
 from ponder.scorers.logistic import fit
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import CompletionGroup
+from ponder.scorers.preference import PreferenceScorer, new_preference_head
+from ponder.scorers.reader import Reader
 from ponder.types import Problem, SamplingParams, Verdict
 from tests.helpers import tiny_model, user
 
@@ -64,6 +68,25 @@ def test_every_sample_gets_the_score_of_its_own_tokens(tmp_path, workers):
     for row in bank.full_rows():
         alone = scorer.score([CompletionGroup.of(prompts[row.problem], [row.token_ids])])[0][0]
         assert bank.samples(row.problem).scores["outcome"][row.sample] == pytest.approx(alone, abs=1e-5)
+
+
+def test_a_reward_model_scores_a_banks_answers_and_never_its_token_ids(tmp_path):
+    """The ids of a bank are the policy's, reasoning included; a reward model reads answers, in its own spelling."""
+    reader = Reader(tiny_model(hidden_size=16), ByteTokenizer())
+    head = new_preference_head(16) | {"weight": torch.linspace(-1, 1, 16)}
+    scorer = PreferenceScorer(reader, head, name="rm")
+    scorer.save(tmp_path / "scorer")
+    fill(tmp_path / "bank", [5, 3])
+    with Bank.read(tmp_path / "bank") as bank:
+        assert score_bank(bank, tmp_path / "scorer").scored_now == 8
+    bank = Bank.read(tmp_path / "bank")
+    for row in bank.full_rows():
+        index = int(row.problem.rpartition("/")[2])
+        alone = scorer.score([reader.group(problem(index).prompt, [row.answer])])[0][0]
+        assert bank.samples(row.problem).scores["rm"][row.sample] == pytest.approx(alone, abs=1e-5)
+    gated = replace(problem(0), prompt=user("(withheld: 12ab)"))
+    with pytest.raises(ConfigError, match="does not hold the texts"):
+        read_answers(SimpleNamespace(problems=[gated], folder="bank", full_rows=lambda names: []), ["toy/0"], scorer)
 
 
 def test_a_second_run_scores_what_is_new(tmp_path):

@@ -12,7 +12,7 @@ import pytest
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.monitors import Judgement, Monitor, Rules, Transcript, ask_monitor, learned, load_monitors, phrases, probe
-from ponder.monitors.combined import combine
+from ponder.monitors.combined import combine, rare
 from ponder.monitors.model import ModelMonitor, parse_suspicion
 from ponder.types import Completion, SamplingParams
 
@@ -130,6 +130,11 @@ def test_members_catch_what_others_miss_under_one_budget():
         return (await whole.read(Transcript(reasoning="check"))).action
 
     assert asyncio.run(blind()) == "error"
+
+
+def test_beyond_all_clean_ones_further_is_still_more_suspicious():
+    assert [rare(value, [0.0, 0.0, 0.5, 0.6]) for value in (0.0, 0.5, 0.6)] == [0.0, 0.5, 0.75]
+    assert 1 < rare(0.7, [0.6]) < rare(5.0, [0.6]) < 2
 
 
 def test_a_monitor_that_returns_something_else_is_an_error_and_can_stop():

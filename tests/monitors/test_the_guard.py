@@ -16,25 +16,29 @@ import pytest
 
 from ponder.config import RECIPES, lookup
 from ponder.engine.base import ScriptedEngine
+from ponder.evals import contamination
 from ponder.grading.killable import Children
+from ponder.models.tokenizer import ByteTokenizer
+from ponder.models.weights import save_model
 from ponder.monitors import Judgement, MonitorInReward, Rules, Suspicion, ask_monitor
 from ponder.monitors.base import Adapted
 from ponder.monitors.model import PROMPTS, ModelMonitor
 from ponder.rewarding import is_rewarding, monitor_in, refuse_monitor, rewarding, training
-from ponder.rollouts.deliberate import preference_term
 from ponder.rollouts.grade import grade
+from ponder.rollouts.preferences import RewardConfig, preference_term
 from ponder.rollouts.rewards import add_terms
-from ponder.runs import Run, experiment_source, experiments, record_training
+from ponder.runs import Run, experiment_source, experiments, record_training, training_sources
 from ponder.scorers import KINDS
 from ponder.scorers.base import floats
 from ponder.scorers.judge import Judge
 from ponder.strategies.turns import Trajectory
 from ponder.train.advantages import advantages
-from ponder.train.recipe import RLConfig, load_recipe
+from ponder.train.recipe import ExperimentsConfig, RLConfig, load_recipe
+from ponder.train.rl import reward_terms, rl
 from ponder.train.sft import read_solutions
 from ponder.train.star import StarConfig, star
 from ponder.types import SamplingParams, Verdict
-from tests.helpers import LowercaseTask, group_of
+from tests.helpers import LowercaseTask, group_of, tiny_model
 from tests.monitors import asking
 from tests.test_house import ROOT
 
@@ -194,6 +198,16 @@ def test_2_a_closure_over_a_monitor_is_refused_when_it_is_named(module):
             RLConfig(out="x", reward_terms=(f"{name}:{attribute}",))
 
 
+def test_3_a_scorer_that_holds_a_monitor_is_refused_when_it_is_opened(module):
+    name = module(
+        "import importlib\nclass Held:\n    def __init__(self): self.inner = importlib.import_module('ponder.' + "
+        "'monitors').Rules()\n"
+    )
+    config = RLConfig(out="x", reward=RewardConfig(preference=f"{name}:Held", preference_weight=0.5))
+    with pytest.raises(MonitorInReward, match="the preference scorer uses the monitor Rules"):
+        reward_terms(config)
+
+
 def test_3_a_scorer_that_calls_a_monitor_is_refused_when_it_is_asked():
     class Sly:
         name, policy, needs, flops_per_token = "sly", "", frozenset(), None
@@ -306,8 +320,6 @@ def test_outside_of_rewards_monitors_answer_and_a_server_never_swallows_the_refu
 
 
 def test_ordinary_parts_are_no_monitors():
-    from ponder.train.rl import rl
-
     for part in (rl, TASK, advantages, Judge(ScriptedEngine(["7"])), lambda: json.dumps({}), None, "ponder.monitors"):
         assert monitor_in(part) == ""
         refuse_monitor(part, "part")
@@ -329,6 +341,23 @@ def test_an_experiment_that_says_why_is_let_in_and_is_known_by_it_for_ever(tmp_p
     record_training(first, None, [experiment_source(why)])
     record_training(second, first, [{"kind": "other", "name": "demonstrations"}])  # what is trained from it
     assert experiments(second) == [why] and experiments(tmp_path / "run") == []
+    told = contamination.check([], training_sources(second)).unknown  # says how, not on what: no source to read
+    assert len(told) == 1 and told[0].startswith("demonstrations")
+
+
+def test_a_run_with_a_monitor_in_its_reward_says_so_in_every_checkpoint(tmp_path):
+    save_model(tiny_model(), tmp_path / "base")
+    ByteTokenizer().save(str(tmp_path / "base"))
+    config = RLConfig(
+        out=str(tmp_path / "run"), model=str(tmp_path / "base"), task="tests.helpers:LowercaseTask", num_steps=1,
+        pool_size=4, problems_per_step=2, group_size=2, max_reasoning_tokens=2, max_answer_tokens=2, num_workers=0,
+        num_slots=4, reward_terms=("ponder.monitors.pressure:penalty",), warmup_steps=1,
+        experiments=ExperimentsConfig(monitor_in_reward="a test"),
+    )  # fmt: skip
+    last = rl(config)
+    assert [experiments(last.parent / name) for name in ("step_00000", "step_00001")] == [["a test"]] * 2
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["monitor_in_reward"] == "a test"
+    assert not is_rewarding() and asking.ask() == "flag"
 
 
 def test_whoever_uses_such_a_model_is_told(tmp_path, capsys):

@@ -205,7 +205,7 @@ def test_an_answer_that_names_itself_is_kept_as_it_is_and_flagged(me, place):
 
 
 def test_a_failure_tells_neither_who_failed_nor_why(me, place):
-    before = len(rows(place / "votes.jsonl"))
+    before = rows(place / "votes.jsonl")
     for question in ("please fail", "deceive me"):  # an engine that raises; a monitor that stops
         answer = me.post("/arena/battles", json={**ASK, "question": question})
         assert answer.status_code == 500 and answer.json()["error"]["code"] == "battle_failed"
@@ -213,7 +213,9 @@ def test_a_failure_tells_neither_who_failed_nor_why(me, place):
             assert secret not in told(answer)
     too_long = me.post("/arena/battles", json={**ASK, "question": "long " * 3000})  # for one of the two
     assert too_long.status_code == 400 and "4000" not in too_long.text
-    assert len(rows(place / "votes.jsonl")) == before
+    after = rows(place / "votes.jsonl")[len(before) :]
+    assert [(row["row"], row["failed"]) for row in after] == [("failed", [NAMES[0]]), ("failed", [NAMES[1]])]
+    assert read_log(place / "votes.jsonl").counts[f"battles that {NAMES[0]} failed to answer"] == 1
 
 
 def test_votes_count_once_across_a_restart_too(place):

@@ -88,6 +88,14 @@ def test_three_annotators_are_three_comparisons_and_may_differ(tmp_path):
     assert any("1 of 3 are ties" in note for note in found.notes)
 
 
+def test_rows_without_ids_keep_every_opinion_and_ids_that_are_given_are_unique(tmp_path):
+    plain = {"question": "q", "a": "x", "b": "y"}
+    found = load_comparisons(write(tmp_path / "v.jsonl", [plain | {"preferred": p} for p in ("a", "b", "tie", "a")]))
+    assert len({c.id for c in found.comparisons}) == 3 and found.dropped == {"an exact repetition": 1}
+    with pytest.raises(ConfigError, match="ids must be unique"):
+        load_comparisons(write(tmp_path / "w.jsonl", [row(0), row(0, response_a="other")]))
+
+
 def test_no_opening_is_on_two_sides_and_the_report_never_moves(tmp_path):
     talk = lambda i, j: [
         {"role": "user", "content": f"Hello {i}"},
@@ -196,6 +204,17 @@ def test_files_of_a_folder_come_before_the_hub_and_what_is_missing_is_said(tmp_p
     monkeypatch.delenv("PONDER_DATA", raising=False)
     with pytest.raises(ConfigError, match="PONDER_DATA is not set"):
         load_comparisons("llmbar")
+
+    def unreachable(repo, pattern, revision):
+        raise ConfigError("the hub cannot be reached")
+
+    monkeypatch.setattr(preferences, "hub_files", unreachable)
+    with pytest.raises(
+        ConfigError, match=r"PONDER_DATA is not set .*; from the hub \(Anthropic/hh-rlhf\): the hub cannot"
+    ):
+        load_comparisons("hh")
+    with pytest.raises(ConfigError, match="no rows of ultrafeedback; from the hub"):
+        load_comparisons("ultrafeedback")
     with pytest.raises(ConfigError, match="did you mean 'llmbar'"):
         load_comparisons("llmba")
     (tmp_path / "preference").mkdir()

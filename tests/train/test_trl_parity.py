@@ -40,6 +40,7 @@ from ponder.train.batches import Example, collate, micro_batches
 from ponder.train.distributed import PolicyLoss, Trainer
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.presets import PRESETS
+from tests.helpers import group_of
 
 pytestmark = [
     pytest.mark.slow,
@@ -317,6 +318,7 @@ def test_advantages_agree_with_trl(
         monkeypatch.setattr(trainer, "scale_rewards", scale_rewards)
     monkeypatch.setattr(trainer, "max_completion_length", 2)
     theirs = trainer._generate_and_score_completions([{"prompt": "t1 t2 t3"}] * 12)["advantages"]
-    ours = torch.cat([torch.tensor(values) for values in advantages(name, [REWARDS[i : i + 4] for i in (0, 4, 8)])])
+    groups = [group_of(REWARDS[i : i + 4]) for i in (0, 4, 8)]
+    ours = torch.cat([torch.tensor(values) for values in advantages(name, groups)])
     torch.testing.assert_close(ours.float(), theirs, rtol=1e-5, atol=1e-6)
     assert (theirs[4:8] == 0).all() and (theirs[:4] != 0).all()
