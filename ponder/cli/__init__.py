@@ -8,7 +8,7 @@
     banks.py       regrade, log                                     preferring.py  prefer
     monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
     policies.py    policies                                         safety.py      safety
-    overoptimisation.py  overoptimisation label, curves
+    exchange.py    export, import                                  overoptimisation.py  overoptimisation label, curves
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
