@@ -7,7 +7,7 @@ docs/training.md has the keys as a table, made from this file.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -18,7 +18,7 @@ from ponder.rollouts.deliberate import ENVIRONMENTS, DeliberationConfig
 from ponder.rollouts.preferences import RewardConfig, is_attribute
 from ponder.train.advantages import ADVANTAGES
 from ponder.train.critic import CriticConfig
-from ponder.train.losses import LossConfig
+from ponder.train.losses import OBJECTIVES, LossConfig
 from ponder.train.policy import Precision
 from ponder.train.presets import PRESETS, apply_preset
 from ponder.types import SamplingParams
@@ -125,9 +125,10 @@ class RLConfig:
 
     def __post_init__(self) -> None:
         check(self)
-        named = [("advantage", {**ADVANTAGES, "gae": None}, self.advantage)]
+        named: list[tuple[str, Mapping[str, Any], str]] = [("advantage", {**ADVANTAGES, "gae": None}, self.advantage)]
         named += [("reward term", {}, name) for name in self.reward_terms]
         named += [("environment", ENVIRONMENTS, self.environment)] if self.environment else []
+        named += [("objective", OBJECTIVES, self.loss.clip)]
         named += [("preference scorer", {}, name) for name in (self.deliberation.preference, self.reward.preference)
                   if is_attribute(name)]  # fmt: skip
         for what, known, name in named:

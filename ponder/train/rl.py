@@ -119,6 +119,7 @@ def reward_terms(config: RLConfig) -> dict[str, RewardTerm]:
         terms |= deliberation_terms(config.deliberation)
     if config.reward.preference:
         scorer = open_preference(config.reward.preference)
+        refuse_monitor(scorer, "preference scorer", reason=config.experiments.monitor_in_reward)
         terms["preference"] = preference_term(scorer, config.reward.preference_weight)
     return terms | {name: lookup({}, name, what="reward term") for name in config.reward_terms}
 

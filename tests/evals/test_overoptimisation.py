@@ -138,7 +138,8 @@ def test_a_runs_curve_has_gold_and_proxy_of_each_checkpoint(tmp_path):
     banks = {0: fill(tmp_path / "a", {"one": ["4", "5"]}), 4: fill(tmp_path / "b", {"one": ["444444", "444444"]})}
     curve = run_curve(tmp_path, banks, gold, "long", Longer(name="long"), label="ppo, one model")
     assert [(p.at, p.kl, p.gold, p.proxy, p.correct) for p in curve.points] == [
-        (0, 0.0, 0.5, pytest.approx(1 / (1 + math.exp(-1))), 0.5), (4, 2.0, 0.0, pytest.approx(1 / (1 + math.exp(-6))), 1.0),
+        (0, 0.0, 0.5, pytest.approx(1 / (1 + math.exp(-1))), 0.5),
+        (4, 2.0, 0.0, pytest.approx(1 / (1 + math.exp(-6))), 1.0),
     ]  # fmt: skip
     assert curve.peak.at == 0
 

@@ -24,8 +24,8 @@ from ponder.monitors import Judgement, MonitorInReward, Rules, Suspicion, ask_mo
 from ponder.monitors.base import Adapted
 from ponder.monitors.model import PROMPTS, ModelMonitor
 from ponder.rewarding import is_rewarding, monitor_in, refuse_monitor, rewarding, training
-from ponder.rollouts.deliberate import preference_term
 from ponder.rollouts.grade import grade
+from ponder.rollouts.preferences import RewardConfig, preference_term
 from ponder.rollouts.rewards import add_terms
 from ponder.runs import Run, experiment_source, experiments, record_training, training_sources
 from ponder.scorers import KINDS
@@ -34,7 +34,7 @@ from ponder.scorers.judge import Judge
 from ponder.strategies.turns import Trajectory
 from ponder.train.advantages import advantages
 from ponder.train.recipe import ExperimentsConfig, RLConfig, load_recipe
-from ponder.train.rl import rl
+from ponder.train.rl import reward_terms, rl
 from ponder.train.sft import read_solutions
 from ponder.train.star import StarConfig, star
 from ponder.types import SamplingParams, Verdict
@@ -196,6 +196,16 @@ def test_2_a_closure_over_a_monitor_is_refused_when_it_is_named(module):
     for attribute in ("term", "half"):
         with pytest.raises(MonitorInReward, match="Rules"):
             RLConfig(out="x", reward_terms=(f"{name}:{attribute}",))
+
+
+def test_3_a_scorer_that_holds_a_monitor_is_refused_when_it_is_opened(module):
+    name = module(
+        "import importlib\nclass Held:\n    def __init__(self): self.inner = importlib.import_module('ponder.' + "
+        "'monitors').Rules()\n"
+    )
+    config = RLConfig(out="x", reward=RewardConfig(preference=f"{name}:Held", preference_weight=0.5))
+    with pytest.raises(MonitorInReward, match="the preference scorer uses the monitor Rules"):
+        reward_terms(config)
 
 
 def test_3_a_scorer_that_calls_a_monitor_is_refused_when_it_is_asked():
