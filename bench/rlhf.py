@@ -126,8 +126,8 @@ def keep(target: Path, step: Step) -> None:
     rlhf.WATCHED.clear()
 
 
-def curve(target: Path, *, near: int = 1) -> PressedCurve:
-    """Of a run: means over a step and its neighbours, whose rollouts were drawn by nearly the same weights."""
+def curve(target: Path, *, near: int = 2) -> PressedCurve:
+    """Of a run: means over five steps (other problems each), whose rollouts were drawn by nearly the same weights."""
     rows = {row["step"]: row for row in read_jsonl(target / "gold.jsonl")}  # of a step that was taken again the last
     rows = {step: row for step, row in rows.items() if step >= WARMUP.get(target.name[:3], 0)}
     points = []

@@ -68,7 +68,7 @@ def _draw(ax: Axes, curves: Sequence[PressedCurve], what: str, color: str, marke
         )  # fmt: skip
 
 
-def save_figure(curves: Sequence[PressedCurve], path: Path, *, dpi: int = 110) -> None:
+def save_figure(curves: Sequence[PressedCurve], path: Path, *, dpi: int = 96) -> None:
     drawing = overoptimisation(curves)
     path.parent.mkdir(parents=True, exist_ok=True)
-    drawing.savefig(path, dpi=dpi, facecolor="white")
+    drawing.savefig(path, dpi=dpi, facecolor="white", pil_kwargs={"optimize": True})
