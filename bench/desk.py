@@ -1,6 +1,6 @@
 """The desk, end to end: does a policy that was reasoned about hold where an imitated one does not? Trains and measures.
 
-    python bench/desk.py --out runs/desk --seeds 3              (about 15 minutes a seed on two free cores)
+    python bench/desk.py --out runs/desk --seeds 3              (some ten minutes of CPU a seed, estimated)
     python bench/desk.py --out runs/desk --seeds 3 --no-train   (only what is trained already: the table)
 
 Of every seed: a base that reads policies (desk_1_read_nano_cpu), rows of one policy drawn with it in the prompt and

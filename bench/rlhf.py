@@ -40,6 +40,7 @@ from ponder.types import Problem, SamplingParams, Verdict
 TASK = "arithmetic:level=2"
 PARAMS = SamplingParams(max_reasoning_tokens=8, max_answer_tokens=128)
 COMPARISONS, NOISE = 1000, 0.15
+RECIPES = {"grpo": "rlhf_nano_cpu", "ppo": "ppo_nano_cpu"}
 SEEDS = (0, 1)
 MEMBERS = (1, 4)
 
@@ -145,22 +146,19 @@ def curve(target: Path, *, near: int = 1) -> PressedCurve:
 WARMUP = {"ppo": 6}  # steps in which the policy stands still
 
 
-def learn(out: Path, only: str, more: Sequence[str] = ()) -> None:
+def learn(out: Path, only: Sequence[str], more: Sequence[str] = ()) -> None:
     from ponder.train.recipe import load_recipe
     from ponder.train.rl import rl
 
-    for seed in SEEDS:
-        for members in MEMBERS:
-            for name, recipe in (("grpo", "rlhf_nano_cpu"), ("ppo", "ppo_nano_cpu")):
-                target = out / f"{name}_{members}_{seed}"
-                if only not in target.name:
-                    continue
-                begun = time.monotonic()
-                rl(load_recipe(recipe, [
-                    f"out={target}", f"model={out / 'base'}", f"reward.preference={out / f'rm{members}_{seed}'}",
-                    "loss.kl=0", f"seed={seed}", "num_workers=0", "reward_terms=['rlhf:watch']", *more,
-                ]), on_step=lambda step, target=target: keep(target, step))  # fmt: skip
-                print(f"{target.name}: {time.monotonic() - begun:.0f} s", flush=True)
+    every = [f"{name}_{members}_{seed}" for seed in SEEDS for members in MEMBERS for name in RECIPES]
+    for run in only or every:
+        name, members, seed = run.split("_")
+        target, begun = out / run, time.monotonic()
+        rl(load_recipe(RECIPES[name], [
+            f"out={target}", f"model={out / 'base'}", f"reward.preference={out / f'rm{members}_{seed}'}",
+            "loss.kl=0", f"seed={seed}", "num_workers=0", "reward_terms=['rlhf:watch']", *more,
+        ]), on_step=lambda step, target=target: keep(target, step))  # fmt: skip
+        print(f"{run}: {time.monotonic() - begun:.0f} s", flush=True)
 
 
 def draw(out: Path) -> None:
@@ -190,7 +188,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=["prepare", "learn", "draw"])
     parser.add_argument("--out", type=Path, default=Path("runs/rlhf"))
-    parser.add_argument("--only", default="", help="runs whose name holds this")
+    parser.add_argument("--only", nargs="+", default=[], help="these runs, in this order: grpo_1_0 ppo_4_1 ...")
     parser.add_argument("--key", action="append", default=[], help="KEY=VALUE of every run")
     given = parser.parse_args()
     out = given.out.resolve()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from tests.cli import forked
 
 pytestmark = pytest.mark.slow
 
@@ -34,9 +37,8 @@ PLANNED = [command for command in OFFLINE if re.match(r"ponder (rl|sft)", comman
 def run(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     words = shlex.split(command)
     assert words[0] == "ponder"
-    return subprocess.run(
-        [sys.executable, "-m", "ponder.cli", *words[1:]], capture_output=True, text=True, cwd=cwd, timeout=240
-    )
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return forked.run(words[1:], cwd=cwd, environment=environment, timeout=240)
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +87,11 @@ def test_files_named_in_links_exist(page):
         assert (ROOT / target).exists() or (ROOT / "docs" / target).exists(), target
 
 
+def test_llms_txt_names_every_page_and_no_other():
+    named = set(re.findall(r"\]\(docs/([^)]+)\)", (ROOT / "llms.txt").read_text()))
+    assert named == {path.name for path in (ROOT / "docs").glob("*.md")}
+
+
 def test_every_recipe_resolves():
     from ponder.config import find_recipe, load, recipe_names
     from ponder.train import scorer
@@ -94,7 +101,7 @@ def test_every_recipe_resolves():
     paths = [find_recipe(name) for name in recipe_names()]
     assert len(paths) >= 10
     for path in paths:
-        if path.name.startswith("scorer_"):
+        if "ponder scorer" in path.read_text():
             scorer.load_recipe(path)
         elif "[demonstrations]" in path.read_text() or "\ndata = " in path.read_text():
             load(SFTConfig, path)

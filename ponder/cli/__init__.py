@@ -5,10 +5,10 @@
     show.py        what verbs print                                 teach.py       data, star, sft, rl, scorer, doctor
     fenced.py      sandbox                                          measure.py     eval, scale, score, report, ...
     choosing.py    submit, ioi                                      contest.py     contest rate, standings, ...
-    banks.py       regrade, log, export                             preferring.py  prefer
+    banks.py       regrade, log                                     preferring.py  prefer
     monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
     policies.py    policies                                         safety.py      safety
-    overoptimisation.py  overoptimisation label, curves
+    exchange.py    export, import                                  overoptimisation.py  overoptimisation label, curves
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -22,6 +22,7 @@ from ponder.cli import (  # they register their verbs
     banks,
     choosing,
     contest,
+    exchange,
     fenced,
     measure,
     monitoring,
@@ -41,6 +42,7 @@ __all__ = [
     "banks",
     "choosing",
     "contest",
+    "exchange",
     "fenced",
     "main",
     "measure",

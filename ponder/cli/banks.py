@@ -1,4 +1,4 @@
-"""Verbs for what is kept: regrade (samples), log (a run, to a tracker), export (a model, to other programs)."""
+"""Verbs for what is kept: regrade (samples), log (a run, to a tracker)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from ponder.cli.app import MEASURE, USE, Json, app
+from ponder.cli.app import MEASURE, Json, app
 from ponder.cli.show import print_tables, resumable
 
 FOLLOW_SECONDS = 5.0
@@ -81,20 +81,3 @@ def log(
                 time.sleep(FOLLOW_SECONDS)
     finally:
         tracker.close()
-
-
-@app.command(rich_help_panel=USE)
-def export(
-    model: Annotated[str, typer.Argument(help="A model or adapter folder, a run folder (RUN, RUN@step), or a name.")],
-    out: Annotated[Path, typer.Argument(help="The file to write: mine.gguf.")],
-    kind: Annotated[str, typer.Option("--type", help="How matrices are stored: F16, Q8_0 or F32.")] = "F16",
-) -> None:
-    """Write a model as a GGUF file, for llama.cpp and what is built on it; an adapter is merged into its base."""
-    from ponder.config import ConfigError
-    from ponder.models import hub
-    from ponder.models.gguf_export import export_gguf
-
-    if out.suffix != ".gguf":
-        raise ConfigError(f"{out}: the formats of models are .gguf; a run's checkpoints are folders for transformers")
-    export_gguf(*hub.load(model, dtype=None), out, kind)
-    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it")

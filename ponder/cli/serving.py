@@ -64,7 +64,8 @@ def serve(
                                             "examples of the question, and the best is returned.")
     ] = False,
     lenient: Annotated[
-        bool, typer.Option("--lenient", help="Ignore what o1 refuses: temperature, logprobs, ...")
+        bool, typer.Option("--lenient", help="Take others' fields too: temperature, max_tokens, enable_thinking, ... "
+                                             "(docs/clients.md).")
     ] = False,
     arena: Annotated[
         Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "

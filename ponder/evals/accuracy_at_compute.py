@@ -80,6 +80,8 @@ def accuracy_at_compute(
     tables = [table for table in tables if len(table)]
     if not tables:
         raise ValueError("the bank holds no sample yet; draw some with `ponder eval`")
+    if not any(table.tokens.any() for table in tables):  # samples of another program's log
+        raise ValueError("how many tokens the samples took is not known, so nothing can be compared at equal compute")
     n = min(map(len, tables))
     ks = powers_up_to(n) if ks is None else sorted(set(ks))
     if wrong := [k for k in ks if not 1 <= k <= n]:

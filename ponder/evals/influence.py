@@ -35,14 +35,14 @@ def smallest_removal(found: BradleyTerry) -> Influence | None:
     if len(own) < 2:
         return None
     top = int(own[strengths[own].argmax()])
-    rivals = []
-    for other in own:
+    rivals: list[tuple[int, int, np.ndarray]] = []
+    for other in own.tolist():
         if other != top:
             pull = found.scores @ (found.bread[top] - found.bread[other])  # what each vote adds to the gap
             order = np.argsort(-pull)
             gap = strengths[top] - strengths[other]
             enough = np.flatnonzero(np.cumsum(np.maximum(pull[order], 0)) >= gap)
-            rivals.append((int(enough[0]) + 1 if len(enough) else len(games), int(other), order))
+            rivals.append((int(enough[0]) + 1 if len(enough) else len(games), other, order))
     best: tuple[int, int, np.ndarray] | None = None
     for estimate, other, order in sorted(rivals, key=lambda rival: rival[0])[:_RIVALS]:
         num = _fewest(found, top, other, order, estimate, at_most=best[0] - 1 if best else len(games) - 1)

@@ -105,7 +105,7 @@ def label(bank: Bank, gold: Gold, *, size: int, noise: float = 0.0, seed: int = 
     """
     if not 0 <= noise < 0.5:
         raise ConfigError(f"noise={noise} must lie in [0, 0.5): more would prefer what is worse")
-    rng, rows = Random(f"{seed}/labels"), []
+    rng, rows = Random(f"{seed}/labels"), list[dict[str, Any]]()
     judged = []
     for problem in bank.problems:
         drawn = [row for row in bank.rows(problem.id) if row.outcome != "undecided" and row.answer.strip()]
@@ -141,7 +141,7 @@ def score_bank(
         rows = [row for row in bank.rows(problem.id) if row.outcome != "undecided"]
         completions = [completion_of_text(row) for row in rows]
         said = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
-        read = np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0)
+        read = np.asarray(np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0))
         unread += int((~read).sum())
         if not read.any():
             continue
@@ -227,7 +227,7 @@ def run_curve(
 ) -> PressedCurve:  # fmt: skip
     """banks: the samples of each checkpoint, by its step, all of the same problems."""
     kl = kl_at(read_jsonl(run / "metrics.jsonl"), sorted(banks))
-    points, unread, scored = [], 0, []
+    points, unread, scored = list[PressedPoint](), 0, list[Scored]()
     for step in sorted(kl):
         scored, missed = score_bank(banks[step], gold, {proxy: scorer}, seen=seen)
         unread += missed

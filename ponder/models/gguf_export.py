@@ -26,6 +26,7 @@ from ponder.config import ConfigError
 from ponder.models.files import read_json
 from ponder.models.gguf import FAMILIES, NAMES_OF_PARTS, NAMES_OF_TOP
 from ponder.models.gguf_tokenizer import KINDS_OF_PIECES, PRE_TOKENIZERS
+from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, rope_frequencies
 
@@ -105,8 +106,8 @@ def _write_settings(writer: Any, config: ModelConfig, family: str) -> None:
 def _factors(config: ModelConfig) -> Tensor:
     """Llama 3's scaling: by what each frequency is divided."""
     sizes = {name: getattr(config, name) for name in ("hidden_size", "head_dim", "rope_theta")}
-    one = {"vocab_size": 1, "intermediate_size": 1, "num_hidden_layers": 1, "num_attention_heads": 1}
-    plain = ModelConfig(**sizes, **one, num_key_value_heads=1)
+    plain = ModelConfig(vocab_size=1, intermediate_size=1, num_hidden_layers=1, num_attention_heads=1,
+                        num_key_value_heads=1, **sizes)  # fmt: skip
     return (rope_frequencies(plain).double() / rope_frequencies(config).double()).float()
 
 
@@ -114,10 +115,10 @@ def _factors(config: ModelConfig) -> Tensor:
 
 
 def _write_tokenizer(writer: Any, tokenizer: Tokenizer, config: ModelConfig) -> None:
+    if not isinstance(tokenizer, HFTokenizer):
+        raise ConfigError("llama.cpp reads no vocabulary of plain bytes; only byte-level BPE can be written")
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(folder)
-        if not (Path(folder) / "tokenizer.json").exists():
-            raise ConfigError("llama.cpp reads no vocabulary of plain bytes; only byte-level BPE can be written")
         data, settings = (read_json(Path(folder) / name) for name in ("tokenizer.json", "tokenizer_config.json"))
     body = data.get("model") or {}
     if body.get("type") != "BPE" or '"ByteLevel"' not in json.dumps(data.get("decoder")):

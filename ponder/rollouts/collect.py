@@ -92,8 +92,8 @@ async def collect(
             result.counts.update(trajectory.counts)
         decided = [pair for pair in zip(played, verdicts, strict=True) if pair[1].outcome in wanted]
         kept = [trajectory for trajectory, _ in decided]
-        own = [verdict if verified else replace(verdict, reward=0.0) for _, verdict in decided]
-        rewarded = await add_terms(terms or {}, problem, kept, own)
+        judged = [verdict if verified else replace(verdict, reward=0.0) for _, verdict in decided]
+        rewarded = await add_terms(terms or {}, problem, kept, judged)
         for verdict in [v for v in verdicts if v.outcome not in wanted] + rewarded:
             result.tally.add(verdict)
         rollouts = tuple(

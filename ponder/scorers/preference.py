@@ -3,7 +3,7 @@
     r = weight . (h - mean) / scale + bias        P(a preferred to b) = 1 / (1 + exp(r_b - r_a))
 
 h is the mean over the tokens of the answer and its end mark, or the state of the last one (scorers/reader.py): answers
-only, never reasoning. With a frozen network the mean is better by far, as nothing ever taught the last token to sum up.
+only, never reasoning. With a frozen network the mean is the default: nothing ever taught the last token to sum up.
 Several layers may be read. A frozen network is named by its folder and the hash of its weights, a trained one is saved.
 Answers that do not fit into the window are nan and counted (`num_too_long`).
 

@@ -14,7 +14,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import numpy as np
 
@@ -103,7 +103,7 @@ class PreferenceEnsemble(RewardModel):
             if files.fingerprint(folder / name) != known:
                 raise ConfigError(f"{folder / name} is not the scorer that {path} names; make the ensemble again")
             members.append(member)
-        return cls(members, name=facts["name"], reduce=reduce, key=key)
+        return cls(members, name=facts["name"], reduce=cast(Reduce, reduce), key=key)
 
 
 def save_ensemble(

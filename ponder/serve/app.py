@@ -18,11 +18,12 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
+from ponder.serve.dialects import Dialects
 from ponder.serve.errors import ApiError, bug
 from ponder.serve.housekeeping import Housekeeping
 from ponder.serve.http import ApiMiddleware, error_response, json_response, key_of
 from ponder.serve.openapi import document
-from ponder.serve.routes import admin, arena, chat, conversations, responses, server
+from ponder.serve.routes import admin, arena, chat, conversations, messages, responses, server
 from ponder.serve.routes.table import Operation, RouteTable
 from ponder.serve.served import ServedModel
 from ponder.serve.service import Service, Settings
@@ -37,7 +38,7 @@ async def openapi(service: Service, request: Request) -> Response:
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    *server.table, *table, *chat.table, *responses.table, *conversations.table, *admin.table
+    *server.table, *table, *chat.table, *responses.table, *messages.table, *conversations.table, *admin.table
 )  # fmt: skip
 
 
@@ -109,6 +110,6 @@ def make_app(models: Sequence[ServedModel], settings: Settings) -> ASGIApp:
         exception_handlers={ApiError: on_error, HTTPException: on_error, Exception: on_error},
     )
     inner.router.redirect_slashes = False
-    app = ApiMiddleware(inner, service)
+    app = Dialects(ApiMiddleware(inner, service))
     app.service = service  # type: ignore[attr-defined]
     return app

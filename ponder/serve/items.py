@@ -17,11 +17,16 @@ from typing import Any, cast
 
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import ChatRequest
+from ponder.serve.tool_kinds import CALLS, OUTPUTS, call_as_json, identity_of_call, normalised_call
 from ponder.serve.tools import TOOL_CALL, TOOL_RESPONSE, Tool, tool_instructions
+from ponder.serve.vault import item_of
 from ponder.types import Message, Role
 
 Item = dict[str, Any]
-_PREFIX = {"message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco"}
+_PREFIX = {
+    "message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco",
+    "custom_tool_call": "ctc", "custom_tool_call_output": "ctco",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ def normalised(item: Mapping[str, Any]) -> Item:
     """An input item as it is stored and listed."""
     kind = item.get("type") or "message"
     given = item.get("id")
+    if not given and kind == "reasoning":  # Codex sends it back without its id
+        given = item_of(item.get("encrypted_content") or "")
     identity = given if isinstance(given, str) and given else new_id(_PREFIX.get(kind, "item"))
     if kind == "message":
         role = item["role"]
@@ -60,9 +67,8 @@ def normalised(item: Mapping[str, Any]) -> Item:
         summary = [{"type": "summary_text", "text": part["text"]} for part in item.get("summary") or ()]
         sealed = item.get("encrypted_content")
         return {"id": identity, "type": kind, "summary": summary, **({"encrypted_content": sealed} if sealed else {})}
-    if kind == "function_call":
-        kept = {name: item[name] for name in ("call_id", "name", "arguments")}
-        return {"id": identity, "type": kind, "status": "completed", **kept}
+    if kind in CALLS:
+        return {"id": identity, "type": kind, "status": "completed", **normalised_call(item)}
     output = text_of(item["output"])
     return {"id": identity, "type": kind, "status": "completed", "call_id": item["call_id"], "output": output}
 
@@ -119,9 +125,9 @@ def prefix_hashes(items: Sequence[Item]) -> list[str]:
         content: list[Any] = []
         if item["type"] == "message":
             content = [item["role"], text_of(item["content"])]
-        elif item["type"] == "function_call":
-            content = ["call", item["call_id"], item["name"], item["arguments"]]
-        elif item["type"] == "function_call_output":
+        elif item["type"] in CALLS:
+            content = identity_of_call(item)
+        elif item["type"] in OUTPUTS:
             content = ["output", item["call_id"], item["output"]]
         if content:
             whole.update(json.dumps(content).encode() + b"\n")
@@ -131,7 +137,7 @@ def prefix_hashes(items: Sequence[Item]) -> list[str]:
 
 def turn_start(items: Sequence[Item]) -> int:
     """Where the current turn's reasoning may begin: after the last user message, if a function has just answered."""
-    if not items or items[-1]["type"] != "function_call_output":
+    if not items or items[-1]["type"] not in OUTPUTS:
         return len(items)
     asked = [i for i, item in enumerate(items) if item["type"] == "message" and item["role"] == "user"]
     return asked[-1] + 1 if asked else 0
@@ -141,9 +147,9 @@ def check_order(items: Sequence[Item], param: str) -> None:
     """Every function output answers a call that stands before it."""
     called: set[str] = set()
     for item in items:
-        if item["type"] == "function_call":
+        if item["type"] in CALLS:
             called.add(item["call_id"])
-        elif item["type"] == "function_call_output" and item["call_id"] not in called:
+        elif item["type"] in OUTPUTS and item["call_id"] not in called:
             raise ApiError(
                 400,
                 f"No tool call found for function call output with call_id {item['call_id'][:64]}.",
@@ -174,7 +180,7 @@ def conversation(
             continue
         if item["type"] == "message":
             role, content = cast(Role, item["role"]), text_of(item["content"])
-        elif item["type"] == "function_call":
+        elif item["type"] in CALLS:
             role, content = "assistant", _call_text(item)
         else:
             role, content = "tool", f"{TOOL_RESPONSE[0]}\n{item['output']}\n{TOOL_RESPONSE[1]}"
@@ -188,11 +194,7 @@ def conversation(
 
 
 def _call_text(item: Item) -> str:
-    try:
-        arguments = json.loads(item["arguments"])
-    except ValueError:
-        arguments = item["arguments"]
-    call = json.dumps({"name": item["name"], "arguments": arguments}, ensure_ascii=False)
+    call = json.dumps(call_as_json(item), ensure_ascii=False)
     return f"{TOOL_CALL[0]}\n{call}\n{TOOL_CALL[1]}"
 
 

@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from ponder import __version__
 from ponder.serve import schema
 from ponder.serve.routes.chat import CHATS
+from ponder.serve.routes.messages import MESSAGES
 from ponder.serve.routes.table import Operation
 
 _QUERY: dict[str, dict[str, Any]] = {
@@ -65,7 +66,7 @@ def document(models: tuple[str, ...], operations: tuple[Operation, ...]) -> dict
     _, definitions = models_json_schema(
         [(body, "validation") for body in dict.fromkeys(bodies)], ref_template="#/components/schemas/{model}"
     )
-    for name in ("ChatRequest", "ResponseRequest", "CountRequest"):
+    for name in ("ChatRequest", "ResponseRequest", "CountRequest", "MessagesRequest", "MessagesCountRequest"):
         body = definitions["$defs"][name]
         body["properties"]["model"] = {"type": "string", "enum": list(models)}
         if len(models) > 1:  # one has to be named
@@ -99,7 +100,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.text:
         content = {"text/plain": {"schema": {"type": "string"}}}
     if operation.stream:
-        content["text/event-stream"] = {"schema": _EVENTS if operation.path == CHATS else _NUMBERED}
+        content["text/event-stream"] = {"schema": _EVENTS if operation.path in (CHATS, MESSAGES) else _NUMBERED}
     error = {"schema": {"$ref": "#/components/schemas/Error"}}
     failure = {"description": "An error", "content": {"application/json": error}}
     responses: dict[str, Any] = {"200": {"description": "OK", "content": content}}

@@ -18,12 +18,13 @@ from ponder.serve.modes import ComputePlan
 from ponder.serve.prompts import EncodedPrompt
 from ponder.serve.schemas import MOST_SUBSCHEMAS, SchemaError, applied, check_schema, check_size
 from ponder.serve.served import ServedModel
+from ponder.serve.tool_kinds import functions_of
 from ponder.serve.tools import TOOL_CALL, Tool
 
 
 def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list[Tool], bool]:
     """(tools that may be called, whether one must be) of a request in either API's form."""
-    specs = [getattr(tool, "function", tool) for tool in given or ()]
+    specs = functions_of(given or ())
     try:
         check_size([spec.parameters for spec in specs])
     except SchemaError as error:

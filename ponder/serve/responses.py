@@ -29,6 +29,7 @@ from ponder.serve.served import ServedModel
 from ponder.serve.service import Service
 from ponder.serve.store import TERMINAL
 from ponder.serve.thoughts import Thoughts
+from ponder.serve.tool_kinds import kinds_of
 from ponder.serve.vault import Binding
 from ponder.serve.wire import EventWriter, new_response, usage_of
 
@@ -94,7 +95,7 @@ class ResponseJob(GenerationJob):
         if prepared.removed:
             self.body["input_transformations"] = prepared.removed
         self.log = EventLog()
-        self.writer = EventWriter(self.body, self.log, self._seal)
+        self.writer = EventWriter(self.body, self.log, self._seal, kinds_of(request.tools))
         self.count = Count(prompt=prepared.num_prompt_tokens)
         self.engine = MeteredEngine(model.engine, self.count, as_ids=partial(service.encoder.ids, model))
         reasoning = request.reasoning

@@ -7,27 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstraints, Tag
+from pydantic import Discriminator, Field, StringConstraints, Tag
 
-Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
-Name = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
-Metadata = Annotated[
-    dict[Annotated[str, StringConstraints(max_length=64)], Annotated[str, StringConstraints(max_length=512)]],
-    Field(max_length=16),
-]
-One = Annotated[float, Field(ge=1, le=1)]  # sampling is the model's business: only the default is accepted
-Zero = Annotated[float, Field(ge=0, le=0)]
-Short = Annotated[str, StringConstraints(max_length=512)]
-
-
-class Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid")
-
-
-class Loose(BaseModel):
-    """Items and messages that clients send back as they got them, with whatever their library added."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
+from ponder.serve.schema_tools import AnyTool, FunctionSpec, ResponseToolChoice
+from ponder.serve.schema_words import Effort, Loose, Metadata, Name, One, Short, Strict, Zero
 
 
 class Compute(Strict):
@@ -120,13 +103,6 @@ ChatMessage = Annotated[
 ]
 
 
-class FunctionSpec(Strict):
-    name: Name
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
 class ChatTool(Strict):
     type: Literal["function"]
     function: FunctionSpec
@@ -216,11 +192,21 @@ class CallItem(Loose):
     call_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     name: str
     arguments: str
+    namespace: str | None = None
+    id: Short | None = None
+
+
+class CustomCallItem(Loose):
+    type: Literal["custom_tool_call"]
+    call_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    name: str
+    input: str
+    namespace: str | None = None
     id: Short | None = None
 
 
 class OutputItem(Loose):
-    type: Literal["function_call_output"]
+    type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
     output: str | list[InputText]
     id: Short | None = None
@@ -233,13 +219,17 @@ class ItemReference(Loose):
 
 def _type(item: Any) -> str:
     kind = item.get("type") if isinstance(item, dict) else None
-    return kind if kind in ("reasoning", "function_call", "function_call_output", "item_reference") else "message"
+    if kind == "custom_tool_call_output":
+        return "function_call_output"
+    known = ("reasoning", "function_call", "custom_tool_call", "function_call_output", "item_reference")
+    return kind if kind in known else "message"
 
 
 InputItem = Annotated[
     Annotated[MessageItem, Tag("message")]
     | Annotated[ReasoningItem, Tag("reasoning")]
     | Annotated[CallItem, Tag("function_call")]
+    | Annotated[CustomCallItem, Tag("custom_tool_call")]
     | Annotated[OutputItem, Tag("function_call_output")]
     | Annotated[ItemReference, Tag("item_reference")],
     Discriminator(_type),
@@ -259,13 +249,12 @@ class TextOptions(Strict):
     verbosity: Literal["low", "medium", "high"] | None = None
 
 
-class ResponseTool(FunctionSpec):
-    type: Literal["function"]
-
-
-class ResponseToolChoice(Strict):
-    type: Literal["function"]
-    name: Name
+# the others tell more of items that never occur here, so there is nothing to add; log-probabilities are refused
+Include = Literal[
+    "reasoning.encrypted_content", "file_search_call.results", "web_search_call.results",
+    "web_search_call.action.sources", "message.input_image.image_url", "computer_call_output.output.image_url",
+    "code_interpreter_call.outputs",
+]  # fmt: skip
 
 
 class ConversationParam(Strict):
@@ -283,7 +272,7 @@ class ResponseRequest(Strict):
     reasoning: ReasoningOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
-    include: list[Literal["reasoning.encrypted_content"]] | None = None
+    include: list[Include] | None = None
     text: TextOptions | None = None
     previous_response_id: Short | None = None
     conversation: Short | ConversationParam | None = None
@@ -292,12 +281,14 @@ class ResponseRequest(Strict):
     stream_options: ResponseStreamOptions | None = None
     store: bool | None = None
     background: bool | None = None
-    tools: Annotated[list[ResponseTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
-    service_tier: Literal["auto", "default"] | None = None
+    service_tier: Literal["auto", "default", "flex", "priority"] | None = None  # there is one, and the answer says so
     prompt_cache_key: Short | None = None
+    prompt_cache_retention: Literal["in-memory", "in_memory", "24h"] | None = None
+    client_metadata: dict[str, Any] | None = None  # Codex: of its own telemetry
     safety_identifier: Annotated[str, StringConstraints(max_length=128)] | None = None
     user: Short | None = None
     temperature: One | None = None
@@ -313,7 +304,7 @@ class CountRequest(Strict):
     instructions: str | None = None
     previous_response_id: Short | None = None
     conversation: Short | ConversationParam | None = None
-    tools: Annotated[list[ResponseTool], Field(max_length=128)] | None = None
+    tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
     reasoning: ReasoningOptions | None = None
     text: TextOptions | None = None
 

@@ -7,6 +7,7 @@ when two answers are the same) is asked of it here and nowhere else.
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,6 +78,9 @@ class ServedModel:
         """Its entry in /v1/models."""
         return {
             "id": self.name, "object": "model", "created": created, "owned_by": "ponder",
+            "type": "model", "display_name": self.name,  # Anthropic's words for the same
+            "lifecycle": "active", "max_input_tokens": self.window,
+            "created_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(created)),
             "context_window": self.window, "modes": ["standard", *sorted(self.modes)],
             "efforts": published(self.efforts),
         }  # fmt: skip

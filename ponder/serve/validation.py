@@ -6,12 +6,14 @@ sampling that is not the default one, `unknown_parameter` for a name nobody know
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from ponder.serve.errors import ApiError
+from ponder.serve.lenient import hint
+from ponder.serve.tool_kinds import CALLS, KNOWN, OUTPUTS, refusal
 
 M = TypeVar("M", bound=BaseModel)
 UNSUPPORTED = {
@@ -25,8 +27,12 @@ HARMLESS = {"logprobs": (None, False), "top_logprobs": (None, 0), "logit_bias": 
 SAMPLING = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
 
 
-def read(model: type[M], data: Any, *, strict_params: bool = True) -> M:
-    """Validated request. strict_params=False drops what o1 refuses, as some servers do; max_tokens keeps its sense."""
+def read(
+    model: type[M], data: Any, *, strict_params: bool = True,
+    foreign: Callable[[Mapping[str, Any]], ApiError | None] | None = None,
+) -> M:  # fmt: skip
+    """Validated request. strict_params=False drops what o1 refuses, as some servers do; max_tokens keeps its sense.
+    foreign: what is refused by its name before anything else; the default is for OpenAI's two APIs."""
     if not isinstance(data, dict):
         raise ApiError(400, "The request body must be a JSON object.", code="invalid_type")
     fields = {field.alias or name for name, field in model.model_fields.items()}
@@ -39,24 +45,25 @@ def read(model: type[M], data: Any, *, strict_params: bool = True) -> M:
         if name in UNSUPPORTED:
             if strict_params and data[name] not in HARMLESS.get(name, ()):
                 message = f"Unsupported parameter: '{name}' is not supported with this model. {UNSUPPORTED[name]}"
-                raise ApiError(400, message.strip(), code="unsupported_parameter", param=name)
+                message = message.strip() + hint(name, model.__name__)
+                raise ApiError(400, message, code="unsupported_parameter", param=name)
             del data[name]
         elif name in SAMPLING and name in fields:
             del data[name]
         elif name not in fields:
-            message = f"Unknown parameter: '{name[:100]}'."
+            message = f"Unknown parameter: '{name[:100]}'.{hint(name, model.__name__)}"
             raise ApiError(400, message, code="unknown_parameter", param=name[:100])
-    if (foreign := _foreign(data)) is not None:
-        raise foreign
+    if (refused := (foreign or _foreign)(data)) is not None:
+        raise refused
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        raise _explained(error, data) from None
+        raise _explained(error, data, model.__name__) from None
 
 
 _MEDIA = {"image": "images", "audio": "audio", "file": "files", "video": "video"}
 _PARTS = ("text", "input_text", "output_text", "refusal", "summary_text", "reasoning_text")
-_ITEMS = ("message", "reasoning", "function_call", "function_call_output", "item_reference")
+_ITEMS = ("message", "reasoning", *CALLS, *OUTPUTS, "item_reference")
 
 
 def _foreign(data: Mapping[str, Any]) -> ApiError | None:
@@ -70,11 +77,18 @@ def _foreign(data: Mapping[str, Any]) -> ApiError | None:
         return kind[:60] if isinstance(kind, str) else None
 
     for index, tool in enumerate(_list(data.get("tools"))):
-        if (kind := kind_of(tool)) not in (None, "function"):
-            message = f"Tool type '{kind}' is not supported; only functions are: 'type': 'function'."
+        kind = kind_of(tool)
+        if "messages" in data and kind not in (None, "function"):
+            message = f"Tool type '{kind}' is not supported in chat completions; only functions are ('function')."
             return unsupported(message, f"tools[{index}].type")
-    if (kind := kind_of(data.get("tool_choice"))) not in (None, "function"):
-        return unsupported(f"Tool type '{kind}' is not supported; only functions can be chosen.", "tool_choice.type")
+        if kind not in (None, *KNOWN):
+            return unsupported(refusal(str(kind)), f"tools[{index}].type")
+    if (kind := kind_of(data.get("tool_choice"))) not in (None, "function", "custom"):
+        message = f"Tool type '{kind}' is not supported; functions and custom tools can be chosen."
+        return unsupported(message, "tool_choice.type")
+    if isinstance(reasoning := data.get("reasoning"), dict) and reasoning.get("context") == "all_turns":
+        message = "reasoning.context 'all_turns' is not supported: reasoning ends with its turn, as this model learned."
+        return unsupported(message + " Leave it out, or send 'auto' or 'current_turn'.", "reasoning.context")
     for name in ("messages", "input", "items"):
         for index, item in enumerate(_list(data.get(name))):
             kind = kind_of(item)
@@ -97,7 +111,7 @@ def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
 
 
-def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
+def _explained(error: ValidationError, data: Mapping[str, Any], request: str) -> ApiError:
     first = _most_specific([dict(each) for each in error.errors(include_url=False, include_context=False)])
     path = [part for part in first["loc"] if not (isinstance(part, str) and _is_tag(part))]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")[:200] or None
@@ -108,7 +122,7 @@ def _explained(error: ValidationError, data: Mapping[str, Any]) -> ApiError:
         return ApiError(400, f"Unknown parameter: '{param}'.", code="unknown_parameter", param=param)
     if root in SAMPLING and isinstance(data.get(root), int | float):
         message = f"Unsupported value: '{root}' does not support {str(data[root])[:50]} with this model."
-        message += " Only the default value is supported."
+        message += " Only the default value is supported." + hint(root, request)
         return ApiError(400, message, code="unsupported_value", param=root)
     if root in ("reasoning_effort", "reasoning") and first["type"] == "literal_error":
         return ApiError(400, f"Unsupported value for '{param}': {first['msg']}.", code="unsupported_value", param=param)
@@ -150,5 +164,5 @@ def _is_other_kind(error: Mapping[str, Any], before: tuple[Any, ...]) -> bool:
 def _is_tag(part: str) -> bool:
     """Names that pydantic puts into a path for the branches of a union."""
     return part in ("said", "str", "constrained-str") or "[" in part or part[:1].isupper() or part in (
-        "message", "function_call_output", "item_reference", "assistant", "tool"
+        "message", "function_call_output", "item_reference", "assistant", "tool", "custom_tool_call"
     )  # fmt: skip

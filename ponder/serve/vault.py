@@ -23,7 +23,8 @@ from ponder.config import ConfigError
 from ponder.serve.errors import ApiError
 
 LIFETIME = 30 * 86_400  # seconds
-_MARK = b"pv1."  # version of the format
+_MARK = b"pv2."  # version of the format; before it, pv1, the item stood nowhere inside
+_MARKS = (_MARK, b"pv1.")
 _BUCKET = 512  # bytes
 
 
@@ -71,8 +72,10 @@ class Vault:
         plain += b" " * (-len(plain) % _BUCKET)
         # the owner stands outside, as whose key it is; it is bound by the key itself
         owner, nonce = _short(binding.owner), secrets.token_bytes(12)
-        sealed = self._key(binding.owner).encrypt(nonce, plain, _MARK + owner + binding.item.encode())
-        return base64.urlsafe_b64encode(_MARK + owner + nonce + sealed).decode()
+        item = binding.item.encode()
+        sealed = self._key(binding.owner).encrypt(nonce, plain, _MARK + owner + item)
+        # its length and name at the end, for clients that send it back without: it is bound all the same
+        return base64.urlsafe_b64encode(_MARK + owner + nonce + sealed + item + bytes([len(item)])).decode()
 
     def open(self, text: str, binding: Binding) -> tuple[dict[str, Any] | None, str | None]:
         """(data, None), or (None, why it is not for this request). What was tampered with is an error."""
@@ -86,15 +89,17 @@ class Vault:
             raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
         except (ValueError, UnicodeEncodeError):
             raise refused from None
-        if not raw.startswith(_MARK) or len(raw) < len(_MARK) + 8 + 12 + 16:
+        if not raw.startswith(_MARKS) or len(raw) < len(_MARK) + 8 + 12 + 16:
             raise refused
-        owner, nonce, sealed = raw[4:12], raw[12:24], raw[24:]
+        mark, owner, nonce, sealed = raw[:4], raw[4:12], raw[12:24], _body(raw)
+        if mark == _MARK and item_of(text) != binding.item:
+            raise refused
         if owner != _short(binding.owner):
             return None, "organization_mismatch"
         from cryptography.exceptions import InvalidTag
 
         try:
-            plain = self._key(binding.owner).decrypt(nonce, sealed, _MARK + owner + binding.item.encode())
+            plain = self._key(binding.owner).decrypt(nonce, sealed, mark + owner + binding.item.encode())
         except InvalidTag:
             raise refused from None
         content = json.loads(plain)
@@ -117,12 +122,26 @@ class Vault:
 
         raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
         try:
-            plain = self._key(owner).decrypt(raw[12:24], raw[24:], raw[:12] + item.encode())
+            plain = self._key(owner).decrypt(raw[12:24], _body(raw), raw[:12] + item.encode())
         except InvalidTag:
             message = "It was sealed under another secret; start the server with the PONDER_SERVE_SECRET of that time."
             raise ApiError(409, message, code="sealed_elsewhere", kind="conflict_error") from None
         data: dict[str, Any] = json.loads(plain)["data"]
         return data
+
+
+def _body(raw: bytes) -> bytes:
+    """What is encrypted of sealed reasoning."""
+    return raw[24 : len(raw) - 1 - raw[-1]] if raw.startswith(_MARK) else raw[24:]
+
+
+def item_of(text: str) -> str | None:
+    """The item that sealed reasoning says it is of; None where it does not say. Opening it shows whether that is so."""
+    try:
+        raw = base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+        return raw[-1 - raw[-1] : -1].decode() if raw.startswith(_MARK) and 0 < raw[-1] < len(raw) - 40 else None
+    except ValueError:  # not base64, or no text
+        return None
 
 
 def _short(owner: str) -> bytes:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ponder.serve.events import EventLog
@@ -11,6 +12,7 @@ from ponder.serve.generation import Count
 from ponder.serve.items import new_id
 from ponder.serve.schema import ResponseRequest
 from ponder.serve.thoughts import Thoughts
+from ponder.serve.tool_kinds import ToolKind, echoed
 from ponder.serve.tools import Call
 
 
@@ -51,11 +53,7 @@ def new_response(request: ResponseRequest, *, model: str, store: bool, conversat
             "verbosity": (text and text.verbosity) or "medium",
         },
         "tool_choice": chosen.model_dump() if chosen is not None and not isinstance(chosen, str) else chosen or "auto",
-        "tools": [
-            {"type": "function", "name": tool.name, "description": tool.description,
-             "parameters": tool.parameters, "strict": bool(tool.strict)}
-            for tool in request.tools or ()
-        ],
+        "tools": [echoed(tool) for tool in request.tools or ()],
         "top_logprobs": 0,
         "top_p": 1.0,
         "truncation": request.truncation or "disabled",
@@ -90,8 +88,12 @@ def breakdown(count: Count) -> dict[str, int]:
 class EventWriter:
     """Writes a response: events into the log, items into `output`."""
 
-    def __init__(self, body: dict[str, Any], log: EventLog, seal: Callable[[str, Thoughts], str | None]) -> None:
-        self.body, self.log, self._seal = body, log, seal
+    def __init__(
+        self, body: dict[str, Any], log: EventLog, seal: Callable[[str, Thoughts], str | None],
+        kinds: Mapping[str, ToolKind] | None = None,
+    ) -> None:  # fmt: skip
+        """kinds: of tools that are no plain functions, by the name that the model calls."""
+        self.body, self.log, self._seal, self._kinds = body, log, seal, kinds or {}
         self.output: list[dict[str, Any]] = body["output"]
         self._reasoning: dict[str, Any] | None = None
         self._message: dict[str, Any] | None = None
@@ -157,15 +159,21 @@ class EventWriter:
 
     def add_call(self, call: Call) -> None:
         self._end_message("completed")
+        kind = self._kinds.get(call.name, ToolKind(call.name))
+        field = "input" if kind.is_custom else "arguments"
+        event = "response.custom_tool_call_input" if kind.is_custom else "response.function_call_arguments"
+        text = json.loads(call.arguments)["input"] if kind.is_custom else call.arguments
         item = {
-            "id": new_id("fc"), "type": "function_call", "status": "in_progress", "call_id": new_id("call")[:29],
-            "name": call.name, "arguments": "",
+            "id": new_id("ctc" if kind.is_custom else "fc"),
+            "type": "custom_tool_call" if kind.is_custom else "function_call", "status": "in_progress",
+            "call_id": new_id("call")[:29], "name": kind.name, field: "",
+            **({"namespace": kind.namespace} if kind.namespace else {}),
         }  # fmt: skip
         self._add_item(item)
         position = {"item_id": item["id"], "output_index": self.output.index(item)}
-        self._emit("response.function_call_arguments.delta", position, delta=call.arguments)
-        item["arguments"], item["status"] = call.arguments, "completed"
-        self._emit("response.function_call_arguments.done", position, name=call.name, arguments=call.arguments)
+        self._emit(f"{event}.delta", position, delta=text)
+        item[field], item["status"] = text, "completed"
+        self._emit(f"{event}.done", position, **({} if kind.is_custom else {"name": kind.name}), **{field: text})
         self._emit("response.output_item.done", {"output_index": position["output_index"]}, item=_copy(item))
 
     # --- the end -----------------------------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ponder.config import ConfigError, nearest
 from ponder.runs import file_hash
@@ -243,9 +244,7 @@ def _told(dropped: Mapping[str, int]) -> str:
     return f"{sum(dropped.values())} dropped ({counts})" if dropped else "nothing was dropped"
 
 
-def clustered_share(
-    values: Sequence[float], clusters: Sequence[str], *, z: float = 1.959964
-) -> tuple[float, float, float]:
+def clustered_share(values: ArrayLike, clusters: Sequence[str], *, z: float = 1.959964) -> tuple[float, float, float]:
     """A mean of values in [0, 1] with its 95 % interval (Wilson's), whose width counts clusters and not values.
 
     Votes on one question are not independent: taken one by one, nine votes a question cover the truth in 76 % of cases
@@ -284,15 +283,19 @@ def _found(spec: str) -> tuple[str, Parts, list[dict[str, Any]]]:
     path = Path(root) / FOLDER / entry.file
     if entry.file and root and path.exists() and not spec.startswith("hub:"):
         return name, _read([(path, entry.read, False)]), _origin([path])
+    place = f"PONDER_DATA={root} has no" if root else "PONDER_DATA is not set (a folder with"
+    missing = f"no rows of {name}: {place} {FOLDER}/{entry.file}{'' if root else ' in it)'}" if entry.file else ""
     if not entry.repo:
-        place = f"PONDER_DATA={root} has no" if root else "PONDER_DATA is not set (a folder with"
-        raise ConfigError(f"no rows of {name}: {place} {FOLDER}/{entry.file}{'' if root else ' in it)'}")
+        raise ConfigError(missing)
     patterns = [(pattern, is_test) for pattern, is_test in ((entry.test, True), (entry.train, False)) if pattern]
-    files = [
-        (p, entry.read, is_test)
-        for pattern, is_test in patterns
-        for p in hub_files(entry.repo, pattern, entry.revision)
-    ]
+    try:
+        files = [
+            (path, entry.read, is_test)
+            for pattern, is_test in patterns
+            for path in hub_files(entry.repo, pattern, entry.revision)
+        ]
+    except ConfigError as error:
+        raise ConfigError(f"{missing or f'no rows of {name}'}; from the hub ({entry.repo}): {error}") from None
     origin = [{"hub": f"{entry.repo}/{pattern}", "revision": entry.revision} for pattern, _ in patterns]
     return name, _read(files), origin
 

@@ -185,11 +185,13 @@ class Replica:
             loss, sums = loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
         else:
             hidden = self._hidden(batch)
-            wanted = {"with_entropy": loss_function.needs_entropy, "hidden_ND": hidden}
-            loss, sums = loss_function(*self._logprobs(batch, loss_function.temperature, **wanted), batch)
+            told = self._logprobs(
+                batch, loss_function.temperature, with_entropy=loss_function.needs_entropy, hidden_ND=hidden
+            )
+            loss, sums = loss_function(*told, batch)
             if critic := getattr(loss_function, "critic", None):
-                own, told = critic.loss(hidden, self.head, batch)
-                loss, sums = own if critic.is_alone else loss + own, {**sums, **told}
+                own, of_critic = critic.loss(hidden, self.head, batch)
+                loss, sums = own if critic.is_alone else loss + own, {**sums, **of_critic}
         if torch.isfinite(loss) and loss.requires_grad:  # not finite: the caller raises before it reaches the gradient
             loss.backward()
         return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}

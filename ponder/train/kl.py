@@ -84,7 +84,8 @@ def gaps(example: Example, told: Told) -> Floats:
 
 def sums_of(rollout: Rollout, told: Told) -> tuple[float, float]:
     """(k1, k3) of a rollout, over all that it drew and kept."""
-    gap = np.concatenate([gaps(e, told) for e in from_rollout(rollout, np.asarray(0.0)) if of(e) in told] or [[]])
+    known = [gaps(e, told) for e in from_rollout(rollout, np.asarray(0.0)) if of(e) in told]
+    gap = np.concatenate(known or [np.zeros(0)])
     return float(-gap.sum()), float((np.exp(gap) - gap - 1).sum())
 
 

@@ -47,7 +47,7 @@ def train_scorer(
 
 
 def _train(
-    config: CommonConfig, recipe: ScorerRecipe[Any], on_draw: Progress | None,
+    config: CommonConfig, recipe: ScorerRecipe[Any, Any], on_draw: Progress | None,
     on_check: Callable[[Check], None] | None, consensus: Consensus | None,
 ) -> Path:  # fmt: skip
     models = policies(config.model)

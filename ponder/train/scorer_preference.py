@@ -120,7 +120,8 @@ def _frozen(job: Job) -> Trained:
     )
     scorer.save(job.folder)
     standard = [member.standard(member.raw_features(other)) for member in members]
-    said = {"min": np.min, "mean": np.mean}[config.reduce](np.stack(standard), axis=0)
+    stacked = np.stack(standard)
+    said = stacked.min(0) if config.reduce == "min" else stacked.mean(0)
     if len(members) == 1:
         said = members[0].raw_features(other)
     facts = {"too_long": train.num_too_long + held.num_too_long, "penalty": losses}
@@ -207,12 +208,13 @@ def _trained(job: Job) -> Trained:
     config = job.config
     train, held = _as_ids(job)
     loss = PreferenceLoss(config.pool, config.centre)
-    options = {"label_smoothing": config.label_smoothing, "margin": config.margin}
     truth, limit = Judgements.of(held.examples), config.max_tokens_per_batch
 
     def some(indices: Sequence[int], seed: int) -> list[Any]:
-        chosen = [train.examples[i] for i in indices], [train.groups[i] for i in indices]
-        return pair_batches(*chosen, max_tokens=limit, **options)
+        examples, groups = [train.examples[i] for i in indices], [train.groups[i] for i in indices]
+        return pair_batches(
+            examples, groups, max_tokens=limit, label_smoothing=config.label_smoothing, margin=config.margin
+        )
 
     def examine(trainer: Trainer) -> Arrays:
         parts = pair_batches(held.examples, held.groups, max_tokens=limit)

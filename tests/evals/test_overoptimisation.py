@@ -138,7 +138,8 @@ def test_a_runs_curve_has_gold_and_proxy_of_each_checkpoint(tmp_path):
     banks = {0: fill(tmp_path / "a", {"one": ["4", "5"]}), 4: fill(tmp_path / "b", {"one": ["444444", "444444"]})}
     curve = run_curve(tmp_path, banks, gold, "long", Longer(name="long"), label="ppo, one model")
     assert [(p.at, p.kl, p.gold, p.proxy, p.correct) for p in curve.points] == [
-        (0, 0.0, 0.5, 1.0, 0.5), (4, 2.0, 0.0, 6.0, 1.0),
+        (0, 0.0, 0.5, pytest.approx(1 / (1 + math.exp(-1))), 0.5),
+        (4, 2.0, 0.0, pytest.approx(1 / (1 + math.exp(-6))), 1.0),
     ]  # fmt: skip
     assert curve.peak.at == 0
 
@@ -178,3 +179,17 @@ def test_the_figure_is_drawn(tmp_path):
         points=(PressedPoint(at=0, kl=0, gold=0, proxy=0), PressedPoint(at=2, kl=3, gold=1, proxy=2)),
     )], tmp_path / "figure.png", dpi=40)  # fmt: skip
     assert (tmp_path / "figure.png").stat().st_size > 3000
+
+
+def test_the_verbs_label_a_bank_and_say_what_is_missing(tmp_path):
+    from typer.testing import CliRunner
+
+    from ponder.cli import app
+
+    fill(tmp_path / "bank", ANSWERS)
+    out = tmp_path / "votes.jsonl"
+    done = CliRunner().invoke(app, ["overoptimisation", "label", str(tmp_path / "bank"), "--out", str(out),
+                                    "--gold", "tests.evals.test_overoptimisation:gold", "--count", "7"])  # fmt: skip
+    assert done.exit_code == 0 and "7 comparisons" in done.output and len(out.read_text().splitlines()) == 7
+    missing = CliRunner().invoke(app, ["overoptimisation", "curves", "--out", str(tmp_path / "c")])
+    assert isinstance(missing.exception, ConfigError) and "--proxy" in str(missing.exception)

@@ -22,7 +22,7 @@ ALLOWED = {  # by the names of scopes: what each may do, and nothing else
         "compact", "chat", "chats", "get_chat", "update_chat", "delete_chat", "chat_messages", "respond", "count_input",
         "get_response", "delete_response", "cancel_response", "finish_response", "response_items", "new_conversation",
         "conversations", "get_conversation", "update_conversation", "delete_conversation", "turns",
-        "conversation_items", "add_items", "get_item", "delete_item",
+        "conversation_items", "add_items", "get_item", "delete_item", "message", "count_message",
     },
     "read": {
         "chats", "get_chat", "chat_messages", "get_response", "response_items", "conversations", "get_conversation",

@@ -18,7 +18,10 @@ EXAMPLES = int(os.environ.get("PONDER_EXAMPLES", "3"))  # an operation and phase
 # writes JSON for any schema (422)
 CONFIG = """
 [[operations]]
-include-path = ["/v1/chat/completions", "/v1/responses", "/v1/responses/input_tokens", "/v1/responses/{id}/cancel"]
+include-path = [
+    "/v1/chat/completions", "/v1/responses", "/v1/responses/input_tokens", "/v1/responses/{id}/cancel", "/v1/messages",
+    "/v1/messages/count_tokens",
+]
 include-method = "POST"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422"]
 """

@@ -204,6 +204,17 @@ def test_files_of_a_folder_come_before_the_hub_and_what_is_missing_is_said(tmp_p
     monkeypatch.delenv("PONDER_DATA", raising=False)
     with pytest.raises(ConfigError, match="PONDER_DATA is not set"):
         load_comparisons("llmbar")
+
+    def unreachable(repo, pattern, revision):
+        raise ConfigError("the hub cannot be reached")
+
+    monkeypatch.setattr(preferences, "hub_files", unreachable)
+    with pytest.raises(
+        ConfigError, match=r"PONDER_DATA is not set .*; from the hub \(Anthropic/hh-rlhf\): the hub cannot"
+    ):
+        load_comparisons("hh")
+    with pytest.raises(ConfigError, match="no rows of ultrafeedback; from the hub"):
+        load_comparisons("ultrafeedback")
     with pytest.raises(ConfigError, match="did you mean 'llmbar'"):
         load_comparisons("llmba")
     (tmp_path / "preference").mkdir()

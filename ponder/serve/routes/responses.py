@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ponder.serve import schema
+from ponder.serve.dialects import add_notes
 from ponder.serve.errors import ApiError
 from ponder.serve.events import Event
 from ponder.serve.history import kept_thoughts, read_conversation
@@ -21,6 +22,7 @@ from ponder.serve.responses import ResponseJob, prepare
 from ponder.serve.routes.shared import delete_stored, read_charged, starved_header, stored, unstored_header
 from ponder.serve.routes.table import DELETED, LIST, PAGE, READ, USE, RouteTable
 from ponder.serve.service import Service
+from ponder.serve.tool_kinds import grammar_notes
 
 table = RouteTable()
 RESPONSES, ONE = "/v1/responses", "/v1/responses/{id}"
@@ -48,6 +50,7 @@ async def stop_job(service: Service, job: ResponseJob) -> None:
 async def respond(service: Service, request: Request) -> Response:
     service.check_capacity()
     asked, charge = await read_charged(service, request, schema.ResponseRequest)
+    add_notes(request.scope, grammar_notes(asked.tools))
     key = key_of(request)
     job = ResponseJob(service, key, asked, await unless_left(request, prepare(service, key, asked, charge)))
     await job.start()

@@ -46,7 +46,8 @@ async def version(service: Service, request: Request) -> Response:
 @table.get("/v1/models", "The models that are served.", required=("object", "data"))
 async def models(service: Service, request: Request) -> Response:
     cards = [model.card(service.created) for model in service.models.values()]
-    return json_response({"object": "list", "data": cards})
+    ends = {"first_id": cards[0]["id"], "last_id": cards[-1]["id"], "has_more": False}  # as Anthropic's client reads it
+    return json_response({"object": "list", "data": cards, **ends})
 
 
 @table.get("/v1/models/{id:path}", "One model.", required=("id", "object", "created", "owned_by"))

@@ -9,8 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ponder.serve import schema
+from ponder.serve.dialects import add_notes
 from ponder.serve.errors import not_found
 from ponder.serve.http import json_response, key_of, read_json
+from ponder.serve.lenient import BY_REQUEST
 from ponder.serve.limits import Charge
 from ponder.serve.query import integer, list_of, word
 from ponder.serve.service import Service
@@ -29,6 +31,10 @@ async def read_charged(service: Service, request: Request, model: type[M]) -> tu
     data, size = await read_json(request, service)
     charge = Charge(service.limiter, key_of(request).id)
     charge.cover(size)
+    translate = None if service.settings.strict_params else BY_REQUEST.get(model.__name__)
+    if translate is not None and isinstance(data, dict):
+        data, notes = translate(data)
+        add_notes(request.scope, notes)
     return read(model, data, strict_params=service.settings.strict_params), charge
 
 

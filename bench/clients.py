@@ -1,0 +1,672 @@
+"""Clients of other people against `ponder serve`: what passes, what is refused, and whether `--lenient` lifts it.
+
+    python bench/clients.py                                  # with the clients of this Python
+    python bench/clients.py --python /tmp/clients/bin/python # with those of another one, which needs no ponder
+    python bench/clients.py --only anthropic codex           # a few
+
+Two servers over a scripted engine, one strict and one lenient, so that what is measured is the wire and no model: it
+answers, calls a tool, writes JSON. A case passes if the client reads what it should; it is refused if the server says
+no with a 4xx whose message the client shows; anything else has failed. Refused cases run again on the lenient server.
+Printed: a table in Markdown, then every case that did not pass with its reason. A missing package is named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+KEY, MODEL = "sk-bench", "scripted"
+PARAMETERS = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"],
+              "additionalProperties": False}  # fmt: skip
+CHAT_TOOL = {"type": "function", "function": {"name": "weather", "description": "Tells it.", "parameters": PARAMETERS}}
+TOOL = {"type": "function", "name": "weather", "description": "Tells it.", "parameters": PARAMETERS}
+CLAUDE_TOOL = {"name": "weather", "description": "Tells it.", "input_schema": PARAMETERS}
+SAYS, JSON, HIDDEN = "The answer is 42.", {"answer": 42}, "HIDDENTHOUGHT"
+SCHEMA = {"type": "object", "properties": {"answer": {"type": "integer"}}, "required": ["answer"],
+          "additionalProperties": False}  # fmt: skip
+
+
+# --- the servers -----------------------------------------------------------------------------------------------------
+
+
+def say(text: str, seed: int) -> tuple[str, str]:
+    """What the scripted model thinks and answers, by words of the question."""
+    if "<tool_response>" in text or "Final Result" in text:
+        return f"{HIDDEN} it is known", "It is sunny."
+    if "weather" in text:
+        return f"{HIDDEN} I call", '<tool_call>{"name": "weather", "arguments": {"city": "Paris"}}</tool_call>'
+    if "patch" in text:
+        return f"{HIDDEN} I edit", '<tool_call>{"name": "apply_patch", "arguments": {"input": "*** Begin"}}</tool_call>'
+    if "structure" in text:
+        name = re.search(r"the tool named (\S+)", text)
+        call = f'<tool_call>{{"name": "{name[1]}", "arguments": {json.dumps(JSON)}}}</tool_call>' if name else ""
+        return f"{HIDDEN} in JSON", call or json.dumps(JSON)
+    return f"{HIDDEN} about it", SAYS
+
+
+@contextlib.contextmanager
+def served(*, lenient: bool) -> Iterator[str]:
+    """The address of a server over the script."""
+    import uvicorn
+
+    from ponder.engine.base import ScriptedEngine
+    from ponder.serve.app import make_app
+    from ponder.serve.connections import ConnectionLimits, listen
+    from ponder.serve.run import config_of
+    from ponder.serve.served import ServedModel
+    from ponder.serve.service import Settings
+
+    settings = Settings(api_key=KEY, drain=1.0, strict_params=not lenient)
+    app = make_app([ServedModel(name=MODEL, engine=ScriptedEngine(say, portions=(1, 5), window=50_000))], settings)
+    limits = ConnectionLimits(100, 100)
+    sockets = listen("127.0.0.1", 0, limits)
+    server = uvicorn.Server(config_of(app, limits, drain=1.0))
+    server.capture_signals = contextlib.nullcontext  # type: ignore[assignment, method-assign]
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(list(sockets))), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join(20)
+
+
+# --- cases: each gets the address of a server and raises where something is wrong ------------------------------------
+
+Case = Callable[[str], Any]
+CASES: dict[str, dict[str, Case]] = {}
+
+
+def case(client: str) -> Callable[[Case], Case]:
+    def add(function: Case) -> Case:
+        CASES.setdefault(client, {})[function.__name__.removeprefix(client.replace("-", "_") + "_")] = function
+        return function
+
+    return add
+
+
+def same(found: Any, wanted: Any) -> None:
+    if found != wanted:
+        raise AssertionError(f"{found!r} instead of {wanted!r}"[:300])
+
+
+def hidden(found: Any) -> None:
+    if HIDDEN in str(found):
+        raise AssertionError("reasoning is in what the client got")
+
+
+def _openai(url: str) -> Any:
+    import openai
+
+    return openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0, _strict_response_validation=True)
+
+
+def _chat(url: str, text: str = "2+2?", **more: Any) -> Any:
+    made = _openai(url).chat.completions.create(model=MODEL, messages=[{"role": "user", "content": text}], **more)
+    hidden(made)
+    return made
+
+
+@case("openai")
+def openai_models(url: str) -> None:
+    same([model.id for model in _openai(url).models.list()], [MODEL])
+
+
+@case("openai")
+def openai_chat(url: str) -> None:
+    same(_chat(url).choices[0].message.content, SAYS)
+
+
+@case("openai")
+def openai_chat_stream(url: str) -> None:
+    same("".join(c.choices[0].delta.content or "" for c in _chat(url, stream=True)), SAYS)
+
+
+@case("openai")
+def openai_chat_tool_round_trip(url: str) -> None:
+    asked: list[Any] = [{"role": "user", "content": "weather?"}]
+    client = _openai(url)
+    first = client.chat.completions.create(model=MODEL, messages=asked, tools=[CHAT_TOOL]).choices[0].message
+    same(json.loads(first.tool_calls[0].function.arguments), {"city": "Paris"})
+    asked += [first, {"role": "tool", "tool_call_id": first.tool_calls[0].id, "content": "sun"}]
+    after = client.chat.completions.create(model=MODEL, messages=asked, tools=[CHAT_TOOL])
+    same(after.choices[0].message.content, "It is sunny.")
+
+
+@case("openai")
+def openai_chat_json_schema(url: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "a", "schema": SCHEMA, "strict": True}}
+    same(json.loads(_chat(url, "structure", response_format=form).choices[0].message.content), JSON)
+
+
+@case("openai")
+def openai_chat_max_tokens(url: str) -> None:
+    same(_chat(url, max_tokens=900).choices[0].message.content, SAYS)
+
+
+@case("openai")
+def openai_chat_temperature_0(url: str) -> None:
+    same(_chat(url, temperature=0).choices[0].message.content, SAYS)
+
+
+@case("openai")
+def openai_chat_top_p(url: str) -> None:
+    same(_chat(url, top_p=0.9).choices[0].message.content, SAYS)
+
+
+@case("openai")
+def openai_chat_vllm_thinking_off(url: str) -> None:
+    made = _chat(url, extra_body={"chat_template_kwargs": {"enable_thinking": False}})
+    same(made.usage.completion_tokens_details.reasoning_tokens, 0)
+
+
+@case("openai")
+def openai_chat_vllm_budget(url: str) -> None:
+    made = _chat(url, extra_body={"thinking_token_budget": 5})
+    same(made.usage.completion_tokens_details.reasoning_tokens, 5)
+
+
+@case("openai")
+def openai_chat_qwen_budget(url: str) -> None:
+    made = _chat(url, extra_body={"enable_thinking": True, "thinking_budget": 5})
+    same(made.usage.completion_tokens_details.reasoning_tokens, 5)
+
+
+@case("openai")
+def openai_chat_llama_cpp_budget(url: str) -> None:
+    made = _chat(url, extra_body={"reasoning_budget": 5, "reasoning_format": "auto"})
+    same(made.usage.completion_tokens_details.reasoning_tokens, 5)
+
+
+@case("openai")
+def openai_responses(url: str) -> None:
+    made = _openai(url).responses.create(model=MODEL, input="2+2?", reasoning={"effort": "low"})
+    hidden(made)
+    same(made.output_text, SAYS)
+
+
+@case("openai")
+def openai_responses_stream_and_again(url: str) -> None:
+    client = _openai(url)
+    with client.responses.stream(model=MODEL, input="2+2?") as stream:
+        list(stream)
+        same(stream.get_final_response().output_text, SAYS)
+        same(client.responses.retrieve(stream.get_final_response().id).output_text, SAYS)
+
+
+@case("openai")
+def openai_responses_tool_round_trip(url: str) -> None:
+    client = _openai(url)
+    first = client.responses.create(model=MODEL, input="weather?", tools=[TOOL])
+    output = {"type": "function_call_output", "call_id": first.output[-1].call_id, "output": "sun"}
+    after = client.responses.create(model=MODEL, input=[output], previous_response_id=first.id)
+    same(after.output_text, "It is sunny.")
+
+
+@case("codex")
+def codex_custom_tool(url: str) -> None:
+    made = _codex(url, "patch it", [{"type": "custom", "name": "apply_patch"}])
+    same([item["type"] for item in made["output"]], ["reasoning", "custom_tool_call"])
+
+
+@case("codex")
+def codex_round_trip_without_ids(url: str) -> None:
+    tools = [{"type": "custom", "name": "apply_patch"}]
+    made = _codex(url, "patch it", tools)
+    back = [{k: v for k, v in item.items() if k not in ("id", "status")} for item in made["output"]]
+    call = {"type": "custom_tool_call_output", "call_id": back[1]["call_id"], "output": "ok"}
+    after = _codex(url, "patch it", tools, *back, call)
+    same((after["output"][-1]["content"][0]["text"], after.get("input_transformations")), ("It is sunny.", None))
+
+
+@case("codex")
+def codex_namespace(url: str) -> None:
+    made = _codex(url, "2+2?", [{"type": "namespace", "name": "mcp__x", "description": "d", "tools": [TOOL]}])
+    same(made["output"][-1]["content"][0]["text"], SAYS)
+
+
+@case("codex")
+def codex_web_search(url: str) -> None:
+    made = _codex(url, "2+2?", [{"type": "web_search", "external_web_access": False}])
+    same(made["output"][-1]["content"][0]["text"], SAYS)
+
+
+class Refused(Exception):
+    """A 4xx, for clients that have no exception of their own."""
+
+
+def _codex(url: str, text: str, tools: list[Any], *more: Any) -> Any:
+    """A request with the fields that Codex sends, read as it reads: events that end with response.completed."""
+    import httpx
+
+    body = {
+        "model": MODEL, "instructions": "You are a coding agent.", "tools": tools, "tool_choice": "auto",
+        "input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": text}]}, *more],
+        "parallel_tool_calls": True, "reasoning": {"effort": "medium", "summary": "auto"}, "store": False,
+        "stream": True, "include": ["reasoning.encrypted_content"], "prompt_cache_key": "thread",
+        "text": {"verbosity": "medium"}, "client_metadata": {"x-codex-installation-id": "1"},
+    }  # fmt: skip
+    answer = httpx.post(f"{url}/v1/responses", json=body, headers={"Authorization": f"Bearer {KEY}"}, timeout=60)
+    if 400 <= answer.status_code < 500:
+        raise Refused(answer.text)
+    hidden(answer.text)
+    last = json.loads(answer.text.strip().split("\n\n")[-1].partition("data: ")[2])
+    same(last["type"], "response.completed")
+    return last["response"]
+
+
+def _anthropic(url: str) -> Any:
+    import anthropic
+
+    return anthropic.Anthropic(base_url=url, api_key=KEY, max_retries=0, _strict_response_validation=True)
+
+
+def _message(url: str, text: str = "2+2?", **more: Any) -> Any:
+    asked = {"model": MODEL, "max_tokens": 2000, "messages": [{"role": "user", "content": text}], **more}
+    made = _anthropic(url).messages.create(**asked)
+    hidden(made)
+    return made
+
+
+@case("anthropic")
+def anthropic_message(url: str) -> None:
+    made = _message(url, system="Be brief.")
+    same((made.content[0].text, made.stop_reason), (SAYS, "end_turn"))
+
+
+@case("anthropic")
+def anthropic_models(url: str) -> None:
+    same([model.id for model in _anthropic(url).models.list()], [MODEL])
+
+
+@case("anthropic")
+def anthropic_thinking(url: str) -> None:
+    made = _message(url, thinking={"type": "enabled", "budget_tokens": 1024})
+    same([block.type for block in made.content], ["thinking", "text"])
+    same(made.usage.output_tokens_details.thinking_tokens, len(f"{HIDDEN} about it"))
+
+
+@case("anthropic")
+def anthropic_adaptive_with_effort(url: str) -> None:
+    made = _message(url, thinking={"type": "adaptive", "display": "omitted"}, output_config={"effort": "high"})
+    same((made.content[0].thinking, made.content[1].text), ("", SAYS))
+
+
+@case("anthropic")
+def anthropic_stream(url: str) -> None:
+    asked = {"model": MODEL, "max_tokens": 2000, "messages": [{"role": "user", "content": "2+2?"}]}
+    with _anthropic(url).messages.stream(**asked, thinking={"type": "adaptive"}) as stream:
+        same("".join(stream.text_stream), SAYS)
+        final = stream.get_final_message()
+    hidden(final)
+    same([block.type for block in final.content], ["thinking", "text"])
+    same(len(final.content[0].signature) > 100, True)
+
+
+@case("anthropic")
+def anthropic_tool_round_trip(url: str) -> None:
+    asked: list[Any] = [{"role": "user", "content": "weather?"}]
+    more: dict[str, Any] = {"tools": [CLAUDE_TOOL], "thinking": {"type": "adaptive"}}
+    first = _message(url, messages=asked, **more)
+    same((first.stop_reason, first.content[-1].input), ("tool_use", {"city": "Paris"}))
+    result = {"type": "tool_result", "tool_use_id": first.content[-1].id, "content": "sun"}
+    asked += [{"role": "assistant", "content": first.content}, {"role": "user", "content": [result]}]
+    same(_message(url, messages=asked, **more).content[-1].text, "It is sunny.")
+
+
+@case("anthropic")
+def anthropic_tool_stream(url: str) -> None:
+    asked = {"model": MODEL, "max_tokens": 2000, "messages": [{"role": "user", "content": "weather?"}]}
+    with _anthropic(url).messages.stream(**asked, tools=[CLAUDE_TOOL]) as stream:
+        same(stream.get_final_message().content[-1].input, {"city": "Paris"})
+
+
+@case("anthropic")
+def anthropic_stop_sequence(url: str) -> None:
+    made = _message(url, stop_sequences=[" is"])
+    same((made.content[0].text, made.stop_reason, made.stop_sequence), ("The answer", "stop_sequence", " is"))
+
+
+@case("anthropic")
+def anthropic_json_schema(url: str) -> None:
+    made = _message(url, "structure", output_config={"format": {"type": "json_schema", "schema": SCHEMA}})
+    same(json.loads(made.content[0].text), JSON)
+
+
+@case("anthropic")
+def anthropic_count_tokens(url: str) -> None:
+    asked: Any = {"model": MODEL, "messages": [{"role": "user", "content": "2+2?"}]}
+    same(_anthropic(url).messages.count_tokens(**asked).input_tokens, _message(url).usage.input_tokens)
+
+
+@case("anthropic")
+def anthropic_errors_are_its_own(url: str) -> None:
+    import anthropic
+
+    try:
+        _message(url, model="claude")
+    except anthropic.NotFoundError as error:
+        same((error.body["error"]["type"], error.request_id[:4]), ("not_found_error", "req_"))  # type: ignore[index]
+    else:
+        raise AssertionError("an unknown model was answered for")
+
+
+@case("anthropic")
+def anthropic_temperature_0(url: str) -> None:
+    same(_message(url, extra_body={"temperature": 0.0}).content[0].text, SAYS)
+
+
+@case("anthropic")
+def anthropic_web_search(url: str) -> None:
+    _message(url, tools=[{"type": "web_search_20250305", "name": "web_search"}])
+
+
+@case("anthropic")
+def anthropic_image(url: str) -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "AAAA"}}
+    _message(url, messages=[{"role": "user", "content": [image]}])
+
+
+def _litellm(url: str, text: str = "2+2?", **more: Any) -> Any:
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # it would ask the network for prices
+    import litellm
+
+    litellm.suppress_debug_info = True
+    where = {"model": f"openai/{MODEL}", "api_base": f"{url}/v1"} | more
+    return litellm.completion(**where, api_key=KEY, messages=[{"role": "user", "content": text}], num_retries=0)
+
+
+@case("litellm")
+def litellm_chat(url: str) -> None:
+    made = _litellm(url)
+    hidden(made)
+    same(made.choices[0].message.content, SAYS)
+
+
+@case("litellm")
+def litellm_stream(url: str) -> None:
+    same("".join(c.choices[0].delta.content or "" for c in _litellm(url, stream=True)), SAYS)
+
+
+@case("litellm")
+def litellm_tools(url: str) -> None:
+    made = _litellm(url, "weather?", tools=[CHAT_TOOL])
+    same(json.loads(made.choices[0].message.tool_calls[0].function.arguments), {"city": "Paris"})
+
+
+@case("litellm")
+def litellm_reasoning_effort(url: str) -> None:
+    same(_litellm(url, reasoning_effort="low", allowed_openai_params=["reasoning_effort"]).choices[0].message.content,
+         SAYS)  # fmt: skip
+
+
+@case("litellm")
+def litellm_max_tokens(url: str) -> None:
+    same(_litellm(url, max_tokens=900).choices[0].message.content, SAYS)
+
+
+@case("litellm")
+def litellm_temperature_0(url: str) -> None:
+    same(_litellm(url, temperature=0).choices[0].message.content, SAYS)
+
+
+@case("litellm")
+def litellm_anthropic(url: str) -> None:
+    made = _litellm(url, model=f"anthropic/{MODEL}", api_base=url, max_tokens=2000)
+    hidden(made)
+    same(made.choices[0].message.content, SAYS)
+
+
+def _agent(url: str, text: str, api: str, **settings: Any) -> Any:
+    import agents
+    import openai
+
+    agents.set_tracing_disabled(True)
+
+    @agents.function_tool
+    def weather(city: str) -> str:
+        """Tells it."""
+        return f"sun in {city}"
+
+    client = openai.AsyncOpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0)
+    kind = agents.OpenAIResponsesModel if api == "responses" else agents.OpenAIChatCompletionsModel
+    agent = agents.Agent(
+        name="a", instructions="Help.", tools=[weather], model=kind(model=MODEL, openai_client=client),
+        model_settings=agents.ModelSettings(**settings),
+    )  # fmt: skip
+    return asyncio.run(agents.Runner.run(agent, text)).final_output
+
+
+@case("openai-agents")
+def openai_agents_responses_with_a_tool(url: str) -> None:
+    same(_agent(url, "weather?", "responses"), "It is sunny.")
+
+
+@case("openai-agents")
+def openai_agents_chat_with_a_tool(url: str) -> None:
+    same(_agent(url, "weather?", "chat"), "It is sunny.")
+
+
+@case("openai-agents")
+def openai_agents_stateless_with_sealed_reasoning(url: str) -> None:
+    more = {"store": False, "response_include": ["reasoning.encrypted_content"]}
+    same(_agent(url, "weather?", "responses", **more), "It is sunny.")
+
+
+@case("openai-agents")
+def openai_agents_chat_max_tokens(url: str) -> None:
+    same(_agent(url, "2+2?", "chat", max_tokens=900), SAYS)
+
+
+@case("openai-agents")
+def openai_agents_temperature_0(url: str) -> None:
+    same(_agent(url, "2+2?", "responses", temperature=0.0), SAYS)
+
+
+def _pydantic_ai(url: str, text: str, kind: str, **more: Any) -> Any:
+    import pydantic_ai
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    if kind == "anthropic":
+        from pydantic_ai.models.anthropic import AnthropicModel
+        from pydantic_ai.providers.anthropic import AnthropicProvider
+
+        model: Any = AnthropicModel(MODEL, provider=AnthropicProvider(anthropic_client=_async_anthropic(url)))
+    else:
+        from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
+
+        provider = OpenAIProvider(base_url=f"{url}/v1", api_key=KEY)
+        model = (OpenAIChatModel if kind == "chat" else OpenAIResponsesModel)(MODEL, provider=provider)
+    agent = pydantic_ai.Agent(model, **more)
+
+    @agent.tool_plain
+    def weather(city: str) -> str:
+        """Tells it."""
+        return f"sun in {city}"
+
+    return agent.run_sync(text).output
+
+
+def _async_anthropic(url: str) -> Any:
+    import anthropic
+
+    return anthropic.AsyncAnthropic(base_url=url, api_key=KEY, max_retries=0)
+
+
+@case("pydantic-ai")
+def pydantic_ai_chat_with_a_tool(url: str) -> None:
+    same(_pydantic_ai(url, "weather?", "chat"), "It is sunny.")
+
+
+@case("pydantic-ai")
+def pydantic_ai_responses_with_a_tool(url: str) -> None:
+    same(_pydantic_ai(url, "weather?", "responses"), "It is sunny.")
+
+
+@case("pydantic-ai")
+def pydantic_ai_anthropic_with_a_tool(url: str) -> None:
+    same(_pydantic_ai(url, "weather?", "anthropic"), "It is sunny.")
+
+
+@case("pydantic-ai")
+def pydantic_ai_anthropic_thinking(url: str) -> None:
+    settings = {"anthropic_thinking": {"type": "enabled", "budget_tokens": 1024}, "max_tokens": 4000}
+    same(_pydantic_ai(url, "weather?", "anthropic", model_settings=settings), "It is sunny.")
+
+
+@case("pydantic-ai")
+def pydantic_ai_chat_temperature_0(url: str) -> None:
+    same(_pydantic_ai(url, "2+2?", "chat", model_settings={"temperature": 0.0}), SAYS)
+
+
+def _instructor(url: str, mode: str) -> Any:
+    import instructor
+    import openai
+    from pydantic import BaseModel
+
+    class Answer(BaseModel):
+        answer: int
+
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key=KEY, max_retries=0)
+    asked: Any = [{"role": "user", "content": "structure; the tool named Answer "}]
+    if mode != "TOOLS":
+        asked = [{"role": "user", "content": "structure"}]
+    wrapped = instructor.from_openai(client, mode=getattr(instructor.Mode, mode))
+    return wrapped.chat.completions.create(model=MODEL, messages=asked, response_model=Answer, max_retries=0).answer
+
+
+@case("instructor")
+def instructor_tools(url: str) -> None:
+    same(_instructor(url, "TOOLS"), 42)
+
+
+@case("instructor")
+def instructor_json(url: str) -> None:
+    same(_instructor(url, "JSON"), 42)
+
+
+@case("instructor")
+def instructor_json_schema(url: str) -> None:
+    same(_instructor(url, "JSON_SCHEMA"), 42)
+
+
+def _llm(url: str, **options: Any) -> str:
+    from llm.default_plugins.openai_models import Chat
+
+    model = Chat("ponder", model_name=MODEL, api_base=f"{url}/v1")
+    model.key = KEY
+    return str(model.prompt("2+2?", stream=options.pop("stream", False), **options).text())
+
+
+@case("llm")
+def llm_prompt(url: str) -> None:
+    same(_llm(url), SAYS)
+
+
+@case("llm")
+def llm_stream(url: str) -> None:
+    same(_llm(url, stream=True), SAYS)
+
+
+@case("llm")
+def llm_temperature(url: str) -> None:
+    same(_llm(url, temperature=0.2), SAYS)
+
+
+@case("llm")
+def llm_max_tokens(url: str) -> None:
+    same(_llm(url, max_tokens=900), SAYS)
+
+
+# --- running them ----------------------------------------------------------------------------------------------------
+
+PACKAGE = {"codex": "httpx", "pydantic-ai": "pydantic-ai-slim"}
+
+
+def attempt(run: Case, url: str) -> tuple[str, str]:
+    """(passed, refused or failed; why)"""
+    try:
+        run(url)
+        return "passed", ""
+    except Exception as error:  # whatever a client raises is what this is about
+        status, text = getattr(error, "status_code", None), " ".join(str(error).split())
+        cause = error.__cause__
+        while status is None and cause is not None:
+            status, cause = getattr(cause, "status_code", None), cause.__cause__
+        refused = isinstance(error, Refused) or (isinstance(status, int) and 400 <= status < 500)
+        told = re.search(r"""['"]message['"]: (?:'([^}]*?)', '|"([^}]*?)", ['"])""", text)
+        said = next((part for part in told.groups() if part), "") if told else text
+        return ("refused" if refused else "failed"), f"{type(error).__name__}: {said[:230]}"
+
+
+def child(strict: str, lenient: str, only: list[str]) -> None:
+    """Run in the clients' Python: a line of JSON a client."""
+    for client, cases in CASES.items():
+        if only and client not in only:
+            continue
+        try:
+            version = importlib.metadata.version(PACKAGE.get(client, client))
+        except importlib.metadata.PackageNotFoundError:
+            print(json.dumps({"client": client, "missing": PACKAGE.get(client, client)}), flush=True)
+            continue
+        rows = []
+        for name, run in cases.items():
+            outcome, why = attempt(run, strict)
+            again, still = attempt(run, lenient) if outcome != "passed" else ("", "")
+            row = {"case": name.replace("_", " "), "strict": outcome, "why": why, "lenient": again, "still": still}
+            rows.append(row)
+        print(json.dumps({"client": client, "version": version, "rows": rows}), flush=True)
+
+
+def show(results: list[dict[str, Any]]) -> None:
+    print("| client | version | cases | passed | refused | of these, taken with `--lenient` | failed |")
+    print("|---|---|---|---|---|---|---|")
+    for each in results:
+        if "missing" in each:
+            print(f"| {each['client']} | not installed: `pip install {each['missing']}` | - | - | - | - | - |")
+            continue
+        rows, of = each["rows"], lambda key, word, rows=each["rows"]: sum(row[key] == word for row in rows)
+        version = f"its requests, by httpx {each['version']}" if each["client"] == "codex" else each["version"]
+        print(f"| {each['client']} | {version} | {len(rows)} | {of('strict', 'passed')} | {of('strict', 'refused')} | "
+              f"{of('lenient', 'passed')} | {of('strict', 'failed')} |")  # fmt: skip
+    print()
+    for each in results:
+        for row in each.get("rows", ()):
+            if row["strict"] != "passed":
+                lenient = f"with --lenient {row['lenient']}" + (f" ({row['still']})" if row["still"] else "")
+                print(f"- {each['client']}, {row['case']}: {row['strict']}, {lenient}. {row['why']}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--python", default=sys.executable, help="the Python that has the clients")
+    parser.add_argument("--only", nargs="*", default=[], choices=sorted(CASES), help="some clients")
+    parser.add_argument("--servers", nargs=2, metavar="URL", help="strict and lenient: run the cases and end")
+    given = parser.parse_args()
+    if given.servers:
+        strict, lenient = given.servers
+        child(strict, lenient, given.only)
+        return
+    with served(lenient=False) as strict, served(lenient=True) as lenient:
+        command = [given.python, str(Path(__file__).resolve()), "--servers", strict, lenient]
+        command += ["--only", *given.only] if given.only else []
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": ""})
+    lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    show([json.loads(line) for line in lines])
+    if done.returncode:
+        sys.exit(f"the clients' Python ended with {done.returncode}")
+
+
+if __name__ == "__main__":
+    main()

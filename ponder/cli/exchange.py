@@ -1,0 +1,96 @@
+"""Verbs for other programs' files: export (a model or a bank), import (a log, as a bank)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from ponder.cli.app import MEASURE, USE, Json, app
+
+BANK_FORMATS = "inspect, eee, lm-eval or hub"
+
+
+@app.command(rich_help_panel=USE)
+def export(
+    source: Annotated[str, typer.Argument(
+        help="A model (its folder, a run, RUN@step, or a name) or a bank, the --out of `ponder eval`."
+    )],
+    out: Annotated[Path, typer.Argument(help="mine.gguf of a model; of a bank exam.eval (inspect), or a folder.")],
+    form: Annotated[Optional[str], typer.Option("--format", help=f"Of a bank: {BANK_FORMATS}.")] = None,
+    with_reasoning: Annotated[
+        bool, typer.Option("--with-reasoning", help="Of a bank: the hidden reasoning too, for everybody to read.")
+    ] = False,
+    model_id: Annotated[str, typer.Option(help="Of a bank: the model's public name, OWNER/NAME.")] = "",
+    dataset: Annotated[
+        str, typer.Option(help="Of a bank, for hub: the benchmark there, OWNER/NAME:TASK.")
+    ] = "",
+    kind: Annotated[str, typer.Option("--type", help="Of a model: how matrices are stored, F16, Q8_0 or F32.")] = "F16",
+) -> None:  # fmt: skip
+    """Write a model as a GGUF file, or an exam's samples and numbers in the formats of other projects."""
+    if form is None and out.suffix == ".eval":
+        form = "inspect"
+    if form is None:
+        _export_model(source, out, kind)
+    else:
+        _export_bank(Path(source), out, form, with_reasoning, model_id, dataset)
+
+
+def _export_model(source: str, out: Path, kind: str) -> None:
+    """An adapter is merged into its base."""
+    from ponder.config import ConfigError
+    from ponder.models import hub
+    from ponder.models.gguf_export import export_gguf
+
+    if (Path(source) / "bank.json").exists():
+        raise ConfigError(f"{source} is a bank of samples; say what to write: --format {BANK_FORMATS}")
+    if out.suffix != ".gguf":
+        raise ConfigError(f"{out}: the formats of models are .gguf; a run's checkpoints are folders for transformers")
+    export_gguf(*hub.load(source, dtype=None), out, kind)
+    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it")
+
+
+def _export_bank(bank: Path, out: Path, form: str, with_reasoning: bool, model_id: str, dataset: str) -> None:
+    from ponder.config import ConfigError, lookup
+    from ponder.evals.exports import EXPORTS, write_hub
+    from ponder.evals.exports.shared import HUB_NAME, shared
+
+    write = lookup(EXPORTS, form, what="format")
+    if model_id and not HUB_NAME.fullmatch(model_id):
+        raise ConfigError(f"--model-id {model_id} is not OWNER/NAME")
+    if dataset and write is not write_hub:
+        raise ConfigError("--dataset is for --format hub")
+    source = shared(bank, with_reasoning=with_reasoning, model_id=model_id)
+    for path in write_hub(source, out, dataset=dataset) if write is write_hub else write(source, out):
+        print(path)
+    if source.is_gated:
+        print("the benchmark is gated: verdicts, classes by number and costs are there, texts are not")
+    if form == "eee" and not HUB_NAME.fullmatch(source.model):
+        print(f"the owner of the model {source.model} is not known; --model-id OWNER/NAME before it is published")
+
+
+@app.command("import", rich_help_panel=MEASURE)
+def import_log(
+    log: Annotated[Path, typer.Argument(help="Inspect's .eval or .json; lm-eval's folder, results or samples file.")],
+    out: Annotated[Path, typer.Option(help="The bank to make.")],
+    score: Annotated[str, typer.Option(help="Which score is the verdict, where a log has several.")] = "",
+    task: Annotated[str, typer.Option(help="Which task of lm-eval's folder.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Make a bank of another program's samples, so that report, compare and regrade work on them."""
+    from ponder.cli.show import print_metrics
+    from ponder.evals.codec import encode
+    from ponder.evals.imports import read_log
+    from ponder.evals.imports.foreign import write_bank
+
+    found = write_bank(read_log(log, score=score, task=task), out)
+    if as_json:
+        print(json.dumps({**encode(found), "out": str(out)}, ensure_ascii=False))
+        return
+    print_metrics(found.result)
+    print(f"{found.num_samples} samples of {found.num_problems} problems are in {out}")
+    print(f"not in the log: {', '.join(found.missing)}")
+    for note in found.notes:
+        print(f"note: {note}")

@@ -1,0 +1,241 @@
+"""Other projects' logs become banks: verdicts are the log's, what it lacks is said, damage is one clear error."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zipfile
+import zlib
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ponder.config import ConfigError
+from ponder.evals.accuracy_at_compute import accuracy_at_compute
+from ponder.evals.bank import Bank
+from ponder.evals.comparison import comparison
+from ponder.evals.imports import read_log
+from ponder.evals.imports.foreign import write_bank
+from ponder.evals.imports.scores import outcome_of
+from ponder.evals.regrading import regrade
+from ponder.evals.report import report
+from ponder.evals.results import ExamResult
+
+pyarrow = pytest.importorskip("pyarrow")
+DATE = "2026-01-02T03-04-05.6"
+
+
+def inspect_sample(id: str, epoch: int, value: object, answer: object = "4", **more: Any) -> dict[str, Any]:
+    message = {"role": "assistant", "content": f"It is {answer}."}
+    return {
+        "id": id, "epoch": epoch, "input": f"What is {id}?", "target": "4",
+        "output": {"choices": [{"message": message, "stop_reason": "stop"}], "completion": f"It is {answer}.",
+                   "usage": {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12}},
+        "scores": {"match": {"value": value, "answer": answer}}, **more,
+    }  # fmt: skip
+
+
+def inspect_log(path: Path, samples: list[dict[str, Any]], **more: Any) -> Path:
+    header = {
+        "version": 2, "status": "success",
+        "eval": {"task": "sums", "model": "openai/x", "model_generate_config": {"temperature": 0.5},
+                 "packages": {"inspect_ai": "0.3.285"}, **more},
+    }  # fmt: skip
+    if path.suffix == ".json":
+        path.write_text(json.dumps({**header, "samples": samples}))
+        return path
+    with zipfile.ZipFile(path, "w") as log:
+        log.writestr("header.json", json.dumps(header))
+        for sample in samples:
+            log.writestr(f"samples/{sample['id']}_epoch_{sample['epoch']}.json", json.dumps(sample))
+    return path
+
+
+def zstandard(path: Path) -> None:
+    """The zip of one file as Inspect compresses it: method 93, in two frames, which Python 3.11 cannot write itself."""
+    with zipfile.ZipFile(path) as log:
+        files = {name: log.read(name) for name in log.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as log:
+        for name, plain in files.items():
+            half = len(plain) // 2
+            frames = (pyarrow.compress(part, "zstd", asbytes=True) for part in (plain[:half], plain[half:]))
+            log.writestr(name, b"".join(frames))
+        for entry in log.filelist:  # the central directory, which is written on closing, is what a reader believes
+            entry.compress_type, entry.file_size = 93, len(files[entry.filename])
+            entry.CRC = zlib.crc32(files[entry.filename])
+
+
+FOUR = [("a", 1, "C"), ("a", 2, "I"), ("b", 1, "C"), ("b", 2, "C")]
+
+
+@pytest.mark.parametrize("name", ["x.json", "x.eval"])
+def test_an_inspect_log_gives_pass_and_votes_a_report_and_a_comparison(name, tmp_path):
+    samples = [inspect_sample(*each, answer="4" if each[2] == "C" else "5") for each in FOUR]
+    found = write_bank(read_log(inspect_log(tmp_path / name, samples)), tmp_path / "bank")
+    assert found.num_samples == 4 and found.result.metrics.pass_at[1].value == 0.75
+    assert found.result.metrics.pass_at[2].value == 1 and found.result.metrics.cons_at[2].value == 0.75
+    bank = Bank.read(tmp_path / "bank")
+    assert bank.spec.model == "openai/x" and bank.spec.params.temperature == 0.5
+    assert bank.spec.grader == "inspect_ai 0.3.285" and bank.samples("a").tokens.tolist() == [5, 5]
+    assert {"token ids", "log-probabilities", "top_p (the bank says 1.0)"} <= set(found.missing)
+    assert "tokens of reasoning (0 in the bank)" in found.missing
+    assert "log-probabilities" in ExamResult.read(tmp_path / "bank" / "result.json").data[0]["missing"]
+    if name == "x.eval":
+        assert "log-probabilities" in report(tmp_path / "bank").read_text()
+    assert comparison([tmp_path / "bank", tmp_path / "bank"]).rows[1].gain.pass_at[1].value == 0
+
+
+def test_zstandard_frames_are_read_and_a_flipped_byte_is_found(tmp_path):
+    path = inspect_log(tmp_path / "x.eval", [inspect_sample(*each) for each in FOUR])
+    zstandard(path)
+    assert [len(samples) for _, samples in read_log(path).samples] == [2, 2]
+    with zipfile.ZipFile(path) as log:
+        at = log.infolist()[0].header_offset + 60
+    raw = bytearray(path.read_bytes())
+    raw[at] ^= 255
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError, match=r"header\.json is damaged"):
+        read_log(path)
+
+
+def test_attachments_reasoning_and_errors_of_a_log_are_read(tmp_path):
+    thought = inspect_sample("a", 1, "C", input="attachment://1", attachments={"1": "A long question"})
+    thought["output"]["choices"][0]["message"]["content"] = [
+        {"type": "reasoning", "reasoning": "hm"}, {"type": "text", "text": "4"},
+    ]  # fmt: skip
+    log = read_log(inspect_log(tmp_path / "x.eval", [thought, inspect_sample("b", 1, "C", error={"message": "time"})]))
+    ((problem, (sample,)),) = log.samples
+    assert (problem.text, sample.reasoning, sample.answer) == ("A long question", "hm", "4")
+    assert list(log.notes) == ["1 samples that ended in an error, left out"]
+
+
+def test_scores_that_are_no_verdict_are_undecided_and_shares_are_wrong_and_both_are_told():
+    seen: Counter[str] = Counter()
+    values = ["C", "I", "N", 1, 0, True, False, "yes", "0.0", 1.0]
+    assert [outcome_of(v, seen)[0] for v in values] == list("cwwcwcwcwc") and not +seen
+    odd = ("P", 0.5, float("nan"), 7, None, {"a": 1}, "nonsense", -1)
+    assert [outcome_of(value, seen)[0] for value in odd] == list("wwuuuuuu")
+    assert sorted(seen.values()) == [2, 6]
+
+
+def test_a_log_with_several_scores_asks_which(tmp_path):
+    two = inspect_sample("a", 1, "C", scores={"match": {"value": "C"}, "judge": {"value": "I"}})
+    path = inspect_log(tmp_path / "x.eval", [two])
+    with pytest.raises(ConfigError, match="--score match or judge"):
+        read_log(path)
+    with pytest.raises(ConfigError, match="no score 'x'; it has match, judge"):
+        read_log(path, score="x")
+    assert read_log(path, score="judge").samples[0][1][0].outcome == "wrong"
+
+
+def line(doc: int, resps: list[Any], filtered: list[Any], score: float, **more: Any) -> dict[str, Any]:
+    arguments = {"gen_args_0": {"arg_0": f"Q{doc}: 2+2?", "arg_1": {"do_sample": False, "max_gen_toks": 64}}}
+    return {
+        "doc_id": doc, "doc": {"question": "2+2?"}, "target": "So it is\n#### 4", "arguments": arguments,
+        "resps": resps, "filtered_resps": filtered, "filter": "strict", "metrics": ["exact_match"],
+        "exact_match": score, **more,
+    }  # fmt: skip
+
+
+def lm_eval_folder(folder: Path, lines: list[dict[str, Any]], task: str = "gsm8k") -> Path:
+    folder.mkdir(exist_ok=True)
+    results = {"results": {task: {}}, "configs": {task: {"test_split": "test"}}, "model_name": "me/m",
+               "lm_eval_version": "0.4.13"}  # fmt: skip
+    (folder / f"results_{DATE}.json").write_text(json.dumps(results))
+    (folder / f"samples_{task}_{DATE}.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    return folder
+
+
+def test_lm_eval_samples_have_the_score_of_the_filter_that_was_chosen(tmp_path):
+    lines = [line(i, [["It is 4."]], ["4"], float(i)) for i in range(2)]
+    lines += [line(i, [["It is 4."]], ["4"], 1.0, filter="flexible") for i in range(2)]
+    folder = lm_eval_folder(tmp_path / "m", lines)
+    for path in (folder, folder / f"results_{DATE}.json", folder / f"samples_gsm8k_{DATE}.jsonl", tmp_path):
+        log = read_log(path)
+        assert [samples[0].outcome for _, samples in log.samples] == ["wrong", "correct"]
+    assert (log.model, log.split, log.grader, log.params.temperature) == ("me/m", "test", "lm_eval 0.4.13", 0)
+    assert log.params.max_tokens == 64 and list(log.notes) == ["the score is exact_match of the filter strict"]
+    flexible = read_log(folder, score="exact_match,flexible")
+    assert [samples[0].outcome for _, samples in flexible.samples] == ["correct", "correct"]
+    assert "tokens (0 in the bank)" in write_bank(flexible, tmp_path / "bank").missing
+    with pytest.raises(ValueError, match="how many tokens the samples took is not known"):
+        bank = Bank.read(tmp_path / "bank")
+        accuracy_at_compute([bank.samples(problem.id) for problem in bank.problems], {})
+    with pytest.raises(ConfigError, match="no score 'acc'; it has exact_match,strict"):
+        read_log(folder, score="acc")
+
+
+def test_responses_that_share_a_score_come_in_undecided_and_a_regrade_decides_them(tmp_path):
+    folder = lm_eval_folder(tmp_path / "m", [line(0, [["It is 4.", "It is 5.", "4"]], ["It is 4."], 1.0)])
+    found = write_bank(read_log(folder), tmp_path / "bank")
+    assert found.result.undecided_rate == 1 and any("regrade" in note for note in found.notes)
+    assert not any("one seed" in note for note in found.notes)
+    again = asyncio.run(regrade(Bank.read(tmp_path / "bank"), "math", out=tmp_path / "new"))
+    assert again.moves == {"undecided -> correct": 2, "undecided -> wrong": 1}
+    assert ExamResult.read(tmp_path / "new" / "result.json").metrics.cons_at[3].value == 1
+
+
+def test_a_conversation_behind_an_api_is_read_and_copies_of_one_response_are_told(tmp_path):
+    chat = json.dumps([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"}])
+    row = line(0, [["4", "4"]], ["4"], 1.0, arguments={"gen_args_0": {"arg_0": [chat], "arg_1": {}}})
+    log = read_log(lm_eval_folder(tmp_path / "m", [row]))
+    assert [(m.role, m.content) for m in log.samples[0][0].prompt] == [("system", "Be brief."), ("user", "2+2?")]
+    assert any("one seed" in note for note in log.notes)
+
+
+def test_choices_that_were_ranked_by_probability_are_letters(tmp_path):
+    arguments = {f"gen_args_{i}": {"arg_0": "Sky?", "arg_1": f" {c}"} for i, c in enumerate(["red", "blue"])}
+    row = line(0, [[["-3.5", "False"]], [["-0.5", "True"]]], [["-3.5", "False"], ["-0.5", "True"]], 1.0,
+               arguments=arguments, target="1")  # fmt: skip
+    ((problem, (sample,)),) = read_log(lm_eval_folder(tmp_path / "m", [row])).samples
+    assert (problem.choices, problem.target, sample.answer, sample.outcome) == (("red", "blue"), "B", "B", "correct")
+
+
+def test_a_folder_of_two_tasks_asks_which(tmp_path):
+    for task in ("a", "b"):
+        lm_eval_folder(tmp_path / "m", [line(0, [["4"]], ["4"], 1.0)], task)
+    with pytest.raises(ConfigError, match="samples of a, b; choose one: --task NAME"):
+        read_log(tmp_path / "m")
+    assert read_log(tmp_path / "m", task="b").task == "b"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "says"),
+    [
+        ("x.eval", b"no zip", "cannot be read"),
+        ("x.json", b"{", "no log of Inspect"),
+        ("x.json", b'{"a": 1}', "neither a log"),
+        ("x.json", b'{"eval": {}, "samples": [{"id": 1}]}', "no log of Inspect"),
+        ("x.json", b'{"eval": {"task": "t", "model": "m"}, "samples": []}', "no samples"),
+        ("samples_t_x.jsonl", b"{\n", "line 1: not JSON"),
+        ("samples_t_x.jsonl", b'{"metrics": ["m"]}\n', "no samples of lm-eval"),
+        ("samples_t_x.jsonl", b"[1]\n", "no samples of lm-eval"),
+        ("samples_t_x.jsonl", b"", "is empty"),
+        ("x.txt", b"", "no log that is known"),
+    ],
+)
+def test_what_is_no_log_is_one_error_and_leaves_no_bank(name, content, says, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ConfigError, match=says):
+        write_bank(read_log(tmp_path / name), tmp_path / "bank")
+    assert not (tmp_path / "bank").exists()
+
+
+def test_a_folder_that_is_there_is_not_overwritten(tmp_path):
+    (tmp_path / "bank").mkdir()
+    with pytest.raises(ConfigError, match="is there already"):
+        write_bank(read_log(inspect_log(tmp_path / "x.eval", [inspect_sample("a", 1, "C")])), tmp_path / "bank")
+
+
+def test_a_log_with_the_same_problem_asked_in_two_ways_is_refused(tmp_path):
+    path = inspect_log(tmp_path / "x.eval", [inspect_sample("a", 1, "C"), inspect_sample("a", 2, "C", input="Other?")])
+    with pytest.raises(ConfigError, match="two problems under the id 'a'"):
+        read_log(path)
+
+
+def test_a_message_by_nobody_that_is_known_is_named(tmp_path):
+    sample = inspect_sample("a", 1, "C", input=[{"role": "narrator", "content": "Once"}])
+    with pytest.raises(ConfigError, match="by 'narrator'"):
+        read_log(inspect_log(tmp_path / "x.eval", [sample]))
