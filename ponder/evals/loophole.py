@@ -39,6 +39,7 @@ ARMS: dict[str, str] = {  # the arm -> what it is, in a picture
 }  # fmt: skip
 STEPS = (0, 2, 4, 8, 16, 24, 40)  # the base, and the checkpoints of the recipes loophole_*
 NUM_PROBLEMS, DRAWS = 100, 4  # of the test split; samples of each
+FEWEST = 20  # samples that a share is told of
 PARAMS = SamplingParams(max_reasoning_tokens=64, max_answer_tokens=8)
 Sample = Mapping[str, str]  # problem (its text), reasoning, answer
 
@@ -174,7 +175,7 @@ def table(found: Found) -> list[str]:
             points = [points[step] for points in seeds.values() if step in points]
             if not points:
                 continue
-            cells = [spread([getattr(point, name).value for point in points]) for name in
+            cells = [spread([told(getattr(point, name)) for point in points]) for name in
                      ("weak", "truth", "attempts", "recall", "learned_recall", "learned_false_positives")]  # fmt: skip
             unclear = str(sum(point.unclear for point in points))
             lines.append("| " + " | ".join([ARMS[arm], str(step), str(len(points)), *cells, unclear]) + " |")
@@ -189,6 +190,11 @@ def last_recalls(found: Found) -> list[str]:
         told = ", ".join(f"seed {seed}: {each}" for seed, each in ends.items())
         lines.append(f"{ARMS[arm]}: {told}")
     return lines
+
+
+def told(share: Rate) -> float:
+    """A share of a few is none."""
+    return share.value if share.n >= FEWEST else math.nan
 
 
 def spread(values: Sequence[float]) -> str:
@@ -213,9 +219,8 @@ def picture(found: Found) -> Figure:
             color, marker = colors[arm]
             by_step: dict[int, list[float]] = {}
             for points in seeds.values():
-                # a recall of a few attempts is none
-                line = [(step, getattr(point, name)) for step, point in sorted(points.items())]
-                line = [(step, share.value) for step, share in line if share.n >= (20 if name == "recall" else 1)]
+                line = [(step, told(getattr(point, name))) for step, point in sorted(points.items())]
+                line = [(step, y) for step, y in line if not math.isnan(y)]
                 ax.plot([step for step, _ in line], [100 * y for _, y in line], color=color, lw=0.7, alpha=0.4)
                 for step, y in line:
                     by_step.setdefault(step, []).append(y)
@@ -224,6 +229,7 @@ def picture(found: Found) -> Figure:
             ax.plot(xs, means, color=color, marker=marker, ms=5, lw=2.0, label=ARMS[arm])
         ax.set_ylim(-3, 105)
         ax.set_xticks(STEPS)
-        titled(ax, title, f"step of training ({num_seeds} seeds)", unit)
-    axes[0].legend(frameon=False, fontsize=9, loc="upper left", bbox_to_anchor=(0.28, 0.62))
+        titled(ax, title, f"step of training ({num_seeds} seed{'s' * (num_seeds > 1)})", unit)
+    named = axes[0].get_legend_handles_labels()
+    drawing.legend(*named, frameon=False, fontsize=9.5, loc="outside lower center", ncol=4)
     return drawing
