@@ -11,7 +11,9 @@ import decimal
 import fractions
 import json
 import math
+import sys
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 
 from ponder.sandbox.base import Limits
 from ponder.sandbox.calls import Asserts, Calls, Unit, call
+from ponder.sandbox.inside import asserts as inside
 from ponder.sandbox.inside import wire
 from ponder.sandbox.programs import Programs
 
@@ -332,6 +335,18 @@ def test_returned_values_cannot_keep_the_tests_busy_for_ever(calls: Calls) -> No
     assert all(check(calls, "def f(): return 2 ** 400_000", "assert f() ** 200_000_000 == 1", limits=long))
     assert all(check(calls, "def f(): return True", "while True:\n    try:\n        while f(): pass\n    except BaseException: pass",
                      limits=long))  # fmt: skip
+
+
+def test_the_end_of_the_time_interrupts_a_test_and_nothing_that_looks_at_how_it_ended() -> None:
+    session = SimpleNamespace(num_errors=0, gone="", unsupported="", is_late=False)
+    late = inside._late(session)
+    late(None, sys._getframe())  # between two tests
+    assert session.is_late
+    said = inside._problem_of(session, "late(None, sys._getframe())\nraise SystemExit", {"late": late, "sys": sys})
+    assert said == "the tests ran out of time on what the program returned"
+    session.is_late = False
+    with pytest.raises(inside.OutOfTime):
+        inside._run("late(None, sys._getframe())", {"late": late, "sys": sys})
 
 
 def test_a_program_cannot_learn_what_was_expected_from_anything_that_reaches_it(calls: Calls) -> None:

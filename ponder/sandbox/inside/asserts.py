@@ -298,14 +298,22 @@ def _said(error):
         return type(error).__name__
 
 
+def _late(session):
+    """The handler: it raises while a test runs, and never in what looks at how the test ended."""
+
+    def late(_, frame):
+        session.is_late = True
+        while frame is not None:
+            if frame.f_code is _run.__code__:
+                raise OutOfTime
+            frame = frame.f_back
+
+    return late
+
+
 def _limit(session, seconds):
     """Of processor time: an exception, again and again in case a test swallows it; then the kernel ends the process."""
-
-    def late(*_):
-        session.is_late = True
-        raise OutOfTime
-
-    signal.signal(signal.SIGPROF, late)
+    signal.signal(signal.SIGPROF, _late(session))
     signal.setitimer(signal.ITIMER_PROF, seconds, 0.1)
     try:
         import resource
