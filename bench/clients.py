@@ -1,7 +1,7 @@
 """Clients of other people against `ponder serve`: what passes, what is refused, and whether `--lenient` lifts it.
 
     python bench/clients.py                                  # with the clients of this Python
-    python bench/clients.py --python /tmp/clients/bin/python # with those of another one, which needs no ponder
+    python bench/clients.py --python clients-venv/bin/python # with those of another one, which needs no ponder
     python bench/clients.py --only anthropic codex           # a few
 
 Two servers over a scripted engine, one strict and one lenient, so that what is measured is the wire and no model: it
