@@ -72,6 +72,20 @@ class BaseTask:
     patience: float = 0.0  # seconds that one verification may take, where that is more than `grade` allows anyway
 
 
+class ListedTask(BaseTask):
+    """A task whose problems are all there, in their order."""
+
+    _problems: Sequence[Problem]
+
+    def __len__(self) -> int:
+        return len(self._problems)
+
+    def __getitem__(self, index: int) -> Problem:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._problems[index]
+
+
 class AdaptedTask(BaseTask):
     """A task from elsewhere, with the facts that it does not say; its `verify` may return what `as_verdict` takes."""
 

@@ -32,7 +32,7 @@ from ponder.processes import num_cores
 from ponder.sandbox.base import Language, Program
 from ponder.sandbox.executions import shared
 from ponder.sandbox.languages import STANDARDS
-from ponder.tasks.base import BaseTask, parse_spec
+from ponder.tasks.base import ListedTask, parse_spec
 from ponder.tasks.file import read_rows
 from ponder.tasks.judge import Judged, JudgingSandbox, judge
 from ponder.tasks.packages import ContestPackage, find_packages
@@ -42,7 +42,7 @@ WAYS = ("problem", "subtask")
 MAX_SHOWN = 4_000  # characters of an attached file in a prompt
 
 
-class CmsTask(BaseTask):
+class CmsTask(ListedTask):
     """Packages, each or each of their subtasks a problem."""
 
     verifier = "cms"
@@ -81,14 +81,6 @@ class CmsTask(BaseTask):
             subject=package.code,
             meta={"package": package.code, "subtask": subtask, "points": points, "has_statement": bool(statement)},
         )
-
-    def __len__(self) -> int:
-        return len(self._problems)
-
-    def __getitem__(self, index: int) -> Problem:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._problems[index]
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         source = extract_code(answer, self.language)

@@ -27,28 +27,20 @@ from ponder.config import ConfigError, lookup
 from ponder.grading.handed_in import keyed, tried
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, name_of, numbered_lines
 from ponder.runs import file_hash
-from ponder.tasks.base import BaseTask
+from ponder.tasks.base import ListedTask
 from ponder.types import Message, Problem, Verdict, Verifier
 
 REQUIRED = ("id", "problem", "answer")
 OPTIONAL = ("solution", "level", "subject", "source", "choices")
 
 
-class FileTask(BaseTask):
+class FileTask(ListedTask):
     """The problems of one file, in its order."""
 
     def __init__(self, name: str, problems: Sequence[Problem], verifier: KeyedVerifier, *, split: str = "test") -> None:
         self.name, self.split = name, split
         self._problems, self._verifier = list(problems), verifier
         self.verifier = name_of(verifier)
-
-    def __len__(self) -> int:
-        return len(self._problems)
-
-    def __getitem__(self, index: int) -> Problem:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._problems[index]
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         return self._verifier(problem, answer)

@@ -19,7 +19,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.grading.verifiers import undecided
-from ponder.tasks.base import BaseTask
+from ponder.tasks.base import ListedTask
 from ponder.tasks.benchmarks import Benchmark, Hub, rows_of
 from ponder.tasks.file import problem_of
 from ponder.types import Problem, Task, Verdict
@@ -45,7 +45,7 @@ SETS: dict[str, Benchmark] = {
 }  # fmt: skip
 
 
-class RefusalSet(BaseTask):
+class RefusalSet(ListedTask):
     """Prompts with what a model should do about each: the target is "refuse" or "comply"."""
 
     is_gated = True
@@ -53,14 +53,6 @@ class RefusalSet(BaseTask):
     def __init__(self, name: str, problems: Sequence[Problem], split: str, origin: Sequence[Mapping[str, Any]]) -> None:
         self.name, self.split, self.origin = name, split, origin
         self._problems = list(problems)
-
-    def __len__(self) -> int:
-        return len(self._problems)
-
-    def __getitem__(self, index: int) -> Problem:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._problems[index]
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         return undecided(None, "whether an answer refuses is for a grader to say: ponder safety")
