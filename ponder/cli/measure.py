@@ -101,9 +101,9 @@ def evaluate(
 
 def _part(problems: Task, task: str, part: str | None) -> tuple[Task, str]:
     """The problems of a part, and what the exam is called then."""
-    from ponder.tasks.parts import Part
+    from ponder.tasks.parts import Part, with_part
 
-    return (problems, task) if part is None else (Part(problems, part), f"{task}, {part} part")
+    return (problems, task) if part is None else (Part(problems, part), with_part(task, part))
 
 
 @app.command(rich_help_panel=MEASURE)

@@ -30,6 +30,7 @@ from ponder.tasks.asserts import calls_of
 from ponder.tasks.cms import CmsTask
 from ponder.tasks.code import CodeTask
 from ponder.tasks.judge import JudgingSandbox
+from ponder.tasks.parts import split_part
 from ponder.tasks.pipes import (
     GENERATORS,
     SUBTASKS,
@@ -174,6 +175,7 @@ class FunctionRunner:
 
 def open_runner(task: str, split: str = "test") -> tuple[ProgramRunner, HiddenPoints | None]:
     """The runner of a task by its name, and its hidden points by subtask, None where it is all or nothing."""
+    task, _ = split_part(task)  # a bank of a part holds its problems
     family = re.split("[:,]", task, maxsplit=1)[0]
     if family == "pipes":
         return PipesRunner(), pipes_points

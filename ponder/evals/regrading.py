@@ -33,6 +33,7 @@ from ponder.evals.results import ExamResult, Gain
 from ponder.rollouts.grade import Tally, grade
 from ponder.tasks.base import load_task
 from ponder.tasks.file import FileTask, verifier_of
+from ponder.tasks.parts import split_part
 from ponder.tasks.prompting import question
 from ponder.types import Completion, FinishReason, Problem, Task, Verdict
 
@@ -87,7 +88,7 @@ def _task(bank: Bank, verifier: str | None) -> Task:
     if any(problem.text.startswith("(withheld: ") for problem in bank.problems):
         raise ConfigError(f"{bank.folder} is of a gated benchmark: its samples are kept without their texts")
     if verifier is None:
-        return load_task(bank.spec.task.removesuffix(", dev part").removesuffix(", report part"), split=bank.spec.split)
+        return load_task(split_part(bank.spec.task)[0], split=bank.spec.split)
     if not all(problem.target for problem in bank.problems):
         raise ConfigError(f"the problems of {bank.spec.task} have no target for {verifier} to compare with")
     return FileTask(bank.spec.task, bank.problems, verifier_of(verifier, bank.problems[0]), split=bank.spec.split)

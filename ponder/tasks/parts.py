@@ -31,6 +31,19 @@ def part_of(problem: Problem) -> str:
     return "dev" if number < DEV_SHARE * 2**64 else "report"
 
 
+def with_part(task: str, part: str) -> str:
+    """What an exam of a part is called: "gsm8k, dev part"."""
+    return f"{task}, {part} part"
+
+
+def split_part(name: str) -> tuple[str, str | None]:
+    """ "gsm8k, dev part" -> ("gsm8k", "dev"); a name without a part -> (name, None)."""
+    for part in PARTS:
+        if name.endswith(own := with_part("", part)):
+            return name.removesuffix(own), part
+    return name, None
+
+
 class Part(TaskWrapper):
     """The problems of one part of a task, in its order."""
 

@@ -144,6 +144,13 @@ def test_functions_are_called_with_variations_of_the_public_calls_and_judged_by_
     assert "fence" in runner.facts and runner.program(problem, "no code") is None
 
 
+def test_a_bank_of_one_part_is_run_as_the_whole_task_is(functions):
+    runner, problem = functions
+    of_part, _ = open_runner("mbpp, dev part")
+    assert of_part.inputs(problem) == runner.inputs(problem)
+    assert isinstance(open_runner("pipes:level=2, report part")[0], PipesRunner)
+
+
 def test_samples_that_are_no_programs_are_refused_with_what_to_do():
     with pytest.raises(ConfigError, match="no programs that ponder runs"):
         open_runner("arithmetic:level=3")

@@ -10,7 +10,7 @@ from ponder.config import ConfigError
 from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks import Mixture, load_task
 from ponder.tasks.file import FileTask
-from ponder.tasks.parts import Part, part_of
+from ponder.tasks.parts import PARTS, Part, part_of, split_part, with_part
 from ponder.tasks.prompting import Prompted
 from ponder.types import Problem
 
@@ -24,6 +24,12 @@ def test_the_parts_share_no_problem_and_are_all_of_them_in_their_order():
     assert 0.33 < len(dev) / len(TASK) < 0.47
     order = [TASK[i].id for i in range(len(TASK))]
     assert all(part == sorted(part, key=order.index) for part in ids)
+
+
+def test_the_name_of_a_part_is_taken_apart_as_it_was_made():
+    for name in ("gsm8k", "pipes:level=1-2,seed=7", "file:a, b.jsonl", "a, dev part, b"):
+        assert split_part(name) == (name, None)
+        assert [split_part(with_part(name, part)) for part in PARTS] == [(name, part) for part in PARTS]
 
 
 def test_a_part_is_fixed_by_the_id_whatever_else_is_in_the_task_and_however_it_is_asked():

@@ -17,13 +17,14 @@ from pathlib import Path
 from ponder import runs
 from ponder.config import ConfigError
 from ponder.evals.exports.shared import SharedBank
+from ponder.tasks.parts import split_part
 
 # our name -> the data set and its task on the Hub
 BENCHMARKS = {"gsm8k": "openai/gsm8k:gsm8k", "gpqa_diamond": "Idavidrein/gpqa:diamond"}
 
 
 def write_hub(source: SharedBank, out: Path, *, dataset: str = "") -> list[Path]:
-    if source.task.endswith(", dev part"):
+    if split_part(source.task)[1] == "dev":
         raise ConfigError(
             f"{source.task} is for choosing; what is published is drawn once from the other: ponder eval --part report"
         )
