@@ -194,7 +194,9 @@ def _plan(
     job: Job, cluster: ClusterConfig, num_gpus: int, max_lag: int, drains: bool, tensor: int, num_engines: int,
     train_gpus: int, *, brief: bool = False,
 ) -> Plan:  # fmt: skip
-    num_steps, skipped = (3 + max_lag, 1 + max_lag) if brief else (6 + 2 * max_lag, 2 + max_lag)
+    # batches dealt together end together, so updates come in bursts of max_lag + 1: whole bursts are measured
+    burst, skipped = max_lag + 1, max_lag + (1 if brief else 2)
+    num_steps = skipped + burst * (math.ceil(2 / burst) if brief else max(2, math.ceil(6 / burst)))
     slots, window = slots_of(job, cluster, tensor), 0.0 if drains or not max_lag else cluster.window
     sync = 2 * job.shape.total / cluster.sync_bandwidth + cluster.sync_pause
     pools = Pools(

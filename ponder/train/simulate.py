@@ -120,7 +120,7 @@ class _Run:
         self._waiting: deque[tuple[int, int]] = deque()
         self._num_dealt = self._order = self._num_running = 0  # groups, sequences, sequences
         self._left: dict[int, int] = {}
-        self._dealt: dict[int, tuple[int, float]] = {}  # group -> (version, when)
+        self._dealt: dict[int, tuple[int, float]] = {}  # group -> version, and when; once drawn: how long it took
         self._drawn: list[int] = []  # a heap of groups that nothing has used
         self._oldest = 0
         self._used: set[int] = set()
@@ -168,7 +168,8 @@ class _Run:
         self._left[group] -= 1
         if not self._left[group]:
             heapq.heappush(self._drawn, group)
-            self.waits.append(self.now - self._dealt[group][1])
+            version, when = self._dealt[group]
+            self._dealt[group] = version, self.now - when
 
     def _deal(self) -> None:
         """Groups that the capacity rule allows, to the engine with least to do."""
@@ -236,7 +237,9 @@ class _Run:
             engine.advance(end)
             engine.sleep(end + self._pools.sync_seconds)
         self.now = end + self._pools.sync_seconds
-        self.lags += [self.version - self._dealt[group][0] for group in self._training]
+        for version, seconds in map(self._dealt.pop, self._training):
+            self.lags.append(self.version - version)
+            self.waits.append(seconds)
         self.train_busy += self._train_seconds
         self.version += 1
         self._training, self._train_end = [], math.inf

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import re
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -35,12 +37,19 @@ def step(of: Job, num_gpus: int, max_lag: int, **cluster: object) -> float:
     return plan(of, ClusterConfig(**cluster), num_gpus, max_lag).step  # type: ignore[arg-type]
 
 
-def test_published_steps_are_met_within_a_factor_of_one_and_a_half():
-    """docs/plan.md states these bounds. The case of 7B on 128 GPUs and of 235B are the slow ones; all of them run."""
-    ratios = [predicted(case) / case.seconds for case in PUBLISHED if case.num_gpus < 128 or case.seconds < 300]
-    assert len(ratios) >= 8
-    assert 1 / 1.5 < min(ratios) and max(ratios) < 1.5
-    assert 0.8 < math.exp(sum(map(math.log, ratios)) / len(ratios)) < 1.15
+def test_published_steps_of_mixtures_of_experts_are_met_within_a_factor_of_one_and_a_half():
+    ratios = [predicted(case) / case.seconds for case in PUBLISHED if case.name.startswith(("235B", "256"))]
+    assert len(ratios) == 3
+    assert 1 / 1.5 < min(ratios) <= max(ratios) < 1.5
+
+
+@pytest.mark.slow
+def test_all_published_steps_are_met_within_a_factor_of_one_and_a_half():
+    """docs/plan.md states these bounds."""
+    ratios = [predicted(case) / case.seconds for case in PUBLISHED]
+    assert len(ratios) == 12
+    assert 1 / 1.5 < min(ratios) <= max(ratios) < 1.5
+    assert 0.8 < math.exp(sum(map(math.log, ratios)) / len(ratios)) < 1.1
 
 
 def test_decoding_on_a_cpu_core_is_what_was_measured():
@@ -52,11 +61,12 @@ def test_decoding_on_a_cpu_core_is_what_was_measured():
 
 @pytest.mark.parametrize("max_lag", [0, 1, 3])
 def test_more_gpus_are_never_slower(max_lag):
-    steps = [step(job(), n, max_lag, sample_share=0.5) for n in (4, 8, 16, 32)]
+    big = job(groups=64, max_tokens=3000)
+    steps = [step(big, n, max_lag, sample_share=0.5, spread=0.3, token_overhead=0) for n in (2, 4, 8)]
     assert steps == sorted(steps, reverse=True)
     assert steps[-1] < steps[0] / 1.5
     best = [step(job(), n, max_lag) for n in (4, 8, 16)]
-    assert all(later <= 1.01 * sooner for sooner, later in zip(best, best[1:], strict=False))
+    assert all(later <= 1.01 * sooner for sooner, later in pairwise(best))
 
 
 @pytest.mark.parametrize("max_lag", [0, 1, 3])
@@ -81,7 +91,7 @@ def test_lengths_have_the_mean_that_was_asked_for_whatever_the_cap_cuts():
         drawn = module.lengths(job(group_size=64), ClusterConfig(spread=spread, mean_tokens=2000), 1000)
         numbers = [length for group in drawn for length in group]
         assert sum(numbers) / len(numbers) == pytest.approx(2000, rel=0.02)
-        assert 1 <= min(numbers) and max(numbers) <= 6000
+        assert 1 <= min(numbers) <= max(numbers) <= 6000
 
 
 def test_in_turn_nothing_is_stale_and_a_step_is_the_sum_of_its_parts():
@@ -110,11 +120,11 @@ def test_an_engine_takes_the_fewest_gpus_that_hold_the_model():
 
 
 def test_what_does_not_fit_is_said_in_words_and_the_rest_is_planned():
-    made, words = plans(job(state_bytes=900e9), ClusterConfig(), 14)
+    made, words = plans(job(state_bytes=900e9), ClusterConfig(), 13)
     assert [one.way for one in made] == ["in turn"]
-    assert words == [
-        "training keeps 900 GB of weights, gradients and moments; 13 H100 hold 915 GB of it beside their passes"
-    ] or all("let at least 13 train" in line for line in words)
+    (line,) = words
+    assert line.startswith("training keeps 900 GB of weights, gradients and moments; ")
+    assert "let at least 13 train, or train an adapter (lora_rank)" in line
     made, words = plans(job(state_bytes=90e9), ClusterConfig(), 1)
     assert not made
     assert any("let at least 2 train, or train an adapter (lora_rank)" in line for line in words)
@@ -142,7 +152,7 @@ def test_a_cluster_is_named_in_words():
         (["cluster=h100:"], "cluster=KIND:NUMBER"),
         (["cluster=:8"], "cluster=KIND:NUMBER"),
         (["cluster=h10:8"], "did you mean 'h100'"),
-        (["cluster=h100:0"], "1 or more"),
+        (["cluster=h100:0"], "num_gpus="),
         (["cluster=h100:8", "cluster.tensr=2"], "did you mean 'tensor'"),
         (["cluster=h100:8", "cluster.mfu=1.5"], "mfu=1.5"),
         (["cluster=h100:8", "cluster.sample_share=1"], "sample_share=1"),
@@ -150,7 +160,7 @@ def test_a_cluster_is_named_in_words():
     ],
 )
 def test_a_mistake_in_a_cluster_is_one_clear_error(words, message):
-    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+    with pytest.raises(ValueError, match=re.escape(message)):
         parse_cluster(words)
 
 

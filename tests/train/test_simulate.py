@@ -22,7 +22,7 @@ def lengths(groups: int, size: int = 4, *, seed: int = 0) -> list[list[int]]:
 
 
 def test_in_turn_a_step_takes_its_longest_completion_then_training_then_the_sync():
-    found = simulate(pools(num_steps=5, skipped_steps=1), [[50, 10], [20, 20]] * 24)
+    found = simulate(pools(num_steps=5, skipped_steps=1), [[50, 50], [10, 20]] * 24)
     assert found.step == pytest.approx(50 + 30 + 2)
     assert found.sampling == pytest.approx(50)
     assert found.engines_waiting == pytest.approx(32 / 82)
@@ -38,7 +38,7 @@ def test_drained_sampling_and_training_overlap_and_every_group_is_one_update_old
 
 @pytest.mark.parametrize("max_lag", [1, 2, 5])
 def test_a_trainer_that_is_the_bottleneck_keeps_staleness_at_the_bound(max_lag):
-    """The capacity rule is always at its limit: a group dealt at version v belongs to the batch of version v + max_lag."""
+    """The capacity rule is at its limit: a group dealt at version v belongs to the batch of version v + max_lag."""
     slow = pools(max_lag=max_lag, num_steps=20, skipped_steps=8, train_seconds=lambda tokens: 500.0)
     found = simulate(slow, lengths(8 * 30))
     assert found.mean_lag == found.largest_lag == max_lag
@@ -49,8 +49,8 @@ def test_a_trainer_that_is_the_bottleneck_keeps_staleness_at_the_bound(max_lag):
 @pytest.mark.parametrize("slots", [8, 16, 32])
 @pytest.mark.parametrize("train", [0.5, 20.0])
 def test_staleness_is_sequences_under_way_over_the_batch_where_engines_are_the_bottleneck(slots, train):
-    """Little's law: engines always full, groups of one. A sequence is under way for slots / rate; updates come at rate /
-    batch; and between start and end of training there is a share (train + sync) / step of an update more."""
+    """Little's law: engines always full, groups of one. A sequence is under way for slots / rate; updates come at rate
+    / batch; and between start and end of training there is a share (train + sync) / step of an update more."""
     free = pools(
         slots=slots, max_lag=30, window=1e9, batch_groups=24, num_steps=80, skipped_steps=30, sync_seconds=1.0,
         train_seconds=lambda tokens: train,
