@@ -6,10 +6,9 @@
     python bench/gpu.py --limit 60                        # seconds that a case may take
 
 Each case is a process of its own: one that crashes, hangs or runs out of memory costs its own result only. A JSON line
-a case goes to runs/bench/gpu.jsonl as it ends (a later run of a case replaces nothing: lines are appended), and a table
-in Markdown to runs/bench/gpu.md. What is not installed is skipped and told. `gpu_cases.py` has the cases, docs/gpu.md
-says what each means. Exit status 1 where a case failed. Nothing but PyTorch and ponder's own needs is used, except by
-the case `vllm`.
+a case is appended to runs/bench/gpu.jsonl as it ends, and a table in Markdown goes to runs/bench/gpu.md. What is not
+installed is skipped and told. `gpu_cases.py` and `gpu_speed.py` have the cases, docs/gpu.md says what each means. Exit
+status 1 where a case failed. Nothing but PyTorch and ponder's own needs is used, except by the case `vllm`.
 """
 
 from __future__ import annotations
