@@ -20,14 +20,14 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ponder.train.hardware import SHAPES
-from ponder.train.plan import ClusterConfig, Job, plan, plans, table
+from ponder.train.plan import PlanConfig, Job, plan, plans, table
 
 
 class Published(NamedTuple):
     name: str
     seconds: float  # of a step, as published
     job: Job
-    cluster: ClusterConfig
+    cluster: PlanConfig
     num_gpus: int
     max_lag: int
 
@@ -44,11 +44,11 @@ def job(model: str, groups: int, mean: int, cap: int, **more: float) -> Job:
 
 # verl docs/advance/fully_async.md (Qwen2.5-Math-7B, DAPO; it gives no lengths, 1,200 tokens on average are assumed)
 VERL = job("qwen2.5-7b", 512, 1200, 28_000)
-H20 = ClusterConfig(hardware="h20", tensor=1, spread=1.2, window=1e9, sync_bandwidth=60e9, sample_share=0.5)
+H20 = PlanConfig(hardware="h20", tensor=1, spread=1.2, window=1e9, sync_bandwidth=60e9, sample_share=0.5)
 # NeMo-RL docs/about/performance-summary.md (v0.6)
 NEMO = job("qwen3-30b-a3b", 128, 3300, 4096)
 NEMO_LARGE = job("qwen3-235b-a22b", 32, 6000, 8192)
-H100 = ClusterConfig(tensor=2, spread=0.5, window=1e9, mfu=0.15, sample_share=0.5)
+H100 = PlanConfig(tensor=2, spread=0.5, window=1e9, mfu=0.15, sample_share=0.5)
 
 
 def in_turn(asked: Job) -> Job:
@@ -70,10 +70,10 @@ PUBLISHED = [
     Published("256 H100", 312, in_turn(NEMO_LARGE), replace(H100, tensor=16), 256, 0),
     Published("256 H100, 1 step off", 231, NEMO_LARGE, replace(H100, tensor=8), 256, 1),
 ]
-FAST = ClusterConfig(sync_bandwidth=20e9)
+FAST = PlanConfig(sync_bandwidth=20e9)
 PLANS = [
-    ("7B, 64 x 16, 2 K on average, 16 K at most", job("qwen2.5-7b", 64, 2000, 16_000), ClusterConfig(), 8),
-    ("32B, 256 x 16, 6 K, 32 K", job("qwen2.5-32b", 256, 6000, 32_000), ClusterConfig(), 64),
+    ("7B, 64 x 16, 2 K on average, 16 K at most", job("qwen2.5-7b", 64, 2000, 16_000), PlanConfig(), 8),
+    ("32B, 256 x 16, 6 K, 32 K", job("qwen2.5-32b", 256, 6000, 32_000), PlanConfig(), 64),
     ("70B, 512 x 16, 10 K, 64 K", job("llama-3.1-70b", 512, 10_000, 64_000), FAST, 1000),
 ]  # fmt: skip
 

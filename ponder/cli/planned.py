@@ -15,7 +15,7 @@ Words = Annotated[
     list[str],
     typer.Argument(
         metavar="cluster=KIND:NUMBER [KEY=VALUE]...",
-        help="cluster=h100:8,64,1000 and more of it (cluster.tensor=4), and recipe keys to change.",
+        help="cluster=h100:8,64,1000, how it is planned (plan.tensor=4), and recipe keys to change.",
     ),
 ]
 

@@ -1,6 +1,6 @@
 """What a run would do on GPUs that nobody has yet: seconds a step, staleness, waiting, failures, and what does not fit.
 
-    cluster = parse_cluster(["cluster=h100:64", "cluster.tensor=2"])
+    cluster = parse_cluster(["cluster=h100:64", "plan.tensor=2"])
     plan(job, cluster, num_gpus=64, max_lag=1).step        # job: `train/estimate.py` makes one of a recipe
 
 Sampling reads every weight and every key of the batch once a token (or multiplies, where that takes longer) plus an
@@ -26,7 +26,7 @@ from ponder.train.simulate import Pools, Simulated, simulate
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterConfig:
+class PlanConfig:
     """What a plan is made for. The constants are one set for all; `bench/plan.py` prints how well they do."""
 
     hardware: str = setting("h100", "kind of GPU: a key of HARDWARE")
@@ -115,31 +115,31 @@ class Plan:
         return dataclasses.asdict(self) | {"step_with_failures": self.step_with_failures}
 
 
-def parse_cluster(words: Sequence[str]) -> ClusterConfig:
-    """`cluster=KIND:NUMBER[,NUMBER...]` and `cluster.KEY=VALUE`."""
+def parse_cluster(words: Sequence[str]) -> PlanConfig:
+    """`cluster=KIND:NUMBER[,NUMBER...]` and `plan.KEY=VALUE`."""
     overrides = []
     for word in words:
         key, equals, value = word.partition("=")
         if key.strip() != "cluster":
-            overrides.append(word.strip().removeprefix("cluster."))
+            overrides.append(word.strip().removeprefix("plan."))
             continue
         kind, colon, numbers = value.strip().lower().partition(":")
         if not (equals and colon and kind) or not all(n.strip().isdecimal() for n in numbers.split(",")):
             raise ConfigError(f"{word!r} names no cluster; write cluster=KIND:NUMBER, e.g. cluster=h100:8,64,1000")
         overrides += [f'hardware="{kind}"', f"num_gpus=[{numbers}]"]
-    return load(ClusterConfig, None, overrides)
+    return load(PlanConfig, None, overrides)
 
 
 def split_cluster(overrides: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(those of the recipe, those of the cluster)."""
-    is_cluster = [word.partition("=")[0].strip().partition(".")[0] == "cluster" for word in overrides]
-    return (
-        [word for word, cluster in zip(overrides, is_cluster, strict=True) if not cluster],
-        [word for word, cluster in zip(overrides, is_cluster, strict=True) if cluster],
-    )
+    """(those of the recipe, those that are planned for). `cluster.KEY=VALUE` is a recipe's."""
+    recipe, planned = list[str](), list[str]()
+    for word in overrides:
+        key = word.partition("=")[0].strip()
+        (planned if key == "cluster" or key.startswith("plan.") else recipe).append(word)
+    return recipe, planned
 
 
-def plans(job: Job, cluster: ClusterConfig, num_gpus: int) -> tuple[list[Plan], list[str]]:
+def plans(job: Job, cluster: PlanConfig, num_gpus: int) -> tuple[list[Plan], list[str]]:
     """A plan for each way to take turns, and what cannot be planned, in words: in turn, lag 1, lag 2 and 4, and the
     recipe's own max_lag."""
     made, words = list[Plan](), list[str]()
@@ -152,7 +152,7 @@ def plans(job: Job, cluster: ClusterConfig, num_gpus: int) -> tuple[list[Plan], 
     return made, words
 
 
-def plan(job: Job, cluster: ClusterConfig, num_gpus: int, max_lag: int, *, drains: bool | None = None) -> Plan:
+def plan(job: Job, cluster: PlanConfig, num_gpus: int, max_lag: int, *, drains: bool | None = None) -> Plan:
     """The best split of the GPUs, or the cluster's own. drains: updates wait for what was asked for; None = as `rl`
     does, at lag 1 (train/ahead.py). Raises DoesNotFit with what to change."""
     drains = max_lag == 1 if drains is None else drains
@@ -169,7 +169,7 @@ def plan(job: Job, cluster: ClusterConfig, num_gpus: int, max_lag: int, *, drain
     return _plan(job, cluster, num_gpus, max_lag, drains, tensor, *splits[best])
 
 
-def _splits(job: Job, cluster: ClusterConfig, num_gpus: int, tensor: int) -> list[tuple[int, int]]:
+def _splits(job: Job, cluster: PlanConfig, num_gpus: int, tensor: int) -> list[tuple[int, int]]:
     """(engines, GPUs that train) of each split that fits."""
     if num_gpus <= tensor:
         raise DoesNotFit(
@@ -191,7 +191,7 @@ def _splits(job: Job, cluster: ClusterConfig, num_gpus: int, tensor: int) -> lis
 
 
 def _plan(
-    job: Job, cluster: ClusterConfig, num_gpus: int, max_lag: int, drains: bool, tensor: int, num_engines: int,
+    job: Job, cluster: PlanConfig, num_gpus: int, max_lag: int, drains: bool, tensor: int, num_engines: int,
     train_gpus: int, *, brief: bool = False,
 ) -> Plan:  # fmt: skip
     # batches dealt together end together, so updates come in bursts of max_lag + 1: whole bursts are measured
@@ -221,7 +221,7 @@ def _plan(
     )  # fmt: skip
 
 
-def token_seconds(shape: Shape, cluster: ClusterConfig, tensor: int, sequences: int, context: float) -> float:
+def token_seconds(shape: Shape, cluster: PlanConfig, tensor: int, sequences: int, context: float) -> float:
     """Until each of an engine's sequences has one more token; context: tokens that lie in its cache."""
     gpu = cluster.gpu
     read = 2 * shape.total + shape.kv_bytes * context
@@ -230,13 +230,13 @@ def token_seconds(shape: Shape, cluster: ClusterConfig, tensor: int, sequences: 
     return max(memory, products) + cluster.token_overhead + cluster.tensor_overhead * math.log2(tensor)
 
 
-def train_seconds(job: Job, cluster: ClusterConfig, train_gpus: int, tokens: float) -> float:
+def train_seconds(job: Job, cluster: PlanConfig, train_gpus: int, tokens: float) -> float:
     """Of a batch with so many completion tokens; a prompt is computed once for its group."""
     all_tokens = tokens + job.groups * job.prompt_tokens
     return all_tokens * job.forward_flops * job.passes / (train_gpus * cluster.gpu.flops * cluster.mfu)
 
 
-def lengths(job: Job, cluster: ClusterConfig, num_groups: int) -> list[list[int]]:
+def lengths(job: Job, cluster: PlanConfig, num_groups: int) -> list[list[int]]:
     """Completion tokens of each group: lognormal, cut at the cap, with the mean that was asked for after the cut. The
     numbers behind them depend on the seed alone, so that plans of other clusters and tails see the same luck."""
     draws = np.random.default_rng(cluster.seed).standard_normal((num_groups, job.group_size))
@@ -261,12 +261,12 @@ def _log_mean(mean: float, spread: float, cap: float) -> float:
     return (low + high) / 2
 
 
-def free_for_cache(job: Job, cluster: ClusterConfig, tensor: int) -> float:
+def free_for_cache(job: Job, cluster: PlanConfig, tensor: int) -> float:
     """Bytes that an engine has for keys and values."""
     return cluster.memory_share * cluster.gpu.memory * tensor - 2 * job.shape.total
 
 
-def slots_of(job: Job, cluster: ClusterConfig, tensor: int) -> int:
+def slots_of(job: Job, cluster: PlanConfig, tensor: int) -> int:
     """Sequences of the mean length that an engine's memory holds, 1,024 at most (as vLLM's default on large GPUs)."""
     mean = cluster.mean_tokens or job.mean_tokens
     return int(
@@ -274,7 +274,7 @@ def slots_of(job: Job, cluster: ClusterConfig, tensor: int) -> int:
     )
 
 
-def fewest_gpus(job: Job, cluster: ClusterConfig) -> int:
+def fewest_gpus(job: Job, cluster: PlanConfig) -> int:
     """A power of two that holds the weights and as much again of keys, or one sequence to its end."""
     window = job.shape.kv_bytes * (job.prompt_tokens + job.max_tokens)
     wanted = max(window, 0.25 * 2 * job.shape.total)
@@ -284,18 +284,18 @@ def fewest_gpus(job: Job, cluster: ClusterConfig) -> int:
     return tensor
 
 
-def check_engine(job: Job, cluster: ClusterConfig, tensor: int) -> None:
+def check_engine(job: Job, cluster: PlanConfig, tensor: int) -> None:
     window = job.shape.kv_bytes * (job.prompt_tokens + job.max_tokens)
     if free_for_cache(job, cluster, tensor) < window:
         fewest = fewest_gpus(job, dataclasses.replace(cluster, tensor=0))
         raise DoesNotFit(
             f"an engine of {tensor} {_of(cluster)} has {_gb(cluster.memory_share * cluster.gpu.memory * tensor)} for "
             f"weights ({_gb(2 * job.shape.total)}) and at least one completion to its end ({_gb(window)}): set "
-            f"cluster.tensor={fewest}"
+            f"plan.tensor={fewest}"
         )
 
 
-def check_trainers(job: Job, cluster: ClusterConfig, train_gpus: int) -> None:
+def check_trainers(job: Job, cluster: PlanConfig, train_gpus: int) -> None:
     """State is shared by all ranks (FSDP2), what backward keeps of a pass is each one's own."""
     has, own = cluster.memory_share * cluster.gpu.memory, job.batch_tokens * job.shape.kept_bytes
     if own >= has:
@@ -313,7 +313,7 @@ def check_trainers(job: Job, cluster: ClusterConfig, train_gpus: int) -> None:
 
 
 def lost_to_failures(
-    job: Job, cluster: ClusterConfig, found: Simulated, sample_gpus: int, train_gpus: int, num_engines: int,
+    job: Job, cluster: PlanConfig, found: Simulated, sample_gpus: int, train_gpus: int, num_engines: int,
     *, shared: bool,
 ) -> float:  # fmt: skip
     """Share of the time. A trainer's failure costs its restart and half the steps between two states; in turn every GPU
@@ -350,5 +350,5 @@ def _gb(size: float) -> str:
     return f"{size / 1e9:,.0f} GB" if size >= 10e9 else f"{size / 1e9:.2g} GB"
 
 
-def _of(cluster: ClusterConfig) -> str:
+def _of(cluster: PlanConfig) -> str:
     return cluster.hardware.upper()

@@ -34,7 +34,7 @@ def test_a_plan_as_json_is_that_of_dry_run(tmp_path):
 
 
 def test_a_model_whose_sizes_are_known_needs_no_download(tmp_path):
-    words = ("model=Qwen/Qwen2.5-7B-Instruct", "cluster.tensor=1", "cluster.mean_tokens=100")
+    words = ("model=Qwen/Qwen2.5-7B-Instruct", "plan.tensor=1", "plan.mean_tokens=100")
     done = ponder("plan", "demo_nano_cpu", "cluster=a100:1,8", *words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "Qwen2.5-7B, 7.6 B weights" in done.stdout
@@ -48,7 +48,7 @@ def test_a_model_whose_sizes_are_known_needs_no_download(tmp_path):
         (["plan", "demo_nano_cpu", "cluster=h100"], "write cluster=KIND:NUMBER"),
         (["plan", "demo_nano_cpu", "cluster=h10:8"], "did you mean 'h100'"),
         (["plan", "demo_nano_cpu", "cluster=h100:8", "group_sise=4"], "did you mean 'group_size'"),
-        (["plan", "demo_nano_cpu", "cluster=h100:8", "cluster.mean_tokens=9999"], "must lie below the cap"),
+        (["plan", "demo_nano_cpu", "cluster=h100:8", "plan.mean_tokens=9999"], "must lie below the cap"),
         (["rl", "demo_nano_cpu", "cluster=h100:8"], "add --dry-run"),
     ],
 )
