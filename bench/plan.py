@@ -20,7 +20,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from ponder.train.hardware import SHAPES
-from ponder.train.plan import PlanConfig, Job, plan, plans, table
+from ponder.train.plan import Job, PlanConfig, plan, plans, table
 
 
 class Published(NamedTuple):

@@ -9,7 +9,6 @@ from typing import Annotated, Any
 import typer
 
 from ponder.cli.app import LEARN, Json, Recipe, app
-from ponder.config import ConfigError
 
 Words = Annotated[
     list[str],
@@ -25,10 +24,7 @@ def plan(recipe: Recipe, words: Words, as_json: Json = False) -> None:
     """What a run of `ponder rl` would do on GPUs: seconds a step, staleness, waiting, failures, what does not fit."""
     from ponder.train.plan import split_cluster
 
-    overrides, cluster = split_cluster(words)
-    if not cluster:
-        raise ConfigError("plan needs a cluster; add e.g. cluster=h100:8")
-    print_cluster_plans(recipe, overrides, cluster, as_json)
+    print_cluster_plans(recipe, *split_cluster(words), as_json)
 
 
 def print_cluster_plans(recipe: str, overrides: list[str], cluster_words: list[str], as_json: bool) -> None:

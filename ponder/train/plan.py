@@ -118,6 +118,8 @@ class Plan:
 def parse_cluster(words: Sequence[str]) -> PlanConfig:
     """`cluster=KIND:NUMBER[,NUMBER...]` and `plan.KEY=VALUE`."""
     overrides = []
+    if not any(word.partition("=")[0].strip() == "cluster" for word in words):
+        raise ConfigError("a plan needs a cluster; add e.g. cluster=h100:8")
     for word in words:
         key, equals, value = word.partition("=")
         if key.strip() != "cluster":

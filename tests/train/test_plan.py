@@ -20,7 +20,7 @@ from plan import PUBLISHED, predicted  # noqa: E402
 from ponder.config import ConfigError, to_dict  # noqa: E402
 from ponder.train import plan as module  # noqa: E402
 from ponder.train.hardware import HARDWARE, Shape, known_shape  # noqa: E402
-from ponder.train.plan import PlanConfig, DoesNotFit, Job, parse_cluster, plan, plans, split_cluster, table  # noqa: E402
+from ponder.train.plan import DoesNotFit, Job, PlanConfig, parse_cluster, plan, plans, split_cluster, table  # noqa: E402
 
 SMALL = Shape(name="3B", active=3e9, total=3e9, kv_bytes=2 * 36 * 2 * 128 * 2)
 
@@ -148,6 +148,7 @@ def test_a_cluster_is_named_in_words():
 @pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["plan.tensor=2"], "add e.g. cluster=h100:8"),
         (["cluster=h100"], "cluster=KIND:NUMBER"),
         (["cluster=h100:"], "cluster=KIND:NUMBER"),
         (["cluster=:8"], "cluster=KIND:NUMBER"),
