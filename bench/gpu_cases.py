@@ -62,7 +62,7 @@ def attention(place: Place) -> Found:
             kind = f"{name} {str(dtype).removeprefix('torch.')}"
             found.at_most(f"{kind} forward", off(out, wanted), bound)
             if not has_backward:
-                found.notes.append("FlexAttention has no backward on a CPU")
+                found.notes = ["FlexAttention has no backward on a CPU"]
                 continue
             grads = torch.autograd.grad((out.float() * weights.to(place.device)).sum(), ours)
             worst = max(off(a, b) for a, b in zip(grads, slopes, strict=True))

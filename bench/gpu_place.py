@@ -119,7 +119,7 @@ def reference(tensors: Sequence[Tensor], layout: Layout, rows: Tensor) -> Tensor
 
 def off(found: Tensor, wanted: Tensor) -> float:
     """Root mean square of the difference over that of what is wanted."""
-    wanted = wanted.double().cpu()
+    wanted = wanted.detach().double().cpu()
     return float((found.detach().double().cpu() - wanted).pow(2).mean().sqrt() / wanted.pow(2).mean().sqrt())
 
 
