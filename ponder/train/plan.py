@@ -175,7 +175,7 @@ def _splits(job: Job, cluster: PlanConfig, num_gpus: int, tensor: int) -> list[t
     """(engines, GPUs that train) of each split that fits."""
     if num_gpus <= tensor:
         raise DoesNotFit(
-            f"sampling ahead needs two pools, one of {tensor} or more and one of at least 1 GPU, and there are {num_gpus}"
+            f"sampling ahead needs two pools, one of {tensor} or more and one of at least 1, and there are {num_gpus}"
         )
     shares = [cluster.sample_share] if cluster.sample_share else [i / 8 for i in range(1, 8)]
     engines = {max(1, min(int(num_gpus * share + 1e-9), num_gpus - 1) // tensor) for share in shares}
