@@ -47,7 +47,9 @@ BaseUrl = Annotated[
 ApiKey = Annotated[
     Optional[str], typer.Option(envvar=["OPENAI_API_KEY", "PONDER_API_KEY"], help="The key of the --base-url endpoint.")
 ]
-Reasoning = Annotated[int, number("At the cap reasoning is closed, then answered.", "--max-reasoning-tokens", least=0)]
+Reasoning = Annotated[
+    int, number("At the cap reasoning is closed, then answered.", "--max-reasoning-tokens", least=0)
+]
 Answer = Annotated[int, number("Tokens of the visible answer.", "--max-answer-tokens", least=1)]
 Temperature = Annotated[float, number("0 = always the most likely token.", least=0, most=100)]
 Seed = Annotated[int, typer.Option(help="Same seed, same machine: same tokens.")]

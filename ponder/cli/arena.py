@@ -1,6 +1,6 @@
 """`ponder arena`: ratings from votes, and who else may vote: a judge, a synthetic voter; votes as comparisons.
 
-ponder arena votes.jsonl            the same as `ponder arena rate votes.jsonl`
+    ponder arena votes.jsonl            the same as `ponder arena rate votes.jsonl`
 """
 
 from __future__ import annotations

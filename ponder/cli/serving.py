@@ -168,7 +168,9 @@ def open_served(
     levels = None if base_url else measured_efforts(reference)
     key = answer_key(verifier or (levels.verifier if levels else ""))
     opened = open_scorer(scorer, reference, base_url, key) if scorer else None
-    engine = open_engine(reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share)
+    engine = open_engine(
+        reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share
+    )
     stack.callback(close, engine)
     return ServedModel(
         name=name, engine=engine, temperature=temperature, efforts=levels, key=key, scorer=opened,

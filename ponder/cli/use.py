@@ -157,7 +157,9 @@ def _judge(engine: Engine) -> Judge:
     return Judge(engine, mode="compare")
 
 
-def _options(mode: str, engine: Engine, *, samples: int | None, word: str, controller: Path | None) -> dict[str, Any]:
+def _options(
+    mode: str, engine: Engine, *, samples: int | None, word: str, controller: Path | None
+) -> dict[str, Any]:
     """What a mode is given beside what all of them take."""
     options: dict[str, Any] = {} if samples is None or mode == "single" else {"n": samples}
     if mode == "forced" and word:

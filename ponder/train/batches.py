@@ -88,7 +88,9 @@ class Batch:
             setattr(self, name, torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
 
-def from_completion(completion: Completion, *, advantage: float | tuple[float, ...], trained: bool = True) -> Example:
+def from_completion(
+    completion: Completion, *, advantage: float | tuple[float, ...], trained: bool = True
+) -> Example:
     return Example(
         prompt_ids=completion.prompt_ids,
         token_ids=completion.token_ids,

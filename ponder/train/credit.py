@@ -34,7 +34,9 @@ def credit(groups: Sequence[Group], told: Told, learner: Learner, config: RLConf
     if not config.has_critic:
         found = advantages(config.advantage, groups)
         return Credit(targeted(groups, found, config.advantage) if config.reward.targeted else found)
-    examples = [from_completion(rollout.completion, advantage=0.0) for group in groups for rollout in group.rollouts]
+    examples = [
+        from_completion(rollout.completion, advantage=0.0) for group in groups for rollout in group.rollouts
+    ]
     said = ask(examples, lambda batches: learner.values(batches, ValueLoss()), config)
     beta = config.loss.kl if config.loss.kl_in == "reward" else 0.0
     due, returns = [], {}

@@ -1,9 +1,9 @@
 """What is kept of every step of reinforcement learning: counters, the log, samples, checkpoints, states to resume from.
 
-with RunLedger(run, config, learner, pool, on_step) as ledger:
-    for step in range(ledger.first_step, config.num_steps):
-        ledger.sampled(step, rollouts)
-        ledger.record(step, rollouts, updates, metrics)     # raises KeyboardInterrupt after a Ctrl-C
+    with RunLedger(run, config, learner, pool, on_step) as ledger:
+        for step in range(ledger.first_step, config.num_steps):
+            ledger.sampled(step, rollouts)
+            ledger.record(step, rollouts, updates, metrics)     # raises KeyboardInterrupt after a Ctrl-C
 """
 
 from __future__ import annotations

@@ -175,7 +175,9 @@ def examples(
     return updates
 
 
-def train(learner: Learner, updates: Sequence[Sequence[Example]], config: RLConfig, step: int) -> dict[str, float]:
+def train(
+    learner: Learner, updates: Sequence[Sequence[Example]], config: RLConfig, step: int
+) -> dict[str, float]:
     """Loss and optimizer step of every update; the metrics of the policy.
 
     The first update takes the policy of the moment as the old one, corrected for what the sampler recorded; later ones
