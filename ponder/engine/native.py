@@ -142,7 +142,7 @@ def _panels(weight: Tensor, half: int) -> Tensor:
 
 
 def _quantised(library: ctypes.CDLL, weight: Tensor, half: int, block: int) -> tuple[Tensor, Tensor]:
-    """(columns, in) -> panels (panels, lanes, 2 half) of int8 in lanes of four, and their scales (panels, blocks, 2 half)."""
+    """(columns, in) -> panels (panels, lanes of four, 2 half) and their scales (panels, blocks, 2 half)."""
     columns, size = weight.shape
     num_panels, blocks = -(-columns // (2 * half)), -(-size // block)
     panels = torch.empty(num_panels, blocks * block // 4, 2 * half, dtype=torch.int32)
