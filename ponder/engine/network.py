@@ -101,7 +101,7 @@ def _check_int8(library: str | None) -> None:
     if compiled.vnni() is None:
         warnings.warn(
             "this CPU has no products of int8 (VNNI): they are computed as products of 16 bits, with the same results "
-            "but not faster than bfloat16 is on a CPU that multiplies it",
+            "and less of the speed (docs/engine.md)",
             stacklevel=4,
         )
 

@@ -160,13 +160,13 @@ def test_new_weights_are_quantised_as_those_of_a_new_engine():
         assert logprobs(engine) == wanted
 
 
-def test_a_cpu_without_vnni_says_that_int8_is_no_faster_there(monkeypatch):
+def test_a_cpu_without_vnni_says_how_it_computes_int8(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         if compiled.vnni() is not None:
             WeightLayout.of(tiny_model().config, torch.float32, CPU, int8=True)
     monkeypatch.setattr(compiled, "vnni", lambda: None)
-    with pytest.warns(UserWarning, match="no products of int8 .VNNI.*the same results"):
+    with pytest.warns(UserWarning, match="no products of int8 .VNNI.*16 bits.*the same results"):
         layout = WeightLayout.of(tiny_model().config, torch.float32, CPU, int8=True)
     assert layout.library == path("without VNNI", torch.float32)
 
@@ -176,11 +176,10 @@ def test_int8_is_refused_where_the_compiled_decoder_cannot_compute(why, monkeypa
     if why == "PyTorch":
         monkeypatch.setenv("PONDER_NATIVE", "0")
     config = tiny_model(**({"head_dim": 8} if why == "head width" else {})).config
+    dtype = torch.float16 if why == "float16" else torch.float32
+    device = torch.device("cuda" if why == "GPU" else "cpu")
     with pytest.raises(ConfigError, match="compiled decoder.*leave int8 out"):
-        WeightLayout.of(
-            config, torch.float16 if why == "float16" else torch.float32, torch.device("cuda" if why == "GPU" else "cpu"),
-            int8=True,
-        )  # fmt: skip
+        WeightLayout.of(config, dtype, device, int8=True)
 
 
 def test_samples_in_int8_are_those_of_another_policy():
