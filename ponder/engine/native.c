@@ -385,7 +385,8 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
     long longest = 0;
     for (long i = 0; i < n; i++)
         longest = larger(longest, up(rows[i].prompt_length, BLOCK) + up(rows[i].index + 1, BLOCK));
-    const long D = m->D, HE = m->H * m->E, widest = larger(larger(D, HE), m->inner), max_rows = n < CHUNK ? up(n, GRAIN) : CHUNK;
+    const long D = m->D, HE = m->H * m->E, widest = larger(larger(D, HE), m->inner);
+    const long max_rows = n < CHUNK ? up(n, GRAIN) : CHUNK;
     Scratch s;
     const Part parts[] = {
         {(void **)&s.x, max_rows * D * sizeof(float)},

@@ -1,8 +1,8 @@
 // Products of int8: a lane of 32 bits is four numbers that follow each other along the sum.
 //
 // The sum is cut into blocks. A block of a row and a block of a column each have one float32 scale, its largest number
-// over 127 (arXiv:2208.07339 cuts by row and column alone; blocks keep an outlier from costing its whole row). Inside a block sums are integers,
-// so every CPU has the same; blocks are added up in float32, in their order.
+// over 127 (arXiv:2208.07339 scales whole rows and columns; in blocks an outlier does not cost its whole row). Inside a
+// block sums are integers, so every CPU has the same; blocks are added up in float32, in their order.
 //
 // The instruction (VNNI) multiplies unsigned with signed numbers: weights are stored with 128 added, and a row's block
 // begins its sums at -128 times the sum of its numbers. Without VNNI pairs of 16 bits are multiplied, with equal results.
@@ -46,10 +46,17 @@ ALWAYS vi dot(vi sum, vi w, vi a) {  // + four products of unsigned (w) and sign
 
 // A block (INT8_BLOCK,) -> its numbers; returns their scale. `sum` is theirs.
 ALWAYS float to_int8(const float *x, int8_t *out, int32_t *sum) {
-    vf most = ZERO;
-    for (int i = 0; i < INT8_BLOCK; i += W) most = larger_of((vf)(I(x + i) & 0x7fffffff), most);
-    const float highest = largest_of(most), inverse = highest > TINY ? 127 / highest : 0;
-    vi sums = {};
+    vi most = {}, sums = {};
+    for (int i = 0; i < INT8_BLOCK; i += W) {  // sizes compared as their bits: those of NaN are the largest
+        const vi bits = I(x + i) & 0x7fffffff, more = bits > most;
+        most = (bits & more) | (most & ~more);
+    }
+    int32_t bits = 0;
+    for (int i = 0; i < W; i++) bits = most[i] > bits ? most[i] : bits;
+    float highest;
+    memcpy(&highest, &bits, 4);
+    const int is_tiny = highest <= TINY;
+    const float inverse = is_tiny ? 0 : 127 / highest;
     for (int i = 0; i < INT8_BLOCK; i += W) {
         const vi q = (vi)(F(x + i) * inverse + 12582912.0f) - 0x4b400000;  // to the nearest, ties to even
         sums += q;
@@ -57,7 +64,7 @@ ALWAYS float to_int8(const float *x, int8_t *out, int32_t *sum) {
     }
     *sum = 0;
     for (int i = 0; i < W; i++) *sum += sums[i];
-    return highest > TINY ? highest / 127 : 0;
+    return is_tiny ? 0 : highest / 127;
 }
 
 // Some rows, at most MOST_ROWS8, side by side: lane by lane, so that a product walks through memory.
@@ -87,7 +94,8 @@ static void row_to_int8(const act *x, long size, const Rows8 *to, long row, long
         int32_t sum;
         to->scales[b * R + row] = to_int8(part, numbers, &sum);
         to->begins[b * R + row] = -128 * sum;
-        for (long k = 0; k < BLOCK_LANES; k++) memcpy(to->numbers + (b * BLOCK_LANES + k) * R + row, numbers + FOUR * k, FOUR);
+        for (long k = 0; k < BLOCK_LANES; k++)
+            memcpy(to->numbers + (b * BLOCK_LANES + k) * R + row, numbers + FOUR * k, FOUR);
     }
 }
 

@@ -92,6 +92,17 @@ def test_every_cpu_computes_the_same_bits(dtype):
     assert first.isfinite().all() and not first[3].any() and not first[:, 5].any()
 
 
+@every_cpu
+def test_a_number_that_is_none_is_not_hidden(cpu):
+    x, weight = numbers(0, 9, 130), numbers(1, 40, 130)
+    right = product(cpu, x, weight)
+    x[2, 5], x[4, 129], weight[7, 70] = torch.nan, torch.inf, torch.nan
+    found = product(cpu, x, weight)
+    assert not found[[2, 4]].isfinite().any() and found[:, 7].isnan().all()
+    rows, columns = [0, 1, 3, 5, 6, 7, 8], [*range(7), *range(8, 40)]
+    assert torch.equal(found[rows][:, columns], right[rows][:, columns])
+
+
 def test_the_error_is_at_most_half_a_step_of_each_factor_in_every_block():
     x, weight = numbers(0, 12, 400), numbers(1, 40, 400)
 
