@@ -22,10 +22,12 @@ if TYPE_CHECKING:
 
 def open_engine(
     model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128,
-    keep_hidden: bool = False, api_key: str | None = None, share: int = 1,
+    keep_hidden: bool = False, api_key: str | None = None, share: int = 1, int8: bool = False,
 ) -> Engine:  # fmt: skip
     """The local engine over a model reference, or a remote endpoint. share: engines that divide this machine's cores
-    between them."""
+    between them. int8: products with weights."""
+    if base_url and int8:
+        raise ConfigError("--int8 is of models that this machine samples from; leave it out with --base-url")
     if base_url:
         from ponder.engine.remote import RemoteEngine
 
@@ -42,7 +44,7 @@ def open_engine(
     tell_experiments(model)
     # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
     loaded = hub.load(model, dtype=None, device=device)
-    return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots, keep_hidden=keep_hidden)
+    return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots, keep_hidden=keep_hidden, int8=int8)
 
 
 def tell_experiments(model: str) -> None:
@@ -163,7 +165,8 @@ class ModelInfo:
     training: tuple[Mapping[str, Any], ...] = ()  # what it was trained on, for the contamination check
 
 
-def describe(model: str, base_url: str | None) -> ModelInfo:
+def describe(model: str, base_url: str | None, *, int8: bool = False) -> ModelInfo:
+    """int8: products with weights, so that samples of both are never taken for those of one model."""
     if base_url:
         return ModelInfo(name=f"{base_url} {model}")
     from ponder.models import hub
@@ -174,8 +177,8 @@ def describe(model: str, base_url: str | None) -> ModelInfo:
     folder = hub.resolve(model)
     config = read_config(folder)
     return ModelInfo(
-        name=model,
-        fingerprint=hub.describe(model)["fingerprint"],
+        name=f"{model} in int8" if int8 else model,
+        fingerprint=hub.describe(model)["fingerprint"] + ("-int8" if int8 else ""),
         flops_per_token=lambda place: flops_per_token(config, place),
         training=tuple(training_sources(folder)),
     )

@@ -14,7 +14,20 @@ import typer
 from rich.console import Console
 
 from ponder import processes
-from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, Temperature, app, number
+from ponder.cli.app import (
+    MEASURE,
+    Answer,
+    ApiKey,
+    BaseUrl,
+    Int8,
+    Json,
+    Model,
+    Reasoning,
+    Seed,
+    Temperature,
+    app,
+    number,
+)
 from ponder.cli.loading import CheckpointEngines, check_kind, close, describe, open_engine
 from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
 from ponder.config import ConfigError, load
@@ -51,6 +64,7 @@ def evaluate(
     seed: Seed = 0,
     base_url: BaseUrl = None,
     api_key: ApiKey = None,
+    int8: Int8 = False,
     as_json: Json = False,
 ) -> None:
     """Evaluate a model: pass@k and cons@k with intervals, from a bank of samples that is kept."""
@@ -69,15 +83,16 @@ def evaluate(
     if environment:
         problems = TaskWrapper(problems)
         problems.prompting = environment if prompting == "none" else f"{prompting}, {environment}"
-    facts = describe(model, base_url)
-    name = f"{task}-{model}" + (f"-{prompting}" if prompting != "none" else "") + (environment and f"-{environment}")
+    facts = describe(model, base_url, int8=int8)
+    ways = [prompting] * (prompting != "none") + [environment] * bool(environment) + ["int8"] * int8
+    name = "-".join([task, model, *ways])
     out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
     if part == "report":
         print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
-    engine = open_engine(model, base_url, api_key=api_key)
+    engine = open_engine(model, base_url, api_key=api_key, int8=int8)
     if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
         engine = Deliberating(engine, play)
     try:

@@ -81,10 +81,10 @@ class _Call:
 class LocalEngine(BaseEngine):
     """Samples from a Transformer. `num_workers=0` runs in a thread of this process (GPU, tests).
 
-    `dtype` is the one to sample in; None keeps the model's. `update_weights` converts as it copies. With `keep_hidden`
-    completions carry hidden states, for a probe (scorers/probe.py). `closes_once=False` lets a policy draw the closing
-    mark in its answers: a trainer must see what it does (models/tokenizer.py says how it is read); streams of such an
-    engine emit their answers at the end.
+    `dtype` is the one to sample in; None keeps the model's. `int8` multiplies with weights in int8, on a CPU
+    (docs/engine.md). `update_weights` converts as it copies. With `keep_hidden` completions carry hidden states, for a
+    probe (scorers/probe.py). `closes_once=False` lets a policy draw the closing mark in its answers: a trainer must see
+    what it does (models/tokenizer.py says how it is read); streams of such an engine emit their answers at the end.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class LocalEngine(BaseEngine):
         num_workers: int | None = None,
         num_slots: int = 128,
         dtype: torch.dtype | None = None,
+        int8: bool = False,
         policy_version: int = 0,
         keep_hidden: bool = False,
         closes_once: bool = True,
@@ -115,7 +116,7 @@ class LocalEngine(BaseEngine):
         self._closed = False
         if num_workers is None:
             num_workers = 0 if model.device.type == "cuda" else processes.num_cores()
-        self._layout = WeightLayout.of(model.config, dtype or model.dtype, model.device)
+        self._layout = WeightLayout.of(model.config, dtype or model.dtype, model.device, int8=int8)
         self.worker_processes: list[Any] = []
         self._thread: threading.Thread | None = None
         self._paused: dict[int, threading.Event] = {}  # of each worker that was asked to wait for new weights

@@ -12,7 +12,11 @@
 
 #include <math.h>
 
+#ifdef INT8  // the products with weights; all else as without
+#include "int8.h"
+#else
 #include "lanes.h"
+#endif
 
 // Rows that go through all layers together. With few of them the activations stay in the cache; with many the weights are
 // read from memory less often, which is what matrix units wait for.
@@ -27,8 +31,9 @@
 
 typedef struct {
     const lane *weights;
+    const float *scales;  // (panels, blocks, 2 W) of int8, else NULL
     const float *bias;  // (panels, 2 W), or NULL
-    long lanes, columns;  // columns of the output
+    long size, columns;  // numbers of an input, columns of the output
 } Matrix;
 
 #ifdef WIDEN
@@ -72,21 +77,70 @@ ALWAYS void finish(int kind, const float *tile, const float *bias, long n, void 
         for (long i = 0; i < n; i++) to[i] = kind == ADD ? to[i] + sums[i] : sums[i];
 }
 
-// a (rows, lanes) times a matrix -> out (rows, columns). `room` is for one panel in float32.
-static void product(int kind, const Matrix *m, const act *a, long rows, void *out, lane *room) {
-    const long pieces = (rows + AT_ONCE - 1) / AT_ONCE, per = kind == GATE ? W : PANEL;
-    const long size = m->lanes * PANEL, lines = (size / 16 + pieces - 1) / pieces;
-    const long number = kind == GATE ? sizeof(act) : sizeof(float), width = m->lanes * PAIR;
-    float tile[AT_ONCE * PANEL] __attribute__((aligned(64)));
+// What a product needs beside its numbers.
+typedef struct {
+    lane *panel;  // one, in float32
+    char *rows;  // in int8, `row_bytes` each
+} Room;
+
+// Rows `row`.. of `rows` that are multiplied with a panel together, where all are dealt to `pieces` and `left` remain.
+#define PIECE(rows, row, left) smaller(up(((rows) - (row) + (left) - 1) / (left), SPLIT), (rows) - (row))
+
+#ifdef INT8
+#define TOGETHER MOST_ROWS8
+#define READY(weights, m, room) (weights)
+#define SPLIT 1
+
+static long panel_lanes(const Matrix *m) { return blocks_of(m->size) * BLOCK_LANES; }
+
+static void take(const Matrix *m, const act *a, long rows, long pieces, Room *room) {  // a (rows, size), in int8
+    for (long row = 0, R; row < rows; row += R, pieces--) {
+        R = PIECE(rows, row, pieces);
+        const Rows8 to = rows8(room->rows, row, R, m->size);
+        for (long r = 0; r < R; r++) row_to_int8(a + (row + r) * m->size, m->size, &to, r, R);
+    }
+}
+
+static void some(const Matrix *m, long p, const lane *panel, const act *a, long row, long R, const Room *room, float *tile,
+                 const char *next, long lines) {
+    (void)a;
+    const Rows8 in = rows8(room->rows, row, R, m->size);
+    some_rows8(R, blocks_of(m->size), &in, panel, m->scales + p * blocks_of(m->size) * PANEL, tile, next, lines);
+}
+#else
+#define TOGETHER AT_ONCE
+#define READY(weights, m, room) ready(weights, panel_lanes(m), PANEL, room)
+#define SPLIT GRAIN
+
+static long row_bytes(long size) { return 0 * size; }
+static long panel_lanes(const Matrix *m) { return m->size / PAIR; }
+
+static void take(const Matrix *m, const act *a, long rows, long pieces, Room *room) {
+    (void)m, (void)a, (void)rows, (void)pieces, (void)room;
+}
+
+static void some(const Matrix *m, long p, const lane *panel, const act *a, long row, long R, const Room *room, float *tile,
+                 const char *next, long lines) {
+    (void)p, (void)room;
+    some_rows(R, panel_lanes(m), a + row * m->size, m->size, panel, PANEL, tile, PANEL, next, lines);
+}
+#endif
+
+// a (rows, size) times a matrix -> out (rows, columns)
+static void product(int kind, const Matrix *m, const act *a, long rows, void *out, Room *room) {
+    const long pieces = (rows + TOGETHER - 1) / TOGETHER, per = kind == GATE ? W : PANEL;
+    const long size = panel_lanes(m) * PANEL, lines = (size / 16 + pieces - 1) / pieces;
+    const long number = kind == GATE ? sizeof(act) : sizeof(float);
+    float tile[TOGETHER * PANEL] __attribute__((aligned(64)));
+    take(m, a, rows, pieces, room);
     for (long p = 0; p * per < m->columns; p++) {
-        const lane *weights = m->weights + p * size, *panel = ready(weights, m->lanes, PANEL, room);
+        const lane *weights = m->weights + p * size, *panel = READY(weights, m, room->panel);
         const char *next = (const char *)(weights + size);  // fetched while this panel is computed with
         const float *bias = m->bias ? m->bias + p * PANEL : NULL;
         const long left = m->columns - p * per, n = left < per ? left : per;
         for (long i = 0, row = 0, R; i < pieces; i++, row += R, next += 64 * lines) {
-            R = up((rows - row + pieces - i - 1) / (pieces - i), GRAIN);
-            if (R > rows - row) R = rows - row;
-            some_rows(R, m->lanes, a + row * width, width, panel, PANEL, tile, PANEL, next, lines);
+            R = PIECE(rows, row, pieces - i);
+            some(m, p, panel, a, row, R, room, tile, next, lines);
             for (long r = 0; r < R; r++)
                 finish(kind, tile + r * PANEL, bias, n, (char *)out + ((row + r) * m->columns + p * per) * number);
         }
@@ -159,7 +213,7 @@ static void keep(const Model *m, const Row *row, long layer, const float *k, con
 typedef struct {
     float *x, *qkv, *scores, *read, *own;
     act *in, *wide, *q, *queries, *weights;
-    lane *room;
+    Room room;
     long *order;  // rows that read one strip, one after the other
 } Scratch;
 
@@ -231,26 +285,26 @@ static void attend(const Model *m, const Row *rows, const long *which, long n, l
     to = up(to, BLOCK);
     const long stride = to + up(own, BLOCK);
     score_strip(n * R, strip_part(m, shared(one), capacity, layer, head, 0), from, to, s->queries, E, s->scores, stride,
-                s->room);
+                s->room.panel);
     float sums[GROUP];
     for (long j = 0; j < n; j++) {
         const Row *row = rows + which[j];
         long *b = bounds[j];
         const lane *keys = strip_part(m, row->own, row->capacity, layer, head, 0);
         score_strip(R, keys, b[2] / BLOCK * BLOCK, b[3], s->queries + j * R * E, E, s->scores + j * R * stride + to,
-                    stride, s->room);
+                    stride, s->room.panel);
         b[2] += to;
         b[3] += to;
         for (long i = j * R; i < (j + 1) * R; i++)
             sums[i] = weigh(s->scores + i * stride, stride, b, s->weights + i * stride);
     }
     read_strip(n * R, strip_part(m, shared(one), capacity, layer, head, 1), from, to, s->weights, stride, E, s->read,
-               s->room);
+               s->room.panel);
     for (long j = 0; j < n; j++) {
         const Row *row = rows + which[j];
         const lane *values = strip_part(m, row->own, row->capacity, layer, head, 1);
         read_strip(R, values, (bounds[j][2] - to) / BLOCK * BLOCK, up(bounds[j][3] - to, BLOCK),
-                   s->weights + j * R * stride + to, stride, E, s->own, s->room);
+                   s->weights + j * R * stride + to, stride, E, s->own, s->room.panel);
         for (long i = 0; i < R; i++) {
             float *read = s->read + (j * R + i) * gap;
             const float scale = 1 / sums[j * R + i];
@@ -316,12 +370,12 @@ static void pass(const Model *m, const Row *rows, long n, Scratch *s, float *out
     for (long layer = 0; layer < m->num_layers; layer++) {
         const Layer *l = m->layers + layer;
         normed_rows(m, l->input_norm, n, s);
-        product(STORE, &l->qkv, s->in, n, s->qkv, s->room);
+        product(STORE, &l->qkv, s->in, n, s->qkv, &s->room);
         heads(m, rows, n, layer, s);
-        product(ADD, &l->o, s->wide, n, s->x, s->room);
+        product(ADD, &l->o, s->wide, n, s->x, &s->room);
         normed_rows(m, l->post_norm, n, s);
-        product(GATE, &l->gate_up, s->in, n, s->wide, s->room);
-        product(ADD, &l->down, s->wide, n, s->x, s->room);
+        product(GATE, &l->gate_up, s->in, n, s->wide, &s->room);
+        product(ADD, &l->down, s->wide, n, s->x, &s->room);
     }
     for (long i = 0; i < n; i++) normed(s->x + i * m->D, m->norm, m->D, m->eps, out + i * m->D);
 }
@@ -331,7 +385,8 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
     long longest = 0;
     for (long i = 0; i < n; i++)
         longest = larger(longest, up(rows[i].prompt_length, BLOCK) + up(rows[i].index + 1, BLOCK));
-    const long D = m->D, HE = m->H * m->E, max_rows = n < CHUNK ? up(n, GRAIN) : CHUNK;
+    const long D = m->D, HE = m->H * m->E, widest = larger(larger(D, HE), m->inner);
+    const long max_rows = n < CHUNK ? up(n, GRAIN) : CHUNK;
     Scratch s;
     const Part parts[] = {
         {(void **)&s.x, max_rows * D * sizeof(float)},
@@ -344,7 +399,8 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
         {(void **)&s.q, max_rows * HE * sizeof(act)},
         {(void **)&s.queries, (GROUP + GRAIN) * m->E * sizeof(act)},
         {(void **)&s.weights, (GROUP + GRAIN) * longest * sizeof(act)},
-        {(void **)&s.room, larger(larger(larger(D, HE), m->inner), longest) * PANEL * sizeof(float)},
+        {(void **)&s.room.panel, larger(widest, longest) * PANEL * sizeof(float)},
+        {(void **)&s.room.rows, max_rows * row_bytes(widest)},
         {(void **)&s.order, max_rows * sizeof(long)},
     };
     void *memory = laid_out(parts, sizeof(parts) / sizeof(*parts));
@@ -362,21 +418,39 @@ int forward(const Model *m, const Row *rows, int64_t n, float *out) {
 
 // Hidden states (n, D) -> logits (n, vocabulary). 1: no memory.
 int logits(const Model *m, const float *hidden, int64_t n, float *out) {
-    act *in = malloc(up(n, GRAIN) * m->D * sizeof(act));
-    lane *room = aligned_alloc(64, m->D * PANEL * sizeof(float));
-    if (in && room) {
-        begin();
-        to_acts(hidden, n * m->D, in);
-        for (long first = 0; first < n; first += CHUNK) {
-            const long size = n - first < CHUNK ? n - first : CHUNK;
-            product(STORE, &m->head, in + first * m->D, size, out + first * m->vocabulary, room);
-        }
-        end();
-    }
-    const int failed = !in || !room;
-    free(in);
-    free(room);
-    return failed;
+    act *in;
+    Room room;
+    const Part parts[] = {
+        {(void **)&in, up(n, GRAIN) * m->D * sizeof(act)},
+        {(void **)&room.panel, m->D * PANEL * sizeof(float)},
+        {(void **)&room.rows, smaller(n, CHUNK) * row_bytes(m->D)},
+    };
+    void *memory = laid_out(parts, sizeof(parts) / sizeof(*parts));
+    if (!memory) return 1;
+    begin();
+    to_acts(hidden, n * m->D, in);
+    for (long first = 0; first < n; first += CHUNK)
+        product(STORE, &m->head, in + first * m->D, smaller(n - first, CHUNK), out + first * m->vocabulary, &room);
+    end();
+    free(memory);
+    return 0;
+}
+
+// A matrix (columns, size) -> its panels in int8 and their scales; nothing without int8.
+void quantise(const number *weights, int64_t columns, int64_t size, uint32_t *panels, float *scales) {
+#ifdef INT8
+    panels8(weights, columns, size, panels, scales);
+#else
+    (void)weights, (void)columns, (void)size, (void)panels, (void)scales;
+#endif
+}
+
+int int8_block(void) {  // numbers that share a scale; 0: no int8
+#ifdef INT8
+    return INT8_BLOCK;
+#else
+    return 0;
+#endif
 }
 
 int vector_lanes(void) { return W; }

@@ -38,14 +38,16 @@ _NEVER = 1 << 40  # the window of a layer that sees everything
 # ---- the library
 
 
-def library(dtype: torch.dtype) -> str | None:
-    """The compiled file for this dtype and CPU; None where PyTorch has to do."""
-    return compiled.library(SOURCE, dtype)
+def library(dtype: torch.dtype, *, int8: bool = False) -> str | None:
+    """The compiled file for this dtype and CPU, whose products with weights are of int8 if asked for; None where
+    PyTorch has to do."""
+    return compiled.library(SOURCE, dtype, int8=int8)
 
 
 class _Matrix(ctypes.Structure):
     _fields_ = [
-        ("weights", ctypes.c_void_p), ("bias", ctypes.c_void_p), ("lanes", ctypes.c_long), ("columns", ctypes.c_long),
+        ("weights", ctypes.c_void_p), ("scales", ctypes.c_void_p), ("bias", ctypes.c_void_p),
+        ("size", ctypes.c_long), ("columns", ctypes.c_long),
     ]  # fmt: skip
 
 
@@ -72,6 +74,7 @@ def _load(path: str) -> ctypes.CDLL:
     loaded = ctypes.CDLL(path)
     loaded.forward.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p]
     loaded.logits.argtypes = loaded.forward.argtypes
+    loaded.quantise.argtypes = [ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p]
     assert loaded.model_size() == ctypes.sizeof(_Model), "native.c and native.py disagree"
     return loaded
 
@@ -100,7 +103,17 @@ def arranged(
 ) -> Iterator[tuple[str, Tensor]]:
     """A checkpoint's tensors as the C code reads them, one after the other: (name, int32 tensor). Matrices are panels
     (panels, lanes, 2 W), with q, k and v in one and gate and up side by side in every panel; vectors are float32."""
-    half = _load(path).vector_lanes()
+    library = _load(path)
+    half = library.vector_lanes()
+
+    def matrix(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
+        if block := library.int8_block():
+            panels, scales = _quantised(library, weight, half, block)
+            yield name, panels
+            yield name.removesuffix("weight") + "scales", scales.view(torch.int32)
+        else:
+            yield name, _panels(weight, half)
+
     for name, pieces in parts(state).items():
         layer, kind = name.split(".")[-2:]
         tensors = [state[piece].detach() for piece in pieces]
@@ -114,18 +127,29 @@ def arranged(
             embed = tensors[0].to(dtype)
             yield name, embed.contiguous().view(torch.int32)
             if config.tie_word_embeddings:
-                yield "lm_head.weight", _panels(embed, half)
+                yield from matrix("lm_head.weight", embed)
         elif layer == "gate_proj":
             gate, up = (_padded(tensor.to(dtype), half).view(-1, half, tensor.shape[1]) for tensor in tensors)
-            yield name, _panels(torch.stack((gate, up), 1).flatten(0, 2), half)
+            yield from matrix(name, torch.stack((gate, up), 1).flatten(0, 2))
         else:
-            yield name, _panels(torch.cat([tensor.to(dtype) for tensor in tensors]), half)
+            yield from matrix(name, torch.cat([tensor.to(dtype) for tensor in tensors]))
 
 
 def _panels(weight: Tensor, half: int) -> Tensor:
     """(columns, in) -> (panels, lanes, 2 half)."""
     lanes = _padded(weight, 2 * half).view(torch.int32)
     return lanes.view(-1, 2 * half, lanes.shape[1]).transpose(1, 2).contiguous()
+
+
+def _quantised(library: ctypes.CDLL, weight: Tensor, half: int, block: int) -> tuple[Tensor, Tensor]:
+    """(columns, in) -> panels (panels, lanes of four, 2 half) and their scales (panels, blocks, 2 half)."""
+    columns, size = weight.shape
+    num_panels, blocks = -(-columns // (2 * half)), -(-size // block)
+    panels = torch.empty(num_panels, blocks * block // 4, 2 * half, dtype=torch.int32)
+    scales = torch.empty(num_panels, blocks, 2 * half)
+    weight = weight.contiguous()
+    library.quantise(weight.data_ptr(), columns, size, panels.data_ptr(), scales.data_ptr())
+    return panels, scales
 
 
 def _padded(tensor: Tensor, grain: int) -> Tensor:
@@ -164,9 +188,9 @@ class NativeNetwork:
         self._rows = np.zeros((num_slots, 8), np.int64)  # `Row` of native.c
         cos, sin = (table.to(dtype).float().contiguous() for table in rope_tables(config))
         self._alive = [cos, sin, tensors]  # what the C code holds pointers to
-        self._model = self._describe(tensors, cos, sin, lanes=2 if dtype == torch.bfloat16 else 1)
+        self._model = self._describe(tensors, cos, sin)
 
-    def _describe(self, tensors: Mapping[str, Tensor], cos: Tensor, sin: Tensor, *, lanes: int) -> _Model:
+    def _describe(self, tensors: Mapping[str, Tensor], cos: Tensor, sin: Tensor) -> _Model:
         config = self._config
         D, inner, E = config.hidden_size, config.intermediate_size, config.head_dim
         H, K = config.num_attention_heads, config.num_key_value_heads
@@ -176,7 +200,7 @@ class NativeNetwork:
             return tensors[name].data_ptr() if name in tensors else None
 
         def matrix(layer: str, size: int, columns: int) -> _Matrix:
-            return _Matrix(at(layer), at(layer, "bias"), size // lanes, columns)
+            return _Matrix(at(layer), at(layer, "scales"), at(layer, "bias"), size, columns)
 
         layers = (_Layer * config.num_hidden_layers)()
         for i in range(config.num_hidden_layers):

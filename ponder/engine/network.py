@@ -7,6 +7,7 @@ they are switched on. `WeightLayout` says which, and how weights lie for it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ponder.config import ConfigError
 from ponder.engine import native
 from ponder.engine.attention import SlotAttention
 from ponder.engine.cache import Cache, ShelvedPrompt
@@ -22,6 +24,7 @@ from ponder.engine.decoder import FusedDecoder, fuse
 from ponder.engine.graphs import GraphNetwork, are_wanted
 from ponder.engine.prefill import read
 from ponder.engine.prompts import Prompt
+from ponder.models import compiled
 from ponder.models.cpu import fast_dtype
 from ponder.models.transformer import ModelConfig
 
@@ -67,9 +70,14 @@ class WeightLayout:
     graphs: bool = False  # PyTorch in one shape, recorded as CUDA graphs on a GPU
 
     @classmethod
-    def of(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device) -> WeightLayout:
-        """`dtype` is what the weights are wanted in; PyTorch computes in float32 where bfloat16 would be slower."""
-        library = native.library(dtype) if device.type == "cpu" and native.supports(config) else None
+    def of(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device, *, int8: bool = False) -> WeightLayout:
+        """`dtype` is what the weights are wanted in; PyTorch computes in float32 where bfloat16 would be slower.
+        int8: products with weights are of int8, everything else is of `dtype`. Raises ConfigError where that cannot be
+        computed."""
+        can_compile = device.type == "cpu" and native.supports(config)
+        library = native.library(dtype, int8=int8) if can_compile else None
+        if int8:
+            _check_int8(library)
         return cls(config, dtype if library else fast_dtype(dtype, device), library, are_wanted(device))
 
     def arranged(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -84,6 +92,20 @@ class WeightLayout:
         if self.graphs:
             return GraphNetwork(FusedDecoder(self.config, tensors), pad_id=pad_id)
         return TorchNetwork(FusedDecoder(self.config, tensors), num_slots=num_slots, pad_id=pad_id)
+
+
+def _check_int8(library: str | None) -> None:
+    if library is None:
+        raise ConfigError(
+            "int8 is computed by the compiled decoder, which cannot compute this model here: it needs an x86 CPU with "
+            "AVX2, a C compiler, weights in float32 or bfloat16 and an architecture that it knows; leave int8 out"
+        )
+    if compiled.vnni() is None:
+        warnings.warn(
+            "this CPU has no products of int8 (VNNI): they are computed as products of 16 bits, with the same results "
+            "and less of the speed (docs/engine.md)",
+            stacklevel=4,
+        )
 
 
 class TorchNetwork:

@@ -32,9 +32,9 @@ from ponder.models import named
 HEADERS = Path(__file__).parent
 
 
-def library(source: Path, dtype: torch.dtype) -> str | None:
-    """The compiled file for a dtype; None where PyTorch has to do."""
-    options = flags(dtype)
+def library(source: Path, dtype: torch.dtype, *, int8: bool = False) -> str | None:
+    """The compiled file for a dtype, with int8 products where the source has them; None where PyTorch has to do."""
+    options = flags(dtype, int8=int8)
     if options is None or os.environ.get("PONDER_NATIVE") == "0":
         return None
     try:
@@ -77,7 +77,7 @@ def sizes(*numbers: int) -> list[ctypes.c_int64]:
     return [ctypes.c_int64(number) for number in numbers]
 
 
-def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
+def flags(dtype: torch.dtype, *, int8: bool = False) -> tuple[str, ...] | None:
     """Of the compiler: the instructions that this CPU has, as PyTorch sees it. None: not a CPU or dtype for this."""
     if dtype not in (torch.float32, torch.bfloat16) or platform.machine().lower() not in ("x86_64", "amd64"):
         return None
@@ -95,7 +95,16 @@ def flags(dtype: torch.dtype) -> tuple[str, ...] | None:
             options += ["-mavx512bf16"]
             if _has("amx_tile") and _has("amx_bf16") and _grants_matrix_units():
                 options += ["-mamx-tile", "-mamx-bf16"]
+    if int8:
+        options += ["-DINT8"]
+        options += [f"-m{feature.replace('_', '')}" for feature in [vnni()] if feature]
     return tuple(options)
+
+
+def vnni() -> str | None:
+    """The instruction set of this CPU that multiplies int8, at the width that the C code computes in."""
+    feature = "avx512_vnni" if torch.backends.cpu.get_cpu_capability() == "AVX512" else "avx_vnni"
+    return feature if _has(feature) else None
 
 
 def _grants_matrix_units() -> bool:

@@ -69,9 +69,10 @@ def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator
     with (
         LocalLearner(policy, num_workers=num_workers, recompute=config.recompute, **critic) as learner,
         LocalEngine(
-            policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False
+            policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False,
+            int8=config.sampling_dtype == "int8",
         ) as sampler,
-    ):
+    ):  # fmt: skip
         yield learner, sampler
 
 

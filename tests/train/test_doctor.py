@@ -101,6 +101,13 @@ def test_unusual_but_healthy_runs_are_left_in_peace(curves: dict[str, Curve], se
     assert names(run(seed=seed, curves=curves)) == ["healthy"]
 
 
+def test_int8_may_differ_more_than_bfloat16_but_not_as_another_policy_does() -> None:
+    int8 = {"sampling_dtype": "int8"}
+    apart = run(policy__mismatch_kl=flat(1.4e-2), policy__mismatch_max=flat(3.0))
+    assert names(apart, int8) == ["healthy"] and "mismatch" in names(apart)
+    assert "mismatch" in names(run(policy__mismatch_kl=flat(0.2)), int8)
+
+
 def test_healthy_comes_with_its_evidence() -> None:
     (finding,) = diagnose(run(noise=0))
     assert finding.severity == "ok"

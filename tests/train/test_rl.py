@@ -348,3 +348,14 @@ def test_a_problem_that_comes_twice_in_a_step_is_sampled_with_other_seeds():
     assert len(set(seeds)) == 4
     assert seeds[:2] == rollout_seeds(0, 3, [task[0], task[1]])
     assert rollout_seeds(0, 4, [task[0]])[0] not in seeds
+
+
+def test_a_policy_sampled_in_int8_learns_and_its_mismatch_is_told(base, tmp_path):
+    changes = {"num_steps": 24, "lr": 5e-3, "max_answer_tokens": 3, "save_every": 100}
+    rl(config(base, tmp_path / "run", sampling_dtype="int8", **changes))
+    rows = list(read_jsonl(tmp_path / "run" / "metrics.jsonl"))
+    rewards = [row["reward/mean"] for row in rows]
+    assert fmean(rewards[-4:]) > fmean(rewards[:3]) + 0.15
+    told = [(row["policy/mismatch_kl"], row["policy/mismatch_max"]) for row in rows if "policy/mismatch_max" in row]
+    # in float32 without int8: 1e-6 at most
+    assert len(told) > 12 and all(1e-6 < kl < 1e-3 and 2e-3 < worst < 0.2 for kl, worst in told)
