@@ -9,6 +9,7 @@
     monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
     policies.py    policies                                         safety.py      safety
     exchange.py    export, import                                  overoptimisation.py  overoptimisation label, curves
+    planned.py     plan
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -27,6 +28,7 @@ from ponder.cli import (  # they register their verbs
     measure,
     monitoring,
     overoptimisation,
+    planned,
     policies,
     preferring,
     safety,
@@ -48,6 +50,7 @@ __all__ = [
     "measure",
     "monitoring",
     "overoptimisation",
+    "planned",
     "policies",
     "preferring",
     "safety",

@@ -162,12 +162,19 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
     """Reinforcement learning with verified answers. Run it again to go on where it stopped."""
     if not dry_run:
         processes.prepare()
+    from ponder.cli.planned import print_cluster_plans
     from ponder.live import RLView
     from ponder.train.estimate import estimate_rl
+    from ponder.train.plan import split_cluster
     from ponder.train.recipe import load_recipe
     from ponder.train.rl import rl as train
 
-    config = load_recipe(recipe, overrides or [])
+    keys, cluster = split_cluster(overrides or [])
+    if cluster and not dry_run:
+        raise ConfigError(f"{cluster[0]} is something to plan for; add --dry-run, or leave it out to run here")
+    if cluster:
+        return print_cluster_plans(recipe, keys, cluster, as_json)
+    config = load_recipe(recipe, keys)
     if dry_run:
         return print_plan(config, estimate_rl(config), as_json)
     console = Console(stderr=as_json)

@@ -1,8 +1,8 @@
 """What the runner computes with: a network that reads prompts and decodes the next token of every slot.
 
-Two of them: compiled C on an x86 CPU (`native.py`), and PyTorch everywhere else, here, over the
-fused decoder (`decoder.py`), its cache (`cache.py`) and attention (`attention.py`). `WeightLayout` says which, and how
-weights lie for it.
+Three of them: compiled C on an x86 CPU (`native.py`), and PyTorch everywhere else, here, over the fused decoder
+(`decoder.py`), its cache (`cache.py`) and attention (`attention.py`); on a GPU also as CUDA graphs (`graphs.py`), where
+they are switched on. `WeightLayout` says which, and how weights lie for it.
 """
 
 from __future__ import annotations
@@ -18,16 +18,15 @@ from torch import Tensor
 
 from ponder.config import ConfigError
 from ponder.engine import native
-from ponder.engine.attention import PromptAttention, SlotAttention
+from ponder.engine.attention import SlotAttention
 from ponder.engine.cache import Cache, ShelvedPrompt
 from ponder.engine.decoder import FusedDecoder, fuse
+from ponder.engine.graphs import GraphNetwork, are_wanted
+from ponder.engine.prefill import read
 from ponder.engine.prompts import Prompt
 from ponder.models import compiled
 from ponder.models.cpu import fast_dtype
 from ponder.models.transformer import ModelConfig
-
-PREFILL_TOKENS = 4096  # padded prompt tokens in one forward pass
-PREFILL_GRAIN = 16  # prompts are padded to a multiple of this
 
 
 class Network(Protocol):
@@ -68,6 +67,7 @@ class WeightLayout:
     config: ModelConfig
     dtype: torch.dtype
     library: str | None  # of compiled C; None: PyTorch
+    graphs: bool = False  # PyTorch in one shape, recorded as CUDA graphs on a GPU
 
     @classmethod
     def of(cls, config: ModelConfig, dtype: torch.dtype, device: torch.device, *, int8: bool = False) -> WeightLayout:
@@ -78,7 +78,7 @@ class WeightLayout:
         library = native.library(dtype, int8=int8) if can_compile else None
         if int8:
             _check_int8(library)
-        return cls(config, dtype if library else fast_dtype(dtype, device), library)
+        return cls(config, dtype if library else fast_dtype(dtype, device), library, are_wanted(device))
 
     def arranged(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """A checkpoint's tensors -> those of the network, one after the other, all of one dtype."""
@@ -89,6 +89,8 @@ class WeightLayout:
     def network(self, tensors: Mapping[str, Tensor], *, num_slots: int, pad_id: int) -> Network:
         if self.library:
             return native.NativeNetwork(self.library, self.config, tensors, self.dtype, num_slots)
+        if self.graphs:
+            return GraphNetwork(FusedDecoder(self.config, tensors), pad_id=pad_id)
         return TorchNetwork(FusedDecoder(self.config, tensors), num_slots=num_slots, pad_id=pad_id)
 
 
@@ -121,31 +123,8 @@ class TorchNetwork:
         self.decoder.reload()
 
     def prefill(self, prompts: Sequence[tuple[int, ...]]) -> None:
-        by_length: dict[int, list[tuple[int, ...]]] = {}
-        for ids in prompts:
-            by_length.setdefault(-(-len(ids) // PREFILL_GRAIN) * PREFILL_GRAIN, []).append(ids)
-        for length, listed in by_length.items():
-            size = max(1, PREFILL_TOKENS // length)
-            for start in range(0, len(listed), size):
-                self._prefill(length, listed[start : start + size])
-
-    def _prefill(self, length: int, prompts: list[tuple[int, ...]]) -> None:
-        """Prompts of one padded length through the decoder together: what a prompt is padded to, and with it the last
-        bit of its sums, then depends on the prompt alone."""
-        decoder, B = self.decoder, len(prompts)
-        padded = np.full((B, length), self._pad_id, np.int64)
-        for row, ids in enumerate(prompts):
-            padded[row, : len(ids)] = ids
-        attention = PromptAttention(decoder, B, length)
-        positions = torch.arange(length, device=decoder.device).repeat(B)
-        hidden = decoder.hidden(torch.from_numpy(padded).flatten().to(decoder.device), positions, attention)
-        ends = [row * length + len(ids) - 1 for row, ids in enumerate(prompts)]
-        ends += ends[:1] * (decoder.min_rows - B)
-        last = hidden[torch.tensor(ends, device=decoder.device)]
-        logits = decoder.logits(last)
-        for row, ids in enumerate(prompts):
-            keys, values = [k[row] for k in attention.keys], [v[row] for v in attention.values]
-            self.cache.add_prompt(ids, keys, values, last[row].clone(), logits[row].clone())
+        for one in read(self.decoder, prompts, self._pad_id):
+            self.cache.add_prompt(*one)
 
     def release(self, prompt: Prompt) -> None:
         assert isinstance(prompt, ShelvedPrompt)

@@ -6,8 +6,9 @@ A segment is a run of tokens that sees itself (causally) and all of its prefix, 
 compiled C takes one after the other (`attention.py`). On other CPUs segments of similar shape are padded into blocks
 small enough for the cache, for attention only, and a block is a handful of plain products in both directions: the fused
 kernel's backward in bf16 is slower than those. On a GPU one kernel takes the whole pack, as many small launches would
-leave it idle: a masked one, and FlexAttention (arXiv:2412.05496) for packs whose mask, N x N, would be large. Neither
-has run on a GPU yet; tests hold both to the others on a CPU.
+leave it idle: a masked one, and FlexAttention (arXiv:2412.05496) for packs whose mask, N x N, would be large: its mask
+of blocks is made from the segments, so that nothing has N x N numbers. Neither has run on a GPU yet (docs/gpu.md);
+tests hold both to the others on a CPU.
 
 Shapes: N packed tokens, H query heads, K key/value heads, G = H/K, E head width; in a block B segments, T own tokens
 of the longest, S seen ones.
@@ -23,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
+from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
 from ponder.models import attention
 from ponder.models.rowwise import turned
@@ -31,6 +32,7 @@ from ponder.models.transformer import rotate
 
 _SCORES = 2**20  # of a block, a key/value head at a time: 4 MB of float32
 _CALLS = 2**15  # padded scores that take as long as the calls of one block more
+_BLOCK = 128  # tokens of a block of FlexAttention's, on either side
 _MASKED = 8192  # tokens, on a GPU: a larger pack is worth the seconds that compiling FlexAttention takes
 
 # (batch, head, i, j) -> whether token i sees token j: a mask_mod of FlexAttention
@@ -85,13 +87,18 @@ class Layout:
             self._blocks[window, dtype] = [block._replace(bias_BTS=block.bias_BTS.to(dtype)) for block in made]
         return self._blocks[window, dtype]
 
-    def sees(self, window: int | None, device: torch.device) -> Sees:
-        """Who sees whom: a token sees its own segment up to itself, and the prefix, no further back than a window."""
+    def _columns(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each token, where its segment begins, and where its prefix begins and ends, (N,) each."""
         own = self.spans[:, 1]
         start_N, prefix_start_N, prefix_end_N = (
-            torch.zeros_like(self.positions_N).index_copy_(0, self._order, column.repeat_interleave(own)).to(device)
+            torch.zeros_like(self.positions_N).index_copy_(0, self._order, column.repeat_interleave(own))
             for column in (self.spans[:, 0], self.spans[:, 2], self.spans[:, 2] + self.spans[:, 3])
         )
+        return start_N, prefix_start_N, prefix_end_N
+
+    def sees(self, window: int | None, device: torch.device) -> Sees:
+        """Who sees whom: a token sees its own segment up to itself, and the prefix, no further back than a window."""
+        start_N, prefix_start_N, prefix_end_N = (column.to(device) for column in self._columns())
         positions_N = self.positions_N.to(device)
 
         def sees(batch: Any, head: Any, i: Tensor, j: Tensor) -> Tensor:
@@ -111,11 +118,43 @@ class Layout:
         return self._masks[window, device]
 
     def block_mask(self, window: int | None, device: torch.device) -> BlockMask:
-        """The same for FlexAttention: which blocks of 128 x 128 are seen in full, in part or not at all."""
+        """The same for FlexAttention: which blocks of 128 x 128 are seen in full, in part or not at all. From the ends
+        of the runs that each token sees: N x N/128 numbers, where asking every pair would take N x N."""
         if (window, device) not in self._block_masks:
-            N, create = self.num_tokens, _compiled_for(device.type, create_block_mask)
-            self._block_masks[window, device] = create(self.sees(window, device), None, None, N, N, device=device)
+            some, full = self._seen_blocks(window)
+            part = some & ~full
+            self._block_masks[window, device] = BlockMask.from_kv_blocks(
+                *_listed(part, device), *_listed(full, device), BLOCK_SIZE=_BLOCK,
+                mask_mod=self.sees(window, device), seq_lengths=(self.num_tokens, self.num_tokens),
+            )  # fmt: skip
         return self._block_masks[window, device]
+
+    def _seen_blocks(self, window: int | None) -> tuple[Tensor, Tensor]:
+        """Whether any token of a row's block sees any of a column's, and whether all see all, (blocks, blocks)."""
+        N, count = self.num_tokens, -(-self.num_tokens // _BLOCK)
+        own_start_N, prefix_start_N, prefix_end_N = self._columns()
+        index_N = torch.arange(N)
+        if window:  # positions go on by one within a segment, and within a prefix
+            own_start_N = own_start_N.maximum(index_N - window + 1)
+            first = self.positions_N[prefix_start_N.clamp(max=N - 1)]
+            prefix_start_N = prefix_start_N.maximum(prefix_start_N + self.positions_N - window + 1 - first)
+        starts_B = torch.arange(count) * _BLOCK
+        # tokens of a block that each of the two runs holds, (N, blocks); they do not overlap
+        held_NB = _overlap(own_start_N, index_N + 1, starts_B) + _overlap(prefix_start_N, prefix_end_N, starts_B)
+        held_NB = F.pad(held_NB, (0, 0, 0, count * _BLOCK - N)).view(count, _BLOCK, count)
+        return (held_NB > 0).any(1), (held_NB == _BLOCK).all(1)
+
+
+def _overlap(start_N: Tensor, end_N: Tensor, starts_B: Tensor) -> Tensor:
+    """How many of start..end lie in each block."""
+    last = end_N[:, None].minimum(starts_B + _BLOCK)
+    return (last - start_N[:, None].maximum(starts_B)).clamp_(min=0)
+
+
+def _listed(blocks: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(rows, columns) bool -> how many each row has, and which, those first; with a batch and a head before them."""
+    order = blocks.int().argsort(dim=-1, descending=True, stable=True)
+    return tuple(x.to(torch.int32)[None, None].to(device) for x in (blocks.sum(-1), order))  # type: ignore[return-value]
 
 
 def _parts(segments: Sequence[Segment]) -> list[list[Segment]]:
@@ -151,9 +190,7 @@ def _block(segments: Sequence[Segment], num_tokens: int, window: int | None) -> 
     return PaddedBlock(rows, seen, torch.zeros(may.shape).masked_fill_(~may, float("-inf")))
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, layout: Layout, window: int | None
-) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, layout: Layout, window: int | None) -> Tensor:
     """Rotary embedding and grouped-query attention. q (N H E), k and v (N K E), cos and sin (N 1 E) -> (N H E)."""
     if q.is_cuda and layout.num_tokens > _MASKED:
         return attend_flex(q, k, v, cos, sin, layout.block_mask(window, q.device))
@@ -165,9 +202,12 @@ def attend(
 
 
 def attend_masked(q: Tensor, k: Tensor, v: Tensor, cos: Tensor, sin: Tensor, mask: Tensor) -> Tensor:
-    """The same by one fused kernel, for a GPU."""
-    q, k, v = (x.transpose(0, 1)[None] for x in (rotate(q, cos, sin), rotate(k, cos, sin), v))
-    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, enable_gqa=q.shape[1] != k.shape[1])
+    """The same by one fused kernel, for a GPU. Its kernel that takes a mask knows no groups of queries, and the plain
+    one would keep all scores: hence a copy of the keys for each query head."""
+    copies = q.shape[1] // k.shape[1]
+    k, v = (x.repeat_interleave(copies, 1) if copies > 1 else x for x in (rotate(k, cos, sin), v))
+    q, k, v = (x.transpose(0, 1)[None] for x in (rotate(q, cos, sin), k, v))
+    out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return out[0].transpose(0, 1)
 
 

@@ -7,6 +7,7 @@ taken to reach a third of the measured matrix speed. Within a factor of two is w
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +17,9 @@ from ponder.models.memory import GIB, free_memory
 from ponder.models.transformer import ModelConfig, blank, flops_per_token
 from ponder.models.weights import read_config
 from ponder.train.distributed import pick_device, resolve_workers
+from ponder.train.hardware import Shape, known_shape
 from ponder.train.logprobs import KEPT_BYTES
+from ponder.train.plan import Job
 from ponder.train.recipe import RLConfig
 from ponder.train.scorer import recipe_of
 from ponder.train.scorer_recipe import CommonConfig
@@ -61,6 +64,30 @@ def estimate_scorer(config: CommonConfig) -> dict[str, Any]:
     return _summary(model, config, flops, workers, cache, processes=workers)
 
 
+def cluster_job(config: RLConfig) -> Job:
+    """What a recipe asks of a cluster, for `train/plan.py`: in bfloat16, with masters and moments in float32. A model
+    that is not on this disk may be one whose sizes are known."""
+    known, mean = known_shape(config.model), config.max_reasoning_tokens // 2 + config.max_answer_tokens // 2
+    if known and not Path(config.model).exists():
+        shape, forward, trained = known, 2 * known.active, 0.02 * known.total if config.lora_rank else known.total
+    else:
+        model = read_config(hub.resolve(config.model))
+        forward, total, kept = flops_per_token(model, _PROMPT + mean / 2), _count(model), 2 * _kept_numbers(model)
+        kept = 2 * model.num_hidden_layers * model.hidden_size if config.recompute else kept
+        trained = _trained(model, config)
+        shape = Shape(
+            name=config.model, active=flops_per_token(model) / 2, total=total, kv_bytes=cache_bytes(model, 2),
+            kept_bytes=kept,
+        )  # fmt: skip
+    return Job(
+        shape=shape, groups=config.problems_per_step, group_size=config.group_size, mean_tokens=max(1, mean),
+        max_tokens=config.max_reasoning_tokens + 1 + config.max_answer_tokens, prompt_tokens=_PROMPT,
+        forward_flops=forward, passes=_passes(config) + config.recompute,
+        state_bytes=2 * shape.total + 16 * trained, batch_tokens=config.max_tokens_per_batch,
+        save_every=config.save_every, max_lag=config.max_lag,
+    )  # fmt: skip
+
+
 def cache_bytes(model: ModelConfig, size: int) -> int:
     """Keys and values of one token."""
     return 2 * size * model.num_hidden_layers * model.num_key_value_heads * model.head_dim
@@ -80,6 +107,20 @@ def _count(model: ModelConfig) -> int:
     return blank(model).num_parameters
 
 
+def _trained(model: ModelConfig, config: RLConfig | SFTConfig | CommonConfig) -> int:
+    """Weights that a gradient changes."""
+    if not config.lora_rank:
+        return _count(model)
+    block = 2 * (model.num_attention_heads + model.num_key_value_heads) * model.head_dim + 3 * model.intermediate_size
+    per_rank = model.num_hidden_layers * (block + 5 * model.hidden_size)  # inputs and outputs of the seven layers
+    return config.lora_rank * per_rank
+
+
+def _kept_numbers(model: ModelConfig) -> int:
+    """Of each token, what backward keeps of its blocks: about 14 widths and 3 inner widths."""
+    return model.num_hidden_layers * (14 * model.hidden_size + 3 * model.intermediate_size)
+
+
 def _summary(
     model: ModelConfig,
     config: RLConfig | SFTConfig | CommonConfig,
@@ -90,13 +131,10 @@ def _summary(
     processes: int,
 ) -> dict[str, Any]:
     parameters, size = _count(model), _size(config)
-    block = 2 * (model.num_attention_heads + model.num_key_value_heads) * model.head_dim + 3 * model.intermediate_size
-    per_rank = model.num_hidden_layers * (block + 5 * model.hidden_size)  # inputs and outputs of the seven layers
-    trained = config.lora_rank * per_rank if config.lora_rank else parameters
+    trained = _trained(model, config)
     # weights, a frozen copy below an adapter; in float32 what is trained, two moments, a gradient a worker, the sum
     state = size * parameters * (2 if config.lora_rank else 1) + 4 * trained * (4 + max(1, workers))
-    # per token: what backward keeps of a block (about 14 widths and 3 inner widths)
-    kept = model.num_hidden_layers * (14 * model.hidden_size + 3 * model.intermediate_size)
+    kept = _kept_numbers(model)
     # probabilities that wait for backward, and some rows of logits, three times (train/logprobs.py, models/softmax.py)
     logits = min(config.max_tokens_per_batch * size * model.vocab_size, KEPT_BYTES) + 128 * 4 * 3 * model.vocab_size
     activations = max(1, workers) * (config.max_tokens_per_batch * size * kept + logits)

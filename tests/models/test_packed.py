@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
 
 from ponder.models import lora, packed
 from ponder.models.segments import Layout, Segment, attend, attend_flex, attend_masked
@@ -60,6 +61,7 @@ def assert_same(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 
 SHAPES = st.lists(st.tuples(st.integers(1, 12), st.lists(st.integers(1, 9), max_size=4)), min_size=1, max_size=3)
+LONG = st.lists(st.tuples(st.integers(1, 400), st.lists(st.integers(1, 300), max_size=3)), min_size=1, max_size=4)
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
@@ -127,6 +129,34 @@ def test_a_block_mask_skips_what_no_token_sees():
     seen = torch.nn.functional.pad(layout.mask(None, device), (0, -900 % 128, 0, -900 % 128))
     assert torch.equal(blocks, seen.unflatten(1, (-1, 128)).unflatten(0, (-1, 128)).any(-1).any(1))
     assert not blocks.all()
+
+
+@pytest.mark.parametrize("window", [None, 3, 130, 300])
+@given(
+    lengths=st.lists(st.tuples(st.integers(1, 400), st.lists(st.integers(1, 300), max_size=3)), min_size=1, max_size=4)
+)
+@settings(max_examples=15, deadline=None)
+def test_a_block_mask_made_from_segments_is_the_one_made_by_asking_every_pair(window, lengths):
+    _, layout, _ = pack(lengths)
+    device, N = torch.device("cpu"), layout.num_tokens
+    ours = layout.block_mask(window, device)
+    asked = create_block_mask(layout.sees(window, device), None, None, N, N, device=device)
+    assert ours.shape == asked.shape
+    for of in ("kv", "full_kv", "q", "full_q"):
+        counts, which = (getattr(ours, f"{of}_{name}") for name in ("num_blocks", "indices"))
+        assert torch.equal(counts, getattr(asked, f"{of}_num_blocks")), of
+        for row, count in enumerate(counts[0, 0].tolist()):
+            wanted = getattr(asked, f"{of}_indices")[0, 0, row, :count]
+            assert torch.equal(which[0, 0, row, :count].sort().values, wanted.sort().values)
+
+
+def test_a_block_mask_of_32k_tokens_is_small_and_quick():
+    segments = [Segment(0, 1000), *(Segment(1000 + i * 1000, 2000 + i * 1000, 0, 1000) for i in range(31))]
+    layout = Layout(segments)
+    mask = layout.block_mask(None, torch.device("cpu"))
+    assert mask.shape == (1, 1, 32_000, 32_000)
+    assert mask.sparsity() > 90  # percent of the blocks that are skipped
+    assert sum(x.numel() for x in mask.as_tuple() if isinstance(x, torch.Tensor)) < 10 * 250 * 250
 
 
 def test_an_adapter_has_the_gradient_of_the_two_products_it_stands_for():
