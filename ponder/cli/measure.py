@@ -14,7 +14,20 @@ import typer
 from rich.console import Console
 
 from ponder import processes
-from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, Temperature, app, number
+from ponder.cli.app import (
+    MEASURE,
+    Answer,
+    ApiKey,
+    BaseUrl,
+    EngineName,
+    Json,
+    Model,
+    Reasoning,
+    Seed,
+    Temperature,
+    app,
+    number,
+)
 from ponder.cli.loading import CheckpointEngines, check_kind, close, describe, open_engine
 from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
 from ponder.config import ConfigError, load
@@ -49,6 +62,7 @@ def evaluate(
     max_answer_tokens: Answer = 64,
     temperature: Temperature = 1.0,
     seed: Seed = 0,
+    engine_name: EngineName = "local",
     base_url: BaseUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -77,7 +91,7 @@ def evaluate(
     )
     if part == "report":
         print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
-    engine = open_engine(model, base_url, api_key=api_key)
+    engine = open_engine(model, base_url, api_key=api_key, engine=engine_name)
     if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
         engine = Deliberating(engine, play)
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ponder.cli.app import USE, BaseUrl, Json, Temperature, app, number
+from ponder.cli.app import USE, BaseUrl, EngineName, Json, Temperature, app, number
 from ponder.cli.loading import close, describe, measured_efforts, open_engine, open_scorer, open_testers
 from ponder.cli.show import finish
 from ponder.config import ConfigError
@@ -75,6 +75,7 @@ def serve(
         Optional[Path],
         typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
     ] = None,
+    engine_name: EngineName = "local",
     base_url: BaseUrl = None,
 ) -> None:  # fmt: skip
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
@@ -115,7 +116,7 @@ def serve(
         models = [
             open_served(
                 name, reference, base_url, scorer=scorers.get(name), verifier=verifier, temperature=temperature,
-                summarizer=summaries, share=len(references), stack=stack, testers=testers,
+                summarizer=summaries, share=len(references), stack=stack, testers=testers, engine_name=engine_name,
             )
             for name, reference in references.items()
         ]  # fmt: skip
@@ -160,6 +161,7 @@ def named_scorers(given: Sequence[str], models: Mapping[str, str]) -> dict[str, 
 def open_served(
     name: str, reference: str, base_url: str | None, *, scorer: Path | None, verifier: str, temperature: float,
     summarizer: Summarizer | None, share: int, stack: contextlib.ExitStack, testers: Testers | None = None,
+    engine_name: str = "local",
 ) -> ServedModel:  # fmt: skip
     """A model with its engine, which is closed with the stack. share: models that have this machine between them."""
     from ponder.serve.served import ServedModel
@@ -169,8 +171,9 @@ def open_served(
     key = answer_key(verifier or (levels.verifier if levels else ""))
     opened = open_scorer(scorer, reference, base_url, key) if scorer else None
     engine = open_engine(
-        reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share
-    )
+        reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share,
+        engine=engine_name,
+    )  # fmt: skip
     stack.callback(close, engine)
     return ServedModel(
         name=name, engine=engine, temperature=temperature, efforts=levels, key=key, scorer=opened,
