@@ -214,7 +214,7 @@ class VllmEngine(TokenEngine):
             )  # fmt: skip
             is_broken = part.token_ids[-1] in unwanted
             _add(sample, part, count=len(part.token_ids) - is_broken)
-            if not is_broken:
+            if not is_broken or number > 2 * REDRAWS:
                 break
         return is_stopped or sample.token_ids[-1] in tokenizer.end_ids
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
@@ -20,12 +21,15 @@ import torch
 from ponder.engine.local import LocalEngine
 from ponder.engine.tokens import TokenEngine
 from ponder.engine.vllm import VllmEngine, open_vllm
-from ponder.engine.vllm_server import PYTHON, VllmServer
+from ponder.engine.vllm_server import PYTHON, URL, VllmServer
 from ponder.models.tokenizer import ByteTokenizer, split_reasoning
 from ponder.models.transformer import Transformer
 from ponder.models.weights import save_model
+from ponder.runs import read_jsonl
 from ponder.train.batches import Example, collate
 from ponder.train.distributed import Trainer
+from ponder.train.recipe import RLConfig
+from ponder.train.rl import PolicyMismatch, rl
 from ponder.types import Completion, SamplingParams, sample_seed
 from tests.engine.vllm_double import double_of
 from tests.helpers import tiny_model, user
@@ -78,7 +82,7 @@ def real(tmp_path_factory) -> Iterator[Open]:
 @pytest.fixture(params=["local", "double", "vllm"])
 def opened(request) -> Open:
     if request.param == "vllm":
-        if not os.environ.get(PYTHON):
+        if not (os.environ.get(PYTHON) or os.environ.get(URL)):
             pytest.skip("vLLM has an environment of its own: make vllm-test")
         return request.getfixturevalue("real")
     return {"local": open_local, "double": open_double}[request.param]
@@ -373,3 +377,50 @@ def test_closing_twice_does_nothing_more_and_a_closed_engine_says_so(tmp_path: P
         asyncio.run(engine.aclose())
         with pytest.raises(RuntimeError, match="closed"):
             ask(engine)
+
+
+# ---- training over it
+
+
+def recipe(folder: Path, **changes: object) -> RLConfig:
+    save_model(small_model(), folder / "base")
+    TOKENIZER.save(str(folder / "base"))
+    values: dict[str, object] = {
+        "out": str(folder / "run"), "model": str(folder / "base"), "task": "tests.helpers:LowercaseTask",
+        "num_steps": 16, "pool_size": 16, "problems_per_step": 8, "group_size": 16, "max_reasoning_tokens": 3,
+        "max_answer_tokens": 3, "lr": 5e-3, "num_workers": 0, "save_every": 100, "max_mismatch": 1e-4,
+    }  # fmt: skip
+    return RLConfig(**(values | changes))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def backend(opened, request, monkeypatch) -> str:
+    """The name of the backend whose sampler the opened engine is; the double is too slow to train over."""
+    if opened in (open_local, open_double):
+        return "local"
+    with opened(small_model()) as engine:
+        monkeypatch.setenv(URL, engine._server.url)
+    return "vllm"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("opened", ["local", "vllm"], indirect=True)
+def test_training_over_it_learns_and_trainer_and_sampler_agree_at_every_step(opened, backend, tmp_path):
+    rl(recipe(tmp_path, backend=backend))
+    rows = list(read_jsonl(tmp_path / "run" / "metrics.jsonl"))
+    rewards = [row["reward/mean"] for row in rows]
+    print(backend, "rewards", [round(reward, 2) for reward in rewards])
+    print(backend, "mismatch", [f"{row['policy/mismatch_max']:.1e}" for row in rows])
+    assert fmean(rewards[-4:]) > fmean(rewards[:3]) + 0.15
+    assert max(row["policy/mismatch_max"] for row in rows) < 1e-4
+
+
+@pytest.mark.parametrize("opened", ["vllm"], indirect=True)
+def test_the_gate_catches_a_head_that_vllm_left_as_it_was(opened, backend, tmp_path, monkeypatch):
+    def without_repair(engine: VllmEngine, folder: Path) -> None:
+        print(engine._server.rpc("ponder_load", str(folder.resolve()), False))
+
+    monkeypatch.setattr(VllmEngine, "_load_folder", without_repair)
+    with pytest.raises(PolicyMismatch, match="more than max_mismatch=0.0001") as told:
+        rl(recipe(tmp_path, backend=backend))
+    print(told.value)

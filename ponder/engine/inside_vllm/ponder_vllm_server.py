@@ -15,7 +15,8 @@ import time
 
 def end_with_parent() -> None:
     """Standard input ends when the process that holds its other side does, however that died."""
-    sys.stdin.buffer.read()
+    while os.read(sys.stdin.fileno(), 1024):  # not its buffer, whose lock this thread would hold when Python exits
+        pass
     os.killpg(0, signal.SIGTERM)
     time.sleep(10)
     os.killpg(0, signal.SIGKILL)
