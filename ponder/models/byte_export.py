@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from ponder.models.hf_tokenizer import THINK, UNTHINK, byte_letters
 from ponder.models.tokenizer import ByteTokenizer
@@ -36,7 +37,7 @@ def write_byte_tokenizer(folder: str | Path) -> None:
         for place, content in enumerate(NAMES.values())
     ]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
-    tokenizer = {
+    tokenizer: dict[str, Any] = {
         "version": "1.0", "truncation": None, "padding": None, "added_tokens": added, "normalizer": None,
         "pre_tokenizer": level, "post_processor": None, "decoder": level,
         "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
