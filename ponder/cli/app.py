@@ -47,6 +47,7 @@ BaseUrl = Annotated[
 ApiKey = Annotated[
     Optional[str], typer.Option(envvar=["OPENAI_API_KEY", "PONDER_API_KEY"], help="The key of the --base-url endpoint.")
 ]
+EngineName = Annotated[str, typer.Option("--engine", help="What samples: local, or vllm (docs/vllm.md).")]
 Reasoning = Annotated[
     int, number("At the cap reasoning is closed, then answered.", "--max-reasoning-tokens", least=0)
 ]

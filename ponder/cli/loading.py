@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponder import processes
-from ponder.config import ConfigError
+from ponder.config import ConfigError, nearest
 from ponder.engine.base import EngineWrapper
 from ponder.types import Usage
 
@@ -19,15 +19,21 @@ if TYPE_CHECKING:
     from ponder.strategies.submit import Tester
     from ponder.types import Engine, Sampler, Scorer
 
+ENGINES = ("local", "vllm")
+
 
 def open_engine(
     model: str, base_url: str | None, *, num_workers: int | None = None, num_slots: int = 128,
-    keep_hidden: bool = False, api_key: str | None = None, share: int = 1, int8: bool = False,
+    keep_hidden: bool = False, api_key: str | None = None, share: int = 1, engine: str = "local", int8: bool = False,
 ) -> Engine:  # fmt: skip
-    """The local engine over a model reference, or a remote endpoint. share: engines that divide this machine's cores
-    between them. int8: products with weights."""
-    if base_url and int8:
-        raise ConfigError("--int8 is of models that this machine samples from; leave it out with --base-url")
+    """An engine over a model reference, or a remote endpoint. share: engines that divide this machine's cores between
+    them. engine: local or vllm. int8: the local engine's products with weights."""
+    if engine not in ENGINES:
+        raise ConfigError(f"unknown engine {engine!r}{nearest(engine, ENGINES)}")
+    if engine != "local" and base_url:
+        raise ConfigError("--base-url has an engine of its own; leave out --engine")
+    if int8 and (base_url or engine != "local"):
+        raise ConfigError("--int8 is of the local engine; leave it out with --base-url and --engine")
     if base_url:
         from ponder.engine.remote import RemoteEngine
 
@@ -42,9 +48,20 @@ def open_engine(
     if share > 1 and num_workers is None and device == "cpu":
         num_workers = max(1, processes.num_cores() // share)
     tell_experiments(model)
+    if engine == "vllm":
+        return _open_vllm(model, num_slots)
     # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
     loaded = hub.load(model, dtype=None, device=device)
     return LocalEngine(*loaded, num_workers=num_workers, num_slots=num_slots, keep_hidden=keep_hidden, int8=int8)
+
+
+def _open_vllm(model: str, num_slots: int) -> Engine:
+    from ponder.engine.vllm import open_vllm
+    from ponder.models import hub
+    from ponder.models.hf_tokenizer import load_tokenizer
+
+    folder = hub.resolve(model)
+    return open_vllm(folder, load_tokenizer(folder), dtype=hub.stored_dtype(folder), num_slots=num_slots)
 
 
 def tell_experiments(model: str) -> None:

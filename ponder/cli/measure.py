@@ -19,6 +19,7 @@ from ponder.cli.app import (
     Answer,
     ApiKey,
     BaseUrl,
+    EngineName,
     Int8,
     Json,
     Model,
@@ -62,6 +63,7 @@ def evaluate(
     max_answer_tokens: Answer = 64,
     temperature: Temperature = 1.0,
     seed: Seed = 0,
+    engine_name: EngineName = "local",
     base_url: BaseUrl = None,
     api_key: ApiKey = None,
     int8: Int8 = False,
@@ -92,7 +94,7 @@ def evaluate(
     )
     if part == "report":
         print(note_look(task, facts.name, facts.fingerprint), file=sys.stderr)
-    engine = open_engine(model, base_url, api_key=api_key, int8=int8)
+    engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
     if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
         engine = Deliberating(engine, play)
     try:

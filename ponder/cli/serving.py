@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ponder.cli.app import USE, BaseUrl, Int8, Json, Temperature, app, number
+from ponder.cli.app import USE, BaseUrl, EngineName, Int8, Json, Temperature, app, number
 from ponder.cli.loading import close, describe, measured_efforts, open_engine, open_scorer, open_testers
 from ponder.cli.show import finish
 from ponder.config import ConfigError
@@ -75,6 +75,7 @@ def serve(
         Optional[Path],
         typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
     ] = None,
+    engine_name: EngineName = "local",
     base_url: BaseUrl = None,
     int8: Int8 = False,
 ) -> None:  # fmt: skip
@@ -116,7 +117,8 @@ def serve(
         models = [
             open_served(
                 name, reference, base_url, scorer=scorers.get(name), verifier=verifier, temperature=temperature,
-                summarizer=summaries, share=len(references), stack=stack, testers=testers, int8=int8,
+                summarizer=summaries, share=len(references), stack=stack, testers=testers, engine_name=engine_name,
+                int8=int8,
             )
             for name, reference in references.items()
         ]  # fmt: skip
@@ -161,7 +163,7 @@ def named_scorers(given: Sequence[str], models: Mapping[str, str]) -> dict[str, 
 def open_served(
     name: str, reference: str, base_url: str | None, *, scorer: Path | None, verifier: str, temperature: float,
     summarizer: Summarizer | None, share: int, stack: contextlib.ExitStack, testers: Testers | None = None,
-    int8: bool = False,
+    engine_name: str = "local", int8: bool = False,
 ) -> ServedModel:  # fmt: skip
     """A model with its engine, which is closed with the stack. share: models that have this machine between them."""
     from ponder.serve.served import ServedModel
@@ -171,8 +173,9 @@ def open_served(
     key = answer_key(verifier or (levels.verifier if levels else ""))
     opened = open_scorer(scorer, reference, base_url, key) if scorer else None
     engine = open_engine(
-        reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share, int8=int8
-    )
+        reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share,
+        engine=engine_name, int8=int8,
+    )  # fmt: skip
     stack.callback(close, engine)
     return ServedModel(
         name=name, engine=engine, temperature=temperature, efforts=levels, key=key, scorer=opened,

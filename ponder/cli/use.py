@@ -17,7 +17,21 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from ponder.cli.app import USE, Answer, ApiKey, BaseUrl, Int8, Json, Model, Reasoning, Seed, Temperature, app, number
+from ponder.cli.app import (
+    USE,
+    Answer,
+    ApiKey,
+    BaseUrl,
+    EngineName,
+    Int8,
+    Json,
+    Model,
+    Reasoning,
+    Seed,
+    Temperature,
+    app,
+    number,
+)
 from ponder.cli.loading import (
     close,
     flops_of,
@@ -87,6 +101,7 @@ def ask(
     temperature: Temperature = 1.0,
     seed: Seed = 0,
     show_reasoning: Annotated[bool, typer.Option("--show-reasoning", help="Print the hidden reasoning too.")] = False,
+    engine_name: EngineName = "local",
     base_url: BaseUrl = None,
     api_key: ApiKey = None,
     int8: Int8 = False,
@@ -122,7 +137,7 @@ def ask(
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
     engine = open_engine(
         model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
-        keep_hidden=ranker is not None and "hidden" in ranker.needs, api_key=api_key, int8=int8,
+        keep_hidden=ranker is not None and "hidden" in ranker.needs, api_key=api_key, engine=engine_name, int8=int8,
     )  # fmt: skip
     opened.callback(close, engine)
     with opened:

@@ -18,8 +18,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
-import itertools
 import logging
 import math
 import multiprocessing
@@ -28,32 +26,27 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
-from typing import Any, cast
+from typing import Any
 
 import torch
 import torch.multiprocessing  # shared tensors can be sent to workers
 from torch import Tensor
 
 from ponder import processes
-from ponder.engine.base import BaseEngine
 from ponder.engine.form import form_problem
 from ponder.engine.network import WeightLayout
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.serving import RunnerArgs, serve, worker_process
-from ponder.engine.stream import Splitter, Stream
+from ponder.engine.stream import Stream
+from ponder.engine.tokens import EngineError, TokenEngine
 from ponder.models.flat import Flat
-from ponder.models.tokenizer import Tokenizer, reasoning_is_open
+from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
-from ponder.types import Capabilities, Completion, Message, SamplingParams, sample_seed
+from ponder.types import Capabilities, SamplingParams
 
-LONG_PROMPT, LONGEST_KEPT = 20_000, 1_000_000  # characters
 _log = logging.getLogger("ponder.engine")
 LONG_LIFE = 60.0  # seconds: a worker that lived so long had no trouble to begin with
 MOST_DEATHS = 3  # of a worker, one after the other without a result between them: then the engine gives up
-
-
-class EngineError(RuntimeError):
-    """A worker died or the engine was closed while a request was running; or it has failed for good."""
 
 
 @dataclass(eq=False)
@@ -78,13 +71,12 @@ class _Call:
                 self.future.set_result(samples or [])
 
 
-class LocalEngine(BaseEngine):
+class LocalEngine(TokenEngine):
     """Samples from a Transformer. `num_workers=0` runs in a thread of this process (GPU, tests).
 
     `dtype` is the one to sample in; None keeps the model's. `int8` multiplies with weights in int8, on a CPU
     (docs/engine.md). `update_weights` converts as it copies. With `keep_hidden` completions carry hidden states, for a
-    probe (scorers/probe.py). `closes_once=False` lets a policy draw the closing mark in its answers: a trainer must see
-    what it does (models/tokenizer.py says how it is read); streams of such an engine emit their answers at the end.
+    probe (scorers/probe.py).
     """
 
     def __init__(
@@ -100,16 +92,10 @@ class LocalEngine(BaseEngine):
         keep_hidden: bool = False,
         closes_once: bool = True,
     ) -> None:
-        self._closes_once = closes_once
-        self.tokenizer, self.config = tokenizer, model.config
-        self.window = model.config.max_position_embeddings
+        super().__init__(tokenizer, model.config, closes_once=closes_once, policy_version=policy_version)
         self.capabilities = Capabilities(
             token_ids=True, hidden_states=keep_hidden, forms=self._has_byte_pieces, streaming=True
         )
-        self.policy_version = policy_version
-        # whoever counts a prompt asks it next, often many times
-        self._rendered = functools.lru_cache(maxsize=16)(lambda messages: tuple(tokenizer.render(messages)))
-        self._ids = itertools.count()
         self._outbox: list[_Call] = []
         self._pending: dict[int, _Call] = {}  # of each piece that a worker has
         self._lock = threading.Lock()
@@ -165,39 +151,8 @@ class LocalEngine(BaseEngine):
         self._thread.start()
         return here
 
-    async def generate(
-        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
-    ) -> list[Completion]:
-        """n completions of one prompt, in order of their sample index."""
-        if n < 1:
-            raise ValueError(f"n={n} asks for no samples; use at least 1")
-        prompt_ids = await self._encoded(prompt)
-        request = self._request(prompt_ids, params, n=n, first=first)
-        samples = await asyncio.wrap_future(self._submit(request).future)
-        return [self._completion(request, sample) for sample in samples]
-
-    def stream(
-        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0
-    ) -> Stream:
-        """Sample `first` of a request, emitted while it is drawn; in the end the completion that generate returns."""
-        stream = Stream()
-        if _num_characters(prompt) <= LONG_PROMPT:
-            self._begin(stream, self.prompt_ids(prompt), params, first)
-            return stream
-        answer_now: list[None] = []
-
-        async def begin() -> None:
-            try:
-                self._begin(stream, await self._encoded(prompt), params, first)
-            except Exception as error:  # the prompt's, or the engine's: the stream's reader gets it
-                stream.fail(error)
-            if answer_now:
-                stream.answer_now()
-
-        task = asyncio.ensure_future(begin())
-        stream.on_close = task.cancel
-        stream.on_answer_now = lambda: answer_now.append(None)
-        return stream
+    async def _draw(self, request: Request) -> list[Sample]:
+        return await asyncio.wrap_future(self._submit(request).future)
 
     def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
         request = self._request(prompt_ids, params, n=1, first=first, streamed=True)
@@ -234,62 +189,6 @@ class LocalEngine(BaseEngine):
     def outstanding_tokens(self) -> int:
         """Tokens that the workers may still have to sample, at most."""
         return sum(self._load)
-
-    def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
-        """A prompt that cannot fit into the window may come back as so many ids that say only that."""
-        if prompt and isinstance(prompt[0], Message):
-            messages = tuple(cast("Sequence[Message]", prompt))
-            # one that is longer is hardly ever read, and sixteen of them would take memory
-            kept = _num_characters(messages) <= LONGEST_KEPT
-            return self._rendered(messages) if kept else tuple(self.tokenizer.render(messages))
-        ids = tuple(int(token) for token in cast("Sequence[int]", prompt))
-        bad = next((token for token in ids if not 0 <= token < self.config.vocab_size), None)
-        if bad is not None or not ids:
-            raise ValueError(f"prompt ids must be 1 or more numbers below {self.config.vocab_size}, got {bad}")
-        return ids
-
-    async def _encoded(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
-        """A long text is encoded in a thread, while the event loop goes on."""
-        if _num_characters(prompt) > LONG_PROMPT:
-            return await asyncio.to_thread(self.prompt_ids, prompt)
-        return self.prompt_ids(prompt)
-
-    def _completion(self, request: Request, sample: Sample) -> Completion:
-        said = self._splitter(request).finish(sample.token_ids)
-        versions = tuple(sample.versions)
-        return Completion(
-            prompt_ids=request.prompt_ids,
-            token_ids=tuple(sample.token_ids),
-            sampler_logprobs=tuple(sample.logprobs),
-            sampled=tuple(sample.sampled),
-            finish_reason=sample.finish_reason,
-            reasoning=said.reasoning,
-            answer=said.answer,
-            num_reasoning_tokens=said.num_reasoning,
-            policy_version=versions[0][0] if versions else self.policy_version,
-            versions=versions if len(versions) > 1 else (),
-            seed=sample_seed(request.params.seed, sample.index),
-            hidden=sample.hidden,
-        )
-
-    def _request(self, prompt_ids: tuple[int, ...], params: SamplingParams, **more: Any) -> Request:
-        marks = {self.tokenizer.think_id, self.tokenizer.unthink_id}
-        return Request(
-            id=next(self._ids), prompt_ids=prompt_ids, params=params,
-            opened=reasoning_is_open(self.tokenizer, prompt_ids), guarded=not marks.isdisjoint(prompt_ids), **more,
-        )  # fmt: skip
-
-    def _splitter(self, request: Request) -> Splitter:
-        """What reads a completion of this request, whole or piece by piece."""
-        return Splitter(
-            self.tokenizer.decode,
-            think_id=self.tokenizer.think_id,
-            unthink_id=self.tokenizer.unthink_id,
-            end_ids=self.tokenizer.end_ids,
-            opened=request.opened,
-            stop=request.params.stop,
-            closes_once=self.tokenizer.unthink_id is None or (self._closes_once and request.guarded),
-        )
 
     def _submit(self, request: Request, on_tokens: Any = None) -> _Call:
         """Queue a request for the batch that leaves at the end of this turn of the event loop."""
@@ -553,7 +452,3 @@ class LocalEngine(BaseEngine):
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _num_characters(prompt: Sequence[Message] | Sequence[int]) -> int:
-    return sum(len(part.content) for part in prompt if isinstance(part, Message))

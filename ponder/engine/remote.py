@@ -126,7 +126,7 @@ class RemoteEngine(BaseEngine):
                 if error.status not in _REFUSED:
                     raise
         missing = range(first + len(completions), first + n)  # all, or what a server that ignores n left out
-        singles = await _all([self._request(messages, params, 1, index) for index in missing])
+        singles = await gathered([self._request(messages, params, 1, index) for index in missing])
         if n > 1 and missing:
             self._takes_n = False  # known only now: what was refused above may have been the prompt
         return completions + [completion for single in singles for completion in single]
@@ -230,7 +230,7 @@ class RemoteEngine(BaseEngine):
         return message.replace(user + at, "") if user else message
 
 
-async def _all(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+async def gathered(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
     """Results in order; the first failure, or a cancellation, ends the others."""
     tasks = [asyncio.create_task(request) for request in requests]
     try:

@@ -42,14 +42,14 @@ _LONG_TEXT = 4_000  # characters
 _LABELS = {"system": "System", "developer": "System", "user": "User", "tool": "User", "assistant": "Assistant"}
 
 
-def _byte_letters() -> dict[str, int]:
+def byte_letters() -> dict[str, int]:
     """How byte-level vocabularies write bytes: those that print as themselves, the others from U+0100 on."""
     prints = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in prints]
     return {chr(byte): byte for byte in prints} | {chr(0x100 + index): byte for index, byte in enumerate(others)}
 
 
-_BYTE_OF = _byte_letters()
+_BYTE_OF = byte_letters()
 
 
 def load_tokenizer(folder: str | Path) -> Tokenizer:

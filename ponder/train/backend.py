@@ -4,8 +4,8 @@
         learner.backward(batches, loss); learner.step(lr=1e-4, max_norm=1.0)
         sampler.update_weights(learner.publish(version), version=version)
 
-`local` is this machine: a single-thread process a core for each, or one device. Another pair, over a cluster or an
-inference server, is another function of the same shape in a file of its own: `backend = "mymodule:attr"` in a recipe.
+`local` is this machine: a single-thread process a core for each, or one device. `vllm` samples with vLLM. Another pair
+is another function of the same shape in a file of its own: `backend = "mymodule:attr"` in a recipe.
 """
 
 from __future__ import annotations
@@ -56,9 +56,8 @@ class LocalLearner(Trainer):
         record_training(folder, policy.start, policy.sources, base_name=policy.base)
 
 
-@contextmanager
-def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
-    """This machine. Both have the same number of processes; the sampler copies the weights that it is given."""
+def open_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> LocalLearner:
+    """The trainer on this machine."""
     policy = open_policy(
         config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
     )
@@ -66,14 +65,35 @@ def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator
     if config.has_critic:
         critic = {"head": new_value_head(policy.model.config.hidden_size), "head_speed": config.critic.lr / config.lr}
     num_workers = resolve_workers(config.num_workers)
+    return LocalLearner(policy, num_workers=num_workers, recompute=config.recompute, **critic)
+
+
+@contextmanager
+def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
+    """This machine. Both have the same number of processes; the sampler copies the weights that it is given."""
     with (
-        LocalLearner(policy, num_workers=num_workers, recompute=config.recompute, **critic) as learner,
+        open_learner(config, folder, sources) as learner,
         LocalEngine(
-            policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False,
-            int8=config.sampling_dtype == "int8",
+            learner.model, learner.policy.tokenizer, num_workers=resolve_workers(config.num_workers),
+            num_slots=config.num_slots, closes_once=False, int8=config.sampling_dtype == "int8",
         ) as sampler,
     ):  # fmt: skip
         yield learner, sampler
 
 
-BACKENDS: dict[str, Backend] = {"local": local}
+@contextmanager
+def vllm(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
+    """This machine trains, vLLM samples; new weights go through the run's folder (docs/vllm.md)."""
+    from ponder.engine.vllm import open_vllm
+
+    with open_learner(config, folder, sources) as learner:
+        served = folder / "vllm"
+        save_model(learner.model, served)
+        with open_vllm(
+            served, learner.policy.tokenizer, dtype=learner.model.dtype, num_slots=config.num_slots,
+            closes_once=False, weights_folder=served,
+        ) as sampler:  # fmt: skip
+            yield learner, sampler
+
+
+BACKENDS: dict[str, Backend] = {"local": local, "vllm": vllm}

@@ -115,13 +115,18 @@ class RLConfig:
         0, "steps that sampling may be ahead; 0 = in turn; 2 and more = completions go on with new weights",
         least=0, also="max_staleness max_off_policy_steps staleness_threshold",
     )  # fmt: skip
-    backend: str = setting("local", "who trains and samples: local (this machine), or your own, module:attr")
+    backend: str = setting(
+        "local", "who trains and samples: local (this machine), vllm (samples with vLLM), or your own, module:attr"
+    )
     # what is kept
     checkpoint_steps: tuple[int, ...] = setting(
         (), "steps whose weights are kept; empty = 0, 1, 2, 4, 8, ...", least=0, also="rungs"
     )
     save_every: int = setting(10, "steps from one saved state to the next", least=1, also="save_steps save_freq")
     max_error_frac: float = setting(0.1, "a run stops if more of a step's verifications fail", least=0, most=1)
+    max_mismatch: float = setting(
+        0.0, "nats a token that trainer and sampler may differ by before the run stops; 0 = it never does", least=0
+    )
     num_workers: int = setting(-1, "processes that sample and that train; -1 = one a core, 0 = none", least=-1)
     num_slots: int = setting(128, "completions that a process decodes at a time", least=1)
     seed: int = setting(0, "of everything that is drawn", least=0)
@@ -160,6 +165,8 @@ class RLConfig:
             )
         if self.reward.targeted and (self.environment or self.advantage == "gae"):
             raise ValueError("reward.targeted is of single completions and groups' advantages, not of gae")
+        if self.max_mismatch and self.max_lag:
+            raise ValueError("max_mismatch compares a policy with itself: it needs max_lag=0")
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
         if self.problems_per_step > self.pool_size:

@@ -175,6 +175,21 @@ def examples(
     return updates
 
 
+class PolicyMismatch(RuntimeError):
+    """Stops a run whose sampler does not draw from the policy that is trained."""
+
+
+def refuse_mismatch(sums: Sums, config: RLConfig) -> None:
+    """Before the weights are changed: old weights, a wrong prefix cache or a wrong kernel in a sampler are no error by
+    themselves, and the run would go on worse than it could."""
+    if config.max_mismatch and sums.get("mismatch_max", 0.0) > config.max_mismatch:
+        raise PolicyMismatch(
+            f"trainer and sampler differ by {sums['mismatch_max']:.2g} nats in the log-probability of a token, more "
+            f"than max_mismatch={config.max_mismatch:g}: the sampler does not draw from the policy that is trained "
+            "(old weights, or another precision); the weights were not changed"
+        )
+
+
 def train(
     learner: Learner, updates: Sequence[Sequence[Example]], config: RLConfig, step: int
 ) -> dict[str, float]:
@@ -196,6 +211,7 @@ def train(
         sums = learner.backward(batches, PolicyLoss(config.loss, config.temperature, critic))
         if not total:  # trainer and sampler meet in the first update only
             sums["first_tokens"] = sums["tokens"]
+            refuse_mismatch(sums, config)
         sums["grad_norm"] = learner.step(lr=lr, max_norm=config.max_norm)
         sums["updates"] = 1.0
         for key, value in sums.items():
