@@ -165,13 +165,16 @@ class LocalEngine(BaseEngine):
         return here
 
     async def generate(
-        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0,
+        end_ids: Sequence[int] | None = None,
     ) -> list[Completion]:
-        """n completions of one prompt, in order of their sample index."""
+        """n completions of one prompt, in order of their sample index. end_ids: tokens that end them, in place of the
+        model's end marks."""
         if n < 1:
             raise ValueError(f"n={n} asks for no samples; use at least 1")
         prompt_ids = await self._encoded(prompt)
-        request = self._request(prompt_ids, params, n=n, first=first)
+        ends = None if end_ids is None else tuple(end_ids)
+        request = self._request(prompt_ids, params, n=n, first=first, end_ids=ends)
         samples = await asyncio.wrap_future(self._submit(request).future)
         return [self._completion(request, sample) for sample in samples]
 
