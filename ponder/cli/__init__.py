@@ -8,6 +8,7 @@
     banks.py       regrade, log                                     preferring.py  prefer
     monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
     policies.py    policies                                         safety.py      safety
+    tinkering.py   tinker
     exchange.py    export, import                                  overoptimisation.py  overoptimisation label, curves
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
@@ -32,6 +33,7 @@ from ponder.cli import (  # they register their verbs
     safety,
     serving,
     teach,
+    tinkering,
     use,
 )
 from ponder.cli.app import app, main
@@ -53,5 +55,6 @@ __all__ = [
     "safety",
     "serving",
     "teach",
+    "tinkering",
     "use",
 ]
