@@ -25,7 +25,7 @@ def tinker(
     port: Annotated[int, number("0 = any free one.", least=0, most=65535)] = 8010,
     api_key: Annotated[
         Optional[str],
-        typer.Option(envvar="PONDER_TINKER_KEY", help="What TINKER_API_KEY must be, beginning with tml-. Default: any."),
+        typer.Option(envvar="PONDER_TINKER_KEY", help="What TINKER_API_KEY must be, tml-... Default: any."),
     ] = None,
     folder: Annotated[Path, typer.Option(help="Of saved weights.")] = Path("tinker"),
     dtype: Annotated[str, typer.Option(help="float32, bfloat16, or stored: as the weights are.")] = "stored",

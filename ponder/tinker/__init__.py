@@ -1,7 +1,7 @@
 """`ponder tinker`: a server on this machine that speaks what the Tinker SDK speaks, over ponder's trainer and engine.
 
-    protobuf.py     messages <-> fields, without a library       futures.py      requests in order, answers that are kept
-    wire.py         what forward_backward and sample say         checkpoints.py  tinker:// paths and the folders they are
+    protobuf.py     messages <-> fields, without a library       futures.py      requests in order, answers kept
+    wire.py         what forward_backward and sample say         checkpoints.py  tinker:// paths and their folders
     losses.py       the losses, summed over tokens               service.py      sessions, models, samplers: the verbs
     packing.py      data -> packs with shared prompts            app.py          routes and errors
     training.py     one adapter in training                      run.py          uvicorn

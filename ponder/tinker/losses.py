@@ -1,7 +1,7 @@
 """The losses of forward_backward: sums over the tokens of all data, never means (a client divides if it wants to).
 
     cross_entropy        -weights * logprob
-    importance_sampling  -advantages * exp(logprob - sampled)                     the policy gradient, off-policy corrected
+    importance_sampling  -A * exp(logprob - sampled)                              the policy gradient, corrected
     ppo                  -min(ratio * A, clip(ratio, low, high) * A)              arXiv:1707.06347, eq. 7
     cispo                -stop_gradient(clip(ratio, low, high)) * A * logprob     arXiv:2506.13585, eq. 4
 

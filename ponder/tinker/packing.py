@@ -146,10 +146,10 @@ def collate(rows: Sequence[Row]) -> Pack:
             target[member, :n], weight[member, :n], sampled[member, :n] = row.target_T, row.weight_T, row.sampled_T
             mask[member, :n] = True
             first, shared = rows[members[0]], max(0, len(prefix) - 1)  # the prefix's last predicts what differs
-            if member != members[0] and not row.weight_T[:shared].any():
-                if np.array_equal(row.target_T[:shared], first.target_T[:shared]):
-                    mask[member, :shared] = False
-                    copies.append((member, members[0], shared))
+            is_repeated = member != members[0] and np.array_equal(row.target_T[:shared], first.target_T[:shared])
+            if is_repeated and not row.weight_T[:shared].any():
+                mask[member, :shared] = False
+                copies.append((member, members[0], shared))
     batch = Batch(
         tokens_N=torch.tensor(tokens),
         segments=segments,

@@ -10,7 +10,7 @@ Everything here blocks; `service.py` calls it in a thread, one request of a mode
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any

@@ -193,9 +193,7 @@ class Replica:
         seen: list[Tensor] = []
         return _total([self._backward(batch, loss_function, seen) for batch in batches]), seen
 
-    def _backward(
-        self, batch: Any, loss_function: LossFunction | HiddenLoss, seen: list[Tensor] | None = None
-    ) -> Sums:
+    def _backward(self, batch: Any, loss_function: LossFunction | HiddenLoss, seen: list[Tensor] | None = None) -> Sums:
         batch = _to(batch, self.model.device)
         if isinstance(loss_function, HiddenLoss):
             loss, sums = loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
