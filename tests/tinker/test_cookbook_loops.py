@@ -1,6 +1,7 @@
 """The cookbook's minimal RL and SL loops, their files untouched, against `ponder tinker`: `make tinker-test`.
 
-PONDER_TINKER_PYTHON names a Python that has the SDK and its cookbook (constraints-tinker.txt); the server is this one's.
+PONDER_TINKER_PYTHON names a Python that has the SDK and its cookbook (constraints-tinker.txt). The server runs in this
+one.
 """
 
 from __future__ import annotations

@@ -116,9 +116,7 @@ def test_a_sampler_is_the_weights_of_its_moment(client):
 
 
 def test_a_token_of_stop_ends_a_sample_and_none_at_all_does_not(client):
-    made = client.post(
-        "create_sampling_session", session_id=client.session, sampling_session_seq_id=20, base_model=NAME
-    )
+    sampler = client.base_sampler(20)
     ((ids, _, why),), _ = client.sample(sampler, 0, PROMPT, n=1, seed=1)
     assert why == 1 and len(ids) == 6
     ((cut, _, why),), _ = client.sample(sampler, 1, PROMPT, n=1, seed=1, stop=[ids[2]])
@@ -128,9 +126,7 @@ def test_a_token_of_stop_ends_a_sample_and_none_at_all_does_not(client):
 
 
 def test_a_sample_has_no_more_tokens_than_the_window_leaves(client):
-    made = client.post(
-        "create_sampling_session", session_id=client.session, sampling_session_seq_id=21, base_model=NAME
-    )
+    sampler = client.base_sampler(21)
     ((ids, _, _),), _ = client.sample(sampler, 0, [1] * 60, n=1, max_tokens=None, stop=[])
     assert len(ids) == 4
 
@@ -147,9 +143,7 @@ def test_a_sample_has_no_more_tokens_than_the_window_leaves(client):
     ],
 )
 def test_a_sample_that_cannot_be_drawn_says_why(client, prompt, more, why):
-    made = client.post(
-        "create_sampling_session", session_id=client.session, sampling_session_seq_id=22, base_model=NAME
-    )
+    sampler = client.base_sampler(22)
     number = abs(hash((tuple(prompt), str(more)))) % 10**6
     failed = client.sample(sampler, number, prompt, n=1, **more)
     assert failed["category"] == "user" and why in failed["error"]
