@@ -18,7 +18,7 @@ import pytest
 
 from tests.tinker import toys
 
-PYTHON = os.environ.get("PONDER_TINKER_PYTHON", "")
+PYTHON = os.environ.get("PONDER_TINKER_PYTHON", "")  # absolute: the loops run in a directory of their own
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(1800),

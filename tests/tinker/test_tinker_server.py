@@ -21,7 +21,7 @@ def base(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(base, tmp_path_factory):
-    with server(base, tmp_path_factory.mktemp("weights")) as http:
+    with server(base, tmp_path_factory.mktemp("weights"), max_models=20) as http:
         yield Client(http)
 
 
@@ -149,7 +149,7 @@ def test_a_sample_that_cannot_be_drawn_says_why(client, prompt, more, why):
     assert failed["category"] == "user" and why in failed["error"]
 
 
-def test_unknown_models_bases_keys_and_paths_are_refused_with_the_fix(client, base, tmp_path):
+def test_unknown_models_bases_keys_and_paths_are_refused_with_the_fix(client, tmp_path):
     body = request([shifted([1, 2])], "cross_entropy", model="s0:train:0")
     found = client.http.post("/api/v1/forward_backward", content=body)
     assert found.status_code == 404 and "create_training_client_from_state_with_optimizer" in found.json()["error"]
@@ -165,7 +165,7 @@ def test_unknown_models_bases_keys_and_paths_are_refused_with_the_fix(client, ba
     assert "is no path of weights" in found["error"]
     assert client.http.get("/api/v1/sessions").status_code == 404
     assert client.http.post("/api/v1/create_session", content=b"[]", headers={"x-api-key": ""}).status_code == 401
-    with server(base, tmp_path, api_key="tml-mine") as http:
+    with server(tiny_base(tmp_path / "model"), tmp_path, api_key="tml-mine") as http:
         assert http.get("/api/v1/healthz").status_code == 200
         assert http.get("/api/v1/healthz", headers={"x-api-key": "tml-other"}).status_code == 401
 
@@ -212,8 +212,8 @@ def test_saved_weights_outlive_the_server(tmp_path_factory):
         assert client.post("weights_info", status=400, tinker_path=saved)
 
 
-def test_no_more_models_are_trained_than_there_is_room_for(base, tmp_path):
-    with server(base, tmp_path, max_models=1) as http:
+def test_no_more_models_are_trained_than_there_is_room_for(tmp_path):
+    with server(tiny_base(tmp_path / "model"), tmp_path, max_models=1) as http:
         client = Client(http)
         model = client.model(0)
         asked = client.post("create_model", session_id=client.session, model_seq_id=1, base_model=NAME,

@@ -105,13 +105,15 @@ class Client:
         self.http = http
         self.session = self.post("create_session", tags=[], user_metadata={}, sdk_version="0.38.0")["session_id"]
 
-    def post(self, path: str, *, status: int = 200, **body: Any) -> Any:
+    def post(self, path: str, /, *, status: int = 200, **body: Any) -> Any:
         found = self.http.post(f"/api/v1/{path}", json=body)
         assert found.status_code == status, found.text
         return found.json()
 
     def result(self, promised: Mapping[str, Any]) -> Any:
         found = self.http.post("/api/v1/retrieve_future", json={"request_id": promised["request_id"]})
+        while found.status_code == 408:  # not yet: the SDK asks again too
+            found = self.http.post("/api/v1/retrieve_future", json={"request_id": promised["request_id"]})
         assert found.status_code == 200, found.text
         return found.content if "protobuf" in found.headers["content-type"] else found.json()
 
