@@ -7,6 +7,7 @@ that is kept no more, 401 a key that is none, 408 an answer that is not there ye
 
 from __future__ import annotations
 
+import functools
 import hmac
 import json
 import logging
@@ -39,7 +40,7 @@ class Call:
     def __init__(self, request: Request, service: Service, body: bytes) -> None:
         self.request, self.service, self.raw = request, service, body
 
-    @property
+    @functools.cached_property
     def body(self) -> dict[str, Any]:
         try:
             data = json.loads(self.raw or b"{}")

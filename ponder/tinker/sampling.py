@@ -140,6 +140,8 @@ class Base:
             raise ConfigError("the prompt is empty")
         if bad := next((token for token in ids if not 0 <= token < config.vocab_size), None):
             raise ConfigError(f"prompt: {bad} is no token of {self.name}; they are 0 to {config.vocab_size - 1}")
+        if max_tokens is not None and not (type(max_tokens) is int and max_tokens >= 1):
+            raise ConfigError(f"max_tokens={max_tokens!r} must be 1 or more")
         room = config.max_position_embeddings - len(ids)
         if room < 1:
             window = config.max_position_embeddings

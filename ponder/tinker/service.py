@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -63,6 +64,21 @@ class Model:
     num_saved: int = 0
     snapshots: list[str] = field(default_factory=list)  # samplers, oldest first
     last_request: float = field(default_factory=time.time)
+    busy: threading.Lock = field(default_factory=threading.Lock)  # a job of it runs, or it is being closed
+
+    def run(self, job: Callable[[TrainingModel], Payload]) -> Payload:
+        """Blocks."""
+        with self.busy:
+            if self.training is None:
+                raise ConfigError(f"{self.identity} is not made yet, or no longer; wait for create_model")
+            return job(self.training)
+
+    def close(self) -> None:
+        """Waits for the job that runs."""
+        with self.busy:
+            if self.training is not None:
+                self.training.close()
+            self.training = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +97,7 @@ class Service:
         self.models: dict[str, Model] = {}
         self.samplers: dict[str, Sampler] = {}
         self._loaded: dict[str, Version] = {}  # saved weights, by path
+        self._closing: set[asyncio.Future[None]] = set()
 
     # sessions
 
@@ -122,11 +139,9 @@ class Service:
         self._begin(session_id, identity, number, metadata)
 
         async def work() -> Payload:
-            if lora is None:
-                raise ConfigError("full fine-tuning is not offered here; create a LoRA training client")
-            settings = LoraSettings(
-                int(lora["rank"]), bool(lora.get("train_mlp", True)), bool(lora.get("train_attn", True))
-            )
+            if not isinstance(lora, Mapping) or not isinstance(lora.get("rank"), int):
+                raise ConfigError("full fine-tuning is not offered here; create a LoRA training client, with a rank")
+            settings = LoraSettings(lora["rank"], bool(lora.get("train_mlp", True)), bool(lora.get("train_attn", True)))
             await self._make(identity, self.base(base), settings, optimizer, lora.get("seed"))
             return {"type": "create_model", "model_id": identity}
 
@@ -200,17 +215,16 @@ class Service:
     def unload(self, identity: str, why: str = "it was unloaded") -> None:
         model = self.models.pop(identity)
         model.line.close(f"{identity} is no longer in training: {why}")
-        if model.training is not None:
-            model.training.close()
+        closing = asyncio.ensure_future(asyncio.to_thread(model.close))
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     def in_line(self, identity: str, number: int, job: Callable[[TrainingModel], Payload]) -> str:
         """Queue a blocking job of a model; the id of its future."""
         model = self.model(identity)
 
         async def work() -> Payload:
-            if model.training is None:
-                raise ConfigError(f"{identity} is not made yet; wait for create_model")
-            return await asyncio.to_thread(job, model.training)
+            return await asyncio.to_thread(model.run, job)
 
         return model.line.add(number, work)
 
@@ -339,6 +353,7 @@ class Service:
     async def aclose(self) -> None:
         for identity in list(self.models):
             self.unload(identity, "the server is stopping")
+        await asyncio.gather(*self._closing)
         for base in self.bases.values():
             await base.aclose()
 
