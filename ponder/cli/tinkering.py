@@ -43,7 +43,7 @@ def tinker(
     from ponder.models import hub
     from ponder.tinker.run import serve
     from ponder.tinker.sampling import Base
-    from ponder.tinker.service import Service, Settings
+    from ponder.tinker.service import TinkerService, TinkerSettings
     from ponder.train.distributed import resolve_workers
 
     if host not in _LOCAL and not api_key:
@@ -58,7 +58,7 @@ def tinker(
     for name, reference in named_bases(model):
         hub.resolve(reference)  # a model that is not there is said now, not to the first client
         bases[name] = Base(name, reference, dtype=wanted, num_workers=num_workers)
-    settings = Settings(folder=folder, seed=seed, num_workers=num_workers, max_models=max_models,
+    settings = TinkerSettings(folder=folder, seed=seed, num_workers=num_workers, max_models=max_models,
                         max_tokens_per_batch=max_tokens_per_batch)  # fmt: skip
 
     def announce(url: str) -> None:
@@ -67,7 +67,7 @@ def tinker(
         print(f"saved weights: {folder.resolve()}", file=sys.stderr)
         print(f"ponder tinker trains {', '.join(bases)} at {url}", flush=True)
 
-    serve(Service(bases, settings), host=host, port=port, api_key=api_key, on_ready=announce)
+    serve(TinkerService(bases, settings), host=host, port=port, api_key=api_key, on_ready=announce)
 
 
 def named_bases(given: list[str]) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The routes of the Tinker API over `Service`, and how errors are told.
+"""The routes of the Tinker API over `TinkerService`, and how errors are told.
 
 A request that belongs to a model's line is accepted whatever it holds, and what is wrong with it is told by its future:
 refused at the door it would leave a hole that those after it wait for. 404 is an id that is not here, 410 an answer
@@ -23,21 +23,21 @@ from starlette.routing import Route
 
 from ponder.config import ConfigError
 from ponder.tinker.checkpoints import KINDS, told
-from ponder.tinker.futures import Failed
+from ponder.tinker.futures import Refused
 from ponder.tinker.protobuf import WireError
-from ponder.tinker.service import Model, NotHere, Service
+from ponder.tinker.service import Model, NotHere, TinkerService
 from ponder.tinker.wire import read_request
 
 WAIT = 30.0  # seconds that one poll is held; the SDK gives up on one after 45
 MAX_BODY = 64 << 20
 _log = logging.getLogger("ponder.tinker")
-Handler = Callable[["Call"], Awaitable[Any]]
+Handler = Callable[["TinkerCall"], Awaitable[Any]]
 
 
-class Call:
+class TinkerCall:
     """One request: its service, its path, its body."""
 
-    def __init__(self, request: Request, service: Service, body: bytes) -> None:
+    def __init__(self, request: Request, service: TinkerService, body: bytes) -> None:
         self.request, self.service, self.raw = request, service, body
 
     @functools.cached_property
@@ -64,11 +64,11 @@ def promised(identity: str, model_id: str | None = None) -> dict[str, Any]:
     return {"request_id": identity, "model_id": model_id}
 
 
-async def health(call: Call) -> Any:
+async def health(call: TinkerCall) -> Any:
     return {"status": "ok"}
 
 
-async def client_config(call: Call) -> Any:
+async def client_config(call: TinkerCall) -> Any:
     """Flags of the SDK: plain HTTP/1.1 with the key, one poll a request."""
     return {
         "pjwt_auth_enabled": False, "credential_default_source": "api_key", "use_pyqwest_transport": False,
@@ -79,15 +79,15 @@ async def client_config(call: Call) -> Any:
     }  # fmt: skip
 
 
-async def dynamic_config(call: Call) -> Any:
+async def dynamic_config(call: TinkerCall) -> Any:
     return {"sample_cancel_enabled": True}
 
 
-async def telemetry(call: Call) -> Any:
+async def telemetry(call: TinkerCall) -> Any:
     return {"status": "accepted"}  # and dropped
 
 
-async def capabilities(call: Call) -> Any:
+async def capabilities(call: TinkerCall) -> Any:
     models = []
     for name, base in call.service.bases.items():
         window = base.config.max_position_embeddings
@@ -95,16 +95,16 @@ async def capabilities(call: Call) -> Any:
     return {"supported_models": models}
 
 
-async def create_session(call: Call) -> Any:
+async def create_session(call: TinkerCall) -> Any:
     return {"type": "create_session", "session_id": call.service.create_session()}
 
 
-async def heartbeat(call: Call) -> Any:
+async def heartbeat(call: TinkerCall) -> Any:
     call.service.session(call.need("session_id", str))
     return {"type": "session_heartbeat"}
 
 
-async def create_model(call: Call) -> Any:
+async def create_model(call: TinkerCall) -> Any:
     body = call.body
     future = call.service.create_model(
         call.need("session_id", str), call.need("model_seq_id", int), base=call.need("base_model", str),
@@ -114,7 +114,7 @@ async def create_model(call: Call) -> Any:
     return promised(future)
 
 
-async def load_weights(call: Call) -> Any:
+async def load_weights(call: TinkerCall) -> Any:
     body, path = call.body, call.need("path", str)
     optimizer = bool(body.get("optimizer"))
     if body.get("model_id"):
@@ -127,7 +127,7 @@ async def load_weights(call: Call) -> Any:
     return promised(future)
 
 
-async def get_info(call: Call) -> Any:
+async def get_info(call: TinkerCall) -> Any:
     model = call.service.model(call.need("model_id", str))
     if model.training is None:
         raise ConfigError(f"{model.identity} is not made yet; wait for create_model")
@@ -139,28 +139,28 @@ async def get_info(call: Call) -> Any:
     }  # fmt: skip
 
 
-async def unload_model(call: Call) -> Any:
+async def unload_model(call: TinkerCall) -> Any:
     model = call.service.model(call.need("model_id", str))
     call.service.unload(model.identity)
     return {"type": "unload_model", "model_id": model.identity}
 
 
-async def forward_backward(call: Call) -> Any:
+async def forward_backward(call: TinkerCall) -> Any:
     request = read_request(call.raw)
     return promised(call.service.forward_backward(request), request.model_id)
 
 
-async def optim_step(call: Call) -> Any:
+async def optim_step(call: TinkerCall) -> Any:
     model_id, body = call.need("model_id", str), call.body
     params = body.get("adam_params") or body.get("optimizer_params") or {}
     return promised(call.service.optim_step(model_id, call.need("seq_id", int), params), model_id)
 
 
-async def save_weights(call: Call) -> Any:
+async def save_weights(call: TinkerCall) -> Any:
     return _save(call, "weights")
 
 
-async def save_weights_for_sampler(call: Call) -> Any:
+async def save_weights_for_sampler(call: TinkerCall) -> Any:
     body = call.body
     if body.get("path") is not None:
         return _save(call, "sampler_weights")
@@ -174,7 +174,7 @@ async def save_weights_for_sampler(call: Call) -> Any:
     return promised(call.service.snapshot(model_id, number, call.need("sampling_session_seq_id", int)), model_id)
 
 
-def _save(call: Call, kind: str) -> Any:
+def _save(call: TinkerCall, kind: str) -> Any:
     body, model_id = call.body, call.need("model_id", str)
     future = call.service.save(
         model_id, call.need("seq_id", int), kind=kind, name=body.get("path"), overwrite=bool(body.get("overwrite")),
@@ -183,7 +183,7 @@ def _save(call: Call, kind: str) -> Any:
     return promised(future, model_id)
 
 
-async def create_sampling_session(call: Call) -> Any:
+async def create_sampling_session(call: TinkerCall) -> Any:
     body = call.body
     identity = await call.service.create_sampler(
         call.need("session_id", str), call.need("sampling_session_seq_id", int),
@@ -192,19 +192,19 @@ async def create_sampling_session(call: Call) -> Any:
     return {"type": "create_sampling_session", "sampling_session_id": identity}
 
 
-async def get_sampler(call: Call) -> Any:
+async def get_sampler(call: TinkerCall) -> Any:
     identity = call.path("sampler")
     sampler = call.service.sampler(identity)
     return {"sampler_id": identity, "base_model": sampler.base.name, "model_path": sampler.model_path}
 
 
-async def sample(call: Call) -> Any:
+async def sample(call: TinkerCall) -> Any:
     identity, number = call.need("sampling_session_id", str), call.need("seq_id", int)
     future, sequences = call.service.sample(identity, number, call.body)
     return {"request_id": future, "sample_sequence_ids": sequences}
 
 
-async def retrieve_future(call: Call) -> Any:
+async def retrieve_future(call: TinkerCall) -> Any:
     identity = call.need("request_id", str)
     try:
         outcome = await call.service.futures.wait(identity, WAIT)
@@ -213,19 +213,19 @@ async def retrieve_future(call: Call) -> Any:
     if outcome is None:
         waiting = {"type": "try_again", "request_id": identity, "queue_state": "active"}
         return answer(waiting, 408)
-    if isinstance(outcome, Failed):
+    if isinstance(outcome, Refused):
         return answer(outcome.body())
     if isinstance(outcome, bytes):
         return Response(outcome, media_type="application/x-protobuf")
     return answer(dict(outcome))
 
 
-async def cancel_future(call: Call) -> Any:
+async def cancel_future(call: TinkerCall) -> Any:
     call.service.futures.cancel(call.need("request_id", str))
     return {}
 
 
-async def weights_info(call: Call) -> Any:
+async def weights_info(call: TinkerCall) -> Any:
     facts = call.service.store.find(call.need("tinker_path", str)).facts
     return {
         "base_model": facts["base_model"], "is_lora": True, "lora_rank": facts["rank"], "train_unembed": False,
@@ -233,7 +233,7 @@ async def weights_info(call: Call) -> Any:
     }  # fmt: skip
 
 
-async def training_run(call: Call) -> Any:
+async def training_run(call: TinkerCall) -> Any:
     run = call.path("run")
     found, model = call.service.store.of_run(run), call.service.models.get(run)
     if not found and (model is None or model.training is None):
@@ -253,11 +253,11 @@ def _last_request(model: Model | None, found: list[Any]) -> str:
     return datetime.fromtimestamp(model.last_request if model else found[-1].facts["time"], UTC).isoformat()
 
 
-async def checkpoints(call: Call) -> Any:
+async def checkpoints(call: TinkerCall) -> Any:
     return {"checkpoints": [told(each) for each in call.service.store.of_run(call.path("run"))]}
 
 
-async def delete_checkpoint(call: Call) -> Any:
+async def delete_checkpoint(call: TinkerCall) -> Any:
     call.service.store.delete(f"tinker://{call.path('run')}/{call.path('kind')}/{call.path('name')}")
     return Response(status_code=204)
 
@@ -290,7 +290,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
 ]
 
 
-def make_app(service: Service, *, api_key: str | None = None) -> Starlette:
+def make_app(service: TinkerService, *, api_key: str | None = None) -> Starlette:
     """api_key: the one that is asked for; None takes any, so that the SDK's own check is met by any it accepts."""
 
     def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -304,7 +304,7 @@ def make_app(service: Service, *, api_key: str | None = None) -> Starlette:
                 if len(body) > MAX_BODY:
                     return refusal(413, f"the body is larger than {MAX_BODY >> 20} MiB; send fewer data at a time")
             try:
-                result = await handler(Call(request, service, bytes(body)))
+                result = await handler(TinkerCall(request, service, bytes(body)))
             except NotHere as error:
                 # a heartbeat ends with 410, whatever else is asked of a session that is not here is an error
                 return refusal(410 if handler is heartbeat else 404, str(error))

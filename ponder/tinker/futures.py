@@ -3,8 +3,8 @@
     futures.start("s:sample:0/7", work)          # work: an async function; the id is what the client polls with
     outcome = await futures.wait("s:sample:0/7", 30.0)      # None: not yet
 
-`Line` runs the requests of one model in the order of their numbers, whatever order they come in: the SDK sends the
-first part of a batch last. What was fetched is kept for a while, for a client that lost the answer on the way.
+`RequestLine` runs the requests of one model in the order of their numbers, whatever order they come in: the SDK sends
+the first part of a batch last. What was fetched is kept for a while, for a client that lost the answer on the way.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Work = Callable[[], Awaitable[Payload]]
 
 
 @dataclass(frozen=True)
-class Failed:
+class Refused:
     error: str
     category: Literal["user", "server"]  # whose it is to mend
 
@@ -38,7 +38,7 @@ class Failed:
         return {"error": self.error, "category": self.category}
 
 
-Outcome = Payload | Failed
+Outcome = Payload | Refused
 
 
 @dataclass(eq=False)
@@ -102,15 +102,15 @@ async def outcome_of(work: Work) -> Outcome:
     try:
         return await work()
     except (ConfigError, WireError, NonFiniteLoss, ValueError) as error:
-        return Failed(str(error), "user")
+        return Refused(str(error), "user")
     except asyncio.CancelledError:
-        return Failed("the request was cancelled", "user")
+        return Refused("the request was cancelled", "user")
     except Exception as error:  # told to the client, whose loop then ends with the reason
         _log.exception("a request failed")
-        return Failed(f"{type(error).__name__}: {error}", "server")
+        return Refused(f"{type(error).__name__}: {error}", "server")
 
 
-class Line:
+class RequestLine:
     """Requests of one model, one at a time, numbered from 1."""
 
     def __init__(self, name: str, futures: Futures) -> None:

@@ -35,7 +35,7 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False)
-class Pack:
+class DataPack:
     batch: Batch
     lengths: list[int]  # of each row
     copies: list[tuple[int, int, int]]  # (row, row it equals, in so many of its first positions)
@@ -82,7 +82,7 @@ def check(datum: Datum, loss: str, *, number: int, vocab_size: int, window: int)
     )
 
 
-def pack(rows: Sequence[Row], *, max_tokens: int, num_shares: int) -> list[tuple[list[int], Pack]]:
+def pack(rows: Sequence[Row], *, max_tokens: int, num_shares: int) -> list[tuple[list[int], DataPack]]:
     """(indices of the rows, their pack), of nearly equal size and of at most `max_tokens` tokens but where one row is
     longer; a multiple of `num_shares` where the rows allow it, so that as many processes are kept busy."""
     families = _families(rows, max_tokens)
@@ -121,7 +121,7 @@ def _families(rows: Sequence[Row], max_tokens: int) -> list[tuple[int, list[int]
     return families
 
 
-def collate(rows: Sequence[Row]) -> Pack:
+def collate(rows: Sequence[Row]) -> DataPack:
     B, T = len(rows), max(len(row) for row in rows)
     tokens: list[int] = []
     segments: list[Segment] = []
@@ -160,4 +160,4 @@ def collate(rows: Sequence[Row]) -> Pack:
         advantages_BT=torch.from_numpy(weight),
         weights_B=torch.ones(B),
     )
-    return Pack(batch, [len(row) for row in rows], copies)
+    return DataPack(batch, [len(row) for row in rows], copies)

@@ -6,10 +6,12 @@ import socket
 from collections.abc import Callable
 
 from ponder.config import ConfigError
-from ponder.tinker.service import Service
+from ponder.tinker.service import TinkerService
 
 
-def serve(service: Service, *, host: str, port: int, api_key: str | None, on_ready: Callable[[str], None]) -> None:
+def serve(
+    service: TinkerService, *, host: str, port: int, api_key: str | None, on_ready: Callable[[str], None]
+) -> None:
     """Blocks. on_ready gets the address, with the port that was taken."""
     try:
         import uvicorn
@@ -26,10 +28,10 @@ def serve(service: Service, *, host: str, port: int, api_key: str | None, on_rea
         lifespan="on", ws="none", timeout_keep_alive=75, timeout_graceful_shutdown=5,
     )  # fmt: skip
 
-    class Server(uvicorn.Server):
+    class _Server(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
                 on_ready(f"http://{host}:{listening.getsockname()[1]}")
 
-    Server(config).run(sockets=[listening])
+    _Server(config).run(sockets=[listening])

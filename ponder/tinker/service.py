@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, nearest
-from ponder.tinker.checkpoints import Checkpoint, Store
-from ponder.tinker.futures import Futures, Line, Payload, Work
+from ponder.tinker.checkpoints import Checkpoint, WeightStore
+from ponder.tinker.futures import Futures, Payload, RequestLine, Work
 from ponder.tinker.sampling import Base, Version
 from ponder.tinker.training import LoraSettings, TrainingModel
 from ponder.tinker.wire import ForwardBackward, sample_response
@@ -37,7 +37,7 @@ class NotHere(LookupError):
 
 
 @dataclass(kw_only=True)
-class Settings:
+class TinkerSettings:
     folder: Path  # of saved weights
     seed: int = 0  # of adapters and samples for which a client gives none
     num_workers: int = 0
@@ -57,7 +57,7 @@ class Model:
 
     identity: str
     session: Session
-    line: Line
+    line: RequestLine
     ordinal: int
     training: TrainingModel | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -82,20 +82,20 @@ class Model:
 
 
 @dataclass(frozen=True, eq=False)
-class Sampler:
+class SamplingClient:
     base: Base
     version: Version | None  # None: it was a snapshot, and is gone
     model_path: str | None
     ordinal: tuple[int, ...]
 
 
-class Service:
-    def __init__(self, bases: Mapping[str, Base], settings: Settings) -> None:
+class TinkerService:
+    def __init__(self, bases: Mapping[str, Base], settings: TinkerSettings) -> None:
         self.bases, self.settings = dict(bases), settings
-        self.futures, self.store = Futures(), Store(settings.folder)
+        self.futures, self.store = Futures(), WeightStore(settings.folder)
         self.sessions: dict[str, Session] = {}
         self.models: dict[str, Model] = {}
-        self.samplers: dict[str, Sampler] = {}
+        self.samplers: dict[str, SamplingClient] = {}
         self._loaded: dict[str, Version] = {}  # saved weights, by path
         self._closing: set[asyncio.Future[None]] = set()
 
@@ -169,7 +169,7 @@ class Service:
     def _begin(self, session_id: str, identity: str, number: int, metadata: Mapping[str, Any] | None) -> None:
         session = self.session(session_id)
         if identity not in self.models:
-            line = Line(identity, self.futures)
+            line = RequestLine(identity, self.futures)
             self.models[identity] = Model(identity, session, line, number, metadata=dict(metadata or {}))
 
     def _making(self, identity: str, work: Work) -> Work:
@@ -261,11 +261,13 @@ class Service:
 
         def job(training: TrainingModel) -> Payload:
             version = Version(sampler, training.snapshot())
-            self.samplers[sampler] = Sampler(training.base, version, None, (model.session.ordinal, sampler_number))
+            self.samplers[sampler] = SamplingClient(
+                training.base, version, None, (model.session.ordinal, sampler_number)
+            )
             model.snapshots.append(sampler)
             for old in model.snapshots[:-SNAPSHOTS]:
                 known = self.samplers[old]
-                self.samplers[old] = Sampler(known.base, None, None, known.ordinal)
+                self.samplers[old] = SamplingClient(known.base, None, None, known.ordinal)
             del model.snapshots[:-SNAPSHOTS]
             return {"type": "save_weights_for_sampler", "sampling_session_id": sampler}
 
@@ -298,7 +300,7 @@ class Service:
                 await base.ready()
             else:
                 raise ConfigError("say what to sample from: base_model or model_path")
-            self.samplers[identity] = Sampler(base, version, model_path, (session.ordinal, number))
+            self.samplers[identity] = SamplingClient(base, version, model_path, (session.ordinal, number))
         return identity
 
     def _version(self, saved: Checkpoint, base: Base) -> Version:
@@ -307,7 +309,7 @@ class Service:
             self._loaded[saved.path] = Version(name, base.read_adapter(saved.folder))
         return self._loaded[saved.path]
 
-    def sampler(self, identity: str) -> Sampler:
+    def sampler(self, identity: str) -> SamplingClient:
         if identity not in self.samplers:
             raise NotHere(f"no sampler {identity[:100]!r} here: the server was started again? Make a new one")
         return self.samplers[identity]
@@ -322,7 +324,7 @@ class Service:
         self.futures.start(future, self._sampling(sampler, n, seed, request))
         return future, [f"{future}/{index}" for index in range(n)]
 
-    def _sampling(self, sampler: Sampler, n: int, seed: int, request: Mapping[str, Any]) -> Work:
+    def _sampling(self, sampler: SamplingClient, n: int, seed: int, request: Mapping[str, Any]) -> Work:
         async def work() -> Payload:
             base, version = sampler.base, sampler.version
             if version is None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ponder.tinker import futures as futures_module
-from ponder.tinker.futures import Futures, Line
+from ponder.tinker.futures import Futures, RequestLine
 from tests.tinker.tinkering import NAME, Client, read_output, request, sampled, server, shifted, tiny_base
 
 PROMPT = [10, 20, 30, 40]
@@ -228,7 +228,7 @@ def test_a_number_that_never_comes_ends_the_wait_of_those_after_it(monkeypatch):
 
     async def scenario():
         futures = Futures()
-        line = Line("m", futures)
+        line = RequestLine("m", futures)
 
         async def work():
             return {"done": True}

@@ -18,7 +18,7 @@ from ponder.models.weights import save_model
 from ponder.tinker.app import make_app
 from ponder.tinker.protobuf import array, blob, double, fields, integer, text
 from ponder.tinker.sampling import Base
-from ponder.tinker.service import Service, Settings
+from ponder.tinker.service import TinkerService, TinkerSettings
 from tests.helpers import tiny_model
 
 NAME = "acme/tiny-1B"
@@ -165,6 +165,6 @@ class Client:
 
 @contextmanager
 def server(base: Base, folder: Path, *, api_key: str | None = None, **settings: Any) -> Iterator[TestClient]:
-    service = Service({NAME: base}, Settings(folder=folder, **settings))
+    service = TinkerService({NAME: base}, TinkerSettings(folder=folder, **settings))
     with TestClient(make_app(service, api_key=api_key), headers={"x-api-key": api_key or "tml-any"}) as http:
         yield http
