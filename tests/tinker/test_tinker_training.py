@@ -257,3 +257,21 @@ def test_adam_settings_that_cannot_be_are_refused(model, params, why):
     run(model, [shifted([1, 2])], "cross_entropy")
     with pytest.raises(ConfigError, match=why):
         model.optim_step(params)
+
+
+@pytest.mark.slow
+def test_two_processes_say_what_one_says(base):
+    data = [sampled([index, *PROMPT], own, [-5.0] * len(own), 0.5) for index in range(4) for own in ([50, 51], [60])]
+    told = []
+    for num_workers in (0, 2):
+        made = TrainingModel(base, LoraSettings(rank=4), seed=0, num_workers=num_workers, max_tokens=32)
+        logprobs, metrics = run(made, data, "importance_sampling")
+        gradient = {name: grad.clone() for name, grad in made._gradient.items()}
+        told.append((np.concatenate(logprobs), metrics["loss:sum"], made.optim_step({"learning_rate": 1e-2}), gradient))
+        made.close()
+    one, two = told
+    np.testing.assert_allclose(one[0], two[0], atol=1e-5)
+    assert one[1] == pytest.approx(two[1], rel=1e-5)
+    assert one[2]["grad_norm"] == pytest.approx(two[2]["grad_norm"], rel=1e-4)
+    for name, grad in one[3].items():
+        torch.testing.assert_close(grad, two[3][name], atol=1e-5, rtol=1e-3)
