@@ -2,6 +2,7 @@
 # make bench  side-by-side measurements, an hour and a half make test   every test          make lint   style and types
 # make vllm-test  vLLM as an engine, in an environment of its own (4 GB)
 # make audit  known vulnerabilities of the pinned packages, and risky code (.ci/audit tells what its status means)
+# make tinker-test   the Tinker cookbook's loops against `ponder tinker`, in an environment of their own
 # make bench-peers   what `make bench` compares with, each in an environment of its own; all of it optional
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,7 +21,7 @@ BENCH ?= rollout train rl_step startup grade growth
 BENCH_MODEL ?= smollm2-135m
 BENCH_FLAGS ?=
 
-.PHONY: demo check test vllm-test bench bench-peers lint audit clean
+.PHONY: demo check test vllm-test tinker-test bench bench-peers lint audit clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -49,6 +50,18 @@ check: lint
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# the cookbook without its requirements: constraints-tinker.txt says why
+.venv-tinker/.done: constraints-tinker.txt
+	$(PYTHON) -m venv .venv-tinker
+	.venv-tinker/bin/pip --disable-pip-version-check --quiet install -c constraints-tinker.txt torch
+	.venv-tinker/bin/pip --disable-pip-version-check --quiet install -c constraints-tinker.txt tinker transformers datasets \
+		blobfile chz cloudpickle pillow pyrage termcolor tiktoken aiohttp sympy pylatexenc math-verify
+	.venv-tinker/bin/pip --disable-pip-version-check --quiet install -c constraints-tinker.txt --no-deps tinker-cookbook
+	touch $@
+
+tinker-test: $(VENV)/.dev .venv-tinker/.done
+	PONDER_TINKER_PYTHON=$(CURDIR)/.venv-tinker/bin/python $(BIN)/python -m pytest tests/tinker -s
 
 bench: $(VENV)/.dev
 	@for each in $(BENCH); do \
@@ -93,4 +106,4 @@ audit: .venv-audit/.done
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-vllm .venv-audit build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers .venv-vllm .venv-audit .venv-tinker build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -36,6 +36,7 @@ MAY = {
     | {"strategies"},
     "serve": BASE
     | {"efforts", "grading", "models.tokenizer", "engine.base", "engine.form", "monitors", "scorers", "strategies"},
+    "tinker": BASE | {"engine", "models", "train"},
     "live": BASE | {"train"},
     "cli": None,  # the only file that imports every room
 }

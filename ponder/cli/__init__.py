@@ -8,6 +8,7 @@
     banks.py       regrade, log                                     preferring.py  prefer
     monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
     policies.py    policies                                         safety.py      safety
+    tinkering.py   tinker
     exchange.py    export, import                                  overoptimisation.py  overoptimisation label, curves
     planned.py     plan
 
@@ -34,6 +35,7 @@ from ponder.cli import (  # they register their verbs
     safety,
     serving,
     teach,
+    tinkering,
     use,
 )
 from ponder.cli.app import app, main
@@ -56,5 +58,6 @@ __all__ = [
     "safety",
     "serving",
     "teach",
+    "tinkering",
     "use",
 ]

@@ -151,6 +151,13 @@ class LocalEngine(TokenEngine):
         self._thread.start()
         return here
 
+    async def generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0,
+        end_ids: Sequence[int] | None = None,
+    ) -> list[Completion]:
+        """As every engine's. end_ids: tokens that end a completion, in place of the model's end marks."""
+        return await self._generate(prompt, params, n, first, end_ids=None if end_ids is None else tuple(end_ids))
+
     async def _draw(self, request: Request) -> list[Sample]:
         return await asyncio.wrap_future(self._submit(request).future)
 

@@ -37,6 +37,7 @@ class Request:
     opened: bool = True  # the prompt ends inside reasoning
     streamed: bool = False  # its tokens travel as they are drawn
     guarded: bool = True  # its answer may hold no mark; a prompt of plain ids is continued as the model would
+    end_ids: tuple[int, ...] | None = None  # tokens that end it, in place of the model's end marks
 
 
 @dataclass(kw_only=True)
@@ -100,6 +101,7 @@ class Scheduler:
         self.has_pause = np.zeros(num_slots, bool)
         self.has_form = np.zeros(num_slots, bool)
         self.guarded = np.zeros(num_slots, bool)
+        self.has_own_ends = np.zeros(num_slots, bool)
         self.tokens = np.zeros((num_slots, 64), np.int64)  # of the completion; grows with the longest
         self.logprobs = np.zeros((num_slots, 64), np.float32)
         self.sampled = np.zeros((num_slots, 64), bool)
@@ -107,7 +109,7 @@ class Scheduler:
             self.seed, self.temperature, self.top_p, self.prompt_length, self.length, self.in_reasoning,
             self.num_reasoning, self.min_reasoning, self.max_reasoning, self.num_answer, self.max_answer, self.has_stop,
             self.max_length, self.streamed, self.num_emitted,
-            self.has_pause, self.has_form, self.guarded,
+            self.has_pause, self.has_form, self.guarded, self.has_own_ends,
         ]  # fmt: skip
 
     @property
@@ -173,6 +175,7 @@ class Scheduler:
         self.max_answer[slot] = params.max_answer_tokens
         self.has_stop[slot], self.has_pause[slot] = bool(params.stop), bool(params.pause)
         self.has_form[slot], self.guarded[slot] = bool(params.form), request.guarded
+        self.has_own_ends[slot] = request.end_ids is not None
         self.max_length[slot] = len(request.prompt_ids) + min(room, params.max_tokens or room)
         self.streamed[slot], self.num_emitted[slot] = request.streamed, 0
         return slot
@@ -220,6 +223,8 @@ class Scheduler:
         self.length[:n] += 1
         thinking = self.in_reasoning[:n]
         closing, ended = thinking & (tokens == self.unthink_id), _is_one_of(tokens, self.end_ids)
+        for slot in np.flatnonzero(self.has_own_ends[:n]).tolist():
+            ended[slot] = int(tokens[slot]) in (self._requests[self.owner[slot][0]].end_ids or ())
         self.num_answer[:n] += ~thinking
         self.num_reasoning[:n] += thinking & ~closing & ~ended
         self.in_reasoning[:n] = thinking & ~closing

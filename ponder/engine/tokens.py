@@ -44,9 +44,14 @@ class TokenEngine(BaseEngine):
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
     ) -> list[Completion]:
         """n completions of one prompt, in order of their sample index."""
+        return await self._generate(prompt, params, n, first)
+
+    async def _generate(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, n: int, first: int, **more: Any
+    ) -> list[Completion]:
         if n < 1:
             raise ValueError(f"n={n} asks for no samples; use at least 1")
-        request = self._request(await self._encoded(prompt), params, n=n, first=first)
+        request = self._request(await self._encoded(prompt), params, n=n, first=first, **more)
         return [self._completion(request, sample) for sample in await self._draw(request)]
 
     def stream(self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, first: int = 0) -> Stream:

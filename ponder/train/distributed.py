@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar, NamedTuple, Protocol, Self
 
+import numpy as np
 import torch
 import torch.multiprocessing  # shared tensors can be sent to workers
 from torch import Tensor, nn
@@ -130,6 +131,13 @@ class Logprobs:
 
 
 @dataclass(frozen=True)
+class Traced:
+    """A loss with its gradient, and the log-probabilities that it was computed from."""
+
+    of: LossFunction
+
+
+@dataclass(frozen=True)
 class Values:
     """No loss: what a network with a head says under the weights of the moment."""
 
@@ -179,7 +187,13 @@ class Replica:
         self.gradient.memory.zero_()
         return _total([self._backward(batch, loss_function) for batch in batches])
 
-    def _backward(self, batch: Any, loss_function: LossFunction | HiddenLoss) -> Sums:
+    def traced(self, batches: Sequence[Any], loss_function: LossFunction) -> tuple[Sums, list[Tensor]]:
+        """`backward`, and the log-probabilities (B T) of every batch."""
+        self.gradient.memory.zero_()
+        seen: list[Tensor] = []
+        return _total([self._backward(batch, loss_function, seen) for batch in batches]), seen
+
+    def _backward(self, batch: Any, loss_function: LossFunction | HiddenLoss, seen: list[Tensor] | None = None) -> Sums:
         batch = _to(batch, self.model.device)
         if isinstance(loss_function, HiddenLoss):
             loss, sums = loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
@@ -188,6 +202,8 @@ class Replica:
             told = self._logprobs(
                 batch, loss_function.temperature, with_entropy=loss_function.needs_entropy, hidden_ND=hidden
             )
+            if seen is not None:
+                seen.append(told[0].detach().cpu())
             loss, sums = loss_function(*told, batch)
             if critic := getattr(loss_function, "critic", None):
                 own, of_critic = critic.loss(hidden, self.head, batch)
@@ -339,6 +355,18 @@ class Trainer:
             sums = _total(self._ask(batches, loss_function)[1])
         else:
             sums = self._replica.backward(batches, loss_function)  # type: ignore[union-attr]
+        return self._summed(sums)
+
+    def traced_backward(self, batches: Sequence[Any], loss_function: LossFunction) -> tuple[Sums, list[Tensor]]:
+        """`backward`, and the log-probabilities (B T) that each batch's loss was computed from, in their order."""
+        if not self._workers:
+            sums, seen = self._replica.traced(batches, loss_function)  # type: ignore[union-attr]
+            return self._summed(sums), seen
+        shares, answers = self._ask(batches, Traced(loss_function))
+        return self._summed(_total([sums for sums, _ in answers])), _in_order(shares, [seen for _, seen in answers])
+
+    def _summed(self, sums: Sums) -> Sums:
+        """Make the gradient the sum of what every worker has; raises where the loss is not finite."""
         total = self._gradients[0]  # the next backward begins by setting all of them to zero
         for other in self._gradients[1:]:
             total.memory.add_(other.memory)
@@ -362,15 +390,10 @@ class Trainer:
 
     def _gather(self, batches: Sequence[Any], job: Logprobs | Values) -> list[Tensor]:
         """A tensor a batch, in order."""
-        shares, answers = self._ask(batches, job)
-        result: list[Tensor] = [torch.empty(0)] * len(batches)
-        for share, tensors in zip(shares, answers, strict=True):
-            for i, tensor in zip(share, tensors, strict=True):
-                result[i] = torch.from_numpy(tensor)
-        return result
+        return _in_order(*self._ask(batches, job))
 
     def _ask(
-        self, batches: Sequence[Any], job: LossFunction | HiddenLoss | Logprobs | Values
+        self, batches: Sequence[Any], job: LossFunction | HiddenLoss | Logprobs | Values | Traced
     ) -> tuple[list[list[int]], list[Any]]:
         """Give every worker its share; which batches went to each, and the answers.
 
@@ -465,6 +488,12 @@ def _shares(batches: Sequence[Packed], num_workers: int) -> list[list[int]]:
     return shares
 
 
+def _in_order(shares: Sequence[Sequence[int]], answers: Sequence[Sequence[np.ndarray]]) -> list[Tensor]:
+    """What workers said of the batches of their shares, in the batches' order."""
+    found = {i: told for share, own in zip(shares, answers, strict=True) for i, told in zip(share, own, strict=True)}
+    return [torch.from_numpy(found[i]) for i in range(len(found))]
+
+
 def _total(parts: Sequence[Mapping[str, float]]) -> Sums:
     """Sums of sums; keys that end in _max take the maximum."""
     result: Sums = {"loss": 0.0}
@@ -506,6 +535,9 @@ def _worker(connection: Any, parts: Replica.Parts, gradient: Flat) -> None:
                     connection.send([x.numpy() for x in replica.logprobs(batches, job.temperature)])
                 elif isinstance(job, Values):
                     connection.send([x.numpy() for x in replica.values(batches, job.of)])
+                elif isinstance(job, Traced):
+                    sums, seen = replica.traced(batches, job.of)
+                    connection.send((sums, [x.numpy() for x in seen]))
                 else:
                     connection.send(replica.backward(batches, job))
             except Exception as error:  # reported: the parent stops the run with the reason

@@ -1,0 +1,339 @@
+"""The routes of the Tinker API over `TinkerService`, and how errors are told.
+
+A request that belongs to a model's line is accepted whatever it holds, and what is wrong with it is told by its future:
+refused at the door it would leave a hole that those after it wait for. 404 is an id that is not here, 410 an answer
+that is kept no more, 401 a key that is none, 408 an answer that is not there yet: the SDK asks again.
+"""
+
+from __future__ import annotations
+
+import functools
+import hmac
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from ponder.config import ConfigError
+from ponder.tinker.checkpoints import KINDS, told
+from ponder.tinker.futures import Refused
+from ponder.tinker.protobuf import WireError
+from ponder.tinker.service import Model, NotHere, TinkerService
+from ponder.tinker.wire import read_request
+
+WAIT = 30.0  # seconds that one poll is held; the SDK gives up on one after 45
+MAX_BODY = 64 << 20
+_log = logging.getLogger("ponder.tinker")
+Handler = Callable[["TinkerCall"], Awaitable[Any]]
+
+
+class TinkerCall:
+    """One request: its service, its path, its body."""
+
+    def __init__(self, request: Request, service: TinkerService, body: bytes) -> None:
+        self.request, self.service, self.raw = request, service, body
+
+    @functools.cached_property
+    def body(self) -> dict[str, Any]:
+        try:
+            data = json.loads(self.raw or b"{}")
+        except (ValueError, RecursionError):
+            data = None
+        if not isinstance(data, dict):
+            raise ConfigError("the body is no JSON object")
+        return data
+
+    def need(self, name: str, kind: type) -> Any:
+        value = self.body.get(name)
+        if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+            raise ConfigError(f"{name}={str(value)[:100]!r} must be given, as {kind.__name__}")
+        return value
+
+    def path(self, name: str) -> str:
+        return str(self.request.path_params[name])
+
+
+def promised(identity: str, model_id: str | None = None) -> dict[str, Any]:
+    return {"request_id": identity, "model_id": model_id}
+
+
+async def health(call: TinkerCall) -> Any:
+    return {"status": "ok"}
+
+
+async def client_config(call: TinkerCall) -> Any:
+    """Flags of the SDK: plain HTTP/1.1 with the key, one poll a request."""
+    return {
+        "pjwt_auth_enabled": False, "credential_default_source": "api_key", "use_pyqwest_transport": False,
+        "parallel_fwdbwd_chunks": True, "proto_compress_fwdbwd": False, "sample_use_retrieve_futures": False,
+        "custom_loss_server_side": False, "sample_join_sampling_session": False,
+        # this machine is slow and alive: a batch may take longer than the SDK's patience with a data centre
+        "sample_enable_stuck_detection": False,
+    }  # fmt: skip
+
+
+async def dynamic_config(call: TinkerCall) -> Any:
+    return {"sample_cancel_enabled": True}
+
+
+async def telemetry(call: TinkerCall) -> Any:
+    return {"status": "accepted"}  # and dropped
+
+
+async def capabilities(call: TinkerCall) -> Any:
+    models = []
+    for name, base in call.service.bases.items():
+        window = base.config.max_position_embeddings
+        models.append({"model_name": name, "max_context_length": window, "trainable": True, "sampleable": True})
+    return {"supported_models": models}
+
+
+async def create_session(call: TinkerCall) -> Any:
+    return {"type": "create_session", "session_id": call.service.create_session()}
+
+
+async def heartbeat(call: TinkerCall) -> Any:
+    call.service.session(call.need("session_id", str))
+    return {"type": "session_heartbeat"}
+
+
+async def create_model(call: TinkerCall) -> Any:
+    body = call.body
+    future = call.service.create_model(
+        call.need("session_id", str), call.need("model_seq_id", int), base=call.need("base_model", str),
+        lora=body.get("lora_config"), optimizer=(body.get("optimizer_config") or {}).get("type", "adamw"),
+        metadata=body.get("user_metadata"),
+    )  # fmt: skip
+    return promised(future)
+
+
+async def load_weights(call: TinkerCall) -> Any:
+    body, path = call.body, call.need("path", str)
+    optimizer = bool(body.get("optimizer"))
+    if body.get("model_id"):
+        model_id = call.need("model_id", str)
+        return promised(call.service.load(model_id, call.need("seq_id", int), path, optimizer=optimizer), model_id)
+    future = call.service.create_from(
+        call.need("session_id", str), call.need("model_seq_id", int), path=path, optimizer=optimizer,
+        metadata=body.get("user_metadata"),
+    )  # fmt: skip
+    return promised(future)
+
+
+async def get_info(call: TinkerCall) -> Any:
+    model = call.service.model(call.need("model_id", str))
+    if model.training is None:
+        raise ConfigError(f"{model.identity} is not made yet; wait for create_model")
+    base, settings = model.training.base, model.training.settings
+    return {
+        "type": "get_info", "model_id": model.identity, "model_name": base.name, "is_lora": True,
+        "lora_rank": settings.rank, "optimizer_config": {"type": "adamw"},
+        "model_data": {"arch": base.config.model_type, "model_name": base.name, "tokenizer_id": str(base.folder)},
+    }  # fmt: skip
+
+
+async def unload_model(call: TinkerCall) -> Any:
+    model = call.service.model(call.need("model_id", str))
+    call.service.unload(model.identity)
+    return {"type": "unload_model", "model_id": model.identity}
+
+
+async def forward_backward(call: TinkerCall) -> Any:
+    request = read_request(call.raw)
+    return promised(call.service.forward_backward(request), request.model_id)
+
+
+async def optim_step(call: TinkerCall) -> Any:
+    model_id, body = call.need("model_id", str), call.body
+    params = body.get("adam_params") or body.get("optimizer_params") or {}
+    return promised(call.service.optim_step(model_id, call.need("seq_id", int), params), model_id)
+
+
+async def save_weights(call: TinkerCall) -> Any:
+    return _save(call, "weights")
+
+
+async def save_weights_for_sampler(call: TinkerCall) -> Any:
+    body = call.body
+    if body.get("path") is not None:
+        return _save(call, "sampler_weights")
+    model_id, number = call.need("model_id", str), call.need("seq_id", int)
+    if body.get("kind", "snapshot") != "snapshot":
+
+        def refuse(model: Any) -> Any:
+            raise ConfigError("kind='inflight' is not supported here; use the default, kind='snapshot'")
+
+        return promised(call.service.in_line(model_id, number, refuse), model_id)
+    return promised(call.service.snapshot(model_id, number, call.need("sampling_session_seq_id", int)), model_id)
+
+
+def _save(call: TinkerCall, kind: str) -> Any:
+    body, model_id = call.body, call.need("model_id", str)
+    future = call.service.save(
+        model_id, call.need("seq_id", int), kind=kind, name=body.get("path"), overwrite=bool(body.get("overwrite")),
+        ttl=body.get("ttl_seconds"), metadata=body.get("user_metadata"),
+    )  # fmt: skip
+    return promised(future, model_id)
+
+
+async def create_sampling_session(call: TinkerCall) -> Any:
+    body = call.body
+    identity = await call.service.create_sampler(
+        call.need("session_id", str), call.need("sampling_session_seq_id", int),
+        base_model=body.get("base_model"), model_path=body.get("model_path"),
+    )  # fmt: skip
+    return {"type": "create_sampling_session", "sampling_session_id": identity}
+
+
+async def get_sampler(call: TinkerCall) -> Any:
+    identity = call.path("sampler")
+    sampler = call.service.sampler(identity)
+    return {"sampler_id": identity, "base_model": sampler.base.name, "model_path": sampler.model_path}
+
+
+async def sample(call: TinkerCall) -> Any:
+    identity, number = call.need("sampling_session_id", str), call.need("seq_id", int)
+    future, sequences = call.service.sample(identity, number, call.body)
+    return {"request_id": future, "sample_sequence_ids": sequences}
+
+
+async def retrieve_future(call: TinkerCall) -> Any:
+    identity = call.need("request_id", str)
+    try:
+        outcome = await call.service.futures.wait(identity, WAIT)
+    except KeyError:
+        return refusal(410, f"no request {identity[:100]!r} here: it was fetched long ago, or the server started again")
+    if outcome is None:
+        waiting = {"type": "try_again", "request_id": identity, "queue_state": "active"}
+        return answer(waiting, 408)
+    if isinstance(outcome, Refused):
+        return answer(outcome.body())
+    if isinstance(outcome, bytes):
+        return Response(outcome, media_type="application/x-protobuf")
+    return answer(dict(outcome))
+
+
+async def cancel_future(call: TinkerCall) -> Any:
+    call.service.futures.cancel(call.need("request_id", str))
+    return {}
+
+
+async def weights_info(call: TinkerCall) -> Any:
+    facts = call.service.store.find(call.need("tinker_path", str)).facts
+    return {
+        "base_model": facts["base_model"], "is_lora": True, "lora_rank": facts["rank"], "train_unembed": False,
+        "train_mlp": facts["train_mlp"], "train_attn": facts["train_attn"], "optimizer_config": {"type": "adamw"},
+    }  # fmt: skip
+
+
+async def training_run(call: TinkerCall) -> Any:
+    run = call.path("run")
+    found, model = call.service.store.of_run(run), call.service.models.get(run)
+    if not found and (model is None or model.training is None):
+        raise NotHere(f"no training run {run[:100]!r} here")
+    facts = model.training.facts() if model and model.training else found[-1].facts
+    last = {kind: next((told(each) for each in reversed(found) if f"/{kind}/" in each.path), None) for kind in KINDS}
+    metadata = model.metadata if model else found[-1].facts.get("user_metadata")
+    return {
+        "training_run_id": run, "base_model": facts["base_model"], "model_owner": "local", "is_lora": True,
+        "lora_rank": facts["rank"], "last_request_time": _last_request(model, found),
+        "last_checkpoint": last["weights"], "last_sampler_checkpoint": last["sampler_weights"],
+        "user_metadata": {key: str(value) for key, value in (metadata or {}).items()} or None,
+    }  # fmt: skip
+
+
+def _last_request(model: Model | None, found: list[Any]) -> str:
+    return datetime.fromtimestamp(model.last_request if model else found[-1].facts["time"], UTC).isoformat()
+
+
+async def checkpoints(call: TinkerCall) -> Any:
+    return {"checkpoints": [told(each) for each in call.service.store.of_run(call.path("run"))]}
+
+
+async def delete_checkpoint(call: TinkerCall) -> Any:
+    call.service.store.delete(f"tinker://{call.path('run')}/{call.path('kind')}/{call.path('name')}")
+    return Response(status_code=204)
+
+
+ROUTES: list[tuple[str, str, Handler]] = [
+    ("GET", "healthz", health),
+    ("POST", "client/config", client_config),
+    ("POST", "client/dynamic_config", dynamic_config),
+    ("POST", "telemetry", telemetry),
+    ("GET", "get_server_capabilities", capabilities),
+    ("POST", "create_session", create_session),
+    ("POST", "session_heartbeat", heartbeat),
+    ("POST", "create_model", create_model),
+    ("POST", "get_info", get_info),
+    ("POST", "unload_model", unload_model),
+    ("POST", "forward_backward", forward_backward),
+    ("POST", "optim_step", optim_step),
+    ("POST", "save_weights", save_weights),
+    ("POST", "save_weights_for_sampler", save_weights_for_sampler),
+    ("POST", "load_weights", load_weights),
+    ("POST", "weights_info", weights_info),
+    ("POST", "create_sampling_session", create_sampling_session),
+    ("GET", "samplers/{sampler}", get_sampler),
+    ("POST", "asample", sample),
+    ("POST", "retrieve_future", retrieve_future),
+    ("POST", "cancel_future", cancel_future),
+    ("GET", "training_runs/{run}", training_run),
+    ("GET", "training_runs/{run}/checkpoints", checkpoints),
+    ("DELETE", "training_runs/{run}/checkpoints/{kind}/{name}", delete_checkpoint),
+]
+
+
+def make_app(service: TinkerService, *, api_key: str | None = None) -> Starlette:
+    """api_key: the one that is asked for; None takes any, so that the SDK's own check is met by any it accepts."""
+
+    def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
+        async def handle(request: Request) -> Response:
+            given = request.headers.get("x-api-key", "")
+            if not given or (api_key is not None and not hmac.compare_digest(given.encode(), api_key.encode())):
+                return refusal(401, "set TINKER_API_KEY to the key that `ponder tinker` was started with")
+            body = bytearray()
+            async for part in request.stream():
+                body += part
+                if len(body) > MAX_BODY:
+                    return refusal(413, f"the body is larger than {MAX_BODY >> 20} MiB; send fewer data at a time")
+            try:
+                result = await handler(TinkerCall(request, service, bytes(body)))
+            except NotHere as error:
+                # a heartbeat ends with 410, whatever else is asked of a session that is not here is an error
+                return refusal(410 if handler is heartbeat else 404, str(error))
+            except (ConfigError, WireError) as error:
+                return refusal(400, str(error))
+            except Exception:  # a bug of ours
+                _log.exception("a request failed")
+                return refusal(500, "the server had an error; its log tells more")
+            return result if isinstance(result, Response) else answer(result)
+
+        return handle
+
+    async def unknown(request: Request, error: Exception) -> Response:
+        return refusal(
+            404, f"{request.method} {request.url.path[:200]} is not offered by ponder tinker (docs/tinker.md)"
+        )
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        yield
+        await service.aclose()
+
+    routes = [Route(f"/api/v1/{path}", endpoint(handler), methods=[method]) for method, path, handler in ROUTES]
+    return Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: unknown, 405: unknown})
+
+
+def answer(body: Any, status: int = 200) -> Response:
+    return Response(json.dumps(body), status, media_type="application/json")
+
+
+def refusal(status: int, why: str) -> Response:
+    return answer({"error": why, "detail": why}, status)

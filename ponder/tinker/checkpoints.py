@@ -1,0 +1,114 @@
+"""Saved weights: a tinker:// path is a folder here, so they outlive the server.
+
+    tinker://SESSION:train:0/weights/000020          -> ROOT/SESSION_train_0/weights/000020/
+    tinker://SESSION:train:0/sampler_weights/final      adapter_config.json, adapter_model.safetensors   as PEFT's
+                                                         optimizer.safetensors                           of `weights`
+                                                         checkpoint.json                                 what it is of
+
+A folder is written beside its place and moved there when it is whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ponder.config import ConfigError
+from ponder.runs import write_atomic
+
+KINDS = {"weights": "training", "sampler_weights": "sampler"}
+FACTS = "checkpoint.json"
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,127}")
+_RUN = re.compile(r"[A-Za-z0-9][\w:.-]{0,127}")
+_PATH = re.compile(r"tinker://([^/]+)/([^/]+)/([^/]+)")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    path: str
+    folder: Path
+    facts: Mapping[str, Any]
+
+
+class WeightStore:
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def save(
+        self, run: str, kind: str, name: str, write: Callable[[Path], None], facts: Mapping[str, Any], *,
+        overwrite: bool = False, ttl: float | None = None,
+    ) -> str:  # fmt: skip
+        """Its path. ConfigError for a name that is taken or that is none."""
+        if not _NAME.fullmatch(name):
+            raise ConfigError(f"{name!r} is no name for weights; use letters, digits, '.', '_' and '-', 128 at most")
+        path, folder = f"tinker://{run}/{kind}/{name}", self._folder(run, kind, name)
+        if folder.exists() and not overwrite and self._read(path, folder) is not None:
+            raise ConfigError(f"{path} exists; save under another name, or with overwrite=True")
+        new = folder.with_name(f".{name}.new")
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        write(new)
+        now = time.time()
+        more = {"run": run, "time": now, "expires": now + ttl if ttl else None}
+        write_atomic(new / FACTS, json.dumps({**facts, **more}, indent=1) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        new.rename(folder)
+        return path
+
+    def find(self, path: str) -> Checkpoint:
+        matched = _PATH.fullmatch(path)
+        if not matched or matched[2] not in KINDS or not _RUN.fullmatch(matched[1]) or not _NAME.fullmatch(matched[3]):
+            shape = "tinker://RUN/weights/NAME or tinker://RUN/sampler_weights/NAME"
+            raise ConfigError(f"{path[:200]!r} is no path of weights; it looks like {shape}")
+        found = self._read(path, self._folder(*matched.groups()))
+        if found is None:
+            raise ConfigError(f"there are no weights {path} in {self.root}; were they saved by a server elsewhere?")
+        return found
+
+    def of_run(self, run: str) -> list[Checkpoint]:
+        """Oldest first."""
+        found = []
+        for kind in KINDS if _RUN.fullmatch(run) else ():
+            for folder in sorted(self._folder(run, kind, "x").parent.glob("[A-Za-z0-9]*")):
+                found.append(self._read(f"tinker://{run}/{kind}/{folder.name}", folder))
+        return sorted((each for each in found if each), key=lambda each: each.facts["time"])
+
+    def delete(self, path: str) -> None:
+        shutil.rmtree(self.find(path).folder)
+
+    def _folder(self, run: str, kind: str, name: str) -> Path:
+        return self.root / run.replace(":", "_") / kind / name
+
+    def _read(self, path: str, folder: Path) -> Checkpoint | None:
+        """None where there is nothing, or its time is over: then it goes."""
+        try:
+            facts = json.loads((folder / FACTS).read_text())
+        except (OSError, ValueError):
+            return None
+        if facts.get("expires") and facts["expires"] < time.time():
+            shutil.rmtree(folder, ignore_errors=True)
+            return None
+        return Checkpoint(path, folder, facts)
+
+
+def told(checkpoint: Checkpoint) -> dict[str, Any]:
+    """As the SDK lists it."""
+    _, kind, name = checkpoint.path.removeprefix("tinker://").split("/")
+    when = lambda seconds: datetime.fromtimestamp(seconds, UTC).isoformat()
+    expires = checkpoint.facts.get("expires")
+    return {
+        "checkpoint_id": f"{kind}/{name}",
+        "checkpoint_type": KINDS[kind],
+        "time": when(checkpoint.facts["time"]),
+        "tinker_path": checkpoint.path,
+        "size_bytes": sum(file.stat().st_size for file in checkpoint.folder.iterdir()),
+        "expires_at": when(expires) if expires else None,
+        "user_metadata": checkpoint.facts.get("user_metadata"),
+    }

@@ -1,0 +1,260 @@
+"""The Tinker API over HTTP: what the SDK asks in turn, asked twice, in another order, or of a server started again."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+import pytest
+
+from ponder.tinker import futures as futures_module
+from ponder.tinker.futures import Futures, RequestLine
+from tests.tinker.tinkering import NAME, Client, read_output, request, sampled, server, shifted, tiny_base
+
+PROMPT = [10, 20, 30, 40]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory):
+    return tiny_base(tmp_path_factory.mktemp("served") / "model")
+
+
+@pytest.fixture(scope="module")
+def client(base, tmp_path_factory):
+    with server(base, tmp_path_factory.mktemp("weights"), max_models=20) as http:
+        yield Client(http)
+
+
+@pytest.fixture(scope="module")
+def trained(client):
+    """A model two steps away from its base; requests 1 to 4 are done."""
+    model = client.model(0)
+    for number in (1, 3):
+        client.train(model, number, [shifted([5, 6, 7, 8])], "cross_entropy")
+        assert "metrics" in client.result(client.step(model, number + 1))
+    return model
+
+
+def test_the_server_says_what_it_trains(client):
+    found = client.http.get("/api/v1/get_server_capabilities").json()["supported_models"]
+    assert found == [{"model_name": NAME, "max_context_length": 64, "trainable": True, "sampleable": True}]
+    assert client.http.get("/api/v1/healthz").json() == {"status": "ok"}
+    assert client.post("telemetry", events=[]) == {"status": "accepted"}
+
+
+def test_a_model_says_what_it_is(client, trained):
+    info = client.post("get_info", model_id=trained)
+    assert info["model_data"]["model_name"] == NAME and info["lora_rank"] == 4 and info["is_lora"]
+    assert info["model_data"]["tokenizer_id"].endswith("model")  # a folder that AutoTokenizer opens
+
+
+def test_training_raises_the_likelihood_of_what_it_trains_on(client):
+    model = client.model(1)
+    losses = []
+    for number in range(1, 13, 2):
+        promised = client.train(model, number, [shifted([5, 6, 7, 8])], "cross_entropy")
+        client.result(client.step(model, number + 1))
+        losses.append(read_output(client.result(promised))[1]["loss:sum"])
+    assert losses[-1] < 0.75 * losses[0]
+
+
+def test_a_request_sent_twice_is_done_once(client):
+    model = client.model(2)
+    data = [shifted([5, 6, 7, 8])]
+    first, second = (client.train(model, 1, data, "cross_entropy") for _ in range(2))
+    assert first == second
+    once, again = client.result(first), client.result(first)  # and an answer may be fetched twice
+    assert once == again
+    norm = client.result(client.step(model, 2))["metrics"]["grad_norm"]
+    other = client.model(3)
+    client.train(other, 1, data, "cross_entropy")
+    assert norm == pytest.approx(client.result(client.step(other, 2))["metrics"]["grad_norm"])
+
+
+def test_requests_are_done_in_the_order_of_their_numbers(client):
+    model = client.model(4)
+    late = client.step(model, 3)
+    parts = [client.train(model, number, [shifted([5, 6, 7, number])], "cross_entropy") for number in (2, 1)]
+    assert "metrics" in client.result(late)
+    assert all(isinstance(client.result(each), bytes) for each in parts)
+
+
+def test_what_is_wrong_with_a_request_is_told_by_its_future_and_the_next_goes_on(client):
+    model = client.model(5)
+    failed = client.result(client.train(model, 1, [shifted([5, 6])], "dpo"))
+    assert failed["category"] == "user" and "use one of cross_entropy" in failed["error"]
+    failed = client.result(client.step(model, 2))
+    assert failed["category"] == "user" and "no gradient" in failed["error"]
+    assert isinstance(client.result(client.train(model, 3, [shifted([5, 6])], "cross_entropy")), bytes)
+
+
+def test_samples_repeat_by_seed_and_carry_the_log_probabilities_training_finds(client, trained):
+    sampler = client.snapshot(trained, 5, 0)
+    (one, prompt), (two, _) = (
+        client.sample(sampler, number, PROMPT, n=3, seed=7, prompt_logprobs=True) for number in (0, 1)
+    )
+    assert one == two and len(one) == 3
+    assert client.sample(sampler, 2, PROMPT, n=3, seed=8)[0] != one
+    assert np.isnan(prompt[0]) and len(prompt) == len(PROMPT)
+    data = [sampled(PROMPT, ids, logprobs, 1.0) for ids, logprobs, _ in one]
+    told, _ = read_output(client.result(client.train(trained, 6, data, "importance_sampling", forward_only=True)))
+    for (_, logprobs, _), each in zip(one, told, strict=True):
+        np.testing.assert_allclose(each[3:], logprobs, atol=1e-4)
+    whole = client.train(trained, 7, [shifted(PROMPT)], "cross_entropy", forward_only=True)
+    np.testing.assert_allclose(read_output(client.result(whole))[0][0], prompt[1:], atol=1e-4)
+
+
+def test_a_sampler_is_the_weights_of_its_moment(client):
+    model = client.model(6)
+    before = client.snapshot(model, 1, 10)
+    first = client.sample(before, 0, PROMPT, n=2, seed=3, temperature=0.0)[0]
+    client.train(model, 2, [shifted([*PROMPT, 99, 99, 99, 99])], "cross_entropy")
+    client.result(client.step(model, 3, learning_rate=0.1))
+    after = client.snapshot(model, 4, 11)
+    assert client.sample(after, 0, PROMPT, n=2, seed=3, temperature=0.0)[0] != first
+    assert client.sample(before, 1, PROMPT, n=2, seed=3, temperature=0.0)[0] == first
+
+
+def test_a_token_of_stop_ends_a_sample_and_none_at_all_does_not(client):
+    sampler = client.base_sampler(20)
+    ((ids, _, why),), _ = client.sample(sampler, 0, PROMPT, n=1, seed=1)
+    assert why == 1 and len(ids) == 6
+    ((cut, _, why),), _ = client.sample(sampler, 1, PROMPT, n=1, seed=1, stop=[ids[2]])
+    assert why == 0 and cut == ids[: ids.index(ids[2]) + 1]
+    ((whole, _, why),), _ = client.sample(sampler, 2, PROMPT, n=1, seed=1, stop=[])
+    assert why == 1 and whole == ids
+
+
+def test_a_sample_has_no_more_tokens_than_the_window_leaves(client):
+    sampler = client.base_sampler(21)
+    ((ids, _, _),), _ = client.sample(sampler, 0, [1] * 60, n=1, max_tokens=None, stop=[])
+    assert len(ids) == 4
+
+
+@pytest.mark.parametrize(
+    ("prompt", "more", "why"),
+    [
+        ([1] * 64, {}, "the prompt has 64 tokens; the window of acme/tiny-1B is 64"),
+        ([999], {}, "999 is no token of acme/tiny-1B"),
+        ([], {}, "the prompt is empty"),
+        (PROMPT, {"top_k": 5}, "top_k=5 is not supported"),
+        (PROMPT, {"temperature": -1}, "temperature=-1"),
+        (PROMPT, {"stop": [1.5]}, "stop="),
+    ],
+)
+def test_a_sample_that_cannot_be_drawn_says_why(client, prompt, more, why):
+    sampler = client.base_sampler(22)
+    number = abs(hash((tuple(prompt), str(more)))) % 10**6
+    failed = client.sample(sampler, number, prompt, n=1, **more)
+    assert failed["category"] == "user" and why in failed["error"]
+
+
+def test_unknown_models_bases_keys_and_paths_are_refused_with_the_fix(client, tmp_path):
+    body = request([shifted([1, 2])], "cross_entropy", model="s0:train:0")
+    found = client.http.post("/api/v1/forward_backward", content=body)
+    assert found.status_code == 404 and "create_training_client_from_state_with_optimizer" in found.json()["error"]
+    failed = client.result(
+        client.post("create_model", session_id=client.session, model_seq_id=90, base_model="acme/tiny-2B",
+                    lora_config={"rank": 4})
+    )  # fmt: skip
+    assert "--model acme/tiny-2B=FOLDER" in failed["error"]
+    assert client.post("session_heartbeat", status=410, session_id="s0")
+    assert client.post("retrieve_future", status=410, request_id="s0:train:0/1")
+    found = client.post("create_sampling_session", status=400, session_id=client.session, sampling_session_seq_id=30,
+                        model_path="tinker://../weights/x")  # fmt: skip
+    assert "is no path of weights" in found["error"]
+    assert client.http.get("/api/v1/sessions").status_code == 404
+    assert client.http.post("/api/v1/create_session", content=b"[]", headers={"x-api-key": ""}).status_code == 401
+    with server(tiny_base(tmp_path / "model"), tmp_path, api_key="tml-mine") as http:
+        assert http.get("/api/v1/healthz").status_code == 200
+        assert http.get("/api/v1/healthz", headers={"x-api-key": "tml-other"}).status_code == 401
+
+
+def test_saved_weights_outlive_the_server(tmp_path_factory):
+    """Another process over the same folder: the adapter, Adam's moments and the sampler's weights are those saved."""
+    model_folder, weights = tmp_path_factory.mktemp("kept") / "model", tmp_path_factory.mktemp("kept-weights")
+    data = [shifted([5, 6, 7, 8])]
+    with server(tiny_base(model_folder), weights) as http:
+        client = Client(http)
+        model = client.model()
+        client.train(model, 1, data, "cross_entropy")
+        client.result(client.step(model, 2))
+        saved = client.result(client.post("save_weights", model_id=model, seq_id=3, path="one"))["path"]
+        assert saved == f"tinker://{model}/weights/one"
+        drawn = client.result(client.post("save_weights_for_sampler", model_id=model, seq_id=4, path="one"))["path"]
+        taken = client.result(client.post("save_weights", model_id=model, seq_id=5, path="one"))
+        assert "exists" in taken["error"]
+        client.train(model, 6, data, "cross_entropy")
+        norm = client.result(client.step(model, 7))["metrics"]["grad_norm"]
+        final = client.train(model, 8, data, "cross_entropy", forward_only=True)
+        expected = read_output(client.result(final))[1]["loss:sum"]
+        made = client.post("create_sampling_session", session_id=client.session, sampling_session_seq_id=1,
+                           model_path=drawn)  # fmt: skip
+        samples = client.sample(made["sampling_session_id"], 0, PROMPT, n=2, seed=1)[0]
+    with server(tiny_base(model_folder), weights) as http:
+        client = Client(http)
+        info = client.post("weights_info", tinker_path=saved)
+        assert (info["base_model"], info["lora_rank"]) == (NAME, 4)
+        made = client.post("load_weights", session_id=client.session, model_seq_id=0, path=saved, optimizer=True)
+        assert client.result(made)["path"] == saved
+        model = f"{client.session}:train:0"
+        client.train(model, 1, data, "cross_entropy")
+        assert client.result(client.step(model, 2))["metrics"]["grad_norm"] == norm
+        final = client.train(model, 3, data, "cross_entropy", forward_only=True)
+        assert read_output(client.result(final))[1]["loss:sum"] == expected
+        made = client.post("create_sampling_session", session_id=client.session, sampling_session_seq_id=1,
+                           model_path=drawn)  # fmt: skip
+        assert client.sample(made["sampling_session_id"], 0, PROMPT, n=2, seed=1)[0] == samples
+        run = saved.removeprefix("tinker://").split("/")[0]
+        listed = http.get(f"/api/v1/training_runs/{run}/checkpoints").json()["checkpoints"]
+        assert {each["tinker_path"] for each in listed} == {saved, drawn}
+        assert http.delete(f"/api/v1/training_runs/{run}/checkpoints/weights/one").status_code == 204
+        assert client.post("weights_info", status=400, tinker_path=saved)
+
+
+def test_no_more_models_are_trained_than_there_is_room_for(tmp_path):
+    with server(tiny_base(tmp_path / "model"), tmp_path, max_models=1) as http:
+        client = Client(http)
+        model = client.model(0)
+        asked = client.post("create_model", session_id=client.session, model_seq_id=1, base_model=NAME,
+                            lora_config={"rank": 4})  # fmt: skip
+        assert "--max-models" in client.result(asked)["error"]
+        client.post("unload_model", model_id=model)
+        client.model(2)
+
+
+def test_a_number_that_never_comes_ends_the_wait_of_those_after_it(monkeypatch):
+    monkeypatch.setattr(futures_module, "PATIENCE", 0.05)
+
+    async def scenario():
+        futures = Futures()
+        line = RequestLine("m", futures)
+
+        async def work():
+            return {"done": True}
+
+        identity = line.add(2, work)
+        return await futures.wait(identity, 5.0)
+
+    outcome = asyncio.run(scenario())
+    assert outcome.category == "user" and "request 1 of m never came" in outcome.error
+
+
+def test_answers_are_forgotten_only_a_while_after_they_were_fetched():
+    async def scenario():
+        now = [0.0]
+        futures = Futures(lambda: now[0])
+
+        async def work():
+            return {"done": True}
+
+        futures.start("a", work)
+        assert await futures.wait("a", 1.0) == {"done": True}
+        now[0] = futures_module.KEPT - 1
+        futures.start("b", work)
+        assert "a" in futures
+        now[0] = futures_module.KEPT + 1
+        futures.start("c", work)
+        assert "a" not in futures and "b" in futures
+
+    asyncio.run(scenario())
