@@ -9,6 +9,7 @@
     monitoring.py  monitor fit, eval, faithfulness; loophole        arena.py       arena rate, judge, synthetic, export
     policies.py    policies                                         safety.py      safety
     exchange.py    export, import                                  overoptimisation.py  overoptimisation label, curves
+    agents.py      mcp
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -18,6 +19,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall each other on small products
 
 from ponder.cli import (  # they register their verbs
+    agents,
     arena,
     banks,
     choosing,
@@ -37,6 +39,7 @@ from ponder.cli import (  # they register their verbs
 from ponder.cli.app import app, main
 
 __all__ = [
+    "agents",
     "app",
     "arena",
     "banks",
