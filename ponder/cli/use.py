@@ -173,7 +173,7 @@ def _toolbox(given: list[str], mode: str, budget_tokens: int | None) -> Toolbox:
     if mode in _FROM_IDS:
         raise ConfigError(f"--mcp works with modes that draw whole answers, such as single and consensus, not {mode}")
     if budget_tokens is not None:
-        raise ConfigError("with --mcp an answer is several completions, which --budget-tokens does not bound; leave it out")
+        raise ConfigError("--budget-tokens bounds one completion, and with --mcp an answer is several; leave it out")
     specs = parse_servers(given, named=False)
     import_sdk()
     return Toolbox(specs)
