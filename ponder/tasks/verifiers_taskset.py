@@ -126,6 +126,8 @@ def _found(name: str, load: Any) -> Any:
         return load(name)
     except ModuleNotFoundError as error:
         raise ConfigError(f"no taskset {name!r} is installed ({error})"[:300]) from None
+    except ImportError as error:
+        raise ConfigError(f"the taskset {name!r} needs more: {error}"[:300]) from None
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f"{name!r} is no taskset: {error}"[:300]) from None
 
