@@ -15,21 +15,54 @@ the environment's schema), failures (of the server).
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from ponder.config import ConfigError
 from ponder.rollouts.programs import asked, plain
 from ponder.strategies.deliberation_strategy import PlainTextEngine
 from ponder.strategies.turns import Episode, is_final
-from ponder.tasks.openenv import ActionRefused, Played, ServerFailed, Session, address_of, episode_of, note_played
+from ponder.tasks.openenv import (
+    ActionRefused,
+    Played,
+    ServerFailed,
+    Session,
+    Shown,
+    address_of,
+    episode_of,
+    note_played,
+)
 from ponder.types import Ending
 
+T = TypeVar("T")
 ASK = 'Act in turns: write a line "Action: " with an action, and what comes of it is shown to you.'
 PREFIX = "Action:"
 MAX_LINES = 200  # of reasoning in one episode
 MAX_OBSERVATION = 600  # characters that are inserted
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    """asyncio's own threads are few, and each step of an episode that is under way must find one."""
+    return ThreadPoolExecutor(64, thread_name_prefix="openenv")
+
+
+def in_thread(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    return asyncio.get_running_loop().run_in_executor(_threads(), function, *arguments)
+
+
+async def _reset(session: Session, seed: int) -> Shown:
+    """The first observation. Waiting for a place takes no thread from those who have one."""
+    for pause in session.pauses():
+        first = await in_thread(session.try_reset, seed)
+        if first is not None:
+            return first
+        await asyncio.sleep(pause)
+    raise session.no_place()
 
 
 @dataclass
@@ -46,7 +79,7 @@ class _Play:
         """What is shown of an action."""
         self.actions.append(text)
         try:
-            after = await asyncio.to_thread(self.session.step, text)
+            after = await in_thread(self.session.step, text)
         except ActionRefused as error:
             self.actions.pop()  # it changed nothing, and would end the play if it was played again
             return f"refused: {error}"
@@ -78,13 +111,13 @@ class OpenEnvTurns:
         play = _Play(session=Session(address_of(problem.meta["url"], problem.meta["field"])))
         try:
             try:
-                first = await asyncio.to_thread(play.session.reset, problem.meta["seed"])
+                first = await _reset(play.session, problem.meta["seed"])
                 play.total, play.is_done = first.reward, first.is_done
             except ServerFailed as error:
                 play.failure = str(error)
             ended = await self._play(episode, play)
         finally:
-            await asyncio.shield(asyncio.to_thread(play.session.__exit__))
+            await asyncio.shield(in_thread(play.session.__exit__))
         answer = json.dumps(play.actions, ensure_ascii=False) if play.actions or play.failure else ""
         if answer:
             note_played(problem, answer, Played(

@@ -205,7 +205,14 @@ def _response_text(output: str) -> str:
 
 def mcp_output(item: Item) -> str:
     """What a call of an MCP tool came to, as the model is told."""
-    said = next((item[name] for name in ("output", "error") if isinstance(item.get(name), str)), "")
+    said = item.get("output")
+    if not isinstance(said, str):
+        error = item.get("error")
+        content = error.get("content") if isinstance(error, Mapping) else error
+        parts = content if isinstance(content, list) else []
+        said = content if isinstance(content, str) else "".join(
+            str(part.get("text", "")) for part in parts if isinstance(part, Mapping)
+        )  # fmt: skip
     return said or "(nothing: the call was not finished)"
 
 

@@ -218,7 +218,7 @@ class McpCallItem(Loose):
     name: Annotated[str, StringConstraints(max_length=128)]
     arguments: str
     output: str | None = None
-    error: str | None = None
+    error: str | dict[str, Any] | None = None
     id: Short | None = None
 
 

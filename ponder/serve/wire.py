@@ -210,7 +210,10 @@ class EventWriter:
 
     def end_mcp_call(self, item: dict[str, Any], text: str, *, is_error: bool) -> None:
         item["status"] = "failed" if is_error else "completed"
-        item["error" if is_error else "output"] = text
+        if is_error:
+            item["error"] = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
+        else:
+            item["output"] = text
         position = {"item_id": item["id"], "output_index": self.output.index(item)}
         self._emit(f"response.mcp_call.{item['status']}", position)
         self._emit("response.output_item.done", {"output_index": position["output_index"]}, item=_copy(item))

@@ -25,7 +25,7 @@ import threading
 import time
 import urllib.request
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -125,19 +125,33 @@ class Session:
                 socket.send(json.dumps({"type": "close"}))
                 socket.close()
 
+    def try_reset(self, seed: int) -> Shown | None:
+        """The first observation; None where the server has no place for a session now."""
+        try:
+            self._socket = _connected(self._address.socket)
+            return self._asked("reset", {"seed": seed})
+        except _NoPlace:
+            self.__exit__()
+            return None
+
     def reset(self, seed: int) -> Shown:
         """The first observation; waits for a place on the server."""
+        for pause in self.pauses():
+            if (first := self.try_reset(seed)) is not None:
+                return first
+            time.sleep(pause)
+        raise self.no_place()
+
+    @staticmethod
+    def pauses() -> Iterator[float]:
+        """How long to wait between tries for a place, until it has been long enough."""
         until, pause = time.monotonic() + CAPACITY_SECONDS, 0.1
-        while True:
-            try:
-                self._socket = _connected(self._address.socket)
-                return self._asked("reset", {"seed": seed})
-            except _NoPlace:
-                self.__exit__()
-                if time.monotonic() > until:
-                    raise ServerFailed(f"{self._address.url} had no free session for {CAPACITY_SECONDS:g} s") from None
-                time.sleep(pause)
-                pause = min(2.0, 2 * pause)
+        while time.monotonic() < until:
+            yield pause
+            pause = min(2.0, 2 * pause)
+
+    def no_place(self) -> ServerFailed:
+        return ServerFailed(f"{self._address.url} had no free session for {CAPACITY_SECONDS:g} s")
 
     def step(self, text: Any) -> Shown:
         return self._asked("step", self._address.action(text))

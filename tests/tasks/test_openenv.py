@@ -238,6 +238,14 @@ def test_groups_are_played_side_by_side_and_rewarded(server):
     assert server.num_open == 0
 
 
+def test_more_episodes_than_the_server_has_sessions_wait_for_a_place():
+    with OpenEnvServer(most=1) as server:
+        task = load_task(f"openenv:{server.url}?size=1&best=0.5")
+        play = environment(Searcher(), open_environment("openenv", DeliberationConfig()), task)
+        found = asyncio.run(collect(play, task, [task[0]], PARAMS, group_size=12, seed=0, step=0))
+    assert found.tally.counts == {"correct": 12}
+
+
 def test_a_prompt_of_another_task_is_refused(server):
     problem = load_task("arithmetic")[0]
 
