@@ -44,7 +44,7 @@ def evaluate(
     ] = "none",
     environment: Annotated[
         str,
-        typer.Option(help="What a sample is: programs (what a Python program prints), deliberate, openenv, module:attr."),
+        typer.Option(help="What a sample is: programs (what a program prints), openenv, deliberate, module:attr."),
     ] = "",
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,
