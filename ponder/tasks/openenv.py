@@ -123,6 +123,8 @@ class Session:
         if socket is not None:
             with contextlib.suppress(Exception):
                 socket.send(json.dumps({"type": "close"}))
+                socket.recv(timeout=2)  # the server ends the connection; one that is left logs an error
+            with contextlib.suppress(Exception):
                 socket.close()
 
     def try_reset(self, seed: int) -> Shown | None:

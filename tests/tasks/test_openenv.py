@@ -238,6 +238,7 @@ def test_groups_are_played_side_by_side_and_rewarded(server):
     assert server.num_open == 0
 
 
+@pytest.mark.slow
 def test_more_episodes_than_the_server_has_sessions_wait_for_a_place():
     with OpenEnvServer(most=1) as server:
         task = load_task(f"openenv:{server.url}?size=1&best=0.5")
