@@ -117,7 +117,7 @@ class AgentTools:
         check_text("question", question)
         check_number("samples", samples, 1, MAX_SAMPLES)
         params = checked_params(temperature, max_reasoning_tokens, max_answer_tokens, seed)
-        more = {"n": samples} if samples > 1 else {}
+        more: dict[str, Any] = {"n": samples} if samples > 1 else {}
         model = await self._opened()
         key: Key = functools.cache(answer_key(model.verifier))
         solution = await STRATEGIES["consensus" if samples > 1 else "single"](
