@@ -27,8 +27,7 @@ include-method = "POST"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "404", "409", "422"]
 
 [[operations]]
-include-path = "/v1/conversations/{id}/items"
-include-method = "POST"
+include-path = ["/v1/conversations/{id}/items", "/v1/conversations/{id}", "/v1/conversations"]
 checks.ensure_resource_availability.enabled = false
 """
 
