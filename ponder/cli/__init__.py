@@ -10,7 +10,11 @@
     policies.py    policies                                         safety.py      safety
     tinkering.py   tinker
     exchange.py    export, import                                  overoptimisation.py  overoptimisation label, curves
+<<<<<<< HEAD
     planned.py     plan
+=======
+    agents.py      mcp
+>>>>>>> mcp
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """
@@ -20,6 +24,7 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # one thread a process: two stall each other on small products
 
 from ponder.cli import (  # they register their verbs
+    agents,
     arena,
     banks,
     choosing,
@@ -41,6 +46,7 @@ from ponder.cli import (  # they register their verbs
 from ponder.cli.app import app, main
 
 __all__ = [
+    "agents",
     "app",
     "arena",
     "banks",

@@ -57,7 +57,8 @@ def evaluate(
         str, typer.Option(help="How it is asked: none, direct, zero_shot_cot or few_shot_cot (baselines).")
     ] = "none",
     environment: Annotated[
-        str, typer.Option(help="What a sample is: programs (what a Python program prints), deliberate, module:attr.")
+        str,
+        typer.Option(help="What a sample is: programs (what a program prints), openenv, deliberate, module:attr."),
     ] = "",
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,

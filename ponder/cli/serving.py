@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import re
@@ -18,6 +19,7 @@ from ponder.cli.show import finish
 from ponder.config import ConfigError
 
 if TYPE_CHECKING:
+    from ponder.serve.mcp import ServerSpec
     from ponder.serve.served import ServedModel
     from ponder.serve.summary import Summarizer
     from ponder.strategies.submit import Testers
@@ -75,13 +77,22 @@ def serve(
         Optional[Path],
         typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
     ] = None,
+<<<<<<< HEAD
     engine_name: EngineName = "local",
+=======
+    mcp: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="NAME=COMMAND or NAME=URL", help="An MCP server whose tools responses may call "
+                     "(type mcp); NAME:TOOL,TOOL=... allows these tools alone. Several times for several."),
+    ] = None,
+>>>>>>> mcp
     base_url: BaseUrl = None,
     int8: Int8 = False,
 ) -> None:  # fmt: skip
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
     from ponder.monitors import load_monitors
     from ponder.serve.arena import ArenaSettings
+    from ponder.serve.mcp import parse_servers
     from ponder.serve.prompts import read_policy_file
     from ponder.serve.run import serve as run
     from ponder.serve.service import Settings
@@ -95,9 +106,12 @@ def serve(
     if arena is not None and len(references) < 2:
         raise ConfigError("--arena compares models: name two or more, --model A --model B")
     battles = None if arena is None else ArenaSettings(log=arena, revisions=revisions(references, base_url))
+    servers = parse_servers(mcp or [], named=True)
+    if servers:
+        asyncio.run(check_servers(servers))
     settings = Settings(
         db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
-        strict_params=not lenient, monitors=monitors, arena=battles,
+        strict_params=not lenient, monitors=monitors, arena=battles, mcp=servers,
         policy=read_policy_file(policy) if policy else "",
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
@@ -123,6 +137,14 @@ def serve(
             for name, reference in references.items()
         ]  # fmt: skip
         run(models, settings, host=host, port=port, on_ready=announce)
+
+
+async def check_servers(servers: Sequence[ServerSpec]) -> None:
+    """Start MCP servers once, to say in a line what is wrong with one, and what they offer."""
+    from ponder.serve.mcp import Toolbox
+
+    async with Toolbox(servers) as toolbox:
+        print(f"tools of MCP servers: {', '.join(toolbox.tools)}", file=sys.stderr)
 
 
 def revisions(references: Mapping[str, str], base_url: str | None) -> dict[str, str]:

@@ -47,6 +47,8 @@ from ponder.types import Budget, Engine, Message, SamplingParams, Solution, Usag
 
 if TYPE_CHECKING:
     from ponder.scorers.judge import Judge
+    from ponder.serve.mcp import Toolbox
+    from ponder.serve.tool_rounds import MadeCall
     from ponder.strategies.keys import Key
 
 
@@ -101,6 +103,12 @@ def ask(
     temperature: Temperature = 1.0,
     seed: Seed = 0,
     show_reasoning: Annotated[bool, typer.Option("--show-reasoning", help="Print the hidden reasoning too.")] = False,
+    mcp: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="COMMAND or URL", help="An MCP server whose tools the model may call; NAME:TOOL,TOOL=... "
+                     "names it and allows these tools alone. Several times for several."),
+    ] = None,
+    tool_rounds: Annotated[int, number("With --mcp: how often a sample may call tools.", least=1, most=64)] = 8,
     engine_name: EngineName = "local",
     base_url: BaseUrl = None,
     api_key: ApiKey = None,
@@ -128,6 +136,7 @@ def ask(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens,
         seed=seed,
     )  # fmt: skip
+    toolbox = _toolbox(mcp, mode, budget_tokens) if mcp else None
     levels = None if base_url else measured_efforts(model)
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun = time.monotonic()
@@ -144,10 +153,11 @@ def ask(
         judge = _judge(engine) if mode == "judge" and ranker is None else None
         options = _options(mode, engine, samples=samples, word=word, controller=controller_file) | extra
         options |= {"testers": testers} if testers is not None else {}
-        ask_strategy = functools.partial(
-            strategy, (Message(role="user", content=question),), engine, params=params, key=key,
+        asked = functools.partial(
+            strategy, (Message(role="user", content=question),), params=params, key=key,
             scorer=judge or ranker, budget=Budget(max_tokens=budget_tokens), **options,
         )  # fmt: skip
+        ask_strategy, calls = _with_engine(asked, engine, toolbox, tool_rounds)
         solution, stopped = _solve(ask_strategy, key)
     if show_reasoning and not as_json:
         print(solution.reasoning or "(no reasoning)")
@@ -158,12 +168,52 @@ def ask(
             "seconds": time.monotonic() - begun,
         }  # fmt: skip
         result |= {"reasoning": solution.reasoning} if show_reasoning else {}
+        if toolbox is not None:
+            result["tool_calls"] = [to_dict(call) for call in calls]
         if judge and judge.num_unparsed:
             result["judge"] = {"replies": judge.num_replies, "unread": judge.num_unparsed}
         print(json.dumps(result, ensure_ascii=False))
         return
     print(solution.answer or "(no answer: the model never closed its reasoning)")
-    Console(stderr=True, highlight=False).print(f"({_cost(solution.usage, judge, stopped)})", style="dim")
+    told = _cost(solution.usage, judge, stopped) + _told_calls(calls)
+    Console(stderr=True, highlight=False, markup=False).print(f"({told})", style="dim")
+
+
+_FROM_IDS = ("search", "dvts", "mcts", "deliberate", "programs", "forced", "revise", "submit")
+
+
+def _toolbox(given: list[str], mode: str, budget_tokens: int | None) -> Toolbox:
+    """The MCP servers of --mcp, not yet started; refused where their tools cannot be used."""
+    from ponder.serve.mcp import Toolbox, import_sdk, parse_servers
+
+    if mode in _FROM_IDS:
+        raise ConfigError(f"--mcp works with modes that draw whole answers, such as single and consensus, not {mode}")
+    if budget_tokens is not None:
+        raise ConfigError("--budget-tokens bounds one completion, and with --mcp an answer is several; leave it out")
+    specs = parse_servers(given, named=False)
+    import_sdk()
+    return Toolbox(specs)
+
+
+def _with_engine(
+    asked: Callable[..., Any], engine: Engine, toolbox: Toolbox | None, rounds: int
+) -> tuple[Callable[..., Any], list[MadeCall]]:
+    """The strategy's call with its engine, and the list that its tool calls will be in."""
+    if toolbox is None:
+        return functools.partial(asked, engine=engine), []
+    from ponder.serve.tool_rounds import ToolUsingEngine, with_tools
+
+    using = ToolUsingEngine(engine, toolbox, rounds=rounds)
+    return with_tools(asked, using, toolbox), using.calls
+
+
+def _told_calls(calls: list[MadeCall]) -> str:
+    if not calls:
+        return ""
+    names = ", ".join(dict.fromkeys(call.name for call in calls))
+    failed = sum(call.result.is_error for call in calls)
+    told = f"; {len(calls)} tool call{'s' if len(calls) > 1 else ''}: {names}"
+    return told + (f", {failed} failed" if failed else "")
 
 
 def _judge(engine: Engine) -> Judge:

@@ -42,7 +42,7 @@ from ponder.engine.tokens import EngineError, TokenEngine
 from ponder.models.flat import Flat
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
-from ponder.types import Capabilities, SamplingParams
+from ponder.types import Capabilities, Completion, Message, SamplingParams
 
 _log = logging.getLogger("ponder.engine")
 LONG_LIFE = 60.0  # seconds: a worker that lived so long had no trouble to begin with

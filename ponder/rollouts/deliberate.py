@@ -32,6 +32,7 @@ from typing import Any, Literal, cast
 from ponder.config import ConfigError, check, lookup, setting
 from ponder.engine.base import RedrawingWrapper
 from ponder.models.tokenizer import Tokenizer
+from ponder.rollouts.openenv import openenv_turns
 from ponder.rollouts.preferences import open_preference, preference_term
 from ponder.rollouts.programs import one_program, program_turns
 from ponder.rollouts.rewards import RewardTerm, each
@@ -80,6 +81,7 @@ ENVIRONMENTS: dict[str, Callable[..., Environment]] = {  # by name, with the con
     "deliberate": DeliberationConfig.environment,
     "programs": one_program,
     "program_turns": program_turns,
+    "openenv": openenv_turns,
 }
 
 

@@ -96,8 +96,9 @@ def make_app(models: Sequence[ServedModel], settings: Settings) -> ASGIApp:
     @contextlib.asynccontextmanager
     async def lifespan(app: Any) -> AsyncIterator[None]:
         await Housekeeping(service).start()
-        yield
-        await service.stop()
+        async with service.toolbox or contextlib.nullcontext():
+            yield
+            await service.stop()
 
     inner = Starlette(
         routes=[

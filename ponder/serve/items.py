@@ -25,7 +25,7 @@ from ponder.types import Message, Role
 Item = dict[str, Any]
 _PREFIX = {
     "message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco",
-    "custom_tool_call": "ctc", "custom_tool_call_output": "ctco",
+    "custom_tool_call": "ctc", "custom_tool_call_output": "ctco", "mcp_call": "mcp", "mcp_list_tools": "mcpl",
 }  # fmt: skip
 
 
@@ -67,7 +67,9 @@ def normalised(item: Mapping[str, Any]) -> Item:
         summary = [{"type": "summary_text", "text": part["text"]} for part in item.get("summary") or ()]
         sealed = item.get("encrypted_content")
         return {"id": identity, "type": kind, "summary": summary, **({"encrypted_content": sealed} if sealed else {})}
-    if kind in CALLS:
+    if kind == "mcp_list_tools":
+        return {"id": identity, "type": kind, "server_label": item["server_label"], "tools": item.get("tools") or []}
+    if kind in (*CALLS, "mcp_call"):
         return {"id": identity, "type": kind, "status": "completed", **normalised_call(item)}
     output = text_of(item["output"])
     return {"id": identity, "type": kind, "status": "completed", "call_id": item["call_id"], "output": output}
@@ -125,7 +127,7 @@ def prefix_hashes(items: Sequence[Item]) -> list[str]:
         content: list[Any] = []
         if item["type"] == "message":
             content = [item["role"], text_of(item["content"])]
-        elif item["type"] in CALLS:
+        elif item["type"] in (*CALLS, "mcp_call"):
             content = identity_of_call(item)
         elif item["type"] in OUTPUTS:
             content = ["output", item["call_id"], item["output"]]
@@ -137,7 +139,7 @@ def prefix_hashes(items: Sequence[Item]) -> list[str]:
 
 def turn_start(items: Sequence[Item]) -> int:
     """Where the current turn's reasoning may begin: after the last user message, if a function has just answered."""
-    if not items or items[-1]["type"] not in OUTPUTS:
+    if not items or items[-1]["type"] not in (*OUTPUTS, "mcp_call"):
         return len(items)
     asked = [i for i, item in enumerate(items) if item["type"] == "message" and item["role"] == "user"]
     return asked[-1] + 1 if asked else 0
@@ -178,19 +180,40 @@ def conversation(
         if item["type"] == "reasoning":
             pending = thoughts.get(item["id"], pending)
             continue
+        if item["type"] == "mcp_list_tools":
+            continue  # the tools of this request are told, not those of an earlier one
         if item["type"] == "message":
             role, content = cast(Role, item["role"]), text_of(item["content"])
-        elif item["type"] in CALLS:
+        elif item["type"] in (*CALLS, "mcp_call"):
             role, content = "assistant", _call_text(item)
         else:
-            role, content = "tool", f"{TOOL_RESPONSE[0]}\n{item['output']}\n{TOOL_RESPONSE[1]}"
+            role, content = "tool", _response_text(item["output"])
         if role == "assistant" and messages and messages[-1].role == "assistant" and pending is None:
             messages[-1] = Message(role="assistant", content=messages[-1].content + "\n" + content)
-            continue
-        if role == "assistant" and pending is not None:
-            placed[len(messages)], pending = pending, None
-        messages.append(Message(role=role, content=content))
+        else:
+            if role == "assistant" and pending is not None:
+                placed[len(messages)], pending = pending, None
+            messages.append(Message(role=role, content=content))
+        if item["type"] == "mcp_call":
+            messages.append(Message(role="tool", content=_response_text(mcp_output(item))))
     return messages, placed
+
+
+def _response_text(output: str) -> str:
+    return f"{TOOL_RESPONSE[0]}\n{output}\n{TOOL_RESPONSE[1]}"
+
+
+def mcp_output(item: Item) -> str:
+    """What a call of an MCP tool came to, as the model is told."""
+    said = item.get("output")
+    if not isinstance(said, str):
+        error = item.get("error")
+        content = error.get("content") if isinstance(error, Mapping) else error
+        parts = content if isinstance(content, list) else []
+        said = content if isinstance(content, str) else "".join(
+            str(part.get("text", "")) for part in parts if isinstance(part, Mapping)
+        )  # fmt: skip
+    return said or "(nothing: the call was not finished)"
 
 
 def _call_text(item: Item) -> str:

@@ -22,8 +22,10 @@ from ponder.serve.tool_kinds import functions_of
 from ponder.serve.tools import TOOL_CALL, Tool
 
 
-def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list[Tool], bool]:
-    """(tools that may be called, whether one must be) of a request in either API's form."""
+def tools_of(
+    given: Sequence[Any] | None, choice: Any, param: str, more: Sequence[Tool] = ()
+) -> tuple[list[Tool], bool]:
+    """(tools that may be called, whether one must be) of a request in either API's form. more: that it stands for."""
     specs = functions_of(given or ())
     try:
         check_size([spec.parameters for spec in specs])
@@ -35,6 +37,7 @@ def tools_of(given: Sequence[Any] | None, choice: Any, param: str) -> tuple[list
              strict=bool(spec.strict), param=f"{param}[{index}].parameters")
         for index, spec in enumerate(specs)
     ]  # fmt: skip
+    tools += more
     if choice is None or choice == "auto":
         return tools, False
     if choice == "none":

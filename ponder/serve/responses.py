@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -18,10 +18,12 @@ from ponder.serve.errors import ApiError
 from ponder.serve.events import Event, EventLog
 from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
 from ponder.serve.history import kept_thoughts, read_conversation
-from ponder.serve.items import Item, prefix_hash
+from ponder.serve.items import Item, Thought, normalised, prefix_hash
 from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Key
 from ponder.serve.limits import Charge
+from ponder.serve.mcp import OfferedTool
+from ponder.serve.mcp_rounds import chosen_tools, run_rounds
 from ponder.serve.planning import check_schemas, format_of, generation_plan, tools_of
 from ponder.serve.saving import save
 from ponder.serve.schema import ResponseRequest
@@ -46,6 +48,8 @@ class PreparedRequest:
     plan: GenerationPlan
     num_prompt_tokens: int
     charge: Charge
+    kept: Mapping[str, Thought] = field(default_factory=dict)  # reasoning of this turn, by its item
+    mcp: Mapping[str, OfferedTool] = field(default_factory=dict)  # tools of MCP servers, by the names that are called
 
 
 async def prepare(service: Service, key: Key, request: ResponseRequest, charge: Charge) -> PreparedRequest:
@@ -57,7 +61,9 @@ async def prepare(service: Service, key: Key, request: ResponseRequest, charge: 
     kept, removed = await kept_thoughts(
         service, items, owner=key.owner, model=model.name, user=_user(request), num_history=len(items) - len(new)
     )
-    tools, needs_call = tools_of(request.tools, request.tool_choice, "tools")
+    mcp = chosen_tools(service.toolbox, request.tools)
+    functions = [tool.as_function() for tool in mcp.values()]
+    tools, needs_call = tools_of(request.tools, request.tool_choice, "tools", functions)
     form = format_of(request.text and request.text.format, "text.format.schema")
     prompt = await service.encoder.prompt(
         model, items, kept, param="input", truncate=request.truncation == "auto", charge=charge,
@@ -74,7 +80,9 @@ async def prepare(service: Service, key: Key, request: ResponseRequest, charge: 
         model, prompt, compute, tools=tools, needs_call=needs_call,
         parallel=request.parallel_tool_calls is not False, form=form,
     )  # fmt: skip
-    return PreparedRequest(model, items, new, conversation, removed, plan, prompt.num_tokens, charge)
+    return PreparedRequest(
+        model, items, new, conversation, removed, plan, prompt.num_tokens, charge, kept=kept, mcp=mcp
+    )
 
 
 def _user(request: ResponseRequest) -> str:
@@ -106,9 +114,10 @@ class ResponseJob(GenerationJob):
             model, response=self.id, owner=key.owner, private=private,
             summary=bool(reasoning and (reasoning.summary or reasoning.generate_summary)),
         )  # fmt: skip
-        self.thoughts = Thoughts(
-            watch, on_summary=self.writer.add_summary, on_verdict=service.on_verdict(watch.context)
-        )
+        self._watch = watch
+        self.thoughts_of_rounds: dict[str, str] = {}  # of rounds that called tools, by the item of their reasoning
+        self.rounds: list[Thoughts] = []
+        self.thoughts = self._new_thoughts()
         self._prefix = prefix_hash(prepared.items)
         self._sealed: list[tuple[str, str]] = []
         self.is_added = False  # the store knows of it
@@ -119,6 +128,17 @@ class ResponseJob(GenerationJob):
         most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * plan.compute.n
         limit = request.max_output_tokens
         prepared.charge.reserve(self.count.prompt + min(most, limit or most))
+
+    def _new_thoughts(self) -> Thoughts:
+        on_verdict = self.service.on_verdict(self._watch.context)
+        self.rounds.append(Thoughts(self._watch, on_summary=self.writer.add_summary, on_verdict=on_verdict))
+        return self.rounds[-1]
+
+    def next_round(self) -> None:
+        """What comes now is reasoned about anew, after calls that were made here."""
+        self.thoughts = self._new_thoughts()
+        self._prefix = prefix_hash([*self.prepared.items, *map(normalised, self.body["output"])])
+        self.writer.next_round()
 
     async def start(self) -> None:
         """Begin; a stored response is in the store when this returns, unless the store failed (`is_added`)."""
@@ -150,6 +170,9 @@ class ResponseJob(GenerationJob):
     async def work(self) -> str:
         self.body["status"] = "in_progress"
         self.writer.state("in_progress")
+        toolbox = self.service.toolbox
+        if toolbox is not None and self.prepared.mcp:
+            return await run_rounds(self, toolbox)
         return await produce(self.prepared.plan, self.engine, self.writer, self.thoughts)
 
     async def end(self, status: str, error: Failed | None) -> None:
@@ -159,9 +182,9 @@ class ResponseJob(GenerationJob):
             fields["incomplete_details"] = {"reason": "max_output_tokens"}
         if error is not None:
             fields["error"] = {"code": error.code, "message": error.message}
-        self.count.summary = self.thoughts.summary_tokens
+        self.count.summary = sum(thoughts.summary_tokens for thoughts in self.rounds)
         self.body["usage"] = usage_of(self.count)
-        self.body["compute"]["thinking_seconds"] = round(self.thoughts.seconds, 3)
+        self.body["compute"]["thinking_seconds"] = round(sum(t.seconds for t in self.rounds), 3)
         self.body["compute"]["answered_early"] = self.engine.answered_early
         terminal = self.writer.end(status, self.thoughts, **fields)
         if error is not None:
@@ -175,7 +198,7 @@ class ResponseJob(GenerationJob):
         self.prepared.charge.settle(self.count.prompt + self.count.output)
         self.service.metrics.report(
             self.model.name, key=self.key, kind="response", name=self.id, status=status, count=self.count,
-            compute=self.prepared.plan.compute, thoughts=[self.thoughts], begun=self.begun,
+            compute=self.prepared.plan.compute, thoughts=self.rounds, begun=self.begun,
             first_visible=self.writer.first_visible,
         )  # fmt: skip
 
@@ -215,6 +238,7 @@ class ResponseJob(GenerationJob):
         )
         raw = thoughts.raw()
         chosen = raw if thoughts.chosen is None else thoughts.chosen
+        self.thoughts_of_rounds[item] = chosen
         sealed = self.service.vault.seal({"text": chosen, **({"all": raw} if raw != chosen else {})}, binding)
         self._sealed.append((item, sealed))
         return sealed

@@ -212,6 +212,23 @@ class OutputItem(Loose):
     id: Short | None = None
 
 
+class McpCallItem(Loose):
+    type: Literal["mcp_call"]
+    server_label: Name
+    name: Annotated[str, StringConstraints(max_length=128)]
+    arguments: str
+    output: str | None = None
+    error: str | dict[str, Any] | None = None
+    id: Short | None = None
+
+
+class McpListItem(Loose):
+    type: Literal["mcp_list_tools"]
+    server_label: Name
+    tools: list[dict[str, Any]] | None = None
+    id: Short | None = None
+
+
 class ItemReference(Loose):
     type: Literal["item_reference"]
     id: Short
@@ -221,7 +238,8 @@ def _type(item: Any) -> str:
     kind = item.get("type") if isinstance(item, dict) else None
     if kind == "custom_tool_call_output":
         return "function_call_output"
-    known = ("reasoning", "function_call", "custom_tool_call", "function_call_output", "item_reference")
+    known = ("reasoning", "function_call", "custom_tool_call", "function_call_output", "item_reference", "mcp_call",
+             "mcp_list_tools")  # fmt: skip
     return kind if kind in known else "message"
 
 
@@ -231,6 +249,8 @@ InputItem = Annotated[
     | Annotated[CallItem, Tag("function_call")]
     | Annotated[CustomCallItem, Tag("custom_tool_call")]
     | Annotated[OutputItem, Tag("function_call_output")]
+    | Annotated[McpCallItem, Tag("mcp_call")]
+    | Annotated[McpListItem, Tag("mcp_list_tools")]
     | Annotated[ItemReference, Tag("item_reference")],
     Discriminator(_type),
 ]

@@ -41,9 +41,28 @@ class CustomTool(Strict):
     defer_loading: bool | None = None
 
 
+class McpFilter(Strict):
+    tool_names: list[str] | None = None
+
+
+class McpTool(Strict):
+    """Tools of an MCP server that the operator offers (mcp_rounds.py)."""
+
+    type: Literal["mcp"]
+    server_label: Name
+    server_description: str | None = None
+    allowed_tools: Annotated[list[str], Field(max_length=128)] | McpFilter | None = None
+    require_approval: Literal["never"] | None = None
+
+    @property
+    def names(self) -> list[str] | None:
+        """The tools that the request allows; None = all."""
+        return self.allowed_tools.tool_names if isinstance(self.allowed_tools, McpFilter) else self.allowed_tools
+
+
 def _tool(tool: Any) -> str:
     kind = tool.get("type") if isinstance(tool, dict) else None
-    return {"custom": "Custom", "namespace": "Namespace"}.get(str(kind), "Function")
+    return {"custom": "Custom", "namespace": "Namespace", "mcp": "Mcp"}.get(str(kind), "Function")
 
 
 # tags begin with a capital: no part of an error's path, as validation.py tells them
@@ -62,7 +81,8 @@ class NamespaceTool(Strict):
 AnyTool = Annotated[
     Annotated[ResponseTool, Tag("Function")]
     | Annotated[CustomTool, Tag("Custom")]
-    | Annotated[NamespaceTool, Tag("Namespace")],
+    | Annotated[NamespaceTool, Tag("Namespace")]
+    | Annotated[McpTool, Tag("Mcp")],
     Discriminator(_tool),
 ]
 

@@ -16,6 +16,7 @@ from ponder.serve.job import GenerationJob
 from ponder.serve.keys import Keyring
 from ponder.serve.limits import Limiter
 from ponder.serve.logs import log, log_error
+from ponder.serve.mcp import ServerSpec, Toolbox
 from ponder.serve.metrics import Metrics
 from ponder.serve.prompts import PromptEncoder
 from ponder.serve.saving import save_running
@@ -48,6 +49,7 @@ class Settings:
     fail_closed: bool = False
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
     arena: ArenaSettings | None = None  # blind battles between the models; None: there are none
+    mcp: Sequence[ServerSpec] = ()  # servers whose tools responses may use
     policy: str = ""  # a system message before every conversation, which no request can take away
 
 
@@ -63,6 +65,7 @@ class Service:
         self.limiter = Limiter(settings.requests_per_minute, settings.tokens_per_minute)
         self.metrics = Metrics(self.models)
         self.encoder = PromptEncoder(settings.policy)
+        self.toolbox = Toolbox(settings.mcp) if settings.mcp else None  # opened with the app
         self.created = int(time.time())
         self.jobs: dict[str, ResponseJob] = {}  # responses that the store does not have whole
         self.running_jobs: set[GenerationJob] = set()

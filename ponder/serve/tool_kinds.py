@@ -6,7 +6,8 @@
                                                               the client gets a call of read with "namespace": "files"
 
 Codex sends both. A grammar (`format`) of a custom tool is told to the model and not held to while decoding; a note says
-so. Kinds that a server would have to run itself (web_search, code_interpreter, mcp, ...) are refused by their name.
+so. `mcp` names tools of a server that the operator offers (mcp_rounds.py). Other kinds that a server would have to run
+itself (web_search, code_interpreter, ...) are refused by their name.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from ponder.serve.errors import ApiError
-from ponder.serve.schema_tools import CustomTool, FunctionSpec, NamespaceTool
+from ponder.serve.schema_tools import CustomTool, FunctionSpec, McpTool, NamespaceTool
 
-KNOWN = ("function", "custom", "namespace")
+KNOWN = ("function", "custom", "namespace", "mcp")
 _ADVICE = {
     "web_search": " Codex leaves it out with web_search = \"disabled\" in its configuration.",
     "local_shell": " Give the model a function for it.",
     "shell": " Give the model a function for it.",
     "apply_patch": " Give it as a custom tool.",
-    "mcp": " Give the functions of the MCP server as a namespace.",
+    "mcp": " Give the server's functions as a namespace; or `ponder serve --mcp NAME=COMMAND` offers servers.",
     "tool_search": " Give all tools with the request.",
 }
 
@@ -62,6 +63,8 @@ def functions_of(tools: Sequence[Any]) -> list[FunctionSpec]:
     """All tools of a request as functions, as the model sees them."""
     found: list[FunctionSpec] = []
     for tool in tools:
+        if isinstance(tool, McpTool):
+            continue  # what it stands for is known to mcp_rounds.py
         if isinstance(tool, NamespaceTool):
             for inner in tool.tools:
                 spec = _as_function(inner)
@@ -106,7 +109,7 @@ def kinds_of(tools: Iterable[Any] | None) -> dict[str, ToolKind]:
 
 def echoed(tool: Any) -> dict[str, Any]:
     """A tool as a response repeats it."""
-    if isinstance(tool, CustomTool | NamespaceTool):
+    if isinstance(tool, CustomTool | NamespaceTool | McpTool):
         return tool.model_dump(exclude_none=True)
     return {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters,
             "strict": bool(tool.strict)}  # fmt: skip
@@ -129,6 +132,8 @@ OUTPUTS = ("function_call_output", "custom_tool_call_output")
 
 def normalised_call(item: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a call, beside its id and type."""
+    if item["type"] == "mcp_call":
+        return {name: item.get(name) for name in ("server_label", "name", "arguments", "output", "error")}
     field = "input" if item["type"] == "custom_tool_call" else "arguments"
     kept = {name: item[name] for name in ("call_id", "name", field)}
     return kept | ({"namespace": item["namespace"]} if item.get("namespace") else {})
@@ -136,7 +141,7 @@ def normalised_call(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def call_as_json(item: Mapping[str, Any]) -> dict[str, Any]:
     """A call as the model wrote it."""
-    name = called_name(item["name"], item.get("namespace"))
+    name = called_name(item["name"], item.get("namespace") or item.get("server_label"))
     if item["type"] == "custom_tool_call":
         return {"name": name, "arguments": {"input": item["input"]}}
     try:
@@ -148,6 +153,9 @@ def call_as_json(item: Mapping[str, Any]) -> dict[str, Any]:
 
 def identity_of_call(item: Mapping[str, Any]) -> list[Any]:
     """What a call says, for the hash of a conversation; a plain function's is as it always was."""
+    if item["type"] == "mcp_call":
+        said = item.get("output") if item.get("output") is not None else item.get("error")
+        return ["mcp", item["server_label"], item["name"], item["arguments"], said]
     if item["type"] == "function_call":
         more = [item["namespace"]] if item.get("namespace") else []
         return ["call", item["call_id"], item["name"], item["arguments"], *more]

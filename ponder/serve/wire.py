@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ponder.serve.events import EventLog
 from ponder.serve.generation import Count
 from ponder.serve.items import new_id
+from ponder.serve.mcp import OfferedTool
 from ponder.serve.schema import ResponseRequest
 from ponder.serve.thoughts import Thoughts
 from ponder.serve.tool_kinds import ToolKind, echoed
@@ -176,13 +177,63 @@ class EventWriter:
         self._emit(f"{event}.done", position, **({} if kind.is_custom else {"name": kind.name}), **{field: text})
         self._emit("response.output_item.done", {"output_index": position["output_index"]}, item=_copy(item))
 
+    # --- calls that are made here -------------------------------------------------------------------------------------
+
+    def add_tool_list(self, label: str, tools: Sequence[OfferedTool]) -> None:
+        """What an MCP server offers to this response."""
+        item: dict[str, Any] = {"id": new_id("mcpl"), "type": "mcp_list_tools", "server_label": label, "tools": [],
+                                "error": None}  # fmt: skip
+        self._add_item(item)
+        position = {"item_id": item["id"], "output_index": self.output.index(item)}
+        self._emit("response.mcp_list_tools.in_progress", position)
+        item["tools"] = [
+            {"name": tool.name, "description": tool.description, "input_schema": dict(tool.parameters),
+             "annotations": None} for tool in tools
+        ]  # fmt: skip
+        self._emit("response.mcp_list_tools.completed", position)
+        self._emit("response.output_item.done", {"output_index": position["output_index"]}, item=_copy(item))
+
+    def add_mcp_call(self, call: Call, label: str, name: str) -> dict[str, Any]:
+        """A call of an MCP tool, which begins now; the item, for `end_mcp_call`."""
+        self._end_message("completed")
+        item: dict[str, Any] = {
+            "id": new_id("mcp"), "type": "mcp_call", "status": "in_progress", "server_label": label, "name": name,
+            "arguments": "", "output": None, "error": None, "approval_request_id": None,
+        }  # fmt: skip
+        self._add_item(item)
+        position = {"item_id": item["id"], "output_index": self.output.index(item)}
+        self._emit("response.mcp_call.in_progress", position)
+        self._emit("response.mcp_call_arguments.delta", position, delta=call.arguments)
+        item["arguments"] = call.arguments
+        self._emit("response.mcp_call_arguments.done", position, arguments=call.arguments)
+        return item
+
+    def end_mcp_call(self, item: dict[str, Any], text: str, *, is_error: bool) -> None:
+        item["status"] = "failed" if is_error else "completed"
+        if is_error:
+            item["error"] = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}
+        else:
+            item["output"] = text
+        position = {"item_id": item["id"], "output_index": self.output.index(item)}
+        self._emit(f"response.mcp_call.{item['status']}", position)
+        self._emit("response.output_item.done", {"output_index": position["output_index"]}, item=_copy(item))
+
+    def next_round(self) -> None:
+        """Reasoning after calls is an item of its own."""
+        self._end_message("completed")
+        self._reasoning = None
+
     # --- the end -----------------------------------------------------------------------------------------------------
 
     def end(self, status: str, thoughts: Thoughts | None, **fields: Any) -> dict[str, Any]:
         """Close what is open and make the terminal event; it goes into the log when the store has it."""
         if thoughts is not None:
             self.end_reasoning(thoughts, cut=True)
-        if status == "completed" and not any(item["type"] != "reasoning" for item in self.output):
+        for item in self.output:
+            if item["type"] == "mcp_call" and item["status"] == "in_progress":  # stopped while the tool ran
+                self.end_mcp_call(item, "the response ended before the call did", is_error=True)
+        hidden = ("reasoning", "mcp_list_tools", "mcp_call")
+        if status == "completed" and all(item["type"] in hidden for item in self.output):
             self.add_text("")
         self._end_message("completed" if status == "completed" else "incomplete")
         self.body.update(status=status, **fields)

@@ -8,6 +8,8 @@ A task is a sequence of problems (`task[17]` is the same problem on any machine)
     load_task("file:problems.jsonl")              one JSON object a line: id, problem, answer (or .jsonl.gz)
     load_task("cms:ioi2024")                      packages of contest problems: a zip, or a folder of them (`cms.py`)
     load_task("gym:basic_arithmetic")             reasoning-gym, with the extra installed
+    load_task("verifiers:ID")                     an installed taskset of the verifiers package
+    load_task("openenv:http://HOST:8000")         an OpenEnv environment that is served somewhere
     load_task("mbpp"), load_task("stdio:PATH")    programs that tests decide (`code.py`, `stdio.py`)
     load_task("arithmetic+cipher")                a mixture: items taken in turn
     load_task("0.6*gsm8k+0.4*words:level=1-4")    ... in these shares: three of the one, then two of the other
@@ -363,6 +365,15 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
 
         name, own = parse_spec(rest)
         return _call(gym_task, spec, name, **{"split": split, "seed": seed, **own, **dials})
+    if kind == "verifiers":
+        from ponder.tasks.verifiers_taskset import taskset_task
+
+        name, own = parse_spec(rest)
+        return taskset_task(name, **{"split": split, "seed": seed, **own, **dials})
+    if kind == "openenv":
+        from ponder.tasks.openenv import openenv_task
+
+        return openenv_task(rest, **{"split": split, "seed": seed, **dials})
     if kind == "stdio":
         from ponder.tasks.stdio import stdio_task
 

@@ -16,6 +16,7 @@ from ponder.serve.history import kept_thoughts, read_conversation
 from ponder.serve.http import EventStream, json_response, key_of, response_event, unless_left, wait_or_leave
 from ponder.serve.keys import Key
 from ponder.serve.limits import Charge
+from ponder.serve.mcp_rounds import chosen_tools
 from ponder.serve.planning import check_schemas, format_of, tools_of
 from ponder.serve.query import boolean, includes, integer, page_of
 from ponder.serve.responses import ResponseJob, prepare
@@ -100,7 +101,8 @@ async def _count(service: Service, key: Key, asked: schema.CountRequest, charge:
     kept, _ = await kept_thoughts(
         service, items, owner=key.owner, model=model.name, user="", num_history=len(items) - len(new)
     )
-    tools, _ = tools_of(asked.tools, None, "tools")
+    mcp = chosen_tools(service.toolbox, asked.tools)
+    tools, _ = tools_of(asked.tools, None, "tools", [tool.as_function() for tool in mcp.values()])
     form = format_of(asked.text and asked.text.format, "text.format.schema")
     prompt = await service.encoder.prompt(
         model, items, kept, param="input", truncate=False, charge=charge, instructions=asked.instructions,

@@ -14,6 +14,7 @@ from ponder.serve.errors import not_found
 from ponder.serve.http import json_response, key_of, read_json
 from ponder.serve.lenient import BY_REQUEST
 from ponder.serve.limits import Charge
+from ponder.serve.mcp_rounds import checked
 from ponder.serve.query import integer, list_of, word
 from ponder.serve.service import Service
 from ponder.serve.validation import read
@@ -31,6 +32,9 @@ async def read_charged(service: Service, request: Request, model: type[M]) -> tu
     data, size = await read_json(request, service)
     charge = Charge(service.limiter, key_of(request).id)
     charge.cover(size)
+    if isinstance(data, dict) and model in (schema.ResponseRequest, schema.CountRequest):
+        data, notes = checked(data, service.toolbox, strict=service.settings.strict_params)
+        add_notes(request.scope, notes)
     translate = None if service.settings.strict_params else BY_REQUEST.get(model.__name__)
     if translate is not None and isinstance(data, dict):
         data, notes = translate(data)

@@ -1,0 +1,146 @@
+"""Tasksets of the verifiers package as tasks, and ponder's tasks as tasksets; over a small double of the package.
+
+The package itself pins versions that this environment does not have; docs/environments.md says with which version the
+same was done for real.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from ponder.config import ConfigError
+from ponder.engine.base import ScriptedEngine
+from ponder.grading import killable
+from ponder.rollouts.grade import grade
+from ponder.tasks import load_task
+from ponder.types import SamplingParams
+
+DOUBLE = str(Path(__file__).parent / "verifiers_double")
+
+
+DOUBLES = {path.name.removesuffix(".py") for path in Path(DOUBLE).iterdir()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def package():
+    """The double is importable, here and in the child that grades."""
+    sys.path.insert(0, DOUBLE)
+    before = killable._shared.pop(os.getpid(), None)
+    yield
+    sys.path.remove(DOUBLE)
+    if own := killable._shared.pop(os.getpid(), None):
+        own.close()
+    if before is not None:
+        killable._shared[os.getpid()] = before
+    for name in list(sys.modules):
+        if name.partition(".")[0] in DOUBLES or name == "ponder.tasks.verifiers_taskset":
+            del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def capitals(package):
+    return load_task("verifiers:someone/capitals:size=12", split="train")
+
+
+def test_a_taskset_is_a_task_whose_splits_are_disjoint_and_whole(capitals):
+    splits = {split: load_task("verifiers:capitals", split=split) for split in ("train", "dev", "test")}
+    ids = {split: {task[i].id for i in range(len(task))} for split, task in splits.items()}
+    assert sum(map(len, ids.values())) == len(set().union(*ids.values())) == 40
+    assert len(capitals) == 12 and capitals[3] == capitals[3] and capitals[0].target in capitals[0].meta["data"]
+
+
+def test_dials_go_to_the_config_of_the_taskset():
+    task = load_task("verifiers:capitals:size_of_world=15,polite=True", split="train")
+    assert [message.role for message in task[0].prompt] == ["system", "user"] and len(task) <= 15
+    with pytest.raises(ConfigError, match="did you mean 'polite'"):
+        load_task("verifiers:capitals:polit=True")
+
+
+def test_the_sum_of_the_weighted_rewards_is_the_verdict(capitals):
+    problem = capitals[0]
+    found = [capitals.verify(problem, text) for text in (problem.target, f"It is {problem.target}, I think", "no idea")]
+    assert [(verdict.outcome, verdict.reward) for verdict in found] == [
+        ("correct", 1.0), ("wrong", 0.75), ("wrong", 0.25),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("answer, why", [
+    ("crash", "I cannot read this"), ("huge", "add up to"), ("nan", "add up to nan"),
+    pytest.param("exit", "crashed", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_a_reward_that_misbehaves_leaves_the_answer_undecided_never_wrong(capitals, answer, why):
+    found = capitals.verify(capitals[1], answer)
+    assert found.outcome == "undecided" and why in found.note
+    assert capitals.verify(capitals[1], capitals[1].target).is_correct  # and the next answer is graded
+
+
+@pytest.mark.slow
+def test_a_reward_that_hangs_is_killed(capitals, monkeypatch):
+    monkeypatch.setattr(sys.modules["ponder.tasks.verifiers_taskset"], "SCORE_SECONDS", 0.5)
+    assert capitals.verify(capitals[1], "hang").outcome == "undecided"
+
+
+def test_groups_are_graded_with_every_failure_counted(capitals):
+    answers = [capitals[2].target, "crash", "no idea"]
+    engine = ScriptedEngine(answers)
+
+    async def run():
+        drawn = await engine.generate(capitals[2].prompt, SamplingParams(), n=3)
+        return await grade(capitals, capitals[2], drawn, keys=True)
+
+    assert [verdict.outcome for verdict in asyncio.run(run())] == ["correct", "undecided", "wrong"]
+
+
+@pytest.mark.parametrize("name, why", [
+    ("odd_ones", "its reward passes needs a runtime"), ("own_play", "an environment of its own"),
+    ("nothing_such", "no taskset 'nothing_such' is installed"), ("json", "is no taskset"),
+])  # fmt: skip
+def test_what_one_answer_cannot_decide_is_refused_with_the_reason(name, why):
+    with pytest.raises(ConfigError, match=why):
+        load_task(f"verifiers:{name}")
+
+
+def test_a_task_of_ponders_is_a_taskset_and_comes_back_as_the_same_task():
+    import verifiers.v1 as vf
+
+    taskset = vf.load_taskset(vf.taskset_config_type("ponder_words")(id="ponder_words"))
+    tasks = list(taskset)
+    own = load_task("arithmetic:level=1-3", split="train")
+    assert [task.data.prompt for task in tasks] == [own[i].text for i in range(20)]
+    back = load_task("verifiers:ponder_words", split="train")
+    assert [back[i].text for i in range(len(back))] == [own[i].text for i in range(20)]
+    assert back.verify(back[0], back[0].target).is_correct
+    assert back.verify(back[0], "12345").outcome == "wrong"
+
+
+def test_another_task_can_be_chosen_in_the_config_of_the_exported_one():
+    import verifiers.v1 as vf
+
+    kind = vf.taskset_config_type("ponder_words")
+    assert (kind().spec, kind().limit) == ("arithmetic:level=1-3", 20)
+    (task,) = vf.load_taskset(kind(id="ponder_words", spec="cipher", limit=1, split="test"))
+    assert task.data.answer == load_task("cipher")[0].target
+
+
+def test_an_undecided_answer_has_no_reward_in_the_other_package():
+    import verifiers.v1 as vf
+
+    from ponder.tasks import verifiers_taskset
+    from ponder.types import Verdict
+
+    taskset = vf.load_taskset(vf.taskset_config_type("ponder_words")(id="ponder_words"))
+    task = next(iter(taskset))
+    own = verifiers_taskset._ponder_task(task.data.spec, task.data.split, task.data.seed)
+    trace = verifiers_taskset._trace(task, type(task), "7")
+    own.verify = lambda problem, answer: Verdict(outcome="undecided", reward=0.0, note="cannot tell")
+    try:
+        with pytest.raises(vf.TaskError, match="Undecided: cannot tell"):
+            asyncio.run(task.score(trace))
+    finally:
+        del own.verify
+    assert trace.rewards == {"correct": None}
