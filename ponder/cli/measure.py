@@ -159,7 +159,7 @@ def scale(
         print(note_look(task, str(run), hub.fingerprint(checkpoints[-1])), file=sys.stderr)
     pool = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     print(refuse_overlap(problems, pool, limit), file=sys.stderr)
-    model = read_config(checkpoints[0])
+    model = read_config(hub.resolve(checkpoints[0]))
     environment = open_environment(config.environment, config.deliberation)
     with (
         CheckpointEngines(environment) as engines,
