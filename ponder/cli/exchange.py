@@ -1,4 +1,4 @@
-"""Verbs for other programs' files: export (a model or a bank), import (a log, as a bank)."""
+"""Verbs for other programs' files: export (a model or a bank), push (a model, to the hub), import (a log, as a bank)."""
 
 from __future__ import annotations
 
@@ -69,6 +69,39 @@ def _export_bank(bank: Path, out: Path, form: str, with_reasoning: bool, model_i
         print("the benchmark is gated: verdicts, classes by number and costs are there, texts are not")
     if form == "eee" and not HUB_NAME.fullmatch(source.model):
         print(f"the owner of the model {source.model} is not known; --model-id OWNER/NAME before it is published")
+
+
+@app.command(rich_help_panel=USE)
+def push(
+    model: Annotated[str, typer.Argument(help="A run (RUN, RUN@step, RUN@best), or a model or adapter folder.")],
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where on the hub.")],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="The adapter alone (lora_rank), for whoever has its base.")
+    ] = False,
+    bank: Annotated[
+        Optional[list[Path]], typer.Option(help="An evaluation of exactly this model for the card; several may be given.")
+    ] = None,
+    base: Annotated[str, typer.Option(help="The base's OWNER/NAME on the hub, where ponder does not know it.")] = "",
+    license: Annotated[str, typer.Option(help="For the card, e.g. apache-2.0. The base's licence may bind you.")] = "",
+    private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
+    out: Annotated[Optional[Path], typer.Option(help="Where the folder is made; default push/NAME.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the folder, push nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a model or an adapter on the hub, with a card made from its run."""
+    from ponder.cli.show import finish
+    from ponder.evals.card import prepare
+    from ponder.models.upload import upload
+
+    out = out or Path("push") / name.rpartition("/")[2]
+    files = prepare(model, out, name=name, adapter=adapter, base=base, license=license, banks=bank or ())
+    size = sum(path.stat().st_size for path in files)
+    told = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
+    found: dict[str, object] = {"folder": str(out), "files": [str(path.relative_to(out)) for path in files], "bytes": size}
+    if dry_run:
+        return finish(found, f"{told}; read {out / 'README.md'} before it goes out", as_json)
+    url = upload(out, name, private=private)
+    finish(found | {"url": url}, f"{told}, are at {url}", as_json)
 
 
 @app.command("import", rich_help_panel=MEASURE)

@@ -71,6 +71,10 @@ def serve(
         Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "
                                      "added to this .jsonl file, which `ponder arena` reads.")
     ] = None,
+    show_reasoning: Annotated[
+        bool, typer.Option("--show-reasoning", help="Raw reasoning on the page and at /v1/responses/ID/reasoning, for the "
+                                                    "key of --api-key and keys of scope admin, of their own responses.")
+    ] = False,
     policy: Annotated[
         Optional[Path],
         typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
@@ -96,7 +100,7 @@ def serve(
     settings = Settings(
         db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         strict_params=not lenient, monitors=monitors, arena=battles,
-        policy=read_policy_file(policy) if policy else "",
+        policy=read_policy_file(policy) if policy else "", show_reasoning=show_reasoning,
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
     summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None
@@ -107,6 +111,9 @@ def serve(
         print(f"the page to talk to {'it' if len(references) == 1 else 'them'}: {url}/", file=sys.stderr)
         if arena is not None:
             print(f"blind comparisons: {url}/arena, with keys of scope vote or infer", file=sys.stderr)
+        if show_reasoning:
+            shown_to = f"{'the key of --api-key and ' if api_key else ''}keys of scope admin"
+            print(f"raw reasoning is shown to {shown_to}, of their own responses", file=sys.stderr)
         print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr)
         print(f"ponder serves {', '.join(references)} at {url}/v1", flush=True)
 

@@ -1,0 +1,265 @@
+"""A folder for the hub: a run's model or its adapter, with a card that is made from what the run wrote down.
+
+    prepare("runs/mine", out, name="me/mine")       -> out/README.md, out/config.json, out/model.safetensors, ...
+    prepare("runs/mine@best", out, name="me/mine", adapter=True, banks=["runs/eval/report"])
+
+The card says how good the model is only from files that say so: the run's curves, and banks that were drawn from exactly
+these weights. What a number was chosen by stands beside it. Folders of this machine, commands and host names stay here.
+Nothing is uploaded: that is `models/upload.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ponder import __version__, efforts
+from ponder.config import ConfigError
+from ponder.evals.contamination import sentence
+from ponder.evals.exports.shared import HUB_NAME, shared
+from ponder.evals.results import Curves
+from ponder.evals.scaling import CURVES
+from ponder.evals.stats import Estimate, in_percent
+from ponder.evals.tables import gain_line
+from ponder.models import hub, named
+from ponder.models.lora import ADAPTER_CONFIG, is_adapter, read_adapter_config
+from ponder.runs import training_sources, write_atomic
+
+_SKIPPED = ("checkpoint.json", "training.json", "README.md")
+_FIGURES = ("train_compute.png", "test_compute.png")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pushed:
+    """What is to be pushed, and where it comes from."""
+
+    name: str  # OWNER/NAME on the hub
+    folder: Path  # the model's, or the adapter's
+    run: Path | None
+    step: int | None
+    base: str  # OWNER/NAME of the model that training began from; "" = not known there
+    is_adapter: bool
+    license: str
+    fingerprint: str
+    note: str = ""  # what a reader has to know of the base
+
+
+def prepare(
+    reference: str, out: Path, *, name: str, adapter: bool = False, base: str = "", license: str = "",
+    banks: Sequence[Path] = (),
+) -> list[Path]:  # fmt: skip
+    """Write the folder that would be pushed; returns its files. It has to be empty or one that this function wrote."""
+    if not HUB_NAME.fullmatch(name):
+        raise ConfigError(f"{name!r} is not OWNER/NAME, the place on the hub")
+    if out.exists() and any(out.iterdir()) and not (out / ".ponder-push").exists():
+        raise ConfigError(f"{out} holds other files; give another --out")
+    what = _described(reference, name, adapter, base, license)
+    shutil.rmtree(out, ignore_errors=True)
+    out.mkdir(parents=True)
+    write_atomic(out / ".ponder-push", "made by `ponder push`\n")
+    for path in sorted(what.folder.iterdir()):
+        if path.is_file() and path.name not in _SKIPPED and not path.name.startswith("."):
+            shutil.copyfile(path, out / path.name)
+    if what.is_adapter:
+        _name_base(out / ADAPTER_CONFIG, what.base)
+    if sources := training_sources(what.folder):
+        write_atomic(out / "training.json", json.dumps({"format": 1, "sources": _shown(sources)}, indent=1) + "\n")
+    levels = efforts.find(what.folder, policy=lambda: what.fingerprint)
+    if levels:
+        levels.write(out / efforts.FILE)
+    for figure in _FIGURES if what.run else ():
+        if (path := what.run / "figures" / figure).exists():  # type: ignore[operator]
+            (out / "figures").mkdir(exist_ok=True)
+            shutil.copyfile(path, out / "figures" / figure)
+    write_atomic(out / "README.md", card(what, sources, banks=banks, figures=sorted(out.glob("figures/*.png"))))
+    return sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".ponder-push")
+
+
+def _described(reference: str, name: str, adapter: bool, base: str, license: str) -> Pushed:
+    found = hub.found(reference)
+    is_alone = is_adapter(found) and not (found / "config.json").exists()
+    folder = hub.resolve(reference)
+    if adapter or is_alone:
+        folder = found if is_alone else hub.adapter_of(reference)
+        if not is_adapter(folder):
+            raise ConfigError(f"{reference} has no adapter of its own (lora_rank=0); leave --adapter out")
+    run = found.parent.parent if found.parent.name == "checkpoints" else None
+    began = read_adapter_config(folder)["base_model_name_or_path"] if is_adapter(folder) else _began(run)
+    is_given, base = bool(base), base or _public(began)
+    if is_adapter(folder) and not base:
+        raise ConfigError(
+            f"an adapter is of use only with its base, and {Path(began).name} is a folder of this machine: push the whole "
+            "model (without --adapter), or say where the base is on the hub: --base OWNER/NAME"
+        )
+    step = found.name.removeprefix("step_") if run else ""
+    return Pushed(
+        name=name, folder=folder, run=run, step=int(step) if step.isdecimal() else None, base=base,
+        is_adapter=is_adapter(folder), license=license, fingerprint=hub.fingerprint(found),
+        note="" if is_given else _pulled(began),
+    )  # fmt: skip
+
+
+def _began(run: Path | None) -> str:
+    """What a run's recipe calls the model that it began from."""
+    if run is None or not (run / "config.toml").exists():
+        return ""
+    return str(tomllib.loads((run / "config.toml").read_text(encoding="utf-8")).get("model", ""))
+
+
+def _public(base: str) -> str:
+    """A base by its name on the hub; "" where it has none."""
+    known = base if base in named.PACKAGES else named.local_name(base)
+    if known is not None:
+        return named.PACKAGES[known].hub_id
+    return base.partition("@")[0] if hub.is_hub_id(base) and not Path(base.partition("@")[0]).exists() else ""
+
+
+def _pulled(base: str) -> str:
+    """That a base was not read from the hub's own files."""
+    known = base if base in named.PACKAGES else named.local_name(base)
+    if known is None:
+        return ""
+    return (
+        f"It was trained over the weights that `ponder pull {known}` makes from a 4-bit file; over the hub's own weights "
+        "of that model its answers differ a little."
+    )
+
+
+def _name_base(path: Path, base: str) -> None:
+    """The base by its name on the hub, and no folder of this machine."""
+    config = json.loads(path.read_text())
+    config = {key: value for key, value in config.items() if key != "ponder_base"} | {"base_model_name_or_path": base}
+    write_atomic(path, json.dumps(config, indent=2) + "\n")
+
+
+def _local(value: Any) -> Any:
+    """Paths of this machine as the last parts of their names, in texts at any depth."""
+    if isinstance(value, Mapping):
+        return {_local(key): _local(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_local(inner) for inner in value]
+    return re.sub(r"(?:~|(?<![\w.])\.{0,2})/(?:[^\s/,\"']+/)+", "", value) if isinstance(value, str) else value
+
+
+def _shown(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    return [_local(dict(source)) for source in sources]
+
+
+# --- the card -----------------------------------------------------------------------------------------------------
+
+
+def card(what: Pushed, sources: Sequence[Mapping[str, Any]], *, banks: Sequence[Path], figures: Sequence[Path]) -> str:
+    """README.md: a head for the hub, and what a reader has to know."""
+    parts = [_head(what), f"# {what.name.partition('/')[2]}", _what_it_is(what), "## How good", *_measured(what, banks)]
+    parts += [f"![{path.stem.replace('_', ' ')}](figures/{path.name})" for path in figures]
+    parts += ["## What it was trained on", _sources(sources), *_recipe(what), "## Use", _use(what)]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _head(what: Pushed) -> str:
+    lines = [f"library_name: {'peft' if what.is_adapter else 'transformers'}", "pipeline_tag: text-generation"]
+    lines += [f"base_model: {what.base}"] if what.base else []
+    lines += [f"license: {what.license}"] if what.license else []
+    return "\n".join(["---", *lines, "tags:", "- ponder", "- reasoning", "- reinforcement-learning", "---"])
+
+
+def _what_it_is(what: Pushed) -> str:
+    kind = "A LoRA adapter" if what.is_adapter else "A model"
+    of = f" for [{what.base}](https://huggingface.co/{what.base})" if what.base else ""
+    at = f", step {what.step} of its run" if what.step is not None else ""
+    return f"{kind}{of}{at}, trained with ponder {__version__}. It reasons before it answers, between its own marks. {what.note}".rstrip()
+
+
+def _measured(what: Pushed, banks: Sequence[Path]) -> list[str]:
+    """Every number with its interval, and what was chosen by it."""
+    parts = [_bank(what, folder) for folder in banks]
+    if what.run and (what.run / "scale" / CURVES).exists():
+        parts += _curves(what, Curves.read(what.run / "scale" / CURVES))
+    if what.run and (what.run / "best.json").exists():
+        best = json.loads((what.run / "best.json").read_text())
+        if best["step"] == what.step:
+            parts.append(
+                f"Step {best['step']} was chosen on a dev part: {best['num_problems']} problems, {best['num_samples']} "
+                "samples each. The accuracy there is no result and is left out."
+            )
+    return parts or ["Nothing was measured on these weights."]
+
+
+def _curves(what: Pushed, curves: Curves) -> list[str]:
+    own = next((each for each in curves.checkpoints if each.step == what.step), None)
+    if own is None:
+        return []
+    first, k = curves.checkpoints[0], curves.k
+    rows = [
+        f"| {label} | {_cell(each.pass_at[1])} | {_cell(each.cons_at[k])} | {each.reasoning_per_sample:.0f} |"
+        for label, each in {"before (step 0)": first, f"**this model (step {own.step})**": own}.items()
+        if label[0] == "*" or own is not first
+    ]
+    table = [f"| | pass@1 | vote of {k} | reasoning tokens |", "|---|---|---|---|", *rows]
+    about = f"On {curves.num_problems} problems of {_local(curves.task)} ({curves.split} split); 95 % intervals."
+    gain = f"{gain_line(curves)}." if gain_line(curves) and own is curves.checkpoints[-1] else ""
+    overlap = f"{_capital(sentence(curves.contamination))}." if curves.contamination else ""
+    return [about, "\n".join(table), gain, _of_part(curves.task), _local(overlap)]
+
+
+def _bank(what: Pushed, folder: Path) -> str:
+    """The numbers of an evaluation of exactly these weights."""
+    found = shared(folder)
+    if found.bank.spec.fingerprint != what.fingerprint:
+        raise ConfigError(f"{folder} is an evaluation of other weights ({found.bank.spec.model}); leave it out")
+    n, metrics = found.summary.num_samples, found.summary.metrics
+    lines = [f"| {found.task} | pass@1 | vote of {n} |", "|---|---|---|",
+             f"| {found.summary.num_problems} problems, {n} samples each | {_cell(metrics.pass_at[1])} | "
+             f"{_cell(metrics.cons_at[n])} |"]  # fmt: skip
+    known = found.result.contamination if found.result else None
+    overlap = f"{_capital(sentence(known))}." if known else ""
+    return "\n\n".join(part for part in ("\n".join(lines), _of_part(found.task), _local(overlap)) if part)
+
+
+def _of_part(task: str) -> str:
+    if task.endswith("dev part"):
+        return "These are dev problems: what was chosen by them is too good on them."
+    return "These problems chose nothing (the report part)." if task.endswith("report part") else ""
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _cell(found: Estimate) -> str:
+    return f"{in_percent(found.value)} % ({in_percent(found.low)} to {in_percent(found.high)})"
+
+
+def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
+    if not sources:
+        return "The run does not say."
+    lines = []
+    for source in _shown(sources):
+        told = source.get("task") or source.get("path") or source.get("name") or source.get("kind")
+        split = f", {source['split']} split" if source.get("split") else ""
+        size = f", {source['size']} problems at most" if source.get("size") else ""
+        note = f" ({source['note']})" if source.get("note") else ""
+        lines.append(f"- {told}{split}{size}{note}")
+    return "\n".join(lines)
+
+
+def _recipe(what: Pushed) -> list[str]:
+    if what.run is None or not (what.run / "run.json").exists():
+        return []
+    facts = json.loads((what.run / "run.json").read_text())
+    machine = facts.get("machine", {})
+    told = f"`ponder {facts.get('kind')}`, seed {facts.get('seed')}, code {facts.get('revision')}, on " + (
+        f"{machine.get('cores')} cores of {machine.get('processor')}"
+    )
+    recipe = _local((what.run / "config.toml").read_text(encoding="utf-8", errors="replace"))
+    return ["## Recipe", f"{told}.", f"```toml\n{recipe.strip()}\n```"]
+
+
+def _use(what: Pushed) -> str:
+    return f'```bash\nponder ask --model {what.name} "What is 3+4*2?" --show-reasoning\n```'
