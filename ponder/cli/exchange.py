@@ -28,17 +28,23 @@ def export(
         str, typer.Option(help="Of a bank, for hub: the benchmark there, OWNER/NAME:TASK.")
     ] = "",
     kind: Annotated[str, typer.Option("--type", help="Of a model: how matrices are stored, F16, Q8_0 or F32.")] = "F16",
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a model as a GGUF file, or an exam's samples and numbers in the formats of other projects."""
     if form is None and out.suffix == ".eval":
         form = "inspect"
     if form is None:
-        _export_model(source, out, kind)
+        files, notes = _export_model(source, out, kind)
     else:
-        _export_bank(Path(source), out, form, with_reasoning, model_id, dataset)
+        files, notes = _export_bank(Path(source), out, form, with_reasoning, model_id, dataset)
+    if as_json:
+        print(json.dumps({"files": [str(path) for path in files], "notes": notes}, ensure_ascii=False))
+        return
+    for line in notes if form is None else [*files, *notes]:
+        print(line)
 
 
-def _export_model(source: str, out: Path, kind: str) -> None:
+def _export_model(source: str, out: Path, kind: str) -> tuple[list[Path], list[str]]:
     """An adapter is merged into its base."""
     from ponder.config import ConfigError
     from ponder.models import hub
@@ -49,10 +55,12 @@ def _export_model(source: str, out: Path, kind: str) -> None:
     if out.suffix != ".gguf":
         raise ConfigError(f"{out}: the formats of models are .gguf; a run's checkpoints are folders for transformers")
     export_gguf(*hub.load(source, dtype=None), out, kind)
-    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it")
+    return [out], [f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it"]
 
 
-def _export_bank(bank: Path, out: Path, form: str, with_reasoning: bool, model_id: str, dataset: str) -> None:
+def _export_bank(
+    bank: Path, out: Path, form: str, with_reasoning: bool, model_id: str, dataset: str
+) -> tuple[list[Path], list[str]]:
     from ponder.config import ConfigError, lookup
     from ponder.evals.exports import EXPORTS, write_hub
     from ponder.evals.exports.shared import HUB_NAME, shared
@@ -63,12 +71,13 @@ def _export_bank(bank: Path, out: Path, form: str, with_reasoning: bool, model_i
     if dataset and write is not write_hub:
         raise ConfigError("--dataset is for --format hub")
     source = shared(bank, with_reasoning=with_reasoning, model_id=model_id)
-    for path in write_hub(source, out, dataset=dataset) if write is write_hub else write(source, out):
-        print(path)
+    files = list(write_hub(source, out, dataset=dataset) if write is write_hub else write(source, out))
+    notes = []
     if source.is_gated:
-        print("the benchmark is gated: verdicts, classes by number and costs are there, texts are not")
+        notes.append("the benchmark is gated: verdicts, classes by number and costs are there, texts are not")
     if form == "eee" and not HUB_NAME.fullmatch(source.model):
-        print(f"the owner of the model {source.model} is not known; --model-id OWNER/NAME before it is published")
+        notes.append(f"the owner of the model {source.model} is not known; --model-id OWNER/NAME before it is published")
+    return files, notes
 
 
 @app.command(rich_help_panel=USE)

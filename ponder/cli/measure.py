@@ -206,11 +206,14 @@ def score(
 
 
 @app.command(rich_help_panel=MEASURE)
-def report(folder: Annotated[Path, typer.Argument(help="A run folder or the --out of an eval.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder or the --out of an eval.")], as_json: Json = False
+) -> None:
     """Write report.html from a folder, without running anything again."""
     from ponder.evals.report import report as render
 
-    print(f"the report is {render(folder)}")
+    path = render(folder)
+    finish({"report": str(path)}, f"the report is {path}", as_json)
 
 
 @app.command(rich_help_panel=MEASURE)

@@ -239,14 +239,16 @@ def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
 
 
 @keys.command("revoke")
-def keys_revoke(identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db") -> None:
+def keys_revoke(
+    identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db", as_json: Json = False
+) -> None:
     """End a key; a running server notices within two seconds."""
     from ponder.serve.store import Store
 
     store = Store(db)
     if not store.now(lambda: store.revoke_key(identity)):
         raise ConfigError(f"no valid key {identity!r}; ponder keys list shows them")
-    print(f"{identity} is revoked")
+    finish({"id": identity, "revoked": True}, f"{identity} is revoked", as_json)
 
 
 def shown_db(db: str) -> str:

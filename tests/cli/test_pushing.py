@@ -115,7 +115,7 @@ class Hub(BaseHTTPRequestHandler):
         if self.path == "/api/repos/create":
             asked = json.loads(body)
             assert asked["name"] == "mine" and asked["organization"] == "me"
-            return self.answer({"url": "http://hub/me/mine"})
+            return self.answer({"url": f"http://127.0.0.1:{self.server.server_port}/me/mine"})  # type: ignore[attr-defined]
         if "/preupload/" in self.path:
             files = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in json.loads(body)["files"]]
             return self.answer({"files": files})

@@ -40,7 +40,7 @@ def test_the_last_answer_is_made_again_in_its_place(visit):
     first, second = [turn["id"] for turn in me.responses()]
     assert me.page.get_by_role("button", name="Regenerate").locator("visible=true").count() == 1
     me.last.get_by_role("button", name="Regenerate").click()
-    me.page.wait_for_function("document.querySelectorAll('article.turn').length === 2")
+    me.page.wait_for_function("() => document.querySelectorAll('article.turn').length === 2")
     me.until("completed")
     again = [turn["id"] for turn in me.responses()]
     assert again[0] == first and len(again) == 2 and again[1] != second
@@ -59,7 +59,7 @@ def test_an_edited_question_replaces_itself_and_what_came_after_once_it_is_sent(
     assert asked(me) == ["one", "two", "three"] and me.page.input_value("#question") == ""
     me.page.locator("article:nth-child(2)").get_by_role("button", name="Edit").click()
     me.ask("zwei")
-    me.page.wait_for_function("document.querySelectorAll('article.turn').length === 2")
+    me.page.wait_for_function("() => document.querySelectorAll('article.turn').length === 2")
     me.until("completed")
     assert asked(me) == ["one", "zwei"] and len(me.responses()) == 2
     me.page.reload()
