@@ -83,7 +83,7 @@ audit: .venv-audit/.done
 
 docs: .venv-docs/.done
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
-	@echo "== the site: site/index.html =="
+	@echo "== the site is in site/; to look at it: python3 -m http.server -d site =="
 
 .venv-docs/.done: pyproject.toml
 	$(PYTHON) -m venv .venv-docs

@@ -14,7 +14,7 @@ EXPECTED = {
     r"for want of Chromium": "a browser is a system package, and some CI machines have none",
     r"PONDER_TEST_POSTGRES names no database": "needs a PostgreSQL server, which nothing here may start or empty",
     r"could not import 'litellm'": "a client of the server, heavy, and no part of the test requirements",
-    r"could not import 'llama_cpp'": "llama.cpp, compiled for minutes; the files for it are checked by other readers too",
+    r"could not import 'llama_cpp'": "llama.cpp, compiled for minutes, and no part of the test requirements",
     r"could not import 'mkdocs'": "the site's builder, in the extra `docs`, and no part of the test requirements",
     r"TRL is not installed": "an oracle for the losses, in the extra `parity`, and no part of the test requirements",
     r"needs the real model": "a download of some hundred MB; tests need no network",

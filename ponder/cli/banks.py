@@ -75,8 +75,9 @@ def log(
                     kept.parent.mkdir(exist_ok=True)
                     write_atomic(kept, json.dumps(vars(now)) + "\n")
                     told = {"to": to, "metrics": now.metrics, "samples": now.samples}
-                    print(json.dumps(told) if as_json else f"{to}: {now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples "
-                          f"sent ({now.metrics} and {now.samples} in all)")  # fmt: skip
+                    new = f"{now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples"
+                    in_all = f"({now.metrics} and {now.samples} in all)"
+                    print(json.dumps(told) if as_json else f"{to}: {new} sent {in_all}")
                 elif as_json and not follow:
                     print(json.dumps({"to": to, "metrics": now.metrics, "samples": now.samples}))
                 sent = now

@@ -1,4 +1,4 @@
-"""Verbs for other programs' files: export (a model or a bank), push (a model, to the hub), import (a log, as a bank)."""
+"""Verbs for other programs' files: export (a model or a bank), push (a model, to the hub), import (a log)."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def _export_bank(
     if source.is_gated:
         notes.append("the benchmark is gated: verdicts, classes by number and costs are there, texts are not")
     if form == "eee" and not HUB_NAME.fullmatch(source.model):
-        notes.append(f"the owner of the model {source.model} is not known; --model-id OWNER/NAME before it is published")
+        notes.append(f"the owner of the model {source.model} is not known; give --model-id OWNER/NAME to publish it")
     return files, notes
 
 
@@ -88,7 +88,7 @@ def push(
         bool, typer.Option("--adapter", help="The adapter alone (lora_rank), for whoever has its base.")
     ] = False,
     bank: Annotated[
-        Optional[list[Path]], typer.Option(help="An evaluation of exactly this model for the card; several may be given.")
+        Optional[list[Path]], typer.Option(help="An evaluation of exactly this model, for the card; several: again.")
     ] = None,
     base: Annotated[str, typer.Option(help="The base's OWNER/NAME on the hub, where ponder does not know it.")] = "",
     license: Annotated[str, typer.Option(help="For the card, e.g. apache-2.0. The base's licence may bind you.")] = "",
@@ -106,7 +106,8 @@ def push(
     files = prepare(model, out, name=name, adapter=adapter, base=base, license=license, banks=bank or ())
     size = sum(path.stat().st_size for path in files)
     told = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
-    found: dict[str, object] = {"folder": str(out), "files": [str(path.relative_to(out)) for path in files], "bytes": size}
+    names = [str(path.relative_to(out)) for path in files]
+    found: dict[str, object] = {"folder": str(out), "files": names, "bytes": size}
     if dry_run:
         return finish(found, f"{told}; read {out / 'README.md'} before it goes out", as_json)
     url = upload(out, name, private=private)

@@ -72,8 +72,8 @@ def serve(
                                      "added to this .jsonl file, which `ponder arena` reads.")
     ] = None,
     show_reasoning: Annotated[
-        bool, typer.Option("--show-reasoning", help="Raw reasoning on the page and at /v1/responses/ID/reasoning, for the "
-                                                    "key of --api-key and keys of scope admin, of their own responses.")
+        bool, typer.Option("--show-reasoning", help="Raw reasoning of one's own responses on the page and at "
+                                                    "/v1/responses/ID/reasoning, for the key of --api-key and admins.")
     ] = False,
     policy: Annotated[
         Optional[Path],

@@ -1,6 +1,6 @@
-"""Every problem of a bank with its samples, to leaf through on a report's page: hardest first, filtered without a script.
+"""Every problem of a bank with its samples, to leaf through on a report's page: hardest first, without a script.
 
-    browser(Bank.read("runs/eval/mine"))    -> Browser(entries=[Entry("mixed", "1+1?", "2", "3 of 8 right", [...])], ...)
+    browser(Bank.read("runs/eval/mine"), shown)    -> Browser(entries=[Entry("mixed", "1+1?", "2", ...)], ...)
 
 The page asks for nothing and runs nothing, so its size is bounded: `MAX_PROBLEMS` problems, `MAX_SAMPLES` samples of
 each, `MAX_LETTERS` in all. What is left out is counted; the bank has it (`pandas.read_parquet`).

@@ -3,8 +3,9 @@
     prepare("runs/mine", out, name="me/mine")       -> out/README.md, out/config.json, out/model.safetensors, ...
     prepare("runs/mine@best", out, name="me/mine", adapter=True, banks=["runs/eval/report"])
 
-The card says how good the model is only from files that say so: the run's curves, and banks that were drawn from exactly
-these weights. What a number was chosen by stands beside it. Folders of this machine, commands and host names stay here.
+The card says how good the model is only from files that say so: the run's curves, and banks that were drawn from
+exactly these weights. What a number was chosen by stands beside it. Folders of this machine, commands and host names
+stay here.
 Nothing is uploaded: that is `models/upload.py`.
 """
 
@@ -94,8 +95,8 @@ def _described(reference: str, name: str, adapter: bool, base: str, license: str
     is_given, base = bool(base), base or _public(began)
     if is_adapter(folder) and not base:
         raise ConfigError(
-            f"an adapter is of use only with its base, and {Path(began).name} is a folder of this machine: push the whole "
-            "model (without --adapter), or say where the base is on the hub: --base OWNER/NAME"
+            f"an adapter is of use only with its base, and {Path(began).name} is a folder of this machine: push the "
+            "whole model (without --adapter), or say where the base is on the hub: --base OWNER/NAME"
         )
     step = found.name.removeprefix("step_") if run else ""
     return Pushed(
@@ -126,8 +127,8 @@ def _pulled(base: str) -> str:
     if known is None:
         return ""
     return (
-        f"It was trained over the weights that `ponder pull {known}` makes from a 4-bit file; over the hub's own weights "
-        "of that model its answers differ a little."
+        f"It was trained over the weights that `ponder pull {known}` makes from a 4-bit file; over the hub's own "
+        "weights of that model its answers differ a little."
     )
 
 
@@ -173,7 +174,8 @@ def _what_it_is(what: Pushed) -> str:
     kind = "A LoRA adapter" if what.is_adapter else "A model"
     of = f" for [{what.base}](https://huggingface.co/{what.base})" if what.base else ""
     at = f", step {what.step} of its run" if what.step is not None else ""
-    return f"{kind}{of}{at}, trained with ponder {__version__}. It reasons before it answers, between its own marks. {what.note}".rstrip()
+    first = f"{kind}{of}{at}, trained with ponder {__version__}. It reasons before it answers, between its own marks."
+    return f"{first} {what.note}".rstrip()
 
 
 def _measured(what: Pushed, banks: Sequence[Path]) -> list[str]:

@@ -58,7 +58,7 @@ def found(reference: str | Path) -> Path:
 
 
 def adapter_of(reference: str | Path) -> Path:
-    """Where the adapter of a checkpoint lies, if it has one: `adapter` in it, or the checkpoint of an adapter itself."""
+    """Where the adapter of a checkpoint lies, if it has one: `adapter` in it, or itself where that is all it holds."""
     folder = found(reference)
     is_alone = _needs_merging(folder) and (folder / "checkpoint.json").exists()
     return folder if is_alone else folder / "adapter"

@@ -30,7 +30,8 @@ def upload(folder: Path, name: str, *, private: bool = False, message: str = "po
     except errors.HfHubHTTPError as error:
         status = error.response.status_code if error.response is not None else 0
         if status in (401, 403):
-            fix = f"the hub does not let you write to {name}: set HF_TOKEN to a token of {name.partition('/')[0]} that may write"
+            owner = name.partition("/")[0]
+            fix = f"the hub does not let you write to {name}: set HF_TOKEN to a token of {owner} that may write"
         else:
             fix = f"the hub refused ({' '.join(str(error).split())[:200]})"
         raise ConfigError(f"{fix}; the folder is ready in {folder}") from None

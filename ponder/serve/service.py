@@ -48,7 +48,7 @@ class Settings:
     fail_closed: bool = False
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
     arena: ArenaSettings | None = None  # blind battles between the models; None: there are none
-    show_reasoning: bool = False  # whoever started the server, and admins, may read the reasoning of their own responses
+    show_reasoning: bool = False  # to whoever started the server and to admins, of their own responses
     policy: str = ""  # a system message before every conversation, which no request can take away
 
 

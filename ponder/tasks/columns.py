@@ -38,9 +38,8 @@ def canonical(row: Row, where: str) -> Row:
             continue
         given = [other for other in others if _has(row, other)]
         if len(given) > 1:
-            raise ConfigError(
-                f"{where}: {' and '.join(map(repr, given))} could both be the {field}; rename the right one to {field!r}"
-            )
+            both = " and ".join(map(repr, given))
+            raise ConfigError(f"{where}: {both} could both be the {field}; rename the right one to {field!r}")
         if given:
             row[field] = row.pop(given[0])
     if isinstance(row.get("problem"), list):
@@ -106,7 +105,8 @@ def _of_cells(cells: dict[Any, Any], where: str, head: Any) -> Row:
         raise ConfigError(
             f"{where} has more cells than the first line has names ({', '.join(head)}); a text with commas needs quotes"
         )
-    row = {name: text for name, text in cells.items() if text or (name in ("answer", *ALIASES["answer"]) and text == "")}
+    may_be_empty = ("answer", *ALIASES["answer"])  # a problem that is left out, and counted
+    row = {name: text for name, text in cells.items() if text or (text == "" and name in may_be_empty)}
     for name in ("choices", *ALIASES["choices"]):
         if name in row:
             try:

@@ -4,8 +4,9 @@
     hub:me/mine,problem=text,answer=label,size=500
     hub:me/mine,split=validation                  the set's own name of a split
 
-Which columns are the problem and the answer: those called so, or by an alias (`columns.py`), or what the dials `problem`,
-`answer`, `solution`, `choices` and `id` say. Fetched as in `datahub.py`: `pip install "ponder[data]"`, once with a network.
+Which columns are the problem and the answer: those called so, or by an alias (`columns.py`), or what the dials
+`problem`, `answer`, `solution`, `choices` and `id` say. Fetched as in `datahub.py`: `pip install "ponder[data]"`, once
+with a network.
 """
 
 from __future__ import annotations

@@ -51,8 +51,9 @@ class LocalLearner(Trainer):
             save_model(self.model, folder)
             policy.tokenizer.save(str(folder))
         if self.adapter is not None:
+            place = folder if self._adapter_only else folder / "adapter"
             save_adapter(
-                self.adapter, folder if self._adapter_only else folder / "adapter", base=policy.base, merged_dtype=self.model.dtype,
+                self.adapter, place, base=policy.base, merged_dtype=self.model.dtype,
                 model=self.model, tokenizer=policy.tokenizer,
             )  # fmt: skip
         record_training(folder, policy.start, policy.sources, base_name=policy.base)

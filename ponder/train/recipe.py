@@ -138,7 +138,7 @@ class RLConfig:
     )
     eval: EvalConfig = field(default_factory=EvalConfig)
     adapter_only: bool = setting(
-        False, "checkpoints hold the adapter alone (lora_rank), merged into its base when one is used", also="save_only_model"
+        False, "checkpoints hold the adapter alone (lora_rank); used, it is merged into its base"
     )
     log_rollouts: bool = setting(
         False, "every rollout goes to rollouts.jsonl, not only the best and the worst", also="log_completions"

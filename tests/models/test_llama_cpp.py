@@ -44,7 +44,8 @@ def test_llama_cpp_goes_on_with_the_same_tokens_as_ponder(name, arch, tmp_path: 
     llama = opened(export_gguf(model, tokenizer, tmp_path / "new.gguf", "F32"))
     compared = 0
     for number in range(8):
-        ids = torch.randint(4, model.config.vocab_size - 6, (9 + number,), generator=torch.Generator().manual_seed(number))
+        seed = torch.Generator().manual_seed(number)
+        ids = torch.randint(4, model.config.vocab_size - 6, (9 + number,), generator=seed)
         ours, lead = greedy(model, ids.tolist())
         if lead < 1e-3:
             continue  # two tokens as likely as each other: rounding decides

@@ -1,6 +1,8 @@
-"""A taught checkpoint in other programs: smollm2-ponder gives the same greedy answers in transformers, PEFT and llama.cpp.
+"""A taught checkpoint elsewhere: smollm2-ponder gives the same greedy answers in transformers, PEFT and llama.cpp.
 
-By hand, as it needs the model and minutes:  ponder pull smollm2-135m && pytest tests/models/test_taught_elsewhere.py -s
+By hand, as it needs the model and minutes:
+
+ponder pull smollm2-135m && pytest tests/models/test_taught_elsewhere.py
 """
 
 from __future__ import annotations

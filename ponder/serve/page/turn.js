@@ -156,6 +156,7 @@ export class Turn {
     }
     this.raw.hidden = !this.raw.hidden;
     this.rawButton.textContent = this.raw.hidden ? "Show the reasoning" : "Hide the reasoning";
+    this.actions.scrollIntoView({ block: "nearest" });
   }
 
   /** What a screen reader hears of a change: whole things, never token by token. */
