@@ -100,10 +100,11 @@ def push(
     """Put a model or an adapter on the hub, with a card made from its run."""
     from ponder.cli.show import finish
     from ponder.evals.card import prepare
-    from ponder.models.upload import upload
+    from ponder.models.upload import publication, upload
 
     out = out or Path("push") / name.rpartition("/")[2]
-    files = prepare(model, out, name=name, adapter=adapter, base=base, license=license, banks=bank or ())
+    what = publication(model, name, adapter=adapter, base=base, license=license)
+    files = prepare(what, out, banks=bank or ())
     size = sum(path.stat().st_size for path in files)
     told = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
     names = [str(path.relative_to(out)) for path in files]

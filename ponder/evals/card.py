@@ -1,7 +1,7 @@
 """A folder for the hub: a run's model or its adapter, with a card that is made from what the run wrote down.
 
-    prepare("runs/mine", out, name="me/mine")       -> out/README.md, out/config.json, out/model.safetensors, ...
-    prepare("runs/mine@best", out, name="me/mine", adapter=True, banks=["runs/eval/report"])
+    prepare(publication("runs/mine", "me/mine"), out)     -> out/README.md, out/config.json, out/model.safetensors, ...
+    prepare(publication("runs/mine@best", "me/mine", adapter=True), out, banks=["runs/eval/report"])
 
 The card says how good the model is only from files that say so: the run's curves, and banks that were drawn from
 exactly these weights. What a number was chosen by stands beside it. Folders of this machine, commands and host names
@@ -14,53 +14,59 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ponder import __version__, efforts
 from ponder.config import ConfigError
 from ponder.evals.contamination import sentence
-from ponder.evals.exports.shared import HUB_NAME, shared
+from ponder.evals.exports.shared import shared
 from ponder.evals.results import Curves
 from ponder.evals.scaling import CURVES
 from ponder.evals.stats import Estimate, in_percent
 from ponder.evals.tables import gain_line
-from ponder.models import hub, named
-from ponder.models.lora import ADAPTER_CONFIG, is_adapter, read_adapter_config
 from ponder.runs import training_sources, write_atomic
 
 _SKIPPED = ("checkpoint.json", "training.json", "README.md")
 _FIGURES = ("train_compute.png", "test_compute.png")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pushed:
-    """What is to be pushed, and where it comes from."""
+class Published(Protocol):
+    """What is to be pushed, and where it comes from: `models/upload.py` makes one."""
 
-    name: str  # OWNER/NAME on the hub
-    folder: Path  # the model's, or the adapter's
-    run: Path | None
-    step: int | None
-    base: str  # OWNER/NAME of the model that training began from; "" = not known there
-    is_adapter: bool
-    license: str
-    fingerprint: str
-    note: str = ""  # what a reader has to know of the base
+    @property
+    def name(self) -> str: ...  # OWNER/NAME on the hub
+
+    @property
+    def folder(self) -> Path: ...  # the model's, or the adapter's
+
+    @property
+    def run(self) -> Path | None: ...
+
+    @property
+    def step(self) -> int | None: ...
+
+    @property
+    def base(self) -> str: ...  # OWNER/NAME of the model that training began from; "" = not known there
+
+    @property
+    def is_adapter(self) -> bool: ...
+
+    @property
+    def license(self) -> str: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    @property
+    def note(self) -> str: ...  # what a reader has to know of the base
 
 
-def prepare(
-    reference: str, out: Path, *, name: str, adapter: bool = False, base: str = "", license: str = "",
-    banks: Sequence[Path] = (),
-) -> list[Path]:  # fmt: skip
+def prepare(what: Published, out: Path, *, banks: Sequence[Path] = ()) -> list[Path]:
     """Write the folder that would be pushed; returns its files. It has to be empty or one that this function wrote."""
-    if not HUB_NAME.fullmatch(name):
-        raise ConfigError(f"{name!r} is not OWNER/NAME, the place on the hub")
     if out.exists() and any(out.iterdir()) and not (out / ".ponder-push").exists():
         raise ConfigError(f"{out} holds other files; give another --out")
-    what = _described(reference, name, adapter, base, license)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     write_atomic(out / ".ponder-push", "made by `ponder push`\n")
@@ -68,68 +74,18 @@ def prepare(
         if path.is_file() and path.name not in _SKIPPED and not path.name.startswith("."):
             shutil.copyfile(path, out / path.name)
     if what.is_adapter:
-        _name_base(out / ADAPTER_CONFIG, what.base)
+        _name_base(out / "adapter_config.json", what.base)
     if sources := training_sources(what.folder):
         write_atomic(out / "training.json", json.dumps({"format": 1, "sources": _shown(sources)}, indent=1) + "\n")
     levels = efforts.find(what.folder, policy=lambda: what.fingerprint)
     if levels:
         levels.write(out / efforts.FILE)
     for figure in _FIGURES if what.run else ():
-        if (path := what.run / "figures" / figure).exists():  # type: ignore[operator]
+        if (path := (what.run or out) / "figures" / figure).exists():
             (out / "figures").mkdir(exist_ok=True)
             shutil.copyfile(path, out / "figures" / figure)
     write_atomic(out / "README.md", card(what, sources, banks=banks, figures=sorted(out.glob("figures/*.png"))))
     return sorted(path for path in out.rglob("*") if path.is_file() and path.name != ".ponder-push")
-
-
-def _described(reference: str, name: str, adapter: bool, base: str, license: str) -> Pushed:
-    found = hub.found(reference)
-    is_alone = is_adapter(found) and not (found / "config.json").exists()
-    folder = hub.resolve(reference)
-    if adapter or is_alone:
-        folder = found if is_alone else hub.adapter_of(reference)
-        if not is_adapter(folder):
-            raise ConfigError(f"{reference} has no adapter of its own (lora_rank=0); leave --adapter out")
-    run = found.parent.parent if found.parent.name == "checkpoints" else None
-    began = read_adapter_config(folder)["base_model_name_or_path"] if is_adapter(folder) else _began(run)
-    is_given, base = bool(base), base or _public(began)
-    if is_adapter(folder) and not base:
-        raise ConfigError(
-            f"an adapter is of use only with its base, and {Path(began).name} is a folder of this machine: push the "
-            "whole model (without --adapter), or say where the base is on the hub: --base OWNER/NAME"
-        )
-    step = found.name.removeprefix("step_") if run else ""
-    return Pushed(
-        name=name, folder=folder, run=run, step=int(step) if step.isdecimal() else None, base=base,
-        is_adapter=is_adapter(folder), license=license, fingerprint=hub.fingerprint(found),
-        note="" if is_given else _pulled(began),
-    )  # fmt: skip
-
-
-def _began(run: Path | None) -> str:
-    """What a run's recipe calls the model that it began from."""
-    if run is None or not (run / "config.toml").exists():
-        return ""
-    return str(tomllib.loads((run / "config.toml").read_text(encoding="utf-8")).get("model", ""))
-
-
-def _public(base: str) -> str:
-    """A base by its name on the hub; "" where it has none."""
-    known = base if base in named.PACKAGES else named.local_name(base)
-    if known is not None:
-        return named.PACKAGES[known].hub_id
-    return base.partition("@")[0] if hub.is_hub_id(base) and not Path(base.partition("@")[0]).exists() else ""
-
-
-def _pulled(base: str) -> str:
-    """That a base was not read from the hub's own files."""
-    known = base if base in named.PACKAGES else named.local_name(base)
-    if known is None:
-        return ""
-    return (
-        f"It was trained over the weights that `ponder pull {known}` makes from a 4-bit file; over the hub's own "
-        "weights of that model its answers differ a little."
-    )
 
 
 def _name_base(path: Path, base: str) -> None:
@@ -155,7 +111,9 @@ def _shown(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 # --- the card -----------------------------------------------------------------------------------------------------
 
 
-def card(what: Pushed, sources: Sequence[Mapping[str, Any]], *, banks: Sequence[Path], figures: Sequence[Path]) -> str:
+def card(
+    what: Published, sources: Sequence[Mapping[str, Any]], *, banks: Sequence[Path], figures: Sequence[Path]
+) -> str:
     """README.md: a head for the hub, and what a reader has to know."""
     parts = [_head(what), f"# {what.name.partition('/')[2]}", _what_it_is(what), "## How good", *_measured(what, banks)]
     parts += [f"![{path.stem.replace('_', ' ')}](figures/{path.name})" for path in figures]
@@ -163,14 +121,14 @@ def card(what: Pushed, sources: Sequence[Mapping[str, Any]], *, banks: Sequence[
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(what: Pushed) -> str:
+def _head(what: Published) -> str:
     lines = [f"library_name: {'peft' if what.is_adapter else 'transformers'}", "pipeline_tag: text-generation"]
     lines += [f"base_model: {what.base}"] if what.base else []
     lines += [f"license: {what.license}"] if what.license else []
     return "\n".join(["---", *lines, "tags:", "- ponder", "- reasoning", "- reinforcement-learning", "---"])
 
 
-def _what_it_is(what: Pushed) -> str:
+def _what_it_is(what: Published) -> str:
     kind = "A LoRA adapter" if what.is_adapter else "A model"
     of = f" for [{what.base}](https://huggingface.co/{what.base})" if what.base else ""
     at = f", step {what.step} of its run" if what.step is not None else ""
@@ -178,7 +136,7 @@ def _what_it_is(what: Pushed) -> str:
     return f"{first} {what.note}".rstrip()
 
 
-def _measured(what: Pushed, banks: Sequence[Path]) -> list[str]:
+def _measured(what: Published, banks: Sequence[Path]) -> list[str]:
     """Every number with its interval, and what was chosen by it."""
     parts = [_bank(what, folder) for folder in banks]
     if what.run and (what.run / "scale" / CURVES).exists():
@@ -193,7 +151,7 @@ def _measured(what: Pushed, banks: Sequence[Path]) -> list[str]:
     return parts or ["Nothing was measured on these weights."]
 
 
-def _curves(what: Pushed, curves: Curves) -> list[str]:
+def _curves(what: Published, curves: Curves) -> list[str]:
     own = next((each for each in curves.checkpoints if each.step == what.step), None)
     if own is None:
         return []
@@ -210,7 +168,7 @@ def _curves(what: Pushed, curves: Curves) -> list[str]:
     return [about, "\n".join(table), gain, _of_part(curves.task), _local(overlap)]
 
 
-def _bank(what: Pushed, folder: Path) -> str:
+def _bank(what: Published, folder: Path) -> str:
     """The numbers of an evaluation of exactly these weights."""
     found = shared(folder)
     if found.bank.spec.fingerprint != what.fingerprint:
@@ -251,7 +209,7 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _recipe(what: Pushed) -> list[str]:
+def _recipe(what: Published) -> list[str]:
     if what.run is None or not (what.run / "run.json").exists():
         return []
     facts = json.loads((what.run / "run.json").read_text())
@@ -263,5 +221,5 @@ def _recipe(what: Pushed) -> list[str]:
     return ["## Recipe", f"{told}.", f"```toml\n{recipe.strip()}\n```"]
 
 
-def _use(what: Pushed) -> str:
+def _use(what: Published) -> str:
     return f'```bash\nponder ask --model {what.name} "What is 3+4*2?" --show-reasoning\n```'

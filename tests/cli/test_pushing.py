@@ -19,7 +19,7 @@ from ponder.evals.exams import run_exam
 from ponder.evals.scaling import scale
 from ponder.models import hub, lora
 from ponder.models.tokenizer import ByteTokenizer
-from ponder.models.upload import upload
+from ponder.models.upload import publication, upload
 from ponder.models.weights import save_model
 from ponder.runs import Run, record_training, write_atomic
 from ponder.types import SamplingParams
@@ -55,7 +55,7 @@ def run(tmp_path_factory) -> Path:
 
 
 def test_the_card_says_what_the_runs_files_say_and_names_no_folder_of_this_machine(run, tmp_path):
-    files = prepare(str(run), tmp_path / "out", name="me/mine", license="apache-2.0")
+    files = prepare(publication(str(run), "me/mine", license="apache-2.0"), tmp_path / "out")
     assert {path.name for path in files} >= {"README.md", "config.json", "model.safetensors", "training.json"}
     text = (tmp_path / "out" / "README.md").read_text()
     assert text.startswith("---\nlibrary_name: transformers\n") and "license: apache-2.0" in text
@@ -67,10 +67,10 @@ def test_the_card_says_what_the_runs_files_say_and_names_no_folder_of_this_machi
     for path in files:
         if path.suffix in (".md", ".json"):
             assert str(run.parent.parent) not in path.read_text(), path.name
-    prepare(str(run), tmp_path / "out", name="me/mine")  # its own folder is made anew
+    prepare(publication(str(run), "me/mine"), tmp_path / "out")  # its own folder is made anew
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(ConfigError, match="holds other files"):
-        prepare(str(run), tmp_path, name="me/mine")
+        prepare(publication(str(run), "me/mine"), tmp_path)
 
 
 def test_a_bank_is_on_the_card_only_if_it_is_of_these_weights(run, tmp_path):
@@ -80,26 +80,26 @@ def test_a_bank_is_on_the_card_only_if_it_is_of_these_weights(run, tmp_path):
                      fingerprint=hub.fingerprint(run / "checkpoints" / f"step_{step:05d}"), num_samples=2,
                      params=PARAMS, out=folder)
         )  # fmt: skip
-    prepare(str(run), tmp_path / "out", name="me/mine", banks=[tmp_path / "own"])
+    prepare(publication(str(run), "me/mine"), tmp_path / "out", banks=[tmp_path / "own"])
     text = (tmp_path / "out" / "README.md").read_text()
     assert "16 problems, 2 samples each | 100.0 %" in text and "chose nothing (the report part)" in text
     with pytest.raises(ConfigError, match="is an evaluation of other weights"):
-        prepare(str(run), tmp_path / "out", name="me/mine", banks=[tmp_path / "other"])
+        prepare(publication(str(run), "me/mine"), tmp_path / "out", banks=[tmp_path / "other"])
 
 
 def test_an_adapter_goes_with_the_name_of_its_base_or_not_at_all(run, tmp_path):
     with pytest.raises(ConfigError, match="start is a folder of this machine: push the whole model.*--base OWNER/NAME"):
-        prepare(str(run), tmp_path / "out", name="me/mine", adapter=True)
-    files = prepare(f"{run}@5", tmp_path / "out", name="me/mine", adapter=True, base="you/start")
+        prepare(publication(str(run), "me/mine", adapter=True), tmp_path / "out")
+    files = prepare(publication(f"{run}@5", "me/mine", adapter=True, base="you/start"), tmp_path / "out")
     assert {path.name for path in files} == {"README.md", "adapter_config.json", "adapter_model.safetensors"}
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == "you/start"
     text = (tmp_path / "out" / "README.md").read_text()
     assert "library_name: peft" in text and "base_model: you/start" in text
     with pytest.raises(ConfigError, match="has no adapter of its own"):
-        prepare("nano", tmp_path / "nano", name="me/mine", adapter=True)
+        prepare(publication("nano", "me/mine", adapter=True), tmp_path / "nano")
     with pytest.raises(ConfigError, match="not OWNER/NAME"):
-        prepare(str(run), tmp_path / "out", name="mine")
+        prepare(publication(str(run), "mine"), tmp_path / "out")
 
 
 class Hub(BaseHTTPRequestHandler):
@@ -166,7 +166,7 @@ def hub_double(monkeypatch):
 
 def test_a_push_brings_every_file_and_no_other(run, tmp_path, hub_double, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_test")
-    files = prepare(str(run), tmp_path / "out", name="me/mine")
+    files = prepare(publication(str(run), "me/mine"), tmp_path / "out")
     assert "me/mine" in upload(tmp_path / "out", "me/mine")
     assert set(Hub.pushed) == {str(path.relative_to(tmp_path / "out")) for path in files}
     assert Hub.pushed["README.md"] == (tmp_path / "out" / "README.md").read_bytes()
