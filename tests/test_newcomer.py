@@ -48,7 +48,7 @@ def done(tmp_path_factory) -> tuple[Path, dict[str, str]]:
             continue
         assert words[0] == "ponder", command
         words += shlex.split(SMALLER.get(words[1], ""))
-        ran = forked.run(words[1:], cwd=folder, environment=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=280)
+        ran = forked.run(words[1:], cwd=folder, environment=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=900)
         assert ran.returncode == 0, f"{command}\n{ran.stderr}"
         said[command] = ran.stdout
     return folder, said
@@ -60,7 +60,7 @@ def test_the_page_has_every_part_of_the_path():
     assert COMMANDS[0] == "python make_sums.py" and len(STEPS) == 7
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)  # on a busy machine; 30 s of processor time
 def test_every_command_of_the_path_works_and_leaves_what_the_page_promises(done):
     folder, said = done
     assert len((folder / "sums_rows.jsonl").read_text().splitlines()) == 240  # no solution was left out
