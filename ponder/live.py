@@ -84,6 +84,7 @@ class RLView:
                 + (f"dev {m['eval/accuracy']:.1%}  " if "eval/accuracy" in m else "")
                 + f"{m['seconds']:.0f} s",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def _render(self, step: Step) -> RenderableType:
