@@ -1,6 +1,6 @@
 """Every problem of a bank with its samples, to leaf through on a report's page: hardest first, without a script.
 
-    browser(Bank.read("runs/eval/mine"), shown)    -> Browser(entries=[Entry("mixed", "1+1?", "2", ...)], ...)
+    browser(Bank.read("runs/eval/mine"), shown)    -> Browser(entries=[BrowsedProblem("mixed", "1+1?", "2", ...)], ...)
 
 The page asks for nothing and runs nothing, so its size is bounded: `MAX_PROBLEMS` problems, `MAX_SAMPLES` samples of
 each, `MAX_LETTERS` in all. What is left out is counted; the bank has it (`pandas.read_parquet`).
@@ -19,7 +19,7 @@ KINDS = {"never": "never right", "mixed": "sometimes right", "always": "always r
 
 
 @dataclass(frozen=True)
-class Entry:
+class BrowsedProblem:
     kind: str  # of KINDS
     text: str
     target: str
@@ -29,7 +29,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Browser:
-    entries: list[Entry]
+    entries: list[BrowsedProblem]
     counts: dict[str, int]  # problems by kind, all of them
     left_out: str  # a sentence; "" where everything is here
 
@@ -37,7 +37,7 @@ class Browser:
 def browser(bank: Bank, shown: Callable[[SampleRow], ShownSample]) -> Browser:
     """The problems from the hardest on; `shown` is how a sample is told."""
     problems = sorted(bank.problems, key=lambda problem: bank.pass_rate(problem.id))  # stable: in the bank's order
-    entries: list[Entry] = []
+    entries: list[BrowsedProblem] = []
     letters = 0
     for problem in problems[:MAX_PROBLEMS]:
         if letters > MAX_LETTERS:
@@ -46,7 +46,7 @@ def browser(bank: Bank, shown: Callable[[SampleRow], ShownSample]) -> Browser:
         samples = [shown(row) for row in bank.rows(problem.id)[:MAX_SAMPLES]]
         letters += len(problem.text) + sum(len(sample.reasoning) + len(sample.answer) for sample in samples)
         told = f"{round(rate * drawn)} of {drawn} right"
-        entries.append(Entry(kind_of(rate), problem.text, problem.target or "", told, samples))
+        entries.append(BrowsedProblem(kind_of(rate), problem.text, problem.target or "", told, samples))
     counts = dict.fromkeys(KINDS, 0)
     for problem in problems:
         counts[kind_of(bank.pass_rate(problem.id))] += 1

@@ -32,7 +32,7 @@ _SKIPPED = ("checkpoint.json", "training.json", "README.md")
 _FIGURES = ("train_compute.png", "test_compute.png")
 
 
-class Published(Protocol):
+class Pushable(Protocol):
     """What is to be pushed, and where it comes from: `models/upload.py` makes one."""
 
     @property
@@ -63,7 +63,7 @@ class Published(Protocol):
     def note(self) -> str: ...  # what a reader has to know of the base
 
 
-def prepare(what: Published, out: Path, *, banks: Sequence[Path] = ()) -> list[Path]:
+def prepare(what: Pushable, out: Path, *, banks: Sequence[Path] = ()) -> list[Path]:
     """Write the folder that would be pushed; returns its files. It has to be empty or one that this function wrote."""
     if out.exists() and any(out.iterdir()) and not (out / ".ponder-push").exists():
         raise ConfigError(f"{out} holds other files; give another --out")
@@ -112,7 +112,7 @@ def _shown(sources: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def card(
-    what: Published, sources: Sequence[Mapping[str, Any]], *, banks: Sequence[Path], figures: Sequence[Path]
+    what: Pushable, sources: Sequence[Mapping[str, Any]], *, banks: Sequence[Path], figures: Sequence[Path]
 ) -> str:
     """README.md: a head for the hub, and what a reader has to know."""
     parts = [_head(what), f"# {what.name.partition('/')[2]}", _what_it_is(what), "## How good", *_measured(what, banks)]
@@ -121,14 +121,14 @@ def card(
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _head(what: Published) -> str:
+def _head(what: Pushable) -> str:
     lines = [f"library_name: {'peft' if what.is_adapter else 'transformers'}", "pipeline_tag: text-generation"]
     lines += [f"base_model: {what.base}"] if what.base else []
     lines += [f"license: {what.license}"] if what.license else []
     return "\n".join(["---", *lines, "tags:", "- ponder", "- reasoning", "- reinforcement-learning", "---"])
 
 
-def _what_it_is(what: Published) -> str:
+def _what_it_is(what: Pushable) -> str:
     kind = "A LoRA adapter" if what.is_adapter else "A model"
     of = f" for [{what.base}](https://huggingface.co/{what.base})" if what.base else ""
     at = f", step {what.step} of its run" if what.step is not None else ""
@@ -136,7 +136,7 @@ def _what_it_is(what: Published) -> str:
     return f"{first} {what.note}".rstrip()
 
 
-def _measured(what: Published, banks: Sequence[Path]) -> list[str]:
+def _measured(what: Pushable, banks: Sequence[Path]) -> list[str]:
     """Every number with its interval, and what was chosen by it."""
     parts = [_bank(what, folder) for folder in banks]
     if what.run and (what.run / "scale" / CURVES).exists():
@@ -151,7 +151,7 @@ def _measured(what: Published, banks: Sequence[Path]) -> list[str]:
     return parts or ["Nothing was measured on these weights."]
 
 
-def _curves(what: Published, curves: Curves) -> list[str]:
+def _curves(what: Pushable, curves: Curves) -> list[str]:
     own = next((each for each in curves.checkpoints if each.step == what.step), None)
     if own is None:
         return []
@@ -168,7 +168,7 @@ def _curves(what: Published, curves: Curves) -> list[str]:
     return [about, "\n".join(table), gain, _of_part(curves.task), _local(overlap)]
 
 
-def _bank(what: Published, folder: Path) -> str:
+def _bank(what: Pushable, folder: Path) -> str:
     """The numbers of an evaluation of exactly these weights."""
     found = shared(folder)
     if found.bank.spec.fingerprint != what.fingerprint:
@@ -209,7 +209,7 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _recipe(what: Published) -> list[str]:
+def _recipe(what: Pushable) -> list[str]:
     if what.run is None or not (what.run / "run.json").exists():
         return []
     facts = json.loads((what.run / "run.json").read_text())
@@ -221,5 +221,5 @@ def _recipe(what: Published) -> list[str]:
     return ["## Recipe", f"{told}.", f"```toml\n{recipe.strip()}\n```"]
 
 
-def _use(what: Published) -> str:
+def _use(what: Pushable) -> str:
     return f'```bash\nponder ask --model {what.name} "What is 3+4*2?" --show-reasoning\n```'

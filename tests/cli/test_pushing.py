@@ -102,7 +102,7 @@ def test_an_adapter_goes_with_the_name_of_its_base_or_not_at_all(run, tmp_path):
         prepare(publication(str(run), "mine"), tmp_path / "out")
 
 
-class Hub(BaseHTTPRequestHandler):
+class HubApi(BaseHTTPRequestHandler):
     """What of the hub's API a push uses: a repository is made, files are announced, one commit brings them."""
 
     pushed: ClassVar[dict[str, bytes]] = {}
@@ -157,8 +157,8 @@ def hub_double(monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", url)
-    Hub.pushed.clear()
-    monkeypatch.setattr(Hub, "refuses", False)
+    HubApi.pushed.clear()
+    monkeypatch.setattr(HubApi, "refuses", False)
     yield url
     server.shutdown()
     server.server_close()
@@ -168,9 +168,9 @@ def test_a_push_brings_every_file_and_no_other(run, tmp_path, hub_double, monkey
     monkeypatch.setenv("HF_TOKEN", "hf_test")
     files = prepare(publication(str(run), "me/mine"), tmp_path / "out")
     assert "me/mine" in upload(tmp_path / "out", "me/mine")
-    assert set(Hub.pushed) == {str(path.relative_to(tmp_path / "out")) for path in files}
-    assert Hub.pushed["README.md"] == (tmp_path / "out" / "README.md").read_bytes()
-    monkeypatch.setattr(Hub, "refuses", True)
+    assert set(HubApi.pushed) == {str(path.relative_to(tmp_path / "out")) for path in files}
+    assert HubApi.pushed["README.md"] == (tmp_path / "out" / "README.md").read_bytes()
+    monkeypatch.setattr(HubApi, "refuses", True)
     with pytest.raises(ConfigError, match="does not let you write to me/mine: set HF_TOKEN.*the folder is ready"):
         upload(tmp_path / "out", "me/mine")
 
