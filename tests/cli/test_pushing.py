@@ -150,7 +150,7 @@ class HubApi(BaseHTTPRequestHandler):
 def hub_double(monkeypatch):
     from huggingface_hub import constants
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), HubApi)
     threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     url = f"http://127.0.0.1:{server.server_port}"
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
