@@ -74,4 +74,4 @@ def test_every_command_of_the_path_works_and_leaves_what_the_page_promises(done)
     scaled = next(text for command, text in said.items() if command.startswith("ponder scale"))
     assert re.search(r"pass@1: [\d.]+ % -> [\d.]+ %, [+-][\d.]+ points", scaled)  # before and after, in one line
     compared = next(text for command, text in said.items() if command.startswith("ponder compare"))
-    assert all(name in compared for name in ("nano", "sums_sft", "sums_rl"))
+    assert all(name in compared for name in ("nano", "sums_sft", "step_00002"))
