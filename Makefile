@@ -3,6 +3,7 @@
 # make vllm-test  vLLM as an engine, in an environment of its own (4 GB)
 # make audit  known vulnerabilities of the pinned packages, and risky code (.ci/audit tells what its status means)
 # make tinker-test   the Tinker cookbook's loops against `ponder tinker`, in an environment of their own
+# make docs    the documentation as a site with search, in site/
 # make bench-peers   what `make bench` compares with, each in an environment of its own; all of it optional
 PYTHON ?= python3
 VENV ?= .venv
@@ -21,7 +22,7 @@ BENCH ?= rollout train rl_step startup grade growth
 BENCH_MODEL ?= smollm2-135m
 BENCH_FLAGS ?=
 
-.PHONY: demo check test vllm-test tinker-test bench bench-peers lint audit clean
+.PHONY: demo check test vllm-test tinker-test bench bench-peers lint audit docs clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -100,10 +101,20 @@ lint: $(VENV)/.dev
 audit: .venv-audit/.done
 	.venv-audit/bin/python .ci/audit
 
+docs: .venv-docs/.done
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	@echo "== the site is in site/; to look at it: python3 -m http.server -d site =="
+
+.venv-docs/.done: pyproject.toml
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/pip --disable-pip-version-check --quiet install mkdocs==1.6.1 mkdocs-material==9.8.2
+	touch $@
+
 .venv-audit/.done:
 	$(PYTHON) -m venv .venv-audit
 	.venv-audit/bin/pip --disable-pip-version-check --quiet install pip-audit==2.10.1 bandit==1.9.4
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-vllm .venv-audit .venv-tinker build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf site $(VENV) .venv-docs .venv-peers .venv-vllm .venv-audit .venv-tinker
+	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache

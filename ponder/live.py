@@ -81,8 +81,10 @@ class RLView:
                 f"reasoning {m.get('rollout/reasoning_tokens', 0):.0f} tokens  "
                 f"checks {m.get('thinking/checked_frac', 0) + m.get('thinking/tried_frac', 0):.0%}  "
                 f"mixed {m.get('group/frac_mixed', 0):.0%}  "
-                f"{m['seconds']:.0f} s",
+                + (f"dev {m['eval/accuracy']:.1%}  " if "eval/accuracy" in m else "")
+                + f"{m['seconds']:.0f} s",
                 highlight=False,
+                soft_wrap=True,
             )
 
     def _render(self, step: Step) -> RenderableType:

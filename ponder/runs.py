@@ -4,6 +4,8 @@
     RUN/run.json         kind, seed, revision of the code, versions, machine, command line, start
     RUN/metrics.jsonl    one line a step: {"step": 3, "reward/mean": 0.4, ...}
     RUN/samples.jsonl    a few rollouts a step, best and worst
+    RUN/rollouts.jsonl   every rollout, where the recipe asks for it (log_rollouts)
+    RUN/evals.jsonl      evaluations on the way, and best.json: the best step (train/dev.py)
     RUN/checkpoints/step_00020/   a model folder (Hugging Face layout) + checkpoint.json (step, train FLOPs, tokens)
                                   + training.json (what it was trained on)
     RUN/state/           what an exact resume needs, replaced atomically
@@ -37,7 +39,8 @@ try:
 except ImportError:  # no file locks on this system: then nothing warns of two writers
     fcntl = None  # type: ignore[assignment]
 
-MAY_CHANGE = {"num_steps", "checkpoint_steps", "save_every"}  # keys of a recipe that a continued run may have changed
+# keys of a recipe that a continued run may have changed: none of them changes what is learned
+MAY_CHANGE = {"num_steps", "checkpoint_steps", "save_every", "eval", "adapter_only", "log_rollouts"}
 
 
 class StorageError(OSError):
@@ -288,9 +291,12 @@ class Run:
     def log_samples(self, rows: list[Mapping[str, Any]]) -> None:
         append_jsonl(self.folder / "samples.jsonl", rows)
 
+    def log_rollouts(self, rows: list[Mapping[str, Any]]) -> None:
+        append_jsonl(self.folder / "rollouts.jsonl", rows)
+
     def forget_after(self, step: int) -> None:
         """Drop lines of steps at or past `step`: a resume makes them again, from the last saved state."""
-        for name in ("metrics.jsonl", "samples.jsonl"):
+        for name in ("metrics.jsonl", "samples.jsonl", "rollouts.jsonl"):
             path = self.folder / name
             if path.exists():
                 kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in read_jsonl(path) if row["step"] < step]

@@ -16,6 +16,8 @@ EXPECTED = {
     r"could not import 'litellm'": "a client of the server, heavy, and no part of the test requirements",
     r"vLLM has an environment of its own": "4 GB, and a start takes a minute: make vllm-test",
     r"PONDER_TINKER_PYTHON names no Python": "the Tinker SDK lives in an environment of its own: make tinker-test",
+    r"could not import 'llama_cpp'": "llama.cpp, compiled for minutes, and no part of the test requirements",
+    r"could not import 'mkdocs'": "the site's builder, in the extra `docs`, and no part of the test requirements",
     r"TRL is not installed": "an oracle for the losses, in the extra `parity`, and no part of the test requirements",
     r"needs the real model": "a download of some hundred MB; tests need no network",
     r"no compiled (C|network|softmax|attention) here": "C needs an x86 CPU with AVX2, and a compiler",

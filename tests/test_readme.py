@@ -27,8 +27,8 @@ COMMANDS = [
     if line.strip()
 ]
 # what needs a model or a benchmark from the network, or a run that took one; tests/models and tests/tasks have its
-# pieces on made-up ones
-ONLINE = re.compile(r"smollm2|gsm8k|runs/(my_|before|after)")
+# pieces on made-up ones; the path over sums is run in its order by tests/test_newcomer.py
+ONLINE = re.compile(r"smollm2|gsm8k|runs/(my_|before|after)|sums_")
 OFFLINE = [command for command in COMMANDS if command.startswith("ponder ") and not ONLINE.search(command)]
 QUICK = [command for command in OFFLINE if not re.match(r"ponder (rl|sft|scale)", command)]
 PLANNED = [command for command in OFFLINE if re.match(r"ponder (rl|sft)", command)]

@@ -10,11 +10,8 @@
     policies.py    policies                                         safety.py      safety
     tinkering.py   tinker
     exchange.py    export, import                                  overoptimisation.py  overoptimisation label, curves
-<<<<<<< HEAD
     planned.py     plan
-=======
     agents.py      mcp
->>>>>>> mcp
 
 Heavy imports happen inside the verbs, so that `ponder --help` and `ponder grade` answer at once.
 """

@@ -17,7 +17,6 @@ app = typer.Typer(
     help="Teach a language model to think, spend compute at test time, and measure both.\n\n"
     "Start with:  ponder ask 'What is 47+5+4*3-22-8*4?' --show-reasoning   then   ponder rl demo_nano_cpu",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -57,7 +56,19 @@ Int8 = Annotated[
 ]
 Temperature = Annotated[float, number("0 = always the most likely token.", least=0, most=100)]
 Seed = Annotated[int, typer.Option(help="Same seed, same machine: same tokens.")]
-Recipe = Annotated[str, typer.Argument(help="A TOML recipe, or a shipped one by name, e.g. demo_nano_cpu.")]
+
+
+def recipe_names(incomplete: str) -> list[str]:
+    """For a shell that completes: the shipped recipes that begin so."""
+    from ponder.config import recipe_names as shipped
+
+    return [name for name in shipped() if name.startswith(incomplete)]
+
+
+Recipe = Annotated[
+    str,
+    typer.Argument(help="A TOML recipe, or a shipped one by name, e.g. demo_nano_cpu.", autocompletion=recipe_names),
+]
 Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe with its cost, and stop.")]
 

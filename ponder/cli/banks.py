@@ -57,6 +57,7 @@ def log(
     to: Annotated[str, typer.Option(help="tensorboard, trackio, wandb or mlflow.")] = "tensorboard",
     project: Annotated[str, typer.Option(help="Under which project or experiment.")] = "ponder",
     follow: Annotated[bool, typer.Option(help="Wait for more, until Ctrl-C.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Send a run's metrics, samples and curves to a tracker; run again, it sends what is new."""
     from ponder.config import lookup
@@ -73,8 +74,12 @@ def log(
                 if now != sent:
                     kept.parent.mkdir(exist_ok=True)
                     write_atomic(kept, json.dumps(vars(now)) + "\n")
-                    print(f"{to}: {now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples "
-                          f"sent ({now.metrics} and {now.samples} in all)")  # fmt: skip
+                    told = {"to": to, "metrics": now.metrics, "samples": now.samples}
+                    new = f"{now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples"
+                    in_all = f"({now.metrics} and {now.samples} in all)"
+                    print(json.dumps(told) if as_json else f"{to}: {new} sent {in_all}")
+                elif as_json and not follow:
+                    print(json.dumps({"to": to, "metrics": now.metrics, "samples": now.samples}))
                 sent = now
                 if not follow:
                     return

@@ -1,4 +1,4 @@
-"""Verbs for other programs' files: export (a model or a bank), import (a log, as a bank)."""
+"""Verbs for other programs' files: export (a model or a bank), push (a model, to the hub), import (a log)."""
 
 from __future__ import annotations
 
@@ -28,17 +28,23 @@ def export(
         str, typer.Option(help="Of a bank, for hub: the benchmark there, OWNER/NAME:TASK.")
     ] = "",
     kind: Annotated[str, typer.Option("--type", help="Of a model: how matrices are stored, F16, Q8_0 or F32.")] = "F16",
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Write a model as a GGUF file, or an exam's samples and numbers in the formats of other projects."""
     if form is None and out.suffix == ".eval":
         form = "inspect"
     if form is None:
-        _export_model(source, out, kind)
+        files, notes = _export_model(source, out, kind)
     else:
-        _export_bank(Path(source), out, form, with_reasoning, model_id, dataset)
+        files, notes = _export_bank(Path(source), out, form, with_reasoning, model_id, dataset)
+    if as_json:
+        print(json.dumps({"files": [str(path) for path in files], "notes": notes}, ensure_ascii=False))
+        return
+    for line in notes if form is None else [*files, *notes]:
+        print(line)
 
 
-def _export_model(source: str, out: Path, kind: str) -> None:
+def _export_model(source: str, out: Path, kind: str) -> tuple[list[Path], list[str]]:
     """An adapter is merged into its base."""
     from ponder.config import ConfigError
     from ponder.models import hub
@@ -49,10 +55,12 @@ def _export_model(source: str, out: Path, kind: str) -> None:
     if out.suffix != ".gguf":
         raise ConfigError(f"{out}: the formats of models are .gguf; a run's checkpoints are folders for transformers")
     export_gguf(*hub.load(source, dtype=None), out, kind)
-    print(f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it")
+    return [out], [f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it"]
 
 
-def _export_bank(bank: Path, out: Path, form: str, with_reasoning: bool, model_id: str, dataset: str) -> None:
+def _export_bank(
+    bank: Path, out: Path, form: str, with_reasoning: bool, model_id: str, dataset: str
+) -> tuple[list[Path], list[str]]:
     from ponder.config import ConfigError, lookup
     from ponder.evals.exports import EXPORTS, write_hub
     from ponder.evals.exports.shared import HUB_NAME, shared
@@ -63,12 +71,48 @@ def _export_bank(bank: Path, out: Path, form: str, with_reasoning: bool, model_i
     if dataset and write is not write_hub:
         raise ConfigError("--dataset is for --format hub")
     source = shared(bank, with_reasoning=with_reasoning, model_id=model_id)
-    for path in write_hub(source, out, dataset=dataset) if write is write_hub else write(source, out):
-        print(path)
+    files = list(write_hub(source, out, dataset=dataset) if write is write_hub else write(source, out))
+    notes = []
     if source.is_gated:
-        print("the benchmark is gated: verdicts, classes by number and costs are there, texts are not")
+        notes.append("the benchmark is gated: verdicts, classes by number and costs are there, texts are not")
     if form == "eee" and not HUB_NAME.fullmatch(source.model):
-        print(f"the owner of the model {source.model} is not known; --model-id OWNER/NAME before it is published")
+        notes.append(f"the owner of the model {source.model} is not known; give --model-id OWNER/NAME to publish it")
+    return files, notes
+
+
+@app.command(rich_help_panel=USE)
+def push(
+    model: Annotated[str, typer.Argument(help="A run (RUN, RUN@step, RUN@best), or a model or adapter folder.")],
+    name: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="Where on the hub.")],
+    adapter: Annotated[
+        bool, typer.Option("--adapter", help="The adapter alone (lora_rank), for whoever has its base.")
+    ] = False,
+    bank: Annotated[
+        Optional[list[Path]], typer.Option(help="An evaluation of exactly this model, for the card; several: again.")
+    ] = None,
+    base: Annotated[str, typer.Option(help="The base's OWNER/NAME on the hub, where ponder does not know it.")] = "",
+    license: Annotated[str, typer.Option(help="For the card, e.g. apache-2.0. The base's licence may bind you.")] = "",
+    private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
+    out: Annotated[Optional[Path], typer.Option(help="Where the folder is made; default push/NAME.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the folder, push nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Put a model or an adapter on the hub, with a card made from its run."""
+    from ponder.cli.show import finish
+    from ponder.evals.card import prepare
+    from ponder.models.upload import publication, upload
+
+    out = out or Path("push") / name.rpartition("/")[2]
+    what = publication(model, name, adapter=adapter, base=base, license=license)
+    files = prepare(what, out, banks=bank or ())
+    size = sum(path.stat().st_size for path in files)
+    told = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
+    names = [str(path.relative_to(out)) for path in files]
+    found: dict[str, object] = {"folder": str(out), "files": names, "bytes": size}
+    if dry_run:
+        return finish(found, f"{told}; read {out / 'README.md'} before it goes out", as_json)
+    url = upload(out, name, private=private)
+    finish(found | {"url": url}, f"{told}, are at {url}", as_json)
 
 
 @app.command("import", rich_help_panel=MEASURE)

@@ -79,7 +79,7 @@ def measured_efforts(model: str) -> Any:
     from ponder import efforts
     from ponder.models import hub
 
-    return efforts.find(hub.resolve(model), policy=lambda: hub.describe(model)["fingerprint"])
+    return efforts.find(hub.found(model), policy=lambda: hub.describe(model)["fingerprint"])
 
 
 def open_scorer(folder: Path, model: str, base_url: str | None, key: Callable[[str], str | None]) -> Scorer:

@@ -177,7 +177,7 @@ def scale(
         print(note_look(task, str(run), hub.fingerprint(checkpoints[-1])), file=sys.stderr)
     pool = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     print(refuse_overlap(problems, pool, limit), file=sys.stderr)
-    model = read_config(checkpoints[0])
+    model = read_config(hub.resolve(checkpoints[0]))
     environment = open_environment(config.environment, config.deliberation)
     with (
         CheckpointEngines(environment) as engines,
@@ -224,11 +224,14 @@ def score(
 
 
 @app.command(rich_help_panel=MEASURE)
-def report(folder: Annotated[Path, typer.Argument(help="A run folder or the --out of an eval.")]) -> None:
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run folder or the --out of an eval.")], as_json: Json = False
+) -> None:
     """Write report.html from a folder, without running anything again."""
     from ponder.evals.report import report as render
 
-    print(f"the report is {render(folder)}")
+    path = render(folder)
+    finish({"report": str(path)}, f"the report is {path}", as_json)
 
 
 @app.command(rich_help_panel=MEASURE)

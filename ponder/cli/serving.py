@@ -73,19 +73,20 @@ def serve(
         Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "
                                      "added to this .jsonl file, which `ponder arena` reads.")
     ] = None,
+    show_reasoning: Annotated[
+        bool, typer.Option("--show-reasoning", help="Raw reasoning of one's own responses on the page and at "
+                                                    "/v1/responses/ID/reasoning, for the key of --api-key and admins.")
+    ] = False,
     policy: Annotated[
         Optional[Path],
         typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
     ] = None,
-<<<<<<< HEAD
-    engine_name: EngineName = "local",
-=======
     mcp: Annotated[
         Optional[list[str]],
         typer.Option(metavar="NAME=COMMAND or NAME=URL", help="An MCP server whose tools responses may call "
                      "(type mcp); NAME:TOOL,TOOL=... allows these tools alone. Several times for several."),
     ] = None,
->>>>>>> mcp
+    engine_name: EngineName = "local",
     base_url: BaseUrl = None,
     int8: Int8 = False,
 ) -> None:  # fmt: skip
@@ -112,7 +113,7 @@ def serve(
     settings = Settings(
         db=db, api_key=api_key, requests_per_minute=requests_per_minute, tokens_per_minute=tokens_per_minute,
         strict_params=not lenient, monitors=monitors, arena=battles, mcp=servers,
-        policy=read_policy_file(policy) if policy else "",
+        policy=read_policy_file(policy) if policy else "", show_reasoning=show_reasoning,
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
     summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None
@@ -123,6 +124,9 @@ def serve(
         print(f"the page to talk to {'it' if len(references) == 1 else 'them'}: {url}/", file=sys.stderr)
         if arena is not None:
             print(f"blind comparisons: {url}/arena, with keys of scope vote or infer", file=sys.stderr)
+        if show_reasoning:
+            shown_to = f"{'the key of --api-key and ' if api_key else ''}keys of scope admin"
+            print(f"raw reasoning is shown to {shown_to}, of their own responses", file=sys.stderr)
         print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr)
         print(f"ponder serves {', '.join(references)} at {url}/v1", flush=True)
 
@@ -259,14 +263,16 @@ def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
 
 
 @keys.command("revoke")
-def keys_revoke(identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db") -> None:
+def keys_revoke(
+    identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db", as_json: Json = False
+) -> None:
     """End a key; a running server notices within two seconds."""
     from ponder.serve.store import Store
 
     store = Store(db)
     if not store.now(lambda: store.revoke_key(identity)):
         raise ConfigError(f"no valid key {identity!r}; ponder keys list shows them")
-    print(f"{identity} is revoked")
+    finish({"id": identity, "revoked": True}, f"{identity} is revoked", as_json)
 
 
 def shown_db(db: str) -> str:

@@ -53,7 +53,7 @@ def finish_scale(page: Path, found: Curves | Strategies, as_json: bool) -> None:
     from ponder.evals.accuracy_at_compute import headline_lines
     from ponder.evals.codec import encode
     from ponder.evals.results import Curves
-    from ponder.evals.tables import gain_line, strategies_table
+    from ponder.evals.tables import gain_line, narrow_strategies_table, strategies_table
 
     if as_json:
         print(json.dumps({"report": str(page), "curves": encode(found)}, ensure_ascii=False))
@@ -61,7 +61,7 @@ def finish_scale(page: Path, found: Curves | Strategies, as_json: bool) -> None:
     curves = found if isinstance(found, Curves) else None
     strategies = found.strategies if isinstance(found, Curves) else found
     if strategies:
-        print_tables([strategies_table(strategies)])
+        print_fitting(strategies_table(strategies), narrow_strategies_table(strategies))
         print("\n".join(headline_lines(strategies.headline)))
     for line in (gain_line(curves) if curves else "", levels_line(page.parent / "scale" / "efforts.json")):
         if line:
@@ -122,18 +122,32 @@ def print_metrics(result: ExamResult) -> None:
         print(f"warning: {hint}", file=sys.stderr)
 
 
+def print_fitting(wide: Any, narrow: Any) -> None:
+    """The wide table where the terminal has room for it, else the narrow one."""
+    console = Console()
+    if console.is_terminal and console.measure(_grid(wide)).maximum > console.width:
+        print_tables([narrow])
+        print("(a wider terminal, the report and --json have every k, FLOPs and the comparison at equal cost)")
+    else:
+        print_tables([wide])
+
+
 def print_tables(tables: Iterable[Any]) -> None:
     """Tables of text on the terminal; names from models and files are text, not markup."""
-    from rich.markup import escape
-    from rich.table import Table
-
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a file or a pipe takes long lines; nothing is cut out of a number
     for shown in tables:
-        grid = Table(title=escape(shown.title))
-        for name in shown.head:
-            grid.add_column(escape(str(name)), overflow="fold")
-        for row in shown.rows:
-            grid.add_row(*(escape(str(value)) for value in row))
-        console.print(grid)
+        console.print(_grid(shown))
+
+
+def _grid(shown: Any) -> Any:
+    from rich.markup import escape
+    from rich.table import Table
+
+    grid = Table(title=escape(shown.title))
+    for name in shown.head:
+        grid.add_column(escape(str(name)), overflow="fold")
+    for row in shown.rows:
+        grid.add_row(*(escape(str(value)) for value in row))
+    return grid

@@ -164,6 +164,7 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
         processes.prepare()
     from ponder.cli.planned import print_cluster_plans
     from ponder.live import RLView
+    from ponder.train.dev import sentence
     from ponder.train.estimate import estimate_rl
     from ponder.train.plan import split_cluster
     from ponder.train.recipe import load_recipe
@@ -180,6 +181,8 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
     console = Console(stderr=as_json)
     with resumable(f"ponder rl {recipe}"), RLView(console, num_steps=config.num_steps) as view:
         folder = train(config, on_step=view)
+    if (best := sentence(Path(config.out))) and not as_json:
+        print(best)
     finish(
         {"model": str(folder), "run": config.out},
         f"the run is in {config.out}; ponder scale {config.out} draws its curves",

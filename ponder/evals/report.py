@@ -21,6 +21,7 @@ from ponder.evals import ladder, plots
 from ponder.evals.accuracy_at_compute import headline_lines
 from ponder.evals.axes import png, svg, themed
 from ponder.evals.bank import Bank, SampleRow
+from ponder.evals.browser import Browser, browser
 from ponder.evals.codec import encode
 from ponder.evals.contamination import details, sentence
 from ponder.evals.exams import RESULT, summarise
@@ -71,6 +72,7 @@ class Page:
     figures: list[Picture] = field(default_factory=list)
     picked: str = ""  # how the problems of `groups` were
     groups: list[ProblemSamples] = field(default_factory=list)
+    browser: Browser | None = None
     trees: list[Tree] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     facts: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -158,6 +160,7 @@ def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
         _add_strategies(page, folder, curves.strategies)
     _add_contamination(page, curves.contamination)
     page.groups = _samples_of(folder, checkpoints)
+    page.browser = browser(Bank.read(folder / "scale" / last.folder), _shown)
     page.picked = (
         "Problems picked to be telling: the two that gained most, the most mixed, the one that gained least, the "
         "hardest. Of each, the first three samples, not picked."
@@ -233,6 +236,7 @@ def _exam_page(folder: Path) -> Page:
         _problem_samples(problem, [SampleColumn("", [_shown(row) for row in bank.rows(problem.id)[:4]])])
         for problem in _telling_problems(bank, bank)
     ]
+    page.browser = browser(bank, _shown)
     return page
 
 
@@ -305,7 +309,7 @@ def _render(page: Page) -> str:
     import jinja2
 
     folder = resources.files("ponder.evals")
-    names = ("report.html.jinja", "trajectories.html.jinja")
+    names = ("report.html.jinja", "browser.html.jinja", "trajectories.html.jinja")
     templates = jinja2.DictLoader({name: folder.joinpath(name).read_text() for name in names})
     environment = jinja2.Environment(
         loader=templates, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True

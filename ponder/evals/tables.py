@@ -110,6 +110,17 @@ def strategies_table(found: Strategies) -> Table:
     return Table(f"Ways of choosing, {found.model}: differences in points, with paired 95 % intervals", head, rows)
 
 
+def narrow_strategies_table(found: Strategies) -> Table:
+    """The same for a terminal of 80 columns: the largest k of every strategy, and what it costs."""
+    rows = [
+        (f"{row.strategy} {row.scorer or ''}".strip(), p.k, cell(p.accuracy), points(p.gain) if p.gain else "–",
+         f"{p.tokens:.0f}")
+        for row in found.rows
+        for p in row.points[-1:]
+    ]  # fmt: skip
+    return Table(f"Ways of choosing, {found.model}", ("strategy", "k", "accuracy", "to a vote of k", "tokens"), rows)
+
+
 def _matched(same: Matched | None) -> str:
     return "–" if same is None else f"{points(same)}, cons@{same.k}" + (" (all)" if same.is_all else "")
 

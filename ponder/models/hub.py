@@ -3,7 +3,8 @@
     nano, smollm2-135m            a name that ponder knows (models/named.py)
     path/to/folder                a model folder in Hugging Face layout (config.json + *.safetensors)
     path/to/adapter               an adapter folder (adapter_config.json): merged into its base, once, in the cache
-    path/to/run, run@20, run@base a run folder: its newest checkpoint, the one of a step, or what training began from
+    path/to/run, run@20, run@base a run folder: its newest checkpoint, the one of a step, or what training began from;
+                                  run@best is the one that its evaluations on the way chose
     owner/name[@revision]         a hub id, with `pip install "ponder[hub]"`; what was downloaded is found offline
 
 A known name wins over a folder of that name (write ./nano for the folder), a folder wins over a hub id. Only weights,
@@ -14,6 +15,7 @@ revision to get another one, or `ponder pull` it to compare it with the hub.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import sys
 import tomllib
@@ -35,7 +37,7 @@ from ponder.runs import find_checkpoints, write_atomic
 
 FORMS = (
     f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "
-    "folder, a run folder (RUN, RUN@step or RUN@base), or a hub id (owner/name[@revision])"
+    "folder, a run folder (RUN, RUN@step, RUN@best or RUN@base), or a hub id (owner/name[@revision])"
 )
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 
@@ -48,6 +50,18 @@ def resolve(reference: str | Path) -> Path:
         return _merged(folder) if _needs_merging(folder) else folder
     except (OSError, RuntimeError) as error:  # a name too long for a file, no permission, ~nobody
         raise ConfigError(f"cannot look for a model {text[:60]!r} ({error!s:.100}); {FORMS}") from None
+
+
+def found(reference: str | Path) -> Path:
+    """The folder that a reference names: `resolve` without the merging of adapters."""
+    return _find(str(reference))
+
+
+def adapter_of(reference: str | Path) -> Path:
+    """Where the adapter of a checkpoint lies, if it has one: `adapter` in it, or itself where that is all it holds."""
+    folder = found(reference)
+    is_alone = _needs_merging(folder) and (folder / "checkpoint.json").exists()
+    return folder if is_alone else folder / "adapter"
 
 
 def pull(reference: str, *, say: named.Say = lambda line: None) -> Path:
@@ -127,7 +141,7 @@ def describe(reference: str | Path) -> dict[str, Any]:
 def fingerprint(folder: str | Path) -> str:
     """16 hex digits of the weights' content: samples are stored under it, so other weights never mix with them."""
     digest = hashlib.sha256()
-    for file in weight_files(folder):
+    for file in weight_files(_merged(Path(folder)) if _needs_merging(Path(folder)) else folder):
         with open(file, "rb") as content:
             while block := content.read(1 << 20):
                 digest.update(block)
@@ -218,12 +232,17 @@ def _is_run(folder: Path) -> bool:
 
 
 def _checkpoint(run: Path, checkpoint: str) -> Path:
-    """One checkpoint of a run: a step, or `base`."""
+    """One checkpoint of a run: a step, `best`, or `base`."""
     if not _is_run(run):
         raise ConfigError(f"{run} is no run folder, so {run}@{checkpoint} names nothing; {FORMS}")
     kept = {int(path.name.removeprefix("step_")): path for path in find_checkpoints(run)}
     if checkpoint == "base":
         return kept[0] if 0 in kept else _base(run)
+    if checkpoint == "best":
+        try:
+            checkpoint = str(json.loads((run / "best.json").read_text())["step"])
+        except (OSError, ValueError, KeyError):
+            raise ConfigError(f"{run} was not evaluated on its way, so it has no best step: eval.every=10") from None
     if checkpoint.isdecimal() and int(checkpoint) in kept:
         return kept[int(checkpoint)]
     steps = ", ".join(map(str, kept)) or "none yet"

@@ -23,7 +23,7 @@ from ponder.serve.errors import ApiError, bug
 from ponder.serve.housekeeping import Housekeeping
 from ponder.serve.http import ApiMiddleware, error_response, json_response, key_of
 from ponder.serve.openapi import document
-from ponder.serve.routes import admin, arena, chat, conversations, messages, responses, server
+from ponder.serve.routes import admin, arena, chat, conversations, messages, reasoning, responses, server
 from ponder.serve.routes.table import Operation, RouteTable
 from ponder.serve.served import ServedModel
 from ponder.serve.service import Service, Settings
@@ -44,7 +44,9 @@ OPERATIONS: tuple[Operation, ...] = (
 
 def operations_of(service: Service) -> tuple[Operation, ...]:
     """What this server offers."""
-    return (*OPERATIONS, *arena.table) if service.arena is not None else OPERATIONS
+    battles = arena.table if service.arena is not None else ()
+    shown = reasoning.table if service.settings.show_reasoning else ()
+    return (*OPERATIONS, *battles, *shown)
 
 
 def page(name: str) -> Callable[[Request], Awaitable[Response]]:

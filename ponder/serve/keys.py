@@ -28,6 +28,7 @@ class Key:
     id: str
     owner: str
     scopes: frozenset[str]
+    is_given: bool = False  # the one of the command line: whoever started the server
 
     def need(self, *scopes: str) -> None:
         """Any one of these."""
@@ -75,7 +76,7 @@ class Keyring:
         wanted = digest(key.strip())
         # hashes are compared, so the time it takes tells nothing about the key
         if self._given is not None and secrets.compare_digest(wanted, self._given):
-            return Key("key_given", "owner_" + wanted[:16], frozenset({"infer"}))
+            return Key("key_given", "owner_" + wanted[:16], frozenset({"infer"}), is_given=True)
         seen, known = self._known.get(wanted, (0.0, None))
         if known is not None and time.monotonic() - seen < _FRESH:
             return known

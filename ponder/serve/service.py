@@ -50,6 +50,7 @@ class Settings:
     strict_params: bool = True  # refuse what o1 refuses; False: ignore it
     arena: ArenaSettings | None = None  # blind battles between the models; None: there are none
     mcp: Sequence[ServerSpec] = ()  # servers whose tools responses may use
+    show_reasoning: bool = False  # to whoever started the server and to admins, of their own responses
     policy: str = ""  # a system message before every conversation, which no request can take away
 
 

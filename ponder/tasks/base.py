@@ -5,7 +5,8 @@ A task is a sequence of problems (`task[17]` is the same problem on any machine)
     load_task("arithmetic")                       a built-in procedural family
     load_task("arithmetic:level=3-6,size=200")    ... with its dials
     load_task("gsm8k"), load_task("aime:year=2024")    a benchmark, from a local folder or a hub (`benchmarks.py`)
-    load_task("file:problems.jsonl")              one JSON object a line: id, problem, answer (or .jsonl.gz)
+    load_task("file:problems.jsonl")              one JSON object a line: problem, answer; or a .csv (`file.py`)
+    load_task("hub:openai/gsm8k,config=main")     any data set of the hub with such columns (`hubset.py`)
     load_task("cms:ioi2024")                      packages of contest problems: a zip, or a folder of them (`cms.py`)
     load_task("gym:basic_arithmetic")             reasoning-gym, with the extra installed
     load_task("verifiers:ID")                     an installed taskset of the verifiers package
@@ -288,8 +289,10 @@ def load_task(
 
     `verifier` replaces the one a file task would choose: a name of `VERIFIERS` or `module:attr`.
     """
+    if Path(spec).is_file() and Path(spec.removesuffix(".gz")).suffix in (".jsonl", ".csv", ".tsv"):
+        spec = f"file:{spec}"
     parts = [spec] if spec.startswith("file:") and Path(spec[5:]).exists() else spec.split("+")
-    if spec.startswith("cms:"):
+    if spec.startswith(("cms:", "hub:")):
         parts = [spec]  # a path, and `only=` joins names by +
     shares = [_share(part, spec)[0] for part in parts]
     parts = [_share(part, spec)[1] for part in parts]
@@ -354,8 +357,12 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
         from ponder.tasks.file import file_task
 
         return _call(file_task, spec, rest, split=split, seed=seed, verifier=verifier, **dials)
+    if kind == "hub":
+        from ponder.tasks.hubset import hub_task
+
+        return _call(hub_task, spec, rest, split=split, seed=seed, verifier=verifier, **dials)
     if verifier is not None:
-        raise ConfigError(f"verifier={verifier!r} is for file: tasks; {spec!r} brings its own")
+        raise ConfigError(f"verifier={verifier!r} is for file: and hub: tasks; {spec!r} brings its own")
     if kind == "cms":
         from ponder.tasks.cms import cms_task
 

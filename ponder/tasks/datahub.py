@@ -49,6 +49,24 @@ def hub_rows(
         return read_parquet(sorted(folder.glob(pattern)), columns, where), folder.name
 
 
+def parts_of(repo: str) -> set[tuple[str, str]]:
+    """The (configuration, split) pairs of a data set, of the hub's list of its files. A ConfigError where it cannot be
+    had, as without a network."""
+    try:
+        from huggingface_hub import HfApi, constants
+        from huggingface_hub.errors import HTTPError
+    except ImportError as error:
+        raise ConfigError(f'the module {error.name} is missing: pip install "ponder[data]"') from None
+    if constants.HF_HUB_OFFLINE:
+        raise ConfigError("HF_HUB_OFFLINE is set")
+    try:
+        files = HfApi().list_repo_files(repo, repo_type="dataset", revision=BRANCH)
+    except (HTTPError, OSError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"the hub does not list {repo} ({type(error).__name__})") from None
+    paths = [name.split("/") for name in files if name.endswith(".parquet")]
+    return {(path[0], path[1]) for path in paths if len(path) == 3}
+
+
 def read_parquet(
     files: list[Path], columns: Sequence[str] | None = None, where: Sequence[tuple[str, str, Any]] | None = None
 ) -> list[Row]:

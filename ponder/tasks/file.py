@@ -1,8 +1,10 @@
-"""Problems from a file: `load_task("file:problems.jsonl")`, one JSON object a line, also `.jsonl.gz`.
+"""Problems from a file: `load_task("file:problems.jsonl")`, one JSON object a line, or a .csv or .tsv; also `.gz`.
 
     {"id": "7", "problem": "What is 1/2 + 1/4?", "answer": "3/4"}
-    optional: solution, level (3 or "Level 3"; without one, how many calculator marks the solution has), subject,
-              source, choices (["red", "blue"]; the answer is then a letter)
+    optional: id (else the line's number), solution, level (3 or "Level 3"; without one, how many calculator marks the
+              solution has), subject, source, choices (["red", "blue"]; the answer is then a letter)
+
+Other names of the fields (`question`, `target`, ...) and GSM8K's "solution #### answer" are in `columns.py`.
 
 The verifier: `choice` where every line has choices, `integer` where every answer is a whole number, else `math`; or the
 one that is asked for: load_task("file:problems.jsonl", verifier="math"), or "file:problems.jsonl,verifier=math".
@@ -19,7 +21,7 @@ import difflib
 import json
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +30,7 @@ from ponder.grading.handed_in import keyed, tried
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, name_of, numbered_lines
 from ponder.runs import file_hash
 from ponder.tasks.base import ListedTask
+from ponder.tasks.columns import ALIASES, canonical, is_table, table_rows
 from ponder.types import Message, Problem, Verdict, Verifier
 
 REQUIRED = ("id", "problem", "answer")
@@ -71,11 +74,21 @@ def file_task(
     if size is not None and size < 1:
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
     name = "/".join(Path(path).parts[-name_parts:]).removesuffix(".gz").removesuffix(".jsonl")
+    found = ((where, problem_of(canonical(row, where), name, where)) for where, row in read_rows(path))
+    problems = unique_problems(found, path)
+    chosen = verifier or choose_verifier(problems)
+    task = FileTask(name, problems[:size], verifier_of(chosen, problems[0]), split=split)
+    task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task)}]
+    return task
+
+
+def unique_problems(found: Iterable[tuple[str, Problem]], source: str) -> list[Problem]:
+    """The problems that have an answer; (where, problem) pairs, `where` ends with a line's number."""
     problems: list[Problem] = []
     lines: dict[str, str] = {}
     unanswered: list[str] = []
-    for where, row in read_rows(path):
-        problem, line = problem_of(row, name, where), where.rpartition(" ")[2]
+    for where, problem in found:
+        line = where.rpartition(" ")[2]
         if problem.id in lines:
             raise ConfigError(f"{where}: the id {problem.id!r} is that of line {lines[problem.id]}; ids must be unique")
         lines[problem.id] = line
@@ -84,16 +97,13 @@ def file_task(
         else:
             unanswered.append(line)
     if unanswered and not problems:
-        raise ConfigError(f"{path}: every answer is empty; problems that tests decide cannot be a file: task")
+        raise ConfigError(f"{source}: every answer is empty; problems that tests decide cannot be a file: task")
     if unanswered:
         first = ", ".join(unanswered[:5])
-        warnings.warn(f"{path}: {len(unanswered)} problems without an answer left out (lines {first})", stacklevel=2)
+        warnings.warn(f"{source}: {len(unanswered)} problems without an answer left out (lines {first})", stacklevel=3)
     if not problems:
-        raise ConfigError(f'{path} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
-    chosen = verifier or choose_verifier(problems)
-    task = FileTask(name, problems[:size], verifier_of(chosen, problems[0]), split=split)
-    task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task)}]
-    return task
+        raise ConfigError(f'{source} holds no problems; write one {{"id": ..., "problem": ..., "answer": ...}} a line')
+    return problems
 
 
 def verifier_of(chosen: str | Verifier, problem: Problem) -> KeyedVerifier:
@@ -135,6 +145,9 @@ def choose_verifier(problems: Sequence[Problem]) -> str:
 
 def read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
     """The objects of a file, each with where it stands ("p.jsonl, line 3"); a line that is none is an error."""
+    if is_table(path):
+        yield from table_rows(path)
+        return
     for number, line in numbered_lines(path):
         where = f"{path}, line {number}"
         if isinstance(line, ConfigError):
@@ -190,7 +203,10 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     if value is None:
-        raise ConfigError(f"{where}: the field {name!r} is missing; every line needs {', '.join(REQUIRED)}")
+        others = f", or {' or '.join(ALIASES[name])}" if name in ALIASES else ""
+        raise ConfigError(
+            f"{where}: the field {name!r} is missing{others}; there are {', '.join(map(str, row)) or 'none'}"
+        )
     if not isinstance(value, str):
         raise ConfigError(f"{where}: the field {name!r} must be a text, not {type(value).__name__}")
     if not value.strip() and name != "answer":

@@ -34,23 +34,26 @@ Backend = Callable[[RLConfig, Path, Sequence[Source]], AbstractContextManager[tu
 class LocalLearner(Trainer):
     """A trainer of a policy: it knows what a checkpoint of it holds beside the weights."""
 
-    def __init__(self, policy: Policy, **how: Any) -> None:
-        """how: the keyword arguments of `Trainer`."""
+    def __init__(self, policy: Policy, *, adapter_only: bool = False, **how: Any) -> None:
+        """adapter_only: checkpoints hold the adapter alone. how: the keyword arguments of `Trainer`."""
         super().__init__(policy.model, adapter=policy.adapter, **how)
-        self.policy = policy
+        self.policy, self._adapter_only = policy, adapter_only
 
     def reference(self, folder: Path) -> Trainer:
         model, _ = hub.load(folder, dtype=self.model.dtype, device=pick_device())
         return Trainer(model, num_workers=0)
 
     def save(self, folder: Path) -> None:
-        """The weights contain the adapter, where one is trained; it lies beside them too."""
+        """The weights contain the adapter, where one is trained; it lies beside them too. With adapter_only the folder
+        is an adapter's, for whoever has its base."""
         policy = self.policy
-        save_model(self.model, folder)
-        policy.tokenizer.save(str(folder))
+        if not self._adapter_only:
+            save_model(self.model, folder)
+            policy.tokenizer.save(str(folder))
         if self.adapter is not None:
+            place = folder if self._adapter_only else folder / "adapter"
             save_adapter(
-                self.adapter, folder / "adapter", base=policy.base, merged_dtype=self.model.dtype,
+                self.adapter, place, base=policy.base, merged_dtype=self.model.dtype,
                 model=self.model, tokenizer=policy.tokenizer,
             )  # fmt: skip
         record_training(folder, policy.start, policy.sources, base_name=policy.base)
@@ -65,7 +68,9 @@ def open_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> L
     if config.has_critic:
         critic = {"head": new_value_head(policy.model.config.hidden_size), "head_speed": config.critic.lr / config.lr}
     num_workers = resolve_workers(config.num_workers)
-    return LocalLearner(policy, num_workers=num_workers, recompute=config.recompute, **critic)
+    return LocalLearner(
+        policy, adapter_only=config.adapter_only, num_workers=num_workers, recompute=config.recompute, **critic
+    )
 
 
 @contextmanager

@@ -35,12 +35,21 @@ def estimate_rl(config: RLConfig) -> dict[str, Any]:
     own = config.max_reasoning_tokens // 2 + config.max_answer_tokens // 2
     # a prompt is computed once for its group; sampling is one forward pass, training `passes`
     tokens = config.problems_per_step * (_PROMPT + config.group_size * own)
-    flops = config.num_steps * tokens * (1 + _passes(config)) * flops_per_token(model, _PROMPT + own / 2)
+    passes = config.num_steps * tokens * (1 + _passes(config)) + _evaluated(config, own)
+    flops = passes * flops_per_token(model, _PROMPT + own / 2)
     workers = resolve_workers(config.num_workers)
     window = _PROMPT + config.max_reasoning_tokens + config.max_answer_tokens
     cache = max(1, workers) * config.num_slots * window * cache_bytes(model, _size(config))
     # the engine has weights of its own
     return _summary(model, config, flops, workers, cache + _size(config) * _count(model), processes=2 * workers)
+
+
+def _evaluated(config: RLConfig, own: int) -> int:
+    """Tokens of the evaluations on the way (`eval.every`)."""
+    if not config.eval.every:
+        return 0
+    times = 1 + -(-config.num_steps // config.eval.every)
+    return times * config.eval.num_problems * (_PROMPT + config.eval.num_samples * own)
 
 
 def estimate_sft(config: SFTConfig) -> dict[str, Any]:

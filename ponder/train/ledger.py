@@ -50,6 +50,7 @@ class RunLedger:
         if "pool" in self._facts:
             pool.restore(self._facts["pool"])
         run.forget_after(self.first_step)
+        self.saved_step = self.first_step  # what a resume would go on from
         if self.first_step == 0:
             save_checkpoint(run, learner, step=0, facts=self._facts)
         self._begun = self._sampled = time.monotonic()
@@ -85,9 +86,13 @@ class RunLedger:
         )
 
     def record(
-        self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]], metrics: dict[str, float]
-    ) -> None:
-        """A step is done, the sampler has its weights: log it, and keep what is to be kept."""
+        self, step: int, rollouts: Collected, updates: Sequence[Sequence[Example]], metrics: dict[str, float],
+        *, keep: bool = False,
+    ) -> None:  # fmt: skip
+        """A step is done, the sampler has its weights: log it, and keep what is to be kept.
+
+        keep: a checkpoint of this step, whatever the recipe says.
+        """
         facts, config, done = self._facts, self._config, step + 1
         now = time.monotonic()
         tokens, flops = cost(self._learner.config, rollouts.groups, passes=self._learner.passes)
@@ -108,12 +113,15 @@ class RunLedger:
         best, worst = extremes(rollouts.rollouts)
         self.run.log(step, metrics)
         self.run.log_samples([sample_row(step, name, r) for name, r in (("best", best), ("worst", worst)) if r])
+        if config.log_rollouts:
+            self.run.log_rollouts([sample_row(step, str(i), r) for i, r in enumerate(rollouts.rollouts)])
         if self._on_step:
             self._on_step(Step(done, metrics, best, worst))
-        if done in config.all_checkpoint_steps:
+        if keep or done in config.all_checkpoint_steps:
             save_checkpoint(self.run, self._learner, step=done, facts=facts)
         if done % config.save_every == 0 or done == config.num_steps or self._stop.requested:
             save_state(self.run, self._learner, facts | {"pool": self._pool.state()})
+            self.saved_step = done
         if self._stop.requested:
             raise KeyboardInterrupt
         self._begun = time.monotonic()

@@ -49,7 +49,7 @@ def open_policy(
 ) -> Policy:
     """The model a run starts from. lora_rank: 0 trains every weight."""
     start = hub.resolve(reference)
-    folder = start / "adapter"
+    folder = hub.adapter_of(reference)
     goes_on = bool(lora_rank) and lora.is_adapter(folder)
     base = lora.read_adapter_config(folder)["base_model_name_or_path"] if goes_on else reference
     wanted = getattr(torch, dtype)

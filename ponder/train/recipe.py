@@ -36,6 +36,25 @@ class ExperimentsConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvalConfig:
+    """Evaluation while the run goes on (train/dev.py)."""
+
+    every: int = setting(
+        0, "steps from one evaluation to the next; 0 = none", least=0, also="eval_steps eval_interval test_freq"
+    )
+    task: str = setting(
+        "", "problems that are not trained on; empty = the dev split of the task", also="eval_dataset val_files"
+    )
+    num_problems: int = setting(64, "problems of an evaluation: the first ones", least=1, also="max_eval_samples")
+    num_samples: int = setting(4, "samples of each", least=1, also="num_generations_eval val_n")
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.task and not self.every:
+            raise ConfigError("eval.task is looked at every so many steps: give eval.every too, e.g. eval.every=10")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RLConfig:
     out: str = setting(REQUIRED, "the run's folder", also="output_dir default_local_dir")
     model: str = setting("nano", "what is trained: a model reference", also="model_name_or_path")
@@ -122,6 +141,13 @@ class RLConfig:
     checkpoint_steps: tuple[int, ...] = setting(
         (), "steps whose weights are kept; empty = 0, 1, 2, 4, 8, ...", least=0, also="rungs"
     )
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    adapter_only: bool = setting(
+        False, "checkpoints hold the adapter alone (lora_rank); used, it is merged into its base"
+    )
+    log_rollouts: bool = setting(
+        False, "every rollout goes to rollouts.jsonl, not only the best and the worst", also="log_completions"
+    )
     save_every: int = setting(10, "steps from one saved state to the next", least=1, also="save_steps save_freq")
     max_error_frac: float = setting(0.1, "a run stops if more of a step's verifications fail", least=0, most=1)
     max_mismatch: float = setting(
@@ -171,6 +197,8 @@ class RLConfig:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
         if self.problems_per_step > self.pool_size:
             raise ValueError(f"problems_per_step={self.problems_per_step} needs a pool_size of at least that many")
+        if self.adapter_only and not self.lora_rank:
+            raise ValueError("adapter_only needs an adapter: give lora_rank, e.g. lora_rank=16")
         if beyond := [step for step in self.checkpoint_steps if step > self.num_steps]:
             raise ValueError(
                 f"checkpoint_steps={list(self.checkpoint_steps)}: {beyond[0]} is never reached in "

@@ -34,6 +34,7 @@ from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.credit import credit
 from ponder.train.critic import ValueLoss, critic_metrics
+from ponder.train.dev import open_dev
 from ponder.train.distributed import PolicyLoss, Sums
 from ponder.train.kl import Told, measured, open_reference, reference_logprobs
 from ponder.train.kl import of as own
@@ -82,6 +83,9 @@ async def learn(
     play, first = open_play(config, sampler, task), ledger.first_step
     sampler.update_weights(learner.publish(first), version=first)
     reference, terms = open_reference(config, learner, ledger.run), reward_terms(config)
+    dev = open_dev(config, ledger.run, pool, first, lambda own: open_play(config, sampler, own))
+    if dev and first == 0:
+        await dev.at(0)
     stream = Ahead(
         lambda step: sample_and_grade(play, task, pool, config, step, terms), range(first, config.num_steps),
         max_lag=config.max_lag,
@@ -99,7 +103,11 @@ async def learn(
         metrics = await stream.train(lambda: train(learner, updates, config, step))  # noqa: B023 - awaited
         await stream.before_update()
         sampler.update_weights(learner.publish(step + 1), version=step + 1)
-        ledger.record(step, rollouts, updates, kl | metrics)
+        told_of_dev = await dev.at(step + 1) if dev else {}
+        keep = dev is not None and dev.is_best(step + 1)
+        ledger.record(step, rollouts, updates, kl | metrics | told_of_dev, keep=keep)
+        if dev:
+            dev.settle(ledger.saved_step)
 
 
 def open_play(config: RLConfig, engine: Sampler, task: Task) -> Play:

@@ -17,6 +17,7 @@ from fake_run import fingerprint, make_run, open_engine, way_of
 
 from ponder import runs
 from ponder.engine.base import ScriptedEngine
+from ponder.evals import browser
 from ponder.evals.exams import run_exam
 from ponder.evals.plots import running_mean
 from ponder.evals.report import report
@@ -184,3 +185,25 @@ def test_without_matplotlib_the_error_names_the_extra(
 
 def test_a_running_mean_starts_with_what_there_is() -> None:
     assert running_mean([1.0, 3.0, 5.0], 2) == [1.0, 2.0, 4.0]
+
+
+def test_all_samples_can_be_leafed_through_hardest_first_without_a_script(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    exam(tmp_path, make_task(4), ScriptedEngine([("<b>hm</b>", "1"), ("<b>hm</b>", "2")]))  # in turn
+    html = check(report(tmp_path))
+    found = re.findall(r'<details class="entry (\w+)">\s*<summary><span class="told">(\d) of 4 right', html)
+    assert found == sorted(found, key=lambda entry: int(entry[1])) and len(found) == 4
+    assert {kind for kind, _ in found} == {"never", "mixed"}
+    assert html.count("browse-never") >= 3 and "sometimes right (2)" in html and "&lt;b&gt;hm" in html
+
+
+def test_a_page_stays_bounded_and_says_what_it_left_out(
+    tmp_path: Path, make_task: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser, "MAX_PROBLEMS", 2)
+    monkeypatch.setattr(browser, "MAX_SAMPLES", 3)
+    exam(tmp_path, make_task(4), ScriptedEngine(["1", "2"]))
+    html = check(report(tmp_path))
+    assert html.count('<details class="entry') == 2
+    assert "the 2 hardest of 4 problems, the first 3 samples of each; the bank has all" in html

@@ -9,7 +9,7 @@ import pytest
 from ponder.cli.show import print_plan
 from ponder.train import estimate
 from ponder.train.estimate import estimate_rl, estimate_scorer, estimate_sft
-from ponder.train.recipe import RLConfig
+from ponder.train.recipe import EvalConfig, RLConfig
 from ponder.train.scorer import configure
 from ponder.train.sft import SFTConfig
 
@@ -25,6 +25,8 @@ def test_time_is_work_over_speed_and_longer_reasoning_takes_more_memory(monkeypa
     assert minutes(replace(run, num_steps=10 * run.num_steps), 1e8) == pytest.approx(10 * base, rel=1e-2)
     assert minutes(run, 5e7) == minutes(replace(run, num_workers=2), 2.5e7) == pytest.approx(2 * base, rel=1e-2)
     assert base / 2 < minutes(replace(run, lora_rank=4), 1e8) < base  # no gradient of the weights
+    evaluated = replace(run, eval=EvalConfig(every=10))
+    assert base < minutes(evaluated, 1e8) < minutes(replace(run, eval=EvalConfig(every=1)), 1e8)
     base = estimate_rl(run)
     assert estimate_rl(replace(run, max_reasoning_tokens=900))["memory_gib"] > base["memory_gib"]
 

@@ -37,7 +37,9 @@ export class Api {
   }
 
   async models() {
-    return (await this.call("GET", "/v1/models")).data;
+    const { data, show_reasoning: shows } = await this.call("GET", "/v1/models");
+    this.showsReasoning = shows === true;  // the operator shows it to this key
+    return data;
   }
 
   conversations(after) {
@@ -78,7 +80,7 @@ export class Api {
 
   /** A conversation with everything that was produced in it. */
   async deleteConversation(id) {
-    for (const response of await this.responses(id)) await this.call("DELETE", `/v1/responses/${one(response.id)}`);
+    for (const response of await this.responses(id)) await this.deleteResponse(response.id);
     await this.call("DELETE", `/v1/conversations/${one(id)}`);
   }
 
@@ -93,6 +95,15 @@ export class Api {
   /** The events of a response after number `after`, also of one that runs. */
   events(id, after, signal) {
     return this.open("GET", `/v1/responses/${one(id)}?stream=true&starting_after=${after}`, undefined, signal);
+  }
+
+  /** The raw reasoning of one's own response, where the operator shows it. */
+  async reasoning(id) {
+    return (await this.call("GET", `/v1/responses/${one(id)}/reasoning`)).reasoning.map(({ text }) => text).join("\n\n");
+  }
+
+  deleteResponse(id) {
+    return this.call("DELETE", `/v1/responses/${one(id)}`);
   }
 
   stop(id) {

@@ -15,9 +15,9 @@ let api, side;
 let current = { id: null, turns: [], leave: new AbortController() };  // the conversation that is shown
 let run = null;  // {turn}: what is being answered in it
 
-const composer = new Composer({ ask, stop });
+const composer = new Composer({ ask: send, stop });
 const models = new ModelPicker({ chosen: keepModel, shown: (model) => composer.offer(model) });
-const on = { answerNow, again };
+const on = { answerNow, again, regenerate, edit, reasoning: null };
 
 // --- logging in ----------------------------------------------------------------------------------------------------
 
@@ -34,6 +34,7 @@ async function enter(key, accepted = () => {}) {
   api = new Api(key);
   const served = await api.models();
   accepted();
+  on.reasoning = api.showsReasoning ? reasoning : null;
   $("login").hidden = true;
   $("main").hidden = false;
   $("key").value = "";
@@ -79,6 +80,7 @@ async function show(id) {
   run = null;
   if (named() !== id) history.pushState(null, "", id ? `#${id}` : location.pathname);
   composer.running(false);
+  composer.edit(null);
   notice(null);
   $("turns").replaceChildren();
   $("blank").hidden = id !== null;
@@ -260,6 +262,56 @@ function again(turn) {
   if (run) return;
   if (turn.state.problem?.status === 0 && turn.state.id) answer(turn, null);  // it goes on at the server: look again
   else ask(turn.state.question);
+}
+
+// --- asking again --------------------------------------------------------------------------------------------------
+
+/** Take a turn and those after it out of the conversation, here and at the server. */
+async function takeBack(turn) {
+  const gone = current.turns.slice(current.turns.indexOf(turn));
+  for (const each of gone.reverse()) {
+    if (each.state.id !== null) await api.deleteResponse(each.state.id);
+    each.root.remove();
+    current.turns.pop();
+  }
+}
+
+async function regenerate(turn) {
+  if (run || current.turns.at(-1) !== turn) return;
+  const question = turn.state.question;
+  try {
+    await takeBack(turn);
+    await ask(question);
+  } catch (problem) {
+    failed(problem);
+  }
+}
+
+/** The question goes back to be written again; what it replaces stays until the new one is sent. */
+function edit(turn) {
+  if (run) return;
+  const after = current.turns.length - 1 - current.turns.indexOf(turn);
+  const too = after ? ` and the ${after === 1 ? "turn" : `${after} turns`} after it` : "";
+  composer.edit({ text: turn.state.question, replaces: turn, notice: `Sending replaces this question${too}.` });
+}
+
+async function send(text, replaced) {
+  try {
+    if (replaced && current.turns.includes(replaced)) await takeBack(replaced);
+  } catch (problem) {
+    composer.giveBack(text);
+    return failed(problem);
+  }
+  await ask(text);
+}
+
+async function reasoning(turn) {
+  try {
+    return await api.reasoning(turn.state.id);
+  } catch (problem) {
+    failed(problem);
+    return null;
+  }
 }
 
 // --- what went wrong, and the keys ---------------------------------------------------------------------------------

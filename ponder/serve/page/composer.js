@@ -4,7 +4,10 @@ import { $, h } from "./dom.js";
 import { recall, remember } from "./remember.js";
 
 const AUTO = "";  // the mode that the effort stands for at this server
-const words = (name) => (name === AUTO ? "By effort" : (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " "));
+const NAMES = {
+  [AUTO]: "By effort", dvts: "Diverse tree search", mcts: "Monte Carlo search", xhigh: "Extra high", best_of_n: "Best of n",
+};
+const words = (name) => NAMES[name] ?? (name[0].toUpperCase() + name.slice(1)).replaceAll("_", " ");
 
 /** What a level of effort stands for: {max_reasoning_tokens, mode, n}. */
 function described({ max_reasoning_tokens: most, mode, n }) {
@@ -34,10 +37,15 @@ function fill(select, options, preferred, changed) {
 }
 
 export class Composer {
-  /** on: {ask(text), stop()} */
+  /** on: {ask(text, replaced), stop()}; replaced: the turn that an edited question stands for, or null */
   constructor(on) {
     this.field = $("question");
     this.isRunning = false;
+    this.replaces = null;
+    $("edit-cancel").onclick = () => {
+      this.edit(null);
+      this.field.focus();
+    };
     this.field.oninput = () => this.#fit();
     this.field.onkeydown = (event) => {
       // an Enter that ends the composition of a character sends nothing
@@ -49,8 +57,10 @@ export class Composer {
       event.preventDefault();
       const text = this.field.value.trim();
       if (!text || this.isRunning) return;
+      const replaced = this.replaces;
+      this.edit(null);
       this.put("");
-      on.ask(text);
+      on.ask(text, replaced);
     };
     $("stop").onclick = () => on.stop();
   }
@@ -82,6 +92,18 @@ export class Composer {
   put(text) {
     this.field.value = text;
     this.#fit();
+  }
+
+  /** Write a question again: {text, replaces, notice}; null = no more of it. */
+  edit(how) {
+    const was = this.replaces;
+    this.replaces = how?.replaces ?? null;
+    $("editing").hidden = !how;
+    $("editing-what").textContent = how?.notice ?? "";
+    if (how) {
+      this.put(how.text);
+      this.field.focus();
+    } else if (was) this.put("");
   }
 
   /** Text that was not sent comes back, unless something new was written. */

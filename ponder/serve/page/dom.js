@@ -21,6 +21,21 @@ export function icon(name) {
   return svg;
 }
 
+/** Into the clipboard, also where the page is not of a secure origin (http, not localhost). */
+export async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    const field = h("textarea", { class: "sr-only" });
+    field.value = text;
+    document.body.append(field);
+    field.select();
+    const done = document.execCommand("copy");
+    field.remove();
+    if (!done) throw new Error("the browser does not let this page write into the clipboard");
+  }
+}
+
 export const $ = (id) => document.getElementById(id);
 
 /** Said once by a screen reader, when it has time. */

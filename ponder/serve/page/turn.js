@@ -1,6 +1,6 @@
 // One question and its answer on the page. `show()` brings the elements up to date with the state.
 
-import { announce, h, icon } from "./dom.js";
+import { announce, copy, h, icon } from "./dom.js";
 import { Markdown } from "./markdown.js";
 import { duration, isRunning, part } from "./state.js";
 
@@ -10,7 +10,7 @@ const NOTES = {
 };
 
 export class Turn {
-  /** on: {answerNow(turn), again(turn)} */
+  /** on: {answerNow(turn), again(turn), regenerate(turn), edit(turn), reasoning(turn)}; without reasoning it stays hidden */
   constructor(state, { model, namesModel, on }) {
     this.state = state;
     this.namesModel = namesModel;  // several may have answered in the same conversation
@@ -27,6 +27,15 @@ export class Turn {
     this.answerNowButton = h("button", { type: "button", class: "chip", onclick: () => this.on.answerNow(this) }, "Answer now");
     this.waiting = h("p", { class: "waiting" });
     this.answer = h("div", { class: "answer" });
+    this.raw = h("pre", { class: "raw", tabindex: 0, "aria-label": "Raw reasoning", hidden: true });
+    this.rawButton = h("button", { type: "button", class: "quiet", onclick: () => this.#toggleRaw() }, "Show the reasoning");
+    const quiet = (label, name, work) => h("button", { type: "button", class: `quiet ${name}`, onclick: work }, label);
+    this.copyButton = quiet("Copy", "copy", () => this.#copy());
+    this.actions = h(
+      "div", { class: "actions" }, this.copyButton,
+      quiet("Regenerate", "regenerate", () => this.on.regenerate(this)), quiet("Edit", "edit", () => this.on.edit(this)),
+      this.rawButton,
+    );
     this.note = h("p", { class: "note" });
     this.meta = h("p", { class: "meta" });
     this.markdown = new Markdown(this.answer);
@@ -35,7 +44,7 @@ export class Turn {
       h("h2", { class: "sr-only" }, "You"), h("div", { class: "asked" }, state.question),
       h("h2", { class: "sr-only" }, state.model ?? model),
       h("div", { class: "thinking-row" }, this.thought, this.answerNowButton),
-      this.waiting, this.answer, this.note, this.meta,
+      this.waiting, this.answer, this.note, this.meta, this.raw, this.actions,
     );
     this.show();
   }
@@ -58,6 +67,7 @@ export class Turn {
     this.#showWaiting();
     this.#showNote();
     this.#showMeta();
+    this.#showActions();
   }
 
   /** Once a quarter of a second while it runs. */
@@ -116,6 +126,37 @@ export class Turn {
       `${count(usage.output_tokens - reasoning)} answer`, samples > 1 && `${samples} samples`,
     ];
     this.meta.textContent = words.filter(Boolean).join(" · ");
+  }
+
+  #showActions() {
+    const { state } = this;
+    this.actions.hidden = isRunning(state);
+    this.copyButton.hidden = !state.answer;
+    this.rawButton.hidden = !this.on.reasoning || !state.thought || state.id === null;
+    this.actions.classList.toggle("fixed", state.id === null);  // of another client, and not one response: nothing replaces it
+  }
+
+  async #copy() {
+    try {
+      await copy(this.state.answer);
+      this.copyButton.textContent = "Copied";
+      announce("Copied");
+    } catch (error) {
+      this.copyButton.textContent = "Not copied";
+      this.copyButton.title = error.message;
+    }
+    setTimeout(() => (this.copyButton.textContent = "Copy"), 1500);
+  }
+
+  async #toggleRaw() {
+    if (this.raw.hidden) {
+      const text = await this.on.reasoning(this);
+      if (text === null) return;  // told elsewhere
+      this.raw.textContent = text || "(nothing is stored)";
+    }
+    this.raw.hidden = !this.raw.hidden;
+    this.rawButton.textContent = this.raw.hidden ? "Show the reasoning" : "Hide the reasoning";
+    this.actions.scrollIntoView({ block: "nearest" });
   }
 
   /** What a screen reader hears of a change: whole things, never token by token. */

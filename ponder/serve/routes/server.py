@@ -6,7 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ponder import __version__
-from ponder.serve.http import json_response
+from ponder.serve.http import json_response, key_of
+from ponder.serve.routes.reasoning import may_see
 from ponder.serve.routes.table import RouteTable
 from ponder.serve.service import Service
 
@@ -47,7 +48,8 @@ async def version(service: Service, request: Request) -> Response:
 async def models(service: Service, request: Request) -> Response:
     cards = [model.card(service.created) for model in service.models.values()]
     ends = {"first_id": cards[0]["id"], "last_id": cards[-1]["id"], "has_more": False}  # as Anthropic's client reads it
-    return json_response({"object": "list", "data": cards, **ends})
+    shows = {"show_reasoning": True} if may_see(service, key_of(request)) else {}  # ours, for the page
+    return json_response({"object": "list", "data": cards, **ends, **shows})
 
 
 @table.get("/v1/models/{id:path}", "One model.", required=("id", "object", "created", "owned_by"))
