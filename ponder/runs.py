@@ -37,7 +37,7 @@ try:
 except ImportError:  # no file locks on this system: then nothing warns of two writers
     fcntl = None  # type: ignore[assignment]
 
-MAY_CHANGE = {"num_steps", "checkpoint_steps", "save_every"}  # keys of a recipe that a continued run may have changed
+MAY_CHANGE = {"num_steps", "checkpoint_steps", "save_every", "cluster"}  # keys that a continued run may have changed
 
 
 class StorageError(OSError):

@@ -56,9 +56,8 @@ class LocalLearner(Trainer):
         record_training(folder, policy.start, policy.sources, base_name=policy.base)
 
 
-@contextmanager
-def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
-    """This machine. Both have the same number of processes; the sampler copies the weights that it is given."""
+def local_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> LocalLearner:
+    """Trains in `num_workers` processes of this machine."""
     policy = open_policy(
         config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
     )
@@ -66,13 +65,29 @@ def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator
     if config.has_critic:
         critic = {"head": new_value_head(policy.model.config.hidden_size), "head_speed": config.critic.lr / config.lr}
     num_workers = resolve_workers(config.num_workers)
+    return LocalLearner(policy, num_workers=num_workers, recompute=config.recompute, **critic)
+
+
+@contextmanager
+def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
+    """This machine. Both have the same number of processes; the sampler copies the weights that it is given."""
     with (
-        LocalLearner(policy, num_workers=num_workers, recompute=config.recompute, **critic) as learner,
+        local_learner(config, folder, sources) as learner,
         LocalEngine(
-            policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False
+            learner.model, learner.policy.tokenizer, num_workers=resolve_workers(config.num_workers),
+            num_slots=config.num_slots, closes_once=False,
         ) as sampler,
-    ):
+    ):  # fmt: skip
         yield learner, sampler
 
 
-BACKENDS: dict[str, Backend] = {"local": local}
+@contextmanager
+def cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
+    """Engines on the nodes of a Ray cluster, see docs/cluster.md."""
+    from ponder.train.cluster import open_cluster  # with Ray, which only this backend needs
+
+    with open_cluster(config, folder, sources) as pair:
+        yield pair
+
+
+BACKENDS: dict[str, Backend] = {"local": local, "cluster": cluster}

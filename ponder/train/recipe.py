@@ -18,6 +18,7 @@ from ponder.rollouts.deliberate import ENVIRONMENTS, DeliberationConfig
 from ponder.rollouts.preferences import RewardConfig, is_attribute
 from ponder.train.advantages import ADVANTAGES
 from ponder.train.critic import CriticConfig
+from ponder.train.dealing import ClusterConfig
 from ponder.train.losses import OBJECTIVES, LossConfig
 from ponder.train.policy import Precision
 from ponder.train.presets import PRESETS, apply_preset
@@ -112,7 +113,8 @@ class RLConfig:
         0, "steps that sampling may be ahead; 0 = in turn; 2 and more = completions go on with new weights",
         least=0, also="max_staleness max_off_policy_steps staleness_threshold",
     )  # fmt: skip
-    backend: str = setting("local", "who trains and samples: local (this machine), or your own, module:attr")
+    backend: str = setting("local", "who trains and samples: local (this machine), cluster, or your own, module:attr")
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     # what is kept
     checkpoint_steps: tuple[int, ...] = setting(
         (), "steps whose weights are kept; empty = 0, 1, 2, 4, 8, ...", least=0, also="rungs"
@@ -157,6 +159,8 @@ class RLConfig:
             )
         if self.reward.targeted and (self.environment or self.advantage == "gae"):
             raise ValueError("reward.targeted is of single completions and groups' advantages, not of gae")
+        if self.backend == "local" and self.cluster != ClusterConfig():
+            raise ValueError('the table [cluster] is of backend = "cluster"; set that, or leave the table out')
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
         if self.problems_per_step > self.pool_size:
