@@ -7,9 +7,9 @@
     sampler.update_weights(weights, version=7)                      # `PublishedWeights`: read where it is used
 
 A version is a folder, v00000007: `model.safetensors`, which all writers fill at once, and `version.json`, the mark,
-with a checksum of every writer's rows; a version without its mark does not exist. With `full_every` above 1 the versions
-between are deltas against the one before: only what changed, by index, as absolute values, so that one applied twice
-does no harm. A writer that lost its base writes all of its rows, a reader that has none begins at the last full
+with a checksum of every writer's rows; a version without its mark does not exist. With `full_every` above 1 the
+versions between are deltas against the one before: only what changed, by index, as absolute values, so that one applied
+twice does no harm. A writer that lost its base writes all of its rows, a reader that has none begins at the last full
 version, and both end at the same checksums. The window keeps that many versions, and what their deltas need.
 
 Left out: broadcasts by NCCL and handles of GPU memory.
@@ -27,7 +27,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -129,7 +129,7 @@ class WeightStore:
         if window < 1 or full_every < 1:
             raise ValueError(f"window={window} and full_every={full_every} must be 1 or more")
         shutil.rmtree(folder, ignore_errors=True)
-        self.parent, self.folder = folder, folder / uuid.uuid4().hex[:12]  # no reader takes it for an older store
+        self._parent, self.folder = folder, folder / uuid.uuid4().hex[:12]  # no reader takes it for an older store
         self.window, self.full_every = window, full_every
         self._bases: dict[int, int | None] = {}  # of every version that is kept
         self._num_deltas = 0  # since the last whole version
@@ -178,8 +178,11 @@ class WeightStore:
             del self._bases[old]
         return PublishedWeights(str(self.folder), version)
 
-    def close(self) -> None:
-        shutil.rmtree(self.parent, ignore_errors=True)
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._parent, ignore_errors=True)
 
 
 @dataclass(frozen=True)

@@ -47,9 +47,9 @@ from ponder.train.publish import PublishedWeights, WeightStore, create
 class RankHandle(Protocol):
     """One rank of a group, wherever it runs: here a process (`LocalRank`), on a cluster an actor that owns a `Rank`.
 
-    `call("backward", ...)` runs `Rank.backward(...)` there and gives back what it returns. Arguments and results are
-    bytes, numbers, texts, numpy arrays and dataclasses that can be pickled. The learner calls all ranks at once and
-    each again only after all have answered, from an event loop in a thread of its own.
+    `call("backward", ...)` runs `Rank.backward(...)` (train/rank.py) there and gives back what it returns. Arguments
+    and results are bytes, numbers, texts, numpy arrays and dataclasses that can be pickled. The learner calls all ranks
+    at once, and each again only after all have answered, from an event loop in a thread of its own.
 
     An actor is no more than
         class RankActor:
@@ -309,7 +309,10 @@ _GRACE = 1.0  # seconds
 
 def _slot(path: Path) -> str:
     with safe_open(path, framework="pt") as file:
-        return str(file.metadata()["shards"])
+        slot = (file.metadata() or {}).get("shards")
+    if slot is None:
+        raise ValueError(f"{path} was not saved by a sharded learner: go on with the backend that the run began with")
+    return str(slot)
 
 
 class LocalRank:
