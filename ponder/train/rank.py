@@ -83,6 +83,8 @@ class Rank:
         """Join the group and read this rank's rows. timeout: seconds that a rank waits for another."""
         self.rank, self.world, self.spec = rank, world, spec
         host, _, port = address.rpartition(":")
+        if dist.is_initialized():  # a group that came to a bad end
+            dist.destroy_process_group()
         if host == "127.0.0.1" and sys.platform in ("linux", "darwin"):
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
         gpu, limit = torch.cuda.is_available(), timedelta(seconds=timeout)
@@ -101,7 +103,7 @@ class Rank:
 
     def _open_root(self, spec: RankSpec, *, frozen: bool = False) -> _Root:
         """A model of which this rank holds its rows: float32 where they are trained, else in the dtype of computing."""
-        trained = {name: x for name, x in load_bytes(spec.tensors).items() if not frozen}
+        trained = dict(sorted(load_bytes(spec.tensors).items()))  # the same order on every rank; `load` gives any
         head = {name: nn.Parameter(trained.pop(name).to(self.device)) for name in spec.head if not frozen}
         adapter = None if frozen else spec.adapter
         model = blank(read_config(spec.folder)).to(spec.dtype if frozen or adapter else torch.float32)

@@ -61,9 +61,7 @@ def ranks() -> Iterator[Callable[[int], list[Reused]]]:
 def open_learner(ranks, tmp_path) -> Iterator[Callable[..., ShardedLearner]]:
     opened: list[ShardedLearner] = []
 
-    def open(
-        world: int, model: Transformer | None = None, adapter: lora.Adapter | None = None, **how
-    ) -> ShardedLearner:
+    def open(world: int, model: Transformer | None = None, adapter=None, **how) -> ShardedLearner:
         policy = Policy(model or make_model(), ByteTokenizer(), adapter, "a base", None, ())
         folder = tmp_path / f"start{len(opened)}"
         store = WeightStore(tmp_path / f"weights{len(opened)}", full_every=how.pop("full_every", 1))
