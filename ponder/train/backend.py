@@ -4,8 +4,9 @@
         learner.backward(batches, loss); learner.step(lr=1e-4, max_norm=1.0)
         sampler.update_weights(learner.publish(version), version=version)
 
-`local` is this machine: a single-thread process a core for each, or one device. Another pair, over a cluster or an
-inference server, is another function of the same shape in a file of its own: `backend = "mymodule:attr"` in a recipe.
+`local` is this machine: a single-thread process a core for each, or one device. `sharded` cuts weights and optimizer
+among `num_workers` ranks (train/sharded.py). Another pair, over a cluster or an inference server, is another function
+of the same shape in a file of its own: `backend = "mymodule:attr"` in a recipe.
 """
 
 from __future__ import annotations
@@ -56,38 +57,61 @@ class LocalLearner(Trainer):
         record_training(folder, policy.start, policy.sources, base_name=policy.base)
 
 
-def local_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> LocalLearner:
-    """Trains in `num_workers` processes of this machine."""
-    policy = open_policy(
-        config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
-    )
-    critic: dict[str, Any] = {}
-    if config.has_critic:
-        critic = {"head": new_value_head(policy.model.config.hidden_size), "head_speed": config.critic.lr / config.lr}
-    num_workers = resolve_workers(config.num_workers)
-    return LocalLearner(policy, num_workers=num_workers, recompute=config.recompute, **critic)
-
-
 @contextmanager
 def local(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
     """This machine. Both have the same number of processes; the sampler copies the weights that it is given."""
+    policy = open_policy(
+        config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
+    )
+    num_workers = resolve_workers(config.num_workers)
     with (
-        local_learner(config, folder, sources) as learner,
+        LocalLearner(policy, num_workers=num_workers, **of_trainer(policy, config)) as learner,
         LocalEngine(
-            learner.model, learner.policy.tokenizer, num_workers=resolve_workers(config.num_workers),
-            num_slots=config.num_slots, closes_once=False,
+            policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False
         ) as sampler,
-    ):  # fmt: skip
+    ):
+        yield learner, sampler
+
+
+@contextmanager
+def sharded(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
+    """Ranks on this machine that hold a share of the weights each; the local engine reads what they publish."""
+    from ponder.train import publish
+    from ponder.train.sharded import ShardedLearner, local_ranks
+
+    policy = open_policy(
+        config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
+    )
+    num_workers = resolve_workers(config.num_workers)
+    size = policy.model.num_parameters * policy.model.dtype.itemsize
+    with (
+        publish.WeightStore(publish.fast_folder(folder, size), window=1) as store,
+        local_ranks(max(1, num_workers)) as ranks,
+        LocalEngine(
+            policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False
+        ) as sampler,
+        ShardedLearner(policy, ranks, folder=folder / "start", store=store, **of_trainer(policy, config)) as learner,
+    ):
+        del policy  # the learner has the rest of it, the sampler a copy of the weights
         yield learner, sampler
 
 
 @contextmanager
 def cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
-    """Engines on the nodes of a Ray cluster, see docs/cluster.md."""
+    """Engines, and ranks where the recipe says so, on the nodes of a Ray cluster: docs/cluster.md."""
     from ponder.train.cluster import open_cluster  # with Ray, which only this backend needs
 
     with open_cluster(config, folder, sources) as pair:
         yield pair
 
 
-BACKENDS: dict[str, Backend] = {"local": local, "cluster": cluster}
+def of_trainer(policy: Policy, config: RLConfig) -> dict[str, Any]:
+    """The keyword arguments of a trainer that the recipe decides."""
+    how: dict[str, Any] = {"recompute": config.recompute}
+    if config.has_critic:
+        width = policy.model.config.hidden_size
+        how |= {"head": new_value_head(width), "head_speed": config.critic.lr / config.lr}
+    return how
+
+
+BACKENDS: dict[str, Backend] = {"local": local, "sharded": sharded, "cluster": cluster}

@@ -37,10 +37,13 @@ from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
 from ponder.runs import append_jsonl, read_jsonl, write_atomic
-from ponder.train.backend import Source, local_learner
+from ponder.train.backend import LocalLearner, Source, of_trainer
 from ponder.train.dealing import ClusterConfig, Dealer, Request, WorkerLost, WrongVersion
-from ponder.train.distributed import pick_device
+from ponder.train.distributed import pick_device, resolve_workers
+from ponder.train.policy import open_policy
+from ponder.train.publish import PublishedWeights, WeightStore, fast_folder
 from ponder.train.recipe import RLConfig
+from ponder.train.sharded import RankLost, ShardedLearner
 from ponder.types import Capabilities, Completion, Learner, Message, Sampler, SamplingParams
 
 LEDGER = "requests.jsonl"
@@ -49,17 +52,29 @@ LEDGER = "requests.jsonl"
 @contextmanager
 def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
     """The pair of `backend = "cluster"`. Says what does not fit before anything is started."""
+    at = config.cluster
     with ExitStack() as stack:
-        stack.enter_context(connected(config.cluster))
-        group = stack.enter_context(placed(config.cluster))
-        learner = stack.enter_context(local_learner(config, folder, sources))
-        parts = (learner.model.config, learner.policy.tokenizer, str(learner.model.dtype).removeprefix("torch."))
-        start = remote_class(EngineActor, config.cluster, max_restarts=-1, max_concurrency=10_000)
-        actors = {
-            f"engine {i}": RayRemote(start(group, i).remote(*parts, config.num_slots, config.cluster.cores))
-            for i in range(config.cluster.engines)
-        }
-        yield learner, stack.enter_context(ClusterEngine(actors, config.cluster, folder, *parts[:2]))
+        stack.enter_context(connected(at))
+        group = stack.enter_context(placed(at))
+        policy = open_policy(
+            config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
+        )
+        model, tokenizer, how = policy.model, policy.tokenizer, of_trainer(policy, config)
+        parts = (model.config, tokenizer, str(model.dtype).removeprefix("torch."), config.num_slots, at.cores)
+        start = remote_class(EngineActor, at, max_restarts=-1, max_concurrency=10_000)
+        remotes = {f"engine {i}": RayRemote(start(group, i).remote(*parts)) for i in range(at.engines)}
+        sampler = stack.enter_context(ClusterEngine(remotes, at, folder, model.config, tokenizer))
+        learner: Learner
+        if at.ranks:
+            start = remote_class(RankActor, at, max_restarts=0)
+            ranks = [RayRank(start(group, at.engines + i).remote()) for i in range(at.ranks)]
+            place = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
+            store = stack.enter_context(WeightStore(place or folder / "weights", window=2))
+            learner = stack.enter_context(ShardedLearner(policy, ranks, folder=folder / "start", store=store, **how))
+        else:
+            num_workers = resolve_workers(config.num_workers)
+            learner = stack.enter_context(LocalLearner(policy, num_workers=num_workers, **how))
+        yield learner, sampler
 
 
 # ---- Ray -----------------------------------------------------------------------------------------------------------
@@ -142,6 +157,10 @@ def placed(config: ClusterConfig) -> Iterator[Any]:
             ray.util.remove_placement_group(group)
 
 
+def is_one_host() -> bool:
+    return len({node["NodeManagerAddress"] for node in import_ray().nodes() if node["Alive"]}) == 1
+
+
 def remote_class(cls: type, config: ClusterConfig, **options: Any) -> Callable[[Any, int], Any]:
     """(placement group, place) -> the actor class there."""
     ray = import_ray()
@@ -178,14 +197,32 @@ class EngineActor:
         except EngineError as error:  # its worker process died; what is asked again gets a new one
             raise WorkerLost(str(error), is_running=True) from error
 
-    async def update(self, weights: Mapping[str, tuple[Any, str]], version: int) -> None:
+    async def update(self, weights: Any, version: int) -> None:
+        """weights: what `packed` made, or where they were published."""
         begun = time.monotonic()
         self._version = None  # until they are whole
-        self._engine.update_weights(unpacked(weights), version=version)
+        tensors = weights if isinstance(weights, PublishedWeights) else unpacked(weights)
+        self._engine.update_weights(tensors, version=version)
         self._version, self._load_seconds = version, time.monotonic() - begun
 
     async def ping(self) -> dict[str, Any]:
         return self._facts | {"version": self._version, "load_seconds": round(self._load_seconds, 4)}
+
+
+class RankActor:
+    """One rank of sharded training, as an actor. It is not started again: ranks live and die together."""
+
+    def __init__(self) -> None:
+        from ponder.train.rank import Rank  # torch.distributed is imported in the ranks alone
+
+        torch.set_num_threads(1)
+        self._rank = Rank()
+
+    def call(self, method: str, *arguments: Any) -> Any:
+        return getattr(self._rank, method)(*arguments)
+
+    def facts(self) -> dict[str, Any]:
+        return {"node": import_ray().util.get_node_ip_address(), "pid": os.getpid()}
 
 
 def facts_of_machine() -> dict[str, str]:
@@ -243,6 +280,27 @@ class RayRemote:
 
     def restart(self) -> None:
         self._ray.kill(self.actor, no_restart=False)
+
+    def close(self) -> None:
+        with contextlib.suppress(Exception):  # it is gone
+            self._ray.kill(self.actor)
+
+
+class RayRank:
+    """A rank as the sharded learner calls it (`sharded.RankHandle`)."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor, self._ray = actor, import_ray()
+        self.facts: dict[str, Any] = self._ray.get(actor.facts.remote())
+        self.host = self.facts["node"]
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        try:
+            return await self.actor.call.remote(method, *arguments)
+        except self._ray.exceptions.RayTaskError as error:
+            raise RuntimeError(f"{type(error.cause).__name__}: {error.cause}") from error
+        except self._ray.exceptions.RayError as error:
+            raise RankLost(f"its process on {self.host} is gone ({type(error).__name__})") from error
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # it is gone
@@ -309,11 +367,12 @@ class ClusterEngine(BaseEngine):
             raise
 
     def update_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
-        """Waits until they are in the object store, not until the engines have them."""
+        """Waits until they are in the object store (published ones are where they are), not until engines have them."""
         if self.dealer.version is None:
             self._forget_from(version)
         begun = time.monotonic()
-        stored = import_ray().put(packed(weights))  # the only reference: the version before goes when nobody reads it
+        # the only reference: the version before goes from the store when nobody reads it any more
+        stored = weights if isinstance(weights, PublishedWeights) else import_ray().put(packed(weights))
         self.put_seconds, self.policy_version = time.monotonic() - begun, version
         self.dealer.update(stored, version=version)
 
