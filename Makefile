@@ -1,5 +1,7 @@
 # make demo   sets everything up and runs the main job      make check  style, types, every test that is not slow
 # make bench  side-by-side measurements, an hour and a half make test   every test          make lint   style and types
+# make cluster-test  `rl` over two Ray nodes on this machine while things break: 5 minutes on two free cores, and before
+#                    that an environment of its own; tests/cluster is not part of the other tests
 # make audit  known vulnerabilities of the pinned packages, and risky code (.ci/audit tells what its status means)
 # make bench-peers   what `make bench` compares with, each in an environment of its own; all of it optional
 PYTHON ?= python3
@@ -19,7 +21,7 @@ BENCH ?= rollout train rl_step startup grade growth
 BENCH_MODEL ?= smollm2-135m
 BENCH_FLAGS ?=
 
-.PHONY: demo check test bench bench-peers lint audit clean
+.PHONY: demo check test cluster-test bench bench-peers lint audit clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +50,15 @@ check: lint
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+cluster-test: .venv-cluster/.done
+	.venv-cluster/bin/python -m pytest tests/cluster/faults.py -v --timeout 1200
+
+.venv-cluster/.done: constraints-cluster.txt pyproject.toml
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/pip --disable-pip-version-check --quiet install -c constraints-cluster.txt torch
+	.venv-cluster/bin/pip --disable-pip-version-check --quiet install -c constraints-cluster.txt -e ".[cluster]" pytest pytest-timeout
+	touch $@
 
 bench: $(VENV)/.dev
 	@for each in $(BENCH); do \
@@ -86,4 +97,4 @@ audit: .venv-audit/.done
 	touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peers .venv-vllm .venv-audit build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-peers .venv-vllm .venv-audit .venv-cluster build *.egg-info .mypy_cache .pytest_cache .ruff_cache
