@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import json
 import os
+import platform
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +39,7 @@ from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
 from ponder.runs import append_jsonl, read_jsonl, write_atomic
 from ponder.train.backend import LocalLearner, Source, of_trainer
-from ponder.train.dealing import ClusterConfig, Dealer, Request, WorkerLost, WrongVersion
+from ponder.train.dealing import ClusterConfig, Dealer, Remote, Request, WorkerLost, WrongVersion
 from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.policy import open_policy
 from ponder.train.publish import PublishedWeights, WeightStore, fast_folder
@@ -63,7 +64,7 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
         parts = (model.config, tokenizer, str(model.dtype).removeprefix("torch."), config.num_slots, at.cores)
         start = remote_class(EngineActor, at, max_restarts=-1, max_concurrency=10_000)
         remotes = {f"engine {i}": RayRemote(start(group, i).remote(*parts)) for i in range(at.engines)}
-        sampler = stack.enter_context(ClusterEngine(remotes, at, folder, model.config, tokenizer))
+        sampler = stack.enter_context(ClusterEngine(remotes, at, folder, model.config, tokenizer, put=import_ray().put))
         learner: Learner
         if at.ranks:
             start = remote_class(RankActor, at, max_restarts=0)
@@ -189,7 +190,7 @@ class EngineActor:
         self._engine = LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=num_slots, closes_once=False)
         self._version: int | None = None
         self._load_seconds = 0.0
-        self._facts = facts_of_machine() | {"node": import_ray().util.get_node_ip_address(), "pid": os.getpid()}
+        self._facts = facts_of_machine() | {"node": platform.node(), "pid": os.getpid()}
 
     async def generate(self, request: Request, version: int) -> list[Completion]:
         if version != self._version:
@@ -315,40 +316,43 @@ class ClusterEngine(BaseEngine):
     capabilities = Capabilities(token_ids=True)
 
     def __init__(
-        self, remotes: Mapping[str, RayRemote], config: ClusterConfig, folder: Path,
-        model_config: ModelConfig, tokenizer: Tokenizer,
+        self, remotes: Mapping[str, Remote], config: ClusterConfig, folder: Path, model_config: ModelConfig,
+        tokenizer: Tokenizer, *, put: Callable[[Any], Any],
     ) -> None:  # fmt: skip
-        """Waits until the engines are there. Raises EngineLost where fewer than `min_engines` come."""
+        """Waits until the engines are there. Raises EngineLost where fewer than `min_engines` come.
+
+        put: packed weights -> what an engine is sent of them.
+        """
         self.tokenizer, self.window = tokenizer, model_config.max_position_embeddings
-        self.policy_version = 0
-        self.put_seconds = 0.0  # of the last weights, into the object store
-        self._remotes, self._ledger = remotes, folder / LEDGER
+        self.policy_version, self.put_seconds = 0, 0.0  # of the last weights
+        self._put, self._ledger = put, folder / LEDGER
         self.dealer = Dealer(remotes, config, lambda row: append_jsonl(self._ledger, [row]))
         try:
-            self._await_start(config)
+            asyncio.run(self._await_start(config))
         except BaseException:
             self.close()
             raise
 
-    def _await_start(self, config: ClusterConfig) -> None:
-        ray = import_ray()
-        pings = {remote.actor.ping.remote(): name for name, remote in self._remotes.items()}
-        ready, _ = ray.wait(list(pings), num_returns=len(pings), timeout=config.outage)
-        workers = {worker.name: worker for worker in self.dealer.workers}
-        for ping in ready:
-            with contextlib.suppress(ray.exceptions.RayActorError):  # it died; another life of it may come
-                facts = ray.get(ping)
-                self.dealer.ready(workers[pings[ping]], facts)
-                if others := {k: facts[k] for k, v in facts_of_machine().items() if facts[k] != v}:
-                    warnings.warn(
-                        f"{pings[ping]} on {facts['node']} has {others}, the driver {facts_of_machine()}: this run "
-                        "cannot be repeated bit for bit",
-                        stacklevel=2,
-                    )
-        able = sum(worker.is_able for worker in workers.values())
+    async def _await_start(self, config: ClusterConfig) -> None:
+        pings = {asyncio.ensure_future(worker.remote.ping()): worker for worker in self.dealer.workers}
+        done, late = await asyncio.wait(pings, timeout=config.outage)
+        for ping in late:
+            ping.cancel()
+        for ping in done:
+            if isinstance(ping.exception(), WorkerLost):
+                continue  # another life of it may come
+            facts, here = ping.result(), facts_of_machine()
+            self.dealer.ready(pings[ping], facts)
+            if others := {name: facts[name] for name in here if facts[name] != here[name]}:
+                warnings.warn(
+                    f"{pings[ping].name} on {facts['node']} has {others}, the driver {here}: this run cannot be "
+                    "repeated bit for bit",
+                    stacklevel=2,
+                )
+        able = sum(worker.is_able for worker in self.dealer.workers)
         if able < config.min_engines:
             raise EngineLost(
-                f"{able} of {len(workers)} engines started within {config.outage:g} s (cluster.outage), fewer than "
+                f"{able} of {config.engines} engines started within {config.outage:g} s (cluster.outage), fewer than "
                 f"cluster.min_engines={config.min_engines}; the nodes' logs lie in /tmp/ray/session_latest/logs"
             )
 
@@ -369,12 +373,12 @@ class ClusterEngine(BaseEngine):
             raise
 
     def update_weights(self, weights: Mapping[str, Tensor], *, version: int) -> None:
-        """Waits until they are in the object store (published ones are where they are), not until engines have them."""
+        """Waits until they are in the object store, not until the engines have them."""
         if self.dealer.version is None:
             self._forget_from(version)
         begun = time.monotonic()
         # the only reference: the version before goes from the store when nobody reads it any more
-        stored = weights if isinstance(weights, PublishedWeights) else import_ray().put(packed(weights))
+        stored = weights if isinstance(weights, PublishedWeights) else self._put(packed(weights))
         self.put_seconds, self.policy_version = time.monotonic() - begun, version
         self.dealer.update(stored, version=version)
 
@@ -385,8 +389,8 @@ class ClusterEngine(BaseEngine):
             write_atomic(self._ledger, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def close(self) -> None:
-        for remote in self._remotes.values():
-            remote.close()
+        for worker in self.dealer.workers:
+            worker.remote.close()
 
     def __enter__(self) -> ClusterEngine:
         return self

@@ -39,14 +39,15 @@ NUM_STEPS, PROBLEMS, GROUP = 5, 24, 8
 # the demo's recipe, a few small steps of it
 RECIPE = (
     "demo_nano_cpu", "task=arithmetic:level=1-3", f"num_steps={NUM_STEPS}", f"problems_per_step={PROBLEMS}",
-    f"group_size={GROUP}", "max_reasoning_tokens=96", "num_workers=0", "save_every=1", f"checkpoint_steps=[{NUM_STEPS}]",
-    "seed=3", "lr=2e-4",
+    f"group_size={GROUP}", "max_reasoning_tokens=96", "num_workers=0", "save_every=1", "seed=3", "lr=2e-4",
+    f"checkpoint_steps=[{NUM_STEPS}]",
 )  # fmt: skip
 ENVIRONMENT = os.environ | {
     "RAY_AUTH_MODE": "disabled",  # else every node needs the same token file
     "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "PONDER_TRACEBACK": "1",
     # a dead node is known after some seconds instead of a minute; a busy one is not taken for dead
-    "RAY_health_check_period_ms": "2000", "RAY_health_check_timeout_ms": "10000", "RAY_health_check_failure_threshold": "3",
+    "RAY_health_check_period_ms": "2000", "RAY_health_check_timeout_ms": "10000",
+    "RAY_health_check_failure_threshold": "3",
 }  # fmt: skip
 
 
@@ -80,21 +81,25 @@ class Nodes:
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         head = ("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self._folder}")
-        self._start(*head, "--object-store-memory=120000000")
-        self._until(lambda: self.num_alive() == 1)
+        self._start(1, *head, "--object-store-memory=120000000")
 
     def add(self, count: int = 1) -> None:
-        before = self.num_alive()
         for _ in range(count):
-            self._start(f"--address={self.address}", "--num-cpus=1", "--object-store-memory=80000000")
-        self._until(lambda: self.num_alive() == before + count)
+            more = self.num_alive() + 1
+            self._start(more, f"--address={self.address}", "--num-cpus=1", "--object-store-memory=80000000")
 
-    def _start(self, *arguments: str) -> None:
+    def _start(self, count: int, *arguments: str) -> None:
+        """Until so many are alive. On a busy machine Ray gives up after half a minute: once more, then."""
         command = [RAY, "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *arguments]
-        log = open(Path(self._folder) / "start.log", "ab")  # noqa: SIM115 - the process keeps it
-        self.raylets.append(
-            subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
-        )
+        path, end = Path(self._folder) / "start.log", time.monotonic() + self.limit
+        with open(path, "ab") as log:
+            started = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
+            while self.num_alive() != count:
+                assert time.monotonic() < end, path.read_text()[-3000:]
+                if started.poll() is not None:
+                    started = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
+                time.sleep(0.5)
+        self.raylets.append(started)
 
     def num_alive(self) -> int:
         code = (
@@ -105,12 +110,6 @@ class Nodes:
             [sys.executable, "-c", code, self.address], env=ENVIRONMENT, capture_output=True, text=True
         ).stdout.split()
         return int(told[-1]) if told else 0
-
-    def _until(self, is_so: Callable[[], bool]) -> None:
-        end = time.monotonic() + self.limit
-        while not is_so():
-            assert time.monotonic() < end, (Path(self._folder) / "start.log").read_text()[-2000:]
-            time.sleep(0.5)
 
     def kill(self, number: int) -> None:
         """A node is gone, with all that ran on it: 0 is the head."""
@@ -193,7 +192,8 @@ class Training:
         self.process.wait()
 
     def said(self) -> str:
-        return f"{' '.join(map(str, self.command))}\n{self.log.read_text(errors='replace')[-4000:]}\n{self.events('lost')}"
+        command, log = " ".join(map(str, self.command)), self.log.read_text(errors="replace")[-4000:]
+        return f"{command}\n{log}\n{self.events('lost')}"
 
     def step_seconds(self) -> list[float]:
         return [row["time/rollout"] + row["time/train"] for row in self.metrics()]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import importlib.util
+from collections import Counter
 
 import pytest
 import torch
 
 from ponder.config import ConfigError, dumps
 from ponder.engine.base import EngineLost
+from ponder.engine.local import LocalEngine
 from ponder.rollouts.collect import asking
 from ponder.runs import read_jsonl
 from ponder.train import cluster
-from ponder.train.dealing import ClusterConfig
+from ponder.train import rl as loop
+from ponder.train.backend import LocalLearner, local
+from ponder.train.dealing import ClusterConfig, WorkerLost
 from ponder.train.ledger import RunLedger
+from ponder.train.policy import open_policy
 from ponder.train.recipe import load_recipe
 from ponder.train.rl import rl
 from ponder.train.sharded import RankError
@@ -46,7 +53,7 @@ def test_the_table_is_part_of_a_recipe_and_of_no_other_backend():
     assert recipe.cluster.engines == 4 and "[cluster]" in dumps(recipe)
     with pytest.raises(ConfigError, match='backend = "cluster"'):
         load_recipe("demo_nano_cpu", ["cluster.engines=4"])
-    with pytest.raises(ConfigError, match="did you mean 'cluster.patience'"):
+    with pytest.raises(ConfigError, match="did you mean 'patience'"):
         load_recipe("demo_nano_cpu", ["backend=cluster", "cluster.patiens=5"])
 
 
@@ -64,8 +71,6 @@ def test_without_ray_the_extra_is_named(tmp_path):
 
 
 def test_requests_know_the_step_and_the_problem_that_ask(base, tmp_path):  # noqa: F811
-    from ponder.engine.local import LocalEngine
-
     seen, generate = [], LocalEngine.generate
 
     async def watched(self, *arguments, **more):
@@ -78,20 +83,126 @@ def test_requests_know_the_step_and_the_problem_that_ask(base, tmp_path):  # noq
     assert {step for step, _ in seen} == {0, 1} and len(seen) == len(set(seen))
 
 
+class Here:
+    """An engine actor in this process, without Ray, that does what a script says of its requests."""
+
+    def __init__(self, parts, script):
+        self.parts, self.script, self.num_asked = parts, script, 0
+        self.restart()
+
+    def restart(self):
+        self.actor, self.updates = cluster.EngineActor(*self.parts), []
+
+    async def generate(self, request, version):
+        self.num_asked += 1
+        what = self.script.get(self.num_asked)
+        if what == "dies":
+            self.restart()  # as Ray does it: without weights
+            raise WorkerLost("it died")
+        if what == "hangs":
+            await asyncio.sleep(1000)
+        await self._arrived()
+        return await self.actor.generate(request, version)
+
+    async def ping(self):
+        await self._arrived()
+        return await self.actor.ping()
+
+    async def _arrived(self):
+        """What was sent before this."""
+        sent, self.updates = self.updates, []
+        for update in sent:
+            await self.actor.update(*update)
+
+    def update(self, weights, version):
+        self.updates.append((weights, version))
+
+    def close(self):
+        self.actor._engine.close()
+
+
+def over(*scripts, **table):
+    """A backend with an engine a script."""
+
+    @contextlib.contextmanager
+    def backend(config, folder, sources):
+        policy = open_policy(config.model, folder, dtype=config.dtype, lora_rank=0, seed=config.seed, sources=sources)
+        parts = (policy.model.config, policy.tokenizer, config.dtype, config.num_slots, 1)
+        remotes = {f"engine {i}": Here(parts, script) for i, script in enumerate(scripts)}
+        at = ClusterConfig(engines=len(scripts), **table)
+        with (
+            cluster.ClusterEngine(remotes, at, folder, *parts[:2], put=dict) as sampler,
+            LocalLearner(policy, num_workers=0) as learner,
+        ):
+            yield learner, sampler
+
+    return backend
+
+
+@pytest.mark.parametrize(
+    ("scripts", "lost"),
+    [
+        (({}, {}), 0),
+        (({}, {4: "dies", 7: "dies"}), 2),
+        (({2: "dies"}, {}, {5: "dies"}), 2),
+        (({3: "dies"},), 1),  # nobody else is there: it is waited for
+    ],
+)
+def test_a_run_over_engines_that_die_has_the_bits_of_one_machine(
+    base,
+    tmp_path,
+    monkeypatch,
+    undisturbed,
+    scripts,
+    lost,  # noqa: F811
+):
+    recipe = config(base, tmp_path / "run", num_steps=4, save_every=2)
+    run_with(over(*scripts, patience=2.0), recipe, monkeypatch)
+    assert weights(tmp_path / "run", 4) == undisturbed
+    rows = list(read_jsonl(tmp_path / "run" / "requests.jsonl"))
+    assert sum(row.get("event") == "lost" for row in rows) == lost
+    told = [row for row in rows if "seed" in row]
+    counts = Counter((row["step"], row["problem"], row["first"] + i) for row in told for i in range(row["n"]))
+    assert set(counts.values()) == {1} and len(counts) == 4 * 6 * 8
+    assert all(row["version"] == row["step"] for row in told)
+
+
+def test_an_engine_that_hangs_holds_nobody_up_for_longer_than_a_hedge(base, tmp_path, monkeypatch, undisturbed):  # noqa: F811
+    recipe = config(base, tmp_path / "run", num_steps=4, save_every=2)
+    run_with(over({}, {2: "hangs"}, patience=60.0, hedge=0.2), recipe, monkeypatch)
+    assert weights(tmp_path / "run", 4) == undisturbed
+
+
+def test_a_run_that_goes_on_forgets_the_answers_that_it_asks_for_again(base, tmp_path, monkeypatch, undisturbed):  # noqa: F811
+    recipe = config(base, tmp_path / "run", num_steps=4, save_every=2)
+    with pytest.raises(KeyError), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(RunLedger, "sampled", stop_at(3, RunLedger.sampled))
+        run_with(over({}, {}), recipe, monkeypatch)
+    run_with(over({}), recipe, monkeypatch)  # with another number of engines
+    rows = [row for row in read_jsonl(tmp_path / "run" / "requests.jsonl") if "seed" in row]
+    assert Counter(row["step"] for row in rows) == {step: 6 for step in range(4)}
+    assert weights(tmp_path / "run", 4) == undisturbed
+
+
+def stop_at(last, sampled):
+    def stopping(self, step, rollouts):
+        if step == last:
+            raise KeyError(step)
+        sampled(self, step, rollouts)
+
+    return stopping
+
+
 class Failing:
     """The local backend, whose sampler or learner is lost at a step."""
 
     def __init__(self, at, error, times=1):
         self.at, self.error, self.times = at, error, times
 
-    def __call__(self, config, folder, sources):  # noqa: F811
+    def __call__(self, config, folder, sources):
         return self.opened(config, folder, sources)
 
     def opened(self, *arguments):
-        import contextlib
-
-        from ponder.train.backend import local
-
         @contextlib.contextmanager
         def pair():
             with local(*arguments) as (learner, sampler):
@@ -117,8 +228,6 @@ class Failing:
 
 
 def run_with(failing, recipe, monkeypatch):
-    from ponder.train import rl as loop
-
     monkeypatch.setitem(loop.BACKENDS, "local", failing)
     return rl(recipe)
 

@@ -58,7 +58,7 @@ class Double:
 
     async def generate(self, request, version):
         self.asked.append((request.problem, version))
-        is_other = version != self.version  # when it arrives: what was sent before has arrived, what comes later has not
+        is_other = version != self.version  # of the moment when it arrives
         await asyncio.sleep(0.01)
         await self._is_there()
         if is_other:
@@ -123,7 +123,8 @@ async def step(dealer, number=12, at=None, then=None, names=None):
 
 def once(answers, rows, number=12):
     """Each sample of each problem came once, and the ledger has a row of it."""
-    counts = Counter((row["step"], row["problem"], row["first"] + i) for row in rows if "seed" in row for i in range(row["n"]))
+    told = [row for row in rows if "seed" in row]
+    counts = Counter((row["step"], row["problem"], row["first"] + i) for row in told for i in range(row["n"]))
     assert set(counts.values()) == {1} and len(counts) == 16 * number
     return all(answer == [f"{name}:{i}" for i in range(16)] for name, answer in answers.items())
 
@@ -167,7 +168,7 @@ def test_nobody_waits_for_a_silent_engine_longer_than_patience_and_it_is_ended()
         b.is_silent = True
 
     config = ClusterConfig(engines=2, patience=8, hedge=0)
-    (seconds, answers), dealer, rows = play(lambda d: step(d, at=0.5, then=hang), config, a=a, b=b)
+    (seconds, answers), _dealer, rows = play(lambda d: step(d, at=0.5, then=hang), config, a=a, b=b)
     assert once(answers, rows) and b.restarts == 1 and len(a.answered) == 12
     assert 8 < seconds < 8 + 2 + 2  # its patience, one look at every engine, and the work itself
 
@@ -178,7 +179,7 @@ def test_silence_of_half_the_patience_is_forgiven():
     async def script(dealer):
         b.is_silent, free = True, asyncio.Event()
         b._is_there = free.wait
-        return await step(dealer, at=4.0, then=lambda: (free.set()))
+        return await step(dealer, at=4.0, then=lambda: free.set())
 
     (_, answers), dealer, rows = play(script, ClusterConfig(engines=2, patience=8, hedge=0), a=a, b=b)
     assert once(answers, rows) and dealer.counts["lost"] == dealer.counts["again"] == b.restarts == 0
@@ -231,7 +232,7 @@ def test_an_engine_that_comes_back_without_weights_is_sent_them_before_it_is_dea
         await asyncio.sleep(CALM.patience)
         return await step(dealer, names=[f"2/{i}" for i in range(12)])
 
-    (_, answers), dealer, rows = play(script, a=a, b=b)
+    (_, _answers), dealer, rows = play(script, a=a, b=b)
     assert b.sent[-1] == ("weights", 1) and len(b.answered) >= 5 and dealer.counts["refused"] == 0
     assert [row["event"] for row in rows if row.get("engine") == "b" and "event" in row] == ["ready", "lost", "ready"]
 
@@ -250,7 +251,7 @@ def test_an_engine_of_another_version_refuses_and_is_sent_the_weights_once_for_a
 
 def test_an_engine_that_never_takes_its_weights_is_lost_and_the_others_go_on():
     a, b = Double(), Double(version=None, loses_weights=True)
-    (_, answers), dealer, rows = play(step, a=a, b=b)
+    (_, answers), _dealer, rows = play(step, a=a, b=b)
     assert once(answers, rows) and b.restarts >= 1 and not b.answered
 
 
@@ -280,7 +281,7 @@ def test_an_engine_that_dies_again_and_again_is_given_up():
             await step(dealer, number=4)
             await asyncio.sleep(CALM.patience)
 
-    _, dealer, rows = play(script, a=a, b=b)
+    _, dealer, _rows = play(script, a=a, b=b)
     assert b.is_closed and b.restarts == 3 and dealer.counts["lost"] == 4
     assert len(a.answered) == 32
 
