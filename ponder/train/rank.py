@@ -56,7 +56,7 @@ class _Root(nn.Module, ForwardPass):
         made = frame.over({name: torch.empty_like(x, device="meta") for name, x in tensors.items()})
         pairs: Any = {name: nn.ParameterList(pair) for name, pair in made.pairs.items()}
         self.deltas.extend(rows.delta for rows in made.rows.values())
-        self.adapter = Adapter(pairs, made.alpha, dict(frame.rows))
+        self.adapter = Adapter(pairs, made.alpha, made.rows)
         lora.attach(self.model, self.adapter)
 
     def forward(self, batch: Any, job: Any) -> Any:
@@ -111,7 +111,8 @@ class Rank:
         names = list(dict(model.named_parameters()))
         root = _Root(model, recompute=spec.recompute, head=head)
         if adapter is not None:
-            root.adapt(adapter, trained)
+            rows = {n: replace(known, start=known.start.to(self.device)) for n, known in adapter.rows.items()}
+            root.adapt(replace(adapter, rows=rows), trained)
         policy = MixedPrecisionPolicy(cast_forward_inputs=False)
         if spec.dtype != torch.float32:
             policy = replace(policy, param_dtype=spec.dtype, reduce_dtype=torch.float32)
@@ -142,12 +143,11 @@ class Rank:
         """The optimizer of the trainer of one machine, over this rank's rows."""
         root = self._roots[""]
         self._weights = {name: p for name, p in root.model.named_parameters() if name in set(root.names)}
-        self.parameters: dict[str, Any] = {**(self._adapted(root) or self._weights), **root.head}
+        trained = self._adapted(root) or self._weights
+        self.parameters: dict[str, Any] = {**trained, **root.head}
+        self._together, self._apart = list(trained.values()), list(root.head.values())
         adapted = root.adapter.pairs if root.adapter is not None else {}
         self._base = {name: _local(self._weights[f"{name}.weight"]).clone() for name in adapted}
-        apart = set(root.head) if spec.head_speed is not None else set()
-        self._apart = [p for name, p in self.parameters.items() if name in apart]
-        self._together = [p for name, p in self.parameters.items() if name not in apart]
         groups = [
             {"params": [p for p in self._together if p.dim() > 1], "weight_decay": spec.weight_decay},
             {"params": [p for p in self._together if p.dim() <= 1], "weight_decay": 0.0},

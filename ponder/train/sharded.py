@@ -87,7 +87,7 @@ class RankSpec:
     adapter: Adapter | None  # its frame, see `Adapter.frame`
     tensors: bytes  # safetensors: what is trained beside the model's weights, an adapter's pairs and a critic's head
     head: tuple[str, ...]  # which of them are the head
-    head_speed: float | None
+    head_speed: float  # its step size over that of the rest
     recompute: bool
     betas: tuple[float, float]
     weight_decay: float
@@ -117,7 +117,7 @@ class ShardedLearner:
         spec = RankSpec(
             folder=str(folder), dtype=dtype, adapter=adapter.frame() if adapter else None,
             tensors=save_bytes({**(adapter.tensors() if adapter else {}), **extra}), head=tuple(extra),
-            head_speed=head_speed if extra else None, recompute=recompute, betas=betas, weight_decay=weight_decay,
+            head_speed=head_speed, recompute=recompute, betas=betas, weight_decay=weight_decay,
         )  # fmt: skip
         world = len(self.ranks)
         try:
@@ -228,9 +228,10 @@ class ShardedLearner:
     def close(self) -> None:
         """What is being saved is saved; then the ranks end."""
         try:
-            if not self._failure and not self._loop.is_closed() and self._loop.is_running():
+            if not self._failure:
                 self._all("close")
         finally:
+            self._failure = self._failure or "this learner is closed"
             for rank in self.ranks:
                 rank.close()
             self._loop.call_soon_threadsafe(self._loop.stop)
