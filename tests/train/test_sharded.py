@@ -7,10 +7,10 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ponder.models import lora
@@ -204,6 +204,7 @@ def test_log_probabilities_are_of_the_weights_of_the_moment_and_a_reference_stay
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_rung_loads_in_transformers(open_learner, tmp_path):
     transformers = pytest.importorskip("transformers")
     learner = open_learner(2, full_every=3)
@@ -234,6 +235,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(open_learner):
     train(learner)  # and a good batch is learned from
 
 
+def test_a_state_of_another_backend_is_refused_with_the_reason(open_learner, tmp_path):
+    save_file({"weights/x": torch.ones(1)}, tmp_path / "state.safetensors", metadata={"facts": "{}"})
+    with pytest.raises(ValueError, match="go on with the backend that the run began with"):
+        open_learner(1).load_state(tmp_path / "state.safetensors")
+
+
 def test_a_killed_rank_is_named_at_once(open_learner):
     learner = open_learner(2)
     os.kill(learner.ranks[1].process.pid, signal.SIGKILL)
@@ -257,6 +264,7 @@ def test_a_rank_that_hangs_is_named_when_the_others_have_waited_long_enough(open
         process.join()
 
 
+@pytest.mark.slow
 def test_a_call_that_nobody_answers_ends_after_the_patience(open_learner):
     learner = open_learner(1, patience=5.0)
     process = learner.ranks[0].process
@@ -267,11 +275,3 @@ def test_a_call_that_nobody_answers_ends_after_the_patience(open_learner):
     finally:
         process.kill()
         process.join()
-
-
-def test_a_state_of_another_backend_is_refused_with_the_reason(open_learner, tmp_path):
-    from safetensors.torch import save_file
-
-    save_file({"weights/x": torch.ones(1)}, tmp_path / "state.safetensors", metadata={"facts": "{}"})
-    with pytest.raises(ValueError, match="go on with the backend that the run began with"):
-        ShardedLearner.load_state(open_learner(1), Path(tmp_path / "state.safetensors"))
