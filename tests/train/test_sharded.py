@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,13 +17,17 @@ from torch import Tensor
 from ponder.models import lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import Transformer
-from ponder.models.weights import load_model
+from ponder.models.weights import load_model, save_model
+from ponder.runs import read_jsonl
 from ponder.train.batches import micro_batches
 from ponder.train.critic import ValueLoss, new_value_head
 from ponder.train.distributed import NonFiniteLoss, PolicyLoss, Trainer
 from ponder.train.policy import Policy
 from ponder.train.publish import WeightStore
+from ponder.train.recipe import RLConfig
+from ponder.train.rl import rl
 from ponder.train.sharded import LocalRank, RankError, ShardedLearner
+from tests.helpers import tiny_model
 from tests.train.test_distributed import LOSS, make_examples, make_model
 
 POLICY_LOSS = PolicyLoss(LOSS, temperature=1.0)
@@ -275,3 +280,30 @@ def test_a_call_that_nobody_answers_ends_after_the_patience(open_learner):
     finally:
         process.kill()
         process.join()
+
+
+@pytest.mark.slow
+def test_the_loop_over_ranks_learns_what_the_local_one_learns_and_goes_on_from_their_state(tmp_path):
+    save_model(tiny_model(), tmp_path / "base")
+    ByteTokenizer().save(str(tmp_path / "base"))
+
+    def run(out: str, num_steps: int, backend: str = "sharded") -> Path:
+        rl(
+            RLConfig(
+                out=str(tmp_path / out), model=str(tmp_path / "base"), task="tests.helpers:LowercaseTask",
+                num_steps=num_steps, pool_size=16, problems_per_step=6, group_size=8, max_reasoning_tokens=3,
+                max_answer_tokens=4, lr=3e-3, save_every=5, warmup_steps=1, num_workers=0, backend=backend,
+            )
+        )  # fmt: skip
+        return tmp_path / out
+
+    def last(folder: Path) -> dict[str, Tensor]:
+        return load_model(folder / "checkpoints" / "step_00003").state_dict()
+
+    local, whole, parted = run("local", 3, "local"), run("whole", 3), run("parted", 2)
+    run("parted", 3)
+    assert apart(last(whole), last(local)) < 1e-4
+    assert apart(last(whole), last(parted)) == 0.0
+    rows = [list(read_jsonl(folder / "metrics.jsonl")) for folder in (local, whole)]
+    assert rows[1][0]["reward/mean"] == rows[0][0]["reward/mean"]
+    assert max(row["policy/mismatch_max"] for row in rows[1]) < 1e-4
