@@ -34,7 +34,7 @@ from ponder.train.publish import WeightStore
 from ponder.train.sharded import RankError, ShardedLearner, local_ranks
 
 LOSS = LossConfig(average="token")
-TIMEOUT = 5.0  # seconds that a rank waits for another
+TIMEOUT = 10.0  # seconds that a rank waits for one that hangs
 
 
 def new_model(width: int) -> Transformer:
@@ -109,12 +109,14 @@ def against_one_process(width: int, world: int, folder: Path) -> str:
 
 
 @contextmanager
-def opened(model: Transformer, world: int, folder: Path, *, full_every: int = 1) -> Iterator[ShardedLearner]:
+def opened(
+    model: Transformer, world: int, folder: Path, *, full_every: int = 1, timeout: float = 300.0
+) -> Iterator[ShardedLearner]:
     policy = Policy(model, ByteTokenizer(), None, "", None, ())
     store = WeightStore(folder / "weights", full_every=full_every)
     with (
         local_ranks(world) as ranks,
-        ShardedLearner(policy, ranks, folder=folder / "start", store=store, timeout=TIMEOUT) as learner,
+        ShardedLearner(policy, ranks, folder=folder / "start", store=store, timeout=timeout) as learner,
     ):
         yield learner
 
@@ -134,7 +136,7 @@ def publishing(width: int, folder: Path) -> None:
 
 
 def lost(width: int, folder: Path, sign: signal.Signals) -> str:
-    with opened(new_model(width), 2, folder / sign.name) as learner:
+    with opened(new_model(width), 2, folder / sign.name, timeout=TIMEOUT) as learner:
         steps(learner, 0, 1)
         process = learner.ranks[1].process  # type: ignore[attr-defined]
         os.kill(process.pid, sign)

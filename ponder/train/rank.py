@@ -43,6 +43,9 @@ from ponder.train.publish import PartWriter, Rows, write_rows
 from ponder.train.sharded import RankSpec
 
 
+_MEETING = timedelta(minutes=10)  # until all are there
+
+
 class _Root(nn.Module, ForwardPass):
     """What FSDP shards. Everything that reads a weight happens inside its call, where hooks have gathered them."""
 
@@ -91,7 +94,9 @@ class Rank:
         self.device = torch.device("cuda", rank % torch.cuda.device_count()) if gpu else torch.device("cpu")
         if gpu:
             torch.cuda.set_device(self.device)
-        store = self._store if rank == 0 else dist.TCPStore(host, int(port), None, is_master=False, timeout=limit)
+        store = self._store if rank == 0 else dist.TCPStore(host, int(port), None, is_master=False, timeout=_MEETING)
+        store.set(f"here/{rank}", "")
+        store.wait([f"here/{i}" for i in range(world)], _MEETING)  # processes start when they can: no peer's fault
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpu else "gloo", store=store, rank=rank, world_size=world, timeout=limit
         )

@@ -104,13 +104,14 @@ class ShardedLearner:
     ) -> None:  # fmt: skip
         """folder: on a file system that all ranks see, for the weights to begin with. store: where versions go.
 
-        timeout: seconds that a rank waits for another inside a pass. patience: that one call of all may take.
+        timeout: seconds that ranks wait for one another. patience: that one call of all may take.
         """
         config, dtype = policy.model.config, policy.model.dtype
         save_model(policy.model, folder)
         self._shapes = {name: tuple(x.shape) for name, x in policy.model.state_dict().items()}
         self.policy, self.ranks, self.store = replace(policy, model=blank(config).to(dtype)), list(ranks), store
-        self._patience, self._failure, self._slot, self._num_references = patience, "", "", 0
+        self._timeout, self._patience = timeout, patience
+        self._failure, self._slot, self._num_references = "", "", 0
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="ponder-ranks").start()
         adapter, extra = policy.adapter, dict(head or {})
@@ -258,7 +259,9 @@ class ShardedLearner:
         """Call the first ranks, one for each of the arguments. After an error there is no group any more."""
         if self._failure:
             raise RankError(self._failure)
-        work = _together(self.ranks[: len(arguments)], method, arguments, self._patience)
+        work = _together(
+            self.ranks[: len(arguments)], method, arguments, timeout=self._timeout, patience=self._patience
+        )
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except RankError as error:
@@ -279,15 +282,17 @@ class _Reference:
 
 
 async def _together(
-    ranks: Sequence[RankHandle], method: str, arguments: Sequence[tuple[Any, ...]], patience: float
+    ranks: Sequence[RankHandle], method: str, arguments: Sequence[tuple[Any, ...]], *, timeout: float, patience: float
 ) -> list[Any]:
     """All answers, or a RankError at the first failure: without one of them the others wait, each for the timeout."""
     tasks = [asyncio.ensure_future(r.call(method, *own)) for r, own in zip(ranks, arguments, strict=True)]
-    done, pending = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_EXCEPTION)
+    done, pending = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+    if pending and done and not any(task.exception() for task in done):  # they work in step, also where none waits
+        done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
     if not pending and not any(task.exception() for task in done):
         return [task.result() for task in tasks]
-    if pending and done:
-        await asyncio.wait(pending, timeout=_GRACE)  # the peers of a lost rank fail too, before it or after
+    if any(task.exception() for task in done):
+        await asyncio.wait(tasks, timeout=_GRACE)  # the peers of a lost rank fail too, before it or after
     failures = {i: task.exception() for i, task in enumerate(tasks) if task.done() and task.exception()}
     silent = [i for i, task in enumerate(tasks) if not task.done()]
     for task in tasks:
@@ -334,7 +339,7 @@ class LocalRank:
             answer = self._connection.recv()
         except (EOFError, OSError):
             self.process.join(5)
-            raise RankLost(f"its process ended (exit code {self.process.exitcode}); out of memory?") from None
+            raise RankLost(f"its process ended (exit code {self.process.exitcode}), for want of memory perhaps") from None
         if isinstance(answer, Exception):
             raise answer
         return answer

@@ -149,12 +149,15 @@ def test_six_steps_are_those_of_one_process_and_go_on_from_a_state_in_any_world(
     assert apart(other.tensors(), final, "weights/") < 1e-6
 
 
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
-def test_an_adapter_is_trained_and_merged_row_by_row(open_learner, tmp_path, dtype, near):
-    """Odd numbers of rows, rows of tokens, and what is sampled from: the merged weights."""
+@pytest.mark.parametrize(
+    ("world", "dtype", "near"),
+    [(2, torch.float32, 1e-6), (2, torch.bfloat16, 0.01), pytest.param(3, torch.float32, 1e-6, marks=pytest.mark.slow)],
+)
+def test_an_adapter_is_trained_and_merged_row_by_row(open_learner, tmp_path, world, dtype, near):
+    """Odd numbers of rows, fewer rows of tokens than ranks, and what is sampled from: the merged weights."""
     model = make_model().to(dtype)
     adapter = replace(lora.fresh(model, 3, seed=1), rows=lora.token_rows(model, [4, 19]))
-    learner = open_learner(2, make_model().to(dtype), adapter)
+    learner = open_learner(world, make_model().to(dtype), adapter)
     told = train(learner, 2)
     expected, trainer = one_process(2, model, adapter=adapter)
     assert told == pytest.approx(expected, rel=2 * near)
@@ -257,13 +260,15 @@ def test_a_killed_rank_is_named_at_once(open_learner):
         learner.logprobs(BATCHES, 1.0)
 
 
-def test_a_rank_that_hangs_is_named_when_the_others_have_waited_long_enough(open_learner):
-    learner = open_learner(2, timeout=3.0)
+@pytest.mark.parametrize("call", ["train", pytest.param("publish", marks=pytest.mark.slow)])
+def test_a_rank_that_hangs_is_named_when_the_others_have_waited_long_enough(open_learner, call):
+    """In a pass, where they wait for it in the middle, and where each works for itself."""
+    learner = open_learner(2, timeout=5.0)
     process = learner.ranks[1].process
     os.kill(process.pid, signal.SIGSTOP)
     try:
         with pytest.raises(RankError, match="rank 1 did not answer: it hangs"):
-            train(learner)
+            train(learner) if call == "train" else learner.publish(1)
     finally:
         process.kill()
         process.join()
