@@ -42,7 +42,6 @@ from ponder.train.distributed import ForwardPass, Logprobs, Sums, Values, to_dev
 from ponder.train.publish import PartWriter, Rows, write_rows
 from ponder.train.sharded import RankSpec
 
-
 _MEETING = timedelta(minutes=10)  # until all are there
 
 

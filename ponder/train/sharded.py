@@ -339,7 +339,7 @@ class LocalRank:
             answer = self._connection.recv()
         except (EOFError, OSError):
             self.process.join(5)
-            raise RankLost(f"its process ended (exit code {self.process.exitcode}), for want of memory perhaps") from None
+            raise RankLost(f"its process ended (exit code {self.process.exitcode}); was memory short?") from None
         if isinstance(answer, Exception):
             raise answer
         return answer
