@@ -263,7 +263,7 @@ def test_a_killed_rank_is_named_at_once(open_learner):
 @pytest.mark.parametrize("call", ["train", pytest.param("publish", marks=pytest.mark.slow)])
 def test_a_rank_that_hangs_is_named_when_the_others_have_waited_long_enough(open_learner, call):
     """In a pass, where they wait for it in the middle, and where each works for itself."""
-    learner = open_learner(2, timeout=5.0)
+    learner = open_learner(2, timeout=8.0)
     process = learner.ranks[1].process
     os.kill(process.pid, signal.SIGSTOP)
     try:
