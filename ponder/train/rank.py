@@ -48,6 +48,8 @@ _MEETING = timedelta(minutes=10)  # until all are there
 class _Root(nn.Module, ForwardPass):
     """What FSDP shards. Everything that reads a weight happens inside its call, where hooks have gathered them."""
 
+    names: list[str]  # of the model's weights, those that an adapter changes among them
+
     def __init__(self, model: Transformer, *, recompute: bool, head: dict[str, Tensor]) -> None:
         super().__init__()
         self.model, self.recompute, self.adapter, self.head = model, recompute, None, head
@@ -66,8 +68,8 @@ class _Root(nn.Module, ForwardPass):
         if self.adapter is not None:
             for (name, rows), delta in zip(self.adapter.rows.items(), self.deltas, strict=True):
                 self.adapter.rows[name] = replace(rows, delta=delta)
-                if name == "model.embed_tokens":
-                    self.model.get_submodule(name).rows = self.adapter.rows[name]
+                table: Any = self.model.get_submodule(name)
+                table.rows = self.adapter.rows[name]  # read by an AdaptedEmbedding; a head's by `lora.head_rows`
         if isinstance(job, Logprobs):
             return self.token_logprobs(batch, job.temperature)[0]
         return self.said(batch, job.of) if isinstance(job, Values) else self.loss(batch, job)
