@@ -103,14 +103,17 @@ class Rank:
         )
         self._savers = dist.new_group(backend="gloo", timeout=limit)  # saves talk from a thread of their own
         self._mesh = init_device_mesh(self.device.type, (world,))
-        self._writer, self._saving = PartWriter(rank), None
+        self._writer = PartWriter(rank)
+        self._saving: concurrent.futures.Future[None] | None = None
         self._roots = {"": self._open_root(spec)}
         self._begin(spec)
 
     def _open_root(self, spec: RankSpec, *, frozen: bool = False) -> _Root:
         """A model of which this rank holds its rows: float32 where they are trained, else in the dtype of computing."""
         trained = dict(sorted(load_bytes(spec.tensors).items()))  # the same order on every rank; `load` gives any
-        head = {name: nn.Parameter(trained.pop(name).to(self.device)) for name in spec.head if not frozen}
+        head: dict[str, Tensor] = {
+            name: nn.Parameter(trained.pop(name).to(self.device)) for name in spec.head if not frozen
+        }
         adapter = None if frozen else spec.adapter
         model = blank(read_config(spec.folder)).to(spec.dtype if frozen or adapter else torch.float32)
         model.requires_grad_(not frozen and adapter is None)
@@ -305,10 +308,10 @@ def _local(x: Any) -> Tensor:
 
 
 def _full(x: Any) -> Tensor:
-    return x.detach().full_tensor() if isinstance(x, DTensor) else x
+    return x.full_tensor().detach() if isinstance(x, DTensor) else x
 
 
-def _start(x: DTensor) -> int:
+def _start(x: Any) -> int:
     """The first of this rank's rows of a tensor that FSDP cut as `torch.chunk` does."""
     mesh, rows = x.device_mesh, x.shape[0]
     return min(rows, mesh.get_local_rank() * -(-rows // mesh.size()))

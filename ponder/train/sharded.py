@@ -166,6 +166,8 @@ class ShardedLearner:
 
     def evaluate(self, batches: Sequence[Any], job: Logprobs | Values, key: str) -> list[Tensor]:
         """A tensor for each batch, of the policy ("") or of a reference."""
+        if not batches:
+            return []
         shares, passes = self._deal(batches)
         found: dict[int, Tensor] = {}
         for share, told in zip(shares, self._ask("evaluate", [(own, job, key) for own in passes]), strict=True):
