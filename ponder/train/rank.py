@@ -42,9 +42,13 @@ from ponder.train.distributed import ForwardPass, Logprobs, Sums, Values, to_dev
 from ponder.train.publish import PartWriter, Rows, write_rows
 from ponder.train.sharded import RankSpec
 
+_MEETING = timedelta(minutes=10)  # until all are there
+
 
 class _Root(nn.Module, ForwardPass):
     """What FSDP shards. Everything that reads a weight happens inside its call, where hooks have gathered them."""
+
+    names: list[str]  # of the model's weights, those that an adapter changes among them
 
     def __init__(self, model: Transformer, *, recompute: bool, head: dict[str, Tensor]) -> None:
         super().__init__()
@@ -56,7 +60,7 @@ class _Root(nn.Module, ForwardPass):
         made = frame.over({name: torch.empty_like(x, device="meta") for name, x in tensors.items()})
         pairs: Any = {name: nn.ParameterList(pair) for name, pair in made.pairs.items()}
         self.deltas.extend(rows.delta for rows in made.rows.values())
-        self.adapter = Adapter(pairs, made.alpha, dict(frame.rows))
+        self.adapter = Adapter(pairs, made.alpha, made.rows)
         lora.attach(self.model, self.adapter)
 
     def forward(self, batch: Any, job: Any) -> Any:
@@ -64,8 +68,8 @@ class _Root(nn.Module, ForwardPass):
         if self.adapter is not None:
             for (name, rows), delta in zip(self.adapter.rows.items(), self.deltas, strict=True):
                 self.adapter.rows[name] = replace(rows, delta=delta)
-                if name == "model.embed_tokens":
-                    self.model.get_submodule(name).rows = self.adapter.rows[name]
+                table: Any = self.model.get_submodule(name)
+                table.rows = self.adapter.rows[name]  # read by an AdaptedEmbedding; a head's by `lora.head_rows`
         if isinstance(job, Logprobs):
             return self.token_logprobs(batch, job.temperature)[0]
         return self.said(batch, job.of) if isinstance(job, Values) else self.loss(batch, job)
@@ -91,27 +95,33 @@ class Rank:
         self.device = torch.device("cuda", rank % torch.cuda.device_count()) if gpu else torch.device("cpu")
         if gpu:
             torch.cuda.set_device(self.device)
-        store = self._store if rank == 0 else dist.TCPStore(host, int(port), None, is_master=False, timeout=limit)
+        store = self._store if rank == 0 else dist.TCPStore(host, int(port), None, is_master=False, timeout=_MEETING)
+        store.set(f"here/{rank}", "")
+        store.wait([f"here/{i}" for i in range(world)], _MEETING)  # processes start when they can: no peer's fault
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if gpu else "gloo", store=store, rank=rank, world_size=world, timeout=limit
         )
         self._savers = dist.new_group(backend="gloo", timeout=limit)  # saves talk from a thread of their own
         self._mesh = init_device_mesh(self.device.type, (world,))
-        self._writer, self._saving = PartWriter(rank), None
+        self._writer = PartWriter(rank)
+        self._saving: concurrent.futures.Future[None] | None = None
         self._roots = {"": self._open_root(spec)}
         self._begin(spec)
 
     def _open_root(self, spec: RankSpec, *, frozen: bool = False) -> _Root:
         """A model of which this rank holds its rows: float32 where they are trained, else in the dtype of computing."""
         trained = dict(sorted(load_bytes(spec.tensors).items()))  # the same order on every rank; `load` gives any
-        head = {name: nn.Parameter(trained.pop(name).to(self.device)) for name in spec.head if not frozen}
+        head: dict[str, Tensor] = {
+            name: nn.Parameter(trained.pop(name).to(self.device)) for name in spec.head if not frozen
+        }
         adapter = None if frozen else spec.adapter
         model = blank(read_config(spec.folder)).to(spec.dtype if frozen or adapter else torch.float32)
         model.requires_grad_(not frozen and adapter is None)
         names = list(dict(model.named_parameters()))
         root = _Root(model, recompute=spec.recompute, head=head)
         if adapter is not None:
-            root.adapt(adapter, trained)
+            rows = {n: replace(known, start=known.start.to(self.device)) for n, known in adapter.rows.items()}
+            root.adapt(replace(adapter, rows=rows), trained)
         policy = MixedPrecisionPolicy(cast_forward_inputs=False)
         if spec.dtype != torch.float32:
             policy = replace(policy, param_dtype=spec.dtype, reduce_dtype=torch.float32)
@@ -142,12 +152,11 @@ class Rank:
         """The optimizer of the trainer of one machine, over this rank's rows."""
         root = self._roots[""]
         self._weights = {name: p for name, p in root.model.named_parameters() if name in set(root.names)}
-        self.parameters: dict[str, Any] = {**(self._adapted(root) or self._weights), **root.head}
+        trained = self._adapted(root) or self._weights
+        self.parameters: dict[str, Any] = {**trained, **root.head}
+        self._together, self._apart = list(trained.values()), list(root.head.values())
         adapted = root.adapter.pairs if root.adapter is not None else {}
         self._base = {name: _local(self._weights[f"{name}.weight"]).clone() for name in adapted}
-        apart = set(root.head) if spec.head_speed is not None else set()
-        self._apart = [p for name, p in self.parameters.items() if name in apart]
-        self._together = [p for name, p in self.parameters.items() if name not in apart]
         groups = [
             {"params": [p for p in self._together if p.dim() > 1], "weight_decay": spec.weight_decay},
             {"params": [p for p in self._together if p.dim() <= 1], "weight_decay": 0.0},
@@ -299,10 +308,10 @@ def _local(x: Any) -> Tensor:
 
 
 def _full(x: Any) -> Tensor:
-    return x.detach().full_tensor() if isinstance(x, DTensor) else x
+    return x.full_tensor().detach() if isinstance(x, DTensor) else x
 
 
-def _start(x: DTensor) -> int:
+def _start(x: Any) -> int:
     """The first of this rank's rows of a tensor that FSDP cut as `torch.chunk` does."""
     mesh, rows = x.device_mesh, x.shape[0]
     return min(rows, mesh.get_local_rank() * -(-rows // mesh.size()))

@@ -87,7 +87,7 @@ class RankSpec:
     adapter: Adapter | None  # its frame, see `Adapter.frame`
     tensors: bytes  # safetensors: what is trained beside the model's weights, an adapter's pairs and a critic's head
     head: tuple[str, ...]  # which of them are the head
-    head_speed: float | None
+    head_speed: float  # its step size over that of the rest
     recompute: bool
     betas: tuple[float, float]
     weight_decay: float
@@ -104,20 +104,21 @@ class ShardedLearner:
     ) -> None:  # fmt: skip
         """folder: on a file system that all ranks see, for the weights to begin with. store: where versions go.
 
-        timeout: seconds that a rank waits for another inside a pass. patience: that one call of all may take.
+        timeout: seconds that ranks wait for one another. patience: that one call of all may take.
         """
         config, dtype = policy.model.config, policy.model.dtype
         save_model(policy.model, folder)
         self._shapes = {name: tuple(x.shape) for name, x in policy.model.state_dict().items()}
         self.policy, self.ranks, self.store = replace(policy, model=blank(config).to(dtype)), list(ranks), store
-        self._patience, self._failure, self._slot, self._num_references = patience, "", "", 0
+        self._timeout, self._patience = timeout, patience
+        self._failure, self._slot, self._num_references = "", "", 0
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="ponder-ranks").start()
         adapter, extra = policy.adapter, dict(head or {})
         spec = RankSpec(
             folder=str(folder), dtype=dtype, adapter=adapter.frame() if adapter else None,
             tensors=save_bytes({**(adapter.tensors() if adapter else {}), **extra}), head=tuple(extra),
-            head_speed=head_speed if extra else None, recompute=recompute, betas=betas, weight_decay=weight_decay,
+            head_speed=head_speed, recompute=recompute, betas=betas, weight_decay=weight_decay,
         )  # fmt: skip
         world = len(self.ranks)
         try:
@@ -165,6 +166,8 @@ class ShardedLearner:
 
     def evaluate(self, batches: Sequence[Any], job: Logprobs | Values, key: str) -> list[Tensor]:
         """A tensor for each batch, of the policy ("") or of a reference."""
+        if not batches:
+            return []
         shares, passes = self._deal(batches)
         found: dict[int, Tensor] = {}
         for share, told in zip(shares, self._ask("evaluate", [(own, job, key) for own in passes]), strict=True):
@@ -228,9 +231,10 @@ class ShardedLearner:
     def close(self) -> None:
         """What is being saved is saved; then the ranks end."""
         try:
-            if not self._failure and not self._loop.is_closed() and self._loop.is_running():
+            if not self._failure:
                 self._all("close")
         finally:
+            self._failure = self._failure or "this learner is closed"
             for rank in self.ranks:
                 rank.close()
             self._loop.call_soon_threadsafe(self._loop.stop)
@@ -257,7 +261,9 @@ class ShardedLearner:
         """Call the first ranks, one for each of the arguments. After an error there is no group any more."""
         if self._failure:
             raise RankError(self._failure)
-        work = _together(self.ranks[: len(arguments)], method, arguments, self._patience)
+        work = _together(
+            self.ranks[: len(arguments)], method, arguments, timeout=self._timeout, patience=self._patience
+        )
         try:
             return asyncio.run_coroutine_threadsafe(work, self._loop).result()
         except RankError as error:
@@ -278,15 +284,17 @@ class _Reference:
 
 
 async def _together(
-    ranks: Sequence[RankHandle], method: str, arguments: Sequence[tuple[Any, ...]], patience: float
+    ranks: Sequence[RankHandle], method: str, arguments: Sequence[tuple[Any, ...]], *, timeout: float, patience: float
 ) -> list[Any]:
     """All answers, or a RankError at the first failure: without one of them the others wait, each for the timeout."""
     tasks = [asyncio.ensure_future(r.call(method, *own)) for r, own in zip(ranks, arguments, strict=True)]
-    done, pending = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_EXCEPTION)
+    done, pending = await asyncio.wait(tasks, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+    if pending and done and not any(task.exception() for task in done):  # they work in step, also where none waits
+        done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
     if not pending and not any(task.exception() for task in done):
         return [task.result() for task in tasks]
-    if pending and done:
-        await asyncio.wait(pending, timeout=_GRACE)  # the peers of a lost rank fail too, before it or after
+    if any(task.exception() for task in done):
+        await asyncio.wait(tasks, timeout=_GRACE)  # the peers of a lost rank fail too, before it or after
     failures = {i: task.exception() for i, task in enumerate(tasks) if task.done() and task.exception()}
     silent = [i for i, task in enumerate(tasks) if not task.done()]
     for task in tasks:
@@ -333,7 +341,7 @@ class LocalRank:
             answer = self._connection.recv()
         except (EOFError, OSError):
             self.process.join(5)
-            raise RankLost(f"its process ended (exit code {self.process.exitcode}); out of memory?") from None
+            raise RankLost(f"its process ended (exit code {self.process.exitcode}); was memory short?") from None
         if isinstance(answer, Exception):
             raise answer
         return answer

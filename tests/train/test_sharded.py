@@ -11,18 +11,23 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from ponder.models import lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import Transformer
-from ponder.models.weights import load_model
+from ponder.models.weights import load_model, save_model
+from ponder.runs import read_jsonl
 from ponder.train.batches import micro_batches
 from ponder.train.critic import ValueLoss, new_value_head
 from ponder.train.distributed import NonFiniteLoss, PolicyLoss, Trainer
 from ponder.train.policy import Policy
 from ponder.train.publish import WeightStore
+from ponder.train.recipe import RLConfig
+from ponder.train.rl import rl
 from ponder.train.sharded import LocalRank, RankError, ShardedLearner
+from tests.helpers import tiny_model
 from tests.train.test_distributed import LOSS, make_examples, make_model
 
 POLICY_LOSS = PolicyLoss(LOSS, temperature=1.0)
@@ -144,22 +149,26 @@ def test_six_steps_are_those_of_one_process_and_go_on_from_a_state_in_any_world(
     assert apart(other.tensors(), final, "weights/") < 1e-6
 
 
-def test_an_adapter_is_trained_and_merged_row_by_row(open_learner, tmp_path):
-    """Odd numbers of rows, rows of tokens, and what is sampled from: the merged weights."""
-    model = make_model()
+@pytest.mark.parametrize(
+    ("world", "dtype", "near"),
+    [(2, torch.float32, 1e-6), (2, torch.bfloat16, 0.01), pytest.param(3, torch.float32, 1e-6, marks=pytest.mark.slow)],
+)
+def test_an_adapter_is_trained_and_merged_row_by_row(open_learner, tmp_path, world, dtype, near):
+    """Odd numbers of rows, fewer rows of tokens than ranks, and what is sampled from: the merged weights."""
+    model = make_model().to(dtype)
     adapter = replace(lora.fresh(model, 3, seed=1), rows=lora.token_rows(model, [4, 19]))
-    learner = open_learner(2, make_model(), adapter)
+    learner = open_learner(world, make_model().to(dtype), adapter)
     told = train(learner, 2)
     expected, trainer = one_process(2, model, adapter=adapter)
-    assert told == pytest.approx(expected, rel=2e-6)
-    assert apart(learner.tensors(), trainer.tensors(), "weights/") < 1e-6
+    assert told == pytest.approx(expected, rel=2 * near)
+    assert apart(learner.tensors(), trainer.tensors(), "weights/") < near
     assert learner.passes == trainer.passes == 2
     learner.save(tmp_path / "rung")
-    merged = load_model(tmp_path / "rung").state_dict()
-    assert apart(merged, trainer.model.state_dict()) < 1e-6
+    merged = load_model(tmp_path / "rung", dtype=dtype).state_dict()
+    assert apart(merged, trainer.model.state_dict()) < near
     assert apart(dict(learner.publish(1)), merged) == 0.0
     known = lora.load_adapter(tmp_path / "rung" / "adapter", make_model())
-    assert max((known.pairs[n][1] - trainer.adapter.pairs[n][1]).abs().max().item() for n in known.pairs) < 1e-6
+    assert max((known.pairs[n][1] - trainer.adapter.pairs[n][1]).abs().max().item() for n in known.pairs) < near
 
 
 def test_bf16_computes_what_one_process_computes_over_float32_masters(open_learner):
@@ -191,7 +200,7 @@ def test_log_probabilities_are_of_the_weights_of_the_moment_and_a_reference_stay
     learner = open_learner(2)
     learner.save(tmp_path / "first")
     reference = learner.reference(tmp_path / "first")
-    before = learner.logprobs(BATCHES, 0.7)  # gathers weights that the step makes stale
+    before, state = learner.logprobs(BATCHES, 0.7), learner.tensors()
     learner.backward(BATCHES[:1], POLICY_LOSS)  # fewer batches than ranks: the other one has a pass for nothing
     learner.step(lr=1e-2, max_norm=0.0)
     trainer = Trainer(make_model(), num_workers=0)
@@ -199,10 +208,13 @@ def test_log_probabilities_are_of_the_weights_of_the_moment_and_a_reference_stay
     trainer.step(lr=1e-2, max_norm=0.0)
     for ours, theirs in zip(learner.logprobs(BATCHES, 0.7), trainer.logprobs(BATCHES, 0.7), strict=True):
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-4)
-    for ours, theirs in zip(reference.logprobs(BATCHES, 0.7), before, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
+    learner.restore(state.__getitem__, state.keys())  # what the last pass has gathered is stale now
+    for told in (reference.logprobs(BATCHES, 0.7), learner.logprobs(BATCHES, 0.7)):
+        for ours, theirs in zip(told, before, strict=True):
+            torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_rung_loads_in_transformers(open_learner, tmp_path):
     transformers = pytest.importorskip("transformers")
     learner = open_learner(2, full_every=3)
@@ -233,6 +245,12 @@ def test_a_loss_that_is_not_finite_stops_before_the_weights(open_learner):
     train(learner)  # and a good batch is learned from
 
 
+def test_a_state_of_another_backend_is_refused_with_the_reason(open_learner, tmp_path):
+    save_file({"weights/x": torch.ones(1)}, tmp_path / "state.safetensors", metadata={"facts": "{}"})
+    with pytest.raises(ValueError, match="go on with the backend that the run began with"):
+        open_learner(1).load_state(tmp_path / "state.safetensors")
+
+
 def test_a_killed_rank_is_named_at_once(open_learner):
     learner = open_learner(2)
     os.kill(learner.ranks[1].process.pid, signal.SIGKILL)
@@ -244,18 +262,21 @@ def test_a_killed_rank_is_named_at_once(open_learner):
         learner.logprobs(BATCHES, 1.0)
 
 
-def test_a_rank_that_hangs_is_named_when_the_others_have_waited_long_enough(open_learner):
-    learner = open_learner(2, timeout=3.0)
+@pytest.mark.parametrize("call", ["train", pytest.param("publish", marks=pytest.mark.slow)])
+def test_a_rank_that_hangs_is_named_when_the_others_have_waited_long_enough(open_learner, call):
+    """In a pass, where they wait for it in the middle, and where each works for itself."""
+    learner = open_learner(2, timeout=8.0)
     process = learner.ranks[1].process
     os.kill(process.pid, signal.SIGSTOP)
     try:
         with pytest.raises(RankError, match="rank 1 did not answer: it hangs"):
-            train(learner)
+            train(learner) if call == "train" else learner.publish(1)
     finally:
         process.kill()
         process.join()
 
 
+@pytest.mark.slow
 def test_a_call_that_nobody_answers_ends_after_the_patience(open_learner):
     learner = open_learner(1, patience=5.0)
     process = learner.ranks[0].process
@@ -268,9 +289,28 @@ def test_a_call_that_nobody_answers_ends_after_the_patience(open_learner):
         process.join()
 
 
-def test_a_state_of_another_backend_is_refused_with_the_reason(open_learner, tmp_path):
-    from safetensors.torch import save_file
+@pytest.mark.slow
+def test_the_loop_over_ranks_learns_what_the_local_one_learns_and_goes_on_from_their_state(tmp_path):
+    save_model(tiny_model(), tmp_path / "base")
+    ByteTokenizer().save(str(tmp_path / "base"))
 
-    save_file({"weights/x": torch.ones(1)}, tmp_path / "state.safetensors", metadata={"facts": "{}"})
-    with pytest.raises(ValueError, match="go on with the backend that the run began with"):
-        ShardedLearner.load_state(open_learner(1), Path(tmp_path / "state.safetensors"))
+    def run(out: str, num_steps: int, backend: str = "sharded") -> Path:
+        rl(
+            RLConfig(
+                out=str(tmp_path / out), model=str(tmp_path / "base"), task="tests.helpers:LowercaseTask",
+                num_steps=num_steps, pool_size=16, problems_per_step=6, group_size=8, max_reasoning_tokens=3,
+                max_answer_tokens=4, lr=3e-3, save_every=5, warmup_steps=1, num_workers=0, backend=backend,
+            )
+        )  # fmt: skip
+        return tmp_path / out
+
+    def last(folder: Path) -> dict[str, Tensor]:
+        return load_model(folder / "checkpoints" / "step_00003").state_dict()
+
+    local, whole, parted = run("local", 3, "local"), run("whole", 3), run("parted", 2)
+    run("parted", 3)
+    assert apart(last(whole), last(local)) < 1e-4
+    assert apart(last(whole), last(parted)) == 0.0
+    rows = [list(read_jsonl(folder / "metrics.jsonl")) for folder in (local, whole)]
+    assert rows[1][0]["reward/mean"] == rows[0][0]["reward/mean"]
+    assert max(row["policy/mismatch_max"] for row in rows[1]) < 1e-4
