@@ -68,7 +68,7 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
         learner: Learner
         if at.ranks:
             start = remote_class(RankActor, at, max_restarts=0)
-            ranks = [RayRank(start(group, at.engines + i).remote()) for i in range(at.ranks)]
+            ranks = [RayRank(start(group, at.engines + i).remote(), limit=at.outage) for i in range(at.ranks)]
             told = [{"step": -1, "event": "ready", "engine": f"rank {i}", **rank.facts} for i, rank in enumerate(ranks)]
             append_jsonl(folder / LEDGER, told)
             place = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
@@ -292,9 +292,10 @@ class RayRemote:
 class RayRank:
     """A rank as the sharded learner calls it (`sharded.RankHandle`)."""
 
-    def __init__(self, actor: Any) -> None:
+    def __init__(self, actor: Any, *, limit: float) -> None:
+        """limit: seconds that its process may take to start."""
         self.actor, self._ray = actor, import_ray()
-        self.facts: dict[str, Any] = self._ray.get(actor.facts.remote())
+        self.facts: dict[str, Any] = self._ray.get(actor.facts.remote(), timeout=limit)
         self.host = self.facts["node"]
 
     async def call(self, method: str, *arguments: Any) -> Any:

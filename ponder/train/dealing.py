@@ -294,12 +294,21 @@ class Dealer:
 
     def _look_at(self, worker: Worker) -> None:
         if worker.ping is None or worker.ping.done():
-            worker.ping = asyncio.get_running_loop().create_task(worker.remote.ping())  # type: ignore[arg-type]
-            worker.ping.add_done_callback(partial(self._heard, worker))
-            return
+            return self._ping(worker)
         worker.silence += 1
-        if worker.is_able and worker.silence >= TICKS:
+        if worker.silence < TICKS:
+            return
+        if worker.is_able:
             self._lose(worker, f"no sign of life for {self._config.patience:g} s", restart=True)
+        else:
+            self._ping(worker)  # the last one may have gone astray
+
+    def _ping(self, worker: Worker) -> None:
+        if worker.ping is not None:
+            worker.ping.cancel()
+        worker.silence = 0
+        worker.ping = asyncio.get_running_loop().create_task(worker.remote.ping())  # type: ignore[arg-type]
+        worker.ping.add_done_callback(partial(self._heard, worker))
 
     def _heard(self, worker: Worker, ping: asyncio.Task[Any]) -> None:
         if ping.cancelled() or ping is not worker.ping:
@@ -325,14 +334,12 @@ class Dealer:
             self._there_is_one.clear()
         for task in list(worker.attempts):
             task.cancel()
-        if worker.ping is not None:
-            worker.ping.cancel()
-            worker.ping = None
         worker.forget(asyncio.get_running_loop().time())
         if worker.is_retired:
-            worker.remote.close()
-        elif restart:
+            return worker.remote.close()
+        if restart:
             worker.remote.restart()
+        self._ping(worker)
 
     def _see_to_floor(self) -> None:
         able, config = sum(worker.is_able for worker in self.workers), self._config
