@@ -91,6 +91,8 @@ class Nodes:
     def _start(self, count: int, *arguments: str) -> None:
         """Until so many are alive. On a busy machine Ray gives up after half a minute: once more, then."""
         command = [RAY, "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *arguments]
+        for port in ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export"):
+            command.append(f"--{port}-port={free_port()}")  # given, a raylet does not wait 15 s for them and then die
         path, end = Path(self._folder) / "start.log", time.monotonic() + self.limit
         with open(path, "ab") as log:
             started = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
