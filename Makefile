@@ -1,6 +1,8 @@
 # make demo   sets everything up and runs the main job      make check  style, types, every test that is not slow
 # make bench  side-by-side measurements, an hour and a half make test   every test          make lint   style and types
 # make vllm-test  vLLM as an engine, in an environment of its own (4 GB)
+# make cluster-test  `rl` over two Ray nodes on this machine while things break: 5 minutes on two free cores, and before
+#                    that an environment of its own; tests/cluster is not part of the other tests
 # make audit  known vulnerabilities of the pinned packages, and risky code (.ci/audit tells what its status means)
 # make tinker-test   the Tinker cookbook's loops against `ponder tinker`, in an environment of their own
 # make docs    the documentation as a site with search, in site/
@@ -22,7 +24,7 @@ BENCH ?= rollout train rl_step startup grade growth
 BENCH_MODEL ?= smollm2-135m
 BENCH_FLAGS ?=
 
-.PHONY: demo check test vllm-test tinker-test bench bench-peers lint audit docs clean
+.PHONY: demo check test vllm-test tinker-test cluster-test bench bench-peers lint audit docs clean
 
 $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -63,6 +65,15 @@ test: $(VENV)/.dev
 
 tinker-test: $(VENV)/.dev .venv-tinker/.done
 	PONDER_TINKER_PYTHON=$(CURDIR)/.venv-tinker/bin/python $(BIN)/python -m pytest tests/tinker -s
+
+cluster-test: .venv-cluster/.done
+	.venv-cluster/bin/python -m pytest tests/cluster/faults.py -v --timeout 1200
+
+.venv-cluster/.done: constraints-cluster.txt pyproject.toml
+	$(PYTHON) -m venv .venv-cluster
+	.venv-cluster/bin/pip --disable-pip-version-check --quiet install -c constraints-cluster.txt torch
+	.venv-cluster/bin/pip --disable-pip-version-check --quiet install -c constraints-cluster.txt -e ".[cluster]" pytest pytest-timeout
+	touch $@
 
 bench: $(VENV)/.dev
 	@for each in $(BENCH); do \
@@ -116,5 +127,5 @@ docs: .venv-docs/.done
 	touch $@
 
 clean:
-	rm -rf site $(VENV) .venv-docs .venv-peers .venv-vllm .venv-audit .venv-tinker
+	rm -rf site $(VENV) .venv-docs .venv-peers .venv-vllm .venv-audit .venv-tinker .venv-cluster
 	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache

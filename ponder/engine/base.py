@@ -39,6 +39,10 @@ CLOSE, END = 256, 257  # the fake's marks: end of reasoning, end of completion; 
 Response = str | tuple[str, str]  # an answer, or (reasoning, answer)
 
 
+class EngineLost(RuntimeError):
+    """Nobody is left who could sample. A run that meets it keeps what it reached."""
+
+
 class BaseEngine(ABC):
     """An engine that says `generate`; here is all the rest, as one has it that can do no more."""
 

@@ -198,12 +198,12 @@ class AdaptedEmbedding(nn.Module):
     def __init__(self, table: nn.Embedding, rows: TokenRows) -> None:
         super().__init__()
         self.weight = table.weight
-        self._rows = rows
+        self.rows = rows
 
     def forward(self, tokens: Tensor) -> Tensor:
         x = F.embedding(tokens, self.weight)
-        values = self._rows.values().to(x.dtype)
-        ids = torch.tensor(self._rows.ids, device=tokens.device)
+        values = self.rows.values().to(x.dtype)
+        ids = torch.tensor(self.rows.ids, device=tokens.device)
         return x + (tokens[..., None] == ids).to(x.dtype) @ (values - values.detach())  # 0, with a gradient
 
 

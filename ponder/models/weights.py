@@ -351,23 +351,30 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, dtype: torch.dtype)
     write_stream({name: tuple(tensor.shape) for name, tensor in tensors.items()}, tensors.__getitem__, path, dtype)
 
 
-def write_stream(
-    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Tensor], path: Path, dtype: torch.dtype
-) -> None:
-    """A safetensors file, read, converted and written one tensor at a time: 8 bytes of header length, header, data."""
+def file_header(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype) -> tuple[bytes, dict[str, int]]:
+    """How a safetensors file of these tensors begins, 8 bytes of header length and the header, and where in the file
+    each tensor's bytes begin."""
     header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
+    offset, offsets = 0, {}
     for name, shape in shapes.items():
         end = offset + math.prod(shape) * dtype.itemsize
         header[name] = {"dtype": CODES[dtype], "shape": list(shape), "data_offsets": [offset, end]}
-        offset = end
+        offsets[name], offset = offset, end
     head = json.dumps(header).encode()
     head += b" " * (-len(head) % 8)  # data starts at a multiple of 8
+    return len(head).to_bytes(8, "little") + head, {name: 8 + len(head) + at for name, at in offsets.items()}
+
+
+def write_stream(
+    shapes: Mapping[str, tuple[int, ...]], read: Callable[[str], Tensor], path: Path, dtype: torch.dtype
+) -> None:
+    """A safetensors file, read, converted and written one tensor at a time."""
+    head, _ = file_header(shapes, dtype)
     temporary = path.with_name(f".{path.name}.part")  # always the same: what a kill left is overwritten next time
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(len(head).to_bytes(8, "little") + head)
+            file.write(head)
             for name in shapes:
                 flat = read(name).detach().to(device="cpu", dtype=dtype).contiguous().view(-1)
                 file.write(flat.view(torch.uint8).numpy().data)

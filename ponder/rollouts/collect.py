@@ -14,6 +14,7 @@ import asyncio
 import math
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 
 from ponder.rollouts.grade import Tally, grade
@@ -23,6 +24,7 @@ from ponder.strategies.base import Work
 from ponder.strategies.turns import Environment, Trajectory
 from ponder.types import Engine, Group, Problem, Rollout, SamplingParams, Task, text_seed
 
+asking: ContextVar[tuple[int, str]] = ContextVar("asking", default=(0, ""))  # step and problem, for who counts requests
 Play = Callable[[Problem, SamplingParams, int], Awaitable[list[Trajectory]]]  # n trajectories of a problem
 
 
@@ -85,6 +87,7 @@ async def collect(
     wanted = ("correct", "wrong") if verified else ("correct", "wrong", "undecided")
 
     async def group_of(problem: Problem, own: int) -> Collected:
+        asking.set((step, problem.id))  # of this task: gather makes one of each group
         played = await play(problem, replace(params, seed=own), group_size)
         verdicts = await grade(task, problem, [trajectory.completion for trajectory in played], keys=keys)
         result = Collected()

@@ -50,5 +50,5 @@ class Ahead:
 
     async def before_update(self) -> None:
         """Wait for what must be drawn by the weights of the moment."""
-        if self._max_lag == 1:
-            await asyncio.gather(*self._tasks)
+        if self._max_lag == 1:  # an error among them is raised where their step's turn comes
+            await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -4,8 +4,9 @@
         learner.backward(batches, loss); learner.step(lr=1e-4, max_norm=1.0)
         sampler.update_weights(learner.publish(version), version=version)
 
-`local` is this machine: a single-thread process a core for each, or one device. `vllm` samples with vLLM. Another pair
-is another function of the same shape in a file of its own: `backend = "mymodule:attr"` in a recipe.
+`local` is this machine: a single-thread process a core for each, or one device. `vllm` samples with vLLM. `sharded`
+cuts weights and optimizer among `num_workers` ranks (train/sharded.py). `cluster` uses the nodes of a Ray cluster
+(train/cluster.py). Another pair is another function of the same shape: `backend = "mymodule:attr"` in a recipe.
 """
 
 from __future__ import annotations
@@ -64,12 +65,9 @@ def open_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> L
     policy = open_policy(
         config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
     )
-    critic: dict[str, Any] = {}
-    if config.has_critic:
-        critic = {"head": new_value_head(policy.model.config.hidden_size), "head_speed": config.critic.lr / config.lr}
     num_workers = resolve_workers(config.num_workers)
     return LocalLearner(
-        policy, adapter_only=config.adapter_only, num_workers=num_workers, recompute=config.recompute, **critic
+        policy, adapter_only=config.adapter_only, num_workers=num_workers, **of_trainer(policy, config)
     )
 
 
@@ -101,4 +99,46 @@ def vllm(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[
             yield learner, sampler
 
 
-BACKENDS: dict[str, Backend] = {"local": local, "vllm": vllm}
+@contextmanager
+def sharded(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
+    """Ranks on this machine that hold a share of the weights each; the local engine reads what they publish."""
+    from ponder.train import publish
+    from ponder.train.sharded import ShardedLearner, local_ranks
+
+    policy = open_policy(
+        config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
+    )
+    num_workers = resolve_workers(config.num_workers)
+    size = policy.model.num_parameters * policy.model.dtype.itemsize
+    with (
+        publish.WeightStore(publish.fast_folder(folder, size), window=1) as store,
+        local_ranks(max(1, num_workers)) as ranks,
+        LocalEngine(
+            policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False,
+            int8=config.sampling_dtype == "int8",
+        ) as sampler,
+        ShardedLearner(policy, ranks, folder=folder / "start", store=store, **of_trainer(policy, config)) as learner,
+    ):  # fmt: skip
+        del policy  # the learner has the rest of it, the sampler a copy of the weights
+        yield learner, sampler
+
+
+@contextmanager
+def cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
+    """Engines, and ranks where the recipe says so, on the nodes of a Ray cluster: docs/cluster.md."""
+    from ponder.train.cluster import open_cluster  # with Ray, which only this backend needs
+
+    with open_cluster(config, folder, sources) as pair:
+        yield pair
+
+
+def of_trainer(policy: Policy, config: RLConfig) -> dict[str, Any]:
+    """The keyword arguments of a trainer that the recipe decides."""
+    how: dict[str, Any] = {"recompute": config.recompute}
+    if config.has_critic:
+        width = policy.model.config.hidden_size
+        how |= {"head": new_value_head(width), "head_speed": config.critic.lr / config.lr}
+    return how
+
+
+BACKENDS: dict[str, Backend] = {"local": local, "vllm": vllm, "sharded": sharded, "cluster": cluster}

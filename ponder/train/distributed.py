@@ -144,7 +144,57 @@ class Values:
     of: HiddenLoss
 
 
-class Replica:
+class ForwardPass:
+    """What is computed of one micro-batch: its loss, its log-probabilities, what a network with a head says."""
+
+    model: Transformer
+    adapter: Adapter | None
+    head: dict[str, Tensor]
+    recompute: bool
+
+    def loss(
+        self, batch: Any, loss_function: LossFunction | HiddenLoss, seen: list[Tensor] | None = None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """With the sums for its metrics. seen: gets the log-probabilities (B T) that it is computed from."""
+        if isinstance(loss_function, HiddenLoss):
+            return loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
+        hidden = self._hidden(batch)
+        told = self.token_logprobs(
+            batch, loss_function.temperature, with_entropy=loss_function.needs_entropy, hidden_ND=hidden
+        )
+        if seen is not None:
+            seen.append(told[0].detach().cpu())
+        loss, sums = loss_function(*told, batch)
+        if critic := getattr(loss_function, "critic", None):
+            own, of_critic = critic.loss(hidden, self.head, batch)
+            loss, sums = own if critic.is_alone else loss + own, {**sums, **of_critic}
+        return loss, sums
+
+    def token_logprobs(
+        self, batch: Batch, temperature: float, *, with_entropy: bool = False, hidden_ND: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probability and entropy (B T) at the trained tokens, 0 elsewhere: the others need no logits."""
+        mask = batch.mask_BT
+        hidden = self._hidden(batch) if hidden_ND is None else hidden_ND
+        picked = hidden.index_select(0, batch.predictor_BT[mask])
+        head, targets = self.model.head_weight, batch.target_BT[mask]
+        logprobs_M, entropy_M = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
+        if rows := lora.head_rows(self.adapter):
+            known = picked, head, targets, temperature
+            logprobs_M = with_gradient_of_rows(logprobs_M, *known, ids=rows.ids, rows_KD=rows.values())
+        empty = torch.zeros(mask.shape, device=mask.device)
+        return empty.masked_scatter(mask, logprobs_M), empty.masked_scatter(mask, entropy_M)
+
+    def said(self, batch: Any, loss_function: HiddenLoss) -> Tensor:
+        return loss_function.values(self._hidden(batch, loss_function), self.head, batch)
+
+    def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
+        layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
+        bias = of.embedding_bias(self.head, batch) if of is not None else None
+        return packed.hidden(self.model, tokens, layout, embedding_bias_ND=bias, recompute=self.recompute)
+
+
+class Replica(ForwardPass):
     """What one process computes: the loss of batches and its gradient, added into float32 buffers by name.
 
     A weight whose dtype is not float32 hands each micro-batch's gradient over at once: sums of many in bf16 would lose
@@ -185,61 +235,27 @@ class Replica:
     def backward(self, batches: Sequence[Any], loss_function: LossFunction | HiddenLoss) -> Sums:
         """Set the buffers to the gradient of all batches; the summed loss and metrics."""
         self.gradient.memory.zero_()
-        return _total([self._backward(batch, loss_function) for batch in batches])
+        return total_of([self._backward(batch, loss_function) for batch in batches])
 
     def traced(self, batches: Sequence[Any], loss_function: LossFunction) -> tuple[Sums, list[Tensor]]:
         """`backward`, and the log-probabilities (B T) of every batch."""
         self.gradient.memory.zero_()
         seen: list[Tensor] = []
-        return _total([self._backward(batch, loss_function, seen) for batch in batches]), seen
+        return total_of([self._backward(batch, loss_function, seen) for batch in batches]), seen
 
     def _backward(self, batch: Any, loss_function: LossFunction | HiddenLoss, seen: list[Tensor] | None = None) -> Sums:
-        batch = _to(batch, self.model.device)
-        if isinstance(loss_function, HiddenLoss):
-            loss, sums = loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
-        else:
-            hidden = self._hidden(batch)
-            told = self._logprobs(
-                batch, loss_function.temperature, with_entropy=loss_function.needs_entropy, hidden_ND=hidden
-            )
-            if seen is not None:
-                seen.append(told[0].detach().cpu())
-            loss, sums = loss_function(*told, batch)
-            if critic := getattr(loss_function, "critic", None):
-                own, of_critic = critic.loss(hidden, self.head, batch)
-                loss, sums = own if critic.is_alone else loss + own, {**sums, **of_critic}
+        loss, sums = self.loss(to_device(batch, self.model.device), loss_function, seen)
         if torch.isfinite(loss) and loss.requires_grad:  # not finite: the caller raises before it reaches the gradient
             loss.backward()
         return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}
 
     @torch.no_grad()
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
-        return [self._logprobs(_to(batch, self.model.device), temperature)[0].cpu() for batch in batches]
-
-    def _logprobs(
-        self, batch: Batch, temperature: float, *, with_entropy: bool = False, hidden_ND: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probability and entropy (B T) at the trained tokens, 0 elsewhere: the others need no logits."""
-        mask = batch.mask_BT
-        hidden = self._hidden(batch) if hidden_ND is None else hidden_ND
-        picked = hidden.index_select(0, batch.predictor_BT[mask])
-        head, targets = self.model.head_weight, batch.target_BT[mask]
-        logprobs_M, entropy_M = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
-        if rows := lora.head_rows(self.adapter):
-            known = picked, head, targets, temperature
-            logprobs_M = with_gradient_of_rows(logprobs_M, *known, ids=rows.ids, rows_KD=rows.values())
-        empty = torch.zeros(mask.shape, device=mask.device)
-        return empty.masked_scatter(mask, logprobs_M), empty.masked_scatter(mask, entropy_M)
+        return [self.token_logprobs(to_device(batch, self.model.device), temperature)[0].cpu() for batch in batches]
 
     @torch.no_grad()
     def values(self, batches: Sequence[Any], loss_function: HiddenLoss) -> list[Tensor]:
-        batches = [_to(batch, self.model.device) for batch in batches]
-        return [loss_function.values(self._hidden(batch, loss_function), self.head, batch).cpu() for batch in batches]
-
-    def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
-        layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
-        bias = of.embedding_bias(self.head, batch) if of is not None else None
-        return packed.hidden(self.model, tokens, layout, embedding_bias_ND=bias, recompute=self.recompute)
+        return [self.said(to_device(batch, self.model.device), loss_function).cpu() for batch in batches]
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:
@@ -352,7 +368,7 @@ class Trainer:
         Raises NonFiniteLoss before anything was stepped.
         """
         if self._workers:
-            sums = _total(self._ask(batches, loss_function)[1])
+            sums = total_of(self._ask(batches, loss_function)[1])
         else:
             sums = self._replica.backward(batches, loss_function)  # type: ignore[union-attr]
         return self._summed(sums)
@@ -363,7 +379,7 @@ class Trainer:
             sums, seen = self._replica.traced(batches, loss_function)  # type: ignore[union-attr]
             return self._summed(sums), seen
         shares, answers = self._ask(batches, Traced(loss_function))
-        return self._summed(_total([sums for sums, _ in answers])), _in_order(shares, [seen for _, seen in answers])
+        return self._summed(total_of([sums for sums, _ in answers])), _in_order(shares, [seen for _, seen in answers])
 
     def _summed(self, sums: Sums) -> Sums:
         """Make the gradient the sum of what every worker has; raises where the loss is not finite."""
@@ -399,7 +415,7 @@ class Trainer:
 
         All answers are read before a failure is raised: one left behind would answer the next call.
         """
-        shares = _shares(batches, len(self._workers))
+        shares = deal(batches, len(self._workers))
         for (connection, _), share in zip(self._workers, shares, strict=True):
             with contextlib.suppress(OSError):  # a dead worker: its answer says so
                 connection.send(([batches[i] for i in share], job))
@@ -477,7 +493,7 @@ def resolve_workers(num_workers: int) -> int:
     return 0 if pick_device() == "cuda" else processes.num_cores()
 
 
-def _shares(batches: Sequence[Packed], num_workers: int) -> list[list[int]]:
+def deal(batches: Sequence[Packed], num_workers: int) -> list[list[int]]:
     """Which worker takes which batches: the largest first, each to the least loaded."""
     shares: list[list[int]] = [[] for _ in range(num_workers)]
     loads = [0] * num_workers
@@ -494,7 +510,7 @@ def _in_order(shares: Sequence[Sequence[int]], answers: Sequence[Sequence[np.nda
     return [torch.from_numpy(found[i]) for i in range(len(found))]
 
 
-def _total(parts: Sequence[Mapping[str, float]]) -> Sums:
+def total_of(parts: Sequence[Mapping[str, float]]) -> Sums:
     """Sums of sums; keys that end in _max take the maximum."""
     result: Sums = {"loss": 0.0}
     for part in parts:
@@ -504,7 +520,7 @@ def _total(parts: Sequence[Mapping[str, float]]) -> Sums:
     return result
 
 
-def _to(batch: Any, device: torch.device) -> Any:
+def to_device(batch: Any, device: torch.device) -> Any:
     moved: dict[str, Any] = {k: v.to(device) for k, v in vars(batch).items() if isinstance(v, Tensor)}
     return replace(batch, **moved)
 

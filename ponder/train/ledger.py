@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from ponder.engine.base import EngineLost
 from ponder.rollouts.collect import Collected
 from ponder.runs import GracefulStop, Run
 from ponder.train.batches import Example
@@ -54,6 +55,7 @@ class RunLedger:
         if self.first_step == 0:
             save_checkpoint(run, learner, step=0, facts=self._facts)
         self._begun = self._sampled = time.monotonic()
+        self._is_whole = True  # learner, pool and facts are of one step
 
     @property
     def first_step(self) -> int:
@@ -64,12 +66,14 @@ class RunLedger:
         self._stop.__enter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.__exit__()
+        if kind is not None and issubclass(kind, EngineLost) and self._is_whole:
+            save_state(self.run, self._learner, self._facts | {"pool": self._pool.state()})
 
     def sampled(self, step: int, rollouts: Collected) -> None:
         """The rollouts of a step are there: the pool counts what they showed."""
-        self._sampled = time.monotonic()
+        self._sampled, self._is_whole = time.monotonic(), False
         self._pool.learn(step, rollouts.groups)
 
     def end(self, step: int, rollouts: Collected, metrics: dict[str, float], reason: str) -> None:
@@ -101,6 +105,7 @@ class RunLedger:
         facts["tokens"] += sum(len(example) for part in updates for example in part)
         facts["flops"] += flops
         facts["seconds"] += now - self._begun
+        self._is_whole = True
         metrics = metrics | rollout_metrics(rollouts) | self._pool.by_level(step) | {
             "tokens/rollout": facts["rollout_tokens"],
             "train_flops": facts["flops"],

@@ -18,6 +18,7 @@ from ponder.rollouts.deliberate import ENVIRONMENTS, DeliberationConfig
 from ponder.rollouts.preferences import RewardConfig, is_attribute
 from ponder.train.advantages import ADVANTAGES
 from ponder.train.critic import CriticConfig
+from ponder.train.dealing import ClusterConfig
 from ponder.train.losses import OBJECTIVES, LossConfig
 from ponder.train.policy import Precision
 from ponder.train.presets import PRESETS, apply_preset
@@ -135,8 +136,10 @@ class RLConfig:
         least=0, also="max_staleness max_off_policy_steps staleness_threshold",
     )  # fmt: skip
     backend: str = setting(
-        "local", "who trains and samples: local (this machine), vllm (samples with vLLM), or your own, module:attr"
-    )
+        "local", "who trains and samples: local (this machine), vllm (samples with vLLM), sharded (num_workers ranks), "
+        "cluster (Ray), or your own, module:attr",
+    )  # fmt: skip
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
     # what is kept
     checkpoint_steps: tuple[int, ...] = setting(
         (), "steps whose weights are kept; empty = 0, 1, 2, 4, 8, ...", least=0, also="rungs"
@@ -193,12 +196,16 @@ class RLConfig:
             raise ValueError("reward.targeted is of single completions and groups' advantages, not of gae")
         if self.max_mismatch and self.max_lag:
             raise ValueError("max_mismatch compares a policy with itself: it needs max_lag=0")
+        if self.backend == "local" and self.cluster != ClusterConfig():
+            raise ValueError('the table [cluster] is of backend = "cluster"; set that, or leave the table out')
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
         if self.problems_per_step > self.pool_size:
             raise ValueError(f"problems_per_step={self.problems_per_step} needs a pool_size of at least that many")
         if self.adapter_only and not self.lora_rank:
             raise ValueError("adapter_only needs an adapter: give lora_rank, e.g. lora_rank=16")
+        if self.adapter_only and (self.backend == "sharded" or self.cluster.ranks):
+            raise ValueError("ranks write whole checkpoints, the adapter beside the weights: leave out adapter_only")
         if beyond := [step for step in self.checkpoint_steps if step > self.num_steps]:
             raise ValueError(
                 f"checkpoint_steps={list(self.checkpoint_steps)}: {beyond[0]} is never reached in "

@@ -13,6 +13,7 @@ the keys, `train/ledger.py` what is kept of a step, and docs/minimal_rl.py the s
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,6 +44,7 @@ from ponder.train.losses import token_weights
 from ponder.train.metrics import policy_metrics
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
+from ponder.train.sharded import RankError
 from ponder.train.state import state_path
 from ponder.types import Group, Learner, Sampler, Task
 
@@ -57,8 +59,7 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
     open_backend: Backend = lookup(BACKENDS, config.backend, what="backend")
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     refuse_monitor(task, "task", reason=config.experiments.monitor_in_reward)
-    pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
-    pool.refuse_too_small(config.problems_per_step)
+    pool = open_pool(config, task)
     read = inputs.of_task(config.task, task, pool.problems) | inputs.of_model(config.model)
     read |= inputs.of_rewards(config.reward.preference or config.deliberation.preference)
     if config.reference not in ("", "first"):
@@ -68,12 +69,27 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
         run.same_inputs(read, begun=state_path(run.folder).exists())
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
         sources += [experiment_source(config.experiments.monitor_in_reward)] if told else []
-        with (
-            open_backend(config, run.folder, sources) as (learner, sampler),
-            RunLedger(run, config, learner, pool, on_step) as ledger,
-        ):
-            asyncio.run(learn(config, task, pool, learner, sampler, ledger))
+        ledger, lost_at = None, -1
+        while True:
+            try:
+                with (
+                    open_backend(config, run.folder, sources) as (learner, sampler),
+                    RunLedger(run, config, learner, pool, on_step) as ledger,
+                ):
+                    asyncio.run(learn(config, task, pool, learner, sampler, ledger))
+                break
+            except RankError as error:  # ranks live and die together: new ones go on from the last saved state
+                if ledger is None or ledger.first_step <= lost_at:
+                    raise
+                lost_at, pool = ledger.first_step, open_pool(config, task)
+                warnings.warn(f"{error}; it is opened again", stacklevel=2)
     return run.checkpoint_folder(ledger.first_step)
+
+
+def open_pool(config: RLConfig, task: Task) -> Pool:
+    pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
+    pool.refuse_too_small(config.problems_per_step)
+    return pool
 
 
 async def learn(
@@ -198,9 +214,7 @@ def refuse_mismatch(sums: Sums, config: RLConfig) -> None:
         )
 
 
-def train(
-    learner: Learner, updates: Sequence[Sequence[Example]], config: RLConfig, step: int
-) -> dict[str, float]:
+def train(learner: Learner, updates: Sequence[Sequence[Example]], config: RLConfig, step: int) -> dict[str, float]:
     """Loss and optimizer step of every update; the metrics of the policy.
 
     The first update takes the policy of the moment as the old one, corrected for what the sampler recorded; later ones

@@ -1,6 +1,7 @@
 """What an exact resume needs, in one file that is replaced atomically: RUN/state/state.safetensors.
 
-What is trained, in float32 (weights, or the pairs of an adapter), and Adam's moments as tensors; everything else (step,
+What is trained, in float32 (weights, or the pairs of an adapter), and Adam's moments as tensors, or where the ranks of
+a sharded learner left theirs; everything else (step,
 counters, the state of the problem pool) as JSON in the file's header. Random numbers are derived from seeds, so there
 is no generator to save. A run killed at any moment goes on from the last saved state and repeats the same steps bit for
 bit.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -29,13 +30,26 @@ class Resumable(Protocol):
     def restore(self, tensor: Callable[[str], Tensor], names: Collection[str]) -> None: ...
 
 
+@runtime_checkable
+class SavesShards(Protocol):
+    """A learner whose ranks keep their state themselves, beside a file that only names it (train/sharded.py)."""
+
+    def save_state(self, path: Path, metadata: dict[str, str]) -> None: ...
+
+    def load_state(self, path: Path) -> None: ...
+
+
 def state_path(run_folder: Path) -> Path:
     return run_folder / "state" / "state.safetensors"
 
 
 def save_state(run: Run, learner: Resumable, facts: dict[str, Any]) -> None:
     """Save weights, optimizer and `facts` (JSON) together."""
-    write_atomic(state_path(run.folder), save(learner.tensors(), metadata={"facts": json.dumps(facts)}))
+    path, metadata = state_path(run.folder), {"facts": json.dumps(facts)}
+    if isinstance(learner, SavesShards):
+        learner.save_state(path, metadata)
+    else:
+        write_atomic(path, save(learner.tensors(), metadata=metadata))
 
 
 def refuse_shorter(done: int, wanted: int) -> None:
@@ -54,10 +68,14 @@ def load_state(run: Run, learner: Resumable) -> dict[str, Any] | None:
         return None
     try:
         with safe_open(path, framework="pt") as file:
-            learner.restore(file.get_tensor, set(file.keys()))
-            return json.loads(file.metadata()["facts"])
+            if not isinstance(learner, SavesShards):
+                learner.restore(file.get_tensor, set(file.keys()))
+            facts = json.loads(file.metadata()["facts"])
     except (SafetensorError, RuntimeError, KeyError) as error:
         raise ValueError(f"{path} does not fit this run ({error}); delete {run.folder} to start over") from error
+    if isinstance(learner, SavesShards):
+        learner.load_state(path)
+    return facts
 
 
 def save_checkpoint(run: Run, learner: Learner, *, step: int, facts: dict[str, Any]) -> Path:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.train.batches import Batch, Example, micro_batches
-from ponder.train.distributed import NonFiniteLoss, PolicyLoss, SupervisedLoss, Trainer, _shares
+from ponder.train.distributed import NonFiniteLoss, PolicyLoss, SupervisedLoss, Trainer, deal
 from ponder.train.losses import LossConfig, token_weights
 
 pytestmark = pytest.mark.slow
@@ -165,11 +165,11 @@ def test_nothing_to_train_on_gives_a_zero_gradient(trainer: Trainer) -> None:
 
 def test_every_batch_goes_to_one_worker_and_the_load_is_even() -> None:
     batches = make_batches(20)
-    shares = _shares(batches, 3)
+    shares = deal(batches, 3)
     assert sorted(i for share in shares for i in share) == list(range(len(batches)))
     loads = [sum(len(batches[i].tokens_N) for i in share) for share in shares]
     assert max(loads) - min(loads) <= max(len(batch.tokens_N) for batch in batches)
-    assert shares == _shares(copy.deepcopy(batches), 3)
+    assert shares == deal(copy.deepcopy(batches), 3)
 
 
 def test_one_batch_overfits() -> None:
