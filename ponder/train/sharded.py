@@ -293,8 +293,9 @@ async def _together(
         done, pending = await asyncio.wait(tasks, timeout=timeout, return_when=asyncio.FIRST_EXCEPTION)
     if not pending and not any(task.exception() for task in done):
         return [task.result() for task in tasks]
-    if any(task.exception() for task in done):
-        await asyncio.wait(tasks, timeout=_GRACE)  # the peers of a lost rank fail too, before it or after
+    errors = [error for task in done if (error := task.exception())]
+    if errors and not any(isinstance(error, RankLost) for error in errors):
+        await asyncio.wait(tasks, timeout=_GRACE)  # the peers of a lost rank may fail before it is known to be lost
     failures = {i: task.exception() for i, task in enumerate(tasks) if task.done() and task.exception()}
     silent = [i for i, task in enumerate(tasks) if not task.done()]
     for task in tasks:
@@ -308,8 +309,8 @@ async def _together(
 
 
 def _short(error: BaseException | None) -> str:
-    text = str(error).strip() or type(error).__name__
-    return text if isinstance(error, RankLost) else f"{type(error).__name__}: {text.splitlines()[0][:300]}"
+    text = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return text if isinstance(error, RuntimeError) else f"{type(error).__name__}: {text}"
 
 
 _GRACE = 1.0  # seconds

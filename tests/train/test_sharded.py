@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -314,3 +315,10 @@ def test_the_loop_over_ranks_learns_what_the_local_one_learns_and_goes_on_from_t
     rows = [list(read_jsonl(folder / "metrics.jsonl")) for folder in (local, whole)]
     assert rows[1][0]["reward/mean"] == rows[0][0]["reward/mean"]
     assert max(row["policy/mismatch_max"] for row in rows[1]) < 1e-4
+
+
+def test_one_file_imports_torch_distributed():
+    """The core, and a driver that holds no weights, do without it."""
+    line = re.compile(r"^\s*(import|from) torch\.distributed", re.MULTILINE)
+    files = (Path(__file__).parent.parent.parent / "ponder").rglob("*.py")
+    assert [path.name for path in files if line.search(path.read_text())] == ["rank.py"]
