@@ -96,7 +96,7 @@ PACKAGES = {
     ),
 }
 # name -> folder in ponder/models
-_SHIPPED = {"nano": "nano", "nano-pipes": "nano_pipes", "smollm2-ponder": "smollm2_ponder"}
+_SHIPPED = {"nano": "nano", "nano-pipes": "nano_pipes", "smollm2-ponder": "smollm2_ponder", "qwen05-ponder": "qwen05_ponder"}
 
 
 def shipped() -> dict[str, Path]:
