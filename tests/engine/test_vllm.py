@@ -258,6 +258,18 @@ def test_a_server_that_does_not_come_up_says_why(fake_python):
         start(fake_python, "--fails")
 
 
+@pytest.mark.parametrize("cause", ["ERROR Worker proc 0 died unexpectedly (exit code: -9)", "ValueError: a shape"])
+def test_the_last_words_are_the_cause_and_not_what_followed_from_it(tmp_path, cause):
+    noise = [
+        "(APIServer) WARNING ValueError: Tokenizer not available", cause, '    raise RuntimeError("cancelled")',
+        "vllm.v1.engine.exceptions.EngineDeadError: See stack trace (above) for the root cause.",
+        'INFO:     127.0.0.1:5 - "POST /inference/v1/generate HTTP/1.1" 500 Internal Server Error', "bye",
+    ]  # fmt: skip
+    log = tmp_path / "log"
+    log.write_text("\n".join(noise))
+    assert f"it said: {cause} (all of it: {log})" in VllmServer("http://127.0.0.1:9", log=log).last_words()
+
+
 def test_a_server_ends_with_whoever_started_it_however_that_dies(fake_python, tmp_path):
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom ponder.engine.vllm_server import VllmServer\n"

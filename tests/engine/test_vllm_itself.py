@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import shutil
 import subprocess
 import urllib.request
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from ponder.engine.local import LocalEngine
 from ponder.engine.vllm_server import INSIDE, PYTHON, VllmServer, environment, free_port
+from ponder.models import hub
 from ponder.models.byte_export import write_byte_tokenizer
-from ponder.models.hub import resolve
 from ponder.models.tokenizer import ByteTokenizer, split_reasoning
+from ponder.train.sft import SFTConfig, sft
+from ponder.types import SamplingParams
+from tests.helpers import user
 
 TOKENIZER = ByteTokenizer()
-CHAT = "PONDER_VLLM_CHAT_URL"  # of a server that serves nano so already
-QUESTIONS = ["What is 2+3?", "What is 47+5+4*3-22-8*4?", "What is 9*8?"]
+QUESTIONS = [f"What is {a}*{11 - a}+{28 + a}-{a - 1}?" for a in range(2, 10)]
+QUESTIONS += ["What is 2+3?", "What is 47+5+4*3-22-8*4?"]
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    if url := os.environ.get(CHAT):
-        yield VllmServer(url)
-        return
+def taught(tmp_path_factory) -> Path:
+    """nano answers at once; a few steps teach it to write what it does, as docs/quickstart.md does it."""
     if not os.environ.get(PYTHON):
         pytest.skip("vLLM has an environment of its own: make vllm-test")
-    folder = tmp_path_factory.mktemp("nano")
+    folder, rng = tmp_path_factory.mktemp("taught"), Random(0)
+    with open(folder / "rows.jsonl", "w") as file:
+        for _ in range(400):
+            a, b, c, d = (rng.randint(2, most) for most in (9, 9, 40, 6))
+            product, total = a * b, a * b + c
+            steps = f"{a}*{b}={product}\n{product}+{c}={total}\n{total}-{d}={total - d}"
+            row = {"problem": f"What is {a}*{b}+{c}-{d}?", "reasoning": steps, "answer": str(total - d)}
+            file.write(json.dumps(row) + "\n")
+    return sft(
+        SFTConfig(
+            out=str(folder / "run"), data=str(folder / "rows.jsonl"), model="nano", num_steps=20, batch_size=32,
+            lr=1e-4, warmup_steps=2, num_workers=0,
+        )
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def server(taught, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("served")
     for name in ("config.json", "model.safetensors"):
-        shutil.copy(resolve("nano") / name, folder / name)
+        shutil.copy(taught / name, folder / name)
     write_byte_tokenizer(folder)
     port, log = free_port(), folder / "log"
     command = [
@@ -42,8 +64,9 @@ def server(tmp_path_factory):
     ]  # fmt: skip
     with open(log, "wb") as file:
         process = subprocess.Popen(
-            command, env=environment(), stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True
-        )
+            command, env=environment(on_cpu=True), stdin=subprocess.PIPE, stdout=file, stderr=file,
+            start_new_session=True,
+        )  # fmt: skip
     with VllmServer(f"http://127.0.0.1:{port}", process, log) as server:
         server.wait(2000)
         yield server
@@ -54,14 +77,14 @@ def chat(question: str, **more: object) -> dict[str, object]:
             "max_tokens": 300, **more}  # fmt: skip
 
 
-@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("question", QUESTIONS[-4:])
 def test_reasoning_and_content_are_told_apart_whole_and_in_a_stream(server: VllmServer, question: str):
     """By ponder's own rule over the ids that vLLM drew."""
     told = server.control("/v1/chat/completions", chat(question, return_token_ids=True))["choices"][0]
     ids = told["token_ids"]
     reasoning, answer = (TOKENIZER.decode(part) for part in split_reasoning(TOKENIZER, ids, opened=True))
     message = told["message"]
-    assert TOKENIZER.unthink_id in ids and reasoning and answer, "nano did not close its reasoning"
+    assert TOKENIZER.unthink_id in ids and reasoning and answer, "it did not close its reasoning"
     assert (message["reasoning"], message["content"]) == (reasoning, answer)
     print(f"{question} -> {len(ids)} tokens, content {answer!r}, reasoning {reasoning!r}")
 
@@ -85,17 +108,10 @@ def test_reasoning_that_was_cut_is_all_reasoning(server: VllmServer):
     assert told["message"]["reasoning"] and not told["message"]["content"]
 
 
-def test_ponder_finds_the_same_greedy_tokens(server: VllmServer):
+def test_ponder_finds_the_same_greedy_tokens(server: VllmServer, taught: Path):
     """The folder that vLLM serves is the model that ponder knows."""
-    import asyncio
-
-    from ponder.engine.local import LocalEngine
-    from ponder.models import hub
-    from ponder.types import SamplingParams
-    from tests.helpers import user
-
     params = SamplingParams(temperature=0.0, max_reasoning_tokens=280, max_answer_tokens=20)
-    with LocalEngine(*hub.load("nano"), num_workers=0) as engine:
+    with LocalEngine(*hub.load(taught), num_workers=0) as engine:
         for question in QUESTIONS:
             [ours] = asyncio.run(engine.generate(user(question), params))
             told = server.control("/v1/chat/completions", chat(question, return_token_ids=True))["choices"][0]
