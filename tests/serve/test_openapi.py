@@ -13,10 +13,10 @@ import pytest
 from ponder.serve.app import OPERATIONS
 
 EXAMPLES = int(os.environ.get("PONDER_EXAMPLES", "3"))  # an operation and phase
-# all checks, on all operations, but for two excuses. What fits a request's schema may still have nothing in it to answer,
-# give a function's output without its call or ask for a mode that needs more (400), and no scripted model writes JSON for
-# any schema (422). And where items may be given, one may be a reference to a stored item that is not there: 404, as the
-# contract says, but `ensure_resource_availability` takes any 404 for the conversation just created being gone
+# all checks, on all operations, but for two excuses. What fits a request's schema may still have nothing in it to
+# answer, give a function's output without its call or ask for a mode that needs more (400), and no scripted model
+# writes JSON for any schema (422). And among items that are given, one may refer to a stored item that is not there:
+# 404, as in the contract, but `ensure_resource_availability` takes any 404 for a conversation just created being gone
 CONFIG = """
 [[operations]]
 include-path = [
@@ -38,11 +38,12 @@ checks.ensure_resource_availability.enabled = false
 def test_schemathesis_finds_nothing(server, tmp_path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
     key = server.key("infer", "read", "admin", "raw_cot")
+    # all checks are on unless CONFIG says otherwise; `--checks all` would overrule it
     command = [
         sys.executable, "-m", "schemathesis.cli", "--config-file", str(tmp_path / "schemathesis.toml"), "--no-color",
         "run", f"{server.url}/openapi.json", "-H", f"Authorization: Bearer {key}", "--max-examples", str(EXAMPLES),
         "--workers", "1", "--seed", "1", "--request-timeout", "30",
-    ]  # fmt: skip; all checks are on unless CONFIG says otherwise: naming them here would overrule it
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=1500)
     if "No module named schemathesis" in done.stderr:
         pytest.skip("schemathesis is not installed")
