@@ -72,7 +72,7 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         ) from error
 
 
-def append_jsonl(path: Path, rows: list[Mapping[str, Any]]) -> None:
+def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

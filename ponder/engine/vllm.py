@@ -21,7 +21,7 @@ import itertools
 import json
 import logging
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -262,7 +262,7 @@ class VllmEngine(TokenEngine):
             return part
         raise AssertionError
 
-    async def _choices(self, body: Mapping[str, Any]) -> AsyncIterator[Mapping[str, Any]]:
+    async def _choices(self, body: Mapping[str, Any]) -> AsyncGenerator[Mapping[str, Any], None]:
         """The choices of a response: one of a whole one, one a portion of a streamed one."""
         import httpx
 

@@ -28,10 +28,10 @@ from ponder.strategies.deliberation_strategy import PlainTextEngine
 from ponder.strategies.turns import Episode, is_final
 from ponder.tasks.openenv import (
     ActionRefused,
+    EnvironmentSession,
+    Observation,
     Played,
     ServerFailed,
-    Session,
-    Shown,
     address_of,
     episode_of,
     note_played,
@@ -55,7 +55,7 @@ def in_thread(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     return asyncio.get_running_loop().run_in_executor(_threads(), function, *arguments)
 
 
-async def _reset(session: Session, seed: int) -> Shown:
+async def _reset(session: EnvironmentSession, seed: int) -> Observation:
     """The first observation. Waiting for a place takes no thread from those who have one."""
     for pause in session.pauses():
         first = await in_thread(session.try_reset, seed)
@@ -69,7 +69,7 @@ async def _reset(session: Session, seed: int) -> Shown:
 class _Play:
     """One episode on the server, and what it came to so far."""
 
-    session: Session
+    session: EnvironmentSession
     total: float = 0.0
     is_done: bool = False
     failure: str = ""
@@ -108,7 +108,7 @@ class OpenEnvTurns:
         tokenizer = episode.work.engine.tokenizer
         if tokenizer is not None and tokenizer.think_id is None:
             episode.work.engine = PlainTextEngine(episode.work.engine)
-        play = _Play(session=Session(address_of(problem.meta["url"], problem.meta["field"])))
+        play = _Play(session=EnvironmentSession(address_of(problem.meta["url"], problem.meta["field"])))
         try:
             try:
                 first = await _reset(play.session, problem.meta["seed"])

@@ -54,7 +54,7 @@ class ActionRefused(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class Observation:
     """What an environment says after a reset or a step."""
 
     text: str
@@ -108,14 +108,14 @@ class Address:
         return "An action is a JSON object with " + ", ".join(f"{name} ({kind})" for name, kind in self.fields.items())
 
 
-class Session:
+class EnvironmentSession:
     """One episode on the server; a context manager. Calls block: use threads."""
 
     def __init__(self, address: Address) -> None:
         self._address = address
         self._socket: Any = None
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> EnvironmentSession:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,7 +127,7 @@ class Session:
             with contextlib.suppress(Exception):
                 socket.close()
 
-    def try_reset(self, seed: int) -> Shown | None:
+    def try_reset(self, seed: int) -> Observation | None:
         """The first observation; None where the server has no place for a session now."""
         try:
             self._socket = _connected(self._address.socket)
@@ -136,7 +136,7 @@ class Session:
             self.__exit__()
             return None
 
-    def reset(self, seed: int) -> Shown:
+    def reset(self, seed: int) -> Observation:
         """The first observation; waits for a place on the server."""
         for pause in self.pauses():
             if (first := self.try_reset(seed)) is not None:
@@ -155,10 +155,10 @@ class Session:
     def no_place(self) -> ServerFailed:
         return ServerFailed(f"{self._address.url} had no free session for {CAPACITY_SECONDS:g} s")
 
-    def step(self, text: Any) -> Shown:
+    def step(self, text: Any) -> Observation:
         return self._asked("step", self._address.action(text))
 
-    def _asked(self, kind: str, data: Mapping[str, Any]) -> Shown:
+    def _asked(self, kind: str, data: Mapping[str, Any]) -> Observation:
         try:
             with contextlib.suppress(Exception):  # one that is closed may have said why
                 self._socket.send(json.dumps({"type": kind, "data": data}))
@@ -178,7 +178,7 @@ class Session:
         observation = said.get("observation", said)
         reward = said.get("reward")
         number = 0.0 if reward is None else float(reward) if isinstance(reward, int | float) else math.nan
-        return Shown(text=shown(observation), reward=number, is_done=bool(said.get("done")))
+        return Observation(text=shown(observation), reward=number, is_done=bool(said.get("done")))
 
 
 class _NoPlace(Exception):
@@ -233,7 +233,7 @@ def note_played(problem: Problem, answer: str, played: Played) -> None:
 def play(address: Address, seed: int, actions: Sequence[Any]) -> Played:
     """Actions one after the other from the seed on."""
     total, done, steps = 0.0, False, 0
-    with Session(address) as session:
+    with EnvironmentSession(address) as session:
         try:
             first = session.reset(seed)
             total, done = first.reward, first.is_done
@@ -306,7 +306,7 @@ class OpenEnvTask(BaseTask):
 def _opened(address: Address, seed: int, index: int, split: str) -> str:
     """What a problem says; an episode has a number, so that no two problems have one text."""
     try:
-        with Session(address) as session:
+        with EnvironmentSession(address) as session:
             first = session.reset(seed)
     except ServerFailed as error:
         raise ConfigError(f"the environment gives no problem: {error}") from None

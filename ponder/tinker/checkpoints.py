@@ -37,7 +37,7 @@ class Checkpoint:
     facts: Mapping[str, Any]
 
 
-class WeightStore:
+class SavedWeights:
     def __init__(self, root: Path) -> None:
         self.root = root
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, nearest
-from ponder.tinker.checkpoints import Checkpoint, WeightStore
+from ponder.tinker.checkpoints import Checkpoint, SavedWeights
 from ponder.tinker.futures import Futures, Payload, RequestLine, Work
 from ponder.tinker.sampling import Base, Version
 from ponder.tinker.training import LoraSettings, TrainingModel
@@ -92,7 +92,7 @@ class SamplingClient:
 class TinkerService:
     def __init__(self, bases: Mapping[str, Base], settings: TinkerSettings) -> None:
         self.bases, self.settings = dict(bases), settings
-        self.futures, self.store = Futures(), WeightStore(settings.folder)
+        self.futures, self.store = Futures(), SavedWeights(settings.folder)
         self.sessions: dict[str, Session] = {}
         self.models: dict[str, Model] = {}
         self.samplers: dict[str, SamplingClient] = {}

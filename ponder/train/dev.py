@@ -84,17 +84,20 @@ class DevEvaluation:
         # an undecided or failed verdict is not correct
         shares = [sum(r.verdict.is_correct for r in group.rollouts) / num_samples for group in found.groups]
         completions = [rollout.completion for rollout in found.rollouts]
+        accuracy, reasoning_tokens = fmean(shares), 0.0
+        if completions:
+            reasoning_tokens = fmean(c.num_reasoning_tokens for c in completions)
         row = {
             "step": step,
-            "accuracy": fmean(shares),
+            "accuracy": accuracy,
             "stderr": stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else None,  # over problems
             "num_problems": len(shares),
             "num_samples": num_samples,
-            "reasoning_tokens": fmean(c.num_reasoning_tokens for c in completions) if completions else 0.0,
+            "reasoning_tokens": reasoning_tokens,
         }
         self.rows.append(row)
         append_jsonl(self._run.folder / EVALS, [row])
-        return {"eval/accuracy": row["accuracy"], "eval/reasoning_tokens": row["reasoning_tokens"]}
+        return {"eval/accuracy": accuracy, "eval/reasoning_tokens": reasoning_tokens}
 
     def is_best(self, step: int) -> bool:
         return self.best is not None and self.best["step"] == step

@@ -24,7 +24,9 @@ class Extension:
         before = columns(model)
         self.reload_weights(weights_path=folder)  # type: ignore[attr-defined]
         head = tied_head(model, repair=repair)
-        return {"head": head, "changed": before is not None and not torch.equal(before, columns(model))}
+        after = columns(model)
+        changed = before is not None and after is not None and not torch.equal(before, after)
+        return {"head": head, "changed": changed}
 
 
 def tied_head(model: Any, *, repair: bool) -> str:
