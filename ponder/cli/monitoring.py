@@ -16,7 +16,7 @@ from ponder.cli.show import finish, resumable
 from ponder.config import ConfigError
 
 if TYPE_CHECKING:
-    from ponder.evals.loophole import Sample
+    from ponder.evals.loophole import Found, Sample
     from ponder.monitors.base import View
     from ponder.monitors.learned import Trigrams
 
@@ -142,6 +142,7 @@ def run_loophole(
     arms: Annotated[str, typer.Option(help="Of weak, penalty, left_out, exact.")] = "weak,penalty,left_out,exact",
     workers: Annotated[int, number("Processes; -1 = one a core, 0 = this one.", least=-1)] = -1,
     draw_only: Annotated[bool, typer.Option("--draw-only", help="Compute from what is there; train nothing.")] = False,
+    as_json: Json = False,
 ) -> None:
     """What pressure does to a monitor: train four arms over seeds, measure each on the way, draw one picture."""
     from ponder.evals import loophole
@@ -157,8 +158,10 @@ def run_loophole(
         for seed in range(seeds if not draw_only else 0):
             for arm in chosen:
                 _arm(out, arm, seed, workers)
-                _tell(out, learned, chosen, seeds, quiet=True)
-        _tell(out, learned, chosen, seeds)
+                _keep_table(out, learned, chosen, seeds)
+        found, lines = _keep_table(out, learned, chosen, seeds)
+    told = "\n".join([*lines, "", f"the picture is {out}/loophole.png"])
+    finish({"picture": f"{out}/loophole.png", "points": loophole.plain(found)}, told, as_json)
 
 
 def _base(out: Path, workers: int) -> Trigrams:
@@ -218,8 +221,8 @@ def _arm(out: Path, arm: str, seed: int, workers: int) -> None:
         loophole.keep(loophole.point_file(out, arm, seed, step), _samples(checkpoints[step], workers))
 
 
-def _tell(out: Path, learned: Trigrams, arms: list[str], seeds: int, *, quiet: bool = False) -> None:
-    """The table and the picture of all that is there."""
+def _keep_table(out: Path, learned: Trigrams, arms: list[str], seeds: int) -> tuple[Found, list[str]]:
+    """Write the table and the picture of all that is there; (its points, the table's lines)."""
     from ponder.evals import loophole
     from ponder.evals.axes import png
     from ponder.runs import write_atomic
@@ -234,6 +237,4 @@ def _tell(out: Path, learned: Trigrams, arms: list[str], seeds: int, *, quiet: b
         png(loophole.picture(found), out / "loophole.png")
     except ImportError as error:
         print(f"note: {error}", file=sys.stderr)
-    if not quiet:
-        print("\n".join(lines))
-        print(f"\nthe picture is {out}/loophole.png")
+    return found, lines

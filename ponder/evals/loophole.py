@@ -19,7 +19,7 @@ import asyncio
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,6 +180,15 @@ def table(found: Found) -> list[str]:
             unclear = str(sum(point.unclear for point in points))
             lines.append("| " + " | ".join([ARMS[arm], str(step), str(len(points)), *cells, unclear]) + " |")
     return lines
+
+
+def plain(found: Found) -> list[dict[str, Any]]:
+    """A row for each arm, seed and step, as JSON has it: shares with their intervals and n, null where n is 0."""
+    return [
+        {"arm": arm, "seed": seed, "step": step}
+        | {name: share if name == "unclear" or share["n"] else None for name, share in asdict(point).items()}
+        for arm, seeds in found.items() for seed, points in seeds.items() for step, point in points.items()
+    ]  # fmt: skip
 
 
 def last_recalls(found: Found) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 from random import Random
 
@@ -55,6 +56,8 @@ def test_samples_are_kept_read_again_and_drawn(tmp_path):
     assert set(found) == {"penalty"} and set(found["penalty"]) == {0, 1}
     assert any("| -1 when flagged | 40 | 2 |" in line for line in loophole.table(found))
     assert "seed 1: 0.00 (0.00" in loophole.last_recalls(found)[0]
+    told = json.loads(json.dumps(loophole.plain(found), allow_nan=False))
+    assert len(told) == 2 * len(loophole.STEPS) and told[0]["weak"]["n"] == len(base)
     pytest.importorskip("matplotlib")
     assert len(loophole.picture(found).axes) == 3
 

@@ -1,12 +1,14 @@
-"""Tasksets of the verifiers package as tasks, and ponder's tasks as tasksets; over a small double of the package.
+"""Tasksets of the verifiers package as tasks, and ponder's tasks as tasksets: with the package where it is installed,
+over a small double of it elsewhere.
 
-The package itself pins versions that this environment does not have; docs/environments.md says with which version the
-same was done for real.
+The package pins versions that the usual environment does not have; docs/environments.md says how this file is run with
+the real one, and with which version that was done.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -20,25 +22,27 @@ from ponder.rollouts.grade import grade
 from ponder.tasks import load_task
 from ponder.types import SamplingParams
 
-DOUBLE = str(Path(__file__).parent / "verifiers_double")
-
-
-DOUBLES = {path.name.removesuffix(".py") for path in Path(DOUBLE).iterdir()}
+HERE = Path(__file__).parent
+IS_REAL = importlib.util.find_spec("verifiers") is not None
+FOLDERS = [HERE / "verifiers_tasksets"] + ([] if IS_REAL else [HERE / "verifiers_double"])
+PATHS = [str(folder) for folder in FOLDERS]
+MODULES = {path.name.removesuffix(".py") for folder in FOLDERS for path in folder.iterdir()}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def package():
-    """The double is importable, here and in the child that grades."""
-    sys.path.insert(0, DOUBLE)
+    """The tasksets are importable, and the double where it is needed, here and in the child that grades."""
+    sys.path[:0] = PATHS
     before = killable._shared.pop(os.getpid(), None)
     yield
-    sys.path.remove(DOUBLE)
+    for path in PATHS:
+        sys.path.remove(path)
     if own := killable._shared.pop(os.getpid(), None):
         own.close()
     if before is not None:
         killable._shared[os.getpid()] = before
     for name in list(sys.modules):
-        if name.partition(".")[0] in DOUBLES or name == "ponder.tasks.verifiers_taskset":
+        if name.partition(".")[0] in MODULES or name == "ponder.tasks.verifiers_taskset":
             del sys.modules[name]
 
 
