@@ -48,6 +48,7 @@ ENVIRONMENT = os.environ | {
     # a dead node is known after some seconds instead of a minute; a busy one is not taken for dead
     "RAY_health_check_period_ms": "2000", "RAY_health_check_timeout_ms": "10000",
     "RAY_health_check_failure_threshold": "3",
+    "RAY_worker_niceness": "0",  # 15 by default: on a busy machine an engine would not start for minutes
 }  # fmt: skip
 
 
