@@ -58,6 +58,12 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
+def agent_ports() -> list[str]:
+    """Given, a raylet does not wait 15 s for its agents to tell their own, and then die."""
+    kinds = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
+    return [f"--{kind}-port={free_port()}" for kind in kinds]
+
+
 def family(pid: int) -> list[int]:
     """A process and all that descend from it."""
     children: dict[int, list[int]] = {}
@@ -92,8 +98,7 @@ class Nodes:
         """Until one more is alive, where one that was killed counts for some seconds. On a busy machine Ray gives up
         after half a minute: once more, then."""
         command = [RAY, "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *arguments]
-        for port in ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export"):
-            command.append(f"--{port}-port={free_port()}")  # given, a raylet does not wait 15 s for them and then die
+        command += agent_ports()
         path, end, before = Path(self._folder) / "start.log", time.monotonic() + self.limit, self._alive()
         with open(path, "ab") as log:
             started = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
