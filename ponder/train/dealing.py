@@ -233,11 +233,12 @@ class Dealer:
             num_sent = worker.num_sent
             try:
                 return await worker.remote.generate(request, self.version)
-            except WrongVersion:
+            except WrongVersion as error:
+                why = str(error)
                 self.counts["refused"] += 1
                 if worker.num_sent == num_sent:  # else another request that it refused has seen to it
                     self._send(worker)
-        raise WorkerLost("it does not take the weights that it is sent", is_running=True)
+        raise WorkerLost(f"it does not take the weights that it is sent: {why}", is_running=True)
 
     def _answered(self, worker: Worker, request: Request, num_attempts: int, seconds: float) -> None:
         self.counts["answered"] += 1

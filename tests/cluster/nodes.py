@@ -49,6 +49,7 @@ ENVIRONMENT = os.environ | {
     "RAY_health_check_period_ms": "2000", "RAY_health_check_timeout_ms": "10000",
     "RAY_health_check_failure_threshold": "3",
     "RAY_worker_niceness": "0",  # 15 by default: on a busy machine an engine would not start for minutes
+    "RAY_memory_monitor_refresh_ms": "0",  # else Ray ends engines when others fill the machine's memory
 }  # fmt: skip
 
 
