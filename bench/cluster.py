@@ -117,12 +117,12 @@ def weights(nodes: Nodes, folder: Path) -> list[dict[str, Any]]:
                 put = time.monotonic() - begun
                 for remote in remotes:
                     remote.update(stored, version)
+                ray.get([remote.sent for remote in remotes])
+                in_all = time.monotonic() - begun
                 load = max(asyncio.run(remote.ping())["load_seconds"] for remote in remotes)
                 if version:
                     size = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
-                    rows.append(
-                        {"case": f"{size:.1f} MB", "put": put, "load": load, "in_all": time.monotonic() - begun}
-                    )
+                    rows.append({"case": f"{size:.1f} MB", "put": put, "load": load, "in_all": in_all})
             for remote in remotes:
                 remote.close()
     return rows

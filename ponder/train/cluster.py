@@ -263,10 +263,11 @@ class RayRemote:
     """An actor as the dealer asks it (`dealing.Remote`): Ray's errors become those that it knows."""
 
     def __init__(self, actor: Any) -> None:
-        self.actor, self._ray, self._sent = actor, import_ray(), None
+        self.actor, self._ray = actor, import_ray()
+        self.sent: Any = None  # reference to the result of the last update
 
     async def generate(self, request: Request, version: int) -> list[Completion]:
-        completions: list[Completion] = await self._answer(self.actor.generate.remote(request, version, self._sent))
+        completions: list[Completion] = await self._answer(self.actor.generate.remote(request, version, self.sent))
         return completions
 
     async def ping(self) -> Mapping[str, Any]:
@@ -285,11 +286,11 @@ class RayRemote:
                 raise error.cause from None
             raise RuntimeError(str(error)) from error
         except self._ray.exceptions.RayError as error:
-            self._sent = None  # of another life; this one says what it has
+            self.sent = None  # of another life; this one says what it has
             raise WorkerLost(type(error).__name__) from error
 
     def update(self, weights: Any, version: int) -> None:
-        self._sent = self.actor.update.remote(weights, version)
+        self.sent = self.actor.update.remote(weights, version)
 
     def restart(self) -> None:
         self._ray.kill(self.actor, no_restart=False)

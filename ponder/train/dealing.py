@@ -80,7 +80,7 @@ class Request:
 
 
 class Remote(Protocol):
-    """An engine somewhere else. What is sent to one arrives in the order in which it was sent."""
+    """An engine somewhere else. A request is looked at after the weights that were sent before it."""
 
     async def generate(self, request: Request, version: int) -> list[Completion]:
         """Raises WorkerLost and WrongVersion. Cancelling it stops the work there."""
