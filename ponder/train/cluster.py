@@ -68,7 +68,8 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
         learner: Learner
         if at.ranks:
             start = remote_class(RankActor, at, max_restarts=0)
-            ranks = [RayRank(start(group, at.engines + i).remote(), limit=at.outage) for i in range(at.ranks)]
+            actors = [start(group, at.engines + i).remote() for i in range(at.ranks)]  # all start at once
+            ranks = [RayRank(actor, limit=at.outage) for actor in actors]
             told = [{"step": -1, "event": "ready", "engine": f"rank {i}", **rank.facts} for i, rank in enumerate(ranks)]
             append_jsonl(folder / LEDGER, told)
             place = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
