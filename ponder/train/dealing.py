@@ -223,6 +223,8 @@ class Dealer:
                 self._lose(worker, str(error), restart=error.is_running)
             worker.attempts.discard(task)
             worker.note(loop.time(), answered=request.n * _is_answer(task), over=request.n)
+            if not worker.is_able:  # an instant of work would count as great speed
+                worker.forget(loop.time())
 
         task.add_done_callback(over)
         return task
