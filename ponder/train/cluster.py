@@ -68,7 +68,8 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
         learner: Learner
         if at.ranks:
             start = remote_class(RankActor, at, max_restarts=0)
-            ranks = [RayRank(start(group, at.engines + i).remote(), limit=at.outage) for i in range(at.ranks)]
+            actors = [start(group, at.engines + i).remote() for i in range(at.ranks)]  # all start at once
+            ranks = [RayRank(actor, limit=at.outage) for actor in actors]
             told = [{"step": -1, "event": "ready", "engine": f"rank {i}", **rank.facts} for i, rank in enumerate(ranks)]
             append_jsonl(folder / LEDGER, told)
             place = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
@@ -190,12 +191,14 @@ class EngineActor:
         num_workers = cores if cores > 1 and of["device"] == "cpu" else 0
         self._engine = LocalEngine(model, tokenizer, num_workers=num_workers, num_slots=num_slots, closes_once=False)
         self._version: int | None = None
+        self._newest, self._refusal = -1, ""
         self._load_seconds = 0.0
         self._facts = facts_of_machine() | {"node": platform.node(), "pid": os.getpid()}
 
-    async def generate(self, request: Request, version: int) -> list[Completion]:
+    async def generate(self, request: Request, version: int, sent: None = None) -> list[Completion]:
+        """sent: the result of the last `update`, for which Ray waits; calls of an asynchronous actor have no order."""
         if version != self._version:
-            raise WrongVersion(f"{version} was asked for, and the weights are of {self._version}")
+            raise WrongVersion(f"{version} was asked for, and the weights are of {self._version}{self._refusal}")
         try:
             return await self._engine.generate(request.prompt, request.params, n=request.n, first=request.first)
         except EngineError as error:  # its worker process died; what is asked again gets a new one
@@ -203,11 +206,17 @@ class EngineActor:
 
     async def update(self, weights: Any, version: int) -> None:
         """weights: what `packed` made, or where they were published."""
+        if version < self._newest:
+            return  # it was overtaken
         begun = time.monotonic()
-        self._version = None  # until they are whole
-        tensors = weights if isinstance(weights, PublishedWeights) else unpacked(weights)
-        self._engine.update_weights(tensors, version=version)
-        self._version, self._load_seconds = version, time.monotonic() - begun
+        self._newest, self._version = version, None  # until they are whole
+        try:
+            tensors = weights if isinstance(weights, PublishedWeights) else unpacked(weights)
+            self._engine.update_weights(tensors, version=version)
+        except Exception as error:  # told to who asks for this version
+            self._refusal = f" ({type(error).__name__}: {error})"
+            return
+        self._version, self._refusal, self._load_seconds = version, "", time.monotonic() - begun
 
     async def ping(self) -> dict[str, Any]:
         return self._facts | {"version": self._version, "load_seconds": round(self._load_seconds, 4)}
@@ -256,9 +265,10 @@ class RayRemote:
 
     def __init__(self, actor: Any) -> None:
         self.actor, self._ray = actor, import_ray()
+        self.sent: Any = None  # reference to the result of the last update
 
     async def generate(self, request: Request, version: int) -> list[Completion]:
-        completions: list[Completion] = await self._answer(self.actor.generate.remote(request, version))
+        completions: list[Completion] = await self._answer(self.actor.generate.remote(request, version, self.sent))
         return completions
 
     async def ping(self) -> Mapping[str, Any]:
@@ -277,10 +287,11 @@ class RayRemote:
                 raise error.cause from None
             raise RuntimeError(str(error)) from error
         except self._ray.exceptions.RayError as error:
+            self.sent = None  # of another life; this one says what it has
             raise WorkerLost(type(error).__name__) from error
 
     def update(self, weights: Any, version: int) -> None:
-        self.actor.update.remote(weights, version)
+        self.sent = self.actor.update.remote(weights, version)
 
     def restart(self) -> None:
         self._ray.kill(self.actor, no_restart=False)

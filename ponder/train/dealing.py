@@ -80,7 +80,7 @@ class Request:
 
 
 class Remote(Protocol):
-    """An engine somewhere else. What is sent to one arrives in the order in which it was sent."""
+    """An engine somewhere else. A request is looked at after the weights that were sent before it."""
 
     async def generate(self, request: Request, version: int) -> list[Completion]:
         """Raises WorkerLost and WrongVersion. Cancelling it stops the work there."""
@@ -171,10 +171,11 @@ class Dealer:
                 done, _ = await asyncio.wait(attempts, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     worker = attempts.pop(task)
-                    if (completions := self._outcome(worker, task)) is not None:
+                    if not task.cancelled() and not isinstance(task.exception(), WorkerLost):
+                        completions = task.result()
                         self._answered(worker, request, num_attempts, loop.time() - begun)
                         return completions
-                    self.counts["again"] += not attempts
+                    self.counts["again"] += not attempts  # its engine was lost
                 if not done:
                     look = loop.time() + self._config.hedge / 4
                     if second := self._faster(request, attempts):
@@ -217,9 +218,13 @@ class Dealer:
         worker.attempts.add(task)
 
         def over(task: asyncio.Task[Any]) -> None:
+            error = None if task.cancelled() else task.exception()
+            if isinstance(error, WorkerLost):  # here, while what was lost with it still counts as open
+                self._lose(worker, str(error), restart=error.is_running)
             worker.attempts.discard(task)
-            is_answer = not task.cancelled() and task.exception() is None
-            worker.note(loop.time(), answered=request.n * is_answer, over=request.n)
+            worker.note(loop.time(), answered=request.n * _is_answer(task), over=request.n)
+            if not worker.is_able:  # an instant of work would count as great speed
+                worker.forget(loop.time())
 
         task.add_done_callback(over)
         return task
@@ -230,22 +235,12 @@ class Dealer:
             num_sent = worker.num_sent
             try:
                 return await worker.remote.generate(request, self.version)
-            except WrongVersion:
+            except WrongVersion as error:
+                why = str(error)
                 self.counts["refused"] += 1
                 if worker.num_sent == num_sent:  # else another request that it refused has seen to it
                     self._send(worker)
-        raise WorkerLost("it does not take the weights that it is sent", is_running=True)
-
-    def _outcome(self, worker: Worker, task: asyncio.Task[Any]) -> list[Completion] | None:
-        """What came back; None where it has to be asked again."""
-        if task.cancelled():  # its engine was lost meanwhile
-            return None
-        error = task.exception()
-        if isinstance(error, WorkerLost):
-            self._lose(worker, str(error), restart=error.is_running)
-            return None
-        completions: list[Completion] = task.result()
-        return completions
+        raise WorkerLost(f"it does not take the weights that it is sent: {why}", is_running=True)
 
     def _answered(self, worker: Worker, request: Request, num_attempts: int, seconds: float) -> None:
         self.counts["answered"] += 1
@@ -329,7 +324,8 @@ class Dealer:
         worker.losses += 1
         worker.is_retired = worker.losses > MOST_LOSSES
         self.counts["lost"] += 1
-        self._event(worker, "lost", why=why, open=len(worker.attempts), is_retired=worker.is_retired)
+        num_open = sum(not _is_answer(task) for task in worker.attempts)
+        self._event(worker, "lost", why=why, open=num_open, is_retired=worker.is_retired)
         if not any(one.is_able for one in self.workers):
             self._there_is_one.clear()
         for task in list(worker.attempts):
@@ -362,3 +358,7 @@ class Dealer:
     def _event(self, worker: Worker, event: str, **more: Any) -> None:
         step = -1 if self.version is None else self.version
         self._record({"step": step, "event": event, "engine": worker.name, **more})
+
+
+def _is_answer(task: asyncio.Task[Any]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is None

@@ -18,6 +18,13 @@ CALM = ("cluster.engines=2", "cluster.hedge=0", "cluster.patience=60", "cluster.
 QUICK = ("cluster.engines=2", "cluster.hedge=0", "cluster.patience=10", "cluster.outage=300")
 
 
+@pytest.fixture(autouse=True)
+def no_driver_outlives_its_test():
+    yield
+    while Training.begun_here:
+        Training.begun_here.pop().kill()
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("runs")

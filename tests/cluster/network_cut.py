@@ -16,7 +16,7 @@ import threading
 import time
 from pathlib import Path
 
-from tests.cluster.nodes import ENVIRONMENT, RAY, Training, every_sample_once, family, outcome
+from tests.cluster.nodes import ENVIRONMENT, RAY, Training, agent_ports, every_sample_once, family, outcome
 
 HOSTS = {"pondera": "198.51.100.1", "ponderb": "198.51.100.2"}
 PORT = 6399
@@ -43,8 +43,13 @@ def plug(state: str) -> None:
 def start(host: str, folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     command = ["ip", "netns", "exec", host, str(RAY), "start", "--block", "--disable-usage-stats", "--num-cpus=1"]
     command += [f"--node-ip-address={HOSTS[host]}", "--object-store-memory=100000000", *arguments]
-    log = open(folder / f"{host}.log", "wb")  # noqa: SIM115 - the process keeps it
-    return subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log)
+    path = folder / f"{host}.log"
+    with open(path, "wb") as log:
+        started = subprocess.Popen(command + agent_ports(), env=ENVIRONMENT, stdout=log, stderr=log)
+    while "Ray runtime started" not in path.read_text():
+        assert started.poll() is None, path.read_text()[-3000:]
+        time.sleep(0.5)
+    return started
 
 
 def main(seconds: float) -> None:
@@ -56,7 +61,6 @@ def main(seconds: float) -> None:
         lay_cable()
         rays.append(start("pondera", folder, "--head", f"--port={PORT}", "--include-dashboard=false",
                           f"--temp-dir={folder}/a"))  # fmt: skip
-        time.sleep(15)
         rays.append(start("ponderb", folder, f"--address={HOSTS['pondera']}:{PORT}"))
         run = Training(
             folder / "cut", f"{HOSTS['pondera']}:{PORT}", "cluster.engines=2", "cluster.patience=6", "cluster.hedge=0",

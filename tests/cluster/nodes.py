@@ -27,7 +27,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from safetensors.torch import load_file
 
@@ -48,6 +48,8 @@ ENVIRONMENT = os.environ | {
     # a dead node is known after some seconds instead of a minute; a busy one is not taken for dead
     "RAY_health_check_period_ms": "2000", "RAY_health_check_timeout_ms": "10000",
     "RAY_health_check_failure_threshold": "3",
+    "RAY_worker_niceness": "0",  # 15 by default: on a busy machine an engine would not start for minutes
+    "RAY_memory_monitor_refresh_ms": "0",  # else Ray ends engines when others fill the machine's memory
 }  # fmt: skip
 
 
@@ -55,6 +57,12 @@ def free_port() -> int:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         return int(server.getsockname()[1])
+
+
+def agent_ports() -> list[str]:
+    """Given, a raylet does not wait 15 s for its agents to tell their own, and then die."""
+    kinds = ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export")
+    return [f"--{kind}-port={free_port()}" for kind in kinds]
 
 
 def family(pid: int) -> list[int]:
@@ -81,41 +89,41 @@ class Nodes:
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         head = ("--head", f"--port={port}", "--num-cpus=0", "--include-dashboard=false", f"--temp-dir={self._folder}")
-        self._start(1, *head, "--object-store-memory=120000000")
+        self._start(*head, "--object-store-memory=120000000")
 
     def add(self, count: int = 1) -> None:
         for _ in range(count):
-            more = self.num_alive() + 1
-            self._start(more, f"--address={self.address}", "--num-cpus=1", "--object-store-memory=80000000")
+            self._start(f"--address={self.address}", "--num-cpus=1", "--object-store-memory=80000000")
 
-    def _start(self, count: int, *arguments: str) -> None:
-        """Until so many are alive. On a busy machine Ray gives up after half a minute: once more, then."""
+    def _start(self, *arguments: str) -> None:
+        """Until one more is alive, where one that was killed counts for some seconds. On a busy machine Ray gives up
+        after half a minute: once more, then."""
         command = [RAY, "start", "--block", "--node-ip-address=127.0.0.1", "--disable-usage-stats", *arguments]
-        for port in ("dashboard-agent-listen", "dashboard-agent-grpc", "runtime-env-agent", "metrics-export"):
-            command.append(f"--{port}-port={free_port()}")  # given, a raylet does not wait 15 s for them and then die
-        path, end = Path(self._folder) / "start.log", time.monotonic() + self.limit
+        command += agent_ports()
+        path, end, before = Path(self._folder) / "start.log", time.monotonic() + self.limit, self._alive()
         with open(path, "ab") as log:
             started = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
-            while self.num_alive() != count:
+            while not self._alive() - before:
                 assert time.monotonic() < end, path.read_text()[-3000:]
                 if started.poll() is not None:
                     started = subprocess.Popen(command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True)
                 time.sleep(0.5)
         self.raylets.append(started)
 
-    def num_alive(self) -> int:
+    def _alive(self) -> set[Any]:
         """Asked of the head's own process, which answers also while a node is lost."""
         from ray._raylet import GcsClient
 
         host, _, port = self.address.partition(":")
         with socket.socket() as known:
             if known.connect_ex((host, int(port))):
-                return 0  # not yet
-        return sum(node.state == 0 for node in GcsClient(address=self.address).get_all_node_info().values())
+                return set()  # not yet
+        nodes = GcsClient(address=self.address).get_all_node_info()
+        return {name for name, node in nodes.items() if node.state == 0}
 
     def kill(self, number: int) -> None:
         """A node is gone, with all that ran on it: 0 is the head."""
-        for pid in family(self.raylets[number].pid):
+        for pid in [] if self.raylets[number].returncode is not None else family(self.raylets[number].pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.raylets[number].wait()
@@ -135,6 +143,8 @@ class Nodes:
 class Training:
     """`ponder rl` as a process of its own, and its run folder."""
 
+    begun_here: ClassVar[list[Training]] = []
+
     def __init__(self, folder: Path, address: str = "", *overrides: str, prefix: Sequence[str] = ()) -> None:
         """address: of the cluster; "" = this machine alone. prefix: a command that the driver is run by."""
         self.folder = folder
@@ -149,6 +159,7 @@ class Training:
             self.process = subprocess.Popen(
                 self.command, env=ENVIRONMENT, stdout=log, stderr=log, start_new_session=True, cwd=folder.parent
             )
+        self.begun_here.append(self)
 
     def rows(self) -> list[dict[str, Any]]:
         return list(read_jsonl(self.folder / "requests.jsonl"))

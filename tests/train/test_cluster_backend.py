@@ -20,13 +20,14 @@ from ponder.runs import read_jsonl
 from ponder.train import cluster
 from ponder.train import rl as loop
 from ponder.train.backend import LocalLearner, local
-from ponder.train.dealing import ClusterConfig, WorkerLost
+from ponder.train.dealing import ClusterConfig, Request, WorkerLost, WrongVersion
 from ponder.train.ledger import RunLedger
 from ponder.train.policy import open_policy
 from ponder.train.recipe import load_recipe
 from ponder.train.rl import rl
 from ponder.train.sharded import RankError
 from ponder.train.state import state_path
+from ponder.types import SamplingParams
 from tests.train.test_rl import base, config, weights  # noqa: F401 - a fixture
 
 NODES = {"node 1 (10.0.0.1)": {"CPU": 3.0, "memory": 1e9}, "node 2 (10.0.0.2)": {"CPU": 1.0}}
@@ -83,6 +84,23 @@ def test_requests_know_the_step_and_the_problem_that_ask(base, tmp_path):  # noq
         patch.setattr(LocalEngine, "generate", watched)
         rl(config(base, tmp_path / "run", num_steps=2))
     assert {step for step, _ in seen} == {0, 1} and len(seen) == len(set(seen))
+
+
+def test_weights_that_were_overtaken_on_their_way_are_not_taken_and_what_went_wrong_is_told(tmp_path):
+    policy = open_policy("nano", tmp_path, dtype="float32", lora_rank=0, seed=0, sources=[])
+    actor = cluster.EngineActor(policy.model.config, policy.tokenizer, "float32", 4, 1)
+    weights, ask = cluster.packed(policy.model.state_dict()), Request(prompt=(1, 2), params=SamplingParams(), n=1)
+
+    async def script():
+        await actor.update(weights, 2)
+        await actor.update(weights, 1)
+        assert (await actor.ping())["version"] == 2
+        await actor.update({}, 3)
+        with pytest.raises(WrongVersion, match=r"3 was asked for, and the weights are of None \(\w+Error: "):
+            await actor.generate(ask, 3)
+
+    with contextlib.closing(actor._engine):
+        asyncio.run(script())
 
 
 class Here:

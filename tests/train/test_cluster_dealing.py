@@ -161,6 +161,27 @@ def test_an_engine_that_dies_loses_only_what_it_had_and_the_rest_is_asked_again(
     assert [row["engine"] for row in rows if row.get("event") == "lost"] == ["b"]
 
 
+def test_the_ledger_tells_how_many_requests_a_dead_engine_held_when_all_of_them_fail_at_once():
+    a, b = Double(), Double()
+
+    async def script(dealer):
+        died = asyncio.Event()
+
+        async def until_it_dies(request, version):
+            await died.wait()
+            b.is_dead = True
+            raise WorkerLost("it died")
+
+        b.generate = until_it_dies
+        return await step(dealer, at=2.5, then=died.set)
+
+    (_, answers), _dealer, rows = play(script, a=a, b=b)
+    assert once(answers, rows)
+    (lost,) = (row for row in rows if row.get("event") == "lost")
+    again = [row for row in rows if row.get("attempts", 1) > 1]
+    assert len(again) == lost["open"] == 6
+
+
 def test_nobody_waits_for_a_silent_engine_longer_than_patience_and_it_is_ended():
     a, b = Double(pace=64), Double()
 
