@@ -4,7 +4,7 @@
     RUN/run.json         kind, seed, revision of the code, versions, machine, command line, start
     RUN/metrics.jsonl    one line a step: {"step": 3, "reward/mean": 0.4, ...}
     RUN/samples.jsonl    a few rollouts a step, best and worst
-    RUN/rollouts.jsonl   every rollout, where the recipe asks for it (log_rollouts)
+    RUN/all_rollouts.jsonl   every rollout, where the recipe asks for it (log_rollouts)
     RUN/evals.jsonl      evaluations on the way, and best.json: the best step (train/dev.py)
     RUN/checkpoints/step_00020/   a model folder (Hugging Face layout) + checkpoint.json (step, train FLOPs, tokens)
                                   + training.json (what it was trained on)
@@ -292,11 +292,11 @@ class Run:
         append_jsonl(self.folder / "samples.jsonl", rows)
 
     def log_rollouts(self, rows: list[Mapping[str, Any]]) -> None:
-        append_jsonl(self.folder / "rollouts.jsonl", rows)
+        append_jsonl(self.folder / "all_rollouts.jsonl", rows)
 
     def forget_after(self, step: int) -> None:
         """Drop lines of steps at or past `step`: a resume makes them again, from the last saved state."""
-        for name in ("metrics.jsonl", "samples.jsonl", "rollouts.jsonl"):
+        for name in ("metrics.jsonl", "samples.jsonl", "all_rollouts.jsonl"):
             path = self.folder / name
             if path.exists():
                 kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in read_jsonl(path) if row["step"] < step]

@@ -69,7 +69,7 @@ def test_every_command_of_the_path_works_and_leaves_what_the_page_promises(done)
     assert "this model" in card and "chosen on a dev part" in card and str(folder) not in card
     best = json.loads((folder / "runs/sums_rl/best.json").read_text())
     assert best["num_problems"] == 2
-    rollouts = (folder / "runs/sums_rl/rollouts.jsonl").read_text().splitlines()
+    rollouts = (folder / "runs/sums_rl/all_rollouts.jsonl").read_text().splitlines()
     assert len(rollouts) == 2 * 2 * 4
     scaled = next(text for command, text in said.items() if command.startswith("ponder scale"))
     assert re.search(r"pass@1: [\d.]+ % -> [\d.]+ %, [+-][\d.]+ points", scaled)  # before and after, in one line

@@ -151,12 +151,11 @@ class LocalEngine(TokenEngine):
         self._thread.start()
         return here
 
-    async def generate(
-        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0,
-        end_ids: Sequence[int] | None = None,
+    async def generate_until(
+        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, end_ids: Sequence[int], *, n: int = 1
     ) -> list[Completion]:
-        """As every engine's. end_ids: tokens that end a completion, in place of the model's end marks."""
-        return await self._generate(prompt, params, n, first, end_ids=None if end_ids is None else tuple(end_ids))
+        """`generate` with other tokens than the model's end marks to end a completion."""
+        return await self._generate(prompt, params, n, 0, end_ids=tuple(end_ids))
 
     async def _draw(self, request: Request) -> list[Sample]:
         return await asyncio.wrap_future(self._submit(request).future)

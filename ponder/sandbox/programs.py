@@ -33,7 +33,7 @@ from ponder.sandbox.base import Limits, Program, Ran, Running
 from ponder.sandbox.child import Child, Order
 
 TOOL_FILE_BYTES = 256 << 20
-START_SECONDS = 60.0  # for a server to import its modules, on a busy machine
+START_SECONDS = 180.0  # for a server to import its modules, on a busy machine
 
 
 class Programs:
@@ -232,8 +232,10 @@ class _Server:
                 pass_fds=[theirs.fileno()], start_new_session=True, cwd="/",
             )  # fmt: skip
             theirs.close()
+            ready = b""
             self.control.settimeout(START_SECONDS)
-            ready = self.control.recv(64)
+            with contextlib.suppress(TimeoutError):
+                ready = self.control.recv(64)
             self.control.settimeout(None)
             for pipe in (self.process.stdin, self.process.stdout):
                 if pipe is not None:
@@ -242,7 +244,8 @@ class _Server:
                 self.process.kill()
                 self.process.wait()
                 said.seek(0)
-                raise fence.FenceError(f"the sandbox's server did not start: {said.read()[-500:].decode()}")
+                why = said.read()[-500:].decode() or f"it was not ready after {START_SECONDS:g} s"
+                raise fence.FenceError(f"the sandbox's server did not start: {why}")
 
     def close(self) -> None:
         self.control.close()  # it kills what it forked, and leaves

@@ -153,7 +153,9 @@ class Base:
     ) -> list[Completion]:
         """n completions by one version; a completion depends on it, the prompt, and the parameters alone."""
         async with self._holding(version):
-            return await self.engine.generate(ids, params, n=n, end_ids=end_ids)
+            if end_ids is None:
+                return await self.engine.generate(ids, params, n=n)
+            return await self.engine.generate_until(ids, params, end_ids, n=n)
 
     async def prompt_logprobs(self, version: Version, ids: Sequence[int]) -> np.ndarray:
         """Log-probability of every token of a prompt (T,); the first has none: nan."""

@@ -39,7 +39,7 @@ from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
 from ponder.runs import append_jsonl, read_jsonl, write_atomic
 from ponder.train.backend import LocalLearner, Source, of_trainer
-from ponder.train.dealing import ClusterConfig, Dealer, Remote, Request, WorkerLost, WrongVersion
+from ponder.train.dealing import ClusterConfig, Dealer, Draw, Remote, WorkerLost, WrongVersion
 from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.policy import open_policy
 from ponder.train.publish import PublishedWeights, WeightStore, fast_folder
@@ -195,7 +195,7 @@ class EngineActor:
         self._load_seconds = 0.0
         self._facts = facts_of_machine() | {"node": platform.node(), "pid": os.getpid()}
 
-    async def generate(self, request: Request, version: int, sent: None = None) -> list[Completion]:
+    async def generate(self, request: Draw, version: int, sent: None = None) -> list[Completion]:
         """sent: the result of the last `update`, for which Ray waits; calls of an asynchronous actor have no order."""
         if version != self._version:
             raise WrongVersion(f"{version} was asked for, and the weights are of {self._version}{self._refusal}")
@@ -267,7 +267,7 @@ class RayRemote:
         self.actor, self._ray = actor, import_ray()
         self.sent: Any = None  # reference to the result of the last update
 
-    async def generate(self, request: Request, version: int) -> list[Completion]:
+    async def generate(self, request: Draw, version: int) -> list[Completion]:
         completions: list[Completion] = await self._answer(self.actor.generate.remote(request, version, self.sent))
         return completions
 
@@ -378,7 +378,7 @@ class ClusterEngine(BaseEngine):
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
     ) -> list[Completion]:
         step, problem = asking.get()
-        request = Request(prompt=prompt, params=params, n=n, first=first, step=step, problem=problem)
+        request = Draw(prompt=prompt, params=params, n=n, first=first, step=step, problem=problem)
         try:
             return await self.dealer.answer(request)
         except EngineLost as error:

@@ -2,7 +2,7 @@
 
     dealer = Dealer({"engine 0": remote, "engine 1": remote}, ClusterConfig(patience=20, hedge=10), record)
     dealer.update(weights, version=3)
-    completions = await dealer.answer(Request(prompt, params, n=16, step=3, problem="arithmetic/train/17"))
+    completions = await dealer.answer(Draw(prompt, params, n=16, step=3, problem="arithmetic/train/17"))
 
 A completion depends on weights, prompt, seed and index alone. So a request whose engine is lost is asked again, and is
 the same; of two answers the first is taken, and is as good as the other. Rules:
@@ -68,7 +68,7 @@ class WrongVersion(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
+class Draw:
     """What is asked, and by whom: (step, problem, seed of the params, first, n) is its identity in the ledger."""
 
     prompt: Sequence[Message] | Sequence[int]
@@ -82,7 +82,7 @@ class Request:
 class Remote(Protocol):
     """An engine somewhere else. A request is looked at after the weights that were sent before it."""
 
-    async def generate(self, request: Request, version: int) -> list[Completion]:
+    async def generate(self, request: Draw, version: int) -> list[Completion]:
         """Raises WorkerLost and WrongVersion. Cancelling it stops the work there."""
         ...
 
@@ -154,7 +154,7 @@ class Dealer:
 
     # ---- requests
 
-    async def answer(self, request: Request) -> list[Completion]:
+    async def answer(self, request: Draw) -> list[Completion]:
         """Its completions, from whichever engine is first. Raises EngineLost where too few are left."""
         self._watch()
         self.counts["asked"] += 1
@@ -186,7 +186,7 @@ class Dealer:
             for task in attempts:
                 task.cancel()
 
-    async def _best(self, request: Request) -> Worker:
+    async def _best(self, request: Draw) -> Worker:
         """The engine that is expected to be done first, once there is one."""
         while True:
             if self.failure:
@@ -202,7 +202,7 @@ class Dealer:
         usual = sum(known) / len(known) if known else 1.0
         return (worker.load + more) / max(worker.speed(now) or usual, SLOWEST * max(known, default=usual))
 
-    def _faster(self, request: Request, attempts: Mapping[Any, Worker]) -> Worker | None:
+    def _faster(self, request: Draw, attempts: Mapping[Any, Worker]) -> Worker | None:
         """An engine that would answer in half the time that the one with this request still needs."""
         others = [worker for worker in self.workers if worker.is_able and worker not in attempts.values()]
         if len(attempts) > 1 or not others:
@@ -210,7 +210,7 @@ class Dealer:
         best = min(others, key=partial(self._wait, more=request.n))
         return best if 2 * self._wait(best, request.n) < min(map(self._wait, attempts.values())) else None
 
-    def _ask(self, worker: Worker, request: Request) -> asyncio.Task[Any]:
+    def _ask(self, worker: Worker, request: Draw) -> asyncio.Task[Any]:
         """Counted at once: the requests of a step are all dealt in one turn of the loop."""
         loop = asyncio.get_running_loop()
         worker.note(loop.time(), asked=request.n)
@@ -229,7 +229,7 @@ class Dealer:
         task.add_done_callback(over)
         return task
 
-    async def _attempt(self, worker: Worker, request: Request) -> list[Completion]:
+    async def _attempt(self, worker: Worker, request: Draw) -> list[Completion]:
         for _ in range(MOST_LOSSES):
             assert self.version is not None, "the weights come before the first request"
             num_sent = worker.num_sent
@@ -242,7 +242,7 @@ class Dealer:
                     self._send(worker)
         raise WorkerLost(f"it does not take the weights that it is sent: {why}", is_running=True)
 
-    def _answered(self, worker: Worker, request: Request, num_attempts: int, seconds: float) -> None:
+    def _answered(self, worker: Worker, request: Draw, num_attempts: int, seconds: float) -> None:
         self.counts["answered"] += 1
         worker.losses = 0
         self._record(

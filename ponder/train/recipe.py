@@ -149,7 +149,7 @@ class RLConfig:
         False, "checkpoints hold the adapter alone (lora_rank); used, it is merged into its base"
     )
     log_rollouts: bool = setting(
-        False, "every rollout goes to rollouts.jsonl, not only the best and the worst", also="log_completions"
+        False, "every rollout goes to all_rollouts.jsonl, not only the best and the worst", also="log_completions"
     )
     save_every: int = setting(10, "steps from one saved state to the next", least=1, also="save_steps save_freq")
     max_error_frac: float = setting(0.1, "a run stops if more of a step's verifications fail", least=0, most=1)

@@ -20,7 +20,7 @@ from ponder.runs import read_jsonl
 from ponder.train import cluster
 from ponder.train import rl as loop
 from ponder.train.backend import LocalLearner, local
-from ponder.train.dealing import ClusterConfig, Request, WorkerLost, WrongVersion
+from ponder.train.dealing import ClusterConfig, Draw, WorkerLost, WrongVersion
 from ponder.train.ledger import RunLedger
 from ponder.train.policy import open_policy
 from ponder.train.recipe import load_recipe
@@ -89,7 +89,7 @@ def test_requests_know_the_step_and_the_problem_that_ask(base, tmp_path):  # noq
 def test_weights_that_were_overtaken_on_their_way_are_not_taken_and_what_went_wrong_is_told(tmp_path):
     policy = open_policy("nano", tmp_path, dtype="float32", lora_rank=0, seed=0, sources=[])
     actor = cluster.EngineActor(policy.model.config, policy.tokenizer, "float32", 4, 1)
-    weights, ask = cluster.packed(policy.model.state_dict()), Request(prompt=(1, 2), params=SamplingParams(), n=1)
+    weights, ask = cluster.packed(policy.model.state_dict()), Draw(prompt=(1, 2), params=SamplingParams(), n=1)
 
     async def script():
         await actor.update(weights, 2)

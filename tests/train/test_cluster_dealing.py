@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ponder.engine.base import EngineLost
-from ponder.train.dealing import ClusterConfig, Dealer, Request, WorkerLost, WrongVersion
+from ponder.train.dealing import ClusterConfig, Dealer, Draw, WorkerLost, WrongVersion
 from ponder.types import SamplingParams
 
 CALM = ClusterConfig(engines=2, patience=8.0, hedge=4.0, outage=60.0)
@@ -108,7 +108,7 @@ def play(script, config=CALM, **doubles):
 
 
 def request(name, n=16, **more):
-    return Request(prompt=(), params=SamplingParams(seed=hash(name) % 1000), n=n, problem=str(name), **more)
+    return Draw(prompt=(), params=SamplingParams(seed=hash(name) % 1000), n=n, problem=str(name), **more)
 
 
 async def step(dealer, number=12, at=None, then=None, names=None):

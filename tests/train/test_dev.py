@@ -83,7 +83,7 @@ def test_the_best_step_is_the_earliest_of_the_highest_and_its_checkpoint_is_kept
 def test_a_run_takes_the_same_steps_with_evaluations_as_without(base, evaluated, tmp_path):
     rl(config(base, tmp_path / "plain", eval=EvalConfig()))
     assert last_weights(tmp_path / "plain") == last_weights(evaluated)
-    assert not (tmp_path / "plain" / EVALS).exists() and not (tmp_path / "plain" / "rollouts.jsonl").exists()
+    assert not (tmp_path / "plain" / EVALS).exists() and not (tmp_path / "plain" / "all_rollouts.jsonl").exists()
     assert sentence(tmp_path / "plain") == ""
     with pytest.raises(ConfigError, match="no best step: eval.every=10"):
         hub.resolve(f"{tmp_path / 'plain'}@best")
@@ -99,7 +99,7 @@ def test_a_run_that_stopped_goes_on_to_the_same_evaluations_and_the_same_best(ba
 
 
 def test_every_rollout_is_kept_on_request(evaluated):
-    rows = list(read_jsonl(evaluated / "rollouts.jsonl"))
+    rows = list(read_jsonl(evaluated / "all_rollouts.jsonl"))
     assert len(rows) == 5 * 4 * 6
     assert {row["step"] for row in rows} == set(range(5)) and {"answer", "reasoning", "reward"} <= rows[0].keys()
 
