@@ -70,16 +70,21 @@ def create(path: Path, shapes: Mapping[str, Sequence[int]], dtype: torch.dtype) 
 
 
 def write_rows(path: Path, rows: Mapping[str, Rows]) -> None:
-    """Fill in some rows of a file that `create` made, in its dtype; others may write theirs meanwhile."""
-    with open(path, "r+b") as file:
+    """Fill in some rows of a file that `create` made, in its dtype; others may write theirs meanwhile.
+
+    Without a buffer: one that spans two of our rows would put back what it read between them, over others' rows.
+    """
+    with open(path, "rb") as file:
         size = int.from_bytes(file.read(8), "little")
         header = json.loads(file.read(size))
+    with open(path, "r+b", buffering=0) as file:
         for name, (tensor, start) in rows.items():
             known, flat = header[name], tensor.to(DTYPES[header[name]["dtype"]])
             row = math.prod(known["shape"][1:]) * flat.element_size()
-            file.seek(8 + size + known["data_offsets"][0] + start * row)
-            file.write(memoryview(_bytes(flat)))
-        file.flush()
+            at, left = 8 + size + known["data_offsets"][0] + start * row, memoryview(_bytes(flat))
+            while left:
+                written = os.pwrite(file.fileno(), left, at)
+                at, left = at + written, left[written:]
         os.fsync(file.fileno())
 
 

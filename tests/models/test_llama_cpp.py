@@ -58,7 +58,11 @@ def test_llama_cpp_reads_texts_and_conversations_as_the_same_tokens(tmp_path: Pa
     (model, tokenizer), _ = imported("SmolLM2", "llama", tmp_path)
     llama = opened(export_gguf(model, tokenizer, tmp_path / "new.gguf", "F16"))
     for text in TEXTS:
-        assert llama.tokenize(text.encode(), add_bos=False, special=False) == tokenizer.encode(text), text
+        theirs = llama.tokenize(text.encode(), add_bos=False, special=False)
+        if "<think>" in text:  # a mark wherever it stands, as in Qwen3's files; ponder takes no mark from a text
+            assert len(theirs) == 3 < len(tokenizer.encode(text))
+        else:
+            assert theirs == tokenizer.encode(text), text
     asked = [Message(role="user", content="the 12")]
     formatter = llama_cpp.llama_chat_format.Jinja2ChatFormatter(
         template=llama.metadata["tokenizer.chat_template"], eos_token="<|im_end|>", bos_token="<|im_start|>"

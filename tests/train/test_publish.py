@@ -11,7 +11,17 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ponder.train.publish import MARK, PartWriter, PublishedError, Rows, WeightReader, WeightStore, fast_folder
+from ponder.train.publish import (
+    MARK,
+    PartWriter,
+    PublishedError,
+    Rows,
+    WeightReader,
+    WeightStore,
+    create,
+    fast_folder,
+    write_rows,
+)
 
 DTYPE = torch.bfloat16
 CUT = 3  # rows of the first of two writers
@@ -58,6 +68,21 @@ def test_several_writers_fill_one_file_that_any_program_reads(tmp_path, writers)
     assert_equal(handle, weights)
     assert_equal(load_file(store.place(4) / "model.safetensors"), weights)
     assert handle.version == 4 and len(handle) == 2
+
+
+def test_a_writer_leaves_alone_what_another_writes_meanwhile_between_its_rows(tmp_path):
+    weights, path = {name: torch.ones(3, 2) * n for n, name in enumerate("abc", start=1)}, tmp_path / "x.safetensors"
+    create(path, {name: x.shape for name, x in weights.items()}, torch.float32)
+
+    class Interrupted(dict[str, Rows]):
+        def items(self):
+            for name, rows in super().items():
+                yield name, rows
+                if name == "a":
+                    write_rows(path, {"b": Rows(weights["b"], 0)})
+
+    write_rows(path, Interrupted({name: Rows(weights[name], 0) for name in "ac"}))
+    assert_equal(load_file(path), weights)
 
 
 def test_a_window_of_versions_is_kept_and_an_older_one_is_refused_by_name(tmp_path, writers):
