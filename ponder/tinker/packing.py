@@ -17,7 +17,7 @@ from ponder.config import ConfigError
 from ponder.models.segments import Segment
 from ponder.tinker.losses import LOSSES
 from ponder.tinker.wire import Datum
-from ponder.train.batches import Batch
+from ponder.train.batches import Batch, pack
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,43 +82,14 @@ def check(datum: Datum, loss: str, *, number: int, vocab_size: int, window: int)
     )
 
 
-def pack(rows: Sequence[Row], *, max_tokens: int, num_shares: int) -> list[tuple[list[int], DataPack]]:
-    """(indices of the rows, their pack), of nearly equal size and of at most `max_tokens` tokens but where one row is
-    longer; a multiple of `num_shares` where the rows allow it, so that as many processes are kept busy."""
-    families = _families(rows, max_tokens)
-    total = sum(size for size, _ in families)
-    count = max(1, -(-total // max_tokens))
-    count = min(len(families), -(-count // num_shares) * num_shares)
-    bins: list[list[int]] = [[] for _ in range(count)]
-    loads = [0] * count
-    for size, indices in sorted(families, key=lambda family: (-family[0], family[1])):
-        at = loads.index(min(loads))
-        if bins[at] and loads[at] + size > max_tokens:
-            bins.append([])
-            loads.append(0)
-            at = len(bins) - 1
-        bins[at] += indices
-        loads[at] += size
-    return [(indices, collate([rows[i] for i in indices])) for indices in bins if indices]
-
-
-def _families(rows: Sequence[Row], max_tokens: int) -> list[tuple[int, list[int]]]:
-    """(tokens, indices): rows of one prefix, cut where a pack would be too long."""
+def packs(rows: Sequence[Row], *, max_tokens: int, num_shares: int) -> list[tuple[list[int], DataPack]]:
+    """(indices of the rows, their pack); see `train.batches.pack`."""
     by_prefix: dict[tuple[int, ...], list[int]] = {}
     for index, row in enumerate(rows):
-        by_prefix.setdefault(row.prefix, []).append(index)
-    families: list[tuple[int, list[int]]] = []
-    for prefix, indices in by_prefix.items():
-        size, chosen = len(prefix), list[int]()
-        for index in indices:
-            own = len(rows[index].own)
-            if chosen and (size + own > max_tokens or not prefix):
-                families.append((size, chosen))
-                size, chosen = len(prefix), []
-            chosen.append(index)
-            size += own
-        families.append((size, chosen))
-    return families
+        by_prefix.setdefault(row.prefix or (-1, index), []).append(index)  # nothing is shared without one
+    groups = [(len(rows[indices[0]].prefix), indices) for indices in by_prefix.values()]
+    cut = pack(groups, [len(row.own) for row in rows], max_tokens=max_tokens, num_shares=num_shares)
+    return [(indices, collate([rows[i] for i in indices])) for indices in cut if indices]
 
 
 def collate(rows: Sequence[Row]) -> DataPack:

@@ -25,7 +25,7 @@ from ponder.models import lora
 from ponder.models.lora import Adapter, save_adapter
 from ponder.models.weights import write_tensors
 from ponder.tinker.losses import make_loss
-from ponder.tinker.packing import check, pack
+from ponder.tinker.packing import check, packs
 from ponder.tinker.sampling import Base
 from ponder.tinker.wire import ForwardBackward, loss_response, read_datum
 from ponder.train.distributed import NonFiniteLoss, Trainer
@@ -82,8 +82,8 @@ class TrainingModel:
                   window=config.max_position_embeddings)
             for number, view in enumerate(request.data)
         ]  # fmt: skip
-        packs = pack(rows, max_tokens=self._max_tokens, num_shares=self.trainer.num_shares)
-        batches = [each.batch for _, each in packs]
+        packed = packs(rows, max_tokens=self._max_tokens, num_shares=self.trainer.num_shares)
+        batches = [each.batch for _, each in packed]
         if request.is_forward_only:
             logprobs = self.trainer.logprobs(batches, loss.temperature)
             total = sum(loss(seen, seen, batch)[0].item() for seen, batch in zip(logprobs, batches, strict=True))
@@ -92,7 +92,7 @@ class TrainingModel:
             total = sums["loss"]
             self._add_gradient()
         found: list[np.ndarray] = [np.zeros(0)] * len(rows)
-        for (indices, each), logprobs_BT in zip(packs, logprobs, strict=True):
+        for (indices, each), logprobs_BT in zip(packed, logprobs, strict=True):
             for index, told in zip(indices, each.logprobs(logprobs_BT), strict=True):
                 found[index] = told
         return loss_response(found, {"loss:sum": total})

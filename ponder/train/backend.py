@@ -62,9 +62,16 @@ class LocalLearner(Trainer):
 
 def open_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> LocalLearner:
     """The trainer on this machine."""
-    policy = open_policy(
+    return local_learner(policy_of(config, folder, sources), config)
+
+
+def policy_of(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Policy:
+    return open_policy(
         config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
     )
+
+
+def local_learner(policy: Policy, config: RLConfig) -> LocalLearner:
     num_workers = resolve_workers(config.num_workers)
     return LocalLearner(
         policy, adapter_only=config.adapter_only, num_workers=num_workers, **of_trainer(policy, config)
@@ -105,10 +112,7 @@ def sharded(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterat
     from ponder.train import publish
     from ponder.train.sharded import ShardedLearner, local_ranks
 
-    policy = open_policy(
-        config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
-    )
-    num_workers = resolve_workers(config.num_workers)
+    policy, num_workers = policy_of(config, folder, sources), resolve_workers(config.num_workers)
     size = policy.model.num_parameters * policy.model.dtype.itemsize
     with (
         publish.WeightStore(publish.fast_folder(folder, size), window=1) as store,

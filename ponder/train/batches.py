@@ -12,7 +12,7 @@ token of a completion predicts nothing and stays out of the pack.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,40 +194,51 @@ def micro_batches(examples: Sequence[Example], *, max_tokens: int, num_shares: i
 
     There are a multiple of `num_shares` packs where the examples allow it, so that as many workers are kept busy.
     """
-    families = _families(examples, max_tokens)
-    total = sum(size for size, _ in families)
-    count = max(1, -(-total // max_tokens))
-    count = min(len(families), -(-count // num_shares) * num_shares)
-    packs: list[list[int]] = [[] for _ in range(count)]
-    loads = [0] * count
-    for size, indices in sorted(families, key=lambda family: (-family[0], family[1])):
-        pack = loads.index(min(loads))
-        if packs[pack] and loads[pack] + size > max_tokens:
-            packs.append([])
-            loads.append(0)
-            pack = len(packs) - 1
-        packs[pack] += indices
-        loads[pack] += size
+    sizes = [max(0, len(example.token_ids) - 1) for example in examples]
+    groups = [(len(prompt), indices) for prompt, indices in by_prompt(examples).items()]
     batches = []
-    for indices in packs:
+    for indices in pack(groups, sizes, max_tokens=max_tokens, num_shares=num_shares):
         batch = collate([examples[i] for i in indices])
         batch.indices = indices
         batches.append(batch)
     return batches
 
 
-def _families(examples: Sequence[Example], max_tokens: int) -> list[tuple[int, list[int]]]:
-    """(tokens, indices): examples of one prompt, cut where a pack would be too long."""
-    families: list[tuple[int, list[int]]] = []
-    for prompt, indices in by_prompt(examples).items():
-        size = len(prompt)
-        chosen: list[int] = []
-        for index in indices:
-            own = max(0, len(examples[index].token_ids) - 1)
-            if chosen and size + own > max_tokens:
-                families.append((size, chosen))
-                size, chosen = len(prompt), []
-            chosen.append(index)
-            size += own
-        families.append((size, chosen))
-    return families
+def pack(
+    groups: Iterable[tuple[int, Sequence[int]]], sizes: Sequence[int], *, max_tokens: int, num_shares: int
+) -> list[list[int]]:
+    """Indices of sequences, a list a pack: of nearly equal size and at most `max_tokens` tokens, but where one sequence
+    is longer; a multiple of `num_shares` packs where the sequences allow it.
+
+    groups: (tokens of what several sequences begin with, which is computed once a pack; their indices). sizes: of each
+    sequence without that.
+    """
+    families = [family for shared, indices in groups for family in _cut(shared, indices, sizes, max_tokens)]
+    total = sum(size for size, _ in families)
+    count = max(1, -(-total // max_tokens))
+    count = min(len(families), -(-count // num_shares) * num_shares)
+    packs: list[list[int]] = [[] for _ in range(count)]
+    loads = [0] * count
+    for size, family in sorted(families, key=lambda family: (-family[0], family[1])):
+        at = loads.index(min(loads))
+        if packs[at] and loads[at] + size > max_tokens:
+            packs.append([])
+            loads.append(0)
+            at = len(packs) - 1
+        packs[at] += family
+        loads[at] += size
+    return packs
+
+
+def _cut(
+    shared: int, indices: Sequence[int], sizes: Sequence[int], max_tokens: int
+) -> Iterator[tuple[int, list[int]]]:
+    """(tokens, indices): one group, in parts of at most `max_tokens`."""
+    size, chosen = shared, list[int]()
+    for index in indices:
+        if chosen and size + sizes[index] > max_tokens:
+            yield size, chosen
+            size, chosen = shared, []
+        chosen.append(index)
+        size += sizes[index]
+    yield size, chosen

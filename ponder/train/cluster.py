@@ -38,10 +38,9 @@ from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
 from ponder.runs import append_jsonl, read_jsonl, write_atomic
-from ponder.train.backend import LocalLearner, Source, of_trainer
+from ponder.train.backend import Source, local_learner, of_trainer, policy_of
 from ponder.train.dealing import ClusterConfig, Dealer, Draw, Remote, WorkerLost, WrongVersion
-from ponder.train.distributed import pick_device, resolve_workers
-from ponder.train.policy import open_policy
+from ponder.train.distributed import pick_device
 from ponder.train.publish import PublishedWeights, WeightStore, fast_folder
 from ponder.train.recipe import RLConfig
 from ponder.train.sharded import RankLost, ShardedLearner
@@ -57,10 +56,8 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
     with ExitStack() as stack:
         stack.enter_context(connected(at))
         group = stack.enter_context(placed(at))
-        policy = open_policy(
-            config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
-        )
-        model, tokenizer, how = policy.model, policy.tokenizer, of_trainer(policy, config)
+        policy = policy_of(config, folder, sources)
+        model, tokenizer = policy.model, policy.tokenizer
         parts = (model.config, tokenizer, str(model.dtype).removeprefix("torch."), config.num_slots, at.cores)
         start = remote_class(EngineActor, at, max_restarts=-1, max_concurrency=10_000)
         remotes = {f"engine {i}": RayRemote(start(group, i).remote(*parts)) for i in range(at.engines)}
@@ -74,11 +71,10 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
             append_jsonl(folder / LEDGER, told)
             place = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
             store = stack.enter_context(WeightStore(place or folder / "weights", window=2))
+            how = of_trainer(policy, config)
             learner = stack.enter_context(ShardedLearner(policy, ranks, folder=folder / "start", store=store, **how))
         else:
-            num_workers = resolve_workers(config.num_workers)
-            local = LocalLearner(policy, adapter_only=config.adapter_only, num_workers=num_workers, **how)
-            learner = stack.enter_context(local)
+            learner = stack.enter_context(local_learner(policy, config))
         yield learner, sampler
 
 

@@ -448,11 +448,7 @@ class Trainer:
 
     def tensors(self) -> dict[str, Tensor]:
         """What an exact resume needs, copied: what is trained, in float32, and Adam's moments."""
-        found: dict[str, Tensor] = {}
-        for name, parameter in self.parameters.items():
-            found[f"weights/{name}"] = parameter.detach()
-            if moments := self.optimizer.state.get(parameter):
-                found |= {f"{kind}/{name}": moments[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
+        found = state_of(self.parameters, self.optimizer)
         return {name: tensor.cpu().clone() for name, tensor in found.items()}
 
     @torch.no_grad()
@@ -508,6 +504,16 @@ def _in_order(shares: Sequence[Sequence[int]], answers: Sequence[Sequence[np.nda
     """What workers said of the batches of their shares, in the batches' order."""
     found = {i: told for share, own in zip(shares, answers, strict=True) for i, told in zip(share, own, strict=True)}
     return [torch.from_numpy(found[i]) for i in range(len(found))]
+
+
+def state_of(parameters: Mapping[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """What is trained and Adam's moments, by the names of a saved state; nothing is copied."""
+    found: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        found[f"weights/{name}"] = parameter.detach()
+        if moments := optimizer.state.get(parameter):
+            found |= {f"{kind}/{name}": moments[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
+    return found
 
 
 def total_of(parts: Sequence[Mapping[str, float]]) -> Sums:

@@ -38,7 +38,7 @@ from ponder.models.lora import Adapter
 from ponder.models.transformer import Transformer, blank, rope_tables
 from ponder.models.weights import read_config, stored_tensors
 from ponder.runs import write_atomic
-from ponder.train.distributed import ForwardPass, Logprobs, Sums, Values, to_device, total_of
+from ponder.train.distributed import ForwardPass, Logprobs, Sums, Values, state_of, to_device, total_of
 from ponder.train.publish import PartWriter, Rows, write_rows
 from ponder.train.sharded import RankSpec
 
@@ -238,12 +238,7 @@ class Rank:
 
     def _state(self) -> dict[str, Any]:
         """What an exact resume needs, by the names that the trainer of one machine gives it."""
-        found: dict[str, Any] = {}
-        for name, parameter in self.parameters.items():
-            found[f"weights/{name}"] = parameter.detach()
-            if moments := self.optimizer.state.get(parameter):
-                found |= {f"{kind}/{name}": moments[kind] for kind in ("exp_avg", "exp_avg_sq", "step")}
-        return found
+        return dict(state_of(self.parameters, self.optimizer))
 
     def _state_for(self, names: Collection[str]) -> dict[str, Any]:
         """The same, with moments where there are to be some, for numbers to be read into."""
