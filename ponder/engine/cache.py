@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from ponder.engine.decoder import FusedDecoder
-from ponder.engine.prompts import Prompt
+from ponder.engine.prompts import Prompt, release
 
 _GRAIN = 16  # tokens by which the capacity of the slots grows
 _MIN_LENGTH = 32  # tokens: a float32 product with fewer keys is summed in another order than one with more
@@ -93,14 +93,11 @@ class Cache:
 
     def release_prompt(self, prompt: ShelvedPrompt) -> None:
         """One request needs it no longer; the last one takes it out."""
-        prompt.num_users -= 1
-        if prompt.num_users:
+        if not release(prompt, self.prompts):
             return
         prompt.shelf.remove(prompt)
         if not prompt.shelf.prompts:
             del self._shelves[prompt.shelf.length]
-        if self.prompts.get(prompt.ids) is prompt:
-            del self.prompts[prompt.ids]
         self.version += 1
 
     def insert(self, prompt: ShelvedPrompt) -> None:

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from ponder.engine.decoder import FusedDecoder
 from ponder.engine.prefill import read
-from ponder.engine.prompts import Prompt
+from ponder.engine.prompts import Prompt, release
 
 SWITCH = "PONDER_CUDA_GRAPHS"
 _CAPACITY = 256  # tokens of a slot to begin with; doubles
@@ -79,9 +79,7 @@ class GraphNetwork:
             )
 
     def release(self, prompt: Prompt) -> None:
-        prompt.num_users -= 1
-        if not prompt.num_users and self.prompts.get(prompt.ids) is prompt:
-            del self.prompts[prompt.ids]
+        release(prompt, self.prompts)
 
     def insert(self, prompt: Prompt) -> None:
         assert isinstance(prompt, KeptPrompt)

@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ponder.engine.decoder import parts
-from ponder.engine.prompts import Prompt
+from ponder.engine.prompts import Prompt, release
 from ponder.models import compiled
 from ponder.models.transformer import ModelConfig, rope_tables
 
@@ -246,9 +246,7 @@ class NativeNetwork:
             self.prompts[ids] = _Prompt(ids=ids, hidden_D=hidden.clone(), logits_V=logits.clone(), strip=strip)
 
     def release(self, prompt: Prompt) -> None:
-        prompt.num_users -= 1
-        if not prompt.num_users and self.prompts.get(prompt.ids) is prompt:
-            del self.prompts[prompt.ids]
+        release(prompt, self.prompts)
 
     def insert(self, prompt: Prompt) -> None:
         assert isinstance(prompt, _Prompt)
