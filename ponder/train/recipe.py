@@ -198,6 +198,8 @@ class RLConfig:
             raise ValueError("max_mismatch compares a policy with itself: it needs max_lag=0")
         if self.backend == "local" and self.cluster != ClusterConfig():
             raise ValueError('the table [cluster] is of backend = "cluster"; set that, or leave the table out')
+        if self.sampling_dtype and self.backend in ("vllm", "cluster"):
+            raise ValueError(f"sampling_dtype is of this machine's engine: leave it out with backend={self.backend!r}")
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
         if self.problems_per_step > self.pool_size:

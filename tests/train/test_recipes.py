@@ -257,3 +257,9 @@ def test_the_newest_data_of_a_run_is_not_taken_for_what_it_was_trained_on(tmp_pa
     assert check([task[0]], [source]).exact == 1
     path.write_text('{"id": "1", "problem": "What is 3+3?", "answer": "6"}\n')
     assert "has changed since the training" in check([task[0]], [source]).unknown[0]
+
+
+@pytest.mark.parametrize("backend", ["vllm", "cluster"])
+def test_int8_sampling_is_refused_where_another_engine_samples(backend: str) -> None:
+    with pytest.raises(ValueError, match="leave it out with backend"):
+        RLConfig(out="x", model="nano", task="arithmetic:level=1", sampling_dtype="int8", backend=backend)
