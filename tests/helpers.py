@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,22 @@ def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not happen in time"
         time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def takes_at_most(seconds: float) -> Iterator[None]:
+    """Fail if the body takes more processor time than that.
+
+    Another test's garbage is no part of it: a collection of a whole session's heap takes half a second by itself.
+    """
+    gc.disable()
+    begun = time.process_time()
+    try:
+        yield
+        took = time.process_time() - begun
+    finally:
+        gc.enable()
+    assert took < seconds, f"{took:.2f} s of processor time, more than {seconds} s"
 
 
 def user(text: str) -> tuple[Message, ...]:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import random
 import sys
-import time
 
 import jsonschema
 import numpy as np
@@ -17,7 +16,7 @@ from ponder.engine.form import Answers, FormError, form_problem, grammar, matche
 from ponder.engine.local import LocalEngine
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.types import SamplingParams
-from tests.helpers import tiny_model, user
+from tests.helpers import takes_at_most, tiny_model, user
 
 BYTES = ByteTokenizer()
 NESTED = {
@@ -226,15 +225,14 @@ NASTY = {
 def test_no_schema_takes_a_worker_more_than_a_moment_a_token(name):
     answers, rng, ids = Answers(BYTES), random.Random(0), []
     answers.mask((0, 0), form({"type": "null"}), [])  # the vocabulary is read once
-    begun = time.process_time()
-    for left in range(300, 250, -1):
-        mask = answers.mask((1, 0), form(NASTY[name]), ids)
-        if mask is None:  # more than is followed: nothing is ruled out, the answer is checked
-            break
-        ids.append(answers.steered((1, 0), rng.choice(np.flatnonzero(mask).tolist()), room=left))
-        if ids[-1] == BYTES.end_id:
-            break
-    assert time.process_time() - begun < 50 * 0.06
+    with takes_at_most(50 * 0.06):
+        for left in range(300, 250, -1):
+            mask = answers.mask((1, 0), form(NASTY[name]), ids)
+            if mask is None:  # more than is followed: nothing is ruled out, the answer is checked
+                break
+            ids.append(answers.steered((1, 0), rng.choice(np.flatnonzero(mask).tolist()), room=left))
+            if ids[-1] == BYTES.end_id:
+                break
 
 
 def test_a_sample_that_is_over_leaves_nothing_behind():
@@ -257,6 +255,5 @@ def test_patterns_are_found_as_json_schema_finds_them(pattern, text, fits):
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(x+x+)+y", "(a|aa)*b", "^(([a-z])+.)+[A-Z]([a-z])+$"])
 def test_patterns_take_time_that_is_linear_in_the_text(pattern):
     matches(pattern, "")
-    begun = time.process_time()
-    assert not matches(pattern, "a" * 20_000 + "!")
-    assert time.process_time() - begun < 0.5
+    with takes_at_most(0.5):
+        assert not matches(pattern, "a" * 20_000 + "!")

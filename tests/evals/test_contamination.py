@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -19,6 +18,7 @@ from ponder.evals.results import Hit
 from ponder.tasks import load_task
 from ponder.tasks.prompting import Prompted
 from ponder.types import Message, Problem
+from tests.helpers import takes_at_most
 
 LONG = "Mira folds nine paper boats each morning and sells them at the quay for three coins apiece until noon."
 
@@ -125,6 +125,5 @@ def test_thousands_of_training_problems_take_seconds_at_most() -> None:
     vocabulary = [f"word{i}" for i in range(4_000)]
     make = lambda: " ".join(rng.choices(vocabulary, k=50))
     exam, training = [make() for _ in range(1_000)], [make() for _ in range(7_500)]
-    start = time.process_time()
-    assert kinds(exam, [*training, exam[7]]) == {"e7": "exact"}
-    assert time.process_time() - start < 4
+    with takes_at_most(4):
+        assert kinds(exam, [*training, exam[7]]) == {"e7": "exact"}

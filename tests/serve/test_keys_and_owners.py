@@ -12,6 +12,7 @@ from ponder.engine.base import ScriptedEngine
 from ponder.serve.app import OPERATIONS
 from ponder.serve.keys import SCOPES
 from ponder.serve.summary import leaks
+from tests.helpers import takes_at_most
 from tests.serve.serving import KEY, Served, script
 
 AUTH = {"Authorization": f"Bearer {KEY}"}
@@ -193,9 +194,9 @@ def test_a_summary_in_other_words_is_released(text):
 
 
 def test_the_search_for_quotations_is_bounded():
-    begun = time.process_time()
-    assert not leaks("so it is of a to in an at by on " * 8, ["to be or so it of is an in at a by we he me on " * 4000])
-    assert time.process_time() - begun < 10
+    source = "to be or so it of is an in at a by we he me on " * 4000
+    with takes_at_most(10):
+        assert not leaks("so it is of a to in an at by on " * 8, [source])
 
 
 # --- errors that name the problem ------------------------------------------------------------------------------------

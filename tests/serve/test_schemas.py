@@ -6,7 +6,6 @@ import contextlib
 import json
 import socket
 import threading
-import time
 
 import httpx
 import pytest
@@ -16,6 +15,7 @@ from ponder.serve import planning, schemas, tools
 from ponder.serve.schemas import MOST_SUBSCHEMAS, check_schema, schema_problem
 from ponder.serve.tools import Call, CallParser, Tool, json_problem, unfenced
 from ponder.serve.values import mismatch
+from tests.helpers import takes_at_most
 from tests.serve.serving import KEY, Served
 
 AUTH = {"Authorization": f"Bearer {KEY}"}
@@ -220,15 +220,14 @@ WIDE = {
 @pytest.mark.parametrize("name", WIDE)
 def test_a_schema_that_would_take_long_is_refused_in_a_moment(name):
     schema_problem({"pattern": "a"})
-    begun = time.process_time()
-    assert schema_problem(WIDE[name])
-    assert time.process_time() - begun < 0.5
+    with takes_at_most(0.5):
+        assert schema_problem(WIDE[name])
 
 
 def test_as_much_as_is_taken_is_checked_in_a_moment_and_the_same_again_is_cheap(monkeypatch):
     schema = {"type": "object", "properties": {f"p{i}": {"type": "string"} for i in range(MOST_SUBSCHEMAS - 2)}}
-    begun = time.process_time()
-    assert schema_problem(schema) is None and time.process_time() - begun < 0.5
+    with takes_at_most(0.5):
+        assert schema_problem(schema) is None
     seen = check_schema(schema)
     monkeypatch.setattr(schemas, "_Schema", None)
     assert check_schema(json.loads(json.dumps(schema))) == seen
@@ -264,9 +263,8 @@ def test_checking_an_answer_ends_whatever_the_schema():
         ([[]] * 9000, {"contains": {"anyOf": [{"type": "null"}] * 50}}),
     ]  # fmt: skip
     for value, schema in cases:
-        begun = time.process_time()
-        assert "cannot be applied" in str(mismatch(value, schema))
-        assert time.process_time() - begun < 2
+        with takes_at_most(2):
+            assert "cannot be applied" in str(mismatch(value, schema))
 
 
 def test_a_part_that_names_another_dialect_does_not_leave_the_counted_one():
@@ -294,9 +292,8 @@ def test_schemas_and_answers_are_checked_beside_the_event_loop(served, monkeypat
 def test_a_fence_is_taken_off_in_linear_time():
     for text in ("```" + "\n" * 20_000, "```json\n" + "\n" * 20_000, "\n" * 20_000 + "```", "```\n" * 20_000 + "x",
                  " " * 20_000 + "```json" + " " * 20_000 + "\n{}\n" + " " * 20_000 + "x"):  # fmt: skip
-        begun = time.process_time()
-        unfenced(text)
-        assert time.process_time() - begun < 0.05
+        with takes_at_most(0.05):
+            unfenced(text)
     inside = '{"a": "```"}'
     for text in (f"```json\n{inside}\n```", f"  ```\n\n{inside}\n\n``` \n", f"```JSON \n{inside}\n  ```"):
         assert json.loads(unfenced(text)) == {"a": "```"}
@@ -307,9 +304,8 @@ def test_a_fence_is_taken_off_in_linear_time():
 def test_calls_are_read_in_time_linear_in_the_text():
     for text in ("<tool_call></tool_call>" * 30_000, "<tool_call>" * 60_000, "<" * 600_000, "</tool_call>" * 60_000):
         parser = CallParser([Tool(name="f")])
-        begun = time.process_time()
-        assert "".join(map(str, parser.feed(text) + parser.finish())) == text
-        assert time.process_time() - begun < 1
+        with takes_at_most(1):
+            assert "".join(map(str, parser.feed(text) + parser.finish())) == text
 
 
 def test_a_number_that_cannot_be_written_down_again_is_in_no_call():
