@@ -68,7 +68,7 @@ export class Composer {
       on.ask(text, replaced);
     };
     $("stop").onclick = () => on.stop();
-    $("worth").onclick = () => $("worths").showModal();
+    $("worths-open").onclick = () => $("worths").showModal();
     $("worths-close").onclick = () => $("worths").close();
   }
 
