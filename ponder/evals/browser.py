@@ -4,8 +4,8 @@
     browser(last, shown, before=base)              the base's samples beside those of the last checkpoint
 
 The page asks for nothing and runs nothing, so its size is bounded: `MAX_PROBLEMS` problems, `MAX_SAMPLES` samples of
-each and bank, `MAX_LETTERS` in all. What is left out is counted; the bank has it (`pandas.read_parquet`). What a reader
-chooses on the page (problems by how often they were right or what changed, samples by verdict) are radio buttons and CSS.
+each and bank, `MAX_LETTERS` in all. What is left out is counted; the bank has it (`pandas.read_parquet`). Problems are
+chosen by how often they were right and by what changed, samples by their verdict: radio buttons and CSS.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ponder.types import Problem
 
 MAX_PROBLEMS, MAX_SAMPLES, MAX_LETTERS = 300, 8, 1_000_000
 KINDS = {"never": "never right", "mixed": "sometimes right", "always": "always right"}
-CHANGES = {"gained": "more often right than before", "lost": "less often right than before"}
+CHANGES = {"gained": "better than before", "lost": "worse than before"}
 SIDES = ("before", "after")
 VERDICTS = {"correct": "right", "wrong": "wrong", "undecided": "undecided or failed"}
 

@@ -92,7 +92,7 @@ def test_problems_are_chosen_by_how_often_and_samples_by_whether_they_were_right
 def test_before_and_after_stand_side_by_side_and_what_changed_can_be_chosen(pages, chromium) -> None:
     page = opened(chromium, pages["run"], viewport={"width": 1100, "height": 800})
     assert len(told(page)) == 12
-    choose(page, "more often right than before")
+    choose(page, "better than before")
     gained = told(page)
     assert gained and all(before < after for before, after in gained)
     entry = entries(page).first

@@ -1,5 +1,5 @@
-"""Formulas on the page, in a real browser: what is one and what is a price, what a stranger's formula cannot do, and that
-the source is what is copied."""
+"""Formulas on the page, in a real browser: what is one and what is a price, what a stranger's formula cannot do, and
+that the source is what is copied."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import ponder.serve
 from ponder.engine.base import ScriptedEngine
 from ponder.serve.arena import ArenaSettings
 from ponder.serve.served import ServedModel
-from tests.serve import visiting
 from tests.serve.serving import Served
 from tests.serve.visiting import needs_browser
 
@@ -40,7 +39,7 @@ HOSTILE = (
     r"$\includegraphics{x.png}$ $\class{pwned}{x}$ $\id{question}{x}$ $\style{position:fixed}{x}$ $\data{a=b}{x}$ "
     r"$\begin{equation}x \label{question}\end{equation}$ $\ref{question}$ $\tip{x}{y}$ $\color{red;position:fixed}x$ "
     r"$\htmlClass{pwned}{x}$ $\__proto__$ $\constructor$ $x\tag{<b>1</b>}$ $\ce{H2O}$ $\verb|<i>|$ "
-    "$\\text{\ud83d}$ $\x00$ $\\char\"110000$ $\\rule{9999em}{9999em}$ $\\kern-20em\\rule{30em}{30em}$"
+    '$\\text{\ud83d}$ $\x00$ $\\char"110000$ $\\rule{9999em}{9999em}$ $\\kern-20em\\rule{30em}{30em}$'
 )
 
 
@@ -179,7 +178,7 @@ def test_formulas_are_found_by_all_four_pairs_of_marks(me):
 
 def test_no_character_of_any_text_is_lost(me):
     draw = random.Random(20)
-    bits = ["$", "$$", "\\(", "\\)", "\\[", "\\]", "\\", "`", " ", "x", "5", "{", "}", "**", "\n", "and ", "\\$", "\ufffc"]
+    bits = [*"$\\` x5{}\n\ufffc", "$$", "\\(", "\\)", "\\[", "\\]", "**", "and ", "\\$"]
     texts = ["".join(draw.choices(bits, k=draw.randrange(1, 30))) for _ in range(1500)]
     found = pieces(me, *texts)
     assert ["".join(piece if isinstance(piece, str) else piece[0] for piece in one) for one in found] == texts
@@ -241,7 +240,7 @@ def test_a_formula_makes_mathml_and_nothing_else(me):
     me.until("completed")
     me.page.wait_for_selector(".answer math")
     foreign = """all => all.filter(one => one.namespaceURI !== "http://www.w3.org/1998/Math/MathML"
-        || one.hasAttribute("id") || one.hasAttribute("href") || /^on/.test([...one.attributes].map(a => a.name).join(" ")))
+        || [...one.attributes].some(({ name }) => ["id", "href", "src"].includes(name) || name.startsWith("on")))
         .map(one => one.outerHTML)"""
     assert me.page.eval_on_selector_all(".answer .formula *", foreign) == []
     assert me.last.locator(".answer :is(img, script, a, b, i, span span, .pwned, maction)").count() == 0
@@ -341,7 +340,9 @@ def test_a_wide_formula_scrolls_by_itself(visit, width):
 
 
 def test_temml_is_the_published_file_with_its_licence():
-    published = "1ab19148afe0dbc836b7a74f344071b3f3a70a7a8259ae4049e76894fcdf8d95"  # npm: temml 0.13.5, dist/temml.min.js
+    # dist/temml.min.js of temml 0.13.5 at npm
+    published = "1ab19148afe0dbc836b7a74f344071b3f3a70a7a8259ae4049e76894fcdf8d95"
     assert hashlib.sha256((TEMML / "temml.min.js").read_bytes()).hexdigest() == published
     assert "MIT License" in (TEMML / "LICENSE").read_text() and "Ron Kok" in (TEMML / "LICENSE").read_text()
-    assert not re.search(r"https?://|@import|@font-face", (TEMML / "temml.css").read_text().replace("http://www.w3.org", ""))
+    style = (TEMML / "temml.css").read_text().replace("http://www.w3.org", "")
+    assert not re.search(r"https?://|@import|@font-face", style)
