@@ -45,6 +45,11 @@ class ShownSample:
     answer: str
     detail: str
 
+    @property
+    def verdict(self) -> str:
+        """What neither is right nor wrong is one thing to look for."""
+        return self.outcome if self.outcome in ("correct", "wrong") else "undecided"
+
 
 @dataclass(frozen=True)
 class SampleColumn:

@@ -160,7 +160,8 @@ def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
         _add_strategies(page, folder, curves.strategies)
     _add_contamination(page, curves.contamination)
     page.groups = _samples_of(folder, checkpoints)
-    page.browser = browser(Bank.read(folder / "scale" / last.folder), _shown)
+    banks = [Bank.read(folder / "scale" / each.folder) for each in (first, last)]
+    page.browser = browser(banks[1], _shown, before=None if first is last else banks[0])
     page.picked = (
         "Problems picked to be telling: the two that gained most, the most mixed, the one that gained least, the "
         "hardest. Of each, the first three samples, not picked."
@@ -309,7 +310,7 @@ def _render(page: Page) -> str:
     import jinja2
 
     folder = resources.files("ponder.evals")
-    names = ("report.html.jinja", "browser.html.jinja", "trajectories.html.jinja")
+    names = ("report.html.jinja", "samples.html.jinja", "browser.html.jinja", "trajectories.html.jinja")
     templates = jinja2.DictLoader({name: folder.joinpath(name).read_text() for name in names})
     environment = jinja2.Environment(
         loader=templates, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True

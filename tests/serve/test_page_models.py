@@ -112,12 +112,19 @@ def test_an_effort_shows_what_it_was_measured_to_give_and_to_cost(visit):
     page = me.page
     page.select_option("#effort", "low")
     assert page.inner_text("#worth") == "20 % right, 2,000 tokens"
-    assert "120 problems of sums" in page.get_attribute("#worth", "title")
     assert page.get_attribute("#effort", "aria-describedby") == "worth"
     page.select_option("#mode", "consensus")  # was measured as one sample
     assert page.inner_text("#worth") == ""
     page.select_option("#effort", "max")
     assert page.inner_text("#worth") == "60 % right, 6,000 tokens"
+    page.click("#worths-open")  # all of them beside each other
+    assert page.inner_text("#worths-what").startswith("measured, on 120 problems of sums.")
+    rows = [row.split("\t") for row in page.locator("#worths tbody tr").all_inner_texts()]
+    assert [row[0] for row in rows] == ["None", "Minimal", "Low", "Medium", "High", "Extra high", "Max"]
+    assert rows[2] == ["Low", "20 % (5–90)", "2,000", "128", "1"]
+    assert rows[6] == ["Max", "60 % (5–90)", "6,000", "384", "Consensus of 64"]
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#worths") and page.evaluate("document.activeElement.id") == "worths-open"
     page.select_option("#effort", "none")
     assert page.inner_text("#worth") == ""
     page.select_option("#model-choice", "plain")
@@ -140,6 +147,19 @@ def test_a_model_that_is_out_of_order_is_said_to_be_and_another_answers(visit):
         finished(me, 1)
     finally:
         me.server.service.models["measured"].engine.failure = None
+
+
+def test_on_a_phone_too_one_sees_what_an_effort_costs(visit):
+    me = visit(width=320, height=640).enter()
+    page = me.page
+    page.select_option("#effort", "max")
+    assert page.inner_text("#worth") == "60 % right, 6,000 tokens"
+    send, effort = (page.locator(name).bounding_box() for name in ("#send", "#effort"))
+    assert abs(send["y"] + send["height"] / 2 - effort["y"] - effort["height"] / 2) < 12  # in one row
+    page.click("#worths-open")
+    assert page.is_visible("#worths-rows tr >> nth=6") and not me.scrolls_sideways()
+    page.click("#worths-close")
+    assert not page.is_visible("#worths")
 
 
 @pytest.mark.parametrize("width", [320, 1100])

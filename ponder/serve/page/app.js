@@ -2,9 +2,9 @@
 
 import { Api } from "./api.js";
 import { Composer } from "./composer.js";
-import { $, announce, h } from "./dom.js";
+import { $, announce } from "./dom.js";
 import { follow } from "./follow.js";
-import * as keys from "./keys.js";
+import { Login, notice } from "./login.js";
 import { ModelPicker } from "./models.js";
 import { Problem } from "./problems.js";
 import { Side } from "./side.js";
@@ -21,48 +21,30 @@ const on = { answerNow, again, regenerate, edit, reasoning: null };
 
 // --- logging in ----------------------------------------------------------------------------------------------------
 
-function showLogin(problem) {
-  current.leave.abort();
-  run = null;
-  $("main").hidden = true;
-  $("login").hidden = false;
-  $("key-problem").replaceChildren(...(problem ? [h("strong", {}, problem.message), " ", problem.advice] : []));
-  $("key").focus();
-}
-
-async function enter(key, accepted = () => {}) {
+async function enter(key) {
   api = new Api(key);
   const served = await api.models();
-  accepted();
-  on.reasoning = api.showsReasoning ? reasoning : null;
-  $("login").hidden = true;
-  $("main").hidden = false;
-  $("key").value = "";
-  models.offer(served);
-  side = new Side(api, {
-    failed,
-    renamed: (conversation) => conversation.id === current.id && showTitle(conversation),
-    deleted: (id) => id === current.id && show(null),
-  });
-  await side.load();
-  await show(named());
+  return async () => {
+    on.reasoning = api.showsReasoning ? reasoning : null;
+    models.offer(served);
+    side = new Side(api, {
+      failed,
+      renamed: (conversation) => conversation.id === current.id && showTitle(conversation),
+      deleted: (id) => id === current.id && show(null),
+    });
+    await side.load();
+    await show(named());
+  };
 }
 
-$("key-form").onsubmit = async (event) => {
-  event.preventDefault();
-  const key = $("key").value.trim();
-  try {
-    await enter(key, () => keys.keep(key, { remember: $("remember").checked }));
-  } catch (problem) {
-    showLogin(problem);
-  }
-};
+function shut(isLeaving) {
+  current.leave.abort();
+  run = null;
+  if (isLeaving) history.replaceState(null, "", location.pathname);
+}
 
-$("leave").onclick = () => {
-  keys.forget();
-  history.replaceState(null, "", location.pathname);
-  showLogin(null);
-};
+const login = new Login({ enter, shut });
+const { failed } = login;
 
 // --- the conversation ----------------------------------------------------------------------------------------------
 
@@ -314,21 +296,7 @@ async function reasoning(turn) {
   }
 }
 
-// --- what went wrong, and the keys ---------------------------------------------------------------------------------
-
-function notice(problem) {
-  $("notice").hidden = !problem;
-  $("notice").replaceChildren(...(problem ? [h("strong", {}, problem.message), " ", problem.advice] : []));
-}
-
-function failed(problem) {
-  if (problem.name === "AbortError") return;
-  if (problem.status === 401) {
-    keys.forget();
-    showLogin(problem);
-  } else if (problem.advice) notice(problem);
-  else throw problem;  // a bug of this page
-}
+// --- the keyboard --------------------------------------------------------------------------------------------------
 
 $("skip").onclick = (event) => {
   event.preventDefault();  // the address names the conversation, not a part of it
@@ -341,11 +309,9 @@ $("new").onclick = () => {
 addEventListener("hashchange", () => side && named() !== current.id && show(named()));
 addEventListener("popstate", () => side && named() !== current.id && show(named()));
 addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || $("sure").open || event.isComposing) return;
+  if (event.key !== "Escape" || document.querySelector("dialog[open]") || event.isComposing) return;
   if (side?.isOpen) side.drawer(false);
   else if (run) stop();
 });
 
-const known = keys.load();
-if (known) enter(known).catch(showLogin);
-else showLogin(null);
+login.begin();

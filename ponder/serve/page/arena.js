@@ -3,7 +3,7 @@
 
 import { Api } from "./api.js";
 import { $, announce, h } from "./dom.js";
-import * as keys from "./keys.js";
+import { Login, notice } from "./login.js";
 import { Markdown } from "./markdown.js";
 
 let api = null;
@@ -18,45 +18,23 @@ const said = {
 
 // --- logging in ----------------------------------------------------------------------------------------------------
 
-function showLogin(problem) {
-  $("main").hidden = true;
-  $("login").hidden = false;
-  $("key-problem").replaceChildren(...(problem ? [h("strong", {}, problem.message), " ", problem.advice] : []));
-  $("key").focus();
-}
-
-async function enter(key, accepted = () => {}) {
+async function enter(key) {
   api = new Api(key);
   const { data, dwell_s } = await api.domains();
-  accepted();
-  dwell = dwell_s;
-  $("login").hidden = true;
-  $("main").hidden = false;
-  $("key").value = "";
-  $("domain").replaceChildren(
-    h("option", { value: "", disabled: true, selected: true }, "Choose one"),
-    ...data.map(({ id, title }) => h("option", { value: id }, title)),
-  );
-  const named = /^#battle_\w+$/.test(location.hash) ? location.hash.slice(1) : null;
-  if (named) await reopen(named);
-  else fresh();
+  return async () => {
+    dwell = dwell_s;
+    $("domain").replaceChildren(
+      h("option", { value: "", disabled: true, selected: true }, "Choose one"),
+      ...data.map(({ id, title }) => h("option", { value: id }, title)),
+    );
+    const named = /^#battle_\w+$/.test(location.hash) ? location.hash.slice(1) : null;
+    if (named) await reopen(named);
+    else fresh();
+  };
 }
 
-$("key-form").onsubmit = async (event) => {
-  event.preventDefault();
-  const key = $("key").value.trim();
-  try {
-    await enter(key, () => keys.keep(key, { remember: $("remember").checked }));
-  } catch (problem) {
-    showLogin(problem);
-  }
-};
-
-$("leave").onclick = () => {
-  keys.forget();
-  fresh();
-  showLogin(null);
-};
+const login = new Login({ enter, shut: (isLeaving) => isLeaving && fresh() });
+const { failed } = login;
 
 // --- a battle ------------------------------------------------------------------------------------------------------
 
@@ -206,21 +184,4 @@ $("skip").onclick = (event) => {
   ($("ask").hidden ? $("battle-title") : $("question")).focus();
 };
 
-// --- what went wrong -----------------------------------------------------------------------------------------------
-
-function notice(problem) {
-  $("notice").hidden = !problem;
-  $("notice").replaceChildren(...(problem ? [h("strong", {}, problem.message), " ", problem.advice] : []));
-}
-
-function failed(problem) {
-  if (problem.status === 401) {
-    keys.forget();
-    showLogin(problem);
-  } else if (problem.advice) notice(problem);
-  else throw problem;  // a bug of this page
-}
-
-const known = keys.load();
-if (known) enter(known).catch(showLogin);
-else showLogin(null);
+login.begin();

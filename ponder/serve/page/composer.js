@@ -16,13 +16,18 @@ function described({ max_reasoning_tokens: most, mode, n }) {
 }
 
 const percent = (share) => `${Math.round(100 * share)} %`;
+const count = (number) => Math.round(number).toLocaleString("en");
 
-/** What a level was measured to give and to cost: [words, all of it], or nothing. */
-function worth({ accuracy, low, high, tokens }, { task, num_problems: problems }) {
-  if (accuracy === undefined) return ["", ""];
-  const cost = `${Math.round(tokens).toLocaleString("en")} tokens`;
-  const measured = `Measured on ${problems} problems of ${task}: ${percent(accuracy)} right (${percent(low)} to ${percent(high)})`;
-  return [`${percent(accuracy)} right, ${cost}`, `${measured}, ${cost} a problem`];
+/** What a level was measured to give and to cost; "" if it was not. */
+const worth = ({ accuracy, tokens }) => (accuracy === undefined ? "" : `${percent(accuracy)} right, ${count(tokens)} tokens`);
+
+/** A level as a row of the table of all: what it gives, what it costs, what it is. */
+function row(name, level) {
+  const { accuracy, low, high, tokens, max_reasoning_tokens: most, mode, n } = level;
+  const interval = `${Math.round(100 * low)}–${Math.round(100 * high)}`;
+  const measured = accuracy === undefined ? ["–", "–"] : [`${percent(accuracy)} (${interval})`, count(tokens)];
+  const cells = [...measured, most === undefined ? "–" : count(most), n > 1 ? `${words(mode)} of ${n}` : "1"];
+  return h("tr", {}, h("th", { scope: "row" }, words(name)), ...cells.map((cell) => h("td", {}, cell)));
 }
 
 function fill(select, options, preferred, changed) {
@@ -63,10 +68,12 @@ export class Composer {
       on.ask(text, replaced);
     };
     $("stop").onclick = () => on.stop();
+    $("worths-open").onclick = () => $("worths").showModal();
+    $("worths-close").onclick = () => $("worths").close();
   }
 
   offer(model) {
-    const { measured, levels } = model.efforts;
+    const { measured, levels, task, num_problems: problems } = model.efforts;
     this.efforts = model.efforts;
     const changed = () => this.#showWorth();
     fill($("effort"), Object.entries(levels).map(([name, level]) => [name, described(level)]), "medium", changed);
@@ -74,15 +81,15 @@ export class Composer {
     const modes = [...(measured ? [AUTO] : []), ...model.modes];
     fill($("mode"), modes.map((name) => [name, null]), modes[0], changed);
     changed();
+    $("worths-rows").replaceChildren(...Object.entries(levels).map(([name, level]) => row(name, level)));
+    $("worths-what").textContent = `${model.id}, on ${problems} problems of ${task}. In brackets: 95 % intervals.`;
   }
 
   /** A level's measure holds for the mode that it stands for, and for no other. */
   #showWorth() {
     const { effort, mode } = this.chosen;
     const level = this.efforts.levels[effort];
-    const [words, all] = mode === undefined || mode === level.mode ? worth(level, this.efforts) : ["", ""];
-    $("worth").textContent = words;
-    $("worth").title = all;
+    $("worth").textContent = mode === undefined || mode === level.mode ? worth(level) : "";
   }
 
   get chosen() {

@@ -1,13 +1,14 @@
-// A little Markdown as DOM nodes: paragraphs, headings, lists, code, bold. Everything else stays the text it is,
-// links and HTML too. No single stars: in "2*3*4" they are no emphasis.
+// A little Markdown as DOM nodes: paragraphs, headings, lists, code, bold, formulas. Everything else stays the text it
+// is, links and HTML too. No single stars: in "2*3*4" they are no emphasis.
 
 import { h } from "./dom.js";
+import { Room, formula, pieces, unclosed } from "./formulas.js";
 
 const FENCE = /^\s*(```|~~~)/;
 const HEADING = /^(#{1,6})\s+(.*)$/;
 const ITEM = /^\s{0,6}(?:[-*•]|(\d{1,3})[.)])\s+(.*)$/;
 // a run is of limited length, so that no text takes quadratic time
-const INLINE = /`([^`\n]{1,500})`|(?<![\w*])\*\*(?=\S)([^\n]{1,300}?)(?<=\S)\*\*(?![\w*])/g;
+const BOLD = /(?<![\w*])\*\*(?=\S)([^\n]{1,300}?)(?<=\S)\*\*(?![\w*])/g;
 
 /** [{kind, lines, ...}]: each block with the lines it was made of. */
 export function blocks(text) {
@@ -15,9 +16,12 @@ export function blocks(text) {
   const found = [];
   let open = null;  // the paragraph or list that the next line may belong to
   const begin = (kind, lines, more) => found.push((open = { kind, lines, ...more }));
+  const last = formulasEnds(lines);
   for (let i = 0; i < lines.length; i++) {
-    const line = lines[i];
-    const fence = FENCE.exec(line);
+    const fence = FENCE.exec(lines[i]);
+    const end = fence ? i : last(i);
+    const line = lines.slice(i, end + 1).join(" ");
+    i = end;
     const heading = HEADING.exec(line);
     const item = ITEM.exec(line);
     if (fence) {
@@ -45,46 +49,84 @@ export function blocks(text) {
   return found;
 }
 
-function inline(text) {
-  const nodes = [];
-  let position = 0;
-  for (const match of text.matchAll(INLINE)) {
-    nodes.push(text.slice(position, match.index));
-    nodes.push(match[1] !== undefined ? h("code", {}, match[1]) : h("strong", {}, match[2]));
-    position = match.index + match[0].length;
+/** (i) => the line in which a formula ends that line i begins, else i: no line of a formula is a list or a heading. */
+function formulasEnds(lines) {
+  const vain = {};  // up to which line nothing closes it
+  return (i) => {
+    const closing = unclosed(lines[i]);
+    if (closing === null || vain[closing] > i) return i;
+    let j = i + 1;
+    for (; j < lines.length && lines[j].trim() && !FENCE.test(lines[j]); j++) if (lines[j].includes(closing)) return j;
+    vain[closing] = j;
+    return i;
+  };
+}
+
+/** A text into an element. What has a form of its own stands for one character while bold text is looked for. */
+function inline(parent, text, room) {
+  const whole = [];  // [where it stands, code or formula]
+  let flat = "";
+  for (const piece of pieces(text)) {
+    if (typeof piece !== "string") whole.push([flat.length, piece]);
+    flat += typeof piece === "string" ? piece : "\ufffc";
   }
-  nodes.push(text.slice(position));
-  return nodes.flatMap((node) => (typeof node === "string" ? broken(node) : [node]));
+  let done = 0;
+  let from = 0;
+  const upTo = (end, into) => {
+    for (; whole[done]?.[0] < end; done++) {
+      const [position, piece] = whole[done];
+      broken(into, flat.slice(from, position));
+      into.append(piece.code !== undefined ? h("code", {}, piece.code) : formula(piece, room));
+      from = position + 1;
+    }
+    broken(into, flat.slice(from, end));
+    from = end;
+    return into;
+  };
+  for (const match of flat.matchAll(BOLD)) {
+    upTo(match.index, parent);
+    from += 2;
+    parent.append(upTo(match.index + match[0].length - 2, h("strong")));
+    from += 2;
+  }
+  return upTo(flat.length, parent);
 }
 
-function broken(text) {
-  return text.split("\n").flatMap((line, i) => (i ? [h("br"), line] : [line]));
+function broken(parent, text) {
+  const shown = text.replaceAll("\\$", "$");  // a dollar that begins no formula
+  shown.split("\n").forEach((line, i) => {
+    if (i) parent.append(h("br"));
+    if (line) parent.append(line);
+  });
 }
 
-function element(block) {
+function element(block, room) {
   if (block.kind === "code") return h("pre", { tabindex: 0 }, h("code", {}, block.lines.join("\n")));
-  if (block.kind === "heading") return h("p", { class: "heading" }, ...inline(block.lines[0]));
-  if (block.kind === "p") return h("p", {}, ...inline(block.lines.join("\n")));
-  const start = block.kind === "ol" && block.start !== 1 ? block.start : null;
-  return h(block.kind, { start }, ...block.lines.map((line) => h("li", {}, ...inline(line))));
+  if (block.kind === "heading") return inline(h("p", { class: "heading" }), block.lines[0], room);
+  if (block.kind === "p") return inline(h("p"), block.lines.join("\n"), room);
+  const list = h(block.kind, { start: block.kind === "ol" && block.start !== 1 ? block.start : null });
+  for (const line of block.lines) list.append(inline(h("li"), line, room));
+  return list;
 }
 
 /** Shows a text that grows: `markdown.update(text)` changes only the blocks that changed. */
 export class Markdown {
   constructor(parent) {
     this.parent = parent;
-    this.shown = [];  // [source, node]
+    this.shown = [];  // [source, node, the room that its formulas take]
   }
 
   update(text) {
     const wanted = blocks(text);
+    const room = new Room();
     wanted.forEach((block, i) => {
       const source = JSON.stringify(block);
-      if (this.shown[i]?.[0] === source) return;
-      const node = element(block);
+      if (this.shown[i]?.[0] === source) return void (room.left -= this.shown[i][2]);
+      const before = room.left;
+      const node = element(block, room);
       if (this.shown[i]) this.shown[i][1].replaceWith(node);
       else this.parent.append(node);
-      this.shown[i] = [source, node];
+      this.shown[i] = [source, node, before - room.left];
     });
     for (const [, node] of this.shown.splice(wanted.length)) node.remove();
   }

@@ -1,6 +1,7 @@
 // One question and its answer on the page. `show()` brings the elements up to date with the state.
 
 import { announce, copy, h, icon } from "./dom.js";
+import { withFormulas } from "./formulas.js";
 import { Markdown } from "./markdown.js";
 import { duration, isRunning, part } from "./state.js";
 
@@ -87,7 +88,8 @@ export class Turn {
     while (this.parts.children.length > state.summary.length) this.parts.lastChild.remove();
     state.summary.slice(this.parts.children.length).forEach((summary) => {
       const { title, body } = part(summary);
-      this.parts.append(h("div", { class: "part" }, title && h("strong", {}, title), body && h("p", {}, body)));
+      const shown = [title && h("strong", {}, withFormulas(title)), body && h("p", {}, withFormulas(body))];
+      this.parts.append(h("div", { class: "part" }, ...shown));
     });
     const empty = !state.summary.length;
     this.parts.dataset.empty = !empty ? "" : isRunning(state) ? "The summary comes as it thinks." : "There is no summary.";
@@ -152,7 +154,7 @@ export class Turn {
     if (this.raw.hidden) {
       const text = await this.on.reasoning(this);
       if (text === null) return;  // told elsewhere
-      this.raw.textContent = text || "(nothing is stored)";
+      this.raw.replaceChildren(withFormulas(text || "(nothing is stored)"));
     }
     this.raw.hidden = !this.raw.hidden;
     this.rawButton.textContent = this.raw.hidden ? "Show the reasoning" : "Hide the reasoning";
