@@ -314,7 +314,7 @@ BAD = [
     ({**ASK, "require_approval": "sometimes"}, "require_approval"),
     ({**ASK, "require_approval": {"never": {"tool_names": ["rm"]}}}, "'rm' is none of its tools"),
     ({**ASK, "require_approval": {"never": {"read_only": True}}}, "read_only"),
-    ({**ASK, "require_approval": dict.fromkeys(("always", "never"), {"tool_names": ["read"]})}, "under both"),
+    ({**ASK, "require_approval": {key: {"tool_names": ["read"]} for key in ("always", "never")}}, "under both"),
 ]
 
 
