@@ -113,7 +113,7 @@ audit: .venv-audit/.done
 	.venv-audit/bin/python .ci/audit
 
 docs: .venv-docs/.done
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict
 	@echo "== the site is in site/; to look at it: python3 -m http.server -d site =="
 
 .venv-docs/.done: pyproject.toml

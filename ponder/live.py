@@ -6,8 +6,9 @@ CI) it prints one plain line a step.
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 
 from rich.console import Console, Group, RenderableType
@@ -125,6 +126,17 @@ class Leader:
     def __exit__(self, *_: object) -> None:
         if self.status:
             self.status.stop()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """While something else is shown, or typed."""
+        if self.status:
+            self.status.stop()
+        try:
+            yield
+        finally:
+            if self.status:
+                self.status.start()
 
     def __call__(self, solution: Solution) -> None:
         self.best = solution

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,6 +79,50 @@ def test_the_site_has_every_page_in_its_navigation():
     pages = {path.name for path in (ROOT / "docs").glob("*.md")}
     generated = set(re.findall(r'": "([\w/]+\.md)",', (ROOT / ".ci" / "site_pages.py").read_text()))
     assert named == pages | generated
+
+
+def test_every_link_of_a_page_of_the_site_leads_to_a_page_of_it():
+    """What the strict build says, where its builder is not installed."""
+    site = runpy.run_path(str(ROOT / ".ci" / "site_pages.py"))
+    sources = {f"docs/{path.name}": path.name for path in (ROOT / "docs").glob("*.md")} | site["PAGES"]
+    there = {*site["PAGES"].values(), *(str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*"))}
+    for source, page in sources.items():
+        text = site["linked"](re.sub(r"```.*?```", "", (ROOT / source).read_text(), flags=re.DOTALL), source, page)
+        for path in re.findall(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)", text):
+            if not re.match(r"[a-z]+:", path):
+                assert os.path.normpath(os.path.join(os.path.dirname(page), path)) in there, (source, path)
+
+
+def test_the_link_test_would_catch_a_file_that_is_not_there():
+    linked = runpy.run_path(str(ROOT / ".ci" / "site_pages.py"))["linked"]
+    given = "[a](../ponder/types.py) [b](../ponder/no.py) [c](serve.md#x) [d](../README.md) ![e](img/serve_page.png)"
+    assert linked(given, "docs/mcp.md", "mcp.md") == (
+        "a [b](../ponder/no.py) [c](serve.md#x) [d](readme.md) ![e](img/serve_page.png)"
+    )
+
+
+def test_the_pinned_versions_are_within_the_ranges_that_users_get():
+    """constraints.txt pins what `make demo` and `make test` install; pyproject.toml has the ranges."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = {canonicalize_name(n): v for n, _, v in (line.partition("==") for line in lines if "==" in line)}
+    extras, waiting, seen = project["optional-dependencies"], ["all", "dev"], set()
+    wanted = list(project["dependencies"])
+    while waiting:
+        extra = waiting.pop()
+        for text in extras[extra] if extra not in seen else ():
+            own = Requirement(text)
+            (waiting if own.name == "ponder" else wanted).extend(own.extras if own.name == "ponder" else [text])
+        seen.add(extra)
+    assert len(wanted) > 30
+    for text in wanted:
+        own = Requirement(text)
+        name = canonicalize_name(own.name)
+        assert name in pinned, f"constraints.txt does not pin {own.name}"
+        assert own.specifier.contains(pinned[name], prereleases=True), f"{text} and {name}=={pinned[name]}"
 
 
 @pytest.mark.slow

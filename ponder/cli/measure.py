@@ -58,7 +58,8 @@ def evaluate(
     ] = "none",
     environment: Annotated[
         str,
-        typer.Option(help="What a sample is: programs (what a program prints), openenv, deliberate, module:attr."),
+        typer.Option(help="What a sample is: programs (what a program prints), openenv, verifiers, deliberate, or "
+                     "module:attr."),
     ] = "",
     max_reasoning_tokens: Reasoning = 256,
     max_answer_tokens: Answer = 64,

@@ -32,6 +32,7 @@ from ponder.cli.app import (
     app,
     number,
 )
+from ponder.cli.approving import CallApprover
 from ponder.cli.loading import (
     close,
     flops_of,
@@ -108,6 +109,9 @@ def ask(
         typer.Option(metavar="COMMAND or URL", help="An MCP server whose tools the model may call; NAME:TOOL,TOOL=... "
                      "names it and allows these tools alone. Several times for several."),
     ] = None,
+    approve: Annotated[
+        bool, typer.Option("--approve", help="With --mcp: make the calls of tools without asking at the terminal.")
+    ] = False,
     tool_rounds: Annotated[int, number("With --mcp: how often a sample may call tools.", least=1, most=64)] = 8,
     engine_name: EngineName = "local",
     base_url: BaseUrl = None,
@@ -137,6 +141,7 @@ def ask(
         seed=seed,
     )  # fmt: skip
     toolbox = _toolbox(mcp, mode, budget_tokens) if mcp else None
+    approver = CallApprover() if mcp and not approve else None
     levels = None if base_url else measured_efforts(model)
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun = time.monotonic()
@@ -157,8 +162,8 @@ def ask(
             strategy, (Message(role="user", content=question),), params=params, key=key,
             scorer=judge or ranker, budget=Budget(max_tokens=budget_tokens), **options,
         )  # fmt: skip
-        ask_strategy, calls = _with_engine(asked, engine, toolbox, tool_rounds)
-        solution, stopped = _solve(ask_strategy, key)
+        ask_strategy, calls = _with_engine(asked, engine, toolbox, tool_rounds, approver)
+        solution, stopped = _solve(ask_strategy, key, approver)
     if show_reasoning and not as_json:
         print(solution.reasoning or "(no reasoning)")
     if as_json:
@@ -196,14 +201,14 @@ def _toolbox(given: list[str], mode: str, budget_tokens: int | None) -> Toolbox:
 
 
 def _with_engine(
-    asked: Callable[..., Any], engine: Engine, toolbox: Toolbox | None, rounds: int
+    asked: Callable[..., Any], engine: Engine, toolbox: Toolbox | None, rounds: int, approve: CallApprover | None
 ) -> tuple[Callable[..., Any], list[MadeCall]]:
     """The strategy's call with its engine, and the list that its tool calls will be in."""
     if toolbox is None:
         return functools.partial(asked, engine=engine), []
     from ponder.serve.tool_rounds import ToolUsingEngine, with_tools
 
-    using = ToolUsingEngine(engine, toolbox, rounds=rounds)
+    using = ToolUsingEngine(engine, toolbox, rounds=rounds, approve=approve)
     return with_tools(asked, using, toolbox), using.calls
 
 
@@ -235,11 +240,15 @@ def _options(
     return options
 
 
-def _solve(strategy: Callable[..., Coroutine[Any, Any, Solution]], key: Key) -> tuple[Solution, bool]:
+def _solve(
+    strategy: Callable[..., Coroutine[Any, Any, Solution]], key: Key, approver: CallApprover | None = None
+) -> tuple[Solution, bool]:
     """What a strategy finds, shown while it is on its way, and whether Ctrl-C ended it."""
     from ponder.live import Leader
 
     with Leader(Console(stderr=True), key) as leader:
+        if approver is not None:
+            approver.paused = leader.paused
         try:
             return asyncio.run(strategy(watch=leader)), False
         except KeyboardInterrupt:

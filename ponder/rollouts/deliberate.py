@@ -36,6 +36,7 @@ from ponder.rollouts.openenv import openenv_turns
 from ponder.rollouts.preferences import open_preference, preference_term
 from ponder.rollouts.programs import one_program, program_turns
 from ponder.rollouts.rewards import RewardTerm, each
+from ponder.rollouts.verifiers_turns import verifiers_turns
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation_environment import MAX_CANDIDATES, Deliberation
 from ponder.strategies.turns import Environment, Trajectory, run_episode
@@ -82,6 +83,7 @@ ENVIRONMENTS: dict[str, Callable[..., Environment]] = {  # by name, with the con
     "programs": one_program,
     "program_turns": program_turns,
     "openenv": openenv_turns,
+    "verifiers": verifiers_turns,
 }
 
 

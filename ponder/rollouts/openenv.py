@@ -17,10 +17,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ponder.config import ConfigError
 from ponder.rollouts.programs import asked, plain
@@ -36,7 +36,7 @@ from ponder.tasks.openenv import (
     episode_of,
     note_played,
 )
-from ponder.types import Ending
+from ponder.types import Ending, Problem
 
 T = TypeVar("T")
 ASK = 'Act in turns: write a line "Action: " with an action, and what comes of it is shown to you.'
@@ -55,7 +55,21 @@ def in_thread(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
     return asyncio.get_running_loop().run_in_executor(_threads(), function, *arguments)
 
 
-async def _reset(session: EnvironmentSession, seed: int) -> Observation:
+class ActingSession(Protocol):
+    """What is asked of an episode; calls block."""
+
+    def try_reset(self, seed: int) -> Observation | None: ...
+
+    def step(self, text: str) -> Observation: ...
+
+    def pauses(self) -> Iterator[float]: ...
+
+    def no_place(self) -> ServerFailed: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+async def _reset(session: ActingSession, seed: int) -> Observation:
     """The first observation. Waiting for a place takes no thread from those who have one."""
     for pause in session.pauses():
         first = await in_thread(session.try_reset, seed)
@@ -69,7 +83,7 @@ async def _reset(session: EnvironmentSession, seed: int) -> Observation:
 class _Play:
     """One episode on the server, and what it came to so far."""
 
-    session: EnvironmentSession
+    session: ActingSession
     total: float = 0.0
     is_done: bool = False
     failure: str = ""
@@ -103,15 +117,15 @@ class OpenEnvTurns:
             raise ConfigError(f"turns={self.turns} leaves no action; use at least 1")
 
     async def __call__(self, episode: Episode) -> Ending:
-        problem = episode_of(episode.work.prompt)
+        problem = self.problem_of(episode.work.prompt)
         episode.work.prompt = asked(episode.work.prompt, self.ask_for)
         tokenizer = episode.work.engine.tokenizer
         if tokenizer is not None and tokenizer.think_id is None:
             episode.work.engine = PlainTextEngine(episode.work.engine)
-        play = _Play(session=EnvironmentSession(address_of(problem.meta["url"], problem.meta["field"])))
+        play = _Play(session=self.session_of(problem))
         try:
             try:
-                first = await _reset(play.session, problem.meta["seed"])
+                first = await _reset(play.session, problem.meta.get("seed", 0))
                 play.total, play.is_done = first.reward, first.is_done
             except ServerFailed as error:
                 play.failure = str(error)
@@ -120,13 +134,23 @@ class OpenEnvTurns:
             await asyncio.shield(in_thread(play.session.__exit__))
         answer = json.dumps(play.actions, ensure_ascii=False) if play.actions or play.failure else ""
         if answer:
-            note_played(problem, answer, Played(
-                total=play.total, is_done=play.is_done, num_steps=len(play.actions), failure=play.failure,
-            ))  # fmt: skip
+            self.note(problem, answer, play)
         episode.counts["actions"] += len(play.actions)
         episode.counts["failures"] += bool(play.failure)
         _end(episode, answer)
         return ended if answer else "window" if ended == "window" else "unparseable"
+
+    def problem_of(self, prompt: Sequence[Any]) -> Problem:
+        return episode_of(prompt)
+
+    def session_of(self, problem: Problem) -> ActingSession:
+        return EnvironmentSession(address_of(problem.meta["url"], problem.meta["field"]))
+
+    def note(self, problem: Problem, answer: str, play: Any) -> None:
+        """Keep what the episode came to, for its verdict."""
+        note_played(problem, answer, Played(
+            total=play.total, is_done=play.is_done, num_steps=len(play.actions), failure=play.failure,
+        ))  # fmt: skip
 
     async def _play(self, episode: Episode, play: _Play) -> Ending:
         seen = 0  # characters of reasoning that were read

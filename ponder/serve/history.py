@@ -6,6 +6,7 @@ not used is reported with its reason.
 
 from __future__ import annotations
 
+from ponder.serve.approvals import check_answers
 from ponder.serve.errors import ApiError, StoreUnavailable, not_found
 from ponder.serve.items import Item, Thought, check_order, input_items, prefix_hashes, turn_start
 from ponder.serve.keys import Key
@@ -42,6 +43,7 @@ async def read_conversation(
     ]
     items = history + new
     check_order(items, "input")
+    check_answers(items, "input")
     return items, new, conversation
 
 

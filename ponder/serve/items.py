@@ -26,7 +26,12 @@ Item = dict[str, Any]
 _PREFIX = {
     "message": "msg", "reasoning": "rs", "function_call": "fc", "function_call_output": "fco",
     "custom_tool_call": "ctc", "custom_tool_call_output": "ctco", "mcp_call": "mcp", "mcp_list_tools": "mcpl",
+    "mcp_approval_request": "mcpr", "mcp_approval_response": "mcpa",
 }  # fmt: skip
+_APPROVAL_FIELDS = {
+    "mcp_approval_request": ("server_label", "name", "arguments"),
+    "mcp_approval_response": ("approval_request_id", "approve", "reason"),
+}
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,8 @@ def normalised(item: Mapping[str, Any]) -> Item:
         return {"id": identity, "type": kind, "summary": summary, **({"encrypted_content": sealed} if sealed else {})}
     if kind == "mcp_list_tools":
         return {"id": identity, "type": kind, "server_label": item["server_label"], "tools": item.get("tools") or []}
+    if kind in _APPROVAL_FIELDS:
+        return {"id": identity, "type": kind, **{name: item.get(name) for name in _APPROVAL_FIELDS[kind]}}
     if kind in (*CALLS, "mcp_call"):
         return {"id": identity, "type": kind, "status": "completed", **normalised_call(item)}
     output = text_of(item["output"])
@@ -131,6 +138,9 @@ def prefix_hashes(items: Sequence[Item]) -> list[str]:
             content = identity_of_call(item)
         elif item["type"] in OUTPUTS:
             content = ["output", item["call_id"], item["output"]]
+        elif item["type"] in _APPROVAL_FIELDS:
+            content = [item["type"], item["id"] if item["type"] == "mcp_approval_request" else "",
+                       *(item[name] for name in _APPROVAL_FIELDS[item["type"]])]  # fmt: skip
         if content:
             whole.update(json.dumps(content).encode() + b"\n")
         hashes.append(whole.hexdigest()[:32])
@@ -139,7 +149,7 @@ def prefix_hashes(items: Sequence[Item]) -> list[str]:
 
 def turn_start(items: Sequence[Item]) -> int:
     """Where the current turn's reasoning may begin: after the last user message, if a function has just answered."""
-    if not items or items[-1]["type"] not in (*OUTPUTS, "mcp_call"):
+    if not items or items[-1]["type"] not in (*OUTPUTS, "mcp_call", "mcp_approval_response"):
         return len(items)
     asked = [i for i, item in enumerate(items) if item["type"] == "message" and item["role"] == "user"]
     return asked[-1] + 1 if asked else 0
@@ -176,15 +186,19 @@ def conversation(
     messages: list[Message] = [Message(role="developer", content=developer)] if developer else []
     placed: dict[int, Thought] = {}
     pending: Thought | None = None
+    made = {item.get("approval_request_id") for item in items if item["type"] == "mcp_call"}
+    said = {item["approval_request_id"]: item for item in items if item["type"] == "mcp_approval_response"}
     for item in items:
         if item["type"] == "reasoning":
             pending = thoughts.get(item["id"], pending)
             continue
         if item["type"] == "mcp_list_tools":
             continue  # the tools of this request are told, not those of an earlier one
+        if item["type"] == "mcp_approval_response" or (item["type"] == "mcp_approval_request" and item["id"] in made):
+            continue  # the call itself tells of it
         if item["type"] == "message":
             role, content = cast(Role, item["role"]), text_of(item["content"])
-        elif item["type"] in (*CALLS, "mcp_call"):
+        elif item["type"] in (*CALLS, "mcp_call", "mcp_approval_request"):
             role, content = "assistant", _call_text(item)
         else:
             role, content = "tool", _response_text(item["output"])
@@ -196,11 +210,24 @@ def conversation(
             messages.append(Message(role=role, content=content))
         if item["type"] == "mcp_call":
             messages.append(Message(role="tool", content=_response_text(mcp_output(item))))
+        elif item["type"] == "mcp_approval_request":
+            messages.append(Message(role="tool", content=_response_text(_not_made(said.get(item["id"])))))
     return messages, placed
 
 
 def _response_text(output: str) -> str:
     return f"{TOOL_RESPONSE[0]}\n{output}\n{TOOL_RESPONSE[1]}"
+
+
+def _not_made(answer: Item | None) -> str:
+    """What the model is told of a call that was asked for and not made."""
+    if answer is None or answer["approve"]:
+        return "error: the call was not made: nobody approved it" if answer is None else _UNFINISHED
+    reason = (answer.get("reason") or "").strip()
+    return "error: the call was not made: the user refused it" + (f": {reason}" if reason else "")
+
+
+_UNFINISHED = "(nothing: the call was not finished)"
 
 
 def mcp_output(item: Item) -> str:
@@ -213,7 +240,7 @@ def mcp_output(item: Item) -> str:
         said = content if isinstance(content, str) else "".join(
             str(part.get("text", "")) for part in parts if isinstance(part, Mapping)
         )  # fmt: skip
-    return said or "(nothing: the call was not finished)"
+    return said or _UNFINISHED
 
 
 def _call_text(item: Item) -> str:

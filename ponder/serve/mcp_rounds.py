@@ -5,9 +5,10 @@
     output: mcp_list_tools, reasoning, mcp_call, reasoning, message
 
 A label is one of `ponder serve --mcp NAME=...`; an address, a connector or credentials in a request are refused: a
-request never decides where this server connects to. Nobody is asked before a call, so `require_approval` must say
-"never"; what may be called is what the operator allows, and of that what the request allows. Each round of reasoning is
-an item of its own, hidden, watched and sealed as any. A round's limits are those of the request less what was used.
+request never decides where this server connects to. What may be called is what the operator allows, and of that what
+the request allows; a call that needs approval ends the response, and is made at the beginning of the next one
+(approvals.py). Each round of reasoning is an item of its own, hidden, watched and sealed as any. A round's limits are
+those of the request less what was used.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ponder.serve.approvals import Asker
 from ponder.serve.errors import ApiError
 from ponder.serve.generation import GenerationPlan, ResponseWriter, produce
 from ponder.serve.items import Thought, normalised
@@ -69,9 +71,6 @@ def _check(tool: Mapping[str, Any], toolbox: Toolbox | None, param: str) -> None
     if tool.get("server_label") not in toolbox.labels:
         raise refused(f"No MCP server '{str(tool.get('server_label'))[:64]}' is offered here; there is {labels}.",
                       "server_label")  # fmt: skip
-    if tool.get("require_approval") != "never":
-        raise refused("Nobody is asked before a call here: send require_approval='never', and allowed_tools for fewer "
-                      "tools.", "require_approval")  # fmt: skip
 
 
 def chosen_tools(toolbox: Toolbox | None, given: Sequence[Any] | None) -> dict[str, OfferedTool]:
@@ -96,9 +95,12 @@ class _Sink:
 
     writer: Any
     tools: Mapping[str, OfferedTool]
+    to_ask_for: Collection[str]  # of these, by name
+    asker: Asker
     left: int  # calls that may still be made
     calls: list[tuple[dict[str, Any], Call]] = field(default_factory=list)
     num_functions: int = 0
+    num_asked: int = 0
 
     def begin_reasoning(self) -> None:
         self.writer.begin_reasoning()
@@ -117,7 +119,13 @@ class _Sink:
         if tool is None:
             self.num_functions += 1
             self.writer.add_call(call)
-        elif len(self.calls) < self.left:
+        elif len(self.calls) + self.num_asked >= self.left:
+            return
+        elif call.name in self.to_ask_for:
+            self.num_asked += 1
+            identity = self.asker.new_id(tool.label, tool.name, call.arguments)
+            self.writer.add_approval_request(call, tool.label, tool.name, identity)
+        else:
             self.calls.append((self.writer.add_mcp_call(call, tool.label, tool.name), call))
 
 
@@ -131,15 +139,25 @@ async def run_rounds(job: ResponseJob, toolbox: Toolbox) -> str:
             job.writer.add_tool_list(label, [tool for tool in tools.values() if tool.label == label])
     left = min(MOST_CALLS, job.request.max_tool_calls or MOST_CALLS)
     begun = time.monotonic()
+    answers = prepared.answers
+    if answers.approved:
+        await asyncio.gather(*(_run_approved(job, toolbox, asked) for asked in answers.approved))
+        left -= len(answers.approved)
+        job.count.prompt = 0  # what was prepared did not know how the calls would end
+        following = await _next_plan(job, last=left < 1, seconds=time.monotonic() - begun)
+        if following is None:
+            return "length"
+        plan = following
+        job.next_round()
     for number in range(ROUNDS + 1):
-        sink = _Sink(job.writer, tools, left)
+        sink = _Sink(job.writer, tools, prepared.to_ask_for, prepared.asker, left)
         writer: ResponseWriter = sink
         reason = await produce(plan, job.engine, writer, job.thoughts)
         if not sink.calls:
             return reason
         await asyncio.gather(*(_run(job, toolbox, item, call) for item, call in sink.calls))
         left -= len(sink.calls)
-        if sink.num_functions or reason == "length":
+        if sink.num_functions or sink.num_asked or reason == "length":
             return reason
         following = await _next_plan(job, last=left < 1 or number + 1 == ROUNDS, seconds=time.monotonic() - begun)
         if following is None:
@@ -152,6 +170,11 @@ async def run_rounds(job: ResponseJob, toolbox: Toolbox) -> str:
 async def _run(job: ResponseJob, toolbox: Toolbox, item: dict[str, Any], call: Call) -> None:
     result = await toolbox.call(call.name, json.loads(call.arguments))
     job.writer.end_mcp_call(item, result.text, is_error=result.is_error)
+
+
+async def _run_approved(job: ResponseJob, toolbox: Toolbox, asked: Mapping[str, Any]) -> None:
+    call = Call(f"{asked['server_label']}.{asked['name']}", asked["arguments"])
+    await _run(job, toolbox, job.writer.add_mcp_call(call, asked["server_label"], asked["name"], asked["id"]), call)
 
 
 async def _next_plan(job: ResponseJob, *, last: bool, seconds: float) -> GenerationPlan | None:

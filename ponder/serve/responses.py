@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from ponder.serve.approvals import Answers, Asker, read_answers, settle, tools_to_ask_for
 from ponder.serve.errors import ApiError
 from ponder.serve.events import Event, EventLog
 from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
@@ -48,8 +49,11 @@ class PreparedRequest:
     plan: GenerationPlan
     num_prompt_tokens: int
     charge: Charge
+    asker: Asker
     kept: Mapping[str, Thought] = field(default_factory=dict)  # reasoning of this turn, by its item
     mcp: Mapping[str, OfferedTool] = field(default_factory=dict)  # tools of MCP servers, by the names that are called
+    to_ask_for: frozenset[str] = frozenset()  # those of them whose calls need approval
+    answers: Answers = field(default_factory=Answers)  # to what an earlier response asked for
 
 
 async def prepare(service: Service, key: Key, request: ResponseRequest, charge: Charge) -> PreparedRequest:
@@ -62,6 +66,8 @@ async def prepare(service: Service, key: Key, request: ResponseRequest, charge: 
         service, items, owner=key.owner, model=model.name, user=_user(request), num_history=len(items) - len(new)
     )
     mcp = chosen_tools(service.toolbox, request.tools)
+    asker = Asker(vault=service.vault, owner=key.owner, user=_user(request))
+    answers = await read_answers(service.store, asker, items, new, mcp, request.max_tool_calls)
     functions = [tool.as_function() for tool in mcp.values()]
     tools, needs_call = tools_of(request.tools, request.tool_choice, "tools", functions)
     form = format_of(request.text and request.text.format, "text.format.schema")
@@ -81,8 +87,9 @@ async def prepare(service: Service, key: Key, request: ResponseRequest, charge: 
         parallel=request.parallel_tool_calls is not False, form=form,
     )  # fmt: skip
     return PreparedRequest(
-        model, items, new, conversation, removed, plan, prompt.num_tokens, charge, kept=kept, mcp=mcp
-    )
+        model, items, new, conversation, removed, plan, prompt.num_tokens, charge, asker, kept=kept, mcp=mcp,
+        to_ask_for=frozenset(tools_to_ask_for(mcp, request.tools)), answers=answers,
+    )  # fmt: skip
 
 
 def _user(request: ResponseRequest) -> str:
@@ -170,6 +177,7 @@ class ResponseJob(GenerationJob):
     async def work(self) -> str:
         self.body["status"] = "in_progress"
         self.writer.state("in_progress")
+        await settle(self.service.store, self.prepared.answers)
         toolbox = self.service.toolbox
         if toolbox is not None and self.prepared.mcp:
             return await run_rounds(self, toolbox)

@@ -219,6 +219,23 @@ class McpCallItem(Loose):
     arguments: str
     output: str | None = None
     error: str | dict[str, Any] | None = None
+    approval_request_id: Short | None = None
+    id: Short | None = None
+
+
+class ApprovalRequestItem(Loose):
+    type: Literal["mcp_approval_request"]
+    id: Short
+    server_label: Name
+    name: Annotated[str, StringConstraints(max_length=128)]
+    arguments: str
+
+
+class ApprovalResponseItem(Loose):
+    type: Literal["mcp_approval_response"]
+    approval_request_id: Short
+    approve: bool
+    reason: Annotated[str, StringConstraints(max_length=1000)] | None = None
     id: Short | None = None
 
 
@@ -239,7 +256,7 @@ def _type(item: Any) -> str:
     if kind == "custom_tool_call_output":
         return "function_call_output"
     known = ("reasoning", "function_call", "custom_tool_call", "function_call_output", "item_reference", "mcp_call",
-             "mcp_list_tools")  # fmt: skip
+             "mcp_list_tools", "mcp_approval_request", "mcp_approval_response")  # fmt: skip
     return kind if kind in known else "message"
 
 
@@ -251,6 +268,8 @@ InputItem = Annotated[
     | Annotated[OutputItem, Tag("function_call_output")]
     | Annotated[McpCallItem, Tag("mcp_call")]
     | Annotated[McpListItem, Tag("mcp_list_tools")]
+    | Annotated[ApprovalRequestItem, Tag("mcp_approval_request")]
+    | Annotated[ApprovalResponseItem, Tag("mcp_approval_response")]
     | Annotated[ItemReference, Tag("item_reference")],
     Discriminator(_type),
 ]

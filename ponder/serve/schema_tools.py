@@ -45,6 +45,13 @@ class McpFilter(Strict):
     tool_names: list[str] | None = None
 
 
+class ApprovalRule(Strict):
+    """Which tools need approval (approvals.py); those under neither name do."""
+
+    always: McpFilter | None = None
+    never: McpFilter | None = None
+
+
 class McpTool(Strict):
     """Tools of an MCP server that the operator offers (mcp_rounds.py)."""
 
@@ -52,7 +59,7 @@ class McpTool(Strict):
     server_label: Name
     server_description: str | None = None
     allowed_tools: Annotated[list[str], Field(max_length=128)] | McpFilter | None = None
-    require_approval: Literal["never"] | None = None
+    require_approval: Literal["always", "never"] | ApprovalRule | None = None  # None = always
 
     @property
     def names(self) -> list[str] | None:

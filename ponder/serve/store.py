@@ -54,6 +54,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE TABLE instances (id TEXT PRIMARY KEY, process TEXT NOT NULL, beat BIGINT NOT NULL)",
         "CREATE TABLE clock (trusted BIGINT NOT NULL)",  # the last time that expiry went by
     ),
+    ("CREATE TABLE approvals (id TEXT PRIMARY KEY, created BIGINT NOT NULL)",),  # requests that were answered
 )
 
 
@@ -233,6 +234,7 @@ class Store(Database):
         self._many("DELETE FROM objects WHERE id = ?", found)
         self._forget([row[0] for row in found])
         self._run("DELETE FROM verdicts WHERE created < ?", now - KEPT)
+        self._run("DELETE FROM approvals WHERE created < ?", now - KEPT)  # by then an answer is refused as too late
         return len(found)
 
     # --- items -------------------------------------------------------------------------------------------------------
@@ -310,6 +312,16 @@ class Store(Database):
             f"{where}ORDER BY created DESC LIMIT ?", *values, limit,
         )  # fmt: skip
         return [dict(zip(names, row, strict=True)) for row in rows]
+
+    def add_approval(self, name: str) -> bool:
+        """Note that a request for approval is answered; False: it was before."""
+        return self._run(
+            "INSERT INTO approvals VALUES (?, ?) ON CONFLICT DO NOTHING", name, int(time.time())
+        ) == 1  # fmt: skip
+
+    def answered_approvals(self, names: Sequence[str]) -> list[str]:
+        """Those of these requests that were answered."""
+        return [name for name in names if self._all("SELECT 1 FROM approvals WHERE id = ?", name)]
 
     def add_audit(self, key_id: str, action: str, target: str, reason: str) -> None:
         self._run("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", int(time.time()), key_id, action, target, reason)

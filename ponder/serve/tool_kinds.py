@@ -133,7 +133,9 @@ OUTPUTS = ("function_call_output", "custom_tool_call_output")
 def normalised_call(item: Mapping[str, Any]) -> dict[str, Any]:
     """What is kept of a call, beside its id and type."""
     if item["type"] == "mcp_call":
-        return {name: item.get(name) for name in ("server_label", "name", "arguments", "output", "error")}
+        kept = {name: item.get(name) for name in ("server_label", "name", "arguments", "output", "error")}
+        asked = item.get("approval_request_id")
+        return kept | ({"approval_request_id": asked} if asked else {})
     field = "input" if item["type"] == "custom_tool_call" else "arguments"
     kept = {name: item[name] for name in ("call_id", "name", field)}
     return kept | ({"namespace": item["namespace"]} if item.get("namespace") else {})

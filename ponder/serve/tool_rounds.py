@@ -24,13 +24,16 @@ from ponder.serve.tools import TOOL_RESPONSE, Call, CallParser, tool_instruction
 from ponder.strategies.base import gather_or_cancel
 from ponder.types import Capabilities, Completion, Engine, Message, SamplingParams, Usage, text_seed
 
+# may this call, of a tool with these arguments, be made?
+Approve = Callable[[str, Mapping[str, Any]], Awaitable[bool]]
+REFUSED = ToolResult(text="error: the call was not made: the user refused it", is_error=True)
 ROUNDS = 8  # of calls
 MOST_CALLS = 8  # in one round; more are not run
 
 
 @dataclass(frozen=True, kw_only=True)
 class MadeCall:
-    """A call that was run, for who wants to see what happened."""
+    """A call that was run, or refused, for who wants to see what happened."""
 
     sample: int
     round: int
@@ -43,9 +46,11 @@ class ToolUsingEngine(RedrawingWrapper):
     """An engine whose samples may use the tools of an open toolbox. Completions have no token ids: they are put
     together from several."""
 
-    def __init__(self, engine: Engine, toolbox: Toolbox, *, rounds: int = ROUNDS) -> None:
+    def __init__(
+        self, engine: Engine, toolbox: Toolbox, *, rounds: int = ROUNDS, approve: Approve | None = None
+    ) -> None:
         super().__init__(engine)
-        self._toolbox, self._rounds = toolbox, rounds
+        self._toolbox, self._rounds, self._approve = toolbox, rounds, approve
         self.calls: list[MadeCall] = []
 
     @property
@@ -84,13 +89,18 @@ class ToolUsingEngine(RedrawingWrapper):
     async def _results(self, calls: Sequence[Call], sample: int, round_number: int) -> list[Message]:
         arguments = [json.loads(call.arguments) for call in calls]
         results = await gather_or_cancel(
-            [self._toolbox.call(call.name, given) for call, given in zip(calls, arguments, strict=True)]
+            [self._called(call.name, given) for call, given in zip(calls, arguments, strict=True)]
         )
         self.calls += [
             MadeCall(sample=sample, round=round_number, name=call.name, arguments=given, result=result)
             for call, given, result in zip(calls, arguments, results, strict=True)
         ]
         return [response_message(result.text) for result in results]
+
+    async def _called(self, name: str, arguments: Mapping[str, Any]) -> ToolResult:
+        if self._approve is not None and not await self._approve(name, arguments):
+            return REFUSED
+        return await self._toolbox.call(name, arguments)
 
 
 def response_message(text: str) -> Message:

@@ -63,7 +63,8 @@ def read(
 
 _MEDIA = {"image": "images", "audio": "audio", "file": "files", "video": "video"}
 _PARTS = ("text", "input_text", "output_text", "refusal", "summary_text", "reasoning_text")
-_ITEMS = ("message", "reasoning", *CALLS, *OUTPUTS, "mcp_call", "mcp_list_tools", "item_reference")
+_ITEMS = ("message", "reasoning", *CALLS, *OUTPUTS, "mcp_call", "mcp_list_tools", "mcp_approval_request",
+          "mcp_approval_response", "item_reference")  # fmt: skip
 
 
 def _foreign(data: Mapping[str, Any]) -> ApiError | None:
@@ -165,5 +166,5 @@ def _is_tag(part: str) -> bool:
     """Names that pydantic puts into a path for the branches of a union."""
     return part in ("said", "str", "constrained-str") or "[" in part or part[:1].isupper() or part in (
         "message", "function_call_output", "item_reference", "assistant", "tool", "custom_tool_call", "mcp_call",
-        "mcp_list_tools",
+        "mcp_list_tools", "mcp_approval_request", "mcp_approval_response",
     )  # fmt: skip

@@ -193,12 +193,20 @@ class EventWriter:
         self._emit("response.mcp_list_tools.completed", position)
         self._emit("response.output_item.done", {"output_index": position["output_index"]}, item=_copy(item))
 
-    def add_mcp_call(self, call: Call, label: str, name: str) -> dict[str, Any]:
-        """A call of an MCP tool, which begins now; the item, for `end_mcp_call`."""
+    def add_approval_request(self, call: Call, label: str, name: str, identity: str) -> None:
+        """A call that is made only if the next request approves it."""
+        self._end_message("completed")
+        item = {"id": identity, "type": "mcp_approval_request", "server_label": label, "name": name,
+                "arguments": call.arguments}  # fmt: skip
+        self._add_item(item)
+        self._emit("response.output_item.done", {"output_index": self.output.index(item)}, item=_copy(item))
+
+    def add_mcp_call(self, call: Call, label: str, name: str, approval: str | None = None) -> dict[str, Any]:
+        """A call of an MCP tool, which begins now; the item, for `end_mcp_call`. approval: the id of its request."""
         self._end_message("completed")
         item: dict[str, Any] = {
             "id": new_id("mcp"), "type": "mcp_call", "status": "in_progress", "server_label": label, "name": name,
-            "arguments": "", "output": None, "error": None, "approval_request_id": None,
+            "arguments": "", "output": None, "error": None, "approval_request_id": approval,
         }  # fmt: skip
         self._add_item(item)
         position = {"item_id": item["id"], "output_index": self.output.index(item)}

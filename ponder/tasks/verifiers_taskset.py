@@ -1,4 +1,4 @@
-"""Tasksets of the `verifiers` package as tasks, and ponder's tasks as tasksets of it. This file alone imports it.
+"""Tasksets of the `verifiers` package as tasks, and ponder's tasks as tasksets of it.
 
     load_task("verifiers:gsm8k-v1")                  an installed taskset, by its id; more dials go to its config
     load_task("verifiers:owner/words:size=200,difficulty=easy")
@@ -11,8 +11,9 @@ In: tasks that end with one answer. A problem is the prompt, and its verdict is 
 answer, each by its weight: a sum of exactly 1 is correct, one between 0 and 1 a share. The rewards run in a child
 process that can be killed; one that raises, takes too long or gives a sum outside of 0 to 1 leaves the answer
 undecided, never wrong. A taskset knows no splits: a problem belongs to one by a hash of its text, as everywhere here.
-Refused: tasksets with an environment of their own (several turns, several agents), with tools, or whose tasks or
-rewards need a container or a runtime: nothing here would give a reward its files, and half a sum is no verdict.
+Tasksets with an environment of their own (several turns) are verifiers_games.py. Refused: those with several agents,
+with tools, or whose tasks or rewards need a container or a runtime: nothing here would give a reward its files, and
+half a sum is no verdict.
 
 Out: reward `correct` is the verdict's reward. An answer that cannot be decided raises, so that the trace has an error
 and no reward. Only the last message is graded.
@@ -68,13 +69,17 @@ class TasksetTask(ListedTask):
             "ponder.tasks.verifiers_taskset:score", meta["taskset"], meta["config"], meta["data"], text,
             timeout=SCORE_SECONDS,
         )  # fmt: skip
+        return self.judged(text, ran, ran.value)
+
+    def judged(self, text: str, ran: killable.CallOutcome, total: Any) -> Verdict:
+        """The verdict of a sum of rewards that a child came to."""
         if ran.status != "ok":
             return undecided(text, f"the rewards of {self.name}: {ran.status}, {ran.note}")
-        if not 0 <= ran.value <= 1:  # nan too
-            return undecided(text, f"the rewards of {self.name} add up to {ran.value}, which is not within 0 and 1")
-        found = verdict(ran.value == 1, text)
-        return found if ran.value in (0, 1) else Verdict(
-            outcome="wrong", reward=ran.value, extracted=text, parts={"correct": 0.0, "share": ran.value},
+        if not 0 <= total <= 1:  # nan too
+            return undecided(text, f"the rewards of {self.name} add up to {total}, which is not within 0 and 1")
+        found = verdict(total == 1, text)
+        return found if total in (0, 1) else Verdict(
+            outcome="wrong", reward=total, extracted=text, parts={"correct": 0.0, "share": total},
         )  # fmt: skip
 
     def key(self, problem: Problem, answer: str) -> str | None:
@@ -95,24 +100,32 @@ def taskset_task(name: str, *, split: str = "test", seed: int = 0, size: int = 5
         config = config_type(id=name, **dials)
         taskset = vf.load_taskset(config)
         _refuse(name, taskset)
-        spec = f"verifiers:{name}"
-        problems: list[Problem] = []
-        for task in itertools.islice(taskset, MAX_TASKS):
-            problem = _problem(spec, name, config, task, len(problems))
-            if split_of(problem.text) == split:
-                problems.append(problem)
-            if len(problems) == size:
-                break
+        task = _listed(name, taskset, config, split=split, size=size)
     except ConfigError:
         raise
     except Exception as error:  # the code of others
         raise ConfigError(f"the taskset {name!r} cannot be loaded: {type(error).__name__}: {error}"[:500]) from error
-    if not problems:
+    if not len(task):
         raise ConfigError(f"the taskset {name!r} has no problem of the split {split!r} among its first {MAX_TASKS}")
-    return TasksetTask(spec, problems, split=split, version=_version())
+    return task
 
 
-def _version() -> str:
+def _listed(name: str, taskset: Any, config: Any, *, split: str, size: int) -> TasksetTask:
+    if vf.environment_class(name) is not vf.SingleAgentEnv:
+        from ponder.tasks.verifiers_games import game_task
+
+        return game_task(name, taskset, config, split=split, size=size)
+    spec, problems = f"verifiers:{name}", list[Problem]()
+    for task in itertools.islice(taskset, MAX_TASKS):
+        problem = problem_of(spec, name, config, task, _said(task.data))
+        if split_of(problem.text) == split:
+            problems.append(problem)
+        if len(problems) == size:
+            break
+    return TasksetTask(spec, problems, split=split, version=version_of())
+
+
+def version_of() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -136,9 +149,7 @@ def _refuse(name: str, taskset: Any) -> None:
     """Raise where one answer, and nothing else, does not make a verdict."""
     kind, config = type(taskset).task_type(), taskset.config
     why = ""
-    if vf.environment_class(name) is not vf.SingleAgentEnv:
-        why = "it has an environment of its own, with several turns or agents"
-    elif kind.NEEDS_CONTAINER:
+    if kind.NEEDS_CONTAINER:
         why = "its tasks need a container"
     elif taskset.toolsets(config) or kind.toolsets(config.task):
         why = "its tasks need tools"
@@ -153,18 +164,25 @@ def _needs_runtime(function: Any) -> bool:
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
-def _problem(spec: str, name: str, config: Any, task: Any, index: int) -> Problem:
+def _said(data: Any) -> list[tuple[str, Any]] | None:
+    """What a task says at its beginning: roles and contents."""
+    if data.prompt is None:
+        return None
+    said = [("user", data.prompt)] if isinstance(data.prompt, str) else [(m.role, m.content) for m in data.prompt]
+    return [("system", data.system_prompt), *said] if data.system_prompt else said
+
+
+def problem_of(spec: str, name: str, config: Any, task: Any, said: Sequence[tuple[str, Any]] | None) -> Problem:
+    """A task with what it says."""
     rewards = task.hooks("reward")
-    if not rewards and not task.plugged_judges():
+    is_scored = rewards or task.plugged_judges() or vf.environment_class(name).finalize is not vf.Env.finalize
+    if not is_scored:
         raise ConfigError(f"the taskset {name!r} is not used: its tasks have no reward")
     if bad := [function.__name__ for function in rewards if _needs_runtime(function)]:
         raise ConfigError(f"the taskset {name!r} is not used: its reward {bad[0]} needs a runtime")
     data = task.data
-    if data.prompt is None:
+    if not said:
         raise ConfigError(f"the taskset {name!r} is not used: its tasks have no prompt")
-    said = [("user", data.prompt)] if isinstance(data.prompt, str) else [(m.role, m.content) for m in data.prompt]
-    if data.system_prompt:
-        said = [("system", data.system_prompt), *said]
     messages = tuple(Message(role=_ROLES[role], content=_text(content, name)) for role, content in said)
     target = getattr(data, "answer", "")
     row = data.model_dump(mode="json")
@@ -189,7 +207,7 @@ def _text(content: Any, name: str) -> str:
 
 def score(name: str, config: str, data: str, answer: str) -> float:
     """The sum of a task's rewards for an answer."""
-    task, kind = _task(name, config, data)
+    task, kind = task_of(name, config, data)
     trace = _trace(task, kind, answer)
     asyncio.run(task.score(trace))
     if (missing := [key for key, reward in trace.rewards.items() if reward is None]) or not trace.rewards:
@@ -203,7 +221,8 @@ def _kind(name: str, config: str) -> tuple[Any, Any]:
     return type(vf.load_taskset(loaded)).task_type(), loaded.task
 
 
-def _task(name: str, config: str, data: str) -> tuple[Any, Any]:
+def task_of(name: str, config: str, data: str) -> tuple[Any, Any]:
+    """A task of a taskset with its type, as the problem's meta names it."""
     kind, task_config = _kind(name, config)
     return kind(kind.data_type().model_validate(json.loads(data)), task_config), kind
 

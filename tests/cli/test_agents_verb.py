@@ -113,9 +113,11 @@ def test_a_task_that_the_operator_allows_is_used(tmp_path):
 
 @pytest.mark.slow
 def test_ask_offers_the_tools_of_a_server_and_says_what_was_called(tiny, tmp_path):
-    words = ["ask", "hi", "--model", tiny, *SHORT, "--mcp"]
+    words = ["ask", "hi", "--model", tiny, *SHORT, "--approve", "--mcp"]
     done = ponder(*words, f"plain:add={sys.executable} {SERVER}", "--json", cwd=tmp_path)
     assert json.loads(done.stdout)["tool_calls"] == []  # a model that has learned nothing calls nothing
     fails_with(ponder(*words, "/no/such/program", cwd=tmp_path), "there is no program '/no/such/program'")
     fails_with(ponder(*words, "x", "--mode", "search", cwd=tmp_path), "--mcp works with modes that draw whole answers")
     fails_with(ponder(*words, "x", "--budget-tokens", 60, cwd=tmp_path), "--budget-tokens")
+    words.remove("--approve")
+    fails_with(ponder(*words, "x", cwd=tmp_path), "stdin is no terminal; --approve makes them all unasked")

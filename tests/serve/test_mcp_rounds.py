@@ -186,8 +186,6 @@ REFUSED = [
     ({**MCP, "authorization": "token"}, "tools[0].authorization", "do not say where"),
     ({**MCP, "headers": {"x": "y"}}, "tools[0].headers", "do not say where"),
     ({**MCP, "server_label": "other"}, "tools[0].server_label", "there is 'desk'"),
-    ({**MCP, "require_approval": "always"}, "tools[0].require_approval", "require_approval='never'"),
-    ({"type": "mcp", "server_label": "desk"}, "tools[0].require_approval", "require_approval='never'"),
     ({**MCP, "allowed_tools": ["rm"]}, "tools[0].allowed_tools", "'rm' is no tool of 'desk'"),
     ({**MCP, "unheard_of": 1}, "tools[0].unheard_of", "Unknown parameter"),
 ]

@@ -237,6 +237,24 @@ def test_a_failed_call_is_told_to_the_model_which_may_answer_all_the_same():
     assert completion.answer == "sorry" and using.calls[0].result.is_error
 
 
+def test_a_call_that_is_not_approved_is_not_made_and_the_model_is_told():
+    seen = []
+
+    async def approve(name, arguments):
+        seen.append((name, arguments))
+        return False
+
+    async def run():
+        toolbox = box()
+        using = ToolUsingEngine(ScriptedEngine(adding), toolbox, approve=approve)
+        async with toolbox:
+            return using, await using.generate(user("add"), PARAMS, n=1)
+
+    using, (completion,) = asyncio.run(run())
+    assert seen == [("t.add", {"a": 20, "b": 22})] and completion.answer.endswith("the user refused it")
+    assert [call.result.is_error for call in using.calls] == [True]
+
+
 def test_modes_that_go_on_from_token_ids_are_refused():
     async def run():
         await ToolUsingEngine(ScriptedEngine(adding), box()).generate([1, 2, 3], PARAMS)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import json
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -18,7 +20,10 @@ import pytest
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.grading import killable
+from ponder.rollouts.deliberate import DeliberationConfig, open_environment
 from ponder.rollouts.grade import grade
+from ponder.strategies.base import Work
+from ponder.strategies.turns import run_episode
 from ponder.tasks import load_task
 from ponder.types import SamplingParams
 
@@ -26,6 +31,7 @@ HERE = Path(__file__).parent
 IS_REAL = importlib.util.find_spec("verifiers") is not None
 FOLDERS = [HERE / "verifiers_tasksets"] + ([] if IS_REAL else [HERE / "verifiers_double"])
 PATHS = [str(folder) for folder in FOLDERS]
+OURS = ("ponder.tasks.verifiers_taskset", "ponder.tasks.verifiers_games")
 MODULES = {path.name.removesuffix(".py") for folder in FOLDERS for path in folder.iterdir()}
 
 
@@ -42,7 +48,7 @@ def package():
     if before is not None:
         killable._shared[os.getpid()] = before
     for name in list(sys.modules):
-        if name.partition(".")[0] in MODULES or name == "ponder.tasks.verifiers_taskset":
+        if name.partition(".")[0] in MODULES or name in OURS:
             del sys.modules[name]
 
 
@@ -101,7 +107,7 @@ def test_groups_are_graded_with_every_failure_counted(capitals):
 
 
 @pytest.mark.parametrize("name, why", [
-    ("odd_ones", "its reward passes needs a runtime"), ("own_play", "an environment of its own"),
+    ("odd_ones", "its reward passes needs a runtime"), ("own_play", "its environment has 2 agents"),
     ("nothing_such", "no taskset 'nothing_such' is installed"), ("json", "is no taskset"),
 ])  # fmt: skip
 def test_what_one_answer_cannot_decide_is_refused_with_the_reason(name, why):
@@ -148,3 +154,91 @@ def test_an_undecided_answer_has_no_reward_in_the_other_package():
     finally:
         del own.verify
     assert trace.rewards == {"correct": None}
+
+
+# --- environments of several turns -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def numbers(package):
+    return load_task("verifiers:hot_cold:size=12", split="train")
+
+
+def secret(problem):
+    return json.loads(problem.meta["data"])["secret"]
+
+
+def test_a_game_is_a_task_whose_problems_are_what_its_agent_is_asked_first(numbers):
+    assert len(numbers) == 12 and numbers[0].text.startswith("Game ")
+    other = load_task("verifiers:hot_cold:opens_itself=True", split="train")
+    assert [message.role for message in other[0].prompt] == ["system", "user"]
+    assert other[0].text.endswith("which number?")
+
+
+def test_the_messages_of_an_answer_are_played_and_both_kinds_of_rewards_add_up(numbers):
+    problem = numbers[0]
+    right = str(secret(problem))
+    slow = json.dumps(["0", "99", "1", right])
+    found = [numbers.verify(problem, text) for text in (right, json.dumps(["0", right]), slow, "100", "[]")]
+    assert [(verdict.outcome, verdict.reward) for verdict in found] == [
+        ("correct", 1.0), ("correct", 1.0), ("wrong", 0.75), ("wrong", 0.25), ("wrong", 0.25),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("said, why", [
+    ("crash", "the game broke"), ("crash the reward", "I cannot read this"),
+    pytest.param("hang", "timeout|took more", marks=pytest.mark.slow),
+])  # fmt: skip
+def test_a_game_that_fails_leaves_the_answer_undecided(numbers, monkeypatch, said, why):
+    with monkeypatch.context() as patched:
+        if said == "hang":
+            patched.setattr(sys.modules["ponder.tasks.verifiers_games"], "SCORE_SECONDS", 1.0)
+        found = numbers.verify(numbers[1], json.dumps(["5", said]))
+    assert found.outcome == "undecided" and re.search(why, found.note)
+    assert numbers.verify(numbers[1], str(secret(numbers[1]))).is_correct  # and the next is played
+
+
+def played(task, problem, *script):
+    """One episode in which the model says these lines, one a draw, and its verdict."""
+    said = iter(script)
+    engine = ScriptedEngine(lambda text, seed: next(said))
+    work = Work(problem.prompt, engine, params=LONG, key=lambda answer: answer)
+    trajectory = asyncio.run(run_episode(open_environment("verifiers", DeliberationConfig()), work))
+    return trajectory, task.verify(problem, trajectory.answer)
+
+
+LONG = SamplingParams(max_reasoning_tokens=2_000, max_answer_tokens=400)
+
+
+def test_the_model_acts_in_turns_and_sees_what_the_environment_says(numbers):
+    problem = numbers[2]
+    right = str(secret(problem))
+    trajectory, found = played(
+        numbers, problem, ("Let me try.\n", ""), ("Action: 0\n", ""), (f"Action: {right}\n", ""),
+    )  # fmt: skip
+    assert json.loads(trajectory.answer) == ["0", right] and trajectory.ended == "answer"
+    assert "Observation: higher" in trajectory.completion.reasoning and found.is_correct
+
+
+def test_what_is_inserted_is_not_trained_on(numbers):
+    trajectory, _ = played(numbers, numbers[2], ("Action: 0\n", ""), (f"Action: {secret(numbers[2])}\n", ""))
+    completion = trajectory.completion
+    inserted = "Observation: higher\n"
+    assert completion.sampled.count(False) >= len(inserted) and not all(completion.sampled)
+
+
+def test_an_environment_that_throws_dice_decides_nothing(numbers):
+    right = str(secret(numbers[3]))
+    _, found = played(numbers, numbers[3], ("Action: dice\n", ""), (f"Action: {right}\n", ""))
+    assert found.outcome == "undecided" and "something else" in found.note
+
+
+def test_a_game_that_breaks_while_it_is_played_is_undecided_too(numbers):
+    _, found = played(numbers, numbers[4], ("Action: crash\n", ""))
+    assert found.outcome == "undecided" and "the game broke" in found.note
+
+
+def test_the_turns_of_another_task_are_refused(numbers):
+    other = load_task("arithmetic")
+    with pytest.raises(ConfigError, match="have an environment of their own"):
+        played(other, other[0], ("Action: 1\n", ""))

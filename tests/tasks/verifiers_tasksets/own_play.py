@@ -1,4 +1,4 @@
-"""A taskset that cannot be used: it has an environment of its own."""
+"""A taskset that cannot be used: its environment has two agents."""
 
 from __future__ import annotations
 
@@ -11,8 +11,14 @@ class OddTask(vf.Task[vf.TaskData]):
         return 1.0
 
 
-class Play(vf.Env):
-    pass
+class PlayConfig(vf.EnvConfig):
+    white: vf.AgentConfig = vf.AgentConfig()
+    black: vf.AgentConfig = vf.AgentConfig()
+
+
+class Play(vf.Env[PlayConfig]):
+    async def run(self, task, agents):
+        await agents.white.run(task)
 
 
 class Odd(vf.Taskset[OddTask, vf.TasksetConfig]):

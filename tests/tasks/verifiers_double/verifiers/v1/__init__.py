@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from abc import ABC, abstractmethod
 from typing import Any, Generic, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -51,6 +52,7 @@ class AgentConfig(Strict):
 
 class AgentInfo(BaseModel):
     config: AgentConfig
+    name: str = "agent"
 
 
 class TraceTask(BaseModel):
@@ -65,6 +67,18 @@ class Trace(BaseModel):
     rewards: dict[str, Reward | None] = {}
     is_completed: bool = False
     ok: bool = False
+    stop_condition: str | None = None
+
+    def stop(self, condition: str) -> None:
+        self.is_completed = True
+        self.stop_condition = self.stop_condition or condition
+
+    def record_reward(self, name: str, value: float, weight: float = 1.0) -> None:
+        self.rewards[name] = Reward(score=float(value), weight=float(weight))
+
+    @property
+    def num_turns(self) -> int:
+        return sum(node.sampled for node in self.nodes)
 
     @property
     def reward(self) -> float:
@@ -152,12 +166,46 @@ class Taskset(Generic[T, C]):
         return []
 
 
-class Env:
-    pass
+class EnvConfig(Strict):
+    id: str = ""
+    taskset: Any = None
 
 
-class SingleAgentEnv(Env):
-    pass
+class SingleAgentEnvConfig(EnvConfig):
+    agent: AgentConfig = AgentConfig()
+
+
+class EnvInfo(BaseModel):
+    id: str = ""
+
+
+class Episode(BaseModel):
+    env: EnvInfo = EnvInfo()
+    task: TraceTask
+    traces: list[Trace] = []
+    ok: bool = False
+
+
+E = TypeVar("E")
+
+
+class Env(ABC, Generic[E]):
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    async def setup(self, agents: Any) -> None: ...
+
+    @abstractmethod
+    async def run(self, task: Any, agents: Any) -> None: ...
+
+    async def finalize(self, task: Any, episode: Any) -> None: ...
+
+    async def start(self) -> None: ...
+
+
+class SingleAgentEnv(Env[SingleAgentEnvConfig]):
+    async def run(self, task: Any, agents: Any) -> None:
+        await agents.agent.run(task)
 
 
 def exported(name: str, bound: type) -> Any:
@@ -183,3 +231,7 @@ def load_taskset(config: TasksetConfig) -> Taskset:
 
 def environment_class(name: str) -> type[Env]:
     return exported(name, Env) or SingleAgentEnv
+
+
+def env_config_type(name: str) -> type[EnvConfig]:
+    return concrete(environment_class(name), EnvConfig) or EnvConfig
