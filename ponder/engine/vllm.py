@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ponder.engine.parts import Enough, DrawnPart, PartsEngine
+from ponder.engine.parts import DrawnPart, Enough, PartsEngine
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.tokens import EngineError
 from ponder.engine.vllm_server import VllmServer, open_server
