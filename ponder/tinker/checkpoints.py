@@ -2,9 +2,8 @@
 
     tinker://SESSION:train:0/weights/000020          -> ROOT/SESSION_train_0/weights/000020/
     tinker://SESSION:train:0/sampler_weights/final      adapter_config.json, adapter_model.safetensors   as PEFT's
-    tinker://SESSION:train:0/external_weights/final      the same, to be downloaded: its URLs are signed
-                                                         optimizer.safetensors                           of `weights`
-                                                         checkpoint.json                                 what it is of
+    tinker://SESSION:train:0/external_weights/final     optimizer.safetensors                            of `weights`
+                                                        checkpoint.json                                  what it is of
 
 A folder is written beside its place and moved there when it is whole.
 """

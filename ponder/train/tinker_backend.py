@@ -78,26 +78,23 @@ def open_tinker(config: RLConfig, folder: Path, sources: Sequence[Source]) -> It
     if lora.is_adapter(hub.found(config.model)):
         raise ConfigError(f"{config.model} is an adapter, and the service begins from its own weights: name its base")
     place = hub.resolve(config.model)
-    base_url, base_model = config.tinker.base_url or None, config.tinker.base_model or config.model
-    calls = Calls(tinker)
-    service = calls.checked("open a session", lambda: tinker.ServiceClient(base_url=base_url))
-    tokenizer, shape = load_tokenizer(place), read_config(place)
-    learner = TinkerLearner(calls, service, base_url, base_model, config, shape, place, sources)
+    calls, tokenizer, shape = ServiceCalls(tinker), load_tokenizer(place), read_config(place)
+    learner = TinkerLearner(calls, config, shape, place, sources)
     _log.warning(
         "tinker: %s at %s trains an adapter of rank %d and samples; dtype, kernels and workers are the service's, so a "
         "run that is repeated or resumed need not have the same bits. Tokens are those of %s%s",
-        base_model, base_url or "TINKER_BASE_URL or the service's own address", config.lora_rank, place,
+        config.tinker.base_model or config.model, config.tinker.base_url or "the address of TINKER_BASE_URL",
+        config.lora_rank, place,
         "" if tokenizer.think_id is not None else ", which has no reasoning marks: all that is said is answer, up to "
         "max_answer_tokens",
     )  # fmt: skip
     try:
         yield learner, TinkerSampler(calls, tokenizer, shape)
     finally:
-        with contextlib.suppress(Exception):  # a session that cannot be closed ends by itself
-            service.close("success").future().result(10)
+        learner.close()
 
 
-class Calls:
+class ServiceCalls:
     """Waits for what the service promised; whatever goes wrong becomes one error that says what was asked."""
 
     def __init__(self, sdk: Any) -> None:
@@ -154,31 +151,31 @@ class Calls:
         return ServiceLost(f"Tinker could not {said}. Start the run again: its last saved state is kept")
 
 
-class Row(NamedTuple):
+class TrainedRow(NamedTuple):
     """One sequence of a batch: its prompt, and its completion up to the last token that is trained."""
 
     prompt: list[int]
     own: list[int]
 
 
-def rows_of(batch: Batch) -> list[Row]:
+def rows_of(batch: Batch) -> list[TrainedRow]:
     rows = []
     for b, trained_T in enumerate(batch.mask_BT):
         n = int(trained_T.nonzero().max()) + 1 if trained_T.any() else 1
         last = int(batch.predictor_BT[b, 0])
         start = next(segment.start for segment in batch.segments if segment.start <= last < segment.end)
-        rows.append(Row(batch.tokens_N[start : last + 1].tolist(), batch.target_BT[b, :n].tolist()))
+        rows.append(TrainedRow(batch.tokens_N[start : last + 1].tolist(), batch.target_BT[b, :n].tolist()))
     return rows
 
 
-def in_batch(batch: Batch, rows: Sequence[Row], told: Sequence[Tensor]) -> Tensor:
+def in_batch(batch: Batch, rows: Sequence[TrainedRow], told: Sequence[Tensor]) -> Tensor:
     """(B T), from a number a position of each row's input; gradients flow back."""
     T = batch.mask_BT.shape[1]
     own = [F.pad(x[len(row.prompt) - 1 :], (0, T - len(row.own))) for row, x in zip(rows, told, strict=True)]
     return torch.where(batch.mask_BT, torch.stack(own), 0.0)
 
 
-class Term(NamedTuple):
+class ServiceLoss(NamedTuple):
     """A loss of the service."""
 
     name: str
@@ -186,7 +183,7 @@ class Term(NamedTuple):
     inputs: dict[str, Tensor]  # (B T) each
 
 
-def built_in(loss_function: Any, batch: Batch) -> Term | None:
+def built_in(loss_function: Any, batch: Batch) -> ServiceLoss | None:
     """The service's loss with the gradient of `PolicyLoss`; None where it has none.
 
     In the first update the ratio to the policy of the moment is 1, so nothing is clipped and the gradient is
@@ -207,7 +204,7 @@ def built_in(loss_function: Any, batch: Batch) -> Term | None:
         if cap:
             A_BT = A_BT * (old_BT - batch.sampler_logprobs_BT).exp().clamp(max=cap)
     settings = {"clip_low_threshold": low, "clip_high_threshold": high}
-    return Term(name, settings, {"logprobs": old_BT, "advantages": A_BT})
+    return ServiceLoss(name, settings, {"logprobs": old_BT, "advantages": A_BT})
 
 
 class TinkerLearner:
@@ -216,14 +213,20 @@ class TinkerLearner:
     num_shares, passes = 1, 2  # one call takes all; an adapter's cost, see `Trainer.passes`
 
     def __init__(
-        self, calls: Calls, service: Any, base_url: str | None, base_model: str, recipe: RLConfig, config: ModelConfig,
-        start: Path, sources: Sequence[Source],
-    ) -> None:  # fmt: skip
+        self, calls: ServiceCalls, recipe: RLConfig, config: ModelConfig, start: Path, sources: Sequence[Source]
+    ) -> None:
         self.config = config
-        self._call, self._sdk, self._service, self._base_url = calls, calls.sdk, service, base_url
-        self._base_model, self._recipe, self._start, self._sources = base_model, recipe, start, tuple(sources)
+        self._call, self._sdk, self._recipe = calls, calls.sdk, recipe
+        self._base_url, self._base_model = recipe.tinker.base_url or None, recipe.tinker.base_model or recipe.model
+        self._start, self._sources = start, tuple(sources)
+        self._service = calls.checked("open a session", lambda: self._sdk.ServiceClient(base_url=self._base_url))
         self._client: Any = None
         self._num_saved = 0
+
+    def close(self) -> None:
+        """End the session, which frees the model at the service; what was saved stays."""
+        with contextlib.suppress(Exception):  # one that cannot be closed ends by itself
+            self._service.close("success").future().result(10)
 
     @property
     def client(self) -> Any:
@@ -275,7 +278,7 @@ class TinkerLearner:
         return [torch.tensor(each["logprobs"].data) for each in told.loss_fn_outputs]
 
     def _data(
-        self, batches: Sequence[Batch], rows: Sequence[Sequence[Row]], inputs: Sequence[Mapping[str, Tensor]]
+        self, batches: Sequence[Batch], rows: Sequence[Sequence[TrainedRow]], inputs: Sequence[Mapping[str, Tensor]]
     ) -> list[Any]:
         """A datum a row: prompt and completion are chunks of their own, so that a service may compute a prompt once."""
         data = []
@@ -386,7 +389,7 @@ def _download(httpx: Any, url: str, path: Path) -> None:
 class _Base:
     """The model before training."""
 
-    def __init__(self, call: Calls, client: Any) -> None:
+    def __init__(self, call: ServiceCalls, client: Any) -> None:
         self._call, self._client = call, client
 
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
@@ -406,7 +409,7 @@ class TinkerSampler(PartsEngine):
 
     capabilities = Capabilities(token_ids=True)
 
-    def __init__(self, calls: Calls, tokenizer: Tokenizer, config: ModelConfig) -> None:
+    def __init__(self, calls: ServiceCalls, tokenizer: Tokenizer, config: ModelConfig) -> None:
         super().__init__(tokenizer, config, closes_once=False, policy_version=0)
         self._call = calls
         self._client: Any = None

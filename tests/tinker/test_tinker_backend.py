@@ -27,7 +27,7 @@ from ponder.train.losses import LossConfig
 from ponder.train.policy import Policy
 from ponder.train.recipe import RLConfig, TinkerConfig
 from ponder.train.rl import PolicyMismatch, rl
-from ponder.train.tinker_backend import Calls, ServiceLost, TinkerLearner, TinkerSampler, rows_of
+from ponder.train.tinker_backend import ServiceCalls, ServiceLost, TinkerLearner, TinkerSampler, rows_of
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model, user
 from tests.tinker.sdk_double import Promise, sdk_double
@@ -80,9 +80,7 @@ def halved(ratio_BT, A, logprobs_BT, config):
 def pair(base, sdk, tmp_path):
     """(a learner of the service, a local one with the same adapter), both away from their base."""
     config = recipe(base, tmp_path / "out")
-    far = TinkerLearner(
-        Calls(sdk), sdk.ServiceClient(), None, NAME, config, read_config(Path(base)), Path(base), []
-    )  # fmt: skip
+    far = TinkerLearner(ServiceCalls(sdk), config, read_config(Path(base)), Path(base), [])
     model = far.client.model
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -185,7 +183,7 @@ def test_sequences_come_out_of_a_pack_as_they_went_in(pair):
 
 def test_a_completion_is_reasoning_its_mark_and_an_answer_with_seeds_of_its_own(base, sdk):
     service = sdk.ServiceClient()
-    sampler = TinkerSampler(Calls(sdk), ByteTokenizer(), read_config(Path(base)))
+    sampler = TinkerSampler(ServiceCalls(sdk), ByteTokenizer(), read_config(Path(base)))
     client = service.create_sampling_client(base_model=NAME).future().result()
     sampler.update_weights(client, version=3)
     params = SamplingParams(max_reasoning_tokens=3, max_answer_tokens=4, seed=5)
@@ -291,14 +289,14 @@ def test_a_service_that_stays_away_or_silent_ends_the_wait_with_one_error(sdk, m
         raise sdk.APIConnectionError("no route to host")
 
     with pytest.raises(ServiceLost, match=r"could not sample: no route to host\. Start the run again"):
-        asyncio.run(Calls(sdk).again("sample", away))
+        asyncio.run(ServiceCalls(sdk).again("sample", away))
     assert len(tries) > 2
     silent = Future()
     with pytest.raises(ServiceLost, match="no answer for 0.1 s"):
-        asyncio.run(Calls(sdk).again("sample", lambda: Promise(silent)))
+        asyncio.run(ServiceCalls(sdk).again("sample", lambda: Promise(silent)))
     assert silent.cancelled()  # and the service may stop
     with pytest.raises(ServiceLost, match="could not step: TimeoutError"):
-        Calls(sdk)("step", lambda: Promise(Future()))
+        ServiceCalls(sdk)("step", lambda: Promise(Future()))
 
 
 def test_a_sampler_with_old_weights_is_caught_before_a_step(base, sdk, tmp_path):
