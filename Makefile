@@ -4,7 +4,8 @@
 # make cluster-test  `rl` over two Ray nodes on this machine while things break: 5 minutes on two free cores, and before
 #                    that an environment of its own; tests/cluster is not part of the other tests
 # make audit  known vulnerabilities of the pinned packages, and risky code (.ci/audit tells what its status means)
-# make tinker-test   the Tinker cookbook's loops against `ponder tinker`, in an environment of their own
+# make tinker-test   the Tinker cookbook's loops, and `ponder rl` with backend = "tinker", against `ponder tinker`, in an
+#                    environment of their own
 # make docs    the documentation as a site with search, in site/
 # make bench-peers   what `make bench` compares with, each in an environment of its own; all of it optional
 PYTHON ?= python3

@@ -40,7 +40,9 @@ except ImportError:  # no file locks on this system: then nothing warns of two w
     fcntl = None  # type: ignore[assignment]
 
 # keys of a recipe that a continued run may have changed: none of them changes what is learned
-MAY_CHANGE = {"num_steps", "checkpoint_steps", "save_every", "eval", "adapter_only", "log_rollouts", "cluster"}
+MAY_CHANGE = {
+    "num_steps", "checkpoint_steps", "save_every", "eval", "adapter_only", "log_rollouts", "cluster", "tinker"
+}  # fmt: skip
 
 
 class StorageError(OSError):

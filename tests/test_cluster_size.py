@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent
 # engines, ranks and weights beyond one machine, as far as the files exist; ahead.py and ledger.py are one machine's too
 PATH = [
     *(ROOT / "ponder" / "train" / f"{name}.py" for name in ("sharded", "rank", "cluster", "dealing", "publish")),
-    ROOT / "ponder" / "engine" / "vllm.py",
+    *(ROOT / "ponder" / "engine" / f"{name}.py" for name in ("vllm", "parts")),
 ]
 MOST = 1600
 HEAVY = {"ray", "vllm", "transformers", "torch.distributed.fsdp", "torch.distributed.checkpoint"}

@@ -176,6 +176,8 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
     if cluster:
         return print_cluster_plans(recipe, keys, cluster, as_json)
     config = load_recipe(recipe, keys)
+    if dry_run and config.backend == "tinker":
+        raise ConfigError("--dry-run estimates this machine; with backend = 'tinker' a service computes: leave it out")
     if dry_run:
         return print_plan(config, estimate_rl(config), as_json)
     console = Console(stderr=as_json)

@@ -3,11 +3,10 @@
     PONDER_VLLM_PYTHON=~/vllm/bin/python ponder rl recipe.toml backend=vllm      # a server that ends with the run
     PONDER_VLLM_URL=http://gpu-machine:8000 ponder eval --engine vllm ...        # one that runs already
 
-A completion is one or two requests: the reasoning until its closing mark, its end or its cap; then, with the mark in
-the prompt (forced where the cap was reached, and recorded as not sampled), the answer. Every sample is a request with a
-seed of its own, so in float32 a completion is a function of weights, prompt, seed and index, as the local engine's is.
-New weights go through a folder; keys and values of old ones are thrown away, and the prefix cache is salted with the
-version. docs/vllm.md has what is promised and what is not.
+A completion is one or two requests (engine/parts.py). Every sample is a request with a seed of its own, so in float32
+a completion is a function of weights, prompt, seed and index, as the local engine's is. New weights go through a
+folder; keys and values of old ones are thrown away, and the prefix cache is salted with the version. docs/vllm.md has
+what is promised and what is not.
 
 This file, vllm_server.py, and what is in inside_vllm/, which runs in vLLM's environment, are all that knows vLLM. Its
 interface for reinforcement learning moves fast: `make vllm-test` says whether another version does what is needed.
@@ -17,59 +16,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import json
 import logging
 import tempfile
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ponder.engine.remote import gathered
+from ponder.engine.parts import DrawnPart, Enough, PartsEngine
 from ponder.engine.scheduler import Request, Sample
-from ponder.engine.stream import Stream
-from ponder.engine.tokens import EngineError, TokenEngine
+from ponder.engine.tokens import EngineError
 from ponder.engine.vllm_server import VllmServer, open_server
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, read_config, write_tensors
 from ponder.runs import write_atomic
-from ponder.types import Capabilities, SamplingParams, sample_seed
+from ponder.types import Capabilities
 
 _log = logging.getLogger("ponder.engine")
-REDRAWS = 4  # of an answer that a mark broke off; then marks are ruled out
 TRIES = 3  # of a request that got no answer, while the server lives: asked again, it is the same
 MOST_REQUESTS = 256  # on their way at a time; the server queues what it has no room for
 
-Enough = Callable[[list[int]], bool]  # of the tokens of a request so far: whether no more are wanted
 
-
-@dataclass
-class _Told:
-    """How a sample that is streamed is told, and what its reader has said."""
-
-    tokens: Callable[[list[int]], None] | None = None
-    answer_now: bool = False
-
-    def say(self, ids: list[int]) -> None:
-        if self.tokens is not None:
-            self.tokens(ids)
-
-
-@dataclass
-class _Part:
-    """What one request drew."""
-
-    token_ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    versions: list[tuple[int, int, int]] = field(default_factory=list)
-
-
-class VllmEngine(TokenEngine):
+class VllmEngine(PartsEngine):
     """A Sampler over a vLLM server, which it closes. `closes_once` as in `TokenEngine`. timeout: seconds for a request.
 
     dtype: of the weights that are written for the server. folder: where; None = a temporary one on this machine.
@@ -88,7 +60,6 @@ class VllmEngine(TokenEngine):
         super().__init__(tokenizer, config, closes_once=closes_once, policy_version=policy_version)
         self._server, self._dtype, self._timeout = server, dtype, timeout
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._load = 0
         self._temporary = tempfile.TemporaryDirectory(prefix="ponder-vllm-")
         self._folder = folder or Path(self._temporary.name)
         self._shapes = {name: tensor.shape for name, tensor in blank(config).state_dict().items()}
@@ -98,132 +69,12 @@ class VllmEngine(TokenEngine):
     def failure(self) -> str | None:  # type: ignore[override]
         return self._server.problem()
 
-    @property
-    def outstanding_tokens(self) -> int:
-        return self._load
-
-    # ---------------------------------------------------------------------------------------------------- samples
-
-    async def _draw(self, request: Request) -> list[Sample]:
-        if request.params.form:
-            raise ValueError("answers of vLLM are not held to a form; leave it out and check what comes")
-        indices = range(request.first, request.first + request.n)
-        return await gathered([self._sample(request, index, _Told()) for index in indices])
-
-    def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
-        request = self._request(prompt_ids, params, n=1, first=first, streamed=True)
-        splitter = self._splitter(request)
-        told = _Told(lambda ids: stream.emit(splitter.feed(ids)))
-
-        async def work() -> None:
-            try:
-                sample = await self._sample(request, first, told)
-            except Exception as error:  # whatever it is, it belongs to whoever reads the stream
-                return stream.fail(error)
-            stream.emit(splitter.finish(sample.token_ids[splitter.num_fed :]))
-            stream.finish(self._completion(request, sample))
-
-        def answer_now() -> None:
-            told.answer_now = True
-
-        stream.on_close = asyncio.ensure_future(work()).cancel
-        stream.on_answer_now = answer_now
-
-    async def _sample(self, request: Request, index: int, told: _Told) -> Sample:
-        """One sample, under the rules of a completion that engine/scheduler.py has."""
-        params, sample = request.params, Sample(index=index, finish_reason="window")
-        room = self.config.max_position_embeddings - len(request.prompt_ids)
-        if room < 1:
-            return sample
-        limit, seed = min(room, params.max_tokens or room), sample_seed(params.seed, index)
-        load = min(params.max_reasoning_tokens + 1 + params.max_answer_tokens, limit)
-        self._load += load
-        try:
-            is_open = request.opened and self.tokenizer.unthink_id is not None
-            is_over = is_open and await self._reason(request, sample, told, seed=seed, room=room, limit=limit)
-            begun = len(sample.token_ids)
-            left = 0 if is_over else min(params.max_answer_tokens, limit - begun)
-            if is_over:
-                pass
-            elif left and await self._answer(request, sample, told, seed=seed, left=left):
-                sample.finish_reason = "stop"
-            elif len(sample.token_ids) - begun >= params.max_answer_tokens or limit < room:
-                sample.finish_reason = "length"
-        finally:
-            self._load -= load
-        if sample.versions:  # a forced token at the end goes with what came before it
-            sample.versions[-1] = *sample.versions[-1][:2], len(sample.token_ids)
-        return sample
-
-    async def _reason(self, request: Request, sample: Sample, told: _Told, *, seed: int, room: int, limit: int) -> bool:
-        """Draw the reasoning and its closing mark; whether the completion ended with it."""
-        params, close, ends = request.params, self.tokenizer.unthink_id, self.tokenizer.end_ids
-        kept = 1 + min(params.max_answer_tokens, room // 2)  # of the window, for the mark and the answer
-        cap = min(params.max_reasoning_tokens, room - kept, limit)
-
-        def enough(ids: list[int]) -> bool:
-            told.say(ids[-1:])
-            if params.pause and ids[-1] not in (close, *ends):
-                step = self.tokenizer.decode(ids).lstrip()  # a step has words before what ends it
-                if any(pause in step for pause in params.pause):
-                    sample.finish_reason = "pause"
-            return told.answer_now or sample.finish_reason == "pause"
-
-        if cap > 0 and not told.answer_now:
-            part = await self._ask(
-                request, sample, seed=seed, limit=cap, stops=(close, *ends), least=params.min_reasoning_tokens,
-                enough=enough if told.tokens or params.pause else None,
-            )  # fmt: skip
-            _add(sample, part)
-        last = sample.token_ids[-1] if sample.token_ids else None
-        if last in ends:
-            sample.finish_reason = "stop"
-        if last in ends or sample.finish_reason == "pause":
-            return True
-        if last != close and len(sample.token_ids) < limit:  # the budget is spent
-            assert close is not None
-            told.say([close])
-            sample.token_ids.append(close)
-            sample.logprobs.append(0.0)
-            sample.sampled.append(False)
-        return False
-
-    async def _answer(self, request: Request, sample: Sample, told: _Told, *, seed: int, left: int) -> bool:
-        """Draw the answer; whether it ended by itself. What breaks off at a mark that no answer may hold goes on with
-        another seed: that draws from all tokens but marks, and log-probabilities stay those of the whole vocabulary."""
-        params, tokenizer, begun = request.params, self.tokenizer, len(sample.token_ids)
-        marks = tuple(mark for mark in (tokenizer.think_id, tokenizer.unthink_id) if mark is not None)
-        unwanted = () if not request.guarded else marks if self._closes_once else marks[:1]
-        is_stopped = False
-
-        def enough(ids: list[int]) -> bool:
-            nonlocal is_stopped
-            if ids[-1] in unwanted:
-                return False  # the server stops there itself
-            told.say(ids[-1:])
-            if params.stop:
-                answer = tokenizer.decode([*sample.token_ids[begun:], *ids])
-                is_stopped = any(stop in answer for stop in params.stop)
-            return is_stopped
-
-        for number in itertools.count(1):
-            part = await self._ask(
-                request, sample, seed=sample_seed(seed, number), limit=begun + left - len(sample.token_ids),
-                stops=(*tokenizer.end_ids, *unwanted), enough=enough if told.tokens or params.stop else None,
-                ruled_out=marks if unwanted and number > 1 and (number > REDRAWS or params.temperature == 0) else (),
-            )  # fmt: skip
-            is_broken = part.token_ids[-1] in unwanted
-            _add(sample, part, count=len(part.token_ids) - is_broken)
-            if not is_broken or number > 2 * REDRAWS:
-                break
-        return is_stopped or sample.token_ids[-1] in tokenizer.end_ids
-
     # --------------------------------------------------------------------------------------------------- requests
 
     async def _ask(
         self, request: Request, sample: Sample, *, seed: int, limit: int, stops: Sequence[int | None], least: int = 0,
         ruled_out: Sequence[int] = (), enough: Enough | None = None,
-    ) -> _Part:  # fmt: skip
+    ) -> DrawnPart:  # fmt: skip
         """One request: what follows the prompt and the sample so far. At least one token comes."""
         params = request.params
         sampling: dict[str, Any] = {
@@ -241,7 +92,7 @@ class VllmEngine(TokenEngine):
                 "token_ids": [*request.prompt_ids, *sample.token_ids], "sampling_params": sampling,
                 "cache_salt": str(asked_at), "stream": enough is not None,
             }  # fmt: skip
-            part = _Part()
+            part = DrawnPart()
             try:
                 async with (
                     self._slots(),
@@ -295,7 +146,7 @@ class VllmEngine(TokenEngine):
             self._semaphore, self._loop = asyncio.Semaphore(MOST_REQUESTS), loop
         return self._semaphore
 
-    def _check(self, part: _Part, asked_at: int) -> None:
+    def _check(self, part: DrawnPart, asked_at: int) -> None:
         """Whether what was drawn is of the weights that it was asked of, or of later ones."""
         # what was read only in part does not say
         part.versions = part.versions or [(asked_at, 0, len(part.token_ids))]
@@ -353,7 +204,7 @@ class VllmEngine(TokenEngine):
         self.close()
 
 
-def _take(part: _Part, choice: Mapping[str, Any], enough: Enough | None) -> bool:
+def _take(part: DrawnPart, choice: Mapping[str, Any], enough: Enough | None) -> bool:
     """Add what a choice holds; whether that is enough."""
     ids, logprobs = choice["token_ids"], [one["logprob"] for one in choice["logprobs"]["content"]]
     part.versions += [
@@ -365,20 +216,6 @@ def _take(part: _Part, choice: Mapping[str, Any], enough: Enough | None) -> bool
         if enough is not None and enough(part.token_ids):
             return True
     return False
-
-
-def _add(sample: Sample, part: _Part, *, count: int | None = None) -> None:
-    """The first `count` tokens of a part behind a sample, with who drew which."""
-    count, begun = len(part.token_ids) if count is None else count, len(sample.token_ids)
-    for version, _, end in part.versions:
-        reached = sample.versions[-1][2] if sample.versions else 0  # a forced token goes with what follows it
-        if sample.versions and sample.versions[-1][0] == version:
-            sample.versions[-1] = version, sample.versions[-1][1], begun + min(end, count)
-        elif begun + min(end, count) > reached:
-            sample.versions.append((version, reached, begun + min(end, count)))
-    sample.token_ids += part.token_ids[:count]
-    sample.logprobs += part.logprobs[:count]
-    sample.sampled += [True] * count
 
 
 def open_vllm(

@@ -249,7 +249,7 @@ def save_adapter(
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        **_named_base(base),
+        **named_base(base),
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": 0.0,
@@ -272,7 +272,7 @@ def save_adapter(
     write_atomic(folder / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def _named_base(base: str) -> dict[str, str]:
+def named_base(base: str) -> dict[str, str]:
     """The base as PEFT finds it, a folder or a hub id, and where ponder calls it by another name, that."""
     from ponder.models import hub, named
 

@@ -11,6 +11,8 @@ import functools
 import hmac
 import json
 import logging
+import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -18,7 +20,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from ponder.config import ConfigError
@@ -30,6 +32,7 @@ from ponder.tinker.wire import read_request
 
 WAIT = 30.0  # seconds that one poll is held; the SDK gives up on one after 45
 MAX_BODY = 64 << 20
+_SECRET = secrets.token_bytes(32)  # of the addresses of files: they end with the process
 _log = logging.getLogger("ponder.tinker")
 Handler = Callable[["TinkerCall"], Awaitable[Any]]
 
@@ -174,6 +177,46 @@ async def save_weights_for_sampler(call: TinkerCall) -> Any:
     return promised(call.service.snapshot(model_id, number, call.need("sampling_session_seq_id", int)), model_id)
 
 
+async def save_weights_external(call: TinkerCall) -> Any:
+    if call.body.get("age_encryption_recipients"):
+        model_id, number = call.need("model_id", str), call.need("seq_id", int)
+
+        def refuse(model: Any) -> Any:
+            raise ConfigError("exports are not encrypted here; leave out age_encryption_recipients")
+
+        return promised(call.service.in_line(model_id, number, refuse), model_id)
+    return _save(call, "external_weights")
+
+
+async def external_weights_urls(call: TinkerCall) -> Any:
+    """Where each file of an export lies for an hour. Whoever has the address has the file: no key is asked for."""
+    run, kind, name = (call.path(part) for part in ("run", "kind", "name"))
+    expires, urls = int(time.time()) + 3600, {}
+    for file in sorted(call.service.store.find(f"tinker://{run}/{kind}/{name}").folder.glob("adapter_*")):
+        query = f"expires={expires}&signature={_signature(run, kind, name, file.name, expires)}"
+        urls[file.name] = f"{call.request.base_url}api/v1/files/{run}/{kind}/{name}/{file.name}?{query}"
+    return {"urls": urls, "expires": datetime.fromtimestamp(expires, UTC).isoformat()}
+
+
+async def download(call: TinkerCall) -> Any:
+    run, kind, name, file = parts = tuple(call.path(part) for part in ("run", "kind", "name", "file"))
+    given = call.request.query_params
+    expires = int(given["expires"]) if given.get("expires", "").isdecimal() else 0
+    is_ours = hmac.compare_digest(given.get("signature", "").encode(), _signature(*parts, expires).encode())
+    if not is_ours or expires < time.time():
+        return refusal(403, "this address is not valid, or no longer: ask for the URLs again")
+    return FileResponse(call.service.store.find(f"tinker://{run}/{kind}/{name}").folder / file)
+
+
+def _signature(*parts: str | int) -> str:
+    return hmac.new(_SECRET, json.dumps(parts).encode(), "sha256").hexdigest()
+
+
+async def finish(call: TinkerCall) -> Any:
+    call.service.finish(call.path("session"))
+    return Response(status_code=204)
+
+
 def _save(call: TinkerCall, kind: str) -> Any:
     body, model_id = call.body, call.need("model_id", str)
     future = call.service.save(
@@ -277,6 +320,7 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("POST", "optim_step", optim_step),
     ("POST", "save_weights", save_weights),
     ("POST", "save_weights_for_sampler", save_weights_for_sampler),
+    ("POST", "save_weights_external", save_weights_external),
     ("POST", "load_weights", load_weights),
     ("POST", "weights_info", weights_info),
     ("POST", "create_sampling_session", create_sampling_session),
@@ -287,6 +331,9 @@ ROUTES: list[tuple[str, str, Handler]] = [
     ("GET", "training_runs/{run}", training_run),
     ("GET", "training_runs/{run}/checkpoints", checkpoints),
     ("DELETE", "training_runs/{run}/checkpoints/{kind}/{name}", delete_checkpoint),
+    ("GET", "training_runs/{run}/checkpoints/{kind}/{name}/external_weights_urls", external_weights_urls),
+    ("GET", "files/{run}/{kind}/{name}/{file}", download),
+    ("POST", "sessions/{session}/finish", finish),
 ]
 
 
@@ -296,7 +343,8 @@ def make_app(service: TinkerService, *, api_key: str | None = None) -> Starlette
     def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
             given = request.headers.get("x-api-key", "")
-            if not given or (api_key is not None and not hmac.compare_digest(given.encode(), api_key.encode())):
+            is_right = bool(given) and (api_key is None or hmac.compare_digest(given.encode(), api_key.encode()))
+            if not is_right and handler is not download:
                 return refusal(401, "set TINKER_API_KEY to the key that `ponder tinker` was started with")
             body = bytearray()
             async for part in request.stream():

@@ -2,8 +2,8 @@
 
     tinker://SESSION:train:0/weights/000020          -> ROOT/SESSION_train_0/weights/000020/
     tinker://SESSION:train:0/sampler_weights/final      adapter_config.json, adapter_model.safetensors   as PEFT's
-                                                         optimizer.safetensors                           of `weights`
-                                                         checkpoint.json                                 what it is of
+    tinker://SESSION:train:0/external_weights/final     optimizer.safetensors                            of `weights`
+                                                        checkpoint.json                                  what it is of
 
 A folder is written beside its place and moved there when it is whole.
 """
@@ -23,7 +23,7 @@ from typing import Any
 from ponder.config import ConfigError
 from ponder.runs import write_atomic
 
-KINDS = {"weights": "training", "sampler_weights": "sampler"}
+KINDS = {"weights": "training", "sampler_weights": "sampler", "external_weights": "external"}
 FACTS = "checkpoint.json"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,127}")
 _RUN = re.compile(r"[A-Za-z0-9][\w:.-]{0,127}")

@@ -29,6 +29,10 @@ from ponder.types import SamplingParams, text_seed
 
 SILENT = 300.0  # seconds without a heartbeat after which a session's models may be freed for another
 SNAPSHOTS = 16  # kept of one model: a sampler older than that is gone
+SAVED = {  # the kind of a path -> what the answer is called
+    "weights": "save_weights", "sampler_weights": "save_weights_for_sampler",
+    "external_weights": "save_weights_external",
+}  # fmt: skip
 _UNUSED = ("topk_prompt_logprobs", "topk_sample_logprobs", "prompt_alt_tokens_k")
 
 
@@ -111,6 +115,12 @@ class TinkerService:
             raise NotHere(f"no session {identity[:100]!r} here: the server was started again? Make a new ServiceClient")
         self.sessions[identity].last_seen = time.monotonic()
         return self.sessions[identity]
+
+    def finish(self, identity: str) -> None:
+        """Its models make room at once; what was saved stays."""
+        session = self.session(identity)
+        for name in [name for name, model in self.models.items() if model.session is session]:
+            self.unload(name, "its session was closed")
 
     def base(self, name: str) -> Base:
         if name not in self.bases:
@@ -250,7 +260,7 @@ class TinkerService:
                 overwrite=overwrite, ttl=ttl,
             )  # fmt: skip
             self._loaded.pop(path, None)
-            return {"type": "save_weights" if kind == "weights" else "save_weights_for_sampler", "path": path}
+            return {"type": SAVED[kind], "path": path}
 
         return self.in_line(identity, number, job)
 

@@ -6,7 +6,8 @@
 
 `local` is this machine: a single-thread process a core for each, or one device. `vllm` samples with vLLM. `sharded`
 cuts weights and optimizer among `num_workers` ranks (train/sharded.py). `cluster` uses the nodes of a Ray cluster
-(train/cluster.py). Another pair is another function of the same shape: `backend = "mymodule:attr"` in a recipe.
+(train/cluster.py). `tinker` trains and samples at a service (train/tinker_backend.py). Another pair is another function
+of the same shape: `backend = "mymodule:attr"` in a recipe.
 """
 
 from __future__ import annotations
@@ -136,6 +137,15 @@ def cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterat
         yield pair
 
 
+@contextmanager
+def tinker(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
+    """A service that speaks the Tinker API: docs/tinker.md."""
+    from ponder.train.tinker_backend import open_tinker  # with the SDK, which only this backend needs
+
+    with open_tinker(config, folder, sources) as pair:
+        yield pair
+
+
 def of_trainer(policy: Policy, config: RLConfig) -> dict[str, Any]:
     """The keyword arguments of a trainer that the recipe decides."""
     how: dict[str, Any] = {"recompute": config.recompute}
@@ -145,4 +155,4 @@ def of_trainer(policy: Policy, config: RLConfig) -> dict[str, Any]:
     return how
 
 
-BACKENDS: dict[str, Backend] = {"local": local, "vllm": vllm, "sharded": sharded, "cluster": cluster}
+BACKENDS: dict[str, Backend] = {"local": local, "vllm": vllm, "sharded": sharded, "cluster": cluster, "tinker": tinker}

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.models import hub
+from ponder.runs import file_hash
 from ponder.scorers import files
 from ponder.types import Problem, Task
 
@@ -48,7 +49,12 @@ def source_of(spec: str, task: Task, *, seed: int, size: int) -> dict[str, Any]:
 
 
 def of_model(reference: str | Path) -> dict[str, str]:
-    return {f"the model {reference}": hub.fingerprint(hub.resolve(reference))}
+    """Its weights; of a folder that has none, for training elsewhere (train/tinker_backend.py), what there is."""
+    folder = hub.resolve(reference)
+    if not any(folder.glob("*.safetensors")):
+        kept = (folder / name for name in ("config.json", "tokenizer.json"))
+        return {f"{path.name} of {reference}": file_hash(path) for path in kept if path.exists()}
+    return {f"the model {reference}": hub.fingerprint(folder)}
 
 
 def of_rewards(preference: str) -> dict[str, str]:

@@ -56,6 +56,14 @@ class EvalConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TinkerConfig:
+    """Where `backend = "tinker"` trains. The key is read from TINKER_API_KEY and never from here."""
+
+    base_model: str = setting("", "what the service calls the model; empty = as `model` says")
+    base_url: str = setting("", "of the service; empty = TINKER_BASE_URL, or Tinker's own")
+
+
+@dataclass(frozen=True, kw_only=True)
 class RLConfig:
     out: str = setting(REQUIRED, "the run's folder", also="output_dir default_local_dir")
     model: str = setting("nano", "what is trained: a model reference", also="model_name_or_path")
@@ -137,9 +145,10 @@ class RLConfig:
     )  # fmt: skip
     backend: str = setting(
         "local", "who trains and samples: local (this machine), vllm (samples with vLLM), sharded (num_workers ranks), "
-        "cluster (Ray), or your own, module:attr",
+        "cluster (Ray), tinker (a service), or your own, module:attr",
     )  # fmt: skip
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    tinker: TinkerConfig = field(default_factory=TinkerConfig)
     # what is kept
     checkpoint_steps: tuple[int, ...] = setting(
         (), "steps whose weights are kept; empty = 0, 1, 2, 4, 8, ...", least=0, also="rungs"
@@ -198,7 +207,11 @@ class RLConfig:
             raise ValueError("max_mismatch compares a policy with itself: it needs max_lag=0")
         if self.backend == "local" and self.cluster != ClusterConfig():
             raise ValueError('the table [cluster] is of backend = "cluster"; set that, or leave the table out')
-        if self.sampling_dtype and self.backend in ("vllm", "cluster"):
+        if self.backend != "tinker" and self.tinker != TinkerConfig():
+            raise ValueError('the table [tinker] is of backend = "tinker"; set that, or leave the table out')
+        if why := self._not_at_tinker() if self.backend == "tinker" else "":
+            raise ValueError(f"backend = 'tinker': {why}")
+        if self.sampling_dtype and self.backend in ("vllm", "cluster", "tinker"):
             raise ValueError(f"sampling_dtype is of this machine's engine: leave it out with backend={self.backend!r}")
         if self.updates_per_step > self.problems_per_step:
             raise ValueError("updates_per_step cannot exceed problems_per_step: an update needs a group")
@@ -213,6 +226,17 @@ class RLConfig:
                 f"checkpoint_steps={list(self.checkpoint_steps)}: {beyond[0]} is never reached in "
                 f"num_steps={self.num_steps}; leave it out"
             )
+
+    def _not_at_tinker(self) -> str:
+        """What the service cannot do, and what to write instead; empty = nothing."""
+        refused = {
+            "it trains adapters: give lora_rank, e.g. lora_rank=32": not self.lora_rank,
+            f"its losses are of temperature 1: leave out temperature={self.temperature:g}": self.temperature != 1,
+            "it has no critic: take advantage = 'grpo', 'dr_grpo', 'rloo' or 'reinforce_pp' for 'gae'": self.has_critic,
+            f"the KL is measured from its base: leave out reference={self.reference!r}":
+                self.reference not in ("", "first"),
+        }  # fmt: skip
+        return next((why for why, is_so in refused.items() if is_so), "")
 
     @property
     def params(self) -> SamplingParams:

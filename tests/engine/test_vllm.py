@@ -22,6 +22,7 @@ from torch import nn
 from ponder.cli.loading import open_engine
 from ponder.config import ConfigError
 from ponder.engine import vllm as module
+from ponder.engine.parts import REDRAWS
 from ponder.engine.tokens import EngineError
 from ponder.engine.vllm import VllmEngine
 from ponder.engine.vllm_server import INSIDE, PYTHON, URL, VllmServer
@@ -100,7 +101,7 @@ def test_a_mark_in_an_answer_is_drawn_again_and_greedily_ruled_out():
         assert all(OPEN not in c.token_ids and c.token_ids.count(CLOSE) == 1 for c in drawn)
         answers = [body for body in double.requests if CLOSE in body["token_ids"]]
         assert len({body["sampling_params"]["seed"] for body in answers}) == len(answers) > 4  # drawn again, otherwise
-        assert len(answers) <= 4 * (module.REDRAWS + 1)
+        assert len(answers) <= 4 * (REDRAWS + 1)
 
 
 def test_a_reader_who_leaves_frees_the_server(engine, double):

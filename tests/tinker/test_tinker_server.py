@@ -212,6 +212,34 @@ def test_saved_weights_outlive_the_server(tmp_path_factory):
         assert client.post("weights_info", status=400, tinker_path=saved)
 
 
+def test_an_export_is_downloaded_by_whoever_has_its_address_and_by_nobody_else(client):
+    trained = client.model(40)
+    promised = client.post("save_weights_external", model_id=trained, seq_id=1, path="out", ttl_seconds=3600)
+    path = client.result(promised)["path"]
+    assert path == f"tinker://{trained}/external_weights/out"
+    place = f"/api/v1/training_runs/{trained}/checkpoints/external_weights/out"
+    told = client.http.get(f"{place}/external_weights_urls").json()
+    assert set(told["urls"]) == {"adapter_config.json", "adapter_model.safetensors"}
+    for name, url in told["urls"].items():
+        found = client.http.get(url, headers={"x-api-key": ""})
+        assert found.status_code == 200 and len(found.content) > 100
+        changed = url.replace(name, "checkpoint.json"), url.replace("signature=", "signature=0"), url.split("?")[0]
+        later = url.replace("expires=", "expires=9")
+        assert {client.http.get(other).status_code for other in (*changed, later)} == {403}
+    promised = client.post("save_weights_external", model_id=trained, seq_id=2, path="secret",
+                           age_encryption_recipients=["age1x"])  # fmt: skip
+    assert "leave out age_encryption_recipients" in client.result(promised)["error"]
+
+
+def test_a_session_that_is_closed_makes_room_for_the_next(tmp_path):
+    with server(tiny_base(tmp_path / "model"), tmp_path, max_models=1) as http:
+        first, second = Client(http), Client(http)
+        first.model(0)
+        assert http.post(f"/api/v1/sessions/{first.session}/finish", json={"reason": {}}).status_code == 204
+        assert second.model(0)
+        assert http.post("/api/v1/sessions/s0/finish", json={}).status_code == 404
+
+
 def test_no_more_models_are_trained_than_there_is_room_for(tmp_path):
     with server(tiny_base(tmp_path / "model"), tmp_path, max_models=1) as http:
         client = Client(http)
