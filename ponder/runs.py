@@ -72,6 +72,11 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         ) from error
 
 
+def utf8(text: str) -> str:
+    """Text as a file can hold it: half a surrogate pair, which JSON may give, becomes its escape."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+
+
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
     try:

@@ -190,8 +190,7 @@ def _write(path: Path, table: Any) -> None:
 
 
 def _plain(text: str | None) -> str | None:
-    """Text as UTF-8 can hold it: half a surrogate pair, which a model or a file may give, becomes its escape."""
-    return text if text is None or text.isascii() else text.encode(errors="backslashreplace").decode()
+    return None if text is None else runs.utf8(text)
 
 
 def _open(path: Path) -> Any:

@@ -265,7 +265,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = part.partition("=")
         if not equals:
             raise ConfigError(f"task {spec!r}: {part!r} is not dial=value, as in {name}:level=3-6,size=200")
-        values[key.strip()] = int(value) if value.strip().lstrip("-").isdigit() else value.strip()
+        values[key.strip()] = int(value) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", value) else value.strip()
     return name, values
 
 
@@ -274,8 +274,8 @@ def level_range(level: int | str | None, default: Sequence[int]) -> tuple[int, .
     if level is None:
         return tuple(default)
     low, _, high = str(level).partition("-")
-    if not low.isdigit() or not (high.isdigit() or high == ""):
-        raise ConfigError(f"level={level} is not a level or a range such as 3-6")
+    if not all(0 < len(end) < 4 and end.isdecimal() for end in (low, high or low)):  # no task has so many
+        raise ConfigError(f"level={str(level)[:40]} is not a level or a range such as 3-6")
     levels = tuple(range(int(low), int(high or low) + 1))
     if not levels:
         raise ConfigError(f"level={level} is an empty range; put the smaller level first")
