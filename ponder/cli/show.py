@@ -88,6 +88,7 @@ def levels_line(path: Path) -> str:
 
 def print_metrics(result: ExamResult) -> None:
     """The numbers of an exam as a small table, then those of its levels and subjects."""
+    from rich.markup import escape
     from rich.table import Table
 
     from ponder.evals.accuracy_at_compute import headline_lines
@@ -96,7 +97,7 @@ def print_metrics(result: ExamResult) -> None:
     from ponder.evals.tables import accuracy_tables, truncation_hint
 
     drawn = f"{result.num_problems} problems, {result.num_samples} samples each"
-    table = Table(title=f"{result.model} on {result.task}: {drawn}")
+    table = Table(title=escape(f"{result.model} on {result.task}: {drawn}"))
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")

@@ -14,7 +14,8 @@
 
 A zip is read in place and never unpacked. Refused: names that lead out of it, links, encrypted and repeated entries,
 more or larger entries than a contest problem has; what an entry says of its size is not believed, and texts are counted
-together, since few bytes may unpack to very many. In a folder a link may not lead out. Left out: other archives (unpack them first), and packages without subtasks.
+together, since few bytes may unpack to very many. In a folder a link may not lead out. Left out: other archives (unpack
+them first), and packages without subtasks.
 """
 
 from __future__ import annotations

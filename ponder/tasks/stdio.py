@@ -248,8 +248,10 @@ def _tests(rows: Sequence[Mapping[str, Any]], text: str, where: str) -> tuple[St
         group = str(
             row.get("group") or ("" if " ".join(row["input"].split()) not in plain else SAMPLE) or f"test{number}"
         )
-        tests.append(StdioTest(name=f"{group}/{number}", input=_bytes(row["input"], where),
-                               output=_bytes(row["output"], where), group=group, points=_points(row, where)))  # fmt: skip
+        given, wanted = (_bytes(row[side], where) for side in ("input", "output"))
+        tests.append(
+            StdioTest(name=f"{group}/{number}", input=given, output=wanted, group=group, points=_points(row, where))
+        )
     if not any(test.group == SAMPLE for test in tests):
         tests += [
             StdioTest(name=f"{SAMPLE}/text{number}", input=_bytes(found[1], where), output=_bytes(found[2], where),
@@ -263,7 +265,7 @@ def _bytes(text: str, where: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{where}: a test has half a surrogate pair, which no program can read; mend or remove it") from None
+        raise ConfigError(f"{where}: a test has half a surrogate pair, which no program can read; mend it") from None
 
 
 def _points(row: Mapping[str, Any], where: str) -> float:
