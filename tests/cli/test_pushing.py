@@ -80,7 +80,7 @@ def test_what_is_no_part_of_a_model_stays_here_and_that_is_said(run, tmp_path):
     for name in own:
         (place / name).write_text("{}")
     try:
-        with pytest.warns(UserWarning, match=r"left here.*bank\.json, keys\.json, notes\.md, ponder\.db, ponder\.db\.sec"):
+        with pytest.warns(UserWarning, match=r"left here.*: bank\.json, keys\.json, notes\.md, ponder\.db, "):
             files = prepare(publication(f"{run}@0", "me/mine"), tmp_path / "out")
     finally:
         for name in own:
