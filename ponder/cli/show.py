@@ -44,6 +44,13 @@ def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
         )
 
 
+def shown(text: str) -> str:
+    """A model's or a file's text for stdout: on a terminal without what would steer it, else as it is."""
+    from ponder.serve.terminal import printable
+
+    return printable(text) if sys.stdout.isatty() else text
+
+
 def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     print(json.dumps(result) if as_json else sentence)
 

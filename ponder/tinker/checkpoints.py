@@ -61,10 +61,14 @@ class SavedWeights:
         new = _beside(folder)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        write(new)
         now = time.time()
         more = {"run": run, "time": now, "expires": now + ttl if ttl else None}
-        write_atomic(new / FACTS, json.dumps({**facts, **more}, indent=1) + "\n")
+        try:
+            write(new)
+            write_atomic(new / FACTS, json.dumps({**facts, **more}, indent=1) + "\n")
+        except BaseException:  # a full disk: what was written of it is in the way of everybody else
+            shutil.rmtree(new, ignore_errors=True)
+            raise
         _move(new, folder)
         return path
 

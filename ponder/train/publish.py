@@ -36,7 +36,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ponder.models.weights import CODES, DTYPES, WEIGHTS, file_header
-from ponder.runs import write_atomic
+from ponder.runs import read_object, write_atomic
 
 MARK = "version.json"
 MEMORY = Path("/dev/shm")  # of this machine, and of all its users
@@ -235,7 +235,7 @@ class WeightReader:
     def mark(self, version: int) -> dict[str, Any]:
         path = self.folder / f"v{version:08}" / MARK
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return read_object(path, "version", "base", "keep", "parts")
         except (OSError, ValueError) as error:
             there = sorted(int(p.parent.name[1:]) for p in self.folder.glob(f"v*/{MARK}"))
             raise PublishedError(

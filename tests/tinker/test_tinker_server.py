@@ -208,6 +208,19 @@ def test_sampling_parameters_of_a_wrong_kind_are_the_clients_mistake(client, par
     assert client.result(promised)["category"] == "user"
 
 
+def test_weights_that_could_not_be_written_leave_nothing_and_the_old_ones_stay(tmp_path):
+    store = SavedWeights(tmp_path)
+    store.save("s:train:0", "weights", "one", lambda folder: None, FACTS_OF)
+
+    def full(folder):
+        (folder / "adapter").write_bytes(bytes(1000))
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        store.save("s:train:0", "weights", "one", full, FACTS_OF, overwrite=True)
+    assert [path.name for path in (tmp_path / "s_train_0" / "weights").iterdir()] == ["one"]
+
+
 FACTS_OF = {"base_model": NAME, "rank": 4, "train_mlp": True, "train_attn": True, "user_metadata": None}
 
 

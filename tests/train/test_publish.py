@@ -221,6 +221,15 @@ def test_weights_travel_through_memory_where_it_has_room(tmp_path):
         WeightStore(tmp_path / "w", window=0)
 
 
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", '{"version": 7}', "\xff"])
+def test_a_mark_that_was_cut_off_or_is_none_is_one_error_that_names_it(tmp_path, writers, text):
+    store = WeightStore(tmp_path / "w")
+    publish(store, writers, 7, some_weights(7))
+    (store.place(7) / MARK).write_bytes(text.encode("latin-1"))
+    with pytest.raises(PublishedError, match="version 7 is not complete"):
+        WeightReader(store.folder).read(7)
+
+
 def test_weights_in_memory_that_all_users_share_are_read_and_replaced_by_nobody_else(tmp_path, monkeypatch):
     from ponder.train import publish as module
 
