@@ -76,7 +76,7 @@ def test_the_card_says_what_the_runs_files_say_and_names_no_folder_of_this_machi
 def test_what_is_no_part_of_a_model_stays_here_and_that_is_said(run, tmp_path):
     """A server that was started in a model's folder keeps its database there, with the key to it."""
     place = run / "checkpoints" / "step_00000"
-    own = ("ponder.db", "ponder.db.secret", "notes.md", "bank.json", "result.json", "keys.json", "efforts.json")
+    own = ("ponder.db", "ponder.db.secret", "notes.md", "bank.json", "result.json", "keys.json")
     for name in own:
         (place / name).write_text("{}")
     try:
