@@ -97,7 +97,7 @@ class Efforts:
     @classmethod
     def read(cls, path: Path) -> Efforts:
         try:
-            data: dict[str, Any] = json.loads(path.read_text())
+            data: dict[str, Any] = json.loads(path.read_bytes())
             written = data.pop("format")
             if written not in (1, FORMAT):
                 raise ValueError("it has another format")
@@ -106,7 +106,7 @@ class Efforts:
                 del data["levels"]
                 return cls.choose(list(dict.fromkeys(levels.values())), **data)
             return cls(**{**data, "levels": levels})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ConfigError(f"{path} holds no effort levels ({error}); delete it or run ponder scale again") from None
 
 

@@ -57,12 +57,13 @@ def cache_root() -> Path:
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between."""
+    """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between. Half a surrogate
+    pair becomes its escape, which in JSON is the same text."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
+            file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -72,6 +73,11 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
             "(what was written before is kept)"
         ) from error
+
+
+def utf8(text: str) -> str:
+    """Text as a file can hold it: half a surrogate pair, which JSON may give, becomes its escape."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -115,9 +121,31 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 return
             try:
-                yield json.loads(line)
-            except ValueError:
-                raise ValueError(f"{path}:{number} is not JSON; delete that line to go on") from None
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                row = None
+            if not isinstance(row, dict):
+                raise ValueError(f"{path}:{number} is not JSON; delete that line to go on")
+            yield row
+
+
+def read_object(path: Path, *needed: str) -> dict[str, Any]:
+    """The object in a JSON file that ponder wrote, with these keys; ValueError names a file that is damaged."""
+    try:
+        found = json.loads(path.read_bytes())
+        if not isinstance(found, dict) or not set(needed) <= set(found):
+            raise ValueError(f"it is no object with {', '.join(needed) or 'anything in it'}")
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({str(error)[:100]}); restore it, or begin again elsewhere") from None
+    return found
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The keys of a run's config.toml; ValueError names a file that is damaged."""
+    try:
+        return tomllib.loads(path.read_bytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({str(error)[:100]}); restore it, or begin again elsewhere") from None
 
 
 def revision() -> str:
@@ -146,7 +174,7 @@ def machine() -> dict[str, Any]:
     """What a reader needs to judge a time: processor, cores, memory in GiB, Python."""
     model = platform.processor()
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), model)
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     except (OSError, ValueError):
@@ -247,7 +275,9 @@ class Run:
             write_atomic(self.folder / "config.toml", config_toml + "\n")
             write_atomic(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
         else:
-            known = json.loads((self.folder / "run.json").read_text())
+            for left in (self.folder / "state").glob(".*.part"):  # of a kill while a state was written: as large as it
+                left.unlink(missing_ok=True)
+            known = read_object(self.folder / "run.json", "kind")
             if known["kind"] != kind:
                 raise ValueError(
                     f"{self.folder} holds a run of kind {known['kind']!r}, not {kind!r}; choose another folder"
@@ -256,7 +286,7 @@ class Run:
 
     def _continue(self, config_toml: str) -> None:
         """A run may be made longer, nothing else: it could not be told afterwards which steps had which recipe."""
-        old, new = tomllib.loads((self.folder / "config.toml").read_text(encoding="utf-8")), tomllib.loads(config_toml)
+        old, new = read_recipe(self.folder / "config.toml"), tomllib.loads(config_toml)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if fixed := [key for key in changed if key not in MAY_CHANGE]:
             key = fixed[0]
@@ -271,7 +301,7 @@ class Run:
         """Keep what the run reads, name -> hash; refuse to go on with anything else once it has `begun`."""
         path = self.folder / "inputs.json"
         if begun and path.exists():
-            known = json.loads(path.read_text(encoding="utf-8"))
+            known = read_object(path)
             changed = [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]
             if changed:
                 others = f" (and {len(changed) - 1} more)" if changed[1:] else ""
@@ -301,8 +331,8 @@ class Run:
         for name in ("metrics.jsonl", "samples.jsonl", "all_rollouts.jsonl"):
             path = self.folder / name
             if path.exists():
-                kept = [json.dumps(row, ensure_ascii=False) + "\n" for row in read_jsonl(path) if row["step"] < step]
-                write_atomic(path, "".join(kept))
+                kept = [row for row in read_jsonl(path) if row.get("step", 0) < step]
+                write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
     def checkpoint_folder(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step_{step:05d}"

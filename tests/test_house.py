@@ -82,6 +82,15 @@ def test_the_docs_show_the_imports_that_are_checked():
     assert table in (ROOT / "docs" / "concepts.md").read_text(), f"put into docs/concepts.md:\n{table}"
 
 
+def test_texts_of_files_are_utf_8_whatever_the_machine_speaks():
+    """Without an encoding Python takes the locale's, in which what another machine wrote cannot be read."""
+    for path in (ROOT / "ponder").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            called = node.func.attr if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) else ""
+            if called in ("read_text", "write_text"):
+                assert "encoding" in {word.arg for word in node.keywords}, f"{path}:{node.lineno}: no encoding"
+
+
 def test_no_two_rooms_import_each_other():
     """Followed over rooms that MAY allows: a circle would let a climb in by the back door."""
 

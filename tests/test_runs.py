@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -97,6 +98,53 @@ def test_reopening_a_run_keeps_its_facts_and_forgets_only_later_steps(tmp_path):
     again.forget_after(3)
     assert (run.folder / "run.json").read_text() == facts
     assert [row["step"] for row in read_jsonl(run.folder / "metrics.jsonl")] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["config.toml", "run.json", "inputs.json", "metrics.jsonl", "samples.jsonl"])
+def test_a_run_with_a_file_that_was_cut_off_goes_on_or_is_one_error_that_names_it(tmp_path, name, monkeypatch):
+    recipe, path = 'model = "nano"\nlr = 0.1', tmp_path / name
+
+    def go_on() -> None:
+        with Run(tmp_path, kind="rl", config_toml=recipe, seed=0) as run:
+            run.same_inputs({"p.jsonl": "9f86"}, begun=not run.is_new)
+            run.forget_after(2)
+
+    with Run(tmp_path, kind="rl", config_toml=recipe, seed=0) as run:
+        run.same_inputs({"p.jsonl": "9f86"}, begun=False)
+        for step in range(3):
+            run.log(step, {"loss": 1.0})
+            run.log_samples([{"step": step, "answer": "a"}])
+    go_on()
+    whole = path.read_bytes()
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        try:
+            go_on()
+        except ValueError as error:
+            assert str(path) in str(error) or (name == "config.toml" and "was begun with" in str(error))
+        else:
+            assert name.endswith(".jsonl") or size == len(whole) - 1
+    for content in (b"\xff\xfe", b"[]", b"5", b'{"a": 1}', b"[" * 100_000):
+        path.write_bytes(content + b"\n")
+        with contextlib.suppress(ValueError):
+            go_on()
+
+
+def test_what_a_kill_leaves_of_a_state_is_removed_when_the_run_goes_on(tmp_path):
+    Run(tmp_path, kind="rl", config_toml="", seed=0).close()
+    write_atomic(tmp_path / "state" / "state.safetensors", b"whole")
+    for process in (7, 8):
+        (tmp_path / "state" / f".state.safetensors.{process}.part").write_bytes(b"half")
+    Run(tmp_path, kind="rl", config_toml="", seed=0).close()
+    assert [path.name for path in (tmp_path / "state").iterdir()] == ["state.safetensors"]
+
+
+def test_a_run_whose_samples_hold_half_a_surrogate_pair_goes_on(tmp_path):
+    for _ in range(2):
+        with Run(tmp_path, kind="rl", config_toml="", seed=0) as run:
+            run.forget_after(2)
+            run.log_samples([{"step": 1, "answer": "a\ud800b"}])
+    assert {row["answer"] for row in read_jsonl(tmp_path / "samples.jsonl")} == {"a\ud800b"}
 
 
 def test_a_continued_run_may_be_longer_and_nothing_else(tmp_path):

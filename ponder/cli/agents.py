@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ponder.strategies.keys import Key
 
 MAX_TEXT = 20_000  # characters of a question or an answer
+MAX_SPEC = 200  # of the name of a task
 MAX_SAMPLES, MAX_PROBLEMS, MAX_TOKENS = 64, 200, 8_192
 INSTRUCTIONS = (
     "ponder measures and uses a language model that thinks before it answers. `ask` puts a question to it, `grade` "
@@ -183,24 +184,24 @@ class AgentTools:
 
 def check_task(spec: str, allowed: Sequence[str]) -> None:
     """A task that an agent may name: one of ponder's own, of reasoning-gym, or what --task allows. Nothing else: a
-    module would be imported, a file read."""
+    module would be imported, a file read, an address asked. It is taken apart as `load_task` does it."""
     from ponder.tasks import NAMED
+    from ponder.tasks.base import own_name, parts_of
 
     if spec in allowed:
         return
-    for part in spec.split("+"):
-        name = part.partition("*")[2] or part
-        name = name.strip().partition(":")[0]
-        if name not in NAMED and name != "gym":
+    check_text("task", spec, most=MAX_SPEC)
+    for _, part in parts_of(spec):
+        if own_name(part) not in NAMED and not part.startswith("gym:"):
             raise ConfigError(
                 f"task {part[:100]!r} is not one that agents may use; the server's --task SPEC allows others"
-                f"{nearest(name[:100], [*NAMED, *allowed])}"
+                f"{nearest(part.partition(':')[0][:100], [*NAMED, *allowed])}"
             )
 
 
-def check_text(name: str, text: str, *, least: int = 1) -> None:
-    if not least <= len(text.strip()) or len(text) > MAX_TEXT:
-        raise ConfigError(f"{name} has {len(text)} characters; it must have {least} to {MAX_TEXT}")
+def check_text(name: str, text: str, *, least: int = 1, most: int = MAX_TEXT) -> None:
+    if not least <= len(text.strip()) or len(text) > most:
+        raise ConfigError(f"{name} has {len(text)} characters; it must have {least} to {most}")
 
 
 def check_number(name: str, value: int, least: int, most: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import sys
@@ -77,6 +78,8 @@ def main() -> None:
     """Run the CLI; an error that a person can mend is one line on stderr and exit code 1."""
     from ponder.runs import StorageError
 
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: an answer that was paid for is printed
     try:
         app()
     except (ConfigError, StorageError, ImportError, ValueError, RuntimeError, OSError) as error:

@@ -130,7 +130,7 @@ def ioi(
 def read_totals(path: Path) -> list[float]:
     """The numbers of a file, one a line."""
     try:
-        return [float(line) for line in path.read_text().split("\n") if line.strip()]
+        return [float(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except ValueError as error:
         raise ConfigError(f"{path}: {error}; write one contestant's total a line") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -162,7 +161,9 @@ class SharedEngine(EngineWrapper):
 
 def check_kind(run: Path) -> None:
     """Curves and diagnoses are of reinforcement learning; other runs have neither groups nor checkpoints on the way."""
-    kind = json.loads((run / "run.json").read_text())["kind"]
+    from ponder.runs import read_object
+
+    kind = read_object(run / "run.json", "kind")["kind"]
     instead = {
         "sft": f"ponder eval --task TASK --model {run}` measures it, `ponder report {run}` draws its loss",
         "scorer": f"ponder score BANK --scorer {run}` uses it, {run}/result.json says how good it is",

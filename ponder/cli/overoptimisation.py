@@ -106,7 +106,7 @@ def _along(folder: Path, out: Path, gold: Any, *, limit: int, samples: int, seed
     from ponder.evals.exams import run_exam
     from ponder.evals.overoptimisation import run_curve
     from ponder.evals.preference import trained_on
-    from ponder.runs import find_checkpoints
+    from ponder.runs import find_checkpoints, read_object
     from ponder.scorers import load_scorer
     from ponder.tasks import load_task
     from ponder.train.recipe import load_recipe
@@ -124,7 +124,7 @@ def _along(folder: Path, out: Path, gold: Any, *, limit: int, samples: int, seed
                 task, engines.open(checkpoint), name=config.task, model=facts.name, fingerprint=facts.fingerprint,
                 num_samples=samples, params=config.params, out=place, seed=seed, limit=limit,
             ))  # fmt: skip
-            banks[int(json.loads((checkpoint / "checkpoint.json").read_text())["step"])] = Bank.read(place)
+            banks[int(read_object(checkpoint / "checkpoint.json", "step")["step"])] = Bank.read(place)
     return run_curve(
         folder, banks, gold, proxy, scorer, label=f"{config.preset}, {members(scorer)}", seen=trained_on(proxy)
     )

@@ -44,6 +44,13 @@ def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
         )
 
 
+def shown(text: str) -> str:
+    """A model's or a file's text for stdout: on a terminal without what would steer it, else as it is."""
+    from ponder.serve.terminal import printable
+
+    return printable(text) if sys.stdout.isatty() else text
+
+
 def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
     print(json.dumps(result) if as_json else sentence)
 
@@ -88,6 +95,7 @@ def levels_line(path: Path) -> str:
 
 def print_metrics(result: ExamResult) -> None:
     """The numbers of an exam as a small table, then those of its levels and subjects."""
+    from rich.markup import escape
     from rich.table import Table
 
     from ponder.evals.accuracy_at_compute import headline_lines
@@ -96,7 +104,7 @@ def print_metrics(result: ExamResult) -> None:
     from ponder.evals.tables import accuracy_tables, truncation_hint
 
     drawn = f"{result.num_problems} problems, {result.num_samples} samples each"
-    table = Table(title=f"{result.model} on {result.task}: {drawn}")
+    table = Table(title=escape(f"{result.model} on {result.task}: {drawn}"))
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")

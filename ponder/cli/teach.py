@@ -200,6 +200,7 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
     from ponder.evals.scorer_plots import save_page
     from ponder.evals.stats import cons_at
     from ponder.live import Bar
+    from ponder.runs import read_object
     from ponder.train.estimate import estimate_scorer
     from ponder.train.scorer import load_recipe, recipe_of, train_scorer
 
@@ -214,7 +215,7 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
             on_check=lambda check: console.print(str(check)),
             consensus=lambda counts, correct, k, blank: cons_at(counts, correct, k, blank=blank),
         )
-    result = json.loads((Path(config.out) / "result.json").read_text())
+    result = read_object(Path(config.out) / "result.json")
     if "curve" in result:  # of samples to choose among
         try:
             save_page(Path(config.out))
@@ -227,16 +228,15 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
 @app.command(rich_help_panel=LEARN)
 def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
     """Explain a run that does not learn: what was seen, the likely cause, what to change."""
-    import tomllib
     from dataclasses import asdict
 
-    from ponder.runs import read_jsonl
+    from ponder.runs import read_jsonl, read_recipe
     from ponder.train.doctor import diagnose, render
 
     if not (run / "metrics.jsonl").exists():
         raise ConfigError(f"{run} has no metrics.jsonl; give the folder of a `ponder rl` run")
     check_kind(run)
-    findings = diagnose(list(read_jsonl(run / "metrics.jsonl")), tomllib.loads((run / "config.toml").read_text()))
+    findings = diagnose(list(read_jsonl(run / "metrics.jsonl")), read_recipe(run / "config.toml"))
     if as_json:
         print(json.dumps([asdict(finding) for finding in findings], ensure_ascii=False))
     else:

@@ -42,7 +42,7 @@ from ponder.cli.loading import (
     open_testers,
     tell_experiments,
 )
-from ponder.cli.show import finish
+from ponder.cli.show import finish, shown
 from ponder.config import ConfigError, to_dict
 from ponder.types import Budget, Engine, Message, SamplingParams, Solution, Usage
 
@@ -165,7 +165,7 @@ def ask(
         ask_strategy, calls = _with_engine(asked, engine, toolbox, tool_rounds, approver)
         solution, stopped = _solve(ask_strategy, key, approver)
     if show_reasoning and not as_json:
-        print(solution.reasoning or "(no reasoning)")
+        print(shown(solution.reasoning) or "(no reasoning)")
     if as_json:
         result: dict[str, Any] = {
             "answer": solution.answer, "mode": mode, "stopped_early": stopped,
@@ -179,7 +179,7 @@ def ask(
             result["judge"] = {"replies": judge.num_replies, "unread": judge.num_unparsed}
         print(json.dumps(result, ensure_ascii=False))
         return
-    print(solution.answer or "(no answer: the model never closed its reasoning)")
+    print(shown(solution.answer) or "(no answer: the model never closed its reasoning)")
     told = _cost(solution.usage, judge, stopped) + _told_calls(calls)
     Console(stderr=True, highlight=False, markup=False).print(f"({told})", style="dim")
 
@@ -279,7 +279,7 @@ def play(
     print(f"{task}: {min(limit, len(problems))} problems, Ctrl-D to stop.")
     for index in range(min(limit, len(problems))):
         problem = problems[index]
-        print(f"\n{problem.text}")
+        print(f"\n{shown(problem.text)}")
         try:
             answer = input("> ")
         except (EOFError, KeyboardInterrupt):
@@ -288,7 +288,7 @@ def play(
         asked += 1
         verdict = problems.verify(problem, answer)
         right += verdict.is_correct
-        note = "" if verdict.is_correct else f"; the target is {problem.target}"
+        note = "" if verdict.is_correct else f"; the target is {shown(problem.target)}"
         print(f"{verdict.outcome} (read as {verdict.extracted!r}){note}")
     print(f"{right} of {asked} correct")
 

@@ -181,7 +181,7 @@ class RemoteEngine(BaseEngine):
             return 0, str(error) or type(error).__name__, 0.0
         try:
             answer = response.json()
-        except ValueError:
+        except (ValueError, RecursionError):
             answer = response.text
         return response.status_code, answer, _retry_after(response.headers.get("retry-after", ""))
 

@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 import tempfile
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from pathlib import Path
@@ -29,7 +30,7 @@ from torch import Tensor
 from ponder.engine.parts import DrawnPart, Enough, PartsEngine
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.tokens import EngineError
-from ponder.engine.vllm_server import VllmServer, open_server
+from ponder.engine.vllm_server import TESTED, VllmServer, open_server
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, read_config, write_tensors
@@ -100,7 +101,7 @@ class VllmEngine(PartsEngine):
                     contextlib.aclosing(self._choices(body)) as choices,
                 ):
                     async for choice in choices:
-                        if _take(part, choice, enough):
+                        if _take(part, choice, self.config.vocab_size, limit, enough):
                             break
             except TimeoutError:
                 raise EngineError(f"vLLM gave no answer within {self._timeout:g} s") from None
@@ -126,11 +127,11 @@ class VllmEngine(PartsEngine):
                         raise ConnectionError(f"{response.status_code}: {text}")
                     raise EngineError(f"vLLM refused a request ({response.status_code}): {text}")
                 if not body["stream"]:
-                    yield json.loads(await response.aread())["choices"][0]
+                    yield _choices_of(await response.aread(), least=1)[0]
                     return
                 async for line in response.aiter_lines():
                     if line.startswith("data: {"):
-                        for choice in json.loads(line[6:]).get("choices") or ():
+                        for choice in _choices_of(line[6:]):
                             yield choice
         except httpx.HTTPError as error:
             raise ConnectionError(str(error) or type(error).__name__) from None
@@ -184,6 +185,8 @@ class VllmEngine(PartsEngine):
 
     def _load_folder(self, folder: Path) -> None:
         told = self._server.rpc("ponder_load", str(folder.resolve()))
+        if not all(isinstance(one, dict) and {"head", "changed"} <= set(one) for one in told):
+            raise EngineError(f"vLLM's workers answered {str(told)[:200]}; do they have ponder_vllm.Extension?")
         heads = {one["head"] for one in told}
         if "wrong" in heads:
             raise EngineError("vLLM's output head does not compute with the new weights, and could not be put right")
@@ -204,13 +207,41 @@ class VllmEngine(PartsEngine):
         self.close()
 
 
-def _take(part: DrawnPart, choice: Mapping[str, Any], enough: Enough | None) -> bool:
-    """Add what a choice holds; whether that is enough."""
-    ids, logprobs = choice["token_ids"], [one["logprob"] for one in choice["logprobs"]["content"]]
-    part.versions += [
-        (int(span["version"]), span["start"], span["end"]) for span in choice.get("weight_versions") or ()
-    ]
-    for token, logprob in zip(ids, logprobs, strict=True):
+def _choices_of(text: str | bytes, *, least: int = 0) -> Sequence[Mapping[str, Any]]:
+    """The choices of an answer or of an event; an EngineError quotes one that has none."""
+    try:
+        found = json.loads(text)["choices"] or ()
+        if not isinstance(found, list | tuple) or len(found) < least:
+            raise TypeError
+    except (ValueError, LookupError, TypeError, RecursionError):
+        raise EngineError(f"vLLM answered with {text[:200]!r}: another version? ({TESTED} was tested)") from None
+    return found
+
+
+def _read(choice: Mapping[str, Any], vocab_size: int, most: int, left: int) -> DrawnPart:
+    """What a choice says, checked: what is trained on must not be another's mistake. left: tokens that may come."""
+    try:
+        ids, logprobs = list(choice["token_ids"]), [one["logprob"] for one in choice["logprobs"]["content"]]
+        spans = choice.get("weight_versions") or ()
+        versions = [(int(span["version"]), span["start"], span["end"]) for span in spans]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        raise EngineError(f"vLLM answered with {str(choice)[:200]}: another version? ({TESTED} was tested)") from None
+    places = [place for _, *ends in versions for place in ends]
+    if (
+        not all(type(token) is int and 0 <= token < vocab_size for token in ids)
+        or not all(isinstance(value, int | float) and -math.inf < value <= 1e-3 for value in logprobs)
+        or not all(type(place) is int and 0 <= place <= most for place in places)
+        or not len(ids) == len(logprobs) <= left
+    ):
+        raise EngineError(f"vLLM drew what this model cannot: {str(choice)[:200]}; does it serve another one?")
+    return DrawnPart(ids, [float(value) for value in logprobs], versions)
+
+
+def _take(part: DrawnPart, choice: Mapping[str, Any], vocab_size: int, most: int, enough: Enough | None) -> bool:
+    """Add what a choice holds; whether that is enough. most: tokens that were asked for."""
+    found = _read(choice, vocab_size, most, most - len(part.token_ids))
+    part.versions += found.versions
+    for token, logprob in zip(found.token_ids, found.logprobs, strict=True):
         part.token_ids.append(token)
         part.logprobs.append(logprob)
         if enough is not None and enough(part.token_ids):

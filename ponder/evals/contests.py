@@ -42,6 +42,7 @@ from ponder.tasks.file import read_rows
 
 KINDS = ("cf", "icpc")
 MOST_TRIES = 1000  # of one person at one problem: more is no contest
+MOST_RESULTS = 10_000_000  # people times problems; the largest rounds have half a million
 MADE_UP = "made-up"  # how the source of a made-up contest begins
 
 
@@ -191,6 +192,8 @@ def contest_of(content: Any, where: str) -> Contest:
     rows = facts["rows"]
     if not isinstance(rows, list):
         raise ConfigError(f"{where}: rows must be a list; an empty one where there are no human standings")
+    if len(rows) * len(problems) > MOST_RESULTS:
+        raise ConfigError(f"{where}: {len(rows):,} rows of {len(problems):,} problems are no contest")
     has_results = bool(rows) and isinstance(rows[0], dict) and rows[0].get("results") is not None
     totals = np.full((len(rows), 3), math.nan)
     results = np.full((len(rows), len(problems), 3), math.nan) if has_results else None

@@ -20,10 +20,10 @@ class BankError(ValueError):
 def read_spec(folder: Path) -> BankSpec:
     """The content of bank.json, if it is of this format."""
     try:
-        facts = json.loads((folder / "bank.json").read_text())
+        facts = json.loads((folder / "bank.json").read_bytes())
     except FileNotFoundError:
         raise BankError(f"no sample bank in {folder}; `ponder eval --out {folder}` makes one") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BankError(f"{folder}/bank.json is not JSON: {error}") from None
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         raise BankError(f"{folder}/bank.json is of another format than {FORMAT}; use the ponder that wrote it")

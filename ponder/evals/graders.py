@@ -199,16 +199,16 @@ def read_labelled(path: str | Path) -> list[Labelled]:
     path = Path(path)
     if not path.is_file():
         raise ConfigError(f"no file of labelled answers at {path}")
-    with path.open(encoding="utf-8", newline="") as file:
-        if path.suffix == ".csv":
-            rows: list[Mapping[str, str]] = list(csv.DictReader(file))
-            fields = ("prompt", "completion", "final_label")
-        else:
-            try:
-                rows = [json.loads(line) for line in file if line.strip()]
-            except ValueError as error:
-                raise ConfigError(f"{path} is not JSON Lines ({error})") from None
-            fields = ("prompt", "answer", "label")
+    is_table = path.suffix == ".csv"
+    fields = ("prompt", "completion", "final_label") if is_table else ("prompt", "answer", "label")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel marks what it writes as UTF-8
+            rows: list[Mapping[str, str]] = (
+                list(csv.DictReader(file)) if is_table else [json.loads(line) for line in file if line.strip()]
+            )
+    except (OSError, ValueError, csv.Error, RecursionError) as error:
+        what = "a CSV file" if is_table else "JSON Lines"
+        raise ConfigError(f"{path} cannot be read as {what} in UTF-8 ({error})") from None
     found = []
     for number, row in enumerate(rows, 1):
         if not isinstance(row, dict) or not all(isinstance(row.get(name), str) for name in fields):

@@ -40,7 +40,7 @@ class PerSample:
     def __post_init__(self) -> None:
         head = self.path.with_name(self.path.name + ".json")
         if head.exists():
-            self._check(json.loads(head.read_text()))
+            self._check(runs.read_object(head))
         if self._file.exists():
             found = columns.read([self._file], ["problem", "sample", *self.columns])
             (ids, names), samples = found.pop("problem"), found.pop("sample")

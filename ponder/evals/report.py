@@ -9,7 +9,6 @@ and treats every text from a model or a file as text: jinja2 escapes it, and the
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import resources
@@ -94,12 +93,12 @@ def report(folder: str | Path) -> Path:
 
 
 def _run_page(folder: Path) -> Page:
-    facts: dict[str, Any] = json.loads((folder / "run.json").read_text())
+    facts: dict[str, Any] = runs.read_object(folder / "run.json")
     config = folder / "config.toml"
     metrics, samples = (list(runs.read_jsonl(folder / name)) for name in ("metrics.jsonl", "samples.jsonl"))
     page = Page(title=f"{facts.get('kind', 'run')} run {folder.resolve().name}")
     page.facts["run"] = _lines(facts)
-    page.config = config.read_text(errors="replace") if config.exists() else ""
+    page.config = config.read_text(encoding="utf-8", errors="replace") if config.exists() else ""
     curves_path = folder / "scale" / CURVES
     if curves_path.exists():
         _add_curves(page, folder, Curves.read(curves_path))
@@ -311,7 +310,7 @@ def _render(page: Page) -> str:
 
     folder = resources.files("ponder.evals")
     names = ("report.html.jinja", "samples.html.jinja", "browser.html.jinja", "trajectories.html.jinja")
-    templates = jinja2.DictLoader({name: folder.joinpath(name).read_text() for name in names})
+    templates = jinja2.DictLoader({name: folder.joinpath(name).read_text(encoding="utf-8") for name in names})
     environment = jinja2.Environment(
         loader=templates, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TOKEN = re.compile(r"\w+|[^\w\s]")
-_FENCE = re.compile(r"^\s*(?:```|~~~).*?(?:^\s*(?:```|~~~)\s*$|\Z)", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~).*?(?:^[ \t]*(?:```|~~~)[ \t]*$|\Z)", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^\s{0,3}#{1,6}\s+\S", re.MULTILINE)
 _BOLD = re.compile(r"\*\*[^\s*][^\n*]*\*\*|__[^\s_][^\n_]*__")
-_ITEM = re.compile(r"^\s*(?:[-*+•]|\d{1,3}[.)])\s+\S", re.MULTILINE)
+_ITEM = re.compile(r"^[ \t]*(?:[-*+•]|\d{1,3}[.)])\s+\S", re.MULTILINE)
 FEWEST = 30  # votes in which a feature differs
 
 

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import re
-import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,7 +42,7 @@ class TrackedRun:
     @property
     def id(self) -> str:
         """The same for every part of one run, another for the run that replaces it."""
-        started = json.loads((self.folder / "run.json").read_text()).get("started", "")
+        started = runs.read_object(self.folder / "run.json").get("started", "")
         return hashlib.sha256(f"{self.folder.resolve()}/{started}".encode()).hexdigest()[:16]
 
 
@@ -172,10 +171,13 @@ class Sent:
     @classmethod
     def read(cls, path: Path) -> Sent:
         try:
-            return cls(**json.loads(path.read_text()))
+            found = cls(**json.loads(path.read_bytes()))
+            if not (type(found.metrics) is type(found.samples) is int and min(found.metrics, found.samples) >= 0):
+                raise ValueError
+            return found
         except FileNotFoundError:
             return cls()
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             raise ConfigError(f"{path} is damaged; delete it, and everything is sent again") from None
 
 
@@ -183,7 +185,7 @@ def tracked(folder: Path, project: str = "ponder") -> TrackedRun:
     """ConfigError where the folder is no run."""
     if not all((folder / name).exists() for name in ("run.json", "config.toml")):
         raise ConfigError(f"{folder} is no run: it has no run.json with a config.toml; give the folder of a run")
-    config = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+    config = runs.read_recipe(folder / "config.toml")
     return TrackedRun(folder=folder, project=project, config=config)
 
 

@@ -32,7 +32,7 @@ _ARROW = re.compile(
 )
 _PAIR = re.compile(r"\s*(?P<given>-?\d+(?: -?\d+)*|)\s*>\s*(?P<wanted>-?\d+(?: -?\d+)*|)\s*")
 _HEADING = re.compile(
-    r"[\s#*_`]*(?:(?:sample|example)s?\s*(?:#?\d+)?\s*)?(?P<side>input|output)s?\s*(?:#?\d+)?[\s*_`]*(?::[*_`]*(?P<rest>.*))?",
+    r"[\s#*_`]*(?:(?:sample|example)s?\s*(?:#?\d+)?\s*)?(?P<side>input|output)s?(?:\s*#?\d+)?[\s*_`]*(?::[*_`]*(?P<rest>.*))?",
     re.IGNORECASE,
 )
 _END = re.compile(r"[\s#*_]*(?:explanation|note|constraints|example|sample|limits)\b", re.IGNORECASE)

@@ -19,6 +19,7 @@ import gzip
 import json
 import re
 import time
+import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -264,6 +265,6 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str | ConfigError]]:
                     yield number, raw.decode("utf-8-sig" if number == 1 else "utf-8")
                 except UnicodeDecodeError as error:
                     yield number, ConfigError(f"not UTF-8 ({error.reason}, byte {error.start}); save the file as UTF-8")
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+    except (zlib.error, EOFError, OSError) as error:
         what = "is not a whole gzip file" if path.suffix == ".gz" else "cannot be read"
         raise ConfigError(f"{path} {what} (after line {number}): {error}") from None

@@ -118,7 +118,7 @@ def _has(feature: str) -> bool:
     if check is not None:
         return bool(check())
     told = Path("/proc/cpuinfo")
-    return told.exists() and feature in told.read_text().split()
+    return told.exists() and feature in told.read_text(encoding="utf-8").split()
 
 
 @functools.cache

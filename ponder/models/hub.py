@@ -15,7 +15,6 @@ revision to get another one, or `ponder pull` it to compare it with the hub.
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 import sys
 import tomllib
@@ -33,7 +32,7 @@ from ponder.models.marks import add_marks, grown
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer, blank
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
-from ponder.runs import find_checkpoints, write_atomic
+from ponder.runs import find_checkpoints, read_object, write_atomic
 
 FORMS = (
     f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "
@@ -244,8 +243,8 @@ def _checkpoint(run: Path, checkpoint: str) -> Path:
         return kept[0] if 0 in kept else _base(run)
     if checkpoint == "best":
         try:
-            checkpoint = str(json.loads((run / "best.json").read_text())["step"])
-        except (OSError, ValueError, KeyError):
+            checkpoint = str(read_object(run / "best.json", "step")["step"])
+        except FileNotFoundError:
             raise ConfigError(f"{run} was not evaluated on its way, so it has no best step: eval.every=10") from None
     if checkpoint.isdecimal() and int(checkpoint) in kept:
         return kept[int(checkpoint)]

@@ -37,7 +37,7 @@ def check_memory(needed: int, what: str, device: str | torch.device = "cpu") -> 
 
 def _available(meminfo: Path) -> int | None:
     try:
-        lines = meminfo.read_text().splitlines()
+        lines = meminfo.read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     sizes = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
@@ -47,7 +47,7 @@ def _available(meminfo: Path) -> int | None:
 def _limits(membership: Path, root: Path) -> list[int | None]:
     """What each control group over this process has left; the cache of files counts as free, as it gives way."""
     try:
-        lines = membership.read_text().splitlines()
+        lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:
         return []
     left: list[int | None] = []
@@ -71,7 +71,7 @@ def _limits(membership: Path, root: Path) -> list[int | None]:
 
 def _number(file: Path) -> int | None:
     try:
-        text = file.read_text().strip()
+        text = file.read_text(encoding="utf-8").strip()
     except OSError:
         return None
     return int(text) if text.isdecimal() else None  # "max" = no limit
@@ -79,7 +79,7 @@ def _number(file: Path) -> int | None:
 
 def _file_cache(stat: Path) -> int:
     try:
-        pairs = [line.split() for line in stat.read_text().splitlines()]
+        pairs = [line.split() for line in stat.read_text(encoding="utf-8").splitlines()]
     except OSError:
         return 0
     return sum(int(pair[1]) for pair in pairs if pair and pair[0] in ("inactive_file", "active_file"))

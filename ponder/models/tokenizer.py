@@ -90,7 +90,7 @@ class ByteTokenizer:
         from pathlib import Path
 
         text = json.dumps({"tokenizer_class": "PonderByteTokenizer", "model_max_length": 1_000_000}, indent=1)
-        (Path(folder) / "tokenizer_config.json").write_text(text + "\n")
+        (Path(folder) / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
 
 
 class ReasoningParser:

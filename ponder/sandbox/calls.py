@@ -264,7 +264,7 @@ def _program(name: str) -> Program:
     Compiled here once, since compiling takes longer than all the rest of a session; another Python compiles the text.
     """
     folder = Path(wire.__file__).parent
-    text = "\n".join((folder / f"{part}.py").read_text() for part in ("wire", name))
+    text = "\n".join((folder / f"{part}.py").read_text(encoding="utf-8") for part in ("wire", name))
     text = re.sub(r"^from ponder\.sandbox\.inside\.wire import .*$", "", text, flags=re.MULTILINE)
     code = marshal.dumps(compile(text, f"<{name}>", "exec", optimize=2))
     ready, plain = (b64encode(zlib.compress(data)).decode() for data in (code, text.encode()))

@@ -60,7 +60,7 @@ class Attack:
 def attacks() -> list[Attack]:
     """Those of the file."""
     found, preludes = [], {"compiler": ""}
-    for part in FILE.read_text().split("\n== ")[1:]:
+    for part in FILE.read_text(encoding="utf-8").split("\n== ")[1:]:
         head, _, source = part.partition("\n")
         match = re.fullmatch(r"(python|c\+\+|compiler) ([\w-]+)(?: \[(only )?([a-z ]+)\])?(?:: (.*))?", head)
         if not match:
@@ -113,8 +113,8 @@ class _World:
         with contextlib.ExitStack() as stack:
             self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ponder-hostile-")))
             self.secret, self.kept = self.folder / "secret", self.folder / "kept"
-            self.secret.write_text(self.words["file"])
-            self.kept.write_text("kept")
+            self.secret.write_text(self.words["file"], encoding="utf-8")
+            self.kept.write_text("kept", encoding="utf-8")
             self.kept.chmod(0o666)
             self.boxes = self.folder / "boxes"
             self.boxes.mkdir()
@@ -155,7 +155,7 @@ class _World:
         if attack.kind == "python":
             return self.sandbox.run(Program(source=source), b"1\n", limits=LIMITS)
         with tempfile.TemporaryDirectory(dir=self.boxes) as box:
-            Path(box, "a.cpp").write_text(source)
+            Path(box, "a.cpp").write_text(source, encoding="utf-8")
             command = ["/usr/bin/env", "g++", "-std=gnu++17", "-O1", "-static", "-o", "a", "a.cpp"]
             ran = self.sandbox.run_tool(command, box, limits=COMPILING)
             made = Path(box, "a")

@@ -335,12 +335,13 @@ def _precompiled(gcc: Compiler, flags: Sequence[str], sandbox: Tools) -> Path | 
         if not folder.exists():
             folder.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=_cache(), prefix=".box-") as box:
-                (Path(box) / "all.h").write_text(f"#include <{_EVERYTHING}>\n")
+                (Path(box) / "all.h").write_text(f"#include <{_EVERYTHING}>\n", encoding="utf-8")
                 command = [gcc.path, *flags, "-x", "c++-header", "all.h", "-o", "stdc++.h.gch"]
                 ran = sandbox.run_tool(command, box, limits=LIMITS, read=gcc.folders)
                 part = Path(box) / "done"
                 (part / "bits").mkdir(parents=True)
-                (part / "bits" / "stdc++.h").write_text("#include_next <bits/stdc++.h>\n")  # where the .gch does not do
+                # where the .gch does not do
+                (part / "bits" / "stdc++.h").write_text("#include_next <bits/stdc++.h>\n", encoding="utf-8")
                 if ran.status == "ok":
                     os.replace(Path(box) / "stdc++.h.gch", part / "bits" / "stdc++.h.gch")
                 elif ran.status != "crashed":

@@ -17,6 +17,7 @@ turns, attachments, drawing pairs unevenly, telling people from programs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import secrets
@@ -100,6 +101,8 @@ class Arena:
             self._file: IO[str] = runs.lock(log.with_name(log.name + ".lock"), log)
         except runs.InUse:
             raise ConfigError(f"another server holds {log}; stop it, or give another --arena") from None
+        with contextlib.suppress(OSError):  # a full disk: the first battle says so
+            log.touch(mode=0o600)  # what people asked is nobody's who only has an account on this machine
         self._read()
 
     def close(self) -> None:

@@ -34,7 +34,7 @@ def is_gone(process: str) -> bool:
 def _machine() -> str:
     """This boot of this machine, and the process ids that are seen from here."""
     with contextlib.suppress(OSError):
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
         return f"{boot}.{os.stat('/proc/self/ns/pid').st_ino}"
     return ""
 
@@ -42,7 +42,7 @@ def _machine() -> str:
 def _start_of(pid: int) -> str:
     """When a process started, in ticks since boot; "" if it has ended. The number tells it from a later one."""
     try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:
         return ""
     return "" if fields[0] in "ZX" else fields[19]

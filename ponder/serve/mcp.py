@@ -250,7 +250,11 @@ class _Connection:
 def bounded(text: str, most: int) -> str:
     """Text of a tool as a model may see it: no marks, no control characters, at most so many characters."""
     whole = len(text)
-    text = _MARKS.sub("", _MARKS.sub("", text[: 2 * most]))
+    text = text[: 2 * most]
+    for _ in range(4):  # what is left where a mark was taken out of a mark
+        text = _MARKS.sub("", text)
+    if _MARKS.search(text):
+        text = text.replace("<", "?")
     text = "".join(sign if sign.isprintable() or sign in "\n\t" else "?" for sign in text.replace("\r\n", "\n"))
     return text if len(text) <= most and whole <= 2 * most else f"{text[:most]} [cut: {whole} characters in all]"
 

@@ -94,7 +94,7 @@ class Chat:
             raise ChatError(f"{self._model} is not served here; the server has {', '.join(served)}")
         if self._model is None and len(served) > 1:
             raise ChatError(f"the server has {', '.join(served)}: say which with --model")
-        name = _clean(self._model or ", ".join(served))
+        name = printable(self._model or ", ".join(served))
         return f"{name}, effort {self._reasoning['effort']}. Ctrl-C: answer now; an empty line ends.\n"
 
     def answer_now(self) -> None:
@@ -152,16 +152,16 @@ def shown(event: dict[str, Any]) -> str:
     """What a person sees of an event; control characters of the model's text are left out, as terminals obey them."""
     kind = event["type"]
     if kind == "response.output_text.delta":
-        return _clean(event["delta"])
+        return printable(event["delta"])
     if kind == "response.reasoning_summary_text.done":
-        return f"\x1b[2m{_clean(event['text'])}\x1b[0m\n"
+        return f"\x1b[2m{printable(event['text'])}\x1b[0m\n"
     if kind == "response.output_item.done" and event["item"]["type"] == "reasoning":
         return f"\x1b[2mThought for {duration(event['item'].get('thinking_seconds', 0.0))}\x1b[0m\n"
     if kind in ("response.completed", "response.incomplete", "response.failed"):
         response = event["response"]
         if response["status"] == "incomplete":
             return "\n(cut: the token limit was reached)\n"
-        return f"\n({_clean(response['error']['message'])})\n" if response["error"] else "\n"
+        return f"\n({printable(response['error']['message'])})\n" if response["error"] else "\n"
     return ""
 
 
@@ -174,7 +174,8 @@ def duration(seconds: float) -> str:
     return f"{whole // 60} min {whole % 60} s"
 
 
-def _clean(text: str) -> str:
+def printable(text: str) -> str:
+    """Text without what would steer a terminal: a model may write escapes, which move, recolour and copy."""
     return "".join(char for char in text if char in "\n\t" or (char.isprintable()))
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ponder.runs import write_atomic
 from ponder.strategies.base import Work, mean_logprobs, strategy
 from ponder.strategies.sampling import answer_classes, by_vote, vote_weights
 from ponder.strategies.select import (
@@ -210,12 +211,12 @@ class Controller:
             "num_probes": self.num_probes, "uses_scorer": self.uses_scorer, "price": self.price, "facts": self.facts,
             **{name: getattr(self, name).tolist() for name in ("centre", "scale", "gain", "cost")},
         }  # fmt: skip
-        Path(path).write_text(json.dumps(saved, indent=1) + "\n")
+        write_atomic(Path(path), json.dumps(saved, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: str | Path) -> Controller:
         try:
-            saved = json.loads(Path(path).read_text())
+            saved = json.loads(Path(path).read_bytes())
             if saved["format"] != FORMAT or saved["features"] != list(FEATURES):
                 raise ValueError(f"{path} is a controller of another version; fit it again (ponder controller)")
             arms = tuple(Arm(int(arm["n"]), str(arm["how"])) for arm in saved["arms"])
@@ -228,7 +229,7 @@ class Controller:
             )  # fmt: skip
         except FileNotFoundError:
             raise ValueError(f"no controller in {path}; `ponder controller BANK --out {path}` makes one") from None
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError, json.JSONDecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"{path} is no controller ({error}); `ponder controller` makes one") from None
 
 

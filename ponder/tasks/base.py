@@ -265,7 +265,7 @@ def parse_spec(spec: str) -> tuple[str, dict[str, Any]]:
         key, equals, value = part.partition("=")
         if not equals:
             raise ConfigError(f"task {spec!r}: {part!r} is not dial=value, as in {name}:level=3-6,size=200")
-        values[key.strip()] = int(value) if value.strip().lstrip("-").isdigit() else value.strip()
+        values[key.strip()] = int(value) if re.fullmatch(r"\s*-?[0-9]{1,18}\s*", value) else value.strip()
     return name, values
 
 
@@ -274,8 +274,8 @@ def level_range(level: int | str | None, default: Sequence[int]) -> tuple[int, .
     if level is None:
         return tuple(default)
     low, _, high = str(level).partition("-")
-    if not low.isdigit() or not (high.isdigit() or high == ""):
-        raise ConfigError(f"level={level} is not a level or a range such as 3-6")
+    if not all(0 < len(end) < 4 and end.isdecimal() for end in (low, high or low)):  # no task has so many
+        raise ConfigError(f"level={str(level)[:40]} is not a level or a range such as 3-6")
     levels = tuple(range(int(low), int(high or low) + 1))
     if not levels:
         raise ConfigError(f"level={level} is an empty range; put the smaller level first")
@@ -289,16 +289,7 @@ def load_task(
 
     `verifier` replaces the one a file task would choose: a name of `VERIFIERS` or `module:attr`.
     """
-    if Path(spec).is_file() and Path(spec.removesuffix(".gz")).suffix in (".jsonl", ".csv", ".tsv"):
-        spec = f"file:{spec}"
-    parts = [spec] if spec.startswith("file:") and Path(spec[5:]).exists() else spec.split("+")
-    if spec.startswith(("cms:", "hub:")):
-        parts = [spec]  # a path, and `only=` joins names by +
-    shares = [_share(part, spec)[0] for part in parts]
-    parts = [_share(part, spec)[1] for part in parts]
-    if not all(part.strip() for part in parts):
-        raise ConfigError(f"task {spec!r} has an empty name; write NAME, NAME:dial=value or NAME+NAME")
-    parts = [part.strip() for part in parts]
+    shares, parts = zip(*parts_of(spec), strict=True)
     name_parts = _name_parts(parts)
     tasks = [
         _load_one(part, split=split, seed=seed, verifier=verifier, **dials, **(name_parts if is_file(part) else {}))
@@ -312,6 +303,25 @@ def load_task(
         )  # fmt: skip
         raise ConfigError(f"task {spec!r} names {names[twice]} twice; {fix}")
     return tasks[0] if len(tasks) == 1 else Mixture(tasks, _whole(shares))
+
+
+def parts_of(spec: str) -> list[tuple[Fraction, str]]:
+    """(share, what is loaded) of each part of a spec."""
+    if Path(spec).is_file() and Path(spec.removesuffix(".gz")).suffix in (".jsonl", ".csv", ".tsv"):
+        spec = f"file:{spec}"
+    parts = [spec] if spec.startswith("file:") and Path(spec[5:]).exists() else spec.split("+")
+    if spec.startswith(("cms:", "hub:")):
+        parts = [spec]  # a path, and `only=` joins names by +
+    found = [(share, part.strip()) for share, part in (_share(part, spec) for part in parts)]
+    if not all(part for _, part in found):
+        raise ConfigError(f"task {spec!r} has an empty name; write NAME, NAME:dial=value or NAME+NAME")
+    return found
+
+
+def own_name(part: str) -> str | None:
+    """The name of a part that is a name with nothing but dials; None where a module, a file or an address is meant."""
+    name, _, rest = part.partition(":")
+    return name if not rest or "=" in rest.partition(":")[0] else None
 
 
 def is_file(part: str) -> bool:
@@ -385,7 +395,7 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
         from ponder.tasks.stdio import stdio_task
 
         return stdio_task(rest, **{"split": split, "seed": seed, **dials})
-    if ":" not in spec or "=" in rest.partition(":")[0]:  # NAME or NAME:dial=value
+    if own_name(spec) is not None:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
         return _call(lookup(NAMED, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
     name, own = parse_spec(rest)  # module:attr, perhaps with dials after a second colon

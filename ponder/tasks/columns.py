@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ def _suffix(path: str | Path) -> str:
 def table_rows(path: str) -> Iterator[tuple[str, Row]]:
     """The rows of a .csv or .tsv file (also .gz), each with where it ends ("p.csv, line 3"); empty cells are missing.
 
-    The first line names the columns. A .csv whose first line has semicolons and no comma is split at those.
+    The first line names the columns, each once. A .csv whose first line has semicolons and no comma is split at those.
     """
     if not Path(path).is_file():
         raise ConfigError(f"no file at {path}; give the path of a .csv or .jsonl file")
@@ -89,15 +90,24 @@ def table_rows(path: str) -> Iterator[tuple[str, Row]]:
             if delimiter == "," and "," not in first and ";" in first:
                 delimiter = ";"
             reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+            head = reader.fieldnames or []
+            if twice := [name for name in head if name and head.count(name) > 1]:
+                raise ConfigError(f"{path}: two columns are called {twice[0]!r}; rename or remove one of them")
             for cells in reader:
                 line = reader.line_num
-                yield f"{path}, line {line}", _of_cells(cells, f"{path}, line {line}", reader.fieldnames or [])
+                yield f"{path}, line {line}", _of_cells(cells, f"{path}, line {line}", head)
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path} is not UTF-8 ({error.reason}, after line {line}); save the file as UTF-8") from None
     except csv.Error as error:
-        raise ConfigError(f"{path}, after line {line}: {error}; a text with commas or quotes needs quotes") from None
-    except (gzip.BadGzipFile, EOFError, OSError) as error:
+        raise ConfigError(f"{path}, after line {line}: {error}; {_fix_of(error)}") from None
+    except (zlib.error, EOFError, OSError) as error:
         raise ConfigError(f"{path} cannot be read (after line {line}): {error}") from None
+
+
+def _fix_of(error: csv.Error) -> str:
+    if "field limit" in str(error):
+        return "is a closing quote missing? Longer texts than that need a .jsonl file"
+    return "a text with commas or quotes needs quotes"
 
 
 def _of_cells(cells: dict[Any, Any], where: str, head: Any) -> Row:
@@ -111,6 +121,7 @@ def _of_cells(cells: dict[Any, Any], where: str, head: Any) -> Row:
         if name in row:
             try:
                 row[name] = json.loads(row[name])
-            except ValueError:
-                raise ConfigError(f'{where}: write {name} as a JSON list, ["red", "blue"], not {row[name]!r}') from None
+            except (ValueError, RecursionError):
+                shown = f"{row[name][:80]!r}"
+                raise ConfigError(f'{where}: write {name} as a JSON list, ["red", "blue"], not {shown}') from None
     return row

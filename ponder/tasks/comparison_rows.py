@@ -12,6 +12,7 @@ whatever type: who loads a set counts those that are no text. A field that is mi
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -189,6 +190,8 @@ def read_ultrafeedback(row: Row, where: str) -> list[ComparedAnswers]:
         prompt = (Message(role="user", content=str(row["instruction"])),)
         for first, second in combinations(row["completions"], 2):
             gap = float(first["overall_score"]) - float(second["overall_score"])
+            if not math.isfinite(gap):
+                raise ValueError("an overall_score is no number")
             choice: Choice = "tie" if gap == 0 else "first" if gap > 0 else "second"
             yield ComparedAnswers(
                 id="", prompt=prompt, first=first["response"], second=second["response"], choice=choice,

@@ -68,8 +68,8 @@ def file_task(
     path, dials = split_dials(path)
     for dial in filter(None, dials.split(",")):
         name, _, value = dial.partition("=")
-        if name == "size" and not value.isdigit():
-            raise ConfigError(f"size={value} is not a number of problems")
+        if name == "size" and not re.fullmatch("[0-9]{1,9}", value):
+            raise ConfigError(f"size={value[:40]} is not a number of problems")
         size, verifier = (int(value), verifier) if name == "size" else (size, verifier or value)
     if size is not None and size < 1:
         raise ConfigError(f"size={size} leaves no problems; use at least 1")

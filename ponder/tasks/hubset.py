@@ -11,6 +11,7 @@ with a network.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from ponder.config import ConfigError, nearest
@@ -55,7 +56,7 @@ def read_spec(spec: str) -> tuple[str, dict[str, str]]:
     for name, value in dials.items():
         if name not in DIALS:
             raise ConfigError(f"hub:{repo} has no dial {name!r}{nearest(name, DIALS)}")
-        if not value or (name == "size" and not value.isdigit()):
+        if not value or (name == "size" and not re.fullmatch("[0-9]{1,9}", value)):
             raise ConfigError(f"hub:{repo}: {name}={value} says nothing; write {name}=VALUE")
     return repo, dials
 

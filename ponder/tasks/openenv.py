@@ -19,6 +19,7 @@ that does not look at its seed has no splits.
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import math
 import threading
@@ -177,7 +178,8 @@ class EnvironmentSession:
             raise ServerFailed(f"{self._address.url} on {kind}: {code} {message}")
         observation = said.get("observation", said)
         reward = said.get("reward")
-        number = 0.0 if reward is None else float(reward) if isinstance(reward, int | float) else math.nan
+        is_number = isinstance(reward, int | float) and abs(reward) < 1e300  # a larger whole number is no float
+        number = 0.0 if reward is None else float(reward) if is_number else math.nan
         return Observation(text=shown(observation), reward=number, is_done=bool(said.get("done")))
 
 
@@ -343,7 +345,9 @@ def address_of(url: str, plain: str) -> Address:
         known = {name: str(part.get("type", "any")) for name, part in schema["properties"].items()}
         known.pop("metadata", None)
         required = [name for name in schema.get("required", []) if name != "metadata"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (
+        OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError, http.client.HTTPException
+    ) as error:  # fmt: skip
         why = getattr(error, "reason", None) or error
         raise ConfigError(
             f"no OpenEnv server answers at {url} ({type(error).__name__}: {why}); start one, and give its address"

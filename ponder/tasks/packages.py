@@ -13,8 +13,9 @@
     CODE/statement.md, CODE/statements/*.md     the text, where the package has it
 
 A zip is read in place and never unpacked. Refused: names that lead out of it, links, encrypted and repeated entries,
-more or larger entries than a contest problem has; what an entry says of its size is not believed. In a folder a link
-may not lead out. Left out: other archives (unpack them first), and packages without subtasks.
+more or larger entries than a contest problem has; what an entry says of its size is not believed, and texts are counted
+together, since few bytes may unpack to very many. In a folder a link may not lead out. Left out: other archives (unpack
+them first), and packages without subtasks.
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import lzma
 import stat
+import struct
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,13 +36,19 @@ from typing import Any, Literal, Protocol
 
 from ponder.config import ConfigError
 from ponder.grading.points import Subtask
+from ponder.runs import utf8
 
 MAX_ENTRIES = 20_000  # of a package
 MAX_TEST = 256 << 20  # bytes of a test's file
 MAX_TEXT = 4 << 20  # bytes of any other
+MAX_TEXTS = 64 << 20  # bytes of all of those, which are kept in memory
 MAX_TOTAL = 8 << 30  # bytes of a package, unpacked
 MAX_PROCESSES = 8
 SOURCES = (".cpp", ".cc", ".h", ".hpp")
+# what Python's zipfile raises at a damaged or foreign zip: its decompressors have errors of their own
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, OSError, EOFError, RuntimeError, ValueError
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,11 +90,12 @@ class ContestPackage:
     @cached_property
     def attachments(self) -> Mapping[str, str]:
         """Texts that contestants get, by the name that they have in the attached zip."""
-        texts: dict[str, str] = {}
+        left, texts = MAX_TEXTS, dict[str, str]()
         for name in sorted(self.files.names):
             if name.startswith("attachments/") and name.endswith(".zip"):
                 inner = ZipFiles(io.BytesIO(self.files.read(name, MAX_TEXT)), f"{self.files.where}:{name}")
-                texts |= {each: _text(inner, each) for each in sorted(inner.names)}
+                texts |= _texts(inner, inner.names, left)
+                left = MAX_TEXTS - sum(map(len, texts.values()))
         return texts
 
     @cached_property
@@ -98,7 +109,7 @@ class ContestPackage:
     def solutions(self) -> Mapping[str, str]:
         """The jury's programs: "incorrect/slow.cpp" -> its text."""
         names = [name for name in self.files.names if name.startswith("solutions/") and name.endswith(SOURCES)]
-        return {name.removeprefix("solutions/"): _text(self.files, name) for name in sorted(names)}
+        return {name.removeprefix("solutions/"): text for name, text in _texts(self.files, names, MAX_TEXTS).items()}
 
 
 # ---- where files are read from -------------------------------------------------------------------------------------
@@ -140,7 +151,7 @@ class ZipFiles:
         self.where = where
         try:
             self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError, NotImplementedError, ValueError) as error:
+        except DAMAGED as error:
             raise ConfigError(f"{where} is no zip that can be read ({error})") from None
         entries = [entry for entry in self._zip.infolist() if not entry.is_dir()]
         _check_count(where, len(entries))
@@ -171,7 +182,7 @@ class ZipFiles:
         try:
             with self._zip.open(entry) as file:
                 data = file.read(most + 1)
-        except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, NotImplementedError, ValueError) as error:
+        except DAMAGED as error:
             raise ConfigError(f"{self.where}: {name} cannot be read ({error})") from None
         if len(data) > most:
             raise ConfigError(f"{self.where}: {name} is larger than {most:,} bytes")
@@ -197,6 +208,17 @@ def _check_entry(where: str, entry: zipfile.ZipInfo) -> None:
 
 def _text(files: PackageFiles, name: str) -> str:
     return files.read(name, MAX_TEXT).decode(errors="replace")
+
+
+def _texts(files: PackageFiles, names: Iterable[str], most: int) -> dict[str, str]:
+    """Several, which together may have `most` characters."""
+    texts: dict[str, str] = {}
+    for name in sorted(names):
+        texts[name] = _text(files, name)
+        most -= len(texts[name])
+        if most < 0:
+            raise ConfigError(f"{files.where}: its texts have more than {MAX_TEXTS:,} characters together")
+    return texts
 
 
 # ---- reading a package ---------------------------------------------------------------------------------------------
@@ -248,7 +270,7 @@ def _packages_at(place: Path) -> list[ContestPackage]:
 def _package(files: PackageFiles) -> ContestPackage:
     row = _json(files, "problem.json")
     parameters = row.get("task_type_params") or {}
-    if isinstance(parameters, str):
+    if not isinstance(parameters, dict):
         parameters = _loaded(parameters, f"{files.where}: task_type_params")
     kind = {"Batch": "batch", "Communication": "communication"}.get(str(row.get("task_type")))
     if kind is None:
@@ -259,7 +281,7 @@ def _package(files: PackageFiles) -> ContestPackage:
     compilation = parameters.get("task_type_parameters_Batch_compilation", "grader" if graders else "alone")
     package = ContestPackage(
         code=code,
-        name=str(row.get("name", code)),
+        name=utf8(str(row.get("name", code))),
         kind=kind,  # type: ignore[arg-type]
         time_seconds=_number(row, "time_limit", files.where, most=600),
         memory_mb=int(_number(row, "memory_limit", files.where, most=2**36)) >> 20,
@@ -280,8 +302,8 @@ def _package(files: PackageFiles) -> ContestPackage:
 
 def _sources(files: PackageFiles, kind: str) -> tuple[dict[str, str], dict[str, str]]:
     """What is compiled with a solution, and what with the manager or checker."""
-    here = [name for name in sorted(files.names) if name.startswith(("graders/", "checker/")) and name.count("/") == 1]
-    texts = {name: _text(files, name) for name in here if name.endswith(SOURCES)}
+    here = [name for name in files.names if name.startswith(("graders/", "checker/")) and name.count("/") == 1]
+    texts = _texts(files, [name for name in here if name.endswith(SOURCES)], MAX_TEXTS)
     graders = {name.removeprefix("graders/"): text for name, text in texts.items() if name.startswith("graders/")}
     headers = {name: text for name, text in graders.items() if name.endswith((".h", ".hpp"))}
     checker = {name.removeprefix("checker/"): text for name, text in texts.items() if name.startswith("checker/")}
@@ -317,10 +339,10 @@ def _json(files: PackageFiles, name: str) -> dict[str, Any]:
     return _loaded(_text(files, name), f"{files.where}: {name}")
 
 
-def _loaded(text: str, where: str) -> dict[str, Any]:
+def _loaded(text: Any, where: str) -> dict[str, Any]:
     try:
         row = json.loads(text)
-    except (ValueError, RecursionError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{where} is no JSON ({error})") from None
     if not isinstance(row, dict):
         raise ConfigError(f"{where} is no JSON object")

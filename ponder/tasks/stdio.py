@@ -49,7 +49,8 @@ _SEVERAL = re.compile(
     r"(?:\w+\s+){0,2}(?:answers?|solutions?|outputs?)\b[^.]{0,120}\b(?:any|arbitrary)\b",
     re.IGNORECASE,
 )
-_EXAMPLE = re.compile(r"Sample Input\s*```\n(.*?)```\s*Sample Output\s*```\n(.*?)```", re.DOTALL)
+_EXAMPLE = re.compile(r"Sample Input\s*```\n((?:(?!```).)*)```\s*Sample Output\s*```\n((?:(?!```).)*)```", re.DOTALL)
+MAX_STATEMENT = 100_000  # characters that are looked through for what they say of tests
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,14 +222,15 @@ def _unfit(row: Mapping[str, Any]) -> str:
         for test in tests
     ):
         return "tests that are no texts"
-    return "several right answers" if not row.get("checker") and _SEVERAL.search(str(row.get("problem"))) else ""
+    text = str(row.get("problem"))[:MAX_STATEMENT]
+    return "several right answers" if not row.get("checker") and _SEVERAL.search(text) else ""
 
 
 def _item(row: Mapping[str, Any], where: str, language: str) -> StdioItem:
     text, name = str(row.get("problem", "")).strip(), str(row.get("id", ""))
-    if not text or not name or not row.get("tests"):
+    if not text or not name or not isinstance(row.get("tests"), list) or not row["tests"]:
         raise ConfigError(f"{where}: a row needs id, problem and tests [{{input, output}}]")
-    tests = _tests(row["tests"], text)
+    tests = _tests(row["tests"], text, where)
     tag = "python" if language == "python" else "cpp"
     digest = hashlib.sha256(repr((name, tests)).encode()).hexdigest()[:32]
     problem = Problem(
@@ -239,21 +241,38 @@ def _item(row: Mapping[str, Any], where: str, language: str) -> StdioItem:
     return StdioItem(problem=problem, tests=tests, check=check, source=source)
 
 
-def _tests(rows: Sequence[Mapping[str, Any]], text: str) -> tuple[StdioTest, ...]:
+def _tests(rows: Sequence[Mapping[str, Any]], text: str, where: str) -> tuple[StdioTest, ...]:
     plain = " ".join(text.split())
     tests = []
     for number, row in enumerate(rows, 1):
         group = str(
             row.get("group") or ("" if " ".join(row["input"].split()) not in plain else SAMPLE) or f"test{number}"
         )
-        tests.append(StdioTest(name=f"{group}/{number}", input=row["input"].encode(), output=row["output"].encode(),
-                               group=group, points=float(row.get("points") or 0)))  # fmt: skip
+        given, wanted = (_bytes(row[side], where) for side in ("input", "output"))
+        tests.append(
+            StdioTest(name=f"{group}/{number}", input=given, output=wanted, group=group, points=_points(row, where))
+        )
     if not any(test.group == SAMPLE for test in tests):
         tests += [
-            StdioTest(name=f"{SAMPLE}/text{number}", input=found[1].encode(), output=found[2].encode(), group=SAMPLE)
-            for number, found in enumerate(_EXAMPLE.finditer(text), 1)
+            StdioTest(name=f"{SAMPLE}/text{number}", input=_bytes(found[1], where), output=_bytes(found[2], where),
+                      group=SAMPLE)
+            for number, found in enumerate(_EXAMPLE.finditer(text[:MAX_STATEMENT]), 1)
         ]
     return tuple(sorted(tests, key=lambda test: test.group != SAMPLE))
+
+
+def _bytes(text: str, where: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"{where}: a test has half a surrogate pair, which no program can read; mend it") from None
+
+
+def _points(row: Mapping[str, Any], where: str) -> float:
+    value = row.get("points") or 0
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6:
+        raise ConfigError(f"{where}: points of a test are {str(value)[:40]!r}; they must be a number from 0 to 1e6")
+    return float(value)
 
 
 def _checker(row: Mapping[str, Any], tests: Sequence[StdioTest]) -> str:

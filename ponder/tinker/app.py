@@ -33,6 +33,7 @@ from ponder.tinker.wire import read_request
 WAIT = 30.0  # seconds that one poll is held; the SDK gives up on one after 45
 MAX_BODY = 64 << 20
 _SECRET = secrets.token_bytes(32)  # of the addresses of files: they end with the process
+LOCAL = ("127.0.0.1", "localhost", "::1")
 _log = logging.getLogger("ponder.tinker")
 Handler = Callable[["TinkerCall"], Awaitable[Any]]
 
@@ -58,6 +59,10 @@ class TinkerCall:
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ConfigError(f"{name}={str(value)[:100]!r} must be given, as {kind.__name__}")
         return value
+
+    def may(self, name: str, kind: type) -> Any:
+        """The same for what may be missing: None."""
+        return None if self.body.get(name) is None else self.need(name, kind)
 
     def path(self, name: str) -> str:
         return str(self.request.path_params[name])
@@ -111,8 +116,8 @@ async def create_model(call: TinkerCall) -> Any:
     body = call.body
     future = call.service.create_model(
         call.need("session_id", str), call.need("model_seq_id", int), base=call.need("base_model", str),
-        lora=body.get("lora_config"), optimizer=(body.get("optimizer_config") or {}).get("type", "adamw"),
-        metadata=body.get("user_metadata"),
+        lora=body.get("lora_config"), optimizer=(call.may("optimizer_config", dict) or {}).get("type", "adamw"),
+        metadata=call.may("user_metadata", dict),
     )  # fmt: skip
     return promised(future)
 
@@ -125,7 +130,7 @@ async def load_weights(call: TinkerCall) -> Any:
         return promised(call.service.load(model_id, call.need("seq_id", int), path, optimizer=optimizer), model_id)
     future = call.service.create_from(
         call.need("session_id", str), call.need("model_seq_id", int), path=path, optimizer=optimizer,
-        metadata=body.get("user_metadata"),
+        metadata=call.may("user_metadata", dict),
     )  # fmt: skip
     return promised(future)
 
@@ -227,10 +232,9 @@ def _save(call: TinkerCall, kind: str) -> Any:
 
 
 async def create_sampling_session(call: TinkerCall) -> Any:
-    body = call.body
     identity = await call.service.create_sampler(
         call.need("session_id", str), call.need("sampling_session_seq_id", int),
-        base_model=body.get("base_model"), model_path=body.get("model_path"),
+        base_model=call.may("base_model", str), model_path=call.may("model_path", str),
     )  # fmt: skip
     return {"type": "create_sampling_session", "sampling_session_id": identity}
 
@@ -338,10 +342,13 @@ ROUTES: list[tuple[str, str, Handler]] = [
 
 
 def make_app(service: TinkerService, *, api_key: str | None = None) -> Starlette:
-    """api_key: the one that is asked for; None takes any, so that the SDK's own check is met by any it accepts."""
+    """api_key: the one that is asked for; None takes any, so that the SDK's own check is met by any it accepts. Then
+    requests must name this machine as their host: a page in a browser may lead another name here, and knows no key."""
 
     def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
+            if api_key is None and request.url.hostname not in LOCAL:
+                return refusal(403, "without --api-key only http://127.0.0.1 and http://localhost are answered")
             given = request.headers.get("x-api-key", "")
             is_right = bool(given) and (api_key is None or hmac.compare_digest(given.encode(), api_key.encode()))
             if not is_right and handler is not download:

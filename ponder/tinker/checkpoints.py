@@ -5,7 +5,8 @@
     tinker://SESSION:train:0/external_weights/final     optimizer.safetensors                            of `weights`
                                                         checkpoint.json                                  what it is of
 
-A folder is written beside its place and moved there when it is whole.
+A folder is written beside its place and moved there when it is whole; what a kill leaves in the middle of that is
+finished when it is next looked for.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from ponder.runs import write_atomic
 
 KINDS = {"weights": "training", "sampler_weights": "sampler", "external_weights": "external"}
 FACTS = "checkpoint.json"
+MAX_TTL = 1e9  # seconds: 30 years
+_LAST = 1e11  # seconds since 1970 that are still a date
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,127}")
 _RUN = re.compile(r"[A-Za-z0-9][\w:.-]{0,127}")
 _PATH = re.compile(r"tinker://([^/]+)/([^/]+)/([^/]+)")
@@ -46,20 +49,27 @@ class SavedWeights:
         overwrite: bool = False, ttl: float | None = None,
     ) -> str:  # fmt: skip
         """Its path. ConfigError for a name that is taken or that is none."""
-        if not _NAME.fullmatch(name):
-            raise ConfigError(f"{name!r} is no name for weights; use letters, digits, '.', '_' and '-', 128 at most")
+        if not isinstance(name, str) or not _NAME.fullmatch(name):
+            may = "use letters, digits, '.', '_' and '-', 128 at most"
+            raise ConfigError(f"{str(name)[:200]!r} is no name for weights; {may}")
+        is_time = isinstance(ttl, int | float) and 0 < ttl <= MAX_TTL
+        if ttl is not None and not is_time:
+            raise ConfigError(f"ttl_seconds={str(ttl)[:40]} must be a number of seconds, {MAX_TTL:.0f} at most")
         path, folder = f"tinker://{run}/{kind}/{name}", self._folder(run, kind, name)
         if folder.exists() and not overwrite and self._read(path, folder) is not None:
             raise ConfigError(f"{path} exists; save under another name, or with overwrite=True")
-        new = folder.with_name(f".{name}.new")
+        new = _beside(folder)
         shutil.rmtree(new, ignore_errors=True)
         new.mkdir(parents=True)
-        write(new)
         now = time.time()
         more = {"run": run, "time": now, "expires": now + ttl if ttl else None}
-        write_atomic(new / FACTS, json.dumps({**facts, **more}, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        new.rename(folder)
+        try:
+            write(new)
+            write_atomic(new / FACTS, json.dumps({**facts, **more}, indent=1) + "\n")
+        except BaseException:  # a full disk: what was written of it is in the way of everybody else
+            shutil.rmtree(new, ignore_errors=True)
+            raise
+        _move(new, folder)
         return path
 
     def find(self, path: str) -> Checkpoint:
@@ -87,15 +97,37 @@ class SavedWeights:
         return self.root / run.replace(":", "_") / kind / name
 
     def _read(self, path: str, folder: Path) -> Checkpoint | None:
-        """None where there is nothing, or its time is over: then it goes."""
+        """None where there is nothing that is whole, or its time is over: then it goes."""
+        if not (folder / FACTS).exists() and (_beside(folder) / FACTS).exists():  # killed between the two moves
+            _move(_beside(folder), folder)
         try:
-            facts = json.loads((folder / FACTS).read_text())
-        except (OSError, ValueError):
+            facts = json.loads((folder / FACTS).read_bytes())
+            now, expires = float(facts["time"]), facts["expires"]
+            kinds = {"base_model": str, "rank": int, "train_mlp": bool, "train_attn": bool}
+            is_whole = all(type(facts[name]) is kind for name, kind in kinds.items())
+            if not is_whole or not 0 <= now <= _LAST or not (expires is None or 0 < expires <= _LAST):
+                return None
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
-        if facts.get("expires") and facts["expires"] < time.time():
+        if expires is not None and expires < time.time():
             shutil.rmtree(folder, ignore_errors=True)
             return None
         return Checkpoint(path, folder, facts)
+
+
+def _beside(folder: Path) -> Path:
+    """Where a folder is written. What has FACTS there is whole: they are written last."""
+    return folder.with_name(f".{folder.name}.new")
+
+
+def _move(new: Path, folder: Path) -> None:
+    """Put a whole folder in its place; the one that is there stays whole until the other is."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def told(checkpoint: Checkpoint) -> dict[str, Any]:

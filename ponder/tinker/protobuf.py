@@ -17,14 +17,20 @@ import numpy as np
 VARINT, EIGHT, BYTES, FOUR = 0, 1, 2, 5
 
 
+MAX_FIELDS = 200_000  # of one message: an empty field takes two bytes on the way and a hundred here
+
+
 class WireError(ValueError):
     """What came is not what it claims to be."""
 
 
 def fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """(number, value) of every field, in order."""
-    at = 0
+    at = count = 0
     while at < len(data):
+        count += 1
+        if count > MAX_FIELDS:
+            raise WireError(f"a protobuf message has more than {MAX_FIELDS:,} fields; send fewer data at a time")
         tag, at = _varint(data, at)
         number, kind = tag >> 3, tag & 7
         if kind == VARINT:

@@ -20,7 +20,8 @@ def serve(
     except ImportError as error:
         raise ConfigError(f'ponder tinker needs {error.name}: pip install "ponder[serve]"') from None
     try:
-        listening = socket.create_server((host, port), backlog=256)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.create_server((host, port), family=family, backlog=256)
     except OSError:
         raise ConfigError(f"cannot listen on {host}:{port}; is the port taken? try another --port") from None
     config = uvicorn.Config(
@@ -32,6 +33,6 @@ def serve(
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
             if self.started:
-                on_ready(f"http://{host}:{listening.getsockname()[1]}")
+                on_ready(f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}")
 
     _Server(config).run(sockets=[listening])

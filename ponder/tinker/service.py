@@ -149,8 +149,10 @@ class TinkerService:
         self._begin(session_id, identity, number, metadata)
 
         async def work() -> Payload:
-            if not isinstance(lora, Mapping) or not isinstance(lora.get("rank"), int):
+            if not isinstance(lora, Mapping) or type(lora.get("rank")) is not int:
                 raise ConfigError("full fine-tuning is not offered here; create a LoRA training client, with a rank")
+            if not (lora.get("seed") is None or (type(lora["seed"]) is int and abs(lora["seed"]) < 2**63)):
+                raise ConfigError(f"lora_config: seed={str(lora['seed'])[:40]!r} must be a whole number")
             settings = LoraSettings(lora["rank"], bool(lora.get("train_mlp", True)), bool(lora.get("train_attn", True)))
             await self._make(identity, self.base(base), settings, optimizer, lora.get("seed"))
             return {"type": "create_model", "model_id": identity}
@@ -256,7 +258,7 @@ class TinkerService:
             path = self.store.save(
                 identity, kind, name or f"{model.num_saved:06d}",
                 lambda folder: training.save(folder, optimizer=kind == "weights"),
-                {**training.facts(), "user_metadata": dict(metadata) if metadata else None},
+                {**training.facts(), "user_metadata": dict(metadata) if isinstance(metadata, Mapping) else None},
                 overwrite=overwrite, ttl=ttl,
             )  # fmt: skip
             self._loaded.pop(path, None)
@@ -350,7 +352,7 @@ class TinkerService:
             scored = await base.prompt_logprobs(version, ids) if request.get("prompt_logprobs") else None
             last = request.get("prompt_logprobs_last_n")
             if scored is not None and last is not None:
-                if not 1 <= last < len(ids):
+                if type(last) is not int or not 1 <= last < len(ids):
                     raise ConfigError(f"prompt_logprobs_last_n={last} must lie in 1 to {len(ids) - 1}")
                 scored[: len(ids) - last] = float("nan")
             completions = await base.sample(version, ids, params, n=n, end_ids=end_ids)
@@ -394,17 +396,24 @@ def sampling_params(
 
     stop: None is the model's end marks, strings or token ids are meant beside them, an empty list leaves none.
     """
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"sampling_params={str(given)[:40]!r} must be an object")
     if given.get("top_k", -1) not in (-1, 0, None):
         raise ConfigError(f"top_k={given['top_k']} is not supported here; use -1, and top_p")
     stop = given.get("stop")
-    parts = [stop] if isinstance(stop, str) else list(stop or ())
+    parts = list(stop) if isinstance(stop, list) else [stop] if stop is not None else []
     strings = tuple(part for part in parts if isinstance(part, str) and part)
-    numbers = tuple(part for part in parts if isinstance(part, int))
+    numbers = tuple(part for part in parts if type(part) is int)
     if len(strings) + len(numbers) != len(parts):
         raise ConfigError(f"stop={stop!r} must be a string, strings or token ids")
     end_ids = () if stop == [] else (*base.tokenizer.end_ids, *numbers) if numbers else None
     room = base.check_prompt(ids, given.get("max_tokens"))
     own = given.get("seed")
+    for name in ("seed", "temperature", "top_p"):
+        value = given.get(name, 1.0)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 2.0**63
+        if not is_number and (name, value) != ("seed", None):
+            raise ConfigError(f"{name}={str(value)[:40]!r} must be a number")
     params = SamplingParams(
         temperature=given.get("temperature", 1.0), top_p=given.get("top_p", 1.0), max_reasoning_tokens=0,
         max_answer_tokens=room, max_tokens=room, stop=strings, seed=seed if own is None else int(own),

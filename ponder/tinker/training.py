@@ -137,10 +137,10 @@ class TrainingModel:
         tensors = {f"weights/{name}": tensor for name, tensor in pairs.tensors().items()}
         if set(tensors) != {f"weights/{name}" for name in self.trainer.parameters}:
             raise ConfigError(f"{folder.name} holds another kind of adapter: rank {pairs.rank}, not as this one")
-        self.trainer.optimizer.state.clear()
-        self._gradient = None
         if optimizer and (folder / OPTIMIZER).exists():
             tensors |= read_tensors(folder / OPTIMIZER)
+        self.trainer.optimizer.state.clear()  # when all of the new is read
+        self._gradient = None
         self.trainer.restore(lambda name: tensors[name], tensors)
 
     def close(self) -> None:
@@ -151,6 +151,8 @@ class TrainingModel:
 
 
 def adam_params(given: Mapping[str, Any]) -> dict[str, float]:
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"adam_params={str(given)[:40]!r} must be an object")
     if unknown := sorted(set(given) - set(ADAM) - {"type"}):
         raise ConfigError(f"adam_params has no {unknown[0]!r}; it has {', '.join(ADAM)}")
     told = {**ADAM, **{key: value for key, value in given.items() if key != "type"}}

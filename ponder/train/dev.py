@@ -25,7 +25,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.rollouts.collect import Play, collect
-from ponder.runs import Run, append_jsonl, read_jsonl, write_atomic
+from ponder.runs import Run, append_jsonl, read_jsonl, read_object, write_atomic
 from ponder.tasks import load_task
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
@@ -118,7 +118,7 @@ class DevEvaluation:
 
 def _extra(folder: Path) -> set[int]:
     """Steps whose checkpoints are there for having been the best, and for nothing else."""
-    return set(json.loads((folder / BEST).read_text())["kept_for_it"]) if (folder / BEST).exists() else set()
+    return set(read_object(folder / BEST, "kept_for_it")["kept_for_it"]) if (folder / BEST).exists() else set()
 
 
 def _remove(checkpoint: Path) -> None:
@@ -138,7 +138,7 @@ def sentence(folder: Path) -> str:
     """Which step was best and what that number is not, for people; "" of a run without evaluations."""
     if not (folder / BEST).exists():
         return ""
-    best = json.loads((folder / BEST).read_text())
+    best = read_object(folder / BEST, "step", "accuracy", "num_problems", "num_samples")
     return (
         f"best on dev: step {best['step']}, {best['accuracy']:.1%} of {best['num_problems']} problems x "
         f"{best['num_samples']}; it was chosen by that number, so measure {folder}@best on other problems"

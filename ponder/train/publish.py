@@ -22,6 +22,7 @@ import json
 import math
 import os
 import shutil
+import stat
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,9 +36,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ponder.models.weights import CODES, DTYPES, WEIGHTS, file_header
-from ponder.runs import write_atomic
+from ponder.runs import read_object, write_atomic
 
 MARK = "version.json"
+MEMORY = Path("/dev/shm")  # of this machine, and of all its users
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by bytes: numbers are compared as bits
 Part = dict[
     str, Any
@@ -133,7 +135,9 @@ class WeightStore:
         """window: versions that are kept. full_every: 1 = every version is whole."""
         if window < 1 or full_every < 1:
             raise ValueError(f"window={window} and full_every={full_every} must be 1 or more")
-        shutil.rmtree(folder, ignore_errors=True)
+        if folder.is_dir():  # emptied and kept, as it may be nobody else's
+            for old in folder.iterdir():
+                shutil.rmtree(old, ignore_errors=True)
         self._parent, self.folder = folder, folder / uuid.uuid4().hex[:12]  # no reader takes it for an older store
         self.window, self.full_every = window, full_every
         self._bases: dict[int, int | None] = {}  # of every version that is kept
@@ -231,7 +235,7 @@ class WeightReader:
     def mark(self, version: int) -> dict[str, Any]:
         path = self.folder / f"v{version:08}" / MARK
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
+            return read_object(path, "version", "base", "keep", "parts")
         except (OSError, ValueError) as error:
             there = sorted(int(p.parent.name[1:]) for p in self.folder.glob(f"v*/{MARK}"))
             raise PublishedError(
@@ -289,8 +293,22 @@ def _bytes(tensor: Tensor) -> Any:
 
 def fast_folder(run_folder: Path, size: int) -> Path:
     """Where weights of `size` bytes travel on one machine: memory that looks like a folder, or the run's own."""
-    memory = Path("/dev/shm")
-    if memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 2 * size:
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 * size:
         name = zlib.crc32(str(run_folder.resolve()).encode())
-        return memory / f"ponder-{os.getuid()}-{name:08x}"
+        folder = MEMORY / f"ponder-{os.getuid()}-{name:08x}"
+        if _is_own(folder):
+            return folder
     return run_folder / "weights"
+
+
+def _is_own(folder: Path) -> bool:
+    """Make a folder that nobody else may read. False where another user, who can write there too, was first."""
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+        found = folder.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+            return False
+        folder.chmod(0o700)
+    except OSError:
+        return False
+    return True

@@ -71,7 +71,7 @@ def load_state(run: Run, learner: Resumable) -> dict[str, Any] | None:
             if not isinstance(learner, SavesShards):
                 learner.restore(file.get_tensor, set(file.keys()))
             facts = json.loads(file.metadata()["facts"])
-    except (SafetensorError, RuntimeError, KeyError) as error:
+    except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path} does not fit this run ({error}); delete {run.folder} to start over") from error
     if isinstance(learner, SavesShards):
         learner.load_state(path)

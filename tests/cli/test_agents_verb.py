@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from ponder.cli.agents import INSTRUCTIONS, AgentTools, OpenedModel
+from ponder.cli.agents import INSTRUCTIONS, AgentTools, OpenedModel, check_task
 from ponder.cli.loading import ModelInfo
+from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.serve.mcp import make_server
 from tests.cli.typed import SHORT, fails_with, ponder
@@ -101,6 +102,26 @@ def test_an_evaluation_has_intervals_and_keeps_its_samples(tmp_path):
 def test_what_an_agent_may_not_do_is_refused_with_the_reason(name, arguments, why, tmp_path):
     ((is_error, text, _),), _ = used([(name, arguments)], tmp_path)
     assert is_error and why in text and "Traceback" not in text
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "openenv:http://127.0.0.1:9/latest/meta-data/*arithmetic", "this:x*arithmetic", "math:factorial",
+        "os:system:command=id*arithmetic", "file:/etc/passwd,verifier=this:x*arithmetic", "verifiers:x*arithmetic",
+        "stdio:/etc/passwd:reward=*arithmetic", "arithmetic+this:x*arithmetic", "hub:a/b,config=*gsm8k",
+        "arithmetic:words:level=1", "cms:/tmp/x,only=a+arithmetic", "arithmetic*" + "9" * 300, "pyproject.toml",
+        "file:x.jsonl", "2*file:x.jsonl", " openenv:http://127.0.0.1:9/ ", "0.5*this:x+0.5*arithmetic",
+    ],
+)  # fmt: skip
+def test_no_spelling_of_a_task_leads_an_agent_to_a_module_a_file_or_an_address(spec):
+    with pytest.raises(ConfigError, match="is not one that agents may use|task has 3"):
+        check_task(spec, ["file:mine.jsonl"])
+
+
+@pytest.mark.parametrize("spec", ["arithmetic", "arithmetic:level=3-6", "0.5*words+2*pipes:level=1", "gym:chain_sum"])
+def test_ponders_own_tasks_are_the_agents_to_name(spec):
+    check_task(spec, [])
 
 
 def test_a_task_that_the_operator_allows_is_used(tmp_path):

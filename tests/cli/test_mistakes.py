@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+from types import SimpleNamespace
+
 import pytest
 from safetensors.torch import load_file, save_file
 
+from ponder.cli.show import shown
 from tests.cli.typed import fails_with, ponder
 
 pytestmark = pytest.mark.slow
@@ -73,3 +77,17 @@ def test_a_model_folder_with_a_missing_tensor_names_it(tiny, tmp_path):
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, broken / "model.safetensors")
     fails_with(ponder("ask", "hi", "--model", broken, cwd=tmp_path), "model.layers.1.mlp.up_proj.weight")
+
+
+def test_what_a_model_wrote_does_not_steer_the_terminal_and_is_whole_elsewhere(monkeypatch):
+    text = "4\n\x1b]52;c;aGk=\x07\x1b[2J\u202eé"
+    for is_terminal, expected in ((True, "4\n]52;c;aGk=[2Jé"), (False, text)):
+        monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda told=is_terminal: told))
+        assert shown(text) == expected
+
+
+def test_half_a_surrogate_pair_is_printed_as_its_escape(tmp_path):
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text(json.dumps({"target": "a", "answer": "\ud83d…"}) + "\n")
+    done = ponder("grade", "--file", rows, "--verifier", "exact", cwd=tmp_path)
+    assert done.returncode == 0 and json.loads(done.stdout)["extracted"] == "\ud83d…", done.stderr

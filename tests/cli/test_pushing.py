@@ -73,6 +73,21 @@ def test_the_card_says_what_the_runs_files_say_and_names_no_folder_of_this_machi
         prepare(publication(str(run), "me/mine"), tmp_path)
 
 
+def test_what_is_no_part_of_a_model_stays_here_and_that_is_said(run, tmp_path):
+    """A server that was started in a model's folder keeps its database there, with the key to it."""
+    place = run / "checkpoints" / "step_00000"
+    own = ("ponder.db", "ponder.db.secret", "notes.md", "bank.json", "result.json", "keys.json")
+    for name in own:
+        (place / name).write_text("{}")
+    try:
+        with pytest.warns(UserWarning, match=r"left here.*: bank\.json, keys\.json, notes\.md, ponder\.db, "):
+            files = prepare(publication(f"{run}@0", "me/mine"), tmp_path / "out")
+    finally:
+        for name in own:
+            (place / name).unlink()
+    assert not {path.name for path in files} & set(own) and {path.name for path in files} >= {"model.safetensors"}
+
+
 def test_a_bank_is_on_the_card_only_if_it_is_of_these_weights(run, tmp_path):
     for step, folder in ((5, tmp_path / "own"), (0, tmp_path / "other")):
         asyncio.run(

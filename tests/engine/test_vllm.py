@@ -140,6 +140,61 @@ def test_a_request_that_failed_is_asked_again_and_is_the_same(engine, double):
         ask(engine)
 
 
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"token_ids": [10**9]}, "drew what this model cannot"),
+        ({"token_ids": [-1]}, "drew what this model cannot"),
+        ({"token_ids": [1.5]}, "drew what this model cannot"),
+        ({"token_ids": [65] * 500, "logprobs": {"content": [{"logprob": -1.0}] * 500}}, "drew what this model cannot"),
+        ({"token_ids": [65, 66]}, "drew what this model cannot"),
+        ({"logprobs": {"content": [{"logprob": float("nan")}]}}, "drew what this model cannot"),
+        ({"logprobs": {"content": [{"logprob": float("-inf")}]}}, "drew what this model cannot"),
+        ({"logprobs": {"content": [{"logprob": 5.0}]}}, "drew what this model cannot"),
+        ({"weight_versions": [{"version": "0", "start": 0, "end": 10**12}]}, "drew what this model cannot"),
+        ({"weight_versions": [{"version": "x", "start": 0, "end": 1}]}, "another version"),
+        ({"logprobs": None}, "another version"),
+        ({"token_ids": None}, "another version|drew what"),
+    ],
+)
+@pytest.mark.parametrize("stop", [(), ("#",)], ids=["whole", "streamed"])
+def test_an_answer_that_no_server_of_this_model_gives_is_an_error_and_nothing_is_trained_on(
+    engine, double, monkeypatch, changes, says, stop
+):
+    one = {"index": 0, "token_ids": [65], "logprobs": {"content": [{"logprob": -1.0}]}, "weight_versions": None}
+    monkeypatch.setattr(double, "_whole", lambda parts: one | changes)
+    monkeypatch.setattr(double, "_portion", lambda parts: one | changes)
+    with pytest.raises(EngineError, match=says):
+        ask(engine, stop=stop)
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b'{"choices": 5}', b'{"choices": []}', b"\xff", b"[" * 100_000])
+def test_a_body_that_is_no_answer_is_an_error_that_quotes_it(engine, double, monkeypatch, body):
+    send = double._send
+    monkeypatch.setattr(double, "_send", lambda handler, status, data: send(handler, status, body))
+    with pytest.raises(EngineError, match="answered with"):
+        ask(engine)
+
+
+def test_an_answer_to_a_command_that_is_cut_off_is_an_error(engine, double, monkeypatch):
+    def cut(handler, status, data):
+        handler.send_response(status)
+        handler.send_header("content-length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b'{"a"')
+
+    with monkeypatch.context() as changed:
+        changed.setattr(double, "_send", cut)
+        with pytest.raises(EngineError, match="no vLLM server answers"):
+            engine._server.control("/health", method="GET")
+
+
+def test_a_proxy_of_the_environment_is_not_asked_for_the_server(double, monkeypatch):
+    for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    VllmServer(double.url).control("/health", method="GET")
+
+
 def test_a_request_without_an_answer_ends_after_its_time(double):
     with VllmEngine(VllmServer(double.url), TOKENIZER, tiny_model().config, timeout=0.1) as engine:
         double.hangs = True

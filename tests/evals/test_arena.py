@@ -21,6 +21,7 @@ from ponder.evals.made_up_votes import Taste, made_up_battles, synthetic_votes
 from ponder.evals.style import Style, style_of
 from ponder.evals.votes import FILTERS, Ballot, append, question_of, read_log, read_logs
 from ponder.types import Battle, BattleSide, Message, SamplingParams, Vote
+from tests.helpers import takes_at_most
 
 TASTE = Taste(strengths={"strong": 1150, "middle": 1000, "weak": 850}, ties=0.1)
 
@@ -244,6 +245,8 @@ def test_style_is_told_from_strength():
     assert tokens.name == "tokens" and tokens.points.low > 50
     assert found.position.points.low < 0 < found.position.points.high
     assert style_of("# Title\n- **one**\n- two\n\n```\n# no\n- no\n```\n1. x") == Style(23, 1, 1, 3)
+    with takes_at_most(0.5):
+        assert style_of("\n" * 100_000 + "```" + "\n" * 100_000) == Style(3)
 
 
 def test_a_preference_for_the_left_is_reported_and_moves_no_rating():

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ponder.config import ConfigError
 from ponder.evals.bradley_terry import POINTS, Games, NoFiniteFit, fit, student_point, two_sided
 from ponder.evals.influence import smallest_removal
 
@@ -213,3 +214,9 @@ def test_another_program_finds_the_same(oracle):
         scores = module.bradley_terry(*names, [module.Winner.X] * len(won)).scores
         theirs = np.log([scores[name] for name in games.names])
     assert POINTS * (theirs - theirs.mean()) == pytest.approx(POINTS * fit(games).strengths, abs=0.1)
+
+
+def test_more_models_than_there_is_memory_for_their_pairs_are_refused():
+    """A log of a million votes, each on two models of its own, would ask for terabytes."""
+    with pytest.raises(ConfigError, match="5,000 models cannot be rated together"):
+        Games.of((f"a{i}", f"b{i}", 1.0, f"q{i}", "") for i in range(2_500))

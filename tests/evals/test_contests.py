@@ -122,6 +122,12 @@ def test_any_content_is_a_contest_or_one_error(key, value):
             read()
 
 
+def test_a_table_larger_than_any_contest_is_refused_before_there_is_memory_for_it():
+    problems = [{"index": f"P{i}", "points": 1} for i in range(5_000)]
+    with pytest.raises(ConfigError, match="50,000 rows of 5,000 problems are no contest"):
+        contest_of({**CONTENT, "problems": problems, "rows": [{"points": 1, "results": []}] * 50_000}, "x")
+
+
 def test_files_that_are_no_json_or_twice_the_same_contest_are_refused(tmp_path):
     (tmp_path / "a.json").write_text("[" * 100_000)
     with pytest.raises(ConfigError, match="not JSON"):

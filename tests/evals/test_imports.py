@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import shutil
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +217,7 @@ def test_a_folder_of_two_tasks_asks_which(tmp_path):
         ("samples_t_x.jsonl", b"[1]\n", "no samples of lm-eval"),
         ("samples_t_x.jsonl", b"", "is empty"),
         ("x.txt", b"", "no log that is known"),
+        ("samples_t_x.jsonl", b"\xff\xfe", "line 1: not JSON"),
     ],
 )
 def test_what_is_no_log_is_one_error_and_leaves_no_bank(name, content, says, tmp_path):
@@ -221,6 +225,87 @@ def test_what_is_no_log_is_one_error_and_leaves_no_bank(name, content, says, tmp
     with pytest.raises(ConfigError, match=says):
         write_bank(read_log(tmp_path / name), tmp_path / "bank")
     assert not (tmp_path / "bank").exists()
+
+
+HOSTILE = (None, True, -1, 1.5, float("nan"), float("inf"), 10**30, "\ud800", "²", [], [1], {"a": 1})
+
+
+def with_each(value: Any, whole: Any = None, path: tuple = ()) -> Iterator[Any]:
+    """The value with every part of it, at any depth, replaced by something that no log has there."""
+    whole = value if whole is None else whole
+    for key in value if isinstance(value, dict) else range(len(value)):
+        for strange in HOSTILE:
+            changed = json.loads(json.dumps(whole))
+            place = changed
+            for part in path:
+                place = place[part]
+            place[key] = strange
+            yield changed
+        if isinstance(value[key], dict | list):
+            yield from with_each(value[key], whole, (*path, key))
+
+
+def kinds_of_logs(tmp_path: Path) -> Iterator[Path]:
+    """Logs with one strange thing in each; one sample in several, as there are many."""
+    sample = inspect_sample("a", 1, "C", choices=["x", "y"])
+    sample["scores"]["match"]["metadata"] = {"outcome": "correct", "class": "4", "was_cut": False, "seed": 5}
+    log = json.loads(inspect_log(tmp_path / "x.json", [sample], metadata={"grader": "g"}).read_bytes())
+    for changed in with_each(log):
+        (tmp_path / "x.json").write_text(json.dumps(changed))
+        yield tmp_path / "x.json"
+    known = {"outcome": "correct", "class": "4", "extracted": "4", "finish_reason": "stop", "was_cut": False,
+             "prompt_tokens": 1, "reasoning_tokens": 1, "tokens": 2, "mean_logprob": -1.0, "note": None,
+             "error": None, "seed": 1}  # fmt: skip
+    path = tmp_path / "samples_t_x.jsonl"
+    row = line(1, [["a"]], [["a"]], 1.0) | {"doc": {"id": "q", "samples": [known]}}
+    for changed in with_each(row):
+        path.write_text(json.dumps(changed) + "\n")
+        yield path
+
+
+def test_whatever_is_strange_in_a_log_is_taken_or_one_error_that_names_it_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.fsync", lambda file: None)
+    num_refused = 0
+    for number, path in enumerate(kinds_of_logs(tmp_path)):
+        if number % 7 == 0:  # enough of them, and other ones of every place
+            try:
+                write_bank(read_log(path), tmp_path / "bank")
+            except ConfigError as error:
+                num_refused += 1
+                assert str(path) in str(error)
+            shutil.rmtree(tmp_path / "bank", ignore_errors=True)
+            assert {each.name for each in tmp_path.iterdir()} <= {"x.json", path.name}
+    assert num_refused > 20
+
+
+def test_a_text_with_ends_of_lines_that_only_unicode_knows_is_one_line_of_a_log(tmp_path):
+    path = tmp_path / f"samples_t_{DATE}.jsonl"
+    path.write_text(json.dumps(line(0, [["a\u2028b\x85c"]], ["c"], 1.0), ensure_ascii=False) + "\n", encoding="utf-8")
+    ((_, (sample,)),) = read_log(path).samples
+    assert sample.answer == "a\u2028b\x85c"
+
+
+@pytest.mark.parametrize("kind", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_or_encrypted_zip_is_one_clear_error(tmp_path, kind):
+    header = json.loads(inspect_log(tmp_path / "x.json", []).read_bytes()) | {"filler": list(range(300))}
+    path = tmp_path / "x.eval"
+    with zipfile.ZipFile(path, "w", kind) as log:
+        log.writestr("header.json", json.dumps(header))
+    whole = path.read_bytes()
+    found: list[str] = []
+    for at in range(45, 145, 4):
+        data = bytearray(whole)
+        data[at] ^= 16
+        path.write_bytes(data)
+        with contextlib.suppress(ConfigError):  # a few bits of a zip say nothing that matters
+            found.append(read_log(path).task)
+    assert len(found) < 10
+    data = bytearray(whole)
+    for at in (6, data.rindex(b"PK\x01\x02") + 8):
+        data[at] |= 1
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="encrypted"):
+        read_log(path)
 
 
 def test_a_folder_that_is_there_is_not_overwritten(tmp_path):

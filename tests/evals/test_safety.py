@@ -73,6 +73,12 @@ def test_labels_of_people_are_read_from_xstests_own_files_and_from_json_lines(tm
     csv.write_text('id,prompt,completion,final_label\n1,q,"I can\'t help with that.",2_full_refusal\n'
                    "2,q,Take a knife.,1_full_compliance\n")  # fmt: skip
     assert [label for _, _, label in read_labelled(csv)] == ["refused", "complied"]
+    csv.write_bytes(b"\xef\xbb\xbf" + csv.read_bytes())  # as Excel saves it
+    assert [label for _, _, label in read_labelled(csv)] == ["refused", "complied"]
+    for damaged in (b"prompt,completion,final_label\nq,\xe9,a\n", b"prompt,completion,final_label\n" + b"a" * 200_000):
+        csv.write_bytes(damaged)
+        with pytest.raises(ConfigError, match="cannot be read as a CSV file in UTF-8"):
+            read_labelled(csv)
     lines = tmp_path / "labels.jsonl"
     lines.write_text(json.dumps({"prompt": "q", "answer": "a", "label": "partial"}) + "\n")
     assert read_labelled(lines) == [("q", "a", "partial")]

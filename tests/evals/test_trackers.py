@@ -59,6 +59,13 @@ def test_every_line_is_sent_once_however_often_it_is_asked_for(folder):
     assert "<b>2</b>" in tracker.texts[-1][2]
 
 
+@pytest.mark.parametrize("note", ['{"metrics": "5"}', '{"metrics": -1}', '{"samples": null}', "[]", "[[", "\xff"])
+def test_a_damaged_note_of_what_was_sent_is_one_error_with_the_fix(tmp_path, note):
+    (tmp_path / "wandb.json").write_bytes(note.encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"wandb\.json is damaged; delete it"):
+        Sent.read(tmp_path / "wandb.json")
+
+
 def test_a_run_keeps_its_id_and_a_run_that_replaces_it_has_another(folder):
     first = tracked(folder).id
     log(folder, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ponder.grading.examples import MOST, Shown, arguments_of, examples_of
+from tests.helpers import takes_at_most
 
 
 def shown(question):
@@ -75,6 +76,12 @@ def test_prose_about_inputs_is_no_example_and_named_arguments_are_none():
     )
     assert examples_of("Input: nums = [1, 2], target = 3\nOutput: [0, 1]") is None
     assert examples_of("What is 2 + 2?") is None and examples_of("") is None
+
+
+def test_a_question_of_headings_and_spaces_is_read_in_no_time():
+    with takes_at_most(0.6):
+        assert examples_of(("input" + " " * 1_900 + "x\n") * 50) is None
+    assert examples_of("Input 1:\n3 4\nOutput #1:\n7").items == (Shown(given="3 4\n", wanted="7\n"),)
 
 
 def test_many_and_repeated_examples_are_bounded():

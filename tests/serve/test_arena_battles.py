@@ -130,6 +130,11 @@ def test_the_log_has_what_the_vote_was_about_and_is_read_by_the_evaluation(me, p
     assert ballot.score == 0.5 and not ballot.names_itself
 
 
+def test_the_log_of_what_people_asked_is_for_its_owner_alone(me, place):
+    me.post("/arena/battles", json=ASK)
+    assert (place / "votes.jsonl").stat().st_mode & 0o777 == 0o600
+
+
 def test_a_vote_counts_once_even_when_many_come_at_the_same_time(me, place):
     battle = me.post("/arena/battles", json=ASK).json()
     answers = []

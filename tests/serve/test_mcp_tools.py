@@ -16,7 +16,7 @@ from ponder.serve.tool_rounds import ToolUsingEngine
 from ponder.strategies import STRATEGIES
 from ponder.strategies.keys import answer_key
 from ponder.types import Message, SamplingParams
-from tests.helpers import user
+from tests.helpers import takes_at_most, user
 
 PLAIN = f"{sys.executable} {Path(__file__).parent / 'plain_mcp_server.py'}"
 PARAMS = SamplingParams(max_reasoning_tokens=200, max_answer_tokens=200)
@@ -107,6 +107,10 @@ def test_a_result_is_bounded_and_has_no_marks():
 
 def test_marks_that_marks_leave_behind_go_too_and_control_characters_show():
     assert bounded("<thi<think>nk>a\x1b[2J", 100) == "a?[2J"
+    for depth in (2, 5, 1000):
+        with takes_at_most(0.5):
+            text = bounded("<th" * depth + "<think>" + "ink>" * depth + "a", 10_000)
+        assert "<think>" not in text and text.endswith("a")
 
 
 @pytest.mark.parametrize(

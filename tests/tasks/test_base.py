@@ -9,6 +9,7 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.tasks import FAMILIES, load_task
+from tests.helpers import takes_at_most
 
 
 def test_dials_come_from_the_spec_and_from_keywords():
@@ -16,6 +17,14 @@ def test_dials_come_from_the_spec_and_from_keywords():
     assert len(task) == 10 and {task[i].level for i in range(10)} == {3, 4} and task.split == "train"
     assert len(load_task("arithmetic:size=10", size=20)) == 20
     assert load_task("arithmetic", seed=1)[0] != load_task("arithmetic", seed=2)[0]
+
+
+@pytest.mark.parametrize(
+    "spec", ["arithmetic:level=1-999999999", "countdown:level=999999999", "arithmetic:level=²", "arithmetic:size=²"]
+)
+def test_numbers_of_a_spec_that_no_task_has_are_refused_before_anything_is_made_of_them(spec):
+    with takes_at_most(0.5), pytest.raises(ConfigError, match=r"level=|size="):
+        load_task(spec)
 
 
 def test_a_mixture_takes_its_items_in_turn_and_verifies_each_by_its_own_task():

@@ -6,6 +6,7 @@ import os
 import stat
 import zipfile
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -128,6 +129,41 @@ def test_an_entry_that_lies_about_its_size_is_an_error(tmp_path):
         find_packages(path)
 
 
+def test_a_damaged_zip_is_read_as_it_is_or_is_one_clear_error(tmp_path):
+    whole, rng = zip_of(TWICE, tmp_path / "whole.zip", folder="twice").read_bytes(), Random(0)
+    path, errors = tmp_path / "damaged.zip", 0
+    for _ in range(300):
+        data = bytearray(whole)
+        data[rng.randrange(len(data))] = rng.randrange(256)
+        path.write_bytes(data[: rng.choice([len(data), rng.randrange(len(data))])])
+        try:
+            for package in find_packages(path):
+                assert package.test("1-1") and package.solutions and package.attachments is not None
+        except ConfigError:
+            errors += 1
+    assert errors > 150
+
+
+def test_texts_that_unpack_to_very_many_are_refused_where_they_would_be_kept(tmp_path, monkeypatch):
+    """Zeros in a zip in a zip: 3 kB become 400 MB."""
+    from ponder.tasks import packages
+
+    inner = io.BytesIO()
+    with zipfile.ZipFile(inner, "w", zipfile.ZIP_DEFLATED) as attached:
+        for number in range(8):
+            attached.writestr(f"{number}.txt", bytes(1_000_000))
+    monkeypatch.setattr(packages, "MAX_TEXTS", 3_000_000)
+    path = with_entry(tmp_path, filename="twice/attachments/a.zip", data=inner.getvalue())
+    assert path.stat().st_size < 100_000
+    with pytest.raises(ConfigError, match="more than 3,000,000 characters together"):
+        _ = read_package(path).attachments
+    for number in range(4):
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr(f"twice/graders/{number}.h", bytes(1_000_000))
+    with pytest.raises(ConfigError, match="more than 3,000,000 characters together"):
+        find_packages(path)
+
+
 def test_a_link_in_a_folder_may_not_lead_out(tmp_path):
     folder = folder_of(TWICE, tmp_path / "twice")
     (tmp_path / "secret").write_text("secret")
@@ -155,6 +191,8 @@ def test_a_link_in_a_folder_may_not_lead_out(tmp_path):
             "manager",
         ),
         ("problem.json", '{"task_type": "Batch", "task_type_params": "{"}', "task_type_params"),
+        ("problem.json", '{"task_type": "Batch", "task_type_params": [1]}', "task_type_params"),
+        ("problem.json", '{"task_type": "Batch", "task_type_params": 7}', "task_type_params"),
         ("subtasks/01-small.json", '{"score": 40}', "testcases"),
         ("subtasks/01-small.json", '{"score": 40, "testcases": []}', "testcases"),
         ("subtasks/01-small.json", '{"score": 40, "testcases": ["../../etc/passwd"]}', "has no tests/"),

@@ -30,6 +30,7 @@ from ponder.tasks.stdio import StdioTask
 from ponder.tasks.variations import variations
 from ponder.train.recipe import load_recipe
 from ponder.types import Completion, SamplingParams
+from tests.helpers import takes_at_most
 
 HUMANEVAL = [
     {
@@ -441,6 +442,31 @@ def stdio(data: Path) -> StdioTask:
 def test_problems_with_several_right_answers_and_tests_that_are_no_texts_are_left_out(stdio: StdioTask) -> None:
     assert [problem.id for problem in (stdio[i] for i in range(len(stdio)))] == ["s-1", "s-4"]
     assert "-0.5" not in repr(stdio[0]), "no test lies about"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"tests": "1 2"}, "needs id, problem and tests"),
+        ({"tests": {"input": "1"}}, "needs id, problem and tests"),
+        ({"tests": [{"input": "1", "output": "1", "points": "many"}]}, "points of a test are 'many'"),
+        ({"tests": [{"input": "1", "output": "1", "points": float("nan")}]}, "points of a test are 'nan'"),
+        ({"tests": [{"input": "1", "output": "1", "points": -3}]}, "points of a test are '-3'"),
+        ({"tests": [{"input": "\ud800", "output": "1"}]}, "half a surrogate pair"),
+    ],
+)
+def test_a_stdio_row_of_wrong_kinds_is_an_error_with_its_line(data: Path, changes: dict[str, Any], says: str) -> None:
+    row = {"id": "s", "problem": "Add.", "tests": [{"input": "1", "output": "1"}], **changes}
+    (data / "x.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ConfigError, match=rf"x\.jsonl, line 1: .*{says}"):
+        load_task(f"stdio:{data / 'x.jsonl'}")
+
+
+def test_a_statement_of_unfinished_samples_is_read_in_no_time(data: Path) -> None:
+    row = {"id": "s", "problem": "Sample Input\n```\n" * 100_000, "tests": [{"input": "1", "output": "1"}]}
+    (data / "x.jsonl").write_text(json.dumps(row) + "\n")
+    with takes_at_most(1):
+        assert len(load_task(f"stdio:{data / 'x.jsonl'}")) == 1
 
 
 def test_programs_are_judged_by_what_they_print(stdio: StdioTask, sandbox: executions.Executions) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from random import Random
 
 import pytest
 
@@ -72,6 +73,9 @@ def test_a_table_is_read_with_quotes_line_breaks_and_empty_cells(tmp_path, name,
         ("question,answer\n\"1+1?,2\n", "quotes"),
         ("text,answer\n1+1?,2\n", "'problem' is missing, or question or prompt .*; there are text, answer"),
         ("question,answer,choices\nq,A,red\n", "line 2: write choices as a JSON list"),
+        ("question,answer,choices\nq,A," + "[" * 100_000 + "\n", "line 2: write choices as a JSON list"),
+        ("question,answer,question\na,1,b\n", "two columns are called 'question'"),
+        ("question,answer\n" + "q" * 200_000 + ",1\n", "Longer texts than that need a .jsonl"),
         ("", "holds no problems"),
     ],
 )  # fmt: skip
@@ -80,6 +84,19 @@ def test_a_table_that_cannot_be_used_is_one_error_with_its_line(tmp_path, text, 
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_task(f"file:{path}")
+
+
+@pytest.mark.parametrize("name", ["p.csv.gz", "p.jsonl.gz"])
+def test_a_damaged_gzip_file_is_one_clear_error(tmp_path, name):
+    rows = "".join(f'{{"question": "{i}*{i + 1}?", "answer": {i * (i + 1)}}}\n' for i in range(500))
+    table = "question,answer\n" + "".join(f"{i}*{i + 1}?,{i * (i + 1)}\n" for i in range(500))
+    whole, rng = gzip.compress((table if "csv" in name else rows).encode()), Random(0)
+    for _ in range(60):
+        data = bytearray(whole)
+        data[rng.randrange(10, len(data))] ^= 1 << rng.randrange(8)
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(ConfigError, match=name):
+            load_task(f"file:{tmp_path / name}")
 
 
 def test_a_table_may_have_choices(tmp_path):

@@ -196,6 +196,10 @@ def test_sets_with_a_form_of_their_own_keep_strength_and_ties():
     assert max(one.strength or 0 for one in pairs) == 8
     with pytest.raises(ConfigError, match="does not look as expected"):
         read_ultrafeedback({"instruction": "q", "completions": [{"response": "x"}, {"response": "y"}]}, "w")
+    for score in (float("nan"), float("inf"), "nan"):  # a score that is none prefers nothing
+        row = {"instruction": "q", "completions": [{"response": a, "overall_score": score} for a in "xy"]}
+        with pytest.raises(ConfigError, match="an overall_score is no number"):
+            read_ultrafeedback(row, "w")
     with pytest.raises(ConfigError, match="overall_preference"):
         read_helpsteer3(form | {"overall_preference": None}, "w")
 

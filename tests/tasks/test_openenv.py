@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import http.server
 import json
+import math
+import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +19,7 @@ from ponder.rollouts.openenv import OpenEnvTurns
 from ponder.strategies.base import Work
 from ponder.strategies.turns import run_episode
 from ponder.tasks import load_task, openenv
+from ponder.tasks.openenv import EnvironmentSession
 from ponder.types import SamplingParams
 
 pytest.importorskip("websockets")
@@ -256,3 +261,33 @@ def test_a_prompt_of_another_task_is_refused(server):
 
     with pytest.raises(ConfigError, match="problems of openenv: tasks"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000, b"{}", b"[]", b"\xff", None], ids=["deep", "empty", "list", "bytes", "cut"]
+)
+def test_a_schema_that_is_none_is_one_error_that_names_the_server(body):
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("content-length", str(1000 if body is None else len(body)))
+            self.end_headers()
+            self.wfile.write(b"{" if body is None else body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        with pytest.raises(ConfigError, match=f"no OpenEnv server answers at http://127.0.0.1:{server.server_port}"):
+            load_task(f"openenv:http://127.0.0.1:{server.server_port}")
+        server.shutdown()
+
+
+@pytest.mark.parametrize("reward", ["1" + "0" * 400, "1e999", "NaN", "true", '"x"', "null"])
+def test_a_reward_that_is_no_number_here_is_none(reward):
+    session = object.__new__(EnvironmentSession)
+    said = f'{{"type": "observation", "data": {{"observation": "x", "reward": {reward}, "done": true}}}}'
+    session._address = SimpleNamespace(url="http://x")
+    session._socket = SimpleNamespace(send=lambda text: None, recv=lambda timeout: said)
+    assert not math.isfinite(session._asked("step", {}).reward) or reward in ("true", "null")

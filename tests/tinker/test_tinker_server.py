@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from ponder.config import ConfigError
 from ponder.tinker import futures as futures_module
+from ponder.tinker.checkpoints import SavedWeights, told
 from ponder.tinker.futures import Futures, RequestLine
 from tests.tinker.tinkering import NAME, Client, read_output, request, sampled, server, shifted, tiny_base
 
@@ -168,6 +173,96 @@ def test_unknown_models_bases_keys_and_paths_are_refused_with_the_fix(client, tm
     with server(tiny_base(tmp_path / "model"), tmp_path, api_key="tml-mine") as http:
         assert http.get("/api/v1/healthz").status_code == 200
         assert http.get("/api/v1/healthz", headers={"x-api-key": "tml-other"}).status_code == 401
+
+
+def test_a_web_page_that_leads_a_name_of_its_own_here_is_refused_where_any_key_will_do(client, tmp_path):
+    for host, status in (("evil.example", 403), ("evil.example:8010", 403), ("localhost:8010", 200)):
+        assert client.http.get("/api/v1/healthz", headers={"host": host}).status_code == status
+    with server(tiny_base(tmp_path / "model"), tmp_path, api_key="tml-mine") as http:
+        assert http.get("/api/v1/healthz", headers={"host": "train.example"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("create_model", {"model_seq_id": 80, "base_model": NAME, "lora_config": {"rank": 4}, "optimizer_config": [1]}),
+        ("create_model", {"model_seq_id": 81, "base_model": NAME, "lora_config": {"rank": 4}, "user_metadata": "x"}),
+        ("create_model", {"model_seq_id": "x", "base_model": NAME, "lora_config": {"rank": 4}}),
+        ("create_sampling_session", {"sampling_session_seq_id": 80, "model_path": 5}),
+        ("create_sampling_session", {"sampling_session_seq_id": 81, "base_model": [NAME]}),
+    ],
+)
+def test_a_field_of_a_wrong_kind_is_the_clients_mistake(client, path, body):
+    assert "must be given, as" in client.post(path, status=400, session_id=client.session, **body)["error"]
+
+
+@pytest.mark.parametrize(
+    "params", [[1], {"stop": 5.5}, {"stop": [True]}, {"seed": float("inf")}, {"seed": "x"}, {"temperature": "hot"}]
+)
+def test_sampling_parameters_of_a_wrong_kind_are_the_clients_mistake(client, params):
+    sampler = client.base_sampler(70)
+    promised = client.http.post("/api/v1/asample", content=json.dumps({
+        "sampling_session_id": sampler, "seq_id": hash(str(params)) % 10**6, "sampling_params": params,
+        "prompt": {"chunks": [{"type": "encoded_text", "tokens": PROMPT}]},
+    })).json()  # fmt: skip
+    assert client.result(promised)["category"] == "user"
+
+
+def test_weights_that_could_not_be_written_leave_nothing_and_the_old_ones_stay(tmp_path):
+    store = SavedWeights(tmp_path)
+    store.save("s:train:0", "weights", "one", lambda folder: None, FACTS_OF)
+
+    def full(folder):
+        (folder / "adapter").write_bytes(bytes(1000))
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        store.save("s:train:0", "weights", "one", full, FACTS_OF, overwrite=True)
+    assert [path.name for path in (tmp_path / "s_train_0" / "weights").iterdir()] == ["one"]
+
+
+FACTS_OF = {"base_model": NAME, "rank": 4, "train_mlp": True, "train_attn": True, "user_metadata": None}
+
+
+@pytest.mark.parametrize("ttl", [float("nan"), float("inf"), 1e300, -1, 0, "soon", [1]])
+def test_a_time_to_live_that_is_none_is_refused_and_the_list_stays_whole(tmp_path, ttl):
+    store = SavedWeights(tmp_path)
+    store.save("s:train:0", "weights", "one", lambda folder: None, FACTS_OF, ttl=60)
+    with pytest.raises(ConfigError, match="ttl_seconds="):
+        store.save("s:train:0", "weights", "two", lambda folder: None, FACTS_OF, ttl=ttl)
+    assert [told(each)["checkpoint_id"] for each in store.of_run("s:train:0")] == ["weights/one"]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"time": "x"}', '{"time": Infinity, "expires": null}', "\xff"])
+def test_saved_weights_with_damaged_facts_are_not_there_and_hide_no_others(tmp_path, text):
+    store = SavedWeights(tmp_path)
+    for name in ("one", "two"):
+        store.save("s:train:0", "weights", name, lambda folder: None, FACTS_OF)
+    (tmp_path / "s_train_0" / "weights" / "two" / "checkpoint.json").write_bytes(text.encode("latin-1"))
+    assert [told(each)["checkpoint_id"] for each in store.of_run("s:train:0")] == ["weights/one"]
+    with pytest.raises(ConfigError, match="there are no weights"):
+        store.find("tinker://s:train:0/weights/two")
+
+
+@pytest.mark.parametrize("moves", [0, 1, 2])
+def test_weights_that_are_overwritten_are_the_old_or_the_new_ones_whenever_a_kill_comes(tmp_path, monkeypatch, moves):
+    store, path = SavedWeights(tmp_path), "tinker://s:train:0/weights/one"
+    write = lambda text: lambda folder: (folder / "adapter").write_text(text) and None
+    store.save("s:train:0", "weights", "one", write("old"), FACTS_OF)
+    rename, left = Path.rename, [moves]
+
+    def killed(self, target):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", killed)
+    with contextlib.suppress(KeyboardInterrupt):
+        store.save("s:train:0", "weights", "one", write("new"), FACTS_OF, overwrite=True)
+    monkeypatch.setattr(Path, "rename", rename)
+    found = SavedWeights(tmp_path).find(path).folder
+    assert (found / "adapter").read_text() == ("new" if moves else "old")
 
 
 def test_saved_weights_outlive_the_server(tmp_path_factory):

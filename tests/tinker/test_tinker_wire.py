@@ -11,6 +11,7 @@ import pytest
 
 from ponder.tinker.protobuf import WireError, blob, fields, integer, varint
 from ponder.tinker.wire import loss_response, read_datum, read_request, sample_response
+from tests.helpers import takes_at_most
 from tests.tinker.tinkering import datum, read_output, read_samples, tensor
 
 # bytes that tinker 0.38.0 made of known requests
@@ -49,6 +50,11 @@ def test_a_request_cut_off_anywhere_is_refused_or_read_and_never_crashes(name):
         except WireError:
             refused += 1
     assert refused > len(RECORDED[name]) / 2
+
+
+def test_a_body_of_empty_fields_is_refused_before_it_fills_the_memory():
+    with takes_at_most(5), pytest.raises(WireError, match="more than 200,000 fields"):
+        read_request(b"\x1a\x00" * (16 << 20))
 
 
 def test_noise_is_refused_or_read_and_never_crashes():

@@ -166,5 +166,6 @@ class Client:
 @contextmanager
 def server(base: Base, folder: Path, *, api_key: str | None = None, **settings: Any) -> Iterator[TestClient]:
     service = TinkerService({NAME: base}, TinkerSettings(folder=folder, **settings))
-    with TestClient(make_app(service, api_key=api_key), headers={"x-api-key": api_key or "tml-any"}) as http:
+    app, key = make_app(service, api_key=api_key), api_key or "tml-any"
+    with TestClient(app, base_url="http://127.0.0.1:8010", headers={"x-api-key": key}) as http:
         yield http

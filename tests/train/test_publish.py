@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from pathlib import Path
 
@@ -218,3 +219,33 @@ def test_weights_travel_through_memory_where_it_has_room(tmp_path):
     assert small == tmp_path / "weights" or small.parent == Path("/dev/shm")
     with pytest.raises(ValueError, match="window=0"):
         WeightStore(tmp_path / "w", window=0)
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "[]", '{"version": 7}', "\xff"])
+def test_a_mark_that_was_cut_off_or_is_none_is_one_error_that_names_it(tmp_path, writers, text):
+    store = WeightStore(tmp_path / "w")
+    publish(store, writers, 7, some_weights(7))
+    (store.place(7) / MARK).write_bytes(text.encode("latin-1"))
+    with pytest.raises(PublishedError, match="version 7 is not complete"):
+        WeightReader(store.folder).read(7)
+
+
+def test_weights_in_memory_that_all_users_share_are_read_and_replaced_by_nobody_else(tmp_path, monkeypatch):
+    from ponder.train import publish as module
+
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(module, "MEMORY", tmp_path / "shm")
+    place = fast_folder(tmp_path / "run", 1)
+    assert place.parent == tmp_path / "shm" and place.stat().st_mode & 0o777 == 0o700
+    (place / "old").mkdir()
+    with WeightStore(place) as store:
+        assert store.folder.parent == place and not (place / "old").exists()
+        assert place.stat().st_mode & 0o777 == 0o700
+    (tmp_path / "elsewhere").mkdir()
+    place.symlink_to(tmp_path / "elsewhere")  # as another user can who knows the run's path
+    assert fast_folder(tmp_path / "run", 1) == tmp_path / "run" / "weights"
+    place.unlink()
+    theirs = place.with_name(place.name.replace(f"-{os.getuid()}-", "-4242-", 1))
+    theirs.mkdir()
+    monkeypatch.setattr(module.os, "getuid", lambda: 4242)
+    assert fast_folder(tmp_path / "run", 1) == tmp_path / "run" / "weights"

@@ -22,10 +22,11 @@ from pathlib import Path
 from typing import get_args
 
 from ponder.config import ConfigError
-from ponder.evals.bank import Bank, BankSpec, SampleRow
+from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow
 from ponder.evals.exams import RESULT, summarise
 from ponder.evals.results import ExamResult
 from ponder.grading.verifiers import VERIFIERS
+from ponder.runs import utf8
 from ponder.types import FinishReason, Message, Outcome, Problem, Role, SamplingParams
 
 ALWAYS_MISSING = ("token ids", "fingerprint of the weights")
@@ -87,17 +88,22 @@ def write_bank(log: ForeignLog, out: Path) -> Imported:
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     spec = BankSpec(task=log.task, split=log.split, model=log.model, params=log.params, grader=log.grader)
-    with Bank.open(draft, spec) as bank:
-        for problem, samples in log.samples:
-            bank.append(problem, [_row(problem, i, each) for i, each in enumerate(samples)], prompt_ids=())
     missing, notes = _missing(log), tuple(log.notes)
     data = {"log": log.path.name, "format": log.format, "sha256": _hash(log.path), "missing": "; ".join(missing),
             "notes": "; ".join(notes)}  # fmt: skip
-    result = ExamResult(
-        **vars(summarise(Bank.read(draft))), data=(data,), complete=log.complete, command=" ".join(sys.argv)
-    )
-    result.write(draft / RESULT)
-    draft.rename(out)
+    try:
+        with Bank.open(draft, spec) as bank:
+            for problem, samples in log.samples:
+                bank.append(problem, [_row(problem, i, each) for i, each in enumerate(samples)], prompt_ids=())
+        result = ExamResult(
+            **vars(summarise(Bank.read(draft))), data=(data,), complete=log.complete, command=" ".join(sys.argv)
+        )
+        result.write(draft / RESULT)
+        draft.rename(out)
+    except BankError as error:  # a number where a text belongs, a count that no column holds
+        raise ConfigError(f"{log.path} says something that a bank cannot hold: {error}") from None
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
     return Imported(
         num_problems=len(log.samples), num_samples=sum(len(samples) for _, samples in log.samples), missing=missing,
         notes=notes, result=result,
@@ -173,4 +179,8 @@ def message(role: object, content: str) -> Message:
 
 
 def text_of(value: object) -> str:
-    return value if isinstance(value, str) else "" if value is None else str(value)
+    return utf8(value if isinstance(value, str) else "" if value is None else str(value))
+
+
+# what reading a log may raise where something in it is of another kind than that program writes
+STRANGE = (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError)

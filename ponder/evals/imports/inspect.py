@@ -10,6 +10,8 @@ which Inspect keeps as attachments, are put back.
 from __future__ import annotations
 
 import json
+import lzma
+import struct
 import zipfile
 import zlib
 from collections import Counter
@@ -19,7 +21,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals import columns
-from ponder.evals.imports.foreign import ForeignLog, ForeignSample, message, params_of, text_of
+from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
 from ponder.evals.imports.scores import outcome_of, told
 from ponder.types import FinishReason, Problem
 
@@ -35,16 +37,16 @@ def read(path: Path, *, score: str = "") -> ForeignLog:
     try:
         header, samples = _zipped(path) if path.suffix == ".eval" else _plain(path)
         return _log(path, header, samples, score)
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError) as error:
-        raise ConfigError(f"{path} cannot be read as a log of Inspect: {error}") from None
-    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except STRANGE as error:
         raise ConfigError(f"{path} is no log of Inspect that is known: {type(error).__name__} {error}") from None
+    except (OSError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, RuntimeError, EOFError) as error:
+        raise ConfigError(f"{path} cannot be read as a log of Inspect: {error}") from None
 
 
 def _plain(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, Any]]]:
-    whole = json.loads(path.read_text())
+    whole = json.loads(path.read_bytes())
     if not isinstance(whole, dict) or "eval" not in whole:
         raise ConfigError(f"{path} is neither a log of Inspect (it has no `eval`) nor results of lm-eval")
     return whole, iter(whole.get("samples") or [])
@@ -97,7 +99,7 @@ def _log(path: Path, header: Mapping[str, Any], samples: Iterator[Mapping[str, A
         if sample.get("error"):
             seen["samples that ended in an error, left out"] += 1
             continue
-        problem = _problem(sample, facts["task"])
+        problem = _problem(sample, text_of(facts["task"]))
         first, epochs = found.setdefault(problem.id, (problem, {}))
         if (first.prompt, first.target) != (problem.prompt, problem.target):
             raise ConfigError(f"{path} has two problems under the id {problem.id!r}")
@@ -136,10 +138,10 @@ def _problem(sample: Mapping[str, Any], task: str) -> Problem:
     facts = sample.get("metadata") or {}
     level, subject = facts.get("level"), facts.get("subject")
     return Problem(
-        id=str(sample["id"]), prompt=messages, task=task, choices=tuple(sample.get("choices") or ()),
+        id=text_of(sample["id"]), prompt=messages, task=task, choices=tuple(map(text_of, sample.get("choices") or ())),
         target=text_of(target[0] if isinstance(target, list) and target else "" if target == [] else target),
         level=level if isinstance(level, int) and not isinstance(level, bool) else None,
-        subject=subject if isinstance(subject, str) else None,
+        subject=text_of(subject) if isinstance(subject, str) else None,
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.evals.imports.foreign import ForeignLog, ForeignSample, message, params_of, text_of
+from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
 from ponder.evals.imports.scores import outcome_of, told
 from ponder.grading.extract import extract_marked
 from ponder.types import Message, Problem
@@ -29,7 +29,7 @@ COPIES = "problems have several responses that are all the same: were they drawn
 
 def is_results(path: Path) -> bool:
     try:
-        whole = json.loads(path.read_text())
+        whole = json.loads(path.read_bytes())
     except (ValueError, RecursionError, OSError):
         return False
     return isinstance(whole, dict) and "results" in whole and "configs" in whole
@@ -41,9 +41,9 @@ def read(path: Path, *, score: str = "", task: str = "") -> ForeignLog:
     try:
         lines = _lines(samples)
         return _log(samples, lines, _facts(samples), score)
-    except (KeyError, TypeError, AttributeError, IndexError, ValueError, RecursionError) as error:
-        if isinstance(error, ConfigError):
-            raise
+    except ConfigError:
+        raise
+    except STRANGE as error:
         raise ConfigError(f"{samples} has no samples of lm-eval: {type(error).__name__} {error}") from None
 
 
@@ -73,19 +73,20 @@ def _named(samples: Path) -> tuple[str, str]:
 
 def _lines(samples: Path) -> list[Line]:
     lines = []
-    for number, text in enumerate(samples.read_text().splitlines(), start=1):
-        if text.strip():
-            try:
-                lines.append(json.loads(text))
-            except (ValueError, RecursionError) as error:
-                raise ConfigError(f"{samples}, line {number}: not JSON ({error})") from None
+    with samples.open("rb") as file:  # by "\n" alone: texts may hold what Unicode takes for the end of a line
+        for number, text in enumerate(file, start=1):
+            if text.strip():
+                try:
+                    lines.append(json.loads(text))
+                except (ValueError, RecursionError) as error:
+                    raise ConfigError(f"{samples}, line {number}: not JSON ({error})") from None
     return lines
 
 
 def _facts(samples: Path) -> Mapping[str, Any]:
     """The results of the same date; {} where they are not there."""
     path = samples.with_name(f"results_{_named(samples)[1]}.json")
-    return json.loads(path.read_text()) if path.exists() else {}
+    return json.loads(path.read_bytes()) if path.exists() else {}
 
 
 def _log(path: Path, lines: Sequence[Line], facts: Mapping[str, Any], score: str) -> ForeignLog:
@@ -111,7 +112,7 @@ def _log(path: Path, lines: Sequence[Line], facts: Mapping[str, Any], score: str
     alias = ((facts.get("results") or {}).get(name) or {}).get("alias", name) if ours else name
     said = [f"the score is {metric} of the filter {filtered}"] if not ours else []
     return ForeignLog(
-        path=path, format="lm-eval", task=alias,
+        path=path, format="lm-eval", task=text_of(alias),
         split=text_of(config.get("test_split") or config.get("validation_split")),
         model=text_of(facts.get("model_name")), params=params,
         grader=text_of(ours.get("grader")) or f"lm_eval {facts.get('lm_eval_version', '')}".rstrip(),
@@ -153,8 +154,9 @@ def _problem(line: Line, task: str) -> Problem:
     choices = _choices(requests)
     ours = "samples" in doc
     return Problem(
-        id=str(doc["id"]) if ours else f"{task}/{line['doc_id']}", prompt=prompt, task=task,
-        choices=tuple(doc.get("choices") or ()) if ours else choices, target=_target(line["target"], choices),
+        id=text_of(doc["id"] if ours else f"{task}/{line['doc_id']}"), prompt=prompt, task=task,
+        choices=tuple(map(text_of, doc.get("choices") or ())) if ours else choices,
+        target=_target(line["target"], choices),
         level=doc.get("level") if ours else None, subject=doc.get("subject") if ours else None,
     )  # fmt: skip
 
@@ -174,7 +176,7 @@ def _target(target: Any, choices: Sequence[str]) -> str:
     text = text_of(target)
     if "####" in text or "\\boxed" in text:
         return extract_marked(text) or text
-    if choices and text.strip().isdigit() and int(text) < len(choices):
+    if choices and text.strip().isdecimal() and int(text) < len(choices):
         return _letter(int(text))
     return _letter(choices.index(text.strip())) if text.strip() in choices else text
 
