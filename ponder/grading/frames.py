@@ -45,6 +45,8 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
             return group("{}", tuple(_framed(part, goal.parts[0]) for part in reading.parts))
     if reading.node is None or goal.node is None:
         return reading
+    if {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
+        return replace(reading, key=f"{reading.name}={reading.key}")
     try:
         if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
             reading = ParsedAnswer(key=fingerprint(reading.node), node=reading.node)

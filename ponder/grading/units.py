@@ -46,7 +46,7 @@ _unit("%", "1/100", "% percent pct")  # base "%" means a pure number
 _unit("%", "1", "radian radians rad")
 _unit("m/s", "1397/3125", "mph")
 _unit("m/s", "5/18", "kph kmh")
-UNITS |= dict.fromkeys(("°", "degree", "degrees", r"\deg"), ("%", None))
+UNITS |= dict.fromkeys(("°", "deg", "degree", "degrees", r"\deg"), ("%", None))
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 SCALES |= {name + "s": value for name, value in SCALES.items()}
 LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
