@@ -27,7 +27,9 @@ _START = re.compile(
     r"\$\$?|\\[(\[]|\\[a-zA-Z{]|[(\[{|√∛]|(?<![\w.\\])[-+−–]?(?:[€£]|\\\$)?\.?[0-9]"
     r"|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])(?=\s?[\^_=+*/(])"
 )
-_FORMULA = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    r"\$\$(.{1,500}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
+)
 _PIECE = re.compile(
     r"\\[a-zA-Z]+|\\[{}|,;!%$ ]|[0-9]+(?:[.,][0-9]+)*|\.[0-9]+|[a-zA-Z](?![a-zA-Z])"
     r"|(?:sin|cos|tan|ln|log|sqrt|exp|pi)\b|[-+*/^_=<>!'|°%×÷·−≤≥≠πθ√∛∞¹²³⁰⁴-⁹½¼¾⅓⅔]"
@@ -46,12 +48,13 @@ _JOINT = re.compile(
 )
 _DENIED = re.compile(
     r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
-    r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|other\s+than|(?:more|less|fewer|greater|higher|lower|larger|smaller)\s+than)\s+)"
+    r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|other\s+than|(?:more|less|fewer|greater|higher|lower|larger|smaller)\s+than|up\s+to"
+    r"|under|over|below|above|near|close\s+to)\s+)"
     r"[$*]*$",
     re.IGNORECASE,
 )
-_REFUTED = re.compile(
-    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:[a-z]+\s+)?(?:is|are|was)\s+(?:[a-z]+ly\s+)?(?:wrong|incorrect|false|impossible|too\s+[a-z]+)\b)",
+_REFUTED = re.compile(  # called wrong, or only the end of a range
+    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]|(?:[a-z]+\s+)?(?:is|are|was)\s+(?:[a-z]+ly\s+)?(?:wrong|incorrect|false|impossible|too\s+[a-z]+)\b)",
     re.IGNORECASE,
 )
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
@@ -71,7 +74,7 @@ _WEAK = re.compile(
 )
 _COMPARED = re.compile(
     r"\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9]"
-    r"|\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b|\s+in\s+[0-9]"
+    r"|\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b"
 )
 _NO_ANSWER = re.compile(
     r"(?:not|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
@@ -103,7 +106,9 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
             begin = next((match.end() for match in re.finditer(r"\s", text[begin:end])), 0) + begin
         found = _atoms(text, begin, end)
         results = [
-            (atom.start, atom.text) for atom in found if _is_stated(text, atom) and not _ASKED.match(text, atom.end)
+            (atom.start, atom.text)
+            for atom in found
+            if _is_stated(text, atom) and ("=" in atom.text or not _ASKED.match(text, atom.end))
         ]
         results += [line for line in lines or () if begin <= line[0]]
         if results:
@@ -165,14 +170,21 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         if last and len(between) < 30 and _JOINT.fullmatch(between):
             joint = " or " if re.search(r"\bor\b", between) else " and " if "and" in between else ", "
             found[-1] = Atom(last.text + joint + atom.text, last.start, atom.end, False)
-        elif last and between and not between.strip(" ") and _DIGITS.fullmatch(last.text + atom.text):
+        elif (
+            last
+            and between
+            and not between.strip(" ")
+            and _is_row(last.text + atom.text, text[atom.end : atom.end + 1])
+        ):
             found[-1] = Atom(last.text + " " + atom.text, last.start, atom.end, False)  # 1 2 3 4
         else:
             found.append(atom)
     return found
 
 
-_DIGITS = re.compile(r"[0-9., ]+")
+def _is_row(numbers: str, behind: str) -> bool:
+    """1 2 3 4, but not 100 3-digit numbers."""
+    return re.fullmatch("[0-9., ]+", numbers) is not None and not behind.isalnum() and behind not in ("-", "–")
 
 
 def _is_item(text: str, atom: Atom) -> bool:

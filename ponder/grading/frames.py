@@ -45,6 +45,10 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
             return group("{}", tuple(_framed(part, goal.parts[0]) for part in reading.parts))
     if reading.node is None or goal.node is None:
         return reading
+    if {reading.shape, goal.shape} == {"clock", ""}:  # 9 a.m. beside 9, and the other way round
+        if reading.shape:
+            return ParsedAnswer(key=fingerprint(reading.node), node=reading.node)
+        return replace(goal, sides=()) if reading.key == fingerprint(goal.node) else reading
     if {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
         return replace(reading, key=f"{reading.name}={reading.key}")
     try:

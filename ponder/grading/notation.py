@@ -30,7 +30,7 @@ _LAYOUT = re.compile(
     r"|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|boldmath|therefore|implies|Rightarrow"
     r"|rightarrow|to(?=\s*-?\d))(?![a-zA-Z])\s*"
     r"|\\(?:text)?color\s*\{[^{}]*\}\s*|\\[hm]s(?:pace|kip)\*?\s*\{[^{}]*\}"
-    r"|\\(?:[hv]?phantom|tag\*?|label|[bx]?cancel|sout)\s*\{[^{}]*\}"  # not seen, struck out, numbering
+    r"|\\(?:[hv]?phantom|tag\*?|label|[bx]?cancel|sout)\s*\{(?:[^{}]|\{[^{}]*\})*\}"  # not seen, struck out, numbering
 )
 _SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|\\enspace(?![a-zA-Z])|~|&nbsp;")
 _RENAMED = (

@@ -79,9 +79,11 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     """3:4 = 6:8 is a ratio, 3:45 PM = 15:45 a time of the day; what may be either is read as the target is."""
     if text in ("noon", "midnight"):
         return ParsedAnswer(key="clock:12:0" if text == "noon" else "clock:0:0", kind="other", shape="clock")
+    node: Node | None = None
     hour_only = _HOUR.fullmatch(text) if text[-1:] in "mMk." else None
     if hour_only:
         text = f"{hour_only[1]}:00" + (f" {hour_only[2]}m" if hour_only[2] else "")
+        node = ("num", Fraction(int(hour_only[1])))
     match = _COLONS.fullmatch(text) if ":" in text or "to" in text else None
     if match is None:
         return None
@@ -93,7 +95,7 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     if is_clock and numbers[0] < 25:
         hour = numbers[0] % 12 + (12 if half in "pP" else 0) if half else numbers[0]
         key = ":".join(map(str, (hour, *numbers[1:])))
-        return ParsedAnswer(key=f"clock:{key}", kind="other", shape="clock")
+        return ParsedAnswer(key=f"clock:{key}", kind="other", shape="clock", node=node)
     return ParsedAnswer(key=ratio_key(numbers), kind="other", shape="ratio")
 
 

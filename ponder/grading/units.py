@@ -66,6 +66,8 @@ def named_unit(text: str) -> Node:
     """Words inside \\text or after a number: a unit, `square feet`, `miles per hour`, `million`, what is counted."""
     words = text.replace("-", " ").split()
     power = 1
+    if not {"or", "but", "not"}.isdisjoint(words):
+        raise Unparsed(f"text {text!r}")
     if words and words[0].lower() in SCALES:
         scale: Node = ("num", Fraction(SCALES[words[0].lower()]))
         rest = words[2:] if words[1:2] == ["of"] else words[1:]
