@@ -191,7 +191,7 @@ def _is_item(text: str, atom: Atom) -> bool:
     """Is it the number of a list item, behind the one before?"""
     if text[atom.end : atom.end + 1] not in (".", ")") or not atom.text.isdigit() or len(atom.text) > 2:
         return False
-    head = text[: atom.start].rstrip(" ")
+    head = text[max(0, atom.start - 2_000) : atom.start].rstrip(" ")
     return head.endswith("\n") and re.search(rf"^ *{int(atom.text) - 1}[.)]", head, re.MULTILINE) is not None
 
 

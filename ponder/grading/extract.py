@@ -51,7 +51,7 @@ _THOUGHT = re.compile(r"<(think|thinking|reasoning|tool_call|tool_response)>.*?(
 _STRUCK = re.compile(
     r"(?<![\w~])~~(?=[^\s~])[^~\n]{1,200}(?<=\S)~~(?![\w~])|<(del|strike)>[^<]{0,400}</\1>", re.IGNORECASE
 )
-_COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
+_COMMENT = re.compile(r"<!--.{0,2000}?-->", re.DOTALL)
 _HTML = re.compile(
     r"</?(?:(p|div|h[1-6]|[uo]l|li|table|t[rdh])|b|i|u|em|strong|mark|span|center|font|code)(?:\s[^<>]{0,200})?>|<(br)\s*/?>",
     re.IGNORECASE,

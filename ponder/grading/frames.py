@@ -37,6 +37,8 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         return _by_ratio(reading, goal)
     if goal.shape == "{}" and reading.shape == "()" and _is_numbered(reading):  # x_1 = 1, x_2 = 2
         reading = group("{}", reading.parts)
+    if reading.shape == "{}" and goal.shape == "()" and _is_numbered(goal):
+        return goal if _framed(reading, group("{}", goal.parts)).key == group("{}", goal.parts).key else reading
     if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
         if goal.shape != "{}" and len(goal.parts) == len(reading.parts):
             pairs = zip(reading.parts, goal.parts, strict=True)
