@@ -48,13 +48,19 @@ _JOINT = re.compile(
 )
 _DENIED = re.compile(
     r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
-    r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|other\s+than|(?:more|less|fewer|greater|higher|lower|larger|smaller)\s+than|up\s+to"
-    r"|under|over|below|above|near|close\s+to)\s+)"
+    r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than|up\s+to|under|over|below|above|near|close\s+to"
+    r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+)(?:\s+the)?)\s+)"
     r"[$*]*$",
     re.IGNORECASE,
 )
+_WRONG = (
+    r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|ruled\s+out|too\s+[a-z]+"
+    r"|not\s+(?:the\s+)?(?:right|correct|possible|valid|answer|solution))\b"
+)
 _REFUTED = re.compile(  # called wrong, or only the end of a range
-    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]|(?:[a-z]+\s+)?(?:is|are|was)\s+(?:[a-z]+ly\s+)?(?:wrong|incorrect|false|impossible|too\s+[a-z]+)\b)",
+    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
+    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was)\s+(?:[a-z]+ly\s+)?{_WRONG}"
+    r"|(?:can't|can’t|cannot|isn't|isn’t)\s+(?:be\s+)?(?:the\s+)?(?:right|correct|true|it|answer)\b)",
     re.IGNORECASE,
 )
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
@@ -78,7 +84,7 @@ _COMPARED = re.compile(
 )
 _NO_ANSWER = re.compile(
     r"(?:not|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
-    r"|calculate|answer|finish|complete|decide)\b|\bno\s+(?:answer|idea|clue)\b|\bg[ia]ve\s+up\b|\btoo\s+(?:hard|difficult)\b"
+    r"|calculate|answer|finish|complete|decide|help|understand)\b|\bno\s+(?:answer|idea|clue)\b|\bg[ia]ve\s+up\b|\btoo\s+(?:hard|difficult)\b"
     r"|(?:\bnot|n't)\s+(?:enough|sufficient)\b|\binsufficient\b|n't\s+have\s+an\s+answer\b",
     re.IGNORECASE,
 )

@@ -176,6 +176,12 @@ def _rows(cells: list[list[str]], depth: int, factor: Node | None = None) -> Par
     return ParsedAnswer(key=f"m:{len(cells)}:" + ";".join(part.key for part in parts), kind="other", parts=parts)
 
 
+_EXCEPT = re.compile(
+    r"(?:\\text\s*\{)?(?:all )?(?:real numbers|reals|real values)(?: of [a-z]| [a-z])?,?"
+    r" (?:except|but|other than)(?: for)? ?\}? ?(.+)"
+)
+
+
 def _union(text: str, depth: int) -> ParsedAnswer | None:
     """Intervals joined by \\cup or `or`, and the reals without some points."""
     if re.search(r"\\cup(?![a-zA-Z]).*(?<![<>!])=", text):  # |A \cup B| = 6
@@ -190,7 +196,12 @@ def _union(text: str, depth: int) -> ParsedAnswer | None:
         if len(names) > 1:
             raise Unparsed("a union over several variables")
         return join(parts)
-    without = _split(text, r"\\setminus(?![a-zA-Z])|\\backslash(?![a-zA-Z])")
+    if holes_in_words := _EXCEPT.fullmatch(text):
+        holes = _structure(holes_in_words[1], depth + 1)
+        return all_but(holes.parts if holes.shape == "{}" else (holes,))
+    without = _split(
+        text, (r"-|" if text.startswith(r"\mathbb") else "") + r"\\setminus(?![a-zA-Z])|\\backslash(?![a-zA-Z])"
+    )
     if len(without) == 2 and _REALS.fullmatch(without[0].strip()):
         holes = _structure(without[1], depth + 1)
         if holes.shape and holes.shape in "()[]()" and len(holes.parts) == 2:  # the two ends beyond an interval

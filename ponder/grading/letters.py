@@ -51,7 +51,8 @@ _CLAUSE_END = re.compile(
     r"[.;!?](?=\s|$)|\n|\b(?:so|hence|thus|therefore|but|because|since|while|whereas|although|as)\b", re.IGNORECASE
 )
 _JOINED = re.compile(
-    r"[\s)*]*(?:,|/|&|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)[\s(*]*(?:option\s+|choice\s+)?[(*]*", re.IGNORECASE
+    r"[\s)*]*(?:,|/|&|\bto\b|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)[\s(*]*(?:option\s+|choice\s+)?[(*]*",
+    re.IGNORECASE,
 )
 
 
