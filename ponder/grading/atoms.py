@@ -78,10 +78,8 @@ _BOLD = re.compile(r"(?![.):])[^*\n]{0,40}\*\*")
 _WEAK = re.compile(
     r"(?::|\b(?:takes?|at|as)\b)\s*:?[\s*]*(?:(?!(?:is|are|was|equals?|gives?)\b)\w+\s+){0,2}[*_]*$", re.IGNORECASE
 )
-_COMPARED = re.compile(
-    r"\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9]"
-    r"|\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b"
-)
+_GOES_ON = re.compile(r"\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9]")
+_COMPARED = re.compile(r"\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b")
 _NO_ANSWER = re.compile(
     r"(?:not|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
     r"|calculate|answer|finish|complete|decide|help|understand)\b|\bno\s+(?:answer|idea|clue)\b|\bg[ia]ve\s+up\b|\btoo\s+(?:hard|difficult)\b"
@@ -147,7 +145,8 @@ def _is_stated(text: str, atom: Atom) -> bool:
     before = text[max(0, atom.start - 60) : atom.start]
     if before.rstrip("$").endswith("**") and _BOLD.match(text, atom.end):
         return True
-    if not _STATED.search(before) or _COMPARED.match(text[atom.end : atom.end + 20]):
+    is_compared = before.rstrip("$ ")[-1:] != "=" and _COMPARED.match(text, atom.end)  # "= 5 more" says 5
+    if not _STATED.search(before) or is_compared or _GOES_ON.match(text, atom.end):
         return "=" in atom.text
     return not (_WEAK.search(before) and atom.is_number)
 

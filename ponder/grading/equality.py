@@ -284,10 +284,13 @@ def _split(text: str, separator: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
+_SUM_OF_THOUSANDS = re.compile(r"(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*\d\s*[-+*/=]\s*\d(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*")
+
+
 def _list(text: str, depth: int) -> ParsedAnswer | None:
     """Members without brackets: a set, or a tuple in the order of their names (x = 1, y = 2)."""
     text = _JOINTS.sub(", ", text)
-    if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text):
+    if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text) or _SUM_OF_THOUSANDS.fullmatch(text):
         return None  # 1,234 is a number
     members = [member for member in _members(text) if member.strip()]
     if len(members) < 2:

@@ -268,6 +268,8 @@ def _whole(text: str) -> str | None:
     looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
         return None
+    if "$" in text and _WORD.search(_DELIMITED.sub("", text)):  # words around a formula
+        return None
     result = _RESULT.search(text)
     return result[1].strip() if result else text
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 _MENTION = re.compile(
     r"\*\*\s*(?:option\s+|choice\s+)?\(?(?P<bold>[A-Z])\)?(?:[.:)](?:[^*\n]{0,120})?|\s*)\*\*"
     r"|\((?P<round>[A-Za-z])\)|\[(?P<square>[A-Z])\]"
+    r"|\b(?:[Aa]ns(?:wer)?|ANS(?:WER)?)\s*[.:]?\s*(?P<answered>[A-Z])(?![\w'’])"
     r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|CHOICE)s?\s+[\"'`*]{0,2}(?P<named>[A-Za-z])\b(?!')"
     r"|(?<![\w'’.-])(?P<marked>[A-Z])(?=[.:)](?:\s|$|\*))|^\s*(?P<lower>[a-z])(?=[.:)]\s|\)?\s*$)"
     r"|(?<![\w'’.\-])(?P<alone>[A-Z])(?![\w'’]|-\w)",
@@ -106,7 +107,7 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
         if _FORMULA_BEFORE.search(before[-20:]):
             continue
         answers_itself = before.rstrip().endswith("?") and re.fullmatch(r"[.!]?\s*", text[match.end() :]) is not None
-        is_cued = kind == "bold" or is_line or answers_itself or _CUE.search(before) is not None
+        is_cued = kind in ("bold", "answered") or is_line or answers_itself or _CUE.search(before) is not None
         is_word = (
             kind == "alone"
             and letter in "AI"

@@ -69,6 +69,7 @@ _FOREIGN = re.compile(r"[^\x00-\x7f\u2460-\u24ff]+")  # but the circled digits: 
 _NESTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([^{}]*\^\s*\{[^{}]*\}[^{}]*)\}")  # \mathrm{m s^{-2}}
 _SUBSCRIPTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([A-Z][A-Za-z]*)\}(?=\s*_)")  # \text{CO}_2
 _TEMPERATURE = re.compile(r"\\deg\s*(?:\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|([CF])\b)")
+_EACH = re.compile(r"(?<=[0-9]) an? (?=(?:second|minute|hour|day|night|week|month|year|person|piece)\b)")  # $5 a day
 _GROUPED = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:(?:\.[0-9]{3}){2,}|(?:_[0-9]{3})+)(?![\w.,])")  # 1.234.567, 1_000
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
@@ -113,6 +114,8 @@ def clean(text: str) -> str:
         text = re.sub(r"(?<=\d)\s*[xX]\s*(?=10\s?\^)", "*", text)
     if "or" in text or "+" in text:
         text = re.sub(r"\+\s?/\s?-|\bplus[- ]or[- ]minus\b", r"\\pm ", text)
+    if " a" in text:
+        text = _EACH.sub(" per ", text)
     if "U" in text:
         text = re.sub(r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup ", text)
     text = _GROUPED.sub(lambda m: re.sub(r"[._]", "", m[0]), text)

@@ -74,6 +74,8 @@ def named_unit(text: str) -> Node:
         return ("mul", scale, named_unit(" ".join(rest))) if rest else scale
     if words and words[0].lower() in FACTORS:
         power, words = FACTORS[words[0].lower()], words[1:]
+    if words[:1] == ["per"] and words[1:2] != ["cent"]:
+        return ("div", ("num", Fraction(1)), named_unit(" ".join(words[1:])))
     if "per" in words or "/" in text:
         top, _, bottom = text.partition(" per ") if "per" in words else text.partition("/")
         return ("div", named_unit(top), named_unit(bottom))
