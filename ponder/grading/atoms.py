@@ -21,13 +21,15 @@ _LONGEST = 400  # characters of one atom
 _AMOUNT = r"[0-9]{1,3}(?:[,'][0-9]{3})+(?![0-9])|[0-9]+"
 _NUMBER = re.compile(
     rf"[-+−–]?(?:\$|\\\$|€|£)?\s?(?:(?:{_AMOUNT})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
-    r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+|\s[0-9]+/[0-9]+)?(?:\s?\\?%|\s?°)?"
+    r"(?:\s?/\s?[0-9]+|(?::[0-9]+)*\s?[apAP]\.?[mM]\b|(?::[0-9]+)+|\s[0-9]+/[0-9]+)?(?:\s?\\?%|\s?°)?"
 )
 _START = re.compile(
     r"\$\$?|\\[(\[]|\\[a-zA-Z{]|[(\[{|√∛]|(?<![\w.\\])[-+−–]?(?:[€£]|\\\$)?\.?[0-9]"
     r"|(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])(?=\s?[\^_=+*/(])"
 )
-_FORMULA = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
+_FORMULA = re.compile(
+    r"\$\$(.{1,500}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
+)
 _PIECE = re.compile(
     r"\\[a-zA-Z]+|\\[{}|,;!%$ ]|[0-9]+(?:[.,][0-9]+)*|\.[0-9]+|[a-zA-Z](?![a-zA-Z])"
     r"|(?:sin|cos|tan|ln|log|sqrt|exp|pi)\b|[-+*/^_=<>!'|°%×÷·−≤≥≠πθ√∛∞¹²³⁰⁴-⁹½¼¾⅓⅔]"
@@ -39,15 +41,32 @@ _GAP = re.compile(  # white space around an operator, inside a run
 _SCALE = re.compile(rf"\s+(?:{'|'.join(SCALES)})\b(?:\s+(?:{'|'.join(SCALES)})\b)*", re.IGNORECASE)
 _UNIT = re.compile(r"\s?([a-zA-Z]{1,12})\b\.?")
 _JOINT = re.compile(
-    r"\s*(?:,\s*(?:and|or)?|\band\b|\bor\b)\s*(?:also\s+|maybe\s+|perhaps\s+|possibly\s+|else\s+)?", re.IGNORECASE
+    r"\s*(?:,\s*(?:and|or)?|\band\b|\bor\b|&|\bvs\b\.?|\bversus\b"
+    r"|,?\s*\b(?:but|though|unless)\s+(?:it|that|this)\s+(?:(?:might|could|may)\s+(?:also\s+)?be|(?<=unless it )is)\b)"
+    r"\s*(?:also\s+|maybe\s+|perhaps\s+|possibly\s+|else\s+)?",
+    re.IGNORECASE,
 )
 _DENIED = re.compile(
-    r"(?:\bnot|n't|\bcannot|\bnever)\s+(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?[$*]*$", re.IGNORECASE
+    r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
+    r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than|up\s+to|under|over|below|above|near|close\s+to"
+    r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+)(?:\s+the)?)\s+)"
+    r"[$*]*$",
+    re.IGNORECASE,
+)
+_WRONG = (
+    r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|ruled\s+out|too\s+[a-z]+"
+    r"|not\s+(?:the\s+)?(?:right|correct|possible|valid|answer|solution))\b"
+)
+_REFUTED = re.compile(  # called wrong, or only the end of a range
+    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
+    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was)\s+(?:[a-z]+ly\s+)?{_WRONG}"
+    r"|(?:can't|can’t|cannot|isn't|isn’t)\s+(?:be\s+)?(?:the\s+)?(?:right|correct|true|it|answer)\b)",
+    re.IGNORECASE,
 )
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
 _LABEL = re.compile(
     r"(?:\b(?:step|part|question|problem|exercise|case|option|eq|equation|figure|fig|table|example|section|chapter|page"
-    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$",
+    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$|\b(?:reward|verdict|grade)\s*[:=]\s*$",
     re.IGNORECASE,
 )
 _STATED = re.compile(
@@ -55,16 +74,20 @@ _STATED = re.compile(
     r"(?:(?:exactly|about|only|now|then|just|approximately|a\s+total\s+of|equal\s+to|therefore|thus|at|either|simply)\s+){0,2}[*_]*$",
     re.IGNORECASE,
 )
-_WEAK = re.compile(r"(?::|\b(?:takes?|at|as)\b)\s*:?[\s*]*(?:\w+\s+){0,2}[*_]*$", re.IGNORECASE)
-_COMPARED = re.compile(
-    r"\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9]"
-    r"|\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b"
+_BOLD = re.compile(r"(?![.):])[^*\n]{0,40}\*\*")
+_WEAK = re.compile(
+    r"(?::|\b(?:takes?|at|as)\b)\s*:?[\s*]*(?:(?!(?:is|are|was|equals?|gives?)\b)\w+\s+){0,2}[*_]*$", re.IGNORECASE
 )
+_GOES_ON = re.compile(r"\s*[-+*/×÷]\s*[$€£]?[0-9]|[.,][0-9]")
+_COMPARED = re.compile(r"\s+(?:more|less|fewer|times|greater|higher|larger|smaller|longer|shorter|bigger)\b")
 _NO_ANSWER = re.compile(
-    r"(?:\bnot|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
-    r"|calculate|answer)\b|\bno\s+(?:answer|idea)\b|\bgive\s+up\b",
+    r"(?:not|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
+    r"|calculate|answer|finish|complete|decide|help|understand)\b|\bno\s+(?:answer|idea|clue)\b|\bg[ia]ve\s+up\b|\btoo\s+(?:hard|difficult)\b"
+    r"|(?:\bnot|n't)\s+(?:enough|sufficient)\b|\binsufficient\b|n't\s+have\s+an\s+answer\b",
     re.IGNORECASE,
 )
+_ASIDE = re.compile(r"\blet(?:'s|’s|\s+(?:me|us))\s+(?!(?:\w\b))[a-z][^.!?\n]{0,60}$", re.IGNORECASE)  # "Let me try 12"
+_ASKED = re.compile(r"[^.!?,;\n]{0,40}\?(?=\s|$)(?!\s*(?:yes|right|correct)\b)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -86,7 +109,11 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
         if begin:
             begin = next((match.end() for match in re.finditer(r"\s", text[begin:end])), 0) + begin
         found = _atoms(text, begin, end)
-        results = [(atom.start, atom.text) for atom in found if _is_stated(text, atom)]
+        results = [
+            (atom.start, atom.text)
+            for atom in found
+            if _is_stated(text, atom) and ("=" in atom.text or not _ASKED.match(text, atom.end))
+        ]
         results += [line for line in lines or () if begin <= line[0]]
         if results:
             return max(results)[1]
@@ -94,7 +121,9 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
             size = _WINDOW
             continue
         if found:
-            return None if _NO_ANSWER.search(text[-_WINDOW:]) else found[-1].text
+            if _NO_ANSWER.search(text[-_WINDOW:]):
+                return None
+            return next((atom.text for atom in reversed(found) if not _is_idle(text, atom)), None)
         end = begin if begin < end else 0
     return None
 
@@ -104,9 +133,20 @@ def atoms(text: str) -> list[str]:
     return [atom.text for atom in _atoms(text, 0, len(text))]
 
 
+def _is_idle(text: str, atom: Atom) -> bool:
+    """Is it asked about or announced, and not claimed?"""
+    return (
+        _ASIDE.search(text[max(0, atom.start - 80) : atom.start]) is not None
+        or _ASKED.match(text, atom.end) is not None
+    )
+
+
 def _is_stated(text: str, atom: Atom) -> bool:
     before = text[max(0, atom.start - 60) : atom.start]
-    if not _STATED.search(before) or _COMPARED.match(text[atom.end : atom.end + 20]):
+    if before.rstrip("$").endswith("**") and _BOLD.match(text, atom.end):
+        return True
+    is_compared = before.rstrip("$ ")[-1:] != "=" and _COMPARED.match(text, atom.end)  # "= 5 more" says 5
+    if not _STATED.search(before) or is_compared or _GOES_ON.match(text, atom.end):
         return "=" in atom.text
     return not (_WEAK.search(before) and atom.is_number)
 
@@ -119,7 +159,14 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         if atom is None:
             continue
         before = text[max(0, atom.start - 40) : atom.start]
-        if _DENIED.search(before) or (atom.is_number and _LABEL.search(before)):
+        if atom.is_number and _is_item(text, atom):
+            continue
+        is_number = atom.is_number or re.fullmatch(r"\(\d+\)", atom.text)
+        if (
+            _DENIED.search(before)
+            or (is_number and _LABEL.search(before))
+            or _REFUTED.match(text, atom.end, atom.end + 60)
+        ):
             continue
         if atom.is_number and (minus := _MINUS.search(before)):
             atom = Atom("-" + atom.text.lstrip(), atom.start - len(before) + minus.start(), atom.end, True)
@@ -128,9 +175,29 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         if last and len(between) < 30 and _JOINT.fullmatch(between):
             joint = " or " if re.search(r"\bor\b", between) else " and " if "and" in between else ", "
             found[-1] = Atom(last.text + joint + atom.text, last.start, atom.end, False)
+        elif (
+            last
+            and between
+            and not between.strip(" ")
+            and _is_row(last.text + atom.text, text[atom.end : atom.end + 1])
+        ):
+            found[-1] = Atom(last.text + " " + atom.text, last.start, atom.end, False)  # 1 2 3 4
         else:
             found.append(atom)
     return found
+
+
+def _is_row(numbers: str, behind: str) -> bool:
+    """1 2 3 4, but not 100 3-digit numbers."""
+    return re.fullmatch("[0-9., ]+", numbers) is not None and not behind.isalnum() and behind not in ("-", "–")
+
+
+def _is_item(text: str, atom: Atom) -> bool:
+    """Is it the number of a list item, behind the one before?"""
+    if text[atom.end : atom.end + 1] not in (".", ")") or not atom.text.isdigit() or len(atom.text) > 2:
+        return False
+    head = text[max(0, atom.start - 2_000) : atom.start].rstrip(" ")
+    return head.endswith("\n") and re.search(rf"^ *{int(atom.text) - 1}[.)]", head, re.MULTILINE) is not None
 
 
 def _atom(text: str, index: int, end: int) -> tuple[Atom | None, int]:
@@ -144,6 +211,8 @@ def _atom(text: str, index: int, end: int) -> tuple[Atom | None, int]:
         is_unit = unit is not None and unit[1] in UNITS and re.search("[0-9]", inside) and len(unit[1]) > 1
         stop = unit.end() if unit is not None and is_unit else formula.end()
         return Atom(text[index:stop] if is_unit else inside, index, stop, False), stop
+    if text[index] == "(" and re.search(r"[a-zA-Z_]{2}$", text[max(0, index - 2) : index]):  # print(12)
+        return None, _closed(text, index, end) or index + 1
     if text[index] in "([{" or text.startswith(r"\{", index):
         closed = _closed(text, index, end)
         if closed is None:  # what is inside an open bracket is no answer: go on after its line
@@ -248,5 +317,5 @@ def is_money(formula: re.Match[str]) -> bool:
     inside = next(group for group in formula.groups() if group is not None).strip()
     return (
         formula[0][0] == "$"
-        and re.search(r"[-+*/=×÷]$|[0-9].*\b[a-z]{2,}$|^[0-9.,]+\s+[a-z]{3,}\b", inside) is not None
+        and re.search(r"[-+*/=×÷]$|(?s:[0-9].*)\b[a-z]{2,}$|^[0-9.,]+\s+[a-z]{3,}\b|\n\s*\n", inside) is not None
     )

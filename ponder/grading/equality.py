@@ -26,11 +26,12 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
+from ponder.grading.expressions import parse
 from ponder.grading.readings import ParsedAnswer, all_but, group, join, open_at_infinity, scalar, set_of, words
 from ponder.grading.special import based, choice, compound, ratio_or_time, residue
 from ponder.grading.statements import NAME, equation, inequality
-from ponder.grading.tree import TooLarge, Unparsed
-from ponder.grading.values import digest
+from ponder.grading.tree import Node, TooLarge, Unparsed
+from ponder.grading.values import digest, fingerprint, magnitude, real_part
 from ponder.grading.wording import unwrap
 
 MAX_ANSWER = 2_000  # characters of an extracted answer that are read as mathematics
@@ -82,6 +83,8 @@ _TURNED = re.compile(r"([\[\]])([^\[\]]*[,;][^\[\]]*)([\[\]])")  # ]0, 5[
 _RELATION = re.compile(r"<=|>=|!=|<|>|=|\\in(?![a-zA-Z])")
 _REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R|\\text\{all real numbers\}|R")
 
+_NUMBER_SETS = re.compile(r"\\mathbb\s*\{?\s*([ZNQC])\s*\}?")
+
 
 def _structure(text: str, depth: int) -> ParsedAnswer:
     """Peel one layer: special notations, then lists and brackets, then relations, then an expression."""
@@ -98,6 +101,8 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
         return scalar(text.replace(" ", ""))
     if text in (r"\emptyset", r"\{\}", r"\{ \}"):
         return ParsedAnswer(key="{}", kind="other")
+    if numbers := _NUMBER_SETS.fullmatch(text):
+        return ParsedAnswer(key="set:" + numbers[1], kind="other")
     if _REALS.fullmatch(text) and text != "R":
         return ParsedAnswer(key="(-inf;inf)", kind="other")
     if (turned := _TURNED.fullmatch(text)) and (turned[1] == "]" or turned[3] == "["):
@@ -124,30 +129,57 @@ def _rounded(text: str, depth: int) -> ParsedAnswer | None:
     others = [other.rstrip(")") if "(" not in other else other for other in others]
     if not exact_side.strip() or NAME.fullmatch(exact_side.strip()):
         return _structure(others[0], depth + 1)
-    sides = tuple(_structure(side, depth + 1) for side in (exact_side, *others))
-    return replace(sides[0], sides=sides)
+    side = _structure(exact_side, depth + 1)
+    rounded = _structure(others[-1], depth + 1)
+    return replace(side, sides=(side, rounded) if _is_rounded(side, rounded) else (side,))
+
+
+def _is_rounded(side: ParsedAnswer, rounded: ParsedAnswer) -> bool:
+    """11 is not rounded to 12: or one answer could name many numbers."""
+    if side.node is None or rounded.node is None:
+        return True
+    if magnitude(side.node) is None or magnitude(rounded.node) is None:
+        return True
+    value, other = real_part(side.node), real_part(rounded.node)
+    is_whole = all(re.fullmatch("n:-?[0-9]+", reading.key) for reading in (side, rounded))
+    return side.key == rounded.key or (not is_whole and abs(value - other) <= abs(value) / 10)
 
 
 _MATRIX = re.compile(
-    r"[(\[]?\s*\\begin\s*\{([pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\s*\{\1\}\s*[)\]]?", re.DOTALL
+    r"(?P<factor>(?:[^&=,(\[]|\([^&=,]{1,30}\)){0,60}?)"  # 2 or -\frac{1}{2}
+    r"[(\[]?\s*\\begin\s*\{(?P<kind>(?:[pbB]|small)?matrix|array)\}(?:\{[lcr| ]*\})?"
+    r"(?P<inside>.*)\\end\s*\{(?P=kind)\}\s*[)\]]?",
+    re.DOTALL,
 )
 
 
 def _matrix(text: str, depth: int) -> ParsedAnswer | None:
-    match = _MATRIX.fullmatch(text)
-    if match is None or r"\begin" in match[2]:
+    match = _MATRIX.fullmatch(text) if r"\begin" in text else None
+    if match is None or r"\begin" in match["inside"]:
         return None
-    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr", match[2]) if row.strip()]
-    return _rows([row.split("&") for row in rows], depth)
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr", match["inside"]) if row.strip()]
+    factor = match["factor"].removesuffix("*").strip()
+    return _rows([row.split("&") for row in rows], depth, parse("-1" if factor == "-" else factor) if factor else None)
 
 
-def _rows(cells: list[list[str]], depth: int) -> ParsedAnswer:
+def _rows(cells: list[list[str]], depth: int, factor: Node | None = None) -> ParsedAnswer:
     if not cells or len({len(row) for row in cells}) != 1:
         raise Unparsed("a matrix with rows of several lengths")
     parts = tuple(_structure(cell, depth + 1) for row in cells for cell in row)
+    if factor is not None:
+        nodes = [("mul", factor, part.node) for part in parts if part.node is not None]
+        if len(nodes) < len(parts):
+            raise Unparsed("a factor of something that is no number")
+        parts = tuple(ParsedAnswer(key=fingerprint(node), node=node) for node in nodes)
     if len(cells[0]) == 1:  # a column is a vector
         return group("()", parts)
     return ParsedAnswer(key=f"m:{len(cells)}:" + ";".join(part.key for part in parts), kind="other", parts=parts)
+
+
+_EXCEPT = re.compile(
+    r"(?:\\text\s*\{)?(?:all )?(?:real numbers|reals|real values)(?: of [a-z]| [a-z])?,?"
+    r" (?:except|but|other than)(?: for)? ?\}? ?(.+)"
+)
 
 
 def _union(text: str, depth: int) -> ParsedAnswer | None:
@@ -164,9 +196,21 @@ def _union(text: str, depth: int) -> ParsedAnswer | None:
         if len(names) > 1:
             raise Unparsed("a union over several variables")
         return join(parts)
-    without = _split(text, r"\\setminus(?![a-zA-Z])|\\backslash(?![a-zA-Z])")
+    if holes_in_words := _EXCEPT.fullmatch(text):
+        holes = _structure(holes_in_words[1], depth + 1)
+        return all_but(holes.parts if holes.shape == "{}" else (holes,))
+    without = _split(
+        text, (r"-|" if text.startswith(r"\mathbb") else "") + r"\\setminus(?![a-zA-Z])|\\backslash(?![a-zA-Z])"
+    )
     if len(without) == 2 and _REALS.fullmatch(without[0].strip()):
         holes = _structure(without[1], depth + 1)
+        if holes.shape and holes.shape in "()[]()" and len(holes.parts) == 2:  # the two ends beyond an interval
+            low, high = holes.parts
+            ends = (
+                group("(]" if holes.shape[0] == "(" else "()", (ParsedAnswer(key="-inf"), low)),
+                group("[)" if holes.shape[1] == ")" else "()", (high, ParsedAnswer(key="inf"))),
+            )
+            return join([end for end in ends if "inf;inf" not in end.key and "-inf;-inf" not in end.key])
         return all_but(holes.parts if holes.shape == "{}" else (holes,))
     return None
 
@@ -182,6 +226,8 @@ def _plus_minus(text: str, depth: int) -> ParsedAnswer | None:
 def _brackets(text: str, depth: int) -> ParsedAnswer | None:
     """(a, b), [a, b), \\{a, b\\}, \\langle a, b\\rangle, [[1,2],[3,4]]."""
     text = re.sub(r"^\\langle(?![a-z])(.*)\\rangle$", r"(\1)", text, flags=re.DOTALL)
+    if re.match(r"[A-Z]\s?\([^()]*,[^()]*\)$", text):  # the point P(4, -1)
+        text = text[1:].lstrip()
     is_set = text.startswith((r"\{", "{"))
     inner = text.replace(r"\{", "{").replace(r"\}", "}") if is_set else text
     if len(inner) < 2 or inner[0] not in "([{" or not _encloses(inner):
@@ -238,10 +284,13 @@ def _split(text: str, separator: str) -> list[str]:
     return [*pieces, text[start:]]
 
 
+_SUM_OF_THOUSANDS = re.compile(r"(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*\d\s*[-+*/=]\s*\d(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*")
+
+
 def _list(text: str, depth: int) -> ParsedAnswer | None:
     """Members without brackets: a set, or a tuple in the order of their names (x = 1, y = 2)."""
     text = _JOINTS.sub(", ", text)
-    if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text):
+    if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text) or _SUM_OF_THOUSANDS.fullmatch(text):
         return None  # 1,234 is a number
     members = [member for member in _members(text) if member.strip()]
     if len(members) < 2:
@@ -250,6 +299,9 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
     if len({part.kind == "words" for part in parts}) > 1:
         raise Unparsed("words among numbers")
     names = {part.name for part in parts}
+    both = _between(parts) if len(parts) == 2 else None
+    if both is not None:
+        return both
     if len(names) == 2 and "" in names and parts[0].name:  # x = 1, 2
         names.discard("")
         if any(part.name for part in parts[1:]):
@@ -259,6 +311,15 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
     if len(names) > 1:
         raise Unparsed("several statements about several variables")
     return group("{}", tuple(parts))
+
+
+def _between(parts: list[ParsedAnswer]) -> ParsedAnswer | None:
+    """x >= 1 and x < 4: what lies between the two bounds."""
+    low, high = parts if parts[0].parts and parts[0].parts[-1].key == "inf" else parts[::-1]
+    is_pair = low.name and low.name == high.name and len(low.parts) == len(high.parts) == 2
+    if not is_pair or low.parts[1].key != "inf" or high.parts[0].key != "-inf":
+        return None
+    return replace(group(low.shape[0] + high.shape[1], (low.parts[0], high.parts[1])), name=low.name)
 
 
 def _relation(text: str, depth: int) -> ParsedAnswer | None:

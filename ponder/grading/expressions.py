@@ -10,11 +10,12 @@ sums, integrals, limits, unknown functions. `values.py` evaluates the trees.
 
 from __future__ import annotations
 
+import math
 import re
 from fractions import Fraction
 
 from ponder.grading.tokens import Token, Tokens, number, tokenize
-from ponder.grading.tree import Node, Unparsed
+from ponder.grading.tree import Node, Unparsed, leaves
 from ponder.grading.units import LETTER_UNITS, NO_NOUNS, SCALES, UNITS, named_unit
 
 MAX_CHARS = 4_000
@@ -66,7 +67,7 @@ class _Parser(Tokens):
         """A sum, or TeX's old \\over and \\choose between two of them."""
         node = self.sum()
         if sign := self.accept(r"\over", r"\choose"):
-            node = ("div" if sign == r"\over" else "binom", node, self.sum())
+            node = ("div", node, self.sum()) if sign == r"\over" else _binomial(node, self.sum())
         return node
 
     def sum(self) -> Node:
@@ -253,7 +254,8 @@ class _Parser(Tokens):
         rest = [t.value for t in self.tokens[self.index :]]
         tail = rest[2:] if rest[:1] == ["^"] else rest
         ends = not tail or (len(tail) >= 2 and tail[0] == "/" and tail[1] in UNITS)
-        return token.spaced and before.kind == "num" and ends
+        is_power = before.value == "}" and not any(t.kind == "word" for t in self.tokens[: self.index - 1])  # 10^{3} m
+        return token.spaced and (before.kind == "num" or is_power) and ends
 
     def counted(self, name: str) -> Node:
         """`18 red apples`: up to four words after a number, to the end."""
@@ -283,8 +285,7 @@ class _Parser(Tokens):
             top = self.argument()
             return ("div", top, self.argument())
         if name == "binom":
-            top = self.argument()
-            return ("binom", top, self.argument())
+            return _binomial(self.argument(), self.argument())
         if name == "sqrt":
             degree: Node = ("num", Fraction(2))
             if self.accept("["):
@@ -351,6 +352,16 @@ class _Parser(Tokens):
             self.take()  # sin x/2 is sin(x/2)
             node = ("div", node, self.power())
         return ("neg", node) if sign else node
+
+
+def _binomial(top: Node, bottom: Node) -> Node:
+    """\\binom{n}{2} is n(n-1)/2."""
+    if bottom[0] != "num" or bottom[1] not in range(1, 9) or all(leaf[0] != "sym" for leaf in leaves(top)):
+        return ("binom", top, bottom)
+    node: Node = top
+    for below in range(1, int(bottom[1])):
+        node = ("mul", node, ("add", top, ("num", Fraction(-below))))
+    return ("div", node, ("num", Fraction(math.factorial(int(bottom[1])))))
 
 
 def _letter(letter: str) -> Node:

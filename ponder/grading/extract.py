@@ -25,28 +25,52 @@ _NUMBER = (
     r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
     r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+)?(?:\s?\\?%)?"
 )
-_BE = (
-    r"(?:(?:is|are|was|would\s+be|will\s+be|must\s+be|should\s+be|equals)\b"
+_IS = (
+    r"(?:is|are|was|would\s+be|will\s+be|must\s+be|should\s+be|equals)\b"
     r"(?:\s+(?:therefore|thus|then|just|simply|indeed))?"
 )
 _MARKER = re.compile(
-    r"####|\b(?:(?:final|correct|right|best)\s+)?answers?\b[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
-    rf"{_BE}\s*[:=]?|[:=])[*_]*"
-    rf"|\b(?:correct|right|best)\s+(?:option|choice|letter|statement)\s+{_BE})\s*[:=]?[*_]*"
+    r"####|(?<![^\W_])(?:(?:final|correct|right|best)\s+)?answers?(?![^\W_])[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
+    rf"(?:{_IS}\s*[:=]?|[:=])[*_]*"
+    rf"|\b(?:correct|right|best)\s+(?:option|choice|letter|statement)\s+(?:{_IS})\s*[:=]?[*_]*"
     r"|\b(?:final\s+)?answer\b[*_\s]*(?:[-–—](?=\s)|→|->|=>|⇒|⟶)[*_]*"
     r"|\bfinal\s+answer\b[*_#:\s]*\n|^[*_# \t]*answer[*_# \t]*\n",
     re.IGNORECASE | re.MULTILINE,
 )
-_RESULT = re.compile(rf"=\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
+_RESULT = re.compile(rf"(?:=|→|->|⇒)\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
 _WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
 _ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lone letter but a, A, I; any TeX
-_DELIMITED = re.compile(r"\$\$(.{1,500}?)\$\$|\$([^$]{1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL)
+_DELIMITED = re.compile(
+    r"\$\$(.{1,500}?)\$\$|(?<!\\)\$((?:[^$\\]|\\.){1,500})\$|\\\((.{1,500}?)\\\)|\\\[(.{1,500}?)\\\]", re.DOTALL
+)
 _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=[A-Za-z]{3})")
 _FENCE = re.compile(r"\s*```[a-zA-Z]*\n(.{1,500}?)\n?```", re.DOTALL)
+_ITEM = re.compile(r"\d{1,2}[.)]\s+(?=\S)")
 _BULLET = re.compile(r"(?:[-–•]\s+|\d{1,2}[.)]\s+(?=\S))(?!\s)")
-_THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_THOUGHT = re.compile(r"<(think|thinking|reasoning|tool_call|tool_response)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_STRUCK = re.compile(
+    r"(?<![\w~])~~(?=[^\s~])[^~\n]{1,200}(?<=\S)~~(?![\w~])|<(del|strike)>[^<]{0,400}</\1>", re.IGNORECASE
+)
+_COMMENT = re.compile(r"<!--.{0,2000}?-->", re.DOTALL)
+_HTML = re.compile(
+    r"</?(?:(p|div|h[1-6]|[uo]l|li|table|t[rdh])|b|i|u|em|strong|mark|span|center|font|code)(?:\s[^<>]{0,200})?>|<(br)\s*/?>",
+    re.IGNORECASE,
+)
+_RAISED = re.compile(r"<sup>([^<]{1,40})</sup>", re.IGNORECASE)
 _CLOSED_THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
+_CUE = (
+    r"(?:wait|actually|sorry|oops|hmm+|correction|scratch\s+that|i\s+meant?|no(?=\s*[,:;—–])"
+    r"|on\s+(?:second\s+thought|reflection)|let\s+me\s+re\w+(?:\s+(?:it|this|that))?)\b"
+)
+_PAUSE = r"(?:[\s,:;!—–]|\.(?!\d)|-(?![\d\\.]))*"
+_CORRECTED = re.compile(  # "Wait, it is 13."
+    rf"\b{_CUE}(?:{_PAUSE}{_CUE})*{_PAUSE}"
+    rf"(?:(?:it|that|this|(?:the|my)\s+(?:\w+\s+)?(?:answer|result|value|number))(?:['’]s\b|\s+{_IS})\s*:?\s*)?"
+    r"(?P<new>[*_$(]{0,3}(?:[-+−]?\s?[\d\\{\[(][^\n]{0,200}?|(?-i:[A-HJ-Z])\)?)[*_$]*)(?:[.!](?=\s|$)|\s*(?:\n|\Z))",
+    re.IGNORECASE,
+)
+_REASON = re.compile(r",?\s+(?:because|since)\b")
 _BECAUSE = re.compile(
     r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("
 )
@@ -57,7 +81,8 @@ def extract(text: str) -> str | None:
 
     1. the last <answer>...</answer> that is not empty, read by what follows; what stands in <think> is no answer;
     2. the last \\boxed{...} that is closed and not empty; boxes that only `and`, `or` or commas join are one answer;
-    3. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula;
+    3. what follows the last marker: `####`, `Answer:`, `the answer is`, to the end of its sentence or formula, or
+       what corrects it ("The answer is 12. Wait, it is 13." says 13);
     4. the whole text where it reads as one answer (a number, an expression, a few words), worked arithmetic by its
        result ("12 * 5 = 60. 60 + 4 = 64." says 64);
     5. the last thing that is stated as a result: after `=`, `is`, `equals`, `gives` ("It is 42. I used 7 steps."),
@@ -105,11 +130,17 @@ def extract_text(text: str) -> str | None:
 
 
 def _without_thoughts(text: str) -> str:
-    if "<" not in text:
-        return text
-    text = _THOUGHT.sub("", text)
-    closed = list(_CLOSED_THOUGHT.finditer(text))
-    return text[closed[-1].end() :] if closed else text
+    """What a reader is shown as an answer: no thoughts, tool calls, comments and struck-out text, and no HTML."""
+    if "<" in text:
+        text = _THOUGHT.sub("", text)
+        closed = list(_CLOSED_THOUGHT.finditer(text))
+        text = text[closed[-1].end() :] if closed else text
+        if "-->" in text:
+            text = _COMMENT.sub("", text)
+        if "</" in text or "<br" in text:
+            text = _RAISED.sub(r"^{\1}", _STRUCK.sub("", text))
+            text = _HTML.sub(lambda match: "\n" if match[1] or match[2] else "", text)
+    return _STRUCK.sub("", text) if "~~" in text else text
 
 
 def _inside(text: str) -> str:
@@ -124,13 +155,25 @@ def _marked(text: str) -> str | None:
     if boxed:
         return boxed
     for marker in list(_MARKER.finditer(text))[: -1 - _MAX_MARKERS : -1]:
-        found = _after_marker(text[marker.end() :])
+        rest = text[marker.end() : marker.end() + MAX_ANSWER]
+        found = _after_marker(rest)
         if found:
-            return found
+            return _corrected(rest) or found
     return None
 
 
-_BETWEEN_BOXES = re.compile(r"[\s$.;()\\]*(?:,|;|\band\b|\bor\b|,\s*(?:and|or)\b)[\s$(\\]*")
+def _corrected(rest: str) -> str | None:
+    """The answer that the writer puts in the place of the one after the last marker."""
+    for match in reversed(list(_CORRECTED.finditer(rest))):
+        new = match["new"].strip("*_ ")
+        if len(new.strip("()$")) == 1 or _is_answer(new):
+            return new
+    return None
+
+
+_BETWEEN_BOXES = re.compile(
+    r"[\s$.;()\\]*(?:\\text\s*\{\s*)?(?:,|;|\band\b|\bor\b|,\s*(?:and|or)\b)(?:\s*\})?[\s$(\\]*"
+)
 
 
 def _last_boxed(text: str) -> str | None:
@@ -163,11 +206,10 @@ def _closers(text: str) -> dict[int, int]:
 
 def _after_marker(rest: str) -> str | None:
     """The first line after a marker: the whole sentence if it is one answer, else its formula, else what it states."""
-    rest = rest[:MAX_ANSWER]
     fence = _FENCE.match(rest)
     if fence:
         return fence[1].strip() or None
-    line = next((line.strip() for line in rest.split("\n") if line.strip(" *_#:`")), "").lstrip(" *_#:")
+    line = next((line.strip() for line in rest.split("\n") if line.strip(" *_#:`=-")), "").lstrip(" *_#:")
     line = _BULLET.sub("", line, count=1) if rest[:1] == "\n" or not rest.split("\n", 1)[0].strip(" *_#:`") else line
     formula = _DELIMITED.match(rest.lstrip(" *_#:\n"))
     end = _SENTENCE_END.search(line)
@@ -176,6 +218,9 @@ def _after_marker(rest: str) -> str | None:
         is_longer = len(sentence) > len(formula[0].strip()) and "\n" not in formula[0].strip()
         if not (is_longer and _is_answer(sentence)):
             return next(group for group in formula.groups() if group is not None).strip() or None
+    reason = _REASON.search(sentence)
+    if reason and _is_answer(sentence[: reason.start()].strip()):  # not the working behind it
+        return sentence[: reason.start()].strip()
     worked = _worked(sentence)
     if worked:
         return worked
@@ -223,6 +268,8 @@ def _whole(text: str) -> str | None:
     looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
         return None
+    if "$" in text and _WORD.search(_DELIMITED.sub("", text)):  # words around a formula
+        return None
     result = _RESULT.search(text)
     return result[1].strip() if result else text
 
@@ -232,7 +279,9 @@ def _stated(text: str) -> str | None:
     lines, index = [], len(text) + 1
     for line in text.split("\n")[: -1 - _MAX_LINES : -1] if "\n" in text else ():
         index -= len(line) + 1
-        if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and _is_answer(line.strip()):
-            lines.append((index, line.strip()))
+        line = _ITEM.sub("", line.strip(), count=1)
+        if len(line) < 200 and re.search("[0-9]", line) and "=" not in line and _is_answer(line):
+            if not re.fullmatch(r"\d{1,2}[.)]", line):  # the number of a list item without its text
+                lines.append((index, line))
             break
     return stated(text, lines)

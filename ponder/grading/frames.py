@@ -37,6 +37,8 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         return _by_ratio(reading, goal)
     if goal.shape == "{}" and reading.shape == "()" and _is_numbered(reading):  # x_1 = 1, x_2 = 2
         reading = group("{}", reading.parts)
+    if reading.shape == "{}" and goal.shape == "()" and _is_numbered(goal):
+        return goal if _framed(reading, group("{}", goal.parts)).key == group("{}", goal.parts).key else reading
     if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
         if goal.shape != "{}" and len(goal.parts) == len(reading.parts):
             pairs = zip(reading.parts, goal.parts, strict=True)
@@ -45,6 +47,12 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
             return group("{}", tuple(_framed(part, goal.parts[0]) for part in reading.parts))
     if reading.node is None or goal.node is None:
         return reading
+    if {reading.shape, goal.shape} == {"clock", ""}:  # 9 a.m. beside 9, and the other way round
+        if reading.shape:
+            return ParsedAnswer(key=fingerprint(reading.node), node=reading.node)
+        return replace(goal, sides=()) if reading.key == fingerprint(goal.node) else reading
+    if {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
+        return replace(reading, key=f"{reading.name}={reading.key}")
     try:
         if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
             reading = ParsedAnswer(key=fingerprint(reading.node), node=reading.node)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 _MENTION = re.compile(
     r"\*\*\s*(?:option\s+|choice\s+)?\(?(?P<bold>[A-Z])\)?(?:[.:)](?:[^*\n]{0,120})?|\s*)\*\*"
     r"|\((?P<round>[A-Za-z])\)|\[(?P<square>[A-Z])\]"
+    r"|\b(?:[Aa]ns(?:wer)?|ANS(?:WER)?)\s*[.:]?\s*(?P<answered>[A-Z])(?![\w'’])"
     r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|CHOICE)s?\s+[\"'`*]{0,2}(?P<named>[A-Za-z])\b(?!')"
     r"|(?<![\w'’.-])(?P<marked>[A-Z])(?=[.:)](?:\s|$|\*))|^\s*(?P<lower>[a-z])(?=[.:)]\s|\)?\s*$)"
     r"|(?<![\w'’.\-])(?P<alone>[A-Z])(?![\w'’]|-\w)",
@@ -25,7 +26,7 @@ _MENTION = re.compile(
 )
 _CUE = re.compile(
     r"(?:\b(?:so|hence|thus|therefore|consequently|choose|chose|choosing|chosen|pick|picks|picked|select|selects|selected|with|is|be"
-    r"|it's|that's|remains|leaves|leaving|left|answer|answers|option|choice|go\s+for|opt\s+for|say)\b|->|→|=>|⇒|∴|=)"
+    r"|it's|that's|remains|leaves|leaving|left|gives|answer|answers|option|choice|go\s+for|opt\s+for|say)\b|->|→|=>|⇒|∴|=)"
     r"(?:\s*(?::|\b(?:the|option|choice|letter|answer|correct|right|only|must|be|it|is|likely|probably|definitely|clearly"
     r"|indeed|we|I|have|get|choose|pick|select|can|conclude|that)\b))*[\s*_\"'`:]*$",
     re.IGNORECASE,
@@ -34,22 +35,25 @@ _WRONG = (
     r"wrong|incorrect|false|not|no|isn't|aren't|can't|cannot|doesn't|don't|didn't|won't|never|eliminated?|excluded?|rejected?"
     r"|ruled\s+out|too|impossible|neither|fails?|out|untrue|unlikely|irrelevant|invalid|contradicts?"
 )
-_WRONG_BEHIND = re.compile(rf"\b(?:{_WRONG})\b", re.IGNORECASE)
+_WRONG_BEHIND = re.compile(rf"\b(?:{_WRONG})\b|[✗✘❌]", re.IGNORECASE)
 _WRONG_BEFORE = re.compile(
-    r"(?:\b(?:not|n't|neither|nor|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|unlike|instead\s+of|rather\s+than"
-    r"|except|than)\b|n't\b)[^A-Z]{0,30}$",
+    r"(?:(?i:\b(?:not|n't|neither|nor|none|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|unlike|instead\s+of"
+    r"|rather\s+than|except|than|(?:all|(?:any|every)thing)\s+but|grade|torn\s+between)\b|n't\b))[^A-Z]{0,30}$",
 )
+_FORMULA_BEFORE = re.compile(r"\\(?!therefore|implies|Rightarrow|rightarrow|to\b)[a-zA-Z]+\s*$|\^\{?\w{1,3}\}?\s*=\s*$")
 _DENIES_NEXT = re.compile(
     r"\b(?:not|rather\s+than|instead\s+of|unlike|than|over)\s*(?:option\s+)?[(*\"']*$", re.IGNORECASE
 )
 _RIGHT_BEHIND = re.compile(
-    r"^[^.;!?\n]{0,40}?\b(?:correct|right|yes|true|fits|works|matches|holds|(?:my|the|final)\s+answer)\b", re.IGNORECASE
+    r"^[^.;!?\n]{0,40}?(?:\b(?:correct|right|yes|true|fits|works|matches|holds|(?:my|the|final)\s+answer)\b|[✓✔✅])",
+    re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
     r"[.;!?](?=\s|$)|\n|\b(?:so|hence|thus|therefore|but|because|since|while|whereas|although|as)\b", re.IGNORECASE
 )
 _JOINED = re.compile(
-    r"[\s)*]*(?:,|/|&|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)[\s(*]*(?:option\s+|choice\s+)?[(*]*", re.IGNORECASE
+    r"[\s)*]*(?:,|/|&|\bto\b|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)[\s(*]*(?:option\s+|choice\s+)?[(*]*",
+    re.IGNORECASE,
 )
 
 
@@ -62,7 +66,7 @@ class _Mention:
     is_cued: bool
     is_wrong: bool = False
     is_right: bool = False
-    is_joined: bool = False  # "A or B": to the next one
+    joint: str = ""  # "A or B": what joins it to the next one
 
 
 def plain(text: str) -> str:
@@ -79,8 +83,8 @@ def chosen(text: str, letters: str, *, leads: bool = False) -> str | None:
     picked = [i for i, mention in enumerate(found) if (mention.is_cued or mention.is_right) and not mention.is_wrong]
     if picked:
         last = picked[-1]
-        partner = found[last + 1] if found[last].is_joined and last + 1 < len(found) else None
-        before = found[last - 1] if last and found[last - 1].is_joined else None
+        partner = found[last + 1] if found[last].joint and last + 1 < len(found) else None
+        before = found[last - 1] if last and found[last - 1].joint else None
         for other in (partner, before):
             if other is not None and other.letter != found[last].letter and not other.is_wrong:
                 return None  # "A or B" names two
@@ -100,7 +104,10 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
         line = text[text.rfind("\n", 0, match.start()) + 1 : (text.find("\n", match.end()) + 1 or len(text) + 1) - 1]
         is_line = re.fullmatch(rf"[\s*_#>-]*\(?{letter}\)?[.:)]?[\s*_]*", line) is not None
         before = text[max(0, match.start() - 80) : match.start()]
-        is_cued = kind == "bold" or is_line or _CUE.search(before) is not None
+        if _FORMULA_BEFORE.search(before[-20:]):
+            continue
+        answers_itself = before.rstrip().endswith("?") and re.fullmatch(r"[.!]?\s*", text[match.end() :]) is not None
+        is_cued = kind in ("bold", "answered") or is_line or answers_itself or _CUE.search(before) is not None
         is_word = (
             kind == "alone"
             and letter in "AI"
@@ -114,11 +121,13 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
             is_word, is_cued = goes_on is None, is_cued and goes_on is not None
         is_wrong = _WRONG_BEFORE.search(before[-40:]) is not None
         found.append(_Mention(letter, match.start(), match.end(), is_word, is_cued, is_wrong))
+    denied = [index for index, mention in enumerate(found) if mention.is_wrong]
     for mention, following in zip(reversed(found), [None, *reversed(found)], strict=False):
         stop = following.start if following else len(text)
         after = text[mention.end : stop][:200]
         if following and _JOINED.fullmatch(after):
-            mention.is_joined, mention.is_wrong = True, mention.is_wrong or following.is_wrong
+            mention.joint, mention.is_word = after, False
+            mention.is_wrong = mention.is_wrong or following.is_wrong
             continue
         clause = after[: end.start()] if (end := _CLAUSE_END.search(after)) else after
         clause = (
@@ -132,4 +141,13 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
             mention.is_wrong = True
         elif _RIGHT_BEHIND.match(clause):
             mention.is_right = True
+    for index in denied:  # eliminating A, C and D
+        last = index
+        while last + 1 < len(found) and found[last].joint:
+            last += 1
+        while last > index and not re.search(r"\b(?:and|or|nor)\b", found[last - 1].joint, re.IGNORECASE):
+            last -= 1
+        for mention in found[index:last]:
+            mention.is_wrong = True
+        found[last].is_wrong = True
     return found

@@ -9,28 +9,39 @@ import re
 import unicodedata
 
 _SIGNS = {
-    "−": "-", "–": "-", "‐": "-", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*", "÷": "/", "⁄": "/", "∕": "/",
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "∶": ":", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*",
+    "÷": "/", "⁄": "/", "∕": "/",
     "π": r"\pi ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ", "∴": " ",
     "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ",
     "±": r"\pm ", "°": r"^\circ ", "º": r"^\circ ",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
-    "½": " 1/2 ", "⅓": " 1/3 ", "⅔": " 2/3 ", "¼": " 1/4 ", "¾": " 3/4 ", "⅛": " 1/8 ", "⅕": " 1/5 ", "θ": r"\theta ",
+    "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ",
     "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
 }  # fmt: skip
+_SIGNS |= {char: f" {char_fraction} " for char, char_fraction in zip(
+    "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "1/2 1/3 2/3 1/4 3/4 1/5 2/5 3/5 4/5 1/6 5/6 1/8 3/8 5/8 7/8".split(), strict=True
+)}  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _LAYOUT = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|rm|bf|it|sf|tt|mathopen|mathclose|tiny"
     r"|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|boldmath|therefore|implies|Rightarrow"
     r"|rightarrow|to(?=\s*-?\d))(?![a-zA-Z])\s*"
-    r"|\\(?:text)?color\s*\{[^{}]*\}\s*"
+    r"|\\(?:text)?color\s*\{[^{}]*\}\s*|\\[hm]s(?:pace|kip)\*?\s*\{[^{}]*\}"
+    r"|\\(?:[hv]?phantom|tag\*?|label|[bx]?cancel|sout)\s*\{(?:[^{}]|\{[^{}]*\})*\}"  # not seen, struck out, numbering
 )
 _SPACES = re.compile(r"(?<!\\)\\[,;: ]|\\q?quad(?![a-zA-Z])|\\enspace(?![a-zA-Z])|~|&nbsp;")
 _RENAMED = (
     (re.compile(r"\\(?:leqslant|leqq|leq|le)(?![a-zA-Z])"), "<="),
     (re.compile(r"\\(?:geqslant|geqq|geq|ge)(?![a-zA-Z])"), ">="),
     (re.compile(r"\\(?:neq|ne)(?![a-zA-Z])"), "!="),
+    (re.compile(r"\\not\s*="), "!="),
+    (re.compile(r"\\not\s*<"), ">="),
+    (re.compile(r"\\not\s*>"), "<="),
+    (re.compile(r"\\(?:lor|vee)(?![a-zA-Z])"), r"\\text{ or }"),
+    (re.compile(r"\\(?:land|wedge)(?![a-zA-Z])"), r"\\text{ and }"),
     (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
     (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
     (re.compile(r"\\(?:[dtc]|nice|s|x|flat)frac(?![a-zA-Z])"), r"\\frac"),
@@ -50,10 +61,16 @@ _RENAMED = (
 # commands whose argument means what it means without them; \\text and \\mathrm are left for words and units
 _STYLED = re.compile(
     r"\\(?:boldsymbol|bm|pmb|math(?:bf|sf|it|tt|cal|scr|bin|ord|op)|emph|text(?:sf|tt|sc|sl|up|md)|ensuremath"
-    r"|underline|cancel|colorbox\s*\{[^{}]*\})(?![a-zA-Z])\s*(?=\{)"
+    r"|underline|colorbox\s*\{[^{}]*\})(?![a-zA-Z])\s*(?=\{)"
 )
 _SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[$%°€£])\s*\}")
 _SQUARED_UNIT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}/]*)/([^{}/]*)\}\s*\^\s*\{?([23])\}?")  # \text{m/s}^2
+_FOREIGN = re.compile(r"[^\x00-\x7f\u2460-\u24ff]+")  # but the circled digits: ①② is not 12
+_NESTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([^{}]*\^\s*\{[^{}]*\}[^{}]*)\}")  # \mathrm{m s^{-2}}
+_SUBSCRIPTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([A-Z][A-Za-z]*)\}(?=\s*_)")  # \text{CO}_2
+_TEMPERATURE = re.compile(r"\\deg\s*(?:\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|([CF])\b)")
+_EACH = re.compile(r"(?<=[0-9]) an? (?=(?:second|minute|hour|day|night|week|month|year|person|piece)\b)")  # $5 a day
+_GROUPED = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:(?:\.[0-9]{3}){2,}|(?:_[0-9]{3})+)(?![\w.,])")  # 1.234.567, 1_000
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
 
@@ -74,10 +91,12 @@ def clean(text: str) -> str:
     if not text.isascii():
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
         text = re.sub(r"([√∛∜])\s*(\d+(?:\.\d+)?)", lambda m: _ROOT_SIGNS[m[1]] + "{" + m[2] + "}", text)
+        text = re.sub(r"[₀-₉]+", lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
         text = "".join(_SIGNS.get(char, char) for char in text)
-        text = unicodedata.normalize("NFKC", text)
+        text = _FOREIGN.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text)
     if "\\" in text:
         text = _SQUARED_UNIT.sub(r"\\text{\1/\2^\3}", text)
+        text = _SUBSCRIPTED_TEXT.sub(r"\1", _NESTED_TEXT.sub(r" \1", text))
         text = _SIGN_IN_TEXT.sub(r"\1", _LAYOUT.sub("", text).strip())
         text = re.sub(r"\s*\\!\s*", "", _unstyled(text))
     text = re.sub(r"(?<![\\_^}a-z])\{([-+=,])\}", r"\1", text) if "{" in text else text
@@ -86,6 +105,18 @@ def clean(text: str) -> str:
     )
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
     text = _SPACES.sub(" ", text)
-    for pattern, sign in _RENAMED:
-        text = pattern.sub(sign, text)
+    if "\\" in text:
+        for pattern, sign in _RENAMED:
+            text = pattern.sub(sign, text)
+        if r"\deg" in text:
+            text = _TEMPERATURE.sub(lambda m: rf" \text{{degrees {m[1] or m[2]}}}", text)
+    if "^" in text:
+        text = re.sub(r"(?<=\d)\s*[xX]\s*(?=10\s?\^)", "*", text)
+    if "or" in text or "+" in text:
+        text = re.sub(r"\+\s?/\s?-|\bplus[- ]or[- ]minus\b", r"\\pm ", text)
+    if " a" in text:
+        text = _EACH.sub(" per ", text)
+    if "U" in text:
+        text = re.sub(r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup ", text)
+    text = _GROUPED.sub(lambda m: re.sub(r"[._]", "", m[0]), text)
     return re.sub(r"\s+", " ", text.replace(r"\%", "%").replace(r"\$", r"\dollar ").replace("\u200b", "")).strip()

@@ -1,7 +1,8 @@
 """Number words: "two hundred and five" -> 205, "minus eight" -> -8, "three quarters" -> 3/4, inside any text.
 
 English cardinals up to trillions, halves to tenths after a cardinal, `a dozen`; digits with a scale word (5 million)
-are for the parser of `expressions.py`. Left out: ordinals, and words inside hyphens ("one-to-one").
+are for the parser of `expressions.py`. An ordinal alone is its number: 7th, seventh. Left out: ordinals in a text, and
+words inside hyphens ("one-to-one").
 """
 
 from __future__ import annotations
@@ -30,15 +31,24 @@ _RUN = re.compile(
     re.IGNORECASE,
 )
 _AND_A_PART = re.compile(r"(?<![\w.])(\d{1,9})\s+and\s+(1/2|[13]/4|[12]/3)(?!\w)")
-_SIGNED = re.compile(r"^\s*(?:minus|negative)\s+(?=[$\\d])", re.IGNORECASE)
+_SIGNED = re.compile(r"^\s*(?:minus|negative)\s+(?=[$\\\d]|infinity$)", re.IGNORECASE)
+_ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
+             "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12}  # fmt: skip
+_ORDINAL = re.compile(
+    rf"(?:the )?(?:([0-9]{{1,9}})(?:\^?\{{?(?:\\text\{{)?(?:st|nd|rd|th)\}}*)|({'|'.join(_ORDINALS)}))", re.IGNORECASE
+)
+_SPELT = re.compile(rf"(?<=[0-9])\s*\((?:(?:{_WORD}|and)[\s-]*)+\)$", re.IGNORECASE)  # 7 (seven)
 _ANY = re.compile(rf"\b(?:{_WORD}|half)\b", re.IGNORECASE)
 
 
 def with_digits(text: str) -> str:
     """The text with its number words as digits."""
     text = _SIGNED.sub("-", text)
+    if len(text) < 24 and (ordinal := _ORDINAL.fullmatch(text)):
+        return ordinal[1] or str(_ORDINALS[ordinal[2].lower()])
     if not _ANY.search(text):
         return text
+    text = _SPELT.sub("", text)
     return _AND_A_PART.sub(r"\1 \2", _RUN.sub(_digits, text))
 
 

@@ -50,9 +50,17 @@ def scalar(text: str) -> ParsedAnswer:
     return ParsedAnswer(key=fingerprint(node), node=node)
 
 
-_FILLER = re.compile(r"^(?:(?:the|a|an|on|in|at|by|it is|it's|there (?:is|are|exists?)) (?=\S))+")
+_FILLER = re.compile(
+    r"^(?:(?:the|a|an|on|in|at|by|it(?:'s| is| was| will be| must be)|there (?:is|are|exists?)) (?=\S))+"
+)
+_SENTENCE = re.compile(
+    r"(?:\w+ )?(?:answer|result|winner|statement|claim|conclusion|day|name|person|colou?r)"
+    r" (?:is|was|will be|must be) (?:an? |the )?((?!not\b)\w+)"
+)
+_YES_NO = re.compile(r"(yes|no)[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}")
 _NOTHING = re.compile(
-    r"(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
+    r"none|(?:solution )?set is empty"
+    r"|(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
     r"|(?:the )?empty set"
 )
 _MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
@@ -68,8 +76,12 @@ def words(text: str) -> ParsedAnswer:
         return ParsedAnswer(key="{}", kind="other")
     if plain in ("all real numbers", "all reals", "all real values"):
         return ParsedAnswer(key="(-inf;inf)", kind="other")
+    if plain in ("all integers", "integers", "set of integers"):
+        return ParsedAnswer(key="set:Z", kind="other")
     if _MANY.fullmatch(plain):
         plain = "infinitely many"
+    elif said := _YES_NO.fullmatch(plain) or _SENTENCE.fullmatch(plain):
+        plain = said[1]
     return ParsedAnswer(key="t:" + plain, kind="words")
 
 

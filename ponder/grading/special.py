@@ -36,9 +36,9 @@ _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eig
 
 def based(text: str, depth: int) -> ParsedAnswer | None:
     """2516_8, 11 base 2, 0x1F: digits and base, written with capital letters and no leading zeros."""
-    prefixed = re.fullmatch(r"(-?)0([bx])([0-9a-fA-F]+)", text)
+    prefixed = re.fullmatch(r"(-?)0([box])([0-9a-fA-F]+)", text)
     if prefixed:
-        sign, digits, base = prefixed[1], prefixed[3].upper(), 2 if prefixed[2] == "b" else 16
+        sign, digits, base = prefixed[1], prefixed[3].upper(), {"b": 2, "o": 8, "x": 16}[prefixed[2]]
     else:
         match = _DIGITS_BASE.fullmatch(text) or _SPOKEN_BASE.fullmatch(text)
         if match is None or not (match[2][0].isdigit() or (len(match[2]) > 1 and match[3] in ("16", "sixteen"))):
@@ -72,8 +72,18 @@ _COLONS = re.compile(
 )
 
 
+_HOUR = re.compile(r"([0-9]{1,2})(?: ?([ap])\.? ?m\.?| ?o'clock)", re.IGNORECASE)
+
+
 def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     """3:4 = 6:8 is a ratio, 3:45 PM = 15:45 a time of the day; what may be either is read as the target is."""
+    if text in ("noon", "midnight"):
+        return ParsedAnswer(key="clock:12:0" if text == "noon" else "clock:0:0", kind="other", shape="clock")
+    node: Node | None = None
+    hour_only = _HOUR.fullmatch(text) if text[-1:] in "mMk." else None
+    if hour_only:
+        text = f"{hour_only[1]}:00" + (f" {hour_only[2]}m" if hour_only[2] else "")
+        node = ("num", Fraction(int(hour_only[1])))
     match = _COLONS.fullmatch(text) if ":" in text or "to" in text else None
     if match is None:
         return None
@@ -85,7 +95,7 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     if is_clock and numbers[0] < 25:
         hour = numbers[0] % 12 + (12 if half in "pP" else 0) if half else numbers[0]
         key = ":".join(map(str, (hour, *numbers[1:])))
-        return ParsedAnswer(key=f"clock:{key}", kind="other", shape="clock")
+        return ParsedAnswer(key=f"clock:{key}", kind="other", shape="clock", node=node)
     return ParsedAnswer(key=ratio_key(numbers), kind="other", shape="ratio")
 
 
@@ -111,5 +121,7 @@ def compound(text: str, depth: int) -> ParsedAnswer | None:
         if scale is None or base == "%" or (last_base and (base != last_base or scale >= last_scale)):
             return None
         total, last_base, last_scale = total + number(match[1]) * scale, base, scale
+    if last_base == "dollar":  # 5 dollars and 25 cents are 5.25, not 525
+        unit, last_scale = "dollar", Fraction(1)
     node: Node = ("mul", ("num", total / last_scale), ("unit", unit))
     return ParsedAnswer(key=fingerprint(node), node=node)

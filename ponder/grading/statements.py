@@ -21,7 +21,7 @@ _LONGEST_NAME = 60
 
 def equation(sides: list[str], value: ParsedAnswer) -> ParsedAnswer:
     """x = 5 is 5 and f(x) = 2x is 2x; y = 2x+1 stays an equation; of a = b = 5 the last side, `value`, counts."""
-    left = sides[0]
+    left = sides[0][1:-1] if re.fullmatch(r"\{\w+\}", sides[0]) else sides[0]  # \mathbf{M}
     is_name = NAME.fullmatch(left) is not None
     symbols = symbols_of(value)
     if _DERIVATIVE.match(left):
@@ -40,6 +40,8 @@ def equation(sides: list[str], value: ParsedAnswer) -> ParsedAnswer:
         raise Unparsed("an equation between other things than expressions")
     if not symbols and all(leaf[0] != "sym" for leaf in leaves(node)):
         return value  # 3 + 4 = 7 claims 7
+    if not is_name and fingerprint(node) == value.key:  # \sin 2x = 2\sin x\cos x claims its right side
+        return value
     if len(sides) > 2:  # m + n = 2 + 3 = 5
         return replace(value, name=left)
     key, _ = ratios(("add", node, ("neg", value.node)))

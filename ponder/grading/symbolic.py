@@ -10,6 +10,7 @@ Run it in a killable child alone: sympy may take for ever and evaluates what it 
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -33,7 +34,7 @@ def opinion(text: str) -> str | None:
     """The key of an answer text as sympy reads it; None where it cannot be read as one expression."""
     if sympy is None:
         raise RuntimeError('reading this answer needs sympy: pip install "ponder[math]"')
-    if len(text) > MAX_OPINION:
+    if len(text) > MAX_OPINION or re.search(r"\\[lc]?dots", text):  # 33, 34, \ldots would be read as 33
         return None
     config = math_verify.LatexExtractionConfig()
     found = math_verify.parse(f"${clean(text)}$", extraction_config=[config], parsing_timeout=None)

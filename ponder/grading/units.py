@@ -46,7 +46,7 @@ _unit("%", "1/100", "% percent pct")  # base "%" means a pure number
 _unit("%", "1", "radian radians rad")
 _unit("m/s", "1397/3125", "mph")
 _unit("m/s", "5/18", "kph kmh")
-UNITS |= dict.fromkeys(("°", "degree", "degrees", r"\deg"), ("%", None))
+UNITS |= dict.fromkeys(("°", "deg", "degree", "degrees", r"\deg"), ("%", None))
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 SCALES |= {name + "s": value for name, value in SCALES.items()}
 LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
@@ -66,12 +66,16 @@ def named_unit(text: str) -> Node:
     """Words inside \\text or after a number: a unit, `square feet`, `miles per hour`, `million`, what is counted."""
     words = text.replace("-", " ").split()
     power = 1
+    if not {"or", "but", "not"}.isdisjoint(words):
+        raise Unparsed(f"text {text!r}")
     if words and words[0].lower() in SCALES:
         scale: Node = ("num", Fraction(SCALES[words[0].lower()]))
         rest = words[2:] if words[1:2] == ["of"] else words[1:]
         return ("mul", scale, named_unit(" ".join(rest))) if rest else scale
     if words and words[0].lower() in FACTORS:
         power, words = FACTORS[words[0].lower()], words[1:]
+    if words[:1] == ["per"] and words[1:2] != ["cent"]:
+        return ("div", ("num", Fraction(1)), named_unit(" ".join(words[1:])))
     if "per" in words or "/" in text:
         top, _, bottom = text.partition(" per ") if "per" in words else text.partition("/")
         return ("div", named_unit(top), named_unit(bottom))

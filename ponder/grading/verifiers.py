@@ -61,11 +61,16 @@ class Exact:
 
     def key(self, problem: Problem, answer: str) -> str | None:
         text = extract_marked(answer) or answer
-        return " ".join(text.split()) or None if len(text) <= 100_000 else None
+        return self._plain(text) or None if len(text) <= 100_000 else None
+
+    @staticmethod
+    def _plain(text: str) -> str:
+        words = re.fullmatch(r"\s*\\text\s*\{([^{}]*)\}\s*", text)  # in a box
+        return " ".join((words[1] if words else text).split())
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:
         key = self.key(problem, answer)
-        return verdict(key is not None and key == " ".join(problem.target.split()), key)
+        return verdict(key is not None and key == self._plain(problem.target), key)
 
 
 class Integer:

@@ -9,7 +9,7 @@ from ponder.grading.number_words import with_digits
 
 _WRAPPED = re.compile(r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|fbox|underline)\s*\{(.*)\}", re.DOTALL)
 _LEAD = re.compile(
-    r"^\s*(?:(?:so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
+    r"^\s*(?:(?:(?:a|in)\s+total(?:\s+of)?|so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
     r"(?:\s*[,:])?\s+(?:that\s+)?(?=\S))+",
     re.IGNORECASE,
 )
@@ -21,16 +21,16 @@ def unwrap(answer: str) -> str:
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", answer)
     text = _LEAD.sub("", text)
     if "**" in text:
-        text = _BOLD.sub(r"\1", text)
+        text = _BOLD.sub(r"\1", re.sub(r"^\s*[-•]\s+(?=\*\*)", "", text))
     text = re.sub(r"(?<=[0-9])\s?(?:\.\.\.|…)", r"\\ldots", text)
-    text = text.replace("$$", "$")
+    text = re.sub(r"\bUS\s?(?=\\?\$)", "", text.replace("$$", "$"))
     dollars = len(re.findall(r"(?<!\\)\$", text))
     text = re.sub(r"(?<!\\)\$", " " if dollars % 2 == 0 else r" \\dollar ", text)
     text = re.sub(r"\\(?:text(?:bf|rm)?|math(?:bf|rm))\s*\{\s*(\([A-J]\))\s*\}", r"\1 ", clean(text))
     for _ in range(6):
         before = text
-        text = text.strip().rstrip(".,;:").strip()
-        for mark in ("**", "__", "`", '"', "'", "*"):
+        text = text.strip().rstrip(".,;:\\").strip()
+        for mark in ("**", "__", "`", '"', "'", "*", "_"):
             if len(text) > 2 * len(mark) and text.startswith(mark) and text.endswith(mark):
                 text = text[len(mark) : -len(mark)]
         match = _WRAPPED.fullmatch(text)

@@ -213,10 +213,54 @@ def test_markup_changes_no_verdict(wrapper):
         assert grade("26", wrapper.format(target)).outcome == "wrong"
 
 
+HIDDEN = ["<!-- {} -->", "~~{}~~", "<del>{}</del>", r"\phantom{{{}}}", r"\cancel{{{}}}", r"\label{{{}}}",
+          "<think>{}</think>", '<tool_call>{{"x": {}}}</tool_call>', "<tool_response>{}</tool_response>",
+          "```python\nprint({})\n```"]  # fmt: skip
+
+
+@given(st.integers(2, 9_999), st.sampled_from(HIDDEN), st.sampled_from(["math", "integer"]))
+@settings(max_examples=100, deadline=None)
+def test_what_a_reader_does_not_see_is_no_answer(number, hidden, verifier):
+    text = hidden.format(number)
+    assert not grade(str(number), text, verifier).is_correct, text
+    assert not grade(str(number), f"The answer is 7001. {text}", verifier).is_correct
+    assert grade("7001", f"{text}\nThe answer is 7001.", verifier).is_correct
+    assert grade("7001", rf"\boxed{{7001}} {text}", verifier).is_correct
+
+
+NO_CLAIMS = ["It is not {}.", "It is no longer {}.", "anything but {}", "{} is wrong.", "{} is too small.", "{}? No.",
+             "It is more than {}.", "Fewer than {}", "{} or more", "Is it {}?", "Let me try the number {} first.",
+             "I cannot solve it in {} steps.", "This is too hard, even with {} tries.", "Case {}:", "By equation ({})",
+             "reward: {}", "{} 7001", "{} or 7001", "{}, but it might be 7001", "{} vs 7001",
+             r"\boxed{{7001 \approx {} \approx 7002}}"]  # fmt: skip
+
+
+@given(st.integers(2, 6_999), st.sampled_from(NO_CLAIMS), st.sampled_from(["math", "integer"]))
+@settings(max_examples=200, deadline=None)
+def test_a_number_that_nobody_claims_is_no_answer(number, sentence, verifier):
+    assert not grade(str(number), sentence.format(number), verifier).is_correct
+
+
+FIRST = ["The answer is {}.", "Answer: {}.", "**Answer: {}**", "#### {}"]
+CORRECTIONS = ["Wait, it is {}.", "Actually, no: {}", "Correction: {}", "Hmm, let me recheck: it is {}.", "Sorry, {}.",
+               "Oops, that's {}!", "Scratch that, the answer is {}.", "No, wait, it should be {}."]  # fmt: skip
+
+
+@given(st.integers(2, 99), st.integers(100, 999), st.sampled_from(FIRST), st.sampled_from(CORRECTIONS))
+@settings(max_examples=200, deadline=None)
+def test_a_correction_takes_the_place_of_the_answer(wrong, right, first, correction):
+    text = f"{first.format(wrong)}\n{correction.format(right)}"
+    assert grade(str(right), text).is_correct and not grade(str(wrong), text).is_correct, text
+    assert grade(str(wrong), f"{first.format(wrong)}\nWait, let me check step {right} again. Yes.").is_correct
+
+
 HOSTILE = ["answer is" + "\n" * 15_000, "<answer>" * 5_000, "<think>" * 5_000, "</think>" * 5_000, "$1$ and " * 4_000,
            r"\boxed{1} and " * 2_000, "one hundred and " * 2_000, r"\bm{" * 3_000, "(A) " * 6_000, "**A** " * 4_000,
            "so A " * 5_000, "(about 1" * 3_000, "1 hour " * 4_000, "0." + "12" * 900 + "...", "```\n" * 5_000,
-           "so" + " the" * 4_000 + " A", " " * 20_000 + "1", r"\text{m/s}^2" * 200, "x " * 900]  # fmt: skip
+           "so" + " the" * 4_000 + " A", " " * 20_000 + "1", r"\text{m/s}^2" * 200, "x " * 900,
+           "-->" + "<!--" * 4_000, "<del>" * 4_000, "~~a " * 5_000, "answer is 1 " + "wait, " * 3_000, "1 2 " * 5_000,
+           "9.\n10. " * 2_500,
+           "<b " * 6_000 + "</", r"\mathrm{^" * 1_500, r"\begin{matrix}" * 1_000, "**1" * 6_000]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=lambda text: text[:12])
