@@ -47,7 +47,7 @@ from ponder.scorers.reader import Reader
 from ponder.scorers.reward import TRAINED_ON
 from ponder.tasks.preferences import load_comparisons
 from ponder.train.preference_examples import JudgedPrompt, Judgements, judged
-from ponder.train.scorer_preference import _resampled, _tensors, best_head
+from ponder.train.scorer_preference import best_head, head_tensors, resampled
 from ponder.types import Message
 
 Floats = NDArray[np.float64]
@@ -169,7 +169,7 @@ def member(
     if told is not None:
         rows_NF = np.column_stack([rows_NF, told]).astype(np.float32)
     x, other = rows_NF[rows_of(votes.train, place)], rows_NF[rows_of(votes.held, place)]
-    counts = _resampled(votes.train, Random(draw)) if draw else None
+    counts = resampled(votes.train, Random(draw)) if draw else None
     head, _ = best_head(x, Judgements.of(votes.train), other, Judgements.of(votes.held), 0.01, counts)
     raw = head.rewards(other)
     return Member(network, head, float(raw.mean()), float(raw.std()) or 1.0)
@@ -344,7 +344,7 @@ def save(out: Path, seeds: int) -> None:
             folder = hub.resolve(str(out / name))
             reader = Reader(*hub.load(folder, dtype=torch.float32), layers=LAYERS[name])
             members.append(PreferenceScorer(
-                reader, _tensors(found.head), name="preference", model=str(folder), shift=found.shift,
+                reader, head_tensors(found.head), name="preference", model=str(folder), shift=found.shift,
                 scale=found.scale,
             ))  # fmt: skip
         target = out / f"rmtrunks_{seed}" / "scorer"

@@ -40,8 +40,8 @@ from ponder.train.distributed import HiddenReading
 from ponder.types import Completion
 
 Floats = NDArray[np.float64]
-_KEPT = 0.9  # of what earlier steps say, a step: ten steps count as one of them did
-_PENALTY = 300.0  # tokens' worth of 0 for every weight, in units of its state's own spread; the level is free
+_KEPT = 0.8  # of what earlier steps say, a step: five steps count as one of them did
+_PENALTY = 100.0  # tokens' worth of 0 for every weight, in units of its state's own spread; the level is free
 
 
 @dataclass(frozen=True, kw_only=True)
