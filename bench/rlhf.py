@@ -3,6 +3,7 @@ written down, reward models that see comparisons only, GRPO and PPO against one 
 
     python bench/rlhf.py prepare --out runs/rlhf        base, banks, comparisons, reward models
     python bench/rlhf.py learn --out runs/rlhf          8 runs (2 algorithms, 2 rewards, 2 seeds); again = go on
+    python bench/rlhf.py learn --out runs/rlhf --only kl05_1_0 grpo_trunks_0       a KL in the reward; networks apart
     python bench/rlhf.py draw --out runs/rlhf           curves.json and figure.png
 
 One process, one thread. docs/rlhf.md has the tables. The base's rows are made here: work shown in the answer, since a
@@ -41,15 +42,19 @@ TASK = "arithmetic:level=2"
 PARAMS = SamplingParams(max_reasoning_tokens=8, max_answer_tokens=128)
 COMPARISONS, NOISE = 1000, 0.15
 RECIPES = {"grpo": "rlhf_nano_cpu", "ppo": "ppo_nano_cpu"}
+VARIANTS = {  # with a KL in the reward: k1, and an advantage that is not divided by the group's spread
+    f"kl{name}": ["advantage='rloo'", f"loss.kl={weight}"] for name, weight in (("00", 0), ("02", 0.02), ("05", 0.05))
+}
 SEEDS = (0, 1)
 MEMBERS = (1, 4)
+REWARDS = {"1": "one model", "4": "min of 4", "trunks": "min of 4 networks"}  # rmKIND_SEED
 
 
-def rows(path: Path, count: int = 8000) -> None:
+def rows(path: Path, count: int = 8000, seed: int = 11) -> None:
     """Work shown in the answer, for `ponder sft`."""
-    task, found = load_task("arithmetic:level=2-4", split="train", seed=11, size=count), []
+    task, found = load_task("arithmetic:level=2-4", split="train", seed=seed, size=count), []
     for i in range(count):
-        problem, rng = task[i], Random(f"shown/{i}")
+        problem, rng = task[i], Random(f"shown/{i}" if seed == 11 else f"shown/{seed}/{i}")
         way = rng.choices(["guess", "steps", "checked"], [0.2, 0.45, 0.35])[0]
         work, answer = demonstrate(problem, way, rng, slip=0.1)
         if way == "checked" and rng.random() < 0.35:  # the check is said twice
@@ -121,8 +126,10 @@ def keep(target: Path, step: Step) -> None:
     gold, tokens, right = (fmean(column) for column in zip(*rlhf.WATCHED, strict=True))
     m = step.metrics
     row = {"step": step.step - 1, "gold": gold, "tokens": tokens, "correct": right, "rollouts": len(rlhf.WATCHED),
-           "proxy": m["reward/preference"], "kl": m["kl/k1"], "k3": m["kl/k3"]}  # fmt: skip
+           "proxy": m["reward/preference"], "kl": m["kl/k1"], "k3": m["kl/k3"],
+           "explained": m.get("critic/explained")}  # fmt: skip
     append_jsonl(target / "gold.jsonl", [row])
+    print(target.name, " ".join(f"{name}={value:.3g}" for name, value in row.items() if value is not None), flush=True)
     rlhf.WATCHED.clear()
 
 
@@ -136,14 +143,13 @@ def curve(target: Path, *, near: int = 2) -> PressedCurve:
         mean = {name: fmean(row[name] for row in around) for name in ("gold", "proxy", "tokens", "correct")}
         points.append(PressedPoint(at=step, kl=max(0.0, fmean(row["kl"] for row in around)), **mean))
     name, members, _ = target.name.split("_")
-    rewarded = "one model" if members == "1" else f"min of {members}"
     return PressedCurve(
-        label=f"{name}, {rewarded}", proxy=target.name, points=tuple(points), problems=len(rows),
+        label=f"{name}, {REWARDS[members]}", proxy=target.name, points=tuple(points), problems=len(rows),
         samples=(2 * near + 1) * rows[max(rows)]["rollouts"],
     )  # fmt: skip
 
 
-WARMUP = {"ppo": 6}  # steps in which the policy stands still
+WARMUP = {"ppo": 1}  # steps in which the policy stands still
 
 
 def learn(out: Path, only: Sequence[str], more: Sequence[str] = ()) -> None:
@@ -154,9 +160,9 @@ def learn(out: Path, only: Sequence[str], more: Sequence[str] = ()) -> None:
     for run in only or every:
         name, members, seed = run.split("_")
         target, begun = out / run, time.monotonic()
-        rl(load_recipe(RECIPES[name], [
+        rl(load_recipe(RECIPES.get(name, RECIPES["grpo"]), [
             f"out={target}", f"model={out / 'base'}", f"reward.preference={out / f'rm{members}_{seed}'}",
-            "loss.kl=0", f"seed={seed}", "num_workers=0", "reward_terms=['rlhf:watch']", *more,
+            "loss.kl=0", f"seed={seed}", "num_workers=0", "reward_terms=['rlhf:watch']", *VARIANTS.get(name, []), *more,
         ]), on_step=lambda step, target=target: keep(target, step))  # fmt: skip
         print(f"{run}: {time.monotonic() - begun:.0f} s", flush=True)
 

@@ -1,17 +1,23 @@
-"""`ponder prefer`: does a reward model prefer what people prefer, and is it better than counting words?"""
+"""`ponder prefer`: does a reward model, or a judge, prefer what people prefer, and is it better than counting words?"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, Json, app, number
-from ponder.cli.show import print_tables
+from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Reasoning, Seed, app, number
+from ponder.cli.show import finish, print_tables
+from ponder.config import ConfigError
+
+if TYPE_CHECKING:
+    from ponder.evals.judged_pairs import AnswerPair, JudgedPair
+    from ponder.evals.preference import PreferenceReport
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -21,27 +27,115 @@ def prefer(
     ] = None,
     task: Annotated[str, typer.Option(help="Comparisons: hh, llmbar, mtbench, pandalm, hub:NAME or file:PATH.")] = "hh",
     split: Annotated[str, typer.Option(help="report, dev, train or all.")] = "report",
-    limit: Annotated[Optional[int], number("Only the first comparisons.", least=1)] = None,
+    limit: Annotated[Optional[int], number("Only the first comparisons; of a bank 1000.", least=1)] = None,
+    judge: Annotated[
+        Optional[str], typer.Option(help="A language model instead of a scorer: it reads every pair in both orders.")
+    ] = None,
+    votes: Annotated[
+        Optional[Path], typer.Option(help="Of a judge: its comparisons, for `ponder scorer`. Again = go on.")
+    ] = None,
+    bank: Annotated[
+        Optional[Path], typer.Option(help="Of a judge: pairs of a bank's answers, which nobody compared.")
+    ] = None,
+    max_reasoning_tokens: Reasoning = 256,
+    max_answer_tokens: Answer = 16,
+    seed: Seed = 0,
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
     out: Annotated[Optional[Path], typer.Option(help="A JSON file for the numbers.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure a reward model on human comparisons, beside the longer answer, the shorter one and a bag of words."""
-    from ponder.evals.codec import encode
+    """Measure a reward model or a judge on human comparisons, beside the longer answer, the shorter one and a bag of
+    words; or let a judge compare."""
+    from ponder.evals.judged_pairs import leanings, order_lines, pairs_of, pairs_of_bank
     from ponder.evals.looks import note_look
-    from ponder.evals.preference import examine, gain_line, length_table, notes, table, trained_on
-    from ponder.runs import write_atomic
+    from ponder.evals.preference import examine, notes, summarise, trained_on
     from ponder.scorers import load_scorer
     from ponder.scorers.files import fingerprint
     from ponder.tasks.preferences import load_comparisons
 
+    if judge is None and (votes or bank or base_url):
+        raise ConfigError("--votes, --bank and --base-url are of a judge; name a model with --judge")
+    if judge is not None and scorer is not None:
+        raise ConfigError(f"{scorer} and --judge {judge}: one of them at a time")
+    if bank is not None and votes is None:
+        raise ConfigError(
+            "nobody has compared a bank's answers, so there is nothing to measure: say where to (--votes)"
+        )
+
+    def ask(pairs: Sequence[AnswerPair]) -> list[JudgedPair]:
+        engine = (judge or "", base_url, api_key)
+        return _judged(pairs, engine, votes, (max_reasoning_tokens, max_answer_tokens), seed)
+
+    if bank is not None:
+        from ponder.evals.bank import Bank
+
+        made = ask(pairs_of_bank(Bank.read(bank), size=limit or 1000, seed=seed))
+        facts = {"pairs": len(made), "comparisons": sum(each.is_read for each in made), "votes": str(votes)}
+        finish(facts, f"{facts['comparisons']} comparisons of judge {judge} are in {votes}", as_json)
+        _tell(order_lines(made))
+        return
     found = load_comparisons(task, split=split, size=limit)  # type: ignore[arg-type]
-    opened = load_scorer(scorer) if scorer else None
-    seen = trained_on(scorer) if scorer else frozenset()
-    report = asyncio.run(examine(opened, found, every=load_comparisons(task), seen=seen, name=str(scorer or "")))
-    said = notes(report)
-    if split == "report" and scorer:
-        said.append(note_look(f"comparisons/{found.name}", str(scorer), fingerprint(scorer)))
-    numbers = encode(report) | {"origin": [dict(row) for row in found.origin]}
+    every = load_comparisons(task)
+    if judge is not None:
+        made = ask(pairs_of(found.comparisons))
+        said = leanings(found.comparisons, made)
+        if not any(each.is_read for each in made):
+            raise ConfigError(" ".join(order_lines(made)))
+        report = summarise(f"judge {judge}", said, found, every=every)
+        told = [*order_lines(made), *notes(report)]
+        looked = (f"judge {judge}", "")
+    else:
+        opened = load_scorer(scorer) if scorer else None
+        seen = trained_on(scorer) if scorer else frozenset()
+        report = asyncio.run(examine(opened, found, every=every, seen=seen, name=str(scorer or "")))
+        told = notes(report)
+        looked = (str(scorer), fingerprint(scorer)) if scorer else ("", "")
+    if split == "report" and looked[0]:
+        told.append(note_look(f"comparisons/{found.name}", *looked))
+    _show(report, {"origin": [dict(row) for row in found.origin]}, told, out, as_json)
+
+
+def _judged(
+    pairs: Sequence[AnswerPair], engine: tuple[str, str | None, str | None], votes: Path | None, most: tuple[int, int],
+    seed: int,
+) -> list[JudgedPair]:  # fmt: skip
+    """The judge's word on every pair; what stands in the file of votes is not asked again."""
+    from ponder.cli.loading import close, open_engine
+    from ponder.evals.judged_pairs import judge_pairs, judged_of, rows_of
+    from ponder.runs import append_jsonl, read_jsonl
+    from ponder.types import SamplingParams
+
+    model, base_url, api_key = engine
+    known: dict[str, JudgedPair] = {}
+    for row in read_jsonl(votes) if votes else ():
+        if row.get("annotator") != f"judge {model}":
+            raise ConfigError(
+                f"{votes} holds comparisons of {row.get('annotator')}; give judge {model} a file of its own"
+            )
+        known[row["id"]] = judged_of(row)
+    wanted = {pair.id: pair for pair in pairs}
+    stale = [name for name, judged in known.items() if name in wanted and judged.pair != wanted[name]]
+    if stale:
+        raise ConfigError(f"{votes} holds another pair under the id {stale[0]!r}; give these pairs a file of their own")
+    params = SamplingParams(temperature=0.0, max_reasoning_tokens=most[0], max_answer_tokens=most[1])
+    opened = open_engine(model, base_url, api_key=api_key)
+    try:
+        missing = [pair for pair in pairs if pair.id not in known]
+        keep = (lambda some: append_jsonl(votes, rows_of(some, name=model))) if votes else (lambda some: None)
+        found = asyncio.run(judge_pairs(missing, opened, params=params, seed=seed, keep=keep))
+    finally:
+        close(opened)
+    new = {judged.pair.id: judged for judged in found}
+    return [new.get(pair.id) or known[pair.id] for pair in pairs]
+
+
+def _show(report: PreferenceReport, more: dict[str, Any], told: Sequence[str], out: Path | None, as_json: bool) -> None:
+    from ponder.evals.codec import encode
+    from ponder.evals.preference import gain_line, length_table, table
+    from ponder.runs import write_atomic
+
+    numbers = encode(report) | more
     if out:
         write_atomic(out, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     if as_json:
@@ -49,5 +143,9 @@ def prefer(
     else:
         print_tables([table(report), length_table(report)])
         print(gain_line(report))
-    for line in said:
+    _tell(told)
+
+
+def _tell(notes: Sequence[str]) -> None:
+    for line in notes:
         print(f"note: {line}", file=sys.stderr)

@@ -110,6 +110,7 @@ class ArenaResult:
     prior_points: float | None  # None = none was needed
     standings: tuple[Standing, ...]
     at_equal_style: dict[str, float]  # ratings; {} where no style could be fitted
+    at_equal_chances: dict[str, float]  # ratings with votes weighed by 1 / the chance of their pair; {} where all alike
     style: tuple[Effect, ...]
     position: Effect | None
     left_wins: Estimate | None
@@ -144,6 +145,7 @@ def analyse(ballots: Sequence[Ballot], *, ties: Ties = "half", without: Sequence
         prior_points=PRIOR_POINTS if found and found.has_prior else None,
         standings=standings,
         at_equal_style=equal,
+        at_equal_chances=_equal_chances(decided, ties),
         style=style,
         position=_position(decided, ties),
         left_wins=win_rate([b.score or 0.0 for b in decided], games_of(decided)) if decided else None,
@@ -234,6 +236,16 @@ def _style(ballots: Sequence[Ballot], ties: Ties) -> tuple[tuple[Effect, ...], d
         return (), {}
     effects = tuple(Effect(name=name, points=found.effect(name)) for name in columns)
     return effects, {name: found.rating(i).value for i, name in enumerate(games.names)}
+
+
+def _equal_chances(ballots: Sequence[Ballot], ties: Ties) -> dict[str, float]:
+    """Ratings as if all pairs had been drawn alike often (arXiv:2403.04132): where no strengths fit all pairs, what was
+    drawn more often would decide."""
+    chances = np.array([b.probability for b in ballots])
+    if len(np.unique(chances.round(6))) < 2 or not (chances > 0).all():
+        return {}
+    found = fit(replace(games_of(ballots), weight=(1 / chances) / (1 / chances).mean()), ties=ties)
+    return {name: found.rating(i).value for i, name in enumerate(found.games.names)}
 
 
 def _position(ballots: Sequence[Ballot], ties: Ties) -> Effect | None:

@@ -48,18 +48,26 @@ async def judge_votes(
 
 async def _vote(battle: Battle, engine: Engine, voter: str, params: SamplingParams, seed: int) -> Vote:
     request = "\n\n".join(message.content for message in battle.prompt)
-    left, right = battle.left.answer, battle.right.answer
-    in_order, swapped = await asyncio.gather(
-        _read(engine, params, seed, request, left, right), _read(engine, params, seed, request, right, left)
-    )
+    in_order, swapped = await both_orders(engine, params, seed, request, battle.left.answer, battle.right.answer)
     first: Choice = {"A": "left", "B": "right", "C": "tie"}.get(in_order, "undecided")  # type: ignore[assignment]
-    second: Choice = {"A": "right", "B": "left", "C": "tie"}.get(swapped, "undecided")  # type: ignore[assignment]
+    second: Choice = {"A": "left", "B": "right", "C": "tie"}.get(swapped, "undecided")  # type: ignore[assignment]
     is_read = "undecided" not in (first, second)
     choice: Choice = "undecided" if not is_read else first if first == second else "tie"
     return Vote(
         id=f"vote_{text_seed(voter, battle.id, seed):016x}", battle=battle.id, voter=voter, kind="judge",
         choice=choice, time=round(time.time(), 3), notes={"in_order": first, "swapped": second},
     )  # fmt: skip
+
+
+async def both_orders(
+    engine: Engine, params: SamplingParams, seed: int, request: str, first: str, second: str
+) -> tuple[str, str]:
+    """What is preferred where the first answer is shown first, and where it is shown last: "A" (the first), "B", "C"
+    (both alike), or "" for a reply that is none of them."""
+    in_order, swapped = await asyncio.gather(
+        _read(engine, params, seed, request, first, second), _read(engine, params, seed, request, second, first)
+    )
+    return in_order, {"A": "B", "B": "A"}.get(swapped, swapped)
 
 
 async def _read(

@@ -116,6 +116,9 @@ def _beside(found: ArenaResult) -> Iterable[str]:
         effects = ", ".join(f"{each.name} {_points(each.points)}" for each in found.style)
         equal = ", ".join(f"{name} {value:.0f}" for name, value in _sorted(found.at_equal_style))
         yield f"Style, points a standard deviation: {effects}. At equal style: {equal}."
+    if found.at_equal_chances:
+        equal = ", ".join(f"{name} {value:.0f}" for name, value in _sorted(found.at_equal_chances))
+        yield f"Had all pairs been drawn alike often: {equal}."
     if found.position is not None and found.left_wins is not None:
         wins = found.left_wins
         yield (

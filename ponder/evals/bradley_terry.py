@@ -62,10 +62,11 @@ class Games:
     questions: Ints  # cluster numbers
     voters: Ints  # of a voter who is not known, a number of his own a vote
     covariates: Mapping[str, Floats] = field(default_factory=dict)
+    weight: Floats | None = None  # how much each vote counts, 1 on average; None = all alike
 
     @classmethod
     def of(
-        cls, rows: Iterable[tuple[str, str, float, str, str]], covariates: Mapping[str, Sequence[float]] | None = None
+        cls, rows: Iterable[tuple[str, str, float, str, str]], covariates: Mapping[str, Sequence[float]] | None = None,
     ) -> Games:
         """rows: first, second, score of the first, question, voter ("" = not known)."""
         listed = list(rows)
@@ -95,6 +96,7 @@ class Games:
             names=self.names, first=self.first[kept], second=self.second[kept], score=self.score[kept],
             questions=self.questions[kept], voters=self.voters[kept],
             covariates={name: column[kept] for name, column in self.covariates.items()},
+            weight=None if self.weight is None else self.weight[kept],
         )  # fmt: skip
 
     def graph(self, ties: Ties = "half") -> WinGraph:
@@ -230,7 +232,8 @@ def fit(games: Games, *, ties: Ties = "half") -> BradleyTerry:
     if ties == "davidson":
         at[-1] = math.log(2 * np.mean(games.score == 0.5) / np.mean(games.score != 0.5))
     model = _half if ties == "half" else _davidson
-    value, scores, information = model(at, design, games.score)
+    weight = np.ones(len(games)) if games.weight is None else games.weight
+    value, scores, information = model(at, design, games.score, weight)
     value -= float(ridge @ at**2) / 2
     for _ in range(_STEPS):
         curvature = information + np.diag(ridge) + pins
@@ -239,7 +242,7 @@ def fit(games: Games, *, ties: Ties = "half") -> BradleyTerry:
         step = np.linalg.solve(curvature, scores.sum(axis=0) - ridge * at)
         for halving in range(30):
             then = at + step / 2**halving
-            new = model(then, design, games.score)
+            new = model(then, design, games.score, weight)
             gain = new[0] - float(ridge @ then**2) / 2 - value
             if gain >= -1e-9 * (1 + abs(value)):
                 break
@@ -265,28 +268,29 @@ def _design(games: Games) -> Floats:
     return design
 
 
-def _half(at: Floats, design: Floats, score: Floats) -> tuple[float, Floats, Floats]:
+def _half(at: Floats, design: Floats, score: Floats, weight: Floats) -> tuple[float, Floats, Floats]:
     """Log-likelihood, gradient of each vote, information; a tie is half a win."""
     odds = design @ at
     chance = 0.5 + 0.5 * np.tanh(odds / 2)
-    value = float((score * odds - np.logaddexp(0, odds)).sum())
-    return value, (score - chance)[:, None] * design, design.T @ ((chance * (1 - chance))[:, None] * design)
+    value = float(weight @ (score * odds - np.logaddexp(0, odds)))
+    scores = (weight * (score - chance))[:, None] * design
+    return value, scores, design.T @ ((weight * chance * (1 - chance))[:, None] * design)
 
 
-def _davidson(at: Floats, design: Floats, score: Floats) -> tuple[float, Floats, Floats]:
+def _davidson(at: Floats, design: Floats, score: Floats, weight: Floats) -> tuple[float, Floats, Floats]:
     """The same with ties as a third outcome. Statistics of a vote: half of won minus lost, and whether it tied."""
     half, log_v = design @ at[:-1] / 2, at[-1]
     logs = np.stack([half, -half, np.full_like(half, log_v)])
     total = np.logaddexp.reduce(logs, axis=0)
     won, lost, tied = np.exp(logs - total)
     is_tie = score == 0.5
-    value = float(np.where(is_tie, log_v, np.where(score == 1, half, -half)).sum() - total.sum())
+    value = float(weight @ (np.where(is_tie, log_v, np.where(score == 1, half, -half)) - total))
     mean = (won - lost) / 2
-    scores = np.column_stack([((score - 0.5) - mean)[:, None] * design, is_tie - tied])
+    scores = weight[:, None] * np.column_stack([((score - 0.5) - mean)[:, None] * design, is_tie - tied])
     information = np.empty((len(at), len(at)))
-    information[:-1, :-1] = design.T @ (((won + lost) / 4 - mean**2)[:, None] * design)
-    information[:-1, -1] = information[-1, :-1] = design.T @ (-mean * tied)
-    information[-1, -1] = float((tied * (1 - tied)).sum())
+    information[:-1, :-1] = design.T @ ((weight * ((won + lost) / 4 - mean**2))[:, None] * design)
+    information[:-1, -1] = information[-1, :-1] = design.T @ (-weight * mean * tied)
+    information[-1, -1] = float(weight @ (tied * (1 - tied)))
     return value, scores, information
 
 

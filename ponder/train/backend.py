@@ -22,7 +22,6 @@ from ponder.models import hub
 from ponder.models.lora import save_adapter
 from ponder.models.weights import save_model
 from ponder.runs import record_training
-from ponder.train.critic import new_value_head
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
 from ponder.train.policy import Policy, open_policy
 from ponder.train.recipe import RLConfig
@@ -75,7 +74,10 @@ def policy_of(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Poli
 def local_learner(policy: Policy, config: RLConfig) -> LocalLearner:
     num_workers = resolve_workers(config.num_workers)
     return LocalLearner(
-        policy, adapter_only=config.adapter_only, num_workers=num_workers, **of_trainer(policy, config)
+        policy,
+        adapter_only=config.adapter_only,
+        num_workers=num_workers,
+        recompute=config.recompute,
     )
 
 
@@ -122,7 +124,7 @@ def sharded(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterat
             policy.model, policy.tokenizer, num_workers=num_workers, num_slots=config.num_slots, closes_once=False,
             int8=config.sampling_dtype == "int8",
         ) as sampler,
-        ShardedLearner(policy, ranks, folder=folder / "start", store=store, **of_trainer(policy, config)) as learner,
+        ShardedLearner(policy, ranks, folder=folder / "start", store=store, recompute=config.recompute) as learner,
     ):  # fmt: skip
         del policy  # the learner has the rest of it, the sampler a copy of the weights
         yield learner, sampler
@@ -144,15 +146,6 @@ def tinker(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterato
 
     with open_tinker(config, folder, sources) as pair:
         yield pair
-
-
-def of_trainer(policy: Policy, config: RLConfig) -> dict[str, Any]:
-    """The keyword arguments of a trainer that the recipe decides."""
-    how: dict[str, Any] = {"recompute": config.recompute}
-    if config.has_critic:
-        width = policy.model.config.hidden_size
-        how |= {"head": new_value_head(width), "head_speed": config.critic.lr / config.lr}
-    return how
 
 
 BACKENDS: dict[str, Backend] = {"local": local, "vllm": vllm, "sharded": sharded, "cluster": cluster, "tinker": tinker}

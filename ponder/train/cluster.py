@@ -38,7 +38,7 @@ from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
 from ponder.runs import append_jsonl, read_jsonl, write_atomic
-from ponder.train.backend import Source, local_learner, of_trainer, policy_of
+from ponder.train.backend import Source, local_learner, policy_of
 from ponder.train.dealing import ClusterConfig, Dealer, Draw, Remote, WorkerLost, WrongVersion
 from ponder.train.distributed import pick_device
 from ponder.train.publish import PublishedWeights, WeightStore, fast_folder
@@ -71,8 +71,10 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
             append_jsonl(folder / LEDGER, told)
             place = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
             store = stack.enter_context(WeightStore(place or folder / "weights", window=2))
-            how = of_trainer(policy, config)
-            learner = stack.enter_context(ShardedLearner(policy, ranks, folder=folder / "start", store=store, **how))
+            ranked = ShardedLearner(
+                policy, ranks, folder=folder / "start", store=store, recompute=config.recompute
+            )  # fmt: skip
+            learner = stack.enter_context(ranked)
         else:
             learner = stack.enter_context(local_learner(policy, config))
         yield learner, sampler

@@ -1,4 +1,4 @@
-"""Which token of which rollout gets how much credit: the advantages of a step, and what the critic learns from it.
+"""Which token of which rollout gets how much credit: the advantages of a step, and what a critic learns from it.
 
     advantage = "grpo"     one number a rollout, from the rewards of its group        (advantages.py)
     advantage = "gae"      one number a token, from a critic                          (critic.py)
@@ -10,15 +10,15 @@ shared; arXiv:2511.11584).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ponder.train.advantages import advantages
-from ponder.train.batches import from_completion
-from ponder.train.critic import ValueLoss, centred, gae, token_rewards
-from ponder.train.kl import Floats, Told, ask, gaps, of, with_part
+from ponder.train.batches import Example, from_completion, micro_batches
+from ponder.train.critic import Critic, centred, critic_metrics, gae, to_come, token_rewards
+from ponder.train.kl import Floats, Told, gaps, with_part
 from ponder.train.recipe import RLConfig
 from ponder.types import Group, Learner
 
@@ -26,31 +26,57 @@ from ponder.types import Group, Learner
 @dataclass(frozen=True)
 class Credit:
     values: Sequence[Sequence[Floats]]  # of every rollout of every group: (), or (T,)
-    returns: Told = field(default_factory=dict)  # of every sequence; empty without a critic
+    metrics: Mapping[str, float] = field(default_factory=dict)  # of the critic, where there is one
 
 
-def credit(groups: Sequence[Group], told: Told, learner: Learner, config: RLConfig) -> Credit:
-    """told: the reference's log-probabilities, where the KL counts in the reward; empty otherwise."""
-    if not config.has_critic:
+def credit(
+    groups: Sequence[Group], told: Told, learner: Learner, config: RLConfig, critic: Critic | None = None
+) -> Credit:
+    """told: the reference's log-probabilities, where the KL counts in the reward; empty otherwise. critic: of a recipe
+    that has one; it learns from this step after it has judged it."""
+    if critic is None:
         found = advantages(config.advantage, groups)
         return Credit(targeted(groups, found, config.advantage) if config.reward.targeted else found)
-    examples = [
-        from_completion(rollout.completion, advantage=0.0) for group in groups for rollout in group.rollouts
-    ]
-    said = ask(examples, lambda batches: learner.values(batches, ValueLoss()), config)
-    beta = config.loss.kl if config.loss.kl_in == "reward" else 0.0
-    due, returns = [], {}
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    for rollout, example in zip(rollouts, examples, strict=True):
+    beta = config.loss.kl if config.loss.kl_in == "reward" else 0.0
+    examples, rewards = [], []
+    for rollout in rollouts:
+        example = from_completion(rollout.completion, advantage=0.0)
         # the reward has paid for the KL already (kl.measured); here each token pays for its own
         kl_T = -beta * gaps(example, told) if beta else None
         own = rollout.reward - rollout.verdict.parts.get("kl", 0.0) if beta else rollout.reward
-        rewards_T = token_rewards(rollout.completion, own, kl_T)
-        values_T = said.get(of(example), np.zeros(len(rewards_T)))
-        advantages_T, returns[of(example)] = gae(rewards_T, values_T, example.trained, config.critic.lam)
-        due.append(advantages_T)
+        rewards.append(token_rewards(rollout.completion, own, kl_T))
+        examples.append(replace(example, returns=tuple(to_come(rewards[-1], example.trained).tolist())))
+    values = judged(examples, learner, config, critic)
+    due = [
+        gae(rewards_T, values_T, example.trained, config.critic.lam)
+        for rewards_T, values_T, example in zip(rewards, values, examples, strict=True)
+    ]
     flat = iter(centred(due, [example.trained for example in examples], config.min_spread))
-    return Credit([[next(flat) for _ in group.rollouts] for group in groups], returns)
+    masks = [np.asarray(example.trained, dtype=bool) for example in examples]
+    said = [values_T[mask] for values_T, mask in zip(values, masks, strict=True)]
+    came = [np.asarray(example.returns)[mask] for example, mask in zip(examples, masks, strict=True)]
+    metrics = critic_metrics(np.concatenate(said), np.concatenate(came)) if examples else {}
+    return Credit([[next(flat) for _ in group.rollouts] for group in groups], metrics)
+
+
+def judged(examples: Sequence[Example], learner: Learner, config: RLConfig, critic: Critic) -> list[Floats]:
+    """V (T,) of every example, 0 where nothing was sampled, in one pass; then the critic learns from their returns."""
+    kept = [i for i, example in enumerate(examples) if example.num_trained]
+    found = [np.zeros(len(example.token_ids)) for example in examples]
+    if not kept:
+        return found
+    batches = micro_batches(
+        [examples[i] for i in kept], max_tokens=config.max_tokens_per_batch, num_shares=learner.num_shares
+    )
+    moments = np.zeros(critic.shape)
+    for batch, said in zip(batches, learner.values(batches, critic.reading()), strict=True):
+        values_BT, own = np.split(said.double().numpy(), [batch.mask_BT.numel()])
+        moments += own.reshape(critic.shape)
+        for index, values_T in zip(batch.indices, values_BT.reshape(batch.mask_BT.shape), strict=True):
+            found[kept[index]] = values_T[: len(found[kept[index]])]
+    critic.learn(moments)
+    return found
 
 
 def targeted(groups: Sequence[Group], whole: Sequence[Sequence[Floats]], name: str) -> list[list[Floats]]:

@@ -2,23 +2,31 @@
 
     preset = "ppo"                              advantage = "gae"; the loss is the one that all presets share
 
-    V_t     what is still to come before token t, from the state that predicts it: one linear head, trained beside the
-            policy in the same packed pass with the loss  weight / 2 * (V - return)^2,  which is not clipped
+    V_t     what is still to come before token t, from the state that predicts it: one linear head
     r_t     - kl * k1 of token t, where the KL counts in the reward; the last sampled token gets all the rest
-    A_t     sum over l of (0.95)^l * (r_{t+l} + V_{t+l+1} - V_{t+l}), and return_t = A_t + V_t     (arXiv:1506.02438)
+    A_t     sum over l of (0.95)^l * (r_{t+l} + V_{t+l+1} - V_{t+l})                     (arXiv:1506.02438)
+
+The head is fitted, not trained by steps: least squares with a small penalty, over this step's tokens and those of
+earlier steps, which count less and less (the baseline of arXiv:1604.06778). Its targets are the rewards that really
+came, lambda = 1, whatever lambda the advantages have: with their own lambda a critic that knows nothing would be asked
+for its own word (arXiv:2503.01491). States of a language model are far from independent numbers of one size; step by
+step a head learns their level in tens of steps and no more (docs/rlhf.md has the figures). V of a step is from the head
+of the steps before, never fitted on the rollouts it judges. At first there is none: for `warmup_steps` the policy
+stands still. The head reads the trunk and does not pull it.
 
 Tokens that a budget forced are nobody's decision: the recursion goes over sampled tokens only. Nothing is discounted,
 so V is in units of the reward. Advantages are centred over all tokens of a step, and divided by their spread if that is
-above `min_spread`. The critic knows nothing at first: for `warmup_steps` it learns alone and the policy stands still.
+above `min_spread`.
 
-Left out: a network of its own for the critic, value clipping, several passes over the same rollouts. TRL has had no
-PPO since its version 1.13, so the oracle of the tests is the sum that the paper writes.
+Left out: a network of its own for the critic, several passes over the same rollouts. TRL has had no PPO since its
+version 1.13, so the oracle of the tests is the sum that the paper writes. Shapes: D width, M trained tokens.
 """
 
 from __future__ import annotations
 
+import base64
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +36,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.config import check, setting
-from ponder.train.distributed import HiddenLoss, Sums
+from ponder.train.distributed import HiddenReading
 from ponder.types import Completion
 
 Floats = NDArray[np.float64]
-WEIGHT, BIAS = "value.weight", "value.bias"
+_KEPT = 0.8  # of what earlier steps say, a step: five steps count as one of them did
+_PENALTY = 100.0  # tokens' worth of 0 for every weight, in units of its state's own spread; the level is free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,60 +50,91 @@ class CriticConfig:
         0.95, "GAE's lambda: 1 = what really came, 0 = one step and the critic's word", least=0, most=1,
         also="gae_lambda lambd",
     )  # fmt: skip
-    weight: float = setting(0.1, "of the value loss", above=0, also="vf_coef value_loss_coef")
-    lr: float = setting(1e-3, "step size of the head; the trunk has the policy's", above=0, most=1, also="critic_lr")
     warmup_steps: int = setting(
-        10, "steps in which the critic learns alone", least=0, also="critic_warmup value_warmup_steps"
+        1, "steps in which the critic learns alone", least=0, also="critic_warmup value_warmup_steps"
     )
 
     def __post_init__(self) -> None:
         check(self)
 
 
-def new_value_head(width: int) -> dict[str, Tensor]:
-    """It says 0 to everything."""
-    return {WEIGHT: torch.zeros(width), BIAS: torch.zeros(1)}
-
-
 @dataclass(frozen=True)
-class ValueLoss(HiddenLoss):
-    """weight / 2 * (V - return)^2, averaged as the policy's loss is."""
+class CriticReading(HiddenReading):
+    """Of a batch with returns: V of every token, and all that a fit needs to know of them."""
 
-    weight: float = 1.0
-    is_alone: bool = False  # the trunk stands still, and so does the policy
-
-    def loss(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        mask, returns_BT = batch.mask_BT, batch.returns_BT
-        values_M = _values(hidden_ND.detach() if self.is_alone else hidden_ND, head, batch)
-        returns_M = returns_BT[mask]
-        errors_M = (values_M - returns_M) ** 2
-        weights_M = batch.weights_B[:, None].expand(mask.shape)[mask]
-        sums = {
-            "critic_errors": errors_M.detach().sum(), "critic_returns": returns_M.sum(),
-            "critic_squares": (returns_M**2).sum(), "critic_tokens": mask.sum(),
-        }  # fmt: skip
-        return self.weight * 0.5 * (errors_M * weights_M).sum(), sums
+    head: NDArray[np.float32]  # (D + 1,): weights and level
 
     def values(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> Tensor:
-        """V (B T) before every trained token, 0 elsewhere."""
-        empty = torch.zeros(batch.mask_BT.shape, device=hidden_ND.device)
-        return empty.masked_scatter(batch.mask_BT, _values(hidden_ND, head, batch))
+        """(B * T + (D + 1) * (D + 2),) float64: V before every trained token, 0 elsewhere; then the sum over trained
+        tokens of x [x, return], where x is the state with a 1 behind it."""
+        mask = batch.mask_BT
+        states_MD = hidden_ND.index_select(0, batch.predictor_BT[mask]).double()
+        x = torch.cat([states_MD, torch.ones_like(states_MD[:, :1])], 1)
+        values_M = x @ torch.from_numpy(self.head).to(x)
+        moments = x.T @ torch.cat([x, batch.returns_BT[mask].to(x)[:, None]], 1)
+        values_BT = torch.zeros(mask.shape, dtype=x.dtype, device=x.device).masked_scatter(mask, values_M)
+        return torch.cat([values_BT.flatten(), moments.flatten()])
 
 
-def _values(hidden_ND: Tensor, head: Mapping[str, Tensor], batch: Any) -> Tensor:
-    """(M,) of the trained tokens, from the states that predict them."""
-    states_MD = hidden_ND.index_select(0, batch.predictor_BT[batch.mask_BT]).float()
-    return states_MD @ head[WEIGHT] + head[BIAS]
+class Critic:
+    """A head that is fitted on what it has seen. Its `state` is JSON and belongs to an exact resume."""
+
+    def __init__(self, width: int) -> None:
+        self._moments = np.zeros((width + 1, width + 2))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the moments of a step."""
+        return self._moments.shape
+
+    def reading(self) -> CriticReading:
+        return CriticReading(self.head().astype(np.float32))
+
+    def head(self) -> Floats:
+        """Weights and level (D + 1,); 0 before anything was learned."""
+        moments = self._moments
+        count, head = moments[-1, -2], np.zeros(len(moments))
+        if not count:
+            return head
+        mean, level = moments[-1, :-2] / count, moments[-1, -1] / count
+        spread = moments[:-1, :-2] / count - np.outer(mean, mean)
+        along = moments[:-1, -1] / count - mean * level
+        own = np.maximum(spread.diagonal(), 1e-6 * (mean**2 + 1e-6))  # a state that never changes gets no weight
+        head[:-1] = np.linalg.solve(spread + np.diag(own * _PENALTY / count), along)
+        head[-1] = level - mean @ head[:-1]
+        return head
+
+    def learn(self, moments: Floats) -> None:
+        """moments: of a step, see `CriticReading.values`."""
+        self._moments = _KEPT * self._moments + moments
+        self._mirror()
+
+    def state(self) -> str:
+        """The moments, which are symmetric but for their last column."""
+        rows, columns = np.triu_indices(len(self._moments), m=self._moments.shape[1])
+        return base64.b64encode(self._moments[rows, columns].tobytes()).decode()
+
+    def restore(self, state: str) -> None:
+        rows, columns = np.triu_indices(len(self._moments), m=self._moments.shape[1])
+        known = np.frombuffer(base64.b64decode(state))
+        if len(known) != len(rows):
+            raise ValueError(f"the saved critic has {len(known)} numbers, where this policy's needs {len(rows)}")
+        self._moments[rows, columns] = known
+        self._mirror()
+
+    def _mirror(self) -> None:
+        """Symmetric to the last bit, so that half of it is all of it."""
+        square = self._moments[:, :-1]
+        square[:] = np.triu(square) + np.triu(square, 1).T
 
 
-def critic_metrics(total: Sums) -> dict[str, float]:
-    """critic/error: root mean square of V - return. critic/explained: the share of the returns' variance that V had."""
-    if not total.get("critic_tokens"):
+def critic_metrics(values_M: Floats, returns_M: Floats) -> dict[str, float]:
+    """critic/error: root mean square of V - return. critic/explained: the share of the returns' variance that V had
+    before it learned from them; below 0, a constant would have said more."""
+    if not len(returns_M):
         return {}
-    count = total["critic_tokens"]
-    mean, error = total["critic_returns"] / count, total["critic_errors"] / count
-    variance = total["critic_squares"] / count - mean**2
-    found = {"critic/error": math.sqrt(error), "critic/return": mean}
+    error, variance = float(((values_M - returns_M) ** 2).mean()), float(returns_M.var())
+    found = {"critic/error": math.sqrt(error), "critic/return": float(returns_M.mean())}
     return found | ({"critic/explained": 1 - error / variance} if variance > 1e-12 else {})
 
 
@@ -113,15 +153,19 @@ def token_rewards(completion: Completion, reward: float, kl_T: Floats | None = N
     return rewards
 
 
-def gae(rewards_T: Floats, values_T: Floats, sampled: Sequence[bool], lam: float) -> tuple[Floats, Floats]:
-    """(advantages, returns), each (T,), 0 where nothing was sampled. The value of what is over is 0."""
-    advantages, returns = np.zeros(len(rewards_T)), np.zeros(len(rewards_T))
+def gae(rewards_T: Floats, values_T: Floats, sampled: Sequence[bool], lam: float) -> Floats:
+    """Advantages (T,), 0 where nothing was sampled. The value of what is over is 0."""
+    advantages = np.zeros(len(rewards_T))
     later = value_after = 0.0
     for t in reversed(np.flatnonzero(sampled)):
         later = rewards_T[t] + value_after - values_T[t] + lam * later
         advantages[t], value_after = later, values_T[t]
-        returns[t] = later + values_T[t]
-    return advantages, returns
+    return advantages
+
+
+def to_come(rewards_T: Floats, sampled: Sequence[bool]) -> Floats:
+    """Returns (T,): the rewards of a sampled token and of all after it."""
+    return gae(rewards_T, np.zeros(len(rewards_T)), sampled, 1.0)
 
 
 def centred(advantages: Sequence[Floats], sampled: Sequence[Sequence[bool]], min_spread: float) -> list[Floats]:

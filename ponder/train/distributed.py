@@ -66,20 +66,24 @@ class Packed(Protocol):
     segments: Any
 
 
-class HiddenLoss(ABC):
-    """A loss over final hidden states and the trainer's `head`, for a network that says something else than tokens."""
+class HiddenReading(ABC):
+    """What is made of final hidden states, with the trainer's `head` where it has one: no tokens."""
 
     def embedding_bias(self, head: dict[str, Tensor], batch: Any) -> Tensor | None:
         """What is added to the embeddings (N D); None = nothing."""
         return None
 
     @abstractmethod
-    def loss(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of one micro-batch, and sums for the metrics."""
+    def values(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> Tensor:
+        """What the network says, without a gradient: any tensor."""
+
+
+class HiddenLoss(HiddenReading):
+    """And a loss over them, for a network that learns to say something else than tokens."""
 
     @abstractmethod
-    def values(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> Tensor:
-        """What the network says, without a gradient: any tensor, float32."""
+    def loss(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of one micro-batch, and sums for the metrics."""
 
 
 class NonFiniteLoss(RuntimeError):
@@ -94,7 +98,6 @@ class PolicyLoss:
 
     config: losses.LossConfig
     temperature: float
-    critic: HiddenLoss | None = None  # learns from the same pass; with `is_alone` the policy stands still
 
     def __call__(self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         old_BT = logprobs_BT.detach() if batch.old_logprobs_BT is None else batch.old_logprobs_BT
@@ -139,9 +142,9 @@ class Traced:
 
 @dataclass(frozen=True)
 class Values:
-    """No loss: what a network with a head says under the weights of the moment."""
+    """No loss: what is read of the states under the weights of the moment."""
 
-    of: HiddenLoss
+    of: HiddenReading
 
 
 class ForwardPass:
@@ -158,25 +161,15 @@ class ForwardPass:
         """With the sums for its metrics. seen: gets the log-probabilities (B T) that it is computed from."""
         if isinstance(loss_function, HiddenLoss):
             return loss_function.loss(self._hidden(batch, loss_function), self.head, batch)
-        hidden = self._hidden(batch)
-        told = self.token_logprobs(
-            batch, loss_function.temperature, with_entropy=loss_function.needs_entropy, hidden_ND=hidden
-        )
+        told = self.token_logprobs(batch, loss_function.temperature, with_entropy=loss_function.needs_entropy)
         if seen is not None:
             seen.append(told[0].detach().cpu())
-        loss, sums = loss_function(*told, batch)
-        if critic := getattr(loss_function, "critic", None):
-            own, of_critic = critic.loss(hidden, self.head, batch)
-            loss, sums = own if critic.is_alone else loss + own, {**sums, **of_critic}
-        return loss, sums
+        return loss_function(*told, batch)
 
-    def token_logprobs(
-        self, batch: Batch, temperature: float, *, with_entropy: bool = False, hidden_ND: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def token_logprobs(self, batch: Batch, temperature: float, *, with_entropy: bool = False) -> tuple[Tensor, Tensor]:
         """Log-probability and entropy (B T) at the trained tokens, 0 elsewhere: the others need no logits."""
         mask = batch.mask_BT
-        hidden = self._hidden(batch) if hidden_ND is None else hidden_ND
-        picked = hidden.index_select(0, batch.predictor_BT[mask])
+        picked = self._hidden(batch).index_select(0, batch.predictor_BT[mask])
         head, targets = self.model.head_weight, batch.target_BT[mask]
         logprobs_M, entropy_M = token_logprobs(picked, head, targets, temperature, with_entropy=with_entropy)
         if rows := lora.head_rows(self.adapter):
@@ -185,10 +178,10 @@ class ForwardPass:
         empty = torch.zeros(mask.shape, device=mask.device)
         return empty.masked_scatter(mask, logprobs_M), empty.masked_scatter(mask, entropy_M)
 
-    def said(self, batch: Any, loss_function: HiddenLoss) -> Tensor:
-        return loss_function.values(self._hidden(batch, loss_function), self.head, batch)
+    def said(self, batch: Any, reading: HiddenReading) -> Tensor:
+        return reading.values(self._hidden(batch, reading), self.head, batch)
 
-    def _hidden(self, batch: Packed, of: HiddenLoss | None = None) -> Tensor:
+    def _hidden(self, batch: Packed, of: HiddenReading | None = None) -> Tensor:
         layout, tokens = Layout(batch.segments), torch.as_tensor(batch.tokens_N, device=self.model.device)
         bias = of.embedding_bias(self.head, batch) if of is not None else None
         return packed.hidden(self.model, tokens, layout, embedding_bias_ND=bias, recompute=self.recompute)
@@ -254,8 +247,8 @@ class Replica(ForwardPass):
         return [self.token_logprobs(to_device(batch, self.model.device), temperature)[0].cpu() for batch in batches]
 
     @torch.no_grad()
-    def values(self, batches: Sequence[Any], loss_function: HiddenLoss) -> list[Tensor]:
-        return [self.said(to_device(batch, self.model.device), loss_function).cpu() for batch in batches]
+    def values(self, batches: Sequence[Any], reading: HiddenReading) -> list[Tensor]:
+        return [self.said(to_device(batch, self.model.device), reading).cpu() for batch in batches]
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:
@@ -274,7 +267,6 @@ class Trainer:
         num_workers: int,
         adapter: Adapter | None = None,
         head: Mapping[str, Tensor] | None = None,
-        head_speed: float | None = None,
         recompute: bool = False,
         betas: tuple[float, float] = (0.9, 0.99),
         weight_decay: float = 0.0,
@@ -282,7 +274,6 @@ class Trainer:
         """adapter: train its pairs and leave the weights alone; `model` is then the base, without the adapter.
 
         head: tensors that are trained beside the model, always in float32; see `HiddenLoss`.
-        head_speed: its step size over that of the rest; its gradient is then clipped by itself. None = one of all.
         recompute: activations again in backward, for memory (gradient checkpointing).
         """
         if num_workers < 0 or not 0 <= weight_decay < math.inf or not all(0 <= beta < 1 for beta in betas):
@@ -303,15 +294,11 @@ class Trainer:
         head_memory = Flat.of(head, dtype=torch.float32, shared=shared) if head else None
         self.head = head_memory.views() if head_memory is not None else {}
         self.parameters = {name: nn.Parameter(x) for name, x in {**self._trained.views(), **self.head}.items()}
-        apart = set(self.head) if head_speed is not None else set()
-        self._apart = [p for name, p in self.parameters.items() if name in apart]
-        self._together = [p for name, p in self.parameters.items() if name not in apart]
+        every = list(self.parameters.values())
         groups = [
-            {"params": [p for p in self._together if p.dim() > 1], "weight_decay": weight_decay},
-            {"params": [p for p in self._together if p.dim() <= 1], "weight_decay": 0.0},
+            {"params": [p for p in every if p.dim() > 1], "weight_decay": weight_decay},
+            {"params": [p for p in every if p.dim() <= 1], "weight_decay": 0.0},
         ]
-        if self._apart:
-            groups.append({"params": self._apart, "weight_decay": 0.0, "speed": head_speed})
         self.optimizer = torch.optim.AdamW(
             groups,
             lr=0.0,
@@ -398,11 +385,11 @@ class Trainer:
             return self._replica.logprobs(batches, temperature)  # type: ignore[union-attr]
         return self._gather(batches, Logprobs(temperature))
 
-    def values(self, batches: Sequence[Any], loss_function: HiddenLoss) -> list[Tensor]:
-        """What the network with its head says of every batch under the present weights."""
+    def values(self, batches: Sequence[Any], reading: HiddenReading) -> list[Tensor]:
+        """What is read of every batch under the present weights."""
         if not self._workers:
-            return self._replica.values(batches, loss_function)  # type: ignore[union-attr]
-        return self._gather(batches, Values(loss_function))
+            return self._replica.values(batches, reading)  # type: ignore[union-attr]
+        return self._gather(batches, Values(reading))
 
     def _gather(self, batches: Sequence[Any], job: Logprobs | Values) -> list[Tensor]:
         """A tensor a batch, in order."""
@@ -432,12 +419,11 @@ class Trainer:
         """
         if not 0 <= lr < math.inf or not max_norm >= 0:  # nan is refused too
             raise ValueError(f"lr={lr}, max_norm={max_norm} must be finite, 0 or more; the weights were not changed")
-        norm = nn.utils.clip_grad_norm_(self._together, max_norm or math.inf, foreach=False)
-        apart = nn.utils.clip_grad_norm_(self._apart, max_norm or math.inf, foreach=False)
-        if not torch.isfinite(norm) or not torch.isfinite(apart):
+        norm = nn.utils.clip_grad_norm_(list(self.parameters.values()), max_norm or math.inf, foreach=False)
+        if not torch.isfinite(norm):
             raise NonFiniteLoss("the gradient is not finite; the weights were not changed. Lower the step size")
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * group.get("speed", 1.0)
+            group["lr"] = lr
         self.optimizer.step()
         self.refresh()
         return norm.item()

@@ -18,6 +18,7 @@ from ponder.engine.base import EngineLost
 from ponder.rollouts.collect import Collected
 from ponder.runs import GracefulStop, Run
 from ponder.train.batches import Example
+from ponder.train.critic import Critic
 from ponder.train.metrics import cost, extremes, lag_metrics, rollout_metrics, sample_row
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
@@ -43,6 +44,7 @@ class RunLedger:
     ) -> None:
         self.run = run
         self._config, self._learner, self._pool, self._on_step = config, learner, pool, on_step
+        self.critic = Critic(learner.config.hidden_size) if config.has_critic else None
         self._stop = GracefulStop()
         self._facts: dict[str, Any] = load_state(run, learner) or {
             "step": 0, "tokens": 0, "rollout_tokens": 0, "flops": 0.0, "seconds": 0.0,
@@ -50,6 +52,8 @@ class RunLedger:
         refuse_shorter(self.first_step, config.num_steps)
         if "pool" in self._facts:
             pool.restore(self._facts["pool"])
+        if self.critic and (known := self._facts.pop("critic", None)):
+            self.critic.restore(known)
         run.forget_after(self.first_step)
         self.saved_step = self.first_step  # what a resume would go on from
         if self.first_step == 0:
@@ -69,7 +73,12 @@ class RunLedger:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._stop.__exit__()
         if kind is not None and issubclass(kind, EngineLost) and self._is_whole:
-            save_state(self.run, self._learner, self._facts | {"pool": self._pool.state()})
+            self._save_state()
+
+    def _save_state(self) -> None:
+        """Learner, pool, critic and counters, as they are now."""
+        known = {"pool": self._pool.state()} | ({"critic": self.critic.state()} if self.critic else {})
+        save_state(self.run, self._learner, self._facts | known)
 
     def sampled(self, step: int, rollouts: Collected) -> None:
         """The rollouts of a step are there: the pool counts what they showed."""
@@ -82,7 +91,7 @@ class RunLedger:
         self.run.log(step, metrics | rollout_metrics(rollouts) | {"tokens/rollout": facts["rollout_tokens"]})
         if not (self.run.checkpoint_folder(step) / "checkpoint.json").exists():
             save_checkpoint(self.run, self._learner, step=step, facts=facts)
-        save_state(self.run, self._learner, facts | {"pool": self._pool.state()})
+        self._save_state()
         warnings.warn(
             f"the run stopped after {step} of {self._config.num_steps} steps: {reason}. Its checkpoint is "
             f"{self.run.checkpoint_folder(step)}",
@@ -125,7 +134,7 @@ class RunLedger:
         if keep or done in config.all_checkpoint_steps:
             save_checkpoint(self.run, self._learner, step=done, facts=facts)
         if done % config.save_every == 0 or done == config.num_steps or self._stop.requested:
-            save_state(self.run, self._learner, facts | {"pool": self._pool.state()})
+            self._save_state()
             self.saved_step = done
         if self._stop.requested:
             raise KeyboardInterrupt

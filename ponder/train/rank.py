@@ -50,9 +50,9 @@ class _Root(nn.Module, ForwardPass):
 
     names: list[str]  # of the model's weights, those that an adapter changes among them
 
-    def __init__(self, model: Transformer, *, recompute: bool, head: dict[str, Tensor]) -> None:
+    def __init__(self, model: Transformer, *, recompute: bool) -> None:
         super().__init__()
-        self.model, self.recompute, self.adapter, self.head = model, recompute, None, head
+        self.model, self.recompute, self.adapter, self.head = model, recompute, None, {}
         self.deltas = nn.ParameterList()  # of an adapter's token rows, in the order of `adapter.rows`
 
     def adapt(self, frame: Adapter, tensors: Mapping[str, Tensor]) -> None:
@@ -111,14 +111,11 @@ class Rank:
     def _open_root(self, spec: RankSpec, *, frozen: bool = False) -> _Root:
         """A model of which this rank holds its rows: float32 where they are trained, else in the dtype of computing."""
         trained = dict(sorted(load_bytes(spec.tensors).items()))  # the same order on every rank; `load` gives any
-        head: dict[str, Tensor] = {
-            name: nn.Parameter(trained.pop(name).to(self.device)) for name in spec.head if not frozen
-        }
         adapter = None if frozen else spec.adapter
         model = blank(read_config(spec.folder)).to(spec.dtype if frozen or adapter else torch.float32)
         model.requires_grad_(not frozen and adapter is None)
         names = list(dict(model.named_parameters()))
-        root = _Root(model, recompute=spec.recompute, head=head)
+        root = _Root(model, recompute=spec.recompute)
         if adapter is not None:
             rows = {n: replace(known, start=known.start.to(self.device)) for n, known in adapter.rows.items()}
             root.adapt(replace(adapter, rows=rows), trained)
@@ -153,14 +150,12 @@ class Rank:
         root = self._roots[""]
         self._weights = {name: p for name, p in root.model.named_parameters() if name in set(root.names)}
         trained = self._adapted(root) or self._weights
-        self.parameters: dict[str, Any] = {**trained, **root.head}
-        self._together, self._apart = list(trained.values()), list(root.head.values())
+        self.parameters: dict[str, Any] = dict(trained)
         adapted = root.adapter.pairs if root.adapter is not None else {}
         self._base = {name: _local(self._weights[f"{name}.weight"]).clone() for name in adapted}
         groups = [
-            {"params": [p for p in self._together if p.dim() > 1], "weight_decay": spec.weight_decay},
-            {"params": [p for p in self._together if p.dim() <= 1], "weight_decay": 0.0},
-            {"params": self._apart, "weight_decay": 0.0, "speed": spec.head_speed},
+            {"params": [p for p in trained.values() if p.dim() > 1], "weight_decay": spec.weight_decay},
+            {"params": [p for p in trained.values() if p.dim() <= 1], "weight_decay": 0.0},
         ]
         groups = [group for group in groups if group["params"]]
         self.optimizer = torch.optim.AdamW(groups, lr=0.0, betas=spec.betas, eps=1e-8, foreach=False)
@@ -194,24 +189,22 @@ class Rank:
             (loss if counts else loss * 0.0).backward()
             if counts:
                 told.append({"loss": loss.item()} | {key: float(value) for key, value in sums.items()})
-        for name, parameter in self.parameters.items():
+        for parameter in self.parameters.values():
             if parameter.grad is None:  # of what this loss leaves alone; the optimizer counts its step all the same
                 parameter.grad = torch.zeros_like(parameter)
-            if name in root.head:
-                dist.all_reduce(parameter.grad)
         return total_of(told)
 
     def step(self, lr: float, max_norm: float) -> float:
         """The norm over all ranks before clipping; nan, and no step, where it is not finite."""
-        parts = [part for part in (self._together, self._apart) if part]
-        norms = [float(_full(nn.utils.clip_grad_norm_(part, max_norm or math.inf, foreach=False))) for part in parts]
-        if not all(math.isfinite(norm) for norm in norms):
+        every = list(self.parameters.values())
+        norm = float(_full(nn.utils.clip_grad_norm_(every, max_norm or math.inf, foreach=False)))
+        if not math.isfinite(norm):
             return math.nan
         for group in self.optimizer.param_groups:
-            group["lr"] = lr * group.get("speed", 1.0)
+            group["lr"] = lr
         self.optimizer.step()
         self._refresh()
-        return norms[0]
+        return norm
 
     @torch.no_grad()
     def evaluate(self, passes: Sequence[tuple[Any, bool]], job: Logprobs | Values, key: str) -> list[Any]:

@@ -34,7 +34,6 @@ from ponder.train.ahead import Ahead
 from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.credit import credit
-from ponder.train.critic import ValueLoss, critic_metrics
 from ponder.train.dev import open_dev
 from ponder.train.distributed import PolicyLoss, Sums
 from ponder.train.kl import Told, measured, open_reference, reference_logprobs
@@ -114,14 +113,15 @@ async def learn(
             break
         ledger.sampled(step, rollouts)
         groups = groups_that_count(rollouts, config)
-        due = credit(groups, told, learner, config)
-        updates = examples(groups, due.values, config, ref_logprobs=told, returns=due.returns)
+        due = credit(groups, told, learner, config, ledger.critic)
+        stands_still = ledger.critic is not None and step < config.critic.warmup_steps
+        updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=told)
         metrics = await stream.train(lambda: train(learner, updates, config, step))  # noqa: B023 - awaited
         await stream.before_update()
         sampler.update_weights(learner.publish(step + 1), version=step + 1)
         told_of_dev = await dev.at(step + 1) if dev else {}
         keep = dev is not None and dev.is_best(step + 1)
-        ledger.record(step, rollouts, updates, kl | metrics | told_of_dev, keep=keep)
+        ledger.record(step, rollouts, updates, kl | due.metrics | metrics | told_of_dev, keep=keep)
         if dev:
             dev.settle(ledger.saved_step)
 
@@ -180,9 +180,9 @@ def examples(
     """What each update of a step trains on. The weight of a token is decided over all examples of its update.
 
     told: further numbers of every token, by the field of an example they belong to. An all-same group has no gradient
-    without a KL term or a critic: it stays in the averages and out of the forward pass.
+    without a KL term: it stays in the averages and out of the forward pass.
     """
-    has_more = bool(config.loss.kl and config.loss.kl_in == "loss") or config.has_critic
+    has_more = bool(config.loss.kl and config.loss.kl_in == "loss")
     limit = config.max_reasoning_tokens + 1 + config.max_answer_tokens
     updates = []
     for k in range(config.updates_per_step):
@@ -222,7 +222,6 @@ def train(learner: Learner, updates: Sequence[Sequence[Example]], config: RLConf
     be stale: the clip then bounds the ratio to the policy that drew them.
     """
     lr = config.lr * min(1.0, (step + 1) / max(1, config.warmup_steps))
-    critic = ValueLoss(config.critic.weight, step < config.critic.warmup_steps) if config.has_critic else None
     total: Sums = {}
     for part in updates:
         if not part:
@@ -230,7 +229,7 @@ def train(learner: Learner, updates: Sequence[Sequence[Example]], config: RLConf
         batches = micro_batches(part, max_tokens=config.max_tokens_per_batch, num_shares=learner.num_shares)
         for batch in batches:
             batch.old_logprobs_BT = batch.sampler_logprobs_BT if total or config.max_lag else None
-        sums = learner.backward(batches, PolicyLoss(config.loss, config.temperature, critic))
+        sums = learner.backward(batches, PolicyLoss(config.loss, config.temperature))
         if not total:  # trainer and sampler meet in the first update only
             sums["first_tokens"] = sums["tokens"]
             refuse_mismatch(sums, config)
@@ -240,4 +239,4 @@ def train(learner: Learner, updates: Sequence[Sequence[Example]], config: RLConf
             total[key] = max(total.get(key, 0.0), value) if key.endswith("_max") else total.get(key, 0.0) + value
     if config.max_lag:  # compared with the sampler's own numbers, nothing differs: rollout/lag says how stale they are
         total = {key: value for key, value in total.items() if not key.startswith("mismatch")}
-    return policy_metrics(total) | critic_metrics(total) | {"policy/lr": lr}
+    return policy_metrics(total) | {"policy/lr": lr}

@@ -104,14 +104,14 @@ def _frozen(job: Job) -> Trained:
     truth = Judgements.of(held.examples)
     members, losses = [], {}
     for number in range(config.members):
-        counts = _resampled(train.examples, Random(f"{config.seed}/member/{number}")) if config.members > 1 else None
+        counts = resampled(train.examples, Random(f"{config.seed}/member/{number}")) if config.members > 1 else None
         head, losses[number] = best_head(
             x, Judgements.of(train.examples, **options), other, truth, config.centre, counts
         )
         raw = head.rewards(other)
         members.append(
             PreferenceScorer(
-                reader, _tensors(head), name=config.scorer_name, model=str(job.start.resolve()),
+                reader, head_tensors(head), name=config.scorer_name, model=str(job.start.resolve()),
                 shift=float(raw.mean()), scale=float(raw.std()) or 1.0,
             )
         )  # fmt: skip
@@ -187,7 +187,7 @@ def mean_loss(rewards_N: NDArray[np.float64], judged: Judgements) -> float:
     return float(np.average(losses, weights=pairs.weight))
 
 
-def _resampled(examples: Sequence[JudgedPrompt], random: Random) -> NDArray[np.int64]:
+def resampled(examples: Sequence[JudgedPrompt], random: Random) -> NDArray[np.int64]:
     """How often each example is in a resample of openings with replacement."""
     openings = sorted({example.opening for example in examples})
     drawn = dict.fromkeys(openings, 0)
@@ -196,7 +196,7 @@ def _resampled(examples: Sequence[JudgedPrompt], random: Random) -> NDArray[np.i
     return np.array([drawn[example.opening] for example in examples], np.int64)
 
 
-def _tensors(head: LinearReward) -> dict[str, Tensor]:
+def head_tensors(head: LinearReward) -> dict[str, Tensor]:
     named = {"mean": head.mean, "scale": head.scale, "weight": head.weights, "bias": np.zeros(1)}
     return {name: torch.from_numpy(np.asarray(value)).float() for name, value in named.items()}
 

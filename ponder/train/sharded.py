@@ -21,7 +21,7 @@ import json
 import math
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -85,9 +85,7 @@ class RankSpec:
     folder: str  # of the model at first, in Hugging Face layout, on a file system that all ranks see
     dtype: torch.dtype  # of computing
     adapter: Adapter | None  # its frame, see `Adapter.frame`
-    tensors: bytes  # safetensors: what is trained beside the model's weights, an adapter's pairs and a critic's head
-    head: tuple[str, ...]  # which of them are the head
-    head_speed: float  # its step size over that of the rest
+    tensors: bytes  # safetensors: an adapter's pairs
     recompute: bool
     betas: tuple[float, float]
     weight_decay: float
@@ -98,9 +96,8 @@ class ShardedLearner:
 
     def __init__(
         self, policy: Policy, ranks: Sequence[RankHandle], *, folder: Path, store: WeightStore,
-        recompute: bool = False, head: Mapping[str, Tensor] | None = None, head_speed: float = 1.0,
-        betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0, timeout: float = 300.0,
-        patience: float = 7200.0,
+        recompute: bool = False, betas: tuple[float, float] = (0.9, 0.99), weight_decay: float = 0.0,
+        timeout: float = 300.0, patience: float = 7200.0,
     ) -> None:  # fmt: skip
         """folder: on a file system that all ranks see, for the weights to begin with. store: where versions go.
 
@@ -114,11 +111,11 @@ class ShardedLearner:
         self._failure, self._slot, self._num_references = "", "", 0
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True, name="ponder-ranks").start()
-        adapter, extra = policy.adapter, dict(head or {})
+        adapter = policy.adapter
         spec = RankSpec(
             folder=str(folder), dtype=dtype, adapter=adapter.frame() if adapter else None,
-            tensors=save_bytes({**(adapter.tensors() if adapter else {}), **extra}), head=tuple(extra),
-            head_speed=head_speed, recompute=recompute, betas=betas, weight_decay=weight_decay,
+            tensors=save_bytes(adapter.tensors() if adapter else {}), recompute=recompute, betas=betas,
+            weight_decay=weight_decay,
         )  # fmt: skip
         world = len(self.ranks)
         try:

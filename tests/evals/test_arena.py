@@ -290,6 +290,28 @@ def test_a_picture_is_drawn(tmp_path, strengths):
     assert (tmp_path / "x.png").read_bytes()[:4] == b"\x89PNG"
 
 
+def test_votes_are_weighed_by_the_chance_of_their_pair_where_pairs_were_drawn_unevenly():
+    """a beats b, b beats c, c beats a, three times in four: no strengths fit, and all three are equally good. Drawn ten
+    times as often, a against b lifts a; weighed, it does not."""
+
+    def pair(left, right, num, probability):
+        return [
+            Ballot(left=left, right=right, choice="right" if i % 4 == 0 else "left", question=f"{left}{i}",
+                   voter=f"v{i % 7}", probability=probability)
+            for i in range(num)
+        ]  # fmt: skip
+
+    uneven = [*pair("a", "b", 400, 10 / 12), *pair("b", "c", 40, 1 / 12), *pair("c", "a", 40, 1 / 12)]
+    found = analyse(uneven)
+    assert found.standings[0].model == "a" and found.standings[0].rating.value > 1030
+    assert found.at_equal_chances == pytest.approx({"a": 1000, "b": 1000, "c": 1000}, abs=0.5)
+    assert "Had all pairs been drawn alike often: " in words(uneven)
+    davidson = [*uneven, dataclasses.replace(uneven[0], choice="tie")]
+    assert max(abs(x - 1000) for x in analyse(davidson, ties="davidson").at_equal_chances.values()) < 8
+    even = [dataclasses.replace(b, probability=1 / 3) for b in uneven]
+    assert analyse(even).at_equal_chances == {} and "alike often" not in words(even)
+
+
 # --- other voters --------------------------------------------------------------------------------------------------
 
 

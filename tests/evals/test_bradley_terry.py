@@ -90,10 +90,10 @@ def test_the_scores_are_the_gradient_and_the_information_the_curvature():
     games = replace(games, covariates={"x": rng.normal(size=len(games))})
     design = _design(games)
     for model, size in ((_half, 6), (_davidson, 7)):
-        at = rng.normal(size=size)
-        _, scores, information = model(at, design, games.score)
+        at, told = rng.normal(size=size), (design, games.score, rng.uniform(0.2, 3, len(games)))
+        _, scores, information = model(at, *told)
         for i, step in enumerate(1e-5 * np.eye(size)):
-            up, down = model(at + step, design, games.score), model(at - step, design, games.score)
+            up, down = model(at + step, *told), model(at - step, *told)
             assert scores.sum(axis=0)[i] == pytest.approx((up[0] - down[0]) / 2e-5, abs=1e-4)
             slope = (up[1].sum(axis=0) - down[1].sum(axis=0)) / 2e-5
             assert information[i] == pytest.approx(-slope, abs=1e-4)
