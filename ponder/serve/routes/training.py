@@ -26,7 +26,7 @@ table = RouteTable()
     "/v1/training_rows", "One's stored answers as rows for training (ours; --api-key's key and admins).",
     query=("limit_rows", "with_reasoning"), required=("object", "data", "left_out"), scopes=READ,
 )  # fmt: skip
-async def rows(service: Service, request: Request) -> Response:
+async def export_rows(service: Service, request: Request) -> Response:
     key, store = key_of(request), service.store
     if not (key.is_given or "admin" in key.scopes):
         message = "What monitors said is for the key of --api-key, and for keys that have the scope admin too."
