@@ -58,7 +58,7 @@ class RubricGrader:
 
     @cached_property
     def version(self) -> str:
-        code = "".join(map(inspect.getsource, (read_rubric, is_nothing, RubricGrader.__call__)))
+        code = "".join(inspect.getsource(part) for part in (read_rubric, is_nothing, RubricGrader.__call__))
         decides = (RUBRIC, _LINES.pattern, code, self._judge, asdict(self._params), self._max_chars)
         return f"{hashlib.sha256(repr(decides).encode()).hexdigest()[:12]} by {self._judge}"
 

@@ -342,6 +342,8 @@ def test_a_judge_certifies_labels_and_its_scores_are_the_badness_of_goodness(pro
     assert (plain.not_unsafe.value, encoded.not_unsafe.value, plain.not_overrefuse.value) == (1.0, 0.0, 1.0)
     assert (plain.score.value, encoded.score.value) == (0.0, 0.75)  # of forbidden prompts alone
     assert report.goodness == pytest.approx(0.25) and "rubric score" in safety_table(report)
+    stored = "".join(path.read_text() for path in (tmp_path / "o").rglob("*") if path.is_file())
+    assert '"score": 0.75' in stored and SECRET not in stored and SAID not in stored  # the judge alone was told
     with pytest.raises(ConfigError, match="another judged_by"):  # the rules are another instrument
         run(prompts, ScriptedEngine(answer), tmp_path / "o", transforms=("base64",))
 
