@@ -80,9 +80,9 @@ def file_task(
     problems = unique_problems(found, path)
     chosen = verifier or choose_verifier(problems)
     task = FileTask(name, problems[:size], verifier_of(chosen, problems[0]), split=split)
-    task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task)}]
-    if told := chosen_by_flags(row for _, row in rows):  # an exam may ask these; training refuses them
-        task.origin[0]["chosen_by_flags"] = told
+    told = chosen_by_flags(row for _, row in rows)  # an exam may ask these; training refuses them
+    selected = {"chosen_by_flags": told} if told else {}
+    task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task), **selected}]
     return task
 
 
