@@ -15,6 +15,8 @@ from ponder.engine.base import ScriptedEngine
 from ponder.monitors import MonitorInReward, Rules
 from ponder.serve.store import KEPT
 from ponder.tasks import load_task
+from ponder.train.recipe import load_recipe
+from ponder.train.rl import rl
 from ponder.train.sft import SFTConfig, read_solutions, sft
 from ponder.train.star import StarConfig, star
 from tests.serve.serving import KEY, Served
@@ -134,7 +136,7 @@ def export(server, path, *more):
     return CliRunner().invoke(app, given)
 
 
-def test_sft_and_star_take_the_whole_export_and_refuse_a_choice_of_it_by_name(tmp_path):
+def test_sft_star_and_rl_take_the_whole_export_and_refuse_a_choice_of_it_by_name(tmp_path):
     path = tmp_path / "rows.jsonl"
     with Served(ScriptedEngine(think), monitors=monitors()) as server:
         with client(server) as api:
@@ -158,6 +160,9 @@ def test_sft_and_star_take_the_whole_export_and_refuse_a_choice_of_it_by_name(tm
     with pytest.raises(MonitorInReward, match=told):
         task = load_task(f"file:{chosen}", split="train")
         asyncio.run(star(task, engine, StarConfig(num_samples=2), out=tmp_path / "some.jsonl", model="m"))
+    with pytest.raises(MonitorInReward, match=told):
+        rl(load_recipe("demo_nano_cpu", [f"task=file:{chosen}", f"out={tmp_path / 'rl'}", "num_workers=0"]))
+    assert not (tmp_path / "rl").exists()
     assert len(load_task(f"file:{chosen}")) == 2  # an exam may ask them
 
 
