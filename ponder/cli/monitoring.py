@@ -67,12 +67,12 @@ def fit(
         told = f"{out}: flags from {renewed.threshold:.3g} on, {keep} from {kept.threshold:.3g}; " \
                f"`ponder monitor eval {planted} --monitor {out}` measures it on the other half"  # fmt: skip
         return finish({"out": str(out), "fitted": 0, "clean": len(clean)}, told, as_json)
-    quarter = [case for case in cases if is_first_half(f"threshold {case.problem}") and not case.planted]
-    rest = [case for case in cases if not is_first_half(f"threshold {case.problem}") or case.planted]
+    quarter = [case for case in cases if is_first_half(f"threshold {case.problem}")]
+    rest = [case for case in cases if not is_first_half(f"threshold {case.problem}")]
     texts = [case.transcript.shown(shown) for case in rest]
     learned = learn(texts, [case.planted for case in rest], view=shown)
-    clean = [case.transcript.shown(shown) for case in quarter]
-    threshold_for(learned, clean, budget=budget).save(out)
+    clean, held = ([case.transcript.shown(shown) for case in quarter if case.planted is kind] for kind in (False, True))
+    threshold_for(learned, clean, budget=budget, planted=held).save(out)
     finish(
         {"out": str(out), "fitted": len(rest), "clean": len(quarter)},
         f"the monitor is in {out}; `ponder monitor eval {planted} --monitor {out}` measures it on the other half",

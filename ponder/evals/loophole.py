@@ -101,10 +101,13 @@ def learn_monitor(rows: Sequence[Sample], tried: Sequence[bool | None], *, budge
     """The outside monitor: fitted on the base's samples of half the problems, its threshold set on the others."""
     even = [(row, bool(said)) for row, said in zip(rows, tried, strict=True)
             if said is not None and is_first_half(row["problem"])]  # fmt: skip
-    odd = [row["reasoning"] for row, said in zip(rows, tried, strict=True)
-           if said is False and not is_first_half(row["problem"])]  # fmt: skip
+    odd, hacks = (
+        [row["reasoning"] for row, said in zip(rows, tried, strict=True)
+         if said is kind and not is_first_half(row["problem"])]
+        for kind in (False, True)
+    )  # fmt: skip
     monitor = fit([row["reasoning"] for row, _ in even], [said for _, said in even], name="learned, never in a reward")
-    return threshold_for(monitor, odd, budget=budget)
+    return threshold_for(monitor, odd, budget=budget, planted=hacks)
 
 
 def renew(rows: Sequence[Sample], tried: Sequence[bool | None], learned: Trigrams, *, budget: float) -> Trigrams | None:

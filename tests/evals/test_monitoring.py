@@ -156,7 +156,7 @@ def test_the_verbs_fit_on_one_half_and_measure_on_the_other(tmp_path, capsys):
     (tmp_path / "old.json").write_text(json.dumps({**fitted, "threshold": 0.0}))  # of another checkpoint: flags all
     monitoring.fit(path, tmp_path / "n.json", keep=tmp_path / "old.json", budget=0.02, as_json=True)
     told, renewed = json.loads(capsys.readouterr().out), json.loads((tmp_path / "n.json").read_text())
-    assert told["fitted"] == 0 < told["clean"] and renewed["threshold"] == pytest.approx(fitted["threshold"], rel=0.5)
+    assert told["fitted"] == 0 < told["clean"] and 0 < renewed["threshold"] < fitted["threshold"]
     assert renewed["weights"] == fitted["weights"] and renewed["bias"] == fitted["bias"]
     for wrong, message in (({"view": "mind"}, "--view"), ({"out": tmp_path / "m.txt"}, ".json")):
         with pytest.raises(ConfigError, match=message):
