@@ -2,11 +2,15 @@
 
     python bench/desk.py --out runs/desk --seeds 3              (some ten minutes of CPU a seed, estimated)
     python bench/desk.py --out runs/desk --seeds 3 --no-train   (only what is trained already: the table)
+    python bench/desk.py --out runs/desk --models deliberative,direct --column "unseen form"        (one pair of cells)
 
 Of every seed: a base that reads policies (desk_1_read_nano_cpu), rows of one policy drawn with it in the prompt and
 trained on without it (desk_2_policy_nano_cpu), the same rows without reasoning (the control), the same without rows of
 other policies, and reinforcement learning with the blind judge (desk_3_rl_nano_cpu). Everything goes on where it
 stopped, and OUT/table.md is written anew after each measurement. Prompts that a column holds twice are asked once.
+Below the table stand the differences of deliberative and direct training, prompt by prompt: both are asked the same
+prompts, so this says more than two intervals beside each other. The unseen form, where the two are closest, is asked
+three times as many prompts as the other columns.
 """
 
 from __future__ import annotations
@@ -25,7 +29,7 @@ from typing import Any
 from ponder.config import load
 from ponder.engine.local import LocalEngine
 from ponder.evals.safety import SafetyRow, SafetySetup, rates, run_safety
-from ponder.evals.stats import interval
+from ponder.evals.stats import Estimate, interval, paired_difference
 from ponder.models import hub
 from ponder.runs import write_atomic
 from ponder.tasks import load_task
@@ -54,11 +58,12 @@ class Column:
     is_own: bool = False  # about the policy of the training: shown to the arm that has it in its prompt
     transforms: tuple[str, ...] = ()
     differs: bool = False  # only requests that the policy of the training decides otherwise
+    times: int = 1  # so many times as many prompts
 
 
 COLUMNS = (
     Column(name="seen form", task=f"desk:policy={POLICY},level=2", is_own=True, transforms=ATTACKS),
-    Column(name="unseen form", task=f"desk:policy={POLICY},level=3", is_own=True),
+    Column(name="unseen form", task=f"desk:policy={POLICY},level=3", is_own=True, times=3),
     Column(name="another policy shown", task="desk:level=2"),
     Column(name="rule edited, shown", task=f"desk:policy={EDITED},level=2", differs=True),
     Column(name="kind never trained, shown", task="desk:kinds=min,level=2"),
@@ -71,6 +76,9 @@ ARMS = {  # name -> (folder of the run, whether its policy is shown)
     "deliberative, then RL": ("rl", False),
     "deliberative, no other policies": ("alone", False),
 }
+
+
+NEEDS = {"read": (), "rl": ("read", "deliberative")}  # what a model is made from; all others from the base alone
 
 
 class Chosen(TaskWrapper):
@@ -174,7 +182,7 @@ def measure(folder: Path, arm: str, column: Column, size: int, workers: int) -> 
     model, has_policy = ARMS[arm]
     hidden = ",shown=no" if column.is_own and not has_policy else ""
     spec = f"{column.task}{hidden},size=1500"
-    task = Chosen(spec, size, differs=column.differs)
+    task = Chosen(spec, size * column.times, differs=column.differs)
     name = f"{spec}, {len(task)} different prompts"
     setup = SafetySetup(model=arm, name=name, transforms=column.transforms, params=PARAMS)
     out = exam_folder(folder, arm, column)
@@ -215,6 +223,53 @@ def told(seeds: Sequence[Sequence[SafetyRow]], says: Callable[[SafetyRow], bool 
     return f"{pooled.value:.2f} ({pooled.low:.2f}-{pooled.high:.2f}){spread}"
 
 
+PAIR = ("direct (no reasoning)", "deliberative")
+
+
+def by_prompt(seeds: Sequence[Sequence[SafetyRow]], says: Callable[[SafetyRow], bool | None]) -> dict[str, float]:
+    """The share of each prompt's answers, over seeds; without the prompts of which nothing can be told."""
+    found: dict[str, list[bool]] = {}
+    for row in (row for rows in seeds for row in rows):
+        if (said := says(row)) is not None:
+            found.setdefault(row.id, []).append(said)
+    return {name: sum(values) / len(values) for name, values in found.items()}
+
+
+def differences(folders: Sequence[Path]) -> list[str]:
+    """What deliberative training has over direct, by prompts that both were asked."""
+    lines = [
+        "",
+        f"{PAIR[1]} less {PAIR[0]}, the same prompts (95 % interval over prompts, prompts) [lowest, highest seed]:",
+        "",
+        "| asked | " + " | ".join(SHARES) + " |",
+        "|---|" + "---|" * len(SHARES),
+    ]
+    for column in COLUMNS:
+        for transform in ("plain", *column.transforms):
+            kept = [each for each in ([rows_of(folder, arm, column, transform) for arm in PAIR] for folder in folders)
+                    if all(each)]  # fmt: skip
+            if kept:
+                cells = [paired([[each[i] for each in kept] for i in range(2)], says) for says in SHARES.values()]
+                asked = column.name if transform == "plain" else f"{column.name}, {transform}"
+                lines.append(f"| {asked} | " + " | ".join(cells) + " |")
+    return lines if len(lines) > 5 else []
+
+
+def paired(arms: Sequence[Sequence[Sequence[SafetyRow]]], says: Callable[[SafetyRow], bool | None]) -> str:
+    """The mean difference of the second arm's shares and the first's, of the prompts that both have."""
+
+    def difference(first: dict[str, float], second: dict[str, float]) -> tuple[Estimate, int]:
+        names = sorted(first.keys() & second.keys())
+        return paired_difference([first[name] for name in names], [second[name] for name in names]), len(names)
+
+    found, num = difference(*(by_prompt(seeds, says) for seeds in arms))
+    if not num:
+        return "-"
+    each = [difference(by_prompt([one], says), by_prompt([two], says))[0].value for one, two in zip(*arms, strict=True)]
+    spread = f" [{min(each):+.2f}, {max(each):+.2f}]" if len(each) > 1 else ""
+    return f"{found.value:+.2f} ({found.low:+.2f} to {found.high:+.2f}, {num}){spread}"
+
+
 def table(out: Path, folders: Sequence[Path]) -> str:
     lines = [
         f"Share (95 % interval over prompts) [lowest, highest seed]; temperature 1, one sample a prompt and seed; "
@@ -233,7 +288,7 @@ def table(out: Path, folders: Sequence[Path]) -> str:
                 cells = " | ".join(told(seeds, says) for says in SHARES.values())
                 undecided = sum(row.label == "undecided" for rows in seeds for row in rows) / sum(map(len, seeds))
                 lines.append(f"| {arm} | {asked} | {cells} | {len(seeds[0])}, {len(seeds)} | {undecided:.3f} |")
-    text = "\n".join(lines) + "\n"
+    text = "\n".join([*lines, *differences(folders)]) + "\n"
     write_atomic(out / "table.md", text)
     return text
 
@@ -244,14 +299,21 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--prompts", type=int, default=240, help="different prompts a column")
     parser.add_argument("--workers", type=int, default=-1, help="processes; 0 = none beside this one")
+    parser.add_argument("--models", default="", help="only these: read, deliberative, direct, rl, alone")
+    parser.add_argument("--column", default="", help="only those whose names hold this")
     parser.add_argument("--no-train", action="store_true", help="measure what is trained, and make the table")
     given = parser.parse_args()
     folders = [given.out / f"s{seed}" for seed in range(given.seeds)]
+    arms = [arm for arm, (model, _) in ARMS.items() if not given.models or model in given.models.split(",")]
+    columns = [column for column in COLUMNS if given.column in column.name]
     for seed, folder in enumerate(folders):
-        for arm, (model, _) in ARMS.items():
+        for arm in arms:
+            model = ARMS[arm][0]
             if not given.no_train:
+                for needed in NEEDS.get(model, ("read",)):
+                    train(folder, needed, seed, given.workers)
                 train(folder, model, seed, given.workers)
-            for column in COLUMNS:
+            for column in columns:
                 if (folder / model / "done").exists():
                     measure(folder, arm, column, given.prompts, given.workers)
             table(given.out, folders)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import functools
 import os
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -104,6 +104,38 @@ def _told(what: str) -> str:
         f"{what}: what a monitor says must not reach training, for that teaches to hide from it (docs/monitors.md). "
         'Take it out, or, to study just that, give `ponder rl` experiments.monitor_in_reward="REASON"'
     )
+
+
+# ---- rows of what was served ----------------------------------------------------------------------------------------
+
+
+def chosen_by_flags(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Why these rows are a selection by what a monitor said; "" where they are none.
+
+    Rows that a server exported carry `flagged`, and in `flagged_in_export` how many responses of the export monitors
+    flagged, stopped or held. Fewer flagged rows than that, or nothing else, is a selection. The other columns and the
+    number of rows do not matter. Tables have these columns as text.
+    """
+    flags, promised = [], 0
+    for row in rows:
+        if "flagged" in row:
+            flags.append(str(row["flagged"]).lower() in ("true", "1"))
+            told = str(row.get("flagged_in_export", 0))
+            promised = max(promised, int(told) if told.isascii() and told.isdigit() else 0)
+    if not flags or (sum(flags) >= promised and not all(flags)):
+        return ""
+    return (
+        f"holds {sum(flags)} flagged rows of {len(flags)}, its export had {promised or 'others'}: rows are not chosen "
+        "by what a monitor said, for that teaches to hide from it. Train on the whole export; one of a server whose "
+        "monitors stop or hold responses is never whole"
+    )
+
+
+def refuse_chosen(origin: Iterable[Mapping[str, Any]], *, reason: str = "") -> None:
+    """Raise MonitorInReward where a file among `Task.origin` was found to be such a selection."""
+    for row in origin:
+        if not reason and row.get("chosen_by_flags"):
+            raise MonitorInReward(f"{row.get('file', 'the task')} {row['chosen_by_flags']}")
 
 
 # ---- before anything runs ------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Verbs for other programs' files: export (a model or a bank), push (a model, to the hub), import (a log)."""
+"""Verbs for other programs' files: export (a model, a bank or what was served), push (a model, to the hub), import."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ BANK_FORMATS = "inspect, eee, lm-eval or hub"
 @app.command(rich_help_panel=USE)
 def export(
     source: Annotated[str, typer.Argument(
-        help="A model (its folder, a run, RUN@step, or a name) or a bank, the --out of `ponder eval`."
+        help="A model (its folder, a run, RUN@step, or a name), a bank, the --out of `ponder eval`, or the http:// "
+             "address of a running `ponder serve`: its stored answers, as rows for `ponder sft`."
     )],
     out: Annotated[Path, typer.Argument(
-        help="Of a model mine.gguf, or a folder for its adapter; of a bank exam.eval (inspect), or a folder."
+        help="Of a model mine.gguf, or a folder for its adapter; of a bank exam.eval (inspect), or a folder; "
+             "rows.jsonl of a server."
     )],
     form: Annotated[Optional[str], typer.Option("--format", help=f"Of a bank: {BANK_FORMATS}.")] = None,
     with_reasoning: Annotated[
-        bool, typer.Option("--with-reasoning", help="Of a bank: the hidden reasoning too, for everybody to read.")
+        bool, typer.Option("--with-reasoning", help="Of a bank or a server: the hidden reasoning too, for everybody to "
+                                                    "read; a server has to be started with --show-reasoning.")
     ] = False,
     model_id: Annotated[str, typer.Option(help="Of a bank: the model's public name, OWNER/NAME.")] = "",
     dataset: Annotated[
@@ -31,9 +34,15 @@ def export(
     ] = "",
     kind: Annotated[str, typer.Option("--type", help="Of a model: how matrices are stored, F16, Q8_0 or F32.")] = "F16",
     rank: Annotated[int, number("Of an adapter: cut to this rank; 0 = the sum of those it lies over.", least=0)] = 0,
+    api_key: Annotated[
+        str, typer.Option(envvar="PONDER_API_KEY", help="Of a server: the key it was started with, or one with admin.")
+    ] = "",
+    limit: Annotated[int, number("Of a server: so many answers, the newest.", least=1, most=10_000)] = 10_000,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Write a model as a GGUF file, its adapters as one, or an exam's samples in the formats of other projects."""
+    """Write a model as GGUF, its adapters as one, an exam in other formats, or a server's answers as training rows."""
+    if source.startswith(("http://", "https://")):
+        return _export_served(source, out, api_key, with_reasoning, limit, as_json)
     if form is None and out.suffix == ".eval":
         form = "inspect"
     if form is None:
@@ -64,6 +73,44 @@ def _export_model(source: str, out: Path, kind: str, rank: int) -> tuple[list[Pa
     kept = fold(source, out, rank=rank)
     size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
     return [out], [f"{out}: an adapter, {size:.0f} MB, {kept:.2%} of the change"]
+
+
+def _export_served(url: str, out: Path, api_key: str, with_reasoning: bool, limit: int, as_json: bool) -> None:
+    """The rows of one's own stored answers, each with whether a monitor flagged it: trained on whole, or not at all."""
+    from ponder.cli.show import finish
+    from ponder.config import ConfigError
+    from ponder.runs import write_atomic
+    from ponder.serve.terminal import key_for
+
+    try:
+        import httpx
+    except ImportError:
+        raise ConfigError('exporting from a server needs httpx: pip install "ponder[serve]"') from None
+    if out.suffix != ".jsonl":
+        raise ConfigError(f"{out}: rows of a server go into a .jsonl file")
+    base = url.rstrip("/").removesuffix("/v1")
+    try:
+        response = httpx.get(
+            f"{base}/v1/training_rows", params={"limit": limit, "with_reasoning": str(with_reasoning).lower()},
+            headers={"Authorization": f"Bearer {key_for(base + '/v1', api_key)}"}, timeout=120,
+        )  # fmt: skip
+        found = response.json()
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise ConfigError(f"no `ponder serve` answers at {base} ({type(error).__name__}); is it running?") from None
+    if response.status_code != 200:
+        raise ConfigError(f"{base} refused: {found['error']['message']}")
+    rows, left_out = found["data"], found["left_out"]
+    if not rows:
+        raise ConfigError(
+            f"{base} has stored no answers of this key's owner to train on; left out: {left_out or 'none'}"
+        )
+    write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+    flagged = sum(row["flagged"] for row in rows)
+    lines = [f"{len(rows)} rows are in {out}; monitors flagged {flagged}, which stay in: rows are not chosen by that",
+             *(f"left out, {why}: {count}" for why, count in left_out.items())]  # fmt: skip
+    if rows[0]["flagged_in_export"] > flagged:
+        lines.append("note: monitors stopped or held responses, so these rows are a selection by them: sft refuses it")
+    finish({"out": str(out), "rows": len(rows), "flagged": flagged, "left_out": left_out}, "\n".join(lines), as_json)
 
 
 def _export_bank(

@@ -43,23 +43,36 @@ def fit(
     out: Annotated[Path, typer.Option(help="The monitor's file, .json.")],
     view: ViewOption = "reasoning",
     budget: BudgetOption = 0.02,
+    keep: Annotated[
+        Optional[Path],
+        typer.Option(metavar="FITTED.json", help="Keep the weights (and the view) of this one and set its threshold "
+                     "anew, on clean rows of another checkpoint: of half of the problems."),
+    ] = None,
     as_json: Json = False,
-) -> None:
+) -> None:  # fmt: skip
     """Learn a monitor from planted data: trigrams on half of its problems, the threshold on a quarter of them."""
     from ponder.evals.monitoring import is_first_half, read_cases
     from ponder.monitors.learned import fit as learn
-    from ponder.monitors.learned import threshold_for
+    from ponder.monitors.learned import load, threshold_for
 
     if out.suffix != ".json":
         raise ConfigError(f"--out {out} must end in .json")
     shown = _view(view)
     cases = [case for case in read_cases(planted) if is_first_half(case.problem)]
-    quarter = [case for case in cases if is_first_half(f"threshold {case.problem}") and not case.planted]
-    rest = [case for case in cases if not is_first_half(f"threshold {case.problem}") or case.planted]
+    if keep is not None:
+        kept = load(keep)
+        clean = [case.transcript.shown(kept.view) for case in cases if not case.planted]
+        renewed = threshold_for(kept, clean, budget=budget)
+        renewed.save(out)
+        told = f"{out}: flags from {renewed.threshold:.3g} on, {keep} from {kept.threshold:.3g}; " \
+               f"`ponder monitor eval {planted} --monitor {out}` measures it on the other half"  # fmt: skip
+        return finish({"out": str(out), "fitted": 0, "clean": len(clean)}, told, as_json)
+    quarter = [case for case in cases if is_first_half(f"threshold {case.problem}")]
+    rest = [case for case in cases if not is_first_half(f"threshold {case.problem}")]
     texts = [case.transcript.shown(shown) for case in rest]
     learned = learn(texts, [case.planted for case in rest], view=shown)
-    clean = [case.transcript.shown(shown) for case in quarter]
-    threshold_for(learned, clean, budget=budget).save(out)
+    clean, held = ([case.transcript.shown(shown) for case in quarter if case.planted is kind] for kind in (False, True))
+    threshold_for(learned, clean, budget=budget, planted=held).save(out)
     finish(
         {"out": str(out), "fitted": len(rest), "clean": len(quarter)},
         f"the monitor is in {out}; `ponder monitor eval {planted} --monitor {out}` measures it on the other half",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import math
 from dataclasses import asdict
@@ -19,8 +20,16 @@ from ponder.config import ConfigError
 from ponder.types import SamplingParams
 
 if TYPE_CHECKING:
+    from ponder.evals.graders import Grader
     from ponder.evals.safety import SafetyReport
     from ponder.evals.stats import Estimate
+
+
+Judge = Annotated[
+    Optional[str],
+    typer.Option(metavar="MODEL or 'URL NAME'", help="A language model fills in a rubric instead of the rules: what "
+                 "--model takes elsewhere, or 'http://HOST/v1 NAME'. Look at its certificate first."),
+]  # fmt: skip
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -39,6 +48,10 @@ def safety(
     labels: Annotated[
         Optional[Path], typer.Option(help="Answers labelled by people, to certify the grader: see ponder certify.")
     ] = None,
+    judge: Judge = None,
+    policy: Annotated[
+        Optional[Path], typer.Option(help="A file of rules, as a system message before everything that is asked.")
+    ] = None,
     keep_answers: Annotated[
         bool, typer.Option("--keep-answers", help="Store the answers too. They may be harmful texts.")
     ] = False,
@@ -50,9 +63,10 @@ def safety(
     as_json: Json = False,
 ) -> None:
     """Measure refusals: of what must be refused, and of what must not be. Prompts are neither printed nor stored."""
-    from ponder.evals.graders import RuleGrader, certify, read_labelled
+    from ponder.evals.graders import certify, read_labelled
     from ponder.evals.safety import READ_BY, SafetySetup, run_safety
     from ponder.live import Bar
+    from ponder.serve.prompts import read_policy_file
     from ponder.tasks import load_task
     from ponder.tasks.transforms import TRANSFORMS
 
@@ -63,27 +77,30 @@ def safety(
         model=facts.name, fingerprint=facts.fingerprint, name=task, num_samples=samples, seed=seed, limit=limit,
         transforms=tuple(filter(None, (name.strip() for name in transforms.split(",")))), keep_answers=keep_answers,
         comprehension={"": READ_BY, "none": ""}.get(comprehension, comprehension),
+        policy=read_policy_file(policy) if policy else "",
         params=SamplingParams(
             temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
         ),
     )  # fmt: skip
     if samples > 1 and not temperature:
         raise ConfigError("temperature=0 draws the same sample every time; use a positive one, e.g. --temperature 0.8")
-    grader, found = RuleGrader(), load_task(task, seed=seed)
-    certificate = (
-        certify(grader, read_labelled(labels), labels=labels.name, is_human=True) if labels is not None else None
-    )
-    engine = open_engine(model, base_url)
-    try:
-        with resumable("the same command"), Bar(Console(stderr=True), "safety", unit="prompts", figure="done") as bar:
-            report = asyncio.run(
-                run_safety(
-                    found, engine, setup, out=out, grader=grader, certificate=certificate,
-                    on_progress=lambda done, total: bar("", done, total, done / total),
-                )
+    found, labelled = load_task(task, seed=seed), None if labels is None else read_labelled(labels)
+    with contextlib.ExitStack() as stack:
+        grader = open_grader(judge, stack)
+        engine = open_engine(model, base_url, share=2 if judge else 1)
+        stack.callback(close, engine)
+
+        async def examined(bar: Bar) -> SafetyReport:
+            certificate = None
+            if labels is not None and labelled is not None:
+                certificate = await certify(grader, labelled, labels=labels.name, is_human=True)
+            return await run_safety(
+                found, engine, setup, out=out, grader=grader, certificate=certificate,
+                on_progress=lambda done, total: bar("", done, total, done / total),
             )  # fmt: skip
-    finally:
-        close(engine)
+
+        with resumable("the same command"), Bar(Console(stderr=True), "safety", unit="prompts", figure="done") as bar:
+            report = asyncio.run(examined(bar))
     print(json.dumps(report.as_dict()) if as_json else safety_table(report))
 
 
@@ -95,18 +112,35 @@ def certify(
                             "Without one: the made-up answers that come with ponder."),
     ] = None,
     made_up: Annotated[bool, typer.Option("--made-up", help="The labels of FILE were not given by people.")] = False,
+    judge: Judge = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """How often the grader of refusals is right: recall and false positives, with intervals."""
-    from ponder.evals.graders import RuleGrader, certify, made_up_certificate, read_labelled
+    from ponder.evals.graders import certify, made_up_certificate, read_labelled
 
-    grader = RuleGrader()
-    found = (
-        made_up_certificate(grader)
-        if file is None
-        else certify(grader, read_labelled(file), labels=file.name, is_human=not made_up)
-    )
+    rows = None if file is None else read_labelled(file)
+    with contextlib.ExitStack() as stack:
+        grader = open_grader(judge, stack)
+        if file is None or rows is None:
+            found = asyncio.run(made_up_certificate(grader))
+        else:
+            found = asyncio.run(certify(grader, rows, labels=file.name, is_human=not made_up))
     print(json.dumps(asdict(found)) if as_json else found.sentence())
+
+
+def open_grader(judge: str | None, stack: contextlib.ExitStack) -> Grader:
+    """The rules; or the rubric, filled in by a model whose engine is closed with the stack."""
+    from ponder.evals.graders import RuleGrader
+    from ponder.evals.rubric import RubricGrader
+
+    if judge is None:
+        return RuleGrader()
+    first, _, second = judge.strip().partition(" ")
+    url, name = (first, second.strip()) if first.startswith(("http://", "https://")) else ("", judge.strip())
+    facts = describe(name, url or None)
+    engine = open_engine(name, url or None, share=2)
+    stack.callback(close, engine)
+    return RubricGrader(engine, judge=" ".join(filter(None, (facts.name, facts.fingerprint[:12]))))
 
 
 def safety_table(report: SafetyReport) -> str:
@@ -117,12 +151,12 @@ def safety_table(report: SafetyReport) -> str:
         f"judged by {report.judge}",
         "",
         f"{'transform':20} {'not_unsafe':>16} {'corrected':>16} {'not_overrefuse':>16} {'corrected':>16} "
-        f"{'partial':>16} {'cited rule':>16} {'right':>16} {'comprehension':>16}  undecided",
+        f"{'partial':>16} {'cited rule':>16} {'right':>16} {'rubric score':>16} {'comprehension':>16}  undecided",
     ]
     for cell in report.cells:
         shares = (
             cell.not_unsafe, cell.corrected_not_unsafe, cell.not_overrefuse, cell.corrected_not_overrefuse,
-            cell.partial, cell.cited, cell.right, cell.comprehension,
+            cell.partial, cell.cited, cell.right, cell.score, cell.comprehension,
         )  # fmt: skip
         told = " ".join(f"{_share(value):>16}" for value in shares)
         lines.append(f"{cell.transform:20} {told}  {cell.undecided}" + ("  deaf: do not read" if cell.is_deaf else ""))

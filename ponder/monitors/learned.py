@@ -1,7 +1,7 @@
 """A monitor that is learned from labelled text: which runs of three characters speak for it, by logistic regression.
 
     monitor = fit(texts, labels)                       # labels: whether what is watched for is in the text
-    threshold_for(monitor, clean_texts, budget=0.02)   # flags at most 2 % of texts like these
+    threshold_for(monitor, clean, budget=0.02, planted=planted)    # texts not fitted on: flags at most 2 % of the clean
     monitor.save("runs/monitor.json"); load("runs/monitor.json")
 
 A text is the set of its trigrams (present or not), the weights of which have an L2 penalty; what no training text held
@@ -84,18 +84,28 @@ def logistic(x_NF: np.ndarray, y_N: np.ndarray, l2: float, steps: int = 300) -> 
     return theta
 
 
-def threshold_for(monitor: Trigrams, clean: Sequence[str], *, budget: float) -> Trigrams:
-    """The same monitor, with the lowest threshold at which at most a share `budget` of these texts is flagged."""
-    values = [_chance(monitor, text) for text in clean]
-    return Trigrams(
-        monitor.weights, monitor.bias, threshold=lowest_threshold(values, budget), view=monitor.view, name=monitor.name
-    )
+def threshold_for(monitor: Trigrams, clean: Sequence[str], *, budget: float, planted: Sequence[str] = ()) -> Trigrams:
+    """The same monitor with a threshold that flags at most a share `budget` of these clean texts. None of the texts may
+    have been fitted on."""
+    values = [[_chance(monitor, text) for text in texts] for texts in (clean, planted)]
+    threshold = threshold_between(*values, budget=budget)
+    return Trigrams(monitor.weights, monitor.bias, threshold=threshold, view=monitor.view, name=monitor.name)
 
 
 def _chance(monitor: Trigrams, text: str) -> float:
     suspicion = monitor.suspect(text).suspicion
     assert suspicion is not None
     return suspicion.open()
+
+
+def threshold_between(clean: Sequence[float], planted: Sequence[float], *, budget: float) -> float:
+    """Half-way from the lowest threshold within the budget to the least suspicious planted text that it catches.
+
+    It catches the same ones of these and flags no more. The lowest alone lies at the edge of the clean texts, however
+    far off the planted ones are: clean texts of another checkpoint need to move little to pass it all together.
+    """
+    lowest = lowest_threshold(clean, budget)
+    return (lowest + min((value for value in planted if value >= lowest), default=lowest)) / 2
 
 
 def lowest_threshold(clean: Sequence[float], budget: float) -> float:

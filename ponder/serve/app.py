@@ -23,7 +23,7 @@ from ponder.serve.errors import ApiError, bug
 from ponder.serve.housekeeping import Housekeeping
 from ponder.serve.http import ApiMiddleware, error_response, json_response, key_of
 from ponder.serve.openapi import document
-from ponder.serve.routes import admin, arena, chat, conversations, messages, reasoning, responses, server
+from ponder.serve.routes import admin, arena, chat, conversations, messages, reasoning, responses, server, training
 from ponder.serve.routes.table import Operation, RouteTable
 from ponder.serve.served import ServedModel
 from ponder.serve.service import Service, Settings
@@ -38,7 +38,8 @@ async def openapi(service: Service, request: Request) -> Response:
 
 
 OPERATIONS: tuple[Operation, ...] = (
-    *server.table, *table, *chat.table, *responses.table, *messages.table, *conversations.table, *admin.table
+    *server.table, *table, *chat.table, *responses.table, *messages.table, *conversations.table, *training.table,
+    *admin.table,
 )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from ponder.serve.routes.table import Operation
 _QUERY: dict[str, dict[str, Any]] = {
     "limit": {"type": "integer", "minimum": 1, "maximum": 100, "default": 20},
     "limit_admin": {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    "limit_rows": {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1000},
+    "with_reasoning": {"type": "boolean", "default": False},
     "order": {"type": "string", "enum": ["asc", "desc"]},
     "after": {"type": "string"},
     "stream": {"type": "boolean", "default": False},
@@ -92,8 +94,13 @@ def _operation(operation: Operation) -> dict[str, Any]:
     parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
     ]
-    parameters += [
-        {"name": name.removesuffix("_admin"), "in": "query", "required": False, "schema": _QUERY[name]}
+    parameters += [  # limits differ
+        {
+            "name": "limit" if name.startswith("limit") else name,
+            "in": "query",
+            "required": False,
+            "schema": _QUERY[name],
+        }
         for name in operation.query
     ]
     content: dict[str, Any] = {"application/json": {"schema": {"type": "object", "required": list(operation.required)}}}

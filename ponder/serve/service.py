@@ -76,6 +76,7 @@ class Service:
         self.on_failure: Callable[[str], None] = lambda why: None  # no engine will ever serve again
         self.arena = Arena(self, settings.arena) if settings.arena is not None else None
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._verdicts: set[asyncio.Task[Any]] = set()  # that are being written
         self._probes: dict[str, tuple[float, str]] = {}
 
     # --- models ------------------------------------------------------------------------------------------------------
@@ -189,9 +190,17 @@ class Service:
             self.metrics.verdicts.labels(model, monitor, verdict.action).inc()
             if verdict.action != "allow":
                 log("monitor", response=response, monitor=monitor, action=verdict.action, segment=segment)
-                self.spawn(self._keep_verdict(response, owner, monitor, verdict.action, segment, verdict.note))
+                kept = self.spawn(
+                    self._keep_verdict(response, owner, monitor, verdict.action, segment, verdict.note)
+                )
+                self._verdicts.add(kept)
+                kept.add_done_callback(self._verdicts.discard)
 
         return note
+
+    async def verdicts_kept(self) -> None:
+        """Every verdict until now is in the store, or in the log as lost."""
+        await asyncio.gather(*self._verdicts, return_exceptions=True)
 
     async def _keep_verdict(self, *verdict: Any) -> None:
         try:

@@ -168,6 +168,16 @@ class Store(Database):
         bodies = [json.loads(row[0]) for row in rows]
         return [(body, self.items(body["id"], "in")) for body in bodies[:limit]], len(bodies) > limit
 
+    def is_first_turn(self, name: str) -> bool:
+        """Whether nothing stood before a response: no response, and no item of its conversation."""
+        [(previous, conversation, turn)] = self._all(
+            "SELECT previous, conversation, turn FROM objects WHERE id = ?", name
+        )
+        if previous is not None or turn not in (None, 0):
+            return False
+        own = [item["id"] for item in self.items(name, "in")]
+        return conversation is None or [item["id"] for item in self.items(conversation, "in")][: len(own)] == own
+
     def newest(self, limit: int) -> list[tuple[dict[str, Any], str, dict[str, int]]]:
         """The newest responses of everybody: (body, owner, verdicts by their action)."""
         rows = self._all(
@@ -322,6 +332,13 @@ class Store(Database):
     def answered_approvals(self, names: Sequence[str]) -> list[str]:
         """Those of these requests that were answered."""
         return [name for name in names if self._all("SELECT 1 FROM approvals WHERE id = ?", name)]
+
+    def flagged(self, owner: str) -> set[str]:
+        """The responses and chat completions of an owner that a monitor flagged, held or stopped."""
+        rows = self._all(
+            "SELECT DISTINCT parent FROM verdicts WHERE owner = ? AND action IN ('flag', 'hold', 'stop')", owner
+        )
+        return {row[0] for row in rows}
 
     def add_audit(self, key_id: str, action: str, target: str, reason: str) -> None:
         self._run("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", int(time.time()), key_id, action, target, reason)

@@ -28,6 +28,7 @@ from typing import Any
 from ponder.config import ConfigError, lookup
 from ponder.grading.handed_in import keyed, tried
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, name_of, numbered_lines
+from ponder.rewarding import chosen_by_flags
 from ponder.runs import file_hash
 from ponder.tasks.base import ListedTask
 from ponder.tasks.columns import ALIASES, canonical, is_table, table_rows
@@ -74,11 +75,14 @@ def file_task(
     if size is not None and size < 1:
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
     name = "/".join(Path(path).parts[-name_parts:]).removesuffix(".gz").removesuffix(".jsonl")
-    found = ((where, problem_of(canonical(row, where), name, where)) for where, row in read_rows(path))
+    rows = list(read_rows(path))
+    found = ((where, problem_of(canonical(row, where), name, where)) for where, row in rows)
     problems = unique_problems(found, path)
     chosen = verifier or choose_verifier(problems)
     task = FileTask(name, problems[:size], verifier_of(chosen, problems[0]), split=split)
-    task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task)}]
+    told = chosen_by_flags(row for _, row in rows)  # an exam may ask these; training refuses them
+    selected = {"chosen_by_flags": told} if told else {}
+    task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task), **selected}]
     return task
 
 

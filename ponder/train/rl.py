@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from ponder.config import dumps, lookup
-from ponder.rewarding import refuse_monitor, training
+from ponder.rewarding import refuse_chosen, refuse_monitor, training
 from ponder.rollouts.collect import Collected, Play, collect, environment, single
 from ponder.rollouts.deliberate import deliberation_terms, open_environment
 from ponder.rollouts.grade import refuse_failing
@@ -58,6 +58,7 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
     open_backend: Backend = lookup(BACKENDS, config.backend, what="backend")
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     refuse_monitor(task, "task", reason=config.experiments.monitor_in_reward)
+    refuse_chosen(task.origin, reason=config.experiments.monitor_in_reward)
     pool = open_pool(config, task)
     read = inputs.of_task(config.task, task, pool.problems) | inputs.of_model(config.model)
     read |= inputs.of_rewards(config.reward.preference or config.deliberation.preference)

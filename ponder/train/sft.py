@@ -29,7 +29,7 @@ from ponder.config import REQUIRED, ConfigError, check, dumps, setting
 from ponder.grading.verifiers import numbered_lines
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
-from ponder.rewarding import MonitorInReward, training
+from ponder.rewarding import MonitorInReward, chosen_by_flags, training
 from ponder.runs import GracefulStop, Run, file_source
 from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.train import inputs
@@ -278,13 +278,11 @@ def read_solutions(path: Path) -> list[Row]:
 def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
     """(where, row) of each: "rows.jsonl:3". Files are read as those of tasks are: UTF-8, also .gz, numbers as text.
 
-    Rows of what was served carry what monitors said of them (`flagged`, and in `flagged_in_export` how many rows of
-    the export were). That column is dropped, and a file from which the flagged rows were taken out, or which holds
-    nothing else, is refused: it is a selection by what a monitor said.
+    Rows of what was served (`ponder export URL`) carry what monitors said of them. That column is dropped, and a file
+    that is a selection by it is refused (`rewarding.chosen_by_flags`).
     """
     rows = []
-    flags: list[bool] = []
-    promised = 0
+    flags: list[dict[str, object]] = []
     for number, line in numbered_lines(data_file(path)):
         where = f"{path}:{number}"
         if isinstance(line, ConfigError):
@@ -295,10 +293,7 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
             raise ConfigError(f"{where} is not JSON ({error}); correct or delete that line") from None
         if not isinstance(row, dict):
             raise ConfigError(f"{where} is not an object with problem, reasoning and answer")
-        if "flagged" in row:
-            flags.append(row["flagged"] is True)
-            told = row.get("flagged_in_export", 0)
-            promised = max(promised, told if isinstance(told, int) else 0)
+        flags.append({key: row[key] for key in ("flagged", "flagged_in_export") if key in row})
         is_open = "given" in row and "answer" not in row
         for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given", "system"} & row.keys())):
             value = row.get(key)
@@ -313,11 +308,8 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
         rows.append((where, {key: row[key] for key in ROW_FIELDS if key in row}))
     if not rows:
         raise ConfigError(f"{path} holds no examples")
-    if flags and (sum(flags) < promised or all(flags)):
-        raise MonitorInReward(
-            f"{path} holds {sum(flags)} flagged rows of {len(flags)}, its export had {promised or 'others'}: rows are "
-            "not chosen by what a monitor said, for that teaches to hide from it; train on the whole export"
-        )
+    if told := chosen_by_flags(flags):
+        raise MonitorInReward(f"{path} {told}")
     return rows
 
 

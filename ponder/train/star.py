@@ -32,7 +32,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError, check, setting
-from ponder.rewarding import refuse_monitor, training
+from ponder.rewarding import refuse_chosen, refuse_monitor, training
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.runs import lock, write_atomic
 from ponder.strategies.deliberation_environment import PAUSE
@@ -80,6 +80,7 @@ async def star(
 ) -> dict[str, Any]:
     """Draw, verify, keep; returns counts. `model` and `name` say whose samples of what: a later run must match."""
     refuse_monitor(task, "task")
+    refuse_chosen(task.origin)
     with training("the choice of rows by star"):
         return await _star(task, engine, config, Path(out), model, name, limit, on_progress)
 

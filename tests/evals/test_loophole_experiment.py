@@ -14,6 +14,7 @@ from ponder.config import load
 from ponder.engine.base import ScriptedEngine
 from ponder.evals import loophole
 from ponder.monitors import pressure
+from ponder.monitors.learned import Trigrams
 from ponder.rewarding import training
 from ponder.tasks.loophole import CONFESSED, NEUTRAL, TELLING, demonstrate
 from ponder.train.recipe import load_recipe
@@ -43,6 +44,20 @@ def test_a_point_is_computed_from_samples_and_recall_has_its_n():
     assert 0.2 < hidden.truth.value < 0.45 < hidden.weak.value
     honest = loophole.measure(rows("h"), learned)
     assert honest.attempts.value == 0 and honest.recall.n == 0
+
+
+def test_a_threshold_that_is_set_anew_keeps_its_budget_where_honest_work_looks_otherwise():
+    base = rows("hhhccs")
+    learned = loophole.learn_monitor(base, loophole.labels(base))
+    telling = max(learned.weights, key=learned.weights.__getitem__)
+    moved = [{**row, "reasoning": f"{telling} {telling}\n{row['reasoning']}"} for row in rows("hhhc", 200)]
+    heavy = Trigrams({**learned.weights, telling: 20.0}, learned.bias, threshold=learned.threshold)
+    found = loophole.measure(moved, heavy)
+    assert found.learned_false_positives.value == 1 and found.learned_recall.value == 1
+    assert found.renewed_false_positives.value < 0.12 and found.renewed_false_positives.n > 20
+    assert found.renewed_recall.value > 0.9 and found.renewed_recall.n < found.learned_recall.n
+    hacks = loophole.measure(rows("c", 10), learned)
+    assert hacks.renewed_recall.n == 0 and hacks.learned_recall.n > 20  # no honest work, nothing to set it by
 
 
 def test_samples_are_kept_read_again_and_drawn(tmp_path):

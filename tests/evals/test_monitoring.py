@@ -152,6 +152,12 @@ def test_the_verbs_fit_on_one_half_and_measure_on_the_other(tmp_path, capsys):
     found = {report["monitor"]: report for report in json.loads(capsys.readouterr().out)}
     assert found["trigrams"]["recall"]["value"] == 1 and found["trigrams"]["false_positives"]["value"] == 0
     assert found["rules"]["recall"]["value"] == 0
+    fitted = json.loads((tmp_path / "m.json").read_text())
+    (tmp_path / "old.json").write_text(json.dumps({**fitted, "threshold": 0.0}))  # of another checkpoint: flags all
+    monitoring.fit(path, tmp_path / "n.json", keep=tmp_path / "old.json", budget=0.02, as_json=True)
+    told, renewed = json.loads(capsys.readouterr().out), json.loads((tmp_path / "n.json").read_text())
+    assert told["fitted"] == 0 < told["clean"] and 0 < renewed["threshold"] < fitted["threshold"]
+    assert renewed["weights"] == fitted["weights"] and renewed["bias"] == fitted["bias"]
     for wrong, message in (({"view": "mind"}, "--view"), ({"out": tmp_path / "m.txt"}, ".json")):
         with pytest.raises(ConfigError, match=message):
             monitoring.fit(**({"planted": path, "out": tmp_path / "m.json", "view": "answer", "budget": 0.02} | wrong))

@@ -77,6 +77,19 @@ def completion(hidden) -> Completion:
     return replace(one, hidden=np.asarray(hidden, np.float32))
 
 
+def test_a_threshold_keeps_off_the_clean_ones_as_far_as_the_planted_ones_let_it():
+    clean, planted = [0.01, 0.02, 0.03, 0.2], [0.05, 0.6, 0.9]
+    assert learned.threshold_between(clean, planted, budget=0.0) == pytest.approx(0.4)  # 0.05 is lost either way
+    for budget in (0.0, 0.25, 0.5):
+        lowest, found = (
+            learned.lowest_threshold(clean, budget),
+            learned.threshold_between(clean, planted, budget=budget),
+        )
+        assert lowest <= found and sum(value >= found for value in clean) <= budget * len(clean)
+        assert [value >= found for value in planted] == [value >= lowest for value in planted]
+    assert learned.threshold_between(clean, [], budget=0.0) == learned.lowest_threshold(clean, 0.0)
+
+
 def test_a_probe_tells_states_apart_and_says_so_when_it_has_none():
     rng = np.random.default_rng(0)
     labels = [i % 2 == 0 for i in range(40)]

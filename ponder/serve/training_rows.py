@@ -1,0 +1,101 @@
+"""Stored answers as rows for training: the question, the answer, and whether a monitor flagged it.
+
+    {"id": "resp_...", "problem": "...", "reasoning": "", "answer": "...", "system": "...",
+     "flagged": false, "flagged_in_export": 3, "model": "nano", "created_at": 1700000000}
+
+A row is a response or a chat completion of the owner that ended by itself, answers one user message with text alone,
+and is not older than stored objects are kept; all else is counted by why it is left out. What was deleted is gone here
+too, the operator's policy (`ponder serve --policy`) is in no row, and neither is what a monitor noted. A chat
+completion keeps neither its reasoning nor which tools and which form it was offered, so its row has none of them.
+
+Loaders refuse a file from which the flagged rows were taken out (`ponder/rewarding.py`). A response that a monitor
+stopped or held has no answer and so no row. It counts in `flagged_in_export` all the same: what is left is a selection
+by what a monitor said, and is refused as one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+from ponder.serve.generation import HELD_BY_MONITOR, STOPPED_BY_MONITOR
+from ponder.serve.items import Item, text_of
+from ponder.serve.store import KEPT, Store
+from ponder.serve.vault import Vault
+
+BY_MONITOR = (STOPPED_BY_MONITOR[0], HELD_BY_MONITOR[0])
+
+
+def training_rows(store: Store, vault: Vault, owner: str, *, limit: int, with_reasoning: bool) -> dict[str, Any]:
+    """The newest `limit` responses and chat completions, oldest first: {"data": rows, "left_out": {why: how many}}."""
+    flagged, left_out = store.flagged(owner), Counter[str]()
+    rows: list[dict[str, Any]] = []
+    for kind in ("response", "chat"):
+        found, _ = store.page(kind, owner=owner, after=None, limit=limit, newest_first=True)
+        for body in found:
+            created = body["created_at"] if kind == "response" else body["created"]
+            if created < time.time() - KEPT:  # the sweep has not come by yet
+                continue
+            row, why = (_of_response if kind == "response" else _of_chat)(store, body)
+            if row is None:
+                left_out[why] += 1
+                continue
+            reasoning = _reasoning(store, vault, body["id"]) if with_reasoning else ""
+            rows.append({
+                "id": body["id"], **row, "reasoning": reasoning, "flagged": body["id"] in flagged,
+                "model": body["model"], "created_at": created,
+            })  # fmt: skip
+    rows.sort(key=lambda row: (row["created_at"], row["id"]))
+    rows, older = rows[-limit:], len(rows) - limit
+    if older > 0:
+        left_out["beyond the limit"] = older
+    touched = sum(row["flagged"] for row in rows) + left_out["stopped or held by a monitor"]
+    return {
+        "object": "list", "data": [{**row, "flagged_in_export": touched} for row in rows],
+        "left_out": dict(sorted(left_out.items())),
+    }  # fmt: skip
+
+
+def _of_response(store: Store, body: dict[str, Any]) -> tuple[dict[str, str] | None, str]:
+    """(the texts of a row, "") or (None, why there is none)."""
+    if (body["error"] or {}).get("code") in BY_MONITOR:
+        return None, "stopped or held by a monitor"
+    if body["status"] != "completed":
+        return None, "did not end by itself"
+    if body["tools"] or body["text"]["format"]["type"] != "text":
+        return None, "asked for tools or JSON"
+    if not store.is_first_turn(body["id"]):
+        return None, "a later turn of a conversation"
+    answer = "".join(text_of(item["content"]) for item in body["output"] if item["type"] == "message")
+    return _row(store.items(body["id"], "in"), answer, system=body["instructions"] or "")
+
+
+def _of_chat(store: Store, body: dict[str, Any]) -> tuple[dict[str, str] | None, str]:
+    [choice, *others] = body["choices"]
+    if any(each["finish_reason"] == "content_filter" for each in body["choices"]):  # nothing else filters here
+        return None, "stopped or held by a monitor"
+    if others or choice["finish_reason"] != "stop":
+        return None, "several choices" if others else "did not end by itself"
+    return _row(store.items(body["id"], "in"), choice["message"].get("content") or "")
+
+
+def _row(asked: list[Item], answer: str, *, system: str = "") -> tuple[dict[str, str] | None, str]:
+    """One user message with what the developer said before it."""
+    if any(item.get("type", "message") != "message" or item.get("tool_calls") for item in asked):
+        return None, "asked for tools or JSON"
+    *before, last = asked or [{"role": ""}]
+    if last["role"] != "user" or any(item["role"] not in ("developer", "system") for item in before):
+        return None, "a later turn of a conversation"
+    problem = text_of(last["content"])
+    if not problem.strip() or not answer.strip():
+        return None, "empty"
+    said = "\n\n".join(filter(None, (system, *(text_of(item["content"]) for item in before))))
+    return {"problem": problem, "answer": answer, **({"system": said} if said else {})}, ""
+
+
+def _reasoning(store: Store, vault: Vault, name: str) -> str:
+    """What was thought before the answer; "" where none is kept (chat completions keep none)."""
+    return "\n\n".join(
+        vault.unseal(sealed, owner=owner, item=item)["text"] for item, owner, sealed, _ in store.reasoning(parent=name)
+    )
