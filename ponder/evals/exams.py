@@ -7,10 +7,11 @@
 
 Many problems are in flight at once, each as one `generate` call, so that the engine shares its prompt. A finished
 problem goes into the bank at once; Ctrl-C, a full disk or a dead engine lose only what was in the air, and running
-again draws only what is missing. More samples of a problem than may be in flight are drawn, and kept, in parts. rollouts/grade.py defines what counts: an undecided answer is not correct, and its
-rate is reported; an answer that is not there (the reasoning never closed, nothing was found in it) is wrong and never
-votes; a sample whose verifier failed is not correct and counted by itself. Metrics are over the whole bank: asking for
-fewer samples or problems than it holds hides nothing.
+again draws only what is missing. More samples of a problem than may be in flight are drawn, and kept, in parts.
+rollouts/grade.py defines what counts: an undecided answer is not correct, and its rate is reported; an answer that is
+not there (the reasoning never closed, nothing was found in it) is wrong and never votes; a sample whose verifier failed
+is not correct and counted by itself. Metrics are over the whole bank: asking for fewer samples or problems than it
+holds hides nothing.
 """
 
 from __future__ import annotations

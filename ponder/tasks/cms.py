@@ -61,6 +61,7 @@ class CmsTask(ListedTask):
     ) -> None:
         self.name, self.split, self.language = name, split, language
         self.packages = {package.code: package for package in packages}
+        self.statements = {code: statements.get(code) or _without_statement(p) for code, p in self.packages.items()}
         self._sandbox = sandbox
         self._problems = [
             self._problem(package, statements.get(package.code, ""), subtask)
@@ -225,12 +226,18 @@ def _handed_in(package: ContestPackage, language: Language) -> str:
 def _of_subtask(package: ContestPackage, place: int, statement: str) -> str:
     """What a program is judged on, with the row of the statement's table that tells its constraints."""
     number, subtask = _worth(package).index(place) + 1, package.subtasks[place]
-    row = re.search(rf"^\|\s*\$?{number}\$?\s*\|[^|\n]*\|\s*([^|\n]*?)\s*(?:\|.*)?$", statement, re.MULTILINE)
-    told = f": {row[1]}" if row and row[1] else ""
+    words = constraints(package, place, statement)
     return (
-        f"Your program is judged on subtask {number} only ({subtask.points:g} of {package.points:g} points){told}\n"
-        "Nothing is lost where it fails on other subtasks."
+        f"Your program is judged on subtask {number} only ({subtask.points:g} of {package.points:g} points)"
+        f"{words and f': {words}'}\nNothing is lost where it fails on other subtasks."
     )
+
+
+def constraints(package: ContestPackage, place: int, statement: str) -> str:
+    """Of a subtask, as the row of the statement's table has them; "" where there is none."""
+    number = _worth(package).index(place) + 1
+    row = re.search(rf"^\|\s*\$?{number}\$?\s*\|[^|\n]*\|\s*([^|\n]*?)\s*(?:\|.*)?$", statement, re.MULTILINE)
+    return row[1] if row else ""
 
 
 def _without_statement(package: ContestPackage) -> str:

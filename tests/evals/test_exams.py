@@ -128,7 +128,7 @@ def test_more_samples_of_a_problem_than_may_be_in_flight_are_drawn_and_kept_in_p
     seen: list[int] = []
     engine = Failing(3, KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        tell = lambda done, total, share: seen.append(done)  # noqa: E731
+        tell = lambda done, total, share: seen.append(done)
         exam(make_task(1), engine, tmp_path / "a", num_samples=40, in_flight=16, on_progress=tell)
     assert [n for _, _, n in engine.calls] == [8, 8, 8] and seen == [0, 0, 0]
     kept = Bank.read(tmp_path / "a")
