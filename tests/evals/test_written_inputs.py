@@ -1,4 +1,4 @@
-"""Inputs that a model wrote: asked for once, kept where three quarters of the validators agree, run behind the fence."""
+"""Inputs that a model wrote: asked for once, kept where three quarters of the validators agree, behind the fence."""
 
 from __future__ import annotations
 

@@ -372,7 +372,8 @@ def test_an_answer_without_a_program_is_wrong_and_has_no_key(contest, answer):
 
 @pytest.mark.parametrize(
     ("dials", "said"),
-    [(",by=test", "by=test"), (",judged=2", "judged=2"), (",language=rust", "language=rust"), (",only=twize", "twice"), (",buy=subtask", "by"),
+    [(",by=test", "by=test"), (",judged=2", "judged=2"),
+     (",language=rust", "language=rust"), (",only=twize", "twice"), (",buy=subtask", "by"),
      (",size=0", "size=0"), ("x", "is not there")],
 )  # fmt: skip
 def test_a_wrong_dial_is_an_error_that_names_what_there_is(contest, dials, said):
