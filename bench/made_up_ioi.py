@@ -64,6 +64,8 @@ def main() -> None:
         runner, points_of = open_runner(options.task)
         entries = entries_of(bank, execute_bank(bank, runner, "pipes").table, runner, points_of=points_of)
         entries.sort(key=lambda entry: int(entry.id.rpartition("/")[2]))  # a year is six in a row
+        entries = entries[: PROBLEMS * options.years]  # a bank may hold more years, of fewer samples
+        assert all(len(entry.hidden) >= options.samples for entry in entries), "problems without all of their samples"
         found[model] = by_problem(entries, options)
     print(table(found, options))
     result = {"command": " ".join(sys.argv), "machine": machine(), "points": {m: f for m, f in found.items()}}
