@@ -70,7 +70,7 @@ def inputs(
     from ponder.evals.codec import encode
     from ponder.evals.program_runners import open_runner
     from ponder.evals.tables import Table
-    from ponder.evals.written_inputs import Asking, in_the_sandbox, write_inputs
+    from ponder.evals.written_inputs import Asking, in_the_sandbox, writable, write_inputs
     from ponder.live import Bar
     from ponder.sandbox.executions import shared
 
@@ -85,6 +85,7 @@ def inputs(
         model=facts.name, fingerprint=facts.fingerprint, generators=generators, validators=validators, inputs=count,
         sampling=json.dumps(asdict(params)), fence=fence,
     )  # fmt: skip
+    writable(held, runner, name, asking)  # what is wrong with it, before a model is loaded
     engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
     try:
         with resumable("the same command"), Bar(Console(stderr=True), "write", figure="with inputs") as bar:

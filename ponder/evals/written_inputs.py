@@ -93,32 +93,39 @@ def in_the_sandbox(program: str, stdin: str) -> str | None:
     return ran.stdout.decode(errors="replace") if ran.status == "ok" else None
 
 
+def writable(bank: Bank, runner: ProgramRunner, name: str, asking: Asking) -> dict[str, Problem]:
+    """Problem of the contest -> a problem of the bank that stands for it; an error where nothing can be written, or
+    where this name is of something else."""
+    head, path = _files(bank, name)
+    found: dict[str, Problem] = {}
+    for problem in bank.problems:  # of subtasks that were asked for apart the first stands for all
+        if runner.told(problem) is not None:
+            found.setdefault(runner.contest(problem)[0], problem)
+    if not found:
+        raise BankError(
+            f"no problem of {bank.spec.task} has inputs that could be written: of a communication problem only its "
+            "manager knows what is right"
+        )
+    if not head.exists():
+        runs.write_atomic(head, json.dumps(asdict(asking), indent=1) + "\n")
+    known = json.loads(head.read_text())
+    for fact, value in asdict(asking).items():
+        if known.get(fact) != value:
+            raise BankError(
+                f"{path} was written by another {fact} ({known.get(fact)}, not {value}); choose another --name"
+            )
+    return found
+
+
 async def write_inputs(
     bank: Bank, runner: ProgramRunner, engine: Engine, execute: Execute, name: str, asking: Asking,
     params: SamplingParams, *, on_progress: Callable[[int, int, float], None] | None = None,
 ) -> Written:  # fmt: skip
     """Ask for what is not there yet; problems of which no input can be run are left out. on_progress: problems done,
     problems, share of them with an input."""
-    head, path = _files(bank, name)
-    if head.exists():
-        known = json.loads(head.read_text())
-        for fact, value in asdict(asking).items():
-            if known.get(fact) != value:
-                raise BankError(
-                    f"{path} was written by another {fact} ({known.get(fact)}, not {value}); choose another --name"
-                )
-    else:
-        runs.write_atomic(head, json.dumps(asdict(asking), indent=1) + "\n")
+    problems = writable(bank, runner, name, asking)
+    _, path = _files(bank, name)
     done = dict(_lines(path))
-    problems: dict[str, Problem] = {}
-    for problem in bank.problems:  # of subtasks that were asked for apart the first stands for all
-        if runner.told(problem) is not None:
-            problems.setdefault(runner.contest(problem)[0], problem)
-    if not problems:
-        raise BankError(
-            f"no problem of {bank.spec.task} has inputs that could be written: of a communication problem only its "
-            "manager knows what is right"
-        )
     todo = iter([(contest, problem) for contest, problem in problems.items() if contest not in done])
 
     async def work() -> None:
