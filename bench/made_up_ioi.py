@@ -8,7 +8,8 @@ submissions. The contest's system tells the points of every submission and nothi
 
 Rows: 50 at random in closed form; the filter by public examples; the whole procedure; what all samples together get,
 which is the 10,000 row where that many are drawn, and the oracle that knows which 50 to take, since three would do.
-Intervals are over years (Student's t); the differences are paired. Samples are kept: the same command goes on.
+Intervals are over problems, times six; the differences are paired. Samples are kept: the same command goes on, and more
+samples, years or models add to what is there. Ten thousand samples of a problem are drawn in parts.
 
 It does not measure how hard an olympiad this is: nobody has taken part in it.
 """
@@ -18,7 +19,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import math
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +34,7 @@ from ponder.evals.executions import execute_bank
 from ponder.evals.ladder import DRAWS, RUNGS
 from ponder.evals.program_runners import open_runner
 from ponder.evals.replay import random_orders
+from ponder.evals.stats import Estimate, interval, paired_difference
 from ponder.evals.submissions import IOI, coverage, random_score, scores_of
 from ponder.live import Bar
 from ponder.runs import machine
@@ -42,6 +43,7 @@ from ponder.tasks import load_task
 from ponder.types import SamplingParams
 
 PROBLEMS = 6  # of a year
+FULL = 100.0  # points of a problem
 WAYS = {"public examples": RUNGS["public examples"], "public + clusters": RUNGS["public + clusters"], "all": Choosing()}
 
 
@@ -62,7 +64,9 @@ def main() -> None:
         runner, points_of = open_runner(options.task)
         entries = entries_of(bank, execute_bank(bank, runner, "pipes").table, runner, points_of=points_of)
         entries.sort(key=lambda entry: int(entry.id.rpartition("/")[2]))  # a year is six in a row
-        found[model] = by_year(entries, options)
+        entries = entries[: PROBLEMS * options.years]  # a bank may hold more years, of fewer samples
+        assert all(len(entry.hidden) >= options.samples for entry in entries), "problems without all of their samples"
+        found[model] = by_problem(entries, options)
     print(table(found, options))
     result = {"command": " ".join(sys.argv), "machine": machine(), "points": {m: f for m, f in found.items()}}
     (options.out / "result.json").write_text(json.dumps(result, indent=1) + "\n")
@@ -86,20 +90,20 @@ def sampled(model: str, options: argparse.Namespace) -> Bank:
     return Bank.read(out)
 
 
-def by_year(entries: list[Entry], options: argparse.Namespace) -> dict[str, list[float]]:
-    """A row of the table -> the points of every year, of 600."""
+def by_problem(entries: list[Entry], options: argparse.Namespace) -> dict[str, list[float]]:
+    """A row of the table -> the points of every problem, of 100; a year is six in a row."""
     b, rules = options.submissions, replace(IOI, limit=options.submissions)
     rows: dict[str, list[float]] = {f"{b} at random": [random_score(e.hidden, min(b, len(e.hidden))) for e in entries]}
     for name, way in WAYS.items():
         scores = []
-        for entry in entries:
+        for number, entry in enumerate(entries):
+            print(f"{name}: problem {number + 1} of {len(entries)}", file=sys.stderr, flush=True)
             contest, prepared = entry.contest(rules), prepare(entry.pools[""], way, entry.goals)
             orders = random_orders(entry.id, len(entry.hidden), options.draws)
             scores.append(float(np.mean([scores_of(prepared, contest, entry.id, b, order)[0][-1] for order in orders])))
         rows[f"{b} by {name}"] = scores
     rows[f"all {options.samples} (and the oracle)"] = [coverage(entry.hidden) for entry in entries]
-    years = range(0, len(entries), PROBLEMS)
-    return {name: [sum(scores[y : y + PROBLEMS]) for y in years] for name, scores in rows.items()}
+    return rows
 
 
 def table(found: dict[str, dict[str, list[float]]], options: argparse.Namespace) -> str:
@@ -108,21 +112,18 @@ def table(found: dict[str, dict[str, list[float]]], options: argparse.Namespace)
     for name in next(iter(found.values())):
         cells = []
         for rows in found.values():
-            floor = next(iter(rows.values()))
-            more = "" if rows[name] is floor else f"; {span(np.subtract(rows[name], floor), sign='+')} to random"
-            cells.append(span(np.array(rows[name])) + more)
+            floor, own = ([value / FULL for value in each] for each in (next(iter(rows.values())), rows[name]))
+            more = "" if own == floor else f"; {span(paired_difference(floor, own), sign='+')} to random"
+            cells.append(span(interval(own)) + more)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    sizes = f"{options.years} years of {PROBLEMS} problems ({options.task}), {options.samples} samples a problem"
+    sizes = f"{options.years * PROBLEMS} problems ({options.task}), {options.samples} samples a problem"
     return "\n".join([*lines, f"\nPoints of 600, mean and 95 % interval over {sizes}; {options.draws} orders."])
 
 
-def span(values: np.ndarray, sign: str = "") -> str:
-    """A mean over years with its interval."""
-    if len(values) < 2:
-        return f"{values.mean():{sign}.0f}"
-    student = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
-    half = student.get(len(values), 2.1) * float(values.std(ddof=1)) / math.sqrt(len(values))
-    return f"{values.mean():{sign}.0f} ({values.mean() - half:{sign}.0f} to {values.mean() + half:{sign}.0f})"
+def span(share: Estimate, sign: str = "") -> str:
+    """A share of the points as points of a year, with its interval."""
+    value, low, high = (f"{PROBLEMS * FULL * each:{sign}.0f}" for each in (share.value, share.low, share.high))
+    return f"{value} ({low} to {high})"
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Verbs that choose what to submit: submit, ioi."""
+"""Verbs that choose what to submit: inputs, submit, ioi."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 from dataclasses import asdict
@@ -11,14 +12,105 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.console import Console
 
-from ponder.cli.app import MEASURE, Json, app, number
+from ponder.cli.app import (
+    MEASURE,
+    Answer,
+    ApiKey,
+    BaseUrl,
+    EngineName,
+    Int8,
+    Json,
+    Model,
+    Reasoning,
+    Temperature,
+    app,
+    number,
+)
+from ponder.cli.loading import close, describe, open_engine
 from ponder.cli.show import print_tables, resumable
 from ponder.config import ConfigError
+from ponder.types import SamplingParams
 
 if TYPE_CHECKING:
     from ponder.evals.bank import Bank
-    from ponder.evals.entries import Entry
+    from ponder.evals.entries import Entry, HiddenPoints
     from ponder.evals.executions import ProgramRunner
+
+
+WrittenBy = Annotated[
+    str, typer.Option("--inputs", help="Those that `ponder inputs` had a model write, by name; default: made up.")
+]
+
+
+@app.command(rich_help_panel=MEASURE)
+def inputs(
+    bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval` on a task whose answers are programs.")],
+    model: Model,
+    name: Annotated[
+        str, typer.Option(help="What they are called, for `ponder submit BANK --inputs NAME`.")
+    ] = "written",
+    generators: Annotated[int, number("Programs that make inputs, for each subtask.", least=1)] = 4,
+    validators: Annotated[int, number("Programs that call inputs allowed; 75 % of them must.", least=0)] = 8,
+    count: Annotated[int, number("Inputs of each subtask.", "--count", least=1, most=1000)] = 24,
+    max_reasoning_tokens: Reasoning = 0,
+    max_answer_tokens: Answer = 400,
+    temperature: Temperature = 1.0,
+    engine_name: EngineName = "local",
+    base_url: BaseUrl = None,
+    api_key: ApiKey = None,
+    int8: Int8 = False,
+    as_json: Json = False,
+) -> None:
+    """Have a model write inputs that tell a bank's programs apart: generators, and validators that check them.
+
+    The model is told what a contestant knows. Its programs run behind the fence; an input is kept where 75 % of the
+    validators accept it. Run it again to go on where it stopped.
+    """
+    from ponder.evals.bank import Bank
+    from ponder.evals.codec import encode
+    from ponder.evals.program_runners import open_runner
+    from ponder.evals.tables import Table
+    from ponder.evals.written_inputs import Asking, in_the_sandbox, writable, write_inputs
+    from ponder.live import Bar
+    from ponder.sandbox.executions import shared
+
+    held = Bank.read(bank)
+    runner, _ = open_runner(held.spec.task, held.spec.split)
+    fence = shared().sandbox.fence  # refused here where there is none
+    facts = describe(model, base_url, int8=int8)
+    params = SamplingParams(
+        temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
+    )
+    asking = Asking(
+        model=facts.name, fingerprint=facts.fingerprint, generators=generators, validators=validators, inputs=count,
+        sampling=json.dumps(asdict(params)), fence=fence,
+    )  # fmt: skip
+    writable(held, runner, name, asking)  # what is wrong with it, before a model is loaded
+    engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
+    try:
+        with resumable("the same command"), Bar(Console(stderr=True), "write", figure="with inputs") as bar:
+            written = asyncio.run(
+                write_inputs(
+                    held, runner, engine, in_the_sandbox, name, asking, params,
+                    on_progress=lambda done, total, share: bar("", done, total, share),
+                )
+            )  # fmt: skip
+    finally:
+        close(engine)
+    if as_json:
+        print(json.dumps(encode(written), ensure_ascii=False))
+        return
+    rows = [
+        (each.contest, len(each.inputs), each.generators, f"{each.voting} of {each.validators}", each.made,
+         each.rejected, each.runs, each.tokens)
+        for each in written.by_contest.values()
+    ]  # fmt: skip
+    head = ("problem", "inputs", "generators", "validators that vote", "made", "rejected", "runs", "tokens")
+    print_tables([Table(f"Inputs written by {facts.name}", head, rows)])
+    told = f"; {len(written.without)} of {len(rows)} problems have none and keep the made-up ones" * bool(
+        written.without
+    )
+    print(f"`ponder submit {bank} --inputs {name}` chooses by them{told}")
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -33,6 +125,7 @@ def submit(
     fit: Annotated[
         Optional[Path], typer.Option(help="Another bank, of problems held out for it: fit the weights on it first.")
     ] = None,
+    written: WrittenBy = "",
     as_json: Json = False,
 ) -> None:
     """Run the programs of a bank, and compare ways of choosing which to submit, at equal submissions.
@@ -50,7 +143,7 @@ def submit(
     budgets = numbers(submissions)
     with resumable("the same command"):
         held = Bank.read(bank)
-        runner, entries = run_programs(held, by_subtask=contest.tells_points)
+        runner, entries = run_programs(held, by_subtask=contest.tells_points, written=written)
         weights, told = Weights(), "the weights are ponder's defaults"
         if fit is not None:
             other = Bank.read(fit)
@@ -65,7 +158,7 @@ def submit(
             scorers=scorers(held), task=held.spec.task, model=held.spec.model, choosing=told, runner=runner.facts,
             command=" ".join(sys.argv),
         )  # fmt: skip
-    path = bank / f"ladder_{contest.name}.json"
+    path = bank / f"ladder_{contest.name}{written and f'_{written}'}.json"
     found.write(path)
     if as_json:
         print(json.dumps(encode(found), ensure_ascii=False))
@@ -81,6 +174,7 @@ def ioi(
     standings: Annotated[
         Optional[Path], typer.Option(help="The contestants' totals, one a line: then the percentile is told.")
     ] = None,
+    written: WrittenBy = "",
     as_json: Json = False,
 ) -> None:
     """Take part in an olympiad with the samples of a bank: 50 submissions a problem, only these are judged."""
@@ -90,17 +184,16 @@ def ioi(
     from ponder.evals.codec import encode
     from ponder.evals.executions import execute_bank
     from ponder.evals.olympiad import olympiad, percentile
-    from ponder.evals.program_runners import open_runner
     from ponder.evals.submissions import IOI
     from ponder.evals.tables import Table
 
     totals = read_totals(standings) if standings else []
     held = Bank.read(bank)
-    runner, points_of = open_runner(held.spec.task, held.spec.split)
+    runner, points_of, kept = runner_of(held, written)
     if points_of is None:
         raise ConfigError(f"{held.spec.task} has no subtasks; `ponder submit` compares ways of choosing on it")
     with resumable("the same command"):
-        table = execute_bank(held, runner, str(runner.facts["language"])).table
+        table = execute_bank(held, runner, kept).table
         known = scorers(held)
         sittings = olympiad(
             held, table, runner, points_of, rules=replace(IOI, limit=submissions), scorer=known[0] if known else "",
@@ -150,20 +243,29 @@ def scorers(bank: Bank) -> list[str]:
     return complete_scorers([bank.samples(problem.id) for problem in bank.problems], bank.scorers)[0]
 
 
-def run_programs(bank: Bank, *, by_subtask: bool) -> tuple[ProgramRunner, list[Entry]]:
+def runner_of(bank: Bank, written: str) -> tuple[ProgramRunner, HiddenPoints | None, str]:
+    """The runner of a bank, its hidden points, and the name under which executions are kept: other inputs, another."""
+    from ponder.evals.program_runners import open_runner
+    from ponder.evals.written_inputs import WithInputs, read_inputs
+
+    runner, points_of = open_runner(bank.spec.task, bank.spec.split)
+    language = str(runner.facts["language"])
+    if not written:
+        return runner, points_of, language
+    return WithInputs(runner, read_inputs(bank, written)), points_of, f"{language}-{written}"
+
+
+def run_programs(bank: Bank, *, by_subtask: bool, written: str = "") -> tuple[ProgramRunner, list[Entry]]:
     """The problems of a bank for the ladder; what has not been run yet is run."""
     from ponder.evals.entries import entries_of
     from ponder.evals.executions import execute_bank
-    from ponder.evals.program_runners import open_runner
     from ponder.live import Bar
 
-    runner, points_of = open_runner(bank.spec.task, bank.spec.split)
+    runner, points_of, kept = runner_of(bank, written)
     if by_subtask and points_of is None:
         raise ConfigError(f"{bank.spec.task} has no subtasks; leave out --rules ioi")
     with Bar(Console(stderr=True), "run", unit="samples", figure="with a program") as bar:
-        done = execute_bank(
-            bank, runner, str(runner.facts["language"]), on_progress=lambda now, all_, share: bar("", now, all_, share)
-        )
+        done = execute_bank(bank, runner, kept, on_progress=lambda now, all_, share: bar("", now, all_, share))
     if done.lost:
         print(f"{done.lost} samples were lost by the machine: run this again when it is free", file=sys.stderr)
     held = scorers(bank)

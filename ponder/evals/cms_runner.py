@@ -5,9 +5,8 @@
     runner.points(problem, program)   # hidden: the points of every subtask
 
 A contestant knows the subtasks with their points and which include which, and the package's samples: tests of subtasks
-that are worth nothing. Batch problems get inputs like the samples', on which a program runs with the package's grader;
-a communication problem has none, since its manager knows what is right. Model-written generators and validators
-(strategies/inputs.py) would make better ones and are not asked for here.
+that are worth nothing. Batch problems get inputs like the samples', or those that a model wrote (written_inputs.py), on
+which a program runs with the package's grader; a communication problem has none, since its manager knows what is right.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ from ponder.evals.executions import LostRun
 from ponder.grading.code_blocks import extract_code
 from ponder.processes import num_cores
 from ponder.sandbox.base import Limits, Program
-from ponder.strategies.inputs import MAX_INPUT, similar
+from ponder.strategies.inputs import MAX_INPUT, Told, similar
 from ponder.strategies.programs import Goal
-from ponder.tasks.cms import CmsTask
+from ponder.tasks.cms import CmsTask, constraints
 from ponder.tasks.judge import JudgingSandbox, judge
 from ponder.tasks.packages import ContestPackage
 from ponder.types import Problem
@@ -47,12 +46,7 @@ class CmsRunner:
         return extract_code(answer, self.task.language)
 
     def inputs(self, problem: Problem) -> Sequence[str]:
-        package = self._package(problem)
-        if package.kind != "batch":
-            return []
-        tests = [test for place in _samples(package) for test in package.subtasks[place].tests]
-        texts = [package.test(test).input.decode(errors="replace") for test in dict.fromkeys(tests)]
-        return similar([text for text in texts if len(text) <= MAX_INPUT], n=self.num_inputs, seed=0)
+        return similar(_sample_inputs(self._package(problem)), n=self.num_inputs, seed=0)
 
     def outputs(self, problem: Problem, program: str, inputs: Sequence[str]) -> Sequence[str | None]:
         """Words alone; after a limit was come to, no further input is tried."""
@@ -91,6 +85,21 @@ class CmsRunner:
             for s in subtasks
         ]
 
+    def told(self, problem: Problem) -> Told | None:
+        package = self._package(problem)
+        if package.kind != "batch":
+            return None
+        statement = self.task.statements[package.code]
+        shown = "".join(f" For example:\n\n{text.rstrip()}\n\n" for text in _sample_inputs(package)[:1])
+        return Told(
+            statement=statement,
+            form=f"An input is what the grader of the problem reads from standard input.{shown}",
+            constraints=tuple(constraints(package, place, statement) for place in _worth(package)),
+        )
+
+    def input_of(self, problem: Problem, printed: str) -> str | None:
+        return printed
+
     def points(self, problem: Problem, program: str) -> Sequence[float]:
         """The points of every subtask; nan = undecided. Asks hidden tests."""
         package = self._package(problem)
@@ -106,6 +115,13 @@ class CmsRunner:
 
 def _worth(package: ContestPackage) -> list[int]:
     return [place for place, subtask in enumerate(package.subtasks) if subtask.points]
+
+
+def _sample_inputs(package: ContestPackage) -> list[str]:
+    """Inputs of a batch problem's samples; a communication problem has none to run a program on."""
+    tests = [test for place in _samples(package) for test in package.subtasks[place].tests]
+    texts = [package.test(test).input.decode(errors="replace") for test in dict.fromkeys(tests)]
+    return [text for text in texts if len(text) <= MAX_INPUT] if package.kind == "batch" else []
 
 
 def _samples(package: ContestPackage) -> list[int]:

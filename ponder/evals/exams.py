@@ -7,10 +7,11 @@
 
 Many problems are in flight at once, each as one `generate` call, so that the engine shares its prompt. A finished
 problem goes into the bank at once; Ctrl-C, a full disk or a dead engine lose only what was in the air, and running
-again draws only what is missing. rollouts/grade.py defines what counts: an undecided answer is not correct, and its
-rate is reported; an answer that is not there (the reasoning never closed, nothing was found in it) is wrong and never
-votes; a sample whose verifier failed is not correct and counted by itself. Metrics are over the whole bank: asking for
-fewer samples or problems than it holds hides nothing.
+again draws only what is missing. More samples of a problem than may be in flight are drawn, and kept, in parts.
+rollouts/grade.py defines what counts: an undecided answer is not correct, and its rate is reported; an answer that is
+not there (the reasoning never closed, nothing was found in it) is wrong and never votes; a sample whose verifier failed
+is not correct and counted by itself. Metrics are over the whole bank: asking for fewer samples or problems than it
+holds hides nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import takewhile
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -129,32 +131,44 @@ async def _fill(
         bank.check(problem)
     todo = iter([problem for problem in problems if bank.num_samples(problem.id) < num_samples])
     rates = {p.id: bank.pass_rate(p.id) for p in problems if bank.num_samples(p.id) >= num_samples}
+    under_way: dict[str, bool] = {}  # problem -> it lacks further parts
+    # two at a time where one problem is more than may be in flight: the end of one part leaves no core idle
+    most = num_samples if num_samples <= in_flight else max(1, in_flight // 2)
 
     async def work() -> None:
         for problem in todo:  # shared by all workers: each takes the next
-            first = bank.num_samples(problem.id)
-            params = replace(spec.params, seed=text_seed(spec.seed, problem.id))
-            completions = await engine.generate(problem.prompt, params, n=num_samples - first, first=first)
-            completions = list(takewhile(lambda completion: completion.finish_reason != "cancelled", completions))
-            verdicts = await grade(task, problem, completions, keys=True)
-            for verdict in verdicts:
-                graded.add(verdict)
-            rows = [
-                sample_row(problem, index, completion, verdict)
-                for index, (completion, verdict) in enumerate(zip(completions, verdicts, strict=True), first)
-            ]
-            if task.is_gated:
-                rows = [withheld_row(row) for row in rows]
-            if not rows:
-                continue
+            goes_on = True
+            while goes_on:
+                goes_on = await draw(problem)
+                under_way[problem.id] = goes_on
+                if bank.num_samples(problem.id):
+                    rates[problem.id] = bank.pass_rate(problem.id)
+                    if on_progress:
+                        on_progress(len(rates) - sum(under_way.values()), num_problems, fmean(rates.values()))
+
+    async def draw(problem: Problem) -> bool:
+        """Keep the next part of a problem's samples; whether there is more to draw."""
+        first = bank.num_samples(problem.id)
+        wanted = min(most, num_samples - first)
+        params = replace(spec.params, seed=text_seed(spec.seed, problem.id))
+        completions = await engine.generate(problem.prompt, params, n=wanted, first=first)
+        completions = list(takewhile(lambda completion: completion.finish_reason != "cancelled", completions))
+        verdicts = await grade(task, problem, completions, keys=True)
+        for verdict in verdicts:
+            graded.add(verdict)
+        rows = [
+            sample_row(problem, index, completion, verdict)
+            for index, (completion, verdict) in enumerate(zip(completions, verdicts, strict=True), first)
+        ]
+        if task.is_gated:
+            rows = [withheld_row(row) for row in rows]
+        if rows:
             bank.append(stored[problem.id], rows, prompt_ids=() if task.is_gated else completions[0].prompt_ids)
-            rates[problem.id] = bank.pass_rate(problem.id)
-            if on_progress:
-                on_progress(len(rates), num_problems, sum(rates.values()) / len(rates))
+        return len(rows) == wanted and first + wanted < num_samples
 
     try:
         async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, min(num_problems, in_flight // num_samples))):
+            for _ in range(max(1, min(num_problems, in_flight // most))):
                 group.create_task(work())
     except ExceptionGroup as errors:
         raise errors.exceptions[0] from None  # the first failure; the others were cancelled by it

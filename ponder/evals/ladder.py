@@ -160,6 +160,19 @@ def ladder(
     )  # fmt: skip
 
 
+def scores_by_problem(
+    entries: Sequence[Entry], choosing: Choosing, *, rules: ContestRules, budgets: Sequence[int] = BUDGETS,
+    scorer: str = "", draws: int = DRAWS,
+) -> Floats:  # fmt: skip
+    """(problems, budgets): shares of the points of a way of choosing among all samples, to be compared in pairs with
+    those of another bank of the same problems. NOTHING is random, in closed form."""
+    entries = [told(entry, rules) for entry in entries]
+    if choosing == NOTHING:
+        return np.array([[random_score(e.hidden, b) / sum(e.full) for b in budgets] for e in entries])
+    n = min(len(entry.hidden) for entry in entries)
+    return _Played.of(entries, scorer, choosing, rules, budgets, n, draws).scores
+
+
 def told(entry: Entry, rules: ContestRules) -> Entry:
     """The entry under the rules of a contest: without points of subtasks it has one goal."""
     if rules.tells_points or len(entry.goals) == 1:

@@ -23,7 +23,7 @@ from ponder.grading.testers import value_of
 from ponder.processes import num_cores
 from ponder.sandbox.calls import call
 from ponder.sandbox.executions import shared
-from ponder.strategies.inputs import valid_inputs
+from ponder.strategies.inputs import Told, valid_inputs
 from ponder.strategies.programs import Goal
 from ponder.tasks import load_task
 from ponder.tasks.asserts import calls_of
@@ -41,7 +41,8 @@ from ponder.tasks.pipes import (
     subtasks,
     text_of,
 )
-from ponder.tasks.pipes_language import Value, fits, parse, run
+from ponder.tasks.pipes_language import LONGEST, Value, fits, parse, run
+from ponder.tasks.prompting import question
 from ponder.tasks.variations import variations
 from ponder.types import Problem
 
@@ -99,6 +100,22 @@ class PipesRunner:
             )
             for name, points in SUBTASKS
         ]  # fmt: skip
+
+    def told(self, problem: Problem) -> Told:
+        words = {"positive": "all numbers are positive", "sorted": "the numbers do not decrease from left to right"}
+        return Told(
+            statement="A hidden program turns a list of whole numbers into another. It is known by what it does:\n\n"
+            + problem.text,
+            form=f"An input is one line of 1 to {LONGEST} whole numbers from -20 to 20 with blanks between them.",
+            constraints=tuple(words.get(name, "") for name, _ in SUBTASKS),
+        )
+
+    def input_of(self, problem: Problem, printed: str) -> str | None:
+        try:
+            value = _value(printed)
+        except ValueError:
+            return None
+        return text_of(value) if VALIDATORS["legal"](value) else None
 
 
 def _value(text: str) -> Value:
@@ -171,6 +188,20 @@ class FunctionRunner:
 
     def goals(self, problem: Problem) -> Sequence[Goal]:
         return [Goal()]
+
+    def told(self, problem: Problem) -> Told:
+        tests = self.task.item(problem).tests
+        shown = [", ".join(map(repr, args)) for args in calls_of(tests.public, tests.entry)][:2]
+        example = f" Two inputs are\n{chr(10).join(shown)}\n" if len(shown) == 2 else ""
+        return Told(
+            statement=question(problem),
+            form=f"An input is one line with the arguments of one call of `{tests.entry}`, written as Python literals "
+            f"with commas between them; no names and no other code.{example}",
+        )
+
+    def input_of(self, problem: Problem, printed: str) -> str | None:
+        args = arguments_of(printed.strip())
+        return None if args is None else ", ".join(map(repr, args))
 
 
 def open_runner(task: str, split: str = "test") -> tuple[ProgramRunner, HiddenPoints | None]:

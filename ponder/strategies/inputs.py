@@ -1,7 +1,8 @@
 """Inputs for telling programs apart: written by a model as generators and validators, or made from examples.
 
-    texts = await ask_for(engine, generator_prompt(statement), params, n=4)          # four generators
-    checks = await ask_for(engine, validator_prompt(statement), params, n=8)         # eight validators
+    told = Told(statement="Print the sum of two numbers.")
+    texts, _ = await ask_for(engine, generator_prompt(told), params, n=4)            # four generators
+    checks, _ = await ask_for(engine, validator_prompt(told), params, n=8)           # eight validators
     made = make_inputs(texts, checks, execute, n=256, seed=0)
     made.kept                                  # inputs that at least 75 % of the validators call valid
 
@@ -40,7 +41,7 @@ _GENERATOR = """Here is a programming problem.
 
 Write a Python program that makes one random input for it. It reads a seed, a whole number, from standard input, seeds
 `random` with it, and prints one input to standard output, exactly in the format that the problem describes and with
-nothing around it. Different seeds must give different inputs; mix small, special and large ones. {constraints}
+nothing around it. Different seeds must give different inputs; mix small, special and large ones. {form} {constraints}
 Answer with one fenced code block."""
 
 _VALIDATOR = """Here is a programming problem.
@@ -48,8 +49,18 @@ _VALIDATOR = """Here is a programming problem.
 {statement}
 
 Write a Python program that checks whether an input for it is allowed. It reads the input from standard input, and
-prints `valid` if it has the right format and keeps to all the constraints of the problem, else `invalid`. {constraints}
+prints `valid` if it has the right format and keeps to all the constraints of the problem, else `invalid`. {form}
+{constraints}
 Answer with one fenced code block."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Told:
+    """What whoever writes inputs of a problem is told."""
+
+    statement: str
+    form: str = ""  # how an input is written down, where the statement does not say
+    constraints: tuple[str, ...] = ("",)  # of each subtask, in words; "" = those of the problem
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,14 +74,14 @@ class MadeInputs:
     runs: int  # of programs
 
 
-def generator_prompt(statement: str, constraints: str = "") -> tuple[Message, ...]:
-    """Asks for a program that makes inputs. constraints: of the subtask, in words."""
-    return _prompt(_GENERATOR, statement, constraints)
+def generator_prompt(told: Told, subtask: int = 0) -> tuple[Message, ...]:
+    """Asks for a program that makes inputs of a subtask."""
+    return _prompt(_GENERATOR, told, subtask)
 
 
-def validator_prompt(statement: str, constraints: str = "") -> tuple[Message, ...]:
-    """Asks for a program that tells whether an input is allowed."""
-    return _prompt(_VALIDATOR, statement, constraints)
+def validator_prompt(told: Told, subtask: int = 0) -> tuple[Message, ...]:
+    """Asks for a program that tells whether an input is allowed in a subtask."""
+    return _prompt(_VALIDATOR, told, subtask)
 
 
 async def ask_for(
@@ -83,10 +94,11 @@ async def ask_for(
 
 
 def make_inputs(
-    generators: Sequence[str], validators: Sequence[str], execute: Execute, *, n: int, seed: int = 0
-) -> MadeInputs:
+    generators: Sequence[str], validators: Sequence[str], execute: Execute, *, n: int, seed: int = 0,
+    read: Callable[[str], str | None] = str,
+) -> MadeInputs:  # fmt: skip
     """Up to n different inputs, from the generators in turn, that the validators accept. No validators: all that are
-    made."""
+    made. read: what was printed as an input; None where it is none, and its generator is not asked again."""
     found: dict[str, None] = {}
     runs, live = 0, list(generators)
     for number in range(MAX_TRIES * n):
@@ -95,10 +107,11 @@ def make_inputs(
         program = live[number % len(live)]
         printed = execute(program, f"{seed + number}\n")
         runs += 1
-        if printed is None:
+        text = read(printed) if printed is not None and len(printed) <= MAX_INPUT else printed
+        if text is None:
             live.remove(program)  # one that fails once costs no second run
-        elif printed.strip() and len(printed) <= MAX_INPUT:
-            found.setdefault(printed.rstrip("\n") + "\n")
+        elif text.strip() and len(text) <= MAX_INPUT:
+            found.setdefault(text.rstrip("\n") + "\n")
     made = list(found)
     kept, voting = valid_inputs(made, [lambda text, p=p: verdict_of(execute(p, text)) for p in validators])  # type: ignore[misc]
     return MadeInputs(
@@ -177,8 +190,13 @@ def _changed(text: str, rng: Random) -> str:
     return text
 
 
-def _prompt(form: str, statement: str, constraints: str) -> tuple[Message, ...]:
-    told = f"The input must also keep to this: {constraints}" if constraints else ""
-    # not str.format: a statement may hold braces
-    text = form.replace("{constraints}", told).replace("{statement}", statement)
+def _prompt(request: str, told: Told, subtask: int) -> tuple[Message, ...]:
+    constraints = told.constraints[subtask]
+    parts = {
+        "{constraints}": f"The input must also keep to this: {constraints}" if constraints else "",
+        "{form}": told.form,
+        "{statement}": told.statement,
+    }
+    # not str.format, and in one pass: a statement may hold braces
+    text = re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], request)
     return (Message(role="user", content=text),)

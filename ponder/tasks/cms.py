@@ -4,6 +4,7 @@
     load_task("cms:ioi2024,by=subtask")             a problem a subtask: it is asked, and judged, by itself
     task.verify(problem, answer).parts              {"points": 43.0, "01-N2": 3.0, "02-N50": 7.0, "03-chain": 33.0, ...}
     load_task("cms:ioi2024,only=sphinx+message,language=c++17")
+    load_task("cms:ioi2024,judged=0")               for drawing samples: no hidden test is asked until one is submitted
 
 The answer's program is its last block of C++ (`grading/code_blocks.py`). `judge.py` judges it; the reward is the share
 of the points, and only full points are correct. What the machine lost, or a judge's own program failed at, is
@@ -56,11 +57,14 @@ class CmsTask(ListedTask):
         statements: Mapping[str, str],
         by: str = "problem",
         language: Language = "c++20",
+        judged: bool = True,
         split: str = "test",
         sandbox: JudgingSandbox | None = None,
     ) -> None:
+        self.judged = judged
         self.name, self.split, self.language = name, split, language
         self.packages = {package.code: package for package in packages}
+        self.statements = {code: statements.get(code) or _without_statement(p) for code, p in self.packages.items()}
         self._sandbox = sandbox
         self._problems = [
             self._problem(package, statements.get(package.code, ""), subtask)
@@ -86,6 +90,9 @@ class CmsTask(ListedTask):
         source = extract_code(answer, self.language)
         if source is None:
             return Verdict(outcome="wrong", reward=0.0, note="no C++ program in the answer")
+        if not self.judged:
+            note = "not judged (judged=0): `ponder ioi` judges what it submits"
+            return Verdict(outcome="undecided", reward=0.0, extracted=source, note=note)
         judged = self.judge(problem, Program(source=source, language=self.language))
         parts = {each.name: points for each, points in zip(judged.subtasks, judged.points, strict=True)
                  if points is not None and each.points}  # fmt: skip
@@ -121,15 +128,18 @@ def cms_task(
     language: str = "c++20",
     only: str | None = None,
     size: int | None = None,
+    judged: int = 1,
 ) -> CmsTask:
     """The task of a path, perhaps with dials behind a comma; `only` names packages, joined by +. Contests have one
-    split, and `seed` changes nothing."""
+    split, and `seed` changes nothing. judged=0: `verify` asks no hidden test and leaves every program undecided."""
     path, own = _split_dials(spec)
-    chosen: dict[str, Any] = {"by": by, "language": language, "only": only, "size": size} | own
+    chosen: dict[str, Any] = {"by": by, "language": language, "only": only, "size": size, "judged": judged} | own
     if chosen["by"] not in WAYS:
         raise ConfigError(f"by={chosen['by']} is none of {', '.join(WAYS)}")
     if chosen["language"] not in STANDARDS:
         raise ConfigError(f"language={chosen['language']} is none of {', '.join(STANDARDS)}")
+    if chosen["judged"] not in (0, 1):
+        raise ConfigError(f"judged={chosen['judged']} must be 1, or 0 to draw samples without judging them")
     size = chosen["size"]
     if size is not None and (not isinstance(size, int) or size < 1):
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
@@ -141,6 +151,7 @@ def cms_task(
         statements=_statements(root, packages),
         by=chosen["by"],
         language=next(each for each in get_args(Language) if each == chosen["language"]),
+        judged=bool(chosen["judged"]),
         split=split,
     )
     task.origin = [_origin(package, root) for package in packages]
@@ -154,7 +165,7 @@ def _split_dials(spec: str) -> tuple[str, dict[str, Any]]:
     match = re.fullmatch(r"(.*?)((?:,[a-z]+=[^,]*)*)", spec, re.DOTALL)
     assert match is not None, spec
     _, dials = parse_spec(f"cms:{match[2].lstrip(',')}")
-    known = ("by", "language", "only", "size")
+    known = ("by", "language", "only", "size", "judged")
     for dial in dials:
         if dial not in known:
             raise ConfigError(f"task 'cms:{spec}' has no dial {dial!r}{nearest(dial, known)}")
@@ -225,12 +236,18 @@ def _handed_in(package: ContestPackage, language: Language) -> str:
 def _of_subtask(package: ContestPackage, place: int, statement: str) -> str:
     """What a program is judged on, with the row of the statement's table that tells its constraints."""
     number, subtask = _worth(package).index(place) + 1, package.subtasks[place]
-    row = re.search(rf"^\|\s*\$?{number}\$?\s*\|[^|\n]*\|\s*([^|\n]*?)\s*(?:\|.*)?$", statement, re.MULTILINE)
-    told = f": {row[1]}" if row and row[1] else ""
+    words = constraints(package, place, statement)
     return (
-        f"Your program is judged on subtask {number} only ({subtask.points:g} of {package.points:g} points){told}\n"
-        "Nothing is lost where it fails on other subtasks."
+        f"Your program is judged on subtask {number} only ({subtask.points:g} of {package.points:g} points)"
+        f"{words and f': {words}'}\nNothing is lost where it fails on other subtasks."
     )
+
+
+def constraints(package: ContestPackage, place: int, statement: str) -> str:
+    """Of a subtask, as the row of the statement's table has them; "" where there is none."""
+    number = _worth(package).index(place) + 1
+    row = re.search(rf"^\|\s*\$?{number}\$?\s*\|[^|\n]*\|\s*([^|\n]*?)\s*(?:\|.*)?$", statement, re.MULTILINE)
+    return row[1] if row else ""
 
 
 def _without_statement(package: ContestPackage) -> str:

@@ -121,6 +121,28 @@ def test_progress_is_reported_after_each_problem(tmp_path: Path, make_task: Call
     assert seen[-1][2] == pytest.approx(result.metrics.pass_at[1].value)
 
 
+def test_more_samples_of_a_problem_than_may_be_in_flight_are_drawn_and_kept_in_parts(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    """A kill in the middle of ten thousand samples of a problem costs a part of them, and progress is told of each."""
+    seen: list[int] = []
+    engine = Failing(3, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        tell = lambda done, total, share: seen.append(done)
+        exam(make_task(1), engine, tmp_path / "a", num_samples=40, in_flight=16, on_progress=tell)
+    assert [n for _, _, n in engine.calls] == [8, 8, 8] and seen == [0, 0, 0]
+    kept = Bank.read(tmp_path / "a")
+    assert kept.num_samples(kept.problems[0].id) == 24
+    engine = ScriptedEngine(right_half)
+    again = exam(make_task(1), engine, tmp_path / "a", num_samples=40, in_flight=16)
+    assert [(first, n) for _, first, n in engine.calls] == [(24, 8), (32, 8)]
+    whole = exam(make_task(1), ScriptedEngine(right_half), tmp_path / "b", num_samples=40)
+    assert again.metrics == whole.metrics and again.complete
+    wide = ScriptedEngine(right_half, delay=0.001)
+    exam(make_task(20), wide, tmp_path / "c", num_samples=40, in_flight=16)
+    assert wide.most_in_flight == 2 and max(n for _, _, n in wide.calls) == 8
+
+
 class Failing(ScriptedEngine):
     """Answers `good` requests, then raises `error`."""
 

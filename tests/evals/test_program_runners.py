@@ -14,9 +14,10 @@ from ponder.evals.bank import Bank
 from ponder.evals.entries import entries_of
 from ponder.evals.exams import run_exam
 from ponder.evals.executions import execute_bank
-from ponder.evals.ladder import ladder
+from ponder.evals.ladder import RUNGS, ladder, scores_by_problem
 from ponder.evals.program_runners import PipesRunner, open_runner, pipes_points
 from ponder.evals.submissions import IOI
+from ponder.strategies.programs import NOTHING
 from ponder.tasks import load_task
 from ponder.tasks.pipes_language import STAGES
 from ponder.types import Completion, SamplingParams
@@ -112,6 +113,10 @@ def test_a_made_up_olympiad_is_played_from_a_bank_to_its_table(bank):
     scores = {row.name: row.points[10].score.value for row in found.rows}
     assert scores["random"] < scores["public + clusters"] <= found.coverage.value
     assert np.isfinite(list(scores.values())).all()
+    for name, way in (("random", NOTHING), ("public + clusters", RUNGS["public + clusters"])):
+        by_problem = scores_by_problem(entries, way, rules=IOI, budgets=(1, 10), draws=4)
+        told = next(row for row in found.rows if row.name == name)
+        assert by_problem.mean(axis=0) == pytest.approx([told.points[b].score.value for b in (1, 10)])
 
 
 ROW = {

@@ -410,12 +410,21 @@ def test_an_answer_without_a_program_is_wrong_and_has_no_key(contest, answer):
 
 @pytest.mark.parametrize(
     ("dials", "said"),
-    [(",by=test", "by=test"), (",language=rust", "language=rust"), (",only=twize", "twice"), (",buy=subtask", "by"),
+    [(",by=test", "by=test"), (",judged=2", "judged=2"),
+     (",language=rust", "language=rust"), (",only=twize", "twice"), (",buy=subtask", "by"),
      (",size=0", "size=0"), ("x", "is not there")],
 )  # fmt: skip
 def test_a_wrong_dial_is_an_error_that_names_what_there_is(contest, dials, said):
     with pytest.raises(ConfigError, match=said):
         load_task(f"cms:{contest}{dials}")
+
+
+def test_samples_may_be_drawn_without_asking_a_hidden_test(contest, monkeypatch):
+    task = load_task(f"cms:{contest},judged=0,only=twice")
+    monkeypatch.setattr(task, "judge", lambda *args, **options: pytest.fail("a hidden test was asked"))
+    verdict = task.verify(task[0], f"```cpp\n{TWICE['solutions/correct/sum.cpp']}```")
+    assert verdict.outcome == "undecided" and "ponder ioi" in verdict.note
+    assert task.verify(task[0], "no program").outcome == "wrong"
 
 
 def test_without_a_statement_the_sample_grader_and_examples_are_shown(tmp_path):

@@ -1,0 +1,215 @@
+"""A model that writes programs, before and after RL: functions chosen from samples; GSM8K by programs and by chains.
+
+    PONDER_DATA=... python bench/code_exams.py functions --model qwen2.5-coder-0.5b --model runs/rl_code_qwen05
+    PONDER_DATA=... python bench/code_exams.py gsm8k --model qwen2.5-coder-0.5b --model runs/rl_programs_qwen05
+
+functions: HumanEval, and MBPP's test set with one assert shown; pass@1 and pass@10, and what one and ten submissions
+get when they are chosen by the public examples, by clusters of behaviour, and by both. gsm8k: the report part; pass@1,
+the vote and the confidence-weighted vote of programs, and of the same model's chains of thought (zero-shot, "Let's
+think step by step."); then both at equal FLOPs: the vote of k programs against that of as many chains as the same
+FLOPs pay for, rounded up. A bank that `ponder score` has scored gets its weighted vote too.
+
+Every later model is compared with the first, problem by problem. Samples are kept under --out, and the same command
+goes on where it stopped; more --samples or a larger --limit add to what is there. Intervals are 95 %, over problems.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from ponder.cli.choosing import run_programs
+from ponder.cli.loading import close, describe, open_engine
+from ponder.evals.accuracy_at_compute import PerToken, PlainVotes, ProblemCost, complete_scorers
+from ponder.evals.bank import Bank, Samples
+from ponder.evals.exams import run_exam
+from ponder.evals.ladder import RUNGS, scores_by_problem
+from ponder.evals.replay import CONFIDENT, SCORED, Replay, Rule
+from ponder.evals.stats import Estimate, interval, paired_difference, pass_at, powers_up_to
+from ponder.evals.submissions import CODEFORCES
+from ponder.live import Bar
+from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
+from ponder.runs import machine
+from ponder.strategies.programs import NOTHING
+from ponder.tasks import load_task
+from ponder.tasks.base import TaskWrapper
+from ponder.tasks.parts import Part, with_part
+from ponder.tasks.prompting import Prompted
+from ponder.types import SamplingParams
+
+SETS = ("humaneval", "mbpp:shown=1")
+WAYS = {"random": NOTHING} | {name: RUNGS[name] for name in ("public examples", "clusters", "public + clusters")}
+Rates = dict[str, list[float]]  # a column of a table -> a number of every problem, in the order of their ids
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("exam", choices=("functions", "gsm8k"))
+    parser.add_argument("--model", action="append", required=True, help="as for ponder eval; the first is the base")
+    parser.add_argument("--samples", type=int, help="of every problem; default 20, gsm8k 64")
+    parser.add_argument("--limit", type=int, help="only the first problems; default all, gsm8k 100")
+    parser.add_argument("--temperature", type=float, default=0.7)
+    parser.add_argument("--int8", action="store_true", help="sample with int8 products: faster, not quite as exact")
+    parser.add_argument("--out", type=Path, default=Path("runs/code_exams"))
+    options = parser.parse_args()
+    shown = functions(options) if options.exam == "functions" else gsm8k(options)
+    for lines in shown:
+        print("\n".join(lines) + "\n")
+    facts = {"command": " ".join(sys.argv), "machine": machine(), "tables": shown}
+    (options.out / f"{options.exam}.json").write_text(json.dumps(facts, indent=1, ensure_ascii=False) + "\n")
+
+
+# --- functions ---------------------------------------------------------------------------------------------------
+
+
+def functions(options: argparse.Namespace) -> list[list[str]]:
+    tables = []
+    samples = options.samples or 20
+    for task in SETS:
+        rows = {}
+        for model in options.model:
+            bank, _ = drawn(options, task, model, "functions", samples, max_answer_tokens=400)
+            _, entries = run_programs(bank, by_subtask=False)
+            entries.sort(key=lambda entry: entry.id)
+            budgets = [b for b in (1, 10) if b <= samples]
+            rates: Rates = {}
+            for name, way in WAYS.items():
+                found = scores_by_problem(entries, way, rules=CODEFORCES, budgets=budgets)
+                for b, column in zip(budgets, found.T, strict=True):
+                    rates[f"{name}, b = {b}" if name != "random" else f"pass@{b}"] = column.tolist()
+            rows[model] = rates
+        title = f"{task}: {len(entries)} problems, {samples} samples at temperature {options.temperature:g}"
+        tables.append([title, "", *compared(rows)])
+    return tables
+
+
+# --- GSM8K -------------------------------------------------------------------------------------------------------
+
+
+def gsm8k(options: argparse.Namespace) -> list[list[str]]:
+    options.limit = options.limit or 100
+    samples = options.samples or 64
+    rows: dict[str, Rates] = {}
+    matched = []
+    for model in options.model:
+        own = {}
+        for way in ("programs", "chains"):
+            bank, per_token = drawn(options, "gsm8k", model, way, samples, max_answer_tokens=320)
+            tables = [bank.samples(name) for name in sorted(problem.id for problem in bank.problems)]
+            rows[f"{model}, {way}"] = votes_of(bank, tables, samples)
+            own[way] = tables, [ProblemCost(table, per_token) for table in tables]
+        matched += at_equal_flops(model, own)
+    title = f"GSM8K, report part: {options.limit} problems, {samples} samples at temperature {options.temperature:g}"
+    head = "| model | k | programs: vote of k | GFLOPs | chains for them | their vote | programs - chains |"
+    return [[title, "", *compared(rows)], ["At equal FLOPs", "", head, "|---" * 7 + "|", *matched]]
+
+
+def votes_of(bank: Bank, tables: Sequence[Samples], k: int) -> Rates:
+    """pass@1, and the votes of k: plain, by the policy's own confidence, and by each scorer that has scored all."""
+    rates: Rates = {"pass@1": [pass_at(len(t), int(t.correct.sum()), 1) for t in tables]}
+    weighted: list[tuple[str, Rule, str]] = []
+    if all(np.isfinite(t.mean_logprob[t.classes >= 0]).all() for t in tables):
+        weighted.append(("confidence-weighted vote", CONFIDENT["confidence-weighted vote"], ""))
+    for scorer in complete_scorers(tables, bank.scorers)[0]:
+        weighted.append((f"vote weighted by {scorer}", SCORED["weighted vote"], scorer))
+    replays = [Replay(t) for t in tables]
+    rates[f"cons@{k}"] = [replay.consensus(k) for replay in replays]
+    for name, rule, scorer in weighted:
+        scores = [t.scores[scorer] if scorer else np.empty(0) for t in tables]
+        rates[name] = [float(rule(r, k, s).rates.mean()) for r, s in zip(replays, scores, strict=True)]
+    rates["tokens"] = [float(t.tokens.mean()) for t in tables]
+    return rates
+
+
+def at_equal_flops(model: str, own: dict[str, tuple[list[Samples], list[ProblemCost]]]) -> list[str]:
+    """Rows: the vote of k programs beside that of the chains that the same FLOPs pay for."""
+    votes = {way: PlainVotes([Replay(t) for t in tables], costs, "flops") for way, (tables, costs) in own.items()}
+    programs, chains = votes["programs"], votes["chains"]
+    lines = []
+    for k in powers_up_to(programs.max):
+        cost = programs.prompt + k * programs.sample
+        same = chains.affordable(cost)
+        mine, theirs = programs.rates(k), chains.rates(same)
+        all_ = " (all)" if same == chains.max else ""
+        lines.append(
+            f"| {model} | {k} | {span(interval(mine))} | {cost / 1e9:.0f} | {same}{all_} | {span(interval(theirs))} | "
+            f"{span(paired_difference(theirs, mine), '+')} |"
+        )
+    return lines
+
+
+# --- both --------------------------------------------------------------------------------------------------------
+
+
+def drawn(
+    options: argparse.Namespace, task: str, model: str, way: str, samples: int, *, max_answer_tokens: int
+) -> tuple[Bank, PerToken]:
+    """The samples of an exam, drawn or continued, and the FLOPs of a token."""
+    out = options.out / re.sub(r"[^\w.=@+-]+", "_", f"{task}-{model}-{way}").strip("_")
+    problems = load_task(task, split="test")
+    if task == "gsm8k":
+        problems, task = Part(problems, "report"), with_part(task, "report")
+    if way == "chains":
+        problems = Prompted(problems, "zero_shot_cot")
+    facts = describe(model, None, int8=options.int8)
+    engine = open_engine(model, None, int8=options.int8)
+    if way == "programs":
+        problems = TaskWrapper(problems)
+        problems.prompting = way
+        play = open_environment(way, DeliberationConfig(), engine.tokenizer)
+        assert play is not None
+        engine = Deliberating(engine, play)
+    params = SamplingParams(
+        temperature=options.temperature, max_reasoning_tokens=0 if way == "functions" else 320,
+        max_answer_tokens=max_answer_tokens,
+    )  # fmt: skip
+    try:
+        with Bar(Console(stderr=True), out.name) as bar:
+            exam = run_exam(
+                problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint, num_samples=samples,
+                params=params, out=out, limit=options.limit, flops_per_token=facts.flops_per_token,
+                training=facts.training, on_progress=lambda done, total, share: bar("", done, total, share),
+            )  # fmt: skip
+            result = asyncio.run(exam)
+    finally:
+        close(engine)
+    assert result.flops.per_token is not None, "a local model's FLOPs are known"
+    return Bank.read(out), result.flops.per_token
+
+
+def compared(rows: dict[str, Rates]) -> list[str]:
+    """Markdown: a row a model, each number with its interval, and with the paired difference to the first row."""
+    first = next(iter(rows.values()))
+    columns = list(dict.fromkeys(name for rates in rows.values() for name in rates))
+    lines = ["| model | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
+    for model, rates in rows.items():
+        cells = []
+        for name in columns:
+            if name not in rates:
+                cells.append("–")
+            elif name == "tokens":
+                cells.append(f"{np.mean(rates[name]):.0f}")
+            else:
+                more = name in first and rates is not first
+                gain = f", {span(paired_difference(first[name], rates[name]), '+')}" if more else ""
+                cells.append(span(interval(rates[name])) + gain)
+        lines.append(f"| {model} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def span(share: Estimate, sign: str = "") -> str:
+    """In percent, with the interval."""
+    value, low, high = (f"{100 * each:{sign}.1f}" for each in (share.value, share.low, share.high))
+    return f"{value} ({low} to {high})"
+
+
+if __name__ == "__main__":
+    main()
