@@ -60,11 +60,11 @@ def browser(bank: Bank, shown: Callable[[SampleRow], ShownSample], *, before: Ba
         kinds = " ".join(_kinds(bank, before, problem))
         entries.append(BrowsedProblem(kinds, problem.text, problem.target or "", told, columns))
     counts = Counter(kind for problem in problems for kind in _kinds(bank, before, problem))
-    names = KINDS if before is None else KINDS | CHANGES
+    chosen_by = KINDS if before is None else KINDS | CHANGES
     verdicts = {each.verdict for entry in entries for column in entry.columns for each in column.samples}
     return Browser(
         entries,
-        [(name, words, counts[name]) for name, words in names.items()],
+        [(name, words, counts[name]) for name, words in chosen_by.items()],
         {name: words for name, words in VERDICTS.items() if name in verdicts},
         _left_out(banks, problems, len(entries)),
     )
