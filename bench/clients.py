@@ -589,9 +589,109 @@ def llm_max_tokens(url: str) -> None:
     same(_llm(url, max_tokens=900), SAYS)
 
 
+def _langchain(url: str, **more: Any) -> Any:
+    from langchain_openai import ChatOpenAI
+
+    return ChatOpenAI(model=MODEL, base_url=f"{url}/v1", api_key=KEY, max_retries=0, **more)
+
+
+@case("langchain-openai")
+def langchain_openai_chat(url: str) -> None:
+    made = _langchain(url).invoke("2+2?")
+    hidden(made)
+    same(made.text, SAYS)
+
+
+@case("langchain-openai")
+def langchain_openai_stream(url: str) -> None:
+    same("".join(part.text for part in _langchain(url).stream("2+2?")), SAYS)
+
+
+@case("langchain-openai")
+def langchain_openai_responses_and_their_reasoning_sent_back(url: str) -> None:
+    model = _langchain(url, use_responses_api=True, output_version="responses/v1")
+    first = model.invoke("2+2?")
+    hidden(first)
+    same(model.invoke([("human", "2+2?"), first, ("human", "and again?")]).text, SAYS)
+
+
+@case("langchain-openai")
+def langchain_openai_tool_round_trip(url: str) -> None:
+    from langchain_core.messages import ToolMessage
+
+    model = _langchain(url).bind_tools([CHAT_TOOL])
+    first = model.invoke("weather?")
+    same([(call["name"], call["args"]) for call in first.tool_calls], [("weather", {"city": "Paris"})])
+    result = ToolMessage("sun", tool_call_id=first.tool_calls[0]["id"])
+    same(model.invoke([("human", "weather?"), first, result]).text, "It is sunny.")
+
+
+@case("langchain-openai")
+def langchain_openai_structured_output(url: str) -> None:
+    schema = {"title": "structure", **SCHEMA}
+    same(_langchain(url).with_structured_output(schema, method="json_schema").invoke("structure?"), JSON)
+
+
+@case("langchain-openai")
+def langchain_openai_reasoning_effort(url: str) -> None:
+    same(_langchain(url, reasoning_effort="low").invoke("2+2?").text, SAYS)
+
+
+@case("langchain-openai")
+def langchain_openai_max_tokens(url: str) -> None:
+    same(_langchain(url, max_tokens=900).invoke("2+2?").text, SAYS)
+
+
+@case("langchain-openai")
+def langchain_openai_temperature_0(url: str) -> None:
+    same(_langchain(url, temperature=0).invoke("2+2?").text, SAYS)
+
+
+def _inspect(
+    url: str, text: str = "2+2?", *, responses: bool = False, tools: list[Any] | None = None, **more: Any
+) -> Any:
+    from inspect_ai.model import GenerateConfig, get_model
+
+    model = get_model(f"openai-api/ponder/{MODEL}", base_url=f"{url}/v1", api_key=KEY, responses_api=responses,
+                      memoize=False)  # fmt: skip
+    made = asyncio.run(model.generate(text, tools=tools or [], config=GenerateConfig(max_retries=0, **more)))
+    hidden(made)
+    return made
+
+
+@case("inspect")
+def inspect_chat(url: str) -> None:
+    same(_inspect(url).completion, SAYS)
+
+
+@case("inspect")
+def inspect_responses(url: str) -> None:
+    same(_inspect(url, responses=True).completion, SAYS)
+
+
+@case("inspect")
+def inspect_a_tool(url: str) -> None:
+    from inspect_ai.tool import ToolInfo, ToolParams
+
+    params = ToolParams(**{"type": "object", "properties": PARAMETERS["properties"], "required": ["city"]})
+    tool = ToolInfo(name="weather", description="Tells it.", parameters=params)
+    made = _inspect(url, "weather?", tools=[tool])
+    same(made.message.tool_calls[0].arguments, {"city": "Paris"})
+
+
+@case("inspect")
+def inspect_max_tokens(url: str) -> None:
+    same(_inspect(url, max_tokens=900).completion, SAYS)
+
+
+@case("inspect")
+def inspect_temperature_0(url: str) -> None:
+    same(_inspect(url, temperature=0.0).completion, SAYS)
+
+
 # --- running them ----------------------------------------------------------------------------------------------------
 
-PACKAGE = {"codex": "httpx", "pydantic-ai": "pydantic-ai-slim"}
+PACKAGE = {"codex": "httpx", "pydantic-ai": "pydantic-ai-slim", "inspect": "inspect-ai"}
 
 
 def attempt(run: Case, url: str) -> tuple[str, str]:

@@ -59,7 +59,7 @@ class Asker:
 
 
 @dataclass(frozen=True)
-class Answers:
+class ApprovalAnswers:
     """What a request says of calls that were asked for."""
 
     approved: Sequence[Item] = ()  # the requests for approval whose calls are to be made now
@@ -110,11 +110,11 @@ def check_answers(items: Sequence[Item], param: str) -> None:
 async def read_answers(
     store: Store, asker: Asker, items: Sequence[Item], new: Sequence[Item], tools: Mapping[str, OfferedTool],
     most: int | None,
-) -> Answers:  # fmt: skip
+) -> ApprovalAnswers:  # fmt: skip
     """What the new items of a conversation approve and refuse, checked. most: calls that the request allows."""
     said = {item["approval_request_id"]: item["approve"] for item in new if item["type"] == "mcp_approval_response"}
     if not said:
-        return Answers()
+        return ApprovalAnswers()
     ran = {item.get("approval_request_id") for item in items if item["type"] == "mcp_call"}
     asked = {
         item["id"]: item for item in items
@@ -135,14 +135,14 @@ async def read_answers(
     used = await store.read(lambda: store.answered_approvals(names))
     if used:
         raise _refused(used[0], "was answered before")
-    return Answers(approved, [name for name in asked if not said[name] and problems[name] is None])
+    return ApprovalAnswers(approved, [name for name in asked if not said[name] and problems[name] is None])
 
 
 def _refused(name: str, why: str) -> ApiError:
     return ApiError(400, f"The MCP approval request '{name[:100]}' {why}.", code="invalid_value", param="input")
 
 
-async def settle(store: Store, answers: Answers) -> None:
+async def settle(store: Store, answers: ApprovalAnswers) -> None:
     """Note what is answered, before any call is made; of two requests that approve the same, one gets here first.
 
     A store that cannot be written raises: then no call is made, as nothing would remember it.

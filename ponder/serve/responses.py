@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from ponder.serve.approvals import Answers, Asker, read_answers, settle, tools_to_ask_for
+from ponder.serve.approvals import ApprovalAnswers, Asker, read_answers, settle, tools_to_ask_for
 from ponder.serve.errors import ApiError
 from ponder.serve.events import Event, EventLog
 from ponder.serve.generation import Count, Failed, GenerationPlan, MeteredEngine, produce
@@ -53,7 +53,7 @@ class PreparedRequest:
     kept: Mapping[str, Thought] = field(default_factory=dict)  # reasoning of this turn, by its item
     mcp: Mapping[str, OfferedTool] = field(default_factory=dict)  # tools of MCP servers, by the names that are called
     to_ask_for: frozenset[str] = frozenset()  # those of them whose calls need approval
-    answers: Answers = field(default_factory=Answers)  # to what an earlier response asked for
+    answers: ApprovalAnswers = field(default_factory=ApprovalAnswers)  # to what an earlier response asked for
 
 
 async def prepare(service: Service, key: Key, request: ResponseRequest, charge: Charge) -> PreparedRequest:
