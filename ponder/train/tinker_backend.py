@@ -261,11 +261,10 @@ class TinkerLearner:
                 raise NonFiniteLoss(f"the loss is {total}; the weights were not changed. Lower the step size")
             return torch.stack(losses).sum()
 
-        if not any(term is None for term in terms):
-            known = [term for term in terms if term is not None]
+        known = [term for term in terms if term is not None]
+        if len(known) == len(terms):
             data = self._data(batches, rows, [term.inputs for term in known])
-            name, settings = known[0].name, known[0].settings
-            measured(self._logprobs_of("forward_backward", data, name, settings))
+            measured(self._logprobs_of("forward_backward", data, known[0].name, known[0].settings))
         else:
             data = self._data(batches, rows, [{} for _ in batches])
             ask = lambda: self.client.forward_backward_custom(data, lambda _, logprobs: (measured(logprobs), {}))
@@ -360,7 +359,8 @@ class TinkerLearner:
             ask = lambda: self._service.create_training_client_from_state_with_optimizer(told)
             self._client = self._call("go on", ask)
         except (ConfigError, ServiceLost) as error:
-            if isinstance(error, ServiceLost) and not isinstance(error.__cause__, self._sdk.NotFoundError):
+            gone = (self._sdk.NotFoundError, self._sdk.RequestFailedError, self._sdk.BadRequestError)
+            if not isinstance(error.__cause__, gone):
                 raise
             raise ConfigError(
                 f"the service has no state {told} ({error}): it expired, was deleted, or lies at another address or "

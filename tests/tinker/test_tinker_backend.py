@@ -234,6 +234,14 @@ def test_a_run_learns_draws_from_what_it_published_and_leaves_adapters_that_pond
     assert [path for path in sdk.saved if "/weights/" in path] == ["tinker://run0/weights/state-000005"]  # the last
 
 
+def test_sampling_may_be_ahead_and_later_updates_are_bounded_by_the_services_own_clip(base, sdk, tmp_path):
+    rl(recipe(base, tmp_path / "run", num_steps=3, max_lag=2, updates_per_step=2, problems_per_step=8, group_size=8))
+    rows = list(read_jsonl(tmp_path / "run" / "metrics.jsonl"))
+    assert rows[-1]["rollout/lag_max"] >= 1 and sum(row.get("policy/clip_frac", 0.0) for row in rows) > 0
+    assert {call for call in sdk.calls if "forward" in call} == {"forward_backward ppo"}
+    assert sdk.calls.count("optim_step") > 3
+
+
 def test_the_kl_is_measured_from_the_services_base(base, sdk, tmp_path):
     rl(recipe(base, tmp_path / "run", loss=LossConfig(kl=0.05, kl_in="reward")))
     k3 = [row["kl/k3"] for row in read_jsonl(tmp_path / "run" / "metrics.jsonl")]
