@@ -132,7 +132,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
 def read_object(path: Path, *needed: str) -> dict[str, Any]:
     """The object in a JSON file that ponder wrote, with these keys; ValueError names a file that is damaged."""
     try:
-        found = json.loads(path.read_bytes())
+        found: dict[str, Any] = json.loads(path.read_bytes())
         if not isinstance(found, dict) or not set(needed) <= set(found):
             raise ValueError(f"it is no object with {', '.join(needed) or 'anything in it'}")
     except (ValueError, RecursionError) as error:

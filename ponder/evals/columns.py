@@ -232,8 +232,9 @@ def _whole(path: Path) -> Any:
 def read(paths: Iterable[Path], names: Sequence[str]) -> dict[str, Any]:
     """Whole columns: arrays of numbers, and for text (codes, values) where a code of -1 is null."""
     pa = arrow()
-    tables, path = [], None
+    tables, folder = [], Path()
     for path in paths:
+        folder = path.parent
         file = _open(path)
         with _reading(path):
             tables.append(file.read(columns=list(names)))
@@ -241,7 +242,7 @@ def read(paths: Iterable[Path], names: Sequence[str]) -> dict[str, Any]:
         return {}
     whole = pa.concat_tables(tables)
     if missing := [name for name in names if name not in whole.column_names]:
-        raise BankError(f"{path} and its like have no column {missing[0]!r}; they are damaged, or of another program")
+        raise BankError(f"the parts in {folder} have no column {missing[0]!r}; they are damaged, or of another program")
     return {
         name: _codes(whole[name]) if pa.types.is_string(whole[name].type) else whole[name].to_numpy() for name in names
     }

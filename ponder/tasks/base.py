@@ -289,7 +289,8 @@ def load_task(
 
     `verifier` replaces the one a file task would choose: a name of `VERIFIERS` or `module:attr`.
     """
-    shares, parts = zip(*parts_of(spec), strict=True)
+    found = parts_of(spec)
+    shares, parts = [share for share, _ in found], [part for _, part in found]
     name_parts = _name_parts(parts)
     tasks = [
         _load_one(part, split=split, seed=seed, verifier=verifier, **dials, **(name_parts if is_file(part) else {}))
