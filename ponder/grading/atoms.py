@@ -53,6 +53,9 @@ _DENIED = re.compile(
     r"[$*]*$",
     re.IGNORECASE,
 )
+_DENYING = frozenset(  # the last word of what _DENIED finds; looking for it first is ten times as fast
+    "not cannot never longer equal to be answer except for but than under over below above near from out the".split()
+)
 _WRONG = (
     r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|ruled\s+out|too\s+[a-z]+"
     r"|not\s+(?:the\s+)?(?:right|correct|possible|valid|answer|solution))\b"
@@ -161,12 +164,8 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         before = text[max(0, atom.start - 40) : atom.start]
         if atom.is_number and _is_item(text, atom):
             continue
-        is_number = atom.is_number or re.fullmatch(r"\(\d+\)", atom.text)
-        if (
-            _DENIED.search(before)
-            or (is_number and _LABEL.search(before))
-            or _REFUTED.match(text, atom.end, atom.end + 60)
-        ):
+        is_number = atom.is_number or (atom.text[0] == "(" and atom.text[1:-1].isdigit())
+        if _is_denied(before) or (is_number and _LABEL.search(before)) or _REFUTED.match(text, atom.end, atom.end + 60):
             continue
         if atom.is_number and (minus := _MINUS.search(before)):
             atom = Atom("-" + atom.text.lstrip(), atom.start - len(before) + minus.start(), atom.end, True)
@@ -185,6 +184,12 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         else:
             found.append(atom)
     return found
+
+
+def _is_denied(before: str) -> bool:
+    word = before.rstrip("$* \n\t").replace("\n", " ").rpartition(" ")[2].lower()
+    may_be = word in _DENYING or word.endswith("n't") or word.startswith(("exclud", "reject", "eliminat"))
+    return may_be and _DENIED.search(before) is not None
 
 
 def _is_row(numbers: str, behind: str) -> bool:
@@ -211,7 +216,7 @@ def _atom(text: str, index: int, end: int) -> tuple[Atom | None, int]:
         is_unit = unit is not None and unit[1] in UNITS and re.search("[0-9]", inside) and len(unit[1]) > 1
         stop = unit.end() if unit is not None and is_unit else formula.end()
         return Atom(text[index:stop] if is_unit else inside, index, stop, False), stop
-    if text[index] == "(" and re.search(r"[a-zA-Z_]{2}$", text[max(0, index - 2) : index]):  # print(12)
+    if text[index] == "(" and index > 1 and text[index - 2 : index].replace("_", "a").isalpha():  # print(12)
         return None, _closed(text, index, end) or index + 1
     if text[index] in "([{" or text.startswith(r"\{", index):
         closed = _closed(text, index, end)

@@ -37,11 +37,6 @@ _RENAMED = (
     (re.compile(r"\\(?:leqslant|leqq|leq|le)(?![a-zA-Z])"), "<="),
     (re.compile(r"\\(?:geqslant|geqq|geq|ge)(?![a-zA-Z])"), ">="),
     (re.compile(r"\\(?:neq|ne)(?![a-zA-Z])"), "!="),
-    (re.compile(r"\\not\s*="), "!="),
-    (re.compile(r"\\not\s*<"), ">="),
-    (re.compile(r"\\not\s*>"), "<="),
-    (re.compile(r"\\(?:lor|vee)(?![a-zA-Z])"), r"\\text{ or }"),
-    (re.compile(r"\\(?:land|wedge)(?![a-zA-Z])"), r"\\text{ and }"),
     (re.compile(r"\\lt(?![a-zA-Z])"), "<"),
     (re.compile(r"\\gt(?![a-zA-Z])"), ">"),
     (re.compile(r"\\(?:[dtc]|nice|s|x|flat)frac(?![a-zA-Z])"), r"\\frac"),
@@ -69,6 +64,9 @@ _FOREIGN = re.compile(r"[^\x00-\x7f\u2460-\u24ff]+")  # but the circled digits: 
 _NESTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([^{}]*\^\s*\{[^{}]*\}[^{}]*)\}")  # \mathrm{m s^{-2}}
 _SUBSCRIPTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([A-Z][A-Za-z]*)\}(?=\s*_)")  # \text{CO}_2
 _TEMPERATURE = re.compile(r"\\deg\s*(?:\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|([CF])\b)")
+_LOGIC = {"=": "!=", "<": ">=", ">": "<=", "lor": r"\text{ or }", "vee": r"\text{ or }"}
+_LOGIC |= {"land": r"\text{ and }", "wedge": r"\text{ and }"}
+_LOGICAL = re.compile(r"\\not\s*([=<>])|\\(lor|vee|land|wedge)(?![a-zA-Z])")
 _EACH = re.compile(r"(?<=[0-9]) an? (?=(?:second|minute|hour|day|night|week|month|year|person|piece)\b)")  # $5 a day
 _GROUPED = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:(?:\.[0-9]{3}){2,}|(?:_[0-9]{3})+)(?![\w.,])")  # 1.234.567, 1_000
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
@@ -96,7 +94,8 @@ def clean(text: str) -> str:
         text = _FOREIGN.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text)
     if "\\" in text:
         text = _SQUARED_UNIT.sub(r"\\text{\1/\2^\3}", text)
-        text = _SUBSCRIPTED_TEXT.sub(r"\1", _NESTED_TEXT.sub(r" \1", text))
+        if "{" in text and ("^" in text or "_" in text):
+            text = _SUBSCRIPTED_TEXT.sub(r"\1", _NESTED_TEXT.sub(r" \1", text))
         text = _SIGN_IN_TEXT.sub(r"\1", _LAYOUT.sub("", text).strip())
         text = re.sub(r"\s*\\!\s*", "", _unstyled(text))
     text = re.sub(r"(?<![\\_^}a-z])\{([-+=,])\}", r"\1", text) if "{" in text else text
@@ -108,6 +107,7 @@ def clean(text: str) -> str:
     if "\\" in text:
         for pattern, sign in _RENAMED:
             text = pattern.sub(sign, text)
+        text = _LOGICAL.sub(lambda m: _LOGIC[m[1] or m[2]], text)
         if r"\deg" in text:
             text = _TEMPERATURE.sub(lambda m: rf" \text{{degrees {m[1] or m[2]}}}", text)
     if "^" in text:
@@ -118,5 +118,6 @@ def clean(text: str) -> str:
         text = _EACH.sub(" per ", text)
     if "U" in text:
         text = re.sub(r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup ", text)
-    text = _GROUPED.sub(lambda m: re.sub(r"[._]", "", m[0]), text)
+    if "_" in text or text.count(".") > 1:
+        text = _GROUPED.sub(lambda m: re.sub(r"[._]", "", m[0]), text)
     return re.sub(r"\s+", " ", text.replace(r"\%", "%").replace(r"\$", r"\dollar ").replace("\u200b", "")).strip()
