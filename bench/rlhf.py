@@ -42,8 +42,8 @@ TASK = "arithmetic:level=2"
 PARAMS = SamplingParams(max_reasoning_tokens=8, max_answer_tokens=128)
 COMPARISONS, NOISE = 1000, 0.15
 RECIPES = {"grpo": "rlhf_nano_cpu", "ppo": "ppo_nano_cpu"}
-VARIANTS = {  # with a KL in the reward: k1, and an advantage that is not divided by the group's spread
-    f"kl{name}": ["advantage='rloo'", f"loss.kl={weight}"] for name, weight in (("00", 0), ("02", 0.02), ("05", 0.05))
+KEYS = {"grpo": ["advantage='grpo'"]} | {  # klNN: as the recipe has it, k1 in the reward and no division by the spread
+    f"kl{name}": [f"loss.kl={weight}"] for name, weight in (("00", 0), ("02", 0.02), ("05", 0.05))
 }
 SEEDS = (0, 1)
 MEMBERS = (1, 4)
@@ -162,7 +162,7 @@ def learn(out: Path, only: Sequence[str], more: Sequence[str] = ()) -> None:
         target, begun = out / run, time.monotonic()
         rl(load_recipe(RECIPES.get(name, RECIPES["grpo"]), [
             f"out={target}", f"model={out / 'base'}", f"reward.preference={out / f'rm{members}_{seed}'}",
-            "loss.kl=0", f"seed={seed}", "num_workers=0", "reward_terms=['rlhf:watch']", *VARIANTS.get(name, []), *more,
+            "loss.kl=0", f"seed={seed}", "num_workers=0", "reward_terms=['rlhf:watch']", *KEYS.get(name, []), *more,
         ]), on_step=lambda step, target=target: keep(target, step))  # fmt: skip
         print(f"{run}: {time.monotonic() - begun:.0f} s", flush=True)
 
@@ -171,14 +171,12 @@ def draw(out: Path) -> None:
     """curves.json, figure.png."""
     from ponder.evals.overoptimisation_plots import BEST_OF, save_figure
 
-    opened = {f"rm{members}_{seed}": load_scorer(out / f"rm{members}_{seed}") for seed in SEEDS for members in MEMBERS}
+    labels = {f"rm{kind}_{seed}": told for kind, told in REWARDS.items() for seed in SEEDS}
+    opened = {name: load_scorer(out / name) for name in labels if (out / name).exists()}
     seen = frozenset().union(*(trained_on(out / name) for name in opened))
     scored, unread = score_bank(Bank.read(out / "bank_exam"), shown_work, opened, seen=seen)
-    found = [
-        bank_curve(scored, name, label=f"{BEST_OF}, {'one model' if name[2] == '1' else 'min of 4'}", unread=unread)
-        for name in opened
-    ]
-    found += [curve(path.parent) for path in sorted(out.glob("*/gold.jsonl"))]
+    found = [bank_curve(scored, name, label=f"{BEST_OF}, {labels[name]}", unread=unread) for name in opened]
+    found += [curve(path.parent) for path in sorted(out.glob("*/gold.jsonl")) if path.parent.name[:2] != "kl"]
     write_atomic(out / "curves.json", json.dumps([encode(one) for one in found], indent=1) + "\n")
     save_figure(found, out / "figure.png")
     for one in found:

@@ -81,7 +81,7 @@ def prefer(
         made = ask(pairs_of(found.comparisons))
         said = leanings(found.comparisons, made)
         if not any(each.is_read for each in made):
-            raise ConfigError(" ".join(order_lines(made)))
+            raise ConfigError("; ".join(order_lines(made)))
         report = summarise(f"judge {judge}", said, found, every=every)
         told = [*order_lines(made), *notes(report)]
         looked = (f"judge {judge}", "")

@@ -10,7 +10,7 @@ shared; arXiv:2511.11584).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -26,7 +26,7 @@ from ponder.types import Group, Learner
 @dataclass(frozen=True)
 class Credit:
     values: Sequence[Sequence[Floats]]  # of every rollout of every group: (), or (T,)
-    metrics: Mapping[str, float] = field(default_factory=dict)  # of the critic, where there is one
+    metrics: dict[str, float] = field(default_factory=dict)  # of the critic, where there is one
 
 
 def credit(

@@ -40,7 +40,7 @@ from ponder.train.distributed import HiddenReading
 from ponder.types import Completion
 
 Floats = NDArray[np.float64]
-_KEPT = 0.8  # of what earlier steps say, a step: five steps count as one of them did
+_KEPT = 0.6  # of what earlier steps say, a step: the policy moves, and with it its states
 _PENALTY = 100.0  # tokens' worth of 0 for every weight, in units of its state's own spread; the level is free
 
 

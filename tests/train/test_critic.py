@@ -273,6 +273,7 @@ def test_a_run_with_a_critic_that_was_stopped_goes_on_bit_for_bit(narrow, tmp_pa
     assert kept[0] == kept[1]
 
 
+@pytest.mark.slow
 def test_a_run_with_a_critic_that_was_killed_goes_on_bit_for_bit(narrow, tmp_path):  # noqa: F811
     """kill -9 in a real process with workers: while the critic warms up alone, and later; the KL is in the reward."""
     program = tmp_path / "program.py"
@@ -282,15 +283,15 @@ def test_a_run_with_a_critic_that_was_killed_goes_on_bit_for_bit(narrow, tmp_pat
         "from ponder.train.rl import rl\n"
         "from tests.train.test_critic import ppo_config\n"
         "if __name__ == '__main__':\n"
-        f"    rl(ppo_config({narrow!r}, Path(sys.argv[1]), num_steps=9, num_workers=2, save_every=2))\n"
+        f"    rl(ppo_config({narrow!r}, Path(sys.argv[1]), num_steps=6, num_workers=2, save_every=2))\n"
     )
     where = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     subprocess.run([sys.executable, str(program), str(whole)], check=True, timeout=300, **where)
     command = [sys.executable, str(program), str(broken)]
-    assert any([killed_once_logged(steps, command, broken, **where) for steps in (1, 5, 7)])
+    assert any([killed_once_logged(steps, command, broken, **where) for steps in (1, 5)])
     subprocess.run(command, check=True, timeout=300, **where)
-    assert weights(broken, 9) == weights(whole, 9) != weights(whole, 0)
+    assert weights(broken, 6) == weights(whole, 6) != weights(whole, 0)
     critics = []
     for run in (broken, whole):
         with safe_open(run / "state" / "state.safetensors", framework="pt") as file:
