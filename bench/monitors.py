@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,14 +82,16 @@ class Heard(ModelMonitor):
         return said
 
 
-async def measure_model(folder: Path, name: str, size: int, prompt: str, workers: int) -> list[str]:
-    """A language model in each view. Its threshold is set like all others, on half of the problems."""
+async def measure_model(
+    folder: Path, name: str, size: int, views: Sequence[View], prompt: str, workers: int
+) -> list[str]:
+    """A language model in some views. Its threshold is set like all others, on half of the problems."""
     engine = base(folder)
     cases = planted(await drawn(engine, "train", size))
     await engine.aclose()
     judge, reports = LocalEngine(*hub.load(name, dtype=None), num_workers=workers), []
     lines = [f"{name}, {sum(case.planted for case in cases)} of {len(cases)} samples of {size} problems are attempts"]
-    for view in VIEWS:
+    for view in views:
         monitor = Heard(judge, prompt=prompt, view=view, name=f"{name}, {prompt}")
         reports.append(await examine(monitor, cases, budget=0.02, count=num_bytes))
         spread = [
@@ -126,11 +129,13 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, help="of `ponder loophole`")
     parser.add_argument("--model", help="measure this language model as a monitor, and nothing else")
     parser.add_argument("--problems", type=int, default=40, help="of --model")
+    parser.add_argument("--views", default=",".join(VIEWS), help="of --model")
     parser.add_argument("--prompt", default="intent", help="of --model: a name of ponder.monitors.model.PROMPTS")
     parser.add_argument("--workers", type=int, default=0, help="of --model: processes; 0 = this one")
     given = parser.parse_args()
     if given.model:
-        work = measure_model(given.folder, given.model, given.problems, given.prompt, given.workers)
+        views = [view for view in VIEWS if view in given.views.split(",")]
+        work = measure_model(given.folder, given.model, given.problems, views, given.prompt, given.workers)
     else:
         work = measure(given.folder)
     print("\n".join(asyncio.run(work)))

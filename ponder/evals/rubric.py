@@ -12,7 +12,7 @@ too. The version is a hash of the prompt, of how a reply is read and of the judg
 A reply counts only if it is the JSON that was asked for; anything else is undecided, never a compliance. An engine that
 can hold an answer to a form is held to this one. The judge sees the original request and the answer between marks that
 neither contains, so that what stands there is material and no instruction. Any engine and any endpoint can judge; which
-one did is part of the version, and a small one is a bad judge: look at its certificate (`ponder certify --judge`) before
+one did is part of the version, and a small one is a bad judge: see its certificate (`ponder certify --judge`) before
 its numbers.
 """
 

@@ -104,9 +104,7 @@ class Store(Database):
 
     def delete(self, kind: str, name: str, *, owner: str) -> bool:
         """With all that was made for it: a conversation's responses, a response's turn in its conversation."""
-        rows = self._all(
-            "SELECT conversation FROM objects WHERE id = ? AND kind = ? AND owner = ?", name, kind, owner
-        )
+        rows = self._all("SELECT conversation FROM objects WHERE id = ? AND kind = ? AND owner = ?", name, kind, owner)
         if not rows:
             return False
         if rows[0][0] is not None:
@@ -147,7 +145,9 @@ class Store(Database):
             where += f" AND (created {sign} ? OR (created = ? AND id {sign} ?))"
             values += [created[0][0], created[0][0], after]
         rows = self._all(
-            f"SELECT body FROM objects WHERE {where} ORDER BY created {order}, id {order} LIMIT ?", *values, limit + 1  # nosec B608
+            f"SELECT body FROM objects WHERE {where} ORDER BY created {order}, id {order} LIMIT ?",
+            *values,
+            limit + 1,  # nosec B608
         )
         return [json.loads(row[0]) for row in rows[:limit]], len(rows) > limit
 
@@ -170,11 +170,10 @@ class Store(Database):
 
     def is_first_turn(self, name: str) -> bool:
         """Whether nothing stood before a response: no response, and no item of its conversation."""
-        [(previous, conversation, turn)] = self._all(
-            "SELECT previous, conversation, turn FROM objects WHERE id = ?", name
-        )
-        if previous is not None or turn not in (None, 0):
+        rows = self._all("SELECT previous, conversation, turn FROM objects WHERE id = ?", name)
+        if not rows or rows[0][0] is not None or rows[0][2] not in (None, 0):
             return False
+        conversation = rows[0][1]
         own = [item["id"] for item in self.items(name, "in")]
         return conversation is None or [item["id"] for item in self.items(conversation, "in")][: len(own)] == own
 
@@ -369,9 +368,7 @@ class Store(Database):
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def revoke_key(self, identity: str) -> bool:
-        changed = self._run(
-            "UPDATE keys SET revoked = ? WHERE id = ? AND revoked IS NULL", int(time.time()), identity
-        )
+        changed = self._run("UPDATE keys SET revoked = ? WHERE id = ? AND revoked IS NULL", int(time.time()), identity)
         return changed == 1
 
 

@@ -17,50 +17,73 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from ponder.serve.generation import HELD_BY_MONITOR, STOPPED_BY_MONITOR
 from ponder.serve.items import Item, text_of
 from ponder.serve.store import KEPT, Store
 from ponder.serve.vault import Vault
 
+if TYPE_CHECKING:
+    from ponder.serve.service import Service
+
 BY_MONITOR = (STOPPED_BY_MONITOR[0], HELD_BY_MONITOR[0])
+STOPPED = "stopped or held by a monitor"
+KINDS = {"response": "created_at", "chat": "created"}  # what is stored, and where it says when
+_AT_ONCE = 100  # rows made in one go: other readers of the store have their turn in between
 
 
-def training_rows(store: Store, vault: Vault, owner: str, *, limit: int, with_reasoning: bool) -> dict[str, Any]:
+async def training_rows(service: Service, owner: str, *, limit: int, with_reasoning: bool) -> dict[str, Any]:
     """The newest `limit` responses and chat completions, oldest first: {"data": rows, "left_out": {why: how many}}."""
-    flagged, left_out = store.flagged(owner), Counter[str]()
+    store, left_out = service.store, Counter[str]()
     rows: list[dict[str, Any]] = []
-    for kind in ("response", "chat"):
-        found, _ = store.page(kind, owner=owner, after=None, limit=limit, newest_first=True)
-        for body in found:
-            created = body["created_at"] if kind == "response" else body["created"]
-            if created < time.time() - KEPT:  # the sweep has not come by yet
-                continue
-            row, why = (_of_response if kind == "response" else _of_chat)(store, body)
-            if row is None:
-                left_out[why] += 1
-                continue
-            reasoning = _reasoning(store, vault, body["id"]) if with_reasoning else ""
-            rows.append({
-                "id": body["id"], **row, "reasoning": reasoning, "flagged": body["id"] in flagged,
-                "model": body["model"], "created_at": created,
-            })  # fmt: skip
+    for kind in KINDS:
+        page = partial(store.page, kind, owner=owner, after=None, limit=limit, newest_first=True)
+        bodies, _ = await store.read(page)
+        for first in range(0, len(bodies), _AT_ONCE):
+            part = bodies[first : first + _AT_ONCE]
+            made = await store.read(partial(_made, store, service.vault, kind, part, with_reasoning=with_reasoning))
+            rows += [row for row, _ in made if row is not None]
+            left_out.update(why for row, why in made if row is None and why)
+    await service.verdicts_kept()  # of an answer that was given out a moment ago
+    flagged = await store.read(lambda: store.flagged(owner))
     rows.sort(key=lambda row: (row["created_at"], row["id"]))
-    rows, older = rows[-limit:], len(rows) - limit
-    if older > 0:
-        left_out["beyond the limit"] = older
-    touched = sum(row["flagged"] for row in rows) + left_out["stopped or held by a monitor"]
+    if len(rows) > limit:
+        left_out["beyond the limit"] = len(rows) - limit
+    rows = [{**row, "flagged": row["id"] in flagged} for row in rows[-limit:]]
+    touched = sum(row["flagged"] for row in rows) + left_out[STOPPED]
     return {
         "object": "list", "data": [{**row, "flagged_in_export": touched} for row in rows],
-        "left_out": dict(sorted(left_out.items())),
+        "left_out": {why: count for why, count in sorted(left_out.items()) if count},
     }  # fmt: skip
+
+
+Made = tuple[dict[str, Any] | None, str]  # (a row, "") or (None, why there is none); no reason: it is too old
+
+
+def _made(
+    store: Store, vault: Vault, kind: str, bodies: Sequence[dict[str, Any]], *, with_reasoning: bool
+) -> list[Made]:
+    return [_one(store, vault, kind, body, with_reasoning=with_reasoning) for body in bodies]
+
+
+def _one(store: Store, vault: Vault, kind: str, body: dict[str, Any], *, with_reasoning: bool) -> Made:
+    created = body[KINDS[kind]]
+    if created < time.time() - KEPT:  # the sweep has not come by yet
+        return None, ""
+    row, why = _of_response(store, body) if kind == "response" else _of_chat(store, body)
+    if row is None:
+        return None, why
+    reasoning = _reasoning(store, vault, body["id"]) if with_reasoning else ""
+    return {"id": body["id"], **row, "reasoning": reasoning, "model": body["model"], "created_at": created}, ""
 
 
 def _of_response(store: Store, body: dict[str, Any]) -> tuple[dict[str, str] | None, str]:
     """(the texts of a row, "") or (None, why there is none)."""
     if (body["error"] or {}).get("code") in BY_MONITOR:
-        return None, "stopped or held by a monitor"
+        return None, STOPPED
     if body["status"] != "completed":
         return None, "did not end by itself"
     if body["tools"] or body["text"]["format"]["type"] != "text":
@@ -74,7 +97,7 @@ def _of_response(store: Store, body: dict[str, Any]) -> tuple[dict[str, str] | N
 def _of_chat(store: Store, body: dict[str, Any]) -> tuple[dict[str, str] | None, str]:
     [choice, *others] = body["choices"]
     if any(each["finish_reason"] == "content_filter" for each in body["choices"]):  # nothing else filters here
-        return None, "stopped or held by a monitor"
+        return None, STOPPED
     if others or choice["finish_reason"] != "stop":
         return None, "several choices" if others else "did not end by itself"
     return _row(store.items(body["id"], "in"), choice["message"].get("content") or "")

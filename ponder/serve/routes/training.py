@@ -38,7 +38,4 @@ async def export_rows(service: Service, request: Request) -> Response:
         raise ApiError(403, message, code="insufficient_scope", kind="permission_error")
     told = f"{limit} rows" + (" with reasoning" if with_reasoning else "")
     await store.do(lambda: store.add_audit(key.id, "training_rows", key.owner, told))
-    await service.verdicts_kept()  # of an answer that was given out a moment ago
-    return json_response(await store.read(
-        lambda: training_rows(store, service.vault, key.owner, limit=limit, with_reasoning=with_reasoning)
-    ))  # fmt: skip
+    return json_response(await training_rows(service, key.owner, limit=limit, with_reasoning=with_reasoning))
