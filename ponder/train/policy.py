@@ -48,8 +48,8 @@ def open_policy(
     sources: Sequence[Mapping[str, Any]],
     thinks: bool = True,
 ) -> Policy:
-    """The model a run starts from. lora_rank: 0 trains every weight. thinks: False = it has no room to reason in, so one
-    without marks stays without: a mark that nothing taught it, before every answer, is all that they would be."""
+    """The model a run starts from. lora_rank: 0 trains every weight. thinks: False = it has no room to reason in, so
+    one without marks stays without: they would be nothing but untaught tokens before every answer."""
     start = hub.resolve(reference)
     folder = hub.adapter_of(reference)
     goes_on = bool(lora_rank) and lora.is_adapter(folder)
