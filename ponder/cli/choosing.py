@@ -186,6 +186,7 @@ def ioi(
     from ponder.evals.olympiad import olympiad, percentile
     from ponder.evals.submissions import IOI
     from ponder.evals.tables import Table
+    from ponder.live import Bar
 
     totals = read_totals(standings) if standings else []
     held = Bank.read(bank)
@@ -193,10 +194,12 @@ def ioi(
     if points_of is None:
         raise ConfigError(f"{held.spec.task} has no subtasks; `ponder submit` compares ways of choosing on it")
     with resumable("the same command"):
-        table = execute_bank(held, runner, kept).table
+        with Bar(Console(stderr=True), "run", unit="samples", figure="with a program") as bar:
+            done = execute_bank(held, runner, kept, on_progress=lambda now, all_, share: bar("", now, all_, share))
         known = scorers(held)
         sittings = olympiad(
-            held, table, runner, points_of, rules=replace(IOI, limit=submissions), scorer=known[0] if known else "",
+            held, done.table, runner, points_of, rules=replace(IOI, limit=submissions),
+            scorer=known[0] if known else "",
             on_submission=lambda name, sample, points: print(f"{name}: sample {sample} got {points}", file=sys.stderr),
         )  # fmt: skip
     score = sum(sitting.score for sitting in sittings)

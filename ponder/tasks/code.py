@@ -110,6 +110,7 @@ class CodeTask(BaseTask):
         self.name, self.split, self.grader_version = name, split, grader()
         self.reward, self.differential, self.fresh = reward, differential, fresh
         self.limits = Limits(cpu_seconds=float(cpu), memory_mb=512)
+        self.patience = 2 * self.limits.wall_seconds + 60  # a starved run is repeated once; only then it is undecided
         self._items = list(items)
         self._by_digest = {item.problem.meta["tests"]: item for item in self._items}
         self._extra: dict[str, tuple[Unit, ...]] = {}

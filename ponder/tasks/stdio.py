@@ -82,6 +82,9 @@ class StdioTask(BaseTask):
         self.limits = Limits(cpu_seconds=cpu, memory_mb=MEMORY_MB, output_bytes=16 << 20)
         self._items = list(items)
         self._by_digest = {item.problem.meta["tests"]: item for item in self._items}
+        # every test may be starved and repeated once, and the verdict is still not the verifier's failure
+        most = max((len(item.tests) for item in self._items), default=1)
+        self.patience = min(3_600.0, 2 * self.limits.wall_seconds * most + 60)
 
     def __len__(self) -> int:
         return len(self._items)

@@ -67,8 +67,9 @@ def open_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> L
 
 def policy_of(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Policy:
     return open_policy(
-        config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources
-    )
+        config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources,
+        thinks=config.max_reasoning_tokens > 0,
+    )  # fmt: skip
 
 
 def local_learner(policy: Policy, config: RLConfig) -> LocalLearner:

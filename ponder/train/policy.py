@@ -46,8 +46,10 @@ def open_policy(
     lora_rank: int,
     seed: int,
     sources: Sequence[Mapping[str, Any]],
+    thinks: bool = True,
 ) -> Policy:
-    """The model a run starts from. lora_rank: 0 trains every weight."""
+    """The model a run starts from. lora_rank: 0 trains every weight. thinks: False = it has no room to reason in, so
+    one without marks stays without: they would be nothing but untaught tokens before every answer."""
     start = hub.resolve(reference)
     folder = hub.adapter_of(reference)
     goes_on = bool(lora_rank) and lora.is_adapter(folder)
@@ -56,7 +58,9 @@ def open_policy(
     if fast_dtype(wanted, pick_device()) != wanted:
         warnings.warn("this CPU has no products of bfloat16: dtype=float32 trains several times as fast", stacklevel=2)
     model, unmarked = hub.load(base, dtype=wanted, device=pick_device())
-    model, tokenizer = add_marks(model, unmarked, run_folder / "tokenizer")
+    # an adapter's own rows are those of marks
+    is_marked = thinks or (goes_on and bool(lora.read_adapter_config(folder).get("trainable_token_indices")))
+    model, tokenizer = add_marks(model, unmarked, run_folder / "tokenizer") if is_marked else (model, unmarked)
     adapter = None
     if goes_on:
         lora.load_rows(folder, model)

@@ -229,6 +229,14 @@ def test_a_lost_run_is_undecided_and_asked_again_next_time() -> None:
     assert executions.shared().num_made == before + 1
 
 
+def test_a_program_that_the_machine_starves_is_waited_for_longer_than_its_own_limit_takes() -> None:
+    """A loop on a busy machine ends by its processor time, not by who else was there; and `grade` waits for that."""
+    for cpu in (1, 3, 10):
+        task = mbpp(cpu=cpu)
+        assert task.limits.wall_seconds > cpu / 0.04  # with a twenty-fifth of a processor
+        assert task.patience > 2 * task.limits.wall_seconds  # one that is lost is repeated once
+
+
 def test_without_a_fence_nothing_runs_and_unfenced_is_written_into_results(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "unfenced" not in mbpp().grader_version
     open_fake = ScriptedSandbox(lambda *_: "")

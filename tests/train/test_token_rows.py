@@ -14,9 +14,12 @@ from torch.nn.utils import parametrize
 from ponder.engine.local import LocalEngine
 from ponder.models import hub, lora
 from ponder.models.weights import save_model
+from ponder.train.backend import policy_of
 from ponder.train.batches import Example, collate
 from ponder.train.distributed import SupervisedLoss, Trainer
 from ponder.train.policy import open_policy
+from ponder.train.recipe import RLConfig
+from ponder.train.rl import rl
 from ponder.train.sft import SFTConfig, sft
 from ponder.types import Message, SamplingParams
 from tests.helpers import tiny_model
@@ -163,3 +166,27 @@ def test_a_run_after_an_adapter_run_goes_on_with_its_rows(tmp_path):
         kept = saved.get_parameter(f"{name}.weight")[list(rows.ids)]
         torch.testing.assert_close(rows.values(), kept, rtol=0, atol=1e-6)
         torch.testing.assert_close(policy.model.get_parameter(f"{name}.weight")[list(rows.ids)], rows.values())
+
+
+def test_a_run_without_room_to_reason_gives_its_model_no_marks(tmp_path):
+    """Behind a mark that nothing taught it, a model that writes programs forgets how they begin."""
+    name, vocabulary, rows = FAMILIES["Qwen2"]
+    their_model(name, vocab_size=rows, max_position_embeddings=256, num_hidden_layers=2).save_pretrained(
+        tmp_path / "base"
+    )
+    write(tmp_path / "base", vocabulary())
+    config = RLConfig(
+        out=str(tmp_path / "rl"), model=str(tmp_path / "base"), task="arithmetic:level=1", num_steps=1, lora_rank=2,
+        problems_per_step=2, group_size=2, max_reasoning_tokens=0, max_answer_tokens=4, num_workers=0, pool_size=4,
+    )  # fmt: skip
+    folder = rl(config)
+    trained, tokenizer = hub.load(folder)
+    _, before = hub.load(tmp_path / "base")
+    said = [Message(role="user", content="What is 1 + 1?")]
+    assert tokenizer.think_id is None and tokenizer.render(said) == before.render(said)
+    assert hub.load(folder / "adapter")[1].think_id is None
+    assert trained.config.vocab_size == hub.load(tmp_path / "base")[0].config.vocab_size
+    policy = open_policy(str(folder), tmp_path / "next", dtype="float32", lora_rank=2, seed=1, sources=[], thinks=False)
+    assert policy.tokenizer.think_id is None and not policy.adapter.rows
+    thinking = policy_of(replace(config, max_reasoning_tokens=8), tmp_path / "other", [])
+    assert thinking.tokenizer.think_id is not None and thinking.adapter.rows
