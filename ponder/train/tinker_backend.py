@@ -244,7 +244,7 @@ class TinkerLearner:
     def backward(self, batches: Sequence[Batch], loss_function: Any) -> Sums:
         """Add the gradient of all batches to the service's, which the next step takes; the loss and metrics, computed
         here from the log-probabilities that came back. Raises NonFiniteLoss."""
-        if not isinstance(loss_function, PolicyLoss) or loss_function.critic or loss_function.temperature != 1:
+        if not isinstance(loss_function, PolicyLoss) or loss_function.temperature != 1:
             raise ConfigError("Tinker trains on the loss of a policy at temperature 1, without a critic")
         rows, terms = [rows_of(batch) for batch in batches], [built_in(loss_function, batch) for batch in batches]
         found: list[Sums] = []
