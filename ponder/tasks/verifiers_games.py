@@ -102,8 +102,13 @@ class Game:
         waiting, self._waiting = self._waiting, None
         if waiting is None or self._loop is None:
             raise ServerFailed(f"{self._given[0]} asks for no message")
+
+        def give() -> None:
+            if not waiting.done():
+                waiting.set_result(text)
+
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(lambda: waiting.done() or waiting.set_result(text))
+            self._loop.call_soon_threadsafe(give)
 
     # --- in the environment's thread ---------------------------------------------------------------------------------
 
