@@ -25,8 +25,8 @@ Enough = Callable[[list[int]], bool]  # of the tokens of a request so far: wheth
 
 
 @dataclass
-class Told:
-    """How a sample that is streamed is told, and what its reader has said."""
+class Hearer:
+    """Who hears of a sample while it is drawn, and whether they want its answer now."""
 
     tokens: Callable[[list[int]], None] | None = None
     answer_now: bool = False
@@ -66,12 +66,12 @@ class PartsEngine(TokenEngine):
         if request.params.form:
             raise ValueError("answers are not held to a form here; leave it out and check what comes")
         indices = range(request.first, request.first + request.n)
-        return await gathered([self._sample(request, index, Told()) for index in indices])
+        return await gathered([self._sample(request, index, Hearer()) for index in indices])
 
     def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
         request = self._request(prompt_ids, params, n=1, first=first, streamed=True)
         splitter = self._splitter(request)
-        told = Told(lambda ids: stream.emit(splitter.feed(ids)))
+        told = Hearer(lambda ids: stream.emit(splitter.feed(ids)))
 
         async def work() -> None:
             try:
@@ -87,7 +87,7 @@ class PartsEngine(TokenEngine):
         stream.on_close = asyncio.ensure_future(work()).cancel
         stream.on_answer_now = answer_now
 
-    async def _sample(self, request: Request, index: int, told: Told) -> Sample:
+    async def _sample(self, request: Request, index: int, told: Hearer) -> Sample:
         """One sample, under the rules of a completion that engine/scheduler.py has."""
         params, sample = request.params, Sample(index=index, finish_reason="window")
         room = self.config.max_position_embeddings - len(request.prompt_ids)
@@ -113,7 +113,7 @@ class PartsEngine(TokenEngine):
             sample.versions[-1] = *sample.versions[-1][:2], len(sample.token_ids)
         return sample
 
-    async def _reason(self, request: Request, sample: Sample, told: Told, *, seed: int, room: int, limit: int) -> bool:
+    async def _reason(self, request: Request, sample: Sample, told: Hearer, *, seed: int, room: int, limit: int) -> bool:
         """Draw the reasoning and its closing mark; whether the completion ended with it."""
         params, close, ends = request.params, self.tokenizer.unthink_id, self.tokenizer.end_ids
         kept = 1 + min(params.max_answer_tokens, room // 2)  # of the window, for the mark and the answer
@@ -146,7 +146,7 @@ class PartsEngine(TokenEngine):
             sample.sampled.append(False)
         return False
 
-    async def _answer(self, request: Request, sample: Sample, told: Told, *, seed: int, left: int) -> bool:
+    async def _answer(self, request: Request, sample: Sample, told: Hearer, *, seed: int, left: int) -> bool:
         """Draw the answer; whether it ended by itself. What breaks off at a mark that no answer may hold goes on with
         another seed: that draws from all tokens but marks, and log-probabilities stay those of the whole vocabulary."""
         params, tokenizer, begun = request.params, self.tokenizer, len(sample.token_ids)

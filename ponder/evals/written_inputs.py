@@ -108,7 +108,7 @@ def writable(bank: Bank, runner: ProgramRunner, name: str, asking: Asking) -> di
         )
     if not head.exists():
         runs.write_atomic(head, json.dumps(asdict(asking), indent=1) + "\n")
-    known = json.loads(head.read_text())
+    known = json.loads(head.read_text(encoding="utf-8"))
     for fact, value in asdict(asking).items():
         if known.get(fact) != value:
             raise BankError(
