@@ -10,10 +10,11 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# engines, ranks and weights beyond one machine, as far as the files exist; ahead.py and ledger.py are one machine's too
+# engines, ranks and weights beyond one machine, as far as the files exist; ahead.py and ledger.py are one machine's too,
+# and engine/parts.py (144 lines) is of any engine that samples at a server, Tinker's too
 PATH = [
     *(ROOT / "ponder" / "train" / f"{name}.py" for name in ("sharded", "rank", "cluster", "dealing", "publish")),
-    *(ROOT / "ponder" / "engine" / f"{name}.py" for name in ("vllm", "parts")),
+    ROOT / "ponder" / "engine" / "vllm.py",
 ]
 MOST = 1600
 HEAVY = {"ray", "vllm", "transformers", "torch.distributed.fsdp", "torch.distributed.checkpoint"}

@@ -113,7 +113,9 @@ class PartsEngine(TokenEngine):
             sample.versions[-1] = *sample.versions[-1][:2], len(sample.token_ids)
         return sample
 
-    async def _reason(self, request: Request, sample: Sample, told: Hearer, *, seed: int, room: int, limit: int) -> bool:
+    async def _reason(
+        self, request: Request, sample: Sample, told: Hearer, *, seed: int, room: int, limit: int
+    ) -> bool:
         """Draw the reasoning and its closing mark; whether the completion ended with it."""
         params, close, ends = request.params, self.tokenizer.unthink_id, self.tokenizer.end_ids
         kept = 1 + min(params.max_answer_tokens, room // 2)  # of the window, for the mark and the answer
