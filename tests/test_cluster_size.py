@@ -10,8 +10,8 @@ import tokenize
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-# engines, ranks and weights beyond one machine, as far as the files exist; ahead.py and ledger.py are one machine's too,
-# and engine/parts.py (144 lines) is of any engine that samples at a server, Tinker's too
+# engines, ranks and weights beyond one machine, as far as the files exist; ahead.py and ledger.py are one machine's too
+# and engine/parts.py (144 lines) belongs to any engine that samples at a server, Tinker's too
 PATH = [
     *(ROOT / "ponder" / "train" / f"{name}.py" for name in ("sharded", "rank", "cluster", "dealing", "publish")),
     ROOT / "ponder" / "engine" / "vllm.py",

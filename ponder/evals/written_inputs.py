@@ -153,7 +153,8 @@ def read_inputs(bank: Bank, name: str) -> Written:
             f"{bank.folder} has no inputs called {name!r}; "
             + (f"it has {', '.join(names)}" if names else f"`ponder inputs {bank.folder}` has a model write some")
         )
-    return Written(name=name, asking=Asking(**json.loads(head.read_text(encoding="utf-8"))), by_contest=dict(_lines(path)))
+    asking = Asking(**json.loads(head.read_text(encoding="utf-8")))
+    return Written(name=name, asking=asking, by_contest=dict(_lines(path)))
 
 
 class WithInputs:
