@@ -210,5 +210,3 @@ def main() -> None:
 
 if __name__ == "__main__":
     main()
-
-

@@ -473,7 +473,7 @@ class Learner(FrozenPolicy, Protocol):
         ...
 
     def values(self, batches: Sequence[Any], loss_function: Any) -> list[Any]:
-        """What the critic says (B T) of every micro-batch; asked of by recipes that have one."""
+        """A tensor of every micro-batch, what the loss function reads of its states; asked by recipes with a critic."""
         ...
 
     def backward(self, batches: Sequence[Any], loss_function: Any) -> dict[str, float]:
