@@ -21,6 +21,7 @@ from ponder.config import ConfigError
 from ponder.models import hub
 from ponder.models.lora import Adapter, is_adapter, load_adapter, read_adapter_config, save_adapter
 from ponder.models.weights import DTYPES
+from ponder.runs import record_training
 
 
 def chain(reference: str | Path) -> tuple[list[Path], str]:
@@ -64,6 +65,7 @@ def fold(reference: str | Path, out: str | Path, *, rank: int = 0, dtype: torch.
         Adapter(pairs, alpha=float(ranks.pop())), out, base=base, merged_dtype=merged_dtype, dtype=dtype,
         model=model, tokenizer=tokenizer,
     )  # fmt: skip
+    record_training(out, hub.resolve(reference), (), base_name=base)
     return kept / whole if whole else 1.0
 
 

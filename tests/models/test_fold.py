@@ -52,6 +52,13 @@ def test_an_adapter_over_an_adapter_is_a_model_and_both_as_one_are_the_same_mode
     assert hub.load(tmp_path / "one")[1].think_id == hub.load(tower)[1].think_id == 3
 
 
+def test_what_a_model_was_trained_on_goes_along(tower: Path, tmp_path: Path) -> None:
+    sources = [{"kind": "task", "task": "gsm8k", "split": "train", "seed": 0, "size": 8}]
+    (tower / "training.json").write_text(json.dumps({"format": 1, "sources": sources}))
+    fold(tower, tmp_path / "one")
+    assert json.loads((tmp_path / "one" / "training.json").read_text())["sources"] == sources
+
+
 def test_the_rows_of_the_marks_are_those_of_the_highest(tower: Path, tmp_path: Path) -> None:
     fold(tower, tmp_path / "lower_alone", dtype=torch.float32)
     held = load_file(tmp_path / "lower_alone" / ADAPTER_WEIGHTS)
