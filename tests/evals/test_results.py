@@ -107,10 +107,11 @@ def test_sampling_params_are_written_without_their_seed_and_with_a_pause_where_t
 
 
 # what is read by words there: Parquet tables and their columns, training.json, lines of logs and of data that people
-# bring, and files of contests that others wrote
+# bring, files of contests that others wrote, and tables of labels
 BY_WORDS = {"card.py", "cms_runner.py", "columns.py", "contamination.py", "contest_submissions.py", "contests.py",
-            "entries.py", "executions.py", "faithfulness.py", "loophole.py", "monitoring.py", "overoptimisation.py",
-            "regrading.py", "safety.py", "votes.py"}  # fmt: skip
+            "entries.py", "executions.py", "faithfulness.py", "judged_pairs.py", "loophole.py", "monitoring.py",
+            "overoptimisation.py", "program_runners.py", "regrading.py", "rubric.py", "safety.py", "votes.py",
+            "written_inputs.py"}  # fmt: skip
 
 
 def reads_by_words(source: str) -> list[str]:

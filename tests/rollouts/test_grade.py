@@ -37,6 +37,7 @@ class Asked:
     """A task of `size` problems with the verifier that is handed in."""
 
     name, split, patience = "asked", "train", 0.0
+    origin = ()
 
     def __init__(self, verify: Callable[..., Any], size: int = 1, target: str = "12") -> None:
         self.verify, self.size, self.target = verify, size, target

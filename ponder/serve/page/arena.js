@@ -53,7 +53,7 @@ function fresh() {
 
 async function reopen(id) {
   try {
-    show(await api.battle(id), { isNew: false });
+    show(await api.battle(id));
   } catch (problem) {
     fresh();
     if (problem.status !== 404) failed(problem);
@@ -69,7 +69,7 @@ $("ask").onsubmit = async (event) => {
   $("battle").hidden = true;
   $("waiting").hidden = false;
   try {
-    show(await api.askBattle($("domain").value, question), { isNew: true });
+    show(await api.askBattle($("domain").value, question));
   } catch (problem) {
     failed(problem);
   } finally {
@@ -85,7 +85,7 @@ $("question").onkeydown = (event) => {
   $("ask").requestSubmit();
 };
 
-function show(found, { isNew }) {
+function show(found) {
   battle = found;
   history.replaceState(null, "", `#${battle.id}`);
   $("ask").hidden = true;
@@ -100,7 +100,7 @@ function show(found, { isNew }) {
   }
   if (battle.vote !== null) return reveal();
   hideNames();
-  wait(isNew ? dwell : 0);
+  wait(dwell);  // after a reload too: how long the server still waits is not known here
   announce("Two answers are there.");
   $("battle-title").focus();
 }
