@@ -127,8 +127,24 @@ def weights(nodes: Nodes, folder: Path) -> Iterator[dict[str, Any]]:
                 remote.close()
 
 
+def busy_share(run: Training) -> float:
+    """How much of a step an engine samples, the mean over engines and the median over steps, the first left out.
+
+    All requests of a step are dealt as it begins, so an engine is busy until the last answer that it gives.
+    """
+    until: dict[tuple[int, str], float] = {}
+    for row in run.answers():
+        key = row["step"], row["engine"]
+        until[key] = max(until.get(key, 0.0), row["seconds"])
+    number = len({engine for _, engine in until})
+    steps = list(enumerate(run.step_seconds()))[1:]
+    return statistics.median(
+        sum(seconds for (at, _), seconds in until.items() if at == step) / number / whole for step, whole in steps
+    )
+
+
 def engines(nodes: Nodes, folder: Path) -> Iterator[dict[str, Any]]:
-    """Seconds of a step's rollouts at the same batch."""
+    """Seconds of a step's rollouts at the same batch, and how much of a step engines and driver work."""
     while len(nodes.raylets) < 5:
         nodes.add()
     for number in (1, 2, 4):
@@ -136,7 +152,13 @@ def engines(nodes: Nodes, folder: Path) -> Iterator[dict[str, Any]]:
         run.finish()
         rollout = statistics.median(row["time/rollout"] for row in run.metrics()[1:])
         step = typical(run.step_seconds())
-        yield {"case": f"{number} engines", "rollout_seconds": rollout, "step_seconds": step}
+        trains = statistics.median(
+            row["time/train"] / whole for row, whole in zip(run.metrics()[1:], run.step_seconds()[1:], strict=True)
+        )
+        yield {
+            "case": f"{number} engines", "rollout_seconds": rollout, "step_seconds": step,
+            "engines_busy": busy_share(run), "driver_trains": trains,
+        }  # fmt: skip
 
 
 PARTS = {"faults": faults, "weights": weights, "engines": engines}
