@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import numpy as np
 import pytest
 
 from tests.tinker import toys
+from tests.tinker.processes import start_server
 
 PYTHON = os.environ.get("PONDER_TINKER_PYTHON", "")  # absolute: the loops run in a directory of their own
 pytestmark = [
@@ -36,27 +36,10 @@ def place(tmp_path_factory):
     return folder
 
 
-def start_server(place: Path, log: Path) -> tuple[subprocess.Popen, str]:
-    command = [
-        sys.executable, "-m", "ponder.cli", "tinker", "--port", "0", "--workers", "0",
-        "--model", f"{toys.MODEL}={place / toys.MODEL}", "--folder", str(place / "weights"),
-    ]  # fmt: skip
-    with log.open("w") as out:
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
-    for _ in range(3000):
-        text = log.read_text()
-        if " at http" in text:
-            return process, text.strip().rpartition(" at ")[2]
-        assert process.poll() is None, text
-        time.sleep(0.1)
-    raise AssertionError("the server did not start")
-
-
 @pytest.fixture(scope="module")
 def server(place):
     """(its process, its address)."""
-    process, url = start_server(place, place / "server.log")
+    process, url = start_server(place, place / "server.log", name=toys.MODEL, model=place / toys.MODEL)
     yield process, url
     process.send_signal(signal.SIGTERM)
     assert process.wait(120) is not None
@@ -122,7 +105,7 @@ def test_a_killed_loop_and_server_go_on_from_the_saved_weights(place):
     again = place / "again"
     again.mkdir()
     (again / "checkpoints.jsonl").write_text(lines[-2] + "\n")  # of step 16
-    process, url = start_server(place, place / "second.log")
+    process, url = start_server(place, place / "second.log", name=toys.MODEL, model=place / toys.MODEL)
     try:
         rows, *_ = run_loop(
             "rl_loop", place, (process, url), "again", batch_size=8, group_size=8, max_steps=18, max_tokens=12,

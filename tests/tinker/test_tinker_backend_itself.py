@@ -9,8 +9,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 from statistics import fmean
 
@@ -21,6 +19,7 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.runs import read_jsonl
 from tests.helpers import tiny_model
+from tests.tinker.processes import start_server
 from tests.tinker.tinkering import NAME
 
 PYTHON = os.environ.get("PONDER_TINKER_PYTHON", "")
@@ -65,22 +64,6 @@ def place(tmp_path_factory):
     return folder
 
 
-def serve(place: Path, log: Path) -> tuple[subprocess.Popen, str]:
-    command = [
-        sys.executable, "-m", "ponder.cli", "tinker", "--port", "0", "--workers", "0",
-        "--model", f"{NAME}={place / 'model'}", "--folder", str(place / "weights"),
-    ]  # fmt: skip
-    with log.open("w") as out:
-        env = {**os.environ, "PYTHONPATH": str(ROOT)}
-        process = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=env)
-    for _ in range(3000):
-        if " at http" in log.read_text():
-            return process, log.read_text().strip().rpartition(" at ")[2]
-        assert process.poll() is None, log.read_text()
-        time.sleep(0.1)
-    raise AssertionError("the server did not start")
-
-
 def train(place: Path, url: str, *keys: str, expected: int = 0) -> str:
     """`ponder rl` in the environment that has the SDK; what it said."""
     recipe = place / "recipe.toml"
@@ -99,7 +82,7 @@ def train(place: Path, url: str, *keys: str, expected: int = 0) -> str:
 
 
 def test_rl_over_the_sdk_rises_draws_from_what_it_published_and_goes_on_at_another_server(place):
-    first, url = serve(place, place / "first.log")
+    first, url = start_server(place, place / "first.log", name=NAME, model=place / "model")
     try:
         told = train(place, url, "num_steps=6")
     finally:
@@ -107,7 +90,7 @@ def test_rl_over_the_sdk_rises_draws_from_what_it_published_and_goes_on_at_anoth
         first.wait(60)
     assert f"tinker: {NAME} at {url}" in told and "need not have the same bits" in told
     assert "called from async context" not in told  # the SDK's warning about blocking its loop
-    second, url = serve(place, place / "second.log")
+    second, url = start_server(place, place / "second.log", name=NAME, model=place / "model")
     try:
         train(place, url, "num_steps=12")
         told = train(place, url, "num_steps=12", "loss.ratio=sequence", "updates_per_step=2",
