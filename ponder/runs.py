@@ -136,7 +136,7 @@ def read_object(path: Path, *needed: str) -> dict[str, Any]:
         if not isinstance(found, dict) or not set(needed) <= set(found):
             raise ValueError(f"it is no object with {', '.join(needed) or 'anything in it'}")
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({str(error)[:100]}); restore it, or begin again elsewhere") from None
+        raise _damaged(path, error) from None
     return found
 
 
@@ -145,7 +145,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_bytes().decode())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is damaged ({str(error)[:100]}); restore it, or begin again elsewhere") from None
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(f"{path} is damaged ({str(error)[:100]}); restore it, or begin again elsewhere")
 
 
 def revision() -> str:
