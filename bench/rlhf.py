@@ -2,7 +2,7 @@
 written down, reward models that see comparisons only, GRPO and PPO against one of them and the lowest of four.
 
     python bench/rlhf.py prepare --out runs/rlhf        base, banks, comparisons, reward models
-    python bench/rlhf.py learn --out runs/rlhf          8 runs (2 algorithms, 2 rewards, 2 seeds); again = go on
+    python bench/rlhf.py learn --out runs/rlhf          12 runs (2 algorithms, 2 rewards, 3 seeds); again = go on
     python bench/rlhf.py learn --out runs/rlhf --only kl05_1_0 grpo_trunks_0       a KL in the reward; networks apart
     python bench/rlhf.py draw --out runs/rlhf           curves.json and figure.png
 
@@ -15,12 +15,14 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import math
 import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
-from statistics import fmean
+from statistics import fmean, stdev
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -30,6 +32,7 @@ from ponder.evals.exams import run_exam
 from ponder.evals.overoptimisation import PressedCurve, PressedPoint, bank_curve, label, score_bank, shown_work
 from ponder.evals.preference import trained_on
 from ponder.models import hub
+from ponder.ratings import student
 from ponder.runs import append_jsonl, find_checkpoints, read_jsonl, write_atomic
 from ponder.scorers import load_scorer
 from ponder.strategies.turns import Trajectory
@@ -45,7 +48,7 @@ RECIPES = {"grpo": "rlhf_nano_cpu", "ppo": "ppo_nano_cpu"}
 KEYS = {"grpo": ["advantage='grpo'"]} | {  # klNN: as the recipe has it, k1 in the reward and no division by the spread
     f"kl{name}": [f"loss.kl={weight}"] for name, weight in (("00", 0), ("02", 0.02), ("05", 0.05))
 }
-SEEDS = (0, 1)
+SEEDS = (0, 1, 2)
 MEMBERS = (1, 4)
 REWARDS = {"1": "one model", "4": "min of 4", "trunks": "min of 4 networks"}  # rmKIND_SEED
 
@@ -109,47 +112,70 @@ def fit_rewards(out: Path) -> None:
 
 # ---- learning, with gold watched: every rollout is judged by it and none is paid by it -----------------------------
 
-WATCHED: list[tuple[float, float, bool]] = []  # gold, tokens, right: of the rollouts of the step
+WATCHED: list[tuple[str, float, float, bool]] = []  # problem, gold, tokens, right: of the rollouts of the step
 
 
 def watch(problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]) -> list[float]:
     """A reward term of 0 that keeps what gold says."""
     for trajectory, verdict in zip(trajectories, verdicts, strict=True):
         done = trajectory.completion
-        WATCHED.append((shown_work(problem, done, verdict.is_correct), done.num_tokens, verdict.is_correct))
+        gold = shown_work(problem, done, verdict.is_correct)
+        WATCHED.append((problem.id, gold, done.num_tokens, verdict.is_correct))
     return [0.0] * len(trajectories)
 
 
 def keep(target: Path, step: Step) -> None:
     import rlhf  # this file as a recipe names it
 
-    gold, tokens, right = (fmean(column) for column in zip(*rlhf.WATCHED, strict=True))
+    gold, tokens, right = (fmean(column) for column in list(zip(*rlhf.WATCHED, strict=True))[1:])
+    of_problem: dict[str, list[float]] = {}
+    for problem, own, *_ in rlhf.WATCHED:
+        of_problem.setdefault(problem, []).append(own)
     m = step.metrics
     row = {"step": step.step - 1, "gold": gold, "tokens": tokens, "correct": right, "rollouts": len(rlhf.WATCHED),
+           "gold_of_problems": [fmean(own) for own in of_problem.values()],
            "proxy": m["reward/preference"], "kl": m["kl/k1"], "k3": m["kl/k3"],
            "explained": m.get("critic/explained")}  # fmt: skip
     append_jsonl(target / "gold.jsonl", [row])
-    print(target.name, " ".join(f"{name}={value:.3g}" for name, value in row.items() if value is not None), flush=True)
+    shown = {name: value for name, value in row.items() if isinstance(value, int | float)}
+    print(target.name, " ".join(f"{name}={value:.3g}" for name, value in shown.items()), flush=True)
     rlhf.WATCHED.clear()
 
 
-def curve(target: Path, *, near: int = 2) -> PressedCurve:
-    """Of a run: means over five steps (other problems each), whose rollouts were drawn by nearly the same weights."""
-    rows = {row["step"]: row for row in read_jsonl(target / "gold.jsonl")}  # of a step that was taken again the last
-    rows = {step: row for step, row in rows.items() if step >= WARMUP.get(target.name[:3], 0)}
-    points = []
+WARMUP = {"ppo": 1}  # steps in which the policy stands still
+NEAR = 2  # a point is of the rollouts of five steps (other problems each), drawn by nearly the same weights
+
+
+def steps_of(target: Path) -> dict[int, dict[str, Any]]:
+    """The lines of a run by step; of a step that was taken again the last."""
+    rows = {row["step"]: row for row in read_jsonl(target / "gold.jsonl")}
+    return {step: row for step, row in rows.items() if step >= WARMUP.get(target.name[:3], 0)}
+
+
+def near(rows: dict[int, dict[str, Any]], step: int) -> list[dict[str, Any]]:
+    return [rows[s] for s in range(step - NEAR, step + NEAR + 1) if s in rows]
+
+
+def curve(target: Path) -> PressedCurve:
+    rows, points = steps_of(target), []
     for step in sorted(rows):
-        around = [rows[s] for s in range(step - near, step + near + 1) if s in rows]
+        around = near(rows, step)
         mean = {name: fmean(row[name] for row in around) for name in ("gold", "proxy", "tokens", "correct")}
         points.append(PressedPoint(at=step, kl=max(0.0, fmean(row["kl"] for row in around)), **mean))
     name, members, _ = target.name.split("_")
     return PressedCurve(
         label=f"{name}, {REWARDS[members]}", proxy=target.name, points=tuple(points), problems=len(rows),
-        samples=(2 * near + 1) * rows[max(rows)]["rollouts"],
+        samples=(2 * NEAR + 1) * rows[max(rows)]["rollouts"],
     )  # fmt: skip
 
 
-WARMUP = {"ppo": 1}  # steps in which the policy stands still
+def gold_interval(target: Path, step: int) -> str:
+    """95 % of gold at a point, by Student's t over its problems."""
+    values = [value for row in near(steps_of(target), step) for value in row.get("gold_of_problems", [])]
+    if len(values) < 2:
+        return ""
+    half = student(len(values) - 1) * stdev(values) / math.sqrt(len(values))
+    return f" ({fmean(values) - half:+.2f} to {fmean(values) + half:+.2f})"
 
 
 def learn(out: Path, only: Sequence[str], more: Sequence[str] = ()) -> None:
@@ -181,8 +207,10 @@ def draw(out: Path) -> None:
     save_figure(found, out / "figure.png")
     for one in found:
         first, peak, last = one.points[0], one.peak, one.points[-1]
+        own = out / one.proxy if (out / one.proxy / "gold.jsonl").exists() else None  # of a run, not of a bank
         told = [
-            f"{p.gold:+.3f} at {p.at} ({p.kl:.2f} nats, proxy {p.proxy:.2f}, right {p.correct:.2f})"
+            f"{p.gold:+.3f}{gold_interval(own, p.at) if own else ''} at {p.at} "
+            f"({p.kl:.2f} nats, proxy {p.proxy:.2f}, right {p.correct:.2f})"
             for p in (first, peak, last)
         ]
         print(f"{one.label:24} {one.proxy:10} {'   '.join(told)}")
