@@ -349,8 +349,8 @@ class TinkerLearner:
                 raise ConfigError(f"it changes {len(layers)} layers, not {here}")
         except ConfigError as error:
             raise ConfigError(
-                f"what the service calls {self._base_model!r} is not the model {self._recipe.model!r} of this disk: the "
-                f"adapter that it trains does not fit ({error}). Let `model` and tinker.base_model name the same one"
+                f"what the service calls {self._base_model!r} is not the model {self._recipe.model!r} of this disk: "
+                f"the adapter that it trains does not fit ({error}). Let `model` and tinker.base_model name the same one"
             ) from None
 
     def save_state(self, path: Path, metadata: dict[str, str]) -> None:

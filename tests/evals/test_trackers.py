@@ -70,7 +70,7 @@ def test_reasoning_is_sent_only_where_it_was_asked_for(folder, asked):
         prompt_ids=(1,), token_ids=(2, 3), sampler_logprobs=(-1.0, -1.0), sampled=(True, True), finish_reason="stop",
         reasoning="SECRET", answer="an answer", num_reasoning_tokens=1,
     )  # fmt: skip
-    turns = tuple(Turn(completion=said, kind=kind, number=number) for number, kind in enumerate(("candidate", "choice")))
+    turns = tuple(Turn(completion=said, kind=kind) for kind in ("candidate", "choice"))
     one = Rollout(
         problem=Problem(id="1", prompt=user("2 + 2?"), target="4", task="t"), turns=turns, reward=1.0, whole=said,
         verdict=Verdict(outcome="correct", reward=1.0),
