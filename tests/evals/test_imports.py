@@ -25,6 +25,7 @@ from ponder.evals.imports.scores import outcome_of
 from ponder.evals.regrading import regrade
 from ponder.evals.report import report
 from ponder.evals.results import ExamResult
+from ponder.runs import InUse
 
 pyarrow = pytest.importorskip("pyarrow")
 DATE = "2026-01-02T03-04-05.6"
@@ -274,7 +275,7 @@ def test_whatever_is_strange_in_a_log_is_taken_or_one_error_that_names_it_and_le
                 num_refused += 1
                 assert str(path) in str(error)
             shutil.rmtree(tmp_path / "bank", ignore_errors=True)
-            assert {each.name for each in tmp_path.iterdir()} <= {"x.json", path.name}
+            assert {each.name for each in tmp_path.iterdir()} <= {"x.json", path.name, ".bank.lock"}
     assert num_refused > 20
 
 
@@ -312,6 +313,23 @@ def test_a_folder_that_is_there_is_not_overwritten(tmp_path):
     (tmp_path / "bank").mkdir()
     with pytest.raises(ConfigError, match="is there already"):
         write_bank(read_log(inspect_log(tmp_path / "x.eval", [inspect_sample("a", 1, "C")])), tmp_path / "bank")
+
+
+def test_of_two_imports_into_one_folder_one_is_told_who_writes_there(tmp_path, monkeypatch):
+    log = read_log(inspect_log(tmp_path / "x.eval", [inspect_sample("a", 1, "C")]))
+    refused, append = [], Bank.append
+
+    def meanwhile(bank, *arguments, **options):
+        with pytest.raises(InUse, match=r"bank is being written by process \d+ on ") as told:
+            write_bank(log, tmp_path / "bank")
+        refused.append(told)
+        return append(bank, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bank, "append", meanwhile)
+        assert write_bank(log, tmp_path / "bank").num_samples == 1
+    assert len(refused) == 1 and len(Bank.read(tmp_path / "bank").problems) == 1
+    write_bank(log, tmp_path / "next")  # the lock goes with its holder
 
 
 def test_a_log_with_the_same_problem_asked_in_two_ways_is_refused(tmp_path):
