@@ -57,13 +57,12 @@ def cache_root() -> Path:
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between. Half a surrogate
-    pair becomes its escape, which in JSON is the same text."""
+    """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+            file.write(encoded(data) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -75,9 +74,19 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         ) from error
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8 for a file. A lone surrogate, which JSON may give, becomes its escape: in JSON that is the same text."""
+    return text.encode(errors="backslashreplace")
+
+
 def utf8(text: str) -> str:
-    """Text as a file can hold it: half a surrogate pair, which JSON may give, becomes its escape."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+    """The text that `encoded` writes."""
+    return text if text.isascii() else encoded(text).decode()
+
+
+def well_formed(text: str) -> str:
+    """Text that UTF-8 can carry beyond files: lone surrogates become U+FFFD, pairs of them their character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -92,8 +101,7 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                     _cut_torn_line(file)
             start = file.seek(0, os.SEEK_END)
             try:
-                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                rest = text.encode(errors="backslashreplace")  # half a surrogate pair becomes a JSON escape
+                rest = encoded("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
                 while rest:
                     rest = rest[file.write(rest) :]  # a nearly full disk takes a part, then refuses
             except OSError:

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ponder.engine.base import BaseEngine
 from ponder.engine.marked import has_marks, split_marked
+from ponder.runs import well_formed
 from ponder.types import Completion, FinishReason, Message, SamplingParams, Usage, sample_seed
 
 if TYPE_CHECKING:
@@ -245,12 +246,7 @@ def _messages(prompt: Sequence[Message] | Sequence[int]) -> list[dict[str, str]]
     messages = [message for message in prompt if isinstance(message, Message)]
     if not messages or len(messages) != len(prompt):
         raise ValueError("a chat endpoint takes messages, not token ids; use a local engine for token ids")
-    return [{"role": _ROLES[message.role], "content": _utf8(message.content)} for message in messages]
-
-
-def _utf8(text: str) -> str:
-    """Half a surrogate pair becomes U+FFFD: no request can carry it."""
-    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+    return [{"role": _ROLES[message.role], "content": well_formed(message.content)} for message in messages]
 
 
 def _completions(answer: Any, params: SamplingParams, n: int, first: int, habits: _Habits) -> list[Completion]:

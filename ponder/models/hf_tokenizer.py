@@ -31,7 +31,7 @@ from ponder.config import ConfigError
 from ponder.models.chat_template import ChatTemplate, Span
 from ponder.models.files import read_json
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer, reasoning_is_open
-from ponder.runs import write_atomic
+from ponder.runs import well_formed, write_atomic
 from ponder.types import Message
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
@@ -210,7 +210,7 @@ class HFTokenizer:
         try:
             encoding = vocabulary.encode(text, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
-            text = _whole(text)
+            text = well_formed(text)
             encoding = vocabulary.encode(text, add_special_tokens=False)
         ids = encoding.ids
         if self._reserved_ids.isdisjoint(ids):
@@ -252,14 +252,9 @@ def _ids(vocabulary: Vocabulary, text: str) -> list[int]:
     try:
         (encoding,) = vocabulary.encode_batch_fast([text], add_special_tokens=False)
     except (TypeError, UnicodeEncodeError):
-        (encoding,) = vocabulary.encode_batch_fast([_whole(text)], add_special_tokens=False)
+        (encoding,) = vocabulary.encode_batch_fast([well_formed(text)], add_special_tokens=False)
     ids: list[int] = encoding.ids
     return ids
-
-
-def _whole(text: str) -> str:
-    """Half a surrogate pair becomes U+FFFD: no UTF-8 can say it."""
-    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
 
 
 def _longest(data: dict[str, Any], reserved: Mapping[str, Any]) -> int | None:
