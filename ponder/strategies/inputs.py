@@ -1,8 +1,8 @@
-"""Inputs for telling programs apart: written by a model as generators and validators, or made from examples.
+"""Inputs that tell programs apart: written by a model as generators and validators, or made from examples.
 
-    told = Told(statement="Print the sum of two numbers.")
-    texts, _ = await ask_for(engine, generator_prompt(told), params, n=4)            # four generators
-    checks, _ = await ask_for(engine, validator_prompt(told), params, n=8)           # eight validators
+    spec = InputSpec(statement="Print the sum of two numbers.")
+    texts, _ = await ask_for(engine, generator_prompt(spec), params, n=4)            # four generators
+    checks, _ = await ask_for(engine, validator_prompt(spec), params, n=8)           # eight validators
     made = make_inputs(texts, checks, execute, n=256, seed=0)
     made.kept                                  # inputs that at least 75 % of the validators call valid
 
@@ -55,8 +55,8 @@ Answer with one fenced code block."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What whoever writes inputs of a problem is told."""
+class InputSpec:
+    """What the prompts for generators and validators say of a problem."""
 
     statement: str
     form: str = ""  # how an input is written down, where the statement does not say
@@ -74,14 +74,14 @@ class MadeInputs:
     runs: int  # of programs
 
 
-def generator_prompt(told: Told, subtask: int = 0) -> tuple[Message, ...]:
+def generator_prompt(spec: InputSpec, subtask: int = 0) -> tuple[Message, ...]:
     """Asks for a program that makes inputs of a subtask."""
-    return _prompt(_GENERATOR, told, subtask)
+    return _prompt(_GENERATOR, spec, subtask)
 
 
-def validator_prompt(told: Told, subtask: int = 0) -> tuple[Message, ...]:
+def validator_prompt(spec: InputSpec, subtask: int = 0) -> tuple[Message, ...]:
     """Asks for a program that tells whether an input is allowed in a subtask."""
-    return _prompt(_VALIDATOR, told, subtask)
+    return _prompt(_VALIDATOR, spec, subtask)
 
 
 async def ask_for(
@@ -190,12 +190,12 @@ def _changed(text: str, rng: Random) -> str:
     return text
 
 
-def _prompt(request: str, told: Told, subtask: int) -> tuple[Message, ...]:
-    constraints = told.constraints[subtask]
+def _prompt(request: str, spec: InputSpec, subtask: int) -> tuple[Message, ...]:
+    constraints = spec.constraints[subtask]
     parts = {
         "{constraints}": f"The input must also keep to this: {constraints}" if constraints else "",
-        "{form}": told.form,
-        "{statement}": told.statement,
+        "{form}": spec.form,
+        "{statement}": spec.statement,
     }
     # not str.format, and in one pass: a statement may hold braces
     text = re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], request)
