@@ -18,7 +18,7 @@ import numpy as np
 from ponder.train.advantages import advantages
 from ponder.train.batches import Example, from_completion, micro_batches
 from ponder.train.critic import Critic, centred, critic_metrics, gae, to_come, token_rewards
-from ponder.train.kl import Floats, Told, gaps, with_part
+from ponder.train.kl import Floats, TokenValues, gaps, with_part
 from ponder.train.recipe import RLConfig
 from ponder.types import Group, Learner
 
@@ -30,9 +30,9 @@ class Credit:
 
 
 def credit(
-    groups: Sequence[Group], told: Told, learner: Learner, config: RLConfig, critic: Critic | None = None
+    groups: Sequence[Group], ref_logprobs: TokenValues, learner: Learner, config: RLConfig, critic: Critic | None = None
 ) -> Credit:
-    """told: the reference's log-probabilities, where the KL counts in the reward; empty otherwise. critic: of a recipe
+    """ref_logprobs: used where the KL counts in the reward; empty without a reference. critic: of a recipe
     that has one; it learns from this step after it has judged it."""
     if critic is None:
         found = advantages(config.advantage, groups)
@@ -43,7 +43,7 @@ def credit(
     for rollout in rollouts:
         example = from_completion(rollout.completion, advantage=0.0)
         # the reward has paid for the KL already (kl.measured); here each token pays for its own
-        kl_T = -beta * gaps(example, told) if beta else None
+        kl_T = -beta * gaps(example, ref_logprobs) if beta else None
         own = rollout.reward - rollout.verdict.parts.get("kl", 0.0) if beta else rollout.reward
         rewards.append(token_rewards(rollout.completion, own, kl_T))
         examples.append(replace(example, returns=tuple(to_come(rewards[-1], example.trained).tolist())))

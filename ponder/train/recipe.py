@@ -31,8 +31,8 @@ class ExperimentsConfig:
 
     monitor_in_reward: str = setting("", "why monitors may reach the reward; kept in every checkpoint; empty = never")
 
-    def told(self) -> dict[str, str]:
-        """What run.json says of it."""
+    def facts(self) -> dict[str, str]:
+        """Its entries of run.json."""
         return {"monitor_in_reward": self.monitor_in_reward} if self.monitor_in_reward else {}
 
 

@@ -335,7 +335,7 @@ def test_an_experiment_that_says_why_is_let_in_and_is_known_by_it_for_ever(tmp_p
     why = config.experiments.monitor_in_reward
     with training("ponder rl", reason=why), rewarding("verification"):
         assert asking.ask() == "flag"
-    with Run(tmp_path / "run", kind="rl", config_toml="", seed=0, facts=config.experiments.told()):
+    with Run(tmp_path / "run", kind="rl", config_toml="", seed=0, facts=config.experiments.facts()):
         assert json.loads((tmp_path / "run" / "run.json").read_text())["monitor_in_reward"] == why
     first, second = tmp_path / "first", tmp_path / "second"
     record_training(first, None, [experiment_source(why)])
