@@ -143,13 +143,13 @@ def submit(
     budgets = numbers(submissions)
     with resumable("the same command"):
         held = Bank.read(bank)
-        runner, entries = run_programs(held, by_subtask=contest.tells_points, written=written)
+        runner, entries = run_programs(held, by_subtask=contest.reveals_points, written=written)
         weights, told = Weights(), "the weights are ponder's defaults"
         if fit is not None:
             other = Bank.read(fit)
             if shared := {problem.id for problem in held.problems} & {problem.id for problem in other.problems}:
                 raise ConfigError(f"{fit} holds {len(shared)} of the same problems; fit on others, such as a dev part")
-            _, tuning = run_programs(other, by_subtask=contest.tells_points)
+            _, tuning = run_programs(other, by_subtask=contest.reveals_points)
             scorer = next(iter(sorted(set(scorers(held)) & set(scorers(other)))), "")
             weights = fit_weights(tuning, rules=contest, budgets=budgets, scorer=scorer)
             told = f"weights fitted on {len(tuning)} other problems ({fit}): {json.dumps(asdict(weights))}"

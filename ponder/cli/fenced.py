@@ -35,7 +35,7 @@ def sandbox(
             tried = list(_shown(hostile.run(programs), as_json))
     breached = [each for each in tried if each.breaches]
     if as_json:
-        print(json.dumps(_told(holds, tried)))
+        print(json.dumps(_as_json(holds, tried)))
     elif tried:
         print(_summary(tried))
     if holds.problem or breached:
@@ -81,7 +81,7 @@ def _summary(tried: list[Tried]) -> str:
     return "\n".join(lines)
 
 
-def _told(holds: Holds, tried: list[Tried]) -> dict[str, Any]:
+def _as_json(holds: Holds, tried: list[Tried]) -> dict[str, Any]:
     return {
         "fence": holds.level, "problem": holds.problem, "system": holds.system, "machine": holds.machine,
         "kernel": holds.kernel, "filter": holds.has_filter, "landlock": holds.landlock, "root": holds.is_root,

@@ -46,7 +46,7 @@ def open_engine(
     device = pick_device()
     if share > 1 and num_workers is None and device == "cpu":
         num_workers = max(1, processes.num_cores() // share)
-    tell_experiments(model)
+    warn_of_experiments(model)
     if engine == "vllm":
         return _open_vllm(model, num_slots)
     # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
@@ -63,8 +63,8 @@ def _open_vllm(model: str, num_slots: int) -> Engine:
     return open_vllm(folder, load_tokenizer(folder), dtype=hub.stored_dtype(folder), num_slots=num_slots)
 
 
-def tell_experiments(model: str) -> None:
-    """Say so where a monitor was in the reward of a model: what monitors say of it means little."""
+def warn_of_experiments(model: str) -> None:
+    """A note where a model was trained with a monitor in its reward: its monitors' judgements mean little."""
     from ponder.models import hub
     from ponder.runs import experiments
 

@@ -73,7 +73,7 @@ def prefer(
         made = ask(pairs_of_bank(Bank.read(bank), size=limit or 1000, seed=seed))
         facts = {"pairs": len(made), "comparisons": sum(each.is_read for each in made), "votes": str(votes)}
         finish(facts, f"{facts['comparisons']} comparisons of judge {judge} are in {votes}", as_json)
-        _tell(order_lines(made))
+        _print_notes(order_lines(made))
         return
     found = load_comparisons(task, split=split, size=limit)  # type: ignore[arg-type]
     every = load_comparisons(task)
@@ -143,9 +143,9 @@ def _show(report: PreferenceReport, more: dict[str, Any], told: Sequence[str], o
     else:
         print_tables([table(report), length_table(report)])
         print(gain_line(report))
-    _tell(told)
+    _print_notes(told)
 
 
-def _tell(notes: Sequence[str]) -> None:
+def _print_notes(notes: Sequence[str]) -> None:
     for line in notes:
         print(f"note: {line}", file=sys.stderr)

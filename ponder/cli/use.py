@@ -40,7 +40,7 @@ from ponder.cli.loading import (
     open_engine,
     open_scorer,
     open_testers,
-    tell_experiments,
+    warn_of_experiments,
 )
 from ponder.cli.show import finish, shown
 from ponder.config import ConfigError, to_dict
@@ -180,7 +180,7 @@ def ask(
         print(json.dumps(result, ensure_ascii=False))
         return
     print(shown(solution.answer) or "(no answer: the model never closed its reasoning)")
-    told = _cost(solution.usage, judge, stopped) + _told_calls(calls)
+    told = _cost(solution.usage, judge, stopped) + _tool_calls_note(calls)
     Console(stderr=True, highlight=False, markup=False).print(f"({told})", style="dim")
 
 
@@ -212,7 +212,7 @@ def _with_engine(
     return with_tools(asked, using, toolbox), using.calls
 
 
-def _told_calls(calls: list[MadeCall]) -> str:
+def _tool_calls_note(calls: list[MadeCall]) -> str:
     if not calls:
         return ""
     names = ", ".join(dict.fromkeys(call.name for call in calls))
@@ -302,7 +302,7 @@ def pull(
     from ponder.models import hub
 
     folder = hub.pull(model, say=lambda line: print(line, file=sys.stderr, flush=True))
-    tell_experiments(str(folder))
+    warn_of_experiments(str(folder))
     facts = hub.describe(folder) | {"name": model}
     sentence = f"{facts['parameters'] / 1e6:.0f} M parameters, {facts['dtype']}, window {facts['window']}, in {folder}"
     finish(facts, sentence, as_json)

@@ -203,7 +203,7 @@ class RemoteEngine(BaseEngine):
 
     def _adapt(self, body: Mapping[str, Any], answer: Any) -> bool:
         """Whether the server named a parameter that can be sent otherwise; the next request then is."""
-        said = _said(answer)
+        said = _error_message(answer)
         if "max_tokens" in body and "max_completion_tokens" in said:
             self._limit_key = "max_completion_tokens"
             return True
@@ -219,7 +219,7 @@ class RemoteEngine(BaseEngine):
             403: "; set OPENAI_API_KEY, or pass api_key",
             404: f"; check base_url (it usually ends in /v1) and the model's name {self.model!r}",
         }
-        said = _said(answer)[:300] or "no reason given"
+        said = _error_message(answer)[:300] or "no reason given"
         what = f"{self._url} answered {status}" if status else f"{self._url} cannot be reached"
         return self._hide(f"{what}: {said}{fixes.get(status, '')}")
 
@@ -253,7 +253,7 @@ def _completions(answer: Any, params: SamplingParams, n: int, first: int, habits
     """The choices of a response, at most n; a server may return fewer."""
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, Mapping) for choice in choices):
-        raise RemoteError(f"the endpoint answered without choices: {_said(answer)[:300]!r}; check base_url")
+        raise RemoteError(f"the endpoint answered without choices: {_error_message(answer)[:300]!r}; check base_url")
     choices = sorted(choices, key=lambda choice: _count(choice.get("index")))[:n]
     for choice in choices:
         habits.saw(choice)
@@ -342,7 +342,7 @@ def _divide(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def _said(answer: Any) -> str:
+def _error_message(answer: Any) -> str:
     """The message in an error body, whose form every server chooses for itself; one line."""
     while isinstance(answer, Mapping):
         answer = next((answer[key] for key in ("error", "message", "detail") if answer.get(key)), str(dict(answer)))

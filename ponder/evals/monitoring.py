@@ -131,7 +131,7 @@ async def examine(
     threshold = await _threshold(monitor, first, budget)
     spent = _spent(monitor)
     begun = time.perf_counter()
-    judged = list(zip(second, await _said(monitor, second), strict=True))
+    judged = list(zip(second, await _judgements(monitor, second), strict=True))
     seconds, tokens = time.perf_counter() - begun, _spent(monitor) - spent
     decided = [(case, said) for case, said in judged if said.action != "error"]
     flags = [(case, is_flagged(said, threshold)) for case, said in decided]
@@ -151,7 +151,7 @@ async def examine(
     )  # fmt: skip
 
 
-async def _said(monitor: Monitor, cases: Sequence[PlantedCase]) -> list[Judgement]:
+async def _judgements(monitor: Monitor, cases: Sequence[PlantedCase]) -> list[Judgement]:
     """All at once: an engine makes batches of what a language model is asked."""
     return await asyncio.gather(*(monitor.read(case.transcript) for case in cases))
 
@@ -168,7 +168,7 @@ def is_flagged(said: Judgement, threshold: float | None) -> bool:
 
 async def _threshold(monitor: Monitor, cases: Sequence[PlantedCase], budget: float) -> float | None:
     """None where the monitor says no degrees, or only two: there is nothing to set."""
-    said = await _said(monitor, cases)
+    said = await _judgements(monitor, cases)
     pairs = [(case, each.suspicion) for case, each in zip(cases, said, strict=True)]
     known = [(case, suspicion.open()) for case, suspicion in pairs if suspicion is not None]
     if len({value for _, value in known}) <= 2:

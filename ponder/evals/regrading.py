@@ -37,8 +37,8 @@ from ponder.tasks.parts import split_part
 from ponder.tasks.prompting import question
 from ponder.types import Completion, FinishReason, Problem, Task, Verdict
 
-Said = tuple[str, FinishReason]  # an answer, and how its completion ended: all that a verdict depends on
-Verdicts = Mapping[tuple[str, Said], Verdict]  # of a problem's id and what was said
+EndedAnswer = tuple[str, FinishReason]  # an answer, and how its completion ended: all that a verdict depends on
+Verdicts = Mapping[tuple[str, EndedAnswer], Verdict]  # of a problem's id and an answer to it
 AT_ONCE = 8  # problems that are judged together
 
 
@@ -70,7 +70,7 @@ async def regrade(
     if out.resolve() == bank.folder.resolve() or out.exists():
         raise ConfigError(f"{out} is there already; the old verdicts stay, so choose a new folder")
     problems = _problems(bank, task := _task(bank, verifier))
-    said = _said(bank)
+    said = _distinct_answers(bank)
     verdicts, tally = await _judged(task, problems, said, on_progress)
     moves = _write(bank, verdicts, task, out)
     new = Bank.read(out)
@@ -107,9 +107,9 @@ def _problems(bank: Bank, task: Task) -> dict[str, Problem]:
     return {problem.id: known[problem.id] for problem in bank.problems}
 
 
-def _said(bank: Bank) -> dict[str, list[Said]]:
+def _distinct_answers(bank: Bank) -> dict[str, list[EndedAnswer]]:
     """The different answers of each problem."""
-    found: dict[str, dict[Said, None]] = {}
+    found: dict[str, dict[EndedAnswer, None]] = {}
     for row in bank.full_rows(("answer", "finish_reason")):
         found.setdefault(row.problem, {})[row.answer, row.finish_reason] = None
     return {problem: list(said) for problem, said in found.items()}
@@ -118,10 +118,10 @@ def _said(bank: Bank) -> dict[str, list[Said]]:
 async def _judged(
     task: Task,
     problems: Mapping[str, Problem],
-    said: Mapping[str, Sequence[Said]],
+    said: Mapping[str, Sequence[EndedAnswer]],
     on_progress: Callable[[int, int, float], None] | None,
 ) -> tuple[Verdicts, Tally]:
-    verdicts: dict[tuple[str, Said], Verdict] = {}
+    verdicts: dict[tuple[str, EndedAnswer], Verdict] = {}
     judged: list[str] = []
     tally, todo = Tally(), iter(problems.items())
 

@@ -34,11 +34,11 @@ class ContestRules:
 
     name: str
     limit: int  # submissions a problem
-    tells_points: bool  # of every subtask; False: whether the program is accepted, which is for full points alone
+    reveals_points: bool  # of every subtask; False: whether the program is accepted, which is for full points alone
 
 
-IOI = ContestRules(name="ioi", limit=50, tells_points=True)
-CODEFORCES = ContestRules(name="codeforces", limit=10, tells_points=False)
+IOI = ContestRules(name="ioi", limit=50, reveals_points=True)
+CODEFORCES = ContestRules(name="codeforces", limit=10, reveals_points=False)
 RULES = {rules.name: rules for rules in (IOI, CODEFORCES)}
 
 
@@ -63,7 +63,7 @@ class Submissions:
         if len(made) >= self.rules.limit:
             raise NoSubmissionLeft(f"{problem} has had its {self.rules.limit} submissions ({self.rules.name} rules)")
         points = [float(value) if value == value else 0.0 for value in self.points_of(problem, sample)]
-        if not self.rules.tells_points:  # as `as_told` does it for whole tables
+        if not self.rules.reveals_points:  # as `points_under_rules` does it for whole tables
             full = self.full[problem]
             is_accepted = all(point >= most - 1e-9 for point, most in zip(points, full, strict=True))
             points = [float(most) * is_accepted for most in full]
@@ -77,10 +77,10 @@ class Submissions:
         return float(np.max(made, axis=0).sum()) if made else 0.0
 
 
-def as_told(points: ArrayLike, full: Sequence[float], rules: ContestRules) -> Floats:
+def points_under_rules(points: ArrayLike, full: Sequence[float], rules: ContestRules) -> Floats:
     """Hidden points as the rules tell them: what is undecided is worth nothing, and without points all or nothing."""
     table, most = np.nan_to_num(np.asarray(points, float)), np.asarray(full, float)
-    return table if rules.tells_points else most * (table >= most - 1e-9).all(axis=1, keepdims=True)
+    return table if rules.reveals_points else most * (table >= most - 1e-9).all(axis=1, keepdims=True)
 
 
 def scores_of(

@@ -350,11 +350,11 @@ def make_server(name: str, functions: Sequence[Callable[..., Awaitable[Any]]], *
 
     server = MCPServer(name, instructions=instructions, version=__version__, log_level="WARNING")
     for function in functions:
-        server.add_tool(_telling(function), description=" ".join((function.__doc__ or "").split()))
+        server.add_tool(_with_tool_errors(function), description=" ".join((function.__doc__ or "").split()))
     return server
 
 
-def _telling(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _with_tool_errors(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     from mcp.server.mcpserver.exceptions import ToolError
 
     @functools.wraps(function)

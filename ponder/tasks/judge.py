@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ponder.grading.judging import MAX_NOTE, SLACK, TIMES, Checked, plain, program_says, tokens
+from ponder.grading.judging import MAX_NOTE, SLACK, TIMES, Checked, plain, read_checker_output, tokens
 from ponder.grading.points import Judged, judge_subtasks
 from ponder.sandbox.base import Limits, Program, Ran, Sandbox
 from ponder.sandbox.child import Child, sealed
@@ -266,7 +266,7 @@ def _death(ran: Ran) -> Checked:
 
 def _judgement(ran: Ran, who: str) -> Checked:
     """What the judge's program said. Where it failed, nothing is known of the solution."""
-    said = program_says(ran.stdout, ran.stderr)
+    said = read_checker_output(ran.stdout, ran.stderr)
     if ran.status not in ("ok", "crashed") or said.score is None:
         return Checked(score=None, note=f"the {who} failed ({ran.status}: {ran.note}) {said.note}"[:MAX_NOTE])
     return said

@@ -303,9 +303,9 @@ class Dealer:
             worker.ping.cancel()
         worker.silence = 0
         worker.ping = asyncio.get_running_loop().create_task(worker.remote.ping())  # type: ignore[arg-type]
-        worker.ping.add_done_callback(partial(self._heard, worker))
+        worker.ping.add_done_callback(partial(self._on_ping_done, worker))
 
-    def _heard(self, worker: Worker, ping: asyncio.Task[Any]) -> None:
+    def _on_ping_done(self, worker: Worker, ping: asyncio.Task[Any]) -> None:
         if ping.cancelled() or ping is not worker.ping:
             return
         if error := ping.exception():

@@ -178,7 +178,7 @@ class ForwardPass:
         empty = torch.zeros(mask.shape, device=mask.device)
         return empty.masked_scatter(mask, logprobs_M), empty.masked_scatter(mask, entropy_M)
 
-    def said(self, batch: Any, reading: HiddenReading) -> Tensor:
+    def read_values(self, batch: Any, reading: HiddenReading) -> Tensor:
         return reading.values(self._hidden(batch, reading), self.head, batch)
 
     def _hidden(self, batch: Packed, of: HiddenReading | None = None) -> Tensor:
@@ -248,7 +248,7 @@ class Replica(ForwardPass):
 
     @torch.no_grad()
     def values(self, batches: Sequence[Any], reading: HiddenReading) -> list[Tensor]:
-        return [self.said(to_device(batch, self.model.device), reading).cpu() for batch in batches]
+        return [self.read_values(to_device(batch, self.model.device), reading).cpu() for batch in batches]
 
 
 def _hand_over(buffer: Tensor, leaf: Tensor) -> None:

@@ -72,7 +72,7 @@ class _Root(nn.Module, ForwardPass):
                 table.rows = self.adapter.rows[name]  # read by an AdaptedEmbedding; a head's by `lora.head_rows`
         if isinstance(job, Logprobs):
             return self.token_logprobs(batch, job.temperature)[0]
-        return self.said(batch, job.of) if isinstance(job, Values) else self.loss(batch, job)
+        return self.read_values(batch, job.of) if isinstance(job, Values) else self.loss(batch, job)
 
 
 class Rank:

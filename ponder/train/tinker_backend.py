@@ -107,7 +107,7 @@ class ServiceCalls:
         try:
             return work()
         except Exception as error:  # the SDK's own kinds, httpx's, and plain ValueErrors
-            raise self._told(what, error) from error
+            raise self._translated(what, error) from error
 
     def __call__(self, what: str, ask: Callable[[], Any]) -> Any:
         """Block until the answer is there. Nothing is asked twice here: a gradient would count twice."""
@@ -132,12 +132,13 @@ class ServiceCalls:
                 return answer
             except self._passing as error:
                 if time.monotonic() - max(begun, self._answered) > PATIENCE:
-                    raise self._told(what, error) from error
+                    raise self._translated(what, error) from error
                 await asyncio.sleep(PAUSE)
             except Exception as error:
-                raise self._told(what, error) from error
+                raise self._translated(what, error) from error
 
-    def _told(self, what: str, error: Exception) -> Exception:
+    def _translated(self, what: str, error: Exception) -> Exception:
+        """An error of the SDK as one of ponder's, with the fix."""
         sdk, said = self.sdk, f"{what}: {str(error).strip()[:500] or type(error).__name__}"
         if isinstance(error, (NonFiniteLoss, ConfigError, ServiceLost)):  # it says so already
             return error

@@ -361,9 +361,9 @@ def test_a_run_with_a_monitor_in_its_reward_says_so_in_every_checkpoint(tmp_path
 
 
 def test_whoever_uses_such_a_model_is_told(tmp_path, capsys):
-    from ponder.cli.loading import tell_experiments
+    from ponder.cli.loading import warn_of_experiments
 
     (tmp_path / "config.json").write_text("{}")
     record_training(tmp_path, None, [experiment_source("a study of pressure")])
-    tell_experiments(str(tmp_path))
+    warn_of_experiments(str(tmp_path))
     assert "with a monitor in its reward (a study of pressure)" in capsys.readouterr().err

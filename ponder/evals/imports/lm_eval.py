@@ -18,7 +18,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
-from ponder.evals.imports.scores import outcome_of, told
+from ponder.evals.imports.scores import count_notes, outcome_of
 from ponder.grading.extract import extract_marked
 from ponder.types import Message, Problem
 
@@ -116,7 +116,7 @@ def _log(path: Path, lines: Sequence[Line], facts: Mapping[str, Any], score: str
         split=text_of(config.get("test_split") or config.get("validation_split")),
         model=text_of(facts.get("model_name")), params=params,
         grader=text_of(ours.get("grader")) or f"lm_eval {facts.get('lm_eval_version', '')}".rstrip(),
-        samples=found, notes=[*said, *told(seen)], missing=missing,
+        samples=found, notes=[*said, *count_notes(seen)], missing=missing,
     )  # fmt: skip
 
 

@@ -250,11 +250,11 @@ def _problem_of(session, unit, names):
     except ImportError as error:
         if session.num_errors == num_errors:
             raise _Broken(f"a test imports what is not there: {error}") from None
-        problem = _said(error)
+        problem = _error_text(error)
     except _Broken:
         raise
     except BaseException as error:  # also those that a test may not swallow, see below
-        problem = _said(error)
+        problem = _error_text(error)
     if session.unsupported:
         raise _Broken(f"a test sends what cannot be sent: {session.unsupported}")
     if session.is_late:
@@ -291,7 +291,7 @@ def same(one, other):
     return not isinstance(one, Opaque) and one == other
 
 
-def _said(error):
+def _error_text(error):
     try:
         return f"{type(error).__name__}: {error}"
     except BaseException:
