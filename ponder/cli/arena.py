@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish
 from ponder.config import ConfigError
 
@@ -52,7 +54,7 @@ def rate_votes(
     ties: Annotated[str, typer.Option(help="half: a tie is half a win. davidson: an outcome of its own.")] = "half",
     without: Without = None,
     plot: Annotated[Optional[Path], typer.Option(help="Draw ratings by domain into this .png file.")] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Rate the models of a log: ratings with intervals, ranks, domains, and what cannot be said."""
     from ponder.evals.arena import analyse
@@ -91,16 +93,16 @@ def rate_votes(
 @arena.command("judge")
 def judge_(
     log: Log,
-    model: Model = "smollm2-135m",
+    model: opt.Model = "smollm2-135m",
     name: Annotated[str, typer.Option(help="Of the judge in the log; default: its model's.")] = "",
     limit: Annotated[Optional[int], number("Battles at most.", least=1)] = None,
     out: Annotated[Optional[Path], typer.Option(help="A log of its own; default: the same.")] = None,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 16,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    as_json: Json = False,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 16,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Let a language model vote on the battles of a log, in both orders. Again = go on."""
     from ponder.cli.loading import close, open_engine
@@ -138,8 +140,8 @@ def synthetic_(
     voters: Annotated[int, number("Voters a battle.", least=1, most=1000)] = 1,
     answer_sd: Annotated[float, number("The luck of answers, in log-odds, shared by a battle's voters.", least=0)] = 0,
     tie_share: Annotated[float, number("The chance of a tie.", least=0, most=0.99)] = 0.1,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Let a synthetic voter of known taste vote, for finding out what a log can tell."""
     from ponder.evals.made_up_votes import Taste, made_up_battles, synthetic_votes
@@ -166,7 +168,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="A .jsonl file, one comparison a line.")],
     voters: Voters = "",
     without: Without = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Write votes as comparisons, without reasoning and without names of models, for a scorer to learn from."""
     from ponder.evals.arena_export import comparisons, write_comparisons

@@ -11,7 +11,8 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from ponder.cli.app import MEASURE, Json, app
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
 from ponder.cli.show import print_tables, resumable
 
 FOLLOW_SECONDS = 5.0
@@ -25,7 +26,7 @@ def regrade(
                                          "exact, integer, choice, math or module:attr.")
     ] = None,
     out: Annotated[Optional[Path], typer.Option(help="The new bank; default BANK-regraded. The old one stays.")] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Judge stored samples anew, without a model, and say what changed."""
     from ponder.evals.bank import Bank
@@ -57,7 +58,7 @@ def log(
     to: Annotated[str, typer.Option(help="tensorboard, trackio, wandb or mlflow.")] = "tensorboard",
     project: Annotated[str, typer.Option(help="Under which project or experiment.")] = "ponder",
     follow: Annotated[bool, typer.Option(help="Wait for more, until Ctrl-C.")] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Send a run's metrics, samples and curves to a tracker; run again, it sends what is new."""
     from ponder.config import lookup

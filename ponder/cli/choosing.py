@@ -12,21 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.console import Console
 
-from ponder.cli.app import (
-    MEASURE,
-    Answer,
-    ApiKey,
-    BaseUrl,
-    EngineName,
-    Int8,
-    Json,
-    Model,
-    Reasoning,
-    Temperature,
-    app,
-    number,
-)
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
 from ponder.cli.loading import close, describe, open_engine
+from ponder.cli.options import number
 from ponder.cli.show import print_tables, resumable
 from ponder.config import ConfigError
 from ponder.types import SamplingParams
@@ -45,21 +34,21 @@ WrittenBy = Annotated[
 @app.command(rich_help_panel=MEASURE)
 def inputs(
     bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval` on a task whose answers are programs.")],
-    model: Model,
+    model: opt.Model,
     name: Annotated[
         str, typer.Option(help="What they are called, for `ponder submit BANK --inputs NAME`.")
     ] = "written",
     generators: Annotated[int, number("Programs that make inputs, for each subtask.", least=1)] = 4,
     validators: Annotated[int, number("Programs that call inputs allowed; 75 % of them must.", least=0)] = 8,
     count: Annotated[int, number("Inputs of each subtask.", "--count", least=1, most=1000)] = 24,
-    max_reasoning_tokens: Reasoning = 0,
-    max_answer_tokens: Answer = 400,
-    temperature: Temperature = 1.0,
-    engine_name: EngineName = "local",
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    int8: Int8 = False,
-    as_json: Json = False,
+    max_reasoning_tokens: opt.Reasoning = 0,
+    max_answer_tokens: opt.Answer = 400,
+    temperature: opt.Temperature = 1.0,
+    engine_name: opt.EngineName = "local",
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    int8: opt.Int8 = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Have a model write inputs that tell a bank's programs apart: generators, and validators that check them.
 
@@ -126,7 +115,7 @@ def submit(
         Optional[Path], typer.Option(help="Another bank, of problems held out for it: fit the weights on it first.")
     ] = None,
     written: WrittenBy = "",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Run the programs of a bank, and compare ways of choosing which to submit, at equal submissions.
 
@@ -175,7 +164,7 @@ def ioi(
         Optional[Path], typer.Option(help="The contestants' totals, one a line: then the percentile is told.")
     ] = None,
     written: WrittenBy = "",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Take part in an olympiad with the samples of a bank: 50 submissions a problem, only these are judged."""
     from dataclasses import replace

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ponder.cli.app import USE, Json, app
+from ponder.cli import options as opt
+from ponder.cli.app import USE, app
 
 if TYPE_CHECKING:
     from ponder.sandbox.fence import Holds
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 @app.command(rich_help_panel=USE)
 def sandbox(
     no_suite: Annotated[bool, typer.Option("--no-suite", help="Say what holds here, and run nothing.")] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """What stands between a model's programs and this machine; then try to get past it with hostile programs."""
     from ponder.sandbox import fence, hostile

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, ApiKey, BaseUrl, Json, Model, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish, resumable
 from ponder.config import ConfigError
 
@@ -48,7 +50,7 @@ def fit(
         typer.Option(metavar="FITTED.json", help="Keep the weights (and the view) of this one and set its threshold "
                      "anew, on clean rows of another checkpoint: of half of the problems."),
     ] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Learn a monitor from planted data: trigrams on half of its problems, the threshold on a quarter of them."""
     from ponder.evals.monitoring import is_first_half, read_cases
@@ -92,10 +94,10 @@ def evaluate(
     ] = None,
     prompt: Annotated[str, typer.Option(help="Of --model: intent, deception, or module:attr.")] = "intent",
     view: Annotated[Optional[str], typer.Option(help="Of --model; default: all three.")] = None,
-    api_key: ApiKey = None,
+    api_key: opt.ApiKey = None,
     budget: BudgetOption = 0.02,
     rate: Annotated[Optional[float], number("How often it is there in life; default: as in the data.", least=0)] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Recall and false positives by view, precision at three base rates, delay, cost: half sets, half is measured."""
     from ponder.evals.monitoring import examine, read_cases, report_lines
@@ -123,13 +125,13 @@ def evaluate(
 @monitor.command("faithfulness")
 def faithful(
     task: Annotated[str, typer.Option(help="Whose problems are asked.")] = "arithmetic",
-    model: Model = "nano",
+    model: opt.Model = "nano",
     limit: Annotated[int, number("Problems.", least=2)] = 50,
     max_reasoning_tokens: Annotated[int, number("Of a chain.", least=1)] = 256,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Does the answer come from the reasoning? Cut chains, mistakes and hints, each beside its control."""
     from ponder.cli.loading import close, open_engine
@@ -155,7 +157,7 @@ def run_loophole(
     arms: Annotated[str, typer.Option(help="Of weak, penalty, left_out, exact.")] = "weak,penalty,left_out,exact",
     workers: Annotated[int, number("Processes; -1 = one a core, 0 = this one.", least=-1)] = -1,
     draw_only: Annotated[bool, typer.Option("--draw-only", help="Compute from what is there; train nothing.")] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """What pressure does to a monitor: train four arms over seeds, measure each on the way, draw one picture."""
     from ponder.evals import loophole

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, Json, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish
 from ponder.config import ConfigError, lookup
 
@@ -34,8 +36,8 @@ def label_(
     gold: GoldOption = SHOWN_WORK,
     size: Annotated[int, number("Comparisons.", "--count", least=1)] = 1000,
     noise: Annotated[float, number("Share of them that prefers what is worse.", least=0, most=0.49)] = 0.0,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Compare answers of a bank by a gold reward that is written down."""
     from ponder.evals.bank import Bank
@@ -56,8 +58,8 @@ def curves_(
     gold: GoldOption = SHOWN_WORK,
     limit: Annotated[int, number("Problems a checkpoint is measured on.", least=1)] = 60,
     samples: Annotated[int, number("Samples of each.", least=1)] = 8,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Gold and proxy over the root of the KL: best of n of a bank, and along the checkpoints of runs."""
     from ponder.evals.bank import Bank

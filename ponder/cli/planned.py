@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ponder.cli.app import LEARN, Json, Recipe, app
+from ponder.cli import options as opt
+from ponder.cli.app import LEARN, app
 
 Words = Annotated[
     list[str],
@@ -20,7 +21,7 @@ Words = Annotated[
 
 
 @app.command(rich_help_panel=LEARN)
-def plan(recipe: Recipe, words: Words, as_json: Json = False) -> None:
+def plan(recipe: opt.Recipe, words: Words, as_json: opt.Json = False) -> None:
     """What a run of `ponder rl` would do on GPUs: seconds a step, staleness, waiting, failures, what does not fit."""
     from ponder.train.plan import split_cluster
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Reasoning, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish, print_tables
 from ponder.config import ConfigError
 
@@ -37,13 +39,13 @@ def prefer(
     bank: Annotated[
         Optional[Path], typer.Option(help="Of a judge: pairs of a bank's answers, which nobody compared.")
     ] = None,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 16,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 16,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
     out: Annotated[Optional[Path], typer.Option(help="A JSON file for the numbers.")] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Measure a reward model or a judge on human comparisons, beside the longer answer, the shorter one and a bag of
     words; or let a judge compare."""

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.console import Console
 
-from ponder.cli.app import MEASURE, Answer, BaseUrl, Json, Reasoning, Seed, Temperature, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
 from ponder.cli.loading import close, describe, open_engine
+from ponder.cli.options import number
 from ponder.cli.show import resumable
 from ponder.config import ConfigError
 from ponder.types import SamplingParams
@@ -55,12 +57,12 @@ def safety(
     keep_answers: Annotated[
         bool, typer.Option("--keep-answers", help="Store the answers too. They may be harmful texts.")
     ] = False,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 128,
-    temperature: Temperature = 0,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    as_json: Json = False,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 128,
+    temperature: opt.Temperature = 0,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Measure refusals: of what must be refused, and of what must not be. Prompts are neither printed nor stored."""
     from ponder.evals.graders import certify, read_labelled
@@ -113,7 +115,7 @@ def certify(
     ] = None,
     made_up: Annotated[bool, typer.Option("--made-up", help="The labels of FILE were not given by people.")] = False,
     judge: Judge = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """How often the grader of refusals is right: recall and false positives, with intervals."""
     from ponder.evals.graders import certify, made_up_certificate, read_labelled

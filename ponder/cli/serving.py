@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ponder.cli.app import USE, BaseUrl, EngineName, Int8, Json, Temperature, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import USE, app
 from ponder.cli.loading import close, describe, measured_efforts, open_engine, open_scorer, open_testers
+from ponder.cli.options import number
 from ponder.cli.show import finish
 from ponder.config import ConfigError
 
@@ -42,7 +44,7 @@ def serve(
         Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")
     ] = None,
     db: Annotated[str, typer.Option(help="A SQLite file, or postgresql://USER@HOST/NAME.")] = "ponder.db",
-    temperature: Temperature = 1.0,
+    temperature: opt.Temperature = 1.0,
     requests_per_minute: Annotated[int, number("Requests a minute a key may make.", "--rpm", least=1)] = 6000,
     tokens_per_minute: Annotated[int, number("Tokens a minute.", "--tpm", least=1)] = 10_000_000,
     monitor: Annotated[
@@ -86,9 +88,9 @@ def serve(
         typer.Option(metavar="NAME=COMMAND or NAME=URL", help="An MCP server whose tools responses may call "
                      "(type mcp); NAME:TOOL,TOOL=... allows these tools alone. Several times for several."),
     ] = None,
-    engine_name: EngineName = "local",
-    base_url: BaseUrl = None,
-    int8: Int8 = False,
+    engine_name: opt.EngineName = "local",
+    base_url: opt.BaseUrl = None,
+    int8: opt.Int8 = False,
 ) -> None:  # fmt: skip
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
     from ponder.monitors import load_monitors
@@ -237,7 +239,7 @@ def keys_create(
     name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
     owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",
     db: Database = "ponder.db",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Make a key. It is shown once and kept only as a hash."""
     from ponder.serve.keys import create
@@ -251,7 +253,7 @@ def keys_create(
 
 
 @keys.command("list")
-def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
+def keys_list(db: Database = "ponder.db", as_json: opt.Json = False) -> None:
     """The keys there are, without the keys themselves."""
     from ponder.serve.store import Store
 
@@ -264,7 +266,7 @@ def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
 
 @keys.command("revoke")
 def keys_revoke(
-    identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db", as_json: Json = False
+    identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db", as_json: opt.Json = False
 ) -> None:
     """End a key; a running server notices within two seconds."""
     from ponder.serve.store import Store

@@ -17,21 +17,8 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from ponder.cli.app import (
-    USE,
-    Answer,
-    ApiKey,
-    BaseUrl,
-    EngineName,
-    Int8,
-    Json,
-    Model,
-    Reasoning,
-    Seed,
-    Temperature,
-    app,
-    number,
-)
+from ponder.cli import options as opt
+from ponder.cli.app import USE, app
 from ponder.cli.approving import CallApprover
 from ponder.cli.loading import (
     close,
@@ -42,6 +29,7 @@ from ponder.cli.loading import (
     open_testers,
     warn_of_experiments,
 )
+from ponder.cli.options import number
 from ponder.cli.show import finish, shown
 from ponder.config import ConfigError, to_dict
 from ponder.types import Budget, Engine, Message, SamplingParams, Solution, Usage
@@ -75,7 +63,7 @@ class Questions(TyperCommand):
 @app.command(cls=Questions, rich_help_panel=USE)
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask.")],
-    model: Model = "nano",
+    model: opt.Model = "nano",
     mode: Annotated[
         Optional[str],
         typer.Option(
@@ -99,10 +87,10 @@ def ask(
         Optional[list[str]],
         typer.Option(metavar="NAME=VALUE", help="For mode deliberate, one at a time: m=4, turns=12, choice=vote, ..."),
     ] = None,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 64,
-    temperature: Temperature = 1.0,
-    seed: Seed = 0,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 64,
+    temperature: opt.Temperature = 1.0,
+    seed: opt.Seed = 0,
     show_reasoning: Annotated[bool, typer.Option("--show-reasoning", help="Print the hidden reasoning too.")] = False,
     mcp: Annotated[
         Optional[list[str]],
@@ -113,11 +101,11 @@ def ask(
         bool, typer.Option("--approve", help="With --mcp: make the calls of tools without asking at the terminal.")
     ] = False,
     tool_rounds: Annotated[int, number("With --mcp: how often a sample may call tools.", least=1, most=64)] = 8,
-    engine_name: EngineName = "local",
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    int8: Int8 = False,
-    as_json: Json = False,
+    engine_name: opt.EngineName = "local",
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    int8: opt.Int8 = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Ask one question; the model thinks first, and the reasoning stays hidden unless asked for.
 
@@ -270,7 +258,7 @@ def _cost(usage: Usage, judge: Judge | None, stopped: bool) -> str:
 def play(
     task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3, file:PATH, gym:FAMILY.")] = "arithmetic",
     limit: Annotated[int, number("How many problems.", least=1)] = 5,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
 ) -> None:
     """Answer a task yourself, in the model's place; the same code checks you."""
     from ponder.tasks import load_task
@@ -296,7 +284,7 @@ def play(
 @app.command(rich_help_panel=USE)
 def pull(
     model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id (owner/name[@revision]), or a GGUF file.")],
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Fetch a model once, and keep it: afterwards its name works as --model, without a network."""
     from ponder.models import hub
