@@ -31,7 +31,7 @@ from ponder.cli.loading import (
 )
 from ponder.cli.options import number
 from ponder.cli.show import finish, shown
-from ponder.config import ConfigError, to_dict
+from ponder.config import ConfigError, lookup, to_dict
 from ponder.types import Budget, Engine, Message, SamplingParams, Solution, Usage
 
 if TYPE_CHECKING:
@@ -111,19 +111,12 @@ def ask(
 
     Ctrl-C ends it with the best answer so far.
     """
-    from ponder.config import lookup
-    from ponder.rollouts.programs import programs
-    from ponder.strategies import STRATEGIES
     from ponder.strategies.base import parse_options
     from ponder.strategies.keys import answer_key
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
-    strategy = lookup({**STRATEGIES, "programs": programs}, mode, what="mode")
-    if base_url and (mode in ("search", "dvts", "mcts", "deliberate", "programs") or word):
-        raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
     extra = parse_options(option or [])
-    if extra and mode not in ("deliberate", "programs"):
-        raise ConfigError(f"--option is for the modes deliberate and programs, not {mode}")
+    strategy = _strategy(mode, base_url, needs_ids=bool(word), has_options=bool(extra))
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens,
         seed=seed,
@@ -133,7 +126,6 @@ def ask(
     levels = None if base_url else measured_efforts(model)
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun = time.monotonic()
-    opened = contextlib.ExitStack()
     testers = open_testers() if mode == "submit" else None
     ranker = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
@@ -141,8 +133,8 @@ def ask(
         model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
         keep_hidden=ranker is not None and "hidden" in ranker.needs, api_key=api_key, engine=engine_name, int8=int8,
     )  # fmt: skip
-    opened.callback(close, engine)
-    with opened:
+    with contextlib.ExitStack() as opened:
+        opened.callback(close, engine)
         judge = _judge(engine) if mode == "judge" and ranker is None else None
         options = _options(mode, engine, samples=samples, word=word, controller=controller_file) | extra
         options |= {"testers": testers} if testers is not None else {}
@@ -152,24 +144,31 @@ def ask(
         )  # fmt: skip
         ask_strategy, calls = _with_engine(asked, engine, toolbox, tool_rounds, approver)
         solution, stopped = _solve(ask_strategy, key, approver)
-    if show_reasoning and not as_json:
-        print(shown(solution.reasoning) or "(no reasoning)")
-    if as_json:
-        result: dict[str, Any] = {
-            "answer": solution.answer, "mode": mode, "stopped_early": stopped,
-            "usage": to_dict(solution.usage) | {"flops": flops_of(solution.usage, model, base_url, judge or ranker)},
-            "seconds": time.monotonic() - begun,
-        }  # fmt: skip
-        result |= {"reasoning": solution.reasoning} if show_reasoning else {}
-        if toolbox is not None:
-            result["tool_calls"] = [to_dict(call) for call in calls]
-        if judge and judge.num_unparsed:
-            result["judge"] = {"replies": judge.num_replies, "unread": judge.num_unparsed}
-        print(json.dumps(result, ensure_ascii=False))
-        return
-    print(shown(solution.answer) or "(no answer: the model never closed its reasoning)")
-    told = _cost(solution.usage, judge, stopped) + _tool_calls_note(calls)
-    Console(stderr=True, highlight=False, markup=False).print(f"({told})", style="dim")
+    if not as_json:
+        return _print_solution(solution, calls, judge, stopped=stopped, show_reasoning=show_reasoning)
+    result: dict[str, Any] = {
+        "answer": solution.answer, "mode": mode, "stopped_early": stopped,
+        "usage": to_dict(solution.usage) | {"flops": flops_of(solution.usage, model, base_url, judge or ranker)},
+        "seconds": time.monotonic() - begun,
+    }  # fmt: skip
+    result |= {"reasoning": solution.reasoning} if show_reasoning else {}
+    result |= {"tool_calls": [to_dict(call) for call in calls]} if toolbox is not None else {}
+    if judge and judge.num_unparsed:
+        result["judge"] = {"replies": judge.num_replies, "unread": judge.num_unparsed}
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def _strategy(mode: str, base_url: str | None, *, needs_ids: bool, has_options: bool) -> Callable[..., Any]:
+    """The strategy of a mode; refused where the engine or the options do not go with it."""
+    from ponder.rollouts.programs import programs
+    from ponder.strategies import STRATEGIES
+
+    strategy: Callable[..., Any] = lookup({**STRATEGIES, "programs": programs}, mode, what="mode")
+    if base_url and (mode in ("search", "dvts", "mcts", "deliberate", "programs") or needs_ids):
+        raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
+    if has_options and mode not in ("deliberate", "programs"):
+        raise ConfigError(f"--option is for the modes deliberate and programs, not {mode}")
+    return strategy
 
 
 _FROM_IDS = ("search", "dvts", "mcts", "deliberate", "programs", "forced", "revise", "submit")
@@ -200,13 +199,24 @@ def _with_engine(
     return with_tools(asked, using, toolbox), using.calls
 
 
+def _print_solution(
+    solution: Solution, calls: list[MadeCall], judge: Judge | None, *, stopped: bool, show_reasoning: bool
+) -> None:
+    """The answer on stdout, with its reasoning where it was asked for; what it cost on stderr."""
+    if show_reasoning:
+        print(shown(solution.reasoning) or "(no reasoning)")
+    print(shown(solution.answer) or "(no answer: the model never closed its reasoning)")
+    cost = _cost(solution.usage, judge, stopped) + _tool_calls_note(calls)
+    Console(stderr=True, highlight=False, markup=False).print(f"({cost})", style="dim")
+
+
 def _tool_calls_note(calls: list[MadeCall]) -> str:
     if not calls:
         return ""
     names = ", ".join(dict.fromkeys(call.name for call in calls))
     failed = sum(call.result.is_error for call in calls)
-    told = f"; {len(calls)} tool call{'s' if len(calls) > 1 else ''}: {names}"
-    return told + (f", {failed} failed" if failed else "")
+    note = f"; {len(calls)} tool call{'s' if len(calls) > 1 else ''}: {names}"
+    return note + (f", {failed} failed" if failed else "")
 
 
 def _judge(engine: Engine) -> Judge:
