@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ponder.config import ConfigError
 from ponder.tinker.protobuf import WireError
-from ponder.train.distributed import NonFiniteLoss
+from ponder.train.replica import NonFiniteLoss
 
 _log = logging.getLogger("ponder.tinker")
 KEPT = 600.0  # seconds after it was fetched

@@ -28,7 +28,8 @@ from ponder.tinker.losses import make_loss
 from ponder.tinker.packing import check, packs
 from ponder.tinker.sampling import Base
 from ponder.tinker.wire import ForwardBackward, loss_response, read_datum
-from ponder.train.distributed import NonFiniteLoss, Trainer
+from ponder.train.distributed import Trainer
+from ponder.train.replica import NonFiniteLoss
 
 OPTIMIZER = "optimizer.safetensors"
 _MLP, _ATTENTION = ("gate_proj", "up_proj", "down_proj"), ("q_proj", "k_proj", "v_proj", "o_proj")

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.config import check, setting
-from ponder.train.distributed import HiddenReading
+from ponder.train.replica import HiddenReading
 from ponder.types import Completion
 
 Floats = NDArray[np.float64]

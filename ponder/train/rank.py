@@ -38,8 +38,9 @@ from ponder.models.lora import Adapter
 from ponder.models.transformer import Transformer, blank, rope_tables
 from ponder.models.weights import read_config, stored_tensors
 from ponder.runs import write_atomic
-from ponder.train.distributed import ForwardPass, Logprobs, Sums, Values, state_of, to_device, total_of
+from ponder.train.distributed import state_of
 from ponder.train.publish import PartWriter, Rows, write_rows
+from ponder.train.replica import ForwardPass, Logprobs, Sums, Values, to_device, total_of
 from ponder.train.sharded import RankSpec
 
 _MEETING = timedelta(minutes=10)  # until all are there

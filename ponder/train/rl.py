@@ -35,7 +35,6 @@ from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.credit import credit
 from ponder.train.dev import open_dev
-from ponder.train.distributed import PolicyLoss, Sums
 from ponder.train.kl import TokenValues, measured, open_reference, reference_logprobs
 from ponder.train.kl import of as own
 from ponder.train.ledger import RunLedger, Step
@@ -43,6 +42,7 @@ from ponder.train.losses import token_weights
 from ponder.train.metrics import policy_metrics
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
+from ponder.train.replica import PolicyLoss, Sums
 from ponder.train.sharded import RankError
 from ponder.train.state import state_path
 from ponder.types import Group, Learner, Sampler, Task

@@ -28,7 +28,8 @@ from ponder.runs import GracefulStop
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.calibration import fit_platt, log_loss, rerank_at
 from ponder.scorers.outcome import expit, new_head
-from ponder.train.distributed import HiddenLoss, Trainer, pick_device, resolve_workers
+from ponder.train.distributed import Trainer, pick_device, resolve_workers
+from ponder.train.replica import HiddenLoss
 from ponder.train.scorer_examples import ScorerConfig
 from ponder.train.scorer_loss import Balance, ScoreLoss, ScorerExample, batches
 from ponder.train.scorer_recipe import Arrays, Check, CommonConfig, ScorerJob, Trained

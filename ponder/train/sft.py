@@ -35,8 +35,9 @@ from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.train import inputs
 from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import SupervisedLoss, pick_device, resolve_workers
+from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.policy import Policy, Precision, open_policy
+from ponder.train.replica import SupervisedLoss
 from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state, state_path
 from ponder.types import Message
 

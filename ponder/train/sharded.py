@@ -39,9 +39,10 @@ from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, save_model
 from ponder.models.worker import become_worker
 from ponder.runs import record_training, write_atomic
-from ponder.train.distributed import Logprobs, NonFiniteLoss, Sums, Values, deal, total_of
+from ponder.train.distributed import deal
 from ponder.train.policy import Policy
 from ponder.train.publish import PublishedWeights, WeightStore, create
+from ponder.train.replica import Logprobs, NonFiniteLoss, Sums, Values, total_of
 
 
 class RankHandle(Protocol):

@@ -52,9 +52,9 @@ from ponder.models.weights import read_config
 from ponder.runs import record_training, write_atomic
 from ponder.train.backend import Source
 from ponder.train.batches import Batch
-from ponder.train.distributed import NonFiniteLoss, PolicyLoss, Sums, total_of
 from ponder.train.losses import OBJECTIVES
 from ponder.train.recipe import RLConfig
+from ponder.train.replica import NonFiniteLoss, PolicyLoss, Sums, total_of
 from ponder.train.sharded import RankError
 from ponder.types import Capabilities, FrozenPolicy, Learner, Sampler
 
