@@ -161,7 +161,7 @@ def ioi(
     bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval` on cms:PATH, by problem or by subtask.")],
     submissions: Annotated[int, number("A problem.", least=1)] = 50,
     standings: Annotated[
-        Optional[Path], typer.Option(help="The contestants' totals, one a line: then the percentile is told.")
+        Optional[Path], typer.Option(help="The contestants' totals, one a line: then the percentile is printed.")
     ] = None,
     written: WrittenBy = "",
     as_json: opt.Json = False,

@@ -35,7 +35,7 @@ def export(
         str, typer.Option(help="Of a bank, for hub: the benchmark there, OWNER/NAME:TASK.")
     ] = "",
     kind: Annotated[str, typer.Option("--type", help="Of a model: how matrices are stored, F16, Q8_0 or F32.")] = "F16",
-    rank: Annotated[int, number("Of an adapter: cut to this rank; 0 = the sum of those it lies over.", least=0)] = 0,
+    rank: Annotated[int, number("Of an adapter: cut to this rank; 0 = the sum of all ranks folded.", least=0)] = 0,
     api_key: Annotated[
         str, typer.Option(envvar="PONDER_API_KEY", help="Of a server: the key it was started with, or one with admin.")
     ] = "",

@@ -96,7 +96,7 @@ def evaluate(
     view: Annotated[Optional[str], typer.Option(help="Of --model; default: all three.")] = None,
     api_key: opt.ApiKey = None,
     budget: BudgetOption = 0.02,
-    rate: Annotated[Optional[float], number("How often it is there in life; default: as in the data.", least=0)] = None,
+    rate: Annotated[Optional[float], number("Its base rate in use; default: that of the data.", least=0)] = None,
     as_json: opt.Json = False,
 ) -> None:
     """Recall and false positives by view, precision at three base rates, delay, cost: half sets, half is measured."""

@@ -62,7 +62,7 @@ def prefer(
         raise ConfigError(f"{scorer} and --judge {judge}: one of them at a time")
     if bank is not None and votes is None:
         raise ConfigError(
-            "nobody has compared a bank's answers, so there is nothing to measure: say where to (--votes)"
+            "a bank's answers have no recorded preferences to measure against: give the judge's votes a file (--votes)"
         )
 
     def ask(pairs: Sequence[AnswerPair]) -> list[JudgedPair]:

@@ -160,8 +160,9 @@ def safety_table(report: SafetyReport) -> str:
             cell.not_unsafe, cell.corrected_not_unsafe, cell.not_overrefuse, cell.corrected_not_overrefuse,
             cell.partial, cell.cited, cell.right, cell.score, cell.comprehension,
         )  # fmt: skip
-        told = " ".join(f"{_share(value):>16}" for value in shares)
-        lines.append(f"{cell.transform:20} {told}  {cell.undecided}" + ("  deaf: do not read" if cell.is_deaf else ""))
+        figures = " ".join(f"{_share(value):>16}" for value in shares)
+        note = "  not understood: do not compare" if cell.is_deaf else ""
+        lines.append(f"{cell.transform:20} {figures}  {cell.undecided}{note}")
     if not math.isnan(report.goodness):
         names = ", ".join(cell.transform for cell in report.cells if cell.transform != "plain")
         lines += [

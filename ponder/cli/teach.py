@@ -71,7 +71,7 @@ def star(
     drop_system: Annotated[
         bool, typer.Option("--drop-system", help="Rows are trained on without the system message they were drawn with.")
     ] = False,
-    hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
+    hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again, the answer given.")] = False,
     limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
     max_reasoning_tokens: opt.Reasoning = 256,
     max_answer_tokens: opt.Answer = 64,

@@ -154,7 +154,7 @@ class VllmEngine(PartsEngine):
         strange = [version for version, _, _ in part.versions if not asked_at <= version <= self.policy_version]
         if not part.token_ids or strange:
             what = f"drew with weights of version {strange[0]}, not {asked_at}" if strange else "drew nothing"
-            raise EngineError(f"the vLLM server {what}: was it started anew, or is it used by somebody else?")
+            raise EngineError(f"the vLLM server {what}: was it restarted, or does another client update it?")
 
     # ---------------------------------------------------------------------------------------------------- weights
 

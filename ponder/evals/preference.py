@@ -245,7 +245,7 @@ def gain_line(report: PreferenceReport) -> str:
     """What it is worth beyond a bag of words."""
     if report.gain is None:
         return ""
-    verdict = "above 0" if report.gain.low > 0 else "below 0" if report.gain.high < 0 else "not told from 0"
+    verdict = "above 0" if report.gain.low > 0 else "below 0" if report.gain.high < 0 else "not distinguishable from 0"
     return f"{report.rows[0].name} minus {BAG}: {points(report.gain)} ({verdict}), over {report.openings} openings"
 
 

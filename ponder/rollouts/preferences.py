@@ -117,7 +117,7 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
         for i, value in zip(asked, liked, strict=True):
             if not math.isnan(value) and not 0 <= value <= 1:
                 raise ValueError(
-                    f"the preference scorer said {value}; it must lie in [0, 1] for the reward to be bounded"
+                    f"the preference scorer returned {value}; it must lie in [0, 1] for the reward to be bounded"
                 )
             values[i] = None if math.isnan(value) else own * value
         return values

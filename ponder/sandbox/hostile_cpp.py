@@ -1,4 +1,4 @@
-"""Sources that attack a compiler, for the hostile suite: each must end within the limits and tell no secret.
+"""Sources that attack a compiler, for the hostile suite: each must end within the limits and reveal no secret.
 
     for attack in COMPILER_ATTACKS:
         source = attack.source.replace(SECRET_FILE, "/path/of/a/file/that/holds/the/secret")
@@ -36,7 +36,7 @@ class CompilerAttack:
         if secret in told:
             return "it read the secret"
         if self.forbidden and self.forbidden in told:
-            return f"it told {self.forbidden.decode()}"
+            return f"it revealed {self.forbidden.decode()}"
         if ran.status not in self.ends:
             return f"it ended as {ran.status}, not {' or '.join(sorted(self.ends))}"
         return ""

@@ -25,7 +25,7 @@ STEP = 0.004  # seconds that each is waited for in turn
 LOOK = 0.25  # seconds between looks at what they do
 LOOKS_ASLEEP = 8  # in a row, until sleepers are taken for stuck
 UNUSED_SECONDS = 30.0  # that nobody used, until they are taken for dawdlers: one that sleeps, looks and sleeps again
-STUCK = "nobody moved: it waits for what never comes"
+STUCK = "deadlock: no process makes progress"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -151,7 +151,7 @@ def check_border(tokenizer: Tokenizer) -> None:
     bos = getattr(tokenizer, "bos_id", None)
     # a template whose every message begins with the same mark (<|im_start|>) may use it as bos_token
     if bos is not None and ids[:2] == [bos, bos]:
-        raise ConfigError("the tokenizer begins a prompt with its first token twice; mend its chat template")
+        raise ConfigError("the tokenizer begins a prompt with its first token twice; fix its chat template")
     before = tokenizer.decode(ids)
     for text in ("yes", " yes", "\nyes", "Ünï 12"):
         if tokenizer.decode([*ids, *tokenizer.encode(text)]) != before + text:

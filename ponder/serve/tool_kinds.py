@@ -118,7 +118,7 @@ def echoed(tool: Any) -> dict[str, Any]:
 def grammar_notes(tools: Sequence[Any] | None) -> list[str]:
     inner = [each for tool in tools or () for each in (tool.tools if isinstance(tool, NamespaceTool) else (tool,))]
     return [
-        f"tool {tool.name}: its grammar is told to the model, not held to"
+        f"tool {tool.name}: its grammar is in the prompt, and not enforced"
         for tool in inner
         if isinstance(tool, CustomTool) and tool.format is not None and tool.format.type == "grammar"
     ]

@@ -268,7 +268,7 @@ def _bytes(text: str, where: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{where}: a test has half a surrogate pair, which no program can read; mend it") from None
+        raise ConfigError(f"{where}: a test has half a surrogate pair, which no program can read; fix it") from None
 
 
 def _points(row: Mapping[str, Any], where: str) -> float:

@@ -143,7 +143,7 @@ class ServiceCalls:
         if isinstance(error, (NonFiniteLoss, ConfigError, ServiceLost)):  # it says so already
             return error
         if isinstance(error, (sdk.AuthenticationError, sdk.PermissionDeniedError)):
-            return ConfigError(f"Tinker lets nobody in with this TINKER_API_KEY ({said})")
+            return ConfigError(f"Tinker refused this TINKER_API_KEY ({said})")
         if isinstance(error, sdk.TinkerError) and not isinstance(error, (sdk.APIError, sdk.RequestFailedError)):
             return ConfigError(f"Tinker: {said}; for `ponder tinker` set TINKER_API_KEY=tml-local and TINKER_BASE_URL")
         is_users = isinstance(error, sdk.RequestFailedError) and str(error.category).lower().endswith("user")
