@@ -186,15 +186,15 @@ def ioi(
         with Bar(Console(stderr=True), "run", unit="samples", figure="with a program") as bar:
             done = execute_bank(held, runner, kept, on_progress=lambda now, all_, share: bar("", now, all_, share))
         known = scorers(held)
-        sittings = olympiad(
+        results = olympiad(
             held, done.table, runner, points_of, rules=replace(IOI, limit=submissions),
             scorer=known[0] if known else "",
             on_submission=lambda name, sample, points: print(f"{name}: sample {sample} got {points}", file=sys.stderr),
         )  # fmt: skip
-    score = sum(sitting.score for sitting in sittings)
+    score = sum(result.score for result in results)
     better = percentile(score, totals) if totals else None
     if as_json:
-        print(json.dumps({"score": score, "percentile": better, "problems": encode(sittings)}))
+        print(json.dumps({"score": score, "percentile": better, "problems": encode(results)}))
         return
     rows = [
         (
@@ -204,10 +204,10 @@ def ioi(
             s.submissions,
             s.samples,
         )
-        for s in sittings
+        for s in results
     ]
     print_tables([Table(held.spec.model, ("problem", "points", "by subtask", "submissions", "samples"), rows)])
-    full = sum(sitting.full for sitting in sittings)
+    full = sum(result.full for result in results)
     told = "" if better is None else f", percentile {better:.0f} among the {len(totals)} of {standings}"
     print(f"{score:g} of {full:g} points{told}")
 

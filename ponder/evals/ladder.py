@@ -199,7 +199,7 @@ class _Played:
             pool, whole = entry.pools[scorer], n == len(entry.hidden)
             prepared = prepare(pool, choosing, entry.goals)
             if whole and len(entry.goals) == 1 and not (choosing.clusters or choosing.tests or choosing.scorer):
-                tiers = prepared.boards[0].tier
+                tiers = prepared.rankings[0].tier
                 found.scores[i] = [tiered_score(entry.hidden, tiers, b) for b in budgets]
                 found.made[i] = budgets
                 continue
