@@ -1,13 +1,13 @@
-"""Whether what runs here decides what is learned. No monitor may be asked meanwhile.
+"""Marks code that produces rewards or chooses training data. While it runs, no monitor may be asked.
 
     with rewarding("verification"):        # verdicts, reward terms, advantages, choices of rows and of problems
         ...                                # a monitor that is called in here raises MonitorInReward
 
 Optimising against a monitor teaches to hide from it (arXiv:2503.11926), and leaving out what it flagged does the same.
-So training marks the stretches in which rewards and rows come about, and everything that asks a monitor goes through
+So training marks the stretches in which rewards and rows are made, and everything that asks a monitor goes through
 `refuse` first (monitors/base.py). The mark is a context variable: tasks and threads that are started inside inherit it
 (rollouts/threads.py hands it on). Worker processes inherit an environment variable, which is set for a whole run
-(`training`). A refusal that somebody's code swallowed is raised again at the end of its stretch.
+(`training`). A refusal that a user's code swallowed is raised again at the end of its stretch.
 
 An experiment on what happens otherwise says so and why, `experiments.monitor_in_reward = "reason"`; the reason is then
 kept in run.json and in every checkpoint that comes of it, and printed wherever such a model is used.

@@ -1,4 +1,4 @@
-"""`ponder safety` and `ponder certify`: refusals where they are wanted, answers where they are, and who says so."""
+"""`ponder safety` and `ponder certify`: under-refusal and over-refusal, and the grader's certificate."""
 
 from __future__ import annotations
 

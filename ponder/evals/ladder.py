@@ -1,14 +1,15 @@
-"""The ladder of choosing what to submit: each part of the procedure by itself and all together, at equal submissions.
+"""An ablation of choosing what to submit: each part of the procedure alone and all together, at equal submissions.
 
     found = ladder(entries, rules=CODEFORCES, budgets=(1, 10, 50))
-    found.rows[2].points[10].score              # of one rung with ten submissions, with its interval
+    found.rows[2].points[10].score              # of one way with ten submissions, with its interval
     table(found)                                # for people
 
-A rung is a way of choosing among the same n samples with the same number b of submissions. The floor is b samples at
-random, in closed form; the ceiling is coverage, what all n would get, an oracle and no way of choosing. `gap` is where
-a rung stands between the two. Scores are shares of a problem's points, means over problems. Rungs without clusters and
-scores are exact where a problem has one goal; the others are means over random orders of the samples, by which ties are
-broken, the same for all rungs (replay.py), and `mc_sd` says how far the choice of orders could have moved a score.
+A rung of this ladder is a way of choosing among the same n samples with the same number b of submissions. The floor is
+b samples at random, in closed form; the ceiling is coverage, what all n would get, an oracle and no way of choosing.
+`gap` is where a rung stands between the two. Scores are shares of a problem's points, means over problems. Rungs
+without clusters and scores are exact where a problem has one goal; the others are means over random orders of the
+samples, by which ties are broken, the same for all rungs (replay.py), and `mc_sd` says how far the choice of orders
+could have moved a score.
 
 Beside every score stands what it took: samples, submissions that were made, and runs of programs. Intervals are over
 problems: stats.py's, paired ones against random; that of a gap, a ratio of means, by the bootstrap. `fit_weights`

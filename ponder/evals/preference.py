@@ -1,9 +1,9 @@
-"""The exam of a reward model: how often it prefers what people prefer, on prompts it has not seen, beside what is free.
+"""How good a reward model is: how often it prefers what people prefer, on unseen prompts, beside simple baselines.
 
     report = await examine(scorer, load_comparisons("hh", split="report"), every=load_comparisons("hh"))
     print(markdown(table(report)))
 
-A scorer of any kind can sit it, a judge too: it is asked for scores of the two answers, as completions without
+A scorer of any kind can take it, a judge too: it is asked for scores of the two answers, as completions without
 reasoning. Accuracy is over comparisons that people decided; equal scores are half right, ties of the people are counted
 apart (they are in the log loss, as 1/2). Every interval is over dialogue openings, not over comparisons. Probabilities
 are 1 / (1 + exp(-t (r_a - r_b))) with one t, fitted on the other half of the openings.

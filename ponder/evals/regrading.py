@@ -1,4 +1,4 @@
-"""New verdicts for stored samples, without a model: after a verifier was mended, or with another one.
+"""New verdicts for stored samples, without a model: after a verifier was fixed, or with another one.
 
     found = await regrade(Bank.read("runs/eval/gsm8k"), None, out="runs/eval/gsm8k-regraded")
     found.moves           -> {"wrong -> correct": 12, "correct -> wrong": 0, ...}     samples whose outcome changed

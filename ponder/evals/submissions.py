@@ -1,4 +1,4 @@
-"""Submitting programs as at a contest: one door to hidden results, and what a way of choosing gets behind it.
+"""Submitting programs as at a contest: the only access to hidden results, and the score of a way of choosing.
 
     contest = Submissions(points_of, full={"message": (10.0, 90.0)}, rules=IOI)
     contest.submit("message", 17)       -> (10.0, 0.0)    what the contest's system would show of sample 17

@@ -1,4 +1,4 @@
-"""What a monitor is: it reads what a model wrote and says a `Judgement`, which is no number and no truth value.
+"""What a monitor is: it reads what a model wrote and returns a `Judgement`, which is neither a score nor a verdict.
 
     class Mine(Monitor):
         name, view = "mine", "reasoning"

@@ -1,4 +1,4 @@
-"""Several monitors under one review budget: people can look at so many completions, whoever is suspicious.
+"""Several monitors under one review budget: the share of clean completions that may be flagged for people.
 
     monitor = await combine([rules, trigrams, model], clean, budget=0.02)
 

@@ -1,4 +1,4 @@
-"""Reward terms: what a reward holds beside the verdict. Each is a function over a group; each stands in its parts.
+"""Reward terms: what is added to a verdict's reward. Each is a function over a group; `Verdict.parts` records each.
 
     def brevity(problem, trajectories, verdicts):            # in mymodule.py
         return [-0.001 * t.completion.num_tokens if v.is_correct else 0.0 for t, v in zip(trajectories, verdicts)]

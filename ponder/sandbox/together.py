@@ -1,13 +1,13 @@
-"""Programs that talk to each other through pipes: waiting for all of them, and seeing that nobody moves any more.
+"""Programs that communicate through pipes: waiting for all of them, and detecting a deadlock.
 
     solution = sandbox.start_binary(..., limits=PatientLimits(cpu_seconds=1.5), stdin=..., stdout=...)
     manager = sandbox.start_binary(..., limits=PatientLimits(cpu_seconds=30), extra=(...))
     ran = finish_together([solution, manager])
 
 One that waits for another uses no processor time and sleeps as long as the other works, so neither a limit of
-processor time nor one of its own wall time says that it hangs. What says so: all of them sleep and none has done
-anything for two seconds; or far more time has passed than they used or waited for a processor. Processes that the
-machine starves are not asleep, so nobody hangs because others are busy.
+processor time nor one of its own wall time shows that it hangs. A deadlock is: all of them sleep and none has done
+anything for two seconds; or far more time has passed than they used or waited for a processor. Processes that a busy
+machine starves are not asleep, so they are not taken for hanging.
 """
 
 from __future__ import annotations

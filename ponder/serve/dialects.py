@@ -1,4 +1,4 @@
-"""What clients of other habits need around the whole app: their way of sending a key, their errors, notes to them.
+"""Middleware for clients of other APIs: where they put a key, the errors they expect, and notes on ignored fields.
 
     x-api-key: sk-mine            is read as            Authorization: Bearer sk-mine
     {"error": {...}}              under /v1/messages    {"type": "error", "error": {"type": ..., "message": ...}, ...}

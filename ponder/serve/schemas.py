@@ -1,4 +1,4 @@
-"""JSON Schemas of strangers: what is taken, checked before anything is produced.
+"""JSON Schemas that clients send: which are accepted, checked before anything is produced.
 
     check_size([schema, ...])                    # first, at once: characters, values, depth of all schemas of a request
     check_schema(schema)                         # -> its number of subschemas; SchemaError says what is wrong with it

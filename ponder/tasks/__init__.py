@@ -1,4 +1,4 @@
-"""Tasks: what is asked and how it is checked. `load_task` is the door; `base.py` tells what it takes.
+"""Tasks: what is asked and how it is checked. `load_task` opens one; `base.py` says what it takes.
 
 Nothing here imports torch, sympy or reasoning_gym; the heavy parts load inside a killable child when first needed.
 """

@@ -1,4 +1,4 @@
-"""The routes of the Tinker API over `TinkerService`, and how errors are told.
+"""The routes of the Tinker API over `TinkerService`, and how errors are reported.
 
 A request that belongs to a model's line is accepted whatever it holds, and what is wrong with it is told by its future:
 refused at the door it would leave a hole that those after it wait for. 404 is an id that is not here, 410 an answer

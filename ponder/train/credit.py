@@ -1,4 +1,4 @@
-"""Which token of which rollout gets how much credit: the advantages of a step, and what a critic learns from it.
+"""Credit assignment: the advantages of a step, a number a rollout or a token, and what a critic learns from it.
 
     advantage = "grpo"     one number a rollout, from the rewards of its group        (advantages.py)
     advantage = "gae"      one number a token, from a critic                          (critic.py)

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation's other half: a critic on the policy's trunk, and advantages from what it says.
+"""The critic of PPO: a linear value head on the policy's own hidden states, and generalised advantage estimation.
 
     preset = "ppo"                              advantage = "gae"; the loss is the one that all presets share
 

@@ -1,4 +1,4 @@
-"""Who is asked for which completions, when the engines are many and any of them may be slow, silent or gone.
+"""Scheduling of requests over many engines, any of which may be slow, unresponsive or lost.
 
     dealer = Dealer({"engine 0": remote, "engine 1": remote}, ClusterConfig(patience=20, hedge=10), record)
     dealer.update(weights, version=3)

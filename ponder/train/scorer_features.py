@@ -1,4 +1,4 @@
-"""kind = "features": a logistic regression over what sampling knows, and over an outcome scorer's word (`joined`)."""
+"""kind = "features": a logistic regression over statistics of sampling, and an outcome scorer's score (`joined`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Learning from one's own right answers: draw many, keep the verified ones, train on them, repeat.
+"""STaR and expert iteration: draw many samples, keep the verified ones, train on them, repeat.
 
     ponder star --model runs/sft --task gsm8k --samples 8 --out data/star.jsonl
     ponder sft recipes/sft_smollm2_cpu.toml data=data/star.jsonl out=runs/sft_2

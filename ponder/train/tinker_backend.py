@@ -1,4 +1,4 @@
-"""Somebody else's GPUs: `backend = "tinker"` trains and samples through the Tinker API's four verbs.
+"""A remote training service: `backend = "tinker"` trains and samples through the Tinker API's four verbs.
 
     export TINKER_API_KEY=tml-...                    # never written down; TINKER_BASE_URL or tinker.base_url says where
     ponder rl recipe.toml backend=tinker lora_rank=32 model=models/llama-1b tinker.base_model=meta-llama/Llama-3.2-1B
