@@ -38,7 +38,7 @@ def prepare() -> None:
 
 
 def start(target: Callable[..., None], arguments: tuple[Any, ...], *, name: str) -> tuple[Connection, Any]:
-    """A running process that ends with this one, deaf to Ctrl-C from its first moment, and a pipe to it."""
+    """A running process that ends with this one and ignores Ctrl-C from its start, and a pipe to it."""
     here, there = multiprocessing.Pipe()
     arguments = (dict(os.environ), target, there, *arguments)
     process = context().Process(target=enter, args=arguments, daemon=True, name=name)

@@ -25,7 +25,7 @@ LEARN, MEASURE, USE = "Teach", "Measure", "Use"
 
 
 def main() -> None:
-    """Run the CLI; an error that a person can mend is one line on stderr and exit code 1."""
+    """Run the CLI; an error that a person can fix is one line on stderr and exit code 1."""
     from ponder.runs import StorageError
 
     if isinstance(sys.stdout, io.TextIOWrapper):

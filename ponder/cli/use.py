@@ -55,7 +55,7 @@ class Questions(TyperCommand):
             if len(meant) == 1 and re.match(r"-\s*[\d.(\\$]", meant[0]):
                 return super().parse_args(ctx, [*(word for word in args if word != meant[0]), "--", meant[0]])
             raise ConfigError(
-                f"no such option: {name}; a question that begins with a minus sign goes after `--`, behind the "
+                f"no such option: {name}; a question that begins with a minus sign goes after `--`, after the "
                 'options: ponder ask --samples 8 -- "-x*-x"'
             ) from None
 

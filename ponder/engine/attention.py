@@ -1,11 +1,11 @@
 """Attention of the fast decoder: causal over prompts, and of one new token a running sequence.
 
-A new token attends to its prompt and to what its sequence said itself. Samples of one prompt read the same keys, so
+A new token attends to its prompt and to its sequence's own tokens. Samples of one prompt read the same keys, so
 their queries are rows of one product with it; only the own part is a product a sequence. The scores of both lie side by
 side in one row, under one softmax.
 
 The order of a sum depends on the shape of its product. Every length here is a function of the sequence alone (buckets,
-blocks), or pads with zeros behind what is summed, so a completion has the same bits in every batch;
+blocks), or pads with zeros after what is summed, so a completion has the same bits in every batch;
 tests/engine/test_decoder.py holds that down.
 
 Shapes: N rows, G prompts, m samples a prompt, K key/value heads, r query heads a key/value head, E head width,

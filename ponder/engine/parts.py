@@ -182,7 +182,7 @@ class PartsEngine(TokenEngine):
 
 
 def add(sample: Sample, part: DrawnPart, *, count: int | None = None) -> None:
-    """The first `count` tokens of a part behind a sample, with who drew which."""
+    """Append the first `count` tokens of a part to a sample, with the versions that drew them."""
     count, begun = len(part.token_ids) if count is None else count, len(sample.token_ids)
     for version, _, end in part.versions:
         reached = sample.versions[-1][2] if sample.versions else 0  # a forced token goes with what follows it

@@ -126,7 +126,7 @@ class Scheduler:
         return None
 
     def _room(self, request: Request) -> int:
-        """Tokens that fit behind the prompt."""
+        """Tokens that fit after the prompt."""
         return self.window - len(request.prompt_ids)
 
     def cancel(self, request_id: int) -> list[tuple[int, int]]:

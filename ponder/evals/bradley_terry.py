@@ -60,7 +60,7 @@ class Games:
     second: Ints
     score: Floats  # of the first: 1 won, 0.5 tied, 0 lost
     questions: Ints  # cluster numbers
-    voters: Ints  # of a voter who is not known, a number of his own a vote
+    voters: Ints  # of an unknown voter, another number for every vote
     covariates: Mapping[str, Floats] = field(default_factory=dict)
     weight: Floats | None = None  # how much each vote counts, 1 on average; None = all alike
 

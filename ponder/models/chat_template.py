@@ -148,7 +148,7 @@ class _Vault:
 
 
 class _Hidden(str):
-    """A placeholder whose trimming trims the content behind it. Everything else is done to the placeholder."""
+    """A placeholder whose trimming trims the content after it. Everything else is done to the placeholder."""
 
     def __new__(cls, text: str, vault: _Vault) -> _Hidden:
         hidden = super().__new__(cls, text)

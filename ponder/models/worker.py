@@ -15,7 +15,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 
 
 def become_worker() -> None:
-    """One thread, deaf to Ctrl-C (the parent's to handle), and freed memory is kept.
+    """One thread, Ctrl-C ignored (the parent handles it), and freed memory is kept.
 
     A pass allocates and frees gigabytes in pieces of some megabytes. glibc hands such pieces back to the system at once
     and gets them anew, page by page, a moment later: 0.6 of 6.3 s of a training pass, and seconds where the machine is

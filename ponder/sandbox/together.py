@@ -24,7 +24,7 @@ from ponder.sandbox.child import Child
 STEP = 0.004  # seconds that each is waited for in turn
 LOOK = 0.25  # seconds between looks at what they do
 LOOKS_ASLEEP = 8  # in a row, until sleepers are taken for stuck
-UNUSED_SECONDS = 30.0  # that nobody used, until they are taken for dawdlers: one that sleeps, looks and sleeps again
+UNUSED_SECONDS = 30.0  # that nobody used, until all are stuck: one that polls sleeps, looks and sleeps
 STUCK = "deadlock: no process makes progress"
 
 
@@ -42,7 +42,7 @@ class PatientLimits(Limits):
 
 
 def finish_together(children: Sequence[Child]) -> list[Ran]:
-    """Wait for all of them; where nobody moves any more, those that have not ended are stopped as idle."""
+    """Wait for all of them; where none makes progress any more, those that have not ended are stopped as idle."""
     began = looked = time.monotonic()
     used: dict[int, float] = {}  # a process -> seconds that it used or waited for a processor
     num_asleep = 0

@@ -342,7 +342,7 @@ def _client(spec: ServerSpec) -> Any:
 def make_server(name: str, functions: Sequence[Callable[..., Awaitable[Any]]], *, instructions: str) -> Any:
     """An MCP server whose tools are coroutine functions: names, types and docstrings are what agents are told.
 
-    An error that a person can mend reaches the agent with its words; of any other it learns that there was one, and
+    An error that a person can fix reaches the agent with its message; of any other it learns that there was one, and
     stderr has the traceback.
     """
     import_sdk()

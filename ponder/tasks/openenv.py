@@ -316,7 +316,7 @@ def _opened(address: Address, seed: int, index: int, split: str) -> str:
 
 
 def openenv_task(rest: str, *, split: str = "test", seed: int = 0, **dials: Any) -> OpenEnvTask:
-    """The task of a URL, with dials behind a question mark: size, best, field."""
+    """The task of a URL, with dials after a question mark: size, best, field."""
     url, _, query = rest.partition("?")
     given = dict(parse_qsl(query, keep_blank_values=True)) | {name: str(value) for name, value in dials.items()}
     for name in given:

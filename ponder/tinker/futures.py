@@ -32,7 +32,7 @@ Work = Callable[[], Awaitable[Payload]]
 @dataclass(frozen=True)
 class Refused:
     error: str
-    category: Literal["user", "server"]  # whose it is to mend
+    category: Literal["user", "server"]  # who can fix it
 
     def body(self) -> dict[str, str]:
         return {"error": self.error, "category": self.category}

@@ -66,7 +66,7 @@ class CriticReading(HiddenReading):
 
     def values(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> Tensor:
         """(B * T + (D + 1) * (D + 2),) float64: V before every trained token, 0 elsewhere; then the sum over trained
-        tokens of x [x, return], where x is the state with a 1 behind it."""
+        tokens of x [x, return], where x is the state with a 1 appended."""
         mask = batch.mask_BT
         states_MD = hidden_ND.index_select(0, batch.predictor_BT[mask]).double()
         x = torch.cat([states_MD, torch.ones_like(states_MD[:, :1])], 1)

@@ -97,7 +97,7 @@ class Grouped:
 
     @classmethod
     def of(cls, examples: Sequence[JudgedPrompt], reader: Reader) -> Grouped:
-        """A pair is left out, and counted, where one of its answers does not fit behind the prompt: nothing is cut."""
+        """A pair is left out, and counted, where one of its answers does not fit after the prompt: nothing is cut."""
         found = cls()
         for example in examples:
             group = reader.group(example.prompt, example.answers)

@@ -174,7 +174,7 @@ def worked(problem: Problem) -> list[str]:
     if target is None:
         raise Unusable("the target is not a number")
     while found and number(found[-1].rpartition("=")[2]) != target:
-        found.pop()  # a remark behind the answer
+        found.pop()  # a remark after the answer
     if not found:
         raise Unusable("no equation gives the target")
     if not is_sourced(problem.text, found):

@@ -56,7 +56,7 @@ def _zipped(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, Any]]]
     with zipfile.ZipFile(path) as log:
         names = log.namelist()
         if "header.json" not in names:
-            raise ConfigError(f"{path} has no header.json: the task was not finished; `inspect log recover` mends it")
+            raise ConfigError(f"{path} has no header.json: the task was not finished; `inspect log recover` repairs it")
         header = json.loads(_member(path, log, "header.json"))
 
     def samples() -> Iterator[Mapping[str, Any]]:
