@@ -190,14 +190,14 @@ def likelihood_rating(placings: Sequence[Placing]) -> Rated:
     if not math.isfinite(value):
         bound = profile_bound(placings)
         low, high = (bound - assumed, math.inf) if value > 0 else (-math.inf, bound + assumed)
-        told = f"the profile, and 1.96 × {CONTEST_SD:.0f}/√k for the luck of {k} contests"
-        return Rated(value=None, low=low, high=high, num_contests=k, interval=told, bound=bound)
+        method = f"the profile, and 1.96 × {CONTEST_SD:.0f}/√k for the luck of {k} contests"
+        return Rated(value=None, low=low, high=high, num_contests=k, interval=method, bound=bound)
     if k < FEWEST or (spread := _jackknife(placings, value)) is None:
-        told = f"±1.96 × {CONTEST_SD:.0f}/√k, k = {k}"
-        return Rated(value=value, low=value - assumed, high=value + assumed, num_contests=k, interval=told)
+        method = f"±1.96 × {CONTEST_SD:.0f}/√k, k = {k}"
+        return Rated(value=value, low=value - assumed, high=value + assumed, num_contests=k, interval=method)
     half = student(k - 1) * spread
-    told = f"jackknife over {k} contests"
-    return Rated(value=value, low=value - half, high=value + half, num_contests=k, interval=told)
+    method = f"jackknife over {k} contests"
+    return Rated(value=value, low=value - half, high=value + half, num_contests=k, interval=method)
 
 
 def codeelo_rating(placings: Sequence[Placing]) -> tuple[float, int]:

@@ -181,9 +181,9 @@ def export(
     if not found:
         raise ConfigError(f"{log} has no vote of {_called(kind)} that could be written")
     write_comparisons(found, out)
-    told = "".join(f", {count} {why} left out" for why, count in left_out.items())
+    note = "".join(f", {count} {why} left out" for why, count in left_out.items())
     facts = {"comparisons": len(found), "left_out": dict(left_out), "out": str(out)}
-    finish(facts, f"{out}: {len(found)} comparisons of {_called(kind)}{told}", as_json)
+    finish(facts, f"{out}: {len(found)} comparisons of {_called(kind)}{note}", as_json)
 
 
 def _counts(log: VoteLog) -> dict[str, int]:

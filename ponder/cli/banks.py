@@ -75,10 +75,10 @@ def log(
                 if now != sent:
                     kept.parent.mkdir(exist_ok=True)
                     write_atomic(kept, json.dumps(vars(now)) + "\n")
-                    told = {"to": to, "metrics": now.metrics, "samples": now.samples}
+                    facts = {"to": to, "metrics": now.metrics, "samples": now.samples}
                     new = f"{now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples"
                     in_all = f"({now.metrics} and {now.samples} in all)"
-                    print(json.dumps(told) if as_json else f"{to}: {new} sent {in_all}")
+                    print(json.dumps(facts) if as_json else f"{to}: {new} sent {in_all}")
                 elif as_json and not follow:
                     print(json.dumps({"to": to, "metrics": now.metrics, "samples": now.samples}))
                 sent = now

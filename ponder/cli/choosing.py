@@ -96,10 +96,10 @@ def inputs(
     ]  # fmt: skip
     head = ("problem", "inputs", "generators", "validators that vote", "made", "rejected", "runs", "tokens")
     print_tables([Table(f"Inputs written by {facts.name}", head, rows)])
-    told = f"; {len(written.without)} of {len(rows)} problems have none and keep the made-up ones" * bool(
+    note = f"; {len(written.without)} of {len(rows)} problems have none and keep the made-up ones" * bool(
         written.without
     )
-    print(f"`ponder submit {bank} --inputs {name}` chooses by them{told}")
+    print(f"`ponder submit {bank} --inputs {name}` chooses by them{note}")
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -133,7 +133,7 @@ def submit(
     with resumable("the same command"):
         held = Bank.read(bank)
         runner, entries = run_programs(held, by_subtask=contest.reveals_points, written=written)
-        weights, told = Weights(), "the weights are ponder's defaults"
+        weights, choosing = Weights(), "the weights are ponder's defaults"
         if fit is not None:
             other = Bank.read(fit)
             if shared := {problem.id for problem in held.problems} & {problem.id for problem in other.problems}:
@@ -141,10 +141,10 @@ def submit(
             _, tuning = run_programs(other, by_subtask=contest.reveals_points)
             scorer = next(iter(sorted(set(scorers(held)) & set(scorers(other)))), "")
             weights = fit_weights(tuning, rules=contest, budgets=budgets, scorer=scorer)
-            told = f"weights fitted on {len(tuning)} other problems ({fit}): {json.dumps(asdict(weights))}"
+            choosing = f"weights fitted on {len(tuning)} other problems ({fit}): {json.dumps(asdict(weights))}"
         found = ladder(
             entries, rules=contest, budgets=budgets, num_samples=samples, draws=draws, weights=weights,
-            scorers=scorers(held), task=held.spec.task, model=held.spec.model, choosing=told, runner=runner.facts,
+            scorers=scorers(held), task=held.spec.task, model=held.spec.model, choosing=choosing, runner=runner.facts,
             command=" ".join(sys.argv),
         )  # fmt: skip
     path = bank / f"ladder_{contest.name}{written and f'_{written}'}.json"
@@ -153,7 +153,7 @@ def submit(
         print(json.dumps(encode(found), ensure_ascii=False))
         return
     print_tables([table(found)])
-    print(f"{told}; the table is in {path}, and `ponder report {bank}` shows it")
+    print(f"{choosing}; the table is in {path}, and `ponder report {bank}` shows it")
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -208,8 +208,8 @@ def ioi(
     ]
     print_tables([Table(held.spec.model, ("problem", "points", "by subtask", "submissions", "samples"), rows)])
     full = sum(result.full for result in results)
-    told = "" if better is None else f", percentile {better:.0f} among the {len(totals)} of {standings}"
-    print(f"{score:g} of {full:g} points{told}")
+    note = "" if better is None else f", percentile {better:.0f} among the {len(totals)} of {standings}"
+    print(f"{score:g} of {full:g} points{note}")
 
 
 def read_totals(path: Path) -> list[float]:

@@ -97,10 +97,10 @@ def problems(
     rows = codeforces_rows(rounds)
     write_rows(rows, out)
     incomplete = {row["id"]: row["incomplete"] for row in rows if not row["complete"]}
-    told = f"; no rating from {', '.join(f'{name} ({why})' for name, why in incomplete.items())}" if incomplete else ""
+    note = f"; no rating from {', '.join(f'{name} ({why})' for name, why in incomplete.items())}" if incomplete else ""
     finish(
         {"problems": len(rows), "incomplete": incomplete, "out": str(out)},
-        f"{out}: {len(rows)} problems{told}",
+        f"{out}: {len(rows)} problems{note}",
         as_json,
     )
 

@@ -163,13 +163,13 @@ def push(
     what = publication(model, name, adapter=adapter, base=base, license=license)
     files = prepare(what, out, banks=bank or ())
     size = sum(path.stat().st_size for path in files)
-    told = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
+    sentence = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
     names = [str(path.relative_to(out)) for path in files]
     found: dict[str, object] = {"folder": str(out), "files": names, "bytes": size}
     if dry_run:
-        return finish(found, f"{told}; read {out / 'README.md'} before it goes out", as_json)
+        return finish(found, f"{sentence}; read {out / 'README.md'} before it goes out", as_json)
     url = upload(out, name, private=private)
-    finish(found | {"url": url}, f"{told}, are at {url}", as_json)
+    finish(found | {"url": url}, f"{sentence}, are at {url}", as_json)
 
 
 @app.command("import", rich_help_panel=MEASURE)

@@ -169,8 +169,8 @@ def check_kind(run: Path) -> None:
         "scorer": f"ponder score BANK --scorer {run}` uses it, {run}/result.json says how good it is",
     }
     if kind != "rl":
-        told = f": `{instead[kind]}" if kind in instead else ""
-        raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`{told}")
+        hint = f": `{instead[kind]}" if kind in instead else ""
+        raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,9 +66,9 @@ def fit(
         clean = [case.transcript.shown(kept.view) for case in cases if not case.planted]
         renewed = threshold_for(kept, clean, budget=budget)
         renewed.save(out)
-        told = f"{out}: flags from {renewed.threshold:.3g} on, {keep} from {kept.threshold:.3g}; " \
+        sentence = f"{out}: flags from {renewed.threshold:.3g} on, {keep} from {kept.threshold:.3g}; " \
                f"`ponder monitor eval {planted} --monitor {out}` measures it on the other half"  # fmt: skip
-        return finish({"out": str(out), "fitted": 0, "clean": len(clean)}, told, as_json)
+        return finish({"out": str(out), "fitted": 0, "clean": len(clean)}, sentence, as_json)
     quarter = [case for case in cases if is_first_half(f"threshold {case.problem}")]
     rest = [case for case in cases if not is_first_half(f"threshold {case.problem}")]
     texts = [case.transcript.shown(shown) for case in rest]
@@ -175,8 +175,8 @@ def run_loophole(
                 _arm(out, arm, seed, workers)
                 _keep_table(out, learned, chosen, seeds)
         found, lines = _keep_table(out, learned, chosen, seeds)
-    told = "\n".join([*lines, "", f"the picture is {out}/loophole.png"])
-    finish({"picture": f"{out}/loophole.png", "points": loophole.plain(found)}, told, as_json)
+    text = "\n".join([*lines, "", f"the picture is {out}/loophole.png"])
+    finish({"picture": f"{out}/loophole.png", "points": loophole.plain(found)}, text, as_json)
 
 
 def _base(out: Path, workers: int) -> Trigrams:

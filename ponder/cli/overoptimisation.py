@@ -84,12 +84,12 @@ def curves_(
         found.append(_along(folder, out, measure, limit=limit, samples=samples, seed=seed))
     write_atomic(out / "curves.json", json.dumps([encode(curve) for curve in found], indent=1) + "\n")
     save_figure(found, out / "figure.png")
-    told = "\n".join(
+    text = "\n".join(
         f"{curve.label} ({curve.proxy}): gold {curve.points[0].gold:.3f} at first, {curve.peak.gold:.3f} at its peak "
         f"({curve.peak.kl:.2f} nats), {curve.points[-1].gold:.3f} at the end ({curve.points[-1].kl:.2f} nats)"
         for curve in found
     )
-    finish({"curves": [encode(curve) for curve in found]}, f"{told}\nthe figure is {out / 'figure.png'}", as_json)
+    finish({"curves": [encode(curve) for curve in found]}, f"{text}\nthe figure is {out / 'figure.png'}", as_json)
 
 
 def members(scorer: Any) -> str:

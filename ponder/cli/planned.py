@@ -52,7 +52,7 @@ def print_cluster_plans(recipe: str, overrides: list[str], cluster_words: list[s
             continue
         engines = f"; engines of {made[0].tensor}, {made[0].slots} sequences each" if made else ""
         print(f"\n{num_gpus:,} {cluster.hardware.upper()}{engines}")
-        told = [textwrap.fill(f"does NOT fit: {line}", 80, subsequent_indent="  ") for line in words]
-        print("\n".join(([table(made)] if made else []) + told))
+        misfits = [textwrap.fill(f"does NOT fit: {line}", 80, subsequent_indent="  ") for line in words]
+        print("\n".join(([table(made)] if made else []) + misfits))
     if as_json:
         print(json.dumps({"recipe": recipe, "model": job.shape.name, "mean_tokens": mean, "clusters": found}))

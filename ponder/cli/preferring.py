@@ -85,17 +85,17 @@ def prefer(
         if not any(each.is_read for each in made):
             raise ConfigError("; ".join(order_lines(made)))
         report = summarise(f"judge {judge}", said, found, every=every)
-        told = [*order_lines(made), *notes(report)]
+        lines = [*order_lines(made), *notes(report)]
         looked = (f"judge {judge}", "")
     else:
         opened = load_scorer(scorer) if scorer else None
         seen = trained_on(scorer) if scorer else frozenset()
         report = asyncio.run(examine(opened, found, every=every, seen=seen, name=str(scorer or "")))
-        told = notes(report)
+        lines = notes(report)
         looked = (str(scorer), fingerprint(scorer)) if scorer else ("", "")
     if split == "report" and looked[0]:
-        told.append(note_look(f"comparisons/{found.name}", *looked))
-    _show(report, {"origin": [dict(row) for row in found.origin]}, told, out, as_json)
+        lines.append(note_look(f"comparisons/{found.name}", *looked))
+    _show(report, {"origin": [dict(row) for row in found.origin]}, lines, out, as_json)
 
 
 def _judged(
@@ -132,7 +132,9 @@ def _judged(
     return [new.get(pair.id) or known[pair.id] for pair in pairs]
 
 
-def _show(report: PreferenceReport, more: dict[str, Any], told: Sequence[str], out: Path | None, as_json: bool) -> None:
+def _show(
+    report: PreferenceReport, more: dict[str, Any], lines: Sequence[str], out: Path | None, as_json: bool
+) -> None:
     from ponder.evals.codec import encode
     from ponder.evals.preference import gain_line, length_table, table
     from ponder.runs import write_atomic
@@ -145,7 +147,7 @@ def _show(report: PreferenceReport, more: dict[str, Any], told: Sequence[str], o
     else:
         print_tables([table(report), length_table(report)])
         print(gain_line(report))
-    _print_notes(told)
+    _print_notes(lines)
 
 
 def _print_notes(notes: Sequence[str]) -> None:

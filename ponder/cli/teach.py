@@ -115,8 +115,8 @@ def star(
             )  # fmt: skip
     finally:
         close(engine)
-    told = f"{result['rows']} rows of {result['solved'] + result['solved_with_hint']} problems are in {out}"
-    finish(result, f"{told}; {result['pass_rate']:.1%} of the samples were right", as_json)
+    sentence = f"{result['rows']} rows of {result['solved'] + result['solved_with_hint']} problems are in {out}"
+    finish(result, f"{sentence}; {result['pass_rate']:.1%} of the samples were right", as_json)
 
 
 @app.command(rich_help_panel=LEARN)
@@ -215,8 +215,8 @@ def scorer(
             save_page(Path(config.out))
         except ImportError as error:
             print(f"note: {error}", file=sys.stderr)
-    told = recipe_of(config.kind).headline(result)
-    finish({"scorer": str(folder), **result}, f"the scorer is in {config.out}; {told}", as_json)
+    headline = recipe_of(config.kind).headline(result)
+    finish({"scorer": str(folder), **result}, f"the scorer is in {config.out}; {headline}", as_json)
 
 
 @app.command(rich_help_panel=LEARN)

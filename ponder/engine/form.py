@@ -90,8 +90,8 @@ class Vocabulary:
 def _reason(error: str) -> str:
     """The line of the library's message that tells."""
     lines = error.partition("<state>")[0].splitlines() or [""]
-    told = next((line for line in lines if line.startswith("error:")), lines[0])
-    return told.removeprefix("error: ").partition("failed to compile JSON schema: ")[2][:200] or told[:200]
+    error_line = next((line for line in lines if line.startswith("error:")), lines[0])
+    return error_line.removeprefix("error: ").partition("failed to compile JSON schema: ")[2][:200] or error_line[:200]
 
 
 def _wrapped(vocabulary: Vocabulary) -> TokenizerWrapper:

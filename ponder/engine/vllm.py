@@ -184,13 +184,13 @@ class VllmEngine(PartsEngine):
         return self._folder
 
     def _load_folder(self, folder: Path) -> None:
-        told = self._server.rpc("ponder_load", str(folder.resolve()))
-        if not all(isinstance(one, dict) and {"head", "changed"} <= set(one) for one in told):
-            raise EngineError(f"vLLM's workers answered {str(told)[:200]}; do they have ponder_vllm.Extension?")
-        heads = {one["head"] for one in told}
+        replies = self._server.rpc("ponder_load", str(folder.resolve()))
+        if not all(isinstance(one, dict) and {"head", "changed"} <= set(one) for one in replies):
+            raise EngineError(f"vLLM's workers answered {str(replies)[:200]}; do they have ponder_vllm.Extension?")
+        heads = {one["head"] for one in replies}
         if "wrong" in heads:
             raise EngineError("vLLM's output head does not compute with the new weights, and could not be put right")
-        if "right" in heads and all(one["changed"] for one in told):
+        if "right" in heads and all(one["changed"] for one in replies):
             _log.info("vLLM puts a tied head right by itself: the repair in inside_vllm/ponder_vllm.py can go")
 
     async def aclose(self) -> None:

@@ -109,10 +109,10 @@ class VllmServer:
 
     def rpc(self, method: str, *arguments: Any) -> list[Any]:
         """A method of every worker; what each returned."""
-        told = self.control("/collective_rpc", {"method": method, "args": list(arguments)})
-        results = told.get("results") if isinstance(told, dict) else None
+        reply = self.control("/collective_rpc", {"method": method, "args": list(arguments)})
+        results = reply.get("results") if isinstance(reply, dict) else None
         if not isinstance(results, list):
-            raise EngineError(f"vLLM answered {method} with {str(told)[:200]!r} ({TESTED} was tested)")
+            raise EngineError(f"vLLM answered {method} with {str(reply)[:200]!r} ({TESTED} was tested)")
         return results
 
     def problem(self) -> str | None:

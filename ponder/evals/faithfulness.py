@@ -173,5 +173,5 @@ def faithfulness_lines(found: Faithfulness) -> list[str]:
         f"| ... and the reasoning says so | {found.hint_admitted} | |",
         f"| accuracy of cut chains, over whole ones | {found.early:.2f} | |",
     ]
-    told = ", ".join(f"{reason}: {number}" for reason, number in found.left_out.items())
-    return ["| test | share | control |", "|---|---|---|", *rows, "", f"left out: {told}"]
+    reasons = ", ".join(f"{reason}: {number}" for reason, number in found.left_out.items())
+    return ["| test | share | control |", "|---|---|---|", *rows, "", f"left out: {reasons}"]

@@ -231,8 +231,8 @@ def last_recalls(found: Found) -> list[str]:
     lines = []
     for arm, seeds in found.items():
         ends = {seed: points[max(points)].recall_successful for seed, points in seeds.items()}
-        told = ", ".join(f"seed {seed}: {each}" for seed, each in ends.items())
-        lines.append(f"{ARMS[arm]}: {told}")
+        text = ", ".join(f"seed {seed}: {each}" for seed, each in ends.items())
+        lines.append(f"{ARMS[arm]}: {text}")
     return lines
 
 

@@ -198,8 +198,8 @@ def send(run: TrackedRun, tracker: Tracker, sent: Sent = Sent()) -> Sent:
     samples = list(runs.read_jsonl(folder / "samples.jsonl"))
     for index in range(sent.samples, len(samples)):
         tracker.text(_step(samples[index], index), "samples", json.dumps(samples[index], indent=1)[:LONGEST])
-    told = _send_curves(folder / "scale" / "curves.json", tracker, sent.curves)
-    return Sent(metrics=len(metrics), samples=len(samples), curves=told)
+    num_curves = _send_curves(folder / "scale" / "curves.json", tracker, sent.curves)
+    return Sent(metrics=len(metrics), samples=len(samples), curves=num_curves)
 
 
 def _step(row: Mapping[str, Any], index: int) -> int:

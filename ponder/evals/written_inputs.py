@@ -178,7 +178,7 @@ class WithInputs:
         goals, own = self._runner.goals(problem), self._of(problem)
         if own is None or len(goals) == 1:
             return goals
-        # a subtask without an input of its own is told apart by all
+        # a subtask without an input of its own is tested by all inputs
         return [replace(goal, inputs=places or None) for goal, places in zip(goals, own.places, strict=True)]
 
     def _of(self, problem: Problem) -> WrittenInputs | None:

@@ -185,9 +185,9 @@ class HFTokenizer:
         size = sum(map(len, texts))
         if size <= 4 * limit:
             return 0
-        told = max(limit + 1, size // 8)
+        estimate = max(limit + 1, size // 8)
         if self._longest is not None and size > limit * self._longest:
-            return told
+            return estimate
         count = 0
         for text in texts:
             start = 0
@@ -197,7 +197,7 @@ class HFTokenizer:
                     end = max(text.rfind(" ", start + 1, end), 0) or end
                 count += len(_ids(self._inside, text[start:end]))
                 if count > limit + limit // 8 + 64:  # a cut may add a token or two
-                    return told
+                    return estimate
                 start = end
         return 0
 

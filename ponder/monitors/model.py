@@ -72,8 +72,8 @@ class ModelMonitor(Monitor):
         mark = f"={seed:016x}="
         while mark in text or mark in problem:
             mark = f"={text_seed(mark):016x}="
-        told = self._prompt.format(mark=mark, problem=problem or "(not known)", text=text)
-        [reply] = await self._engine.generate((Message(role="user", content=told),), replace(self._params, seed=seed))
+        prompt = self._prompt.format(mark=mark, problem=problem or "(not known)", text=text)
+        [reply] = await self._engine.generate((Message(role="user", content=prompt),), replace(self._params, seed=seed))
         self.num_tokens += reply.num_prompt_tokens + reply.num_tokens
         suspicion = parse_suspicion(reply.answer)
         if suspicion is None:

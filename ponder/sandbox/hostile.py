@@ -189,9 +189,9 @@ class _World:
         found: dict[str, tuple[object, ...]] = {}
         for path in paths:
             if path.exists() or path.is_symlink():
-                told = path.lstat()
+                status = path.lstat()
                 content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-                found[str(path)] = (told.st_mode, told.st_uid, told.st_mtime_ns, told.st_ctime_ns, content)
+                found[str(path)] = (status.st_mode, status.st_uid, status.st_mtime_ns, status.st_ctime_ns, content)
         return found
 
     def _changes(self) -> list[str]:

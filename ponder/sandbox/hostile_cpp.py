@@ -32,10 +32,10 @@ class CompilerAttack:
 
     def breach(self, ran: Ran, secret: bytes) -> str:
         """What it got; "" where it was stopped."""
-        told = ran.stdout + ran.stderr + ran.note.encode(errors="replace")
-        if secret in told:
+        output = ran.stdout + ran.stderr + ran.note.encode(errors="replace")
+        if secret in output:
             return "it read the secret"
-        if self.forbidden and self.forbidden in told:
+        if self.forbidden and self.forbidden in output:
             return f"it revealed {self.forbidden.decode()}"
         if ran.status not in self.ends:
             return f"it ended as {ran.status}, not {' or '.join(sorted(self.ends))}"

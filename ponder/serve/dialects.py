@@ -90,8 +90,8 @@ def _as_anthropic(messages: list[Message]) -> list[Message]:
     if ours.get("code") == "model_failed":
         kind = "api_error"
     error = {"type": kind, "message": ours.get("message", ""), "param": ours.get("param"), "code": ours.get("code")}
-    told = {"type": "error", "error": error, "request_id": names.get(b"x-request-id", b"").decode()}
-    content = json.dumps(told).encode()
+    payload = {"type": "error", "error": error, "request_id": names.get(b"x-request-id", b"").decode()}
+    content = json.dumps(payload).encode()
     headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
     headers.append((b"content-length", str(len(content)).encode()))
     return [{**start, "headers": headers}, {"type": "http.response.body", "body": content, "more_body": False}]

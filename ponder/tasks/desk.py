@@ -232,8 +232,8 @@ def desk(
         rules = () if is_empty else fixed if is_own and fixed else draw_policy(rng, drawn)
         request = request_for(rng, rules, level)
         said = "\n".join(rule.text for rule in rules)
-        told = in_words(rules) if form == "words" and rules else said
-        meta = {"policy": said, "request": request, "shown": "" if is_own and shown != "yes" else told}
+        policy_text = in_words(rules) if form == "words" and rules else said
+        meta = {"policy": said, "request": request, "shown": "" if is_own and shown != "yes" else policy_text}
         return Item(text=f"What is {request}?", target=right_answer(rules, request), meta=meta)
 
     return DeskTask("desk", make, verify, key, levels=levels, split=split, seed=seed, size=size)

@@ -73,8 +73,8 @@ def read_request(body: bytes) -> ForwardBackward:
             request.is_forward_only = bool(as_int(value))
         elif number == 7:
             key, setting = _entry(value)
-            for kind, told in fields(as_bytes(setting)):
-                request.settings[key] = as_double(told) if kind == 1 else as_text(told)
+            for kind, content in fields(as_bytes(setting)):
+                request.settings[key] = as_double(content) if kind == 1 else as_text(content)
     return request
 
 

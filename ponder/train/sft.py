@@ -309,8 +309,8 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
         rows.append((where, {key: row[key] for key in ROW_FIELDS if key in row}))
     if not rows:
         raise ConfigError(f"{path} holds no examples")
-    if told := chosen_by_flags(flags):
-        raise MonitorInReward(f"{path} {told}")
+    if reason := chosen_by_flags(flags):
+        raise MonitorInReward(f"{path} {reason}")
     return rows
 
 
