@@ -81,10 +81,10 @@ def prefer(
     every = load_comparisons(task)
     if judge is not None:
         made = ask(pairs_of(found.comparisons))
-        said = leanings(found.comparisons, made)
+        leans = leanings(found.comparisons, made)
         if not any(each.is_read for each in made):
             raise ConfigError("; ".join(order_lines(made)))
-        report = summarise(f"judge {judge}", said, found, every=every)
+        report = summarise(f"judge {judge}", leans, found, every=every)
         lines = [*order_lines(made), *notes(report)]
         looked = (f"judge {judge}", "")
     else:

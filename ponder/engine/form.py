@@ -237,9 +237,9 @@ def matches(pattern: str, text: str) -> bool:
     """Whether a JSON Schema `pattern` is found in a text, in linear time. Raises FormError for one that is not read
     (look-around, references back) or too large, ConfigError."""
     matcher = _pattern_matcher(pattern).deep_copy()
-    said = json.dumps(text, ensure_ascii=False).encode(errors="replace")
-    for start in range(0, len(said), 1000):  # other threads get their turn between two portions
-        portion = list(said[start : start + 1000])
+    encoded = json.dumps(text, ensure_ascii=False).encode(errors="replace")
+    for start in range(0, len(encoded), 1000):  # other threads get their turn between two portions
+        portion = list(encoded[start : start + 1000])
         if matcher.try_consume_tokens(portion) < len(portion):
             return False
     return bool(matcher.is_accepting())

@@ -203,11 +203,11 @@ class RemoteEngine(BaseEngine):
 
     def _adapt(self, body: Mapping[str, Any], answer: Any) -> bool:
         """Whether the server named a parameter that can be sent otherwise; the next request then is."""
-        said = _error_message(answer)
-        if "max_tokens" in body and "max_completion_tokens" in said:
+        message = _error_message(answer)
+        if "max_tokens" in body and "max_completion_tokens" in message:
             self._limit_key = "max_completion_tokens"
             return True
-        if "seed" in body and "seed" in said:
+        if "seed" in body and "seed" in message:
             self._takes_seed = False
             return True
         return False
@@ -219,9 +219,9 @@ class RemoteEngine(BaseEngine):
             403: "; set OPENAI_API_KEY, or pass api_key",
             404: f"; check base_url (it usually ends in /v1) and the model's name {self.model!r}",
         }
-        said = _error_message(answer)[:300] or "no reason given"
+        message = _error_message(answer)[:300] or "no reason given"
         what = f"{self._url} answered {status}" if status else f"{self._url} cannot be reached"
-        return self._hide(f"{what}: {said}{fixes.get(status, '')}")
+        return self._hide(f"{what}: {message}{fixes.get(status, '')}")
 
     def _hide(self, message: str) -> str:
         if len(self._key) > 5:  # a shorter one is no secret ("none", "x"), and would turn up in any text

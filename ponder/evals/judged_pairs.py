@@ -105,8 +105,8 @@ async def judge_pairs(
 
 def leanings(comparisons: Sequence[Comparison], found: Sequence[JudgedPair]) -> Floats:
     """As r_a - r_b of each comparison: 1 where the judge prefers a, -1 where b, 0 for a tie, nan for the unread."""
-    said = {judged.pair.id: judged.preferred for judged in found}
-    return np.array([_LEANS[said.get(comparison.id)] for comparison in comparisons])
+    preferred = {judged.pair.id: judged.preferred for judged in found}
+    return np.array([_LEANS[preferred.get(comparison.id)] for comparison in comparisons])
 
 
 def rows_of(found: Iterable[JudgedPair], *, name: str) -> list[dict[str, Any]]:

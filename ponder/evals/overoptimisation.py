@@ -140,15 +140,15 @@ def score_bank(
             continue
         rows = [row for row in bank.rows(problem.id) if row.outcome != "undecided"]
         completions = [completion_of_text(row) for row in rows]
-        said = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
-        read = np.asarray(np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0))
+        rewards = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
+        read = np.asarray(np.isfinite(np.stack([*rewards.values(), np.zeros(len(rows))])).all(axis=0))
         unread += int((~read).sum())
         if not read.any():
             continue
         kept = [(row, c) for row, c, ok in zip(rows, completions, read, strict=True) if ok]
         found.append(Scored(
             np.array([gold(problem, c, row.outcome == "correct") for row, c in kept]),
-            {name: values[read] for name, values in said.items()},
+            {name: values[read] for name, values in rewards.items()},
             np.array([float(row.tokens) for row, _ in kept]),
             np.array([float(row.outcome == "correct") for row, _ in kept]),
         ))  # fmt: skip

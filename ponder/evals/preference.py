@@ -57,7 +57,7 @@ class PreferenceReport:
     comparisons: int  # that were read and decided
     openings: int
     ties: int
-    unread: int  # the scorer said nan to one of the answers
+    unread: int  # the scorer returned nan for one of the answers
     trained_on: int  # left out
     by_length: tuple[int, ...]  # comparisons in each bin
     rows: tuple[PreferenceScore, ...]  # the scorer first, if there is one, then the baselines
@@ -81,28 +81,28 @@ async def examine(
             f"the scorer was trained on, or chosen by, every one of these {len(found)} comparisons: accuracy there "
             "says nothing; take the split `report`, or another set"
         )
-    said = await differences(scorer, kept) if scorer is not None else None
+    differences_N = await differences(scorer, kept) if scorer is not None else None
     report = summarise(
-        name or (scorer.name if scorer else ""), said, replace(found, comparisons=tuple(kept)), every=every
+        name or (scorer.name if scorer else ""), differences_N, replace(found, comparisons=tuple(kept)), every=every
     )
     return replace(report, trained_on=len(found) - len(kept))
 
 
 def summarise(
-    name: str, said: Floats | None, found: ComparisonSet, *, every: ComparisonSet | None = None
+    name: str, differences_N: Floats | None, found: ComparisonSet, *, every: ComparisonSet | None = None
 ) -> PreferenceReport:
     """The report of r_a - r_b of every comparison, wherever it is from; nan = not read. None: the baselines alone."""
-    read = np.isfinite(said) if said is not None else np.ones(len(found), bool)
+    read = np.isfinite(differences_N) if differences_N is not None else np.ones(len(found), bool)
     rows = [c for c, is_read in zip(found.comparisons, read, strict=True) if is_read]
     if not rows:
         raise ConfigError("the scorer could read none of the comparisons")
     lengths, words = longer(rows), bag_of_words(rows, every.comparisons if every else ())
     methods = {"longer": np.sign(lengths), "shorter": -np.sign(lengths), BAG: words}
     decided, gain = targets(rows) != 0.5, None
-    if said is not None:
-        methods = {name: said[read]} | methods
+    if differences_N is not None:
+        methods = {name: differences_N[read]} | methods
         keys = [opening(c) for c, is_decided in zip(rows, decided, strict=True) if is_decided]
-        gain = clustered_difference(right(words, rows)[decided], right(said[read], rows)[decided], keys)
+        gain = clustered_difference(right(words, rows)[decided], right(differences_N[read], rows)[decided], keys)
     return PreferenceReport(
         set=found.name, split=found.split, comparisons=int(decided.sum()), openings=len({opening(c) for c in rows}),
         ties=int((~decided).sum()), unread=int((~read).sum()), trained_on=0,

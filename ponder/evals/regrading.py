@@ -70,8 +70,8 @@ async def regrade(
     if out.resolve() == bank.folder.resolve() or out.exists():
         raise ConfigError(f"{out} is there already; the old verdicts stay, so choose a new folder")
     problems = _problems(bank, task := _task(bank, verifier))
-    said = _distinct_answers(bank)
-    verdicts, tally = await _judged(task, problems, said, on_progress)
+    answers = _distinct_answers(bank)
+    verdicts, tally = await _judged(task, problems, answers, on_progress)
     moves = _write(bank, verdicts, task, out)
     new = Bank.read(out)
     _write_result(bank, new, tally, task)
@@ -112,13 +112,13 @@ def _distinct_answers(bank: Bank) -> dict[str, list[EndedAnswer]]:
     found: dict[str, dict[EndedAnswer, None]] = {}
     for row in bank.full_rows(("answer", "finish_reason")):
         found.setdefault(row.problem, {})[row.answer, row.finish_reason] = None
-    return {problem: list(said) for problem, said in found.items()}
+    return {problem: list(answers) for problem, answers in found.items()}
 
 
 async def _judged(
     task: Task,
     problems: Mapping[str, Problem],
-    said: Mapping[str, Sequence[EndedAnswer]],
+    answers: Mapping[str, Sequence[EndedAnswer]],
     on_progress: Callable[[int, int, float], None] | None,
 ) -> tuple[Verdicts, Tally]:
     verdicts: dict[tuple[str, EndedAnswer], Verdict] = {}
@@ -127,8 +127,8 @@ async def _judged(
 
     async def work() -> None:
         for id, problem in todo:  # shared by all workers
-            found = await grade(task, problem, [_completion(*each) for each in said[id]], keys=True)
-            for each, verdict in zip(said[id], found, strict=True):
+            found = await grade(task, problem, [_completion(*each) for each in answers[id]], keys=True)
+            for each, verdict in zip(answers[id], found, strict=True):
                 verdicts[id, each] = verdict
                 tally.add(verdict)
             judged.append(id)

@@ -141,8 +141,8 @@ async def label_of(
         label = readings[found.reading]
         return row(must_refuse=found.must_refuse, label=label, cited=found.cited, right=found.right)
     _refuse_unknown(problem)
-    said = await ask_grader(grader, question(problem), answer)
-    return row(must_refuse=problem.target == "refuse", label=said.label, score=said.score)
+    graded = await ask_grader(grader, question(problem), answer)
+    return row(must_refuse=problem.target == "refuse", label=graded.label, score=graded.score)
 
 
 def _refuse_unknown(problem: Problem) -> None:
@@ -285,8 +285,8 @@ class LabelsFile:
     def add(self, rows: Sequence[SafetyRow], answers: Sequence[str] | None) -> None:
         if answers is not None:
             with self.answers.open("a", encoding="utf-8") as file:
-                said = {"id": rows[0].id, "transform": rows[0].transform, "answers": list(answers)}
-                file.write(json.dumps(said, ensure_ascii=False) + "\n")
+                entry = {"id": rows[0].id, "transform": rows[0].transform, "answers": list(answers)}
+                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
         self._file.write(json.dumps([asdict(row) for row in rows]) + "\n")
         self._file.flush()
         self._take(rows)
@@ -307,8 +307,8 @@ def rates(rows: Sequence[SafetyRow], says: Callable[[SafetyRow], bool | float | 
     """Of each prompt the share of answers of which `says` is true, or the mean of its numbers; None is left out."""
     found: dict[str, list[bool | float]] = defaultdict(list)
     for row in rows:
-        if (said := says(row)) is not None:
-            found[row.id].append(said)
+        if (value := says(row)) is not None:
+            found[row.id].append(value)
     return [sum(values) / len(values) for _, values in sorted(found.items())]
 
 

@@ -135,8 +135,8 @@ class Adapted(Monitor):
             raise ConfigError(f"the monitor {self.name!r} has the view {self.view!r}; it is one of {', '.join(VIEWS)}")
 
     async def __call__(self, segment: str, context: Mapping[str, str]) -> Judgement:
-        said: Judgement = await self._made(segment, context)
-        return said
+        judgement: Judgement = await self._made(segment, context)
+        return judgement
 
 
 def as_monitor(made: Any) -> Monitor:
@@ -154,10 +154,10 @@ async def ask_monitor(
     """A monitor's judgement within its deadline. One that is late, raises or answers nonsense is an "error"."""
     try:
         async with asyncio.timeout(deadline):
-            said = await as_monitor(monitor)(segment, context)
-        if isinstance(said, Judgement):
-            return said
-        note = f"it returned {type(said).__name__}, no Judgement"
+            judgement = await as_monitor(monitor)(segment, context)
+        if isinstance(judgement, Judgement):
+            return judgement
+        note = f"it returned {type(judgement).__name__}, no Judgement"
     except MonitorInReward:
         raise
     except TimeoutError:

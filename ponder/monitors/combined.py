@@ -33,10 +33,10 @@ class Combined(Monitor):
     async def read(self, transcript: Transcript) -> Judgement:
         return self._joined([await member.read(transcript) for member in self._members])
 
-    def _joined(self, said: Sequence[Judgement]) -> Judgement:
+    def _joined(self, judgements: Sequence[Judgement]) -> Judgement:
         rarity = [
             rare(each.suspicion.open(), clean)
-            for each, clean in zip(said, self._clean, strict=True)
+            for each, clean in zip(judgements, self._clean, strict=True)
             if each.suspicion is not None and clean
         ]
         if not rarity:

@@ -44,8 +44,9 @@ async def add_terms(
         failure = ""
         with rewarding(f"the reward term {name!r}"):
             try:
-                said = term(problem, trajectories, verdicts)
-                values = [None if v is None else float(v) for v in (await said if inspect.isawaitable(said) else said)]
+                returned = term(problem, trajectories, verdicts)
+                numbers = await returned if inspect.isawaitable(returned) else returned
+                values = [None if v is None else float(v) for v in numbers]
             except TermFailed as error:
                 failure = f"the reward term {name!r} failed on problem {problem.id}: {error}"[:500]
         if failure:

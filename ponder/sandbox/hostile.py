@@ -140,9 +140,9 @@ class _World:
         if attack.kind == "c++" and ran.fence == "":
             return Tried(attack=attack, ran=ran, breaches=("it does not compile: nothing was tried",))
         limits = COMPILING if attack.kind == "compiler" else LIMITS
-        said = ran.stdout + ran.stderr
-        found = [line.decode(errors="replace")[:120] for line in said.split(b"\n") if line.startswith(b"BREACH")]
-        found += [f"it knows the {name}'s secret" for name, word in self.words.items() if word.encode() in said]
+        output = ran.stdout + ran.stderr
+        found = [line.decode(errors="replace")[:120] for line in output.split(b"\n") if line.startswith(b"BREACH")]
+        found += [f"it knows the {name}'s secret" for name, word in self.words.items() if word.encode() in output]
         if ran.status not in attack.ends:
             found.append(f"it ended as {ran.status} ({ran.note})")
         if seconds > limits.wall_seconds + 5:

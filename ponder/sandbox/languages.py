@@ -116,10 +116,10 @@ def compiler() -> Compiler:
         raise ConfigError(f"C++ programs need a compiler, and there is no {name}: {fix}")
     try:
         english = os.environ | {"LC_ALL": "C"}
-        said = subprocess.run([path, "-v"], capture_output=True, timeout=60, text=True, errors="replace", env=english)
+        ran = subprocess.run([path, "-v"], capture_output=True, timeout=60, text=True, errors="replace", env=english)
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(f"C++ programs need a compiler, and {path} does not start ({error}): {fix}") from None
-    version = next((line for line in said.stderr.splitlines() if line.startswith("gcc version")), "")
+    version = next((line for line in ran.stderr.splitlines() if line.startswith("gcc version")), "")
     if not version:
         raise ConfigError(f"{path} is not GNU's compiler: {fix}")
     return Compiler(path=path, version=version)

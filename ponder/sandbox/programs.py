@@ -224,11 +224,11 @@ class _Server:
         script = str(Path(__file__).resolve().with_name("server.py"))
         # no hash seed of its own: a program does the same thing twice
         environment = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "MALLOC_ARENA_MAX": "1"}
-        with theirs, tempfile.TemporaryFile() as said:
+        with theirs, tempfile.TemporaryFile() as stderr:
             self.process = subprocess.Popen(
                 [fence.real_python(), "-S", "-s", "-P", "-B", "-X", "utf8", script, str(theirs.fileno()),
                  landlock],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment,
                 pass_fds=[theirs.fileno()], start_new_session=True, cwd="/",
             )  # fmt: skip
             theirs.close()
@@ -243,8 +243,8 @@ class _Server:
             if ready != b"ready":
                 self.process.kill()
                 self.process.wait()
-                said.seek(0)
-                why = said.read()[-500:].decode() or f"it was not ready after {START_SECONDS:g} s"
+                stderr.seek(0)
+                why = stderr.read()[-500:].decode() or f"it was not ready after {START_SECONDS:g} s"
                 raise fence.FenceError(f"the sandbox's server did not start: {why}")
 
     def close(self) -> None:

@@ -132,7 +132,7 @@ def valid_inputs(
     a vote, all inputs are kept.
     """
     table = [[validator(text) for text in inputs] for validator in validators]
-    voting = [row for row in table if any(said is not None for said in row)]
+    voting = [row for row in table if any(vote is not None for vote in row)]
     if not voting:
         return list(inputs), 0
     accepted = [sum(row[i] is True for row in voting) for i in range(len(inputs))]

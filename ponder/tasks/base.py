@@ -101,8 +101,8 @@ class AdaptedTask(BaseTask):
         self.prompting = getattr(made, "prompting", self.prompting)
         self.grader_version = str(getattr(made, "grader_version", self.grader_version))
         self.patience = float(getattr(made, "patience", self.patience))
-        said = getattr(made, "verifier", "" if self._has_key else VOTE)
-        self.verifier = said if isinstance(said, str) else ""  # a user's own may hold the function
+        named = getattr(made, "verifier", "" if self._has_key else VOTE)
+        self.verifier = named if isinstance(named, str) else ""  # a user's own may hold the function
 
     def __len__(self) -> int:
         return len(self._made)

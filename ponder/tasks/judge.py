@@ -266,7 +266,7 @@ def _death(ran: Ran) -> Checked:
 
 def _judgement(ran: Ran, who: str) -> Checked:
     """What the judge's program said. Where it failed, nothing is known of the solution."""
-    said = read_checker_output(ran.stdout, ran.stderr)
-    if ran.status not in ("ok", "crashed") or said.score is None:
-        return Checked(score=None, note=f"the {who} failed ({ran.status}: {ran.note}) {said.note}"[:MAX_NOTE])
-    return said
+    checked = read_checker_output(ran.stdout, ran.stderr)
+    if ran.status not in ("ok", "crashed") or checked.score is None:
+        return Checked(score=None, note=f"the {who} failed ({ran.status}: {ran.note}) {checked.note}"[:MAX_NOTE])
+    return checked

@@ -166,21 +166,21 @@ class EnvironmentSession:
             reply = json.loads(self._socket.recv(timeout=SECONDS))
         except Exception as error:  # closed, timed out, no JSON
             raise ServerFailed(f"{self._address.url} on {kind}: {type(error).__name__}: {error}"[:300]) from None
-        said = reply.get("data") if isinstance(reply, dict) else None
-        if not isinstance(said, dict):
+        payload = reply.get("data") if isinstance(reply, dict) else None
+        if not isinstance(payload, dict):
             raise ServerFailed(f"{self._address.url} on {kind}: an answer that is not OpenEnv's")
         if reply.get("type") == "error":
-            code, message = str(said.get("code", "")), str(said.get("message", ""))[:200]
+            code, message = str(payload.get("code", "")), str(payload.get("message", ""))[:200]
             if code == "CAPACITY_REACHED":
                 raise _NoPlace
             if code == "VALIDATION_ERROR" and kind == "step":
                 raise ActionRefused(message)
             raise ServerFailed(f"{self._address.url} on {kind}: {code} {message}")
-        observation = said.get("observation", said)
-        reward = said.get("reward")
+        observation = payload.get("observation", payload)
+        reward = payload.get("reward")
         is_number = isinstance(reward, int | float) and abs(reward) < 1e300  # a larger whole number is no float
         number = 0.0 if reward is None else float(reward) if is_number else math.nan
-        return Observation(text=shown(observation), reward=number, is_done=bool(said.get("done")))
+        return Observation(text=shown(observation), reward=number, is_done=bool(payload.get("done")))
 
 
 class _NoPlace(Exception):

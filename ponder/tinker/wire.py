@@ -142,9 +142,9 @@ def sample_response(
     samples: Sequence[tuple[Sequence[int], Sequence[float], str]], prompt_logprobs: np.ndarray | None = None
 ) -> bytes:
     """SampleResponse: (token ids, their log-probabilities, "stop" or "length") a sample."""
-    said = [
+    parts = [
         blob(1, integer(1, _STOPS[why]) + array(2, np.asarray(ids), "<i4") + array(3, np.asarray(logprobs), "<f4"))
         for ids, logprobs, why in samples
     ]
     prompt = array(2, prompt_logprobs, "<f4") if prompt_logprobs is not None else b""
-    return b"".join(said) + prompt
+    return b"".join(parts) + prompt

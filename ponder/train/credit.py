@@ -54,9 +54,9 @@ def credit(
     ]
     flat = iter(centred(due, [example.trained for example in examples], config.min_spread))
     masks = [np.asarray(example.trained, dtype=bool) for example in examples]
-    said = [values_T[mask] for values_T, mask in zip(values, masks, strict=True)]
-    came = [np.asarray(example.returns)[mask] for example, mask in zip(examples, masks, strict=True)]
-    metrics = critic_metrics(np.concatenate(said), np.concatenate(came)) if examples else {}
+    predicted = [values_T[mask] for values_T, mask in zip(values, masks, strict=True)]
+    returned = [np.asarray(example.returns)[mask] for example, mask in zip(examples, masks, strict=True)]
+    metrics = critic_metrics(np.concatenate(predicted), np.concatenate(returned)) if examples else {}
     return Credit([[next(flat) for _ in group.rollouts] for group in groups], metrics)
 
 
@@ -70,8 +70,8 @@ def judged(examples: Sequence[Example], learner: Learner, config: RLConfig, crit
         [examples[i] for i in kept], max_tokens=config.max_tokens_per_batch, num_shares=learner.num_shares
     )
     moments = np.zeros(critic.shape)
-    for batch, said in zip(batches, learner.values(batches, critic.reading()), strict=True):
-        values_BT, own = np.split(said.double().numpy(), [batch.mask_BT.numel()])
+    for batch, computed in zip(batches, learner.values(batches, critic.reading()), strict=True):
+        values_BT, own = np.split(computed.double().numpy(), [batch.mask_BT.numel()])
         moments += own.reshape(critic.shape)
         for index, values_T in zip(batch.indices, values_BT.reshape(batch.mask_BT.shape), strict=True):
             found[kept[index]] = values_T[: len(found[kept[index]])]

@@ -140,7 +140,7 @@ def comparison_data(spec: str, *, held_out: float, size: int | None) -> Data[Jud
 def contents_hash(sets: Sequence[ComparisonSet]) -> str:
     digest = hashlib.sha256()
     for comparison in (row for found in sets for row in found.comparisons):
-        said = [(message.role, message.content) for message in comparison.prompt]
-        row = [comparison.id, said, comparison.a, comparison.b, comparison.preferred, comparison.strength]
+        prompt = [(message.role, message.content) for message in comparison.prompt]
+        row = [comparison.id, prompt, comparison.a, comparison.b, comparison.preferred, comparison.strength]
         digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()

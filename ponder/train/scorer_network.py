@@ -83,15 +83,15 @@ def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
             facts["tokens"] += sum(len(part.tokens_N) for part in parts)
             metrics = {**sums, "lr": lr, "grad_norm": norm}
             if (step + 1) % every == 0 or step + 1 == num_steps:
-                said = learning.examine(trainer)
-                value, loss = learning.measure(said)
+                scores = learning.examine(trainer)
+                value, loss = learning.measure(scores)
                 metrics |= {f"held/{learning.metric}": value, "held/bce": loss}
                 is_best = [value, -loss] > facts["best"]
                 if is_best:
                     facts["best"], facts["best_step"] = [value, -loss], step + 1
                     head = {name: tensor.detach().clone() for name, tensor in trainer.head.items()}
-                    learning.save(trainer.model, tokenizer, head, said).save(job.folder)
-                    np.savez(run.folder / "held_out.npz", **{str(i): x for i, x in enumerate(said)})  # type: ignore[arg-type]
+                    learning.save(trainer.model, tokenizer, head, scores).save(job.folder)
+                    np.savez(run.folder / "held_out.npz", **{str(i): x for i, x in enumerate(scores)})  # type: ignore[arg-type]
                 if job.on_check:
                     job.on_check(Check(step + 1, num_steps, learning.metric, value, loss, facts["seconds"], is_best))
                 save_state(run, trainer, facts)

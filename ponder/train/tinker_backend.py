@@ -139,17 +139,18 @@ class ServiceCalls:
 
     def _translated(self, what: str, error: Exception) -> Exception:
         """An error of the SDK as one of ponder's, with the fix."""
-        sdk, said = self.sdk, f"{what}: {str(error).strip()[:500] or type(error).__name__}"
+        sdk, reason = self.sdk, f"{what}: {str(error).strip()[:500] or type(error).__name__}"
         if isinstance(error, (NonFiniteLoss, ConfigError, ServiceLost)):  # it says so already
             return error
         if isinstance(error, (sdk.AuthenticationError, sdk.PermissionDeniedError)):
-            return ConfigError(f"Tinker refused this TINKER_API_KEY ({said})")
+            return ConfigError(f"Tinker refused this TINKER_API_KEY ({reason})")
         if isinstance(error, sdk.TinkerError) and not isinstance(error, (sdk.APIError, sdk.RequestFailedError)):
-            return ConfigError(f"Tinker: {said}; for `ponder tinker` set TINKER_API_KEY=tml-local and TINKER_BASE_URL")
+            fix = "for `ponder tinker` set TINKER_API_KEY=tml-local and TINKER_BASE_URL"
+            return ConfigError(f"Tinker: {reason}; {fix}")
         is_users = isinstance(error, sdk.RequestFailedError) and str(error.category).lower().endswith("user")
         if is_users or isinstance(error, (sdk.BadRequestError, sdk.BillingError, sdk.UnprocessableEntityError)):
-            return ConfigError(f"Tinker refused to {said}")
-        return ServiceLost(f"Tinker could not {said}. Start the run again: its last saved state is kept")
+            return ConfigError(f"Tinker refused to {reason}")
+        return ServiceLost(f"Tinker could not {reason}. Start the run again: its last saved state is kept")
 
 
 class TrainedRow(NamedTuple):

@@ -162,12 +162,12 @@ def _sample(path: Path, sample: Mapping[str, Any], score: str, seen: Counter[str
     known = scored.get("metadata") or {}
     usage = output.get("usage") or {}
     ours = known.get("outcome") in OUTCOMES
-    said = scored.get("answer")
+    extracted_answer = scored.get("answer")
     finish = known.get("finish_reason") or FINISH.get(choice.get("stop_reason", ""), "stop")
     return ForeignSample(
         answer=answer or text_of(output.get("completion")), reasoning=reasoning,
         outcome=known["outcome"] if ours else outcome_of(scored.get("value"), seen),
-        extracted=said if isinstance(said, str) else None,
+        extracted=extracted_answer if isinstance(extracted_answer, str) else None,
         answer_class=known.get("class"), has_class=ours and "class" in known,
         finish_reason=finish, was_cut=known.get("was_cut") if ours else None,
         prompt_tokens=_total(usage, "input_tokens", "input_tokens_cache_read", "input_tokens_cache_write"),

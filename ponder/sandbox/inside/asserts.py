@@ -236,8 +236,8 @@ def serve_asserts():
     except _Broken as error:
         broken = str(error)
     signal.setitimer(signal.ITIMER_PROF, 0)
-    said = {"results": [text[:300] for text in results], "broken": broken[:300], "gone": session.gone[:300]}
-    session.requests.write(b"V " + written(said) + b"\n")
+    report = {"results": [text[:300] for text in results], "broken": broken[:300], "gone": session.gone[:300]}
+    session.requests.write(b"V " + written(report) + b"\n")
     session.requests.flush()
 
 
