@@ -11,7 +11,7 @@ Three rules, each with a test:
   left in the network: else it would be a monitor in a reward, and reasoning would stop saying what it thinks.
 - **Preference never outbids truth.** It lies in [0, 1] and its weight below the smallest difference that the verifier
   makes: of whole verdicts when the recipe is read, of shares in each group.
-- **What cannot be told is no number.** A scorer that says nan (a judge whose reply cannot be read) takes the rollout
+- **A missing score is not a number.** A scorer that says nan (a judge whose reply cannot be read) takes the rollout
   out of its group as undecided; one that raises, as failed, which stops a run that fails often. Never 0, never 0.5.
 
 A scorer that guesses what it cannot tell, as a judge does at test time, is asked for its `strict()` self.
