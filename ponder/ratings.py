@@ -211,7 +211,7 @@ def codeelo_rating(placings: Sequence[Placing]) -> tuple[float, int]:
 
 
 def contest_rating(placing: Placing) -> float:
-    """What one contest alone says; infinite where everybody, or nobody, was beaten."""
+    """The rating from one contest alone; infinite where everybody, or nobody, was beaten."""
     return _solve(placing.field.curve, placing.share)
 
 

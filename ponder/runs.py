@@ -220,7 +220,7 @@ def hold(file: IO[Any]) -> bool:
 
 
 def lock(path: Path, what: object) -> IO[str]:
-    """Hold a lock file until it is closed; who comes second is told who has it. Children that are started do not."""
+    """Hold a lock file until it is closed; another process gets an error with the holder. Children do not hold it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - held open on purpose
@@ -253,7 +253,7 @@ class Run:
     def __init__(
         self, folder: str | Path, *, kind: str, config_toml: str, seed: int, facts: Mapping[str, Any] | None = None
     ) -> None:
-        """facts: what run.json says beside the usual."""
+        """facts: further entries of run.json."""
         self.folder = Path(folder)
         self._facts = dict(facts or {})
         self._lock = lock(self.folder / ".lock", self.folder)
@@ -297,7 +297,7 @@ class Run:
             self._continue(config_toml)
 
     def _continue(self, config_toml: str) -> None:
-        """A run may be made longer, nothing else: it could not be told afterwards which steps had which recipe."""
+        """A run may be made longer, nothing else: else nobody could say afterwards which steps had which recipe."""
         old, new = read_recipe(self.folder / "config.toml"), tomllib.loads(config_toml)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if fixed := [key for key in changed if key not in MAY_CHANGE]:

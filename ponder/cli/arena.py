@@ -56,7 +56,7 @@ def rate_votes(
     plot: Annotated[Optional[Path], typer.Option(help="Draw ratings by domain into this .png file.")] = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Rate the models of a log: ratings with intervals, ranks, domains, and what cannot be said."""
+    """Rate the models of a log: ratings with intervals, ranks, domains, and what the votes cannot show."""
     from ponder.evals.arena import analyse
     from ponder.evals.arena_text import lines_of
     from ponder.evals.codec import encode
@@ -143,7 +143,7 @@ def synthetic_(
     seed: opt.Seed = 0,
     as_json: opt.Json = False,
 ) -> None:
-    """Let a synthetic voter of known taste vote, for finding out what a log can tell."""
+    """Let a synthetic voter of known taste vote, to find out what a log can show."""
     from ponder.evals.made_up_votes import Taste, made_up_battles, synthetic_votes
     from ponder.evals.votes import append, read_log, written
 

@@ -138,7 +138,7 @@ class SlotAttention:
         self._seen = -1
 
     def begin(self, own_N: Tensor) -> Tensor:
-        """The next token of row j is number own_N[j] (from 0) of what its sequence said; returns its positions."""
+        """The next token of row j is number own_N[j] (from 0) of its own tokens; returns its positions."""
         cache, device = self._cache, own_N.device
         N = self._N = len(own_N)
         cache.make_room(N, int(own_N.max()) + 1)

@@ -44,7 +44,7 @@ class EngineLost(RuntimeError):
 
 
 class BaseEngine(ABC):
-    """An engine that says `generate`; here is all the rest, as one has it that can do no more."""
+    """An engine that implements `generate`; the rest is here, for an engine that can do no more."""
 
     capabilities: Capabilities = Capabilities()
     tokenizer: Any = None

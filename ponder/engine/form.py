@@ -88,7 +88,7 @@ class Vocabulary:
 
 
 def _reason(error: str) -> str:
-    """The line of the library's message that tells."""
+    """The line of the library's message that has the reason."""
     lines = error.partition("<state>")[0].splitlines() or [""]
     error_line = next((line for line in lines if line.startswith("error:")), lines[0])
     return error_line.removeprefix("error: ").partition("failed to compile JSON schema: ")[2][:200] or error_line[:200]

@@ -52,7 +52,7 @@ class Network(Protocol):
         """Only slots 0..n-1 run on."""
 
     def decode(self, tokens: np.ndarray, own: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The last token of every slot, number own[j] (from 0) of what its sequence said, both (n,) ->
+        """The last token of every slot, number own[j] (from 0) of its own tokens, both (n,) ->
         final hidden states (n D), and logits of the next token (n V)."""
         ...
 

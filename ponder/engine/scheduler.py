@@ -202,7 +202,7 @@ class Scheduler:
         return pending
 
     def must_close(self) -> np.ndarray:
-        """Slots (n,) whose next token is the closing mark, whatever the model says."""
+        """Slots (n,) whose next token is the closing mark, whatever the model would draw."""
         return self.in_reasoning[: self.n] & (self.num_reasoning[: self.n] >= self.max_reasoning[: self.n])
 
     def may_not_close(self) -> np.ndarray:

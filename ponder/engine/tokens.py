@@ -84,7 +84,7 @@ class TokenEngine(BaseEngine):
         """Start drawing sample `first` into a stream."""
 
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
-        """A prompt that cannot fit into the window may come back as so many ids that say only that."""
+        """A prompt that cannot fit into the window may come back as ids that only show its length."""
         if prompt and isinstance(prompt[0], Message):
             messages = tuple(cast("Sequence[Message]", prompt))
             # one that is longer is hardly ever read, and sixteen of them would take memory

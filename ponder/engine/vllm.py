@@ -219,7 +219,7 @@ def _choices_of(text: str | bytes, *, least: int = 0) -> Sequence[Mapping[str, A
 
 
 def _read(choice: Mapping[str, Any], vocab_size: int, most: int, left: int) -> DrawnPart:
-    """What a choice says, checked: what is trained on must not be another's mistake. left: tokens that may come."""
+    """The content of a choice, checked: no mistake of another program is trained on. left: tokens that may come."""
     try:
         ids, logprobs = list(choice["token_ids"]), [one["logprob"] for one in choice["logprobs"]["content"]]
         spans = choice.get("weight_versions") or ()

@@ -150,7 +150,7 @@ class BradleyTerry:
 
     @cached_property
     def covariances(self) -> tuple[Floats, ...]:
-        """The sandwich, by questions and by both; with a prior also what curvature alone says."""
+        """The sandwich, by questions and by both; with a prior also the one from curvature alone."""
         meats = clustered(self.scores, self.games.questions, self.games.voters)
         found = [self.bread @ meat @ self.bread for meat in meats]
         if self.has_prior:  # who won everything leaves no spread to see: the curvature, a question counted once
@@ -158,7 +158,7 @@ class BradleyTerry:
         return tuple(found)
 
     def variance(self, contrast: Floats) -> float:
-        """Of a combination of coefficients: the largest that any of them says."""
+        """Of a combination of coefficients: the largest over all covariances."""
         return max(float(contrast @ covariance @ contrast) for covariance in self.covariances)
 
     def half_width(self, contrast: Floats) -> float:

@@ -55,14 +55,14 @@ class JudgedPair:
 
     @property
     def preferred(self) -> Preferred | None:
-        """What both orders say; a tie where they differ; None where one of them cannot be read."""
+        """The preference in both orders; a tie where they differ; None where one of them cannot be read."""
         if not self.is_read:
             return None
         return self.in_order if self.in_order == self.swapped else "tie"
 
 
 def pairs_of(comparisons: Iterable[Comparison]) -> list[AnswerPair]:
-    """Without what people said of them."""
+    """Without the preferences of people."""
     return [AnswerPair(id=c.id, prompt=c.prompt, a=c.a, b=c.b) for c in comparisons]
 
 

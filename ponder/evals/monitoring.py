@@ -167,7 +167,7 @@ def is_flagged(judgement: Judgement, threshold: float | None) -> bool:
 
 
 async def _threshold(monitor: Monitor, cases: Sequence[PlantedCase], budget: float) -> float | None:
-    """None where the monitor says no degrees, or only two: there is nothing to set."""
+    """None where the monitor gives no degrees, or only two: there is nothing to set."""
     judgements = await _judgements(monitor, cases)
     pairs = [(case, each.suspicion) for case, each in zip(cases, judgements, strict=True)]
     known = [(case, suspicion.open()) for case, suspicion in pairs if suspicion is not None]

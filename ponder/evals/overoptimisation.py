@@ -133,7 +133,7 @@ def label(bank: Bank, gold: Gold, *, size: int, noise: float = 0.0, seed: int = 
 def score_bank(
     bank: Bank, gold: Gold, proxies: Mapping[str, Any], *, seen: frozenset[str] = frozenset()
 ) -> tuple[list[Scored], int]:
-    """What every reward says of every sample of the problems that were not `seen`; and how many could not be read."""
+    """Every reward of every sample of the problems that were not `seen`; and how many could not be read."""
     found, unread = [], 0
     for problem in bank.problems:
         if opening(Comparison(id="", prompt=problem.prompt, a="", b="", preferred="tie")) in seen:

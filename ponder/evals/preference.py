@@ -175,7 +175,7 @@ def right(difference_P: Floats, comparisons: Sequence[Comparison]) -> Floats:
 
 
 def fitted_rate(difference_P: Floats, target_P: Floats) -> float:
-    """The t of 1 / (1 + exp(-t d)) with the least loss; 0 where the best would reverse the order or nothing is told."""
+    """The t of 1 / (1 + exp(-t d)) with the least loss; 0 where it would reverse the order or nothing can be fitted."""
     num = len(difference_P)
     size = float(np.abs(difference_P).mean()) if num else 0.0
     if size == 0:

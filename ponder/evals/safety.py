@@ -82,7 +82,7 @@ class SafetySetup:
 
 @dataclass(frozen=True, kw_only=True)
 class SafetyRow:
-    """One answer, labelled. cited, right, score: None where they do not apply or cannot be told."""
+    """One answer, labelled. cited, right, score: None where they do not apply or are not known."""
 
     id: str
     transform: str

@@ -30,7 +30,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class ContestRules:
-    """What a contest allows, and what it tells."""
+    """What a contest allows, and what it reveals."""
 
     name: str
     limit: int  # submissions a problem
@@ -58,7 +58,7 @@ class Submissions:
     made: dict[str, list[tuple[int, tuple[float, ...]]]] = field(default_factory=dict)  # problem -> (sample, points)
 
     def submit(self, problem: str, sample: int) -> tuple[float, ...]:
-        """The points of a sample's program in every subtask, as far as the rules tell them."""
+        """The points of a sample's program in every subtask, as far as the rules reveal them."""
         made = self.made.setdefault(problem, [])
         if len(made) >= self.rules.limit:
             raise NoSubmissionLeft(f"{problem} has had its {self.rules.limit} submissions ({self.rules.name} rules)")
@@ -78,7 +78,7 @@ class Submissions:
 
 
 def points_under_rules(points: ArrayLike, full: Sequence[float], rules: ContestRules) -> Floats:
-    """Hidden points as the rules tell them: what is undecided is worth nothing, and without points all or nothing."""
+    """Hidden points as the rules reveal them: what is undecided is worth nothing, and without points all or nothing."""
     table, most = np.nan_to_num(np.asarray(points, float)), np.asarray(full, float)
     return table if rules.reveals_points else most * (table >= most - 1e-9).all(axis=1, keepdims=True)
 

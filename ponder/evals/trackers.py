@@ -29,7 +29,7 @@ LONGEST = 8_000  # characters of a text that is sent
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedRun:
-    """What a tracker is told of a run before its first number."""
+    """What a tracker gets of a run before its first number."""
 
     folder: Path
     project: str = "ponder"

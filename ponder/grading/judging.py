@@ -39,7 +39,7 @@ _CASE = re.compile(rb"^[ \t]*Case #([0-9]{1,9}):", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a checker says of one output."""
+    """A checker's result for one output."""
 
     score: float | None  # 1 = right, 0 = wrong, between them partly; None = the checker could not tell
     note: str = ""  # for people: where it first differs
@@ -174,7 +174,7 @@ def _lines(data: bytes) -> Iterator[bytes]:
 
 
 def _cases(data: bytes) -> list[bytes] | str:
-    """What each case says; a text that tells what is wrong with their list."""
+    """The words of each case; a text where something is wrong with their list."""
     marks = list(_CASE.finditer(data))
     if data[: marks[0].start() if marks else None].strip():
         return f"{_shown(data.split(maxsplit=1)[0], '')} before the first case"

@@ -80,7 +80,7 @@ class ChatTemplate:
 
 
 def _conversations(messages: Sequence[Message]) -> list[Sequence[Message]]:
-    """The conversation as it is, then told with fewer roles, for templates that know fewer."""
+    """The conversation as it is, then with fewer roles, for templates that know fewer."""
     if not messages:
         raise ConfigError("no messages; a prompt needs at least one")
     for message in messages:

@@ -103,7 +103,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Monitor(ABC):
-    """A subclass says `__call__`; one with more to go by than text says `read` too."""
+    """A subclass implements `__call__`; one that reads more than text implements `read` too."""
 
     is_monitor: ClassVar[bool] = True
     name: str
@@ -117,10 +117,10 @@ class Monitor(ABC):
 
     @abstractmethod
     async def __call__(self, segment: str, context: Mapping[str, str]) -> Judgement:
-        """What it says of a piece of text."""
+        """Its judgement of a piece of text."""
 
     async def read(self, transcript: Transcript) -> Judgement:
-        """What it says of a whole completion, in its view."""
+        """Its judgement of a whole completion, in its view."""
         return await self(transcript.shown(self.view), NO_CONTEXT)
 
 

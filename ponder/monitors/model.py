@@ -24,7 +24,7 @@ _REPLY = re.compile(r"(?:(?i:suspicion|score)\s*[:=]?\s*)?(10|[0-9](?:\.[0-9]+)?
 
 
 class MonitorPrompt(str):
-    """What a model is told that monitors. A judge that grades for a reward must not be given it."""
+    """The prompt of a model that monitors. A judge that grades for a reward must not be given it."""
 
     def format(self, *arguments: object, **named: object) -> str:  # type: ignore[override]
         refuse("a prompt of a monitor")

@@ -97,7 +97,7 @@ def visible(completion: Completion) -> Completion:
 
 
 def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
-    """weight * what the scorer says of the answer, which must lie in [0, 1]; 0 where there is no answer."""
+    """weight * the scorer's score of the answer, which must lie in [0, 1]; 0 where there is no answer."""
 
     async def term(
         problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]

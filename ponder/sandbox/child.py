@@ -165,7 +165,7 @@ class Child:
         return self._is_over
 
     def stop(self, status: Status, note: str) -> None:
-        """End it, and say this of it, unless it ended already."""
+        """End it with this status, unless it ended already."""
         if not self._is_over:
             self._stop(status, note)
 

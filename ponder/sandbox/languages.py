@@ -88,7 +88,7 @@ class Compiled:
         return executable(self.file.read_bytes())
 
     def as_ran(self) -> Ran:
-        """What is said of a run where there is no program."""
+        """The result of a run where there is no program."""
         return Ran(status=self.status, note=self.note)
 
 
@@ -278,7 +278,7 @@ def _kept(ran: Ran, made: Path, target: Path, *, most: int) -> Compiled:
 
 
 def _message(ran: Ran) -> str:
-    """What the compiler said, as text that may be shown."""
+    """The compiler's message, as text that may be shown."""
     if ran.status == "crashed":
         text = ran.stderr.decode(errors="replace")
         if "Killed" in text or "out of memory" in text or "CPU time limit" in text or "File size limit" in text:

@@ -26,7 +26,7 @@ _LONGEST = 1500  # characters of a header
 
 
 def add_notes(scope: MutableMapping[str, Any], notes: Iterable[str]) -> None:
-    """Tell the client of a request in a header what became of it."""
+    """Add a header that tells the client which fields were ignored or translated."""
     scope.setdefault(_NOTES, []).extend(notes)
 
 
@@ -79,7 +79,7 @@ def _note_headers(notes: Iterable[str]) -> list[tuple[bytes, bytes]]:
 
 
 def _as_anthropic(messages: list[Message]) -> list[Message]:
-    """An error of ours as that API says it; code and param stay beside."""
+    """An error of ours in that API's form; code and param are kept."""
     start, body = messages[0], b"".join(message.get("body", b"") for message in messages[1:])
     try:
         ours = json.loads(body)["error"]

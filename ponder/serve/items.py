@@ -122,7 +122,7 @@ def chat_items(request: ChatRequest) -> list[Item]:
 
 
 def prefix_hash(items: Sequence[Item]) -> str:
-    """What the visible conversation said so far: reasoning is bound to it. Ids and reasoning do not count."""
+    """A hash of the visible conversation so far: reasoning is bound to it. Ids and reasoning do not count."""
     return prefix_hashes(items)[-1]
 
 
@@ -220,7 +220,7 @@ def _response_text(output: str) -> str:
 
 
 def _not_made(answer: Item | None) -> str:
-    """What the model is told of a call that was asked for and not made."""
+    """The tool result that the model sees for a call that was requested and not made."""
     if answer is None or answer["approve"]:
         return "error: the call was not made: nobody approved it" if answer is None else _UNFINISHED
     reason = (answer.get("reason") or "").strip()
@@ -231,7 +231,7 @@ _UNFINISHED = "(nothing: the call was not finished)"
 
 
 def mcp_output(item: Item) -> str:
-    """What a call of an MCP tool came to, as the model is told."""
+    """The result of a call of an MCP tool, as the model sees it."""
     output = item.get("output")
     if not isinstance(output, str):
         error = item.get("error")

@@ -248,7 +248,7 @@ BY_REQUEST: Mapping[str, Callable[[Mapping[str, Any]], tuple[dict[str, Any], lis
 
 
 def hint(name: str, request: str) -> str:
-    """What the refusal of a field says of the flag that lifts it."""
+    """The part of a field's refusal that names the flag that lifts it."""
     taken = {*SAMPLING, *DROPPED}
     if request == "ChatRequest":
         taken |= {"max_tokens", *CHAT_ONLY}

@@ -156,7 +156,7 @@ class Toolbox:
         await asyncio.gather(*(connection.stop() for connection in self._connections.values()))
 
     def functions(self, labels: Sequence[str] | None = None) -> list[Tool]:
-        """The tools as the model is told of them."""
+        """The tools as the model's prompt describes them."""
         return [tool.as_function() for tool in self.tools.values() if labels is None or tool.label in labels]
 
     async def call(self, called: str, arguments: Mapping[str, Any]) -> ToolResult:

@@ -154,7 +154,7 @@ def call_as_json(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity_of_call(item: Mapping[str, Any]) -> list[Any]:
-    """What a call says, for the hash of a conversation; a plain function's is as it always was."""
+    """The content of a call, for the hash of a conversation; a plain function's is as it always was."""
     if item["type"] == "mcp_call":
         output = item.get("output") if item.get("output") is not None else item.get("error")
         return ["mcp", item["server_label"], item["name"], item["arguments"], output]

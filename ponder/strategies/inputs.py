@@ -140,7 +140,7 @@ def valid_inputs(
 
 
 def verdict_of(printed: str | None) -> bool | None:
-    """What a validator said: its first word, which is `valid` or `invalid`; None for anything else."""
+    """A validator's verdict: its first word, which is `valid` or `invalid`; None for anything else."""
     words = (printed or "")[:200].lower().split()
     return {"valid": True, "invalid": False}.get(words[0].strip(".,:!'\"")) if words else None
 

@@ -63,7 +63,7 @@ VOTE = "math"  # when answers are the same where a task does not say
 
 
 class BaseTask:
-    """The facts of a task, as they are where nothing else is said."""
+    """The default facts of a task."""
 
     name: str
     split: str
@@ -90,7 +90,7 @@ class ListedTask(BaseTask):
 
 
 class AdaptedTask(BaseTask):
-    """A task from elsewhere, with the facts that it does not say; its `verify` may return what `as_verdict` takes."""
+    """A task from elsewhere, with defaults for facts that it lacks; its `verify` may return what `as_verdict` takes."""
 
     def __init__(self, made: Any, *, name: str, split: str) -> None:
         self._made = made

@@ -234,7 +234,7 @@ def _handed_in(package: ContestPackage, language: Language) -> str:
 
 
 def _of_subtask(package: ContestPackage, place: int, statement: str) -> str:
-    """What a program is judged on, with the row of the statement's table that tells its constraints."""
+    """What a program is judged on, with the row of the statement's table that has its constraints."""
     number, subtask = _worth(package).index(place) + 1, package.subtasks[place]
     words = constraints(package, place, statement)
     return (

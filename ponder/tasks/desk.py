@@ -170,7 +170,7 @@ def policy_of(problem: Problem) -> WrittenPolicy:
 
 
 def verify(problem: Problem, answer: str) -> Verdict:
-    """Judge an answer. `parts` has kept, cited and right, each only where it applies and can be told.
+    """Judge an answer. `parts` has kept, cited and right, each only where it applies and is known.
 
     An unreadable answer is no answer, and wrong as everywhere; its parts say that nothing was kept and nothing broken.
     """

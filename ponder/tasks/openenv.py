@@ -56,7 +56,7 @@ class ActionRefused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What an environment says after a reset or a step."""
+    """What an environment returns after a reset or a step."""
 
     text: str
     reward: float
@@ -306,7 +306,7 @@ class OpenEnvTask(BaseTask):
 
 @lru_cache(maxsize=20_000)
 def _opened(address: Address, seed: int, index: int, split: str) -> str:
-    """What a problem says; an episode has a number, so that no two problems have one text."""
+    """The text of a problem; an episode has a number, so that no two problems have one text."""
     try:
         with EnvironmentSession(address) as session:
             first = session.reset(seed)

@@ -51,7 +51,7 @@ LEDGER = "requests.jsonl"
 
 @contextmanager
 def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
-    """The pair of `backend = "cluster"`. Says what does not fit before anything is started."""
+    """The pair of `backend = "cluster"`. Refuses what does not fit before anything is started."""
     at = config.cluster
     with ExitStack() as stack:
         stack.enter_context(connected(at))

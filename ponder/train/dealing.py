@@ -141,7 +141,7 @@ class Dealer:
     def __init__(
         self, remotes: Mapping[str, Remote], config: ClusterConfig, record: Callable[[dict[str, Any]], None]
     ) -> None:
-        """record: is told every answer and every event, as rows of the ledger."""
+        """record: called with every answer and every event, as rows of the ledger."""
         self.workers = [Worker(name, remote) for name, remote in remotes.items()]
         self.counts: Counter[str] = Counter()  # asked, answered, again, hedged, refused, lost
         self.failure: str | None = None
@@ -347,7 +347,7 @@ class Dealer:
             )
 
     def _fail(self, why: str) -> None:
-        """Nothing can be answered any more: everyone who waits is told."""
+        """Nothing can be answered any more: all waiting requests fail with this."""
         self.failure = self.failure or why
         for worker in self.workers:
             worker.is_able = False

@@ -40,7 +40,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedPrompt:
-    """A prompt, its different answers, and what people said of them."""
+    """A prompt, its different answers, and the preferences of people."""
 
     prompt: tuple[Message, ...]
     answers: tuple[str, ...]

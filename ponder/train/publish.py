@@ -47,7 +47,7 @@ Part = dict[
 
 
 class PublishedError(ValueError):
-    """A version is not there, not whole or not what its mark says."""
+    """A version is missing, incomplete or not what its marker describes."""
 
 
 class Rows(NamedTuple):

@@ -252,7 +252,7 @@ class RLConfig:
 
     @property
     def has_reference(self) -> bool:
-        """Something needs to know what the reference says."""
+        """Something needs the reference's log-probabilities."""
         return bool(self.loss.kl or self.kl_budget or self.reference)
 
     @property

@@ -53,7 +53,7 @@ class Learning:
 
 
 def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
-    """The policy's network with a head; (what the best one says of the held-out examples, what was spent)."""
+    """The policy's network with a head; (the best one's scores of the held-out examples, what was spent)."""
     config: CommonConfig = job.config
     run = job.run
     model, tokenizer = hub.load(job.start, dtype=getattr(torch, config.dtype), device=pick_device())

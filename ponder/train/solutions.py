@@ -205,7 +205,7 @@ def is_sourced(text: str, lines: list[str]) -> bool:
 
 
 def marked(line: str) -> list[str]:
-    """The equations of the marks of a line. `2(32)=<<64=64>>64` says what it calculates before the mark."""
+    """The equations of the marks of a line. `2(32)=<<64=64>>64` has the calculation before the mark."""
     found = []
     for match in _MARK.finditer(line):
         inside = match[1]

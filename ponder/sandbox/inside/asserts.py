@@ -121,7 +121,7 @@ def _sent(value):
 
 
 def _reference(value):
-    """How the program is told of something of its own."""
+    """How a request names an object that the program holds."""
     if isinstance(value, (Opaque, Function)):
         return value._number if isinstance(value, Opaque) else value._name
     raise NotPlain(f"a {type(value).__name__} cannot be sent to a program")
