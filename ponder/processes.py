@@ -69,7 +69,7 @@ def starting() -> Iterator[None]:
 
 
 def enter(environment: Mapping[str, str], target: Callable[..., None], *arguments: Any) -> None:
-    """What a worker runs: a function, in the environment of whoever wanted it."""
+    """What a worker runs: a function, in the environment of the process that started it."""
     os.environ.clear()
     os.environ.update(environment)
     target(*arguments)

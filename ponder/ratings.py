@@ -1,4 +1,4 @@
-"""Ratings on the scale of Elo: the chance to win, Codeforces' own update, and how strong somebody is who took part.
+"""Ratings on the scale of Elo: the chance to win, Codeforces' own update, and the strength of a participant.
 
     win_chance(1800, 1400)                                 0.909..: 1 / (1 + 10^((1400 - 1800) / 400))
     rating_changes([1500, 1500], ranks([20, 10]))          [96, -98]: what Codeforces adds after a contest

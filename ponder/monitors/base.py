@@ -7,7 +7,7 @@
     judgement = await monitor(segment, context)          # a piece, while it is written (ponder serve)
     judgement = await monitor.read(transcript)           # a whole completion, in its own view (ponder monitor)
 
-allow, flag (noted, counted, shown to the administrator), hold (the answer is not given out until somebody looked) or
+allow, flag (noted, counted, shown to the administrator), hold (the answer is withheld until a person has looked) or
 stop (the response ends with a policy code); "error" where the monitor could not tell. The view says what it reads: the
 hidden reasoning, the visible answer, or both.
 

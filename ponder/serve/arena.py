@@ -78,7 +78,7 @@ class Held:
     is_withdrawn: bool = False
 
     def shown(self) -> dict[str, Any]:
-        """What whoever asked may see: the names only once the vote is stored."""
+        """What the person who asked may see: the names only once the vote is stored."""
         left, right = self.texts or (None, None)
         return {
             "id": self.id, "object": "arena.battle", "domain": self.domain, "question": self.question,

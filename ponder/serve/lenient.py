@@ -7,7 +7,7 @@
 
 What means the same is mapped, what changes nothing that the client relies on is dropped with a note (the header
 `x-ponder-note`), and what asks for something else is refused by name: raw reasoning in the answer, two budgets that
-differ. ponder's own fields win over nobody's: a request that says two different things is refused.
+differ. ponder's own fields have no precedence: a request that says two different things is refused.
 """
 
 from __future__ import annotations
