@@ -1,5 +1,7 @@
 """`ponder arena`: ratings from votes, and who else may vote: a judge, a synthetic voter; votes as comparisons.
 
+Usage:
+
     ponder arena votes.jsonl            the same as `ponder arena rate votes.jsonl`
 """
 

@@ -1,5 +1,7 @@
 """A record of every evaluation on report problems: results that were seen may have influenced a choice.
 
+One line each:
+
     runs/report_looks.jsonl     {"at": ..., "task": "gsm8k", "model": ..., "fingerprint": ..., "command": ...}
 """
 

@@ -1,5 +1,7 @@
 """What a process that computes beside others does at its start, whatever it computes.
 
+Usage:
+
     def _worker(connection, ...):          # the target of `processes.start`
         become_worker()
 """
