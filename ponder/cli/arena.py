@@ -107,7 +107,7 @@ def judge_(
     as_json: opt.Json = False,
 ) -> None:
     """Let a language model vote on the battles of a log, in both orders. Again = go on."""
-    from ponder.cli.loading import close, open_engine
+    from ponder.cli.loading import closing, open_engine
     from ponder.evals.arena_judge import judge_votes
     from ponder.evals.votes import append, read_log, read_logs, written
     from ponder.types import SamplingParams
@@ -117,16 +117,12 @@ def judge_(
     params = SamplingParams(
         temperature=0.0, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
-    with written(target):
-        engine = open_engine(model, base_url, api_key=api_key)
-        try:
-            work = judge_votes(
-                read, engine, name=name or model, params=params, limit=limit, seed=seed,
-                keep=lambda votes: append(target, votes),
-            )  # fmt: skip
-            votes = asyncio.run(work)
-        finally:
-            close(engine)
+    with written(target), closing(open_engine(model, base_url, api_key=api_key)) as engine:
+        work = judge_votes(
+            read, engine, name=name or model, params=params, limit=limit, seed=seed,
+            keep=lambda votes: append(target, votes),
+        )  # fmt: skip
+        votes = asyncio.run(work)
     undecided = sum(vote.choice == "undecided" for vote in votes)
     if votes and undecided == len(votes):
         print("warning: no reply could be read as A, B or C; take another model as the judge", file=sys.stderr)

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
-from ponder.cli.loading import close, describe, open_engine
+from ponder.cli.loading import closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import print_tables, resumable
 from ponder.config import ConfigError
@@ -76,16 +76,14 @@ def inputs(
     )  # fmt: skip
     writable(held, runner, name, asking)  # what is wrong with it, before a model is loaded
     engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
-    try:
-        with resumable("the same command"), Bar(Console(stderr=True), "write", figure="with inputs") as bar:
-            written = asyncio.run(
-                write_inputs(
-                    held, runner, engine, in_the_sandbox, name, asking, params,
-                    on_progress=lambda done, total, share: bar("", done, total, share),
-                )
-            )  # fmt: skip
-    finally:
-        close(engine)
+    progress = Bar(Console(stderr=True), "write", figure="with inputs")
+    with closing(engine), resumable("the same command"), progress as bar:
+        written = asyncio.run(
+            write_inputs(
+                held, runner, engine, in_the_sandbox, name, asking, params,
+                on_progress=lambda done, total, share: bar("", done, total, share),
+            )
+        )  # fmt: skip
     if as_json:
         print(json.dumps(encode(written), ensure_ascii=False))
         return

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,6 +119,15 @@ def flops_of(usage: Usage, model: str, base_url: str | None, scorer: Scorer | No
 def close(engine: Engine) -> None:
     """Stop what the engine runs."""
     asyncio.run(engine.aclose())
+
+
+@contextlib.contextmanager
+def closing(engine: Engine) -> Iterator[Engine]:
+    """The engine, closed at the end."""
+    try:
+        yield engine
+    finally:
+        close(engine)
 
 
 class CheckpointEngines:

@@ -16,7 +16,7 @@ from rich.console import Console
 from ponder import processes
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
-from ponder.cli.loading import CheckpointEngines, check_kind, close, describe, open_engine
+from ponder.cli.loading import CheckpointEngines, check_kind, closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
 from ponder.config import ConfigError, load
@@ -87,18 +87,15 @@ def evaluate(
     engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
     if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
         engine = Deliberating(engine, play)
-    try:
-        with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
-            result = asyncio.run(
-                run_exam(
-                    problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint,
-                    num_samples=samples, params=params, out=out, seed=seed, limit=limit,
-                    flops_per_token=facts.flops_per_token, training=facts.training,
-                    on_progress=lambda done, total, figure: bar("", done, total, figure),
-                )
-            )  # fmt: skip
-    finally:
-        close(engine)
+    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
+        result = asyncio.run(
+            run_exam(
+                problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint,
+                num_samples=samples, params=params, out=out, seed=seed, limit=limit,
+                flops_per_token=facts.flops_per_token, training=facts.training,
+                on_progress=lambda done, total, figure: bar("", done, total, figure),
+            )
+        )  # fmt: skip
     if as_json:
         print(json.dumps(encode(result)))
     else:

@@ -134,19 +134,16 @@ def faithful(
     as_json: opt.Json = False,
 ) -> None:
     """Does the answer come from the reasoning? Cut chains, mistakes and hints, each beside its control."""
-    from ponder.cli.loading import close, open_engine
+    from ponder.cli.loading import closing, open_engine
     from ponder.evals.faithfulness import faithfulness, faithfulness_lines
     from ponder.tasks import load_task
     from ponder.types import SamplingParams
 
     problems = load_task(task, split="test", seed=seed)
-    engine = open_engine(model, base_url, num_workers=0, api_key=api_key)
-    try:
+    with closing(open_engine(model, base_url, num_workers=0, api_key=api_key)) as engine:
         params = SamplingParams(max_reasoning_tokens=max_reasoning_tokens)
         asked = [problems[i] for i in range(min(limit, len(problems)))]
         found = asyncio.run(faithfulness(engine, problems, asked, params, seed=seed))
-    finally:
-        close(engine)
     print(json.dumps(asdict(found)) if as_json else "\n".join(faithfulness_lines(found)))
 
 

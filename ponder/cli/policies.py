@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ponder.cli import options as opt
 from ponder.cli.app import LEARN, app
-from ponder.cli.loading import close, describe, open_engine
+from ponder.cli.loading import closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import finish, resumable
 from ponder.types import SamplingParams
@@ -49,15 +49,12 @@ def policies(
     tasks = PolicyTasks(own=own, own_name=task, others=other, others_name=others)
     facts = describe(model, base_url)
     engine = open_engine(model, base_url)
-    try:
-        with resumable("the same command"), Bar(Console(stderr=True), "policies", figure="kept") as bar:
-            result = asyncio.run(
-                policy_rows(
-                    tasks, engine, config, out=out, model=facts.fingerprint or facts.name, extra=extra or [],
-                    direct=direct, on_progress=lambda part, done, total, share: bar(part, done, total, share),
-                )
-            )  # fmt: skip
-    finally:
-        close(engine)
+    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "policies", figure="kept") as bar:
+        result = asyncio.run(
+            policy_rows(
+                tasks, engine, config, out=out, model=facts.fingerprint or facts.name, extra=extra or [],
+                direct=direct, on_progress=lambda part, done, total, share: bar(part, done, total, share),
+            )
+        )  # fmt: skip
     kept = ", ".join(f"{result[part]['rows']} {part}" for part in ("own", "others") if part in result)
     finish(result, f"{result['rows']} rows are in {out} ({kept}, {result['extra']} extra)", as_json)

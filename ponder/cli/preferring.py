@@ -103,7 +103,7 @@ def _judged(
     seed: int,
 ) -> list[JudgedPair]:  # fmt: skip
     """The judge's word on every pair; what stands in the file of votes is not asked again."""
-    from ponder.cli.loading import close, open_engine
+    from ponder.cli.loading import closing, open_engine
     from ponder.evals.judged_pairs import judge_pairs, judged_of, rows_of
     from ponder.runs import append_jsonl, read_jsonl
     from ponder.types import SamplingParams
@@ -121,13 +121,10 @@ def _judged(
     if stale:
         raise ConfigError(f"{votes} holds another pair under the id {stale[0]!r}; give these pairs a file of their own")
     params = SamplingParams(temperature=0.0, max_reasoning_tokens=most[0], max_answer_tokens=most[1])
-    opened = open_engine(model, base_url, api_key=api_key)
-    try:
+    with closing(open_engine(model, base_url, api_key=api_key)) as opened:
         missing = [pair for pair in pairs if pair.id not in known]
         keep = (lambda some: append_jsonl(votes, rows_of(some, name=model))) if votes else (lambda some: None)
         found = asyncio.run(judge_pairs(missing, opened, params=params, seed=seed, keep=keep))
-    finally:
-        close(opened)
     new = {judged.pair.id: judged for judged in found}
     return [new.get(pair.id) or known[pair.id] for pair in pairs]
 

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
-from ponder.cli.loading import close, describe, open_engine
+from ponder.cli.loading import closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import resumable
 from ponder.config import ConfigError
@@ -90,7 +90,7 @@ def safety(
     with contextlib.ExitStack() as stack:
         grader = open_grader(judge, stack)
         engine = open_engine(model, base_url, share=2 if judge else 1)
-        stack.callback(close, engine)
+        stack.enter_context(closing(engine))
 
         async def examined(bar: Bar) -> SafetyReport:
             certificate = None
@@ -141,7 +141,7 @@ def open_grader(judge: str | None, stack: contextlib.ExitStack) -> Grader:
     url, name = (first, second.strip()) if first.startswith(("http://", "https://")) else ("", judge.strip())
     facts = describe(name, url or None)
     engine = open_engine(name, url or None, share=2)
-    stack.callback(close, engine)
+    stack.enter_context(closing(engine))
     return RubricGrader(engine, judge=" ".join(filter(None, (facts.name, facts.fingerprint[:12]))))
 
 

@@ -16,7 +16,7 @@ import typer
 
 from ponder.cli import options as opt
 from ponder.cli.app import USE, app
-from ponder.cli.loading import close, describe, measured_efforts, open_engine, open_scorer, open_testers
+from ponder.cli.loading import closing, describe, measured_efforts, open_engine, open_scorer, open_testers
 from ponder.cli.options import number
 from ponder.cli.show import finish
 from ponder.config import ConfigError
@@ -217,7 +217,7 @@ def open_served(
         reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share,
         engine=engine_name, int8=int8,
     )  # fmt: skip
-    stack.callback(close, engine)
+    stack.enter_context(closing(engine))
     return ServedModel(
         name=name, engine=engine, temperature=temperature, efforts=levels, key=key, scorer=opened,
         summarizer=summarizer, testers=testers,

@@ -14,7 +14,7 @@ from rich.console import Console
 from ponder import processes
 from ponder.cli import options as opt
 from ponder.cli.app import LEARN, app
-from ponder.cli.loading import check_kind, close, describe, open_engine
+from ponder.cli.loading import check_kind, closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_plan, resumable
 from ponder.config import ConfigError, load
@@ -104,17 +104,14 @@ def star(
         if environment != "deliberate" or base_url:
             raise ConfigError("--environment is deliberate or nothing, and needs a local model")
         engine = Deliberating(engine, DeliberationConfig().environment())
-    try:
-        with resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
-            result = asyncio.run(
-                draw(
-                    problems, engine, config, out=out, model=facts.fingerprint or facts.name,
-                    name=", ".join(filter(None, (task, environment, prompting.removesuffix("none")))),
-                    limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
-                )
-            )  # fmt: skip
-    finally:
-        close(engine)
+    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
+        result = asyncio.run(
+            draw(
+                problems, engine, config, out=out, model=facts.fingerprint or facts.name,
+                name=", ".join(filter(None, (task, environment, prompting.removesuffix("none")))),
+                limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
+            )
+        )  # fmt: skip
     sentence = f"{result['rows']} rows of {result['solved'] + result['solved_with_hint']} problems are in {out}"
     finish(result, f"{sentence}; {result['pass_rate']:.1%} of the samples were right", as_json)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 import re
@@ -21,7 +20,7 @@ from ponder.cli import options as opt
 from ponder.cli.app import USE, app
 from ponder.cli.approving import CallApprover
 from ponder.cli.loading import (
-    close,
+    closing,
     flops_of,
     measured_efforts,
     open_engine,
@@ -133,8 +132,7 @@ def ask(
         model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
         keep_hidden=ranker is not None and "hidden" in ranker.needs, api_key=api_key, engine=engine_name, int8=int8,
     )  # fmt: skip
-    with contextlib.ExitStack() as opened:
-        opened.callback(close, engine)
+    with closing(engine):
         judge = _judge(engine) if mode == "judge" and ranker is None else None
         options = _options(mode, engine, samples=samples, word=word, controller=controller_file) | extra
         options |= {"testers": testers} if testers is not None else {}
