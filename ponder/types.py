@@ -99,7 +99,7 @@ class Completion:
     answer: str  # visible part; "" when the reasoning never closed
     num_reasoning_tokens: int  # reasoning tokens, without the closing mark
     policy_version: int = 0  # of the weights that drew it; of several the oldest
-    # (version, start, end) of stretches of token_ids, where weights were replaced on the way; empty = all of one
+    # (version, start, end) of spans of token_ids, where weights were replaced on the way; empty = all of one version
     versions: tuple[tuple[int, int, int], ...] = ()
     seed: int = 0
     counted: Usage | None = None  # the server's own count, where the ids are not known (remote engines)
@@ -117,11 +117,11 @@ class Completion:
     @property
     def token_versions(self) -> tuple[int, ...]:
         """The version of the weights that drew each token."""
-        return tuple(version for version, start, end in self.stretches for _ in range(start, end))
+        return tuple(version for version, start, end in self.version_spans for _ in range(start, end))
 
     @property
-    def stretches(self) -> tuple[tuple[int, int, int], ...]:
-        """`versions`, also where all tokens are of one."""
+    def version_spans(self) -> tuple[tuple[int, int, int], ...]:
+        """`versions`, also where all tokens are of one version."""
         return self.versions or ((self.policy_version, 0, len(self.token_ids)),)
 
     @property
