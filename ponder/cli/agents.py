@@ -188,7 +188,7 @@ def check_task(spec: str, allowed: Sequence[str]) -> None:
     """A task that an agent may name: one of ponder's own, of reasoning-gym, or what --task allows. Nothing else: a
     module would be imported, a file read, an address asked. It is taken apart as `load_task` does it."""
     from ponder.tasks import NAMED
-    from ponder.tasks.base import own_name, parts_of
+    from ponder.tasks.specs import own_name, parts_of
 
     if spec in allowed:
         return

@@ -31,7 +31,7 @@ from ponder.evals.exams import RESULT, compare, summarise
 from ponder.evals.files import facts_of
 from ponder.evals.results import ExamResult, Gain
 from ponder.rollouts.grade import Tally, grade
-from ponder.tasks.base import load_task
+from ponder.tasks import load_task
 from ponder.tasks.file import FileTask, verifier_of
 from ponder.tasks.parts import split_part
 from ponder.tasks.prompting import question

@@ -35,7 +35,8 @@ from ponder.config import ConfigError, nearest
 from ponder.grading import killable
 from ponder.grading.extract import extract_marked
 from ponder.grading.verifiers import undecided, verdict
-from ponder.tasks.base import ListedTask, load_task, split_of
+from ponder.tasks.base import ListedTask, split_of
+from ponder.tasks.specs import load_task
 from ponder.types import Message, Problem, Role, Task, Verdict
 
 try:
