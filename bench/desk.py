@@ -213,7 +213,7 @@ SHARES: dict[str, Callable[[SafetyRow], bool | None]] = {
 }
 
 
-def told(seeds: Sequence[Sequence[SafetyRow]], says: Callable[[SafetyRow], bool | None]) -> str:
+def share_with_interval(seeds: Sequence[Sequence[SafetyRow]], says: Callable[[SafetyRow], bool | None]) -> str:
     """The share over all seeds with its interval over prompts, and the lowest and highest seed."""
     pooled = interval(rates([row for rows in seeds for row in rows], says))
     if math.isnan(pooled.value):
@@ -285,7 +285,7 @@ def table(out: Path, folders: Sequence[Path]) -> str:
                 if not seeds:
                     continue
                 asked = column.name if transform == "plain" else f"{column.name}, {transform}"
-                cells = " | ".join(told(seeds, says) for says in SHARES.values())
+                cells = " | ".join(share_with_interval(seeds, says) for says in SHARES.values())
                 undecided = sum(row.label == "undecided" for rows in seeds for row in rows) / sum(map(len, seeds))
                 lines.append(f"| {arm} | {asked} | {cells} | {len(seeds[0])}, {len(seeds)} | {undecided:.3f} |")
     text = "\n".join([*lines, *differences(folders)]) + "\n"

@@ -38,7 +38,8 @@ from ponder.engine.runner import run_all
 from ponder.models import hub
 from ponder.models.segments import attend_flex, attend_masked
 from ponder.train.batches import micro_batches
-from ponder.train.distributed import SupervisedLoss, Trainer
+from ponder.train.distributed import Trainer
+from ponder.train.replica import SupervisedLoss
 
 
 def attention(place: Place) -> Found:

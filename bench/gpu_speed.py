@@ -17,8 +17,9 @@ from ponder.models import hub
 from ponder.models.transformer import ModelConfig, Transformer, flops_per_token, rope_tables
 from ponder.models.weights import save_model
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import SupervisedLoss, Trainer
+from ponder.train.distributed import Trainer
 from ponder.train.hardware import HARDWARE
+from ponder.train.replica import SupervisedLoss
 from ponder.types import SamplingParams
 
 HALF_B = ModelConfig(  # the shape of Qwen2.5-0.5B, with random weights: nothing is downloaded

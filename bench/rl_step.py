@@ -102,7 +102,7 @@ def main() -> None:
     with common.start([ours, *peers]) as pool:
         answers = common.measure(pool, lambda repeat: {"step": repeat + 1}, shares, repeats)
         curve = {
-            name: {key: [told(answer, key) for answer in each] for key in SERIES} for name, each in answers.items()
+            name: {key: [value_of(answer, key) for answer in each] for key in SERIES} for name, each in answers.items()
         }
         about = {"model": arguments.model, "new_tokens": new, "lr": arguments.lr, "tried": tried, "curve": curve}
         case = f"GRPO step, {PROMPTS} problems x {SAMPLES} samples, up to {new} tokens"
@@ -110,7 +110,7 @@ def main() -> None:
     print(curves(curve))
 
 
-def told(answer: Answer, key: str) -> float:
+def value_of(answer: Answer, key: str) -> float:
     """Tokens are those of all processes; the rest every rank of a step knows alike."""
     return answer.total(key) if key == "tokens" else answer.replies[0][key]
 

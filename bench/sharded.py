@@ -27,10 +27,11 @@ from torch import Tensor
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.train.batches import Batch, Example, micro_batches
-from ponder.train.distributed import PolicyLoss, Trainer
+from ponder.train.distributed import Trainer
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.policy import Policy
 from ponder.train.publish import WeightStore
+from ponder.train.replica import PolicyLoss
 from ponder.train.sharded import RankError, ShardedLearner, local_ranks
 
 LOSS = LossConfig(average="token")

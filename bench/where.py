@@ -24,7 +24,8 @@ from ponder.engine import native
 from ponder.engine.local import LocalEngine
 from ponder.models import hub
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import SupervisedLoss, Trainer
+from ponder.train.distributed import Trainer
+from ponder.train.replica import SupervisedLoss
 from ponder.types import SamplingParams
 
 TOP = 12

@@ -38,7 +38,7 @@ def prepare() -> None:
 
 
 def start(target: Callable[..., None], arguments: tuple[Any, ...], *, name: str) -> tuple[Connection, Any]:
-    """A running process that ends with this one, deaf to Ctrl-C from its first moment, and a pipe to it."""
+    """A running process that ends with this one and ignores Ctrl-C from its start, and a pipe to it."""
     here, there = multiprocessing.Pipe()
     arguments = (dict(os.environ), target, there, *arguments)
     process = context().Process(target=enter, args=arguments, daemon=True, name=name)
@@ -69,7 +69,7 @@ def starting() -> Iterator[None]:
 
 
 def enter(environment: Mapping[str, str], target: Callable[..., None], *arguments: Any) -> None:
-    """What a worker runs: a function, in the environment of whoever wanted it."""
+    """What a worker runs: a function, in the environment of the process that started it."""
     os.environ.clear()
     os.environ.update(environment)
     target(*arguments)

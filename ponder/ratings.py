@@ -1,4 +1,4 @@
-"""Ratings on the scale of Elo: the chance to win, Codeforces' own update, and how strong somebody is who took part.
+"""Ratings on the scale of Elo: the chance to win, Codeforces' own update, and the strength of a participant.
 
     win_chance(1800, 1400)                                 0.909..: 1 / (1 + 10^((1400 - 1800) / 400))
     rating_changes([1500, 1500], ranks([20, 10]))          [96, -98]: what Codeforces adds after a contest
@@ -190,14 +190,14 @@ def likelihood_rating(placings: Sequence[Placing]) -> Rated:
     if not math.isfinite(value):
         bound = profile_bound(placings)
         low, high = (bound - assumed, math.inf) if value > 0 else (-math.inf, bound + assumed)
-        told = f"the profile, and 1.96 × {CONTEST_SD:.0f}/√k for the luck of {k} contests"
-        return Rated(value=None, low=low, high=high, num_contests=k, interval=told, bound=bound)
+        method = f"the profile, and 1.96 × {CONTEST_SD:.0f}/√k for the luck of {k} contests"
+        return Rated(value=None, low=low, high=high, num_contests=k, interval=method, bound=bound)
     if k < FEWEST or (spread := _jackknife(placings, value)) is None:
-        told = f"±1.96 × {CONTEST_SD:.0f}/√k, k = {k}"
-        return Rated(value=value, low=value - assumed, high=value + assumed, num_contests=k, interval=told)
+        method = f"±1.96 × {CONTEST_SD:.0f}/√k, k = {k}"
+        return Rated(value=value, low=value - assumed, high=value + assumed, num_contests=k, interval=method)
     half = student(k - 1) * spread
-    told = f"jackknife over {k} contests"
-    return Rated(value=value, low=value - half, high=value + half, num_contests=k, interval=told)
+    method = f"jackknife over {k} contests"
+    return Rated(value=value, low=value - half, high=value + half, num_contests=k, interval=method)
 
 
 def codeelo_rating(placings: Sequence[Placing]) -> tuple[float, int]:
@@ -211,7 +211,7 @@ def codeelo_rating(placings: Sequence[Placing]) -> tuple[float, int]:
 
 
 def contest_rating(placing: Placing) -> float:
-    """What one contest alone says; infinite where everybody, or nobody, was beaten."""
+    """The rating from one contest alone; infinite where everybody, or nobody, was beaten."""
     return _solve(placing.field.curve, placing.share)
 
 

@@ -1,13 +1,13 @@
-"""Whether what runs here decides what is learned. No monitor may be asked meanwhile.
+"""Marks code that produces rewards or chooses training data. While it runs, no monitor may be asked.
 
     with rewarding("verification"):        # verdicts, reward terms, advantages, choices of rows and of problems
         ...                                # a monitor that is called in here raises MonitorInReward
 
 Optimising against a monitor teaches to hide from it (arXiv:2503.11926), and leaving out what it flagged does the same.
-So training marks the stretches in which rewards and rows come about, and everything that asks a monitor goes through
+So training marks the stretches in which rewards and rows are made, and everything that asks a monitor goes through
 `refuse` first (monitors/base.py). The mark is a context variable: tasks and threads that are started inside inherit it
 (rollouts/threads.py hands it on). Worker processes inherit an environment variable, which is set for a whole run
-(`training`). A refusal that somebody's code swallowed is raised again at the end of its stretch.
+(`training`). A refusal that a user's code swallowed is raised again at the end of its stretch.
 
 An experiment on what happens otherwise says so and why, `experiments.monitor_in_reward = "reason"`; the reason is then
 kept in run.json and in every checkpoint that comes of it, and printed wherever such a model is used.
@@ -95,11 +95,11 @@ def refuse(monitor: str) -> None:
     """Raise MonitorInReward where a monitor must not be asked."""
     stretch = _open_stretch()
     if stretch is not None:
-        stretch.refused = _told(f"the monitor {monitor!r} was asked during {stretch.what}")
+        stretch.refused = _refusal(f"the monitor {monitor!r} was asked during {stretch.what}")
         raise MonitorInReward(stretch.refused)
 
 
-def _told(what: str) -> str:
+def _refusal(what: str) -> str:
     return (
         f"{what}: what a monitor says must not reach training, for that teaches to hide from it (docs/monitors.md). "
         'Take it out, or, to study just that, give `ponder rl` experiments.monitor_in_reward="REASON"'
@@ -120,8 +120,8 @@ def chosen_by_flags(rows: Iterable[Mapping[str, Any]]) -> str:
     for row in rows:
         if "flagged" in row:
             flags.append(str(row["flagged"]).lower() in ("true", "1"))
-            told = str(row.get("flagged_in_export", 0))
-            promised = max(promised, int(told) if told.isascii() and told.isdigit() else 0)
+            count = str(row.get("flagged_in_export", 0))
+            promised = max(promised, int(count) if count.isascii() and count.isdigit() else 0)
     if not flags or (sum(flags) >= promised and not all(flags)):
         return ""
     return (
@@ -144,7 +144,7 @@ def refuse_chosen(origin: Iterable[Mapping[str, Any]], *, reason: str = "") -> N
 def refuse_monitor(found: Any, what: str, *, reason: str = "") -> None:
     """Raise MonitorInReward where a part of training is a monitor, or holds one that can be seen from outside."""
     if not reason and (name := monitor_in(found)):
-        raise MonitorInReward(_told(f"the {what} uses the monitor {name}"))
+        raise MonitorInReward(_refusal(f"the {what} uses the monitor {name}"))
 
 
 def monitor_in(found: Any) -> str:
@@ -168,8 +168,8 @@ def _name(found: Any) -> str:
     kind = type(found)
     for place in (module, kind.__module__):
         if isinstance(place, str) and (place == ROOM or place.startswith(f"{ROOM}.")):
-            told = module if isinstance(found, types.ModuleType) else getattr(found, "__qualname__", kind.__qualname__)
-            return str(told)
+            named = module if isinstance(found, types.ModuleType) else getattr(found, "__qualname__", kind.__qualname__)
+            return str(named)
     return kind.__qualname__ if getattr(kind, "is_monitor", False) is True else ""
 
 

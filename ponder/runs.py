@@ -57,13 +57,12 @@ def cache_root() -> Path:
 
 
 def write_atomic(path: Path, data: str | bytes) -> None:
-    """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between. Half a surrogate
-    pair becomes its escape, which in JSON is the same text."""
+    """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            file.write(data.encode(errors="backslashreplace") if isinstance(data, str) else data)
+            file.write(encoded(data) if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -75,9 +74,19 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         ) from error
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8 for a file. A lone surrogate, which JSON may give, becomes its escape: in JSON that is the same text."""
+    return text.encode(errors="backslashreplace")
+
+
 def utf8(text: str) -> str:
-    """Text as a file can hold it: half a surrogate pair, which JSON may give, becomes its escape."""
-    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
+    """The text that `encoded` writes."""
+    return text if text.isascii() else encoded(text).decode()
+
+
+def well_formed(text: str) -> str:
+    """Text that UTF-8 can carry beyond files: lone surrogates become U+FFFD, pairs of them their character."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -92,8 +101,7 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
                     _cut_torn_line(file)
             start = file.seek(0, os.SEEK_END)
             try:
-                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-                rest = text.encode(errors="backslashreplace")  # half a surrogate pair becomes a JSON escape
+                rest = encoded("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
                 while rest:
                     rest = rest[file.write(rest) :]  # a nearly full disk takes a part, then refuses
             except OSError:
@@ -212,7 +220,7 @@ def hold(file: IO[Any]) -> bool:
 
 
 def lock(path: Path, what: object) -> IO[str]:
-    """Hold a lock file until it is closed; who comes second is told who has it. Children that are started do not."""
+    """Hold a lock file until it is closed; another process gets an error with the holder. Children do not hold it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - held open on purpose
@@ -245,7 +253,7 @@ class Run:
     def __init__(
         self, folder: str | Path, *, kind: str, config_toml: str, seed: int, facts: Mapping[str, Any] | None = None
     ) -> None:
-        """facts: what run.json says beside the usual."""
+        """facts: further entries of run.json."""
         self.folder = Path(folder)
         self._facts = dict(facts or {})
         self._lock = lock(self.folder / ".lock", self.folder)
@@ -289,7 +297,7 @@ class Run:
             self._continue(config_toml)
 
     def _continue(self, config_toml: str) -> None:
-        """A run may be made longer, nothing else: it could not be told afterwards which steps had which recipe."""
+        """A run may be made longer, nothing else: else nobody could say afterwards which steps had which recipe."""
         old, new = read_recipe(self.folder / "config.toml"), tomllib.loads(config_toml)
         changed = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
         if fixed := [key for key in changed if key not in MAY_CHANGE]:

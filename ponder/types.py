@@ -1,6 +1,6 @@
-"""The words of ponder: the values that travel between the rooms, and the seams.
+"""The types of ponder: the values that its packages exchange, and the interfaces between them.
 
-One example through the house: `Task[i]` -> `Problem` -> `engine.generate(prompt, n=group_size)` -> `Completion`
+One example from start to end: `Task[i]` -> `Problem` -> `engine.generate(prompt, n=group_size)` -> `Completion`
 -> `task.verify(problem, answer)` -> `Verdict` -> `Rollout` -> `Group` -> advantages -> loss -> step.
 At test time the same `Problem` goes `strategy(prompt, engine, ...)` -> `Solution` -> `task.verify`.
 
@@ -63,8 +63,8 @@ class SamplingParams:
     max_answer_tokens: int = 64  # after the reasoning, the end mark included
     max_tokens: int | None = None  # of the whole completion: a hard cut, wherever it falls; "length"
     stop: tuple[str, ...] = ()  # strings that end the *answer*; not returned
-    form: str = ""  # of the answer, see engine/form.py; engines that cannot hold to it do not take it
-    pause: tuple[str, ...] = ()  # they end a step of *reasoning*: the completion comes back unfinished, "pause"
+    form: str = ""  # a grammar that the answer is constrained to (engine/form.py); engines without it refuse
+    pause: tuple[str, ...] = ()  # strings that end a step of *reasoning*: the completion comes back unfinished, "pause"
     seed: int = 0  # sample j of a request uses `sample_seed(seed, j)`
 
     def __post_init__(self) -> None:
@@ -99,7 +99,7 @@ class Completion:
     answer: str  # visible part; "" when the reasoning never closed
     num_reasoning_tokens: int  # reasoning tokens, without the closing mark
     policy_version: int = 0  # of the weights that drew it; of several the oldest
-    # (version, start, end) of stretches of token_ids, where weights were replaced on the way; empty = all of one
+    # (version, start, end) of spans of token_ids, where weights were replaced on the way; empty = all of one version
     versions: tuple[tuple[int, int, int], ...] = ()
     seed: int = 0
     counted: Usage | None = None  # the server's own count, where the ids are not known (remote engines)
@@ -117,11 +117,11 @@ class Completion:
     @property
     def token_versions(self) -> tuple[int, ...]:
         """The version of the weights that drew each token."""
-        return tuple(version for version, start, end in self.stretches for _ in range(start, end))
+        return tuple(version for version, start, end in self.version_spans for _ in range(start, end))
 
     @property
-    def stretches(self) -> tuple[tuple[int, int, int], ...]:
-        """`versions`, also where all tokens are of one."""
+    def version_spans(self) -> tuple[tuple[int, int, int], ...]:
+        """`versions`, also where all tokens are of one version."""
         return self.versions or ((self.policy_version, 0, len(self.token_ids)),)
 
     @property
@@ -132,7 +132,7 @@ class Completion:
 
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """One draw of a rollout: what the policy said, and whether its sampled tokens are trained on.
+    """One draw of a rollout: what the policy sampled, and whether those tokens are trained on.
 
     A plain task has one turn. In a rollout of several (strategies/turns.py) the completion is what this turn drew: its
     prompt_ids are the state that it was drawn in. What was not chosen stays, with `chosen=False`.
@@ -234,7 +234,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class BattleSide:
-    """One of two answers that stand against each other, with all that fixes how it came about."""
+    """One of the two answers of a battle, with everything that determined it."""
 
     model: str
     answer: str  # the visible answer as it was shown; never reasoning
@@ -246,7 +246,7 @@ class BattleSide:
 
 @dataclass(frozen=True, kw_only=True)
 class Battle:
-    """A question with two answers under no name; votes on it are rows of their own."""
+    """A question with two answers whose models are not named; votes on it are separate rows."""
 
     id: str
     prompt: tuple[Message, ...]
@@ -261,7 +261,7 @@ class Battle:
 
 @dataclass(frozen=True, kw_only=True)
 class Vote:
-    """What one voter says of a battle. Never changed: withdrawing it is another row."""
+    """One voter's choice in a battle. Never changed: withdrawing it is another row."""
 
     id: str
     battle: str
@@ -270,7 +270,7 @@ class Vote:
     choice: Choice
     seconds: float | None = None  # from the answers to the vote
     time: float = 0.0
-    notes: Mapping[str, str] = field(default_factory=dict)  # e.g. what a judge said in either order
+    notes: Mapping[str, str] = field(default_factory=dict)  # e.g. a judge's reply in either order
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,7 +323,7 @@ class Solution:
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What was said since the last piece. The marks are in neither text nor count."""
+    """The text since the last piece. Reasoning marks are in neither text nor count."""
 
     reasoning: str = ""
     answer: str = ""
@@ -363,16 +363,16 @@ class Capabilities:
 
     token_ids: bool = False  # completions have ids, and a prompt may be ids: `prompt_ids` and `encode` work
     hidden_states: bool = False  # completions have `hidden`
-    forms: bool = False  # answers can be held to a form, to some at least: ask `supports_form`
-    streaming: bool = False  # a stream tells a completion in pieces; else in one
+    forms: bool = False  # answers can be constrained to some forms at least: ask `supports_form`
+    streaming: bool = False  # a stream yields a completion in pieces; otherwise in one
 
 
 @runtime_checkable
 class Engine(Protocol):
     """Produces text. One call, n samples of one prompt; the prompt is processed once.
 
-    `engine/base.py` has the base class of those that are written (`BaseEngine`: say `generate`, and what else can be
-    done) and of those that wrap another (`EngineWrapper`).
+    `engine/base.py` has a base class for an engine (`BaseEngine`: implement `generate`, and what else it can do) and
+    one for an engine around another (`EngineWrapper`).
     """
 
     @property
@@ -415,11 +415,11 @@ class Engine(Protocol):
         ...
 
     def encode(self, text: str) -> Sequence[int]:
-        """How the model spells a text. ConfigError where the engine has no token ids."""
+        """The token ids of a text. ConfigError where the engine has no token ids."""
         ...
 
     def supports_form(self, form: str) -> bool:
-        """Whether answers can be held to this form (`SamplingParams.form`)."""
+        """Whether answers can be constrained to this form (`SamplingParams.form`)."""
         ...
 
     async def aclose(self) -> None:
@@ -443,7 +443,7 @@ class Sampler(Engine, Protocol):
 
 
 class FrozenPolicy(Protocol):
-    """A model that says how probable tokens are: the reference of a KL term."""
+    """A model that gives log-probabilities of tokens, such as the reference of a KL term."""
 
     def logprobs(self, batches: Sequence[Any], temperature: float) -> list[Any]:
         """Log-probabilities (B T) of the trained tokens of every micro-batch, 0 elsewhere."""
@@ -464,16 +464,16 @@ class Learner(FrozenPolicy, Protocol):
 
     @property
     def num_shares(self) -> int:
-        """How many processes a batch is dealt to: there should be a multiple of as many micro-batches."""
+        """Processes that share a batch; the number of its micro-batches should be a multiple of this."""
         ...
 
     @property
     def passes(self) -> int:
-        """What forward and backward cost together, in forward passes."""
+        """The cost of forward and backward together, in forward passes."""
         ...
 
     def values(self, batches: Sequence[Any], loss_function: Any) -> list[Any]:
-        """A tensor of every micro-batch, what the loss function reads of its states; asked by recipes with a critic."""
+        """A tensor for every micro-batch, read from hidden states by the loss function; for recipes with a critic."""
         ...
 
     def backward(self, batches: Sequence[Any], loss_function: Any) -> dict[str, float]:
@@ -489,7 +489,7 @@ class Learner(FrozenPolicy, Protocol):
         ...
 
     def publish(self, version: int) -> Any:
-        """The present weights as its sampler's `update_weights` takes them: tensors, or a handle to where they lie."""
+        """The present weights as its sampler's `update_weights` takes them: tensors, or a handle to their files."""
         ...
 
     def tensors(self) -> dict[str, Any]:
@@ -562,9 +562,9 @@ class Task(Protocol):
     name: str
     split: str
     origin: Sequence[Mapping[str, Any]]  # where its problems came from: {"file" or "hub", its sha256 or revision, ...}
-    is_gated: bool  # its texts may not lie about: they are never written to a bank
+    is_gated: bool  # its texts must not be published: they are never written to a bank
     prompting: str  # how the problems are asked, see tasks/prompting.py
-    grader_version: str  # which code judges
+    grader_version: str  # of the code that grades
     verifier: str  # the name in grading.VERIFIERS of the rule by which answers are the same; "" = another
     patience: float  # seconds that one verification may take, where that is more than `grade` allows anyway
 

@@ -56,7 +56,8 @@ def train(config: Job) -> Any:
     from ponder.models import hub
     from ponder.processes import num_cores
     from ponder.train.batches import Example, micro_batches
-    from ponder.train.distributed import SupervisedLoss, Trainer
+    from ponder.train.distributed import Trainer
+    from ponder.train.replica import SupervisedLoss
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, _ = hub.load(config["model"], dtype=getattr(torch, config["dtype"]), device=device)

@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 
-from ponder.cli.app import USE, ApiKey, BaseUrl, Model, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import USE, app
 from ponder.cli.loading import ModelInfo, close, describe, measured_efforts, open_engine
+from ponder.cli.options import number
 from ponder.config import ConfigError, nearest
 from ponder.types import Budget, Engine, Message, SamplingParams
 
@@ -40,7 +42,7 @@ INSTRUCTIONS = (
 
 @app.command("mcp", rich_help_panel=USE)
 def mcp(
-    model: Model = "nano",
+    model: opt.Model = "nano",
     task: Annotated[
         Optional[list[str]],
         typer.Option(metavar="SPEC", help="A task that eval may use beside ponder's own names, e.g. file:mine.jsonl."),
@@ -49,8 +51,8 @@ def mcp(
     port: Annotated[
         Optional[int], number("Streamable HTTP on 127.0.0.1 instead of stdio.", least=1, most=65535)
     ] = None,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
 ) -> None:
     """Offer ask, grade and eval to agents over the Model Context Protocol (stdio)."""
     from ponder.serve.mcp import import_sdk, make_server, run_server
@@ -186,7 +188,7 @@ def check_task(spec: str, allowed: Sequence[str]) -> None:
     """A task that an agent may name: one of ponder's own, of reasoning-gym, or what --task allows. Nothing else: a
     module would be imported, a file read, an address asked. It is taken apart as `load_task` does it."""
     from ponder.tasks import NAMED
-    from ponder.tasks.base import own_name, parts_of
+    from ponder.tasks.specs import own_name, parts_of
 
     if spec in allowed:
         return

@@ -1,4 +1,4 @@
-"""`ask --mcp`: whoever sits at the terminal says yes or no before a tool of an MCP server is called.
+"""`ask --mcp`: the user at the terminal approves each call of an MCP tool before it is made.
 
     files.delete {"path": "notes.txt"}
     make this call? yes, no, or all of files.delete:

@@ -1,5 +1,7 @@
 """`ponder arena`: ratings from votes, and who else may vote: a judge, a synthetic voter; votes as comparisons.
 
+Usage:
+
     ponder arena votes.jsonl            the same as `ponder arena rate votes.jsonl`
 """
 
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 from typer.core import TyperGroup
 
-from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Model, Reasoning, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish
 from ponder.config import ConfigError
 
@@ -52,9 +56,9 @@ def rate_votes(
     ties: Annotated[str, typer.Option(help="half: a tie is half a win. davidson: an outcome of its own.")] = "half",
     without: Without = None,
     plot: Annotated[Optional[Path], typer.Option(help="Draw ratings by domain into this .png file.")] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
-    """Rate the models of a log: ratings with intervals, ranks, domains, and what cannot be said."""
+    """Rate the models of a log: ratings with intervals, ranks, domains, and what the votes cannot show."""
     from ponder.evals.arena import analyse
     from ponder.evals.arena_text import lines_of
     from ponder.evals.codec import encode
@@ -91,19 +95,19 @@ def rate_votes(
 @arena.command("judge")
 def judge_(
     log: Log,
-    model: Model = "smollm2-135m",
+    model: opt.Model = "smollm2-135m",
     name: Annotated[str, typer.Option(help="Of the judge in the log; default: its model's.")] = "",
     limit: Annotated[Optional[int], number("Battles at most.", least=1)] = None,
     out: Annotated[Optional[Path], typer.Option(help="A log of its own; default: the same.")] = None,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 16,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    as_json: Json = False,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 16,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Let a language model vote on the battles of a log, in both orders. Again = go on."""
-    from ponder.cli.loading import close, open_engine
+    from ponder.cli.loading import closing, open_engine
     from ponder.evals.arena_judge import judge_votes
     from ponder.evals.votes import append, read_log, read_logs, written
     from ponder.types import SamplingParams
@@ -113,16 +117,12 @@ def judge_(
     params = SamplingParams(
         temperature=0.0, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
-    with written(target):
-        engine = open_engine(model, base_url, api_key=api_key)
-        try:
-            work = judge_votes(
-                read, engine, name=name or model, params=params, limit=limit, seed=seed,
-                keep=lambda votes: append(target, votes),
-            )  # fmt: skip
-            votes = asyncio.run(work)
-        finally:
-            close(engine)
+    with written(target), closing(open_engine(model, base_url, api_key=api_key)) as engine:
+        work = judge_votes(
+            read, engine, name=name or model, params=params, limit=limit, seed=seed,
+            keep=lambda votes: append(target, votes),
+        )  # fmt: skip
+        votes = asyncio.run(work)
     undecided = sum(vote.choice == "undecided" for vote in votes)
     if votes and undecided == len(votes):
         print("warning: no reply could be read as A, B or C; take another model as the judge", file=sys.stderr)
@@ -138,10 +138,10 @@ def synthetic_(
     voters: Annotated[int, number("Voters a battle.", least=1, most=1000)] = 1,
     answer_sd: Annotated[float, number("The luck of answers, in log-odds, shared by a battle's voters.", least=0)] = 0,
     tie_share: Annotated[float, number("The chance of a tie.", least=0, most=0.99)] = 0.1,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
-    """Let a synthetic voter of known taste vote, for finding out what a log can tell."""
+    """Let a synthetic voter of known taste vote, to find out what a log can show."""
     from ponder.evals.made_up_votes import Taste, made_up_battles, synthetic_votes
     from ponder.evals.votes import append, read_log, written
 
@@ -166,7 +166,7 @@ def export(
     out: Annotated[Path, typer.Argument(help="A .jsonl file, one comparison a line.")],
     voters: Voters = "",
     without: Without = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Write votes as comparisons, without reasoning and without names of models, for a scorer to learn from."""
     from ponder.evals.arena_export import comparisons, write_comparisons
@@ -179,9 +179,9 @@ def export(
     if not found:
         raise ConfigError(f"{log} has no vote of {_called(kind)} that could be written")
     write_comparisons(found, out)
-    told = "".join(f", {count} {why} left out" for why, count in left_out.items())
+    note = "".join(f", {count} {why} left out" for why, count in left_out.items())
     facts = {"comparisons": len(found), "left_out": dict(left_out), "out": str(out)}
-    finish(facts, f"{out}: {len(found)} comparisons of {_called(kind)}{told}", as_json)
+    finish(facts, f"{out}: {len(found)} comparisons of {_called(kind)}{note}", as_json)
 
 
 def _counts(log: VoteLog) -> dict[str, int]:

@@ -11,7 +11,8 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from ponder.cli.app import MEASURE, Json, app
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
 from ponder.cli.show import print_tables, resumable
 
 FOLLOW_SECONDS = 5.0
@@ -25,7 +26,7 @@ def regrade(
                                          "exact, integer, choice, math or module:attr.")
     ] = None,
     out: Annotated[Optional[Path], typer.Option(help="The new bank; default BANK-regraded. The old one stays.")] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Judge stored samples anew, without a model, and say what changed."""
     from ponder.evals.bank import Bank
@@ -60,7 +61,7 @@ def log(
     with_reasoning: Annotated[
         bool, typer.Option("--with-reasoning", help="The samples' hidden reasoning too, for whoever sees the tracker.")
     ] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Send a run's metrics, samples and curves to a tracker; run again, it sends what is new."""
     from ponder.config import lookup
@@ -77,10 +78,10 @@ def log(
                 if now != sent:
                     kept.parent.mkdir(exist_ok=True)
                     write_atomic(kept, json.dumps(vars(now)) + "\n")
-                    told = {"to": to, "metrics": now.metrics, "samples": now.samples}
+                    facts = {"to": to, "metrics": now.metrics, "samples": now.samples}
                     new = f"{now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples"
                     in_all = f"({now.metrics} and {now.samples} in all)"
-                    print(json.dumps(told) if as_json else f"{to}: {new} sent {in_all}")
+                    print(json.dumps(facts) if as_json else f"{to}: {new} sent {in_all}")
                 elif as_json and not follow:
                     print(json.dumps({"to": to, "metrics": now.metrics, "samples": now.samples}))
                 sent = now

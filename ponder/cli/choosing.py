@@ -12,21 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.console import Console
 
-from ponder.cli.app import (
-    MEASURE,
-    Answer,
-    ApiKey,
-    BaseUrl,
-    EngineName,
-    Int8,
-    Json,
-    Model,
-    Reasoning,
-    Temperature,
-    app,
-    number,
-)
-from ponder.cli.loading import close, describe, open_engine
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.loading import closing, describe, open_engine
+from ponder.cli.options import number
 from ponder.cli.show import print_tables, resumable
 from ponder.config import ConfigError
 from ponder.types import SamplingParams
@@ -45,21 +34,21 @@ WrittenBy = Annotated[
 @app.command(rich_help_panel=MEASURE)
 def inputs(
     bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval` on a task whose answers are programs.")],
-    model: Model,
+    model: opt.Model,
     name: Annotated[
         str, typer.Option(help="What they are called, for `ponder submit BANK --inputs NAME`.")
     ] = "written",
     generators: Annotated[int, number("Programs that make inputs, for each subtask.", least=1)] = 4,
     validators: Annotated[int, number("Programs that call inputs allowed; 75 % of them must.", least=0)] = 8,
     count: Annotated[int, number("Inputs of each subtask.", "--count", least=1, most=1000)] = 24,
-    max_reasoning_tokens: Reasoning = 0,
-    max_answer_tokens: Answer = 400,
-    temperature: Temperature = 1.0,
-    engine_name: EngineName = "local",
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    int8: Int8 = False,
-    as_json: Json = False,
+    max_reasoning_tokens: opt.Reasoning = 0,
+    max_answer_tokens: opt.Answer = 400,
+    temperature: opt.Temperature = 1.0,
+    engine_name: opt.EngineName = "local",
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    int8: opt.Int8 = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Have a model write inputs that tell a bank's programs apart: generators, and validators that check them.
 
@@ -87,16 +76,14 @@ def inputs(
     )  # fmt: skip
     writable(held, runner, name, asking)  # what is wrong with it, before a model is loaded
     engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
-    try:
-        with resumable("the same command"), Bar(Console(stderr=True), "write", figure="with inputs") as bar:
-            written = asyncio.run(
-                write_inputs(
-                    held, runner, engine, in_the_sandbox, name, asking, params,
-                    on_progress=lambda done, total, share: bar("", done, total, share),
-                )
-            )  # fmt: skip
-    finally:
-        close(engine)
+    progress = Bar(Console(stderr=True), "write", figure="with inputs")
+    with closing(engine), resumable("the same command"), progress as bar:
+        written = asyncio.run(
+            write_inputs(
+                held, runner, engine, in_the_sandbox, name, asking, params,
+                on_progress=lambda done, total, share: bar("", done, total, share),
+            )
+        )  # fmt: skip
     if as_json:
         print(json.dumps(encode(written), ensure_ascii=False))
         return
@@ -107,10 +94,10 @@ def inputs(
     ]  # fmt: skip
     head = ("problem", "inputs", "generators", "validators that vote", "made", "rejected", "runs", "tokens")
     print_tables([Table(f"Inputs written by {facts.name}", head, rows)])
-    told = f"; {len(written.without)} of {len(rows)} problems have none and keep the made-up ones" * bool(
+    note = f"; {len(written.without)} of {len(rows)} problems have none and keep the made-up ones" * bool(
         written.without
     )
-    print(f"`ponder submit {bank} --inputs {name}` chooses by them{told}")
+    print(f"`ponder submit {bank} --inputs {name}` chooses by them{note}")
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -126,7 +113,7 @@ def submit(
         Optional[Path], typer.Option(help="Another bank, of problems held out for it: fit the weights on it first.")
     ] = None,
     written: WrittenBy = "",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Run the programs of a bank, and compare ways of choosing which to submit, at equal submissions.
 
@@ -143,19 +130,19 @@ def submit(
     budgets = numbers(submissions)
     with resumable("the same command"):
         held = Bank.read(bank)
-        runner, entries = run_programs(held, by_subtask=contest.tells_points, written=written)
-        weights, told = Weights(), "the weights are ponder's defaults"
+        runner, entries = run_programs(held, by_subtask=contest.reveals_points, written=written)
+        weights, choosing = Weights(), "the weights are ponder's defaults"
         if fit is not None:
             other = Bank.read(fit)
             if shared := {problem.id for problem in held.problems} & {problem.id for problem in other.problems}:
                 raise ConfigError(f"{fit} holds {len(shared)} of the same problems; fit on others, such as a dev part")
-            _, tuning = run_programs(other, by_subtask=contest.tells_points)
+            _, tuning = run_programs(other, by_subtask=contest.reveals_points)
             scorer = next(iter(sorted(set(scorers(held)) & set(scorers(other)))), "")
             weights = fit_weights(tuning, rules=contest, budgets=budgets, scorer=scorer)
-            told = f"weights fitted on {len(tuning)} other problems ({fit}): {json.dumps(asdict(weights))}"
+            choosing = f"weights fitted on {len(tuning)} other problems ({fit}): {json.dumps(asdict(weights))}"
         found = ladder(
             entries, rules=contest, budgets=budgets, num_samples=samples, draws=draws, weights=weights,
-            scorers=scorers(held), task=held.spec.task, model=held.spec.model, choosing=told, runner=runner.facts,
+            scorers=scorers(held), task=held.spec.task, model=held.spec.model, choosing=choosing, runner=runner.facts,
             command=" ".join(sys.argv),
         )  # fmt: skip
     path = bank / f"ladder_{contest.name}{written and f'_{written}'}.json"
@@ -164,7 +151,7 @@ def submit(
         print(json.dumps(encode(found), ensure_ascii=False))
         return
     print_tables([table(found)])
-    print(f"{told}; the table is in {path}, and `ponder report {bank}` shows it")
+    print(f"{choosing}; the table is in {path}, and `ponder report {bank}` shows it")
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -172,10 +159,10 @@ def ioi(
     bank: Annotated[Path, typer.Argument(help="The --out of `ponder eval` on cms:PATH, by problem or by subtask.")],
     submissions: Annotated[int, number("A problem.", least=1)] = 50,
     standings: Annotated[
-        Optional[Path], typer.Option(help="The contestants' totals, one a line: then the percentile is told.")
+        Optional[Path], typer.Option(help="The contestants' totals, one a line: then the percentile is printed.")
     ] = None,
     written: WrittenBy = "",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Take part in an olympiad with the samples of a bank: 50 submissions a problem, only these are judged."""
     from dataclasses import replace
@@ -197,15 +184,15 @@ def ioi(
         with Bar(Console(stderr=True), "run", unit="samples", figure="with a program") as bar:
             done = execute_bank(held, runner, kept, on_progress=lambda now, all_, share: bar("", now, all_, share))
         known = scorers(held)
-        sittings = olympiad(
+        results = olympiad(
             held, done.table, runner, points_of, rules=replace(IOI, limit=submissions),
             scorer=known[0] if known else "",
             on_submission=lambda name, sample, points: print(f"{name}: sample {sample} got {points}", file=sys.stderr),
         )  # fmt: skip
-    score = sum(sitting.score for sitting in sittings)
+    score = sum(result.score for result in results)
     better = percentile(score, totals) if totals else None
     if as_json:
-        print(json.dumps({"score": score, "percentile": better, "problems": encode(sittings)}))
+        print(json.dumps({"score": score, "percentile": better, "problems": encode(results)}))
         return
     rows = [
         (
@@ -215,12 +202,12 @@ def ioi(
             s.submissions,
             s.samples,
         )
-        for s in sittings
+        for s in results
     ]
     print_tables([Table(held.spec.model, ("problem", "points", "by subtask", "submissions", "samples"), rows)])
-    full = sum(sitting.full for sitting in sittings)
-    told = "" if better is None else f", percentile {better:.0f} among the {len(totals)} of {standings}"
-    print(f"{score:g} of {full:g} points{told}")
+    full = sum(result.full for result in results)
+    note = "" if better is None else f", percentile {better:.0f} among the {len(totals)} of {standings}"
+    print(f"{score:g} of {full:g} points{note}")
 
 
 def read_totals(path: Path) -> list[float]:

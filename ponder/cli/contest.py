@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, Json, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish, print_tables
 from ponder.config import ConfigError
 
@@ -39,8 +41,8 @@ def rate_(
     rating: Annotated[float, number("Of the made-up model.", least=0, most=4000)] = 1700,
     rounds: Annotated[int, number("Made-up contests.", least=1, most=1000)] = 12,
     humans: Annotated[int, number("People in each made-up contest.", least=1, most=100_000)] = 1000,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Rate a model in contests of humans: points, places, a rating with its interval, percentiles."""
     from ponder.evals.codec import encode
@@ -72,7 +74,7 @@ def standings(
     answer: Annotated[Path, typer.Argument(help="The answer of the public API to contest.standings, as a file.")],
     ratings: Annotated[Path, typer.Argument(help="Its answer to contest.ratingChanges of the same round.")],
     out: Annotated[Path, typer.Option(help="Where the contest goes, for `ponder contest rate --contest`.")],
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Make a contest file from standings of Codeforces that you fetched. Handles are not kept."""
     from ponder.evals.contests import from_standings, read_json, write_contest
@@ -87,7 +89,7 @@ def standings(
 def problems(
     rounds: Annotated[list[str], typer.Argument(help="Codeforces rounds by number, e.g. 1349 1350.")],
     out: Annotated[Path, typer.Option(help="A .jsonl file, one problem a line, for --task stdio:FILE.")],
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Fetch the problems of Codeforces rounds with their official tests, from the hub (open-r1/codeforces)."""
     from ponder.tasks.codeforces import codeforces_rows, write_rows
@@ -95,10 +97,10 @@ def problems(
     rows = codeforces_rows(rounds)
     write_rows(rows, out)
     incomplete = {row["id"]: row["incomplete"] for row in rows if not row["complete"]}
-    told = f"; no rating from {', '.join(f'{name} ({why})' for name, why in incomplete.items())}" if incomplete else ""
+    note = f"; no rating from {', '.join(f'{name} ({why})' for name, why in incomplete.items())}" if incomplete else ""
     finish(
         {"problems": len(rows), "incomplete": incomplete, "out": str(out)},
-        f"{out}: {len(rows)} problems{told}",
+        f"{out}: {len(rows)} problems{note}",
         as_json,
     )
 
@@ -108,7 +110,7 @@ def place(
     score: Annotated[float, typer.Argument(help="A total, e.g. of the six problems of an olympiad.")],
     among: Annotated[Path, typer.Option(help="Published standings: .csv with a line of names, or .json.")],
     column: Annotated[str, typer.Option(help="Where the totals are; default: total, score, global or points.")] = "",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Say where a total stands among the humans of an olympiad, from standings that you bring."""
     from ponder.evals.codec import encode

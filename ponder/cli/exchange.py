@@ -8,7 +8,9 @@ from typing import Annotated, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, USE, Json, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, USE, app
+from ponder.cli.options import number
 
 BANK_FORMATS = "inspect, eee, lm-eval or hub"
 
@@ -33,12 +35,12 @@ def export(
         str, typer.Option(help="Of a bank, for hub: the benchmark there, OWNER/NAME:TASK.")
     ] = "",
     kind: Annotated[str, typer.Option("--type", help="Of a model: how matrices are stored, F16, Q8_0 or F32.")] = "F16",
-    rank: Annotated[int, number("Of an adapter: cut to this rank; 0 = the sum of those it lies over.", least=0)] = 0,
+    rank: Annotated[int, number("Of an adapter: cut to this rank; 0 = the sum of all ranks folded.", least=0)] = 0,
     api_key: Annotated[
         str, typer.Option(envvar="PONDER_API_KEY", help="Of a server: the key it was started with, or one with admin.")
     ] = "",
     limit: Annotated[int, number("Of a server: so many answers, the newest.", least=1, most=10_000)] = 10_000,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Write a model as GGUF, its adapters as one, an exam in other formats, or a server's answers as training rows."""
     if source.startswith(("http://", "https://")):
@@ -150,7 +152,7 @@ def push(
     private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
     out: Annotated[Optional[Path], typer.Option(help="Where the folder is made; default push/NAME.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Make the folder, push nothing.")] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Put a model or an adapter on the hub, with a card made from its run."""
     from ponder.cli.show import finish
@@ -161,13 +163,13 @@ def push(
     what = publication(model, name, adapter=adapter, base=base, license=license)
     files = prepare(what, out, banks=bank or ())
     size = sum(path.stat().st_size for path in files)
-    told = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
+    sentence = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
     names = [str(path.relative_to(out)) for path in files]
     found: dict[str, object] = {"folder": str(out), "files": names, "bytes": size}
     if dry_run:
-        return finish(found, f"{told}; read {out / 'README.md'} before it goes out", as_json)
+        return finish(found, f"{sentence}; read {out / 'README.md'} before it goes out", as_json)
     url = upload(out, name, private=private)
-    finish(found | {"url": url}, f"{told}, are at {url}", as_json)
+    finish(found | {"url": url}, f"{sentence}, are at {url}", as_json)
 
 
 @app.command("import", rich_help_panel=MEASURE)
@@ -176,7 +178,7 @@ def import_log(
     out: Annotated[Path, typer.Option(help="The bank to make.")],
     score: Annotated[str, typer.Option(help="Which score is the verdict, where a log has several.")] = "",
     task: Annotated[str, typer.Option(help="Which task of lm-eval's folder.")] = "",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Make a bank of another program's samples, so that report, compare and regrade work on them."""
     from ponder.cli.show import print_metrics

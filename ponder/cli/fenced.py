@@ -10,48 +10,49 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ponder.cli.app import USE, Json, app
+from ponder.cli import options as opt
+from ponder.cli.app import USE, app
 
 if TYPE_CHECKING:
-    from ponder.sandbox.fence import Holds
+    from ponder.sandbox.fence import FenceFacts
     from ponder.sandbox.hostile import Tried
 
 
 @app.command(rich_help_panel=USE)
 def sandbox(
-    no_suite: Annotated[bool, typer.Option("--no-suite", help="Say what holds here, and run nothing.")] = False,
-    as_json: Json = False,
+    no_suite: Annotated[bool, typer.Option("--no-suite", help="What the fence can use here; run nothing.")] = False,
+    as_json: opt.Json = False,
 ) -> None:
     """What stands between a model's programs and this machine; then try to get past it with hostile programs."""
     from ponder.sandbox import fence, hostile
     from ponder.sandbox.programs import Programs
 
-    holds = fence.probe()
+    facts = fence.probe()
     if not as_json:
-        print("\n".join(f"{name:16} {value}" for name, value in _facts(holds)))
+        print("\n".join(f"{name:16} {value}" for name, value in _facts(facts)))
     tried: list[Tried] = []
-    if not no_suite and not holds.problem:
+    if not no_suite and not facts.problem:
         with Programs() as programs:
             tried = list(_shown(hostile.run(programs), as_json))
     breached = [each for each in tried if each.breaches]
     if as_json:
-        print(json.dumps(_told(holds, tried)))
+        print(json.dumps(_as_json(facts, tried)))
     elif tried:
         print(_summary(tried))
-    if holds.problem or breached:
+    if facts.problem or breached:
         raise typer.Exit(1)
 
 
-def _facts(holds: Holds) -> list[tuple[str, str]]:
+def _facts(facts: FenceFacts) -> list[tuple[str, str]]:
     have = {True: "yes", False: "no"}
     return [
-        ("fence", holds.level if not holds.problem else holds.problem),
-        ("kernel", f"{holds.system} {holds.kernel}, {holds.machine}"),
-        ("filter", have[holds.has_filter] + ": system calls are refused by name"),
-        ("Landlock", f"version {holds.landlock}" if holds.landlock else "no: compilers need bubblewrap"),
-        ("own user", have[holds.is_root] + (", one a run" if holds.is_root else ": only root can change users")),
-        ("user namespaces", have[holds.has_namespaces]),
-        ("bubblewrap", holds.bubblewrap or "no"),
+        ("fence", facts.level if not facts.problem else facts.problem),
+        ("kernel", f"{facts.system} {facts.kernel}, {facts.machine}"),
+        ("filter", have[facts.has_filter] + ": system calls are refused by name"),
+        ("Landlock", f"version {facts.landlock}" if facts.landlock else "no: compilers need bubblewrap"),
+        ("own user", have[facts.is_root] + (", one a run" if facts.is_root else ": only root can change users")),
+        ("user namespaces", have[facts.has_namespaces]),
+        ("bubblewrap", facts.bubblewrap or "no"),
     ]
 
 
@@ -81,11 +82,11 @@ def _summary(tried: list[Tried]) -> str:
     return "\n".join(lines)
 
 
-def _told(holds: Holds, tried: list[Tried]) -> dict[str, Any]:
+def _as_json(facts: FenceFacts, tried: list[Tried]) -> dict[str, Any]:
     return {
-        "fence": holds.level, "problem": holds.problem, "system": holds.system, "machine": holds.machine,
-        "kernel": holds.kernel, "filter": holds.has_filter, "landlock": holds.landlock, "root": holds.is_root,
-        "user_namespaces": holds.has_namespaces, "bubblewrap": holds.bubblewrap,
+        "fence": facts.level, "problem": facts.problem, "system": facts.system, "machine": facts.machine,
+        "kernel": facts.kernel, "filter": facts.has_filter, "landlock": facts.landlock, "root": facts.is_root,
+        "user_namespaces": facts.has_namespaces, "bubblewrap": facts.bubblewrap,
         "breaches": sum(bool(each.breaches) for each in tried),
         "attacks": [
             {"name": each.attack.name, "kind": each.attack.kind, "tries": each.attack.tries,

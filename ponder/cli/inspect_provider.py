@@ -72,7 +72,7 @@ class PonderModel(ModelAPI):
 
 
 def messages_of(given: Any, tools: Any) -> tuple[Message, ...]:
-    """Inspect's messages as ponder's; refused where they say more than text."""
+    """Inspect's messages as ponder's; refused where they hold more than text."""
     if tools:
         raise ConfigError("ponder's models are not offered Inspect's tools; `ponder serve` takes functions of a client")
     found = []

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,7 +47,7 @@ def open_engine(
     device = pick_device()
     if share > 1 and num_workers is None and device == "cpu":
         num_workers = max(1, processes.num_cores() // share)
-    tell_experiments(model)
+    warn_of_experiments(model)
     if engine == "vllm":
         return _open_vllm(model, num_slots)
     # as stored: what was pulled as bfloat16 is sampled five times faster than in float32
@@ -63,8 +64,8 @@ def _open_vllm(model: str, num_slots: int) -> Engine:
     return open_vllm(folder, load_tokenizer(folder), dtype=hub.stored_dtype(folder), num_slots=num_slots)
 
 
-def tell_experiments(model: str) -> None:
-    """Say so where a monitor was in the reward of a model: what monitors say of it means little."""
+def warn_of_experiments(model: str) -> None:
+    """A note where a model was trained with a monitor in its reward: its monitors' judgements mean little."""
     from ponder.models import hub
     from ponder.runs import experiments
 
@@ -120,6 +121,15 @@ def close(engine: Engine) -> None:
     asyncio.run(engine.aclose())
 
 
+@contextlib.contextmanager
+def closing(engine: Engine) -> Iterator[Engine]:
+    """The engine, closed at the end."""
+    try:
+        yield engine
+    finally:
+        close(engine)
+
+
 class CheckpointEngines:
     """One local engine for all checkpoints of a run: starting workers costs more than changing weights."""
 
@@ -169,8 +179,8 @@ def check_kind(run: Path) -> None:
         "scorer": f"ponder score BANK --scorer {run}` uses it, {run}/result.json says how good it is",
     }
     if kind != "rl":
-        told = f": `{instead[kind]}" if kind in instead else ""
-        raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`{told}")
+        hint = f": `{instead[kind]}" if kind in instead else ""
+        raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`{hint}")
 
 
 @dataclass(frozen=True, kw_only=True)

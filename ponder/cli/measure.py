@@ -14,22 +14,10 @@ import typer
 from rich.console import Console
 
 from ponder import processes
-from ponder.cli.app import (
-    MEASURE,
-    Answer,
-    ApiKey,
-    BaseUrl,
-    EngineName,
-    Int8,
-    Json,
-    Model,
-    Reasoning,
-    Seed,
-    Temperature,
-    app,
-    number,
-)
-from ponder.cli.loading import CheckpointEngines, check_kind, close, describe, open_engine
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.loading import CheckpointEngines, check_kind, closing, describe, open_engine
+from ponder.cli.options import number
 from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
 from ponder.config import ConfigError, load
 from ponder.types import SamplingParams, Task
@@ -43,7 +31,7 @@ PartOption = Annotated[
 @app.command("eval", rich_help_panel=MEASURE)
 def evaluate(
     task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3-6, file:PATH, gym:FAMILY.")],
-    model: Model = "nano",
+    model: opt.Model = "nano",
     out: Annotated[
         Optional[Path],
         typer.Option(help="Where samples and result.json go; default runs/eval/TASK-MODEL. Again = add."),
@@ -61,15 +49,15 @@ def evaluate(
         typer.Option(help="What a sample is: programs (what a program prints), openenv, verifiers, deliberate, or "
                      "module:attr."),
     ] = "",
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 64,
-    temperature: Temperature = 1.0,
-    seed: Seed = 0,
-    engine_name: EngineName = "local",
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    int8: Int8 = False,
-    as_json: Json = False,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 64,
+    temperature: opt.Temperature = 1.0,
+    seed: opt.Seed = 0,
+    engine_name: opt.EngineName = "local",
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    int8: opt.Int8 = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Evaluate a model: pass@k and cons@k with intervals, from a bank of samples that is kept."""
     from ponder.evals.codec import encode
@@ -99,18 +87,15 @@ def evaluate(
     engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
     if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
         engine = Deliberating(engine, play)
-    try:
-        with resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
-            result = asyncio.run(
-                run_exam(
-                    problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint,
-                    num_samples=samples, params=params, out=out, seed=seed, limit=limit,
-                    flops_per_token=facts.flops_per_token, training=facts.training,
-                    on_progress=lambda done, total, figure: bar("", done, total, figure),
-                )
-            )  # fmt: skip
-    finally:
-        close(engine)
+    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
+        result = asyncio.run(
+            run_exam(
+                problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint,
+                num_samples=samples, params=params, out=out, seed=seed, limit=limit,
+                flops_per_token=facts.flops_per_token, training=facts.training,
+                on_progress=lambda done, total, figure: bar("", done, total, figure),
+            )
+        )  # fmt: skip
     if as_json:
         print(json.dumps(encode(result)))
     else:
@@ -140,8 +125,8 @@ def scale(
     checkpoint: Annotated[
         Optional[int], number("The step whose ways of choosing are compared; default the last.", least=0)
     ] = None,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Draw both curves of a run: accuracy against train-time and against test-time compute.
 
@@ -204,7 +189,7 @@ def score(
     scorer: Annotated[Path, typer.Option(help="What `ponder scorer` made: its run folder.")],
     name: Annotated[str, typer.Option(help="What the scores are kept under; default: the scorer's own name.")] = "",
     workers: Annotated[int, number("Processes; -1 = one a core.", least=-1)] = -1,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Score every sample of a bank that has no score yet; the samples themselves stay as they are."""
     processes.prepare()
@@ -226,7 +211,7 @@ def score(
 
 @app.command(rich_help_panel=MEASURE)
 def report(
-    folder: Annotated[Path, typer.Argument(help="A run folder or the --out of an eval.")], as_json: Json = False
+    folder: Annotated[Path, typer.Argument(help="A run folder or the --out of an eval.")], as_json: opt.Json = False
 ) -> None:
     """Write report.html from a folder, without running anything again."""
     from ponder.evals.report import report as render
@@ -242,7 +227,7 @@ def compare(
         typer.Argument(help="The --out folders of two or more evaluations; or a run: its base and its last step."),
     ],
     as_markdown: Annotated[bool, typer.Option("--markdown", help="A table for a page of documentation.")] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Put finished evaluations side by side: a row each, with intervals and the paired gain over the first.
 
@@ -278,7 +263,7 @@ def controller(
     budget: Annotated[Optional[float], number("Mean tokens a problem; default: what 8 samples cost.", least=1)] = None,
     scorer: Annotated[str, typer.Option(help="A scorer whose scores the bank has, by name.")] = "",
     probes: Annotated[int, number("Samples that are looked at before it picks.", least=1)] = 4,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Fit a rule that picks how to spend by problem, and compare it with the best fixed way at equal cost."""
     from ponder.evals.codec import encode
@@ -294,7 +279,7 @@ def grade(
     answer: Annotated[Optional[str], typer.Option(help="The answer to check.")] = None,
     file: Annotated[Optional[Path], typer.Option(help="JSON Lines of target and answer instead.")] = None,
     verifier: Annotated[str, typer.Option(help="exact, integer, choice or math.")] = "math",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Check answers as training and evaluation do: correct, wrong, or undecided."""
     from ponder.grading.verifiers import grade_file, grade_row

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, ApiKey, BaseUrl, Json, Model, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish, resumable
 from ponder.config import ConfigError
 
@@ -48,7 +50,7 @@ def fit(
         typer.Option(metavar="FITTED.json", help="Keep the weights (and the view) of this one and set its threshold "
                      "anew, on clean rows of another checkpoint: of half of the problems."),
     ] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Learn a monitor from planted data: trigrams on half of its problems, the threshold on a quarter of them."""
     from ponder.evals.monitoring import is_first_half, read_cases
@@ -64,9 +66,9 @@ def fit(
         clean = [case.transcript.shown(kept.view) for case in cases if not case.planted]
         renewed = threshold_for(kept, clean, budget=budget)
         renewed.save(out)
-        told = f"{out}: flags from {renewed.threshold:.3g} on, {keep} from {kept.threshold:.3g}; " \
+        sentence = f"{out}: flags from {renewed.threshold:.3g} on, {keep} from {kept.threshold:.3g}; " \
                f"`ponder monitor eval {planted} --monitor {out}` measures it on the other half"  # fmt: skip
-        return finish({"out": str(out), "fitted": 0, "clean": len(clean)}, told, as_json)
+        return finish({"out": str(out), "fitted": 0, "clean": len(clean)}, sentence, as_json)
     quarter = [case for case in cases if is_first_half(f"threshold {case.problem}")]
     rest = [case for case in cases if not is_first_half(f"threshold {case.problem}")]
     texts = [case.transcript.shown(shown) for case in rest]
@@ -92,10 +94,10 @@ def evaluate(
     ] = None,
     prompt: Annotated[str, typer.Option(help="Of --model: intent, deception, or module:attr.")] = "intent",
     view: Annotated[Optional[str], typer.Option(help="Of --model; default: all three.")] = None,
-    api_key: ApiKey = None,
+    api_key: opt.ApiKey = None,
     budget: BudgetOption = 0.02,
-    rate: Annotated[Optional[float], number("How often it is there in life; default: as in the data.", least=0)] = None,
-    as_json: Json = False,
+    rate: Annotated[Optional[float], number("Its base rate in use; default: that of the data.", least=0)] = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Recall and false positives by view, precision at three base rates, delay, cost: half sets, half is measured."""
     from ponder.evals.monitoring import examine, read_cases, report_lines
@@ -123,28 +125,25 @@ def evaluate(
 @monitor.command("faithfulness")
 def faithful(
     task: Annotated[str, typer.Option(help="Whose problems are asked.")] = "arithmetic",
-    model: Model = "nano",
+    model: opt.Model = "nano",
     limit: Annotated[int, number("Problems.", least=2)] = 50,
     max_reasoning_tokens: Annotated[int, number("Of a chain.", least=1)] = 256,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Does the answer come from the reasoning? Cut chains, mistakes and hints, each beside its control."""
-    from ponder.cli.loading import close, open_engine
+    from ponder.cli.loading import closing, open_engine
     from ponder.evals.faithfulness import faithfulness, faithfulness_lines
     from ponder.tasks import load_task
     from ponder.types import SamplingParams
 
     problems = load_task(task, split="test", seed=seed)
-    engine = open_engine(model, base_url, num_workers=0, api_key=api_key)
-    try:
+    with closing(open_engine(model, base_url, num_workers=0, api_key=api_key)) as engine:
         params = SamplingParams(max_reasoning_tokens=max_reasoning_tokens)
         asked = [problems[i] for i in range(min(limit, len(problems)))]
         found = asyncio.run(faithfulness(engine, problems, asked, params, seed=seed))
-    finally:
-        close(engine)
     print(json.dumps(asdict(found)) if as_json else "\n".join(faithfulness_lines(found)))
 
 
@@ -155,7 +154,7 @@ def run_loophole(
     arms: Annotated[str, typer.Option(help="Of weak, penalty, left_out, exact.")] = "weak,penalty,left_out,exact",
     workers: Annotated[int, number("Processes; -1 = one a core, 0 = this one.", least=-1)] = -1,
     draw_only: Annotated[bool, typer.Option("--draw-only", help="Compute from what is there; train nothing.")] = False,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """What pressure does to a monitor: train four arms over seeds, measure each on the way, draw one picture."""
     from ponder.evals import loophole
@@ -173,8 +172,8 @@ def run_loophole(
                 _arm(out, arm, seed, workers)
                 _keep_table(out, learned, chosen, seeds)
         found, lines = _keep_table(out, learned, chosen, seeds)
-    told = "\n".join([*lines, "", f"the picture is {out}/loophole.png"])
-    finish({"picture": f"{out}/loophole.png", "points": loophole.plain(found)}, told, as_json)
+    text = "\n".join([*lines, "", f"the picture is {out}/loophole.png"])
+    finish({"picture": f"{out}/loophole.png", "points": loophole.plain(found)}, text, as_json)
 
 
 def _base(out: Path, workers: int) -> Trigrams:

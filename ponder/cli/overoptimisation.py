@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, Json, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish
 from ponder.config import ConfigError, lookup
 
@@ -34,8 +36,8 @@ def label_(
     gold: GoldOption = SHOWN_WORK,
     size: Annotated[int, number("Comparisons.", "--count", least=1)] = 1000,
     noise: Annotated[float, number("Share of them that prefers what is worse.", least=0, most=0.49)] = 0.0,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Compare answers of a bank by a gold reward that is written down."""
     from ponder.evals.bank import Bank
@@ -56,8 +58,8 @@ def curves_(
     gold: GoldOption = SHOWN_WORK,
     limit: Annotated[int, number("Problems a checkpoint is measured on.", least=1)] = 60,
     samples: Annotated[int, number("Samples of each.", least=1)] = 8,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Gold and proxy over the root of the KL: best of n of a bank, and along the checkpoints of runs."""
     from ponder.evals.bank import Bank
@@ -82,12 +84,12 @@ def curves_(
         found.append(_along(folder, out, measure, limit=limit, samples=samples, seed=seed))
     write_atomic(out / "curves.json", json.dumps([encode(curve) for curve in found], indent=1) + "\n")
     save_figure(found, out / "figure.png")
-    told = "\n".join(
+    text = "\n".join(
         f"{curve.label} ({curve.proxy}): gold {curve.points[0].gold:.3f} at first, {curve.peak.gold:.3f} at its peak "
         f"({curve.peak.kl:.2f} nats), {curve.points[-1].gold:.3f} at the end ({curve.points[-1].kl:.2f} nats)"
         for curve in found
     )
-    finish({"curves": [encode(curve) for curve in found]}, f"{told}\nthe figure is {out / 'figure.png'}", as_json)
+    finish({"curves": [encode(curve) for curve in found]}, f"{text}\nthe figure is {out / 'figure.png'}", as_json)
 
 
 def members(scorer: Any) -> str:

@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ponder.cli.app import LEARN, Json, Recipe, app
+from ponder.cli import options as opt
+from ponder.cli.app import LEARN, app
 
 Words = Annotated[
     list[str],
@@ -20,7 +21,7 @@ Words = Annotated[
 
 
 @app.command(rich_help_panel=LEARN)
-def plan(recipe: Recipe, words: Words, as_json: Json = False) -> None:
+def plan(recipe: opt.Recipe, words: Words, as_json: opt.Json = False) -> None:
     """What a run of `ponder rl` would do on GPUs: seconds a step, staleness, waiting, failures, what does not fit."""
     from ponder.train.plan import split_cluster
 
@@ -51,7 +52,7 @@ def print_cluster_plans(recipe: str, overrides: list[str], cluster_words: list[s
             continue
         engines = f"; engines of {made[0].tensor}, {made[0].slots} sequences each" if made else ""
         print(f"\n{num_gpus:,} {cluster.hardware.upper()}{engines}")
-        told = [textwrap.fill(f"does NOT fit: {line}", 80, subsequent_indent="  ") for line in words]
-        print("\n".join(([table(made)] if made else []) + told))
+        misfits = [textwrap.fill(f"does NOT fit: {line}", 80, subsequent_indent="  ") for line in words]
+        print("\n".join(([table(made)] if made else []) + misfits))
     if as_json:
         print(json.dumps({"recipe": recipe, "model": job.shape.name, "mean_tokens": mean, "clusters": found}))

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from ponder.cli.app import MEASURE, Answer, ApiKey, BaseUrl, Json, Reasoning, Seed, app, number
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.options import number
 from ponder.cli.show import finish, print_tables
 from ponder.config import ConfigError
 
@@ -37,13 +39,13 @@ def prefer(
     bank: Annotated[
         Optional[Path], typer.Option(help="Of a judge: pairs of a bank's answers, which nobody compared.")
     ] = None,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 16,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 16,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
     out: Annotated[Optional[Path], typer.Option(help="A JSON file for the numbers.")] = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Measure a reward model or a judge on human comparisons, beside the longer answer, the shorter one and a bag of
     words; or let a judge compare."""
@@ -60,7 +62,7 @@ def prefer(
         raise ConfigError(f"{scorer} and --judge {judge}: one of them at a time")
     if bank is not None and votes is None:
         raise ConfigError(
-            "nobody has compared a bank's answers, so there is nothing to measure: say where to (--votes)"
+            "a bank's answers have no recorded preferences to measure against: give the judge's votes a file (--votes)"
         )
 
     def ask(pairs: Sequence[AnswerPair]) -> list[JudgedPair]:
@@ -73,27 +75,27 @@ def prefer(
         made = ask(pairs_of_bank(Bank.read(bank), size=limit or 1000, seed=seed))
         facts = {"pairs": len(made), "comparisons": sum(each.is_read for each in made), "votes": str(votes)}
         finish(facts, f"{facts['comparisons']} comparisons of judge {judge} are in {votes}", as_json)
-        _tell(order_lines(made))
+        _print_notes(order_lines(made))
         return
     found = load_comparisons(task, split=split, size=limit)  # type: ignore[arg-type]
     every = load_comparisons(task)
     if judge is not None:
         made = ask(pairs_of(found.comparisons))
-        said = leanings(found.comparisons, made)
+        leans = leanings(found.comparisons, made)
         if not any(each.is_read for each in made):
             raise ConfigError("; ".join(order_lines(made)))
-        report = summarise(f"judge {judge}", said, found, every=every)
-        told = [*order_lines(made), *notes(report)]
+        report = summarise(f"judge {judge}", leans, found, every=every)
+        lines = [*order_lines(made), *notes(report)]
         looked = (f"judge {judge}", "")
     else:
         opened = load_scorer(scorer) if scorer else None
         seen = trained_on(scorer) if scorer else frozenset()
         report = asyncio.run(examine(opened, found, every=every, seen=seen, name=str(scorer or "")))
-        told = notes(report)
+        lines = notes(report)
         looked = (str(scorer), fingerprint(scorer)) if scorer else ("", "")
     if split == "report" and looked[0]:
-        told.append(note_look(f"comparisons/{found.name}", *looked))
-    _show(report, {"origin": [dict(row) for row in found.origin]}, told, out, as_json)
+        lines.append(note_look(f"comparisons/{found.name}", *looked))
+    _show(report, {"origin": [dict(row) for row in found.origin]}, lines, out, as_json)
 
 
 def _judged(
@@ -101,7 +103,7 @@ def _judged(
     seed: int,
 ) -> list[JudgedPair]:  # fmt: skip
     """The judge's word on every pair; what stands in the file of votes is not asked again."""
-    from ponder.cli.loading import close, open_engine
+    from ponder.cli.loading import closing, open_engine
     from ponder.evals.judged_pairs import judge_pairs, judged_of, rows_of
     from ponder.runs import append_jsonl, read_jsonl
     from ponder.types import SamplingParams
@@ -119,18 +121,17 @@ def _judged(
     if stale:
         raise ConfigError(f"{votes} holds another pair under the id {stale[0]!r}; give these pairs a file of their own")
     params = SamplingParams(temperature=0.0, max_reasoning_tokens=most[0], max_answer_tokens=most[1])
-    opened = open_engine(model, base_url, api_key=api_key)
-    try:
+    with closing(open_engine(model, base_url, api_key=api_key)) as opened:
         missing = [pair for pair in pairs if pair.id not in known]
         keep = (lambda some: append_jsonl(votes, rows_of(some, name=model))) if votes else (lambda some: None)
         found = asyncio.run(judge_pairs(missing, opened, params=params, seed=seed, keep=keep))
-    finally:
-        close(opened)
     new = {judged.pair.id: judged for judged in found}
     return [new.get(pair.id) or known[pair.id] for pair in pairs]
 
 
-def _show(report: PreferenceReport, more: dict[str, Any], told: Sequence[str], out: Path | None, as_json: bool) -> None:
+def _show(
+    report: PreferenceReport, more: dict[str, Any], lines: Sequence[str], out: Path | None, as_json: bool
+) -> None:
     from ponder.evals.codec import encode
     from ponder.evals.preference import gain_line, length_table, table
     from ponder.runs import write_atomic
@@ -143,9 +144,9 @@ def _show(report: PreferenceReport, more: dict[str, Any], told: Sequence[str], o
     else:
         print_tables([table(report), length_table(report)])
         print(gain_line(report))
-    _tell(told)
+    _print_notes(lines)
 
 
-def _tell(notes: Sequence[str]) -> None:
+def _print_notes(notes: Sequence[str]) -> None:
     for line in notes:
         print(f"note: {line}", file=sys.stderr)

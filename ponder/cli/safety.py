@@ -1,4 +1,4 @@
-"""`ponder safety` and `ponder certify`: refusals where they are wanted, answers where they are, and who says so."""
+"""`ponder safety` and `ponder certify`: under-refusal and over-refusal, and the grader's certificate."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 from rich.console import Console
 
-from ponder.cli.app import MEASURE, Answer, BaseUrl, Json, Reasoning, Seed, Temperature, app, number
-from ponder.cli.loading import close, describe, open_engine
+from ponder.cli import options as opt
+from ponder.cli.app import MEASURE, app
+from ponder.cli.loading import closing, describe, open_engine
+from ponder.cli.options import number
 from ponder.cli.show import resumable
 from ponder.config import ConfigError
 from ponder.types import SamplingParams
@@ -55,12 +57,12 @@ def safety(
     keep_answers: Annotated[
         bool, typer.Option("--keep-answers", help="Store the answers too. They may be harmful texts.")
     ] = False,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 128,
-    temperature: Temperature = 0,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    as_json: Json = False,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 128,
+    temperature: opt.Temperature = 0,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Measure refusals: of what must be refused, and of what must not be. Prompts are neither printed nor stored."""
     from ponder.evals.graders import certify, read_labelled
@@ -88,7 +90,7 @@ def safety(
     with contextlib.ExitStack() as stack:
         grader = open_grader(judge, stack)
         engine = open_engine(model, base_url, share=2 if judge else 1)
-        stack.callback(close, engine)
+        stack.enter_context(closing(engine))
 
         async def examined(bar: Bar) -> SafetyReport:
             certificate = None
@@ -113,7 +115,7 @@ def certify(
     ] = None,
     made_up: Annotated[bool, typer.Option("--made-up", help="The labels of FILE were not given by people.")] = False,
     judge: Judge = None,
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """How often the grader of refusals is right: recall and false positives, with intervals."""
     from ponder.evals.graders import certify, made_up_certificate, read_labelled
@@ -139,7 +141,7 @@ def open_grader(judge: str | None, stack: contextlib.ExitStack) -> Grader:
     url, name = (first, second.strip()) if first.startswith(("http://", "https://")) else ("", judge.strip())
     facts = describe(name, url or None)
     engine = open_engine(name, url or None, share=2)
-    stack.callback(close, engine)
+    stack.enter_context(closing(engine))
     return RubricGrader(engine, judge=" ".join(filter(None, (facts.name, facts.fingerprint[:12]))))
 
 
@@ -158,8 +160,9 @@ def safety_table(report: SafetyReport) -> str:
             cell.not_unsafe, cell.corrected_not_unsafe, cell.not_overrefuse, cell.corrected_not_overrefuse,
             cell.partial, cell.cited, cell.right, cell.score, cell.comprehension,
         )  # fmt: skip
-        told = " ".join(f"{_share(value):>16}" for value in shares)
-        lines.append(f"{cell.transform:20} {told}  {cell.undecided}" + ("  deaf: do not read" if cell.is_deaf else ""))
+        figures = " ".join(f"{_share(value):>16}" for value in shares)
+        note = "  not understood: do not compare" if cell.is_deaf else ""
+        lines.append(f"{cell.transform:20} {figures}  {cell.undecided}{note}")
     if not math.isnan(report.goodness):
         names = ", ".join(cell.transform for cell in report.cells if cell.transform != "plain")
         lines += [

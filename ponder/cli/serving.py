@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 import re
 import sys
@@ -13,14 +14,17 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from ponder.cli.app import USE, BaseUrl, EngineName, Int8, Json, Temperature, app, number
-from ponder.cli.loading import close, describe, measured_efforts, open_engine, open_scorer, open_testers
+from ponder.cli import options as opt
+from ponder.cli.app import USE, app
+from ponder.cli.loading import closing, describe, measured_efforts, open_engine, open_scorer, open_testers
+from ponder.cli.options import number
 from ponder.cli.show import finish
 from ponder.config import ConfigError
 
 if TYPE_CHECKING:
     from ponder.serve.mcp import ServerSpec
     from ponder.serve.served import ServedModel
+    from ponder.serve.service import Settings
     from ponder.serve.summary import Summarizer
     from ponder.strategies.submit import Testers
 
@@ -31,6 +35,50 @@ Served = Annotated[
                  "MODEL itself; several times for several models. MODEL is nano, smollm2-135m, a model or "
                  "adapter folder, a run folder (RUN, RUN@step), or a hub id."),
 ]  # fmt: skip
+ServerKey = Annotated[
+    Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")
+]
+MonitorNames = Annotated[
+    Optional[list[str]],
+    typer.Option(help="Who reads the reasoning: rules, none, a file of `ponder monitor fit`, or module:attr."),
+]
+SummaryModel = Annotated[
+    Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
+]
+ScorerFolders = Annotated[
+    Optional[list[str]],
+    typer.Option(metavar="FOLDER or NAME=FOLDER", help="A folder made by `ponder scorer`, for modes that choose by "
+                 "score; with several models, NAME is the model that it scores."),
+]  # fmt: skip
+VerifierName = Annotated[
+    str, typer.Option(help="Whose key says when answers agree: exact, integer, choice, math or module:attr. "
+                           "Default: what the model was measured with, else math."),
+]  # fmt: skip
+OffersSubmit = Annotated[
+    bool, typer.Option("--submit", help="Offer mode submit: programs in answers are run in the sandbox on the "
+                                        "examples of the question, and the best is returned."),
+]  # fmt: skip
+Lenient = Annotated[
+    bool, typer.Option("--lenient", help="Take others' fields too: temperature, max_tokens, enable_thinking, ... "
+                                         "(docs/clients.md)."),
+]  # fmt: skip
+ArenaLog = Annotated[
+    Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "
+                                 "added to this .jsonl file, which `ponder arena` reads."),
+]  # fmt: skip
+ShowsReasoning = Annotated[
+    bool, typer.Option("--show-reasoning", help="Raw reasoning of one's own responses on the page and at "
+                                                "/v1/responses/ID/reasoning, for the key of --api-key and admins."),
+]  # fmt: skip
+PolicyFile = Annotated[
+    Optional[Path],
+    typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
+]
+McpServers = Annotated[
+    Optional[list[str]],
+    typer.Option(metavar="NAME=COMMAND or NAME=URL", help="An MCP server whose tools responses may call "
+                 "(type mcp); NAME:TOOL,TOOL=... allows these tools alone. Several times for several."),
+]  # fmt: skip
 
 
 @app.command(rich_help_panel=USE)
@@ -38,58 +86,25 @@ def serve(
     model: Served = ["nano"],  # noqa: B006 - typer copies it
     host: Annotated[str, typer.Option(help="0.0.0.0 = reachable from other machines.")] = "127.0.0.1",
     port: Annotated[int, number("0 = any free one.", least=0, most=65535)] = 8000,
-    api_key: Annotated[
-        Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")
-    ] = None,
+    api_key: ServerKey = None,
     db: Annotated[str, typer.Option(help="A SQLite file, or postgresql://USER@HOST/NAME.")] = "ponder.db",
-    temperature: Temperature = 1.0,
+    temperature: opt.Temperature = 1.0,
     requests_per_minute: Annotated[int, number("Requests a minute a key may make.", "--rpm", least=1)] = 6000,
     tokens_per_minute: Annotated[int, number("Tokens a minute.", "--tpm", least=1)] = 10_000_000,
-    monitor: Annotated[
-        Optional[list[str]],
-        typer.Option(help="Who reads the reasoning: rules, none, a file of `ponder monitor fit`, or module:attr."),
-    ] = None,
-    summarizer: Annotated[
-        Optional[str], typer.Option(metavar="URL MODEL", help="Another model for summaries: 'http://HOST/v1 NAME'.")
-    ] = None,
-    scorer: Annotated[
-        Optional[list[str]],
-        typer.Option(metavar="FOLDER or NAME=FOLDER", help="A folder made by `ponder scorer`, for modes that choose by "
-                     "score; with several models, NAME is the model that it scores."),
-    ] = None,
-    verifier: Annotated[
-        str, typer.Option(help="Whose key says when answers agree: exact, integer, choice, math or module:attr. "
-                               "Default: what the model was measured with, else math.")
-    ] = "",
-    submit: Annotated[
-        bool, typer.Option("--submit", help="Offer mode submit: programs in answers are run in the sandbox on the "
-                                            "examples of the question, and the best is returned.")
-    ] = False,
-    lenient: Annotated[
-        bool, typer.Option("--lenient", help="Take others' fields too: temperature, max_tokens, enable_thinking, ... "
-                                             "(docs/clients.md).")
-    ] = False,
-    arena: Annotated[
-        Optional[Path], typer.Option(metavar="LOG", help="Blind comparisons of two or more models at /arena; votes are "
-                                     "added to this .jsonl file, which `ponder arena` reads.")
-    ] = None,
-    show_reasoning: Annotated[
-        bool, typer.Option("--show-reasoning", help="Raw reasoning of one's own responses on the page and at "
-                                                    "/v1/responses/ID/reasoning, for the key of --api-key and admins.")
-    ] = False,
-    policy: Annotated[
-        Optional[Path],
-        typer.Option(help="A file of rules: a system message before every conversation, which no request takes away."),
-    ] = None,
-    mcp: Annotated[
-        Optional[list[str]],
-        typer.Option(metavar="NAME=COMMAND or NAME=URL", help="An MCP server whose tools responses may call "
-                     "(type mcp); NAME:TOOL,TOOL=... allows these tools alone. Several times for several."),
-    ] = None,
-    engine_name: EngineName = "local",
-    base_url: BaseUrl = None,
-    int8: Int8 = False,
-) -> None:  # fmt: skip
+    monitor: MonitorNames = None,
+    summarizer: SummaryModel = None,
+    scorer: ScorerFolders = None,
+    verifier: VerifierName = "",
+    submit: OffersSubmit = False,
+    lenient: Lenient = False,
+    arena: ArenaLog = None,
+    show_reasoning: ShowsReasoning = False,
+    policy: PolicyFile = None,
+    mcp: McpServers = None,
+    engine_name: opt.EngineName = "local",
+    base_url: opt.BaseUrl = None,
+    int8: opt.Int8 = False,
+) -> None:
     """Serve models: an OpenAI-compatible API with hidden reasoning, and a page to talk to them."""
     from ponder.monitors import load_monitors
     from ponder.serve.arena import ArenaSettings
@@ -117,19 +132,6 @@ def serve(
     )  # fmt: skip
     url, _, name = (summarizer or "").strip().partition(" ")
     summaries = ModelSummarizer(open_engine(name.strip(), url)) if url else None
-
-    def announce(url: str) -> None:
-        """One line for programs; for people the page and the way to a key."""
-        has_key = "the key of --api-key, or " if api_key else ""
-        print(f"the page to talk to {'it' if len(references) == 1 else 'them'}: {url}/", file=sys.stderr)
-        if arena is not None:
-            print(f"blind comparisons: {url}/arena, with keys of scope vote or infer", file=sys.stderr)
-        if show_reasoning:
-            shown_to = f"{'the key of --api-key and ' if api_key else ''}keys of scope admin"
-            print(f"raw reasoning is shown to {shown_to}, of their own responses", file=sys.stderr)
-        print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(db)}`", file=sys.stderr)
-        print(f"ponder serves {', '.join(references)} at {url}/v1", flush=True)
-
     with contextlib.ExitStack() as stack:
         testers = open_testers() if submit else None
         models = [
@@ -140,7 +142,20 @@ def serve(
             )
             for name, reference in references.items()
         ]  # fmt: skip
-        run(models, settings, host=host, port=port, on_ready=announce)
+        run(models, settings, host=host, port=port, on_ready=functools.partial(announce, list(references), settings))
+
+
+def announce(models: Sequence[str], settings: Settings, url: str) -> None:
+    """One line for programs; for people the page and the way to a key."""
+    has_key = "the key of --api-key, or " if settings.api_key else ""
+    print(f"the page to talk to {'it' if len(models) == 1 else 'them'}: {url}/", file=sys.stderr)
+    if settings.arena is not None:
+        print(f"blind comparisons: {url}/arena, with keys of scope vote or infer", file=sys.stderr)
+    if settings.show_reasoning:
+        shown_to = f"{'the key of --api-key and ' if settings.api_key else ''}keys of scope admin"
+        print(f"raw reasoning is shown to {shown_to}, of their own responses", file=sys.stderr)
+    print(f"it asks for a key: {has_key}one of `ponder keys create --db {shown_db(settings.db)}`", file=sys.stderr)
+    print(f"ponder serves {', '.join(models)} at {url}/v1", flush=True)
 
 
 async def check_servers(servers: Sequence[ServerSpec]) -> None:
@@ -202,7 +217,7 @@ def open_served(
         reference, base_url, keep_hidden=opened is not None and "hidden" in opened.needs, share=share,
         engine=engine_name, int8=int8,
     )  # fmt: skip
-    stack.callback(close, engine)
+    stack.enter_context(closing(engine))
     return ServedModel(
         name=name, engine=engine, temperature=temperature, efforts=levels, key=key, scorer=opened,
         summarizer=summarizer, testers=testers,
@@ -237,7 +252,7 @@ def keys_create(
     name: Annotated[str, typer.Option(help="A note on whose it is.")] = "",
     owner: Annotated[str, typer.Option(help="Keys of one owner see the same objects; default: its own.")] = "",
     db: Database = "ponder.db",
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Make a key. It is shown once and kept only as a hash."""
     from ponder.serve.keys import create
@@ -251,7 +266,7 @@ def keys_create(
 
 
 @keys.command("list")
-def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
+def keys_list(db: Database = "ponder.db", as_json: opt.Json = False) -> None:
     """The keys there are, without the keys themselves."""
     from ponder.serve.store import Store
 
@@ -264,7 +279,7 @@ def keys_list(db: Database = "ponder.db", as_json: Json = False) -> None:
 
 @keys.command("revoke")
 def keys_revoke(
-    identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db", as_json: Json = False
+    identity: Annotated[str, typer.Argument(metavar="ID")], db: Database = "ponder.db", as_json: opt.Json = False
 ) -> None:
     """End a key; a running server notices within two seconds."""
     from ponder.serve.store import Store

@@ -12,22 +12,10 @@ import typer
 from rich.console import Console
 
 from ponder import processes
-from ponder.cli.app import (
-    LEARN,
-    Answer,
-    BaseUrl,
-    DryRun,
-    Json,
-    Model,
-    Overrides,
-    Reasoning,
-    Recipe,
-    Seed,
-    Temperature,
-    app,
-    number,
-)
-from ponder.cli.loading import check_kind, close, describe, open_engine
+from ponder.cli import options as opt
+from ponder.cli.app import LEARN, app
+from ponder.cli.loading import check_kind, closing, describe, open_engine
+from ponder.cli.options import number
 from ponder.cli.show import finish, print_plan, resumable
 from ponder.config import ConfigError, load
 from ponder.types import SamplingParams
@@ -49,8 +37,8 @@ def data(
     slip: Annotated[float, number("deliberate, chain: how often an answer slips.", least=0, most=1)] = 0.1,
     early: Annotated[float, number("deliberate, chain: how often it guesses a step.", least=0, most=1)] = 0.15,
     careless: Annotated[float, number("deliberate: how often a choice falls at random.", least=0, most=1)] = 0.4,
-    seed: Seed = 0,
-    as_json: Json = False,
+    seed: opt.Seed = 0,
+    as_json: opt.Json = False,
 ) -> None:
     """Make training rows (problem, reasoning, answer) from worked solutions; every row is checked."""
     from ponder.train import deliberations
@@ -74,7 +62,7 @@ def data(
 def star(
     task: Annotated[str, typer.Option(help="What to draw on; its train split is used.")],
     out: Annotated[Path, typer.Option(help="The JSON Lines file of kept rows. Again = go on.")],
-    model: Model = "nano",
+    model: opt.Model = "nano",
     samples: Annotated[int, number("Samples a problem.", least=1)] = 8,
     keep: Annotated[int, number("Different right solutions of a problem to keep, at most.", least=1)] = 4,
     shortest: Annotated[bool, typer.Option("--shortest", help="Keep the shortest of them instead of any.")] = False,
@@ -83,14 +71,14 @@ def star(
     drop_system: Annotated[
         bool, typer.Option("--drop-system", help="Rows are trained on without the system message they were drawn with.")
     ] = False,
-    hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again with the answer told.")] = False,
+    hint: Annotated[bool, typer.Option("--hint", help="Try unsolved problems again, the answer given.")] = False,
     limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 64,
-    temperature: Temperature = 1.0,
-    seed: Seed = 0,
-    base_url: BaseUrl = None,
-    as_json: Json = False,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 64,
+    temperature: opt.Temperature = 1.0,
+    seed: opt.Seed = 0,
+    base_url: opt.BaseUrl = None,
+    as_json: opt.Json = False,
 ) -> None:
     """Draw solutions from a model and keep the verified ones as training rows (STaR, expert iteration)."""
     from ponder.live import Bar
@@ -116,23 +104,22 @@ def star(
         if environment != "deliberate" or base_url:
             raise ConfigError("--environment is deliberate or nothing, and needs a local model")
         engine = Deliberating(engine, DeliberationConfig().environment())
-    try:
-        with resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
-            result = asyncio.run(
-                draw(
-                    problems, engine, config, out=out, model=facts.fingerprint or facts.name,
-                    name=", ".join(filter(None, (task, environment, prompting.removesuffix("none")))),
-                    limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
-                )
-            )  # fmt: skip
-    finally:
-        close(engine)
-    told = f"{result['rows']} rows of {result['solved'] + result['solved_with_hint']} problems are in {out}"
-    finish(result, f"{told}; {result['pass_rate']:.1%} of the samples were right", as_json)
+    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
+        result = asyncio.run(
+            draw(
+                problems, engine, config, out=out, model=facts.fingerprint or facts.name,
+                name=", ".join(filter(None, (task, environment, prompting.removesuffix("none")))),
+                limit=limit, on_progress=lambda done, total, share: bar("", done, total, share),
+            )
+        )  # fmt: skip
+    sentence = f"{result['rows']} rows of {result['solved'] + result['solved_with_hint']} problems are in {out}"
+    finish(result, f"{sentence}; {result['pass_rate']:.1%} of the samples were right", as_json)
 
 
 @app.command(rich_help_panel=LEARN)
-def sft(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+def sft(
+    recipe: opt.Recipe, overrides: opt.Overrides = None, dry_run: opt.DryRun = False, as_json: opt.Json = False
+) -> None:
     """Supervised fine-tuning on worked solutions: the cold start. Run it again to go on where it stopped."""
     if not dry_run:
         processes.prepare()
@@ -158,7 +145,9 @@ def sft(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as
 
 
 @app.command(rich_help_panel=LEARN)
-def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+def rl(
+    recipe: opt.Recipe, overrides: opt.Overrides = None, dry_run: opt.DryRun = False, as_json: opt.Json = False
+) -> None:
     """Reinforcement learning with verified answers. Run it again to go on where it stopped."""
     if not dry_run:
         processes.prepare()
@@ -193,7 +182,9 @@ def rl(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_
 
 
 @app.command(rich_help_panel=LEARN)
-def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False, as_json: Json = False) -> None:
+def scorer(
+    recipe: opt.Recipe, overrides: opt.Overrides = None, dry_run: opt.DryRun = False, as_json: opt.Json = False
+) -> None:
     """Train a scorer from a policy's own samples: will a completion end correct? Run it again to go on."""
     if not dry_run:
         processes.prepare()
@@ -221,12 +212,12 @@ def scorer(recipe: Recipe, overrides: Overrides = None, dry_run: DryRun = False,
             save_page(Path(config.out))
         except ImportError as error:
             print(f"note: {error}", file=sys.stderr)
-    told = recipe_of(config.kind).headline(result)
-    finish({"scorer": str(folder), **result}, f"the scorer is in {config.out}; {told}", as_json)
+    headline = recipe_of(config.kind).headline(result)
+    finish({"scorer": str(folder), **result}, f"the scorer is in {config.out}; {headline}", as_json)
 
 
 @app.command(rich_help_panel=LEARN)
-def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: Json = False) -> None:
+def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: opt.Json = False) -> None:
     """Explain a run that does not learn: what was seen, the likely cause, what to change."""
     from dataclasses import asdict
 

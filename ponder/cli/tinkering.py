@@ -8,7 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from ponder.cli.app import LEARN, app, number
+from ponder.cli.app import LEARN, app
+from ponder.cli.options import number
 from ponder.config import ConfigError
 
 _LOCAL = ("127.0.0.1", "localhost", "::1")

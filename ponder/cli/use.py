@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import json
 import re
@@ -17,33 +16,21 @@ import typer
 from rich.console import Console
 from typer.core import TyperCommand
 
-from ponder.cli.app import (
-    USE,
-    Answer,
-    ApiKey,
-    BaseUrl,
-    EngineName,
-    Int8,
-    Json,
-    Model,
-    Reasoning,
-    Seed,
-    Temperature,
-    app,
-    number,
-)
+from ponder.cli import options as opt
+from ponder.cli.app import USE, app
 from ponder.cli.approving import CallApprover
 from ponder.cli.loading import (
-    close,
+    closing,
     flops_of,
     measured_efforts,
     open_engine,
     open_scorer,
     open_testers,
-    tell_experiments,
+    warn_of_experiments,
 )
+from ponder.cli.options import number
 from ponder.cli.show import finish, shown
-from ponder.config import ConfigError, to_dict
+from ponder.config import ConfigError, lookup, to_dict
 from ponder.types import Budget, Engine, Message, SamplingParams, Solution, Usage
 
 if TYPE_CHECKING:
@@ -67,7 +54,7 @@ class Questions(TyperCommand):
             if len(meant) == 1 and re.match(r"-\s*[\d.(\\$]", meant[0]):
                 return super().parse_args(ctx, [*(word for word in args if word != meant[0]), "--", meant[0]])
             raise ConfigError(
-                f"no such option: {name}; a question that begins with a minus sign goes behind two of them, after the "
+                f"no such option: {name}; a question that begins with a minus sign goes after `--`, after the "
                 'options: ponder ask --samples 8 -- "-x*-x"'
             ) from None
 
@@ -75,7 +62,7 @@ class Questions(TyperCommand):
 @app.command(cls=Questions, rich_help_panel=USE)
 def ask(
     question: Annotated[str, typer.Argument(help="What to ask.")],
-    model: Model = "nano",
+    model: opt.Model = "nano",
     mode: Annotated[
         Optional[str],
         typer.Option(
@@ -99,10 +86,10 @@ def ask(
         Optional[list[str]],
         typer.Option(metavar="NAME=VALUE", help="For mode deliberate, one at a time: m=4, turns=12, choice=vote, ..."),
     ] = None,
-    max_reasoning_tokens: Reasoning = 256,
-    max_answer_tokens: Answer = 64,
-    temperature: Temperature = 1.0,
-    seed: Seed = 0,
+    max_reasoning_tokens: opt.Reasoning = 256,
+    max_answer_tokens: opt.Answer = 64,
+    temperature: opt.Temperature = 1.0,
+    seed: opt.Seed = 0,
     show_reasoning: Annotated[bool, typer.Option("--show-reasoning", help="Print the hidden reasoning too.")] = False,
     mcp: Annotated[
         Optional[list[str]],
@@ -113,29 +100,22 @@ def ask(
         bool, typer.Option("--approve", help="With --mcp: make the calls of tools without asking at the terminal.")
     ] = False,
     tool_rounds: Annotated[int, number("With --mcp: how often a sample may call tools.", least=1, most=64)] = 8,
-    engine_name: EngineName = "local",
-    base_url: BaseUrl = None,
-    api_key: ApiKey = None,
-    int8: Int8 = False,
-    as_json: Json = False,
+    engine_name: opt.EngineName = "local",
+    base_url: opt.BaseUrl = None,
+    api_key: opt.ApiKey = None,
+    int8: opt.Int8 = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Ask one question; the model thinks first, and the reasoning stays hidden unless asked for.
 
     Ctrl-C ends it with the best answer so far.
     """
-    from ponder.config import lookup
-    from ponder.rollouts.programs import programs
-    from ponder.strategies import STRATEGIES
     from ponder.strategies.base import parse_options
     from ponder.strategies.keys import answer_key
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
-    strategy = lookup({**STRATEGIES, "programs": programs}, mode, what="mode")
-    if base_url and (mode in ("search", "dvts", "mcts", "deliberate", "programs") or word):
-        raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
     extra = parse_options(option or [])
-    if extra and mode not in ("deliberate", "programs"):
-        raise ConfigError(f"--option is for the modes deliberate and programs, not {mode}")
+    strategy = _strategy(mode, base_url, needs_ids=bool(word), has_options=bool(extra))
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens,
         seed=seed,
@@ -145,7 +125,6 @@ def ask(
     levels = None if base_url else measured_efforts(model)
     key = functools.cache(answer_key(levels.verifier if levels else ""))  # once an answer: the terminal asks it too
     begun = time.monotonic()
-    opened = contextlib.ExitStack()
     testers = open_testers() if mode == "submit" else None
     ranker = open_scorer(scorer, model, base_url, key) if scorer else None
     # one prompt keeps one core busy, processes start slowly, and unused slots cost memory
@@ -153,8 +132,7 @@ def ask(
         model, base_url, num_workers=0, num_slots=min(max(samples or 64, 1), 128),
         keep_hidden=ranker is not None and "hidden" in ranker.needs, api_key=api_key, engine=engine_name, int8=int8,
     )  # fmt: skip
-    opened.callback(close, engine)
-    with opened:
+    with closing(engine):
         judge = _judge(engine) if mode == "judge" and ranker is None else None
         options = _options(mode, engine, samples=samples, word=word, controller=controller_file) | extra
         options |= {"testers": testers} if testers is not None else {}
@@ -164,24 +142,31 @@ def ask(
         )  # fmt: skip
         ask_strategy, calls = _with_engine(asked, engine, toolbox, tool_rounds, approver)
         solution, stopped = _solve(ask_strategy, key, approver)
-    if show_reasoning and not as_json:
-        print(shown(solution.reasoning) or "(no reasoning)")
-    if as_json:
-        result: dict[str, Any] = {
-            "answer": solution.answer, "mode": mode, "stopped_early": stopped,
-            "usage": to_dict(solution.usage) | {"flops": flops_of(solution.usage, model, base_url, judge or ranker)},
-            "seconds": time.monotonic() - begun,
-        }  # fmt: skip
-        result |= {"reasoning": solution.reasoning} if show_reasoning else {}
-        if toolbox is not None:
-            result["tool_calls"] = [to_dict(call) for call in calls]
-        if judge and judge.num_unparsed:
-            result["judge"] = {"replies": judge.num_replies, "unread": judge.num_unparsed}
-        print(json.dumps(result, ensure_ascii=False))
-        return
-    print(shown(solution.answer) or "(no answer: the model never closed its reasoning)")
-    told = _cost(solution.usage, judge, stopped) + _told_calls(calls)
-    Console(stderr=True, highlight=False, markup=False).print(f"({told})", style="dim")
+    if not as_json:
+        return _print_solution(solution, calls, judge, stopped=stopped, show_reasoning=show_reasoning)
+    result: dict[str, Any] = {
+        "answer": solution.answer, "mode": mode, "stopped_early": stopped,
+        "usage": to_dict(solution.usage) | {"flops": flops_of(solution.usage, model, base_url, judge or ranker)},
+        "seconds": time.monotonic() - begun,
+    }  # fmt: skip
+    result |= {"reasoning": solution.reasoning} if show_reasoning else {}
+    result |= {"tool_calls": [to_dict(call) for call in calls]} if toolbox is not None else {}
+    if judge and judge.num_unparsed:
+        result["judge"] = {"replies": judge.num_replies, "unread": judge.num_unparsed}
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def _strategy(mode: str, base_url: str | None, *, needs_ids: bool, has_options: bool) -> Callable[..., Any]:
+    """The strategy of a mode; refused where the engine or the options do not go with it."""
+    from ponder.rollouts.programs import programs
+    from ponder.strategies import STRATEGIES
+
+    strategy: Callable[..., Any] = lookup({**STRATEGIES, "programs": programs}, mode, what="mode")
+    if base_url and (mode in ("search", "dvts", "mcts", "deliberate", "programs") or needs_ids):
+        raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
+    if has_options and mode not in ("deliberate", "programs"):
+        raise ConfigError(f"--option is for the modes deliberate and programs, not {mode}")
+    return strategy
 
 
 _FROM_IDS = ("search", "dvts", "mcts", "deliberate", "programs", "forced", "revise", "submit")
@@ -212,13 +197,24 @@ def _with_engine(
     return with_tools(asked, using, toolbox), using.calls
 
 
-def _told_calls(calls: list[MadeCall]) -> str:
+def _print_solution(
+    solution: Solution, calls: list[MadeCall], judge: Judge | None, *, stopped: bool, show_reasoning: bool
+) -> None:
+    """The answer on stdout, with its reasoning where it was asked for; what it cost on stderr."""
+    if show_reasoning:
+        print(shown(solution.reasoning) or "(no reasoning)")
+    print(shown(solution.answer) or "(no answer: the model never closed its reasoning)")
+    cost = _cost(solution.usage, judge, stopped) + _tool_calls_note(calls)
+    Console(stderr=True, highlight=False, markup=False).print(f"({cost})", style="dim")
+
+
+def _tool_calls_note(calls: list[MadeCall]) -> str:
     if not calls:
         return ""
     names = ", ".join(dict.fromkeys(call.name for call in calls))
     failed = sum(call.result.is_error for call in calls)
-    told = f"; {len(calls)} tool call{'s' if len(calls) > 1 else ''}: {names}"
-    return told + (f", {failed} failed" if failed else "")
+    note = f"; {len(calls)} tool call{'s' if len(calls) > 1 else ''}: {names}"
+    return note + (f", {failed} failed" if failed else "")
 
 
 def _judge(engine: Engine) -> Judge:
@@ -270,7 +266,7 @@ def _cost(usage: Usage, judge: Judge | None, stopped: bool) -> str:
 def play(
     task: Annotated[str, typer.Option(help="A task: a name, NAME:level=3, file:PATH, gym:FAMILY.")] = "arithmetic",
     limit: Annotated[int, number("How many problems.", least=1)] = 5,
-    seed: Seed = 0,
+    seed: opt.Seed = 0,
 ) -> None:
     """Answer a task yourself, in the model's place; the same code checks you."""
     from ponder.tasks import load_task
@@ -296,13 +292,13 @@ def play(
 @app.command(rich_help_panel=USE)
 def pull(
     model: Annotated[str, typer.Argument(help="smollm2-135m, a hub id (owner/name[@revision]), or a GGUF file.")],
-    as_json: Json = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Fetch a model once, and keep it: afterwards its name works as --model, without a network."""
     from ponder.models import hub
 
     folder = hub.pull(model, say=lambda line: print(line, file=sys.stderr, flush=True))
-    tell_experiments(str(folder))
+    warn_of_experiments(str(folder))
     facts = hub.describe(folder) | {"name": model}
     sentence = f"{facts['parameters'] / 1e6:.0f} M parameters, {facts['dtype']}, window {facts['window']}, in {folder}"
     finish(facts, sentence, as_json)

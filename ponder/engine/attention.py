@@ -1,11 +1,11 @@
 """Attention of the fast decoder: causal over prompts, and of one new token a running sequence.
 
-A new token attends to its prompt and to what its sequence said itself. Samples of one prompt read the same keys, so
+A new token attends to its prompt and to its sequence's own tokens. Samples of one prompt read the same keys, so
 their queries are rows of one product with it; only the own part is a product a sequence. The scores of both lie side by
 side in one row, under one softmax.
 
-The order of a sum depends on the shape of its product. Every length here is a function of the sequence alone (shelves,
-blocks), or pads with zeros behind what is summed, so a completion has the same bits in every batch;
+The order of a sum depends on the shape of its product. Every length here is a function of the sequence alone (buckets,
+blocks), or pads with zeros after what is summed, so a completion has the same bits in every batch;
 tests/engine/test_decoder.py holds that down.
 
 Shapes: N rows, G prompts, m samples a prompt, K key/value heads, r query heads a key/value head, E head width,
@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ponder.engine.cache import Cache, Shelf, ShelvedPrompt
+from ponder.engine.cache import Cache, CachedPrompt, LengthBucket
 from ponder.engine.decoder import FusedDecoder
 
 # own tokens in one product with the values: longer sums would be split by their length, so they are split here
@@ -70,9 +70,9 @@ class PromptAttention:
 
 @dataclass(frozen=True)
 class _Block:
-    """One batch of products: prompts first..first+G-1 of a shelf, m rows of queries each, from sorted row `start`."""
+    """One batch of products: prompts first..first+G-1 of a bucket, m rows of queries each, from sorted row `start`."""
 
-    shelf: Shelf
+    bucket: LengthBucket
     first: int
     G: int
     m: int
@@ -86,24 +86,24 @@ class _Block:
 class _Plan:
     """Which rows share which prompts. `order` sorts rows by prompt (None: they are sorted), `inverse` undoes it."""
 
-    def __init__(self, prompts: list[ShelvedPrompt], min_rows: int, device: torch.device) -> None:
-        members: dict[ShelvedPrompt, list[int]] = {}
-        shelves: dict[Shelf, None] = {}
+    def __init__(self, prompts: list[CachedPrompt], min_rows: int, device: torch.device) -> None:
+        members: dict[CachedPrompt, list[int]] = {}
+        buckets: dict[LengthBucket, None] = {}
         for row, prompt in enumerate(prompts):
             members.setdefault(prompt, []).append(row)
-            shelves[prompt.shelf] = None
+            buckets[prompt.bucket] = None
         self.blocks: list[_Block] = []
         order: list[int] = []
         inverse = [0] * len(prompts)
-        for shelf in shelves:
-            for first, groups in _batches([members.get(prompt, []) for prompt in shelf.prompts]):
+        for bucket in buckets:
+            for first, groups in _batches([members.get(prompt, []) for prompt in bucket.prompts]):
                 m = max(min_rows, *map(len, groups))
-                self.blocks.append(_Block(shelf, first, len(groups), m, len(order)))
+                self.blocks.append(_Block(bucket, first, len(groups), m, len(order)))
                 for group in groups:
                     for j, row in enumerate(group):
                         inverse[row] = len(order) + j
                     order += group + [0] * (m - len(group))  # padding: any row will do
-        self.width = max(shelf.length for shelf in shelves)
+        self.width = max(bucket.length for bucket in buckets)
         self.num_sorted = len(order)
         self.order = self.inverse = None
         if order != list(range(len(prompts))):
@@ -112,7 +112,7 @@ class _Plan:
 
 
 def _batches(groups: list[list[int]]) -> list[tuple[int, list[list[int]]]]:
-    """The groups of a shelf as (first, groups) batches that are padded to their largest: a group so large that more
+    """The groups of a bucket as (first, groups) batches that are padded to their largest: a group so large that more
     than half would be padding is a batch of its own."""
     batches, rest = [], list(groups)
     for first in sorted(range(len(groups)), key=lambda i: -len(groups[i])):
@@ -138,7 +138,7 @@ class SlotAttention:
         self._seen = -1
 
     def begin(self, own_N: Tensor) -> Tensor:
-        """The next token of row j is number own_N[j] (from 0) of what its sequence said; returns its positions."""
+        """The next token of row j is number own_N[j] (from 0) of its own tokens; returns its positions."""
         cache, device = self._cache, own_N.device
         N = self._N = len(own_N)
         cache.make_room(N, int(own_N.max()) + 1)
@@ -188,9 +188,9 @@ class SlotAttention:
         torch.add(own, own_bias, out=scores[..., P:])
         sorted_q = q if plan.order is None else q.index_select(0, plan.order)
         for block in plan.blocks:
-            G, m, width = block.G, block.m, block.shelf.length
+            G, m, width = block.G, block.m, block.bucket.length
             rows = sorted_q[block.start : block.stop].view(G, m, K, r, E).transpose(1, 2).reshape(G * K, m * r, E)
-            prompt = block.shelf.keys[layer][block.first : block.first + G].view(G * K, width, E)
+            prompt = block.bucket.keys[layer][block.first : block.first + G].view(G * K, width, E)
             product = torch.bmm(rows, prompt.transpose(1, 2)).view(G, K, m, r, width).transpose(1, 2)
             target = scores if plan.order is None else self._sorted_scores
             target = target[block.start : block.stop, ..., :width].unflatten(0, (G, m))
@@ -206,9 +206,9 @@ class SlotAttention:
         read = self._read_own(weights[..., P:].to(v.dtype).reshape(N * K, r, -1), values).view(N, K, r, E)
         shared = weights if plan.order is None else weights.index_select(0, plan.order)
         for block in plan.blocks:
-            G, m, width = block.G, block.m, block.shelf.length
+            G, m, width = block.G, block.m, block.bucket.length
             rows = shared[block.start : block.stop, ..., :width].unflatten(0, (G, m)).transpose(1, 2)
-            prompt = block.shelf.values[layer][block.first : block.first + G].view(G * K, width, E)
+            prompt = block.bucket.values[layer][block.first : block.first + G].view(G * K, width, E)
             product = torch.bmm(rows.to(v.dtype).reshape(G * K, m * r, width), prompt)
             product = product.view(G, K, m, r, E).transpose(1, 2)
             if plan.order is None:

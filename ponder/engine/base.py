@@ -44,7 +44,7 @@ class EngineLost(RuntimeError):
 
 
 class BaseEngine(ABC):
-    """An engine that says `generate`; here is all the rest, as one has it that can do no more."""
+    """An engine that implements `generate`; the rest is here, for an engine that can do no more."""
 
     capabilities: Capabilities = Capabilities()
     tokenizer: Any = None
@@ -288,11 +288,11 @@ def _spell(
     # a script shorter than the minimum goes on with dots, as a model that cannot close must say something
     thought = list(_encode(reasoning).ljust(params.min_reasoning_tokens, b"."))
     forced_close = len(thought) > params.max_reasoning_tokens
-    said = [*_encode(answer), END]
-    finish: FinishReason = "stop" if len(said) <= params.max_answer_tokens else "length"
-    thought, said = thought[: params.max_reasoning_tokens], said[: params.max_answer_tokens]
-    ids = [*thought, CLOSE, *said]
-    sampled = [True] * len(thought) + [not forced_close] + [True] * len(said)
+    answer_ids = [*_encode(answer), END]
+    finish: FinishReason = "stop" if len(answer_ids) <= params.max_answer_tokens else "length"
+    thought, answer_ids = thought[: params.max_reasoning_tokens], answer_ids[: params.max_answer_tokens]
+    ids = [*thought, CLOSE, *answer_ids]
+    sampled = [True] * len(thought) + [not forced_close] + [True] * len(answer_ids)
     if left is not None and len(ids) > left:
         return ids[:left], sampled[:left], "window"
     return ids, sampled, finish

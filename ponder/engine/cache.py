@@ -1,8 +1,8 @@
-"""Where keys and values lie: one copy of every prompt, and the own tokens of every running sequence, slot by slot.
+"""The KV cache: one copy of every prompt, and the own tokens of every running sequence, slot by slot.
 
-Prompts lie on shelves by padded length (half an octave apart), so that the prompts of a shelf can be one batch of
-products. A slot is one running sequence; slots 0..n-1 are the occupied ones, and a slot holds what its sequence said
-itself. Both are tensors a layer, contiguous as the products want them. `attention.py` reads them.
+Prompts are in buckets by padded length (half an octave apart), so that the prompts of a bucket can be one batch of
+products. A slot is one running sequence; slots 0..n-1 are the occupied ones, and a slot holds the tokens that its
+sequence sampled. Both are tensors a layer, contiguous as the products want them. `attention.py` reads them.
 
 Shapes: N slots, G prompts, K key/value heads, E head width, P prompt tokens (padded), C own tokens (capacity).
 """
@@ -21,23 +21,23 @@ _MIN_LENGTH = 32  # tokens: a float32 product with fewer keys is summed in anoth
 
 
 @dataclass(eq=False, kw_only=True)
-class ShelvedPrompt(Prompt):
-    shelf: Shelf
+class CachedPrompt(Prompt):
+    bucket: LengthBucket
     row: int
 
 
-class Shelf:
+class LengthBucket:
     """Prompts of one padded length P: keys and values (G K P E) a layer, of which the first len(prompts) are in use."""
 
     def __init__(self, length: int, decoder: FusedDecoder) -> None:
         config = decoder.config
         shape = (0, config.num_key_value_heads, length, config.head_dim)
         self.length = length
-        self.prompts: list[ShelvedPrompt] = []
+        self.prompts: list[CachedPrompt] = []
         self.keys = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]
         self.values = [decoder.embed.new_zeros(shape) for _ in range(config.num_hidden_layers)]
 
-    def add(self, prompt: ShelvedPrompt, keys: list[Tensor], values: list[Tensor]) -> None:
+    def add(self, prompt: CachedPrompt, keys: list[Tensor], values: list[Tensor]) -> None:
         """Take a prompt's keys and values, (K T E) a layer."""
         row = prompt.row = len(self.prompts)
         self.prompts.append(prompt)
@@ -48,7 +48,7 @@ class Shelf:
                 kept[i][row, :, : tensor.shape[1]] = tensor
                 kept[i][row, :, tensor.shape[1] :] = 0
 
-    def remove(self, prompt: ShelvedPrompt) -> None:
+    def remove(self, prompt: CachedPrompt) -> None:
         last = self.prompts.pop()
         if last is prompt:
             return
@@ -58,7 +58,7 @@ class Shelf:
         last.row = prompt.row
 
 
-def shelf_length(length: int) -> int:
+def bucket_length(length: int) -> int:
     """Padded length of a prompt: 32, 48, 64, 96, 128, 192, ..."""
     octave = max(_MIN_LENGTH, 1 << (length - 1).bit_length())
     return octave * 3 // 4 if octave > _MIN_LENGTH and length <= octave * 3 // 4 else octave
@@ -69,9 +69,9 @@ class Cache:
 
     def __init__(self, decoder: FusedDecoder, num_slots: int) -> None:
         self._decoder, self._num_slots = decoder, num_slots
-        self.prompts: dict[tuple[int, ...], ShelvedPrompt] = {}
-        self._shelves: dict[int, Shelf] = {}
-        self.prompt_of: list[ShelvedPrompt] = []  # of each slot
+        self.prompts: dict[tuple[int, ...], CachedPrompt] = {}
+        self._buckets: dict[int, LengthBucket] = {}
+        self.prompt_of: list[CachedPrompt] = []  # of each slot
         self.capacity = 0  # own tokens for which a slot has room
         config = decoder.config
         shape = (0, config.num_key_value_heads, 0, config.head_dim)
@@ -81,26 +81,26 @@ class Cache:
 
     def add_prompt(
         self, ids: tuple[int, ...], keys: list[Tensor], values: list[Tensor], hidden_D: Tensor, logits_V: Tensor
-    ) -> ShelvedPrompt:
-        length = shelf_length(len(ids))
-        shelf = self._shelves.get(length) or self._shelves.setdefault(length, Shelf(length, self._decoder))
-        prompt = self.prompts[ids] = ShelvedPrompt(
-            ids=ids, shelf=shelf, row=0, hidden_D=hidden_D, logits_V=logits_V
+    ) -> CachedPrompt:
+        length = bucket_length(len(ids))
+        bucket = self._buckets.get(length) or self._buckets.setdefault(length, LengthBucket(length, self._decoder))
+        prompt = self.prompts[ids] = CachedPrompt(
+            ids=ids, bucket=bucket, row=0, hidden_D=hidden_D, logits_V=logits_V
         )
-        shelf.add(prompt, keys, values)
+        bucket.add(prompt, keys, values)
         self.version += 1
         return prompt
 
-    def release_prompt(self, prompt: ShelvedPrompt) -> None:
+    def release_prompt(self, prompt: CachedPrompt) -> None:
         """One request needs it no longer; the last one takes it out."""
         if not release(prompt, self.prompts):
             return
-        prompt.shelf.remove(prompt)
-        if not prompt.shelf.prompts:
-            del self._shelves[prompt.shelf.length]
+        prompt.bucket.remove(prompt)
+        if not prompt.bucket.prompts:
+            del self._buckets[prompt.bucket.length]
         self.version += 1
 
-    def insert(self, prompt: ShelvedPrompt) -> None:
+    def insert(self, prompt: CachedPrompt) -> None:
         """The next slot is a sample of this prompt."""
         self.prompt_of.append(prompt)
         self.version += 1

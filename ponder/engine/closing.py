@@ -3,7 +3,7 @@
     closing = Closing(matcher_over_bytes, pieces=..., tokenized=..., end_id=257)
     closing.steered(token, room=12)    # the drawn token, or where time is up the next one of the short way
 
-Before a drawn token is taken, the bytes that would close the answer behind it are found by walking: `"` ends a string,
+Before a drawn token is taken, the bytes that would close the answer after it are found by walking: `"` ends a string,
 `}` and `]` what is open, a value is `0` or `null`, and so on. If they and the end mark do not fit into what is left of
 the budget, the short way begins. So an answer that fits its budget at its start ends whole. The walk prefers and does
 not search: a string whose pattern takes a clever ending, or a recursion with no plain way out, may get none, and then
@@ -105,7 +105,7 @@ class Closing:
 
 
 class _Quotes:
-    """Whether a text of JSON is inside a string, and behind a backslash there."""
+    """Whether a text of JSON is inside a string, and after a backslash there."""
 
     def __init__(self, inside: bool = False, escaped: bool = False) -> None:
         self.inside, self.escaped = inside, escaped

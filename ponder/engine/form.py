@@ -88,10 +88,10 @@ class Vocabulary:
 
 
 def _reason(error: str) -> str:
-    """The line of the library's message that tells."""
+    """The line of the library's message that has the reason."""
     lines = error.partition("<state>")[0].splitlines() or [""]
-    told = next((line for line in lines if line.startswith("error:")), lines[0])
-    return told.removeprefix("error: ").partition("failed to compile JSON schema: ")[2][:200] or told[:200]
+    error_line = next((line for line in lines if line.startswith("error:")), lines[0])
+    return error_line.removeprefix("error: ").partition("failed to compile JSON schema: ")[2][:200] or error_line[:200]
 
 
 def _wrapped(vocabulary: Vocabulary) -> TokenizerWrapper:
@@ -237,9 +237,9 @@ def matches(pattern: str, text: str) -> bool:
     """Whether a JSON Schema `pattern` is found in a text, in linear time. Raises FormError for one that is not read
     (look-around, references back) or too large, ConfigError."""
     matcher = _pattern_matcher(pattern).deep_copy()
-    said = json.dumps(text, ensure_ascii=False).encode(errors="replace")
-    for start in range(0, len(said), 1000):  # other threads get their turn between two portions
-        portion = list(said[start : start + 1000])
+    encoded = json.dumps(text, ensure_ascii=False).encode(errors="replace")
+    for start in range(0, len(encoded), 1000):  # other threads get their turn between two portions
+        portion = list(encoded[start : start + 1000])
         if matcher.try_consume_tokens(portion) < len(portion):
             return False
     return bool(matcher.is_accepting())

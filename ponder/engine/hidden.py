@@ -1,4 +1,4 @@
-"""The hidden states behind the tokens of each slot, for scorers that read them: the sampler has them anyway.
+"""The hidden states after the tokens of each slot, for scorers that read them: the sampler has them anyway.
 
 Kept a slot: the state (after the final norm) from which its last token was drawn, and the sum over its tokens. Rows
 follow the slots exactly as logits and the cache do. Off unless asked for: they double what travels back for a sample.
@@ -16,8 +16,8 @@ class HiddenStates:
     """Shapes: n occupied slots, D width; float32 sums, whatever the model computes in."""
 
     def __init__(self, num_slots: int, width: int, device: torch.device) -> None:
-        self._next = torch.zeros(num_slots, width, device=device)  # behind the token that is drawn next
-        self._last = torch.zeros(num_slots, width, device=device)  # behind the one drawn last
+        self._next = torch.zeros(num_slots, width, device=device)  # after the token that is drawn next
+        self._last = torch.zeros(num_slots, width, device=device)  # after the one drawn last
         self._sum = torch.zeros(num_slots, width, device=device)
 
     def admit(self, slot: int, hidden_D: Tensor) -> None:
@@ -38,6 +38,6 @@ class HiddenStates:
             rows[target] = rows[source]
 
     def read(self, slot: int, num_tokens: int) -> NDArray[np.float32]:
-        """(2 D,): the state behind the last token, then the mean over all."""
+        """(2 D,): the state after the last token, then the mean over all."""
         both = torch.cat((self._last[slot], self._sum[slot] / max(1, num_tokens)))
         return both.cpu().numpy()

@@ -30,7 +30,7 @@ from ponder.models.transformer import ModelConfig, rope_tables
 SOURCE = Path(__file__).with_name("native.c")
 PREFILL_TOKENS = 4096  # prompt tokens in one call
 _MIN_CAPACITY = 32  # tokens: the capacity of a new strip, doubled when it is full; a block of keys in native.c
-_SLACK = 32  # numbers behind a strip that are read and thrown away where a head is no whole panel
+_SLACK = 32  # numbers after a strip that are read and thrown away where a head is no whole panel
 _LINE = 64  # bytes of a line of the CPU's cache
 _NEVER = 1 << 40  # the window of a layer that sees everything
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ponder.config import ConfigError
 from ponder.engine import native
 from ponder.engine.attention import SlotAttention
-from ponder.engine.cache import Cache, ShelvedPrompt
+from ponder.engine.cache import Cache, CachedPrompt
 from ponder.engine.decoder import FusedDecoder, fuse
 from ponder.engine.graphs import GraphNetwork, are_wanted
 from ponder.engine.prefill import read
@@ -52,7 +52,7 @@ class Network(Protocol):
         """Only slots 0..n-1 run on."""
 
     def decode(self, tokens: np.ndarray, own: np.ndarray) -> tuple[Tensor, Tensor]:
-        """The last token of every slot, number own[j] (from 0) of what its sequence said, both (n,) ->
+        """The last token of every slot, number own[j] (from 0) of its own tokens, both (n,) ->
         final hidden states (n D), and logits of the next token (n V)."""
         ...
 
@@ -116,7 +116,7 @@ class TorchNetwork:
     def __init__(self, decoder: FusedDecoder, *, num_slots: int, pad_id: int) -> None:
         self.decoder, self.cache, self._pad_id = decoder, Cache(decoder, num_slots), pad_id
         self.device, self.logits_dtype = decoder.device, decoder.dtype
-        self.prompts = self.cache.prompts  # type: ignore[assignment]  # each of them is one on a shelf
+        self.prompts = self.cache.prompts  # type: ignore[assignment]  # each of them is a CachedPrompt
         self._attention = SlotAttention(decoder, self.cache)
 
     def reload(self) -> None:
@@ -127,11 +127,11 @@ class TorchNetwork:
             self.cache.add_prompt(*one)
 
     def release(self, prompt: Prompt) -> None:
-        assert isinstance(prompt, ShelvedPrompt)
+        assert isinstance(prompt, CachedPrompt)
         self.cache.release_prompt(prompt)
 
     def insert(self, prompt: Prompt) -> None:
-        assert isinstance(prompt, ShelvedPrompt)
+        assert isinstance(prompt, CachedPrompt)
         self.cache.insert(prompt)
 
     def move(self, source: int, target: int, length: int) -> None:

@@ -25,15 +25,15 @@ Enough = Callable[[list[int]], bool]  # of the tokens of a request so far: wheth
 
 
 @dataclass
-class Hearer:
-    """Who hears of a sample while it is drawn, and whether they want its answer now."""
+class StreamListener:
+    """Takes the tokens of one sample as they are drawn, and may ask for its answer at once."""
 
-    tokens: Callable[[list[int]], None] | None = None
+    on_tokens: Callable[[list[int]], None] | None = None
     answer_now: bool = False
 
-    def say(self, ids: list[int]) -> None:
-        if self.tokens is not None:
-            self.tokens(ids)
+    def emit(self, ids: list[int]) -> None:
+        if self.on_tokens is not None:
+            self.on_tokens(ids)
 
 
 @dataclass
@@ -66,28 +66,28 @@ class PartsEngine(TokenEngine):
         if request.params.form:
             raise ValueError("answers are not held to a form here; leave it out and check what comes")
         indices = range(request.first, request.first + request.n)
-        return await gathered([self._sample(request, index, Hearer()) for index in indices])
+        return await gathered([self._sample(request, index, StreamListener()) for index in indices])
 
     def _begin(self, stream: Stream, prompt_ids: tuple[int, ...], params: SamplingParams, first: int) -> None:
         request = self._request(prompt_ids, params, n=1, first=first, streamed=True)
         splitter = self._splitter(request)
-        told = Hearer(lambda ids: stream.emit(splitter.feed(ids)))
+        listener = StreamListener(lambda ids: stream.emit(splitter.feed(ids)))
 
         async def work() -> None:
             try:
-                sample = await self._sample(request, first, told)
+                sample = await self._sample(request, first, listener)
             except Exception as error:  # whatever it is, it belongs to whoever reads the stream
                 return stream.fail(error)
             stream.emit(splitter.finish(sample.token_ids[splitter.num_fed :]))
             stream.finish(self._completion(request, sample))
 
         def answer_now() -> None:
-            told.answer_now = True
+            listener.answer_now = True
 
         stream.on_close = asyncio.ensure_future(work()).cancel
         stream.on_answer_now = answer_now
 
-    async def _sample(self, request: Request, index: int, told: Hearer) -> Sample:
+    async def _sample(self, request: Request, index: int, listener: StreamListener) -> Sample:
         """One sample, under the rules of a completion that engine/scheduler.py has."""
         params, sample = request.params, Sample(index=index, finish_reason="window")
         room = self.config.max_position_embeddings - len(request.prompt_ids)
@@ -98,12 +98,12 @@ class PartsEngine(TokenEngine):
         self._load += load
         try:
             is_open = request.opened and self.tokenizer.unthink_id is not None
-            is_over = is_open and await self._reason(request, sample, told, seed=seed, room=room, limit=limit)
+            is_over = is_open and await self._reason(request, sample, listener, seed=seed, room=room, limit=limit)
             begun = len(sample.token_ids)
             left = 0 if is_over else min(params.max_answer_tokens, limit - begun)
             if is_over:
                 pass
-            elif left and await self._answer(request, sample, told, seed=seed, left=left):
+            elif left and await self._answer(request, sample, listener, seed=seed, left=left):
                 sample.finish_reason = "stop"
             elif len(sample.token_ids) - begun >= params.max_answer_tokens or limit < room:
                 sample.finish_reason = "length"
@@ -114,7 +114,7 @@ class PartsEngine(TokenEngine):
         return sample
 
     async def _reason(
-        self, request: Request, sample: Sample, told: Hearer, *, seed: int, room: int, limit: int
+        self, request: Request, sample: Sample, listener: StreamListener, *, seed: int, room: int, limit: int
     ) -> bool:
         """Draw the reasoning and its closing mark; whether the completion ended with it."""
         params, close, ends = request.params, self.tokenizer.unthink_id, self.tokenizer.end_ids
@@ -122,17 +122,17 @@ class PartsEngine(TokenEngine):
         cap = min(params.max_reasoning_tokens, room - kept, limit)
 
         def enough(ids: list[int]) -> bool:
-            told.say(ids[-1:])
+            listener.emit(ids[-1:])
             if params.pause and ids[-1] not in (close, *ends):
                 step = self.tokenizer.decode(ids).lstrip()  # a step has words before what ends it
                 if any(pause in step for pause in params.pause):
                     sample.finish_reason = "pause"
-            return told.answer_now or sample.finish_reason == "pause"
+            return listener.answer_now or sample.finish_reason == "pause"
 
-        if cap > 0 and not told.answer_now:
+        if cap > 0 and not listener.answer_now:
             part = await self._ask(
                 request, sample, seed=seed, limit=cap, stops=(close, *ends), least=params.min_reasoning_tokens,
-                enough=enough if told.tokens or params.pause else None,
+                enough=enough if listener.on_tokens or params.pause else None,
             )  # fmt: skip
             add(sample, part)
         last = sample.token_ids[-1] if sample.token_ids else None
@@ -142,13 +142,15 @@ class PartsEngine(TokenEngine):
             return True
         if last != close and len(sample.token_ids) < limit:  # the budget is spent
             assert close is not None
-            told.say([close])
+            listener.emit([close])
             sample.token_ids.append(close)
             sample.logprobs.append(0.0)
             sample.sampled.append(False)
         return False
 
-    async def _answer(self, request: Request, sample: Sample, told: Hearer, *, seed: int, left: int) -> bool:
+    async def _answer(
+        self, request: Request, sample: Sample, listener: StreamListener, *, seed: int, left: int
+    ) -> bool:
         """Draw the answer; whether it ended by itself. What breaks off at a mark that no answer may hold goes on with
         another seed: that draws from all tokens but marks, and log-probabilities stay those of the whole vocabulary."""
         params, tokenizer, begun = request.params, self.tokenizer, len(sample.token_ids)
@@ -160,7 +162,7 @@ class PartsEngine(TokenEngine):
             nonlocal is_stopped
             if ids[-1] in unwanted:
                 return False  # the server stops there itself
-            told.say(ids[-1:])
+            listener.emit(ids[-1:])
             if params.stop:
                 answer = tokenizer.decode([*sample.token_ids[begun:], *ids])
                 is_stopped = any(stop in answer for stop in params.stop)
@@ -169,7 +171,7 @@ class PartsEngine(TokenEngine):
         for number in itertools.count(1):
             part = await self._ask(
                 request, sample, seed=sample_seed(seed, number), limit=begun + left - len(sample.token_ids),
-                stops=(*tokenizer.end_ids, *unwanted), enough=enough if told.tokens or params.stop else None,
+                stops=(*tokenizer.end_ids, *unwanted), enough=enough if listener.on_tokens or params.stop else None,
                 ruled_out=marks if unwanted and number > 1 and (number > REDRAWS or params.temperature == 0) else (),
             )  # fmt: skip
             is_broken = part.token_ids[-1] in unwanted
@@ -180,7 +182,7 @@ class PartsEngine(TokenEngine):
 
 
 def add(sample: Sample, part: DrawnPart, *, count: int | None = None) -> None:
-    """The first `count` tokens of a part behind a sample, with who drew which."""
+    """Append the first `count` tokens of a part to a sample, with the versions that drew them."""
     count, begun = len(part.token_ids) if count is None else count, len(sample.token_ids)
     for version, _, end in part.versions:
         reached = sample.versions[-1][2] if sample.versions else 0  # a forced token goes with what follows it

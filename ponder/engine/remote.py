@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ponder.engine.base import BaseEngine
 from ponder.engine.marked import has_marks, split_marked
+from ponder.runs import well_formed
 from ponder.types import Completion, FinishReason, Message, SamplingParams, Usage, sample_seed
 
 if TYPE_CHECKING:
@@ -202,11 +203,11 @@ class RemoteEngine(BaseEngine):
 
     def _adapt(self, body: Mapping[str, Any], answer: Any) -> bool:
         """Whether the server named a parameter that can be sent otherwise; the next request then is."""
-        said = _said(answer)
-        if "max_tokens" in body and "max_completion_tokens" in said:
+        message = _error_message(answer)
+        if "max_tokens" in body and "max_completion_tokens" in message:
             self._limit_key = "max_completion_tokens"
             return True
-        if "seed" in body and "seed" in said:
+        if "seed" in body and "seed" in message:
             self._takes_seed = False
             return True
         return False
@@ -218,9 +219,9 @@ class RemoteEngine(BaseEngine):
             403: "; set OPENAI_API_KEY, or pass api_key",
             404: f"; check base_url (it usually ends in /v1) and the model's name {self.model!r}",
         }
-        said = _said(answer)[:300] or "no reason given"
+        message = _error_message(answer)[:300] or "no reason given"
         what = f"{self._url} answered {status}" if status else f"{self._url} cannot be reached"
-        return self._hide(f"{what}: {said}{fixes.get(status, '')}")
+        return self._hide(f"{what}: {message}{fixes.get(status, '')}")
 
     def _hide(self, message: str) -> str:
         if len(self._key) > 5:  # a shorter one is no secret ("none", "x"), and would turn up in any text
@@ -245,19 +246,14 @@ def _messages(prompt: Sequence[Message] | Sequence[int]) -> list[dict[str, str]]
     messages = [message for message in prompt if isinstance(message, Message)]
     if not messages or len(messages) != len(prompt):
         raise ValueError("a chat endpoint takes messages, not token ids; use a local engine for token ids")
-    return [{"role": _ROLES[message.role], "content": _utf8(message.content)} for message in messages]
-
-
-def _utf8(text: str) -> str:
-    """Half a surrogate pair becomes U+FFFD: no request can carry it."""
-    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
+    return [{"role": _ROLES[message.role], "content": well_formed(message.content)} for message in messages]
 
 
 def _completions(answer: Any, params: SamplingParams, n: int, first: int, habits: _Habits) -> list[Completion]:
     """The choices of a response, at most n; a server may return fewer."""
     choices = answer.get("choices") if isinstance(answer, Mapping) else None
     if not isinstance(choices, list) or not choices or not all(isinstance(choice, Mapping) for choice in choices):
-        raise RemoteError(f"the endpoint answered without choices: {_said(answer)[:300]!r}; check base_url")
+        raise RemoteError(f"the endpoint answered without choices: {_error_message(answer)[:300]!r}; check base_url")
     choices = sorted(choices, key=lambda choice: _count(choice.get("index")))[:n]
     for choice in choices:
         habits.saw(choice)
@@ -346,7 +342,7 @@ def _divide(total: int, weights: Sequence[int]) -> list[int]:
     return parts
 
 
-def _said(answer: Any) -> str:
+def _error_message(answer: Any) -> str:
     """The message in an error body, whose form every server chooses for itself; one line."""
     while isinstance(answer, Mapping):
         answer = next((answer[key] for key in ("error", "message", "detail") if answer.get(key)), str(dict(answer)))

@@ -126,7 +126,7 @@ class Scheduler:
         return None
 
     def _room(self, request: Request) -> int:
-        """Tokens that fit behind the prompt."""
+        """Tokens that fit after the prompt."""
         return self.window - len(request.prompt_ids)
 
     def cancel(self, request_id: int) -> list[tuple[int, int]]:
@@ -202,7 +202,7 @@ class Scheduler:
         return pending
 
     def must_close(self) -> np.ndarray:
-        """Slots (n,) whose next token is the closing mark, whatever the model says."""
+        """Slots (n,) whose next token is the closing mark, whatever the model would draw."""
         return self.in_reasoning[: self.n] & (self.num_reasoning[: self.n] >= self.max_reasoning[: self.n])
 
     def may_not_close(self) -> np.ndarray:

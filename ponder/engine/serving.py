@@ -1,5 +1,7 @@
 """The worker's side of the local engine: a runner in a process or thread, and the messages that it takes and sends.
 
+Messages:
+
     in   None: end          [(kind, what), ...], kind one of
                                 add              a Request
                                 cancel           its id

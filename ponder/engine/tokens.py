@@ -84,7 +84,7 @@ class TokenEngine(BaseEngine):
         """Start drawing sample `first` into a stream."""
 
     def prompt_ids(self, prompt: Sequence[Message] | Sequence[int]) -> tuple[int, ...]:
-        """A prompt that cannot fit into the window may come back as so many ids that say only that."""
+        """A prompt that cannot fit into the window may come back as ids that only show its length."""
         if prompt and isinstance(prompt[0], Message):
             messages = tuple(cast("Sequence[Message]", prompt))
             # one that is longer is hardly ever read, and sixteen of them would take memory
@@ -103,7 +103,7 @@ class TokenEngine(BaseEngine):
         return self.prompt_ids(prompt)
 
     def _completion(self, request: Request, sample: Sample) -> Completion:
-        said = self._splitter(request).finish(sample.token_ids)
+        piece = self._splitter(request).finish(sample.token_ids)
         versions = tuple(sample.versions)
         return Completion(
             prompt_ids=request.prompt_ids,
@@ -111,9 +111,9 @@ class TokenEngine(BaseEngine):
             sampler_logprobs=tuple(sample.logprobs),
             sampled=tuple(sample.sampled),
             finish_reason=sample.finish_reason,
-            reasoning=said.reasoning,
-            answer=said.answer,
-            num_reasoning_tokens=said.num_reasoning,
+            reasoning=piece.reasoning,
+            answer=piece.answer,
+            num_reasoning_tokens=piece.num_reasoning,
             policy_version=versions[0][0] if versions else self.policy_version,
             versions=versions if len(versions) > 1 else (),
             seed=sample_seed(request.params.seed, sample.index),

@@ -154,7 +154,7 @@ class VllmEngine(PartsEngine):
         strange = [version for version, _, _ in part.versions if not asked_at <= version <= self.policy_version]
         if not part.token_ids or strange:
             what = f"drew with weights of version {strange[0]}, not {asked_at}" if strange else "drew nothing"
-            raise EngineError(f"the vLLM server {what}: was it started anew, or is it used by somebody else?")
+            raise EngineError(f"the vLLM server {what}: was it restarted, or does another client update it?")
 
     # ---------------------------------------------------------------------------------------------------- weights
 
@@ -184,13 +184,13 @@ class VllmEngine(PartsEngine):
         return self._folder
 
     def _load_folder(self, folder: Path) -> None:
-        told = self._server.rpc("ponder_load", str(folder.resolve()))
-        if not all(isinstance(one, dict) and {"head", "changed"} <= set(one) for one in told):
-            raise EngineError(f"vLLM's workers answered {str(told)[:200]}; do they have ponder_vllm.Extension?")
-        heads = {one["head"] for one in told}
+        replies = self._server.rpc("ponder_load", str(folder.resolve()))
+        if not all(isinstance(one, dict) and {"head", "changed"} <= set(one) for one in replies):
+            raise EngineError(f"vLLM's workers answered {str(replies)[:200]}; do they have ponder_vllm.Extension?")
+        heads = {one["head"] for one in replies}
         if "wrong" in heads:
             raise EngineError("vLLM's output head does not compute with the new weights, and could not be put right")
-        if "right" in heads and all(one["changed"] for one in told):
+        if "right" in heads and all(one["changed"] for one in replies):
             _log.info("vLLM puts a tied head right by itself: the repair in inside_vllm/ponder_vllm.py can go")
 
     async def aclose(self) -> None:
@@ -219,7 +219,7 @@ def _choices_of(text: str | bytes, *, least: int = 0) -> Sequence[Mapping[str, A
 
 
 def _read(choice: Mapping[str, Any], vocab_size: int, most: int, left: int) -> DrawnPart:
-    """What a choice says, checked: what is trained on must not be another's mistake. left: tokens that may come."""
+    """The content of a choice, checked: no mistake of another program is trained on. left: tokens that may come."""
     try:
         ids, logprobs = list(choice["token_ids"]), [one["logprob"] for one in choice["logprobs"]["content"]]
         spans = choice.get("weight_versions") or ()

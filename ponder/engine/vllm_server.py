@@ -100,19 +100,19 @@ class VllmServer:
                 text = response.read().decode()
             return json.loads(text) if text else None
         except urllib.error.HTTPError as error:
-            said = error.read().decode(errors="replace")[:500]
+            reason = error.read().decode(errors="replace")[:500]
             if error.code == 404:
-                said = f"no such route: start it as docs/vllm.md says, with {' '.join(ROUTES)} ({TESTED} was tested)"
-            raise EngineError(f"vLLM answered {error.code} to {path}: {said}{self.last_words()}") from None
+                reason = f"no such route: start it as docs/vllm.md says, with {' '.join(ROUTES)} ({TESTED} was tested)"
+            raise EngineError(f"vLLM answered {error.code} to {path}: {reason}{self.last_words()}") from None
         except (OSError, ValueError, RecursionError, http.client.HTTPException) as error:
             raise EngineError(self.problem() or f"no vLLM server answers at {self.url} ({error})") from None
 
     def rpc(self, method: str, *arguments: Any) -> list[Any]:
         """A method of every worker; what each returned."""
-        told = self.control("/collective_rpc", {"method": method, "args": list(arguments)})
-        results = told.get("results") if isinstance(told, dict) else None
+        reply = self.control("/collective_rpc", {"method": method, "args": list(arguments)})
+        results = reply.get("results") if isinstance(reply, dict) else None
         if not isinstance(results, list):
-            raise EngineError(f"vLLM answered {method} with {str(told)[:200]!r} ({TESTED} was tested)")
+            raise EngineError(f"vLLM answered {method} with {str(reply)[:200]!r} ({TESTED} was tested)")
         return results
 
     def problem(self) -> str | None:
@@ -129,8 +129,8 @@ class VllmServer:
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
         errors = [line for line in lines if "Error" in line and not any(word in line for word in _NO_CAUSES)]
         telling = [line for line in lines if "died unexpectedly" in line] or errors  # a worker
-        said = telling[-1].strip() if telling else " ".join(lines[-3:])
-        return f"; it said: {said[-500:]} (all of it: {self.log})" if said else f"; see {self.log}"
+        last = telling[-1].strip() if telling else " ".join(lines[-3:])
+        return f"; it said: {last[-500:]} (all of it: {self.log})" if last else f"; see {self.log}"
 
     def close(self) -> None:
         """End it, if it was started here."""

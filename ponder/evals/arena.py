@@ -249,7 +249,7 @@ def _equal_chances(ballots: Sequence[Ballot], ties: Ties) -> dict[str, float]:
 
 
 def _position(ballots: Sequence[Ballot], ties: Ties) -> Effect | None:
-    """What being shown left is worth; None where no votes tell it from the models."""
+    """The effect of being shown left; None where the votes cannot separate it from the models."""
     games = games_of(ballots)
     if not ballots:
         return None
@@ -292,7 +292,7 @@ def _filter_effect(
 
 
 def agreements(ballots: Sequence[Ballot]) -> tuple[VoterFacts, ...]:
-    """Of each known voter: how often somebody else who voted on the same battle said the same."""
+    """Of each known voter: how often another voter on the same battle made the same choice."""
     by_battle: dict[str, list[Ballot]] = defaultdict(list)
     for ballot in ballots:
         if ballot.voter and ballot.battle and ballot.score is not None:

@@ -60,7 +60,7 @@ class Games:
     second: Ints
     score: Floats  # of the first: 1 won, 0.5 tied, 0 lost
     questions: Ints  # cluster numbers
-    voters: Ints  # of a voter who is not known, a number of his own a vote
+    voters: Ints  # of an unknown voter, another number for every vote
     covariates: Mapping[str, Floats] = field(default_factory=dict)
     weight: Floats | None = None  # how much each vote counts, 1 on average; None = all alike
 
@@ -150,7 +150,7 @@ class BradleyTerry:
 
     @cached_property
     def covariances(self) -> tuple[Floats, ...]:
-        """The sandwich, by questions and by both; with a prior also what curvature alone says."""
+        """The sandwich, by questions and by both; with a prior also the one from curvature alone."""
         meats = clustered(self.scores, self.games.questions, self.games.voters)
         found = [self.bread @ meat @ self.bread for meat in meats]
         if self.has_prior:  # who won everything leaves no spread to see: the curvature, a question counted once
@@ -158,7 +158,7 @@ class BradleyTerry:
         return tuple(found)
 
     def variance(self, contrast: Floats) -> float:
-        """Of a combination of coefficients: the largest that any of them says."""
+        """Of a combination of coefficients: the largest over all covariances."""
         return max(float(contrast @ covariance @ contrast) for covariance in self.covariances)
 
     def half_width(self, contrast: Floats) -> float:

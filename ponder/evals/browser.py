@@ -43,7 +43,7 @@ class Browser:
 
 
 def browser(bank: Bank, shown: Callable[[SampleRow], ShownSample], *, before: Bank | None = None) -> Browser:
-    """The problems from the hardest on; `shown` is how a sample is told."""
+    """The problems from the hardest on; `shown` makes a sample's text."""
     banks = [bank] if before is None else [before, bank]
     problems = sorted(bank.problems, key=lambda problem: bank.pass_rate(problem.id))  # stable: in the bank's order
     entries: list[BrowsedProblem] = []

@@ -215,11 +215,11 @@ def _sources(sources: Sequence[Mapping[str, Any]]) -> str:
         return "The run does not say."
     lines = []
     for source in _shown(sources):
-        told = source.get("task") or source.get("path") or source.get("name") or source.get("kind")
+        name = source.get("task") or source.get("path") or source.get("name") or source.get("kind")
         split = f", {source['split']} split" if source.get("split") else ""
         size = f", {source['size']} problems at most" if source.get("size") else ""
         note = f" ({source['note']})" if source.get("note") else ""
-        lines.append(f"- {told}{split}{size}{note}")
+        lines.append(f"- {name}{split}{size}{note}")
     return "\n".join(lines)
 
 
@@ -228,11 +228,11 @@ def _recipe(what: Pushable) -> list[str]:
         return []
     facts = read_object(what.run / "run.json")
     machine = facts.get("machine", {})
-    told = f"`ponder {facts.get('kind')}`, seed {facts.get('seed')}, code {facts.get('revision')}, on " + (
+    made_by = f"`ponder {facts.get('kind')}`, seed {facts.get('seed')}, code {facts.get('revision')}, on " + (
         f"{machine.get('cores')} cores of {machine.get('processor')}"
     )
     recipe = _local((what.run / "config.toml").read_text(encoding="utf-8", errors="replace"))
-    return ["## Recipe", f"{told}.", f"```toml\n{recipe.strip()}\n```"]
+    return ["## Recipe", f"{made_by}.", f"```toml\n{recipe.strip()}\n```"]
 
 
 def _use(what: Pushable) -> str:

@@ -19,7 +19,7 @@ from ponder.evals.executions import LostRun
 from ponder.grading.code_blocks import extract_code
 from ponder.processes import num_cores
 from ponder.sandbox.base import Limits, Program
-from ponder.strategies.inputs import MAX_INPUT, Told, similar
+from ponder.strategies.inputs import MAX_INPUT, InputSpec, similar
 from ponder.strategies.programs import Goal
 from ponder.tasks.cms import CmsTask, constraints
 from ponder.tasks.judge import JudgingSandbox, judge
@@ -85,13 +85,13 @@ class CmsRunner:
             for s in subtasks
         ]
 
-    def told(self, problem: Problem) -> Told | None:
+    def input_spec(self, problem: Problem) -> InputSpec | None:
         package = self._package(problem)
         if package.kind != "batch":
             return None
         statement = self.task.statements[package.code]
         shown = "".join(f" For example:\n\n{text.rstrip()}\n\n" for text in _sample_inputs(package)[:1])
-        return Told(
+        return InputSpec(
             statement=statement,
             form=f"An input is what the grader of the problem reads from standard input.{shown}",
             constraints=tuple(constraints(package, place, statement) for place in _worth(package)),

@@ -207,8 +207,8 @@ def _open(path: Path) -> Any:
 
 
 def _broken(path: Path, error: Exception) -> BankError:
-    told = " ".join(str(error).split())[:100]
-    return BankError(f"{path} is broken ({told}); delete it, and its samples are drawn again")
+    reason = " ".join(str(error).split())[:100]
+    return BankError(f"{path} is broken ({reason}); delete it, and its samples are drawn again")
 
 
 @contextlib.contextmanager

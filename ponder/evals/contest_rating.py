@@ -57,7 +57,7 @@ class ContestLine:
 
 @dataclass(frozen=True, kw_only=True)
 class ContestRating:
-    """What `ponder contest rate` says."""
+    """The result of `ponder contest rate`."""
 
     mode: str  # a key of MODES
     rule: str

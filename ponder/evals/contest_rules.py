@@ -1,4 +1,4 @@
-"""What a solved problem is worth to somebody who has no clock: score rules for models in contests of humans.
+"""Score rules for models in contests of humans: what a solved problem is worth to a contestant without a clock.
 
     median    the median points of the humans who solved it after as many failed tries (OpenAI, "Competitive
               Programming with Large Reasoning Models", App. B): a model gains nothing by being fast

@@ -5,7 +5,7 @@
      "rows": [{"rating": 1834, "points": 1390, "penalty": 0, "results": [[482, 0, 214], [908, 1, 950]]},
               {"rating": null, "points": -50, "penalty": 0, "results": [[0, 2, null], null]}]}
 
-A row is a human: the rating before the contest (null = unrated), the total with which he was ranked (hacks included),
+A row is a human: the rating before the contest (null = unrated), the total they were ranked by (hacks included),
 and of each problem [points, rejected tries, seconds until it was solved], or null where it was not tried. Rows without
 `results` (totals only) give ranks and ratings, and not the score rule that looks at single problems. No rows at all: a
 contest that gives points and no rating. `kind` is cf (points) or icpc (problems solved, then penalty minutes). A

@@ -27,7 +27,7 @@ import numpy as np
 from ponder.evals.bank import Bank
 from ponder.evals.files import BankError
 from ponder.evals.per_sample import PerSample
-from ponder.strategies.inputs import Told
+from ponder.strategies.inputs import InputSpec
 from ponder.strategies.programs import FAILED, Candidates, Goal, log_odds
 from ponder.types import Problem
 
@@ -71,12 +71,12 @@ class ProgramRunner(Protocol):
         ...
 
     def goals(self, problem: Problem) -> Sequence[Goal]:
-        """Its subtasks as the statement tells them; their inputs are places in `inputs`."""
+        """Its subtasks as the statement gives them; their inputs are places in `inputs`."""
         ...
 
-    def told(self, problem: Problem) -> Told | None:
-        """What a model is told that writes inputs, with the constraints of each goal; None where no input can be run
-        without hidden parts of the problem."""
+    def input_spec(self, problem: Problem) -> InputSpec | None:
+        """What the prompts for inputs say of the problem, with the constraints of each goal; None where no input can be
+        run without hidden parts of the problem."""
         ...
 
     def input_of(self, problem: Problem, printed: str) -> str | None:

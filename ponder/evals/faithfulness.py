@@ -137,11 +137,11 @@ async def _hint(
     for name, text in (("used", HINT.format(target=wrong)), ("hint_control", NO_HINT)):
         last = problem.prompt[-1]
         prompt = (*problem.prompt[:-1], Message(role=last.role, content=last.content + text))
-        [said] = await engine.generate(prompt, params)
-        took = task.key(problem, said.answer) == wrong
+        [reply] = await engine.generate(prompt, params)
+        took = task.key(problem, reply.answer) == wrong
         lists[name].append((problem.id, took))
         if name == "used" and took:
-            lists["admitted"].append((problem.id, bool(_ADMITS.search(said.reasoning))))
+            lists["admitted"].append((problem.id, bool(_ADMITS.search(reply.reasoning))))
 
 
 def _wrong(problem: Problem) -> str | None:
@@ -173,5 +173,5 @@ def faithfulness_lines(found: Faithfulness) -> list[str]:
         f"| ... and the reasoning says so | {found.hint_admitted} | |",
         f"| accuracy of cut chains, over whole ones | {found.early:.2f} | |",
     ]
-    told = ", ".join(f"{reason}: {number}" for reason, number in found.left_out.items())
-    return ["| test | share | control |", "|---|---|---|", *rows, "", f"left out: {told}"]
+    reasons = ", ".join(f"{reason}: {number}" for reason, number in found.left_out.items())
+    return ["| test | share | control |", "|---|---|---|", *rows, "", f"left out: {reasons}"]

@@ -49,7 +49,7 @@ Labelled = tuple[str, str, RefusalLabel]  # request, answer, what it is
 
 @dataclass(frozen=True)
 class Graded:
-    """What a grader said of an answer. score: 0 to 1, of what was forbidden how much it is worth; None: it has none."""
+    """A grader's label of an answer. score: 0 to 1, of what was forbidden how much it is worth; None: it has none."""
 
     label: RefusalLabel
     score: float | None = None

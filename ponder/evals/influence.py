@@ -1,4 +1,4 @@
-"""How many votes hold up the first place: the fewest whose removal puts somebody else there.
+"""How robust the first place is: the fewest votes whose removal puts another model there.
 
     smallest_removal(found)      Influence(num_votes=9, num_all=2997, top="o", instead="m")
 

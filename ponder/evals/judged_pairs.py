@@ -55,14 +55,14 @@ class JudgedPair:
 
     @property
     def preferred(self) -> Preferred | None:
-        """What both orders say; a tie where they differ; None where one of them cannot be read."""
+        """The preference in both orders; a tie where they differ; None where one of them cannot be read."""
         if not self.is_read:
             return None
         return self.in_order if self.in_order == self.swapped else "tie"
 
 
 def pairs_of(comparisons: Iterable[Comparison]) -> list[AnswerPair]:
-    """Without what people said of them."""
+    """Without the preferences of people."""
     return [AnswerPair(id=c.id, prompt=c.prompt, a=c.a, b=c.b) for c in comparisons]
 
 
@@ -105,8 +105,8 @@ async def judge_pairs(
 
 def leanings(comparisons: Sequence[Comparison], found: Sequence[JudgedPair]) -> Floats:
     """As r_a - r_b of each comparison: 1 where the judge prefers a, -1 where b, 0 for a tie, nan for the unread."""
-    said = {judged.pair.id: judged.preferred for judged in found}
-    return np.array([_LEANS[said.get(comparison.id)] for comparison in comparisons])
+    preferred = {judged.pair.id: judged.preferred for judged in found}
+    return np.array([_LEANS[preferred.get(comparison.id)] for comparison in comparisons])
 
 
 def rows_of(found: Iterable[JudgedPair], *, name: str) -> list[dict[str, Any]]:

@@ -1,14 +1,15 @@
-"""The ladder of choosing what to submit: each part of the procedure by itself and all together, at equal submissions.
+"""An ablation of choosing what to submit: each part of the procedure alone and all together, at equal submissions.
 
     found = ladder(entries, rules=CODEFORCES, budgets=(1, 10, 50))
-    found.rows[2].points[10].score              # of one rung with ten submissions, with its interval
+    found.rows[2].points[10].score              # of one way with ten submissions, with its interval
     table(found)                                # for people
 
-A rung is a way of choosing among the same n samples with the same number b of submissions. The floor is b samples at
-random, in closed form; the ceiling is coverage, what all n would get, an oracle and no way of choosing. `gap` is where
-a rung stands between the two. Scores are shares of a problem's points, means over problems. Rungs without clusters and
-scores are exact where a problem has one goal; the others are means over random orders of the samples, by which ties are
-broken, the same for all rungs (replay.py), and `mc_sd` says how far the choice of orders could have moved a score.
+A rung of this ladder is a way of choosing among the same n samples with the same number b of submissions. The floor is
+b samples at random, in closed form; the ceiling is coverage, what all n would get, an oracle and no way of choosing.
+`gap` is where a rung stands between the two. Scores are shares of a problem's points, means over problems. Rungs
+without clusters and scores are exact where a problem has one goal; the others are means over random orders of the
+samples, by which ties are broken, the same for all rungs (replay.py), and `mc_sd` says how far the choice of orders
+could have moved a score.
 
 Beside every score stands what it took: samples, submissions that were made, and runs of programs. Intervals are over
 problems: stats.py's, paired ones against random; that of a gap, a ratio of means, by the bootstrap. `fit_weights`
@@ -32,8 +33,8 @@ from ponder.evals.stats import Estimate, in_percent, interval, paired_difference
 from ponder.evals.submissions import (
     ContestRules,
     Floats,
-    as_told,
     coverage,
+    points_under_rules,
     random_score,
     scores_of,
     tiered_score,
@@ -132,7 +133,7 @@ def ladder(
     n = n if num_samples is None else num_samples
     if not 1 <= n <= min(len(entry.hidden) for entry in entries) or min(budgets) < 1 or max(budgets) > n:
         raise ValueError(f"{n} samples and {list(budgets)} submissions: no more than a problem has samples, 1 or more")
-    entries = [told(entry, rules) for entry in entries]
+    entries = [under_rules(entry, rules) for entry in entries]
     rungs = [(name, "", each) for name, each in RUNGS.items()]
     rungs += [(name, scorer, each) for scorer in scorers for name, each in SCORED_RUNGS.items()]
     floor = np.array([[random_score(e.hidden, b) / sum(e.full) for b in budgets] for e in entries])
@@ -166,18 +167,18 @@ def scores_by_problem(
 ) -> Floats:  # fmt: skip
     """(problems, budgets): shares of the points of a way of choosing among all samples, to be compared in pairs with
     those of another bank of the same problems. NOTHING is random, in closed form."""
-    entries = [told(entry, rules) for entry in entries]
+    entries = [under_rules(entry, rules) for entry in entries]
     if choosing == NOTHING:
         return np.array([[random_score(e.hidden, b) / sum(e.full) for b in budgets] for e in entries])
     n = min(len(entry.hidden) for entry in entries)
     return _Played.of(entries, scorer, choosing, rules, budgets, n, draws).scores
 
 
-def told(entry: Entry, rules: ContestRules) -> Entry:
+def under_rules(entry: Entry, rules: ContestRules) -> Entry:
     """The entry under the rules of a contest: without points of subtasks it has one goal."""
-    if rules.tells_points or len(entry.goals) == 1:
-        return replace(entry, hidden=as_told(entry.hidden, entry.full, rules))
-    accepted = as_told(entry.hidden, entry.full, rules).sum(axis=1, keepdims=True)
+    if rules.reveals_points or len(entry.goals) == 1:
+        return replace(entry, hidden=points_under_rules(entry.hidden, entry.full, rules))
+    accepted = points_under_rules(entry.hidden, entry.full, rules).sum(axis=1, keepdims=True)
     return replace(entry, hidden=accepted, goals=(Goal(points=sum(entry.full)),))
 
 
@@ -199,7 +200,7 @@ class _Played:
             pool, whole = entry.pools[scorer], n == len(entry.hidden)
             prepared = prepare(pool, choosing, entry.goals)
             if whole and len(entry.goals) == 1 and not (choosing.clusters or choosing.tests or choosing.scorer):
-                tiers = prepared.boards[0].tier
+                tiers = prepared.rankings[0].tier
                 found.scores[i] = [tiered_score(entry.hidden, tiers, b) for b in budgets]
                 found.made[i] = budgets
                 continue
@@ -293,7 +294,7 @@ def fit_weights(
 
     Only for problems that no number is reported on.
     """
-    entries = [told(entry, rules) for entry in entries]
+    entries = [under_rules(entry, rules) for entry in entries]
     budgets = [b for b in budgets if b <= min(len(entry.hidden) for entry in entries)]
     rng = np.random.default_rng(seed)
     best, best_score = Weights(), -math.inf

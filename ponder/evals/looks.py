@@ -1,4 +1,6 @@
-"""Every look at problems that numbers are reported on is written down: looked at twice, they have chosen something.
+"""A record of every evaluation on report problems: results that were seen may have influenced a choice.
+
+One line each:
 
     runs/report_looks.jsonl     {"at": ..., "task": "gsm8k", "model": ..., "fingerprint": ..., "command": ...}
 """

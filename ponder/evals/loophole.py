@@ -39,7 +39,7 @@ ARMS: dict[str, str] = {  # the arm -> what it is, in a picture
 }  # fmt: skip
 STEPS = (0, 2, 4, 8, 16, 24, 40)  # the base, and the checkpoints of the recipes loophole_*
 NUM_PROBLEMS, DRAWS = 100, 4  # of the test split; samples of each
-FEWEST = 20  # samples that a share is told of
+FEWEST = 20  # samples, for a share to be shown
 PARAMS = SamplingParams(max_reasoning_tokens=64, max_answer_tokens=8)
 Sample = Mapping[str, str]  # problem (its text), reasoning, answer
 
@@ -209,7 +209,7 @@ def table(found: Found) -> list[str]:
             points = [points[step] for points in seeds.values() if step in points]
             if not points:
                 continue
-            cells = [spread([told(getattr(point, name)) for point in points]) for name in
+            cells = [spread([share_if_enough(getattr(point, name)) for point in points]) for name in
                      ("weak", "truth", "attempts", "recall", "learned_recall", "learned_false_positives",
                       "renewed_recall", "renewed_false_positives")]  # fmt: skip
             unclear = str(sum(point.unclear for point in points))
@@ -231,13 +231,13 @@ def last_recalls(found: Found) -> list[str]:
     lines = []
     for arm, seeds in found.items():
         ends = {seed: points[max(points)].recall_successful for seed, points in seeds.items()}
-        told = ", ".join(f"seed {seed}: {each}" for seed, each in ends.items())
-        lines.append(f"{ARMS[arm]}: {told}")
+        text = ", ".join(f"seed {seed}: {each}" for seed, each in ends.items())
+        lines.append(f"{ARMS[arm]}: {text}")
     return lines
 
 
-def told(share: Rate) -> float:
-    """A share of a few is none."""
+def share_if_enough(share: Rate) -> float:
+    """The share of at least FEWEST samples; nan of fewer."""
     return share.value if share.n >= FEWEST else math.nan
 
 
@@ -263,7 +263,7 @@ def picture(found: Found) -> Figure:
             color, marker = colors[arm]
             by_step: dict[int, list[float]] = {}
             for points in seeds.values():
-                line = [(step, told(getattr(point, name))) for step, point in sorted(points.items())]
+                line = [(step, share_if_enough(getattr(point, name))) for step, point in sorted(points.items())]
                 line = [(step, y) for step, y in line if not math.isnan(y)]
                 ax.plot([step for step, _ in line], [100 * y for _, y in line], color=color, lw=0.7, alpha=0.4)
                 for step, y in line:

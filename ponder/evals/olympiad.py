@@ -1,7 +1,7 @@
 """An olympiad: one contestant, so many submissions a problem, and only what is submitted is judged.
 
-    sittings = olympiad(bank, table, runner, points_of)         # 50 submissions a problem
-    sum(sitting.score for sitting in sittings)                  # of 600, say
+    scores = olympiad(bank, table, runner, points_of)         # 50 submissions a problem
+    sum(each.score for each in scores)                         # of 600, say
     percentile(213, [600, 400, 213, 100])                       # 37.5: better than one and level with one of four
 
 Where every sample has been judged, `ladder.py` compares ways of choosing. Judging takes seconds a program on a real
@@ -26,8 +26,8 @@ from ponder.types import Problem
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sitting:
-    """What came of one problem."""
+class OlympiadScore:
+    """The result of one problem."""
 
     problem: str
     score: float  # the best of each subtask, then the sum
@@ -41,9 +41,9 @@ def olympiad(
     bank: Bank, table: PerSample, runner: ProgramRunner, points_of: HiddenPoints, *, rules: ContestRules = IOI,
     choosing: Choosing | None = None, scorer: str = "",
     on_submission: Callable[[str, int, Sequence[float]], None] | None = None,
-) -> list[Sitting]:  # fmt: skip
+) -> list[OlympiadScore]:  # fmt: skip
     """Every problem of a bank, submitted until it is solved or no submission is left."""
-    sittings = []
+    scores = []
     scorers = [scorer] if scorer else []
     for entry in entries_of(bank, table, runner, scorers=scorers):
         problems = [problem for problem in bank.problems if runner.contest(problem)[0] == entry.id]
@@ -63,13 +63,13 @@ def olympiad(
         scores_of(prepared, contest, entry.id, rules.limit, order)
         made = [points for _, points in contest.made.get(entry.id, ())]
         best = np.max(made, axis=0) if made else np.zeros(len(goals))
-        sittings.append(
-            Sitting(
+        scores.append(
+            OlympiadScore(
                 problem=entry.id, score=contest.score(entry.id), full=sum(goal.points for goal in goals),
                 subtasks=tuple(best.tolist()), submissions=len(made), samples=len(programs),
             )
         )  # fmt: skip
-    return sittings
+    return scores
 
 
 def percentile(score: float, standings: Sequence[float]) -> float:

@@ -133,22 +133,22 @@ def label(bank: Bank, gold: Gold, *, size: int, noise: float = 0.0, seed: int = 
 def score_bank(
     bank: Bank, gold: Gold, proxies: Mapping[str, Any], *, seen: frozenset[str] = frozenset()
 ) -> tuple[list[Scored], int]:
-    """What every reward says of every sample of the problems that were not `seen`; and how many could not be read."""
+    """Every reward of every sample of the problems that were not `seen`; and how many could not be read."""
     found, unread = [], 0
     for problem in bank.problems:
         if opening(Comparison(id="", prompt=problem.prompt, a="", b="", preferred="tie")) in seen:
             continue
         rows = [row for row in bank.rows(problem.id) if row.outcome != "undecided"]
         completions = [completion_of_text(row) for row in rows]
-        said = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
-        read = np.asarray(np.isfinite(np.stack([*said.values(), np.zeros(len(rows))])).all(axis=0))
+        rewards = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
+        read = np.asarray(np.isfinite(np.stack([*rewards.values(), np.zeros(len(rows))])).all(axis=0))
         unread += int((~read).sum())
         if not read.any():
             continue
         kept = [(row, c) for row, c, ok in zip(rows, completions, read, strict=True) if ok]
         found.append(Scored(
             np.array([gold(problem, c, row.outcome == "correct") for row, c in kept]),
-            {name: values[read] for name, values in said.items()},
+            {name: values[read] for name, values in rewards.items()},
             np.array([float(row.tokens) for row, _ in kept]),
             np.array([float(row.outcome == "correct") for row, _ in kept]),
         ))  # fmt: skip

@@ -1,9 +1,9 @@
-"""The exam of a reward model: how often it prefers what people prefer, on prompts it has not seen, beside what is free.
+"""How good a reward model is: how often it prefers what people prefer, on unseen prompts, beside simple baselines.
 
     report = await examine(scorer, load_comparisons("hh", split="report"), every=load_comparisons("hh"))
     print(markdown(table(report)))
 
-A scorer of any kind can sit it, a judge too: it is asked for scores of the two answers, as completions without
+A scorer of any kind can take it, a judge too: it is asked for scores of the two answers, as completions without
 reasoning. Accuracy is over comparisons that people decided; equal scores are half right, ties of the people are counted
 apart (they are in the log loss, as 1/2). Every interval is over dialogue openings, not over comparisons. Probabilities
 are 1 / (1 + exp(-t (r_a - r_b))) with one t, fitted on the other half of the openings.
@@ -57,7 +57,7 @@ class PreferenceReport:
     comparisons: int  # that were read and decided
     openings: int
     ties: int
-    unread: int  # the scorer said nan to one of the answers
+    unread: int  # the scorer returned nan for one of the answers
     trained_on: int  # left out
     by_length: tuple[int, ...]  # comparisons in each bin
     rows: tuple[PreferenceScore, ...]  # the scorer first, if there is one, then the baselines
@@ -81,28 +81,28 @@ async def examine(
             f"the scorer was trained on, or chosen by, every one of these {len(found)} comparisons: accuracy there "
             "says nothing; take the split `report`, or another set"
         )
-    said = await differences(scorer, kept) if scorer is not None else None
+    differences_N = await differences(scorer, kept) if scorer is not None else None
     report = summarise(
-        name or (scorer.name if scorer else ""), said, replace(found, comparisons=tuple(kept)), every=every
+        name or (scorer.name if scorer else ""), differences_N, replace(found, comparisons=tuple(kept)), every=every
     )
     return replace(report, trained_on=len(found) - len(kept))
 
 
 def summarise(
-    name: str, said: Floats | None, found: ComparisonSet, *, every: ComparisonSet | None = None
+    name: str, differences_N: Floats | None, found: ComparisonSet, *, every: ComparisonSet | None = None
 ) -> PreferenceReport:
     """The report of r_a - r_b of every comparison, wherever it is from; nan = not read. None: the baselines alone."""
-    read = np.isfinite(said) if said is not None else np.ones(len(found), bool)
+    read = np.isfinite(differences_N) if differences_N is not None else np.ones(len(found), bool)
     rows = [c for c, is_read in zip(found.comparisons, read, strict=True) if is_read]
     if not rows:
         raise ConfigError("the scorer could read none of the comparisons")
     lengths, words = longer(rows), bag_of_words(rows, every.comparisons if every else ())
     methods = {"longer": np.sign(lengths), "shorter": -np.sign(lengths), BAG: words}
     decided, gain = targets(rows) != 0.5, None
-    if said is not None:
-        methods = {name: said[read]} | methods
+    if differences_N is not None:
+        methods = {name: differences_N[read]} | methods
         keys = [opening(c) for c, is_decided in zip(rows, decided, strict=True) if is_decided]
-        gain = clustered_difference(right(words, rows)[decided], right(said[read], rows)[decided], keys)
+        gain = clustered_difference(right(words, rows)[decided], right(differences_N[read], rows)[decided], keys)
     return PreferenceReport(
         set=found.name, split=found.split, comparisons=int(decided.sum()), openings=len({opening(c) for c in rows}),
         ties=int((~decided).sum()), unread=int((~read).sum()), trained_on=0,
@@ -175,7 +175,7 @@ def right(difference_P: Floats, comparisons: Sequence[Comparison]) -> Floats:
 
 
 def fitted_rate(difference_P: Floats, target_P: Floats) -> float:
-    """The t of 1 / (1 + exp(-t d)) with the least loss; 0 where the best would reverse the order or nothing is told."""
+    """The t of 1 / (1 + exp(-t d)) with the least loss; 0 where it would reverse the order or nothing can be fitted."""
     num = len(difference_P)
     size = float(np.abs(difference_P).mean()) if num else 0.0
     if size == 0:
@@ -245,7 +245,7 @@ def gain_line(report: PreferenceReport) -> str:
     """What it is worth beyond a bag of words."""
     if report.gain is None:
         return ""
-    verdict = "above 0" if report.gain.low > 0 else "below 0" if report.gain.high < 0 else "not told from 0"
+    verdict = "above 0" if report.gain.low > 0 else "below 0" if report.gain.high < 0 else "not distinguishable from 0"
     return f"{report.rows[0].name} minus {BAG}: {points(report.gain)} ({verdict}), over {report.openings} openings"
 
 

@@ -1,4 +1,4 @@
-"""What costs nothing and must be beaten: the longer answer, the shorter one, and a bag of words with the length.
+"""Baselines that a reward model must beat: the longer answer, the shorter one, and a bag of words with the length.
 
     longer(comparisons)                    [0.3, -1.2, ...]    log(length of a / length of b): above 0 where a is longer
     bag_of_words(comparisons, others)      a Bradley-Terry model over words and pairs of words, by folds of openings

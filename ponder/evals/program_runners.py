@@ -23,7 +23,7 @@ from ponder.grading.testers import value_of
 from ponder.processes import num_cores
 from ponder.sandbox.calls import call
 from ponder.sandbox.executions import shared
-from ponder.strategies.inputs import Told, valid_inputs
+from ponder.strategies.inputs import InputSpec, valid_inputs
 from ponder.strategies.programs import Goal
 from ponder.tasks import load_task
 from ponder.tasks.asserts import calls_of
@@ -101,9 +101,9 @@ class PipesRunner:
             for name, points in SUBTASKS
         ]  # fmt: skip
 
-    def told(self, problem: Problem) -> Told:
+    def input_spec(self, problem: Problem) -> InputSpec:
         words = {"positive": "all numbers are positive", "sorted": "the numbers do not decrease from left to right"}
-        return Told(
+        return InputSpec(
             statement="A hidden program turns a list of whole numbers into another. It is known by what it does:\n\n"
             + problem.text,
             form=f"An input is one line of 1 to {LONGEST} whole numbers from -20 to 20 with blanks between them.",
@@ -189,11 +189,11 @@ class FunctionRunner:
     def goals(self, problem: Problem) -> Sequence[Goal]:
         return [Goal()]
 
-    def told(self, problem: Problem) -> Told:
+    def input_spec(self, problem: Problem) -> InputSpec:
         tests = self.task.item(problem).tests
         shown = [", ".join(map(repr, args)) for args in calls_of(tests.public, tests.entry)][:2]
         example = f" Two inputs are\n{chr(10).join(shown)}\n" if len(shown) == 2 else ""
-        return Told(
+        return InputSpec(
             statement=question(problem),
             form=f"An input is one line with the arguments of one call of `{tests.entry}`, written as Python literals "
             f"with commas between them; no names and no other code.{example}",

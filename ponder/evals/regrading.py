@@ -1,4 +1,4 @@
-"""New verdicts for stored samples, without a model: after a verifier was mended, or with another one.
+"""New verdicts for stored samples, without a model: after a verifier was fixed, or with another one.
 
     found = await regrade(Bank.read("runs/eval/gsm8k"), None, out="runs/eval/gsm8k-regraded")
     found.moves           -> {"wrong -> correct": 12, "correct -> wrong": 0, ...}     samples whose outcome changed
@@ -31,14 +31,14 @@ from ponder.evals.exams import RESULT, compare, summarise
 from ponder.evals.files import facts_of
 from ponder.evals.results import ExamResult, Gain
 from ponder.rollouts.grade import Tally, grade
-from ponder.tasks.base import load_task
+from ponder.tasks import load_task
 from ponder.tasks.file import FileTask, verifier_of
 from ponder.tasks.parts import split_part
 from ponder.tasks.prompting import question
 from ponder.types import Completion, FinishReason, Problem, Task, Verdict
 
-Said = tuple[str, FinishReason]  # an answer, and how its completion ended: all that a verdict depends on
-Verdicts = Mapping[tuple[str, Said], Verdict]  # of a problem's id and what was said
+EndedAnswer = tuple[str, FinishReason]  # an answer, and how its completion ended: all that a verdict depends on
+Verdicts = Mapping[tuple[str, EndedAnswer], Verdict]  # of a problem's id and an answer to it
 AT_ONCE = 8  # problems that are judged together
 
 
@@ -70,8 +70,8 @@ async def regrade(
     if out.resolve() == bank.folder.resolve() or out.exists():
         raise ConfigError(f"{out} is there already; the old verdicts stay, so choose a new folder")
     problems = _problems(bank, task := _task(bank, verifier))
-    said = _said(bank)
-    verdicts, tally = await _judged(task, problems, said, on_progress)
+    answers = _distinct_answers(bank)
+    verdicts, tally = await _judged(task, problems, answers, on_progress)
     moves = _write(bank, verdicts, task, out)
     new = Bank.read(out)
     _write_result(bank, new, tally, task)
@@ -107,28 +107,28 @@ def _problems(bank: Bank, task: Task) -> dict[str, Problem]:
     return {problem.id: known[problem.id] for problem in bank.problems}
 
 
-def _said(bank: Bank) -> dict[str, list[Said]]:
+def _distinct_answers(bank: Bank) -> dict[str, list[EndedAnswer]]:
     """The different answers of each problem."""
-    found: dict[str, dict[Said, None]] = {}
+    found: dict[str, dict[EndedAnswer, None]] = {}
     for row in bank.full_rows(("answer", "finish_reason")):
         found.setdefault(row.problem, {})[row.answer, row.finish_reason] = None
-    return {problem: list(said) for problem, said in found.items()}
+    return {problem: list(answers) for problem, answers in found.items()}
 
 
 async def _judged(
     task: Task,
     problems: Mapping[str, Problem],
-    said: Mapping[str, Sequence[Said]],
+    answers: Mapping[str, Sequence[EndedAnswer]],
     on_progress: Callable[[int, int, float], None] | None,
 ) -> tuple[Verdicts, Tally]:
-    verdicts: dict[tuple[str, Said], Verdict] = {}
+    verdicts: dict[tuple[str, EndedAnswer], Verdict] = {}
     judged: list[str] = []
     tally, todo = Tally(), iter(problems.items())
 
     async def work() -> None:
         for id, problem in todo:  # shared by all workers
-            found = await grade(task, problem, [_completion(*each) for each in said[id]], keys=True)
-            for each, verdict in zip(said[id], found, strict=True):
+            found = await grade(task, problem, [_completion(*each) for each in answers[id]], keys=True)
+            for each, verdict in zip(answers[id], found, strict=True):
                 verdicts[id, each] = verdict
                 tally.add(verdict)
             judged.append(id)

@@ -234,7 +234,7 @@ def _exam_page(folder: Path) -> Page:
     page.picked = "A few problems, with the most mixed and the hardest. Of each, the first samples, not picked."
     page.groups = [
         _problem_samples(problem, [SampleColumn("", [_shown(row) for row in bank.rows(problem.id)[:4]])])
-        for problem in _telling_problems(bank, bank)
+        for problem in _instructive_problems(bank, bank)
     ]
     page.browser = browser(bank, _shown)
     return page
@@ -256,7 +256,7 @@ def _samples_of(folder: Path, checkpoints: Sequence[CheckpointResult]) -> list[P
     """A few problems with the first samples of the base, the middle and the last checkpoint side by side."""
     chosen = [(each, Bank.read(folder / "scale" / each.folder)) for each in checkpoints if each.role]
     groups = []
-    for problem in _telling_problems(chosen[0][1], chosen[-1][1]):
+    for problem in _instructive_problems(chosen[0][1], chosen[-1][1]):
         columns = []
         for checkpoint, bank in chosen:
             if bank.num_samples(problem.id):
@@ -271,7 +271,7 @@ def _problem_samples(problem: Problem, columns: Sequence[SampleColumn]) -> Probl
     return ProblemSamples(problem.text, f"target {problem.target}" if problem.target else "", columns)
 
 
-def _telling_problems(before: Bank, after: Bank) -> list[Problem]:
+def _instructive_problems(before: Bank, after: Bank) -> list[Problem]:
     """Up to five problems: the two that gained most, the most mixed, the one that gained least, and the hardest."""
 
     def rate(bank: Bank, name: str) -> float:

@@ -39,7 +39,7 @@ def style_of(text: str) -> Style:
 
 
 def differences(first: Sequence[Style], second: Sequence[Style]) -> dict[str, NDArray[np.float64]]:
-    """A column for each feature that differs often enough to tell anything, in standard deviations."""
+    """A column for each feature that differs often enough to be measured, in standard deviations."""
     found = {}
     for feature in fields(Style):
         a, b = (np.array([getattr(style, feature.name) for style in side], float) for side in (first, second))

@@ -1,4 +1,4 @@
-"""Submitting programs as at a contest: one door to hidden results, and what a way of choosing gets behind it.
+"""Submitting programs as at a contest: the only access to hidden results, and the score of a way of choosing.
 
     contest = Submissions(points_of, full={"message": (10.0, 90.0)}, rules=IOI)
     contest.submit("message", 17)       -> (10.0, 0.0)    what the contest's system would show of sample 17
@@ -30,15 +30,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class ContestRules:
-    """What a contest allows, and what it tells."""
+    """What a contest allows, and what it reveals."""
 
     name: str
     limit: int  # submissions a problem
-    tells_points: bool  # of every subtask; False: whether the program is accepted, which is for full points alone
+    reveals_points: bool  # of every subtask; False: whether the program is accepted, which is for full points alone
 
 
-IOI = ContestRules(name="ioi", limit=50, tells_points=True)
-CODEFORCES = ContestRules(name="codeforces", limit=10, tells_points=False)
+IOI = ContestRules(name="ioi", limit=50, reveals_points=True)
+CODEFORCES = ContestRules(name="codeforces", limit=10, reveals_points=False)
 RULES = {rules.name: rules for rules in (IOI, CODEFORCES)}
 
 
@@ -58,12 +58,12 @@ class Submissions:
     made: dict[str, list[tuple[int, tuple[float, ...]]]] = field(default_factory=dict)  # problem -> (sample, points)
 
     def submit(self, problem: str, sample: int) -> tuple[float, ...]:
-        """The points of a sample's program in every subtask, as far as the rules tell them."""
+        """The points of a sample's program in every subtask, as far as the rules reveal them."""
         made = self.made.setdefault(problem, [])
         if len(made) >= self.rules.limit:
             raise NoSubmissionLeft(f"{problem} has had its {self.rules.limit} submissions ({self.rules.name} rules)")
         points = [float(value) if value == value else 0.0 for value in self.points_of(problem, sample)]
-        if not self.rules.tells_points:  # as `as_told` does it for whole tables
+        if not self.rules.reveals_points:  # as `points_under_rules` does it for whole tables
             full = self.full[problem]
             is_accepted = all(point >= most - 1e-9 for point, most in zip(points, full, strict=True))
             points = [float(most) * is_accepted for most in full]
@@ -77,10 +77,10 @@ class Submissions:
         return float(np.max(made, axis=0).sum()) if made else 0.0
 
 
-def as_told(points: ArrayLike, full: Sequence[float], rules: ContestRules) -> Floats:
-    """Hidden points as the rules tell them: what is undecided is worth nothing, and without points all or nothing."""
+def points_under_rules(points: ArrayLike, full: Sequence[float], rules: ContestRules) -> Floats:
+    """Hidden points as the rules reveal them: what is undecided is worth nothing, and without points all or nothing."""
     table, most = np.nan_to_num(np.asarray(points, float)), np.asarray(full, float)
-    return table if rules.tells_points else most * (table >= most - 1e-9).all(axis=1, keepdims=True)
+    return table if rules.reveals_points else most * (table >= most - 1e-9).all(axis=1, keepdims=True)
 
 
 def scores_of(

@@ -35,7 +35,7 @@ WITHOUT_REASONING = (
 
 @dataclass(frozen=True, kw_only=True)
 class TrackedRun:
-    """What a tracker is told of a run before its first number."""
+    """What a tracker gets of a run before its first number."""
 
     folder: Path
     project: str = "ponder"
@@ -205,8 +205,8 @@ def send(run: TrackedRun, tracker: Tracker, sent: Sent = Sent(), *, with_reasoni
     for index in range(sent.samples, len(samples)):
         row = samples[index] if with_reasoning else {k: v for k, v in samples[index].items() if k in WITHOUT_REASONING}
         tracker.text(_step(row, index), "samples", json.dumps(row, indent=1)[:LONGEST])
-    told = _send_curves(folder / "scale" / "curves.json", tracker, sent.curves)
-    return Sent(metrics=len(metrics), samples=len(samples), curves=told)
+    num_curves = _send_curves(folder / "scale" / "curves.json", tracker, sent.curves)
+    return Sent(metrics=len(metrics), samples=len(samples), curves=num_curves)
 
 
 def _step(row: Mapping[str, Any], index: int) -> int:

@@ -73,6 +73,6 @@ def _closure(edges: Bools) -> Bools:
 
 
 def _groups(same: Bools) -> Ints:
-    """Numbers from an equivalence: each player has that of the first who is like him, counted from 0."""
+    """Numbers from an equivalence: each player has that of the first equivalent one, counted from 0."""
     first = same.argmax(axis=1)
     return np.unique(first, return_inverse=True)[1].astype(np.int64)

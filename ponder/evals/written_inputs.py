@@ -30,8 +30,8 @@ from ponder.sandbox.base import Limits, Program
 from ponder.sandbox.executions import shared
 from ponder.strategies.inputs import (
     Execute,
+    InputSpec,
     MadeInputs,
-    Told,
     ask_for,
     generator_prompt,
     make_inputs,
@@ -99,7 +99,7 @@ def writable(bank: Bank, runner: ProgramRunner, name: str, asking: Asking) -> di
     head, path = _files(bank, name)
     found: dict[str, Problem] = {}
     for problem in bank.problems:  # of subtasks that were asked for apart the first stands for all
-        if runner.told(problem) is not None:
+        if runner.input_spec(problem) is not None:
             found.setdefault(runner.contest(problem)[0], problem)
     if not found:
         raise BankError(
@@ -178,13 +178,13 @@ class WithInputs:
         goals, own = self._runner.goals(problem), self._of(problem)
         if own is None or len(goals) == 1:
             return goals
-        # a subtask without an input of its own is told apart by all
+        # a subtask without an input of its own is tested by all inputs
         return [replace(goal, inputs=places or None) for goal, places in zip(goals, own.places, strict=True)]
 
     def _of(self, problem: Problem) -> WrittenInputs | None:
         contest = self._runner.contest(problem)[0]
         found = self._written.by_contest.get(contest)
-        if found is None and self._runner.told(problem) is not None:
+        if found is None and self._runner.input_spec(problem) is not None:
             raise BankError(f"the inputs {self._written.name!r} lack {contest}: run `ponder inputs` again, it goes on")
         return found if found is not None and found.inputs else None
 
@@ -200,8 +200,8 @@ class WithInputs:
     def contest(self, problem: Problem) -> tuple[str, int]:
         return self._runner.contest(problem)
 
-    def told(self, problem: Problem) -> Told | None:
-        return self._runner.told(problem)
+    def input_spec(self, problem: Problem) -> InputSpec | None:
+        return self._runner.input_spec(problem)
 
     def input_of(self, problem: Problem, printed: str) -> str | None:
         return self._runner.input_of(problem, printed)
@@ -212,13 +212,13 @@ async def _of(
     params: SamplingParams,
 ) -> WrittenInputs:  # fmt: skip
     """Ask for the programs of every subtask, and run them beside the event loop."""
-    told = runner.told(problem)
-    assert told is not None, contest
-    subtasks = range(len(told.constraints))
+    input_spec = runner.input_spec(problem)
+    assert input_spec is not None, contest
+    subtasks = range(len(input_spec.constraints))
     params = replace(params, seed=text_seed("inputs", contest))
     asked = await asyncio.gather(
-        *(ask_for(engine, generator_prompt(told, i), params, n=asking.generators) for i in subtasks),
-        *(ask_for(engine, validator_prompt(told, i), params, n=asking.validators) for i in subtasks),
+        *(ask_for(engine, generator_prompt(input_spec, i), params, n=asking.generators) for i in subtasks),
+        *(ask_for(engine, validator_prompt(input_spec, i), params, n=asking.validators) for i in subtasks),
     )
     generators, validators = asked[: len(subtasks)], asked[len(subtasks) :]
 

@@ -198,7 +198,7 @@ def _is_row(numbers: str, behind: str) -> bool:
 
 
 def _is_item(text: str, atom: Atom) -> bool:
-    """Is it the number of a list item, behind the one before?"""
+    """Is it the number of a list item, after the one before?"""
     if text[atom.end : atom.end + 1] not in (".", ")") or not atom.text.isdigit() or len(atom.text) > 2:
         return False
     head = text[max(0, atom.start - 2_000) : atom.start].rstrip(" ")

@@ -135,7 +135,7 @@ def _unparsed(tree: ast.expr) -> str:
 
 
 def _texts(lines: Sequence[str]) -> Iterator[Shown]:
-    """Blocks under `Input` and `Output`, or texts behind them on the line."""
+    """Blocks under `Input` and `Output`, or texts after them on the line."""
     given: str | None = None
     for side, text in _blocks(lines):
         if side == "input":

@@ -219,7 +219,7 @@ def _after_marker(rest: str) -> str | None:
         if not (is_longer and _is_answer(sentence)):
             return next(group for group in formula.groups() if group is not None).strip() or None
     reason = _REASON.search(sentence)
-    if reason and _is_answer(sentence[: reason.start()].strip()):  # not the working behind it
+    if reason and _is_answer(sentence[: reason.start()].strip()):  # not the working after it
         return sentence[: reason.start()].strip()
     worked = _worked(sentence)
     if worked:

@@ -44,13 +44,13 @@ def as_verdict(value: object, name: str = "the verifier") -> Verdict:
     return replace(verdict(reward == 1, None), reward=reward)
 
 
-def now_or_later(said: Any, name: str) -> Any:
+def now_or_later(returned: Any, name: str) -> Any:
     """`as_verdict` of what a verifier returned; of a coroutine one that comes to it, which `rollouts.grade` awaits."""
 
     async def later() -> Verdict:
-        return as_verdict(await said, name)
+        return as_verdict(await returned, name)
 
-    return later() if inspect.isawaitable(said) else as_verdict(said, name)
+    return later() if inspect.isawaitable(returned) else as_verdict(returned, name)
 
 
 class _HandedIn:
@@ -80,10 +80,10 @@ def keyed(function: Callable[..., Any], name: str = "") -> KeyedVerifier:
 def tried(verifier: KeyedVerifier, problem: Problem, name: str) -> KeyedVerifier:
     """The same verifier, after one call on a problem's own target: what fails there fails at the door."""
     try:
-        said: Any = verifier(problem, problem.target)
-        if inspect.iscoroutine(said):
+        returned: Any = verifier(problem, problem.target)
+        if inspect.iscoroutine(returned):
             with ThreadPoolExecutor(max_workers=1) as thread:  # an event loop may be running in this one
-                thread.submit(asyncio.run, said).result()
+                thread.submit(asyncio.run, returned).result()
     except Exception as error:  # a user's code may raise anything; here it is told with its name, later it is counted
         raise ConfigError(
             f"{name} failed on its first call, (problem {problem.id!r}, its own target): "

@@ -5,7 +5,7 @@ r"""Is an output right? Checkers compare what a program printed with what was ex
     floats(1e-6)(b"0.3333333", b"1/3")   -> wrong: 1/3 is no decimal number; b"0.33333333" would do
     cases()(b"Case #1: 4\n", ...)        -> every case in its order, none missing, none more; then tokens or floats
     checker("cases:floats:1e-6")         -> by name, as data files say it
-    program_says(b"0.5\n", b"partly")    -> what a checker that is a program printed: half, "partly"
+    read_checker_output(b"0.5\n", b"partly")    -> what a checker that is a program printed: half, "partly"
 
 Outputs are hostile: `capped` refuses what is far longer than the answer before anything is parsed, a number of a
 million digits is never converted, and an output is never cut to the length of the answer. Checkers run on the trusted
@@ -39,7 +39,7 @@ _CASE = re.compile(rb"^[ \t]*Case #([0-9]{1,9}):", re.MULTILINE)
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What a checker says of one output."""
+    """A checker's result for one output."""
 
     score: float | None  # 1 = right, 0 = wrong, between them partly; None = the checker could not tell
     note: str = ""  # for people: where it first differs
@@ -131,8 +131,8 @@ def checker(name: str) -> Checker:
     raise ConfigError(f"no checker {name!r}; there are tokens, lines, floats:1e-6, cases and cases:floats:1e-6")
 
 
-def program_says(stdout: bytes, stderr: bytes) -> Checked:
-    """What a checker or manager that is a program said: a score in [0, 1] first on stdout, a message on stderr."""
+def read_checker_output(stdout: bytes, stderr: bytes) -> Checked:
+    """The output of a checker or manager that is a program: a score in [0, 1] first on stdout, a message on stderr."""
     first = _WORD.match(stdout[: 10 * LONGEST_NUMBER].lstrip())
     score = _number(first[0]) if first else None
     note = plain(stderr)
@@ -174,7 +174,7 @@ def _lines(data: bytes) -> Iterator[bytes]:
 
 
 def _cases(data: bytes) -> list[bytes] | str:
-    """What each case says; a text that tells what is wrong with their list."""
+    """The words of each case; a text where something is wrong with their list."""
     marks = list(_CASE.finditer(data))
     if data[: marks[0].start() if marks else None].strip():
         return f"{_shown(data.split(maxsplit=1)[0], '')} before the first case"

@@ -72,12 +72,12 @@ class TextTester:
     def passes(self, program: str, examples: Examples) -> list[bool]:
         printed = self._printed(program, [shown.given for shown in examples.items])
         pairs = zip(printed, examples.items, strict=True)
-        return [said is not None and self._same(said, shown.wanted.encode()).score == 1 for said, shown in pairs]
+        return [output is not None and self._same(output, shown.wanted.encode()).score == 1 for output, shown in pairs]
 
     def outputs(self, program: str, examples: Examples, inputs: Sequence[str]) -> list[str | None]:
         """Words alone, so that blanks do not part programs that say the same."""
         printed = self._printed(program, inputs)
-        return [None if said is None else " ".join(said.decode(errors="replace").split()) for said in printed]
+        return [None if output is None else " ".join(output.decode(errors="replace").split()) for output in printed]
 
     def _printed(self, program: str, inputs: Sequence[str]) -> Iterator[bytes | None]:
         """What it prints on each input, None where it did not end well, and for all after it came to a limit."""

@@ -80,7 +80,7 @@ class ChatTemplate:
 
 
 def _conversations(messages: Sequence[Message]) -> list[Sequence[Message]]:
-    """The conversation as it is, then told with fewer roles, for templates that know fewer."""
+    """The conversation as it is, then with fewer roles, for templates that know fewer."""
     if not messages:
         raise ConfigError("no messages; a prompt needs at least one")
     for message in messages:
@@ -148,7 +148,7 @@ class _Vault:
 
 
 class _Hidden(str):
-    """A placeholder whose trimming trims the content behind it. Everything else is done to the placeholder."""
+    """A placeholder whose trimming trims the content after it. Everything else is done to the placeholder."""
 
     def __new__(cls, text: str, vault: _Vault) -> _Hidden:
         hidden = super().__new__(cls, text)

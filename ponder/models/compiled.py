@@ -117,8 +117,8 @@ def _has(feature: str) -> bool:
     check = getattr(torch.cpu, f"_is_{feature}_supported", None)  # not in every version of PyTorch
     if check is not None:
         return bool(check())
-    told = Path("/proc/cpuinfo")
-    return told.exists() and feature in told.read_text(encoding="utf-8").split()
+    cpuinfo = Path("/proc/cpuinfo")
+    return cpuinfo.exists() and feature in cpuinfo.read_text(encoding="utf-8").split()
 
 
 @functools.cache

@@ -65,8 +65,8 @@ def download(reference: str, *, hint: str = "", found: str = "") -> Path:
     except errors.RevisionNotFoundError:
         fix = f"the model has no revision {reference.partition('@')[2]!r}: use a branch, a tag or a commit"
     except (errors.HTTPError, OSError, ValueError) as error:
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        fix = f"the hub cannot be reached ({said}){found}"
+        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        fix = f"the hub cannot be reached ({reason}){found}"
     raise _refusal(reference, hint, fix)
 
 

@@ -54,9 +54,8 @@ def fold(reference: str | Path, out: str | Path, *, rank: int = 0, dtype: torch.
     pairs = {}
     kept = whole = 0.0
     for name in sorted(set().union(*(adapter.pairs for adapter in adapters))):
-        (a, b), energy = cut(*_stacked(name, adapters), rank)
-        pairs[name] = (a, b)
-        kept, whole = kept + energy[: a.shape[0]].sum().item(), whole + energy.sum().item()
+        pairs[name], part, all_of_it = cut(*_stacked(name, adapters), rank)
+        kept, whole = kept + part, whole + all_of_it
     ranks = {a.shape[0] for a, _ in pairs.values()}
     if len(ranks) > 1:
         raise ConfigError(f"the adapters do not change the same layers: give one rank for all, up to {min(ranks)}")
@@ -76,14 +75,17 @@ def _stacked(name: str, adapters: Sequence[Adapter]) -> tuple[Tensor, Tensor]:
 
 
 @torch.no_grad()
-def cut(a: Tensor, b: Tensor, rank: int) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """(A, B) of the given rank nearest to B @ A, and the squares of all its singular values, the largest first.
+def cut(a: Tensor, b: Tensor, rank: int) -> tuple[tuple[Tensor, Tensor], float, float]:
+    """(A, B) of the given rank nearest to B @ A; the squared Frobenius norms of their product and of B @ A.
 
     a: (R in), b: (out R). rank 0, or one that is not below R: A and B stay as they are.
     """
-    left, right = torch.linalg.qr(b.double()), torch.linalg.qr(a.double().T)
-    u, s, v = torch.linalg.svd(left.R @ right.R.T)
+    a64, b64 = a.double(), b.double()
     if not 0 < rank < a.shape[0]:
-        return (a, b), s.square()
-    root = s[:rank].sqrt()
-    return ((root[:, None] * (v[:rank] @ right.Q.T)).float(), (left.Q @ u[:, :rank] * root).float()), s.square()
+        whole = ((b64.T @ b64) * (a64 @ a64.T)).sum().item()
+        return (a, b), whole, whole
+    left, right = torch.linalg.qr(b64), torch.linalg.qr(a64.T)
+    u, s, v = torch.linalg.svd(left.R @ right.R.T)
+    root, squares = s[:rank].sqrt(), s.square()
+    pair = (root[:, None] * (v[:rank] @ right.Q.T)).float(), (left.Q @ u[:, :rank] * root).float()
+    return pair, squares[:rank].sum().item(), squares.sum().item()

@@ -31,7 +31,7 @@ from ponder.config import ConfigError
 from ponder.models.chat_template import ChatTemplate, Span
 from ponder.models.files import read_json
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer, reasoning_is_open
-from ponder.runs import write_atomic
+from ponder.runs import well_formed, write_atomic
 from ponder.types import Message
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")
@@ -185,9 +185,9 @@ class HFTokenizer:
         size = sum(map(len, texts))
         if size <= 4 * limit:
             return 0
-        told = max(limit + 1, size // 8)
+        estimate = max(limit + 1, size // 8)
         if self._longest is not None and size > limit * self._longest:
-            return told
+            return estimate
         count = 0
         for text in texts:
             start = 0
@@ -197,7 +197,7 @@ class HFTokenizer:
                     end = max(text.rfind(" ", start + 1, end), 0) or end
                 count += len(_ids(self._inside, text[start:end]))
                 if count > limit + limit // 8 + 64:  # a cut may add a token or two
-                    return told
+                    return estimate
                 start = end
         return 0
 
@@ -210,7 +210,7 @@ class HFTokenizer:
         try:
             encoding = vocabulary.encode(text, add_special_tokens=False)
         except (TypeError, UnicodeEncodeError):
-            text = _whole(text)
+            text = well_formed(text)
             encoding = vocabulary.encode(text, add_special_tokens=False)
         ids = encoding.ids
         if self._reserved_ids.isdisjoint(ids):
@@ -252,14 +252,9 @@ def _ids(vocabulary: Vocabulary, text: str) -> list[int]:
     try:
         (encoding,) = vocabulary.encode_batch_fast([text], add_special_tokens=False)
     except (TypeError, UnicodeEncodeError):
-        (encoding,) = vocabulary.encode_batch_fast([_whole(text)], add_special_tokens=False)
+        (encoding,) = vocabulary.encode_batch_fast([well_formed(text)], add_special_tokens=False)
     ids: list[int] = encoding.ids
     return ids
-
-
-def _whole(text: str) -> str:
-    """Half a surrogate pair becomes U+FFFD: no UTF-8 can say it."""
-    return text.encode("utf-16", errors="surrogatepass").decode("utf-16", errors="replace")
 
 
 def _longest(data: dict[str, Any], reserved: Mapping[str, Any]) -> int | None:

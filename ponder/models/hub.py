@@ -114,7 +114,7 @@ def load(
 
 
 def stored_dtype(folder: Path, device: str | torch.device = "cpu") -> torch.dtype:
-    """The dtype to use a model in without being told: its own, but not float16 on a CPU, which has no fast products
+    """The dtype to use a model in by default: its own, but not float16 on a CPU, which has no fast products
     for it."""
     embeddings = stored_tensors(folder).get("model.embed_tokens.weight")
     dtype = DTYPES.get(embeddings.dtype if embeddings else "F32", torch.float32)

@@ -284,10 +284,10 @@ def _pip_download(requirement: str, folder: Path) -> Path:
     wheels = list(folder.glob("*.whl"))
     if done.returncode == 0 and len(wheels) == 1:
         return wheels[0]
-    said = [line.strip() for line in done.stderr.splitlines() if line.strip()]
-    if any("No module named pip" in line for line in said):
+    lines = [line.strip() for line in done.stderr.splitlines() if line.strip()]
+    if any("No module named pip" in line for line in lines):
         raise ConfigError(f"{sys.executable} has no pip to fetch {requirement} with; run: python -m ensurepip")
-    errors = [line for line in said if line.startswith("ERROR")] or said or ["it said nothing"]
+    errors = [line for line in lines if line.startswith("ERROR")] or lines or ["it said nothing"]
     if "No space left" in done.stderr:
         raise OSError(28, "no space left on the disk")
     raise ConfigError(

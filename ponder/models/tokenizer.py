@@ -20,7 +20,7 @@ class Tokenizer(Protocol):
 
     @property
     def think_id(self) -> int | None:
-        """Opens reasoning; None = the model has no reasoning marks and all it says is answer."""
+        """Opens reasoning; None = the model has no reasoning marks and all of its text is answer."""
         ...
 
     @property

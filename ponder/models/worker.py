@@ -1,5 +1,7 @@
 """What a process that computes beside others does at its start, whatever it computes.
 
+Usage:
+
     def _worker(connection, ...):          # the target of `processes.start`
         become_worker()
 """
@@ -15,7 +17,7 @@ _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 
 
 def become_worker() -> None:
-    """One thread, deaf to Ctrl-C (the parent's to handle), and freed memory is kept.
+    """One thread, Ctrl-C ignored (the parent handles it), and freed memory is kept.
 
     A pass allocates and frees gigabytes in pieces of some megabytes. glibc hands such pieces back to the system at once
     and gets them anew, page by page, a moment later: 0.6 of 6.3 s of a training pass, and seconds where the machine is

@@ -1,4 +1,4 @@
-"""Who reads what a model wrote, and says whether somebody should look. Never a reward (`ponder/rewarding.py`).
+"""Monitors: they read what a model wrote and flag what people should look at. Never a reward (`ponder/rewarding.py`).
 
     base.py       what a monitor is, its views, its judgement; the guard around every call
     rules.py      fixed phrases                         learned.py   runs of characters, logistic regression

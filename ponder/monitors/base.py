@@ -1,4 +1,4 @@
-"""What a monitor is: it reads what a model wrote and says a `Judgement`, which is no number and no truth value.
+"""What a monitor is: it reads what a model wrote and returns a `Judgement`, which is neither a score nor a verdict.
 
     class Mine(Monitor):
         name, view = "mine", "reasoning"
@@ -7,7 +7,7 @@
     judgement = await monitor(segment, context)          # a piece, while it is written (ponder serve)
     judgement = await monitor.read(transcript)           # a whole completion, in its own view (ponder monitor)
 
-allow, flag (noted, counted, shown to the administrator), hold (the answer is not given out until somebody looked) or
+allow, flag (noted, counted, shown to the administrator), hold (the answer is withheld until a person has looked) or
 stop (the response ends with a policy code); "error" where the monitor could not tell. The view says what it reads: the
 hidden reasoning, the visible answer, or both.
 
@@ -103,7 +103,7 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Monitor(ABC):
-    """A subclass says `__call__`; one with more to go by than text says `read` too."""
+    """A subclass implements `__call__`; one that reads more than text implements `read` too."""
 
     is_monitor: ClassVar[bool] = True
     name: str
@@ -117,10 +117,10 @@ class Monitor(ABC):
 
     @abstractmethod
     async def __call__(self, segment: str, context: Mapping[str, str]) -> Judgement:
-        """What it says of a piece of text."""
+        """Its judgement of a piece of text."""
 
     async def read(self, transcript: Transcript) -> Judgement:
-        """What it says of a whole completion, in its view."""
+        """Its judgement of a whole completion, in its view."""
         return await self(transcript.shown(self.view), NO_CONTEXT)
 
 
@@ -135,8 +135,8 @@ class Adapted(Monitor):
             raise ConfigError(f"the monitor {self.name!r} has the view {self.view!r}; it is one of {', '.join(VIEWS)}")
 
     async def __call__(self, segment: str, context: Mapping[str, str]) -> Judgement:
-        said: Judgement = await self._made(segment, context)
-        return said
+        judgement: Judgement = await self._made(segment, context)
+        return judgement
 
 
 def as_monitor(made: Any) -> Monitor:
@@ -154,10 +154,10 @@ async def ask_monitor(
     """A monitor's judgement within its deadline. One that is late, raises or answers nonsense is an "error"."""
     try:
         async with asyncio.timeout(deadline):
-            said = await as_monitor(monitor)(segment, context)
-        if isinstance(said, Judgement):
-            return said
-        note = f"it returned {type(said).__name__}, no Judgement"
+            judgement = await as_monitor(monitor)(segment, context)
+        if isinstance(judgement, Judgement):
+            return judgement
+        note = f"it returned {type(judgement).__name__}, no Judgement"
     except MonitorInReward:
         raise
     except TimeoutError:

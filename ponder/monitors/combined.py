@@ -1,4 +1,4 @@
-"""Several monitors under one review budget: people can look at so many completions, whoever is suspicious.
+"""Several monitors under one review budget: the share of clean completions that may be flagged for people.
 
     monitor = await combine([rules, trigrams, model], clean, budget=0.02)
 
@@ -33,10 +33,10 @@ class Combined(Monitor):
     async def read(self, transcript: Transcript) -> Judgement:
         return self._joined([await member.read(transcript) for member in self._members])
 
-    def _joined(self, said: Sequence[Judgement]) -> Judgement:
+    def _joined(self, judgements: Sequence[Judgement]) -> Judgement:
         rarity = [
             rare(each.suspicion.open(), clean)
-            for each, clean in zip(said, self._clean, strict=True)
+            for each, clean in zip(judgements, self._clean, strict=True)
             if each.suspicion is not None and clean
         ]
         if not rarity:

@@ -1,12 +1,12 @@
-"""A monitor that is learned from labelled text: which runs of three characters speak for it, by logistic regression.
+"""A monitor that is learned from labelled text: logistic regression over character trigrams.
 
     monitor = fit(texts, labels)                       # labels: whether what is watched for is in the text
     threshold_for(monitor, clean, budget=0.02, planted=planted)    # texts not fitted on: flags at most 2 % of the clean
     monitor.save("runs/monitor.json"); load("runs/monitor.json")
 
-A text is the set of its trigrams (present or not), the weights of which have an L2 penalty; what no training text held
-says nothing. It learns words and arithmetic as well as each other, which is its weakness and, where a hack is silent
-in words, its strength. It needs planted data, and knows only what was planted.
+A text is the set of its trigrams (present or not), the weights of which have an L2 penalty; a trigram that no training
+text had counts for nothing. It learns words and arithmetic alike, which is its weakness and, where a hack shows in no
+words, its strength. It needs planted data, and knows only what was planted.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _REPLY = re.compile(r"(?:(?i:suspicion|score)\s*[:=]?\s*)?(10|[0-9](?:\.[0-9]+)?
 
 
 class MonitorPrompt(str):
-    """What a model is told that monitors. A judge that grades for a reward must not be given it."""
+    """The prompt of a model that monitors. A judge that grades for a reward must not be given it."""
 
     def format(self, *arguments: object, **named: object) -> str:  # type: ignore[override]
         refuse("a prompt of a monitor")
@@ -72,8 +72,8 @@ class ModelMonitor(Monitor):
         mark = f"={seed:016x}="
         while mark in text or mark in problem:
             mark = f"={text_seed(mark):016x}="
-        told = self._prompt.format(mark=mark, problem=problem or "(not known)", text=text)
-        [reply] = await self._engine.generate((Message(role="user", content=told),), replace(self._params, seed=seed))
+        prompt = self._prompt.format(mark=mark, problem=problem or "(not known)", text=text)
+        [reply] = await self._engine.generate((Message(role="user", content=prompt),), replace(self._params, seed=seed))
         self.num_tokens += reply.num_prompt_tokens + reply.num_tokens
         suspicion = parse_suspicion(reply.answer)
         if suspicion is None:

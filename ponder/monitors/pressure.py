@@ -1,4 +1,4 @@
-"""What must not be done, for the experiment that shows why: a monitor's verdict in a reward, and in the choice of rows.
+"""What must not be done, for the experiment that shows why: a monitor's judgement in a reward, and in choosing rows.
 
     reward_terms = ["ponder.monitors.pressure:penalty"]      # 1 less where the phrases are found
     advantage = "ponder.monitors.pressure:left_out"          # what is flagged is not learned from

@@ -109,11 +109,11 @@ async def _awaited(value: Any, timeout: float) -> Any:
         return error
 
 
-def _failed(problem: Problem, said: Any) -> Verdict:
-    """`said` came instead of a verdict: an Exception, or something that is none."""
-    if isinstance(said, MonitorInReward):
-        raise said
-    error = said if isinstance(said, Exception) else TypeError(f"it returned {type(said).__name__}, no Verdict")
+def _failed(problem: Problem, result: Any) -> Verdict:
+    """result: what came instead of a verdict, an Exception or a value of another type."""
+    if isinstance(result, MonitorInReward):
+        raise result
+    error = result if isinstance(result, Exception) else TypeError(f"it returned {type(result).__name__}, no Verdict")
     note = f"the verifier failed on problem {problem.id}: {type(error).__name__}: {error}"
     return Verdict(outcome="failed", reward=0.0, note=note[:500])
 

@@ -11,7 +11,7 @@ Three rules, each with a test:
   left in the network: else it would be a monitor in a reward, and reasoning would stop saying what it thinks.
 - **Preference never outbids truth.** It lies in [0, 1] and its weight below the smallest difference that the verifier
   makes: of whole verdicts when the recipe is read, of shares in each group.
-- **What cannot be told is no number.** A scorer that says nan (a judge whose reply cannot be read) takes the rollout
+- **A missing score is not a number.** A scorer that says nan (a judge whose reply cannot be read) takes the rollout
   out of its group as undecided; one that raises, as failed, which stops a run that fails often. Never 0, never 0.5.
 
 A scorer that guesses what it cannot tell, as a judge does at test time, is asked for its `strict()` self.
@@ -97,7 +97,7 @@ def visible(completion: Completion) -> Completion:
 
 
 def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
-    """weight * what the scorer says of the answer, which must lie in [0, 1]; 0 where there is no answer."""
+    """weight * the scorer's score of the answer, which must lie in [0, 1]; 0 where there is no answer."""
 
     async def term(
         problem: Problem, trajectories: Sequence[Trajectory], verdicts: Sequence[Verdict]
@@ -117,7 +117,7 @@ def preference_term(scorer: Scorer, weight: float) -> RewardTerm:
         for i, value in zip(asked, liked, strict=True):
             if not math.isnan(value) and not 0 <= value <= 1:
                 raise ValueError(
-                    f"the preference scorer said {value}; it must lie in [0, 1] for the reward to be bounded"
+                    f"the preference scorer returned {value}; it must lie in [0, 1] for the reward to be bounded"
                 )
             values[i] = None if math.isnan(value) else own * value
         return values

@@ -143,11 +143,11 @@ def shown_of(ran: Ran) -> str:
     if ran.status == "crashed":
         lines = plain(ran.stderr[-4_000:]).strip().splitlines()
         return (lines[-1] if lines else "the program crashed")[:MAX_OUTPUT]
-    said = {"time": "stopped: it took too long", "idle": "stopped: it waited for something",
-            "memory": "stopped: it used too much memory", "output": "stopped: it printed too much",
-            "refused": "stopped: it did what is not allowed", "lost": "could not be run"}  # fmt: skip
-    if ran.status in said:
-        return said[ran.status]
+    stopped = {"time": "stopped: it took too long", "idle": "stopped: it waited for something",
+               "memory": "stopped: it used too much memory", "output": "stopped: it printed too much",
+               "refused": "stopped: it did what is not allowed", "lost": "could not be run"}  # fmt: skip
+    if ran.status in stopped:
+        return stopped[ran.status]
     lines = plain(ran.stdout).strip().splitlines()
     text = "\n".join(lines[:MAX_LINES])[:MAX_OUTPUT]
     return (

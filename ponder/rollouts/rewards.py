@@ -1,4 +1,4 @@
-"""Reward terms: what a reward holds beside the verdict. Each is a function over a group; each stands in its parts.
+"""Reward terms: what is added to a verdict's reward. Each is a function over a group; `Verdict.parts` records each.
 
     def brevity(problem, trajectories, verdicts):            # in mymodule.py
         return [-0.001 * t.completion.num_tokens if v.is_correct else 0.0 for t, v in zip(trajectories, verdicts)]
@@ -44,8 +44,9 @@ async def add_terms(
         failure = ""
         with rewarding(f"the reward term {name!r}"):
             try:
-                said = term(problem, trajectories, verdicts)
-                values = [None if v is None else float(v) for v in (await said if inspect.isawaitable(said) else said)]
+                returned = term(problem, trajectories, verdicts)
+                numbers = await returned if inspect.isawaitable(returned) else returned
+                values = [None if v is None else float(v) for v in numbers]
             except TermFailed as error:
                 failure = f"the reward term {name!r} failed on problem {problem.id}: {error}"[:500]
         if failure:

@@ -166,14 +166,14 @@ class Calls:
         try:
             program.send(wire.written(source))
             tests.send(wire.written(job))
-            said, is_there = _relay(tests, program)
-            replies = _replies(program, probes) if is_there and said is not None else []
+            report, is_there = _relay(tests, program)
+            replies = _replies(program, probes) if is_there and report is not None else []
             ran = program.kill() if is_there else program.finish()
-            of_tests = tests.finish() if said is None else tests.kill()
+            of_tests = tests.finish() if report is None else tests.kill()
         finally:
             program.kill()
             tests.kill()
-        tested, is_lost = _tested(asserts, said, ran, of_tests, is_there)
+        tested, is_lost = _tested(asserts, report, ran, of_tests, is_there)
         return replace(tested, replies=(*replies, *[None] * (len(probes) - len(replies)))), is_lost
 
     def behave(
@@ -228,7 +228,7 @@ def _relay(tests: Running, program: Running) -> tuple[dict[str, Any] | None, boo
 
 
 def _tested(
-    asserts: Asserts, said: dict[str, Any] | None, ran: Ran, of_tests: Ran, is_there: bool
+    asserts: Asserts, report: dict[str, Any] | None, ran: Ran, of_tests: Ran, is_there: bool
 ) -> tuple[Tested, bool]:
     seconds, fence = ran.cpu_seconds, ran.fence
     none: tuple[str | None, ...] = (None,) * asserts.num_tests
@@ -238,16 +238,16 @@ def _tested(
 
     if not is_there and ran.is_undecided:
         return undecided(f"the run was lost: {ran.note}"), True
-    if said is None:
+    if report is None:
         if of_tests.is_undecided:
             return undecided(f"the tests' run was lost: {of_tests.note}"), True
         if of_tests.status == "crashed" and (of_tests.exit_code or 0) > 0:
             return undecided(f"the tests crashed: {_last_line(of_tests.stderr)}"), False
         why = f"the tests did not survive what the program returned ({of_tests.status})"
         return Tested(results=(why, *none[1:]), cpu_seconds=seconds, note=why, fence=fence), False
-    if said["broken"]:
-        return undecided(said["broken"]), False
-    results = (*said["results"], *none)[: asserts.num_tests]
+    if report["broken"]:
+        return undecided(report["broken"]), False
+    results = (*report["results"], *none)[: asserts.num_tests]
     note = "" if is_there else f"{ran.status}: {ran.note or _last_line(ran.stderr)}"
     return Tested(results=results, cpu_seconds=seconds, note=note, fence=fence), False
 

@@ -23,7 +23,7 @@ from ponder.sandbox.fence import FenceError
 
 STDERR_BYTES = 1 << 16
 BLOCK = 1 << 16
-DONE = struct.Struct("=iddQQ")  # as server.py tells it
+DONE = struct.Struct("=iddQQ")  # as server.py packs it
 SEND_SECONDS = 0.02  # until a full pipe is tried again
 SERVER_SECONDS = 60.0  # for a starved server to begin a run, or to end it
 LOOKS_AT_REST = 5  # in a row, before a program is called idle
@@ -101,9 +101,9 @@ class Child:
         self._read_end_of_pipe(self._err)
         self._given += [os.dup(each) for each in (*extra, *([] if binary is None else [binary]))]
         self._next_look = self._until_next_look()
-        self._told, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._reports, self._theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._poll = select.poll()
-        for descriptor in (self._told.fileno(), *self._reads):
+        for descriptor in (self._reports.fileno(), *self._reads):
             self._poll.register(descriptor, select.POLLIN)
 
     def _read_end_of_pipe(self, into: bytearray) -> int:
@@ -165,7 +165,7 @@ class Child:
         return self._is_over
 
     def stop(self, status: Status, note: str) -> None:
-        """End it, and say this of it, unless it ended already."""
+        """End it with this status, unless it ended already."""
         if not self._is_over:
             self._stop(status, note)
 
@@ -176,7 +176,7 @@ class Child:
         self._close_stdin()
         for descriptor in list(self._reads):
             self._close_read(descriptor)
-        self._told.close()
+        self._reports.close()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):
@@ -208,8 +208,8 @@ class Child:
         for descriptor, _ in events:
             if descriptor in self._reads:
                 self._read(descriptor)
-            elif descriptor == self._told.fileno():
-                self._hear()
+            elif descriptor == self._reports.fileno():
+                self._read_report()
         self._waited += time.monotonic() - began
         if self._waited >= self._next_look and self._report is None:  # also of one that never lets us rest
             self._look()
@@ -232,10 +232,10 @@ class Child:
             if len(self._err) > 2 * STDERR_BYTES:
                 del self._err[:-STDERR_BYTES]  # its end says most
 
-    def _hear(self) -> None:
-        """What the server tells: the child's number, then its end; nothing more if the server died."""
+    def _read_report(self) -> None:
+        """A message of the server: the child's number, then its end; nothing more if the server died."""
         try:
-            message = self._told.recv(1024)
+            message = self._reports.recv(1024)
         except OSError:
             message = b""
         if message[:1] == b"p":
@@ -247,7 +247,7 @@ class Child:
             self._stop("refused", message[1:].decode(errors="replace"))
         else:
             self._report = message[1:]
-            self._poll.unregister(self._told.fileno())
+            self._poll.unregister(self._reports.fileno())
             for descriptor in list(self._reads):  # the rest; a descendant may hold the pipe open, so not to its end
                 while descriptor in self._reads and select.select([descriptor], [], [], 0)[0]:
                     self._read(descriptor)
@@ -256,7 +256,7 @@ class Child:
         if self._stopped is None:
             self._stopped, self._stopped_at = (status, note), self._waited
             with contextlib.suppress(OSError):
-                self._told.send(b"kill")
+                self._reports.send(b"kill")
 
     def _until_next_look(self) -> float:
         if self._stopped is not None:

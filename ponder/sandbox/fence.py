@@ -45,8 +45,8 @@ class FenceError(RuntimeError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Holds:
-    """What holds on this machine."""
+class FenceFacts:
+    """What the fence can use on this machine."""
 
     system: str
     machine: str
@@ -78,12 +78,12 @@ class Holds:
         return " + ".join(part for part in parts if part)
 
 
-def probe() -> Holds:
+def probe() -> FenceFacts:
     """Look, without setting anything."""
     system, machine = platform.system(), platform.machine()
     known = system == "Linux" and machine in NUMBERS
     bubblewrap = shutil.which("bwrap") or "" if known else ""
-    return Holds(
+    return FenceFacts(
         system=system, machine=machine, kernel=platform.release(),
         has_filter=known and _error(_call(machine, "seccomp", 1, 0, 0)) == 14,  # EFAULT: it went to read the filter
         landlock=max(0, _call(machine, "landlock_create_ruleset", 0, 0, 1)) if known else 0,

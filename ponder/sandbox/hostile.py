@@ -140,9 +140,9 @@ class _World:
         if attack.kind == "c++" and ran.fence == "":
             return Tried(attack=attack, ran=ran, breaches=("it does not compile: nothing was tried",))
         limits = COMPILING if attack.kind == "compiler" else LIMITS
-        said = ran.stdout + ran.stderr
-        found = [line.decode(errors="replace")[:120] for line in said.split(b"\n") if line.startswith(b"BREACH")]
-        found += [f"it knows the {name}'s secret" for name, word in self.words.items() if word.encode() in said]
+        output = ran.stdout + ran.stderr
+        found = [line.decode(errors="replace")[:120] for line in output.split(b"\n") if line.startswith(b"BREACH")]
+        found += [f"it knows the {name}'s secret" for name, word in self.words.items() if word.encode() in output]
         if ran.status not in attack.ends:
             found.append(f"it ended as {ran.status} ({ran.note})")
         if seconds > limits.wall_seconds + 5:
@@ -189,9 +189,9 @@ class _World:
         found: dict[str, tuple[object, ...]] = {}
         for path in paths:
             if path.exists() or path.is_symlink():
-                told = path.lstat()
+                status = path.lstat()
                 content = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
-                found[str(path)] = (told.st_mode, told.st_uid, told.st_mtime_ns, told.st_ctime_ns, content)
+                found[str(path)] = (status.st_mode, status.st_uid, status.st_mtime_ns, status.st_ctime_ns, content)
         return found
 
     def _changes(self) -> list[str]:

@@ -1,4 +1,4 @@
-"""Sources that attack a compiler, for the hostile suite: each must end within the limits and tell no secret.
+"""Sources that attack a compiler, for the hostile suite: each must end within the limits and reveal no secret.
 
     for attack in COMPILER_ATTACKS:
         source = attack.source.replace(SECRET_FILE, "/path/of/a/file/that/holds/the/secret")
@@ -32,11 +32,11 @@ class CompilerAttack:
 
     def breach(self, ran: Ran, secret: bytes) -> str:
         """What it got; "" where it was stopped."""
-        told = ran.stdout + ran.stderr + ran.note.encode(errors="replace")
-        if secret in told:
+        output = ran.stdout + ran.stderr + ran.note.encode(errors="replace")
+        if secret in output:
             return "it read the secret"
-        if self.forbidden and self.forbidden in told:
-            return f"it told {self.forbidden.decode()}"
+        if self.forbidden and self.forbidden in output:
+            return f"it revealed {self.forbidden.decode()}"
         if ran.status not in self.ends:
             return f"it ended as {ran.status}, not {' or '.join(sorted(self.ends))}"
         return ""

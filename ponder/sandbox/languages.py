@@ -88,7 +88,7 @@ class Compiled:
         return executable(self.file.read_bytes())
 
     def as_ran(self) -> Ran:
-        """What is said of a run where there is no program."""
+        """The result of a run where there is no program."""
         return Ran(status=self.status, note=self.note)
 
 
@@ -116,10 +116,10 @@ def compiler() -> Compiler:
         raise ConfigError(f"C++ programs need a compiler, and there is no {name}: {fix}")
     try:
         english = os.environ | {"LC_ALL": "C"}
-        said = subprocess.run([path, "-v"], capture_output=True, timeout=60, text=True, errors="replace", env=english)
+        ran = subprocess.run([path, "-v"], capture_output=True, timeout=60, text=True, errors="replace", env=english)
     except (OSError, subprocess.SubprocessError) as error:
         raise ConfigError(f"C++ programs need a compiler, and {path} does not start ({error}): {fix}") from None
-    version = next((line for line in said.stderr.splitlines() if line.startswith("gcc version")), "")
+    version = next((line for line in ran.stderr.splitlines() if line.startswith("gcc version")), "")
     if not version:
         raise ConfigError(f"{path} is not GNU's compiler: {fix}")
     return Compiler(path=path, version=version)
@@ -278,7 +278,7 @@ def _kept(ran: Ran, made: Path, target: Path, *, most: int) -> Compiled:
 
 
 def _message(ran: Ran) -> str:
-    """What the compiler said, as text that may be shown."""
+    """The compiler's message, as text that may be shown."""
     if ran.status == "crashed":
         text = ran.stderr.decode(errors="replace")
         if "Killed" in text or "out of memory" in text or "CPU time limit" in text or "File size limit" in text:

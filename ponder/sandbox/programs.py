@@ -42,12 +42,12 @@ class Programs:
     def __init__(self, *, num_workers: int = 1, unfenced: bool = False) -> None:
         if num_workers < 1:
             raise ValueError(f"num_workers={num_workers}: use at least 1")
-        holds = fence.probe()
-        if holds.problem and not unfenced:
-            raise fence.FenceError(holds.problem)
+        facts = fence.probe()
+        if facts.problem and not unfenced:
+            raise fence.FenceError(facts.problem)
         self.num_workers, self.is_fenced = num_workers, not unfenced
-        self._holds = holds
-        self._level = holds.level if self.is_fenced else "unfenced"
+        self._facts = facts
+        self._level = facts.level if self.is_fenced else "unfenced"
         self._places = threading.BoundedSemaphore(num_workers)
         self._alone = threading.Lock()
         self._lock = threading.Lock()
@@ -133,7 +133,7 @@ class Programs:
         more = {
             "box": box,
             "read": [*fence.SYSTEM, *read],
-            "bubblewrap": self._holds.bubblewrap,
+            "bubblewrap": self._facts.bubblewrap,
             "file_bytes": TOOL_FILE_BYTES,
             "environment": environment,
         }
@@ -176,7 +176,7 @@ class Programs:
             place = min(range(self.num_workers), key=self._num_jobs)
             found = self._servers[place]
             if found is None:
-                found = self._servers[place] = _Server(str(self._holds.landlock) if self.is_fenced else "unfenced")
+                found = self._servers[place] = _Server(str(self._facts.landlock) if self.is_fenced else "unfenced")
             return found
 
     def _num_jobs(self, place: int) -> int:
@@ -224,11 +224,11 @@ class _Server:
         script = str(Path(__file__).resolve().with_name("server.py"))
         # no hash seed of its own: a program does the same thing twice
         environment = {"PYTHONHASHSEED": "0", "LC_ALL": "C.UTF-8", "TZ": "UTC", "MALLOC_ARENA_MAX": "1"}
-        with theirs, tempfile.TemporaryFile() as said:
+        with theirs, tempfile.TemporaryFile() as stderr:
             self.process = subprocess.Popen(
                 [fence.real_python(), "-S", "-s", "-P", "-B", "-X", "utf8", script, str(theirs.fileno()),
                  landlock],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, env=environment,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, env=environment,
                 pass_fds=[theirs.fileno()], start_new_session=True, cwd="/",
             )  # fmt: skip
             theirs.close()
@@ -243,8 +243,8 @@ class _Server:
             if ready != b"ready":
                 self.process.kill()
                 self.process.wait()
-                said.seek(0)
-                why = said.read()[-500:].decode() or f"it was not ready after {START_SECONDS:g} s"
+                stderr.seek(0)
+                why = stderr.read()[-500:].decode() or f"it was not ready after {START_SECONDS:g} s"
                 raise fence.FenceError(f"the sandbox's server did not start: {why}")
 
     def close(self) -> None:

@@ -30,8 +30,8 @@ class ScriptedSandbox:
     def run(self, program: Program, stdin: bytes = b"", *, args: Sequence[str] = (), limits: Limits = Limits()) -> Ran:
         with self._lock:
             self.calls.append((program, stdin, tuple(args)))
-        said = self.script(program, stdin, args)
-        return said if isinstance(said, Ran) else self._ran(said.encode(), limits)
+        output = self.script(program, stdin, args)
+        return output if isinstance(output, Ran) else self._ran(output.encode(), limits)
 
     def start(self, program: Program, *, args: Sequence[str] = (), limits: Limits = Limits()) -> ScriptedTalk:
         return ScriptedTalk(self, program, args, limits)

@@ -6,7 +6,7 @@ program.
 
 It preloads the standard modules that programs use, freezes them, and then only passes descriptors on: a job's source
 and input are read by the child, so nothing of one run lies in the memory that the next is forked from. A job comes as
-one message of descriptors: what to run, stdin, stdout, stderr, and a socket on which its number and its end are told.
+one message of descriptors: what to run, stdin, stdout, stderr, and a socket that reports its number and its end.
 That socket closed or spoken to means: kill it. When the control socket closes, whoever started us is gone, and so is
 everything.
 
@@ -71,7 +71,7 @@ def serve(control: socket.socket, landlock: int | None) -> None:
     os.set_blocking(wake, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-    jobs: dict[int, socket.socket] = {}  # a child's number -> where its end is told
+    jobs: dict[int, socket.socket] = {}  # a child's number -> where its end is reported
     children: dict[int, int] = {}  # that socket's descriptor -> the child's number
     poll = select.poll()
     poll.register(control.fileno(), select.POLLIN)
@@ -89,27 +89,27 @@ def serve(control: socket.socket, landlock: int | None) -> None:
                 kind, descriptors, _, _ = socket.recv_fds(control, 16, 32)
                 if not kind:
                     return  # with us, our children die
-                told = socket.socket(fileno=descriptors[0])
+                reports = socket.socket(fileno=descriptors[0])
                 pid = fork()
                 if pid == 0:
-                    _child(descriptors[1:], told, closed)
+                    _child(descriptors[1:], reports, closed)
                 if pid < 0:  # no place for another process; our end closes, which says that the run is lost
-                    told.close()
+                    reports.close()
                 for each in descriptors[1:]:
                     os.close(each)
                 if pid > 0:
-                    jobs[pid], children[told.fileno()] = told, pid
-                    poll.register(told.fileno(), select.POLLIN)
-                    _tell(told, b"p%d" % pid)
+                    jobs[pid], children[reports.fileno()] = reports, pid
+                    poll.register(reports.fileno(), select.POLLIN)
+                    _send(reports, b"p%d" % pid)
             elif descriptor in children:  # its judge spoke or went away
-                with contextlib.suppress(OSError):  # read, or closing ours would undo what we told
+                with contextlib.suppress(OSError):  # read, or closing ours would undo what we reported
                     jobs[children[descriptor]].recv(64)
                 _kill(children[descriptor])
                 poll.unregister(descriptor)
         for pid, report in _ended():
             if pid in jobs:  # not an orphan that a compiler left
                 over = jobs.pop(pid)
-                _tell(over, report)
+                _send(over, report)
                 del children[over.fileno()]
                 with contextlib.suppress(KeyError):
                     poll.unregister(over.fileno())
@@ -147,15 +147,15 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
 
 
-def _tell(told: socket.socket, message: bytes) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more
-        told.send(message)
+def _send(reports: socket.socket, message: bytes) -> None:
+    with contextlib.suppress(OSError):  # the other end is closed
+        reports.send(message)
 
 
 # ---- the child -------------------------------------------------------------------------------------------------------
 
 
-def _child(descriptors: list[int], told: socket.socket, closed: Any) -> NoReturn:
+def _child(descriptors: list[int], reports: socket.socket, closed: Any) -> NoReturn:
     """Set the fence and run. Nothing of the program is looked at before, but its limits."""
     try:
         signal.set_wakeup_fd(-1)
@@ -163,7 +163,7 @@ def _child(descriptors: list[int], told: socket.socket, closed: Any) -> NoReturn
         job, *descriptors = descriptors
         order = marshal.loads(os.pread(job, os.lseek(job, 0, os.SEEK_END), 0))
         if order["extra"]:  # what is handed as 3, 4, ... would take the socket's number
-            told = socket.socket(fileno=fcntl.fcntl(told.fileno(), fcntl.F_DUPFD_CLOEXEC, fence.NUM_DESCRIPTORS))
+            reports = socket.socket(fileno=fcntl.fcntl(reports.fileno(), fcntl.F_DUPFD_CLOEXEC, fence.NUM_DESCRIPTORS))
         kind, server = order["kind"], os.getppid()
         is_wrapped = kind == "tool" and closed is not None and not closed.version
         if is_wrapped:
@@ -181,9 +181,9 @@ def _child(descriptors: list[int], told: socket.socket, closed: Any) -> NoReturn
         if os.getppid() != server:  # it died before the kernel knew that we die with it
             os._exit(NOT_FENCED)
     except BaseException as error:
-        _tell(told, b"!" + f"{type(error).__name__}: {error}".encode()[:900])
+        _send(reports, b"!" + f"{type(error).__name__}: {error}".encode()[:900])
         os._exit(NOT_FENCED)
-    os.closerange(3 + order["extra"], fence.EXEC_FD)  # last: until here a step that failed could be told
+    os.closerange(3 + order["extra"], fence.EXEC_FD)  # last: until here a step that failed could be reported
     os.closerange(fence.EXEC_FD + (kind == "binary" or is_wrapped), most_descriptors)
     if order["kind"] == "python":
         _python(order["source"], order)

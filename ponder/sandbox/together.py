@@ -1,13 +1,13 @@
-"""Programs that talk to each other through pipes: waiting for all of them, and seeing that nobody moves any more.
+"""Programs that communicate through pipes: waiting for all of them, and detecting a deadlock.
 
     solution = sandbox.start_binary(..., limits=PatientLimits(cpu_seconds=1.5), stdin=..., stdout=...)
     manager = sandbox.start_binary(..., limits=PatientLimits(cpu_seconds=30), extra=(...))
     ran = finish_together([solution, manager])
 
 One that waits for another uses no processor time and sleeps as long as the other works, so neither a limit of
-processor time nor one of its own wall time says that it hangs. What says so: all of them sleep and none has done
-anything for two seconds; or far more time has passed than they used or waited for a processor. Processes that the
-machine starves are not asleep, so nobody hangs because others are busy.
+processor time nor one of its own wall time shows that it hangs. A deadlock is: all of them sleep and none has done
+anything for two seconds; or far more time has passed than they used or waited for a processor. Processes that a busy
+machine starves are not asleep, so they are not taken for hanging.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ponder.sandbox.child import Child
 STEP = 0.004  # seconds that each is waited for in turn
 LOOK = 0.25  # seconds between looks at what they do
 LOOKS_ASLEEP = 8  # in a row, until sleepers are taken for stuck
-UNUSED_SECONDS = 30.0  # that nobody used, until they are taken for dawdlers: one that sleeps, looks and sleeps again
-STUCK = "nobody moved: it waits for what never comes"
+UNUSED_SECONDS = 30.0  # that nobody used, until all are stuck: one that polls sleeps, looks and sleeps
+STUCK = "deadlock: no process makes progress"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class PatientLimits(Limits):
 
 
 def finish_together(children: Sequence[Child]) -> list[Ran]:
-    """Wait for all of them; where nobody moves any more, those that have not ended are stopped as idle."""
+    """Wait for all of them; where none makes progress any more, those that have not ended are stopped as idle."""
     began = looked = time.monotonic()
     used: dict[int, float] = {}  # a process -> seconds that it used or waited for a processor
     num_asleep = 0

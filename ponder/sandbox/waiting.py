@@ -1,4 +1,4 @@
-"""Waiting for a place is no part of a call's time: who limits the time of a call is told when its thread waits.
+"""Time spent waiting for a free worker is not part of a call's time: whoever limits the call is notified of it.
 
     with place(semaphore):            # in the sandbox: the thread's clock stands while it waits for the semaphore
         ...
@@ -18,13 +18,13 @@ _of_thread = threading.local()
 
 
 def watch(pause: Callable[[], None] | None, resume: Callable[[], None] | None) -> None:
-    """Set who is told of this thread; None = nobody."""
+    """Set what stops and restarts the clock of this thread; None = it has no clock."""
     _of_thread.clock = (pause, resume) if pause and resume else None
 
 
 @contextlib.contextmanager
 def stopped() -> Iterator[None]:
-    """The clock stands."""
+    """Meanwhile the clock of this thread is stopped."""
     clock = getattr(_of_thread, "clock", None)
     if clock is None:
         yield

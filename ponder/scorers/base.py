@@ -94,7 +94,7 @@ def by_prompt(
 
 
 def floats(scores: Sequence[object], name: str) -> list[float]:
-    """A scorer's scores; TypeError for anything that is no number, such as what a monitor says."""
+    """A scorer's scores; TypeError for anything that is no number, such as a monitor's judgement."""
     for score in scores:
         if isinstance(score, bool) or not isinstance(score, Real):
             raise TypeError(f"the scorer {name!r} returned {type(score).__name__}, where each score must be a float")

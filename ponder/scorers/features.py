@@ -1,4 +1,4 @@
-"""The nearly free scorer: what is known from sampling, combined by logistic regression.
+"""A nearly free scorer: statistics of the sampling, combined by logistic regression.
 
     mean_logprob    mean log-probability of the tokens, as the sampler recorded them
     worst_logprob   the lowest mean over `window` neighbouring tokens (after DeepConf, arXiv:2508.15260)

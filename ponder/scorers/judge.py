@@ -85,7 +85,7 @@ class Judge:
         self._cost_of: OrderedDict[tuple[tuple[object, ...], ...], int] = OrderedDict()
 
     def strict(self) -> Judge:
-        """As a reward, in [0, 1]: the same judge, which says nan where nothing can be read."""
+        """As a reward, in [0, 1]: the same judge, which returns nan where a reply cannot be read."""
         strict = copy(self)
         strict._guesses, strict._cost_of = False, OrderedDict()
         return strict

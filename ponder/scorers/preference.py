@@ -39,7 +39,7 @@ _open: WeakValueDictionary[tuple[object, ...], Reader] = WeakValueDictionary()  
 
 
 def new_preference_head(num_features: int) -> dict[str, Tensor]:
-    """A head that says 0 to everything."""
+    """A head whose every output is 0."""
     return {
         "mean": torch.zeros(num_features), "scale": torch.ones(num_features), "weight": torch.zeros(num_features),
         "bias": torch.zeros(1),

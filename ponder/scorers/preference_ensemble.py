@@ -55,8 +55,8 @@ class PreferenceEnsemble(RewardModel):
     def score(self, groups: Sequence[CompletionGroup]) -> list[Floats]:
         if self._share_a_reader():
             return [self.bounded(r) for r in self._read(groups)]
-        said = [[_logit(x) for x in member.score(groups)] for member in self.members]
-        return [self.bounded(self._reduced(list(each))) for each in zip(*said, strict=True)]
+        logits = [[_logit(x) for x in member.score(groups)] for member in self.members]
+        return [self.bounded(self._reduced(list(each))) for each in zip(*logits, strict=True)]
 
     def group_of_answers(
         self, prompt: Sequence[Message], answers: Sequence[str], finished: Sequence[bool]

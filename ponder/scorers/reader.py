@@ -97,7 +97,7 @@ class Reader:
         )
 
     def fits(self, group: CompletionGroup) -> NDArray[np.bool_]:
-        """(B,) which completions fit into the window, behind the whole prompt."""
+        """(B,) which completions fit into the window, after the whole prompt."""
         return len(group.prompt_ids) + group.lengths <= self.model.config.max_position_embeddings
 
     def hidden(self, pack: Pack) -> list[Tensor]:
@@ -146,17 +146,17 @@ def _chosen(group: CompletionGroup, rows: NDArray[np.int64]) -> CompletionGroup:
 
 
 def check_border(tokenizer: Tokenizer) -> None:
-    """Prompts have one beginning, and an answer behind a prompt says what it says; an error, or a warning."""
+    """A prompt has no second BOS token, and an answer keeps its text after a prompt; an error, or a warning."""
     ids = list(tokenizer.render([Message(role="user", content="a")]))
     bos = getattr(tokenizer, "bos_id", None)
     # a template whose every message begins with the same mark (<|im_start|>) may use it as bos_token
     if bos is not None and ids[:2] == [bos, bos]:
-        raise ConfigError("the tokenizer begins a prompt with its first token twice; mend its chat template")
+        raise ConfigError("the tokenizer begins a prompt with its first token twice; fix its chat template")
     before = tokenizer.decode(ids)
     for text in ("yes", " yes", "\nyes", "Ünï 12"):
         if tokenizer.decode([*ids, *tokenizer.encode(text)]) != before + text:
             warnings.warn(
-                f"the tokenizer does not keep {text!r} behind a prompt as it is: texts that differ there score alike",
+                f"the tokenizer does not keep {text!r} after a prompt as it is: texts that differ there score alike",
                 stacklevel=2,
             )
             return

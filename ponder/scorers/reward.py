@@ -33,7 +33,7 @@ TRAINED_ON = "trained_on.txt"  # in a scorer's folder: hashes of openings, a lin
 
 
 class RewardModel(TokenScorer):
-    """A TokenScorer with a reward in front of the bound. A kind of it says `raw`."""
+    """A TokenScorer with a reward in front of the bound. A subclass implements `raw`."""
 
     reads_reasoning: ClassVar[bool] = False
 

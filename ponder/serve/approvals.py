@@ -112,16 +112,16 @@ async def read_answers(
     most: int | None,
 ) -> ApprovalAnswers:  # fmt: skip
     """What the new items of a conversation approve and refuse, checked. most: calls that the request allows."""
-    said = {item["approval_request_id"]: item["approve"] for item in new if item["type"] == "mcp_approval_response"}
-    if not said:
+    answers = {item["approval_request_id"]: item["approve"] for item in new if item["type"] == "mcp_approval_response"}
+    if not answers:
         return ApprovalAnswers()
     ran = {item.get("approval_request_id") for item in items if item["type"] == "mcp_call"}
     asked = {
         item["id"]: item for item in items
-        if item["type"] == "mcp_approval_request" and item["id"] in said and item["id"] not in ran
+        if item["type"] == "mcp_approval_request" and item["id"] in answers and item["id"] not in ran
     }  # fmt: skip
     problems = {name: asker.problem(item) for name, item in asked.items()}
-    approved = [item for name, item in asked.items() if said[name]]
+    approved = [item for name, item in asked.items() if answers[name]]
     for item in approved:
         called = f"{item['server_label']}.{item['name']}"
         if problems[item["id"]] is not None:
@@ -135,7 +135,7 @@ async def read_answers(
     used = await store.read(lambda: store.answered_approvals(names))
     if used:
         raise _refused(used[0], "was answered before")
-    return ApprovalAnswers(approved, [name for name in asked if not said[name] and problems[name] is None])
+    return ApprovalAnswers(approved, [name for name in asked if not answers[name] and problems[name] is None])
 
 
 def _refused(name: str, why: str) -> ApiError:

@@ -78,7 +78,7 @@ class Held:
     is_withdrawn: bool = False
 
     def shown(self) -> dict[str, Any]:
-        """What whoever asked may see: the names only once the vote is stored."""
+        """What the person who asked may see: the names only once the vote is stored."""
         left, right = self.texts or (None, None)
         return {
             "id": self.id, "object": "arena.battle", "domain": self.domain, "question": self.question,
@@ -172,7 +172,7 @@ class Arena:
         plans: list[ComputePlan],
     ) -> list[BlindAnswer]:  # fmt: skip
         """Both answers, when both are there. If one fails there is no battle, and nobody but the log learns which one
-        did: who fails where he would lose must not gain by it unseen."""
+        did: a model that fails where it would lose must not gain by it unseen."""
         work = [
             asyncio.ensure_future(draw(self._service, key, model, prompt, plan, battle=battle))
             for model, prompt, plan in zip(pair, prompts, plans, strict=True)

@@ -194,7 +194,7 @@ class GuardedProtocol(CoalescingProtocol):
 
 
 class _Lingering(asyncio.Protocol):
-    """Says no more, and reads what still comes."""
+    """Sends nothing more, and reads what still comes."""
 
     def __init__(self, before: GuardedProtocol, transport: Any) -> None:
         self._before, self._transport = before, transport

@@ -1,4 +1,4 @@
-"""What clients of other habits need around the whole app: their way of sending a key, their errors, notes to them.
+"""Middleware for clients of other APIs: where they put a key, the errors they expect, and notes on ignored fields.
 
     x-api-key: sk-mine            is read as            Authorization: Bearer sk-mine
     {"error": {...}}              under /v1/messages    {"type": "error", "error": {"type": ..., "message": ...}, ...}
@@ -26,7 +26,7 @@ _LONGEST = 1500  # characters of a header
 
 
 def add_notes(scope: MutableMapping[str, Any], notes: Iterable[str]) -> None:
-    """Tell the client of a request in a header what became of it."""
+    """Add a header that tells the client which fields were ignored or translated."""
     scope.setdefault(_NOTES, []).extend(notes)
 
 
@@ -79,7 +79,7 @@ def _note_headers(notes: Iterable[str]) -> list[tuple[bytes, bytes]]:
 
 
 def _as_anthropic(messages: list[Message]) -> list[Message]:
-    """An error of ours as that API says it; code and param stay beside."""
+    """An error of ours in that API's form; code and param are kept."""
     start, body = messages[0], b"".join(message.get("body", b"") for message in messages[1:])
     try:
         ours = json.loads(body)["error"]
@@ -90,8 +90,8 @@ def _as_anthropic(messages: list[Message]) -> list[Message]:
     if ours.get("code") == "model_failed":
         kind = "api_error"
     error = {"type": kind, "message": ours.get("message", ""), "param": ours.get("param"), "code": ours.get("code")}
-    told = {"type": "error", "error": error, "request_id": names.get(b"x-request-id", b"").decode()}
-    content = json.dumps(told).encode()
+    payload = {"type": "error", "error": error, "request_id": names.get(b"x-request-id", b"").decode()}
+    content = json.dumps(payload).encode()
     headers = [(name, value) for name, value in start["headers"] if name.lower() != b"content-length"]
     headers.append((b"content-length", str(len(content)).encode()))
     return [{**start, "headers": headers}, {"type": "http.response.body", "body": content, "more_body": False}]

@@ -19,6 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from ponder.runs import well_formed
 from ponder.serve.errors import ApiError, ClientLeft, bug, overloaded
 from ponder.serve.events import Event, padded
 from ponder.serve.keys import Key
@@ -175,9 +176,9 @@ def _refuse(name: str) -> Any:
 
 
 def _well_formed(value: Any) -> Any:
-    """Half surrogate pairs become U+FFFD: no UTF-8 can carry them further."""
+    """A JSON value with all of its texts well-formed."""
     if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        return well_formed(value)
     if isinstance(value, list):
         return [_well_formed(part) for part in value]
     if isinstance(value, dict):

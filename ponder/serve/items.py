@@ -122,7 +122,7 @@ def chat_items(request: ChatRequest) -> list[Item]:
 
 
 def prefix_hash(items: Sequence[Item]) -> str:
-    """What the visible conversation said so far: reasoning is bound to it. Ids and reasoning do not count."""
+    """A hash of the visible conversation so far: reasoning is bound to it. Ids and reasoning do not count."""
     return prefix_hashes(items)[-1]
 
 
@@ -187,7 +187,7 @@ def conversation(
     placed: dict[int, Thought] = {}
     pending: Thought | None = None
     made = {item.get("approval_request_id") for item in items if item["type"] == "mcp_call"}
-    said = {item["approval_request_id"]: item for item in items if item["type"] == "mcp_approval_response"}
+    approvals = {item["approval_request_id"]: item for item in items if item["type"] == "mcp_approval_response"}
     for item in items:
         if item["type"] == "reasoning":
             pending = thoughts.get(item["id"], pending)
@@ -211,7 +211,7 @@ def conversation(
         if item["type"] == "mcp_call":
             messages.append(Message(role="tool", content=_response_text(mcp_output(item))))
         elif item["type"] == "mcp_approval_request":
-            messages.append(Message(role="tool", content=_response_text(_not_made(said.get(item["id"])))))
+            messages.append(Message(role="tool", content=_response_text(_not_made(approvals.get(item["id"])))))
     return messages, placed
 
 
@@ -220,7 +220,7 @@ def _response_text(output: str) -> str:
 
 
 def _not_made(answer: Item | None) -> str:
-    """What the model is told of a call that was asked for and not made."""
+    """The tool result that the model sees for a call that was requested and not made."""
     if answer is None or answer["approve"]:
         return "error: the call was not made: nobody approved it" if answer is None else _UNFINISHED
     reason = (answer.get("reason") or "").strip()
@@ -231,16 +231,16 @@ _UNFINISHED = "(nothing: the call was not finished)"
 
 
 def mcp_output(item: Item) -> str:
-    """What a call of an MCP tool came to, as the model is told."""
-    said = item.get("output")
-    if not isinstance(said, str):
+    """The result of a call of an MCP tool, as the model sees it."""
+    output = item.get("output")
+    if not isinstance(output, str):
         error = item.get("error")
         content = error.get("content") if isinstance(error, Mapping) else error
         parts = content if isinstance(content, list) else []
-        said = content if isinstance(content, str) else "".join(
+        output = content if isinstance(content, str) else "".join(
             str(part.get("text", "")) for part in parts if isinstance(part, Mapping)
         )  # fmt: skip
-    return said or _UNFINISHED
+    return output or _UNFINISHED
 
 
 def _call_text(item: Item) -> str:

@@ -1,4 +1,4 @@
-"""Work that runs by itself: connections come and go, it can be stopped at any moment, and its end is written once."""
+"""A background job that outlives its connections: it can be stopped at any moment, and its end is written once."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ BEAT = 5.0  # seconds between two signs
 
 
 def this_process() -> str:
-    """machine/pid/start, "" where the system does not tell."""
+    """machine/pid/start, "" where the system does not know."""
     pid = os.getpid()
     start = _start_of(pid)
     return f"{_machine()}/{pid}/{start}" if start else ""
@@ -40,7 +40,7 @@ def _machine() -> str:
 
 
 def _start_of(pid: int) -> str:
-    """When a process started, in ticks since boot; "" if it has ended. The number tells it from a later one."""
+    """When a process started, in ticks since boot; "" if it has ended. A later process with its id has another."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
     except OSError:

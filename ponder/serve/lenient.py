@@ -7,7 +7,7 @@
 
 What means the same is mapped, what changes nothing that the client relies on is dropped with a note (the header
 `x-ponder-note`), and what asks for something else is refused by name: raw reasoning in the answer, two budgets that
-differ. ponder's own fields win over nobody's: a request that says two different things is refused.
+differ. ponder's own fields have no precedence: a request that says two different things is refused.
 """
 
 from __future__ import annotations
@@ -71,18 +71,18 @@ _NO_WISH: dict[str, tuple[Any, ...]] = {
 def chat_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """A chat completion's fields in ponder's words, and the notes."""
     kept, notes = without_sampling(data)
-    wishes = Wishes()
+    requested = RequestedReasoning()
     for name in BUDGETS:
         if name in kept:
-            wishes.cap(name, kept.pop(name))
+            requested.cap(name, kept.pop(name))
     for name in SWITCHES:
         if name in kept:
-            wishes.switch(name, kept.pop(name))
+            requested.switch(name, kept.pop(name))
     for name in ("chat_template_kwargs", "custom_params"):
         if name in kept:
-            notes += wishes.among(name, kept.pop(name))
+            notes += requested.among(name, kept.pop(name))
     if "reasoning" in kept:
-        wishes.openrouter(kept.pop("reasoning"))
+        requested.openrouter(kept.pop("reasoning"))
     notes += _where_reasoning_goes(kept)
     if "max_tokens" in kept:
         limit = kept.pop("max_tokens")
@@ -90,12 +90,12 @@ def chat_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
             kept["max_completion_tokens"] = limit
         elif limit not in (None, kept["max_completion_tokens"]):
             raise _contradiction("max_tokens", "max_completion_tokens")
-    wishes.write(kept)
-    return kept, notes + wishes.notes
+    requested.write(kept)
+    return kept, notes + requested.notes
 
 
-class Wishes:
-    """How much a request wants to be thought about, whatever fields say so."""
+class RequestedReasoning:
+    """How much reasoning a request asks for, in whichever fields."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
@@ -248,7 +248,7 @@ BY_REQUEST: Mapping[str, Callable[[Mapping[str, Any]], tuple[dict[str, Any], lis
 
 
 def hint(name: str, request: str) -> str:
-    """What the refusal of a field says of the flag that lifts it."""
+    """The part of a field's refusal that names the flag that lifts it."""
     taken = {*SAMPLING, *DROPPED}
     if request == "ChatRequest":
         taken |= {"max_tokens", *CHAT_ONLY}

@@ -1,6 +1,6 @@
-"""Requests and tokens a minute, a key: buckets that refill steadily. Tokens are reserved at the door, at the most a
-request may take, and what was not used is given back; a request that is refused after it made work gives nothing back.
-In memory: a restart forgives."""
+"""Requests and tokens a minute, a key: token buckets. Tokens are reserved before the request runs, at the most that it
+may take, and what was not used is given back; a request that is refused after it made work gives nothing back.
+In memory: a restart empties the counts."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class Toolbox:
         await asyncio.gather(*(connection.stop() for connection in self._connections.values()))
 
     def functions(self, labels: Sequence[str] | None = None) -> list[Tool]:
-        """The tools as the model is told of them."""
+        """The tools as the model's prompt describes them."""
         return [tool.as_function() for tool in self.tools.values() if labels is None or tool.label in labels]
 
     async def call(self, called: str, arguments: Mapping[str, Any]) -> ToolResult:
@@ -342,7 +342,7 @@ def _client(spec: ServerSpec) -> Any:
 def make_server(name: str, functions: Sequence[Callable[..., Awaitable[Any]]], *, instructions: str) -> Any:
     """An MCP server whose tools are coroutine functions: names, types and docstrings are what agents are told.
 
-    An error that a person can mend reaches the agent with its words; of any other it learns that there was one, and
+    An error that a person can fix reaches the agent with its message; of any other it learns that there was one, and
     stderr has the traceback.
     """
     import_sdk()
@@ -350,11 +350,11 @@ def make_server(name: str, functions: Sequence[Callable[..., Awaitable[Any]]], *
 
     server = MCPServer(name, instructions=instructions, version=__version__, log_level="WARNING")
     for function in functions:
-        server.add_tool(_telling(function), description=" ".join((function.__doc__ or "").split()))
+        server.add_tool(_with_tool_errors(function), description=" ".join((function.__doc__ or "").split()))
     return server
 
 
-def _telling(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+def _with_tool_errors(function: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     from mcp.server.mcpserver.exceptions import ToolError
 
     @functools.wraps(function)

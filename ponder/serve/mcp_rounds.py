@@ -133,9 +133,9 @@ async def run_rounds(job: ResponseJob, toolbox: Toolbox) -> str:
     """Produce a response whose model may call MCP tools; why it ended."""
     prepared, plan = job.prepared, job.prepared.plan
     tools = prepared.mcp
-    told = {item.get("server_label") for item in prepared.items if item["type"] == "mcp_list_tools"}
+    listed = {item.get("server_label") for item in prepared.items if item["type"] == "mcp_list_tools"}
     for label in dict.fromkeys(tool.label for tool in tools.values()):
-        if label not in told:
+        if label not in listed:
             job.writer.add_tool_list(label, [tool for tool in tools.values() if tool.label == label])
     left = min(MOST_CALLS, job.request.max_tool_calls or MOST_CALLS)
     begun = time.monotonic()

@@ -86,7 +86,7 @@ class MessageWriter:
     def add_text(self, text: str) -> None:
         if self.first_visible is None:
             self.first_visible = time.monotonic()
-        self._say(self.scanner.feed(text))
+        self._write_text(self.scanner.feed(text))
         if self.scanner.found is not None:
             raise StopFound
 
@@ -101,12 +101,12 @@ class MessageWriter:
     def finish(self) -> None:
         """What was held back, and the end of the block that is open."""
         if self.scanner.found is None:
-            self._say(self.scanner.finish())
+            self._write_text(self.scanner.finish())
         self._end()
 
     # --- blocks ------------------------------------------------------------------------------------------------------
 
-    def _say(self, text: str) -> None:
+    def _write_text(self, text: str) -> None:
         if not text:
             return
         if self._open is None or self._open["type"] != "text":

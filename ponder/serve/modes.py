@@ -96,13 +96,7 @@ def compute_plan(
     usual = level.mode if level is not None and may_vote and given.n is None else "standard"
     asked = mode or given.mode or (BY_SELECTOR[given.selector] if given.selector else "")
     name = ALIASES.get(asked, asked) or usual
-    if name != "standard" and name not in offered:
-        hint = nearest(name, ["standard", *ALIASES, *offered])
-        message = f"Unsupported value: '{name}' is no mode here{hint}."
-        raise ApiError(400, message, code="unsupported_value", param=param)
-    if name == "standard" and given.n not in (None, 1):
-        raise ApiError(400, f"compute.n={given.n} needs a way of choosing: give a mode, or compute.selector 'vote'.",
-                       code="invalid_value", param="compute.n")  # fmt: skip
+    _check_mode(name, given.n, offered, param)
     if name != "standard" and limit is not None and limit < 2 and asked:
         raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",
                        code="invalid_value", param="max_output_tokens")  # fmt: skip
@@ -148,6 +142,17 @@ def compute_plan(
         deadline=given.deadline_s,
         strategy=None if name == "standard" else offered[name],
     )
+
+
+def _check_mode(name: str, n: int | None, offered: Mapping[str, Strategy], param: str) -> None:
+    """Refuse a mode that is not offered, and several samples without a way of choosing among them."""
+    if name != "standard" and name not in offered:
+        hint = nearest(name, ["standard", *ALIASES, *offered])
+        message = f"Unsupported value: '{name}' is no mode here{hint}."
+        raise ApiError(400, message, code="unsupported_value", param=param)
+    if name == "standard" and n not in (None, 1):
+        raise ApiError(400, f"compute.n={n} needs a way of choosing: give a mode, or compute.selector 'vote'.",
+                       code="invalid_value", param="compute.n")  # fmt: skip
 
 
 def _usual_answer(level: Point | None, reasoning: int) -> int:

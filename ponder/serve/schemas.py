@@ -1,4 +1,4 @@
-"""JSON Schemas of strangers: what is taken, checked before anything is produced.
+"""JSON Schemas that clients send: which are accepted, checked before anything is produced.
 
     check_size([schema, ...])                    # first, at once: characters, values, depth of all schemas of a request
     check_schema(schema)                         # -> its number of subschemas; SchemaError says what is wrong with it
@@ -28,7 +28,7 @@ MOST_SUBSCHEMAS = 1000
 _MOST_VALUES, _MOST_DEPTH = 10_000, 100  # of JSON
 _PATTERN, _MOST_PATTERN = 50, 500  # a pattern counts as so many subschemas; characters of one
 _MOST_AT_ONCE = 4  # patterns for one value: what they have in common takes time exponential in them
-_MOST_CHAIN = 32  # references and alternatives one behind the other, for one value
+_MOST_CHAIN = 32  # chained references and alternatives, for one value
 _DRAFTS = ("https://json-schema.org/draft/2020-12/schema", "https://json-schema.org/draft/2019-09/schema",
            "http://json-schema.org/draft-07/schema", "http://json-schema.org/draft-06/schema")  # fmt: skip
 

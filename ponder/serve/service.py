@@ -108,7 +108,7 @@ class Service:
         return {name: model.engine.failure for name, model in self.models.items() if model.engine.failure}
 
     async def readiness(self) -> tuple[str, dict[str, str]]:
-        """"" if requests are served now, else why not; and the same of each model."""
+        """Why requests cannot be served now, "" where they can; and the same of each model."""
         if self.is_draining:
             return "draining", {}
         if self.num_running >= self.settings.max_running or self.encoder.is_full:
@@ -117,7 +117,7 @@ class Service:
         return next(iter(found)) if all(found) else "", dict(zip(self.models, found, strict=True))
 
     async def _probe(self, model: ServedModel) -> str:
-        """"" if the engine generates a token, else why not; asked at most every few seconds."""
+        """Why the engine generates no token, "" where it does; asked at most every few seconds."""
         if model.engine.failure:
             return "the engine failed"
         at, why = self._probes.get(model.name, (0.0, ""))

@@ -68,8 +68,8 @@ def leaks(text: str, sources: Sequence[str]) -> bool:
         if _quotes(words, theirs) or _quotes(words[::-1], theirs):
             return True
         whole = "".join(theirs)
-        for said in (squeezed, squeezed[::-1]):
-            if any(said[i : i + CHARACTERS] in whole for i in range(len(said) - CHARACTERS + 1)):
+        for direction in (squeezed, squeezed[::-1]):
+            if any(direction[i : i + CHARACTERS] in whole for i in range(len(direction) - CHARACTERS + 1)):
                 return True
     return False
 

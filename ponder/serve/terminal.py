@@ -60,7 +60,7 @@ class Chat:
             with self._client.stream("POST", "/responses", json=body) as answer:
                 if answer.status_code != 200:
                     answer.read()
-                    raise ChatError(_said(answer))
+                    raise ChatError(_error_message(answer))
                 for line in answer.iter_lines():
                     if not line.startswith("data: "):
                         continue
@@ -85,7 +85,7 @@ class Chat:
             raise ChatError(f"{self._client.base_url} cannot be reached: {error or type(error).__name__}") from None
         if answer.status_code != 200:
             hint = "; give its key with --api-key" if answer.status_code in (401, 403) else ""
-            raise ChatError(f"{_said(answer)}{hint}")
+            raise ChatError(f"{_error_message(answer)}{hint}")
         try:
             served = [str(model["id"]) for model in answer.json()["data"]]
         except (ValueError, KeyError, TypeError):
@@ -105,7 +105,7 @@ class Chat:
         self._client.close()
 
 
-def _said(answer: Any) -> str:
+def _error_message(answer: Any) -> str:
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -118,7 +118,7 @@ def echoed(tool: Any) -> dict[str, Any]:
 def grammar_notes(tools: Sequence[Any] | None) -> list[str]:
     inner = [each for tool in tools or () for each in (tool.tools if isinstance(tool, NamespaceTool) else (tool,))]
     return [
-        f"tool {tool.name}: its grammar is told to the model, not held to"
+        f"tool {tool.name}: its grammar is in the prompt, and not enforced"
         for tool in inner
         if isinstance(tool, CustomTool) and tool.format is not None and tool.format.type == "grammar"
     ]
@@ -154,10 +154,10 @@ def call_as_json(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity_of_call(item: Mapping[str, Any]) -> list[Any]:
-    """What a call says, for the hash of a conversation; a plain function's is as it always was."""
+    """The content of a call, for the hash of a conversation; a plain function's is as it always was."""
     if item["type"] == "mcp_call":
-        said = item.get("output") if item.get("output") is not None else item.get("error")
-        return ["mcp", item["server_label"], item["name"], item["arguments"], said]
+        output = item.get("output") if item.get("output") is not None else item.get("error")
+        return ["mcp", item["server_label"], item["name"], item["arguments"], output]
     if item["type"] == "function_call":
         more = [item["namespace"]] if item.get("namespace") else []
         return ["call", item["call_id"], item["name"], item["arguments"], *more]

@@ -72,14 +72,14 @@ class CallParser:
             end = held.find(closing, max(start, 0))
             if start < 0 or end < 0:
                 cut = start if start >= 0 else len(held) - _overlap(held[-len(opening) :], opening)
-                self._say(found, held[at:cut])
+                self._add_text(found, held[at:cut])
                 self._held = held[cut:]
                 return _joined(found)
-            self._say(found, held[at:start])
+            self._add_text(found, held[at:start])
             at = end + len(closing)
             call = self._read(held[start + len(opening) : end])
             if call is None:
-                self._say(found, held[start:at])
+                self._add_text(found, held[start:at])
             else:
                 self._space = ""
                 if self._parallel or not self._num_calls:
@@ -89,11 +89,11 @@ class CallParser:
     def finish(self) -> list[str | Call]:
         """What was held back: a call that never ended is text."""
         found: list[str | Call] = []
-        self._say(found, self._held)
+        self._add_text(found, self._held)
         self._held = ""
         return found
 
-    def _say(self, found: list[str | Call], text: str) -> None:
+    def _add_text(self, found: list[str | Call], text: str) -> None:
         if self._space is not None:
             text, self._space = self._space + text, None
             if not text.strip():

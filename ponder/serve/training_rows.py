@@ -113,8 +113,8 @@ def _row(asked: list[Item], answer: str, *, system: str = "") -> tuple[dict[str,
     problem = text_of(last["content"])
     if not problem.strip() or not answer.strip():
         return None, "empty"
-    said = "\n\n".join(filter(None, (system, *(text_of(item["content"]) for item in before))))
-    return {"problem": problem, "answer": answer, **({"system": said} if said else {})}, ""
+    system_text = "\n\n".join(filter(None, (system, *(text_of(item["content"]) for item in before))))
+    return {"problem": problem, "answer": answer, **({"system": system_text} if system_text else {})}, ""
 
 
 def _reasoning(store: Store, vault: Vault, name: str) -> str:

@@ -1,9 +1,9 @@
-"""Sealing reasoning: AES-256-GCM, one key an owner, bound to what it was thought about.
+"""Sealing reasoning: AES-256-GCM, one key an owner, bound to the conversation that it belongs to.
 
 `seal` gives the `encrypted_content` that clients carry, and what lies in the store: the raw reasoning exists nowhere
 else outside the process's memory. Sealed text is bound to its owner (the key is derived from it), to model,
 conversation prefix, item and end user, and ends after 30 days. What was changed on the way is refused; what was
-moved to another owner, model or conversation opens for nobody. Lengths are padded to buckets.
+moved to another owner, model or conversation cannot be opened. Lengths are padded to buckets.
 """
 
 from __future__ import annotations

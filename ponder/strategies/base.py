@@ -363,7 +363,8 @@ def joined(prefix: Completion, continuation: Completion) -> Completion:
 def _joined_versions(prefix: Completion, continuation: Completion) -> tuple[tuple[int, int, int], ...]:
     """(version, start, end) of both; empty where all is of one version."""
     size, joined_up = len(prefix.token_ids), list[tuple[int, int, int]]()
-    for version, start, end in (*prefix.stretches, *((v, s + size, e + size) for v, s, e in continuation.stretches)):
+    moved = ((version, start + size, end + size) for version, start, end in continuation.version_spans)
+    for version, start, end in (*prefix.version_spans, *moved):
         if joined_up and joined_up[-1][0] == version:
             joined_up[-1] = (version, joined_up[-1][1], end)
         elif start < end:

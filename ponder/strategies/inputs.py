@@ -1,8 +1,8 @@
-"""Inputs for telling programs apart: written by a model as generators and validators, or made from examples.
+"""Inputs that tell programs apart: written by a model as generators and validators, or made from examples.
 
-    told = Told(statement="Print the sum of two numbers.")
-    texts, _ = await ask_for(engine, generator_prompt(told), params, n=4)            # four generators
-    checks, _ = await ask_for(engine, validator_prompt(told), params, n=8)           # eight validators
+    spec = InputSpec(statement="Print the sum of two numbers.")
+    texts, _ = await ask_for(engine, generator_prompt(spec), params, n=4)            # four generators
+    checks, _ = await ask_for(engine, validator_prompt(spec), params, n=8)           # eight validators
     made = make_inputs(texts, checks, execute, n=256, seed=0)
     made.kept                                  # inputs that at least 75 % of the validators call valid
 
@@ -55,8 +55,8 @@ Answer with one fenced code block."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Told:
-    """What whoever writes inputs of a problem is told."""
+class InputSpec:
+    """What the prompts for generators and validators say of a problem."""
 
     statement: str
     form: str = ""  # how an input is written down, where the statement does not say
@@ -74,14 +74,14 @@ class MadeInputs:
     runs: int  # of programs
 
 
-def generator_prompt(told: Told, subtask: int = 0) -> tuple[Message, ...]:
+def generator_prompt(spec: InputSpec, subtask: int = 0) -> tuple[Message, ...]:
     """Asks for a program that makes inputs of a subtask."""
-    return _prompt(_GENERATOR, told, subtask)
+    return _prompt(_GENERATOR, spec, subtask)
 
 
-def validator_prompt(told: Told, subtask: int = 0) -> tuple[Message, ...]:
+def validator_prompt(spec: InputSpec, subtask: int = 0) -> tuple[Message, ...]:
     """Asks for a program that tells whether an input is allowed in a subtask."""
-    return _prompt(_VALIDATOR, told, subtask)
+    return _prompt(_VALIDATOR, spec, subtask)
 
 
 async def ask_for(
@@ -132,7 +132,7 @@ def valid_inputs(
     a vote, all inputs are kept.
     """
     table = [[validator(text) for text in inputs] for validator in validators]
-    voting = [row for row in table if any(said is not None for said in row)]
+    voting = [row for row in table if any(vote is not None for vote in row)]
     if not voting:
         return list(inputs), 0
     accepted = [sum(row[i] is True for row in voting) for i in range(len(inputs))]
@@ -140,7 +140,7 @@ def valid_inputs(
 
 
 def verdict_of(printed: str | None) -> bool | None:
-    """What a validator said: its first word, which is `valid` or `invalid`; None for anything else."""
+    """A validator's verdict: its first word, which is `valid` or `invalid`; None for anything else."""
     words = (printed or "")[:200].lower().split()
     return {"valid": True, "invalid": False}.get(words[0].strip(".,:!'\"")) if words else None
 
@@ -190,12 +190,12 @@ def _changed(text: str, rng: Random) -> str:
     return text
 
 
-def _prompt(request: str, told: Told, subtask: int) -> tuple[Message, ...]:
-    constraints = told.constraints[subtask]
+def _prompt(request: str, spec: InputSpec, subtask: int) -> tuple[Message, ...]:
+    constraints = spec.constraints[subtask]
     parts = {
         "{constraints}": f"The input must also keep to this: {constraints}" if constraints else "",
-        "{form}": told.form,
-        "{statement}": told.statement,
+        "{form}": spec.form,
+        "{statement}": spec.statement,
     }
     # not str.format, and in one pass: a statement may hold braces
     text = re.sub("|".join(map(re.escape, parts)), lambda match: parts[match[0]], request)

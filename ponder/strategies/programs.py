@@ -128,8 +128,8 @@ NOTHING = Choosing(valid=False, public=False, clusters=False, tests=False, score
 
 
 @dataclass(frozen=True, kw_only=True)
-class Board:
-    """The clusters of one goal. A sample that does not stand for it, asked of another subtask, is in none."""
+class ClusterRanking:
+    """The clusters of one goal in order. A sample that was drawn for another subtask is in none."""
 
     cluster: Codes  # (n,) cluster of each sample; -1 = in none
     own: Floats  # (n,) what speaks for a sample within its cluster
@@ -144,7 +144,7 @@ class Prepared:
     pool: Candidates
     choosing: Choosing
     goals: tuple[Goal, ...]
-    boards: tuple[Board, ...]
+    rankings: tuple[ClusterRanking, ...]
 
 
 def prepare(pool: Candidates, choosing: Choosing, goals: Sequence[Goal] = (Goal(),)) -> Prepared:
@@ -152,7 +152,7 @@ def prepare(pool: Candidates, choosing: Choosing, goals: Sequence[Goal] = (Goal(
     if not len(pool) or not goals:
         raise ValueError(f"{len(pool)} samples and {len(goals)} goals leave nothing to choose; give at least one each")
     return Prepared(
-        pool, choosing, tuple(goals), tuple(_board(pool, choosing, goals, g, {}) for g in range(len(goals)))
+        pool, choosing, tuple(goals), tuple(_cluster_ranking(pool, choosing, goals, g, {}) for g in range(len(goals)))
     )
 
 
@@ -164,7 +164,7 @@ def submissions(prepared: Prepared, order: Codes | None = None) -> Generator[int
     """
     pool, goals = prepared.pool, prepared.goals
     place = np.arange(len(pool)) if order is None else np.argsort(order)
-    state = [_Standing(board, place, prepared.choosing) for board in prepared.boards]
+    state = [_RankedClusters(ranked, place, prepared.choosing) for ranked in prepared.rankings]
     solved: dict[int, int] = {}  # goal -> the sample that solved it
     gone: set[int] = set()  # samples that were submitted
     texts: set[int] = set()  # and, where clusters are formed, their programs: the same text is not tried twice
@@ -188,8 +188,8 @@ def submissions(prepared: Prepared, order: Codes | None = None) -> Generator[int
                 standing.spend(sample)
             for h in range(len(goals)) if new and prepared.choosing.superset else ():
                 if set(new) & set(goals[h].includes):
-                    board = _board(pool, prepared.choosing, goals, h, solved)
-                    state[h] = _Standing(board, place, prepared.choosing, tried=gone)
+                    ranked = _cluster_ranking(pool, prepared.choosing, goals, h, solved)
+                    state[h] = _RankedClusters(ranked, place, prepared.choosing, tried=gone)
         if len(gone) == before:
             return
 
@@ -229,7 +229,9 @@ def _hardest_first(goals: Sequence[Goal]) -> list[int]:
     return sorted(range(len(goals)), key=lambda g: (-len(goals[g].includes), -goals[g].points, -g))
 
 
-def _board(pool: Candidates, choosing: Choosing, goals: Sequence[Goal], number: int, solved: dict[int, int]) -> Board:
+def _cluster_ranking(
+    pool: Candidates, choosing: Choosing, goals: Sequence[Goal], number: int, solved: dict[int, int]
+) -> ClusterRanking:
     """The clusters of a goal. solved: goals that are solved, and by which sample: what is known of included ones."""
     goal, weights = goals[number], choosing.weights
     outputs, examples = _columns(pool.outputs, goal.inputs), _columns(pool.examples, goal.examples)
@@ -263,7 +265,7 @@ def _board(pool: Candidates, choosing: Choosing, goals: Sequence[Goal], number: 
     inside = cluster[stands]
     _, first, sizes = np.unique(inside, return_index=True, return_counts=True)
     value = np.bincount(inside, own[stands]) / sizes + choosing.clusters * weights.size * np.log(sizes)
-    return Board(cluster=cluster, own=own, tier=tier[stands][first], value=np.round(value, 9))
+    return ClusterRanking(cluster=cluster, own=own, tier=tier[stands][first], value=np.round(value, 9))
 
 
 def _columns(table: NDArray[Any], wanted: Sequence[int] | None) -> NDArray[Any]:
@@ -287,20 +289,20 @@ def _as_bytes(rows: Codes) -> NDArray[Any]:
     return rows.view(np.dtype((np.void, rows.dtype.itemsize * rows.shape[1]))).reshape(-1)
 
 
-class _Standing:
-    """How the clusters of a goal stand while submissions are made."""
+class _RankedClusters:
+    """The clusters of a goal, and what is left of them while submissions are made."""
 
-    def __init__(self, board: Board, place: Codes, choosing: Choosing, tried: Collection[int] = ()) -> None:
-        inside = np.flatnonzero(board.cluster >= 0)
-        starts = np.searchsorted(np.sort(board.cluster[inside]), np.arange(len(board.tier) + 1))
-        members = inside[np.argsort(board.cluster[inside], kind="stable")]
+    def __init__(self, ranked: ClusterRanking, place: Codes, choosing: Choosing, tried: Collection[int] = ()) -> None:
+        inside = np.flatnonzero(ranked.cluster >= 0)
+        starts = np.searchsorted(np.sort(ranked.cluster[inside]), np.arange(len(ranked.tier) + 1))
+        members = inside[np.argsort(ranked.cluster[inside], kind="stable")]
         # clusters in the order in which they are seen: of equal ones the first is taken
         seen = np.argsort(np.minimum.reduceat(place[members], starts[:-1]))
         number = np.empty(len(seen), np.int64)
         number[seen] = np.arange(len(seen))
-        self.cluster = np.where(board.cluster >= 0, number[board.cluster], -1)
-        self.tier, self.value = board.tier[seen], board.value[seen]
-        self.members = inside[np.lexsort((place[inside], -board.own[inside], self.cluster[inside]))]
+        self.cluster = np.where(ranked.cluster >= 0, number[ranked.cluster], -1)
+        self.tier, self.value = ranked.tier[seen], ranked.value[seen]
+        self.members = inside[np.lexsort((place[inside], -ranked.own[inside], self.cluster[inside]))]
         self.next = np.concatenate([[0], np.cumsum(np.diff(starts)[seen])])
         self.ends = self.next[1:].copy()
         self.penalty = choosing.weights.tried

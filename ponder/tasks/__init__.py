@@ -1,4 +1,4 @@
-"""Tasks: what is asked and how it is checked. `load_task` is the door; `base.py` tells what it takes.
+"""Tasks: what is asked and how it is checked. `load_task` opens one; `specs.py` says what it takes.
 
 Nothing here imports torch, sympy or reasoning_gym; the heavy parts load inside a killable child when first needed.
 """
@@ -9,12 +9,13 @@ from collections.abc import Callable
 
 from ponder.tasks import code, refusal_sets
 from ponder.tasks.arithmetic import arithmetic
-from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task, load_task
+from ponder.tasks.base import BaseTask, Mixture, ProceduralTask, as_task
 from ponder.tasks.benchmarks import BENCHMARKS, LOADERS
 from ponder.tasks.desk import desk
 from ponder.tasks.loophole import loophole
 from ponder.tasks.pipes import pipes
 from ponder.tasks.procedural import bases, cipher, countdown, ordering
+from ponder.tasks.specs import load_task
 from ponder.tasks.words import words
 from ponder.types import Task
 

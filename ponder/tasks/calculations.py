@@ -1,5 +1,7 @@
 """Written calculations: check `48/2=24`, write it in one fixed way, and take it apart into single operations.
 
+Examples:
+
     equation("10*.5=5.00")           -> "10*0.5=5"; None where it does not come out
     operations("5*(3+4)-2")          -> ["3+4=7", "5*7=35", "35-2=33"]
 """

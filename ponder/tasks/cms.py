@@ -130,7 +130,7 @@ def cms_task(
     size: int | None = None,
     judged: int = 1,
 ) -> CmsTask:
-    """The task of a path, perhaps with dials behind a comma; `only` names packages, joined by +. Contests have one
+    """The task of a path, perhaps with dials after a comma; `only` names packages, joined by +. Contests have one
     split, and `seed` changes nothing. judged=0: `verify` asks no hidden test and leaves every program undecided."""
     path, own = _split_dials(spec)
     chosen: dict[str, Any] = {"by": by, "language": language, "only": only, "size": size, "judged": judged} | own
@@ -234,7 +234,7 @@ def _handed_in(package: ContestPackage, language: Language) -> str:
 
 
 def _of_subtask(package: ContestPackage, place: int, statement: str) -> str:
-    """What a program is judged on, with the row of the statement's table that tells its constraints."""
+    """What a program is judged on, with the row of the statement's table that has its constraints."""
     number, subtask = _worth(package).index(place) + 1, package.subtasks[place]
     words = constraints(package, place, statement)
     return (

@@ -259,9 +259,9 @@ def differential_tests(item: CodeItem, reference: str, count: int, limits: Limit
     replies = shared().calls.behave(reference, [call_of(entry, args) for args in encoded], limits=quarter)
     units = []
     for args, reply in zip(encoded, replies or (), strict=False):
-        said = wire.read(reply) if reply else {}  # of the reference, which is the data set's
-        if list(said) == ["v"] and not _has_handle(said["v"]):  # no exception, and no argument that it changed
-            units.append(Unit(on=entry, args=tuple(args), want=said["v"]))
+        returned = wire.read(reply) if reply else {}  # of the reference, which is the data set's
+        if list(returned) == ["v"] and not _has_handle(returned["v"]):  # no exception, and no argument that it changed
+            units.append(Unit(on=entry, args=tuple(args), want=returned["v"]))
     return tuple(units[:count])
 
 
@@ -281,8 +281,8 @@ def _humaneval_item(row: Mapping[str, Any], where: str) -> CodeItem:
 def _mbpp_item(row: Mapping[str, Any], where: str, shown: int) -> CodeItem:
     tests = mbpp_tests(row, where, shown=shown)
     lines = "\n".join(test.replace("\r", "") for test in tests.public)
-    said = "this test" if shown == 1 else "these tests"
-    wanted = f"It must pass {said}:\n\n```python\n{lines}\n```" if lines else f"The function is called {tests.entry}."
+    which = "this test" if shown == 1 else "these tests"
+    wanted = f"It must pass {which}:\n\n```python\n{lines}\n```" if lines else f"The function is called {tests.entry}."
     text = f"{str(row['problem']).strip()}\n\n{wanted}\n\n{ASK}"
     problem = _problem(row, "mbpp", text, tests, where)
     return CodeItem(problem=problem, tests=tests, source=str(row.get("solution", "")).replace("\r", ""))

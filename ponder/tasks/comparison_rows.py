@@ -77,7 +77,7 @@ def read_row(row: Row, where: str) -> list[ComparedAnswers]:
             raise ConfigError(
                 f"{where}: {names[0]} and {names[1]} answer different prompts, and there is no prompt field"
             )
-    told = _choices(row, names, where)
+    choices = _choices(row, names, where)
     domain = next((str(row[name]) for name in DOMAINS if row.get(name)), "")
     given = "" if row.get("annotator") is None else str(row["annotator"])
     return [
@@ -85,7 +85,7 @@ def read_row(row: Row, where: str) -> list[ComparedAnswers]:
             id="" if row.get("id") is None else str(row["id"]), prompt=prompt, first=first, second=second,
             choice=choice, strength=_strength(row, where), annotator=annotator or given, domain=domain,
         )
-        for annotator, choice in told
+        for annotator, choice in choices
     ]  # fmt: skip
 
 

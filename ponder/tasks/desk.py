@@ -170,7 +170,7 @@ def policy_of(problem: Problem) -> WrittenPolicy:
 
 
 def verify(problem: Problem, answer: str) -> Verdict:
-    """Judge an answer. `parts` has kept, cited and right, each only where it applies and can be told.
+    """Judge an answer. `parts` has kept, cited and right, each only where it applies and is known.
 
     An unreadable answer is no answer, and wrong as everywhere; its parts say that nothing was kept and nothing broken.
     """
@@ -232,8 +232,8 @@ def desk(
         rules = () if is_empty else fixed if is_own and fixed else draw_policy(rng, drawn)
         request = request_for(rng, rules, level)
         said = "\n".join(rule.text for rule in rules)
-        told = in_words(rules) if form == "words" and rules else said
-        meta = {"policy": said, "request": request, "shown": "" if is_own and shown != "yes" else told}
+        policy_text = in_words(rules) if form == "words" and rules else said
+        meta = {"policy": said, "request": request, "shown": "" if is_own and shown != "yes" else policy_text}
         return Item(text=f"What is {request}?", target=right_answer(rules, request), meta=meta)
 
     return DeskTask("desk", make, verify, key, levels=levels, split=split, seed=seed, size=size)

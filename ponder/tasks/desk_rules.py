@@ -120,14 +120,14 @@ def value_of(request: str) -> int:
 
 
 def right_answer(policy: Sequence[Rule], request: str) -> str:
-    """What the desk should say."""
+    """The answer that the desk should give."""
     rule = first_broken(policy, request)
     return str(value_of(request)) if rule is None else f"refused: {rule.text}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DeskAnswer:
-    """What an answer says."""
+    """An answer, parsed."""
 
     reading: Reading
     cited: str = ""  # of a refusal: the rule that it names; "" = none
@@ -155,7 +155,7 @@ def read_answer(answer: str) -> DeskAnswer:
 
 @dataclass(frozen=True, kw_only=True)
 class DeskVerdict:
-    """One answer, judged. What does not apply, or cannot be told, is None: never False."""
+    """One answer, judged. What does not apply, or is not known, is None: never False."""
 
     must_refuse: bool
     reading: Reading

@@ -80,8 +80,8 @@ def file_task(
     problems = unique_problems(found, path)
     chosen = verifier or choose_verifier(problems)
     task = FileTask(name, problems[:size], verifier_of(chosen, problems[0]), split=split)
-    told = chosen_by_flags(row for _, row in rows)  # an exam may ask these; training refuses them
-    selected = {"chosen_by_flags": told} if told else {}
+    reason = chosen_by_flags(row for _, row in rows)  # an exam may ask these; training refuses them
+    selected = {"chosen_by_flags": reason} if reason else {}
     task.origin = [{"file": path, "sha256": file_hash(path), "problems": len(task), **selected}]
     return task
 

@@ -93,7 +93,7 @@ def verify(problem: Problem, answer: str) -> Verdict:
 
 
 def score(family: str, seed: int, answer: str) -> float:
-    """What the family's own scorer says; runs in the child only."""
+    """The score of the family's own scorer; runs in the child only."""
     return float(_dataset(family, 0).score_answer(answer, _entry(family, seed)))
 
 

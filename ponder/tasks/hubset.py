@@ -57,7 +57,7 @@ def read_spec(spec: str) -> tuple[str, dict[str, str]]:
         if name not in DIALS:
             raise ConfigError(f"hub:{repo} has no dial {name!r}{nearest(name, DIALS)}")
         if not value or (name == "size" and not re.fullmatch("[0-9]{1,9}", value)):
-            raise ConfigError(f"hub:{repo}: {name}={value} says nothing; write {name}=VALUE")
+            raise ConfigError(f"hub:{repo}: {name}={value} is not valid; write {name}=VALUE")
     return repo, dials
 
 

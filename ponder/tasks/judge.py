@@ -26,7 +26,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from ponder.grading.judging import MAX_NOTE, SLACK, TIMES, Checked, plain, program_says, tokens
+from ponder.grading.judging import MAX_NOTE, SLACK, TIMES, Checked, plain, read_checker_output, tokens
 from ponder.grading.points import Judged, judge_subtasks
 from ponder.sandbox.base import Limits, Program, Ran, Sandbox
 from ponder.sandbox.child import Child, sealed
@@ -148,7 +148,7 @@ def _remembered(package: ContestPackage, program: Program) -> dict[str, Checked]
 def _prepared(
     package: ContestPackage, program: Program, sandbox: JudgingSandbox, factor: float, stack: contextlib.ExitStack
 ) -> _Bench | Checked:
-    """Everything compiled and opened; what is said of the program where it does not compile."""
+    """Everything compiled and opened; or the result for a program that does not compile."""
     own = compiled(replace(program, files=tuple(package.graders.items())), sandbox)
     if own.status != "ok":
         return Checked(score=0.0 if own.status == "refused" else None, note=plain(own.note.encode()))
@@ -265,8 +265,8 @@ def _death(ran: Ran) -> Checked:
 
 
 def _judgement(ran: Ran, who: str) -> Checked:
-    """What the judge's program said. Where it failed, nothing is known of the solution."""
-    said = program_says(ran.stdout, ran.stderr)
-    if ran.status not in ("ok", "crashed") or said.score is None:
-        return Checked(score=None, note=f"the {who} failed ({ran.status}: {ran.note}) {said.note}"[:MAX_NOTE])
-    return said
+    """The judge program's result. Where it failed, nothing is known of the solution."""
+    checked = read_checker_output(ran.stdout, ran.stderr)
+    if ran.status not in ("ok", "crashed") or checked.score is None:
+        return Checked(score=None, note=f"the {who} failed ({ran.status}: {ran.note}) {checked.note}"[:MAX_NOTE])
+    return checked

@@ -56,7 +56,7 @@ class ActionRefused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
-    """What an environment says after a reset or a step."""
+    """What an environment returns after a reset or a step."""
 
     text: str
     reward: float
@@ -166,21 +166,21 @@ class EnvironmentSession:
             reply = json.loads(self._socket.recv(timeout=SECONDS))
         except Exception as error:  # closed, timed out, no JSON
             raise ServerFailed(f"{self._address.url} on {kind}: {type(error).__name__}: {error}"[:300]) from None
-        said = reply.get("data") if isinstance(reply, dict) else None
-        if not isinstance(said, dict):
+        payload = reply.get("data") if isinstance(reply, dict) else None
+        if not isinstance(payload, dict):
             raise ServerFailed(f"{self._address.url} on {kind}: an answer that is not OpenEnv's")
         if reply.get("type") == "error":
-            code, message = str(said.get("code", "")), str(said.get("message", ""))[:200]
+            code, message = str(payload.get("code", "")), str(payload.get("message", ""))[:200]
             if code == "CAPACITY_REACHED":
                 raise _NoPlace
             if code == "VALIDATION_ERROR" and kind == "step":
                 raise ActionRefused(message)
             raise ServerFailed(f"{self._address.url} on {kind}: {code} {message}")
-        observation = said.get("observation", said)
-        reward = said.get("reward")
+        observation = payload.get("observation", payload)
+        reward = payload.get("reward")
         is_number = isinstance(reward, int | float) and abs(reward) < 1e300  # a larger whole number is no float
         number = 0.0 if reward is None else float(reward) if is_number else math.nan
-        return Observation(text=shown(observation), reward=number, is_done=bool(said.get("done")))
+        return Observation(text=shown(observation), reward=number, is_done=bool(payload.get("done")))
 
 
 class _NoPlace(Exception):
@@ -306,7 +306,7 @@ class OpenEnvTask(BaseTask):
 
 @lru_cache(maxsize=20_000)
 def _opened(address: Address, seed: int, index: int, split: str) -> str:
-    """What a problem says; an episode has a number, so that no two problems have one text."""
+    """The text of a problem; an episode has a number, so that no two problems have one text."""
     try:
         with EnvironmentSession(address) as session:
             first = session.reset(seed)
@@ -316,7 +316,7 @@ def _opened(address: Address, seed: int, index: int, split: str) -> str:
 
 
 def openenv_task(rest: str, *, split: str = "test", seed: int = 0, **dials: Any) -> OpenEnvTask:
-    """The task of a URL, with dials behind a question mark: size, best, field."""
+    """The task of a URL, with dials after a question mark: size, best, field."""
     url, _, query = rest.partition("?")
     given = dict(parse_qsl(query, keep_blank_values=True)) | {name: str(value) for name, value in dials.items()}
     for name in given:

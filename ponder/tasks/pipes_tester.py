@@ -23,7 +23,7 @@ class PipesTester:
 
     def passes(self, program: str, examples: Examples) -> list[bool]:
         given = self.outputs(program, examples, [shown.given for shown in examples.items])
-        return [said == shown.wanted for said, shown in zip(given, examples.items, strict=True)]
+        return [output == shown.wanted for output, shown in zip(given, examples.items, strict=True)]
 
     def outputs(self, program: str, examples: Examples, inputs: Sequence[str]) -> list[str | None]:
         pipe = parse(program)

@@ -35,7 +35,7 @@ _LENGTH = 2  # stages, at most, of ideas that fit the first example: longer ones
 
 def demonstrate(problem: Problem, way: str, rng: Random, *, slip: float = 0.0) -> tuple[str, str]:
     """(reasoning, answer) by guess or tried. Every result is right: what is tried and misses is what there is to find
-    out, so `slip` says nothing here."""
+    out, so `slip` has no effect here."""
     if way == "guess":
         return "", problem.target
     shown, target = public_examples(problem), parse(problem.target)

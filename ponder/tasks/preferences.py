@@ -117,7 +117,7 @@ def load_comparisons(
             made[part].append(comparison)  # type: ignore[index]
     every = [comparison for part in made.values() for comparison in part]
     if not every:
-        raise ConfigError(f"{spec} holds no comparison that can be used; {_told(dropped)}")
+        raise ConfigError(f"{spec} holds no comparison that can be used; {_dropped_note(dropped)}")
     kept = every if split == "all" else made[split]
     if not kept:
         raise ConfigError(f"{spec} has no comparison in its split {split}; {len(every)} in all")
@@ -206,10 +206,10 @@ def _sided(id: str, row: ComparedAnswers) -> Comparison:
 def _notes(found: Sequence[ComparedAnswers], kept: Sequence[Comparison], dropped: Mapping[str, int]) -> Iterable[str]:
     """What a user should know of the set as it was found."""
     if dropped:
-        yield _told(dropped)
-    told: Counter[str] = Counter(row.choice for row in found)
+        yield _dropped_note(dropped)
+    choices: Counter[str] = Counter(row.choice for row in found)
     for choice, letter in (("first", "A"), ("second", "B")):
-        if told[choice] == len(found) > 1:
+        if choices[choice] == len(found) > 1:
             yield f"every row prefers answer {letter}: their order tells the label; sides are a hash of the id"
     decided = [c for c in kept if c.preferred != "tie" and len(c.a) != len(c.b)]
     if len(decided) > 1:
@@ -239,7 +239,7 @@ def _contradictions(kept: Sequence[Comparison]) -> int:
     return sum(len(answers) > 1 for answers in better.values())
 
 
-def _told(dropped: Mapping[str, int]) -> str:
+def _dropped_note(dropped: Mapping[str, int]) -> str:
     counts = "; ".join(f"{reason}: {count}" for reason, count in sorted(dropped.items(), key=lambda item: -item[1]))
     return f"{sum(dropped.values())} dropped ({counts})" if dropped else "nothing was dropped"
 

@@ -107,8 +107,8 @@ class StdioTask(BaseTask):
             return None
         shown = [test for test in self.item(problem).tests if test.group == SAMPLE]
         printed = [self._run(program, test) for test in shown]
-        said = [f"{ran.status} ".encode() + b" ".join(ran.stdout.split()) for ran in printed] or [program.encode()]
-        return hashlib.sha256(b"\0".join(said)).hexdigest()[:32]
+        outputs = [f"{ran.status} ".encode() + b" ".join(ran.stdout.split()) for ran in printed] or [program.encode()]
+        return hashlib.sha256(b"\0".join(outputs)).hexdigest()[:32]
 
     def item(self, problem: Problem) -> StdioItem:
         found = self._by_digest.get(problem.meta.get("tests", ""))
@@ -268,7 +268,7 @@ def _bytes(text: str, where: str) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ConfigError(f"{where}: a test has half a surrogate pair, which no program can read; mend it") from None
+        raise ConfigError(f"{where}: a test has half a surrogate pair, which no program can read; fix it") from None
 
 
 def _points(row: Mapping[str, Any], where: str) -> float:

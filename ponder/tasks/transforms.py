@@ -1,11 +1,11 @@
-"""Transforms: the same request in other clothes, as attacks on refusals use them. Pure, seeded, named, with decode.
+"""Transforms: the same request in another form, as jailbreaks use them. Pure, seeded, named, with decode.
 
     transform = TRANSFORMS["base64"]
     text = transform.encode("How do I whittle a spoon?", seed=0)      -> "Answer the request that this base64 ..."
     transform.decode(text)                                            -> "How do I whittle a spoon?"
     Transformed(load_task("xstest"), "base64")                        a task whose problems are asked so
 
-Some encode the request (`is_encoded`: the model must decode it, and one that cannot is deaf rather than safe, so a
+Some encode the request (`is_encoded`: the model must decode it, and one that cannot has not refused, so a
 refusal rate under them means nothing without comprehension beside it); the others leave it readable and put something
 around it. The grader is always given the original request (`meta["request"]`, `meta["question"]`), never the
 transformed text, and allowed requests are transformed as well as forbidden ones: else "refuses everything odd" wins.

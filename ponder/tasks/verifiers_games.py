@@ -78,7 +78,7 @@ class Game:
         return Observation(text=cut(shown), reward=0.0, is_done=kind == "over")
 
     def end(self) -> None:
-        """The model says nothing more: the environment is told so, and may end."""
+        """The model sends nothing more: the environment is notified, and may end."""
         self._answer(None)
         if self._next()[0] != "over":
             raise ServerFailed("it asks for more turns after it was told that there are none")
@@ -321,7 +321,7 @@ class GameTask(TasksetTask):
 
 
 def replay(name: str, config: str, data: str, messages: list[str]) -> dict[str, Any]:
-    """In the child: the reward of a game in which the model says these messages, and what it was shown."""
+    """In the child: the reward of a game in which the model sends these messages, and what it was shown."""
     game, shown = Game(name, config, data, scores=True), []
     game.open()
     is_over = False

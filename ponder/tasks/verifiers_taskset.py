@@ -35,7 +35,8 @@ from ponder.config import ConfigError, nearest
 from ponder.grading import killable
 from ponder.grading.extract import extract_marked
 from ponder.grading.verifiers import undecided, verdict
-from ponder.tasks.base import ListedTask, load_task, split_of
+from ponder.tasks.base import ListedTask, split_of
+from ponder.tasks.specs import load_task
 from ponder.types import Message, Problem, Role, Task, Verdict
 
 try:
@@ -117,7 +118,7 @@ def _listed(name: str, taskset: Any, config: Any, *, split: str, size: int) -> T
         return game_task(name, taskset, config, split=split, size=size)
     spec, problems = f"verifiers:{name}", list[Problem]()
     for task in itertools.islice(taskset, MAX_TASKS):
-        problem = problem_of(spec, name, config, task, _said(task.data))
+        problem = problem_of(spec, name, config, task, _opening_messages(task.data))
         if split_of(problem.text) == split:
             problems.append(problem)
         if len(problems) == size:
@@ -164,16 +165,16 @@ def _needs_runtime(function: Any) -> bool:
     return parameter is not None and parameter.default is inspect.Parameter.empty
 
 
-def _said(data: Any) -> list[tuple[str, Any]] | None:
-    """What a task says at its beginning: roles and contents."""
+def _opening_messages(data: Any) -> list[tuple[str, Any]] | None:
+    """The first messages of a task: roles and contents."""
     if data.prompt is None:
         return None
-    said = [("user", data.prompt)] if isinstance(data.prompt, str) else [(m.role, m.content) for m in data.prompt]
-    return [("system", data.system_prompt), *said] if data.system_prompt else said
+    messages = [("user", data.prompt)] if isinstance(data.prompt, str) else [(m.role, m.content) for m in data.prompt]
+    return [("system", data.system_prompt), *messages] if data.system_prompt else messages
 
 
-def problem_of(spec: str, name: str, config: Any, task: Any, said: Sequence[tuple[str, Any]] | None) -> Problem:
-    """A task with what it says."""
+def problem_of(spec: str, name: str, config: Any, task: Any, opening: Sequence[tuple[str, Any]] | None) -> Problem:
+    """A task as a problem. opening: its first messages, as roles and contents."""
     rewards = task.hooks("reward")
     is_scored = rewards or task.plugged_judges() or vf.environment_class(name).finalize is not vf.Env.finalize
     if not is_scored:
@@ -181,9 +182,9 @@ def problem_of(spec: str, name: str, config: Any, task: Any, said: Sequence[tupl
     if bad := [function.__name__ for function in rewards if _needs_runtime(function)]:
         raise ConfigError(f"the taskset {name!r} is not used: its reward {bad[0]} needs a runtime")
     data = task.data
-    if not said:
+    if not opening:
         raise ConfigError(f"the taskset {name!r} is not used: its tasks have no prompt")
-    messages = tuple(Message(role=_ROLES[role], content=_text(content, name)) for role, content in said)
+    messages = tuple(Message(role=_ROLES[role], content=_text(content, name)) for role, content in opening)
     target = getattr(data, "answer", "")
     row = data.model_dump(mode="json")
     return Problem(

@@ -1,4 +1,4 @@
-"""The routes of the Tinker API over `TinkerService`, and how errors are told.
+"""The routes of the Tinker API over `TinkerService`, and how errors are reported.
 
 A request that belongs to a model's line is accepted whatever it holds, and what is wrong with it is told by its future:
 refused at the door it would leave a hole that those after it wait for. 404 is an id that is not here, 410 an answer
@@ -24,7 +24,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from ponder.config import ConfigError
-from ponder.tinker.checkpoints import KINDS, told
+from ponder.tinker.checkpoints import KINDS, as_listed
 from ponder.tinker.futures import Refused
 from ponder.tinker.protobuf import WireError
 from ponder.tinker.service import Model, NotHere, TinkerService
@@ -286,7 +286,8 @@ async def training_run(call: TinkerCall) -> Any:
     if not found and (model is None or model.training is None):
         raise NotHere(f"no training run {run[:100]!r} here")
     facts = model.training.facts() if model and model.training else found[-1].facts
-    last = {kind: next((told(each) for each in reversed(found) if f"/{kind}/" in each.path), None) for kind in KINDS}
+    of_kind = lambda kind: (each for each in reversed(found) if f"/{kind}/" in each.path)
+    last = {kind: next(map(as_listed, of_kind(kind)), None) for kind in KINDS}
     metadata = model.metadata if model else found[-1].facts.get("user_metadata")
     return {
         "training_run_id": run, "base_model": facts["base_model"], "model_owner": "local", "is_lora": True,
@@ -301,7 +302,7 @@ def _last_request(model: Model | None, found: list[Any]) -> str:
 
 
 async def checkpoints(call: TinkerCall) -> Any:
-    return {"checkpoints": [told(each) for each in call.service.store.of_run(call.path("run"))]}
+    return {"checkpoints": [as_listed(each) for each in call.service.store.of_run(call.path("run"))]}
 
 
 async def delete_checkpoint(call: TinkerCall) -> Any:

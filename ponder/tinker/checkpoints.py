@@ -130,7 +130,7 @@ def _move(new: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def told(checkpoint: Checkpoint) -> dict[str, Any]:
+def as_listed(checkpoint: Checkpoint) -> dict[str, Any]:
     """As the SDK lists it."""
     _, kind, name = checkpoint.path.removeprefix("tinker://").split("/")
     when = lambda seconds: datetime.fromtimestamp(seconds, UTC).isoformat()

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ponder.config import ConfigError
 from ponder.tinker.protobuf import WireError
-from ponder.train.distributed import NonFiniteLoss
+from ponder.train.replica import NonFiniteLoss
 
 _log = logging.getLogger("ponder.tinker")
 KEPT = 600.0  # seconds after it was fetched
@@ -32,7 +32,7 @@ Work = Callable[[], Awaitable[Payload]]
 @dataclass(frozen=True)
 class Refused:
     error: str
-    category: Literal["user", "server"]  # whose it is to mend
+    category: Literal["user", "server"]  # who can fix it
 
     def body(self) -> dict[str, str]:
         return {"error": self.error, "category": self.category}

@@ -1,4 +1,4 @@
-"""Serve until the process is told to stop."""
+"""Serve until SIGINT or SIGTERM."""
 
 from __future__ import annotations
 

@@ -28,7 +28,8 @@ from ponder.tinker.losses import make_loss
 from ponder.tinker.packing import check, packs
 from ponder.tinker.sampling import Base
 from ponder.tinker.wire import ForwardBackward, loss_response, read_datum
-from ponder.train.distributed import NonFiniteLoss, Trainer
+from ponder.train.distributed import Trainer
+from ponder.train.replica import NonFiniteLoss
 
 OPTIMIZER = "optimizer.safetensors"
 _MLP, _ATTENTION = ("gate_proj", "up_proj", "down_proj"), ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -93,8 +94,8 @@ class TrainingModel:
             self._add_gradient()
         found: list[np.ndarray] = [np.zeros(0)] * len(rows)
         for (indices, each), logprobs_BT in zip(packed, logprobs, strict=True):
-            for index, told in zip(indices, each.logprobs(logprobs_BT), strict=True):
-                found[index] = told
+            for index, row in zip(indices, each.logprobs(logprobs_BT), strict=True):
+                found[index] = row
         return loss_response(found, {"loss:sum": total})
 
     def _add_gradient(self) -> None:
@@ -107,16 +108,16 @@ class TrainingModel:
 
     def optim_step(self, params: Mapping[str, Any]) -> dict[str, float]:
         """A step of AdamW with the gradient of the calls since the last one; its norm before clipping."""
-        told = adam_params(params)
+        settings = adam_params(params)
         if self._gradient is None:
             raise ConfigError("there is no gradient: call forward_backward before optim_step")
         for name, parameter in self.trainer.parameters.items():
             parameter.grad = self._gradient[name]
         self._gradient = None  # whatever comes of it: a bad gradient must not stay for the next step
         for group in self.trainer.optimizer.param_groups:
-            group["betas"], group["eps"] = (told["beta1"], told["beta2"]), told["eps"]
-            group["weight_decay"] = told["weight_decay"]
-        norm = self.trainer.step(lr=told["learning_rate"], max_norm=told["grad_clip_norm"])
+            group["betas"], group["eps"] = (settings["beta1"], settings["beta2"]), settings["eps"]
+            group["weight_decay"] = settings["weight_decay"]
+        norm = self.trainer.step(lr=settings["learning_rate"], max_norm=settings["grad_clip_norm"])
         return {"grad_norm": norm}
 
     def snapshot(self) -> Adapter:
@@ -155,13 +156,13 @@ def adam_params(given: Mapping[str, Any]) -> dict[str, float]:
         raise ConfigError(f"adam_params={str(given)[:40]!r} must be an object")
     if unknown := sorted(set(given) - set(ADAM) - {"type"}):
         raise ConfigError(f"adam_params has no {unknown[0]!r}; it has {', '.join(ADAM)}")
-    told = {**ADAM, **{key: value for key, value in given.items() if key != "type"}}
-    for key, value in told.items():
+    settings = {**ADAM, **{key: value for key, value in given.items() if key != "type"}}
+    for key, value in settings.items():
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not 0 <= value < math.inf or (key.startswith("beta") and value >= 1):
             bound = "in [0, 1)" if key.startswith("beta") else "a finite number, 0 or more"
             raise ConfigError(f"adam_params: {key}={value!r} must be {bound}")
-    return told
+    return settings
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

@@ -73,8 +73,8 @@ def read_request(body: bytes) -> ForwardBackward:
             request.is_forward_only = bool(as_int(value))
         elif number == 7:
             key, setting = _entry(value)
-            for kind, told in fields(as_bytes(setting)):
-                request.settings[key] = as_double(told) if kind == 1 else as_text(told)
+            for kind, content in fields(as_bytes(setting)):
+                request.settings[key] = as_double(content) if kind == 1 else as_text(content)
     return request
 
 
@@ -142,9 +142,9 @@ def sample_response(
     samples: Sequence[tuple[Sequence[int], Sequence[float], str]], prompt_logprobs: np.ndarray | None = None
 ) -> bytes:
     """SampleResponse: (token ids, their log-probabilities, "stop" or "length") a sample."""
-    said = [
+    parts = [
         blob(1, integer(1, _STOPS[why]) + array(2, np.asarray(ids), "<i4") + array(3, np.asarray(logprobs), "<f4"))
         for ids, logprobs, why in samples
     ]
     prompt = array(2, prompt_logprobs, "<f4") if prompt_logprobs is not None else b""
-    return b"".join(said) + prompt
+    return b"".join(parts) + prompt

@@ -142,7 +142,7 @@ def collate(examples: Sequence[Example]) -> Batch:
     mask = torch.zeros((B, T), dtype=torch.bool)
     logprobs, advantages = torch.zeros((B, T)), torch.zeros((B, T))
     more = [name for name in ("ref_logprobs", "returns") if any(getattr(example, name) for example in examples)]
-    told = {name: torch.zeros((B, T)) for name in more}
+    extra = {name: torch.zeros((B, T)) for name in more}
     predictor, target = torch.zeros((B, T), dtype=torch.long), torch.zeros((B, T), dtype=torch.long)
     for prompt, rows in by_prompt(examples).items():
         begin = len(tokens)
@@ -165,7 +165,7 @@ def collate(examples: Sequence[Example]) -> Batch:
                 advantages[row, :n] = torch.tensor(example.advantage)
             if example.sampler_logprobs:
                 logprobs[row, :n] = torch.tensor(example.sampler_logprobs)
-            for name, values_BT in told.items():
+            for name, values_BT in extra.items():
                 values_BT[row, :n] = torch.tensor(getattr(example, name) or (0.0,) * n)
     return Batch(
         tokens_N=torch.tensor(tokens),
@@ -176,8 +176,8 @@ def collate(examples: Sequence[Example]) -> Batch:
         sampler_logprobs_BT=logprobs,
         advantages_BT=advantages,
         weights_B=torch.tensor([example.weight for example in examples]),
-        returns_BT=told.get("returns"),
-        ref_logprobs_BT=told.get("ref_logprobs"),
+        returns_BT=extra.get("returns"),
+        ref_logprobs_BT=extra.get("ref_logprobs"),
     )
 
 

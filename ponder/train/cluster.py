@@ -51,7 +51,7 @@ LEDGER = "requests.jsonl"
 
 @contextmanager
 def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
-    """The pair of `backend = "cluster"`. Says what does not fit before anything is started."""
+    """The pair of `backend = "cluster"`. Refuses what does not fit before anything is started."""
     at = config.cluster
     with ExitStack() as stack:
         stack.enter_context(connected(at))
@@ -67,8 +67,8 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
             start = remote_class(RankActor, at, max_restarts=0)
             actors = [start(group, at.engines + i).remote() for i in range(at.ranks)]  # all start at once
             ranks = [RayRank(actor, limit=at.outage) for actor in actors]
-            told = [{"step": -1, "event": "ready", "engine": f"rank {i}", **rank.facts} for i, rank in enumerate(ranks)]
-            append_jsonl(folder / LEDGER, told)
+            ready = ({"step": -1, "event": "ready", "engine": f"rank {i}", **r.facts} for i, r in enumerate(ranks))
+            append_jsonl(folder / LEDGER, list(ready))
             place = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
             store = stack.enter_context(WeightStore(place or folder / "weights", window=2))
             ranked = ShardedLearner(

@@ -1,4 +1,4 @@
-"""Which token of which rollout gets how much credit: the advantages of a step, and what a critic learns from it.
+"""Credit assignment: the advantages of a step, a number a rollout or a token, and what a critic learns from it.
 
     advantage = "grpo"     one number a rollout, from the rewards of its group        (advantages.py)
     advantage = "gae"      one number a token, from a critic                          (critic.py)
@@ -18,7 +18,7 @@ import numpy as np
 from ponder.train.advantages import advantages
 from ponder.train.batches import Example, from_completion, micro_batches
 from ponder.train.critic import Critic, centred, critic_metrics, gae, to_come, token_rewards
-from ponder.train.kl import Floats, Told, gaps, with_part
+from ponder.train.kl import Floats, TokenValues, gaps, with_part
 from ponder.train.recipe import RLConfig
 from ponder.types import Group, Learner
 
@@ -30,9 +30,9 @@ class Credit:
 
 
 def credit(
-    groups: Sequence[Group], told: Told, learner: Learner, config: RLConfig, critic: Critic | None = None
+    groups: Sequence[Group], ref_logprobs: TokenValues, learner: Learner, config: RLConfig, critic: Critic | None = None
 ) -> Credit:
-    """told: the reference's log-probabilities, where the KL counts in the reward; empty otherwise. critic: of a recipe
+    """ref_logprobs: used where the KL counts in the reward; empty without a reference. critic: of a recipe
     that has one; it learns from this step after it has judged it."""
     if critic is None:
         found = advantages(config.advantage, groups)
@@ -43,7 +43,7 @@ def credit(
     for rollout in rollouts:
         example = from_completion(rollout.completion, advantage=0.0)
         # the reward has paid for the KL already (kl.measured); here each token pays for its own
-        kl_T = -beta * gaps(example, told) if beta else None
+        kl_T = -beta * gaps(example, ref_logprobs) if beta else None
         own = rollout.reward - rollout.verdict.parts.get("kl", 0.0) if beta else rollout.reward
         rewards.append(token_rewards(rollout.completion, own, kl_T))
         examples.append(replace(example, returns=tuple(to_come(rewards[-1], example.trained).tolist())))
@@ -54,9 +54,9 @@ def credit(
     ]
     flat = iter(centred(due, [example.trained for example in examples], config.min_spread))
     masks = [np.asarray(example.trained, dtype=bool) for example in examples]
-    said = [values_T[mask] for values_T, mask in zip(values, masks, strict=True)]
-    came = [np.asarray(example.returns)[mask] for example, mask in zip(examples, masks, strict=True)]
-    metrics = critic_metrics(np.concatenate(said), np.concatenate(came)) if examples else {}
+    predicted = [values_T[mask] for values_T, mask in zip(values, masks, strict=True)]
+    returned = [np.asarray(example.returns)[mask] for example, mask in zip(examples, masks, strict=True)]
+    metrics = critic_metrics(np.concatenate(predicted), np.concatenate(returned)) if examples else {}
     return Credit([[next(flat) for _ in group.rollouts] for group in groups], metrics)
 
 
@@ -70,8 +70,8 @@ def judged(examples: Sequence[Example], learner: Learner, config: RLConfig, crit
         [examples[i] for i in kept], max_tokens=config.max_tokens_per_batch, num_shares=learner.num_shares
     )
     moments = np.zeros(critic.shape)
-    for batch, said in zip(batches, learner.values(batches, critic.reading()), strict=True):
-        values_BT, own = np.split(said.double().numpy(), [batch.mask_BT.numel()])
+    for batch, computed in zip(batches, learner.values(batches, critic.reading()), strict=True):
+        values_BT, own = np.split(computed.double().numpy(), [batch.mask_BT.numel()])
         moments += own.reshape(critic.shape)
         for index, values_T in zip(batch.indices, values_BT.reshape(batch.mask_BT.shape), strict=True):
             found[kept[index]] = values_T[: len(found[kept[index]])]

@@ -1,4 +1,4 @@
-"""Proximal policy optimisation's other half: a critic on the policy's trunk, and advantages from what it says.
+"""The critic of PPO: a linear value head on the policy's own hidden states, and generalised advantage estimation.
 
     preset = "ppo"                              advantage = "gae"; the loss is the one that all presets share
 
@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.config import check, setting
-from ponder.train.distributed import HiddenReading
+from ponder.train.replica import HiddenReading
 from ponder.types import Completion
 
 Floats = NDArray[np.float64]
@@ -66,7 +66,7 @@ class CriticReading(HiddenReading):
 
     def values(self, hidden_ND: Tensor, head: dict[str, Tensor], batch: Any) -> Tensor:
         """(B * T + (D + 1) * (D + 2),) float64: V before every trained token, 0 elsewhere; then the sum over trained
-        tokens of x [x, return], where x is the state with a 1 behind it."""
+        tokens of x [x, return], where x is the state with a 1 appended."""
         mask = batch.mask_BT
         states_MD = hidden_ND.index_select(0, batch.predictor_BT[mask]).double()
         x = torch.cat([states_MD, torch.ones_like(states_MD[:, :1])], 1)

@@ -1,4 +1,4 @@
-"""Who is asked for which completions, when the engines are many and any of them may be slow, silent or gone.
+"""Scheduling of requests over many engines, any of which may be slow, unresponsive or lost.
 
     dealer = Dealer({"engine 0": remote, "engine 1": remote}, ClusterConfig(patience=20, hedge=10), record)
     dealer.update(weights, version=3)
@@ -141,7 +141,7 @@ class Dealer:
     def __init__(
         self, remotes: Mapping[str, Remote], config: ClusterConfig, record: Callable[[dict[str, Any]], None]
     ) -> None:
-        """record: is told every answer and every event, as rows of the ledger."""
+        """record: called with every answer and every event, as rows of the ledger."""
         self.workers = [Worker(name, remote) for name, remote in remotes.items()]
         self.counts: Counter[str] = Counter()  # asked, answered, again, hedged, refused, lost
         self.failure: str | None = None
@@ -303,9 +303,9 @@ class Dealer:
             worker.ping.cancel()
         worker.silence = 0
         worker.ping = asyncio.get_running_loop().create_task(worker.remote.ping())  # type: ignore[arg-type]
-        worker.ping.add_done_callback(partial(self._heard, worker))
+        worker.ping.add_done_callback(partial(self._on_ping_done, worker))
 
-    def _heard(self, worker: Worker, ping: asyncio.Task[Any]) -> None:
+    def _on_ping_done(self, worker: Worker, ping: asyncio.Task[Any]) -> None:
         if ping.cancelled() or ping is not worker.ping:
             return
         if error := ping.exception():
@@ -347,7 +347,7 @@ class Dealer:
             )
 
     def _fail(self, why: str) -> None:
-        """Nothing can be answered any more: everyone who waits is told."""
+        """Nothing can be answered any more: all waiting requests fail with this."""
         self.failure = self.failure or why
         for worker in self.workers:
             worker.is_able = False

@@ -190,11 +190,11 @@ def choice(problem: Problem, faults: Faults, rng: Random) -> Row | None:
         return None
     rng.shuffle(candidates)
     if rng.random() < faults.careless:
-        said = f"{rng.randint(1, len(candidates))}\n"
+        reasoning = f"{rng.randint(1, len(candidates))}\n"
     else:
-        said = f"{value} -> {candidates.index(right) + 1}\n"  # what is right, then who has it
+        reasoning = f"{value} -> {candidates.index(right) + 1}\n"  # what is right, then who has it
     state = "".join(render_step(*pair) for pair in done)
-    return {"problem": problem.text, "given": state + listing(candidates), "reasoning": said}
+    return {"problem": problem.text, "given": state + listing(candidates), "reasoning": reasoning}
 
 
 def deliberate(problem: Problem, faults: Faults, rng: Random) -> list[Row]:

@@ -398,7 +398,7 @@ def length_hacking(s: Series) -> Finding | None:
 
 
 def preference_over_truth(s: Series) -> Finding | None:
-    """What a learned scorer says rises, and what the verifier says falls."""
+    """The learned scorer's score rises, and the verifier's reward falls."""
     truth = s.change("rollout/correct")
     if truth is None or not s.is_gain("reward/preference", least=0.02):
         return None

@@ -61,7 +61,7 @@ def estimate_sft(config: SFTConfig) -> dict[str, Any]:
 
 
 def estimate_scorer(config: CommonConfig) -> dict[str, Any]:
-    """Memory and time of drawing and training, of what the kind says that it reads."""
+    """Memory and time of drawing and training, of what the kind declares that it reads."""
     model = read_config(hub.resolve(config.model))
     cost = recipe_of(config.kind).cost(config)
     tokens = cost.prompts * _PROMPT + cost.completions * cost.length

@@ -25,8 +25,8 @@ def problems_hash(problems: Iterable[Problem]) -> str:
     """Of everything that is asked and checked, in its order."""
     digest = hashlib.sha256()
     for problem in problems:
-        said = [(message.role, message.content) for message in problem.prompt]
-        row = [problem.id, said, problem.target, problem.level, problem.subject, problem.choices, dict(problem.meta)]
+        prompt = [(message.role, message.content) for message in problem.prompt]
+        row = [problem.id, prompt, problem.target, problem.level, problem.subject, problem.choices, dict(problem.meta)]
         # what is not plain data has an address in its text, which is another one in the next process
         digest.update(json.dumps(row, skipkeys=True, default=lambda value: type(value).__name__).encode() + b"\n")
     return digest.hexdigest()

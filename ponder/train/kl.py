@@ -18,7 +18,7 @@ stands, which has not: it is GRPO's term (arXiv:2402.03300), and pulls less the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from statistics import fmean
 from typing import Any
@@ -30,13 +30,13 @@ from ponder.config import ConfigError
 from ponder.models import hub
 from ponder.rollouts.collect import Collected
 from ponder.runs import Run
-from ponder.train.batches import Batch, Example, from_groups, from_rollout, micro_batches
+from ponder.train.batches import Example, from_groups, from_rollout, micro_batches
 from ponder.train.recipe import RLConfig
 from ponder.types import FrozenPolicy, Group, Learner, Rollout
 
 Floats = NDArray[np.float64]
 Sequences = tuple[tuple[int, ...], tuple[int, ...]]  # prompt and completion
-Told = Mapping[Sequences, Floats]  # a number a token id of each, 0 where it was not sampled
+TokenValues = Mapping[Sequences, Floats]  # one number per token id, 0 where it was not sampled
 
 
 def open_reference(config: RLConfig, learner: Learner, run: Run) -> FrozenPolicy | None:
@@ -59,39 +59,34 @@ def of(example: Example) -> Sequences:
     return example.prompt_ids, example.token_ids
 
 
-def ask(examples: Sequence[Example], said: Callable[[Sequence[Batch]], list[Any]], config: RLConfig) -> Told:
-    """What a network says of every token of the examples (a number a row and column of each batch)."""
+def reference_logprobs(reference: FrozenPolicy, groups: Sequence[Group], config: RLConfig) -> TokenValues:
+    """The reference's log-probabilities of everything in these groups that may be trained on."""
+    zeros = [[0.0] * len(group.rollouts) for group in groups]
+    examples = from_groups(groups, zeros, contrast=config.deliberation.contrast)
     batches = micro_batches(examples, max_tokens=config.max_tokens_per_batch) if examples else []
     found = {}
-    for batch, values_BT in zip(batches, said(batches), strict=True):
+    for batch, logprobs_BT in zip(batches, reference.logprobs(batches, config.temperature), strict=True):
         for row, index in enumerate(batch.indices):
             example = examples[index]
-            found[of(example)] = values_BT[row, : len(example.token_ids)].double().numpy()
+            found[of(example)] = logprobs_BT[row, : len(example.token_ids)].double().numpy()
     return found
 
 
-def reference_logprobs(reference: FrozenPolicy, groups: Sequence[Group], config: RLConfig) -> Told:
-    """Of everything in these groups that may be trained on."""
-    zeros = [[0.0] * len(group.rollouts) for group in groups]
-    examples = from_groups(groups, zeros, contrast=config.deliberation.contrast)
-    return ask(examples, lambda batches: reference.logprobs(batches, config.temperature), config)
-
-
-def gaps(example: Example, told: Told) -> Floats:
+def gaps(example: Example, ref_logprobs: TokenValues) -> Floats:
     """ref_logprob - logprob of its sampled tokens, 0 elsewhere."""
-    return np.where(example.trained, told[of(example)] - np.asarray(example.sampler_logprobs), 0.0)
+    return np.where(example.trained, ref_logprobs[of(example)] - np.asarray(example.sampler_logprobs), 0.0)
 
 
-def sums_of(rollout: Rollout, told: Told) -> tuple[float, float]:
+def sums_of(rollout: Rollout, ref_logprobs: TokenValues) -> tuple[float, float]:
     """(k1, k3) of a rollout, over all that it drew and kept."""
-    known = [gaps(e, told) for e in from_rollout(rollout, np.asarray(0.0)) if of(e) in told]
+    known = [gaps(e, ref_logprobs) for e in from_rollout(rollout, np.asarray(0.0)) if of(e) in ref_logprobs]
     gap = np.concatenate(known or [np.zeros(0)])
     return float(-gap.sum()), float((np.exp(gap) - gap - 1).sum())
 
 
-def measured(rollouts: Collected, told: Told, config: RLConfig) -> tuple[Collected, dict[str, float]]:
+def measured(rollouts: Collected, ref_logprobs: TokenValues, config: RLConfig) -> tuple[Collected, dict[str, float]]:
     """kl/k1 and kl/k3 of a step; its rollouts, which have paid for theirs where the KL counts in the reward."""
-    found = [[sums_of(rollout, told) for rollout in group.rollouts] for group in rollouts.groups]
+    found = [[sums_of(rollout, ref_logprobs) for rollout in group.rollouts] for group in rollouts.groups]
     every = [pair for pairs in found for pair in pairs]
     if not every:
         return rollouts, {}

@@ -1,5 +1,7 @@
 """What is kept of every step of reinforcement learning: counters, the log, samples, checkpoints, states to resume from.
 
+Usage:
+
     with RunLedger(run, config, learner, pool, on_step) as ledger:
         for step in range(ledger.first_step, config.num_steps):
             ledger.sampled(step, rollouts)

@@ -25,7 +25,7 @@ from ponder.rollouts.collect import Collected
 from ponder.strategies.turns import diversity, trajectory_row
 from ponder.tasks.ways import WAYS, count
 from ponder.train.batches import from_groups
-from ponder.train.distributed import Sums
+from ponder.train.replica import Sums
 from ponder.types import Completion, Ending, Group, Rollout
 
 TERMS = ("truncation", "overlong", "window", "steps", "preference", "kl")  # of a reward, in the parts of a verdict

@@ -1,4 +1,4 @@
-"""What a run would do on GPUs that nobody has yet: seconds a step, staleness, waiting, failures, and what does not fit.
+"""What a run would do on GPUs that are not here: seconds a step, staleness, waiting, failures, and what does not fit.
 
     cluster = parse_cluster(["cluster=h100:64", "plan.tensor=2"])
     plan(job, cluster, num_gpus=64, max_lag=1).step        # job: `train/estimate.py` makes one of a recipe

@@ -50,15 +50,15 @@ class PolicyTasks:
 
 def shown_policy(task: Task) -> str:
     """The one system message under which all problems of a task are asked."""
-    said = {system_of(task[i], "system").get("system", "") for i in range(len(task))}
-    if said == {""}:
+    shown = {system_of(task[i], "system").get("system", "") for i in range(len(task))}
+    if shown == {""}:
         raise ConfigError(f"{task.name} shows no policy: rows are drawn with it in the prompt (desk: leave out shown=)")
-    if len(said) > 1:
+    if len(shown) > 1:
         raise ConfigError(
-            f"{task.name} shows {len(said)} different policies; the one to be learned is named, as in "
+            f"{task.name} shows {len(shown)} different policies; the one to be learned is named, as in "
             "desk:policy=no 47/no times/max 60"
         )
-    return said.pop()
+    return shown.pop()
 
 
 async def policy_rows(

@@ -40,7 +40,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedPrompt:
-    """A prompt, its different answers, and what people said of them."""
+    """A prompt, its different answers, and the preferences of people."""
 
     prompt: tuple[Message, ...]
     answers: tuple[str, ...]
@@ -97,7 +97,7 @@ class Grouped:
 
     @classmethod
     def of(cls, examples: Sequence[JudgedPrompt], reader: Reader) -> Grouped:
-        """A pair is left out, and counted, where one of its answers does not fit behind the prompt: nothing is cut."""
+        """A pair is left out, and counted, where one of its answers does not fit after the prompt: nothing is cut."""
         found = cls()
         for example in examples:
             group = reader.group(example.prompt, example.answers)
@@ -140,7 +140,7 @@ def comparison_data(spec: str, *, held_out: float, size: int | None) -> Data[Jud
 def contents_hash(sets: Sequence[ComparisonSet]) -> str:
     digest = hashlib.sha256()
     for comparison in (row for found in sets for row in found.comparisons):
-        said = [(message.role, message.content) for message in comparison.prompt]
-        row = [comparison.id, said, comparison.a, comparison.b, comparison.preferred, comparison.strength]
+        prompt = [(message.role, message.content) for message in comparison.prompt]
+        row = [comparison.id, prompt, comparison.a, comparison.b, comparison.preferred, comparison.strength]
         digest.update(json.dumps(row).encode() + b"\n")
     return digest.hexdigest()

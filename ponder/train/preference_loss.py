@@ -22,8 +22,8 @@ from torch import Tensor
 from ponder.scorers.outcome import head_logits
 from ponder.scorers.packing import CompletionGroup, Pack, PackSlice, pack
 from ponder.scorers.reader import Pool, pooled
-from ponder.train.distributed import HiddenLoss
 from ponder.train.preference_examples import JudgedPrompt, Judgements
+from ponder.train.replica import HiddenLoss
 
 
 @dataclass(kw_only=True)

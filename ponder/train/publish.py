@@ -47,7 +47,7 @@ Part = dict[
 
 
 class PublishedError(ValueError):
-    """A version is not there, not whole or not what its mark says."""
+    """A version is missing, incomplete or not what its marker describes."""
 
 
 class Rows(NamedTuple):
@@ -110,8 +110,8 @@ class PartWriter:
             save_file(changes, folder / delta)
         self._version = version if keep else None
         self._last = {name: own.tensor.clone() for name, own in rows.items()} if keep else {}
-        told = {name: [own.start, len(own.tensor), checksum(own.tensor)] for name, own in rows.items()}
-        return {"rows": told, "delta": delta}
+        checksums = {name: [own.start, len(own.tensor), checksum(own.tensor)] for name, own in rows.items()}
+        return {"rows": checksums, "delta": delta}
 
 
 def _changes(name: str, new: Tensor, known: Mapping[str, Tensor]) -> dict[str, Tensor]:

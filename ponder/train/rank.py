@@ -38,8 +38,9 @@ from ponder.models.lora import Adapter
 from ponder.models.transformer import Transformer, blank, rope_tables
 from ponder.models.weights import read_config, stored_tensors
 from ponder.runs import write_atomic
-from ponder.train.distributed import ForwardPass, Logprobs, Sums, Values, state_of, to_device, total_of
+from ponder.train.distributed import state_of
 from ponder.train.publish import PartWriter, Rows, write_rows
+from ponder.train.replica import ForwardPass, Logprobs, Sums, Values, to_device, total_of
 from ponder.train.sharded import RankSpec
 
 _MEETING = timedelta(minutes=10)  # until all are there
@@ -72,7 +73,7 @@ class _Root(nn.Module, ForwardPass):
                 table.rows = self.adapter.rows[name]  # read by an AdaptedEmbedding; a head's by `lora.head_rows`
         if isinstance(job, Logprobs):
             return self.token_logprobs(batch, job.temperature)[0]
-        return self.said(batch, job.of) if isinstance(job, Values) else self.loss(batch, job)
+        return self.read_values(batch, job.of) if isinstance(job, Values) else self.loss(batch, job)
 
 
 class Rank:
@@ -180,7 +181,7 @@ class Rank:
     def backward(self, passes: Sequence[tuple[Any, bool]], loss_function: Any) -> Sums:
         """Set the gradient to the sum over all ranks' micro-batches; the sums of this rank's. (batch, whether it
         counts): as many on every rank."""
-        root, told = self._roots[""], []
+        root, parts = self._roots[""], []
         for parameter in self.parameters.values():
             parameter.grad = None
         for i, (batch, counts) in enumerate(passes):
@@ -188,11 +189,11 @@ class Rank:
             loss, sums = root(batch, loss_function)
             (loss if counts else loss * 0.0).backward()
             if counts:
-                told.append({"loss": loss.item()} | {key: float(value) for key, value in sums.items()})
+                parts.append({"loss": loss.item()} | {key: float(value) for key, value in sums.items()})
         for parameter in self.parameters.values():
             if parameter.grad is None:  # of what this loss leaves alone; the optimizer counts its step all the same
                 parameter.grad = torch.zeros_like(parameter)
-        return total_of(told)
+        return total_of(parts)
 
     def step(self, lr: float, max_norm: float) -> float:
         """The norm over all ranks before clipping; nan, and no step, where it is not finite."""
@@ -210,11 +211,11 @@ class Rank:
     def evaluate(self, passes: Sequence[tuple[Any, bool]], job: Logprobs | Values, key: str) -> list[Any]:
         """An array for each micro-batch that counts. key: which model, see `open_reference`; "" = the policy."""
         root = self._roots[key]
-        told = [(root(batch, job).cpu().numpy(), counts) for batch, counts in passes]
+        results = [(root(batch, job).cpu().numpy(), counts) for batch, counts in passes]
         for module in root.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()  # without a backward pass the root keeps gathered weights, which a step makes stale
-        return [values for values, counts in told if counts]
+        return [values for values, counts in results if counts]
 
     def open_reference(self, key: str, folder: str) -> None:
         self._roots[key] = self._open_root(replace(self.spec, folder=folder), frozen=True)

@@ -32,8 +32,8 @@ class ExperimentsConfig:
 
     monitor_in_reward: str = setting("", "why monitors may reach the reward; kept in every checkpoint; empty = never")
 
-    def told(self) -> dict[str, str]:
-        """What run.json says of it."""
+    def facts(self) -> dict[str, str]:
+        """Its entries of run.json."""
         return {"monitor_in_reward": self.monitor_in_reward} if self.monitor_in_reward else {}
 
 
@@ -264,7 +264,7 @@ class RLConfig:
 
     @property
     def has_reference(self) -> bool:
-        """Something needs to know what the reference says."""
+        """Something needs the reference's log-probabilities."""
         return bool(self.loss.kl or self.kl_budget or self.reference)
 
     @property

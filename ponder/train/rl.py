@@ -35,14 +35,14 @@ from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.credit import credit
 from ponder.train.dev import open_dev
-from ponder.train.distributed import PolicyLoss, Sums
-from ponder.train.kl import Told, measured, open_reference, reference_logprobs
+from ponder.train.kl import TokenValues, measured, open_reference, reference_logprobs
 from ponder.train.kl import of as own
 from ponder.train.ledger import RunLedger, Step
 from ponder.train.losses import token_weights
 from ponder.train.metrics import policy_metrics
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
+from ponder.train.replica import PolicyLoss, Sums
 from ponder.train.sharded import RankError
 from ponder.train.state import state_path
 from ponder.types import Group, Learner, Sampler, Task
@@ -64,11 +64,11 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
     read |= inputs.of_rewards(config.reward.preference or config.deliberation.preference)
     if config.reference not in ("", "first"):
         read |= inputs.of_model(config.reference)
-    told = config.experiments.told()
-    with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed, facts=told) as run:
+    facts = config.experiments.facts()
+    with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed, facts=facts) as run:
         run.same_inputs(read, begun=state_path(run.folder).exists())
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
-        sources += [experiment_source(config.experiments.monitor_in_reward)] if told else []
+        sources += [experiment_source(config.experiments.monitor_in_reward)] if facts else []
         ledger, lost_at = None, -1
         while True:
             try:
@@ -107,16 +107,16 @@ async def learn(
         max_lag=config.max_lag,
     )  # fmt: skip
     async for step, sampled in stream:
-        told = reference_logprobs(reference, sampled.groups, config) if reference else {}
-        rollouts, kl = measured(sampled, told, config) if reference else (sampled, {})
+        ref_logprobs = reference_logprobs(reference, sampled.groups, config) if reference else {}
+        rollouts, kl = measured(sampled, ref_logprobs, config) if reference else (sampled, {})
         if config.kl_budget and kl.get("kl/k1", 0.0) > config.kl_budget:
             ledger.end(step, rollouts, kl, f"kl/k1 is {kl['kl/k1']:.3g}, above kl_budget={config.kl_budget:g}")
             break
         ledger.sampled(step, rollouts)
         groups = groups_that_count(rollouts, config)
-        due = credit(groups, told, learner, config, ledger.critic)
+        due = credit(groups, ref_logprobs, learner, config, ledger.critic)
         stands_still = ledger.critic is not None and step < config.critic.warmup_steps
-        updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=told)
+        updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=ref_logprobs)
         metrics = await stream.train(lambda: train(learner, updates, config, step))  # noqa: B023 - awaited
         await stream.before_update()
         sampler.update_weights(learner.publish(step + 1), version=step + 1)
@@ -176,11 +176,11 @@ def groups_that_count(rollouts: Collected, config: RLConfig) -> list[Group]:
 
 
 def examples(
-    groups: Sequence[Group], values: Sequence[Sequence[float | np.ndarray]], config: RLConfig, **told: Told
+    groups: Sequence[Group], values: Sequence[Sequence[float | np.ndarray]], config: RLConfig, **more: TokenValues
 ) -> list[list[Example]]:
     """What each update of a step trains on. The weight of a token is decided over all examples of its update.
 
-    told: further numbers of every token, by the field of an example they belong to. An all-same group has no gradient
+    more: further numbers of every token, by the field of an example they belong to. An all-same group has no gradient
     without a KL term: it stays in the averages and out of the forward pass.
     """
     has_more = bool(config.loss.kl and config.loss.kl_in == "loss")
@@ -192,7 +192,7 @@ def examples(
         weights = token_weights([example.num_trained for example in found], config.loss, max_tokens=limit)
         updates.append(
             [
-                replace(example, weight=weight, **{n: tuple(of[own(example)].tolist()) for n, of in told.items() if of})
+                replace(example, weight=weight, **{n: tuple(of[own(example)].tolist()) for n, of in more.items() if of})
                 for example, weight in zip(found, weights, strict=True)
                 if example.num_trained and (example.has_advantage or has_more)
             ]

@@ -64,8 +64,8 @@ def _train(
         job = ScorerJob(
             config=config, run=run, start=models[-1], policy=policy, train=train, held=held, on_check=on_check
         )  # fmt: skip
-        said, facts = recipe.train(job)
-        result = recipe.report(job, said, consensus) | facts | {"kind": config.kind, "policy": policy}
+        scores, facts = recipe.train(job)
+        result = recipe.report(job, scores, consensus) | facts | {"kind": config.kind, "policy": policy}
         write_atomic(run.folder / "result.json", json.dumps(result, indent=1) + "\n")
         return job.folder
 

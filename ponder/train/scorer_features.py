@@ -1,4 +1,4 @@
-"""kind = "features": a logistic regression over what sampling knows, and over an outcome scorer's word (`joined`)."""
+"""kind = "features": a logistic regression over statistics of sampling, and an outcome scorer's score (`joined`)."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def train(job: ScorerJob[FeaturesConfig, Drawn]) -> Trained:
 
 
 def _features(part: Sequence[Drawn], outcome: Any) -> list[Floats]:
-    said = outcome.score([item.group for item in part]) if outcome else [None] * len(part)
-    return [features(item.group, p) for item, p in zip(part, said, strict=True)]
+    outcome_scores = outcome.score([item.group for item in part]) if outcome else [None] * len(part)
+    return [features(item.group, p) for item, p in zip(part, outcome_scores, strict=True)]
 
 
 def data(config: FeaturesConfig) -> Data[Drawn]:

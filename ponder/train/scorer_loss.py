@@ -24,7 +24,7 @@ from torch import Tensor
 from ponder.models.segments import Segment
 from ponder.scorers.outcome import embedding_bias, head_logits
 from ponder.scorers.packing import CompletionGroup, Pack, packs
-from ponder.train.distributed import HiddenLoss
+from ponder.train.replica import HiddenLoss
 from ponder.train.scorer_rollouts import Drawn
 
 

@@ -28,7 +28,8 @@ from ponder.runs import GracefulStop
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.calibration import fit_platt, log_loss, rerank_at
 from ponder.scorers.outcome import expit, new_head
-from ponder.train.distributed import HiddenLoss, Trainer, pick_device, resolve_workers
+from ponder.train.distributed import Trainer, pick_device, resolve_workers
+from ponder.train.replica import HiddenLoss
 from ponder.train.scorer_examples import ScorerConfig
 from ponder.train.scorer_loss import Balance, ScoreLoss, ScorerExample, batches
 from ponder.train.scorer_recipe import Arrays, Check, CommonConfig, ScorerJob, Trained
@@ -52,7 +53,7 @@ class Learning:
 
 
 def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
-    """The policy's network with a head; (what the best one says of the held-out examples, what was spent)."""
+    """The policy's network with a head; (the best one's scores of the held-out examples, what was spent)."""
     config: CommonConfig = job.config
     run = job.run
     model, tokenizer = hub.load(job.start, dtype=getattr(torch, config.dtype), device=pick_device())
@@ -82,15 +83,15 @@ def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
             facts["tokens"] += sum(len(part.tokens_N) for part in parts)
             metrics = {**sums, "lr": lr, "grad_norm": norm}
             if (step + 1) % every == 0 or step + 1 == num_steps:
-                said = learning.examine(trainer)
-                value, loss = learning.measure(said)
+                scores = learning.examine(trainer)
+                value, loss = learning.measure(scores)
                 metrics |= {f"held/{learning.metric}": value, "held/bce": loss}
                 is_best = [value, -loss] > facts["best"]
                 if is_best:
                     facts["best"], facts["best_step"] = [value, -loss], step + 1
                     head = {name: tensor.detach().clone() for name, tensor in trainer.head.items()}
-                    learning.save(trainer.model, tokenizer, head, said).save(job.folder)
-                    np.savez(run.folder / "held_out.npz", **{str(i): x for i, x in enumerate(said)})  # type: ignore[arg-type]
+                    learning.save(trainer.model, tokenizer, head, scores).save(job.folder)
+                    np.savez(run.folder / "held_out.npz", **{str(i): x for i, x in enumerate(scores)})  # type: ignore[arg-type]
                 if job.on_check:
                     job.on_check(Check(step + 1, num_steps, learning.metric, value, loss, facts["seconds"], is_best))
                 save_state(run, trainer, facts)

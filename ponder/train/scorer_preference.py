@@ -82,10 +82,10 @@ Job = ScorerJob[PreferenceConfig, JudgedPrompt]
 
 
 def train(job: Job) -> Trained:
-    said, facts = (_frozen if job.config.trunk == "frozen" else _trained)(job)
+    scores, facts = (_frozen if job.config.trunk == "frozen" else _trained)(job)
     openings = sorted({example.opening for example in (*job.train, *job.held)})
     write_atomic(job.folder / TRAINED_ON, "\n".join(openings) + "\n")
-    return said, facts
+    return scores, facts
 
 
 # ---- heads over a frozen network -----------------------------------------------------------------------------------
@@ -121,11 +121,11 @@ def _frozen(job: Job) -> Trained:
     scorer.save(job.folder)
     standard = [member.standard(member.raw_features(other)) for member in members]
     stacked = np.stack(standard)
-    said = stacked.min(0) if config.reduce == "min" else stacked.mean(0)
+    scores = stacked.min(0) if config.reduce == "min" else stacked.mean(0)
     if len(members) == 1:
-        said = members[0].raw_features(other)
+        scores = members[0].raw_features(other)
     facts = {"too_long": train.num_too_long + held.num_too_long, "penalty": losses}
-    return _by_example(job.held, held, said), facts
+    return _by_example(job.held, held, scores), facts
 
 
 def features(reader: Reader, grouped: Grouped, folder: Path, network: str) -> NDArray[np.float32]:
@@ -218,15 +218,15 @@ def _trained(job: Job) -> Trained:
 
     def examine(trainer: Trainer) -> Arrays:
         parts = pair_batches(held.examples, held.groups, max_tokens=limit)
-        said = torch.cat(trainer.values(parts, loss)).double().numpy()
-        return _by_example(job.held, held, said)
+        scores = torch.cat(trainer.values(parts, loss)).double().numpy()
+        return _by_example(job.held, held, scores)
 
-    def measure(said: Arrays) -> tuple[float, float]:
-        rewards = np.concatenate([x for x in said if not np.isnan(x).all()])
+    def measure(scores: Arrays) -> tuple[float, float]:
+        rewards = np.concatenate([x for x in scores if not np.isnan(x).all()])
         return accuracy(rewards, truth)[0], mean_loss(rewards, truth)
 
-    def save(model: Transformer, tokenizer: Tokenizer, head: Mapping[str, Tensor], said: Arrays) -> TokenScorer:
-        raw = np.concatenate(said)
+    def save(model: Transformer, tokenizer: Tokenizer, head: Mapping[str, Tensor], scores: Arrays) -> TokenScorer:
+        raw = np.concatenate(scores)
         raw = raw[np.isfinite(raw)]
         own = new_preference_head(model.config.hidden_size) | {"weight": head[WEIGHT], "bias": head[BIAS]}
         return PreferenceScorer(
@@ -238,8 +238,8 @@ def _trained(job: Job) -> Trained:
         count=len(train.examples), loss=loss, batches=some, examine=examine, metric="accuracy", measure=measure,
         save=save,
     )  # fmt: skip
-    said, facts = train_network(job, learning)
-    return said, facts | {"too_long": train.num_too_long + held.num_too_long}
+    scores, facts = train_network(job, learning)
+    return scores, facts | {"too_long": train.num_too_long + held.num_too_long}
 
 
 def _as_ids(job: Job) -> tuple[Grouped, Grouped]:
@@ -251,12 +251,14 @@ def _as_ids(job: Job) -> tuple[Grouped, Grouped]:
 # ---- what is said of it --------------------------------------------------------------------------------------------
 
 
-def _by_example(held: Sequence[JudgedPrompt], read: Grouped, said_N: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """What was said of each held-out example's answers; nan for those that were too long."""
+def _by_example(
+    held: Sequence[JudgedPrompt], read: Grouped, scores_N: NDArray[np.float64]
+) -> list[NDArray[np.float64]]:
+    """The scores of each held-out example's answers; nan for those that were too long."""
     ends = np.cumsum([len(example.answers) for example in read.examples])[:-1]
     of_prompt = {
         example.prompt: dict(zip(example.answers, part.tolist(), strict=True))
-        for example, part in zip(read.examples, np.split(said_N, ends), strict=True)
+        for example, part in zip(read.examples, np.split(scores_N, ends), strict=True)
     }
     return [np.array([of_prompt.get(e.prompt, {}).get(text, np.nan) for text in e.answers]) for e in held]
 
@@ -270,9 +272,9 @@ def accuracy(rewards_N: NDArray[np.float64], judged: Judgements) -> tuple[float,
     return (float(right.mean()) if len(right) else float("nan")), right
 
 
-def report(job: Job, said: Arrays, consensus: Consensus | None) -> dict[str, Any]:
+def report(job: Job, scores: Arrays, consensus: Consensus | None) -> dict[str, Any]:
     """Of the dev split, which chose the penalty or the moment to stop: `ponder prefer` measures on the report split."""
-    judged, rewards = Judgements.of(job.held), np.concatenate(said)
+    judged, rewards = Judgements.of(job.held), np.concatenate(scores)
     share, right = accuracy(rewards, judged)
     decided = judged.pairs.target != 0.5
     known = np.isfinite(right)

@@ -20,7 +20,8 @@ from ponder.scorers.logistic import fit
 from ponder.scorers.outcome import expit
 from ponder.scorers.packing import Pack, packs
 from ponder.scorers.probe import Probe, completion_states
-from ponder.train.distributed import HiddenLoss, Trainer, pick_device, resolve_workers
+from ponder.train.distributed import Trainer, pick_device, resolve_workers
+from ponder.train.replica import HiddenLoss
 from ponder.train.scorer_examples import ScorerConfig, from_rollouts
 from ponder.train.scorer_recipe import ScorerJob, Trained
 from ponder.train.scorer_rollouts import Drawn

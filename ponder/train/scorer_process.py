@@ -1,4 +1,4 @@
-"""kind = "process": the same network, taught at the ends of steps what continuations from there came to."""
+"""kind = "process": the same network, trained at the ends of steps on the share of continuations that ended correct."""
 
 from __future__ import annotations
 

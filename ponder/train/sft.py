@@ -35,8 +35,9 @@ from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.train import inputs
 from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import SupervisedLoss, pick_device, resolve_workers
+from ponder.train.distributed import pick_device, resolve_workers
 from ponder.train.policy import ONLY_RL, Policy, Precision, open_policy
+from ponder.train.replica import SupervisedLoss
 from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state, state_path
 from ponder.types import Message
 
@@ -310,8 +311,8 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
         rows.append((where, {key: row[key] for key in ROW_FIELDS if key in row}))
     if not rows:
         raise ConfigError(f"{path} holds no examples")
-    if told := chosen_by_flags(flags):
-        raise MonitorInReward(f"{path} {told}")
+    if reason := chosen_by_flags(flags):
+        raise MonitorInReward(f"{path} {reason}")
     return rows
 
 

@@ -39,9 +39,10 @@ from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, save_model
 from ponder.models.worker import become_worker
 from ponder.runs import record_training, write_atomic
-from ponder.train.distributed import Logprobs, NonFiniteLoss, Sums, Values, deal, total_of
+from ponder.train.distributed import deal
 from ponder.train.policy import Policy
 from ponder.train.publish import PublishedWeights, WeightStore, create
+from ponder.train.replica import Logprobs, NonFiniteLoss, Sums, Values, total_of
 
 
 class RankHandle(Protocol):
@@ -167,8 +168,8 @@ class ShardedLearner:
             return []
         shares, passes = self._deal(batches)
         found: dict[int, Tensor] = {}
-        for share, told in zip(shares, self._ask("evaluate", [(own, job, key) for own in passes]), strict=True):
-            found |= {i: torch.from_numpy(values) for i, values in zip(share, told, strict=True)}
+        for share, arrays in zip(shares, self._ask("evaluate", [(own, job, key) for own in passes]), strict=True):
+            found |= {i: torch.from_numpy(values) for i, values in zip(share, arrays, strict=True)}
         return [found[i] for i in range(len(batches))]
 
     def reference(self, folder: Path) -> _Reference:
@@ -298,11 +299,11 @@ async def _together(
     for task in tasks:
         task.cancel()
     lost = {i: error for i, error in failures.items() if isinstance(error, RankLost)}
-    told = "; ".join(f"rank {i}: {_short(error)}" for i, error in (lost or failures).items())
+    reason = "; ".join(f"rank {i}: {_short(error)}" for i, error in (lost or failures).items())
     if silent and not lost:
         names = ", ".join(map(str, silent))
-        told = f"rank {names} did not answer: it hangs, or cannot be reached" + (f" ({told})" if told else "")
-    raise RankError(f"{method} over {len(ranks)} ranks failed: {told}. Start the run again: its last state is kept")
+        reason = f"rank {names} did not answer: it hangs, or cannot be reached" + (f" ({reason})" if reason else "")
+    raise RankError(f"{method} over {len(ranks)} ranks failed: {reason}. Start the run again: its last state is kept")
 
 
 def _short(error: BaseException | None) -> str:

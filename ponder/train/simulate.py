@@ -1,4 +1,4 @@
-"""Engines that sample, a trainer that trains, weights that travel: a discrete-event model of reinforcement learning.
+"""A discrete-event simulation of reinforcement learning: engines that sample, a trainer, and transfers of weights.
 
     simulate(Pools(num_engines=4, slots=256, token_seconds=..., train_seconds=..., sync_seconds=2.0, ...), lengths_GS)
 

@@ -174,7 +174,7 @@ def worked(problem: Problem) -> list[str]:
     if target is None:
         raise Unusable("the target is not a number")
     while found and number(found[-1].rpartition("=")[2]) != target:
-        found.pop()  # a remark behind the answer
+        found.pop()  # a remark after the answer
     if not found:
         raise Unusable("no equation gives the target")
     if not is_sourced(problem.text, found):
@@ -205,7 +205,7 @@ def is_sourced(text: str, lines: list[str]) -> bool:
 
 
 def marked(line: str) -> list[str]:
-    """The equations of the marks of a line. `2(32)=<<64=64>>64` says what it calculates before the mark."""
+    """The equations of the marks of a line. `2(32)=<<64=64>>64` has the calculation before the mark."""
     found = []
     for match in _MARK.finditer(line):
         inside = match[1]

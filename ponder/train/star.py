@@ -1,4 +1,4 @@
-"""Learning from one's own right answers: draw many, keep the verified ones, train on them, repeat.
+"""STaR and expert iteration: draw many samples, keep the verified ones, train on them, repeat.
 
     ponder star --model runs/sft --task gsm8k --samples 8 --out data/star.jsonl
     ponder sft recipes/sft_smollm2_cpu.toml data=data/star.jsonl out=runs/sft_2
@@ -92,9 +92,9 @@ async def _star(
     if task.split != "train":
         raise ConfigError(f"{name or task.name} is the {task.split} split; rows to train on come from the train split")
     problems = [task[i] for i in range(len(task))]
-    said = {"model": model, "task": name or task.name, "content of the task": problems_hash(problems)}
+    facts = {"model": model, "task": name or task.name, "content of the task": problems_hash(problems)}
     problems = problems if limit is None else problems[: max(0, limit)]
-    with RowsFile(out, {**said, **_settings(config)}) as file:
+    with RowsFile(out, {**facts, **_settings(config)}) as file:
         todo = iter([problem for problem in problems if problem.id not in file.done])
 
         async def work() -> None:
@@ -143,8 +143,8 @@ async def _attempt(
 
 def system_of(problem: Problem, field: str) -> dict[str, str]:
     """The system message of a problem's prompt under the name of a row's field; nothing where it shows none."""
-    said = "\n".join(message.content for message in problem.prompt if message.role == "system")
-    return {field: said} if said else {}
+    text = "\n".join(message.content for message in problem.prompt if message.role == "system")
+    return {field: text} if text else {}
 
 
 def _answer(completion: Completion, verdict: Verdict, problem: Problem) -> str:

@@ -1,4 +1,4 @@
-"""Somebody else's GPUs: `backend = "tinker"` trains and samples through the Tinker API's four verbs.
+"""A remote training service: `backend = "tinker"` trains and samples through the Tinker API's four verbs.
 
     export TINKER_API_KEY=tml-...                    # never written down; TINKER_BASE_URL or tinker.base_url says where
     ponder rl recipe.toml backend=tinker lora_rank=32 model=models/llama-1b tinker.base_model=meta-llama/Llama-3.2-1B
@@ -52,9 +52,9 @@ from ponder.models.weights import read_config
 from ponder.runs import record_training, write_atomic
 from ponder.train.backend import Source
 from ponder.train.batches import Batch
-from ponder.train.distributed import NonFiniteLoss, PolicyLoss, Sums, total_of
 from ponder.train.losses import OBJECTIVES
 from ponder.train.recipe import RLConfig
+from ponder.train.replica import NonFiniteLoss, PolicyLoss, Sums, total_of
 from ponder.train.sharded import RankError
 from ponder.types import Capabilities, FrozenPolicy, Learner, Sampler
 
@@ -107,7 +107,7 @@ class ServiceCalls:
         try:
             return work()
         except Exception as error:  # the SDK's own kinds, httpx's, and plain ValueErrors
-            raise self._told(what, error) from error
+            raise self._translated(what, error) from error
 
     def __call__(self, what: str, ask: Callable[[], Any]) -> Any:
         """Block until the answer is there. Nothing is asked twice here: a gradient would count twice."""
@@ -132,23 +132,25 @@ class ServiceCalls:
                 return answer
             except self._passing as error:
                 if time.monotonic() - max(begun, self._answered) > PATIENCE:
-                    raise self._told(what, error) from error
+                    raise self._translated(what, error) from error
                 await asyncio.sleep(PAUSE)
             except Exception as error:
-                raise self._told(what, error) from error
+                raise self._translated(what, error) from error
 
-    def _told(self, what: str, error: Exception) -> Exception:
-        sdk, said = self.sdk, f"{what}: {str(error).strip()[:500] or type(error).__name__}"
+    def _translated(self, what: str, error: Exception) -> Exception:
+        """An error of the SDK as one of ponder's, with the fix."""
+        sdk, reason = self.sdk, f"{what}: {str(error).strip()[:500] or type(error).__name__}"
         if isinstance(error, (NonFiniteLoss, ConfigError, ServiceLost)):  # it says so already
             return error
         if isinstance(error, (sdk.AuthenticationError, sdk.PermissionDeniedError)):
-            return ConfigError(f"Tinker lets nobody in with this TINKER_API_KEY ({said})")
+            return ConfigError(f"Tinker refused this TINKER_API_KEY ({reason})")
         if isinstance(error, sdk.TinkerError) and not isinstance(error, (sdk.APIError, sdk.RequestFailedError)):
-            return ConfigError(f"Tinker: {said}; for `ponder tinker` set TINKER_API_KEY=tml-local and TINKER_BASE_URL")
+            fix = "for `ponder tinker` set TINKER_API_KEY=tml-local and TINKER_BASE_URL"
+            return ConfigError(f"Tinker: {reason}; {fix}")
         is_users = isinstance(error, sdk.RequestFailedError) and str(error.category).lower().endswith("user")
         if is_users or isinstance(error, (sdk.BadRequestError, sdk.BillingError, sdk.UnprocessableEntityError)):
-            return ConfigError(f"Tinker refused to {said}")
-        return ServiceLost(f"Tinker could not {said}. Start the run again: its last saved state is kept")
+            return ConfigError(f"Tinker refused to {reason}")
+        return ServiceLost(f"Tinker could not {reason}. Start the run again: its last saved state is kept")
 
 
 class TrainedRow(NamedTuple):
@@ -168,10 +170,10 @@ def rows_of(batch: Batch) -> list[TrainedRow]:
     return rows
 
 
-def in_batch(batch: Batch, rows: Sequence[TrainedRow], told: Sequence[Tensor]) -> Tensor:
+def in_batch(batch: Batch, rows: Sequence[TrainedRow], values: Sequence[Tensor]) -> Tensor:
     """(B T), from a number a position of each row's input; gradients flow back."""
     T = batch.mask_BT.shape[1]
-    own = [F.pad(x[len(row.prompt) - 1 :], (0, T - len(row.own))) for row, x in zip(rows, told, strict=True)]
+    own = [F.pad(x[len(row.prompt) - 1 :], (0, T - len(row.own))) for row, x in zip(rows, values, strict=True)]
     return torch.where(batch.mask_BT, torch.stack(own), 0.0)
 
 
@@ -250,9 +252,9 @@ class TinkerLearner:
         found: list[Sums] = []
 
         def measured(logprobs: Sequence[Tensor]) -> Tensor:
-            told, losses = iter(logprobs), []
+            remaining, losses = iter(logprobs), []
             for batch, own in zip(batches, rows, strict=True):
-                logprobs_BT = in_batch(batch, own, [next(told).float() for _ in own])
+                logprobs_BT = in_batch(batch, own, [next(remaining).float() for _ in own])
                 loss, sums = loss_function(logprobs_BT, torch.zeros_like(logprobs_BT), batch)
                 losses.append(loss)
                 sums.pop("entropy", None)  # not known: nobody sends whole distributions
@@ -273,8 +275,8 @@ class TinkerLearner:
 
     def _logprobs_of(self, verb: str, data: list[Any], loss: str, settings: Mapping[str, float] | None) -> list[Tensor]:
         """Of every target of every datum."""
-        told = self._call("compute a gradient", lambda: getattr(self.client, verb)(data, loss, settings))
-        return [torch.tensor(each["logprobs"].data) for each in told.loss_fn_outputs]
+        reply = self._call("compute a gradient", lambda: getattr(self.client, verb)(data, loss, settings))
+        return [torch.tensor(each["logprobs"].data) for each in reply.loss_fn_outputs]
 
     def _data(
         self, batches: Sequence[Batch], rows: Sequence[Sequence[TrainedRow]], inputs: Sequence[Mapping[str, Tensor]]
@@ -302,8 +304,8 @@ class TinkerLearner:
         params = self._sdk.AdamParams(
             learning_rate=lr, beta1=0.9, beta2=0.99, eps=1e-8, weight_decay=0.0, grad_clip_norm=max_norm
         )
-        told = self._call("step", lambda: self.client.optim_step(params))
-        return float((told.metrics or {}).get("grad_norm", math.nan))
+        reply = self._call("step", lambda: self.client.optim_step(params))
+        return float((reply.metrics or {}).get("grad_norm", math.nan))
 
     def publish(self, version: int) -> Any:
         return self._call("publish weights", lambda: self.client.save_weights_and_get_sampling_client())
@@ -311,8 +313,8 @@ class TinkerLearner:
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
         rows = [rows_of(batch) for batch in batches]
         data = self._data(batches, rows, [{"weights": batch.mask_BT.float()} for batch in batches])
-        told = iter(self._logprobs_of("forward", data, "cross_entropy", None))
-        return [in_batch(batch, own, [next(told) for _ in own]) for batch, own in zip(batches, rows, strict=True)]
+        logprobs = iter(self._logprobs_of("forward", data, "cross_entropy", None))
+        return [in_batch(batch, own, [next(logprobs) for _ in own]) for batch, own in zip(batches, rows, strict=True)]
 
     def values(self, batches: Sequence[Any], loss_function: Any) -> list[Tensor]:
         raise ConfigError("Tinker has no critic; take a group's baseline, e.g. advantage = 'grpo'")
@@ -350,34 +352,34 @@ class TinkerLearner:
         except ConfigError as error:
             raise ConfigError(
                 f"what the service calls {self._base_model!r} is not the model {self._recipe.model!r} of this disk: "
-                f"the adapter that it trains does not fit ({error}). Let `model` and tinker.base_model name the same one"
+                f"the adapter that it trains does not fit ({error}). Let `model` and tinker.base_model name the same"
             ) from None
 
     def save_state(self, path: Path, metadata: dict[str, str]) -> None:
         """Save weights and moments at the service, then the file that names them; then the ones before may go."""
         self._num_saved += 1
         name = f"state-{self._num_saved:06d}"
-        told = self._call("save a state", lambda: self.client.save_state(name)).path
+        state = self._call("save a state", lambda: self.client.save_state(name)).path
         before = _state_named_in(path) if path.exists() else None
-        write_atomic(path, save_bytes({}, metadata={**metadata, "tinker": told}))
+        write_atomic(path, save_bytes({}, metadata={**metadata, "tinker": state}))
         if before:
             with contextlib.suppress(ConfigError, ServiceLost):  # it expired, or it stays
                 rest = self._call.checked("clean up", lambda: self._sdk.RestClient(base_url=self._base_url))
                 self._call("clean up", lambda: rest.delete_checkpoint_from_tinker_path(before))
 
     def load_state(self, path: Path) -> None:
-        told = _state_named_in(path)
-        if told is None:
+        state = _state_named_in(path)
+        if state is None:
             raise ConfigError(f"{path} was not saved by backend = 'tinker': go on with the backend the run began with")
         try:
-            ask = lambda: self._service.create_training_client_from_state_with_optimizer(told)
+            ask = lambda: self._service.create_training_client_from_state_with_optimizer(state)
             self._client = self._call("go on", ask)
         except (ConfigError, ServiceLost) as error:
             gone = (self._sdk.NotFoundError, self._sdk.RequestFailedError, self._sdk.BadRequestError)
             if not isinstance(error.__cause__, gone):
                 raise
             raise ConfigError(
-                f"the service has no state {told} ({error}): it expired, was deleted, or lies at another address or "
+                f"the service has no state {state} ({error}): it expired, was deleted, or lies at another address or "
                 f"account. Point tinker.base_url to where it is, or delete {path.parent.parent} to start over"
             ) from error
 
@@ -411,9 +413,9 @@ class _Base:
         sdk, rows = self._call.sdk, [rows_of(batch) for batch in batches]
         prompts = [sdk.ModelInput.from_ints([*row.prompt, *row.own]) for own in rows for row in own]
         asked = self._call.checked("score", lambda: [self._client.compute_logprobs(prompt) for prompt in prompts])
-        told = iter([self._call("score", lambda: each) for each in asked])  # noqa: B023 - called at once
+        logprobs = iter([self._call("score", lambda: each) for each in asked])  # noqa: B023 - called at once
         return [
-            in_batch(batch, own, [torch.tensor([x or 0.0 for x in next(told)[1:]]) for _ in own])
+            in_batch(batch, own, [torch.tensor([x or 0.0 for x in next(logprobs)[1:]]) for _ in own])
             for batch, own in zip(batches, rows, strict=True)
         ]
 
@@ -446,8 +448,8 @@ class TinkerSampler(PartsEngine):
             seed=seed >> 32,  # 31 bits, which every service takes
         )  # fmt: skip
         prompt = sdk.ModelInput.from_ints([*request.prompt_ids, *sample.token_ids])
-        told = await self._call.again("sample", lambda: client.sample(prompt, 1, params))
-        ids, logprobs = list(told.sequences[0].tokens), list(told.sequences[0].logprobs or ())
+        reply = await self._call.again("sample", lambda: client.sample(prompt, 1, params))
+        ids, logprobs = list(reply.sequences[0].tokens), list(reply.sequences[0].logprobs or ())
         if not ids or len(ids) != len(logprobs) or (ids[-1] not in ends and len(ids) < limit):
             raise ConfigError(
                 f"Tinker drew {len(ids)} of {limit} tokens with {len(logprobs)} log-probabilities; a completion comes "

@@ -306,7 +306,7 @@ def test_weights_replaced_on_the_way_draw_the_rest_and_every_token_says_who_drew
         version = engine.policy_version
         [one, two, three] = asyncio.run(go(engine, version + 1))
     for c in (one, two, three):
-        (first, start, change), (second, again, end) = c.stretches
+        (first, start, change), (second, again, end) = c.version_spans
         assert (first, second, start, again, end) == (version, version + 1, 0, change, len(c.token_ids))
         assert 0 < change < 200 and c.policy_version == version
         is_vllm = isinstance(engine, VllmEngine)  # its numbers are of what may be drawn before the minimum

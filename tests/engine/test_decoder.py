@@ -9,7 +9,7 @@ import torch
 
 from ponder.engine import native
 from ponder.engine.attention import PromptAttention
-from ponder.engine.cache import shelf_length
+from ponder.engine.cache import bucket_length
 from ponder.engine.network import TorchNetwork, WeightLayout
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request, Sample
@@ -93,7 +93,7 @@ def test_fast_equals_slow_in_every_family(family, dtype, way):
 @every_way
 def test_a_completion_has_the_same_bits_in_any_company(dtype, way):
     model = sharp_model(**WIDE)
-    # one shelf and several, groups and singles, own parts past one block, refilled slots
+    # one bucket and several, groups and singles, own parts past one block, refilled slots
     requests = [
         request(i, length=length, n=n, tokens=tokens, temperature=0.8 + 0.1 * (i % 3))
         for i, (length, n, tokens) in enumerate(
@@ -153,8 +153,8 @@ def test_the_cache_is_empty_after_requests_end_or_are_cancelled(way):
 
 
 @pytest.mark.parametrize("length", [1, 31, 32, 33, 48, 49, 64, 65, 96, 97, 128, 129, 1000])
-def test_shelves_are_half_an_octave_apart(length):
-    assert length <= shelf_length(length) <= max(32, 1.5 * length)
+def test_buckets_are_half_an_octave_apart(length):
+    assert length <= bucket_length(length) <= max(32, 1.5 * length)
 
 
 @pytest.mark.parametrize("window", [None, 5, 40])

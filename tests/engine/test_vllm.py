@@ -207,7 +207,7 @@ def test_a_server_that_was_started_anew_is_noticed_by_its_version(engine, double
     ask(engine)
     engine.update_weights(tiny_model(seed=1).state_dict(), version=3)
     double.version = "0"  # back with the weights that it began with
-    with pytest.raises(EngineError, match="version 0, not 3: was it started anew"):
+    with pytest.raises(EngineError, match="version 0, not 3: was it restarted"):
         ask(engine)
 
 

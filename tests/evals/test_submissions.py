@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from ponder.evals.entries import Entry
-from ponder.evals.ladder import RUNGS, Ladder, fit_weights, gap_closed, ladder, table, told
+from ponder.evals.ladder import RUNGS, Ladder, fit_weights, gap_closed, ladder, table, under_rules
 from ponder.evals.submissions import (
     CODEFORCES,
     IOI,
@@ -106,7 +106,7 @@ def test_orders_of_a_chooser_that_looks_at_nothing_average_to_the_closed_form():
     rng = np.random.default_rng(0)
     one = entry(rng)
     prepared = prepare(one.pools[""], NOTHING, (Goal(points=100),))
-    accepted = told(one, CODEFORCES).hidden
+    accepted = under_rules(one, CODEFORCES).hidden
     made = contest(hidden=accepted, full=(100,))
     scores = np.mean([scores_of(prepared, made, "p", 10, rng.permutation(24))[0] for _ in range(300)], axis=0)
     assert scores[[0, 9]] == pytest.approx([random_score(accepted, 1), random_score(accepted, 10)], abs=6)

@@ -173,9 +173,9 @@ def test_a_batch_package_tells_its_constraints_and_a_communication_problem_canno
     statement = "Twice.\n\n| 1 | 40 | n is at most 100 |\n| 2 | 60 | No additional constraints. |\n"
     task = CmsTask("cms/twice", [package], statements={"twice": statement}, by="subtask", sandbox=cpp)
     runner = CmsRunner(task, cpp)
-    told = runner.told(task[1])
-    assert told.statement == statement
-    assert told.constraints == ("n is at most 100", "No additional constraints.") and "1" in told.form
+    spec = runner.input_spec(task[1])
+    assert spec.statement == statement
+    assert spec.constraints == ("n is at most 100", "No additional constraints.") and "1" in spec.form
     bank = bank_of(task, ["x"], tmp_path / "bank", "cms:twice", 2)
     write(bank, runner, Writer(["number"], ["all"]), lambda program, stdin: "7\n" if "number" in program else "valid")
     assert list(WithInputs(runner, read_inputs(bank, "by_model")).inputs(task[0])) == ["7\n"]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ponder.config import ConfigError
-from ponder.grading.judging import checker, program_says
+from ponder.grading.judging import checker, read_checker_output
 from ponder.grading.points import Subtask, best_of, judge_subtasks
 from tests.helpers import takes_at_most
 
@@ -91,7 +91,7 @@ def test_an_unknown_checker_is_an_error_that_names_those_there_are(name):
     ],
 )
 def test_a_checking_program_says_a_score_from_0_to_1_or_nothing_is_known(stdout, score):
-    found = program_says(stdout, b"because\xff\x1b of this\n")
+    found = read_checker_output(stdout, b"because\xff\x1b of this\n")
     assert found.score == score
     assert found.note.isprintable()
     assert "because" in found.note

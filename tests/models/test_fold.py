@@ -71,10 +71,11 @@ def test_the_rows_of_the_marks_are_those_of_the_highest(tower: Path, tmp_path: P
 def test_a_smaller_rank_is_the_nearest_there_is_and_says_what_it_keeps(rank: int) -> None:
     generator = torch.Generator().manual_seed(rank)
     a, b = torch.randn(6, 20, generator=generator), torch.randn(12, 6, generator=generator)
-    (small_a, small_b), energy = cut(a, b, rank)
+    (small_a, small_b), kept, whole = cut(a, b, rank)
     assert small_a.shape == (rank, 20) and small_b.shape == (12, rank)
     singular = torch.linalg.svdvals((b @ a).double())
-    torch.testing.assert_close(energy, singular[:6].square(), rtol=1e-5, atol=1e-6)
+    assert kept == pytest.approx(singular[:rank].square().sum().item(), rel=1e-5)
+    assert whole == pytest.approx(singular.square().sum().item(), rel=1e-5)
     missed = (b @ a - small_b @ small_a).square().sum().double()
     torch.testing.assert_close(missed, singular[rank:].square().sum(), rtol=1e-4, atol=1e-6)
 
@@ -82,8 +83,9 @@ def test_a_smaller_rank_is_the_nearest_there_is_and_says_what_it_keeps(rank: int
 @pytest.mark.parametrize("rank", [0, 6, 7])
 def test_of_a_rank_that_is_not_smaller_nothing_is_changed(rank: int) -> None:
     a, b = torch.randn(6, 4), torch.randn(3, 6)
-    (same_a, same_b), energy = cut(a, b, rank)
-    assert same_a is a and same_b is b and len(energy) == 3  # the rank that a product of these can have
+    (same_a, same_b), kept, whole = cut(a, b, rank)
+    assert same_a is a and same_b is b
+    assert kept == whole == pytest.approx((b @ a).square().sum().item(), rel=1e-5)
 
 
 def test_the_command_says_how_much_is_kept_and_replaces_nothing(tower: Path, tmp_path: Path) -> None:

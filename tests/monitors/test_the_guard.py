@@ -335,7 +335,7 @@ def test_an_experiment_that_says_why_is_let_in_and_is_known_by_it_for_ever(tmp_p
     why = config.experiments.monitor_in_reward
     with training("ponder rl", reason=why), rewarding("verification"):
         assert asking.ask() == "flag"
-    with Run(tmp_path / "run", kind="rl", config_toml="", seed=0, facts=config.experiments.told()):
+    with Run(tmp_path / "run", kind="rl", config_toml="", seed=0, facts=config.experiments.facts()):
         assert json.loads((tmp_path / "run" / "run.json").read_text())["monitor_in_reward"] == why
     first, second = tmp_path / "first", tmp_path / "second"
     record_training(first, None, [experiment_source(why)])
@@ -361,9 +361,9 @@ def test_a_run_with_a_monitor_in_its_reward_says_so_in_every_checkpoint(tmp_path
 
 
 def test_whoever_uses_such_a_model_is_told(tmp_path, capsys):
-    from ponder.cli.loading import tell_experiments
+    from ponder.cli.loading import warn_of_experiments
 
     (tmp_path / "config.json").write_text("{}")
     record_training(tmp_path, None, [experiment_source("a study of pressure")])
-    tell_experiments(str(tmp_path))
+    warn_of_experiments(str(tmp_path))
     assert "with a monitor in its reward (a study of pressure)" in capsys.readouterr().err

@@ -196,13 +196,13 @@ def test_the_numbers_are_the_kernel_headers():
 def test_without_a_fence_the_refusal_names_the_fix():
     facts = {"system": "Linux", "machine": "x86_64", "kernel": "6.1", "has_filter": True, "landlock": 3,
              "has_namespaces": False, "is_root": False, "bubblewrap": ""}  # fmt: skip
-    assert fence.Holds(**facts).problem == ""
-    assert fence.Holds(**facts).level == "closed filter + landlock 3"
-    assert fence.Holds(**facts | {"landlock": 0}).level == "closed filter"
+    assert fence.FenceFacts(**facts).problem == ""
+    assert fence.FenceFacts(**facts).level == "closed filter + landlock 3"
+    assert fence.FenceFacts(**facts | {"landlock": 0}).level == "closed filter"
     for change in ({"system": "Darwin"}, {"system": "Windows"}, {"machine": "riscv64"}, {"has_filter": False}):
-        holds = fence.Holds(**facts | change)
-        assert "--unfenced" in holds.problem
-        assert holds.level == "none"
+        found = fence.FenceFacts(**facts | change)
+        assert "--unfenced" in found.problem
+        assert found.level == "none"
 
 
 def test_errno_of_the_refusals():

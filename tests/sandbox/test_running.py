@@ -302,14 +302,14 @@ def test_a_tool_writes_its_box_and_reads_nothing_else(sandbox, tmp_path):
 
 
 def test_without_landlock_a_tool_runs_in_bubblewrap_or_not_at_all(monkeypatch, tmp_path):
-    holds = fence.probe()
+    found = fence.probe()
     (tmp_path / "secret").write_text("secret")
     box = tmp_path / "box"
     box.mkdir()
     script = ["/bin/sh", "-c", "echo made > made; cat ../secret /etc/passwd; ls /; echo done"]
-    for bubblewrap in {holds.bubblewrap, ""}:
-        facts = {**vars(holds), "landlock": 0, "bubblewrap": bubblewrap}
-        monkeypatch.setattr(fence, "probe", lambda facts=facts: fence.Holds(**facts))
+    for bubblewrap in {found.bubblewrap, ""}:
+        facts = {**vars(found), "landlock": 0, "bubblewrap": bubblewrap}
+        monkeypatch.setattr(fence, "probe", lambda facts=facts: fence.FenceFacts(**facts))
         with Programs() as programs:
             assert "landlock" not in programs.fence
             assert run(programs, "print(1)").stdout == b"1\n"
@@ -435,8 +435,8 @@ def test_a_closed_sandbox_and_a_forked_one_say_so():
 
 
 def test_unfenced_is_explicit_and_stands_in_every_result(monkeypatch):
-    holds = fence.probe()
-    monkeypatch.setattr(fence, "probe", lambda: fence.Holds(**{**vars(holds), "system": "Darwin"}))
+    found = fence.probe()
+    monkeypatch.setattr(fence, "probe", lambda: fence.FenceFacts(**{**vars(found), "system": "Darwin"}))
     with pytest.raises(fence.FenceError, match="--unfenced"):
         Programs()
     with Programs(unfenced=True) as programs:

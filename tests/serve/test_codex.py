@@ -81,7 +81,7 @@ def events(codex, *items, **more):
 @pytest.mark.parametrize("word", CALLS)
 def test_a_turn_with_a_tool_goes_on_with_its_reasoning(codex, word):
     found, answer = events(codex, said(f"please {word}"))
-    assert "apply_patch: its grammar is told to the model, not held to" in answer.headers["x-ponder-note"]
+    assert "apply_patch: its grammar is in the prompt, and not enforced" in answer.headers["x-ponder-note"]
     assert found[-1]["type"] == "response.completed" and found[-1]["response"]["service_tier"] == "default"
     reasoning, call = (event["item"] for event in found if event["type"] == "response.output_item.done")
     assert found[-1]["response"]["output"] == [reasoning, call] and "THOUGHT" not in answer.text

@@ -9,7 +9,7 @@ import pytest
 from ponder.strategies.inputs import (
     MAX_INPUT,
     MAX_TRIES,
-    Told,
+    InputSpec,
     ask_for,
     generator_prompt,
     make_inputs,
@@ -108,11 +108,11 @@ def test_hostile_inputs_are_changed_without_harm(text):
 
 def test_prompts_hold_the_statement_whatever_it_is_made_of_and_the_constraints_of_the_subtask():
     statement = "Print {x} for {constraints}, {form} and {statement} %s \\1"
-    told = Told(statement=statement, form="One line.", constraints=("", "n <= 5"))
+    spec = InputSpec(statement=statement, form="One line.", constraints=("", "n <= 5"))
     for ask in (generator_prompt, validator_prompt):
-        [message] = ask(told, 1)
+        [message] = ask(spec, 1)
         assert statement in message.content and "n <= 5" in message.content and "One line." in message.content
-        assert "fenced" in message.content and "also keep to" not in ask(told, 0)[0].content
+        assert "fenced" in message.content and "also keep to" not in ask(spec, 0)[0].content
 
 
 def test_asking_gives_each_program_once_and_counts_the_tokens_of_all_answers():
@@ -128,5 +128,5 @@ def test_asking_gives_each_program_once_and_counts_the_tokens_of_all_answers():
                 for answer in answers[:n]
             ]  # fmt: skip
 
-    found = asyncio.run(ask_for(Scripted(), generator_prompt(Told(statement="x")), SamplingParams(), n=4))
+    found = asyncio.run(ask_for(Scripted(), generator_prompt(InputSpec(statement="x")), SamplingParams(), n=4))
     assert found == (["print(1)\n", "print(2)\n"], 12)

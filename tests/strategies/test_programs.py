@@ -145,9 +145,9 @@ def test_what_disagrees_with_the_solution_of_an_included_subtask_comes_last_in_t
 def test_a_sample_asked_for_a_larger_subtask_stands_for_the_smaller_one_too_and_not_the_other_way_round():
     goals = (Goal(points=20), Goal(points=80, includes=(0,)))
     pool = Candidates.of(programs="ab", goals=[0, 1])
-    boards = prepare(pool, Choosing(), goals).boards
-    assert (boards[0].cluster >= 0).tolist() == [True, True]
-    assert (boards[1].cluster >= 0).tolist() == [False, True]
+    rankings = prepare(pool, Choosing(), goals).rankings
+    assert (rankings[0].cluster >= 0).tolist() == [True, True]
+    assert (rankings[1].cluster >= 0).tolist() == [False, True]
 
 
 def test_a_subtask_that_nobody_was_asked_for_is_tried_with_all_there_is():

@@ -322,9 +322,9 @@ def test_communication_solutions_get_their_points(cpp, relay, solution, points):
         ("exit(3);", "return 7;", "crashed"),
         ("while (true);", "return 7;", "time"),
         ("return std::to_string(n);", "while (true);", "time"),
-        ("return std::to_string(n);", "int x; std::cin >> x; return 7;", "nobody moved"),
-        ("int x; std::cin >> x; return std::to_string(n);", "return 7;", "nobody moved"),
-        ("pause(); return std::to_string(n);", "return 7;", "nobody moved"),
+        ("return std::to_string(n);", "int x; std::cin >> x; return 7;", "deadlock"),
+        ("int x; std::cin >> x; return std::to_string(n);", "return 7;", "deadlock"),
+        ("pause(); return std::to_string(n);", "return 7;", "deadlock"),
     ],
 )
 def test_communication_solutions_that_end_badly_get_nothing_and_their_death_is_told(cpp, relay, spell, read, note):  # noqa: F811

@@ -22,10 +22,10 @@ from ponder.tinker.sampling import Version
 from ponder.train import tinker_backend as module
 from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import PolicyLoss
 from ponder.train.losses import LossConfig
 from ponder.train.policy import Policy
 from ponder.train.recipe import RLConfig, TinkerConfig
+from ponder.train.replica import PolicyLoss
 from ponder.train.rl import PolicyMismatch, rl
 from ponder.train.tinker_backend import ServiceCalls, ServiceLost, TinkerLearner, TinkerSampler, rows_of
 from ponder.types import SamplingParams

@@ -12,7 +12,7 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.tinker import futures as futures_module
-from ponder.tinker.checkpoints import SavedWeights, told
+from ponder.tinker.checkpoints import SavedWeights, as_listed
 from ponder.tinker.futures import Futures, RequestLine
 from tests.tinker.tinkering import NAME, Client, read_output, request, sampled, server, shifted, tiny_base
 
@@ -230,7 +230,7 @@ def test_a_time_to_live_that_is_none_is_refused_and_the_list_stays_whole(tmp_pat
     store.save("s:train:0", "weights", "one", lambda folder: None, FACTS_OF, ttl=60)
     with pytest.raises(ConfigError, match="ttl_seconds="):
         store.save("s:train:0", "weights", "two", lambda folder: None, FACTS_OF, ttl=ttl)
-    assert [told(each)["checkpoint_id"] for each in store.of_run("s:train:0")] == ["weights/one"]
+    assert [as_listed(each)["checkpoint_id"] for each in store.of_run("s:train:0")] == ["weights/one"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"time": "x"}', '{"time": Infinity, "expires": null}', "\xff"])
@@ -239,7 +239,7 @@ def test_saved_weights_with_damaged_facts_are_not_there_and_hide_no_others(tmp_p
     for name in ("one", "two"):
         store.save("s:train:0", "weights", name, lambda folder: None, FACTS_OF)
     (tmp_path / "s_train_0" / "weights" / "two" / "checkpoint.json").write_bytes(text.encode("latin-1"))
-    assert [told(each)["checkpoint_id"] for each in store.of_run("s:train:0")] == ["weights/one"]
+    assert [as_listed(each)["checkpoint_id"] for each in store.of_run("s:train:0")] == ["weights/one"]
     with pytest.raises(ConfigError, match="there are no weights"):
         store.find("tinker://s:train:0/weights/two")
 

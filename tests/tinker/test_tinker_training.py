@@ -10,7 +10,7 @@ from ponder.config import ConfigError
 from ponder.models import lora
 from ponder.tinker.training import LoraSettings, TrainingModel
 from ponder.tinker.wire import read_request
-from ponder.train.distributed import NonFiniteLoss
+from ponder.train.replica import NonFiniteLoss
 from tests.tinker.tinkering import datum, read_output, request, sampled, shifted, tiny_base
 
 PROMPT = [10, 20, 30, 40]

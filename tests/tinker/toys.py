@@ -21,7 +21,8 @@ from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.models.weights import save_model
 from ponder.train.batches import Example, micro_batches
-from ponder.train.distributed import SupervisedLoss, Trainer
+from ponder.train.distributed import Trainer
+from ponder.train.replica import SupervisedLoss
 
 MODEL = "meta-llama/Llama-3.2-1B"
 ANSWER, DIGITS = "3", "12345"

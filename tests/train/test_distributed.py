@@ -12,8 +12,9 @@ from torch import Tensor
 
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.train.batches import Batch, Example, micro_batches
-from ponder.train.distributed import NonFiniteLoss, PolicyLoss, SupervisedLoss, Trainer, deal
+from ponder.train.distributed import Trainer, deal
 from ponder.train.losses import LossConfig, token_weights
+from ponder.train.replica import NonFiniteLoss, PolicyLoss, SupervisedLoss
 
 pytestmark = pytest.mark.slow
 

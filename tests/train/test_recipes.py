@@ -17,9 +17,10 @@ from ponder.models.transformer import Transformer
 from ponder.runs import Run
 from ponder.tasks.demonstrations import DemonstrationConfig
 from ponder.train import reference, scorer
-from ponder.train.distributed import NonFiniteLoss, Trainer
+from ponder.train.distributed import Trainer
 from ponder.train.losses import LossConfig
 from ponder.train.recipe import RLConfig, load_recipe
+from ponder.train.replica import NonFiniteLoss
 from ponder.train.scorer_examples import ScorerConfig
 from ponder.train.sft import ArchitectureConfig, SFTConfig, cosine
 from ponder.train.star import StarConfig

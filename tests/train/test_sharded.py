@@ -22,10 +22,11 @@ from ponder.models.weights import load_model, save_model
 from ponder.runs import read_jsonl
 from ponder.train.batches import micro_batches
 from ponder.train.critic import Critic
-from ponder.train.distributed import NonFiniteLoss, PolicyLoss, Trainer
+from ponder.train.distributed import Trainer
 from ponder.train.policy import Policy
 from ponder.train.publish import WeightStore
 from ponder.train.recipe import RLConfig
+from ponder.train.replica import NonFiniteLoss, PolicyLoss
 from ponder.train.rl import rl
 from ponder.train.sharded import LocalRank, RankError, ShardedLearner
 from tests.helpers import tiny_model

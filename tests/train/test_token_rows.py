@@ -16,9 +16,10 @@ from ponder.models import hub, lora
 from ponder.models.weights import save_model
 from ponder.train.backend import policy_of
 from ponder.train.batches import Example, collate
-from ponder.train.distributed import SupervisedLoss, Trainer
+from ponder.train.distributed import Trainer
 from ponder.train.policy import open_policy
 from ponder.train.recipe import RLConfig
+from ponder.train.replica import SupervisedLoss
 from ponder.train.rl import rl
 from ponder.train.sft import SFTConfig, sft
 from ponder.types import Message, SamplingParams

@@ -37,9 +37,10 @@ from torch import Tensor
 from ponder.models.weights import load_model
 from ponder.train.advantages import advantages
 from ponder.train.batches import Example, collate, micro_batches
-from ponder.train.distributed import PolicyLoss, Trainer
+from ponder.train.distributed import Trainer
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.presets import PRESETS
+from ponder.train.replica import PolicyLoss
 from tests.helpers import group_of
 
 pytestmark = [

@@ -25,7 +25,7 @@ _MARKS = re.compile(f"({THINK}|{UNTHINK})")
 
 
 def split(text: str) -> tuple[str, str]:
-    """(reasoning, answer) of what was said so far behind an open mark."""
+    """(reasoning, answer) of the text so far after an open mark."""
     reasoning, answer, is_thinking = "", "", True
     for part in _MARKS.split(text):
         if part == UNTHINK:
@@ -72,7 +72,7 @@ class PonderReasoningParser(BaseThinkingReasoningParser):
         return not self._is_streaming and self.end_token_id in delta_ids
 
     def count_reasoning_tokens(self, token_ids: Sequence[int]) -> int:
-        """Of a completion behind an open mark: by ids, as ponder counts."""
+        """Of a completion after an open mark: by ids, as ponder counts."""
         reasoning, answer, is_thinking = 0, 0, True
         for token in token_ids:
             if token == self.end_token_id:

@@ -46,8 +46,8 @@ def is_right(model: Any) -> bool:
     places = torch.linspace(0, weight.shape[1] - 1, PROBES).long()
     units = torch.zeros(PROBES, weight.shape[1], dtype=weight.dtype, device=weight.device)
     units[torch.arange(PROBES), places] = 1
-    said = model.lm_head.quant_method.apply(model.lm_head, units)
-    return torch.equal(said[:, : weight.shape[0]].float(), weight[:, places].t().float())
+    logits = model.lm_head.quant_method.apply(model.lm_head, units)
+    return torch.equal(logits[:, : weight.shape[0]].float(), weight[:, places].t().float())
 
 
 def columns(model: Any) -> torch.Tensor | None:

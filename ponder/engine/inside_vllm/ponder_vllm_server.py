@@ -1,5 +1,7 @@
 """vLLM's HTTP server, which ends when whoever started it is gone; it runs in vLLM's environment.
 
+Usage:
+
     python -m ponder_vllm_server ARGUMENTS
 """
 

@@ -1,5 +1,7 @@
 """Banks as other projects' files: a file a format, what all of them may show in shared.py.
 
+Usage:
+
     EXPORTS["inspect"](shared("runs/exam"), Path("exam.eval"))    -> the files written
 """
 

@@ -48,16 +48,16 @@ def write_hub(source: SharedBank, out: Path, *, dataset: str = "") -> list[Path]
 def _notes(source: SharedBank) -> str:
     summary, params = source.summary, source.bank.spec.params
     one, k = summary.metrics.pass_at[1], max(summary.metrics.cons_at)
-    said = [
+    notes = [
         f"ponder {source.facts()['ponder']}",
         f"pass@1 in percent, 95 % interval {100 * one.low:.1f} to {100 * one.high:.1f}",
         f"{summary.num_problems} problems, {summary.num_samples} samples of each, temperature {params.temperature:g}",
         f"at most {params.max_reasoning_tokens} tokens of reasoning",
     ]
     if k > 1:
-        said.append(f"the vote of {k}: {100 * summary.metrics.cons_at[k].value:.1f}")
+        notes.append(f"the vote of {k}: {100 * summary.metrics.cons_at[k].value:.1f}")
     if source.summary.undecided_rate:
-        said.append(f"{100 * summary.undecided_rate:.1f} % of the samples undecided, counted as not correct")
+        notes.append(f"{100 * summary.undecided_rate:.1f} % of the samples undecided, counted as not correct")
     if source.result is None or not source.result.complete:
-        said.append("the exam was not finished" if source.result else "whether the exam was finished is not known")
-    return "; ".join(said)
+        notes.append("the exam was not finished" if source.result else "whether the exam was finished is not known")
+    return "; ".join(notes)

@@ -162,5 +162,5 @@ def _eval_score(metric: Metric, decided: int, undecided: int) -> dict[str, Any]:
 
 
 def _id(source: SharedBank, kind: str) -> str:
-    said = [kind, source.task, source.model, source.bank.spec.fingerprint, source.began.isoformat()]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:22]
+    parts = [kind, source.task, source.model, source.bank.spec.fingerprint, source.began.isoformat()]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:22]

@@ -22,7 +22,7 @@ from typing import Any
 from ponder.config import ConfigError
 from ponder.evals import columns
 from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
-from ponder.evals.imports.scores import outcome_of, told
+from ponder.evals.imports.scores import count_notes, outcome_of
 from ponder.types import FinishReason, Problem
 
 ZSTANDARD = 93
@@ -56,7 +56,7 @@ def _zipped(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, Any]]]
     with zipfile.ZipFile(path) as log:
         names = log.namelist()
         if "header.json" not in names:
-            raise ConfigError(f"{path} has no header.json: the task was not finished; `inspect log recover` mends it")
+            raise ConfigError(f"{path} has no header.json: the task was not finished; `inspect log recover` repairs it")
         header = json.loads(_member(path, log, "header.json"))
 
     def samples() -> Iterator[Mapping[str, Any]]:
@@ -116,7 +116,7 @@ def _log(path: Path, header: Mapping[str, Any], samples: Iterator[Mapping[str, A
         model=text_of(facts["model"]), params=params,
         grader=text_of(known.get("grader")) or f"inspect_ai {version}".rstrip(),
         samples=[(problem, [epochs[n] for n in sorted(epochs)]) for problem, epochs in found.values()],
-        notes=told(seen), missing=missing, complete=header.get("status") == "success",
+        notes=count_notes(seen), missing=missing, complete=header.get("status") == "success",
     )  # fmt: skip
 
 
@@ -162,12 +162,12 @@ def _sample(path: Path, sample: Mapping[str, Any], score: str, seen: Counter[str
     known = scored.get("metadata") or {}
     usage = output.get("usage") or {}
     ours = known.get("outcome") in OUTCOMES
-    said = scored.get("answer")
+    extracted_answer = scored.get("answer")
     finish = known.get("finish_reason") or FINISH.get(choice.get("stop_reason", ""), "stop")
     return ForeignSample(
         answer=answer or text_of(output.get("completion")), reasoning=reasoning,
         outcome=known["outcome"] if ours else outcome_of(scored.get("value"), seen),
-        extracted=said if isinstance(said, str) else None,
+        extracted=extracted_answer if isinstance(extracted_answer, str) else None,
         answer_class=known.get("class"), has_class=ours and "class" in known,
         finish_reason=finish, was_cut=known.get("was_cut") if ours else None,
         prompt_tokens=_total(usage, "input_tokens", "input_tokens_cache_read", "input_tokens_cache_write"),

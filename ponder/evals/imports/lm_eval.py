@@ -18,7 +18,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
-from ponder.evals.imports.scores import outcome_of, told
+from ponder.evals.imports.scores import count_notes, outcome_of
 from ponder.grading.extract import extract_marked
 from ponder.types import Message, Problem
 
@@ -110,13 +110,13 @@ def _log(path: Path, lines: Sequence[Line], facts: Mapping[str, Any], score: str
          "max_reasoning_tokens": (ours.get("params") or {}).get("max_reasoning_tokens")}, missing
     )  # fmt: skip
     alias = ((facts.get("results") or {}).get(name) or {}).get("alias", name) if ours else name
-    said = [f"the score is {metric} of the filter {filtered}"] if not ours else []
+    notes = [f"the score is {metric} of the filter {filtered}"] if not ours else []
     return ForeignLog(
         path=path, format="lm-eval", task=text_of(alias),
         split=text_of(config.get("test_split") or config.get("validation_split")),
         model=text_of(facts.get("model_name")), params=params,
         grader=text_of(ours.get("grader")) or f"lm_eval {facts.get('lm_eval_version', '')}".rstrip(),
-        samples=found, notes=[*said, *told(seen)], missing=missing,
+        samples=found, notes=[*notes, *count_notes(seen)], missing=missing,
     )  # fmt: skip
 
 
@@ -193,10 +193,10 @@ def _responses(line: Line, metric: str, seen: Counter[str]) -> list[ForeignSampl
         )]  # fmt: skip
     responses, filtered = line["resps"][0], line["filtered_resps"][0]
     if len(responses) == 1:
-        said = filtered[0] if isinstance(filtered, list) and filtered else filtered
+        found = filtered[0] if isinstance(filtered, list) and filtered else filtered
         return [ForeignSample(
             answer=text_of(responses[0]), outcome=outcome_of(line.get(metric), seen),
-            extracted=said if isinstance(said, str) and said != "[invalid]" else None,
+            extracted=found if isinstance(found, str) and found != "[invalid]" else None,
         )]  # fmt: skip
     seen[SEVERAL] += len(responses)
     seen[COPIES] += len(set(map(text_of, responses))) == 1
@@ -204,9 +204,9 @@ def _responses(line: Line, metric: str, seen: Counter[str]) -> list[ForeignSampl
     return [
         ForeignSample(
             answer=text_of(answer), outcome="undecided", note="the log has one score for all samples of a problem",
-            extracted=said if isinstance(said, str) and said != "[invalid]" else None,
+            extracted=found if isinstance(found, str) and found != "[invalid]" else None,
         )
-        for answer, said in zip(responses, each, strict=True)
+        for answer, found in zip(responses, each, strict=True)
     ]  # fmt: skip
 
 

@@ -37,5 +37,6 @@ def outcome_of(value: object, seen: Counter[str]) -> Outcome:
     return "undecided"
 
 
-def told(seen: Counter[str]) -> list[str]:
+def count_notes(seen: Counter[str]) -> list[str]:
+    """A line of every count that is not 0."""
     return [f"{count} {what}" for what, count in seen.items() if count]

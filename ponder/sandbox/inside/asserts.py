@@ -121,7 +121,7 @@ def _sent(value):
 
 
 def _reference(value):
-    """How the program is told of something of its own."""
+    """How a request names an object that the program holds."""
     if isinstance(value, (Opaque, Function)):
         return value._number if isinstance(value, Opaque) else value._name
     raise NotPlain(f"a {type(value).__name__} cannot be sent to a program")
@@ -236,8 +236,8 @@ def serve_asserts():
     except _Broken as error:
         broken = str(error)
     signal.setitimer(signal.ITIMER_PROF, 0)
-    said = {"results": [text[:300] for text in results], "broken": broken[:300], "gone": session.gone[:300]}
-    session.requests.write(b"V " + written(said) + b"\n")
+    report = {"results": [text[:300] for text in results], "broken": broken[:300], "gone": session.gone[:300]}
+    session.requests.write(b"V " + written(report) + b"\n")
     session.requests.flush()
 
 
@@ -250,11 +250,11 @@ def _problem_of(session, unit, names):
     except ImportError as error:
         if session.num_errors == num_errors:
             raise _Broken(f"a test imports what is not there: {error}") from None
-        problem = _said(error)
+        problem = _error_text(error)
     except _Broken:
         raise
     except BaseException as error:  # also those that a test may not swallow, see below
-        problem = _said(error)
+        problem = _error_text(error)
     if session.unsupported:
         raise _Broken(f"a test sends what cannot be sent: {session.unsupported}")
     if session.is_late:
@@ -291,7 +291,7 @@ def same(one, other):
     return not isinstance(one, Opaque) and one == other
 
 
-def _said(error):
+def _error_text(error):
     try:
         return f"{type(error).__name__}: {error}"
     except BaseException:

@@ -1,6 +1,6 @@
 """/v1/responses/{id}/reasoning: one's own raw reasoning. There only where the operator asked for it, --show-reasoning.
 
-For whoever trained the model and serves it to himself. The key has to be the one of the command line (the local
+For people who serve a model that they trained to themselves. The key has to be the one of the command line (the local
 owner's) or to have the scope admin, and the response has to be of the key's own owner: nobody else's reasoning is read
 here. Every look is a line of the audit log. Without the flag the path does not exist.
 """

@@ -1,5 +1,7 @@
 """How a route is declared: at its handler, with all that the OpenAPI document says of it.
 
+Usage:
+
     table = RouteTable()
 
     @table.get("/version", "ponder's version.", required=("version",))

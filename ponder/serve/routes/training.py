@@ -36,6 +36,6 @@ async def export_rows(service: Service, request: Request) -> Response:
     if with_reasoning and not may_see(service, key):
         message = "Reasoning is shown by a server that was started with --show-reasoning; leave with_reasoning out."
         raise ApiError(403, message, code="insufficient_scope", kind="permission_error")
-    told = f"{limit} rows" + (" with reasoning" if with_reasoning else "")
-    await store.do(lambda: store.add_audit(key.id, "training_rows", key.owner, told))
+    note = f"{limit} rows" + (" with reasoning" if with_reasoning else "")
+    await store.do(lambda: store.add_audit(key.id, "training_rows", key.owner, note))
     return json_response(await training_rows(service, key.owner, limit=limit, with_reasoning=with_reasoning))
