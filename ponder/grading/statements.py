@@ -33,7 +33,7 @@ def equation(sides: list[str], value: ParsedAnswer) -> ParsedAnswer:
     try:
         node = parse(left)
     except Unparsed:  # \angle ABC, |S| of a set, (x, y), \lim f(x): a name of what was asked
-        if len(left) > _LONGEST_NAME or is_prose(left):
+        if len(left) > _LONGEST_NAME or is_prose(left) or re.match(r"[-$(]*[0-9]", left):  # 12 for n = 3
             raise
         return replace(value, name=left)
     if value.kind != "scalar" or value.node is None:

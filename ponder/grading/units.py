@@ -51,7 +51,8 @@ SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**
 SCALES |= {name + "s": value for name, value in SCALES.items()}
 LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
 NO_NOUNS = frozenset(
-    "because since and or as so is are was the a an I we it that this which if then but not to".split()
+    "because since and or as so is are was the a an I we it that this which if then but not to at itself"
+    " for with by from when where plus minus".split()
 )
 POWERS = {"squared": 2, "cubed": 3}
 FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
