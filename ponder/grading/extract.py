@@ -92,6 +92,11 @@ _ALTERNATIVE = re.compile(  # "3. Or 4.", "3 (alternatively 4)"
     r"([^\n]{1,80}?)\s*[*_$]*(?:[.?!)](?=[\s).?!]|$)|\n|$)",
     re.IGNORECASE,
 )
+_CHECKED = re.compile(  # a paragraph behind the answer
+    r"\n[*_#( \t]*(?:check|verification|verify|proof|explanation|reason(?:ing)?|justification|note|confidence|why)"
+    r"(?:ing|s)?\b[^\n:]{0,30}:",
+    re.IGNORECASE,
+)
 _REASON = re.compile(r",?\s+(?:because|since)\b")
 _BECAUSE = re.compile(
     r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("
@@ -118,7 +123,13 @@ def extract(text: str) -> str | None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
     text = _inside(text)
-    return _marked(text) or _worked(text) or _whole(text) or _headed(text) or _stated(text)
+    marked = _marked(text)
+    if marked:
+        return marked
+    checked = _CHECKED.search(text)
+    if checked and _is_answer(text[: checked.start()].strip()):
+        text = text[: checked.start()].strip()
+    return _worked(text) or _whole(text) or _headed(text) or _stated(text)
 
 
 def ends_in_answer(text: str) -> bool:
@@ -344,7 +355,7 @@ def _is_answer(text: str) -> bool:
         return False
     if reading.kind == "words" or not reading.is_understood:
         return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
-    return not joins_sentences(text)
+    return not joins_sentences(text) or (reading.kind == "group" and " than " in text)  # x is greater than 3
 
 
 def _whole(text: str) -> str | None:

@@ -10,8 +10,8 @@ from ponder.grading.spoken import with_signs
 
 _WRAPPED = re.compile(r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|fbox|underline)\s*\{(.*)\}", re.DOTALL)
 _LEAD = re.compile(
-    r"^\s*(?:(?:(?:a|in)\s+total(?:\s+of)?|so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
-    r"(?:\s*[,:])?\s+(?:that\s+)?(?=\S))+",
+    r"^\s*(?:(?:[=-]>|[→⇒⟹])\s*)?(?:(?:(?:a|in)\s+total(?:\s+of)?|so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
+    r"(?:\s*[,:])?\s+(?:that\s+)?(?=\S))*",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*]{1,80})\*\*(?![\w(*])")
