@@ -41,28 +41,37 @@ _GAP = re.compile(  # white space around an operator, inside a run
 _SCALE = re.compile(rf"\s+(?:{'|'.join(SCALES)})\b(?:\s+(?:{'|'.join(SCALES)})\b)*", re.IGNORECASE)
 _UNIT = re.compile(r"\s?([a-zA-Z]{1,12})\b\.?")
 _JOINT = re.compile(
-    r"\s*(?:,\s*(?:and|or)?|\band\b|\bor\b|&|\bvs\b\.?|\bversus\b"
+    r"\s*(?:,\s*(?:and|or)?|\band\b|\bor\b|&|\bvs\b\.?|\bversus\b|,?\s*\b(?:as\s+well\s+as|along\s+with)\b"
     r"|,?\s*\b(?:but|though|unless)\s+(?:it|that|this)\s+(?:(?:might|could|may)\s+(?:also\s+)?be|(?<=unless it )is)\b)"
     r"\s*(?:also\s+|maybe\s+|perhaps\s+|possibly\s+|else\s+)?",
     re.IGNORECASE,
 )
+_OPERATION = (  # what it makes of the number behind it is not that number
+    r"twice|thrice|double|triple|half(?:\s+of)?|divisible\s+by|(?:square|cube|cubic)\s+(?:root\s+)?of|root"
+    r"|(?:multiples?|powers?|factorial|percent|per\s+cent|%)\s+of|times"
+)
 _DENIED = re.compile(
     r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
-    r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than|up\s+to|under|over|below|above|near|close\s+to"
-    r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+)(?:\s+the)?)\s+)"
+    r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than(?:\s+or\s+equal\s+to)?|up\s+to|under|over|below|above|near"
+    r"|close\s+to|exceed(?:s|ed|ing)?|instead\s+of|impossible\s+to\s+(?:be|get|have|reach)"
+    r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+)(?:\s+the)?)\s+"
+    r"|(?:^|\b(?:is|are|be)\b|:)\s*at\s+(?:least|most)\s+"  # but "you need at least 5" says 5
+    rf"|\b(?:{_OPERATION})\s+|(?:[<>!]=|[≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)(?![a-zA-Z]))\s*)"
     r"[$*]*$",
     re.IGNORECASE,
 )
 _DENYING = frozenset(  # the last word of what _DENIED finds; looking for it first is ten times as fast
-    "not cannot never longer equal to be answer except for but than under over below above near from out the".split()
+    "not cannot never longer equal to be answer except for but than under over below above near from out the of by get"
+    " have reach exceed exceeds exceeded exceeding least most twice thrice double triple half root times".split()
 )
 _WRONG = (
     r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|ruled\s+out|too\s+[a-z]+"
-    r"|not\s+(?:the\s+)?(?:right|correct|possible|valid|answer|solution))\b"
+    r"|an?\s+(?:mistake|error)|not\s+(?:the\s+)?(?:right|correct|possible|valid|answer|solution))\b"
 )
 _REFUTED = re.compile(  # called wrong, or only the end of a range
     r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
-    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was)\s+(?:[a-z]+ly\s+)?{_WRONG}"
+    r"|\+(?!\s*[\w\\(])|at\s+(?:least|most)\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
+    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must)\s+be)\s+(?:[a-z]+ly\s+)?{_WRONG}"
     r"|(?:can't|can’t|cannot|isn't|isn’t)\s+(?:be\s+)?(?:the\s+)?(?:right|correct|true|it|answer)\b)",
     re.IGNORECASE,
 )
@@ -188,7 +197,11 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
 
 def _is_denied(before: str) -> bool:
     word = before.rstrip("$* \n\t").replace("\n", " ").rpartition(" ")[2].lower()
-    may_be = word in _DENYING or word.endswith("n't") or word.startswith(("exclud", "reject", "eliminat"))
+    may_be = (
+        word in _DENYING
+        or word.endswith(("n't", "<=", ">=", "!=", "≤", "≥", "≠"))
+        or word.startswith(("exclud", "reject", "eliminat", "\\"))
+    )
     return may_be and _DENIED.search(before) is not None
 
 

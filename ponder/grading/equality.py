@@ -26,9 +26,9 @@ import re
 from dataclasses import replace
 from functools import lru_cache
 
-from ponder.grading.expressions import parse
+from ponder.grading.expressions import FUNCTION_NAMES, parse
 from ponder.grading.readings import ParsedAnswer, all_but, group, join, open_at_infinity, scalar, set_of, words
-from ponder.grading.special import based, choice, compound, ratio_or_time, residue
+from ponder.grading.special import based, choice, compound, date, molecule, ratio_or_time, residue
 from ponder.grading.statements import NAME, equation, inequality
 from ponder.grading.tree import Node, TooLarge, Unparsed
 from ponder.grading.values import digest, fingerprint, magnitude, real_part
@@ -91,13 +91,16 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
     text = text.strip()
     if depth > 8 or not text:
         raise Unparsed("nested too deeply, or empty")
-    for special in (_rounded, choice, based, residue, _matrix, _union, _plus_minus, ratio_or_time, compound):
+    for special in (
+        _rounded, choice, based, residue, _matrix, _union, _plus_minus, date, molecule, ratio_or_time, compound
+    ):
         reading = special(text, depth)
         if reading is not None:
             return reading
-    if re.fullmatch(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|no|yes|No|Yes|NO", text) and text not in ("infinity", "inf"):
+    is_words = re.fullmatch(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|no|yes|No|Yes|NO", text) is not None
+    if is_words and text not in ("infinity", "inf") and text.partition(" ")[0] not in FUNCTION_NAMES:
         return words(text)
-    if re.fullmatch(r"-?[0-9]{1,3}(?: [0-9]{3})+", text):
+    if re.fullmatch(r"-?[0-9]{1,3}(?: [0-9]{3})+(?:\.[0-9]+)?", text):
         return scalar(text.replace(" ", ""))
     if text in (r"\emptyset", r"\{\}", r"\{ \}"):
         return ParsedAnswer(key="{}", kind="other")
@@ -153,7 +156,13 @@ _MATRIX = re.compile(
 )
 
 
+_CASES = re.compile(r"\\begin\s*\{cases\}([^&]*)\\end\s*\{cases\}")  # of a system, and not of a function
+
+
 def _matrix(text: str, depth: int) -> ParsedAnswer | None:
+    system = _CASES.fullmatch(text) if r"\begin" in text else None
+    if system:
+        return _list(",".join(row for row in system[1].split(r"\\") if row.strip()), depth)
     match = _MATRIX.fullmatch(text) if r"\begin" in text else None
     if match is None or r"\begin" in match["inside"]:
         return None
@@ -335,6 +344,8 @@ def _relation(text: str, depth: int) -> ParsedAnswer | None:
         inner = _structure(text[signs[0].end() :], depth + 1)
         return replace(inner, name=sides[0])
     if all(operator == "=" for operator in operators):
+        if len(sides) == 2 and re.fullmatch("[a-zA-Z]", sides[1]) and re.fullmatch(r"[^a-zA-Z=]+|\\frac[^a-zA-Z=]+", sides[0]):
+            sides.reverse()  # 5 = x
         return equation(sides, _structure(sides[-1], depth + 1))
     if "=" in operators or r"\in" in operators:
         raise Unparsed("a mixed chain of relations")

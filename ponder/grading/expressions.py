@@ -19,7 +19,7 @@ from ponder.grading.tree import Node, Unparsed, leaves
 from ponder.grading.units import LETTER_UNITS, NO_NOUNS, SCALES, UNITS, named_unit
 
 MAX_CHARS = 4_000
-_FUNCTIONS = frozenset(
+FUNCTION_NAMES = frozenset(
     "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh "
     "ln log lg exp sqrt abs floor ceil".split()
 )
@@ -205,7 +205,8 @@ class _Parser(Tokens):
     def word(self, token: Token) -> Node:
         """A run of letters: a function, a unit, words that name what is counted, or a product of symbols."""
         name = token.value
-        if name in _FUNCTIONS and (name != "min" or self.peek() == "("):
+        is_second = name == "sec" and self.index >= 2 and self.tokens[self.index - 2].value == "/"  # m/sec
+        if name in FUNCTION_NAMES and not is_second:
             return self.function(name)
         if name in ("pi", "Pi", "PI"):
             return ("const", "pi")
@@ -301,7 +302,7 @@ class _Parser(Tokens):
             return ("unit", "°")
         if name == "dollar":
             return ("unit", "dollar")
-        if name in _FUNCTIONS:
+        if name in FUNCTION_NAMES:
             return self.function(name)
         if name in GREEK:
             return self.subscripted("\\" + name)
@@ -345,7 +346,7 @@ class _Parser(Tokens):
         node = self.power()
         while self.starts_factor():
             token = self.tokens[self.index]
-            if token.value in ("(", "[", "{") or token.value.lstrip("\\") in _FUNCTIONS or token.kind == "text":
+            if token.value in ("(", "[", "{") or token.value.lstrip("\\") in FUNCTION_NAMES or token.kind == "text":
                 break
             node = ("mul", node, self.power())
         if self.peek() == "/" and self.index + 1 < len(self.tokens) and self.tokens[self.index + 1].kind == "num":

@@ -12,6 +12,8 @@ import re
 
 from ponder.grading.atoms import is_money, stated
 from ponder.grading.equality import MAX_ANSWER, read
+from ponder.grading.frames import key_in
+from ponder.grading.readings import ParsedAnswer, symbols_of
 from ponder.grading.wording import is_prose, joins_sentences
 
 MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
@@ -37,7 +39,7 @@ _MARKER = re.compile(
     r"|\bfinal\s+answer\b[*_#:\s]*\n|^[*_# \t]*answer[*_# \t]*\n",
     re.IGNORECASE | re.MULTILINE,
 )
-_RESULT = re.compile(rf"(?:=|→|->|⇒)\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
+_RESULT = re.compile(rf"(?:(?<![<>!])=|→|->|⇒)\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
 _WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
 _ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lone letter but a, A, I; any TeX
 _DELIMITED = re.compile(
@@ -47,6 +49,7 @@ _SENTENCE_END = re.compile(r"[.!?](?=\s|$)(?<!\s[A-Za-z]\.)|;\s|\s[-–—]\s(?=
 _FENCE = re.compile(r"\s*```[a-zA-Z]*\n(.{1,500}?)\n?```", re.DOTALL)
 _ITEM = re.compile(r"\d{1,2}[.)]\s+(?=\S)")
 _BULLET = re.compile(r"(?:[-–•]\s+|\d{1,2}[.)]\s+(?=\S))(?!\s)")
+_OPENING = re.compile(r"(?:[-–•*]\s+|\d{1,2}[.)]\s+(?=\S)|(?:or|and)\s+)(?!\s)", re.IGNORECASE)
 _THOUGHT = re.compile(r"<(think|thinking|reasoning|tool_call|tool_response)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _STRUCK = re.compile(
     r"(?<![\w~])~~(?=[^\s~])[^~\n]{1,200}(?<=\S)~~(?![\w~])|<(del|strike)>[^<]{0,400}</\1>", re.IGNORECASE
@@ -66,8 +69,32 @@ _CUE = (
 _PAUSE = r"(?:[\s,:;!—–]|\.(?!\d)|-(?![\d\\.]))*"
 _CORRECTED = re.compile(  # "Wait, it is 13."
     rf"\b{_CUE}(?:{_PAUSE}{_CUE})*{_PAUSE}"
+    rf"(?:(?:it|that|this)(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true)){_PAUSE})?"
     rf"(?:(?:it|that|this|(?:the|my)\s+(?:\w+\s+)?(?:answer|result|value|number))(?:['’]s\b|\s+{_IS})\s*:?\s*)?"
     r"(?P<new>[*_$(]{0,3}(?:[-+−]?\s?[\d\\{\[(][^\n]{0,200}?|(?-i:[A-HJ-Z])\)?)[*_$]*)(?:[.!](?=\s|$)|\s*(?:\n|\Z))",
+    re.IGNORECASE,
+)
+_REMARK = re.compile(  # 5000 (in 2024), 6 (not 5); but "5 (or 6)" is no answer
+    r"\s+\((?:not|in|as|since|because|see|for|with|at|on|by|from|given|when|where|which|rounded|that\s+is|i\.e)\b[^()]{0,100}\)$",
+    re.IGNORECASE,
+)
+_BEHIND = re.compile(
+    r",?\s+(?:(?P<why>because|since|as(?!\s+(?:well|much|many)\b)|given|when|where|if|(?:from\s+)?which)|for|with|after|before)\b",
+    re.IGNORECASE,
+)
+_NEW_RESULT = re.compile(
+    r"(?<![A-Za-z])(?<![A-Za-z]\s)=|[?;]|\b(?:is|are|equals?|gives?|makes?|totals?|leaves?|leaving|yields?|so|thus|hence|therefore)\b"
+)
+_ELSE = re.compile(r"\b(?:else|otherwise|unless|wait|actually|sorry|oops|no|not|or)\b", re.IGNORECASE)
+_ALTERNATIVE = re.compile(  # "3. Or 4.", "3 (alternatively 4)"
+    r"[*_$)]*(?:[.…,;!]|\s*\()*\s*\b(?:or|alternatively|perhaps|maybe|possibly)\b[,:]?\s+(?:else\s+|is\s+it\s+"
+    r"|(?:it\s+)?(?:is|(?:could|may|might)\s+(?:also\s+)?be)\s+|maybe\s+|perhaps\s+|possibly\s+)*"
+    r"([^\n]{1,80}?)\s*[*_$]*(?:[.?!)](?=[\s).?!]|$)|\n|$)",
+    re.IGNORECASE,
+)
+_CHECKED = re.compile(  # a paragraph behind the answer
+    r"\n[*_#( \t]*(?:check|verification|verify|proof|explanation|reason(?:ing)?|justification|note|confidence|why)"
+    r"(?:ing|s)?\b[^\n:]{0,30}:",
     re.IGNORECASE,
 )
 _REASON = re.compile(r",?\s+(?:because|since)\b")
@@ -96,7 +123,13 @@ def extract(text: str) -> str | None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
     text = _inside(text)
-    return _marked(text) or _worked(text) or _whole(text) or _stated(text)
+    marked = _marked(text)
+    if marked:
+        return marked
+    checked = _CHECKED.search(text)
+    if checked and _is_answer(text[: checked.start()].strip()):
+        text = text[: checked.start()].strip()
+    return _worked(text) or _whole(text) or _headed(text) or _stated(text)
 
 
 def ends_in_answer(text: str) -> bool:
@@ -158,8 +191,76 @@ def _marked(text: str) -> str | None:
         rest = text[marker.end() : marker.end() + MAX_ANSWER]
         found = _after_marker(rest)
         if found:
-            return _corrected(rest) or found
+            return _corrected(rest) or _listed(rest) or _with_alternative(found, rest)
     return None
+
+
+def _with_alternative(found: str, rest: str) -> str:
+    """The answer after a marker, with the other one that the writer leaves open behind it: that is no answer."""
+    other = _ALTERNATIVE.match(rest, rest.find(found) + len(found))
+    if other is None or not re.search("[0-9]", other[1]) or not _is_answer(other[1].strip()):
+        return found
+    first, second = key_in(found, found), key_in(other[1].strip(), found)
+    return found if first is None or second is None or first.key == second.key else f"{found} or {other[1].strip()}"
+
+
+def _listed(text: str, *, is_all: bool = False) -> str | None:
+    """The members that stand on lines of their own, "- x = 2\n- x = 3"; None where there are not at least two.
+
+    `is_all`: where the text has other lines behind them there is no list.
+    """
+    members: dict[str, str] = {}
+    names = []
+    lines = [line.strip(" \t*_#:$") for line in text.strip().split("\n")[:_MAX_LINES]]
+    for index, line in enumerate(lines):
+        line = _OPENING.sub("", line, count=1)
+        reading = _member(line)
+        if reading is None:
+            is_between = 0 < index < len(lines) - 1 and line in ("", "or", "and", "\\text{or}", "\\text{and}")
+            is_joined = is_between and (line or any(_OPENING.match(lines[index + step]) for step in (-1, 1)))
+            if is_joined or (is_between and lines[index + 1] in ("or", "and")):
+                continue
+            if is_all:
+                return None
+            break
+        members.setdefault(reading.key + reading.name, line)
+        names.append(reading.name)
+    is_list = len(set(names)) == 1 or all(re.fullmatch(r"[a-zA-Z](?:_\{?\w\}?)?", name) for name in names)
+    return ", ".join(members.values()) if is_list and len(members) > 1 else None
+
+
+def _member(line: str) -> ParsedAnswer | None:
+    """The reading of a line that is a number, a tuple or the value of a name, and nothing else."""
+    reading = read(line) if 0 < len(line) <= _SHORT else None
+    if reading is None or symbols_of(reading) or ("=" in line and not reading.name):
+        return None
+    return reading if reading.shape == "()" or reading.node is not None else None
+
+
+def _last_list(text: str) -> str | None:
+    """The list that a text ends in: values of one name, items with bullets, or values behind a colon."""
+    lines = text.rstrip().split("\n")[-_MAX_LINES:]
+    start = len(lines)
+    while start and (_member(_OPENING.sub("", lines[start - 1].strip(" \t*_$"), count=1)) is not None):
+        start -= 1
+    block = [line.strip(" \t") for line in lines[start:]]
+    lead = next((line.strip(" *_") for line in reversed(lines[:start]) if line.strip()), "")
+    is_list = all(_OPENING.match(line) for line in block) or lead.endswith(":") or all("=" in line for line in block)
+    found = _listed("\n".join(block)) if len(block) > 1 and is_list else None
+    if found is None or ("=" in found and len({line.partition("=")[0] for line in found.split(", ")}) > 1):
+        return None
+    return found
+
+
+def _headed(text: str) -> str | None:
+    """The answer that a sentence begins with: 12 of "12 because there are 3 rows"."""
+    behind = _BEHIND.search(text) if len(text) <= 200 and "\n" not in text else None
+    if behind is None or _ELSE.search(text) or _SENTENCE_END.search(text.rstrip(". ")):
+        return None
+    head = text[: behind.start()].strip()
+    if not re.search("[0-9]", head) or not _is_answer(head):
+        return None
+    return head if behind["why"] or not _NEW_RESULT.search(text, behind.end()) else None
 
 
 def _corrected(rest: str) -> str | None:
@@ -254,7 +355,7 @@ def _is_answer(text: str) -> bool:
         return False
     if reading.kind == "words" or not reading.is_understood:
         return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
-    return not joins_sentences(text)
+    return not joins_sentences(text) or (reading.kind == "group" and " than " in text)  # x is greater than 3
 
 
 def _whole(text: str) -> str | None:
@@ -262,8 +363,14 @@ def _whole(text: str) -> str | None:
         return text if re.fullmatch(r"[-+]?[0-9]+", text) else None
     if len(text) > _SHORT and len(_WORD.findall(text, 0, 600)) > _MAX_WORDS:
         return None
-    if re.fullmatch(r"[0-9]{1,18}", text) or _is_answer(text):
+    if re.fullmatch(r"[0-9]{1,18}", text):
         return text
+    listed = _listed(text, is_all=True) if "\n" in text else None
+    if listed or _is_answer(text):
+        return listed or text
+    plain = _REMARK.sub("", text)
+    if plain != text and re.search("[0-9]", plain) and _is_answer(plain):
+        return plain
     reading = read(text)
     looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
@@ -276,6 +383,9 @@ def _whole(text: str) -> str | None:
 
 def _stated(text: str) -> str | None:
     """Steps 5 and 6 of `extract`."""
+    listed = _last_list(text) if "\n" in text else None
+    if listed:
+        return listed
     lines, index = [], len(text) + 1
     for line in text.split("\n")[: -1 - _MAX_LINES : -1] if "\n" in text else ():
         index -= len(line) + 1

@@ -9,7 +9,7 @@ import re
 import unicodedata
 
 _SIGNS = {
-    "−": "-", "–": "-", "‐": "-", "‑": "-", "∶": ":", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*",
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "∶": ":", "‰": r"\text{ permille}", "∎": " ", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*",
     "÷": "/", "⁄": "/", "∕": "/",
     "π": r"\pi ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ", "∴": " ",
     "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=",
@@ -28,7 +28,7 @@ _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _LAYOUT = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|rm|bf|it|sf|tt|mathopen|mathclose|tiny"
     r"|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|boldmath|therefore|implies|Rightarrow"
-    r"|rightarrow|to(?=\s*-?\d))(?![a-zA-Z])\s*"
+    r"|rightarrow|to(?=\s*-?\d)|blacksquare|qed|checkmark)(?![a-zA-Z])\s*"
     r"|\\(?:text)?color\s*\{[^{}]*\}\s*|\\[hm]s(?:pace|kip)\*?\s*\{[^{}]*\}"
     r"|\\(?:[hv]?phantom|tag\*?|label|[bx]?cancel|sout)\s*\{(?:[^{}]|\{[^{}]*\})*\}"  # not seen, struck out, numbering
 )
@@ -49,26 +49,35 @@ _RENAMED = (
     (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
     (re.compile(r"\\(?:varnothing)(?![a-zA-Z])"), r"\\emptyset"),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree(?![a-zA-Z])"), r"\\deg "),
-    (re.compile(r"\\text\s*\{\s*mod\s*\}|\\pmod(?![a-zA-Z])|\\bmod(?![a-zA-Z])|\\mod(?![a-zA-Z])"), r"\\mod "),
+    (re.compile(r"\\(?:text|mathrm)\s*\{\s*mod\s*\}|\\pmod(?![a-zA-Z])|\\bmod(?![a-zA-Z])|\\mod(?![a-zA-Z])"), r"\\mod "),
 )
 
 
 # commands whose argument means what it means without them; \\text and \\mathrm are left for words and units
 _STYLED = re.compile(
     r"\\(?:boldsymbol|bm|pmb|math(?:bf|sf|it|tt|cal|scr|bin|ord|op)|emph|text(?:sf|tt|sc|sl|up|md)|ensuremath"
-    r"|underline|colorbox\s*\{[^{}]*\})(?![a-zA-Z])\s*(?=\{)"
+    r"|underline|colorbox\s*\{[^{}]*\})(?![a-zA-Z])\s*(?=[{0-9])"
 )
 _SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[$%°€£])\s*\}")
 _SQUARED_UNIT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}/]*)/([^{}/]*)\}\s*\^\s*\{?([23])\}?")  # \text{m/s}^2
 _FOREIGN = re.compile(r"[^\x00-\x7f\u2460-\u24ff]+")  # but the circled digits: ①② is not 12
 _NESTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([^{}]*\^\s*\{[^{}]*\}[^{}]*)\}")  # \mathrm{m s^{-2}}
 _SUBSCRIPTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([A-Z][A-Za-z]*)\}(?=\s*_)")  # \text{CO}_2
+_TEXT_BEHIND_SUBSCRIPT = re.compile(r"(_\s*(?:\d|\{\d+\}))\s*\\(?:mathrm|text)\{([A-Z][a-z]?)\}")
 _TEMPERATURE = re.compile(r"\\deg\s*(?:\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|([CF])\b)")
 _LOGIC = {"=": "!=", "<": ">=", ">": "<=", "lor": r"\text{ or }", "vee": r"\text{ or }"}
 _LOGIC |= {"land": r"\text{ and }", "wedge": r"\text{ and }"}
 _LOGICAL = re.compile(r"\\not\s*([=<>])|\\(lor|vee|land|wedge)(?![a-zA-Z])")
 _EACH = re.compile(r"(?<=[0-9]) an? (?=(?:second|minute|hour|day|night|week|month|year|person|piece)\b)")  # $5 a day
 _GROUPED = re.compile(r"(?<![\w.,])[0-9]{1,3}(?:(?:\.[0-9]{3}){2,}|(?:_[0-9]{3})+)(?![\w.,])")  # 1.234.567, 1_000
+_CONTINENTAL = re.compile(r"(?<![\w.,])([0-9]{1,3}(?:\.[0-9]{3})+),([0-9]{1,2})(?![\w.,])")  # 1.234,56
+_CELSIUS = re.compile(r"(\bdegrees? )(?:(celsius|centigrade)|(fahrenheit))\b", re.IGNORECASE)
+_ENVIRONMENT = re.compile(
+    r"\\(?:begin|end)\s*\{(?:equation|align(?:ed)?|gather(?:ed)?|multline|displaymath|math|split|center)\*?\}"
+)
+_GREATER = re.compile(
+    r"^((?:[a-z]|\\[a-z]+) )?(?:is |are )?(?:(greater|more|larger|bigger)|(less|smaller)) than (or equal to )?(?=[-\d\\])"
+)
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
 
@@ -96,8 +105,10 @@ def clean(text: str) -> str:
         text = _SQUARED_UNIT.sub(r"\\text{\1/\2^\3}", text)
         if "{" in text and ("^" in text or "_" in text):
             text = _SUBSCRIPTED_TEXT.sub(r"\1", _NESTED_TEXT.sub(r" \1", text))
+            text = _TEXT_BEHIND_SUBSCRIPT.sub(r"\1\2", text)
         text = _SIGN_IN_TEXT.sub(r"\1", _LAYOUT.sub("", text).strip())
         text = re.sub(r"\s*\\!\s*", "", _unstyled(text))
+        text = _ENVIRONMENT.sub("", text) if "&" not in text else text
     text = re.sub(r"(?<![\\_^}a-z])\{([-+=,])\}", r"\1", text) if "{" in text else text
     text = (
         re.sub(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])", lambda m: m[0].replace("'", ""), text) if "'" in text else text
@@ -120,4 +131,10 @@ def clean(text: str) -> str:
         text = re.sub(r"(?<=[)\]])\s*U\s*(?=[(\[])", r"\\cup ", text)
     if "_" in text or text.count(".") > 1:
         text = _GROUPED.sub(lambda m: re.sub(r"[._]", "", m[0]), text)
+    if "." in text and "," in text:
+        text = _CONTINENTAL.sub(lambda m: m[1].replace(".", "") + "." + m[2], text)
+    if "egree" in text:
+        text = _CELSIUS.sub(lambda m: m[1] + ("C" if m[2] else "F"), text)
+    if " than " in text:
+        text = _GREATER.sub(lambda m: f"{m[1] or ''}{'>' if m[2] else '<'}{'=' if m[4] else ''} ", text)
     return re.sub(r"\s+", " ", text.replace(r"\%", "%").replace(r"\$", r"\dollar ").replace("\u200b", "")).strip()

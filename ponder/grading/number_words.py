@@ -26,7 +26,8 @@ _WORD = f"(?:{_UNIT}|{'|'.join(_LARGE)})"
 _AFTER_LARGE = r"(?:(?<=hundred)|(?<=thousand)|(?<=million)|(?<=billion))"
 _RUN = re.compile(
     rf"(?<![\w\\-])(?:(minus|negative)\s+)?(?:(half\s+)?(an?)\s+(?=hundred|thousand|million|billion|trillion|dozen|half)"
-    rf"(half\b)?)?({_WORD}?(?:(?:\s+|-|{_AFTER_LARGE}\s+and\s+(?=(?:{_UNIT})\b))(?={_WORD}\b){_WORD})*)"
+    rf"(half\b)?)?({_WORD}?(?:(?:\s+|-|{_AFTER_LARGE}\s+and\s+(?=(?:{_UNIT})\b)"
+    rf"|(?:(?<=thousand)|(?<=million)|(?<=billion)),\s+(?=(?:{_UNIT})\s+hundred\b))(?={_WORD}\b){_WORD})*)"
     rf"(?:[\s-]+({'|'.join(_PARTS)}))?(?![\w-])",
     re.IGNORECASE,
 )
@@ -37,24 +38,37 @@ _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixt
 _ORDINAL = re.compile(
     rf"(?:the )?(?:([0-9]{{1,9}})(?:\^?\{{?(?:\\text\{{)?(?:st|nd|rd|th)\}}*)|({'|'.join(_ORDINALS)}))", re.IGNORECASE
 )
-_SPELT = re.compile(rf"(?<=[0-9])\s*\((?:(?:{_WORD}|and)[\s-]*)+\)$", re.IGNORECASE)  # 7 (seven)
+_SPELT = re.compile(  # 7 (seven), seven (7)
+    rf"(?P<digits>-?[0-9][0-9,.]*)\s*\((?P<words>(?:(?:{_WORD}|and|minus|negative)[\s-]*)+)\)(?=\s|$)"
+    rf"|\b(?P<first>(?:{_WORD})(?:[\s-]+(?:{_WORD}|and))*)\s*\((?P<second>[0-9][0-9,.]*)\)(?=\s|$)",
+    re.IGNORECASE,
+)
+_ONE_PART = re.compile(r"(?:(?:an?|one)[\s-])?half|(?:an?|one)[\s-](third|quarter|f[io]\w+th|sixth|seventh|eighth|ninth|tenth)", re.IGNORECASE)
 _ANY = re.compile(rf"\b(?:{_WORD}|half)\b", re.IGNORECASE)
 
 
 def with_digits(text: str) -> str:
     """The text with its number words as digits."""
     text = _SIGNED.sub("-", text)
+    if len(text) < 24 and (part := _ONE_PART.fullmatch(text)):
+        return f"1/{_PARTS.get((part[1] or 'half').lower(), 0) or 2}"
     if len(text) < 24 and (ordinal := _ORDINAL.fullmatch(text)):
         return ordinal[1] or str(_ORDINALS[ordinal[2].lower()])
     if not _ANY.search(text):
         return text
-    text = _SPELT.sub("", text)
+    text = _SPELT.sub(_once, text)
     return _AND_A_PART.sub(r"\1 \2", _RUN.sub(_digits, text))
+
+
+def _once(match: re.Match[str]) -> str:
+    """A number that stands there in words too is one number: the words again where they say another."""
+    digits, spelt = match["digits"] or match["second"], match["words"] or match["first"]
+    return digits if _RUN.sub(_digits, spelt).strip() == digits.replace(",", "") else match[0]
 
 
 def _digits(match: re.Match[str]) -> str:
     sign, half, article, whole_half, run, part = match.groups()
-    words = [word for word in re.split(r"[\s-]+", run.lower()) if word and word != "and"]
+    words = [word for word in re.split(r"[\s,-]+", run.lower()) if word and word != "and"]
     if not words and not (whole_half or (part and part.lower() == "half")):
         return match[0]
     value = Fraction(1, 2) if not words else _value(words, has_article=article is not None)

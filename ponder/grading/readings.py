@@ -51,11 +51,13 @@ def scalar(text: str) -> ParsedAnswer:
 
 
 _FILLER = re.compile(
-    r"^(?:(?:the|a|an|on|in|at|by|it(?:'s| is| was| will be| must be)|there (?:is|are|exists?)) (?=\S))+"
+    r"^(?:(?:(?:the|this) (?:equation|system|inequality|problem) has"
+    r"|(?:it|(?:the|this) (?:series|sequence|integral|limit|function|product))(?= (?:(?:con|di)verges|do(?:es)?\b))"
+    r"|the|a|an|on|in|at|by|it(?:'s| is| was| will be| must be| falls on)|there (?:is|are|exists?)) (?=\S))+"
 )
 _SENTENCE = re.compile(
-    r"(?:\w+ )?(?:answer|result|winner|statement|claim|conclusion|day|name|person|colou?r)"
-    r" (?:is|was|will be|must be) (?:an? |the )?((?!not\b)\w+)"
+    r"(?!.*\b(?:not|no|none|never|neither|nobody|hardly|if|whether|wrong|incorrect|i|we|you)\b)"
+    r"(?:[\w'-]+ ){1,4}(?:is|was|will be|must be) (?:an? |the )?((?!(?:that|as|in|at|on|by|of|to)\b)[a-z]{2,})"
 )
 _YES_NO = re.compile(r"(yes|no)[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}")
 _NOTHING = re.compile(
@@ -63,13 +65,14 @@ _NOTHING = re.compile(
     r"|(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
     r"|(?:the )?empty set"
 )
+_UNDEFINED = re.compile(r"dne|(?:the )?(?:(?:it|limit|value|sum) )?(?:does not|doesn't|do not|don't) exist")
 _MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
 
 
 def words(text: str) -> ParsedAnswer:
     """Plain words, or mathematics that this file does not understand."""
     plain = re.sub(r"\\(?:text(?:rm|bf|it|normal)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r"\1", text)
-    plain = _FILLER.sub("", " ".join(plain.split()).strip().rstrip(".").casefold())
+    plain = _FILLER.sub("", " ".join(plain.split()).strip().rstrip(".!").casefold())
     if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain):
         return ParsedAnswer(key="t:" + re.sub(r"\s", "", text), kind="opaque")
     if _NOTHING.fullmatch(plain):
@@ -78,7 +81,9 @@ def words(text: str) -> ParsedAnswer:
         return ParsedAnswer(key="(-inf;inf)", kind="other")
     if plain in ("all integers", "integers", "set of integers"):
         return ParsedAnswer(key="set:Z", kind="other")
-    if _MANY.fullmatch(plain):
+    if _UNDEFINED.fullmatch(plain):
+        plain = "does not exist"
+    elif _MANY.fullmatch(plain):
         plain = "infinitely many"
     elif said := _YES_NO.fullmatch(plain) or _SENTENCE.fullmatch(plain):
         plain = said[1]
@@ -88,7 +93,7 @@ def words(text: str) -> ParsedAnswer:
 def group(shape: str, parts: tuple[ParsedAnswer, ...]) -> ParsedAnswer:
     if shape == "{}":
         parts = tuple(sorted(parts, key=lambda part: part.key))
-        if len(parts) == 1:
+        if len(parts) == 1 and parts[0].key != "{}":
             return parts[0]
     key = shape[0] + ";".join(part.key for part in parts) + shape[1]
     return ParsedAnswer(key=key, kind="group", shape=shape, parts=parts)

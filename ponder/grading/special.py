@@ -28,10 +28,11 @@ _DIGITS_BASE = re.compile(
     r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*\(?([0-9]{1,2}|[a-z]{3,11})\)?\s*\}{0,2}"
 )
 _SPOKEN_BASE = re.compile(
-    r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?base[ -]?(?:\\?\}\s*)?\{?([0-9]{1,2}|[a-z]+)\}?\)?\}?"
+    r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?"
+    r"(?:base[ -]?(?:\\?\}\s*)?\{?([0-9]{1,2}|[a-z]+)|(binary|octal|hexadecimal))\}?\)?\}?"
 )
 _BASES = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10,
-          "eleven": 11, "twelve": 12, "sixteen": 16}  # fmt: skip
+          "eleven": 11, "twelve": 12, "sixteen": 16, "binary": 2, "octal": 8, "hexadecimal": 16}  # fmt: skip
 
 
 def based(text: str, depth: int) -> ParsedAnswer | None:
@@ -41,10 +42,11 @@ def based(text: str, depth: int) -> ParsedAnswer | None:
         sign, digits, base = prefixed[1], prefixed[3].upper(), {"b": 2, "o": 8, "x": 16}[prefixed[2]]
     else:
         match = _DIGITS_BASE.fullmatch(text) or _SPOKEN_BASE.fullmatch(text)
-        if match is None or not (match[2][0].isdigit() or (len(match[2]) > 1 and match[3] in ("16", "sixteen"))):
+        if match is None or not (match[2][0].isdigit() or (len(match[2]) > 1 and match[match.lastindex or 3] in ("16", "sixteen", "hexadecimal"))):
             return None
         sign, digits = match[1], match[2]
-        base = int(match[3]) if match[3].isdigit() else _BASES.get(match[3], 0)
+        named = match[match.lastindex or 3]
+        base = int(named) if named.isdigit() else _BASES.get(named, 0)
     if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in digits):
         return None
     if base == 10:
@@ -67,7 +69,7 @@ def residue(text: str, depth: int) -> ParsedAnswer | None:
 
 
 _COLONS = re.compile(
-    r"([0-9]{1,9}) ?(?::|to|\\text\s*\{ ?to ?\}) ?([0-9]{1,9})((?: ?: ?[0-9]{1,9})*)(?: ?([ap])\.? ?m\.?)?",
+    r"([0-9]{1,9}) ?(?::|to|\\text\s*\{ ?to ?\}) ?([0-9]{1,9})((?: ?(?::|to) ?[0-9]{1,9})*)(?: ?([ap])\.? ?m\.?)?",
     re.IGNORECASE,
 )
 
@@ -77,8 +79,8 @@ _HOUR = re.compile(r"([0-9]{1,2})(?: ?([ap])\.? ?m\.?| ?o'clock)", re.IGNORECASE
 
 def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     """3:4 = 6:8 is a ratio, 3:45 PM = 15:45 a time of the day; what may be either is read as the target is."""
-    if text in ("noon", "midnight"):
-        return ParsedAnswer(key="clock:12:0" if text == "noon" else "clock:0:0", kind="other", shape="clock")
+    if text.removeprefix("12 ") in ("noon", "midnight"):
+        return ParsedAnswer(key="clock:12:0" if text.endswith("noon") else "clock:0:0", kind="other", shape="clock")
     node: Node | None = None
     hour_only = _HOUR.fullmatch(text) if text[-1:] in "mMk." else None
     if hour_only:
@@ -99,11 +101,49 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     return ParsedAnswer(key=ratio_key(numbers), kind="other", shape="ratio")
 
 
+_DOLLARS = re.compile(r"\\dollar ?([0-9][0-9,]*) and (?=[0-9]{1,2} cents?$)([0-9]*)")
+_FEET = re.compile(r"([0-9]{1,3})' ?([0-9]{1,2}(?:\.[0-9]+)?)(?:\"|'')")
+_MONTHS = "january february march april may june july august september october november december".split()
+_MONTH = rf"({'|'.join(name[:3] + f'(?:{name[3:]})?' for name in _MONTHS)})\.?"
+_DAY = r"(?:the )?([0-9]{1,2})(?:st|nd|rd|th)?"
+_DATE = re.compile(
+    rf"(?:on )?(?:{_MONTH} {_DAY}|{_DAY}(?: of)? {_MONTH})(?:,? ([0-9]{{4}}))?|([0-9]{{4}})-([0-9]{{2}})-([0-9]{{2}})",
+    re.IGNORECASE,
+)
+
+
+def date(text: str, depth: int) -> ParsedAnswer | None:
+    """March 5th, 2021 = 5 March 2021 = 2021-03-05; without a year a day of every year."""
+    match = _DATE.fullmatch(text) if len(text) < 40 else None
+    if match is None:
+        return None
+    year = int(match[5] or match[6] or 0)
+    day = int(match[2] or match[3] or match[8])
+    name = (match[1] or match[4] or "").lower()[:3]
+    month = next((n for n, full in enumerate(_MONTHS, 1) if full[:3] == name), 0) if name else int(match[7])
+    if not (1 <= month <= 12 and 1 <= day <= 31):
+        return None
+    return ParsedAnswer(key=f"date:{year}:{month}:{day}", kind="other")
+
+
+_FORMULA = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,2}){2,}")
+
+
+def molecule(text: str, depth: int) -> ParsedAnswer | None:
+    """H2O is H_2O."""
+    ce = re.fullmatch(r"\\ce ?\{([^{}\\]*)\}", text)
+    plain = ce[1].replace("_", "") if ce else text
+    if depth or not _FORMULA.fullmatch(plain) or not re.search("[A-Za-z][0-9]", plain):
+        return None
+    return scalar(re.sub(r"(?<=[A-Za-z])([0-9]+)", r"_{\1}", plain))
+
+
 _PIECE = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?)\s*([a-zA-Z]+)\.?")
 
 
 def compound(text: str, depth: int) -> ParsedAnswer | None:
     """2 hours 30 minutes = 150 minutes, 5 ft 6 in = 66 inches: quantities of one kind, each smaller than the last."""
+    text = _FEET.sub(r"\1 ft \2 in", _DOLLARS.sub(r"\1 dollars and \2", text))
     if not text[:1].isdigit() or len(text) > 120:
         return None
     pieces = re.split(

@@ -33,7 +33,7 @@ def equation(sides: list[str], value: ParsedAnswer) -> ParsedAnswer:
     try:
         node = parse(left)
     except Unparsed:  # \angle ABC, |S| of a set, (x, y), \lim f(x): a name of what was asked
-        if len(left) > _LONGEST_NAME or is_prose(left):
+        if len(left) > _LONGEST_NAME or is_prose(left) or re.match(r"[-$(]*[0-9]", left):  # 12 for n = 3
             raise
         return replace(value, name=left)
     if value.kind != "scalar" or value.node is None:
@@ -74,6 +74,8 @@ def inequality(sides: list[str], operators: list[str]) -> ParsedAnswer:
     if operators[0] in (">", ">=") and len(operators) == 2:  # 5 > x > 2, read from the other end
         sides = sides[::-1]
         operators = [operator.replace(">", "<") for operator in reversed(operators)]
+    if len(sides) == 2 and not sides[0] and "=" in operators[0]:  # at least 5: >= 5
+        sides = ["x", sides[1]]
     constants = ("e", "i", r"\pi", r"\infty")
     names = [index for index, side in enumerate(sides) if NAME.fullmatch(side) and side not in constants]
     if len(names) == 1 and len(sides) == 2:

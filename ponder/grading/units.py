@@ -38,21 +38,33 @@ _unit("year", "1", "yr yrs year years")
 _unit("year", "1/12", "month months")
 _unit("L", "1", "L liter liters litre litres")
 _unit("L", "1/1000", "ml mL milliliter milliliters millilitre millilitres")
+_unit("N", "1", "N newton newtons")
+_unit("N", "1000", "kN kilonewton kilonewtons")
+_unit("J", "1", "J joule joules")
+_unit("J", "1000", "kJ kilojoule kilojoules")
+_unit("W", "1", "W watt watts")
+_unit("W", "1000", "kW kilowatt kilowatts")
+_unit("V", "1", "V volt volts")
+_unit("Hz", "1", "Hz hertz")
+_unit("m", "1/10", "dm decimeter decimeters decimetre decimetres")
 _unit("dollar", "1", r"dollar dollars usd USD \dollar buck bucks")
 _unit("dollar", "1/100", "cent cents ¢")
 _unit("euro", "1", "euro euros EUR €")
 _unit("sterling", "1", "GBP £")
 _unit("%", "1/100", "% percent pct")  # base "%" means a pure number
+_unit("%", "1/1000", "permille")
 _unit("%", "1", "radian radians rad")
 _unit("m/s", "1397/3125", "mph")
 _unit("m/s", "5/18", "kph kmh")
 UNITS |= dict.fromkeys(("°", "deg", "degree", "degrees", r"\deg"), ("%", None))
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
 SCALES |= {name + "s": value for name, value in SCALES.items()}
-LETTER_UNITS = frozenset("msghL")  # a single letter is a unit only after a space or inside \text
+LETTER_UNITS = frozenset("msghLNJWV")  # a single letter is a unit only after a space or inside \text
 NO_NOUNS = frozenset(
-    "because since and or as so is are was the a an I we it that this which if then but not to".split()
+    "because since and or as so is are was the a an I we it that this which if then but not to at itself"
+    " for with by from when where plus minus".split()
 )
+MEASURED = frozenset("away long tall high wide deep thick old late early apart ago each altogether".split())
 POWERS = {"squared": 2, "cubed": 3}
 FACTORS = {"square": 2, "sq": 2, "cubic": 3, "cu": 3}
 
@@ -66,6 +78,8 @@ def named_unit(text: str) -> Node:
     """Words inside \\text or after a number: a unit, `square feet`, `miles per hour`, `million`, what is counted."""
     words = text.replace("-", " ").split()
     power = 1
+    if len(words) == 2 and words[0] in UNITS and words[1] in MEASURED:  # 5 km away
+        words = words[:1]
     if not {"or", "but", "not"}.isdisjoint(words):
         raise Unparsed(f"text {text!r}")
     if words and words[0].lower() in SCALES:

@@ -27,7 +27,7 @@ from typing import Any, Protocol
 
 from ponder.config import ConfigError, lookup
 from ponder.grading import killable
-from ponder.grading.equality import read
+from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.extract import extract, extract_marked, extract_text
 from ponder.grading.frames import key_in, whole_number
 from ponder.grading.letters import chosen, plain
@@ -113,10 +113,19 @@ class MultipleChoice:
 
     @staticmethod
     def _by_text(problem: Problem, text: str) -> str | None:
-        wanted = " ".join(text.split()).strip(" .").casefold()
+        """The letter of the one choice that says the same; "B) iron" is B where that is what B says."""
+        if not problem.choices or len(text) > MAX_ANSWER:
+            return None
+        opening = re.match(r"[\s(*_]*([A-Za-z])[.:)]+\s+", text)
+        rest = text[opening.end() :] if opening else text
+        wanted = " ".join(rest.split()).strip(" .").casefold()
         texts = [" ".join(choice.split()).strip(" .").casefold() for choice in problem.choices]
         hits = [i for i, choice in enumerate(texts) if choice == wanted]
-        return chr(ord("A") + hits[0]) if len(hits) == 1 else None
+        if not hits:
+            pairs = [(key_in(rest, choice), key_in(choice, choice)) for choice in problem.choices]
+            hits = [i for i, (said, own) in enumerate(pairs) if said is not None and own and said.key == own.key]
+        letters = [chr(ord("A") + i) for i in hits]
+        return letters[0] if len(letters) == 1 and (not opening or opening[1].upper() == letters[0]) else None
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:
         key = self.key(problem, answer)

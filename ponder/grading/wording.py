@@ -6,11 +6,12 @@ import re
 
 from ponder.grading.notation import clean
 from ponder.grading.number_words import with_digits
+from ponder.grading.spoken import with_signs
 
 _WRAPPED = re.compile(r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|fbox|underline)\s*\{(.*)\}", re.DOTALL)
 _LEAD = re.compile(
-    r"^\s*(?:(?:(?:a|in)\s+total(?:\s+of)?|so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
-    r"(?:\s*[,:])?\s+(?:that\s+)?(?=\S))+",
+    r"^\s*(?:(?:[=-]>|[→⇒⟹])\s*)?(?:(?:(?:a|in)\s+total(?:\s+of)?|so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
+    r"(?:\s*[,:])?\s+(?:that\s+)?(?=\S))*",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*]{1,80})\*\*(?![\w(*])")
@@ -38,7 +39,7 @@ def unwrap(answer: str) -> str:
             text = match[1]
         if text == before:
             break
-    return with_digits(text)
+    return with_signs(with_digits(text))
 
 
 def _is_balanced(text: str) -> bool:
