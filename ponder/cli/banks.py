@@ -57,6 +57,9 @@ def log(
     to: Annotated[str, typer.Option(help="tensorboard, trackio, wandb or mlflow.")] = "tensorboard",
     project: Annotated[str, typer.Option(help="Under which project or experiment.")] = "ponder",
     follow: Annotated[bool, typer.Option(help="Wait for more, until Ctrl-C.")] = False,
+    with_reasoning: Annotated[
+        bool, typer.Option("--with-reasoning", help="The samples' hidden reasoning too, for whoever sees the tracker.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Send a run's metrics, samples and curves to a tracker; run again, it sends what is new."""
@@ -70,7 +73,7 @@ def log(
     try:
         with resumable("the same command"):
             while True:
-                now = send(found, tracker, sent)
+                now = send(found, tracker, sent, with_reasoning=with_reasoning)
                 if now != sent:
                     kept.parent.mkdir(exist_ok=True)
                     write_atomic(kept, json.dumps(vars(now)) + "\n")

@@ -5,7 +5,8 @@
 
 Training knows no tracker: it writes metrics.jsonl and samples.jsonl, and this file reads them. So a run that was begun
 without a tracker can be sent later, to several, and again. What was sent stands in RUN/sent/TRACKER.json; a run that
-was sent in two parts is one run there. A tracker is a class with `metrics`, `text` and `close`: another one is an entry
+was sent in two parts is one run there. A sample's reasoning stays here unless the caller says `with_reasoning`: a
+tracker may be a service of others. A tracker is a class with `metrics`, `text` and `close`: another one is an entry
 of TRACKERS, and each library is imported in its own class only.
 """
 
@@ -25,6 +26,11 @@ from ponder.config import ConfigError
 from ponder.evals.results import Curves
 
 LONGEST = 8_000  # characters of a text that is sent
+# of a line of samples.jsonl, what holds none of a model's reasoning; `reasoning` and `trajectory` do
+WITHOUT_REASONING = (
+    "step", "which", "problem", "target", "answer", "reward", "outcome", "parts", "finish_reason", "reasoning_tokens",
+    "policy_version",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,7 +195,7 @@ def tracked(folder: Path, project: str = "ponder") -> TrackedRun:
     return TrackedRun(folder=folder, project=project, config=config)
 
 
-def send(run: TrackedRun, tracker: Tracker, sent: Sent = Sent()) -> Sent:
+def send(run: TrackedRun, tracker: Tracker, sent: Sent = Sent(), *, with_reasoning: bool = False) -> Sent:
     """Send what is not in `sent` yet, and say what is now. What is no finite number is left out."""
     folder = run.folder
     metrics = list(runs.read_jsonl(folder / "metrics.jsonl"))
@@ -197,7 +203,8 @@ def send(run: TrackedRun, tracker: Tracker, sent: Sent = Sent()) -> Sent:
         tracker.metrics(_step(metrics[index], index), _numbers(metrics[index]))
     samples = list(runs.read_jsonl(folder / "samples.jsonl"))
     for index in range(sent.samples, len(samples)):
-        tracker.text(_step(samples[index], index), "samples", json.dumps(samples[index], indent=1)[:LONGEST])
+        row = samples[index] if with_reasoning else {k: v for k, v in samples[index].items() if k in WITHOUT_REASONING}
+        tracker.text(_step(row, index), "samples", json.dumps(row, indent=1)[:LONGEST])
     told = _send_curves(folder / "scale" / "curves.json", tracker, sent.curves)
     return Sent(metrics=len(metrics), samples=len(samples), curves=told)
 

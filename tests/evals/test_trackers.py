@@ -10,10 +10,15 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from ponder import runs
+from ponder.cli.app import app
 from ponder.config import ConfigError
 from ponder.evals.trackers import TRACKERS, Sent, send, tracked
+from ponder.train.metrics import sample_row
+from ponder.types import Completion, Problem, Rollout, Turn, Verdict
+from tests.helpers import user
 
 
 class Recorder:
@@ -57,6 +62,35 @@ def test_every_line_is_sent_once_however_often_it_is_asked_for(folder):
     assert tracker.numbers == [(s, {"reward/mean": s / 2}) for s in (0, 1, 2)]  # what is no finite number is left out
     assert [(s, name) for s, name, _ in tracker.texts] == [(s, "samples") for s in (0, 1, 2)]
     assert "<b>2</b>" in tracker.texts[-1][2]
+
+
+@pytest.mark.parametrize("asked", [False, True])
+def test_reasoning_is_sent_only_where_it_was_asked_for(folder, asked):
+    said = Completion(
+        prompt_ids=(1,), token_ids=(2, 3), sampler_logprobs=(-1.0, -1.0), sampled=(True, True), finish_reason="stop",
+        reasoning="SECRET", answer="an answer", num_reasoning_tokens=1,
+    )  # fmt: skip
+    turns = tuple(Turn(completion=said, kind=kind) for kind in ("candidate", "choice"))
+    one = Rollout(
+        problem=Problem(id="1", prompt=user("2 + 2?"), target="4", task="t"), turns=turns, reward=1.0, whole=said,
+        verdict=Verdict(outcome="correct", reward=1.0),
+    )  # fmt: skip
+    runs.append_jsonl(folder / "samples.jsonl", [sample_row(2, "best", one) | {"of another version": "SECRET"}])
+    tracker = Recorder()
+    send(tracked(folder), tracker, with_reasoning=asked)
+    told = "".join(text for *_, text in tracker.texts)
+    assert told.count("SECRET") == (4 if asked else 0) and "an answer" in told and "2 + 2?" in told
+
+
+def test_the_command_sends_reasoning_only_with_its_flag(folder, monkeypatch):
+    runs.append_jsonl(folder / "samples.jsonl", [{"step": 2, "answer": "4", "reasoning": "SECRET"}])
+    for flags, number in ((), 0), (("--with-reasoning",), 1):
+        tracker = Recorder()
+        monkeypatch.setitem(TRACKERS, "wandb", lambda run, tracker=tracker: tracker)
+        (folder / "sent" / "wandb.json").unlink(missing_ok=True)
+        ran = CliRunner().invoke(app, ["log", str(folder), "--to", "wandb", *flags])
+        assert ran.exit_code == 0 and "3 samples" in ran.output
+        assert str(tracker.texts).count("SECRET") == number
 
 
 @pytest.mark.parametrize("note", ['{"metrics": "5"}', '{"metrics": -1}', '{"samples": null}', "[]", "[[", "\xff"])
