@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Any, AnyStr, Protocol
 
 from ponder.config import ConfigError, lookup
 from ponder.grading import killable
@@ -32,6 +32,7 @@ from ponder.grading.extract import extract, extract_marked, extract_text
 from ponder.grading.frames import key_in, whole_number
 from ponder.grading.letters import chosen, plain
 from ponder.grading.readings import ParsedAnswer
+from ponder.runs import most_unpacked
 from ponder.types import Message, Problem, Verdict
 
 OPINION_SECONDS = 2.0
@@ -253,6 +254,19 @@ def _pair(line: str) -> dict[str, Any]:
     return pair
 
 
+def bounded_lines(file: IO[AnyStr], path: str | Path) -> Iterator[AnyStr]:
+    """The lines of an open file; of a packed one as many bytes as are still data: a line may be as long as the disk."""
+    if Path(path).suffix != ".gz":
+        yield from file
+        return
+    left = most = most_unpacked(Path(path).stat().st_size)
+    while line := file.readline(left + 1):
+        left -= len(line)
+        if left < 0:
+            raise ConfigError(f"{path} unpacks to more than {most:,} bytes; unpack it yourself to read it all the same")
+        yield line
+
+
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, str | ConfigError]]:
     """The lines of a text or .gz file with their numbers; an unreadable line or file is one clear ConfigError."""
     path = Path(path)
@@ -263,7 +277,7 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str | ConfigError]]:
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(bounded_lines(file, path), start=1):
                 if not raw.strip():
                     continue
                 try:

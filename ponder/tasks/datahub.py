@@ -7,19 +7,26 @@ Needs `pip install "ponder[data]"` and, the first time, a network. Read are the 
 of every data set (branch refs/convert/parquet: CONFIG/SPLIT/0000.parquet), so there is one layout and no code of others
 is run. What was fetched stays in the hub library's own store and is found there without a network. `keep=False` (gated
 sets whose authors ask that nobody stores them in the open) fetches into a temporary folder that is gone afterwards.
+Few bytes of Parquet may unpack to very many: rows are unpacked a few at a time, and those kept may take `MAX_TOTAL`
+bytes, or less where the files are small.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.runs import most_unpacked
 
 BRANCH = "refs/convert/parquet"
 Row = dict[str, Any]
+MAX_TOTAL = 8 << 30  # bytes of the rows that are kept, and not more than `most_unpacked` of their files
+CELL = 64  # bytes that Python needs for a cell with nothing in it
+MAX_PART = 256 << 20  # bytes that a batch may have if each of its values were as large as its whole row group
+MAX_ROWS = 4096  # of a batch
 
 
 def hub_rows(
@@ -71,13 +78,58 @@ def read_parquet(
     files: list[Path], columns: Sequence[str] | None = None, where: Sequence[tuple[str, str, Any]] | None = None
 ) -> list[Row]:
     import pyarrow
-    import pyarrow.parquet
 
+    rows: list[Row] = []
+    size, total = sum(file.stat().st_size for file in files), 0
+    most = min(MAX_TOTAL, most_unpacked(size))
     try:
-        tables = (pyarrow.parquet.read_table(file, columns=columns, filters=where) for file in files)
-        return [row for table in tables for row in table.to_pylist()]
-    except (pyarrow.ArrowException, OSError) as error:
+        for file in files:
+            for table in _tables(file, columns, where):
+                rows += (part := table.to_pylist())
+                total += sum(map(_size, part))
+                if total > most:
+                    raise ConfigError(
+                        f"{file.name}: {size:,} bytes of Parquet would unpack to more than {most:,}; a set of that "
+                        "size is not read"
+                    )
+    except ConfigError:
+        raise
+    except (pyarrow.ArrowException, OSError, ValueError, OverflowError) as error:  # ValueError: a text that is none
         raise ConfigError(f"a downloaded file is broken ({str(error)[:100]}); delete it and try again") from None
+    return rows
+
+
+def _size(value: Any) -> int:
+    """Bytes in memory, roughly; of the values, as Arrow's own count has a text once that a thousand rows share."""
+    if isinstance(value, str | bytes):
+        return CELL + len(value)
+    if isinstance(value, dict):
+        return CELL + sum(map(_size, value.values()))
+    if isinstance(value, list | tuple):
+        return CELL + sum(map(_size, value))
+    return CELL
+
+
+def _tables(
+    path: Path, columns: Sequence[str] | None, where: Sequence[tuple[str, str, Any]] | None
+) -> Iterator[Any]:
+    """The rows of a file a few at a time: how many, follows from what a value could be at most."""
+    import pyarrow
+    from pyarrow.parquet import ParquetFile, filters_to_expression
+
+    with ParquetFile(path) as file:
+        needed = None if columns is None else [*dict.fromkeys([*columns, *(name for name, *_ in where or ())])]
+        if unknown := set(needed or ()) - set(file.schema_arrow.names):
+            raise ConfigError(f"{path.name} has no column {min(unknown)!r}")
+        for group in range(file.num_row_groups):
+            about = file.metadata.row_group(group)
+            values = max((about.column(i).num_values for i in range(about.num_columns)), default=0)  # of lists: all
+            largest = max(1, about.total_byte_size * -(-values // max(1, about.num_rows)))
+            count = max(1, min(MAX_ROWS, MAX_PART // largest))
+            for batch in file.iter_batches(count, row_groups=[group], columns=needed):
+                table = pyarrow.Table.from_batches([batch])
+                table = table.filter(filters_to_expression(where)) if where else table
+                yield table if columns is None else table.select(columns)
 
 
 def hub_files(repo: str, pattern: str, revision: str) -> list[Path]:

@@ -109,4 +109,7 @@ def test_only_the_columns_and_rows_asked_for_are_read(tmp_path):
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist([{"id": "a", "big": "x"}, {"id": "b", "big": "y"}]), path)
     assert read_parquet([path], ["id"]) == [{"id": "a"}, {"id": "b"}]
     assert read_parquet([path], None, [("id", "in", ["b"])]) == [{"id": "b", "big": "y"}]
+    assert read_parquet([path], ["id"], [("big", "=", "y")]) == [{"id": "b"}]
     assert len(read_parquet([path])) == 2
+    with pytest.raises(ConfigError, match="no column 'bigger'"):
+        read_parquet([path], ["id", "bigger"])
