@@ -25,6 +25,7 @@ from ponder.evals.imports.scores import outcome_of
 from ponder.evals.regrading import regrade
 from ponder.evals.report import report
 from ponder.evals.results import ExamResult
+from ponder.runs import InUse
 
 pyarrow = pytest.importorskip("pyarrow")
 DATE = "2026-01-02T03-04-05.6"
@@ -112,6 +113,24 @@ def test_attachments_reasoning_and_errors_of_a_log_are_read(tmp_path):
     ((problem, (sample,)),) = log.samples
     assert (problem.text, sample.reasoning, sample.answer) == ("A long question", "hm", "4")
     assert list(log.notes) == ["1 samples that ended in an error, left out"]
+
+
+def test_a_small_log_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ponder.runs.SMALL_ENOUGH", 10)
+    monkeypatch.setattr("ponder.runs.MOST_TIMES", 10)
+    long = "x" * 20_000
+    path = inspect_log(tmp_path / "x.eval", [inspect_sample(f"p{i}", 1, "C", input=long) for i in range(9)])
+    with zipfile.ZipFile(path) as log, zipfile.ZipFile(tmp_path / "y.eval", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in log.namelist():
+            packed.writestr(name, log.read(name))
+    assert len(read_log(path).samples) == 9
+    with pytest.raises(ConfigError, match=r"y\.eval would unpack to more than"):
+        read_log(tmp_path / "y.eval")
+    parts = [{"type": "text", "text": "attachment://a"}] * 300
+    sample = inspect_sample("a", 1, "C", attachments={"a": long})
+    sample["output"]["choices"][0]["message"]["content"] = parts
+    with pytest.raises(ConfigError, match=r"x\.json .*names its attachments so often"):
+        read_log(inspect_log(tmp_path / "x.json", [sample]))
 
 
 def test_scores_that_are_no_verdict_are_undecided_and_shares_are_wrong_and_both_are_told():
@@ -274,7 +293,7 @@ def test_whatever_is_strange_in_a_log_is_taken_or_one_error_that_names_it_and_le
                 num_refused += 1
                 assert str(path) in str(error)
             shutil.rmtree(tmp_path / "bank", ignore_errors=True)
-            assert {each.name for each in tmp_path.iterdir()} <= {"x.json", path.name}
+            assert {each.name for each in tmp_path.iterdir()} <= {"x.json", path.name, ".bank.lock"}
     assert num_refused > 20
 
 
@@ -312,6 +331,23 @@ def test_a_folder_that_is_there_is_not_overwritten(tmp_path):
     (tmp_path / "bank").mkdir()
     with pytest.raises(ConfigError, match="is there already"):
         write_bank(read_log(inspect_log(tmp_path / "x.eval", [inspect_sample("a", 1, "C")])), tmp_path / "bank")
+
+
+def test_of_two_imports_into_one_folder_one_is_told_who_writes_there(tmp_path, monkeypatch):
+    log = read_log(inspect_log(tmp_path / "x.eval", [inspect_sample("a", 1, "C")]))
+    refused, append = [], Bank.append
+
+    def meanwhile(bank, *arguments, **options):
+        with pytest.raises(InUse, match=r"bank is being written by process \d+ on ") as told:
+            write_bank(log, tmp_path / "bank")
+        refused.append(told)
+        return append(bank, *arguments, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bank, "append", meanwhile)
+        assert write_bank(log, tmp_path / "bank").num_samples == 1
+    assert len(refused) == 1 and len(Bank.read(tmp_path / "bank").problems) == 1
+    write_bank(log, tmp_path / "next")  # the lock goes with its holder
 
 
 def test_a_log_with_the_same_problem_asked_in_two_ways_is_refused(tmp_path):

@@ -26,7 +26,7 @@ from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow
 from ponder.evals.exams import RESULT, summarise
 from ponder.evals.results import ExamResult
 from ponder.grading.verifiers import VERIFIERS
-from ponder.runs import utf8
+from ponder.runs import lock, utf8
 from ponder.types import FinishReason, Message, Outcome, Problem, Role, SamplingParams
 
 ALWAYS_MISSING = ("token ids", "fingerprint of the weights")
@@ -81,10 +81,15 @@ class Imported:
 
 def write_bank(log: ForeignLog, out: Path) -> Imported:
     """The bank and its result.json. It is made beside and renamed, so it is there whole or not at all."""
-    if out.exists():
-        raise ConfigError(f"{out} is there already; choose a new folder for the samples of {log.path}")
     if not log.samples:
         raise ConfigError(f"{log.path} has no samples; the program that wrote it can be told to log them")
+    with lock(out.absolute().with_name(f".{out.absolute().name}.lock"), out):
+        return _write_bank(log, out)
+
+
+def _write_bank(log: ForeignLog, out: Path) -> Imported:
+    if out.exists():
+        raise ConfigError(f"{out} is there already; choose a new folder for the samples of {log.path}")
     draft = out.with_name(f".{out.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     spec = BankSpec(task=log.task, split=log.split, model=log.model, params=log.params, grader=log.grader)
