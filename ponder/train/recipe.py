@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ponder.config import REQUIRED, ConfigError, check, load, lookup, nearest, setting
+from ponder.models import hub
 from ponder.rewarding import refuse_monitor
 from ponder.rollouts.deliberate import ENVIRONMENTS, DeliberationConfig
 from ponder.rollouts.preferences import RewardConfig, is_attribute
@@ -235,8 +236,19 @@ class RLConfig:
             "it has no critic: take advantage = 'grpo', 'dr_grpo', 'rloo' or 'reinforce_pp' for 'gae'": self.has_critic,
             f"the KL is measured from its base: leave out reference={self.reference!r}":
                 self.reference not in ("", "first"),
+            f"model = {self.model!r} is another than tinker.base_model = {self.tinker.base_model!r}, and tokens are "
+            "those of `model`: let both name the same one": self._names_two_models,
         }  # fmt: skip
         return next((why for why, is_so in refused.items() if is_so), "")
+
+    @property
+    def _names_two_models(self) -> bool:
+        """Both are on the hub, of one owner. Of two owners one may have a copy of the other's."""
+        (here, name), (there, other) = (
+            reference.partition("@")[0].lower().split("/") if hub.is_hub_id(reference) else (reference, "")
+            for reference in (self.model, self.tinker.base_model)
+        )
+        return bool(name and other) and here == there and name != other and not Path(self.model).is_dir()
 
     @property
     def params(self) -> SamplingParams:

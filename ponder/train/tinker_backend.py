@@ -47,7 +47,7 @@ from ponder.models import hub, lora
 from ponder.models.files import read_json
 from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.tokenizer import Tokenizer
-from ponder.models.transformer import ModelConfig
+from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import read_config
 from ponder.runs import record_training, write_atomic
 from ponder.train.backend import Source
@@ -335,9 +335,23 @@ class TinkerLearner:
             if not urls.get(file, "").startswith(("https://", "http://")):
                 raise ConfigError(f"Tinker's export has no {file} to download, but {', '.join(urls) or 'nothing'}")
             self._call.checked(f"download {file}", lambda: _download(httpx, urls[file], folder / file))  # noqa: B023
+        self._check(folder)
         config = read_json(folder / lora.ADAPTER_CONFIG) | lora.named_base(self._recipe.model)
         write_atomic(folder / lora.ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
         record_training(folder, self._start, self._sources, base_name=self._recipe.model)
+
+    def _check(self, folder: Path) -> None:
+        """Refuse the adapter of another model. A run's first checkpoint is kept before it draws anything."""
+        try:
+            adapter, here = lora.load_adapter(folder, blank(self.config)), self.config.num_hidden_layers
+            layers = {name.split(".")[2] for name in adapter.pairs}
+            if len(layers) != here:
+                raise ConfigError(f"it changes {len(layers)} layers, not {here}")
+        except ConfigError as error:
+            raise ConfigError(
+                f"what the service calls {self._base_model!r} is not the model {self._recipe.model!r} of this disk: "
+                f"the adapter that it trains does not fit ({error}). Let `model` and tinker.base_model name one model"
+            ) from None
 
     def save_state(self, path: Path, metadata: dict[str, str]) -> None:
         """Save weights and moments at the service, then the file that names them; then the ones before may go."""

@@ -323,6 +323,7 @@ def test_a_sampler_with_old_weights_is_caught_before_a_step(base, sdk, tmp_path)
         ({"temperature": 0.7}, "leave out temperature=0.7"),
         ({"advantage": "gae"}, "no critic: take advantage = 'grpo'"),
         ({"reference": "nano"}, "leave out reference='nano'"),
+        ({"model": f"{NAME}-chat@main"}, f"-chat@main' is another than tinker.base_model = '{NAME}'"),
         ({"sampling_dtype": "int8"}, "leave it out with backend='tinker'"),
         ({"backend": "local"}, r"\[tinker\] is of backend"),
     ],
@@ -330,6 +331,20 @@ def test_a_sampler_with_old_weights_is_caught_before_a_step(base, sdk, tmp_path)
 def test_what_the_service_cannot_do_is_refused_by_name_with_the_fix(base, tmp_path, changes, fix):
     with pytest.raises(ValueError, match=fix):
         recipe(base, tmp_path, **changes)
+
+
+@pytest.mark.parametrize("model", [NAME, NAME.upper(), f"{NAME}@main", f"copies/{NAME.partition('/')[2]}", "nano"])
+def test_a_model_may_have_another_owner_revision_or_place_here_than_at_the_service(tmp_path, model):
+    assert recipe(model, tmp_path).model == model
+
+
+@pytest.mark.parametrize("changes", [{"num_hidden_layers": 3}, {"intermediate_size": 48}, {"hidden_size": 48}])
+def test_a_service_that_trains_another_model_is_told_before_anything_is_drawn(sdk, tmp_path, changes):
+    save_model(tiny_model(**changes), tmp_path / "other")
+    ByteTokenizer().save(str(tmp_path / "other"))
+    with pytest.raises(ConfigError, match=f"calls '{NAME}' is not the model '.*other' of this disk.*does not fit"):
+        rl(recipe(str(tmp_path / "other"), tmp_path / "run"))
+    assert not {"sample", "optim_step"} & set(sdk.calls) and not (tmp_path / "run" / "metrics.jsonl").exists()
 
 
 def test_an_adapter_a_wrong_key_and_a_missing_sdk_are_refused(base, sdk, tmp_path, monkeypatch):
