@@ -66,7 +66,7 @@ def check(problems: Sequence[Problem], sources: Sequence[Source]) -> Contaminati
         status="unknown" if not read else "partly" if unknown else "checked",
         method=f"exact text, and {N} words in a row (arXiv:2005.14165, app. C)",
         num_problems=len(problems),
-        num_training=sum(source.num_problems for source in read),
+        num_training=len(finder.seen),
         exact=sum(hit.kind == "exact" for hit in finder.hits.values()),
         overlap=len(finder.hits),
         share=len(finder.hits) / len(problems) if read and problems else None,
@@ -109,6 +109,7 @@ class Finder:
 
     def __init__(self, exam: Iterable[tuple[str, str]]) -> None:
         self.hits: dict[str, Hit] = {}  # by id of the exam
+        self.seen: set[int] = set()  # hashes of the training problems: one that was trained on twice counts once
         self._exact: dict[str, list[str]] = {}
         self._grams: dict[tuple[str, ...], list[str]] = {}  # 13 words, or all of a shorter problem
         self._short: dict[str, set[int]] = {}  # first word of a shorter problem -> lengths
@@ -126,7 +127,11 @@ class Finder:
         count = 0
         for name, text in training:
             count += 1
-            for hit in self._exact.get(plain(text), ()):
+            whole = plain(text)
+            if hash(whole) in self.seen:
+                continue
+            self.seen.add(hash(whole))
+            for hit in self._exact.get(whole, ()):
                 self._take(hit, "exact", source, name)
             sequence = words(text)
             for start in range(len(sequence)):

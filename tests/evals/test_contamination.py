@@ -76,6 +76,15 @@ def test_the_report_has_counts_ids_and_no_text(tmp_path: Path) -> None:
     assert "paper" not in dumps(report)
 
 
+def test_what_several_runs_were_trained_on_counts_once(tmp_path: Path) -> None:
+    texts = [f"Paper boat number {i} costs how much?" for i in range(6)]
+    whole, part = file_of(tmp_path / "a.jsonl", *texts), file_of(tmp_path / "b.jsonl", *texts[:4])
+    report = check(problems(texts[0]), [part, whole, {**part, "seed": 1}])
+    assert (report.num_training, report.exact) == (6, 1) and [read.num_problems for read in report.read] == [4, 6, 4]
+    again = check(problems(texts[0]), [part])
+    assert report.hits == again.hits  # told of the first source that holds it
+
+
 def test_what_is_not_known_is_never_called_clean(tmp_path: Path) -> None:
     base = {"kind": "unknown", "name": "smol", "note": "not recorded"}
     nothing = check(problems(LONG), [])
