@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -17,9 +19,12 @@ import pytest
 from ponder.engine.base import ScriptedEngine
 from ponder.serve import lease
 from ponder.serve import store as stores
+from ponder.serve.approvals import ApprovalAnswers, settle
+from ponder.serve.errors import ApiError
 from ponder.serve.housekeeping import Housekeeping
 from ponder.serve.saving import broken
 from ponder.serve.store import Store
+from ponder.serve.vault import LIFETIME
 from tests.helpers import until
 from tests.serve.serving import KEY, Served, script
 
@@ -27,7 +32,7 @@ pytestmark = pytest.mark.slow
 
 AUTH = {"Authorization": f"Bearer {KEY}"}
 POSTGRES = os.environ.get("PONDER_TEST_POSTGRES")
-TABLES = ("keys", "objects", "items", "events", "reasoning", "verdicts", "audit", "version", "instances", "clock")
+TABLES = ["version", *re.findall(r"CREATE TABLE (\w+)", " ".join(sum(stores.MIGRATIONS, ())))]
 
 
 def slow(text, seed):
@@ -150,6 +155,47 @@ def test_a_database_of_an_older_version_is_brought_up_to_date_by_one_of_two_serv
         store.close()
 
 
+def test_an_approval_counts_once_whichever_of_two_servers_hears_it(url):
+    first, second = Store(url), Store(url)
+    names, found = [f"mcpr_{i}" for i in range(30)], {first: [], second: []}
+
+    def answer(store):
+        found[store] += [name for name in names if store.now(lambda name=name: store.add_approval(name))]
+
+    threads = [threading.Thread(target=answer, args=(store,)) for store in found]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found[first] + found[second]) == sorted(names)
+    assert second.now(lambda: second.answered_approvals(["mcpr_new", *names])) == names
+    first.close()
+    second.close()
+
+
+def test_of_answers_that_one_request_gives_all_are_noted_or_none(url):
+    store, new, old = Store(url), {"id": "mcpr_new"}, {"id": "mcpr_old"}
+    asyncio.run(settle(store, ApprovalAnswers([old])))
+    for answers in (ApprovalAnswers([new, old]), ApprovalAnswers([old], ["mcpr_new"])):
+        with pytest.raises(ApiError, match="'mcpr_old' was answered before"):
+            asyncio.run(settle(store, answers))
+    assert store.now(lambda: store.answered_approvals(["mcpr_new", "mcpr_old"])) == ["mcpr_old"]
+    asyncio.run(settle(store, ApprovalAnswers([new])))
+    assert store.now(lambda: store.answered_approvals(["mcpr_new"])) == ["mcpr_new"]
+    store.close()
+
+
+def test_an_answer_is_remembered_for_as_long_as_its_request_counts(url, monkeypatch):
+    assert stores.KEPT >= LIFETIME  # of a request, which is older than its answer
+    store, real, later = Store(url), time.time, [0]
+    monkeypatch.setattr("ponder.serve.store.time.time", lambda: real() + later[0])
+    store.now(lambda: store.add_approval("mcpr_1"))
+    for later[0], known in (stores.KEPT - 10, ["mcpr_1"]), (stores.KEPT + 10, []):
+        store.now(lambda: store.sweep(may_jump=True))
+        assert store.now(lambda: store.answered_approvals(["mcpr_1"])) == known
+    store.close()
+
+
 # --- a database that fails -----------------------------------------------------------------------------------------
 
 
@@ -243,8 +289,6 @@ def test_a_lock_stalls_neither_keys_nor_reads(served, tmp_path):
         await store.do(lambda: store.key_by_hash("x"), "keys")
         await store.read(lambda: store.get("response", "x", owner="y"))
         with_lock.append(time.monotonic() - begun)
-
-    import asyncio
 
     asyncio.run_coroutine_threadsafe(look(), served.loop).result(60)
     assert httpx.get(f"{served.url}/v1/models", headers=mine, timeout=60).status_code == 200
@@ -340,8 +384,6 @@ def test_a_clock_that_jumps_deletes_nothing_before_somebody_could_put_it_right(u
 
 
 def test_a_server_whose_clock_jumped_waits_a_day_of_running(served, monkeypatch):
-    import asyncio
-
     service, now = served.service, time.monotonic()
     keeper = Housekeeping(service)
     monkeypatch.setattr(service.store, "sweep", lambda *, may_jump=False: 7 if may_jump else None)
