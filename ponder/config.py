@@ -12,7 +12,7 @@ A config is a frozen dataclass whose fields say what they mean and which numbers
 
 A recipe is a TOML file with a few of its fields, or the name of one that is shipped; `key=value` overrides come last,
 with dots for nested configs (`loss.kl=0.1`). Unknown keys fail and name the one that is meant: by its name in other
-programs (`also`), or the nearest.
+programs (`also`), or the nearest. For a key that another verb has, `NOT_HERE` of the class, key -> why, says so.
 
     config = load(RLConfig, "demo_nano_cpu", ["num_steps=20"])
     print(dumps(config))
@@ -227,7 +227,7 @@ def load(
         path = find_recipe(path)
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _set(data, override)
@@ -260,6 +260,8 @@ def from_dict(cls: type[C], data: Mapping[str, Any], *, where: str = "config") -
 def _meant(cls: type, key: str, value: Any) -> str:
     """The end of an error about an unknown key: what it is called here, or the nearest key. verl writes such keys in
     tables of its own (actor_rollout_ref.actor.optim.lr): then each of theirs is looked for."""
+    if why := getattr(cls, "NOT_HERE", {}).get(key):
+        return f": {why}"
     leaves = {leaf: path for path in _leaves(key, value) for leaf in [path.rpartition(".")[2]]}
     hints = []
     for word, path in leaves.items():
@@ -338,7 +340,7 @@ def _set(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r} is not key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *tables, last = key.strip().split(".")
     for table in tables:

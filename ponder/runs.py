@@ -439,11 +439,11 @@ def training_sources(folder: str | Path) -> list[dict[str, Any]]:
     try:
         sources = json.loads((folder / "training.json").read_text(encoding="utf-8"))["sources"]
         return [dict(row) for row in sources]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
     try:
-        recipe = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+        recipe = read_recipe(run / "config.toml")
     except (OSError, ValueError):
         return []
     sources = []

@@ -26,6 +26,11 @@ from ponder.models.transformer import Transformer
 from ponder.train.distributed import pick_device
 
 Precision = Literal["float32", "bfloat16"]
+# keys of `ponder rl` that the other trainers' recipes have not
+ONLY_RL = dict.fromkeys(
+    ("backend", "cluster", "tinker"),
+    "only `ponder rl` has other backends, a cluster or a service; this trains on the machine where it is started",
+)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ponder.config import REQUIRED, check, setting
 from ponder.runs import Run
-from ponder.train.policy import Precision
+from ponder.train.policy import ONLY_RL, Precision
 
 Arrays = Sequence[NDArray[np.float64]]  # what a scorer says of every held-out example, one array an example
 Consensus = Callable[[Sequence[int], Sequence[int], int, int], float]  # counts, correct, k, blank -> cons@k
@@ -38,6 +38,8 @@ Progress = Callable[[int, int, float], None]  # problems done, problems, share o
 @dataclass(frozen=True, kw_only=True)
 class CommonConfig:
     """The keys that every kind takes."""
+
+    NOT_HERE = ONLY_RL
 
     out: str = setting(REQUIRED, "the run's folder", also="output_dir")
     kind: str = setting("outcome", "what reads the samples: a kind of the tables below, or your own, module:attr")

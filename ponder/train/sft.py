@@ -36,7 +36,7 @@ from ponder.train import inputs
 from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
 from ponder.train.distributed import SupervisedLoss, pick_device, resolve_workers
-from ponder.train.policy import Policy, Precision, open_policy
+from ponder.train.policy import ONLY_RL, Policy, Precision, open_policy
 from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state, state_path
 from ponder.types import Message
 
@@ -84,6 +84,8 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
+    NOT_HERE = ONLY_RL
+
     out: str = setting(REQUIRED, "the run's folder", also="output_dir")
     data: str = setting(
         "demonstrations", "or a JSON Lines file of problem, reasoning, answer", also="dataset dataset_name"

@@ -141,6 +141,13 @@ def test_every_shipped_recipe_resolves_with_one_trainer(name):
     assert verb in head or "ponder loophole" in head  # which runs its arms itself
 
 
+@pytest.mark.parametrize("override", ["backend=tinker", "tinker.base_model=a/b", "cluster.ranks=2", "backend=local"])
+def test_a_backend_is_refused_by_the_trainers_that_have_none(override):
+    for read in (lambda: load(SFTConfig, None, ["out=x", override]), lambda: scorer.load_recipe(None, [override])):
+        with pytest.raises(ConfigError, match="unknown key .* only `ponder rl` has other backends"):
+            read()
+
+
 OTHERS = {
     RLConfig: {
         "learning_rate": ["lr"], "num_generations": ["group_size"], "max_steps": ["num_steps"], "beta": ["loss.kl"],
