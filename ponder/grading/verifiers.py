@@ -23,7 +23,7 @@ import zlib
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, AnyStr, Protocol
+from typing import Any, Protocol
 
 from ponder.config import ConfigError, lookup
 from ponder.grading import killable
@@ -254,7 +254,7 @@ def _pair(line: str) -> dict[str, Any]:
     return pair
 
 
-def bounded_lines(file: IO[AnyStr], path: str | Path) -> Iterator[AnyStr]:
+def bounded_lines(file: Any, path: str | Path) -> Iterator[Any]:
     """The lines of an open file; of a packed one as many bytes as are still data: a line may be as long as the disk."""
     if Path(path).suffix != ".gz":
         yield from file
