@@ -227,7 +227,7 @@ def load(
         path = find_recipe(path)
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _set(data, override)
@@ -340,7 +340,7 @@ def _set(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r} is not key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         value = text
     *tables, last = key.strip().split(".")
     for table in tables:

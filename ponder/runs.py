@@ -39,6 +39,7 @@ try:
 except ImportError:  # no file locks on this system: then nothing warns of two writers
     fcntl = None  # type: ignore[assignment]
 
+SMALL_ENOUGH, MOST_TIMES = 1 << 30, 100  # see `most_unpacked`
 # keys of a recipe that a continued run may have changed: none of them changes what is learned
 MAY_CHANGE = {
     "num_steps", "checkpoint_steps", "save_every", "eval", "adapter_only", "log_rollouts", "cluster", "tinker"
@@ -158,6 +159,11 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} is damaged ({str(error)[:100]}); restore it, or begin again elsewhere")
+
+
+def most_unpacked(size: int) -> int:
+    """Bytes to which packed files of this size may unpack. A few can be made to fill any memory; data is not so."""
+    return SMALL_ENOUGH + MOST_TIMES * size
 
 
 def revision() -> str:
@@ -441,11 +447,11 @@ def training_sources(folder: str | Path) -> list[dict[str, Any]]:
     try:
         sources = json.loads((folder / "training.json").read_text(encoding="utf-8"))["sources"]
         return [dict(row) for row in sources]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         pass
     run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
     try:
-        recipe = tomllib.loads((run / "config.toml").read_text(encoding="utf-8"))
+        recipe = read_recipe(run / "config.toml")
     except (OSError, ValueError):
         return []
     sources = []

@@ -78,9 +78,10 @@ def test_a_missing_or_broken_file_says_so(tmp_path):
     (tmp_path / "b.toml").write_text("out = ")
     with pytest.raises(ConfigError, match=r"b\.toml is not valid TOML"):
         load(Outer, tmp_path / "b.toml")
-    (tmp_path / "c.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(ConfigError, match="not valid TOML"):
-        load(Outer, tmp_path / "c.toml")
+    for damage in (b"\xff\xfe", b"out = " + b"[" * 100_000):
+        (tmp_path / "c.toml").write_bytes(damage)
+        with pytest.raises(ConfigError, match="not valid TOML"):
+            load(Outer, tmp_path / "c.toml")
 
 
 def test_a_name_is_an_entry_or_an_importable_object():

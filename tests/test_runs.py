@@ -198,7 +198,10 @@ def test_an_older_run_tells_its_training_by_its_recipe(tmp_path):
     assert task == {"kind": "task", "task": "arithmetic", "split": "train", "seed": 3, "size": 8}
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"sources": 3}', '{"sources": [3]}', '{"sources": "ab"}'])
+BROKEN = "", "[]", "{", '{"sources": 3}', '{"sources": [3]}', '{"sources": "ab"}', "[" * 100_000
+
+
+@pytest.mark.parametrize("text", BROKEN)
 def test_a_broken_record_says_nothing(tmp_path, text):
     (tmp_path / "training.json").write_text(text)
     assert training_sources(tmp_path) == []

@@ -82,7 +82,7 @@ def _export_served(url: str, out: Path, api_key: str, with_reasoning: bool, limi
     from ponder.cli.show import finish
     from ponder.config import ConfigError
     from ponder.runs import write_atomic
-    from ponder.serve.terminal import key_for
+    from ponder.serve.terminal import error_message, key_for
 
     try:
         import httpx
@@ -100,8 +100,11 @@ def _export_served(url: str, out: Path, api_key: str, with_reasoning: bool, limi
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise ConfigError(f"no `ponder serve` answers at {base} ({type(error).__name__}); is it running?") from None
     if response.status_code != 200:
-        raise ConfigError(f"{base} refused: {found['error']['message']}")
-    rows, left_out = found["data"], found["left_out"]
+        raise ConfigError(f"{base} refused: {error_message(response)}")
+    try:
+        rows, left_out = found["data"], found["left_out"]
+    except (KeyError, TypeError):
+        raise ConfigError(f"{base} is no `ponder serve`, or one of another version") from None
     if not rows:
         raise ConfigError(
             f"{base} has stored no answers of this key's owner to train on; left out: {left_out or 'none'}"
@@ -158,17 +161,19 @@ def push(
     from ponder.cli.show import finish
     from ponder.evals.card import prepare
     from ponder.models.upload import publication, upload
+    from ponder.runs import lock
 
     out = out or Path("push") / name.rpartition("/")[2]
     what = publication(model, name, adapter=adapter, base=base, license=license)
-    files = prepare(what, out, banks=bank or ())
-    size = sum(path.stat().st_size for path in files)
-    sentence = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
-    names = [str(path.relative_to(out)) for path in files]
-    found: dict[str, object] = {"folder": str(out), "files": names, "bytes": size}
-    if dry_run:
-        return finish(found, f"{sentence}; read {out / 'README.md'} before it goes out", as_json)
-    url = upload(out, name, private=private)
+    with lock(out.absolute().with_name(f".{out.absolute().name}.lock"), out):  # what goes out is what lies there
+        files = prepare(what, out, banks=bank or ())
+        size = sum(path.stat().st_size for path in files)
+        sentence = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"
+        names = [str(path.relative_to(out)) for path in files]
+        found: dict[str, object] = {"folder": str(out), "files": names, "bytes": size}
+        if dry_run:
+            return finish(found, f"{sentence}; read {out / 'README.md'} before it goes out", as_json)
+        url = upload(out, name, private=private)
     finish(found | {"url": url}, f"{sentence}, are at {url}", as_json)
 
 

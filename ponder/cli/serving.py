@@ -292,4 +292,7 @@ def keys_revoke(
 
 def shown_db(db: str) -> str:
     """Where a database is, whatever the current folder; an address has no password in it."""
-    return re.sub(r"(?<=//)([^:/@]*):[^@/]*@", r"\1@", db) if "://" in db else str(Path(db).resolve())
+    if "://" not in db:
+        return str(Path(db).resolve())
+    told = re.sub(r"(?<=//)([^:/?@]*):[^/?]*@", r"\1@", db)
+    return re.sub(r"(?<=password=)[^&]*", "...", told)

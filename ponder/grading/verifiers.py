@@ -32,6 +32,7 @@ from ponder.grading.extract import extract, extract_marked, extract_text
 from ponder.grading.frames import key_in, whole_number
 from ponder.grading.letters import chosen, plain
 from ponder.grading.readings import ParsedAnswer
+from ponder.runs import most_unpacked
 from ponder.types import Message, Problem, Verdict
 
 OPINION_SECONDS = 2.0
@@ -262,6 +263,19 @@ def _pair(line: str) -> dict[str, Any]:
     return pair
 
 
+def bounded_lines(file: Any, path: str | Path) -> Iterator[Any]:
+    """The lines of an open file; of a packed one as many bytes as are still data: a line may be as long as the disk."""
+    if Path(path).suffix != ".gz":
+        yield from file
+        return
+    left = most = most_unpacked(Path(path).stat().st_size)
+    while line := file.readline(left + 1):
+        left -= len(line)
+        if left < 0:
+            raise ConfigError(f"{path} unpacks to more than {most:,} bytes; unpack it yourself to read it all the same")
+        yield line
+
+
 def numbered_lines(path: str | Path) -> Iterator[tuple[int, str | ConfigError]]:
     """The lines of a text or .gz file with their numbers; an unreadable line or file is one clear ConfigError."""
     path = Path(path)
@@ -272,7 +286,7 @@ def numbered_lines(path: str | Path) -> Iterator[tuple[int, str | ConfigError]]:
     number = 0
     try:
         with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
+            for number, raw in enumerate(bounded_lines(file, path), start=1):
                 if not raw.strip():
                     continue
                 try:

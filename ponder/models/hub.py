@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import re
 import sys
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ from ponder.models.marks import add_marks, grown
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer, blank
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
-from ponder.runs import find_checkpoints, read_object, write_atomic
+from ponder.runs import find_checkpoints, read_object, read_recipe, write_atomic
 
 FORMS = (
     f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "
@@ -255,7 +254,7 @@ def _checkpoint(run: Path, checkpoint: str) -> Path:
 def _base(run: Path) -> Path:
     """The model a run's recipe named."""
     try:
-        model = tomllib.loads((run / "config.toml").read_text(encoding="utf-8")).get("model")
+        model = read_recipe(run / "config.toml").get("model")
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot read which model {run} began from: {error}") from None
     if not isinstance(model, str):

@@ -11,13 +11,13 @@ already gets another commit; what only the hub has stays.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
 from ponder.config import ConfigError
 from ponder.models import hub, named
 from ponder.models.lora import is_adapter, read_adapter_config
+from ponder.runs import read_recipe
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
@@ -69,7 +69,7 @@ def _began(run: Path | None) -> str:
     """What a run's recipe calls the model that it began from."""
     if run is None or not (run / "config.toml").exists():
         return ""
-    return str(tomllib.loads((run / "config.toml").read_text(encoding="utf-8")).get("model", ""))
+    return str(read_recipe(run / "config.toml").get("model", ""))
 
 
 def _known(base: str) -> str | None:

@@ -114,7 +114,7 @@ class PromptEncoder:
 def read_policy_file(path: Path) -> str:
     """The text of a policy file, for `ponder serve --policy`."""
     try:
-        text = path.read_text(encoding="utf-8").strip()
+        text = path.read_text(encoding="utf-8-sig").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"--policy {path} cannot be read as text ({type(error).__name__})") from None
     if not text:

@@ -41,11 +41,14 @@ class Chat:
             raise ChatError(f"{base_url} wants a key: give --api-key, or set PONDER_API_KEY")
         if not all("!" <= char <= "~" for char in api_key.strip()):
             raise ChatError("--api-key holds spaces or other characters that no key has; copy it again")
-        self._client = httpx.Client(
-            base_url=base_url.rstrip("/"),
-            headers={"Authorization": f"Bearer {api_key.strip()}"},
-            timeout=httpx.Timeout(20, read=120),
-        )
+        try:
+            self._client = httpx.Client(
+                base_url=base_url.rstrip("/"),
+                headers={"Authorization": f"Bearer {api_key.strip()}"},
+                timeout=httpx.Timeout(20, read=120),
+            )
+        except httpx.InvalidURL as error:
+            raise ChatError(f"{base_url!r} is no address of a server: {error}") from None
         self._model, self._reasoning = model, {"effort": effort, "summary": "auto", **({"mode": mode} if mode else {})}
         self._previous: str | None = None
         self.response: str | None = None  # the one that runs
@@ -60,7 +63,7 @@ class Chat:
             with self._client.stream("POST", "/responses", json=body) as answer:
                 if answer.status_code != 200:
                     answer.read()
-                    raise ChatError(_error_message(answer))
+                    raise ChatError(error_message(answer))
                 for line in answer.iter_lines():
                     if not line.startswith("data: "):
                         continue
@@ -85,7 +88,7 @@ class Chat:
             raise ChatError(f"{self._client.base_url} cannot be reached: {error or type(error).__name__}") from None
         if answer.status_code != 200:
             hint = "; give its key with --api-key" if answer.status_code in (401, 403) else ""
-            raise ChatError(f"{_error_message(answer)}{hint}")
+            raise ChatError(f"{error_message(answer)}{hint}")
         try:
             served = [str(model["id"]) for model in answer.json()["data"]]
         except (ValueError, KeyError, TypeError):
@@ -105,7 +108,8 @@ class Chat:
         self._client.close()
 
 
-def _error_message(answer: Any) -> str:
+def error_message(answer: Any) -> str:
+    """Why a server refused, in its words."""
     try:
         return str(answer.json()["error"]["message"])
     except (ValueError, KeyError, TypeError):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.grading.verifiers import bounded_lines
 
 Row = dict[str, Any]
 
@@ -28,6 +29,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "choices": ("options",),
 }
 TABLES = {".csv": ",", ".tsv": "\t"}  # suffix -> delimiter
+MAX_HEAD = 1 << 20  # characters of a first line in which a delimiter is looked for
 _MARK = "####"  # GSM8K: a worked solution, this mark, the answer
 
 
@@ -84,12 +86,12 @@ def table_rows(path: str) -> Iterator[tuple[str, Row]]:
     line = 1
     try:
         with (gzip.open if path.endswith(".gz") else open)(path, "rt", encoding="utf-8-sig", newline="") as file:
-            first = file.readline()
+            first = file.readline(MAX_HEAD)
             file.seek(0)
             delimiter = TABLES[_suffix(path)]
             if delimiter == "," and "," not in first and ";" in first:
                 delimiter = ";"
-            reader = csv.DictReader(file, delimiter=delimiter, strict=True)
+            reader = csv.DictReader(bounded_lines(file, path), delimiter=delimiter, strict=True)
             head = reader.fieldnames or []
             if twice := [name for name in head if name and head.count(name) > 1]:
                 raise ConfigError(f"{path}: two columns are called {twice[0]!r}; rename or remove one of them")

@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.runs import most_unpacked
 
 BRANCH = "refs/convert/parquet"
 Row = dict[str, Any]
-MAX_TOTAL = 8 << 30  # bytes of the rows that are kept
-SMALL, MAX_RATIO = 1 << 30, 40  # and not above SMALL + MAX_RATIO times the size of their files
+MAX_TOTAL = 8 << 30  # bytes of the rows that are kept, and not more than `most_unpacked` of their files
 CELL = 64  # bytes that Python needs for a cell with nothing in it
 MAX_PART = 256 << 20  # bytes that a batch may have if each of its values were as large as its whole row group
 MAX_ROWS = 4096  # of a batch
@@ -81,7 +81,7 @@ def read_parquet(
 
     rows: list[Row] = []
     size, total = sum(file.stat().st_size for file in files), 0
-    most = min(MAX_TOTAL, SMALL + MAX_RATIO * size)
+    most = min(MAX_TOTAL, most_unpacked(size))
     try:
         for file in files:
             for table in _tables(file, columns, where):

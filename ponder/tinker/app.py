@@ -11,6 +11,7 @@ import functools
 import hmac
 import json
 import logging
+import re
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -19,7 +20,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
@@ -33,7 +34,7 @@ from ponder.tinker.wire import read_request
 WAIT = 30.0  # seconds that one poll is held; the SDK gives up on one after 45
 MAX_BODY = 64 << 20
 _SECRET = secrets.token_bytes(32)  # of the addresses of files: they end with the process
-LOCAL = ("127.0.0.1", "localhost", "::1")
+_HERE = re.compile(r"(?:127\.0\.0\.1|localhost|\[::1\])(?::[0-9]{1,5})?", re.IGNORECASE)  # as a Host header says it
 _log = logging.getLogger("ponder.tinker")
 Handler = Callable[["TinkerCall"], Awaitable[Any]]
 
@@ -206,7 +207,7 @@ async def external_weights_urls(call: TinkerCall) -> Any:
 async def download(call: TinkerCall) -> Any:
     run, kind, name, file = parts = tuple(call.path(part) for part in ("run", "kind", "name", "file"))
     given = call.request.query_params
-    expires = int(given["expires"]) if given.get("expires", "").isdecimal() else 0
+    expires = int(given["expires"]) if re.fullmatch("[0-9]{1,12}", given.get("expires", "")) else 0
     is_ours = hmac.compare_digest(given.get("signature", "").encode(), _signature(*parts, expires).encode())
     if not is_ours or expires < time.time():
         return refusal(403, "this address is not valid, or no longer: ask for the URLs again")
@@ -348,17 +349,21 @@ def make_app(service: TinkerService, *, api_key: str | None = None) -> Starlette
 
     def endpoint(handler: Handler) -> Callable[[Request], Awaitable[Response]]:
         async def handle(request: Request) -> Response:
-            if api_key is None and request.url.hostname not in LOCAL:
+            # not `request.url`, which takes the address of the server for a header that it cannot read
+            if api_key is None and not _HERE.fullmatch(request.headers.get("host", "")):
                 return refusal(403, "without --api-key only http://127.0.0.1 and http://localhost are answered")
             given = request.headers.get("x-api-key", "")
             is_right = bool(given) and (api_key is None or hmac.compare_digest(given.encode(), api_key.encode()))
             if not is_right and handler is not download:
                 return refusal(401, "set TINKER_API_KEY to the key that `ponder tinker` was started with")
             body = bytearray()
-            async for part in request.stream():
-                body += part
-                if len(body) > MAX_BODY:
-                    return refusal(413, f"the body is larger than {MAX_BODY >> 20} MiB; send fewer data at a time")
+            try:
+                async for part in request.stream():
+                    body += part
+                    if len(body) > MAX_BODY:
+                        return refusal(413, f"the body is larger than {MAX_BODY >> 20} MiB; send fewer data at a time")
+            except ClientDisconnect:
+                return refusal(400, "the body never came")  # nobody reads this
             try:
                 result = await handler(TinkerCall(request, service, bytes(body)))
             except NotHere as error:

@@ -14,7 +14,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -64,6 +64,7 @@ class Model:
     line: RequestLine
     ordinal: int
     training: TrainingModel | None = None
+    has_room: bool = False  # it is made, or is being made: one of `max_models`
     metadata: dict[str, Any] = field(default_factory=dict)
     num_saved: int = 0
     snapshots: list[str] = field(default_factory=list)  # samplers, oldest first
@@ -88,9 +89,10 @@ class Model:
 @dataclass(frozen=True, eq=False)
 class SamplingClient:
     base: Base
-    version: Version | None  # None: it was a snapshot, and is gone
-    model_path: str | None
+    version: Version | None  # None: it is of saved weights, or was a snapshot and is gone
     ordinal: tuple[int, ...]
+    model_path: str | None = None
+    saved: str = ""  # the name of the version that lies at model_path
 
 
 class TinkerService:
@@ -100,7 +102,7 @@ class TinkerService:
         self.sessions: dict[str, Session] = {}
         self.models: dict[str, Model] = {}
         self.samplers: dict[str, SamplingClient] = {}
-        self._loaded: dict[str, Version] = {}  # saved weights, by path
+        self._loaded: dict[str, Version] = {}  # saved weights, by the name of their version; the last used come last
         self._closing: set[asyncio.Future[None]] = set()
 
     # sessions
@@ -117,10 +119,12 @@ class TinkerService:
         return self.sessions[identity]
 
     def finish(self, identity: str) -> None:
-        """Its models make room at once; what was saved stays."""
+        """Its models and samplers make room at once; what was saved stays."""
         session = self.session(identity)
         for name in [name for name, model in self.models.items() if model.session is session]:
             self.unload(name, "its session was closed")
+        for name in [name for name in list(self.samplers) if name.startswith(f"{identity}:sample:")]:
+            del self.samplers[name]
 
     def base(self, name: str) -> Base:
         if name not in self.bases:
@@ -204,6 +208,7 @@ class TinkerService:
             raise ConfigError(f"the optimizer {optimizer!r} is not offered here; use adamw, the default")
         model = self.models[identity]
         self._make_room()
+        model.has_room = True
         await base.ready()
         own = text_seed("lora", self.settings.seed, model.session.ordinal, model.ordinal)
         model.training = await asyncio.to_thread(
@@ -215,10 +220,11 @@ class TinkerService:
     def _make_room(self) -> None:
         """Models of sessions that fell silent go first; then it is an error."""
         limit, now = self.settings.max_models, time.monotonic()
-        there = [model for model in self.models.values() if model.training is not None]
+        there = [model for model in self.models.values() if model.has_room]
         silent = [model for model in there if now - model.session.last_seen > SILENT]
         for model in silent[: max(0, len(there) + 1 - limit)]:
             self.unload(model.identity, "its client was silent, and another needed the room")
+            self._forget_snapshots(model, keep=0)
             there.remove(model)
         if len(there) >= limit:
             raise ConfigError(f"{limit} models are in training, as many as --max-models allows; end one of their "
@@ -261,7 +267,6 @@ class TinkerService:
                 {**training.facts(), "user_metadata": dict(metadata) if isinstance(metadata, Mapping) else None},
                 overwrite=overwrite, ttl=ttl,
             )  # fmt: skip
-            self._loaded.pop(path, None)
             return {"type": SAVED[kind], "path": path}
 
         return self.in_line(identity, number, job)
@@ -273,17 +278,18 @@ class TinkerService:
 
         def job(training: TrainingModel) -> Payload:
             version = Version(sampler, training.snapshot())
-            self.samplers[sampler] = SamplingClient(
-                training.base, version, None, (model.session.ordinal, sampler_number)
-            )
+            self.samplers[sampler] = SamplingClient(training.base, version, (model.session.ordinal, sampler_number))
             model.snapshots.append(sampler)
-            for old in model.snapshots[:-SNAPSHOTS]:
-                known = self.samplers[old]
-                self.samplers[old] = SamplingClient(known.base, None, None, known.ordinal)
-            del model.snapshots[:-SNAPSHOTS]
+            self._forget_snapshots(model, keep=SNAPSHOTS)
             return {"type": "save_weights_for_sampler", "sampling_session_id": sampler}
 
         return self.in_line(identity, number, job)
+
+    def _forget_snapshots(self, model: Model, *, keep: int) -> None:
+        """But for the last ones."""
+        while len(model.snapshots) > keep:
+            if known := self.samplers.get(old := model.snapshots.pop(0)):
+                self.samplers[old] = replace(known, version=None)
 
     def load(self, identity: str, number: int, path: str, *, optimizer: bool) -> str:
         def job(training: TrainingModel) -> Payload:
@@ -302,24 +308,47 @@ class TinkerService:
     ) -> str:
         session, identity = self.session(session_id), f"{session_id}:sample:{number}"
         if identity not in self.samplers:
+            ordinal = session.ordinal, number
             if model_path:
                 saved = self.store.find(model_path)
                 base = self.base(saved.facts["base_model"])
                 await base.ready()
-                version = self._version(saved, base)
+                read = await self._read(saved, base)
+                made = SamplingClient(base, None, ordinal, model_path, read.name)
             elif base_model:
-                base, version = self.base(base_model), Version("base")
-                await base.ready()
+                made = SamplingClient(self.base(base_model), Version("base"), ordinal)
+                await made.base.ready()
             else:
                 raise ConfigError("say what to sample from: base_model or model_path")
-            self.samplers[identity] = SamplingClient(base, version, model_path, (session.ordinal, number))
+            self.samplers[identity] = made
         return identity
 
-    def _version(self, saved: Checkpoint, base: Base) -> Version:
-        if saved.path not in self._loaded:
-            name = f"{saved.path}@{saved.facts['time']}"  # overwritten weights are another version
-            self._loaded[saved.path] = Version(name, base.read_adapter(saved.folder))
-        return self._loaded[saved.path]
+    async def _version(self, sampler: SamplingClient) -> Version:
+        """The weights of a sampler; saved ones are read again where they are no longer in memory."""
+        if sampler.version is not None:
+            return sampler.version
+        if sampler.model_path is None:
+            raise ConfigError(f"this sampler's weights are gone: the last {SNAPSHOTS} snapshots of a model are "
+                              "kept. Save older ones by name, with save_weights_for_sampler")  # fmt: skip
+        if found := self._loaded.get(sampler.saved):
+            return self._use(found)
+        saved = self.store.find(sampler.model_path)
+        if _version_name(saved) != sampler.saved:
+            raise ConfigError(f"{sampler.model_path} was overwritten since this sampler was made: make a new one")
+        return await self._read(saved, sampler.base)
+
+    async def _read(self, saved: Checkpoint, base: Base) -> Version:
+        name = _version_name(saved)
+        if name not in self._loaded:
+            self._loaded[name] = Version(name, await asyncio.to_thread(base.read_adapter, saved.folder))
+        return self._use(self._loaded[name])
+
+    def _use(self, version: Version) -> Version:
+        """Of saved weights the last ones used stay in memory, as many as snapshots of a model."""
+        self._loaded[version.name] = self._loaded.pop(version.name)
+        for old in list(self._loaded)[:-SNAPSHOTS]:
+            del self._loaded[old]
+        return version
 
     def sampler(self, identity: str) -> SamplingClient:
         if identity not in self.samplers:
@@ -338,15 +367,13 @@ class TinkerService:
 
     def _sampling(self, sampler: SamplingClient, n: int, seed: int, request: Mapping[str, Any]) -> Work:
         async def work() -> Payload:
-            base, version = sampler.base, sampler.version
-            if version is None:
-                raise ConfigError(f"this sampler's weights are gone: the last {SNAPSHOTS} snapshots of a model are "
-                                  "kept. Save older ones by name, with save_weights_for_sampler")  # fmt: skip
+            base = sampler.base
             if unused := [name for name in _UNUSED if request.get(name)]:
                 raise ConfigError(f"{unused[0]} is not supported here; leave it out")
             if request.get("target_prompt_logprobs"):
                 raise ConfigError("target_prompt_logprobs is not supported here; use forward with cross_entropy")
             await base.ready()
+            version = await self._version(sampler)
             ids = prompt_ids(request.get("prompt"))
             params, end_ids = sampling_params(request.get("sampling_params") or {}, seed, base, ids)
             scored = await base.prompt_logprobs(version, ids) if request.get("prompt_logprobs") else None
@@ -370,6 +397,11 @@ class TinkerService:
         await asyncio.gather(*self._closing)
         for base in self.bases.values():
             await base.aclose()
+
+
+def _version_name(saved: Checkpoint) -> str:
+    """Overwritten weights are another version."""
+    return f"{saved.path}@{saved.facts['time']}"
 
 
 def prompt_ids(prompt: Any) -> list[int]:

@@ -352,7 +352,7 @@ class TinkerLearner:
         except ConfigError as error:
             raise ConfigError(
                 f"what the service calls {self._base_model!r} is not the model {self._recipe.model!r} of this disk: "
-                f"the adapter that it trains does not fit ({error}). Let `model` and tinker.base_model name the same"
+                f"the adapter that it trains does not fit ({error}). Let `model` and tinker.base_model name one model"
             ) from None
 
     def save_state(self, path: Path, metadata: dict[str, str]) -> None:

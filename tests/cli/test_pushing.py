@@ -21,7 +21,7 @@ from ponder.models import hub, lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.upload import publication, upload
 from ponder.models.weights import save_model
-from ponder.runs import Run, record_training, write_atomic
+from ponder.runs import Run, lock, record_training, write_atomic
 from ponder.types import SamplingParams
 from tests.cli.typed import fails_with, ponder
 from tests.helpers import LowercaseTask, tiny_model
@@ -197,3 +197,6 @@ def test_a_dry_run_makes_the_folder_and_pushes_nothing(run, tmp_path):
     assert {"README.md", "model.safetensors"} <= set(found["files"]) and "url" not in found
     assert (tmp_path / "push" / "mine" / "README.md").exists()
     fails_with(ponder("push", str(run), "me/mine", cwd=tmp_path, HF_HUB_OFFLINE="1"), "HF_HUB_OFFLINE", "push/mine")
+    with lock(tmp_path / "push" / ".mine.lock", "it"):  # you/mine is made in the same folder
+        done = ponder("push", str(run), "you/mine", "--dry-run", cwd=tmp_path)
+    fails_with(done, "push/mine is being written by process")

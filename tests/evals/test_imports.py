@@ -115,6 +115,24 @@ def test_attachments_reasoning_and_errors_of_a_log_are_read(tmp_path):
     assert list(log.notes) == ["1 samples that ended in an error, left out"]
 
 
+def test_a_small_log_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("ponder.runs.SMALL_ENOUGH", 10)
+    monkeypatch.setattr("ponder.runs.MOST_TIMES", 10)
+    long = "x" * 20_000
+    path = inspect_log(tmp_path / "x.eval", [inspect_sample(f"p{i}", 1, "C", input=long) for i in range(9)])
+    with zipfile.ZipFile(path) as log, zipfile.ZipFile(tmp_path / "y.eval", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in log.namelist():
+            packed.writestr(name, log.read(name))
+    assert len(read_log(path).samples) == 9
+    with pytest.raises(ConfigError, match=r"y\.eval would unpack to more than"):
+        read_log(tmp_path / "y.eval")
+    parts = [{"type": "text", "text": "attachment://a"}] * 300
+    sample = inspect_sample("a", 1, "C", attachments={"a": long})
+    sample["output"]["choices"][0]["message"]["content"] = parts
+    with pytest.raises(ConfigError, match=r"x\.json .*names its attachments so often"):
+        read_log(inspect_log(tmp_path / "x.json", [sample]))
+
+
 def test_scores_that_are_no_verdict_are_undecided_and_shares_are_wrong_and_both_are_told():
     seen: Counter[str] = Counter()
     values = ["C", "I", "N", 1, 0, True, False, "yes", "0.0", 1.0]

@@ -84,6 +84,8 @@ def test_what_the_policy_allows_is_answered_and_the_policy_is_not_part_of_the_an
 def test_a_policy_file_must_hold_rules(tmp_path):
     (tmp_path / "rules.txt").write_text(f"\n{RULES}\n")
     assert read_policy_file(tmp_path / "rules.txt") == RULES
+    (tmp_path / "rules.txt").write_text(RULES, encoding="utf-8-sig")  # as some editors save it
+    assert read_policy_file(tmp_path / "rules.txt") == RULES
     (tmp_path / "empty.txt").write_text(" \n")
     with pytest.raises(ConfigError, match="is empty"):
         read_policy_file(tmp_path / "empty.txt")

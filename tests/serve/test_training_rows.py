@@ -14,6 +14,7 @@ from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.monitors import MonitorInReward, Rules
 from ponder.serve.store import KEPT
+from ponder.serve.terminal import Chat, ChatError
 from ponder.tasks import load_task
 from ponder.train.recipe import load_recipe
 from ponder.train.rl import rl
@@ -186,3 +187,20 @@ def test_the_verb_says_what_is_wrong(tmp_path):
         assert isinstance(done.exception, ConfigError) and "Incorrect API key" in str(done.exception)
         assert ".jsonl" in str(export(server, tmp_path / "a.txt").exception)
     assert "is it running?" in str(export(server, tmp_path / "a.jsonl").exception)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [(404, {"detail": "Not Found"}, "the server answered 404"), (200, {"object": "list"}, "is no `ponder serve`"),
+     (200, [], "is no `ponder serve`"), (500, "x", "the server answered 500")],
+)  # fmt: skip
+def test_a_server_that_is_no_ponder_serve_is_one_error(tmp_path, monkeypatch, status, body, told):
+    monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(status, json=body))
+    done = CliRunner().invoke(app, ["export", "http://127.0.0.1:1", str(tmp_path / "a.jsonl"), "--api-key", KEY])
+    assert isinstance(done.exception, ConfigError) and told in str(done.exception)
+
+
+@pytest.mark.parametrize("address", ["http://x\0", "http://\udcff"])
+def test_an_address_that_is_none_is_one_error_of_the_chat(address):
+    with pytest.raises(ChatError, match="is no address"):
+        Chat(address, KEY, model=None, effort="low", mode=None)

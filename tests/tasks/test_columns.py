@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import tracemalloc
 from random import Random
 
 import pytest
@@ -97,6 +98,19 @@ def test_a_damaged_gzip_file_is_one_clear_error(tmp_path, name):
         (tmp_path / name).write_bytes(data)
         with pytest.raises(ConfigError, match=name):
             load_task(f"file:{tmp_path / name}")
+
+
+@pytest.mark.parametrize("name", ["p.jsonl.gz", "p.csv.gz"])
+def test_a_small_gzip_file_whose_line_unpacks_to_very_much_fills_no_memory(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("ponder.runs.SMALL_ENOUGH", 1 << 18)
+    (tmp_path / name).write_bytes(gzip.compress(b"id,problem,answer\n" * name.count("csv") + b"x" * 40_000_000))
+    tracemalloc.start()
+    try:
+        with pytest.raises(ConfigError, match="unpacks to more than"):
+            load_task(f"file:{tmp_path / name}")
+        assert tracemalloc.get_traced_memory()[1] < 30 << 20
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_table_may_have_choices(tmp_path):

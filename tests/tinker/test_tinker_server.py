@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,11 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.tinker import futures as futures_module
+from ponder.tinker.app import make_app
 from ponder.tinker.checkpoints import SavedWeights, as_listed
 from ponder.tinker.futures import Futures, RequestLine
+from ponder.tinker.sampling import Base
+from ponder.tinker.service import TinkerService, TinkerSettings
 from tests.tinker.tinkering import NAME, Client, read_output, request, sampled, server, shifted, tiny_base
 
 PROMPT = [10, 20, 30, 40]
@@ -176,7 +181,9 @@ def test_unknown_models_bases_keys_and_paths_are_refused_with_the_fix(client, tm
 
 
 def test_a_web_page_that_leads_a_name_of_its_own_here_is_refused_where_any_key_will_do(client, tmp_path):
-    for host, status in (("evil.example", 403), ("evil.example:8010", 403), ("localhost:8010", 200)):
+    others = "evil.example", "evil.example:8010", "[", "evil.example:x", "127.0.0.1@evil.example", "evil example", ""
+    for host in (*others, "127.0.0.1.evil.example", "localhost:8010", "LOCALHOST", "127.0.0.1", "[::1]:8010"):
+        status = 403 if host in others or "evil" in host else 200
         assert client.http.get("/api/v1/healthz", headers={"host": host}).status_code == status
     with server(tiny_base(tmp_path / "model"), tmp_path, api_key="tml-mine") as http:
         assert http.get("/api/v1/healthz", headers={"host": "train.example"}).status_code == 200
@@ -319,8 +326,8 @@ def test_an_export_is_downloaded_by_whoever_has_its_address_and_by_nobody_else(c
         found = client.http.get(url, headers={"x-api-key": ""})
         assert found.status_code == 200 and len(found.content) > 100
         changed = url.replace(name, "checkpoint.json"), url.replace("signature=", "signature=0"), url.split("?")[0]
-        later = url.replace("expires=", "expires=9")
-        assert {client.http.get(other).status_code for other in (*changed, later)} == {403}
+        later = [url.replace("expires=", f"expires={more}") for more in ("9", "9" * 5000, "-", "²")]
+        assert {client.http.get(other).status_code for other in (*changed, *later)} == {403}
     promised = client.post("save_weights_external", model_id=trained, seq_id=2, path="secret",
                            age_encryption_recipients=["age1x"])  # fmt: skip
     assert "leave out age_encryption_recipients" in client.result(promised)["error"]
@@ -344,6 +351,64 @@ def test_no_more_models_are_trained_than_there_is_room_for(tmp_path):
         assert "--max-models" in client.result(asked)["error"]
         client.post("unload_model", model_id=model)
         client.model(2)
+
+
+def test_models_that_are_asked_for_at_once_take_no_more_room_than_there_is(tmp_path):
+    with server(tiny_base(tmp_path / "model"), tmp_path, max_models=2) as http:
+        client = Client(http)
+        ask = lambda i: client.post("create_model", session_id=client.session, model_seq_id=i, base_model=NAME,
+                                    lora_config={"rank": 4})  # fmt: skip
+        told = [client.result(promised) for promised in [ask(i) for i in range(5)]]
+        assert sum("model_id" in each for each in told) == 2
+        assert all("--max-models" in each["error"] for each in told if "model_id" not in each)
+
+
+def test_saved_weights_that_are_drawn_from_do_not_pile_up_in_memory_and_stay_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr("ponder.tinker.service.SNAPSHOTS", 2)
+    read, adapters = Base.read_adapter, []
+
+    def watched(base, folder):
+        adapters.append(weakref.ref(adapter := read(base, folder)))
+        return adapter
+
+    monkeypatch.setattr(Base, "read_adapter", watched)
+    with server(tiny_base(tmp_path / "model"), tmp_path) as http:
+        client = Client(http)
+        model, samplers, drawn = client.model(0), [], []
+        draw = lambda sampler, number: client.sample(sampler, number, PROMPT, n=2, seed=1)[0]
+        for i in range(5):
+            client.train(model, 3 * i + 1, [shifted([*PROMPT, 99, 99])], "cross_entropy")
+            client.result(client.step(model, 3 * i + 2, learning_rate=0.05))
+            body = {"model_id": model, "seq_id": 3 * i + 3, "path": f"w{i}"}
+            path = client.result(client.post("save_weights_for_sampler", **body))["path"]
+            made = client.post("create_sampling_session", session_id=client.session, sampling_session_seq_id=i,
+                               model_path=path)  # fmt: skip
+            samplers.append(made["sampling_session_id"])
+            drawn.append(draw(samplers[-1], 0))
+        gc.collect()
+        assert sum(adapter() is not None for adapter in adapters) <= 2 and drawn[0] != drawn[4]
+        assert [draw(sampler, 1) for sampler in samplers] == drawn
+        body = {"model_id": model, "seq_id": 16, "path": "w0", "overwrite": True}
+        client.result(client.post("save_weights_for_sampler", **body))
+        assert "was overwritten" in client.sample(samplers[0], 2, PROMPT)["error"]
+        assert http.post(f"/api/v1/sessions/{client.session}/finish", json={}).status_code == 204
+        client.post("asample", status=404, sampling_session_id=samplers[4], seq_id=3)
+
+
+def test_a_client_that_leaves_before_its_request_came_is_no_error_of_the_server(tmp_path):
+    app = make_app(TinkerService({}, TinkerSettings(folder=tmp_path)), api_key="tml-mine")
+    scope = {"type": "http", "method": "POST", "path": "/api/v1/asample", "query_string": b"", "scheme": "http",
+             "headers": [(b"host", b"x"), (b"x-api-key", b"tml-mine")], "server": ("x", 80)}  # fmt: skip
+    said = []
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        said.append(message.get("status"))
+
+    asyncio.run(app(scope, receive, send))
+    assert said[0] == 400
 
 
 def test_a_number_that_never_comes_ends_the_wait_of_those_after_it(monkeypatch):

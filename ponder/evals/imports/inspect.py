@@ -4,7 +4,8 @@
 
 Inspect compresses with zstandard, which Python reads from 3.14 on; before, pyarrow does, which a bank needs anyway. A
 sample that ended in an error has no verdict that the model earned and is left out, which the notes say. Long texts,
-which Inspect keeps as attachments, are put back.
+which Inspect keeps as attachments, are put back. A small file may neither unpack to very much, nor name one attachment
+until the memory is full.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ponder.config import ConfigError
 from ponder.evals import columns
 from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
 from ponder.evals.imports.scores import count_notes, outcome_of
+from ponder.runs import most_unpacked
 from ponder.types import FinishReason, Problem
 
 ZSTANDARD = 93
@@ -57,13 +59,16 @@ def _zipped(path: Path) -> tuple[Mapping[str, Any], Iterator[Mapping[str, Any]]]
         names = log.namelist()
         if "header.json" not in names:
             raise ConfigError(f"{path} has no header.json: the task was not finished; `inspect log recover` repairs it")
+        names = [name for name in sorted(names) if name.startswith("samples/") and name.endswith(".json")]
+        most = most_unpacked(path.stat().st_size)
+        if sum(log.getinfo(name).file_size for name in names) > most:
+            raise ConfigError(f"{path} would unpack to more than {most:,} bytes; the log is damaged")
         header = json.loads(_member(path, log, "header.json"))
 
     def samples() -> Iterator[Mapping[str, Any]]:
         with zipfile.ZipFile(path) as log:
-            for name in sorted(names):
-                if name.startswith("samples/") and name.endswith(".json"):
-                    yield json.loads(_member(path, log, name))
+            for name in names:
+                yield json.loads(_member(path, log, name))
 
     return header, samples()
 
@@ -93,9 +98,9 @@ def _log(path: Path, header: Mapping[str, Any], samples: Iterator[Mapping[str, A
     facts = header["eval"]
     known = facts.get("metadata") or {}
     found: dict[str, tuple[Problem, dict[int, ForeignSample]]] = {}
-    seen: Counter[str] = Counter()
+    seen, room = Counter[str](), [most_unpacked(path.stat().st_size)]
     for raw in samples:
-        sample = _attached(raw, raw.get("attachments") or {})
+        sample = _attached(raw, raw.get("attachments") or {}, room)
         if sample.get("error"):
             seen["samples that ended in an error, left out"] += 1
             continue
@@ -120,14 +125,20 @@ def _log(path: Path, header: Mapping[str, Any], samples: Iterator[Mapping[str, A
     )  # fmt: skip
 
 
-def _attached(value: Any, texts: Mapping[str, str]) -> Any:
-    """A value with the long texts that it only names put back; events, which are not read, are left out."""
-    if isinstance(value, str):
-        return texts.get(value.removeprefix(ATTACHMENT), value) if value.startswith(ATTACHMENT) else value
+def _attached(value: Any, texts: Mapping[str, str], room: list[int]) -> Any:
+    """A value with the long texts that it only names put back; events, which are not read, are left out. room: the
+    characters that may still be put back."""
+    if isinstance(value, str) and value.startswith(ATTACHMENT):
+        text = texts.get(value.removeprefix(ATTACHMENT), value)
+        room[0] -= len(text)
+        if room[0] < 0:
+            raise ValueError("it names its attachments so often that they would fill the memory")
+        return text
     if isinstance(value, list):
-        return [_attached(each, texts) for each in value]
+        return [_attached(each, texts, room) for each in value]
     if isinstance(value, dict):
-        return {name: _attached(each, texts) for name, each in value.items() if name not in ("events", "attachments")}
+        kept = {name: each for name, each in value.items() if name not in ("events", "attachments")}
+        return {name: _attached(each, texts, room) for name, each in kept.items()}
     return value
 
 
