@@ -100,7 +100,7 @@ _CHECKED = re.compile(  # a paragraph behind the answer
 )
 _REASON = re.compile(r",?\s+(?:because|since)\b")
 _BECAUSE = re.compile(
-    r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("
+    r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore|(?:al)?though)\b|,\s+(?:but|and)\b|\s\("
 )
 
 
