@@ -51,7 +51,8 @@ _OPERATION = (  # what it makes of the number behind it is not that number
     r"|(?:multiples?|powers?|factorial|percent|per\s+cent|%)\s+of|times"
 )
 _DENIED = re.compile(
-    r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
+    r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:[a-z]+ly\s+)?(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
+    r"|\bdoubt\s+(?:that\s+)?(?:it|this|that|the\s+answer)\s+(?:is|was)\s+"
     r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than(?:\s+or\s+equal\s+to)?|up\s+to|under|over|below|above|near"
     r"|close\s+to|exceed(?:s|ed|ing)?|instead\s+of|impossible\s+to\s+(?:be|get|have|reach)"
     r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+)(?:\s+the)?)\s+"
@@ -62,7 +63,7 @@ _DENIED = re.compile(
 )
 _DENYING = frozenset(  # the last word of what _DENIED finds; looking for it first is ten times as fast
     "not cannot never longer equal to be answer except for but than under over below above near from out the of by get"
-    " have reach exceed exceeds exceeded exceeding least most twice thrice double triple half root times".split()
+    " is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple half root times".split()
 )
 _WRONG = (
     r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|ruled\s+out|too\s+[a-z]+"
@@ -70,7 +71,7 @@ _WRONG = (
 )
 _REFUTED = re.compile(  # called wrong, or only the end of a range
     r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
-    r"|\+(?!\s*[\w\\(])|at\s+(?:least|most)\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
+    r"|\((?:sorry|oops|wait|actually|correction|no)\b|\+(?!\s*[\w\\(])|at\s+(?:least|most)\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
     rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must)\s+be)\s+(?:[a-z]+ly\s+)?{_WRONG}"
     r"|(?:can't|can’t|cannot|isn't|isn’t)\s+(?:be\s+)?(?:the\s+)?(?:right|correct|true|it|answer)\b)",
     re.IGNORECASE,
@@ -99,6 +100,7 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\blet(?:'s|’s|\s+(?:me|us))\s+(?!(?:\w\b))[a-z][^.!?\n]{0,60}$", re.IGNORECASE)  # "Let me try 12"
+_BESIDE = re.compile(r"\b(?:after|before|within|during|every|per|out\s+of(?:\s+the)?)\s+$", re.IGNORECASE)
 _ASKED = re.compile(r"[^.!?,;\n]{0,40}\?(?=\s|$)(?!\s*(?:yes|right|correct)\b)", re.IGNORECASE)
 
 
@@ -135,7 +137,9 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
         if found:
             if _NO_ANSWER.search(text[-_WINDOW:]):
                 return None
-            return next((atom.text for atom in reversed(found) if not _is_idle(text, atom)), None)
+            claimed = [atom for atom in found if not _is_idle(text, atom)]
+            firm = [atom for atom in claimed if not _BESIDE.search(text[max(0, atom.start - 20) : atom.start])]
+            return (firm or claimed)[-1].text if claimed else None
         end = begin if begin < end else 0
     return None
 

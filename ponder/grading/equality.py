@@ -81,6 +81,7 @@ def _read(answer: str) -> ParsedAnswer | None:
 _JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or)\s+(?:also\s+|maybe\s+)?")
 _TURNED = re.compile(r"([\[\]])([^\[\]]*[,;][^\[\]]*)([\[\]])")  # ]0, 5[
 _RELATION = re.compile(r"<=|>=|!=|<|>|=|\\in(?![a-zA-Z])")
+_PLAIN_WORDS = re.compile(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|[Ii]t (?:is|was) [a-z ]+|no|yes|No|Yes|NO")
 _REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R|\\text\{all real numbers\}|R")
 
 _NUMBER_SETS = re.compile(r"\\mathbb\s*\{?\s*([ZNQC])\s*\}?")
@@ -92,13 +93,26 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
     if depth > 8 or not text:
         raise Unparsed("nested too deeply, or empty")
     for special in (
-        _rounded, choice, based, residue, _matrix, _union, _plus_minus, date, molecule, ratio_or_time, compound
+        _rounded,
+        choice,
+        based,
+        residue,
+        _matrix,
+        _union,
+        _plus_minus,
+        date,
+        molecule,
+        ratio_or_time,
+        compound,
     ):
         reading = special(text, depth)
         if reading is not None:
             return reading
-    is_words = re.fullmatch(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|no|yes|No|Yes|NO", text) is not None
-    if is_words and text not in ("infinity", "inf") and text.partition(" ")[0] not in FUNCTION_NAMES:
+    if (
+        _PLAIN_WORDS.fullmatch(text)
+        and text not in ("infinity", "inf")
+        and text.partition(" ")[0] not in FUNCTION_NAMES
+    ):
         return words(text)
     if re.fullmatch(r"-?[0-9]{1,3}(?: [0-9]{3})+(?:\.[0-9]+)?", text):
         return scalar(text.replace(" ", ""))
@@ -298,7 +312,7 @@ _SUM_OF_THOUSANDS = re.compile(r"(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*\d\s*[-+*/=]\s
 
 def _list(text: str, depth: int) -> ParsedAnswer | None:
     """Members without brackets: a set, or a tuple in the order of their names (x = 1, y = 2)."""
-    text = _JOINTS.sub(", ", text)
+    listed, text = text, _JOINTS.sub(", ", text)
     if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text) or _SUM_OF_THOUSANDS.fullmatch(text):
         return None  # 1,234 is a number
     members = [member for member in _members(text) if member.strip()]
@@ -307,6 +321,8 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
     parts = [_structure(member, depth + 1) for member in members]
     if len({part.kind == "words" for part in parts}) > 1:
         raise Unparsed("words among numbers")
+    if len({part.key for part in parts}) == 1 and re.search(r"\bor\b", listed):  # 1/2, or 50%
+        return parts[0]
     names = {part.name for part in parts}
     both = _between(parts) if len(parts) == 2 else None
     if both is not None:
@@ -344,7 +360,7 @@ def _relation(text: str, depth: int) -> ParsedAnswer | None:
         inner = _structure(text[signs[0].end() :], depth + 1)
         return replace(inner, name=sides[0])
     if all(operator == "=" for operator in operators):
-        if len(sides) == 2 and re.fullmatch("[a-zA-Z]", sides[1]) and re.fullmatch(r"[^a-zA-Z=]+|\\frac[^a-zA-Z=]+", sides[0]):
+        if len(sides) == 2 and re.fullmatch("[a-zA-Z]", sides[1]) and not re.search(r"(?<!\\)\b[a-zA-Z]", sides[0]):
             sides.reverse()  # 5 = x
         return equation(sides, _structure(sides[-1], depth + 1))
     if "=" in operators or r"\in" in operators:

@@ -67,6 +67,7 @@ _CUE = (
     r"|on\s+(?:second\s+thought|reflection)|let\s+me\s+re\w+(?:\s+(?:it|this|that))?)\b"
 )
 _PAUSE = r"(?:[\s,:;!—–]|\.(?!\d)|-(?![\d\\.]))*"
+_CUES = re.compile(rf"\b{_CUE}", re.IGNORECASE)
 _CORRECTED = re.compile(  # "Wait, it is 13."
     rf"\b{_CUE}(?:{_PAUSE}{_CUE})*{_PAUSE}"
     rf"(?:(?:it|that|this)(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true)){_PAUSE})?"
@@ -99,7 +100,7 @@ _CHECKED = re.compile(  # a paragraph behind the answer
 )
 _REASON = re.compile(r",?\s+(?:because|since)\b")
 _BECAUSE = re.compile(
-    r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore)\b|,\s+(?:but|and)\b|\s\("
+    r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore|(?:al)?though)\b|,\s+(?:but|and)\b|\s\("
 )
 
 
@@ -129,7 +130,7 @@ def extract(text: str) -> str | None:
     checked = _CHECKED.search(text)
     if checked and _is_answer(text[: checked.start()].strip()):
         text = text[: checked.start()].strip()
-    return _worked(text) or _whole(text) or _headed(text) or _stated(text)
+    return _headed(text) or _worked(text) or _whole(text) or _stated(text)
 
 
 def ends_in_answer(text: str) -> bool:
@@ -233,6 +234,8 @@ def _member(line: str) -> ParsedAnswer | None:
     """The reading of a line that is a number, a tuple or the value of a name, and nothing else."""
     reading = read(line) if 0 < len(line) <= _SHORT else None
     if reading is None or symbols_of(reading) or ("=" in line and not reading.name):
+        return None
+    if "=" not in line and re.search(r"(?<![\\A-Za-z])[A-Za-z]{2,}", line):  # - 5 apples
         return None
     return reading if reading.shape == "()" or reading.node is not None else None
 
@@ -372,7 +375,7 @@ def _whole(text: str) -> str | None:
     if plain != text and re.search("[0-9]", plain) and _is_answer(plain):
         return plain
     reading = read(text)
-    looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text)
+    looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text) and not _CUES.search(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
         return None
     if "$" in text and _WORD.search(_DELIMITED.sub("", text)):  # words around a formula

@@ -45,11 +45,12 @@ _DENIES_NEXT = re.compile(
     r"\b(?:not|rather\s+than|instead\s+of|unlike|than|over)\s*(?:option\s+)?[(*\"']*$", re.IGNORECASE
 )
 _RIGHT_BEHIND = re.compile(
-    r"^[^.;!?\n]{0,40}?(?:\b(?:correct|right|yes|true|fits|works|matches|holds|(?:my|the|final)\s+answer)\b|[✓✔✅])",
+    r"^[^.;!?\n]{0,40}?(?:\b(?:correct|right|best|yes|true|fits|works|matches|holds|(?:my|the|final)\s+answer)\b|[✓✔✅])",
     re.IGNORECASE,
 )
 _CLAUSE_END = re.compile(
-    r"[.;!?](?=\s|$)|\n|\b(?:so|hence|thus|therefore|but|because|since|while|whereas|although|as)\b", re.IGNORECASE
+    r"[.;!?](?=\s|$)|\n|\b(?:so|hence|thus|therefore|but|because|since|while|whereas|although|though|as)\b",
+    re.IGNORECASE,
 )
 _JOINED = re.compile(
     r"[\s)*]*(?:,|/|&|\bto\b|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)[\s(*]*(?:option\s+|choice\s+)?[(*]*",

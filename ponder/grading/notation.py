@@ -9,8 +9,8 @@ import re
 import unicodedata
 
 _SIGNS = {
-    "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "∶": ":", "‰": r"\text{ permille}", "∎": " ", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*",
-    "÷": "/", "⁄": "/", "∕": "/",
+    "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "∶": ":", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*",
+    "÷": "/", "⁄": "/", "∕": "/", "‰": r"\text{ permille}", "∎": " ",
     "π": r"\pi ", "√": r"\sqrt ", "∛": r"\sqrt[3] ", "∜": r"\sqrt[4] ", "∴": " ",
     "∞": r"\infty ", "≤": "<=", "≥": ">=", "⩽": "<=", "⩾": ">=", "≠": "!=",
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ",
@@ -49,7 +49,7 @@ _RENAMED = (
     (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
     (re.compile(r"\\(?:varnothing)(?![a-zA-Z])"), r"\\emptyset"),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree(?![a-zA-Z])"), r"\\deg "),
-    (re.compile(r"\\(?:text|mathrm)\s*\{\s*mod\s*\}|\\pmod(?![a-zA-Z])|\\bmod(?![a-zA-Z])|\\mod(?![a-zA-Z])"), r"\\mod "),
+    (re.compile(r"\\(?:text|mathrm)\s*\{\s*mod\s*\}|\\[pb]?mod(?![a-zA-Z])"), r"\\mod "),
 )
 
 
@@ -76,7 +76,8 @@ _ENVIRONMENT = re.compile(
     r"\\(?:begin|end)\s*\{(?:equation|align(?:ed)?|gather(?:ed)?|multline|displaymath|math|split|center)\*?\}"
 )
 _GREATER = re.compile(
-    r"^((?:[a-z]|\\[a-z]+) )?(?:is |are )?(?:(greater|more|larger|bigger)|(less|smaller)) than (or equal to )?(?=[-\d\\])"
+    r"^((?:[a-z]|\\[a-z]+) )?(?:is |are )?(?:(greater|more|larger|bigger)|(less|smaller)) than (or equal to )?"
+    r"(?=[-\d\\])"
 )
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 

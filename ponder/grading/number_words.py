@@ -32,6 +32,8 @@ _RUN = re.compile(
     re.IGNORECASE,
 )
 _AND_A_PART = re.compile(r"(?<![\w.])(\d{1,9})\s+and\s+(1/2|[13]/4|[12]/3)(?!\w)")
+_OF_A = re.compile(r"^(\d+/\d+) of an? (?=[a-z]+$)")  # three quarters of an hour
+_HALF_A = re.compile(r"^half (?:of )?an? (?=[a-z]+$)", re.IGNORECASE)
 _SIGNED = re.compile(r"^\s*(?:minus|negative)\s+(?=[$\\\d]|infinity$)", re.IGNORECASE)
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
              "ninth": 9, "tenth": 10, "eleventh": 11, "twelfth": 12}  # fmt: skip
@@ -43,7 +45,7 @@ _SPELT = re.compile(  # 7 (seven), seven (7)
     rf"|\b(?P<first>(?:{_WORD})(?:[\s-]+(?:{_WORD}|and))*)\s*\((?P<second>[0-9][0-9,.]*)\)(?=\s|$)",
     re.IGNORECASE,
 )
-_ONE_PART = re.compile(r"(?:(?:an?|one)[\s-])?half|(?:an?|one)[\s-](third|quarter|f[io]\w+th|sixth|seventh|eighth|ninth|tenth)", re.IGNORECASE)
+_ONE_PART = re.compile(rf"half|(?:an?|one)[\s-]({'|'.join(_PARTS)})", re.IGNORECASE)
 _ANY = re.compile(rf"\b(?:{_WORD}|half)\b", re.IGNORECASE)
 
 
@@ -51,13 +53,13 @@ def with_digits(text: str) -> str:
     """The text with its number words as digits."""
     text = _SIGNED.sub("-", text)
     if len(text) < 24 and (part := _ONE_PART.fullmatch(text)):
-        return f"1/{_PARTS.get((part[1] or 'half').lower(), 0) or 2}"
+        return f"1/{_PARTS[(part[1] or 'half').lower()]}"
     if len(text) < 24 and (ordinal := _ORDINAL.fullmatch(text)):
         return ordinal[1] or str(_ORDINALS[ordinal[2].lower()])
     if not _ANY.search(text):
         return text
-    text = _SPELT.sub(_once, text)
-    return _AND_A_PART.sub(r"\1 \2", _RUN.sub(_digits, text))
+    text = _SPELT.sub(_once, _HALF_A.sub("1/2 ", text))
+    return _OF_A.sub(r"\1 ", _AND_A_PART.sub(r"\1 \2", _RUN.sub(_digits, text)))
 
 
 def _once(match: re.Match[str]) -> str:

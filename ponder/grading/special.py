@@ -42,10 +42,11 @@ def based(text: str, depth: int) -> ParsedAnswer | None:
         sign, digits, base = prefixed[1], prefixed[3].upper(), {"b": 2, "o": 8, "x": 16}[prefixed[2]]
     else:
         match = _DIGITS_BASE.fullmatch(text) or _SPOKEN_BASE.fullmatch(text)
-        if match is None or not (match[2][0].isdigit() or (len(match[2]) > 1 and match[match.lastindex or 3] in ("16", "sixteen", "hexadecimal"))):
+        if match is None:
             return None
-        sign, digits = match[1], match[2]
-        named = match[match.lastindex or 3]
+        sign, digits, named = match[1], match[2], match[match.lastindex or 3]
+        if not (digits[0].isdigit() or (len(digits) > 1 and named in ("16", "sixteen", "hexadecimal"))):
+            return None
         base = int(named) if named.isdigit() else _BASES.get(named, 0)
     if not 2 <= base <= 36 or any(int(digit, 36) >= base for digit in digits):
         return None

@@ -69,6 +69,23 @@ def test_a_choice_may_be_named_by_its_text_but_not_by_a_letter_beyond_the_choice
     assert VERIFIERS["choice"].key(problem("B", "same", "same"), "same") is None
 
 
+def test_a_choice_may_be_named_by_a_sentence_or_by_what_it_is_worth():
+    planets = problem("D", "mercury", "venus", "earth", "mars")
+    for answer in ("The red planet is Mars.", r"\boxed{\text{Mars}}", "D) Mars", "mars!"):
+        assert VERIFIERS["choice"](planets, answer).is_correct, answer
+    for answer in ("The red planet is not Mars", "B) Venus", "Mars or Venus", "not Mars", "Jupiter"):
+        assert not VERIFIERS["choice"](planets, answer).is_correct, answer
+    numbers = problem("B", "2/3", "3/4", "5/6", "1")
+    for answer in ("0.75", r"\boxed{\frac34}", "75%", "x = 3/4", "B) 3/4"):
+        assert VERIFIERS["choice"](numbers, answer).is_correct, answer
+    for answer in ("4/3", "0.7", "2/3", "3/4 or 5/6", "not 3/4"):
+        assert not VERIFIERS["choice"](numbers, answer).is_correct, answer
+    truths = problem("B", "True", "False")
+    assert VERIFIERS["choice"](truths, "B) False").is_correct and VERIFIERS["choice"](truths, "It is false.").is_correct
+    assert VERIFIERS["choice"].key(problem("A", "5 m", "5 cm"), "5") is None  # it may be either
+    assert VERIFIERS["choice"].key(problem("A", "1/2", "50%"), "0.5") is None
+
+
 def test_an_empty_target_is_undecided():
     assert grade("", "5").outcome == "undecided"
 
