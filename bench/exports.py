@@ -131,8 +131,10 @@ def by_inspect(folder: Path, expected: dict[str, Any]) -> str:
         write_eval_log(log, str(folder / name))
     unscored = sum(score.value != score.value for of in scores.values() for score in of)
     assert unscored == sum(of.count("undecided") for of in expected["outcomes"].values())
-    return (f"{len(log.samples)} samples, {unscored} of them not scored, {len(log.results.scores)} scores; {compared} "
-            "rates of problems without an undecided sample equal its own reducers'; written again as .eval and .json")
+    return (
+        f"{len(log.samples)} samples, {unscored} of them not scored, {len(log.results.scores)} scores; {compared} "
+        "rates of problems without an undecided sample equal its own reducers'; written again as .eval and .json"
+    )
 
 
 def by_eee(folder: Path, expected: dict[str, Any]) -> str:

@@ -86,9 +86,7 @@ def main() -> None:
         return [job] * processes  # ranks of one step
 
     peers, tried = [], {}
-    settings = [
-        one for one in trl(shared, arguments.trl_weights) if arguments.trl_processes in (None, one.processes)
-    ]
+    settings = [one for one in trl(shared, arguments.trl_weights) if arguments.trl_processes in (None, one.processes)]
     if not settings:
         parser.error(f"--trl-processes {arguments.trl_processes}: there are settings of 1 and of {num_cores()}")
     for name, each in common.chosen({"TRL": settings}, arguments).items():

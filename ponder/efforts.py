@@ -28,7 +28,6 @@ FORMAT = 2  # 1: levels of any gain, votes of two among them; they are chosen ag
 MIN_VOTE = 3  # a vote of two is a vote of one, and a tie
 
 
-
 @dataclass(frozen=True, kw_only=True)
 class Point:
     """One way of spending, measured."""

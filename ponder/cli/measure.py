@@ -46,8 +46,9 @@ def evaluate(
     ] = "none",
     environment: Annotated[
         str,
-        typer.Option(help="What a sample is: programs (what a program prints), openenv, verifiers, deliberate, or "
-                     "module:attr."),
+        typer.Option(
+            help="What a sample is: programs (what a program prints), openenv, verifiers, deliberate, or module:attr."
+        ),
     ] = "",
     max_reasoning_tokens: opt.Reasoning = 256,
     max_answer_tokens: opt.Answer = 64,

@@ -33,9 +33,7 @@ ApiKey = Annotated[
     Optional[str], typer.Option(envvar=["OPENAI_API_KEY", "PONDER_API_KEY"], help="The key of the --base-url endpoint.")
 ]
 EngineName = Annotated[str, typer.Option("--engine", help="What samples: local, or vllm (docs/vllm.md).")]
-Reasoning = Annotated[
-    int, number("At the cap reasoning is closed, then answered.", "--max-reasoning-tokens", least=0)
-]
+Reasoning = Annotated[int, number("At the cap reasoning is closed, then answered.", "--max-reasoning-tokens", least=0)]
 Answer = Annotated[int, number("Tokens of the visible answer.", "--max-answer-tokens", least=1)]
 Int8 = Annotated[
     bool, typer.Option("--int8", help="Multiply with weights in int8: faster on a CPU with VNNI, not quite as exact.")

@@ -130,4 +130,3 @@ def _along(folder: Path, out: Path, gold: Any, *, limit: int, samples: int, seed
     return run_curve(
         folder, banks, gold, proxy, scorer, label=f"{config.preset}, {members(scorer)}", seen=trained_on(proxy)
     )
-

@@ -93,8 +93,11 @@ def ask(
     show_reasoning: Annotated[bool, typer.Option("--show-reasoning", help="Print the hidden reasoning too.")] = False,
     mcp: Annotated[
         Optional[list[str]],
-        typer.Option(metavar="COMMAND or URL", help="An MCP server whose tools the model may call; NAME:TOOL,TOOL=... "
-                     "names it and allows these tools alone. Several times for several."),
+        typer.Option(
+            metavar="COMMAND or URL",
+            help="An MCP server whose tools the model may call; NAME:TOOL,TOOL=... "
+            "names it and allows these tools alone. Several times for several.",
+        ),
     ] = None,
     approve: Annotated[
         bool, typer.Option("--approve", help="With --mcp: make the calls of tools without asking at the terminal.")
@@ -224,9 +227,7 @@ def _judge(engine: Engine) -> Judge:
     return Judge(engine, mode="compare")
 
 
-def _options(
-    mode: str, engine: Engine, *, samples: int | None, word: str, controller: Path | None
-) -> dict[str, Any]:
+def _options(mode: str, engine: Engine, *, samples: int | None, word: str, controller: Path | None) -> dict[str, Any]:
     """What a mode is given beside what all of them take."""
     options: dict[str, Any] = {} if samples is None or mode == "single" else {"n": samples}
     if mode == "forced" and word:

@@ -84,9 +84,7 @@ class Cache:
     ) -> CachedPrompt:
         length = bucket_length(len(ids))
         bucket = self._buckets.get(length) or self._buckets.setdefault(length, LengthBucket(length, self._decoder))
-        prompt = self.prompts[ids] = CachedPrompt(
-            ids=ids, bucket=bucket, row=0, hidden_D=hidden_D, logits_V=logits_V
-        )
+        prompt = self.prompts[ids] = CachedPrompt(ids=ids, bucket=bucket, row=0, hidden_D=hidden_D, logits_V=logits_V)
         bucket.add(prompt, keys, values)
         self.version += 1
         return prompt

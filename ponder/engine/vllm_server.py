@@ -194,9 +194,7 @@ def open_server(folder: Path, *, dtype: str, window: int, num_slots: int) -> Vll
         server = VllmServer(url)
         server.wait(0)
         return server
-    return VllmServer.start(
-        folder, python=os.environ.get(PYTHON, ""), dtype=dtype, window=window, num_slots=num_slots
-    )
+    return VllmServer.start(folder, python=os.environ.get(PYTHON, ""), dtype=dtype, window=window, num_slots=num_slots)
 
 
 def check_environment(python: str) -> str:

@@ -139,9 +139,7 @@ def _selectors(
     ]
 
 
-def complete_scorers(
-    tables: Sequence[Samples], scorers: Mapping[str, ScorerFacts]
-) -> tuple[list[str], dict[str, str]]:
+def complete_scorers(tables: Sequence[Samples], scorers: Mapping[str, ScorerFacts]) -> tuple[list[str], dict[str, str]]:
     """The scorers that have scored every sample, and what is wrong with the others."""
     drawn = sum(map(len, tables))
     complete, left_out = [], {}

@@ -70,9 +70,7 @@ async def both_orders(
     return in_order, {"A": "B", "B": "A"}.get(swapped, swapped)
 
 
-async def _read(
-    engine: Engine, params: SamplingParams, seed: int, request: str, first: str, second: str
-) -> str:
+async def _read(engine: Engine, params: SamplingParams, seed: int, request: str, first: str, second: str) -> str:
     """A, B, C, or "" for a reply that is none of them."""
     texts = [_shown(text) for text in (request, first, second)]
     own = text_seed(seed, "arena judge", *texts)

@@ -84,9 +84,7 @@ def themed(svg_text: str) -> str:
     return svg_text
 
 
-def curve(
-    ax: Axes, points: Sequence[Point], color: str, marker: str, *, style: str = "-", alpha: float = 0.14
-) -> None:
+def curve(ax: Axes, points: Sequence[Point], color: str, marker: str, *, style: str = "-", alpha: float = 0.14) -> None:
     """A line with markers and its band."""
     if not points:
         return

@@ -66,7 +66,9 @@ class Games:
 
     @classmethod
     def of(
-        cls, rows: Iterable[tuple[str, str, float, str, str]], covariates: Mapping[str, Sequence[float]] | None = None,
+        cls,
+        rows: Iterable[tuple[str, str, float, str, str]],
+        covariates: Mapping[str, Sequence[float]] | None = None,
     ) -> Games:
         """rows: first, second, score of the first, question, voter ("" = not known)."""
         listed = list(rows)

@@ -90,9 +90,7 @@ async def run_exam(
     with Bank.open(folder, spec) as bank:
         before, graded = _seconds_so_far(folder), Tally()
         try:
-            complete = await _fill(
-                bank, task, engine, spec, graded, num_problems, num_samples, in_flight, on_progress
-            )
+            complete = await _fill(bank, task, engine, spec, graded, num_problems, num_samples, in_flight, on_progress)
         finally:  # also on the way out of an error or Ctrl-C
             result = ExamResult(
                 **vars(summarise(bank, flops_per_token=flops_per_token)),

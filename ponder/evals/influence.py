@@ -57,9 +57,7 @@ def smallest_removal(found: BradleyTerry) -> Influence | None:
     )  # fmt: skip
 
 
-def _fewest(
-    found: BradleyTerry, top: int, other: int, order: np.ndarray, estimate: int, *, at_most: int
-) -> int | None:
+def _fewest(found: BradleyTerry, top: int, other: int, order: np.ndarray, estimate: int, *, at_most: int) -> int | None:
     """How many of the votes in this order must go: the first order says about how many, fits say it exactly."""
 
     def is_enough(num: int) -> bool:

@@ -85,9 +85,7 @@ def logged_samples(rows: Sequence[Row]) -> list[ProblemSamples]:
         reward = row.get("reward")
         outcome = row.get("outcome") or ("correct" if isinstance(reward, int | float) and reward > 0 else "wrong")
         text = row.get("problem_text") or row.get("text") or row.get("prompt") or row.get("problem") or ""
-        shown = ShownSample(
-            str(outcome), clip(row.get("reasoning", "")), clip(row.get("answer")), f"reward {reward}"
-        )
+        shown = ShownSample(str(outcome), clip(row.get("reasoning", "")), clip(row.get("answer")), f"reward {reward}")
         target = f"target {row.get('target')}" if row.get("target") else ""
         column = SampleColumn(f"step {row.get('step', '?')}", [shown])
         problems.append(ProblemSamples(clip(text), target, [column]))

@@ -40,9 +40,7 @@ def library(source: Path, dtype: torch.dtype, *, int8: bool = False) -> str | No
     try:
         path = str(build(source, options))
     except (OSError, subprocess.SubprocessError) as error:
-        _without(
-            f"the C code could not be compiled ({type(error).__name__}: {error}); install gcc or clang, or set CC"
-        )
+        _without(f"the C code could not be compiled ({type(error).__name__}: {error}); install gcc or clang, or set CC")
         return None
     return path if _can_be_loaded(path) else None
 

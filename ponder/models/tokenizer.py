@@ -101,9 +101,7 @@ class ReasoningParser:
     mark inside reasoning means nothing. End marks, and marks that open or close a block, are neither.
     """
 
-    def __init__(
-        self, *, think_id: int | None, unthink_id: int | None, end_ids: Sequence[int], opened: bool
-    ) -> None:
+    def __init__(self, *, think_id: int | None, unthink_id: int | None, end_ids: Sequence[int], opened: bool) -> None:
         """opened: the prompt left the reasoning open."""
         self._think_id, self._unthink_id, self._end_ids = think_id, unthink_id, frozenset(end_ids)
         self.is_thinking = opened

@@ -37,9 +37,7 @@ class Publication:
     note: str  # what a reader has to know of the base
 
 
-def publication(
-    reference: str, name: str, *, adapter: bool = False, base: str = "", license: str = ""
-) -> Publication:
+def publication(reference: str, name: str, *, adapter: bool = False, base: str = "", license: str = "") -> Publication:
     """A model or its adapter, to be pushed as `name`. base: its base's hub name, where ponder does not know it."""
     if not _NAME.fullmatch(name):
         raise ConfigError(f"{name!r} is not OWNER/NAME, the place on the hub")

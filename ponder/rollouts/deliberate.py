@@ -87,9 +87,7 @@ ENVIRONMENTS: dict[str, Callable[..., Environment]] = {  # by name, with the con
 }
 
 
-def open_environment(
-    name: str, config: DeliberationConfig, tokenizer: Tokenizer | None = None
-) -> Environment | None:
+def open_environment(name: str, config: DeliberationConfig, tokenizer: Tokenizer | None = None) -> Environment | None:
     """The environment that a recipe names; None for "", single completions."""
     if not name:
         return None

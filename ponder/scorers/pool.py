@@ -33,7 +33,9 @@ class ScorerPool:
         self._local = load_scorer(folder) if not num_workers else None
         self._pool = (
             ProcessPoolExecutor(
-                num_workers, processes.context(), initializer=processes.enter,
+                num_workers,
+                processes.context(),
+                initializer=processes.enter,
                 initargs=(dict(os.environ), _start_worker, str(folder)),
             )
             if num_workers

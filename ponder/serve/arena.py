@@ -130,9 +130,7 @@ class Arena:
         all_plans = [self._plan(self._service.models[name], prompt, 0) for name, prompt in prompts.items()]
         charge.reserve(2 * max(map(_most, all_plans)))
         answers = await self._both(battle_id, key, domain, pair, [prompts[model.name] for model in pair], plans)
-        left, right = (
-            self._side(model, plan, drawn) for model, plan, drawn in zip(pair, plans, answers, strict=True)
-        )
+        left, right = (self._side(model, plan, drawn) for model, plan, drawn in zip(pair, plans, answers, strict=True))
         owner = self._pseudonym(key)
         battle = Battle(
             id=battle_id, prompt=(Message(role="user", content=question),), domain=domain, left=left, right=right,

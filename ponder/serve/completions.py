@@ -190,9 +190,7 @@ class ChatJob(GenerationJob):
         choice.delta({"role": "assistant", "content": "", "refusal": None})
         try:
             # choice k draws sample k of the request; retries of another choice never meet it
-            engine = MeteredEngine(
-                self.model.engine, self.count, as_ids=partial(self.service.encoder.ids, self.model)
-            )
+            engine = MeteredEngine(self.model.engine, self.count, as_ids=partial(self.service.encoder.ids, self.model))
             choice.finish_reason = await produce(self.plan, engine, choice, thoughts, first=choice.index * 1000)
         except Failed as failure:
             if failure.code not in (STOPPED_BY_MONITOR[0], HELD_BY_MONITOR[0]):

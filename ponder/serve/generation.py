@@ -277,7 +277,11 @@ async def _until_it_fits(
 
 
 async def _whole_sample(
-    plan: GenerationPlan, engine: MeteredEngine, writer: ResponseWriter, thoughts: Thoughts, params: SamplingParams,
+    plan: GenerationPlan,
+    engine: MeteredEngine,
+    writer: ResponseWriter,
+    thoughts: Thoughts,
+    params: SamplingParams,
     index: int,
 ) -> Completion:
     """One whole sample, its reasoning watched while it runs."""
@@ -317,9 +321,7 @@ def _write(parts: Sequence[str | Call], writer: ResponseWriter) -> int:
     return sum(isinstance(part, Call) for part in parts)
 
 
-async def _by_strategy(
-    plan: GenerationPlan, engine: MeteredEngine, writer: ResponseWriter, thoughts: Thoughts
-) -> str:
+async def _by_strategy(plan: GenerationPlan, engine: MeteredEngine, writer: ResponseWriter, thoughts: Thoughts) -> str:
     """Many samples, one answer. The monitors and the summary follow all of them."""
     assert plan.compute.strategy is not None
 

@@ -127,9 +127,7 @@ class OfferedTool:
 class Toolbox:
     """Connections to the servers of `specs`, and their tools. Opened and closed in one event loop."""
 
-    def __init__(
-        self, specs: Sequence[ServerSpec], *, seconds: float = CALL_SECONDS, most: int = MAX_RESULT
-    ) -> None:
+    def __init__(self, specs: Sequence[ServerSpec], *, seconds: float = CALL_SECONDS, most: int = MAX_RESULT) -> None:
         self._connections = {spec.label: _Connection(spec, seconds) for spec in specs}
         self._most = most
         self.tools: dict[str, OfferedTool] = {}  # by the name that the model calls

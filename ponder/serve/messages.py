@@ -318,5 +318,3 @@ class MessageJob(GenerationJob):
         )
         chosen = thoughts.raw() if thoughts.chosen is None else thoughts.chosen
         return self.service.vault.seal({"text": chosen}, binding)
-
-

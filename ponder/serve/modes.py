@@ -168,10 +168,7 @@ def published(efforts: Efforts | None) -> dict[str, Any]:
     if efforts is None:
         caps = {name: {"max_reasoning_tokens": cap} for name, cap in REASONING_CAPS.items()}
         return {"measured": False, "levels": caps}
-    levels = {
-        name: {"mode": point.mode, **asdict(point)}
-        for name, point in efforts.levels.items()
-    }
+    levels = {name: {"mode": point.mode, **asdict(point)} for name, point in efforts.levels.items()}
     return {
         "measured": True, "task": efforts.task, "num_problems": efforts.num_problems,
         "levels": {"none": {"max_reasoning_tokens": 0}, **levels},

@@ -102,9 +102,7 @@ class ResponseJob(GenerationJob):
         super().__init__(model, spawn=service.run, admit=service.admit)
         self.service, self.key, self.request, self.prepared = service, key, request, prepared
         self.is_stored = request.store is not False
-        self.body = new_response(
-            request, model=model.name, store=self.is_stored, conversation=prepared.conversation
-        )
+        self.body = new_response(request, model=model.name, store=self.is_stored, conversation=prepared.conversation)
         self.id: str = self.body["id"]
         self.body["compute"] = plan.compute.echo()
         if prepared.removed:

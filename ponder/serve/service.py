@@ -190,9 +190,7 @@ class Service:
             self.metrics.verdicts.labels(model, monitor, verdict.action).inc()
             if verdict.action != "allow":
                 log("monitor", response=response, monitor=monitor, action=verdict.action, segment=segment)
-                kept = self.spawn(
-                    self._keep_verdict(response, owner, monitor, verdict.action, segment, verdict.note)
-                )
+                kept = self.spawn(self._keep_verdict(response, owner, monitor, verdict.action, segment, verdict.note))
                 self._verdicts.add(kept)
                 kept.add_done_callback(self._verdicts.discard)
 

@@ -23,7 +23,7 @@ from ponder.serve.schema_tools import CustomTool, FunctionSpec, McpTool, Namespa
 
 KNOWN = ("function", "custom", "namespace", "mcp")
 _ADVICE = {
-    "web_search": " Codex leaves it out with web_search = \"disabled\" in its configuration.",
+    "web_search": ' Codex leaves it out with web_search = "disabled" in its configuration.',
     "local_shell": " Give the model a function for it.",
     "shell": " Give the model a function for it.",
     "apply_patch": " Give it as a custom tool.",

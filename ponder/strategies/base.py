@@ -245,9 +245,7 @@ class Work:
         continuations = await self._generate(self._prompt_after(prefix), params, n=n)
         return continuations if prefix is None else [joined(prefix, continuation) for continuation in continuations]
 
-    async def draw_from(
-        self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams
-    ) -> Completion | None:
+    async def draw_from(self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams) -> Completion | None:
         """One sample of another prompt: shorter where the budget is short, None where nothing fits."""
         if self.budget.max_tokens is not None:
             left = self.budget.max_tokens - self.usage.completion_tokens

@@ -93,9 +93,7 @@ async def _values(work: Work, leaf: SearchNode, simulation: int, by_rollout: boo
     if by_rollout:
         requests = [(child.completion, 1) for child in leaf.children if child.is_open]
         rollouts = iter(await work.extend(requests, salt=("rollout", simulation), pause=()))
-        solutions = [
-            next(iter(next(rollouts)), None) if child.is_open else child.completion for child in leaf.children
-        ]
+        solutions = [next(iter(next(rollouts)), None) if child.is_open else child.completion for child in leaf.children]
     drawn = [solution for solution in solutions if solution is not None]
     scores = await work.score(drawn) if work.scorer is not None else np.full(len(drawn), math.nan)
     value_of = {id(solution): float(score) for solution, score in zip(drawn, scores, strict=True)}

@@ -257,8 +257,12 @@ def _tests(rows: Sequence[Mapping[str, Any]], text: str, where: str) -> tuple[St
         )
     if not any(test.group == SAMPLE for test in tests):
         tests += [
-            StdioTest(name=f"{SAMPLE}/text{number}", input=_bytes(found[1], where), output=_bytes(found[2], where),
-                      group=SAMPLE)
+            StdioTest(
+                name=f"{SAMPLE}/text{number}",
+                input=_bytes(found[1], where),
+                output=_bytes(found[2], where),
+                group=SAMPLE,
+            )
             for number, found in enumerate(_EXAMPLE.finditer(text[:MAX_STATEMENT]), 1)
         ]
     return tuple(sorted(tests, key=lambda test: test.group != SAMPLE))

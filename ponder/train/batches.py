@@ -88,9 +88,7 @@ class Batch:
             setattr(self, name, torch.from_numpy(value) if isinstance(value, np.ndarray) else value)
 
 
-def from_completion(
-    completion: Completion, *, advantage: float | tuple[float, ...], trained: bool = True
-) -> Example:
+def from_completion(completion: Completion, *, advantage: float | tuple[float, ...], trained: bool = True) -> Example:
     return Example(
         prompt_ids=completion.prompt_ids,
         token_ids=completion.token_ids,
@@ -230,9 +228,7 @@ def pack(
     return packs
 
 
-def _cut(
-    shared: int, indices: Sequence[int], sizes: Sequence[int], max_tokens: int
-) -> Iterator[tuple[int, list[int]]]:
+def _cut(shared: int, indices: Sequence[int], sizes: Sequence[int], max_tokens: int) -> Iterator[tuple[int, list[int]]]:
     """(tokens, indices): one group, in parts of at most `max_tokens`."""
     size, chosen = shared, list[int]()
     for index in indices:

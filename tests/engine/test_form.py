@@ -102,9 +102,7 @@ def test_a_budget_that_no_answer_fits_into_cuts_it():
 def test_the_last_token_of_the_budget_is_the_end_mark_and_not_one_earlier_than_needed():
     _, has_ended = spelled(BYTES, form({"type": "string", "pattern": "^a+$"}), rng=random.Random(1), room=9)
     assert has_ended
-    widest = max(
-        len(spelled(BYTES, form({"type": "integer"}), rng=random.Random(i), room=9)[0]) for i in range(40)
-    )
+    widest = max(len(spelled(BYTES, form({"type": "integer"}), rng=random.Random(i), room=9)[0]) for i in range(40))
     assert widest == 8  # eight digits and the end mark
 
 

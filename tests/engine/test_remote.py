@@ -382,8 +382,16 @@ def test_a_server_that_does_not_answer_is_given_up(serve: Any) -> None:
 @pytest.mark.parametrize(
     "junk",
     [
-        b"<html>hello</html>", b"", b"[]", b"null", b"[" * 100_000, b"\xff\xfe\xfd", {}, {"choices": []},
-        {"choices": [3]}, {"error": "model is loading"},
+        b"<html>hello</html>",
+        b"",
+        b"[]",
+        b"null",
+        b"[" * 100_000,
+        b"\xff\xfe\xfd",
+        {},
+        {"choices": []},
+        {"choices": [3]},
+        {"error": "model is loading"},
     ],
 )
 def test_an_answer_of_another_kind_is_one_clear_error(serve: Any, junk: Any) -> None:

@@ -261,7 +261,7 @@ def test_a_server_that_runs_is_given_the_weights_it_is_asked_about(double, monke
 
 # ---- a server that is started here
 
-FAKE = '''
+FAKE = """
 import http.server, os, sys, time
 if "--fails" in sys.argv:
     raise RuntimeError("no memory for the keys and values")
@@ -274,7 +274,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_POST
 port = int(sys.argv[sys.argv.index("--port") + 1])
 http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
-'''
+"""
 
 
 @pytest.fixture
@@ -294,9 +294,7 @@ def fake_python(tmp_path):
 
 
 def start(python: str, *arguments: str) -> VllmServer:
-    return VllmServer.start(
-        Path("model"), python=python, dtype="float32", window=128, arguments=arguments, patience=60
-    )
+    return VllmServer.start(Path("model"), python=python, dtype="float32", window=128, arguments=arguments, patience=60)
 
 
 def test_a_server_that_dies_fails_its_requests_with_its_last_words_and_every_later_one(fake_python):

@@ -52,11 +52,7 @@ def test_pass_at_1_is_the_share_of_correct_samples(tmp_path: Path, make_task: Ca
     rows = list(Bank.read(tmp_path).full_rows())
     assert len(rows) == 24
     share = sum(row.answer == row.problem[1:] for row in rows) / 24
-    assert (
-        result.metrics.pass_at[1].value
-        == pytest.approx(share)
-        == pytest.approx(result.metrics.cons_at[1].value)
-    )
+    assert result.metrics.pass_at[1].value == pytest.approx(share) == pytest.approx(result.metrics.cons_at[1].value)
 
 
 def test_every_kind_of_answer_is_counted_as_what_it_is(tmp_path: Path, make_task: Callable[..., Any]) -> None:

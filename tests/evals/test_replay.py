@@ -113,9 +113,7 @@ def test_rerank_and_the_vote_of_the_best_equal_brute_force(samples: list[Sample]
 
 @settings(max_examples=40, deadline=None)
 @given(drawn, st.data())
-def test_replay_and_live_selection_agree_on_average_over_all_orders(
-    samples: list[Sample], data: st.DataObject
-) -> None:
+def test_replay_and_live_selection_agree_on_average_over_all_orders(samples: list[Sample], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(samples)))
     m = data.draw(st.integers(1, k))
     replay = in_every_order(samples)

@@ -156,9 +156,7 @@ def test_samples_that_never_answered_are_scored_all_the_same(tmp_path):
     params = SamplingParams(max_reasoning_tokens=2, max_answer_tokens=1)
     with Bank.open(tmp_path / "bank", replace(SPEC, params=params)) as bank:
         found = asyncio.run(engine.generate(problem(0).prompt, params, n=3))
-        rows = [
-            sample_row(problem(0), j, c, Verdict(outcome="wrong", reward=0.0)) for j, c in enumerate(found)
-        ]
+        rows = [sample_row(problem(0), j, c, Verdict(outcome="wrong", reward=0.0)) for j, c in enumerate(found)]
         bank.append(problem(0), rows, prompt_ids=found[0].prompt_ids)
     score_bank(Bank.read(tmp_path / "bank"), tmp_path / "scorer")
     scores = Bank.read(tmp_path / "bank").samples("toy/0").scores["outcome"]

@@ -41,9 +41,7 @@ def loss(model: Transformer, rank: int, *, recompute: bool = False) -> Tensor:
 def sharded(connection: Any, rank: int, meeting: str) -> None:
     """Sends (loss, gradients) of every case."""
     become_worker()
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=NUM_PROCESSES
-    )
+    torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=NUM_PROCESSES)
     for changes, recompute in CASES.values():
         model = tiny_model(**changes)
         for block in model.model.layers:

@@ -182,7 +182,7 @@ def test_a_client_that_is_still_sending_reads_that_its_body_is_too_large(server)
 
 
 def test_a_request_with_two_lengths_ends_its_connection(server):
-    body = b'0\r\n\r\nGET /health/live HTTP/1.1\r\nHost: x\r\n\r\n'
+    body = b"0\r\n\r\nGET /health/live HTTP/1.1\r\nHost: x\r\n\r\n"
     for path, key in (("/v1/responses", KEY), ("/health/live", KEY), ("/v1/responses", "sk-wrong")):
         with socket.create_connection(("127.0.0.1", server.port), timeout=20) as connection:
             connection.sendall(post(len(body), body, path, key, extra="Transfer-Encoding: chunked\r\n"))

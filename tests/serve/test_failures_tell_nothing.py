@@ -148,7 +148,6 @@ def test_an_engine_that_failed_for_good_is_neither_alive_nor_ready():
         until(lambda: failed == ["no worker can be started"])
 
 
-
 FAILS = """
 import sys, threading
 from ponder.engine.base import ScriptedEngine

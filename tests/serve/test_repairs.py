@@ -210,7 +210,8 @@ def test_reasoning_sealed_under_another_secret_is_an_error_that_says_so():
 def test_an_effort_is_a_point_of_the_measured_curve_and_says_so():
     points = [
         Point(max_reasoning_tokens=cap, n=n, tokens=cap * n, accuracy=x, low=x - 1e-3, high=x + 1e-3)
-        for cap, n in ((5, 1), (9, 1), (20, 1), (20, 2), (20, 4), (20, 8)) for x in [cap * n / 1000]
+        for cap, n in ((5, 1), (9, 1), (20, 1), (20, 2), (20, 4), (20, 8))
+        for x in [cap * n / 1000]
     ]
     efforts = Efforts.choose(points, task="arithmetic", num_problems=50, policy="abc")
     with Served(ScriptedEngine(script), efforts=efforts) as served:  # noqa: SIM117

@@ -80,9 +80,7 @@ def http(served):
 
 def test_both_models_answer_the_official_client_at_the_same_time(served):
     """Over both APIs, streamed and not, several of each in flight."""
-    client = AsyncOpenAI(
-        base_url=f"{served.url}/v1", api_key=KEY, _strict_response_validation=True, max_retries=0
-    )
+    client = AsyncOpenAI(base_url=f"{served.url}/v1", api_key=KEY, _strict_response_validation=True, max_retries=0)
 
     async def chat(model, question):
         made = await client.chat.completions.create(model=model, messages=[{"role": "user", "content": question}])

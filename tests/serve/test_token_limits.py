@@ -125,8 +125,15 @@ class AsServed:
 def exam(engine, limit, out, *, samples):
     params = SamplingParams(max_reasoning_tokens=limit - 16, max_answer_tokens=16)
     return asyncio.run(
-        run_exam(load_task("arithmetic:level=3-4"), engine, model="nano", num_samples=samples, params=params, out=out,
-                 limit=16)
+        run_exam(
+            load_task("arithmetic:level=3-4"),
+            engine,
+            model="nano",
+            num_samples=samples,
+            params=params,
+            out=out,
+            limit=16,
+        )
     )
 
 

@@ -59,8 +59,9 @@ def test_a_served_consensus_of_stored_samples_is_the_banks(tmp_path, verifier, r
         engine = ScriptedEngine([("thought", answer) for answer in samples])
         one = FileTask("t", [problem], VERIFIERS[verifier])
         result = asyncio.run(
-            run_exam(one, engine, model="m", num_samples=len(samples), params=SamplingParams(),
-                     out=tmp_path / problem.id)
+            run_exam(
+                one, engine, model="m", num_samples=len(samples), params=SamplingParams(), out=tmp_path / problem.id
+            )
         )
         assert result.verifier == verifier
         expected.append(vote_rate_at(Bank.read(tmp_path / problem.id).samples(problem.id), 3))

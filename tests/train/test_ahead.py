@@ -53,6 +53,7 @@ def test_leaving_the_loop_cancels_what_was_asked_ahead():
         async for _ in stream:
             await asyncio.sleep(0)
             raise KeyError
+
     with pytest.raises(KeyError):
         asyncio.run(go())
     assert sorted(cancelled) == [1, 2, 3]
@@ -67,6 +68,7 @@ def test_a_step_whose_sampling_fails_stops_the_run_with_its_error():
     async def go() -> None:
         async for _ in Ahead(sample, range(9), max_lag=1):
             pass
+
     with pytest.raises(RuntimeError, match="the verifier failed"):
         asyncio.run(go())
 

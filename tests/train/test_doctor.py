@@ -85,8 +85,11 @@ def test_a_healthy_run_however_noisy_has_nothing_wrong(seed: int, noise: float, 
         {"policy__entropy": line(0.2, 0.5)},  # clip-higher explores more as it goes
         {"rollout__reasoning_tokens": line(50, 240)},  # thinks longer and is right more often
         {"rollout__reasoning_tokens": line(200, 40)},
-        {"rollout__truncated_frac": line(0.9, 0.05), "rollout__no_answer_frac": line(0.8, 0.02),  # learned to finish
-         "rollout__closed_frac": line(0.05, 0.95)},
+        {
+            "rollout__truncated_frac": line(0.9, 0.05),
+            "rollout__no_answer_frac": line(0.8, 0.02),  # learned to finish
+            "rollout__closed_frac": line(0.05, 0.95),
+        },
         {"policy__ref_kl": line(0.0, 0.25)},
         {"policy__grad_norm": line(2.0, 0.2)},
         {"policy__clip_frac": flat(0.15)},  # GSPO

@@ -205,8 +205,9 @@ def our_loss_and_gradients(
     assert len(batches) > 2
     for batch in batches:
         placed = lambda said, batch=batch: (
-            collate([replace(examples[i], sampler_logprobs=tuple(said[i].tolist())) for i in batch.indices])
-            .sampler_logprobs_BT
+            collate(
+                [replace(examples[i], sampler_logprobs=tuple(said[i].tolist())) for i in batch.indices]
+            ).sampler_logprobs_BT
         )
         batch.old_logprobs_BT = None if first_update else placed(rows.old)
         batch.ref_logprobs_BT = placed(rows.reference)

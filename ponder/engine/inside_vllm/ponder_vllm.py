@@ -66,4 +66,3 @@ def embedding(model: Any) -> Any:
 def embeddings(model: Any) -> torch.Tensor:
     weight: torch.Tensor = embedding(model).weight.detach()
     return weight
-

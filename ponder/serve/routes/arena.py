@@ -29,9 +29,7 @@ async def domains(service: Service, request: Request) -> Response:
     return json_response({"object": "list", "data": data, "dwell_s": _arena(service).settings.dwell})
 
 
-@table.post(
-    BATTLES, "Ask two models, which are not named.", body=schema.BattleRequest, required=BATTLE, scopes=VOTE
-)
+@table.post(BATTLES, "Ask two models, which are not named.", body=schema.BattleRequest, required=BATTLE, scopes=VOTE)
 async def ask_battle(service: Service, request: Request) -> Response:
     asked, charge = await read_charged(service, request, schema.BattleRequest)
     work = _arena(service).ask(key_of(request), asked.domain, asked.question, charge)
@@ -43,9 +41,7 @@ async def get_battle(service: Service, request: Request) -> Response:
     return json_response(_arena(service).battle(key_of(request), request.path_params["id"]).shown())
 
 
-@table.post(
-    ONE + "/vote", "Say which answer is better, once.", body=schema.VoteRequest, required=BATTLE, scopes=VOTE
-)
+@table.post(ONE + "/vote", "Say which answer is better, once.", body=schema.VoteRequest, required=BATTLE, scopes=VOTE)
 async def vote_battle(service: Service, request: Request) -> Response:
     choice = (await read_body(service, request, schema.VoteRequest)).choice
     held = await _arena(service).vote(key_of(request), request.path_params["id"], choice)

@@ -25,9 +25,7 @@ CONVERSATIONS, ONE = "/v1/conversations", "/v1/conversations/{id}"
 CONVERSATION = ("id", "object", "created_at", "metadata")
 
 
-@table.post(
-    CONVERSATIONS, "Begin a conversation.", body=schema.ConversationRequest, required=CONVERSATION, scopes=USE
-)
+@table.post(CONVERSATIONS, "Begin a conversation.", body=schema.ConversationRequest, required=CONVERSATION, scopes=USE)
 async def new_conversation(service: Service, request: Request) -> Response:
     asked = await read_body(service, request, schema.ConversationRequest)
     owner, created = key_of(request).owner, int(time.time())

@@ -45,9 +45,7 @@ async def stop_job(service: Service, job: ResponseJob) -> None:
     service.jobs.pop(job.id, None)  # it may be there still if it could not be written
 
 
-@table.post(
-    RESPONSES, "Make a response.", body=schema.ResponseRequest, stream=True, required=RESPONSE, scopes=USE
-)
+@table.post(RESPONSES, "Make a response.", body=schema.ResponseRequest, stream=True, required=RESPONSE, scopes=USE)
 async def respond(service: Service, request: Request) -> Response:
     service.check_capacity()
     asked, charge = await read_charged(service, request, schema.ResponseRequest)
