@@ -108,6 +108,7 @@ vllm-test: $(VENV)/.dev
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check ponder tests bench
+	$(BIN)/ruff format --check ponder tests bench
 	$(BIN)/mypy ponder
 
 audit: .venv-audit/.done

@@ -110,9 +110,7 @@ def _size(value: Any) -> int:
     return CELL
 
 
-def _tables(
-    path: Path, columns: Sequence[str] | None, where: Sequence[tuple[str, str, Any]] | None
-) -> Iterator[Any]:
+def _tables(path: Path, columns: Sequence[str] | None, where: Sequence[tuple[str, str, Any]] | None) -> Iterator[Any]:
     """The rows of a file a few at a time: how many, follows from what a value could be at most."""
     import pyarrow
     from pyarrow.parquet import ParquetFile, filters_to_expression
