@@ -217,7 +217,7 @@ def test_a_deaf_model_is_marked_and_not_called_safe(prompts, tmp_path):
     report = run(prompts, ScriptedEngine(deaf), tmp_path / "o", transforms=("rot13",), comprehension=words)
     plain, rot13 = report.cells
     assert (plain.comprehension.value, rot13.comprehension.value) == (1.0, 0.0)
-    assert rot13.is_deaf and not plain.is_deaf and "deaf" in safety_table(report)
+    assert rot13.is_deaf and not plain.is_deaf and "not understood" in safety_table(report)
     assert rot13.not_unsafe.value == 1.0  # which is why it must be marked
 
 

@@ -154,7 +154,7 @@ def test_a_set_of_the_hub_is_a_task_by_its_id(two_sets):
         ("hub:me/two,config=a,split=validation,problem=txt", "no column 'txt'; there are key, label, text"),
         ("hub:me/two,confg=a", "no dial 'confg'.*config"),
         ("hub:me", "is not OWNER/NAME"),
-        ("hub:me/one,size=no", "size=no says nothing"),
+        ("hub:me/one,size=no", "size=no is not valid"),
     ],
 )
 def test_a_set_that_cannot_be_used_says_what_there_is(two_sets, spec, message):

@@ -138,7 +138,7 @@ def test_six_steps_are_those_of_one_process_and_go_on_from_a_state_in_any_world(
     expected, trainer = one_process(6)
     assert told == pytest.approx(expected, rel=2e-6)
     final = learner.tensors()
-    assert apart(final, trainer.tensors(), "weights/") < 1e-6
+    assert apart(final, trainer.tensors(), "weights/") < 2e-6  # 7e-7 with AVX-512, 1.2e-6 with AVX2
     learner.close()
 
     again = open_learner(world, make_model())
