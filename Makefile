@@ -53,7 +53,7 @@ check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile  # three on two cores: half of the time a test waits for other processes
 
 # the cookbook without its requirements: constraints-tinker.txt says why
 .venv-tinker/.done: constraints-tinker.txt

@@ -181,8 +181,10 @@ def test_a_run_over_engines_that_die_has_the_bits_of_one_machine(
     run_with(over(*scripts, deaths=deaths, patience=2.0), recipe, monkeypatch)
     assert weights(tmp_path / "run", 4) == undisturbed
     rows = list(read_jsonl(tmp_path / "run" / "requests.jsonl"))
-    # which engine is asked how often depends on their speed, so a second death need not come
-    assert sum(row.get("event") == "lost" for row in rows) == len(deaths) and bool(deaths) == any(scripts)
+    # which engine is asked how often depends on their speed, and who dies over a request that another one has
+    # answered meanwhile loses nothing
+    num_lost = sum(row.get("event") == "lost" for row in rows)
+    assert num_lost <= len(deaths) and bool(deaths) == any(scripts)
     told = [row for row in rows if "seed" in row]
     counts = Counter((row["step"], row["problem"], row["first"] + i) for row in told for i in range(row["n"]))
     assert set(counts.values()) == {1} and len(counts) == 4 * 6 * 8
