@@ -52,8 +52,9 @@ demo: $(VENV)/.demo
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
+# three workers on two cores: half of the time a test waits for other processes
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile  # three on two cores: half of the time a test waits for other processes
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 # the cookbook without its requirements: constraints-tinker.txt says why
 .venv-tinker/.done: constraints-tinker.txt

@@ -33,10 +33,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 from ponder.engine.local import LocalEngine
 from ponder.evals.bank import Bank
 from ponder.evals.exams import run_exam
-from ponder.evals.overoptimisation import label
+from ponder.evals.overoptimisation import completion_of_text, label
 from ponder.evals.stats import interval
 from ponder.models import hub
 from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
+from ponder.rollouts.preferences import visible
 from ponder.runs import find_checkpoints, write_atomic
 from ponder.scorers import load_scorer
 from ponder.tasks import load_task
@@ -46,7 +47,7 @@ from ponder.train.rl import rl
 from ponder.train.scorer import load_recipe as scorer_recipe
 from ponder.train.scorer import train_scorer
 from ponder.train.sft import SFTConfig, sft
-from ponder.types import Completion, Engine, Problem, SamplingParams
+from ponder.types import Completion, Engine, Problem, SamplingParams, Scorer
 
 TASK = "arithmetic:level=1-4"
 TURNS = 5
@@ -54,6 +55,7 @@ TERMS = {"step_cost": 0.1, "window_penalty": 1.0, "preference_weight": 0.2}
 ARMS = {"all": (), "preference": ("preference_weight",), "steps": ("step_cost",), "window": ("window_penalty",)}
 NAMES = {"all": "all three", "preference": "without the preference", "steps": "without the step cost",
          "window": "without the window penalty"}  # fmt: skip
+COLUMNS = ("right", "turns", "none", "sentences", "liked")
 PARAMS = SamplingParams(max_reasoning_tokens=192, max_answer_tokens=16)
 _ANSWER_LINE = re.compile(r"(?m)^(\d+\. Answer: )(\S+)$")  # in a list of candidates
 
@@ -132,25 +134,20 @@ def train(out: Path, arm: str, seed: int) -> Path:
     return run
 
 
-def measured(bank: Bank, liked: Any) -> dict[str, list[float]]:
+def measured(bank: Bank, liked: Scorer) -> dict[str, list[float]]:
     """Numbers of every problem, by COLUMNS. none: without an answer; sentences, liked: of the answers there are."""
     columns: dict[str, list[float]] = defaultdict(list)
     for problem in bank.problems:
         drawn = bank.rows(problem.id)
-        answers = [row.answer for row in drawn if row.answer.strip()]
+        answered = [row for row in drawn if row.answer.strip()]
         columns["right"].append(fmean(row.outcome == "correct" for row in drawn))
-        columns["none"].append(1 - len(answers) / len(drawn))
+        columns["none"].append(1 - len(answered) / len(drawn))
         columns["turns"].append(fmean(row.reasoning.count("Q: ") + bool(row.answer.strip()) for row in drawn))
-        if answers:
-            columns["sentences"].append(fmean(is_sentence(answer) for answer in answers))
-            said = asyncio.run(liked(problem.prompt, [as_completion(answer) for answer in answers]))
-            columns["liked"].append(fmean(map(float, said)))
+        if answered:
+            columns["sentences"].append(fmean(is_sentence(row.answer) for row in answered))
+            shown_to_it = [visible(completion_of_text(row)) for row in answered]
+            columns["liked"].append(fmean(map(float, asyncio.run(liked(problem.prompt, shown_to_it)))))
     return dict(columns)
-
-
-def as_completion(answer: str) -> Completion:
-    return Completion(prompt_ids=(), token_ids=(), sampler_logprobs=(), sampled=(), finish_reason="stop", reasoning="",
-                      answer=answer, num_reasoning_tokens=0)  # fmt: skip
 
 
 def table(out: Path) -> str:
@@ -167,11 +164,8 @@ def table(out: Path) -> str:
     return "\n".join(lines)
 
 
-COLUMNS = ("right", "turns", "none", "sentences", "liked")
-
-
 def over_seeds(seeds: Sequence[Sequence[float]], column: str) -> str:
-    """The mean, its interval where it is a share, and the lowest and highest seed."""
+    """The mean, its interval where it is a share of all problems, and the mean of every seed."""
     means = [fmean(values) for values in seeds]
     spread = f" [{', '.join(shown(mean, column) for mean in means)}]" if len(means) > 1 else ""
     if column in ("turns", "liked") or len({len(values) for values in seeds}) > 1:
