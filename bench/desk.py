@@ -146,7 +146,7 @@ def drawn(folder: Path, name: str, seed: int, workers: int, *, others: bool, dir
     for path in (folder / "rows").glob("deliberative.*.jsonl*"):
         if name != "deliberative":
             shutil.copy(path, out.parent / path.name.replace("deliberative.", f"{name}.", 1))
-    own, other = f"desk:policy={POLICY},level=2,size=1500", "desk:level=2,size=1500"
+    own, other = f"desk:policy={POLICY},level=2,smalltalk=50,size=1500", "desk:level=2,smalltalk=50,size=1500"
     tasks = PolicyTasks(
         own=load_task(own, split="train", seed=seed), own_name=own,
         others=load_task(other, split="train", seed=seed + 1) if others else None, others_name=other,

@@ -51,8 +51,8 @@ DEMONSTRATED: dict[str, Demonstrated] = {
         open=loophole, levels=LOOPHOLE_LEVELS, demonstrate=demonstrate_loophole,
         shares={"honest": 0.7, "confessed": 0.27, "silent": 0.03},
     ),
-    "desk": Demonstrated(  # a quarter of the requests come without a policy
-        open=partial(desk, none=25), levels=DESK_LEVELS, demonstrate=demonstrate_desk,
+    "desk": Demonstrated(  # a quarter of the requests come without a policy, half stand in other text
+        open=partial(desk, none=25, smalltalk=50), levels=DESK_LEVELS, demonstrate=demonstrate_desk,
         shares={"rules": 1.0},
     ),
 }  # fmt: skip

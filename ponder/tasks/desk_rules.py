@@ -66,8 +66,12 @@ class Rule:
         """What of the request this rule speaks of: its signs or its numbers."""
         return signs_of(request) if self.kind == "sign" else numbers_of(request)
 
+    def forbids(self, piece: str) -> bool:
+        """Whether this number or sign, one of its evidence, breaks it."""
+        return _BREAKS[self.kind](piece, self.value)
+
     def is_broken_by(self, request: str) -> bool:
-        return any(_BREAKS[self.kind](piece, self.value) for piece in self.evidence(request))
+        return any(map(self.forbids, self.evidence(request)))
 
 
 WrittenPolicy = tuple[Rule, ...]

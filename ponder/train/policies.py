@@ -1,7 +1,6 @@
 """Deliberative training: a policy moves from the prompt into the weights, and the habit of going through it with it.
 
-    1. rows     ponder policies --model runs/desk_1_read --task "desk:policy=no 47/no times/max 60,level=2,size=1500" \\
-                    --others "desk:level=2,size=1500" --out data/desk_policy.jsonl
+    1. rows     ponder policies (recipes/desk_2_policy_nano_cpu.toml has the whole command)
     2. imitate  ponder sft recipes/desk_2_policy_nano_cpu.toml
     3. practise ponder rl recipes/desk_3_rl_nano_cpu.toml
 

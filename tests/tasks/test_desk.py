@@ -163,18 +163,34 @@ def test_demonstrations_go_through_the_rules_in_order_and_stop_at_the_first_that
     config, bare = DemonstrationConfig(family="desk"), 0
     for index in range(120):
         problem, reasoning, answer = demonstration(config, index, seed=0)
-        rules, lines = policy_of(problem), reasoning.split("\n")
+        rules, lines, request = policy_of(problem), reasoning.split("\n"), problem.meta["request"]
         bare += not rules
-        broken = first_broken(rules, problem.meta["request"])
+        broken = first_broken(rules, request)
         checked = rules if broken is None else rules[: rules.index(broken) + 1]
         assert [line.split("?")[0] for line in lines[: len(checked)]] == [rule.text for rule in checked]
         assert all(line.endswith(" ok") for line in lines[: len(checked)][: None if broken is None else -1])
+        for rule, line in zip(checked, lines, strict=False):
+            pieces, verdicts = line.split("? ")[1].split(" ")[::2], line.split("? ")[1].split(" ")[1::2]
+            first = next((i for i, piece in enumerate(rule.evidence(request)) if rule.forbids(piece)), None)
+            assert pieces == rule.evidence(request)[: None if first is None else first + 1]
+            assert verdicts == ["ok"] * len(pieces) if first is None else ["ok"] * first + ["yes"]
         if broken is None:
-            assert lines[-1].endswith(f"={answer}") and answer == str(value_of(problem.meta["request"]))
+            assert lines[-1].endswith(f"={answer}") and answer == str(value_of(request))
         else:
             assert lines[-1].endswith(" yes") and answer == f"refused: {broken.text}"
-        assert split_of(problem.text) == "train"
+        assert split_of(f"What is {request}?") == "train"  # whatever is said around it
     assert 15 < bare < 50  # a quarter without a policy
+
+
+def test_smalltalk_changes_nothing_but_the_text_around_a_request():
+    _, plain = items(SPEC, size=60)
+    _, mixed = items(f"{SPEC},smalltalk=50", size=60)
+    changed = [(a, b) for a, b in zip(plain, mixed, strict=True) if a.text != b.text]
+    assert 15 < len(changed) < 45 and len({b.text.replace(a.text, "") for a, b in changed}) > 12
+    for a, b in changed:
+        rest = b.text.replace(a.text, "", 1)
+        assert a.text in b.text and not any(c.isdigit() or c in "+*=" for c in rest) and "Sure" not in rest
+    assert [(a.target, a.meta, spoken(a)) for a in plain] == [(b.target, b.meta, spoken(b)) for b in mixed]
 
 
 def test_what_the_dials_do_not_allow_is_refused_with_the_fix():
