@@ -18,7 +18,7 @@ _WINDOW = 3_000  # characters that are looked at, from the end; where they hold 
 _LAST = 300  # of these, first
 _LONGEST = 400  # characters of one atom
 
-_AMOUNT = r"[0-9]{1,3}(?:[,'][0-9]{3})+(?![0-9])|[0-9]+"
+_AMOUNT = r"[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}(?![0-9])|[0-9]{1,3}(?:[,'][0-9]{3})+(?![0-9])|[0-9]+"
 _NUMBER = re.compile(
     rf"[-+−–]?(?:\$|\\\$|€|£)?\s?(?:(?:{_AMOUNT})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
     r"(?:\s?/\s?[0-9]+|(?::[0-9]+)*\s?[apAP]\.?[mM]\b|(?::[0-9]+)+|\s[0-9]+/[0-9]+)?(?:\s?\\?%|\s?°)?"

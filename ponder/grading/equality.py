@@ -78,7 +78,7 @@ def _read(answer: str) -> ParsedAnswer | None:
 
 # ---- structure -----------------------------------------------------------------------------------------------------
 
-_JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or)\s+(?:also\s+|maybe\s+)?")
+_JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or)\s+(?:also\s+)?")
 _TURNED = re.compile(r"([\[\]])([^\[\]]*[,;][^\[\]]*)([\[\]])")  # ]0, 5[
 _RELATION = re.compile(r"<=|>=|!=|<|>|=|\\in(?![a-zA-Z])")
 _PLAIN_WORDS = re.compile(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|[Ii]t (?:is|was) [a-z ]+|no|yes|No|Yes|NO")
@@ -310,9 +310,21 @@ def _split(text: str, separator: str) -> list[str]:
 _SUM_OF_THOUSANDS = re.compile(r"(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*\d\s*[-+*/=]\s*\d(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*")
 
 
+_LAKHS = re.compile(r"(-?(?:[0-9]{1,2},)(?:[0-9]{2},)*[0-9]{2},[0-9]{3}(?:\.[0-9]+)?)( [a-zA-Z /]{1,40})?")
+
+
+def _lakhs(match: re.Match[str], depth: int) -> ParsedAnswer:
+    """12,34,567 is 1234567 in India, and a list of three elsewhere: beside either it says that."""
+    number = _structure(match[1].replace(",", "") + (match[2] or ""), depth + 1)
+    members = group("{}", tuple(scalar(member) for member in match[1].split(",")))
+    return replace(members, sides=(members, number))
+
+
 def _list(text: str, depth: int) -> ParsedAnswer | None:
     """Members without brackets: a set, or a tuple in the order of their names (x = 1, y = 2)."""
     listed, text = text, _JOINTS.sub(", ", text)
+    if lakhs := _LAKHS.fullmatch(text):
+        return _lakhs(lakhs, depth)
     if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text) or _SUM_OF_THOUSANDS.fullmatch(text):
         return None  # 1,234 is a number
     members = [member for member in _members(text) if member.strip()]
@@ -321,6 +333,8 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
     parts = [_structure(member, depth + 1) for member in members]
     if len({part.kind == "words" for part in parts}) > 1:
         raise Unparsed("words among numbers")
+    if parts[0].key in ("t:yes", "t:no") and any(part.key not in ("t:yes", "t:no") for part in parts):
+        raise Unparsed("a remark after yes or no")
     if len({part.key for part in parts}) == 1 and re.search(r"\bor\b", listed):  # 1/2, or 50%
         return parts[0]
     names = {part.name for part in parts}

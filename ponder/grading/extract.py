@@ -14,6 +14,7 @@ from ponder.grading.atoms import is_money, stated
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.frames import key_in
 from ponder.grading.readings import ParsedAnswer, symbols_of
+from ponder.grading.visible import visible
 from ponder.grading.wording import is_prose, joins_sentences
 
 MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
@@ -50,17 +51,6 @@ _FENCE = re.compile(r"\s*```[a-zA-Z]*\n(.{1,500}?)\n?```", re.DOTALL)
 _ITEM = re.compile(r"\d{1,2}[.)]\s+(?=\S)")
 _BULLET = re.compile(r"(?:[-–•]\s+|\d{1,2}[.)]\s+(?=\S))(?!\s)")
 _OPENING = re.compile(r"(?:[-–•*]\s+|\d{1,2}[.)]\s+(?=\S)|(?:or|and)\s+)(?!\s)", re.IGNORECASE)
-_THOUGHT = re.compile(r"<(think|thinking|reasoning|tool_call|tool_response)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_STRUCK = re.compile(
-    r"(?<![\w~])~~(?=[^\s~])[^~\n]{1,200}(?<=\S)~~(?![\w~])|<(del|strike)>[^<]{0,400}</\1>", re.IGNORECASE
-)
-_COMMENT = re.compile(r"<!--.{0,2000}?-->", re.DOTALL)
-_HTML = re.compile(
-    r"</?(?:(p|div|h[1-6]|[uo]l|li|table|t[rdh])|b|i|u|em|strong|mark|span|center|font|code)(?:\s[^<>]{0,200})?>|<(br)\s*/?>",
-    re.IGNORECASE,
-)
-_RAISED = re.compile(r"<sup>([^<]{1,40})</sup>", re.IGNORECASE)
-_CLOSED_THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _CUE = (
     r"(?:wait|actually|sorry|oops|hmm+|correction|scratch\s+that|i\s+meant?|no(?=\s*[,:;—–])"
@@ -154,7 +144,7 @@ def extract_marked(text: str) -> str | None:
     """Steps 1 to 3 of `extract`: only what the text itself marks as its answer."""
     text = text[-MAX_TEXT:]
     inside = _inside(text)
-    return _marked(inside) or (inside or None if _TAG.search(_without_thoughts(text)) else None)
+    return _marked(inside) or (inside or None if _TAG.search(visible(text)) else None)
 
 
 def extract_text(text: str) -> str | None:
@@ -163,23 +153,9 @@ def extract_text(text: str) -> str | None:
     return _marked(text) or (text if 0 < len(text) <= MAX_ANSWER and "\n" not in text else None)
 
 
-def _without_thoughts(text: str) -> str:
-    """What a reader is shown as an answer: no thoughts, tool calls, comments and struck-out text, and no HTML."""
-    if "<" in text:
-        text = _THOUGHT.sub("", text)
-        closed = list(_CLOSED_THOUGHT.finditer(text))
-        text = text[closed[-1].end() :] if closed else text
-        if "-->" in text:
-            text = _COMMENT.sub("", text)
-        if "</" in text or "<br" in text:
-            text = _RAISED.sub(r"^{\1}", _STRUCK.sub("", text))
-            text = _HTML.sub(lambda match: "\n" if match[1] or match[2] else "", text)
-    return _STRUCK.sub("", text) if "~~" in text else text
-
-
 def _inside(text: str) -> str:
     """What the last answer tag holds, the whole text where there is none; without thoughts."""
-    text = _without_thoughts(text)
+    text = visible(text)
     held = [match[1].strip() for match in _TAG.finditer(text)] if "<" in text else []
     return next((inside for inside in reversed(held) if inside), text.strip())
 

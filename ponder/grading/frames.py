@@ -183,7 +183,7 @@ def _split_units(node: Node) -> tuple[Node, Node | None]:
 
 def whole_number(reading: ParsedAnswer) -> str | None:
     """The digits of a whole number, its unit and modulus dropped; None where the reading is none."""
-    if reading.sides and reading.kind == "equation":
+    if reading.sides and reading.kind in ("equation", "group"):  # m + n = 5; 12,34,567
         return whole_number(reading.sides[-1])
     node = None if reading.node is None else _split_units(reading.node)[0]
     value = exact(node) if node is not None else None
