@@ -27,6 +27,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ponder.grading.expressions import FUNCTION_NAMES, parse
+from ponder.grading.labelled import labelled
 from ponder.grading.readings import ParsedAnswer, all_but, group, join, open_at_infinity, scalar, set_of, words
 from ponder.grading.special import based, choice, compound, date, molecule, ratio_or_time, residue
 from ponder.grading.statements import NAME, equation, inequality
@@ -93,6 +94,7 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
     if depth > 8 or not text:
         raise Unparsed("nested too deeply, or empty")
     for special in (
+        _parts,
         _rounded,
         choice,
         based,
@@ -126,6 +128,14 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
         text = ("(" if turned[1] == "]" else "[") + turned[2] + (")" if turned[3] == "[" else "]")
     reading = _brackets(text, depth) or _list(text, depth) or _relation(text, depth)
     return reading or scalar(text)
+
+
+def _parts(text: str, depth: int) -> ParsedAnswer | None:
+    """(a) 3 (b) 4: the answers to the parts of a question, in order."""
+    parts = labelled(text) if depth == 0 else None
+    if parts is None:
+        return None
+    return replace(group("()", tuple(_structure(unwrap(part), 1) for part in parts)), shape="parts")
 
 
 _ABOUT = re.compile(r"(?:about|approximately|approx\.?|roughly|around|nearly)\s+", re.IGNORECASE)

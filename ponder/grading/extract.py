@@ -13,6 +13,7 @@ import re
 from ponder.grading.atoms import is_money, stated
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.frames import key_in
+from ponder.grading.labelled import labelled
 from ponder.grading.readings import ParsedAnswer, symbols_of
 from ponder.grading.visible import visible
 from ponder.grading.wording import is_prose, joins_sentences
@@ -114,7 +115,7 @@ def extract(text: str) -> str | None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
     text = _inside(text)
-    marked = _marked(text)
+    marked = _in_parts(text) or _marked(text)
     if marked:
         return marked
     checked = _CHECKED.search(text)
@@ -158,6 +159,14 @@ def _inside(text: str) -> str:
     text = visible(text)
     held = [match[1].strip() for match in _TAG.finditer(text)] if "<" in text else []
     return next((inside for inside in reversed(held) if inside), text.strip())
+
+
+def _in_parts(text: str) -> str | None:
+    """The labelled parts that the text ends in, where each is one answer: (a) 3 (b) 4."""
+    parts = labelled(text)
+    if parts is None or not all(_is_answer(_last_boxed(part) or part) for part in parts):
+        return None
+    return " ".join(f"({index}) {_last_boxed(part) or part};" for index, part in enumerate(parts, 1)).removesuffix(";")
 
 
 def _marked(text: str) -> str | None:

@@ -22,10 +22,31 @@ from ponder.grading.units import is_pure
 from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
 
 
+_AND = re.compile(r",?\s+and\s+|;\s*")
+
+
 def key_in(answer: str, target: str) -> ParsedAnswer | None:
     """The reading of an extracted answer in the frame of a problem with this target."""
     reading, goal = read(answer), read(target)
-    return reading if reading is None or goal is None else _framed(reading, goal)
+    if reading is None or goal is None:
+        return reading
+    if "parts" in (reading.shape, goal.shape) and reading.shape != goal.shape:
+        return _by_parts(answer, target, reading, goal)
+    return _framed(reading, goal)
+
+
+def _by_parts(answer: str, target: str, reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
+    """Beside (a) 3 (b) 4 the list "3, 4" says the same in this order, and the other way round."""
+    plain, text, parts = (goal, target, reading) if reading.shape == "parts" else (reading, answer, goal)
+    if plain.shape == "{}":  # a set in braces has no order
+        ordered = None if text.lstrip(" $").startswith(("{", "\\{")) else read(f"({_AND.sub(', ', text.strip(' $.'))})")
+    else:
+        ordered = plain if plain.shape == "()" else None
+    if ordered is None or len(ordered.parts) != len(parts.parts):
+        return reading
+    mine, theirs = (parts, ordered) if reading is parts else (ordered, parts)
+    pairs = zip(mine.parts, theirs.parts, strict=True)
+    return replace(goal, sides=()) if all(_framed(own, asked).key == asked.key for own, asked in pairs) else reading
 
 
 def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
@@ -40,7 +61,10 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     if reading.shape == "{}" and goal.shape == "()" and _is_numbered(goal):
         return goal if _framed(reading, group("{}", goal.parts)).key == group("{}", goal.parts).key else reading
     if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
-        if goal.shape != "{}" and len(goal.parts) == len(reading.parts):
+        if goal.shape == "parts" and len(goal.parts) == len(reading.parts):
+            pairs = zip(reading.parts, goal.parts, strict=True)
+            return replace(goal, sides=()) if all(_framed(a, b).key == b.key for a, b in pairs) else reading
+        if goal.shape not in ("{}", "parts") and len(goal.parts) == len(reading.parts):
             pairs = zip(reading.parts, goal.parts, strict=True)
             return replace(group(goal.shape, tuple(_framed(part, own) for part, own in pairs)), name=reading.name)
         if goal.shape == "{}":  # one unit for all members
