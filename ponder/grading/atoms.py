@@ -51,7 +51,10 @@ _OPERATION = (  # what it makes of the number behind it is not that number
     r"|(?:multiples?|powers?|factorial|percent|per\s+cent|%)\s+of|times"
 )
 _DENIED = re.compile(
-    r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:[a-z]+ly\s+)?(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
+    r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:[a-z]+ly\s+|quite\s+)?(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
+    r"|\b(?:nicht|kein|keine|niet|não|non|не|нет|nie)\s+(?:è\s+|é\s+|jest\s+|равно\s+|равен\s+)?|\bn['’]est\s+pas\s+|\bpas\s+"
+    r"|\bno\s+(?:es|son|sea)\s+|(?:不是|不等于|不为|不|超过|少于|多于|大于|小于|至少|至多)\s*"
+    r"|\b(?:almost|such\s+as|short\s+of)\s+|\b(?:suppose|supposing|assum(?:e|ing)|imagine|pretend)\s+(?:that\s+)?(?:[a-z]+\s+(?:is|was|were)\s+)?(?:the\s+answer\s+(?:is|was|were)\s+)?"
     r"|\bdoubt\s+(?:that\s+)?(?:it|this|that|the\s+answer)\s+(?:is|was)\s+"
     r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than(?:\s+or\s+equal\s+to)?|up\s+to|under|over|below|above|near"
     r"|close\s+to|exceed(?:s|ed|ing)?|instead\s+of|impossible\s+to\s+(?:be|get|have|reach)"
@@ -63,14 +66,21 @@ _DENIED = re.compile(
 )
 _DENYING = frozenset(  # the last word of what _DENIED finds; looking for it first is ten times as fast
     "not cannot never longer equal to be answer except for but than under over below above near from out the of by get"
+    " quite nicht kein keine niet não non не нет nie è é jest равно равен pas es son sea almost as suppose supposing"
+    " assume assuming imagine pretend that were"
     " is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple half root times".split()
 )
+_DENYING_ENDS = (
+    "n't", "<=", ">=", "!=", "≤", "≥", "≠", "ly",
+    "不是", "不等于", "不为", "不", "超过", "少于", "多于", "大于", "小于", "至少", "至多",
+)  # fmt: skip
 _WRONG = (
     r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|ruled\s+out|too\s+[a-z]+"
     r"|an?\s+(?:mistake|error)|not\s+(?:the\s+)?(?:right|correct|possible|valid|answer|solution))\b"
 )
 _REFUTED = re.compile(  # called wrong, or only the end of a range
-    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
+    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:не|ist\s+nicht|n['’]est\s+pas|no\s+es|non\s+è|não\s+é)(?!\w)|(?:ではありません|ではない|じゃない|不是|不对)"
+    r"|,?\s*but\s+only\s+one\b|is\s+(?:only\s+|just\s+)?an?\s+(?:lower|upper|example|estimate|guess|candidate|typo)|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
     r"|\((?:sorry|oops|wait|actually|correction|no)\b|\+(?!\s*[\w\\(])|at\s+(?:least|most)\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
     rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must)\s+be)\s+(?:[a-z]+ly\s+)?{_WRONG}"
     r"|(?:can't|can’t|cannot|isn't|isn’t)\s+(?:be\s+)?(?:the\s+)?(?:right|correct|true|it|answer)\b)",
@@ -79,7 +89,8 @@ _REFUTED = re.compile(  # called wrong, or only the end of a range
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
 _LABEL = re.compile(
     r"(?:\b(?:step|part|question|problem|exercise|case|option|eq|equation|figure|fig|table|example|section|chapter|page"
-    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$|\b(?:reward|verdict|grade)\s*[:=]\s*$",
+    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$|\b(?:reward|verdict|grade|confidence|certainty)\s*[:=]\s*$"
+    r"|\"(?!(?:[a-z]+_)?(?:answer|ans|result|solution|value|total|output|sum|x|y)\")\w{1,40}\"\s*:\s*\"?$",
     re.IGNORECASE,
 )
 _STATED = re.compile(
@@ -96,7 +107,7 @@ _COMPARED = re.compile(r"\s+(?:more|less|fewer|times|greater|higher|larger|small
 _NO_ANSWER = re.compile(
     r"(?:not|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
     r"|calculate|answer|finish|complete|decide|help|understand)\b|\bno\s+(?:answer|idea|clue)\b|\bg[ia]ve\s+up\b|\btoo\s+(?:hard|difficult)\b"
-    r"|(?:\bnot|n't)\s+(?:enough|sufficient)\b|\binsufficient\b|n't\s+have\s+an\s+answer\b",
+    r"|(?:\bnot|n't)\s+(?:enough|sufficient)\b|\binsufficient\b|\bunclear\b|n't\s+have\s+an\s+answer\b",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\blet(?:'s|’s|\s+(?:me|us))\s+(?!(?:\w\b))[a-z][^.!?\n]{0,60}$", re.IGNORECASE)  # "Let me try 12"
@@ -185,7 +196,8 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         last = found[-1] if found else None
         between = text[last.end : atom.start] if last else ""
         if last and len(between) < 30 and _JOINT.fullmatch(between):
-            joint = " or " if re.search(r"\bor\b", between) else " and " if "and" in between else ", "
+            is_open = re.search(r"\b(?:maybe|perhaps|possibly|might|could|may)\b", between)
+            joint = " or maybe " if is_open else " or " if re.search(r"\bor\b", between) else " and " if "and" in between else ", "
             found[-1] = Atom(last.text + joint + atom.text, last.start, atom.end, False)
         elif (
             last
@@ -203,7 +215,7 @@ def _is_denied(before: str) -> bool:
     word = before.rstrip("$* \n\t").replace("\n", " ").rpartition(" ")[2].lower()
     may_be = (
         word in _DENYING
-        or word.endswith(("n't", "<=", ">=", "!=", "≤", "≥", "≠"))
+        or word.endswith(_DENYING_ENDS)
         or word.startswith(("exclud", "reject", "eliminat", "\\"))
     )
     return may_be and _DENIED.search(before) is not None

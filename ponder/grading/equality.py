@@ -320,6 +320,7 @@ def _split(text: str, separator: str) -> list[str]:
 _SUM_OF_THOUSANDS = re.compile(r"(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*\d\s*[-+*/=]\s*\d(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*")
 
 
+_GOES_ON = re.compile(r",\s*(?:(?:and so on|etc)\b.*|\\[lc]?dots)$")
 _LAKHS = re.compile(r"(-?(?:[0-9]{1,2},)(?:[0-9]{2},)*[0-9]{2},[0-9]{3}(?:\.[0-9]+)?)( [a-zA-Z /]{1,40})?")
 
 
@@ -332,6 +333,8 @@ def _lakhs(match: re.Match[str], depth: int) -> ParsedAnswer:
 
 def _list(text: str, depth: int) -> ParsedAnswer | None:
     """Members without brackets: a set, or a tuple in the order of their names (x = 1, y = 2)."""
+    if _GOES_ON.search(text):
+        raise Unparsed("a list that goes on")
     listed, text = text, _JOINTS.sub(", ", text)
     if lakhs := _LAKHS.fullmatch(text):
         return _lakhs(lakhs, depth)
