@@ -8,6 +8,7 @@ only its last MAX_TEXT characters are looked at.
 
 from __future__ import annotations
 
+import json
 import re
 
 from ponder.grading.atoms import is_money, stated
@@ -41,6 +42,15 @@ _MARKER = re.compile(
     r"|\bfinal\s+answer\b[*_#:\s]*\n|^[*_# \t]*answer[*_# \t]*\n",
     re.IGNORECASE | re.MULTILINE,
 )
+_SUPPOSED = re.compile(
+    r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagine|pretend|if|whether)\s+(?:that\s+)?(?:the\s+)?$", re.IGNORECASE
+)
+_WITHDRAWN = re.compile(  # "The answer is 22. That's wrong."
+    r"(?:\\boxed\s*\{[^{}]{1,60}\}|\banswer\s*(?:is|was|:|=)[^\n]{1,60}?)[\s$*_.!]*"
+    r"(?:\b(?:but|however|hmm+|no|oh|oops|wait)[,.!\s]+){0,3}(?:\b(?:that|this|it)(?:['’]s|\s+is|\s+was)|\b(?:is|was))\s+"
+    r"(?:clearly\s+|obviously\s+|actually\s+|just\s+)?(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true))\b[.!,;:]*",
+    re.IGNORECASE,
+)
 _RESULT = re.compile(rf"(?:(?<![<>!])=|→|->|⇒)\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
 _WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
 _ALGEBRA = re.compile(r"[\\^_{}]|(?<![A-Za-z])[B-HJ-Zb-z](?![A-Za-z])")  # a lone letter but a, A, I; any TeX
@@ -52,9 +62,10 @@ _FENCE = re.compile(r"\s*```[a-zA-Z]*\n(.{1,500}?)\n?```", re.DOTALL)
 _ITEM = re.compile(r"\d{1,2}[.)]\s+(?=\S)")
 _BULLET = re.compile(r"(?:[-–•]\s+|\d{1,2}[.)]\s+(?=\S))(?!\s)")
 _OPENING = re.compile(r"(?:[-–•*]\s+|\d{1,2}[.)]\s+(?=\S)|(?:or|and)\s+)(?!\s)", re.IGNORECASE)
+_ANSWER_NAMES = ("answer", "final_answer", "Answer", "result", "solution", "value")
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _CUE = (
-    r"(?:wait|actually|sorry|oops|hmm+|correction|scratch\s+that|i\s+meant?|no(?=\s*[,:;—–])"
+    r"(?:wait|actually|sorry|oops|hmm+|correction|edit(?=\s*:)|scratch\s+that|i\s+meant?|no(?=\s*[,:;—–])"
     r"|on\s+(?:second\s+thought|reflection)|let\s+me\s+re\w+(?:\s+(?:it|this|that))?)\b"
 )
 _PAUSE = r"(?:[\s,:;!—–]|\.(?!\d)|-(?![\d\\.]))*"
@@ -79,7 +90,7 @@ _NEW_RESULT = re.compile(
 )
 _ELSE = re.compile(r"\b(?:else|otherwise|unless|wait|actually|sorry|oops|no|not|or)\b", re.IGNORECASE)
 _ALTERNATIVE = re.compile(  # "3. Or 4.", "3 (alternatively 4)"
-    r"[*_$)]*(?:[.…,;!]|\s*\()*\s*\b(?:or|alternatively|perhaps|maybe|possibly)\b[,:]?\s+(?:else\s+|is\s+it\s+"
+    r"[*_$)]*(?:\s*\([^()\n]{1,60}\))?(?:[.…,;!]|\s*\()*\s*\b(?:or|alternatively|perhaps|maybe|possibly)\b[,:]?\s+(?:else\s+|is\s+it\s+"
     r"|(?:it\s+)?(?:is|(?:could|may|might)\s+(?:also\s+)?be)\s+|maybe\s+|perhaps\s+|possibly\s+)*"
     r"([^\n]{1,80}?)\s*[*_$]*(?:[.?!)](?=[\s).?!]|$)|\n|$)",
     re.IGNORECASE,
@@ -114,7 +125,7 @@ def extract(text: str) -> str | None:
         if cut is None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
-    text = _inside(text)
+    text = _standing(_inside(text))
     marked = _in_parts(text) or _marked(text)
     if marked:
         return marked
@@ -158,7 +169,29 @@ def _inside(text: str) -> str:
     """What the last answer tag holds, the whole text where there is none; without thoughts."""
     text = visible(text)
     held = [match[1].strip() for match in _TAG.finditer(text)] if "<" in text else []
-    return next((inside for inside in reversed(held) if inside), text.strip())
+    text = next((inside for inside in reversed(held) if inside), text.strip())
+    return _of_object(text) if '"' in text and text.endswith(("}", "`")) else text
+
+
+def _of_object(text: str) -> str:
+    """The answer of a JSON object, an empty text where the object has none; any other text as it is."""
+    fence = re.fullmatch(r"```(?:json)?\s*(\{.{1,2000}\})\s*```", text, re.DOTALL)
+    try:
+        value = json.loads(fence[1] if fence else text) if len(text) < 2_100 else None
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(value, dict):
+        return text
+    found = next((value[name] for name in _ANSWER_NAMES if name in value), "")
+    return str(found) if isinstance(found, str | int | float) else ""
+
+
+def _standing(text: str) -> str:
+    """The text behind an answer that its writer takes back."""
+    if "wrong" not in text and "correct" not in text and "mistake" not in text and "not " not in text:
+        return text
+    withdrawn = list(_WITHDRAWN.finditer(text))
+    return text[withdrawn[-1].end() :].strip() if withdrawn else text
 
 
 def _in_parts(text: str) -> str | None:
@@ -174,6 +207,8 @@ def _marked(text: str) -> str | None:
     if boxed:
         return boxed
     for marker in list(_MARKER.finditer(text))[: -1 - _MAX_MARKERS : -1]:
+        if _SUPPOSED.search(text, max(0, marker.start() - 30), marker.start()):
+            continue
         rest = text[marker.end() : marker.end() + MAX_ANSWER]
         found = _after_marker(rest)
         if found:
@@ -183,11 +218,12 @@ def _marked(text: str) -> str | None:
 
 def _with_alternative(found: str, rest: str) -> str:
     """The answer after a marker, with the other one that the writer leaves open behind it: that is no answer."""
-    other = _ALTERNATIVE.match(rest, rest.find(found) + len(found))
-    if other is None or not re.search("[0-9]", other[1]) or not _is_answer(other[1].strip()):
+    match = _ALTERNATIVE.match(rest, rest.find(found) + len(found))
+    other = "" if match is None else match[1].partition(" (")[0].strip()
+    if not re.search("[0-9]", other) or not _is_answer(other):
         return found
-    first, second = key_in(found, found), key_in(other[1].strip(), found)
-    return found if first is None or second is None or first.key == second.key else f"{found} or {other[1].strip()}"
+    first, second = key_in(found, found), key_in(other, found)
+    return found if first is None or second is None or first.key == second.key else f"{found} or {other}"
 
 
 def _listed(text: str, *, is_all: bool = False) -> str | None:
@@ -269,7 +305,7 @@ def _last_boxed(text: str) -> str | None:
     closers: dict[int, int] | None = None
     found: list[str] = []
     start = -1
-    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", text))):
+    for match in reversed(list(re.finditer(r"\\(?:boxed|f(?:rame)?box)\s*(\{|[0-9A-Za-z])", text))):
         end, inside = match.end(), match[1]
         if match[1] == "{":
             closers = _closers(text) if closers is None else closers

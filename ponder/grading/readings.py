@@ -59,7 +59,19 @@ _SENTENCE = re.compile(
     r"(?!.*\b(?:not|no|none|never|neither|nobody|hardly|if|whether|wrong|incorrect|i|we|you)\b)"
     r"(?:[\w'-]+ ){1,4}(?:is|was|will be|must be) (?:an? |the )?((?!(?:that|as|in|at|on|by|of|to)\b)[a-z]{2,})"
 )
-_YES_NO = re.compile(r"(yes|no)[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}")
+_BEST = (  # Evelyn is the fastest, has the most cards, is the girl with the highest mark
+    r"(?:the (?:[a-z]+ (?:with|that|who) (?:[a-z]+ )?the )?(?:[a-z]{2,}est|most|least|winner|champion|culprit"
+    r"|(?:(?:correct|right) )?answer|only one|one (?:who|that|with))|first)\b(?: [\w'’-]+){0,8}"
+)
+_NAMED = re.compile(
+    r"(?!.*\b(?:not|never|no|nobody|none|second|third|fourth|2nd|3rd|next|last|except|but|or|nor|and|than|while|whereas|if"
+    r"|whether|when|might|may|could|would|should|almost|nearly|unless|wrong|incorrect|doubts?|after|behind|before|besides"
+    r"|like|as|says?|said|thinks?|thought|claims?|claimed|believes?|guess|whose)\b)(?!.*n['’]t\b)"
+    r"(?:(?:so|thus|hence|therefore),? )?(?P<who>[\w'’.-]+(?: [\w'’.-]+){0,2}?) "
+    rf"(?:(?:is|was|has|had) {_BEST}|(?:won|wins)(?: the [a-z]+| first)?"
+    rf"|(?:[a-z]+(?:s|ed)|ran|ate|got|sold|made|read|drank|took|bought|spent|came|went|did|paid|drove|swam|flew|threw) {_BEST})"
+)
+_YES_NO = re.compile(r"(?:(?:so|thus|hence|therefore),? )?(yes|no)[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}")
 _NOTHING = re.compile(
     r"none|(?:solution )?set is empty"
     r"|(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
@@ -67,6 +79,11 @@ _NOTHING = re.compile(
 )
 _UNDEFINED = re.compile(r"dne|(?:the )?(?:(?:it|limit|value|sum) )?(?:does not|doesn't|do not|don't) exist")
 _MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
+
+
+_SHORT_NAMES = {name: full for full in "monday tuesday wednesday thursday friday".split() for name in (full[:3], full[:4])}
+_SHORT_NAMES |= {name[:3]: name for name in "january february april august september october november december".split()}
+_SHORT_NAMES |= {"thurs": "thursday", "sept": "september"}
 
 
 def words(text: str) -> ParsedAnswer:
@@ -85,8 +102,11 @@ def words(text: str) -> ParsedAnswer:
         plain = "does not exist"
     elif _MANY.fullmatch(plain):
         plain = "infinitely many"
+    elif best := _NAMED.fullmatch(plain):
+        plain = best["who"]
     elif said := _YES_NO.fullmatch(plain) or _SENTENCE.fullmatch(plain):
         plain = said[1]
+    plain = _SHORT_NAMES.get(plain.rstrip("."), plain)
     return ParsedAnswer(key="t:" + plain, kind="words")
 
 

@@ -23,6 +23,7 @@ _HTML = re.compile(
     re.IGNORECASE,
 )
 _RAISED = re.compile(r"<sup>([^<]{1,40})</sup>", re.IGNORECASE)
+_LINK = re.compile(r"(?<!!)\[([^\[\]\n]{1,80})\]\(https?://[^\s()]*\)")
 _ADDRESS = re.compile(r"\bhttps?://[^\s()<>\]]+", re.IGNORECASE)
 _UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
 _CJK = r"\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af"
@@ -50,7 +51,7 @@ def visible(text: str) -> str:
     if "~~" in text:
         text = _STRUCK.sub("", text)
     if "://" in text:
-        text = _ADDRESS.sub("", text)
+        text = _ADDRESS.sub("", _LINK.sub(r"\1", text))
     return text if text.isascii() else _spaced(text)
 
 
