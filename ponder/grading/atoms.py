@@ -193,11 +193,21 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
             continue
         if atom.is_number and (minus := _MINUS.search(before)):
             atom = Atom("-" + atom.text.lstrip(), atom.start - len(before) + minus.start(), atom.end, True)
+        if atom.is_number and len(atom.text) < 14 and (day := _date(text, atom, end)):
+            atom, index = day, max(index, day.end)
         last = found[-1] if found else None
         between = text[last.end : atom.start] if last else ""
         if last and len(between) < 30 and _JOINT.fullmatch(between):
             is_open = re.search(r"\b(?:maybe|perhaps|possibly|might|could|may)\b", between)
-            joint = " or maybe " if is_open else " or " if re.search(r"\bor\b", between) else " and " if "and" in between else ", "
+            joint = (
+                " or maybe "
+                if is_open
+                else " or "
+                if re.search(r"\bor\b", between)
+                else " and "
+                if "and" in between
+                else ", "
+            )
             found[-1] = Atom(last.text + joint + atom.text, last.start, atom.end, False)
         elif (
             last
@@ -211,13 +221,28 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
     return found
 
 
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)(?:[a-z]{2,6})?\.?"
+_MONTH_BEFORE = re.compile(rf"\b{_MONTH} $")
+_DATE_FROM_MONTH = re.compile(rf"{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?(?:,? [12][0-9]{{3}}\b)?(?![\w/]|\.[0-9])")
+_DATE_FROM_DAY = re.compile(
+    rf"[0-9]{{1,2}} {_MONTH}(?:,? [12][0-9]{{3}})?(?!\w)|[0-9]{{1,2}}/[0-9]{{1,2}}/[0-9]{{4}}\b"
+)
+
+
+def _date(text: str, atom: Atom, end: int) -> Atom | None:
+    """March 14, 2023 and 14 March 2023 are one atom, not two numbers."""
+    if text[atom.start - 1 : atom.start] == " " and (
+        month := _MONTH_BEFORE.search(text, max(0, atom.start - 11), atom.start)
+    ):
+        date = _DATE_FROM_MONTH.match(text, month.start(), end)
+    else:
+        date = _DATE_FROM_DAY.match(text, atom.start, end)
+    return Atom(date[0], date.start(), date.end(), False) if date else None
+
+
 def _is_denied(before: str) -> bool:
     word = before.rstrip("$* \n\t").replace("\n", " ").rpartition(" ")[2].lower()
-    may_be = (
-        word in _DENYING
-        or word.endswith(_DENYING_ENDS)
-        or word.startswith(("exclud", "reject", "eliminat", "\\"))
-    )
+    may_be = word in _DENYING or word.endswith(_DENYING_ENDS) or word.startswith(("exclud", "reject", "eliminat", "\\"))
     return may_be and _DENIED.search(before) is not None
 
 

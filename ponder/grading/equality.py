@@ -333,10 +333,10 @@ def _lakhs(match: re.Match[str], depth: int) -> ParsedAnswer:
 
 def _list(text: str, depth: int) -> ParsedAnswer | None:
     """Members without brackets: a set, or a tuple in the order of their names (x = 1, y = 2)."""
-    if _GOES_ON.search(text):
+    if "," in text and _GOES_ON.search(text):
         raise Unparsed("a list that goes on")
     listed, text = text, _JOINTS.sub(", ", text)
-    if lakhs := _LAKHS.fullmatch(text):
+    if text.count(",") > 1 and (lakhs := _LAKHS.fullmatch(text)):
         return _lakhs(lakhs, depth)
     if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text) or _SUM_OF_THOUSANDS.fullmatch(text):
         return None  # 1,234 is a number

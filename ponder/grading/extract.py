@@ -12,6 +12,7 @@ import json
 import re
 
 from ponder.grading.atoms import is_money, stated
+from ponder.grading.corrections import IS, alternative, has_cue, is_supposed, replacements, standing
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.frames import key_in
 from ponder.grading.labelled import labelled
@@ -30,26 +31,13 @@ _NUMBER = (
     r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
     r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+)?(?:\s?\\?%)?"
 )
-_IS = (
-    r"(?:is|are|was|would\s+be|will\s+be|must\s+be|should\s+be|equals)\b"
-    r"(?:\s+(?:therefore|thus|then|just|simply|indeed))?"
-)
 _MARKER = re.compile(
     r"####|(?<![^\W_])(?:(?:final|correct|right|best)\s+)?answers?(?![^\W_])[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
-    rf"(?:{_IS}\s*[:=]?|[:=])[*_]*"
-    rf"|\b(?:correct|right|best)\s+(?:option|choice|letter|statement)\s+(?:{_IS})\s*[:=]?[*_]*"
+    rf"(?:{IS}\s*[:=]?|[:=])[*_]*"
+    rf"|\b(?:correct|right|best)\s+(?:option|choice|letter|statement)\s+(?:{IS})\s*[:=]?[*_]*"
     r"|\b(?:final\s+)?answer\b[*_\s]*(?:[-–—](?=\s)|→|->|=>|⇒|⟶)[*_]*"
     r"|\bfinal\s+answer\b[*_#:\s]*\n|^[*_# \t]*answer[*_# \t]*\n",
     re.IGNORECASE | re.MULTILINE,
-)
-_SUPPOSED = re.compile(
-    r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagine|pretend|if|whether)\s+(?:that\s+)?(?:the\s+)?$", re.IGNORECASE
-)
-_WITHDRAWN = re.compile(  # "The answer is 22. That's wrong."
-    r"(?:\\boxed\s*\{[^{}]{1,60}\}|\banswer\s*(?:is|was|:|=)[^\n]{1,60}?)[\s$*_.!]*"
-    r"(?:\b(?:but|however|hmm+|no|oh|oops|wait)[,.!\s]+){0,3}(?:\b(?:that|this|it)(?:['’]s|\s+is|\s+was)|\b(?:is|was))\s+"
-    r"(?:clearly\s+|obviously\s+|actually\s+|just\s+)?(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true))\b[.!,;:]*",
-    re.IGNORECASE,
 )
 _RESULT = re.compile(rf"(?:(?<![<>!])=|→|->|⇒)\s*({_NUMBER})((?:\s+[A-Za-z]+){{0,4}})\s*[.!]?$")
 _WORKING = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?\s*[0-9]")
@@ -64,19 +52,6 @@ _BULLET = re.compile(r"(?:[-–•]\s+|\d{1,2}[.)]\s+(?=\S))(?!\s)")
 _OPENING = re.compile(r"(?:[-–•*]\s+|\d{1,2}[.)]\s+(?=\S)|(?:or|and)\s+)(?!\s)", re.IGNORECASE)
 _ANSWER_NAMES = ("answer", "final_answer", "Answer", "result", "solution", "value")
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-_CUE = (
-    r"(?:wait|actually|sorry|oops|hmm+|correction|edit(?=\s*:)|scratch\s+that|i\s+meant?|no(?=\s*[,:;—–])"
-    r"|on\s+(?:second\s+thought|reflection)|let\s+me\s+re\w+(?:\s+(?:it|this|that))?)\b"
-)
-_PAUSE = r"(?:[\s,:;!—–]|\.(?!\d)|-(?![\d\\.]))*"
-_CUES = re.compile(rf"\b{_CUE}", re.IGNORECASE)
-_CORRECTED = re.compile(  # "Wait, it is 13."
-    rf"\b{_CUE}(?:{_PAUSE}{_CUE})*{_PAUSE}"
-    rf"(?:(?:it|that|this)(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true)){_PAUSE})?"
-    rf"(?:(?:it|that|this|(?:the|my)\s+(?:\w+\s+)?(?:answer|result|value|number))(?:['’]s\b|\s+{_IS})\s*:?\s*)?"
-    r"(?P<new>[*_$(]{0,3}(?:[-+−]?\s?[\d\\{\[(][^\n]{0,200}?|(?-i:[A-HJ-Z])\)?)[*_$]*)(?:[.!](?=\s|$)|\s*(?:\n|\Z))",
-    re.IGNORECASE,
-)
 _REMARK = re.compile(  # 5000 (in 2024), 6 (not 5); but "5 (or 6)" is no answer
     r"\s+\((?:not|in|as|since|because|see|for|with|at|on|by|from|given|when|where|which|rounded|that\s+is|i\.e)\b[^()]{0,100}\)$",
     re.IGNORECASE,
@@ -89,12 +64,6 @@ _NEW_RESULT = re.compile(
     r"(?<![A-Za-z])(?<![A-Za-z]\s)=|[?;]|\b(?:is|are|equals?|gives?|makes?|totals?|leaves?|leaving|yields?|so|thus|hence|therefore)\b"
 )
 _ELSE = re.compile(r"\b(?:else|otherwise|unless|wait|actually|sorry|oops|no|not|or)\b", re.IGNORECASE)
-_ALTERNATIVE = re.compile(  # "3. Or 4.", "3 (alternatively 4)"
-    r"[*_$)]*(?:\s*\([^()\n]{1,60}\))?(?:[.…,;!]|\s*\()*\s*\b(?:or|alternatively|perhaps|maybe|possibly)\b[,:]?\s+(?:else\s+|is\s+it\s+"
-    r"|(?:it\s+)?(?:is|(?:could|may|might)\s+(?:also\s+)?be)\s+|maybe\s+|perhaps\s+|possibly\s+)*"
-    r"([^\n]{1,80}?)\s*[*_$]*(?:[.?!)](?=[\s).?!]|$)|\n|$)",
-    re.IGNORECASE,
-)
 _CHECKED = re.compile(  # a paragraph behind the answer
     r"\n[*_#( \t]*(?:check|verification|verify|proof|explanation|reason(?:ing)?|justification|note|confidence|why)"
     r"(?:ing|s)?\b[^\n:]{0,30}:",
@@ -125,7 +94,7 @@ def extract(text: str) -> str | None:
         if cut is None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
-    text = _standing(_inside(text))
+    text = standing(_inside(text))
     marked = _in_parts(text) or _marked(text)
     if marked:
         return marked
@@ -186,14 +155,6 @@ def _of_object(text: str) -> str:
     return str(found) if isinstance(found, str | int | float) else ""
 
 
-def _standing(text: str) -> str:
-    """The text behind an answer that its writer takes back."""
-    if "wrong" not in text and "correct" not in text and "mistake" not in text and "not " not in text:
-        return text
-    withdrawn = list(_WITHDRAWN.finditer(text))
-    return text[withdrawn[-1].end() :].strip() if withdrawn else text
-
-
 def _in_parts(text: str) -> str | None:
     """The labelled parts that the text ends in, where each is one answer: (a) 3 (b) 4."""
     parts = labelled(text)
@@ -207,7 +168,7 @@ def _marked(text: str) -> str | None:
     if boxed:
         return boxed
     for marker in list(_MARKER.finditer(text))[: -1 - _MAX_MARKERS : -1]:
-        if _SUPPOSED.search(text, max(0, marker.start() - 30), marker.start()):
+        if is_supposed(text, marker.start()):
             continue
         rest = text[marker.end() : marker.end() + MAX_ANSWER]
         found = _after_marker(rest)
@@ -218,8 +179,7 @@ def _marked(text: str) -> str | None:
 
 def _with_alternative(found: str, rest: str) -> str:
     """The answer after a marker, with the other one that the writer leaves open behind it: that is no answer."""
-    match = _ALTERNATIVE.match(rest, rest.find(found) + len(found))
-    other = "" if match is None else match[1].partition(" (")[0].strip()
+    other = alternative(rest, rest.find(found) + len(found))
     if not re.search("[0-9]", other) or not _is_answer(other):
         return found
     first, second = key_in(found, found), key_in(other, found)
@@ -289,8 +249,7 @@ def _headed(text: str) -> str | None:
 
 def _corrected(rest: str) -> str | None:
     """The answer that the writer puts in the place of the one after the last marker."""
-    for match in reversed(list(_CORRECTED.finditer(rest))):
-        new = match["new"].strip("*_ ")
+    for new in reversed(replacements(rest)):
         if len(new.strip("()$")) == 1 or _is_answer(new):
             return new
     return None
@@ -396,7 +355,7 @@ def _whole(text: str) -> str | None:
     if plain != text and re.search("[0-9]", plain) and _is_answer(plain):
         return plain
     reading = read(text)
-    looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text) and not _CUES.search(text)
+    looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text) and not has_cue(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
         return None
     if "$" in text and _WORD.search(_DELIMITED.sub("", text)):  # words around a formula

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 
 from ponder.grading.equality import read
@@ -20,7 +21,6 @@ from ponder.grading.readings import ParsedAnswer, group, ratio_key, symbols_of
 from ponder.grading.tree import Node, Unparsed, leaves
 from ponder.grading.units import is_pure
 from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
-
 
 _AND = re.compile(r",?\s+and\s+|;\s*")
 
@@ -158,6 +158,14 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         if magnitude(goal.node) is None or _is_number_near(own_units, reading.node, goal.node):
             return reading
         node = own_bare
+        size, asked = magnitude(own_bare), magnitude(goal.node)
+        if (
+            {leaf[1] for leaf in _unit_leaves(own_units)} <= _CENTS
+            and size
+            and asked
+            and not is_nearer_as_number(size, asked, Decimal("0.01"))
+        ):
+            node = ("mul", own_bare, ("num", Fraction(1, 100)))  # 75 cents beside 0.75
     else:
         is_alike = (magnitude(reading.node) is None) == (magnitude(bare) is None)  # 6m is not read as 6m m
         is_number = all(is_pure(leaf[1]) for leaf in _unit_leaves(reading.node))  # the sine of 30 degrees is one
@@ -165,6 +173,9 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
             return reading
         node = ("mul", reading.node, units)
     return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
+
+
+_CENTS = {"cent", "cents", "¢"}
 
 
 def _is_number_near(units: Node, value: Node, target: Node) -> bool:

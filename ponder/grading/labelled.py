@@ -4,9 +4,9 @@
     labelled("(a) 3\n(b) 4")            -> ["3", "4"]
     labelled("A) 3 B) 4")               -> None      (options of a choice have capital letters)
 
-The labels count from the first one without a gap, are of one kind, and the parts run to the end of the text. Their order
-is part of the answer, so that one part alone, or two that are exchanged, say something else. Left out: parts whose text
-is longer than an answer; steps and cases, which are no parts of a question.
+The labels count from the first one without a gap, are of one kind, and the parts run to the end of the text. Their
+order is part of the answer, so that one part alone, or two that are exchanged, say something else. Left
+out: parts whose text is longer than an answer; steps and cases, which are no parts of a question.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ _LONGEST = 600  # characters of all parts together, from the end of the text
 _LONGEST_PART = 80
 _ROMAN = ("i", "ii", "iii", "iv", "v", "vi")
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
+_PIECES = (")", "art", "ART", "uestion", "roblem", "Q1", "q1", "irst ", "nswer 1", "nswer a", "nswer A", "nswer (")
 _FIRST = re.compile(
     r"\b(?:parts?|questions?|problem|answer)\s?\(?[1aAiI]\b|\b[Qq]1\b|\([1ai]\)\s|(?<![\w(])[ai]\)\s"
     r"|\bfirst\s+(?:part|question|answer|problem)\b",
@@ -38,13 +39,15 @@ _JOINT = re.compile(r"[\s.,;]*(?:\b(?:and|while)\b)?[\s*_#>-]*$", re.IGNORECASE)
 def labelled(text: str) -> list[str] | None:
     """What stands behind each label; None where the text does not end in at least two labelled parts."""
     text = text[-_LONGEST:]
-    first = _FIRST.search(text)
+    first = _FIRST.search(text) if any(piece in text for piece in _PIECES) else None
     if first is None:
         return None
     behind = _BEHIND.findall(text)
     if len(behind) > 1:
         marks = tuple(mark.lower() for _, mark in behind)
-        return [part for part, _ in behind] if marks in (_numbers(len(marks)), tuple("abcdefgh"[: len(marks)])) else None
+        return (
+            [part for part, _ in behind] if marks in (_numbers(len(marks)), tuple("abcdefgh"[: len(marks)])) else None
+        )
     labels = list(_LABEL.finditer(text, max(0, first.start() - 4)))
     for start in range(len(labels) - 1):
         run = labels[start:]

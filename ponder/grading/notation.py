@@ -18,7 +18,8 @@ _SIGNS = {
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ",
-    "∠": r"\angle ", "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
+    "∠": r"\angle ",
+    "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
 }  # fmt: skip
 _SIGNS |= {char: f" {char_fraction} " for char, char_fraction in zip(
     "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒",
@@ -61,6 +62,13 @@ _STYLED = re.compile(
 )
 _SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[$%°€£])\s*\}")
 _SQUARED_UNIT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}/]*)/([^{}/]*)\}\s*\^\s*\{?([23])\}?")  # \text{m/s}^2
+_SPACE_IN_UNIT = re.compile(r"(?<=[a-zA-Z])\s*(?:\\[,;. ]|\\cdot|~)\s*(?=[a-zA-Z]{1,3}\s*\^)")
+_POWER_BEHIND = re.compile(
+    r"\\(?:mathrm|text)\s*\{~?\s*([^{}^]{1,20})\}\s*\^\s*\{\s*-\s*([123])\s*\}$"
+)  # \text{m s}^{-2}
+_PER = re.compile(
+    r"(?:\\(?:mathrm|text)\s*\{~?)?\s*\b([a-zA-Z]{1,3})[ *]+([a-zA-Z]{1,3})\s*\^\s*\{\s*-\s*([123])\s*\}\s*\}?$"
+)
 _FOREIGN = re.compile(r"[^\x00-\x7f\u2460-\u24ff]+")  # but the circled digits: ①② is not 12
 _NESTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([^{}]*\^\s*\{[^{}]*\}[^{}]*)\}")  # \mathrm{m s^{-2}}
 _SUBSCRIPTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([A-Z][A-Za-z]*)\}(?=\s*_)")  # \text{CO}_2
@@ -85,7 +93,9 @@ _PERCENT_OF_FRACTION = re.compile(r"(?<![\w.,)}/])(?<!\d )(\d{1,9}/\d{1,9})\s?(?
 _NAMED_BY_COLON = re.compile(r"(?<![\w:] )(?<![\w:\\])([a-z]): (?=[-+]?[\d\\(])")  # x: 3, y: 4
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,])[0-9]{1,3}(?: [0-9]{3})+,[0-9]{1,2}(?![\w.,])")  # 1 234,56
 _IS_EQUAL = re.compile(r"(?<=[a-z] )(?:equals|is equal to)(?= )")
-_TIMES_ROOT = re.compile(r"\s*\((?:(?:a )?(?:double|repeated|triple)(?: root)?|(?:with )?multiplicity \d)\)", re.IGNORECASE)
+_TIMES_ROOT = re.compile(
+    r"\s*\((?:(?:a )?(?:double|repeated|triple)(?: root)?|(?:with )?multiplicity \d)\)", re.IGNORECASE
+)
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
 
@@ -113,6 +123,12 @@ def clean(text: str) -> str:
         text = _FOREIGN.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text)
         text = "".join(_SIGNS.get(char, char) for char in text)  # π of another typeface
     if "\\" in text:
+        if "-" in text and "^" in text and ("\\text" in text or "\\mathrm" in text):
+            text = (
+                _PER.sub(r" \1/\2^\3", _POWER_BEHIND.sub(r" \1^{-\2}", _SPACE_IN_UNIT.sub(" ", text)))
+                .replace("^1}", "}")
+                .removesuffix("^1")
+            )
         text = _SQUARED_UNIT.sub(r"\\text{\1/\2^\3}", text)
         if "{" in text and ("^" in text or "_" in text):
             text = _SUBSCRIPTED_TEXT.sub(r"\1", _NESTED_TEXT.sub(r" \1", text))

@@ -69,7 +69,8 @@ _NAMED = re.compile(
     r"|like|as|says?|said|thinks?|thought|claims?|claimed|believes?|guess|whose)\b)(?!.*n['’]t\b)"
     r"(?:(?:so|thus|hence|therefore),? )?(?P<who>[\w'’.-]+(?: [\w'’.-]+){0,2}?) "
     rf"(?:(?:is|was|has|had) {_BEST}|(?:won|wins)(?: the [a-z]+| first)?"
-    rf"|(?:[a-z]+(?:s|ed)|ran|ate|got|sold|made|read|drank|took|bought|spent|came|went|did|paid|drove|swam|flew|threw) {_BEST})"
+    r"|(?:[a-z]+(?:s|ed)|ran|ate|got|sold|made|read|drank|took|bought|spent|came|went|did|paid|drove|swam|flew|threw)"
+    rf" {_BEST})"
 )
 _YES_NO = re.compile(r"(?:(?:so|thus|hence|therefore),? )?(yes|no)[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}")
 _NOTHING = re.compile(
@@ -81,7 +82,9 @@ _UNDEFINED = re.compile(r"dne|(?:the )?(?:(?:it|limit|value|sum) )?(?:does not|d
 _MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
 
 
-_SHORT_NAMES = {name: full for full in "monday tuesday wednesday thursday friday".split() for name in (full[:3], full[:4])}
+_SHORT_NAMES = {
+    name: full for full in "monday tuesday wednesday thursday friday".split() for name in (full[:3], full[:4])
+}
 _SHORT_NAMES |= {name[:3]: name for name in "january february april august september october november december".split()}
 _SHORT_NAMES |= {"thurs": "thursday", "sept": "september"}
 

@@ -69,7 +69,9 @@ def residue(text: str, depth: int) -> ParsedAnswer | None:
     return ParsedAnswer(key=f"mod:{int(value) % modulus}:{modulus}", kind="other")
 
 
-_RATIO_OF = re.compile(r"[a-z]{1,20}(?: ?(?::|to) ?[a-z]{2,20}){1,3} ?(?:=|is|are) ?(?=[0-9]+ ?(?::|to) ?[0-9])", re.IGNORECASE)
+_RATIO_OF = re.compile(
+    r"[a-z]{1,20}(?: ?(?::|to) ?[a-z]{2,20}){1,3} ?(?:=|is|are) ?(?=[0-9]+ ?(?::|to) ?[0-9])", re.IGNORECASE
+)
 _COLONS = re.compile(
     r"([0-9]{1,9}) ?(?::|to|\\text\s*\{ ?to ?\}) ?([0-9]{1,9})((?: ?(?::|to) ?[0-9]{1,9})*)(?: ?([ap])\.? ?m\.?)?",
     re.IGNORECASE,
@@ -116,7 +118,9 @@ _DATE = re.compile(
 )
 
 
-_WEEKDAY = re.compile(r"^(?:(?:on|it (?:is|was|will be)) )?(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day,? )?(?=.*\d)", re.IGNORECASE)
+_WEEKDAY = re.compile(
+    r"^(?:(?:on|it (?:is|was|will be)) )?(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day,? )?(?=.*\d)", re.IGNORECASE
+)
 _NUMERIC_DATE = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
 
 
@@ -154,7 +158,9 @@ def molecule(text: str, depth: int) -> ParsedAnswer | None:
     return scalar(re.sub(r"(?<=[A-Za-z])([0-9]+)", r"_{\1}", plain))
 
 
-_HOURS_M = re.compile(r"(?<=[0-9]h[0-9])m\b|(?<=[0-9]h[0-9]{2})m\b|(?<=[0-9]h [0-9])m\b|(?<=[0-9]h [0-9]{2})m\b")  # 2h5m
+_HOURS_M = re.compile(
+    r"(?<=[0-9]h[0-9])m\b|(?<=[0-9]h[0-9]{2})m\b|(?<=[0-9]h [0-9])m\b|(?<=[0-9]h [0-9]{2})m\b"
+)  # 2h5m
 _PIECE = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?)\s*([a-zA-Z]+)\.?")
 
 
