@@ -54,7 +54,8 @@ _DENIED = re.compile(
     r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:[a-z]+ly\s+|quite\s+)?(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
     r"|\b(?:nicht|kein|keine|niet|não|non|не|нет|nie)\s+(?:è\s+|é\s+|jest\s+|равно\s+|равен\s+)?|\bn['’]est\s+pas\s+|\bpas\s+"
     r"|\bno\s+(?:es|son|sea)\s+|(?:不是|不等于|不为|不|超过|少于|多于|大于|小于|至少|至多)\s*"
-    r"|\b(?:almost|such\s+as|short\s+of)\s+|\b(?:suppose|supposing|assum(?:e|ing)|imagine|pretend)\s+(?:that\s+)?(?:[a-z]+\s+(?:is|was|were)\s+)?(?:the\s+answer\s+(?:is|was|were)\s+)?"
+    r"|\b(?:almost|such\s+as|short\s+of)\s+|\b(?:suppose|supposing|assum(?:e|ing)|imagine|pretend)\s+(?:that\s+)?(?:(?:the\s+)?[a-z]+\s+(?:is|was|were)\s+)?"
+    r"|\bwhether\s+(?:[a-z]+\s+){1,4}"
     r"|\bdoubt\s+(?:that\s+)?(?:it|this|that|the\s+answer)\s+(?:is|was)\s+"
     r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than(?:\s+or\s+equal\s+to)?|up\s+to|under|over|below|above|near"
     r"|close\s+to|exceed(?:s|ed|ing)?|instead\s+of|impossible\s+to\s+(?:be|get|have|reach)"
@@ -67,7 +68,7 @@ _DENIED = re.compile(
 _DENYING = frozenset(  # the last word of what _DENIED finds; looking for it first is ten times as fast
     "not cannot never longer equal to be answer except for but than under over below above near from out the of by get"
     " quite nicht kein keine niet não non не нет nie è é jest равно равен pas es son sea almost as suppose supposing"
-    " assume assuming imagine pretend that were"
+    " assume assuming imagine pretend that were are"
     " is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple half root times".split()
 )
 _DENYING_ENDS = (
@@ -80,7 +81,7 @@ _WRONG = (
 )
 _REFUTED = re.compile(  # called wrong, or only the end of a range
     r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:не|ist\s+nicht|n['’]est\s+pas|no\s+es|non\s+è|não\s+é)(?!\w)|(?:ではありません|ではない|じゃない|不是|不对)"
-    r"|,?\s*but\s+only\s+one\b|is\s+(?:only\s+|just\s+)?an?\s+(?:lower|upper|example|estimate|guess|candidate|typo)|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
+    r"|,?\s*but\s+only\s+one\b|,?\s*(?:etc|and\s+so\s+on)\b|is\s+(?:only\s+|just\s+)?an?\s+(?:lower|upper|example|estimate|guess|candidate|typo)|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
     r"|\((?:sorry|oops|wait|actually|correction|no)\b|\+(?!\s*[\w\\(])|at\s+(?:least|most)\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
     rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must)\s+be)\s+(?:[a-z]+ly\s+)?{_WRONG}"
     r"|(?:can't|can’t|cannot|isn't|isn’t)\s+(?:be\s+)?(?:the\s+)?(?:right|correct|true|it|answer)\b)",
@@ -112,6 +113,10 @@ _NO_ANSWER = re.compile(
 )
 _ASIDE = re.compile(r"\blet(?:'s|’s|\s+(?:me|us))\s+(?!(?:\w\b))[a-z][^.!?\n]{0,60}$", re.IGNORECASE)  # "Let me try 12"
 _BESIDE = re.compile(r"\b(?:after|before|within|during|every|per|out\s+of(?:\s+the)?)\s+$", re.IGNORECASE)
+_REASON = re.compile(r"[0-9][^.!?\n]*\b(?:because|since)\b[^.!?\n]*$")  # 9 buses since 8 hold 320 students
+_MORE_THAN = re.compile(
+    r"\s+(?:[a-z]+\s+)?(?:more|less|fewer|greater|higher|larger|smaller|longer|shorter)\b[^.!?\n]{0,40}\bthan\b"
+)
 _ASKED = re.compile(r"[^.!?,;\n]{0,40}\?(?=\s|$)(?!\s*(?:yes|right|correct)\b)", re.IGNORECASE)
 
 
@@ -149,7 +154,7 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
             if _NO_ANSWER.search(text[-_WINDOW:]):
                 return None
             claimed = [atom for atom in found if not _is_idle(text, atom)]
-            firm = [atom for atom in claimed if not _BESIDE.search(text[max(0, atom.start - 20) : atom.start])]
+            firm = [atom for atom in claimed if not _is_beside(text, atom)]
             return (firm or claimed)[-1].text if claimed else None
         end = begin if begin < end else 0
     return None
@@ -165,6 +170,16 @@ def _is_idle(text: str, atom: Atom) -> bool:
     return (
         _ASIDE.search(text[max(0, atom.start - 80) : atom.start]) is not None
         or _ASKED.match(text, atom.end) is not None
+    )
+
+
+def _is_beside(text: str, atom: Atom) -> bool:
+    """Does it only say after how much, why, or how much more than something else?"""
+    before = text[max(0, atom.start - 120) : atom.start]
+    return (
+        _BESIDE.search(before[-20:]) is not None
+        or (("because" in before or "since" in before) and _REASON.search(before) is not None)
+        or _MORE_THAN.match(text, atom.end) is not None
     )
 
 

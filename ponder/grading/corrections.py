@@ -36,9 +36,10 @@ _SUPPOSED = re.compile(
     r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagine|pretend|if|whether)\s+(?:that\s+)?(?:the\s+)?$", re.IGNORECASE
 )
 _WITHDRAWN = re.compile(  # "The answer is 22. That's wrong."
-    r"(?:\\boxed\s*\{[^{}]{1,60}\}|\banswer\s*(?:is|was|:|=)[^\n]{1,60}?)[\s$*_.!]*"
-    r"(?:\b(?:but|however|hmm+|no|oh|oops|wait)[,.!\s]+){0,3}(?:\b(?:that|this|it)(?:['’]s|\s+is|\s+was)|\b(?:is|was))\s+"
-    r"(?:clearly\s+|obviously\s+|actually\s+|just\s+)?(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true))\b[.!,;:]*",
+    r"(?:\\boxed\s*\{[^{}]{1,60}\}|\banswer\s*(?:is|was|:|=)[^\n]{1,60}?)[\s$*_.!]{0,8}"
+    r"(?:\b(?:but|however|hmm+|no|oh|oops|wait)[,.!\s]{1,4}){0,3}(?:\b(?:that|this|it)(?:['’]s|\s+is|\s+was)|\b(?:is|was))\s+"
+    r"(?:clearly\s+|obviously\s+|actually\s+|just\s+)?(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true))\b"
+    r"(?=\s*(?:[.!,;:\n]|$|because|since))[.!,;:]*",
     re.IGNORECASE,
 )
 

@@ -146,13 +146,17 @@ def _of_object(text: str) -> str:
     """The answer of a JSON object, an empty text where the object has none; any other text as it is."""
     fence = re.fullmatch(r"```(?:json)?\s*(\{.{1,2000}\})\s*```", text, re.DOTALL)
     try:
-        value = json.loads(fence[1] if fence else text) if len(text) < 2_100 else None
+        value = (
+            json.loads(fence[1] if fence else text, parse_float=str, parse_int=str, parse_constant=str)
+            if len(text) < 2_100
+            else None
+        )
     except (ValueError, RecursionError):
         return text
     if not isinstance(value, dict):
         return text
     found = next((value[name] for name in _ANSWER_NAMES if name in value), "")
-    return str(found) if isinstance(found, str | int | float) else ""
+    return str(found) if isinstance(found, str | bool) else ""
 
 
 def _in_parts(text: str) -> str | None:

@@ -158,24 +158,24 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         if magnitude(goal.node) is None or _is_number_near(own_units, reading.node, goal.node):
             return reading
         node = own_bare
-        size, asked = magnitude(own_bare), magnitude(goal.node)
-        if (
-            {leaf[1] for leaf in _unit_leaves(own_units)} <= _CENTS
-            and size
-            and asked
-            and not is_nearer_as_number(size, asked, Decimal("0.01"))
-        ):
+        if _is_in_cents(own_units, own_bare, goal.node):
             node = ("mul", own_bare, ("num", Fraction(1, 100)))  # 75 cents beside 0.75
     else:
         is_alike = (magnitude(reading.node) is None) == (magnitude(bare) is None)  # 6m is not read as 6m m
         is_number = all(is_pure(leaf[1]) for leaf in _unit_leaves(reading.node))  # the sine of 30 degrees is one
         if not is_alike or not is_number or _is_number_near(units, reading.node, goal.node):
             return reading
-        node = ("mul", reading.node, units)
+        is_in_dollars = _is_in_cents(units, bare, reading.node)  # 0.75 beside 75 cents
+        node = ("mul", reading.node, ("unit", "dollar") if is_in_dollars else units)
     return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
 
 
-_CENTS = {"cent", "cents", "¢"}
+def _is_in_cents(units: Node, cents: Node, bare: Node) -> bool:
+    """Is a number of cents nearer in size to a bare number when it is read in dollars?"""
+    if not {leaf[1] for leaf in _unit_leaves(units)} <= {"cent", "cents", "¢"}:
+        return False
+    size, goal = magnitude(cents), magnitude(bare)
+    return size is not None and goal is not None and not is_nearer_as_number(size, goal, Decimal("0.01"))
 
 
 def _is_number_near(units: Node, value: Node, target: Node) -> bool:

@@ -33,6 +33,7 @@ _LABEL = re.compile(
     re.IGNORECASE,
 )
 _BEHIND = re.compile(r"([^\s,]{1,40}) (?:for|in) part \(?([1-9]|[a-h])\)?", re.IGNORECASE)  # 3 for part (a)
+_STEP = re.compile(r"[0-9]\s*[-+*/×÷]\s*[$€£]?[0-9].*=")  # (1) 5 + 3 = 8 (2) 8 * 2 = 16
 _JOINT = re.compile(r"[\s.,;]*(?:\b(?:and|while)\b)?[\s*_#>-]*$", re.IGNORECASE)
 
 
@@ -54,6 +55,8 @@ def labelled(text: str) -> list[str] | None:
         if _count(run):
             ends = [label.start() for label in run[1:]] + [len(text)]
             parts = [_plain(text[label.end() : end]) for label, end in zip(run, ends, strict=True)]
+            if not run[0]["of_named"] and any(_STEP.search(part) for part in parts):
+                return None
             return parts if all(0 < len(part) <= _LONGEST_PART for part in parts) else None
     return None
 

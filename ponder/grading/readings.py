@@ -59,20 +59,22 @@ _SENTENCE = re.compile(
     r"(?!.*\b(?:not|no|none|never|neither|nobody|hardly|if|whether|wrong|incorrect|i|we|you)\b)"
     r"(?:[\w'-]+ ){1,4}(?:is|was|will be|must be) (?:an? |the )?((?!(?:that|as|in|at|on|by|of|to)\b)[a-z]{2,})"
 )
-_BEST = (  # Evelyn is the fastest, has the most cards, is the girl with the highest mark
-    r"(?:the (?:[a-z]+ (?:with|that|who) (?:[a-z]+ )?the )?(?:[a-z]{2,}est|most|least|winner|champion|culprit"
-    r"|(?:(?:correct|right) )?answer|only one|one (?:who|that|with))|first)\b(?: [\w'’-]+){0,8}"
-)
-_NAMED = re.compile(
+_MOST = r"(?:most|least|fewest|[a-z]{2,}est)\b(?: [\w'’-]+){0,8}"
+_NAMED = re.compile(  # Evelyn is the fastest, has the most cards, is the girl with the highest mark, won
     r"(?!.*\b(?:not|never|no|nobody|none|second|third|fourth|2nd|3rd|next|last|except|but|or|nor|and|than|while|whereas|if"
-    r"|whether|when|might|may|could|would|should|almost|nearly|unless|wrong|incorrect|doubts?|after|behind|before|besides"
-    r"|like|as|says?|said|thinks?|thought|claims?|claimed|believes?|guess|whose)\b)(?!.*n['’]t\b)"
+    r"|whether|when|might|may|could|would|should|almost|nearly|unless|until|wrong|incorrect|doubts?|after|behind|before"
+    r"|besides|apart|like|as|says?|said|thinks?|thought|claims?|claimed|believes?|guess|whose|losers?)\b)(?!.*n['’]t\b)"
     r"(?:(?:so|thus|hence|therefore),? )?(?P<who>[\w'’.-]+(?: [\w'’.-]+){0,2}?) "
-    rf"(?:(?:is|was|has|had) {_BEST}|(?:won|wins)(?: the [a-z]+| first)?"
-    r"|(?:[a-z]+(?:s|ed)|ran|ate|got|sold|made|read|drank|took|bought|spent|came|went|did|paid|drove|swam|flew|threw)"
-    rf" {_BEST})"
+    rf"(?:(?:is|was|has|had) the (?:[a-z]+ (?:with|that|who) (?:[a-z]+ )?the )?{_MOST}"
+    r"|(?:is|was) the (?:winner|champion|culprit|(?:(?:correct|right) )?answer|only (?:one|1)|(?:one|1) (?:who|that|with))\b"
+    r"(?: [\w'’-]+){0,8}|(?:is|was|came|finished|finishes) first|(?:won|wins)(?: the [a-z]+)?"
+    r"|(?:ate|eats|got|gets|sold|made|makes|read|reads|drank|took|takes|bought|spent|spends|scored|earned|earns|collected"
+    r"|paid|pays|ran|runs|jumped|jumps|walked|drove|swam|swims|flew|threw|received|picked|saved|found|caught|baked|planted"
+    rf"|weighs|weighed|traveled|travels) the {_MOST})"
 )
-_YES_NO = re.compile(r"(?:(?:so|thus|hence|therefore),? )?(yes|no)[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}")
+_YES_NO = re.compile(
+    r"(?:(?:so|thus|hence|therefore),? )?(yes|no)\s?[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}"
+)
 _NOTHING = re.compile(
     r"none|(?:solution )?set is empty"
     r"|(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
@@ -93,6 +95,8 @@ def words(text: str) -> ParsedAnswer:
     """Plain words, or mathematics that this file does not understand."""
     plain = re.sub(r"\\(?:text(?:rm|bf|it|normal)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r"\1", text)
     plain = _FILLER.sub("", " ".join(plain.split()).strip().rstrip(".!").casefold())
+    if said := _YES_NO.fullmatch(plain):
+        return ParsedAnswer(key="t:" + said[1], kind="words")
     if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain):
         return ParsedAnswer(key="t:" + re.sub(r"\s", "", text), kind="opaque")
     if _NOTHING.fullmatch(plain):
@@ -107,7 +111,7 @@ def words(text: str) -> ParsedAnswer:
         plain = "infinitely many"
     elif best := _NAMED.fullmatch(plain):
         plain = best["who"]
-    elif said := _YES_NO.fullmatch(plain) or _SENTENCE.fullmatch(plain):
+    elif said := _SENTENCE.fullmatch(plain):
         plain = said[1]
     plain = _SHORT_NAMES.get(plain.rstrip("."), plain)
     return ParsedAnswer(key="t:" + plain, kind="words")
