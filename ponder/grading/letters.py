@@ -38,7 +38,8 @@ _WRONG = (
 _WRONG_BEHIND = re.compile(rf"\b(?:{_WRONG})\b|[✗✘❌]", re.IGNORECASE)
 _WRONG_BEFORE = re.compile(
     r"(?:(?i:\b(?:not|cannot|n't|neither|nor|none|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|unlike|instead\s+of"
-    r"|rather\s+than|except|than|(?:all|(?:any|every)thing)\s+but|grade|torn\s+between|nicht|pas|niet|не|no\s+es|não|non)\b|n't\b|不是|不选|不|\bno(?=[ ]\(?$)))[^A-Z]{0,30}$",
+    r"|rather\s+than|except|than|(?:all|(?:any|every)thing)\s+but|grade|torn\s+between"
+    r"|nicht|pas|niet|не|no\s+es|não|non)\b|n't\b|不是|不选|不|\bno(?=[ ]\(?$)))[^A-Z]{0,30}$",
 )
 _FORMULA_BEFORE = re.compile(r"\\(?!therefore|implies|Rightarrow|rightarrow|to\b)[a-zA-Z]+\s*$|\^\{?\w{1,3}\}?\s*=\s*$")
 _DENIES_NEXT = re.compile(

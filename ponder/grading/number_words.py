@@ -72,9 +72,9 @@ def with_digits(text: str) -> str:
         return text
     if " point " in text:
         text = _POINT.sub(_with_point, text)
-    if " and a" in text and (unit := _HOUR_AND_HALF.fullmatch(_RUN.sub(_digits, text))):
-        whole, part = "1" if unit[1].isalpha() else unit[1], ".5" if unit[3].lower() in ("half", "1/2") else ".25"
-        return f"{whole}{part} {unit[2]}"
+    if " and a" in text and (hours := _HOUR_AND_HALF.fullmatch(_RUN.sub(_digits, text))):
+        whole, part = "1" if hours[1].isalpha() else hours[1], ".5" if hours[3].lower() in ("half", "1/2") else ".25"
+        return f"{whole}{part} {hours[2]}"
     text = _SPELT.sub(_once, _HALF_A.sub("1/2 ", text))
     return _OF_A.sub(r"\1 ", _AND_A_PART.sub(r"\1 \2", _with_parts(_RUN.sub(_digits, text))))
 
