@@ -73,8 +73,8 @@ def with_digits(text: str) -> str:
     if " point " in text:
         text = _POINT.sub(_with_point, text)
     if " and a" in text and (hours := _HOUR_AND_HALF.fullmatch(_RUN.sub(_digits, text))):
-        whole, part = "1" if hours[1].isalpha() else hours[1], ".5" if hours[3].lower() in ("half", "1/2") else ".25"
-        return f"{whole}{part} {hours[2]}"
+        whole, rest = "1" if hours[1].isalpha() else hours[1], ".5" if hours[3].lower() in ("half", "1/2") else ".25"
+        return f"{whole}{rest} {hours[2]}"
     text = _SPELT.sub(_once, _HALF_A.sub("1/2 ", text))
     return _OF_A.sub(r"\1 ", _AND_A_PART.sub(r"\1 \2", _with_parts(_RUN.sub(_digits, text))))
 
