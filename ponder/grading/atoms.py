@@ -18,7 +18,7 @@ _WINDOW = 3_000  # characters that are looked at, from the end; where they hold 
 _LAST = 300  # of these, first
 _LONGEST = 400  # characters of one atom
 
-_AMOUNT = r"[0-9]{1,3}(?:[,'][0-9]{3})+(?![0-9])|[0-9]+"
+_AMOUNT = r"[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}(?![0-9])|[0-9]{1,3}(?:[,'][0-9]{3})+(?![0-9])|[0-9]+"
 _NUMBER = re.compile(
     rf"[-+−–]?(?:\$|\\\$|€|£)?\s?(?:(?:{_AMOUNT})(?:\.[0-9]+)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?"
     r"(?:\s?/\s?[0-9]+|(?::[0-9]+)*\s?[apAP]\.?[mM]\b|(?::[0-9]+)+|\s[0-9]+/[0-9]+)?(?:\s?\\?%|\s?°)?"
@@ -51,7 +51,11 @@ _OPERATION = (  # what it makes of the number behind it is not that number
     r"|(?:multiples?|powers?|factorial|percent|per\s+cent|%)\s+of|times"
 )
 _DENIED = re.compile(
-    r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:[a-z]+ly\s+)?(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
+    r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:[a-z]+ly\s+|quite\s+)?(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
+    r"|\b(?:nicht|kein|keine|niet|não|non|не|нет|nie)\s+(?:è\s+|é\s+|jest\s+|равно\s+|равен\s+)?|\bn['’]est\s+pas\s+|\bpas\s+"
+    r"|\bno\s+(?:es|son|sea)\s+|(?:不是|不等于|不为|不|超过|少于|多于|大于|小于|至少|至多)\s*"
+    r"|\b(?:almost|such\s+as|short\s+of)\s+|\b(?:suppose|supposing|assum(?:e|ing)|imagine|pretend)\s+(?:that\s+)?(?:(?:the\s+)?[a-z]+\s+(?:is|was|were)\s+)?"
+    r"|\bwhether\s+(?:[a-z]+\s+){1,4}"
     r"|\bdoubt\s+(?:that\s+)?(?:it|this|that|the\s+answer)\s+(?:is|was)\s+"
     r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than(?:\s+or\s+equal\s+to)?|up\s+to|under|over|below|above|near"
     r"|close\s+to|exceed(?:s|ed|ing)?|instead\s+of|impossible\s+to\s+(?:be|get|have|reach)"
@@ -63,14 +67,21 @@ _DENIED = re.compile(
 )
 _DENYING = frozenset(  # the last word of what _DENIED finds; looking for it first is ten times as fast
     "not cannot never longer equal to be answer except for but than under over below above near from out the of by get"
+    " quite nicht kein keine niet não non не нет nie è é jest равно равен pas es son sea almost as suppose supposing"
+    " assume assuming imagine pretend that were are"
     " is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple half root times".split()
 )
+_DENYING_ENDS = (
+    "n't", "<=", ">=", "!=", "≤", "≥", "≠", "ly",
+    "不是", "不等于", "不为", "不", "超过", "少于", "多于", "大于", "小于", "至少", "至多",
+)  # fmt: skip
 _WRONG = (
     r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|ruled\s+out|too\s+[a-z]+"
     r"|an?\s+(?:mistake|error)|not\s+(?:the\s+)?(?:right|correct|possible|valid|answer|solution))\b"
 )
 _REFUTED = re.compile(  # called wrong, or only the end of a range
-    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
+    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:не|ist\s+nicht|n['’]est\s+pas|no\s+es|non\s+è|não\s+é)(?!\w)|(?:ではありません|ではない|じゃない|不是|不对)"
+    r"|,?\s*but\s+only\s+one\b|,?\s*(?:etc|and\s+so\s+on)\b|is\s+(?:only\s+|just\s+)?an?\s+(?:lower|upper|example|estimate|guess|candidate|typo)|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
     r"|\((?:sorry|oops|wait|actually|correction|no)\b|\+(?!\s*[\w\\(])|at\s+(?:least|most)\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
     rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must)\s+be)\s+(?:[a-z]+ly\s+)?{_WRONG}"
     r"|(?:can't|can’t|cannot|isn't|isn’t)\s+(?:be\s+)?(?:the\s+)?(?:right|correct|true|it|answer)\b)",
@@ -79,7 +90,8 @@ _REFUTED = re.compile(  # called wrong, or only the end of a range
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
 _LABEL = re.compile(
     r"(?:\b(?:step|part|question|problem|exercise|case|option|eq|equation|figure|fig|table|example|section|chapter|page"
-    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$|\b(?:reward|verdict|grade)\s*[:=]\s*$",
+    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$|\b(?:reward|verdict|grade|confidence|certainty)\s*[:=]\s*$"
+    r"|\"(?!(?:[a-z]+_)?(?:answer|ans|result|solution|value|total|output|sum|x|y)\")\w{1,40}\"\s*:\s*\"?$",
     re.IGNORECASE,
 )
 _STATED = re.compile(
@@ -96,11 +108,15 @@ _COMPARED = re.compile(r"\s+(?:more|less|fewer|times|greater|higher|larger|small
 _NO_ANSWER = re.compile(
     r"(?:not|n't|\bunable\s+to|\bfail(?:ed)?\s+to)\s+(?:\w+\s+){0,2}?(?:find|solve|determine|know|tell|figure|compute|work\s+out"
     r"|calculate|answer|finish|complete|decide|help|understand)\b|\bno\s+(?:answer|idea|clue)\b|\bg[ia]ve\s+up\b|\btoo\s+(?:hard|difficult)\b"
-    r"|(?:\bnot|n't)\s+(?:enough|sufficient)\b|\binsufficient\b|n't\s+have\s+an\s+answer\b",
+    r"|(?:\bnot|n't)\s+(?:enough|sufficient)\b|\binsufficient\b|\bunclear\b|n't\s+have\s+an\s+answer\b",
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\blet(?:'s|’s|\s+(?:me|us))\s+(?!(?:\w\b))[a-z][^.!?\n]{0,60}$", re.IGNORECASE)  # "Let me try 12"
 _BESIDE = re.compile(r"\b(?:after|before|within|during|every|per|out\s+of(?:\s+the)?)\s+$", re.IGNORECASE)
+_REASON = re.compile(r"[0-9][^.!?\n]*\b(?:because|since)\b[^.!?\n]*$")  # 9 buses since 8 hold 320 students
+_MORE_THAN = re.compile(
+    r"\s+(?:[a-z]+\s+)?(?:more|less|fewer|greater|higher|larger|smaller|longer|shorter)\b[^.!?\n]{0,40}\bthan\b"
+)
 _ASKED = re.compile(r"[^.!?,;\n]{0,40}\?(?=\s|$)(?!\s*(?:yes|right|correct)\b)", re.IGNORECASE)
 
 
@@ -138,7 +154,7 @@ def stated(text: str, lines: list[tuple[int, str]] | None = None) -> str | None:
             if _NO_ANSWER.search(text[-_WINDOW:]):
                 return None
             claimed = [atom for atom in found if not _is_idle(text, atom)]
-            firm = [atom for atom in claimed if not _BESIDE.search(text[max(0, atom.start - 20) : atom.start])]
+            firm = [atom for atom in claimed if not _is_beside(text, atom)]
             return (firm or claimed)[-1].text if claimed else None
         end = begin if begin < end else 0
     return None
@@ -154,6 +170,16 @@ def _is_idle(text: str, atom: Atom) -> bool:
     return (
         _ASIDE.search(text[max(0, atom.start - 80) : atom.start]) is not None
         or _ASKED.match(text, atom.end) is not None
+    )
+
+
+def _is_beside(text: str, atom: Atom) -> bool:
+    """Does it only say after how much, why, or how much more than something else?"""
+    before = text[max(0, atom.start - 120) : atom.start]
+    return (
+        _BESIDE.search(before[-20:]) is not None
+        or (("because" in before or "since" in before) and _REASON.search(before) is not None)
+        or _MORE_THAN.match(text, atom.end) is not None
     )
 
 
@@ -182,10 +208,21 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
             continue
         if atom.is_number and (minus := _MINUS.search(before)):
             atom = Atom("-" + atom.text.lstrip(), atom.start - len(before) + minus.start(), atom.end, True)
+        if atom.is_number and len(atom.text) < 14 and (day := _date(text, atom, end)):
+            atom, index = day, max(index, day.end)
         last = found[-1] if found else None
         between = text[last.end : atom.start] if last else ""
         if last and len(between) < 30 and _JOINT.fullmatch(between):
-            joint = " or " if re.search(r"\bor\b", between) else " and " if "and" in between else ", "
+            is_open = re.search(r"\b(?:maybe|perhaps|possibly|might|could|may)\b", between)
+            joint = (
+                " or maybe "
+                if is_open
+                else " or "
+                if re.search(r"\bor\b", between)
+                else " and "
+                if "and" in between
+                else ", "
+            )
             found[-1] = Atom(last.text + joint + atom.text, last.start, atom.end, False)
         elif (
             last
@@ -199,13 +236,28 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
     return found
 
 
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|June?|July?|Aug|Sept?|Oct|Nov|Dec)(?:[a-z]{2,6})?\.?"
+_MONTH_BEFORE = re.compile(rf"\b{_MONTH} $")
+_DATE_FROM_MONTH = re.compile(rf"{_MONTH} [0-9]{{1,2}}(?:st|nd|rd|th)?(?:,? [12][0-9]{{3}}\b)?(?![\w/]|\.[0-9])")
+_DATE_FROM_DAY = re.compile(
+    rf"[0-9]{{1,2}} {_MONTH}(?:,? [12][0-9]{{3}})?(?!\w)|[0-9]{{1,2}}/[0-9]{{1,2}}/[0-9]{{4}}\b"
+)
+
+
+def _date(text: str, atom: Atom, end: int) -> Atom | None:
+    """March 14, 2023 and 14 March 2023 are one atom, not two numbers."""
+    if text[atom.start - 1 : atom.start] == " " and (
+        month := _MONTH_BEFORE.search(text, max(0, atom.start - 11), atom.start)
+    ):
+        date = _DATE_FROM_MONTH.match(text, month.start(), end)
+    else:
+        date = _DATE_FROM_DAY.match(text, atom.start, end)
+    return Atom(date[0], date.start(), date.end(), False) if date else None
+
+
 def _is_denied(before: str) -> bool:
     word = before.rstrip("$* \n\t").replace("\n", " ").rpartition(" ")[2].lower()
-    may_be = (
-        word in _DENYING
-        or word.endswith(("n't", "<=", ">=", "!=", "≤", "≥", "≠"))
-        or word.startswith(("exclud", "reject", "eliminat", "\\"))
-    )
+    may_be = word in _DENYING or word.endswith(_DENYING_ENDS) or word.startswith(("exclud", "reject", "eliminat", "\\"))
     return may_be and _DENIED.search(before) is not None
 
 

@@ -27,6 +27,7 @@ from dataclasses import replace
 from functools import lru_cache
 
 from ponder.grading.expressions import FUNCTION_NAMES, parse
+from ponder.grading.labelled import labelled
 from ponder.grading.readings import ParsedAnswer, all_but, group, join, open_at_infinity, scalar, set_of, words
 from ponder.grading.special import based, choice, compound, date, molecule, ratio_or_time, residue
 from ponder.grading.statements import NAME, equation, inequality
@@ -78,7 +79,7 @@ def _read(answer: str) -> ParsedAnswer | None:
 
 # ---- structure -----------------------------------------------------------------------------------------------------
 
-_JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or)\s+(?:also\s+|maybe\s+)?")
+_JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or)\s+(?:also\s+)?")
 _TURNED = re.compile(r"([\[\]])([^\[\]]*[,;][^\[\]]*)([\[\]])")  # ]0, 5[
 _RELATION = re.compile(r"<=|>=|!=|<|>|=|\\in(?![a-zA-Z])")
 _PLAIN_WORDS = re.compile(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|[Ii]t (?:is|was) [a-z ]+|no|yes|No|Yes|NO")
@@ -93,6 +94,7 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
     if depth > 8 or not text:
         raise Unparsed("nested too deeply, or empty")
     for special in (
+        _parts,
         _rounded,
         choice,
         based,
@@ -126,6 +128,14 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
         text = ("(" if turned[1] == "]" else "[") + turned[2] + (")" if turned[3] == "[" else "]")
     reading = _brackets(text, depth) or _list(text, depth) or _relation(text, depth)
     return reading or scalar(text)
+
+
+def _parts(text: str, depth: int) -> ParsedAnswer | None:
+    """(a) 3 (b) 4: the answers to the parts of a question, in order."""
+    parts = labelled(text) if depth == 0 else None
+    if parts is None:
+        return None
+    return replace(group("()", tuple(_structure(unwrap(part), 1) for part in parts)), shape="parts")
 
 
 _ABOUT = re.compile(r"(?:about|approximately|approx\.?|roughly|around|nearly)\s+", re.IGNORECASE)
@@ -310,9 +320,24 @@ def _split(text: str, separator: str) -> list[str]:
 _SUM_OF_THOUSANDS = re.compile(r"(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*\d\s*[-+*/=]\s*\d(?:[^,]|(?<=\d),(?=\d{3}(?!\d)))*")
 
 
+_GOES_ON = re.compile(r",\s*(?:(?:and so on|etc)\b.*|\\[lc]?dots)$")
+_LAKHS = re.compile(r"(-?(?:[0-9]{1,2},)(?:[0-9]{2},)*[0-9]{2},[0-9]{3}(?:\.[0-9]+)?)( [a-zA-Z /]{1,40})?")
+
+
+def _lakhs(match: re.Match[str], depth: int) -> ParsedAnswer:
+    """12,34,567 is 1234567 in India, and a list of three elsewhere: beside either it says that."""
+    number = _structure(match[1].replace(",", "") + (match[2] or ""), depth + 1)
+    members = group("{}", tuple(scalar(member) for member in match[1].split(",")))
+    return replace(members, sides=(members, number))
+
+
 def _list(text: str, depth: int) -> ParsedAnswer | None:
     """Members without brackets: a set, or a tuple in the order of their names (x = 1, y = 2)."""
+    if "," in text and _GOES_ON.search(text):
+        raise Unparsed("a list that goes on")
     listed, text = text, _JOINTS.sub(", ", text)
+    if text.count(",") > 1 and (lakhs := _LAKHS.fullmatch(text)):
+        return _lakhs(lakhs, depth)
     if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text) or _SUM_OF_THOUSANDS.fullmatch(text):
         return None  # 1,234 is a number
     members = [member for member in _members(text) if member.strip()]
@@ -321,6 +346,8 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
     parts = [_structure(member, depth + 1) for member in members]
     if len({part.kind == "words" for part in parts}) > 1:
         raise Unparsed("words among numbers")
+    if parts[0].key in ("t:yes", "t:no") and any(part.key not in ("t:yes", "t:no") for part in parts):
+        raise Unparsed("a remark after yes or no")
     if len({part.key for part in parts}) == 1 and re.search(r"\bor\b", listed):  # 1/2, or 50%
         return parts[0]
     names = {part.name for part in parts}

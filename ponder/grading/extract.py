@@ -8,12 +8,16 @@ only its last MAX_TEXT characters are looked at.
 
 from __future__ import annotations
 
+import json
 import re
 
 from ponder.grading.atoms import is_money, stated
+from ponder.grading.corrections import IS, alternative, has_cue, is_supposed, replacements, standing
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.frames import key_in
+from ponder.grading.labelled import labelled
 from ponder.grading.readings import ParsedAnswer, symbols_of
+from ponder.grading.visible import visible
 from ponder.grading.wording import is_prose, joins_sentences
 
 MAX_TEXT = 20_000  # characters of an answer text that are looked at, from its end
@@ -27,14 +31,10 @@ _NUMBER = (
     r"[-+]?(?:\$|\\\$|€|£)?\s?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
     r"(?:\s?/\s?[0-9]+|(?::[0-9]+)+)?(?:\s?\\?%)?"
 )
-_IS = (
-    r"(?:is|are|was|would\s+be|will\s+be|must\s+be|should\s+be|equals)\b"
-    r"(?:\s+(?:therefore|thus|then|just|simply|indeed))?"
-)
 _MARKER = re.compile(
     r"####|(?<![^\W_])(?:(?:final|correct|right|best)\s+)?answers?(?![^\W_])[*_\s]*(?:\([^()\n]{0,40}\)\s*)?"
-    rf"(?:{_IS}\s*[:=]?|[:=])[*_]*"
-    rf"|\b(?:correct|right|best)\s+(?:option|choice|letter|statement)\s+(?:{_IS})\s*[:=]?[*_]*"
+    rf"(?:{IS}\s*[:=]?|[:=])[*_]*"
+    rf"|\b(?:correct|right|best)\s+(?:option|choice|letter|statement)\s+(?:{IS})\s*[:=]?[*_]*"
     r"|\b(?:final\s+)?answer\b[*_\s]*(?:[-–—](?=\s)|→|->|=>|⇒|⟶)[*_]*"
     r"|\bfinal\s+answer\b[*_#:\s]*\n|^[*_# \t]*answer[*_# \t]*\n",
     re.IGNORECASE | re.MULTILINE,
@@ -50,31 +50,8 @@ _FENCE = re.compile(r"\s*```[a-zA-Z]*\n(.{1,500}?)\n?```", re.DOTALL)
 _ITEM = re.compile(r"\d{1,2}[.)]\s+(?=\S)")
 _BULLET = re.compile(r"(?:[-–•]\s+|\d{1,2}[.)]\s+(?=\S))(?!\s)")
 _OPENING = re.compile(r"(?:[-–•*]\s+|\d{1,2}[.)]\s+(?=\S)|(?:or|and)\s+)(?!\s)", re.IGNORECASE)
-_THOUGHT = re.compile(r"<(think|thinking|reasoning|tool_call|tool_response)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
-_STRUCK = re.compile(
-    r"(?<![\w~])~~(?=[^\s~])[^~\n]{1,200}(?<=\S)~~(?![\w~])|<(del|strike)>[^<]{0,400}</\1>", re.IGNORECASE
-)
-_COMMENT = re.compile(r"<!--.{0,2000}?-->", re.DOTALL)
-_HTML = re.compile(
-    r"</?(?:(p|div|h[1-6]|[uo]l|li|table|t[rdh])|b|i|u|em|strong|mark|span|center|font|code)(?:\s[^<>]{0,200})?>|<(br)\s*/?>",
-    re.IGNORECASE,
-)
-_RAISED = re.compile(r"<sup>([^<]{1,40})</sup>", re.IGNORECASE)
-_CLOSED_THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
+_ANSWER_NAMES = ("answer", "final_answer", "Answer", "result", "solution", "value")
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
-_CUE = (
-    r"(?:wait|actually|sorry|oops|hmm+|correction|scratch\s+that|i\s+meant?|no(?=\s*[,:;—–])"
-    r"|on\s+(?:second\s+thought|reflection)|let\s+me\s+re\w+(?:\s+(?:it|this|that))?)\b"
-)
-_PAUSE = r"(?:[\s,:;!—–]|\.(?!\d)|-(?![\d\\.]))*"
-_CUES = re.compile(rf"\b{_CUE}", re.IGNORECASE)
-_CORRECTED = re.compile(  # "Wait, it is 13."
-    rf"\b{_CUE}(?:{_PAUSE}{_CUE})*{_PAUSE}"
-    rf"(?:(?:it|that|this)(?:['’]s|\s+is|\s+was)\s+(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true)){_PAUSE})?"
-    rf"(?:(?:it|that|this|(?:the|my)\s+(?:\w+\s+)?(?:answer|result|value|number))(?:['’]s\b|\s+{_IS})\s*:?\s*)?"
-    r"(?P<new>[*_$(]{0,3}(?:[-+−]?\s?[\d\\{\[(][^\n]{0,200}?|(?-i:[A-HJ-Z])\)?)[*_$]*)(?:[.!](?=\s|$)|\s*(?:\n|\Z))",
-    re.IGNORECASE,
-)
 _REMARK = re.compile(  # 5000 (in 2024), 6 (not 5); but "5 (or 6)" is no answer
     r"\s+\((?:not|in|as|since|because|see|for|with|at|on|by|from|given|when|where|which|rounded|that\s+is|i\.e)\b[^()]{0,100}\)$",
     re.IGNORECASE,
@@ -87,12 +64,6 @@ _NEW_RESULT = re.compile(
     r"(?<![A-Za-z])(?<![A-Za-z]\s)=|[?;]|\b(?:is|are|equals?|gives?|makes?|totals?|leaves?|leaving|yields?|so|thus|hence|therefore)\b"
 )
 _ELSE = re.compile(r"\b(?:else|otherwise|unless|wait|actually|sorry|oops|no|not|or)\b", re.IGNORECASE)
-_ALTERNATIVE = re.compile(  # "3. Or 4.", "3 (alternatively 4)"
-    r"[*_$)]*(?:[.…,;!]|\s*\()*\s*\b(?:or|alternatively|perhaps|maybe|possibly)\b[,:]?\s+(?:else\s+|is\s+it\s+"
-    r"|(?:it\s+)?(?:is|(?:could|may|might)\s+(?:also\s+)?be)\s+|maybe\s+|perhaps\s+|possibly\s+)*"
-    r"([^\n]{1,80}?)\s*[*_$]*(?:[.?!)](?=[\s).?!]|$)|\n|$)",
-    re.IGNORECASE,
-)
 _CHECKED = re.compile(  # a paragraph behind the answer
     r"\n[*_#( \t]*(?:check|verification|verify|proof|explanation|reason(?:ing)?|justification|note|confidence|why)"
     r"(?:ing|s)?\b[^\n:]{0,30}:",
@@ -123,8 +94,8 @@ def extract(text: str) -> str | None:
         if cut is None:
             return None
         text = text[len(text) - MAX_TEXT + cut.end() :]
-    text = _inside(text)
-    marked = _marked(text)
+    text = standing(_inside(text))
+    marked = _in_parts(text) or _marked(text)
     if marked:
         return marked
     checked = _CHECKED.search(text)
@@ -154,7 +125,7 @@ def extract_marked(text: str) -> str | None:
     """Steps 1 to 3 of `extract`: only what the text itself marks as its answer."""
     text = text[-MAX_TEXT:]
     inside = _inside(text)
-    return _marked(inside) or (inside or None if _TAG.search(_without_thoughts(text)) else None)
+    return _marked(inside) or (inside or None if _TAG.search(visible(text)) else None)
 
 
 def extract_text(text: str) -> str | None:
@@ -163,25 +134,37 @@ def extract_text(text: str) -> str | None:
     return _marked(text) or (text if 0 < len(text) <= MAX_ANSWER and "\n" not in text else None)
 
 
-def _without_thoughts(text: str) -> str:
-    """What a reader is shown as an answer: no thoughts, tool calls, comments and struck-out text, and no HTML."""
-    if "<" in text:
-        text = _THOUGHT.sub("", text)
-        closed = list(_CLOSED_THOUGHT.finditer(text))
-        text = text[closed[-1].end() :] if closed else text
-        if "-->" in text:
-            text = _COMMENT.sub("", text)
-        if "</" in text or "<br" in text:
-            text = _RAISED.sub(r"^{\1}", _STRUCK.sub("", text))
-            text = _HTML.sub(lambda match: "\n" if match[1] or match[2] else "", text)
-    return _STRUCK.sub("", text) if "~~" in text else text
-
-
 def _inside(text: str) -> str:
     """What the last answer tag holds, the whole text where there is none; without thoughts."""
-    text = _without_thoughts(text)
+    text = visible(text)
     held = [match[1].strip() for match in _TAG.finditer(text)] if "<" in text else []
-    return next((inside for inside in reversed(held) if inside), text.strip())
+    text = next((inside for inside in reversed(held) if inside), text.strip())
+    return _of_object(text) if '"' in text and text.endswith(("}", "`")) else text
+
+
+def _of_object(text: str) -> str:
+    """The answer of a JSON object, an empty text where the object has none; any other text as it is."""
+    fence = re.fullmatch(r"```(?:json)?\s*(\{.{1,2000}\})\s*```", text, re.DOTALL)
+    try:
+        value = (
+            json.loads(fence[1] if fence else text, parse_float=str, parse_int=str, parse_constant=str)
+            if len(text) < 2_100
+            else None
+        )
+    except (ValueError, RecursionError):
+        return text
+    if not isinstance(value, dict):
+        return text
+    found = next((value[name] for name in _ANSWER_NAMES if name in value), "")
+    return str(found) if isinstance(found, str | bool) else ""
+
+
+def _in_parts(text: str) -> str | None:
+    """The labelled parts that the text ends in, where each is one answer: (a) 3 (b) 4."""
+    parts = labelled(text)
+    if parts is None or not all(_is_answer(_last_boxed(part) or part) for part in parts):
+        return None
+    return " ".join(f"({index}) {_last_boxed(part) or part};" for index, part in enumerate(parts, 1)).removesuffix(";")
 
 
 def _marked(text: str) -> str | None:
@@ -189,6 +172,8 @@ def _marked(text: str) -> str | None:
     if boxed:
         return boxed
     for marker in list(_MARKER.finditer(text))[: -1 - _MAX_MARKERS : -1]:
+        if is_supposed(text, marker.start()):
+            continue
         rest = text[marker.end() : marker.end() + MAX_ANSWER]
         found = _after_marker(rest)
         if found:
@@ -198,11 +183,11 @@ def _marked(text: str) -> str | None:
 
 def _with_alternative(found: str, rest: str) -> str:
     """The answer after a marker, with the other one that the writer leaves open behind it: that is no answer."""
-    other = _ALTERNATIVE.match(rest, rest.find(found) + len(found))
-    if other is None or not re.search("[0-9]", other[1]) or not _is_answer(other[1].strip()):
+    other = alternative(rest, rest.find(found) + len(found))
+    if not re.search("[0-9]", other) or not _is_answer(other):
         return found
-    first, second = key_in(found, found), key_in(other[1].strip(), found)
-    return found if first is None or second is None or first.key == second.key else f"{found} or {other[1].strip()}"
+    first, second = key_in(found, found), key_in(other, found)
+    return found if first is None or second is None or first.key == second.key else f"{found} or {other}"
 
 
 def _listed(text: str, *, is_all: bool = False) -> str | None:
@@ -268,8 +253,7 @@ def _headed(text: str) -> str | None:
 
 def _corrected(rest: str) -> str | None:
     """The answer that the writer puts in the place of the one after the last marker."""
-    for match in reversed(list(_CORRECTED.finditer(rest))):
-        new = match["new"].strip("*_ ")
+    for new in reversed(replacements(rest)):
         if len(new.strip("()$")) == 1 or _is_answer(new):
             return new
     return None
@@ -284,7 +268,7 @@ def _last_boxed(text: str) -> str | None:
     closers: dict[int, int] | None = None
     found: list[str] = []
     start = -1
-    for match in reversed(list(re.finditer(r"\\(?:boxed|fbox)\s*(\{|[0-9A-Za-z])", text))):
+    for match in reversed(list(re.finditer(r"\\(?:boxed|f(?:rame)?box)\s*(\{|[0-9A-Za-z])", text))):
         end, inside = match.end(), match[1]
         if match[1] == "{":
             closers = _closers(text) if closers is None else closers
@@ -375,7 +359,7 @@ def _whole(text: str) -> str | None:
     if plain != text and re.search("[0-9]", plain) and _is_answer(plain):
         return plain
     reading = read(text)
-    looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text) and not _CUES.search(text)
+    looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text) and not has_cue(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
         return None
     if "$" in text and _WORD.search(_DELIMITED.sub("", text)):  # words around a formula

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from decimal import Decimal
 from fractions import Fraction
 
 from ponder.grading.equality import read
@@ -21,11 +22,31 @@ from ponder.grading.tree import Node, Unparsed, leaves
 from ponder.grading.units import is_pure
 from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
 
+_AND = re.compile(r",?\s+and\s+|;\s*")
+
 
 def key_in(answer: str, target: str) -> ParsedAnswer | None:
     """The reading of an extracted answer in the frame of a problem with this target."""
     reading, goal = read(answer), read(target)
-    return reading if reading is None or goal is None else _framed(reading, goal)
+    if reading is None or goal is None:
+        return reading
+    if "parts" in (reading.shape, goal.shape) and reading.shape != goal.shape:
+        return _by_parts(answer, target, reading, goal)
+    return _framed(reading, goal)
+
+
+def _by_parts(answer: str, target: str, reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
+    """Beside (a) 3 (b) 4 the list "3, 4" says the same in this order, and the other way round."""
+    plain, text, parts = (goal, target, reading) if reading.shape == "parts" else (reading, answer, goal)
+    if plain.shape == "{}":  # a set in braces has no order
+        ordered = None if text.lstrip(" $").startswith(("{", "\\{")) else read(f"({_AND.sub(', ', text.strip(' $.'))})")
+    else:
+        ordered = plain if plain.shape == "()" else None
+    if ordered is None or len(ordered.parts) != len(parts.parts):
+        return reading
+    mine, theirs = (parts, ordered) if reading is parts else (ordered, parts)
+    pairs = zip(mine.parts, theirs.parts, strict=True)
+    return replace(goal, sides=()) if all(_framed(own, asked).key == asked.key for own, asked in pairs) else reading
 
 
 def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
@@ -40,7 +61,10 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     if reading.shape == "{}" and goal.shape == "()" and _is_numbered(goal):
         return goal if _framed(reading, group("{}", goal.parts)).key == group("{}", goal.parts).key else reading
     if goal.kind == "group" and reading.kind == "group" and goal.shape == reading.shape:
-        if goal.shape != "{}" and len(goal.parts) == len(reading.parts):
+        if goal.shape == "parts" and len(goal.parts) == len(reading.parts):
+            pairs = zip(reading.parts, goal.parts, strict=True)
+            return replace(goal, sides=()) if all(_framed(a, b).key == b.key for a, b in pairs) else reading
+        if goal.shape not in ("{}", "parts") and len(goal.parts) == len(reading.parts):
             pairs = zip(reading.parts, goal.parts, strict=True)
             return replace(group(goal.shape, tuple(_framed(part, own) for part, own in pairs)), name=reading.name)
         if goal.shape == "{}":  # one unit for all members
@@ -134,13 +158,24 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         if magnitude(goal.node) is None or _is_number_near(own_units, reading.node, goal.node):
             return reading
         node = own_bare
+        if _is_in_cents(own_units, own_bare, goal.node):
+            node = ("mul", own_bare, ("num", Fraction(1, 100)))  # 75 cents beside 0.75
     else:
         is_alike = (magnitude(reading.node) is None) == (magnitude(bare) is None)  # 6m is not read as 6m m
         is_number = all(is_pure(leaf[1]) for leaf in _unit_leaves(reading.node))  # the sine of 30 degrees is one
         if not is_alike or not is_number or _is_number_near(units, reading.node, goal.node):
             return reading
-        node = ("mul", reading.node, units)
+        is_in_dollars = _is_in_cents(units, bare, reading.node)  # 0.75 beside 75 cents
+        node = ("mul", reading.node, ("unit", "dollar") if is_in_dollars else units)
     return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
+
+
+def _is_in_cents(units: Node, cents: Node, bare: Node) -> bool:
+    """Is a number of cents nearer in size to a bare number when it is read in dollars?"""
+    if not {leaf[1] for leaf in _unit_leaves(units)} <= {"cent", "cents", "¢"}:
+        return False
+    size, goal = magnitude(cents), magnitude(bare)
+    return size is not None and goal is not None and not is_nearer_as_number(size, goal, Decimal("0.01"))
 
 
 def _is_number_near(units: Node, value: Node, target: Node) -> bool:
@@ -183,7 +218,7 @@ def _split_units(node: Node) -> tuple[Node, Node | None]:
 
 def whole_number(reading: ParsedAnswer) -> str | None:
     """The digits of a whole number, its unit and modulus dropped; None where the reading is none."""
-    if reading.sides and reading.kind == "equation":
+    if reading.sides and reading.kind in ("equation", "group"):  # m + n = 5; 12,34,567
         return whole_number(reading.sides[-1])
     node = None if reading.node is None else _split_units(reading.node)[0]
     value = exact(node) if node is not None else None

@@ -26,7 +26,7 @@ _MENTION = re.compile(
 )
 _CUE = re.compile(
     r"(?:\b(?:so|hence|thus|therefore|consequently|choose|chose|choosing|chosen|pick|picks|picked|select|selects|selected|with|is|be"
-    r"|it's|that's|remains|leaves|leaving|left|gives|answer|answers|option|choice|go\s+for|opt\s+for|say)\b|->|→|=>|⇒|∴|=)"
+    r"|it's|that's|remains|leaves|leaving|left|gives|answer|answers|option|choice|go\s+for|opt\s+for|say)\b|\b(?:actually|on\s+reflection|on\s+second\s+thoughts?|correction|wait)[,:]|[是为選选]|答案|->|→|=>|⇒|∴|=)"
     r"(?:\s*(?::|\b(?:the|option|choice|letter|answer|correct|right|only|must|be|it|is|likely|probably|definitely|clearly"
     r"|indeed|we|I|have|get|choose|pick|select|can|conclude|that)\b))*[\s*_\"'`:]*$",
     re.IGNORECASE,
@@ -38,16 +38,25 @@ _WRONG = (
 _WRONG_BEHIND = re.compile(rf"\b(?:{_WRONG})\b|[✗✘❌]", re.IGNORECASE)
 _WRONG_BEFORE = re.compile(
     r"(?:(?i:\b(?:not|cannot|n't|neither|nor|none|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|unlike|instead\s+of"
-    r"|rather\s+than|except|than|(?:all|(?:any|every)thing)\s+but|grade|torn\s+between)\b|n't\b))[^A-Z]{0,30}$",
+    r"|rather\s+than|except|than|(?:all|(?:any|every)thing)\s+but|grade|torn\s+between"
+    r"|nicht|pas|niet|не|no\s+es|não|non)\b|n't\b|不是|不选|不|\bno(?=[ ]\(?$)))[^A-Z]{0,30}$",
 )
 _FORMULA_BEFORE = re.compile(r"\\(?!therefore|implies|Rightarrow|rightarrow|to\b)[a-zA-Z]+\s*$|\^\{?\w{1,3}\}?\s*=\s*$")
 _DENIES_NEXT = re.compile(
     r"\b(?:not|rather\s+than|instead\s+of|unlike|than|over)\s*(?:option\s+)?[(*\"']*$", re.IGNORECASE
 )
 _RIGHT_BEHIND = re.compile(
-    r"^[^.;!?\n]{0,40}?(?:\b(?:correct|right|best|yes|true|fits|works|matches|holds|(?:my|the|final)\s+answer)\b|[✓✔✅])",
+    r"^[^.;!?\n]{0,40}?(?:\b(?:correct|right|best|better|yes|true|fits|works|matches|holds|(?:my|the|final)\s+answer)\b|[✓✔✅])",
     re.IGNORECASE,
 )
+_REASON = re.compile(r"\b(?:since|because|as)\b", re.IGNORECASE)  # after "the answer is D" other letters explain
+_WITH_OTHERS = re.compile(
+    r"[\s)*]*,?\s*\b(?:and|or)\s+(?:also\s+)?(?:all|any|every|the\s+others?|others|some)\b", re.IGNORECASE
+)
+_NAME_BEFORE = re.compile(
+    r"(?:[0-9]\s?°?|°|\b(?:vitamins?|plan|hepatitis|type|group|phase|class|grade|protein|influenza))\s?$", re.IGNORECASE
+)
+_NAME_BEHIND = re.compile(r"\+|#|\.[A-Za-z]|\s(?:vitamins?|cells?|flat|sharp|major|minor)\b")
 _CLAUSE_END = re.compile(
     r"[.;!?](?=\s|$)|\n|\b(?:so|hence|thus|therefore|but|because|since|while|whereas|although|though|as)\b",
     re.IGNORECASE,
@@ -56,6 +65,9 @@ _JOINED = re.compile(
     r"[\s)*]*(?:,|/|&|\bto\b|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)[\s(*]*(?:option\s+|choice\s+)?[(*]*",
     re.IGNORECASE,
 )
+
+
+_AFTER_CJK = re.compile(r"(?<=[\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af])(?=[A-Z](?![A-Za-z]))")
 
 
 @dataclass
@@ -72,26 +84,38 @@ class _Mention:
 
 def plain(text: str) -> str:
     """The text with full-width and circled letters as plain ones and without markup of TeX."""
-    text = unicodedata.normalize("NFKC", text)
+    if not text.isascii():
+        text = _AFTER_CJK.sub(" ", unicodedata.normalize("NFKC", text))
     return re.sub(r"\\(?:text|mathrm|mathbf|textbf|boxed)\s*\{([^{}]*)\}|[$`]", lambda m: m[1] or "", text)
 
 
 def chosen(text: str, letters: str, *, leads: bool = False) -> str | None:
     """The letter that a text chooses; `leads`: it stands after a marker, so that its first letter is chosen."""
-    found = _mentions(plain(text), letters)
+    text = plain(text)
+    found = _mentions(text, letters)
     if leads and found:
         found[0].is_cued, found[0].is_word = True, False
+        reason = _REASON.search(text, found[0].end)
+        found = [mention for mention in found if reason is None or mention.start < reason.start()]
     picked = [i for i, mention in enumerate(found) if (mention.is_cued or mention.is_right) and not mention.is_wrong]
     if picked:
         last = picked[-1]
         partner = found[last + 1] if found[last].joint and last + 1 < len(found) else None
         before = found[last - 1] if last and found[last - 1].joint else None
+        if (
+            found[last].is_right
+            and not found[last].joint
+            and any(mention.letter == found[last].letter for mention in found[:last])
+        ):
+            before = None  # "Between B and C, B is better"
         for other in (partner, before):
             if other is not None and other.letter != found[last].letter and not other.is_wrong:
                 return None  # "A or B" names two
-        return found[last].letter
+        return None if _WITH_OTHERS.match(text, found[last].end) else found[last].letter
     open_ones = {mention.letter for mention in found if not mention.is_wrong and not mention.is_word}
     open_ones -= {mention.letter for mention in found if mention.is_wrong}
+    if any(_WITH_OTHERS.match(text, mention.end) for mention in found if mention.letter in open_ones):
+        return None  # "A and all of the others"
     return open_ones.pop() if len(open_ones) == 1 else None
 
 
@@ -107,6 +131,8 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
         before = text[max(0, match.start() - 80) : match.start()]
         if _FORMULA_BEFORE.search(before[-20:]):
             continue
+        if kind == "alone" and (_NAME_BEFORE.search(before[-20:]) or _NAME_BEHIND.match(text, match.end())):
+            continue  # vitamin B, B cells, C++, 25 °C
         answers_itself = before.rstrip().endswith("?") and re.fullmatch(r"[.!]?\s*", text[match.end() :]) is not None
         is_cued = kind in ("bold", "answered") or is_line or answers_itself or _CUE.search(before) is not None
         is_word = (

@@ -18,10 +18,12 @@ _SIGNS = {
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
     "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ",
+    "∠": r"\angle ",
     "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
 }  # fmt: skip
 _SIGNS |= {char: f" {char_fraction} " for char, char_fraction in zip(
-    "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞", "1/2 1/3 2/3 1/4 3/4 1/5 2/5 3/5 4/5 1/6 5/6 1/8 3/8 5/8 7/8".split(), strict=True
+    "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒",
+    "1/2 1/3 2/3 1/4 3/4 1/5 2/5 3/5 4/5 1/6 5/6 1/7 1/8 3/8 5/8 7/8 1/9 1/10".split(), strict=True
 )}  # fmt: skip
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
@@ -60,6 +62,13 @@ _STYLED = re.compile(
 )
 _SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[$%°€£])\s*\}")
 _SQUARED_UNIT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}/]*)/([^{}/]*)\}\s*\^\s*\{?([23])\}?")  # \text{m/s}^2
+_SPACE_IN_UNIT = re.compile(r"(?<=[a-zA-Z])\s*(?:\\[,;. ]|\\cdot|~)\s*(?=[a-zA-Z]{1,3}\s*\^)")
+_POWER_BEHIND = re.compile(
+    r"\\(?:mathrm|text)\s*\{~?\s*([^{}^]{1,20})\}\s*\^\s*\{\s*-\s*([123])\s*\}$"
+)  # \text{m s}^{-2}
+_PER = re.compile(
+    r"(?:\\(?:mathrm|text)\s*\{~?)?\s*\b([a-zA-Z]{1,3})[ *]+([a-zA-Z]{1,3})\s*\^\s*\{\s*-\s*([123])\s*\}\s*\}?$"
+)
 _FOREIGN = re.compile(r"[^\x00-\x7f\u2460-\u24ff]+")  # but the circled digits: ①② is not 12
 _NESTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([^{}]*\^\s*\{[^{}]*\}[^{}]*)\}")  # \mathrm{m s^{-2}}
 _SUBSCRIPTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([A-Z][A-Za-z]*)\}(?=\s*_)")  # \text{CO}_2
@@ -79,6 +88,14 @@ _GREATER = re.compile(
     r"^((?:[a-z]|\\[a-z]+) )?(?:is |are )?(?:(greater|more|larger|bigger)|(less|smaller)) than (or equal to )?"
     r"(?=[-\d\\])"
 )
+_SMALL_FRACTION = re.compile(r"[⁰¹²³⁴-⁹]+⁄[₀-₉]+")  # ³⁄₇
+_PERCENT_OF_FRACTION = re.compile(r"(?<![\w.,)}/])(?<!\d )(\d{1,9}/\d{1,9})\s?(?=%|\\%|\\deg)")  # 1/2% is half of 1%
+_NAMED_BY_COLON = re.compile(r"(?<![\w:] )(?<![\w:\\])([a-z]): (?=[-+]?[\d\\(])")  # x: 3, y: 4
+_DECIMAL_COMMA = re.compile(r"(?<![\w.,])[0-9]{1,3}(?: [0-9]{3})+,[0-9]{1,2}(?![\w.,])")  # 1 234,56
+_IS_EQUAL = re.compile(r"(?<=[a-z] )(?:equals|is equal to)(?= )")
+_TIMES_ROOT = re.compile(
+    r"\s*\((?:(?:a )?(?:double|repeated|triple)(?: root)?|(?:with )?multiplicity \d)\)", re.IGNORECASE
+)
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
 
@@ -97,12 +114,21 @@ def _unstyled(text: str) -> str:
 def clean(text: str) -> str:
     """One spelling for the many ways of writing a sign; layout commands removed. Meaning is kept."""
     if not text.isascii():
+        if "⁄" in text:
+            text = _SMALL_FRACTION.sub(lambda m: unicodedata.normalize("NFKC", m[0]).replace("⁄", "/"), text)
         text = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ]+", lambda m: "^{" + m[0].translate(_SUPERSCRIPTS) + "}", text)
         text = re.sub(r"([√∛∜])\s*(\d+(?:\.\d+)?)", lambda m: _ROOT_SIGNS[m[1]] + "{" + m[2] + "}", text)
         text = re.sub(r"[₀-₉]+", lambda m: "_{" + m[0].translate(_SUBSCRIPTS) + "}", text)
         text = "".join(_SIGNS.get(char, char) for char in text)
         text = _FOREIGN.sub(lambda m: unicodedata.normalize("NFKC", m[0]), text)
+        text = "".join(_SIGNS.get(char, char) for char in text)  # π of another typeface
     if "\\" in text:
+        if "-" in text and "^" in text and ("\\text" in text or "\\mathrm" in text):
+            text = (
+                _PER.sub(r" \1/\2^\3", _POWER_BEHIND.sub(r" \1^{-\2}", _SPACE_IN_UNIT.sub(" ", text)))
+                .replace("^1}", "}")
+                .removesuffix("^1")
+            )
         text = _SQUARED_UNIT.sub(r"\\text{\1/\2^\3}", text)
         if "{" in text and ("^" in text or "_" in text):
             text = _SUBSCRIPTED_TEXT.sub(r"\1", _NESTED_TEXT.sub(r" \1", text))
@@ -134,6 +160,17 @@ def clean(text: str) -> str:
         text = _GROUPED.sub(lambda m: re.sub(r"[._]", "", m[0]), text)
     if "." in text and "," in text:
         text = _CONTINENTAL.sub(lambda m: m[1].replace(".", "") + "." + m[2], text)
+    if " " in text:
+        if "," in text:
+            text = _DECIMAL_COMMA.sub(lambda m: m[0].replace(" ", "").replace(",", "."), text)
+        if ": " in text:
+            text = _NAMED_BY_COLON.sub(r"\1 = ", text)
+        if "equal" in text:
+            text = _IS_EQUAL.sub("=", text)
+        if "(" in text and ("oot" in text or "mult" in text or "ouble" in text or "epeated" in text):
+            text = _TIMES_ROOT.sub("", text)
+    if "%" in text or "\\deg" in text:
+        text = _PERCENT_OF_FRACTION.sub(r"(\1)", text)
     if "egree" in text:
         text = _CELSIUS.sub(lambda m: m[1] + ("C" if m[2] else "F"), text)
     if " than " in text:

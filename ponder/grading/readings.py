@@ -59,7 +59,23 @@ _SENTENCE = re.compile(
     r"(?!.*\b(?:not|no|none|never|neither|nobody|hardly|if|whether|wrong|incorrect|i|we|you)\b)"
     r"(?:[\w'-]+ ){1,4}(?:is|was|will be|must be) (?:an? |the )?((?!(?:that|as|in|at|on|by|of|to)\b)[a-z]{2,})"
 )
-_YES_NO = re.compile(r"(yes|no)[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}")
+_MOST = r"(?:most|least|fewest|[a-z]{2,}est)\b(?: [\w'’-]+){0,8}"
+_NAMED = re.compile(  # Evelyn is the fastest, has the most cards, is the girl with the highest mark, won
+    r"(?!.*\b(?:not|never|no|nobody|none|second|third|fourth|2nd|3rd|next|last|except|but|or|nor|and|than|while|whereas|if"
+    r"|whether|when|might|may|could|would|should|almost|nearly|unless|until|wrong|incorrect|doubts?|after|behind|before"
+    r"|besides|apart|like|as|says?|said|thinks?|thought|claims?|claimed|believes?|guess|whose|losers?)\b)(?!.*n['’]t\b)"
+    r"(?:(?:so|thus|hence|therefore),? )?(?P<who>[\w'’.-]+(?: [\w'’.-]+){0,2}?) "
+    rf"(?:(?:is|was|has|had) the (?:[a-z]+ (?:with|that|who) (?:[a-z]+ )?the )?{_MOST}"
+    r"|(?:is|was) the (?:winner|champion|culprit|(?:(?:correct|right) )?answer|only (?:one|1)"
+    r"|(?:one|1) (?:who|that|with))\b(?: [\w'’-]+){0,8}|(?:is|was|came|finished|finishes) first"
+    r"|(?:won|wins)(?: the [a-z]+)?"
+    r"|(?:ate|eats|got|gets|sold|made|makes|read|reads|drank|took|takes|bought|spent|spends|scored|earned|earns|collected"
+    r"|paid|pays|ran|runs|jumped|jumps|walked|drove|swam|swims|flew|threw|received|picked|saved|found|caught|baked|planted"
+    rf"|weighs|weighed|traveled|travels) the {_MOST})"
+)
+_YES_NO = re.compile(
+    r"(?:(?:so|thus|hence|therefore),? )?(yes|no)\s?[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}"
+)
 _NOTHING = re.compile(
     r"none|(?:solution )?set is empty"
     r"|(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
@@ -69,10 +85,19 @@ _UNDEFINED = re.compile(r"dne|(?:the )?(?:(?:it|limit|value|sum) )?(?:does not|d
 _MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
 
 
+_SHORT_NAMES = {
+    name: full for full in "monday tuesday wednesday thursday friday".split() for name in (full[:3], full[:4])
+}
+_SHORT_NAMES |= {name[:3]: name for name in "january february april august september october november december".split()}
+_SHORT_NAMES |= {"thurs": "thursday", "sept": "september"}
+
+
 def words(text: str) -> ParsedAnswer:
     """Plain words, or mathematics that this file does not understand."""
     plain = re.sub(r"\\(?:text(?:rm|bf|it|normal)?|mbox|math(?:rm|bf|it))\s*\{([^{}]*)\}", r"\1", text)
     plain = _FILLER.sub("", " ".join(plain.split()).strip().rstrip(".!").casefold())
+    if said := _YES_NO.fullmatch(plain):
+        return ParsedAnswer(key="t:" + said[1], kind="words")
     if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain):
         return ParsedAnswer(key="t:" + re.sub(r"\s", "", text), kind="opaque")
     if _NOTHING.fullmatch(plain):
@@ -85,8 +110,11 @@ def words(text: str) -> ParsedAnswer:
         plain = "does not exist"
     elif _MANY.fullmatch(plain):
         plain = "infinitely many"
-    elif said := _YES_NO.fullmatch(plain) or _SENTENCE.fullmatch(plain):
+    elif best := _NAMED.fullmatch(plain):
+        plain = best["who"]
+    elif said := _SENTENCE.fullmatch(plain):
         plain = said[1]
+    plain = _SHORT_NAMES.get(plain.rstrip("."), plain)
     return ParsedAnswer(key="t:" + plain, kind="words")
 
 

@@ -69,6 +69,9 @@ def residue(text: str, depth: int) -> ParsedAnswer | None:
     return ParsedAnswer(key=f"mod:{int(value) % modulus}:{modulus}", kind="other")
 
 
+_RATIO_OF = re.compile(
+    r"[a-z]{1,20}(?: ?(?::|to) ?[a-z]{2,20}){1,3} ?(?:=|is|are) ?(?=[0-9]+ ?(?::|to) ?[0-9])", re.IGNORECASE
+)
 _COLONS = re.compile(
     r"([0-9]{1,9}) ?(?::|to|\\text\s*\{ ?to ?\}) ?([0-9]{1,9})((?: ?(?::|to) ?[0-9]{1,9})*)(?: ?([ap])\.? ?m\.?)?",
     re.IGNORECASE,
@@ -82,6 +85,8 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     """3:4 = 6:8 is a ratio, 3:45 PM = 15:45 a time of the day; what may be either is read as the target is."""
     if text.removeprefix("12 ") in ("noon", "midnight"):
         return ParsedAnswer(key="clock:12:0" if text.endswith("noon") else "clock:0:0", kind="other", shape="clock")
+    if ":" in text or " to " in text:  # boys : girls = 2 : 3
+        text = _RATIO_OF.sub("", text, count=1) if text[:1].isalpha() else text
     node: Node | None = None
     hour_only = _HOUR.fullmatch(text) if text[-1:] in "mMk." else None
     if hour_only:
@@ -113,9 +118,23 @@ _DATE = re.compile(
 )
 
 
+_WEEKDAY = re.compile(
+    r"^(?:(?:on|it (?:is|was|will be)) )?(?:(?:mon|tues|wednes|thurs|fri|satur|sun)day,? )?(?=.*\d)", re.IGNORECASE
+)
+_NUMERIC_DATE = re.compile(r"([0-9]{1,2})/([0-9]{1,2})/([0-9]{4})")
+
+
 def date(text: str, depth: int) -> ParsedAnswer | None:
     """March 5th, 2021 = 5 March 2021 = 2021-03-05; without a year a day of every year."""
-    match = _DATE.fullmatch(text) if len(text) < 40 else None
+    if len(text) > 50:
+        return None
+    text = _WEEKDAY.sub("", text, count=1)
+    if numeric := _NUMERIC_DATE.fullmatch(text):  # 3/14/2023 and 14/3/2023; 3/4/2023 may be either
+        first, second, year = map(int, numeric.groups())
+        if first > 12 < second or (first <= 12 and second <= 12 and first != second) or not first * second:
+            return None
+        text = f"{year}-{min(first, second):02}-{max(first, second):02}"
+    match = _DATE.fullmatch(text)
     if match is None:
         return None
     year = int(match[5] or match[6] or 0)
@@ -139,6 +158,9 @@ def molecule(text: str, depth: int) -> ParsedAnswer | None:
     return scalar(re.sub(r"(?<=[A-Za-z])([0-9]+)", r"_{\1}", plain))
 
 
+_HOURS_M = re.compile(
+    r"(?<=[0-9]h[0-9])m\b|(?<=[0-9]h[0-9]{2})m\b|(?<=[0-9]h [0-9])m\b|(?<=[0-9]h [0-9]{2})m\b"
+)  # 2h5m
 _PIECE = re.compile(r"([0-9][0-9,]*(?:\.[0-9]+)?)\s*([a-zA-Z]+)\.?")
 
 
@@ -149,7 +171,7 @@ def compound(text: str, depth: int) -> ParsedAnswer | None:
         return None
     pieces = re.split(
         r"(?<=[a-zA-Z.])\s*,?\s*(?:and\s+)?(?=[0-9])",
-        re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r" \1 ", text).strip(),
+        _HOURS_M.sub("min", re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r" \1 ", text).strip()),
     )
     matches = [_PIECE.fullmatch(piece.strip()) for piece in pieces]
     if len(pieces) < 2 or not all(matches):

@@ -38,6 +38,10 @@ _unit("year", "1", "yr yrs year years")
 _unit("year", "1/12", "month months")
 _unit("L", "1", "L liter liters litre litres")
 _unit("L", "1/1000", "ml mL milliliter milliliters millilitre millilitres")
+_unit("L", "473176473/125000000", "gallon gallons gal")
+_unit("L", "473176473/500000000", "quart quarts qt")
+_unit("L", "473176473/1000000000", "pint pints pt")
+_unit("g", "1000000", "tonne tonnes")
 _unit("N", "1", "N newton newtons")
 _unit("N", "1000", "kN kilonewton kilonewtons")
 _unit("J", "1", "J joule joules")
@@ -58,6 +62,7 @@ _unit("m/s", "1397/3125", "mph")
 _unit("m/s", "5/18", "kph kmh")
 UNITS |= dict.fromkeys(("°", "deg", "degree", "degrees", r"\deg"), ("%", None))
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+SCALES |= {"lakh": 10**5, "lac": 10**5, "crore": 10**7}
 SCALES |= {name + "s": value for name, value in SCALES.items()}
 LETTER_UNITS = frozenset("msghLNJWV")  # a single letter is a unit only after a space or inside \text
 NO_NOUNS = frozenset(

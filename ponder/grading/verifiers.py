@@ -32,6 +32,7 @@ from ponder.grading.extract import extract, extract_marked, extract_text
 from ponder.grading.frames import key_in, whole_number
 from ponder.grading.letters import chosen, plain
 from ponder.grading.readings import ParsedAnswer
+from ponder.grading.visible import without_thoughts
 from ponder.runs import most_unpacked
 from ponder.types import Message, Problem, Verdict
 
@@ -61,7 +62,7 @@ class Exact:
     """The same text, white space apart."""
 
     def key(self, problem: Problem, answer: str) -> str | None:
-        text = extract_marked(answer) or answer
+        text = extract_marked(answer) or without_thoughts(answer)
         return self._plain(text) or None if len(text) <= 100_000 else None
 
     @staticmethod

@@ -8,10 +8,17 @@ from ponder.grading.notation import clean
 from ponder.grading.number_words import with_digits
 from ponder.grading.spoken import with_signs
 
-_WRAPPED = re.compile(r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|fbox|underline)\s*\{(.*)\}", re.DOTALL)
+_WRAPPED = re.compile(
+    r"\\(?:text(?:rm|normal|bf|it)?|mbox|mathrm|mathbf|boxed|f(?:rame)?box|hbox|underline)\s*\{(.*)\}", re.DOTALL
+)
 _LEAD = re.compile(
-    r"^\s*(?:(?:[=-]>|[→⇒⟹])\s*)?(?:(?:(?:a|in)\s+total(?:\s+of)?|so|thus|hence|therefore|then|finally|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
+    r"^\s*(?:(?:[=-]>|[→⇒⟹])\s*)?(?:(?:(?:a|in)\s+total(?:\s+of)?|so|thus|hence|therefore|then|finally|in\s+conclusion|we\s+(?:get|have|find|obtain|conclude)|it\s+follows)"
     r"(?:\s*[,:])?\s+(?:that\s+)?(?=\S))*",
+    re.IGNORECASE,
+)
+_COUNTRY = re.compile(r"(?<![A-Za-z$])(?:US\s?|(?:AU?|CA?|NZ|HK|S)(?=\\?\$[0-9]))(?=\\?\$)")  # US$5, A$5
+_ANSWER_LABEL = re.compile(
+    r"^\s*\\text(?:bf|rm)?\s*\{\s*(?:the\s+)?(?:final\s+)?ans(?:wer)?\.?(?:\s+is)?\s*[:=]?\s*\}\s*[:=]?\s*(?=\S)",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"(?<![\w)*])\*\*(?=\S)([^*]{1,80})\*\*(?![\w(*])")
@@ -21,10 +28,18 @@ def unwrap(answer: str) -> str:
     """The answer in one spelling, without delimiters, boxes, markup, quotes and closing punctuation."""
     text = re.sub(r"(?<!\\)\\[()\[\]]", " ", answer)
     text = _LEAD.sub("", text)
+    if text.startswith("* "):  # the bullet of a list
+        text = re.sub(r"^\*\s+(?=[-+]?[0-9.$\\]+[^*]*$)", "", text)
     if "**" in text:
         text = _BOLD.sub(r"\1", re.sub(r"^\s*[-•]\s+(?=\*\*)", "", text))
-    text = re.sub(r"(?<=[0-9])\s?(?:\.\.\.|…)", r"\\ldots", text)
-    text = re.sub(r"\bUS\s?(?=\\?\$)", "", text.replace("$$", "$"))
+    text = re.sub(r"(?<=[0-9])(,?)\s?(?:\.\.\.|…)", r"\1\\ldots", text)
+    if "$" in text:
+        text = _COUNTRY.sub("", text.replace("$$", "$"))
+        text = re.sub(r"^(\\?\$)\s?[-−]\s?(?=[0-9.]+$)", r"-\1", text.strip())  # $-20
+    if "/-" in text:
+        text = re.sub(r"(?<=[0-9])/-(?=$|\s)", "", text)  # Rs 45/-
+    if text.lstrip().startswith("\\text"):
+        text = _ANSWER_LABEL.sub("", text)
     dollars = len(re.findall(r"(?<!\\)\$", text))
     text = re.sub(r"(?<!\\)\$", " " if dollars % 2 == 0 else r" \\dollar ", text)
     text = re.sub(r"\\(?:text(?:bf|rm)?|math(?:bf|rm))\s*\{\s*(\([A-J]\))\s*\}", r"\1 ", clean(text))
@@ -54,7 +69,8 @@ def _is_balanced(text: str) -> bool:
 _IN_TEXT = re.compile(r"\\(?:text|mathrm|mbox|operatorname)\s*\{[^{}]*\}|\\[a-zA-Z]+")
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _CONNECTIVES = frozenset(
-    "so thus hence therefore then since because when if that this it is are was we get have find where let".split()
+    "assume assuming suppose supposing imagine"
+    " so thus hence therefore then since because when if that this it is are was we get have find where let".split()
 )
 
 

@@ -1,0 +1,59 @@
+"""Visible text: what a reader is shown of an answer.
+
+    visible("<think>12?</think>~~13~~ It is 14.")   -> " It is 14."
+
+Thoughts, tool calls, comments, hidden elements, struck-out text, addresses of the web and HTML tags are no part of it.
+A number beside Chinese, Japanese or Korean letters is set apart from them.
+"""
+
+from __future__ import annotations
+
+import re
+
+_THOUGHT = re.compile(r"<(think|thinking|reasoning|tool_call|tool_response)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
+_CLOSED_THOUGHT = re.compile(r"</(?:think|thinking|reasoning)>", re.IGNORECASE)
+_STRUCK = re.compile(
+    r"(?<![\w~])~~(?=[^\s~])[^~\n]{1,200}(?<=\S)~~(?![\w~])|<(del|strike)>[^<]{0,400}</\1>"
+    r"|<(\w{1,10})\s[^<>]{0,100}?(?:\bhidden\b|display:\s?none)[^<>]{0,100}>[^<]{0,400}</\2>",
+    re.IGNORECASE,
+)
+_COMMENT = re.compile(r"<!--.{0,2000}?-->", re.DOTALL)
+_HTML = re.compile(
+    r"</?(?:(p|div|h[1-6]|[uo]l|li|table|t[rdh])|b|i|u|em|strong|mark|span|center|font|code)(?:\s[^<>]{0,200})?>|<(br)\s*/?>",
+    re.IGNORECASE,
+)
+_RAISED = re.compile(r"<sup>([^<]{1,40})</sup>", re.IGNORECASE)
+_LINK = re.compile(r"(?<!!)\[([^\[\]\n]{1,80})\]\(https?://[^\s()]*\)")
+_ADDRESS = re.compile(r"\bhttps?://[^\s()<>\]]+", re.IGNORECASE)
+_UNSEEN = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u200e\u200f\u2060\ufeff"))
+_CJK = r"\u3005-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_COUNTED = "十百千万亿億兆만억分之第"  # a number that goes on in letters: 3万 is 30000
+_BESIDE_CJK = re.compile(rf"(?<=[{_CJK}])(?<![{_COUNTED}])(?=[-−]?[0-9])|(?<=[0-9])(?=[{_CJK}])(?![{_COUNTED}])")
+_OR_IN_CJK = re.compile(r"(?<=[0-9]) ?(?:或者?|または|또는|もしくは) ?(?=[-−]?[0-9])")
+
+
+def without_thoughts(text: str) -> str:
+    if "<" not in text:
+        return text
+    text = _THOUGHT.sub("", text)
+    closed = list(_CLOSED_THOUGHT.finditer(text))
+    return text[closed[-1].end() :] if closed else text
+
+
+def visible(text: str) -> str:
+    if "<" in text:
+        text = without_thoughts(text)
+        if "-->" in text:
+            text = _COMMENT.sub("", text)
+        if "</" in text or "<br" in text:
+            text = _RAISED.sub(r"^{\1}", _STRUCK.sub("", text))
+            text = _HTML.sub(lambda match: "\n" if match[1] or match[2] else "", text)
+    if "~~" in text:
+        text = _STRUCK.sub("", text)
+    if "://" in text:
+        text = _ADDRESS.sub("", _LINK.sub(r"\1", text))
+    return text if text.isascii() else _spaced(text)
+
+
+def _spaced(text: str) -> str:
+    return _BESIDE_CJK.sub(" ", _OR_IN_CJK.sub(" or ", text.translate(_UNSEEN)))
