@@ -31,17 +31,17 @@ from ponder.tasks.cms import CmsTask
 from ponder.tasks.code import CodeTask
 from ponder.tasks.judge import JudgingSandbox
 from ponder.tasks.parts import split_part
-from ponder.tasks.pipes import (
+from ponder.tasks.pipes import find_pipe
+from ponder.tasks.pipes_language import LONGEST, Value, fits, parse, run
+from ponder.tasks.pipes_problems import (
     GENERATORS,
     SUBTASKS,
     VALIDATORS,
-    find_pipe,
     public_examples,
     random_inputs,
     subtasks,
     text_of,
 )
-from ponder.tasks.pipes_language import LONGEST, Value, fits, parse, run
 from ponder.tasks.prompting import question
 from ponder.tasks.variations import variations
 from ponder.types import Problem

@@ -37,10 +37,10 @@ from ponder.engine.local import EngineError, LocalEngine
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
-from ponder.runs import append_jsonl, read_jsonl, write_atomic
-from ponder.train.backend import Source, local_learner, policy_of
+from ponder.runs import Source, append_jsonl, read_jsonl, write_atomic
 from ponder.train.dealing import ClusterConfig, Dealer, Draw, Remote, WorkerLost, WrongVersion
 from ponder.train.distributed import pick_device
+from ponder.train.learner import local_learner, policy_of
 from ponder.train.publish import PublishedWeights, WeightStore, fast_folder
 from ponder.train.recipe import RLConfig
 from ponder.train.sharded import RankLost, ShardedLearner

@@ -49,8 +49,7 @@ from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import read_config
-from ponder.runs import record_training, write_atomic
-from ponder.train.backend import Source
+from ponder.runs import Source, record_training, write_atomic
 from ponder.train.batches import Batch
 from ponder.train.losses import OBJECTIVES
 from ponder.train.recipe import RLConfig
@@ -338,7 +337,7 @@ class TinkerLearner:
                 raise ConfigError(f"Tinker's export has no {file} to download, but {', '.join(urls) or 'nothing'}")
             self._call.checked(f"download {file}", lambda: _download(httpx, urls[file], folder / file))  # noqa: B023
         self._check(folder)
-        config = read_json(folder / lora.ADAPTER_CONFIG) | lora.named_base(self._recipe.model)
+        config = read_json(folder / lora.ADAPTER_CONFIG) | hub.named_base(self._recipe.model)
         write_atomic(folder / lora.ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
         record_training(folder, self._start, self._sources, base_name=self._recipe.model)
 

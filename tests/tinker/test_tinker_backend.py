@@ -20,8 +20,8 @@ from ponder.models.weights import read_config, save_model
 from ponder.runs import read_jsonl
 from ponder.tinker.sampling import Version
 from ponder.train import tinker_backend as module
-from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
+from ponder.train.learner import LocalLearner
 from ponder.train.losses import LossConfig
 from ponder.train.policy import Policy
 from ponder.train.recipe import RLConfig, TinkerConfig
