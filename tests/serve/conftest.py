@@ -9,6 +9,14 @@ from tests.serve import visiting
 from tests.serve.serving import Served, script
 
 
+@pytest.fixture(autouse=True)
+def what_servers_log_is_captured_with_the_test_that_asked():
+    """Between two tests nothing captures what the thread of a server that outlives them writes."""
+    yield
+    for served in list(Served.running):
+        served.settle()
+
+
 @pytest.fixture(scope="session")
 def server():
     with Served(ScriptedEngine(script, portions=(1, 3, 7), window=20_000)) as served:
