@@ -64,22 +64,22 @@ class CmsRunner:
 
     def examples(self, problem: Problem, program: str) -> Sequence[bool]:
         package = self._package(problem)
-        places = _samples(package)
-        if not places:
+        samples = _samples(package)
+        if not samples:
             return []
-        judged = judge(package, self._program(program), self._sandbox, places, stop_early=False)
+        judged = judge(package, self._program(program), self._sandbox, samples, stop_early=False)
         if None in judged.tests.values():
             raise LostRun
-        return [judged.tests.get(test) == 1 for place in places for test in package.subtasks[place].tests]
+        return [judged.tests.get(test) == 1 for index in samples for test in package.subtasks[index].tests]
 
     def contest(self, problem: Problem) -> tuple[str, int]:
-        place = problem.meta["subtask"]
+        index = problem.meta["subtask"]
         package = self._package(problem)
-        return package.code, -1 if place is None else _worth(package).index(place)
+        return package.code, -1 if index is None else _worth(package).index(index)
 
     def goals(self, problem: Problem) -> Sequence[Goal]:
         package = self._package(problem)
-        subtasks = [package.subtasks[place] for place in _worth(package)]
+        subtasks = [package.subtasks[index] for index in _worth(package)]
         return [
             Goal(points=s.points, includes=tuple(i for i, o in enumerate(subtasks) if set(o.tests) < set(s.tests)))
             for s in subtasks
@@ -94,7 +94,7 @@ class CmsRunner:
         return InputSpec(
             statement=statement,
             form=f"An input is what the grader of the problem reads from standard input.{shown}",
-            constraints=tuple(constraints(package, place, statement) for place in _worth(package)),
+            constraints=tuple(constraints(package, index, statement) for index in _worth(package)),
         )
 
     def input_of(self, problem: Problem, printed: str) -> str | None:
@@ -114,15 +114,15 @@ class CmsRunner:
 
 
 def _worth(package: ContestPackage) -> list[int]:
-    return [place for place, subtask in enumerate(package.subtasks) if subtask.points]
+    return [index for index, subtask in enumerate(package.subtasks) if subtask.points]
 
 
 def _sample_inputs(package: ContestPackage) -> list[str]:
     """Inputs of a batch problem's samples; a communication problem has none to run a program on."""
-    tests = [test for place in _samples(package) for test in package.subtasks[place].tests]
+    tests = [test for index in _samples(package) for test in package.subtasks[index].tests]
     texts = [package.test(test).input.decode(errors="replace") for test in dict.fromkeys(tests)]
     return [text for text in texts if len(text) <= MAX_INPUT] if package.kind == "batch" else []
 
 
 def _samples(package: ContestPackage) -> list[int]:
-    return [place for place, subtask in enumerate(package.subtasks) if not subtask.points]
+    return [index for index, subtask in enumerate(package.subtasks) if not subtask.points]

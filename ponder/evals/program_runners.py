@@ -127,7 +127,7 @@ def _places(inputs: Sequence[str], subtask: str) -> tuple[int, ...]:
     checks = ["legal"] if subtask == "all" else ["legal", subtask]
     validators = [lambda text, name=name: VALIDATORS[name](_value(text)) for name in checks]
     kept = set(valid_inputs(inputs, validators)[0])
-    return tuple(place for place, text in enumerate(inputs) if text in kept)
+    return tuple(index for index, text in enumerate(inputs) if text in kept)
 
 
 def pipes_points(problem: Problem, program: str) -> tuple[float, ...]:

@@ -86,8 +86,8 @@ def misses(shown: Shown, target: Pipe, rng: Random) -> list[Pipe]:
 
 def _near(target: Pipe, rng: Random) -> Pipe:
     """The right program with another stage in one place."""
-    place = rng.randrange(len(target))
-    return (*target[:place], rng.choice(tuple(STAGES)), *target[place + 1 :])
+    index = rng.randrange(len(target))
+    return (*target[:index], rng.choice(tuple(STAGES)), *target[index + 1 :])
 
 
 def _likely(shown: Shown, most: int, rng: Random) -> Pipe:
