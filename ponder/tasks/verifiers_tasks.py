@@ -3,7 +3,7 @@
 A verdict is the sum of the rewards of the task itself, each by its weight: exactly 1 is correct, between 0 and 1 a
 share. Rewards that raise, take too long or add up to something else leave the answer undecided, never wrong.
 
-This is the first file that imports the package (`vf`); `verifiers_loading.py` opens a taskset.
+`vf` is the package, for the files beside this one too; `verifiers_loading.py` opens a taskset.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Ranks as processes of this machine: what `ShardedLearner` (train/sharded.py) calls, over a pipe each.
+"""Ranks as processes of this machine, which `ShardedLearner` (train/sharded.py) calls over a pipe each.
 
-with local_ranks(2) as ranks:
-    ranks[0].call("backward", ...)      # awaits Rank.backward(...) of train/rank.py in that process
+    with local_ranks(2) as ranks:
+        answer = await ranks[0].call("backward", passes, loss)
+
+runs `Rank.backward(passes, loss)` (train/rank.py) in that process and gives what it returned.
 """
 
 from __future__ import annotations
