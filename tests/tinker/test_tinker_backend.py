@@ -27,7 +27,8 @@ from ponder.train.policy import Policy
 from ponder.train.recipe import RLConfig, TinkerConfig
 from ponder.train.replica import PolicyLoss
 from ponder.train.rl import PolicyMismatch, rl
-from ponder.train.tinker_backend import ServiceCalls, ServiceLost, TinkerLearner, TinkerSampler, rows_of
+from ponder.train.tinker_backend import ServiceCalls, ServiceLost, TinkerLearner, TinkerSampler
+from ponder.train.tinker_losses import rows_of
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model, user
 from tests.tinker.sdk_double import Promise, sdk_double
