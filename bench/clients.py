@@ -26,7 +26,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from client_cases import CASES, HIDDEN, JSON, KEY, MODEL, SAYS, Case, Refused
+from client_cases import HIDDEN, JSON, KEY, MODEL, SAYS, Case, Refused
+from framework_cases import CASES
 
 # --- the servers -----------------------------------------------------------------------------------------------------
 

@@ -103,7 +103,7 @@ def gsm8k(options: argparse.Namespace) -> list[list[str]]:
         own = {}
         for way in ("programs", "chains"):
             bank, per_token = drawn(options, "gsm8k", model, way, samples, max_answer_tokens=320)
-            tables = [bank.samples(name) for name in sorted(problem.id for problem in bank.problems)]
+            tables = bank.tables()
             rows[f"{model}, {way}"] = votes_of(bank, tables, samples)
             own[way] = tables, [ProblemCost(table, per_token) for table in tables]
         matched += at_equal_flops(model, own)

@@ -28,11 +28,12 @@ from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.train.batches import Batch, Example, micro_batches
 from ponder.train.distributed import Trainer
+from ponder.train.local_ranks import local_ranks
 from ponder.train.losses import LossConfig, token_weights
 from ponder.train.policy import Policy
 from ponder.train.publish import WeightStore
 from ponder.train.replica import PolicyLoss
-from ponder.train.sharded import RankError, ShardedLearner, local_ranks
+from ponder.train.sharded import RankError, ShardedLearner
 
 LOSS = LossConfig(average="token")
 TIMEOUT = 10.0  # seconds that a rank waits for one that hangs

@@ -392,8 +392,11 @@ def find_checkpoints(folder: str | Path) -> list[Path]:
 # --- what a model was trained on ---------------------------------------------------------------------------------
 
 
+Source = Mapping[str, Any]  # what something was trained on: one of the forms below
+
+
 def record_training(
-    folder: str | Path, base: str | Path | None, sources: Sequence[Mapping[str, Any]], *, base_name: str = ""
+    folder: str | Path, base: str | Path | None, sources: Sequence[Source], *, base_name: str = ""
 ) -> None:
     """Write FOLDER/training.json: what this model was trained on, carried forward from the model it began from.
 

@@ -17,6 +17,9 @@ import gpu  # noqa: E402
 import gpu_cases  # noqa: E402
 import torch  # noqa: E402
 
+# FlexAttention says so where it is not compiled, which is so on a CPU, where only tests come (models/segments.py)
+pytestmark = pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile:UserWarning")
+
 PLACE = gpu_cases.Place(torch.device("cpu"), True)
 
 

@@ -6,6 +6,8 @@ import ast
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,49 @@ def test_no_two_rooms_import_each_other():
 def test_the_import_test_would_catch_a_climb(tmp_path):
     (tmp_path / "x.py").write_text("def f():\n    from ponder.train.rl import rl\n    import ponder.serve.app\n")
     assert imports(tmp_path / "x.py") == {"train.rl", "serve.app"}
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """All of them, in functions too, but for what only annotations need: a part may name the type of its whole."""
+    for child in ast.iter_child_nodes(node):
+        is_for_types = (
+            isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"
+        )
+        if isinstance(child, ast.stmt | ast.ExceptHandler | ast.match_case) and not is_for_types:
+            yield child
+            yield from statements(child)
+
+
+def imported_files(path: Path, root: Path) -> set[Path]:
+    """The files below root that running a file may import."""
+    found = set()
+    for node in statements(ast.parse(path.read_text())):
+        names = [(alias.name,) for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names = [(f"{node.module}.{alias.name}", node.module) for alias in node.names]
+        for either in names:
+            files = [root / name.replace(".", "/") for name in either if name.startswith("ponder")]
+            files = [file for base in files for file in (base.with_suffix(".py"), base / "__init__.py")]
+            found |= set([file for file in files if file.is_file()][:1])
+    return found - {path}
+
+
+def refuse_circles(root: Path) -> None:
+    TopologicalSorter({path: imported_files(path, root) for path in root.rglob("ponder/**/*.py")}).prepare()
+
+
+def test_no_files_import_each_other():
+    refuse_circles(ROOT)
+
+
+def test_the_test_of_circles_would_catch_one_in_a_function(tmp_path):
+    (tmp_path / "ponder").mkdir()
+    (tmp_path / "ponder/a.py").write_text("from ponder import b\n")
+    (tmp_path / "ponder/b.py").write_text("if TYPE_CHECKING:\n    from ponder.a import x\n")
+    refuse_circles(tmp_path)
+    (tmp_path / "ponder/b.py").write_text("def f():\n    from ponder.a import x\n")
+    with pytest.raises(CycleError):
+        refuse_circles(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -207,6 +207,6 @@ def describe(model: str, base_url: str | None, *, int8: bool = False) -> ModelIn
     return ModelInfo(
         name=f"{model} in int8" if int8 else model,
         fingerprint=hub.describe(model)["fingerprint"] + ("-int8" if int8 else ""),
-        flops_per_token=lambda place: flops_per_token(config, place),
+        flops_per_token=lambda context: flops_per_token(config, context),
         training=tuple(training_sources(folder)),
     )

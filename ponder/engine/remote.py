@@ -302,7 +302,7 @@ def _read(message: Any, stop: Sequence[str], *, may_think: bool = False) -> tupl
     if may_think and not field and not has_marks(said):
         return said, "", False
     marked, said = split_marked(said)
-    cuts = [place for place in (said.find(text) for text in stop if text) if place >= 0]
+    cuts = [index for index in (said.find(text) for text in stop if text) if index >= 0]
     reasoning = "\n\n".join(filter(None, (field, marked)))
     return reasoning, said[: min(cuts)] if cuts else said, bool(cuts)
 

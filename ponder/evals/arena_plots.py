@@ -27,18 +27,18 @@ def ratings(found: ArenaResult) -> Figure:
     models = [row.model for row in found.standings]
     step = 0.75 / max(1, len(models))
     drawing, [ax] = figure(7.4, 1.6 + max(1.2, len(groups) * max(0.6, 0.24 * len(models))))
-    for place, (_, rows) in enumerate(groups):
+    for index, (_, rows) in enumerate(groups):
         for row in rows:
             number = models.index(row.model)
             color, marker = WAYS[number % len(WAYS)], MARKERS[number % len(MARKERS)]
-            y = place + (number - (len(models) - 1) / 2) * step
-            _point(ax, row, y, color, marker, label=row.model if place == 0 else None)
+            y = index + (number - (len(models) - 1) / 2) * step
+            _point(ax, row, y, color, marker, label=row.model if index == 0 else None)
     ax.axvline(1000, color=FAINT, lw=1.0, ls=":")
     ax.set_yticks(range(len(groups)), [name for name, _ in groups])
     ax.set_ylim(len(groups) - 0.5, -0.5)
     ax.grid(False, axis="y")
-    for place in range(1, len(groups)):
-        ax.axhline(place - 0.5, color=FAINT, lw=0.4)
+    for index in range(1, len(groups)):
+        ax.axhline(index - 0.5, color=FAINT, lw=0.4)
     legend = ax.legend(frameon=False, fontsize=8.5, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     for text in legend.get_texts():
         text.set_color(INK)
@@ -62,13 +62,13 @@ def preferences(found: ArenaResult) -> Figure:
     first, second = (row.model for row in found.standings[:2])
     known = [duel for duel in found.duels if duel.rate is not None]
     drawing, [ax] = figure(7.4, 1.6 + 0.6 * max(1, len(known)))
-    for place, duel in enumerate(known):
+    for index, duel in enumerate(known):
         rate = duel.rate
         assert rate is not None
-        ax.barh(place, 100 * rate.value, height=0.6, color=BLUE if duel.domain else FAINT, alpha=0.8)
-        ax.plot([100 * rate.low, 100 * rate.high], [place, place], color=INK, lw=1.6)
+        ax.barh(index, 100 * rate.value, height=0.6, color=BLUE if duel.domain else FAINT, alpha=0.8)
+        ax.plot([100 * rate.low, 100 * rate.high], [index, index], color=INK, lw=1.6)
         words = f"{'* ' if duel.is_marked else ''}{duel.num_votes} votes"
-        ax.annotate(words, (1, place), xytext=(-4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
+        ax.annotate(words, (1, index), xytext=(-4, 0), xycoords=("axes fraction", "data"), textcoords="offset points",
                     color=INK, fontsize=8.5, ha="right", va="center")  # fmt: skip
     ax.axvline(50, color=INK, lw=1.0, ls="--")
     ax.set_yticks(range(len(known)), [duel.domain or "all" for duel in known])

@@ -178,6 +178,10 @@ class Bank:
                 "choose another folder"
             )
 
+    def tables(self) -> list[Samples]:
+        """The samples of every problem, in the order of the problems' ids."""
+        return [self.samples(id) for id in sorted(problem.id for problem in self.problems)]
+
     def samples(self, problem_id: str) -> Samples:
         held = self._held[problem_id]
         keys = tuple(dict.fromkeys(key for key in held.answer_class.tolist() if key is not None))

@@ -78,11 +78,11 @@ class Games:
         names = tuple(sorted({name for row in listed for name in row[:2]}))
         if len(names) > MOST_PLAYERS:
             raise ConfigError(f"{len(names):,} models cannot be rated together, {MOST_PLAYERS:,} at most")
-        place = {name: i for i, name in enumerate(names)}
+        index_of = {name: i for i, name in enumerate(names)}
         return cls(
             names=names,
-            first=np.array([place[row[0]] for row in listed], np.int64),
-            second=np.array([place[row[1]] for row in listed], np.int64),
+            first=np.array([index_of[row[0]] for row in listed], np.int64),
+            second=np.array([index_of[row[1]] for row in listed], np.int64),
             score=np.array([row[2] for row in listed], float),
             questions=_numbered([row[3] for row in listed]),
             voters=_numbered([row[4] or f"\0{i}" for i, row in enumerate(listed)]),

@@ -64,22 +64,21 @@ class CmsRunner:
 
     def examples(self, problem: Problem, program: str) -> Sequence[bool]:
         package = self._package(problem)
-        places = _samples(package)
-        if not places:
+        if not package.samples:
             return []
-        judged = judge(package, self._program(program), self._sandbox, places, stop_early=False)
+        judged = judge(package, self._program(program), self._sandbox, package.samples, stop_early=False)
         if None in judged.tests.values():
             raise LostRun
-        return [judged.tests.get(test) == 1 for place in places for test in package.subtasks[place].tests]
+        return [judged.tests.get(test) == 1 for index in package.samples for test in package.subtasks[index].tests]
 
     def contest(self, problem: Problem) -> tuple[str, int]:
-        place = problem.meta["subtask"]
+        index = problem.meta["subtask"]
         package = self._package(problem)
-        return package.code, -1 if place is None else _worth(package).index(place)
+        return package.code, -1 if index is None else package.scored.index(index)
 
     def goals(self, problem: Problem) -> Sequence[Goal]:
         package = self._package(problem)
-        subtasks = [package.subtasks[place] for place in _worth(package)]
+        subtasks = [package.subtasks[index] for index in package.scored]
         return [
             Goal(points=s.points, includes=tuple(i for i, o in enumerate(subtasks) if set(o.tests) < set(s.tests)))
             for s in subtasks
@@ -94,7 +93,7 @@ class CmsRunner:
         return InputSpec(
             statement=statement,
             form=f"An input is what the grader of the problem reads from standard input.{shown}",
-            constraints=tuple(constraints(package, place, statement) for place in _worth(package)),
+            constraints=tuple(constraints(package, index, statement) for index in package.scored),
         )
 
     def input_of(self, problem: Problem, printed: str) -> str | None:
@@ -103,7 +102,7 @@ class CmsRunner:
     def points(self, problem: Problem, program: str) -> Sequence[float]:
         """The points of every subtask; nan = undecided. Asks hidden tests."""
         package = self._package(problem)
-        judged = judge(package, self._program(program), self._sandbox, _worth(package))
+        judged = judge(package, self._program(program), self._sandbox, package.scored)
         return [math.nan if points is None else points for points in judged.points]
 
     def _package(self, problem: Problem) -> ContestPackage:
@@ -113,16 +112,8 @@ class CmsRunner:
         return Program(source=source, language=self.task.language)
 
 
-def _worth(package: ContestPackage) -> list[int]:
-    return [place for place, subtask in enumerate(package.subtasks) if subtask.points]
-
-
 def _sample_inputs(package: ContestPackage) -> list[str]:
     """Inputs of a batch problem's samples; a communication problem has none to run a program on."""
-    tests = [test for place in _samples(package) for test in package.subtasks[place].tests]
+    tests = [test for index in package.samples for test in package.subtasks[index].tests]
     texts = [package.test(test).input.decode(errors="replace") for test in dict.fromkeys(tests)]
     return [text for text in texts if len(text) <= MAX_INPUT] if package.kind == "batch" else []
-
-
-def _samples(package: ContestPackage) -> list[int]:
-    return [place for place, subtask in enumerate(package.subtasks) if not subtask.points]

@@ -47,7 +47,7 @@ def comparison(folders: Sequence[str | Path]) -> Compared:
     for bank in banks:
         if not bank.problems:
             raise ValueError(f"{bank.folder} holds no sample yet; finish that exam first")
-    samples = [[bank.samples(name) for name in sorted(problem.id for problem in bank.problems)] for bank in banks]
+    samples = [bank.tables() for bank in banks]
     k = min(len(table) for tables in samples for table in tables)
     rows = tuple(_compared(bank, tables, k, banks[0]) for bank, tables in zip(banks, samples, strict=True))
     return Compared(k=k, rows=rows, notes=_notes(rows))

@@ -18,13 +18,12 @@ where some could, `unknown` where none could. It is never "clean". Ids only; no 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals.results import Contamination, Hit, SourceRead
-from ponder.runs import file_hash
+from ponder.runs import Source, file_hash
 from ponder.tasks import load_task
 from ponder.tasks.file import read_rows
 from ponder.tasks.prompting import question
@@ -35,7 +34,6 @@ MAX_HITS = 200  # ids listed; the counts are of all
 _WORD = re.compile(r"[^\W_]+|(?<=[\d)])[-+*/^=<>](?=[\d(])")
 _GAPS = re.compile(r"(?<=[\d)])\s*([-+*/^=<>])\s*(?=[\d(])")  # 3 + 4 is 3+4
 UNREADABLE = (ImportError, OSError, ValueError, TypeError, KeyError, AttributeError)  # a record may hold anything
-Source = Mapping[str, Any]  # see `record_training` in ponder/runs.py
 
 
 def words(text: str) -> list[str]:

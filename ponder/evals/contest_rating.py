@@ -93,7 +93,7 @@ def rate(
     played = [_play(contest, tries, rule, num_tries) for contest in counted]
     placings = [placing for _, placing in played if placing is not None]
     known = {(contest.id, problem.index) for contest in counted for problem in contest.problems}
-    languages = sorted({each.language for place in known for each in tries[place]})
+    languages = sorted({each.language for entry in known for each in tries[entry]})
     rated = likelihood_rating(placings) if placings else None
     mode = modes.pop()
     codeelo, num_cut = codeelo_rating(placings) if placings else (None, 0)

@@ -1,8 +1,8 @@
 """Fit a controller on a bank, and measure what it is worth.
 
-The controller itself, and its replay over plain arrays, is strategies/controller.py; this file feeds it a bank and puts
-intervals beside the numbers: at equal cost, against the best fixed strategy (cross-fitted: judged on problems that
-neither saw) and against the oracle that knows the best arm of every problem.
+The fit over plain arrays is strategies/controller_fit.py; this file feeds it a bank and puts intervals beside the
+numbers: at equal cost, against the best fixed strategy (cross-fitted: judged on problems that neither saw) and against
+the oracle that knows the best arm of every problem.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ import numpy as np
 
 from ponder.evals.bank import Bank, Samples
 from ponder.evals.stats import Estimate, paired_difference
-from ponder.strategies.controller import ControllerSamples, evaluate, fit, replay
+from ponder.strategies.controller import ControllerSamples
+from ponder.strategies.controller_fit import evaluate, fit, replay
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,8 +92,8 @@ def holm(ps: Sequence[float]) -> list[float]:
     """p-values so adjusted that any one below a level is false with no more than its chance."""
     found = [0.0] * len(ps)
     so_far = 0.0
-    for place, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
-        so_far = max(so_far, min(1.0, (len(ps) - place) * ps[i]))
+    for rank, i in enumerate(sorted(range(len(ps)), key=ps.__getitem__)):
+        so_far = max(so_far, min(1.0, (len(ps) - rank) * ps[i]))
         found[i] = so_far
     return found
 

@@ -75,7 +75,7 @@ def exam_rows(folders: Sequence[str | Path]) -> tuple[ExamRow, ...]:
 
 def _rows_of(name: str, banks: Sequence[Bank]) -> list[ExamRow]:
     """The row of an exam, and one a subject where it has several."""
-    tables = [[bank.samples(own) for own in sorted(problem.id for problem in bank.problems)] for bank in banks]
+    tables = [bank.tables() for bank in banks]
     k = min(len(table) for of_bank in tables for table in of_bank)
     gain = compare(banks[0], banks[-1]) if len(banks) > 1 else None
     rows = [ExamRow(exam=name, k=k, columns=tuple(map(_column, banks, tables, [k] * len(banks))), gain=gain)]

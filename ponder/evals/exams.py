@@ -176,7 +176,7 @@ async def _fill(
 def summarise(bank: Bank, *, flops_per_token: FlopsPerToken | None = None) -> BankSummary:
     """The numbers of result.json that follow from the bank: problems with no samples yet are not in them."""
     # in the order of ids: problems finish in any order, and sums must not depend on it
-    tables = [bank.samples(name) for name in sorted(problem.id for problem in bank.problems)]
+    tables = bank.tables()
     num_samples = min(map(len, tables), default=0)
     drawn = max(1, sum(map(len, tables)))
 

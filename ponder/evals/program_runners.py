@@ -31,17 +31,17 @@ from ponder.tasks.cms import CmsTask
 from ponder.tasks.code import CodeTask
 from ponder.tasks.judge import JudgingSandbox
 from ponder.tasks.parts import split_part
-from ponder.tasks.pipes import (
+from ponder.tasks.pipes import find_pipe
+from ponder.tasks.pipes_language import LONGEST, Value, fits, parse, run
+from ponder.tasks.pipes_problems import (
     GENERATORS,
     SUBTASKS,
     VALIDATORS,
-    find_pipe,
     public_examples,
     random_inputs,
     subtasks,
     text_of,
 )
-from ponder.tasks.pipes_language import LONGEST, Value, fits, parse, run
 from ponder.tasks.prompting import question
 from ponder.tasks.variations import variations
 from ponder.types import Problem
@@ -127,7 +127,7 @@ def _places(inputs: Sequence[str], subtask: str) -> tuple[int, ...]:
     checks = ["legal"] if subtask == "all" else ["legal", subtask]
     validators = [lambda text, name=name: VALIDATORS[name](_value(text)) for name in checks]
     kept = set(valid_inputs(inputs, validators)[0])
-    return tuple(place for place, text in enumerate(inputs) if text in kept)
+    return tuple(index for index, text in enumerate(inputs) if text in kept)
 
 
 def pipes_points(problem: Problem, program: str) -> tuple[float, ...]:

@@ -268,7 +268,7 @@ def compare_strategies(folder: str | Path) -> Strategies:
     bank = Bank.read(folder)
     path = bank.folder / RESULT
     per_token = ExamResult.read(path).flops.per_token if path.exists() else None
-    tables = [bank.samples(name) for name in sorted(problem.id for problem in bank.problems)]
+    tables = bank.tables()
     return Strategies(
         **vars(bank.spec),
         **vars(accuracy_at_compute(tables, bank.scorers, per_token=per_token)),

@@ -33,8 +33,8 @@ def write_byte_tokenizer(folder: str | Path) -> None:
     """tokenizer.json, tokenizer_config.json and generation_config.json, with ids as `ByteTokenizer` has them."""
     flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
     added = [
-        {"id": 256 + place, "content": content, "special": content not in (THINK, UNTHINK), **flags}
-        for place, content in enumerate(NAMES.values())
+        {"id": 256 + index, "content": content, "special": content not in (THINK, UNTHINK), **flags}
+        for index, content in enumerate(NAMES.values())
     ]
     level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
     tokenizer: dict[str, Any] = {

@@ -61,8 +61,8 @@ def fold(reference: str | Path, out: str | Path, *, rank: int = 0, dtype: torch.
         raise ConfigError(f"the adapters do not change the same layers: give one rank for all, up to {min(ranks)}")
     merged_dtype = DTYPES[read_adapter_config(folders[-1]).get("merged_dtype", "F32")]
     save_adapter(
-        Adapter(pairs, alpha=float(ranks.pop())), out, base=base, merged_dtype=merged_dtype, dtype=dtype,
-        model=model, tokenizer=tokenizer,
+        Adapter(pairs, alpha=float(ranks.pop())), out, base=hub.named_base(base), merged_dtype=merged_dtype,
+        dtype=dtype, model=model, tokenizer=tokenizer,
     )  # fmt: skip
     record_training(out, hub.resolve(reference), (), base_name=base)
     return kept / whole if whole else 1.0

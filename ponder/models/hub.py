@@ -26,7 +26,7 @@ from ponder.config import ConfigError, nearest
 from ponder.models import named
 from ponder.models.download import download, from_hub
 from ponder.models.hf_tokenizer import load_tokenizer
-from ponder.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_adapter, merge_adapter, read_adapter_config
+from ponder.models.lora import ADAPTER_CONFIG, ADAPTER_WEIGHTS, BASE, is_adapter, merge_adapter, read_adapter_config
 from ponder.models.marks import add_marks, grown
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer, blank
@@ -169,6 +169,19 @@ def base_of(folder: Path) -> Path:
     if (folder / base).resolve() == folder.resolve():
         raise ConfigError(f"{folder / ADAPTER_CONFIG} names itself as its base")
     return _find(base)
+
+
+def named_base(reference: str) -> dict[str, str]:
+    """What an adapter's config says of its base: a folder or a hub id, where PEFT finds it, and where ponder calls it
+    by another name, that."""
+    name, _, revision = reference.partition("@")
+    if is_hub_id(reference) and not Path(name).expanduser().is_dir():
+        return {"base_model_name_or_path": name} | ({"revision": revision, BASE: reference} if revision else {})
+    try:
+        folder = str(resolve(reference).absolute())
+    except ConfigError:  # it is not on this machine any more
+        return {"base_model_name_or_path": reference}
+    return {"base_model_name_or_path": folder} | ({BASE: reference} if reference in named.names() else {})
 
 
 def _merged(folder: Path, above: tuple[Path, ...] = ()) -> Path:

@@ -33,6 +33,7 @@ from ponder.models.files import read_json
 from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
+from ponder.models.weights import CODES, write_tensors
 from ponder.runs import write_atomic
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -44,14 +45,14 @@ _ROWS = ".token_adapter.trainable_tokens_delta"
 # tiny models closed their reasoning in 0 to 5 % of samples with frozen rows, in 5 to 19 % with 1, 81 to 97 % with 4 and
 # 97 to 100 % with 10 and with 20; this lies between (docs/log.md, 2026-11-29).
 _ROWS_SCALE = 16.0
-_BASE = "ponder_base"  # our own key: the reference that ponder resolves, where PEFT needs a path
+BASE = "ponder_base"  # our own key: the reference that ponder resolves, where PEFT needs a path
 
 # keys of adapter_config.json with which W + scale * B @ A is the whole change, whatever they say ...
 _HARMLESS = {
     "peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision", "inference_mode",
     "r", "lora_alpha", "lora_dropout", "use_rslora", "target_modules", "exclude_modules", "layers_to_transform",
     "layers_pattern", "megatron_core", "qalora_group_size", "runtime_config", "trainable_token_indices",
-    "ensure_weight_tying", "merged_dtype", "reasoning_marks", _BASE,
+    "ensure_weight_tying", "merged_dtype", "reasoning_marks", BASE,
 }  # fmt: skip
 # ... and with which it is where they say this. Every other key must be empty: what it means is not known here.
 _PLAIN = {"bias": ("none",), "init_lora_weights": (True, "gaussian")}
@@ -231,7 +232,7 @@ def save_adapter(
     adapter: Adapter,
     folder: str | Path,
     *,
-    base: str,
+    base: Mapping[str, str],
     merged_dtype: torch.dtype = torch.float32,
     dtype: torch.dtype = torch.float32,
     model: Transformer | None = None,
@@ -239,17 +240,15 @@ def save_adapter(
 ) -> None:
     """Write an adapter in PEFT's layout.
 
-    base: the reference of the model it belongs to. merged_dtype: of the weights it was trained through; a key of our
-    own in adapter_config.json, which other programs leave alone. model, tokenizer: what was trained; the rows of its
-    reasoning marks and the tokenizer's files are written too.
+    base: the model it belongs to, from `hub.named_base`. merged_dtype: of the weights it was trained through; a key of
+    our own in adapter_config.json, which other programs leave alone. model, tokenizer: what was trained; the rows of
+    its reasoning marks and the tokenizer's files are written too.
     """
-    from ponder.models.weights import CODES, write_tensors
-
     folder = Path(folder)
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        **named_base(base),
+        **base,
         "r": adapter.rank,
         "lora_alpha": adapter.alpha,
         "lora_dropout": 0.0,
@@ -272,20 +271,6 @@ def save_adapter(
     write_atomic(folder / ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
 
 
-def named_base(base: str) -> dict[str, str]:
-    """The base as PEFT finds it, a folder or a hub id, and where ponder calls it by another name, that."""
-    from ponder.models import hub, named
-
-    name, _, revision = base.partition("@")
-    if hub.is_hub_id(base) and not Path(name).expanduser().is_dir():
-        return {"base_model_name_or_path": name} | ({"revision": revision, _BASE: base} if revision else {})
-    try:
-        folder = str(hub.resolve(base))
-    except ConfigError:  # it is not on this machine any more
-        return {"base_model_name_or_path": base}
-    return {"base_model_name_or_path": str(Path(folder).absolute())} | ({_BASE: base} if base in named.names() else {})
-
-
 def is_adapter(folder: str | Path) -> bool:
     return (Path(folder) / ADAPTER_CONFIG).exists()
 
@@ -304,7 +289,7 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: {key} = {config.get(key)!r} must be a positive number")
     if not isinstance(config.get("base_model_name_or_path"), str):
         raise ConfigError(f"{path} does not say which model it changes (base_model_name_or_path)")
-    return config | {"base_model_name_or_path": config.get(_BASE) or config["base_model_name_or_path"]}
+    return config | {"base_model_name_or_path": config.get(BASE) or config["base_model_name_or_path"]}
 
 
 def load_adapter(folder: str | Path, model: Transformer) -> Adapter:

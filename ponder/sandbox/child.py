@@ -339,10 +339,10 @@ def sealed(data: bytes) -> int:
 
 
 def _write_sealed(descriptor: int, data: bytes) -> None:
-    left, place = memoryview(data), 0
+    left, offset = memoryview(data), 0
     while left:
-        count = os.pwrite(descriptor, left, place)
-        left, place = left[count:], place + count
+        count = os.pwrite(descriptor, left, offset)
+        left, offset = left[count:], offset + count
     fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, 0xF)
 
 

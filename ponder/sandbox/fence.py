@@ -243,8 +243,8 @@ class _Loaded:
         self._address = ctypes.addressof(self._program)
 
     def set(self, own_pid: int) -> None:
-        for place in self._places:
-            struct.pack_into("=I", self._code, place, own_pid)
+        for offset in self._places:
+            struct.pack_into("=I", self._code, offset, own_pid)
         _must("seccomp", _prctl(_PR_SET_SECCOMP, 2, self._address))
 
 

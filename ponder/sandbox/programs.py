@@ -173,14 +173,14 @@ class Programs:
         with self._lock:
             if self._is_closed:
                 raise RuntimeError("the sandbox is closed")
-            place = min(range(self.num_workers), key=self._num_jobs)
-            found = self._servers[place]
+            index = min(range(self.num_workers), key=self._num_jobs)
+            found = self._servers[index]
             if found is None:
-                found = self._servers[place] = _Server(str(self._facts.landlock) if self.is_fenced else "unfenced")
+                found = self._servers[index] = _Server(str(self._facts.landlock) if self.is_fenced else "unfenced")
             return found
 
-    def _num_jobs(self, place: int) -> int:
-        server = self._servers[place]
+    def _num_jobs(self, index: int) -> int:
+        server = self._servers[index]
         return server.num_jobs if server else 0
 
     def _over(self, server: _Server) -> None:

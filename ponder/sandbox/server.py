@@ -203,8 +203,8 @@ def _descriptors(descriptors: list[int], *, binary: bool) -> None:
     exec."""
     safe = [fcntl.fcntl(each, fcntl.F_DUPFD, fence.EXEC_FD + 1) for each in descriptors]
     own = safe.pop() if binary else None
-    for place, each in enumerate(safe):
-        os.dup2(each, place, inheritable=True)
+    for number, each in enumerate(safe):
+        os.dup2(each, number, inheritable=True)
     if own is not None:
         os.dup2(own, fence.EXEC_FD, inheritable=False)
 
@@ -274,7 +274,7 @@ def _fstat(fstat: Any) -> Any:
         if syscall(ctypes.c_long(number), ctypes.c_long(fd), buffer) < 0:
             raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
         values = shape.unpack_from(buffer.raw)
-        return os.stat_result(values[place] for place in order)
+        return os.stat_result(values[index] for index in order)
 
     return replaced
 

@@ -17,16 +17,6 @@ Training is in train/scorer.py.
 from __future__ import annotations
 
 from ponder.scorers.base import TokenScorer, check_policy
-from ponder.scorers.files import load_scorer
+from ponder.scorers.files import KINDS, load_scorer
 
 __all__ = ["KINDS", "TokenScorer", "check_policy", "load_scorer"]
-
-KINDS: dict[str, str] = {  # the kind in scorer.json -> module:attr, imported when it is loaded
-    "outcome": "ponder.scorers.outcome:OutcomeScorer",
-    "process": "ponder.scorers.process:ProcessScorer",
-    "probe": "ponder.scorers.probe:Probe",
-    "features": "ponder.scorers.features:FeatureScorer",
-    "preference": "ponder.scorers.preference:PreferenceScorer",
-    "preference_probe": "ponder.scorers.preference_probe:PreferenceProbe",
-    "preference_ensemble": "ponder.scorers.preference_ensemble:PreferenceEnsemble",
-}

@@ -20,13 +20,22 @@ from typing import TYPE_CHECKING, Any
 
 from ponder.config import ConfigError, lookup, nearest
 from ponder.runs import write_atomic
+from ponder.scorers.base import TokenScorer
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ponder.scorers.base import TokenScorer
-
 FORMAT, FACTS, HEAD, TRUNK = 1, "scorer.json", "head.safetensors", "trunk"
+
+KINDS: dict[str, str] = {  # the kind in scorer.json -> module:attr, imported when it is loaded
+    "outcome": "ponder.scorers.outcome:OutcomeScorer",
+    "process": "ponder.scorers.process:ProcessScorer",
+    "probe": "ponder.scorers.probe:Probe",
+    "features": "ponder.scorers.features:FeatureScorer",
+    "preference": "ponder.scorers.preference:PreferenceScorer",
+    "preference_probe": "ponder.scorers.preference_probe:PreferenceProbe",
+    "preference_ensemble": "ponder.scorers.preference_ensemble:PreferenceEnsemble",
+}
 
 
 def load_scorer(path: str | Path, *, key: Callable[[str], str | None] | None = None) -> TokenScorer:
@@ -39,8 +48,6 @@ def load_scorer(path: str | Path, *, key: Callable[[str], str | None] | None = N
 def scorer_class(kind: str, path: Path) -> type[TokenScorer]:
     """The class that a scorer.json names: one of `KINDS`, or module:attr of the current folder or an installed package.
     A scorer's folder has the name only, never code."""
-    from ponder.scorers import KINDS, TokenScorer
-
     try:
         cls = lookup({}, KINDS.get(kind, kind), what="kind of scorer")
     except ConfigError as error:
@@ -58,8 +65,6 @@ def scorer_folder(path: str | Path) -> Path:
 
 def load_facts(folder: Path) -> dict[str, Any]:
     """scorer.json, checked."""
-    from ponder.scorers import KINDS
-
     path = folder / FACTS
     try:
         facts = json.loads(path.read_text(encoding="utf-8"))

@@ -128,7 +128,7 @@ class Arena:
         ]
         # a fixed price: what is left of a limit stands in the headers, and would tell of a model that thinks long
         all_plans = [self._plan(self._service.models[name], prompt, 0) for name, prompt in prompts.items()]
-        charge.reserve(2 * max(map(_most, all_plans)))
+        charge.reserve(2 * max(plan.max_output() for plan in all_plans))
         answers = await self._both(battle_id, key, domain, pair, [prompts[model.name] for model in pair], plans)
         left, right = (self._side(model, plan, drawn) for model, plan, drawn in zip(pair, plans, answers, strict=True))
         owner = self._pseudonym(key)
@@ -287,11 +287,6 @@ class Arena:
                     votes[row["vote"]].is_withdrawn = True
         except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
             raise ConfigError(f"{self.settings.log} is no log of votes: {error}; give another --arena") from None
-
-
-def _most(plan: ComputePlan) -> int:
-    """Tokens that a plan may draw at most."""
-    return (plan.params.max_reasoning_tokens + 1 + plan.params.max_answer_tokens) * plan.n
 
 
 def _no_battle() -> ApiError:

@@ -104,10 +104,8 @@ class ChatJob(GenerationJob):
         self.thoughts: list[Thoughts] = []
         self.error: ApiError | None = None
         self.begun = time.monotonic()
-        params = plan.compute.params
-        most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * plan.compute.n
-        most = min(most, request.max_completion_tokens or most) * len(self.choices)
-        charge.reserve(num_prompt_tokens + most)
+        max_output = plan.compute.max_output(request.max_completion_tokens)
+        charge.reserve(num_prompt_tokens + max_output * len(self.choices))
         self._charge = charge
         self.is_unstored = False  # it was to be, and the store failed
 

@@ -7,13 +7,13 @@ import sys
 import time
 import traceback
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 
-def log(event: str, *, to: TextIO | None = None, **fields: Any) -> None:
+def log(event: str, **fields: Any) -> None:
     """fields: numbers, ids and fixed words only."""
     line = {"at": round(time.time(), 3), "event": event, **fields}
-    print(json.dumps(line, default=lambda value: type(value).__name__), file=to or sys.stderr, flush=True)
+    print(json.dumps(line, default=lambda value: type(value).__name__), file=sys.stderr, flush=True)
 
 
 def log_error(error: BaseException, **fields: Any) -> None:

@@ -200,8 +200,7 @@ async def _next_plan(job: ResponseJob, *, last: bool, seconds: float) -> Generat
     if compute.deadline is not None:
         compute = replace(compute, deadline=max(0.01, compute.deadline - seconds))
     job.count.prompt += prompt.num_tokens
-    most = (compute.params.max_reasoning_tokens + 1 + compute.params.max_answer_tokens) * compute.n
-    prepared.charge.reserve(job.count.prompt + job.count.output + (most if left is None else min(most, left)))
+    prepared.charge.reserve(job.count.prompt + job.count.output + compute.max_output(left))
     return generation_plan(
         prepared.model, prompt, compute, tools=tools, needs_call=False, parallel=before.parallel_calls, form=form
     )

@@ -241,9 +241,7 @@ class MessageJob(GenerationJob):
         self.stop_reason: str | None = None
         self.error: ApiError | None = None
         self.begun = time.monotonic()
-        params = plan.compute.params
-        most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * plan.compute.n
-        charge.reserve(num_prompt_tokens + min(most, request.max_tokens))
+        charge.reserve(num_prompt_tokens + plan.compute.max_output(request.max_tokens))
         self._charge = charge
 
     async def wait(self) -> dict[str, Any]:

@@ -48,6 +48,12 @@ class ComputePlan:
     deadline: float | None = None
     strategy: Strategy | None = None  # None: standard
 
+    def max_output(self, limit: int | None = None) -> int:
+        """Tokens that it may draw, with a request's limit: what is charged before they are counted."""
+        params = self.params
+        total = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * self.n  # 1: the mark between the two
+        return total if limit is None else min(total, limit)
+
     def echo(self) -> dict[str, Any]:
         return {
             "mode": self.mode,

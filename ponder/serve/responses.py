@@ -129,10 +129,7 @@ class ResponseJob(GenerationJob):
         self.saved = 0  # events that the store has
         self.saving = asyncio.Lock()
         self.begun = time.monotonic()
-        params = plan.compute.params
-        most = (params.max_reasoning_tokens + 1 + params.max_answer_tokens) * plan.compute.n
-        limit = request.max_output_tokens
-        prepared.charge.reserve(self.count.prompt + min(most, limit or most))
+        prepared.charge.reserve(self.count.prompt + plan.compute.max_output(request.max_output_tokens))
 
     def _new_thoughts(self) -> Thoughts:
         on_verdict = self.service.on_verdict(self._watch.context)

@@ -68,7 +68,8 @@ class McpTool(Strict):
 
 
 def _tool(tool: Any) -> str:
-    kind = tool.get("type") if isinstance(tool, dict) else None
+    """Of a request's JSON, and of what was made of it where a response repeats a namespace."""
+    kind = tool.get("type") if isinstance(tool, dict) else getattr(tool, "type", None)
     return {"custom": "Custom", "namespace": "Namespace", "mcp": "Mcp"}.get(str(kind), "Function")
 
 

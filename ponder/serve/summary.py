@@ -83,9 +83,9 @@ def plain(text: str) -> str:
 def _quotes(words: Sequence[str], theirs: Sequence[str]) -> bool:
     """Whether WORDS words stand in both in the same order, each at most _GAP places after the one before."""
     places: dict[str, list[int]] = {}
-    for place, word in enumerate(theirs):
-        places.setdefault(word, []).append(place)
-    best: dict[tuple[int, int], tuple[int, int]] = {}  # (place here, place there) -> (words, long ones) of a run
+    for index, word in enumerate(theirs):
+        places.setdefault(word, []).append(index)
+    best: dict[tuple[int, int], tuple[int, int]] = {}  # (index here, index there) -> (words, long ones) of a run
     for here, word in enumerate(words):
         found = places.get(word, ())
         for there in found if len(found) <= _COMMON else ():

@@ -109,10 +109,10 @@ def kinds_of(tools: Iterable[Any] | None) -> dict[str, ToolKind]:
 
 def echoed(tool: Any) -> dict[str, Any]:
     """A tool as a response repeats it."""
+    given: dict[str, Any] = tool.model_dump(exclude_none=True)
     if isinstance(tool, CustomTool | NamespaceTool | McpTool):
-        return tool.model_dump(exclude_none=True)
-    return {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters,
-            "strict": bool(tool.strict)}  # fmt: skip
+        return given
+    return {**given, "description": tool.description, "parameters": tool.parameters, "strict": bool(tool.strict)}
 
 
 def grammar_notes(tools: Sequence[Any] | None) -> list[str]:

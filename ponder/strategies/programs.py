@@ -163,8 +163,8 @@ def submissions(prepared: Prepared, order: Codes | None = None) -> Generator[int
     that of the pool.
     """
     pool, goals = prepared.pool, prepared.goals
-    place = np.arange(len(pool)) if order is None else np.argsort(order)
-    state = [_RankedClusters(ranked, place, prepared.choosing) for ranked in prepared.rankings]
+    rank = np.arange(len(pool)) if order is None else np.argsort(order)
+    state = [_RankedClusters(ranked, rank, prepared.choosing) for ranked in prepared.rankings]
     solved: dict[int, int] = {}  # goal -> the sample that solved it
     gone: set[int] = set()  # samples that were submitted
     texts: set[int] = set()  # and, where clusters are formed, their programs: the same text is not tried twice
@@ -189,7 +189,7 @@ def submissions(prepared: Prepared, order: Codes | None = None) -> Generator[int
             for h in range(len(goals)) if new and prepared.choosing.superset else ():
                 if set(new) & set(goals[h].includes):
                     ranked = _cluster_ranking(pool, prepared.choosing, goals, h, solved)
-                    state[h] = _RankedClusters(ranked, place, prepared.choosing, tried=gone)
+                    state[h] = _RankedClusters(ranked, rank, prepared.choosing, tried=gone)
         if len(gone) == before:
             return
 
@@ -292,17 +292,17 @@ def _as_bytes(rows: Codes) -> NDArray[Any]:
 class _RankedClusters:
     """The clusters of a goal, and what is left of them while submissions are made."""
 
-    def __init__(self, ranked: ClusterRanking, place: Codes, choosing: Choosing, tried: Collection[int] = ()) -> None:
+    def __init__(self, ranked: ClusterRanking, rank: Codes, choosing: Choosing, tried: Collection[int] = ()) -> None:
         inside = np.flatnonzero(ranked.cluster >= 0)
         starts = np.searchsorted(np.sort(ranked.cluster[inside]), np.arange(len(ranked.tier) + 1))
         members = inside[np.argsort(ranked.cluster[inside], kind="stable")]
         # clusters in the order in which they are seen: of equal ones the first is taken
-        seen = np.argsort(np.minimum.reduceat(place[members], starts[:-1]))
+        seen = np.argsort(np.minimum.reduceat(rank[members], starts[:-1]))
         number = np.empty(len(seen), np.int64)
         number[seen] = np.arange(len(seen))
         self.cluster = np.where(ranked.cluster >= 0, number[ranked.cluster], -1)
         self.tier, self.value = ranked.tier[seen], ranked.value[seen]
-        self.members = inside[np.lexsort((place[inside], -ranked.own[inside], self.cluster[inside]))]
+        self.members = inside[np.lexsort((rank[inside], -ranked.own[inside], self.cluster[inside]))]
         self.next = np.concatenate([[0], np.cumsum(np.diff(starts)[seen])])
         self.ends = self.next[1:].copy()
         self.penalty = choosing.weights.tried

@@ -69,7 +69,7 @@ class CmsTask(ListedTask):
         self._problems = [
             self._problem(package, statements.get(package.code, ""), subtask)
             for package in packages
-            for subtask in ([None] if by == "problem" else _worth(package))
+            for subtask in ([None] if by == "problem" else package.scored)
         ]
         self._places = threading.BoundedSemaphore(num_cores())
 
@@ -182,11 +182,6 @@ def _only(packages: list[ContestPackage], names: str | None) -> list[ContestPack
     return [by_code[name] for name in str(names).split("+")]
 
 
-def _worth(package: ContestPackage) -> list[int]:
-    """The places of the subtasks that give points; samples give none."""
-    return [place for place, subtask in enumerate(package.subtasks) if subtask.points]
-
-
 def _origin(package: ContestPackage, root: Path) -> dict[str, Any]:
     return {"file": f"{root.name}/{package.code}", "sha256": package.digest, "problems": 1}
 
@@ -233,19 +228,19 @@ def _handed_in(package: ContestPackage, language: Language) -> str:
     )
 
 
-def _of_subtask(package: ContestPackage, place: int, statement: str) -> str:
+def _of_subtask(package: ContestPackage, index: int, statement: str) -> str:
     """What a program is judged on, with the row of the statement's table that has its constraints."""
-    number, subtask = _worth(package).index(place) + 1, package.subtasks[place]
-    words = constraints(package, place, statement)
+    number, subtask = package.scored.index(index) + 1, package.subtasks[index]
+    words = constraints(package, index, statement)
     return (
         f"Your program is judged on subtask {number} only ({subtask.points:g} of {package.points:g} points)"
         f"{words and f': {words}'}\nNothing is lost where it fails on other subtasks."
     )
 
 
-def constraints(package: ContestPackage, place: int, statement: str) -> str:
+def constraints(package: ContestPackage, index: int, statement: str) -> str:
     """Of a subtask, as the row of the statement's table has them; "" where there is none."""
-    number = _worth(package).index(place) + 1
+    number = package.scored.index(index) + 1
     row = re.search(rf"^\|\s*\$?{number}\$?\s*\|[^|\n]*\|\s*([^|\n]*?)\s*(?:\|.*)?$", statement, re.MULTILINE)
     return row[1] if row else ""
 

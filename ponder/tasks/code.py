@@ -38,7 +38,7 @@ from ponder.sandbox.calls import Asserts, Tested, Unit, call_of
 from ponder.sandbox.executions import shared
 from ponder.sandbox.inside import wire
 from ponder.tasks.asserts import FunctionTests, calls_of, humaneval_tests, mbpp_tests
-from ponder.tasks.base import BaseTask
+from ponder.tasks.base import BaseTask, ListedTask
 from ponder.tasks.benchmarks import Benchmark, Hub, rows_of
 from ponder.tasks.variations import variations
 from ponder.types import Message, Problem, Task, Verdict
@@ -89,7 +89,7 @@ class CodeItem:
     source: str = ""
 
 
-class CodeTask(BaseTask):
+class CodeTask(ListedTask):
     """Functions that asserts decide."""
 
     def __init__(
@@ -111,17 +111,9 @@ class CodeTask(BaseTask):
         self.reward, self.differential, self.fresh = reward, differential, fresh
         self.limits = Limits(cpu_seconds=float(cpu), memory_mb=512)
         self.patience = 2 * self.limits.wall_seconds + 60  # a starved run is repeated once; only then it is undecided
-        self._items = list(items)
-        self._by_digest = {item.problem.meta["tests"]: item for item in self._items}
+        self._problems = [item.problem for item in items]
+        self._by_digest = {item.problem.meta["tests"]: item for item in items}
         self._extra: dict[str, tuple[Unit, ...]] = {}
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Problem:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._items[index].problem
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         item = self.item(problem)

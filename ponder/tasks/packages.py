@@ -87,6 +87,16 @@ class ContestPackage:
     def points(self) -> float:
         return sum(subtask.points for subtask in self.subtasks)
 
+    @property
+    def scored(self) -> list[int]:
+        """The indices of the subtasks that give points."""
+        return [index for index, subtask in enumerate(self.subtasks) if subtask.points]
+
+    @property
+    def samples(self) -> list[int]:
+        """The indices of those that give none."""
+        return [index for index, subtask in enumerate(self.subtasks) if not subtask.points]
+
     @cached_property
     def attachments(self) -> Mapping[str, str]:
         """Texts that contestants get, by the name that they have in the attached zip."""

@@ -5,7 +5,7 @@
     f([5, 1]) == [1, 5]                                  return x[::-1]
     f([7, 3]) == [3, 7]                              ```
 
-The tests, the subtasks and the levels are those of `pipes.py`; nothing of a problem is cut to the bounds of the
+The tests, the subtasks and the levels are those of `pipes_problems.py`; no problem is cut to the bounds of the
 language, so that plain Python comes to the same. The function is called from outside, an input at a time, in the
 sandbox (`sandbox/calls.py`): it never sees an expected value. A list of whole numbers is an output, anything else is
 none. A group of equal programs is run once.
@@ -24,8 +24,8 @@ from ponder.sandbox.calls import call_of
 from ponder.sandbox.executions import shared
 from ponder.sandbox.inside import wire
 from ponder.tasks.base import Item
-from ponder.tasks.pipes import PARTS, draw, hidden_tests, judge, public_examples
 from ponder.tasks.pipes_language import PROBES, Value, as_python, digest
+from ponder.tasks.pipes_problems import PARTS, draw, hidden_tests, judge, public_examples
 from ponder.types import Problem, Verdict
 
 LIMITS = Limits(cpu_seconds=2.0)

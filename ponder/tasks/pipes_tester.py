@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ponder.grading.examples import Examples
-from ponder.tasks.pipes import find_pipe, text_of
+from ponder.tasks.pipes import find_pipe
 from ponder.tasks.pipes_language import LONGEST, MOST, parse, run
+from ponder.tasks.pipes_problems import text_of
 
 
 class PipesTester:

@@ -23,8 +23,8 @@ from __future__ import annotations
 from itertools import zip_longest
 from random import Random
 
-from ponder.tasks.pipes import Shown, public_examples, text_of
 from ponder.tasks.pipes_language import STAGES, Pipe, Value, apply, at_most, fits, parse, run, shortest
+from ponder.tasks.pipes_problems import Shown, public_examples, text_of
 from ponder.types import Problem
 
 NEAR = 0.25  # the chance of an idea that is less, before each other one
@@ -86,8 +86,8 @@ def misses(shown: Shown, target: Pipe, rng: Random) -> list[Pipe]:
 
 def _near(target: Pipe, rng: Random) -> Pipe:
     """The right program with another stage in one place."""
-    place = rng.randrange(len(target))
-    return (*target[:place], rng.choice(tuple(STAGES)), *target[place + 1 :])
+    index = rng.randrange(len(target))
+    return (*target[:index], rng.choice(tuple(STAGES)), *target[index + 1 :])
 
 
 def _likely(shown: Shown, most: int, rng: Random) -> Pipe:

@@ -137,12 +137,12 @@ def opening(comparison: Comparison) -> str:
 
 def split_of(key: str, *, held_out: float = 0.15, has_test: bool = False) -> Literal["train", "dev", "report"]:
     """By a hash of the opening alone, so that it never changes sides."""
-    place = fraction(key, "split")
+    share = fraction(key, "split")
     if not has_test:
-        if place < REPORT:
+        if share < REPORT:
             return "report"
-        place = (place - REPORT) / (1 - REPORT)
-    return "dev" if place < held_out else "train"
+        share = (share - REPORT) / (1 - REPORT)
+    return "dev" if share < held_out else "train"
 
 
 def fraction(key: str, purpose: str) -> float:

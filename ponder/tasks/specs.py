@@ -14,7 +14,7 @@
     load_task("0.6*gsm8k+0.4*words:level=1-4")    ... in these shares: three of the one, then two of the other
     load_task("my_package:my_task")               anything importable: a callable (split=..., seed=..., **dials) -> Task
 
-`tasks.NAMED` has the names; docs/tasks.md describes every form.
+`NAMED` has the names; docs/tasks.md describes every form.
 """
 
 from __future__ import annotations
@@ -29,9 +29,33 @@ from typing import Any
 
 from ponder.config import ConfigError, lookup, nearest
 from ponder.grading.verifiers import VERIFIERS
+from ponder.tasks import code, refusal_sets
+from ponder.tasks.arithmetic import arithmetic
 from ponder.tasks.base import SPLITS, Mixture, as_task, parse_spec
+from ponder.tasks.benchmarks import LOADERS
+from ponder.tasks.desk import desk
 from ponder.tasks.file import FileTask, choose_verifier, distinct_parts, file_task
+from ponder.tasks.loophole import loophole
+from ponder.tasks.pipes import pipes
+from ponder.tasks.procedural import bases, cipher, countdown, ordering
+from ponder.tasks.words import words
 from ponder.types import Problem, Task, Verifier
+
+FAMILIES: dict[str, Callable[..., Task]] = {
+    "arithmetic": arithmetic,
+    "countdown": countdown,
+    "cipher": cipher,
+    "bases": bases,
+    "ordering": ordering,
+    "words": words,
+    "pipes": pipes,
+    "desk": desk,
+}
+
+NAMED: dict[str, Callable[..., Task]] = {  # every name that a spec may begin with
+    **FAMILIES, **LOADERS, **code.LOADERS, **refusal_sets.LOADERS,
+    "loophole": loophole,  # of one experiment: too small a set of problems for a family
+}  # fmt: skip
 
 
 def load_task(
@@ -109,8 +133,6 @@ def _whole(shares: Sequence[Fraction]) -> list[int]:
 
 
 def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | None, **dials: Any) -> Task:
-    from ponder.tasks import NAMED  # the registry, which imports this file
-
     kind, _, rest = spec.partition(":")
     if split not in SPLITS:
         raise ConfigError(f"unknown split {split!r}; use one of {', '.join(SPLITS)}")
@@ -132,7 +154,7 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
         name, own = parse_spec(rest)
         return _call(gym_task, spec, name, **{"split": split, "seed": seed, **own, **dials})
     if kind == "verifiers":
-        from ponder.tasks.verifiers_taskset import taskset_task
+        from ponder.tasks.verifiers_loading import taskset_task
 
         name, own = parse_spec(rest)
         return taskset_task(name, **{"split": split, "seed": seed, **own, **dials})

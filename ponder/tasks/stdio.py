@@ -33,7 +33,7 @@ from ponder.grading.points import Subtask, judge_subtasks
 from ponder.runs import file_hash
 from ponder.sandbox.base import Language, Limits, Program, Ran
 from ponder.sandbox.executions import shared
-from ponder.tasks.base import BaseTask, parse_spec
+from ponder.tasks.base import ListedTask, parse_spec
 from ponder.tasks.code import REWARDS, grader
 from ponder.tasks.file import read_rows
 from ponder.types import Message, Problem, Verdict
@@ -70,7 +70,7 @@ class StdioItem:
     source: str = ""
 
 
-class StdioTask(BaseTask):
+class StdioTask(ListedTask):
     """Programs judged by what they print."""
 
     def __init__(self, name: str, items: Sequence[StdioItem], *, split: str, reward: str, language: Language,
@@ -80,19 +80,11 @@ class StdioTask(BaseTask):
         self.name, self.split, self.reward, self.language = name, split, reward, language
         self.grader_version = grader()
         self.limits = Limits(cpu_seconds=cpu, memory_mb=MEMORY_MB, output_bytes=16 << 20)
-        self._items = list(items)
-        self._by_digest = {item.problem.meta["tests"]: item for item in self._items}
+        self._problems = [item.problem for item in items]
+        self._by_digest = {item.problem.meta["tests"]: item for item in items}
         # every test may be starved and repeated once, and the verdict is still not the verifier's failure
-        most = max((len(item.tests) for item in self._items), default=1)
+        most = max((len(item.tests) for item in items), default=1)
         self.patience = min(3_600.0, 2 * self.limits.wall_seconds * most + 60)
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __getitem__(self, index: int) -> Problem:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._items[index].problem
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         return self._judged(problem, answer, lambda test: True)

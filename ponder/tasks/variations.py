@@ -34,10 +34,10 @@ def varied(args: list[Any], rng: Random) -> list[Any]:
     """The arguments with one of them changed, two at times."""
     lengths = {len(arg) for arg in args if isinstance(arg, str | list | tuple | set | dict)}
     is_tied = any(type(arg) is int and arg in lengths for arg in args)
-    free = [place for place, arg in enumerate(args) if not (is_tied and type(arg) is int and arg in lengths)]
+    free = [index for index, arg in enumerate(args) if not (is_tied and type(arg) is int and arg in lengths)]
     result = list(args)
-    for place in rng.sample(free, min(len(free), rng.choice((1, 1, 2)))):
-        result[place] = _near(result[place], rng, is_tied)
+    for index in rng.sample(free, min(len(free), rng.choice((1, 1, 2)))):
+        result[index] = _near(result[index], rng, is_tied)
     return result
 
 
@@ -69,17 +69,17 @@ def _number(value: int, rng: Random) -> int:
 def _text(text: str, rng: Random, keep_length: bool) -> str:
     if not text:
         return text
-    place, letters = rng.randrange(len(text)), list(text)
+    index, letters = rng.randrange(len(text)), list(text)
     how = rng.choice(("change", "swap") if keep_length else ("change", "swap", "drop", "double"))
     if how == "change":
-        letters[place] = rng.choice(text)
+        letters[index] = rng.choice(text)
     elif how == "swap":
         other = rng.randrange(len(text))
-        letters[place], letters[other] = letters[other], letters[place]
+        letters[index], letters[other] = letters[other], letters[index]
     elif how == "drop" and len(text) > 1:
-        del letters[place]
+        del letters[index]
     else:
-        letters.insert(place, letters[place])
+        letters.insert(index, letters[index])
     return "".join(letters)
 
 
@@ -87,18 +87,18 @@ def _items(items: list[Any], rng: Random, keep_length: bool) -> list[Any]:
     if not items:
         return items
     was_sorted, was_distinct = _is_sorted(items), len(set(map(repr, items))) == len(items)
-    result, place = list(items), rng.randrange(len(items))
+    result, index = list(items), rng.randrange(len(items))
     how = rng.choice(("change", "change", "swap") if keep_length else ("change", "change", "swap", "drop", "double"))
     if how == "change":
-        result[place] = _near(result[place], rng, True)  # rows of a table stay as long as each other
+        result[index] = _near(result[index], rng, True)  # rows of a table stay as long as each other
     elif how == "swap":
         other = rng.randrange(len(items))
-        if type(result[place]) is type(result[other]):  # (name, age) is no (age, name)
-            result[place], result[other] = result[other], result[place]
+        if type(result[index]) is type(result[other]):  # (name, age) is no (age, name)
+            result[index], result[other] = result[other], result[index]
     elif how == "drop" and len(items) > 1:
-        del result[place]
+        del result[index]
     else:
-        result.insert(place, result[place])
+        result.insert(index, result[index])
     if was_sorted and len(items) > 1 and not _is_sorted(result):
         return items  # another try
     is_distinct = len(set(map(repr, result))) == len(result)

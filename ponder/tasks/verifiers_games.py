@@ -36,7 +36,7 @@ from ponder.grading import killable
 from ponder.grading.verifiers import undecided, verdict
 from ponder.tasks.base import split_of
 from ponder.tasks.openenv import MAX_ACTIONS, MAX_PLAYED, MAX_SHOWN, Observation, ServerFailed, actions_of
-from ponder.tasks.verifiers_taskset import (
+from ponder.tasks.verifiers_tasks import (
     MAX_ANSWER,
     MAX_TASKS,
     SCORE_SECONDS,

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ponder.config import ConfigError
-from ponder.models import lora
+from ponder.models import hub, lora
 from ponder.models.lora import Adapter, save_adapter
 from ponder.models.weights import write_tensors
 from ponder.tinker.losses import make_loss
@@ -126,7 +126,9 @@ class TrainingModel:
 
     def save(self, folder: Path, *, optimizer: bool) -> None:
         """The adapter as PEFT writes it and, for going on exactly, Adam's moments in a file beside it."""
-        save_adapter(self.adapter, folder, base=self.base.reference, merged_dtype=self.trainer.model.dtype)
+        save_adapter(
+            self.adapter, folder, base=hub.named_base(self.base.reference), merged_dtype=self.trainer.model.dtype
+        )
         if optimizer:
             moments = {n: t.float() for n, t in self.trainer.tensors().items() if not n.startswith("weights/")}
             if moments:

@@ -12,74 +12,20 @@ of the same shape: `backend = "mymodule:attr"` in a recipe.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from ponder.engine.local import LocalEngine
-from ponder.models import hub
-from ponder.models.lora import save_adapter
 from ponder.models.weights import save_model
-from ponder.runs import record_training
-from ponder.train.distributed import Trainer, pick_device, resolve_workers
-from ponder.train.policy import Policy, open_policy
+from ponder.runs import Source
+from ponder.train.distributed import resolve_workers
+from ponder.train.learner import open_learner, policy_of
 from ponder.train.recipe import RLConfig
 from ponder.types import Learner, Sampler
 
-Source = Mapping[str, Any]  # what is trained on, see `runs.record_training`
 # folder: of the run, for what a backend keeps on disk; sources: kept in checkpoints
 Backend = Callable[[RLConfig, Path, Sequence[Source]], AbstractContextManager[tuple[Learner, Sampler]]]
-
-
-class LocalLearner(Trainer):
-    """A trainer of a policy: it knows what a checkpoint of it holds beside the weights."""
-
-    def __init__(self, policy: Policy, *, adapter_only: bool = False, **how: Any) -> None:
-        """adapter_only: checkpoints hold the adapter alone. how: the keyword arguments of `Trainer`."""
-        super().__init__(policy.model, adapter=policy.adapter, **how)
-        self.policy, self._adapter_only = policy, adapter_only
-
-    def reference(self, folder: Path) -> Trainer:
-        model, _ = hub.load(folder, dtype=self.model.dtype, device=pick_device())
-        return Trainer(model, num_workers=0)
-
-    def save(self, folder: Path) -> None:
-        """The weights contain the adapter, where one is trained; it lies beside them too. With adapter_only the folder
-        is an adapter's, for whoever has its base."""
-        policy = self.policy
-        if not self._adapter_only:
-            save_model(self.model, folder)
-            policy.tokenizer.save(str(folder))
-        if self.adapter is not None:
-            place = folder if self._adapter_only else folder / "adapter"
-            save_adapter(
-                self.adapter, place, base=policy.base, merged_dtype=self.model.dtype,
-                model=self.model, tokenizer=policy.tokenizer,
-            )  # fmt: skip
-        record_training(folder, policy.start, policy.sources, base_name=policy.base)
-
-
-def open_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> LocalLearner:
-    """The trainer on this machine."""
-    return local_learner(policy_of(config, folder, sources), config)
-
-
-def policy_of(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Policy:
-    return open_policy(
-        config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources,
-        thinks=config.max_reasoning_tokens > 0,
-    )  # fmt: skip
-
-
-def local_learner(policy: Policy, config: RLConfig) -> LocalLearner:
-    num_workers = resolve_workers(config.num_workers)
-    return LocalLearner(
-        policy,
-        adapter_only=config.adapter_only,
-        num_workers=num_workers,
-        recompute=config.recompute,
-    )
 
 
 @contextmanager
@@ -114,7 +60,8 @@ def vllm(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[
 def sharded(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Iterator[tuple[Learner, Sampler]]:
     """Ranks on this machine that hold a share of the weights each; the local engine reads what they publish."""
     from ponder.train import publish
-    from ponder.train.sharded import ShardedLearner, local_ranks
+    from ponder.train.local_ranks import local_ranks
+    from ponder.train.sharded import ShardedLearner
 
     policy, num_workers = policy_of(config, folder, sources), resolve_workers(config.num_workers)
     size = policy.model.num_parameters * policy.model.dtype.itemsize

@@ -37,10 +37,10 @@ from ponder.engine.local import EngineError, LocalEngine
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
-from ponder.runs import append_jsonl, read_jsonl, write_atomic
-from ponder.train.backend import Source, local_learner, policy_of
+from ponder.runs import Source, append_jsonl, read_jsonl, write_atomic
 from ponder.train.dealing import ClusterConfig, Dealer, Draw, Remote, WorkerLost, WrongVersion
 from ponder.train.distributed import pick_device
+from ponder.train.learner import local_learner, policy_of
 from ponder.train.publish import PublishedWeights, WeightStore, fast_folder
 from ponder.train.recipe import RLConfig
 from ponder.train.sharded import RankLost, ShardedLearner
@@ -69,8 +69,8 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
             ranks = [RayRank(actor, limit=at.outage) for actor in actors]
             ready = ({"step": -1, "event": "ready", "engine": f"rank {i}", **r.facts} for i, r in enumerate(ranks))
             append_jsonl(folder / LEDGER, list(ready))
-            place = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
-            store = stack.enter_context(WeightStore(place or folder / "weights", window=2))
+            fast = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
+            store = stack.enter_context(WeightStore(fast or folder / "weights", window=2))
             ranked = ShardedLearner(
                 policy, ranks, folder=folder / "start", store=store, recompute=config.recompute
             )  # fmt: skip
@@ -165,13 +165,13 @@ def is_one_host() -> bool:
 
 
 def remote_class(cls: type, config: ClusterConfig, **options: Any) -> Callable[[Any, int], Any]:
-    """(placement group, place) -> the actor class there."""
+    """(placement group, bundle) -> the actor class there."""
     ray = import_ray()
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
     made = ray.remote(num_cpus=config.cores, num_gpus=config.gpus, max_task_retries=0, **options)(cls)
-    return lambda group, place: made.options(
-        scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=place)
+    return lambda group, bundle: made.options(
+        scheduling_strategy=PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=bundle)
     )
 
 

@@ -9,10 +9,10 @@ and the reinforcement learning after it leave one small adapter, not two.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
@@ -23,6 +23,7 @@ from ponder.models.lora import Adapter
 from ponder.models.marks import add_marks
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
+from ponder.runs import Source
 from ponder.train.distributed import pick_device
 
 Precision = Literal["float32", "bfloat16"]
@@ -40,7 +41,7 @@ class Policy:
     adapter: Adapter | None
     base: str  # the reference of the model that the adapter belongs to; "" = made from nothing
     start: Path | None  # the folder of the model that training began from
-    sources: tuple[Mapping[str, Any], ...]  # what this run trains on, see `runs.record_training`
+    sources: tuple[Source, ...]  # what this run trains on
 
 
 def open_policy(
@@ -50,7 +51,7 @@ def open_policy(
     dtype: Precision,
     lora_rank: int,
     seed: int,
-    sources: Sequence[Mapping[str, Any]],
+    sources: Sequence[Source],
     thinks: bool = True,
 ) -> Policy:
     """The model a run starts from. lora_rank: 0 trains every weight. thinks: False = it has no room to reason in, so

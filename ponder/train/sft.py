@@ -33,9 +33,9 @@ from ponder.rewarding import MonitorInReward, chosen_by_flags, training
 from ponder.runs import GracefulStop, Run, file_source
 from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.train import inputs
-from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
 from ponder.train.distributed import pick_device, resolve_workers
+from ponder.train.learner import LocalLearner
 from ponder.train.policy import ONLY_RL, Policy, Precision, open_policy
 from ponder.train.replica import SupervisedLoss
 from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state, state_path

@@ -1,6 +1,6 @@
 """Training over several processes that hold a share of the weights each.
 
-    with local_ranks(2) as ranks:                      # processes here; elsewhere anything that is a RankHandle
+    with local_ranks(2) as ranks:                      # train/local_ranks.py; elsewhere whatever is a RankHandle
         with ShardedLearner(policy, ranks, folder=run.folder / "start", store=WeightStore(folder)) as learner:
             sums = learner.backward(batches, PolicyLoss(...))       # a `Learner`, as the trainer of one machine
             learner.step(lr=1e-4, max_norm=1.0)
@@ -15,13 +15,11 @@ Ranks live and die together: after an error the learner ends them all, and the r
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
-import contextlib
 import json
 import math
 import os
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -32,12 +30,10 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
-from ponder import processes
-from ponder.models import lora
+from ponder.models import hub, lora
 from ponder.models.lora import Adapter
 from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, save_model
-from ponder.models.worker import become_worker
 from ponder.runs import record_training, write_atomic
 from ponder.train.distributed import deal
 from ponder.train.policy import Policy
@@ -201,8 +197,8 @@ class ShardedLearner:
                     table: Any = tables.get_submodule(name)
                     table.weight = nn.Parameter(file.get_tensor(f"{name}.weight"))
             lora.save_adapter(
-                policy.adapter.over(tensors), folder / "adapter", base=policy.base, merged_dtype=dtype, model=tables,
-                tokenizer=policy.tokenizer,
+                policy.adapter.over(tensors), folder / "adapter", base=hub.named_base(policy.base), merged_dtype=dtype,
+                model=tables, tokenizer=policy.tokenizer,
             )  # fmt: skip
         record_training(folder, policy.start, policy.sources, base_name=policy.base)
 
@@ -320,57 +316,3 @@ def _slot(path: Path) -> str:
     if slot is None:
         raise ValueError(f"{path} was not saved by a sharded learner: go on with the backend that the run began with")
     return str(slot)
-
-
-class LocalRank:
-    """A rank in a process of this machine."""
-
-    host = "127.0.0.1"
-
-    def __init__(self, number: int) -> None:
-        self._connection, self.process = processes.start(_serve, (), name=f"ponder-rank-{number}")
-        self._thread = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="ponder-rank")
-
-    async def call(self, method: str, *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._call, method, arguments)
-
-    def _call(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        try:
-            self._connection.send((method, arguments))
-            answer = self._connection.recv()
-        except (EOFError, OSError):
-            self.process.join(5)
-            raise RankLost(f"its process ended (exit code {self.process.exitcode}); was memory short?") from None
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        self.process.kill()  # the learner has let it finish, or it does not listen
-        self.process.join(5)
-        self._thread.shutdown(wait=False)
-
-
-def _serve(connection: Any) -> None:
-    from ponder.train.rank import Rank  # torch.distributed is imported in the ranks alone
-
-    become_worker()
-    rank = Rank()
-    with contextlib.suppress(EOFError, OSError):
-        while True:
-            method, arguments = connection.recv()
-            try:
-                answer = getattr(rank, method)(*arguments)
-            except Exception as error:  # the learner says whose it is
-                answer = RuntimeError(f"{type(error).__name__}: {error}")
-            connection.send(answer)
-
-
-@contextlib.contextmanager
-def local_ranks(count: int) -> Iterator[list[LocalRank]]:
-    ranks = [LocalRank(number) for number in range(count)]
-    try:
-        yield ranks
-    finally:
-        for rank in ranks:
-            rank.close()

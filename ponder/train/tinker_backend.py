@@ -10,11 +10,7 @@
     save       save_weights_external, downloaded: a checkpoint is an adapter folder, as with `adapter_only`
 
 `model` is read here for its tokenizer and its shape; its weights may be missing. Tokens are made and read here, so they
-must be the service's. Which losses are one of the service's, with the same gradient (`built_in`):
-
-    first update (old = now)     cispo, ratio bounded to [0, mismatch_cap]: truncated importance sampling is just that
-    later ones, and max_lag > 0  ppo with [1 - clip_low, 1 + clip_high]; cispo with [0, 1 + clip_high]
-    ratio = "sequence" there, a KL in the loss, an objective of one's own: custom, one forward pass more
+must be the service's. Which losses are one of the service's: tinker_losses.py.
 
 What is not offered is refused by `RLConfig`: a critic, another temperature than 1, full weights. This is the only file
 that imports the SDK (pip install "ponder[tinker]"), and it does so when a run is opened.
@@ -31,11 +27,10 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import save as save_bytes
 from torch import Tensor
@@ -49,13 +44,12 @@ from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import read_config
-from ponder.runs import record_training, write_atomic
-from ponder.train.backend import Source
+from ponder.runs import Source, record_training, write_atomic
 from ponder.train.batches import Batch
-from ponder.train.losses import OBJECTIVES
 from ponder.train.recipe import RLConfig
 from ponder.train.replica import NonFiniteLoss, PolicyLoss, Sums, total_of
 from ponder.train.sharded import RankError
+from ponder.train.tinker_losses import TrainedRow, built_in, in_batch, rows_of
 from ponder.types import Capabilities, FrozenPolicy, Learner, Sampler
 
 PATIENCE = 1800.0  # seconds without any answer of the service; the SDK asks again by itself meanwhile
@@ -151,62 +145,6 @@ class ServiceCalls:
         if is_users or isinstance(error, (sdk.BadRequestError, sdk.BillingError, sdk.UnprocessableEntityError)):
             return ConfigError(f"Tinker refused to {reason}")
         return ServiceLost(f"Tinker could not {reason}. Start the run again: its last saved state is kept")
-
-
-class TrainedRow(NamedTuple):
-    """One sequence of a batch: its prompt, and its completion up to the last token that is trained."""
-
-    prompt: list[int]
-    own: list[int]
-
-
-def rows_of(batch: Batch) -> list[TrainedRow]:
-    rows = []
-    for b, trained_T in enumerate(batch.mask_BT):
-        n = int(trained_T.nonzero().max()) + 1 if trained_T.any() else 1
-        last = int(batch.predictor_BT[b, 0])
-        start = next(segment.start for segment in batch.segments if segment.start <= last < segment.end)
-        rows.append(TrainedRow(batch.tokens_N[start : last + 1].tolist(), batch.target_BT[b, :n].tolist()))
-    return rows
-
-
-def in_batch(batch: Batch, rows: Sequence[TrainedRow], values: Sequence[Tensor]) -> Tensor:
-    """(B T), from a number a position of each row's input; gradients flow back."""
-    T = batch.mask_BT.shape[1]
-    own = [F.pad(x[len(row.prompt) - 1 :], (0, T - len(row.own))) for row, x in zip(rows, values, strict=True)]
-    return torch.where(batch.mask_BT, torch.stack(own), 0.0)
-
-
-class ServiceLoss(NamedTuple):
-    """A loss of the service."""
-
-    name: str
-    settings: dict[str, float]
-    inputs: dict[str, Tensor]  # (B T) each
-
-
-def built_in(loss_function: Any, batch: Batch) -> ServiceLoss | None:
-    """The service's loss with the gradient of `PolicyLoss`; None where it has none.
-
-    In the first update the ratio to the policy of the moment is 1, so nothing is clipped and the gradient is
-    min(now / sampler, mismatch_cap) * A * grad logprob, whatever the objective: cispo's, with the ratio to the sampler.
-    """
-    config = loss_function.config
-    if config.clip not in OBJECTIVES or (config.kl and config.kl_in == "loss"):
-        return None
-    A_BT, cap = batch.advantages_BT * batch.weights_B[:, None], config.mismatch_cap
-    old_BT, low, high = batch.old_logprobs_BT, 0.0, cap
-    if old_BT is None:
-        name, old_BT = "cispo", batch.sampler_logprobs_BT
-        low, high = (0.0, cap) if cap else (1.0, 1.0)
-    elif config.ratio == "sequence":
-        return None
-    else:
-        name, low, high = config.clip, 1 - config.clip_low if config.clip == "ppo" else 0.0, 1 + config.clip_high
-        if cap:
-            A_BT = A_BT * (old_BT - batch.sampler_logprobs_BT).exp().clamp(max=cap)
-    settings = {"clip_low_threshold": low, "clip_high_threshold": high}
-    return ServiceLoss(name, settings, {"logprobs": old_BT, "advantages": A_BT})
 
 
 class TinkerLearner:
@@ -338,7 +276,7 @@ class TinkerLearner:
                 raise ConfigError(f"Tinker's export has no {file} to download, but {', '.join(urls) or 'nothing'}")
             self._call.checked(f"download {file}", lambda: _download(httpx, urls[file], folder / file))  # noqa: B023
         self._check(folder)
-        config = read_json(folder / lora.ADAPTER_CONFIG) | lora.named_base(self._recipe.model)
+        config = read_json(folder / lora.ADAPTER_CONFIG) | hub.named_base(self._recipe.model)
         write_atomic(folder / lora.ADAPTER_CONFIG, json.dumps(config, indent=2) + "\n")
         record_training(folder, self._start, self._sources, base_name=self._recipe.model)
 

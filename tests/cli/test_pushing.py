@@ -42,7 +42,9 @@ def run(tmp_path_factory) -> Path:
             model = tiny_model(step)
             save_model(model, place)
             ByteTokenizer().save(str(place))
-            lora.save_adapter(lora.fresh(model, 2, step), place / "adapter", base=str(home / "bases" / "start"))
+            lora.save_adapter(
+                lora.fresh(model, 2, step), place / "adapter", base=hub.named_base(str(home / "bases" / "start"))
+            )
             source = {"kind": "task", "task": f"file:{home}/data/my_train.jsonl", "split": "train", "size": 200}
             record_training(place, place, [source])
             write_atomic(place / "checkpoint.json", json.dumps({"step": step, "train_flops": 1e9 * step}))

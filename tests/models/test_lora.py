@@ -121,7 +121,7 @@ def test_a_fresh_adapter_changes_nothing_and_depends_on_its_seed_alone() -> None
 
 def test_what_is_saved_is_peft_s_form_and_comes_back_as_it_was(tmp_path: Path) -> None:
     adapter = trained()
-    lora.save_adapter(adapter, tmp_path, base="some/base", dtype=torch.float32)
+    lora.save_adapter(adapter, tmp_path, base=hub.named_base("some/base"), dtype=torch.float32)
     assert lora.is_adapter(tmp_path)
     config = lora.read_adapter_config(tmp_path)
     assert (config["peft_type"], config["r"], config["base_model_name_or_path"]) == ("LORA", 4, "some/base")
@@ -264,7 +264,7 @@ def test_peft_makes_the_same_model_of_a_base_and_an_adapter_as_ponder(
     for _, b in adapter.pairs.values():
         b.normal_(0, 0.1, generator=torch.Generator().manual_seed(1))
     folder = tmp_path / "adapter"
-    lora.save_adapter(adapter, folder, base=str(base), model=model, tokenizer=tokenizer)
+    lora.save_adapter(adapter, folder, base=hub.named_base(str(base)), model=model, tokenizer=tokenizer)
     lora.merge(lora.targets(model), adapter, lora.targets(model))
 
     tokens = torch.tensor([[3, 40, 4, 50, 60, 4]])

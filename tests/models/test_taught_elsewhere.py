@@ -56,7 +56,7 @@ def taught(tmp_path_factory) -> tuple[Path, Any, Any]:
     save_model(model, folder, torch.float32)
     tokenizer.save(str(folder))
     adapter = load_adapter(named.shipped()["smollm2-ponder"], model)
-    save_adapter(adapter, folder / "adapter", base=str(BASE), model=model, tokenizer=tokenizer)
+    save_adapter(adapter, folder / "adapter", base=hub.named_base(str(BASE)), model=model, tokenizer=tokenizer)
     return folder, model, tokenizer
 
 

@@ -9,6 +9,34 @@ from tests.serve import visiting
 from tests.serve.serving import Served, script
 
 
+def all_is_logged():
+    """The end of a phase of a test, once its servers have logged what it asked for: between two phases nothing captures
+    what the thread of a server writes."""
+    try:
+        return (yield)
+    finally:
+        for served in list(Served.running):
+            served.settle()
+
+
+innermost = pytest.hookimpl(wrapper=True, trylast=True)  # inside of pytest's own, which captures
+
+
+@innermost
+def pytest_runtest_setup():
+    return (yield from all_is_logged())
+
+
+@innermost
+def pytest_runtest_call():
+    return (yield from all_is_logged())
+
+
+@innermost
+def pytest_runtest_teardown():
+    return (yield from all_is_logged())
+
+
 @pytest.fixture(scope="session")
 def server():
     with Served(ScriptedEngine(script, portions=(1, 3, 7), window=20_000)) as served:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import threading
 import time
+from typing import ClassVar
 
 import uvicorn
 
@@ -25,6 +26,8 @@ class Served:
 
     settings: of `ServedModel`, then all models have them, and of `Settings`.
     """
+
+    running: ClassVar[set[Served]] = set()
 
     def __init__(self, engine=None, model="scripted", models=(), **settings):
         engines = engine if isinstance(engine, dict) else {model: engine}
@@ -48,13 +51,22 @@ class Served:
             time.sleep(0.005)
         self.port = self._server.servers[0].sockets[0].getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
+        self.running.add(self)
         return self
 
     async def _main(self):
         self.loop = asyncio.get_running_loop()
         await self._server.serve(self._sockets)
 
+    def settle(self):
+        """Wait until every request has its line in the log, which is written after the client has the answer; a second
+        at most, as a test may leave one that goes on."""
+        until = time.monotonic() + 1
+        while (self._server.server_state.tasks or self.service.running_jobs) and time.monotonic() < until:
+            time.sleep(0.002)
+
     def __exit__(self, *_):
+        self.running.discard(self)
         self.loop.call_soon_threadsafe(self.limits.stop_waiting)
         self._server.should_exit = True
         self._thread.join(30)

@@ -12,7 +12,7 @@ from openai import OpenAI
 from ponder.engine.base import ScriptedEngine
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import ResponseRequest
-from ponder.serve.tool_kinds import functions_of, kinds_of
+from ponder.serve.tool_kinds import echoed, functions_of, kinds_of
 from ponder.serve.validation import read
 from ponder.serve.vault import Binding, Vault, item_of
 from tests.serve.serving import KEY, Served
@@ -132,6 +132,16 @@ def test_the_model_sees_functions_only():
     assert [each.name for each in (run, patch, search)] == ["exec_command", "apply_patch", "mcp__docs.search"]
     assert GRAMMAR["definition"] in patch.description and search.description == "The docs. Finds."
     assert kinds_of(request.tools).keys() == {"apply_patch", "mcp__docs.search"}
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_response_repeats_tools_of_every_kind_as_they_were_given():
+    schema = {"type": "object", "properties": {"q": {"type": "string", "default": None}}}
+    function = {"type": "function", "name": "f", "description": "Finds.", "parameters": schema, "strict": False,
+                "defer_loading": True}  # fmt: skip
+    custom = {"type": "custom", "name": "c", "description": "Edits.", "format": GRAMMAR, "defer_loading": True}
+    tools = [function, custom, {"type": "namespace", "name": "n", "tools": [custom, function]}]
+    assert [echoed(tool) for tool in read(ResponseRequest, {"tools": tools}).tools] == tools
 
 
 @pytest.mark.parametrize("kind", ["web_search", "web_search_preview", "local_shell", "mcp", "image_generation"])

@@ -10,18 +10,8 @@ import pytest
 
 from ponder.engine.base import ScriptedEngine
 from ponder.strategies import STRATEGIES
-from ponder.strategies.controller import (
-    Arm,
-    Controller,
-    ControllerSamples,
-    arms_for,
-    best_fixed,
-    chosen,
-    evaluate,
-    features,
-    fit,
-    replay,
-)
+from ponder.strategies.controller import Arm, Controller, ControllerSamples, chosen, features
+from ponder.strategies.controller_fit import arms_for, best_fixed, evaluate, fit, replay
 from ponder.types import Message, SamplingParams
 
 PROMPT = (Message(role="user", content="go"),)

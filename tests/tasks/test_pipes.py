@@ -12,18 +12,7 @@ from hypothesis import strategies as st
 
 from ponder.config import ConfigError
 from ponder.tasks import load_task
-from ponder.tasks.pipes import (
-    GENERATORS,
-    SUBTASKS,
-    VALIDATORS,
-    find_pipe,
-    hidden_tests,
-    key,
-    public_examples,
-    random_inputs,
-    subtasks,
-    verify,
-)
+from ponder.tasks.pipes import find_pipe, key, verify
 from ponder.tasks.pipes_language import (
     LONGEST,
     MOST,
@@ -38,6 +27,15 @@ from ponder.tasks.pipes_language import (
     parse,
     run,
     shortest,
+)
+from ponder.tasks.pipes_problems import (
+    GENERATORS,
+    SUBTASKS,
+    VALIDATORS,
+    hidden_tests,
+    public_examples,
+    random_inputs,
+    subtasks,
 )
 from tests.helpers import takes_at_most
 

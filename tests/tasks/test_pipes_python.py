@@ -8,8 +8,8 @@ import pytest
 
 from ponder.sandbox.executions import shared
 from ponder.tasks import load_task
-from ponder.tasks.pipes import hidden_tests, public_examples, random_inputs
 from ponder.tasks.pipes_language import MAX_STAGES, STAGES, as_python, run, stays_within
+from ponder.tasks.pipes_problems import hidden_tests, public_examples, random_inputs
 from ponder.tasks.pipes_python import outputs_of
 
 pytestmark = pytest.mark.slow  # programs run behind the fence

@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 IS_REAL = importlib.util.find_spec("verifiers") is not None
 FOLDERS = [HERE / "verifiers_tasksets"] + ([] if IS_REAL else [HERE / "verifiers_double"])
 PATHS = [str(folder) for folder in FOLDERS]
-OURS = ("ponder.tasks.verifiers_taskset", "ponder.tasks.verifiers_games")
+OURS = tuple(f"ponder.tasks.verifiers_{part}" for part in ("loading", "tasks", "games", "taskset"))
 MODULES = {path.name.removesuffix(".py") for folder in FOLDERS for path in folder.iterdir()}
 
 
@@ -91,7 +91,7 @@ def test_a_reward_that_misbehaves_leaves_the_answer_undecided_never_wrong(capita
 
 @pytest.mark.slow
 def test_a_reward_that_hangs_is_killed(capitals, monkeypatch):
-    monkeypatch.setattr(sys.modules["ponder.tasks.verifiers_taskset"], "SCORE_SECONDS", 0.5)
+    monkeypatch.setattr(sys.modules["ponder.tasks.verifiers_tasks"], "SCORE_SECONDS", 0.5)
     assert capitals.verify(capitals[1], "hang").outcome == "undecided"
 
 
@@ -140,13 +140,13 @@ def test_another_task_can_be_chosen_in_the_config_of_the_exported_one():
 def test_an_undecided_answer_has_no_reward_in_the_other_package():
     import verifiers.v1 as vf
 
-    from ponder.tasks import verifiers_taskset
+    from ponder.tasks import verifiers_tasks, verifiers_taskset
     from ponder.types import Verdict
 
     taskset = vf.load_taskset(vf.taskset_config_type("ponder_words")(id="ponder_words"))
     task = next(iter(taskset))
     own = verifiers_taskset._ponder_task(task.data.spec, task.data.split, task.data.seed)
-    trace = verifiers_taskset._trace(task, type(task), "7")
+    trace = verifiers_tasks._trace(task, type(task), "7")
     own.verify = lambda problem, answer: Verdict(outcome="undecided", reward=0.0, note="cannot tell")
     try:
         with pytest.raises(vf.TaskError, match="Undecided: cannot tell"):

@@ -12,9 +12,9 @@ from ponder.tasks import load_task
 from ponder.tasks.arithmetic import parse
 from ponder.tasks.base import split_of
 from ponder.tasks.demonstrations import DEMONSTRATED, DemonstrationConfig, demonstration
-from ponder.tasks.pipes import public_examples
 from ponder.tasks.pipes_language import PROBES, STAGES, behaviour, fits, run
 from ponder.tasks.pipes_language import parse as parse_pipe
+from ponder.tasks.pipes_problems import public_examples
 from ponder.tasks.pipes_ways import attempt, misses
 from ponder.tasks.ways import WAYS, count, demonstrate
 

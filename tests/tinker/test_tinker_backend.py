@@ -20,14 +20,15 @@ from ponder.models.weights import read_config, save_model
 from ponder.runs import read_jsonl
 from ponder.tinker.sampling import Version
 from ponder.train import tinker_backend as module
-from ponder.train.backend import LocalLearner
 from ponder.train.batches import Example, micro_batches
+from ponder.train.learner import LocalLearner
 from ponder.train.losses import LossConfig
 from ponder.train.policy import Policy
 from ponder.train.recipe import RLConfig, TinkerConfig
 from ponder.train.replica import PolicyLoss
 from ponder.train.rl import PolicyMismatch, rl
-from ponder.train.tinker_backend import ServiceCalls, ServiceLost, TinkerLearner, TinkerSampler, rows_of
+from ponder.train.tinker_backend import ServiceCalls, ServiceLost, TinkerLearner, TinkerSampler
+from ponder.train.tinker_losses import rows_of
 from ponder.types import SamplingParams
 from tests.helpers import tiny_model, user
 from tests.tinker.sdk_double import Promise, sdk_double

@@ -19,8 +19,9 @@ from ponder.rollouts.collect import asking
 from ponder.runs import read_jsonl
 from ponder.train import cluster
 from ponder.train import rl as loop
-from ponder.train.backend import LocalLearner, local
+from ponder.train.backend import local
 from ponder.train.dealing import ClusterConfig, Draw, WorkerLost, WrongVersion
+from ponder.train.learner import LocalLearner
 from ponder.train.ledger import RunLedger
 from ponder.train.policy import open_policy
 from ponder.train.recipe import load_recipe

@@ -23,12 +23,13 @@ from ponder.runs import read_jsonl
 from ponder.train.batches import micro_batches
 from ponder.train.critic import Critic
 from ponder.train.distributed import Trainer
+from ponder.train.local_ranks import LocalRank
 from ponder.train.policy import Policy
 from ponder.train.publish import WeightStore
 from ponder.train.recipe import RLConfig
 from ponder.train.replica import NonFiniteLoss, PolicyLoss
 from ponder.train.rl import rl
-from ponder.train.sharded import LocalRank, RankError, ShardedLearner
+from ponder.train.sharded import RankError, ShardedLearner
 from tests.helpers import tiny_model
 from tests.train.test_distributed import LOSS, make_examples, make_model
 

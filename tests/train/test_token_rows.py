@@ -14,9 +14,9 @@ from torch.nn.utils import parametrize
 from ponder.engine.local import LocalEngine
 from ponder.models import hub, lora
 from ponder.models.weights import save_model
-from ponder.train.backend import policy_of
 from ponder.train.batches import Example, collate
 from ponder.train.distributed import Trainer
+from ponder.train.learner import policy_of
 from ponder.train.policy import open_policy
 from ponder.train.recipe import RLConfig
 from ponder.train.replica import SupervisedLoss

@@ -77,11 +77,11 @@ class _Session:
         if "x" in reply:
             raise self._error(reply["x"])
         value = decode(reply["v"], self._opaque)
-        changes = [(place, decode(data, self._opaque)) for place, data in _changes(reply)]
-        for place, new in changes:
-            if not (type(place) is int and 0 <= place < len(given) and type(given[place]) is type(new)):
+        changes = [(index, decode(data, self._opaque)) for index, data in _changes(reply)]
+        for index, new in changes:
+            if not (type(index) is int and 0 <= index < len(given) and type(given[index]) is type(new)):
                 raise Malformed("a change of what is not there")
-            _overwrite(given[place], new)
+            _overwrite(given[index], new)
         return value
 
     def _opaque(self, data):

@@ -73,10 +73,10 @@ def _done(request, names, own, keep):
         return {"v": encode(_OPERATIONS[do](target, *args), keep)}
     keywords = {name: decode(value, own) for name, value in request["kw"]}
     given = [*args, *keywords.values()]
-    before = {place: encode(arg, keep) for place, arg in enumerate(given) if isinstance(arg, _MUTABLE)}
+    before = {index: encode(arg, keep) for index, arg in enumerate(given) if isinstance(arg, _MUTABLE)}
     reply = {"v": encode(target(*args, **keywords), keep)}
-    after = {place: encode(given[place], keep) for place in before}
-    changed = [[place, data] for place, data in after.items() if data != before[place]]
+    after = {index: encode(given[index], keep) for index in before}
+    changed = [[index, data] for index, data in after.items() if data != before[index]]
     return {**reply, "m": changed} if changed else reply
 
 

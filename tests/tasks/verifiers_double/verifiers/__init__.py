@@ -1,1 +1,1 @@
-"""A small double of the verifiers package: what ponder/tasks/verifiers_taskset.py uses of it, and nothing else."""
+"""A small double of the verifiers package: what ponder/tasks/verifiers_*.py use of it, and nothing else."""
