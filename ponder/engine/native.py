@@ -186,8 +186,7 @@ class NativeNetwork:
         self._number = np.float32 if dtype == torch.float32 else np.uint16
         self._strips: list[_Strip] = []
         self._rows = np.zeros((num_slots, 8), np.int64)  # `Row` of native.c
-        # the same memory every step: that of a large table is given back to the system, and mapping it again takes as long
-        # as a tenth of its product
+        # kept: glibc gives that of a large table back to the system, and mapping it again takes a tenth of its product
         self._last = torch.empty(num_slots, config.vocab_size)
         cos, sin = (table.to(dtype).float().contiguous() for table in rope_tables(config))
         self._alive = [cos, sin, tensors]  # what the C code holds pointers to

@@ -51,7 +51,7 @@ def draw(
     tables = (logits_NV, uniform_N, temperature_N, top_p_N, forbidden_N, forced_N)
     N, V = logits_NV.shape
     size = max(1, _AT_ONCE // V) if logits_NV.device.type == "cpu" else N
-    if N <= size:
+    if size >= N:
         return _draw(*tables, forbidden_ids, forced_id)
     pieces = ([None if table is None else table[i : i + size] for table in tables] for i in range(0, N, size))
     tokens, logprobs = zip(*(_draw(*piece, forbidden_ids, forced_id) for piece in pieces), strict=True)
