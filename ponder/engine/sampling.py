@@ -48,13 +48,17 @@ def draw(
     `forbidden_N` may not draw. Rows of `forced_N` get `forced_id`, whatever was drawn. Temperature 0 takes the most
     likely token, with log-probabilities at temperature 1.
     """
-    tables = (logits_NV, uniform_N, temperature_N, top_p_N, forbidden_N, forced_N)
     N, V = logits_NV.shape
-    size = max(1, _AT_ONCE // V) if logits_NV.device.type == "cpu" else N
-    if size >= N:
-        return _draw(*tables, forbidden_ids, forced_id)
-    pieces = ([None if table is None else table[i : i + size] for table in tables] for i in range(0, N, size))
-    tokens, logprobs = zip(*(_draw(*piece, forbidden_ids, forced_id) for piece in pieces), strict=True)
+    size = max(1, _AT_ONCE // V if logits_NV.device.type == "cpu" else N)
+
+    def piece(rows: slice) -> tuple[Tensor, Tensor]:
+        forbidden, forced = (None if flags is None else flags[rows] for flags in (forbidden_N, forced_N))
+        return _draw(
+            logits_NV[rows], uniform_N[rows], temperature_N[rows], top_p_N[rows], forbidden, forced,
+            forbidden_ids, forced_id,
+        )  # fmt: skip
+
+    tokens, logprobs = zip(*(piece(slice(i, i + size)) for i in range(0, max(1, N), size)), strict=True)
     return torch.cat(tokens), torch.cat(logprobs)
 
 
