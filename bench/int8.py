@@ -3,15 +3,16 @@
     python bench/int8.py qwen2.5-coder-0.5b --texts gsm8k/train.jsonl.gz
 
 One thread and its CPU time, both ways in turn, so a machine that does other work changes the ratio little. Texts are
-JSON lines with a problem and a solution. Printed: what arranging weights costs; tokens a CPU second of decoding, and
-where a step's time goes; log-probabilities of the tokens of texts against float32; and, of tokens sampled at
-temperature 1, what training makes of them: the readable model in bf16 against what the sampler recorded. Left out: two
-workers at a time, which share the memory that weights are read from.
+JSON lines with a problem and a solution. Printed: what arranging weights costs; the rates of products alone; tokens a
+CPU second of decoding, and where a step's time goes; log-probabilities of the tokens of texts against float32; and, of
+tokens sampled at temperature 1, what training makes of them: the readable model in bf16 against what the sampler
+recorded. Left out: two workers at a time, which share the memory that weights are read from.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import gzip
 import json
 import time
@@ -24,13 +25,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ponder.engine import native
 from ponder.engine.native import NativeNetwork
 from ponder.engine.network import Network, WeightLayout
 from ponder.engine.runner import Runner, run_all
 from ponder.engine.scheduler import Request
 from ponder.models import hub
 from ponder.models.tokenizer import Tokenizer
-from ponder.models.transformer import Transformer
+from ponder.models.transformer import ModelConfig, Transformer
 from ponder.types import Message, SamplingParams
 
 WAYS = ("bf16", "int8")
@@ -50,6 +52,32 @@ def runner(weights: Arranged, num_slots: int, *, end_id: int = -1) -> Runner:
 def request(id: int, ids: list[int], *, n: int = 1, tokens: int = 400) -> Request:
     params = SamplingParams(max_reasoning_tokens=0, max_answer_tokens=tokens, temperature=1.0, seed=id)
     return Request(id=id, prompt_ids=tuple(ids), params=params, n=n, first=0, opened=False)
+
+
+def products(config: ModelConfig) -> None:
+    """GFLOP a CPU second of products alone, the best of some tries in turn."""
+    D, inner = config.hidden_size, config.intermediate_size
+    for size, columns in ((D, D), (D, inner), (inner, D)):
+        weight, calls = torch.randn(columns, size).bfloat16(), {}
+        for way in WAYS:
+            path = native.library(torch.bfloat16, int8=way == "int8")
+            assert path is not None
+            library = native._load(path)
+            if way == "int8":
+                kept = list(native._quantised(library, weight, library.vector_lanes(), library.int8_block()))
+            else:
+                kept = [native._panels(weight, library.vector_lanes())]
+            matrix = native._Matrix(kept[0].data_ptr(), kept[-1].data_ptr(), None, size, columns)
+            calls[way] = library.logits, native._Model(D=size, vocabulary=columns, head=matrix), kept
+        for rows in (1, 8, 16, 32, 64, 128):
+            x, out, best = torch.randn(rows, size), torch.empty(rows, columns), dict.fromkeys(WAYS, 1e9)
+            for _ in range(30):
+                for way, (multiply, model, _) in calls.items():
+                    begun = time.thread_time()
+                    multiply(ctypes.byref(model), x.data_ptr(), rows, out.data_ptr())
+                    best[way] = min(best[way], time.thread_time() - begun)
+            rates = ", ".join(f"{way} {2e-9 * rows * size * columns / best[way]:.0f}" for way in WAYS)
+            print(f"{rows} x {size} x {columns}, GFLOP a CPU second: {rates}", flush=True)
 
 
 def watch(holder: Any, name: str, spent: dict[str, float]) -> None:
@@ -154,6 +182,7 @@ def main() -> None:
         both[way] = arranged(model, torch.bfloat16, int8=way == "int8")
         size = sum(tensor.numel() * 4 for tensor in both[way][1].values()) / 2**20
         print(f"{way}: arranged in {time.process_time() - begun:.2f} CPU seconds, {size:.0f} MiB")
+    products(model.config)
     prompt = (texts[0] * 20)[:100]
     for own_prompts in (False, True):
         for n in args.sequences:

@@ -186,6 +186,8 @@ class NativeNetwork:
         self._number = np.float32 if dtype == torch.float32 else np.uint16
         self._strips: list[_Strip] = []
         self._rows = np.zeros((num_slots, 8), np.int64)  # `Row` of native.c
+        # kept: glibc gives that of a large table back to the system, and mapping it again takes a tenth of its product
+        self._last = torch.empty(num_slots, config.vocab_size)
         cos, sin = (table.to(dtype).float().contiguous() for table in rope_tables(config))
         self._alive = [cos, sin, tensors]  # what the C code holds pointers to
         self._model = self._describe(tensors, cos, sin)
@@ -268,7 +270,7 @@ class NativeNetwork:
             self._grow(slot)
         rows[:, 0], rows[:, 1], rows[:, 4] = tokens, rows[:, 7] + own, own
         hidden = self._forward(rows)
-        return hidden, self._logits(hidden)
+        return hidden, self._logits(hidden, self._last[: len(tokens)])
 
     def _strip(self, capacity: int) -> _Strip:
         config = self._config
@@ -289,8 +291,8 @@ class NativeNetwork:
         _check(self._library.forward(ctypes.byref(self._model), rows.ctypes.data, len(rows), hidden.data_ptr()))
         return hidden
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        logits = torch.empty(len(hidden), self._config.vocab_size)
+    def _logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        logits = torch.empty(len(hidden), self._config.vocab_size) if out is None else out
         _check(self._library.logits(ctypes.byref(self._model), hidden.data_ptr(), len(hidden), logits.data_ptr()))
         return logits
 

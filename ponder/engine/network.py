@@ -53,7 +53,7 @@ class Network(Protocol):
 
     def decode(self, tokens: np.ndarray, own: np.ndarray) -> tuple[Tensor, Tensor]:
         """The last token of every slot, number own[j] (from 0) of its own tokens, both (n,) ->
-        final hidden states (n D), and logits of the next token (n V)."""
+        final hidden states (n D), and logits of the next token (n V), which hold until the next call."""
         ...
 
     def reload(self) -> None:

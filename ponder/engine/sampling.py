@@ -15,6 +15,7 @@ from torch import Tensor
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _NUCLEUS = 512
+_AT_ONCE = 1 << 22  # numbers: 16 MiB. glibc maps a table above 32 anew each time, which takes longer than its softmax
 
 
 def uniforms(seeds: np.ndarray, positions: np.ndarray) -> np.ndarray:
@@ -47,6 +48,30 @@ def draw(
     `forbidden_N` may not draw. Rows of `forced_N` get `forced_id`, whatever was drawn. Temperature 0 takes the most
     likely token, with log-probabilities at temperature 1.
     """
+    N, V = logits_NV.shape
+    size = max(1, _AT_ONCE // V if logits_NV.device.type == "cpu" else N)
+
+    def piece(rows: slice) -> tuple[Tensor, Tensor]:
+        forbidden, forced = (None if flags is None else flags[rows] for flags in (forbidden_N, forced_N))
+        return _draw(
+            logits_NV[rows], uniform_N[rows], temperature_N[rows], top_p_N[rows], forbidden, forced,
+            forbidden_ids, forced_id,
+        )  # fmt: skip
+
+    tokens, logprobs = zip(*(piece(slice(i, i + size)) for i in range(0, max(1, N), size)), strict=True)
+    return torch.cat(tokens), torch.cat(logprobs)
+
+
+def _draw(
+    logits_NV: Tensor,
+    uniform_N: Tensor,
+    temperature_N: Tensor,
+    top_p_N: Tensor,
+    forbidden_N: Tensor | None,
+    forced_N: Tensor | None,
+    forbidden_ids: Sequence[int],
+    forced_id: int,
+) -> tuple[Tensor, Tensor]:
     greedy_N = temperature_N == 0
     scaled_NV = logits_NV.float()
     if ((temperature_N != 1) & ~greedy_N).any():

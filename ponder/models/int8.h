@@ -5,7 +5,8 @@
 // block sums are integers, so every CPU has the same; blocks are added up in float32, in their order.
 //
 // The instruction (VNNI) multiplies unsigned with signed numbers: weights are stored with 128 added, and a row's block
-// begins its sums at -128 times the sum of its numbers. Without VNNI pairs of 16 bits are multiplied, with equal results.
+// begins its sums at -128 times the sum of its numbers. Without VNNI the numbers are multiplied in 16 bits, two of a lane's
+// four at a time, with equal results: a product is at most 255 * 127, so no sum leaves 32 bits.
 
 #pragma once
 
@@ -16,8 +17,10 @@
 #endif
 #if W == 16
 #define MOST_ROWS8 8  // of a block of a product: 16 of 32 registers are sums of integers, the rest those of float32
-#else
+#elif defined(__AVXVNNI__)
 #define MOST_ROWS8 4
+#else
+#define MOST_ROWS8 6  // 12 of 16 registers are sums of integers
 #endif
 #define FOUR 4  // numbers in a lane
 #define BLOCK_LANES (INT8_BLOCK / FOUR)
@@ -27,22 +30,35 @@ typedef int8_t vb __attribute__((vector_size(W), aligned(1), may_alias));
 
 ALWAYS long blocks_of(long size) { return (size + INT8_BLOCK - 1) / INT8_BLOCK; }
 
+#if defined(__AVX512VNNI__) || defined(__AVXVNNI__)
+#define HALVES 1  // that a lane is multiplied in
+ALWAYS vi unsigned_half(vi lanes, int half) { return half ? (vi){} : lanes; }
+ALWAYS vi signed_half(vi lanes, int half) { return half ? (vi){} : lanes; }
+
 ALWAYS vi dot(vi sum, vi w, vi a) {  // + four products of unsigned (w) and signed (a) numbers in every lane
-#if defined(__AVX512VNNI__)
-    return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)a);
-#elif defined(__AVXVNNI__)
-    return (vi)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)a);
-#else
-    typedef int16_t vs __attribute__((vector_size(4 * W)));
-    const vi even = w & 0x00ff00ff, odd = (vi)((vu)w >> 8) & 0x00ff00ff;
-    const vs low = (vs)a << 8 >> 8, high = (vs)a >> 8;
 #if W == 16
-    return sum + (vi)_mm512_madd_epi16((__m512i)even, (__m512i)low) + (vi)_mm512_madd_epi16((__m512i)odd, (__m512i)high);
+    return (vi)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)w, (__m512i)a);
 #else
-    return sum + (vi)_mm256_madd_epi16((__m256i)even, (__m256i)low) + (vi)_mm256_madd_epi16((__m256i)odd, (__m256i)high);
-#endif
+    return (vi)_mm256_dpbusd_avx_epi32((__m256i)sum, (__m256i)w, (__m256i)a);
 #endif
 }
+#else
+#define HALVES 2  // a lane's first and third number, and its second and fourth, in 16 bits each
+typedef int16_t vs __attribute__((vector_size(4 * W)));
+typedef uint16_t vus __attribute__((vector_size(4 * W)));
+ALWAYS vi unsigned_half(vi lanes, int half) { return half ? (vi)((vus)lanes >> 8) : lanes & 0x00ff00ff; }
+ALWAYS vi signed_half(vi lanes, int half) { return (vi)((half ? (vs)lanes : (vs)lanes << 8) >> 8); }
+
+ALWAYS vi dot(vi sum, vi w, vi a) {  // + two products of 16 bits in every lane
+#if W == 16
+    sum += (vi)_mm512_madd_epi16((__m512i)w, (__m512i)a);
+#else
+    sum += (vi)_mm256_madd_epi16((__m256i)w, (__m256i)a);
+#endif
+    __asm__("" : "+v"(sum));  // added here: gcc delays some, which then wait in memory (up to 5 % slower)
+    return sum;
+}
+#endif
 
 // A block (INT8_BLOCK,) -> its numbers; returns their scale. `sum` is theirs.
 ALWAYS float to_int8(const float *x, int8_t *out, int32_t *sum) {
@@ -69,24 +85,27 @@ ALWAYS float to_int8(const float *x, int8_t *out, int32_t *sum) {
 
 // Some rows, at most MOST_ROWS8, side by side: lane by lane, so that a product walks through memory.
 typedef struct {
-    lane *numbers;  // (blocks * BLOCK_LANES, rows)
+    lane *numbers;  // (blocks * BLOCK_LANES, HALVES, rows)
     float *scales;  // (blocks, rows)
     int32_t *begins;  // (blocks, rows): where their sums begin
 } Rows8;
 
-static long row_bytes(long size) { return blocks_of(size) * (INT8_BLOCK + sizeof(float) + sizeof(int32_t)); }
+static long row_bytes(long size) { return blocks_of(size) * (HALVES * INT8_BLOCK + sizeof(float) + sizeof(int32_t)); }
 
 // Where rows first.. of a batch lie in `memory`, row_bytes(size) for each row of the batch.
 static Rows8 rows8(char *memory, long first, long R, long size) {
     lane *numbers = (lane *)(memory + first * row_bytes(size));
     const long blocks = blocks_of(size);
-    float *scales = (float *)(numbers + R * blocks * BLOCK_LANES);
+    float *scales = (float *)(numbers + R * blocks * BLOCK_LANES * HALVES);
     return (Rows8){numbers, scales, (int32_t *)(scales + R * blocks)};
 }
+
+_Static_assert(BLOCK_LANES % W == 0, "a block is whole vectors of lanes");
 
 static void row_to_int8(const act *x, long size, const Rows8 *to, long row, long R) {
     float part[INT8_BLOCK];
     int8_t numbers[INT8_BLOCK];
+    lane lanes[HALVES][BLOCK_LANES], *out = to->numbers + row;
     for (long b = 0; b * INT8_BLOCK < size; b++) {
         const long n = smaller(size - b * INT8_BLOCK, INT8_BLOCK);
         memset(part + n, 0, (INT8_BLOCK - n) * sizeof(float));
@@ -94,8 +113,11 @@ static void row_to_int8(const act *x, long size, const Rows8 *to, long row, long
         int32_t sum;
         to->scales[b * R + row] = to_int8(part, numbers, &sum);
         to->begins[b * R + row] = -128 * sum;
+        for (int half = 0; half < HALVES; half++)
+            for (long k = 0; k < BLOCK_LANES; k += W)
+                *(vi_any *)(lanes[half] + k) = signed_half(I(numbers + FOUR * k), half);
         for (long k = 0; k < BLOCK_LANES; k++)
-            memcpy(to->numbers + (b * BLOCK_LANES + k) * R + row, numbers + FOUR * k, FOUR);
+            for (int half = 0; half < HALVES; half++, out += R) *out = lanes[half][k];
     }
 }
 
@@ -110,13 +132,15 @@ ALWAYS void block8(const int R, long blocks, const Rows8 *rows, const lane *pane
     for (long b = 0; b < blocks; b++, scales += PANEL, row_scales += R, begins += R) {
         vi sum[MOST_ROWS8][2];
         UNROLL for (int r = 0; r < R; r++) sum[r][0] = sum[r][1] = (vi){} + begins[r];
-        for (long k = 0; k < BLOCK_LANES; k++, panel += PANEL, numbers += R, next += 64) {
+        for (long k = 0; k < BLOCK_LANES; k++, panel += PANEL, next += 64) {
             if (b * BLOCK_LANES + k < lines) _mm_prefetch(next, _MM_HINT_T0);
-            const vi b0 = I(panel), b1 = I(panel + W);
-            UNROLL for (int r = 0; r < R; r++) {
-                const vi both = (vi){} + numbers[r];
-                sum[r][0] = dot(sum[r][0], b0, both);
-                sum[r][1] = dot(sum[r][1], b1, both);
+            UNROLL for (int half = 0; half < HALVES; half++, numbers += R) {
+                const vi b0 = unsigned_half(I(panel), half), b1 = unsigned_half(I(panel + W), half);
+                UNROLL for (int r = 0; r < R; r++) {
+                    const vi both = (vi){} + numbers[r];
+                    sum[r][0] = dot(sum[r][0], b0, both);
+                    sum[r][1] = dot(sum[r][1], b1, both);
+                }
             }
         }
         const vf s0 = F(scales), s1 = F(scales + W);
@@ -138,7 +162,10 @@ static void some_rows8(long R, long blocks, const Rows8 *rows, const lane *panel
 #define CASE8(n) case n: block8(n, blocks, rows, panel, scales, out, next, lines); break;
         CASE8(1) CASE8(2) CASE8(3) CASE8(4)
 #if MOST_ROWS8 > 4
-        CASE8(5) CASE8(6) CASE8(7) CASE8(8)
+        CASE8(5) CASE8(6)
+#endif
+#if MOST_ROWS8 > 6
+        CASE8(7) CASE8(8)
 #endif
     }
 }

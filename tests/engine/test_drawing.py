@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from ponder.engine import sampling
 from ponder.engine.sampling import draw, uniforms
 
 
@@ -71,6 +72,24 @@ def test_a_forced_token_keeps_its_own_log_probability_however_small():
     assert tokens[0] == tokens[2] == 9
     expected = logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
     assert torch.allclose(logprobs, expected, atol=1e-4)
+
+
+def test_a_large_table_is_drawn_from_in_pieces_with_the_same_tokens(monkeypatch):
+    logits = torch.randn(13, 600, generator=torch.Generator().manual_seed(3)) * 3
+    temperature, top_p = torch.tensor([0.0, 1.0, 0.7] * 5)[:13], torch.tensor([1.0, 0.8] * 7)[:13]
+    held, forced = torch.arange(13) % 4 == 1, torch.arange(13) % 5 == 2
+
+    def drawn() -> tuple[torch.Tensor, torch.Tensor]:
+        return draw(
+            logits, evenly(13), temperature, top_p,
+            forbidden_N=held, forbidden_ids=(5, 6), forced_N=forced, forced_id=9,
+        )  # fmt: skip
+
+    tokens, logprobs = drawn()
+    for rows in (1, 4):
+        monkeypatch.setattr(sampling, "_AT_ONCE", 600 * rows)
+        assert torch.equal(drawn()[0], tokens) and torch.equal(drawn()[1], logprobs)
+    assert len(set(tokens.tolist())) > 5
 
 
 def test_greedy_rows_and_sampled_rows_share_a_batch():

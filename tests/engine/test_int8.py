@@ -84,6 +84,17 @@ def test_whole_numbers_are_multiplied_exactly(cpu, rows, size, columns, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@every_cpu
+def test_the_largest_numbers_of_either_sign_are_multiplied_exactly_in_any_number_of_rows(cpu, dtype):
+    generator = torch.Generator().manual_seed(0)
+    for rows, size in zip(range(1, 10), [16, 48, 80, 100, 66, 31, 200, 130, 1], strict=True):
+        x = 127 * (2 * torch.randint(2, (rows, size), generator=generator) - 1)
+        weight = 127 * (2 * torch.randint(2, (37, size), generator=generator) - 1)
+        x[-1], weight[-1], weight[-2] = -127, -127, 127  # products of one sign: the largest sums
+        assert torch.equal(product(cpu, x.float(), weight.to(dtype)), (x @ weight.T).float())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_every_cpu_computes_the_same_bits(dtype):
     x, weight = numbers(0, 19, 336), numbers(1, 75, 336).to(dtype)
     x[3], weight[5], x[4, :BLOCK] = 0, 0, 1e-40
