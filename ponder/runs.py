@@ -75,6 +75,14 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         ) from error
 
 
+def refuse_overwriting(out: Path, *read: str | Path) -> None:
+    """A command never writes over what it reads: the rest of that would be gone."""
+    for each in read:
+        path = Path(str(each).removeprefix("file:"))
+        if out.exists() and path.exists() and out.samefile(path):
+            raise ValueError(f"{out} is what this command reads; give another --out")
+
+
 def encoded(text: str) -> bytes:
     """UTF-8 for a file. A lone surrogate, which JSON may give, becomes its escape: in JSON that is the same text."""
     return text.encode(errors="backslashreplace")
@@ -90,7 +98,12 @@ def well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def printable(text: str) -> str:
+    """Text without what would steer a terminal: a model may write escapes, which move, recolour and copy."""
+    return text if text.isprintable() else "".join(char for char in text if char in "\n\t" or char.isprintable())
+
+
+def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
     """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
-from ponder.cli.show import print_tables, resumable
+from ponder.cli.show import print_json, print_tables, resumable
 
 FOLLOW_SECONDS = 5.0
 
@@ -83,7 +83,7 @@ def log(
                     in_all = f"({now.metrics} and {now.samples} in all)"
                     print(json.dumps(facts) if as_json else f"{to}: {new} sent {in_all}")
                 elif as_json and not follow:
-                    print(json.dumps({"to": to, "metrics": now.metrics, "samples": now.samples}))
+                    print_json({"to": to, "metrics": now.metrics, "samples": now.samples})
                 sent = now
                 if not follow:
                     return

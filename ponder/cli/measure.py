@@ -18,7 +18,7 @@ from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
 from ponder.cli.loading import CheckpointEngines, check_kind, closing, describe, open_engine
 from ponder.cli.options import number
-from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
+from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable, shown
 from ponder.config import ConfigError, load
 from ponder.types import SamplingParams, Task
 
@@ -296,4 +296,5 @@ def grade(
         if as_json or file is not None:
             print(json.dumps(row, ensure_ascii=False), flush=True)
         else:
-            print(f"{row['verdict']} (read as {row['extracted']!r})" + (f": {row['note']}" if "note" in row else ""))
+            note = f": {row['note']}" if "note" in row else ""
+            print(shown(f"{row['verdict']} (read as {row['extracted']!r}){note}"))

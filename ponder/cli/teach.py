@@ -18,6 +18,7 @@ from ponder.cli.loading import check_kind, closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_plan, resumable
 from ponder.config import ConfigError, load
+from ponder.runs import refuse_overwriting
 from ponder.types import SamplingParams
 
 
@@ -44,6 +45,7 @@ def data(
     from ponder.train import deliberations
     from ponder.train.solutions import make_rows, write_rows
 
+    refuse_overwriting(out, *sources)
     if style in deliberations.STYLES:
         faults = deliberations.Faults(slip=slip, early=early, careless=careless)
         rows, dropped = deliberations.make_rows(sources, style, faults, count=count, seed=seed, no_exam=no_exam)

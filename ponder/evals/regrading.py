@@ -11,7 +11,6 @@ of a gated benchmark are stored without their texts, so they cannot be judged ag
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import sys
@@ -31,6 +30,7 @@ from ponder.evals.exams import RESULT, compare, summarise
 from ponder.evals.files import facts_of
 from ponder.evals.results import ExamResult, Gain
 from ponder.rollouts.grade import Tally, grade
+from ponder.rollouts.side_by_side import side_by_side
 from ponder.tasks import load_task
 from ponder.tasks.file import FileTask, verifier_of
 from ponder.tasks.parts import split_part
@@ -135,9 +135,7 @@ async def _judged(
             if on_progress:
                 on_progress(len(judged), len(problems), tally.counts["correct"] / tally.total)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(work())
+    await side_by_side(work, AT_ONCE)
     return verdicts, tally
 
 
