@@ -52,6 +52,7 @@ from ponder.rollouts.progress import damaged, resumed
 from ponder.rollouts.side_by_side import side_by_side
 from ponder.runs import append_jsonl, lock, read_jsonl, write_atomic
 from ponder.tasks import load_task
+from ponder.tasks.base import problems_hash
 from ponder.tasks.desk import policy_of
 from ponder.tasks.desk_rules import judge
 from ponder.tasks.prompting import question
@@ -192,7 +193,8 @@ async def run_safety(
             raise ConfigError(f"the certificate is of version {certificate.version}, the grader is {judge_of.version}")
     reading = [] if is_certain or not setup.comprehension else _reading_problems(setup.comprehension)
     judged_by = task.grader_version if is_certain else f"{judge_of.id} {judge_of.version}"
-    with LabelsFile(Path(out), _settings(setup, judged_by)) as file:
+    content = {"content of the task": problems_hash(task[i] for i in range(len(task)))}
+    with LabelsFile(Path(out), content | _settings(setup, judged_by)) as file:
         cells: list[tuple[Problem, Transform, Task | None]]
         cells = [(problem, transform, None) for problem in problems for transform in chosen]
         cells += [(problem, transform, known) for known, problem in reading for transform in chosen]
@@ -252,6 +254,9 @@ def _settings(setup: SafetySetup, judged_by: str) -> dict[str, Any]:
     return settings
 
 
+_ADDED = {"content of the task": "hash of the task"}
+
+
 class LabelsFile:
     """Labels by prompt and transform: a line a prompt and transform, the settings first."""
 
@@ -261,7 +266,7 @@ class LabelsFile:
         self.rows: list[SafetyRow] = []
         self._lock = lock(folder / f".{LABELS_FILE}.lock", self.path)
         try:
-            for number, line in enumerate(resumed(self.path, settings, folder, kind=list), 2):
+            for number, line in enumerate(resumed(self.path, settings, folder, added=_ADDED, kind=list), 2):
                 try:
                     self._take([decode(SafetyRow, row) for row in line])
                 except (ValueError, IndexError):

@@ -38,7 +38,7 @@ from ponder.rollouts.side_by_side import side_by_side
 from ponder.runs import append_jsonl, lock, write_atomic
 from ponder.strategies.deliberation_environment import PAUSE
 from ponder.tasks.prompting import question
-from ponder.train.inputs import problems_hash
+from ponder.tasks.base import problems_hash
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, Verdict, text_seed
 
 HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
