@@ -409,7 +409,7 @@ def test_samples_of_one_prompt_do_not_narrow_the_interval():
 def test_what_was_labelled_survives_damage_a_torn_line_and_half_characters_and_ends_as_if_nothing_had_been(
     prompts, tmp_path
 ):
-    engine = lambda: ScriptedEngine(lambda text, seed: answer(text, seed) + " \ud83d")  # noqa: E731 - a new one each
+    engine = lambda: ScriptedEngine(lambda text, seed: answer(text, seed) + " \ud83d")
     whole = run(prompts, engine(), tmp_path / "whole", keep_answers=True)
     out = tmp_path / "o"
     run(prompts, engine(), out, keep_answers=True)
