@@ -10,6 +10,7 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
+from ponder.rollouts.grade import Tally
 from ponder.runs import InUse, StorageError
 from ponder.tasks import load_task
 from ponder.tasks.prompting import Prompted
@@ -184,10 +185,13 @@ def test_a_failure_while_drawing_is_raised_as_itself(tmp_path):
 
 
 def test_half_a_character_of_a_models_text_is_kept_and_ends_nothing(tmp_path):
-    engine = scripted(lambda text, seed, hinted: (f"way \ud83d {seed % 5}", ANSWERS[text]))
-    assert run(engine, tmp_path / "rows.jsonl")["problems"] == 12
-    rows = [json.loads(line) for line in whole_lines(tmp_path / "rows.jsonl")]
-    assert all("\ud83d" in row["reasoning"] for row in rows)
+    out, problem = tmp_path / "rows.jsonl", TASK[0]  # an endpoint's JSON may hold one
+    row = {"problem": problem.text, "reasoning": "way \ud83d", "answer": problem.target}
+    with RowsFile(out, {}, [problem]) as file:
+        file.add(problem.id, [row], Tally(), hinted=0)
+    with RowsFile(out, {}, [problem]) as file:
+        assert file.done == {problem.id}
+    assert [json.loads(line) for line in whole_lines(out)] == [row]
 
 
 @pytest.mark.parametrize("part", ["rows", "progress"])
