@@ -406,23 +406,20 @@ def test_samples_of_one_prompt_do_not_narrow_the_interval():
     assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=0.02)
 
 
-def test_what_was_labelled_survives_damage_a_torn_line_and_half_characters_and_ends_as_if_nothing_had_been(
-    prompts, tmp_path
-):
-    engine = lambda: ScriptedEngine(lambda text, seed: answer(text, seed) + " \ud83d")
-    whole = run(prompts, engine(), tmp_path / "whole", keep_answers=True)
+def test_what_was_labelled_survives_damage_and_a_torn_line_and_ends_as_if_nothing_had_been(prompts, tmp_path):
+    whole = run(prompts, ScriptedEngine(answer), tmp_path / "whole", keep_answers=True)
     out = tmp_path / "o"
-    run(prompts, engine(), out, keep_answers=True)
+    run(prompts, ScriptedEngine(answer), out, keep_answers=True)
     labels, answers = out / "labels.jsonl", out / "answers.jsonl"
     lines = labels.read_bytes().splitlines(keepends=True)
     for damage in (b"\xff", b"[]\n", b"[" * 200_000):
         labels.write_bytes(b"".join([*lines[:4], damage + lines[4], *lines[5:]]))
         before = labels.read_bytes(), answers.read_bytes()
         with pytest.raises(ConfigError, match=r"labels\.jsonl:5 is damaged; delete that line"):
-            run(prompts, engine(), out, keep_answers=True)
+            run(prompts, ScriptedEngine(answer), out, keep_answers=True)
         assert before == (labels.read_bytes(), answers.read_bytes())
     labels.write_bytes(b"".join([*lines[:4], *lines[5:], b'[{"id": "torn']))
-    again = engine()
+    again = ScriptedEngine(answer)
     report = run(prompts, again, out, keep_answers=True)
     assert report.as_dict() == whole.as_dict() and len(again.calls) == 1
     for name in ("labels.jsonl", "answers.jsonl"):  # each cell once
