@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ponder.evals.bank import Bank, BankSpec, SampleRow
 from ponder.evals import per_sample, scores
+from ponder.evals.bank import Bank, BankSpec, SampleRow
 from ponder.evals.entries import judged
 from ponder.evals.executions import LostRun, candidates, digest, execute_bank
 from ponder.evals.files import BankError
