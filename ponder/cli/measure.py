@@ -88,7 +88,7 @@ def evaluate(
     engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
     if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
         engine = Deliberating(engine, play)
-    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
+    with closing(engine), resumable(), Bar(Console(stderr=True), "eval") as bar:
         result = asyncio.run(
             run_exam(
                 problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint,
@@ -168,7 +168,7 @@ def scale(
     environment = open_environment(config.environment, config.deliberation)
     with (
         CheckpointEngines(environment) as engines,
-        resumable(f"ponder scale {run}"),
+        resumable(),
         Bar(Console(stderr=True), "scale") as bar,
     ):
         curves = asyncio.run(
@@ -201,7 +201,7 @@ def score(
     from ponder.train.distributed import resolve_workers
 
     bar = Bar(Console(stderr=True), "score", unit="samples", figure="mean score")
-    with Bank.read(bank) as samples, resumable("the same command"), bar:
+    with Bank.read(bank) as samples, resumable(), bar:
         result = score_bank(
             samples, scorer, name=name, num_workers=resolve_workers(workers),
             on_progress=lambda done, total, mean: bar("", done, total, mean),

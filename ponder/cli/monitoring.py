@@ -169,7 +169,7 @@ def run_loophole(
             raise ConfigError(f"--arms {arms}: {arm!r} is none of {', '.join(loophole.ARMS)}")
     if draw_only and not (out / "monitor.json").exists():
         raise ConfigError(f"{out} holds no experiment yet; leave out --draw-only")
-    with resumable("the same command"):
+    with resumable():
         learned = _base(out, workers)
         for seed in range(seeds if not draw_only else 0):
             for arm in chosen:

@@ -51,7 +51,7 @@ def policies(
     tasks = PolicyTasks(own=own, own_name=task, others=other, others_name=others)
     facts = describe(model, base_url)
     engine = open_engine(model, base_url)
-    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "policies", figure="kept") as bar:
+    with closing(engine), resumable(), Bar(Console(stderr=True), "policies", figure="kept") as bar:
         result = asyncio.run(
             policy_rows(
                 tasks, engine, config, out=out, model=facts.fingerprint or facts.name, extra=extra or [],

@@ -100,7 +100,7 @@ def safety(
                 on_progress=lambda done, total: bar("", done, total, done / total),
             )  # fmt: skip
 
-        with resumable("the same command"), Bar(Console(stderr=True), "safety", unit="prompts", figure="done") as bar:
+        with resumable(), Bar(Console(stderr=True), "safety", unit="prompts", figure="done") as bar:
             report = asyncio.run(examined(bar))
     if as_json:
         print_json(report.as_dict())

@@ -18,19 +18,24 @@ if TYPE_CHECKING:
     from ponder.evals.results import Curves, ExamResult, Strategies
 
 
-class resumable:
-    """Turn Ctrl-C into a sentence that says what to do next."""
+class stoppable:
+    """Turn Ctrl-C into a sentence that says what is left."""
 
-    def __init__(self, command: str) -> None:
-        self.command = command
+    def __init__(self, left: str) -> None:
+        self.left = left
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            print(f"stopped; what was done is kept, and {self.command} goes on from there", file=sys.stderr)
+            print(f"stopped; {self.left}", file=sys.stderr)
             raise SystemExit(130) from None
+
+
+def resumable() -> stoppable:
+    """For work that is kept while it is done."""
+    return stoppable("what was done is kept, and the same command goes on from there")
 
 
 def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:

@@ -106,7 +106,7 @@ def star(
         if environment != "deliberate" or base_url:
             raise ConfigError("--environment is deliberate or nothing, and needs a local model")
         engine = Deliberating(engine, DeliberationConfig().environment())
-    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
+    with closing(engine), resumable(), Bar(Console(stderr=True), "star") as bar:
         result = asyncio.run(
             draw(
                 problems, engine, config, out=out, model=facts.fingerprint or facts.name,
@@ -141,7 +141,7 @@ def sft(
                 f"{metrics['tokens'] / 1e6:.2f} M tokens  {metrics['seconds']:.0f} s"
             )
 
-    with resumable(f"ponder sft {recipe}"):
+    with resumable():
         folder = train(config, on_step=show)
     finish({"model": str(folder)}, f"the model is in {folder}", as_json)
 
@@ -172,7 +172,7 @@ def rl(
     if dry_run:
         return print_plan(config, estimate_rl(config), as_json)
     console = Console(stderr=as_json)
-    with resumable(f"ponder rl {recipe}"), RLView(console, num_steps=config.num_steps) as view:
+    with resumable(), RLView(console, num_steps=config.num_steps) as view:
         folder = train(config, on_step=view)
     if (best := sentence(Path(config.out))) and not as_json:
         print(best)
@@ -201,7 +201,7 @@ def scorer(
     if dry_run:
         return print_plan(config, estimate_scorer(config), as_json)
     console = Console(stderr=True, highlight=False)
-    with resumable(f"ponder scorer {recipe}"), Bar(console, "draw") as bar:
+    with resumable(), Bar(console, "draw") as bar:
         folder = train_scorer(
             config,
             on_draw=lambda done, total, share: bar("", done, total, share),
