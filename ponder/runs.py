@@ -293,6 +293,8 @@ class Run:
 
     def _open(self, kind: str, config_toml: str, seed: int) -> None:
         self.is_new = not (self.folder / "run.json").exists()
+        if self.is_new and (self.folder / "bank.json").exists():  # it would be taken for that exam
+            raise ValueError(f"{self.folder} holds the samples of an exam; choose another `out`")
         if self.is_new:
             facts = {
                 "kind": kind,

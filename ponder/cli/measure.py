@@ -20,7 +20,7 @@ from ponder.cli.loading import CheckpointEngines, check_kind, closing, describe,
 from ponder.cli.options import number
 from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable, shown
 from ponder.config import ConfigError, load
-from ponder.types import SamplingParams, Task
+from ponder.types import SamplingParams, Task, text_seed
 
 PartOption = Annotated[
     Optional[str],
@@ -79,7 +79,7 @@ def evaluate(
     facts = describe(model, base_url, int8=int8)
     ways = [prompting] * (prompting != "none") + [environment] * bool(environment) + ["int8"] * int8
     name = "-".join([task, model, *ways])
-    out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
+    out = out or Path("runs/eval") / folder_name(name)
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
@@ -102,6 +102,12 @@ def evaluate(
     else:
         print_metrics(result)
         print(f"samples and result.json are in {out}; ponder report {out} makes a page of them")
+
+
+def folder_name(name: str) -> str:
+    """A name for a folder from what is evaluated; file systems take 255 bytes."""
+    short = re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
+    return short if len(short.encode()) <= 200 else f"{short[:40]}_{text_seed(name):x}"
 
 
 def _part(problems: Task, task: str, part: str | None) -> tuple[Task, str]:

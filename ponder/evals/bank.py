@@ -116,6 +116,8 @@ class Bank:
         else:
             if columns.live_parts(folder / "samples"):
                 raise BankError(f"{folder} has samples but no bank.json that says of what; choose another folder")
+            if (folder / "run.json").exists():  # `scale` and `report` would take the run for an exam from then on
+                raise BankError(f"{folder} is the folder of a run; choose another, such as {folder / 'eval'}")
             runs.write_atomic(head, json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
         held = lock(head)
         columns.clean(folder / "samples")
