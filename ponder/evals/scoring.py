@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -66,10 +66,10 @@ def score_bank(
     chunks = _chunks(todo, families)
     kept: dict[str, NDArray[np.float64]] = {}
     saved = time.monotonic()
-    with (
-        scores.held(bank.folder, facts.name) if todo else nullcontext(),
-        ScorerPool(scorer_folder, num_workers=num_workers) as pool,
-    ):
+    with ExitStack() as stack:
+        if todo:
+            stack.enter_context(scores.held(bank.folder, facts.name))
+        pool = stack.enter_context(ScorerPool(scorer_folder, num_workers=num_workers))
         try:
             for index, found in pool.score([[families[problem] for problem in chunk] for chunk in chunks]):
                 kept |= dict(zip(chunks[index], found, strict=True))
