@@ -198,7 +198,7 @@ class RowsFile:
             if fact.get("id") not in texts or type(fact.get("kept")) is not int:
                 raise damaged(self.progress, number)
             missing[texts[fact["id"]]] += fact["kept"]
-        kept, last, foreign = [], 0, 0
+        kept, known, last, foreign = [], set(texts.values()), 0, 0
         for number, row in enumerate(whole_json(out), 1):
             text = row.get("problem") if isinstance(row, dict) else None
             if not isinstance(text, str):
@@ -207,7 +207,7 @@ class RowsFile:
                 missing[text] -= 1
                 kept.append(row)
                 last = number
-            elif text not in texts.values():
+            elif text not in known:
                 foreign = foreign or number
         if lacks := [fact["id"] for fact in facts if missing[texts[fact["id"]]] > 0]:
             raise ConfigError(
