@@ -403,9 +403,7 @@ class GracefulStop:
 def find_checkpoints(folder: str | Path) -> list[Path]:
     """The checkpoints of a run, oldest first; only complete ones (their checkpoint.json is written last)."""
     found = [path.parent for path in (Path(folder) / "checkpoints").glob("step_*/checkpoint.json")]
-    steps = {
-        int(path.name[5:]): path for path in found if re.fullmatch("step_[0-9]+", path.name)
-    }  # not somebody's copy
+    steps = {int(path.name[5:]): path for path in found if re.fullmatch("step_[0-9]+", path.name)}  # no copies
     return [steps[step] for step in sorted(steps)]  # by number: step_100000 comes after step_99999
 
 

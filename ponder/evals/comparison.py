@@ -79,7 +79,8 @@ def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
     if (path / "bank.json").exists() or not (is_step or (path / "run.json").exists()):
         return [path]
     home = Path(run) if is_step else path
-    exams = sorted(p.parent for p in (home / "scale").glob("step_*/bank.json") if p.parent.name[5:].isdecimal())
+    exams = [p.parent for p in (home / "scale").glob("step_*/bank.json") if p.parent.name[5:].isdecimal()]
+    exams.sort(key=lambda exam: int(exam.name[5:]))
     if not exams:
         raise ConfigError(f"{home} has no exams yet: `ponder scale {home}` examines its checkpoints")
     if not is_step:
