@@ -21,7 +21,6 @@ import hashlib
 import json
 import os
 import platform
-import re
 import signal
 import subprocess
 import sys
@@ -403,8 +402,12 @@ class GracefulStop:
 def find_checkpoints(folder: str | Path) -> list[Path]:
     """The checkpoints of a run, oldest first; only complete ones (their checkpoint.json is written last)."""
     found = [path.parent for path in (Path(folder) / "checkpoints").glob("step_*/checkpoint.json")]
-    steps = {int(path.name[5:]): path for path in found if re.fullmatch("step_[0-9]+", path.name)}  # no copies
-    return [steps[step] for step in sorted(steps)]  # by number: step_100000 comes after step_99999
+    return sorted((path for path in found if path.name[5:].isdecimal()), key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """Of a checkpoint, or an exam of one, by its name: step_100000 comes after step_99999."""
+    return int(folder.name.removeprefix("step_"))
 
 
 # --- what a model was trained on ---------------------------------------------------------------------------------

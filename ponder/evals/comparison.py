@@ -21,6 +21,7 @@ from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_
 from ponder.evals.results import Accuracy, BankSpec, Gain, SampleShares
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import Table, cell, points
+from ponder.runs import step_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +81,7 @@ def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
         return [path]
     home = Path(run) if is_step else path
     exams = [p.parent for p in (home / "scale").glob("step_*/bank.json") if p.parent.name[5:].isdecimal()]
-    exams.sort(key=lambda exam: int(exam.name[5:]))
+    exams.sort(key=step_of)
     if not exams:
         raise ConfigError(f"{home} has no exams yet: `ponder scale {home}` examines its checkpoints")
     if not is_step:
