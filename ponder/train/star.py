@@ -198,7 +198,8 @@ class RowsFile:
             if fact.get("id") not in texts or type(fact.get("kept")) is not int:
                 raise damaged(self.progress, number)
             missing[texts[fact["id"]]] += fact["kept"]
-        kept, known, last, foreign = [], set(texts.values()), 0, 0
+        kept: list[Any] = []
+        known, last, foreign = set(texts.values()), 0, 0
         for number, row in enumerate(whole_json(out), 1):
             text = row.get("problem") if isinstance(row, dict) else None
             if not isinstance(text, str):
