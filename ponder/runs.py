@@ -78,8 +78,8 @@ def write_atomic(path: Path, data: str | bytes) -> None:
 def refuse_overwriting(out: Path, *read: str | Path) -> None:
     """A command never writes over what it reads: the rest of that would be gone."""
     for each in read:
-        path = Path(str(each).removeprefix("file:"))
-        if out.exists() and path.exists() and out.samefile(path):
+        path = str(each).removeprefix("file:")  # or a task's name, which may be longer than a path can be
+        if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
             raise ValueError(f"{out} is what this command reads; give another --out")
 
 
