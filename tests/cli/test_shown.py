@@ -56,7 +56,7 @@ def test_a_pipe_gets_the_text_as_it_is(capsys):
 
 
 def test_an_error_with_a_models_text_does_not_steer_the_terminal(terminal, monkeypatch):
-    monkeypatch.setattr("ponder.cli.app.app", lambda: (_ for _ in ()).throw(ValueError(HOSTILE)))
+    monkeypatch.setattr(sys.modules["ponder.cli.app"], "app", lambda: (_ for _ in ()).throw(ValueError(HOSTILE)))
     with pytest.raises(SystemExit):
         main()
     err = terminal[1].getvalue()
@@ -95,7 +95,7 @@ def test_printed_json_has_null_for_what_is_no_finite_number(capsys):
 @pytest.mark.parametrize("kind", [OSError, StorageError])
 def test_a_full_disk_always_comes_with_what_to_do(kind, capsys, monkeypatch):
     text = "No space left on device" if kind is OSError else "cannot write x; free some space"
-    monkeypatch.setattr("ponder.cli.app.app", lambda: (_ for _ in ()).throw(kind(errno.ENOSPC, text)))
+    monkeypatch.setattr(sys.modules["ponder.cli.app"], "app", lambda: (_ for _ in ()).throw(kind(errno.ENOSPC, text)))
     with pytest.raises(SystemExit):
         main()
     assert capsys.readouterr().err.count("free some space") == 1
