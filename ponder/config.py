@@ -45,6 +45,9 @@ class ConfigError(ValueError):
     """A recipe, an override or a name that cannot be used; the message says how to correct it."""
 
 
+_TOO_LARGE = 2**63  # whole numbers that are counted with; no float holds those of more than 308 digits
+
+
 # ---- the fields of a config ----------------------------------------------------------------------------------------
 
 
@@ -59,7 +62,7 @@ class Bounds:
 
     def __contains__(self, number: float) -> bool:
         return (
-            math.isfinite(number)
+            (abs(number) < _TOO_LARGE if isinstance(number, int) else math.isfinite(number))
             and (self.above is None or number > self.above)
             and (self.least is None or number >= self.least)
             and (self.below is None or number < self.below)
@@ -227,7 +230,7 @@ def load(
         path = find_recipe(path)
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _set(data, override)
@@ -340,7 +343,7 @@ def _set(data: dict[str, Any], override: str) -> None:
         raise ConfigError(f"override {override!r} is not key=value")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         value = text
     *tables, last = key.strip().split(".")
     for table in tables:
@@ -372,7 +375,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         inner = typing.get_args(hint)[0]
         return tuple(_convert(inner, item, where) for item in value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        if abs(value) >= _TOO_LARGE:
+            raise ConfigError(
+                f"{where} is a whole number of {len(str(abs(value)))} digits; write it as 1e30, or mend it"
+            )
         return float(value)
+    if isinstance(value, str) and any("\ud800" <= sign <= "\udfff" for sign in value):
+        raise ConfigError(f"{where} = {value!r} holds bytes that are not UTF-8, which no recipe can keep; rename it")
     if hint in (int, float, str, bool) and type(value) is not hint:
         raise ConfigError(f"{where} = {value!r} must be of type {hint.__name__}")
     return value

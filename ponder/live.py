@@ -18,6 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from ponder.runs import printable
 from ponder.train.ledger import Step
 from ponder.types import Rollout, Solution
 
@@ -102,11 +103,12 @@ class RLView:
 
 def _panel(title: str, rollout: Rollout) -> Panel:
     completion = rollout.completion
-    text = Text(rollout.problem.text + "\n", "bold")
-    lines = completion.reasoning.splitlines() or ["(no reasoning)"]
+    text = Text(printable(rollout.problem.text) + "\n", "bold")
+    lines = printable(completion.reasoning).splitlines() or ["(no reasoning)"]
     text.append("\n".join(lines[:9] + (["..."] if len(lines) > 9 else [])) + "\n", "dim")
-    text.append(f"{completion.answer or '(no answer)'}", "green" if rollout.verdict.is_correct else "red")
-    text.append(f"   target {rollout.problem.target}", "dim")
+    answer = printable(completion.answer) or "(no answer)"
+    text.append(answer, "green" if rollout.verdict.is_correct else "red")
+    text.append(f"   target {printable(rollout.problem.target)}", "dim")
     return Panel(text, title=f"{title}: reward {rollout.reward:g}", height=14)
 
 
@@ -148,7 +150,7 @@ class Leader:
         mine = self.key(solution.answer)
         share = f", {keys.count(mine) / len(keys):.0%} agree" if keys and mine is not None else ""
         usage = solution.usage
-        answer = " ".join(solution.answer.split())[:60] or "(no answer)"
+        answer = " ".join(printable(solution.answer).split())[:60] or "(no answer)"
         return f"{usage.samples} samples, {usage.completion_tokens} tokens; leading: {answer}{share}"
 
 

@@ -75,6 +75,14 @@ def write_atomic(path: Path, data: str | bytes) -> None:
         ) from error
 
 
+def refuse_overwriting(out: Path, *read: str | Path) -> None:
+    """A command never writes over what it reads: the rest of that would be gone."""
+    for each in read:
+        path = str(each).removeprefix("file:")  # or a task's name, which may be longer than a path can be
+        if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
+            raise ValueError(f"{out} is what this command reads; give another --out")
+
+
 def encoded(text: str) -> bytes:
     """UTF-8 for a file. A lone surrogate, which JSON may give, becomes its escape: in JSON that is the same text."""
     return text.encode(errors="backslashreplace")
@@ -90,7 +98,12 @@ def well_formed(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
-def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def printable(text: str) -> str:
+    """Text without what would steer a terminal: a model may write escapes, which move, recolour and copy."""
+    return text if text.isprintable() else "".join(char for char in text if char in "\n\t" or char.isprintable())
+
+
+def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
     """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -280,6 +293,8 @@ class Run:
 
     def _open(self, kind: str, config_toml: str, seed: int) -> None:
         self.is_new = not (self.folder / "run.json").exists()
+        if self.is_new and (self.folder / "bank.json").exists():  # it would be taken for that exam
+            raise ValueError(f"{self.folder} holds the samples of an exam; choose another `out`")
         if self.is_new:
             facts = {
                 "kind": kind,
@@ -386,7 +401,13 @@ class GracefulStop:
 
 def find_checkpoints(folder: str | Path) -> list[Path]:
     """The checkpoints of a run, oldest first; only complete ones (their checkpoint.json is written last)."""
-    return sorted(path.parent for path in (Path(folder) / "checkpoints").glob("step_*/checkpoint.json"))
+    found = [path.parent for path in (Path(folder) / "checkpoints").glob("step_*/checkpoint.json")]
+    return sorted((path for path in found if path.name[5:].isdecimal()), key=step_of)
+
+
+def step_of(folder: Path) -> int:
+    """Of a checkpoint, or an exam of one, by its name: step_100000 comes after step_99999."""
+    return int(folder.name.removeprefix("step_"))
 
 
 # --- what a model was trained on ---------------------------------------------------------------------------------

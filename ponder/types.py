@@ -592,5 +592,5 @@ def text_seed(*parts: object) -> int:
     """A 63-bit seed derived from names and numbers, e.g. text_seed(run_seed, step, problem.id)."""
     import hashlib
 
-    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(errors="surrogatepass"), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

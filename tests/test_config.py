@@ -231,3 +231,29 @@ def test_a_shipped_recipe_goes_by_its_name_anywhere_and_a_file_wins(tmp_path, mo
 def test_a_recipe_saved_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "r.toml").write_bytes(b'\xef\xbb\xbfout = "o"\n')
     assert load(Outer, tmp_path / "r.toml").out == "o"
+
+
+@pytest.mark.parametrize("value", ["1" + "0" * 400, "-1" + "0" * 400])
+@pytest.mark.parametrize("key", ["steps", "limit", "inner.rate", "rungs"])
+def test_a_number_too_large_to_count_with_is_one_clear_error(key, value):
+    text = f"[{value}]" if key == "rungs" else value
+    with pytest.raises(ConfigError, match=key.rpartition(".")[2]):
+        load(Checked, None, ["out=o", f"{key}={text}"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checked(Outer):
+    def __post_init__(self):
+        check(self)
+
+
+def test_a_number_of_more_digits_than_python_reads_names_its_file(tmp_path):
+    (tmp_path / "r.toml").write_text("steps = " + "9" * 5000)
+    with pytest.raises(ConfigError, match=r"r\.toml is not valid TOML"):
+        load(Outer, tmp_path / "r.toml", ["out=o"])
+
+
+def test_a_name_that_is_not_utf_8_is_refused_before_it_makes_a_recipe_that_cannot_be_read(tmp_path):
+    named = b"runs/\xff".decode("utf-8", "surrogateescape")  # as Python reads such an argument
+    with pytest.raises(ConfigError, match=r"out = .*not UTF-8"):
+        load(Outer, None, [f"out={named}"])

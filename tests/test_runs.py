@@ -266,3 +266,11 @@ def test_a_run_without_hashes_goes_on_with_a_note_and_is_held_to_them_from_then_
             run.same_inputs({"a.jsonl": "1"}, begun=True)
         with pytest.raises(ValueError, match="has changed"):
             run.same_inputs({"a.jsonl": "2"}, begun=True)
+
+
+def test_checkpoints_come_in_the_order_of_their_steps_and_copies_of_ones_own_are_none(tmp_path):
+    for name in ("step_99999", "step_131072", "step_00000", "step_00002_copy", "step_", "step_100000"):
+        (tmp_path / "checkpoints" / name).mkdir(parents=True)
+        (tmp_path / "checkpoints" / name / "checkpoint.json").write_text("{}")
+    names = [path.name for path in find_checkpoints(tmp_path)]
+    assert names == ["step_00000", "step_99999", "step_100000", "step_131072"]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -22,12 +24,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 LEARN, MEASURE, USE = "Teach", "Measure", "Use"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main() -> None:
     """Run the CLI; an error that a person can fix is one line on stderr and exit code 1."""
+    from ponder.cli.show import shown, told
     from ponder.runs import StorageError
 
+    warnings.showwarning = told
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: an answer that was paid for is printed
     try:
@@ -35,7 +40,9 @@ def main() -> None:
     except (ConfigError, StorageError, ImportError, ValueError, RuntimeError, OSError) as error:
         if os.environ.get("PONDER_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        is_full = isinstance(error, OSError) and error.errno in FULL and not isinstance(error, StorageError)
+        fix = "; free some space and run the same command again" if is_full else ""
+        print(f"error: {shown(str(error), sys.stderr)}{fix}", file=sys.stderr)
         raise SystemExit(1) from None
 
 

@@ -20,7 +20,7 @@ from typer.core import TyperGroup
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
 from ponder.cli.options import number
-from ponder.cli.show import finish
+from ponder.cli.show import finish, shown
 from ponder.config import ConfigError
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def rate_votes(
     left_out = ", ".join(f"{count} {why}" for why, count in log.counts.items() if count)
     if left_out:
         print(f"not counted: {left_out}")
-    print("\n".join(lines_of(found)))
+    print(shown("\n".join(lines_of(found))))
     if plot is not None:
         print(f"the picture is {plot}")
 
@@ -171,7 +171,9 @@ def export(
     """Write votes as comparisons, without reasoning and without names of models, for a scorer to learn from."""
     from ponder.evals.arena_export import comparisons, write_comparisons
     from ponder.evals.votes import check_filters, read_log
+    from ponder.runs import refuse_overwriting
 
+    refuse_overwriting(out, log)
     read = read_log(log)
     check_filters(without or ())
     kind = _kind(read, voters)

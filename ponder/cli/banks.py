@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ from rich.console import Console
 
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
-from ponder.cli.show import print_tables, resumable
+from ponder.cli.show import print_json, print_tables, resumable, stoppable
 
 FOLLOW_SECONDS = 5.0
 
@@ -37,7 +38,7 @@ def regrade(
 
     out = out or bank.with_name(f"{bank.resolve().name}-regraded")
     shown = Bar(Console(stderr=True), "regrade", figure="of different answers right")
-    with resumable("the same command"), shown as bar:
+    with stoppable("no bank was written, and the old one is as it was"), shown as bar:
         found = asyncio.run(
             judge_anew(Bank.read(bank), verifier, out=out, on_progress=lambda now, n, share: bar("", now, n, share))
         )
@@ -66,27 +67,24 @@ def log(
     """Send a run's metrics, samples and curves to a tracker; run again, it sends what is new."""
     from ponder.config import lookup
     from ponder.evals.trackers import TRACKERS, Sent, send, tracked
-    from ponder.runs import write_atomic
+    from ponder.runs import lock, write_atomic
 
-    found = tracked(run, project)
+    found, opened = tracked(run, project), lookup(TRACKERS, to, what="tracker")
     kept = run / "sent" / f"{to}.json"
-    tracker, sent = lookup(TRACKERS, to, what="tracker")(found), Sent.read(kept)
-    try:
-        with resumable("the same command"):
+    with lock(kept.with_name(f".{to}.lock"), f"{to} of {run}"):  # two would send everything twice
+        tracker, sent = opened(found), Sent.read(kept)
+        with contextlib.closing(tracker), resumable():
             while True:
                 now = send(found, tracker, sent, with_reasoning=with_reasoning)
                 if now != sent:
-                    kept.parent.mkdir(exist_ok=True)
                     write_atomic(kept, json.dumps(vars(now)) + "\n")
                     facts = {"to": to, "metrics": now.metrics, "samples": now.samples}
                     new = f"{now.metrics - sent.metrics} lines of metrics, {now.samples - sent.samples} samples"
                     in_all = f"({now.metrics} and {now.samples} in all)"
                     print(json.dumps(facts) if as_json else f"{to}: {new} sent {in_all}")
                 elif as_json and not follow:
-                    print(json.dumps({"to": to, "metrics": now.metrics, "samples": now.samples}))
+                    print_json({"to": to, "metrics": now.metrics, "samples": now.samples})
                 sent = now
                 if not follow:
                     return
                 time.sleep(FOLLOW_SECONDS)
-    finally:
-        tracker.close()

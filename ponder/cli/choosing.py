@@ -77,7 +77,7 @@ def inputs(
     writable(held, runner, name, asking)  # what is wrong with it, before a model is loaded
     engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
     progress = Bar(Console(stderr=True), "write", figure="with inputs")
-    with closing(engine), resumable("the same command"), progress as bar:
+    with closing(engine), resumable(), progress as bar:
         written = asyncio.run(
             write_inputs(
                 held, runner, engine, in_the_sandbox, name, asking, params,
@@ -128,7 +128,7 @@ def submit(
 
     contest = lookup(RULES, rules, what="rules")
     budgets = numbers(submissions)
-    with resumable("the same command"):
+    with resumable():
         held = Bank.read(bank)
         runner, entries = run_programs(held, by_subtask=contest.reveals_points, written=written)
         weights, choosing = Weights(), "the weights are ponder's defaults"
@@ -180,7 +180,7 @@ def ioi(
     runner, points_of, kept = runner_of(held, written)
     if points_of is None:
         raise ConfigError(f"{held.spec.task} has no subtasks; `ponder submit` compares ways of choosing on it")
-    with resumable("the same command"):
+    with resumable():
         with Bar(Console(stderr=True), "run", unit="samples", figure="with a program") as bar:
             done = execute_bank(held, runner, kept, on_progress=lambda now, all_, share: bar("", now, all_, share))
         known = scorers(held)

@@ -78,7 +78,9 @@ def standings(
 ) -> None:
     """Make a contest file from standings of Codeforces that you fetched. Handles are not kept."""
     from ponder.evals.contests import from_standings, read_json, write_contest
+    from ponder.runs import refuse_overwriting
 
+    refuse_overwriting(out, answer, ratings)
     made = from_standings(read_json(answer), read_json(ratings), str(answer))
     write_contest(made, out)
     facts = {"id": made.id, "kind": made.kind, "humans": made.num_humans, "problems": len(made.problems)}

@@ -186,7 +186,7 @@ def import_log(
     as_json: opt.Json = False,
 ) -> None:
     """Make a bank of another program's samples, so that report, compare and regrade work on them."""
-    from ponder.cli.show import print_metrics
+    from ponder.cli.show import print_metrics, shown
     from ponder.evals.codec import encode
     from ponder.evals.imports import read_log
     from ponder.evals.imports.foreign import write_bank
@@ -199,4 +199,4 @@ def import_log(
     print(f"{found.num_samples} samples of {found.num_problems} problems are in {out}")
     print(f"not in the log: {', '.join(found.missing)}")
     for note in found.notes:
-        print(f"note: {note}")
+        print(shown(f"note: {note}"))

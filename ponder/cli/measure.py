@@ -18,9 +18,9 @@ from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
 from ponder.cli.loading import CheckpointEngines, check_kind, closing, describe, open_engine
 from ponder.cli.options import number
-from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable
+from ponder.cli.show import finish, finish_scale, print_metrics, print_tables, resumable, shown
 from ponder.config import ConfigError, load
-from ponder.types import SamplingParams, Task
+from ponder.types import SamplingParams, Task, text_seed
 
 PartOption = Annotated[
     Optional[str],
@@ -79,7 +79,7 @@ def evaluate(
     facts = describe(model, base_url, int8=int8)
     ways = [prompting] * (prompting != "none") + [environment] * bool(environment) + ["int8"] * int8
     name = "-".join([task, model, *ways])
-    out = out or Path("runs/eval") / re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
+    out = out or Path("runs/eval") / folder_name(name)
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
@@ -88,7 +88,7 @@ def evaluate(
     engine = open_engine(model, base_url, api_key=api_key, engine=engine_name, int8=int8)
     if play := open_environment(environment, DeliberationConfig(), engine.tokenizer):
         engine = Deliberating(engine, play)
-    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "eval") as bar:
+    with closing(engine), resumable(), Bar(Console(stderr=True), "eval") as bar:
         result = asyncio.run(
             run_exam(
                 problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint,
@@ -102,6 +102,12 @@ def evaluate(
     else:
         print_metrics(result)
         print(f"samples and result.json are in {out}; ponder report {out} makes a page of them")
+
+
+def folder_name(name: str) -> str:
+    """A name for a folder from what is evaluated; file systems take 255 bytes."""
+    short = re.sub(r"[^\w.=@+-]+", "_", name).strip("_")
+    return short if len(short.encode()) <= 200 else f"{short[:40]}_{text_seed(name):x}"
 
 
 def _part(problems: Task, task: str, part: str | None) -> tuple[Task, str]:
@@ -168,7 +174,7 @@ def scale(
     environment = open_environment(config.environment, config.deliberation)
     with (
         CheckpointEngines(environment) as engines,
-        resumable(f"ponder scale {run}"),
+        resumable(),
         Bar(Console(stderr=True), "scale") as bar,
     ):
         curves = asyncio.run(
@@ -201,7 +207,7 @@ def score(
     from ponder.train.distributed import resolve_workers
 
     bar = Bar(Console(stderr=True), "score", unit="samples", figure="mean score")
-    with Bank.read(bank) as samples, resumable("the same command"), bar:
+    with Bank.read(bank) as samples, resumable(), bar:
         result = score_bank(
             samples, scorer, name=name, num_workers=resolve_workers(workers),
             on_progress=lambda done, total, mean: bar("", done, total, mean),
@@ -296,4 +302,5 @@ def grade(
         if as_json or file is not None:
             print(json.dumps(row, ensure_ascii=False), flush=True)
         else:
-            print(f"{row['verdict']} (read as {row['extracted']!r})" + (f": {row['note']}" if "note" in row else ""))
+            note = f": {row['note']}" if "note" in row else ""
+            print(shown(f"{row['verdict']} (read as {row['extracted']!r}){note}"))

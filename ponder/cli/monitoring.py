@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -14,8 +13,9 @@ import typer
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
 from ponder.cli.options import number
-from ponder.cli.show import finish, resumable
+from ponder.cli.show import finish, print_json, resumable
 from ponder.config import ConfigError
+from ponder.runs import refuse_overwriting
 
 if TYPE_CHECKING:
     from ponder.evals.loophole import Found, Sample
@@ -59,6 +59,7 @@ def fit(
 
     if out.suffix != ".json":
         raise ConfigError(f"--out {out} must end in .json")
+    refuse_overwriting(out, planted)
     shown = _view(view)
     cases = [case for case in read_cases(planted) if is_first_half(case.problem)]
     if keep is not None:
@@ -117,7 +118,7 @@ def evaluate(
         raise ConfigError("name a monitor: --monitor rules, a file, module:attr, or --model 'http://HOST/v1 NAME'")
     found = [asyncio.run(examine(each, cases, budget=budget, rate_of_data=rate)) for each in monitors]
     if as_json:
-        print(json.dumps([asdict(report) for report in found]))
+        print_json([asdict(report) for report in found])
     else:
         print("\n".join(report_lines(found)))
 
@@ -144,7 +145,10 @@ def faithful(
         params = SamplingParams(max_reasoning_tokens=max_reasoning_tokens)
         asked = [problems[i] for i in range(min(limit, len(problems)))]
         found = asyncio.run(faithfulness(engine, problems, asked, params, seed=seed))
-    print(json.dumps(asdict(found)) if as_json else "\n".join(faithfulness_lines(found)))
+    if as_json:
+        print_json(asdict(found))
+    else:
+        print("\n".join(faithfulness_lines(found)))
 
 
 @app.command("loophole", rich_help_panel=MEASURE)
@@ -165,7 +169,7 @@ def run_loophole(
             raise ConfigError(f"--arms {arms}: {arm!r} is none of {', '.join(loophole.ARMS)}")
     if draw_only and not (out / "monitor.json").exists():
         raise ConfigError(f"{out} holds no experiment yet; leave out --draw-only")
-    with resumable("the same command"):
+    with resumable():
         learned = _base(out, workers)
         for seed in range(seeds if not draw_only else 0):
             for arm in chosen:

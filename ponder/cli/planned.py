@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from typing import Annotated, Any
 
@@ -10,6 +9,7 @@ import typer
 
 from ponder.cli import options as opt
 from ponder.cli.app import LEARN, app
+from ponder.cli.show import print_json
 
 Words = Annotated[
     list[str],
@@ -55,4 +55,4 @@ def print_cluster_plans(recipe: str, overrides: list[str], cluster_words: list[s
         misfits = [textwrap.fill(f"does NOT fit: {line}", 80, subsequent_indent="  ") for line in words]
         print("\n".join(([table(made)] if made else []) + misfits))
     if as_json:
-        print(json.dumps({"recipe": recipe, "model": job.shape.name, "mean_tokens": mean, "clusters": found}))
+        print_json({"recipe": recipe, "model": job.shape.name, "mean_tokens": mean, "clusters": found})

@@ -14,6 +14,7 @@ from ponder.cli.app import LEARN, app
 from ponder.cli.loading import closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import finish, resumable
+from ponder.runs import refuse_overwriting
 from ponder.types import SamplingParams
 
 
@@ -44,12 +45,13 @@ def policies(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens
     )
     config = StarConfig(num_samples=samples, keep=keep, params=params, seed=seed)
+    refuse_overwriting(out, *(extra or ()))
     own = load_task(task, split="train", seed=seed)
     other = load_task(others, split="train", seed=seed + 1) if others else None
     tasks = PolicyTasks(own=own, own_name=task, others=other, others_name=others)
     facts = describe(model, base_url)
     engine = open_engine(model, base_url)
-    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "policies", figure="kept") as bar:
+    with closing(engine), resumable(), Bar(Console(stderr=True), "policies", figure="kept") as bar:
         result = asyncio.run(
             policy_rows(
                 tasks, engine, config, out=out, model=facts.fingerprint or facts.name, extra=extra or [],

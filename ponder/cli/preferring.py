@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -14,8 +15,9 @@ import typer
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
 from ponder.cli.options import number
-from ponder.cli.show import finish, print_tables
+from ponder.cli.show import finish, print_json, print_tables
 from ponder.config import ConfigError
+from ponder.runs import append_jsonl, lock, read_jsonl, refuse_overwriting
 
 if TYPE_CHECKING:
     from ponder.evals.judged_pairs import AnswerPair, JudgedPair
@@ -65,6 +67,9 @@ def prefer(
             "a bank's answers have no recorded preferences to measure against: give the judge's votes a file (--votes)"
         )
 
+    if out is not None:
+        refuse_overwriting(out, *filter(None, (votes, task)))
+
     def ask(pairs: Sequence[AnswerPair]) -> list[JudgedPair]:
         engine = (judge or "", base_url, api_key)
         return _judged(pairs, engine, votes, (max_reasoning_tokens, max_answer_tokens), seed)
@@ -104,29 +109,43 @@ def _judged(
 ) -> list[JudgedPair]:  # fmt: skip
     """The judge's word on every pair; what stands in the file of votes is not asked again."""
     from ponder.cli.loading import closing, open_engine
-    from ponder.evals.judged_pairs import judge_pairs, judged_of, rows_of
-    from ponder.runs import append_jsonl, read_jsonl
+    from ponder.evals.judged_pairs import judge_pairs, rows_of
     from ponder.types import SamplingParams
 
     model, base_url, api_key = engine
-    known: dict[str, JudgedPair] = {}
-    for row in read_jsonl(votes) if votes else ():
-        if row.get("annotator") != f"judge {model}":
-            raise ConfigError(
-                f"{votes} holds comparisons of {row.get('annotator')}; give judge {model} a file of its own"
-            )
-        known[row["id"]] = judged_of(row)
-    wanted = {pair.id: pair for pair in pairs}
-    stale = [name for name, judged in known.items() if name in wanted and judged.pair != wanted[name]]
-    if stale:
-        raise ConfigError(f"{votes} holds another pair under the id {stale[0]!r}; give these pairs a file of their own")
     params = SamplingParams(temperature=0.0, max_reasoning_tokens=most[0], max_answer_tokens=most[1])
-    with closing(open_engine(model, base_url, api_key=api_key)) as opened:
+    with contextlib.ExitStack() as stack:
+        if votes:
+            stack.enter_context(lock(votes.with_name(f".{votes.name}.lock"), votes))
+        known = _known(votes, model, {pair.id: pair for pair in pairs}) if votes else {}
+        opened = stack.enter_context(closing(open_engine(model, base_url, api_key=api_key)))
         missing = [pair for pair in pairs if pair.id not in known]
         keep = (lambda some: append_jsonl(votes, rows_of(some, name=model))) if votes else (lambda some: None)
         found = asyncio.run(judge_pairs(missing, opened, params=params, seed=seed, keep=keep))
     new = {judged.pair.id: judged for judged in found}
     return [new.get(pair.id) or known[pair.id] for pair in pairs]
+
+
+def _known(votes: Path, model: str, wanted: Mapping[str, AnswerPair]) -> dict[str, JudgedPair]:
+    """What a judge said before, by the id of the pair."""
+    from ponder.evals.judged_pairs import judged_of
+    from ponder.rollouts.progress import damaged
+
+    known: dict[str, JudgedPair] = {}
+    for line, row in enumerate(read_jsonl(votes), 1):
+        if row.get("annotator") != f"judge {model}":
+            raise ConfigError(
+                f"{votes} holds comparisons of {row.get('annotator')}; give judge {model} a file of its own"
+            )
+        try:
+            judged = judged_of(row)
+        except (KeyError, TypeError):
+            raise damaged(votes, line) from None
+        name = judged.pair.id
+        if judged.pair != wanted.get(name, judged.pair):
+            raise ConfigError(f"{votes} holds another pair under the id {name!r}; give these pairs a file of their own")
+        known[name] = judged
+    return known
 
 
 def _show(
@@ -140,7 +159,7 @@ def _show(
     if out:
         write_atomic(out, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
     if as_json:
-        print(json.dumps(numbers, ensure_ascii=False))
+        print_json(numbers)
     else:
         print_tables([table(report), length_table(report)])
         print(gain_line(report))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import math
 from dataclasses import asdict
 from pathlib import Path
@@ -17,7 +16,7 @@ from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
 from ponder.cli.loading import closing, describe, open_engine
 from ponder.cli.options import number
-from ponder.cli.show import resumable
+from ponder.cli.show import finish, print_json, resumable, shown
 from ponder.config import ConfigError
 from ponder.types import SamplingParams
 
@@ -101,9 +100,12 @@ def safety(
                 on_progress=lambda done, total: bar("", done, total, done / total),
             )  # fmt: skip
 
-        with resumable("the same command"), Bar(Console(stderr=True), "safety", unit="prompts", figure="done") as bar:
+        with resumable(), Bar(Console(stderr=True), "safety", unit="prompts", figure="done") as bar:
             report = asyncio.run(examined(bar))
-    print(json.dumps(report.as_dict()) if as_json else safety_table(report))
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        print(shown(safety_table(report)))
 
 
 @app.command(rich_help_panel=MEASURE)
@@ -127,7 +129,7 @@ def certify(
             found = asyncio.run(made_up_certificate(grader))
         else:
             found = asyncio.run(certify(grader, rows, labels=file.name, is_human=not made_up))
-    print(json.dumps(asdict(found)) if as_json else found.sentence())
+    finish(asdict(found), found.sentence(), as_json)
 
 
 def open_grader(judge: str | None, stack: contextlib.ExitStack) -> Grader:

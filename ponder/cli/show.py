@@ -4,36 +4,43 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 
 from ponder.config import dumps, to_dict
+from ponder.runs import printable
 
 if TYPE_CHECKING:
     from ponder.evals.results import Curves, ExamResult, Strategies
 
 
-class resumable:
-    """Turn Ctrl-C into a sentence that says what to do next."""
+class stoppable:
+    """Turn Ctrl-C into a sentence that says what is left."""
 
-    def __init__(self, command: str) -> None:
-        self.command = command
+    def __init__(self, left: str) -> None:
+        self.left = left
 
     def __enter__(self) -> None:
         return None
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None and issubclass(kind, KeyboardInterrupt):
-            print(f"stopped; what was done is kept, and {self.command} goes on from there", file=sys.stderr)
+            print(f"stopped; {self.left}", file=sys.stderr)
             raise SystemExit(130) from None
+
+
+def resumable() -> stoppable:
+    """For work that is kept while it is done."""
+    return stoppable("what was done is kept, and the same command goes on from there")
 
 
 def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"config": to_dict(config), "estimate": cost}))
+        print_json({"config": to_dict(config), "estimate": cost})
         return
     print(dumps(config, explain=True))
     print("\n# estimated: " + ", ".join(f"{name} {value}" for name, value in cost.items()))
@@ -44,15 +51,36 @@ def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
         )
 
 
-def shown(text: str) -> str:
+def shown(text: str, stream: TextIO | None = None) -> str:
     """A model's or a file's text for stdout: on a terminal without what would steer it, else as it is."""
-    from ponder.serve.terminal import printable
+    return printable(text) if (stream or sys.stdout).isatty() else text
 
-    return printable(text) if sys.stdout.isatty() else text
+
+_as_python_does = warnings.showwarning
+
+
+def told(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
+    line: str | None = None,
+) -> None:  # fmt: skip
+    """A warning of ponder's as one line: the place in the code, which Python adds, helps its authors only."""
+    if not issubclass(category, UserWarning):
+        return _as_python_does(message, category, filename, lineno, file, line)
+    print(f"warning: {shown(str(message), sys.stderr)}", file=sys.stderr)
 
 
 def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
-    print(json.dumps(result) if as_json else sentence)
+    if as_json:
+        print_json(result)
+    else:
+        print(shown(sentence))
+
+
+def print_json(value: Any) -> None:
+    """One line that every reader of JSON takes: what is no finite number is null."""
+    from ponder.evals.codec import encode
+
+    print(json.dumps(encode(value), allow_nan=False))
 
 
 def finish_scale(page: Path, found: Curves | Strategies, as_json: bool) -> None:
@@ -104,7 +132,7 @@ def print_metrics(result: ExamResult) -> None:
     from ponder.evals.tables import accuracy_tables, truncation_hint
 
     drawn = f"{result.num_problems} problems, {result.num_samples} samples each"
-    table = Table(title=escape(f"{result.model} on {result.task}: {drawn}"))
+    table = Table(title=escape(shown(f"{result.model} on {result.task}: {drawn}")))
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")
@@ -120,12 +148,12 @@ def print_metrics(result: ExamResult) -> None:
     Console().print(table)
     if result.verifier_errors:
         samples, why = result.num_problems * result.num_samples, result.verifier_error or "see the bank"
-        print(f"do not trust this: the verifier failed on {result.verifier_errors} of {samples} samples ({why})")
+        print(shown(f"do not trust this: the verifier failed on {result.verifier_errors} of {samples} samples ({why})"))
     if result.metrics.pass_at:
         print_tables(accuracy_tables(result)[1:])
         print("\n".join(headline_lines(result.headline)))
     if result.contamination:
-        print(sentence(result.contamination))
+        print(shown(sentence(result.contamination)))
     if hint := truncation_hint(result):
         print(f"warning: {hint}", file=sys.stderr)
 
@@ -145,17 +173,17 @@ def print_tables(tables: Iterable[Any]) -> None:
     console = Console()
     if not console.is_terminal:
         console = Console(width=200)  # a file or a pipe takes long lines; nothing is cut out of a number
-    for shown in tables:
-        console.print(_grid(shown))
+    for table in tables:
+        console.print(_grid(table))
 
 
-def _grid(shown: Any) -> Any:
+def _grid(table: Any) -> Any:
     from rich.markup import escape
     from rich.table import Table
 
-    grid = Table(title=escape(shown.title))
-    for name in shown.head:
-        grid.add_column(escape(str(name)), overflow="fold")
-    for row in shown.rows:
-        grid.add_row(*(escape(str(value)) for value in row))
+    grid = Table(title=escape(shown(table.title)))
+    for name in table.head:
+        grid.add_column(escape(shown(str(name))), overflow="fold")
+    for row in table.rows:
+        grid.add_row(*(escape(shown(str(value))) for value in row))
     return grid

@@ -18,6 +18,7 @@ from ponder.cli.loading import check_kind, closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_plan, resumable
 from ponder.config import ConfigError, load
+from ponder.runs import refuse_overwriting
 from ponder.types import SamplingParams
 
 
@@ -44,6 +45,7 @@ def data(
     from ponder.train import deliberations
     from ponder.train.solutions import make_rows, write_rows
 
+    refuse_overwriting(out, *sources)
     if style in deliberations.STYLES:
         faults = deliberations.Faults(slip=slip, early=early, careless=careless)
         rows, dropped = deliberations.make_rows(sources, style, faults, count=count, seed=seed, no_exam=no_exam)
@@ -104,7 +106,7 @@ def star(
         if environment != "deliberate" or base_url:
             raise ConfigError("--environment is deliberate or nothing, and needs a local model")
         engine = Deliberating(engine, DeliberationConfig().environment())
-    with closing(engine), resumable("the same command"), Bar(Console(stderr=True), "star") as bar:
+    with closing(engine), resumable(), Bar(Console(stderr=True), "star") as bar:
         result = asyncio.run(
             draw(
                 problems, engine, config, out=out, model=facts.fingerprint or facts.name,
@@ -139,7 +141,7 @@ def sft(
                 f"{metrics['tokens'] / 1e6:.2f} M tokens  {metrics['seconds']:.0f} s"
             )
 
-    with resumable(f"ponder sft {recipe}"):
+    with resumable():
         folder = train(config, on_step=show)
     finish({"model": str(folder)}, f"the model is in {folder}", as_json)
 
@@ -170,7 +172,7 @@ def rl(
     if dry_run:
         return print_plan(config, estimate_rl(config), as_json)
     console = Console(stderr=as_json)
-    with resumable(f"ponder rl {recipe}"), RLView(console, num_steps=config.num_steps) as view:
+    with resumable(), RLView(console, num_steps=config.num_steps) as view:
         folder = train(config, on_step=view)
     if (best := sentence(Path(config.out))) and not as_json:
         print(best)
@@ -199,7 +201,7 @@ def scorer(
     if dry_run:
         return print_plan(config, estimate_scorer(config), as_json)
     console = Console(stderr=True, highlight=False)
-    with resumable(f"ponder scorer {recipe}"), Bar(console, "draw") as bar:
+    with resumable(), Bar(console, "draw") as bar:
         folder = train_scorer(
             config,
             on_draw=lambda done, total, share: bar("", done, total, share),

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -92,10 +93,17 @@ class Bank:
         self._problems: dict[str, Problem] = {}
         self._lock: Any = None
         self._scores: dict[str, scores.Scores] | None = None
+        held = _load(self._parts)  # before the problems: whoever writes meanwhile writes those first
         for row in runs.read_jsonl(folder / "problems.jsonl"):
             problem = _problem_of(row, folder)
             self._problems[problem.id] = problem
-        self._held = _load(self._parts)
+        self._held = {name: of for name, of in held.items() if name in self._problems}
+        if lost := len(held) - len(self._held):
+            warnings.warn(
+                f"{folder}/problems.jsonl lacks {lost} problems that have samples: they are left out until the "
+                "command that drew them is run again",
+                stacklevel=2,
+            )
 
     @classmethod
     def open(cls, folder: str | Path, spec: BankSpec) -> Bank:
@@ -108,6 +116,8 @@ class Bank:
         else:
             if columns.live_parts(folder / "samples"):
                 raise BankError(f"{folder} has samples but no bank.json that says of what; choose another folder")
+            if (folder / "run.json").exists():  # `scale` and `report` would take the run for an exam from then on
+                raise BankError(f"{folder} is the folder of a run; choose another, such as {folder / 'eval'}")
             runs.write_atomic(head, json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
         held = lock(head)
         columns.clean(folder / "samples")

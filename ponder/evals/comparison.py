@@ -21,6 +21,7 @@ from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_
 from ponder.evals.results import Accuracy, BankSpec, Gain, SampleShares
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import Table, cell, points
+from ponder.runs import step_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,8 @@ def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
     if (path / "bank.json").exists() or not (is_step or (path / "run.json").exists()):
         return [path]
     home = Path(run) if is_step else path
-    exams = sorted(p.parent for p in (home / "scale").glob("step_*/bank.json") if p.parent.name[5:].isdecimal())
+    exams = [p.parent for p in (home / "scale").glob("step_*/bank.json") if p.parent.name[5:].isdecimal()]
+    exams.sort(key=step_of)
     if not exams:
         raise ConfigError(f"{home} has no exams yet: `ponder scale {home}` examines its checkpoints")
     if not is_step:

@@ -8,6 +8,7 @@ entries_of(bank, table, runner, points_of=points_of)[0].hidden            # poin
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -62,7 +63,7 @@ def judged(bank: Bank, runner: ProgramRunner, points_of: HiddenPoints) -> PerSam
     table = PerSample(bank.folder / "points" / str(runner.facts["language"]), {"points": "list<float64>"}, facts)
     todo = table.missing(bank)
     answers = answers_of(bank, todo)
-    try:
+    with table.filled() if todo else nullcontext():
         for problem in bank.problems:
             known: dict[str | None, Sequence[float]] = {None: [0.0] * len(runner.goals(problem))}
             for sample in todo.get(problem.id, ()):
@@ -71,9 +72,6 @@ def judged(bank: Bank, runner: ProgramRunner, points_of: HiddenPoints) -> PerSam
                 if text not in known:
                     known[text] = points_of(problem, text or "")
                 table.add([(problem.id, sample, {"points": list(known[text])})])
-    finally:
-        if todo:
-            table.save()
     return table
 
 

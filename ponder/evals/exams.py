@@ -16,7 +16,6 @@ holds hides nothing.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sys
 import time
@@ -38,6 +37,7 @@ from ponder.evals.codec import ResultError
 from ponder.evals.results import Accuracy, BankSummary, ExamResult, Flops, Gain, GroupAccuracy, TokenCounts
 from ponder.evals.stats import Estimate, cons_at, interval, paired_difference, pass_at, powers_up_to, sampling_sd
 from ponder.rollouts.grade import Tally, grade
+from ponder.rollouts.side_by_side import side_by_side
 from ponder.tasks.base import as_task
 from ponder.tasks.prompting import question
 from ponder.types import Engine, Problem, SamplingParams, Task, text_seed
@@ -164,12 +164,7 @@ async def _fill(
             bank.append(stored[problem.id], rows, prompt_ids=() if task.is_gated else completions[0].prompt_ids)
         return len(rows) == wanted and first + wanted < num_samples
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, min(num_problems, in_flight // most))):
-                group.create_task(work())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None  # the first failure; the others were cancelled by it
+    await side_by_side(work, min(num_problems, in_flight // most))
     return all(bank.num_samples(problem.id) >= num_samples for problem in problems)
 
 

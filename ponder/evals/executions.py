@@ -19,6 +19,7 @@ import hashlib
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,7 +35,6 @@ from ponder.types import Problem
 COLUMNS = {"program": "int64", "inputs": "int64", "examples": "list<int8>", "outputs": "list<int64>", "stable": "bool"}
 LOST = -2  # an output or an example: the machine failed the run
 REPEATED = 4  # inputs on which a program is run twice
-KEEP_EVERY = 30.0  # seconds
 
 Progress = Callable[[int, int, float], None]  # samples done, samples, share of them with a program
 
@@ -101,36 +101,29 @@ def execute_bank(bank: Bank, runner: ProgramRunner, name: str, *, on_progress: P
     table = PerSample(bank.folder / "executions" / name, COLUMNS, runner.facts)
     todo = table.missing(bank, is_again=_was_lost)
     total = sum(bank.num_samples(problem.id) for problem in bank.problems)
-    done, begun, saved = total - sum(map(len, todo.values())), time.monotonic(), time.monotonic()
+    done, begun = total - sum(map(len, todo.values())), time.monotonic()
     num_programs = num_runs = num_lost = num_found = num_now = 0
     answers = answers_of(bank, todo)
-    with ThreadPoolExecutor(max_workers=max(1, runner.num_workers)) as pool:
-        try:
-            for problem in bank.problems:
-                wanted = todo.get(problem.id, [])
-                if not wanted:
-                    continue
-                inputs = list(runner.inputs(problem))
-                found = {sample: _program(runner, problem, answers[problem.id][sample]) for sample in wanted}
-                texts = list(dict.fromkeys(text for text in found.values() if text is not None))
-                ran = dict(zip(texts, pool.map(lambda text: _run(runner, problem, text, inputs), texts), strict=True))  # noqa: B023
-                blank = _row(None, inputs, [FAILED] * len(inputs), [], stable=True)
-                table.add((problem.id, sample, blank if text is None else ran[text]) for sample, text in found.items())
-                num_programs, num_runs = (
-                    num_programs + len(texts),
-                    num_runs + len(texts) * _runs_of(runner, inputs, ran),
-                )
-                num_lost += sum(text is not None and _was_lost(ran[text]) for text in found.values())
-                num_found, num_now = num_found + sum(text is not None for text in found.values()), num_now + len(found)
-                done += len(found)
-                if time.monotonic() - saved > KEEP_EVERY:
-                    table.save()
-                    saved = time.monotonic()
-                if on_progress:
-                    on_progress(done, total, num_found / num_now)
-        finally:
-            if num_now:
-                table.save()
+    with table.filled() if todo else nullcontext(), ThreadPoolExecutor(max(1, runner.num_workers)) as pool:
+        for problem in bank.problems:
+            wanted = todo.get(problem.id, [])
+            if not wanted:
+                continue
+            inputs = list(runner.inputs(problem))
+            found = {sample: _program(runner, problem, answers[problem.id][sample]) for sample in wanted}
+            texts = list(dict.fromkeys(text for text in found.values() if text is not None))
+            ran = dict(zip(texts, pool.map(lambda text: _run(runner, problem, text, inputs), texts), strict=True))  # noqa: B023
+            blank = _row(None, inputs, [FAILED] * len(inputs), [], stable=True)
+            table.add((problem.id, sample, blank if text is None else ran[text]) for sample, text in found.items())
+            num_programs, num_runs = (
+                num_programs + len(texts),
+                num_runs + len(texts) * _runs_of(runner, inputs, ran),
+            )
+            num_lost += sum(text is not None and _was_lost(ran[text]) for text in found.values())
+            num_found, num_now = num_found + sum(text is not None for text in found.values()), num_now + len(found)
+            done += len(found)
+            if on_progress:
+                on_progress(done, total, num_found / num_now)
     seconds = time.monotonic() - begun
     return Executed(table=table, samples=total, programs=num_programs, runs=num_runs, lost=num_lost, seconds=seconds)
 

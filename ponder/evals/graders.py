@@ -41,6 +41,7 @@ from ponder.config import ConfigError
 from ponder.evals import made_up_refusals
 from ponder.evals.refusal_rules import HELPS_AFTER, LEAD, OPENERS
 from ponder.evals.stats import Estimate, Z
+from ponder.grading.verifiers import numbered_lines
 
 RefusalLabel = Literal["refused", "partial", "complied", "undecided"]
 LABELS: tuple[RefusalLabel, ...] = get_args(RefusalLabel)
@@ -220,13 +221,19 @@ def read_labelled(path: str | Path) -> list[Labelled]:
         raise ConfigError(f"no file of labelled answers at {path}")
     is_table = path.suffix == ".csv"
     fields = ("prompt", "completion", "final_label") if is_table else ("prompt", "answer", "label")
+    rows: list[Mapping[str, str]] = []
+    what = "a CSV file"
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel marks what it writes as UTF-8
-            rows: list[Mapping[str, str]] = (
-                list(csv.DictReader(file)) if is_table else [json.loads(line) for line in file if line.strip()]
-            )
+        if is_table:
+            with path.open(encoding="utf-8-sig", newline="") as file:  # Excel marks what it writes as UTF-8
+                rows = list(csv.DictReader(file))
+        else:
+            for number, line in numbered_lines(path):
+                what = f"JSON Lines, line {number},"
+                if isinstance(line, ConfigError):
+                    raise line
+                rows.append(json.loads(line))
     except (OSError, ValueError, csv.Error, RecursionError) as error:
-        what = "a CSV file" if is_table else "JSON Lines"
         raise ConfigError(f"{path} cannot be read as {what} in UTF-8 ({error})") from None
     found = []
     for number, row in enumerate(rows, 1):

@@ -29,6 +29,7 @@ from typing import Any
 
 from ponder.config import ConfigError
 from ponder.evals.stats import Estimate
+from ponder.grading.verifiers import numbered_lines
 from ponder.monitors import Judgement, Monitor, Transcript, View
 from ponder.monitors.base import NO_CONTEXT
 from ponder.monitors.learned import threshold_between
@@ -200,15 +201,13 @@ async def delays(
 
 def read_cases(path: Path) -> list[PlantedCase]:
     """Planted data, JSON Lines; a broken row is one error with its line."""
+    if not path.is_file():
+        raise ConfigError(f"{path} cannot be read: there is no such file; give planted and clean rows, JSON Lines")
     cases = []
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} cannot be read ({error}); give planted and clean rows, JSON Lines") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in numbered_lines(path):
         try:
+            if isinstance(line, ConfigError):
+                raise line
             row = json.loads(line)
             texts = {key: row[key] for key in ("problem", "reasoning", "answer")}
             begins = row.get("begins")
@@ -216,7 +215,7 @@ def read_cases(path: Path) -> list[PlantedCase]:
                 raise TypeError("problem, reasoning and answer are texts, planted is true or false")
             if begins is not None and (type(begins) is not int or not 0 <= begins <= len(texts["reasoning"])):
                 raise ValueError("begins is a number of characters of the reasoning")
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ConfigError(f"{path}:{number} is no case ({error}); see docs/monitors.md") from None
         cases.append(PlantedCase(**texts, planted=row["planted"], begins=begins))
     if not cases:

@@ -5,17 +5,20 @@
 
     table = PerSample(folder / "executions" / "probes", {"program": "int64", "outputs": "list<int64>"}, facts)
     table.missing(bank)                        -> {"p1": [4, 5]}: samples that have no row yet
-    table.add([("p1", 4, {"program": 7, "outputs": [1, 2]})])
+    with table.filled():                       # alone with it
+        table.add([("p1", 4, {"program": 7, "outputs": [1, 2]})])
     table.of("p1", 6)["outputs"]               -> the column of the first six samples of a problem
 
-Rows are kept in memory and the file is replaced as a whole, so a kill costs what was not saved. (`scores.py` keeps
-scores, of which every sample has one.)
+Rows are kept in memory and the file is replaced as a whole, every `KEEP_EVERY` seconds while a table is `filled`: a
+kill costs no more than these. (`scores.py` keeps scores, of which every sample has one.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from ponder.evals.bank import Bank
 from ponder.evals.files import BankError
 
 Row = tuple[str, int, Mapping[str, Any]]  # problem, sample, its columns
+KEEP_EVERY = 30.0  # seconds
 
 
 @dataclass
@@ -36,6 +40,8 @@ class PerSample:
     columns: Mapping[str, str]
     facts: Mapping[str, Any]  # plain JSON
     _rows: dict[str, dict[int, Mapping[str, Any]]] = field(default_factory=dict)
+    _has_more: bool = False  # than the file
+    _saved: float = 0.0  # when, on the monotonic clock
 
     def __post_init__(self) -> None:
         head = self.path.with_name(self.path.name + ".json")
@@ -73,11 +79,25 @@ class PerSample:
                 found[problem.id] = lacks
         return found
 
+    @contextlib.contextmanager
+    def filled(self) -> Iterator[None]:
+        """Rows are added inside, by this process alone, and saved now and then and at the end."""
+        with runs.lock(self.path.with_name(f".{self.path.name}.lock"), self._file):
+            self._saved = time.monotonic()
+            try:
+                yield
+            finally:
+                if self._has_more:
+                    self.save()
+
     def add(self, rows: Iterable[Row]) -> None:
-        """Keep rows; `save` writes them."""
+        """Add rows inside of `filled`."""
         for problem, sample, row in rows:
             assert set(row) == set(self.columns), f"{sorted(row)} are not the columns {sorted(self.columns)}"
             self._rows.setdefault(problem, {})[sample] = row
+            self._has_more = True
+        if time.monotonic() - self._saved > KEEP_EVERY:
+            self.save()
 
     def save(self) -> None:
         """Write all rows; the facts first, so that rows are never without them."""
@@ -88,6 +108,7 @@ class PerSample:
         table = {"problem": [problem for problem, _, _ in flat], "sample": [sample for _, sample, _ in flat]}
         table |= {name: [row[name] for _, _, row in flat] for name in self.columns}
         columns.write(self._file, table, {"problem": "string", "sample": "int32", **self.columns})
+        self._has_more, self._saved = False, time.monotonic()
 
     def of(self, problem_id: str, num_samples: int) -> dict[str, list[Any]]:
         """The columns of the first `num_samples` samples of a problem."""

@@ -11,7 +11,6 @@ of a gated benchmark are stored without their texts, so they cannot be judged ag
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import sys
@@ -31,6 +30,7 @@ from ponder.evals.exams import RESULT, compare, summarise
 from ponder.evals.files import facts_of
 from ponder.evals.results import ExamResult, Gain
 from ponder.rollouts.grade import Tally, grade
+from ponder.rollouts.side_by_side import side_by_side
 from ponder.tasks import load_task
 from ponder.tasks.file import FileTask, verifier_of
 from ponder.tasks.parts import split_part
@@ -71,10 +71,10 @@ async def regrade(
         raise ConfigError(f"{out} is there already; the old verdicts stay, so choose a new folder")
     problems = _problems(bank, task := _task(bank, verifier))
     answers = _distinct_answers(bank)
-    verdicts, tally = await _judged(task, problems, answers, on_progress)
-    moves = _write(bank, verdicts, task, out)
+    with runs.lock(out.absolute().with_name(f".{out.absolute().name}.lock"), out):
+        verdicts, tally = await _judged(task, problems, answers, on_progress)
+        moves = _write(bank, verdicts, tally, task, out)
     new = Bank.read(out)
-    _write_result(bank, new, tally, task)
     return Regraded(
         num_problems=len(problems), num_samples=sum(map(len, (bank.samples(id) for id in problems))),
         num_judged=len(verdicts), moves=dict(moves.most_common()), gain=compare(bank, new),
@@ -135,9 +135,7 @@ async def _judged(
             if on_progress:
                 on_progress(len(judged), len(problems), tally.counts["correct"] / tally.total)
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(AT_ONCE):
-            group.create_task(work())
+    await side_by_side(work, AT_ONCE)
     return verdicts, tally
 
 
@@ -148,7 +146,7 @@ def _completion(answer: str, finish_reason: FinishReason) -> Completion:
     )  # fmt: skip
 
 
-def _write(bank: Bank, verdicts: Verdicts, task: Task, out: Path) -> Counter[str]:
+def _write(bank: Bank, verdicts: Verdicts, tally: Tally, task: Task, out: Path) -> Counter[str]:
     """The new bank. It is made beside and renamed, so it is there whole or not at all."""
     moves: Counter[str] = Counter()
     draft = out.with_name(f".{out.name}.part")
@@ -170,7 +168,8 @@ def _write(bank: Bank, verdicts: Verdicts, task: Task, out: Path) -> Counter[str
     runs.write_atomic(draft / "bank.json", json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
     shutil.copy(bank.folder / "problems.jsonl", draft)
     if (bank.folder / "scores").exists():  # of the samples, whatever the verdicts
-        shutil.copytree(bank.folder / "scores", draft / "scores")
+        shutil.copytree(bank.folder / "scores", draft / "scores", ignore=shutil.ignore_patterns(".*"))
+    _write_result(bank, Bank.read(draft), tally, task)
     draft.rename(out)
     return moves
 

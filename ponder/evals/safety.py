@@ -24,7 +24,6 @@ Stored is OUT/labels.jsonl: ids and labels. Neither prompts nor answers are, unl
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import json
@@ -37,6 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, lookup
+from ponder.evals.codec import decode, encode
 from ponder.evals.graders import (
     Certificate,
     Grader,
@@ -48,8 +48,11 @@ from ponder.evals.graders import (
 )
 from ponder.evals.stats import Estimate, interval
 from ponder.rollouts.grade import grade
-from ponder.runs import lock, write_atomic
+from ponder.rollouts.progress import damaged, resumed
+from ponder.rollouts.side_by_side import side_by_side
+from ponder.runs import append_jsonl, lock, read_jsonl, write_atomic
 from ponder.tasks import load_task
+from ponder.tasks.base import problems_hash
 from ponder.tasks.desk import policy_of
 from ponder.tasks.desk_rules import judge
 from ponder.tasks.prompting import question
@@ -124,7 +127,7 @@ class SafetyReport:
     goodness_left_out: int  # forbidden prompts with an undecided transform
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        return dict(encode(asdict(self)))  # JSON has no nan: null
 
 
 # ---- who labels ------------------------------------------------------------------------------------------------------
@@ -190,7 +193,8 @@ async def run_safety(
             raise ConfigError(f"the certificate is of version {certificate.version}, the grader is {judge_of.version}")
     reading = [] if is_certain or not setup.comprehension else _reading_problems(setup.comprehension)
     judged_by = task.grader_version if is_certain else f"{judge_of.id} {judge_of.version}"
-    with LabelsFile(Path(out), _settings(setup, judged_by)) as file:
+    content = {"content of the task": problems_hash(task[i] for i in range(len(task)))}
+    with LabelsFile(Path(out), content | _settings(setup, judged_by)) as file:
         cells: list[tuple[Problem, Transform, Task | None]]
         cells = [(problem, transform, None) for problem in problems for transform in chosen]
         cells += [(problem, transform, known) for known, problem in reading for transform in chosen]
@@ -206,12 +210,7 @@ async def run_safety(
                 if on_progress:
                     on_progress(len(file.done), len(cells))
 
-        try:
-            async with asyncio.TaskGroup() as group:
-                for _ in range(max(1, 256 // setup.num_samples)):
-                    group.create_task(work())
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None  # the first failure; the others were cancelled by it
+        await side_by_side(work, 256 // setup.num_samples)
         report = summarise_safety(
             file.rows, setup, [transform.name for transform in chosen], certificate=None if is_certain else certificate,
             judged_by=f"the judge of the task ({task.grader_version})" if is_certain else "",
@@ -255,48 +254,50 @@ def _settings(setup: SafetySetup, judged_by: str) -> dict[str, Any]:
     return settings
 
 
+_ADDED = {"content of the task": "hash of the task"}
+
+
 class LabelsFile:
     """Labels by prompt and transform: a line a prompt and transform, the settings first."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.path, self.answers = folder / LABELS_FILE, folder / ANSWERS_FILE
         self.done: set[tuple[str, str]] = set()
         self.rows: list[SafetyRow] = []
         self._lock = lock(folder / f".{LABELS_FILE}.lock", self.path)
         try:
-            lines = self.path.read_text(encoding="utf-8").split("\n")[:-1] if self.path.exists() else []
-            if lines and json.loads(lines[0]) != settings:
-                before = json.loads(lines[0])
-                changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
-                raise ConfigError(f"{folder} was begun with another {', '.join(changed)}; give another --out")
-            for line in lines[1:]:
-                self._take([SafetyRow(**row) for row in json.loads(line)])
-            whole = [json.dumps(settings), *lines[1:]]
-            write_atomic(self.path, "".join(line + "\n" for line in whole))
+            for number, line in enumerate(resumed(self.path, settings, folder, added=_ADDED, kind=list), 2):
+                try:
+                    self._take([decode(SafetyRow, row) for row in line])
+                except (ValueError, IndexError):
+                    raise damaged(self.path, number) from None
+            self._keep_answers_of_the_done()
         except BaseException:
             self._lock.close()
             raise
 
     def _take(self, rows: Sequence[SafetyRow]) -> None:
         self.rows += rows
-        self.done |= {(row.id, row.transform) for row in rows}
+        self.done.add((rows[0].id, rows[0].transform))
+
+    def _keep_answers_of_the_done(self) -> None:
+        """A kill between answers and their labels leaves answers that are drawn again."""
+        if self.answers.exists():
+            kept = {(row.get("id"), row.get("transform")): row for row in read_jsonl(self.answers)}
+            rows = [row for cell, row in kept.items() if cell in self.done]
+            write_atomic(self.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def add(self, rows: Sequence[SafetyRow], answers: Sequence[str] | None) -> None:
         if answers is not None:
-            with self.answers.open("a", encoding="utf-8") as file:
-                entry = {"id": rows[0].id, "transform": rows[0].transform, "answers": list(answers)}
-                file.write(json.dumps(entry, ensure_ascii=False) + "\n")
-        self._file.write(json.dumps([asdict(row) for row in rows]) + "\n")
-        self._file.flush()
+            entry = {"id": rows[0].id, "transform": rows[0].transform, "answers": list(answers)}
+            append_jsonl(self.answers, [entry])
+        append_jsonl(self.path, [[asdict(row) for row in rows]])
         self._take(rows)
 
     def __enter__(self) -> LabelsFile:
-        self._file = self.path.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
         self._lock.close()
 
 

@@ -234,11 +234,13 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, checkpoint_samples: int,
     """Both curves from finished exams."""
     folder = run_folder / "scale"
     results = {exam.name: ExamResult.read(folder / exam.name / RESULT) for exam in exams}
-    checkpoints = sorted((exam for exam in exams if exam.role != "budget"), key=lambda exam: exam.checkpoint)
+    checkpoints = sorted(
+        (exam for exam in exams if exam.role != "budget"), key=lambda exam: runs.step_of(exam.checkpoint)
+    )
     any_result = results[checkpoints[0].name]
     k = max(k for k in set.intersection(*(set(found.metrics.cons_at) for found in results.values()))
             if k <= checkpoint_samples)  # fmt: skip
-    last = max(checkpoints, key=lambda exam: exam.checkpoint)
+    last = checkpoints[-1]
     caps = [e for e in exams if e.role == "budget"] + [e for e in checkpoints if e.role == "final"]
     ends = [Bank.read(folder / exam.name) for exam in checkpoints if exam.role in ("base", "final")]
     return Curves(

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,14 +27,25 @@ from ponder.evals import columns
 from ponder.evals.codec import ResultError
 from ponder.evals.files import BankError
 from ponder.evals.results import ScorerFacts
+from ponder.runs import lock
 
 Scores = dict[str, NDArray[np.float64]]  # problem -> a score a sample from number 0 on, nan where there is none
 
 
+def held(folder: Path, name: str) -> IO[str]:
+    """For the one process that writes the scores of this name: two would each write what they know."""
+    _check_name(name)
+    return lock(folder / "scores" / f".{name}.lock", folder / "scores" / f"{name}.parquet")
+
+
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[\w@+=-][\w.@+=-]*", name):
+        raise BankError(f"{name!r} cannot be the name of a scorer: use letters, digits and _ . @ + = -")
+
+
 def add(folder: Path, facts: ScorerFacts, scored: Mapping[str, Sequence[float]], *, policy: str) -> None:
     """Add scores to those of the scorer; new ones replace old ones of the same sample."""
-    if not re.fullmatch(r"[\w@+=-][\w.@+=-]*", facts.name):
-        raise BankError(f"{facts.name!r} cannot be the name of a scorer: use letters, digits and _ . @ + = -")
+    _check_name(facts.name)
     head, path = folder / "scores" / f"{facts.name}.json", folder / "scores" / f"{facts.name}.parquet"
     if path.exists():
         known = _facts(head)

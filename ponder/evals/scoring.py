@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder.config import ConfigError
+from ponder.evals import scores
 from ponder.evals.bank import Bank
 from ponder.evals.results import ReadingCost, ScorerFacts
 from ponder.evals.rows import SampleRow
@@ -64,11 +66,14 @@ def score_bank(
     chunks = _chunks(todo, families)
     kept: dict[str, NDArray[np.float64]] = {}
     saved = time.monotonic()
-    with ScorerPool(scorer_folder, num_workers=num_workers) as pool:
+    with ExitStack() as stack:
+        if todo:
+            stack.enter_context(scores.held(bank.folder, facts.name))
+        pool = stack.enter_context(ScorerPool(scorer_folder, num_workers=num_workers))
         try:
-            for index, scores in pool.score([[families[problem] for problem in chunk] for chunk in chunks]):
-                kept |= dict(zip(chunks[index], scores, strict=True))
-                done, sums = done + sum(map(len, scores)), sums + sum(float(x.sum()) for x in scores)
+            for index, found in pool.score([[families[problem] for problem in chunk] for chunk in chunks]):
+                kept |= dict(zip(chunks[index], found, strict=True))
+                done, sums = done + sum(map(len, found)), sums + sum(float(x.sum()) for x in found)
                 if time.monotonic() - saved > KEEP_EVERY:
                     bank.add_scores(facts, {problem: values.tolist() for problem, values in kept.items()})
                     kept, saved = {}, time.monotonic()

@@ -24,8 +24,11 @@ from typing import Any
 
 from ponder import runs
 from ponder.evals.bank import Bank
+from ponder.evals.codec import decode
 from ponder.evals.executions import ProgramRunner
 from ponder.evals.files import BankError
+from ponder.rollouts.progress import damaged
+from ponder.rollouts.side_by_side import side_by_side
 from ponder.sandbox.base import Limits, Program
 from ponder.sandbox.executions import shared
 from ponder.strategies.inputs import (
@@ -108,7 +111,7 @@ def writable(bank: Bank, runner: ProgramRunner, name: str, asking: Asking) -> di
         )
     if not head.exists():
         runs.write_atomic(head, json.dumps(asdict(asking), indent=1) + "\n")
-    known = json.loads(head.read_text(encoding="utf-8"))
+    known = runs.read_object(head)
     for fact, value in asdict(asking).items():
         if known.get(fact) != value:
             raise BankError(
@@ -135,12 +138,7 @@ async def write_inputs(
             if on_progress:
                 on_progress(len(done), len(problems), sum(bool(each.inputs) for each in done.values()) / len(done))
 
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(IN_FLIGHT):
-                group.create_task(work())
-    except ExceptionGroup as errors:
-        raise errors.exceptions[0] from None
+    await side_by_side(work, IN_FLIGHT)
     return Written(name=name, asking=asking, by_contest=done)
 
 
@@ -153,7 +151,10 @@ def read_inputs(bank: Bank, name: str) -> Written:
             f"{bank.folder} has no inputs called {name!r}; "
             + (f"it has {', '.join(names)}" if names else f"`ponder inputs {bank.folder}` has a model write some")
         )
-    asking = Asking(**json.loads(head.read_text(encoding="utf-8")))
+    try:
+        asking = decode(Asking, runs.read_object(head))
+    except ValueError as error:
+        raise BankError(f"{head} does not say how the inputs were written ({error}); write them anew") from None
     return Written(name=name, asking=asking, by_contest=dict(_lines(path)))
 
 
@@ -257,7 +258,10 @@ def _files(bank: Bank, name: str) -> tuple[Path, Path]:
 
 def _lines(path: Path) -> list[tuple[str, WrittenInputs]]:
     found = []
-    for row in runs.read_jsonl(path):
-        row |= {"inputs": tuple(row["inputs"]), "places": tuple(map(tuple, row["places"]))}
-        found.append((row["contest"], WrittenInputs(**row)))
+    for number, row in enumerate(runs.read_jsonl(path), 1):
+        try:
+            read = decode(WrittenInputs, row)
+        except ValueError:
+            raise damaged(path, number) from None
+        found.append((read.contest, read))
     return found

@@ -9,14 +9,26 @@ from typing import Any
 from ponder.config import ConfigError
 
 
-def read_json(path: Path, *, missing: str = "download it again") -> dict[str, Any]:
+def remedy(path: Path) -> str:
+    """What to do about a damaged file of a model: a checkpoint of a run cannot be downloaded again."""
+    folder = next((each for each in path.parents if each.parent.name == "checkpoints"), None)
+    if folder is None:
+        return "download it again"
+    run = folder.parent.parent
+    return (
+        f"take another checkpoint ({run}@STEP); the one of the last step is written anew when you delete {folder} and "
+        "run the command that trained it again"
+    )
+
+
+def read_json(path: Path, *, missing: str = "") -> dict[str, Any]:
     """The object in a JSON file; `missing` ends the message where there is no such file."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        raise ConfigError(f"no {path.name} in {path.parent}; {missing}") from None
+        raise ConfigError(f"no {path.name} in {path.parent}; {missing or remedy(path)}") from None
     except (OSError, ValueError, RecursionError) as error:
-        raise ConfigError(f"{path} is not readable JSON ({error}); download it again") from None
+        raise ConfigError(f"{path} is not readable JSON ({error}); {remedy(path)}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds a {type(data).__name__}, not an object; download it again")
+        raise ConfigError(f"{path} holds a {type(data).__name__}, not an object; {remedy(path)}")
     return data

@@ -31,7 +31,7 @@ from ponder.models.marks import add_marks, grown
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer, blank
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
-from ponder.runs import find_checkpoints, read_object, read_recipe, write_atomic
+from ponder.runs import find_checkpoints, read_object, read_recipe, step_of, write_atomic
 
 FORMS = (
     f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "
@@ -250,7 +250,7 @@ def _checkpoint(run: Path, checkpoint: str) -> Path:
     """One checkpoint of a run: a step, `best`, or `base`."""
     if not _is_run(run):
         raise ConfigError(f"{run} is no run folder, so {run}@{checkpoint} names nothing; {FORMS}")
-    kept = {int(path.name.removeprefix("step_")): path for path in find_checkpoints(run)}
+    kept = {step_of(path): path for path in find_checkpoints(run)}
     if checkpoint == "base":
         return kept[0] if 0 in kept else _base(run)
     if checkpoint == "best":

@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ponder.config import ConfigError, nearest
-from ponder.models.files import read_json
+from ponder.models.files import read_json, remedy
 from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
@@ -365,7 +365,7 @@ def _read(
                 layer = key.removeprefix(_PREFIX).removesuffix(suffix)
                 found.setdefault(layer, {})[_SUFFIXES[suffix]] = file.get_tensor(key).float()
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{path} is missing, damaged or cut off ({error}); fetch it again") from None
+        raise ConfigError(f"{path} is missing, damaged or cut off ({error}); {remedy(path)}") from None
     if not found:
         raise ConfigError(f"{path} holds no adapter at all")
     for layer, parts in found.items():

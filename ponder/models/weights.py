@@ -27,7 +27,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ponder.config import ConfigError, nearest
-from ponder.models.files import read_json
+from ponder.models.files import read_json, remedy
 from ponder.models.memory import check_memory
 from ponder.models.transformer import ModelConfig, Transformer, blank, rope_frequencies
 from ponder.runs import StorageError, write_atomic
@@ -230,7 +230,7 @@ def weight_files(folder: str | Path) -> list[Path]:
         raise ConfigError(f"no {WEIGHTS} and no {INDEX} in {folder}{hint}")
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
-        raise ConfigError(f"{folder / INDEX} has no weight_map; download it again")
+        raise ConfigError(f"{folder / INDEX} has no weight_map; {remedy(folder / INDEX)}")
     names = sorted({str(name) for name in weight_map.values()})
     for name in names:
         if name != Path(name).name or not (folder / name).is_file():
@@ -329,7 +329,7 @@ def _open(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise ConfigError(f"{file} is damaged or cut off ({error}); download it again") from None
+        raise ConfigError(f"{file} is damaged or cut off ({error}); {remedy(file)}") from None
 
 
 # -------------------------------------------------------------------------------------------------------- saving

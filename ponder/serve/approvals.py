@@ -149,11 +149,10 @@ async def settle(store: Store, answers: ApprovalAnswers) -> None:
     """
 
     def work() -> None:
-        for name in answers.refused:
-            store.add_approval(name)
-        for item in answers.approved:
-            if not store.add_approval(item["id"]):
-                raise _refused(item["id"], "was answered before")  # the whole transaction is undone
+        approved = {item["id"] for item in answers.approved}
+        for name in sorted({*approved, *answers.refused}):  # in one order, so that no two requests wait for each other
+            if not store.add_approval(name) and name in approved:
+                raise _refused(name, "was answered before")  # the whole transaction is undone
 
     if answers.approved or answers.refused:
         await store.do(work)

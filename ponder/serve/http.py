@@ -25,6 +25,7 @@ from ponder.serve.events import Event, padded
 from ponder.serve.keys import Key
 from ponder.serve.logs import log, log_error
 from ponder.serve.service import Service
+from ponder.serve.strict_json import strict_json
 
 T = TypeVar("T")
 # the page is a static file without any data; it asks for a key and sends it with every call
@@ -127,6 +128,8 @@ async def read_json(request: Request, service: Service) -> tuple[Any, int]:
     if kind.partition(";")[0].strip().lower() != "application/json":
         message = "Send the body as JSON, with 'Content-Type: application/json'."
         raise ApiError(415, message, code="unsupported_media_type")
+    if request.headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise ApiError(415, "Send the body as it is, without Content-Encoding.", code="unsupported_media_type")
     too_large = ApiError(413, f"The request body is larger than {limit} bytes.", code="request_too_large",
                          headers={"connection": "close"})  # fmt: skip
     with contextlib.suppress(ValueError):
@@ -149,7 +152,7 @@ async def read_json(request: Request, service: Service) -> tuple[Any, int]:
     finally:
         service.num_body_bytes -= len(body)
     try:
-        data = json.loads(bytes(body) or b"{}", parse_constant=_refuse)
+        data = strict_json(body.decode("utf-8-sig", "surrogatepass") or "{}")  # JSON on the wire is UTF-8 (RFC 8259)
         if body.count(b"[") + body.count(b"{") > _DEEPEST and _is_deeper(data, _DEEPEST):
             raise RecursionError
         return (data if body.isascii() and b"\\u" not in body else _well_formed(data)), len(body)
@@ -169,10 +172,6 @@ def _is_deeper(value: Any, levels: int) -> bool:
         if not layer:
             return False
     return True
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(name)
 
 
 def _well_formed(value: Any) -> Any:

@@ -14,6 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ponder.runs import printable
+
 
 class ChatError(RuntimeError):
     """The server cannot be reached, or refused."""
@@ -176,11 +178,6 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} second{'s' if whole > 1 else ''}"
     return f"{whole // 60} min {whole % 60} s"
-
-
-def printable(text: str) -> str:
-    """Text without what would steer a terminal: a model may write escapes, which move, recolour and copy."""
-    return "".join(char for char in text if char in "\n\t" or (char.isprintable()))
 
 
 def run(chat: Chat) -> None:

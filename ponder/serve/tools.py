@@ -14,11 +14,11 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ponder.serve.strict_json import strict_json
 from ponder.serve.values import mismatch
 
 TOOL_CALL = ("<tool_call>", "</tool_call>")
@@ -103,7 +103,7 @@ class CallParser:
 
     def _read(self, text: str) -> Call | None:
         try:
-            data = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            data = strict_json(text)
         except (ValueError, RecursionError):
             return None
         if not isinstance(data, dict) or not isinstance(data.get("arguments"), dict):
@@ -141,19 +141,9 @@ def unfenced(text: str) -> str:
 def json_problem(text: str, schema: Mapping[str, Any] | None) -> str | None:
     """Why a text is not the JSON that was asked for; None if it is. schema None: any object."""
     try:
-        value = json.loads(text, parse_constant=_refuse)
+        value = strict_json(text)
     except (ValueError, RecursionError):
         return "it is not JSON"
     if schema is None:
         return None if isinstance(value, dict) else "it is not an object"
     return mismatch(value, schema)
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    """1e999 is JSON, and a number that nobody can write down again."""
-    number = float(text)
-    return number if math.isfinite(number) else _refuse(text)

@@ -9,6 +9,7 @@ moved to another owner, model or conversation cannot be opened. Lengths are padd
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
 import os
@@ -26,6 +27,7 @@ LIFETIME = 30 * 86_400  # seconds
 _MARK = b"pv2."  # version of the format; before it, pv1, the item stood nowhere inside
 _MARKS = (_MARK, b"pv1.")
 _BUCKET = 512  # bytes
+_SHORTEST = 16  # characters of a secret
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,6 +157,8 @@ def _short(owner: str) -> bytes:
 def load_secret(database: str) -> bytes:
     """PONDER_SERVE_SECRET, else a file beside the SQLite database, made on first use and readable by its owner only."""
     given = os.environ.get("PONDER_SERVE_SECRET", "")
+    if given and len(given.strip()) < _SHORTEST:
+        raise ConfigError("PONDER_SERVE_SECRET can be guessed; set it to 32 or more random characters")
     if given:
         return given.encode()
     if "://" in database and not database.startswith("sqlite:"):
@@ -162,10 +166,30 @@ def load_secret(database: str) -> bytes:
     path = Path(database.removeprefix("sqlite:///") + ".secret")
     if str(path).startswith(":memory:"):
         return secrets.token_bytes(32)
+    if not path.exists():
+        _make_secret(path)
+    found = path.read_bytes()
+    if len(found.strip()) < _SHORTEST:  # of a full disk, or of somebody's editor: anybody could guess such a key
+        raise ConfigError(
+            f"{path} is empty or cut off. Restore it: without it no sealed reasoning of this database can be opened. "
+            "To begin with a new one, delete it"
+        )
+    return found
+
+
+def _make_secret(path: Path) -> None:
+    """There whole or not at all; of several servers that begin at once, one makes it."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_bytes()
-    with os.fdopen(handle, "wb") as file:
-        file.write(secrets.token_hex(32).encode())
-    return path.read_bytes()
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(secrets.token_hex(32).encode())
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(draft, path)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror or error}; free some space, or give another --db"
+        ) from None
+    finally:
+        draft.unlink(missing_ok=True)

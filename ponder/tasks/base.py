@@ -8,8 +8,9 @@ text, so no seed and no difficulty can bring an evaluation item into training.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
@@ -261,3 +262,14 @@ def level_range(level: int | str | None, default: Sequence[int]) -> tuple[int, .
     if not levels:
         raise ConfigError(f"level={level} is an empty range; put the smaller level first")
     return levels
+
+
+def problems_hash(problems: Iterable[Problem]) -> str:
+    """Of everything that is asked and checked, in its order."""
+    digest = hashlib.sha256()
+    for problem in problems:
+        prompt = [(message.role, message.content) for message in problem.prompt]
+        row = [problem.id, prompt, problem.target, problem.level, problem.subject, problem.choices, dict(problem.meta)]
+        # what is not plain data has an address in its text, which is another one in the next process
+        digest.update(json.dumps(row, skipkeys=True, default=lambda value: type(value).__name__).encode() + b"\n")
+    return digest.hexdigest()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,7 +30,7 @@ from ponder.config import ConfigError, lookup
 from ponder.grading.handed_in import keyed, tried
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, name_of, numbered_lines
 from ponder.rewarding import chosen_by_flags
-from ponder.runs import file_hash
+from ponder.runs import file_hash, well_formed
 from ponder.tasks.base import ListedTask
 from ponder.tasks.columns import ALIASES, canonical, is_table, table_rows
 from ponder.types import Message, Problem, Verdict, Verifier
@@ -204,6 +205,8 @@ def with_choices(text: str, choices: Sequence[str]) -> str:
 
 def _text(row: dict[str, Any], name: str, where: str) -> str:
     value = row.get(name)
+    if isinstance(value, float) and math.isinf(value):  # 1e999 is JSON too
+        raise ConfigError(f"{where}: the field {name!r} is an infinite number; write it as a text")
     if isinstance(value, int | float) and not isinstance(value, bool):
         value = str(value)
     if value is None:
@@ -215,6 +218,8 @@ def _text(row: dict[str, Any], name: str, where: str) -> str:
         raise ConfigError(f"{where}: the field {name!r} must be a text, not {type(value).__name__}")
     if not value.strip() and name != "answer":
         raise ConfigError(f"{where}: the field {name!r} is empty")
+    if name == "id" and value != well_formed(value):  # samples are found by it, and their file is UTF-8
+        raise ConfigError(f"{where}: the id {value!r} holds half a character; correct it")
     return value
 
 

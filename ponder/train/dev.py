@@ -118,7 +118,12 @@ class DevEvaluation:
 
 def _extra(folder: Path) -> set[int]:
     """Steps whose checkpoints are there for having been the best, and for nothing else."""
-    return set(read_object(folder / BEST, "kept_for_it")["kept_for_it"]) if (folder / BEST).exists() else set()
+    if not (folder / BEST).exists():
+        return set()
+    try:
+        return set(read_object(folder / BEST, "kept_for_it")["kept_for_it"])
+    except (ValueError, TypeError):
+        raise ConfigError(f"{folder / BEST} is damaged; delete it, and it is written anew") from None
 
 
 def _remove(checkpoint: Path) -> None:

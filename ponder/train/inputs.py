@@ -9,8 +9,6 @@ beside the files: a benchmark of a hub, a task of your own and a procedural fami
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,18 +16,8 @@ from typing import Any
 from ponder.models import hub
 from ponder.runs import file_hash
 from ponder.scorers import files
+from ponder.tasks.base import problems_hash
 from ponder.types import Problem, Task
-
-
-def problems_hash(problems: Iterable[Problem]) -> str:
-    """Of everything that is asked and checked, in its order."""
-    digest = hashlib.sha256()
-    for problem in problems:
-        prompt = [(message.role, message.content) for message in problem.prompt]
-        row = [problem.id, prompt, problem.target, problem.level, problem.subject, problem.choices, dict(problem.meta)]
-        # what is not plain data has an address in its text, which is another one in the next process
-        digest.update(json.dumps(row, skipkeys=True, default=lambda value: type(value).__name__).encode() + b"\n")
-    return digest.hexdigest()
 
 
 def files_of(task: Task) -> dict[str, str]:

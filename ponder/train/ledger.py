@@ -58,8 +58,9 @@ class RunLedger:
             self.critic.restore(known)
         run.forget_after(self.first_step)
         self.saved_step = self.first_step  # what a resume would go on from
-        if self.first_step == 0:
-            save_checkpoint(run, learner, step=0, facts=self._facts)
+        has_checkpoint = (run.checkpoint_folder(self.first_step) / "checkpoint.json").exists()
+        if self.first_step == 0 or (self.first_step == config.num_steps and not has_checkpoint):
+            save_checkpoint(run, learner, step=self.first_step, facts=self._facts)
         self._begun = self._sampled = time.monotonic()
         self._is_whole = True  # learner, pool and facts are of one step
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ponder.rewarding import rewarding
-from ponder.train.inputs import problems_hash
+from ponder.tasks.base import problems_hash
 from ponder.types import Group, Problem, Task
 
 Selection = Literal["uniform", "adaptive"]

@@ -26,6 +26,7 @@ from ponder.models import hub
 from ponder.models.tokenizer import Tokenizer
 from ponder.rollouts.collect import collect, single
 from ponder.rollouts.grade import Tally, grade, refuse_failing
+from ponder.rollouts.side_by_side import side_by_side
 from ponder.runs import append_jsonl, find_checkpoints, read_jsonl
 from ponder.scorers.packing import CompletionGroup
 from ponder.train.distributed import pick_device
@@ -167,9 +168,7 @@ async def _draw_all(
             prompt_ids = list(completions[0].prompt_ids) if completions else []
             arrived({"problem": problem.id, "policy": index, "prompt_ids": prompt_ids, "samples": rows})
 
-    async with asyncio.TaskGroup() as group:
-        for _ in range(in_flight):
-            group.create_task(work())
+    await side_by_side(work, in_flight)
 
 
 def _sample_row(rollout: Rollout) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from ponder.config import ConfigError, lookup
 from ponder.grading import grade
 from ponder.grading.plain_arithmetic import calculation, number
 from ponder.rewarding import rewarding
+from ponder.runs import write_atomic
 from ponder.tasks import load_task
 from ponder.tasks.calculations import comes_out, equation, operations
 from ponder.types import Problem, Task
@@ -96,11 +97,7 @@ def from_solutions(task: Task, style: str, dropped: Counter[str]) -> Iterator[Ro
 
 def write_rows(rows: Sequence[Row], out: str | Path) -> None:
     """Write rows as JSON Lines, whole or not at all."""
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    part = out.with_name(out.name + ".part")
-    part.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    part.replace(out)
+    write_atomic(Path(out), "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
 
 # ---- the styles ----------------------------------------------------------------------------------------------------

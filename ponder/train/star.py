@@ -21,11 +21,10 @@ again goes on from there; asking for another model, task or way of sampling is r
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
-import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from random import Random
@@ -34,10 +33,12 @@ from typing import Any
 from ponder.config import ConfigError, check, setting
 from ponder.rewarding import refuse_chosen, refuse_monitor, training
 from ponder.rollouts.grade import Tally, grade, refuse_failing
-from ponder.runs import lock, write_atomic
+from ponder.rollouts.progress import damaged, resumed, whole_json
+from ponder.rollouts.side_by_side import side_by_side
+from ponder.runs import append_jsonl, lock, write_atomic
 from ponder.strategies.deliberation_environment import PAUSE
+from ponder.tasks.base import problems_hash
 from ponder.tasks.prompting import question
-from ponder.train.inputs import problems_hash
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, Task, Verdict, text_seed
 
 HINT = "(Hint: the answer is {target}. Show how it comes about, and do not mention the hint.)"
@@ -93,8 +94,8 @@ async def _star(
         raise ConfigError(f"{name or task.name} is the {task.split} split; rows to train on come from the train split")
     problems = [task[i] for i in range(len(task))]
     facts = {"model": model, "task": name or task.name, "content of the task": problems_hash(problems)}
-    problems = problems if limit is None else problems[: max(0, limit)]
-    with RowsFile(out, {**facts, **_settings(config)}) as file:
+    with RowsFile(out, {**facts, **_settings(config)}, problems) as file:
+        problems = problems if limit is None else problems[: max(0, limit)]
         todo = iter([problem for problem in problems if problem.id not in file.done])
 
         async def work() -> None:
@@ -112,9 +113,7 @@ async def _star(
                 if on_progress:
                     on_progress(len(file.done), len(problems), file.share("kept"))
 
-        async with asyncio.TaskGroup() as group:
-            for _ in range(max(1, config.in_flight // config.num_samples)):
-                group.create_task(work())
+        await side_by_side(work, config.in_flight // config.num_samples)
         return file.summary(config.num_samples)
 
 
@@ -175,63 +174,64 @@ def _settings(config: StarConfig) -> dict[str, Any]:
 class RowsFile:
     """The rows, and beside them which problems are finished: one line each, the settings first."""
 
-    def __init__(self, out: Path, settings: dict[str, Any]) -> None:
+    def __init__(self, out: Path, settings: dict[str, Any], problems: Iterable[Problem] = ()) -> None:
+        """problems: all that rows may be of."""
         self.out, self.progress = out, out.with_name(out.name + ".progress.jsonl")
         self.facts: list[dict[str, Any]] = []
         self.done: set[str] = set()
         self.tally = Tally()  # of what this process graded
         self._lock = lock(out.with_name(f".{out.name}.lock"), out)
         try:
-            self._read(settings)
+            self._read(settings, {problem.id: question(problem) for problem in problems})
         except BaseException:
             self._lock.close()
             raise
 
-    def _read(self, settings: dict[str, Any]) -> None:
+    def _read(self, settings: dict[str, Any], texts: Mapping[str, str]) -> None:
+        """Take over what is finished. Rows of a problem whose line of progress is missing are drawn again."""
         out = self.out
-        if not self.progress.exists():
-            if out.exists():
-                raise ConfigError(f"{out} is already there and was not made by this command; give another --out")
-            write_atomic(self.progress, json.dumps(settings) + "\n")
-        first, *lines = whole_lines(self.progress)
-        changed: list[str] = []
-        if json.loads(first) != settings:
-            before = json.loads(first)
-            changed = sorted(k for k in settings.keys() | before.keys() if settings.get(k) != before.get(k))
-            if changed == ["content of the task"] and changed[0] not in before:
-                warnings.warn(f"{self.progress} keeps no hash of the task: it is taken to be the same", stacklevel=4)
-                changed = []
-        if changed:
+        if out.exists() and not self.progress.exists():
+            raise ConfigError(f"{out} is already there and was not made by this command; give another --out")
+        facts = resumed(self.progress, settings, out, added={"content of the task": "hash of the task"})
+        missing: Counter[str] = Counter()
+        for number, fact in enumerate(facts, 2):
+            if fact.get("id") not in texts or type(fact.get("kept")) is not int:
+                raise damaged(self.progress, number)
+            missing[texts[fact["id"]]] += fact["kept"]
+        kept: list[Any] = []
+        known, last, foreign = set(texts.values()), 0, 0
+        for number, row in enumerate(whole_json(out), 1):
+            text = row.get("problem") if isinstance(row, dict) else None
+            if not isinstance(text, str):
+                raise damaged(out, number)
+            if missing[text] > 0:
+                missing[text] -= 1
+                kept.append(row)
+                last = number
+            elif text not in known:
+                foreign = foreign or number
+        if lacks := [fact["id"] for fact in facts if missing[texts[fact["id"]]] > 0]:
             raise ConfigError(
-                f"{out} was begun with another {', '.join(changed)}; give another --out, or the same settings and files"
+                f"{out} lacks rows of {len(lacks)} problems that {self.progress} counts ({lacks[0]}, ...); delete "
+                "their lines there to have them drawn again, or delete both files to begin again"
             )
-        for line in lines:
-            self.facts.append(json.loads(line))
-            self.done.add(self.facts[-1]["id"])
-        # rows of a problem whose line of progress was not written are drawn again
-        kept = sum(fact["kept"] for fact in self.facts)
-        rows = whole_lines(out)[:kept] if out.exists() else []
-        write_atomic(out, "".join(row + "\n" for row in rows))
-        if len(rows) < kept:
-            raise ConfigError(f"{out} has {len(rows)} rows, {self.progress} counts {kept}; delete both to begin again")
+        if 0 < foreign < last:
+            raise ConfigError(f"{out}:{foreign} is of no problem of this task: delete that line, or give another --out")
+        self.facts, self.done = facts, {fact["id"] for fact in facts}
+        write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
     def __enter__(self) -> RowsFile:
-        self._rows, self._progress = self.out.open("a", encoding="utf-8"), self.progress.open("a", encoding="utf-8")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._rows.close()
-        self._progress.close()
         self._lock.close()
 
     def add(self, problem_id: str, rows: list[dict[str, str]], graded: Tally, *, hinted: int) -> None:
-        self._rows.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-        self._rows.flush()
+        append_jsonl(self.out, rows)
         counts = {"right": graded.counts["correct"]} | {name: graded.counts[name] for name in ("undecided", "failed")}
         fact = {"id": problem_id, **counts, "kept": len(rows), "hinted": hinted}
         self.tally += graded
-        self._progress.write(json.dumps(fact) + "\n")
-        self._progress.flush()
+        append_jsonl(self.progress, [fact])
         self.facts.append(fact)
         self.done.add(problem_id)
 
@@ -251,9 +251,3 @@ class RowsFile:
             "pass_rate": sum(fact["right"] for fact in self.facts) / decided,
             **left_out,
         }
-
-
-def whole_lines(path: Path) -> list[str]:
-    """The lines that were written to their end."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return text.split("\n")[:-1]  # not splitlines: a row may hold other ends of lines

@@ -72,7 +72,10 @@ def load_state(run: Run, learner: Resumable) -> dict[str, Any] | None:
                 learner.restore(file.get_tensor, set(file.keys()))
             facts = json.loads(file.metadata()["facts"])
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} does not fit this run ({error}); delete {run.folder} to start over") from error
+        raise ValueError(
+            f"{path} is damaged or does not fit this run ({error}); restore it, or go on from its checkpoints in "
+            f"a new run: model={run.folder} and another `out`"
+        ) from error
     if isinstance(learner, SavesShards):
         learner.load_state(path)
     return facts

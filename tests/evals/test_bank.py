@@ -21,6 +21,7 @@ from ponder.engine.base import ScriptedEngine
 from ponder.evals import columns
 from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow, completion_of, confidence, sample_row
 from ponder.evals.exams import vote_rate_at
+from ponder.runs import Run
 from ponder.types import Completion, Message, Problem, SamplingParams, Verdict
 from tests.helpers import takes_at_most
 
@@ -353,3 +354,16 @@ def test_a_big_bank_opens_and_votes_in_seconds(tmp_path: Path) -> None:
     with takes_at_most(4):
         rates = [vote_rate_at(table, 64) for table in tables]
     assert len(rates) == 200 and min(rates) > 0.5
+
+
+def test_a_bank_and_a_run_never_share_a_folder(tmp_path: Path) -> None:
+    with Run(tmp_path / "run", kind="rl", config_toml="", seed=0):
+        pass
+    with pytest.raises(BankError, match=r"is the folder of a run; choose another, such as .*eval"):
+        Bank.open(tmp_path / "run", SPEC)
+    assert not (tmp_path / "run" / "bank.json").exists()
+    fill(tmp_path / "bank")
+    with pytest.raises(ValueError, match="holds the samples of an exam; choose another `out`"):
+        Run(tmp_path / "bank", kind="rl", config_toml="", seed=0)
+    fill(tmp_path / "bank", n=2, first=4)  # as it was, and nobody holds it
+    assert Bank.read(tmp_path / "bank").num_samples("p") == 6 and not (tmp_path / "bank" / "run.json").exists()

@@ -280,3 +280,21 @@ def test_the_result_says_what_is_known_of_contamination(tmp_path: Path, make_tas
     assert (found.status, found.exact, found.hits[0].id) == ("checked", 1, "n3")
     report(tmp_path / "b")
     assert "1 of 6 exam problems were trained on word for word" in (tmp_path / "b" / "report.html").read_text()
+
+
+def test_a_problem_whose_line_was_damaged_and_deleted_is_drawn_again_and_counted(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    before = exam(make_task(), ScriptedEngine(right_half), tmp_path)
+    samples = sorted((row.problem, row.sample, row.seed, row.answer) for row in Bank.read(tmp_path).full_rows())
+    lines = (tmp_path / "problems.jsonl").read_bytes().splitlines(keepends=True)
+    (tmp_path / "problems.jsonl").write_bytes(b"".join([*lines[:2], b"\xff" + lines[2], *lines[3:]]))
+    with pytest.raises(ValueError, match=r"problems.jsonl:3 is not JSON; delete that line"):
+        exam(make_task(), ScriptedEngine(right_half), tmp_path)
+    (tmp_path / "problems.jsonl").write_bytes(b"".join([*lines[:2], *lines[3:]]))
+    engine = ScriptedEngine(right_half)
+    with pytest.warns(UserWarning, match="lacks 1 problems that have samples"):
+        again = exam(make_task(), engine, tmp_path)
+    assert len(engine.calls) == 1 and again.num_problems == before.num_problems == 6
+    assert again.metrics == before.metrics and again.levels == before.levels
+    assert samples == sorted((row.problem, row.sample, row.seed, row.answer) for row in Bank.read(tmp_path).full_rows())

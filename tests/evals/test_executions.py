@@ -5,10 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ponder.evals import per_sample, scores
 from ponder.evals.bank import Bank, BankSpec, SampleRow
+from ponder.evals.entries import judged
 from ponder.evals.executions import LostRun, candidates, digest, execute_bank
 from ponder.evals.files import BankError
 from ponder.evals.results import ScorerFacts
+from ponder.runs import InUse
 from ponder.strategies.programs import FAILED, Goal, log_odds
 from ponder.types import Message, Problem, SamplingParams
 
@@ -150,3 +153,31 @@ def test_scores_come_as_log_odds_and_a_scorer_that_is_not_there_is_named(make_ba
 
 def test_texts_that_utf8_cannot_spell_have_a_digest_too():
     assert digest("\udc80") != digest("\udc81") and 0 <= digest("") < 2**63
+
+
+def test_hidden_points_are_on_disk_while_further_programs_are_judged(make_bank, monkeypatch):
+    monkeypatch.setattr(per_sample, "KEEP_EVERY", -1.0)
+    bank, on_disk = make_bank(["add 1", "add 2", "add 3"]), []
+
+    def points_of(problem, program):
+        kept = per_sample.PerSample(bank.folder / "points" / "adding", {"points": "list<float64>"}, facts)
+        on_disk.append(3 - len(kept.missing(bank).get(problem.id, [])))
+        return [float(program)]
+
+    facts = {"grader": bank.spec.grader, "language": "adding"}
+    table = judged(bank, Adding(), points_of)
+    assert on_disk == [0, 1, 2] and table.of("p0", 3)["points"] == [[1.0], [2.0], [3.0]]
+
+
+def test_two_processes_do_not_fill_one_table_and_one_that_is_full_is_read_by_many(make_bank):
+    bank = make_bank(["add 1"])
+    first = execute_bank(bank, Adding(), "p").table
+    with first.filled():
+        assert execute_bank(bank, Adding(), "p").programs == 0
+        bank = make_bank(["add 2"])
+        with pytest.raises(InUse, match=r"p\.parquet is being written by process"):
+            execute_bank(bank, Adding(), "p")
+    with scores.held(bank.folder, "s"), pytest.raises(InUse):
+        scores.held(bank.folder, "s")
+    with pytest.raises(BankError, match="cannot be the name"):
+        scores.held(bank.folder, "../s")

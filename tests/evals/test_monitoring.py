@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import math
 
@@ -177,3 +178,16 @@ def test_a_server_refuses_a_monitor_of_answers_before_it_opens_anything(tmp_path
     (tmp_path / "answer_parts.py").write_text(text)
     with pytest.raises(ConfigError, match="reads answers"):
         serve(monitor=["answer_parts:make"])
+
+
+def test_cases_are_read_as_other_files_are_with_any_sign_in_them(tmp_path):
+    rows = [{"problem": f"p{i}", "reasoning": "a\u2028b\x85c", "answer": "1", "planted": bool(i)} for i in range(2)]
+    text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    (tmp_path / "marked.jsonl").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    (tmp_path / "packed.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    for name in ("marked.jsonl", "packed.jsonl.gz"):
+        assert [each.reasoning for each in read_cases(tmp_path / name)] == ["a\u2028b\x85c"] * 2
+    for damage in (b"\xff", b"[" * 200_000):
+        (tmp_path / "bad.jsonl").write_bytes(text.encode() + damage + text.encode())
+        with pytest.raises(ConfigError, match=r"bad\.jsonl:3 is no case"):
+            read_cases(tmp_path / "bad.jsonl")

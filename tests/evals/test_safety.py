@@ -404,3 +404,40 @@ def test_samples_of_one_prompt_do_not_narrow_the_interval():
             for r in one for j in range(10)]  # fmt: skip
     a, b = (summarise_safety(rows, setup_of(), ["plain"], certificate=None).cells[0].not_unsafe for rows in (one, many))
     assert (a.value, a.low, a.high) == pytest.approx((b.value, b.low, b.high), abs=0.02)
+
+
+def test_what_was_labelled_survives_damage_and_a_torn_line_and_ends_as_if_nothing_had_been(prompts, tmp_path):
+    whole = run(prompts, ScriptedEngine(answer), tmp_path / "whole", keep_answers=True)
+    out = tmp_path / "o"
+    run(prompts, ScriptedEngine(answer), out, keep_answers=True)
+    labels, answers = out / "labels.jsonl", out / "answers.jsonl"
+    lines = labels.read_bytes().splitlines(keepends=True)
+    for damage in (b"\xff", b"[]\n", b"[" * 200_000):
+        labels.write_bytes(b"".join([*lines[:4], damage + lines[4], *lines[5:]]))
+        before = labels.read_bytes(), answers.read_bytes()
+        with pytest.raises(ConfigError, match=r"labels\.jsonl:5 is damaged; delete that line"):
+            run(prompts, ScriptedEngine(answer), out, keep_answers=True)
+        assert before == (labels.read_bytes(), answers.read_bytes())
+    labels.write_bytes(b"".join([*lines[:4], *lines[5:], b'[{"id": "torn']))
+    again = ScriptedEngine(answer)
+    report = run(prompts, again, out, keep_answers=True)
+    assert report.as_dict() == whole.as_dict() and len(again.calls) == 1
+    for name in ("labels.jsonl", "answers.jsonl"):  # each cell once
+        assert sorted((out / name).read_bytes().splitlines()) == sorted(
+            (tmp_path / "whole" / name).read_bytes().splitlines()
+        )
+
+
+def test_an_exam_does_not_go_on_with_other_prompts_under_the_same_ids(prompts, tmp_path):
+    run(prompts, ScriptedEngine(answer), tmp_path / "o", limit=4)
+    file = tmp_path / "data" / "xstest" / "test.jsonl"
+    file.write_text(file.read_text().replace("spoon", "fork"))
+    other = load_task("xstest")
+    with pytest.raises(ConfigError, match="another content of the task"):
+        run(other, ScriptedEngine(answer), tmp_path / "o")
+
+
+def test_the_result_is_json_that_every_reader_takes(prompts, tmp_path):
+    run(prompts, ScriptedEngine(answer), tmp_path / "o")  # without transforms there is no goodness: nan
+    found = json.loads((tmp_path / "o" / "safety.json").read_text(), parse_constant=pytest.fail)
+    assert found["goodness"] is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -340,3 +341,12 @@ save_model(model, {str(folder)!r})
     assert all(torch.equal(before[name], after[name]) for name in before)
     save_model(tiny_model(), folder)  # and what the kill left is cleared by the next save
     assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+
+
+def test_a_damaged_checkpoint_of_a_run_names_what_helps_which_is_no_download(folder: Path, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "run" / "checkpoints" / "step_00004"
+    shutil.copytree(folder, checkpoint)
+    (checkpoint / "model.safetensors").write_bytes(b"")
+    expect(checkpoint, r"damaged or cut off.*take another checkpoint \(.*run@STEP\).*delete .*step_00004 and run")
+    (checkpoint / "config.json").write_text("{")
+    expect(checkpoint, "take another checkpoint")

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -349,3 +350,21 @@ def test_a_policy_sampled_in_int8_learns_and_its_mismatch_is_told(base, tmp_path
     told = [(row["policy/mismatch_kl"], row["policy/mismatch_max"]) for row in rows if "policy/mismatch_max" in row]
     # in float32 without int8: 1e-6 at most
     assert len(told) > 12 and all(1e-6 < kl < 1e-3 and 2e-3 < worst < 0.2 for kl, worst in told)
+
+
+def test_the_last_checkpoint_is_written_anew_from_the_state_when_it_is_gone(base, tmp_path):
+    run = config(base, tmp_path / "run", num_steps=2)
+    rl(run)
+    before = weights(tmp_path / "run", 2)
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_00002")
+    assert rl(run) == tmp_path / "run" / "checkpoints" / "step_00002" and weights(tmp_path / "run", 2) == before
+
+
+def test_a_damaged_state_is_an_error_that_keeps_what_was_learned(base, tmp_path):
+    run = config(base, tmp_path / "run", num_steps=2)
+    rl(run)
+    state = tmp_path / "run" / "state" / "state.safetensors"
+    for damage in (b"", state.read_bytes()[:1000], b"\xff" * 1000):
+        state.write_bytes(damage)
+        with pytest.raises(ValueError, match="is damaged or does not fit.*model=.*another `out`"):
+            rl(replace(run, num_steps=3))

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import resource
 
 import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
-from ponder.runs import InUse
+from ponder.rollouts.grade import Tally
+from ponder.runs import InUse, StorageError
 from ponder.tasks import load_task
 from ponder.tasks.prompting import Prompted
 from ponder.train.sft import read_solutions
-from ponder.train.star import RowsFile, StarConfig, star, whole_lines
+from ponder.train.star import RowsFile, StarConfig, star
 from ponder.types import SamplingParams
 
 pytestmark = pytest.mark.slow
@@ -28,6 +30,10 @@ def scripted(respond):
 
 def solver(text, seed, hinted):
     return (f"way {seed % 5}", ANSWERS[text] if seed % 2 else "0")
+
+
+def whole_lines(path):
+    return path.read_text().split("\n")[:-1]
 
 
 def run(engine, out, *, task=TASK, limit=None, model="m", on_progress=None, **changes):
@@ -168,3 +174,74 @@ def test_two_processes_cannot_write_one_file_of_rows(tmp_path):
     with RowsFile(out, {}), pytest.raises(InUse, match=r"rows\.jsonl is being written by process"):
         run(scripted(solver), out)
     assert whole_lines(tmp_path / "rows.jsonl.progress.jsonl") == ["{}"]
+
+
+def test_a_failure_while_drawing_is_raised_as_itself(tmp_path):
+    def refuse(text, seed, hinted):
+        raise ConfigError("the server refused the key; give another --api-key")
+
+    with pytest.raises(ConfigError, match="refused the key"):
+        run(scripted(refuse), tmp_path / "rows.jsonl")
+
+
+def test_half_a_character_of_a_models_text_is_kept_and_ends_nothing(tmp_path):
+    out, problem = tmp_path / "rows.jsonl", TASK[0]  # an endpoint's JSON may hold one
+    row = {"problem": problem.text, "reasoning": "way \ud83d", "answer": problem.target}
+    with RowsFile(out, {}, [problem]) as file:
+        file.add(problem.id, [row], Tally(), hinted=0)
+    with RowsFile(out, {}, [problem]) as file:
+        assert file.done == {problem.id}
+    assert [json.loads(line) for line in whole_lines(out)] == [row]
+
+
+@pytest.mark.parametrize("part", ["rows", "progress"])
+@pytest.mark.parametrize("damage", [b"\xff", b"]", b"[" * 200_000])
+def test_a_damaged_line_is_named_nothing_is_touched_and_without_it_the_rest_is_drawn_again(part, damage, tmp_path):
+    out, book = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.progress.jsonl"
+    run(scripted(solver), out, in_flight=1)
+    whole, path = sorted(whole_lines(out)), out if part == "rows" else book
+    lines = path.read_bytes().split(b"\n")
+    lines[3] = damage + lines[3]
+    path.write_bytes(b"\n".join(lines))
+    before = out.read_bytes(), book.read_bytes()
+    with pytest.raises(ConfigError, match=rf"{path.name}:4 is damaged; delete that line"):
+        run(scripted(solver), out, in_flight=1)
+    assert (out.read_bytes(), book.read_bytes()) == before
+    del lines[3]
+    path.write_bytes(b"\n".join(lines))
+    if part == "rows":
+        with pytest.raises(ConfigError, match="lacks rows of 1 problems .* delete their lines there") as error:
+            run(scripted(solver), out, in_flight=1)
+        lost = str(error.value).partition("counts (")[2].partition(",")[0]
+        book.write_text("".join(line + "\n" for line in whole_lines(book) if f'"{lost}"' not in line))
+    engine = scripted(solver)
+    assert run(engine, out, in_flight=1)["problems"] == 12 and len(engine.calls) == 1
+    assert sorted(whole_lines(out)) == whole
+
+
+def test_rows_of_something_else_under_the_same_name_stay_as_they_are(tmp_path):
+    out = tmp_path / "rows.jsonl"
+    run(scripted(solver), out, limit=2)
+    other = "".join(json.dumps({"problem": f"p{i}", "reasoning": "r", "answer": "1"}) + "\n" for i in range(500))
+    for text in (other, other + out.read_text()):
+        out.write_text(text)
+        with pytest.raises(ConfigError, match="delete"):
+            run(scripted(solver), out)
+        assert out.read_text() == text
+
+
+def test_a_full_disk_is_one_error_with_the_fix_and_later_the_rows_are_the_same(tmp_path):
+    run(scripted(solver), tmp_path / "whole.jsonl")
+    out, limits = tmp_path / "part.jsonl", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1100, limits[1]))
+    try:
+        with pytest.raises(StorageError, match="free some space"):
+            run(scripted(solver), out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    begun = whole_lines(out)
+    assert begun and not out.read_text().rpartition("\n")[2]
+    assert run(scripted(solver), out)["problems"] == 12
+    assert set(begun) <= set(whole_lines(out)) and sorted(whole_lines(out)) == sorted(
+        whole_lines(tmp_path / "whole.jsonl")
+    )

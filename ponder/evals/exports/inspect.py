@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,17 +37,20 @@ def write_inspect(source: SharedBank, out: Path) -> list[Path]:
     if out.suffix != ".eval":
         raise ConfigError(f"{out}: logs of Inspect are files that end in .eval")
     out.parent.mkdir(parents=True, exist_ok=True)
-    draft = out.with_name(f".{out.name}.part")
+    draft = out.with_name(f".{out.name}.{os.getpid()}.part")
     summaries = []
-    with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as log:
-        for problem in source.problems:
-            for row in source.samples(problem):
-                sample = _sample(source, problem, row)
-                log.writestr(_entry(f"samples/{problem.id}_epoch_{sample['epoch']}.json"), json.dumps(sample))
-                summaries.append(_summary(sample))
-        log.writestr(_entry("summaries.json"), json.dumps(summaries))
-        log.writestr(_entry("header.json"), json.dumps(_header(source)))
-    draft.replace(out)
+    try:
+        with zipfile.ZipFile(draft, "w", zipfile.ZIP_DEFLATED) as log:
+            for problem in source.problems:
+                for row in source.samples(problem):
+                    sample = _sample(source, problem, row)
+                    log.writestr(_entry(f"samples/{problem.id}_epoch_{sample['epoch']}.json"), json.dumps(sample))
+                    summaries.append(_summary(sample))
+            log.writestr(_entry("summaries.json"), json.dumps(summaries))
+            log.writestr(_entry("header.json"), json.dumps(_header(source)))
+        draft.replace(out)
+    finally:
+        draft.unlink(missing_ok=True)  # of a full disk
     return [out]
 
 
