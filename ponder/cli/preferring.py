@@ -68,7 +68,7 @@ def prefer(
         )
 
     if out is not None:
-        refuse_overwriting(out, *filter(None, (votes, task)))
+        refuse_overwriting(out, task or "", votes or "")
 
     def ask(pairs: Sequence[AnswerPair]) -> list[JudgedPair]:
         engine = (judge or "", base_url, api_key)
