@@ -29,10 +29,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 def main() -> None:
     """Run the CLI; an error that a person can fix is one line on stderr and exit code 1."""
-    from ponder.cli.show import shown, told
+    from ponder.cli.show import show_warning, shown
     from ponder.runs import StorageError
 
-    warnings.showwarning = told
+    warnings.showwarning = show_warning
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: an answer that was paid for is printed
     try:

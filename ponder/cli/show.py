@@ -59,7 +59,7 @@ def shown(text: str, stream: TextIO | None = None) -> str:
 _as_python_does = warnings.showwarning
 
 
-def told(
+def show_warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, file: TextIO | None = None,
     line: str | None = None,
 ) -> None:  # fmt: skip

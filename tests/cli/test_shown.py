@@ -45,7 +45,7 @@ def terminal(monkeypatch):
 def test_texts_in_tables_warnings_and_last_lines_do_not_steer_the_terminal(terminal):
     show.print_tables([Table(HOSTILE, (HOSTILE, "b"), [[HOSTILE, 1]])])
     show.finish({}, HOSTILE, as_json=False)
-    show.told(UserWarning(HOSTILE), UserWarning, "x.py", 1)
+    show.show_warning(UserWarning(HOSTILE), UserWarning, "x.py", 1)
     out, err = (stream.getvalue() for stream in terminal)
     assert is_harmless(out) and is_harmless(err) and out.count("owned") == 4 and "[/red] [bold]x" in out
 
@@ -81,7 +81,7 @@ def test_the_live_view_shows_hostile_rollouts_without_obeying_them():
 def test_a_warning_is_one_line_without_a_place_in_the_code(capsys):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        warnings.showwarning = show.told
+        warnings.showwarning = show.show_warning
         warnings.warn("the scorer is of another model", stacklevel=1)
     assert capsys.readouterr().err == "warning: the scorer is of another model\n"
 
