@@ -29,9 +29,9 @@ def is_harmless(text: str) -> bool:
     return not any(each in text for each in ("\x1b]", "\x07", "\x1b[2J", "\x9b", "\u202e"))
 
 
-@pytest.fixture
-def terminal(monkeypatch):
-    """Standard output and error as terminals; what they were sent."""
+def terminals(monkeypatch):
+    """Standard output and error as terminals; what they were sent. Asked for in a test, as pytest sets both after its
+    fixtures."""
     streams = []
     for name in ("stdout", "stderr"):
         stream = io.StringIO()
@@ -42,7 +42,8 @@ def terminal(monkeypatch):
     return streams
 
 
-def test_texts_in_tables_warnings_and_last_lines_do_not_steer_the_terminal(terminal):
+def test_texts_in_tables_warnings_and_last_lines_do_not_steer_the_terminal(monkeypatch):
+    terminal = terminals(monkeypatch)
     show.print_tables([Table(HOSTILE, (HOSTILE, "b"), [[HOSTILE, 1]])])
     show.finish({}, HOSTILE, as_json=False)
     show.show_warning(UserWarning(HOSTILE), UserWarning, "x.py", 1)
@@ -55,7 +56,8 @@ def test_a_pipe_gets_the_text_as_it_is(capsys):
     assert HOSTILE in capsys.readouterr().out
 
 
-def test_an_error_with_a_models_text_does_not_steer_the_terminal(terminal, monkeypatch):
+def test_an_error_with_a_models_text_does_not_steer_the_terminal(monkeypatch):
+    terminal = terminals(monkeypatch)
     monkeypatch.setattr(sys.modules["ponder.cli.app"], "app", lambda: (_ for _ in ()).throw(ValueError(HOSTILE)))
     with pytest.raises(SystemExit):
         main()
