@@ -134,7 +134,7 @@ class RLConfig:
     )  # fmt: skip
     dtype: Precision = setting("float32", "of computing; what is trained is float32", also="bf16 fp16 torch_dtype")
     sampling_dtype: Literal["", "int8"] = setting(
-        "", "of the sampler's products with weights; empty = dtype; int8 = faster, on a CPU with VNNI"
+        "", "of the sampler's products with weights; empty = dtype; int8 = faster, most with VNNI"
     )
     lora_rank: int = setting(0, "of an adapter; 0 = train every weight", least=0, also="lora_r r")
     recompute: bool = setting(False, "activations again in backward: less memory", also="gradient_checkpointing")
