@@ -120,8 +120,12 @@ class Bank:
                 raise BankError(f"{folder} is the folder of a run; choose another, such as {folder / 'eval'}")
             runs.write_atomic(head, json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
         held = lock(head)
-        columns.clean(folder / "samples")
-        bank = cls(folder, spec)
+        try:
+            columns.clean(folder / "samples")
+            bank = cls(folder, spec)
+        except BaseException:
+            held.close()  # an error that is looked at must not hold the folder
+            raise
         bank._lock = held
         return bank
 
