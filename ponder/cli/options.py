@@ -36,7 +36,8 @@ EngineName = Annotated[str, typer.Option("--engine", help="What samples: local, 
 Reasoning = Annotated[int, number("At the cap reasoning is closed, then answered.", "--max-reasoning-tokens", least=0)]
 Answer = Annotated[int, number("Tokens of the visible answer.", "--max-answer-tokens", least=1)]
 Int8 = Annotated[
-    bool, typer.Option("--int8", help="Multiply with weights in int8: faster on a CPU, most with VNNI, not quite as exact.")
+    bool,
+    typer.Option("--int8", help="Multiply with weights in int8: faster on a CPU, most with VNNI, not quite as exact."),
 ]
 Temperature = Annotated[float, number("0 = always the most likely token.", least=0, most=100)]
 Seed = Annotated[int, typer.Option(help="Same seed, same machine: same tokens.")]

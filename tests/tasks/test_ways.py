@@ -131,7 +131,7 @@ def test_every_family_is_demonstrated_in_its_own_ways_from_its_train_split(famil
     ways = set()
     for index in range(150):
         problem, reasoning, answer = demonstration(config, index, seed=0)
-        alone = f"What is {problem.meta['request']}?" if family == "desk" else problem.text  # without what is around it
+        alone = f"What is {problem.meta['request']}?" if family == "desk" else problem.text  # without smalltalk
         assert problem.task == family and split_of(alone) == "train"
         ways.add(count(reasoning).way)
         assert answer
