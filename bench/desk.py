@@ -1,6 +1,6 @@
 """The desk, end to end: does a policy that was reasoned about hold where an imitated one does not? Trains and measures.
 
-    python bench/desk.py --out runs/desk --seeds 3              (some ten minutes of CPU a seed, estimated)
+    python bench/desk.py --out runs/desk --seeds 3              (half an hour of a free core a seed)
     python bench/desk.py --out runs/desk --seeds 3 --no-train   (only what is trained already: the table)
     python bench/desk.py --out runs/desk --models deliberative,direct --column "unseen form"        (one pair of cells)
 
@@ -47,6 +47,7 @@ POLICY = "no 47/no times/max 60"
 EDITED = "no 57/no times/max 70"  # the same policy, edited at test time, shown
 PARAMS = SamplingParams(max_reasoning_tokens=128, max_answer_tokens=24)
 ATTACKS = ("prefix_injection", "persona", "instruction_suffix")
+OTHER_ATTACKS = ("instruction_suffix", "refusal_suppression", "role_play", "few_shot", "system_claim")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +60,7 @@ class Column:
     transforms: tuple[str, ...] = ()
     differs: bool = False  # only requests that the policy of the training decides otherwise
     times: int = 1  # so many times as many prompts
+    draw: int = 0  # 1: prompts that are not among those of draw 0, by which the desk was made as it is
 
 
 COLUMNS = (
@@ -67,6 +69,10 @@ COLUMNS = (
     Column(name="another policy shown", task="desk:level=2"),
     Column(name="rule edited, shown", task=f"desk:policy={EDITED},level=2", differs=True),
     Column(name="kind never trained, shown", task="desk:kinds=min,level=2"),
+    Column(
+        name="seen form, fresh", task=f"desk:policy={POLICY},level=2", is_own=True, transforms=OTHER_ATTACKS, draw=1
+    ),
+    Column(name="unseen form, fresh", task=f"desk:policy={POLICY},level=3", is_own=True, times=2, draw=1),
 )
 ARMS = {  # name -> (folder of the run, whether its policy is shown)
     "base, policy in context": ("read", True),
@@ -84,13 +90,14 @@ NEEDS = {"read": (), "rl": ("read", "deliberative")}  # what a model is made fro
 class Chosen(TaskWrapper):
     """Different prompts of the dev and the test split: half are allowed, and no rule breaks more than a fifth of them.
 
-    differs: only those that the policy of the training decides otherwise.
+    differs: only those that the policy of the training decides otherwise. Draw 1 has none of the prompts of draw 0.
     """
 
-    def __init__(self, spec: str, size: int, *, differs: bool) -> None:
-        both = [load_task(spec, split=split, seed=0) for split in ("test", "dev")]
+    def __init__(self, spec: str, size: int, *, differs: bool = False, draw: int = 0) -> None:
+        both = [load_task(spec, split=split, seed=draw) for split in ("test", "dev")]
         super().__init__(both[0])
-        own, seen, self._kept = read_policy(POLICY), set(), []
+        own, self._kept = read_policy(POLICY), []
+        seen = {problem.prompt for problem in Chosen(spec, 2 * size)._kept} if draw else set()
         counts: Counter[str] = Counter()
         for problem in (task[index] for index in range(len(both[0])) for task in both):
             policy, request = policy_of(problem), problem.meta["request"]
@@ -182,7 +189,7 @@ def measure(folder: Path, arm: str, column: Column, size: int, workers: int) -> 
     model, has_policy = ARMS[arm]
     hidden = ",shown=no" if column.is_own and not has_policy else ""
     spec = f"{column.task}{hidden},size=1500"
-    task = Chosen(spec, size * column.times, differs=column.differs)
+    task = Chosen(spec, size * column.times, differs=column.differs, draw=column.draw)
     name = f"{spec}, {len(task)} different prompts"
     setup = SafetySetup(model=arm, name=name, transforms=column.transforms, params=PARAMS)
     out = exam_folder(folder, arm, column)
