@@ -262,6 +262,12 @@ def lock(path: Path, what: object) -> IO[str]:
     return file
 
 
+def lock_beside(path: Path, what: object = None) -> IO[str]:
+    """Hold a file or a folder that is about to be written, by a lock file beside it. what: its name in the error."""
+    whole = path.absolute()  # "." has a name then
+    return lock(whole.with_name(f".{whole.name}.lock"), what or path)
+
+
 class Run:
     """A run folder, open for writing by this process alone. Opening an existing one continues it.
 
@@ -401,8 +407,13 @@ class GracefulStop:
 
 def find_checkpoints(folder: str | Path) -> list[Path]:
     """The checkpoints of a run, oldest first; only complete ones (their checkpoint.json is written last)."""
-    found = [path.parent for path in (Path(folder) / "checkpoints").glob("step_*/checkpoint.json")]
-    return sorted((path for path in found if path.name[5:].isdecimal()), key=step_of)
+    return step_folders(Path(folder) / "checkpoints", "checkpoint.json")
+
+
+def step_folders(folder: Path, file: str) -> list[Path]:
+    """The folders of steps that hold this file, by number; step_00002_copy is none of them."""
+    found = [path.parent for path in folder.glob(f"step_*/{file}")]
+    return sorted((path for path in found if path.name.removeprefix("step_").isdecimal()), key=step_of)
 
 
 def step_of(folder: Path) -> int:

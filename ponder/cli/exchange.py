@@ -161,11 +161,11 @@ def push(
     from ponder.cli.show import finish
     from ponder.evals.card import prepare
     from ponder.models.upload import publication, upload
-    from ponder.runs import lock
+    from ponder.runs import lock_beside
 
     out = out or Path("push") / name.rpartition("/")[2]
     what = publication(model, name, adapter=adapter, base=base, license=license)
-    with lock(out.absolute().with_name(f".{out.absolute().name}.lock"), out):  # what goes out is what lies there
+    with lock_beside(out):  # what goes out is what lies there
         files = prepare(what, out, banks=bank or ())
         size = sum(path.stat().st_size for path in files)
         sentence = f"{len(files)} files, {size / 1e6:.1f} MB, in {out}"

@@ -17,7 +17,7 @@ from ponder.cli.app import MEASURE, app
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_json, print_tables
 from ponder.config import ConfigError
-from ponder.runs import append_jsonl, lock, read_jsonl, refuse_overwriting
+from ponder.runs import append_jsonl, lock_beside, read_jsonl, refuse_overwriting
 
 if TYPE_CHECKING:
     from ponder.evals.judged_pairs import AnswerPair, JudgedPair
@@ -116,7 +116,7 @@ def _judged(
     params = SamplingParams(temperature=0.0, max_reasoning_tokens=most[0], max_answer_tokens=most[1])
     with contextlib.ExitStack() as stack:
         if votes:
-            stack.enter_context(lock(votes.with_name(f".{votes.name}.lock"), votes))
+            stack.enter_context(lock_beside(votes))
         known = _known(votes, model, {pair.id: pair for pair in pairs}) if votes else {}
         opened = stack.enter_context(closing(open_engine(model, base_url, api_key=api_key)))
         missing = [pair for pair in pairs if pair.id not in known]

@@ -21,7 +21,7 @@ from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_
 from ponder.evals.results import Accuracy, BankSpec, Gain, SampleShares
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import Table, cell, points
-from ponder.runs import step_of
+from ponder.runs import step_folders, step_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +80,14 @@ def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
     if (path / "bank.json").exists() or not (is_step or (path / "run.json").exists()):
         return [path]
     home = Path(run) if is_step else path
-    exams = [p.parent for p in (home / "scale").glob("step_*/bank.json") if p.parent.name[5:].isdecimal()]
-    exams.sort(key=step_of)
+    exams = step_folders(home / "scale", "bank.json")
     if not exams:
         raise ConfigError(f"{home} has no exams yet: `ponder scale {home}` examines its checkpoints")
     if not is_step:
         return [exams[0], exams[-1]] if is_alone and len(exams) > 1 else exams[-1:]
-    found = [exam for exam in exams if int(exam.name[5:]) == int(step)]
+    found = [exam for exam in exams if step_of(exam) == int(step)]
     if not found:
-        steps = ", ".join(str(int(exam.name[5:])) for exam in exams)
+        steps = ", ".join(str(step_of(exam)) for exam in exams)
         raise ConfigError(f"{home} has no exam of step {step}; it has those of {steps}")
     return found
 

@@ -82,7 +82,7 @@ class PerSample:
     @contextlib.contextmanager
     def filled(self) -> Iterator[None]:
         """Rows are added inside, by this process alone, and saved now and then and at the end."""
-        with runs.lock(self.path.with_name(f".{self.path.name}.lock"), self._file):
+        with runs.lock_beside(self.path, self._file):
             self._saved = time.monotonic()
             try:
                 yield

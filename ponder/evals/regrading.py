@@ -71,7 +71,7 @@ async def regrade(
         raise ConfigError(f"{out} is there already; the old verdicts stay, so choose a new folder")
     problems = _problems(bank, task := _task(bank, verifier))
     answers = _distinct_answers(bank)
-    with runs.lock(out.absolute().with_name(f".{out.absolute().name}.lock"), out):
+    with runs.lock_beside(out):
         verdicts, tally = await _judged(task, problems, answers, on_progress)
         moves = _write(bank, verdicts, tally, task, out)
     new = Bank.read(out)

@@ -80,7 +80,7 @@ async def scale(
     checkpoints = runs.find_checkpoints(folder)
     if not checkpoints:
         raise ValueError(f"{folder} has no finished checkpoint to evaluate; let `ponder rl` run to its first one")
-    steps = [step_of(path) for path in checkpoints]
+    steps = [runs.step_of(path) for path in checkpoints]
     if checkpoint is not None and checkpoint not in steps:
         raise ValueError(f"{folder} has no checkpoint of step {checkpoint}; it has {', '.join(map(str, steps))}")
     checkpoint_samples = min(checkpoint_samples, num_samples)
@@ -114,7 +114,7 @@ async def scale(
             wanted = len(task) if limit is None else min(limit, len(task))
             done = [e for e in exams if is_finished(folder / "scale" / e.name, wanted, e.num_samples)]
             curves = collect(folder, done, checkpoint_samples=checkpoint_samples, way_of=way_of)
-            drawn = [e for e in done if e.role != "budget" and checkpoint in (None, step_of(e.checkpoint))]
+            drawn = [e for e in done if e.role != "budget" and checkpoint in (None, runs.step_of(e.checkpoint))]
             last = max(drawn, key=lambda exam: exam.checkpoint, default=None)
             curves = dataclasses.replace(
                 curves,
@@ -128,10 +128,6 @@ async def scale(
                 levels = published(curves, fingerprint(checkpoints[-1]), folder / "scale")
                 levels.write(folder / "scale" / efforts.FILE)
     return curves
-
-
-def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.partition("_")[2])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -336,7 +332,7 @@ def _vote_curve(exam: Exam, result: ExamResult) -> VoteCurve:
                   pass_at_k=result.metrics.pass_at[k])
         for k, cons in sorted(result.metrics.cons_at.items())
     )  # fmt: skip
-    return VoteCurve(role=exam.role, step=step_of(exam.checkpoint), points=points)
+    return VoteCurve(role=exam.role, step=runs.step_of(exam.checkpoint), points=points)
 
 
 def _budget(exam: Exam, result: ExamResult, k: int) -> BudgetPoint:

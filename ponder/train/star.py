@@ -35,7 +35,7 @@ from ponder.rewarding import refuse_chosen, refuse_monitor, training
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.rollouts.progress import damaged, resumed, whole_json
 from ponder.rollouts.side_by_side import side_by_side
-from ponder.runs import append_jsonl, lock, write_atomic
+from ponder.runs import append_jsonl, lock_beside, write_atomic
 from ponder.strategies.deliberation_environment import PAUSE
 from ponder.tasks.base import problems_hash
 from ponder.tasks.prompting import question
@@ -180,7 +180,7 @@ class RowsFile:
         self.facts: list[dict[str, Any]] = []
         self.done: set[str] = set()
         self.tally = Tally()  # of what this process graded
-        self._lock = lock(out.with_name(f".{out.name}.lock"), out)
+        self._lock = lock_beside(out)
         try:
             self._read(settings, {problem.id: question(problem) for problem in problems})
         except BaseException:

@@ -26,7 +26,7 @@ from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow
 from ponder.evals.exams import RESULT, summarise
 from ponder.evals.results import ExamResult
 from ponder.grading.verifiers import VERIFIERS
-from ponder.runs import lock, utf8
+from ponder.runs import lock_beside, utf8
 from ponder.types import FinishReason, Message, Outcome, Problem, Role, SamplingParams
 
 ALWAYS_MISSING = ("token ids", "fingerprint of the weights")
@@ -83,7 +83,7 @@ def write_bank(log: ForeignLog, out: Path) -> Imported:
     """The bank and its result.json. It is made beside and renamed, so it is there whole or not at all."""
     if not log.samples:
         raise ConfigError(f"{log.path} has no samples; the program that wrote it can be told to log them")
-    with lock(out.absolute().with_name(f".{out.absolute().name}.lock"), out):
+    with lock_beside(out):
         return _write_bank(log, out)
 
 
