@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
-import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,22 +29,6 @@ def tiny_model(seed: int = 0, *, window: int = 128, **changes: object) -> Transf
         if parameter.dim() > 1:
             parameter.data.mul_(4)
     return model
-
-
-def killed_once_logged(steps: int, command: Sequence[str], run: Path, **where: object) -> bool:
-    """Start a training in a session of its own and kill -9 all of it once so many steps are logged.
-
-    Whether it still ran. where: of Popen.
-    """
-    process = subprocess.Popen(command, start_new_session=True, **where)  # type: ignore[call-overload]
-    metrics, deadline = run / "metrics.jsonl", time.monotonic() + 120
-    while time.monotonic() < deadline and process.poll() is None:
-        if metrics.exists() and metrics.read_bytes().count(b"\n") >= steps:
-            break
-        time.sleep(0.01)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    return process.wait() == -signal.SIGKILL
 
 
 def until(condition: Callable[[], object], seconds: float = 5.0) -> None:

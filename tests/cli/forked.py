@@ -1,6 +1,7 @@
 """`ponder` in a process of its own without importing torch anew: forks of one that has it.
 
     done = run(["eval", "--help"], cwd=folder, environment={}, timeout=60)    # as of subprocess.run
+    ran = killed(["rl", "recipe.toml"], cwd=folder, environment={}, when=lambda: marker.exists())
 
 A command is a fork of a server that is started once a test process: it has a command's modules, no threads, and ran
 nothing. Each import costs seconds of processor time, and there are a hundred commands.
@@ -9,14 +10,17 @@ nothing. Each import costs seconds of processor time, and there are a hundred co
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,19 +31,63 @@ ROOT = Path(__file__).parent.parent.parent
 def run(
     words: Sequence[str], *, cwd: Path, environment: Mapping[str, str], timeout: float
 ) -> subprocess.CompletedProcess[str]:
+    with _started(words, cwd, environment, timeout) as command:
+        code = command.wait()
+        told, said = command.out.read_text(), command.err.read_text()
+    if code is None:
+        raise subprocess.TimeoutExpired(["ponder", *words], timeout, told, said)
+    return subprocess.CompletedProcess(["ponder", *words], code, told, said)
+
+
+def killed(
+    words: Sequence[str], *, cwd: Path, environment: Mapping[str, str], when: Callable[[], bool], timeout: float = 120
+) -> bool:
+    """kill -9 of the command and all that it started, once `when` is true; whether it still ran then."""
+    with _started(words, cwd, environment, timeout) as command:
+        while command.runs() and not when():
+            time.sleep(0.01)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(command.pid, signal.SIGKILL)
+        return command.wait() is None
+
+
+@dataclass(frozen=True)
+class _Command:
+    pid: int  # also of its process group
+    out: Path
+    err: Path
+
+    def runs(self) -> bool:
+        try:
+            os.kill(self.pid, 0)
+        except ProcessLookupError:
+            return False
+        return True
+
+    def wait(self) -> int | None:
+        """Its exit status; None where it was killed."""
+        code: int | None = json.loads(_answer())
+        return code
+
+
+@contextlib.contextmanager
+def _started(words: Sequence[str], cwd: Path, environment: Mapping[str, str], timeout: float) -> Iterator[_Command]:
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
         job = {"words": list(words), "cwd": str(cwd), "environment": dict(environment), "timeout": timeout,
                "out": str(out), "err": str(err)}  # fmt: skip
         server = _server()
-        assert server.stdin is not None and server.stdout is not None
+        assert server.stdin is not None
         server.stdin.write(json.dumps(job) + "\n")
         server.stdin.flush()
-        code = json.loads(server.stdout.readline())
-        told, said = out.read_text(), err.read_text()
-    if code is None:
-        raise subprocess.TimeoutExpired(["ponder", *words], timeout, told, said)
-    return subprocess.CompletedProcess(["ponder", *words], code, told, said)
+        yield _Command(json.loads(_answer()), out, err)
+
+
+def _answer() -> str:
+    """A line of the server: the number of the process, later its exit status."""
+    stdout = _server().stdout
+    assert stdout is not None
+    return stdout.readline()
 
 
 @cache
@@ -62,6 +110,7 @@ def _serve() -> None:
         if not child:
             _become(job)
             return
+        print(child, flush=True)
         print(json.dumps(_wait(child, job["timeout"])), flush=True)
 
 
@@ -91,7 +140,7 @@ def _become(job: dict[str, Any]) -> None:
 
 
 def _wait(child: int, timeout: float) -> int | None:
-    """Its exit status, or None where it took too long and was killed."""
+    """Its exit status, or None where it was killed, as it is when it takes too long."""
     signal.signal(signal.SIGALRM, lambda *_: os.killpg(child, signal.SIGKILL))
     signal.setitimer(signal.ITIMER_REAL, timeout)
     _, status = os.waitpid(child, 0)

@@ -1,6 +1,6 @@
 """The real SmolLM2-135M-Instruct against transformers. By hand, as it needs the model and minutes:
 
-ponder pull smollm2-135m && pytest tests/models/test_smollm2.py -s
+ponder pull smollm2-135m && PONDER_TEST_MODELS=1 pytest tests/models/test_smollm2.py -s
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import pytest
 import torch
 import transformers
 
-from ponder.config import ConfigError
 from ponder.engine.local import LocalEngine
-from ponder.models import hub, named
+from ponder.models import hub
 from ponder.models.marks import add_marks
 from ponder.models.weights import save_model
 from ponder.types import Message, SamplingParams
+from tests.models.real import needs, pulled
 
 PROMPTS = (
     "What is the capital of France?",
@@ -30,15 +30,8 @@ PROMPTS = (
     "Why is the sky blue?",
     "Tell me a short story about a dragon who is afraid of fire.",
 )
-try:
-    FOLDER: Path | None = named.find("smollm2-135m")
-except ConfigError:
-    FOLDER = None
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(FOLDER is None, reason="needs the real model: ponder pull smollm2-135m"),
-    pytest.mark.timeout(3600),
-]
+FOLDER = pulled("smollm2-135m")
+pytestmark = needs("smollm2-135m")
 
 
 @pytest.fixture(scope="module")

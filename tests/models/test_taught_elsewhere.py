@@ -2,7 +2,7 @@
 
 By hand, as it needs the model and minutes:
 
-ponder pull smollm2-135m && pytest tests/models/test_taught_elsewhere.py
+ponder pull smollm2-135m && PONDER_TEST_MODELS=1 pytest tests/models/test_taught_elsewhere.py
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import pytest
 import torch
 import transformers
 
-from ponder.config import ConfigError
 from ponder.engine.local import LocalEngine
 from ponder.models import hub, named
 from ponder.models.gguf_export import export_gguf
 from ponder.models.lora import load_adapter, save_adapter
 from ponder.models.weights import save_model
 from ponder.types import Message, SamplingParams
+from tests.models.real import needs, pulled
 
 QUESTIONS = (
     "Tom has 3 boxes of 12 pens. He gives away 9. How many are left?",
@@ -37,15 +37,8 @@ QUESTIONS = (
     "A shop has 50 apples, sells 22 and throws 3 away. How many are left?",
 )
 PARAMS = SamplingParams(temperature=0, max_reasoning_tokens=64, max_answer_tokens=12)
-try:
-    BASE: Path | None = named.find("smollm2-135m")
-except ConfigError:
-    BASE = None
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(BASE is None, reason="needs the real model: ponder pull smollm2-135m"),
-    pytest.mark.timeout(3600),
-]
+BASE = pulled("smollm2-135m")
+pytestmark = needs("smollm2-135m")
 
 
 @pytest.fixture(scope="module")

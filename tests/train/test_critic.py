@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -35,9 +32,10 @@ from ponder.train.kl import measured, reference_logprobs
 from ponder.train.losses import LossConfig
 from ponder.train.recipe import RLConfig
 from ponder.train.rl import rl
-from tests.helpers import group_of, killed_once_logged, tiny_model
+from tests.helpers import group_of, tiny_model
+from tests.train.killing import untimed, whole_and_broken
 from tests.train.test_kl import Flat, narrow, run_config  # noqa: F401 - a fixture
-from tests.train.test_rl import ROOT, weights
+from tests.train.test_rl import weights
 
 PPO = LossConfig(average="token", kl=0.3, kl_in="reward")
 
@@ -275,33 +273,16 @@ def test_a_run_with_a_critic_that_was_stopped_goes_on_bit_for_bit(narrow, tmp_pa
 
 @pytest.mark.slow
 def test_a_run_with_a_critic_that_was_killed_goes_on_bit_for_bit(narrow, tmp_path):  # noqa: F811
-    """kill -9 in a real process with workers: while the critic warms up alone, and later; the KL is in the reward."""
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from ponder.train.rl import rl\n"
-        "from tests.train.test_critic import ppo_config\n"
-        "if __name__ == '__main__':\n"
-        f"    rl(ppo_config({narrow!r}, Path(sys.argv[1]), num_steps=6, num_workers=2, save_every=2))\n"
-    )
-    where = {"cwd": ROOT, "env": os.environ | {"PYTHONPATH": str(ROOT)}}
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    subprocess.run([sys.executable, str(program), str(whole)], check=True, timeout=300, **where)
-    command = [sys.executable, str(program), str(broken)]
-    assert any([killed_once_logged(steps, command, broken, **where) for steps in (1, 5)])
-    subprocess.run(command, check=True, timeout=300, **where)
+    """While the critic warms up alone, and later; the KL is in the reward."""
+    config = ppo_config(narrow, tmp_path, num_steps=6, num_workers=2, save_every=2)
+    whole, broken = whole_and_broken(config, tmp_path, kills=(1, 5))
     assert weights(broken, 6) == weights(whole, 6) != weights(whole, 0)
     critics = []
     for run in (broken, whole):
         with safe_open(run / "state" / "state.safetensors", framework="pt") as file:
             critics.append(json.loads(file.metadata()["facts"])["critic"])
     assert critics[0] == critics[1]
-    kept = [
-        [{k: v for k, v in row.items() if not k.startswith(("time/", "seconds"))} for row in read_jsonl(run)]
-        for run in (broken / "metrics.jsonl", whole / "metrics.jsonl")
-    ]
-    assert kept[0] == kept[1] and all("critic/error" in row for row in kept[0])
+    assert all("critic/error" in row for row in untimed(whole))
 
 
 def test_a_targeted_preference_trains_answers_only():

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +34,9 @@ from ponder.train.recipe import RLConfig
 from ponder.train.rl import rl
 from ponder.train.sft import SFTConfig, sft
 from ponder.types import Completion, Ending, Group, Message, Rollout, SamplingParams, Verdict
-from tests.helpers import LowercaseTask, killed_once_logged, tiny_model
+from tests.helpers import LowercaseTask, tiny_model
+from tests.train.killing import whole_and_broken
+from tests.train.test_rl import weights as weights_at
 
 pytestmark = pytest.mark.slow
 
@@ -298,32 +297,7 @@ def test_a_toy_is_learned_by_deliberation_and_its_samples_say_how(base, tmp_path
 
 
 def test_a_killed_run_of_deliberation_resumes_to_the_same_bits(base, tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(
-        "import sys\n"
-        "from pathlib import Path\n"
-        "from ponder.train.rl import rl\n"
-        "from tests.train.test_deliberate import config\n"
-        "if __name__ == '__main__':\n"
-        f"    rl(config({base!r}, Path(sys.argv[1]), num_steps=6, num_workers=2, updates_per_step=2))\n"
-    )
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-
-    def command(out: Path) -> list[str]:
-        return [sys.executable, str(program), str(out)]
-
-    subprocess.run(command(whole), check=True, cwd=ROOT, env=environment, timeout=300)
-    where = {"cwd": ROOT, "env": environment}
-    assert any([killed_once_logged(steps, command(broken), broken, **where) for steps in (1, 3)])
-    subprocess.run(command(broken), check=True, cwd=ROOT, env=environment, timeout=300)
+    run = config(base, tmp_path, num_steps=6, num_workers=2, updates_per_step=2)
+    whole, broken = whole_and_broken(run, tmp_path, kills=(1, 3))
     for step in (0, 6):
-        name = f"checkpoints/step_{step:05d}/model.safetensors"
-        assert (whole / name).read_bytes() == (broken / name).read_bytes()
-
-    def kept(run: Path) -> list[dict]:
-        rows = list(read_jsonl(run / "metrics.jsonl"))
-        return [{k: v for k, v in row.items() if not k.startswith(("time/", "seconds"))} for row in rows]
-
-    assert kept(broken) == kept(whole)
-    assert (broken / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
+        assert weights_at(whole, step) == weights_at(broken, step)

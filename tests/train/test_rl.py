@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from statistics import fmean
@@ -35,7 +32,8 @@ from ponder.train.presets import PRESETS
 from ponder.train.recipe import RLConfig, load_recipe
 from ponder.train.rl import examples, groups_that_count, reward_terms, rl, sample_and_grade, train
 from ponder.types import SamplingParams, Verdict
-from tests.helpers import LowercaseTask, group_of, killed_once_logged, tiny_model
+from tests.helpers import LowercaseTask, group_of, tiny_model
+from tests.train.killing import whole_and_broken
 
 ROOT = Path(__file__).parent.parent.parent
 TOY = "tests.helpers:LowercaseTask"
@@ -137,36 +135,14 @@ def test_a_preset_that_refills_and_shortens_does_both(played):
 
 @pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_to_the_same_bits(base, tmp_path):
-    """kill -9 in a real process, at three different moments, with worker processes."""
-    whole = tmp_path / "whole"
-    program = (
-        "import sys\n"
-        "from ponder.train.recipe import RLConfig\n"
-        "from ponder.train.rl import rl\n"
-        "if __name__ == '__main__':\n"
-        f"    rl(RLConfig(out=sys.argv[1], model={base!r}, task={TOY!r}, num_steps=9, pool_size=16,\n"
-        "        problems_per_step=6, group_size=8, max_reasoning_tokens=3, max_answer_tokens=4, lr=3e-3,\n"
-        "        save_every=2, num_workers=2, num_slots=64, updates_per_step=2))\n"
-    )
-    script = tmp_path / "program.py"
-    script.write_text(program)
-    command = [sys.executable, str(script)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, str(whole)], check=True, cwd=ROOT, env=environment, timeout=200)
-
-    broken = tmp_path / "broken"
-    where = {"cwd": ROOT, "env": environment}  # killed before a save, at one, between two
-    assert any([killed_once_logged(steps, [*command, str(broken)], broken, **where) for steps in (1, 4, 7)])
-    subprocess.run([*command, str(broken)], check=True, cwd=ROOT, env=environment, timeout=200)
-    assert weights(broken, 9) == weights(whole, 9)
-    assert weights(whole, 9) != weights(whole, 0)  # it did learn something
-
-    def kept(run: Path) -> list[dict]:
-        rows = list(read_jsonl(run / "metrics.jsonl"))
-        return [{k: v for k, v in row.items() if not k.startswith(("time/", "seconds"))} for row in rows]
-
-    assert kept(broken) == kept(whole)
-    assert (broken / "samples.jsonl").read_text() == (whole / "samples.jsonl").read_text()
+    """Killed before a save, at one, between two; with worker processes."""
+    config = RLConfig(
+        out="o", model=base, task=TOY, num_steps=9, pool_size=16, problems_per_step=6, group_size=8,
+        max_reasoning_tokens=3, max_answer_tokens=4, lr=3e-3, save_every=2, num_workers=2, num_slots=64,
+        updates_per_step=2,
+    )  # fmt: skip
+    whole, broken = whole_and_broken(config, tmp_path, kills=(1, 4, 7))
+    assert weights(broken, 9) == weights(whole, 9) != weights(whole, 0)  # it did learn something
 
 
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(base, tmp_path):
