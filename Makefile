@@ -52,9 +52,9 @@ demo: $(VENV)/.demo
 check: lint
 	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
-# three workers on two cores: half of the time a test waits for other processes
+# three workers on two cores: half of the time a test waits for other processes; in the order of tests/slow.py
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 # the cookbook without its requirements: constraints-tinker.txt says why
 .venv-tinker/.done: constraints-tinker.txt

@@ -1,8 +1,8 @@
-"""What `make check` leaves out beside tests that are marked slow: those that were seen to take long, in tests/slow.txt.
+"""What takes long: what `make check` leaves out beside tests that are marked slow, and what the workers take first.
 
     python -m pytest -n 2 --dist loadfile --junitxml=times.xml && python -m tests.slow times.xml
 
-writes that file anew: a test function is in it if all of its cases took more than 4 s, or one more than 0.4 s where
+writes tests/slow.txt anew: a test function is in it if all of its cases took more than 4 s, or one more than 0.4 s where
 the mean is more than 0.1 s. Marks in the code stay; they are for tests whose nature it is.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sys
 import xml.etree.ElementTree as ET
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -20,14 +20,19 @@ ALL, ONE, MEAN = 4.0, 0.4, 0.1  # seconds
 
 
 class Slow:
-    """Marks the tests of the file."""
+    """Marks the tests of the list, and puts the files with most slow tests first.
+
+    A worker of xdist takes a whole file. The last ones should be short, or the other workers wait for its end.
+    """
 
     @pytest.hookimpl(tryfirst=True)  # before -m is looked at
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        slow = set(FILE.read_text().split())
+        slow, counts = set(FILE.read_text().split()), Counter[Path]()
         for item in items:
             if item.nodeid.partition("[")[0] in slow:
                 item.add_marker("slow")
+            counts[item.path] += item.get_closest_marker("slow") is not None
+        items.sort(key=lambda item: -counts[item.path])  # stable: within a file, and among equals, as collected
 
 
 def names(times: str) -> list[str]:

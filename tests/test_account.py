@@ -21,7 +21,9 @@ def run(folder: Path, body: str, *flags: str, ci: str = "true") -> subprocess.Co
         shutil.copy(HERE / name, tests / name)
     (folder / "pytest.ini").write_text("[pytest]\nmarkers = slow: x\n")
     (tests / "test_it.py").write_text(f"import pytest\n{body}\n")
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.account", *flags, "tests"]
+    # folders of its own: else it removes those of earlier runs of the whole suite, which takes a minute
+    own = ("--basetemp", str(folder / "tmp"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.account", *own, *flags, "tests"]
     environment = os.environ | {"CI": ci, "PYTHONPATH": str(folder), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=200)
 
