@@ -110,12 +110,13 @@ bench-peers:
 		--no-binary llama-cpp-python llama-cpp-python==0.3.36
 	touch $@
 
-# optimum-intel converts models for it
+# optimum-intel converts models for it; its torchvision is a build for GPUs, which breaks the import
 .venv-openvino/.done:
 	$(PYTHON) -m venv .venv-openvino
 	.venv-openvino/bin/pip --disable-pip-version-check --quiet install torch==2.13.0
 	.venv-openvino/bin/pip --disable-pip-version-check --quiet install torch==2.13.0 openvino-genai==2026.4.1.0 \
 		"optimum-intel[openvino]==2.2.0"
+	.venv-openvino/bin/pip --disable-pip-version-check --quiet uninstall --yes torchvision
 	touch $@
 
 # vLLM itself, asked what the engines promise; a start takes a minute. Another environment: VLLM=~/vllm/bin/python
