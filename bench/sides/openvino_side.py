@@ -4,7 +4,7 @@ The folder is what `optimum-cli export openvino` made of the model. All prompts 
 are its `num_return_sequences`, which read the prompt once and share its blocks of the cache. Temperature 1 from the
 whole distribution, nothing ends a row but its length.
 
-Left as OpenVINO chooses: the precision of products (float32 on a CPU that has no other) and of the cache (8 bits).
+Left as OpenVINO chooses: the precision of products and of the cache.
 """
 
 from __future__ import annotations
