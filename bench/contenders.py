@@ -104,6 +104,7 @@ class Running:
         if status or not part.exists():
             raise Missing(f"its model could not be made: {self._last_line()} (all of it: {os.path.relpath(self._log)})")
         part.rename(place)
+        part.parent.rmdir()
 
     def _last_line(self) -> str:
         return (self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"])[0][:300]
