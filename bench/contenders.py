@@ -16,12 +16,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ ROOT = Path(__file__).resolve().parents[1]
 OURS = Path(sys.executable)
 PEERS = ROOT / ".venv-peers" / "bin" / "python"  # transformers, TRL, math-verify
 VLLM = ROOT / ".venv-vllm" / "bin" / "python"
+LLAMA_CPP = ROOT / ".venv-llamacpp" / "bin" / "python"
+OPENVINO = ROOT / ".venv-openvino" / "bin" / "python"
 LOGS = ROOT / "runs" / "bench" / "logs"
 
 Job = dict[str, Any]
@@ -50,6 +53,8 @@ class Contender:
     pinned: bool = False  # process i keeps to core i
     config: Job = field(default_factory=dict)
     note: str = ""  # what else tells this setting from the peer's other ones
+    reads: Path | None = None  # a copy of the model in the peer's own form; made at the start where it is not there
+    made_by: tuple[str, ...] = ()  # the command for it, to which the place is added; this is not part of loading
 
     @property
     def setting(self) -> str:
@@ -76,6 +81,8 @@ class Running:
         self.contender = contender
         LOGS.mkdir(parents=True, exist_ok=True)
         self._log = LOGS / f"{contender.name.replace(' ', '_').replace('/', '_')}.log"
+        if contender.reads and not contender.reads.exists():
+            self._convert(contender.reads)
         begun = time.perf_counter()
         self._processes = [self._spawn(i) for i in range(contender.processes)]
         try:
@@ -84,6 +91,23 @@ class Running:
             self.close()
             raise
         self.load_seconds = time.perf_counter() - begun
+
+    def _convert(self, place: Path) -> None:
+        """Under another name until it is complete: a run that is stopped leaves nothing that looks like a model."""
+        part = place.parent / "unfinished" / place.name
+        shutil.rmtree(part.parent, ignore_errors=True)
+        part.parent.mkdir(parents=True)
+        command = [*self.contender.made_by, str(part)]
+        whose = replace(self.contender, python=Path(command[0]))  # ponder's own, for what ponder exports
+        with open(self._log, "w") as log:
+            status = subprocess.run(command, stdout=log, stderr=log, env=environment(whose)).returncode
+        if status or not part.exists():
+            raise Missing(f"its model could not be made: {self._last_line()} (all of it: {os.path.relpath(self._log)})")
+        part.rename(place)
+        part.parent.rmdir()
+
+    def _last_line(self) -> str:
+        return (self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"])[0][:300]
 
     def _spawn(self, rank: int) -> subprocess.Popen[str]:
         contender = self.contender
@@ -117,8 +141,8 @@ class Running:
         line = process.stdout.readline()
         if not line:
             process.wait()
-            tail = self._log.read_text(errors="replace").strip().splitlines()[-1:] or ["no output"]
-            raise Missing(f"exit code {process.returncode}: {tail[0][:300]} (all of it: {os.path.relpath(self._log)})")
+            where = os.path.relpath(self._log)
+            raise Missing(f"exit code {process.returncode}: {self._last_line()} (all of it: {where})")
         reply = json.loads(line)
         if "missing" in reply:
             raise Missing(reply["missing"])

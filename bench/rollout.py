@@ -1,7 +1,8 @@
-"""Sampling: ponder's engine, `generate` of transformers and vLLM's CPU build, 64 and 128 sequences at a time.
+"""Sampling: ponder's engine beside transformers, vLLM's CPU build, llama.cpp and OpenVINO, 64 and 128 sequences.
 
-    python bench/rollout.py                         # the reference model; 15 minutes, with vLLM's loading
-    python bench/rollout.py --without vLLM          # without the loading
+    python bench/rollout.py                         # the reference model, every peer
+    python bench/rollout.py --without vLLM          # without its loading
+    python bench/rollout.py --only llama.cpp "ponder int8" --no-tune       # two, each at its first setting
     python bench/rollout.py --quick --model nano    # seconds: does it run
 
 Every sequence has a prompt of 100 tokens and exactly 128 new ones, drawn at temperature 1 from the whole distribution,
@@ -9,28 +10,36 @@ no end of sequence (bench/sides/never_ends.py says how for ponder). Prompts are 
 cache of prompts carries over. ponder also records each token's log-probability and decodes the text; the others do not.
 
 A peer's setting is the fastest of those listed here, found on a job of a quarter of the length before the measurement
-(all rates are in the JSON under "tried"). Peers compute in the dtype that PyTorch multiplies fastest on this machine,
-float32 on a CPU without products of bfloat16. Fractions of the ceiling: FLOPs over matrix products in it, where a new
-token also carries its share of its prompt (read once for all samples, without the output head); and bytes over copied
-bytes, where a decoding step reads every weight once and each sequence's own keys and values.
+(all rates are in the JSON under "tried"). transformers and vLLM compute in the dtype that PyTorch multiplies fastest on
+this machine, float32 on a CPU without products of bfloat16. llama.cpp reads F16 or Q8_0 (then activations are in 8 bits
+too), OpenVINO weights in 16 or 8 bits. The fastest of their settings may so be less exact than the model; what they
+then compare with is "ponder int8", weights and activations in 8 bits. Their copies of the model are made before the
+measurement and kept in runs/bench/models.
+
+Fractions of the ceiling: FLOPs over matrix products in PyTorch's fastest dtype, where a new token also carries its
+share of its prompt (read once for all samples, without the output head); and bytes over copied bytes, where a decoding
+step reads every weight once, in bfloat16, and each sequence's own keys and values. Of products in int8 they say little.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import common
-from common import PEERS, VLLM, Contender, Job
+from common import LLAMA_CPP, OPENVINO, OURS, PEERS, ROOT, VLLM, Contender, Job
 
+from ponder.models import hub
 from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.transformer import ModelConfig, flops_per_token
 from ponder.models.weights import read_config
 
 PROMPT, NEW = 100, 128
+MODELS = ROOT / "runs" / "bench" / "models"  # the model in the forms of other engines
 
 
-def settings(model: str, sequences: int) -> dict[str, list[Contender]]:
+def settings(model: str, sequences: int, dtype: str) -> dict[str, list[Contender]]:
     """Every peer's settings. On a GPU both have one process, and `generate` takes all sequences at once."""
     shared = {"kind": "rollout", "model": model, "dtype": common.FAST_DTYPE, "slots": sequences, "window": 512}
     cores = common.num_devices()
@@ -46,9 +55,49 @@ def settings(model: str, sequences: int) -> dict[str, list[Contender]]:
     )  # fmt: skip
     if cores == 1:
         return {"HF generate": [hf(sequences), hf(max(1, sequences // 4))], "vLLM": [vllm]}
+    copies = MODELS / hub.fingerprint(model)
+    int8 = Contender(
+        name="ponder int8", side="ours.py", note="int8 products, starts one worker a core",
+        config={"kind": "rollout", "model": model, "dtype": dtype, "slots": sequences, "int8": True},
+    )  # fmt: skip
     # the fastest of a quiet machine first: --no-tune takes it
     one_thread = [hf(32, processes=cores), hf(64, processes=cores), hf(64, processes=cores, pinned=True)]
-    return {"HF generate": [*one_thread, hf(128, threads=cores), hf(64, threads=cores)], "vLLM": [vllm]}
+    return {
+        "ponder int8": [int8], "HF generate": [*one_thread, hf(128, threads=cores), hf(64, threads=cores)],
+        "vLLM": [vllm], "llama.cpp": llama_cpp(model, copies, sequences, cores),
+        "OpenVINO": openvino(model, copies, sequences, cores),
+    }  # fmt: skip
+
+
+def llama_cpp(model: str, copies: Path, sequences: int, cores: int) -> list[Contender]:
+    window = -(-(PROMPT + NEW) // 256) * 256  # places of a sequence; llama.cpp rounds up like this
+    found = []
+    for kind in ("Q8_0", "F16"):
+        file = copies / f"{kind}.gguf"
+        config = {"kind": "rollout", "model": str(file), "slots": sequences, "window": window}
+        export = (str(OURS), "-m", "ponder.cli", "export", model, "--type", kind)
+        shared = {"name": "llama.cpp", "side": "llamacpp.py", "python": LLAMA_CPP, "config": config, "note": kind}
+        found += [Contender(**shared, reads=file, made_by=export, **how) for how in _spread_over(cores)]
+    return found
+
+
+def openvino(model: str, copies: Path, sequences: int, cores: int) -> list[Contender]:
+    found = []
+    for weights in ("int8", "fp16"):
+        folder, note = copies / f"openvino_{weights}", f"weights in {weights}"
+        config = {"kind": "rollout", "model": str(folder), "slots": sequences}
+        export = (
+            str(OPENVINO.with_name("optimum-cli")), "export", "openvino", "--model", model,
+            "--task", "text-generation-with-past", "--weight-format", weights,
+        )  # fmt: skip
+        shared = {"name": "OpenVINO", "side": "openvino_side.py", "python": OPENVINO, "config": config, "note": note}
+        found += [Contender(**shared, reads=folder, made_by=export, **how) for how in _spread_over(cores)]
+    return found
+
+
+def _spread_over(cores: int) -> list[dict[str, Any]]:
+    """A process a core, or one of all cores."""
+    return [{"processes": cores, "pinned": True}, {"threads": cores}]
 
 
 def prompts(model: str, count: int, length: int, seed: int) -> list[list[int]]:
@@ -80,6 +129,7 @@ def main() -> None:
     parser = common.arguments(__doc__ or "")
     parser.add_argument("--sequences", type=int, nargs="*", default=[64, 128], help="concurrent sequences")
     parser.add_argument("--dtype", default="bfloat16", help="of ponder's weights")
+    parser.add_argument("--tune-tokens", type=int, default=NEW // 4, help="new tokens of the jobs that try settings")
     arguments = parser.parse_args()
     new, repeats = (8, 1) if arguments.quick else (NEW, arguments.repeats)
     sizes = [8] if arguments.quick else arguments.sequences
@@ -91,9 +141,9 @@ def main() -> None:
         return {"prompts": asked, "n": size // groups, "new_tokens": length, "seed": repeat + 1}
 
     peers, tried = [], {}
-    for name, each in common.chosen(settings(model, max(128, *sizes)), arguments).items():
+    for name, each in common.chosen(settings(model, max(128, *sizes), arguments.dtype), arguments).items():
         best, tried[name] = common.best_settings(
-            each, job(sizes[0], sizes[0], max(4, new // 4), 0), common.even, "tokens"
+            each, job(sizes[0], sizes[0], min(new, arguments.tune_tokens), 0), common.even, "tokens"
         )
         peers.append(best)
     ours = Contender(

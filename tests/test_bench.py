@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,9 +16,11 @@ sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "bench" / "sides")]
 import common  # noqa: E402
 import contenders  # noqa: E402
 from common import Answer, Contender, Pool  # noqa: E402
+from llamacpp import Rows  # noqa: E402
 from never_ends import NeverEnds  # noqa: E402
 from sums import problem, reward  # noqa: E402
 
+from ponder.config import ConfigError  # noqa: E402
 from tests.helpers import until  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -131,6 +134,119 @@ def test_the_best_setting_is_the_fastest_that_runs(echo):
     assert best is echo
     assert tried[broken.setting] == 0.0 < tried[echo.setting]
     assert common.best_settings([broken], {}, common.even, "tokens") == (broken, {})
+
+
+def test_a_peers_copy_of_the_model_is_made_once_and_before_it_loads(echo, tmp_path):
+    place, runs = tmp_path / "copies" / "model.form", tmp_path / "runs"
+    write = "import sys; open(sys.argv[1], 'a').write('run '); open(sys.argv[2], 'w').write('weights')"
+    peer = common.replace(echo, reads=place, made_by=(sys.executable, "-c", write, str(runs)))
+    for _ in range(2):
+        with common.start([peer]) as pool:
+            assert place.read_text() == "weights" and "echo" in pool.running
+    assert runs.read_text() == "run "
+
+
+def test_a_peer_whose_copy_cannot_be_made_is_missing_and_nothing_looks_like_a_model(echo, tmp_path):
+    place = tmp_path / "copies" / "model.form"
+    write = "import sys; open(sys.argv[1], 'w').write('half of it'); raise SystemExit('no such architecture')"
+    peer = common.replace(echo, reads=place, made_by=(sys.executable, "-c", write))
+    with common.start([peer]) as pool:
+        assert "no such architecture" in pool.missing["echo"]
+    assert not place.exists()
+
+
+def test_peers_are_chosen_by_name():
+    settings = {name: [Contender(name=name, side="x.py")] * 2 for name in ("a", "b", "c")}
+
+    def kept(*flags):
+        return common.chosen(settings, common.arguments("about").parse_args(flags))
+
+    assert list(kept()) == ["a", "b", "c"]
+    assert list(kept("--without", "b", "elsewhere")) == ["a", "c"]
+    assert list(kept("--only", "c", "a")) == ["a", "c"]
+    assert {name: len(each) for name, each in kept("--only", "c", "--no-tune").items()} == {"c": 1}
+    with pytest.raises(ConfigError, match="names no peer of this bench; it has a, b, c"):
+        kept("--only", "d")
+
+
+def test_every_setting_of_sampling_has_a_side_and_an_environment_that_is_made_and_a_name_of_its_own(monkeypatch):
+    import rollout
+
+    from ponder.models import hub
+
+    monkeypatch.setattr(common, "num_devices", lambda: 2)
+    makefile = (ROOT / "Makefile").read_text()
+    for name, settings in rollout.settings(str(hub.resolve("nano")), 128, "float32").items():
+        assert len({setting.setting for setting in settings}) == len(settings)  # rates are stored under it
+        for setting in settings:
+            assert setting.name == name and (ROOT / "bench" / "sides" / setting.side).exists()
+            if setting.python != contenders.OURS:
+                assert f"$(MAKE) {setting.python.parent.parent.name}/.done" in makefile
+
+
+class ScriptedLlama:
+    """What the side asks of llama.cpp. The token that follows depends on every token of the sequence, as it should."""
+
+    def __init__(self, batch):
+        self.size, self.caches, self.decoded = batch, {}, []
+
+    def llama_n_batch(self, context):
+        return self.size
+
+    def llama_batch_init(self, size, embeddings, sequences):
+        names = ("token", "pos", "n_seq_id", "logits")
+        return SimpleNamespace(n_tokens=0, seq_id=[[0] for _ in range(size)], **{name: [0] * size for name in names})
+
+    def llama_get_memory(self, context):
+        return self.caches
+
+    def llama_memory_clear(self, memory, data):
+        memory.clear()
+
+    def llama_memory_seq_cp(self, memory, source, target, begin, end):
+        memory[target] = list(memory[source])
+
+    def llama_decode(self, context, batch):
+        self.decoded.append(batch.n_tokens)
+        self.seen = {}
+        for i in range(batch.n_tokens):
+            cache = self.caches.setdefault(batch.seq_id[i][0], [])
+            assert batch.pos[i] == len(cache) and batch.n_seq_id[i] == 1
+            cache.append(batch.token[i])
+            if batch.logits[i]:
+                self.seen[i] = list(cache)
+        return 0
+
+    def llama_get_logits(self, context): ...
+
+    def llama_sampler_sample(self, chain, context, place):
+        return follows(self.seen[place])
+
+    def llama_sampler_chain_default_params(self): ...
+
+    def llama_sampler_chain_init(self, params): ...
+
+    def llama_sampler_init_greedy(self): ...
+
+    def llama_sampler_chain_add(self, chain, sampler): ...
+
+
+def follows(tokens):
+    return sum(i * token for i, token in enumerate(tokens, start=1)) % 997
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_side_of_llama_cpp_gives_every_row_its_own_past_and_reads_a_prompt_once(threads):
+    prompts, owners = [[5, 6, 7], [8, 9], [1, 2, 3, 4]], [0, 0, 1, 2, 2, 2]
+    expected = [list(prompts[owner]) for owner in owners]
+    for row in expected:
+        for _ in range(4):
+            row.append(follows(row))
+    llama = ScriptedLlama(batch=6)
+    rows = Rows(llama, None, threads=threads)
+    rows.begin(1, greedy=True)
+    assert rows.generate(prompts, owners, 4) == [row[-4:] for row in expected]
+    assert llama.decoded == [5, 4, 6, 6, 6]  # prompts, as many as fit, and three steps of all rows
 
 
 @pytest.mark.parametrize("processes", [1, 2, 3])

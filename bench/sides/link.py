@@ -39,5 +39,7 @@ def serve(load: Callable[[Job], Callable[[Job], Job]]) -> None:
 
 def versions() -> dict[str, str]:
     """Of the libraries that this process has imported."""
-    known = ("torch", "transformers", "trl", "vllm", "math_verify", "ponder")
+    known = (
+        "torch", "transformers", "trl", "vllm", "llama_cpp", "openvino", "openvino_genai", "math_verify", "ponder",
+    )  # fmt: skip
     return {name: str(getattr(sys.modules[name], "__version__", "?")) for name in known if name in sys.modules}

@@ -37,7 +37,8 @@ def rollout(config: Job) -> Any:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     model, tokenizer = hub.load(config["model"], dtype=getattr(torch, config["dtype"]), device=device)
     tokenizer = NeverEnds(tokenizer)
-    engine = LocalEngine(model, tokenizer, num_workers=config.get("workers"), num_slots=config.get("slots", 128))
+    engine = LocalEngine(model, tokenizer, num_workers=config.get("workers"), num_slots=config.get("slots", 128),
+                         int8=config.get("int8", False))  # fmt: skip
 
     async def ask(job: Job) -> int:
         params = SamplingParams(max_answer_tokens=job["new_tokens"], seed=job["seed"])
