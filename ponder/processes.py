@@ -14,14 +14,14 @@ import contextlib
 import functools
 import multiprocessing
 import os
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+
+from ponder.stopping import terminal_ignored
 
 
 def num_cores() -> int:
@@ -54,7 +54,7 @@ def context() -> Any:
     if sys.platform == "linux":
         found = multiprocessing.get_context("forkserver")
         found.set_forkserver_preload(["torch"])  # not ponder: the server does not know where it is imported from here
-        with contextlib.suppress(OSError), _sigint_ignored():  # no socket can be made below TMPDIR
+        with contextlib.suppress(OSError), terminal_ignored():  # no socket can be made below TMPDIR
             forkserver.ensure_running()
             return found
     return multiprocessing.get_context("spawn")
@@ -62,9 +62,9 @@ def context() -> Any:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """Start worker processes inside: they inherit that Ctrl-C is the parent's to handle, from their server or from us.
-    With a server Ctrl-C works meanwhile: the first start waits until the server is there."""
-    with contextlib.nullcontext() if context().get_start_method() == "forkserver" else _sigint_ignored():
+    """Start worker processes inside: they inherit that a terminal's signals are the parent's to handle, from their
+    server or from us. With a server Ctrl-C works meanwhile: the first start waits until the server is there."""
+    with contextlib.nullcontext() if context().get_start_method() == "forkserver" else terminal_ignored():
         yield
 
 
@@ -73,15 +73,3 @@ def enter(environment: Mapping[str, str], target: Callable[..., None], *argument
     os.environ.clear()
     os.environ.update(environment)
     target(*arguments)
-
-
-@contextlib.contextmanager
-def _sigint_ignored() -> Iterator[None]:
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may; the workers then ignore it once they run
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)

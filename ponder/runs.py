@@ -21,10 +21,8 @@ import hashlib
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
-import threading
 import time
 import tomllib
 import warnings
@@ -375,34 +373,6 @@ class Run:
 
     def checkpoint_folder(self, step: int) -> Path:
         return self.folder / "checkpoints" / f"step_{step:05d}"
-
-
-class GracefulStop:
-    """Ctrl-C asks a loop to finish its step and save; a second Ctrl-C interrupts at once.
-
-    with GracefulStop() as stop:
-        for step in ...:
-            ...
-            if stop.requested: save(); raise KeyboardInterrupt
-    """
-
-    requested = False
-
-    def __enter__(self) -> GracefulStop:
-        self._before = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is threading.main_thread():  # only there may handlers be set
-            signal.signal(signal.SIGINT, self._request)
-        return self
-
-    def _request(self, *_: object) -> None:
-        if self.requested:
-            raise KeyboardInterrupt
-        self.requested = True
-        print("\nfinishing this step, then saving (Ctrl-C again to stop at once)", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, self._before)
 
 
 def find_checkpoints(folder: str | Path) -> list[Path]:

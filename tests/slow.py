@@ -2,7 +2,7 @@
 
     python -m pytest -n 2 --dist loadfile --junitxml=times.xml && python -m tests.slow times.xml
 
-writes tests/slow.txt anew: a test function is in it if all of its cases took more than 4 s, or one more than 0.4 s where
+writes that list anew: a test function is in it if all of its cases took more than 4 s, or one more than 0.4 s where
 the mean is more than 0.1 s. Marks in the code stay; they are for tests whose nature it is.
 """
 

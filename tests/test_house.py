@@ -13,13 +13,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"types", "config", "runs", "processes", "rewarding"}
+BASE = {"types", "config", "runs", "processes", "stopping", "rewarding"}
 # a room -> what it may import of ponder (its own room is always allowed)
 MAY = {
     "types": set(),
     "config": set(),
     "runs": {"types"},
-    "processes": set(),
+    "processes": {"stopping"},
+    "stopping": set(),
     "rewarding": set(),
     "efforts": {"config", "runs"},
     "ratings": set(),

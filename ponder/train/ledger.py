@@ -18,7 +18,8 @@ from typing import Any, Self
 
 from ponder.engine.base import EngineLost
 from ponder.rollouts.collect import Collected
-from ponder.runs import GracefulStop, Run
+from ponder.runs import Run
+from ponder.stopping import GracefulStop
 from ponder.train.batches import Example
 from ponder.train.critic import Critic
 from ponder.train.metrics import cost, extremes, lag_metrics, rollout_metrics, sample_row

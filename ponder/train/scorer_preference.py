@@ -31,7 +31,7 @@ from ponder.config import setting
 from ponder.models import hub
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
-from ponder.runs import GracefulStop, write_atomic
+from ponder.runs import write_atomic
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.bradley_terry import LinearReward, fit, pair_losses
 from ponder.scorers.outcome import BIAS, WEIGHT
@@ -39,6 +39,7 @@ from ponder.scorers.preference import PreferenceScorer, new_preference_head
 from ponder.scorers.preference_ensemble import PreferenceEnsemble
 from ponder.scorers.reader import Pool, Reader
 from ponder.scorers.reward import TRAINED_ON
+from ponder.stopping import GracefulStop
 from ponder.tasks.preferences import clustered_share, load_comparisons
 from ponder.train.distributed import Trainer
 from ponder.train.preference_examples import Grouped, JudgedPrompt, Judgements, comparison_data

@@ -30,7 +30,8 @@ from ponder.grading.verifiers import numbered_lines
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.rewarding import MonitorInReward, chosen_by_flags, training
-from ponder.runs import GracefulStop, Run, file_source
+from ponder.runs import Run, file_source
+from ponder.stopping import GracefulStop
 from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.train import inputs
 from ponder.train.batches import Example, micro_batches

@@ -5,16 +5,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
+import pty
 import shutil
 import signal
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from ponder.config import ConfigError, from_dict
+from ponder import stopping
+from ponder.config import ConfigError, dumps, from_dict
 from ponder.engine.base import ScriptedEngine
 from ponder.engine.local import LocalEngine
 from ponder.models.tokenizer import ByteTokenizer
@@ -32,8 +38,8 @@ from ponder.train.presets import PRESETS
 from ponder.train.recipe import RLConfig, load_recipe
 from ponder.train.rl import examples, groups_that_count, reward_terms, rl, sample_and_grade, train
 from ponder.types import SamplingParams, Verdict
-from tests.helpers import LowercaseTask, group_of, tiny_model
-from tests.train.killing import whole_and_broken
+from tests.helpers import LowercaseTask, group_of, tiny_model, until
+from tests.train.killing import has_logged, whole_and_broken
 
 ROOT = Path(__file__).parent.parent.parent
 TOY = "tests.helpers:LowercaseTask"
@@ -151,18 +157,48 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(base, tmp_pat
     assert weights(tmp_path / "a", 3) == weights(tmp_path / "b", 3) != weights(tmp_path / "c", 3)
 
 
-def test_ctrl_c_finishes_the_step_saves_and_goes_on_from_there(base, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_finishes_the_step_saves_and_goes_on_from_there(number, base, tmp_path, monkeypatch):
+    monkeypatch.setattr(stopping, "_write_nowhere", lambda: None)  # this terminal is still there
     run = config(base, tmp_path / "run", num_steps=5, save_every=100)
     rl(replace(run, out=str(tmp_path / "whole")))
 
     def interrupt(step):
         if step.step == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
+    before = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         rl(run, on_step=interrupt)
+    assert signal.getsignal(number) == before
     rl(run)
     assert weights(tmp_path / "run", 5) == weights(tmp_path / "whole", 5)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="on Linux only: os.login_tty")
+def test_a_run_whose_terminal_is_closed_saves_its_step_and_goes_on_from_there(base, tmp_path):
+    """The window is gone: SIGHUP reaches the run and its workers, and every line that it prints is an error."""
+    run, whole = (
+        config(base, tmp_path / name, num_steps=40, save_every=100, num_workers=2) for name in ("run", "whole")
+    )
+    (tmp_path / "run.toml").write_text(dumps(run))
+    ours, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ponder.cli", "rl", str(tmp_path / "run.toml")], cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=lambda: os.login_tty(terminal), pass_fds=[terminal],
+    )  # fmt: skip
+    os.close(terminal)
+    until(lambda: has_logged(tmp_path / "run", 3), seconds=120)
+    os.close(ours)
+    assert process.wait(60) == 130
+    steps = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert 3 <= steps < 40
+    with safe_open(tmp_path / "run" / "state" / "state.safetensors", framework="pt") as file:
+        assert json.loads(file.metadata()["facts"])["step"] == steps
+    rl(replace(run, num_steps=steps + 1))
+    rl(replace(whole, num_steps=steps + 1))
+    assert weights(tmp_path / "run", steps + 1) == weights(tmp_path / "whole", steps + 1)
 
 
 def test_the_checkpoint_holds_the_base_and_the_last_step_with_growing_compute(base, tmp_path):
