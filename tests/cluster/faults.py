@@ -103,7 +103,7 @@ def test_an_actor_that_hangs_for_less_than_the_patience_is_kept(folder, nodes, o
 
 
 def test_a_slow_node_costs_less_than_half_a_step(folder, nodes, one, calm):
-    run = Training(folder / "slow", nodes.address, "cluster.engines=2", "cluster.hedge=1", "cluster.patience=60")
+    run = Training(folder / "slow", nodes.address, "cluster.engines=2", "cluster.hedge=0.5", "cluster.patience=60")
     run.wait_for_event("ready", 2)
     with slowed(run.pid("engine 1")):
         run.finish()
