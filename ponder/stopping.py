@@ -22,8 +22,8 @@ TERMINAL = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [
 
 
 class GracefulStop:
-    """Ctrl-C, SIGTERM (as schedulers send it) or a closed terminal ask a loop to finish its step and save; a second one
-    interrupts at once.
+    """Ctrl-C, SIGTERM (as schedulers send it) or a closed terminal ask a loop to finish its step and save; a second
+    Ctrl-C or SIGTERM interrupts at once. A closed terminal tells twice: the kernel, and then the shell.
     """
 
     requested = False
@@ -33,15 +33,17 @@ class GracefulStop:
         if threading.current_thread() is threading.main_thread():  # only there may handlers be set
             for number in (signal.SIGTERM, *TERMINAL):
                 before = signal.getsignal(number)
-                if number == signal.SIGINT or before != signal.SIG_IGN:  # under nohup a closed terminal stops nothing
+                # under nohup a closed terminal stops nothing; None: a handler of a library in C, which stays
+                if before is not None and (number == signal.SIGINT or before != signal.SIG_IGN):
                     self._before[number] = before
                     signal.signal(number, self._request)
         return self
 
     def _request(self, number: int, _: object) -> None:
-        if number != signal.SIGINT and number in TERMINAL:
+        hung_up = number not in (signal.SIGINT, signal.SIGTERM)
+        if hung_up:
             _write_nowhere()
-        if self.requested:
+        if self.requested and not hung_up:
             raise KeyboardInterrupt
         self.requested = True
         print("\nfinishing this step, then saving (Ctrl-C again to stop at once)", file=sys.stderr, flush=True)
