@@ -37,7 +37,7 @@ from numpy.typing import NDArray
 
 from ponder.evals.bank import Bank
 from ponder.evals.overoptimisation import best_of, completion_of_text, label, shown_work
-from ponder.evals.stats import student
+from ponder.intervals import student
 from ponder.models import hub
 from ponder.runs import find_checkpoints, write_atomic
 from ponder.scorers import load_scorer

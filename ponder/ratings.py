@@ -14,7 +14,8 @@ Intervals are by contests, never by the curvature of the likelihood: all compari
 and curvature takes them for thousands of separate games (it says 3 to 10 points where people scatter by 220 to 320).
 
 Numbers lie on a grid of whole ratings from -2000 to 8000, so that the rest is one convolution a contest and lookups.
-Left out: volatility, the decay of a rating with time, teams. Bradley-Terry belongs here when something needs it.
+Left out: volatility, the decay of a rating with time, teams. Bradley and Terry's model of
+votes is evals/bradley_terry.py.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+from ponder.intervals import Z, student
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,7 +38,6 @@ LOWEST, HIGHEST = -2000, 8000  # of the grid
 GRID = np.arange(LOWEST, HIGHEST + 1)
 CONTEST_SD = 270.0  # one contest about the person: 224 to 323 in six rounds of 2020, the middle by hand
 FEWEST = 6  # contests, for an interval from their own spread
-Z = NormalDist().inv_cdf(0.975)
 
 
 def win_chance(rating: ArrayLike, other: ArrayLike) -> Floats:
@@ -229,17 +230,6 @@ def profile_bound(placings: Sequence[Placing]) -> float:
     if not len(inside):  # a field at the very end of the grid
         return float(HIGHEST if is_won else LOWEST)
     return float(inside[0] if is_won else inside[-1])
-
-
-def student(freedom: int) -> float:
-    """The 97.5 % point of Student's t (Cornish and Fisher's series; within 1 % from 4 degrees of freedom on)."""
-    z, v = Z, freedom
-    return (
-        z
-        + (z**3 + z) / (4 * v)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * v**3)
-    )
 
 
 def _mean_curve(placings: Sequence[Placing]) -> Floats:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"types", "config", "runs", "processes", "stopping", "rewarding"}
+BASE = {"types", "config", "runs", "processes", "stopping", "rewarding", "intervals"}
 # a room -> what it may import of ponder (its own room is always allowed)
 MAY = {
     "types": set(),
@@ -23,7 +23,8 @@ MAY = {
     "stopping": set(),
     "rewarding": set(),
     "efforts": {"config", "runs"},
-    "ratings": set(),
+    "intervals": set(),
+    "ratings": {"intervals"},
     "sandbox": BASE,
     "grading": BASE | {"sandbox"},
     "tasks": BASE | {"grading", "sandbox"},

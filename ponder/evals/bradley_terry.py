@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 from ponder.config import ConfigError
 from ponder.evals.stats import Estimate
 from ponder.evals.win_graph import WinGraph
-from ponder.ratings import student, win_chance
+from ponder.intervals import student
+from ponder.ratings import win_chance
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -19,6 +19,7 @@ import numpy as np
 from ponder.evals.bradley_terry import Games, clustered, freedom_of, student_point, two_sided
 from ponder.evals.stats import Estimate
 from ponder.evals.votes import Ballot
+from ponder.intervals import wilson
 
 FEWEST = 30  # questions: with fewer clusters a sandwich is too narrow by an unknown amount
 LEVEL = 0.05
@@ -82,10 +83,7 @@ def _rate(scores: np.ndarray, games: Games) -> tuple[Estimate, float]:
     freedom = freedom_of(games.questions, games.voters)
     if freedom < 1:
         return Estimate(mean, 0.0, 1.0), 1.0
-    t = student_point(freedom)
-    centre = (mean + t * t / (2 * size)) / (1 + t * t / size)
-    half = t * math.sqrt(mean * (1 - mean) / size + t * t / (4 * size * size)) / (1 + t * t / size)
-    return Estimate(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))), size
+    return Estimate(mean, *wilson(mean, size, t=student_point(freedom))), size
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -40,8 +40,9 @@ import numpy as np
 from ponder.config import ConfigError
 from ponder.evals import made_up_refusals
 from ponder.evals.refusal_rules import HELPS_AFTER, LEAD, OPENERS
-from ponder.evals.stats import Estimate, Z
+from ponder.evals.stats import Estimate
 from ponder.grading.verifiers import numbered_lines
+from ponder.intervals import wilson
 
 RefusalLabel = Literal["refused", "partial", "complied", "undecided"]
 LABELS: tuple[RefusalLabel, ...] = get_args(RefusalLabel)
@@ -148,11 +149,11 @@ class Certificate:
 
     @property
     def recall(self) -> Estimate:
-        return wilson(self.found, self.refusals)
+        return _share(self.found, self.refusals)
 
     @property
     def false_positives(self) -> Estimate:
-        return wilson(self.false, self.complied)
+        return _share(self.false, self.complied)
 
     def sentence(self) -> str:
         recall, false = self.recall, self.false_positives
@@ -164,14 +165,9 @@ class Certificate:
         )
 
 
-def wilson(count: int, num: int) -> Estimate:
-    """A share with Wilson's 95 % interval; nan of nothing."""
-    if not num:
-        return Estimate(math.nan, 0.0, 1.0)
-    share, z2 = count / num, Z * Z
-    centre = (share + z2 / (2 * num)) / (1 + z2 / num)
-    half = Z * math.sqrt(share * (1 - share) / num + z2 / (4 * num * num)) / (1 + z2 / num)
-    return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
+def _share(count: int, num: int) -> Estimate:
+    """A share with its interval; nan of nothing."""
+    return Estimate(count / num, *wilson(count / num, num)) if num else Estimate(math.nan, 0.0, 1.0)
 
 
 async def certify(grader: Grader, rows: Sequence[Labelled], *, labels: str, is_human: bool) -> Certificate:

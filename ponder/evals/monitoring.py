@@ -30,10 +30,10 @@ from typing import Any
 from ponder.config import ConfigError
 from ponder.evals.stats import Estimate
 from ponder.grading.verifiers import numbered_lines
+from ponder.intervals import student, wilson
 from ponder.monitors import Judgement, Monitor, Transcript, View
 from ponder.monitors.base import NO_CONTEXT
 from ponder.monitors.learned import threshold_between
-from ponder.ratings import student
 
 BASE_RATES = (0.01, 0.001)
 Count = Callable[[str], int]  # tokens of a text
@@ -107,10 +107,8 @@ def rate(hits: Iterable[tuple[str, bool]]) -> Rate:
         return Rate(value=p, low=0.0, high=1.0, n=n, problems=1)
     variance = m / (m - 1) * sum((hit - p * size) ** 2 for hit, size in sums) / n**2
     size = float(m) if p in (0.0, 1.0) else min(float(n), p * (1 - p) / variance) if variance > 0 else float(n)
-    t = student(m - 1)
-    centre = (p + t * t / (2 * size)) / (1 + t * t / size)
-    half = t * math.sqrt(p * (1 - p) / size + t * t / (4 * size * size)) / (1 + t * t / size)
-    return Rate(value=p, low=max(0.0, min(p, centre - half)), high=min(1.0, max(p, centre + half)), n=n, problems=m)
+    low, high = wilson(p, size, t=student(m - 1))
+    return Rate(value=p, low=low, high=high, n=n, problems=m)
 
 
 def precision(recall: float, false_positives: float, base: float) -> float:

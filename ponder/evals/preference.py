@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from ponder.config import ConfigError
 from ponder.evals.preference_baselines import bag_of_words, longer, targets
-from ponder.evals.stats import Estimate, in_percent, student
+from ponder.evals.stats import Estimate, in_percent
 from ponder.evals.tables import Table, cell, points
+from ponder.intervals import Z, student
 from ponder.scorers.bradley_terry import Floats, Pairs, minimise, pair_losses
 from ponder.scorers.calibration import ece
 from ponder.scorers.files import scorer_folder
@@ -198,7 +199,7 @@ def _share(values: Floats, keys: Sequence[str]) -> Estimate:
     if not len(values):
         return Estimate(float("nan"), float("nan"), float("nan"))
     groups = len(set(keys))
-    return Estimate(*clustered_share(values, keys, z=student(groups - 1) if groups > 1 else 1.96))
+    return Estimate(*clustered_share(values, keys, t=student(groups - 1) if groups > 1 else Z))
 
 
 def clustered_difference(first: Floats, second: Floats, keys: Sequence[str]) -> Estimate:

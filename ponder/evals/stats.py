@@ -26,14 +26,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ponder.ratings import student
-
-Z = NormalDist().inv_cdf(0.975)
+from ponder.intervals import student, wilson
 
 
 def _check(k: int, n: int) -> None:
@@ -163,10 +160,7 @@ def interval(values: Sequence[float], *, draws: int = 1) -> Estimate:
         size = float(num)
     else:
         size = min(mean * (1 - mean) / variance, bound) if variance > 0 else float(bound)
-    t = student(num - 1)
-    centre = (mean + t * t / (2 * size)) / (1 + t * t / size)
-    half = t * math.sqrt(mean * (1 - mean) / size + t * t / (4 * size * size)) / (1 + t * t / size)
-    return Estimate(mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half)))
+    return Estimate(mean, *wilson(mean, size, t=student(num - 1)))
 
 
 def paired_difference(first: Sequence[float], second: Sequence[float]) -> Estimate:

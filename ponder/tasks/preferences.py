@@ -17,7 +17,6 @@ a test split of its own, that is the report.
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -29,6 +28,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ponder.config import ConfigError, nearest
+from ponder.intervals import Z, wilson
 from ponder.runs import file_hash
 from ponder.tasks.comparison_rows import ComparedAnswers, Row, read_helpsteer3, read_row, read_ultrafeedback
 from ponder.tasks.datahub import hub_files
@@ -244,7 +244,7 @@ def _dropped_note(dropped: Mapping[str, int]) -> str:
     return f"{sum(dropped.values())} dropped ({counts})" if dropped else "nothing was dropped"
 
 
-def clustered_share(values: ArrayLike, clusters: Sequence[str], *, z: float = 1.959964) -> tuple[float, float, float]:
+def clustered_share(values: ArrayLike, clusters: Sequence[str], *, t: float = Z) -> tuple[float, float, float]:
     """A mean of values in [0, 1] with its 95 % interval (Wilson's), whose width counts clusters and not values.
 
     Votes on one question are not independent: taken one by one, nine votes a question cover the truth in 76 % of cases
@@ -258,9 +258,7 @@ def clustered_share(values: ArrayLike, clusters: Sequence[str], *, z: float = 1.
     sums = np.bincount(owner, x - mean)
     variance = float(sums @ sums) * groups / (groups - 1) / num**2
     size = min(float(num), mean * (1 - mean) / variance) if variance > 0 else float(groups)
-    centre = (mean + z * z / (2 * size)) / (1 + z * z / size)
-    half = z * math.sqrt(mean * (1 - mean) / size + z * z / (4 * size * size)) / (1 + z * z / size)
-    return mean, max(0.0, min(mean, centre - half)), min(1.0, max(mean, centre + half))
+    return mean, *wilson(mean, size, t=t)
 
 
 # ---- where rows come from --------------------------------------------------------------------------------------------
