@@ -28,7 +28,6 @@ from ponder.evals.bradley_terry import (
     NoFiniteFit,
     Ties,
     fit,
-    student_point,
     two_sided,
 )
 from ponder.evals.duels import FEWEST, LEVEL, Duel, duels, games_of, holm, too_few, win_rate
@@ -36,6 +35,7 @@ from ponder.evals.influence import Influence, smallest_removal
 from ponder.evals.stats import Estimate
 from ponder.evals.style import differences
 from ponder.evals.votes import FILTERS, Ballot, check_filters
+from ponder.intervals import student
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,7 +210,7 @@ def _domain(name: str, ballots: Sequence[Ballot], ties: Ties) -> DomainStandings
         return replace(facts, notes=(too_few(facts.num_votes, facts.num_questions),))
     found = fit(games_of(ballots), ties=ties)
     rows = standings_of(found)
-    t = student_point(found.freedom) if found.freedom > 0 else math.inf
+    t = student(found.freedom) if found.freedom > 0 else math.inf
     tested = []
     for row in rows:
         half = (row.rating.high - row.rating.low) / 2

@@ -168,7 +168,7 @@ class BradleyTerry:
         """Of the 95 % interval, in log-odds; infinite where there is one cluster only."""
         if self.freedom < 1:
             return math.inf
-        return student_point(self.freedom) * math.sqrt(max(0.0, self.variance(contrast)))
+        return student(self.freedom) * math.sqrt(max(0.0, self.variance(contrast)))
 
     def _of_players(self, contrast: Floats) -> Floats:
         return np.concatenate([contrast, np.zeros(len(self.coefficients) - self.num_players)])
@@ -295,11 +295,6 @@ def _davidson(at: Floats, design: Floats, score: Floats, weight: Floats) -> tupl
     information[:-1, -1] = information[-1, :-1] = design.T @ (-weight * mean * tied)
     information[-1, -1] = float(weight @ (tied * (1 - tied)))
     return value, scores, information
-
-
-def student_point(freedom: int) -> float:
-    """The 97.5 % point of Student's t, exact where few voters leave few degrees of freedom."""
-    return {1: 12.7062, 2: 4.3027, 3: 3.1824}.get(freedom) or student(freedom)
 
 
 def two_sided(t: float, freedom: int) -> float:

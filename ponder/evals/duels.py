@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ponder.evals.bradley_terry import Games, clustered, freedom_of, student_point, two_sided
+from ponder.evals.bradley_terry import Games, clustered, freedom_of, two_sided
 from ponder.evals.stats import Estimate
 from ponder.evals.votes import Ballot
-from ponder.intervals import wilson
+from ponder.intervals import student, wilson
 
 FEWEST = 30  # questions: with fewer clusters a sandwich is too narrow by an unknown amount
 LEVEL = 0.05
@@ -83,7 +83,7 @@ def _rate(scores: np.ndarray, games: Games) -> tuple[Estimate, float]:
     freedom = freedom_of(games.questions, games.voters)
     if freedom < 1:
         return Estimate(mean, 0.0, 1.0), 1.0
-    return Estimate(mean, *wilson(mean, size, t=student_point(freedom))), size
+    return Estimate(mean, *wilson(mean, size, t=student(freedom))), size
 
 
 def holm(ps: Sequence[float]) -> list[float]:

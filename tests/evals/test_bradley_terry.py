@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 from ponder.config import ConfigError
-from ponder.evals.bradley_terry import POINTS, Games, NoFiniteFit, fit, student_point, two_sided
+from ponder.evals.bradley_terry import POINTS, Games, NoFiniteFit, fit, two_sided
 from ponder.evals.influence import smallest_removal
+from ponder.intervals import student
 
 sys.path.append(str(Path(__file__).parent.parent.parent / "bench"))
 
@@ -197,7 +198,7 @@ def test_the_fewest_votes_that_change_the_first_place_do_change_it():
 
 def test_students_t_is_exact_where_few_degrees_of_freedom_are_left():
     for freedom in (1, 2, 3, 10, 30, 1000):
-        assert two_sided(student_point(freedom), freedom) == pytest.approx(0.05, rel=5e-3)
+        assert two_sided(student(freedom), freedom) == pytest.approx(0.05, rel=5e-3)
     assert two_sided(0, 5) == pytest.approx(1)
 
 
