@@ -274,6 +274,12 @@ class LocalEngine(TokenEngine):
             self._load[worker] -= n * self._cost(call.request)
         return call
 
+    def _take_calls(self) -> set[_Call]:
+        """All that wait for an answer, which nobody else will now give them. The lock is held."""
+        calls = {*self._outbox, *self._pending.values()}
+        self._pending, self._outbox = {}, []
+        return calls
+
     def _cost(self, request: Request) -> int:
         """Tokens that one sample takes at most."""
         params, left = request.params, self.config.max_position_embeddings - len(request.prompt_ids)
@@ -366,8 +372,7 @@ class LocalEngine(TokenEngine):
         with self._lock:
             self.failure = self.failure or why  # the first reason is the cause
             self._closed = True
-            calls = {*self._outbox, *self._pending.values()}
-            self._pending, self._outbox = {}, []
+            calls = self._take_calls()
         _log.error("the engine has failed: %s", why)
         for call in calls:
             call.end(error=EngineError(why))
@@ -439,8 +444,7 @@ class LocalEngine(TokenEngine):
         """Stop the workers and wait for them: a thread that still computes while Python exits aborts the process."""
         with self._lock:
             self._closed = True
-            calls = {*self._outbox, *self._pending.values()}
-            self._pending, self._outbox = {}, []
+            calls = self._take_calls()
             workers = list(self._workers)
         for connection in workers:
             self._send(connection, None)

@@ -325,9 +325,7 @@ def _special_tokens(folder: Path) -> dict[str, str]:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):  # the second wins
         data = read_json(folder / name) if (folder / name).exists() else {}
         for key in _NAMES:
-            value = data.get(key)
-            text = value.get("content") if isinstance(value, dict) else value
-            if isinstance(text, str):
+            if isinstance(text := content_of(data.get(key)), str):
                 found[key] = text
     return found
 
@@ -349,7 +347,7 @@ def _exported(name: str, content: bytes) -> bytes:
     tokens = [*(data.get("added_tokens") or []), *(data.get("added_tokens_decoder") or {}).values()]
     marks = [token for token in tokens if isinstance(token, dict) and token.get("content") in (THINK, UNTHINK)]
     lists = {
-        key: [token for token in data[key] if _name(token) not in (THINK, UNTHINK)]
+        key: [token for token in data[key] if content_of(token) not in (THINK, UNTHINK)]
         for key in ("additional_special_tokens", "extra_special_tokens")
         if isinstance(data.get(key), list)
     }
@@ -361,7 +359,8 @@ def _exported(name: str, content: bytes) -> bytes:
     return (json.dumps(data | lists, ensure_ascii=False, indent=indent) + "\n").encode()
 
 
-def _name(token: Any) -> Any:
+def content_of(token: Any) -> Any:
+    """The text of a token in a tokenizer's files, where it stands alone or in an object with its flags."""
     return token.get("content") if isinstance(token, dict) else token
 
 

@@ -28,7 +28,7 @@ import torch
 
 from ponder.config import ConfigError
 from ponder.models.files import read_json
-from ponder.models.hf_tokenizer import THINK, UNTHINK, HFTokenizer
+from ponder.models.hf_tokenizer import THINK, UNTHINK, HFTokenizer, content_of
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
 from ponder.runs import write_atomic
@@ -135,12 +135,10 @@ def _write_settings(folder: Path, renamed: Mapping[str, str]) -> None:
                 settings["added_tokens_decoder"][number] = token | named
         for key in _LISTS:
             if isinstance(settings.get(key), list):
-                settings[key] = [token for token in settings[key] if _content(token) not in (*renamed, THINK, UNTHINK)]
+                settings[key] = [
+                    token for token in settings[key] if content_of(token) not in (*renamed, THINK, UNTHINK)
+                ]
         write_atomic(folder / name, json.dumps(settings, indent=2, ensure_ascii=False) + "\n")
-
-
-def _content(token: Any) -> Any:
-    return token.get("content") if isinstance(token, dict) else token
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from typing import Any, Protocol, TypeVar
 
 from ponder.config import ConfigError
 from ponder.rollouts.programs import asked, plain
-from ponder.strategies.deliberation_strategy import PlainTextEngine
+from ponder.strategies.deliberation_strategy import allow_plain_text
 from ponder.strategies.turns import Episode, is_final
 from ponder.tasks.openenv import (
     ActionRefused,
@@ -119,9 +119,7 @@ class OpenEnvTurns:
     async def __call__(self, episode: Episode) -> Ending:
         problem = self.problem_of(episode.work.prompt)
         episode.work.prompt = asked(episode.work.prompt, self.ask_for)
-        tokenizer = episode.work.engine.tokenizer
-        if tokenizer is not None and tokenizer.think_id is None:
-            episode.work.engine = PlainTextEngine(episode.work.engine)
+        allow_plain_text(episode.work)
         play = _Play(session=self.session_of(problem))
         try:
             try:

@@ -31,7 +31,7 @@ from ponder.grading.code_blocks import extract_code, fenced_blocks
 from ponder.sandbox.base import Limits, Program, Ran
 from ponder.sandbox.executions import shared
 from ponder.strategies.base import Work, strategy
-from ponder.strategies.deliberation_strategy import PlainTextEngine
+from ponder.strategies.deliberation_strategy import allow_plain_text
 from ponder.strategies.turns import Episode, is_final, run_episode
 from ponder.types import Completion, Ending, Message
 
@@ -82,9 +82,7 @@ class ProgramReasoning:
         return _end(episode, printed, text)
 
     async def _play_turns(self, episode: Episode) -> Ending:
-        tokenizer = episode.work.engine.tokenizer
-        if tokenizer is not None and tokenizer.think_id is None:
-            episode.work.engine = PlainTextEngine(episode.work.engine)
+        allow_plain_text(episode.work)
         seen, printed = 0, ""  # characters of reasoning that were read; what the last program printed
         while episode.turn_number < self.turns:
             drawn = await episode.draw(1, pause=(CLOSING,))

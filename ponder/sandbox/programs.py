@@ -109,26 +109,8 @@ class Programs:
         limits: Limits = Limits(),
         read: Sequence[str] = (),
     ) -> Ran:
-        """Run a compiler, or another command that needs files: reads the system's folders and `read`, writes below
-        `box`,
-        where it begins. Has no network. Everything that it started ends with it."""
-        return self._to_its_end(self._tool_order(command, box, limits, read), stdin)
-
-    def start_tool(
-        self,
-        command: Sequence[str],
-        box: str,
-        *,
-        limits: Limits = Limits(),
-        read: Sequence[str] = (),
-        stdin: bytes | int | None = None,
-        stdout: int | None = None,
-        extra: Sequence[int] = (),
-    ) -> Child:
-        """Begin one, such as a judge's manager that opens pipes in its box."""
-        return self._launch(self._tool_order(command, box, limits, read), stdin, stdout=stdout, extra=extra)
-
-    def _tool_order(self, command: Sequence[str], box: str, limits: Limits, read: Sequence[str]) -> Order:
+        """Run a compiler, or another command that needs files. It reads the system's folders and `read`, writes below
+        `box`, where it begins, and has no network. Everything that it started ends with it."""
         environment = {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C.UTF-8", "TMPDIR": box}
         more = {
             "box": box,
@@ -137,7 +119,7 @@ class Programs:
             "file_bytes": TOOL_FILE_BYTES,
             "environment": environment,
         }
-        return Order(kind="tool", limits=limits, args=tuple(command), more=more)
+        return self._to_its_end(Order(kind="tool", limits=limits, args=tuple(command), more=more), stdin)
 
     def _to_its_end(self, order: Order, stdin: bytes, **more: Any) -> Ran:
         with self._places:

@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ponder.scorers.logistic import sigmoid
+
 Floats = NDArray[np.float64]
 Map = Callable[[Floats], Floats]
 
@@ -91,7 +93,7 @@ def minimise(product: Map, transposed: Map, size: int, pairs: Pairs, *, l2: floa
     r = product(theta)
     now = loss(theta, r)
     for _ in range(50):
-        p = _sigmoid(r[first] - r[second] - toward)
+        p = sigmoid(r[first] - r[second] - toward)
         gradient = back(w * (p - pairs.target), 2 * centre * w * (r[first] + r[second]), len(r)) + l2 * theta
         curved = w * p * (1 - p)
 
@@ -174,7 +176,3 @@ def fit(
 
     weights = minimise(product, transposed, x.shape[1], pairs, l2=l2, centre=centre)
     return LinearReward(mean, scale, np.where(is_constant, 0.0, weights))
-
-
-def _sigmoid(x: Floats) -> Floats:
-    return 1 / (1 + np.exp(-np.clip(x, -500, 500)))

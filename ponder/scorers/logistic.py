@@ -42,7 +42,7 @@ def fit(features_NF: Floats, target_N: Floats, *, l2: float = 1.0, weight_N: Flo
     theta = np.zeros(x.shape[1] + 1)
     loss = _loss(z, y, w, penalty, theta)
     for _ in range(100):
-        p = _sigmoid(z @ theta)
+        p = sigmoid(z @ theta)
         gradient = z.T @ (w * (p - y)) + penalty * theta
         curvature = (z * (w * p * (1 - p))[:, None]).T @ z + np.diag(penalty + 1e-9)
         step = np.linalg.solve(curvature, gradient)
@@ -60,5 +60,6 @@ def _loss(z: Floats, y: Floats, w: Floats, penalty: Floats, theta: Floats) -> fl
     return float(w @ (np.logaddexp(0, x) - y * x) + 0.5 * penalty @ theta**2)
 
 
-def _sigmoid(x: Floats) -> Floats:
+def sigmoid(x: Floats) -> Floats:
+    """1 / (1 + e^-x), which does not overflow."""
     return 1 / (1 + np.exp(-np.clip(x, -500, 500)))

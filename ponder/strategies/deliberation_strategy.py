@@ -67,9 +67,7 @@ async def deliberate(
     environment = Deliberation(**_environment_options(work, options))
     if teach:
         work.prompt = with_instructions(work.prompt)
-    tokenizer = work.engine.tokenizer
-    if tokenizer is not None and tokenizer.think_id is None:
-        work.engine = PlainTextEngine(work.engine)
+    allow_plain_text(work)
 
     async def rollout_fn(share: Work, index: int) -> Completion:
         return (await run_episode(environment, share, index=index, on_end=record)).completion
@@ -96,6 +94,13 @@ def with_instructions(prompt: Sequence[Message]) -> tuple[Message, ...]:
     if prompt and prompt[0].role == "system":
         return (replace(prompt[0], content=f"{prompt[0].content}\n\n{FORMAT_INSTRUCTIONS}"), *prompt[1:])
     return (Message(role="system", content=FORMAT_INSTRUCTIONS), *prompt)
+
+
+def allow_plain_text(work: Work) -> None:
+    """Where the model has no reasoning marks, its turns are plain text from here on."""
+    tokenizer = work.engine.tokenizer
+    if tokenizer is not None and tokenizer.think_id is None:
+        work.engine = PlainTextEngine(work.engine)
 
 
 class PlainTextEngine(RedrawingWrapper):

@@ -29,7 +29,7 @@ import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Generic, Protocol, TypeVar
 
 from ponder.config import ConfigError
 from ponder.grading.code_blocks import defines_name, extract_code
@@ -43,7 +43,6 @@ from ponder.tasks.benchmarks import Benchmark, Hub, rows_of
 from ponder.tasks.variations import variations
 from ponder.types import Message, Problem, Task, Verdict
 
-Reward = Literal["all", "fraction", "weighted"]
 REWARDS = ("all", "fraction", "weighted")
 ASK = "Answer with the whole program in one ```python block."
 
@@ -89,7 +88,35 @@ class CodeItem:
     source: str = ""
 
 
-class CodeTask(ListedTask):
+class ProgramItem(Protocol):
+    """A problem, and what only its verifier knows of it."""
+
+    @property
+    def problem(self) -> Problem: ...
+
+
+Item = TypeVar("Item", bound=ProgramItem)
+
+
+class ProgramTask(ListedTask, Generic[Item]):
+    """Programs that tests decide; a problem says which by `meta["tests"]`, a digest of them."""
+
+    def __init__(self, name: str, items: Sequence[Item], *, split: str, reward: str) -> None:
+        if reward not in REWARDS:
+            raise ConfigError(f"reward={reward!r} is none of {', '.join(REWARDS)}")
+        self.name, self.split, self.reward, self.grader_version = name, split, reward, grader()
+        self._problems = [item.problem for item in items]
+        self._by_digest = {item.problem.meta["tests"]: item for item in items}
+
+    def item(self, problem: Problem) -> Item:
+        """What the verifier knows of a problem, also of one that a mixture or a prompting changed."""
+        found = self._by_digest.get(problem.meta.get("tests", ""))
+        if found is None:
+            raise ConfigError(f"the problem {problem.id!r} is not of the task {self.name}")
+        return found
+
+
+class CodeTask(ProgramTask[CodeItem]):
     """Functions that asserts decide."""
 
     def __init__(
@@ -103,16 +130,12 @@ class CodeTask(ListedTask):
         cpu: float = 10.0,
         fresh: bool = False,
     ) -> None:
-        if reward not in REWARDS:
-            raise ConfigError(f"reward={reward!r} is none of {', '.join(REWARDS)}")
+        super().__init__(name, items, split=split, reward=reward)
         if not 0 <= differential <= 200:
             raise ConfigError(f"differential={differential} must lie between 0 and 200")
-        self.name, self.split, self.grader_version = name, split, grader()
-        self.reward, self.differential, self.fresh = reward, differential, fresh
+        self.differential, self.fresh = differential, fresh
         self.limits = Limits(cpu_seconds=float(cpu), memory_mb=512)
         self.patience = 2 * self.limits.wall_seconds + 60  # a starved run is repeated once; only then it is undecided
-        self._problems = [item.problem for item in items]
-        self._by_digest = {item.problem.meta["tests"]: item for item in items}
         self._extra: dict[str, tuple[Unit, ...]] = {}
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
@@ -155,15 +178,8 @@ class CodeTask(ListedTask):
 
     # ---- what else may be asked
 
-    def item(self, problem: Problem) -> CodeItem:
-        """What the verifier knows of a problem, also of one that a mixture or a prompting changed."""
-        found = self._by_digest.get(problem.meta.get("tests", ""))
-        if found is None:
-            raise ConfigError(f"the problem {problem.id!r} is not of the task {self.name}")
-        return found
-
     def program(self, problem: Problem, answer: str) -> str | None:
-        """The program that is run for an answer."""
+        """The program that is run for an answer; None where it has none."""
         item = self.item(problem)
         code = extract_code(answer, defines=item.tests.entry)
         if code is None:

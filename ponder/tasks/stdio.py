@@ -33,8 +33,8 @@ from ponder.grading.points import Subtask, judge_subtasks
 from ponder.runs import file_hash
 from ponder.sandbox.base import Language, Limits, Program, Ran
 from ponder.sandbox.executions import shared
-from ponder.tasks.base import ListedTask, parse_spec
-from ponder.tasks.code import REWARDS, grader
+from ponder.tasks.base import parse_spec
+from ponder.tasks.code import ProgramTask
 from ponder.tasks.file import read_rows
 from ponder.types import Message, Problem, Verdict
 
@@ -70,18 +70,14 @@ class StdioItem:
     source: str = ""
 
 
-class StdioTask(ListedTask):
+class StdioTask(ProgramTask[StdioItem]):
     """Programs judged by what they print."""
 
     def __init__(self, name: str, items: Sequence[StdioItem], *, split: str, reward: str, language: Language,
                  cpu: float) -> None:  # fmt: skip
-        if reward not in REWARDS:
-            raise ConfigError(f"reward={reward!r} is none of {', '.join(REWARDS)}")
-        self.name, self.split, self.reward, self.language = name, split, reward, language
-        self.grader_version = grader()
+        super().__init__(name, items, split=split, reward=reward)
+        self.language = language
         self.limits = Limits(cpu_seconds=cpu, memory_mb=MEMORY_MB, output_bytes=16 << 20)
-        self._problems = [item.problem for item in items]
-        self._by_digest = {item.problem.meta["tests"]: item for item in items}
         # every test may be starved and repeated once, and the verdict is still not the verifier's failure
         most = max((len(item.tests) for item in items), default=1)
         self.patience = min(3_600.0, 2 * self.limits.wall_seconds * most + 60)
@@ -102,13 +98,8 @@ class StdioTask(ListedTask):
         outputs = [f"{ran.status} ".encode() + b" ".join(ran.stdout.split()) for ran in printed] or [program.encode()]
         return hashlib.sha256(b"\0".join(outputs)).hexdigest()[:32]
 
-    def item(self, problem: Problem) -> StdioItem:
-        found = self._by_digest.get(problem.meta.get("tests", ""))
-        if found is None:
-            raise ConfigError(f"the problem {problem.id!r} is not of the task {self.name}")
-        return found
-
     def program(self, problem: Problem, answer: str) -> str | None:
+        """The program that is run for an answer; None where it has none."""
         return extract_code(answer, self.language)
 
     def _run(self, program: str, test: StdioTest) -> Ran:

@@ -42,6 +42,7 @@ from ponder.tasks.verifiers_tasks import (
     SCORE_SECONDS,
     TasksetTask,
     problem_of,
+    reward_of,
     task_of,
     version_of,
     vf,
@@ -145,9 +146,7 @@ class Game:
         )  # fmt: skip
         await env.finalize(task, episode)
         (trace,) = episode.traces
-        if (missing := [key for key, reward in trace.rewards.items() if reward is None]) or not trace.rewards:
-            raise RuntimeError(f"no reward came of {', '.join(missing) or 'any function'}")
-        return float(trace.reward)
+        return reward_of(trace)
 
     async def asked(self, shown: Any) -> str | None:
         """The model's next message; None = there is none."""

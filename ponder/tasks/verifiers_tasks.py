@@ -124,6 +124,11 @@ def score(name: str, config: str, data: str, answer: str) -> float:
     task, kind = task_of(name, config, data)
     trace = _trace(task, kind, answer)
     asyncio.run(task.score(trace))
+    return reward_of(trace)
+
+
+def reward_of(trace: Any) -> float:
+    """The reward of a trace that was scored, of which every function has to have said something."""
     if (missing := [key for key, reward in trace.rewards.items() if reward is None]) or not trace.rewards:
         raise RuntimeError(f"no reward came of {', '.join(missing) or 'any function'}")
     return float(trace.reward)

@@ -9,7 +9,6 @@ A session is a client process; it numbers its training models and samplers, and 
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import threading
 import time
@@ -451,9 +450,3 @@ def sampling_params(
         max_answer_tokens=room, max_tokens=room, stop=strings, seed=seed if own is None else int(own),
     )  # fmt: skip
     return params, end_ids
-
-
-def run_of(path: str) -> str:
-    """The run of a tinker:// path."""
-    matched = re.match(r"tinker://([^/]+)/", path)
-    return matched[1] if matched else path

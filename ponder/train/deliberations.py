@@ -34,7 +34,7 @@ from ponder.strategies.deliberation_environment import answer_line, listing, pai
 from ponder.tasks.arithmetic import parse
 from ponder.tasks.calculations import equation
 from ponder.tasks.ways import apply, slipped
-from ponder.train.solutions import Row, Unusable, open_source, single_operations
+from ponder.train.solutions import Row, Unusable, open_source, refuse_none, single_operations
 from ponder.types import Problem
 
 Say = Callable[[str, str], str]  # (question, right answer) -> the answer that is written down
@@ -236,7 +236,5 @@ def make_rows(
             for row in made:
                 if rows.setdefault(tuple(row.values()), row) is not row:
                     dropped["a row that was there already"] += 1
-    if not rows:
-        reasons = "; ".join(f"{number}: {reason}" for reason, number in dropped.most_common())
-        raise ConfigError(f"no row can be made of {', '.join(sources)} in the style {style!r} ({reasons})")
+    refuse_none(rows, dropped, sources, style)
     return list(rows.values()), dropped

@@ -70,7 +70,6 @@ class Judgements:
 
     pairs: Pairs
     example: NDArray[np.int64]  # (P,) whose pair it is
-    num_answers: int
 
     @classmethod
     def of(cls, examples: Sequence[JudgedPrompt], *, label_smoothing: float = 0.0, margin: float = 0.0) -> Judgements:
@@ -84,7 +83,7 @@ class Judgements:
             smoothed(target, label_smoothing), [1 / len(examples[i].pairs) for i, _, _ in rows],
             [margin * pair.strength if pair.target != 0.5 else 0.0 for _, _, pair in rows],
         )  # fmt: skip
-        return cls(pairs, np.array([i for i, _, _ in rows], np.int64), int(starts[-1]))
+        return cls(pairs, np.array([i for i, _, _ in rows], np.int64))
 
 
 @dataclass

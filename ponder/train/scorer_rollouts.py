@@ -98,9 +98,14 @@ def draw(
         raise ConfigError(f"{task.name} is the {task.split} split; a scorer is trained on the train split")
     problems = [task[i] for i in range(min(plan.num_problems, len(task)))]
     done, right, total = set(), 0, 0
-    for row in read_jsonl(out):
+
+    def count(row: dict[str, Any]) -> None:
+        nonlocal right, total
         done.add((row["problem"], row["policy"]))
         right, total = right + sum(s["correct"] for s in row["samples"]), total + len(row["samples"])
+
+    for row in read_jsonl(out):
+        count(row)
     wanted = len(models) * len(problems)
     engine: LocalEngine | None = None
     try:
@@ -116,10 +121,8 @@ def draw(
             del model
 
             def arrived(row: dict[str, Any]) -> None:
-                nonlocal right, total
                 append_jsonl(out, [row])
-                done.add((row["problem"], row["policy"]))
-                right, total = right + sum(s["correct"] for s in row["samples"]), total + len(row["samples"])
+                count(row)
                 if on_progress:
                     on_progress(len(done), wanted, right / max(1, total))
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,10 +57,15 @@ def make_rows(
             for row in from_solutions(open_source(source, count, seed, no_exam=no_exam), style, dropped):
                 if rows.setdefault((row["problem"], row["reasoning"]), row) is not row:
                     dropped["a row that was there already"] += 1
+    refuse_none(rows, dropped, sources, style)
+    return list(rows.values()), dropped
+
+
+def refuse_none(rows: Collection[Any], dropped: Counter[str], sources: Sequence[str], style: str) -> None:
+    """ConfigError where no row was made, with what was dropped and why."""
     if not rows:
         reasons = "; ".join(f"{number}: {reason}" for reason, number in dropped.most_common())
         raise ConfigError(f"no row can be made of {', '.join(sources)} in the style {style!r} ({reasons})")
-    return list(rows.values()), dropped
 
 
 def open_source(source: str, count: int | None, seed: int, *, no_exam: bool = False) -> Task:

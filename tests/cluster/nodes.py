@@ -32,6 +32,7 @@ from typing import Any, ClassVar
 from safetensors.torch import load_file
 
 from ponder.runs import read_jsonl
+from tests.train.killing import untimed
 
 ROOT = Path(__file__).parents[2]
 RAY = Path(sys.executable).with_name("ray")
@@ -238,17 +239,13 @@ def slowed(pid: int, share: float = 0.1, period: float = 0.5) -> Iterator[None]:
 
 def outcome(folder: Path) -> tuple[list[dict[str, Any]], dict[str, bytes]]:
     """Every metric but times, and every weight and moment, as bytes."""
-    rows = [
-        {key: value for key, value in row.items() if not key.startswith(("time/", "seconds"))}
-        for row in read_jsonl(folder / "metrics.jsonl")
-    ]
     tensors: dict[str, bytes] = {}
     for path in sorted((folder / "state").rglob("*.safetensors")):
         where = path.relative_to(folder)
         tensors |= {f"{where}/{name}": tensor.numpy().tobytes() for name, tensor in load_file(path).items()}
     final = folder / "checkpoints" / f"step_{NUM_STEPS:05d}" / "model.safetensors"
     tensors |= {f"final/{name}": tensor.numpy().tobytes() for name, tensor in load_file(final).items()}
-    return rows, tensors
+    return untimed(folder), tensors
 
 
 def every_sample_once(run: Training) -> bool:
