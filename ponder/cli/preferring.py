@@ -58,15 +58,7 @@ def prefer(
     from ponder.scorers.files import fingerprint
     from ponder.tasks.preferences import load_comparisons
 
-    if judge is None and (votes or bank or base_url):
-        raise ConfigError("--votes, --bank and --base-url are of a judge; name a model with --judge")
-    if judge is not None and scorer is not None:
-        raise ConfigError(f"{scorer} and --judge {judge}: one of them at a time")
-    if bank is not None and votes is None:
-        raise ConfigError(
-            "a bank's answers have no recorded preferences to measure against: give the judge's votes a file (--votes)"
-        )
-
+    _check_what_goes_together(judge, scorer, votes, bank, base_url)
     if out is not None:
         refuse_overwriting(out, task or "", votes or "")
 
@@ -101,6 +93,19 @@ def prefer(
     if split == "report" and looked[0]:
         lines.append(note_look(f"comparisons/{found.name}", *looked))
     _show(report, {"origin": [dict(row) for row in found.origin]}, lines, out, as_json)
+
+
+def _check_what_goes_together(
+    judge: str | None, scorer: Path | None, votes: Path | None, bank: Path | None, base_url: str | None
+) -> None:
+    if judge is None and (votes or bank or base_url):
+        raise ConfigError("--votes, --bank and --base-url are of a judge; name a model with --judge")
+    if judge is not None and scorer is not None:
+        raise ConfigError(f"{scorer} and --judge {judge}: one of them at a time")
+    if bank is not None and votes is None:
+        raise ConfigError(
+            "a bank's answers have no recorded preferences to measure against: give the judge's votes a file (--votes)"
+        )
 
 
 def _judged(

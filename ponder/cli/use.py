@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from ponder.serve.mcp import Toolbox
     from ponder.serve.tool_rounds import MadeCall
     from ponder.strategies.keys import Key
+    from ponder.strategies.submit import Tester
 
 
 class Questions(TyperCommand):
@@ -137,11 +138,10 @@ def ask(
     )  # fmt: skip
     with closing(engine):
         judge = _judge(engine) if mode == "judge" and ranker is None else None
-        options = _options(mode, engine, samples=samples, word=word, controller=controller_file) | extra
-        options |= {"testers": testers} if testers is not None else {}
+        options = _options(mode, engine, samples=samples, word=word, controller=controller_file, testers=testers)
         asked = functools.partial(
             strategy, (Message(role="user", content=question),), params=params, key=key,
-            scorer=judge or ranker, budget=Budget(max_tokens=budget_tokens), **options,
+            scorer=judge or ranker, budget=Budget(max_tokens=budget_tokens), **(options | extra),
         )  # fmt: skip
         ask_strategy, calls = _with_engine(asked, engine, toolbox, tool_rounds, approver)
         solution, stopped = _solve(ask_strategy, key, approver)
@@ -159,27 +159,28 @@ def ask(
     print(json.dumps(result, ensure_ascii=False))
 
 
+_FROM_IDS = ("search", "dvts", "mcts", "deliberate", "programs")  # go on from token ids
+_NOT_WHOLE = (*_FROM_IDS, "forced", "revise", "submit")  # draw more than whole answers
+
+
 def _strategy(mode: str, base_url: str | None, *, needs_ids: bool, has_options: bool) -> Callable[..., Any]:
     """The strategy of a mode; refused where the engine or the options do not go with it."""
     from ponder.rollouts.programs import programs
     from ponder.strategies import STRATEGIES
 
     strategy: Callable[..., Any] = lookup({**STRATEGIES, "programs": programs}, mode, what="mode")
-    if base_url and (mode in ("search", "dvts", "mcts", "deliberate", "programs") or needs_ids):
+    if base_url and (mode in _FROM_IDS or needs_ids):
         raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
     if has_options and mode not in ("deliberate", "programs"):
         raise ConfigError(f"--option is for the modes deliberate and programs, not {mode}")
     return strategy
 
 
-_FROM_IDS = ("search", "dvts", "mcts", "deliberate", "programs", "forced", "revise", "submit")
-
-
 def _toolbox(given: list[str], mode: str, budget_tokens: int | None) -> Toolbox:
     """The MCP servers of --mcp, not yet started; refused where their tools cannot be used."""
     from ponder.serve.mcp import Toolbox, import_sdk, parse_servers
 
-    if mode in _FROM_IDS:
+    if mode in _NOT_WHOLE:
         raise ConfigError(f"--mcp works with modes that draw whole answers, such as single and consensus, not {mode}")
     if budget_tokens is not None:
         raise ConfigError("--budget-tokens bounds one completion, and with --mcp an answer is several; leave it out")
@@ -227,14 +228,22 @@ def _judge(engine: Engine) -> Judge:
     return Judge(engine, mode="compare")
 
 
-def _options(mode: str, engine: Engine, *, samples: int | None, word: str, controller: Path | None) -> dict[str, Any]:
+def _options(
+    mode: str,
+    engine: Engine,
+    *,
+    samples: int | None,
+    word: str,
+    controller: Path | None,
+    testers: dict[str, Tester] | None,
+) -> dict[str, Any]:
     """What a mode is given beside what all of them take."""
     options: dict[str, Any] = {} if samples is None or mode == "single" else {"n": samples}
     if mode == "forced" and word:
         options |= {"word": word, "word_ids": engine.encode(word)}
     if mode == "controller":
         options["rule"] = controller
-    return options
+    return options if testers is None else options | {"testers": testers}
 
 
 def _solve(

@@ -99,6 +99,8 @@ class VoterFacts:
 
 @dataclass(frozen=True, kw_only=True)
 class ArenaResult:
+    """The table of an arena, and everything that says how far to believe it."""
+
     num_votes: int  # that decide or tie
     num_questions: int
     num_voters: int  # known ones; 0 = not known

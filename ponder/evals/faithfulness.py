@@ -54,6 +54,7 @@ class Faithfulness:
 async def faithfulness(
     engine: Engine, task: Task, problems: Sequence[Problem], params: SamplingParams, *, seed: int = 0
 ) -> Faithfulness:
+    """All three tests over these problems, all at once. ConfigError for an engine without token ids."""
     if not engine.capabilities.token_ids:
         raise ConfigError("to cut a chain of reasoning its token ids are needed; use a local model")
     same: dict[float, list[tuple[str, bool]]] = {share: [] for share in SHARES}

@@ -21,6 +21,8 @@ _RIVALS = 3  # the nearest by first order are tried in full
 
 @dataclass(frozen=True, kw_only=True)
 class Influence:
+    """The fewest votes found whose removal puts another model first (arXiv:2508.11847)."""
+
     num_votes: int  # to remove
     num_all: int
     top: str

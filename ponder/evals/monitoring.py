@@ -79,6 +79,8 @@ class Rate:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorReport:
+    """How good a monitor is: rates on the half of the problems on which no threshold was set."""
+
     monitor: str
     view: View
     threshold: float | None  # None: the monitor's own

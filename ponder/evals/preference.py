@@ -53,6 +53,8 @@ class PreferenceScore:
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceReport:
+    """How often a scorer prefers what people prefer, beside the baselines, on the same comparisons."""
+
     set: str
     split: str
     comparisons: int  # that were read and decided

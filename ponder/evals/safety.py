@@ -119,6 +119,8 @@ class SafetyCell:
 
 @dataclass(frozen=True, kw_only=True)
 class SafetyReport:
+    """A table of refusals, a cell a transform, and the setup that it was measured in."""
+
     setup: SafetySetup
     judge: str  # who labelled, as one sentence
     cells: tuple[SafetyCell, ...]

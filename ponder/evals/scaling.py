@@ -74,7 +74,10 @@ async def scale(
 ) -> Curves:
     """Evaluate the checkpoints of a run, write RUN/scale/curves.json, and return it. Stopping early keeps what is done.
 
-    `checkpoint` is the step of the checkpoint whose strategies are compared; None = the last.
+    num_samples: of a problem, for the first, the middle and the last checkpoint; the others get checkpoint_samples.
+    fingerprint: of a checkpoint's weights, by which a bank knows its own. checkpoint: the step whose strategies are
+    compared; None = the last. training: what was trained on, for the search for contamination. ValueError where the
+    run has no checkpoint, or none of that step.
     """
     folder = Path(run_folder)
     checkpoints = runs.find_checkpoints(folder)
@@ -113,12 +116,9 @@ async def scale(
         if evaluated:  # exams that an earlier run finished count too
             wanted = len(task) if limit is None else min(limit, len(task))
             done = [e for e in exams if is_finished(folder / "scale" / e.name, wanted, e.num_samples)]
-            curves = collect(folder, done, checkpoint_samples=checkpoint_samples, way_of=way_of)
-            drawn = [e for e in done if e.role != "budget" and checkpoint in (None, runs.step_of(e.checkpoint))]
-            last = max(drawn, key=lambda exam: exam.checkpoint, default=None)
             curves = dataclasses.replace(
-                curves,
-                strategies=compare_strategies(folder / "scale" / last.name) if last else None,
+                collect(folder, done, checkpoint_samples=checkpoint_samples, way_of=way_of),
+                strategies=_strategies_at(folder, done, checkpoint),
                 complete=len(done) == len(exams),
                 command=" ".join(sys.argv) if command is None else command,
                 seconds=time.monotonic() - start,  # of this run; every exam counts its own in result.json
@@ -256,6 +256,13 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, checkpoint_samples: int,
         budgets=tuple(_budget(exam, results[exam.name], k) for exam in caps),
         gain=compare(*ends) if len(ends) == 2 else None,
     )
+
+
+def _strategies_at(run_folder: Path, exams: Sequence[Exam], step: int | None) -> Strategies | None:
+    """The strategies compared on the checkpoint of this step (None = the last); None where its exam is not done."""
+    drawn = [exam for exam in exams if exam.role != "budget" and step in (None, runs.step_of(exam.checkpoint))]
+    last = max(drawn, key=lambda exam: exam.checkpoint, default=None)
+    return compare_strategies(run_folder / "scale" / last.name) if last else None
 
 
 def compare_strategies(folder: str | Path) -> Strategies:

@@ -43,6 +43,8 @@ class Span(NamedTuple):
 
 
 class ChatTemplate:
+    """A model's own chat template, run in jinja's sandbox. ConfigError where it cannot be compiled."""
+
     def __init__(self, source: str, special_tokens: Mapping[str, str]) -> None:
         self._special_tokens = dict(special_tokens)  # bos_token, eos_token, ...: what templates call them
         try:

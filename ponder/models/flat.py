@@ -19,6 +19,8 @@ _ALIGN = 64  # numbers: every tensor starts at a cache line
 
 @dataclass(frozen=True)
 class Flat:
+    """One memory of `_room(shape)` numbers a tensor, and where each lies in it."""
+
     memory: Tensor  # one dimension
     shapes: dict[str, torch.Size]
 

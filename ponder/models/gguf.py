@@ -66,6 +66,8 @@ class PackedTensor:
 
 @dataclass(frozen=True)
 class GGUF:
+    """The header of a GGUF file: its settings, and where its tensors lie. Tensors are read when asked for."""
+
     path: Path
     settings: dict[str, Any] = field(default_factory=dict)
     tensors: dict[str, PackedTensor] = field(default_factory=dict)

@@ -14,6 +14,8 @@ from ponder.types import Message
 
 
 class Tokenizer(Protocol):
+    """Text <-> ids of one model. The marks of reasoning are ids of their own, which no text encodes to."""
+
     vocab_size: int
     end_id: int  # ends a message: what a completion ends with, in training too
     pad_id: int

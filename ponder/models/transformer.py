@@ -163,6 +163,8 @@ class Dense(Ops):
 
 
 class RMSNorm(nn.Module):
+    """x / rms(x) * weight over the last dimension (arXiv:1910.07467)."""
+
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
@@ -173,6 +175,8 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
+    """Grouped-query attention (arXiv:2305.13245): H query heads on K key/value heads; `ops` says what is seen."""
+
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         D, E = config.hidden_size, config.head_dim
@@ -194,6 +198,8 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
+    """down(silu(gate(x)) * up(x)): SwiGLU (arXiv:2002.05202)."""
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         D, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
@@ -207,6 +213,8 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
+    """One layer: attention and MLP, each behind a norm and added to its input."""
+
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
         self.self_attn = Attention(config, layer)

@@ -27,6 +27,8 @@ MOST = 4_000  # trigrams, the most frequent first
 
 
 class Trigrams(Monitor):
+    """A logistic regression over the character trigrams of a text; `threshold` is of its chance."""
+
     def __init__(
         self, weights: Mapping[str, float], bias: float, *, threshold: float = 0.5, view: View = "reasoning",
         name: str = "trigrams",

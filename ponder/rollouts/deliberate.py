@@ -45,6 +45,8 @@ from ponder.types import Capabilities, Completion, Engine, Message, SamplingPara
 
 @dataclass(frozen=True, kw_only=True)
 class DeliberationConfig:
+    """How a deliberation is played and rewarded: [deliberation] of a recipe."""
+
     m: int = setting(4, "candidates a turn: the choice is one digit", least=1, most=MAX_CANDIDATES)
     turns: int = setting(12, "the limit", least=1)
     choice: Literal["policy", "vote", "scorer"] = setting("policy", "who chooses; scorer = the policy's own confidence")

@@ -41,6 +41,8 @@ _SHARE = 0.9  # of the smallest verified difference of a group, at most
 
 @dataclass(frozen=True, kw_only=True)
 class RewardConfig:
+    """What a rollout is rewarded for: [reward] of a recipe. ConfigError where its keys contradict each other."""
+
     verified: bool = setting(True, "the verifier's word is rewarded; false = only watched")
     preference: str = setting(
         "", "who likes answers: a scorer's folder, or module:attr of a function that makes a Scorer",

@@ -70,6 +70,8 @@ def _mean_and_worst(logprobs: Floats, lengths: NDArray[np.int64], window: int) -
 
 
 class FeatureScorer(TokenScorer):
+    """A logistic regression over FEATURES of a completion among its peers, and over the score of another scorer."""
+
     kind = "features"
     needs = frozenset({"logprobs", "peers"})
 

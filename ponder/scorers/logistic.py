@@ -19,6 +19,8 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Logistic:
+    """A fitted regression. `logits` maps features (N, F) to (N,)."""
+
     mean: Floats  # (F,)
     scale: Floats  # (F,)
     weights: Floats  # (F,) of the standardised features

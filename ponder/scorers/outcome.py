@@ -60,6 +60,9 @@ def head_logits(hidden_MD: Tensor, head: Mapping[str, Tensor]) -> Tensor:
 
 
 class OutcomeScorer(TokenScorer):
+    """The chance that a completion ends correct, by a whole network: one packed pass a problem. ValueError for ids that
+    the network does not have."""
+
     kind = "outcome"
 
     def __init__(

@@ -27,6 +27,8 @@ _scorer: TokenScorer | None = None  # in a worker process
 
 
 class ScorerPool:
+    """A scorer in several processes, each with its own copy of the weights."""
+
     def __init__(self, folder: str | Path, *, num_workers: int) -> None:
         """num_workers=0 scores in this process."""
         self.num_workers = num_workers

@@ -30,6 +30,9 @@ Reduce = Literal["min", "mean"]
 
 
 class PreferenceEnsemble(RewardModel):
+    """Several reward models as one, by their mean or their least (arXiv:2310.02743). ConfigError where they are for
+    different policies."""
+
     kind = "preference_ensemble"
 
     def __init__(

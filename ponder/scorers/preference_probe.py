@@ -29,6 +29,8 @@ from ponder.types import Completion, Message
 
 
 class PreferenceProbe(Probe, RewardModel):
+    """A reward from the policy's own hidden states: nearly free, and reads reasoning too."""
+
     kind = "preference_probe"
     reads_reasoning = True
 

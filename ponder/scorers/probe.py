@@ -48,6 +48,9 @@ def completion_states(hidden_ND: Tensor, first_B: Tensor, last_B: Tensor, prompt
 
 
 class Probe(TokenScorer):
+    """The chance that a completion ends correct, by a head (F,) over hidden states. ValueError where they have another
+    width."""
+
     kind = "probe"
     needs = frozenset({"hidden"})
     needs_forward_pass = False

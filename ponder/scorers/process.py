@@ -33,6 +33,8 @@ AGGREGATES: dict[str, Callable[[Tensor], Tensor]] = {  # log-probabilities (S,) 
 
 
 class ProcessScorer(OutcomeScorer):
+    """The same network, read at the end of every step; `aggregate` makes one score of the steps (arXiv:2305.20050)."""
+
     kind = "process"
 
     def __init__(self, *args: Any, step_ids: list[int], aggregate: str = "last", **options: Any) -> None:

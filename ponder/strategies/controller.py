@@ -68,6 +68,8 @@ class ControllerSamples:
 
 @dataclass(frozen=True)
 class Arm:
+    """One way to spend: how many samples, and how the answer is chosen from them."""
+
     n: int  # samples in all, at most
     how: str  # the answer is chosen: vote, adaptive, confident, weighted, best_of
 

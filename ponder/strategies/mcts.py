@@ -29,6 +29,8 @@ from ponder.types import Completion
 
 @dataclass(eq=False)
 class SearchNode:
+    """A prefix in the tree, with the sum of the values that were found below it."""
+
     completion: Completion | None  # None = the root
     parent: SearchNode | None = None
     children: list[SearchNode] = field(default_factory=list)

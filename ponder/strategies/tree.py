@@ -30,6 +30,8 @@ DEPTH = 40  # levels; what is unfinished then is finished without a pause
 
 @dataclass(frozen=True)
 class ScoredCompletion:
+    """A prefix or a finished completion of a search, with the scorer's word on it."""
+
     completion: Completion
     score: float
 

@@ -77,6 +77,10 @@ def parts_of(repo: str) -> set[tuple[str, str]]:
 def read_parquet(
     files: list[Path], columns: Sequence[str] | None = None, where: Sequence[tuple[str, str, Any]] | None = None
 ) -> list[Row]:
+    """Rows of Parquet files in their order. columns: these alone; where: (column, operator, value), as pyarrow filters.
+
+    ConfigError for a broken file, and for one that would unpack to far more than it weighs.
+    """
     import pyarrow
 
     rows: list[Row] = []

@@ -64,15 +64,18 @@ EXEMPLARS: tuple[tuple[str, str], ...] = (
 
 
 def direct(problem: Problem) -> tuple[Message, ...]:
+    """The problem with a request for the answer alone."""
     wanted = "the letter of the right choice" if problem.choices else "the final answer"
     return _continued(problem, f"Give only {wanted}, without any explanation.")
 
 
 def zero_shot_cot(problem: Problem) -> tuple[Message, ...]:
+    """The problem with "Let's think step by step." behind it (arXiv:2205.11916)."""
     return _continued(problem, "Let's think step by step.")
 
 
 def few_shot_cot(problem: Problem) -> tuple[Message, ...]:
+    """The problem after worked examples (arXiv:2201.11903), which are turns of their own."""
     turns = [
         message
         for question, answer in EXEMPLARS

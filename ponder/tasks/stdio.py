@@ -55,6 +55,8 @@ MAX_STATEMENT = 100_000  # characters that are looked through for what they say 
 
 @dataclass(frozen=True, kw_only=True)
 class StdioTest:
+    """An input with its output. group: "sample" = shown in the text."""
+
     name: str
     input: bytes
     output: bytes
@@ -64,6 +66,8 @@ class StdioTest:
 
 @dataclass(frozen=True, kw_only=True)
 class StdioItem:
+    """A problem with its tests and what compares outputs."""
+
     problem: Problem
     tests: tuple[StdioTest, ...]  # the shown ones first
     check: Checker

@@ -41,6 +41,8 @@ class Checkpoint:
 
 
 class SavedWeights:
+    """The folder of all saved weights: save, find, list by run, delete. What has expired is not found."""
+
     def __init__(self, root: Path) -> None:
         self.root = root
 

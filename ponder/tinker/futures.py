@@ -31,6 +31,8 @@ Work = Callable[[], Awaitable[Payload]]
 
 @dataclass(frozen=True)
 class Refused:
+    """A request that failed, as the client is told of it."""
+
     error: str
     category: Literal["user", "server"]  # who can fix it
 
@@ -49,6 +51,8 @@ class _Entry:
 
 
 class Futures:
+    """Requests by their ids, from their beginning until some time after they were fetched."""
+
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._entries: dict[str, _Entry] = {}
         self._now = now

@@ -36,6 +36,8 @@ class Row:
 
 @dataclass(frozen=True, eq=False)
 class DataPack:
+    """Rows for one forward pass, and which positions of them are computed once for several."""
+
     batch: Batch
     lengths: list[int]  # of each row
     copies: list[tuple[int, int, int]]  # (row, row it equals, in so many of its first positions)
@@ -93,6 +95,7 @@ def packs(rows: Sequence[Row], *, max_tokens: int, num_shares: int) -> list[tupl
 
 
 def collate(rows: Sequence[Row]) -> DataPack:
+    """One pack of checked rows, (B, T) with T the longest of them; the prompts that they share are computed once."""
     B, T = len(rows), max(len(row) for row in rows)
     tokens: list[int] = []
     segments: list[Segment] = []

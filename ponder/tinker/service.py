@@ -41,6 +41,8 @@ class NotHere(LookupError):
 
 @dataclass(kw_only=True)
 class TinkerSettings:
+    """What the operator chooses; what a client chooses comes with its requests."""
+
     folder: Path  # of saved weights
     seed: int = 0  # of adapters and samples for which a client gives none
     num_workers: int = 0
@@ -87,6 +89,8 @@ class Model:
 
 @dataclass(frozen=True, eq=False)
 class SamplingClient:
+    """What one sampler of a session draws from."""
+
     base: Base
     version: Version | None  # None: it is of saved weights, or was a snapshot and is gone
     ordinal: tuple[int, ...]
@@ -95,6 +99,9 @@ class SamplingClient:
 
 
 class TinkerService:
+    """All state of the server. Methods run in the event loop, what computes runs in threads. NotHere for an id that is
+    not known, ConfigError for what a client can put right."""
+
     def __init__(self, bases: Mapping[str, Base], settings: TinkerSettings) -> None:
         self.bases, self.settings = dict(bases), settings
         self.futures, self.store = Futures(), SavedWeights(settings.folder)

@@ -41,6 +41,8 @@ ADAM = {
 
 @dataclass(frozen=True)
 class LoraSettings:
+    """The adapter that a client asks for. ConfigError where it cannot be made."""
+
     rank: int
     train_mlp: bool = True
     train_attn: bool = True
@@ -57,6 +59,8 @@ class LoraSettings:
 
 
 class TrainingModel:
+    """An adapter over a base, its optimizer, and the gradient since the last step. Its methods block."""
+
     def __init__(self, base: Base, settings: LoraSettings, *, seed: int, num_workers: int, max_tokens: int) -> None:
         """max_tokens: of one pack; activations of so many are in memory at a time, in each process."""
         self.base, self.settings = base, settings
@@ -154,6 +158,7 @@ class TrainingModel:
 
 
 def adam_params(given: Mapping[str, Any]) -> dict[str, float]:
+    """The SDK's AdamParams with their defaults filled in. ConfigError for a name or a value that is none."""
     if not isinstance(given, Mapping):
         raise ConfigError(f"adam_params={str(given)[:40]!r} must be an object")
     if unknown := sorted(set(given) - set(ADAM) - {"type"}):
@@ -168,6 +173,7 @@ def adam_params(given: Mapping[str, Any]) -> dict[str, float]:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file. ConfigError where it is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping

@@ -30,11 +30,13 @@ Advantage = Callable[[Sequence[Group]], Sequence[Values]]
 
 
 def grpo(rewards_G: np.ndarray) -> np.ndarray:
+    """rewards (G,) -> advantages (G,), divided by the sample std + 1e-4; a group of one gets 0."""
     centred = dr_grpo(rewards_G)
     return centred / (rewards_G.std(ddof=1) + 1e-4) if len(rewards_G) > 1 else centred
 
 
 def dr_grpo(rewards_G: np.ndarray) -> np.ndarray:
+    """rewards (G,) -> advantages (G,), centred and not divided."""
     return rewards_G - rewards_G.mean()
 
 
@@ -45,6 +47,8 @@ def rloo(rewards_G: np.ndarray) -> np.ndarray:
 
 
 def per_group(estimate: Callable[[np.ndarray], np.ndarray]) -> Advantage:
+    """An advantage from a function of the rewards (G,) of one group; groups that count as equal get zeros."""
+
     def over_all(groups: Sequence[Group]) -> list[np.ndarray]:
         # exactly zero where all count as equal, not rounding noise over 1e-4
         return [

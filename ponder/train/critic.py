@@ -46,6 +46,8 @@ _PENALTY = 100.0  # tokens' worth of 0 for every weight, in units of its state's
 
 @dataclass(frozen=True, kw_only=True)
 class CriticConfig:
+    """How the value of a token is estimated, and rewards are spread over tokens by it (GAE, arXiv:1506.02438)."""
+
     lam: float = setting(
         0.95, "GAE's lambda: 1 = what really came, 0 = one step and the critic's word", least=0, most=1,
         also="gae_lambda lambd",

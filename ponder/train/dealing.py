@@ -39,6 +39,8 @@ MOST_LOSSES = 3  # of an engine, without an answer between them
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterConfig:
+    """Engines and ranks on the nodes of a Ray cluster, and how long the run waits for one that is silent."""
+
     address: str = setting("", "of a Ray cluster, HOST:PORT or auto; empty = Ray is started on this machine alone")
     engines: int = setting(2, "that sample, each an actor on one node", least=1, also="num_engines vllm_num_engines")
     cores: int = setting(1, "of an engine", least=1)

@@ -25,6 +25,8 @@ _ORDER: tuple[Severity, ...] = ("serious", "warning", "note", "ok")
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
+    """One symptom of a run. `name` is stable, for scripts; the rest is for people."""
+
     name: str
     severity: Severity
     evidence: str  # the numbers that show it

@@ -52,6 +52,7 @@ def open_learner(config: RLConfig, folder: Path, sources: Sequence[Source]) -> L
 
 
 def policy_of(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Policy:
+    """The model of a recipe, opened, with a new adapter or that of the model it starts from; none without lora_rank."""
     return open_policy(
         config.model, folder, dtype=config.dtype, lora_rank=config.lora_rank, seed=config.seed, sources=sources,
         thinks=config.max_reasoning_tokens > 0,
@@ -59,6 +60,7 @@ def policy_of(config: RLConfig, folder: Path, sources: Sequence[Source]) -> Poli
 
 
 def local_learner(policy: Policy, config: RLConfig) -> LocalLearner:
+    """The trainer of this machine over an opened policy; its workers start here."""
     num_workers = resolve_workers(config.num_workers)
     return LocalLearner(
         policy,

@@ -33,6 +33,8 @@ from ponder.config import check, lookup, setting
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
+    """The four choices of the policy loss (see the table above), and their bounds."""
+
     ratio: Literal["token", "sequence"] = setting("token", "of probabilities", also="importance_sampling_level")
     clip: str = setting("ppo", "what is bounded: the update (ppo), its weight (cispo); or your own, module:attr")
     clip_low: float = setting(

@@ -36,6 +36,8 @@ ONLY_RL = dict.fromkeys(
 
 @dataclass(frozen=True)
 class Policy:
+    """The model that a run trains, and what it was made from."""
+
     model: Transformer
     tokenizer: Tokenizer
     adapter: Adapter | None

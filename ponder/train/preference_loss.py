@@ -78,6 +78,8 @@ def preference_loss(
 
 @dataclass(frozen=True)
 class PreferenceLoss(HiddenLoss):
+    """What a step sums for each pack. centre: the weight that pulls the rewards of a pair towards a sum of 0."""
+
     pool: Pool
     centre: float
 

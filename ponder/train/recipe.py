@@ -66,6 +66,8 @@ class TinkerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RLConfig:
+    """A run of `ponder rl`: every key, with its bounds. ConfigError where two of them cannot go together."""
+
     out: str = setting(REQUIRED, "the run's folder", also="output_dir default_local_dir")
     model: str = setting("nano", "what is trained: a model reference", also="model_name_or_path")
     task: str = setting("arithmetic", "what is practised and verified", also="dataset dataset_name")

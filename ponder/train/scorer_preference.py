@@ -53,6 +53,8 @@ CHUNK = 64  # prompts whose features are computed between two looks at the disk
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceConfig(CommonConfig):
+    """A run of `ponder scorer` of kind preference: every key, with its bounds."""
+
     comparisons: str = setting("hh", "a set by name, hub:NAME or file:PATH", also="dataset dataset_name train_dataset")
     size: int = setting(1_000_000, "comparisons that are trained on, at most", least=1, also="max_samples")
     trunk: Literal["frozen", "trained"] = setting("frozen", "the network below the head")

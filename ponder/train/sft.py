@@ -86,6 +86,8 @@ class ArchitectureConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SFTConfig:
+    """A run of `ponder sft`: every key, with its bounds."""
+
     NOT_HERE = ONLY_RL
 
     out: str = setting(REQUIRED, "the run's folder", also="output_dir")
