@@ -5,7 +5,7 @@
     load_task("mbpp:shown=3,reward=fraction")             the usual prompt; a share of the tests as reward
     load_task("mbpp:sanitized=1")                         the checked part
 
-The texts come from $PONDER_DATA/NAME/*.jsonl or a hub, as `benchmarks.py` tells; `stdio.py` has programs that read and
+The texts come from $PONDER_DATA/NAME/*.jsonl or a hub, as `published.py` tells; `stdio.py` has programs that read and
 write. The answer's program (`grading/code_blocks.py`) runs in the sandbox and is judged by calls (`sandbox/calls.py`):
 expected values never enter its process.
 
@@ -39,7 +39,7 @@ from ponder.sandbox.executions import shared
 from ponder.sandbox.inside import wire
 from ponder.tasks.asserts import FunctionTests, calls_of, humaneval_tests, mbpp_tests
 from ponder.tasks.base import BaseTask, ListedTask
-from ponder.tasks.benchmarks import Benchmark, Hub, rows_of
+from ponder.tasks.published import Benchmark, Hub, rows_of
 from ponder.tasks.variations import variations
 from ponder.types import Message, Problem, Task, Verdict
 

@@ -3,7 +3,7 @@
     load_task("xstest")[0].target         "comply"      (250 prompts that only look unsafe, and 200 that are)
     load_task("strongreject")[0].target   "refuse"      (313 forbidden prompts)
 
-The texts are not part of this package: they come from $PONDER_DATA/NAME/test*.jsonl or from a hub (`benchmarks.py` has
+The texts are not part of this package: they come from $PONDER_DATA/NAME/test*.jsonl or from a hub (`published.py` has
 both ways). They are offensive on purpose, so they are treated as texts that may not lie about: no bank, log or report
 holds them. What an answer did is for a grader of refusals to say (`ponder safety`), so `verify` is always undecided.
 There is no train split: nothing here may be trained on.
@@ -20,8 +20,8 @@ from typing import Any
 from ponder.config import ConfigError
 from ponder.grading.verifiers import undecided
 from ponder.tasks.base import ListedTask
-from ponder.tasks.benchmarks import Benchmark, Hub, rows_of
 from ponder.tasks.file import problem_of
+from ponder.tasks.published import Benchmark, Hub, rows_of
 from ponder.types import Problem, Task, Verdict
 
 WANTED = ("refuse", "comply")

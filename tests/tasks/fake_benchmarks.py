@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ponder.tasks import benchmarks
+from ponder.tasks import published
 from ponder.tasks.benchmarks import BENCHMARKS
 
 SIZE = 24
@@ -72,4 +72,4 @@ def gated_rows() -> list[Row]:
 def fakes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every benchmark can be loaded."""
     monkeypatch.setenv("PONDER_DATA", str(write_local(tmp_path_factory.mktemp("data"))))
-    monkeypatch.setattr(benchmarks, "hub_rows", lambda repo, config, split, keep: (gated_rows(), "abc"))
+    monkeypatch.setattr(published, "hub_rows", lambda repo, config, split, keep: (gated_rows(), "abc"))

@@ -15,7 +15,7 @@ from fake_benchmarks import fakes, gated_rows, write_local  # noqa: F401 - a fix
 
 from ponder.config import ConfigError
 from ponder.grading.verifiers import VERIFIERS
-from ponder.tasks import BENCHMARKS, benchmarks, datahub, load_task
+from ponder.tasks import BENCHMARKS, datahub, load_task, published
 
 LABELLED = {"choices": {"text": ["tea", "rain"], "label": ["1", "2"]}, "answerKey": "2"}
 # one made-up row in the columns of each hub data set -> (id, target, what else the problem must be)
@@ -55,7 +55,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ConfigError("the hub cannot be reached")
 
     monkeypatch.delenv("PONDER_DATA", raising=False)
-    monkeypatch.setattr(benchmarks, "hub_rows", none)
+    monkeypatch.setattr(published, "hub_rows", none)
 
 
 def write(folder: Path, *rows: dict[str, Any]) -> None:
@@ -185,7 +185,7 @@ def test_hub_columns_become_problems(name: str, monkeypatch: pytest.MonkeyPatch)
         seen.append((repo, config, part))
         return [row] if len(seen) == 1 else [], "abc123"
 
-    monkeypatch.setattr(benchmarks, "hub_rows", rows)
+    monkeypatch.setattr(published, "hub_rows", rows)
     task = load_task(name, split=split)
     assert (task[0].id, task[0].target) == (identity, target)
     assert all(getattr(task[0], field) == value for field, value in more.items())
@@ -200,14 +200,14 @@ def test_aime_takes_its_exam_years_from_the_hub_and_trains_on_older_ones(monkeyp
         "di-zhang-fdu/AIME_1983_2024": [{"ID": "1983-1", "Year": 1983, "Question": "r", "Answer": "60"},
                                         {"ID": "2024-I-1", "Year": 2024, "Question": "p", "Answer": "204"}],
     }  # fmt: skip
-    monkeypatch.setattr(benchmarks, "hub_rows", lambda repo, config, split, keep: (rows[repo], "abc"))
+    monkeypatch.setattr(published, "hub_rows", lambda repo, config, split, keep: (rows[repo], "abc"))
     test, train = load_task("aime"), load_task("aime", split="train")
     assert [(test[i].subject, test[i].target) for i in range(2)] == [("2024", "204"), ("2025", "70")]
     assert [train[i].id for i in range(len(train))] == ["aime-1983-1"]
 
 
 def test_a_hub_set_with_other_columns_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmarks, "hub_rows", lambda repo, config, split, keep: ([{"prompt": "p"}], "abc"))
+    monkeypatch.setattr(published, "hub_rows", lambda repo, config, split, keep: ([{"prompt": "p"}], "abc"))
     with pytest.raises(ConfigError, match="openai/gsm8k/main/test, row 0 does not look as expected"):
         load_task("gsm8k")
 
@@ -218,7 +218,7 @@ def test_a_gated_benchmark_is_fetched_without_keeping_it_and_never_read_from_a_f
     write(tmp_path / "gpqa_diamond" / "test.jsonl", item(1))
     monkeypatch.setenv("PONDER_DATA", str(tmp_path))
     kept = []
-    monkeypatch.setattr(benchmarks, "hub_rows", lambda r, c, s, keep: (kept.append(keep), (gated_rows(), "abc"))[1])
+    monkeypatch.setattr(published, "hub_rows", lambda r, c, s, keep: (kept.append(keep), (gated_rows(), "abc"))[1])
     task = load_task("gpqa_diamond")
     assert kept == [False] and task.is_gated and len(task) == 24  # type: ignore[attr-defined]
     assert task[0].choices[ord(task[0].target) - ord("A")] == "right 0"
@@ -278,7 +278,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHT
     monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "store"))
-    monkeypatch.setattr(benchmarks, "hub_rows", datahub.hub_rows)
+    monkeypatch.setattr(published, "hub_rows", datahub.hub_rows)
     yield server
     server.shutdown()
     server.server_close()

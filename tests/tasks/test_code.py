@@ -23,7 +23,7 @@ from ponder.sandbox.base import Ran
 from ponder.sandbox.fence import FenceError
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.scripted import ScriptedSandbox
-from ponder.tasks import benchmarks, load_task
+from ponder.tasks import load_task, published
 from ponder.tasks.asserts import calls_of, docstring_examples, mbpp_tests
 from ponder.tasks.code import CodeTask
 from ponder.tasks.stdio import StdioTask
@@ -128,7 +128,7 @@ def test_rows_of_the_hub_are_the_same_problems(monkeypatch: pytest.MonkeyPatch, 
                                            "challenge_test_list": []}],
     }  # fmt: skip
     monkeypatch.setenv("PONDER_DATA", str(data / "humaneval"))  # nothing there
-    monkeypatch.setattr(benchmarks, "hub_rows", lambda repo, *_, **__: (rows[repo], "revision"))
+    monkeypatch.setattr(published, "hub_rows", lambda repo, *_, **__: (rows[repo], "revision"))
     first, second = load_task("humaneval"), load_task("mbpp")
     assert first[0].id == "HumanEval-0" and second[0].id == "mbpp-7"
     for task in (first, second):
