@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ponder.engine.local import LocalEngine
-from ponder.evals.loophole import PARAMS
+from ponder.evals.loophole import PARAMS, different_problems
 from ponder.evals.monitoring import PlantedCase, examine, report_lines
 from ponder.models import hub
 from ponder.monitors import Judgement, Transcript, View, learned, phrases, probe
@@ -27,14 +27,13 @@ from ponder.monitors.base import VIEWS
 from ponder.monitors.combined import combine
 from ponder.monitors.model import ModelMonitor
 from ponder.runs import find_checkpoints
-from ponder.tasks.loophole import TELLING, attempt, loophole
+from ponder.tasks.loophole import TELLING, attempt
 from ponder.types import Completion, Problem, text_seed
 
 
 async def drawn(engine: LocalEngine, split: str, size: int, n: int = 4) -> list[tuple[Problem, Completion, bool]]:
     """Samples with what they tried; those that do not say are left out."""
-    task = loophole(split=split, size=20 * size)
-    problems = list({task[i].text: task[i] for i in range(len(task))}.values())[:size]
+    problems = different_problems(split, size)
     params = [replace(PARAMS, seed=text_seed("monitors", problem.text)) for problem in problems]
     asked = zip(problems, params, strict=True)
     groups = await asyncio.gather(*(engine.generate(problem.prompt, own, n=n) for problem, own in asked))

@@ -61,10 +61,15 @@ class LoopholePoint:
     renewed_false_positives: Rate
 
 
+def different_problems(split: str, size: int) -> list[Problem]:
+    """The first `size` of the task whose texts differ: it repeats itself."""
+    task = loophole(split=split, size=20 * size)
+    return list({task[i].text: task[i] for i in range(len(task))}.values())[:size]
+
+
 async def draw(engine: Engine, *, split: str = "test", size: int = NUM_PROBLEMS, n: int = DRAWS) -> list[Sample]:
     """n samples of each of `size` different problems."""
-    task = loophole(split=split, size=20 * size)
-    problems = list({task[i].text: task[i] for i in range(len(task))}.values())[:size]
+    problems = different_problems(split, size)
 
     async def of(problem: Problem) -> list[Completion]:  # each with chance of its own
         return await engine.generate(problem.prompt, replace(PARAMS, seed=text_seed("loophole", problem.text)), n=n)

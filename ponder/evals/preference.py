@@ -30,6 +30,7 @@ from ponder.intervals import Z, student
 from ponder.scorers.bradley_terry import Floats, Pairs, minimise, pair_losses
 from ponder.scorers.calibration import ece
 from ponder.scorers.files import scorer_folder
+from ponder.scorers.logistic import sigmoid
 from ponder.scorers.reward import TRAINED_ON, RewardModel
 from ponder.tasks.preferences import ComparisonSet, clustered_share, fraction, opening
 from ponder.types import Comparison, Completion, Message, Scorer
@@ -155,7 +156,7 @@ def judge(name: str, difference_P: Floats, comparisons: Sequence[Comparison]) ->
         half, fitted_rate(difference_P[~half], target[~half]), fitted_rate(difference_P[half], target[half])
     )
     x = rates * difference_P
-    p, y = 1 / (1 + np.exp(-np.clip(x, -500, 500)))[decided], target[decided]
+    p, y = sigmoid(x)[decided], target[decided]
     shorter = decided & (np.sign(longer(comparisons)) * np.sign(target - 0.5) < 0)
 
     def share(chosen: NDArray[np.bool_]) -> Estimate:

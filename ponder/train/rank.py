@@ -40,7 +40,7 @@ from ponder.models.weights import read_config, stored_tensors
 from ponder.runs import write_atomic
 from ponder.train.distributed import state_of
 from ponder.train.publish import PartWriter, Rows, write_rows
-from ponder.train.replica import ForwardPass, Logprobs, Sums, Values, to_device, total_of
+from ponder.train.replica import ForwardPass, Logprobs, Sums, Values, sums_of, to_device, total_of
 from ponder.train.sharded import RankSpec
 
 _MEETING = timedelta(minutes=10)  # until all are there
@@ -189,7 +189,7 @@ class Rank:
             loss, sums = root(batch, loss_function)
             (loss if counts else loss * 0.0).backward()
             if counts:
-                parts.append({"loss": loss.item()} | {key: float(value) for key, value in sums.items()})
+                parts.append(sums_of(loss, sums))
         for parameter in self.parameters.values():
             if parameter.grad is None:  # of what this loss leaves alone; the optimizer counts its step all the same
                 parameter.grad = torch.zeros_like(parameter)

@@ -227,7 +227,7 @@ class Replica(ForwardPass):
         loss, sums = self.loss(to_device(batch, self.model.device), loss_function, seen)
         if torch.isfinite(loss) and loss.requires_grad:  # not finite: the caller raises before it reaches the gradient
             loss.backward()
-        return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}
+        return sums_of(loss, sums)
 
     @torch.no_grad()
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
@@ -242,6 +242,11 @@ def _hand_over(buffer: Tensor, leaf: Tensor) -> None:
     assert leaf.grad is not None
     rowwise.add_to(buffer, leaf.grad)
     leaf.grad = None
+
+
+def sums_of(loss: Tensor, sums: Mapping[str, Tensor]) -> Sums:
+    """What one pass says of itself, as numbers: a part for `total_of`."""
+    return {"loss": loss.item()} | {key: float(value) for key, value in sums.items()}
 
 
 def total_of(parts: Sequence[Mapping[str, float]]) -> Sums:

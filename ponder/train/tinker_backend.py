@@ -47,7 +47,7 @@ from ponder.models.weights import read_config
 from ponder.runs import Source, record_training, write_atomic
 from ponder.train.batches import Batch
 from ponder.train.recipe import RLConfig
-from ponder.train.replica import NonFiniteLoss, PolicyLoss, Sums, total_of
+from ponder.train.replica import NonFiniteLoss, PolicyLoss, Sums, sums_of, total_of
 from ponder.train.sharded import RankError
 from ponder.train.tinker_losses import TrainedRow, built_in, in_batch, rows_of
 from ponder.types import Capabilities, FrozenPolicy, Learner, Sampler
@@ -196,7 +196,7 @@ class TinkerLearner:
                 loss, sums = loss_function(logprobs_BT, torch.zeros_like(logprobs_BT), batch)
                 losses.append(loss)
                 sums.pop("entropy", None)  # not known: nobody sends whole distributions
-                found.append({"loss": loss.item()} | {key: float(value) for key, value in sums.items()})
+                found.append(sums_of(loss, sums))
             if not math.isfinite(total := total_of(found)["loss"]):
                 raise NonFiniteLoss(f"the loss is {total}; the weights were not changed. Lower the step size")
             return torch.stack(losses).sum()
