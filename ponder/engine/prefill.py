@@ -27,6 +27,7 @@ class ReadPrompt(NamedTuple):
 
 
 def read(decoder: FusedDecoder, prompts: Sequence[tuple[int, ...]], pad_id: int) -> Iterator[ReadPrompt]:
+    """The prompts, computed in passes of at most PREFILL_TOKENS padded tokens, those of one padded length together."""
     by_length: dict[int, list[tuple[int, ...]]] = {}
     for ids in prompts:
         by_length.setdefault(-(-len(ids) // PREFILL_GRAIN) * PREFILL_GRAIN, []).append(ids)

@@ -48,6 +48,8 @@ MADE_UP = "made-up"  # how the source of a made-up contest begins
 
 @dataclass(frozen=True, kw_only=True)
 class ContestProblem:
+    """One problem of a round, as its scoring knows it."""
+
     index: str  # "A", "C1"
     points: float  # for solving it at once; 1 in kind icpc
     groups: Mapping[str, float] = field(default_factory=dict)  # points by group of tests
@@ -151,6 +153,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_contest(contest: Contest, path: str | Path) -> None:
+    """A contest as the JSON file that `read_contest` takes."""
     rows = []
     for i, totals in enumerate(zip(contest.ratings, contest.points, contest.penalty, strict=True)):
         row: dict[str, Any] = dict(zip(("rating", "points", "penalty"), map(plain, totals), strict=True))

@@ -213,10 +213,12 @@ def estimate(tables: Sequence[Samples], rate: Callable[[Samples, int], float], k
 
 
 def pass_rate_at(table: Samples, k: int) -> float:
+    """pass@k of one problem."""
     return pass_at(len(table), int(table.correct.sum()), k)
 
 
 def vote_rate_at(table: Samples, k: int) -> float:
+    """cons@k of one problem."""
     if k == 1:
         return pass_rate_at(table, 1)  # a vote of one sample is that sample
     counts, correct = table.tally()

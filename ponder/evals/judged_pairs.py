@@ -45,6 +45,8 @@ class AnswerPair:
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedPair:
+    """A judge's word on a pair, in both orders: its liking for a place shows as a difference between them."""
+
     pair: AnswerPair
     in_order: Preferred | None  # with a shown first; None = the reply is no choice
     swapped: Preferred | None  # with b shown first

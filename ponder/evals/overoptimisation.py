@@ -53,6 +53,8 @@ def shown_work(problem: Problem, completion: Completion, is_correct: bool) -> fl
 
 @dataclass(frozen=True, kw_only=True)
 class PressedPoint:
+    """One pressure: how far the policy has moved, and what proxy and gold say there, each a mean over problems."""
+
     at: int  # n of the best of n, or the step of a checkpoint
     kl: float  # nats a completion
     gold: float
@@ -63,6 +65,8 @@ class PressedPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class PressedCurve:
+    """The points of one proxy under one kind of pressure, in the order of the pressure."""
+
     label: str  # curves of one label differ by their seed only
     proxy: str
     points: tuple[PressedPoint, ...]

@@ -25,6 +25,7 @@ BEST_OF = "best of n"  # how labels of a bank begin
 
 
 def overoptimisation(curves: Sequence[PressedCurve]) -> Figure:
+    """Gold above, proxy below, against √KL: a column for best of n, one for training. Bands are over seeds."""
     groups = by_label(curves)
     sides = [[name for name in groups if name.startswith(BEST_OF)], [n for n in groups if not n.startswith(BEST_OF)]]
     sides = [names for names in sides if names]

@@ -55,6 +55,7 @@ class ScorePlace:
 
 
 def place_in(table: ScoreTable, score: float) -> ScorePlace:
+    """Where a score would have stood, ties shared by halves. ConfigError for one that is not finite."""
     if not math.isfinite(score):
         raise ConfigError(f"score {score} is no number of points")
     above = sum(other > score for other in table.scores)

@@ -26,6 +26,8 @@ FEWEST = 30  # votes in which a feature differs
 
 @dataclass(frozen=True)
 class Style:
+    """How an answer looks: counts of what a reader may like beside its content."""
+
     tokens: int = 0
     headings: int = 0
     bold: int = 0
@@ -33,6 +35,7 @@ class Style:
 
 
 def style_of(text: str) -> Style:
+    """The counts of a Markdown text; fenced code has tokens only."""
     plain = _FENCE.sub("", text)
     counts = (len(pattern.findall(plain)) for pattern in (_HEADING, _BOLD, _ITEM))
     return Style(len(_TOKEN.findall(text)), *counts)

@@ -22,6 +22,8 @@ class Card:
 
 @dataclass(frozen=True)
 class Table:
+    """What a terminal, a page and Markdown show alike. Cells are shown by `str`."""
+
     title: str
     head: Sequence[str]
     rows: Sequence[Sequence[Any]]
@@ -43,6 +45,7 @@ def accuracy_tables(result: BankSummary) -> list[Table]:
 
 
 def ways_table(checkpoints: Sequence[CheckpointResult]) -> Table:
+    """A row a checkpoint, a column a way of thinking."""
     names = order_of_ways(checkpoints)
 
     def count(way: WayCount | None) -> str:
@@ -53,6 +56,7 @@ def ways_table(checkpoints: Sequence[CheckpointResult]) -> Table:
 
 
 def checkpoints_table(checkpoints: Sequence[CheckpointResult], k: int) -> Table:
+    """A row a checkpoint: what it cost, and how it did. k: of cons@k."""
     head = ("step", "train FLOPs", "rollout tokens", "samples", "pass@1", f"cons@{k}", "reasoning tokens", "no answer",
             "truncated", "undecided")  # fmt: skip
     rows = [
@@ -72,6 +76,7 @@ def checkpoints_table(checkpoints: Sequence[CheckpointResult], k: int) -> Table:
 
 
 def test_table(curves: Curves) -> Table:
+    """A row for each k of each vote curve."""
     rows = [
         (f"{line.role} (step {line.step})", p.k, short(p.flops), f"{p.tokens:.0f}", cell(p.cons_at_k),
          cell(p.pass_at_k))
@@ -83,6 +88,7 @@ def test_table(curves: Curves) -> Table:
 
 
 def budget_table(curves: Curves) -> Table:
+    """A row a cap on reasoning tokens, the smallest first."""
     k = curves.k
     rows = [
         (row.max_reasoning_tokens, f"{row.reasoning_per_sample:.1f}", short(row.flops),

@@ -180,6 +180,7 @@ def written(path: Path) -> Iterator[None]:
 
 
 def check_filters(names: Iterable[str]) -> None:
+    """ConfigError for a filter that there is not."""
     for name in names:
         if name not in FILTERS:
             raise ConfigError(f"unknown filter {name!r}{nearest(name, FILTERS)}; there are {', '.join(FILTERS)}")
@@ -191,6 +192,7 @@ def append(path: Path, rows: Sequence[Battle | Vote]) -> None:
 
 
 def ballot_of(battle: Battle, vote: Vote) -> Ballot:
+    """A vote with everything of its battle that the fit looks at."""
     sides = (battle.left, battle.right)
     return Ballot(
         left=battle.left.model, right=battle.right.model, choice=vote.choice, question=question_of(battle),

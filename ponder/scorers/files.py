@@ -58,6 +58,7 @@ def scorer_class(kind: str, path: Path) -> type[TokenScorer]:
 
 
 def scorer_folder(path: str | Path) -> Path:
+    """The folder that scorer.json is in: the one named, or `scorer` in a run's."""
     folder = Path(path).expanduser()
     inner = folder / "scorer"
     return inner if not (folder / FACTS).exists() and (inner / FACTS).exists() else folder

@@ -112,6 +112,7 @@ def unique_problems(found: Iterable[tuple[str, Problem]], source: str) -> list[P
 
 
 def verifier_of(chosen: str | Verifier, problem: Problem) -> KeyedVerifier:
+    """A verifier by its name, by module:attr or as it is; one of your own is tried on a problem first."""
     if isinstance(chosen, str) and chosen in VERIFIERS:
         return VERIFIERS[chosen]
     function = lookup(VERIFIERS, chosen, what="verifier") if isinstance(chosen, str) else chosen

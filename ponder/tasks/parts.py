@@ -23,6 +23,7 @@ CHOSEN = {r"(.*/)?gsm8k-test-(\d+)": 390}  # ids, the number that is their secon
 
 
 def part_of(problem: Problem) -> str:
+    """dev or report: by a hash of the id, or by what was chosen on before there were parts (CHOSEN)."""
     own = problem.id.removeprefix(f"{problem.task}/")  # a mixture puts the task before it
     for pattern, last in CHOSEN.items():
         if match := re.fullmatch(pattern, own):

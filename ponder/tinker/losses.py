@@ -45,6 +45,8 @@ def _clipped(ratio_BT: Tensor, settings: Mapping[str, float]) -> Tensor:
 
 
 class Spec(NamedTuple):
+    """A loss of the API: its term a position, and what a datum must bring for it."""
+
     term: Term
     weight: str  # the input that scales each position
     settings: dict[str, float] = {}  # with their defaults

@@ -47,6 +47,8 @@ class Datum:
 
 @dataclass(kw_only=True)
 class ForwardBackward:
+    """A request for a loss, with its gradient or without."""
+
     model_id: str = ""
     seq_id: int = 0
     loss: str = ""
@@ -56,6 +58,7 @@ class ForwardBackward:
 
 
 def read_request(body: bytes) -> ForwardBackward:
+    """The request in a protobuf message. WireError where it is none."""
     request = ForwardBackward()
     for number, value in fields(memoryview(body)):
         if number == 1:
@@ -79,6 +82,7 @@ def read_request(body: bytes) -> ForwardBackward:
 
 
 def read_datum(data: memoryview) -> Datum:
+    """One datum of a request. WireError where it is none."""
     chunks, inputs = [], {}
     for number, value in fields(data):
         if number == 1:

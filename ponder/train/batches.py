@@ -89,6 +89,7 @@ class Batch:
 
 
 def from_completion(completion: Completion, *, advantage: float | tuple[float, ...], trained: bool = True) -> Example:
+    """A completion to be learnt from. advantage: of every token, or one each. trained=False: of none."""
     return Example(
         prompt_ids=completion.prompt_ids,
         token_ids=completion.token_ids,

@@ -65,6 +65,7 @@ def _serve(connection: Any) -> None:
 
 @contextlib.contextmanager
 def local_ranks(count: int) -> Iterator[list[LocalRank]]:
+    """Ranks 0 .. count - 1 as processes of this machine, which end with the block."""
     ranks = [LocalRank(number) for number in range(count)]
     try:
         yield ranks

@@ -137,6 +137,7 @@ def comparison_data(spec: str, *, held_out: float, size: int | None) -> Data[Jud
 
 
 def contents_hash(sets: Sequence[ComparisonSet]) -> str:
+    """Of everything in the sets that a reward model learns from, in their order."""
     digest = hashlib.sha256()
     for comparison in (row for found in sets for row in found.comparisons):
         prompt = [(message.role, message.content) for message in comparison.prompt]

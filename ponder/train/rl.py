@@ -87,6 +87,7 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
 
 
 def open_pool(config: RLConfig, task: Task) -> Pool:
+    """The problems that a run draws from. ValueError where they are too few for a step."""
     pool = Pool(task, min(config.pool_size, len(task)), config.seed, config.selection)
     pool.refuse_too_small(config.problems_per_step)
     return pool

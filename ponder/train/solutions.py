@@ -130,6 +130,7 @@ def equations(problem: Problem) -> str:
 
 
 def single_operations(problem: Problem) -> str:
+    """The calculations, each as single operations, one a line. Unusable where one rounds or does not end."""
     lines: dict[str, None] = {}
     for line in worked(problem):
         left = line.rpartition("=")[0]
@@ -151,6 +152,7 @@ STYLES: dict[str, Callable[[Problem], str]] = {
 
 
 def solution(problem: Problem) -> str:
+    """The problem's own worked solution. Unusable where it has none."""
     text = problem.meta.get("solution")
     if not isinstance(text, str) or not text.strip():
         raise Unusable("no worked solution")

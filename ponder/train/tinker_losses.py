@@ -28,6 +28,7 @@ class TrainedRow(NamedTuple):
 
 
 def rows_of(batch: Batch) -> list[TrainedRow]:
+    """The rows of a batch (B, T) as token ids: the prompt, then what follows up to the last trained token."""
     rows = []
     for b, trained_T in enumerate(batch.mask_BT):
         n = int(trained_T.nonzero().max()) + 1 if trained_T.any() else 1

@@ -30,6 +30,7 @@ INTERVAL = "Wilson's interval with an effective number of problems, Student's t"
 
 
 def write_eee(source: SharedBank, out: Path) -> list[Path]:
+    """The files written below `out`, at the paths that the data store gives them."""
     model = _model_id(source)
     evaluation = f"{source.slug}/{model.replace('/', '_')}/{_stamp(source)}"
     lines = [

@@ -24,6 +24,7 @@ BENCHMARKS = {"gsm8k": "openai/gsm8k:gsm8k", "gpqa_diamond": "Idavidrein/gpqa:di
 
 
 def write_hub(source: SharedBank, out: Path, *, dataset: str = "") -> list[Path]:
+    """The file written, in a list. ConfigError for a dev part, and for a task whose name on the Hub is not known."""
     if split_part(source.task)[1] == "dev":
         raise ConfigError(
             f"{source.task} is for choosing; what is published is drawn once from the other: ponder eval --part report"

@@ -34,6 +34,7 @@ SHORT = 1_000  # characters of a text in a summary, which a viewer reads for all
 
 
 def write_inspect(source: SharedBank, out: Path) -> list[Path]:
+    """The log written, in a list. ConfigError for a name that does not end in .eval."""
     if out.suffix != ".eval":
         raise ConfigError(f"{out}: logs of Inspect are files that end in .eval")
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ FILTER = "none"
 
 
 def write_lm_eval(source: SharedBank, out: Path) -> list[Path]:
+    """The files written into the folder of the model below `out`."""
     metrics = list(source.metrics())
     date = source.ended.replace(tzinfo=None).isoformat().replace(":", "-")
     folder = out / _folder(source.model)

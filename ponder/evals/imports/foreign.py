@@ -55,6 +55,8 @@ class ForeignSample:
 
 @dataclass(frozen=True, kw_only=True)
 class ForeignLog:
+    """Another program's log in our words, before it becomes a bank."""
+
     path: Path  # the file with the samples
     format: str
     task: str

@@ -214,6 +214,7 @@ class _Broken(BaseException):
 
 
 def serve_asserts():
+    """Run the units of the job that comes first, and write one report: what failed, or why nothing can be said."""
     session = _Session()
     job = read(session.replies.readline())
     sys.stdin, sys.stdout = io.StringIO(), io.StringIO()

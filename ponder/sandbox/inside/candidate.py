@@ -26,6 +26,7 @@ class _Nowhere(io.RawIOBase):
 
 
 def serve_candidate():
+    """Answer requests on stdin, one a line, until it is closed."""
     requests, replies = sys.stdin.buffer, sys.stdout.buffer
     sys.stdin = io.TextIOWrapper(io.BytesIO())
     sys.stdout = io.TextIOWrapper(io.BufferedWriter(_Nowhere()), encoding="utf-8", errors="replace")
