@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -25,6 +24,7 @@ from ponder.runs import Run, lock, record_training, write_atomic
 from ponder.types import SamplingParams
 from tests.cli.typed import fails_with, ponder
 from tests.helpers import LowercaseTask, tiny_model
+from tests.hub_double import HubReplies, served, use_hub
 
 PARAMS = SamplingParams(max_reasoning_tokens=8)
 
@@ -119,7 +119,7 @@ def test_an_adapter_goes_with_the_name_of_its_base_or_not_at_all(run, tmp_path):
         prepare(publication(str(run), "mine"), tmp_path / "out")
 
 
-class HubApi(BaseHTTPRequestHandler):
+class HubApi(HubReplies):
     """What of the hub's API a push uses: a repository is made, files are announced, one commit brings them."""
 
     pushed: ClassVar[dict[str, bytes]] = {}
@@ -152,33 +152,19 @@ class HubApi(BaseHTTPRequestHandler):
         self.answer({"id": "me/mine", "siblings": []})
 
     def answer(self, body: Any, status: int = 200) -> None:
-        data = json.dumps(body).encode()
-        self.send_response(status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_: Any) -> None:
-        pass
+        self.reply(status, json.dumps(body).encode(), {"content-type": "application/json"})
 
 
 @pytest.fixture
 def hub_double(monkeypatch):
     from huggingface_hub import constants
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), HubApi)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(constants, "ENDPOINT", url)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", url)
     HubApi.pushed.clear()
     monkeypatch.setattr(HubApi, "refuses", False)
-    yield url
-    server.shutdown()
-    server.server_close()
+    with served(ThreadingHTTPServer(("127.0.0.1", 0), HubApi)) as url:
+        use_hub(monkeypatch, url)
+        yield url
 
 
 def test_a_push_brings_every_file_and_no_other(run, tmp_path, hub_double, monkeypatch):

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shutil
 import socket
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -24,6 +24,7 @@ from ponder.models import download, hub
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.models.weights import save_model
+from tests.hub_double import HubReplies, served, use_hub
 
 TINY = ModelConfig(
     vocab_size=ByteTokenizer.vocab_size, hidden_size=8, intermediate_size=8, num_hidden_layers=1,
@@ -57,12 +58,6 @@ def _no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("PONDER_CACHE", str(tmp_path / "cache"))
     use_hub(monkeypatch, "http://127.0.0.1:9")  # nothing listens there
-
-
-def use_hub(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    """What HF_ENDPOINT does before the library is imported."""
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
 
 
 def refused(reference: str | Path) -> str:
@@ -222,7 +217,7 @@ class Hub(ThreadingHTTPServer):
         self.fetched: list[str] = []
 
 
-class HubHandler(BaseHTTPRequestHandler):
+class HubHandler(HubReplies):
     server: Hub
 
     def do_GET(self) -> None:
@@ -248,17 +243,6 @@ class HubHandler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def reply(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
 
 def stated(name: str, data: bytes) -> dict[str, object]:
     """Large files are kept by their sha256, small ones as git keeps them."""
@@ -275,20 +259,14 @@ def git_hash(data: bytes) -> str:
 
 @pytest.fixture
 def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Hub]]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    servers: list[Hub] = []
+    with contextlib.ExitStack() as servers:
 
-    def start(**refuse: str) -> Hub:
-        server = Hub(make_model(tmp_path / "origin"), {f"someone/{name}": error for name, error in refuse.items()})
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        use_hub(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-        servers.append(server)
-        return server
+        def start(**refuse: str) -> Hub:
+            server = Hub(make_model(tmp_path / "origin"), {f"someone/{name}": error for name, error in refuse.items()})
+            use_hub(monkeypatch, servers.enter_context(served(server)))
+            return server
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+        yield start
 
 
 def test_a_model_is_downloaded_once_and_without_code_or_pickles(serve: Callable[..., Hub], tmp_path: Path) -> None:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from fake_benchmarks import fakes, gated_rows, write_local  # noqa: F401 - a fix
 from ponder.config import ConfigError
 from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks import BENCHMARKS, datahub, load_task, published
+from tests.hub_double import HubReplies, served, use_hub
 
 LABELLED = {"choices": {"text": ["tea", "rain"], "label": ["1", "2"]}, "answerKey": "2"}
 # one made-up row in the columns of each hub data set -> (id, target, what else the problem must be)
@@ -228,7 +228,7 @@ def test_a_gated_benchmark_is_fetched_without_keeping_it_and_never_read_from_a_f
 # ---- the hub's own protocol, from a small local server -------------------------------------------------------------
 
 
-class Hub(BaseHTTPRequestHandler):
+class Hub(HubReplies):
     files: dict[str, bytes] = {}
 
     def do_GET(self) -> None:
@@ -247,17 +247,6 @@ class Hub(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
-    def reply(self, status: int, data: bytes, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Length": str(len(data)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command == "GET":
-            self.wfile.write(data)
-
-    def log_message(self, *arguments: object) -> None:
-        pass
-
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
@@ -271,17 +260,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHT
         rows = [{"question": f"{part} {i}?", "answer": f"so\n#### {i}"} for i in range(3)]
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
         Hub.files[f"main/{part}/0000.parquet"] = path.read_bytes()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(constants, "ENDPOINT", url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "store"))
     monkeypatch.setattr(published, "hub_rows", datahub.hub_rows)
-    yield server
-    server.shutdown()
-    server.server_close()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    with served(server) as url:
+        use_hub(monkeypatch, url)
+        yield server
 
 
 def test_parquet_from_a_hub_is_read_and_found_again_without_it(hub: ThreadingHTTPServer) -> None:
