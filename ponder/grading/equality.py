@@ -182,7 +182,7 @@ def _two_names(text: str, depth: int) -> ParsedAnswer | None:
     return ParsedAnswer(key="t:" + "=".join(sorted(match.groups())), kind="words") if match else None
 
 
-_COUNTED = re.compile(r"([1-9][0-9]?) ?\((.{3,200})\)")
+_COUNTED = re.compile(r"([1-9][0-9]?) \((.{3,200})\)")
 
 
 def _counted(text: str, depth: int) -> ParsedAnswer | None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ponder.grading.visible import DIGITS
+
 _SIGNS = {
     "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "∶": ":", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*",
     "÷": "/", "⁄": "/", "∕": "/", "‰": r"\text{ permille}", "∎": " ",
@@ -21,6 +23,7 @@ _SIGNS = {
     "∠": r"\angle ",
     "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
 }  # fmt: skip
+_SIGNS |= {chr(code): digit for code, digit in DIGITS.items()}
 _SIGNS |= {char: f" {char_fraction} " for char, char_fraction in zip(
     "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒",
     "1/2 1/3 2/3 1/4 3/4 1/5 2/5 3/5 4/5 1/6 5/6 1/7 1/8 3/8 5/8 7/8 1/9 1/10".split(), strict=True
@@ -92,6 +95,7 @@ _SMALL_FRACTION = re.compile(r"[⁰¹²³⁴-⁹]+⁄[₀-₉]+")  # ³⁄₇
 _PERCENT_OF_FRACTION = re.compile(r"(?<![\w.,)}/])(?<!\d )(\d{1,9}/\d{1,9})\s?(?=%|\\%|\\deg)")  # 1/2% is half of 1%
 _NAMED_BY_COLON = re.compile(r"(?<![\w:] )(?<![\w:\\])([a-z]): (?=[-+]?[\d\\(])")  # x: 3, y: 4
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,])[0-9]{1,3}(?: [0-9]{3})+,[0-9]{1,2}(?![\w.,])")  # 1 234,56
+_PRIME = re.compile(r"\s*\^\s*(?:\{\s*(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _EUROS = re.compile(r"(?<![\w.,])([0-9]{1,3}(?: [0-9]{3})*),([0-9]{2})(?![\w.,])")  # 45,00 €
 _ALL_SUCH = re.compile(
     r"^(?:the set of )?all (?:real )?(?:numbers |values |points )?(?:of )?(?:[a-z] )?(?:such that|for which|where|with|satisfying) "
@@ -155,6 +159,8 @@ def clean(text: str) -> str:
     if "\\" in text:
         for pattern, sign in _RENAMED:
             text = pattern.sub(sign, text)
+        if "prime" in text:
+            text = _PRIME.sub(lambda m: "'" * m[0].count("prime"), text)
         text = _LOGICAL.sub(lambda m: _LOGIC[m[1] or m[2]], text)
         if r"\deg" in text:
             text = _TEMPERATURE.sub(lambda m: rf" \text{{degrees {m[1] or m[2]}}}", text)
