@@ -62,7 +62,7 @@ _DENIED = re.compile(
     r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than(?:\s+or\s+equal\s+to)?|up\s+to|under|over|below|above|near"
     r"|close\s+to|exceed(?:s|ed|ing)?|instead\s+of|impossible\s+to\s+(?:be|get|have|reach)"
     r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+|discard\w*|dismiss\w*|disregard\w*|retract\w*)(?:\s+the)?)\s+"
-    r"|(?:^|\b(?:is|are|be)\b|:)\s*(?:at\s+(?:least|most)|a\s+(?:minimum|maximum)\s+of)\s+"  # but "you need at least 5" says 5
+    r"|(?:^|\b(?:is|are|be)\b|:)\s*(?:at\s+(?:least|most)|a\s+(?:minimum|maximum)\s+of)\s+"  # "need at least 5" says 5
     rf"|\b(?:{_OPERATION})\s+|(?:[<>!]=|[≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)(?![a-zA-Z]))\s*)"
     r"[$*]*$",
     re.IGNORECASE,
@@ -71,7 +71,8 @@ _DENYING = frozenset(  # the last word of what _DENIED finds; looking for it fir
     "not cannot never longer equal to be answer except for but than under over below above near from out the of by get"
     " quite nicht kein keine niet não non не нет nie è é jest равно равен pas es son sea almost as suppose supposing"
     " assume assuming imagine pretend that were are"
-    " like without equals is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple half root times".split()
+    " like without equals is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple"
+    " half root times".split()
 )
 _DENYING_STARTS = ("exclud", "reject", "eliminat", "discard", "dismiss", "disregard", "retract", "\\")
 _DENYING_ENDS = (
@@ -89,7 +90,7 @@ _REFUTED = re.compile(  # called wrong, or only the end of a range
     r"|(?:fails|failed|contradicts|violates|tens|halves|thirds|fourths|fifths|sixths|eighths|tenths|hundredths)\b|[,:;–—-]+\s*(?:wrong|incorrect|false)\b|(?:не|ist\s+nicht|n['’]est\s+pas|no\s+es|non\s+è|não\s+é)(?!\w)|(?:ではありません|ではない|じゃない|不是|不对)"
     r"|,?\s*but\s+only\s+one\b|,?\s*(?:etc|and\s+so\s+on)\b|is\s+(?:only\s+|just\s+)?an?\s+(?:lower|upper|example|estimate|guess|candidate|typo)|(?:or|and)\s+(?:so|more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
     r"|\((?:sorry|oops|wait|actually|correction|no)\b|\+(?!\s*[\w\\(])|at\s+(?:least|most|(?:the\s+)?(?:minimum|maximum|worst|best))\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
-    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must|can|could)\s+(?:be|have\s+been))\s+(?:[a-z]+ly\s+)?{_WRONG}"
+    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must|can|could|ha[sd]\s+to)\s+(?:be|have\s+been))\s+(?:[a-z]+ly\s+)?{_WRONG}"
     r")",
     re.IGNORECASE,
 )
@@ -104,6 +105,9 @@ _STATED = re.compile(
     r"(?:=|≈|\\approx|:|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?|yields?|takes?|at|as)\b)\s*:?[\s*]*"
     r"(?:(?:exactly|about|only|now|then|just|approximately|a\s+total\s+of|equal\s+to|therefore|thus|at|either|simply)\s+){0,2}[*_]*$",
     re.IGNORECASE,
+)
+_CONCLUDED = re.compile(  # "so she has 72"
+    r"\b(?:so|thus|hence|therefore)\b,? (?:(?:he|she|it|they|we|I|there|you|the|[A-Z][a-z]+)\b[^.!?,;:\n0-9]{0,40} )?$"
 )
 _BOLD = re.compile(r"(?![.):])[^*\n]{0,40}\*\*")
 _WEAK = re.compile(
@@ -194,7 +198,8 @@ def _is_stated(text: str, atom: Atom) -> bool:
     if before.rstrip("$").endswith("**") and _BOLD.match(text, atom.end):
         return True
     is_compared = before.rstrip("$ ")[-1:] != "=" and _COMPARED.match(text, atom.end)  # "= 5 more" says 5
-    if not _STATED.search(before) or is_compared or _GOES_ON.match(text, atom.end):
+    is_said = _STATED.search(before) or _CONCLUDED.search(before)
+    if not is_said or is_compared or _GOES_ON.match(text, atom.end):
         return "=" in atom.text
     return not (_WEAK.search(before) and atom.is_number)
 
@@ -372,7 +377,11 @@ def _quantity(text: str, index: int, end: int, stop: int) -> tuple[Atom | None, 
     scale = _SCALE.match(text, stop, end)
     if scale:
         return Atom(text[index : scale.end()], index, scale.end(), True), scale.end()
-    if text[stop : stop + 1] in ("'", '"') and text[index - 1 : index] != text[stop] and not text[stop + 1 : stop + 2].isalnum():
+    if (
+        text[stop : stop + 1] in ("'", '"')
+        and text[index - 1 : index] != text[stop]
+        and not text[stop + 1 : stop + 2].isalnum()
+    ):
         return Atom(text[index : stop + 1], index, stop + 1, True), stop + 1  # 12', 12"
     last = _base(text, stop, end)
     at = stop

@@ -348,6 +348,8 @@ def _brackets(text: str, depth: int) -> ParsedAnswer | None:
     inside = inner[1:-1].strip()
     if is_set:
         condition = _split(inside, r"\||:")
+        if len(condition) > 2 and re.fullmatch(r"[a-zA-Z]\s*(?:\\in.*)?", condition[0]):  # {x : |x| > 2}
+            condition = [condition[0], inside[len(condition[0]) + 1 :]]
         if len(condition) == 2:  # {x | x > 2}
             return _structure(condition[1], depth + 1)
         if not inside:

@@ -74,12 +74,17 @@ _CHECKED = re.compile(  # a paragraph behind the answer
     r"(?:ing|s)?\b[^\n:]{0,30}:",
     re.IGNORECASE,
 )
+_BOUND = re.compile(r" than | such that |\bat (?:least|most) ")
 _COUNTED = re.compile(  # there are 3 such values: 1, 2, 5
     r"(?:(?:so|thus|hence|therefore),? )?(?:there are |we (?:get|have|find) )?(?:exactly |only )?([1-9][0-9]?)"
-    r"(?: (?:such |distinct |real |integer |possible |valid |positive )?[a-z]{3,20})?(?:: ?|,? namely:? )([^:.]{3,200})[.]?",
+    r"(?: (?:such |distinct |real |integer |possible |valid |positive )?[a-z]{3,20})?(?:: ?|,? namely:? )"
+    r"([^:.]{3,200})[.]?",
     re.IGNORECASE,
 )
-_FOREIGN = re.compile(r"[^\W\d_a-zA-Z\u0370-\u03ff]{2,}|\b(?:es|est|ist|é|è|respuesta|r[ée]ponse|antwort|resposta|risposta)\b", re.IGNORECASE)
+_FOREIGN = re.compile(
+    r"[^\W\d_a-zA-Z\u0370-\u03ff]{2,}|\b(?:es|est|ist|é|è|respuesta|r[ée]ponse|antwort|resposta|risposta)\b",
+    re.IGNORECASE,
+)
 _REASON = re.compile(r",?\s+(?:because|since)\b")
 _BECAUSE = re.compile(
     r",?\s+(?:because|since|which|so|as|where|when|for|hence|thus|therefore|(?:al)?though)\b|,\s+(?:but|and)\b|\s\("
@@ -357,8 +362,9 @@ def _is_answer(text: str) -> bool:
         return False
     if reading.kind == "words" or not reading.is_understood:
         return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
-    is_bound = reading.kind in ("group", "other") and re.search(r" than | such that |\bat (?:least|most) ", text)
-    return not joins_sentences(text) or is_bound is not None and is_bound is not False  # x is greater than 3
+    if not joins_sentences(text):
+        return True
+    return reading.kind in ("group", "other") and _BOUND.search(text) is not None  # x is greater than 3
 
 
 def _whole(text: str) -> str | None:

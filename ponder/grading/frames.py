@@ -137,10 +137,12 @@ def _of_same_variable(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer
     if not reading.name.endswith(")") or not goal.name.endswith(")") or reading.node is None:
         return reading
     own, asked = _FUNCTION_OF.fullmatch(reading.name), _FUNCTION_OF.fullmatch(goal.name)
-    if own is None or asked is None or own[1] != asked[1] or own[2] == asked[2]:
+    if own is None or asked is None or own[2] == asked[2]:
         return reading
     if asked[2] in symbols_of(reading):  # f(x) = n^2 is constant
         return replace(reading, key=f"{reading.name}={reading.key}")
+    if own[1] != asked[1]:
+        return reading
     node = _renamed(reading.node, {own[2]: asked[2]})
     return replace(reading, key=fingerprint(node), node=node, name=goal.name)
 

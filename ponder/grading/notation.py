@@ -98,7 +98,8 @@ _DECIMAL_COMMA = re.compile(r"(?<![\w.,])[0-9]{1,3}(?: [0-9]{3})+,[0-9]{1,2}(?![
 _PRIME = re.compile(r"\s*\^\s*(?:\{\s*(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _EUROS = re.compile(r"(?<![\w.,])([0-9]{1,3}(?: [0-9]{3})*),([0-9]{2})(?![\w.,])")  # 45,00 €
 _ALL_SUCH = re.compile(
-    r"^(?:the set of )?all (?:real )?(?:numbers |values |points )?(?:of )?(?:[a-z] )?(?:such that|for which|where|with|satisfying) "
+    r"^(?:the set of )?all (?:real )?(?:numbers |values |points )?(?:of )?(?:[a-z] )?"
+    r"(?:such that|for which|where|with|satisfying) "
     r"|^(?:the set of )?all (?:real )?numbers (?=(?:greater|less|more|smaller|larger) than )"
 )
 _AT_LEAST = re.compile(r"^([a-z]) (?:is |must be )?at (least|most) (?=[-\d\\])")

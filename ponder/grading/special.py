@@ -88,6 +88,7 @@ _COLONS = re.compile(
 )
 
 
+_PART_OF_DAY = re.compile(r"(?<=[0-9])(?: o'clock)?(?: in the (morning)| in the (?:afternoon|evening)| at night)$")
 _HOUR = re.compile(r"([0-9]{1,2})(?: ?([ap])\.? ?m\.?| ?o'clock)", re.IGNORECASE)
 
 
@@ -98,6 +99,8 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     if ":" in text or " to " in text:  # boys : girls = 2 : 3
         text = _RATIO_OF.sub("", text, count=1) if text[:1].isalpha() else text
     node: Node | None = None
+    if " in the " in text or " at night" in text:
+        text = _PART_OF_DAY.sub(lambda match: " am" if match[1] else " pm", text)
     hour_only = _HOUR.fullmatch(text) if text[-1:] in "mMk." else None
     if hour_only:
         text = f"{hour_only[1]}:00" + (f" {hour_only[2]}m" if hour_only[2] else "")
