@@ -34,7 +34,7 @@ _OR_IN_CJK = re.compile(r"(?<=[0-9]) ?(?:或者?|または|또는|もしくは) 
 
 _ZEROS = "\u0660\u06f0\u0966\u09e6\u0a66\u0ae6\u0b66\u0be6\u0c66\u0ce6\u0d66\u0e50\u0ed0\u0f20\u1040\u17e0"
 DIGITS = {ord(zero) + digit: str(digit) for zero in _ZEROS for digit in range(10)}  # of other scripts: ٤٢ is 42
-_UNSEEN_OR_DIGITS: dict[int, str | None] = DIGITS | _UNSEEN
+_UNSEEN_OR_DIGITS: dict[int, str | None] = {**DIGITS, **_UNSEEN}
 _UNDERSCORED = re.compile(r"(?<![\w\\])__(?=[^\s_])([^_\n]{1,80})(?<=\S)__(?!\w)")
 
 
