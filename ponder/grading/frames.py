@@ -79,6 +79,7 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     if {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
         return replace(reading, key=f"{reading.name}={reading.key}")
     reading = _of_same_variable(reading, goal)
+    assert reading.node is not None
     try:
         if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
             reading = ParsedAnswer(key=fingerprint(reading.node), node=reading.node)
