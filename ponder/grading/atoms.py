@@ -39,6 +39,7 @@ _GAP = re.compile(  # white space around an operator, inside a run
     r"|(?<=[-+*/=<>×÷·−≤≥])\s{1,3}|(?<=cdot|imes)\s{1,3}"
 )
 _SCALE = re.compile(rf"\s+(?:{'|'.join(SCALES)})\b(?:\s+(?:{'|'.join(SCALES)})\b)*", re.IGNORECASE)
+_MONEY_SCALE = re.compile(r"\s?(?:[kKMB]|bn)(?![A-Za-z0-9])")  # $1.25k
 _UNIT = re.compile(r"\s?([a-zA-Z]{1,12})\b\.?")
 _JOINT = re.compile(
     r"\s*(?:,\s*(?:and|or)?|\band\b|\bor\b|&|\bvs\b\.?|\bversus\b|,?\s*\b(?:as\s+well\s+as|along\s+with)\b"
@@ -47,20 +48,21 @@ _JOINT = re.compile(
     re.IGNORECASE,
 )
 _OPERATION = (  # what it makes of the number behind it is not that number
-    r"twice|thrice|double|triple|half(?:\s+of)?|divisible\s+by|(?:square|cube|cubic)\s+(?:root\s+)?of|root"
+    r"twice|thrice|double|triple|half(?:\s+of)?|(?:quarter|third|fifth|sixth|eighth|tenth)s?\s+of|divisible\s+by|(?:square|cube|cubic)\s+(?:root\s+)?of|root"
     r"|(?:multiples?|powers?|factorial|percent|per\s+cent|%)\s+of|times"
 )
 _DENIED = re.compile(
     r"(?:(?:\bnot|n't|\bcannot|\bnever|\bno\s+longer)\s+(?:[a-z]+ly\s+|quite\s+)?(?:equal(?:\s+to)?\s+|be\s+|the\s+answer\s+)?"
     r"|\b(?:nicht|kein|keine|niet|não|non|не|нет|nie)\s+(?:è\s+|é\s+|jest\s+|равно\s+|равен\s+)?|\bn['’]est\s+pas\s+|\bpas\s+"
     r"|\bno\s+(?:es|son|sea)\s+|(?:不是|不等于|不为|不|超过|少于|多于|大于|小于|至少|至多)\s*"
-    r"|\b(?:almost|such\s+as|short\s+of)\s+|\b(?:suppose|supposing|assum(?:e|ing)|imagine|pretend)\s+(?:that\s+)?(?:(?:the\s+)?[a-z]+\s+(?:is|was|were)\s+)?"
+    r"|\b(?:almost|such\s+as|short\s+of|nothing\s+like|without)\s+|\bno\s+way\s+(?:that\s+)?(?:it|this|that|the\s+answer)(?:['’]s|\s+(?:is|was|can\s+be|could\s+be|equals))\s+|[✗✘❌✖]\s*"
+    r"|\b(?:suppose|supposing|assum(?:e|ing)|imagine|pretend)\s+(?:that\s+)?(?:(?:the\s+)?[a-z]+\s+(?:is|was|were)\s+)?"
     r"|\bwhether\s+(?:[a-z]+\s+){1,4}"
-    r"|\bdoubt\s+(?:that\s+)?(?:it|this|that|the\s+answer)\s+(?:is|was)\s+"
+    r"|\b(?:doubt|(?:don['’]t|do\s+not|never)\s+(?:think|believe)|(?:false|untrue|unlikely|impossible|not\s+(?:true|clear|certain|sure|the\s+case))(?=\s+that\b))\s+(?:that\s+)?(?:it|this|that|the\s+answer)\s+(?:is|was)\s+"
     r"|\b(?:except(?:\s+for)?|(?:any|every)thing\s+but|than(?:\s+or\s+equal\s+to)?|up\s+to|under|over|below|above|near"
     r"|close\s+to|exceed(?:s|ed|ing)?|instead\s+of|impossible\s+to\s+(?:be|get|have|reach)"
-    r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+)(?:\s+the)?)\s+"
-    r"|(?:^|\b(?:is|are|be)\b|:)\s*at\s+(?:least|most)\s+"  # but "you need at least 5" says 5
+    r"|differ(?:s|ent)?\s+from|(?:rul\w+\s+out|exclud\w+|reject\w*|eliminat\w+|discard\w*|dismiss\w*|disregard\w*|retract\w*)(?:\s+the)?)\s+"
+    r"|(?:^|\b(?:is|are|be)\b|:)\s*(?:at\s+(?:least|most)|a\s+(?:minimum|maximum)\s+of)\s+"  # "need at least 5" says 5
     rf"|\b(?:{_OPERATION})\s+|(?:[<>!]=|[≤≥≠]|\\(?:leq?|geq?|neq?|lt|gt)(?![a-zA-Z]))\s*)"
     r"[$*]*$",
     re.IGNORECASE,
@@ -69,28 +71,33 @@ _DENYING = frozenset(  # the last word of what _DENIED finds; looking for it fir
     "not cannot never longer equal to be answer except for but than under over below above near from out the of by get"
     " quite nicht kein keine niet não non не нет nie è é jest равно равен pas es son sea almost as suppose supposing"
     " assume assuming imagine pretend that were are"
-    " is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple half root times".split()
+    " like without equals is was have reach exceed exceeds exceeded exceeding least most twice thrice double triple"
+    " half root times".split()
 )
+_DENYING_STARTS = ("exclud", "reject", "eliminat", "discard", "dismiss", "disregard", "retract", "\\")
 _DENYING_ENDS = (
-    "n't", "<=", ">=", "!=", "≤", "≥", "≠", "ly",
+    "n't", "'s", "’s", "✗", "✘", "❌", "✖", "<=", ">=", "!=", "≤", "≥", "≠", "ly",
     "不是", "不等于", "不为", "不", "超过", "少于", "多于", "大于", "小于", "至少", "至多",
 )  # fmt: skip
 _WRONG = (
-    r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|ruled\s+out|too\s+[a-z]+"
-    r"|an?\s+(?:mistake|error)|not\s+(?:the\s+)?(?:right|correct|possible|valid|answer|solution))\b"
+    r"(?:wrong|incorrect|false|impossible|invalid|excluded|rejected|eliminated|discarded|dismissed|disregarded|extraneous"
+    r"|spurious|inadmissible|unacceptable|ruled\s+out|out\s+of\s+(?:range|the\s+question)|too\s+[a-z]+"
+    r"|an?\s+(?:[a-z]+\s+)?(?:mistake|error|trap)|not\b|(?:right|correct|possible|the\s+answer)\s+(?:only\s+)?if)\b"
 )
 _REFUTED = re.compile(  # called wrong, or only the end of a range
-    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|(?:не|ist\s+nicht|n['’]est\s+pas|no\s+es|non\s+è|não\s+é)(?!\w)|(?:ではありません|ではない|じゃない|不是|不对)"
-    r"|,?\s*but\s+only\s+one\b|,?\s*(?:etc|and\s+so\s+on)\b|is\s+(?:only\s+|just\s+)?an?\s+(?:lower|upper|example|estimate|guess|candidate|typo)|(?:or|and)\s+(?:more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
-    r"|\((?:sorry|oops|wait|actually|correction|no)\b|\+(?!\s*[\w\\(])|at\s+(?:least|most)\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
-    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must)\s+be)\s+(?:[a-z]+ly\s+)?{_WRONG}"
-    r"|(?:can't|can’t|cannot|isn't|isn’t)\s+(?:be\s+)?(?:the\s+)?(?:right|correct|true|it|answer)\b)",
+    r"[*_$\"'\s]*(?:\?\s*[*_]*no\b|[✗✘❌✖]|,?\s*but\s+(?:no\b|(?:I\s+am|I['’]m|(?:that|this|it)(?:\s+is|['’]s))\s+(?:wrong|incorrect|mistaken|not\s+(?:right|correct|it)\b))"
+    r"|(?:is|was|are|were|do|does|did|wo|would|ca|could|can)n['’]t\b|(?:does|do|did|will|would|can|could)\s+not\b|cannot\b"
+    r"|(?:fails|failed|contradicts|violates|tens|halves|thirds|fourths|fifths|sixths|eighths|tenths|hundredths)\b|[,:;–—-]+\s*(?:wrong|incorrect|false)\b|(?:не|ist\s+nicht|n['’]est\s+pas|no\s+es|non\s+è|não\s+é)(?!\w)|(?:ではありません|ではない|じゃない|不是|不对)"
+    r"|,?\s*but\s+only\s+one\b|,?\s*(?:etc|and\s+so\s+on)\b|is\s+(?:only\s+|just\s+)?an?\s+(?:lower|upper|example|estimate|guess|candidate|typo)|(?:or|and)\s+(?:so|more|less|fewer|greater|higher|lower|above|up|below)\b|\.\.\s?[0-9]"
+    r"|\((?:sorry|oops|wait|actually|correction|no)\b|\+(?!\s*[\w\\(])|at\s+(?:least|most|(?:the\s+)?(?:minimum|maximum|worst|best))\b|(?:squared|cubed|factorial|times\s+itself|(?:raised\s+)?to\s+the)\b"
+    rf"|(?:,\s*which\s+|[a-z]+\s+)?(?:is|are|was|(?:would|must|can|could|ha[sd]\s+to)\s+(?:be|have\s+been))\s+(?:[a-z]+ly\s+)?{_WRONG}"
+    r")",
     re.IGNORECASE,
 )
 _MINUS = re.compile(r"(?<![0-9]\s)\b(?:minus|negative)\s+$", re.IGNORECASE)
 _LABEL = re.compile(
-    r"(?:\b(?:step|part|question|problem|exercise|case|option|eq|equation|figure|fig|table|example|section|chapter|page"
-    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?\s*#?\s*$|#$|\b(?:reward|verdict|grade|confidence|certainty)\s*[:=]\s*$"
+    r"(?:\b(?:step|part|question|problem|exercise|task|case|option|eq|equation|figure|fig|table|example|section|chapter|page"
+    r"|method|hint|attempt|lemma|theorem|version)s?|\bno)\.?[\s*_]*#?\s*$|#$|\b(?:reward|verdict|grade|confidence|certainty)\s*[:=]\s*$"
     r"|\"(?!(?:[a-z]+_)?(?:answer|ans|result|solution|value|total|output|sum|x|y)\")\w{1,40}\"\s*:\s*\"?$",
     re.IGNORECASE,
 )
@@ -98,6 +105,9 @@ _STATED = re.compile(
     r"(?:=|≈|\\approx|:|\b(?:is|are|was|were|be|equals?|gives?|makes?|gets?|totals?|becomes?|yields?|takes?|at|as)\b)\s*:?[\s*]*"
     r"(?:(?:exactly|about|only|now|then|just|approximately|a\s+total\s+of|equal\s+to|therefore|thus|at|either|simply)\s+){0,2}[*_]*$",
     re.IGNORECASE,
+)
+_CONCLUDED = re.compile(  # "so she has 72"
+    r"\b(?:so|thus|hence|therefore)\b,? (?:(?:he|she|it|they|we|I|there|you|the|[A-Z][a-z]+)\b[^.!?,;:\n0-9]{0,40} )?$"
 )
 _BOLD = re.compile(r"(?![.):])[^*\n]{0,40}\*\*")
 _WEAK = re.compile(
@@ -112,7 +122,7 @@ _NO_ANSWER = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\blet(?:'s|’s|\s+(?:me|us))\s+(?!(?:\w\b))[a-z][^.!?\n]{0,60}$", re.IGNORECASE)  # "Let me try 12"
-_BESIDE = re.compile(r"\b(?:after|before|within|during|every|per|out\s+of(?:\s+the)?)\s+$", re.IGNORECASE)
+_BESIDE = re.compile(r"\b(?:after|before|within|during|every|per|out\s+of(?:\s+the)?|[0-9]\s+of)\s+$", re.IGNORECASE)
 _REASON = re.compile(r"[0-9][^.!?\n]*\b(?:because|since)\b[^.!?\n]*$")  # 9 buses since 8 hold 320 students
 _MORE_THAN = re.compile(
     r"\s+(?:[a-z]+\s+)?(?:more|less|fewer|greater|higher|larger|smaller|longer|shorter)\b[^.!?\n]{0,40}\bthan\b"
@@ -188,7 +198,8 @@ def _is_stated(text: str, atom: Atom) -> bool:
     if before.rstrip("$").endswith("**") and _BOLD.match(text, atom.end):
         return True
     is_compared = before.rstrip("$ ")[-1:] != "=" and _COMPARED.match(text, atom.end)  # "= 5 more" says 5
-    if not _STATED.search(before) or is_compared or _GOES_ON.match(text, atom.end):
+    is_said = _STATED.search(before) or _CONCLUDED.search(before)
+    if not is_said or is_compared or _GOES_ON.match(text, atom.end):
         return "=" in atom.text
     return not (_WEAK.search(before) and atom.is_number)
 
@@ -201,7 +212,7 @@ def _atoms(text: str, index: int, end: int) -> list[Atom]:
         if atom is None:
             continue
         before = text[max(0, atom.start - 40) : atom.start]
-        if atom.is_number and _is_item(text, atom):
+        if atom.is_number and (_is_item(text, atom) or _is_heading(text, atom)):
             continue
         is_number = atom.is_number or (atom.text[0] == "(" and atom.text[1:-1].isdigit())
         if _is_denied(before) or (is_number and _LABEL.search(before)) or _REFUTED.match(text, atom.end, atom.end + 60):
@@ -257,13 +268,43 @@ def _date(text: str, atom: Atom, end: int) -> Atom | None:
 
 def _is_denied(before: str) -> bool:
     word = before.rstrip("$* \n\t").replace("\n", " ").rpartition(" ")[2].lower()
-    may_be = word in _DENYING or word.endswith(_DENYING_ENDS) or word.startswith(("exclud", "reject", "eliminat", "\\"))
+    may_be = word in _DENYING or word.endswith(_DENYING_ENDS) or word.startswith(_DENYING_STARTS)
     return may_be and _DENIED.search(before) is not None
 
 
 def _is_row(numbers: str, behind: str) -> bool:
     """1 2 3 4, but not 100 3-digit numbers."""
     return re.fullmatch("[0-9., ]+", numbers) is not None and not behind.isalnum() and behind not in ("-", "–")
+
+
+_NUMBERED = re.compile(  # "31. First item", but not "31. I used 7 steps."
+    r"[*_#>\s-]*[0-9]{1,3}(?:\)[*_]*\s+(?=[A-Za-z])|\.[*_]*\s+(?=[A-Za-z])(?!.*\b(?:is|are|was|were|am|has|have|had|be|I|we|you|it"
+    r"|she|he|they|there|this|that|these|because|since|as|so|hence|thus|therefore|hope|check|verify|note|answer|result|done"
+    r"|explanation|reason|proof|solution|used|using|wait|actually|no|or|sorry|oops|correction|however|but)\b))",
+    re.IGNORECASE,
+)
+
+
+def after_item_number(text: str) -> int:
+    """Where the text of a list item begins whose number the text begins with; 0 where it begins with none."""
+    match = _NUMBERED.match(text)
+    return match.end() if match else 0
+
+
+def _is_heading(text: str, atom: Atom) -> bool:
+    """Does it only count lines: 31. First item, 77: a label?"""
+    if text[atom.end : atom.end + 1] == ":":
+        is_label = re.compile(r":\s*(?:$|[A-Za-z])").match(text, atom.end) is not None
+        return is_label and not _VALUE_BEFORE.search(text[max(0, atom.start - 30) : atom.start])
+    if text[atom.end : atom.end + 1] not in (".", ")") or not atom.text.isdigit():
+        return False
+    line = text.rfind("\n", 0, atom.start) + 1
+    if text[line : atom.start].strip(" *_#>-"):
+        return False
+    return after_item_number(text[line : (text.find("\n", line) + 1 or len(text) + 1) - 1][:300]) > 0
+
+
+_VALUE_BEFORE = re.compile(r"(?:[=:]|\b(?:is|are|was|equals?|gives?|get|answer|obtain|have))\s*[$*_]*$", re.IGNORECASE)
 
 
 def _is_item(text: str, atom: Atom) -> bool:
@@ -327,6 +368,8 @@ def _quantity(text: str, index: int, end: int, stop: int) -> tuple[Atom | None, 
     inside = text[index:run].rstrip(" .,;:!'|=<>")
     if index + len(inside) > stop and inside[-1] not in "+-*/":
         return Atom(inside, index, index + len(inside), False), run
+    if text[index] in "$€£\\" and (money := _MONEY_SCALE.match(text, stop, end)):
+        return Atom(text[index : money.end()], index, money.end(), True), money.end()
     if text[stop : stop + 1].isalnum() and not _UNIT.match(text, stop, end):  # 3rd, 7up
         return None, stop + 1
     if re.match(r"(?:st|nd|rd|th)\b", text[stop : stop + 3]):
@@ -334,6 +377,12 @@ def _quantity(text: str, index: int, end: int, stop: int) -> tuple[Atom | None, 
     scale = _SCALE.match(text, stop, end)
     if scale:
         return Atom(text[index : scale.end()], index, scale.end(), True), scale.end()
+    if (
+        text[stop : stop + 1] in ("'", '"')
+        and text[index - 1 : index] != text[stop]
+        and not text[stop + 1 : stop + 2].isalnum()
+    ):
+        return Atom(text[index : stop + 1], index, stop + 1, True), stop + 1  # 12', 12"
     last = _base(text, stop, end)
     at = stop
     while last is not None:

@@ -33,15 +33,28 @@ _ALTERNATIVE = re.compile(  # "3. Or 4.", "3 (alternatively 4)"
     re.IGNORECASE,
 )
 _SUPPOSED = re.compile(
-    r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagine|pretend|if|whether)\s+(?:that\s+)?(?:the\s+)?$", re.IGNORECASE
+    r"\b(?:suppos(?:e|ing)|assum(?:e|ing)|imagine|pretend|if|whether|(?:do\s+not|don['’]t|never)\s+(?:think|believe)|doubt|deny"
+    r"|(?:false|untrue|wrong|incorrect|unlikely|impossible|not\s+(?:true|certain|sure|clear|the\s+case|correct)))\s+(?:that\s+)?(?:the\s+)?$",
+    re.IGNORECASE,
 )
 _WITHDRAWN = re.compile(  # "The answer is 22. That's wrong."
-    r"(?:\\boxed\s*\{[^{}]{1,60}\}|\banswer\s*(?:is|was|:|=)[^\n]{1,60}?)[\s$*_.!]{0,8}"
+    r"(?:\\boxed\s*\{[^{}]{1,60}\}|\banswer\s*(?:is|was|:|=)(?:[^\n.!?]|\.(?=\d)){1,60}?)[\s$*_.!]{0,8}"
     r"(?:\b(?:but|however|hmm+|no|oh|oops|wait)[,.!\s]{1,4}){0,3}(?:\b(?:that|this|it)(?:['’]s|\s+is|\s+was)|\b(?:is|was))\s+"
     r"(?:clearly\s+|obviously\s+|actually\s+|just\s+)?(?:wrong|incorrect|a\s+mistake|not\s+(?:right|correct|true))\b"
     r"(?=\s*(?:[.!,;:\n]|$|because|since))[.!,;:]*",
     re.IGNORECASE,
 )
+
+
+_TAKEN_BACK = re.compile(  # "9. Hmm, that is wrong.", "Tom says 12. Tom is wrong.", "9... Actually no."
+    r"(?:[.!?…,;—–]+|\n)[\s*_$]*(?:(?:but|however|hmm+|no|oh|oops|wait|actually)[,.!…\s]{1,5}){0,3}"
+    r"(?:(?P<who>[A-Za-z]+)(?:['’]s|\s+(?:is|was|(?:ca|could)n['’]t\s+be|can\s?not\s+be|seems|must\s+be))\s+"
+    r"(?:clearly\s+|obviously\s+|actually\s+|just\s+|definitely\s+)?(?:(?:wrong|incorrect|mistaken|a\s+mistake)\b"
+    r"|(?:not\s+|(?<=be ))(?:right|correct|true|it)\b)(?=\s*(?:[.!,;:\n]|$|because|since))"
+    r"|I\s+take\s+(?:that|it|this)\s+back\b|(?<=ctually )no(?=[.!]*\s*$))[.!,;:]*",
+    re.IGNORECASE,
+)
+_OF_WHAT_WAS_SAID = ("that", "this", "it", "he", "she")
 
 
 def has_cue(text: str) -> bool:
@@ -62,12 +75,30 @@ def alternative(rest: str, end: int) -> str:
 
 def is_supposed(text: str, index: int) -> bool:
     """Is what begins at an index only supposed: after "if the", "suppose that"?"""
-    return index > 4 and _SUPPOSED.search(text, max(0, index - 30), index) is not None
+    return index > 4 and _SUPPOSED.search(text, max(0, index - 40), index) is not None
 
 
 def standing(text: str) -> str:
     """The text behind an answer that its writer takes back."""
-    if "wrong" not in text and "correct" not in text and "mistake" not in text and "not " not in text:
+    if not any(sign in text for sign in _SIGNS_OF_WITHDRAWAL):
         return text
     withdrawn = list(_WITHDRAWN.finditer(text))
-    return text[withdrawn[-1].end() :].strip() if withdrawn else text
+    return _without_taken_back(text[withdrawn[-1].end() :].strip() if withdrawn else text)
+
+
+_SIGNS_OF_WITHDRAWAL = ("wrong", "correct", "mistake", "not ", "n't be ", "n’t be ", " back", "ctually no")
+
+
+def _without_taken_back(text: str) -> str:
+    """The text without the sentences whose numbers are taken back by the next one."""
+    kept, start = "", 0
+    for match in _TAKEN_BACK.finditer(text):
+        begin = max((end.end() for end in _SENTENCE_END.finditer(text, start, match.start())), default=start)
+        said = text[begin : match.start()]
+        who = (match["who"] or "it").lower()
+        if re.search("[0-9]", said) and (who in _OF_WHAT_WAS_SAID or re.search(rf"\b{who}\b", said, re.IGNORECASE)):
+            kept, start = kept + text[start:begin], match.end()
+    return (kept + text[start:]).strip() if start else text
+
+
+_SENTENCE_END = re.compile(r"[.!?](?=\s)|\n")

@@ -24,12 +24,24 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from decimal import Decimal
 from functools import lru_cache
+from itertools import pairwise
 
-from ponder.grading.expressions import FUNCTION_NAMES, parse
+from ponder.grading.expressions import FUNCTION_NAMES, GREEK, parse
 from ponder.grading.labelled import labelled
 from ponder.grading.readings import ParsedAnswer, all_but, group, join, open_at_infinity, scalar, set_of, words
-from ponder.grading.special import based, choice, compound, date, molecule, ratio_or_time, residue
+from ponder.grading.special import (
+    based,
+    choice,
+    chosen_of,
+    compound,
+    date,
+    length,
+    molecule,
+    ratio_or_time,
+    residue,
+)
 from ponder.grading.statements import NAME, equation, inequality
 from ponder.grading.tree import Node, TooLarge, Unparsed
 from ponder.grading.values import digest, fingerprint, magnitude, real_part
@@ -79,7 +91,11 @@ def _read(answer: str) -> ParsedAnswer | None:
 
 # ---- structure -----------------------------------------------------------------------------------------------------
 
-_JOINTS = re.compile(r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or)\s+(?:also\s+)?")
+_JOINTS = re.compile(
+    r",?\s*\\text\s*\{\s*,?\s*(?:and|or)\s*\}\s*|\s*,?\s+(?:and|or),?\s+(?:also\s+|equivalently,?\s+)?"
+)
+_MIXED = re.compile(r"([0-9]{1,9}) and ([0-9]{1,9}/[0-9]{1,9})")
+_NAMES_IN_ORDER = {"r": 0, r"\rho": 0, r"\theta": 1, r"\phi": 2, r"\varphi": 2, "z": 3}  # of polar coordinates
 _TURNED = re.compile(r"([\[\]])([^\[\]]*[,;][^\[\]]*)([\[\]])")  # ]0, 5[
 _RELATION = re.compile(r"<=|>=|!=|<|>|=|\\in(?![a-zA-Z])")
 _PLAIN_WORDS = re.compile(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|[Ii]t (?:is|was) [a-z ]+|no|yes|No|Yes|NO")
@@ -105,11 +121,18 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
         date,
         molecule,
         ratio_or_time,
+        length,
         compound,
+        chosen_of,
+        _for_all,
+        _two_names,
+        _counted,
     ):
         reading = special(text, depth)
         if reading is not None:
             return reading
+    if text in GREEK:
+        return scalar("\\" + text)
     if (
         _PLAIN_WORDS.fullmatch(text)
         and text not in ("infinity", "inf")
@@ -136,6 +159,39 @@ def _parts(text: str, depth: int) -> ParsedAnswer | None:
     if parts is None:
         return None
     return replace(group("()", tuple(_structure(unwrap(part), 1) for part in parts)), shape="parts")
+
+
+_FOR_ALL = re.compile(
+    r"(.*[a-zA-Z] ?\([a-z]\) ?=.*?)(?:,? ?(?:\\text ?\{ ?)?for (?:all|every|each|any)\b|,? ?\\forall(?![a-z])"
+    r"|, ?(?=[a-z] ?\\in ?\\))[^=<>;]{0,40}"
+)
+
+
+def _for_all(text: str, depth: int) -> ParsedAnswer | None:
+    """f(x) = 2x for all real x."""
+    match = _FOR_ALL.fullmatch(text) if depth == 0 and "=" in text else None
+    return _structure(match[1].rstrip(" ,"), 1) if match else None
+
+
+_TWO_NAMES = re.compile(r"(?:\\(?:text|mathrm)\{)?([A-Z]{3,6})\}? ?= ?(?:\\(?:text|mathrm)\{)?([A-Z]{3,6})\}?")
+
+
+def _two_names(text: str, depth: int) -> ParsedAnswer | None:
+    """SRMC = LRMC is LRMC = SRMC."""
+    match = _TWO_NAMES.fullmatch(text) if depth == 0 and "=" in text else None
+    return ParsedAnswer(key="t:" + "=".join(sorted(match.groups())), kind="words") if match else None
+
+
+_COUNTED = re.compile(r"([1-9][0-9]?) \((.{3,200})\)")
+
+
+def _counted(text: str, depth: int) -> ParsedAnswer | None:
+    """3 (1, 2 and 5): the number of the members, and the members."""
+    match = _COUNTED.fullmatch(text) if depth == 0 and text.endswith(")") else None
+    members = _list(match[2], 1) if match else None
+    if match is None or members is None or members.shape != "{}" or len(members.parts) != int(match[1]):
+        return None
+    return replace(members, sides=(members, scalar(match[1])))
 
 
 _ABOUT = re.compile(r"(?:about|approximately|approx\.?|roughly|around|nearly)\s+", re.IGNORECASE)
@@ -223,6 +279,8 @@ def _union(text: str, depth: int) -> ParsedAnswer | None:
     pieces = _split(text, joint + r"|,?\s+or\s+|,?\s*\\text\s*\{\s*,?\s*or\s*\}" if _RELATION.search(text) else joint)
     if len(pieces) > 1:
         parts = [_structure(piece, depth + 1) for piece in pieces]
+        if all(piece.count("=") > 1 and "<" not in piece and ">" not in piece for piece in pieces):
+            return set_of(parts)  # x = 1, y = 2 or x = 3, y = 4
         if all(part.shape == "{}" or part.kind == "scalar" for part in parts):
             return set_of(parts)
         names = {part.name for part in parts if part.name}
@@ -245,7 +303,29 @@ def _union(text: str, depth: int) -> ParsedAnswer | None:
             )
             return join([end for end in ends if "inf;inf" not in end.key and "-inf;-inf" not in end.key])
         return all_but(holes.parts if holes.shape == "{}" else (holes,))
+    if len(without) == 2 and without[0].strip()[:1] in ("(", "["):
+        return _without(_structure(without[0], depth + 1), _structure(without[1], depth + 1))
     return None
+
+
+def _without(interval: ParsedAnswer, holes: ParsedAnswer) -> ParsedAnswer:
+    """(0, 5) without {2} is (0, 2) and (2, 5)."""
+    inner = sorted(holes.parts if holes.shape == "{}" else (holes,), key=_size)
+    if interval.kind != "group" or len(interval.parts) != 2 or interval.shape == "{}":
+        raise Unparsed("something without a point that is no interval")
+    ends = [interval.parts[0], *inner, interval.parts[1]]
+    if not all(_size(low) < _size(high) for low, high in pairwise(ends)):
+        raise Unparsed("a hole that is not inside")
+    shapes = [interval.shape[0] + ")", *["()"] * (len(inner) - 1), "(" + interval.shape[1]]
+    return join([group(shape, ends_) for shape, ends_ in zip(shapes, pairwise(ends), strict=True)])
+
+
+def _size(end: ParsedAnswer) -> Decimal:
+    if end.key in ("inf", "-inf"):
+        return Decimal(end.key)
+    if end.node is None or magnitude(end.node) is None:
+        raise Unparsed("an end that is no number")
+    return real_part(end.node)
 
 
 def _plus_minus(text: str, depth: int) -> ParsedAnswer | None:
@@ -268,6 +348,8 @@ def _brackets(text: str, depth: int) -> ParsedAnswer | None:
     inside = inner[1:-1].strip()
     if is_set:
         condition = _split(inside, r"\||:")
+        if len(condition) > 2 and re.fullmatch(r"[a-zA-Z]\s*(?:\\in.*)?", condition[0]):  # {x : |x| > 2}
+            condition = [condition[0], inside[len(condition[0]) + 1 :]]
         if len(condition) == 2:  # {x | x > 2}
             return _structure(condition[1], depth + 1)
         if not inside:
@@ -340,6 +422,9 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
         return _lakhs(lakhs, depth)
     if re.fullmatch(r"[^,]*\d{1,3}(?:,\d{3})+(?!\d)[^,]*", text) or _SUM_OF_THOUSANDS.fullmatch(text):
         return None  # 1,234 is a number
+    cases = _split(listed, ";") if ";" in listed and listed.count("=") > 3 else []
+    if len(cases) > 1 and all(case.count("=") > 1 for case in cases):  # x = 1, y = 2; x = 3, y = 4
+        return set_of(_structure(case, depth + 1) for case in cases)
     members = [member for member in _members(text) if member.strip()]
     if len(members) < 2:
         return None
@@ -359,10 +444,21 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
         if any(part.name for part in parts[1:]):
             raise Unparsed("statements and values")
     if len(names) == len(parts) and "" not in names:
-        return group("()", tuple(sorted(parts, key=lambda part: part.name)))
+        return group("()", tuple(sorted(parts, key=lambda part: _place(part.name, names))))
     if len(names) > 1:
         raise Unparsed("several statements about several variables")
-    return group("{}", tuple(parts))
+    members_ = group("{}", tuple(parts))
+    mixed = _MIXED.fullmatch(listed)
+    if mixed:  # 3 and 1/4 may be 3 1/4
+        whole = scalar(f"{mixed[1]} {mixed[2]}")
+        return replace(members_, sides=(members_, whole)) if whole.key != scalar(mixed[2]).key else members_
+    return members_
+
+
+def _place(name: str, names: set[str]) -> tuple[int, str]:
+    """Where a named member stands: polar coordinates in their order, others by their letters, Latin ones first."""
+    place = _NAMES_IN_ORDER[name] if names <= set(_NAMES_IN_ORDER) else int(name.startswith("\\"))
+    return place, name
 
 
 def _between(parts: list[ParsedAnswer]) -> ParsedAnswer | None:

@@ -30,6 +30,7 @@ GREEK = frozenset(
 )
 _ALIASES = {"arcsin": "asin", "arccos": "acos", "arctan": "atan"}
 _INVERSES = {"sin": "asin", "cos": "acos", "tan": "atan"}
+_DOTS = {"dot": "'", "ddot": "''"}
 _CLOSERS = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", "|": "|", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 
 
@@ -253,7 +254,7 @@ class _Parser(Tokens):
         if before.value == "/":
             return any(t.kind == "word" and t.value in UNITS and t.spaced for t in self.tokens[: self.index - 2])
         rest = [t.value for t in self.tokens[self.index :]]
-        tail = rest[2:] if rest[:1] == ["^"] else rest
+        tail = rest[4:] if rest[:2] == ["^", "{"] else rest[2:] if rest[:1] == ["^"] else rest
         ends = not tail or (len(tail) >= 2 and tail[0] == "/" and tail[1] in UNITS)
         is_power = before.value == "}" and not any(t.kind == "word" for t in self.tokens[: self.index - 1])  # 10^{3} m
         return token.spaced and (before.kind == "num" or is_power) and ends
@@ -269,17 +270,24 @@ class _Parser(Tokens):
         return named_unit(" ".join(words))
 
     def subscripted(self, name: str) -> Node:
-        """x_1, x_{max}: the subscript is part of the name."""
-        if self.peek() != "_":
-            return _letter(name)
-        self.take()
-        if self.accept("{"):
+        """x_1, x_{max}, x', x(0): the subscript, the primes and the place where it starts are part of the name.
+
+        A product with 0 or 1 is not written so: x(0) is the value at 0, and I(0)e^{-t} is not 0.
+        """
+        node = _letter(name)
+        if self.accept("_"):
             parts = []
-            while self.peek() != "}":
-                parts.append(self.take().value)
-            self.take()
-            return ("sym", f"{name}_{''.join(parts)}")
-        return ("sym", f"{name}_{self.take().value}")
+            if self.accept("{"):
+                while self.peek() != "}":
+                    parts.append(self.take().value)
+            parts.append(self.take().value)
+            node = ("sym", f"{name}_{''.join(parts).removesuffix('}')}")
+        while self.peek() == "'":
+            node = ("sym", node[1] + self.take().value)
+        if self.peek() == "(" and self.peek(2) == ")" and self.peek(1) in ("0", "1"):
+            node = ("sym", f"{node[1]}({self.peek(1)})")
+            self.index += 3
+        return node
 
     def command(self, name: str) -> Node:
         if name == "frac":
@@ -306,6 +314,11 @@ class _Parser(Tokens):
             return self.function(name)
         if name in GREEK:
             return self.subscripted("\\" + name)
+        if name in _DOTS:
+            node = self.argument()
+            if node[0] != "sym":
+                raise Unparsed("a dot on something that is no name")
+            return self.subscripted(node[1] + _DOTS[name])
         raise Unparsed("\\" + name)
 
     def function(self, name: str) -> Node:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 
-from ponder.grading.atoms import is_money, stated
+from ponder.grading.atoms import after_item_number, is_money, stated
 from ponder.grading.corrections import IS, alternative, has_cue, is_supposed, replacements, standing
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.frames import key_in
@@ -53,11 +53,16 @@ _OPENING = re.compile(r"(?:[-–•*]\s+|\d{1,2}[.)]\s+(?=\S)|(?:or|and)\s+)(?!\
 _ANSWER_NAMES = ("answer", "final_answer", "Answer", "result", "solution", "value")
 _TAG = re.compile(r"<answer>(.*?)(?:</answer>|\Z)", re.DOTALL | re.IGNORECASE)
 _REMARK = re.compile(  # 5000 (in 2024), 6 (not 5); but "5 (or 6)" is no answer
-    r"\s+\((?:not|in|as|since|because|see|for|with|at|on|by|from|given|when|where|which|rounded|that\s+is|i\.e)\b[^()]{0,100}\)$",
+    r"\s+\((?:not|exact(?:ly)?(?=\))|in|as|since|because|see|for|with|at|on|by|from|given|when|where|which|rounded|that\s+is|i\.e)\b[^()]{0,100}\)$",
     re.IGNORECASE,
 )
 _BEHIND = re.compile(
     r",?\s+(?:(?P<why>because|since|as(?!\s+(?:well|much|many)\b)|given|when|where|if|(?:from\s+)?which)|for|with|after|before)\b",
+    re.IGNORECASE,
+)
+_BY_CASES = re.compile(  # 10 for the first and 20 for the second; 2x if x > 0 and 0 otherwise
+    r"(?:it(?:['’]s| is) )?\S{1,30},? (?:for|if|when|where)\b[^.!?\n]{1,60}?(?:\band|[,;]|\bor) \S{1,30} "
+    r"(?:(?:for|if|when|where)\b[^.!?\n=]{1,60}|otherwise|elsewhere|else)[.]?",
     re.IGNORECASE,
 )
 _NEW_RESULT = re.compile(
@@ -67,6 +72,17 @@ _ELSE = re.compile(r"\b(?:else|otherwise|unless|wait|actually|sorry|oops|no|not|
 _CHECKED = re.compile(  # a paragraph behind the answer
     r"\n[*_#( \t]*(?:check|verification|verify|proof|explanation|reason(?:ing)?|justification|note|confidence|why)"
     r"(?:ing|s)?\b[^\n:]{0,30}:",
+    re.IGNORECASE,
+)
+_BOUND = re.compile(r" than | such that |\bat (?:least|most) ")
+_COUNTED = re.compile(  # there are 3 such values: 1, 2, 5
+    r"(?:(?:so|thus|hence|therefore),? )?(?:there are |we (?:get|have|find) )?(?:exactly |only )?([1-9][0-9]?)"
+    r"(?: (?:such |distinct |real |integer |possible |valid |positive )?[a-z]{3,20})?(?:: ?|,? namely:? )"
+    r"([^:.]{3,200})[.]?",
+    re.IGNORECASE,
+)
+_FOREIGN = re.compile(
+    r"[^\W\d_a-zA-Z\u0370-\u03ff]{2,}|\b(?:es|est|ist|é|è|respuesta|r[ée]ponse|antwort|resposta|risposta)\b",
     re.IGNORECASE,
 )
 _REASON = re.compile(r",?\s+(?:because|since)\b")
@@ -98,6 +114,8 @@ def extract(text: str) -> str | None:
     marked = _in_parts(text) or _marked(text)
     if marked:
         return marked
+    if len(text) < 200 and _BY_CASES.fullmatch(text):
+        return None
     checked = _CHECKED.search(text)
     if checked and _is_answer(text[: checked.start()].strip()):
         text = text[: checked.start()].strip()
@@ -302,6 +320,8 @@ def _after_marker(rest: str) -> str | None:
     formula = _DELIMITED.match(rest.lstrip(" *_#:\n"))
     end = _SENTENCE_END.search(line)
     sentence = (line[: end.start()] if end else line).strip().rstrip("*_").strip()
+    if len(line) < 200 and _BY_CASES.fullmatch(line):
+        return line
     if formula and not is_money(formula):
         is_longer = len(sentence) > len(formula[0].strip()) and "\n" not in formula[0].strip()
         if not (is_longer and _is_answer(sentence)):
@@ -342,7 +362,9 @@ def _is_answer(text: str) -> bool:
         return False
     if reading.kind == "words" or not reading.is_understood:
         return len(text) <= _SHORT and len(text.split()) <= 4 and not re.search(r"\d|\b(?:I|we|you)\b.", text)
-    return not joins_sentences(text) or (reading.kind == "group" and " than " in text)  # x is greater than 3
+    if not joins_sentences(text):
+        return True
+    return reading.kind in ("group", "other") and _BOUND.search(text) is not None  # x is greater than 3
 
 
 def _whole(text: str) -> str | None:
@@ -352,14 +374,22 @@ def _whole(text: str) -> str | None:
         return None
     if re.fullmatch(r"[0-9]{1,18}", text):
         return text
+    if text[-1:].isalpha() and after_item_number(text):  # 31. First item
+        return None
     listed = _listed(text, is_all=True) if "\n" in text else None
     if listed or _is_answer(text):
         return listed or text
+    counted = _COUNTED.fullmatch(text)
+    both = f"{counted[1]} ({counted[2]})" if counted else ""
+    members = read(both) if counted else None
+    if members is not None and members.sides:  # as many members as are counted
+        return both
     plain = _REMARK.sub("", text)
     if plain != text and re.search("[0-9]", plain) and _is_answer(plain):
         return plain
     reading = read(text)
     looks_formal = reading is not None and reading.kind == "opaque" and not is_prose(text) and not has_cue(text)
+    looks_formal = looks_formal and not _FOREIGN.search(text)
     if not looks_formal or "\n" in text or _SENTENCE_END.search(text.rstrip(". ")):
         return None
     if "$" in text and _WORD.search(_DELIMITED.sub("", text)):  # words around a formula

@@ -14,12 +14,13 @@ import re
 from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
+from itertools import permutations
 
 from ponder.grading.equality import read
 from ponder.grading.expressions import parse
 from ponder.grading.readings import ParsedAnswer, group, ratio_key, symbols_of
 from ponder.grading.tree import Node, Unparsed, leaves
-from ponder.grading.units import is_pure
+from ponder.grading.units import UNITS, is_pure
 from ponder.grading.values import exact, fingerprint, fraction_key, is_nearer_as_number, magnitude, ratios
 
 _AND = re.compile(r",?\s+and\s+|;\s*")
@@ -77,6 +78,8 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         return replace(goal, sides=()) if reading.key == fingerprint(goal.node) else reading
     if {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
         return replace(reading, key=f"{reading.name}={reading.key}")
+    reading = _of_same_variable(reading, goal)
+    assert reading.node is not None
     try:
         if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
             reading = ParsedAnswer(key=fingerprint(reading.node), node=reading.node)
@@ -127,12 +130,45 @@ def _is_numbered(reading: ParsedAnswer) -> bool:
     return all(mark for _, mark, _ in names) and len({letter for letter, _, _ in names}) == 1
 
 
+_FUNCTION_OF = re.compile(r"([a-zA-Z]) ?\( ?([a-z]) ?\)")
+
+
+def _of_same_variable(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
+    """Beside f(n) = n^2, f(x) = x^2 is the same function."""
+    if not reading.name.endswith(")") or not goal.name.endswith(")") or reading.node is None:
+        return reading
+    own, asked = _FUNCTION_OF.fullmatch(reading.name), _FUNCTION_OF.fullmatch(goal.name)
+    if own is None or asked is None or own[2] == asked[2]:
+        return reading
+    if asked[2] in symbols_of(reading):  # f(x) = n^2 is constant
+        return replace(reading, key=f"{reading.name}={reading.key}")
+    if own[1] != asked[1]:
+        return reading
+    node = _renamed(reading.node, {own[2]: asked[2]})
+    return replace(reading, key=fingerprint(node), node=node, name=goal.name)
+
+
+def _renamed(node: Node, names: dict[str, str]) -> Node:
+    if node[0] == "sym":
+        return ("sym", names.get(node[1], node[1]))
+    return (node[0], *(_renamed(part, names) if isinstance(part, tuple) else part for part in node[1:]))
+
+
 _CONSTANTS = frozenset("CcKk")
+_NUMBERED_CONSTANT = re.compile("[CcKk]_[0-9]")
+_MOST_CONSTANTS = 4
 
 
 def _with_constant(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
-    """Beside x^2 + C a lone added c, k or K is that constant of integration, and the other way round."""
-    if reading.node is None or goal.node is None or not symbols_of(reading) & _CONSTANTS:
+    """Beside x^2 + C a lone added c, k or K is that constant of integration, and the other way round.
+
+    Beside a solution C_1 sin t + C_2 cos t or Ce^t, the constants may be numbered or written otherwise.
+    """
+    if reading.node is None or goal.node is None or reading.key == goal.key:
+        return reading
+    if (solution := _with_constants_of(reading, goal)) is not None:
+        return solution
+    if not symbols_of(reading) & _CONSTANTS:
         return reading
     own, asked = (_CONSTANTS & {term[1] for term in _terms(node)} for node in (reading.node, goal.node))
     if len(own) != 1 or len(asked) != 1 or own == asked or "C" not in own | asked or asked & symbols_of(reading):
@@ -142,8 +178,48 @@ def _with_constant(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
 
 
+def _with_constants_of(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer | None:
+    """The reading with its free constants named as the target's, in the one order that makes them equal."""
+    assert reading.node is not None and goal.node is not None
+    own, asked = _free_constants(reading), _free_constants(goal)
+    if not asked or len(own) != len(asked) or len(own) > _MOST_CONSTANTS:
+        return None
+    for order in permutations(asked):
+        node = _renamed(reading.node, dict(zip(own, order, strict=True)))
+        if fingerprint(node) == goal.key:
+            return replace(goal, sides=())
+    return None
+
+
+def _free_constants(reading: ParsedAnswer) -> list[str]:
+    """C_1, C_2 of a general solution, or the one C before a power of e."""
+    symbols = symbols_of(reading)
+    numbered = sorted(name for name in symbols if _NUMBERED_CONSTANT.fullmatch(name))
+    if numbered:
+        return numbered
+    assert reading.node is not None
+    single = sorted(symbols & {"C", "c"})
+    return single if len(single) == 1 and ("const", "e") in leaves(reading.node) else []
+
+
 def _terms(node: Node) -> list[Node]:
     return _terms(node[1]) + _terms(node[2]) if node[0] == "add" else [node]
+
+
+def _amount_only(reading: ParsedAnswer, bare: Node, own: Node, asked: Node) -> ParsedAnswer:
+    """Beside $18, $18 per ticket says $18; any other two units are compared as they are."""
+    money, leaves_ = [leaf for leaf in _unit_leaves(asked) if _is_money(leaf)], _unit_leaves(own)
+    others = [leaf for leaf in leaves_ if not _is_money(leaf)]
+    if len(money) != len(_unit_leaves(asked)) or len(money) != 1 or len(others) != 1 or len(leaves_) != 2:
+        return reading
+    (amount,) = (leaf for leaf in leaves_ if leaf not in others)
+    node: Node = ("mul", bare, amount)
+    is_each = fingerprint(("div", node, others[0])) == reading.key
+    return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name) if is_each else reading
+
+
+def _is_money(unit: Node) -> bool:
+    return UNITS.get(unit[1], ("", None))[0] in ("dollar", "euro", "sterling")
 
 
 def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
@@ -151,6 +227,8 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     assert reading.node is not None and goal.node is not None
     bare, units = _split_units(goal.node)
     own_bare, own_units = _split_units(reading.node)
+    if units is not None and own_units is not None:
+        return _amount_only(reading, own_bare, own_units, units)
     if (units is None) == (own_units is None):
         return reading
     if units is None:  # the target is bare
@@ -218,7 +296,7 @@ def _split_units(node: Node) -> tuple[Node, Node | None]:
 
 def whole_number(reading: ParsedAnswer) -> str | None:
     """The digits of a whole number, its unit and modulus dropped; None where the reading is none."""
-    if reading.sides and reading.kind in ("equation", "group"):  # m + n = 5; 12,34,567
+    if reading.sides and (reading.kind in ("equation", "group") or reading.shape == "choice"):  # m + n = 5; 12,34,567
         return whole_number(reading.sides[-1])
     node = None if reading.node is None else _split_units(reading.node)[0]
     value = exact(node) if node is not None else None

@@ -26,20 +26,23 @@ _MENTION = re.compile(
 )
 _CUE = re.compile(
     r"(?:\b(?:so|hence|thus|therefore|consequently|choose|chose|choosing|chosen|pick|picks|picked|select|selects|selected|with|is|be"
-    r"|it's|that's|remains|leaves|leaving|left|gives|answer|answers|option|choice|go\s+for|opt\s+for|say)\b|\b(?:actually|on\s+reflection|on\s+second\s+thoughts?|correction|wait)[,:]|[是为選选]|答案|->|→|=>|⇒|∴|=)"
+    r"|it's|that's|remains|leaves|leaving|left|gives|answer|answers|option|choice|go\s+for|opt\s+for|say)\b|\b(?:actually|on\s+reflection|on\s+second\s+thoughts?|correction|wait)(?:[,:]|(?=\s*$))|[是为選选]|答案|->|→|=>|⇒|∴|=)"
     r"(?:\s*(?::|\b(?:the|option|choice|letter|answer|correct|right|only|must|be|it|is|likely|probably|definitely|clearly"
     r"|indeed|we|I|have|get|choose|pick|select|can|conclude|that)\b))*[\s*_\"'`:]*$",
     re.IGNORECASE,
 )
 _WRONG = (
     r"wrong|incorrect|false|not|no|isn't|aren't|can't|cannot|doesn't|don't|didn't|won't|never|eliminated?|excluded?|rejected?"
-    r"|ruled\s+out|too|impossible|neither|fails?|out|untrue|unlikely|irrelevant|invalid|contradicts?"
+    r"|ruled\s+out|too|impossible|neither|fails?|out|untrue|unlikely|irrelevant|invalid|contradicts?|violates?|overlooks?"
 )
 _WRONG_BEHIND = re.compile(rf"\b(?:{_WRONG})\b|[✗✘❌]", re.IGNORECASE)
 _WRONG_BEFORE = re.compile(
-    r"(?:(?i:\b(?:not|cannot|n't|neither|nor|none|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|unlike|instead\s+of"
+    r"(?:(?i:\b(?:not|cannot|n't|neither|nor|none(?!\s+of\s+(?:the\s+above|these))|eliminat\w*|exclud\w*|reject\w*|rul\w+\s+out|discard\w*|unlike|instead\s+of"
     r"|rather\s+than|except|than|(?:all|(?:any|every)thing)\s+but|grade|torn\s+between"
-    r"|nicht|pas|niet|не|no\s+es|não|non)\b|n't\b|不是|不选|不|\bno(?=[ ]\(?$)))[^A-Z]{0,30}$",
+    r"|was\s+(?:going|about)\s+to\s+(?:say|choose|pick)"
+    r"|(?:first|initially|originally|almost|nearly)\s+(?:thought|chose|said|picked|guessed)"
+    r"|nicht|pas|niet|не|no\s+es|não|non)\b|n't\b|不是|不选|不|(?<![):.] )\bno(?=[ ]\(?$)))"
+    r"(?:(?!\b(?:so|hence|thus|therefore|but)\b)[^A-Z]){0,30}$",
 )
 _FORMULA_BEFORE = re.compile(r"\\(?!therefore|implies|Rightarrow|rightarrow|to\b)[a-zA-Z]+\s*$|\^\{?\w{1,3}\}?\s*=\s*$")
 _DENIES_NEXT = re.compile(
@@ -49,6 +52,10 @@ _RIGHT_BEHIND = re.compile(
     r"^[^.;!?\n]{0,40}?(?:\b(?:correct|right|best|better|yes|true|fits|works|matches|holds|(?:my|the|final)\s+answer)\b|[✓✔✅])",
     re.IGNORECASE,
 )
+_IF_ONLY = re.compile(r"\bwould\b.*\bif\b", re.IGNORECASE)  # "B would be right if the mass were constant"
+_ASKED = re.compile(r"[)\]*]*\s*\?(?!\s*(?:yes|right|correct|indeed)\b)", re.IGNORECASE)  # "A? B?"
+_EXPLAINED = re.compile(r"\n\s*[*_#]*(?:explanation|reason(?:ing)?|rationale|justification)[*_]*:", re.IGNORECASE)
+_LINE_OF_ONE = re.compile(r"[\s*_#>-]*\(?([A-Z])\)?[.:)]?[\s*_]*")
 _REASON = re.compile(r"\b(?:since|because|as)\b", re.IGNORECASE)  # after "the answer is D" other letters explain
 _WITH_OTHERS = re.compile(
     r"[\s)*]*,?\s*\b(?:and|or)\s+(?:also\s+)?(?:all|any|every|the\s+others?|others|some)\b", re.IGNORECASE
@@ -62,7 +69,7 @@ _CLAUSE_END = re.compile(
     re.IGNORECASE,
 )
 _JOINED = re.compile(
-    r"[\s)*]*(?:,|/|&|\bto\b|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)[\s(*]*(?:option\s+|choice\s+)?[(*]*",
+    r"[\s)*]*(?:,|/|&|\bto\b|\bor\b|\band\b|\bnor\b|,\s*(?:and|or)\b)(?:\s+(?:perhaps|maybe|possibly)\b)?[\s(*]*(?:option\s+|choice\s+)?[(*]*",
     re.IGNORECASE,
 )
 
@@ -93,6 +100,13 @@ def chosen(text: str, letters: str, *, leads: bool = False) -> str | None:
     """The letter that a text chooses; `leads`: it stands after a marker, so that its first letter is chosen."""
     text = plain(text)
     found = _mentions(text, letters)
+    if 1 < len(found) < 10 and len(text) < 200:
+        lines = [_LINE_OF_ONE.fullmatch(line) for line in text.split("\n") if line.strip()]
+        if all(lines) and len({line[1] for line in lines if line}) > 1:
+            return None  # a letter a line, and none of them chosen
+    explained = _EXPLAINED.search(text)
+    if explained and (before_it := chosen(text[: explained.start()], letters, leads=leads)):
+        return before_it
     if leads and found:
         found[0].is_cued, found[0].is_word = True, False
         reason = _REASON.search(text, found[0].end)
@@ -164,8 +178,10 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
         )
         if following and end is None:  # "B, not A" denies the next one
             clause = _DENIES_NEXT.sub("", clause)
-        if _WRONG_BEHIND.search(clause):
+        if _WRONG_BEHIND.search(clause) or _ASKED.match(after):
             mention.is_wrong = True
+        elif _IF_ONLY.search(clause):
+            mention.is_right = False
         elif _RIGHT_BEHIND.match(clause):
             mention.is_right = True
     for index in denied:  # eliminating A, C and D

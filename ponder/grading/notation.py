@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from ponder.grading.visible import DIGITS
+
 _SIGNS = {
     "−": "-", "–": "-", "‐": "-", "‑": "-", "‒": "-", "∶": ":", "×": "*", "·": "*", "⋅": "*", "∙": "*", "∗": "*",
     "÷": "/", "⁄": "/", "∕": "/", "‰": r"\text{ permille}", "∎": " ",
@@ -21,6 +23,7 @@ _SIGNS = {
     "∠": r"\angle ",
     "⟨": r"\langle ", "⟩": r"\rangle ", "“": '"', "”": '"', "’": "'", "′": "'", "\u00a0": " ", "\u2009": " ",
 }  # fmt: skip
+_SIGNS |= {chr(code): digit for code, digit in DIGITS.items()}
 _SIGNS |= {char: f" {char_fraction} " for char, char_fraction in zip(
     "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒",
     "1/2 1/3 2/3 1/4 3/4 1/5 2/5 3/5 4/5 1/6 5/6 1/7 1/8 3/8 5/8 7/8 1/9 1/10".split(), strict=True
@@ -71,7 +74,7 @@ _PER = re.compile(
 )
 _FOREIGN = re.compile(r"[^\x00-\x7f\u2460-\u24ff]+")  # but the circled digits: ①② is not 12
 _NESTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([^{}]*\^\s*\{[^{}]*\}[^{}]*)\}")  # \mathrm{m s^{-2}}
-_SUBSCRIPTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([A-Z][A-Za-z]*)\}(?=\s*_)")  # \text{CO}_2
+_SUBSCRIPTED_TEXT = re.compile(r"\\(?:mathrm|text)\s*\{([A-Z][A-Za-z]*|\d+)\}(?=\s*_)")  # \text{CO}_2
 _TEXT_BEHIND_SUBSCRIPT = re.compile(r"(_\s*(?:\d|\{\d+\}))\s*\\(?:mathrm|text)\{([A-Z][a-z]?)\}")
 _TEMPERATURE = re.compile(r"\\deg\s*(?:\\(?:text|mathrm)\s*\{\s*([CF])\s*\}|([CF])\b)")
 _LOGIC = {"=": "!=", "<": ">=", ">": "<=", "lor": r"\text{ or }", "vee": r"\text{ or }"}
@@ -92,6 +95,18 @@ _SMALL_FRACTION = re.compile(r"[⁰¹²³⁴-⁹]+⁄[₀-₉]+")  # ³⁄₇
 _PERCENT_OF_FRACTION = re.compile(r"(?<![\w.,)}/])(?<!\d )(\d{1,9}/\d{1,9})\s?(?=%|\\%|\\deg)")  # 1/2% is half of 1%
 _NAMED_BY_COLON = re.compile(r"(?<![\w:] )(?<![\w:\\])([a-z]): (?=[-+]?[\d\\(])")  # x: 3, y: 4
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,])[0-9]{1,3}(?: [0-9]{3})+,[0-9]{1,2}(?![\w.,])")  # 1 234,56
+_PRIME = re.compile(r"\s*\^\s*(?:\{\s*(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
+_EUROS = re.compile(r"(?<![\w.,])([0-9]{1,3}(?: [0-9]{3})*),([0-9]{2})(?![\w.,])")  # 45,00 €
+_ALL_SUCH = re.compile(
+    r"^(?:the set of )?all (?:real )?(?:numbers |values |points )?(?:of )?(?:[a-z] )?"
+    r"(?:such that|for which|where|with|satisfying) "
+    r"|^(?:the set of )?all (?:real )?numbers (?=(?:greater|less|more|smaller|larger) than )"
+)
+_AT_LEAST = re.compile(r"^([a-z]) (?:is |must be )?at (least|most) (?=[-\d\\])")
+_TWO_LETTERS_INFINITY = re.compile(r"(?<![a-zA-Z])oo(?=\s*[)\],]|$)")
+_MODULE = re.compile(r"(?<![\w.])(?:np|math)\.(?=[a-z])")
+_CUBE_ROOT = re.compile(r"(?<![a-zA-Z\\])cbrt\(")
+_SHORT_DEGREE = re.compile(r"(?<=\d)\s*\^\s*\{?\s*(?:\\(?:text|mathrm)\s*\{\s*o\s*\}|o(?![a-zA-Z]))\s*\}?")  # 90^o
 _IS_EQUAL = re.compile(r"(?<=[a-z] )(?:equals|is equal to)(?= )")
 _TIMES_ROOT = re.compile(
     r"\s*\((?:(?:a )?(?:double|repeated|triple)(?: root)?|(?:with )?multiplicity \d)\)", re.IGNORECASE
@@ -145,10 +160,14 @@ def clean(text: str) -> str:
     if "\\" in text:
         for pattern, sign in _RENAMED:
             text = pattern.sub(sign, text)
+        if "prime" in text:
+            text = _PRIME.sub(lambda m: "'" * m[0].count("prime"), text)
         text = _LOGICAL.sub(lambda m: _LOGIC[m[1] or m[2]], text)
         if r"\deg" in text:
             text = _TEMPERATURE.sub(lambda m: rf" \text{{degrees {m[1] or m[2]}}}", text)
     if "^" in text:
+        if "o" in text:
+            text = _SHORT_DEGREE.sub(r"\\deg ", text)
         text = re.sub(r"(?<=\d)\s*[xX]\s*(?=10\s?\^)", "*", text)
     if "or" in text or "+" in text:
         text = re.sub(r"\+\s?/\s?-|\bplus[- ]or[- ]minus\b", r"\\pm ", text)
@@ -173,6 +192,18 @@ def clean(text: str) -> str:
         text = _PERCENT_OF_FRACTION.sub(r"(\1)", text)
     if "egree" in text:
         text = _CELSIUS.sub(lambda m: m[1] + ("C" if m[2] else "F"), text)
+    if "all " in text:
+        text = _ALL_SUCH.sub("", text)
+    if " at " in text:
+        text = _AT_LEAST.sub(lambda m: f"{m[1]} {'>' if m[2] == 'least' else '<'}= ", text)
+    if "oo" in text:
+        text = _TWO_LETTERS_INFINITY.sub(r"\\infty", text)
+    if "np." in text or "math." in text:
+        text = _MODULE.sub("", text)
+    if "cbrt" in text:
+        text = _CUBE_ROOT.sub(r"\\sqrt[3](", text)
+    if "€" in text or "EUR" in text or "euro" in text:
+        text = _EUROS.sub(lambda m: m[1].replace(" ", "") + "." + m[2], text)
     if " than " in text:
         text = _GREATER.sub(lambda m: f"{m[1] or ''}{'>' if m[2] else '<'}{'=' if m[4] else ''} ", text)
     return re.sub(r"\s+", " ", text.replace(r"\%", "%").replace(r"\$", r"\dollar ").replace("\u200b", "")).strip()

@@ -3,25 +3,35 @@ r"""Notations of their own, which are no expressions: 11_2, 3:45 PM, 3:4, 5 ft 6
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 
 from ponder.grading.expressions import parse
-from ponder.grading.readings import ParsedAnswer, ratio_key, scalar
+from ponder.grading.readings import ParsedAnswer, group, ratio_key, scalar
 from ponder.grading.tokens import number
 from ponder.grading.tree import Node, Unparsed
 from ponder.grading.units import UNITS
 from ponder.grading.values import exact, fingerprint
 
 _CHOICE = re.compile(
-    r"(?:[Oo]ption|[Cc]hoice)?\s*\(([A-J])\)(?:\s+[^-+*/=^<>,\s].*)?|(?:(?:[Oo]ption|[Cc]hoice)\s+([A-J]))[.):]?"
-    r"|([A-J])[.):](?:\s+\S.*)?",
+    r"(?:[Oo]ption|[Cc]hoice)?\s*\(([A-J])\)(?:\s+([^-+*/=^<>,\s].*))?|(?:(?:[Oo]ption|[Cc]hoice)\s+([A-J]))[.):]?"
+    r"|([A-J])[.):](?:\s+(\S.*))?",
     re.DOTALL,
 )
 
 
 def choice(text: str, depth: int) -> ParsedAnswer | None:
+    """(B) 12 is the letter B; beside 12 it says what stands behind the letter."""
     match = _CHOICE.fullmatch(text) if depth == 0 else None
-    return scalar(match[1] or match[2] or match[3]) if match else None
+    if match is None:
+        return None
+    letter, behind = scalar(match[1] or match[3] or match[4]), match[2] or match[5]
+    if behind is None or not re.search("[0-9]", behind):
+        return letter
+    try:
+        return replace(letter, shape="choice", sides=(letter, scalar(behind)))
+    except Unparsed:
+        return letter
 
 
 _DIGITS_BASE = re.compile(
@@ -78,6 +88,7 @@ _COLONS = re.compile(
 )
 
 
+_PART_OF_DAY = re.compile(r"(?<=[0-9])(?: o'clock)?(?: in the (morning)| in the (?:afternoon|evening)| at night)$")
 _HOUR = re.compile(r"([0-9]{1,2})(?: ?([ap])\.? ?m\.?| ?o'clock)", re.IGNORECASE)
 
 
@@ -88,6 +99,8 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     if ":" in text or " to " in text:  # boys : girls = 2 : 3
         text = _RATIO_OF.sub("", text, count=1) if text[:1].isalpha() else text
     node: Node | None = None
+    if " in the " in text or " at night" in text:
+        text = _PART_OF_DAY.sub(lambda match: " am" if match[1] else " pm", text)
     hour_only = _HOUR.fullmatch(text) if text[-1:] in "mMk." else None
     if hour_only:
         text = f"{hour_only[1]}:00" + (f" {hour_only[2]}m" if hour_only[2] else "")
@@ -144,6 +157,44 @@ def date(text: str, depth: int) -> ParsedAnswer | None:
     if not (1 <= month <= 12 and 1 <= day <= 31):
         return None
     return ParsedAnswer(key=f"date:{year}:{month}:{day}", kind="other")
+
+
+_LENGTH = re.compile(r"(-?[0-9][0-9,]*(?:\.[0-9]+)?) ?(?:(')|(\"|''| in))(?:\^\{?([23])\}?)?")
+
+
+def length(text: str, depth: int) -> ParsedAnswer | None:
+    """12' is 12 feet, and 12" or 12 in are 12 inches; alone, "in" is a word."""
+    match = _LENGTH.fullmatch(text) if text[-1:] in "'\"n23}" else None
+    if match is None:
+        return None
+    unit: Node = ("unit", "ft" if match[2] else "inch")
+    power: Node = ("pow", unit, ("num", Fraction(match[4]))) if match[4] else unit
+    node: Node = ("mul", ("num", number(match[1])), power)
+    return ParsedAnswer(key=fingerprint(node), node=node)
+
+
+_CHOSEN = re.compile(r"([CP])\(([0-9]{1,4}|[a-z]), ?([0-9]{1,4}|[a-z])\)|([0-9]{1,4}) ?([CP]) ?([0-9]{1,4})")
+_CHOSEN_IN_TEX = re.compile(
+    r"(?:\{\})?[_^] ?(?:\{([0-9]{1,4}|[a-z])\}|([0-9a-z])) ?([CP]) ?_ ?(?:\{([0-9]{1,4}|[a-z])\}|([0-9a-z]))"
+)
+
+
+def chosen_of(text: str, depth: int) -> ParsedAnswer | None:
+    """C(10, 3), 10C3 and {}_{10}C_3 are binomials, P(6, 3) an arrangement; C(10, 3) may be a point too."""
+    match = _CHOSEN.fullmatch(text) or _CHOSEN_IN_TEX.fullmatch(text) if "C" in text or "P" in text else None
+    if match is None:
+        return None
+    found = [piece for piece in match.groups() if piece]
+    kind = next(piece for piece in found if piece in "CP")
+    top, bottom = (piece for piece in found if piece not in "CP")
+    if not (top.isdigit() and bottom.isdigit()) and kind == "P":
+        return None  # a probability
+    count = rf"\binom{{{top}}}{{{bottom}}}" + (f"*{bottom}!" if kind == "P" else "")
+    value = scalar(count)
+    if "(" not in text:
+        return value
+    point = group("()", (scalar(top), scalar(bottom)))
+    return replace(point, sides=(point, value))
 
 
 _FORMULA = re.compile(r"(?:[A-Z][a-z]?[0-9]{0,2}){2,}")

@@ -24,7 +24,8 @@ def equation(sides: list[str], value: ParsedAnswer) -> ParsedAnswer:
     left = sides[0][1:-1] if re.fullmatch(r"\{\w+\}", sides[0]) else sides[0]  # \mathbf{M}
     is_name = NAME.fullmatch(left) is not None
     symbols = symbols_of(value)
-    if _DERIVATIVE.match(left):
+    derivative = _DERIVATIVE.match(left)
+    if derivative and not re.search(r"[-+=]", left[derivative.end() :]):  # y' + y = 0 is no value of y'
         return replace(value, name=left)
     if is_name and ("(" in left or not symbols or (len(left) > 2 and left[0] != "\\")):
         return replace(value, name=left)

@@ -68,6 +68,7 @@ LETTER_UNITS = frozenset("msghLNJWV")  # a single letter is a unit only after a 
 NO_NOUNS = frozenset(
     "because since and or as so is are was the a an I we it that this which if then but not to at itself"
     " for with by from when where plus minus along would must should could can cannot will be has have does no nor"
+    " tens halves fails failed fail contradicts violates works cancels"
     " wrong incorrect false impossible true right correct wait actually sorry oops".split()
 )
 MEASURED = frozenset("away long tall high wide deep thick old late early apart ago each altogether".split())

@@ -32,7 +32,7 @@ from ponder.grading.extract import extract, extract_marked, extract_text
 from ponder.grading.frames import key_in, whole_number
 from ponder.grading.letters import chosen, plain
 from ponder.grading.readings import ParsedAnswer
-from ponder.grading.visible import without_thoughts
+from ponder.grading.visible import DIGITS, without_thoughts
 from ponder.runs import most_unpacked
 from ponder.types import Message, Problem, Verdict
 
@@ -68,7 +68,9 @@ class Exact:
     @staticmethod
     def _plain(text: str) -> str:
         words = re.fullmatch(r"\s*\\text\s*\{([^{}]*)\}\s*", text)  # in a box
-        return " ".join((words[1] if words else text).split())
+        text = " ".join((words[1] if words else text).split()).translate(DIGITS)
+        bold = re.fullmatch(r"\*\*([^*]+)\*\*", text)
+        return bold[1].strip() if bold else text
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:
         key = self.key(problem, answer)

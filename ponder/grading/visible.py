@@ -32,6 +32,12 @@ _BESIDE_CJK = re.compile(rf"(?<=[{_CJK}])(?<![{_COUNTED}])(?=[-−]?[0-9])|(?<=[
 _OR_IN_CJK = re.compile(r"(?<=[0-9]) ?(?:或者?|または|또는|もしくは) ?(?=[-−]?[0-9])")
 
 
+_ZEROS = "\u0660\u06f0\u0966\u09e6\u0a66\u0ae6\u0b66\u0be6\u0c66\u0ce6\u0d66\u0e50\u0ed0\u0f20\u1040\u17e0"
+DIGITS = {ord(zero) + digit: str(digit) for zero in _ZEROS for digit in range(10)}  # of other scripts: ٤٢ is 42
+_UNSEEN_OR_DIGITS: dict[int, str | None] = {**DIGITS, **_UNSEEN}
+_UNDERSCORED = re.compile(r"(?<![\w\\])__(?=[^\s_])([^_\n]{1,80})(?<=\S)__(?!\w)")
+
+
 def without_thoughts(text: str) -> str:
     if "<" not in text:
         return text
@@ -50,10 +56,12 @@ def visible(text: str) -> str:
             text = _HTML.sub(lambda match: "\n" if match[1] or match[2] else "", text)
     if "~~" in text:
         text = _STRUCK.sub("", text)
+    if "__" in text:
+        text = _UNDERSCORED.sub(r"**\1**", text)
     if "://" in text:
         text = _ADDRESS.sub("", _LINK.sub(r"\1", text))
     return text if text.isascii() else _spaced(text)
 
 
 def _spaced(text: str) -> str:
-    return _BESIDE_CJK.sub(" ", _OR_IN_CJK.sub(" or ", text.translate(_UNSEEN)))
+    return _BESIDE_CJK.sub(" ", _OR_IN_CJK.sub(" or ", text.translate(_UNSEEN_OR_DIGITS)))

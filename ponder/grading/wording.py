@@ -17,6 +17,8 @@ _LEAD = re.compile(
     re.IGNORECASE,
 )
 _COUNTRY = re.compile(r"(?<![A-Za-z$])(?:US\s?|(?:AU?|CA?|NZ|HK|S)(?=\\?\$[0-9]))(?=\\?\$)")  # US$5, A$5
+_SHORT_SCALE = re.compile(r"((?:\$|€|£)\s?[0-9][0-9,]*(?:\.[0-9]+)?)\s?([kKMB]|bn)(?![A-Za-z0-9])")  # $1.25k
+_SCALE_NAMES = {"k": "thousand", "m": "million", "b": "billion", "bn": "billion"}
 _ANSWER_LABEL = re.compile(
     r"^\s*\\text(?:bf|rm)?\s*\{\s*(?:the\s+)?(?:final\s+)?ans(?:wer)?\.?(?:\s+is)?\s*[:=]?\s*\}\s*[:=]?\s*(?=\S)",
     re.IGNORECASE,
@@ -40,6 +42,8 @@ def unwrap(answer: str) -> str:
         text = re.sub(r"(?<=[0-9])/-(?=$|\s)", "", text)  # Rs 45/-
     if text.lstrip().startswith("\\text"):
         text = _ANSWER_LABEL.sub("", text)
+    if "$" in text or "€" in text or "£" in text:
+        text = _SHORT_SCALE.sub(lambda m: f"{m[1]} {_SCALE_NAMES[m[2].lower()]}", text)
     dollars = len(re.findall(r"(?<!\\)\$", text))
     text = re.sub(r"(?<!\\)\$", " " if dollars % 2 == 0 else r" \\dollar ", text)
     text = re.sub(r"\\(?:text(?:bf|rm)?|math(?:bf|rm))\s*\{\s*(\([A-J]\))\s*\}", r"\1 ", clean(text))
