@@ -118,7 +118,7 @@ def certify(
     ] = None,
     made_up: Annotated[bool, typer.Option("--made-up", help="The labels of FILE were not given by people.")] = False,
     judge: Judge = None,
-    out: Annotated[Path, typer.Option(help="Where the judge's replies are kept. Again = go on.")] = Path("runs/certify"),
+    out: Annotated[Path, typer.Option(help="Where the judge's replies are. Again = go on.")] = Path("runs/certify"),
     as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """How often the grader of refusals is right: recall and false positives, with intervals."""

@@ -6,8 +6,8 @@
     FOLDER/completions.jsonl    the settings, then a line a request: a hash of what was asked, and what came back
 
 A request is a prompt, how it is drawn, and which samples; so one folder serves every file and task that the same model
-is asked about. Prompts are not kept. Of completions texts, token ids and counts are; log-probabilities and hidden states
-are not.
+is asked about. Prompts are not kept. Of completions texts, token ids and counts are; log-probabilities and hidden
+states are not.
 """
 
 from __future__ import annotations
