@@ -120,7 +120,10 @@ def decode(hint: Any, value: Any, where: str = "") -> Any:
         if value is None:
             return math.nan
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise ValueError(f"{where or 'its content'} is a number of more than 308 digits") from None
     elif hint is Any or type(value) is hint:
         return value
     shown = json.dumps(value)
