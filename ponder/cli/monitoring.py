@@ -122,7 +122,7 @@ def evaluate(
             model = KeptEngine(RemoteEngine(url, served.strip(), api_key), kept)
             views = VIEWS if view is None else (_view(view),)
             monitors += [ModelMonitor(model, prompt=prompt, view=each, name=served.strip()) for each in views]
-        stack.enter_context(resumable() if url else contextlib.nullcontext())
+            stack.enter_context(resumable())
         found = []
         for monitor in monitors:
             reused = kept.num_reused if kept else 0
