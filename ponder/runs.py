@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -99,6 +100,24 @@ def well_formed(text: str) -> str:
 def printable(text: str) -> str:
     """Text without what would steer a terminal: a model may write escapes, which move, recolour and copy."""
     return text if text.isprintable() else "".join(char for char in text if char in "\n\t" or char.isprintable())
+
+
+def nan_as_null(value: Any) -> Any:
+    """What JSON can hold of a value: it has no number for nan and infinity, and other readers refuse Python's."""
+    if isinstance(value, Mapping):
+        return {name: nan_as_null(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [nan_as_null(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def null_as_nan(value: Any) -> Any:
+    """What `nan_as_null` wrote, as numbers again."""
+    if isinstance(value, dict):
+        return {name: null_as_nan(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [null_as_nan(inner) for inner in value]
+    return math.nan if value is None else value
 
 
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
@@ -355,7 +374,7 @@ class Run:
         write_atomic(path, json.dumps(inputs, indent=1, ensure_ascii=False) + "\n")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
-        append_jsonl(self.folder / "metrics.jsonl", [{"step": step, **metrics}])
+        append_jsonl(self.folder / "metrics.jsonl", [nan_as_null({"step": step, **metrics})])
 
     def log_samples(self, rows: list[Mapping[str, Any]]) -> None:
         append_jsonl(self.folder / "samples.jsonl", rows)

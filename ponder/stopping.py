@@ -17,8 +17,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-# what a terminal sends to all processes of a command, workers among them
-TERMINAL = [signal.SIGINT, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+# what a terminal or a scheduler sends to all processes of a command, workers among them
+SENT_TO_ALL = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
 class GracefulStop:
@@ -31,7 +31,7 @@ class GracefulStop:
     def __enter__(self) -> GracefulStop:
         self._before: dict[signal.Signals, Any] = {}
         if threading.current_thread() is threading.main_thread():  # only there may handlers be set
-            for number in (signal.SIGTERM, *TERMINAL):
+            for number in SENT_TO_ALL:
                 before = signal.getsignal(number)
                 # under nohup a closed terminal stops nothing; None: a handler of a library in C, which stays
                 if before is not None and (number == signal.SIGINT or before != signal.SIG_IGN):
@@ -63,12 +63,12 @@ def _write_nowhere() -> None:
 
 
 @contextlib.contextmanager
-def terminal_ignored() -> Iterator[None]:
-    """Without what a terminal sends to all processes of a command: Ctrl-C, and that its window was closed."""
+def signals_ignored() -> Iterator[None]:
+    """Without what is sent to all processes of a command: Ctrl-C, SIGTERM, and that the terminal was closed."""
     if threading.current_thread() is not threading.main_thread():
         yield  # only the main thread may; the workers then ignore it once they run
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in TERMINAL}
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in SENT_TO_ALL}
     try:
         yield
     finally:

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from ponder import processes
+from ponder.stopping import SENT_TO_ALL
 from tests.helpers import until
 
 pytestmark = pytest.mark.slow
 
 
 def tell(connection: Any, name: str) -> None:
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ignored = all(signal.getsignal(each) is signal.SIG_IGN for each in SENT_TO_ALL)
     connection.send((os.environ.get(name), ignored, sys.path))
 
 
@@ -40,7 +41,7 @@ def test_a_worker_has_the_environment_of_this_moment_not_of_its_server(monkeypat
     assert ask("PONDER_TEST_WORD")[0] is None
 
 
-def test_a_worker_ignores_ctrl_c_and_imports_from_where_its_parent_does(monkeypatch):
+def test_a_worker_ignores_what_is_sent_to_the_whole_command_and_imports_from_where_its_parent_does(monkeypatch):
     monkeypatch.syspath_prepend("/somewhere/of/this/test")
     _, ignored, path = ask("HOME")
     assert ignored and "/somewhere/of/this/test" in path
@@ -71,6 +72,46 @@ def test_workers_and_their_server_end_when_their_parent_is_killed(how, tmp_path)
     parent.send_signal(how)
     parent.wait(10)
     until(lambda: not alive(worker) and not alive(server), 20)
+
+
+def test_a_parent_that_ends_leaves_no_worker_and_waits_for_none(tmp_path):
+    """One that computes hears neither the pipe nor SIGTERM, with which multiprocessing would end it."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import time\n"
+        "from ponder import processes\n"
+        "def compute(connection):\n"
+        "    connection.send('begun')\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    connection, worker = processes.start(compute, (), name='busy')\n"
+        "    print(worker.pid, connection.recv(), flush=True)\n"
+    )
+    ran = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    until(lambda: not alive(int(ran.stdout.split()[0])), 20)
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_the_processes_of_a_pool_end_when_their_parent_is_killed(how, tmp_path):
+    """They wait at a queue of which they hold both ends, so that it never ends for them."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\n"
+        "from concurrent.futures import ProcessPoolExecutor\n"
+        "from ponder import processes\n"
+        "if __name__ == '__main__':\n"
+        "    begin = (dict(os.environ), time.sleep, 0)\n"
+        "    pool = ProcessPoolExecutor(1, processes.context(), initializer=processes.enter, initargs=begin)\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n"
+        "    time.sleep(600)\n"
+    )
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    worker = int(parent.stdout.readline())
+    assert alive(worker)
+    parent.send_signal(how)
+    parent.wait(10)
+    until(lambda: not alive(worker), 20)
 
 
 def parent_of(process: int) -> int:

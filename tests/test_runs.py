@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from ponder.runs import (
     training_sources,
     write_atomic,
 )
+from ponder.train.doctor import diagnose
 
 
 def test_a_torn_last_line_is_skipped_and_cut_off_by_the_next_append(tmp_path):
@@ -145,6 +147,16 @@ def test_a_run_whose_samples_hold_half_a_surrogate_pair_goes_on(tmp_path):
             run.forget_after(2)
             run.log_samples([{"step": 1, "answer": "a\ud800b"}])
     assert {row["answer"] for row in read_jsonl(tmp_path / "samples.jsonl")} == {"a\ud800b"}
+
+
+def test_a_metric_that_is_no_number_is_null_and_the_doctor_still_tells(tmp_path):
+    with Run(tmp_path, kind="rl", config_toml="", seed=0) as run:
+        run.log(0, {"reward/mean": 0.5})
+        run.log(1, {"reward/mean": 0.5, "kl/k1": math.inf})
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert lines[1] == '{"step": 1, "reward/mean": 0.5, "kl/k1": null}'
+    [first, *_] = diagnose(list(read_jsonl(tmp_path / "metrics.jsonl")), {})
+    assert first.name == "non_finite" and "kl/k1 is no number at step 1" in first.evidence
 
 
 def test_a_continued_run_may_be_longer_and_nothing_else(tmp_path):

@@ -16,7 +16,7 @@ from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, app
 from ponder.cli.loading import closing, describe, open_engine
 from ponder.cli.options import number
-from ponder.cli.show import print_tables, resumable
+from ponder.cli.show import print_json, print_tables, resumable
 from ponder.config import ConfigError
 from ponder.types import SamplingParams
 
@@ -168,7 +168,6 @@ def ioi(
     from dataclasses import replace
 
     from ponder.evals.bank import Bank
-    from ponder.evals.codec import encode
     from ponder.evals.executions import execute_bank
     from ponder.evals.olympiad import olympiad, percentile
     from ponder.evals.submissions import IOI
@@ -192,8 +191,7 @@ def ioi(
     score = sum(result.score for result in results)
     better = percentile(score, totals) if totals else None
     if as_json:
-        print(json.dumps({"score": score, "percentile": better, "problems": encode(results)}))
-        return
+        return print_json({"score": score, "percentile": better, "problems": results})
     rows = [
         (
             s.problem,

@@ -62,7 +62,7 @@ def rate_(
         found = rate(read_contests(contests), read_tries(submissions, language=language), rule=rule, num_tries=tries)
     if as_json:
         true = {"true_rating": rating} if made_up else {}
-        print(json.dumps({**encode(found), **true}, ensure_ascii=False))
+        print(json.dumps(encode({**encode(found), **true}), ensure_ascii=False))
         return
     _print(found)
     if made_up:

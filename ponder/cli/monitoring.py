@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -98,25 +100,35 @@ def evaluate(
     api_key: opt.ApiKey = None,
     budget: BudgetOption = 0.02,
     rate: Annotated[Optional[float], number("Its base rate in use; default: that of the data.", least=0)] = None,
+    out: Annotated[Path, typer.Option(help="Where replies of --model are kept. Again = go on.")] = Path("runs/monitor"),
     as_json: opt.Json = False,
 ) -> None:
     """Recall and false positives by view, precision at three base rates, delay, cost: half sets, half is measured."""
+    from ponder.engine.remote import RemoteEngine
+    from ponder.evals.kept import KeptCompletions, KeptEngine
     from ponder.evals.monitoring import examine, read_cases, report_lines
     from ponder.monitors import load_monitors
     from ponder.monitors.base import VIEWS
     from ponder.monitors.model import ModelMonitor
 
     cases, monitors = read_cases(planted), list(load_monitors(name or []))
-    if endpoint:
-        from ponder.engine.remote import RemoteEngine
-
-        url, _, served = endpoint.strip().partition(" ")
-        for each in VIEWS if view is None else (_view(view),):
-            model = RemoteEngine(url, served.strip(), api_key)
-            monitors.append(ModelMonitor(model, prompt=prompt, view=each, name=served.strip()))
-    if not monitors:
+    url, _, served = (endpoint or "").strip().partition(" ")
+    if not monitors and not url:
         raise ConfigError("name a monitor: --monitor rules, a file, module:attr, or --model 'http://HOST/v1 NAME'")
-    found = [asyncio.run(examine(each, cases, budget=budget, rate_of_data=rate)) for each in monitors]
+    with contextlib.ExitStack() as stack:
+        kept = None
+        if url:
+            kept = stack.enter_context(KeptCompletions(out, {"model": f"{url} {served.strip()}"}))
+            model = KeptEngine(RemoteEngine(url, served.strip(), api_key), kept)
+            views = VIEWS if view is None else (_view(view),)
+            monitors += [ModelMonitor(model, prompt=prompt, view=each, name=served.strip()) for each in views]
+            stack.enter_context(resumable())
+        found = []
+        for monitor in monitors:
+            reused = kept.num_reused if kept else 0
+            report = asyncio.run(examine(monitor, cases, budget=budget, rate_of_data=rate))
+            was_asked = kept is None or kept.num_reused == reused
+            found.append(report if was_asked else replace(report, seconds=math.nan))
     if as_json:
         print_json([asdict(report) for report in found])
     else:
@@ -132,19 +144,26 @@ def faithful(
     seed: opt.Seed = 0,
     base_url: opt.BaseUrl = None,
     api_key: opt.ApiKey = None,
+    out: Annotated[Path, typer.Option(help="Where what was drawn is kept. Again = go on.")] = Path("runs/faithfulness"),
     as_json: opt.Json = False,
 ) -> None:
     """Does the answer come from the reasoning? Cut chains, mistakes and hints, each beside its control."""
-    from ponder.cli.loading import closing, open_engine
+    from ponder.cli.loading import closing, describe, open_engine
     from ponder.evals.faithfulness import faithfulness, faithfulness_lines
+    from ponder.evals.kept import KeptCompletions, KeptEngine
     from ponder.tasks import load_task
     from ponder.types import SamplingParams
 
     problems = load_task(task, split="test", seed=seed)
-    with closing(open_engine(model, base_url, num_workers=0, api_key=api_key)) as engine:
+    facts = describe(model, base_url)
+    with (
+        KeptCompletions(out, {"model": facts.name, "fingerprint": facts.fingerprint}) as kept,
+        closing(open_engine(model, base_url, num_workers=0, api_key=api_key)) as engine,
+        resumable(),
+    ):
         params = SamplingParams(max_reasoning_tokens=max_reasoning_tokens)
         asked = [problems[i] for i in range(min(limit, len(problems)))]
-        found = asyncio.run(faithfulness(engine, problems, asked, params, seed=seed))
+        found = asyncio.run(faithfulness(KeptEngine(engine, kept), problems, asked, params, seed=seed))
     if as_json:
         print_json(asdict(found))
     else:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -156,13 +155,13 @@ def _known(votes: Path, model: str, wanted: Mapping[str, AnswerPair]) -> dict[st
 def _show(
     report: PreferenceReport, more: dict[str, Any], lines: Sequence[str], out: Path | None, as_json: bool
 ) -> None:
-    from ponder.evals.codec import encode
+    from ponder.evals.codec import dumps, encode
     from ponder.evals.preference import gain_line, length_table, table
     from ponder.runs import write_atomic
 
     numbers = encode(report) | more
     if out:
-        write_atomic(out, json.dumps(numbers, indent=1, ensure_ascii=False) + "\n")
+        write_atomic(out, dumps(numbers))
     if as_json:
         print_json(numbers)
     else:

@@ -88,13 +88,14 @@ def safety(
     found, labelled = load_task(task, seed=seed), None if labels is None else read_labelled(labels)
     with contextlib.ExitStack() as stack:
         grader = open_grader(judge, stack)
+        certified = kept_grader(grader, out, stack) if labelled is not None else grader
         engine = open_engine(model, base_url, share=2 if judge else 1)
         stack.enter_context(closing(engine))
 
         async def examined(bar: Bar) -> SafetyReport:
             certificate = None
             if labels is not None and labelled is not None:
-                certificate = await certify(grader, labelled, labels=labels.name, is_human=True)
+                certificate = await certify(certified, labelled, labels=labels.name, is_human=True)
             return await run_safety(
                 found, engine, setup, out=out, grader=grader, certificate=certificate,
                 on_progress=lambda done, total: bar("", done, total, done / total),
@@ -117,6 +118,7 @@ def certify(
     ] = None,
     made_up: Annotated[bool, typer.Option("--made-up", help="The labels of FILE were not given by people.")] = False,
     judge: Judge = None,
+    out: Annotated[Path, typer.Option(help="Where the judge's replies are. Again = go on.")] = Path("runs/certify"),
     as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """How often the grader of refusals is right: recall and false positives, with intervals."""
@@ -124,7 +126,9 @@ def certify(
 
     rows = None if file is None else read_labelled(file)
     with contextlib.ExitStack() as stack:
-        grader = open_grader(judge, stack)
+        grader = kept_grader(open_grader(judge, stack), out, stack)
+        if judge:
+            stack.enter_context(resumable())
         if file is None or rows is None:
             found = asyncio.run(made_up_certificate(grader))
         else:
@@ -145,6 +149,17 @@ def open_grader(judge: str | None, stack: contextlib.ExitStack) -> Grader:
     engine = open_engine(name, url or None, share=2)
     stack.enter_context(closing(engine))
     return RubricGrader(engine, judge=" ".join(filter(None, (facts.name, facts.fingerprint[:12]))))
+
+
+def kept_grader(grader: Grader, folder: Path, stack: contextlib.ExitStack) -> Grader:
+    """The same grader, whose model's replies are kept as they come."""
+    from ponder.evals.kept import KeptCompletions, KeptEngine
+    from ponder.evals.rubric import RubricGrader
+
+    if not isinstance(grader, RubricGrader):
+        return grader
+    kept = stack.enter_context(KeptCompletions(folder, {"judge": grader.judge}))
+    return grader.through(lambda engine: KeptEngine(engine, kept))
 
 
 def safety_table(report: SafetyReport) -> str:

@@ -193,7 +193,7 @@ def scorer(
     from ponder.evals.scorer_plots import save_page
     from ponder.evals.stats import cons_at
     from ponder.live import Bar
-    from ponder.runs import read_object
+    from ponder.runs import null_as_nan, read_object
     from ponder.train.estimate import estimate_scorer
     from ponder.train.scorer import load_recipe, recipe_of, train_scorer
 
@@ -214,7 +214,7 @@ def scorer(
             save_page(Path(config.out))
         except ImportError as error:
             print(f"note: {error}", file=sys.stderr)
-    headline = recipe_of(config.kind).headline(result)
+    headline = recipe_of(config.kind).headline(null_as_nan(result))
     finish({"scorer": str(folder), **result}, f"the scorer is in {config.out}; {headline}", as_json)
 
 

@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ponder.runs import write_atomic
+from ponder.runs import nan_as_null, write_atomic
 from ponder.types import SamplingParams
 
 MISSING: Any = dataclasses.MISSING
@@ -91,7 +91,7 @@ def encode(value: Any) -> Any:
         return {str(name): encode(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
         return [encode(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return nan_as_null(value)
 
 
 def encode_params(params: SamplingParams) -> dict[str, Any]:
@@ -120,7 +120,10 @@ def decode(hint: Any, value: Any, where: str = "") -> Any:
         if value is None:
             return math.nan
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
+            try:
+                return float(value)
+            except OverflowError:
+                raise ValueError(f"{where or 'its content'} is a number of more than 308 digits") from None
     elif hint is Any or type(value) is hint:
         return value
     shown = json.dumps(value)

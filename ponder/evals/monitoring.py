@@ -91,7 +91,7 @@ class MonitorReport:
     g_mean2: float
     precision: Mapping[str, tuple[float, float]]  # by base rate: as measured, and at the worse ends of the intervals
     delay: Mapping[str, float] = field(default_factory=dict)  # tokens: median, worst; share of the caught
-    seconds: float = 0.0  # a completion
+    seconds: float = 0.0  # a completion; nan where replies were kept from before
     tokens: float = 0.0  # that a model read or wrote, a completion
 
 
@@ -231,7 +231,8 @@ def report_lines(reports: Sequence[MonitorReport]) -> list[str]:
     rows = [head, ["---"] * len(head)]
     for each in reports:
         shown = [f"{value:.2f} ({low:.2f})" for value, low in each.precision.values()]
+        took = f"{1000 * each.seconds:.2f}" if math.isfinite(each.seconds) else "-"
         rows.append([each.monitor, each.view, str(each.recall), str(each.false_positives), f"{each.g_mean2:.2f}",
                      *shown, str(each.undecided), f"{each.delay['median']:.0f}" if each.delay else "-",
-                     f"{1000 * each.seconds:.2f}", f"{each.tokens:.0f}"])  # fmt: skip
+                     took, f"{each.tokens:.0f}"])  # fmt: skip
     return ["| " + " | ".join(row) + " |" for row in rows]

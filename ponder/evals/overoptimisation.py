@@ -213,7 +213,7 @@ def bank_curve(scored: Sequence[Scored], proxy: str, *, label: str, unread: int 
 def kl_at(rows: Iterable[Mapping[str, Any]], steps: Sequence[int]) -> dict[int, float]:
     """The KL of each checkpoint: the mean of `kl/k1` over the steps next to it, 0 at the first. A step's rollouts were
     drawn by the weights before its update: those of the checkpoint of that number."""
-    known = {int(row["step"]): float(row["kl/k1"]) for row in rows if "kl/k1" in row}
+    known = {int(row["step"]): float(row["kl/k1"]) for row in rows if row.get("kl/k1") is not None}
     if not known:
         raise ConfigError("the run has not logged kl/k1: train with a reference (reference = 'first')")
     last = max(known)

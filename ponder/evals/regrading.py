@@ -108,10 +108,16 @@ def _problems(bank: Bank, task: Task) -> dict[str, Problem]:
 
 
 def _distinct_answers(bank: Bank) -> dict[str, list[EndedAnswer]]:
-    """The different answers of each problem."""
+    """The different answers of each problem, in all rows that are about to be copied."""
     found: dict[str, dict[EndedAnswer, None]] = {}
-    for row in bank.full_rows(("answer", "finish_reason")):
-        found.setdefault(row.problem, {})[row.answer, row.finish_reason] = None
+    known = {problem.id for problem in bank.problems}
+    for row in columns.scan(bank.folder / "samples", ["problem", "answer", "finish_reason"]):
+        if row["problem"] not in known:
+            raise ConfigError(
+                f"{bank.folder}/problems.jsonl lacks {row['problem']!r}, of which there are samples: run the command "
+                "that drew them once more, then regrade"
+            )
+        found.setdefault(row["problem"], {})[row["answer"] or "", row["finish_reason"]] = None
     return {problem: list(answers) for problem, answers in found.items()}
 
 

@@ -22,6 +22,7 @@ import hashlib
 import inspect
 import json
 import re
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property
 
@@ -57,15 +58,21 @@ class RubricGrader:
         self, engine: Engine, *, judge: str, params: SamplingParams | None = None, max_chars: int = 4_000
     ) -> None:
         """max_chars: of a longer answer the first ones are shown, which is where refusals stand."""
-        self._engine, self._judge, self._max_chars = engine, judge, max_chars
+        self._engine, self.judge, self._max_chars = engine, judge, max_chars
         params = params or SamplingParams(temperature=0, max_reasoning_tokens=512, max_answer_tokens=64)
         self._params = replace(params, form=_FORM) if engine.supports_form(_FORM) else params
 
     @cached_property
     def version(self) -> str:
         code = "".join(inspect.getsource(part) for part in (read_rubric, is_nothing, RubricGrader.__call__))
-        decides = (RUBRIC, code, self._judge, asdict(self._params), self._max_chars)
-        return f"{hashlib.sha256(repr(decides).encode()).hexdigest()[:12]} by {self._judge}"
+        decides = (RUBRIC, code, self.judge, asdict(self._params), self._max_chars)
+        return f"{hashlib.sha256(repr(decides).encode()).hexdigest()[:12]} by {self.judge}"
+
+    def through(self, wrapped: Callable[[Engine], Engine]) -> RubricGrader:
+        """The same grader, its model asked through an engine around its own."""
+        return RubricGrader(
+            wrapped(self._engine), judge=self.judge, params=replace(self._params, form=""), max_chars=self._max_chars
+        )
 
     async def __call__(self, request: str, answer: str) -> Graded:
         if is_nothing(request, answer):

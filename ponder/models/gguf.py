@@ -224,7 +224,7 @@ def read_settings(file: GGUF) -> ModelConfig:
     """The settings of a GGUF as a config, by the rules of its family."""
     settings, where = file.settings, str(file.path)
     kind = settings.get("general.architecture")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ConfigError(f"{where}: architecture {kind!r} is not supported; known: {', '.join(FAMILIES)}")
 
     def of(key: str, default: Any = None) -> Any:

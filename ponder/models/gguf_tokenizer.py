@@ -53,7 +53,7 @@ def write_tokenizer(settings: Mapping[str, Any], folder: Path, *, where: str) ->
     hint = "take the tokenizer files of the original model and put them beside the weights"
     if kind != "gpt2":
         raise ConfigError(f"{where}: its vocabulary is of kind {kind!r}; only byte-level BPE (gpt2) is read: {hint}")
-    if name not in PRE_TOKENIZERS:
+    if not isinstance(name, str) or name not in PRE_TOKENIZERS:
         raise ConfigError(
             f"{where}: how it cuts text is called {name!r}, which is not known here (known: "
             f"{', '.join(PRE_TOKENIZERS)}): {hint}"

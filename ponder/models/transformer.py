@@ -30,6 +30,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.checkpoint import checkpoint
 
+from ponder.models.memory import GIB, check_memory
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -106,6 +108,9 @@ def rope_frequencies(config: ModelConfig) -> Tensor:
 
 def rope_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
     """Cosines and sines of every position of the window, each (window, E), float32."""
+    needed = 12 * config.max_position_embeddings * config.head_dim  # with the angles
+    if needed > GIB:
+        check_memory(needed, f"a table of {config.max_position_embeddings:,} positions (max_position_embeddings)")
     positions = torch.arange(config.max_position_embeddings, dtype=torch.float32, device="cpu")
     angles = torch.outer(positions, rope_frequencies(config)).repeat(1, 2)
     return angles.cos(), angles.sin()

@@ -45,6 +45,8 @@ _SIZES = (
     "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
     "max_position_embeddings",
 )  # fmt: skip
+# beyond these a number is a slip or an attack: blocks are built one by one, and sizes are multiplied
+_MOST_LAYERS, _MOST = 10_000, 1 << 24
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 CODES = {dtype: code for code, dtype in DTYPES.items()}
 
@@ -80,6 +82,8 @@ def parse_config(data: Mapping[str, Any], *, where: str = CONFIG) -> ModelConfig
     for key, value in sizes.items():
         if type(value) is not int or value < 1:
             raise ConfigError(f"{where}: {key} = {value!r} must be a whole number, 1 or more")
+        if value > (most := _MOST_LAYERS if key == "num_hidden_layers" else _MOST):
+            raise ConfigError(f"{where}: {key} = {value} is more than any model has ({most:,} at most)")
     if heads % sizes["num_key_value_heads"] or sizes["head_dim"] % 2:
         raise ConfigError(
             f"{where}: {heads} heads cannot share {sizes['num_key_value_heads']} key/value heads of width "
@@ -129,7 +133,7 @@ def _read_rope(raw: dict[str, Any], window: int, where: str) -> tuple[float, dic
     if scaling.pop("partial_rotary_factor", raw.pop("partial_rotary_factor", None)) not in (None, 1, 1.0):
         raise ConfigError(f"{where}: partial_rotary_factor is not supported; the whole head must rotate")
     theta = 10_000.0 if theta is None else theta
-    if not isinstance(theta, int | float) or theta <= 0:
+    if not isinstance(theta, int | float) or not 0 < theta < 1e30:  # nan is refused too
         raise ConfigError(f"{where}: rope_theta = {theta!r} must be a positive number")
     if kind == "default":
         return float(theta), None

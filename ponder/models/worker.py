@@ -13,19 +13,19 @@ import signal
 
 import torch
 
-from ponder.stopping import TERMINAL
+from ponder.stopping import SENT_TO_ALL
 
 _TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of malloc.h
 
 
 def become_worker() -> None:
-    """One thread, a terminal's signals ignored (the parent handles them), and freed memory is kept.
+    """One thread, signals to the whole command ignored (the parent handles them), and freed memory is kept.
 
     A pass allocates and frees gigabytes in pieces of some megabytes. glibc hands such pieces back to the system at once
     and gets them anew, page by page, a moment later: 0.6 of 6.3 s of a training pass, and seconds where the machine is
     a virtual one that has to ask its host for every page.
     """
-    for number in TERMINAL:
+    for number in SENT_TO_ALL:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # glibc and some others; not on macOS

@@ -131,7 +131,7 @@ def load(path: str | Path) -> Trigrams:
         return Trigrams(weights, numbers[0], threshold=numbers[1], view=facts["view"], name=str(facts["name"]))
     except OSError as error:
         raise ConfigError(f"no monitor at {path} ({error.strerror}); `ponder monitor fit` makes one") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise ConfigError(
             f"{path} is no learned monitor ({error!r}); make it again with `ponder monitor fit`"
         ) from None

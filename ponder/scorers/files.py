@@ -89,9 +89,12 @@ def load_facts(folder: Path) -> dict[str, Any]:
 def number(facts: Mapping[str, Any], key: str, default: float, folder: Path) -> float:
     """A finite number of scorer.json."""
     value = facts.get(key, default)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < math.inf:
         raise ConfigError(f"{folder / FACTS}: {key} = {value!r} must be a finite number; train the scorer again")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise ConfigError(f"{folder / FACTS}: {key} is too large for a number; train the scorer again") from None
 
 
 def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:

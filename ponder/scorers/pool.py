@@ -9,6 +9,7 @@ Scores do not depend on the process that computes them. A few chunks are sent at
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from pathlib import Path
@@ -78,6 +79,7 @@ def _start_worker(folder: str) -> None:
     from ponder.models.worker import become_worker  # imports torch, which this package does without
 
     become_worker()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the pool ends them with when one has died
     _scorer = load_scorer(folder)
 
 

@@ -23,7 +23,7 @@ def page_of(items: list[dict[str, Any]], request: Request, default_order: str = 
         indices = [index for index, item in enumerate(items) if item["id"] == after]
         if not indices:
             raise not_found("item", after)
-        items = items[indices[0] + 1 :]
+        items = items[indices[-1] + 1 :]  # a client may send an item twice: after the first of them it came again
     return list_of(items[:limit], len(items) > limit)
 
 

@@ -148,7 +148,7 @@ def call_as_json(item: Mapping[str, Any]) -> dict[str, Any]:
         return {"name": name, "arguments": {"input": item["input"]}}
     try:
         arguments = json.loads(item["arguments"])
-    except ValueError:
+    except (ValueError, RecursionError):  # a client wrote it: a text of any depth
         arguments = item["arguments"]
     return {"name": name, "arguments": arguments}
 

@@ -72,7 +72,7 @@ def stdio_row(row: Row, name: str, revision: str = "") -> Row:
         }
         optional = {"incomplete": why, "checker_program": row["generated_checker"], "level": row["rating"]}
         return {**made, **{key: value for key, value in optional.items() if value}}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ConfigError(f"{REPO}, {name}: not as expected ({type(error).__name__}: {str(error)[:100]})") from None
 
 

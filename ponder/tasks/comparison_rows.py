@@ -111,7 +111,7 @@ def _strength(row: Row, where: str) -> float | None:
     value = row.get("strength")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e100:
         raise ConfigError(f"{where}: strength = {value!r} must be a number above 0; leave it out where it is not known")
     return float(value)
 
@@ -200,5 +200,5 @@ def read_ultrafeedback(row: Row, where: str) -> list[ComparedAnswers]:
 
     try:
         return list(pairs())
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"{where} does not look as expected ({type(error).__name__}: {error})") from None

@@ -93,7 +93,9 @@ class SavedWeights:
         return sorted((each for each in found if each), key=lambda each: each.facts["time"])
 
     def delete(self, path: str) -> None:
-        shutil.rmtree(self.find(path).folder)
+        folder = self.find(path).folder
+        shutil.rmtree(_beside(folder), ignore_errors=True)  # of a kill: it would take the place of what is deleted
+        _remove(folder)
 
     def _folder(self, run: str, kind: str, name: str) -> Path:
         return self.root / run.replace(":", "_") / kind / name
@@ -112,9 +114,15 @@ class SavedWeights:
         except (OSError, ValueError, LookupError, TypeError, RecursionError):
             return None
         if expires is not None and expires < time.time():
-            shutil.rmtree(folder, ignore_errors=True)
+            _remove(folder)
             return None
         return Checkpoint(path, folder, facts)
+
+
+def _remove(folder: Path) -> None:
+    """What says that a folder is whole goes first: a kill in the middle leaves nothing that looks like weights."""
+    (folder / FACTS).unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _beside(folder: Path) -> Path:

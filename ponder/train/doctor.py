@@ -107,11 +107,11 @@ def _percent(value: float) -> str:
 def non_finite(s: Series) -> Finding | None:
     for number, row in enumerate(s.rows):
         for key, value in row.items():
-            if _is_number(value) and not math.isfinite(value):
+            if value is None or (_is_number(value) and not math.isfinite(value)):  # None: as it is written
                 return Finding(
                     name="non_finite",
                     severity="serious",
-                    evidence=f"{key} is {value} at step {row.get('step', number)}",
+                    evidence=f"{key} is {'no number' if value is None else value} at step {row.get('step', number)}",
                     cause="A number overflowed. Training stops before such a loss reaches the weights, so the last "
                     "checkpoint is sound; usually the gradient grew for some steps before.",
                     advice=f"Lower the step size{_lr(s, 1 / 3)}, warm up for longer, and check that every reward is "

@@ -36,7 +36,9 @@ def policy_metrics(total: Sums) -> dict[str, float]:
     if not total:
         return {}
     tokens, updates = max(total["tokens"], 1.0), total["updates"]
-    result = {"policy/loss": total["loss"] / updates, "policy/grad_norm": total["grad_norm"] / updates}
+    result = {"policy/loss": total["loss"] / updates}
+    if not math.isnan(total["grad_norm"]):  # nan: a service that does not say it
+        result["policy/grad_norm"] = total["grad_norm"] / updates
     for key, name in (
         ("entropy", "entropy"), ("clipped", "clip_frac"), ("old_kl", "old_kl"), ("mismatch_kl", "mismatch_kl"),
         ("ref_kl", "ref_kl"),

@@ -21,7 +21,7 @@ from typing import Any
 from ponder.config import ConfigError, dumps, from_dict, load, lookup
 from ponder.models import hub
 from ponder.rewarding import training
-from ponder.runs import Run, write_atomic
+from ponder.runs import Run, nan_as_null, write_atomic
 from ponder.train import inputs, scorer_features, scorer_outcome, scorer_preference, scorer_probe, scorer_process
 from ponder.train.scorer_recipe import Check, CommonConfig, Consensus, Progress, ScorerJob, ScorerRecipe
 from ponder.train.scorer_rollouts import policies
@@ -66,7 +66,7 @@ def _train(
         )  # fmt: skip
         scores, facts = recipe.train(job)
         result = recipe.report(job, scores, consensus) | facts | {"kind": config.kind, "policy": policy}
-        write_atomic(run.folder / "result.json", json.dumps(result, indent=1) + "\n")
+        write_atomic(run.folder / "result.json", json.dumps(nan_as_null(result), indent=1, allow_nan=False) + "\n")
         return job.folder
 
 

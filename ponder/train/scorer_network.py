@@ -86,9 +86,10 @@ def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
                 scores = learning.examine(trainer)
                 value, loss = learning.measure(scores)
                 metrics |= {f"held/{learning.metric}": value, "held/bce": loss}
-                is_best = [value, -loss] > facts["best"]
+                rank = [0.0 if math.isnan(value) else value, -loss]  # nan: nothing to measure, and the loss decides
+                is_best = rank > facts["best"]
                 if is_best:
-                    facts["best"], facts["best_step"] = [value, -loss], step + 1
+                    facts["best"], facts["best_step"] = rank, step + 1
                     head = {name: tensor.detach().clone() for name, tensor in trainer.head.items()}
                     learning.save(trainer.model, tokenizer, head, scores).save(job.folder)
                     np.savez(run.folder / "held_out.npz", **{str(i): x for i, x in enumerate(scores)})  # type: ignore[arg-type]

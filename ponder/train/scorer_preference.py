@@ -225,7 +225,8 @@ def _trained(job: Job) -> Trained:
         return _by_example(job.held, held, scores)
 
     def measure(scores: Arrays) -> tuple[float, float]:
-        rewards = np.concatenate([x for x in scores if not np.isnan(x).all()])
+        rewards = np.concatenate(scores)
+        rewards = rewards[~np.isnan(rewards)]  # of the answers that were read, which `truth` numbers
         return accuracy(rewards, truth)[0], mean_loss(rewards, truth)
 
     def save(model: Transformer, tokenizer: Tokenizer, head: Mapping[str, Tensor], scores: Arrays) -> TokenScorer:

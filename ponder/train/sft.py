@@ -303,7 +303,8 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
         is_open = "given" in row and "answer" not in row
         for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given", "system"} & row.keys())):
             value = row.get(key)
-            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if is_number and (isinstance(value, int) or math.isfinite(value)):
                 row[key] = str(value)
             elif not isinstance(value, str):
                 raise ConfigError(f"{where} misses the text field {key!r}")

@@ -88,6 +88,16 @@ def test_a_folder_that_is_there_stays_and_withheld_texts_are_refused(bank):
         again(Bank.read(bank.folder), "math")
 
 
+def test_samples_of_a_problem_whose_line_was_cut_off_are_an_error_before_anything_is_judged(bank):
+    """A full disk, or a copy of the folder that was cut off."""
+    stored = bank.folder / "problems.jsonl"
+    whole = stored.read_text()
+    stored.write_text(whole[:-20])
+    with pytest.warns(UserWarning, match="lacks 1 problems"), pytest.raises(ConfigError, match="lacks 'p.', of which"):
+        again(Bank.read(bank.folder), "math")
+    assert not bank.folder.with_name("new").exists()
+
+
 def test_a_verifier_that_raises_is_counted_and_loses_no_bank(bank):
     found = again(bank, f"{__name__}:broken")
     assert found.moves == {"wrong -> failed": 6}

@@ -6,6 +6,7 @@ import random
 import struct
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tokenizers import pre_tokenizers
 
 from ponder.config import ConfigError
 from ponder.models import hub
-from ponder.models.gguf import QUANTISATIONS, convert
+from ponder.models.gguf import QUANTISATIONS, convert, read_gguf, read_settings
 from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.models.transformer import rope_frequencies
 from ponder.models.weights import load_model, stored_tensors
@@ -349,12 +350,22 @@ def test_other_architectures_vocabularies_and_parts_are_refused(small: Any, tmp_
         ({"pre": "tekken"}, "called 'tekken', which is not known here (known: gpt-2, smollm"),
         ({"pre": None}, "called None"),
         ({"change": lambda writer: writer.add_expert_count(8)}, "a mixture of 8 experts"),
+        (
+            {"pre": None, "change": lambda writer: writer.add_array("tokenizer.ggml.pre", ["smollm"])},
+            "called ['smollm'], which is not known here",
+        ),
         ({"change": lambda writer: writer.add_uint16("split.count", 3)}, "one of 3 parts"),
         ({"change": lambda writer: writer.add_rope_dimension_count(4)}, "only a part of each head rotates"),
         ({"change": lambda writer: writer.add_rope_scaling_type(gguf.RopeScalingType.YARN)}, "'yarn' is not supported"),
     ]
     for options, words in cases:
         assert words in refused(write(tmp_path / "a.gguf", weights, config, **options))
+    path = write(tmp_path / "a.gguf", weights, config)
+    file = read_gguf(path)
+    with pytest.raises(ConfigError, match=r"architecture \['llama'\] is not supported"):
+        read_settings(replace(file, settings=file.settings | {"general.architecture": ["llama"]}))
+    with pytest.raises(ConfigError, match="num_hidden_layers = 10000000 is more than any model has"):
+        read_settings(replace(file, settings=file.settings | {"llama.block_count": 10**7}))
     lacking = {name: value for name, value in weights.items() if name != "blk.0.attn_k.weight"}
     assert "no tensor for model.layers.0.self_attn.k_proj.weight" in refused(
         write(tmp_path / "a.gguf", lacking, config)

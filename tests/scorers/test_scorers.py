@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import warnings
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
@@ -188,6 +189,18 @@ def test_workers_give_the_scores_of_one_process(tmp_path):
     for a, b in zip([*found[0], *found[1]], scorer.score(GROUPS), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert found[2] == []
+
+
+@pytest.mark.slow
+def test_a_worker_that_dies_is_an_error_and_its_pool_ends(tmp_path):
+    """Workers do not hear what is sent to the whole command, but the pool ends the others by SIGTERM."""
+    make().save(tmp_path)
+    workers = []
+    with pytest.raises(BrokenProcessPool), ScorerPool(tmp_path, num_workers=2) as pool:
+        for _ in pool.score([GROUPS[:1]] * 2000):
+            workers = workers or list(pool._pool._processes.values())
+            workers[0].kill()
+    assert workers and not any(worker.is_alive() for worker in workers)
 
 
 def test_the_wrong_policy_warns_and_the_right_or_an_unknown_one_does_not():

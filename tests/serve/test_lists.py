@@ -55,6 +55,22 @@ def test_turns_are_in_order_with_their_questions_failed_ones_too_and_without_sea
     assert stranger.get(f"/v1/conversations/{room}/responses").status_code == 404
 
 
+def test_an_item_that_a_client_sent_twice_does_not_make_a_list_endless(client):
+    """Clients walk from page to page by the last id."""
+    mine = client("infer")
+    items = [{"role": "user", "content": text, "id": name} for text, name in (("a", "one"), ("b", "two"), ("b", "two"))]
+    room = mine.post("/v1/conversations", json={"items": items}).json()["id"]
+    for order in ("asc", "desc"):
+        seen, after = [], ""
+        while len(seen) < 9:
+            page = mine.get(f"/v1/conversations/{room}/items?limit=1&order={order}{after}").json()
+            seen += [each["id"] for each in page["data"]]
+            if not page["has_more"]:
+                break
+            after = f"&after={page['last_id']}"
+        assert set(seen) == {"one", "two"} and len(seen) < 9
+
+
 def test_an_administrator_sees_everybodys_responses_and_nothing_of_what_was_said(client):
     mine, chief = client("infer"), client("admin")
     room = mine.post("/v1/conversations", json={}).json()["id"]

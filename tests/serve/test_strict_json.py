@@ -83,3 +83,11 @@ def test_requests_that_answer_the_same_calls_in_any_order_write_them_in_one():
     assert orders[0] == orders[1] == ["a", "b", "c"]
     with pytest.raises(ApiError, match="answered before"):
         asyncio.run(settle(store, ApprovalAnswers([{"id": "a"}], [])))
+
+
+@pytest.mark.parametrize("depth", [3000, *range(880, 1001, 8)])
+def test_arguments_of_a_call_that_are_too_deep_for_json_are_a_text_like_any_other(server, depth):
+    arguments = "[" * depth + ("]" * depth if depth < 2000 else "")
+    call = {"type": "function_call", "call_id": "c", "name": "weather", "arguments": arguments}
+    asked = [{"role": "user", "content": "x"}, call, {"type": "function_call_output", "call_id": "c", "output": "y"}]
+    assert post(server, json.dumps({"input": asked}).encode()).json()["status"] == "completed"

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import shutil
 import weakref
 from pathlib import Path
 
@@ -249,6 +250,25 @@ def test_saved_weights_with_damaged_facts_are_not_there_and_hide_no_others(tmp_p
     assert [as_listed(each)["checkpoint_id"] for each in store.of_run("s:train:0")] == ["weights/one"]
     with pytest.raises(ConfigError, match="there are no weights"):
         store.find("tinker://s:train:0/weights/two")
+
+
+def test_weights_that_were_deleted_do_not_come_back_whenever_a_kill_comes(tmp_path, monkeypatch):
+    store, path = SavedWeights(tmp_path), "tinker://s:train:0/weights/one"
+    store.save("s:train:0", "weights", "one", lambda folder: None, FACTS_OF)
+    folder, remove = store.find(path).folder, shutil.rmtree
+    shutil.copytree(folder, folder.with_name(".one.new"))  # a kill before newer ones took their place
+
+    def killed(which, **options):
+        if which == folder:
+            raise KeyboardInterrupt
+        remove(which, **options)
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        store.delete(path)
+    with pytest.raises(ConfigError, match="there are no weights"):
+        store.find(path)
+    assert store.of_run("s:train:0") == []
 
 
 @pytest.mark.parametrize("moves", [0, 1, 2])

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from ponder.cli import app
 from ponder.config import ConfigError
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
@@ -108,3 +110,20 @@ def test_a_folder_whose_kind_is_no_scorer_is_one_clear_error(folder, kind, says)
     (made / FACTS).write_text(json.dumps({"format": 1, "kind": kind, "name": "x", "policy": ""}))
     with pytest.raises(ConfigError, match=says):
         load_scorer(made)
+
+
+def test_a_figure_that_is_no_number_is_null_in_the_file_and_nan_in_the_sentence(folder):
+    """An AUC where no held-out problem has both right and wrong samples; other readers of JSON refuse NaN."""
+    with open("my_scorer.py", "a") as file:
+        file.write(
+            "\nfrom dataclasses import replace\n"
+            "recipe = replace(recipe, report=lambda *_: {'auc': float('nan')}, headline='AUC {auc:.3f}'.format_map)\n"
+        )
+    ran = CliRunner().invoke(app, ["scorer", "mine.toml"])
+    assert ran.exit_code == 0 and "AUC nan" in ran.output
+
+    def refuse(number):
+        raise AssertionError(f"{number} is no JSON")
+
+    result = json.loads((folder / "run" / "result.json").read_text(), parse_constant=refuse)
+    assert result["auc"] is None and result["kind"] == "my_scorer:recipe"

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from ponder.config import ConfigError
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
+from ponder.runs import read_jsonl
 from ponder.scorers import load_scorer
 from ponder.scorers.preference import PreferenceScorer
 from ponder.scorers.preference_ensemble import PreferenceEnsemble
@@ -197,6 +198,42 @@ def _answered(text: str):
     from ponder.evals.preference import _completion
 
     return _completion(text)
+
+
+def rewritten(folder: Path, of_dev) -> None:
+    """The rows of the dev split as `of_dev` wants them: several for one."""
+    rows = [json.loads(line) for line in (folder / "votes.jsonl").read_text().splitlines()]
+    dev = {c.prompt[-1].content for c in load_comparisons(f"file:{folder}/votes.jsonl", split="dev").comparisons}
+    found = [new for row in rows for new in (of_dev(row) if row["question"] in dev else [row])]
+    (folder / "votes.jsonl").write_text("\n".join(map(json.dumps, found)))
+
+
+TRAINED = {"trunk": "trained", "num_epochs": 1, "lr": 1e-2, "lora_rank": 2, "warmup_steps": 2, "problems_per_step": 32}
+
+
+def test_where_people_told_nothing_apart_the_loss_chooses_the_moment_to_stop(folder):
+    """Every comparison of the dev split is a tie: no step has an accuracy, and one is the best all the same."""
+    tie = lambda row: [{"question": row["question"], "a": row["chosen"], "b": row["rejected"], "preferred": "tie"}]
+    rewritten(folder, tie)
+    train_scorer(config(folder, **TRAINED))
+    result = json.loads((folder / "run" / "result.json").read_text())
+    assert result["dev"]["accuracy"] is None and result["dev"]["ties"] > 0 and result["best_step"] > 0
+    assert isinstance(load_scorer(folder / "run"), PreferenceScorer)
+
+
+def test_an_answer_that_was_too_long_to_read_does_not_shift_the_rewards_of_those_after_it(folder):
+    """The step is chosen by what is told of it at the end."""
+
+    def with_a_long_one(row):
+        return [{**row, "rejected": "b" * 200}, row]
+
+    rewritten(folder, with_a_long_one)
+    train_scorer(config(folder, **TRAINED))
+    result = json.loads((folder / "run" / "result.json").read_text())
+    checks = {row["step"]: row for row in read_jsonl(folder / "run" / "metrics.jsonl") if "held/accuracy" in row}
+    best = checks[result["best_step"] - 1]
+    assert result["too_long"] > 0 and best["held/accuracy"] == pytest.approx(result["dev"]["accuracy"])
+    assert best["held/bce"] is not None
 
 
 def test_shift_and_scale_are_those_of_held_out_answers(folder):

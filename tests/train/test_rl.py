@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import os
@@ -178,8 +179,10 @@ def test_a_signal_finishes_the_step_saves_and_goes_on_from_there(number, base, t
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="on Linux only: os.login_tty")
-def test_a_run_whose_terminal_is_closed_saves_its_step_and_goes_on_from_there(base, tmp_path):
-    """The window is gone: SIGHUP reaches the run and its workers, and every line that it prints is an error."""
+@pytest.mark.parametrize("how", ["terminal closed", "SIGTERM to all"])
+def test_a_signal_to_a_run_and_its_workers_saves_the_step_and_it_goes_on_from_there(how, base, tmp_path):
+    """The window is gone: SIGHUP reaches the run and its workers, and every line that it prints is an error. Or a
+    scheduler stops the job: SIGTERM reaches all of its processes."""
     run, whole = (
         config(base, tmp_path / name, num_steps=40, save_every=100, num_workers=2) for name in ("run", "whole")
     )
@@ -190,8 +193,20 @@ def test_a_run_whose_terminal_is_closed_saves_its_step_and_goes_on_from_there(ba
         env=os.environ | {"PYTHONPATH": str(ROOT)}, preexec_fn=lambda: os.login_tty(terminal), pass_fds=[terminal],
     )  # fmt: skip
     os.close(terminal)
-    until(lambda: has_logged(tmp_path / "run", 3), seconds=120)
-    os.close(ours)
+    os.set_blocking(ours, False)
+
+    def read_on():
+        """What is not read in time fills a terminal up, and then whoever writes to it waits."""
+        with contextlib.suppress(OSError):
+            os.read(ours, 1 << 16)
+        return True
+
+    until(lambda: read_on() and has_logged(tmp_path / "run", 3), seconds=120)
+    if how == "terminal closed":
+        os.close(ours)
+    else:
+        os.killpg(process.pid, signal.SIGTERM)
+        until(lambda: read_on() and process.poll() is not None, seconds=60)
     assert process.wait(60) == 130
     steps = len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert 3 <= steps < 40
