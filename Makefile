@@ -19,6 +19,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 # one thread a process: two threads in one process stall each other on small products
 export OMP_NUM_THREADS := 1
+# where this is set, as in many containers, each of some hundred processes of the tests would compile all that it imports
+unexport PYTHONDONTWRITEBYTECODE
 
 # what `make bench` measures, and more flags for every script, e.g. BENCH_FLAGS="--without vLLM"
 BENCH ?= rollout train rl_step startup grade growth
@@ -27,15 +29,21 @@ BENCH_FLAGS ?=
 
 .PHONY: demo check test vllm-test tinker-test cluster-test bench bench-peers lint audit docs clean
 
-$(VENV)/.demo: pyproject.toml constraints.txt
+# $(call install,EXTRAS); bytecode of sixteen thousand files, a few of which are of another Python, on all cores
+define install
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) install -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
-	$(PIP) install -c constraints.txt -e ".[all]"
+	$(PIP) install --no-compile -c constraints.txt "torch==$$(sed -n 's/^torch==//p' constraints.txt)"
+	$(PIP) install --no-compile -c constraints.txt -e ".[$(1)]"
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+endef
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	$(call install,all)
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.demo
-	$(PIP) install -c constraints.txt -e ".[dev]"
-	touch $@
+$(VENV)/.dev: pyproject.toml constraints.txt
+	$(call install,dev)
+	touch $(VENV)/.demo $@
 
 demo: $(VENV)/.demo
 	@echo "== before: the shipped base =="

@@ -61,6 +61,14 @@ def titled(ax: Axes, title: str, x: str, y: str) -> None:
     ax.set_ylabel(y, color=INK, fontsize=9.5)
 
 
+def lay_out(drawing: Figure) -> None:
+    """Give every text its room, once and for all. Else each file is laid out anew, in a draw of its own."""
+    engine = drawing.get_layout_engine()
+    if engine is not None:
+        engine.execute(drawing)
+        drawing.set_layout_engine(None)
+
+
 def png(drawing: Figure, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=160, facecolor="white")

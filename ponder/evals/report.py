@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ponder import runs
 from ponder.evals import ladder, plots
 from ponder.evals.accuracy_at_compute import headline_lines
-from ponder.evals.axes import png, svg, themed
+from ponder.evals.axes import lay_out, png, svg, themed
 from ponder.evals.bank import Bank, SampleRow
 from ponder.evals.browser import Browser, browser
 from ponder.evals.codec import encode
@@ -299,6 +299,7 @@ def _shown(row: SampleRow) -> ShownSample:
 
 def _picture(folder: Path, name: str, drawing: Figure, caption: str, *, wide: bool = False) -> Picture:
     """Save a picture as PNG and SVG, and return what the page needs to show it."""
+    lay_out(drawing)
     text = svg(drawing, name)
     png(drawing, folder / "figures" / f"{name}.png")
     runs.write_atomic(folder / "figures" / f"{name}.svg", text)

@@ -206,16 +206,30 @@ def _terms(node: Node) -> list[Node]:
     return _terms(node[1]) + _terms(node[2]) if node[0] == "add" else [node]
 
 
-def _amount_only(reading: ParsedAnswer, bare: Node, own: Node, asked: Node) -> ParsedAnswer:
-    """Beside $18, $18 per ticket says $18; any other two units are compared as they are."""
-    money, leaves_ = [leaf for leaf in _unit_leaves(asked) if _is_money(leaf)], _unit_leaves(own)
-    others = [leaf for leaf in leaves_ if not _is_money(leaf)]
-    if len(money) != len(_unit_leaves(asked)) or len(money) != 1 or len(others) != 1 or len(leaves_) != 2:
-        return reading
-    (amount,) = (leaf for leaf in leaves_ if leaf not in others)
-    node: Node = ("mul", bare, amount)
-    is_each = fingerprint(("div", node, others[0])) == reading.key
-    return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name) if is_each else reading
+def _of_each(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
+    """$18 per ticket says $18, and the other way round; any other two units are compared as they are."""
+    assert reading.node is not None and goal.node is not None
+    if _is_money_alone(goal.node) and (amount := _amount_of_each(reading)) is not None:
+        return ParsedAnswer(key=fingerprint(amount), node=amount, name=reading.name)
+    if _is_money_alone(reading.node) and (amount := _amount_of_each(goal)) is not None:
+        return replace(goal, sides=()) if fingerprint(amount) == reading.key else reading
+    return reading
+
+
+def _amount_of_each(reading: ParsedAnswer) -> Node | None:
+    """The $18 of $18 per ticket."""
+    assert reading.node is not None
+    bare, found = _split_units(reading.node)[0], _unit_leaves(reading.node)
+    money, others = [leaf for leaf in found if _is_money(leaf)], [leaf for leaf in found if not _is_money(leaf)]
+    if len(money) != 1 or len(others) != 1:
+        return None
+    amount: Node = ("mul", bare, money[0])
+    return amount if fingerprint(("div", amount, others[0])) == reading.key else None
+
+
+def _is_money_alone(node: Node) -> bool:
+    found = _unit_leaves(node)
+    return len(found) == 1 and _is_money(found[0])
 
 
 def _is_money(unit: Node) -> bool:
@@ -228,7 +242,7 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     bare, units = _split_units(goal.node)
     own_bare, own_units = _split_units(reading.node)
     if units is not None and own_units is not None:
-        return _amount_only(reading, own_bare, own_units, units)
+        return _of_each(reading, goal)
     if (units is None) == (own_units is None):
         return reading
     if units is None:  # the target is bare

@@ -4,24 +4,29 @@
     ran = killed(["rl", "recipe.toml"], cwd=folder, environment={}, when=lambda: marker.exists())
 
 A command is a fork of a server that is started once a test process: it has a command's modules, no threads, and ran
-nothing. Each import costs seconds of processor time, and there are a hundred commands.
+nothing. Each import costs seconds of processor time, and there are a hundred commands. So what forks their workers
+(`ponder/processes.py`) is a fork of the command, where elsewhere it is a new interpreter; tests of the processes
+themselves start `python -m ponder.cli`.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing import forkserver, util
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +105,17 @@ def _server() -> subprocess.Popen[str]:
 
 
 def _serve() -> None:
+    import pydantic  # noqa: F401 - which Typer looks for
+
     import ponder.cli
     import ponder.engine.local
+    import ponder.evals.scaling
+    import ponder.live
     import ponder.train.rl  # noqa: F401 - torch with them
 
+    # else a command looks through all of this for garbage when it ends, and copies it by doing so: half a second
+    gc.collect()
+    gc.freeze()
     for line in sys.stdin:
         job = json.loads(line)
         child = os.fork()
@@ -125,6 +137,7 @@ def _become(job: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(job["environment"])
     sys.path.insert(0, "")
+    util.spawnv_passfds = _server_of_workers
     sys.argv = ["ponder", *job["words"]]
     from ponder.cli import main
 
@@ -137,6 +150,35 @@ def _become(job: dict[str, Any]) -> None:
     except BaseException:
         traceback.print_exc()
     sys.exit(code)
+
+
+_new_interpreter = util.spawnv_passfds
+
+
+def _server_of_workers(path: bytes, words: Sequence[str], passed: Sequence[int]) -> int:
+    """multiprocessing's way to start its helpers; one that forks workers has torch already. It begins as after exec:
+    without handlers of signals and open files of the command."""
+    if "multiprocessing.forkserver" not in words[-1] or threading.active_count() > 1:
+        return _new_interpreter(path, words, passed)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if child := os.fork():
+        return child
+    try:
+        for number in signal.valid_signals():
+            if callable(signal.getsignal(number)):
+                signal.signal(number, signal.SIG_DFL)
+        kept = sorted({0, 1, 2, *passed})
+        for first, last in zip(kept, [*kept[1:], os.sysconf("SC_OPEN_MAX")], strict=True):
+            os.closerange(first + 1, last)
+        forkserver._forkserver.__init__()  # type: ignore[misc]  # it was being started, under its lock
+        listener, alive = passed
+        forkserver.main(listener, alive, [])
+    except SystemExit:  # all that could ask for a worker have ended
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    os._exit(1)
 
 
 def _wait(child: int, timeout: float) -> int | None:

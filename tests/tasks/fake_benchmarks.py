@@ -68,8 +68,14 @@ def gated_rows() -> list[Row]:
     return rows
 
 
+def install(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Every benchmark can be loaded, from files below the folder or as rows of a hub."""
+    rows = gated_rows()
+    patch.setenv("PONDER_DATA", str(write_local(folder)))
+    patch.setattr(published, "hub_rows", lambda repo, config, split, keep: (rows, "abc"))
+
+
 @pytest.fixture
-def fakes(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def fakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every benchmark can be loaded."""
-    monkeypatch.setenv("PONDER_DATA", str(write_local(tmp_path_factory.mktemp("data"))))
-    monkeypatch.setattr(published, "hub_rows", lambda repo, config, split, keep: (gated_rows(), "abc"))
+    install(tmp_path / "data", monkeypatch)
