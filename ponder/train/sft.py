@@ -303,8 +303,8 @@ def numbered_solutions(path: Path) -> list[tuple[str, Row]]:
         is_open = "given" in row and "answer" not in row
         for key in ("problem", "reasoning", *(() if is_open else ("answer",)), *({"given", "system"} & row.keys())):
             value = row.get(key)
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            if is_number and (isinstance(value, int) or math.isfinite(value)):
+            is_whole = isinstance(value, int) and not isinstance(value, bool)  # of any length, which isfinite refuses
+            if is_whole or (isinstance(value, float) and math.isfinite(value)):
                 row[key] = str(value)
             elif not isinstance(value, str):
                 raise ConfigError(f"{where} misses the text field {key!r}")
