@@ -524,7 +524,7 @@ def test_a_file_to_train_on_says_so_in_its_name(data: Path) -> None:
 
 def test_the_recipe_loads_and_its_task_is_there() -> None:
     config = load_recipe(find_recipe("rl_code_qwen05_cpu"))
-    assert (config.lora_rank, config.group_size, config.problems_per_step, config.max_answer_tokens) == (16, 8, 16, 400)
+    assert (config.lora_rank, config.group_size, config.problems_per_step, config.max_answer_tokens) == (16, 8, 8, 200)
     task = load_task(config.task, split="train", seed=config.seed, size=config.pool_size)
     assert isinstance(task, CodeTask) and task.differential == 20
 
