@@ -50,32 +50,42 @@ class _Kept:
         return Completion(prompt_ids=prompt_ids, sampler_logprobs=(), **fields)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Line:
+    """A request, by its hash, and what came back."""
+
+    asked: str
+    said: tuple[_Kept, ...]
+
+
 class KeptCompletions:
     """The file, held by one process. settings: of the model that is asked; a file of another is refused."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         self.path = folder / FILE
         self.num_reused = 0  # requests that were answered from the file
-        self._kept: dict[str, list[_Kept]] = {}
+        self._kept: dict[str, tuple[_Kept, ...]] = {}
         self._lock = lock_beside(self.path)
         try:
             for number, line in enumerate(resumed(self.path, settings, folder), 2):
                 try:
-                    self._kept[line["asked"]] = [decode(_Kept, each) for each in line["said"]]
-                except (ValueError, KeyError, TypeError):
+                    kept = decode(_Line, line)
+                except ValueError:
                     raise damaged(self.path, number) from None
+                self._kept[kept.asked] = kept.said
         except BaseException:
             self._lock.close()
             raise
 
-    def get(self, asked: str) -> list[_Kept] | None:
+    def get(self, asked: str) -> tuple[_Kept, ...] | None:
         found = self._kept.get(asked)
         self.num_reused += found is not None
         return found
 
     def add(self, asked: str, said: Sequence[Completion]) -> None:
-        self._kept[asked] = [_Kept.of(each) for each in said]
-        append_jsonl(self.path, [{"asked": asked, "said": encode(self._kept[asked])}])
+        line = _Line(asked=asked, said=tuple(_Kept.of(each) for each in said))
+        append_jsonl(self.path, [encode(line)])
+        self._kept[asked] = line.said
 
     def __enter__(self) -> KeptCompletions:
         return self

@@ -48,6 +48,7 @@ class Tree:
     facts: str  # step, target
     outcome: str
     ended: str
+    is_good_end: bool
     terms: Sequence[tuple[str, str]]  # reward and its parts
     levels: Sequence[Level]
     num_left_out: int
@@ -88,6 +89,7 @@ def _tree(row: Mapping[str, Any], clip: Callable[[Any], str]) -> Tree:
         facts=" · ".join(facts),
         outcome=str(row.get("outcome") or ""),
         ended=ENDED.get(ended, clip(ended) or "not recorded"),
+        is_good_end=ended == "answer",
         terms=[(clip(name), f"{value:+.3g}") for name, value in terms if is_number(value)],
         levels=ordered[:MAX_TURNS],
         num_left_out=max(0, len(ordered) - MAX_TURNS),
