@@ -47,6 +47,13 @@ def test_a_worker_ignores_what_is_sent_to_the_whole_command_and_imports_from_whe
     assert ignored and "/somewhere/of/this/test" in path
 
 
+def started(script: Path) -> tuple[subprocess.Popen[str], int]:
+    """A parent, and the worker whose number it prints."""
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    return parent, int(parent.stdout.readline())
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="there is a server on Linux only")
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
 def test_workers_and_their_server_end_when_their_parent_is_killed(how, tmp_path):
@@ -63,9 +70,7 @@ def test_workers_and_their_server_end_when_their_parent_is_killed(how, tmp_path)
         "    print(worker.pid, flush=True)\n"
         "    time.sleep(600)\n"
     )
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
+    parent, worker = started(script)
     server = parent_of(worker)
     assert alive(server) and server != parent.pid
     assert "libtorch" in Path(f"/proc/{server}/maps").read_text()  # imported once, for all workers
@@ -105,9 +110,7 @@ def test_the_processes_of_a_pool_end_when_their_parent_is_killed(how, tmp_path):
         "    print(pool.submit(os.getpid).result(), flush=True)\n"
         "    time.sleep(600)\n"
     )
-    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True)
-    assert parent.stdout is not None
-    worker = int(parent.stdout.readline())
+    parent, worker = started(script)
     assert alive(worker)
     parent.send_signal(how)
     parent.wait(10)

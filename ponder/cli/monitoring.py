@@ -104,8 +104,6 @@ def evaluate(
     as_json: opt.Json = False,
 ) -> None:
     """Recall and false positives by view, precision at three base rates, delay, cost: half sets, half is measured."""
-    from ponder.engine.remote import RemoteEngine
-    from ponder.evals.kept import KeptCompletions, KeptEngine
     from ponder.evals.monitoring import examine, read_cases, report_lines
     from ponder.monitors import load_monitors
     from ponder.monitors.base import VIEWS
@@ -118,6 +116,9 @@ def evaluate(
     with contextlib.ExitStack() as stack:
         kept = None
         if url:
+            from ponder.engine.remote import RemoteEngine
+            from ponder.evals.kept import KeptCompletions, KeptEngine
+
             kept = stack.enter_context(KeptCompletions(out, {"model": f"{url} {served.strip()}"}))
             model = KeptEngine(RemoteEngine(url, served.strip(), api_key), kept)
             views = VIEWS if view is None else (_view(view),)
