@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from ponder.evals.rows import SampleRow
 from ponder.scorers import TokenScorer, check_policy, load_scorer
 from ponder.scorers.files import fingerprint
 from ponder.scorers.packing import CompletionGroup
-from ponder.scorers.pool import ScorerPool
+from ponder.scorers.pool import score_chunks
 
 CHUNK = 4000  # samples that a worker takes at a time
 KEEP_EVERY = 20.0  # seconds
@@ -69,9 +69,10 @@ def score_bank(
     with ExitStack() as stack:
         if todo:
             stack.enter_context(scores.held(bank.folder, facts.name))
-        pool = stack.enter_context(ScorerPool(scorer_folder, num_workers=num_workers))
+        groups = [[families[problem] for problem in chunk] for chunk in chunks]
+        scored = stack.enter_context(closing(score_chunks(scorer_folder, groups, num_workers=num_workers)))
         try:
-            for index, found in pool.score([[families[problem] for problem in chunk] for chunk in chunks]):
+            for index, found in scored:
                 kept |= dict(zip(chunks[index], found, strict=True))
                 done, sums = done + sum(map(len, found)), sums + sum(float(x.sum()) for x in found)
                 if time.monotonic() - saved > KEEP_EVERY:

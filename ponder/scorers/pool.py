@@ -1,88 +1,94 @@
 """Scoring on every core: one single-thread process a core, each with the scorer loaded from its folder.
 
-    with ScorerPool("runs/scorer_nano", num_workers=2) as pool:
-        for index, scores in pool.score(chunks_of_groups): ...      # in the order they are finished
+    with closing(score_chunks("runs/scorer_nano", chunks_of_groups, num_workers=2)) as found:
+        for index, scores in found: ...      # in the order they are finished
 
-Scores do not depend on the process that computes them. A few chunks are sent at a time, so that Ctrl-C loses seconds.
+Scores do not depend on the process that computes them. A chunk is sent at a time, so that Ctrl-C loses seconds.
 """
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+import contextlib
+from collections.abc import Generator, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ponder import processes
-from ponder.scorers.base import TokenScorer
 from ponder.scorers.files import load_scorer
 from ponder.scorers.packing import CompletionGroup
 
 Scores = list[NDArray[np.float64]]
-_scorer: TokenScorer | None = None  # in a worker process
+Chunk = Sequence[CompletionGroup]
 
 
-class ScorerPool:
-    """A scorer in several processes, each with its own copy of the weights."""
+def score_chunks(
+    folder: str | Path, chunks: Sequence[Chunk], *, num_workers: int
+) -> Generator[tuple[int, Scores], None, None]:
+    """(index of the chunk, its scores), in the order they are finished. num_workers=0 scores in this process.
 
-    def __init__(self, folder: str | Path, *, num_workers: int) -> None:
-        """num_workers=0 scores in this process."""
-        self.num_workers = num_workers
-        self._local = load_scorer(folder) if not num_workers else None
-        self._pool = (
-            ProcessPoolExecutor(
-                num_workers,
-                processes.context(),
-                initializer=processes.enter,
-                initargs=(dict(os.environ), _start_worker, str(folder)),
-            )
-            if num_workers
-            else None
-        )
-
-    def score(self, chunks: Sequence[Sequence[CompletionGroup]]) -> Iterator[tuple[int, Scores]]:
-        """(index of the chunk, its scores), in the order they are finished."""
-        if self._pool is None:
-            assert self._local is not None
-            for index, chunk in enumerate(chunks):
-                yield index, self._local.score(chunk)
-            return
-        waiting = iter(enumerate(chunks))
-        running: dict[Future[Scores], int] = {}
-        while True:
-            with processes.starting():  # a pool starts its processes when it is given work
-                while len(running) < 2 * self.num_workers and (following := next(waiting, None)):
-                    running[self._pool.submit(_score, following[1])] = following[0]
-            if not running:
-                return
-            done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
-                yield running.pop(future), future.result()
-
-    def __enter__(self) -> ScorerPool:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
+    Raises RuntimeError where a worker fails or ends. The workers end with the generator: close it.
+    """
+    if not num_workers:
+        scorer = load_scorer(folder)
+        for index, chunk in enumerate(chunks):
+            yield index, scorer.score(chunk)
+        return
+    waiting = iter(enumerate(chunks))
+    workers: dict[Connection, Any] = {}
+    try:
+        for _ in range(min(num_workers, len(chunks))):
+            connection, worker = processes.start(_serve, (str(folder),), name="ponder-scorer")
+            workers[connection] = worker
+        busy = {connection for connection in workers if _send_next(connection, waiting)}
+        while busy:
+            ready: list[Any] = wait(list(busy))
+            for connection in ready:
+                answer = _receive(connection, workers[connection])
+                if not _send_next(connection, waiting):
+                    busy.remove(connection)
+                yield answer
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.join()
 
 
-def _start_worker(folder: str) -> None:
-    global _scorer
+def _send_next(connection: Connection, waiting: Iterator[tuple[int, Chunk]]) -> bool:
+    """Whether there was a chunk to send."""
+    following = next(waiting, None)
+    if following is not None:
+        with contextlib.suppress(OSError):  # a dead worker: `_receive` finds it
+            connection.send(following)
+    return following is not None
+
+
+def _receive(connection: Connection, worker: Any) -> tuple[int, Scores]:
+    try:
+        answer = connection.recv()
+    except (EOFError, OSError):
+        worker.join(5)
+        raise RuntimeError(f"a scoring process ended (exit code {worker.exitcode}); was memory short?") from None
+    if isinstance(answer, str):
+        raise RuntimeError(f"scoring failed: {answer}")
+    index, scores = answer
+    return index, scores
+
+
+def _serve(connection: Connection, folder: str) -> None:
     from ponder.models.worker import become_worker  # imports torch, which this package does without
 
     become_worker()
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what the pool ends them with when one has died
-    _scorer = load_scorer(folder)
-
-
-def _score(chunk: Sequence[CompletionGroup]) -> Scores:
-    assert _scorer is not None
-    return _scorer.score(chunk)
+    scorer = None
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            index, chunk = connection.recv()
+            try:
+                scorer = scorer or load_scorer(folder)
+                answer: Any = index, scorer.score(chunk)
+            except Exception as error:
+                answer = f"{type(error).__name__}: {error}"
+            connection.send(answer)

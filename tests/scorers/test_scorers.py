@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import warnings
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 
 import numpy as np
@@ -14,13 +14,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ponder import processes
 from ponder.config import ConfigError
 from ponder.models.weights import save_model
 from ponder.scorers import check_policy, load_scorer
 from ponder.scorers.files import fingerprint
 from ponder.scorers.outcome import BIAS, LOGPROB_WEIGHT, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import CompletionGroup, logprob_features, packs
-from ponder.scorers.pool import ScorerPool
+from ponder.scorers.pool import score_chunks
 from ponder.scorers.process import ProcessScorer
 from ponder.types import Completion
 from tests.helpers import tiny_model, user
@@ -184,23 +185,53 @@ def test_a_saved_scorer_comes_back_the_same(tmp_path, kind):
 def test_workers_give_the_scores_of_one_process(tmp_path):
     scorer = make()
     scorer.save(tmp_path)
-    with ScorerPool(tmp_path, num_workers=1) as pool:
-        found = dict(pool.score([GROUPS[:1], GROUPS[1:], []]))
+    found = dict(score_chunks(tmp_path, [GROUPS[:1], GROUPS[1:], []], num_workers=2))
     for a, b in zip([*found[0], *found[1]], scorer.score(GROUPS), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
     assert found[2] == []
 
 
+def scoring_processes():
+    return [process for process in multiprocessing.active_children() if process.name == "ponder-scorer"]
+
+
 @pytest.mark.slow
-def test_a_worker_that_dies_is_an_error_and_its_pool_ends(tmp_path):
-    """Workers do not hear what is sent to the whole command, but the pool ends the others by SIGTERM."""
+@pytest.mark.parametrize("dies", ["at its start", "at work"])
+def test_a_worker_that_dies_is_an_error_and_the_others_end(tmp_path, dies, monkeypatch):
+    """Also those that were still starting, which hear no signal that asks."""
     make().save(tmp_path)
     workers = []
-    with pytest.raises(BrokenProcessPool), ScorerPool(tmp_path, num_workers=2) as pool:
-        for _ in pool.score([GROUPS[:1]] * 2000):
-            workers = workers or list(pool._pool._processes.values())
-            workers[0].kill()
-    assert workers and not any(worker.is_alive() for worker in workers)
+
+    def start(*arguments, **options):
+        workers.append(started(*arguments, **options))
+        if dies == "at its start":
+            workers[0][1].kill()
+        return workers[-1]
+
+    started = processes.start
+    monkeypatch.setattr(processes, "start", start)
+    with pytest.raises(RuntimeError, match=r"a scoring process ended \(exit code -9\)"):
+        for _ in score_chunks(tmp_path, [GROUPS[:1]] * 2000, num_workers=2):
+            workers[0][1].kill()
+    assert len(workers) == 2 and not any(worker.is_alive() for _, worker in workers)
+
+
+@pytest.mark.slow
+def test_scoring_that_is_given_up_leaves_no_worker(tmp_path):
+    make().save(tmp_path)
+    scored = score_chunks(tmp_path, [GROUPS[:1]] * 2000, num_workers=2)
+    next(scored)
+    assert len(scoring_processes()) == 2
+    scored.close()
+    assert not scoring_processes()
+
+
+@pytest.mark.slow
+def test_what_a_worker_fails_of_is_said(tmp_path):
+    make().save(tmp_path)
+    (tmp_path / "head.safetensors").unlink()
+    with pytest.raises(RuntimeError, match="scoring failed: ConfigError: .*missing"):
+        list(score_chunks(tmp_path, [GROUPS[:1]], num_workers=1))
 
 
 def test_the_wrong_policy_warns_and_the_right_or_an_unknown_one_does_not():

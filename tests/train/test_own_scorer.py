@@ -18,7 +18,7 @@ from ponder.models.weights import save_model
 from ponder.scorers import load_scorer
 from ponder.scorers.files import FACTS, fingerprint
 from ponder.scorers.packing import CompletionGroup
-from ponder.scorers.pool import ScorerPool
+from ponder.scorers.pool import score_chunks
 from ponder.train.estimate import estimate_scorer
 from ponder.train.scorer import load_recipe, train_scorer
 from tests.helpers import tiny_model
@@ -68,8 +68,8 @@ def test_a_scorer_of_ones_own_is_trained_estimated_opened_and_asked(folder):
     (scores,) = scorer.score([FAMILY])
     assert scores.shape == (2,) and np.isfinite(scores).all()
     assert np.sign(scores[1] - scores[0]) == np.sign(result["slope"])
-    with ScorerPool(made, num_workers=1) as pool:  # another process finds the class by its name, too
-        assert [found[0].tolist() for _, found in pool.score([[FAMILY]])] == [scores.tolist()]
+    by_process = score_chunks(made, [[FAMILY]], num_workers=1)  # another process finds the class by its name, too
+    assert [found[0].tolist() for _, found in by_process] == [scores.tolist()]
 
     before = fingerprint("run")
     (made / "table.npz").write_bytes(b"more that decides")
