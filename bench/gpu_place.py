@@ -126,7 +126,7 @@ def off(found: Tensor, wanted: Tensor) -> float:
 def runner(place: Place, model: Transformer, tokenizer: Any, *, graphs: bool, dtype: torch.dtype) -> Runner:
     """PyTorch's network on the place's device, also on a CPU where the engine would take compiled C."""
     layout = WeightLayout(model.config, dtype, None, graphs)
-    weights = {name: x.to(place.device) for name, x in layout.arranged(model.state_dict())}
+    weights = layout.in_memory(model.state_dict(), place.device).views()
     return Runner(
         layout, weights, end_id=tokenizer.end_id, unthink_id=tokenizer.unthink_id, pad_id=tokenizer.pad_id,
         decode=tokenizer.decode, end_ids=tokenizer.end_ids, think_id=tokenizer.think_id, num_slots=64,

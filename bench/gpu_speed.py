@@ -94,7 +94,7 @@ def decoding(place: Place) -> Found:
                 for i in range(sequences)
             ]
             with torch.inference_mode():
-                weights = dict(layout.arranged(model.state_dict()))
+                weights = layout.in_memory(model.state_dict(), model.device).views()
             one = Runner(layout, weights, end_id=-1, unthink_id=None, pad_id=0, decode=str, num_slots=sequences)
             rates[way] = sequences * new / seconds(place, lambda: run_all(one, asked), place.sized(3, 1))  # noqa: B023
             found.numbers[f"{sequences} {way} tokens/s"] = rates[way]

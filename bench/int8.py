@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from ponder.engine import native
+from ponder.engine.arranging import in_memory
 from ponder.engine.native import NativeNetwork
 from ponder.engine.network import Network, WeightLayout
 from ponder.engine.runner import Runner, run_all
@@ -42,7 +43,7 @@ Arranged = tuple[WeightLayout, Mapping[str, Tensor]]
 
 def arranged(model: Transformer, dtype: torch.dtype, *, int8: bool = False) -> Arranged:
     layout = WeightLayout.of(model.config, dtype, torch.device("cpu"), int8=int8)
-    return layout, dict(layout.arranged(model.state_dict()))
+    return layout, layout.in_memory(model.state_dict(), model.device).views()
 
 
 def runner(weights: Arranged, num_slots: int, *, end_id: int = -1) -> Runner:
@@ -63,10 +64,8 @@ def products(config: ModelConfig) -> None:
             path = native.library(torch.bfloat16, int8=way == "int8")
             assert path is not None
             library = native._load(path)
-            if way == "int8":
-                kept = list(native._quantised(library, weight, library.vector_lanes(), library.int8_block()))
-            else:
-                kept = [native._panels(weight, library.vector_lanes())]
+            made = native._matrix(path, "weight", [weight], weight.dtype)
+            kept = list(in_memory([made], torch.int32, weight.device).views().values())
             matrix = native._Matrix(kept[0].data_ptr(), kept[-1].data_ptr(), None, size, columns)
             calls[way] = library.logits, native._Model(D=size, vocabulary=columns, head=matrix), kept
         for rows in (1, 8, 16, 32, 64, 128):

@@ -13,6 +13,7 @@ Shapes: N rows, D width, H query heads, K key/value heads, E head width, V vocab
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ponder.engine.arranging import Arranged
 from ponder.models.cpu import multiplies_bfloat16
 from ponder.models.transformer import ModelConfig, Ops, blank, rope_tables
 
@@ -47,10 +49,17 @@ def parts(checkpoint: Iterable[str]) -> dict[str, list[str]]:
     return names
 
 
-def fuse(state: Mapping[str, Tensor], dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """A checkpoint's tensors -> the fused ones, copied and converted, one after the other."""
+def fuse(state: Mapping[str, Tensor]) -> Iterator[Arranged]:
+    """A checkpoint's tensors -> the fused ones."""
     for name, pieces in parts(state).items():
-        yield name, torch.cat([state[piece].detach().to(dtype) for piece in pieces])
+        tensors = [state[piece].detach() for piece in pieces]
+        shape = torch.Size((sum(map(len, tensors)), *tensors[0].shape[1:]))
+        yield Arranged({name: shape}, functools.partial(_write_under, tensors))
+
+
+def _write_under(tensors: list[Tensor], out: Tensor) -> None:
+    for tensor, part in zip(tensors, out.split([len(tensor) for tensor in tensors]), strict=True):
+        part.copy_(tensor)
 
 
 PACKED_BYTES = 1 << 30  # weights of a larger model are not laid out anew: every worker would hold them once more

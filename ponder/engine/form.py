@@ -63,8 +63,13 @@ class Vocabulary:
 
     def __init__(self, tokenizer: Any) -> None:
         """tokenizer: with `byte_pieces`, see models/tokenizer.py."""
-        self.tokenizer, self.pieces = tokenizer, tokenizer.byte_pieces
+        self.tokenizer = tokenizer
         self.end_id: int = tokenizer.end_id
+
+    @functools.cached_property
+    def pieces(self) -> list[bytes | None]:
+        pieces: list[bytes | None] = self.tokenizer.byte_pieces()
+        return pieces
 
     @functools.cached_property
     def _compiled(self) -> LLTokenizer:

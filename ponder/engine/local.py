@@ -33,14 +33,14 @@ import torch.multiprocessing  # shared tensors can be sent to workers
 from torch import Tensor
 
 from ponder import processes
+from ponder.engine.arranging import write
 from ponder.engine.form import form_problem
 from ponder.engine.network import WeightLayout
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.serving import RunnerArgs, serve, worker_process
 from ponder.engine.stream import Stream
 from ponder.engine.tokens import EngineError, TokenEngine
-from ponder.models.flat import Flat
-from ponder.models.tokenizer import Tokenizer
+from ponder.models.tokenizer import Tokenizer, is_byte_level
 from ponder.models.transformer import Transformer
 from ponder.types import Capabilities, Completion, Message, SamplingParams
 
@@ -94,7 +94,7 @@ class LocalEngine(TokenEngine):
     ) -> None:
         super().__init__(tokenizer, model.config, closes_once=closes_once, policy_version=policy_version)
         self.capabilities = Capabilities(
-            token_ids=True, hidden_states=keep_hidden, forms=self._has_byte_pieces, streaming=True
+            token_ids=True, hidden_states=keep_hidden, forms=is_byte_level(self.tokenizer), streaming=True
         )
         self._outbox: list[_Call] = []
         self._pending: dict[int, _Call] = {}  # of each piece that a worker has
@@ -118,7 +118,7 @@ class LocalEngine(TokenEngine):
                 connection, process = self._start_process()
                 self._workers.append(connection)
                 self.worker_processes.append(process)
-            self._weights = Flat.of(dict(self._layout.arranged(model.state_dict())), shared=num_workers > 0)
+            self._weights = self._layout.in_memory(model.state_dict(), model.device, shared=num_workers > 0)
             for waiting in self._workers:
                 assert waiting is not None
                 self._hand_over(waiting)
@@ -182,14 +182,10 @@ class LocalEngine(TokenEngine):
         stream.on_close = future.cancel
         stream.on_answer_now = lambda: self._answer_now(call)
 
-    @property
-    def _has_byte_pieces(self) -> bool:
-        return getattr(self.tokenizer, "byte_pieces", None) is not None
-
     def supports_form(self, form: str) -> bool:
         """Whether answers can be held to this form: the tokens' bytes are known, and the schema can be followed.
         Raises ConfigError where the library for it is missing."""
-        return self._has_byte_pieces and form_problem(form) is None
+        return is_byte_level(self.tokenizer) and form_problem(form) is None
 
     @property
     def outstanding_tokens(self) -> int:
@@ -410,12 +406,7 @@ class LocalEngine(TokenEngine):
         with self._updating:
             workers = self._pause()
             try:
-                with torch.no_grad():
-                    missing = self._weights.views()
-                    for name, tensor in self._layout.arranged(weights):
-                        missing.pop(name).copy_(tensor)
-                if missing:
-                    raise ValueError(f"the new weights lack {', '.join(list(missing)[:3])}; give all of the model's")
+                write(self._layout.arranged(weights), self._weights.views())
                 self.policy_version = version
             finally:  # weights that do not fit are the caller's error, and nobody's who waits for a completion
                 for connection in workers:

@@ -1,8 +1,9 @@
 """The network as compiled C (`native.c`): on an x86 CPU a step of decoding without PyTorch's small operations.
 
     library = native.library(torch.bfloat16)     # compiles at the first call (some seconds), a file in the cache after
-    tensors = dict(native.arranged(library, config, state, torch.bfloat16))
-    network = native.NativeNetwork(library, config, tensors, torch.bfloat16, num_slots=64)
+    tensors = list(native.arranged(library, config, state, torch.bfloat16))
+    weights = in_memory(tensors, torch.int32, torch.device("cpu")).views()
+    network = native.NativeNetwork(library, config, weights, torch.bfloat16, num_slots=64)
 
 For AVX2, AVX-512 and AMX, in float32 and bfloat16. Where there is no library (`models/compiled.py` says when) the
 engine computes with PyTorch (`network.py`).
@@ -22,6 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ponder.engine.arranging import Arranged
 from ponder.engine.decoder import parts
 from ponder.engine.prompts import Prompt, release
 from ponder.models import compiled
@@ -98,58 +100,84 @@ def supports(config: ModelConfig) -> bool:
     return is_known and fits
 
 
-def arranged(
-    path: str, config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype
-) -> Iterator[tuple[str, Tensor]]:
-    """A checkpoint's tensors as the C code reads them, one after the other: (name, int32 tensor). Matrices are panels
-    (panels, lanes, 2 W), with q, k and v in one and gate and up side by side in every panel; vectors are float32."""
-    library = _load(path)
-    half = library.vector_lanes()
-
-    def matrix(name: str, weight: Tensor) -> Iterator[tuple[str, Tensor]]:
-        if block := library.int8_block():
-            panels, scales = _quantised(library, weight, half, block)
-            yield name, panels
-            yield name.removesuffix("weight") + "scales", scales.view(torch.int32)
-        else:
-            yield name, _panels(weight, half)
-
+def arranged(path: str, config: ModelConfig, state: Mapping[str, Tensor], dtype: torch.dtype) -> Iterator[Arranged]:
+    """A checkpoint's tensors as the C code reads them, all in int32. Matrices are panels (panels, lanes, 2 W), with q,
+    k and v in one and gate and up side by side in every panel; vectors are float32."""
+    half = _load(path).vector_lanes()
     for name, pieces in parts(state).items():
         layer, kind = name.split(".")[-2:]
         tensors = [state[piece].detach() for piece in pieces]
         if layer.endswith("norm"):
-            yield name, tensors[0].float().view(torch.int32)
+            yield _rows(name, tensors[0], torch.float32)
         elif kind == "bias":
             columns = [_padded(tensor.float(), half) for tensor in tensors]
             bias = torch.stack([c.view(-1, half) for c in columns], 1) if layer == "gate_proj" else torch.cat(tensors)
-            yield name, _padded(bias.float().flatten(), 2 * half).view(torch.int32)
+            yield _rows(name, _padded(bias.float().flatten(), 2 * half), torch.float32)
         elif layer == "embed_tokens":
-            embed = tensors[0].to(dtype)
-            yield name, embed.contiguous().view(torch.int32)
+            yield _rows(name, tensors[0], dtype)
             if config.tie_word_embeddings:
-                yield from matrix("lm_head.weight", embed)
-        elif layer == "gate_proj":
-            gate, up = (_padded(tensor.to(dtype), half).view(-1, half, tensor.shape[1]) for tensor in tensors)
-            yield from matrix(name, torch.stack((gate, up), 1).flatten(0, 2))
+                yield _matrix(path, "lm_head.weight", tensors, dtype)
         else:
-            yield from matrix(name, torch.cat([tensor.to(dtype) for tensor in tensors]))
+            yield _matrix(path, name, tensors, dtype, side_by_side=layer == "gate_proj")
 
 
-def _panels(weight: Tensor, half: int) -> Tensor:
-    """(columns, in) -> (panels, lanes, 2 half)."""
-    lanes = _padded(weight, 2 * half).view(torch.int32)
-    return lanes.view(-1, 2 * half, lanes.shape[1]).transpose(1, 2).contiguous()
+def _rows(name: str, tensor: Tensor, dtype: torch.dtype) -> Arranged:
+    """As it is, in this dtype."""
+    shape = torch.Size((*tensor.shape[:-1], tensor.shape[-1] * dtype.itemsize // 4))
+    return Arranged({name: shape}, lambda out: out.view(dtype).copy_(tensor))
 
 
-def _quantised(library: ctypes.CDLL, weight: Tensor, half: int, block: int) -> tuple[Tensor, Tensor]:
+def _matrix(path: str, name: str, tensors: list[Tensor], dtype: torch.dtype, *, side_by_side: bool = False) -> Arranged:
+    """Weights (columns, in) of one matrix or several, as panels; of int8 with their scales."""
+    library, size = _load(path), tensors[0].shape[1]
+    half, block = library.vector_lanes(), library.int8_block()
+    width = 2 * half
+    panels = -(-len(tensors[0]) // half) if side_by_side else -(-sum(map(len, tensors)) // width)
+    if block:
+        blocks = -(-size // block)
+        shapes = {
+            name: (panels, blocks * block // 4, width),
+            name.removesuffix("weight") + "scales": (panels, blocks, width),
+        }
+
+        def quantise(out: Tensor, scales: Tensor) -> None:
+            _quantise(library, _joined(tensors, dtype, half, side_by_side=side_by_side), out, scales)
+
+        return Arranged({name: torch.Size(shape) for name, shape in shapes.items()}, quantise)
+
+    def write(out: Tensor) -> None:
+        if side_by_side:
+            for side, tensor in enumerate(tensors):
+                _write_panels(tensor.to(dtype), out[:, :, side * half : (side + 1) * half])
+        else:
+            _write_panels(_joined(tensors, dtype, half), out)
+
+    return Arranged({name: torch.Size((panels, size * dtype.itemsize // 4, width))}, write)
+
+
+def _joined(tensors: list[Tensor], dtype: torch.dtype, half: int, *, side_by_side: bool = False) -> Tensor:
+    """(columns, in): one under the other, or `half` columns of each in turn; a single one is not copied."""
+    tensors = [tensor.to(dtype) for tensor in tensors]
+    if side_by_side:
+        return torch.stack([_padded(tensor, half).view(-1, half, tensor.shape[1]) for tensor in tensors], 1).flatten(
+            0, 2
+        )
+    return torch.cat(tensors) if len(tensors) > 1 else tensors[0].contiguous()
+
+
+def _write_panels(weight: Tensor, out: Tensor) -> None:
+    """(columns, in) -> (panels, lanes, columns of a panel); columns that are missing in the last panel are zeros."""
+    lanes, width = weight.contiguous().view(torch.int32), out.shape[2]
+    whole = len(lanes) // width
+    out[:whole].copy_(lanes[: whole * width].view(whole, width, lanes.shape[1]).transpose(1, 2))
+    if rest := len(lanes) - whole * width:
+        out[whole, :, :rest].copy_(lanes[whole * width :].T)
+        out[whole, :, rest:].zero_()
+
+
+def _quantise(library: ctypes.CDLL, weight: Tensor, panels: Tensor, scales: Tensor) -> None:
     """(columns, in) -> panels (panels, lanes of four, 2 half) and their scales (panels, blocks, 2 half)."""
-    columns, size = weight.shape
-    num_panels, blocks = -(-columns // (2 * half)), -(-size // block)
-    panels = torch.empty(num_panels, blocks * block // 4, 2 * half, dtype=torch.int32)
-    scales = torch.empty(num_panels, blocks, 2 * half)
-    weight = weight.contiguous()
-    library.quantise(weight.data_ptr(), columns, size, panels.data_ptr(), scales.data_ptr())
-    return panels, scales
+    library.quantise(weight.data_ptr(), *weight.shape, panels.data_ptr(), scales.data_ptr())
 
 
 def _padded(tensor: Tensor, grain: int) -> Tensor:

@@ -8,7 +8,7 @@ they are switched on. `WeightLayout` says which, and how weights lie for it.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ponder.config import ConfigError
 from ponder.engine import native
+from ponder.engine.arranging import Arranged, in_memory
 from ponder.engine.attention import SlotAttention
 from ponder.engine.cache import Cache, CachedPrompt
 from ponder.engine.decoder import FusedDecoder, fuse
@@ -26,6 +27,7 @@ from ponder.engine.prefill import read
 from ponder.engine.prompts import Prompt
 from ponder.models import compiled
 from ponder.models.cpu import fast_dtype
+from ponder.models.flat import Flat
 from ponder.models.transformer import ModelConfig
 
 
@@ -80,11 +82,16 @@ class WeightLayout:
             _check_int8(library)
         return cls(config, dtype if library else fast_dtype(dtype, device), library, are_wanted(device))
 
-    def arranged(self, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """A checkpoint's tensors -> those of the network, one after the other, all of one dtype."""
+    def arranged(self, state: Mapping[str, Tensor]) -> list[Arranged]:
+        """A checkpoint's tensors as those of the network, which `write` can write over others."""
         if self.library:
-            return native.arranged(self.library, self.config, state, self.dtype)
-        return fuse(state, self.dtype)
+            return list(native.arranged(self.library, self.config, state, self.dtype))
+        return list(fuse(state))
+
+    def in_memory(self, state: Mapping[str, Tensor], device: torch.device, *, shared: bool = False) -> Flat:
+        """The same in one new memory, which other processes may share."""
+        dtype = torch.int32 if self.library else self.dtype
+        return in_memory(self.arranged(state), dtype, device, shared=shared)
 
     def network(self, tensors: Mapping[str, Tensor], *, num_slots: int, pad_id: int) -> Network:
         if self.library:

@@ -21,7 +21,7 @@ from ponder.engine.form import Answers
 from ponder.engine.network import WeightLayout
 from ponder.engine.runner import Runner
 from ponder.models.flat import Flat
-from ponder.models.tokenizer import Tokenizer
+from ponder.models.tokenizer import Tokenizer, is_byte_level
 from ponder.models.worker import become_worker
 
 EMIT_EVERY = 0.04  # seconds between two messages about a running stream: more of them would cost sampling its cores
@@ -52,7 +52,7 @@ class RunnerArgs(NamedTuple):
             keep_hidden=self.keep_hidden,
             closes_once=self.closes_once,
             version=self.version,
-            answers=Answers(tokenizer) if hasattr(tokenizer, "byte_pieces") else None,
+            answers=Answers(tokenizer) if is_byte_level(tokenizer) else None,
         )
 
 

@@ -81,11 +81,11 @@ class HFTokenizer:
         longest_first = sorted(map(re.escape, self._reserved), key=len, reverse=True)
         self._marks = re.compile(f"({'|'.join(longest_first)})") if longest_first else None
         self._start = _vocabulary(data, self._reserved)
-        self._is_byte_level = '"ByteLevel"' in json.dumps(data.get("decoder"))
+        self.is_byte_level = '"ByteLevel"' in json.dumps(data.get("decoder"))
         inside = _without_prefix_space(data)
         self._inside = self._start if inside is data else _vocabulary(inside, self._reserved)
         self.window = _window(self.folder)
-        self._longest = _longest(data, self._reserved) if self._is_byte_level else None
+        self.longest_token = _longest(data, self._reserved) if self.is_byte_level else None
         self.vocab_size = max([self._start.get_vocab_size(with_added_tokens=False), *(i + 1 for i in ids.values())])
 
         has_marks = THINK in ids and UNTHINK in ids
@@ -117,11 +117,8 @@ class HFTokenizer:
     def encode(self, text: str) -> list[int]:
         return self._plain(self._start, text)
 
-    @property
-    def byte_pieces(self) -> list[bytes | None] | None:
-        """The bytes of every token, None for marks; None for a vocabulary that is not byte-level (GPT-2's kind)."""
-        if not self._is_byte_level:
-            return None
+    def byte_pieces(self) -> list[bytes | None]:
+        """The bytes of every token, None for marks, where `is_byte_level` (GPT-2's kind). A second for 150,000."""
         found: list[bytes | None] = []
         for token in range(self.vocab_size):
             piece = None if token in self._reserved_ids else self._start.id_to_token(token)
@@ -186,7 +183,7 @@ class HFTokenizer:
         if size <= 4 * limit:
             return 0
         estimate = max(limit + 1, size // 8)
-        if self._longest is not None and size > limit * self._longest:
+        if self.longest_token is not None and size > limit * self.longest_token:
             return estimate
         count = 0
         for text in texts:

@@ -52,6 +52,12 @@ class Tokenizer(Protocol):
         ...
 
 
+def is_byte_level(tokenizer: object) -> bool:
+    """Whether its tokens spell bytes, which `byte_pieces` says and a form of answers needs. It may then know its
+    `longest_token`, too: the characters that one covers at most."""
+    return getattr(tokenizer, "is_byte_level", False)
+
+
 class ByteTokenizer:
     """256 bytes and eight marks: 264 ids, no files.
 
@@ -60,6 +66,8 @@ class ByteTokenizer:
 
     MARKS = ("bos", "user", "assistant", "end", "think", "/think", "system", "pad")
     vocab_size = 256 + len(MARKS)
+    is_byte_level = True
+    longest_token = 1
     bos_id, user_id, assistant_id, end_id, think_id, unthink_id, system_id, pad_id = range(256, 264)
     # a tool's result is something the model is told: it reads as a user message
     _ROLES = {
@@ -70,7 +78,6 @@ class ByteTokenizer:
     def end_ids(self) -> tuple[int, ...]:
         return (self.end_id,)
 
-    @property
     def byte_pieces(self) -> list[bytes | None]:
         """The bytes of every token; None for marks."""
         return [bytes([token]) if token < 256 else None for token in range(self.vocab_size)]

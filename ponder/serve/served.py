@@ -47,11 +47,10 @@ class ServedModel:
     def modes(self) -> dict[str, Strategy]:
         return offered_modes(self.strategies, self.scorer, self.testers)
 
-    @functools.cached_property
+    @property
     def longest_token(self) -> int | None:
-        """Characters that one token spells at most; None where that is not known."""
-        pieces = getattr(self.tokenizer, "byte_pieces", None)  # a character has one byte or more
-        return max((len(piece) for piece in pieces if piece), default=None) if pieces else None
+        """Characters that one token covers at most; None where that is not known."""
+        return getattr(self.tokenizer, "longest_token", None)
 
     @property
     def has_marks(self) -> bool:

@@ -52,7 +52,8 @@ def sharp_model(*, window: int = 512, **changes: object):
 def make_runner(model, *, way: str = "PyTorch", num_slots: int = 64, dtype: torch.dtype = torch.float32) -> Runner:
     layout = WeightLayout(model.config, dtype, WAYS[way](native.SOURCE, dtype))
     return Runner(
-        layout, dict(layout.arranged(model.state_dict())), end_id=END, unthink_id=CLOSE, pad_id=0, decode=str,
+        layout, layout.in_memory(model.state_dict(), model.device).views(),
+        end_id=END, unthink_id=CLOSE, pad_id=0, decode=str,
         num_slots=num_slots,
     )  # fmt: skip
 

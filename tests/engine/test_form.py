@@ -52,18 +52,21 @@ class Pieces:
     LONG = (b'{"', b'": ', b'", "', b'"}', b"true", b"12", b'a"', "é".encode(), b"[[[[", b'{"v": ')
 
     def __init__(self):
-        self.byte_pieces = [bytes([byte]) for byte in range(256)] + [*self.LONG, None]
-        self.end_id = len(self.byte_pieces) - 1
+        self.pieces = [bytes([byte]) for byte in range(256)] + [*self.LONG, None]
+        self.end_id = len(self.pieces) - 1
 
     def encode(self, text):
         ids, left = [], text.encode()
         while left:
-            longest = max((i for i, p in enumerate(self.byte_pieces[:-1]) if left.startswith(p)), key=self._length)
+            longest = max((i for i, p in enumerate(self.pieces[:-1]) if left.startswith(p)), key=self._length)
             ids, left = [*ids, longest], left[self._length(longest) :]
         return ids
 
+    def byte_pieces(self):
+        return self.pieces
+
     def _length(self, token):
-        return len(self.byte_pieces[token])
+        return len(self.pieces[token])
 
 
 def form(schema, before="", after=""):
@@ -79,9 +82,9 @@ def spelled(tokenizer, text, *, rng, room):
         token = answers.steered((0, 0), rng.choice(allowed), room=left)
         assert mask[token]
         if token == tokenizer.end_id:
-            return b"".join(tokenizer.byte_pieces[each] for each in ids).decode(), True
+            return b"".join(tokenizer.byte_pieces()[each] for each in ids).decode(), True
         ids.append(token)
-    return b"".join(tokenizer.byte_pieces[each] for each in ids).decode(errors="replace"), False
+    return b"".join(tokenizer.byte_pieces()[each] for each in ids).decode(errors="replace"), False
 
 
 @pytest.mark.parametrize("tokenizer", [BYTES, Pieces()], ids=["bytes", "pieces"])
@@ -146,7 +149,7 @@ def test_masks_of_longer_tokens_are_those_of_their_bytes():
     answers, text = Answers(pieces), form({"type": ["integer", "boolean", "string"]})
 
     def told(ids):
-        return {pieces.byte_pieces[i] for i in np.flatnonzero(answers.mask((0, sum(ids)), text, ids))}
+        return {pieces.pieces[i] for i in np.flatnonzero(answers.mask((0, sum(ids)), text, ids))}
 
     assert {b"1", b"12", b'"', b"true", b"t"} <= told([]) and not told([]) & {b'{"', b"[[[[", b"e", None}
     digits = {b"%d" % digit for digit in range(10)}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ponder.engine import graphs
+from ponder.engine.arranging import write
 from ponder.engine.graphs import GraphNetwork
 from ponder.engine.network import WeightLayout
 from ponder.engine.runner import Runner, run_all
@@ -25,7 +26,7 @@ def runner(
     model: Transformer, *, is_graph: bool = True, num_slots: int = 64, dtype: torch.dtype = torch.float32
 ) -> Runner:
     layout = WeightLayout(model.config, dtype, None, is_graph)
-    weights = dict(layout.arranged(model.state_dict()))
+    weights = layout.in_memory(model.state_dict(), model.device).views()
     return Runner(layout, weights, end_id=END, unthink_id=CLOSE, pad_id=0, decode=str, num_slots=num_slots)
 
 
@@ -66,8 +67,7 @@ def test_new_weights_are_taken_up_and_the_cache_is_empty_in_the_end():
     one = runner(model)
     weights = dict(one.network.decoder._fused)
     first = run_all(one, [request(0, length=9, temperature=0)])[0][0].token_ids
-    for name, tensor in WeightLayout(model.config, torch.float32, None).arranged(other.state_dict()):
-        weights[name].copy_(tensor)
+    write(WeightLayout(model.config, torch.float32, None).arranged(other.state_dict()), weights)
     one.reload(version=1)
     second = run_all(one, [request(0, length=9, temperature=0)])[0][0].token_ids
     assert second == run_all(runner(other), [request(0, length=9, temperature=0)])[0][0].token_ids != first

@@ -13,6 +13,7 @@ from torch import Tensor
 from ponder.cli.loading import describe, open_engine
 from ponder.config import ConfigError
 from ponder.engine import native
+from ponder.engine.arranging import in_memory
 from ponder.engine.local import LocalEngine
 from ponder.engine.network import WeightLayout
 from ponder.engine.runner import Runner, run_all
@@ -57,7 +58,8 @@ def path(cpu: str, dtype: torch.dtype) -> str:
 def product(cpu: str, x: Tensor, weight: Tensor) -> Tensor:
     """x (N in) times weight (out in), as the output head is computed."""
     library = native._load(path(cpu, weight.dtype))
-    panels, scales = native._quantised(library, weight, library.vector_lanes(), library.int8_block())
+    made = native._matrix(path(cpu, weight.dtype), "weight", [weight], weight.dtype)
+    panels, scales = in_memory([made], torch.int32, weight.device).views().values()
     model = native._Model(D=weight.shape[1], vocabulary=len(weight))
     model.head = native._Matrix(panels.data_ptr(), scales.data_ptr(), None, weight.shape[1], len(weight))
     out = torch.full((len(x), len(weight)), torch.nan)
@@ -132,7 +134,8 @@ def test_the_error_is_at_most_half_a_step_of_each_factor_in_every_block():
 def runner(model, dtype: torch.dtype, *, cpu: str = "this", num_slots: int = 64) -> Runner:
     layout = WeightLayout(model.config, dtype, path(cpu, dtype))
     return Runner(
-        layout, dict(layout.arranged(model.state_dict())), end_id=END, unthink_id=CLOSE, pad_id=0, decode=str,
+        layout, layout.in_memory(model.state_dict(), model.device).views(),
+        end_id=END, unthink_id=CLOSE, pad_id=0, decode=str,
         num_slots=num_slots,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ponder.engine.arranging import write
 from ponder.engine.local import EngineError, LocalEngine
 from ponder.engine.network import WeightLayout
 from ponder.engine.runner import Runner, run_all
@@ -28,7 +29,7 @@ def make_runner(model=None, *, num_slots: int = 16) -> Runner:
     model = model or tiny_model()
     layout = WeightLayout.of(model.config, torch.float32, torch.device("cpu"))
     return Runner(
-        layout, dict(layout.arranged(model.state_dict())),
+        layout, layout.in_memory(model.state_dict(), model.device).views(),
         end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
         decode=TOKENIZER.decode, num_slots=num_slots,
     )  # fmt: skip
@@ -270,7 +271,7 @@ def test_weights_that_do_not_fit_are_an_error_and_what_runs_goes_on():
 def test_a_sample_that_begins_after_an_update_owes_its_first_token_to_who_read_the_prompt():
     model = tiny_model()
     layout = WeightLayout.of(model.config, torch.float32, torch.device("cpu"))
-    weights = dict(layout.arranged(model.state_dict()))
+    weights = layout.in_memory(model.state_dict(), model.device).views()
     runner = Runner(
         layout, weights, end_id=TOKENIZER.end_id, unthink_id=TOKENIZER.unthink_id, pad_id=TOKENIZER.pad_id,
         decode=TOKENIZER.decode, num_slots=2,
@@ -278,8 +279,7 @@ def test_a_sample_that_begins_after_an_update_owes_its_first_token_to_who_read_t
     runner.add(request(n=3, params=replace(PARAMS, min_reasoning_tokens=20)))  # the third waits for a slot
     for _ in range(5):
         assert not runner.step()
-    for name, tensor in layout.arranged(tiny_model(seed=1).state_dict()):
-        weights[name].copy_(tensor)
+    write(layout.arranged(tiny_model(seed=1).state_dict()), weights)
     runner.reload(1)
     finished = []
     while not finished:

@@ -95,7 +95,7 @@ def test_models_of_other_widths_are_left_to_pytorch(changes):
     model = tiny_model(**changes)
     layout = WeightLayout.of(model.config, torch.float32, CPU)
     assert layout.library is None
-    network = layout.network(dict(layout.arranged(model.state_dict())), num_slots=2, pad_id=0)
+    network = layout.network(layout.in_memory(model.state_dict(), model.device).views(), num_slots=2, pad_id=0)
     assert isinstance(network, TorchNetwork)
 
 
@@ -149,7 +149,8 @@ def test_weights_are_arranged_so_that_nothing_is_lost():
     model.init_weights(0)
     layout = WeightLayout.of(model.config, torch.float32, CPU)
     assert layout.library
-    numbers = {float(x) for name, x in layout.arranged(model.state_dict()) for x in x.view(torch.float32).flatten()}
+    arranged = layout.in_memory(model.state_dict(), CPU).views()
+    numbers = {float(x) for tensor in arranged.values() for x in tensor.view(torch.float32).flatten()}
     wanted = {float(x) for tensor in model.state_dict().values() for x in tensor.flatten()}
     assert wanted <= numbers <= wanted | {0.0}
 

@@ -61,7 +61,7 @@ def test_training_follows_the_definition(model: Transformer):
 
 def test_sampling_follows_the_definition(model: Transformer):
     layout = WeightLayout.of(model.config, torch.float32, torch.device("cpu"))
-    weights = dict(layout.arranged(model.state_dict()))
+    weights = layout.in_memory(model.state_dict(), model.device).views()
     runner = Runner(layout, weights, end_id=END, unthink_id=CLOSE, pad_id=0, decode=str)
     assert isinstance(runner.network, TorchNetwork)
     requests = [request(0, length=20, n=3), request(1, length=7)]
