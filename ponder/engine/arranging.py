@@ -45,7 +45,6 @@ def write(tensors: Sequence[Arranged], views: Mapping[str, Tensor]) -> None:
         for write_one, memory in todo:
             write_one(*memory)
         return
-    # the time goes into pages that are touched for the first time, and a second core helps with that
     with ThreadPoolExecutor(num_cores()) as threads:
         for done in [threads.submit(write_one, *memory) for write_one, memory in todo]:
             done.result()

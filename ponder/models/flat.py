@@ -8,6 +8,8 @@ A tensor of its own costs two file descriptors each time it travels; a model has
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -15,6 +17,7 @@ import torch
 from torch import Tensor
 
 _ALIGN = 64  # numbers: every tensor starts at a cache line
+_POPULATE_WRITE = 23  # of Linux, since 5.14
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Flat:
         if not shared or device.type != "cpu":
             return cls(torch.zeros(size, dtype=dtype, device=device), dict(shapes))
         pages = torch.UntypedStorage._new_shared(size * dtype.itemsize)  # zeros, as the system hands them out
+        _populate(pages)
         return cls(torch.empty(0, dtype=dtype).set_(pages), dict(shapes))
 
     def views(self) -> dict[str, Tensor]:
@@ -49,6 +53,14 @@ class Flat:
             views[name] = self.memory[offset : offset + shape.numel()].view(shape)
             offset += _room(shape)
         return views
+
+
+def _populate(pages: torch.UntypedStorage) -> None:
+    """Have the system hand out all pages now, in one call: by an interrupt a page, which is what the first writing
+    would cause, 2.5 GB take half a second longer. Where a system does not know the call, they come by interrupts."""
+    advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
+    if advise is not None:
+        advise(ctypes.c_void_p(pages.data_ptr()), ctypes.c_size_t(pages.nbytes()), _POPULATE_WRITE)
 
 
 def _room(shape: torch.Size) -> int:
