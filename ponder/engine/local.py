@@ -16,6 +16,7 @@ of one thread do not.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import concurrent.futures
 import contextlib
 import logging
@@ -23,6 +24,7 @@ import math
 import multiprocessing
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
@@ -69,6 +71,16 @@ class _Call:
                 self.future.set_exception(error)
             else:
                 self.future.set_result(samples or [])
+
+
+_open: weakref.WeakSet[LocalEngine] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_open() -> None:
+    """A program that ends without closing its engines: their workers have not died."""
+    for engine in list(_open):
+        engine.close()
 
 
 class LocalEngine(TokenEngine):
@@ -130,6 +142,7 @@ class LocalEngine(TokenEngine):
         for number, started in enumerate(self._workers):
             assert started is not None
             threading.Thread(target=self._look_after, args=(number, started), daemon=True).start()
+        _open.add(self)
 
     def _start_process(self) -> tuple[Connection, Any]:
         return processes.start(worker_process, (self._runner_args,), name="ponder-engine")

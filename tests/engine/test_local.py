@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
@@ -413,3 +416,21 @@ def test_an_engine_that_cannot_be_made_leaves_no_worker_behind(monkeypatch):
     with pytest.raises(MemoryError, match="no memory for the weights"):
         LocalEngine(tiny_model(), ByteTokenizer(), num_workers=2)
     until(lambda: not [child for child in multiprocessing.active_children() if child.name == "ponder-engine"])
+
+
+@pytest.mark.slow
+def test_a_program_that_ends_without_closing_its_engine_is_told_of_no_dead_worker(tmp_path):
+    script = tmp_path / "forgets.py"
+    script.write_text(
+        "import asyncio\n"
+        "from ponder.engine.local import LocalEngine\n"
+        "from ponder.models.tokenizer import ByteTokenizer\n"
+        "from ponder.types import SamplingParams\n"
+        "from tests.helpers import tiny_model\n"
+        "if __name__ == '__main__':\n"
+        "    engine = LocalEngine(tiny_model(), ByteTokenizer(), num_workers=1)\n"
+        "    asyncio.run(engine.generate([1, 2], SamplingParams(max_reasoning_tokens=2, max_answer_tokens=2)))\n"
+    )
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    ran = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=120, env=environment)
+    assert (ran.returncode, ran.stderr) == (0, "")
