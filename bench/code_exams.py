@@ -4,10 +4,12 @@
     PONDER_DATA=... python bench/code_exams.py gsm8k --model qwen2.5-coder-0.5b --model runs/rl_programs_qwen05
 
 functions: HumanEval, and MBPP's test set with one assert shown; pass@1 and pass@10, and what one and ten submissions
-get when they are chosen by the public examples, by clusters of behaviour, and by both. gsm8k: the report part; pass@1,
-the vote and the confidence-weighted vote of programs, and of the same model's chains of thought (zero-shot, "Let's
-think step by step."); then both at equal FLOPs: the vote of k programs against that of as many chains as the same
-FLOPs pay for, rounded up. A bank that `ponder score` has scored gets its weighted vote too.
+get when they are chosen by the public examples, by clusters of behaviour, and by both.
+
+gsm8k: the report part; pass@1, the vote and the confidence-weighted vote of programs, and of the same model's chains of
+thought (zero-shot, "Let's think step by step."), half as many, for they are twice as long; then both at equal FLOPs: the
+vote of k programs against that of as many chains as the same FLOPs pay for, rounded up. A bank that `ponder score` has
+scored gets its weighted vote too.
 
 Every later model is compared with the first, problem by problem. Samples are kept under --out, and the same command
 goes on where it stopped; more --samples or a larger --limit add to what is there. Intervals are 95 %, over problems.
@@ -54,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("exam", choices=("functions", "gsm8k"))
     parser.add_argument("--model", action="append", required=True, help="as for ponder eval; the first is the base")
-    parser.add_argument("--samples", type=int, help="of every problem; default 20, gsm8k 64")
+    parser.add_argument("--samples", type=int, help="of every problem; default 20, gsm8k 64 programs")
     parser.add_argument("--limit", type=int, help="only the first problems; default all, gsm8k 100")
     parser.add_argument("--temperature", type=float, default=0.7)
     parser.add_argument("--int8", action="store_true", help="sample with int8 products: faster, not quite as exact")
@@ -97,17 +99,19 @@ def functions(options: argparse.Namespace) -> list[list[str]]:
 def gsm8k(options: argparse.Namespace) -> list[list[str]]:
     options.limit = options.limit or 100
     samples = options.samples or 64
+    drawn_of = {"programs": samples, "chains": -(-samples // 2)}
     rows: dict[str, Rates] = {}
     matched = []
     for model in options.model:
         own = {}
-        for way in ("programs", "chains"):
-            bank, per_token = drawn(options, "gsm8k", model, way, samples, max_answer_tokens=320)
+        for way, count in drawn_of.items():
+            bank, per_token = drawn(options, "gsm8k", model, way, count, max_answer_tokens=320)
             tables = bank.tables()
-            rows[f"{model}, {way}"] = votes_of(bank, tables, samples)
+            rows[f"{model}, {way}"] = votes_of(bank, tables, count)
             own[way] = tables, [ProblemCost(table, per_token) for table in tables]
         matched += at_equal_flops(model, own)
-    title = f"GSM8K, report part: {options.limit} problems, {samples} samples at temperature {options.temperature:g}"
+    counts = " and ".join(f"{count} {way}" for way, count in drawn_of.items())
+    title = f"GSM8K, report part: {options.limit} problems, {counts} of each at temperature {options.temperature:g}"
     head = "| model | k | programs: vote of k | GFLOPs | chains for them | their vote | programs - chains |"
     return [[title, "", *compared(rows)], ["At equal FLOPs", "", head, "|---" * 7 + "|", *matched]]
 
@@ -117,9 +121,9 @@ def votes_of(bank: Bank, tables: Sequence[Samples], k: int) -> Rates:
     rates: Rates = {"pass@1": [pass_at(len(t), int(t.correct.sum()), 1) for t in tables]}
     weighted: list[tuple[str, Rule, str]] = []
     if all(np.isfinite(t.mean_logprob[t.classes >= 0]).all() for t in tables):
-        weighted.append(("confidence-weighted vote", CONFIDENT["confidence-weighted vote"], ""))
+        weighted.append((f"confidence-weighted vote of {k}", CONFIDENT["confidence-weighted vote"], ""))
     for scorer in complete_scorers(tables, bank.scorers)[0]:
-        weighted.append((f"vote weighted by {scorer}", SCORED["weighted vote"], scorer))
+        weighted.append((f"vote of {k} weighted by {scorer}", SCORED["weighted vote"], scorer))
     replays = [Replay(t) for t in tables]
     rates[f"cons@{k}"] = [replay.consensus(k) for replay in replays]
     for name, rule, scorer in weighted:

@@ -56,12 +56,21 @@ async def _history(service: Service, key: Key, previous: str) -> list[Item]:
             raise StoreUnavailable(f"Response '{previous}' could not be stored yet. Please try again later.")
     parent = await store.read(lambda: store.get("response", previous, owner=key.owner))
     if parent is None:
-        message = f"Previous response with id '{previous[:100]}' not found."
-        raise ApiError(400, message, code="previous_response_not_found", param="previous_response_id")
+        raise _no_previous(f"Previous response with id '{previous[:100]}' not found.")
     if parent["status"] in ("queued", "in_progress"):
         message = f"Response '{previous}' is still in progress; wait for it or cancel it."
         raise ApiError(409, message, code="conflict", param="previous_response_id", kind="conflict_error")
-    return await store.read(lambda: store.history(previous, owner=key.owner))
+    try:
+        return await store.read(lambda: store.history(previous, owner=key.owner))
+    except KeyError as missing:
+        raise _no_previous(
+            f"Response '{previous}' goes on from '{missing.args[0]}', which was deleted or has expired. Send the "
+            "conversation in `input` instead."
+        ) from None
+
+
+def _no_previous(message: str) -> ApiError:
+    return ApiError(400, message, code="previous_response_not_found", param="previous_response_id")
 
 
 async def stored_item(store: Store, name: str, owner: str) -> Item:

@@ -273,14 +273,15 @@ class Store(Database):
         return self._run("DELETE FROM items WHERE parent = ? AND id = ?", parent, name) > 0
 
     def history(self, name: str, *, owner: str) -> list[dict[str, Any]]:
-        """All items of a chain of responses, oldest first: inputs and outputs in turn."""
+        """All items of a chain of responses, oldest first: inputs and outputs in turn. Raises KeyError with the id of
+        one that is not there any more."""
         chain: list[list[dict[str, Any]]] = []
         while name:
             rows = self._all(
                 "SELECT previous FROM objects WHERE id = ? AND owner = ? AND kind = 'response'", name, owner
             )
             if not rows:
-                break
+                raise KeyError(name)
             chain.append(self.items(name, "in") + self.items(name, "out"))
             name = rows[0][0]
         return [item for items in reversed(chain) for item in items]

@@ -359,6 +359,17 @@ def test_store_false_keeps_nothing(client):
     assert error.value.code == "previous_response_not_found"
 
 
+def test_a_chain_that_lost_a_response_is_refused_instead_of_answered_without_it(client):
+    first = respond(client)
+    second = respond(client, previous_response_id=first.id)
+    third = respond(client, previous_response_id=second.id)
+    client.responses.delete(first.id)
+    for last in (second, third):
+        with pytest.raises(openai.BadRequestError, match=f"goes on from '{first.id}', which was deleted") as error:
+            respond(client, previous_response_id=last.id)
+        assert error.value.code == "previous_response_not_found"
+
+
 def test_a_stored_stream_can_be_replayed_from_anywhere(client):
     events = follow(respond(client, stream=True))
     name = events[-1].response.id
