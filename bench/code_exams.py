@@ -6,10 +6,10 @@
 functions: HumanEval, and MBPP's test set with one assert shown; pass@1 and pass@10, and what one and ten submissions
 get when they are chosen by the public examples, by clusters of behaviour, and by both.
 
-gsm8k: the report part; pass@1, the vote and the confidence-weighted vote of programs, and of the same model's chains of
-thought (zero-shot, "Let's think step by step."), half as many, for they are twice as long; then both at equal FLOPs: the
-vote of k programs against that of as many chains as the same FLOPs pay for, rounded up. A bank that `ponder score` has
-scored gets its weighted vote too.
+gsm8k: the report part; pass@1, the vote and the confidence-weighted vote of programs, and of the same model's chains
+of thought (zero-shot, "Let's think step by step."), half as many, for they are twice as long; then both at equal FLOPs:
+the vote of k programs against that of as many chains as the same FLOPs pay for, rounded up. A bank that `ponder score`
+has scored gets its weighted vote too.
 
 Every later model is compared with the first, problem by problem. Samples are kept under --out, and the same command
 goes on where it stopped; more --samples or a larger --limit add to what is there. Intervals are 95 %, over problems.

@@ -38,7 +38,7 @@ from contenders import (
 
 sys.path.insert(0, str(ROOT))  # this tree, whatever is installed
 
-from ponder import runs
+from ponder import files, runs
 from ponder.config import ConfigError
 from ponder.models import cpu, hub
 from ponder.processes import num_cores
@@ -260,7 +260,7 @@ def publish(arguments: argparse.Namespace, cases: Sequence[dict[str, Any]], *, s
     print(json.dumps(case))
     print(f"\n{show or table(case)}\n", flush=True)
     name = case["bench"] + (".quick" if arguments.quick else "")
-    runs.write_atomic(arguments.out / f"{name}.json", json.dumps(cases, indent=1) + "\n")
+    files.write_atomic(arguments.out / f"{name}.json", json.dumps(cases, indent=1) + "\n")
     if LOAD[0] > 0.5:
         print(f"other work was running at the start (load {LOAD[0]}): not figures to quote\n", flush=True)
 

@@ -35,10 +35,11 @@ from ponder.evals.bank import Bank
 from ponder.evals.exams import run_exam
 from ponder.evals.overoptimisation import completion_of_text, label
 from ponder.evals.stats import interval
+from ponder.files import write_atomic
 from ponder.models import hub
 from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
 from ponder.rollouts.preferences import visible
-from ponder.runs import find_checkpoints, write_atomic
+from ponder.runs import find_checkpoints
 from ponder.scorers import load_scorer
 from ponder.tasks import load_task
 from ponder.train.deliberations import Faults, make_rows

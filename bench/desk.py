@@ -30,8 +30,8 @@ from ponder.config import load
 from ponder.engine.local import LocalEngine
 from ponder.evals.safety import SafetyRow, SafetySetup, rates, run_safety
 from ponder.evals.stats import Estimate, interval, paired_difference
+from ponder.files import write_atomic
 from ponder.models import hub
-from ponder.runs import write_atomic
 from ponder.tasks import load_task
 from ponder.tasks.base import TaskWrapper
 from ponder.tasks.desk import policy_of

@@ -105,7 +105,7 @@ def decoding(place: Place) -> Found:
 
 def rl(place: Place) -> Found:
     """The demo's recipe through `ponder rl`: it runs, sampler and trainer agree, and at size it learns."""
-    from ponder.runs import read_jsonl
+    from ponder.files import read_jsonl
     from ponder.train.recipe import load_recipe
     from ponder.train.rl import rl as run
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.runs import append_jsonl
+from ponder.files import append_jsonl
 from ponder.sandbox import Program
 from ponder.sandbox.programs import Programs
 from ponder.tasks.judge import judge

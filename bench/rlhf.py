@@ -31,9 +31,10 @@ from ponder.evals.codec import encode
 from ponder.evals.exams import run_exam
 from ponder.evals.overoptimisation import PressedCurve, PressedPoint, bank_curve, label, score_bank, shown_work
 from ponder.evals.preference import trained_on
+from ponder.files import append_jsonl, read_jsonl, write_atomic
 from ponder.intervals import student
 from ponder.models import hub
-from ponder.runs import append_jsonl, find_checkpoints, read_jsonl, write_atomic
+from ponder.runs import find_checkpoints
 from ponder.scorers import load_scorer
 from ponder.strategies.turns import Trajectory
 from ponder.tasks import load_task

@@ -37,9 +37,10 @@ from numpy.typing import NDArray
 
 from ponder.evals.bank import Bank
 from ponder.evals.overoptimisation import best_of, completion_of_text, label, shown_work
+from ponder.files import write_atomic
 from ponder.intervals import student
 from ponder.models import hub
-from ponder.runs import find_checkpoints, write_atomic
+from ponder.runs import find_checkpoints
 from ponder.scorers import load_scorer
 from ponder.scorers.preference import PreferenceScorer
 from ponder.scorers.preference_ensemble import PreferenceEnsemble

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 
 LEVELS = ("minimal", "low", "medium", "high", "xhigh", "max")
 FILE = "efforts.json"

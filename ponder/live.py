@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from ponder.runs import printable
+from ponder.files import printable
 from ponder.train.ledger import Step
 from ponder.types import Rollout, Solution
 

@@ -12,14 +12,12 @@
     RUN/inputs.json      hashes of the files, problems and models that it reads
     RUN/.lock            held by the one process that writes here
 
-Writing is append-only or replace-by-rename, so `kill -9` leaves at most one broken last line, which readers skip.
+How they are written so that a kill or a full disk loses nothing: `ponder/files.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
 import os
 import platform
 import subprocess
@@ -27,173 +25,17 @@ import sys
 import time
 import tomllib
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ponder import __version__
+from ponder.files import append_jsonl, lock, nan_as_null, read_jsonl, read_object, read_recipe, write_atomic
 
-try:
-    import fcntl
-except ImportError:  # no file locks on this system: then nothing warns of two writers
-    fcntl = None  # type: ignore[assignment]
-
-SMALL_ENOUGH, MOST_TIMES = 1 << 30, 100  # see `most_unpacked`
 # keys of a recipe that a continued run may have changed: none of them changes what is learned
 MAY_CHANGE = {
     "num_steps", "checkpoint_steps", "save_every", "eval", "adapter_only", "log_rollouts", "cluster", "tinker"
 }  # fmt: skip
-
-
-class StorageError(OSError):
-    """The disk refused a write; what was written before is kept."""
-
-
-def cache_root() -> Path:
-    """Where ponder keeps what it made and can make again: $PONDER_CACHE, else a folder of the user's cache."""
-    if os.environ.get("PONDER_CACHE"):
-        return Path(os.environ["PONDER_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").expanduser() / "ponder"
-
-
-def write_atomic(path: Path, data: str | bytes) -> None:
-    """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(encoded(data) if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
-            "(what was written before is kept)"
-        ) from error
-
-
-def refuse_overwriting(out: Path, *read: str | Path) -> None:
-    """A command never writes over what it reads: the rest of that would be gone."""
-    for each in read:
-        path = str(each).removeprefix("file:")  # or a task's name, which may be longer than a path can be
-        if os.path.exists(path) and os.path.exists(out) and os.path.samefile(path, out):
-            raise ValueError(f"{out} is what this command reads; give another --out")
-
-
-def encoded(text: str) -> bytes:
-    """UTF-8 for a file. A lone surrogate, which JSON may give, becomes its escape: in JSON that is the same text."""
-    return text.encode(errors="backslashreplace")
-
-
-def utf8(text: str) -> str:
-    """The text that `encoded` writes."""
-    return text if text.isascii() else encoded(text).decode()
-
-
-def well_formed(text: str) -> str:
-    """Text that UTF-8 can carry beyond files: lone surrogates become U+FFFD, pairs of them their character."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-
-
-def printable(text: str) -> str:
-    """Text without what would steer a terminal: a model may write escapes, which move, recolour and copy."""
-    return text if text.isprintable() else "".join(char for char in text if char in "\n\t" or char.isprintable())
-
-
-def nan_as_null(value: Any) -> Any:
-    """What JSON can hold of a value: it has no number for nan and infinity, and other readers refuse Python's."""
-    if isinstance(value, Mapping):
-        return {name: nan_as_null(inner) for name, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [nan_as_null(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def null_as_nan(value: Any) -> Any:
-    """What `nan_as_null` wrote, as numbers again."""
-    if isinstance(value, dict):
-        return {name: null_as_nan(inner) for name, inner in value.items()}
-    if isinstance(value, list):
-        return [null_as_nan(inner) for inner in value]
-    return math.nan if value is None else value
-
-
-def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
-    """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a+b", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            if size:
-                file.seek(size - 1)
-                if file.read(1) != b"\n":
-                    _cut_torn_line(file)
-            start = file.seek(0, os.SEEK_END)
-            try:
-                rest = encoded("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
-                while rest:
-                    rest = rest[file.write(rest) :]  # a nearly full disk takes a part, then refuses
-            except OSError:
-                file.truncate(start)  # a full disk writes half a line; leave none
-                raise
-    except OSError as error:
-        raise StorageError(
-            f"cannot append to {path}: {error.strerror or error}; free some space and run the same "
-            "command again (what was written before is kept)"
-        ) from error
-
-
-def _cut_torn_line(file: Any) -> None:
-    file.seek(0)
-    content = file.read()
-    file.truncate(content.rfind(b"\n") + 1)
-
-
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file that ponder wrote; a torn last line is skipped, a broken one before it is an error."""
-    if not path.exists():
-        return
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                row = json.loads(line)
-            except (ValueError, RecursionError):
-                row = None
-            if not isinstance(row, dict):
-                raise ValueError(f"{path}:{number} is not JSON; delete that line to go on")
-            yield row
-
-
-def read_object(path: Path, *needed: str) -> dict[str, Any]:
-    """The object in a JSON file that ponder wrote, with these keys; ValueError names a file that is damaged."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_bytes())
-        if not isinstance(found, dict) or not set(needed) <= set(found):
-            raise ValueError(f"it is no object with {', '.join(needed) or 'anything in it'}")
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, error) from None
-    return found
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """The keys of a run's config.toml; ValueError names a file that is damaged."""
-    try:
-        return tomllib.loads(path.read_bytes().decode())
-    except (ValueError, RecursionError) as error:
-        raise _damaged(path, error) from None
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} is damaged ({str(error)[:100]}); restore it, or begin again elsewhere")
-
-
-def most_unpacked(size: int) -> int:
-    """Bytes to which packed files of this size may unpack. A few can be made to fill any memory; data is not so."""
-    return SMALL_ENOUGH + MOST_TIMES * size
 
 
 def revision() -> str:
@@ -234,55 +76,6 @@ def machine() -> dict[str, Any]:
         "platform": platform.platform(),
         "python": platform.python_version(),
     }
-
-
-# --- one writer --------------------------------------------------------------------------------------------------
-
-
-class InUse(ValueError):
-    """Another process writes there."""
-
-
-def hold(file: IO[Any]) -> bool:
-    """Lock an open file; False where another process has it. The lock goes with the process, also by kill -9."""
-    if fcntl is not None:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # a file system without locks
-    return True
-
-
-def lock(path: Path, what: object) -> IO[str]:
-    """Hold a lock file until it is closed; another process gets an error with the holder. Children do not hold it."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "a+", encoding="utf-8", errors="replace")  # noqa: SIM115 - held open on purpose
-    except OSError as error:
-        raise StorageError(f"cannot write in {path.parent}: {error.strerror or error}; choose another") from error
-    try:
-        if not hold(file):
-            file.seek(0)
-            holder = file.read(500).strip() or "another process"
-            raise InUse(f"{what} is being written by {holder}; wait for it, stop it, or give another `out`")
-        file.truncate(0)
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
-        file.write(f"process {os.getpid()} on {platform.node()} ({command[:300]})")
-        file.flush()
-    except InUse:
-        file.close()
-        raise
-    except OSError:
-        pass  # a full disk: the lock holds without a name
-    return file
-
-
-def lock_beside(path: Path, what: object = None) -> IO[str]:
-    """Hold a file or a folder that is about to be written, by a lock file beside it. what: its name in the error."""
-    whole = path.absolute()  # "." has a name then
-    return lock(whole.with_name(f".{whole.name}.lock"), what or path)
 
 
 class Run:
@@ -408,84 +201,3 @@ def step_folders(folder: Path, file: str) -> list[Path]:
 def step_of(folder: Path) -> int:
     """Of a checkpoint, or an exam of one, by its name: step_100000 comes after step_99999."""
     return int(folder.name.removeprefix("step_"))
-
-
-# --- what a model was trained on ---------------------------------------------------------------------------------
-
-
-Source = Mapping[str, Any]  # what something was trained on: one of the forms below
-
-
-def record_training(
-    folder: str | Path, base: str | Path | None, sources: Sequence[Source], *, base_name: str = ""
-) -> None:
-    """Write FOLDER/training.json: what this model was trained on, carried forward from the model it began from.
-
-    `base` is that model's folder, None for a model made from nothing. A source is one of
-        {"kind": "task", "task": "gsm8k", "split": "train", "seed": 0, "size": 2048}
-        {"kind": "file", "path": "data/solutions.jsonl", "sha256": "..."}      see `file_source`
-        {"kind": "other", "name": "demonstrations", "note": "why its problems cannot be listed"}
-        {"kind": "experiment", "name": "monitor in the reward", "reason": "..."}      see `experiment_source`
-    """
-    earlier = [] if base is None else training_sources(base)
-    if base is not None and not earlier:
-        earlier = [_unknown(base_name or Path(base).name)]
-    merged = list({json.dumps(row, sort_keys=True): dict(row) for row in [*earlier, *sources]}.values())
-    write_atomic(Path(folder) / "training.json", json.dumps({"format": 1, "sources": merged}, indent=1) + "\n")
-
-
-def _unknown(name: str) -> dict[str, Any]:
-    return {"kind": "unknown", "name": name, "note": "what it was trained on before is not recorded"}
-
-
-def file_source(path: str | Path) -> dict[str, Any]:
-    """A data file as a training source: where it is, and the digest of what it held."""
-    return {
-        "kind": "file",
-        "path": str(path),
-        "sha256": file_hash(path),
-    }
-
-
-def experiment_source(reason: str) -> dict[str, Any]:
-    """That a monitor reached the reward of this training, and why. It stays with all that is trained from it."""
-    return {"kind": "experiment", "name": "monitor in the reward", "reason": reason}
-
-
-def experiments(folder: str | Path) -> list[str]:
-    """The reasons for which monitors reached the reward while the model in a folder was trained."""
-    return [str(row.get("reason")) for row in training_sources(folder) if row.get("kind") == "experiment"]
-
-
-def file_hash(path: str | Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def training_sources(folder: str | Path) -> list[dict[str, Any]]:
-    """What the model in a folder was trained on, as far as it says: its training.json, else the recipe of its run.
-
-    Empty where nothing is known. A file that is broken says nothing.
-    """
-    folder = Path(folder)
-    try:
-        sources = json.loads((folder / "training.json").read_text(encoding="utf-8"))["sources"]
-        return [dict(row) for row in sources]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    run = folder.parent.parent if folder.parent.name == "checkpoints" else folder
-    try:
-        recipe = read_recipe(run / "config.toml")
-    except (OSError, ValueError):
-        return []
-    sources = []
-    if recipe.get("model"):
-        sources.append(_unknown(str(recipe["model"])))
-    if isinstance(recipe.get("task"), str):
-        names = {name: recipe[name] for name in ("seed",) if name in recipe} | {"size": recipe.get("pool_size")}
-        sources.append({"kind": "task", "task": recipe["task"], "split": "train", **names})
-    elif isinstance(recipe.get("data"), str) and Path(recipe["data"]).is_file():
-        sources.append({"kind": "file", "path": recipe["data"]})
-    elif "data" in recipe:
-        sources.append({"kind": "other", "name": str(recipe["data"]), "note": "made while training"})
-    return sources

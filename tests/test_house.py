@@ -13,16 +13,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-BASE = {"types", "config", "runs", "processes", "stopping", "rewarding", "intervals"}
+BASE = {"types", "config", "files", "trained_on", "runs", "processes", "stopping", "rewarding", "intervals"}
 # a room -> what it may import of ponder (its own room is always allowed)
 MAY = {
     "types": set(),
     "config": set(),
-    "runs": {"types"},
+    "files": set(),
+    "trained_on": {"files"},
+    "runs": {"files"},
     "processes": {"stopping"},
     "stopping": set(),
     "rewarding": set(),
-    "efforts": {"config", "runs"},
+    "efforts": {"config", "files"},
     "intervals": set(),
     "ratings": {"intervals"},
     "sandbox": BASE,

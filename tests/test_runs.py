@@ -12,19 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from ponder.runs import (
-    InUse,
-    Run,
-    StorageError,
-    append_jsonl,
-    file_source,
-    find_checkpoints,
-    read_jsonl,
-    record_training,
-    training_sources,
-    write_atomic,
-)
+from ponder.files import InUse, StorageError, append_jsonl, read_jsonl, write_atomic
+from ponder.runs import Run, find_checkpoints
 from ponder.train.doctor import diagnose
+from ponder.trained_on import file_source, record_training, training_sources
 
 
 def test_a_torn_last_line_is_skipped_and_cut_off_by_the_next_append(tmp_path):

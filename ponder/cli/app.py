@@ -30,7 +30,7 @@ FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 def main() -> None:
     """Run the CLI; an error that a person can fix is one line on stderr and exit code 1."""
     from ponder.cli.show import show_warning, shown
-    from ponder.runs import StorageError
+    from ponder.files import StorageError
 
     warnings.showwarning = show_warning
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -171,7 +171,7 @@ def export(
     """Write votes as comparisons, without reasoning and without names of models, for a scorer to learn from."""
     from ponder.evals.arena_export import comparisons, write_comparisons
     from ponder.evals.votes import check_filters, read_log
-    from ponder.runs import refuse_overwriting
+    from ponder.files import refuse_overwriting
 
     refuse_overwriting(out, log)
     read = read_log(log)

@@ -67,7 +67,7 @@ def log(
     """Send a run's metrics, samples and curves to a tracker; run again, it sends what is new."""
     from ponder.config import lookup
     from ponder.evals.trackers import TRACKERS, Sent, send, tracked
-    from ponder.runs import lock, write_atomic
+    from ponder.files import lock, write_atomic
 
     found, opened = tracked(run, project), lookup(TRACKERS, to, what="tracker")
     kept = run / "sent" / f"{to}.json"

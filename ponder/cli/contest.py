@@ -78,7 +78,7 @@ def standings(
 ) -> None:
     """Make a contest file from standings of Codeforces that you fetched. Handles are not kept."""
     from ponder.evals.contests import from_standings, read_json, write_contest
-    from ponder.runs import refuse_overwriting
+    from ponder.files import refuse_overwriting
 
     refuse_overwriting(out, answer, ratings)
     made = from_standings(read_json(answer), read_json(ratings), str(answer))

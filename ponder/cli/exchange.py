@@ -81,7 +81,7 @@ def _export_served(url: str, out: Path, api_key: str, with_reasoning: bool, limi
     """The rows of one's own stored answers, each with whether a monitor flagged it: trained on whole, or not at all."""
     from ponder.cli.show import finish
     from ponder.config import ConfigError
-    from ponder.runs import write_atomic
+    from ponder.files import write_atomic
     from ponder.serve.terminal import error_message, key_for
 
     try:
@@ -160,8 +160,8 @@ def push(
     """Put a model or an adapter on the hub, with a card made from its run."""
     from ponder.cli.show import finish
     from ponder.evals.card import prepare
+    from ponder.files import lock_beside
     from ponder.models.upload import publication, upload
-    from ponder.runs import lock_beside
 
     out = out or Path("push") / name.rpartition("/")[2]
     what = publication(model, name, adapter=adapter, base=base, license=license)

@@ -67,7 +67,7 @@ def _open_vllm(model: str, num_slots: int) -> Engine:
 def warn_of_experiments(model: str) -> None:
     """A note where a model was trained with a monitor in its reward: its monitors' judgements mean little."""
     from ponder.models import hub
-    from ponder.runs import experiments
+    from ponder.trained_on import experiments
 
     for reason in experiments(hub.resolve(model)):
         print(f"note: {model} was trained with a monitor in its reward ({reason}): it may hide from monitors",
@@ -171,7 +171,7 @@ class SharedEngine(EngineWrapper):
 
 def check_kind(run: Path) -> None:
     """Curves and diagnoses are of reinforcement learning; other runs have neither groups nor checkpoints on the way."""
-    from ponder.runs import read_object
+    from ponder.files import read_object
 
     kind = read_object(run / "run.json", "kind")["kind"]
     instead = {
@@ -200,7 +200,7 @@ def describe(model: str, base_url: str | None, *, int8: bool = False) -> ModelIn
     from ponder.models import hub
     from ponder.models.transformer import flops_per_token
     from ponder.models.weights import read_config
-    from ponder.runs import training_sources
+    from ponder.trained_on import training_sources
 
     folder = hub.resolve(model)
     config = read_config(folder)

@@ -149,10 +149,11 @@ def scale(
     from ponder.models.transformer import flops_per_token
     from ponder.models.weights import read_config
     from ponder.rollouts.deliberate import open_environment
-    from ponder.runs import find_checkpoints, training_sources
+    from ponder.runs import find_checkpoints
     from ponder.tasks import load_task
     from ponder.tasks.ways import count
     from ponder.train.recipe import RLConfig, reached
+    from ponder.trained_on import training_sources
 
     if (run / "bank.json").exists():
         found = compare_strategies(run)

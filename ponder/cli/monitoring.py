@@ -17,7 +17,7 @@ from ponder.cli.app import MEASURE, app
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_json, resumable
 from ponder.config import ConfigError
-from ponder.runs import refuse_overwriting
+from ponder.files import refuse_overwriting
 
 if TYPE_CHECKING:
     from ponder.evals.loophole import Found, Sample
@@ -204,8 +204,9 @@ def _base(out: Path, workers: int) -> Trigrams:
     """The base is trained, its samples are drawn, the outside monitor is learned: each once."""
     from ponder.config import load
     from ponder.evals import loophole
+    from ponder.files import read_jsonl
     from ponder.monitors import learned
-    from ponder.runs import find_checkpoints, read_jsonl
+    from ponder.runs import find_checkpoints
     from ponder.train.sft import SFTConfig, sft
 
     if not find_checkpoints(out / "base"):
@@ -261,7 +262,7 @@ def _keep_table(out: Path, learned: Trigrams, arms: list[str], seeds: int) -> tu
     """Write the table and the picture of all that is there; (its points, the table's lines)."""
     from ponder.evals import loophole
     from ponder.evals.axes import png
-    from ponder.runs import write_atomic
+    from ponder.files import write_atomic
 
     found = loophole.read_points(out, learned, arms, range(seeds))
     if not found:

@@ -42,7 +42,7 @@ def label_(
     """Compare answers of a bank by a gold reward that is written down."""
     from ponder.evals.bank import Bank
     from ponder.evals.overoptimisation import label
-    from ponder.runs import write_atomic
+    from ponder.files import write_atomic
 
     rows = label(Bank.read(bank), lookup({}, gold, what="gold reward"), size=size, noise=noise, seed=seed)
     write_atomic(out, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
@@ -67,7 +67,7 @@ def curves_(
     from ponder.evals.overoptimisation import bank_curve, score_bank
     from ponder.evals.overoptimisation_plots import BEST_OF, save_figure
     from ponder.evals.preference import trained_on
-    from ponder.runs import write_atomic
+    from ponder.files import write_atomic
     from ponder.scorers import load_scorer
 
     if not proxy and not run:
@@ -108,7 +108,8 @@ def _along(folder: Path, out: Path, gold: Any, *, limit: int, samples: int, seed
     from ponder.evals.exams import run_exam
     from ponder.evals.overoptimisation import run_curve
     from ponder.evals.preference import trained_on
-    from ponder.runs import find_checkpoints, read_object
+    from ponder.files import read_object
+    from ponder.runs import find_checkpoints
     from ponder.scorers import load_scorer
     from ponder.tasks import load_task
     from ponder.train.recipe import load_recipe

@@ -14,7 +14,7 @@ from ponder.cli.app import LEARN, app
 from ponder.cli.loading import closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import finish, resumable
-from ponder.runs import refuse_overwriting
+from ponder.files import refuse_overwriting
 from ponder.types import SamplingParams
 
 

@@ -16,7 +16,7 @@ from ponder.cli.app import MEASURE, app
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_json, print_tables
 from ponder.config import ConfigError
-from ponder.runs import append_jsonl, lock_beside, read_jsonl, refuse_overwriting
+from ponder.files import append_jsonl, lock_beside, read_jsonl, refuse_overwriting
 
 if TYPE_CHECKING:
     from ponder.evals.judged_pairs import AnswerPair, JudgedPair
@@ -157,7 +157,7 @@ def _show(
 ) -> None:
     from ponder.evals.codec import dumps, encode
     from ponder.evals.preference import gain_line, length_table, table
-    from ponder.runs import write_atomic
+    from ponder.files import write_atomic
 
     numbers = encode(report) | more
     if out:

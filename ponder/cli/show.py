@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TextIO
 from rich.console import Console
 
 from ponder.config import dumps, to_dict
-from ponder.runs import printable
+from ponder.files import printable
 
 if TYPE_CHECKING:
     from ponder.evals.results import Curves, ExamResult, Strategies

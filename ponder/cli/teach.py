@@ -18,7 +18,7 @@ from ponder.cli.loading import check_kind, closing, describe, open_engine
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_plan, resumable
 from ponder.config import ConfigError, load
-from ponder.runs import refuse_overwriting
+from ponder.files import refuse_overwriting
 from ponder.types import SamplingParams
 
 
@@ -192,8 +192,8 @@ def scorer(
         processes.prepare()
     from ponder.evals.scorer_plots import save_page
     from ponder.evals.stats import cons_at
+    from ponder.files import null_as_nan, read_object
     from ponder.live import Bar
-    from ponder.runs import null_as_nan, read_object
     from ponder.train.estimate import estimate_scorer
     from ponder.train.scorer import load_recipe, recipe_of, train_scorer
 
@@ -223,7 +223,7 @@ def doctor(run: Annotated[Path, typer.Argument(help="A run folder.")], as_json: 
     """Explain a run that does not learn: what was seen, the likely cause, what to change."""
     from dataclasses import asdict
 
-    from ponder.runs import read_jsonl, read_recipe
+    from ponder.files import read_jsonl, read_recipe
     from ponder.train.doctor import diagnose, render
 
     if not (run / "metrics.jsonl").exists():

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from ponder.engine.base import BaseEngine
 from ponder.engine.marked import has_marks, split_marked
-from ponder.runs import well_formed
+from ponder.files import well_formed
 from ponder.types import Completion, FinishReason, Message, SamplingParams, Usage, sample_seed
 
 if TYPE_CHECKING:

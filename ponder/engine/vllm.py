@@ -31,10 +31,10 @@ from ponder.engine.parts import DrawnPart, Enough, PartsEngine
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.tokens import EngineError
 from ponder.engine.vllm_server import TESTED, VllmServer, open_server
+from ponder.files import write_atomic
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, read_config, write_tensors
-from ponder.runs import write_atomic
 from ponder.types import Capabilities
 
 _log = logging.getLogger("ponder.engine")

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ponder.evals.votes import FILTERS, VoteLog, ballot_of
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 from ponder.types import Comparison, Preferred, Vote, text_seed
 
 

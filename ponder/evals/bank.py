@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ponder import runs
+from ponder import files
 from ponder.evals import columns, scores
 from ponder.evals.codec import encode
 from ponder.evals.files import BankError, facts_of, lock, read_spec
@@ -94,7 +94,7 @@ class Bank:
         self._lock: Any = None
         self._scores: dict[str, scores.Scores] | None = None
         held = _load(self._parts)  # before the problems: whoever writes meanwhile writes those first
-        for row in runs.read_jsonl(folder / "problems.jsonl"):
+        for row in files.read_jsonl(folder / "problems.jsonl"):
             problem = _problem_of(row, folder)
             self._problems[problem.id] = problem
         self._held = {name: of for name, of in held.items() if name in self._problems}
@@ -118,7 +118,7 @@ class Bank:
                 raise BankError(f"{folder} has samples but no bank.json that says of what; choose another folder")
             if (folder / "run.json").exists():  # `scale` and `report` would take the run for an exam from then on
                 raise BankError(f"{folder} is the folder of a run; choose another, such as {folder / 'eval'}")
-            runs.write_atomic(head, json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
+            files.write_atomic(head, json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
         held = lock(head)
         try:
             columns.clean(folder / "samples")
@@ -145,7 +145,7 @@ class Bank:
         try:
             if kind is None:  # whoever stops it wants it stopped, and the next writer merges too
                 columns.compact(self._parts)
-        except runs.StorageError:
+        except files.StorageError:
             pass  # a full disk: the parts stay as they are, and hold the same samples
         finally:
             self._lock.close()
@@ -176,7 +176,7 @@ class Bank:
         if not rows:
             return
         if known is None:
-            runs.append_jsonl(self.folder / "problems.jsonl", [_problem_row(problem, prompt_ids)])
+            files.append_jsonl(self.folder / "problems.jsonl", [_problem_row(problem, prompt_ids)])
             self._problems[problem.id] = problem
         columns.append(self._parts, [row.columns() for row in rows])
         new, old = SampleArrays.of(rows), self._held.get(problem.id)
@@ -230,7 +230,7 @@ class Bank:
 
     def prompt_ids(self) -> dict[str, list[int]]:
         """The prompt's token ids of every problem."""
-        rows = runs.read_jsonl(self.folder / "problems.jsonl")
+        rows = files.read_jsonl(self.folder / "problems.jsonl")
         return {str(row.get("id")): row.get("prompt_ids", []) for row in rows}
 
     @property

@@ -27,7 +27,8 @@ from ponder.evals.results import Curves
 from ponder.evals.scaling import CURVES
 from ponder.evals.stats import Estimate, in_percent
 from ponder.evals.tables import gain_line
-from ponder.runs import read_object, training_sources, write_atomic
+from ponder.files import read_object, write_atomic
+from ponder.trained_on import training_sources
 
 _SKIPPED = ("checkpoint.json", "training.json", "README.md", efforts.FILE)
 # a server's database, a bank or notes may lie beside them, and are nobody else's

@@ -26,7 +26,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from ponder.runs import nan_as_null, write_atomic
+from ponder.files import nan_as_null, write_atomic
 from ponder.types import SamplingParams
 
 MISSING: Any = dataclasses.MISSING

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ponder import runs
+from ponder import files
 from ponder.evals.files import BankError
 
 Row = Mapping[str, Any]
@@ -189,11 +189,11 @@ def _write(path: Path, table: Any) -> None:
     arrow().parquet.write_table(
         table, buffer, compression="zstd", row_group_size=ROWS_A_GROUP, write_page_checksum=True
     )
-    runs.write_atomic(path, buffer.getvalue())
+    files.write_atomic(path, buffer.getvalue())
 
 
 def _plain(text: str | None) -> str | None:
-    return None if text is None else runs.utf8(text)
+    return None if text is None else files.utf8(text)
 
 
 def _open(path: Path) -> Any:

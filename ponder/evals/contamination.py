@@ -23,10 +23,11 @@ from pathlib import Path
 
 from ponder.config import ConfigError
 from ponder.evals.results import Contamination, Hit, SourceRead
-from ponder.runs import Source, file_hash
+from ponder.files import file_hash
 from ponder.tasks import load_task
 from ponder.tasks.file import read_rows
 from ponder.tasks.prompting import question
+from ponder.trained_on import Source
 from ponder.types import Problem, Task
 
 N = 13  # words in a row

@@ -36,8 +36,8 @@ from typing import Any, Literal
 import numpy as np
 
 from ponder.config import ConfigError
+from ponder.files import write_atomic
 from ponder.ratings import HIGHEST, LOWEST, Floats, HumanField
-from ponder.runs import write_atomic
 from ponder.tasks.file import read_rows
 
 KINDS = ("cf", "icpc")

@@ -68,8 +68,8 @@ async def run_exam(
     """Bring the bank in `out` to `num_samples` of each of the first `limit` problems; write and return result.json.
 
     `name` is the task as its user wrote it, with dials ("arithmetic:level=4"). `in_flight` is how many samples are
-    asked for at once. `training` is what the model was trained on (`runs.training_sources`), for the contamination
-    check. Stopping early still writes the result of what is done.
+    asked for at once. `training` is what the model was trained on (`training_sources`), for the contamination check.
+    Stopping early still writes the result of what is done.
     """
     task = as_task(task)
     num_problems = len(task) if limit is None else min(limit, len(task))

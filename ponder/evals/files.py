@@ -8,7 +8,7 @@ from typing import Any
 
 from ponder.evals.codec import decode, encode
 from ponder.evals.results import BankSpec
-from ponder.runs import hold
+from ponder.files import hold
 
 FORMAT = 2
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from ponder.engine.base import RedrawingWrapper
 from ponder.evals.codec import decode, encode
+from ponder.files import append_jsonl, lock_beside
 from ponder.rollouts.progress import damaged, resumed
-from ponder.runs import append_jsonl, lock_beside
 from ponder.types import Completion, Engine, FinishReason, Message, SamplingParams, Usage
 
 FILE = "completions.jsonl"

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from ponder.runs import append_jsonl, read_jsonl
+from ponder.files import append_jsonl, read_jsonl
 
 LOOKS = Path("runs/report_looks.jsonl")
 

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponder.evals.monitoring import Rate, is_first_half, is_flagged, rate
+from ponder.files import read_jsonl, write_atomic
 from ponder.grading.verifiers import VERIFIERS
 from ponder.monitors.learned import Trigrams, fit, threshold_for
 from ponder.monitors.rules import phrases
-from ponder.runs import read_jsonl, write_atomic
 from ponder.tasks.loophole import TELLING, attempt, loophole, numbers, weak
 from ponder.types import Completion, Engine, Message, Problem, SamplingParams, text_seed
 

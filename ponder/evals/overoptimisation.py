@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from ponder.config import ConfigError
 from ponder.evals.bank import Bank, SampleRow
 from ponder.evals.stats import powers_up_to
-from ponder.runs import read_jsonl
+from ponder.files import read_jsonl
 from ponder.scorers.calibration import rerank_at
 from ponder.tasks.preferences import opening
 from ponder.tasks.ways import count

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ponder import runs
+from ponder import files
 from ponder.evals import columns
 from ponder.evals.bank import Bank
 from ponder.evals.files import BankError
@@ -46,7 +46,7 @@ class PerSample:
     def __post_init__(self) -> None:
         head = self.path.with_name(self.path.name + ".json")
         if head.exists():
-            self._check(runs.read_object(head))
+            self._check(files.read_object(head))
         if self._file.exists():
             found = columns.read([self._file], ["problem", "sample", *self.columns])
             (ids, names), samples = found.pop("problem"), found.pop("sample")
@@ -82,7 +82,7 @@ class PerSample:
     @contextlib.contextmanager
     def filled(self) -> Iterator[None]:
         """Rows are added inside, by this process alone, and saved now and then and at the end."""
-        with runs.lock_beside(self.path, self._file):
+        with files.lock_beside(self.path, self._file):
             self._saved = time.monotonic()
             try:
                 yield
@@ -103,7 +103,7 @@ class PerSample:
         """Write all rows; the facts first, so that rows are never without them."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         head = self.path.with_name(self.path.name + ".json")
-        runs.write_atomic(head, json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n")
+        files.write_atomic(head, json.dumps(self.facts, indent=1, ensure_ascii=False) + "\n")
         flat = [(problem, sample, row) for problem, of in self._rows.items() for sample, row in sorted(of.items())]
         table = {"problem": [problem for problem, _, _ in flat], "sample": [sample for _, sample, _ in flat]}
         table |= {name: [row[name] for _, _, row in flat] for name in self.columns}

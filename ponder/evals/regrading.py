@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ponder import runs
+from ponder import files, runs
 from ponder.config import ConfigError
 from ponder.evals import columns
 from ponder.evals.bank import Bank
@@ -71,7 +71,7 @@ async def regrade(
         raise ConfigError(f"{out} is there already; the old verdicts stay, so choose a new folder")
     problems = _problems(bank, task := _task(bank, verifier))
     answers = _distinct_answers(bank)
-    with runs.lock_beside(out):
+    with files.lock_beside(out):
         verdicts, tally = await _judged(task, problems, answers, on_progress)
         moves = _write(bank, verdicts, tally, task, out)
     new = Bank.read(out)
@@ -171,7 +171,7 @@ def _write(bank: Bank, verdicts: Verdicts, tally: Tally, task: Task, out: Path) 
     reads = ("problem", "answer", "finish_reason", "outcome")
     columns.copy_with(bank.folder / "samples", draft / "samples", reads, make)
     spec = replace(bank.spec, grader=task.grader_version)
-    runs.write_atomic(draft / "bank.json", json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
+    files.write_atomic(draft / "bank.json", json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
     shutil.copy(bank.folder / "problems.jsonl", draft)
     if (bank.folder / "scores").exists():  # of the samples, whatever the verdicts
         shutil.copytree(bank.folder / "scores", draft / "scores", ignore=shutil.ignore_patterns(".*"))

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ponder import runs
+from ponder import files
 from ponder.evals import ladder, plots
 from ponder.evals.accuracy_at_compute import headline_lines
 from ponder.evals.axes import lay_out, png, svg, themed
@@ -88,14 +88,14 @@ def report(folder: str | Path) -> Path:
     else:
         raise ValueError(f"{folder} is neither a run nor an exam: it has no run.json and no bank.json")
     path = folder / "report.html"
-    runs.write_atomic(path, _render(page))
+    files.write_atomic(path, _render(page))
     return path
 
 
 def _run_page(folder: Path) -> Page:
-    facts: dict[str, Any] = runs.read_object(folder / "run.json")
+    facts: dict[str, Any] = files.read_object(folder / "run.json")
     config = folder / "config.toml"
-    metrics, samples = (list(runs.read_jsonl(folder / name)) for name in ("metrics.jsonl", "samples.jsonl"))
+    metrics, samples = (list(files.read_jsonl(folder / name)) for name in ("metrics.jsonl", "samples.jsonl"))
     page = Page(title=f"{facts.get('kind', 'run')} run {folder.resolve().name}")
     page.facts["run"] = _lines(facts)
     page.config = config.read_text(encoding="utf-8", errors="replace") if config.exists() else ""
@@ -302,7 +302,7 @@ def _picture(folder: Path, name: str, drawing: Figure, caption: str, *, wide: bo
     lay_out(drawing)
     text = svg(drawing, name)
     png(drawing, folder / "figures" / f"{name}.png")
-    runs.write_atomic(folder / "figures" / f"{name}.svg", text)
+    files.write_atomic(folder / "figures" / f"{name}.svg", text)
     return Picture(themed(text), caption, name, wide)
 
 

@@ -47,10 +47,10 @@ from ponder.evals.graders import (
     made_up_certificate,
 )
 from ponder.evals.stats import Estimate, interval
+from ponder.files import append_jsonl, lock, read_jsonl, write_atomic
 from ponder.rollouts.grade import grade
 from ponder.rollouts.progress import damaged, resumed
 from ponder.rollouts.side_by_side import side_by_side
-from ponder.runs import append_jsonl, lock, read_jsonl, write_atomic
 from ponder.tasks import load_task
 from ponder.tasks.base import problems_hash
 from ponder.tasks.desk import policy_of

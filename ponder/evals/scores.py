@@ -27,7 +27,7 @@ from ponder.evals import columns
 from ponder.evals.codec import ResultError
 from ponder.evals.files import BankError
 from ponder.evals.results import ScorerFacts
-from ponder.runs import lock
+from ponder.files import lock
 
 Scores = dict[str, NDArray[np.float64]]  # problem -> a score a sample from number 0 on, nan where there is none
 

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from ponder import runs
+from ponder import files
 from ponder.config import ConfigError
 from ponder.evals.results import Curves
 
@@ -48,7 +48,7 @@ class TrackedRun:
     @property
     def id(self) -> str:
         """The same for every part of one run, another for the run that replaces it."""
-        started = runs.read_object(self.folder / "run.json").get("started", "")
+        started = files.read_object(self.folder / "run.json").get("started", "")
         return hashlib.sha256(f"{self.folder.resolve()}/{started}".encode()).hexdigest()[:16]
 
 
@@ -191,17 +191,17 @@ def tracked(folder: Path, project: str = "ponder") -> TrackedRun:
     """ConfigError where the folder is no run."""
     if not all((folder / name).exists() for name in ("run.json", "config.toml")):
         raise ConfigError(f"{folder} is no run: it has no run.json with a config.toml; give the folder of a run")
-    config = runs.read_recipe(folder / "config.toml")
+    config = files.read_recipe(folder / "config.toml")
     return TrackedRun(folder=folder, project=project, config=config)
 
 
 def send(run: TrackedRun, tracker: Tracker, sent: Sent = Sent(), *, with_reasoning: bool = False) -> Sent:
     """Send what is not in `sent` yet, and say what is now. What is no finite number is left out."""
     folder = run.folder
-    metrics = list(runs.read_jsonl(folder / "metrics.jsonl"))
+    metrics = list(files.read_jsonl(folder / "metrics.jsonl"))
     for index in range(sent.metrics, len(metrics)):
         tracker.metrics(_step(metrics[index], index), _numbers(metrics[index]))
-    samples = list(runs.read_jsonl(folder / "samples.jsonl"))
+    samples = list(files.read_jsonl(folder / "samples.jsonl"))
     for index in range(sent.samples, len(samples)):
         row = samples[index] if with_reasoning else {k: v for k, v in samples[index].items() if k in WITHOUT_REASONING}
         tracker.text(_step(row, index), "samples", json.dumps(row, indent=1)[:LONGEST])
@@ -221,7 +221,7 @@ def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
 
 def _send_curves(path: Path, tracker: Tracker, known: str) -> str:
     """Both curves: accuracy of every checkpoint over its step, and of the last one over the samples of a vote."""
-    if not path.exists() or (digest := runs.file_hash(path)) == known:
+    if not path.exists() or (digest := files.file_hash(path)) == known:
         return known
     curves = Curves.read(path)
     for point in curves.checkpoints:

@@ -25,7 +25,7 @@ from typing import Any
 from ponder.config import ConfigError, nearest
 from ponder.evals.codec import decode
 from ponder.evals.style import Style, style_of
-from ponder.runs import InUse, append_jsonl, lock, read_jsonl
+from ponder.files import InUse, append_jsonl, lock, read_jsonl
 from ponder.types import Battle, Vote
 
 HASTY = 5.0  # seconds in which nobody reads two answers

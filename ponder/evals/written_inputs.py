@@ -22,7 +22,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ponder import runs
+from ponder import files
 from ponder.evals.bank import Bank
 from ponder.evals.codec import decode
 from ponder.evals.executions import ProgramRunner
@@ -110,8 +110,8 @@ def writable(bank: Bank, runner: ProgramRunner, name: str, asking: Asking) -> di
             "manager knows what is right"
         )
     if not head.exists():
-        runs.write_atomic(head, json.dumps(asdict(asking), indent=1) + "\n")
-    known = runs.read_object(head)
+        files.write_atomic(head, json.dumps(asdict(asking), indent=1) + "\n")
+    known = files.read_object(head)
     for fact, value in asdict(asking).items():
         if known.get(fact) != value:
             raise BankError(
@@ -134,7 +134,7 @@ async def write_inputs(
     async def work() -> None:
         for contest, problem in todo:
             done[contest] = await _of(contest, problem, runner, engine, execute, asking, params)
-            runs.append_jsonl(path, [asdict(done[contest])])
+            files.append_jsonl(path, [asdict(done[contest])])
             if on_progress:
                 on_progress(len(done), len(problems), sum(bool(each.inputs) for each in done.values()) / len(done))
 
@@ -152,7 +152,7 @@ def read_inputs(bank: Bank, name: str) -> Written:
             + (f"it has {', '.join(names)}" if names else f"`ponder inputs {bank.folder}` has a model write some")
         )
     try:
-        asking = decode(Asking, runs.read_object(head))
+        asking = decode(Asking, files.read_object(head))
     except ValueError as error:
         raise BankError(f"{head} does not say how the inputs were written ({error}); write them anew") from None
     return Written(name=name, asking=asking, by_contest=dict(_lines(path)))
@@ -258,7 +258,7 @@ def _files(bank: Bank, name: str) -> tuple[Path, Path]:
 
 def _lines(path: Path) -> list[tuple[str, WrittenInputs]]:
     found = []
-    for number, row in enumerate(runs.read_jsonl(path), 1):
+    for number, row in enumerate(files.read_jsonl(path), 1):
         try:
             read = decode(WrittenInputs, row)
         except ValueError:

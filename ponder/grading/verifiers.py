@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ponder.config import ConfigError, lookup
+from ponder.files import most_unpacked
 from ponder.grading import killable
 from ponder.grading.equality import MAX_ANSWER, read
 from ponder.grading.extract import extract, extract_marked, extract_text
@@ -33,7 +34,6 @@ from ponder.grading.frames import key_in, whole_number
 from ponder.grading.letters import chosen, plain
 from ponder.grading.readings import ParsedAnswer
 from ponder.grading.visible import DIGITS, without_thoughts
-from ponder.runs import most_unpacked
 from ponder.types import Message, Problem, Verdict
 
 OPINION_SECONDS = 2.0

@@ -13,9 +13,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from ponder.files import write_atomic
 from ponder.models.hf_tokenizer import THINK, UNTHINK, byte_letters
 from ponder.models.tokenizer import ByteTokenizer
-from ponder.runs import write_atomic
 
 NAMES = {name: {"think": THINK, "/think": UNTHINK}.get(name, f"<|{name}|>") for name in ByteTokenizer.MARKS}
 TEMPLATE = (

@@ -21,7 +21,7 @@ from ponder.config import ConfigError
 from ponder.models import hub
 from ponder.models.lora import Adapter, is_adapter, load_adapter, read_adapter_config, save_adapter
 from ponder.models.weights import DTYPES
-from ponder.runs import record_training
+from ponder.trained_on import record_training
 
 
 def chain(reference: str | Path) -> tuple[list[Path], str]:

@@ -31,10 +31,10 @@ import torch
 from torch import Tensor
 
 from ponder.config import ConfigError
+from ponder.files import write_atomic
 from ponder.models.gguf_tokenizer import write_tokenizer
 from ponder.models.transformer import ModelConfig, blank, rope_frequencies
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, parse_config, write_stream
-from ponder.runs import write_atomic
 
 # code in the file -> name, weights a block, bytes a block
 QUANTISATIONS = {

@@ -19,7 +19,7 @@ from typing import Any
 from tokenizers import Tokenizer
 
 from ponder.config import ConfigError
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
 _GPT2 = {**_BYTES, "use_regex": True}  # the library's own pattern, GPT-2's

@@ -28,10 +28,10 @@ from typing import Any
 from tokenizers import Tokenizer as Vocabulary
 
 from ponder.config import ConfigError
+from ponder.files import well_formed, write_atomic
 from ponder.models.chat_template import ChatTemplate, Span
 from ponder.models.files import read_json
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer, reasoning_is_open
-from ponder.runs import well_formed, write_atomic
 from ponder.types import Message
 
 _FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "special_tokens_map.json")

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from ponder.config import ConfigError, nearest
+from ponder.files import read_object, read_recipe, write_atomic
 from ponder.models import named
 from ponder.models.download import download, from_hub
 from ponder.models.hf_tokenizer import load_tokenizer
@@ -31,7 +32,7 @@ from ponder.models.marks import add_marks, grown
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer, blank
 from ponder.models.weights import DTYPES, load_model, read_config, save_model, stored_tensors, weight_files
-from ponder.runs import find_checkpoints, read_object, read_recipe, step_of, write_atomic
+from ponder.runs import find_checkpoints, step_of
 
 FORMS = (
     f"a model is a known name ({', '.join(named.names())}), a model folder (config.json + safetensors), an adapter "

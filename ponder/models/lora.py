@@ -29,12 +29,12 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from ponder.config import ConfigError, nearest
+from ponder.files import write_atomic
 from ponder.models.files import read_json, remedy
 from ponder.models.hf_tokenizer import HFTokenizer
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
 from ponder.models.weights import CODES, write_tensors
-from ponder.runs import write_atomic
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")

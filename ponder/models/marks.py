@@ -27,11 +27,11 @@ from typing import Any
 import torch
 
 from ponder.config import ConfigError
+from ponder.files import write_atomic
 from ponder.models.files import read_json
 from ponder.models.hf_tokenizer import THINK, UNTHINK, HFTokenizer, content_of
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
-from ponder.runs import write_atomic
 
 SPARE = (  # pairs of special tokens that nothing was trained on
     ("<reponame>", "<jupyter_script>"),  # SmolLM2; its data used <repo_name> and <jupyter_start>, not these

@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.files import cache_root, lock, write_atomic
 from ponder.models.gguf import convert
-from ponder.runs import cache_root, lock, write_atomic
 
 Say = Callable[[str], None]
 

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ponder.config import ConfigError
+from ponder.files import read_recipe
 from ponder.models import hub, named
 from ponder.models.lora import is_adapter, read_adapter_config
-from ponder.runs import read_recipe
 
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 

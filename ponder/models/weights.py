@@ -27,10 +27,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ponder.config import ConfigError, nearest
+from ponder.files import StorageError, write_atomic
 from ponder.models.files import read_json, remedy
 from ponder.models.memory import check_memory
 from ponder.models.transformer import ModelConfig, Transformer, blank, rope_frequencies
-from ponder.runs import StorageError, write_atomic
 
 CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
 ARCHITECTURES = {

@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from ponder.config import ConfigError
+from ponder.files import write_atomic
 from ponder.monitors.base import VIEWS, Judgement, Monitor, Suspicion, View
-from ponder.runs import write_atomic
 
 MOST = 4_000  # trigrams, the most frequent first
 

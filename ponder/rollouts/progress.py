@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 
 
 def resumed(

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ponder.config import ConfigError
-from ponder.runs import cache_root
+from ponder.files import cache_root
 from ponder.sandbox.base import Limits, Program, Ran, Running, Status
 from ponder.sandbox.child import executable
 from ponder.sandbox.together import PatientLimits

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponder.config import ConfigError, lookup, nearest
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 from ponder.scorers.base import TokenScorer
 
 if TYPE_CHECKING:

@@ -29,7 +29,7 @@ from pathlib import Path
 from random import Random
 from typing import IO, TYPE_CHECKING, Any
 
-from ponder import runs
+from ponder import files
 from ponder.config import ConfigError
 from ponder.serve.blind_answers import BlindAnswer, draw
 from ponder.serve.errors import ApiError, StoreUnavailable, not_found, overloaded
@@ -98,8 +98,8 @@ class Arena:
         self._with_texts: deque[Held] = deque()
         log = settings.log
         try:
-            self._file: IO[str] = runs.lock(log.with_name(log.name + ".lock"), log)
-        except runs.InUse:
+            self._file: IO[str] = files.lock(log.with_name(log.name + ".lock"), log)
+        except files.InUse:
             raise ConfigError(f"another server holds {log}; stop it, or give another --arena") from None
         with contextlib.suppress(OSError):  # a full disk: the first battle says so
             log.touch(mode=0o600)  # what people asked is nobody's who only has an account on this machine
@@ -259,8 +259,8 @@ class Arena:
         """Into the log, row by row."""
         try:
             async with self._writing:
-                await asyncio.to_thread(runs.append_jsonl, self.settings.log, [row])
-        except runs.StorageError as problem:
+                await asyncio.to_thread(files.append_jsonl, self.settings.log, [row])
+        except files.StorageError as problem:
             log_error(problem)
             raise StoreUnavailable("The vote cannot be stored at the moment. Please try again later.") from None
 
@@ -269,7 +269,7 @@ class Arena:
         long_ago = time.monotonic() - 1e6
         votes: dict[str, Held] = {}
         try:
-            for row in runs.read_jsonl(self.settings.log):
+            for row in files.read_jsonl(self.settings.log):
                 if row.get("row") == "battle":
                     left, right = row["left"], row["right"]
                     held = Held(

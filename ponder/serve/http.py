@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ponder.runs import well_formed
+from ponder.files import well_formed
 from ponder.serve.errors import ApiError, ClientLeft, bug, overloaded
 from ponder.serve.events import Event, padded
 from ponder.serve.keys import Key

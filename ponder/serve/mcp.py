@@ -32,7 +32,7 @@ from typing import Any
 
 from ponder import __version__
 from ponder.config import ConfigError, nearest
-from ponder.runs import StorageError
+from ponder.files import StorageError
 from ponder.serve.schemas import schema_problem
 from ponder.serve.tools import Tool
 

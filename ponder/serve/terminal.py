@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ponder.runs import printable
+from ponder.files import printable
 
 
 class ChatError(RuntimeError):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 from ponder.strategies.base import Work, mean_logprobs, strategy
 from ponder.strategies.sampling import answer_classes, by_vote, vote_weights
 from ponder.strategies.select import (

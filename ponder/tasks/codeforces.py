@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 from ponder.tasks.datahub import Row, hub_rows
 
 REPO, CONFIG = "open-r1/codeforces", "default"

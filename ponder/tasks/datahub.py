@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.runs import most_unpacked
+from ponder.files import most_unpacked
 
 BRANCH = "refs/convert/parquet"
 Row = dict[str, Any]

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, lookup
+from ponder.files import file_hash, well_formed
 from ponder.grading.handed_in import keyed, tried
 from ponder.grading.verifiers import VERIFIERS, KeyedVerifier, name_of, numbered_lines
 from ponder.rewarding import chosen_by_flags
-from ponder.runs import file_hash, well_formed
 from ponder.tasks.base import ListedTask
 from ponder.tasks.columns import ALIASES, canonical, is_table, table_rows
 from ponder.types import Message, Problem, Verdict, Verifier

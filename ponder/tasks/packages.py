@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ponder.config import ConfigError
+from ponder.files import utf8
 from ponder.grading.points import Subtask
-from ponder.runs import utf8
 
 MAX_ENTRIES = 20_000  # of a package
 MAX_TEST = 256 << 20  # bytes of a test's file

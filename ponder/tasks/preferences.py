@@ -28,8 +28,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from ponder.config import ConfigError, nearest
+from ponder.files import file_hash
 from ponder.intervals import Z, wilson
-from ponder.runs import file_hash
 from ponder.tasks.comparison_rows import ComparedAnswers, Row, read_helpsteer3, read_row, read_ultrafeedback
 from ponder.tasks.datahub import hub_files
 from ponder.tasks.file import read_rows

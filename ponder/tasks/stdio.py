@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ponder.config import ConfigError
+from ponder.files import file_hash
 from ponder.grading.code_blocks import extract_code
 from ponder.grading.judging import Checker, checker
 from ponder.grading.points import Subtask, judge_subtasks
-from ponder.runs import file_hash
 from ponder.sandbox.base import Language, Limits, Program, Ran
 from ponder.sandbox.executions import shared
 from ponder.tasks.base import parse_spec

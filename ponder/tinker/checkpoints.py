@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 
 KINDS = {"weights": "training", "sampler_weights": "sampler", "external_weights": "external"}
 FACTS = "checkpoint.json"

@@ -18,10 +18,10 @@ from pathlib import Path
 
 from ponder.engine.local import LocalEngine
 from ponder.models.weights import save_model
-from ponder.runs import Source
 from ponder.train.distributed import resolve_workers
 from ponder.train.learner import open_learner, policy_of
 from ponder.train.recipe import RLConfig
+from ponder.trained_on import Source
 from ponder.types import Learner, Sampler
 
 # folder: of the run, for what a backend keeps on disk; sources: kept in checkpoints

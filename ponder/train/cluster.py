@@ -34,16 +34,17 @@ from torch import Tensor
 from ponder.config import ConfigError
 from ponder.engine.base import BaseEngine, EngineLost
 from ponder.engine.local import EngineError, LocalEngine
+from ponder.files import append_jsonl, read_jsonl, write_atomic
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, blank
 from ponder.rollouts.collect import asking
-from ponder.runs import Source, append_jsonl, read_jsonl, write_atomic
 from ponder.train.dealing import ClusterConfig, Dealer, Draw, Remote, WorkerLost, WrongVersion
 from ponder.train.distributed import pick_device
 from ponder.train.learner import local_learner, policy_of
 from ponder.train.publish import PublishedWeights, WeightStore, fast_folder
 from ponder.train.recipe import RLConfig
 from ponder.train.sharded import RankLost, ShardedLearner
+from ponder.trained_on import Source
 from ponder.types import Capabilities, Completion, Learner, Message, Sampler, SamplingParams
 
 LEDGER = "requests.jsonl"

@@ -24,8 +24,9 @@ from statistics import fmean, stdev
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.files import append_jsonl, read_jsonl, read_object, write_atomic
 from ponder.rollouts.collect import Play, collect
-from ponder.runs import Run, append_jsonl, read_jsonl, read_object, write_atomic
+from ponder.runs import Run
 from ponder.tasks import load_task
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig

@@ -13,8 +13,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ponder.files import file_hash
 from ponder.models import hub
-from ponder.runs import file_hash
 from ponder.scorers import files
 from ponder.tasks.base import problems_hash
 from ponder.types import Problem, Task

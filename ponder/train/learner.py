@@ -12,10 +12,10 @@ from typing import Any
 from ponder.models import hub
 from ponder.models.lora import save_adapter
 from ponder.models.weights import save_model
-from ponder.runs import Source, record_training
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
 from ponder.train.policy import Policy, open_policy
 from ponder.train.recipe import RLConfig
+from ponder.trained_on import Source, record_training
 
 
 class LocalLearner(Trainer):

@@ -28,7 +28,7 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 from ponder.train.sft import read_solutions
 from ponder.train.star import StarConfig, star, system_of
 from ponder.types import Engine, Task

@@ -23,8 +23,8 @@ from ponder.models.lora import Adapter
 from ponder.models.marks import add_marks
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
-from ponder.runs import Source
 from ponder.train.distributed import pick_device
+from ponder.trained_on import Source
 
 Precision = Literal["float32", "bfloat16"]
 # keys of `ponder rl` that the other trainers' recipes have not

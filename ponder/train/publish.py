@@ -35,8 +35,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from ponder.files import read_object, write_atomic
 from ponder.models.weights import CODES, DTYPES, WEIGHTS, file_header
-from ponder.runs import read_object, write_atomic
 
 MARK = "version.json"
 MEMORY = Path("/dev/shm")  # of this machine, and of all its users

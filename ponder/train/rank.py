@@ -33,11 +33,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from ponder.files import write_atomic
 from ponder.models import lora
 from ponder.models.lora import Adapter
 from ponder.models.transformer import Transformer, blank, rope_tables
 from ponder.models.weights import read_config, stored_tensors
-from ponder.runs import write_atomic
 from ponder.train.distributed import state_of
 from ponder.train.publish import PartWriter, Rows, write_rows
 from ponder.train.replica import ForwardPass, Logprobs, Sums, Values, sums_of, to_device, total_of

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import numbers, walk
-from ponder.runs import write_atomic
+from ponder.files import write_atomic
 from ponder.train import scorer
 from ponder.train.recipe import RLConfig
 from ponder.train.scorer_examples import ScorerConfig

@@ -27,7 +27,7 @@ from ponder.rollouts.deliberate import deliberation_terms, open_environment
 from ponder.rollouts.grade import refuse_failing
 from ponder.rollouts.preferences import open_preference, preference_term
 from ponder.rollouts.rewards import RewardTerm, overlong_penalty, truncation_penalty
-from ponder.runs import Run, experiment_source
+from ponder.runs import Run
 from ponder.tasks import load_task
 from ponder.train import inputs
 from ponder.train.ahead import Ahead
@@ -45,6 +45,7 @@ from ponder.train.recipe import RLConfig
 from ponder.train.replica import PolicyLoss, Sums
 from ponder.train.sharded import RankError
 from ponder.train.state import state_path
+from ponder.trained_on import experiment_source
 from ponder.types import Group, Learner, Sampler, Task
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, dumps, from_dict, load, lookup
+from ponder.files import nan_as_null, write_atomic
 from ponder.models import hub
 from ponder.rewarding import training
-from ponder.runs import Run, nan_as_null, write_atomic
+from ponder.runs import Run
 from ponder.train import inputs, scorer_features, scorer_outcome, scorer_preference, scorer_probe, scorer_process
 from ponder.train.scorer_recipe import Check, CommonConfig, Consensus, Progress, ScorerJob, ScorerRecipe
 from ponder.train.scorer_rollouts import policies

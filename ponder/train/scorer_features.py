@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder.config import ConfigError, load, setting
-from ponder.runs import Run, file_hash
+from ponder.files import file_hash
+from ponder.runs import Run
 from ponder.scorers.base import check_policy
 from ponder.scorers.features import FEATURES, FeatureScorer, features
 from ponder.scorers.files import load_scorer

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ponder.config import setting
+from ponder.files import write_atomic
 from ponder.models import hub
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
-from ponder.runs import write_atomic
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.bradley_terry import LinearReward, fit, pair_losses
 from ponder.scorers.outcome import BIAS, WEIGHT

@@ -22,12 +22,13 @@ from numpy.typing import NDArray
 
 from ponder.config import ConfigError
 from ponder.engine.local import LocalEngine
+from ponder.files import append_jsonl, read_jsonl
 from ponder.models import hub
 from ponder.models.tokenizer import Tokenizer
 from ponder.rollouts.collect import collect, single
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.rollouts.side_by_side import side_by_side
-from ponder.runs import append_jsonl, find_checkpoints, read_jsonl
+from ponder.runs import find_checkpoints
 from ponder.scorers.packing import CompletionGroup
 from ponder.train.distributed import pick_device
 from ponder.train.scorer_recipe import Progress

@@ -30,7 +30,7 @@ from ponder.grading.verifiers import numbered_lines
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer
 from ponder.models.transformer import ModelConfig, Transformer, sequence_flops
 from ponder.rewarding import MonitorInReward, chosen_by_flags, training
-from ponder.runs import Run, file_source
+from ponder.runs import Run
 from ponder.stopping import GracefulStop
 from ponder.tasks.demonstrations import DemonstrationConfig, demonstration
 from ponder.train import inputs
@@ -40,6 +40,7 @@ from ponder.train.learner import LocalLearner
 from ponder.train.policy import ONLY_RL, Policy, Precision, open_policy
 from ponder.train.replica import SupervisedLoss
 from ponder.train.state import load_state, refuse_shorter, save_checkpoint, save_state, state_path
+from ponder.trained_on import file_source
 from ponder.types import Message
 
 

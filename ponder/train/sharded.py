@@ -30,15 +30,16 @@ from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor, nn
 
+from ponder.files import write_atomic
 from ponder.models import hub, lora
 from ponder.models.lora import Adapter
 from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import CONFIG, WEIGHTS, config_json, save_model
-from ponder.runs import record_training, write_atomic
 from ponder.train.distributed import deal
 from ponder.train.policy import Policy
 from ponder.train.publish import PublishedWeights, WeightStore, create
 from ponder.train.replica import Logprobs, NonFiniteLoss, Sums, Values, total_of
+from ponder.trained_on import record_training
 
 
 class RankHandle(Protocol):

@@ -24,10 +24,10 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError, lookup
+from ponder.files import write_atomic
 from ponder.grading import grade
 from ponder.grading.plain_arithmetic import calculation, number
 from ponder.rewarding import rewarding
-from ponder.runs import write_atomic
 from ponder.tasks import load_task
 from ponder.tasks.calculations import comes_out, equation, operations
 from ponder.types import Problem, Task

@@ -31,11 +31,11 @@ from random import Random
 from typing import Any
 
 from ponder.config import ConfigError, check, setting
+from ponder.files import append_jsonl, lock_beside, write_atomic
 from ponder.rewarding import refuse_chosen, refuse_monitor, training
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.rollouts.progress import damaged, resumed, whole_json
 from ponder.rollouts.side_by_side import side_by_side
-from ponder.runs import append_jsonl, lock_beside, write_atomic
 from ponder.strategies.deliberation_environment import PAUSE
 from ponder.tasks.base import problems_hash
 from ponder.tasks.prompting import question

@@ -18,7 +18,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ponder.runs import Run, write_atomic
+from ponder.files import write_atomic
+from ponder.runs import Run
 from ponder.types import Learner
 
 

@@ -38,18 +38,19 @@ from torch import Tensor
 from ponder.config import ConfigError
 from ponder.engine.parts import DrawnPart, Enough, PartsEngine
 from ponder.engine.scheduler import Request, Sample
+from ponder.files import write_atomic
 from ponder.models import hub, lora
 from ponder.models.files import read_json
 from ponder.models.hf_tokenizer import load_tokenizer
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import ModelConfig, blank
 from ponder.models.weights import read_config
-from ponder.runs import Source, record_training, write_atomic
 from ponder.train.batches import Batch
 from ponder.train.recipe import RLConfig
 from ponder.train.replica import NonFiniteLoss, PolicyLoss, Sums, sums_of, total_of
 from ponder.train.sharded import RankError
 from ponder.train.tinker_losses import TrainedRow, built_in, in_batch, rows_of
+from ponder.trained_on import Source, record_training
 from ponder.types import Capabilities, FrozenPolicy, Learner, Sampler
 
 PATIENCE = 1800.0  # seconds without any answer of the service; the SDK asks again by itself meanwhile

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ponder.cli import app
-from ponder.runs import lock
+from ponder.files import lock
 
 STRENGTHS = ["--strength", "o=1100", "--strength", "m=1000"]
 

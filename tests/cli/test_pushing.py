@@ -16,11 +16,13 @@ from ponder.engine.base import ScriptedEngine
 from ponder.evals.card import prepare
 from ponder.evals.exams import run_exam
 from ponder.evals.scaling import scale
+from ponder.files import lock, write_atomic
 from ponder.models import hub, lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.upload import publication, upload
 from ponder.models.weights import save_model
-from ponder.runs import Run, lock, record_training, write_atomic
+from ponder.runs import Run
+from ponder.trained_on import record_training
 from ponder.types import SamplingParams
 from tests.cli.typed import fails_with, ponder
 from tests.helpers import LowercaseTask, tiny_model

@@ -16,8 +16,8 @@ from rich.console import Console
 from ponder.cli import show
 from ponder.cli.app import main
 from ponder.evals.tables import Table
+from ponder.files import StorageError, refuse_overwriting
 from ponder.live import Leader, RLView
-from ponder.runs import StorageError, refuse_overwriting
 from ponder.train.ledger import Step
 from ponder.types import Solution, Usage
 from tests.helpers import group_of

@@ -31,7 +31,7 @@ from typing import Any, ClassVar
 
 from safetensors.torch import load_file
 
-from ponder.runs import read_jsonl
+from ponder.files import read_jsonl
 from tests.train.killing import untimed
 
 ROOT = Path(__file__).parents[2]

@@ -22,10 +22,10 @@ from ponder.engine.local import LocalEngine
 from ponder.engine.tokens import TokenEngine
 from ponder.engine.vllm import VllmEngine, open_vllm
 from ponder.engine.vllm_server import PYTHON, URL, VllmServer
+from ponder.files import read_jsonl
 from ponder.models.tokenizer import ByteTokenizer, split_reasoning
 from ponder.models.transformer import Transformer
 from ponder.models.weights import save_model
-from ponder.runs import read_jsonl
 from ponder.train.batches import Example, collate
 from ponder.train.distributed import Trainer
 from ponder.train.recipe import RLConfig

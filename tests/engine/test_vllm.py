@@ -26,9 +26,9 @@ from ponder.engine.parts import REDRAWS
 from ponder.engine.tokens import EngineError
 from ponder.engine.vllm import VllmEngine
 from ponder.engine.vllm_server import INSIDE, PYTHON, URL, VllmServer
+from ponder.files import read_jsonl
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
-from ponder.runs import read_jsonl
 from ponder.train.recipe import RLConfig
 from ponder.train.rl import PolicyMismatch, rl
 from ponder.types import SamplingParams, sample_seed

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from ponder import runs
+from ponder import files, runs
 from ponder.engine.base import ScriptedEngine
 
 STEPS = (0, 10, 20, 40, 80)
@@ -36,7 +36,7 @@ def make_run(folder: Path, steps: Sequence[int] = STEPS, *, evil: str = "") -> P
         (checkpoint / "model.safetensors").write_bytes(f"weights of step {step}".encode())
         cost = {"step": step, "train_flops": 3e12 * step, "rollout_tokens": 5e4 * step,
                   "train_tokens": 5e4 * step, "seconds": 6.0 * step}  # fmt: skip
-        runs.write_atomic(checkpoint / "checkpoint.json", json.dumps(cost))
+        files.write_atomic(checkpoint / "checkpoint.json", json.dumps(cost))
     return folder
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ponder import runs
+from ponder import files, trained_on
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.bank import Bank, BankError
 from ponder.evals.exams import compare, run_exam, summarise
@@ -154,7 +154,7 @@ class Failing(ScriptedEngine):
         return await super().generate(prompt, params, n=n, first=first)
 
 
-@pytest.mark.parametrize("error", [ConnectionError("gone"), KeyboardInterrupt(), runs.StorageError("full")])
+@pytest.mark.parametrize("error", [ConnectionError("gone"), KeyboardInterrupt(), files.StorageError("full")])
 def test_a_failure_keeps_what_was_done_and_says_only_itself(
     tmp_path: Path, make_task: Callable[..., Any], error: BaseException
 ) -> None:
@@ -275,7 +275,7 @@ def test_the_result_says_what_is_known_of_contamination(tmp_path: Path, make_tas
     unknown = exam(make_task(), ScriptedEngine(right_half), tmp_path / "a").contamination
     assert unknown.status == "unknown"
     (tmp_path / "d.jsonl").write_text('{"problem": "3", "reasoning": "", "answer": "3"}\n')
-    training = [runs.file_source(tmp_path / "d.jsonl")]
+    training = [trained_on.file_source(tmp_path / "d.jsonl")]
     found = exam(make_task(), ScriptedEngine(right_half), tmp_path / "b", training=training).contamination
     assert (found.status, found.exact, found.hits[0].id) == ("checked", 1, "n3")
     report(tmp_path / "b")

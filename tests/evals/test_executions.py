@@ -11,7 +11,7 @@ from ponder.evals.entries import judged
 from ponder.evals.executions import LostRun, candidates, digest, execute_bank
 from ponder.evals.files import BankError
 from ponder.evals.results import ScorerFacts
-from ponder.runs import InUse
+from ponder.files import InUse
 from ponder.strategies.programs import FAILED, Goal, log_odds
 from ponder.types import Message, Problem, SamplingParams
 

@@ -25,7 +25,7 @@ from ponder.evals.imports.scores import outcome_of
 from ponder.evals.regrading import regrade
 from ponder.evals.report import report
 from ponder.evals.results import ExamResult
-from ponder.runs import InUse
+from ponder.files import InUse
 
 pyarrow = pytest.importorskip("pyarrow")
 DATE = "2026-01-02T03-04-05.6"
@@ -116,8 +116,8 @@ def test_attachments_reasoning_and_errors_of_a_log_are_read(tmp_path):
 
 
 def test_a_small_log_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr("ponder.runs.SMALL_ENOUGH", 10)
-    monkeypatch.setattr("ponder.runs.MOST_TIMES", 10)
+    monkeypatch.setattr("ponder.files.SMALL_ENOUGH", 10)
+    monkeypatch.setattr("ponder.files.MOST_TIMES", 10)
     long = "x" * 20_000
     path = inspect_log(tmp_path / "x.eval", [inspect_sample(f"p{i}", 1, "C", input=long) for i in range(9)])
     with zipfile.ZipFile(path) as log, zipfile.ZipFile(tmp_path / "y.eval", "w", zipfile.ZIP_DEFLATED) as packed:

@@ -23,7 +23,7 @@ from ponder.evals.judged_pairs import (
     rows_of,
 )
 from ponder.evals.preference import summarise
-from ponder.runs import append_jsonl
+from ponder.files import append_jsonl
 from ponder.tasks.preferences import load_comparisons
 from ponder.types import SamplingParams
 from tests.evals.test_overoptimisation import ANSWERS, fill

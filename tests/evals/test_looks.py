@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ponder.evals.looks import note_look
-from ponder.runs import read_jsonl
+from ponder.files import read_jsonl
 
 
 def test_every_look_is_kept_and_the_second_model_is_told_of_the_first(tmp_path):

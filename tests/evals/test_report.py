@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from fake_run import fingerprint, make_run, open_engine, way_of
 
-from ponder import runs
+from ponder import files, runs
 from ponder.engine.base import ScriptedEngine
 from ponder.evals import browser
 from ponder.evals.exams import run_exam
@@ -113,8 +113,8 @@ def test_a_run_without_scaling_shows_its_training(tmp_path: Path) -> None:
 
 def test_a_run_that_has_logged_nothing_is_still_a_page(tmp_path: Path) -> None:
     runs.Run(tmp_path, kind="sft", config_toml="", seed=0)
-    runs.append_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "odd": 1, "reward/mean": None}, {"step": 1}])
-    runs.append_jsonl(tmp_path / "samples.jsonl", [{"step": 0}, {"answer": None, "reward": "high"}])
+    files.append_jsonl(tmp_path / "metrics.jsonl", [{"step": 0, "odd": 1, "reward/mean": None}, {"step": 1}])
+    files.append_jsonl(tmp_path / "samples.jsonl", [{"step": 0}, {"answer": None, "reward": "high"}])
     check(report(tmp_path))
 
 

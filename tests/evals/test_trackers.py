@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from ponder import runs
+from ponder import files
 from ponder.cli.app import app
 from ponder.config import ConfigError
 from ponder.evals.trackers import TRACKERS, Sent, send, tracked
@@ -49,8 +49,8 @@ def folder(tmp_path: Path) -> Path:
 
 def log(folder: Path, *steps: int) -> None:
     numbers = [{"step": s, "reward/mean": s / 2, "x": math.nan, "say": "no"} for s in steps]
-    runs.append_jsonl(folder / "metrics.jsonl", numbers)
-    runs.append_jsonl(folder / "samples.jsonl", [{"step": s, "answer": f"<b>{s}</b>"} for s in steps])
+    files.append_jsonl(folder / "metrics.jsonl", numbers)
+    files.append_jsonl(folder / "samples.jsonl", [{"step": s, "answer": f"<b>{s}</b>"} for s in steps])
 
 
 def test_every_line_is_sent_once_however_often_it_is_asked_for(folder):
@@ -75,7 +75,7 @@ def test_reasoning_is_sent_only_where_it_was_asked_for(folder, asked):
         problem=Problem(id="1", prompt=user("2 + 2?"), target="4", task="t"), turns=turns, reward=1.0, whole=said,
         verdict=Verdict(outcome="correct", reward=1.0),
     )  # fmt: skip
-    runs.append_jsonl(folder / "samples.jsonl", [sample_row(2, "best", one) | {"of another version": "SECRET"}])
+    files.append_jsonl(folder / "samples.jsonl", [sample_row(2, "best", one) | {"of another version": "SECRET"}])
     tracker = Recorder()
     send(tracked(folder), tracker, with_reasoning=asked)
     told = "".join(text for *_, text in tracker.texts)
@@ -83,7 +83,7 @@ def test_reasoning_is_sent_only_where_it_was_asked_for(folder, asked):
 
 
 def test_the_command_sends_reasoning_only_with_its_flag(folder, monkeypatch):
-    runs.append_jsonl(folder / "samples.jsonl", [{"step": 2, "answer": "4", "reasoning": "SECRET"}])
+    files.append_jsonl(folder / "samples.jsonl", [{"step": 2, "answer": "4", "reasoning": "SECRET"}])
     for flags, number in ((), 0), (("--with-reasoning",), 1):
         tracker = Recorder()
         monkeypatch.setitem(TRACKERS, "wandb", lambda run, tracker=tracker: tracker)

@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ponder.config import ConfigError
+from ponder.files import StorageError
 from ponder.models.transformer import ModelConfig, Transformer
 from ponder.models.weights import load_model, parse_config, read_config, save_model, write_tensors
-from ponder.runs import StorageError
 
 TINY = ModelConfig(
     vocab_size=20, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,

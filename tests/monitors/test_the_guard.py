@@ -27,7 +27,7 @@ from ponder.rewarding import is_rewarding, monitor_in, refuse_monitor, rewarding
 from ponder.rollouts.grade import grade
 from ponder.rollouts.preferences import RewardConfig, preference_term
 from ponder.rollouts.rewards import add_terms
-from ponder.runs import Run, experiment_source, experiments, record_training, training_sources
+from ponder.runs import Run
 from ponder.scorers import KINDS
 from ponder.scorers.base import floats
 from ponder.scorers.judge import Judge
@@ -37,6 +37,7 @@ from ponder.train.recipe import ExperimentsConfig, RLConfig, load_recipe
 from ponder.train.rl import reward_terms, rl
 from ponder.train.sft import read_solutions
 from ponder.train.star import StarConfig, star
+from ponder.trained_on import experiment_source, experiments, record_training, training_sources
 from ponder.types import SamplingParams, Verdict
 from tests.helpers import LowercaseTask, group_of, tiny_model
 from tests.monitors import asking

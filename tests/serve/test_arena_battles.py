@@ -242,14 +242,14 @@ def test_votes_count_once_across_a_restart_too(place):
 
 
 def test_names_stay_in_the_server_when_the_vote_cannot_be_stored(me, arena, monkeypatch):
-    from ponder import runs
+    from ponder import files
 
     battle = me.post("/arena/battles", json=ASK).json()
 
     def full(path, added):
-        raise runs.StorageError("no space left")
+        raise files.StorageError("no space left")
 
-    monkeypatch.setattr(runs, "append_jsonl", full)
+    monkeypatch.setattr(files, "append_jsonl", full)
     answer = me.post(f"/arena/battles/{battle['id']}/vote", json={"choice": "left"})
     assert answer.status_code == 503 and not any(name in told(answer) for name in NAMES)
     monkeypatch.undo()

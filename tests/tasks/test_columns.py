@@ -102,7 +102,7 @@ def test_a_damaged_gzip_file_is_one_clear_error(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["p.jsonl.gz", "p.csv.gz"])
 def test_a_small_gzip_file_whose_line_unpacks_to_very_much_fills_no_memory(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("ponder.runs.SMALL_ENOUGH", 1 << 18)
+    monkeypatch.setattr("ponder.files.SMALL_ENOUGH", 1 << 18)
     (tmp_path / name).write_bytes(gzip.compress(b"id,problem,answer\n" * name.count("csv") + b"x" * 40_000_000))
     tracemalloc.start()
     try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ponder import runs
+from ponder import files
 from ponder.config import ConfigError
 from ponder.tasks import datahub
 from ponder.tasks.datahub import read_parquet
@@ -33,8 +33,8 @@ def test_a_small_file_that_unpacks_to_very_much_is_refused_before_it_fills_the_m
     pyarrow.parquet.write_table(pyarrow.table({"problem": column}), path)
     assert path.stat().st_size < 200_000
     monkeypatch.setattr(datahub, "MAX_PART", 1 << 20)
-    monkeypatch.setattr(runs, "SMALL_ENOUGH", 1 << 20)
-    monkeypatch.setattr(runs, "MOST_TIMES", 2)
+    monkeypatch.setattr(files, "SMALL_ENOUGH", 1 << 20)
+    monkeypatch.setattr(files, "MOST_TIMES", 2)
     split = datahub._tables
 
     def watched(*arguments):

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from ponder.config import ConfigError
+from ponder.files import read_jsonl
 from ponder.models import hub, lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import read_config, save_model
-from ponder.runs import read_jsonl
 from ponder.tinker.sampling import Version
 from ponder.train import tinker_backend as module
 from ponder.train.batches import Example, micro_batches

@@ -14,10 +14,10 @@ from statistics import fmean
 
 import pytest
 
+from ponder.files import read_jsonl
 from ponder.models import hub
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
-from ponder.runs import read_jsonl
 from tests.helpers import tiny_model
 from tests.tinker.processes import start_server
 from tests.tinker.tinkering import NAME

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import dumps
-from ponder.runs import read_jsonl
+from ponder.files import read_jsonl
 from ponder.train.recipe import RLConfig
 from tests.cli import forked
 

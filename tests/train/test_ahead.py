@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from ponder.files import read_jsonl
 from ponder.rollouts.collect import Collected
-from ponder.runs import read_jsonl
 from ponder.train.ahead import Ahead
 from ponder.train.rl import rl
 from tests.train.test_rl import base, config, weights  # noqa: F401 - a fixture

@@ -15,8 +15,8 @@ from safetensors import safe_open
 from ponder.config import ConfigError, dumps
 from ponder.engine.base import EngineLost
 from ponder.engine.local import LocalEngine
+from ponder.files import read_jsonl
 from ponder.rollouts.collect import asking
-from ponder.runs import read_jsonl
 from ponder.train import cluster
 from ponder.train import rl as loop
 from ponder.train.backend import local

@@ -12,9 +12,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from ponder.files import read_jsonl
 from ponder.rollouts.collect import Collected
 from ponder.rollouts.preferences import RewardConfig
-from ponder.runs import read_jsonl
 from ponder.train.batches import collate, from_completion
 from ponder.train.credit import credit
 from ponder.train.critic import (

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.engine.local import LocalEngine
+from ponder.files import read_jsonl
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.rollouts.collect import collect, environment
 from ponder.rollouts.deliberate import DeliberationConfig, deliberation_terms, preference_term
 from ponder.rollouts.rewards import add_terms
-from ponder.runs import read_jsonl
 from ponder.strategies.base import Work
 from ponder.strategies.deliberation_environment import listing, render_step
 from ponder.strategies.turns import Episode, Trajectory, run_episode

@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from ponder.config import ConfigError
+from ponder.files import read_jsonl
 from ponder.models import hub
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
-from ponder.runs import find_checkpoints, read_jsonl
+from ponder.runs import find_checkpoints
 from ponder.train.dev import BEST, EVALS, sentence
 from ponder.train.policy import open_policy
 from ponder.train.recipe import EvalConfig, RLConfig

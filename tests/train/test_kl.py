@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from ponder.config import ConfigError
+from ponder.files import read_jsonl
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.rollouts.collect import Collected
-from ponder.runs import read_jsonl
 from ponder.train.batches import from_groups
 from ponder.train.kl import measured, of, reference_logprobs
 from ponder.train.recipe import RLConfig

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from ponder.files import read_jsonl
 from ponder.models import hub
-from ponder.runs import read_jsonl
 from ponder.train.recipe import RLConfig
 from ponder.train.rl import rl
 

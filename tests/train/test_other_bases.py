@@ -11,8 +11,8 @@ import transformers
 from typer.testing import CliRunner
 
 from ponder.cli import app
+from ponder.files import read_jsonl
 from ponder.models import hub
-from ponder.runs import read_jsonl
 from tests.models.test_hf_tokenizer import byte_level, write
 from tests.models.test_marks import SMOLLM, bare
 from tests.models.test_parity import their_model

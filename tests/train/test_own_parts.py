@@ -14,9 +14,9 @@ import pytest
 
 from ponder.config import ConfigError, lookup
 from ponder.engine.base import ScriptedEngine
+from ponder.files import read_jsonl
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
-from ponder.runs import read_jsonl
 from ponder.strategies import STRATEGIES
 from ponder.train.losses import LossConfig
 from ponder.train.recipe import RLConfig

@@ -15,9 +15,9 @@ import torch
 import torch.nn.functional as F
 
 from ponder.config import ConfigError
+from ponder.files import read_jsonl
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
-from ponder.runs import read_jsonl
 from ponder.scorers import load_scorer
 from ponder.scorers.preference import PreferenceScorer
 from ponder.scorers.preference_ensemble import PreferenceEnsemble

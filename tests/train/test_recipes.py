@@ -255,7 +255,7 @@ def test_another_kind_of_run_is_told_what_measures_it(kind, fix, tmp_path):
 
 def test_the_newest_data_of_a_run_is_not_taken_for_what_it_was_trained_on(tmp_path):
     from ponder.evals.contamination import check
-    from ponder.runs import file_hash
+    from ponder.files import file_hash
     from ponder.tasks import load_task
 
     path = tmp_path / "p.jsonl"

@@ -24,11 +24,12 @@ from ponder import stopping
 from ponder.config import ConfigError, dumps, from_dict
 from ponder.engine.base import ScriptedEngine
 from ponder.engine.local import LocalEngine
+from ponder.files import InUse, read_jsonl
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.rollouts.collect import Collected, collect, single
 from ponder.rollouts.rewards import add_terms, overlong_penalty
-from ponder.runs import InUse, Run, find_checkpoints, read_jsonl, training_sources
+from ponder.runs import Run, find_checkpoints
 from ponder.strategies.turns import Trajectory
 from ponder.train.credit import credit
 from ponder.train.critic import Critic
@@ -38,6 +39,7 @@ from ponder.train.pool import Pool
 from ponder.train.presets import PRESETS
 from ponder.train.recipe import RLConfig, load_recipe
 from ponder.train.rl import examples, groups_that_count, reward_terms, rl, sample_and_grade, train
+from ponder.trained_on import training_sources
 from ponder.types import SamplingParams, Verdict
 from tests.helpers import LowercaseTask, group_of, tiny_model, until
 from tests.train.killing import has_logged, whole_and_broken

@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 
 from ponder.config import ConfigError
+from ponder.files import InUse, read_jsonl
 from ponder.models import lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
-from ponder.runs import InUse, Run, read_jsonl
+from ponder.runs import Run
 from ponder.scorers import load_scorer
 from ponder.scorers.calibration import auc_within
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer

@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 
 from ponder.config import ConfigError
+from ponder.files import InUse, read_jsonl
 from ponder.models import hub
 from ponder.models.tokenizer import ByteTokenizer
-from ponder.runs import InUse, Run, read_jsonl, training_sources
+from ponder.runs import Run
 from ponder.train.sft import ArchitectureConfig, SFTConfig, open_source, read_solutions, sft, to_example
+from ponder.trained_on import training_sources
 from tests.helpers import user
 
 SMALL = ArchitectureConfig(width=32, depth=2, heads=4, kv_heads=2, inner=64, window=512)

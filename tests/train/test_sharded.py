@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ponder.files import read_jsonl
 from ponder.models import lora
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.transformer import Transformer
 from ponder.models.weights import load_model, save_model
-from ponder.runs import read_jsonl
 from ponder.train.batches import micro_batches
 from ponder.train.critic import Critic
 from ponder.train.distributed import Trainer

@@ -10,8 +10,8 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
+from ponder.files import InUse, StorageError
 from ponder.rollouts.grade import Tally
-from ponder.runs import InUse, StorageError
 from ponder.tasks import load_task
 from ponder.tasks.prompting import Prompted
 from ponder.train.sft import read_solutions

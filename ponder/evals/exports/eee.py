@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ponder import __version__, runs
+from ponder import __version__, files
 from ponder.evals.bank import SampleRow
 from ponder.evals.exports.shared import HUB_NAME, Metric, SharedBank
 from ponder.types import Problem
@@ -46,8 +46,8 @@ def write_eee(source: SharedBank, out: Path) -> list[Path]:
     }  # fmt: skip
     whole = json.dumps(_aggregate(source, model, evaluation, detail), indent=1, allow_nan=False)
     (out / place).parent.mkdir(parents=True, exist_ok=True)
-    runs.write_atomic(out / place, samples)
-    runs.write_atomic(out / place.with_name(f"{record}.json"), whole + "\n")
+    files.write_atomic(out / place, samples)
+    files.write_atomic(out / place.with_name(f"{record}.json"), whole + "\n")
     return [out / place.with_name(f"{record}.json"), out / place]
 
 

@@ -14,7 +14,7 @@ import json
 import re
 from pathlib import Path
 
-from ponder import runs
+from ponder import files
 from ponder.config import ConfigError
 from ponder.evals.exports.shared import SharedBank
 from ponder.tasks.parts import split_part
@@ -42,7 +42,7 @@ def write_hub(source: SharedBank, out: Path, *, dataset: str = "") -> list[Path]
         f"  value: {round(100 * source.summary.metrics.pass_at[1].value, 2)}",
         f"  date: {quoted(source.ended.date().isoformat())}", f"  notes: {quoted(_notes(source))}",
     ]  # fmt: skip
-    runs.write_atomic(path, "\n".join(lines) + "\n")
+    files.write_atomic(path, "\n".join(lines) + "\n")
     return [path]
 
 

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ponder import __version__, runs
+from ponder import __version__, files
 from ponder.evals.bank import SampleRow
 from ponder.evals.codec import encode
 from ponder.evals.exports.shared import Metric, SharedBank
@@ -41,9 +41,9 @@ def write_lm_eval(source: SharedBank, out: Path) -> list[Path]:
     ]
     hashes = _hash("".join(line["doc_hash"] + line["prompt_hash"] + line["target_hash"] for line in lines))
     results, samples = folder / f"results_{date}.json", folder / f"samples_{source.slug}_{date}.jsonl"
-    runs.write_atomic(samples, "".join(json.dumps(line) + "\n" for line in lines))
+    files.write_atomic(samples, "".join(json.dumps(line) + "\n" for line in lines))
     whole = _results(source, metrics) | {"task_hashes": {source.slug: hashes}}
-    runs.write_atomic(results, json.dumps(whole, indent=2) + "\n")
+    files.write_atomic(results, json.dumps(whole, indent=2) + "\n")
     return [results, samples]
 
 

@@ -25,8 +25,8 @@ from ponder.config import ConfigError
 from ponder.evals.bank import Bank, BankError, BankSpec, SampleRow
 from ponder.evals.exams import RESULT, summarise
 from ponder.evals.results import ExamResult
+from ponder.files import lock_beside, utf8
 from ponder.grading.verifiers import VERIFIERS
-from ponder.runs import lock_beside, utf8
 from ponder.types import FinishReason, Message, Outcome, Problem, Role, SamplingParams
 
 ALWAYS_MISSING = ("token ids", "fingerprint of the weights")

@@ -24,7 +24,7 @@ from ponder.config import ConfigError
 from ponder.evals import columns
 from ponder.evals.imports.foreign import STRANGE, ForeignLog, ForeignSample, message, params_of, text_of
 from ponder.evals.imports.scores import count_notes, outcome_of
-from ponder.runs import most_unpacked
+from ponder.files import most_unpacked
 from ponder.types import FinishReason, Problem
 
 ZSTANDARD = 93
