@@ -18,38 +18,31 @@ goes on where it stopped; more --samples or a larger --limit add to what is ther
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
+from paired import Rates, compared, drawn, folder_of, span
 
 from ponder.cli.choosing import run_programs
-from ponder.cli.loading import close, describe, open_engine
-from ponder.evals.accuracy_at_compute import PerToken, PlainVotes, ProblemCost, complete_scorers
+from ponder.evals.accuracy_at_compute import PlainVotes, ProblemCost, complete_scorers
 from ponder.evals.bank import Bank, Samples
-from ponder.evals.exams import run_exam
 from ponder.evals.ladder import RUNGS, scores_by_problem
 from ponder.evals.replay import CONFIDENT, SCORED, Replay, Rule
-from ponder.evals.stats import Estimate, interval, paired_difference, pass_at, powers_up_to
+from ponder.evals.results import ExamResult
+from ponder.evals.stats import interval, paired_difference, pass_at, powers_up_to
 from ponder.evals.submissions import CODEFORCES
-from ponder.live import Bar
-from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
 from ponder.runs import machine
 from ponder.strategies.programs import NOTHING
 from ponder.tasks import load_task
-from ponder.tasks.base import TaskWrapper
 from ponder.tasks.parts import Part, with_part
 from ponder.tasks.prompting import Prompted
 from ponder.types import SamplingParams
 
 SETS = ("humaneval", "mbpp:shown=1")
 WAYS = {"random": NOTHING} | {name: RUNGS[name] for name in ("public examples", "clusters", "public + clusters")}
-Rates = dict[str, list[float]]  # a column of a table -> a number of every problem, in the order of their ids
 
 
 def main() -> None:
@@ -78,7 +71,7 @@ def functions(options: argparse.Namespace) -> list[list[str]]:
     for task in SETS:
         rows = {}
         for model in options.model:
-            bank, _ = drawn(options, task, model, "functions", samples, max_answer_tokens=400)
+            bank, _ = exam(options, task, model, "functions", samples, max_reasoning_tokens=0, max_answer_tokens=400)
             _, entries = run_programs(bank, by_subtask=False)
             entries.sort(key=lambda entry: entry.id)
             budgets = [b for b in (1, 10) if b <= samples]
@@ -105,10 +98,11 @@ def gsm8k(options: argparse.Namespace) -> list[list[str]]:
     for model in options.model:
         own = {}
         for way, count in drawn_of.items():
-            bank, per_token = drawn(options, "gsm8k", model, way, count, max_answer_tokens=320)
+            bank, result = exam(options, "gsm8k", model, way, count, max_reasoning_tokens=320, max_answer_tokens=320)
             tables = bank.tables()
             rows[f"{model}, {way}"] = votes_of(bank, tables, count)
-            own[way] = tables, [ProblemCost(table, per_token) for table in tables]
+            assert result.flops.per_token is not None, "a local model's FLOPs are known"
+            own[way] = tables, [ProblemCost(table, result.flops.per_token) for table in tables]
         matched += at_equal_flops(model, own)
     counts = " and ".join(f"{count} {way}" for way, count in drawn_of.items())
     title = f"GSM8K, report part: {options.limit} problems, {counts} of each at temperature {options.temperature:g}"
@@ -150,69 +144,19 @@ def at_equal_flops(model: str, own: dict[str, tuple[list[Samples], list[ProblemC
     return lines
 
 
-# --- both --------------------------------------------------------------------------------------------------------
-
-
-def drawn(
-    options: argparse.Namespace, task: str, model: str, way: str, samples: int, *, max_answer_tokens: int
-) -> tuple[Bank, PerToken]:
-    """The samples of an exam, drawn or continued, and the FLOPs of a token."""
-    out = options.out / re.sub(r"[^\w.=@+-]+", "_", f"{task}-{model}-{way}").strip("_")
-    problems = load_task(task, split="test")
+def exam(
+    options: argparse.Namespace, task: str, model: str, way: str, samples: int, **params: int
+) -> tuple[Bank, ExamResult]:
+    problems, name = load_task(task, split="test"), task
     if task == "gsm8k":
-        problems, task = Part(problems, "report"), with_part(task, "report")
+        problems, name = Part(problems, "report"), with_part(task, "report")
     if way == "chains":
         problems = Prompted(problems, "zero_shot_cot")
-    facts = describe(model, None, int8=options.int8)
-    engine = open_engine(model, None, int8=options.int8)
-    if way == "programs":
-        problems = TaskWrapper(problems)
-        problems.prompting = way
-        play = open_environment(way, DeliberationConfig(), engine.tokenizer)
-        assert play is not None
-        engine = Deliberating(engine, play)
-    params = SamplingParams(
-        temperature=options.temperature, max_reasoning_tokens=0 if way == "functions" else 320,
-        max_answer_tokens=max_answer_tokens,
+    return drawn(
+        problems, model, folder_of(options.out, task, model, way), name=name, samples=samples, limit=options.limit,
+        params=SamplingParams(temperature=options.temperature, **params), int8=options.int8,
+        environment=way if way == "programs" else None,
     )  # fmt: skip
-    try:
-        with Bar(Console(stderr=True), out.name) as bar:
-            exam = run_exam(
-                problems, engine, name=task, model=facts.name, fingerprint=facts.fingerprint, num_samples=samples,
-                params=params, out=out, limit=options.limit, flops_per_token=facts.flops_per_token,
-                training=facts.training, on_progress=lambda done, total, share: bar("", done, total, share),
-            )  # fmt: skip
-            result = asyncio.run(exam)
-    finally:
-        close(engine)
-    assert result.flops.per_token is not None, "a local model's FLOPs are known"
-    return Bank.read(out), result.flops.per_token
-
-
-def compared(rows: dict[str, Rates]) -> list[str]:
-    """Markdown: a row a model, each number with its interval, and with the paired difference to the first row."""
-    first = next(iter(rows.values()))
-    columns = list(dict.fromkeys(name for rates in rows.values() for name in rates))
-    lines = ["| model | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for model, rates in rows.items():
-        cells = []
-        for name in columns:
-            if name not in rates:
-                cells.append("–")
-            elif name == "tokens":
-                cells.append(f"{np.mean(rates[name]):.0f}")
-            else:
-                more = name in first and rates is not first
-                gain = f", {span(paired_difference(first[name], rates[name]), '+')}" if more else ""
-                cells.append(span(interval(rates[name])) + gain)
-        lines.append(f"| {model} | " + " | ".join(cells) + " |")
-    return lines
-
-
-def span(share: Estimate, sign: str = "") -> str:
-    """In percent, with the interval."""
-    value, low, high = (f"{100 * each:{sign}.1f}" for each in (share.value, share.low, share.high))
-    return f"{value} ({low} to {high})"
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from ponder.types import Message, Problem
 sys.path.insert(0, str(Path(__file__).parents[2] / "bench"))
 
 import code_exams
+import paired
 
 
 def table(number: int, *, right: int, tokens: int, n: int = 8) -> Samples:
@@ -51,7 +52,7 @@ def test_chains_twice_as_long_are_half_as_many():
 
 def test_a_later_model_is_compared_with_the_first_problem_by_problem():
     rows = {"base": {"pass@1": [0.0, 0.5, 0.2, 0.1]}, "after": {"pass@1": [0.1, 0.6, 0.3, 0.2], "more": [1.0] * 4}}
-    head, _, base, after = code_exams.compared(rows)
+    head, _, base, after = paired.compared(rows)
     assert columns(head) == ["model", "pass@1", "more"] and columns(base)[2] == "–"
     assert "+10.0" in columns(after)[1] and "+" not in columns(base)[1]
     assert columns(after)[2].startswith("100.0 (") and "+" not in columns(after)[2]
