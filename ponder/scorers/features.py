@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from ponder.config import ConfigError
 from ponder.scorers import files
 from ponder.scorers.base import CONFIDENCE_WINDOW, Key, TokenScorer
-from ponder.scorers.logistic import Logistic
+from ponder.scorers.logistic import Logistic, expit
 from ponder.scorers.packing import CompletionGroup
 
 FEATURES = ("mean_logprob", "worst_logprob", "lowest_logprob", "log_length", "was_cut", "has_answer", "class_share")
@@ -89,7 +89,7 @@ class FeatureScorer(TokenScorer):
         scores = []
         for group, outcome in zip(groups, outcomes, strict=True):
             logits = self.model.logits(features(group, outcome))
-            scores.append(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
+            scores.append(expit(logits))
         return scores
 
     def save(self, folder: str | Path) -> None:

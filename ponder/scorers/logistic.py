@@ -62,6 +62,11 @@ def _loss(z: Floats, y: Floats, w: Floats, penalty: Floats, theta: Floats) -> fl
     return float(w @ (np.logaddexp(0, x) - y * x) + 0.5 * penalty @ theta**2)
 
 
+def expit(x: Floats) -> Floats:
+    """1 / (1 + e^-x), within (0, 1) for any x: what a scorer says."""
+    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))
+
+
 def sigmoid(x: Floats) -> Floats:
-    """1 / (1 + e^-x), which does not overflow."""
+    """The same down to 0 and up to 1: what is fitted."""
     return 1 / (1 + np.exp(-np.clip(x, -500, 500)))

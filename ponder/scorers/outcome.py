@@ -31,6 +31,7 @@ from ponder.models.transformer import Transformer, flops_per_token
 from ponder.models.weights import load_model, save_model, write_tensors
 from ponder.scorers import files
 from ponder.scorers.base import Key, TokenScorer
+from ponder.scorers.logistic import expit
 from ponder.scorers.packing import NUM_LOGPROB_FEATURES, CompletionGroup, Pack, packs
 
 WEIGHT, BIAS, LOGPROB_WEIGHT = "score.weight", "score.bias", "surprise.weight"  # names in head.safetensors
@@ -169,8 +170,3 @@ def check_ids(group: CompletionGroup, model: Transformer) -> None:
                 f"token ids up to {ids.max()}, where the scorer's network knows {config.vocab_size}: these completions "
                 "are of a model with another tokenizer; use a scorer that was trained for it"
             )
-
-
-def expit(x: NDArray[np.float64]) -> NDArray[np.float64]:
-    """1 / (1 + exp(-x)), within (0, 1) for any x."""
-    return 1 / (1 + np.exp(-np.clip(x, -30, 30)))

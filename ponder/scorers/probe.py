@@ -24,7 +24,8 @@ from ponder.models.transformer import Transformer
 from ponder.models.weights import write_tensors
 from ponder.scorers import files
 from ponder.scorers.base import Key, TokenScorer
-from ponder.scorers.outcome import check_ids, expit
+from ponder.scorers.logistic import expit
+from ponder.scorers.outcome import check_ids
 from ponder.scorers.packing import CompletionGroup, packs
 from ponder.types import Completion
 

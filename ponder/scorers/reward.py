@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ponder.scorers.base import Key, TokenScorer
+from ponder.scorers.logistic import expit
 from ponder.types import Completion, Message
 
 Floats = NDArray[np.float64]
@@ -54,7 +55,7 @@ class RewardModel(TokenScorer):
 
     def bounded(self, raw: Floats) -> Floats:
         """Within (0, 1), monotone in r; nan stays nan."""
-        return 1 / (1 + np.exp(-np.clip(self.standard(raw), -30, 30)))
+        return expit(self.standard(raw))
 
     async def rewards(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> list[float]:
         """(r - shift) / scale: for a reward of its own, unbounded."""

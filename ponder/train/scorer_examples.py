@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ponder.config import ConfigError, setting
 from ponder.runs import Run
 from ponder.scorers.calibration import fit_platt, measure, rerank_at
-from ponder.scorers.outcome import expit
+from ponder.scorers.logistic import expit
 from ponder.tasks import load_task
 from ponder.train import inputs, scorer_rollouts
 from ponder.train.distributed import resolve_workers

@@ -26,7 +26,8 @@ from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
 from ponder.scorers.base import TokenScorer
 from ponder.scorers.calibration import fit_platt, log_loss, rerank_at
-from ponder.scorers.outcome import expit, new_head
+from ponder.scorers.logistic import expit
+from ponder.scorers.outcome import new_head
 from ponder.stopping import GracefulStop
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
 from ponder.train.replica import HiddenLoss

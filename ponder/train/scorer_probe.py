@@ -16,8 +16,7 @@ from torch import Tensor
 from ponder.config import setting
 from ponder.models import hub
 from ponder.scorers.calibration import log_loss
-from ponder.scorers.logistic import fit
-from ponder.scorers.outcome import expit
+from ponder.scorers.logistic import expit, fit
 from ponder.scorers.packing import Pack, packs
 from ponder.scorers.probe import Probe, completion_states
 from ponder.train.distributed import Trainer, pick_device, resolve_workers
