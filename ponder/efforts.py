@@ -46,6 +46,7 @@ class Point:
 
     @property
     def mode(self) -> str:
+        """The strategy that spends so: one sample, or a vote."""
         return "standard" if self.n == 1 else "consensus"
 
 
@@ -95,6 +96,8 @@ class Efforts:
 
     @classmethod
     def read(cls, path: Path) -> Efforts:
+        """ConfigError where the file is missing or damaged. Levels of an older format are chosen again from their
+        points."""
         try:
             data: dict[str, Any] = json.loads(path.read_bytes())
             written = data.pop("format")

@@ -177,6 +177,7 @@ def most_unpacked(size: int) -> int:
 
 
 def file_hash(path: str | Path) -> str:
+    """The SHA-256 of its bytes, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -146,6 +146,7 @@ class Leader:
             self.status.update(Text(self.line(solution)))  # Text: an answer is no markup
 
     def line(self, solution: Solution) -> str:
+        """What was spent, the leading answer, cut to 60 characters, and the share of samples that agree with it."""
         keys = [self.key(completion.answer) for completion in solution.completions]
         mine = self.key(solution.answer)
         share = f", {keys.count(mine) / len(keys):.0%} agree" if keys and mine is not None else ""

@@ -130,6 +130,7 @@ class HumanField:
 
     @classmethod
     def of(cls, ratings: Sequence[float | None] | ArrayLike) -> HumanField:
+        """None and nan are unrated. ValueError for an empty field, or for ratings outside of `GRID`."""
         found = cls(_whole(ratings))
         if not len(found.ratings):
             raise ValueError("a contest without humans says nothing about a rating; give the ratings of its field")
@@ -158,6 +159,7 @@ class Placing:
 
     @property
     def share(self) -> float:
+        """Of the field that was beaten, from 0 to 1."""
         return self.beaten / len(self.field)
 
     @property

@@ -99,6 +99,7 @@ class Run:
             raise
 
     def close(self) -> None:
+        """Release the lock, so that another process may write here."""
         self._lock.close()
 
     def __enter__(self) -> Run:
@@ -167,6 +168,7 @@ class Run:
         write_atomic(path, json.dumps(inputs, indent=1, ensure_ascii=False) + "\n")
 
     def log(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Append the line of a step to metrics.jsonl; nan and infinity become null."""
         append_jsonl(self.folder / "metrics.jsonl", [nan_as_null({"step": step, **metrics})])
 
     def log_samples(self, rows: list[Mapping[str, Any]]) -> None:
@@ -184,6 +186,7 @@ class Run:
                 write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
     def checkpoint_folder(self, step: int) -> Path:
+        """Where the checkpoint of a step is or would be."""
         return self.folder / "checkpoints" / f"step_{step:05d}"
 
 

@@ -107,6 +107,7 @@ class Completion:
 
     @property
     def num_prompt_tokens(self) -> int:
+        """By the server's own count where there is one, else by the ids."""
         return self.counted.prompt_tokens if self.counted else len(self.prompt_ids)
 
     @property
@@ -185,6 +186,7 @@ class Rollout:
 
     @property
     def num_tokens(self) -> int:
+        """Completion tokens of all turns, candidates that were not chosen among them; prompts are not counted."""
         return sum(turn.completion.num_tokens for turn in self.turns)
 
 
@@ -431,7 +433,9 @@ class Sampler(Engine, Protocol):
     """An engine whose weights training replaces. Completions carry the version of the weights that drew them."""
 
     @property
-    def policy_version(self) -> int: ...
+    def policy_version(self) -> int:
+        """The version of the weights that a new request is drawn from."""
+        ...
 
     def update_weights(self, weights: Any, *, version: int) -> None:
         """weights: what `Learner.publish` gave. What is asked from now on is drawn from them.
@@ -572,7 +576,10 @@ class Task(Protocol):
 
     def __getitem__(self, index: int) -> Problem: ...
 
-    def verify(self, problem: Problem, answer: str) -> Verdict: ...
+    def verify(self, problem: Problem, answer: str) -> Verdict:
+        """A plain function is called in several threads at once, so it must not change what it shares; it may be a
+        coroutine function too. What it raises counts as failed, never as wrong."""
+        ...
 
     def key(self, problem: Problem, answer: str) -> str | None:
         """The equivalence class of an answer: equal keys = the same answer, None = no answer found."""

@@ -22,6 +22,8 @@ _MIN_LENGTH = 32  # tokens: a float32 product with fewer keys is summed in anoth
 
 @dataclass(eq=False, kw_only=True)
 class CachedPrompt(Prompt):
+    """A prompt and its place: a row of its bucket, which may change when another prompt leaves."""
+
     bucket: LengthBucket
     row: int
 
@@ -49,6 +51,7 @@ class LengthBucket:
                 kept[i][row, :, tensor.shape[1] :] = 0
 
     def remove(self, prompt: CachedPrompt) -> None:
+        """Take a prompt out; the last one moves into its row, so that the rows in use stay together."""
         last = self.prompts.pop()
         if last is prompt:
             return
@@ -82,6 +85,7 @@ class Cache:
     def add_prompt(
         self, ids: tuple[int, ...], keys: list[Tensor], values: list[Tensor], hidden_D: Tensor, logits_V: Tensor
     ) -> CachedPrompt:
+        """Keep a prompt that was read: keys and values (K T E) a layer. It replaces one of the same ids."""
         length = bucket_length(len(ids))
         bucket = self._buckets.get(length) or self._buckets.setdefault(length, LengthBucket(length, self._decoder))
         prompt = self.prompts[ids] = CachedPrompt(ids=ids, bucket=bucket, row=0, hidden_D=hidden_D, logits_V=logits_V)

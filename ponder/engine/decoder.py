@@ -176,6 +176,7 @@ class FusedDecoder:
             product.reload()
 
     def hidden(self, tokens_N: Tensor, positions_N: Tensor, attend: Attend) -> Tensor:
+        """Hidden states (N D) after the final norm. attend: called by every layer for what its heads read."""
         cos, sin = self._cos[positions_N][:, None], self._sin[positions_N][:, None]
         hidden: Tensor = self._model(tokens_N, _FusedOps(cos, sin, attend))
         return hidden

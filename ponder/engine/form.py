@@ -51,6 +51,7 @@ class FormError(ValueError):
 
 
 def library() -> Any:
+    """The llguidance module. ConfigError, with the extra to install, where it is missing."""
     try:
         import llguidance
     except ImportError:
@@ -68,6 +69,7 @@ class Vocabulary:
 
     @functools.cached_property
     def pieces(self) -> list[bytes | None]:
+        """The bytes of every token, None for marks; made at the first use."""
         pieces: list[bytes | None] = self.tokenizer.byte_pieces()
         return pieces
 
@@ -230,6 +232,7 @@ class Answers:
         return sample.closing.steered(token, room=room, is_free=not sample.forced)
 
     def forget(self, request_id: int) -> None:
+        """Drop what is known of all samples of a request that is over."""
         self._samples = {owner: sample for owner, sample in self._samples.items() if owner[0] != request_id}
 
 

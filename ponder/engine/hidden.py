@@ -26,6 +26,7 @@ class HiddenStates:
         self._sum[slot] = 0
 
     def decoded(self, hidden_ND: Tensor, n: int) -> None:
+        """States (N D) after a step of decoding; the next tokens of the n slots are drawn from the first n."""
         self._next[:n] = hidden_ND[:n].float()
 
     def drew(self, n: int) -> None:
@@ -34,6 +35,7 @@ class HiddenStates:
         self._sum[:n] += self._next[:n]
 
     def move(self, source: int, target: int) -> None:
+        """Give what one slot holds to another, as the cache does."""
         for rows in (self._next, self._last, self._sum):
             rows[target] = rows[source]
 

@@ -19,6 +19,7 @@ _MARK = re.compile(r"<\s*(/?)\s*think(?:ing)?\s*>|\[\s*(/?)\s*think(?:ing)?\s*\]
 
 
 def has_marks(text: str) -> bool:
+    """Whether a text holds any mark, opening or closing."""
     return _MARK.search(text) is not None
 
 

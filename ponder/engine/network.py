@@ -94,6 +94,8 @@ class WeightLayout:
         return in_memory(self.arranged(state), dtype, device, shared=shared)
 
     def network(self, tensors: Mapping[str, Tensor], *, num_slots: int, pad_id: int) -> Network:
+        """The network that computes with weights of this layout. tensors: as it arranged them. pad_id: fills up shorter
+        prompts of a batch."""
         if self.library:
             return native.NativeNetwork(self.library, self.config, tensors, self.dtype, num_slots)
         if self.graphs:

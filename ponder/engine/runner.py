@@ -61,9 +61,12 @@ class Runner:
 
     @property
     def has_work(self) -> bool:
+        """Whether `step` has anything to draw or to return."""
         return self.scheduler.has_work or bool(self._arrived)
 
     def add(self, request: Request) -> None:
+        """Queue a request; one whose prompt leaves no room comes back from the next `step`. Its form is compiled
+        meanwhile."""
         if request.params.form and self._answers is not None:
             self._answers.prepare(request.params.form)
         refused = self.scheduler.add(request)
@@ -80,6 +83,7 @@ class Runner:
 
     @torch.inference_mode()
     def cancel(self, request_id: int) -> None:
+        """Drop a request that waits or runs and free its slots; it gives no result. An unknown id changes nothing."""
         for source, target in self._move(self.scheduler.cancel(request_id), pending=0):
             self.logits[target] = self.logits[source]
         self.logits = self.logits[: self.scheduler.n]

@@ -55,6 +55,8 @@ class Sample:
 
 @dataclass
 class Waiting:
+    """A request with samples that have no slot yet; `next_index` counts from 0, not from the request's `first`."""
+
     request: Request
     next_index: int = 0
 
@@ -114,6 +116,7 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
+        """Whether any sample runs or waits."""
         return bool(self.n or self.waiting)
 
     def add(self, request: Request) -> tuple[Request, list[Sample]] | None:

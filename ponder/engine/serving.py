@@ -38,6 +38,7 @@ class RunnerArgs(NamedTuple):
     version: int  # of the weights
 
     def runner(self, weights: Flat) -> Runner:
+        """weights: as `layout` arranged them, in memory that other processes may share."""
         tokenizer = self.tokenizer
         return Runner(
             self.layout,
@@ -57,6 +58,7 @@ class RunnerArgs(NamedTuple):
 
 
 def worker_process(connection: Any, args: RunnerArgs) -> None:
+    """What a worker process runs until the engine ends; the first message brings the weights."""
     become_worker()
     serve(connection, args, None)
 

@@ -35,16 +35,19 @@ class Stream:
         self.on_answer_now: Callable[[], object] = lambda: None
 
     def emit(self, piece: Piece) -> None:
+        """Hand a piece to the reader; ignored once the stream is over."""
         if not self._is_over:
             self._waiting = piece if self._waiting is None else self._waiting + piece
             self._wake.set()
 
     def finish(self, completion: Completion) -> None:
+        """The completion is whole: reading ends after the pieces that wait. Ignored once the stream is over."""
         if not self._is_over:
             self.completion, self._is_over = completion, True
             self._wake.set()
 
     def fail(self, error: BaseException) -> None:
+        """Reading raises this error after the pieces that wait. Ignored once the stream is over."""
         if not self._is_over:
             self._error, self._is_over = error, True
             self._wake.set()
@@ -102,6 +105,7 @@ class Splitter:
         self._reasoning, self._answer = TextStream(decode), TextStream(decode, stop)
 
     def feed(self, ids: Sequence[int]) -> Piece:
+        """Take the next ids; what can be told of them now, perhaps nothing."""
         self.num_fed += len(ids)
         self._parser.take(ids)
         return self._piece(is_over=False)
@@ -140,6 +144,7 @@ class TextStream:
         self._is_stopped = False
 
     def feed(self, ids: Sequence[int]) -> str:
+        """Take the next ids; the text that no later id can change, perhaps ""."""
         self._new += ids
         count = len(self._new)
         text = self._text(count)
@@ -152,6 +157,7 @@ class TextStream:
         return self._pass(text)
 
     def finish(self) -> str:
+        """The rest of the text: what was held back, half a character as U+FFFD."""
         text = self._text(len(self._new))
         self._take(len(self._new))
         text = self._pass(text) + self._held

@@ -141,4 +141,5 @@ class TokenEngine(BaseEngine):
 
 
 def num_characters(prompt: Sequence[Message] | Sequence[int]) -> int:
+    """Characters of a prompt's messages, roles left out; 0 for a prompt of ids."""
     return sum(len(part.content) for part in prompt if isinstance(part, Message))

@@ -197,6 +197,7 @@ class VllmEngine(PartsEngine):
         await asyncio.to_thread(self.close)
 
     def close(self) -> None:
+        """End the server, if it was started here, and delete the temporary folder; a `folder` that was given stays."""
         self._server.close()
         self._temporary.cleanup()
 

@@ -81,6 +81,8 @@ class VllmServer:
         return server
 
     def wait(self, patience: float) -> None:
+        """Block until it answers. EngineError where it dies, or is not up within `patience` seconds; a server that was
+        not started here is asked once."""
         end = time.monotonic() + patience
         while True:
             try:
@@ -124,6 +126,7 @@ class VllmServer:
         return f"the vLLM server died (exit code {self.process.returncode}){self.last_words()}"
 
     def last_words(self) -> str:
+        """What its log says last, or of its last error, as the end of an error message; "" where there is no log."""
         if self.log is None or not self.log.exists():
             return ""
         lines = self.log.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -219,6 +222,7 @@ def check_environment(python: str) -> str:
 
 
 def free_port() -> int:
+    """A port of 127.0.0.1 that is free now; another process may take it first."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return int(sock.getsockname()[1])

@@ -38,6 +38,8 @@ _MERGED = {"developer": "system", "tool": "user"}
 
 
 class Span(NamedTuple):
+    """A piece of a rendered prompt. Only the template's own pieces may become special tokens."""
+
     text: str
     is_template: bool
 

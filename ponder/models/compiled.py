@@ -72,6 +72,7 @@ def pointers(*tensors: torch.Tensor | None) -> list[ctypes.c_void_p]:
 
 
 def sizes(*numbers: int) -> list[ctypes.c_int64]:
+    """Whole numbers as arguments of a compiled function."""
     return [ctypes.c_int64(number) for number in numbers]
 
 

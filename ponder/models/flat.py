@@ -40,6 +40,7 @@ class Flat:
     def zeros(
         cls, shapes: Mapping[str, torch.Size], dtype: torch.dtype, device: torch.device, *, shared: bool = False
     ) -> Flat:
+        """shared: in memory that child processes see; of use on a CPU only."""
         size = sum(_room(shape) for shape in shapes.values())
         if not shared or device.type != "cpu":
             return cls(torch.zeros(size, dtype=dtype, device=device), dict(shapes))
@@ -48,6 +49,7 @@ class Flat:
         return cls(torch.empty(0, dtype=dtype).set_(pages), dict(shapes))
 
     def views(self) -> dict[str, Tensor]:
+        """Every tensor by name, in its shape, over the memory: nothing is copied."""
         views, offset = {}, 0
         for name, shape in self.shapes.items():
             views[name] = self.memory[offset : offset + shape.numel()].view(shape)

@@ -58,6 +58,8 @@ _STRING, _ARRAY = 8, 9
 
 @dataclass(frozen=True)
 class PackedTensor:
+    """Where the data of a tensor lies in the file, and how it is quantised."""
+
     shape: tuple[int, ...]  # rows first, as in torch
     quantisation: str
     start: int  # bytes from the start of the file

@@ -130,6 +130,8 @@ class HFTokenizer:
         return self._start.decode(list(ids), skip_special_tokens=True)
 
     def render(self, messages: Sequence[Message]) -> list[int]:
+        """The ids of a prompt that is far too long for the window are padding, about as many as it has: only their
+        number is meant, for whoever refuses it."""
         spans = self._template.render(messages) if self._template else None
         if self.window is not None:
             texts = [m.content for m in messages] if spans is None else [span.text for span in spans]

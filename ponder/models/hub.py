@@ -76,6 +76,7 @@ def pull(reference: str, *, say: named.Say = lambda line: None) -> Path:
 
 
 def is_hub_id(text: str) -> bool:
+    """Whether a text has the form owner/name or owner/name@revision; neither disk nor hub is asked."""
     return bool(_HUB_ID.fullmatch(text)) and not text.startswith(".")
 
 

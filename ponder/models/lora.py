@@ -68,6 +68,7 @@ class TokenRows:
     scale: float
 
     def values(self) -> Tensor:
+        """The rows as they are now (k D), with a gradient for `delta`."""
         return self.start + self.scale * self.delta
 
 
@@ -156,6 +157,7 @@ def merge(base: Mapping[str, Tensor], adapter: Adapter, into: Mapping[str, Tenso
 
 @torch.no_grad()
 def write_rows(adapter: Adapter, model: Transformer) -> None:
+    """Write an adapter's rows into the tables of a model, in place and in their dtype."""
     for name, rows in adapter.rows.items():
         table = model.get_parameter(f"{name}.weight").data
         table[list(rows.ids)] = rows.values().to(table)
@@ -272,6 +274,7 @@ def save_adapter(
 
 
 def is_adapter(folder: str | Path) -> bool:
+    """Whether a folder holds an adapter, by its adapter_config.json alone."""
     return (Path(folder) / ADAPTER_CONFIG).exists()
 
 

@@ -49,10 +49,12 @@ class Segment(NamedTuple):
 
     @property
     def own(self) -> int:
+        """Tokens of the segment itself."""
         return self.end - self.start
 
     @property
     def prefix(self) -> int:
+        """Tokens of the prefix that it sees; 0 = none."""
         return self.prefix_end - self.prefix_start
 
 
@@ -82,6 +84,8 @@ class Layout:
         self._block_masks: dict[tuple[int | None, torch.device], BlockMask] = {}
 
     def blocks(self, window: int | None, dtype: torch.dtype) -> list[PaddedBlock]:
+        """The segments, padded into blocks once for each window and dtype. window: tokens back that one sees; None =
+        all."""
         if (window, dtype) not in self._blocks:
             made = [_block(part, self.num_tokens, window) for part in _parts(self.segments)]
             self._blocks[window, dtype] = [block._replace(bias_BTS=block.bias_BTS.to(dtype)) for block in made]

@@ -118,6 +118,8 @@ class ReasoningParser:
         self.answer: list[int] = []
 
     def take(self, ids: Sequence[int]) -> None:
+        """Sort further ids into `reasoning` and `answer`; a closing mark may move all of the answer into the
+        reasoning."""
         for token in ids:
             if token in self._end_ids:
                 continue

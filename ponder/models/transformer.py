@@ -75,6 +75,7 @@ class Ops(ABC):
         return [y.view(*y.shape[:-1], -1, width) for y in self.project(x, *layers)]
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """RMS norm over the last dimension (arXiv:1910.07467)."""
         # the mean square in float32, as transformers does: bf16 loses it for wide models
         x32 = x.float()
         return weight * (x32 * torch.rsqrt(x32.pow(2).mean(-1, keepdim=True) + eps)).to(x.dtype)
@@ -150,6 +151,7 @@ def causal_bias(length: int, dtype: torch.dtype, device: torch.device, window: i
 
 
 def bias_of(may_attend: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores: 0 where a token may attend (True), -inf elsewhere."""
     return torch.zeros(may_attend.shape, dtype=dtype, device=may_attend.device).masked_fill_(~may_attend, float("-inf"))
 
 

@@ -38,6 +38,7 @@ class Collected:
 
     @property
     def rollouts(self) -> list[Rollout]:
+        """Of all groups, in their order; undecided and failed ones are not among them."""
         return [rollout for group in self.groups for rollout in group.rollouts]
 
     def __add__(self, other: Collected) -> Collected:

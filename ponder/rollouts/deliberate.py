@@ -74,6 +74,7 @@ class DeliberationConfig:
             raise ConfigError("preference_weight needs a scorer; name one as preference = 'FOLDER' or 'module:attr'")
 
     def environment(self, tokenizer: Tokenizer | None = None) -> Deliberation:
+        """tokenizer: encodes the list that the policy chooses from; without one the engine does."""
         return Deliberation(
             m=self.m, turns=self.turns, choice=self.choice, turn_tokens=self.turn_tokens, force=self.force,
             encode=tokenizer.encode if tokenizer else None,

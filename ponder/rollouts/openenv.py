@@ -52,19 +52,28 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def in_thread(function: Callable[..., T], *arguments: Any) -> asyncio.Future[T]:
+    """Run a call that blocks in one of 64 threads kept for episodes. Needs a running event loop."""
     return asyncio.get_running_loop().run_in_executor(_threads(), function, *arguments)
 
 
 class ActingSession(Protocol):
     """What is asked of an episode; calls block."""
 
-    def try_reset(self, seed: int) -> Observation | None: ...
+    def try_reset(self, seed: int) -> Observation | None:
+        """Begin; the first observation, or None where there is no place for an episode now."""
+        ...
 
-    def step(self, text: str) -> Observation: ...
+    def step(self, text: str) -> Observation:
+        """What comes of an action. Raises ActionRefused, after which the episode is as it was, and ServerFailed."""
+        ...
 
-    def pauses(self) -> Iterator[float]: ...
+    def pauses(self) -> Iterator[float]:
+        """Seconds to wait after each try for a place, for as long as it is worth trying."""
+        ...
 
-    def no_place(self) -> ServerFailed: ...
+    def no_place(self) -> ServerFailed:
+        """The error to raise when no try was given a place."""
+        ...
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -139,9 +148,11 @@ class OpenEnvTurns:
         return ended if answer else "window" if ended == "window" else "unparseable"
 
     def problem_of(self, prompt: Sequence[Any]) -> Problem:
+        """The problem that a prompt asks. ConfigError where it is of no openenv task."""
         return episode_of(prompt)
 
     def session_of(self, problem: Problem) -> ActingSession:
+        """A new episode of a problem, not begun yet."""
         return EnvironmentSession(address_of(problem.meta["url"], problem.meta["field"]))
 
     def note(self, problem: Problem, answer: str, play: Any) -> None:
@@ -200,4 +211,5 @@ def _end(episode: Episode, answer: str) -> None:
 
 
 def openenv_turns(*_: Any) -> OpenEnvTurns:
+    """For `ENVIRONMENTS` (rollouts/deliberate.py), whose arguments it does not need."""
     return OpenEnvTurns()

@@ -186,10 +186,12 @@ async def programs(work: Work, *, n: int | None = None, turns: int = 1) -> Compl
 
 
 def one_program(*_: Any) -> ProgramReasoning:
+    """For `ENVIRONMENTS` (rollouts/deliberate.py): one program; the last line that it prints is the answer."""
     return ProgramReasoning()
 
 
 def program_turns(*_: Any) -> ProgramReasoning:
+    """For `ENVIRONMENTS` (rollouts/deliberate.py): up to four programs, each written after the output of the last."""
     return ProgramReasoning(turns=4, ask_for=ASK_TURNS)
 
 

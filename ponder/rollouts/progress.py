@@ -60,4 +60,5 @@ def whole_json(path: Path) -> list[Any]:
 
 
 def damaged(path: Path, number: int) -> ConfigError:
+    """The error for a line, counted from 1; the caller raises it."""
     return ConfigError(f"{path}:{number} is damaged; delete that line, and what it was about is done again")

@@ -40,4 +40,5 @@ class VerifiersTurns(OpenEnvTurns):
 
 
 def verifiers_turns(*_: Any) -> VerifiersTurns:
+    """For `ENVIRONMENTS` (rollouts/deliberate.py), whose arguments it does not need."""
     return VerifiersTurns()

@@ -85,6 +85,8 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
 
 
 def import_ray() -> Any:
+    """The module. Unless the environment says otherwise, Ray sends no usage statistics. ImportError, with the extra to
+    install, where it is missing."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
@@ -162,6 +164,7 @@ def placed(config: ClusterConfig) -> Iterator[Any]:
 
 
 def is_one_host() -> bool:
+    """Whether all nodes that are alive have the same address. Ray must be connected."""
     return len({node["NodeManagerAddress"] for node in import_ray().nodes() if node["Alive"]}) == 1
 
 
@@ -218,6 +221,8 @@ class EngineActor:
         self._version, self._refusal, self._load_seconds = version, "", time.monotonic() - begun
 
     async def ping(self) -> dict[str, Any]:
+        """Facts of the node, the version of the weights (None before the first, or where the last could not be loaded),
+        and the seconds that loading them took."""
         return self._facts | {"version": self._version, "load_seconds": round(self._load_seconds, 4)}
 
 
@@ -231,9 +236,11 @@ class RankActor:
         self._rank = Rank()
 
     def call(self, method: str, *arguments: Any) -> Any:
+        """Run a method of `Rank` in this process; Ray carries what it returns or raises to the caller."""
         return getattr(self._rank, method)(*arguments)
 
     def facts(self) -> dict[str, Any]:
+        """The address of the node, at which other ranks reach this one, and the process id."""
         return {"node": import_ray().util.get_node_ip_address(), "pid": os.getpid()}
 
 
@@ -251,6 +258,7 @@ def packed(weights: Mapping[str, Tensor]) -> dict[str, tuple[Any, str]]:
 
 
 def unpacked(weights: Mapping[str, tuple[Any, str]]) -> dict[str, Tensor]:
+    """The inverse of `packed`. The tensors lie in the object store's read-only memory: copy from them, never write."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the store is read-only, and they are only copied from
         return {name: torch.from_numpy(array).view(getattr(torch, dtype)) for name, (array, dtype) in weights.items()}
@@ -401,6 +409,7 @@ class ClusterEngine(BaseEngine):
             write_atomic(self._ledger, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def close(self) -> None:
+        """End the process of every engine. One that is gone already is no error."""
         for worker in self.dealer.workers:
             worker.remote.close()
 

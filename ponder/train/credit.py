@@ -25,6 +25,8 @@ from ponder.types import Group, Learner
 
 @dataclass(frozen=True)
 class Credit:
+    """The advantages of a step, group by group and rollout by rollout."""
+
     values: Sequence[Sequence[Floats]]  # of every rollout of every group: (), or (T,)
     metrics: dict[str, float] = field(default_factory=dict)  # of the critic, where there is one
 

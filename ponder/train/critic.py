@@ -90,6 +90,7 @@ class Critic:
         return self._moments.shape
 
     def reading(self) -> CriticReading:
+        """What reads V with the present head; what is learned afterwards does not change it."""
         return CriticReading(self.head().astype(np.float32))
 
     def head(self) -> Floats:
@@ -117,6 +118,7 @@ class Critic:
         return base64.b64encode(self._moments[rows, columns].tobytes()).decode()
 
     def restore(self, state: str) -> None:
+        """Take back what `state` gave, in place. ValueError where it is of a policy of another width."""
         rows, columns = np.triu_indices(len(self._moments), m=self._moments.shape[1])
         known = np.frombuffer(base64.b64decode(state))
         if len(known) != len(rows):

@@ -118,6 +118,8 @@ WORKED: dict[str, Callable[[Problem, Say], str]] = {
 
 
 def work(problem: Problem, say: Say) -> str:
+    """Work a problem and return the answer. `say` is called with every question and its right answer, and the work goes
+    on from what it returns. A task without a function in `WORKED` is worked from its solution."""
     return WORKED.get(problem.task, work_solution)(problem, say)
 
 
@@ -157,6 +159,7 @@ def walk(problem: Problem, faults: Faults, rng: Random) -> tuple[list[Pair], str
 
 
 def right_pairs(problem: Problem) -> list[Pair]:
+    """The pairs of a problem worked to its end without a slip or a guess."""
     return walk(problem, Faults(slip=0, early=0), Random(0))[0]
 
 

@@ -72,6 +72,7 @@ class DevEvaluation:
         return max(self.rows, key=lambda row: row["accuracy"], default=None)
 
     def is_due(self, step: int) -> bool:
+        """At step 0, at every multiple of `eval.every`, and after the last step."""
         return step % self._config.eval.every == 0 or step == self._config.num_steps
 
     async def at(self, step: int) -> dict[str, float]:
@@ -101,6 +102,7 @@ class DevEvaluation:
         return {"eval/accuracy": accuracy, "eval/reasoning_tokens": reasoning_tokens}
 
     def is_best(self, step: int) -> bool:
+        """Whether this step has the best evaluation so far; False while there is none."""
         return self.best is not None and self.best["step"] == step
 
     def settle(self, saved_step: int) -> None:

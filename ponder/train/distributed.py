@@ -243,6 +243,7 @@ class Trainer:
         self.refresh()
 
     def close(self) -> None:
+        """End the worker processes and wait up to 5 seconds for each."""
         for connection, _ in self._workers:
             with contextlib.suppress(OSError):
                 connection.send(None)

@@ -42,14 +42,18 @@ class Series:
     config: Mapping[str, Any] = field(default_factory=dict)
 
     def all(self, key: str) -> list[float]:
+        """The values of a column in the order of the steps. Missing, non-finite and absurdly large ones (1e100 or more)
+        are left out."""
         # not finite, or so large that a sum of them would not be
         return [float(row[key]) for row in self.rows if _is_number(row.get(key)) and abs(row[key]) < 1e100]
 
     def early(self, key: str) -> list[float]:
+        """The first fifth of a column's values, but at least 3 and at most 20 of them."""
         values = self.all(key)
         return values[: _window(len(values))]
 
     def late(self, key: str) -> list[float]:
+        """The last fifth of a column's values, but at least 3 and at most 20 of them."""
         values = self.all(key)
         return values[-_window(len(values)) :]
 
@@ -59,6 +63,7 @@ class Series:
         return (fmean(early), fmean(late)) if len(self.all(key)) >= _TREND_STEPS else None
 
     def level(self, key: str) -> float | None:
+        """The mean of the late values; None where the column has none."""
         late = self.late(key)
         return fmean(late) if late else None
 
@@ -105,6 +110,7 @@ def _percent(value: float) -> str:
 
 
 def non_finite(s: Series) -> Finding | None:
+    """Serious where a metric of any step is nan, infinite or null; the first one is named."""
     for number, row in enumerate(s.rows):
         for key, value in row.items():
             if value is None or (_is_number(value) and not math.isfinite(value)):  # None: as it is written
@@ -121,6 +127,7 @@ def non_finite(s: Series) -> Finding | None:
 
 
 def too_short(s: Series) -> Finding | None:
+    """A note where the run has fewer than 20 steps beside its warm-up."""
     warmup = s.setting("warmup_steps")
     needed = _TREND_STEPS + (int(warmup) if _is_number(warmup) and math.isfinite(warmup) else 0)
     if len(s.rows) >= needed:
@@ -139,6 +146,7 @@ def too_short(s: Series) -> Finding | None:
 
 
 def verifier_errors(s: Series) -> Finding | None:
+    """Serious where the verifier failed on more than 1 % of the late rollouts."""
     level = s.level("rollout/failed")
     # a verifier is deterministic code that must survive any text: one failure in a hundred is a bug, not noise
     if level is None or level <= 0.01:
@@ -154,6 +162,7 @@ def verifier_errors(s: Series) -> Finding | None:
 
 
 def undecided(s: Series) -> Finding | None:
+    """A warning where more than 5 % of the late rollouts are undecided."""
     level = s.level("rollout/undecided")
     # a group of 16 loses about one member at 5 %: below that the baseline hardly moves, above it is a biased one
     if level is None or level <= 0.05:
@@ -169,6 +178,7 @@ def undecided(s: Series) -> Finding | None:
 
 
 def truncation(s: Series) -> Finding | None:
+    """A warning where more than 25 % of the late completions were cut, serious above 50 %."""
     level = s.level("rollout/truncated_frac")
     # at one in four, a group of 8 or more holds several cut rollouts, and the groups' differences are
     # "cut or not" rather than "right or wrong"
@@ -189,6 +199,7 @@ def truncation(s: Series) -> Finding | None:
 
 
 def never_closes(s: Series) -> Finding | None:
+    """Serious where more than 50 % of the late completions were cut and the model closed fewer than 20 % itself."""
     closed, cut = s.level("rollout/closed_frac"), s.level("rollout/truncated_frac")
     # a model that was cut for want of room closes what is short; one that does not know its mark closes nothing
     if closed is None or cut is None or closed >= 0.2 or cut <= 0.5:
@@ -205,6 +216,7 @@ def never_closes(s: Series) -> Finding | None:
 
 
 def no_format(s: Series) -> Finding | None:
+    """A warning where more than 20 % of the late completions have no answer, serious above 50 %."""
     level = s.level("rollout/no_answer_frac")
     # an sft'd base misses a few percent and RL removes those within tens of steps; a fifth means it never learned how
     # an answer is written, and the reward for format drowns the reward for being right
@@ -221,6 +233,7 @@ def no_format(s: Series) -> Finding | None:
 
 
 def all_same_groups(s: Series) -> Finding | None:
+    """`too_hard`, `too_easy` or `too_uneven` where fewer than 20 % of the late groups are mixed."""
     mixed, good, bad = (s.level(f"group/frac_{kind}") for kind in ("mixed", "all_good", "all_bad"))
     # only mixed groups have a gradient: below a fifth, four of five tokens that are sampled teach nothing
     if mixed is None or mixed >= 0.2:
@@ -258,6 +271,7 @@ def all_same_groups(s: Series) -> Finding | None:
 
 
 def entropy_collapse(s: Series) -> Finding | None:
+    """Serious where the entropy fell below a tenth of what it was, unless more than 90 % of the answers are right."""
     change, correct = s.change("policy/entropy"), s.level("rollout/correct")
     # relative, since bytes, words and worked solutions differ in scale. arXiv:2505.22617 finds that the gains end as
     # the entropy is spent; at a tenth there is little left to spend. A mastered task may be certain.
@@ -276,6 +290,7 @@ def entropy_collapse(s: Series) -> Finding | None:
 
 
 def entropy_blowup(s: Series) -> Finding | None:
+    """Serious where the entropy rose to more than three times what it was, and by more than 0.5 nats a token."""
     change = s.change("policy/entropy")
     # clip-higher lets the entropy double in healthy runs (arXiv:2503.14476, figure 2); three times as much and half a
     # nat a token more is text falling apart
@@ -293,6 +308,8 @@ def entropy_blowup(s: Series) -> Finding | None:
 
 
 def mismatch(s: Series) -> Finding | None:
+    """Serious where engine and trainer differ by more than 0.01 nats a token (KL) or, in the median step, by more than
+    2 nats on one token; sampling in int8 may differ by twice as much."""
     kl, worst = s.level("policy/mismatch_kl"), s.late("policy/mismatch_max")
     typical_worst = median(worst) if worst else 0.0
     # the same weights and tokens: rounding leaves about 1e-6 nats a token in float32 and 1e-3 in bfloat16. 1e-2 is ten
@@ -314,6 +331,8 @@ def mismatch(s: Series) -> Finding | None:
 
 
 def exploding(s: Series) -> Finding | None:
+    """Serious where the median norm of the gradient grew more than tenfold, or more than 30 % of the tokens are
+    clipped."""
     norms = s.all("policy/grad_norm")
     early, late = median(s.early("policy/grad_norm") or [0.0]), median(s.late("policy/grad_norm") or [0.0])
     clip = s.level("policy/clip_frac") or 0.0
@@ -336,6 +355,8 @@ def exploding(s: Series) -> Finding | None:
 
 
 def kl_runaway(s: Series) -> Finding | None:
+    """Serious where the KL to the reference ends above 2 nats a token, or above 0.5 and at more than twice its value in
+    the middle of the run."""
     values, late = s.all("policy/ref_kl"), s.level("policy/ref_kl")
     if late is None or len(values) < _TREND_STEPS:
         return None
@@ -382,6 +403,8 @@ def _caveat(s: Series) -> tuple[Severity, str]:
 
 
 def length_hacking(s: Series) -> Finding | None:
+    """Reasoning grew by half or more, and by at least 8 tokens, without a gain. A warning; a note with
+    selection=adaptive, where training rewards hide progress."""
     change, correct = s.change("rollout/reasoning_tokens"), s.change("rollout/correct")
     # half as long again is far beyond noise of a step's mean; a gain under 2 points is not worth 50 % more tokens
     if change is None or correct is None or change[1] < 1.5 * change[0] or change[1] - change[0] < 8 or _gained(s):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Hardware:
+    """One GPU at its peak. A plan reaches a share of each figure (`PlanConfig`)."""
+
     flops: float  # of dense products in bfloat16, a second
     bandwidth: float  # of its memory, bytes a second
     memory: float  # bytes

@@ -26,6 +26,7 @@ def files_of(task: Task) -> dict[str, str]:
 
 
 def of_task(spec: str, task: Task, problems: Iterable[Problem]) -> dict[str, str]:
+    """The hashes of a task's files, by path, and one of the problems that are given, in their order."""
     return {**files_of(task), f"the problems of {spec}": problems_hash(problems)}
 
 

@@ -56,6 +56,7 @@ def open_reference(config: RLConfig, learner: Learner, run: Run) -> FrozenPolicy
 
 
 def of(example: Example) -> Sequences:
+    """The key of an example in `TokenValues`."""
     return example.prompt_ids, example.token_ids
 
 

@@ -27,6 +27,7 @@ class LocalLearner(Trainer):
         self.policy, self._adapter_only = policy, adapter_only
 
     def reference(self, folder: Path) -> Trainer:
+        """Computes in this process, without workers, in the dtype of the policy."""
         model, _ = hub.load(folder, dtype=self.model.dtype, device=pick_device())
         return Trainer(model, num_workers=0)
 

@@ -109,6 +109,7 @@ class Plan:
 
     @property
     def step_with_failures(self) -> float:
+        """Seconds of a step, with the time that failures take."""
         return self.step / max(1e-9, 1 - self.lost)
 
     def as_dict(self) -> dict[str, Any]:
@@ -286,6 +287,8 @@ def fewest_gpus(job: Job, cluster: PlanConfig) -> int:
 
 
 def check_engine(job: Job, cluster: PlanConfig, tensor: int) -> None:
+    """Raise DoesNotFit where an engine of `tensor` GPUs cannot hold the weights, 2 bytes each, and the keys and values
+    of one completion at its cap."""
     window = job.shape.kv_bytes * (job.prompt_tokens + job.max_tokens)
     if free_for_cache(job, cluster, tensor) < window:
         fewest = fewest_gpus(job, dataclasses.replace(cluster, tensor=0))

@@ -153,6 +153,8 @@ class Pool:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
+        """Take back what `state` gave, in place. ValueError where it is of another number of problems, or of other
+        problems."""
         if len(state["tried"]) != self.size:
             raise ValueError(f"the saved pool has {len(state['tried'])} problems, the recipe says {self.size}")
         if state.get("problems", "") not in ("", problems_hash(self.problems)):

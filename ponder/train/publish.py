@@ -147,9 +147,11 @@ class WeightStore:
 
     @property
     def deltas(self) -> bool:
+        """Whether versions between two whole ones are written as differences."""
         return self.full_every > 1
 
     def place(self, version: int) -> Path:
+        """The folder of a version, whether it exists or not."""
         return self.folder / f"v{version:08}"
 
     def begin(self, version: int, shapes: Mapping[str, Sequence[int]], dtype: torch.dtype) -> int | None:
@@ -233,6 +235,8 @@ class WeightReader:
         self._tensors: dict[str, Tensor] = {}
 
     def mark(self, version: int) -> dict[str, Any]:
+        """The mark of a version: its base, and what each writer wrote. PublishedError where it is not complete, or not
+        kept any more."""
         path = self.folder / f"v{version:08}" / MARK
         try:
             return read_object(path, "version", "base", "keep", "parts")

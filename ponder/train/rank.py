@@ -218,6 +218,7 @@ class Rank:
         return [values for values, counts in results if counts]
 
     def open_reference(self, key: str, folder: str) -> None:
+        """Open the frozen model of a checkpoint folder, which `evaluate` then knows by `key`."""
         self._roots[key] = self._open_root(replace(self.spec, folder=folder), frozen=True)
 
     def write(self, path: str) -> None:
@@ -225,6 +226,7 @@ class Rank:
         write_rows(Path(path), self._rows())
 
     def publish(self, folder: str, version: int, base: int | None, keep: bool) -> dict[str, Any]:
+        """Write this rank's rows of a version (`PartWriter.write`); the result is its part of `WeightStore.commit`."""
         return self._writer.write(Path(folder), version, base, keep, self._rows())
 
     def _rows(self) -> dict[str, Rows]:
@@ -282,12 +284,15 @@ class Rank:
 
     @torch.no_grad()
     def restore(self, tensors: bytes) -> None:
+        """Take back a whole state, the bytes of a safetensors file; this rank keeps its rows. KeyError where it lacks a
+        tensor."""
         given = load_bytes(tensors)
         for name, tensor in self._state_for(given.keys()).items():
             _fill(tensor, given[name])
         self._refresh()
 
     def close(self) -> None:
+        """Wait for a state that is being saved, and leave the group. Raises what went wrong with saving."""
         self.finish_saving()
         dist.destroy_process_group()
 

@@ -254,6 +254,7 @@ class RLConfig:
 
     @property
     def params(self) -> SamplingParams:
+        """How completions are drawn, but for the seed, which differs from problem to problem and step to step."""
         return SamplingParams(
             temperature=self.temperature,
             max_reasoning_tokens=self.max_reasoning_tokens,
@@ -262,6 +263,7 @@ class RLConfig:
 
     @property
     def has_critic(self) -> bool:
+        """Only the built-in gae has one; an advantage of your own has none."""
         return self.advantage == "gae"
 
     @property
@@ -271,6 +273,8 @@ class RLConfig:
 
     @property
     def all_checkpoint_steps(self) -> set[int]:
+        """The steps whose checkpoints are kept: those of the recipe, else 0 and the powers of two, and the last in any
+        case."""
         doubling = {0} | {2**i for i in range(20) if 2**i < self.num_steps}
         return set(self.checkpoint_steps or doubling) | {self.num_steps}
 

@@ -60,6 +60,7 @@ def owned(cls: type) -> list[tuple[str, dataclasses.Field[Any], type]]:
 
 
 def default(field: dataclasses.Field[Any]) -> str:
+    """A cell of the table: the default in backquotes; empty for None and an empty text."""
     if field.default is dataclasses.MISSING:
         return "must be given"
     if field.default is None or field.default == "":
@@ -79,6 +80,7 @@ def takes(owner: type, field: dataclasses.Field[Any]) -> str:
 
 
 def elsewhere(field: dataclasses.Field[Any]) -> str:
+    """A cell of the table: what other programs call the key."""
     return ", ".join(f"`{name}`" for name in field.metadata["also"])
 
 

@@ -166,6 +166,7 @@ class ForwardPass:
         return empty.masked_scatter(mask, logprobs_M), empty.masked_scatter(mask, entropy_M)
 
     def read_values(self, batch: Any, reading: HiddenReading) -> Tensor:
+        """What `reading` makes of the hidden states of one micro-batch."""
         return reading.values(self._hidden(batch, reading), self.head, batch)
 
     def _hidden(self, batch: Packed, of: HiddenReading | None = None) -> Tensor:
@@ -231,10 +232,12 @@ class Replica(ForwardPass):
 
     @torch.no_grad()
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
+        """Log-probabilities (B T) of every batch, 0 where nothing is trained; on the CPU, without a gradient."""
         return [self.token_logprobs(to_device(batch, self.model.device), temperature)[0].cpu() for batch in batches]
 
     @torch.no_grad()
     def values(self, batches: Sequence[Any], reading: HiddenReading) -> list[Tensor]:
+        """What `reading` gives for every batch; on the CPU, without a gradient."""
         return [self.read_values(to_device(batch, self.model.device), reading).cpu() for batch in batches]
 
 
@@ -260,5 +263,6 @@ def total_of(parts: Sequence[Mapping[str, float]]) -> Sums:
 
 
 def to_device(batch: Any, device: torch.device) -> Any:
+    """A copy of a batch with its tensors on the device; fields that are no tensors stay as they are."""
     moved: dict[str, Any] = {k: v.to(device) for k, v in vars(batch).items() if isinstance(v, Tensor)}
     return replace(batch, **moved)

@@ -152,11 +152,13 @@ def tally(item: Drawn) -> tuple[list[int], list[int]]:
 
 
 def blank(item: Drawn) -> int:
+    """How many samples have no answer."""
     assert item.group.classes is not None
     return int((item.group.classes < 0).sum())
 
 
 def headline(result: dict[str, Any]) -> str:
+    """A report in one line, for people; choosing is reported at the largest k of its curve."""
     held, last = result["held_out"], result["curve"][-1]
     cons = f"cons@{last['k']} {last['cons']:.1%}, " if "cons" in last else ""
     return (

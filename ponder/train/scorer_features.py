@@ -77,6 +77,7 @@ def unseen_by(config: FeaturesConfig) -> tuple[list[Drawn], list[Drawn]]:
 
 
 def joined_rollouts(config: FeaturesConfig) -> Path:
+    """The file with the rollouts of the joined run. ConfigError where there is none."""
     path = Path(config.joined) / "rollouts.jsonl"
     if not path.exists():
         raise ConfigError(f"joined={config.joined!r} is not the run of a `ponder scorer`, with its rollouts.jsonl")
@@ -84,6 +85,7 @@ def joined_rollouts(config: FeaturesConfig) -> Path:
 
 
 def cost(config: FeaturesConfig) -> Cost:
+    """Nothing is drawn where a run is joined: its rollouts are used."""
     whole = scorer_examples.cost(config)
     return replace(whole, drawn=0.0, num_slots=0) if config.joined else whole
 

@@ -87,6 +87,7 @@ class Balance:
 
     @classmethod
     def of(cls, examples: Sequence[ScorerExample]) -> Balance:
+        """Of samples among which there are right and wrong ones, each counted as often as it was drawn."""
         share = sum(float(x.counts @ x.correct) for x in examples) / sum(float(x.counts.sum()) for x in examples)
         return cls(0.5 / share, 0.5 / (1 - share))
 

@@ -85,6 +85,8 @@ Job = ScorerJob[PreferenceConfig, JudgedPrompt]
 
 
 def train(job: Job) -> Trained:
+    """Also writes TRAINED_ON, the openings of all prompts that it saw, dev split included, so that an exam can
+    leave them out."""
     scores, facts = (_frozen if job.config.trunk == "frozen" else _trained)(job)
     openings = sorted({example.opening for example in (*job.train, *job.held)})
     write_atomic(job.folder / TRAINED_ON, "\n".join(openings) + "\n")
@@ -200,6 +202,7 @@ def resampled(examples: Sequence[JudgedPrompt], random: Random) -> NDArray[np.in
 
 
 def head_tensors(head: LinearReward) -> dict[str, Tensor]:
+    """A fitted head as the float32 tensors of a `PreferenceScorer`, with a bias of 0."""
     named = {"mean": head.mean, "scale": head.scale, "weight": head.weights, "bias": np.zeros(1)}
     return {name: torch.from_numpy(np.asarray(value)).float() for name, value in named.items()}
 

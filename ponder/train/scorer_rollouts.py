@@ -70,6 +70,7 @@ class Drawn:
 
     @property
     def is_mixed(self) -> bool:
+        """Whether there are right and wrong samples: only such a problem shows a scorer what to tell apart."""
         return 0 < self.correct.mean() < 1
 
 

@@ -64,6 +64,7 @@ class ArchitectureConfig:
             )
 
     def build(self, seed: int) -> Transformer:
+        """A float32 model for the byte tokenizer, its weights drawn from `seed`."""
         model = Transformer(
             ModelConfig(
                 vocab_size=ByteTokenizer.vocab_size,

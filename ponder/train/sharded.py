@@ -170,12 +170,14 @@ class ShardedLearner:
         return [found[i] for i in range(len(batches))]
 
     def reference(self, folder: Path) -> _Reference:
+        """The ranks hold it beside the policy, each its rows, until they end."""
         self._num_references += 1
         key = f"reference {self._num_references}"
         self._all("open_reference", key, str(folder))
         return _Reference(self, key)
 
     def publish(self, version: int) -> PublishedWeights:
+        """A handle to the files of the version, which all ranks write at once. Versions must grow."""
         store, dtype = self.store, self.policy.model.dtype
         base = store.begin(version, self._shapes, dtype)
         parts = self._all("publish", str(store.place(version)), version, base, store.deltas)

@@ -227,6 +227,8 @@ class RowsFile:
         self._lock.close()
 
     def add(self, problem_id: str, rows: list[dict[str, str]], graded: Tally, *, hinted: int) -> None:
+        """Note a finished problem: first its rows, then its line of progress, so that a kill between the two has it
+        drawn again. graded: of its samples without the hint. hinted: how many of the rows the hint gave."""
         append_jsonl(self.out, rows)
         counts = {"right": graded.counts["correct"]} | {name: graded.counts[name] for name in ("undecided", "failed")}
         fact = {"id": problem_id, **counts, "kept": len(rows), "hinted": hinted}
@@ -240,6 +242,8 @@ class RowsFile:
         return sum(fact[key] > 0 for fact in self.facts) / max(1, len(self.facts))
 
     def summary(self, num_samples: int) -> dict[str, Any]:
+        """Counts over all finished problems, those of earlier processes included. num_samples: drawn of each problem.
+        pass_rate: of the samples whose verdict is correct or wrong."""
         problems = len(self.facts)
         left_out = {name: sum(fact.get(name, 0) for fact in self.facts) for name in ("undecided", "failed")}
         decided = max(1, problems * num_samples - sum(left_out.values()))

@@ -26,18 +26,26 @@ from ponder.types import Learner
 class Resumable(Protocol):
     """A learner, or a trainer of something else than a policy."""
 
-    def tensors(self) -> dict[str, Tensor]: ...
+    def tensors(self) -> dict[str, Tensor]:
+        """What an exact resume needs, by name."""
+        ...
 
-    def restore(self, tensor: Callable[[str], Tensor], names: Collection[str]) -> None: ...
+    def restore(self, tensor: Callable[[str], Tensor], names: Collection[str]) -> None:
+        """Take it back, in place. tensor: reads one of `names`."""
+        ...
 
 
 @runtime_checkable
 class SavesShards(Protocol):
     """A learner whose ranks keep their state themselves, beside a file that only names it (train/sharded.py)."""
 
-    def save_state(self, path: Path, metadata: dict[str, str]) -> None: ...
+    def save_state(self, path: Path, metadata: dict[str, str]) -> None:
+        """path: of the file that names the state, written last. metadata: what else that file has to hold."""
+        ...
 
-    def load_state(self, path: Path) -> None: ...
+    def load_state(self, path: Path) -> None:
+        """Take back, in place, the state that the file at `path` names."""
+        ...
 
 
 def state_path(run_folder: Path) -> Path:

@@ -99,6 +99,8 @@ class ServiceCalls:
         self._answered = time.monotonic()
 
     def checked(self, what: str, work: Callable[[], Any]) -> Any:
+        """What `work` returns. What it raises becomes ConfigError (for the user to fix) or ServiceLost (start again),
+        each with `what` was asked; NonFiniteLoss stays as it is."""
         try:
             return work()
         except Exception as error:  # the SDK's own kinds, httpx's, and plain ValueErrors
@@ -247,9 +249,11 @@ class TinkerLearner:
         return float((reply.metrics or {}).get("grad_norm", math.nan))
 
     def publish(self, version: int) -> Any:
+        """A sampling client of the SDK that draws from the present weights; the service is not told the version."""
         return self._call("publish weights", lambda: self.client.save_weights_and_get_sampling_client())
 
     def logprobs(self, batches: Sequence[Batch], temperature: float) -> list[Tensor]:
+        """At temperature 1, the only one that a recipe for this backend may have."""
         rows = [rows_of(batch) for batch in batches]
         data = self._data(batches, rows, [{"weights": batch.mask_BT.float()} for batch in batches])
         logprobs = iter(self._logprobs_of("forward", data, "cross_entropy", None))
@@ -307,6 +311,7 @@ class TinkerLearner:
                 self._call("clean up", lambda: rest.delete_checkpoint_from_tinker_path(before))
 
     def load_state(self, path: Path) -> None:
+        """ConfigError where another backend saved the file, or the service has that state no longer."""
         state = _state_named_in(path)
         if state is None:
             raise ConfigError(f"{path} was not saved by backend = 'tinker': go on with the backend the run began with")

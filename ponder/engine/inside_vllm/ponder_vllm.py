@@ -60,9 +60,11 @@ def columns(model: Any) -> torch.Tensor | None:
 
 
 def embedding(model: Any) -> Any:
+    """The module of the input embeddings, wherever the architecture has it."""
     return next(module for name, module in model.named_modules() if name.rpartition(".")[2] == "embed_tokens")
 
 
 def embeddings(model: Any) -> torch.Tensor:
+    """Its weight (V D), not copied."""
     weight: torch.Tensor = embedding(model).weight.detach()
     return weight
