@@ -65,7 +65,7 @@ class Thoughts:
         return f"Thoughts({self.num_tokens} tokens)"
 
     def raw(self) -> str:
-        """All reasoning so far, samples set apart by a blank line."""
+        """All reasoning so far, in clear: for `Vault.seal` and the check of summaries."""
         return "".join(self._parts)
 
     def begin(self) -> None:
