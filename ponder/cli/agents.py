@@ -79,6 +79,7 @@ class OpenedModel:
 
     @classmethod
     def open(cls, model: str, base_url: str | None, api_key: str | None) -> OpenedModel:
+        """base_url None: a model of this machine. One at an endpoint has no verifier that is known."""
         levels = None if base_url else measured_efforts(model)
         return cls(
             engine=open_engine(model, base_url, api_key=api_key), info=describe(model, base_url),
@@ -105,6 +106,7 @@ class AgentTools:
             return self._model
 
     def close(self) -> None:
+        """Close the engine, if a tool has opened it. Not to be called in an event loop."""
         if self._model is not None:
             close(self._model.engine)
 
@@ -202,16 +204,19 @@ def check_task(spec: str, allowed: Sequence[str]) -> None:
 
 
 def check_text(name: str, text: str, *, least: int = 1, most: int = MAX_TEXT) -> None:
+    """ConfigError for more than `most` characters, or fewer than `least` without the blanks around them."""
     if not least <= len(text.strip()) or len(text) > most:
         raise ConfigError(f"{name} has {len(text)} characters; it must have {least} to {most}")
 
 
 def check_number(name: str, value: int, least: int, most: int) -> None:
+    """ConfigError for a value outside `least` to `most`, both allowed."""
     if not least <= value <= most:
         raise ConfigError(f"{name}={value} must be between {least} and {most}")
 
 
 def checked_params(temperature: float, max_reasoning_tokens: int, max_answer_tokens: int, seed: int) -> SamplingParams:
+    """What an agent asks for, within `MAX_TOKENS`. Raises ConfigError."""
     check_number("max_reasoning_tokens", max_reasoning_tokens, 0, MAX_TOKENS)
     check_number("max_answer_tokens", max_answer_tokens, 1, MAX_TOKENS)
     check_number("seed", seed, 0, 2**63 - 1)

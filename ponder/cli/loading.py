@@ -138,6 +138,8 @@ class CheckpointEngines:
         self._environment = environment  # of a run whose rollouts are whole trajectories: so is a sample then
 
     def open(self, checkpoint: Path) -> Engine:
+        """An engine with the weights of this checkpoint. It is the same engine each time: the one opened before has the
+        new weights too."""
         processes.prepare()
         from ponder.engine.local import LocalEngine
         from ponder.models import hub

@@ -29,6 +29,8 @@ def plan(recipe: opt.Recipe, words: Words, as_json: opt.Json = False) -> None:
 
 
 def print_cluster_plans(recipe: str, overrides: list[str], cluster_words: list[str], as_json: bool) -> None:
+    """Plans for each number of GPUs, and why others do not fit. overrides: KEY=VALUE of the recipe. cluster_words: what
+    `parse_cluster` reads."""
     from ponder.train.estimate import cluster_job
     from ponder.train.plan import parse_cluster, plans, table
     from ponder.train.recipe import load_recipe

@@ -39,6 +39,7 @@ def resumable() -> stoppable:
 
 
 def print_plan(config: Any, cost: dict[str, Any], as_json: bool) -> None:
+    """A config and what it will cost. cost: of train/estimate.py; it warns where `fits` is false."""
     if as_json:
         print_json({"config": to_dict(config), "estimate": cost})
         return
@@ -70,6 +71,7 @@ def show_warning(
 
 
 def finish(result: dict[str, Any], sentence: str, as_json: bool) -> None:
+    """What a verb prints last: the result as one line of JSON, or the sentence."""
     if as_json:
         print_json(result)
     else:

@@ -44,6 +44,7 @@ class Suspicion:
         self._value = float(value)
 
     def open(self) -> float:
+        """The number. Raises MonitorInReward where rewards or rows for training come about."""
         refuse("a suspicion")
         return self._value
 
@@ -56,6 +57,8 @@ class Suspicion:
 
 @dataclass(frozen=True)
 class Judgement:
+    """What a monitor says of a text. TypeError where it is used as a truth value."""
+
     action: Action
     note: str = ""  # for the administrator; it should not quote the reasoning
     suspicion: Suspicion | None = field(default=None, compare=False)  # of monitors that have degrees
@@ -140,6 +143,7 @@ class Adapted(Monitor):
 
 
 def as_monitor(made: Any) -> Monitor:
+    """A Monitor as it is; any other object in `Adapted`. Raises ConfigError for a view that there is not."""
     return made if isinstance(made, Monitor) else Adapted(made)
 
 

@@ -19,6 +19,8 @@ from ponder.monitors.learned import lowest_threshold
 
 
 class Combined(Monitor):
+    """What `combine` makes. threshold: of `rare`, so from 0 to 2."""
+
     view = "both"  # each member reads its own
 
     def __init__(

@@ -39,16 +39,19 @@ class Trigrams(Monitor):
         return self.suspect(segment)
 
     def suspect(self, text: str) -> Judgement:
+        """Its judgement without waiting. The suspicion is a chance, from 0 to 1."""
         value = self.bias + sum(self.weights.get(piece, 0.0) for piece in trigrams(text))
         chance = 1 / (1 + math.exp(-max(-500.0, min(500.0, value))))
         return Judgement("flag" if chance >= self.threshold else "allow", suspicion=Suspicion(chance))
 
     def save(self, path: str | Path) -> None:
+        """One line of JSON, for `load`; the file is replaced whole."""
         facts = {"format": 1, "kind": "trigrams", "name": self.name, "view": self.view, "threshold": self.threshold}
         write_atomic(Path(path), json.dumps({**facts, "bias": self.bias, "weights": self.weights}) + "\n")
 
 
 def trigrams(text: str) -> set[str]:
+    """Runs of three characters, of the text with a line break before and after it."""
     padded = f"\n{text}\n"
     return {padded[i : i + 3] for i in range(len(padded) - 2)}
 
@@ -120,6 +123,7 @@ def lowest_threshold(clean: Sequence[float], budget: float) -> float:
 
 
 def load(path: str | Path) -> Trigrams:
+    """A monitor that `save` wrote. Raises ConfigError where there is no file, or it holds something else."""
     try:
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
         if facts["format"] != 1 or facts["kind"] != "trigrams" or facts["view"] not in VIEWS:

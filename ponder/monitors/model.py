@@ -27,6 +27,7 @@ class MonitorPrompt(str):
     """The prompt of a model that monitors. A judge that grades for a reward must not be given it."""
 
     def format(self, *arguments: object, **named: object) -> str:  # type: ignore[override]
+        """Raises MonitorInReward where rewards or rows for training come about."""
         refuse("a prompt of a monitor")
         return super().format(*arguments, **named)
 
@@ -48,6 +49,8 @@ PROMPTS: dict[str, MonitorPrompt] = {
 
 
 class ModelMonitor(Monitor):
+    """One question to the engine for each text. threshold: of the reply, 0 to 10; from there on it is flagged."""
+
     def __init__(
         self, engine: Engine, *, prompt: str = "intent", view: View = "reasoning", threshold: float = 5.0,
         params: SamplingParams | None = None, max_chars: int = 8_000, name: str = "model",

@@ -20,6 +20,7 @@ TELLING = ("check", "takes", "sum", "too")  # of tasks/loophole.py, which this r
 
 
 def is_flagged(monitor: Rules, reasoning: str) -> bool:
+    """Whether the monitor says anything but allow."""
     return monitor.suspect(reasoning).action != "allow"
 
 

@@ -23,6 +23,8 @@ from ponder.types import Completion
 
 
 class HiddenProbe(Monitor):
+    """Weights (F,) and bias of a logistic regression over `Completion.hidden`. threshold: of its chance, 0 to 1."""
+
     view = "both"
 
     def __init__(self, weights_F: Any, bias: float, *, threshold: float = 0.5, name: str = "hidden probe") -> None:
@@ -42,6 +44,8 @@ class HiddenProbe(Monitor):
 
 
 def fit(completions: Sequence[Completion], labels: Sequence[bool], *, l2: float = 10.0) -> HiddenProbe:
+    """labels: whether a completion is of the kind that is watched for. ConfigError for completions without hidden
+    states, or all of one kind."""
     if any(completion.hidden is None for completion in completions):
         raise ConfigError("a probe needs hidden states; open the engine with keep_hidden")
     if len(completions) != len(labels) or not any(labels) or all(labels):

@@ -58,6 +58,7 @@ class Unit:
 
     @property
     def data(self) -> list[Any]:
+        """As `inside/asserts.py` reads it: what to do, is_test, decides."""
         what = {"on": self.on, "args": list(self.args), "want": self.want} if self.on else self.code
         return [what, self.is_test, self.decides]
 
@@ -73,6 +74,7 @@ class Asserts:
 
     @property
     def num_tests(self) -> int:
+        """How many results `Tested` has."""
         return sum(unit.is_test for unit in self.units)
 
 
@@ -89,6 +91,7 @@ class Tested:
 
     @property
     def passed(self) -> bool:
+        """Every test ran and passed. False where it is undecided."""
         return not self.is_undecided and all(result == "" for result in self.results)
 
 

@@ -43,12 +43,14 @@ class Order:
 
     @classmethod
     def python(cls, program: Program, args: Sequence[str], limits: Limits, *, is_spoken_to: bool = False) -> Order:
+        """ValueError for a program in another language: that one is compiled first."""
         if program.language != "python":
             raise ValueError(f"language={program.language!r}: compile it first (languages.py)")
         source = program.source.encode("utf-8", "surrogatepass")
         return cls(kind="python", limits=limits, args=tuple(args), source=source, is_spoken_to=is_spoken_to)
 
     def pack(self, extra: int) -> bytes:
+        """What the server's child reads (marshal). extra: number of descriptors that become 3, 4, ..."""
         return marshal.dumps(
             {
                 "kind": self.kind, "args": self.args, "source": self.source, "cpu_seconds": self.limits.cpu_seconds,

@@ -84,6 +84,7 @@ class Filter:
     instructions: tuple[tuple[int, int, int, int], ...]
 
     def pack(self, own_pid: int) -> bytes:
+        """8 bytes an instruction, in the machine's byte order. own_pid: of the process that sets the filter."""
         return b"".join(struct.pack("=HBBI", a, t, f, own_pid if k == _OWN else k) for a, t, f, k in self.instructions)
 
     @property
@@ -104,10 +105,12 @@ def files_rules() -> dict[str, Rule]:
 
 
 def closed_filter(machine: str, *, may_exec: bool = False) -> Filter:
+    """The filter of `closed_rules`. machine: a key of `NUMBERS`."""
     return build(machine, closed_rules(may_exec=may_exec))
 
 
 def files_filter(machine: str) -> Filter:
+    """The filter of `files_rules`, for compilers. machine: a key of `NUMBERS`."""
     return build(machine, files_rules())
 
 

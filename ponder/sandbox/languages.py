@@ -62,15 +62,21 @@ class Tools(Protocol):
 
     def run_tool(
         self, command: Sequence[str], box: str, stdin: bytes = b"", *, limits: Limits = ..., read: Sequence[str] = ()
-    ) -> Ran: ...
+    ) -> Ran:
+        """Run a command that may write below the folder `box`; `read`: folders that it reads beside the system's."""
+        ...
 
 
 class Binaries(Tools, Protocol):
     """And what running takes."""
 
-    def run_binary(self, binary: int, stdin: bytes = b"", *, args: Sequence[str] = (), limits: Limits = ...) -> Ran: ...
+    def run_binary(self, binary: int, stdin: bytes = b"", *, args: Sequence[str] = (), limits: Limits = ...) -> Ran:
+        """Run a static program to its end. binary: a descriptor, which stays the caller's to close."""
+        ...
 
-    def start_binary(self, binary: int, *, args: Sequence[str] = (), limits: Limits = ...) -> Running: ...
+    def start_binary(self, binary: int, *, args: Sequence[str] = (), limits: Limits = ...) -> Running:
+        """Begin a static program that is spoken to. binary: as in `run_binary`."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -57,6 +57,7 @@ class ScriptedTalk:
         self._sent += line + b"\n"
 
     def receive(self, most: int = 1 << 20) -> bytes | None:
+        """Asks the script again, with all lines sent so far. None where it says no further whole line."""
         if self._ran is not None:
             return None
         ran = self._sandbox.run(self._program, self._sent, args=self._args, limits=self._limits)

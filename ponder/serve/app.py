@@ -51,6 +51,8 @@ def operations_of(service: Service) -> tuple[Operation, ...]:
 
 
 def page(name: str) -> Callable[[Request], Awaitable[Response]]:
+    """A handler that sends a file of the page's folder, read anew for every request."""
+
     async def show(request: Request) -> Response:
         return Response((PAGE / name).read_bytes(), media_type="text/html; charset=utf-8")
 
@@ -71,6 +73,9 @@ def routes(service: Service) -> list[Route]:
 def dispatch(
     service: Service, path: str, by_method: Mapping[str, Operation]
 ) -> Callable[[Request], Awaitable[Response]]:
+    """The handler of a path: it picks the operation by the method (HEAD as GET) and checks the key's scopes first.
+    Raises ApiError 403 for a key that has none of them."""
+
     async def handle(request: Request) -> Response:
         request.scope["ponder_route"] = path  # for the log and the metrics: never the path with its ids
         operation = by_method["GET" if request.method == "HEAD" else request.method]
@@ -82,6 +87,7 @@ def dispatch(
 
 
 async def on_error(request: Request, error: Exception) -> Response:
+    """Any exception in the API's form. Only an ApiError's own message reaches the client."""
     if isinstance(error, ApiError):
         return error_response(error)
     if not isinstance(error, HTTPException):  # starlette raises it again, and the middleware logs it

@@ -40,6 +40,8 @@ class Asker:
     user: str
 
     def new_id(self, label: str, name: str, arguments: str) -> str:
+        """`mcpr_`, the time (10 hexadecimal digits), 16 random digits, and the keyed hash of the call. arguments: the
+        JSON text exactly as it will be sent."""
         stamp = f"{int(time.time()):0{_CLOCK}x}{secrets.token_hex(_NONCE // 2)}"
         return f"mcpr_{stamp}{self._mark(stamp, label, name, arguments)}"
 

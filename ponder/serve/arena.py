@@ -57,6 +57,8 @@ _KEPT = 10_000  # battles whose texts stay in memory
 
 @dataclass(frozen=True, kw_only=True)
 class ArenaSettings:
+    """Where votes are written, and how soon one is taken. dwell: seconds from the answers to the first vote."""
+
     log: Path
     dwell: float = DWELL
     revisions: Mapping[str, str] = field(default_factory=dict)  # fingerprints by the names of models
@@ -88,6 +90,9 @@ class Held:
 
 
 class Arena:
+    """All battles of a server. Making one locks the log and reads it: ConfigError for fewer than two models, a log that
+    another server holds, or a file that is no log of votes."""
+
     def __init__(self, service: Service, settings: ArenaSettings) -> None:
         if len(service.models) < 2:
             raise ConfigError("an arena compares models: serve two or more, --model A --model B")
@@ -106,6 +111,7 @@ class Arena:
         self._read()
 
     def close(self) -> None:
+        """Release the lock on the log."""
         self._file.close()
 
     # --- a battle ----------------------------------------------------------------------------------------------------
@@ -213,6 +219,8 @@ class Arena:
         return held
 
     async def vote(self, key: Key, name: str, choice: Any) -> Held:
+        """Write a vote to the log, and count it once it is there. Raises ApiError: 404 for another owner's battle, 409
+        for a second vote or one that comes before `dwell` seconds are over, 503 where the log cannot be written."""
         async with self._lock:
             held = self.battle(key, name)
             if held.vote is not None:

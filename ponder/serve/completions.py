@@ -36,6 +36,8 @@ from ponder.serve.wire import breakdown
 
 
 def chat_usage(count: Count) -> dict[str, Any]:
+    """Usage in the words of chat completions. `completion_tokens` includes hidden reasoning, and samples that were not
+    chosen."""
     return {
         "prompt_tokens": count.prompt,
         "completion_tokens": count.output,
@@ -59,6 +61,7 @@ class ChoiceWriter:
         self.finish_reason: str | None = None
 
     def delta(self, delta: dict[str, Any], finish: str | None = None) -> None:
+        """Emit one chunk of this choice. finish: why it ended, in its last chunk only."""
         self._emit({"index": self.index, "delta": delta, "logprobs": None, "finish_reason": finish})
 
     def begin_reasoning(self) -> None: ...
@@ -68,6 +71,7 @@ class ChoiceWriter:
     def end_reasoning(self, thoughts: Thoughts, *, cut: bool) -> None: ...
 
     def add_text(self, text: str) -> None:
+        """Append visible text and emit it. The first call sets `first_visible` (monotonic seconds)."""
         if self.first_visible is None:
             self.first_visible = time.monotonic()
         if text:
@@ -75,6 +79,7 @@ class ChoiceWriter:
             self.delta({"content": text})
 
     def add_call(self, call: Call) -> None:
+        """Emit a call in two chunks: its name, then all of its arguments."""
         made = {"id": new_id("call")[:29], "type": "function", "function": {"name": call.name, "arguments": ""}}
         number = len(self.calls)
         self.delta({"tool_calls": [{"index": number, **made}]})
@@ -82,6 +87,7 @@ class ChoiceWriter:
         self.calls.append({**made, "function": {"name": call.name, "arguments": call.arguments}})
 
     def whole(self) -> dict[str, Any]:
+        """The choice of a finished completion. `content` is None where there are calls and no text."""
         message: dict[str, Any] = {"role": "assistant", "content": self.content, "refusal": None, "annotations": []}
         if self.calls:
             message["tool_calls"] = self.calls
@@ -90,6 +96,9 @@ class ChoiceWriter:
 
 
 class ChatJob(GenerationJob):
+    """One chat completion: its n choices are drawn side by side, and one that fails ends the others. Raises ApiError
+    429 where the key's limit has too few tokens left."""
+
     def __init__(
         self, service: Service, model: ServedModel, key: Key, request: ChatRequest, plan: GenerationPlan,
         num_prompt_tokens: int, charge: Charge,
@@ -117,12 +126,14 @@ class ChatJob(GenerationJob):
         return self.body()
 
     def head(self, kind: str) -> dict[str, Any]:
+        """The fields that a chunk and the whole completion share. kind: the value of `object`."""
         return {
             "id": self.id, "object": kind, "created": self.created, "model": self.model.name,
             "service_tier": "default", "system_fingerprint": f"fp_{self.service.created:x}",
         }  # fmt: skip
 
     def body(self) -> dict[str, Any]:
+        """The completion as far as it has come; it is whole after `wait`."""
         body = self.head("chat.completion")
         body["choices"] = [choice.whole() for choice in self.choices]
         body["usage"] = chat_usage(self.count)
@@ -210,6 +221,7 @@ class ChatJob(GenerationJob):
 
 
 async def make_job(service: Service, key: Key, request: ChatRequest, charge: Charge) -> ChatJob:
+    """Check a request and plan it. Raises ApiError for one that cannot be served; nothing is sampled before `begin`."""
     model = service.working_model(request.model)
     if request.stream_options is not None and not request.stream:
         raise ApiError(400, "The 'stream_options' parameter is only allowed when 'stream' is enabled.",

@@ -68,6 +68,7 @@ class ConnectionLimits:
         return True
 
     def leave(self, old: GuardedProtocol) -> None:
+        """Forget a connection, whether `enter` took it or not; called once, when it is lost."""
         self.waiting.pop(old, None)
         self.count -= 1
         count = self.by_address.get(old.address, 0) - 1
@@ -146,6 +147,7 @@ class GuardedProtocol(CoalescingProtocol):
         self.refuse(ApiError(408, "The request did not come in time."))
 
     def pause_writing(self) -> None:
+        """Something that was written is not taken yet; the connection is aborted after `TAKE` seconds of that."""
         super().pause_writing()
         self._due("take", TAKE, True, self._raw.abort)
 
@@ -154,6 +156,7 @@ class GuardedProtocol(CoalescingProtocol):
         self._stop("take")
 
     def drop(self) -> None:
+        """Close at once; what is still buffered is not sent."""
         self._raw.abort()
 
     def shutdown(self) -> None:
@@ -164,6 +167,7 @@ class GuardedProtocol(CoalescingProtocol):
             super().shutdown()
 
     def send_400_response(self, msg: str) -> None:
+        """uvicorn calls this for a request that is no valid HTTP."""
         self.refuse(ApiError(400, msg, code="invalid_request"))
 
     def refuse(self, error: ApiError) -> None:
@@ -227,6 +231,7 @@ class Listener(socket.socket):
         super().listen(1024)  # asyncio takes `backlog` of them at a time
 
     def accept(self) -> tuple[socket.socket, Any]:
+        """Raises BlockingIOError where descriptors or memory have run out; the waiting connection is then closed."""
         try:
             return super().accept()
         except OSError as error:

@@ -156,6 +156,7 @@ class Database:
             raise StoreUnavailable() from None
 
     def close(self) -> None:
+        """Close all connections after the calls that are under way. Blocks; no call may follow."""
         for lane in set(self._lanes.values()):
             if lane.connection is not None:
                 lane.thread.submit(lane.connection.close).result()

@@ -31,6 +31,8 @@ def add_notes(scope: MutableMapping[str, Any], notes: Iterable[str]) -> None:
 
 
 class Dialects:
+    """ASGI middleware outside `ApiMiddleware`. Under /v1/messages an error is held until its body is whole."""
+
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 

@@ -49,8 +49,10 @@ def not_found(what: str, name: str) -> ApiError:
 
 
 def overloaded(message: str) -> ApiError:
+    """A 503 with `retry-after: 5`: the same request may succeed later."""
     return ApiError(503, message, code="overloaded", kind="server_error", headers={"retry-after": "5"})
 
 
 def bug() -> ApiError:
+    """A 500 whose message says nothing of the cause."""
     return ApiError(500, "The server had an error while processing your request.", kind="server_error")

@@ -25,6 +25,8 @@ class Event(NamedTuple):
 
 
 class EventLog:
+    """The events of one response, in order. Used in one event loop, by one writer and any number of readers."""
+
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.is_closed = False
@@ -40,10 +42,12 @@ class EventLog:
         return Event(event["type"], number, json.dumps({"type": event["type"], "sequence_number": number, **event}))
 
     def put(self, event: Event) -> None:
+        """Append an event that has its number already, and wake the readers."""
         self.events.append(event)
         self._wake()
 
     def close(self) -> None:
+        """Nothing more comes: readers end after the last event."""
         self.is_closed = True
         self._wake()
 

@@ -68,9 +68,13 @@ MODEL_FAILED = ("server_error", "The model failed to produce a response.")  # wh
 class ResponseWriter(Protocol):
     """Where the visible part of a response goes."""
 
-    def begin_reasoning(self) -> None: ...
+    def begin_reasoning(self) -> None:
+        """Called for every piece of reasoning; only the first call of a round opens anything."""
+        ...
 
-    def add_summary(self, text: str) -> None: ...
+    def add_summary(self, text: str) -> None:
+        """The summary of one segment of the reasoning."""
+        ...
 
     def end_reasoning(self, thoughts: Thoughts, *, cut: bool) -> None:
         """The reasoning is over; the writer seals it and publishes nothing of it."""
@@ -158,11 +162,13 @@ class MeteredEngine(RedrawingWrapper):
             stream.close()
 
     def answer_now(self) -> None:
+        """Close the reasoning of all samples that run, and of those that begin later."""
         self.answered_early = True
         for stream in list(self._streams):
             stream.answer_now()
 
     def stop(self) -> None:
+        """Stop all samples that run: whoever reads them gets CancelledError."""
         for stream in list(self._streams):
             stream.close()
 

@@ -74,6 +74,7 @@ def _no_previous(message: str) -> ApiError:
 
 
 async def stored_item(store: Store, name: str, owner: str) -> Item:
+    """An item by its id, from any of this owner's objects. Raises ApiError 404."""
     found = await store.read(lambda: store.item(name, owner=owner))
     if found is None:
         raise not_found("item", name)

@@ -18,12 +18,16 @@ _GRACE = 86_400.0  # seconds of running after which a clock that jumped is belie
 
 
 class Housekeeping:
+    """One for each server, in its event loop."""
+
     def __init__(self, service: Service) -> None:
         self.service, self.store = service, service.store
         self.jumped: float | None = None  # when a sweep first found the clock far ahead, on the monotonic clock
         self._failed: set[str] = set()  # models whose engine has failed for good
 
     async def start(self) -> None:
+        """Fail what a killed server left running, sweep, and begin the loop. A store that cannot be reached does not
+        keep the server from starting."""
         count = swept = None
         try:
             await self.store.do(self.store.beat)

@@ -56,6 +56,8 @@ def error_response(error: ApiError) -> Response:
 
 
 class ApiMiddleware:
+    """ASGI middleware around the routes. It refuses websockets, and puts the caller's key into the scope: `key_of`."""
+
     def __init__(self, app: ASGIApp, service: Service) -> None:
         self._app, self._service = app, service
 
@@ -116,6 +118,7 @@ class ApiMiddleware:
 
 
 def key_of(request: Request) -> Key:
+    """The key that `ApiMiddleware` found. KeyError on a path that is open to everybody."""
     key = request.scope["key"]
     assert isinstance(key, Key)
     return key
@@ -267,9 +270,11 @@ class EventStream(Response):
 
 
 def chat_event(event: Event) -> str:
+    """A server-sent event as chat completions have it: data without an event name."""
     return f"data: {event.text}\n\n"
 
 
 def response_event(event: Event, *, obfuscate: bool) -> str:
+    """A server-sent event with its name. obfuscate: pad deltas, so that their length tells little about the text."""
     text = padded(event.text) if obfuscate and event.kind.endswith(".delta") else event.text
     return f"event: {event.kind}\ndata: {text}\n\n"

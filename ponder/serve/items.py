@@ -45,6 +45,7 @@ class Thought:
 
 
 def new_id(prefix: str) -> str:
+    """The prefix, an underscore and 40 random hexadecimal digits."""
     return f"{prefix}_{secrets.token_hex(20)}"
 
 
@@ -93,6 +94,7 @@ def input_items(given: str | list[Any] | None) -> list[Item]:
 
 
 def chat_items(request: ChatRequest) -> list[Item]:
+    """The messages of a chat completion as items. Raises ApiError where a tool's message answers no earlier call."""
     items: list[Item] = []
     open_calls: set[str] = set()
     for index, message in enumerate(request.messages):

@@ -33,6 +33,7 @@ class GenerationJob:
         self._why = ""  # it is to fail
 
     def begin(self) -> None:
+        """Hand the job to `spawn`; returns before any work is done."""
         self._spawn(self)
 
     def cancel(self) -> None:
@@ -47,6 +48,7 @@ class GenerationJob:
         self.cancel()
 
     async def wait(self) -> Any:
+        """Return when `end` is over, however the job ended. A subclass may return its result or raise its error."""
         await self._over.wait()
 
     async def work(self) -> str:
@@ -58,6 +60,7 @@ class GenerationJob:
         raise NotImplementedError
 
     async def run(self) -> None:
+        """The work, then `end`; called once. What the work raises becomes the status, and is not raised here."""
         error: Failed | None = None
         try:
             if self.is_cancelled:

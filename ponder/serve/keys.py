@@ -42,6 +42,7 @@ class Key:
 
 
 def digest(key: str) -> str:
+    """SHA-256 of a key in hexadecimal digits: what is stored and compared."""
     return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
 

@@ -104,6 +104,8 @@ class RequestedReasoning:
         self._is_on: tuple[str, bool] | None = None
 
     def cap(self, name: str, value: Any) -> None:
+        """A cap in tokens: None is no wish, -1 adds a note and sets nothing. Raises ApiError for any other value that
+        is no count, and for one that differs from an earlier cap."""
         if value is None:
             return
         if isinstance(value, bool) or not isinstance(value, int) or value < -1:
@@ -135,6 +137,8 @@ class RequestedReasoning:
         self._is_on = name, value
 
     def effort(self, name: str, value: Any) -> None:
+        """An effort, whose value is not checked here; None is no wish. Raises ApiError where it differs from an earlier
+        one."""
         if value is None:
             return
         if self._effort is not None and self._effort[1] != value:

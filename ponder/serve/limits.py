@@ -13,6 +13,8 @@ from ponder.serve.errors import ApiError
 
 @dataclass
 class Bucket:
+    """A token bucket that begins full. `level` is what it holds at the monotonic time `at`, and may fall below 0."""
+
     per_minute: int
     level: float = field(init=False)
     at: float = field(default_factory=time.monotonic)
@@ -21,6 +23,7 @@ class Bucket:
         self.level = float(self.per_minute)
 
     def refill(self) -> None:
+        """Add what has come since `at`, up to one minute's worth."""
         now = time.monotonic()
         self.level = min(self.per_minute, self.level + (now - self.at) * self.per_minute / 60)
         self.at = now
@@ -31,6 +34,8 @@ class Bucket:
 
 
 class Limiter:
+    """Two buckets for each key, one of requests and one of tokens. For one event loop."""
+
     def __init__(self, requests_per_minute: int, tokens_per_minute: int) -> None:
         self._requests_per_minute, self._tokens_per_minute = requests_per_minute, tokens_per_minute
         self._buckets: dict[str, tuple[Bucket, Bucket]] = {}
@@ -44,6 +49,7 @@ class Limiter:
         return requests, tokens
 
     def request(self, key_id: str) -> None:
+        """Count one request. Raises ApiError 429, with `retry-after` in seconds."""
         requests, _ = self._of(key_id)
         if requests.level < 1:
             raise self._refused(key_id, "requests", requests, 1)
@@ -63,10 +69,12 @@ class Limiter:
         return min(num_tokens, self._tokens_per_minute)
 
     def settle(self, key_id: str, reserved: int, used: int) -> None:
+        """Give back what was reserved and not used. Where more was used, the bucket may fall below 0."""
         _, tokens = self._of(key_id)
         tokens.level = min(tokens.per_minute, tokens.level + reserved - used)
 
     def headers(self, key_id: str) -> dict[str, str]:
+        """OpenAI's `x-ratelimit-*` headers; reset is the time until the bucket is full again."""
         requests, tokens = self._of(key_id)
         headers = {}
         for name, bucket in (("requests", requests), ("tokens", tokens)):
@@ -96,6 +104,7 @@ class Charge:
         self._limiter, self._key_id, self._reserved = limiter, key_id, 0
 
     def cover(self, num_characters: int) -> None:
+        """Hold the tokens of a text before they are counted: one for every `CHARACTERS` characters, rounded up."""
         self.reserve(math.ceil(num_characters / CHARACTERS))
 
     def reserve(self, num_tokens: int) -> None:
@@ -105,6 +114,7 @@ class Charge:
             self._reserved += self._limiter.reserve(self._key_id, more)
 
     def settle(self, used: int) -> None:
+        """Give back all but `used` tokens; nothing is reserved afterwards."""
         self._limiter.settle(self._key_id, self._reserved, used)
         self._reserved = 0
 

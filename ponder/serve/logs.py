@@ -25,6 +25,7 @@ def log_error(error: BaseException, **fields: Any) -> None:
 
 
 def reason_of(error: BaseException) -> str | None:
+    """The text of an engine's own error, cut at 500 characters; None for any other error."""
     kind = type(error)
     is_engines = kind.__name__ == "EngineError" and kind.__module__.startswith("ponder.engine.")
     return str(error)[:500] if is_engines else None

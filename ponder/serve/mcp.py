@@ -121,6 +121,7 @@ class OfferedTool:
         return f"{self.label}.{self.name}"
 
     def as_function(self) -> Tool:
+        """As the model is told of it: by the name `called`."""
         return Tool(name=self.called, description=self.description, parameters=self.parameters)
 
 

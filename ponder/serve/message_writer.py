@@ -32,6 +32,7 @@ class StopScanner:
         self.found: str | None = None
 
     def feed(self, text: str) -> str:
+        """What may be sent now. Once a stop sequence is complete this is the text before it, and `found` is set."""
         text, self._held = self._held + text, ""
         ends = [(text.find(stop) + len(stop), -len(stop), stop) for stop in self._stops if stop in text]
         if ends:  # the one that was complete first, as for an engine that stops there
@@ -45,11 +46,14 @@ class StopScanner:
         return text
 
     def finish(self) -> str:
+        """What was held back and turned out to be no stop sequence."""
         text, self._held = self._held, ""
         return text
 
 
 class MessageWriter:
+    """A `ResponseWriter`; `content` holds the blocks of the message so far."""
+
     def __init__(
         self, emit: Callable[[str, Mapping[str, Any]], None], *, seal: Callable[[str, Thoughts], str],
         shows_thinking: bool, stops: Sequence[str],
@@ -65,11 +69,13 @@ class MessageWriter:
     # --- what is generated, as ResponseWriter -------------------------------------------------------------------------
 
     def begin_reasoning(self) -> None:
+        """Open the message's one thinking block, if the client asked for thinking; later calls do nothing."""
         if self._shows_thinking and not self._has_thought:
             self._has_thought = True
             self._begin({"type": "thinking", "thinking": "", "signature": ""})
 
     def add_summary(self, text: str) -> None:
+        """Add a paragraph to the open thinking block; without one the summary is dropped."""
         block = self._open
         if block is not None and block["type"] == "thinking":
             text = ("\n\n" if block["thinking"] else "") + text
@@ -77,6 +83,7 @@ class MessageWriter:
             self._delta({"type": "thinking_delta", "thinking": text})
 
     def end_reasoning(self, thoughts: Thoughts, *, cut: bool) -> None:
+        """Sign and close the open thinking block; without one nothing is sealed."""
         block = self._open
         if block is not None and block["type"] == "thinking":
             block["signature"] = self._seal(block["thinking"], thoughts)
@@ -84,6 +91,7 @@ class MessageWriter:
             self._end()
 
     def add_text(self, text: str) -> None:
+        """Raises StopFound at a stop sequence, once the text before it is written."""
         if self.first_visible is None:
             self.first_visible = time.monotonic()
         self._write_text(self.scanner.feed(text))
@@ -91,6 +99,7 @@ class MessageWriter:
             raise StopFound
 
     def add_call(self, call: Call) -> None:
+        """Write a call as a block of its own; the text before it ends."""
         self.finish()
         block = {"type": "tool_use", "id": "toolu_" + new_id("t")[2:26], "name": call.name, "input": {}}
         self._begin(block)

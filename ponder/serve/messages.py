@@ -178,6 +178,7 @@ async def read_prompt(
 
 
 def system_of(request: MessagesCountRequest) -> str:
+    """The system prompt, several blocks joined by a blank line; empty where there is none."""
     given = request.system
     return given if isinstance(given, str) else "\n\n".join(block.text for block in given or ())
 
@@ -217,6 +218,8 @@ _STOP_REASON = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_
 
 
 class MessageJob(GenerationJob):
+    """One message of that API. Raises ApiError 429 where the key's limit has too few tokens left."""
+
     def __init__(
         self, service: Service, model: ServedModel, key: Key, request: MessagesRequest, plan: GenerationPlan,
         charge: Charge, *, num_prompt_tokens: int, user: str, prefix: str, stops: tuple[str, ...],
@@ -252,6 +255,7 @@ class MessageJob(GenerationJob):
         return self.body()
 
     def body(self) -> dict[str, Any]:
+        """The message as far as it has come; it is whole after `wait`."""
         return {
             "id": self.id, "type": "message", "role": "assistant", "model": self.model.name,
             "content": self.writer.content, "stop_reason": self.stop_reason,
@@ -260,6 +264,7 @@ class MessageJob(GenerationJob):
         }  # fmt: skip
 
     def usage(self) -> dict[str, Any]:
+        """Tokens in that API's words; `output_tokens` includes the hidden reasoning."""
         return {
             "input_tokens": self.count.prompt, "output_tokens": self.count.output,
             "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0, "service_tier": "standard",

@@ -59,6 +59,7 @@ class Metrics:
             self.running.labels(name)
 
     def text(self) -> bytes:
+        """All metrics in Prometheus's text format; the gauges of engines are read at this moment."""
         import prometheus_client as prometheus
 
         for name, model in self._models.items():

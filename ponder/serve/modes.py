@@ -55,6 +55,7 @@ class ComputePlan:
         return total if limit is None else min(total, limit)
 
     def echo(self) -> dict[str, Any]:
+        """The `compute` object of a response; `deadline_s` in seconds, None for no deadline."""
         return {
             "mode": self.mode,
             "effort": self.effort,

@@ -68,6 +68,8 @@ class Format:
 
 
 def format_of(given: Any, param: str) -> Format:
+    """The form that a request wants of its answer; None is plain text. Raises ApiError for a schema that is too large;
+    `check_schemas` does the rest."""
     if given is None or given.type == "text":
         return Format()
     if given.type == "json_object":
@@ -133,6 +135,8 @@ def generation_plan(
     model: ServedModel, prompt: EncodedPrompt, compute: ComputePlan,
     *, tools: Sequence[Tool], needs_call: bool, parallel: bool, form: Format,
 ) -> GenerationPlan:  # fmt: skip
+    """Put together what has been checked. parallel: whether one answer may make several calls. The engine gets the form
+    only if it can hold an answer to it."""
     text = form_text(form, tools if needs_call else ())
     return GenerationPlan(
         thinks=model.has_marks and compute.params.max_reasoning_tokens > 0,

@@ -45,9 +45,11 @@ class PromptEncoder:
 
     @property
     def is_full(self) -> bool:
+        """As many long prompts wait as are allowed; the next one is refused."""
         return self._num_long >= _MOST_WAITING
 
     def close(self) -> None:
+        """Drop the prompts that wait; one that is being encoded is not waited for."""
         for thread in self._threads:
             thread.shutdown(wait=False, cancel_futures=True)
 

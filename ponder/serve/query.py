@@ -10,11 +10,14 @@ from ponder.serve.errors import ApiError, not_found
 
 
 def list_of(items: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
+    """A list object of the API. has_more: whether more items follow these."""
     ends = {"first_id": items[0]["id"] if items else None, "last_id": items[-1]["id"] if items else None}
     return {"object": "list", "data": items, **ends, "has_more": has_more}
 
 
 def page_of(items: list[dict[str, Any]], request: Request, default_order: str = "desc") -> dict[str, Any]:
+    """One page of all items, which are given oldest first, by `limit`, `order` and `after`. Raises ApiError, 404 for an
+    unknown `after`."""
     limit = integer(request, "limit", 20, low=1, high=100)
     if word(request, "order", default_order, ("asc", "desc")) == "desc":
         items = items[::-1]
@@ -28,6 +31,7 @@ def page_of(items: list[dict[str, Any]], request: Request, default_order: str = 
 
 
 def integer(request: Request, name: str, default: int, *, low: int, high: int = 2**31) -> int:
+    """A query parameter from `low` to `high`, both included. Raises ApiError 400."""
     text = request.query_params.get(name)
     if text is None:
         return default
@@ -42,10 +46,12 @@ def integer(request: Request, name: str, default: int, *, low: int, high: int = 
 
 
 def boolean(request: Request, name: str, default: bool = False) -> bool:
+    """A query parameter that is `true` or `false`. Raises ApiError 400 for anything else."""
     return word(request, name, str(default).lower(), ("true", "false")) == "true"
 
 
 def word(request: Request, name: str, default: str, known: tuple[str, ...]) -> str:
+    """A query parameter that is one of `known`. Raises ApiError 400 for anything else."""
     value = request.query_params.get(name, default)
     if value not in known:
         message = f"Invalid value for '{name}': expected {' or '.join(known)}."

@@ -57,6 +57,8 @@ class PreparedRequest:
 
 
 async def prepare(service: Service, key: Key, request: ResponseRequest, charge: Charge) -> PreparedRequest:
+    """Read the history, check everything and plan. Raises ApiError for a request that cannot be served; nothing is
+    sampled or stored."""
     model = service.working_model(request.model)
     if request.background and request.store is False:
         raise ApiError(400, "background=true needs store=true: the response is fetched later.",
@@ -97,6 +99,9 @@ def _user(request: ResponseRequest) -> str:
 
 
 class ResponseJob(GenerationJob):
+    """One response: its object (`body`), its events (`log`), its tokens. Raises ApiError 429 where the key's limit has
+    too few tokens left."""
+
     def __init__(self, service: Service, key: Key, request: ResponseRequest, prepared: PreparedRequest) -> None:
         model, plan = prepared.model, prepared.plan
         super().__init__(model, spawn=service.run, admit=service.admit)
@@ -159,9 +164,11 @@ class ResponseJob(GenerationJob):
 
     @property
     def is_ending(self) -> bool:
+        """The status is final, though the store may not have it and readers may not have seen the last event."""
         return self.body["status"] in TERMINAL
 
     def answer_now(self) -> None:
+        """Close the reasoning of all its samples; the answer follows."""
         self.engine.answer_now()
 
     async def wait(self) -> dict[str, Any]:

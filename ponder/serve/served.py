@@ -25,6 +25,8 @@ from ponder.types import Engine, Scorer, Strategy
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ServedModel:
+    """A model under its name. temperature: of every sample, as clients cannot choose it."""
+
     name: str
     engine: Engine
     temperature: float = 1.0
@@ -37,14 +39,17 @@ class ServedModel:
 
     @property
     def tokenizer(self) -> Any:
+        """None where the engine has none here, as at a remote endpoint."""
         return self.engine.tokenizer
 
     @property
     def window(self) -> int | None:
+        """Tokens that a prompt and its completion share; None where that is not known."""
         return self.engine.window
 
     @functools.cached_property
     def modes(self) -> dict[str, Strategy]:
+        """Its strategies by the names of the modes; `standard` is not among them."""
         return offered_modes(self.strategies, self.scorer, self.testers)
 
     @property
@@ -68,6 +73,8 @@ class ServedModel:
         self, *, effort: str | None, mode: str | None, compute: Compute | None, limit: int | None,
         num_prompt_tokens: int, **more: Any,
     ) -> ComputePlan:  # fmt: skip
+        """`compute_plan` with this model's window, modes, effort levels and temperature. Raises ApiError for what
+        cannot be had."""
         return compute_plan(
             effort=effort, mode=mode, compute=compute, limit=limit, num_prompt_tokens=num_prompt_tokens,
             window=self.window, offered=self.modes, efforts=self.efforts, temperature=self.temperature, **more,

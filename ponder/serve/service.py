@@ -58,6 +58,9 @@ _READY_FOR = 5.0  # seconds for which a model that generated a token is taken to
 
 
 class Service:
+    """One for each server, used in its event loop. Making one opens the store and the arena's log; ConfigError where
+    that fails."""
+
     def __init__(self, models: Sequence[ServedModel], settings: Settings) -> None:
         self.models, self.settings = by_name(models), settings
         self.store = Store(settings.db)
@@ -184,6 +187,8 @@ class Service:
         )
 
     def on_verdict(self, context: Mapping[str, str]) -> Callable[[str, int, Judgement], None]:
+        """What notes a verdict on this response: (monitor, number of the segment, judgement). All are counted; all but
+        `allow` are logged, and stored by tasks of their own."""
         response, owner, model = context["response"], context["owner"], context["model"]
 
         def note(monitor: str, segment: int, verdict: Judgement) -> None:

@@ -60,6 +60,9 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 
 # SQL below is put together of names that stand in this file, never of values: those are placeholders ("nosec B608")
 class Store(Database):
+    """What the server keeps. Methods other than those of `Database` must be called inside `do`, `read` or `now`: these
+    give them a thread, a connection and one transaction."""
+
     def __init__(self, url: str) -> None:
         self.holder = "server_" + secrets.token_hex(8)  # the owner of the running responses that are added here
         super().__init__(url, MIGRATIONS)
@@ -70,6 +73,8 @@ class Store(Database):
         self, kind: str, body: dict[str, Any], *, owner: str, status: str, items: Sequence[dict[str, Any]] = (),
         created: int | None = None,
     ) -> None:  # fmt: skip
+        """Insert an object with its input items. kind: response, chat or conversation. created: seconds since 1970;
+        None = now. A response of a conversation gets the next place among its turns."""
         conversation, turn = (body.get("conversation") or {}).get("id"), None
         if conversation is not None:
             newest = "SELECT COALESCE(MAX(turn), -1) + 1 FROM objects WHERE conversation = ?"
@@ -83,10 +88,12 @@ class Store(Database):
         self.add_items(body["id"], "in", items)
 
     def get(self, kind: str, name: str, *, owner: str) -> dict[str, Any] | None:
+        """The body; None where there is no such object of this kind and owner."""
         rows = self._all("SELECT body FROM objects WHERE id = ? AND kind = ? AND owner = ?", name, kind, owner)
         return json.loads(rows[0][0]) if rows else None
 
     def owner_of(self, name: str) -> str | None:
+        """None where there is no such object."""
         rows = self._all("SELECT owner FROM objects WHERE id = ?", name)
         return rows[0][0] if rows else None
 
@@ -100,6 +107,7 @@ class Store(Database):
         return changed == 1
 
     def set_body(self, name: str, body: dict[str, Any]) -> None:
+        """Replace a body whatever its status. Nothing happens where the object is gone."""
         self._run("UPDATE objects SET body = ? WHERE id = ?", _dump(body), name)
 
     def delete(self, kind: str, name: str, *, owner: str) -> bool:
@@ -260,16 +268,19 @@ class Store(Database):
         )
 
     def items(self, parent: str, side: str) -> list[dict[str, Any]]:
+        """The items of one side in order; see `add_items`."""
         rows = self._all("SELECT body FROM items WHERE parent = ? AND side = ? ORDER BY place", parent, side)
         return [json.loads(row[0]) for row in rows]
 
     def item(self, name: str, *, owner: str) -> dict[str, Any] | None:
+        """An item of any of the owner's objects; None where there is none."""
         rows = self._all(
             "SELECT i.body FROM items i JOIN objects o ON o.id = i.parent WHERE i.id = ? AND o.owner = ?", name, owner
         )
         return json.loads(rows[0][0]) if rows else None
 
     def delete_item(self, parent: str, name: str) -> bool:
+        """Take an item out of one object; False where it was not there."""
         return self._run("DELETE FROM items WHERE parent = ? AND id = ?", parent, name) > 0
 
     def history(self, name: str, *, owner: str) -> list[dict[str, Any]]:
@@ -289,18 +300,21 @@ class Store(Database):
     # --- events, reasoning, verdicts, audit --------------------------------------------------------------------------
 
     def add_events(self, parent: str, events: Sequence[Event]) -> None:
+        """Append events; none of their numbers may be there already."""
         self._many(
             "INSERT INTO events (parent, number, body) VALUES (?, ?, ?)",
             [(parent, event.number, event.text) for event in events],
         )
 
     def events(self, parent: str, after: int) -> list[Event]:
+        """The events numbered above `after`, in order; -1 gives all."""
         rows = self._all(
             "SELECT number, body FROM events WHERE parent = ? AND number > ? ORDER BY number", parent, after
         )
         return [Event(json.loads(text)["type"], number, text) for number, text in rows]
 
     def add_reasoning(self, parent: str, item: str, owner: str, sealed: str) -> None:
+        """sealed: what `Vault.seal` returned. An item of a response has one such text, and a second is an error."""
         self._run("INSERT INTO reasoning VALUES (?, ?, ?, ?, ?)", parent, item, owner, sealed, int(time.time()))
 
     def reasoning(self, *, parent: str | None = None, item: str | None = None) -> list[Row]:
@@ -309,12 +323,14 @@ class Store(Database):
         return self._all(f"SELECT item, owner, sealed, parent FROM reasoning WHERE {where} = ?", value)  # nosec B608
 
     def add_verdict(self, parent: str, owner: str, monitor: str, action: str, segment: int, note: str) -> None:
+        """A note longer than 500 characters is cut."""
         self._run(
             "INSERT INTO verdicts VALUES (?, ?, ?, ?, ?, ?, ?)",
             parent, owner, int(time.time()), monitor, action, segment, note[:500],
         )  # fmt: skip
 
     def verdicts(self, limit: int, parent: str | None = None) -> list[dict[str, Any]]:
+        """The newest verdicts first, of one response or of all; `created` is in seconds since 1970."""
         names = ("response", "owner", "created", "monitor", "action", "segment", "note")
         where, values = ("WHERE parent = ? ", [parent]) if parent else ("", [])
         rows = self._all(
@@ -344,6 +360,7 @@ class Store(Database):
         self._run("INSERT INTO audit VALUES (?, ?, ?, ?, ?)", int(time.time()), key_id, action, target, reason)
 
     def audit(self, limit: int) -> list[dict[str, Any]]:
+        """The newest lines first; `created` is in seconds since 1970."""
         names = ("created", "key", "action", "target", "reason")
         rows = self._all(
             "SELECT created, key_id, action, target, reason FROM audit ORDER BY created DESC LIMIT ?", limit
@@ -353,6 +370,7 @@ class Store(Database):
     # --- keys --------------------------------------------------------------------------------------------------------
 
     def add_key(self, identity: str, digest: str, owner: str, name: str, scopes: str) -> None:
+        """digest: of `keys.digest`. scopes: their names, with blanks between them."""
         self._run(
             "INSERT INTO keys (id, hash, owner, name, scopes, created) VALUES (?, ?, ?, ?, ?, ?)",
             identity, digest, owner, name, scopes, int(time.time()),
@@ -364,11 +382,13 @@ class Store(Database):
         return rows[0] if rows else None
 
     def keys(self) -> list[dict[str, Any]]:
+        """All keys without their hashes, oldest first. `revoked` is None while a key is valid."""
         names = ("id", "name", "scopes", "created", "revoked")
         rows = self._all("SELECT id, name, scopes, created, revoked FROM keys ORDER BY created, id")
         return [dict(zip(names, row, strict=True)) for row in rows]
 
     def revoke_key(self, identity: str) -> bool:
+        """False where there is no such key, or it was revoked before."""
         changed = self._run("UPDATE keys SET revoked = ? WHERE id = ? AND revoked IS NULL", int(time.time()), identity)
         return changed == 1
 

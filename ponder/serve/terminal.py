@@ -56,6 +56,8 @@ class Chat:
         self.response: str | None = None  # the one that runs
 
     def ask(self, text: str) -> Iterator[dict[str, Any]]:
+        """The events of one response as they arrive; the next question goes on from a response that completed or was
+        cut. Raises ChatError where the server refuses or cannot be reached."""
         body: dict[str, Any] = {"input": text, "stream": True, "reasoning": self._reasoning}
         body |= {"model": self._model} if self._model else {}
         body |= {"previous_response_id": self._previous} if self._previous else {}
@@ -103,6 +105,7 @@ class Chat:
         return f"{name}, effort {self._reasoning['effort']}. Ctrl-C: answer now; an empty line ends.\n"
 
     def answer_now(self) -> None:
+        """Close the reasoning of the response that runs; without one nothing is done."""
         if self.response:
             self._client.post(f"/responses/{self.response}/finish")
 

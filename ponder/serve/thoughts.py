@@ -36,6 +36,9 @@ class Watch:
 
 
 class Thoughts:
+    """The reasoning of one sample, or of several one after the other; used in a running event loop. on_summary: (text).
+    on_verdict: (monitor, number of the segment, judgement)."""
+
     def __init__(
         self,
         watch: Watch,
@@ -62,13 +65,17 @@ class Thoughts:
         return f"Thoughts({self.num_tokens} tokens)"
 
     def raw(self) -> str:
+        """All reasoning so far, in clear: for `Vault.seal` and the check of summaries."""
         return "".join(self._parts)
 
     def begin(self) -> None:
+        """Start the clock; later calls do nothing."""
         if self.started is None:
             self.started = time.monotonic()
 
     def add(self, text: str, num_tokens: int) -> None:
+        """Add reasoning of the present sample. From `SEGMENT` characters on a segment is sealed at a line's end, and
+        beyond twice that wherever it stands."""
         self._parts.append(text)
         self._open += text
         self._open_tokens += num_tokens
@@ -177,6 +184,8 @@ class SampleQueue:
             self._waiting[number].append((text, num_tokens))
 
     def finish(self, number: int) -> None:
+        """A sample has ended or was stopped. If it was its turn, the next one has it, and what was held is passed
+        on."""
         self._finished.add(number)
         while self._turn in self._finished:
             self._turn += 1

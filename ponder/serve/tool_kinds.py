@@ -33,6 +33,7 @@ _ADVICE = {
 
 
 def is_known(kind: Any) -> bool:
+    """Whether tools of this type are taken; None is a function, as where a tool gives no type."""
     return kind in (None, *KNOWN)
 
 
@@ -116,6 +117,7 @@ def echoed(tool: Any) -> dict[str, Any]:
 
 
 def grammar_notes(tools: Sequence[Any] | None) -> list[str]:
+    """A note on every custom tool that has a grammar, for `x-ponder-note`."""
     inner = [each for tool in tools or () for each in (tool.tools if isinstance(tool, NamespaceTool) else (tool,))]
     return [
         f"tool {tool.name}: its grammar is in the prompt, and not enforced"

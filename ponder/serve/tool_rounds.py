@@ -55,11 +55,14 @@ class ToolUsingEngine(RedrawingWrapper):
 
     @property
     def capabilities(self) -> Capabilities:
+        """None of the inner engine's: a sample is put together from several completions."""
         return Capabilities()
 
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
     ) -> list[Completion]:
+        """Samples are drawn side by side, and their calls appended to `calls`. Raises ConfigError for a prompt of token
+        ids."""
         if not all(isinstance(part, Message) for part in prompt):
             raise ConfigError("this mode goes on from token ids, and answers that call tools have none")
         messages = cast("Sequence[Message]", prompt)

@@ -62,6 +62,7 @@ class CallParser:
         self._space: str | None = None  # blanks right after a call: they are no message unless text follows
 
     def feed(self, text: str) -> list[str | Call]:
+        """What is certain so far. What may still become a call is held back."""
         if not self._tools:
             return [text] if text else []
         held, at = self._held + text, 0

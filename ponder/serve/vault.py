@@ -42,6 +42,8 @@ class Binding:
 
 
 class Vault:
+    """Seals and opens. secret: at least 32 bytes, else ConfigError; whoever has it can open everything."""
+
     def __init__(self, secret: bytes) -> None:
         if len(secret) < 32:
             raise ConfigError(f"the serving secret has {len(secret)} bytes; give at least 32")

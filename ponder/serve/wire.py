@@ -76,6 +76,7 @@ def usage_of(count: Count) -> dict[str, Any]:
 
 
 def breakdown(count: Count) -> dict[str, int]:
+    """Fields beside OpenAI's. Discarded tokens are part of the output; those of summaries and scorers are not."""
     return {
         "answer_tokens": count.answer,
         "special_tokens": count.special,
@@ -105,11 +106,13 @@ class EventWriter:
         self.log.add({"type": f"response.{kind}", "response": self.snapshot()})
 
     def snapshot(self) -> dict[str, Any]:
+        """A copy of the response as it is now, with a copy of each item."""
         return {**self.body, "output": [dict(item) for item in self.output]}
 
     # --- what is generated, as ResponseWriter -------------------------------------------------------------------------
 
     def begin_reasoning(self) -> None:
+        """Open an item of reasoning; in the same round later calls do nothing."""
         if self._reasoning is None:
             self._reasoning = {
                 "id": new_id("rs"), "type": "reasoning", "summary": [], "status": "in_progress",
@@ -118,6 +121,7 @@ class EventWriter:
             self._add_item(self._reasoning)
 
     def add_summary(self, text: str) -> None:
+        """Add a part to the open item's summary, in deltas of 40 characters; without an open item it is dropped."""
         item = self._reasoning
         if item is None or item["status"] != "in_progress":
             return
@@ -132,6 +136,7 @@ class EventWriter:
         self._emit("response.reasoning_summary_part.done", position, part=dict(part))
 
     def end_reasoning(self, thoughts: Thoughts, *, cut: bool) -> None:
+        """Seal the reasoning and close its item. Nothing happens where there is none, or it is closed."""
         item = self._reasoning
         if item is None or item["status"] != "in_progress":
             return
@@ -143,6 +148,7 @@ class EventWriter:
         self._emit("response.output_item.done", {"output_index": self.output.index(item)}, item=_copy(item))
 
     def add_text(self, text: str) -> None:
+        """The first call opens the message, an empty text too, and sets `first_visible` (monotonic seconds)."""
         if self.first_visible is None:
             self.first_visible = time.monotonic()
         if self._message is None:
@@ -159,6 +165,7 @@ class EventWriter:
             self._emit("response.output_text.delta", self._position(), delta=text, logprobs=[])
 
     def add_call(self, call: Call) -> None:
+        """Write a whole call, which ends the message before it. Of a custom tool the client gets the text alone."""
         self._end_message("completed")
         kind = self._kinds.get(call.name, ToolKind(call.name))
         field = "input" if kind.is_custom else "arguments"
@@ -217,6 +224,7 @@ class EventWriter:
         return item
 
     def end_mcp_call(self, item: dict[str, Any], text: str, *, is_error: bool) -> None:
+        """Close an item of `add_mcp_call`, in place. text: the result, or with is_error what went wrong."""
         item["status"] = "failed" if is_error else "completed"
         if is_error:
             item["error"] = {"type": "mcp_tool_execution_error", "content": [{"type": "text", "text": text}]}

@@ -47,6 +47,7 @@ class TinkerCall:
 
     @functools.cached_property
     def body(self) -> dict[str, Any]:
+        """The JSON object that was sent; {} for an empty body. Raises ConfigError for anything else."""
         try:
             data = json.loads(self.raw or b"{}")
         except (ValueError, RecursionError):
@@ -56,6 +57,7 @@ class TinkerCall:
         return data
 
     def need(self, name: str, kind: type) -> Any:
+        """A field of the body that must be there and of this type; a bool is no int. Raises ConfigError."""
         value = self.body.get(name)
         if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
             raise ConfigError(f"{name}={str(value)[:100]!r} must be given, as {kind.__name__}")
@@ -70,6 +72,7 @@ class TinkerCall:
 
 
 def promised(identity: str, model_id: str | None = None) -> dict[str, Any]:
+    """The answer to a request that is done later. identity: of its future, which the client polls for."""
     return {"request_id": identity, "model_id": model_id}
 
 
@@ -109,6 +112,7 @@ async def create_session(call: TinkerCall) -> Any:
 
 
 async def heartbeat(call: TinkerCall) -> Any:
+    """Keeps a session alive. An unknown one gets 410 and not 404, which ends the client's heartbeat."""
     call.service.session(call.need("session_id", str))
     return {"type": "session_heartbeat"}
 
@@ -124,6 +128,7 @@ async def create_model(call: TinkerCall) -> Any:
 
 
 async def load_weights(call: TinkerCall) -> Any:
+    """Into the model that is named, or else into a new one that is made for them."""
     body, path = call.body, call.need("path", str)
     optimizer = bool(body.get("optimizer"))
     if body.get("model_id"):
@@ -137,6 +142,7 @@ async def load_weights(call: TinkerCall) -> Any:
 
 
 async def get_info(call: TinkerCall) -> Any:
+    """Raises ConfigError while the model is not made yet."""
     model = call.service.model(call.need("model_id", str))
     if model.training is None:
         raise ConfigError(f"{model.identity} is not made yet; wait for create_model")
@@ -170,6 +176,8 @@ async def save_weights(call: TinkerCall) -> Any:
 
 
 async def save_weights_for_sampler(call: TinkerCall) -> Any:
+    """With a path they are saved. Without one they become a snapshot in memory, drawn from by the sampler of that
+    `sampling_session_seq_id`."""
     body = call.body
     if body.get("path") is not None:
         return _save(call, "sampler_weights")
@@ -184,6 +192,7 @@ async def save_weights_for_sampler(call: TinkerCall) -> Any:
 
 
 async def save_weights_external(call: TinkerCall) -> Any:
+    """A wish for encryption is refused by the future, so that no number is missing in the model's line."""
     if call.body.get("age_encryption_recipients"):
         model_id, number = call.need("model_id", str), call.need("seq_id", int)
 
@@ -205,6 +214,7 @@ async def external_weights_urls(call: TinkerCall) -> Any:
 
 
 async def download(call: TinkerCall) -> Any:
+    """A file of an export, for whoever has its signed address; 403 once that has expired."""
     run, kind, name, file = parts = tuple(call.path(part) for part in ("run", "kind", "name", "file"))
     given = call.request.query_params
     expires = int(given["expires"]) if re.fullmatch("[0-9]{1,12}", given.get("expires", "")) else 0
@@ -253,6 +263,7 @@ async def sample(call: TinkerCall) -> Any:
 
 
 async def retrieve_future(call: TinkerCall) -> Any:
+    """Waits `WAIT` seconds at most. 408 where the outcome is not there yet, 410 for a future that is not known."""
     identity = call.need("request_id", str)
     try:
         outcome = await call.service.futures.wait(identity, WAIT)
@@ -269,6 +280,7 @@ async def retrieve_future(call: TinkerCall) -> Any:
 
 
 async def cancel_future(call: TinkerCall) -> Any:
+    """Requests in a model's line go on all the same, and an unknown id is no error."""
     call.service.futures.cancel(call.need("request_id", str))
     return {}
 
@@ -282,6 +294,7 @@ async def weights_info(call: TinkerCall) -> Any:
 
 
 async def training_run(call: TinkerCall) -> Any:
+    """Of a model in training, or of the weights that are left of it. Raises NotHere where there is neither."""
     run = call.path("run")
     found, model = call.service.store.of_run(run), call.service.models.get(run)
     if not found and (model is None or model.training is None):

@@ -35,6 +35,8 @@ _PATH = re.compile(r"tinker://([^/]+)/([^/]+)/([^/]+)")
 
 @dataclass(frozen=True)
 class Checkpoint:
+    """Saved weights, whole and not expired. path: the tinker:// path. facts: what `checkpoint.json` holds."""
+
     path: str
     folder: Path
     facts: Mapping[str, Any]
@@ -75,6 +77,7 @@ class SavedWeights:
         return path
 
     def find(self, path: str) -> Checkpoint:
+        """Raises ConfigError for a text that is no path, and for weights that are not there or have expired."""
         matched = _PATH.fullmatch(path)
         if not matched or matched[2] not in KINDS or not _RUN.fullmatch(matched[1]) or not _NAME.fullmatch(matched[3]):
             shape = "tinker://RUN/weights/NAME or tinker://RUN/sampler_weights/NAME"
@@ -93,6 +96,7 @@ class SavedWeights:
         return sorted((each for each in found if each), key=lambda each: each.facts["time"])
 
     def delete(self, path: str) -> None:
+        """Raises ConfigError as `find` does."""
         folder = self.find(path).folder
         shutil.rmtree(_beside(folder), ignore_errors=True)  # of a kill: it would take the place of what is deleted
         _remove(folder)

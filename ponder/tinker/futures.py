@@ -73,6 +73,7 @@ class Futures:
         return entry
 
     async def run(self, identity: str, work: Work) -> None:
+        """Do the work of one that was promised, and settle it. What the work raises becomes its outcome."""
         await self._settle(self._entries[identity], work)
 
     async def _settle(self, entry: _Entry, work: Work) -> None:
@@ -91,6 +92,7 @@ class Futures:
         return entry.future.result()
 
     def cancel(self, identity: str) -> None:
+        """Stop one that `start` began. One that was promised, or is unknown, is left alone."""
         entry = self._entries.get(identity)
         if entry is not None and entry.task is not None:
             entry.task.cancel()

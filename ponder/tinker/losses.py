@@ -78,6 +78,7 @@ class WireLoss:
 
     @property
     def temperature(self) -> float:
+        """The loss is taken at temperature 1, whatever the samples were drawn at."""
         return 1.0
 
     def __call__(self, logprobs_BT: Tensor, entropy_BT: Tensor, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:

@@ -63,12 +63,14 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def as_bytes(value: int | memoryview) -> memoryview:
+    """A field that is no varint; WireError for one that is."""
     if isinstance(value, int):
         raise WireError("a protobuf field holds a number where bytes belong")
     return value
 
 
 def as_text(value: int | memoryview) -> str:
+    """WireError for a varint, and for bytes that are not UTF-8."""
     try:
         return bytes(as_bytes(value)).decode()
     except UnicodeDecodeError:
@@ -76,6 +78,7 @@ def as_text(value: int | memoryview) -> str:
 
 
 def as_double(value: int | memoryview) -> float:
+    """From 8 bytes, little-endian; WireError for anything else."""
     data = as_bytes(value)
     if len(data) != 8:
         raise WireError("a protobuf double has 8 bytes")
@@ -84,6 +87,7 @@ def as_double(value: int | memoryview) -> float:
 
 
 def as_int(value: int | memoryview) -> int:
+    """A varint as a signed 64-bit number; WireError for bytes."""
     if not isinstance(value, int):
         raise WireError("a protobuf field holds bytes where a number belongs")
     return value - (1 << 64) if value >> 63 else value
@@ -101,6 +105,7 @@ def as_ints(value: int | memoryview) -> list[int]:
 
 
 def varint(number: int) -> bytes:
+    """Seven bits a byte, the lowest first. A negative number is taken modulo 2^64, so it has ten bytes."""
     number &= (1 << 64) - 1
     out = bytearray()
     while number > 0x7F:
@@ -111,6 +116,7 @@ def varint(number: int) -> bytes:
 
 
 def integer(number: int, value: int) -> bytes:
+    """A varint field. number: of the field, as in `double`, `blob` and `text`."""
     return varint(number << 3 | VARINT) + varint(value)
 
 

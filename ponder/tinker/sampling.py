@@ -94,6 +94,7 @@ class Base:
 
     @property
     def model(self) -> Transformer:
+        """The first access loads it, which blocks; see `ready`."""
         return self._loaded[0]
 
     @property
@@ -102,6 +103,7 @@ class Base:
 
     @functools.cached_property
     def engine(self) -> LocalEngine:
+        """The first access loads the model and starts the engine, which blocks; see `ready`."""
         return LocalEngine(
             self.model, Unmarked(self.tokenizer), num_workers=self._num_workers, num_slots=self._num_slots,
             closes_once=False,
@@ -114,6 +116,7 @@ class Base:
 
     @property
     def folder(self) -> Path:
+        """The model's folder; one that is not here is downloaded first, which blocks."""
         return hub.resolve(self.reference)
 
     def fresh(self) -> Transformer:
@@ -121,6 +124,7 @@ class Base:
         return Transformer.over(self.model.config, self.model.state_dict())
 
     def read_adapter(self, folder: Path) -> Adapter:
+        """An adapter in PEFT's layout, checked against the model. Blocks."""
         return lora.load_adapter(folder, self.model)
 
     def merged(self, version: Version) -> dict[str, Tensor]:
@@ -207,5 +211,6 @@ class Base:
         return before and (self._current == mine[1] or not self._active)
 
     async def aclose(self) -> None:
+        """Stop the engine, if it was ever started."""
         if "engine" in self.__dict__:
             await self.engine.aclose()

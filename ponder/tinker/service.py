@@ -52,6 +52,8 @@ class TinkerSettings:
 
 @dataclass(eq=False)
 class Session:
+    """A client process. last_seen: of time.monotonic(), see `SILENT`."""
+
     ordinal: int  # seeds follow from it, not from the id
     last_seen: float
 
@@ -119,6 +121,7 @@ class TinkerService:
         return identity
 
     def session(self, identity: str) -> Session:
+        """A session, which counts as seen now. Raises NotHere."""
         if identity not in self.sessions:
             raise NotHere(f"no session {identity[:100]!r} here: the server was started again? Make a new ServiceClient")
         self.sessions[identity].last_seen = time.monotonic()
@@ -133,6 +136,7 @@ class TinkerService:
             del self.samplers[name]
 
     def base(self, name: str) -> Base:
+        """A base model by the name that clients know. Raises ConfigError."""
         if name not in self.bases:
             hint = nearest(name, list(self.bases))
             raise ConfigError(f"no model {name!r} is served{hint}; start with --model {name}=FOLDER, or use one of "
@@ -142,6 +146,7 @@ class TinkerService:
     # models in training
 
     def model(self, identity: str) -> Model:
+        """A model in training; it and its session count as seen now. Raises NotHere."""
         found = self.models.get(identity)
         if found is None:
             fix = "saved weights are kept: go on with create_training_client_from_state_with_optimizer(PATH)"
@@ -237,6 +242,8 @@ class TinkerService:
                               "clients, or start the server with a larger number")  # fmt: skip
 
     def unload(self, identity: str, why: str = "it was unloaded") -> None:
+        """Forget a model at once; what still waits in its line is refused with this reason. The job that runs is waited
+        for elsewhere. KeyError where there is no such model."""
         model = self.models.pop(identity)
         model.line.close(f"{identity} is no longer in training: {why}")
         closing = asyncio.ensure_future(asyncio.to_thread(model.close))
@@ -253,9 +260,11 @@ class TinkerService:
         return model.line.add(number, work)
 
     def forward_backward(self, request: ForwardBackward) -> str:
+        """The id of the future, which gives a protobuf message."""
         return self.in_line(request.model_id, request.seq_id, lambda model: model.forward_backward(request))
 
     def optim_step(self, identity: str, number: int, params: Mapping[str, Any]) -> str:
+        """The id of the future, which gives the metrics."""
         return self.in_line(identity, number, lambda model: {"metrics": model.optim_step(params)})
 
     def save(
@@ -298,6 +307,8 @@ class TinkerService:
                 self.samplers[old] = replace(known, version=None)
 
     def load(self, identity: str, number: int, path: str, *, optimizer: bool) -> str:
+        """Load saved weights into a model, in its line; the id of the future. They must be of the same base."""
+
         def job(training: TrainingModel) -> Payload:
             saved = self.store.find(path)
             if saved.facts["base_model"] != training.base.name:
@@ -312,6 +323,8 @@ class TinkerService:
     async def create_sampler(
         self, session_id: str, number: int, *, base_model: str | None, model_path: str | None
     ) -> str:
+        """The id of the sampler, whose model is loaded by then; the same number again is the same sampler. model_path
+        goes before base_model; ConfigError where neither is given."""
         session, identity = self.session(session_id), f"{session_id}:sample:{number}"
         if identity not in self.samplers:
             ordinal = session.ordinal, number
@@ -357,6 +370,7 @@ class TinkerService:
         return version
 
     def sampler(self, identity: str) -> SamplingClient:
+        """Raises NotHere."""
         if identity not in self.samplers:
             raise NotHere(f"no sampler {identity[:100]!r} here: the server was started again? Make a new one")
         return self.samplers[identity]
@@ -398,6 +412,7 @@ class TinkerService:
         return work
 
     async def aclose(self) -> None:
+        """Unload all models, wait for the jobs that run, then stop the engines."""
         for identity in list(self.models):
             self.unload(identity, "the server is stopping")
         await asyncio.gather(*self._closing)

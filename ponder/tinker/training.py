@@ -55,6 +55,7 @@ class LoraSettings:
 
     @property
     def targets(self) -> tuple[str, ...]:
+        """Last parts of the names of the linear layers that are adapted."""
         return _MLP * self.train_mlp + _ATTENTION * self.train_attn
 
 
@@ -73,6 +74,7 @@ class TrainingModel:
 
     @property
     def adapter(self) -> Adapter:
+        """The adapter that is trained, not a copy: a step changes it."""
         assert self.trainer.adapter is not None
         return self.trainer.adapter
 
@@ -154,6 +156,7 @@ class TrainingModel:
         self.trainer.close()
 
     def facts(self) -> dict[str, Any]:
+        """What `checkpoint.json` says of its weights: base_model, rank, train_mlp, train_attn."""
         return {"base_model": self.base.name, **asdict(self.settings)}
 
 

@@ -40,6 +40,7 @@ def running_job(service: Service, request: Request) -> ResponseJob | None:
 
 
 async def stop_job(service: Service, job: ResponseJob) -> None:
+    """Cancel a job and wait for its end. It leaves memory even if the store could not write it."""
     job.cancel()
     await job.wait()
     service.jobs.pop(job.id, None)  # it may be there still if it could not be written

@@ -23,6 +23,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 async def read_body(service: Service, request: Request, model: type[M]) -> M:
+    """Read and check a body, without a charge. Raises ApiError, or ClientLeft where the client is gone."""
     data, _ = await read_json(request, service)
     return read(model, data, strict_params=service.settings.strict_params)
 
@@ -52,6 +53,8 @@ async def stored(service: Service, request: Request, kind: str, what: str) -> di
 
 
 async def update_metadata(service: Service, request: Request, kind: str, what: str) -> Response:
+    """Replace the metadata of the stored object that the path names, and answer with the object. what: its word in
+    errors."""
     found = await stored(service, request, kind, what)
     update = await read_body(service, request, schema.MetadataUpdate)
     found["metadata"] = update.metadata or {}
@@ -60,6 +63,7 @@ async def update_metadata(service: Service, request: Request, kind: str, what: s
 
 
 async def delete_stored(service: Service, request: Request, kind: str, what: str, deleted: str) -> Response:
+    """Delete what the path names. deleted: the `object` of the answer. Raises ApiError 404."""
     store, name, owner = service.store, request.path_params["id"], key_of(request).owner
     if not await store.do(lambda: store.delete(kind, name, owner=owner)):
         raise not_found(what, name)
@@ -67,6 +71,7 @@ async def delete_stored(service: Service, request: Request, kind: str, what: str
 
 
 async def list_stored(service: Service, request: Request, kind: str, default_order: str) -> Response:
+    """A page of the key's owner's objects of a kind. An unknown `after` gives an empty page."""
     limit = integer(request, "limit", 20, low=1, high=100)
     is_newest_first = word(request, "order", default_order, ("asc", "desc")) == "desc"
     store, after, owner = service.store, request.query_params.get("after"), key_of(request).owner

@@ -31,6 +31,8 @@ DELETED = ("id", "object", "deleted")
 
 @dataclass(frozen=True)
 class Operation:
+    """One method of one path, as it is routed and documented."""
+
     path: str
     method: str
     handler: Handler
@@ -45,6 +47,7 @@ class Operation:
 
     @property
     def name(self) -> str:
+        """The `operationId` of the OpenAPI document."""
         return self.handler.__name__
 
 
@@ -52,6 +55,7 @@ class RouteTable(list[Operation]):
     """The operations of a part of the API, in the order of its file."""
 
     def get(self, path: str, summary: str, **more: Any) -> Callable[[Handler], Handler]:
+        """A decorator that declares a handler and returns it unchanged. more: fields of `Operation`."""
         return self._declare("GET", path, summary, more)
 
     def post(self, path: str, summary: str, **more: Any) -> Callable[[Handler], Handler]:
