@@ -205,7 +205,9 @@ def check_task(spec: str, allowed: Sequence[str]) -> None:
 
 def check_text(name: str, text: str, *, least: int = 1, most: int = MAX_TEXT) -> None:
     """ConfigError for more than `most` characters, or fewer than `least` without the blanks around them."""
-    if not least <= len(text.strip()) or len(text) > most:
+    if len(text.strip()) < least:
+        raise ConfigError(f"{name} must have at least {least} characters that are not blank")
+    if len(text) > most:
         raise ConfigError(f"{name} has {len(text)} characters; it must have {least} to {most}")
 
 

@@ -89,7 +89,8 @@ class VllmServer:
                 return self.control("/health", method="GET", timeout=5)
             except EngineError as error:
                 if self.process is None or self.problem() is not None or time.monotonic() > end:
-                    raise EngineError(self.problem() or f"{error} within {patience:g} s{self.last_words()}") from None
+                    limit = f" within {patience:g} s" if self.process is not None else ""
+                    raise EngineError(self.problem() or f"{error}{limit}{self.last_words()}") from None
             time.sleep(0.5)
 
     def control(self, path: str, body: Any = None, *, method: str = "POST", timeout: float = 600.0) -> Any:
@@ -137,8 +138,8 @@ class VllmServer:
 
     def close(self) -> None:
         """End it, if it was started here."""
-        self._is_closed = True
-        if self.process is None:
+        was_closed, self._is_closed = self._is_closed, True
+        if self.process is None or was_closed:  # its number may be another's by now
             return
         for sign, patience in ((signal.SIGTERM, 15), (signal.SIGKILL, 15)):
             with contextlib.suppress(ProcessLookupError):  # the process, its workers, and what they started

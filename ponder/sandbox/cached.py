@@ -54,8 +54,9 @@ class CachedSandbox:
         self.sandbox.close()
 
     def _keep(self, key: bytes, ran: Ran) -> None:
-        if key not in self._kept:
-            self._bytes += _size(ran)
+        if key in self._kept:  # two threads ran it at the same time
+            self._bytes -= _size(self._kept[key])
+        self._bytes += _size(ran)
         self._kept[key] = ran
         while self._bytes > self.most_bytes:
             self._bytes -= _size(self._kept.popitem(last=False)[1])

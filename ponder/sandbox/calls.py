@@ -21,6 +21,7 @@ anew for every test. Left out: tests that hand over functions of their own (they
 
 from __future__ import annotations
 
+import contextlib
 import json
 import marshal
 import re
@@ -164,18 +165,17 @@ class Calls:
         }  # fmt: skip
         # the tests sleep while the program runs: their own limits must outlast all of its
         patient = Limits(cpu_seconds=max(SECONDS + 3, limits.wall_seconds / 2), memory_mb=512, output_bytes=MESSAGES)
-        tests = self.sandbox.start(_program("asserts"), limits=patient)
-        program = self.sandbox.start(_program("candidate"), limits=replace(limits, output_bytes=MESSAGES))
-        try:
+        with contextlib.ExitStack() as started:
+            tests = self.sandbox.start(_program("asserts"), limits=patient)
+            started.callback(tests.kill)
+            program = self.sandbox.start(_program("candidate"), limits=replace(limits, output_bytes=MESSAGES))
+            started.callback(program.kill)
             program.send(wire.written(source))
             tests.send(wire.written(job))
             report, is_there = _relay(tests, program)
             replies = _replies(program, probes) if is_there and report is not None else []
             ran = program.kill() if is_there else program.finish()
             of_tests = tests.finish() if report is None else tests.kill()
-        finally:
-            program.kill()
-            tests.kill()
         tested, is_lost = _tested(asserts, report, ran, of_tests, is_there)
         return replace(tested, replies=(*replies, *[None] * (len(probes) - len(replies)))), is_lost
 

@@ -56,15 +56,17 @@ class ConnectionLimits:
         address = new.address
         self.count += 1
         self.by_address[address] = self.by_address.get(address, 0) + 1
+        has_dropped = False
         is_much = self.by_address[address] > self.most_of_address
         for is_full, who in ((is_much, address), (self.count > self.most, None)):
-            if is_full:
+            if is_full and not has_dropped:
                 longest = next((each for each in self.waiting if who in (None, each.address)), None)
                 self.log_once("connections_full", limit=self.most if who is None else self.most_of_address)
                 if longest is None:
                     return False
                 self.waiting.pop(longest)
                 longest.drop()
+                has_dropped = True
         return True
 
     def leave(self, old: GuardedProtocol) -> None:

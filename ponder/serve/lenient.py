@@ -191,8 +191,12 @@ class RequestedReasoning:
             if self._budget is not None and self._budget[1]:
                 self.notes.append(f"{self._budget[0]} ignored: {self._is_on[0]} is off")
             return
+        if self._is_on is not None and data.get("reasoning_effort") == "none":
+            raise _contradiction(self._is_on[0], self._effort[0] if self._effort else "reasoning_effort")
         if self._budget is None:
             return
+        if self._is_on is not None and self._budget[1] == 0:
+            raise _contradiction(self._is_on[0], self._budget[0])
         compute = data.get("compute") or {}
         if not isinstance(compute, Mapping):
             return  # refused by its own name
@@ -234,7 +238,10 @@ def response_request(data: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]
     kept, notes = without_sampling(data)
     if "max_tokens" in kept:
         limit = kept.pop("max_tokens")
-        kept.setdefault("max_output_tokens", limit)
+        if kept.get("max_output_tokens") is None:
+            kept["max_output_tokens"] = limit
+        elif limit not in (None, kept["max_output_tokens"]):
+            raise _contradiction("max_tokens", "max_output_tokens")
     tools = kept.get("tools")
     if isinstance(tools, list) and kept.get("tool_choice") in (None, "auto", "none"):
         is_run = [not isinstance(tool, dict) or is_known(tool.get("type")) for tool in tools]

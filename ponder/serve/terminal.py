@@ -6,6 +6,7 @@ reasoning is not shown, as the API does not have it; its summary and its seconds
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import json
 import signal
@@ -106,8 +107,11 @@ class Chat:
 
     def answer_now(self) -> None:
         """Close the reasoning of the response that runs; without one nothing is done."""
+        import httpx
+
         if self.response:
-            self._client.post(f"/responses/{self.response}/finish")
+            with contextlib.suppress(httpx.HTTPError):  # whoever reads the response hears of it
+                self._client.post(f"/responses/{self.response}/finish")
 
     def close(self) -> None:
         self._client.close()

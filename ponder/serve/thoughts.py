@@ -175,6 +175,8 @@ class SampleQueue:
     def begin(self) -> int:
         """A new sample's number."""
         self._waiting.append([])
+        if 0 < self._turn == len(self._waiting) - 1:  # all before it have finished
+            self._thoughts.next_sample()
         return len(self._waiting) - 1
 
     def add(self, number: int, text: str, num_tokens: int) -> None:

@@ -171,7 +171,7 @@ class EnvironmentSession:
             raise ServerFailed(f"{self._address.url} on {kind}: an answer that is not OpenEnv's")
         if reply.get("type") == "error":
             code, message = str(payload.get("code", "")), str(payload.get("message", ""))[:200]
-            if code == "CAPACITY_REACHED":
+            if code == "CAPACITY_REACHED" and kind == "reset":
                 raise _NoPlace
             if code == "VALIDATION_ERROR" and kind == "step":
                 raise ActionRefused(message)

@@ -184,8 +184,8 @@ class Base:
         """The engine has this version's weights meanwhile."""
         self._tickets += 1
         mine = self._tickets, version.name
-        self._waiting.append(mine)
         async with self._turn:
+            self._waiting.append(mine)
             try:
                 await self._turn.wait_for(lambda: self._may_enter(mine))
                 if self._current != version.name:

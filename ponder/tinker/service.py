@@ -72,7 +72,16 @@ class Model:
     num_saved: int = 0
     snapshots: list[str] = field(default_factory=list)  # samplers, oldest first
     last_request: float = field(default_factory=time.time)
-    busy: threading.Lock = field(default_factory=threading.Lock)  # a job of it runs, or it is being closed
+    busy: threading.Lock = field(default_factory=threading.Lock)  # it is being made or closed, or a job of it runs
+    is_closed: bool = False
+
+    def make(self, build: Callable[[], TrainingModel]) -> TrainingModel:
+        """Blocks. What is unloaded meanwhile is closed when it is made; ConfigError for what was unloaded before."""
+        with self.busy:
+            if self.is_closed:
+                raise ConfigError(f"{self.identity} was unloaded before it was made")
+            self.training = build()
+            return self.training
 
     def run(self, job: Callable[[TrainingModel], Payload]) -> Payload:
         """Blocks."""
@@ -86,7 +95,7 @@ class Model:
         with self.busy:
             if self.training is not None:
                 self.training.close()
-            self.training = None
+            self.training, self.is_closed = None, True
 
 
 @dataclass(frozen=True, eq=False)
@@ -222,11 +231,10 @@ class TinkerService:
         model.has_room = True
         await base.ready()
         own = text_seed("lora", self.settings.seed, model.session.ordinal, model.ordinal)
-        model.training = await asyncio.to_thread(
-            partial(TrainingModel, base, settings, seed=own if seed is None else seed,
-                    num_workers=self.settings.num_workers, max_tokens=self.settings.max_tokens_per_batch)
-        )  # fmt: skip
-        return model.training
+        return await asyncio.to_thread(model.make, partial(
+            TrainingModel, base, settings, seed=own if seed is None else seed,
+            num_workers=self.settings.num_workers, max_tokens=self.settings.max_tokens_per_batch,
+        ))  # fmt: skip
 
     def _make_room(self) -> None:
         """Models of sessions that fell silent go first; then it is an error."""

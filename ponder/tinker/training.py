@@ -144,7 +144,8 @@ class TrainingModel:
         """Replace the adapter, and Adam's moments if asked for; else they begin anew."""
         pairs = self.base.read_adapter(folder)
         tensors = {f"weights/{name}": tensor for name, tensor in pairs.tensors().items()}
-        if set(tensors) != {f"weights/{name}" for name in self.trainer.parameters}:
+        own = {f"weights/{name}": parameter.shape for name, parameter in self.trainer.parameters.items()}
+        if {name: tensor.shape for name, tensor in tensors.items()} != own:
             raise ConfigError(f"{folder.name} holds another kind of adapter: rank {pairs.rank}, not as this one")
         if optimizer and (folder / OPTIMIZER).exists():
             tensors |= read_tensors(folder / OPTIMIZER)

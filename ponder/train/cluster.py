@@ -301,7 +301,8 @@ class RayRemote:
         self.sent = self.actor.update.remote(weights, version)
 
     def restart(self) -> None:
-        self._ray.kill(self.actor, no_restart=False)
+        with contextlib.suppress(Exception):  # it is gone, and starts again
+            self._ray.kill(self.actor, no_restart=False)
 
     def close(self) -> None:
         with contextlib.suppress(Exception):  # it is gone
@@ -314,7 +315,10 @@ class RayRank:
     def __init__(self, actor: Any, *, limit: float) -> None:
         """limit: seconds that its process may take to start."""
         self.actor, self._ray = actor, import_ray()
-        self.facts: dict[str, Any] = self._ray.get(actor.facts.remote(), timeout=limit)
+        try:
+            self.facts: dict[str, Any] = self._ray.get(actor.facts.remote(), timeout=limit)
+        except self._ray.exceptions.GetTimeoutError:
+            raise RankLost(f"its process did not start within {limit:g} s; raise cluster.outage") from None
         self.host = self.facts["node"]
 
     async def call(self, method: str, *arguments: Any) -> Any:

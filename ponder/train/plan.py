@@ -276,12 +276,16 @@ def slots_of(job: Job, cluster: PlanConfig, tensor: int) -> int:
     )
 
 
+MOST_OF_ENGINE = 1024  # GPUs
+
+
 def fewest_gpus(job: Job, cluster: PlanConfig) -> int:
-    """A power of two that holds the weights and as much again of keys, or one sequence to its end."""
+    """A power of two, at most `MOST_OF_ENGINE`, that holds the weights and keys of a quarter of their size, or one
+    sequence to its end."""
     window = job.shape.kv_bytes * (job.prompt_tokens + job.max_tokens)
     wanted = max(window, 0.25 * 2 * job.shape.total)
     tensor = 1
-    while free_for_cache(job, cluster, tensor) < wanted and tensor < 1024:
+    while free_for_cache(job, cluster, tensor) < wanted and tensor < MOST_OF_ENGINE:
         tensor *= 2
     return tensor
 
@@ -292,10 +296,12 @@ def check_engine(job: Job, cluster: PlanConfig, tensor: int) -> None:
     window = job.shape.kv_bytes * (job.prompt_tokens + job.max_tokens)
     if free_for_cache(job, cluster, tensor) < window:
         fewest = fewest_gpus(job, dataclasses.replace(cluster, tensor=0))
+        fits = free_for_cache(job, cluster, fewest) >= window
+        advice = f"set plan.tensor={fewest}" if fits else "take GPUs with more memory, or a smaller model"
         raise DoesNotFit(
             f"an engine of {tensor} {_of(cluster)} has {_gb(cluster.memory_share * cluster.gpu.memory * tensor)} for "
-            f"weights ({_gb(2 * job.shape.total)}) and at least one completion to its end ({_gb(window)}): set "
-            f"plan.tensor={fewest}"
+            f"weights ({_gb(2 * job.shape.total)}) and at least one completion to its end ({_gb(window)}): "
+            f"{advice}"
         )
 
 

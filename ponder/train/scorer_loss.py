@@ -157,7 +157,8 @@ def _batch(
 
 @dataclass(frozen=True)
 class ScoreLoss(HiddenLoss):
-    """See the head of this file. Dropout is on what the head reads, and drawn from the batch's own seed."""
+    """See the head of this file. Dropout is on what the head reads of every token, not of pairs, and drawn from the
+    batch's own seed."""
 
     dropout: float
     pairwise: float

@@ -195,7 +195,8 @@ class RowsFile:
         facts = resumed(self.progress, settings, out, added={"content of the task": "hash of the task"})
         missing: Counter[str] = Counter()
         for number, fact in enumerate(facts, 2):
-            if fact.get("id") not in texts or type(fact.get("kept")) is not int:
+            counts = [fact.get(key) for key in ("right", "kept", "hinted")]
+            if fact.get("id") not in texts or any(type(count) is not int for count in counts):
                 raise damaged(self.progress, number)
             missing[texts[fact["id"]]] += fact["kept"]
         kept: list[Any] = []

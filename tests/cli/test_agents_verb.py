@@ -86,7 +86,7 @@ def test_an_evaluation_has_intervals_and_keeps_its_samples(tmp_path):
 @pytest.mark.parametrize(
     "name, arguments, why",
     [
-        ("ask", {"question": " "}, "1 to 20000"),
+        ("ask", {"question": " "}, "question must have at least 1 characters that are not blank"),
         ("ask", {"question": "x" * 30_000}, "1 to 20000"),
         ("ask", {"question": "x", "samples": 1000}, "samples=1000 must be between 1 and 64"),
         ("ask", {"question": "x", "temperature": -1}, "temperature=-1"),

@@ -307,6 +307,14 @@ def test_a_server_that_dies_fails_its_requests_with_its_last_words_and_every_lat
     assert engine.failure == "the engine is closed"
 
 
+def test_a_server_that_is_closed_twice_is_signalled_once(fake_python, monkeypatch):
+    """Its number may be another process's by then."""
+    server = start(fake_python)
+    server.close()
+    monkeypatch.setattr(os, "killpg", lambda *_: pytest.fail("a second signal"))
+    server.close()
+
+
 def test_a_server_that_does_not_come_up_says_why(fake_python):
     with pytest.raises(EngineError, match="RuntimeError: no memory for the keys and values"):
         start(fake_python, "--fails")

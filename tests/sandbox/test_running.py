@@ -471,6 +471,20 @@ def test_a_cache_forgets_the_oldest_and_mixes_nothing_up():
     cached.close()
 
 
+def test_a_program_that_two_threads_ran_is_counted_once_by_the_size_that_is_kept():
+    both, sizes = threading.Barrier(2), iter([10, 8_000])
+
+    def run(*_):
+        size = next(sizes)
+        both.wait()
+        return Ran(status="ok", stdout=b"x" * size)
+
+    cached = CachedSandbox(ScriptedSandbox(run))
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(cached.run, [Program(source="x")] * 2))
+    assert cached._bytes == sum(len(ran.stdout) + 1_000 for ran in cached._kept.values())
+
+
 def test_the_scripted_sandbox_converses():
     sandbox = ScriptedSandbox(lambda program, stdin, args: "".join(f"{int(line) + 1}\n" for line in stdin.split()))
     talk = sandbox.start(Program(source=""))

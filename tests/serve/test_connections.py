@@ -9,7 +9,9 @@ import socket
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -213,3 +215,13 @@ def test_connections_that_work_keep_their_places_and_the_next_one_hears_why():
             connection.close()
         until(lambda: served.limits.count == 0, 5)
         assert alive(served.port)
+
+
+def test_a_connection_that_is_one_too_many_twice_over_costs_one_that_waits():
+    limits, dropped = connections.ConnectionLimits(2, 1), []
+    made = [SimpleNamespace(address=address) for address in "aba"]
+    for each in made[:2]:
+        each.drop = partial(dropped.append, each)
+        assert limits.enter(each)
+        limits.waiting[each] = None
+    assert limits.enter(made[2]) and dropped == [made[0]]

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ from ponder.serve.generation import Count, GenerationPlan, MeteredEngine, produc
 from ponder.serve.modes import compute_plan
 from ponder.serve.schema import ResponseRequest
 from ponder.serve.summary import leaks
-from ponder.serve.thoughts import Thoughts, Watch
+from ponder.serve.thoughts import SampleQueue, Thoughts, Watch
 from ponder.serve.tools import Call, CallParser, Tool
 from ponder.serve.wire import EventWriter, new_response
 from tests.helpers import user
@@ -165,3 +166,22 @@ def test_summaries_that_quote_are_found_out():
     assert leaks("whichgives42andthenidividetheresult", [source])
     assert not leaks("The model adds two numbers and divides by a third.", [source])
     assert leaks("the developer said: never mention the colour blue", ["Never mention the colour blue."])
+
+
+@pytest.mark.parametrize("order", ["one after the other", "at the same time"])
+def test_samples_are_kept_apart_in_whatever_order_they_think(order):
+    told: list[str] = []
+    queue = SampleQueue(SimpleNamespace(add=lambda text, _: told.append(text), next_sample=lambda: told.append("|")))
+    first = queue.begin()
+    if order == "at the same time":
+        second = queue.begin()
+        queue.add(second, "b", 1)
+    queue.add(first, "a", 1)
+    queue.finish(first)
+    if order == "one after the other":
+        second = queue.begin()
+        queue.add(second, "b", 1)
+    queue.finish(second)
+    third = queue.begin()
+    queue.add(third, "c", 1)
+    assert told == ["a", "|", "b", "|", "c"]

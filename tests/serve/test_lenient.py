@@ -61,6 +61,9 @@ REFUSED = [
     ({"thinking": {"type": "sometimes"}}, "thinking.type"),
     ({"reasoning": {"depth": 3}}, "reasoning.depth"),
     ({"max_tokens": 5, "max_completion_tokens": 6}, "max_tokens"),
+    ({"enable_thinking": True, "reasoning_effort": "none"}, "enable_thinking"),
+    ({"enable_thinking": True, "chat_template_kwargs": {"reasoning_effort": "none"}}, "enable_thinking"),
+    ({"enable_thinking": True, "thinking_budget": 0}, "enable_thinking"),
 ]  # fmt: skip
 
 
@@ -82,6 +85,18 @@ def test_what_asks_for_something_else_is_refused_by_name(given, param):
     with pytest.raises(ApiError) as error:
         chat_request({**BASE, **given})
     assert (error.value.status, error.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    "given, limit",
+    [({}, 5), ({"max_output_tokens": None}, 5), ({"max_output_tokens": 5}, 5), ({"max_output_tokens": 6}, None)],
+)
+def test_a_limit_of_a_response_by_its_other_name_is_never_lost(given, limit):
+    if limit is None:
+        with pytest.raises(ApiError, match="'max_tokens' and 'max_output_tokens' say different things"):
+            response_request({"max_tokens": 5, **given})
+    else:
+        assert response_request({"max_tokens": 5, **given}) == ({"max_output_tokens": limit}, [])
 
 
 @pytest.mark.parametrize(

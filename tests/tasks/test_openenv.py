@@ -284,6 +284,15 @@ def test_a_schema_that_is_none_is_one_error_that_names_the_server(body):
         server.shutdown()
 
 
+def test_a_server_that_is_full_in_the_middle_of_an_episode_has_failed():
+    session = object.__new__(EnvironmentSession)
+    said = '{"type": "error", "data": {"code": "CAPACITY_REACHED", "message": "full"}}'
+    session._address = SimpleNamespace(url="http://x", action=lambda text: {"text": text})
+    session._socket = SimpleNamespace(send=lambda text: None, recv=lambda timeout: said)
+    with pytest.raises(openenv.ServerFailed, match="CAPACITY_REACHED full"):
+        session.step("x")
+
+
 @pytest.mark.parametrize("reward", ["1" + "0" * 400, "1e999", "NaN", "true", '"x"', "null"])
 def test_a_reward_that_is_no_number_here_is_none(reward):
     session = object.__new__(EnvironmentSession)

@@ -7,8 +7,12 @@ import contextlib
 import gc
 import json
 import shutil
+import threading
 import weakref
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +23,7 @@ from ponder.tinker.app import make_app
 from ponder.tinker.checkpoints import SavedWeights, as_listed
 from ponder.tinker.futures import Futures, RequestLine
 from ponder.tinker.sampling import Base
-from ponder.tinker.service import TinkerService, TinkerSettings
+from ponder.tinker.service import Model, TinkerService, TinkerSettings
 from tests.tinker.tinkering import NAME, Client, read_output, request, sampled, server, shifted, tiny_base
 
 PROMPT = [10, 20, 30, 40]
@@ -371,6 +375,56 @@ def test_no_more_models_are_trained_than_there_is_room_for(tmp_path):
         assert "--max-models" in client.result(asked)["error"]
         client.post("unload_model", model_id=model)
         client.model(2)
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_model_that_is_unloaded_while_it_is_made_leaves_no_processes(when):
+    made = SimpleNamespace(closed=False)
+    made.close = lambda: setattr(made, "closed", True)
+    model, begun, go = Model("m", None, None, 0), threading.Event(), threading.Event()
+
+    def build():
+        begun.set()
+        go.wait(10)
+        return made
+
+    with ThreadPoolExecutor(2) as threads:
+        if when == "before":
+            model.close()
+            with pytest.raises(ConfigError, match="unloaded before it was made"):
+                model.make(build)
+            return
+        making = threads.submit(model.make, build)
+        begun.wait(10)
+        closing = threads.submit(model.close)
+        go.set()
+        assert making.result(10) is made and closing.result(10) is None
+    assert made.closed and model.training is None
+
+
+def test_a_request_that_is_cancelled_while_weights_are_changed_holds_nobody_up():
+    one = object.__new__(Base)
+    one._current, one._number, one._active, one._tickets = "", 0, 0, 0
+    one._waiting, one._turn = deque(), asyncio.Condition()
+    changing, go = threading.Event(), threading.Event()
+    one.__dict__["engine"] = SimpleNamespace(update_weights=lambda *_, version: (changing.set(), go.wait(10)))
+    one.merged = lambda version: {}
+
+    async def hold(name):
+        async with one._holding(SimpleNamespace(name=name)):
+            return name
+
+    async def work():
+        first = asyncio.ensure_future(hold("a"))
+        await asyncio.to_thread(changing.wait, 10)
+        second = asyncio.ensure_future(hold("b"))
+        await asyncio.sleep(0.01)
+        second.cancel()
+        await asyncio.gather(second, return_exceptions=True)
+        go.set()
+        return await first, await asyncio.wait_for(hold("c"), 10)
+
+    assert asyncio.run(work()) == ("a", "c") and not one._waiting
 
 
 def test_models_that_are_asked_for_at_once_take_no_more_room_than_there_is(tmp_path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import closing
+
 import numpy as np
 import pytest
 import torch
@@ -217,6 +219,17 @@ def test_what_is_saved_goes_on_as_if_never_stopped(model, base, tmp_path):
         each.optim_step({"learning_rate": 1e-2})
     for name, parameter in model.trainer.parameters.items():
         assert torch.equal(parameter, again.trainer.parameters[name])
+
+
+@pytest.mark.parametrize("rank", [1, 8])
+def test_weights_of_another_rank_are_refused_and_change_nothing(model, base, tmp_path, rank):
+    """A rank of 1 would fit any: torch spreads it."""
+    with closing(TrainingModel(base, LoraSettings(rank=rank), num_workers=0)) as other:
+        other.save(tmp_path, optimizer=False)
+    before = {name: tensor.clone() for name, tensor in model.adapter.tensors().items()}
+    with pytest.raises(ConfigError, match=f"another kind of adapter: rank {rank}"):
+        model.load(tmp_path, optimizer=False)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.adapter.tensors().items())
 
 
 def test_only_the_layers_asked_for_are_adapted(base):

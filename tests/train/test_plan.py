@@ -119,6 +119,12 @@ def test_an_engine_takes_the_fewest_gpus_that_hold_the_model():
         module.check_engine(job(shape=big), cluster, 1)
 
 
+def test_a_model_that_no_engine_holds_gets_no_advice_that_does_not_help():
+    huge = replace(job().shape, total=1e14)
+    with pytest.raises(DoesNotFit, match="take GPUs with more memory, or a smaller model"):
+        module.check_engine(job(shape=huge), PlanConfig(), 1024)
+
+
 def test_what_does_not_fit_is_said_in_words_and_the_rest_is_planned():
     made, words = plans(job(state_bytes=900e9), PlanConfig(), 13)
     assert [one.way for one in made] == ["in turn"]

@@ -194,6 +194,17 @@ def test_half_a_character_of_a_models_text_is_kept_and_ends_nothing(tmp_path):
     assert [json.loads(line) for line in whole_lines(out)] == [row]
 
 
+@pytest.mark.parametrize("key", ["right", "kept", "hinted"])
+def test_a_line_of_progress_without_its_counts_is_damaged_before_anything_is_drawn(key, tmp_path):
+    out, book, problem = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.progress.jsonl", TASK[0]
+    with RowsFile(out, {}, [problem]) as file:
+        file.add(problem.id, [], Tally(), hinted=0)
+    settings, fact = whole_lines(book)
+    book.write_text(settings + "\n" + json.dumps({k: v for k, v in json.loads(fact).items() if k != key}) + "\n")
+    with pytest.raises(ConfigError, match=f"{book.name}:2 is damaged"):
+        RowsFile(out, {}, [problem])
+
+
 @pytest.mark.parametrize("part", ["rows", "progress"])
 @pytest.mark.parametrize("damage", [b"\xff", b"]", b"[" * 200_000])
 def test_a_damaged_line_is_named_nothing_is_touched_and_without_it_the_rest_is_drawn_again(part, damage, tmp_path):
