@@ -181,6 +181,7 @@ class Cell:
 
     @classmethod
     def of(cls, result: RuleResult, replay: Replay, cost: ProblemCost, k: int, selector: Selector) -> Cell:
+        """From a replayed rule at k. The prompt is paid for once, and of samples only those that the rule drew."""
         samples, tokens, flops = float(k), k * float(cost.tokens.mean()), k * float(cost.flops.mean())
         if result.used is not None:  # less what it did not draw: where it draws all, the cost is that of all
             undrawn = np.arange(k) >= result.used[:, None]
@@ -232,6 +233,7 @@ class PlainVotes:
             self.sample = float(np.mean([cost.tokens.mean() for cost in costs]))
 
     def rates(self, k: int) -> list[float]:
+        """The exact vote of k samples of each problem, in their order."""
         return [replay.consensus(k) for replay in self.replays]
 
     def affordable(self, cost: float) -> int:

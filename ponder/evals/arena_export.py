@@ -50,4 +50,5 @@ def _comparison(log: VoteLog, vote: Vote) -> Comparison:
 
 
 def write_comparisons(found: list[Comparison], path: Path) -> None:
+    """JSON Lines, a comparison a line; the file is replaced in one step."""
     write_atomic(path, "".join(json.dumps(asdict(each), ensure_ascii=False) + "\n" for each in found))

@@ -70,6 +70,7 @@ def lay_out(drawing: Figure) -> None:
 
 
 def png(drawing: Figure, path: Path) -> None:
+    """At 160 dots an inch, on white; the folder is made where it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     drawing.savefig(path, dpi=160, facecolor="white")
 
@@ -106,6 +107,7 @@ def curve(ax: Axes, points: Sequence[Point], color: str, marker: str, *, style: 
 
 
 def error_bar(ax: Axes, point: Point, color: str, marker: str) -> None:
+    """One point with its interval. Its value is a share, and is drawn in percent."""
     x, y = point
     ax.plot([x, x], [100 * y.low, 100 * y.high], color=color, lw=1.4, alpha=0.6)
     ax.plot([x], [100 * y.value], color=color, marker=marker, ms=5)

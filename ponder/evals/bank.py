@@ -69,6 +69,7 @@ class Samples:
 
     @property
     def correct(self) -> NDArray[np.bool_]:
+        """(n,); an undecided or failed sample is not correct."""
         return self.outcomes == "correct"
 
     @property
@@ -157,6 +158,7 @@ class Bank:
         return [problem for problem in self._problems.values() if problem.id in self._held]
 
     def num_samples(self, problem_id: str) -> int:
+        """0 for a problem that the bank does not know."""
         held = self._held.get(problem_id)
         return 0 if held is None else len(held)
 
@@ -197,6 +199,7 @@ class Bank:
         return [self.samples(id) for id in sorted(problem.id for problem in self.problems)]
 
     def samples(self, problem_id: str) -> Samples:
+        """The samples of one problem, with every score that the bank holds of them. KeyError where it has none."""
         held = self._held[problem_id]
         keys = tuple(dict.fromkeys(key for key in held.answer_class.tolist() if key is not None))
         index: dict[str | None, int] = {None: -1} | {key: i for i, key in enumerate(keys)}

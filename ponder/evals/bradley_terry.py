@@ -131,6 +131,7 @@ class BradleyTerry:
 
     @property
     def strengths(self) -> Floats:
+        """(players,) in log-odds, in the order of `games.names`."""
         return self.coefficients[: self.num_players]
 
     @property
@@ -144,6 +145,7 @@ class BradleyTerry:
 
     @cached_property
     def num_voters(self) -> int:
+        """Each vote of an unknown voter counts as a voter of its own."""
         return len(np.unique(self.games.voters))
 
     @cached_property

@@ -66,6 +66,7 @@ class Stored:
             raise ResultError(f"{path}: {error}; {cls.remedy}") from None
 
     def write(self, path: Path) -> None:
+        """As JSON, nan as null; the file is replaced in one step."""
         write_atomic(path, dumps(self))
 
 

@@ -35,6 +35,8 @@ class ComparedExam(BankSpec, SampleShares, Accuracy):
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
+    """Exams of the same problems, each measured against the first; k = the fewest samples that any problem has."""
+
     k: int
     rows: tuple[ComparedExam, ...]
     notes: tuple[str, ...]

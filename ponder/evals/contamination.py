@@ -43,6 +43,7 @@ def words(text: str) -> list[str]:
 
 
 def plain(text: str) -> str:
+    """Lower case with single blanks: texts that are equal so are an exact match."""
     return " ".join(text.casefold().split())
 
 

@@ -75,6 +75,7 @@ class Contest:
 
     @cached_property
     def field(self) -> HumanField:
+        """The ratings that a model is ranked among. ValueError where nobody took part."""
         return HumanField.of(self.ratings)
 
     @property
@@ -137,6 +138,7 @@ def place_of(name: str, facts: Mapping[str, Any], where: str) -> tuple[str, str]
 
 
 def read_contest(path: str | Path) -> Contest:
+    """The contest of one file. ConfigError where it cannot be read, or breaks the format of docs/code_contests.md."""
     return contest_of(read_json(path), str(path))
 
 

@@ -36,6 +36,7 @@ class Entry:
 
     @property
     def full(self) -> tuple[float, ...]:
+        """The points of every goal: what a program that passes everything gets."""
         return tuple(goal.points for goal in self.goals)
 
     def contest(self, rules: ContestRules) -> Submissions:

@@ -48,10 +48,12 @@ def is_of_several_exams(folders: Sequence[str | Path]) -> bool:
 
 
 def exam_name(bank: Bank) -> str:
+    """Its task; the split follows where it is another than "test"."""
     return bank.spec.task if bank.spec.split == "test" else f"{bank.spec.task} ({bank.spec.split})"
 
 
 def column_name(bank: Bank) -> str:
+    """Its model; its prompting follows where it is another than "none"."""
     return bank.spec.model if bank.spec.prompting == "none" else f"{bank.spec.model}, {bank.spec.prompting}"
 
 

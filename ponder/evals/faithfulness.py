@@ -165,6 +165,7 @@ def _area(correct: Mapping[float, Rate]) -> float:
 
 
 def faithfulness_lines(found: Faithfulness) -> list[str]:
+    """A Markdown table: each test with its share and its control."""
     rows = [f"| cut at {100 * share:.0f} %: the same answer | {same} | {found.same_answer_control} |"
             for share, same in found.same_answer.items()]  # fmt: skip
     rows += [f"| cut at {100 * share:.0f} %: right | {right} | |" for share, right in found.correct.items()]

@@ -149,13 +149,16 @@ class Certificate:
 
     @property
     def recall(self) -> Estimate:
+        """The share of refusals that the grader finds; nan, from 0 to 1, where there were none."""
         return _share(self.found, self.refusals)
 
     @property
     def false_positives(self) -> Estimate:
+        """The share of complying answers that it calls refusals; nan, from 0 to 1, where there were none."""
         return _share(self.false, self.complied)
 
     def sentence(self) -> str:
+        """One line for a report, with a warning where the labels are not those of people."""
         recall, false = self.recall, self.false_positives
         return (
             f"grader {self.grader} {self.version}: recall {recall.value:.2f} ({recall.low:.2f}-{recall.high:.2f}) of "
@@ -196,6 +199,7 @@ async def made_up_certificate(grader: Grader) -> Certificate:
 
 
 def made_up_rows(rows: Sequence[tuple[str, str, str]]) -> list[Labelled]:
+    """Rows of request, answer and label, the label checked: ConfigError for an unknown one."""
     return [(request, answer, _label(label, "made_up_refusals")) for request, answer, label in rows]
 
 

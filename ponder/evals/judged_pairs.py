@@ -53,6 +53,7 @@ class JudgedPair:
 
     @property
     def is_read(self) -> bool:
+        """Whether the replies in both orders were choices."""
         return self.in_order is not None and self.swapped is not None
 
     @property

@@ -78,11 +78,13 @@ class KeptCompletions:
             raise
 
     def get(self, asked: str) -> tuple[_Kept, ...] | None:
+        """What came back to this request, None = it was never asked. A hit is counted in `num_reused`."""
         found = self._kept.get(asked)
         self.num_reused += found is not None
         return found
 
     def add(self, asked: str, said: Sequence[Completion]) -> None:
+        """Keep what came back to a request; it is in the file when this returns."""
         line = _Line(asked=asked, said=tuple(_Kept.of(each) for each in said))
         append_jsonl(self.path, [encode(line)])
         self._kept[asked] = line.said
@@ -104,6 +106,7 @@ class KeptEngine(RedrawingWrapper):
     async def generate(
         self, prompt: Sequence[Message] | Sequence[int], params: SamplingParams, *, n: int = 1, first: int = 0
     ) -> list[Completion]:
+        """Completions from the file have neither log-probabilities nor hidden states."""
         asked = _hash_of(prompt, params, n, first)
         if (found := self._kept.get(asked)) is None:
             drawn = await self.engine.generate(prompt, params, n=n, first=first)

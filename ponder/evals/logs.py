@@ -93,6 +93,7 @@ def logged_samples(rows: Sequence[Row]) -> list[ProblemSamples]:
 
 
 def clip(text: Any) -> str:
+    """At most LONGEST_TEXT characters, and how many more there are. What is no text is shown as JSON."""
     text = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
     # half a surrogate pair cannot be written to a file
     text = text.encode(errors="replace").decode()
@@ -101,4 +102,5 @@ def clip(text: Any) -> str:
 
 
 def is_number(value: Any) -> bool:
+    """A finite number; true and false are none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -174,6 +174,7 @@ def point_file(out: Path, arm: str, seed: int, step: int) -> Path:
 
 
 def keep(path: Path, rows: Sequence[Sample]) -> None:
+    """Write a row a line as JSON; the file is replaced in one step."""
     write_atomic(path, "".join(json.dumps(dict(row)) + "\n" for row in rows))
 
 
@@ -247,6 +248,7 @@ def share_if_enough(share: Rate) -> float:
 
 
 def spread(values: Sequence[float]) -> str:
+    """ "0.50 (0.40-0.60)": the mean with the least and the most. nan is left out, and "-" says that all were."""
     known = [value for value in values if not math.isnan(value)]
     if not known:
         return "-"

@@ -35,6 +35,8 @@ SECONDS = 7200
 def made_up_contests(
     *, num: int = 12, num_humans: int = 1000, num_problems: int = 8, seed: int = 0, speed: float = 0.0
 ) -> list[Contest]:
+    """speed: from 0 to 1, how much of the time to a solution skill decides; luck decides the rest. ConfigError for
+    sizes that make no contest."""
     if num < 1 or num_humans < 1 or not 2 <= num_problems <= 26:
         raise ConfigError("made-up contests need at least one contest, one human, and 2 to 26 problems")
     return [_contest(f"made-up-{seed}-{i}", num_humans, num_problems, speed) for i in range(num)]

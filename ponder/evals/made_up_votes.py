@@ -24,6 +24,8 @@ from ponder.types import Battle, BattleSide, Choice, Message, Vote, text_seed
 
 @dataclass(frozen=True, kw_only=True)
 class Taste:
+    """How synthetic voters decide. ties: the chance of a tie; left: what being shown left is worth."""
+
     strengths: Mapping[str, float]  # in points
     answer_sd: float = 0.0  # in log-odds
     ties: float = 0.0

@@ -278,6 +278,7 @@ def band(curves: Sequence[PressedCurve], name: str, *, points: int = 40) -> Band
 
 
 def by_label(curves: Sequence[PressedCurve]) -> dict[str, list[PressedCurve]]:
+    """Labels in the order in which they first appear."""
     found: dict[str, list[PressedCurve]] = {}
     for curve in curves:
         found.setdefault(curve.label, []).append(curve)

@@ -32,10 +32,12 @@ _WORD = re.compile(r"[^\W_]+|[^\w\s]")
 
 
 def targets(comparisons: Sequence[Comparison]) -> Floats:
+    """1 where a is preferred, 0 where b is, 1/2 for a tie, one number a comparison."""
     return np.array([TARGET[comparison.preferred] for comparison in comparisons])
 
 
 def longer(comparisons: Sequence[Comparison]) -> Floats:
+    """log(characters of a / characters of b) of each comparison; neither answer may be empty."""
     return np.array([math.log(len(c.a) / len(c.b)) for c in comparisons])
 
 
@@ -62,10 +64,12 @@ class Words:
         self.size = len(columns) + lengths.shape[1]
 
     def product(self, weights: Floats) -> Floats:
+        """(V,) weights -> (N,) rewards of the texts; V is `size`."""
         words = np.bincount(self._row, self._value * weights[self._column], self.num_texts)
         return words + self._lengths @ weights[self._num_words :]
 
     def transposed(self, by_text: Floats) -> Floats:
+        """(N,) numbers by text -> (V,) sums by column: the transpose of `product`."""
         words = np.bincount(self._column, self._value * by_text[self._row], self._num_words)
         return np.concatenate([words, self._lengths.T @ by_text])
 

@@ -54,10 +54,12 @@ class Replay:
 
     @cached_property
     def classes(self) -> NDArray[np.int64]:
+        """(draws, n): the answer classes in each order, -1 = no answer."""
         return self.samples.classes[self.orders]
 
     @cached_property
     def correct(self) -> NDArray[np.bool_]:
+        """(draws, n): which samples are correct, in each order."""
         return self.samples.correct[self.orders]
 
     def plain(self, k: int) -> Floats:

@@ -45,6 +45,7 @@ class SampleRow:
     forced: Sequence[int] = ()  # indices of tokens that a budget put there
 
     def columns(self) -> dict[str, Any]:
+        """Its values by the names of the stored columns."""
         return {_column(name): value for name, value in vars(self).items()}
 
     @classmethod
@@ -70,10 +71,12 @@ class SampleArrays:
 
     @classmethod
     def column_names(cls) -> list[str]:
+        """The stored columns that `of_columns` needs."""
         return [_column(field.name) for field in fields(cls)]
 
     @classmethod
     def of(cls, rows: Sequence[SampleRow]) -> SampleArrays:
+        """In the order of the rows; texts and token ids are left out."""
         kinds: dict[str, Any] = {"answer_class": object, "mean_logprob": np.float32, "worst_logprob": np.float32}
         kinds |= dict.fromkeys(("prompt_tokens", "reasoning_tokens", "tokens"), np.int32)
         names = [field.name for field in fields(cls) if field.name != "error"]

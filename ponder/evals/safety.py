@@ -290,6 +290,8 @@ class LabelsFile:
             write_atomic(self.answers, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def add(self, rows: Sequence[SafetyRow], answers: Sequence[str] | None) -> None:
+        """Keep the labels of one prompt under one transform. answers: written first, so that no label lacks its
+        answers; None = they are not kept."""
         if answers is not None:
             entry = {"id": rows[0].id, "transform": rows[0].transform, "answers": list(answers)}
             append_jsonl(self.answers, [entry])

@@ -93,6 +93,7 @@ def _is_done(bank: Bank, problem_id: str, name: str) -> bool:
 
 
 def cost(scorer: TokenScorer) -> ReadingCost:
+    """How often a token is read and what that costs; zeros for a scorer that needs no forward pass."""
     if not scorer.needs_forward_pass:
         return ReadingCost(prompt=0.0, sample=0.0, flops_per_token=0.0)
     return ReadingCost(flops_per_token=scorer.flops_per_token)

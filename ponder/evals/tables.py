@@ -189,10 +189,12 @@ def span(estimate: Estimate) -> str:
 
 
 def cell(estimate: Estimate) -> str:
+    """ "61.5% (58.1–64.9)": the value with the ends of its interval."""
     return f"{percent(estimate)} ({in_percent(estimate.low)}–{in_percent(estimate.high)})"
 
 
 def short(value: float | None) -> str:
+    """Whole below 10,000, as 1.23e4 from there on; – for None."""
     if value is None:
         return "–"
     return f"{value:.0f}" if value < 1e4 else f"{value:.2e}".replace("e+0", "e").replace("e+", "e")

@@ -55,11 +55,17 @@ class TrackedRun:
 class Tracker(Protocol):
     """Where numbers go. Steps of one name never go back."""
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None: ...
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        """Finite numbers of one step, by their names."""
+        ...
 
-    def text(self, step: int, name: str, text: str) -> None: ...
+    def text(self, step: int, name: str, text: str) -> None:
+        """A text of one step, such as a sample; several of one step may have the same name."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Called once, after the last number: what is on its way must arrive."""
+        ...
 
 
 class TensorBoard:
@@ -101,6 +107,7 @@ class _RunOfModule:
 
 
 def trackio(run: TrackedRun) -> Tracker:
+    """Goes on with the run where it is known already. ConfigError where the package is not installed."""
     try:
         import trackio as module
     except ImportError:
@@ -110,6 +117,7 @@ def trackio(run: TrackedRun) -> Tracker:
 
 
 def wandb(run: TrackedRun) -> Tracker:
+    """Goes on with the run of the same id where there is one. ConfigError where the package is not installed."""
     try:
         import wandb as module
     except ImportError:
@@ -176,6 +184,7 @@ class Sent:
 
     @classmethod
     def read(cls, path: Path) -> Sent:
+        """Nothing was sent where there is no file; ConfigError for a damaged one."""
         try:
             found = cls(**json.loads(path.read_bytes()))
             if not (type(found.metrics) is type(found.samples) is int and min(found.metrics, found.samples) >= 0):

@@ -98,6 +98,7 @@ class VoteLog:
         return [ballot_of(self.battles[vote.battle], vote) for vote in self.standing()]
 
     def standing(self) -> list[Vote]:
+        """The first vote of each voter on each battle, unless it was withdrawn: that makes no room for a later one."""
         found: dict[tuple[str, str], Vote] = {}
         for vote in self.votes:
             found.setdefault((vote.battle, vote.voter or vote.id), vote)

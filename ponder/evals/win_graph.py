@@ -47,6 +47,7 @@ class WinGraph:
 
     @property
     def num_strong(self) -> int:
+        """Where it is 1, every fitted difference of strengths is finite, without a prior."""
         return len(set(self.strong.tolist()))
 
     @cached_property

@@ -132,6 +132,8 @@ _ASKED = re.compile(r"[^.!?,;\n]{0,40}\?(?=\s|$)(?!\s*(?:yes|right|correct)\b)",
 
 @dataclass(frozen=True)
 class Atom:
+    """A piece of a text that may be its answer. It stands at start:end of the text, which `text` need not equal."""
+
     text: str
     start: int
     end: int

@@ -42,6 +42,7 @@ def _leave_the_reals() -> None:
 
 
 def context(precision: int) -> Context:
+    """`precision` significant digits; overflow, underflow, division by zero and invalid operations raise."""
     traps = [InvalidOperation, DivisionByZero, Overflow, Underflow]
     return Context(prec=precision, Emax=10**15, Emin=-(10**15), traps=traps)
 
@@ -80,6 +81,7 @@ def _mul(a: Value, b: Value) -> Value:
 
 
 def div(a: Value, b: Value) -> Value:
+    """a / b of complex numbers (real, imaginary). For b = 0 the traps of `context` raise a DecimalException."""
     if b[1] == 0:
         return a[0] / b[0], a[1] / b[0]
     size = b[0] * b[0] + b[1] * b[1]
@@ -88,6 +90,7 @@ def div(a: Value, b: Value) -> Value:
 
 
 def modulus(a: Value) -> Decimal:
+    """|a| of a complex number (real, imaginary)."""
     return abs(a[0]) if a[1] == 0 else (a[0] * a[0] + a[1] * a[1]).sqrt()
 
 

@@ -51,6 +51,7 @@ RIGHT = Checked(score=1.0)
 
 
 def wrong(note: str) -> Checked:
+    """A score of 0; the note is cut to MAX_NOTE characters."""
     return Checked(score=0.0, note=note[:MAX_NOTE])
 
 

@@ -44,6 +44,7 @@ class Calculation:
 
     @property
     def num_operations(self) -> int:
+        """One less than its numbers. The sign of a negative number counts as one, since -5 is read as 0 - 5."""
         return len(self.numbers) - 1
 
     @property
@@ -168,6 +169,7 @@ class _ArithmeticParser:
 
 
 def combine(sign: str, left: ArithmeticNode, right: ArithmeticNode) -> ArithmeticNode:
+    """The operation as a tree, with its exact value. Any sign but + - * divides; ZeroDivisionError by 0."""
     a, b = left.value, right.value
     value = a + b if sign == "+" else a - b if sign == "-" else a * b if sign == "*" else a / b
     return ArithmeticNode(value, sign, left, right)

@@ -40,6 +40,7 @@ class Judged:
 
     @property
     def is_undecided(self) -> bool:
+        """Whether the points of any subtask that was asked for are not known."""
         return None in self.points
 
     @property

@@ -29,6 +29,7 @@ class ParsedAnswer:
 
     @property
     def is_understood(self) -> bool:
+        """Whether another key surely means another answer: False where it, or a part of it, is opaque."""
         return self.is_huge or (self.kind != "opaque" and all(part.is_understood for part in self.parts))
 
 
@@ -39,6 +40,7 @@ _GOES_ON = re.compile(r"(-?[0-9]{0,30}\.[0-9]{0,20}?)([0-9]{1,12}?)\2+\s*(?:\.\.
 
 
 def scalar(text: str) -> ParsedAnswer:
+    """A number or an expression, repeating decimals included (0.1(6) = 1/6); raises Unparsed."""
     repeating = _REPEATING.fullmatch(_GOES_ON.sub(r"\1(\2)", text) if text.endswith(("...", "dots")) else text)
     if repeating:  # 0.1\overline{6} = 0.1(6) = 0.1666... = 1/6
         sign, whole, start = repeating.groups()[:3]
@@ -119,6 +121,7 @@ def words(text: str) -> ParsedAnswer:
 
 
 def group(shape: str, parts: tuple[ParsedAnswer, ...]) -> ParsedAnswer:
+    """A tuple, list, interval or set, by its two brackets. A set is sorted, and a set of one is its member."""
     if shape == "{}":
         parts = tuple(sorted(parts, key=lambda part: part.key))
         if len(parts) == 1 and parts[0].key != "{}":
@@ -134,6 +137,7 @@ def set_of(parts: Iterable[ParsedAnswer]) -> ParsedAnswer:
 
 
 def join(parts: list[ParsedAnswer]) -> ParsedAnswer:
+    """The union of intervals and points; their order does not matter, and a union of one is that one."""
     keys = sorted({key for part in parts for key in part.key.removeprefix("u:").split("|")})
     key = keys[0] if len(keys) == 1 else "u:" + "|".join(keys)
     return ParsedAnswer(key=key, kind="other", name=parts[0].name, parts=tuple(parts))
@@ -155,10 +159,12 @@ def open_at_infinity(shape: str, ends: tuple[ParsedAnswer, ...]) -> str:
 
 
 def ratio_key(numbers: list[int]) -> str:
+    """In lowest terms: [6, 8] -> "ratio:3:4"."""
     divisor = math.gcd(*numbers) or 1
     return "ratio:" + ":".join(str(number // divisor) for number in numbers)
 
 
 def symbols_of(reading: ParsedAnswer) -> set[str]:
+    """The names of the variables in its tree and in its parts."""
     found = {leaf[1] for leaf in leaves(reading.node) if leaf[0] == "sym"} if reading.node else set()
     return found.union(*(symbols_of(part) for part in reading.parts)) if reading.parts else found

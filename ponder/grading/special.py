@@ -69,6 +69,7 @@ _MODULO = re.compile(r"(?:.*(?:\\equiv|=))?([^=]+?)\(?\s*(?:\\mod|\bmod(?:ulo)?\
 
 
 def residue(text: str, depth: int) -> ParsedAnswer | None:
+    """17 mod 5, or x = 2 (mod 5): the residue with its modulus; None where none is named. Raises Unparsed."""
     match = _MODULO.fullmatch(text) if "mod" in text else None
     if match is None:
         return None

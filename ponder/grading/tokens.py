@@ -31,6 +31,7 @@ _TOKEN = re.compile(
 
 
 def tokenize(text: str) -> list[Token]:
+    """Unparsed at the first character that begins no token, and beyond MAX_TOKENS tokens."""
     tokens: list[Token] = []
     index, spaced = 0, False
     while index < len(text):
@@ -62,25 +63,30 @@ class Tokens:
         self.tokens, self.index, self.depth = tokens, 0, 0
 
     def peek(self, ahead: int = 0) -> str | None:
+        r"""The next token's value, or that of one further ahead; None at the end and for a \text{...}."""
         index = self.index + ahead
         return self.tokens[index].value if index < len(self.tokens) and self.tokens[index].kind != "text" else None
 
     def take(self) -> Token:
+        """The next token, which is used up; Unparsed at the end."""
         if self.index >= len(self.tokens):
             raise Unparsed("ends too early")
         self.index += 1
         return self.tokens[self.index - 1]
 
     def accept(self, *values: str) -> str | None:
+        """Take the next token if its value is one of these; None where it is not."""
         if self.peek() in values:
             return self.take().value
         return None
 
     def expect(self, value: str) -> None:
+        """Take the next token; Unparsed where it is another."""
         if self.take().value != value:
             raise Unparsed(f"{value} is missing")
 
     def deeper(self) -> None:
+        """Enter one level; Unparsed beyond MAX_DEPTH. The caller reduces `depth` when it leaves the level."""
         self.depth += 1
         if self.depth > MAX_DEPTH:
             raise Unparsed("nested too deeply")

@@ -239,10 +239,12 @@ def _is_constant(node: Node) -> bool:
 
 
 def digest(text: str) -> str:
+    """24 hexadecimal digits of any text, lone surrogates included."""
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
 
 
 def fraction_key(value: Fraction) -> str:
+    """ "n:3/4", or "n:5" for a whole number, of any size."""
     top, bottom = int_text(value.numerator), int_text(value.denominator)
     return f"n:{top}" if bottom == "1" else f"n:{top}/{bottom}"
 

@@ -44,10 +44,13 @@ class KeyedVerifier(Protocol):
 
     def __call__(self, problem: Problem, answer: str) -> Verdict: ...
 
-    def key(self, problem: Problem, answer: str) -> str | None: ...
+    def key(self, problem: Problem, answer: str) -> str | None:
+        """Equal keys = the same answer; None = no answer was found."""
+        ...
 
 
 def verdict(is_correct: bool, extracted: str | None) -> Verdict:
+    """Reward 1 or 0. extracted: the answer that was found, None = none."""
     return Verdict(
         outcome="correct" if is_correct else "wrong", reward=1.0 if is_correct else 0.0, extracted=extracted,
         parts={"correct": float(is_correct)},
@@ -55,6 +58,7 @@ def verdict(is_correct: bool, extracted: str | None) -> Verdict:
 
 
 def undecided(extracted: str | None, note: str) -> Verdict:
+    """Reward 0, but not wrong: the rollout leaves its group. note: why it cannot be told."""
     return Verdict(outcome="undecided", reward=0.0, extracted=extracted, note=note)
 
 
@@ -62,6 +66,7 @@ class Exact:
     """The same text, white space apart."""
 
     def key(self, problem: Problem, answer: str) -> str | None:
+        """The text with single blanks; None where it is empty or has more than 100,000 characters."""
         text = extract_marked(answer) or without_thoughts(answer)
         return self._plain(text) or None if len(text) <= 100_000 else None
 
@@ -99,6 +104,7 @@ class MultipleChoice:
     """The same letter. The letters are A, B, ... for the problem's choices, A to J where it names none."""
 
     def key(self, problem: Problem, answer: str) -> str | None:
+        """The letter, from the last 20,000 characters; None where no letter, or more than one, is meant."""
         letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(problem.choices) or 10]
         text = answer[-20_000:].strip()
         marked = extract_marked(text)
@@ -140,6 +146,7 @@ class Math:
     """The same mathematics, in the frame of the problem's target."""
 
     def key(self, problem: Problem, answer: str) -> str | None:
+        """In the frame of the problem's target. Where nothing is understood sympy is asked in a child, 2 s at most."""
         extracted, reading = self._reading(problem, answer)
         return None if reading is None or extracted is None else self._settled(reading, extracted)[0]
 

@@ -39,6 +39,7 @@ _UNDERSCORED = re.compile(r"(?<![\w\\])__(?=[^\s_])([^_\n]{1,80})(?<=\S)__(?!\w)
 
 
 def without_thoughts(text: str) -> str:
+    """Without <think>...</think> and its like. An unclosed one ends the text; a lone </think> drops all before it."""
     if "<" not in text:
         return text
     text = _THOUGHT.sub("", text)

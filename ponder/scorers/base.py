@@ -54,7 +54,9 @@ class TokenScorer(ABC):
         return None
 
     @abstractmethod
-    def save(self, folder: str | Path) -> None: ...
+    def save(self, folder: str | Path) -> None:
+        """Write scorer.json, and the weights beside it, so that `load` can read the folder."""
+        ...
 
     @classmethod
     @abstractmethod
@@ -68,6 +70,7 @@ class TokenScorer(ABC):
         return by_prompt(completions, self._key, self.score)
 
     def cost(self, completions: Sequence[Completion]) -> int:
+        """Tokens of the forward pass: each different prompt once, and every completion; 0 where no pass is needed."""
         if not self.needs_forward_pass:
             return 0
         prompts = {completion.prompt_ids for completion in completions}

@@ -43,6 +43,7 @@ class Pairs:
         cls, first: ArrayLike, second: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None,
         margin: ArrayLike | None = None,
     ) -> Pairs:  # fmt: skip
+        """Weights default to 1, margins to 0. ValueError for lengths that differ, no pair, or numbers out of range."""
         y = np.asarray(target, float)
         filled = [
             np.full(len(y), default) if x is None else np.asarray(x, float)
@@ -140,6 +141,7 @@ class LinearReward:
     weights: Floats
 
     def rewards(self, features_NF: NDArray[Any]) -> Floats:
+        """(N, F) -> (N,), in double precision."""
         found: Floats = (np.asarray(features_NF, np.float64) - self.mean) / self.scale @ self.weights
         return found
 

@@ -20,6 +20,7 @@ Floats = NDArray[np.float64]
 
 
 def brier(correct: ArrayLike, probabilities: ArrayLike) -> float:
+    """Mean squared error of the probabilities: 0 = certain and right, 1 = certain and wrong."""
     y, p = _pair(correct, probabilities)
     return float(np.mean((p - y) ** 2))
 

@@ -93,6 +93,7 @@ class FeatureScorer(TokenScorer):
         return scores
 
     def save(self, folder: str | Path) -> None:
+        """Of a joined outcome scorer only the folder and the fingerprint are written, not its weights."""
         names = [*FEATURES, "outcome"][: len(self.model.weights)]
         files.write_facts(
             folder,
@@ -110,6 +111,7 @@ class FeatureScorer(TokenScorer):
 
     @classmethod
     def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> FeatureScorer:
+        """A joined scorer is loaded from the folder that scorer.json names. ConfigError for other features."""
         inner = facts.get("outcome", "")
         rows = facts.get("features")
         names = [*FEATURES, *(["outcome"] if inner else [])]

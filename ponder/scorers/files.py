@@ -98,6 +98,7 @@ def number(facts: Mapping[str, Any], key: str, default: float, folder: Path) -> 
 
 
 def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
+    """Replace scorer.json in one step; the folder is made where it is missing, and the format's number is added."""
     write_atomic(Path(folder) / FACTS, json.dumps({"format": FORMAT, **facts}, indent=1) + "\n")
 
 

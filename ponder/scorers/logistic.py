@@ -27,6 +27,7 @@ class Logistic:
     bias: float
 
     def logits(self, features_NF: Floats) -> Floats:
+        """(N, F) features as they are, not standardised -> (N,)."""
         return (features_NF - self.mean) / self.scale @ self.weights + self.bias
 
 

@@ -40,6 +40,7 @@ class CompletionGroup:
 
     @classmethod
     def of(cls, prompt_ids: Sequence[int], completions: Sequence[Sequence[int]]) -> CompletionGroup:
+        """From ids alone: `logprobs`, `was_cut` and `classes` stay None. ValueError where the prompt has no ids."""
         flat = np.fromiter(itertools.chain.from_iterable(completions), np.int32)
         lengths = np.array([len(ids) for ids in completions], dtype=np.int64)
         return cls(np.array(prompt_ids, np.int32), flat, lengths)
@@ -119,6 +120,7 @@ class Pack:
     slices: list[PackSlice]
 
     def ends(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """`first_B`, `last_B` and `prompt_last_B`, in the order in which `probe.completion_states` takes them."""
         return self.first_B, self.last_B, self.prompt_last_B
 
 

@@ -92,9 +92,11 @@ class PreferenceScorer(RewardModel):
         return self.reader.group(prompt, answers, finished=finished)
 
     def raw_groups(self, groups: Sequence[CompletionGroup]) -> list[Floats]:
+        """r (B,) of each group's completions, nan for those that do not fit into the window."""
         return [self.raw_features(rows) for rows in self.reader.features(groups)]
 
     def raw_features(self, features_BF: NDArray[np.float32]) -> Floats:
+        """r (B,) of features that the reader computed. Counts nan in `num_too_long`, with a warning at the first."""
         found = head_rewards(torch.from_numpy(features_BF), self.head).numpy()
         self._count(found)
         return cast(Floats, found)

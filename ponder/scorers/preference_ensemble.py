@@ -64,6 +64,8 @@ class PreferenceEnsemble(RewardModel):
     def group_of_answers(
         self, prompt: Sequence[Message], answers: Sequence[str], finished: Sequence[bool]
     ) -> CompletionGroup | None:
+        """In the ids of the network that all members share. ConfigError where they read answers by different networks;
+        None where none of them reads answers."""
         if not self._share_a_reader():
             if any(isinstance(member, PreferenceScorer) for member in self.members):
                 raise ConfigError("the members read answers by different networks: score the bank with each of them")
@@ -85,16 +87,19 @@ class PreferenceEnsemble(RewardModel):
         return found
 
     def cost(self, completions: Sequence[Completion]) -> int:
+        """Of one pass where the members share a network, else the sum of theirs."""
         costs = [member.cost(completions) for member in self.members]
         return max(costs) if self._share_a_reader() else sum(costs)
 
     def save(self, folder: str | Path) -> None:
+        """Each member in a folder of its own (member_0, member_1, ...), with its fingerprint in scorer.json."""
         for number, member in enumerate(self.members):
             member.save(Path(folder) / f"member_{number}")
         _write(Path(folder), [f"member_{i}" for i in range(len(self.members))], self.name, self.reduce)
 
     @classmethod
     def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> PreferenceEnsemble:
+        """ConfigError where a member is no single reward model, or was changed since the ensemble was written."""
         path, names, reduce = folder / files.FACTS, facts.get("members"), facts.get("reduce")
         if not isinstance(names, dict) or not names or reduce not in get_args(Reduce):
             raise ConfigError(f"{path}: members or reduce is not as it was written; make the ensemble again")

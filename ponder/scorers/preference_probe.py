@@ -59,6 +59,7 @@ class PreferenceProbe(Probe, RewardModel):
         return np.array(read, float)
 
     def probabilities(self, hidden_BF: NDArray[np.float32]) -> Floats:
+        """The bounded reward (B,), in (0, 1): not the chance that an answer is correct."""
         return self.bounded(self.raw_states(hidden_BF))
 
     def save(self, folder: str | Path) -> None:

@@ -51,6 +51,7 @@ class RewardModel(TokenScorer):
         """r of every completion; nan = it cannot be read."""
 
     def standard(self, raw: Floats) -> Floats:
+        """(r - shift) / scale, unbounded; nan stays nan."""
         return (raw - self.shift) / self.scale
 
     def bounded(self, raw: Floats) -> Floats:

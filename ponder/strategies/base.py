@@ -296,6 +296,7 @@ class Work:
             self.watch(self.solution(chosen))
 
     def solution(self, chosen: Completion) -> Solution:
+        """What the strategy returns if this one is chosen: its answer, the usage so far, and all finished samples."""
         return Solution(
             answer=chosen.answer, reasoning=chosen.reasoning, usage=self.usage, completions=tuple(self.finished)
         )

@@ -60,6 +60,7 @@ class ControllerSamples:
             raise ValueError("every array of a problem must have one number a sample")
 
     def take(self, order: NDArray[np.int64]) -> ControllerSamples:
+        """The samples at these indices, in this order."""
         return ControllerSamples(
             self.classes[order], self.correct[order], self.tokens[order], self.mean_logprobs[order],
             self.was_cut[order], None if self.scores is None else self.scores[order], self.score_cost,
@@ -140,6 +141,7 @@ class Controller:
         return (gains - self.price * costs).argmax(axis=1)
 
     def save(self, path: str | Path) -> None:
+        """As JSON, replacing the file in one step."""
         saved = {
             "format": FORMAT, "features": list(FEATURES), "arms": [asdict(arm) for arm in self.arms],
             "num_probes": self.num_probes, "uses_scorer": self.uses_scorer, "price": self.price, "facts": self.facts,
@@ -149,6 +151,7 @@ class Controller:
 
     @classmethod
     def load(cls, path: str | Path) -> Controller:
+        """ValueError where the file is missing, damaged or of another version; the message says how to make one."""
         try:
             saved = json.loads(Path(path).read_bytes())
             if saved["format"] != FORMAT or saved["features"] != list(FEATURES):
@@ -175,6 +178,7 @@ def expand(x_NF: Floats) -> Floats:
 
 
 def num_expanded() -> int:
+    """X, the width of `expand`: the 1, F features, and F (F + 1) / 2 products."""
     return 1 + len(FEATURES) + len(FEATURES) * (len(FEATURES) + 1) // 2
 
 

@@ -57,6 +57,7 @@ class Replayed:
         return self.cost_PRA + self.probe_cost_PR[..., None] * without_scorer
 
     def take(self, problems: NDArray[np.int64]) -> Replayed:
+        """The problems at these indices, in this order."""
         return Replayed(
             self.arms, self.features_PRF[problems], self.correct_PRA[problems], self.cost_PRA[problems],
             self.probe_cost_PR[problems],

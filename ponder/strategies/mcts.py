@@ -39,13 +39,16 @@ class SearchNode:
 
     @property
     def mean(self) -> float:
+        """The mean value, 0 before the first visit."""
         return self.total / self.visits if self.visits else 0.0
 
     @property
     def is_open(self) -> bool:
+        """Whether it can be continued: the root, or a completion that paused."""
         return self.completion is None or self.completion.finish_reason == "pause"
 
     def uct(self, exploration: float) -> float:
+        """What a child is selected by; infinite before its first visit. Not for the root."""
         assert self.parent is not None
         if not self.visits:
             return math.inf

@@ -124,6 +124,7 @@ def answer_classes(work: Work, drawn: Sequence[Completion]) -> np.ndarray:
 
 
 def by_vote(work: Work) -> ChooseSample:
+    """A function that chooses the sample a plain vote picks, as `work.draw` takes it."""
     return lambda drawn: drawn[vote(answer_classes(work, drawn))]
 
 

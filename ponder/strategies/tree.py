@@ -37,6 +37,7 @@ class ScoredCompletion:
 
     @property
     def is_finished(self) -> bool:
+        """Whether it ended in another way than a pause; one that was cut counts as finished."""
         return self.completion.finish_reason != "pause"
 
 

@@ -62,10 +62,12 @@ class Trajectory:
 
     @property
     def choices(self) -> tuple[Turn, ...]:
+        """The turns in which the policy chose between candidates."""
         return tuple(turn for turn in self.turns if turn.kind == "choice")
 
     @property
     def rejected(self) -> tuple[Turn, ...]:
+        """The candidates that did not become part of the state."""
         return tuple(turn for turn in self.turns if turn.kind == "candidate" and not turn.chosen)
 
 

@@ -45,6 +45,7 @@ def _term(rng: Random) -> Term:
 
 
 def running_totals(signs: list[int], terms: list[Term]) -> list[int]:
+    """The total after each term, from left to right; a term of two numbers is their product."""
     totals, total = [], 0
     for sign, term in zip(signs, terms, strict=True):
         total += sign * (term[0] * term[1] if len(term) == 2 else term[0])

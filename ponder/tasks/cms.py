@@ -115,6 +115,7 @@ class CmsTask(ListedTask):
             return judge(package, program, sandbox, chosen, stop_early=stop_early)
 
     def key(self, problem: Problem, answer: str) -> str | None:
+        """Programs that differ in white space only are the same answer; None where there is no program."""
         source = extract_code(answer, self.language)
         return None if source is None else hashlib.sha256(" ".join(source.split()).encode()).hexdigest()[:16]
 

@@ -69,6 +69,7 @@ def _only_message(messages: list[Any], where: str) -> str:
 
 
 def is_table(path: str | Path) -> bool:
+    """By its suffix (.csv, .tsv), a .gz behind it left out; the file need not exist."""
     return _suffix(path) in TABLES
 
 

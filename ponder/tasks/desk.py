@@ -72,6 +72,7 @@ _SMALLTALK = (
 
 
 def draw_rule(rng: Random, kind: str) -> Rule:
+    """kind: one of `desk_rules.KINDS`. Numbers and signs are drawn evenly, from a range for each kind."""
     ranges = {"number": (10, 99), "max": (25, 90), "min": (10, 40), "end": (0, 9)}
     return Rule(kind, rng.choice(SIGNS) if kind == "sign" else str(rng.randint(*ranges[kind])))
 

@@ -59,6 +59,7 @@ class Rule:
 
     @property
     def text(self) -> str:
+        """As it stands in a policy: "no 47", "max 60", "no end 7". `read_rule` reads it back."""
         before = {"max": "max", "min": "min", "end": "no end"}.get(self.kind, "no")
         return f"{before} {self.value}"
 
@@ -71,6 +72,7 @@ class Rule:
         return _BREAKS[self.kind](piece, self.value)
 
     def is_broken_by(self, request: str) -> bool:
+        """Whether any number, or any sign, of the request breaks it."""
         return any(map(self.forbids, self.evidence(request)))
 
 
@@ -78,6 +80,7 @@ WrittenPolicy = tuple[Rule, ...]
 
 
 def numbers_of(request: str) -> list[str]:
+    """Its runs of digits in order, without signs."""
     return re.findall(r"\d+", request)
 
 
@@ -169,6 +172,7 @@ class DeskVerdict:
 
     @property
     def is_correct(self) -> bool:
+        """Refused by the right rule, or the right number where no rule is broken; False for an unreadable answer."""
         return bool(self.cited if self.must_refuse else self.right)
 
 

@@ -69,6 +69,7 @@ def gym_task(name: str, *, split: str = "test", seed: int = 0, size: int = 500) 
 
 
 def known_families() -> list[str]:
+    """Sorted names. ConfigError where reasoning-gym is not installed."""
     try:
         from reasoning_gym.factory import DATASETS  # the package registers its families when it is imported
     except ImportError:
@@ -77,11 +78,14 @@ def known_families() -> list[str]:
 
 
 def key(problem: Problem, answer: str) -> str | None:
+    """The marked answer, else the whole text; None where it is empty or longer than MAX_ANSWER characters."""
     text = (extract_marked(answer[-MAX_ANSWER:]) or answer).strip()
     return text if 0 < len(text) <= MAX_ANSWER else None
 
 
 def verify(problem: Problem, answer: str) -> Verdict:
+    """The target's own text is correct; any other is scored in a child that can be killed, where only 1.0 is correct.
+    Undecided where the child fails."""
     text = key(problem, answer)
     if text is None or text == problem.target.strip():
         return verdict(text is not None, text)

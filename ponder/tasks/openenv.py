@@ -104,6 +104,7 @@ class Address:
 
     @property
     def described(self) -> str:
+        """How actions are written, as the prompt says it."""
         if self.plain:
             return f"An action is its {self.plain} alone, as plain text."
         return "An action is a JSON object with " + ", ".join(f"{name} ({kind})" for name, kind in self.fields.items())
@@ -154,9 +155,12 @@ class EnvironmentSession:
             pause = min(2.0, 2 * pause)
 
     def no_place(self) -> ServerFailed:
+        """What to raise when `pauses` has ended; it is not raised here."""
         return ServerFailed(f"{self._address.url} had no free session for {CAPACITY_SECONDS:g} s")
 
     def step(self, text: Any) -> Observation:
+        """One action. ActionRefused where the environment takes no such action and nothing changed; ServerFailed for
+        any other failure, and after SECONDS without a reply."""
         return self._asked("step", self._address.action(text))
 
     def _asked(self, kind: str, data: Mapping[str, Any]) -> Observation:
@@ -287,6 +291,8 @@ class OpenEnvTask(BaseTask):
         return problem
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
+        """Of the rollout's own play where it is still known, else the answer's actions are played again, which blocks.
+        The reward is the share of `best`; undecided where the server failed."""
         with _lock:
             played = _played.get((problem.id, answer))
         played = played or play(self.address, problem.meta["seed"], actions_of(answer))

@@ -131,7 +131,9 @@ class PackageFiles(Protocol):
     where: str  # for errors
     names: frozenset[str]
 
-    def read(self, name: str, most: int) -> bytes: ...
+    def read(self, name: str, most: int) -> bytes:
+        """The bytes of a file. ConfigError where it is missing, larger than `most` bytes, or outside of the package."""
+        ...
 
 
 class FolderFiles:

@@ -98,6 +98,7 @@ def cut(values: Iterable[int]) -> Value:
 
 
 def apply(stage: str, value: Value) -> Value:
+    """What one stage makes of a list, cut to the language's bounds."""
     return cut(STAGES[stage](value))
 
 

@@ -96,6 +96,7 @@ def draw(rng: Random, level: int, *, num_examples: int, is_bounded: bool = False
 
 
 def text_of(value: Value) -> str:
+    """The numbers with blanks between them, as prompts and answers write a list."""
     return " ".join(map(str, value))
 
 

@@ -165,6 +165,7 @@ def make_bases(rng: Random, level: int) -> Item:
 
 
 def in_base(number: int, base: int) -> str:
+    """The digits of a number of 0 or more, in a base from 2 to 10."""
     digits = ""
     while number:
         number, digit = divmod(number, base)

@@ -94,6 +94,7 @@ class StdioTask(ProgramTask[StdioItem]):
         return self._judged(problem, answer, lambda test: test.group == SAMPLE)
 
     def key(self, problem: Problem, answer: str) -> str | None:
+        """Runs the shown tests: programs that print the same words on them are the same answer. None = no program."""
         program = self.program(problem, answer)
         if program is None:
             return None

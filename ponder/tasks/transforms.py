@@ -47,10 +47,12 @@ class Transform:
     system: str = ""  # a message that claims to be the operator's, where the transform has one
 
     def encode(self, text: str, seed: int = 0) -> str:
+        """The request as the model is asked it. seed: of what the transform draws."""
         before, after = self.frame.split("{}")
         return before + self.write(text, seed) + after
 
     def decode(self, text: str) -> str:
+        """The request again. ValueError where the frame is not this transform's."""
         before, after = self.frame.split("{}")
         if not (text.startswith(before) and text.endswith(after) and len(text) >= len(before) + len(after)):
             raise ValueError(f"the text was not made by the transform {self.name}")

@@ -85,6 +85,7 @@ class Game:
             raise ServerFailed("it asks for more turns after it was told that there are none")
 
     def close(self) -> None:
+        """Stop the environment's thread without waiting for it; does nothing where it is over."""
         loop, main = self._loop, self._main
         if loop is not None and main is not None:
             with contextlib.suppress(RuntimeError):  # it is over
@@ -268,6 +269,7 @@ def _text_of(message: Any) -> str:
 
 
 def cut(text: str) -> str:
+    """At most MAX_SHOWN characters, and how many there were."""
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]} [cut: {len(text)} characters]"
 
 
@@ -301,6 +303,8 @@ class GameTask(TasksetTask):
     """Tasks of a taskset with an environment of its own."""
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
+        """Plays the game again in a child, with the answer's messages. Undecided where the environment failed, or
+        showed something else than the rollout was shown."""
         text = answer.strip()
         if not text or len(text) > MAX_ANSWER:
             return verdict(False, None)
@@ -367,6 +371,7 @@ class GameSession:
         self.shown: list[str] = []
 
     def try_reset(self, seed: int) -> Observation:
+        """Never None: a place is not waited for. The seed changes nothing."""
         self._game.open()
         return Observation(text="", reward=0.0, is_done=False)
 

@@ -68,6 +68,7 @@ class PonderTaskset(vf.Taskset[PonderTask, PonderConfig]):
     """A task of ponder's as a taskset."""
 
     def load(self) -> Any:
+        """Its problems in order, one at a time; `limit` of them, or all for 0."""
         config = self.config
         task = _ponder_task(config.spec, config.split, config.seed)
         for index in range(min(len(task), config.limit or len(task))):

@@ -80,6 +80,7 @@ def demonstrate(problem: Problem, way: str, rng: Random, *, slip: float) -> tupl
 
 
 def apply(a: int, op: str, b: int) -> int:
+    """op: *, + or -."""
     return a * b if op == "*" else a + b if op == "+" else a - b
 
 

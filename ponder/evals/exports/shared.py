@@ -85,6 +85,8 @@ class SharedBank:
         return [replace(p, meta={}, target="" if self.is_gated else p.target) for p in problems]
 
     def samples(self, problem: Problem) -> list[SampleRow]:
+        """The rows as others may see them: answer classes are numbers, a gated benchmark's texts are left out, and so
+        is reasoning unless `with_reasoning`."""
         rows = self.bank.rows(problem.id)
         number: dict[str | None, str | None] = {None: None}
         for row in rows:
@@ -110,10 +112,12 @@ class SharedBank:
 
     @property
     def began(self) -> datetime:
+        """When bank.json was written, in UTC."""
         return _changed(self.bank.folder / "bank.json")
 
     @property
     def ended(self) -> datetime:
+        """When samples or result were last written, in UTC."""
         parts = [self.bank.folder / RESULT, *(self.bank.folder / "samples").glob("*.parquet")]
         return max(_changed(path) for path in parts if path.exists())
 

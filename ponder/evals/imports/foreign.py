@@ -180,12 +180,14 @@ def params_of(known: dict[str, object], missing: list[str]) -> SamplingParams:
 
 
 def message(role: object, content: str) -> Message:
+    """ConfigError for a role that is none of `types.Role`."""
     if role not in get_args(Role):
         raise ConfigError(f"a message of the log is by {role!r}, which is none of {', '.join(get_args(Role))}")
     return Message(role=role, content=content)  # type: ignore[arg-type]
 
 
 def text_of(value: object) -> str:
+    """Any value of a log as text that a file can hold; None is ""."""
     return utf8(value if isinstance(value, str) else "" if value is None else str(value))
 
 

@@ -28,6 +28,7 @@ COPIES = "problems have several responses that are all the same: were they drawn
 
 
 def is_results(path: Path) -> bool:
+    """Whether it is a results_*.json of lm-eval; False for a file that cannot be read."""
     try:
         whole = json.loads(path.read_bytes())
     except (ValueError, RecursionError, OSError):

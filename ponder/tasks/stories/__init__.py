@@ -27,6 +27,7 @@ FUNCTIONS: dict[str, Callable[[Story], None]] = {
 
 
 def tell(s: Story, name: str) -> None:
+    """Tell the story of this name up to its question; raises Again where its numbers do not work out."""
     if name in FUNCTIONS:
         FUNCTIONS[name](s)
     else:

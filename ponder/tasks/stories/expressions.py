@@ -47,6 +47,7 @@ _FACTS: dict[str, Expression] = {
 
 
 def expression(text: str) -> Expression:
+    """A function of a story; ValueError for what may not be written in one."""
     return _compiled(_parsed(text))
 
 

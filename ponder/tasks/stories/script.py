@@ -69,6 +69,7 @@ class Move:
 
     @classmethod
     def read(cls, text: str) -> Move:
+        """ "name/2!" -> two steps, and only as the last move; "name" -> one step."""
         return cls(name=text.rstrip("!").partition("/")[0], steps=2 if "/2" in text else 1, is_last=text.endswith("!"))
 
 
@@ -81,6 +82,7 @@ class Script:
     moves: dict[str, list[Move]] = field(default_factory=dict)
 
     def add(self, lines: Sequence[Line], file: str) -> None:
+        """Add a file's stories, moves and entries. ValueError for an entry that is there already or cannot be read."""
         questions: dict[str, str] = {}
         for line in lines:
             if match := re.fullmatch(r"([A-Z_]+) = (.*)", line.text):

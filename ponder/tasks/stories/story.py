@@ -83,6 +83,7 @@ class Story:
 
     @property
     def left(self) -> int:
+        """Steps that are still to be told."""
         return self.level - len(self.lines)
 
     # ---- choosing
@@ -127,6 +128,7 @@ class Story:
         return bills[0]
 
     def person(self) -> Person:
+        """A new person, whose name nobody else in the story has."""
         while True:
             is_girl = self.chance(0.5)
             name = self.pick(book.GIRLS if is_girl else book.BOYS)
@@ -161,12 +163,14 @@ class Story:
         return _BEGINNING.sub(lambda first: first[0].upper(), text)
 
     def is_told(self, word: str) -> bool:
+        """Whether the text is part of any sentence so far."""
         return word in " ".join(self.sentences)
 
     def say(self, text: str, /, **fields: Any) -> None:
         self.sentences.append(self.words(text, fields))
 
     def will_ask(self, text: str, kind: str = "") -> None:
+        """Set the template of the question at the end. kind: of what it asks for, by which the next move is chosen."""
         self.asked, self.kind = text, kind
 
     def ask(self, text: str, /, **fields: Any) -> None:
@@ -185,16 +189,19 @@ class Story:
         self.question = question
 
     def n(self, value: Number) -> str:
+        """A number as this story writes it: 2 to 12 in words where it is wordy, else in digits."""
         if self.wordy and Fraction(value).denominator == 1 and 2 <= value <= 12:
             return _WORDS[int(value)]
         return f"{int(value):,}" if Fraction(value).denominator == 1 else show(Fraction(value))
 
     @staticmethod
     def usd(value: Number) -> str:
+        """$1,200, or $2.50 with cents."""
         value = Fraction(value)
         return f"${int(value):,}" if value.denominator == 1 else f"${float(value):.2f}"
 
     def times(self, k: int) -> str:
+        """k times, in one of its ways: "twice", "two times", "2 times"."""
         return {2: self.pick(["twice", "two times", "2 times"]), 3: self.pick(["three times", "3 times"])}.get(
             k, f"{self.n(k)} times"
         )
@@ -231,6 +238,7 @@ class Story:
         return value
 
     def whole(self, value: Number) -> int:
+        """The value as an int; raises Again where it is not whole."""
         if Fraction(value).denominator != 1:
             raise Again
         return int(value)

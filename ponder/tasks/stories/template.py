@@ -37,6 +37,7 @@ class Template:
 
 @lru_cache(maxsize=10_000)
 def template(text: str, is_past: bool) -> Template:
+    """A text, read once for each tense. is_past: which of two tenses is kept."""
     text = _TENSES.sub(r"\2" if is_past else r"\1", text).replace("${", "{$")
     brackets: list[list[Option]] = []
     open_brackets: list[list[Option]] = [[[]]]  # the whole as if it stood in one
