@@ -39,6 +39,8 @@ def made_up_contests(
     sizes that make no contest."""
     if num < 1 or num_humans < 1 or not 2 <= num_problems <= 26:
         raise ConfigError("made-up contests need at least one contest, one human, and 2 to 26 problems")
+    if not 0 <= speed <= 1:
+        raise ConfigError(f"speed={speed:g} is a share of the time to a solution; give 0 to 1")
     return [_contest(f"made-up-{seed}-{i}", num_humans, num_problems, speed) for i in range(num)]
 
 

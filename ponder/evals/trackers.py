@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from typing import Any, Protocol
 
 from ponder import files
 from ponder.config import ConfigError
+from ponder.evals.logs import is_number
 from ponder.evals.results import Curves
 
 LONGEST = 8_000  # characters of a text that is sent
@@ -225,7 +225,7 @@ def _step(row: Mapping[str, Any], index: int) -> int:
 
 def _numbers(row: Mapping[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in row.items()
-            if name != "step" and isinstance(value, int | float) and math.isfinite(value)}  # fmt: skip
+            if name != "step" and is_number(value)}  # fmt: skip
 
 
 def _send_curves(path: Path, tracker: Tracker, known: str) -> str:

@@ -301,7 +301,8 @@ def _union(text: str, depth: int) -> ParsedAnswer | None:
                 group("(]" if holes.shape[0] == "(" else "()", (ParsedAnswer(key="-inf"), low)),
                 group("[)" if holes.shape[1] == ")" else "()", (high, ParsedAnswer(key="inf"))),
             )
-            return join([end for end in ends if "inf;inf" not in end.key and "-inf;-inf" not in end.key])
+            left = [end for end in ends if "inf;inf" not in end.key and "-inf;-inf" not in end.key]
+            return join(left) if left else group("{}", ())
         return all_but(holes.parts if holes.shape == "{}" else (holes,))
     if len(without) == 2 and without[0].strip()[:1] in ("(", "["):
         return _without(_structure(without[0], depth + 1), _structure(without[1], depth + 1))

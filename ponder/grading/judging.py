@@ -56,7 +56,7 @@ def wrong(note: str) -> Checked:
 
 
 def capped(check: Checker) -> Checker:
-    """The checker, which is not asked where the output is far longer than the answer, or the same bytes."""
+    """The checker, which is not asked where the output is far longer than the answer."""
 
     @functools.wraps(check)
     def checked(output: bytes, answer: bytes) -> Checked:

@@ -73,10 +73,12 @@ def show(value: Fraction) -> str:
     """24, 0.5, -3; what has no end is rounded to two places: 3.33."""
     if value.denominator == 1:
         return str(value.numerator)
-    for places in range(1, 7):
+    for places in range(1, MAX_DIGITS + 3):  # as many as `number` reads, of a percentage too
         if (value * 10**places).denominator == 1:
-            return f"{'-' if value < 0 else ''}{abs(value.numerator) / value.denominator:.{places}f}"
-    return f"{float(value):.2f}".rstrip("0").rstrip(".")
+            digits = f"{abs(value.numerator) * 10**places // value.denominator:0{places + 1}d}"
+            return f"{'-' if value < 0 else ''}{digits[:-places]}.{digits[-places:]}"
+    rounded = f"{float(value):.2f}".rstrip("0").rstrip(".")
+    return "0" if rounded == "-0" else rounded
 
 
 def is_short(value: Fraction) -> bool:

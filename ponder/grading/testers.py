@@ -37,7 +37,8 @@ class CallTester:
 
     def passes(self, program: str, examples: Examples) -> list[bool]:
         units = tuple(Unit(code=f"assert {examples.name}({s.given}) == {s.wanted}") for s in examples.items)
-        tested = self._calls.check(program, Asserts(names=(examples.name,), units=units), limits=LIMITS, stop=False)
+        asserts = Asserts(names=(examples.name,), units=units)
+        tested = self._calls.check(program, asserts, limits=self._limits, stop=False)
         return [result == "" for result in tested.results]
 
     def outputs(self, program: str, examples: Examples, inputs: Sequence[str]) -> list[str | None]:

@@ -113,6 +113,8 @@ class FeatureScorer(TokenScorer):
     def load(cls, folder: Path, facts: dict[str, Any], *, key: Key | None = None) -> FeatureScorer:
         """A joined scorer is loaded from the folder that scorer.json names. ConfigError for other features."""
         inner = facts.get("outcome", "")
+        if not isinstance(inner, str):
+            raise ConfigError(f"{folder / files.FACTS}: outcome = {inner!r} must be a folder; train the scorer again")
         rows = facts.get("features")
         names = [*FEATURES, *(["outcome"] if inner else [])]
         if not isinstance(rows, dict) or list(rows) != names or not all(isinstance(r, dict) for r in rows.values()):
@@ -125,4 +127,6 @@ class FeatureScorer(TokenScorer):
             raise ConfigError(f"{folder / files.FACTS}: every scale must be positive; train the scorer again")
         model = Logistic(mean, scale, weights, files.number(facts, "bias", float("nan"), folder))
         outcome = files.load_scorer(inner) if inner else None
+        if outcome and files.fingerprint(inner) != facts.get("outcome_fingerprint"):
+            raise ConfigError(f"{folder} was fitted to another scorer than {inner} holds now; train it again")
         return cls(model, name=facts["name"], policy=facts["policy"], outcome=outcome, outcome_folder=inner, key=key)

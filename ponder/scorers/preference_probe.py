@@ -53,7 +53,9 @@ class PreferenceProbe(Probe, RewardModel):
         return cast(Floats, head_rewards(torch.from_numpy(hidden_BF), self.head).numpy())
 
     def raw(self, prompt: Sequence[Message], completions: Sequence[Completion]) -> Floats:
-        if completions and all(c.hidden is not None and c.policy_version == 0 for c in completions):
+        if not completions:
+            return np.empty(0)  # without the policy, which `states` would load
+        if all(c.hidden is not None and c.policy_version == 0 for c in completions):
             return self.raw_states(np.stack([np.asarray(c.hidden, np.float32) for c in completions]))
         read = by_prompt(completions, self._key, lambda groups: [self.raw_states(x) for x in self.states(groups)])
         return np.array(read, float)

@@ -230,7 +230,10 @@ class Mixture(BaseTask):
         return problem if is_named else replace(problem, id=f"{problem.task}/{problem.id}")
 
     def _task_of(self, problem: Problem) -> Task:
-        return next(task for task in self.tasks if task.name == problem.task)
+        found = next((task for task in self.tasks if task.name == problem.task), None)
+        if found is None:
+            raise ConfigError(f"{problem.id} is of {problem.task!r}, and the mixture of {self.name}")
+        return found
 
     def verify(self, problem: Problem, answer: str) -> Verdict:
         return self._task_of(problem).verify(problem, answer)

@@ -525,3 +525,9 @@ def test_the_verbs_place_and_problems(tmp_path, capsys, monkeypatch):
     out = run(capsys, monkeypatch, "contest", "problems", "7", "--out", str(tmp_path / "p.jsonl"))
     assert "1 problems; no rating from 7/A (interactive)" in out
     assert json.loads((tmp_path / "p.jsonl").read_text())["id"] == "7/A"
+
+
+@pytest.mark.parametrize("speed", [-0.1, 1.5])
+def test_a_share_of_speed_is_a_share(speed):
+    with pytest.raises(ConfigError, match="a share of the time to a solution"):
+        made_up_contests(num=1, num_humans=10, speed=speed)

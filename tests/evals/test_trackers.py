@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from ponder import files
 from ponder.cli.app import app
 from ponder.config import ConfigError
+from ponder.evals.logs import is_number
 from ponder.evals.trackers import TRACKERS, Sent, send, tracked
 from ponder.train.metrics import sample_row
 from ponder.types import Completion, Problem, Rollout, Turn, Verdict
@@ -181,3 +182,8 @@ def test_tensorboard_reads_its_own_files(folder):
     read = EventAccumulator(str(folder / "tensorboard"))
     read.Reload()
     assert [(event.step, event.value) for event in read.Scalars("reward/mean")] == [(0, 0.0), (1, 0.5)]
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), True, "1", None])
+def test_what_no_float_can_hold_is_no_number_of_a_log(value):
+    assert not is_number(value) and is_number(1) and is_number(-2.5)

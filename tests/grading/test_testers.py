@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from ponder.grading.examples import examples_of
-from ponder.grading.testers import TextTester, sandbox_testers
+from ponder.grading.testers import CallTester, TextTester, sandbox_testers
 from ponder.sandbox.base import Limits, Ran
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.scripted import ScriptedSandbox
@@ -35,6 +37,18 @@ def test_outputs_tell_functions_apart_and_a_crash_is_none(testers):
     assert plain == outputs("def f(y):\n    return 1 + y\n", CALLS, inputs)
     assert plain[:2] != outputs("def f(x):\n    return x\n", CALLS, inputs)[:2]
     assert plain[2:4] == [None, None]  # it crashes on a text, and what is no plain value is not sent
+
+
+def test_examples_are_checked_within_the_limits_that_were_given():
+    limits, asked = Limits(cpu_seconds=30, memory_mb=2048), []
+
+    class Watched:
+        def check(self, source, asserts, *, limits, stop):
+            asked.append(limits)
+            return SimpleNamespace(results=[""] * len(asserts.units))
+
+    CallTester(Watched(), limits).passes("def f(x): return x", CALLS)
+    assert asked == [limits]
 
 
 @pytest.mark.parametrize(

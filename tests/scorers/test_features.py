@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -83,6 +84,22 @@ def test_a_fitted_scorer_comes_back_and_a_joined_network_is_found(tmp_path):
         back = load_scorer(tmp_path / "f")
         np.testing.assert_allclose(back.score([samples])[0], scorer.score([samples])[0])
         assert back.needs_forward_pass == bool(joined)
+
+
+def test_a_joined_network_that_was_trained_again_is_refused(tmp_path):
+    """Its scores would stand under the fingerprint of those before."""
+    inner = tmp_path / "o"
+    OutcomeScorer(tiny_model(), new_head(32), name="o", policy="p").save(inner)
+    samples, outcome = group([[-1, -2], [-3], [-0.1, -0.1]], [0, 1, 0]), load_scorer(inner)
+    model = fit(features(samples, outcome.score([samples])[0]), np.array([1.0, 0, 1]))
+    FeatureScorer(model, name="f", policy="p", outcome=outcome, outcome_folder=str(inner)).save(tmp_path / "f")
+    OutcomeScorer(tiny_model(seed=1), new_head(32), name="o", policy="p").save(inner)
+    with pytest.raises(ConfigError, match="was fitted to another scorer"):
+        load_scorer(tmp_path / "f")
+    facts = json.loads((tmp_path / "f" / "scorer.json").read_text())
+    (tmp_path / "f" / "scorer.json").write_text(json.dumps(facts | {"outcome": 5}))
+    with pytest.raises(ConfigError, match="outcome = 5 must be a folder"):
+        load_scorer(tmp_path / "f")
 
 
 def test_a_damaged_list_of_features_is_refused(tmp_path):

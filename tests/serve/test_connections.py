@@ -9,9 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
 
 import httpx
 import pytest
@@ -219,9 +217,16 @@ def test_connections_that_work_keep_their_places_and_the_next_one_hears_why():
 
 def test_a_connection_that_is_one_too_many_twice_over_costs_one_that_waits():
     limits, dropped = connections.ConnectionLimits(2, 1), []
-    made = [SimpleNamespace(address=address) for address in "aba"]
+
+    class Connection:
+        def __init__(self, address):
+            self.address = address
+
+        def drop(self):
+            dropped.append(self)
+
+    made = [Connection(address) for address in "aba"]
     for each in made[:2]:
-        each.drop = partial(dropped.append, each)
         assert limits.enter(each)
         limits.waiting[each] = None
     assert limits.enter(made[2]) and dropped == [made[0]]

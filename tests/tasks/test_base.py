@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from dataclasses import replace
 
 import pytest
 
@@ -32,6 +33,12 @@ def test_a_mixture_takes_its_items_in_turn_and_verifies_each_by_its_own_task():
     assert [task[i].task for i in range(6)] == ["arithmetic", "cipher", "countdown"] * 2 and len(task) == 18
     assert all(task.verify(task[i], task[i].target).is_correct for i in range(len(task)))
     assert len({task[i].id for i in range(len(task))}) == len(task)
+
+
+def test_a_problem_of_no_member_of_a_mixture_is_refused_by_name():
+    task = load_task("arithmetic:size=6+cipher:size=6")
+    with pytest.raises(ConfigError, match="of 'other', and the mixture of arithmetic"):
+        task.verify(replace(task[0], task="other"), "1")
 
 
 def test_anything_importable_can_be_a_task(monkeypatch):

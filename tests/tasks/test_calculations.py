@@ -58,6 +58,9 @@ def test_numbers_are_shown_exactly_or_rounded_to_two_places():
         "3.33",
         "-0.25",
     ]
+    small = ["0.12345678", "-0.00000001", "0.0000001", "123456789012.345"]
+    assert [show(Fraction(x)) for x in small] == small and show(Fraction(-1, 3000)) == "0"
+    assert equation("0.12345678*2=0.24691356") == "0.12345678*2=0.24691356"
     assert number("$1,050.00") == 1050 and number("20%") == Fraction(1, 5) and number("-.5") == Fraction(-1, 2)
 
 

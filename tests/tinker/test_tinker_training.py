@@ -224,7 +224,7 @@ def test_what_is_saved_goes_on_as_if_never_stopped(model, base, tmp_path):
 @pytest.mark.parametrize("rank", [1, 8])
 def test_weights_of_another_rank_are_refused_and_change_nothing(model, base, tmp_path, rank):
     """A rank of 1 would fit any: torch spreads it."""
-    with closing(TrainingModel(base, LoraSettings(rank=rank), num_workers=0)) as other:
+    with closing(TrainingModel(base, LoraSettings(rank=rank), seed=1, num_workers=0, max_tokens=256)) as other:
         other.save(tmp_path, optimizer=False)
     before = {name: tensor.clone() for name, tensor in model.adapter.tensors().items()}
     with pytest.raises(ConfigError, match=f"another kind of adapter: rank {rank}"):
