@@ -36,7 +36,11 @@ from ponder.strategies.turns import Episode, is_final, run_episode
 from ponder.types import Completion, Ending, Message
 
 CLOSING = "\n```\n"  # ends a program in the reasoning
-ASK_ONE = "Write a Python program that prints the answer and nothing else, in one ```python block."
+# asked to print "the answer and nothing else" the 0.5B coder gave the bare answer of many problems (docs/code_tasks.md)
+ASK_ONE = (
+    "Write a Python program, in one ```python block, that works out the answer step by step and prints only the final "
+    "answer."
+)
 ASK_TURNS = (
     "Work with Python: write a program in a ```python block, and its output is shown to you. When you know the answer, "
     "give it alone."
