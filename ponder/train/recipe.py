@@ -208,7 +208,8 @@ class RLConfig:
             raise ValueError("reward.targeted is of single completions and groups' advantages, not of gae")
         if self.max_mismatch and self.max_lag:
             raise ValueError("max_mismatch compares a policy with itself: it needs max_lag=0")
-        if self.backend == "local" and self.cluster != ClusterConfig():
+        # a backend of your own may read it
+        if self.backend in ("local", "vllm", "sharded", "tinker") and self.cluster != ClusterConfig():
             raise ValueError('the table [cluster] is of backend = "cluster"; set that, or leave the table out')
         if self.backend != "tinker" and self.tinker != TinkerConfig():
             raise ValueError('the table [tinker] is of backend = "tinker"; set that, or leave the table out')
