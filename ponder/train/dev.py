@@ -3,14 +3,14 @@
     eval.every = 10                       # steps
     eval.task = "file:my_dev.jsonl"       # without it, the dev split of what is practised
 
-    RUN/evals.jsonl   {"step": 10, "task": "arithmetic", "accuracy": 0.61, "stderr": 0.04, ...} an evaluation
+    RUN/evals.jsonl   {"step": 10, "accuracy": 0.61, "stderr": 0.04, "num_problems": 64, ...} an evaluation
     RUN/best.json     the step that was best, and its evaluation: RUN@best is its checkpoint
 
 The problems are the same at every evaluation, and so are the seeds of their samples, so that two steps differ by what
-was learned and by little else. Where a run goes on with another `eval`, earlier evaluations stay in the file and choose
-nothing any more. Nothing that is trained on may be among them: a run whose pool holds one is refused. The
-best of several noisy numbers is too high, so the figure of the chosen step is no result: measure RUN@best on other
-problems (`ponder eval --part report`, or another file).
+was learned and by little else. Where a run goes on with others (`eval` may be changed, and so may a file), earlier
+evaluations stay there and choose nothing any more. Nothing that is trained on may be among them: a run whose pool holds
+one is refused. The best of several noisy numbers is too high, so the figure of the chosen step is no result: measure
+RUN@best on other problems (`ponder eval --part report`, or another file).
 
 An evaluation draws no random number of the training: a run with it takes the same steps, bit for bit, as without.
 """
@@ -29,6 +29,7 @@ from ponder.files import append_jsonl, read_jsonl, read_object, write_atomic
 from ponder.rollouts.collect import Play, collect
 from ponder.runs import Run
 from ponder.tasks import load_task
+from ponder.tasks.base import problems_hash
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
 from ponder.types import Problem, Task
@@ -74,11 +75,11 @@ class DevEvaluation:
 
     def _facts(self) -> dict[str, Any]:
         """What two evaluations must have in common to be compared."""
-        task, num_samples = self._config.eval.task or self._config.task, self._config.eval.num_samples
-        return {"task": task, "num_problems": len(self._problems), "num_samples": num_samples}
+        known = {"problems": problems_hash(self._problems)[:12], "num_problems": len(self._problems)}
+        return {**known, "num_samples": self._config.eval.num_samples}
 
     def _is_alike(self, row: dict[str, Any]) -> bool:
-        """Whether it was made as this run's are now; one of before rows had a `task` is taken to be of the same."""
+        """Whether it was made as this run's are now; one of before rows had `problems` is taken to be of the same."""
         return all(row.get(name, value) == value for name, value in self._facts().items())
 
     def is_due(self, step: int) -> bool:

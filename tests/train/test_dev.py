@@ -20,7 +20,7 @@ from ponder.train.dev import BEST, EVALS, DevEvaluation, sentence
 from ponder.train.policy import open_policy
 from ponder.train.recipe import EvalConfig, RLConfig
 from ponder.train.rl import rl
-from ponder.types import Problem
+from ponder.types import Problem, Task
 from tests.helpers import LowercaseTask, tiny_model, user
 
 TOY, UNSEEN = "tests.helpers:LowercaseTask", "tests.train.test_dev:OtherProblems"
@@ -148,9 +148,9 @@ class Checkpoints:
     def __init__(self, folder: Path) -> None:
         self.run = SimpleNamespace(folder=folder, checkpoint_folder=lambda step: folder / f"step_{step}")
 
-    def dev(self, first: int, **changes: object) -> DevEvaluation:
-        changed = config("base", self.run.folder, **changes)
-        problems = [OtherProblems()[i] for i in range(changed.eval.num_problems)]
+    def dev(self, first: int, task: Task | None = None, **changes: object) -> DevEvaluation:
+        changed, task = config("base", self.run.folder, **changes), task or OtherProblems()
+        problems = [task[i] for i in range(changed.eval.num_problems)]
         return DevEvaluation(changed, self.run, None, None, problems, first)  # type: ignore[arg-type]
 
     def reached(self, dev: DevEvaluation, step: int, accuracy: float) -> None:
@@ -170,12 +170,11 @@ class Checkpoints:
 def test_evaluations_on_other_problems_are_not_compared_when_a_run_goes_on(tmp_path):
     one = Checkpoints(tmp_path)
     one.reached(one.dev(0), 1, 0.9)
-    harder = EvalConfig(every=1, task="tests.helpers:LowercaseTask", num_problems=6, num_samples=3)
-    dev = one.dev(1, eval=harder)
-    assert dev.best is None
+    dev = one.dev(1, LowercaseTask())
+    assert dev.best is None and one.dev(1).best is not None
     one.reached(dev, 2, 0.4)
     assert one.best() == 2 and one.steps() == {2}
-    one.reached(one.dev(2, eval=replace(harder, num_samples=9)), 3, 0.1)
+    one.reached(one.dev(2, LowercaseTask(), eval=EvalConfig(every=1, num_problems=6, num_samples=9)), 3, 0.1)
     assert one.best() == 3 and len(list(read_jsonl(tmp_path / EVALS))) == 3
 
 
