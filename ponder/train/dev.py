@@ -122,10 +122,11 @@ class DevEvaluation:
         if best is None or not (self._run.checkpoint_folder(best["step"]) / "checkpoint.json").exists():
             return
         named, extra = _named(folder)
+        kept_anyway = {0} | self._config.all_checkpoint_steps  # every run has its first: @base, and what a KL is from
         if best["step"] != named:  # a shorter run may have kept its last one anyway
-            extra |= {best["step"]} - self._config.all_checkpoint_steps
+            extra |= {best["step"]} - kept_anyway
         if best["step"] <= saved_step:
-            for step in extra - {best["step"]} - self._config.all_checkpoint_steps:
+            for step in extra - {best["step"]} - kept_anyway:
                 _remove(self._run.checkpoint_folder(step))
             extra &= {best["step"]}
         write_atomic(folder / BEST, json.dumps(best | {"kept_for_it": sorted(extra)}) + "\n")

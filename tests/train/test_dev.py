@@ -185,3 +185,12 @@ def test_the_last_checkpoint_of_a_run_that_is_made_longer_stays_when_it_is_no_lo
     one.reached(dev, 4, 0.6)
     one.reached(dev, 5, 0.7)
     assert one.best() == 5 and one.steps() == {3, 5}
+
+
+def test_the_first_checkpoint_stays_when_it_is_no_longer_the_best_whatever_steps_a_recipe_names(tmp_path):
+    one = Checkpoints(tmp_path)
+    dev = one.dev(0, checkpoint_steps=(5,))
+    one.reached(dev, 0, 0.5)
+    one.reached(dev, 1, 0.6)
+    one.reached(dev, 2, 0.7)
+    assert one.best() == 2 and one.steps() == {0, 2}
