@@ -194,6 +194,11 @@ class RLConfig:
             )
         if self.environment == "deliberate" and self.reward.preference:
             raise ValueError("a deliberation has a preference of its own: [deliberation] preference, preference_weight")
+        if self.environment != "deliberate" and self.deliberation.preference_weight:
+            raise ValueError(
+                "the preference of [deliberation] is of environment = 'deliberate'; that of any other, and of single "
+                "completions, is [reward] preference, preference_weight"
+            )
         if self.truncation_penalty + self.reward.preference_weight >= 1 and self.reward.verified:
             raise ValueError(
                 "truncation_penalty + reward.preference_weight must stay below 1: a right answer must be worth more "
