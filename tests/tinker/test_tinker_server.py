@@ -104,7 +104,7 @@ def test_what_is_wrong_with_a_request_is_told_by_its_future_and_the_next_goes_on
 
 
 def test_a_field_that_is_missing_leaves_no_hole_in_a_models_line(client):
-    model = client.model(11)
+    model = client.model(12)
     told = [client.result(client.post(path, model_id=model, seq_id=number))["error"]
             for number, path in enumerate(("load_weights", "save_weights_for_sampler"), 1)]  # fmt: skip
     assert "is no path of weights" in told[0] and "sampling_session_seq_id" in told[1]
