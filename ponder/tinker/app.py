@@ -129,13 +129,14 @@ async def create_model(call: TinkerCall) -> Any:
 
 async def load_weights(call: TinkerCall) -> Any:
     """Into the model that is named, or else into a new one that is made for them."""
-    body, path = call.body, call.need("path", str)
+    body = call.body
     optimizer = bool(body.get("optimizer"))
     if body.get("model_id"):
-        model_id = call.need("model_id", str)
-        return promised(call.service.load(model_id, call.need("seq_id", int), path, optimizer=optimizer), model_id)
+        model_id, number = call.need("model_id", str), call.need("seq_id", int)
+        # whatever is no path is told by the future
+        return promised(call.service.load(model_id, number, str(body.get("path")), optimizer=optimizer), model_id)
     future = call.service.create_from(
-        call.need("session_id", str), call.need("model_seq_id", int), path=path, optimizer=optimizer,
+        call.need("session_id", str), call.need("model_seq_id", int), path=call.need("path", str), optimizer=optimizer,
         metadata=call.may("user_metadata", dict),
     )  # fmt: skip
     return promised(future)
@@ -188,7 +189,7 @@ async def save_weights_for_sampler(call: TinkerCall) -> Any:
             raise ConfigError("kind='inflight' is not supported here; use the default, kind='snapshot'")
 
         return promised(call.service.in_line(model_id, number, refuse), model_id)
-    return promised(call.service.snapshot(model_id, number, call.need("sampling_session_seq_id", int)), model_id)
+    return promised(call.service.snapshot(model_id, number, body.get("sampling_session_seq_id")), model_id)
 
 
 async def save_weights_external(call: TinkerCall) -> Any:

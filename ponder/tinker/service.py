@@ -193,6 +193,7 @@ class TinkerService:
 
         async def work() -> Payload:
             saved = self.store.find(path)
+            _refuse_without_moments(saved, optimizer)
             facts = saved.facts
             settings = LoraSettings(facts["rank"], facts["train_mlp"], facts["train_attn"])
             model = await self._make(identity, self.base(facts["base_model"]), settings, "adamw", 0)
@@ -294,12 +295,14 @@ class TinkerService:
 
         return self.in_line(identity, number, job)
 
-    def snapshot(self, identity: str, number: int, sampler_number: int) -> str:
-        """A sampler of a model's weights as they are when its turn comes."""
+    def snapshot(self, identity: str, number: int, sampler_number: Any) -> str:
+        """A sampler of a model's weights as they are when its turn comes. The future refuses a number that is none."""
         model = self.model(identity)
         sampler = f"{identity.rpartition(':train:')[0]}:sample:{sampler_number}"
 
         def job(training: TrainingModel) -> Payload:
+            if type(sampler_number) is not int:
+                raise ConfigError(f"sampling_session_seq_id={str(sampler_number)[:40]!r} must be given, as int")
             version = Version(sampler, training.snapshot())
             self.samplers[sampler] = SamplingClient(training.base, version, (model.session.ordinal, sampler_number))
             model.snapshots.append(sampler)
@@ -319,6 +322,7 @@ class TinkerService:
 
         def job(training: TrainingModel) -> Payload:
             saved = self.store.find(path)
+            _refuse_without_moments(saved, optimizer)
             if saved.facts["base_model"] != training.base.name:
                 raise ConfigError(f"{path} is of {saved.facts['base_model']}, this model of {training.base.name}")
             training.load(saved.folder, optimizer=optimizer)
@@ -426,6 +430,15 @@ class TinkerService:
         await asyncio.gather(*self._closing)
         for base in self.bases.values():
             await base.aclose()
+
+
+def _refuse_without_moments(saved: Checkpoint, optimizer: bool) -> None:
+    """ConfigError where Adam's moments are asked of weights of a kind that is saved without them."""
+    if optimizer and "/weights/" not in saved.path:
+        raise ConfigError(
+            f"{saved.path} has no moments of the optimizer: save_state keeps them, under tinker://RUN/weights/NAME; "
+            "load this without the optimizer"
+        )
 
 
 def _version_name(saved: Checkpoint) -> str:

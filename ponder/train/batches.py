@@ -117,6 +117,8 @@ def from_groups(
 
 def from_rollout(rollout: Rollout, advantage: np.ndarray, *, contrast: float = 0.0) -> list[Example]:
     """advantage: () for every token, or (T,), one each."""
+    if not rollout.completion.prompt_ids:  # an environment that ended before anything was drawn
+        return []
     if advantage.ndim:  # of the whole: what was drawn beside it has no numbers of its own and is left out
         is_trained = rollout.whole is not None or rollout.turns[-1].trained
         return [from_completion(rollout.completion, advantage=tuple(advantage.tolist()), trained=is_trained)]

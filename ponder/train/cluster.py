@@ -70,8 +70,9 @@ def open_cluster(config: RLConfig, folder: Path, sources: Sequence[Source]) -> I
             ranks = [RayRank(actor, limit=at.outage) for actor in actors]
             ready = ({"step": -1, "event": "ready", "engine": f"rank {i}", **r.facts} for i, r in enumerate(ranks))
             append_jsonl(folder / LEDGER, list(ready))
-            fast = fast_folder(folder, model.num_parameters * model.dtype.itemsize) if is_one_host() else None
-            store = stack.enter_context(WeightStore(fast or folder / "weights", window=2))
+            size, window = model.num_parameters * model.dtype.itemsize, 2
+            fast = fast_folder(folder, size, window=window) if is_one_host() else None
+            store = stack.enter_context(WeightStore(fast or folder / "weights", window=window))
             ranked = ShardedLearner(
                 policy, ranks, folder=folder / "start", store=store, recompute=config.recompute
             )  # fmt: skip

@@ -172,7 +172,7 @@ def slip(answer: str, rng: Random) -> str:
         return f"{slipped(int(quotient), rng)}r{remainder}"
     letters = [i for i, letter in enumerate(answer) if letter.isalpha()]
     if not letters:
-        return answer + "0"
+        return answer + ("1" if "." in answer else "0")  # 1.50 would be 1.5
     i = rng.choice(letters)
     return answer[:i] + chr(ord(answer[i]) + (1 if answer[i] in "aA" else -1)) + answer[i + 1 :]
 

@@ -7,9 +7,10 @@
     RUN/best.json     the step that was best, and its evaluation: RUN@best is its checkpoint
 
 The problems are the same at every evaluation, and so are the seeds of their samples, so that two steps differ by what
-was learned and by little else. Nothing that is trained on may be among them: a run whose pool holds one is refused. The
-best of several noisy numbers is too high, so the figure of the chosen step is no result: measure RUN@best on other
-problems (`ponder eval --part report`, or another file).
+was learned and by little else. Where a run goes on with others (`eval` may be changed, and so may a file), earlier
+evaluations stay there and choose nothing any more. Nothing that is trained on may be among them: a run whose pool holds
+one is refused. The best of several noisy numbers is too high, so the figure of the chosen step is no result: measure
+RUN@best on other problems (`ponder eval --part report`, or another file).
 
 An evaluation draws no random number of the training: a run with it takes the same steps, bit for bit, as without.
 """
@@ -28,6 +29,7 @@ from ponder.files import append_jsonl, read_jsonl, read_object, write_atomic
 from ponder.rollouts.collect import Play, collect
 from ponder.runs import Run
 from ponder.tasks import load_task
+from ponder.tasks.base import problems_hash
 from ponder.train.pool import Pool
 from ponder.train.recipe import RLConfig
 from ponder.types import Problem, Task
@@ -69,7 +71,16 @@ class DevEvaluation:
     @property
     def best(self) -> dict[str, Any] | None:
         """The evaluation of the best step, of equals the earliest."""
-        return max(self.rows, key=lambda row: row["accuracy"], default=None)
+        return max(filter(self._is_alike, self.rows), key=lambda row: row["accuracy"], default=None)
+
+    def _facts(self) -> dict[str, Any]:
+        """What two evaluations must have in common to be compared."""
+        known = {"problems": problems_hash(self._problems)[:12], "num_problems": len(self._problems)}
+        return {**known, "num_samples": self._config.eval.num_samples}
+
+    def _is_alike(self, row: dict[str, Any]) -> bool:
+        """Whether it was made as this run's are now; one of before rows had `problems` is taken to be of the same."""
+        return all(row.get(name, value) == value for name, value in self._facts().items())
 
     def is_due(self, step: int) -> bool:
         """At step 0, at every multiple of `eval.every`, and after the last step."""
@@ -77,7 +88,7 @@ class DevEvaluation:
 
     async def at(self, step: int) -> dict[str, float]:
         """Evaluate the weights that the sampler has, those after `step` steps, if it is time; what to log of it."""
-        if not self.is_due(step) or any(row["step"] == step for row in self.rows):
+        if not self.is_due(step) or any(row["step"] == step for row in filter(self._is_alike, self.rows)):
             return {}
         config, num_samples = self._config, self._config.eval.num_samples
         found = await collect(
@@ -91,10 +102,9 @@ class DevEvaluation:
             reasoning_tokens = fmean(c.num_reasoning_tokens for c in completions)
         row = {
             "step": step,
+            **self._facts(),
             "accuracy": accuracy,
             "stderr": stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else None,  # over problems
-            "num_problems": len(shares),
-            "num_samples": num_samples,
             "reasoning_tokens": reasoning_tokens,
         }
         self.rows.append(row)
@@ -111,20 +121,24 @@ class DevEvaluation:
         best, folder = self.best, self._run.folder
         if best is None or not (self._run.checkpoint_folder(best["step"]) / "checkpoint.json").exists():
             return
-        extra = _extra(folder) | ({best["step"]} - self._config.all_checkpoint_steps)
+        named, extra = _named(folder)
+        kept_anyway = {0} | self._config.all_checkpoint_steps  # every run has its first: @base, and what a KL is from
+        if best["step"] != named:  # a shorter run may have kept its last one anyway
+            extra |= {best["step"]} - kept_anyway
         if best["step"] <= saved_step:
-            for step in extra - {best["step"]} - self._config.all_checkpoint_steps:
+            for step in extra - {best["step"]} - kept_anyway:
                 _remove(self._run.checkpoint_folder(step))
             extra &= {best["step"]}
         write_atomic(folder / BEST, json.dumps(best | {"kept_for_it": sorted(extra)}) + "\n")
 
 
-def _extra(folder: Path) -> set[int]:
-    """Steps whose checkpoints are there for having been the best, and for nothing else."""
+def _named(folder: Path) -> tuple[int | None, set[int]]:
+    """The step that BEST names, and the steps whose checkpoints are there for having been the best, nothing else."""
     if not (folder / BEST).exists():
-        return set()
+        return None, set()
     try:
-        return set(read_object(folder / BEST, "kept_for_it")["kept_for_it"])
+        known = read_object(folder / BEST, "step", "kept_for_it")
+        return known["step"], set(known["kept_for_it"])
     except (ValueError, TypeError):
         raise ConfigError(f"{folder / BEST} is damaged; delete it, and it is written anew") from None
 

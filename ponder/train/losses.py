@@ -88,7 +88,7 @@ def token_weights(num_tokens: Sequence[int], config: LossConfig, *, max_tokens: 
     if config.average == "token":
         return [1 / max(total, 1)] * size
     if config.average == "constant":
-        return [1 / (size * max_tokens)] * size
+        return [1 / (max(size, 1) * max_tokens)] * size
     return [1 / (size * max(count, 1)) for count in num_tokens]
 
 

@@ -118,7 +118,7 @@ def turn_metrics(rollouts: Collected) -> dict[str, float]:
         "deliberation/turns": fmean(sum(t.chosen and t.kind != "choice" for t in r.turns) for r in done),
         "deliberation/window_frac": fmean(not rollout.completion.answer.strip() for rollout in done),
         "deliberation/choices": len(choices) / len(done),
-        "deliberation/choice_unparsed": rollouts.counts["choice_unparsed"] / max(1, len(choices)),
+        "deliberation/choice_unparsed": rollouts.counts["choice_unparsed"] / max(1, rollouts.counts["choices"]),
         "deliberation/drawn_tokens": fmean(rollout.num_tokens for rollout in done),
         "deliberation/read_tokens": fmean(sum(len(prompt) for prompt in draw) for draw in draws),
     }

@@ -136,8 +136,7 @@ class WeightStore:
         if window < 1 or full_every < 1:
             raise ValueError(f"window={window} and full_every={full_every} must be 1 or more")
         if folder.is_dir():  # emptied and kept, as it may be nobody else's
-            for old in folder.iterdir():
-                shutil.rmtree(old, ignore_errors=True)
+            _empty(folder)
         self._parent, self.folder = folder, folder / uuid.uuid4().hex[:12]  # no reader takes it for an older store
         self.window, self.full_every = window, full_every
         self._bases: dict[int, int | None] = {}  # of every version that is kept
@@ -295,14 +294,22 @@ def _bytes(tensor: Tensor) -> Any:
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
 
 
-def fast_folder(run_folder: Path, size: int) -> Path:
-    """Where weights of `size` bytes travel on one machine: memory that looks like a folder, or the run's own."""
-    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > 2 * size:
-        name = zlib.crc32(str(run_folder.resolve()).encode())
-        folder = MEMORY / f"ponder-{os.getuid()}-{name:08x}"
-        if _is_own(folder):
+def fast_folder(run_folder: Path, size: int, *, window: int = 1) -> Path:
+    """Where weights of `size` bytes travel on one machine: memory that looks like a folder, or the run's own. window:
+    of the store, which has one version more while it is written."""
+    name = zlib.crc32(str(run_folder.resolve()).encode())
+    folder = MEMORY / f"ponder-{os.getuid()}-{name:08x}"
+    if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) and _is_own(folder):
+        _empty(folder)  # of a kill: it would count as taken, and stay there
+        if shutil.disk_usage(MEMORY).free > (window + 1) * size:
             return folder
+        shutil.rmtree(folder, ignore_errors=True)
     return run_folder / "weights"
+
+
+def _empty(folder: Path) -> None:
+    for old in folder.iterdir():
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def _is_own(folder: Path) -> bool:

@@ -194,6 +194,11 @@ class RLConfig:
             )
         if self.environment == "deliberate" and self.reward.preference:
             raise ValueError("a deliberation has a preference of its own: [deliberation] preference, preference_weight")
+        if self.environment != "deliberate" and self.deliberation.preference_weight:
+            raise ValueError(
+                "the preference of [deliberation] is of environment = 'deliberate'; that of any other, and of single "
+                "completions, is [reward] preference, preference_weight"
+            )
         if self.truncation_penalty + self.reward.preference_weight >= 1 and self.reward.verified:
             raise ValueError(
                 "truncation_penalty + reward.preference_weight must stay below 1: a right answer must be worth more "
@@ -208,7 +213,8 @@ class RLConfig:
             raise ValueError("reward.targeted is of single completions and groups' advantages, not of gae")
         if self.max_mismatch and self.max_lag:
             raise ValueError("max_mismatch compares a policy with itself: it needs max_lag=0")
-        if self.backend == "local" and self.cluster != ClusterConfig():
+        # a backend of your own may read it
+        if self.backend in ("local", "vllm", "sharded", "tinker") and self.cluster != ClusterConfig():
             raise ValueError('the table [cluster] is of backend = "cluster"; set that, or leave the table out')
         if self.backend != "tinker" and self.tinker != TinkerConfig():
             raise ValueError('the table [tinker] is of backend = "tinker"; set that, or leave the table out')

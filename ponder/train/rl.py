@@ -115,7 +115,7 @@ async def learn(
             ledger.end(step, rollouts, kl, f"kl/k1 is {kl['kl/k1']:.3g}, above kl_budget={config.kl_budget:g}")
             break
         ledger.sampled(step, rollouts)
-        groups = groups_that_count(rollouts, config)
+        groups = groups_that_count(rollouts, config, sampled)
         due = credit(groups, ref_logprobs, learner, config, ledger.critic)
         stands_still = ledger.critic is not None and step < config.critic.warmup_steps
         updates = [] if stands_still else examples(groups, due.values, config, ref_logprobs=ref_logprobs)
@@ -172,9 +172,15 @@ async def sample_and_grade(
     return result
 
 
-def groups_that_count(rollouts: Collected, config: RLConfig) -> list[Group]:
-    """All that have rollouts; where all-same groups were replaced, the mixed ones."""
-    return [group for group in rollouts.groups if group.is_mixed or (config.max_refills == 0 and group.rollouts)]
+def groups_that_count(rollouts: Collected, config: RLConfig, sampled: Collected | None = None) -> list[Group]:
+    """All that have rollouts; where all-same groups were replaced, the mixed ones.
+
+    sampled: the same before a KL was paid, by which the replaced ones are known: with it hardly any two rewards are
+    equal."""
+    if not config.max_refills:
+        return [group for group in rollouts.groups if group.rollouts]
+    before = (sampled or rollouts).groups
+    return [group for group, drawn in zip(rollouts.groups, before, strict=True) if drawn.is_mixed]
 
 
 def examples(

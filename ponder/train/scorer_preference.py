@@ -87,10 +87,10 @@ Job = ScorerJob[PreferenceConfig, JudgedPrompt]
 def train(job: Job) -> Trained:
     """Also writes TRAINED_ON, the openings of all prompts that it saw, dev split included, so that an exam can
     leave them out."""
-    scores, facts = (_frozen if job.config.trunk == "frozen" else _trained)(job)
     openings = sorted({example.opening for example in (*job.train, *job.held)})
+    # before the first scorer: of a run that is stopped, the best one so far is there to be measured
     write_atomic(job.folder / TRAINED_ON, "\n".join(openings) + "\n")
-    return scores, facts
+    return (_frozen if job.config.trunk == "frozen" else _trained)(job)
 
 
 # ---- heads over a frozen network -----------------------------------------------------------------------------------

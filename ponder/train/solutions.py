@@ -162,7 +162,8 @@ def solution(problem: Problem) -> str:
 def ends_at_target(problem: Problem, text: str) -> bool:
     """The last line holds the target among its numbers."""
     target = number(problem.target)
-    numbers = re.findall(r"-?(?:\d[\d,]*\.?\d*|\.\d+)", _MARK.sub("", text).splitlines()[-1])
+    last = (_MARK.sub("", text).splitlines() or [""])[-1]  # nothing is left of a solution that is marks alone
+    numbers = re.findall(r"-?(?:\d[\d,]*\.?\d*|\.\d+)", last)
     return target is not None and any(number(found.rstrip(",.")) == target for found in numbers)
 
 

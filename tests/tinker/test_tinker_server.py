@@ -103,6 +103,15 @@ def test_what_is_wrong_with_a_request_is_told_by_its_future_and_the_next_goes_on
     assert isinstance(client.result(client.train(model, 3, [shifted([5, 6])], "cross_entropy")), bytes)
 
 
+def test_a_field_that_is_missing_leaves_no_hole_in_a_models_line(client):
+    model = client.model(12)
+    told = [client.result(client.post(path, model_id=model, seq_id=number))["error"]
+            for number, path in enumerate(("load_weights", "save_weights_for_sampler"), 1)]  # fmt: skip
+    assert "is no path of weights" in told[0] and "sampling_session_seq_id" in told[1]
+    client.train(model, 3, [shifted([5, 6, 7, 8])], "cross_entropy")
+    assert "metrics" in client.result(client.step(model, 4))
+
+
 def test_samples_repeat_by_seed_and_carry_the_log_probabilities_training_finds(client, trained):
     sampler = client.snapshot(trained, 5, 0)
     (one, prompt), (two, _) = (
@@ -319,6 +328,8 @@ def test_saved_weights_outlive_the_server(tmp_path_factory):
         samples = client.sample(made["sampling_session_id"], 0, PROMPT, n=2, seed=1)[0]
     with server(tiny_base(model_folder), weights) as http:
         client = Client(http)
+        bare = client.post("load_weights", session_id=client.session, model_seq_id=9, path=drawn, optimizer=True)
+        assert "no moments of the optimizer" in client.result(bare)["error"]
         info = client.post("weights_info", tinker_path=saved)
         assert (info["base_model"], info["lora_rank"]) == (NAME, 4)
         made = client.post("load_weights", session_id=client.session, model_seq_id=0, path=saved, optimizer=True)

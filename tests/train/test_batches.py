@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -116,6 +117,18 @@ def test_every_turn_carries_its_rollouts_advantage_and_untrained_turns_have_no_t
     rows = from_groups([Group(problem=PROBLEM, rollouts=(two_turns, one_turn))], [[0.5, -0.5]])
     assert [row.advantage for row in rows] == [0.5, 0.5, -0.5]
     assert [row.num_trained for row in rows] == [3, 0, 3]
+
+
+def test_a_rollout_that_ended_before_anything_was_drawn_teaches_nothing() -> None:
+    nothing = Completion(
+        prompt_ids=(), token_ids=(), sampler_logprobs=(), sampled=(), finish_reason="window", reasoning="", answer="",
+        num_reasoning_tokens=0,
+    )  # fmt: skip
+    wrong = Rollout(problem=PROBLEM, turns=(), verdict=RIGHT, reward=0.0, ended="window", whole=nothing)
+    right = Rollout(problem=PROBLEM, turns=(Turn(completion=COMPLETION),), verdict=RIGHT, reward=1.0, whole=COMPLETION)
+    for values in ([-0.5, 0.5], [np.zeros(0), np.full(4, 0.5)]):
+        rows = from_groups([Group(problem=PROBLEM, rollouts=(wrong, right))], [values])
+        assert [row.token_ids for row in rows] == [COMPLETION.token_ids]
 
 
 def test_a_missing_advantage_is_an_error_and_not_a_shift() -> None:

@@ -188,6 +188,13 @@ def test_rollouts_hold_all_that_was_drawn_and_the_same_seed_plays_the_same():
     assert metrics["rollout/correct"] == 1 - metrics["rollout/correct"] or 0 < metrics["rollout/correct"] < 1
 
 
+def test_choices_of_rollouts_that_left_their_group_are_in_both_parts_of_the_share():
+    found = played(DeliberationConfig(m=4, turns=3))
+    found.counts["choice_unparsed"] = found.counts["choices"]  # every one of them
+    fewer = replace(found, groups=[replace(found.groups[0], rollouts=found.groups[0].rollouts[:1])])
+    assert rollout_metrics(fewer)["deliberation/choice_unparsed"] == 1
+
+
 def test_credit_goes_to_the_path_and_the_choices_and_with_contrast_against_the_rejected():
     found = played(DeliberationConfig(m=4, turns=3))
     advantages = [[1.0] * len(group.rollouts) for group in found.groups]

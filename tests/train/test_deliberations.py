@@ -12,7 +12,7 @@ from ponder.config import ConfigError
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.strategies.deliberation_environment import parse_choice, parse_step
 from ponder.tasks import load_task
-from ponder.train.deliberations import Faults, choice, is_true, make_rows, right_pairs, walk
+from ponder.train.deliberations import Faults, choice, is_true, make_rows, right_pairs, slip, walk
 from ponder.train.sft import read_solutions, to_example
 from ponder.types import Message
 
@@ -43,6 +43,13 @@ def test_a_slip_goes_on_into_what_follows_and_a_guess_ends_the_work():
     assert wrong > 30
     for problem in problems("cipher:level=1"):
         assert walk(problem, Faults(early=1), Random(0)) == ([], problem.target)
+
+
+@pytest.mark.parametrize(("question", "answer"), [("3/2", "1.5"), ("1/8-1", "-0.875"), ("6*7", "42")])
+def test_what_slipped_is_not_true_of_decimals_either(question, answer):
+    problem = problems("words:level=1", 1)[0]
+    assert is_true(problem, question, answer)
+    assert not any(is_true(problem, question, slip(answer, Random(i))) for i in range(9))
 
 
 @pytest.mark.parametrize("name", TASKS)

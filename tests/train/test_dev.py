@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from ponder.config import ConfigError
-from ponder.files import read_jsonl
+from ponder.files import append_jsonl, read_jsonl
 from ponder.models import hub
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.models.weights import save_model
 from ponder.runs import find_checkpoints
-from ponder.train.dev import BEST, EVALS, sentence
+from ponder.train.dev import BEST, EVALS, DevEvaluation, sentence
 from ponder.train.policy import open_policy
 from ponder.train.recipe import EvalConfig, RLConfig
 from ponder.train.rl import rl
-from ponder.types import Problem
+from ponder.types import Problem, Task
 from tests.helpers import LowercaseTask, tiny_model, user
 
 TOY, UNSEEN = "tests.helpers:LowercaseTask", "tests.train.test_dev:OtherProblems"
@@ -139,3 +140,57 @@ def test_a_checkpoint_of_the_adapter_alone_is_the_model_that_was_trained(base, t
     assert policy.base == base and policy.adapter is not None
     with pytest.raises(ValueError, match="needs an adapter: give lora_rank"):
         config(base, tmp_path / "none", adapter_only=True)
+
+
+class Checkpoints:
+    """A run's folder, and the dev evaluation over it without a model: what `at` found is given."""
+
+    def __init__(self, folder: Path) -> None:
+        self.run = SimpleNamespace(folder=folder, checkpoint_folder=lambda step: folder / f"step_{step}")
+
+    def dev(self, first: int, task: Task | None = None, **changes: object) -> DevEvaluation:
+        changed, task = config("base", self.run.folder, **changes), task or OtherProblems()
+        problems = [task[i] for i in range(changed.eval.num_problems)]
+        return DevEvaluation(changed, self.run, None, None, problems, first)  # type: ignore[arg-type]
+
+    def reached(self, dev: DevEvaluation, step: int, accuracy: float) -> None:
+        dev.rows.append({"step": step, "accuracy": accuracy, **dev._facts()})
+        append_jsonl(self.run.folder / EVALS, dev.rows[-1:])
+        self.run.checkpoint_folder(step).mkdir()
+        (self.run.checkpoint_folder(step) / "checkpoint.json").write_text("{}")
+        dev.settle(step)
+
+    def steps(self) -> set[int]:
+        return {int(path.name.removeprefix("step_")) for path in self.run.folder.glob("step_*")}
+
+    def best(self) -> int:
+        return int(json.loads((self.run.folder / BEST).read_text())["step"])
+
+
+def test_evaluations_on_other_problems_are_not_compared_when_a_run_goes_on(tmp_path):
+    one = Checkpoints(tmp_path)
+    one.reached(one.dev(0), 1, 0.9)
+    dev = one.dev(1, LowercaseTask())
+    assert dev.best is None and one.dev(1).best is not None
+    one.reached(dev, 2, 0.4)
+    assert one.best() == 2 and one.steps() == {2}
+    one.reached(one.dev(2, LowercaseTask(), eval=EvalConfig(every=1, num_problems=6, num_samples=9)), 3, 0.1)
+    assert one.best() == 3 and len(list(read_jsonl(tmp_path / EVALS))) == 3
+
+
+def test_the_last_checkpoint_of_a_run_that_is_made_longer_stays_when_it_is_no_longer_the_best(tmp_path):
+    one = Checkpoints(tmp_path)
+    one.reached(one.dev(0, num_steps=3), 3, 0.5)
+    dev = one.dev(3)
+    one.reached(dev, 4, 0.6)
+    one.reached(dev, 5, 0.7)
+    assert one.best() == 5 and one.steps() == {3, 5}
+
+
+def test_the_first_checkpoint_stays_when_it_is_no_longer_the_best_whatever_steps_a_recipe_names(tmp_path):
+    one = Checkpoints(tmp_path)
+    dev = one.dev(0, checkpoint_steps=(5,))
+    one.reached(dev, 0, 0.5)
+    one.reached(dev, 1, 0.6)
+    one.reached(dev, 2, 0.7)
+    assert one.best() == 2 and one.steps() == {0, 2}

@@ -18,7 +18,7 @@ from ponder.rollouts.collect import Collected
 from ponder.train.batches import from_groups
 from ponder.train.kl import measured, of, reference_logprobs
 from ponder.train.recipe import RLConfig
-from ponder.train.rl import rl
+from ponder.train.rl import groups_that_count, rl
 from tests.helpers import group_of, tiny_model
 from tests.train.test_rl import TOY
 
@@ -69,6 +69,14 @@ def test_in_the_reward_every_rollout_pays_for_its_own_kl_and_says_so():
     in_loss = replace(config, loss=replace(config.loss, kl_in="loss"))
     kept, _ = measured(Collected(groups), reference_logprobs(Flat(-6.0), groups, in_loss), in_loss)
     assert kept.groups == groups
+
+
+def test_a_group_that_was_replaced_stays_replaced_when_its_rollouts_have_paid_for_their_kl():
+    groups = [group_of([1.0, 0.0]), group_of([1.0, 1.0])]
+    paid = Collected([groups[0], group_of([0.9, 0.8])])
+    counted = lambda config, *sampled: groups_that_count(paid, config, *sampled)
+    assert counted(RLConfig(out="o", max_refills=3), Collected(groups)) == paid.groups[:1]
+    assert counted(RLConfig(out="o"), Collected(groups)) == paid.groups == counted(RLConfig(out="o", max_refills=3))
 
 
 def test_forced_tokens_are_nobodys_and_cost_no_kl():

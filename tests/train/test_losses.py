@@ -309,6 +309,11 @@ def test_token_weights_are_the_averages_their_papers_write(counts: list[int]) ->
     assert constant == [1 / (len(counts) * 50)] * len(counts)
 
 
+@pytest.mark.parametrize("average", ["token", "sequence", "constant"])
+def test_a_step_in_which_no_group_counts_has_no_weights(average) -> None:
+    assert token_weights([], LossConfig(average=average), max_tokens=50) == []
+
+
 def test_dr_grpo_does_not_prefer_long_wrong_completions() -> None:
     """GRPO divides a wrong completion's push by its length, so long ones are pushed less a token; Dr. GRPO does not."""
     short, long = 2, 40

@@ -266,3 +266,14 @@ def test_mistakes_are_said_before_anything_is_read(folder):
     )
     with pytest.raises(ConfigError, match="every comparison that may be trained on is a tie"):
         train_scorer(config(folder))
+
+
+def test_a_reward_model_whose_training_was_stopped_says_what_it_was_trained_on(tmp_path, monkeypatch):
+    def stopped(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(scorer_preference, "_trained", stopped)
+    config, of = SimpleNamespace(trunk="trained"), lambda name: SimpleNamespace(opening=name)
+    with pytest.raises(KeyboardInterrupt):
+        scorer_preference.train(SimpleNamespace(config=config, train=[of("b")], held=[of("a")], folder=tmp_path / "s"))
+    assert (tmp_path / "s" / TRAINED_ON).read_text() == "a\nb\n"

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -219,6 +220,26 @@ def test_weights_travel_through_memory_where_it_has_room(tmp_path):
     assert small == tmp_path / "weights" or small.parent == Path("/dev/shm")
     with pytest.raises(ValueError, match="window=0"):
         WeightStore(tmp_path / "w", window=0)
+
+
+def test_memory_has_room_for_the_window_and_the_version_that_is_written_and_keeps_nothing_of_a_killed_run(
+    tmp_path, monkeypatch
+):
+    from ponder.train import publish as module
+
+    (tmp_path / "shm").mkdir()
+    monkeypatch.setattr(module, "MEMORY", tmp_path / "shm")
+
+    def usage(folder):
+        return SimpleNamespace(free=1000 - sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+
+    monkeypatch.setattr(module.shutil, "disk_usage", usage)
+    assert fast_folder(tmp_path, 400, window=2) == tmp_path / "weights" and not list((tmp_path / "shm").iterdir())
+    place = fast_folder(tmp_path, 400, window=1)
+    assert place.parent == tmp_path / "shm"
+    (place / "old").mkdir()
+    (place / "old" / "weights").write_bytes(bytes(800))
+    assert fast_folder(tmp_path, 400, window=1) == place and not (place / "old").exists()
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "[]", '{"version": 7}', "\xff"])

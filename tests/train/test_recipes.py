@@ -87,7 +87,12 @@ def test_every_key_has_a_meaning(cls):
         (RLConfig, {"pool_size": 8}, "problems_per_step=24 needs a pool_size"),
         (RLConfig, {"group_size": 1}, "must be 2 or more"),
         (RLConfig, {"deliberation": {"step_cost": 0.5, "preference_weight": 0.5}}, "below 1"),
+        (RLConfig, {"deliberation": {"preference": "runs/rm", "preference_weight": 0.5}}, r"is \[reward\] preference"),
         (ScorerConfig, {"temperatures": []}, "one or more"),
+        *(
+            (RLConfig, {"backend": name, "cluster": {"engines": 4}}, r"table \[cluster\] is of backend")
+            for name in ("local", "vllm", "sharded")
+        ),
     ],
 )
 def test_numbers_that_do_not_fit_together_are_refused(cls, changes, message):

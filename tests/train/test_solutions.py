@@ -69,6 +69,11 @@ def test_a_solution_that_does_not_hold_is_left_out_and_counted(tmp_path, solutio
     assert len(dropped) == 1 and reason in next(iter(dropped))
 
 
+def test_a_solution_of_marks_alone_has_no_sentence_to_keep(tmp_path):
+    rows, dropped = make_rows([train_file(tmp_path, MARKED, ("<<2+2=4>>", "2 and 2?", "4"))], "plain")
+    assert len(rows) == 1 and dropped == {"the solution's last line does not hold the target": 1}
+
+
 def test_a_boxed_solution_is_kept_whole_where_its_box_holds_the_target(tmp_path):
     good = ("Since $2+2=4$, it is $\\boxed{\\frac{1}{2}}$.", "?", "0.5")
     rows, dropped = make_rows([train_file(tmp_path, good, ("It is $\\boxed{3}$.", "??", "4"))], "plain")
