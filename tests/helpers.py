@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -141,3 +142,18 @@ def chain_model(following: dict[int, list[int]], vocab_size: int = ByteTokenizer
         for place, other in enumerate(others):
             model.lm_head.weight.data[other, token] = 10.0 - place
     return model
+
+
+@contextlib.contextmanager
+def many_open_files() -> Iterator[None]:
+    """What is opened meanwhile has a number above 1023, which select() does not take."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2_000:
+        pytest.skip(f"this user may open {hard} files only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2_000), hard))
+    with contextlib.ExitStack() as opened:
+        opened.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while opened.enter_context(open(os.devnull, "rb")).fileno() < 1_024:
+            pass
+        yield

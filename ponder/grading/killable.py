@@ -141,13 +141,13 @@ class _Worker:
     def _line(self, seconds: float) -> bytes | None:
         """One line from the child; b"" when it is dead, None when time is up."""
         assert self.process.stdout is not None
-        end = time.monotonic() + seconds
+        end, poll = time.monotonic() + seconds, select.poll()  # select() knows no descriptor beyond 1023
+        poll.register(self.process.stdout, select.POLLIN)
         while b"\n" not in self._buffer:
             left = end - time.monotonic()
             if left <= 0:
                 return None
-            ready, _, _ = select.select([self.process.stdout], [], [], min(left, 1.0))
-            if ready:
+            if poll.poll(1000 * min(left, 1.0)):
                 block = os.read(self.process.stdout.fileno(), 1 << 16)
                 if not block:
                     return b""

@@ -62,6 +62,14 @@ def undecided(extracted: str | None, note: str) -> Verdict:
     return Verdict(outcome="undecided", reward=0.0, extracted=extracted, note=note)
 
 
+def _by_keys(verifier: KeyedVerifier, problem: Problem, answer: str, kind: str) -> Verdict:
+    """Correct where the answer has the target's key; undecided where the target has none, for nobody can be right."""
+    key, target = verifier.key(problem, answer), verifier.key(problem, problem.target)
+    if target is None:
+        return undecided(key, f"the problem's target is no {kind}")
+    return verdict(key == target, key)
+
+
 class Exact:
     """The same text, white space apart."""
 
@@ -78,8 +86,7 @@ class Exact:
         return bold[1].strip() if bold else text
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:
-        key = self.key(problem, answer)
-        return verdict(key is not None and key == self._plain(problem.target), key)
+        return _by_keys(self, problem, answer, "text")
 
 
 class Integer:
@@ -96,8 +103,7 @@ class Integer:
         return ("-" if plain[1] == "-" and plain[2] != "0" else "") + plain[2]
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:
-        key = self.key(problem, answer)
-        return verdict(key is not None and key == self.key(problem, problem.target), key)
+        return _by_keys(self, problem, answer, "whole number")
 
 
 class MultipleChoice:
@@ -138,8 +144,7 @@ class MultipleChoice:
         return letters[0] if len(letters) == 1 and (not opening or opening[1].upper() == letters[0]) else None
 
     def __call__(self, problem: Problem, answer: str) -> Verdict:
-        key = self.key(problem, answer)
-        return verdict(key is not None and key == self.key(problem, problem.target), key)
+        return _by_keys(self, problem, answer, "letter of a choice")
 
 
 class Math:

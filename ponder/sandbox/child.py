@@ -217,11 +217,12 @@ class Child:
             self._look()
             self._next_look = self._waited + self._until_next_look()
 
-    def _read(self, descriptor: int) -> None:
+    def _read(self, descriptor: int) -> bool:
+        """A block of it; whether there was something, be it its end."""
         try:
             block = os.read(descriptor, BLOCK)
         except BlockingIOError:
-            return
+            return False
         if not block:
             self._close_read(descriptor)
         elif descriptor == self._out_fd:
@@ -233,6 +234,7 @@ class Child:
             self._err += block
             if len(self._err) > 2 * STDERR_BYTES:
                 del self._err[:-STDERR_BYTES]  # its end says most
+        return True
 
     def _read_report(self) -> None:
         """A message of the server: the child's number, then its end; nothing more if the server died."""
@@ -251,8 +253,8 @@ class Child:
             self._report = message[1:]
             self._poll.unregister(self._reports.fileno())
             for descriptor in list(self._reads):  # the rest; a descendant may hold the pipe open, so not to its end
-                while descriptor in self._reads and select.select([descriptor], [], [], 0)[0]:
-                    self._read(descriptor)
+                while descriptor in self._reads and self._read(descriptor):
+                    pass
 
     def _stop(self, status: Status, note: str) -> None:
         if self._stopped is None:

@@ -76,7 +76,7 @@ class Executions:
             self._forget(key)
             future.set_exception(error)
             raise
-        if getattr(made, "is_undecided", False):
+        if made is None or getattr(made, "is_undecided", False):  # None: a run that the machine lost, see `behave`
             self._forget(key)
         future.set_result(made)
         return made

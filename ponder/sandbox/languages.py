@@ -48,6 +48,7 @@ MAX_SOURCE = 1 << 20  # characters of a program with its files, but for headers 
 MAX_FILES = 8 << 20
 MAX_BINARY = 64 << 20  # bytes; an array that is no zeros lies in it
 MAX_NOTE = 2_000  # characters of the compiler's message
+MIN_FREE = 256 << 20  # bytes; with less, a compiler that says so found the disk full
 MAX_KEPT = 400  # programs in the cache, about 2 MB each
 MAX_REFUSED = 4_096  # sources that did not compile, remembered while this process lives
 MAIN = "program.cpp"
@@ -269,6 +270,8 @@ def _kept(ran: Ran, made: Path, target: Path, *, most: int) -> Compiled:
     """What a compilation made, moved into the cache."""
     if ran.status == "lost":
         return Compiled(status="lost", note=ran.note)
+    if _is_full(ran):
+        return Compiled(status="lost", note=f"the disk of {_cache()} is full")
     if ran.status != "ok":
         return Compiled(status="refused", note=_message(ran))
     try:
@@ -281,6 +284,12 @@ def _kept(ran: Ran, made: Path, target: Path, *, most: int) -> Compiled:
     os.replace(made, target)  # at once: whoever compiles at the same time makes the same file
     _drop_oldest(target.parent)
     return Compiled(status="ok", file=target)
+
+
+def _is_full(ran: Ran) -> bool:
+    """The compiler found no space: no fault of the program. Its message alone may be the source's own (#error)."""
+    said = ran.status != "ok" and b"No space left on device" in ran.stderr
+    return said and shutil.disk_usage(_cache()).free < MIN_FREE
 
 
 def _message(ran: Ran) -> str:

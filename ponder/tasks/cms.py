@@ -192,10 +192,11 @@ def _statements(root: Path, packages: Sequence[ContestPackage]) -> dict[str, str
     folder = root if root.is_dir() else root.parent
     places = [place for place in (folder, folder.parent) if (place / "problems.jsonl").is_file()]
     rows = [row for _, row in read_rows(str(places[0] / "problems.jsonl"))] if places else []
-    texts = {str(row.get("id", "")): str(row.get("problem", "")) for row in rows}
+    texts = {str(row.get("id") or ""): str(row.get("problem") or "") for row in rows}
     found = {}
-    for package in packages:
-        beside = next((text for id, text in texts.items() if re.split(r"[-/_]", id)[-1] == package.code), "")
+    for package in packages:  # a code may hold a _ too: "sum" is not meant by "max_sum" where there is a "sum"
+        own = [id for id in texts if re.search(rf"(?:^|[-/_]){package.code}\Z", id)]
+        beside = texts[min(own, key=len)] if own else ""
         found[package.code] = html.unescape(package.statement or beside).strip()
     return found
 

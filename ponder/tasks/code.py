@@ -199,7 +199,10 @@ class CodeTask(ProgramTask[CodeItem]):
         if self.differential and digest not in self._extra:
             item, source = self.item(problem), self.reference(problem)
             make = partial(differential_tests, item, source, self.differential, self.limits)
-            self._extra[digest] = shared().once(("differential", digest, self.differential, self.limits), make)
+            made = shared().once(("differential", digest, self.differential, self.limits), make)
+            if made is None:  # tried again with the next answer
+                return ()
+            self._extra[digest] = made
         return self._extra.get(digest, ())
 
     def _tested(self, item: CodeItem, program: str, asserts: Asserts) -> Tested:
@@ -257,16 +260,19 @@ def mbpp(*, split: str = "test", seed: int = 0, size: int | None = None, shown: 
 LOADERS: dict[str, Callable[..., Task]] = {"humaneval": humaneval, "mbpp": mbpp}
 
 
-def differential_tests(item: CodeItem, reference: str, count: int, limits: Limits) -> tuple[Unit, ...]:
-    """Calls with varied arguments and what the reference returns; none where there is no reference, or it is lost."""
+def differential_tests(item: CodeItem, reference: str, count: int, limits: Limits) -> tuple[Unit, ...] | None:
+    """Calls with varied arguments and what the reference returns; none where there is no reference. None = the machine
+    lost its run."""
     entry = item.tests.entry
     seeds = calls_of([*item.tests.public, *(unit.code for unit in item.tests.hidden)], entry)
     inputs = variations(seeds, count=2 * count, seed=item.problem.meta["tests"]) if reference else []
     encoded = [[wire.encode(arg) for arg in args] for args in inputs]
     quarter = replace(limits, cpu_seconds=limits.cpu_seconds / 4)  # a program needs the rest for the other tests
     replies = shared().calls.behave(reference, [call_of(entry, args) for args in encoded], limits=quarter)
+    if replies is None:
+        return None
     units = []
-    for args, reply in zip(encoded, replies or (), strict=False):
+    for args, reply in zip(encoded, replies, strict=False):
         returned = wire.read(reply) if reply else {}  # of the reference, which is the data set's
         if list(returned) == ["v"] and not _has_handle(returned["v"]):  # no exception, and no argument that it changed
             units.append(Unit(on=entry, args=tuple(args), want=returned["v"]))

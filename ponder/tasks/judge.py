@@ -153,6 +153,8 @@ def _prepared(
     if own.status != "ok":
         return Checked(score=0.0 if own.status == "refused" else None, note=plain(own.note.encode()))
     judges = _judging_program(package, sandbox)
+    if judges is not None and judges.status == "lost":
+        return Checked(score=None, note=plain(judges.note.encode()))
     opened = [stack.enter_context(_opened(each)) for each in (own, judges) if each is not None]
     return _Bench(
         package=package, sandbox=sandbox, binary=opened[0], judge=opened[1] if judges else None, slowness=factor
@@ -167,7 +169,7 @@ def _judging_program(package: ContestPackage, sandbox: JudgingSandbox) -> Compil
     others = tuple((name, text) for name, text in package.judges.items() if name != main)
     files = (*others, ("files_by_descriptor.cpp", FILES))
     built = compiled(Program(source=package.judges[main], language="c++20", files=files), sandbox)
-    if built.status != "ok":
+    if built.status == "refused":
         raise RuntimeError(f"{main} of {package.code} does not compile ({built.status}): {built.note}")
     return built
 

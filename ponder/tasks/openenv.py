@@ -161,7 +161,12 @@ class EnvironmentSession:
     def step(self, text: Any) -> Observation:
         """One action. ActionRefused where the environment takes no such action and nothing changed; ServerFailed for
         any other failure, and after SECONDS without a reply."""
-        return self._asked("step", self._address.action(text))
+        action = self._address.action(text)
+        try:
+            json.dumps(action, allow_nan=False)
+        except (ValueError, RecursionError):  # sent, it would be a failure of the server, and the answer undecided
+            raise ActionRefused("an action is JSON, without NaN and Infinity") from None
+        return self._asked("step", action)
 
     def _asked(self, kind: str, data: Mapping[str, Any]) -> Observation:
         try:

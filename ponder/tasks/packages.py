@@ -296,7 +296,7 @@ def _package(files: PackageFiles) -> ContestPackage:
         name=utf8(str(row.get("name", code))),
         kind=kind,  # type: ignore[arg-type]
         time_seconds=_number(row, "time_limit", files.where, most=600),
-        memory_mb=int(_number(row, "memory_limit", files.where, most=2**36)) >> 20,
+        memory_mb=int(_number(row, "memory_limit", files.where, least=16 << 20, most=2**36)) >> 20,  # bytes, not MB
         subtasks=subtasks,
         num_processes=_count(parameters, files.where),
         has_own_main=kind == "batch" and compilation == "alone",
@@ -344,6 +344,8 @@ def _subtasks(files: PackageFiles) -> tuple[Subtask, ...]:
         found.append(Subtask(name=stem, points=points, tests=tuple(dict.fromkeys(tests))))
     if not found:
         raise ConfigError(f"{files.where}: no subtasks/*.json")
+    if not any(subtask.points for subtask in found):  # 0 of 0 points would be all of them
+        raise ConfigError(f"{files.where}: every score in subtasks/*.json is 0; give one of them points")
     return tuple(found)
 
 

@@ -177,7 +177,8 @@ def bases_key(problem: Problem, answer: str) -> str | None:
     """The digits, with or without the base after them."""
     text = (extract_marked(answer[-MAX_ANSWER:]) or answer).strip().strip("$. ")
     base = problem.meta["base"]
-    text = re.sub(rf"\s*(?:_\s*\{{?{base}\}}?|\(?(?:in )?base {base}\)?)$", "", text)
+    # no \s* in front: over a long run of blanks it would be tried from each of them
+    text = re.sub(rf"(?:_\s*\{{?{base}\}}?|\(?(?:in )?base {base}\)?)$", "", text).rstrip()
     return VERIFIERS["integer"].key(problem, text)
 
 

@@ -163,9 +163,10 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
 
         return openenv_task(rest, **{"split": split, "seed": seed, **dials})
     if kind == "stdio":
-        from ponder.tasks.stdio import stdio_task
+        from ponder.tasks.stdio import path_and_dials, stdio
 
-        return stdio_task(rest, **{"split": split, "seed": seed, **dials})
+        path, own = path_and_dials(rest)
+        return _call(stdio, spec, path, **{"split": split, "seed": seed, **dials, **own})
     if own_name(spec) is not None:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
         return _call(lookup(NAMED, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
@@ -201,4 +202,18 @@ def _call(family: Callable[..., Task], spec: str, *args: Any, **dials: Any) -> T
         for dial in dials:
             if dial not in known:
                 raise ConfigError(f"task {spec!r} has no dial {dial!r}{nearest(dial, known)}")
+    for dial, value in dials.items():
+        wanted = _NUMBERS.get(str(parameters[dial].annotation)) if dial in parameters else None
+        if wanted and isinstance(value, str) and not (wanted == _NUMBERS["float"] and _is_finite(value)):
+            raise ConfigError(f"task {spec!r}: {dial}={value[:40]} must be {wanted}")
     return family(*args, **dials)
+
+
+_NUMBERS = {"int": "a whole number", "int | None": "a whole number", "float": "a number"}  # by their annotations
+
+
+def _is_finite(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

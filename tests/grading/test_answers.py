@@ -61,8 +61,8 @@ def test_there_are_enough_golden_answers_of_both_kinds():
 def test_canonical_and_extract_never_raise(text):
     assert canonical(text) is None or canonical(text)
     assert extract(text) is None or extract(text).strip()
-    for verifier in ("integer", "choice", "exact"):
-        assert grade("42", text, verifier).outcome in ("correct", "wrong")
+    for verifier, target in (("integer", "42"), ("choice", "B"), ("exact", "42")):
+        assert grade(target, text, verifier).outcome in ("correct", "wrong")
 
 
 def is_plain_mathematics(text: str) -> bool:

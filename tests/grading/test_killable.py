@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from ponder.grading.killable import Children
+from tests.helpers import many_open_files
 
 JOBS = "tests.grading.killable_jobs"
 ROOT = str(Path(__file__).parents[2])
@@ -46,6 +47,12 @@ def gone(pid: int, seconds: float = 30.0) -> bool:
 
 def test_a_result_comes_back_even_if_the_function_prints_and_reads(children):
     assert children.run(f"{JOBS}:double", 21).value == 42
+
+
+def test_a_process_with_more_than_a_thousand_open_files_is_still_answered(children):
+    with many_open_files():
+        ran = children.run(f"{JOBS}:double", 21, timeout=60.0)
+    assert (ran.status, ran.value) == ("ok", 42), ran.note
 
 
 @pytest.mark.parametrize(

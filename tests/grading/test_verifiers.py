@@ -61,6 +61,16 @@ def test_correct_means_the_same_key_as_the_target(verifier):
         assert (check(item, answer).extracted is None) == (key is None), answer
 
 
+@pytest.mark.parametrize(
+    "target", ["Answer: a", "The answer is 5", r"\boxed{3}", "#### 5", "<answer>a</answer>", "**b**"]
+)
+def test_exact_accepts_a_target_that_is_repeated_with_its_own_marker(target):
+    check = VERIFIERS["exact"]
+    assert check(problem(target), target).is_correct
+    assert check(problem(target), check.key(problem(target), target)).is_correct
+    assert not check(problem(target), "c").is_correct
+
+
 def test_a_choice_may_be_named_by_its_text_but_not_by_a_letter_beyond_the_choices():
     item = problem("B", "red", "green", "blue")
     assert VERIFIERS["choice"](item, "green").is_correct
@@ -86,8 +96,14 @@ def test_a_choice_may_be_named_by_a_sentence_or_by_what_it_is_worth():
     assert VERIFIERS["choice"].key(problem("A", "1/2", "50%"), "0.5") is None
 
 
-def test_an_empty_target_is_undecided():
-    assert grade("", "5").outcome == "undecided"
+@pytest.mark.parametrize(
+    ("verifier", "target"),
+    [("math", ""), ("exact", " "), ("integer", "1/2"), ("integer", ""), ("choice", "42"), ("choice", "A or B")],
+)
+def test_a_target_that_the_verifier_cannot_read_is_undecided_and_not_wrong(verifier, target):
+    for answer in (target, "5", "A", ""):
+        found = grade(target, answer, verifier)
+        assert (found.outcome, found.reward) == ("undecided", 0.0) and "target" in found.note
 
 
 @pytest.mark.parametrize("zipped", [False, True])

@@ -85,6 +85,20 @@ def test_values_cross_both_ways_between_processes(calls: Calls) -> None:
                  "assert f(iter([1, 2])).__class__.__name__ == 'Opaque'") == ("",) * 5  # fmt: skip
 
 
+@pytest.mark.parametrize("put", ['{"it": [1]}', "deep", '{"t": [{"it": []}]}'])
+def test_a_program_cannot_leave_in_an_argument_what_makes_its_tests_undecided(calls: Calls, put: str) -> None:
+    source = f"""
+import __main__, json
+deep = []
+for _ in range(300):
+    deep = [deep]
+__main__.written = lambda reply: json.dumps({{"v": 1, "m": [[0, [{put}]]]}}).encode()
+def f(xs): return 1
+"""
+    tested = calls.check(source, Asserts(names=("f",), units=(Unit(code="xs = [1]\nf(xs)\nassert f(xs) == 2"),)))
+    assert not tested.is_undecided and not tested.passed, tested.note
+
+
 def test_arguments_that_a_function_changes_are_changed(calls: Calls) -> None:
     source = "def f(xs, d, s, k=None):\n    xs.sort(); d['n'] = 1; s.discard(1)\n    k is None or k.append([1])"
     code = "a, b, c, e = [2, 1], {}, {1, 2}, []\nassert f(a, b, c, k=e) is None\nassert (a, b, c, e) == ([1, 2], {'n': 1}, {2}, [[1]])"

@@ -3,11 +3,13 @@
 import os
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ponder.config import ConfigError
 from ponder.sandbox import Limits, Program, languages
+from ponder.sandbox.base import Ran
 from ponder.sandbox.hostile_cpp import COMPILER_ATTACKS, SECRET_FILE
 from ponder.sandbox.languages import compiled
 from ponder.sandbox.speed import PRINTS, SOURCE
@@ -38,6 +40,20 @@ def test_a_program_is_compiled_and_runs(cpp):  # noqa: F811
     ran = cpp.run(cpp_program(ADD), b"40 2\n")
     assert (ran.status, ran.stdout) == ("ok", b"42\n")
     assert ran.fence == cpp.fence
+
+
+@pytest.mark.parametrize(("free", "status"), [(1 << 20, "lost"), (1 << 40, "refused")])
+def test_a_compiler_that_finds_the_disk_full_says_nothing_about_the_program(tmp_path, monkeypatch, free, status):
+    class Full:
+        def run_tool(self, *args, **options):
+            return Ran(status="crashed", stderr=b"cc1plus: fatal error: No space left on device", exit_code=1)
+
+    monkeypatch.setenv("PONDER_CACHE", str(tmp_path))
+    monkeypatch.setattr(languages, "compiler", lambda: languages.Compiler(path="/usr/bin/g++", version="gcc version 1"))
+    monkeypatch.setattr(languages, "_check_works", lambda *_: None)
+    monkeypatch.setattr(languages.shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    built = compiled(cpp_program(ADD + f"// {free}\n"), Full())
+    assert built.status == status and built.as_ran().is_undecided == (status == "lost")
 
 
 def test_the_same_program_is_compiled_once_and_another_standard_is_another_program(cpp, monkeypatch):  # noqa: F811

@@ -17,7 +17,7 @@ from ponder.sandbox import Limits, Program, Ran, fence
 from ponder.sandbox.cached import CachedSandbox
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.scripted import ScriptedSandbox
-from tests.helpers import until
+from tests.helpers import many_open_files, until
 
 pytestmark = pytest.mark.skipif(bool(fence.probe().problem), reason="on Linux only: there is no fence elsewhere")
 SHORT = Limits(cpu_seconds=0.3, memory_mb=128)
@@ -34,6 +34,11 @@ def run(sandbox, source: str, stdin: bytes = b"", **more) -> Ran:
 
 
 # ---- it runs programs
+
+
+def test_a_judge_with_more_than_a_thousand_open_files_reads_what_a_program_says(sandbox):
+    with many_open_files():
+        assert run(sandbox, "print(input()[::-1])", b"abc").stdout == b"cba\n"
 
 
 def test_a_program_reads_writes_and_gets_its_arguments(sandbox):

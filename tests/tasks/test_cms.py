@@ -12,6 +12,8 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.sandbox import Program
+from ponder.sandbox.languages import Compiled
+from ponder.sandbox.scripted import ScriptedSandbox
 from ponder.sandbox.speed import slowness
 from ponder.tasks import load_task
 from ponder.tasks.cms import CmsTask
@@ -193,6 +195,7 @@ def test_a_link_in_a_folder_may_not_lead_out(tmp_path):
         ("problem.json", '{"task_type": "Batch", "task_type_params": "{"}', "task_type_params"),
         ("problem.json", '{"task_type": "Batch", "task_type_params": [1]}', "task_type_params"),
         ("problem.json", '{"task_type": "Batch", "task_type_params": 7}', "task_type_params"),
+        ("problem.json", '{"task_type": "Batch", "code": "x", "time_limit": 1, "memory_limit": 256}', "memory_limit"),
         ("subtasks/01-small.json", '{"score": 40}', "testcases"),
         ("subtasks/01-small.json", '{"score": 40, "testcases": []}', "testcases"),
         ("subtasks/01-small.json", '{"score": 40, "testcases": ["../../etc/passwd"]}', "has no tests/"),
@@ -204,6 +207,12 @@ def test_a_broken_package_is_an_error_that_says_where(tmp_path, name, text, said
     with pytest.raises(ConfigError, match=said) as error:
         find_packages(folder_of({**TWICE, name: text}, tmp_path / "broken"))
     assert "broken" in str(error.value)
+
+
+def test_a_package_whose_subtasks_are_worth_nothing_is_refused_since_every_program_would_be_right(tmp_path):
+    nothing = {name: '{"score": 0, "testcases": ["0-1"]}' for name in TWICE if name.startswith("subtasks/")}
+    with pytest.raises(ConfigError, match="every score in subtasks"):
+        find_packages(folder_of({**TWICE, **nothing}, tmp_path / "worthless"))
 
 
 @pytest.mark.parametrize(
@@ -221,6 +230,16 @@ def test_processes_are_counted_and_limited(tmp_path):
         row["task_type_params"] = {"task_type_parameters_Communication_num_processes": count}
         with pytest.raises(ConfigError, match="processes"):
             find_packages(folder_of({**RELAY, "problem.json": json.dumps(row)}, tmp_path / str(count)))
+
+
+def test_a_checker_whose_compilation_the_machine_lost_leaves_the_program_undecided(twice, monkeypatch):
+    def compiled(program, sandbox):
+        return Compiled(status="lost" if "argv[3]" in program.source else "ok", note="no memory for a compiler")
+
+    monkeypatch.setattr("ponder.tasks.judge.compiled", compiled)
+    monkeypatch.setattr("ponder.tasks.judge.slowness", lambda *args, **options: 1.0)
+    found = judged(twice, TWICE_RIGHT, ScriptedSandbox(lambda *_: ""))
+    assert found.is_undecided and "no memory for a compiler" in found.note
 
 
 # ---- judging: batch ------------------------------------------------------------------------------------------------
@@ -406,6 +425,21 @@ def test_an_answer_without_a_program_is_wrong_and_has_no_key(contest, answer):
     verdict = task.verify(task[1], answer)
     assert (verdict.outcome, verdict.reward, verdict.extracted) == ("wrong", 0.0, None)
     assert task.key(task[1], answer) is None
+
+
+def test_a_statement_beside_the_packages_is_found_by_a_code_with_an_underscore(tmp_path):
+    for code in ("my_sum", "sum", "none"):
+        row = json.loads(TWICE["problem.json"]) | {"code": code}
+        files = {**TWICE, "problem.json": json.dumps(row)}
+        del files["statement.md"]
+        folder_of(files, tmp_path / "contest" / code)
+    rows = [
+        {"id": "x-my_sum", "problem": "# Mine"}, {"id": "x-sum", "problem": "# Sum"}, {"id": "none", "problem": None}
+    ]  # fmt: skip
+    (tmp_path / "contest" / "problems.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    task = load_task(f"cms:{tmp_path / 'contest'}")
+    shown = {problem.subject: problem.text.split("\n")[0] for problem in (task[i] for i in range(len(task)))}
+    assert shown == {"my_sum": "# Mine", "sum": "# Sum", "none": "# Twice"}, "a title in place of the missing one"
 
 
 @pytest.mark.parametrize(

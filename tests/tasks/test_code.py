@@ -229,6 +229,18 @@ def test_a_lost_run_is_undecided_and_asked_again_next_time() -> None:
     assert executions.shared().num_made == before + 1
 
 
+def test_tests_whose_reference_run_was_lost_are_made_with_the_next_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    executions.use(ScriptedSandbox(lambda *_: ""))
+    task = mbpp(differential=5)
+    monkeypatch.setattr(executions.shared().calls, "behave", lambda *_, **__: None)
+    assert task.extra_tests(task[0]) == () and task.key(task[0], code(RIGHT)) is not None
+    replies = [b'{"v":[1]}'] * 100
+    monkeypatch.setattr(executions.shared().calls, "behave", lambda _, calls, **__: tuple(replies[: len(calls)]))
+    assert len(task.extra_tests(task[0])) == 5
+    first = task.key(task[0], code(RIGHT))
+    assert first == task.key(task[0], code(RIGHT + "\n# the same")), "known by what they do, once the machine let them"
+
+
 def test_a_program_that_the_machine_starves_is_waited_for_longer_than_its_own_limit_takes() -> None:
     """A loop on a busy machine ends by its processor time, not by who else was there; and `grade` waits for that."""
     for cpu in (1, 3, 10):
@@ -468,6 +480,27 @@ def test_a_stdio_row_of_wrong_kinds_is_an_error_with_its_line(data: Path, change
     (data / "x.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(ConfigError, match=rf"x\.jsonl, line 1: .*{says}"):
         load_task(f"stdio:{data / 'x.jsonl'}")
+
+
+@pytest.mark.parametrize(
+    ("dials", "says"),
+    [("colour=1", "no dial 'colour'"), ("sise=1", "did you mean 'size'"), ("size=few", "size=few must be a whole number"),
+     ("cpu=fast", "cpu=fast must be a number"), ("cpu=nan", "cpu=nan must be a number")],
+)  # fmt: skip
+def test_a_dial_that_stdio_does_not_know_or_that_is_no_number_is_one_clear_error(
+    data: Path, dials: str, says: str
+) -> None:
+    write(data / "mine" / "test.jsonl", STDIO[:1])
+    assert len(load_task("stdio:mine:size=1,cpu=0.5")) == 1
+    with pytest.raises(ConfigError, match=says):
+        load_task(f"stdio:mine:{dials}")
+
+
+def test_two_programs_whose_runs_the_machine_lost_do_not_vote_for_one_answer(data: Path) -> None:
+    write(data / "mine" / "test.jsonl", STDIO[:1])
+    executions.use(ScriptedSandbox(lambda *_: Ran(status="lost", note="no memory")))
+    task = load_task("stdio:mine")
+    assert task.key(task[0], code(HALVES)) == task.key(task[0], code(HALVES)) != task.key(task[0], code(POSITIVE))
 
 
 def test_a_statement_of_unfinished_samples_is_read_in_no_time(data: Path) -> None:

@@ -82,6 +82,14 @@ def test_an_action_that_the_schema_refuses_ends_the_play_and_is_wrong(server):
         assert task.verify(task[0], answer).outcome == "wrong"
 
 
+@pytest.mark.parametrize("answer", ["nan", "-inf", '{"guess": NaN}', '{"guess": 1e999}', '{"guess": [Infinity]}'])
+def test_an_action_that_is_no_json_is_refused_before_the_server_can_fail_on_it(answer, monkeypatch):
+    monkeypatch.setattr(EnvironmentSession, "_asked", lambda *_: pytest.fail("it was sent"))
+    address = openenv.Address(url="http://nowhere", fields={"guess": "number"}, plain="guess")
+    with pytest.raises(openenv.ActionRefused, match="NaN"):
+        EnvironmentSession(address).step(answer)
+
+
 @pytest.mark.parametrize("broken", ["division by zero", "closes"])
 def test_a_server_that_fails_leaves_an_answer_undecided_never_wrong(broken):
     with OpenEnvServer(broken=broken) as server:

@@ -11,6 +11,7 @@ from ponder.grading.plain_arithmetic import calculation
 from ponder.tasks import load_task
 from ponder.tasks.procedural import bases_key, cipher_key, countdown_key, encode, ordering_key
 from ponder.types import Message, Problem
+from tests.helpers import takes_at_most
 
 
 def problem(target: str, **meta) -> Problem:
@@ -86,6 +87,12 @@ def test_bases_accept_the_base_they_asked_for_and_no_other():
     for text in ("131", "131_7", "131_{7}", "131 in base 7", "131 (base 7)", r"\boxed{131_7}"):
         assert bases_key(item, text) == "131"
     assert bases_key(item, "131_8") != "131" and bases_key(item, "1 3 1") != "131"
+
+
+def test_bases_read_a_long_run_of_blanks_in_no_time():
+    with takes_at_most(1):
+        assert bases_key(problem("131", base=7), f"x{' ' * 100_000}131   base 7") in (None, "131")
+    assert bases_key(problem("131", base=7), "131   base 7") == "131"
 
 
 def test_ordering_takes_one_name_of_the_problem():

@@ -20,7 +20,7 @@ import os
 import signal
 import sys
 
-from ponder.sandbox.inside.wire import MAX_LINE, Malformed, NotPlain, decode, encode, read, written
+from ponder.sandbox.inside.wire import MAX_DEPTH, MAX_LINE, Malformed, NotPlain, decode, encode, read, written
 
 
 class Gone(BaseException):
@@ -117,7 +117,7 @@ def _changes(reply):
 def _sent(value):
     if hasattr(type(value), "__next__") and not isinstance(value, Opaque):
         return {"it": [_sent(item) for _, item in zip(range(100_000), value, strict=False)]}
-    return encode(value, _reference)
+    return encode(value, _reference, -MAX_DEPTH)  # as deep as replies may be: else a program could make it unsendable
 
 
 def _reference(value):

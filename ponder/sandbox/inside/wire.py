@@ -103,6 +103,8 @@ def decode(data, handle=None, depth=0):
     if kind is not dict or len(data) != 1:
         raise Malformed("an object without a tag")
     ((tag, inner),) = data.items()
+    if tag == "it" and depth:  # inside of another value it could not be sent back
+        raise Malformed("an iterator inside of a value")
     try:
         if tag == "h" and handle is not None:
             return handle(inner)
