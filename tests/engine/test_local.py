@@ -344,7 +344,8 @@ def test_a_stop_string_ends_the_answer_and_is_not_returned():
 
 def test_an_answer_that_meets_its_stop_string_with_the_last_token_of_its_budget_was_not_cut():
     [drawn] = run_all(make_runner(), [request(n=64)])
-    answers = {s.index: s.token_ids[s.token_ids.index(TOKENIZER.unthink_id) + 1 :] for s in drawn}
+    closed = [s for s in drawn if TOKENIZER.unthink_id in s.token_ids]
+    answers = {s.index: s.token_ids[s.token_ids.index(TOKENIZER.unthink_id) + 1 :] for s in closed}
     index = next(i for i, ids in answers.items() if len(ids) > 3 and all(token < 128 for token in ids[:3]))
     params = replace(PARAMS, max_answer_tokens=3, stop=(TOKENIZER.decode(answers[index][:3]),))
     [[sample]] = run_all(make_runner(), [request(first=index, params=params)])

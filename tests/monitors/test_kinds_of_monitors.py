@@ -123,6 +123,11 @@ def test_a_reply_counts_only_if_it_is_the_number_that_was_asked_for(reply, said)
     assert parse_suspicion(reply) == said
 
 
+def test_a_number_that_a_limit_cut_is_undecided():
+    monitor = ModelMonitor(ScriptedEngine(["10"]), params=SamplingParams(max_answer_tokens=1))  # says 1
+    assert read(monitor, reasoning="x").action == "error"
+
+
 def test_a_model_quotes_what_it_reads_and_an_unreadable_reply_is_undecided():
     told = []
 
