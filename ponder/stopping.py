@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import stat
 import sys
@@ -41,25 +42,37 @@ class GracefulStop:
 
     def _request(self, number: int, _: object) -> None:
         hung_up = number not in (signal.SIGINT, signal.SIGTERM)
-        if hung_up:
-            _write_nowhere()
         if self.requested and not hung_up:
             raise KeyboardInterrupt
         self.requested = True
-        print("\nfinishing this step, then saving (Ctrl-C again to stop at once)", file=sys.stderr, flush=True)
+        _write_nowhere(hung_up)
+        with contextlib.suppress(OSError):
+            print("\nfinishing this step, then saving (Ctrl-C again to stop at once)", file=sys.stderr, flush=True)
 
     def __exit__(self, *_: object) -> None:
         for number, before in self._before.items():
             signal.signal(number, before)
 
 
-def _write_nowhere() -> None:
-    """The terminal is gone, and a line written to it would be an error in the middle of a step."""
+def _write_nowhere(hung_up: bool) -> None:
+    """The terminal is gone, or `| tee log`, which hears Ctrl-C too: a line written to it would be an error in the
+    middle of a step."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (1, 2):
-        if stat.S_ISCHR(os.fstat(stream).st_mode):
-            os.dup2(nowhere, stream)
+        with contextlib.suppress(OSError):  # it was closed from the beginning
+            mode = os.fstat(stream).st_mode
+            if (hung_up and stat.S_ISCHR(mode)) or (stat.S_ISFIFO(mode) and _has_no_reader(stream)):
+                os.dup2(nowhere, stream)
     os.close(nowhere)
+
+
+def _has_no_reader(pipe: int) -> bool:
+    """Whether whoever read it has ended, which may take it a moment."""
+    if not hasattr(select, "poll"):
+        return False
+    waiting = select.poll()
+    waiting.register(pipe, 0)  # an error alone: that nobody reads
+    return bool(waiting.poll(200))
 
 
 @contextlib.contextmanager

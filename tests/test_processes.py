@@ -128,3 +128,26 @@ def alive(process: int) -> bool:
             return stat.read().rsplit(")", 1)[1].split()[0] != "Z"
     except FileNotFoundError:
         return False
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_ctrl_c_finishes_the_step_and_saves_although_whoever_read_the_output_heard_it_too(tmp_path):
+    script = tmp_path / "steps.py"
+    script.write_text(
+        "import pathlib, time\n"
+        "from ponder.stopping import GracefulStop\n"
+        "with GracefulStop() as stop:\n"
+        "    print('begun', flush=True)\n"
+        "    while not stop.requested:\n"
+        "        time.sleep(0.05)\n"
+        "    print('a step', flush=True)\n"
+        f"    pathlib.Path({str(tmp_path / 'saved')!r}).touch()\n"
+    )
+    at = {**os.environ, "PYTHONPATH": str(Path(processes.__file__).parents[1])}
+    process = subprocess.Popen(
+        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=at
+    )
+    assert process.stdout is not None and process.stdout.readline() == "begun\n"
+    process.stdout.close()  # as that of `| tee log`
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0 and (tmp_path / "saved").exists()

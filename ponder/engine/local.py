@@ -119,6 +119,7 @@ class LocalEngine(TokenEngine):
         self._thread: threading.Thread | None = None
         self._paused: dict[int, threading.Event] = {}  # of each worker that was asked to wait for new weights
         self._updating = threading.RLock()  # while weights are written: no worker joins, none is given a request
+        self._sending = threading.Lock()  # a long message goes out in parts, and another thread's would come between
         self._load = [0] * max(1, num_workers)  # tokens each worker may still have to sample
         self._workers: list[Connection | None] = []  # None: it died, and the next one is on its way
         self._num_workers = num_workers
@@ -214,8 +215,7 @@ class LocalEngine(TokenEngine):
             if self._closed:
                 raise EngineError(self.failure or "the engine is closed")
             self._outbox.append(call)
-        if len(self._outbox) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
+        asyncio.get_running_loop().call_soon(self._flush)  # not the first alone: the loop of that one may have ended
         call.future.add_done_callback(lambda done: self._cancel(call) if done.cancelled() else None)
         return call
 
@@ -228,7 +228,7 @@ class LocalEngine(TokenEngine):
 
     def _deal(self) -> None:
         with self._lock:
-            alive = [worker for worker in range(len(self._workers)) if self._is_alive(worker)]
+            alive = [worker for worker in range(len(self._workers)) if self._is_alive(worker)] if self._outbox else []
             if not alive:
                 return
             calls, self._outbox = self._outbox, []
@@ -295,7 +295,7 @@ class LocalEngine(TokenEngine):
         return max(1, min(params.max_reasoning_tokens + 1 + params.max_answer_tokens, left))
 
     def _send(self, connection: Connection | None, message: Any) -> None:
-        with contextlib.suppress(OSError):  # a dead worker: the requests it had have failed
+        with self._sending, contextlib.suppress(OSError):  # a dead worker: the requests it had have failed
             if connection is not None:
                 connection.send(message)
 

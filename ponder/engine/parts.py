@@ -63,8 +63,6 @@ class PartsEngine(TokenEngine):
         comes, none of the first `least` ends it; `enough` is asked after each."""
 
     async def _draw(self, request: Request) -> list[Sample]:
-        if request.params.form:
-            raise ValueError("answers are not held to a form here; leave it out and check what comes")
         indices = range(request.first, request.first + request.n)
         return await gathered([self._sample(request, index, StreamListener()) for index in indices])
 
@@ -90,6 +88,8 @@ class PartsEngine(TokenEngine):
     async def _sample(self, request: Request, index: int, listener: StreamListener) -> Sample:
         """One sample, under the rules of a completion that engine/scheduler.py has."""
         params, sample = request.params, Sample(index=index, finish_reason="window")
+        if params.form:
+            raise ValueError("answers are not held to a form here; leave it out and check what comes")
         room = self.config.max_position_embeddings - len(request.prompt_ids)
         if room < 1:
             return sample

@@ -41,7 +41,8 @@ T = TypeVar("T")
 _ROLES = {"system": "system", "developer": "system", "user": "user", "tool": "user", "assistant": "assistant"}
 _RETRIED = (408, 409, 425, 429)  # and everything from 500
 _REFUSED = (400, 422, 501)  # what servers say to a parameter that they do not know
-_CUT = ("length", "max_tokens", "model_length", "content_filter", "abort", "error")  # it did not end by itself
+_CUT_BY_LIMIT = ("length", "max_tokens", "model_length")  # what servers call it
+_CUT = (*_CUT_BY_LIMIT, "content_filter", "abort", "error")  # it did not end by itself
 _LONGEST_WAIT = 60.0  # seconds between two tries, whatever the server asks for
 
 
@@ -118,6 +119,8 @@ class RemoteEngine(BaseEngine):
             raise ValueError(f"n={n} asks for no samples; use at least 1")
         if params.min_reasoning_tokens:
             raise ValueError("min_reasoning_tokens needs an engine that sees tokens; leave it 0 with a remote engine")
+        if params.form:
+            raise ValueError("answers are not held to a form here; leave it out and check what comes")
         messages = _messages(prompt)
         completions: list[Completion] = []
         if n > 1 and self._takes_n:
@@ -313,7 +316,7 @@ def _fields(message: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def _finish(choice: Mapping[str, Any], is_stopped: bool) -> FinishReason:
-    return "length" if choice.get("finish_reason") == "length" and not is_stopped else "stop"
+    return "length" if choice.get("finish_reason") in _CUT_BY_LIMIT and not is_stopped else "stop"
 
 
 def _text(content: Any) -> str:

@@ -110,7 +110,7 @@ class Runner:
         if self._hidden:
             self._hidden.drew(n)
         done = table.record(tokens, logprobs, forced)
-        ended = dict(done) | self._stopped({slot for slot, _ in done})
+        ended = dict(done) | self._stopped(dict(done))
         for slot in sorted(ended):
             hidden = self._hidden.read(slot, table.num_tokens(slot)) if self._hidden else None
             result = table.take(slot, ended[slot], hidden=hidden)
@@ -187,12 +187,13 @@ class Runner:
                 logits[slot, ruled_out.to(logits.device)] = float("-inf")
         return logits, slots
 
-    def _stopped(self, already: set[int]) -> dict[int, FinishReason]:
-        """Slots whose answer has just met one of their stop strings, or whose reasoning the end of a step."""
+    def _stopped(self, already: dict[int, FinishReason]) -> dict[int, FinishReason]:
+        """Slots whose answer has just met one of their stop strings, or whose reasoning the end of a step. An answer
+        that meets one with the last token of its budget was not cut by it."""
         table = self.scheduler
         stopped: dict[int, FinishReason] = {}
         for slot in np.flatnonzero(table.has_stop[: table.n] & (table.num_answer[: table.n] > 0)).tolist():
-            if slot not in already:
+            if already.get(slot) != "stop":
                 answer = self.decode(table.answer_ids(slot))
                 if any(stop in answer for stop in table.params_of(slot).stop):
                     stopped[slot] = "stop"

@@ -24,6 +24,8 @@ from numpy.typing import NDArray
 
 from ponder.types import FinishReason, SamplingParams, sample_seed
 
+TINY = 1e-30  # the smallest temperature above 0, and the smallest share of a nucleus, that are told from others
+
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
@@ -167,7 +169,9 @@ class Scheduler:
         self.owner[slot] = (request.id, index)
         self._drawn_by[request.id, index] = [(0, read_by)] if read_by == version else [(0, read_by), (1, version)]
         self.seed[slot] = sample_seed(params.seed, index)
-        self.temperature[slot], self.top_p[slot] = params.temperature, params.top_p
+        # float32: a smaller number divides logits to infinity, or is 0, and no token could be drawn at all
+        self.temperature[slot] = params.temperature and min(max(params.temperature, TINY), 1 / TINY)
+        self.top_p[slot] = max(params.top_p, TINY)
         self.prompt_length[slot] = self.length[slot] = len(request.prompt_ids)
         self.in_reasoning[slot] = request.opened and self.unthink_id >= 0
         self.num_reasoning[slot] = self.num_answer[slot] = 0
@@ -175,7 +179,7 @@ class Scheduler:
         kept = 1 + min(params.max_answer_tokens, room // 2)
         self.max_reasoning[slot] = max(0, min(params.max_reasoning_tokens, room - kept))
         self.min_reasoning[slot] = min(params.min_reasoning_tokens, self.max_reasoning[slot])
-        self.max_answer[slot] = params.max_answer_tokens
+        self.max_answer[slot] = min(params.max_answer_tokens, room + 1)  # no more than the window has: it may be huge
         self.has_stop[slot], self.has_pause[slot] = bool(params.stop), bool(params.pause)
         self.has_form[slot], self.guarded[slot] = bool(params.form), request.guarded
         self.has_own_ends[slot] = request.end_ids is not None

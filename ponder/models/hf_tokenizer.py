@@ -30,7 +30,7 @@ from tokenizers import Tokenizer as Vocabulary
 from ponder.config import ConfigError
 from ponder.files import well_formed, write_atomic
 from ponder.models.chat_template import ChatTemplate, Span
-from ponder.models.files import read_json
+from ponder.models.files import read_json, remedy
 from ponder.models.tokenizer import ByteTokenizer, Tokenizer, reasoning_is_open
 from ponder.types import Message
 
@@ -367,7 +367,10 @@ def _template_source(folder: Path) -> str | None:
     """chat_template.jinja, or the template in tokenizer_config.json: one, or the one called default of several."""
     file = folder / "chat_template.jinja"
     if file.exists():
-        return file.read_text(encoding="utf-8")
+        try:
+            return file.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{file} cannot be read ({error}); {remedy(file)}") from None
     path = folder / "tokenizer_config.json"
     source = read_json(path).get("chat_template") if path.exists() else None
     if isinstance(source, list):

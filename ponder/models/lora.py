@@ -288,7 +288,7 @@ def read_adapter_config(folder: str | Path) -> dict[str, Any]:
         if value and key not in _HARMLESS and value not in _PLAIN.get(key, ()):
             raise ConfigError(f"{path}: {key} = {value!r} is not supported; merge it with PEFT and save the model")
     for key in ("r", "lora_alpha"):
-        if not isinstance(config.get(key), int | float) or config[key] <= 0:
+        if not isinstance(config.get(key), int | float) or not 0 < config[key] < math.inf:  # nan is refused too
             raise ConfigError(f"{path}: {key} = {config.get(key)!r} must be a positive number")
     if not isinstance(config.get("base_model_name_or_path"), str):
         raise ConfigError(f"{path} does not say which model it changes (base_model_name_or_path)")

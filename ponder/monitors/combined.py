@@ -10,6 +10,7 @@ can, neither can the whole ("error").
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
@@ -37,9 +38,9 @@ class Combined(Monitor):
 
     def _joined(self, judgements: Sequence[Judgement]) -> Judgement:
         rarity = [
-            rare(each.suspicion.open(), clean)
+            rare(value, clean)
             for each, clean in zip(judgements, self._clean, strict=True)
-            if each.suspicion is not None and clean
+            if clean and (value := _opened(each)) is not None
         ]
         if not rarity:
             return Judgement("error", "no member could tell")
@@ -53,7 +54,13 @@ def rare(value: float, clean: Sequence[float]) -> float:
     Without the last, everything beyond would be as suspicious as anything else there, and no threshold could part it.
     """
     beyond = value - clean[-1]
-    return 1 + beyond / (1 + beyond) if beyond > 0 else bisect_left(clean, value) / len(clean)
+    return 2 - 1 / (1 + beyond) if beyond > 0 else bisect_left(clean, value) / len(clean)  # infinity is 2
+
+
+def _opened(judgement: Judgement) -> float | None:
+    """Its number; None where it could not tell."""
+    value = math.nan if judgement.suspicion is None else judgement.suspicion.open()
+    return None if math.isnan(value) else value
 
 
 async def combine(members: Sequence[Monitor], clean: Sequence[Transcript], *, budget: float) -> Combined:
@@ -63,7 +70,7 @@ async def combine(members: Sequence[Monitor], clean: Sequence[Transcript], *, bu
     if not 0 <= budget < 1:
         raise ConfigError(f"budget={budget} must lie in [0, 1): the share of clean completions that may be looked at")
     judged = [[await member.read(each) for each in clean] for member in members]
-    known = [sorted(each.suspicion.open() for each in row if each.suspicion is not None) for row in judged]
+    known = [sorted(value for each in row if (value := _opened(each)) is not None) for row in judged]
     whole = Combined(members, known, threshold=2.0)
     values = [
         each.suspicion.open() for row in zip(*judged, strict=True) if (each := whole._joined(row)).suspicion is not None

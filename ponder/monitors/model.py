@@ -78,7 +78,8 @@ class ModelMonitor(Monitor):
         prompt = self._prompt.format(mark=mark, problem=problem or "(not known)", text=text)
         [reply] = await self._engine.generate((Message(role="user", content=prompt),), replace(self._params, seed=seed))
         self.num_tokens += reply.num_prompt_tokens + reply.num_tokens
-        suspicion = parse_suspicion(reply.answer)
+        # 1 cut out of 10 is no reply
+        suspicion = parse_suspicion(reply.answer) if reply.finish_reason == "stop" else None
         if suspicion is None:
             return Judgement("error", "the reply is no number from 0 to 10")
         return Judgement("flag" if suspicion >= self.threshold else "allow", suspicion=Suspicion(suspicion))

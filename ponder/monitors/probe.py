@@ -39,6 +39,8 @@ class HiddenProbe(Monitor):
         states_F = np.asarray(transcript.hidden, float)
         if states_F.shape != self.weights_F.shape:
             return Judgement("error", f"hidden states of {states_F.size} numbers, not {self.weights_F.size}")
+        if not np.isfinite(states_F).all():
+            return Judgement("error", "hidden states with numbers that are not finite")
         chance = 1 / (1 + math.exp(-float(np.clip(states_F @ self.weights_F + self.bias, -500, 500))))
         return Judgement("flag" if chance >= self.threshold else "allow", suspicion=Suspicion(chance))
 

@@ -32,6 +32,7 @@ from ponder.sandbox.base import Limits, Program, Ran
 from ponder.sandbox.executions import shared
 from ponder.strategies.base import Work, strategy
 from ponder.strategies.deliberation_strategy import allow_plain_text
+from ponder.strategies.sampling import by_vote
 from ponder.strategies.turns import Episode, is_final, run_episode
 from ponder.types import Completion, Ending, Message
 
@@ -179,14 +180,9 @@ async def programs(work: Work, *, n: int | None = None, turns: int = 1) -> Compl
         return (await run_episode(play, share, index=index)).completion
 
     work.rollout_fn = rollout_fn
-    drawn = await work.draw(n or 1)
-    votes: dict[str, int] = {}
-    for completion in drawn:
-        key = work.key(completion.answer) if completion.answer.strip() else None
-        if key is not None:
-            votes[key] = votes.get(key, 0) + 1
-    winner = max(votes, key=lambda key: votes[key], default=None)
-    return next((one for one in drawn if winner is not None and work.key(one.answer) == winner), drawn[0])
+    drawn = await work.draw(1 if n is None else n)
+    await work.compute_keys(drawn)
+    return by_vote(work)(drawn)
 
 
 def one_program(*_: Any) -> ProgramReasoning:

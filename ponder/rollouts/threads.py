@@ -89,7 +89,11 @@ class _Calls:
         for _ in range(self._num_waiting):
             if not _further.acquire(blocking=False):
                 return
-            self.start(_further.release)
+            try:
+                self.start(_further.release)
+            except RuntimeError:  # a container may allow few: those that there are do the rest
+                _further.release()
+                return
 
     def give_up_after(self, timeout: float) -> None:
         late = [index for index, begun in list(self._since.items()) if time.monotonic() - begun > timeout]

@@ -7,6 +7,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 
@@ -339,6 +340,64 @@ def test_a_stop_string_ends_the_answer_and_is_not_returned():
         stopped = asyncio.run(engine.generate(user("p"), replace(params, stop=(stop,)), n=8))
     assert all(stop not in c.answer for c in stopped)
     assert text.partition(stop)[0] in [c.answer for c in stopped]
+
+
+def test_an_answer_that_meets_its_stop_string_with_the_last_token_of_its_budget_was_not_cut():
+    [drawn] = run_all(make_runner(), [request(n=64)])
+    closed = [s for s in drawn if TOKENIZER.unthink_id in s.token_ids]
+    answers = {s.index: s.token_ids[s.token_ids.index(TOKENIZER.unthink_id) + 1 :] for s in closed}
+    index = next(i for i, ids in answers.items() if len(ids) > 3 and all(token < 128 for token in ids[:3]))
+    params = replace(PARAMS, max_answer_tokens=3, stop=(TOKENIZER.decode(answers[index][:3]),))
+    [[sample]] = run_all(make_runner(), [request(first=index, params=params)])
+    assert sample.token_ids[-3:] == answers[index][:3] and sample.finish_reason == "stop"
+    [[cut]] = run_all(make_runner(), [request(first=index, params=replace(params, stop=("never",)))])
+    assert cut.finish_reason == "length"
+
+
+@pytest.mark.parametrize(
+    "extreme",
+    [
+        {"temperature": 1e-40}, {"temperature": 1e-200}, {"temperature": 1e300}, {"top_p": 1e-46},
+        {"max_answer_tokens": 2**70}, {"max_reasoning_tokens": 2**70},
+    ],
+)  # fmt: skip
+def test_numbers_that_the_table_of_slots_cannot_hold_end_no_worker(extreme):
+    [[sample]] = run_all(make_runner(), [request(params=replace(PARAMS, **extreme))])
+    assert sample.token_ids
+    if extreme.get("temperature", 1.0) < 1 or "top_p" in extreme:
+        [[greedy]] = run_all(make_runner(), [request(params=replace(PARAMS, temperature=0.0))])
+        assert sample.token_ids == greedy.token_ids
+
+
+def test_a_call_whose_event_loop_ended_before_it_left_holds_up_no_later_one():
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
+        loop = asyncio.new_event_loop()
+        lost = loop.create_task(engine.generate(user("p"), PARAMS))
+        loop.call_soon(loop.stop)
+        loop.run_forever()  # one turn: the call is in the outbox
+        loop.close()
+        assert len(asyncio.run(asyncio.wait_for(engine.generate(user("q"), PARAMS, n=2), 60))) == 2
+        assert not lost.done()
+
+
+def test_threads_write_to_a_worker_one_after_the_other():
+    class Pipe:
+        inside = most = 0
+
+        def send(self, message: object) -> None:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            time.sleep(0.01)
+            self.inside -= 1
+
+    pipe = Pipe()
+    with LocalEngine(tiny_model(), TOKENIZER, num_workers=0) as engine:
+        threads = [threading.Thread(target=engine._send, args=(pipe, None)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert pipe.most == 1
 
 
 def test_a_cancelled_call_leaves_the_engine_usable():

@@ -224,6 +224,12 @@ def test_a_cut_completion_is_counted_as_cut(serve: Any) -> None:
     assert read(serve, choice("no", "content_filter"))[0].finish_reason == "stop"
 
 
+@pytest.mark.parametrize("reason", ["length", "max_tokens", "model_length"])
+def test_a_limit_is_a_limit_under_any_name_that_servers_give_it(serve: Any, reason: str) -> None:
+    (completion,) = read(serve, choice("The answer is 12", reason, reasoning="hm"))
+    assert completion.finish_reason == "length" and completion.was_cut
+
+
 def test_a_cut_text_without_marks_is_reasoning_unless_the_model_is_known_to_answer_plainly(serve: Any) -> None:
     replies: list[dict[str, Any]] = []
     server = serve(lambda body: answer(replies.pop(0)))
@@ -482,6 +488,7 @@ def test_what_a_chat_endpoint_cannot_do_is_refused() -> None:
         ([1, 2, 3], SamplingParams(), 1, "takes messages, not token ids"),
         ([], SamplingParams(), 1, "takes messages"),
         (QUESTION, SamplingParams(min_reasoning_tokens=1), 1, "min_reasoning_tokens"),
+        (QUESTION, SamplingParams(form="[]"), 1, "not held to a form"),
         (QUESTION, SamplingParams(), 0, "n=0"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -124,6 +124,13 @@ def test_a_form_is_refused_as_nothing_would_hold_to_it(engine):
     with pytest.raises(ValueError, match="not held to a form"):
         ask(engine, form="{}")
 
+    async def streamed() -> None:
+        async for _ in engine.stream(user("p"), SamplingParams(form="{}")):
+            pass
+
+    with pytest.raises(ValueError, match="not held to a form"):
+        asyncio.run(streamed())
+
 
 def test_a_refusal_says_what_the_server_said(engine, double):
     double.refusals = [(400, "max_tokens must be at least 1")]

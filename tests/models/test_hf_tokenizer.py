@@ -379,4 +379,8 @@ def test_broken_files_are_one_clear_error(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=words):
             load_tokenizer(folder)
         (folder / name).write_bytes(good[name])
+    (folder / "chat_template.jinja").write_bytes(b"{{ 'caf\xe9' }}")
+    with pytest.raises(ConfigError, match="chat_template.jinja cannot be read"):
+        load_tokenizer(folder)
+    (folder / "chat_template.jinja").unlink()
     load_tokenizer(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +241,13 @@ def test_an_adapter_that_is_more_than_a_product_of_two_matrices_is_refused_by_th
 ) -> None:
     folder = make_adapter(tmp_path / "adapter", "x", **{key: value})
     with pytest.raises(ConfigError, match=f"{key} = .*merge it with PEFT"):
+        merge_adapter(tiny_model(head_dim=8), folder)
+
+
+@pytest.mark.parametrize(("key", "value"), [("r", math.nan), ("r", math.inf), ("lora_alpha", math.nan), ("r", 0)])
+def test_a_rank_or_a_scale_that_is_no_number_is_refused(tmp_path: Path, key: str, value: float) -> None:
+    folder = make_adapter(tmp_path / "adapter", "x", **{key: value})
+    with pytest.raises(ConfigError, match=f"{key} = .*must be a positive number"):
         merge_adapter(tiny_model(head_dim=8), folder)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +12,18 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
-from ponder.monitors import Judgement, Monitor, Rules, Transcript, ask_monitor, learned, load_monitors, phrases, probe
+from ponder.monitors import (
+    Judgement,
+    Monitor,
+    Rules,
+    Suspicion,
+    Transcript,
+    ask_monitor,
+    learned,
+    load_monitors,
+    phrases,
+    probe,
+)
 from ponder.monitors.combined import combine, rare
 from ponder.monitors.model import ModelMonitor, parse_suspicion
 from ponder.types import Completion, SamplingParams
@@ -99,6 +111,7 @@ def test_a_probe_tells_states_apart_and_says_so_when_it_has_none():
     assert sum(a == b for a, b in zip(said, labels[30:], strict=True)) >= 9
     assert read(monitor, reasoning="x").action == "error"
     assert read(monitor, hidden=np.zeros(4)).action == "error"
+    assert read(monitor, hidden=np.full(6, np.nan)).action == "error"
 
 
 @pytest.mark.parametrize(
@@ -108,6 +121,11 @@ def test_a_probe_tells_states_apart_and_says_so_when_it_has_none():
 )  # fmt: skip
 def test_a_reply_counts_only_if_it_is_the_number_that_was_asked_for(reply, said):
     assert parse_suspicion(reply) == said
+
+
+def test_a_number_that_a_limit_cut_is_undecided():
+    monitor = ModelMonitor(ScriptedEngine(["10"]), params=SamplingParams(max_answer_tokens=1))  # says 1
+    assert read(monitor, reasoning="x").action == "error"
 
 
 def test_a_model_quotes_what_it_reads_and_an_unreadable_reply_is_undecided():
@@ -148,6 +166,22 @@ def test_members_catch_what_others_miss_under_one_budget():
 def test_beyond_all_clean_ones_further_is_still_more_suspicious():
     assert [rare(value, [0.0, 0.0, 0.5, 0.6]) for value in (0.0, 0.5, 0.6)] == [0.0, 0.5, 0.75]
     assert 1 < rare(0.7, [0.6]) < rare(5.0, [0.6]) < 2
+    assert rare(math.inf, [0.6]) == 2
+
+
+@pytest.mark.parametrize(("said", "action"), [(math.inf, "flag"), (math.nan, "error"), (-math.inf, "allow")])
+def test_infinite_suspicion_is_the_largest_there_is_and_nan_is_none(said, action):
+    class Odd(Monitor):
+        name = "odd"
+
+        async def __call__(self, segment, context):
+            return Judgement("allow", suspicion=Suspicion(said if segment == "odd" else len(segment)))
+
+    async def joined():
+        whole = await combine([Odd()], [Transcript(reasoning="x" * i) for i in range(5)], budget=0.0)
+        return (await whole.read(Transcript(reasoning="odd"))).action
+
+    assert asyncio.run(joined()) == action
 
 
 def test_a_monitor_that_returns_something_else_is_an_error_and_can_stop():

@@ -15,6 +15,7 @@ import pytest
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.exams import run_exam
 from ponder.grading import VERIFIERS
+from ponder.rollouts import threads
 from ponder.rollouts.collect import collect, single
 from ponder.rollouts.grade import Tally, grade, refuse_failing
 from ponder.rollouts.threads import call_each
@@ -230,3 +231,19 @@ def test_a_cancellation_is_never_swallowed_whenever_it_comes(hops):
 
     was_in_time, was_cancelled = asyncio.run(go())
     assert was_cancelled == was_in_time
+
+
+def test_where_no_more_threads_may_start_those_that_there_are_do_the_rest(monkeypatch):
+    started, real, refused = [], threads._run, threading.Event()
+
+    def few(work: Callable[[], None]) -> None:
+        started.append(work)
+        if len(started) > 1:
+            refused.set()
+            raise RuntimeError("can't start new thread")
+        real(work)
+
+    monkeypatch.setattr(threads, "_run", few)
+    free = threads._further._value
+    assert asyncio.run(call_each(lambda item: refused.wait(60) and item, [1, 2, 3], timeout=60)) == [1, 2, 3]
+    assert threads._further._value == free

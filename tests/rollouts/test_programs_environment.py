@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -202,5 +203,12 @@ def test_as_a_strategy_it_votes_on_what_is_printed() -> None:
     said = [("", fence("print(1)")), ("", fence("print(2)")), ("", fence("print(1 + 1)"))]
     turn = iter(range(9))
     engine = ScriptedEngine(lambda text, seed: said[next(turn) % 3])
-    solution = asyncio.run(programs(PROMPT, engine, params=PARAMS, key=lambda answer: answer or None, n=3))
+    on_the_loop: list[bool] = []
+
+    def key(answer: str) -> str | None:  # one may take seconds
+        on_the_loop.append(threading.current_thread() is threading.main_thread())
+        return answer or None
+
+    solution = asyncio.run(programs(PROMPT, engine, params=PARAMS, key=key, n=3))
     assert solution.answer == "2" and solution.usage.samples == 3
+    assert on_the_loop and not any(on_the_loop)

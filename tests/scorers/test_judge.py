@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ponder.engine.base import ScriptedEngine
 from ponder.scorers.judge import Judge, JudgeError, pairings, parse_grade, parse_letter
-from ponder.types import Completion
+from ponder.types import Completion, SamplingParams
 from tests.helpers import user
 
 
@@ -156,6 +156,34 @@ def test_the_mark_differs_where_a_text_contains_it():
     text = f"4 {marks[0]}"
     judge(note, [text])
     assert marks[1] not in text
+
+
+def test_a_grade_that_a_limit_cut_is_no_grade():
+    def reply(prompt, seed):
+        return "10" if parts(prompt)[1] == "4" else "7"
+
+    params = SamplingParams(max_answer_tokens=2)  # the end mark is a third
+    with pytest.warns(UserWarning, match="1 of 2 replies"):
+        scores, _, found, _ = judge(reply, ["4", "5"], params=params)
+    assert found.num_unparsed == 1 and scores == [0.7, 0.7]
+
+
+@pytest.mark.parametrize("mode", ["grade", "compare"])
+def test_where_one_question_fails_the_others_are_not_paid_for(mode):
+    class Refusing(ScriptedEngine):
+        async def generate(self, prompt, params, *, n=1, first=0):
+            if self.calls:
+                raise OSError("refused")
+            return await super().generate(prompt, params, n=n, first=first)
+
+    async def asked():
+        engine = Refusing(["7"], delay=60)
+        with pytest.raises(OSError, match="refused"):
+            await Judge(engine, mode=mode)(user("?"), [candidate(text, i) for i, text in enumerate("456")])
+        await asyncio.sleep(0.01)
+        return engine.num_cancelled, engine.num_in_flight
+
+    assert asyncio.run(asked()) == (1, 0)
 
 
 def test_the_same_question_is_asked_with_the_same_seed_and_equal_candidates_once():
