@@ -300,7 +300,7 @@ def fit_weights(
     entries = [under_rules(entry, rules) for entry in entries]
     asked, budgets = budgets, [b for b in budgets if b <= min(len(entry.hidden) for entry in entries)]
     if not budgets:
-        raise ValueError(f"no problem to fit on has as many samples as the fewest submissions, {min(asked)}; draw more")
+        raise ValueError(f"a problem to fit on has fewer samples than the fewest submissions, {min(asked)}; draw more")
     rng = np.random.default_rng(seed)
     best, best_score = Weights(), -math.inf
     for number in range(tries + 1):

@@ -204,7 +204,7 @@ def test_of_fewer_samples_fewer_programs_are_run(entries):
 
 
 def test_weights_are_not_fitted_on_fewer_samples_than_submissions(entries):
-    with pytest.raises(ValueError, match="as many samples as the fewest submissions, 25"):
+    with pytest.raises(ValueError, match="fewer samples than the fewest submissions, 25"):
         fit_weights(entries, rules=CODEFORCES, budgets=(25, 50))
 
 
