@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -159,6 +158,7 @@ class AgentTools:
         """Measure the model on the first `limit` problems of a task, e.g. "arithmetic", "arithmetic:level=3-6" or
         "gsm8k": pass@k and cons@k (the most frequent of k answers), each with its 95 % interval. Takes minutes. The
         samples are kept in `folder`; the same call again draws nothing twice."""
+        from ponder.cli.measure import folder_name
         from ponder.evals.exams import run_exam
         from ponder.tasks import load_task
 
@@ -170,7 +170,7 @@ class AgentTools:
         model = await self._opened()
         info = model.info
         dials = f"{params.max_reasoning_tokens}-{params.max_answer_tokens}-{temperature:g}-{seed}"
-        folder = self._out / re.sub(r"[^\w.=@+-]+", "_", f"mcp-{task}-{info.name}-{dials}").strip("_")
+        folder = self._out / folder_name(f"mcp-{task}-{info.name}-{dials}")
         async with self._one_at_a_time:
             result = await run_exam(
                 problems, model.engine, name=task, model=info.name, fingerprint=info.fingerprint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -211,9 +212,12 @@ def ioi(
 def read_totals(path: Path) -> list[float]:
     """The numbers of a file, one a line."""
     try:
-        return [float(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        totals = [float(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except ValueError as error:
         raise ConfigError(f"{path}: {error}; write one contestant's total a line") from None
+    if not totals or not all(map(math.isfinite, totals)):
+        raise ConfigError(f"{path}: no totals, or one that is no number; write one contestant's total a line")
+    return totals
 
 
 def numbers(text: str) -> list[int]:

@@ -53,6 +53,8 @@ def rate_(
 
     if made_up == (submissions is not None):
         raise ConfigError("give the submissions and --contest FILE, or --made-up, which needs neither")
+    if made_up and (contests or language):
+        raise ConfigError("--made-up has contests and a language of its own: leave out --contest and --language")
     if made_up:
         rounds_held = made_up_contests(num=rounds, num_humans=humans, seed=seed)
         found = rate(rounds_held, made_up_tries(rounds_held, rating=rating, seed=seed, num_tries=tries), rule=rule)

@@ -11,6 +11,7 @@ import typer
 from ponder.cli import options as opt
 from ponder.cli.app import MEASURE, USE, app
 from ponder.cli.options import number
+from ponder.config import ConfigError
 
 BANK_FORMATS = "inspect, eee, lm-eval or hub"
 
@@ -43,10 +44,20 @@ def export(
     as_json: opt.Json = False,
 ) -> None:  # fmt: skip
     """Write a model as GGUF, its adapters as one, an exam in other formats, or a server's answers as training rows."""
-    if source.startswith(("http://", "https://")):
-        return _export_served(source, out, api_key, with_reasoning, limit, as_json)
-    if form is None and out.suffix == ".eval":
+    is_served = source.startswith(("http://", "https://"))
+    if form is None and out.suffix == ".eval" and not is_served:
         form = "inspect"
+    is_bank = form is not None or (Path(source) / "bank.json").exists()
+    what = "a server" if is_served else "a bank" if is_bank else "a model" if out.suffix == ".gguf" else "an adapter"
+    given = {
+        "--format": (form, "a bank"), "--with-reasoning": (with_reasoning, "a bank or a server"),
+        "--model-id": (model_id, "a bank"), "--dataset": (dataset, "a bank"), "--type": (kind != "F16", "a model"),
+        "--rank": (rank, "an adapter"), "--limit": (limit != 10_000, "a server"),
+    }  # fmt: skip
+    if stray := [name for name, (value, of) in given.items() if value and what not in of]:
+        raise ConfigError(f"{stray[0]} is of {given[stray[0]][1]}, and this writes what is of {what}: leave it out")
+    if is_served:
+        return _export_served(source, out, api_key, with_reasoning, limit, as_json)
     if form is None:
         files, notes = _export_model(source, out, kind, rank)
     else:
@@ -60,7 +71,6 @@ def export(
 
 def _export_model(source: str, out: Path, kind: str, rank: int) -> tuple[list[Path], list[str]]:
     """A GGUF file of the whole model, adapters merged into their base; any other name is a folder for the adapter."""
-    from ponder.config import ConfigError
     from ponder.models import hub
     from ponder.models.fold import fold
     from ponder.models.gguf_export import export_gguf
@@ -80,7 +90,6 @@ def _export_model(source: str, out: Path, kind: str, rank: int) -> tuple[list[Pa
 def _export_served(url: str, out: Path, api_key: str, with_reasoning: bool, limit: int, as_json: bool) -> None:
     """The rows of one's own stored answers, each with whether a monitor flagged it: trained on whole, or not at all."""
     from ponder.cli.show import finish
-    from ponder.config import ConfigError
     from ponder.files import write_atomic
     from ponder.serve.terminal import error_message, key_for
 
@@ -121,7 +130,7 @@ def _export_served(url: str, out: Path, api_key: str, with_reasoning: bool, limi
 def _export_bank(
     bank: Path, out: Path, form: str, with_reasoning: bool, model_id: str, dataset: str
 ) -> tuple[list[Path], list[str]]:
-    from ponder.config import ConfigError, lookup
+    from ponder.config import lookup
     from ponder.evals.exports import EXPORTS, write_hub
     from ponder.evals.exports.shared import HUB_NAME, shared
 

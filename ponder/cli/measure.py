@@ -156,6 +156,8 @@ def scale(
     from ponder.trained_on import training_sources
 
     if (run / "bank.json").exists():
+        if task is not None or part is not None or checkpoint is not None:
+            raise ConfigError(f"{run} is one exam: --task, --part and --checkpoint are for the folder of a run")
         found = compare_strategies(run)
         found.write(run / STRATEGIES)
         return finish_scale(render(run), found, as_json)
@@ -293,6 +295,8 @@ def grade(
     from ponder.grading.verifiers import grade_file, grade_row
 
     rows: Iterable[dict[str, Any]]
+    if file is not None and (target is not None or answer is not None):
+        raise ConfigError(f"{file} has targets and answers: leave out --target and --answer, or --file")
     if file is not None:
         rows = grade_file(file, verifier)
     elif target is None or answer is None:

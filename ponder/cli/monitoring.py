@@ -99,7 +99,9 @@ def evaluate(
     view: Annotated[Optional[str], typer.Option(help="Of --model; default: all three.")] = None,
     api_key: opt.ApiKey = None,
     budget: BudgetOption = 0.02,
-    rate: Annotated[Optional[float], number("Its base rate in use; default: that of the data.", least=0)] = None,
+    rate: Annotated[
+        Optional[float], number("Its base rate in use; default: that of the data.", least=0, most=1)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Where replies of --model are kept. Again = go on.")] = Path("runs/monitor"),
     as_json: opt.Json = False,
 ) -> None:
@@ -109,8 +111,10 @@ def evaluate(
     from ponder.monitors.base import VIEWS
     from ponder.monitors.model import ModelMonitor
 
-    cases, monitors = read_cases(planted), list(load_monitors(name or []))
     url, _, served = (endpoint or "").strip().partition(" ")
+    if not url and (view is not None or prompt != "intent"):
+        raise ConfigError("--prompt and --view are of --model, which is not given; other monitors have their own")
+    cases, monitors = read_cases(planted), list(load_monitors(name or []))
     if not monitors and not url:
         raise ConfigError("name a monitor: --monitor rules, a file, module:attr, or --model 'http://HOST/v1 NAME'")
     with contextlib.ExitStack() as stack:

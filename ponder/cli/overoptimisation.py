@@ -72,6 +72,8 @@ def curves_(
 
     if not proxy and not run:
         raise ConfigError("give reward models (--proxy) for a bank, or runs that were rewarded by one (--run)")
+    if (bank is None) != (not proxy):
+        raise ConfigError("a bank and reward models (--proxy) go together; a run has its own")
     measure = lookup({}, gold, what="gold reward")
     found: list[PressedCurve] = []
     if bank is not None:

@@ -57,7 +57,7 @@ def prefer(
     from ponder.scorers.files import fingerprint
     from ponder.tasks.preferences import load_comparisons
 
-    _check_what_goes_together(judge, scorer, votes, bank, base_url)
+    _check_what_goes_together(judge, scorer, votes, bank, base_url, out)
     if out is not None:
         refuse_overwriting(out, task or "", votes or "")
 
@@ -95,12 +95,15 @@ def prefer(
 
 
 def _check_what_goes_together(
-    judge: str | None, scorer: Path | None, votes: Path | None, bank: Path | None, base_url: str | None
-) -> None:
+    judge: str | None, scorer: Path | None, votes: Path | None, bank: Path | None, base_url: str | None,
+    out: Path | None,
+) -> None:  # fmt: skip
     if judge is None and (votes or bank or base_url):
         raise ConfigError("--votes, --bank and --base-url are of a judge; name a model with --judge")
     if judge is not None and scorer is not None:
         raise ConfigError(f"{scorer} and --judge {judge}: one of them at a time")
+    if bank is not None and out is not None:
+        raise ConfigError("--out is for the numbers of an exam, and a bank's pairs give none: leave it out")
     if bank is not None and votes is None:
         raise ConfigError(
             "a bank's answers have no recorded preferences to measure against: give the judge's votes a file (--votes)"

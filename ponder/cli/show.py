@@ -149,7 +149,7 @@ def print_metrics(result: ExamResult) -> None:
         table.add_row(f"{name} rate", f"{in_percent(rate)}%", "")
     Console().print(table)
     if result.verifier_errors:
-        samples, why = result.num_problems * result.num_samples, result.verifier_error or "see the bank"
+        samples, why = sum(result.finish_reasons.values()), result.verifier_error or "see the bank"
         print(shown(f"do not trust this: the verifier failed on {result.verifier_errors} of {samples} samples ({why})"))
     if result.metrics.pass_at:
         print_tables(accuracy_tables(result)[1:])

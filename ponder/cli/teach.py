@@ -98,13 +98,13 @@ def star(
     problems = load_task(task, split="train", seed=seed)
     if prompting != "none":
         problems = Prompted(problems, prompting)
+    if environment and (environment != "deliberate" or base_url):
+        raise ConfigError("--environment is deliberate or nothing, and needs a local model")
     facts = describe(model, base_url)
     engine = open_engine(model, base_url)
     if environment:
         from ponder.rollouts.deliberate import Deliberating, DeliberationConfig
 
-        if environment != "deliberate" or base_url:
-            raise ConfigError("--environment is deliberate or nothing, and needs a local model")
         engine = Deliberating(engine, DeliberationConfig().environment())
     with closing(engine), resumable(), Bar(Console(stderr=True), "star") as bar:
         result = asyncio.run(

@@ -119,6 +119,14 @@ def ask(
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
     extra = parse_options(option or [])
+    stray = {
+        "--samples is for modes that draw several": mode == "single" and (samples or 1) > 1,
+        "--word is for mode forced": bool(word) and mode != "forced",
+        "--controller is for mode controller": controller_file is not None and mode != "controller",
+        "--approve is for tools, which --mcp names": approve and not mcp,
+    }
+    if told := [name for name, is_stray in stray.items() if is_stray]:
+        raise ConfigError(f"{told[0]}; leave it out, or give another --mode" if "mode" in told[0] else told[0])
     strategy = _strategy(mode, base_url, needs_ids=bool(word), has_options=bool(extra))
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens,

@@ -173,7 +173,7 @@ def _curves(what: Pushable, curves: Curves) -> list[str]:
     first, k = curves.checkpoints[0], curves.k
     rows = [
         f"| {label} | {_cell(each.pass_at[1])} | {_cell(each.cons_at[k])} | {each.reasoning_per_sample:.0f} |"
-        for label, each in {"before (step 0)": first, f"**this model (step {own.step})**": own}.items()
+        for label, each in {f"before (step {first.step})": first, f"**this model (step {own.step})**": own}.items()
         if label[0] == "*" or own is not first
     ]
     table = [f"| | pass@1 | vote of {k} | reasoning tokens |", "|---|---|---|---|", *rows]
@@ -194,7 +194,11 @@ def _bank(what: Pushable, folder: Path) -> str:
              f"{_cell(metrics.cons_at[n])} |"]  # fmt: skip
     known = found.result.contamination if found.result else None
     overlap = f"{_capital(sentence(known))}." if known else ""
-    return "\n\n".join(part for part in ("\n".join(lines), _of_part(found.task), _local(overlap)) if part)
+    rest = "This evaluation was not finished." if found.result and not found.result.complete else ""
+    if failed := found.summary.failed_rate:
+        rest += f" The verifier failed on {in_percent(failed)} % of the samples, which count as not correct."
+    parts = ("\n".join(lines), rest.strip(), _of_part(found.task), _local(overlap))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _of_part(task: str) -> str:

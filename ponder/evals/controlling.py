@@ -46,6 +46,8 @@ def fit_controller(
     missing = [table.problem.id for table in tables if scorer and scorer not in table.scores]
     if missing:
         raise ValueError(f"{folder} has no scores {scorer!r} (of {missing[0]}); ponder score {folder} adds them")
+    if unscored := sum(int(np.isnan(table.scores[scorer]).sum()) for table in tables) if scorer else 0:
+        raise ValueError(f"{unscored} samples of {folder} have no score of {scorer!r}; ponder score {folder} adds them")
     replayed = replay([drawn_of(table, scorer) for table in tables], num_probes=num_probes)
     if budget is None:
         budget = float(np.mean([8 * table.tokens.mean() for table in tables]))

@@ -44,12 +44,13 @@ def duels(ballots: Sequence[Ballot], first: str, second: str) -> tuple[Duel, ...
     """All domains together, then each, in the order of their names."""
     own = [b for b in ballots if {b.left, b.right} == {first, second} and b.score is not None]
     found = [_duel("", own, first)]
-    domains = [_duel(name, [b for b in own if b.domain == name], first) for name in sorted({b.domain for b in own})]
+    domains = [
+        _duel(name, [b for b in own if b.domain == name], first) for name in sorted({b.domain for b in own if b.domain})
+    ]
     known = [i for i, each in enumerate(domains) if each.p is not None]
     for i, p in zip(known, holm([domains[i].p or 0.0 for i in known]), strict=True):
         domains[i] = replace(domains[i], p=p, is_marked=p < LEVEL)
-    named = [each for each in domains if each.domain]
-    return (*found, *named)
+    return (*found, *domains)
 
 
 def _duel(domain: str, ballots: Sequence[Ballot], first: str) -> Duel:

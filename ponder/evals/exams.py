@@ -86,11 +86,15 @@ async def run_exam(
         grader=task.grader_version,
         prompting=task.prompting,
     )
-    overlap = contamination.check([task[index] for index in range(num_problems)], training)
+    problems = [task[index] for index in range(num_problems)]
     with Bank.open(folder, spec) as bank:
+        stored = _as_stored(bank, task, problems)  # an exam that is refused leaves the result as it was
+        overlap = contamination.check(_measured(bank, task, problems), training)
         before, graded = _seconds_so_far(folder), Tally()
         try:
-            complete = await _fill(bank, task, engine, spec, graded, num_problems, num_samples, in_flight, on_progress)
+            complete = await _fill(
+                bank, task, engine, spec, graded, problems, stored, num_samples, in_flight, on_progress
+            )
         finally:  # also on the way out of an error or Ctrl-C
             result = ExamResult(
                 **vars(summarise(bank, flops_per_token=flops_per_token)),
@@ -108,25 +112,36 @@ async def run_exam(
     return result
 
 
-async def _fill(
-    bank: Bank,
-    task: Task,
-    engine: Engine,
-    spec: BankSpec,
-    graded: Tally,
-    num_problems: int,
-    num_samples: int,
-    in_flight: int,
-    on_progress: Progress | None,
-) -> bool:
-    """Draw and judge what the bank lacks; true when it then lacks nothing."""
-    problems = [task[index] for index in range(num_problems)]
+def _as_stored(bank: Bank, task: Task, problems: Sequence[Problem]) -> dict[str, Problem]:
+    """Problems by their ids, as the bank may hold them. Raises where two have one id, or the bank holds another."""
     repeated = [name for name, count in Counter(problem.id for problem in problems).items() if count > 1]
     if repeated:
         raise ValueError(f"{task.name} gives the id {repeated[0]!r} to more than one problem; ids must be unique")
     stored = {problem.id: withheld(problem) if task.is_gated else problem for problem in problems}
     for problem in stored.values():
         bank.check(problem)
+    return stored
+
+
+def _measured(bank: Bank, task: Task, problems: Sequence[Problem]) -> list[Problem]:
+    """These and what else the bank holds, which the numbers are over too; withheld texts cannot be looked for."""
+    asked = {problem.id for problem in problems}
+    return [*problems, *(each for each in bank.problems if each.id not in asked and not task.is_gated)]
+
+
+async def _fill(
+    bank: Bank,
+    task: Task,
+    engine: Engine,
+    spec: BankSpec,
+    graded: Tally,
+    problems: Sequence[Problem],
+    stored: Mapping[str, Problem],
+    num_samples: int,
+    in_flight: int,
+    on_progress: Progress | None,
+) -> bool:
+    """Draw and judge what the bank lacks; true when it then lacks nothing."""
     todo = iter([problem for problem in problems if bank.num_samples(problem.id) < num_samples])
     rates = {p.id: bank.pass_rate(p.id) for p in problems if bank.num_samples(p.id) >= num_samples}
     under_way: dict[str, bool] = {}  # problem -> it lacks further parts
@@ -142,7 +157,7 @@ async def _fill(
                 if bank.num_samples(problem.id):
                     rates[problem.id] = bank.pass_rate(problem.id)
                     if on_progress:
-                        on_progress(len(rates) - sum(under_way.values()), num_problems, fmean(rates.values()))
+                        on_progress(len(rates) - sum(under_way.values()), len(problems), fmean(rates.values()))
 
     async def draw(problem: Problem) -> bool:
         """Keep the next part of a problem's samples; whether there is more to draw."""
@@ -164,7 +179,7 @@ async def _fill(
             bank.append(stored[problem.id], rows, prompt_ids=() if task.is_gated else completions[0].prompt_ids)
         return len(rows) == wanted and first + wanted < num_samples
 
-    await side_by_side(work, min(num_problems, in_flight // most))
+    await side_by_side(work, min(len(problems), in_flight // most))
     return all(bank.num_samples(problem.id) >= num_samples for problem in problems)
 
 

@@ -110,7 +110,8 @@ class KeptEngine(RedrawingWrapper):
         asked = _hash_of(prompt, params, n, first)
         if (found := self._kept.get(asked)) is None:
             drawn = await self.engine.generate(prompt, params, n=n, first=first)
-            self._kept.add(asked, drawn)
+            if not any(each.finish_reason == "cancelled" for each in drawn):  # what was given up is asked for again
+                self._kept.add(asked, drawn)
             return drawn
         ids = tuple(self.engine.prompt_ids(prompt)) if self.engine.capabilities.token_ids else ()
         return [each.whole(ids) for each in found]

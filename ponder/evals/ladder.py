@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from ponder.evals.codec import Stored, at_k
 from ponder.evals.entries import Entry
 from ponder.evals.replay import random_orders
-from ponder.evals.stats import Estimate, in_percent, interval, paired_difference
+from ponder.evals.stats import Estimate, in_percent, interval, paired_difference, pass_at
 from ponder.evals.submissions import (
     ContestRules,
     Floats,
@@ -152,7 +152,7 @@ def ladder(
         choosing=choosing, coverage=interval(ceiling.tolist()), runner=runner or {}, command=command,
         rows=tuple(
             LadderRow(
-                name=name, scorer=scorer, executions=_executions(entries, each),
+                name=name, scorer=scorer, executions=_executions(entries, each, n),
                 points={b: _point(found, by_name.get(BEFORE.get(name, "")), i, floor[:, i], ceiling)
                         for i, b in enumerate(budgets)},
             )
@@ -233,13 +233,16 @@ def _play(
     return scores, made
 
 
-def _executions(entries: Sequence[Entry], choosing: Choosing) -> float:
-    """Runs of programs that a way of choosing needs, a problem: every different program, once an input."""
+def _executions(entries: Sequence[Entry], choosing: Choosing, n: int) -> float:
+    """Runs of programs that a way of choosing needs, a problem: every different program of n samples, once an input."""
 
-    def runs(entry: Entry) -> int:
+    def runs(entry: Entry) -> float:
         pool = next(iter(entry.pools.values()))
         behaviour = choosing.clusters or choosing.tests
-        return entry.programs * (choosing.public * pool.examples.shape[1] + behaviour * entry.inputs)
+        size = len(pool.programs)
+        _, counts = np.unique(pool.programs[pool.programs >= 0], return_counts=True)
+        programs = sum(pass_at(size, count, n) for count in counts.tolist()) if n < size else entry.programs
+        return programs * (choosing.public * pool.examples.shape[1] + behaviour * entry.inputs)
 
     return float(np.mean([runs(entry) for entry in entries]))
 
@@ -295,7 +298,9 @@ def fit_weights(
     Only for problems that no number is reported on.
     """
     entries = [under_rules(entry, rules) for entry in entries]
-    budgets = [b for b in budgets if b <= min(len(entry.hidden) for entry in entries)]
+    asked, budgets = budgets, [b for b in budgets if b <= min(len(entry.hidden) for entry in entries)]
+    if not budgets:
+        raise ValueError(f"a problem to fit on has fewer samples than the fewest submissions, {min(asked)}; draw more")
     rng = np.random.default_rng(seed)
     best, best_score = Weights(), -math.inf
     for number in range(tries + 1):

@@ -36,6 +36,8 @@ class Taste:
             raise ConfigError("a taste needs the strengths of two models or more: --strength a=1100 --strength b=1000")
         if not 0 <= self.ties < 1 or not self.answer_sd >= 0:
             raise ConfigError(f"ties={self.ties} must lie in [0, 1), answer_sd={self.answer_sd} be 0 or more")
+        if not all(map(math.isfinite, (*self.strengths.values(), self.answer_sd, self.left))):
+            raise ConfigError("strengths, answer_sd and left must be finite numbers")
 
 
 def made_up_battles(
@@ -89,4 +91,4 @@ def synthetic_votes(
 def _choice(draw: Random, gap: float, ties: float) -> Choice:
     if draw.random() < ties:
         return "tie"
-    return "left" if draw.random() < 1 / (1 + math.exp(-gap)) else "right"
+    return "left" if draw.random() < 0.5 + 0.5 * math.tanh(gap / 2) else "right"  # the logistic, without overflow

@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 from random import Random
 from statistics import fmean
@@ -39,6 +40,7 @@ from ponder.types import Comparison, Completion, Problem, Usage
 
 Floats = NDArray[np.float64]
 Gold = Callable[[Problem, Completion, bool], float]  # what is really wanted; the bool: the verifier says it is right
+DECIDED = ("correct", "wrong")  # of other outcomes nobody knows what gold would say
 NEAR = 2  # steps on either side of a checkpoint whose KL counts as its own
 
 
@@ -112,12 +114,15 @@ def label(bank: Bank, gold: Gold, *, size: int, noise: float = 0.0, seed: int = 
     rng, rows = Random(f"{seed}/labels"), list[dict[str, Any]]()
     judged = []
     for problem in bank.problems:
-        drawn = [row for row in bank.rows(problem.id) if row.outcome != "undecided" and row.answer.strip()]
+        drawn = [row for row in bank.rows(problem.id) if row.outcome in DECIDED and row.answer.strip()]
         values = [gold(problem, completion_of_text(row), row.outcome == "correct") for row in drawn]
-        if len(set(values)) > 1:
+        kinds = combinations(set(zip(values, (row.answer for row in drawn), strict=True)), 2)
+        if any(mine != other and own != another for (mine, own), (other, another) in kinds):
             judged.append((problem, [row.answer for row in drawn], values))
     if not judged:
-        raise ConfigError(f"{bank.folder} has no problem with two answers of different gold; draw more samples")
+        raise ConfigError(
+            f"{bank.folder} has no problem with two different answers of different gold; draw more samples"
+        )
     while len(rows) < size:
         problem, answers, values = rng.choice(judged)
         i, j = rng.sample(range(len(values)), 2)
@@ -142,7 +147,7 @@ def score_bank(
     for problem in bank.problems:
         if opening(Comparison(id="", prompt=problem.prompt, a="", b="", preferred="tie")) in seen:
             continue
-        rows = [row for row in bank.rows(problem.id) if row.outcome != "undecided"]
+        rows = [row for row in bank.rows(problem.id) if row.outcome in DECIDED]
         completions = [completion_of_text(row) for row in rows]
         rewards = {name: 1 / (1 + np.exp(-x)) for name, x in standard_rewards(proxies, problem, completions).items()}
         read = np.asarray(np.isfinite(np.stack([*rewards.values(), np.zeros(len(rows))])).all(axis=0))

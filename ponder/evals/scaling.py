@@ -261,7 +261,7 @@ def collect(run_folder: Path, exams: Sequence[Exam], *, checkpoint_samples: int,
 def _strategies_at(run_folder: Path, exams: Sequence[Exam], step: int | None) -> Strategies | None:
     """The strategies compared on the checkpoint of this step (None = the last); None where its exam is not done."""
     drawn = [exam for exam in exams if exam.role != "budget" and step in (None, runs.step_of(exam.checkpoint))]
-    last = max(drawn, key=lambda exam: exam.checkpoint, default=None)
+    last = max(drawn, key=lambda exam: runs.step_of(exam.checkpoint), default=None)
     return compare_strategies(run_folder / "scale" / last.name) if last else None
 
 

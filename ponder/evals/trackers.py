@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -90,17 +91,29 @@ class TensorBoard:
         self._writer.close()
 
 
+class _Names:
+    """Another name for every further text of a step, where a second one of the same name would replace the first."""
+
+    def __init__(self) -> None:
+        self._used: Counter[tuple[int, str]] = Counter()
+
+    def of(self, step: int, name: str) -> str:
+        self._used[step, name] += 1
+        number = self._used[step, name]
+        return name if number == 1 else f"{name}-{number}"
+
+
 class _RunOfModule:
     """trackio and wandb speak the same three calls."""
 
     def __init__(self, module: Any, **options: Any) -> None:
-        self._module, self._run = module, module.init(**options)
+        self._module, self._run, self._names = module, module.init(**options), _Names()
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self._module.log(dict(values), step=step)
 
     def text(self, step: int, name: str, text: str) -> None:
-        self._module.log({name: text}, step=step)
+        self._module.log({self._names.of(step, name): text}, step=step)
 
     def close(self) -> None:
         self._module.finish()
@@ -137,6 +150,7 @@ class MLflow:
         except ImportError:
             raise _missing("mlflow") from None
         self._mlflow: Any = mlflow
+        self._names = _Names()
         mlflow.set_experiment(run.project)
         tag = {"ponder.run": run.id}
         found = mlflow.search_runs(filter_string=f"tags.`ponder.run` = '{run.id}'", output_format="list")
@@ -148,7 +162,7 @@ class MLflow:
         self._mlflow.log_metrics({_mlflow_name(name): value for name, value in values.items()}, step=step)
 
     def text(self, step: int, name: str, text: str) -> None:
-        self._mlflow.log_text(text, f"{_mlflow_name(name)}/{step:06d}.txt")
+        self._mlflow.log_text(text, f"{_mlflow_name(name)}/{self._names.of(step, f'{step:06d}')}.txt")
 
     def close(self) -> None:
         self._mlflow.end_run()

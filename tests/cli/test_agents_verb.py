@@ -73,6 +73,15 @@ def test_grading_needs_no_model(tmp_path):
     assert not opened
 
 
+def test_a_task_whose_name_is_longer_than_that_of_a_folder_may_be_is_evaluated(tmp_path):
+    path = tmp_path / ("a" * 150) / ("b" * 150) / "p.jsonl"
+    path.parent.mkdir(parents=True)
+    path.write_text('{"problem": "6+1?", "answer": "7"}\n')
+    call = ("eval", {"task": f"file:{path}", "limit": 1, "samples": 1})
+    ((is_error, text, _),), _ = used([call], tmp_path, tasks=[f"file:{path}"])
+    assert not is_error and json.loads(text)["problems"] == 1, text
+
+
 def test_an_evaluation_has_intervals_and_keeps_its_samples(tmp_path):
     call = ("eval", {"task": "arithmetic", "limit": 3, "samples": 2})
     ((is_error, text, result),), _ = used([call], tmp_path)

@@ -45,11 +45,22 @@ def test_a_model_votes_in_both_orders_and_a_mute_one_decides_nothing(tmp_path, t
     assert code == 0 and "1 undecided, in no number" in out and "no ratings" in out
 
 
+def test_a_synthetic_voter_of_any_strength_votes(tmp_path):
+    log = tmp_path / "votes.jsonl"
+    words = ["--strength", "o=1e6", "--strength", "m=0", "--battles", 20, "--tie-share", 0]
+    assert arena("synthetic", log, *words)[0] == 0
+    [first, last] = json.loads(arena("rate", log, "--json")[1])["standings"]
+    assert (first["model"], first["wins"], last["wins"]) == ("o", 1.0, 0.0)
+
+
 def test_mistakes_are_told_with_what_mends_them(tmp_path):
     log = tmp_path / "votes.jsonl"
     assert "--arena" in str(arena(log)[2])
     assert "--battles" in str(arena("synthetic", log, *STRENGTHS)[2])
     assert "MODEL=POINTS" in str(arena("synthetic", log, "--strength", "o", "--battles", 1)[2])
+    for strength in ("o=nan", "o=-inf"):
+        words = ["--strength", "m=1000", "--strength", strength, "--battles", 1]
+        assert "finite" in str(arena("synthetic", log, *words)[2])
     arena("synthetic", log, *STRENGTHS, "--battles", 20)
     assert "people, judge, synthetic" in str(arena(log, "--voters", "dogs")[2])
     assert "half or davidson" in str(arena(log, "--ties", "none")[2])

@@ -31,6 +31,7 @@ def test_standings_are_one_total_a_line(tmp_path):
     path = tmp_path / "totals.txt"
     path.write_text("600\n\n213.5\n")
     assert read_totals(path) == [600, 213.5]
-    path.write_text("Ann 600\n")
-    with pytest.raises(ConfigError, match="write one contestant's total a line"):
-        read_totals(path)
+    for text in ("Ann 600\n", "600\nnan\n", "inf\n", "\n"):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match="write one contestant's total a line"):
+            read_totals(path)

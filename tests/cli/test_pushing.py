@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from http.server import ThreadingHTTPServer
 from pathlib import Path
+from shutil import copytree
 from typing import Any, ClassVar
 
 import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
+from ponder.evals import card
 from ponder.evals.card import prepare
 from ponder.evals.exams import run_exam
+from ponder.evals.results import Curves, ExamResult
 from ponder.evals.scaling import scale
 from ponder.files import lock, write_atomic
 from ponder.models import hub, lora
@@ -75,6 +79,21 @@ def test_the_card_says_what_the_runs_files_say_and_names_no_folder_of_this_machi
     (tmp_path / "mine.txt").write_text("kept")
     with pytest.raises(ConfigError, match="holds other files"):
         prepare(publication(str(run), "me/mine"), tmp_path)
+
+
+def test_the_card_names_the_step_that_it_compares_with(run):
+    curves = Curves.read(run / "scale" / "curves.json")
+    first, last = curves.checkpoints
+    moved = replace(curves, checkpoints=(replace(first, step=2), last))
+    told = "\n".join(card._curves(publication(str(run), "me/mine"), moved))
+    assert "before (step 2)" in told and "this model (step 5)" in told and "step 0" not in told
+
+
+def test_the_card_tells_of_an_evaluation_that_is_not_finished(run, tmp_path):
+    bank = copytree(run / "scale" / "step_00005", tmp_path / "bank")
+    replace(ExamResult.read(bank / "result.json"), complete=False).write(bank / "result.json")
+    told = {path: card._bank(publication(str(run), "me/mine"), path) for path in (run / "scale" / "step_00005", bank)}
+    assert ["not finished" in text for text in told.values()] == [False, True]
 
 
 def test_what_is_no_part_of_a_model_stays_here_and_that_is_said(run, tmp_path):

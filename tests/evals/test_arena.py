@@ -282,6 +282,12 @@ def test_two_models_have_win_rates_by_domain_with_marks_for_all_of_them():
     assert few[1].rate is None and "50 votes on 1 question: too few" in few[1].note
 
 
+def test_votes_without_a_domain_change_no_number_of_a_domain():
+    given = ballots_of(Taste(strengths={"o": 1030, "m": 1000}), num=200)
+    more = [dataclasses.replace(ballot, domain="") for ballot in given]
+    assert duels([*given, *more], "o", "m")[1:] == duels(given, "o", "m")[1:]
+
+
 @pytest.mark.parametrize("strengths", [{"a": 1050, "b": 1000}, {"a": 1050, "b": 1000, "c": 900}])
 def test_a_picture_is_drawn(tmp_path, strengths):
     from ponder.evals.axes import png

@@ -282,6 +282,26 @@ def test_the_result_says_what_is_known_of_contamination(tmp_path: Path, make_tas
     assert "1 of 6 exam problems were trained on word for word" in (tmp_path / "b" / "report.html").read_text()
 
 
+def test_asking_for_fewer_problems_hides_none_that_was_trained_on(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    (tmp_path / "d.jsonl").write_text('{"problem": "3", "reasoning": "", "answer": "3"}\n')
+    training = [trained_on.file_source(tmp_path / "d.jsonl")]
+    whole = exam(make_task(), ScriptedEngine(right_half), tmp_path / "b", training=training)
+    fewer = exam(make_task(), ScriptedEngine([]), tmp_path / "b", training=training, limit=2)
+    assert fewer.num_problems == 6 and fewer.contamination == whole.contamination
+
+
+def test_an_exam_that_is_refused_leaves_the_result_as_it_was(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    exam(make_task(), ScriptedEngine(right_half), tmp_path)
+    before = (tmp_path / "result.json").read_text()
+    task = make_task()
+    task.__class__ = type("Edited", (type(task),), {"__getitem__": lambda self, i: _secret(make_task()[i])})
+    with pytest.raises(BankError, match="the task has changed"):
+        exam(task, ScriptedEngine(right_half), tmp_path)
+    assert (tmp_path / "result.json").read_text() == before
+
+
 def test_a_problem_whose_line_was_damaged_and_deleted_is_drawn_again_and_counted(
     tmp_path: Path, make_task: Callable[..., Any]
 ) -> None:

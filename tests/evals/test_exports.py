@@ -148,6 +148,18 @@ def test_lm_eval_files_have_all_responses_of_a_problem_in_a_line(bank, tmp_path)
     assert samples.name == f"samples_halves_{results.stem.removeprefix('results_')}.jsonl"
 
 
+def test_the_hubs_file_says_on_how_many_samples_the_verifier_failed(tmp_path):
+    class Crashing(Half):
+        def verify(self, problem, answer):
+            if "apples" in answer:
+                raise RecursionError("too deep")
+            return super().verify(problem, answer)
+
+    (path,) = write("hub", sit(tmp_path, Crashing), tmp_path / "out")
+    (entry,) = yaml.safe_load(path.read_text())
+    assert "the verifier failed on 25.0 % of the samples, counted as not correct" in entry["notes"]
+
+
 def test_the_hubs_file_has_percent_an_interval_and_no_number_that_chose_something(bank, tmp_path):
     (path,) = write("hub", bank, tmp_path)
     assert path == tmp_path / ".eval_results" / "halves.yaml"
@@ -245,6 +257,11 @@ def test_the_verbs_write_a_log_and_read_it_and_say_what_is_meant_where_words_are
         ((bank, tmp_path / "out", "--format", "eee", "--model-id", "x"), "not OWNER/NAME"),
         ((bank, tmp_path / "out", "--format", "eee", "--dataset", "a/b:c"), "--dataset is for --format hub"),
         ((tmp_path, tmp_path / "out", "--format", "eee"), "no sample bank"),
+        ((bank, tmp_path / "y.eval", "--rank", "8"), "--rank is of an adapter, and this writes what is of a bank"),
+        (("nano", tmp_path / "m.gguf", "--rank", "8"), "--rank is of an adapter, and this writes what is of a model"),
+        (("nano", tmp_path / "m", "--type", "Q8_0"), "--type is of a model, and this writes what is of an adapter"),
+        (("nano", tmp_path / "m.gguf", "--with-reasoning"), "--with-reasoning is of a bank or a server"),
+        (("http://h", tmp_path / "r.jsonl", "--format", "hub"), "--format is of a bank"),
     ):
         code, _, exception = typed("export", *words)
         assert code != 0 and error in exception, exception

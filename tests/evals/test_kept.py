@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+from dataclasses import replace
 
 import pytest
 from typer.testing import CliRunner
@@ -13,8 +14,10 @@ from ponder.cli import app, loading, monitoring, safety
 from ponder.config import ConfigError
 from ponder.engine import remote
 from ponder.engine.base import ScriptedEngine
-from ponder.evals.kept import KeptCompletions
+from ponder.evals.kept import KeptCompletions, KeptEngine
+from ponder.types import SamplingParams
 from tests.evals.test_monitoring import CASES
+from tests.helpers import user
 
 
 class CutOff(ScriptedEngine):
@@ -110,6 +113,20 @@ def test_faithfulness_goes_on_where_it_was_cut(tmp_path, monkeypatch):
     rest = CutOff(lines)
     assert measured(rest, tmp_path / "out").output == expected
     assert 0 < len(rest.calls) == len(whole.calls) - 20
+
+
+def test_what_an_engine_gave_up_is_asked_for_again(tmp_path):
+    class GaveUp(ScriptedEngine):
+        async def generate(self, prompt, params, *, n=1, first=0):
+            drawn = await super().generate(prompt, params, n=n, first=first)
+            return [replace(each, finish_reason="cancelled") for each in drawn]
+
+    def asked(engine):
+        with KeptCompletions(tmp_path, {"model": "m"}) as kept:
+            return asyncio.run(KeptEngine(engine, kept).generate(user("hi"), SamplingParams()))[0].answer
+
+    assert asked(GaveUp(["ha"])) == "ha"
+    assert asked(ScriptedEngine(["half"])) == asked(ScriptedEngine([])) == "half"
 
 
 def test_one_process_holds_what_is_kept(tmp_path):

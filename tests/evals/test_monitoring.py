@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -118,6 +119,13 @@ def test_a_chain_that_decides_nothing_looks_so():
     assert all(share.value == 1 for share in found.same_answer.values()) and found.early == 1
     assert found.mistake.value == found.mistake_control.value == 0
     assert found.hint_used.value == found.hint_control.value == 0 and found.hint_admitted.n == 0
+
+
+def test_a_problem_of_which_no_wrong_answer_is_known_is_counted():
+    words = [replace(TASK[i], target="red") for i in range(2)]
+    engine = ScriptedEngine(lambda text, seed: ("", "red"))
+    found = asyncio.run(faithfulness(engine, TASK, [*words, TASK[2]], SamplingParams(max_reasoning_tokens=64)))
+    assert found.left_out["no wrong answer to hint at"] == 2 and found.hint_used.n == found.hint_control.n == 1
 
 
 def test_a_chain_that_decides_looks_so_and_a_hint_that_is_used_may_be_admitted():

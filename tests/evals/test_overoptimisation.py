@@ -121,8 +121,26 @@ def test_labels_prefer_more_gold_and_as_many_are_wrong_as_was_asked_for(tmp_path
     path.write_text("".join(json.dumps(row) + "\n" for row in label(bank, gold, size=30)))
     found = load_comparisons(f"file:{path}", split="all").comparisons
     assert found and {c.preferred for c in found} == {"a", "b"}  # sides by hash
-    with pytest.raises(ConfigError, match="no problem with two answers of different gold"):
+    with pytest.raises(ConfigError, match="no problem with two different answers of different gold"):
         label(bank, lambda *_: 0.0, size=3)
+
+
+def test_answers_that_are_the_same_are_not_asked_about_however_their_gold_differs(tmp_path):
+    bank = fill(tmp_path, {"one": ["4", "4"]})
+    values = iter(range(100))  # gold may depend on the reasoning, which no comparison shows
+    with pytest.raises(ConfigError, match="two different answers of different gold"):
+        label(bank, lambda problem, completion, is_correct: next(values), size=1)
+
+
+def test_a_sample_whose_verifier_failed_is_no_wrong_one(tmp_path):
+    problem = asked("one")
+    [said] = asyncio.run(ScriptedEngine(["4"]).generate(problem.prompt, PARAMS, n=1))
+    outcomes = ("correct", "failed", "undecided")
+    rows = [sample_row(problem, i, said, Verdict(outcome=outcome, reward=0.0)) for i, outcome in enumerate(outcomes)]
+    with Bank.open(tmp_path, SPEC) as bank:
+        bank.append(problem, rows, prompt_ids=[1])
+    scored, _ = score_bank(Bank.read(tmp_path), gold, {})
+    assert [item.correct.tolist() for item in scored] == [[1.0]]
 
 
 def test_the_kl_of_a_checkpoint_is_that_of_the_steps_around_it():
@@ -193,3 +211,6 @@ def test_the_verbs_label_a_bank_and_say_what_is_missing(tmp_path):
     assert done.exit_code == 0 and "7 comparisons" in done.output and len(out.read_text().splitlines()) == 7
     missing = CliRunner().invoke(app, ["overoptimisation", "curves", "--out", str(tmp_path / "c")])
     assert isinstance(missing.exception, ConfigError) and "--proxy" in str(missing.exception)
+    for words in (["--proxy", "rm"], [str(tmp_path / "bank"), "--run", "r"]):
+        alone = CliRunner().invoke(app, ["overoptimisation", "curves", *words, "--out", str(tmp_path / "c")])
+        assert isinstance(alone.exception, ConfigError) and "go together" in str(alone.exception)

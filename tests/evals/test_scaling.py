@@ -14,6 +14,7 @@ from fake_run import fingerprint, make_run, open_engine, way_of
 
 from ponder.efforts import find
 from ponder.engine.base import EngineWrapper
+from ponder.evals import scaling
 from ponder.evals.bank import Bank
 from ponder.evals.exams import vote_rate_at
 from ponder.evals.results import Curves, ScorerFacts
@@ -165,6 +166,12 @@ def test_a_replaced_checkpoint_is_not_taken_for_the_old_one(tmp_path: Path, make
 def test_a_run_without_checkpoints_says_so(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match="no finished checkpoint"):
         run_scale(tmp_path, make_task(2))
+
+
+def test_the_last_checkpoint_is_that_of_the_last_step_however_many_digits_it_has(monkeypatch) -> None:
+    monkeypatch.setattr(scaling, "compare_strategies", lambda folder: folder.name)
+    exams = plan([Path("step_99999"), Path("step_100000")], SamplingParams(max_reasoning_tokens=0), 4, 4)
+    assert scaling._strategies_at(Path("run"), exams, None) == "step_100000"
 
 
 def test_caps_that_coincide_or_vanish_are_left_out() -> None:

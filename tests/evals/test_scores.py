@@ -13,6 +13,7 @@ import pytest
 from test_bank import SPEC, fill, problem, rows
 
 from ponder.evals.bank import Bank, BankError
+from ponder.evals.controlling import fit_controller
 from ponder.evals.results import ReadingCost, ScorerFacts
 
 FACTS = ScorerFacts(name="outcome", fingerprint="s1", cost=ReadingCost(flops_per_token=5.0))
@@ -60,6 +61,12 @@ def test_another_scorer_under_the_same_name_is_refused(bank: Bank) -> None:
 def test_a_name_is_a_file_name(bank: Bank, name: str) -> None:
     with pytest.raises(BankError, match="cannot be the name"):
         bank.add_scores(dataclasses.replace(FACTS, name=name), {"p": [1]})
+
+
+def test_a_controller_is_not_fitted_on_samples_that_a_scorer_has_not_scored(bank: Bank, tmp_path: Path) -> None:
+    bank.add_scores(FACTS, {"p": [1, 2, 3], "q": [1, 2]})
+    with pytest.raises(ValueError, match=r"1 samples of .* have no score of 'outcome'; ponder score"):
+        fit_controller(tmp_path, out=tmp_path / "c.json", scorer="outcome")
 
 
 def test_scores_of_samples_that_are_not_there_are_refused(bank: Bank) -> None:

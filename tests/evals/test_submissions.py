@@ -194,6 +194,20 @@ def test_impossible_budgets_and_no_problems_are_refused(entries):
         ladder([], rules=IOI)
 
 
+def test_of_fewer_samples_fewer_programs_are_run(entries):
+    twins = [replace(e, pools={"": replace(e.pools[""], programs=np.arange(24) // 2)}, programs=12) for e in entries]
+    for some, each in ((entries, 24), (twins, 12)):
+        assert ladder(some, rules=IOI, budgets=(1,), draws=2).rows[2].executions == each
+    fewer = [ladder(some, rules=IOI, budgets=(1,), num_samples=2, draws=2).rows[2] for some in (entries, twins)]
+    assert [row.name for row in fewer] == ["public examples"] * 2
+    assert fewer[0].executions == pytest.approx(2) and fewer[1].executions == pytest.approx(2 - 1 / 23)
+
+
+def test_weights_are_not_fitted_on_fewer_samples_than_submissions(entries):
+    with pytest.raises(ValueError, match="fewer samples than the fewest submissions, 25"):
+        fit_weights(entries, rules=CODEFORCES, budgets=(25, 50))
+
+
 def test_the_gap_is_none_where_random_gets_all_there_is():
     ones = np.ones(4)
     assert np.isnan(gap_closed(ones, ones, ones).value)

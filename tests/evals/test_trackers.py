@@ -166,10 +166,11 @@ def test_mlflow_gets_names_it_takes_and_finds_its_run_again(folder, monkeypatch)
         tracker = TRACKERS["mlflow"](tracked(folder))
         tracker.metrics(3, {"curves/pass@1": 0.5, "pool/level_<2>": 1.0})
         tracker.text(3, "samples", "said")
+        tracker.text(3, "samples", "said too")  # of the same step: the best and the worst
         tracker.close()
     assert len(kept["runs"]) == 1 and len(kept["params"]) == 1
     assert kept["metrics"] == {("curves/pass_at_1", 3): 0.5, ("pool/level__2_", 3): 1.0}
-    assert kept["texts"] == {"samples/000003.txt": "said"}
+    assert kept["texts"] == {"samples/000003.txt": "said", "samples/000003-2.txt": "said too"}
 
 
 def test_tensorboard_reads_its_own_files(folder):

@@ -59,6 +59,8 @@ def _notes(source: SharedBank) -> str:
         notes.append(f"the vote of {k}: {100 * summary.metrics.cons_at[k].value:.1f}")
     if source.summary.undecided_rate:
         notes.append(f"{100 * summary.undecided_rate:.1f} % of the samples undecided, counted as not correct")
+    if summary.failed_rate:
+        notes.append(f"the verifier failed on {100 * summary.failed_rate:.1f} % of the samples, counted as not correct")
     if source.result is None or not source.result.complete:
         notes.append("the exam was not finished" if source.result else "whether the exam was finished is not known")
     return "; ".join(notes)
