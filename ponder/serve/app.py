@@ -19,7 +19,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from ponder.serve.dialects import Dialects
-from ponder.serve.errors import ApiError, bug
+from ponder.serve.errors import ApiError, ClientLeft, bug
 from ponder.serve.housekeeping import Housekeeping
 from ponder.serve.http import ApiMiddleware, error_response, json_response, key_of
 from ponder.serve.openapi import document
@@ -90,6 +90,8 @@ async def on_error(request: Request, error: Exception) -> Response:
     """Any exception in the API's form. Only an ApiError's own message reaches the client."""
     if isinstance(error, ApiError):
         return error_response(error)
+    if isinstance(error, ClientLeft):
+        raise error  # nobody reads an answer, and a failure of ours would be counted
     if not isinstance(error, HTTPException):  # starlette raises it again, and the middleware logs it
         return error_response(bug())
     what = {404: "Unknown request URL. Check the path.", 405: "Not allowed to use this method on this path."}

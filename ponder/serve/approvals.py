@@ -130,8 +130,9 @@ async def read_answers(
             raise _refused(item["id"], str(problems[item["id"]]))
         if called not in tools:
             raise _refused(item["id"], f"is for '{called[:100]}', which the tools of this request do not have")
-    if len(approved) > (most or MOST_AT_ONCE):
-        message = f"{len(approved)} calls are approved, and {most or MOST_AT_ONCE} are the most of this response."
+    most = min(most or MOST_AT_ONCE, MOST_AT_ONCE)
+    if len(approved) > most:
+        message = f"{len(approved)} calls are approved, and {most} are the most of this response."
         raise ApiError(400, message, code="invalid_value", param="input")
     names = [item["id"] for item in approved]
     used = await store.read(lambda: store.answered_approvals(names))

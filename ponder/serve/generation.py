@@ -264,6 +264,8 @@ async def _until_it_fits(
         if left is not None and left < 1:
             await _close_reasoning(thoughts, writer, cut=True)
             return "length"
+        if attempt:
+            thoughts.next_sample()  # or a segment would be the end of one sample and the beginning of the next
         params = replace(plan.compute.params, max_tokens=left, form=plan.form)
         completion = await _whole_sample(plan, engine, writer, thoughts, params, first + attempt)
         left = None if left is None else left - completion.num_tokens

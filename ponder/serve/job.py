@@ -74,7 +74,7 @@ class GenerationJob:
         except Failed as failure:
             status, error = "failed", failure
         except ApiError as refused:
-            status, error = "failed", Failed("server_error", refused.message)
+            status, error = "failed", Failed("server_error", refused.message, status=refused.status)
         except Exception as problem:  # the engine's or ours: the client learns that it failed, the log what it was
             log_error(problem, response=self.id)
             status, error = "failed", Failed(*MODEL_FAILED)

@@ -197,6 +197,8 @@ class RequestedReasoning:
             return
         if self._is_on is not None and self._budget[1] == 0:
             raise _contradiction(self._is_on[0], self._budget[0])
+        if self._budget[1] and data.get("reasoning_effort") == "none":  # the budget would think all the same
+            raise _contradiction(self._budget[0], self._effort[0] if self._effort else "reasoning_effort")
         compute = data.get("compute") or {}
         if not isinstance(compute, Mapping):
             return  # refused by its own name

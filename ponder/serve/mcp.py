@@ -177,6 +177,8 @@ class _Connection:
         self._end = asyncio.Event()
         self._starting = asyncio.Lock()
         self._answered = 0.0  # when it last answered a call
+        self._failed = 0.0  # when it could last not be started, and
+        self._problem = ConfigError("")  # why
 
     async def start(self) -> None:
         """Connect and list the tools; ConfigError says what is wrong with the server."""
@@ -221,24 +223,35 @@ class _Connection:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
+    async def _restart(self) -> None:
+        await self.stop()
+        try:
+            await self.start()
+        except ConfigError as problem:
+            self._failed, self._problem = time.monotonic(), problem
+            raise
+
     async def call(self, name: str, arguments: Mapping[str, Any], most: int) -> ToolResult:
         begun = time.monotonic()
+        client: Any = None
         try:
             async with self._starting:
                 if self._client is None:
-                    await self.stop()
-                    await self.start()
+                    if begun < self._failed:  # it waited while another call found out
+                        raise self._problem
+                    await self._restart()
                 client = self._client
             async with asyncio.timeout(self._seconds):
                 result = await client.call_tool(name, dict(arguments))
         except TimeoutError:
-            if self._answered < begun:  # it is not only this tool that is slow
+            # it is not only this tool that is slow; another call may have ended it, and what runs now is a new one
+            if self._answered < begun and self._client is client:
                 await self.stop()
             return ToolResult(text=f"error: the tool took longer than {self._seconds:g} s", is_error=True)
         except asyncio.CancelledError:
             raise
         except Exception as error:
-            if _is_closed(error):
+            if self._client is client and _is_closed(error):
                 await self.stop()
             return ToolResult(text=bounded(f"error: {_why(error)}", most), is_error=True)
         self._answered = time.monotonic()

@@ -101,8 +101,14 @@ def compute_plan(
     word = effort or "medium"
     level = efforts.levels.get(word) if efforts is not None else None
     usual = level.mode if level is not None and may_vote and given.n is None else "standard"
-    asked = mode or given.mode or (BY_SELECTOR[given.selector] if given.selector else "")
-    name = ALIASES.get(asked, asked) or usual
+    by_selector = BY_SELECTOR[given.selector] if given.selector else ""
+    wishes = {ALIASES.get(wish, wish) for wish in (mode, given.mode, by_selector) if wish}
+    if len(wishes) > 1:
+        names = " and ".join(f"'{each}'" for each in dict.fromkeys((param, "compute.mode", "compute.selector")))
+        message = f"{names} say different things ({' and '.join(sorted(wishes))}); send one of them."
+        raise ApiError(400, message, code="mutually_exclusive_parameters", param=param)
+    asked = next(iter(wishes), "")
+    name = asked or usual
     _check_mode(name, given.n, offered, param)
     if name != "standard" and limit is not None and limit < 2 and asked:
         raise ApiError(400, f"max_output_tokens={limit} has no room for a sample; allow at least 2.",

@@ -37,6 +37,10 @@ def tools_of(
              strict=bool(spec.strict), param=f"{param}[{index}].parameters")
         for index, spec in enumerate(specs)
     ]  # fmt: skip
+    names = {tool.name for tool in tools}
+    if (twice := next((tool.name for tool in more if tool.name in names), None)) is not None:
+        message = f"Two tools are called '{twice}', of a namespace and of an MCP server: a call could be of either."
+        raise ApiError(400, message, code="invalid_value", param=param)
     tools += more
     if choice is None or choice == "auto":
         return tools, False

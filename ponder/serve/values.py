@@ -24,7 +24,10 @@ def mismatch(value: Any, schema: Mapping[str, Any]) -> str | None:
     import referencing
 
     left = [_MOST_STEPS]
-    sizes = _sizes(value)
+    try:
+        sizes = _sizes(value)
+    except RecursionError:  # a model's brackets: Python's own JSON reads far deeper than its functions call each other
+        return "it is nested too deeply"
 
     def counted(name: str, check: Callable[..., Any]) -> Callable[..., Any]:
         def step(validator: Any, rule: Any, instance: Any, part: Any) -> Any:

@@ -165,7 +165,7 @@ def load_secret(database: str) -> bytes:
         return given.encode()
     if "://" in database and not database.startswith("sqlite:"):
         raise ConfigError("with a database server, set PONDER_SERVE_SECRET to 32 or more random characters")
-    path = Path(database.removeprefix("sqlite:///") + ".secret")
+    path = Path(database.removeprefix("sqlite:///") + ".secret").expanduser()  # as the database itself
     if str(path).startswith(":memory:"):
         return secrets.token_bytes(32)
     if not path.exists():

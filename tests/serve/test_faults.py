@@ -94,6 +94,19 @@ def test_fifty_clients_that_vanish_are_cancelled_and_free_their_slots(slow_serve
     until(lambda: not slow_server.service.jobs and slow_server.service.num_running == 0, 30)
 
 
+def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_server(server):
+    def counted(status):
+        labels = {"route": "/v1/responses", "status": status}
+        return server.service.metrics.registry.get_sample_value("ponder_requests_total", labels) or 0
+
+    gone, failed = counted("499"), counted("500")
+    with socket.create_connection(("127.0.0.1", server.port)) as connection:
+        head = request("/v1/responses", "Content-Length: 100")
+        connection.sendall(head + b"{")
+    until(lambda: counted("499") + counted("500") > gone + failed)
+    assert (counted("499"), counted("500")) == (gone + 1, failed)
+
+
 def test_a_slow_reader_stalls_nobody():
     engine = ScriptedEngine(lambda text, seed: ("t", "word " * 20_000), portions=(64,))
     with Served(engine) as served:
@@ -417,6 +430,23 @@ def test_a_lenient_server_ignores_what_o1_refuses():
         assert told["usage"]["completion_tokens"] == 5 and told["choices"][0]["finish_reason"] == "length"
 
 
+def test_of_chats_that_come_at_once_those_beyond_the_limit_may_try_again():
+    with Served(ScriptedEngine(slow, portions=(2,), pace=0.01), max_running=1) as served:
+        service = served.service
+        body = {"model": "scripted", "messages": [{"role": "user", "content": "x"}]}
+        checked, service.check_capacity = service.check_capacity, lambda: None  # as for requests read at the same time
+        service.num_running, before = 1, service.admit
+
+        def admit(model):
+            service.check_capacity = checked
+            return before(model)
+
+        service.admit = admit
+        answer = httpx.post(f"{served.url}/v1/chat/completions", headers=AUTH, json=body)
+        service.num_running = 0
+        assert answer.status_code == 503 and "busy" in answer.json()["error"]["message"]
+
+
 def test_more_responses_than_the_server_takes_are_refused():
     with Served(ScriptedEngine(slow, portions=(2,), pace=0.01), max_running=2) as served:
         url, endless = f"{served.url}/v1/responses", {**LONG, "background": True}
@@ -471,6 +501,25 @@ def test_monitors_flag_stop_and_are_late():
     with Served(ScriptedEngine(script), monitors=(Late(),), monitor_deadline=0.1, fail_closed=True) as served:
         body = httpx.post(f"{served.url}/v1/responses", headers=AUTH, json={"input": "x"}).json()
         assert body["status"] == "failed"
+
+
+class Seen:
+    name = "seen"
+
+    def __init__(self):
+        self.segments = []
+
+    async def __call__(self, segment, context):
+        self.segments.append(segment)
+        return Judgement("allow")
+
+
+def test_monitors_read_each_of_several_tries_by_itself():
+    seen = Seen()
+    with Served(ScriptedEngine(script), monitors=(seen,)) as served:
+        body = {"input": "json never", "text": {"format": {"type": "json_object"}}}
+        assert httpx.post(f"{served.url}/v1/responses", headers=AUTH, json=body).json()["status"] == "failed"
+    assert [segment.split() for segment in seen.segments] == [["THOUGHT", "json"]] * 3
 
 
 def test_metrics_know_reasoning(http, server):

@@ -64,6 +64,8 @@ REFUSED = [
     ({"enable_thinking": True, "reasoning_effort": "none"}, "enable_thinking"),
     ({"enable_thinking": True, "chat_template_kwargs": {"reasoning_effort": "none"}}, "enable_thinking"),
     ({"enable_thinking": True, "thinking_budget": 0}, "enable_thinking"),
+    ({"thinking_budget": 100, "reasoning_effort": "none"}, "thinking_budget"),
+    ({"reasoning": {"effort": "none", "max_tokens": 100}}, "reasoning.max_tokens"),
 ]  # fmt: skip
 
 

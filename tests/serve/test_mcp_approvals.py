@@ -300,6 +300,13 @@ def test_more_approvals_than_calls_are_allowed_are_refused(client):
     assert "2 calls are approved, and 1 are the most" in message and MADE == []
 
 
+def test_a_request_for_more_calls_does_not_raise_how_many_it_may_approve(client, monkeypatch):
+    monkeypatch.setattr(approvals, "MOST_AT_ONCE", 1)
+    first = made(client, "both")
+    message = refused(client, [answer(each) for each in asked(first)], previous_response_id=first.id, max_tool_calls=99)
+    assert "2 calls are approved, and 1 are the most" in message and MADE == []
+
+
 def test_an_old_request_is_refused_and_so_is_one_of_another_secret(client, server, monkeypatch):
     first = made(client, "drop it")
     monkeypatch.setattr(approvals, "LIFETIME", -1)

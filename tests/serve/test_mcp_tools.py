@@ -6,11 +6,13 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
+from ponder.serve import mcp
 from ponder.serve.mcp import ServerSpec, Toolbox, bounded, make_server, parse_server, parse_servers
 from ponder.serve.tool_rounds import ToolUsingEngine
 from ponder.strategies import STRATEGIES
@@ -146,6 +148,75 @@ def test_only_the_tools_that_the_operator_named_can_be_called():
     assert names == ["t.add"] and refused.is_error
     with pytest.raises(ConfigError, match=r"no tool 'ad'; did you mean 'add'"):
         asyncio.run(run(("ad",)))
+
+
+class Scripted:
+    """A connection to a server: `answers` are those of its first start, its second, ..., each in so many seconds."""
+
+    def __init__(self, *answers):
+        self.answers, self.starts, self.has_ended = answers, 0, False
+
+    def __call__(self, spec):
+        return self
+
+    async def __aenter__(self):
+        await asyncio.sleep(0.02)
+        self.starts += 1
+        if self.starts > len(self.answers):
+            raise FileNotFoundError(2, "gone", "server")
+        return Started(self, self.answers[self.starts - 1])
+
+    async def __aexit__(self, *_):
+        self.has_ended = True
+
+
+class Started:
+    def __init__(self, server, seconds):
+        self.server, self.seconds = server, seconds
+        server.has_ended = False
+
+    async def list_tools(self, cursor):
+        return SimpleNamespace(tools=[SimpleNamespace(name="do", description="", input_schema={})], next_cursor=None)
+
+    async def call_tool(self, name, arguments):
+        await asyncio.sleep(self.seconds)
+        if self.server.has_ended:
+            raise RuntimeError("the connection was closed")
+        content = [SimpleNamespace(type="text", text="done")]
+        return SimpleNamespace(content=content, is_error=False, structured_content=None)
+
+
+def test_a_late_call_ends_the_server_that_it_asked_and_not_the_one_that_came_after(monkeypatch):
+    server = Scripted(60, 0.3)  # the first hangs, the second answers in time
+    monkeypatch.setattr(mcp, "_client", server)
+
+    async def run():
+        async with Toolbox([ServerSpec(label="t", address="x")], seconds=0.4) as opened:
+
+            async def call(after):
+                await asyncio.sleep(after)
+                return await opened.call("t.do", {})
+
+            return await asyncio.gather(call(0), call(0.2), call(0.45))  # the second is late while the third waits
+
+    first, second, third = asyncio.run(run())
+    assert first.is_error and second.is_error
+    assert (third.text, server.starts) == ("done", 2)
+
+
+def test_calls_that_wait_for_a_server_that_cannot_be_started_try_it_once(monkeypatch):
+    server = Scripted(60)
+    monkeypatch.setattr(mcp, "_client", server)
+
+    async def run():
+        async with Toolbox([ServerSpec(label="t", address="x")], seconds=0.1) as opened:
+            await opened.call("t.do", {})  # it hangs and is ended
+            results = await asyncio.gather(*(opened.call("t.do", {}) for _ in range(5)))
+            return results, server.starts, await opened.call("t.do", {}), server.starts
+
+    results, starts, later, starts_later = asyncio.run(run())
+    assert all("there is no program 'server'" in each.text for each in (*results, later))
+    assert (starts, starts_later) == (2, 3)  # whoever comes later tries again
 
 
 @pytest.mark.slow

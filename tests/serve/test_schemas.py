@@ -12,6 +12,8 @@ import pytest
 
 from ponder.engine.base import ScriptedEngine
 from ponder.serve import planning, schemas, tools
+from ponder.serve.errors import ApiError
+from ponder.serve.schema_tools import NamespaceTool
 from ponder.serve.schemas import MOST_SUBSCHEMAS, check_schema, schema_problem
 from ponder.serve.tools import Call, CallParser, Tool, json_problem, unfenced
 from ponder.serve.values import mismatch
@@ -265,6 +267,23 @@ def test_checking_an_answer_ends_whatever_the_schema():
     for value, schema in cases:
         with takes_at_most(2):
             assert "cannot be applied" in str(mismatch(value, schema))
+
+
+def test_an_answer_that_is_nested_as_deep_as_it_is_long_fits_nothing_and_breaks_nothing():
+    value = []
+    for _ in range(5_000):  # newer versions of Python read such a text
+        value = [value]
+    assert mismatch(value, {"type": "array"}) == "it is nested too deeply"
+
+
+def test_a_namespace_and_a_server_may_not_both_have_a_function_of_one_name():
+    read = {"type": "function", "name": "read"}
+    given = NamespaceTool.model_validate({"type": "namespace", "name": "desk", "tools": [read]})
+    with pytest.raises(ApiError, match=r"Two tools are called 'desk\.read'"):
+        planning.tools_of([given], None, "tools", [Tool(name="desk.read")])
+    assert [tool.name for tool in planning.tools_of([given], None, "tools", [Tool(name="desk.drop")])[0]] == [
+        "desk.read", "desk.drop",
+    ]  # fmt: skip
 
 
 def test_a_part_that_names_another_dialect_does_not_leave_the_counted_one():

@@ -10,6 +10,7 @@ import stat
 import pytest
 
 from ponder.config import ConfigError
+from ponder.serve.store import Store
 from ponder.serve.vault import load_secret
 
 
@@ -23,6 +24,13 @@ def test_it_is_made_once_for_its_owner_alone_and_leaves_nothing_beside(tmp_path)
     assert len(first) == 64 and load_secret(f"sqlite:///{tmp_path}/p.db") == first
     assert [path.name for path in tmp_path.iterdir()] == ["p.db.secret"]
     assert stat.S_IMODE((tmp_path / "p.db.secret").stat().st_mode) == 0o600
+
+
+def test_it_lies_beside_a_database_that_is_named_from_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Store("sqlite:///~/p.db").close()
+    assert len(load_secret("sqlite:///~/p.db")) == 64
+    assert {"p.db", "p.db.secret"} <= {path.name for path in tmp_path.iterdir()}
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"0123", b" " * 64])

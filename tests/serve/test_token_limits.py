@@ -16,6 +16,7 @@ from ponder.engine.local import LocalEngine
 from ponder.engine.remote import RemoteEngine
 from ponder.evals.exams import run_exam
 from ponder.models import hub
+from ponder.serve.errors import ApiError
 from ponder.serve.modes import compute_plan, offered_modes
 from ponder.serve.schema import Compute
 from ponder.strategies import STRATEGIES
@@ -38,6 +39,22 @@ def planned(limit, **more):
     asked = {"effort": None, "mode": None, "compute": None, "num_prompt_tokens": 40, "window": 8192,
              "offered": OFFERED, "efforts": votes_of(8)}  # fmt: skip
     return compute_plan(limit=limit, **{**asked, **more})
+
+
+@pytest.mark.parametrize(
+    "mode, compute, is_taken",
+    [
+        (None, Compute(mode="consensus", selector="vote"), True), ("pro", Compute(mode="consensus"), True),
+        (None, Compute(mode="consensus", selector="scorer"), False), ("best_of_n", Compute(mode="pro"), False),
+        ("standard", Compute(selector="vote"), False),
+    ],
+)  # fmt: skip
+def test_two_modes_that_differ_are_refused_and_none_is_dropped(mode, compute, is_taken):
+    if is_taken:
+        assert planned(None, mode=mode, compute=compute).mode == "consensus"
+        return
+    with pytest.raises(ApiError, match="say different things"):
+        planned(None, mode=mode, compute=compute)
 
 
 @settings(max_examples=400, deadline=None)
