@@ -18,6 +18,7 @@ from torch import Tensor
 
 _ALIGN = 64  # numbers: every tensor starts at a cache line
 _POPULATE_WRITE = 23  # of Linux, since 5.14
+_advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
 
 
 @dataclass(frozen=True)
@@ -60,9 +61,8 @@ class Flat:
 def _populate(pages: torch.UntypedStorage) -> None:
     """Have the system hand out all pages now, in one call: by an interrupt a page, which is what the first writing
     would cause, 2.5 GB take half a second longer. Where a system does not know the call, they come by interrupts."""
-    advise = getattr(ctypes.CDLL(None), "madvise", None) if sys.platform == "linux" else None
-    if advise is not None:
-        advise(ctypes.c_void_p(pages.data_ptr()), ctypes.c_size_t(pages.nbytes()), _POPULATE_WRITE)
+    if _advise is not None:
+        _advise(ctypes.c_void_p(pages.data_ptr()), ctypes.c_size_t(pages.nbytes()), _POPULATE_WRITE)
 
 
 def _room(shape: torch.Size) -> int:

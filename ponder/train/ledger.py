@@ -133,13 +133,19 @@ class RunLedger:
         self.run.log_samples([sample_row(step, name, r) for name, r in (("best", best), ("worst", worst)) if r])
         if config.log_rollouts:
             self.run.log_rollouts([sample_row(step, str(i), r) for i, r in enumerate(rollouts.rollouts)])
-        if self._on_step:
-            self._on_step(Step(done, metrics, best, worst))
+        lost: OSError | None = None
+        try:
+            if self._on_step:
+                self._on_step(Step(done, metrics, best, worst))
+        except OSError as error:  # whoever read what is printed is gone; the step is kept first
+            lost = error
         if keep or done in config.all_checkpoint_steps:
             save_checkpoint(self.run, self._learner, step=done, facts=facts)
-        if done % config.save_every == 0 or done == config.num_steps or self._stop.requested:
+        if done % config.save_every == 0 or done == config.num_steps or self._stop.requested or lost:
             self._save_state()
             self.saved_step = done
         if self._stop.requested:
             raise KeyboardInterrupt
+        if lost is not None:
+            raise lost
         self._begun = time.monotonic()

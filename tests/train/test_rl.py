@@ -162,7 +162,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(base, tmp_pat
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_finishes_the_step_saves_and_goes_on_from_there(number, base, tmp_path, monkeypatch):
-    monkeypatch.setattr(stopping, "_write_nowhere", lambda: None)  # this terminal is still there
+    monkeypatch.setattr(stopping, "_write_nowhere", lambda hung_up: None)  # this terminal is still there
     run = config(base, tmp_path / "run", num_steps=5, save_every=100)
     rl(replace(run, out=str(tmp_path / "whole")))
 
@@ -177,6 +177,21 @@ def test_a_signal_finishes_the_step_saves_and_goes_on_from_there(number, base, t
     assert signal.getsignal(number) == before
     rl(run)
     assert weights(tmp_path / "run", 5) == weights(tmp_path / "whole", 5)
+
+
+def test_a_step_whose_line_cannot_be_printed_is_kept_before_that_is_an_error(base, tmp_path):
+    run = config(base, tmp_path / "run", num_steps=5, save_every=100)
+    rl(replace(run, out=str(tmp_path / "whole")))
+
+    def gone(step):
+        if step.step == 2:
+            raise BrokenPipeError("whoever read it has ended")
+
+    with pytest.raises(BrokenPipeError):
+        rl(run, on_step=gone)
+    begun = []
+    rl(run, on_step=lambda step: begun.append(step.step))
+    assert begun == [3, 4, 5] and weights(tmp_path / "run", 5) == weights(tmp_path / "whole", 5)
 
 
 @pytest.mark.slow
