@@ -27,31 +27,20 @@ from ponder.evals.contamination import sentence
 from ponder.evals.exam_table import exam_rows, exam_table
 from ponder.runs import machine
 from ponder.tasks import load_task
-from ponder.tasks.base import TaskWrapper, as_task
+from ponder.tasks.base import SelectedTask, as_task
 from ponder.tasks.parts import Part, with_part
 from ponder.tasks.prompting import PROMPTINGS, Prompted
-from ponder.types import Problem, SamplingParams, Task
+from ponder.types import SamplingParams, Task
 
 EXAMS = (
     "gsm8k", "math500", "aime:year=2024", "amc", "svamp", "mmlu_stem", "arc_challenge", "gpqa_diamond"
 )  # fmt: skip
 
 
-class Spread(TaskWrapper):
-    """At most `limit` problems of a task, at even steps."""
-
-    def __init__(self, task: Task, limit: int) -> None:
-        super().__init__(task)
-        count = min(limit, len(task))
-        self._indices = [index * len(task) // count for index in range(count)]
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Problem:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._task[self._indices[index]]
+def spread(task: Task, limit: int) -> Task:
+    """At most `limit` of its problems, at even steps."""
+    count = min(limit, len(task))
+    return SelectedTask(task, [index * len(task) // count for index in range(count)])
 
 
 def main() -> None:
@@ -88,7 +77,7 @@ def main() -> None:
 def exam_of(name: str, limit: int) -> Task:
     """Raises ConfigError or ImportError where its problems are not here."""
     task = as_task(load_task(name, split="test"))
-    return Spread(Part(task, "report") if name == "gsm8k" else task, limit)
+    return spread(Part(task, "report") if name == "gsm8k" else task, limit)
 
 
 def drawn_by_all(name: str, problems: Task, options: argparse.Namespace) -> Iterator[tuple[Path, str]]:

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
@@ -119,14 +119,12 @@ def ask(
 
     mode = mode or ("consensus" if samples and samples > 1 else "single")
     extra = parse_options(option or [])
-    stray = {
+    _refuse_stray({
         "--samples is for modes that draw several": mode == "single" and (samples or 1) > 1,
         "--word is for mode forced": bool(word) and mode != "forced",
         "--controller is for mode controller": controller_file is not None and mode != "controller",
         "--approve is for tools, which --mcp names": approve and not mcp,
-    }
-    if told := [name for name, is_stray in stray.items() if is_stray]:
-        raise ConfigError(f"{told[0]}; leave it out, or give another --mode" if "mode" in told[0] else told[0])
+    })  # fmt: skip
     strategy = _strategy(mode, base_url, needs_ids=bool(word), has_options=bool(extra))
     params = SamplingParams(
         temperature=temperature, max_reasoning_tokens=max_reasoning_tokens, max_answer_tokens=max_answer_tokens,
@@ -169,6 +167,12 @@ def ask(
 
 _FROM_IDS = ("search", "dvts", "mcts", "deliberate", "programs")  # go on from token ids
 _NOT_WHOLE = (*_FROM_IDS, "forced", "revise", "submit")  # draw more than whole answers
+
+
+def _refuse_stray(options: Mapping[str, bool]) -> None:
+    """options: what one is for -> whether it was given without that."""
+    if told := next((what for what, is_stray in options.items() if is_stray), None):
+        raise ConfigError(f"{told}; leave it out, or give another --mode" if "mode" in told else told)
 
 
 def _strategy(mode: str, base_url: str | None, *, needs_ids: bool, has_options: bool) -> Callable[..., Any]:

@@ -16,10 +16,10 @@ import asyncio
 import contextlib
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from ponder.config import ConfigError
 from ponder.engine.stream import Splitter, Stream, one_piece
@@ -36,7 +36,25 @@ from ponder.types import (
 
 CLOSE, END = 256, 257  # the fake's marks: end of reasoning, end of completion; bytes are 0 to 255
 
+T = TypeVar("T")
 Response = str | tuple[str, str]  # an answer, or (reasoning, answer)
+
+
+async def gathered(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Results in order; the first failure, or a cancellation, ends the others."""
+    tasks = [asyncio.create_task(request) for request in requests]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)  # until their connections are closed
+
+
+def refuse_form(params: SamplingParams) -> None:
+    """ValueError for what an engine without `Capabilities.forms` cannot do."""
+    if params.form:
+        raise ValueError("answers are not held to a form here; leave it out and check what comes")
 
 
 class EngineLost(RuntimeError):

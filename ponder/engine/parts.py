@@ -13,7 +13,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from ponder.engine.remote import gathered
+from ponder.engine.base import gathered, refuse_form
 from ponder.engine.scheduler import Request, Sample
 from ponder.engine.stream import Stream
 from ponder.engine.tokens import TokenEngine
@@ -88,8 +88,7 @@ class PartsEngine(TokenEngine):
     async def _sample(self, request: Request, index: int, listener: StreamListener) -> Sample:
         """One sample, under the rules of a completion that engine/scheduler.py has."""
         params, sample = request.params, Sample(index=index, finish_reason="window")
-        if params.form:
-            raise ValueError("answers are not held to a form here; leave it out and check what comes")
+        refuse_form(params)
         room = self.config.max_position_embeddings - len(request.prompt_ids)
         if room < 1:
             return sample

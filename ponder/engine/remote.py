@@ -22,13 +22,13 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ponder.engine.base import BaseEngine
+from ponder.engine.base import BaseEngine, gathered, refuse_form
 from ponder.engine.marked import has_marks, split_marked
 from ponder.files import well_formed
 from ponder.types import Completion, FinishReason, Message, SamplingParams, Usage, sample_seed
@@ -119,8 +119,7 @@ class RemoteEngine(BaseEngine):
             raise ValueError(f"n={n} asks for no samples; use at least 1")
         if params.min_reasoning_tokens:
             raise ValueError("min_reasoning_tokens needs an engine that sees tokens; leave it 0 with a remote engine")
-        if params.form:
-            raise ValueError("answers are not held to a form here; leave it out and check what comes")
+        refuse_form(params)
         messages = _messages(prompt)
         completions: list[Completion] = []
         if n > 1 and self._takes_n:
@@ -232,17 +231,6 @@ class RemoteEngine(BaseEngine):
         _, _, rest = self._url.partition("://")
         user, at, _ = rest.partition("/")[0].rpartition("@")
         return message.replace(user + at, "") if user else message
-
-
-async def gathered(requests: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
-    """Results in order; the first failure, or a cancellation, ends the others."""
-    tasks = [asyncio.create_task(request) for request in requests]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)  # until their connections are closed
 
 
 def _messages(prompt: Sequence[Message] | Sequence[int]) -> list[dict[str, str]]:

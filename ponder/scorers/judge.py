@@ -18,17 +18,17 @@ that their texts do not contain, so that none of them can end its own quotation 
 
 from __future__ import annotations
 
-import asyncio
 import math
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from copy import copy
 from dataclasses import replace
 from random import Random
-from typing import Any, Literal
+from typing import Literal
 
+from ponder.engine.base import gathered
 from ponder.grading import counted_answer
 from ponder.types import Completion, Engine, Message, SamplingParams, text_seed
 
@@ -114,7 +114,7 @@ class Judge:
 
     async def _grade(self, problem: str, texts: Sequence[str]) -> tuple[list[float], int]:
         distinct = list(dict.fromkeys(texts))
-        replies = await _all_of(self._ask(GRADE, self.votes, problem=problem, answer=text) for text in distinct)
+        replies = await gathered([self._ask(GRADE, self.votes, problem=problem, answer=text) for text in distinct])
         # counted: 1 cut out of 10 is no grade
         parsed = [[parse_grade(counted_answer(reply)) for reply in each] for each in replies]
         self._record([grade is not None for each in parsed for grade in each], replies)
@@ -128,8 +128,8 @@ class Judge:
     async def _compare(self, problem: str, texts: Sequence[str]) -> tuple[list[float], int]:
         pairs = pairings(len(texts), self.rounds, text_seed(self.seed, "judge", problem, *texts))
         pairs = [(a, b) for a, b in pairs if texts[a] != texts[b]]
-        replies = await _all_of(
-            self._ask(COMPARE, 1, problem=problem, first=texts[a], second=texts[b]) for a, b in pairs
+        replies = await gathered(
+            [self._ask(COMPARE, 1, problem=problem, first=texts[a], second=texts[b]) for a, b in pairs]
         )
         choices = [parse_letter(reply[0].answer) for reply in replies]
         self._record([choice is not None for choice in choices], replies)
@@ -173,16 +173,6 @@ class Judge:
             mark = f"={text_seed(mark):016x}="
         prompt = Message(role="user", content=template.format(mark=mark, **texts))
         return await self.engine.generate((prompt,), replace(self.params, seed=seed), n=n)
-
-
-async def _all_of(questions: Iterable[Coroutine[Any, Any, list[Completion]]]) -> list[list[Completion]]:
-    """The replies in order. Where one fails the others are no longer waited for, nor paid for."""
-    tasks = [asyncio.ensure_future(question) for question in questions]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def parse_grade(reply: str) -> float | None:

@@ -135,6 +135,22 @@ class TaskWrapper(BaseTask):
         return self._task.key(problem, answer)
 
 
+class SelectedTask(TaskWrapper):
+    """Some of another task's problems, in the order of these indices."""
+
+    def __init__(self, task: Task, indices: Sequence[int]) -> None:
+        super().__init__(task)
+        self._indices = indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Problem:
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return self._task[self._indices[index]]
+
+
 class ProceduralTask(BaseTask):
     """A family of generated problems with a difficulty dial.
 

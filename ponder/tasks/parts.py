@@ -14,7 +14,7 @@ import hashlib
 import re
 
 from ponder.config import ConfigError, lookup
-from ponder.tasks.base import TaskWrapper
+from ponder.tasks.base import SelectedTask
 from ponder.types import Problem, Task
 
 PARTS = ("dev", "report")
@@ -45,20 +45,11 @@ def split_part(name: str) -> tuple[str, str | None]:
     return name, None
 
 
-class Part(TaskWrapper):
+class Part(SelectedTask):
     """The problems of one part of a task, in its order."""
 
     def __init__(self, task: Task, part: str) -> None:
-        super().__init__(task)
         lookup(dict.fromkeys(PARTS, True), part, what="part")
-        self._indices = [index for index in range(len(task)) if part_of(task[index]) == part]
-        if not self._indices:
+        super().__init__(task, [index for index in range(len(task)) if part_of(task[index]) == part])
+        if not len(self):
             raise ConfigError(f"none of the {len(task)} problems of {task.name} is in the part {part!r}; leave it out")
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Problem:
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        return self._task[self._indices[index]]

@@ -18,9 +18,9 @@ import every_exam
 
 def test_a_long_exam_is_taken_at_even_steps_and_a_short_one_whole():
     task = load_task("arithmetic:size=100", split="test")
-    few = every_exam.Spread(task, 4)
+    few = every_exam.spread(task, 4)
     assert [few[i].id for i in range(len(few))] == [task[i].id for i in (0, 25, 50, 75)]
-    assert len(every_exam.Spread(task, 1000)) == 100
+    assert len(every_exam.spread(task, 1000)) == 100
     with pytest.raises(IndexError):
         few[4]
 
