@@ -164,8 +164,8 @@ class VllmEngine(PartsEngine):
         What runs stops between two tokens, is read again by the new weights, and goes on with them.
         """
         folder = weights if isinstance(weights, Path) else self._written(weights)
-        self._server.control("/pause?mode=keep&clear_cache=true")
         try:
+            self._server.control("/pause?mode=keep&clear_cache=true")  # one that gives no answer may have paused it
             self._load_folder(folder)
             self._server.control("/update_weight_version", {"new_version": str(version)})
             self.policy_version = version

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -78,16 +79,6 @@ class ActingSession(Protocol):
     def __exit__(self, *_: object) -> None: ...
 
 
-async def _reset(session: ActingSession, seed: int) -> Observation:
-    """The first observation. Waiting for a place takes no thread from those who have one."""
-    for pause in session.pauses():
-        first = await in_thread(session.try_reset, seed)
-        if first is not None:
-            return first
-        await asyncio.sleep(pause)
-    raise session.no_place()
-
-
 @dataclass
 class _Play:
     """One episode on the server, and what it came to so far."""
@@ -97,12 +88,33 @@ class _Play:
     is_done: bool = False
     failure: str = ""
     actions: list[str] = field(default_factory=list)
+    _calls: threading.Lock = field(init=False, default_factory=threading.Lock)  # one at a time
+
+    async def call(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run one of the session's calls in a thread. Where the rollout is cancelled meanwhile, the next one, which
+        closes the session, waits for it: what connects after it was closed would keep its place on the server."""
+
+        def alone() -> T:
+            with self._calls:
+                return function(*arguments)
+
+        return await in_thread(alone)
+
+    async def reset(self, seed: int) -> None:
+        """Begin. Waiting for a place takes no thread from those who have one."""
+        for pause in self.session.pauses():
+            first = await self.call(self.session.try_reset, seed)
+            if first is not None:
+                self.total, self.is_done = first.reward, first.is_done
+                return
+            await asyncio.sleep(pause)
+        raise self.session.no_place()
 
     async def step(self, text: str) -> str:
         """What is shown of an action."""
         self.actions.append(text)
         try:
-            after = await in_thread(self.session.step, text)
+            after = await self.call(self.session.step, text)
         except ActionRefused as error:
             self.actions.pop()  # it changed nothing, and would end the play if it was played again
             return f"refused: {error}"
@@ -132,13 +144,12 @@ class OpenEnvTurns:
         play = _Play(session=self.session_of(problem))
         try:
             try:
-                first = await _reset(play.session, problem.meta.get("seed", 0))
-                play.total, play.is_done = first.reward, first.is_done
+                await play.reset(problem.meta.get("seed", 0))
             except ServerFailed as error:
                 play.failure = str(error)
             ended = await self._play(episode, play)
         finally:
-            await asyncio.shield(in_thread(play.session.__exit__))
+            await asyncio.shield(play.call(play.session.__exit__))
         answer = json.dumps(play.actions, ensure_ascii=False) if play.actions or play.failure else ""
         if answer:
             self.note(problem, answer, play)

@@ -211,6 +211,8 @@ class RLConfig:
             )
         if self.reward.targeted and (self.environment or self.advantage == "gae"):
             raise ValueError("reward.targeted is of single completions and groups' advantages, not of gae")
+        if not self.has_critic and self.critic != CriticConfig():
+            raise ValueError("the table [critic] is of advantage = 'gae'; set that, or leave the table out")
         if self.max_mismatch and self.max_lag:
             raise ValueError("max_mismatch compares a policy with itself: it needs max_lag=0")
         # a backend of your own may read it

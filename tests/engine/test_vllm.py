@@ -231,6 +231,13 @@ def test_a_server_goes_on_after_weights_that_it_could_not_read(engine, double, m
     assert ask(engine)[0].policy_version == 0 == engine.policy_version
 
 
+def test_a_server_that_paused_without_an_answer_goes_on(engine, double, monkeypatch):
+    monkeypatch.setattr(double, "_pause", lambda query: double._going.clear() or 1 / 0)
+    with pytest.raises(EngineError, match="ZeroDivisionError"):
+        engine.update_weights(tiny_model(seed=1).state_dict(), version=1)
+    assert ask(engine)[0].policy_version == 0
+
+
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", ""])
 def test_an_address_that_is_none_is_refused(url):
     with pytest.raises(ConfigError, match="no address of a vLLM server"):

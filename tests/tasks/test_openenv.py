@@ -7,6 +7,7 @@ import http.server
 import json
 import math
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -24,6 +25,7 @@ from ponder.types import SamplingParams
 
 pytest.importorskip("websockets")
 
+from tests.helpers import until
 from tests.tasks.openenv_server import SCHEMA, OpenEnvServer, target_of
 
 PARAMS = SamplingParams(max_reasoning_tokens=400, max_answer_tokens=50)
@@ -249,6 +251,29 @@ def test_groups_are_played_side_by_side_and_rewarded(server):
     found = asyncio.run(collect(play, task, [task[0], task[1]], PARAMS, group_size=4, seed=0, step=0))
     assert found.tally.counts == {"correct": 8} and all(rollout.reward == 1 for rollout in found.rollouts)
     assert server.num_open == 0
+
+
+def test_a_rollout_cancelled_while_it_connects_keeps_no_place(server, monkeypatch):
+    task = load_task(f"openenv:{server.url}")
+    problem, began, connect = task[0], threading.Event(), openenv.EnvironmentSession.try_reset
+
+    def slowly(session, seed):
+        began.set()
+        time.sleep(0.1)
+        return connect(session, seed)
+
+    monkeypatch.setattr(openenv.EnvironmentSession, "try_reset", slowly)
+
+    async def cancelled():
+        work = Work(problem.prompt, Searcher(), params=PARAMS, key=lambda a: a)
+        playing = asyncio.ensure_future(run_episode(OpenEnvTurns(), work))
+        await asyncio.to_thread(began.wait)
+        playing.cancel()
+        await asyncio.wait([playing])
+
+    asyncio.run(cancelled())
+    until(lambda: server.num_resets == 2)  # one showed the problem
+    until(lambda: server.num_open == 0)
 
 
 @pytest.mark.slow

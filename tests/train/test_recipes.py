@@ -88,6 +88,7 @@ def test_every_key_has_a_meaning(cls):
         (RLConfig, {"group_size": 1}, "must be 2 or more"),
         (RLConfig, {"deliberation": {"step_cost": 0.5, "preference_weight": 0.5}}, "below 1"),
         (RLConfig, {"deliberation": {"preference": "runs/rm", "preference_weight": 0.5}}, r"is \[reward\] preference"),
+        (RLConfig, {"critic": {"lam": 0.9}}, r"table \[critic\] is of advantage = 'gae'"),
         (ScorerConfig, {"temperatures": []}, "one or more"),
         *(
             (RLConfig, {"backend": name, "cluster": {"engines": 4}}, r"table \[cluster\] is of backend")
