@@ -152,6 +152,7 @@ def test_a_phone_scrolls_down_only(visit):
     assert not me.scrolls_sideways()
     me.enter()
     assert not me.scrolls_sideways()
+    assert page.evaluate("document.documentElement.scrollHeight <= innerHeight")  # what scrolls is the conversation
     me.ask("wide " + "q" * 300)
     me.until("completed")
     me.last.locator("summary").click()
