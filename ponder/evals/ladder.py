@@ -33,7 +33,6 @@ from ponder.evals.stats import Estimate, in_percent, interval, paired_difference
 from ponder.evals.submissions import (
     ContestRules,
     Floats,
-    coverage,
     points_under_rules,
     random_score,
     scores_of,
@@ -137,10 +136,8 @@ def ladder(
     rungs = [(name, "", each) for name, each in RUNGS.items()]
     rungs += [(name, scorer, each) for scorer in scorers for name, each in SCORED_RUNGS.items()]
     floor = np.array([[random_score(e.hidden, b) / sum(e.full) for b in budgets] for e in entries])
-    if n == min(len(entry.hidden) for entry in entries):
-        ceiling = np.array([coverage(entry.hidden) / sum(entry.full) for entry in entries])
-    else:
-        ceiling = np.array([random_score(entry.hidden, n) / sum(entry.full) for entry in entries])
+    # of n samples, which is not all of a problem that has more of them than another
+    ceiling = np.array([random_score(entry.hidden, n) / sum(entry.full) for entry in entries])
     played = [_Played(floor, np.tile(budgets, (len(entries), 1)), np.zeros((len(entries), len(budgets))))]
     for _, scorer, each in rungs:
         way = replace(each, weights=weights)

@@ -226,3 +226,12 @@ def test_fitted_weights_are_no_worse_than_the_defaults_on_the_problems_they_were
         return np.mean([point.score.value for point in rows[-1].points.values()])
 
     assert score(fitted) >= score(Choosing().weights)
+
+
+def test_the_ceiling_is_that_of_as_many_samples_as_are_chosen_from_where_a_problem_has_more():
+    rng = np.random.default_rng(8)
+    more, few = (entry(rng, name, n, goals=(Goal(),), right=0.1) for name, n in (("a", 24), ("b", 8)))
+    found = ladder([more, few], rules=CODEFORCES, budgets=(8,), draws=2)
+    ceiling = (random_score(more.hidden, 8) + coverage(few.hidden)) / 2
+    assert found.coverage.value == pytest.approx(ceiling) and random_score(more.hidden, 8) < coverage(more.hidden)
+    assert found.rows[0].points[8].score.value == pytest.approx(ceiling)  # all that are chosen from are submitted
