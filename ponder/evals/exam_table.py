@@ -70,16 +70,22 @@ def exam_rows(folders: Sequence[str | Path]) -> tuple[ExamRow, ...]:
         if known := exams.setdefault(name, {}).get(column):
             raise ConfigError(f"{known.folder} and {bank.folder} are both {name} by {column}; leave one out")
         exams[name][column] = bank
+    columns = list(order)
     return tuple(
-        row for name, banks in exams.items() for row in _rows_of(name, [banks[c] for c in order if c in banks])
+        row
+        for name, banks in exams.items()
+        for row in _rows_of(
+            name, [banks[c] for c in columns if c in banks], banks.get(columns[0]), banks.get(columns[-1])
+        )
     )
 
 
-def _rows_of(name: str, banks: Sequence[Bank]) -> list[ExamRow]:
-    """The row of an exam, and one a subject where it has several."""
+def _rows_of(name: str, banks: Sequence[Bank], first: Bank | None, last: Bank | None) -> list[ExamRow]:
+    """The row of an exam, and one a subject where it has several. first, last: of the table, which the gain compares;
+    there is none where one of these did not sit the exam."""
     tables = [bank.tables() for bank in banks]
     k = min(len(table) for of_bank in tables for table in of_bank)
-    gain = compare(banks[0], banks[-1]) if len(banks) > 1 else None
+    gain = compare(first, last) if first and last and first is not last else None
     rows = [ExamRow(exam=name, k=k, columns=tuple(map(_column, banks, tables, [k] * len(banks))), gain=gain)]
     subjects = sorted({table.problem.subject for of_bank in tables for table in of_bank if table.problem.subject})
     for subject in subjects if len(subjects) > 1 else ():

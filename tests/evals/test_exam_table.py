@@ -68,6 +68,18 @@ def test_what_a_model_was_not_asked_is_a_dash(folders: list[Path]) -> None:
     assert list(shown.rows[1][-3:-1]) == ["–", "–"] and shown.rows[0][-3] != "–"
 
 
+def test_a_gain_is_of_the_last_column_over_the_first_or_there_is_none(
+    folders: list[Path], tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    """The first exam was not sat by the table's last model, so what its second gained is no gain of the last."""
+    last = evaluate(make_task(8), tmp_path / "e", name="three", model="last", share=1)
+    first = evaluate(make_task(8), tmp_path / "f", name="three", model="base", share=4)
+    rows = exam_rows([*folders[:2], first, last])
+    assert [row.exam for row in rows] == ["one", "three"] and rows[0].gain is None
+    gain = rows[1].columns[1].pass_at[1].value - rows[1].columns[0].pass_at[1].value
+    assert rows[1].gain and rows[1].gain.pass_at[1].value == pytest.approx(gain)
+
+
 def test_one_exam_twice_by_one_model_is_refused(folders: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="are both one by base; leave one out"):
         exam_rows([folders[0], folders[0]])
