@@ -40,7 +40,7 @@ def fit_controller(
 ) -> ControllerResult:
     """Fit on all problems of the bank, save, and report the cross-fitted comparison."""
     bank = Bank.read(folder)
-    tables = [bank.samples(problem.id) for problem in bank.problems]
+    tables = bank.tables()  # by their ids: folds and orders must not depend on which problem was finished first
     if not tables:
         raise ValueError(f"{folder} has no samples yet; ponder eval --out {folder} draws some")
     missing = [table.problem.id for table in tables if scorer and scorer not in table.scores]

@@ -69,6 +69,20 @@ def test_a_controller_is_not_fitted_on_samples_that_a_scorer_has_not_scored(bank
         fit_controller(tmp_path, out=tmp_path / "c.json", scorer="outcome")
 
 
+def test_a_controller_does_not_depend_on_which_problem_was_finished_first(tmp_path: Path) -> None:
+    names = [f"p{i}" for i in range(12)]
+    for folder, order in (("a", names), ("b", names[::-1])):
+        with Bank.open(tmp_path / folder, SPEC) as bank:
+            for name in order:
+                drawn = [
+                    dataclasses.replace(row, outcome="correct" if (i + int(name[1:])) % 3 else "wrong", tokens=5 + i)
+                    for i, row in enumerate(rows(name, 8))
+                ]
+                bank.append(problem(name), drawn, prompt_ids=[1])
+    one, other = (fit_controller(tmp_path / name, out=tmp_path / "c.json", num_probes=2) for name in ("a", "b"))
+    assert one == other
+
+
 def test_scores_of_samples_that_are_not_there_are_refused(bank: Bank) -> None:
     with pytest.raises(BankError, match="no samples of 'z'"):
         bank.add_scores(FACTS, {"z": [1]})
