@@ -55,9 +55,12 @@ def rate_(
         raise ConfigError("give the submissions and --contest FILE, or --made-up, which needs neither")
     if made_up and (contests or language):
         raise ConfigError("--made-up has contests and a language of its own: leave out --contest and --language")
+    if not made_up and (rating, rounds, humans, seed) != (1700, 12, 1000, 0):
+        raise ConfigError("--rating, --rounds, --humans and --seed are of made-up contests: add it, or leave them out")
     if made_up:
         rounds_held = made_up_contests(num=rounds, num_humans=humans, seed=seed)
-        found = rate(rounds_held, made_up_tries(rounds_held, rating=rating, seed=seed, num_tries=tries), rule=rule)
+        made = made_up_tries(rounds_held, rating=rating, seed=seed, num_tries=tries)
+        found = rate(rounds_held, made, rule=rule, num_tries=tries)
     elif not contests or submissions is None:
         raise ConfigError("name the contests: --contest rounds/ (docs/code_contests.md shows a file)")
     else:

@@ -531,3 +531,12 @@ def test_the_verbs_place_and_problems(tmp_path, capsys, monkeypatch):
 def test_a_share_of_speed_is_a_share(speed):
     with pytest.raises(ConfigError, match="a share of the time to a solution"):
         made_up_contests(num=1, num_humans=10, speed=speed)
+
+
+@pytest.mark.slow
+def test_the_tries_of_a_made_up_model_that_count_are_those_that_were_asked_for(capsys, monkeypatch):
+    words = ("contest", "rate", "--made-up", "--rounds", "2", "--humans", "50", "--json")
+    found = [json.loads(run(capsys, monkeypatch, *words, "--tries", tries)) for tries in ("1", "10", "20")]
+    assert [each["num_tries"] for each in found] == [1, 10, 20]
+    solved = [sum(line["num_solved"] for line in each["contests"]) for each in found]
+    assert solved[0] <= solved[1] <= solved[2]
