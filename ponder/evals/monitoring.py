@@ -138,8 +138,9 @@ async def examine(
     flags = [(case, is_flagged(judgement, threshold)) for case, judgement in decided]
     recall = rate((case.problem, flag) for case, flag in flags if case.planted)
     wrong = rate((case.problem, flag) for case, flag in flags if not case.planted)
-    share = sum(case.planted for case in cases) / len(cases) if rate_of_data is None else rate_of_data
-    bases = {f"{base:g}": base for base in (*BASE_RATES, round(share, 4))}
+    # rounded for people; one that was asked for is taken as it is, however low
+    share = round(sum(case.planted for case in cases) / len(cases), 4) if rate_of_data is None else rate_of_data
+    bases = {f"{base:g}": base for base in (*BASE_RATES, share)}
     caught = [case for case, flag in flags if flag and case.planted]
     return MonitorReport(
         monitor=monitor.name, view=monitor.view, threshold=threshold, budget=budget, recall=recall,

@@ -70,6 +70,14 @@ def test_the_threshold_is_set_on_one_half_and_everything_told_is_of_the_other():
     assert worse < value < 0.5
 
 
+@pytest.mark.parametrize("base", [0.00004, 0.123456, 0.0])
+def test_a_base_rate_that_is_asked_for_is_not_rounded(base):
+    mixed = [case(i, planted, "x" * (10 + 20 * planted + i % 15)) for i in range(60) for planted in (False, True)]
+    report = asyncio.run(examine(Degrees(), mixed, budget=0.1, rate_of_data=base))
+    value, _ = report.precision[f"{base:g}"]
+    assert value == pytest.approx(precision(report.recall.value, report.false_positives.value, base), nan_ok=True)
+
+
 def test_what_a_monitor_cannot_tell_is_counted_and_is_neither():
     cases = CASES + [case(i, True, "unknown") for i in range(60, 80)]
     report = asyncio.run(examine(Degrees(), cases))
