@@ -18,11 +18,13 @@ from ponder.cli import app
 from ponder.config import ConfigError
 from ponder.engine.base import ScriptedEngine
 from ponder.evals.bank import Bank
-from ponder.evals.exams import run_exam, summarise
+from ponder.evals.exams import RESULT, run_exam, summarise
 from ponder.evals.exports import EXPORTS, write_hub
 from ponder.evals.exports.shared import public_name, shared
 from ponder.evals.imports import read_log
 from ponder.evals.imports.foreign import write_bank
+from ponder.evals.results import ExamResult
+from ponder.evals.stats import Estimate
 from ponder.tasks import load_task
 from ponder.tasks.base import TaskWrapper
 from ponder.types import SamplingParams, Verdict
@@ -265,3 +267,22 @@ def test_the_verbs_write_a_log_and_read_it_and_say_what_is_meant_where_words_are
     ):
         code, _, exception = typed("export", *words)
         assert code != 0 and error in exception, exception
+
+
+@pytest.mark.parametrize("form", ["inspect", "lm-eval"])
+def test_an_exam_that_was_not_finished_is_none_in_another_program_either(form, tmp_path):
+    bank = sit(tmp_path)
+    path = bank / RESULT
+    for complete in (True, False):
+        replace(ExamResult.read(path), complete=complete).write(path)
+        files = write(form, bank, tmp_path / f"{complete}")
+        assert read_log(files[-1]).complete is complete
+
+
+def test_the_hubs_file_rounds_as_every_table_does(bank, tmp_path):
+    source = shared(bank)
+    one = Estimate(0.1225, 0.0625, 0.1885)  # 12.25 is rounded to 12.2 by an f-string, and to 12.3 by in_percent
+    metrics = replace(source.summary.metrics, pass_at={1: one}, cons_at={1: one})
+    summary = replace(source.summary, metrics=metrics)
+    (path,) = write_hub(replace(source, summary=summary), tmp_path, dataset="me/set:task")
+    assert "95 % interval 6.3 to 18.9" in yaml.safe_load(path.read_text())[0]["notes"]

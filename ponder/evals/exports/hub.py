@@ -17,6 +17,7 @@ from pathlib import Path
 from ponder import files
 from ponder.config import ConfigError
 from ponder.evals.exports.shared import SharedBank
+from ponder.evals.stats import in_percent
 from ponder.tasks.parts import split_part
 
 # our name -> the data set and its task on the Hub
@@ -51,16 +52,18 @@ def _notes(source: SharedBank) -> str:
     one, k = summary.metrics.pass_at[1], max(summary.metrics.cons_at)
     notes = [
         f"ponder {source.facts()['ponder']}",
-        f"pass@1 in percent, 95 % interval {100 * one.low:.1f} to {100 * one.high:.1f}",
+        f"pass@1 in percent, 95 % interval {in_percent(one.low)} to {in_percent(one.high)}",
         f"{summary.num_problems} problems, {summary.num_samples} samples of each, temperature {params.temperature:g}",
         f"at most {params.max_reasoning_tokens} tokens of reasoning",
     ]
     if k > 1:
-        notes.append(f"the vote of {k}: {100 * summary.metrics.cons_at[k].value:.1f}")
+        notes.append(f"the vote of {k}: {in_percent(summary.metrics.cons_at[k].value)}")
     if source.summary.undecided_rate:
-        notes.append(f"{100 * summary.undecided_rate:.1f} % of the samples undecided, counted as not correct")
+        notes.append(f"{in_percent(summary.undecided_rate)} % of the samples undecided, counted as not correct")
     if summary.failed_rate:
-        notes.append(f"the verifier failed on {100 * summary.failed_rate:.1f} % of the samples, counted as not correct")
+        notes.append(
+            f"the verifier failed on {in_percent(summary.failed_rate)} % of the samples, counted as not correct"
+        )
     if source.result is None or not source.result.complete:
         notes.append("the exam was not finished" if source.result else "whether the exam was finished is not known")
     return "; ".join(notes)

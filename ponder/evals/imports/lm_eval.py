@@ -117,7 +117,7 @@ def _log(path: Path, lines: Sequence[Line], facts: Mapping[str, Any], score: str
         split=text_of(config.get("test_split") or config.get("validation_split")),
         model=text_of(facts.get("model_name")), params=params,
         grader=text_of(ours.get("grader")) or f"lm_eval {facts.get('lm_eval_version', '')}".rstrip(),
-        samples=found, notes=[*notes, *count_notes(seen)], missing=missing,
+        samples=found, notes=[*notes, *count_notes(seen)], missing=missing, complete=ours.get("complete") is not False,
     )  # fmt: skip
 
 
