@@ -15,6 +15,7 @@ import json
 import shutil
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -174,7 +175,15 @@ def _write(bank: Bank, verdicts: Verdicts, tally: Tally, task: Task, out: Path) 
     files.write_atomic(draft / "bank.json", json.dumps(facts_of(spec), indent=1, ensure_ascii=False) + "\n")
     shutil.copy(bank.folder / "problems.jsonl", draft)
     if (bank.folder / "scores").exists():  # of the samples, whatever the verdicts
-        shutil.copytree(bank.folder / "scores", draft / "scores", ignore=shutil.ignore_patterns(".*"))
+        joint = [name for name, facts in bank.scorers.items() if facts.joint]  # these look at the answer classes
+        stale = [f"{name}.{kind}" for name in joint for kind in ("json", "parquet")]
+        shutil.copytree(bank.folder / "scores", draft / "scores", ignore=shutil.ignore_patterns(".*", *stale))
+        if joint:
+            warnings.warn(
+                f"the scores {', '.join(joint)} are of the old answer classes, so they stay behind: "
+                f"`ponder score {out}` makes them anew",
+                stacklevel=2,
+            )
     _write_result(bank, Bank.read(draft), tally, task)
     draft.rename(out)
     return moves

@@ -109,3 +109,11 @@ def broken(problem, answer):
     if answer != "1/2":
         raise ValueError("no idea")
     return 1.0
+
+
+def test_scores_that_look_at_answer_classes_do_not_go_along_with_other_classes(bank):
+    bank.add_scores(ScorerFacts(name="s"), {"p0": [0.1, 0.2, 0.3, 0.4]})
+    bank.add_scores(ScorerFacts(name="s.j", joint=True), {"p0": [0.25, 0.25, 0.25, 0.0]})
+    with pytest.warns(UserWarning, match="the scores s.j are of the old answer classes"):
+        again(bank, "math")
+    assert list(Bank.read(bank.folder.with_name("new")).scorers) == ["s"] and set(bank.scorers) == {"s", "s.j"}
