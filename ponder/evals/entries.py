@@ -59,10 +59,11 @@ def entries_of(
 
 
 def judged(bank: Bank, runner: ProgramRunner, points_of: HiddenPoints) -> PerSample:
-    """The hidden points of every sample, each program judged once; what was judged before is read."""
+    """The hidden points of every sample, each program judged once; what was judged before is read, and what stayed
+    undecided (nan: the machine failed it, which says nothing of the program) is judged again."""
     facts = {"grader": bank.spec.grader, "language": runner.facts["language"]}
     table = PerSample(bank.folder / "points" / str(runner.facts["language"]), {"points": "list<float64>"}, facts)
-    todo = table.missing(bank)
+    todo = table.missing(bank, is_again=lambda row: any(value != value for value in row["points"]))
     answers = answers_of(bank, todo)
     with table.filled() if todo else nullcontext():
         for problem in bank.problems:

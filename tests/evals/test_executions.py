@@ -169,6 +169,20 @@ def test_hidden_points_are_on_disk_while_further_programs_are_judged(make_bank, 
     assert on_disk == [0, 1, 2] and table.of("p0", 3)["points"] == [[1.0], [2.0], [3.0]]
 
 
+def test_hidden_points_that_stayed_undecided_are_asked_for_again_and_known_ones_are_not(make_bank):
+    bank, asked = make_bank(["add 1", "add 2"]), []
+
+    def points_of(problem, program):
+        asked.append(program)
+        return [float("nan") if asked == ["1", "2"] else float(program)]
+
+    first = judged(bank, Adding(), points_of).of("p0", 2)["points"]
+    assert first[0] == [1.0] and np.isnan(first[1]).all()
+    for _ in range(2):
+        assert [list(points) for points in judged(bank, Adding(), points_of).of("p0", 2)["points"]] == [[1.0], [2.0]]
+    assert asked == ["1", "2", "2"]
+
+
 def test_two_processes_do_not_fill_one_table_and_one_that_is_full_is_read_by_many(make_bank):
     bank = make_bank(["add 1"])
     first = execute_bank(bank, Adding(), "p").table
