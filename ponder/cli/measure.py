@@ -156,8 +156,9 @@ def scale(
     from ponder.trained_on import training_sources
 
     if (run / "bank.json").exists():
-        if task is not None or part is not None or checkpoint is not None:
-            raise ConfigError(f"{run} is one exam: --task, --part and --checkpoint are for the folder of a run")
+        is_given = (task, part, checkpoint) != (None,) * 3
+        if is_given or (samples, checkpoint_samples, limit, seed) != (64, 16, 120, 0):
+            raise ConfigError(f"{run} is one exam, replayed as it is: the options are for the folder of a run")
         found = compare_strategies(run)
         found.write(run / STRATEGIES)
         return finish_scale(render(run), found, as_json)

@@ -90,7 +90,7 @@ def finish_scale(page: Path, found: Curves | Strategies, as_json: bool) -> None:
     from ponder.evals.accuracy_at_compute import headline_lines
     from ponder.evals.codec import encode
     from ponder.evals.results import Curves
-    from ponder.evals.tables import gain_line, narrow_strategies_table, strategies_table
+    from ponder.evals.tables import gain_line, narrow_strategies_table, sizes_note, strategies_table
 
     if as_json:
         print(json.dumps({"report": str(page), "curves": encode(found)}, ensure_ascii=False))
@@ -100,7 +100,10 @@ def finish_scale(page: Path, found: Curves | Strategies, as_json: bool) -> None:
     if strategies:
         print_fitting(strategies_table(strategies), narrow_strategies_table(strategies))
         print("\n".join(headline_lines(strategies.headline)))
-    for line in (gain_line(curves) if curves else "", levels_line(page.parent / "scale" / "efforts.json")):
+    for line in (
+        gain_line(curves) if curves else "", levels_line(page.parent / "scale" / "efforts.json"),
+        f"note: {note}" if curves and (note := sizes_note(curves)) else "",
+    ):  # fmt: skip
         if line:
             print(line)
     print(f"the report is {page}")

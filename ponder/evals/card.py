@@ -26,7 +26,7 @@ from ponder.evals.exports.shared import shared
 from ponder.evals.results import Curves
 from ponder.evals.scaling import CURVES
 from ponder.evals.stats import Estimate, in_percent
-from ponder.evals.tables import gain_line
+from ponder.evals.tables import gain_line, sizes_note
 from ponder.files import read_object, write_atomic
 from ponder.trained_on import training_sources
 
@@ -180,7 +180,7 @@ def _curves(what: Pushable, curves: Curves) -> list[str]:
     about = f"On {curves.num_problems} problems of {_local(curves.task)} ({curves.split} split); 95 % intervals."
     gain = f"{gain_line(curves)}." if gain_line(curves) and own is curves.checkpoints[-1] else ""
     overlap = f"{_capital(sentence(curves.contamination))}." if curves.contamination else ""
-    return [about, "\n".join(table), gain, _of_part(curves.task), _local(overlap)]
+    return [about, "\n".join(table), gain, sizes_note(curves), _of_part(curves.task), _local(overlap)]
 
 
 def _bank(what: Pushable, folder: Path) -> str:

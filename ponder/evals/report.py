@@ -37,6 +37,7 @@ from ponder.evals.tables import (
     checkpoints_table,
     group_tables,
     percent,
+    sizes_note,
     span,
     strategies_table,
     test_table,
@@ -133,6 +134,8 @@ def _add_curves(page: Page, folder: Path, curves: Curves) -> None:
     page.headline = _curve_cards(curves)
     if not curves.complete:
         page.notes.append("This evaluation was stopped early: the same command draws what is missing.")
+    if note := sizes_note(curves):
+        page.notes.append(note)
     page.figures += [
         _picture(
             folder, "train_compute", plots.train_compute(curves),

@@ -145,7 +145,18 @@ def gain_line(curves: Curves) -> str:
     return (
         f"pass@1: {in_percent(first.pass_at[1].value)} % -> {in_percent(last.pass_at[1].value)} %, "
         f"{in_percent(gain.value, sign='+')} points ({in_percent(gain.low, sign='+')} to "
-        f"{in_percent(gain.high, sign='+')}), base to step {last.step}, {curves.num_problems} problems"
+        f"{in_percent(gain.high, sign='+')}), base to step {last.step}, {curves.gain.num_problems} problems"
+    )
+
+
+def sizes_note(curves: Curves) -> str:
+    """What to know where checkpoints sat exams of different sizes, as a smaller --limit leaves them; "" otherwise."""
+    sizes = [each.num_problems for each in curves.checkpoints]
+    if len(set(sizes)) < 2:
+        return ""
+    return (
+        f"The checkpoints were examined on {min(sizes)} to {max(sizes)} problems, so their points are not of the same "
+        f"ones (a gain is, by pairs): the same command with --limit {max(sizes)} draws what is missing."
     )
 
 

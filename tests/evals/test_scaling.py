@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +14,17 @@ from typing import Any
 import pytest
 from fake_run import fingerprint, make_run, open_engine, way_of
 
+from ponder import files
 from ponder.efforts import find
 from ponder.engine.base import EngineWrapper
 from ponder.evals import scaling
 from ponder.evals.bank import Bank
 from ponder.evals.exams import vote_rate_at
+from ponder.evals.report import report
 from ponder.evals.results import Curves, ScorerFacts
 from ponder.evals.scaling import count_ways, plan, scale
 from ponder.evals.stats import paired_difference
+from ponder.evals.tables import gain_line, sizes_note
 from ponder.grading import VERIFIERS
 from ponder.tasks import load_task
 from ponder.tasks.base import Mixture
@@ -111,6 +116,23 @@ def test_running_again_opens_no_engine_and_changes_no_number(tmp_path: Path, mak
 
     again = run_scale(tmp_path, make_task(5), open_engine=refuse)
     assert replace(again, seconds=0) == replace(first, seconds=0)
+
+
+def test_checkpoints_examined_on_different_numbers_of_problems_are_told_and_the_gain_is_of_what_they_share(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    assert sizes_note(run_scale(make_run(tmp_path, (0, 7)), make_task(12))) == ""
+    later = tmp_path / "checkpoints" / "step_00080"  # trained on meanwhile, and examined on fewer
+    shutil.copytree(tmp_path / "checkpoints" / "step_00007", later)
+    files.write_atomic(later / "checkpoint.json", json.dumps({"step": 80, "train_flops": 2.4e14}))
+    (later / "model.safetensors").write_bytes(b"weights of step 80")
+    curves = run_scale(tmp_path, make_task(12), limit=4)
+    assert [each.num_problems for each in curves.checkpoints] == [12, 12, 4]
+    assert "examined on 4 to 12 problems" in sizes_note(curves) and "--limit 12" in sizes_note(curves)
+    assert gain_line(curves).endswith("base to step 80, 4 problems")
+    report(tmp_path)
+    assert "examined on 4 to 12 problems" in (tmp_path / "report.html").read_text()
+    assert sizes_note(run_scale(tmp_path, make_task(12), limit=12)) == ""
 
 
 def test_a_stop_keeps_the_finished_exams_and_the_rest_is_drawn_later(
