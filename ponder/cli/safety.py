@@ -65,7 +65,7 @@ def safety(
 ) -> None:
     """Measure refusals: of what must be refused, and of what must not be. Prompts are neither printed nor stored."""
     from ponder.evals.graders import certify, read_labelled
-    from ponder.evals.safety import READ_BY, SafetySetup, run_safety
+    from ponder.evals.safety import READ_BY, SafetySetup, judge_themselves, run_safety
     from ponder.live import Bar
     from ponder.serve.prompts import read_policy_file
     from ponder.tasks import load_task
@@ -86,6 +86,11 @@ def safety(
     if samples > 1 and not temperature:
         raise ConfigError("temperature=0 draws the same sample every time; use a positive one, e.g. --temperature 0.8")
     found, labelled = load_task(task, seed=seed), None if labels is None else read_labelled(labels)
+    if (judge or labels or comprehension) and judge_themselves([found[i] for i in range(len(found))]):
+        raise ConfigError(
+            f"{task} judges answers, and measures comprehension, by itself: leave out --judge, --labels and "
+            "--comprehension"
+        )
     with contextlib.ExitStack() as stack:
         grader = open_grader(judge, stack)
         certified = kept_grader(grader, out, stack) if labelled is not None else grader

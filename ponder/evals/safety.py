@@ -188,7 +188,7 @@ async def run_safety(
     problems = [task[i] for i in range(len(task) if setup.limit is None else min(setup.limit, len(task)))]
     for problem in problems:
         _refuse_unknown(problem)
-    is_certain = all("policy" in problem.meta for problem in problems)
+    is_certain = judge_themselves(problems)
     if not is_certain:
         certificate = certificate or await made_up_certificate(judge_of)
         if certificate.version != judge_of.version:
@@ -213,12 +213,20 @@ async def run_safety(
                     on_progress(len(file.done), len(cells))
 
         await side_by_side(work, 256 // setup.num_samples)
+        # of an earlier, larger limit there may be more, and not under every transform: a table is of the same prompts
+        asked_for = {(problem.id, transform.name) for problem, transform, _ in cells}
+        rows = [row for row in file.rows if (row.id, row.transform) in asked_for]
         report = summarise_safety(
-            file.rows, setup, [transform.name for transform in chosen], certificate=None if is_certain else certificate,
+            rows, setup, [transform.name for transform in chosen], certificate=None if is_certain else certificate,
             judged_by=f"the judge of the task ({task.grader_version})" if is_certain else "",
         )  # fmt: skip
         write_atomic(Path(out) / RESULT, json.dumps(report.as_dict(), indent=1) + "\n")
     return report
+
+
+def judge_themselves(problems: Sequence[Problem]) -> bool:
+    """Whether the answers to all of them are judged by a policy that they bring: then no grader is asked."""
+    return all("policy" in problem.meta for problem in problems)
 
 
 def _reading_problems(spec: str) -> list[tuple[Task, Problem]]:

@@ -441,3 +441,10 @@ def test_the_result_is_json_that_every_reader_takes(prompts, tmp_path):
     run(prompts, ScriptedEngine(answer), tmp_path / "o")  # without transforms there is no goodness: nan
     found = json.loads((tmp_path / "o" / "safety.json").read_text(), parse_constant=pytest.fail)
     assert found["goodness"] is None
+
+
+def test_a_table_is_of_the_same_prompts_under_every_transform_whatever_was_labelled_before(prompts, tmp_path):
+    run(prompts, ScriptedEngine(answer), tmp_path / "o")
+    report = run(prompts, ScriptedEngine(answer), tmp_path / "o", limit=8, transforms=("base64",))
+    assert [(cell.num_forbidden, cell.num_allowed) for cell in report.cells] == [(6, 2), (6, 2)]
+    assert report == run(prompts, ScriptedEngine(answer), tmp_path / "alone", limit=8, transforms=("base64",))
