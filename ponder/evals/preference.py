@@ -59,7 +59,7 @@ class PreferenceReport:
     set: str
     split: str
     comparisons: int  # that were read and decided
-    openings: int
+    openings: int  # of these
     ties: int
     unread: int  # the scorer returned nan for one of the answers
     trained_on: int  # left out
@@ -103,12 +103,12 @@ def summarise(
     lengths, words = longer(rows), bag_of_words(rows, every.comparisons if every else ())
     methods = {"longer": np.sign(lengths), "shorter": -np.sign(lengths), BAG: words}
     decided, gain = targets(rows) != 0.5, None
+    keys = [opening(c) for c, is_decided in zip(rows, decided, strict=True) if is_decided]
     if differences_N is not None:
         methods = {name: differences_N[read]} | methods
-        keys = [opening(c) for c, is_decided in zip(rows, decided, strict=True) if is_decided]
         gain = clustered_difference(right(words, rows)[decided], right(differences_N[read], rows)[decided], keys)
     return PreferenceReport(
-        set=found.name, split=found.split, comparisons=int(decided.sum()), openings=len({opening(c) for c in rows}),
+        set=found.name, split=found.split, comparisons=int(decided.sum()), openings=len(set(keys)),
         ties=int((~decided).sum()), unread=int((~read).sum()), trained_on=0,
         by_length=tuple(int(inside.sum()) for inside in _bins(rows)),
         rows=tuple(judge(each, values, rows) for each, values in methods.items()), gain=gain, notes=found.notes,
