@@ -14,7 +14,7 @@ from ponder.cli.loading import close, describe, open_engine
 from ponder.evals.bank import Bank
 from ponder.evals.exams import run_exam
 from ponder.evals.results import ExamResult
-from ponder.evals.stats import Estimate, interval, paired_difference
+from ponder.evals.stats import Estimate, in_percent, interval, paired_difference
 from ponder.live import Bar
 from ponder.rollouts.deliberate import Deliberating, DeliberationConfig, open_environment
 from ponder.tasks.base import TaskWrapper
@@ -76,5 +76,5 @@ def compared(rows: dict[str, Rates]) -> list[str]:
 
 def span(share: Estimate, sign: str = "") -> str:
     """In percent, with the interval."""
-    value, low, high = (f"{100 * each:{sign}.1f}" for each in (share.value, share.low, share.high))
+    value, low, high = (in_percent(each, sign=sign) for each in (share.value, share.low, share.high))
     return f"{value} ({low} to {high})"

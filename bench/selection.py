@@ -23,12 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from ponder.evals.results import ExamResult, TrainingCost
+from ponder.runs import find_checkpoints
 
 
 def curve(run: Path) -> list[tuple[float, float]]:
     """(rollout tokens, pass@1) of every checkpoint, oldest first."""
     points = []
-    for folder in sorted((run / "checkpoints").glob("step_*")):
+    for folder in find_checkpoints(run):
         result = run / "scale" / folder.name / "result.json"
         if not result.exists():
             raise SystemExit(f"{run} is not measured at {folder.name}; run: ponder scale {run}")
@@ -38,7 +39,9 @@ def curve(run: Path) -> list[tuple[float, float]]:
 
 
 def tokens_to_reach(points: list[tuple[float, float]], accuracy: float) -> float:
-    """Where the curve first reaches an accuracy; nan if it never does."""
+    """Where the curve first reaches an accuracy; nan if it never does. What it had at first cost it nothing."""
+    if points[0][1] >= accuracy:
+        return points[0][0]
     for (before, low), (after, high) in pairwise(points):
         if low < accuracy <= high:
             return before + (after - before) * (accuracy - low) / (high - low)
@@ -52,7 +55,7 @@ def compare(adaptive: Path, uniform: Path) -> dict[str, Any]:
     return {
         "adaptive": str(adaptive), "uniform": str(uniform), "final_adaptive": first[-1][1],
         "final_uniform": second[-1][1], "goal": goal, "tokens_adaptive": needed[0], "tokens_uniform": needed[1],
-        "ratio": needed[0] / needed[1],
+        "ratio": needed[0] / needed[1] if needed[1] else math.nan,  # nothing was needed: no ratio
     }  # fmt: skip
 
 
