@@ -58,6 +58,10 @@ def prefer(
     from ponder.tasks.preferences import load_comparisons
 
     _check_what_goes_together(judge, scorer, votes, bank, base_url, out)
+    if bank is not None and (task, split) != ("hh", "report"):
+        raise ConfigError(
+            "--task and --split are of recorded comparisons, and a bank's pairs have none: leave them out"
+        )
     if out is not None:
         refuse_overwriting(out, task or "", votes or "")
 

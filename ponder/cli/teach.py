@@ -46,6 +46,10 @@ def data(
     from ponder.train.solutions import make_rows, write_rows
 
     refuse_overwriting(out, *sources)
+    if (slip, early) != (0.1, 0.15) and style not in deliberations.STYLES:
+        raise ConfigError(f"--slip and --early are of the styles deliberate and chain, not of {style}: leave them out")
+    if careless != 0.4 and style != "deliberate":
+        raise ConfigError(f"--careless is of the style deliberate, not of {style}: leave it out")
     if style in deliberations.STYLES:
         faults = deliberations.Faults(slip=slip, early=early, careless=careless)
         rows, dropped = deliberations.make_rows(sources, style, faults, count=count, seed=seed, no_exam=no_exam)

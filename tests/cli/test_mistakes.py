@@ -49,12 +49,23 @@ pytestmark = pytest.mark.slow
         (["grade", "--target", "1"], "--answer"),
         (["grade", "--target", "1", "--answer", "1", "--file", "p.jsonl"], "leave out --target and --answer"),
         (["contest", "rate", "--made-up", "--contest", "rounds"], "leave out --contest and --language"),
+        (["contest", "rate", "tries.jsonl", "--contest", "rounds", "--rating", "1500"], "are of made-up contests"),
+        (
+            ["safety", "m", "--base-url", "http://127.0.0.1:9/v1", "--task", "desk:size=8", "--comprehension", "none"],
+            "judges answers, and measures comprehension, by itself",
+        ),
         (
             ["monitor", "eval", "p.jsonl", "--monitor", "rules", "--view", "answer"],
             "--prompt and --view are of --model",
         ),
         (["monitor", "eval", "p.jsonl", "--monitor", "rules", "--rate", "5"], "--rate 5.0 must be between 0 and 1"),
         (["grade", "--target", "1", "--answer", "1", "--verifier", "maths"], "did you mean 'math'"),
+        (["data", "words", "--out", "o.jsonl", "--slip", "0.3"], "--slip and --early are of the styles"),
+        (["data", "words", "--out", "o.jsonl", "--style", "chain", "--careless", "0"], "--careless is of the style"),
+        (
+            ["prefer", "--judge", "m", "--bank", "b", "--votes", "v.jsonl", "--task", "mtbench"],
+            "--task and --split are of recorded comparisons",
+        ),
     ],
 )
 def test_each_mistake_is_one_clear_error(words, message, tmp_path):
