@@ -56,7 +56,9 @@ def rate_(
     if made_up and (contests or language):
         raise ConfigError("--made-up has contests and a language of its own: leave out --contest and --language")
     if not made_up and (rating, rounds, humans, seed) != (1700, 12, 1000, 0):
-        raise ConfigError("--rating, --rounds, --humans and --seed are of made-up contests: add it, or leave them out")
+        raise ConfigError(
+            "--rating, --rounds, --humans and --seed are of --made-up contests: add that, or leave these out"
+        )
     if made_up:
         rounds_held = made_up_contests(num=rounds, num_humans=humans, seed=seed)
         made = made_up_tries(rounds_held, rating=rating, seed=seed, num_tries=tries)

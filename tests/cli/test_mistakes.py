@@ -49,7 +49,7 @@ pytestmark = pytest.mark.slow
         (["grade", "--target", "1"], "--answer"),
         (["grade", "--target", "1", "--answer", "1", "--file", "p.jsonl"], "leave out --target and --answer"),
         (["contest", "rate", "--made-up", "--contest", "rounds"], "leave out --contest and --language"),
-        (["contest", "rate", "tries.jsonl", "--contest", "rounds", "--rating", "1500"], "are of made-up contests"),
+        (["contest", "rate", "tries.jsonl", "--contest", "rounds", "--rating", "1500"], "are of --made-up contests"),
         (
             ["safety", "m", "--base-url", "http://127.0.0.1:9/v1", "--task", "desk:size=8", "--comprehension", "none"],
             "judges answers, and measures comprehension, by itself",

@@ -118,6 +118,7 @@ def test_running_again_opens_no_engine_and_changes_no_number(tmp_path: Path, mak
     assert replace(again, seconds=0) == replace(first, seconds=0)
 
 
+@pytest.mark.slow
 def test_checkpoints_examined_on_different_numbers_of_problems_are_told_and_the_gain_is_of_what_they_share(
     tmp_path: Path, make_task: Callable[..., Any]
 ) -> None:
