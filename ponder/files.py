@@ -131,8 +131,9 @@ def _cut_torn_line(file: Any) -> None:
     file.truncate(content.rfind(b"\n") + 1)
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file that ponder wrote; a torn last line is skipped, a broken one before it is an error."""
+def read_jsonl(path: Path, *numbers: str) -> Iterator[dict[str, Any]]:
+    """The lines of a file that ponder wrote; a torn last line is skipped, a broken one before it is an error. numbers:
+    fields that hold one in every line; without them it is broken too."""
     if not path.exists():
         return
     with open(path, "rb") as file:
@@ -145,6 +146,10 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 row = None
             if not isinstance(row, dict):
                 raise ValueError(f"{path}:{number} is not JSON; delete that line to go on")
+            if wrong := [name for name in numbers if type(row.get(name)) not in (int, float)]:
+                raise ValueError(
+                    f"{path}:{number} is damaged: its {wrong[0]!r} is no number; delete that line to go on"
+                )
             yield row
 
 

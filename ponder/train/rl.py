@@ -67,7 +67,7 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
         read |= inputs.of_model(config.reference)
     facts = config.experiments.facts()
     with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed, facts=facts) as run:
-        run.same_inputs(read, begun=state_path(run.folder).exists())
+        run.same_inputs(read, begun=state_path(run.folder).exists(), later=inputs.SMALL_FILES)
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
         sources += [experiment_source(config.experiments.monitor_in_reward)] if facts else []
         ledger, lost_at = None, -1

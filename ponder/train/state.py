@@ -10,7 +10,8 @@ bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+import warnings
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -18,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ponder.files import write_atomic
+from ponder.files import read_jsonl, write_atomic
 from ponder.runs import Run
 from ponder.types import Learner
 
@@ -54,7 +55,7 @@ def state_path(run_folder: Path) -> Path:
 
 def save_state(run: Run, learner: Resumable, facts: dict[str, Any]) -> None:
     """Save weights, optimizer and `facts` (JSON) together."""
-    path, metadata = state_path(run.folder), {"facts": json.dumps(facts)}
+    path, metadata = state_path(run.folder), {"facts": json.dumps(facts), "run": run.identity}
     if isinstance(learner, SavesShards):
         learner.save_state(path, metadata)
     else:
@@ -70,16 +71,25 @@ def refuse_shorter(done: int, wanted: int) -> None:
         )
 
 
-def load_state(run: Run, learner: Resumable) -> dict[str, Any] | None:
-    """Restore a learner in place and return the facts; None where nothing was saved yet."""
+def load_state(run: Run, learner: Resumable, begun: Mapping[str, Any]) -> dict[str, Any]:
+    """Restore a learner in place and return the facts; those of `begun`, which every state has, where none was saved
+    yet."""
     path = state_path(run.folder)
     if not path.exists():
-        return None
+        if logged := sum(1 for _ in read_jsonl(run.folder / "metrics.jsonl")):
+            warnings.warn(f"{run.folder} has no saved state: it begins again, and its {logged} logged steps are taken "
+                          "again", stacklevel=2)  # fmt: skip
+        return dict(begun)
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("run", run.identity) != run.identity:  # its weights may well fit
+                raise ValueError(f"it is of another run: {metadata['run']}, not {run.identity}")
+            facts = json.loads(metadata["facts"])
+            if lacks := sorted(name for name, value in begun.items() if type(facts[name]) is not type(value)):
+                raise ValueError(f"its {lacks[0]} is {facts[lacks[0]]!r}")
             if not isinstance(learner, SavesShards):
                 learner.restore(file.get_tensor, set(file.keys()))
-            facts = json.loads(file.metadata()["facts"])
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged or does not fit this run ({error}); restore it, or go on from its checkpoints in "
