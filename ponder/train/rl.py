@@ -34,7 +34,7 @@ from ponder.train.ahead import Ahead
 from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.credit import credit
-from ponder.train.dev import open_dev
+from ponder.train.dev import dev_problems, open_dev
 from ponder.train.kl import TokenValues, measured, open_reference, reference_logprobs
 from ponder.train.kl import of as own
 from ponder.train.ledger import RunLedger, Step
@@ -61,6 +61,7 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
     refuse_monitor(task, "task", reason=config.experiments.monitor_in_reward)
     refuse_chosen(task.origin, reason=config.experiments.monitor_in_reward)
     pool = open_pool(config, task)
+    dev_problems(config, pool)  # refused before anything is written
     read = inputs.of_task(config.task, task, pool.problems) | inputs.of_model(config.model)
     read |= inputs.of_rewards(config.reward.preference or config.deliberation.preference)
     if config.reference not in ("", "first"):
