@@ -82,6 +82,13 @@ def test_a_failed_replacement_leaves_the_old_file_and_no_litter(tmp_path, monkey
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_in_the_place_of_a_folder_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match=r"cannot write .*file/x\.json: .*choose another folder"):
+        write_atomic(tmp_path / "file" / "x.json", "new")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_reopening_a_run_keeps_its_facts_and_forgets_only_later_steps(tmp_path):
     with Run(tmp_path / "run", kind="rl", config_toml="seed = 0", seed=0) as run:
         for step in range(5):
