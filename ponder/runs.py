@@ -199,8 +199,9 @@ class Run:
             write_atomic(self.folder / "config.toml", self._recipe + "\n")
         for name in ("metrics.jsonl", "samples.jsonl", "all_rollouts.jsonl"):
             path = self.folder / name
-            if path.exists():
-                kept = [row for row in read_jsonl(path, "step") if row["step"] < step]
+            rows = list(read_jsonl(path, "step"))
+            kept = [row for row in rows if row["step"] < step]
+            if len(kept) < len(rows):  # else nothing is written: a nearly full disk has no room for a second log
                 write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
     def checkpoint_folder(self, step: int) -> Path:

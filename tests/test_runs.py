@@ -130,6 +130,17 @@ def test_a_run_with_a_file_that_was_cut_off_goes_on_or_is_one_error_that_names_i
             go_on()
 
 
+def test_a_log_of_which_nothing_is_to_be_forgotten_is_not_written_again(tmp_path, monkeypatch):
+    with Run(tmp_path, kind="rl", config_toml="", seed=0) as run:
+        for step in range(3):
+            run.log_rollouts([{"step": step}])
+        monkeypatch.setattr("ponder.runs.write_atomic", lambda *_: pytest.fail("the disk may be full"))
+        run.forget_after(3)
+        monkeypatch.undo()
+        run.forget_after(1)
+        assert [row["step"] for row in read_jsonl(tmp_path / "all_rollouts.jsonl")] == [0]
+
+
 def test_what_a_kill_leaves_of_a_state_is_removed_when_the_run_goes_on(tmp_path):
     Run(tmp_path, kind="rl", config_toml="", seed=0).close()
     write_atomic(tmp_path / "state" / "state.safetensors", b"whole")
