@@ -121,7 +121,7 @@ class Run:
                 "made. Restore run.json, or choose another `out`"
             )
         if self.is_new:
-            facts = {
+            known = {
                 "kind": kind,
                 "seed": seed,
                 "revision": revision(),
@@ -131,7 +131,7 @@ class Run:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             } | self._facts
             write_atomic(self.folder / "config.toml", config_toml + "\n")
-            write_atomic(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
+            write_atomic(self.folder / "run.json", json.dumps(known, indent=1) + "\n")
         else:
             # of a kill while a state, or a log without its last lines, was written: as large as it
             for part in (*self.folder.glob(".*.jsonl.*.part"), *(self.folder / "state").glob(".*.part")):
@@ -142,12 +142,8 @@ class Run:
                     f"{self.folder} holds a run of kind {known['kind']!r}, not {kind!r}; choose another folder"
                 )
             self._continue(config_toml)
-
-    @property
-    def identity(self) -> str:
-        """What tells this run from others, also where its folder has moved."""
-        facts = read_object(self.folder / "run.json")
-        return ", ".join(str(facts.get(name)) for name in ("kind", "seed", "started"))
+        # what tells this run from others, also where its folder has moved
+        self.identity = ", ".join(str(known.get(name)) for name in ("kind", "seed", "started"))
 
     def _continue(self, config_toml: str) -> None:
         """A run may be made longer, nothing else: else nobody could say afterwards which steps had which recipe."""
