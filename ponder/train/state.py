@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Collection, Mapping
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -59,7 +61,17 @@ def save_state(run: Run, learner: Resumable, facts: dict[str, Any]) -> None:
     if isinstance(learner, SavesShards):
         learner.save_state(path, metadata)
     else:
-        write_atomic(path, save(learner.tensors(), metadata=metadata))
+        tensors = learner.tensors()
+        write_atomic(path, save(tensors, metadata=metadata | {"checksum": _checksum(tensors, tensors.__getitem__)}))
+
+
+def _checksum(names: Iterable[str], read: Callable[[str], Tensor]) -> str:
+    """CRC-32 of tensors by name: a disk that gives other bytes than it was given is no reason to go on from them."""
+    found = 0
+    for name in sorted(names):
+        content = read(name).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        found = zlib.crc32(memoryview(content), zlib.crc32(name.encode(), found))
+    return f"{found:08x}"
 
 
 def refuse_shorter(done: int, wanted: int) -> None:
@@ -89,7 +101,10 @@ def load_state(run: Run, learner: Resumable, begun: Mapping[str, Any]) -> dict[s
             if lacks := sorted(name for name, value in begun.items() if type(facts[name]) is not type(value)):
                 raise ValueError(f"its {lacks[0]} is {facts[lacks[0]]!r}")
             if not isinstance(learner, SavesShards):
-                learner.restore(file.get_tensor, set(file.keys()))
+                names = set(file.keys())
+                if "checksum" in metadata and metadata["checksum"] != _checksum(names, file.get_tensor):
+                    raise ValueError("its numbers are not those that were saved")
+                learner.restore(file.get_tensor, names)
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged or does not fit this run ({error}); restore it, or go on from its checkpoints in "

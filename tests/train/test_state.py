@@ -74,6 +74,17 @@ def test_a_state_without_what_a_run_counts_is_refused_and_changes_nothing(facts,
     assert learner.weight.item() == 0.0
 
 
+def test_a_state_of_which_a_single_bit_has_changed_is_refused(tmp_path):
+    state = saved(tmp_path)
+    whole = state.read_bytes()
+    for at in range(len(whole) - 4, len(whole)):
+        state.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        learner = OneWeight(0.0)
+        with opened(tmp_path) as run, pytest.raises(ValueError, match="its numbers are not those that were saved"):
+            load_state(run, learner, BEGUN)
+        assert learner.weight.item() == 0.0
+
+
 def test_a_run_whose_state_is_gone_says_that_it_begins_again_and_a_new_one_says_nothing(tmp_path):
     saved(tmp_path).unlink()
     with opened(tmp_path) as run, pytest.warns(UserWarning, match="no saved state: it begins again, and its 1 logged"):
