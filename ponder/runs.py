@@ -162,7 +162,10 @@ class Run:
         names begin that older runs have not; what they name is taken to be the same."""
         path = self.folder / "inputs.json"
         if begun and path.exists():
-            known = {name: own for name, own in inputs.items() if later and name.startswith(later)} | read_object(path)
+            known = read_object(path)
+            known |= {
+                name: own for name, own in inputs.items() if later and name.startswith(later) and name not in known
+            }
             changed = [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]
             if changed:
                 others = f" (and {len(changed) - 1} more)" if changed[1:] else ""
