@@ -6,6 +6,7 @@ full disk is a StorageError, and what was written before is kept.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -47,7 +48,8 @@ def write_atomic(path: Path, data: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # where its folder is a file there is nothing to delete
+            temporary.unlink(missing_ok=True)
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
             "(what was written before is kept)"
@@ -131,8 +133,9 @@ def _cut_torn_line(file: Any) -> None:
     file.truncate(content.rfind(b"\n") + 1)
 
 
-def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file that ponder wrote; a torn last line is skipped, a broken one before it is an error."""
+def read_jsonl(path: Path, *numbers: str) -> Iterator[dict[str, Any]]:
+    """The lines of a file that ponder wrote; a torn last line is skipped, a broken one before it is an error. numbers:
+    fields that hold one in every line; without them it is broken too."""
     if not path.exists():
         return
     with open(path, "rb") as file:
@@ -145,6 +148,10 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
                 row = None
             if not isinstance(row, dict):
                 raise ValueError(f"{path}:{number} is not JSON; delete that line to go on")
+            if wrong := [name for name in numbers if type(row.get(name)) not in (int, float)]:
+                raise ValueError(
+                    f"{path}:{number} is damaged: its {wrong[0]!r} is no number; delete that line to go on"
+                )
             yield row
 
 

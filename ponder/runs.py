@@ -32,10 +32,13 @@ from typing import Any
 from ponder import __version__
 from ponder.files import append_jsonl, lock, nan_as_null, read_jsonl, read_object, read_recipe, write_atomic
 
-# keys of a recipe that a continued run may have changed: none of them changes what is learned
+# keys of a recipe that a continued run may have changed: none of them changes what is learned, but for num_steps of
+# `ponder sft`, which says so (its step size falls over all steps)
 MAY_CHANGE = {
     "num_steps", "checkpoint_steps", "save_every", "eval", "adapter_only", "log_rollouts", "cluster", "tinker"
 }  # fmt: skip
+
+WRITTEN = ("metrics.jsonl", "checkpoints", "state", "rollouts.jsonl")  # never before run.json
 
 
 def revision() -> str:
@@ -90,7 +93,7 @@ class Run:
     ) -> None:
         """facts: further entries of run.json."""
         self.folder = Path(folder)
-        self._facts = dict(facts or {})
+        self._facts, self._recipe = dict(facts or {}), ""
         self._lock = lock(self.folder / ".lock", self.folder)
         try:
             self._open(kind, config_toml, seed)
@@ -112,8 +115,13 @@ class Run:
         self.is_new = not (self.folder / "run.json").exists()
         if self.is_new and (self.folder / "bank.json").exists():  # it would be taken for that exam
             raise ValueError(f"{self.folder} holds the samples of an exam; choose another `out`")
+        if self.is_new and (left := [name for name in WRITTEN if (self.folder / name).exists()]):
+            raise ValueError(
+                f"{self.folder} has no run.json, but {left[0]} of a run: nobody can say with which recipe that was "
+                "made. Restore run.json, or choose another `out`"
+            )
         if self.is_new:
-            facts = {
+            known = {
                 "kind": kind,
                 "seed": seed,
                 "revision": revision(),
@@ -123,16 +131,19 @@ class Run:
                 "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             } | self._facts
             write_atomic(self.folder / "config.toml", config_toml + "\n")
-            write_atomic(self.folder / "run.json", json.dumps(facts, indent=1) + "\n")
+            write_atomic(self.folder / "run.json", json.dumps(known, indent=1) + "\n")
         else:
-            for left in (self.folder / "state").glob(".*.part"):  # of a kill while a state was written: as large as it
-                left.unlink(missing_ok=True)
+            # of a kill while a state, or a log without its last lines, was written: as large as it
+            for part in (*self.folder.glob(".*.jsonl.*.part"), *(self.folder / "state").glob(".*.part")):
+                part.unlink(missing_ok=True)
             known = read_object(self.folder / "run.json", "kind")
             if known["kind"] != kind:
                 raise ValueError(
                     f"{self.folder} holds a run of kind {known['kind']!r}, not {kind!r}; choose another folder"
                 )
             self._continue(config_toml)
+        # what tells this run from others, also where its folder has moved
+        self.identity = ", ".join(str(known.get(name)) for name in ("kind", "seed", "started"))
 
     def _continue(self, config_toml: str) -> None:
         """A run may be made longer, nothing else: else nobody could say afterwards which steps had which recipe."""
@@ -144,14 +155,17 @@ class Run:
                 f"{self.folder} was begun with {key} = {old.get(key)!r}, not {new.get(key)!r}; "
                 "choose another `out`, or delete that folder to start over"
             )
-        if changed:
-            write_atomic(self.folder / "config.toml", config_toml + "\n")
+        self._recipe = config_toml if changed else ""
 
-    def same_inputs(self, inputs: Mapping[str, str], *, begun: bool) -> None:
-        """Keep what the run reads, name -> hash; refuse to go on with anything else once it has `begun`."""
+    def same_inputs(self, inputs: Mapping[str, str], *, begun: bool, later: str = "") -> None:
+        """Keep what the run reads, name -> hash; refuse to go on with anything else once it has `begun`. later: how
+        names begin that older runs have not; what they name is taken to be the same."""
         path = self.folder / "inputs.json"
         if begun and path.exists():
             known = read_object(path)
+            known |= {
+                name: own for name, own in inputs.items() if later and name.startswith(later) and name not in known
+            }
             changed = [name for name in {**known, **inputs} if known.get(name) != inputs.get(name)]
             if changed:
                 others = f" (and {len(changed) - 1} more)" if changed[1:] else ""
@@ -178,11 +192,15 @@ class Run:
         append_jsonl(self.folder / "all_rollouts.jsonl", rows)
 
     def forget_after(self, step: int) -> None:
-        """Drop lines of steps at or past `step`: a resume makes them again, from the last saved state."""
+        """Drop lines of steps at or past `step`: a resume makes them again, from the last saved state. From here on the
+        recipe is the new one, where it has changed: a command that was refused leaves the old."""
+        if self._recipe:
+            write_atomic(self.folder / "config.toml", self._recipe + "\n")
         for name in ("metrics.jsonl", "samples.jsonl", "all_rollouts.jsonl"):
             path = self.folder / name
-            if path.exists():
-                kept = [row for row in read_jsonl(path) if row.get("step", 0) < step]
+            rows = list(read_jsonl(path, "step"))
+            kept = [row for row in rows if row["step"] < step]
+            if len(kept) < len(rows):  # else nothing is written: a nearly full disk has no room for a second log
                 write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
 
     def checkpoint_folder(self, step: int) -> Path:

@@ -82,6 +82,13 @@ def test_a_failed_replacement_leaves_the_old_file_and_no_litter(tmp_path, monkey
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_file_in_the_place_of_a_folder_is_one_clear_error(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match=r"cannot write .*file/x\.json: .*choose another folder"):
+        write_atomic(tmp_path / "file" / "x.json", "new")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_reopening_a_run_keeps_its_facts_and_forgets_only_later_steps(tmp_path):
     with Run(tmp_path / "run", kind="rl", config_toml="seed = 0", seed=0) as run:
         for step in range(5):
@@ -123,6 +130,17 @@ def test_a_run_with_a_file_that_was_cut_off_goes_on_or_is_one_error_that_names_i
             go_on()
 
 
+def test_a_log_of_which_nothing_is_to_be_forgotten_is_not_written_again(tmp_path, monkeypatch):
+    with Run(tmp_path, kind="rl", config_toml="", seed=0) as run:
+        for step in range(3):
+            run.log_rollouts([{"step": step}])
+        monkeypatch.setattr("ponder.runs.write_atomic", lambda *_: pytest.fail("the disk may be full"))
+        run.forget_after(3)
+        monkeypatch.undo()
+        run.forget_after(1)
+        assert [row["step"] for row in read_jsonl(tmp_path / "all_rollouts.jsonl")] == [0]
+
+
 def test_what_a_kill_leaves_of_a_state_is_removed_when_the_run_goes_on(tmp_path):
     Run(tmp_path, kind="rl", config_toml="", seed=0).close()
     write_atomic(tmp_path / "state" / "state.safetensors", b"whole")
@@ -152,10 +170,43 @@ def test_a_metric_that_is_no_number_is_null_and_the_doctor_still_tells(tmp_path)
 
 def test_a_continued_run_may_be_longer_and_nothing_else(tmp_path):
     Run(tmp_path, kind="rl", config_toml="num_steps = 3\nlr = 0.1", seed=0)
-    Run(tmp_path, kind="rl", config_toml="num_steps = 5\nlr = 0.1", seed=0)
+    Run(tmp_path, kind="rl", config_toml="num_steps = 5\nlr = 0.1", seed=0).forget_after(3)
     assert "num_steps = 5" in (tmp_path / "config.toml").read_text()
     with pytest.raises(ValueError, match=r"begun with lr = 0\.1, not 0\.2"):
         Run(tmp_path, kind="rl", config_toml="num_steps = 5\nlr = 0.2", seed=0)
+
+
+def test_a_command_that_is_refused_after_its_run_was_opened_leaves_the_recipe_as_it_was(tmp_path):
+    with Run(tmp_path, kind="rl", config_toml="num_steps = 5", seed=0) as run:
+        run.same_inputs({"a.jsonl": "1"}, begun=False)
+    with (
+        Run(tmp_path, kind="rl", config_toml="num_steps = 9", seed=0) as run,
+        pytest.raises(ValueError, match="has changed"),
+    ):
+        run.same_inputs({"a.jsonl": "2"}, begun=True)
+    assert (tmp_path / "config.toml").read_text() == "num_steps = 5\n"
+
+
+@pytest.mark.parametrize(
+    "name", ["metrics.jsonl", "rollouts.jsonl", "state/state.safetensors", "checkpoints/step_00002/x"]
+)
+def test_what_a_run_wrote_is_not_taken_over_by_another_where_its_facts_are_gone(name, tmp_path):
+    with Run(tmp_path, kind="rl", config_toml="lr = 0.1", seed=0):
+        write_atomic(tmp_path / name, '{"step": 0}\n')
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(ValueError, match=rf"no run.json, but {name.partition('/')[0]} of a run.* Restore run.json"):
+        Run(tmp_path, kind="rl", config_toml="lr = 0.2", seed=0)
+    assert (tmp_path / "config.toml").read_text() == "lr = 0.1\n" and not (tmp_path / "run.json").exists()
+
+
+@pytest.mark.parametrize("line", ["{}", '{"step": null}', '{"step": "3"}', '{"step": [3]}', '{"step": true}'])
+def test_a_line_without_its_step_is_one_error_that_names_it(line, tmp_path):
+    with Run(tmp_path, kind="rl", config_toml="", seed=0) as run:
+        run.log(0, {"loss": 1.0})
+        with open(tmp_path / "metrics.jsonl", "a") as file:
+            file.write(line + "\n")
+        with pytest.raises(ValueError, match=r"metrics\.jsonl:2 is damaged: its 'step' is no number; delete that line"):
+            run.forget_after(1)
 
 
 def test_another_kind_of_run_is_refused(tmp_path):

@@ -37,26 +37,34 @@ def library(source: Path, dtype: torch.dtype, *, int8: bool = False) -> str | No
     options = flags(dtype, int8=int8)
     if options is None or os.environ.get("PONDER_NATIVE") == "0":
         return None
-    try:
-        path = str(build(source, options))
-    except (OSError, subprocess.SubprocessError) as error:
-        _without(f"the C code could not be compiled ({type(error).__name__}: {error}); install gcc or clang, or set CC")
-        return None
-    return path if _can_be_loaded(path) else None
+    for _ in range(2):
+        try:
+            path = str(build(source, options))
+        except (OSError, subprocess.SubprocessError) as error:
+            _without(
+                f"the C code could not be compiled ({type(error).__name__}: {error}); install gcc or clang, or set CC"
+            )
+            return None
+        why = _refusal(path)
+        if not why:
+            return path
+        if "map segment" in why:  # a mount that lets nothing in it run
+            break
+        Path(path).unlink(missing_ok=True)  # cut off, by a crash of the machine for one: it is compiled anew
+    _without(
+        f"the compiled C code cannot be loaded from {Path(path).parent} ({why}); set PONDER_CACHE to a folder on a "
+        "disk that is not mounted with noexec"
+    )
+    return None
 
 
-def _can_be_loaded(path: str) -> bool:
-    """Not from a mount that lets nothing in it run (noexec), for one."""
+def _refusal(path: str) -> str:
+    """Why a file cannot be loaded; "" where it can."""
     try:
         ctypes.CDLL(path)
     except OSError as error:
-        why = str(error).removeprefix(f"{path}: ")
-        _without(
-            f"the compiled C code cannot be loaded from {Path(path).parent} ({why}); set PONDER_CACHE to a folder on a "
-            "disk that is not mounted with noexec"
-        )
-        return False
-    return True
+        return str(error).removeprefix(f"{path}: ")
+    return ""
 
 
 @functools.cache

@@ -22,7 +22,8 @@ from typing import Any
 from ponder.config import ConfigError
 from ponder.models.weights import read_config, stored_tensors, weight_files
 
-_FILES = ["model*.safetensors", "*.json", "*.jinja"]  # not consolidated.safetensors: the same weights once more
+_SMALL = ["*.json", "*.jinja"]
+_FILES = ["model*.safetensors", *_SMALL]  # not consolidated.safetensors: the same weights once more
 _NESTED = "*/*"  # other forms of the model
 _SECONDS = 10.0  # for the first answer of the hub
 
@@ -111,6 +112,7 @@ def _download(reference: str, snapshot: Callable[..., Path]) -> Path:
     before = set(_present(reference, snapshot))
     read_config(snapshot(reference, files=["config.json"]))  # a family that is not read: before its weights come
     _check_space(sum(file.size or 0 for name, file in files.items() if name not in before))
+    snapshot(reference, files=_SMALL)  # before the weights: where those are whole, no template or end mark is missing
     for _ in range(2):
         folder = snapshot(reference)
         damaged = [

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ponder.config import ConfigError
+from ponder.files import cache_root
 
 
 def remedy(path: Path) -> str:
-    """What to do about a damaged file of a model: a checkpoint of a run cannot be downloaded again."""
+    """What to do about a damaged file of a model: a checkpoint of a run cannot be downloaded again, and what ponder
+    pulled or merged is taken to be whole while its folder is there."""
     folder = next((each for each in path.parents if each.parent.name == "checkpoints"), None)
+    if folder is None and cache_root() / "models" in path.parents:
+        return f"delete the folder {path.parent}, then it is made anew: by `ponder pull`, a merged one when it is used"
     if folder is None:
         return "download it again"
     run = folder.parent.parent

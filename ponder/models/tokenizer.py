@@ -98,8 +98,10 @@ class ByteTokenizer:
         import json
         from pathlib import Path
 
+        from ponder.files import write_atomic
+
         text = json.dumps({"tokenizer_class": "PonderByteTokenizer", "model_max_length": 1_000_000}, indent=1)
-        (Path(folder) / "tokenizer_config.json").write_text(text + "\n", encoding="utf-8")
+        write_atomic(Path(folder) / "tokenizer_config.json", text + "\n")
 
 
 class ReasoningParser:

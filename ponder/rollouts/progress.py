@@ -27,11 +27,11 @@ def resumed(
     out: what a person calls this work. added: settings that older files do not have, and what each is called; they are
     taken to be the same.
     """
-    first, *lines = whole_json(path) or [None]
-    if first is None:
+    if not path.exists():
         write_atomic(path, json.dumps(settings) + "\n")
         return []
-    if not isinstance(first, dict):
+    first, *lines = whole_json(path) or [None]
+    if not isinstance(first, dict):  # nor is it empty after a kill: it is written whole
         raise ConfigError(f"{path}:1 is damaged: it should hold the settings; restore it, or begin again elsewhere")
     wanted = json.loads(json.dumps(settings))
     changed = sorted(name for name in wanted.keys() | first.keys() if wanted.get(name) != first.get(name))

@@ -410,7 +410,7 @@ class ClusterEngine(BaseEngine):
     def _forget_from(self, step: int) -> None:
         """A run that goes on at a step asks for it anew."""
         if self._ledger.exists():
-            rows = [row for row in read_jsonl(self._ledger) if row["step"] < step]
+            rows = [row for row in read_jsonl(self._ledger, "step") if row["step"] < step]
             write_atomic(self._ledger, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
 
     def close(self) -> None:

@@ -64,7 +64,8 @@ class DevEvaluation:
         self, config: RLConfig, run: Run, play: Play, task: Task, problems: list[Problem], first_step: int
     ) -> None:
         self._config, self._run, self._play, self._task, self._problems = config, run, play, task, problems
-        self.rows = [row for row in read_jsonl(run.folder / EVALS) if row["step"] <= first_step]
+        known = read_jsonl(run.folder / EVALS, "step", "accuracy")
+        self.rows = [row for row in known if row["step"] <= first_step]
         write_atomic(run.folder / EVALS, "".join(json.dumps(row) + "\n" for row in self.rows))
         self.settle(first_step)
 

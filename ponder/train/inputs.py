@@ -1,7 +1,8 @@
 """What a run reads, as hashes: the files and problems of its task, and the model that it starts from.
 
     of_task("file:mine.jsonl", task, problems) | of_model("runs/sft")
-    -> {"mine.jsonl": "9f86...", "the problems of file:mine.jsonl": "60ce...", "the model runs/sft": "fcde..."}
+    -> {"mine.jsonl": "9f86...", "the problems of file:mine.jsonl": "60ce...", "the model runs/sft": "fcde...",
+        "config and tokenizer of runs/sft": "77ab..."}
 
 `Run.same_inputs` keeps them in the run's folder and refuses to go on with others. The problems themselves are hashed
 beside the files: a benchmark of a hub, a task of your own and a procedural family may change without any file here.
@@ -9,6 +10,8 @@ beside the files: a benchmark of a hub, a task of your own and a procedural fami
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +21,12 @@ from ponder.models import hub
 from ponder.scorers import files
 from ponder.tasks.base import problems_hash
 from ponder.types import Problem, Task
+
+SMALL_FILES = "config and tokenizer of "  # begins a name that runs of before it was kept do not have
+_SMALL = (
+    "config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json",
+    "chat_template.jinja",
+)  # fmt: skip
 
 
 def files_of(task: Task) -> dict[str, str]:
@@ -38,12 +47,15 @@ def source_of(spec: str, task: Task, *, seed: int, size: int) -> dict[str, Any]:
 
 
 def of_model(reference: str | Path) -> dict[str, str]:
-    """Its weights; of a folder that has none, for training elsewhere (train/tinker_backend.py), what there is."""
+    """Its weights, and the files that say how they are read and what a prompt looks like; of a folder without weights,
+    for training elsewhere (train/tinker_backend.py), what there is."""
     folder = hub.resolve(reference)
     if not any(folder.glob("*.safetensors")):
         kept = (folder / name for name in ("config.json", "tokenizer.json"))
         return {f"{path.name} of {reference}": file_hash(path) for path in kept if path.exists()}
-    return {f"the model {reference}": hub.fingerprint(folder)}
+    small = {name: file_hash(folder / name) for name in _SMALL if (folder / name).is_file()}
+    whole = hashlib.sha256(json.dumps(small).encode()).hexdigest()
+    return {f"the model {reference}": hub.fingerprint(folder), f"{SMALL_FILES}{reference}": whole}
 
 
 def of_rewards(preference: str) -> dict[str, str]:

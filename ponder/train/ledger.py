@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from ponder.engine.base import EngineLost
 from ponder.rollouts.collect import Collected
-from ponder.runs import Run
+from ponder.runs import Run, find_checkpoints, step_of
 from ponder.stopping import GracefulStop
 from ponder.train.batches import Example
 from ponder.train.critic import Critic
@@ -49,9 +49,8 @@ class RunLedger:
         self._config, self._learner, self._pool, self._on_step = config, learner, pool, on_step
         self.critic = Critic(learner.config.hidden_size) if config.has_critic else None
         self._stop = GracefulStop()
-        self._facts: dict[str, Any] = load_state(run, learner) or {
-            "step": 0, "tokens": 0, "rollout_tokens": 0, "flops": 0.0, "seconds": 0.0,
-        }  # fmt: skip
+        begun = {"step": 0, "tokens": 0, "rollout_tokens": 0, "flops": 0.0, "seconds": 0.0}
+        self._facts: dict[str, Any] = load_state(run, learner, begun)
         refuse_shorter(self.first_step, config.num_steps)
         if "pool" in self._facts:
             pool.restore(self._facts["pool"])
@@ -60,8 +59,12 @@ class RunLedger:
         run.forget_after(self.first_step)
         self.saved_step = self.first_step  # what a resume would go on from
         has_checkpoint = (run.checkpoint_folder(self.first_step) / "checkpoint.json").exists()
-        if self.first_step == 0 or (self.first_step == config.num_steps and not has_checkpoint):
+        if self.first_step == 0 or (self.first_step in config.all_checkpoint_steps and not has_checkpoint):
             save_checkpoint(run, learner, step=self.first_step, facts=self._facts)
+        kept = {step_of(folder) for folder in find_checkpoints(run.folder)}
+        if passed := [step for step in sorted(config.checkpoint_steps) if step < self.first_step and step not in kept]:
+            warnings.warn(f"checkpoint_steps names {passed[0]}: this run has passed it and kept no checkpoint there",
+                          stacklevel=2)  # fmt: skip
         self._begun = self._sampled = time.monotonic()
         self._is_whole = True  # learner, pool and facts are of one step
 

@@ -34,7 +34,7 @@ from ponder.train.ahead import Ahead
 from ponder.train.backend import BACKENDS, Backend
 from ponder.train.batches import Example, from_groups, micro_batches
 from ponder.train.credit import credit
-from ponder.train.dev import open_dev
+from ponder.train.dev import dev_problems, open_dev
 from ponder.train.kl import TokenValues, measured, open_reference, reference_logprobs
 from ponder.train.kl import of as own
 from ponder.train.ledger import RunLedger, Step
@@ -61,13 +61,14 @@ def _rl(config: RLConfig, on_step: Callable[[Step], None] | None) -> Path:
     refuse_monitor(task, "task", reason=config.experiments.monitor_in_reward)
     refuse_chosen(task.origin, reason=config.experiments.monitor_in_reward)
     pool = open_pool(config, task)
+    dev_problems(config, pool)  # refused before anything is written
     read = inputs.of_task(config.task, task, pool.problems) | inputs.of_model(config.model)
     read |= inputs.of_rewards(config.reward.preference or config.deliberation.preference)
     if config.reference not in ("", "first"):
         read |= inputs.of_model(config.reference)
     facts = config.experiments.facts()
     with Run(config.out, kind="rl", config_toml=dumps(config), seed=config.seed, facts=facts) as run:
-        run.same_inputs(read, begun=state_path(run.folder).exists())
+        run.same_inputs(read, begun=state_path(run.folder).exists(), later=inputs.SMALL_FILES)
         sources = [inputs.source_of(config.task, task, seed=config.seed, size=config.pool_size)]
         sources += [experiment_source(config.experiments.monitor_in_reward)] if facts else []
         ledger, lost_at = None, -1

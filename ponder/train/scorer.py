@@ -59,7 +59,7 @@ def _train(
     read |= data.read
     with Run(config.out, kind="scorer", config_toml=dumps(config), seed=config.seed) as run:
         begun = (run.folder / "rollouts.jsonl").exists() or state_path(run.folder).exists()
-        run.same_inputs(read, begun=begun)
+        run.same_inputs(read, begun=begun, later=inputs.SMALL_FILES)
         train, held = data.examples(run, models, on_draw)
         policy = hub.fingerprint(models[-1])
         job = ScorerJob(

@@ -9,10 +9,14 @@ kind whose examples are no rollouts, pairs of completions say, hands `train_netw
 
 from __future__ import annotations
 
+import io
 import math
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -21,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ponder.files import write_atomic
 from ponder.models import hub, lora
 from ponder.models.tokenizer import Tokenizer
 from ponder.models.transformer import Transformer
@@ -36,6 +41,8 @@ from ponder.train.scorer_loss import Balance, ScoreLoss, ScorerExample, batches
 from ponder.train.scorer_recipe import Arrays, Check, CommonConfig, ScorerJob, Trained
 from ponder.train.scorer_rollouts import Drawn
 from ponder.train.state import load_state, save_state
+
+SCORES = "held_out.npz"  # in the run's folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +77,7 @@ def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
         GracefulStop() as stop,
     ):  # fmt: skip
         begun: dict[str, Any] = {"step": 0, "seconds": 0.0, "tokens": 0, "best": [-1.0, 0.0], "best_step": 0}
-        facts = load_state(run, trainer) or begun
+        facts = load_state(run, trainer, begun)
         run.forget_after(facts["step"])
         started = time.monotonic() - facts["seconds"]
         for step in range(facts["step"], num_steps):
@@ -83,6 +90,7 @@ def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
             facts["step"], facts["seconds"] = step + 1, time.monotonic() - started
             facts["tokens"] += sum(len(part.tokens_N) for part in parts)
             metrics = {**sums, "lr": lr, "grad_norm": norm}
+            check: Check | None = None
             if (step + 1) % every == 0 or step + 1 == num_steps:
                 scores = learning.examine(trainer)
                 value, loss = learning.measure(scores)
@@ -93,17 +101,37 @@ def train_network(job: ScorerJob[Any, Any], learning: Learning) -> Trained:
                     facts["best"], facts["best_step"] = rank, step + 1
                     head = {name: tensor.detach().clone() for name, tensor in trainer.head.items()}
                     learning.save(trainer.model, tokenizer, head, scores).save(job.folder)
-                    np.savez(run.folder / "held_out.npz", **{str(i): x for i, x in enumerate(scores)})  # type: ignore[arg-type]
-                if job.on_check:
-                    job.on_check(Check(step + 1, num_steps, learning.metric, value, loss, facts["seconds"], is_best))
-                save_state(run, trainer, facts)
+                    write_scores(run.folder / SCORES, scores)
+                check = Check(step + 1, num_steps, learning.metric, value, loss, facts["seconds"], is_best)
+            # before the state: a step that it holds has its line
             run.log(step, metrics | {"seconds": facts["seconds"]})
-            if stop.requested:
+            if check or stop.requested:
                 save_state(run, trainer, facts)
+            if check and job.on_check:
+                job.on_check(check)
+            if stop.requested:
                 raise KeyboardInterrupt
-    best = np.load(run.folder / "held_out.npz")
     spent = {name: facts[name] for name in ("step", "best_step", "seconds", "tokens")}
-    return [best[str(i)] for i in range(len(job.held))], {**spent, "steps_planned": num_steps}
+    return read_scores(run.folder / SCORES, len(job.held)), {**spent, "steps_planned": num_steps}
+
+
+def write_scores(path: Path, scores: Arrays) -> None:
+    """What the best network says of every held-out example, whole or not at all."""
+    content = io.BytesIO()
+    np.savez(content, **{str(i): x for i, x in enumerate(scores)})  # type: ignore[arg-type]
+    write_atomic(path, content.getvalue())
+
+
+def read_scores(path: Path, count: int) -> Arrays:
+    """What `write_scores` wrote of so many examples. ValueError where the file is damaged or of others."""
+    try:
+        with np.load(path) as known:
+            return [known[str(i)] for i in range(count)]
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(
+            f"{path} is damaged or of another run ({str(error)[:100]}); the scorer beside it is whole: restore that "
+            "file, or train again with another `out`"
+        ) from None
 
 
 def order(count: int, step: int, config: CommonConfig) -> list[int]:

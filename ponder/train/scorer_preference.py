@@ -16,6 +16,7 @@ chosen by, so that a measurement on them can be refused.
 from __future__ import annotations
 
 import hashlib
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,17 +142,27 @@ def features(reader: Reader, grouped: Grouped, folder: Path, network: str) -> ND
     found = []
     with GracefulStop() as stop:
         for number, start in enumerate(range(0, len(grouped.groups), CHUNK)):
-            path = folder / f"{number:05}.npy"
-            if path.exists():
-                found.append(np.load(path))
+            path, groups = folder / f"{number:05}.npy", grouped.groups[start : start + CHUNK]
+            chunk = _known(path, rows=sum(map(len, groups)))
+            if chunk is not None:
+                found.append(chunk)
                 continue
-            found.append(np.concatenate(reader.features(grouped.groups[start : start + CHUNK])))
-            part = folder / f".{number:05}.npy"
-            np.save(part, found[-1])
-            part.replace(path)  # whole, or not there
+            found.append(np.concatenate(reader.features(groups)))
+            content = io.BytesIO()
+            np.save(content, found[-1])
+            write_atomic(path, content.getvalue())
             if stop.requested:
                 raise KeyboardInterrupt
     return np.concatenate(found)
+
+
+def _known(path: Path, *, rows: int) -> NDArray[np.float32] | None:
+    """A chunk that was computed before; None where there is none, or it is damaged: then it is computed again."""
+    try:
+        chunk: NDArray[np.float32] = np.load(path)
+    except (OSError, ValueError, EOFError):
+        return None
+    return chunk if chunk.dtype == np.float32 and chunk.ndim == 2 and len(chunk) == rows else None
 
 
 def _identity(reader: Reader, grouped: Grouped, network: str) -> str:

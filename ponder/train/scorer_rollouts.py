@@ -106,7 +106,10 @@ def draw(
         done.add((row["problem"], row["policy"]))
         right, total = right + sum(s["correct"] for s in row["samples"]), total + len(row["samples"])
 
-    for row in read_jsonl(out):
+    known = {problem.id for problem in problems}
+    for number, row in enumerate(read_jsonl(out, "policy"), 1):
+        if str(row.get("problem")) not in known or not 0 <= row["policy"] < len(models) or not _is_whole(row):
+            raise ConfigError(f"{out}:{number} is damaged or of another run; delete that line, and it is drawn again")
         count(row)
     wanted = len(models) * len(problems)
     engine: LocalEngine | None = None
@@ -174,6 +177,14 @@ async def _draw_all(
             arrived({"problem": problem.id, "policy": index, "prompt_ids": prompt_ids, "samples": rows})
 
     await side_by_side(work, in_flight)
+
+
+def _is_whole(row: dict[str, Any]) -> bool:
+    """Whether a line of the file has all that `load` reads of it."""
+    samples, needed = row.get("samples"), {"ids", "logprobs", "correct", "class", "cut"}
+    return isinstance(row.get("prompt_ids"), list) and isinstance(samples, list) and all(
+        isinstance(sample, dict) and needed <= sample.keys() for sample in samples
+    )  # fmt: skip
 
 
 def _sample_row(rollout: Rollout) -> dict[str, Any]:

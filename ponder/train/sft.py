@@ -18,6 +18,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -143,7 +144,7 @@ def _sft(config: SFTConfig, on_step: Progress | None) -> Path:
     with Run(config.out, kind="sft", config_toml=dumps(config), seed=config.seed) as run:
         policy = open_start(config, run.folder, source_row)
         source = open_source(config, policy.tokenizer, rows, window=policy.model.config.max_position_embeddings)
-        run.same_inputs(read, begun=state_path(run.folder).exists())
+        run.same_inputs(read, begun=state_path(run.folder).exists(), later=inputs.SMALL_FILES)
         return learn(config, run, policy, source, on_step)
 
 
@@ -158,8 +159,9 @@ def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: 
         ) as learner,
         GracefulStop() as stop,
     ):  # fmt: skip
-        facts: dict[str, Any] = load_state(run, learner) or {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0}
+        facts = load_state(run, learner, {"step": 0, "tokens": 0, "flops": 0.0, "seconds": 0.0})
         refuse_shorter(facts["step"], config.num_steps)
+        tell_of_another_cosine(config, facts)
         run.forget_after(facts["step"])
         started -= facts["seconds"]
         for step in range(facts["step"], config.num_steps):
@@ -183,13 +185,33 @@ def learn(config: SFTConfig, run: Run, policy: Policy, source: Source, on_step: 
             metrics = {"loss": sums["loss"], "lr": lr, "grad_norm": norm, "tokens": facts["tokens"],
                        "seconds": facts["seconds"], "train_flops": facts["flops"]}  # fmt: skip
             run.log(step, metrics)
-            if on_step:
-                on_step(step, metrics)
-            if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps or stop.requested:
+            lost: OSError | None = None
+            try:
+                if on_step:
+                    on_step(step, metrics)
+            except OSError as error:  # whoever read what is printed is gone; the step is kept first
+                lost = error
+            if (step + 1) % config.save_every == 0 or step + 1 == config.num_steps or stop.requested or lost:
                 save_state(run, learner, facts)
             if stop.requested:
                 raise KeyboardInterrupt
+            if lost is not None:
+                raise lost
         return save_checkpoint(run, learner, step=config.num_steps, facts=facts)
+
+
+def tell_of_another_cosine(config: SFTConfig, facts: dict[str, Any]) -> None:
+    """A run that is made longer takes other steps from here on than one of that length would have: its cosine is over
+    all steps. Keeps the number that the next state is of."""
+    planned, facts["num_steps"] = facts.get("num_steps", config.num_steps), config.num_steps
+    if planned != config.num_steps and 0 < facts["step"] < config.num_steps:
+        before, now = (cosine(facts["step"], replace(config, num_steps=n)) for n in (planned, config.num_steps))
+        warnings.warn(
+            f"{config.out} has taken {facts['step']} steps of num_steps={planned}: with {config.num_steps} its step "
+            f"size goes on at {now:.2g} instead of {before:.2g}, which is no run of {config.num_steps} steps from the "
+            "first on",
+            stacklevel=2,
+        )
 
 
 def open_start(config: SFTConfig, run_folder: Path, source_row: dict[str, Any]) -> Policy:

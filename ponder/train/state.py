@@ -10,15 +10,18 @@ bit.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection
+import warnings
+import zlib
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from ponder.files import write_atomic
+from ponder.files import read_jsonl, write_atomic
 from ponder.runs import Run
 from ponder.types import Learner
 
@@ -54,11 +57,21 @@ def state_path(run_folder: Path) -> Path:
 
 def save_state(run: Run, learner: Resumable, facts: dict[str, Any]) -> None:
     """Save weights, optimizer and `facts` (JSON) together."""
-    path, metadata = state_path(run.folder), {"facts": json.dumps(facts)}
+    path, metadata = state_path(run.folder), {"facts": json.dumps(facts), "run": run.identity}
     if isinstance(learner, SavesShards):
         learner.save_state(path, metadata)
     else:
-        write_atomic(path, save(learner.tensors(), metadata=metadata))
+        tensors = learner.tensors()
+        write_atomic(path, save(tensors, metadata=metadata | {"checksum": _checksum(tensors, tensors.__getitem__)}))
+
+
+def _checksum(names: Iterable[str], read: Callable[[str], Tensor]) -> str:
+    """CRC-32 of tensors by name: a disk that gives other bytes than it was given is no reason to go on from them."""
+    found = 0
+    for name in sorted(names):
+        content = read(name).detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+        found = zlib.crc32(memoryview(content), zlib.crc32(name.encode(), found))
+    return f"{found:08x}"
 
 
 def refuse_shorter(done: int, wanted: int) -> None:
@@ -70,16 +83,28 @@ def refuse_shorter(done: int, wanted: int) -> None:
         )
 
 
-def load_state(run: Run, learner: Resumable) -> dict[str, Any] | None:
-    """Restore a learner in place and return the facts; None where nothing was saved yet."""
+def load_state(run: Run, learner: Resumable, begun: Mapping[str, Any]) -> dict[str, Any]:
+    """Restore a learner in place and return the facts; those of `begun`, which every state has, where none was saved
+    yet."""
     path = state_path(run.folder)
     if not path.exists():
-        return None
+        if logged := sum(1 for _ in read_jsonl(run.folder / "metrics.jsonl")):
+            warnings.warn(f"{run.folder} has no saved state: it begins again, and its {logged} logged steps are taken "
+                          "again", stacklevel=2)  # fmt: skip
+        return dict(begun)
     try:
         with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("run", run.identity) != run.identity:  # its weights may well fit
+                raise ValueError(f"it is of another run: {metadata['run']}, not {run.identity}")
+            facts = json.loads(metadata["facts"])
+            if lacks := sorted(name for name, value in begun.items() if type(facts[name]) is not type(value)):
+                raise ValueError(f"its {lacks[0]} is {facts[lacks[0]]!r}")
             if not isinstance(learner, SavesShards):
-                learner.restore(file.get_tensor, set(file.keys()))
-            facts = json.loads(file.metadata()["facts"])
+                names = set(file.keys())
+                if "checksum" in metadata and metadata["checksum"] != _checksum(names, file.get_tensor):
+                    raise ValueError("its numbers are not those that were saved")
+                learner.restore(file.get_tensor, names)
     except (SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} is damaged or does not fit this run ({error}); restore it, or go on from its checkpoints in "

@@ -97,6 +97,21 @@ def test_a_cache_whose_files_cannot_be_loaded_leaves_it_to_pytorch_with_one_warn
         compiled.loaded.cache_clear()
 
 
+@pytest.mark.parametrize("content", [b"", b"\x7fELF", b"no library"])
+def test_a_compiled_file_that_was_cut_off_is_compiled_anew(content, monkeypatch, tmp_path):
+    in_c(native.SOURCE, torch.float32)
+    whole, path = Path(compiled.library(native.SOURCE, torch.float32)).read_bytes(), tmp_path / "native.so"
+    path.write_bytes(content)
+
+    def build(source, options):
+        if not path.exists():
+            path.write_bytes(whole)
+        return path
+
+    monkeypatch.setattr(compiled, "build", build)
+    assert compiled.library(native.SOURCE, torch.float32) == str(path) and path.read_bytes() == whole
+
+
 def test_a_noexec_mount_is_such_a_cache(tmp_path):
     in_c(native.SOURCE, torch.float32)
     mount = ["mount", "-t", "tmpfs", "-o", "noexec,size=8m", "tmpfs", str(tmp_path)]

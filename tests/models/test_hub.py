@@ -288,6 +288,15 @@ def test_a_download_that_was_cut_short_is_taken_up_again(serve: Callable[..., Hu
     assert (folder / "model.safetensors").exists()
 
 
+def test_the_weights_come_last_so_that_whole_ones_have_their_tokenizer_and_template(serve: Callable[..., Hub]) -> None:
+    server = serve()
+    server.files["chat_template.jinja"] = server.stated["chat_template.jinja"] = b"{{ messages[0].content }}"
+    folder = hub.resolve("someone/something")
+    assert server.fetched[0] == "config.json" and server.fetched[-1] == "model.safetensors"
+    assert sorted(server.fetched[1:-1]) == ["chat_template.jinja", "tokenizer_config.json"]
+    assert (folder / "chat_template.jinja").exists()
+
+
 def test_what_the_hub_refuses_is_said_with_the_fix(serve: Callable[..., Hub]) -> None:
     serve(nothing="RepoNotFound", locked="GatedRepo")
     assert "the hub has no such model, or it is private" in refused("someone/nothing")

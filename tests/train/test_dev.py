@@ -120,6 +120,7 @@ def test_problems_that_are_trained_on_choose_nothing(base, tmp_path, changes, me
     task = changes.get("task", TOY).format(mine=mine)
     with pytest.raises(ConfigError, match=message):
         rl(config(base, tmp_path / "run", eval=own, task=task, pool_size=8))
+    assert not (tmp_path / "run").exists()
     with pytest.raises(ConfigError, match="give eval.every too"):
         EvalConfig(task=TOY)
 
@@ -165,6 +166,15 @@ class Checkpoints:
 
     def best(self) -> int:
         return int(json.loads((self.run.folder / BEST).read_text())["step"])
+
+
+@pytest.mark.parametrize(("line", "lacks"), [({}, "step"), ({"step": 2}, "accuracy"), ({"step": "2"}, "step")])
+def test_a_line_of_an_evaluation_without_its_numbers_is_one_error_that_names_it(line, lacks, tmp_path):
+    one = Checkpoints(tmp_path)
+    one.reached(one.dev(0), 1, 0.5)
+    append_jsonl(tmp_path / EVALS, [line])
+    with pytest.raises(ValueError, match=rf"evals\.jsonl:2 is damaged: its '{lacks}' is no number; delete that line"):
+        one.dev(3)
 
 
 def test_evaluations_on_other_problems_are_not_compared_when_a_run_goes_on(tmp_path):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from ponder.runs import Run
 from ponder.tasks import load_task
-from ponder.train.inputs import files_of, of_task, problems_hash
+from ponder.train.inputs import SMALL_FILES, files_of, of_model, of_task, problems_hash
 from ponder.types import Problem
 from tests.helpers import user
 
@@ -55,3 +56,24 @@ def test_the_files_of_a_mixture_are_those_of_its_parts(tmp_path):
     task = load_task(f"file:{tmp_path}/a.jsonl+file:{tmp_path}/b.jsonl,verifier=math+arithmetic:size=4")
     found = files_of(task)
     assert [Path(path).name for path in found] == ["a.jsonl", "b.jsonl"] and len(set(found.values())) == 2
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors"])
+def test_a_begun_run_does_not_go_on_where_a_file_of_its_model_has_changed(name, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for file in ("config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors", "README.md"):
+        (folder / file).write_text("{}")
+    with Run(tmp_path / "run", kind="sft", config_toml="", seed=0) as run:
+        run.same_inputs(of_model(folder), begun=False, later=SMALL_FILES)
+        (folder / "README.md").write_text("other")
+        run.same_inputs(of_model(folder), begun=True, later=SMALL_FILES)
+        (folder / name).write_text("[]")
+        with pytest.raises(ValueError, match="model.* has changed since"):
+            run.same_inputs(of_model(folder), begun=True, later=SMALL_FILES)
+
+
+def test_a_run_of_before_the_small_files_of_a_model_were_hashed_goes_on(tmp_path):
+    with Run(tmp_path, kind="sft", config_toml="", seed=0) as run:
+        run.same_inputs({"the model m": "1"}, begun=False)
+        run.same_inputs({"the model m": "1", f"{SMALL_FILES}m": "2"}, begun=True, later=SMALL_FILES)

@@ -258,6 +258,28 @@ def test_a_stopped_run_reads_no_answer_twice(folder, monkeypatch):
     assert (folder / "run" / "scorer" / "head.safetensors").read_bytes() == first
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "short", "other"])
+def test_a_chunk_of_features_that_is_damaged_is_read_again(damage, tmp_path, monkeypatch):
+    monkeypatch.setattr(scorer_preference, "_identity", lambda *_: "x")
+    grouped, read = SimpleNamespace(groups=[[0] * 2, [0] * 3]), []
+
+    class Double:
+        def features(self, groups):
+            read.append(len(groups))
+            return [np.arange(2.0 * len(group), dtype=np.float32).reshape(-1, 2) for group in groups]
+
+    whole = scorer_preference.features(Double(), grouped, tmp_path, "network")
+    (path,) = tmp_path.rglob("*.npy")
+    content = path.read_bytes()
+    if damage in ("empty", "cut"):
+        path.write_bytes(content[: 100 * (damage == "cut")])
+    else:
+        np.save(path, np.zeros((4, 2), np.float32) if damage == "short" else np.zeros((5, 2), np.int64))
+    for _ in range(2):
+        assert np.array_equal(scorer_preference.features(Double(), grouped, tmp_path, "network"), whole)
+    assert read == [2, 2] and path.read_bytes() == content
+
+
 def test_mistakes_are_said_before_anything_is_read(folder):
     with pytest.raises(ValueError, match="of a frozen network"):
         config(folder, trunk="trained", members=2)

@@ -20,7 +20,7 @@ from ponder.scorers import load_scorer
 from ponder.scorers.calibration import auc_within
 from ponder.scorers.outcome import BIAS, WEIGHT, OutcomeScorer
 from ponder.scorers.packing import CompletionGroup
-from ponder.train import scorer_outcome, scorer_rollouts
+from ponder.train import scorer_network, scorer_outcome, scorer_rollouts, state
 from ponder.train.distributed import Trainer
 from ponder.train.scorer import configure, load_recipe, train_scorer
 from ponder.train.scorer_examples import ScorerConfig, figures
@@ -30,7 +30,7 @@ from ponder.train.scorer_network import order
 from ponder.train.scorer_recipe import ScorerJob
 from ponder.train.scorer_rollouts import Drawn, DrawPlan, split
 from ponder.types import SamplingParams
-from tests.helpers import tiny_model
+from tests.helpers import LowercaseTask, tiny_model
 
 pytestmark = pytest.mark.slow
 
@@ -295,6 +295,37 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_scorer(tmp_path):
     np.testing.assert_allclose(a.score([group])[0], b.score([group])[0], atol=1e-6)
 
 
+def test_a_saved_step_has_its_line_and_the_scores_beside_it(tmp_path, monkeypatch):
+    path, seen = tmp_path / "run" / "metrics.jsonl", []
+
+    def saved(run, trainer, facts):
+        seen.append((facts["step"], len(list(read_jsonl(path)))))
+        state.save_state(run, trainer, facts)
+
+    monkeypatch.setattr(scorer_network, "save_state", saved)
+    train_scorer(config(tmp_path))
+    assert seen and all(step == lines for step, lines in seen)
+    scores = tmp_path / "run" / scorer_network.SCORES
+    scores.write_bytes(scores.read_bytes()[:100])
+    with pytest.raises(ValueError, match="held_out.npz is damaged or of another run"):
+        train_scorer(config(tmp_path))
+
+
+@pytest.mark.parametrize("damage", ["{}", '{"problem": "elsewhere", "policy": 0, "prompt_ids": [1], "samples": []}',
+                                    '{"problem": 5, "policy": "0", "prompt_ids": [1], "samples": []}'])  # fmt: skip
+def test_a_line_of_rollouts_that_is_damaged_or_of_another_run_is_named(damage, tmp_path):
+    task, models = LowercaseTask(size=2), [tmp_path]
+    plan = DrawPlan(num_problems=2, num_samples=2, temperatures=(1.0,), params=SamplingParams(), seed=0)
+    row = {"policy": 0, "prompt_ids": [1], "samples": []}
+    rows = "".join(json.dumps({"problem": task[i].id, **row}) + "\n" for i in range(2))
+    out = tmp_path / "rollouts.jsonl"
+    out.write_text(rows + damage + "\n")
+    with pytest.raises(ValueError, match=r"rollouts\.jsonl:3 is damaged"):
+        scorer_rollouts.draw(task, models, plan, out, num_workers=0, num_slots=4)
+    out.write_text(rows)
+    scorer_rollouts.draw(task, models, plan, out, num_workers=0, num_slots=4)  # all is there: nothing is opened
+
+
 class AllWrong:
     """Every answer is wrong."""
 
@@ -375,7 +406,7 @@ def test_a_run_does_not_go_on_with_other_problems_or_another_policy(tmp_path):
         train_scorer(settings)
     path.write_text(path.read_text().replace("three", "3"))
     save_model(tiny_model(seed=5), tmp_path / "policy")
-    with pytest.raises(ValueError, match="the model .*policy has changed since"):
+    with pytest.raises(ValueError, match="the model .*policy .*has changed since"):
         train_scorer(settings)
 
 

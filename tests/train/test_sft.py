@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from ponder.files import InUse, read_jsonl
 from ponder.models import hub
 from ponder.models.tokenizer import ByteTokenizer
 from ponder.runs import Run
-from ponder.train.sft import ArchitectureConfig, SFTConfig, open_source, read_solutions, sft, to_example
+from ponder.train.sft import (
+    ArchitectureConfig,
+    SFTConfig,
+    open_source,
+    read_solutions,
+    sft,
+    tell_of_another_cosine,
+    to_example,
+)
 from ponder.trained_on import training_sources
 from tests.helpers import user
 
@@ -55,6 +64,30 @@ def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path):
     assert (cut / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
     steps = [row["step"] for row in read_jsonl(tmp_path / "cut" / "metrics.jsonl")]
     assert steps == list(range(6))
+
+
+def test_a_run_that_is_made_longer_says_that_its_step_size_changes_and_one_that_goes_on_says_nothing(tmp_path):
+    run = config(tmp_path, num_steps=6)
+    facts = {"step": 4, "num_steps": 6}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tell_of_another_cosine(run, facts)
+        tell_of_another_cosine(run, {"step": 4})  # of before it was kept
+    with pytest.warns(UserWarning, match=r"4 steps of num_steps=6: with 60 its step size goes on at 0.001 instead of"):
+        tell_of_another_cosine(replace(run, num_steps=60), facts)
+    assert facts["num_steps"] == 60
+
+
+def test_a_step_whose_line_cannot_be_printed_is_kept_before_that_is_an_error(tmp_path):
+    def broken(step, metrics):
+        if step == 2:
+            raise BrokenPipeError
+
+    with pytest.raises(BrokenPipeError):
+        sft(config(tmp_path, save_every=100), on_step=broken)
+    begun = []
+    sft(config(tmp_path, save_every=100), on_step=lambda step, metrics: begun.append(step))
+    assert begun == [3, 4, 5]
 
 
 def test_the_result_is_a_model_that_loads_and_can_be_trained_further(tmp_path):

@@ -230,6 +230,17 @@ def test_a_damaged_line_is_named_nothing_is_touched_and_without_it_the_rest_is_d
     assert sorted(whole_lines(out)) == whole
 
 
+@pytest.mark.parametrize("size", [0, 20])
+def test_rows_whose_book_was_emptied_or_cut_in_its_settings_stay_as_they_are(size, tmp_path):
+    out, book = tmp_path / "rows.jsonl", tmp_path / "rows.jsonl.progress.jsonl"
+    run(scripted(solver), out)
+    before = out.read_bytes()
+    book.write_bytes(book.read_bytes()[:size])
+    with pytest.raises(ConfigError, match=f"{book.name}:1 is damaged: it should hold the settings; restore it"):
+        run(scripted(solver), out)
+    assert before and out.read_bytes() == before and book.stat().st_size == size
+
+
 def test_rows_of_something_else_under_the_same_name_stay_as_they_are(tmp_path):
     out = tmp_path / "rows.jsonl"
     run(scripted(solver), out, limit=2)
