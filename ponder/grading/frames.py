@@ -68,7 +68,7 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         if goal.shape not in ("{}", "parts") and len(goal.parts) == len(reading.parts):
             pairs = zip(reading.parts, goal.parts, strict=True)
             return replace(group(goal.shape, tuple(_framed(part, own) for part, own in pairs)), name=reading.name)
-        if goal.shape == "{}":  # one unit for all members
+        if goal.shape == "{}" and goal.parts:  # one unit for all members
             return group("{}", tuple(_framed(part, goal.parts[0]) for part in reading.parts))
     if reading.node is None or goal.node is None:
         return reading

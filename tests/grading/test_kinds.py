@@ -182,6 +182,11 @@ def test_a_noun_behind_per_cent_changes_nothing_unless_the_target_names_another(
     assert grade(f"{number}% increase", f"{number}% decrease").outcome == "wrong"
 
 
+def test_a_list_beside_nothing_at_all_is_wrong():
+    assert grade(r"\mathbb{R} \setminus (-\infty, \infty)", "3, 4").outcome == "wrong"
+    assert grade(r"\mathbb{R} \setminus (-\infty, \infty)", "no solution").outcome == "correct"
+
+
 def test_a_factorial_of_a_letter_is_no_word():
     assert len({canonical(text) for text in ("n!", "n!!", "n", "(n)!")}) == 4
 
