@@ -150,13 +150,14 @@ def refuse_monitor(found: Any, what: str, *, reason: str = "") -> None:
 def monitor_in(found: Any) -> str:
     """The first thing of the monitors' room that an object is, or reaches: by its closure, the globals and imports that
     it mentions, its arguments or its attributes. "" where none is seen."""
-    return _search(found, set(), depth=6)
+    return _search(found, {}, depth=6)
 
 
-def _search(found: Any, seen: set[int], depth: int) -> str:
-    if depth == 0 or id(found) in seen or isinstance(found, str | bytes | int | float | type(None)):
+def _search(found: Any, seen: dict[int, int], depth: int) -> str:
+    """seen: with how much depth left; what was reached by a long way first is searched again by a shorter one."""
+    if depth <= seen.get(id(found), 0) or isinstance(found, str | bytes | int | float | type(None)):
         return _name(found) if isinstance(found, str) else ""
-    seen.add(id(found))
+    seen[id(found)] = depth
     if name := _name(found):
         return name
     return next((name for part in _parts(found) if (name := _search(part, seen, depth - 1))), "")

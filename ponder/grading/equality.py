@@ -101,6 +101,12 @@ _RELATION = re.compile(r"<=|>=|!=|<|>|=|\\in(?![a-zA-Z])")
 _PLAIN_WORDS = re.compile(r"[a-zA-Z]{3,}(?: [a-zA-Z]+)*|[Ii]t (?:is|was) [a-z ]+|no|yes|No|Yes|NO")
 _REALS = re.compile(r"\\mathbb\s*\{?\s*R\s*\}?|\\R|\\text\{all real numbers\}|R")
 
+_HALF_LINES = re.compile(  # \\mathbb{R}^+, \\mathbb{R}_{>0}, all positive real numbers
+    r"\\mathbb ?\{? ?R ?\}? ?[\^_] ?\{? ?(\+|-|[<>]=? ?0) ?\}?"
+    r"|(?:the )?(?:set of )?(?:all )?((?:non-?)?(?:positive|negative)) (?:reals|real numbers)",
+    re.IGNORECASE,
+)
+_HALVES = {"+": ">0", "-": "<0", "positive": ">0", "negative": "<0", "nonnegative": ">=0", "nonpositive": "<=0"}
 _NUMBER_SETS = re.compile(r"\\mathbb\s*\{?\s*([ZNQC])\s*\}?")
 
 
@@ -111,6 +117,8 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
         raise Unparsed("nested too deeply, or empty")
     for special in (
         _parts,
+        _with_condition,
+        _restated,
         _rounded,
         choice,
         based,
@@ -131,11 +139,14 @@ def _structure(text: str, depth: int) -> ParsedAnswer:
         reading = special(text, depth)
         if reading is not None:
             return reading
+    if half := _HALF_LINES.fullmatch(text):
+        sign = (half[1] or half[2].replace("-", "")).replace(" ", "").lower()
+        return replace(_structure("x" + _HALVES.get(sign, sign), 1), name="")
     if text in GREEK:
         return scalar("\\" + text)
     if (
         _PLAIN_WORDS.fullmatch(text)
-        and text not in ("infinity", "inf")
+        and text not in ("infinity", "inf", "Infinity")
         and text.partition(" ")[0] not in FUNCTION_NAMES
     ):
         return words(text)
@@ -173,6 +184,38 @@ def _for_all(text: str, depth: int) -> ParsedAnswer | None:
     return _structure(match[1].rstrip(" ,"), 1) if match else None
 
 
+_INTEGER = re.compile(r"[kmn]")
+_CONDITION = re.compile(  # 1/x, x \neq 0; 2\pi k, k \in \mathbb{Z}; 2\pi k for any integer k
+    r" ?, ?[a-z] ?!= ?[^<>=;!]{1,30}$"
+    r"| ?,? ?(?:\\text ?\{ ?)?(?:(?:(?:where|for) )?(?:\} ?)?[kmn] ?\\in ?\\mathbb ?\{? ?[ZN] ?\}?"
+    r"|where [kmn] is an integer|for (?:any |all |some )?integers? \}?[kmn])$"
+)
+
+
+def _with_condition(text: str, depth: int) -> ParsedAnswer | None:
+    """An expression and for which values it holds."""
+    may_be = depth == 0 and ("!=" in text or "\\in" in text or "integer" in text)
+    match = _CONDITION.search(text, max(0, len(text) - 100)) if may_be else None
+    head = text[: match.start()] if match else ""
+    letters = re.compile("[a-z]") if match and "!=" in match[0] else _INTEGER
+    return _structure(head, 1) if letters.search(head) and not re.search("[<>]|!=", head) else None
+
+
+_RESTATED = re.compile(r"(.{1,60}?) (?:\\text ?\{ ?)?\((?:or |i\.e\.,? |that is,? |= ?)?([^()]{1,60})\) ?\}?")
+
+
+def _restated(text: str, depth: int) -> ParsedAnswer | None:
+    """3/4 (75%): the same number twice, not the product of the two."""
+    match = _RESTATED.fullmatch(text) if depth == 0 and text[-1:] in ")}" and "(" in text else None
+    if match is None or match[1] == match[2]:
+        return None
+    try:
+        first, second = _structure(match[1], 1), _structure(match[2], 1)
+    except Unparsed:
+        return None
+    return first if first.key == second.key and first.node is not None else None
+
+
 _TWO_NAMES = re.compile(r"(?:\\(?:text|mathrm)\{)?([A-Z]{3,6})\}? ?= ?(?:\\(?:text|mathrm)\{)?([A-Z]{3,6})\}?")
 
 
@@ -198,7 +241,7 @@ _ABOUT = re.compile(r"(?:about|approximately|approx\.?|roughly|around|nearly)\s+
 _OR_ABOUT = re.compile(
     r"\s*[,(]?\s*(?:or|which is|i\.e\.)?\s*(?<![\\a-z])(?:about|approximately|approx\.?|roughly)\s+([^()]{1,80})\)?"
 )
-_APPROX = re.compile(r"\\approx(?![a-zA-Z])|\\simeq|\\cong(?![a-zA-Z])")
+_APPROX = re.compile(r"\\approx(?![a-zA-Z])|^\\sim(?![a-zA-Z])|\\simeq|\\cong(?![a-zA-Z])")
 
 
 def _rounded(text: str, depth: int) -> ParsedAnswer | None:
@@ -283,6 +326,8 @@ def _union(text: str, depth: int) -> ParsedAnswer | None:
             return set_of(parts)  # x = 1, y = 2 or x = 3, y = 4
         if all(part.shape == "{}" or part.kind == "scalar" for part in parts):
             return set_of(parts)
+        if all(part.shape == "()" and part.name.startswith("(") for part in parts):
+            return set_of(parts)  # (x, y) = (1, 2) or (x, y) = (3, 4)
         names = {part.name for part in parts if part.name}
         if len(names) > 1:
             raise Unparsed("a union over several variables")
@@ -337,9 +382,14 @@ def _plus_minus(text: str, depth: int) -> ParsedAnswer | None:
     return set_of(_structure(one.removeprefix("+"), depth + 1) for one in both)
 
 
+_ANGLED = re.compile(r"^<([^<>=]*,[^<>=]*)>$")
+_TRANSPOSED = re.compile(r"^[\[(]([^\[\]()]*,[^\[\]()]*)[\])] ?\^ ?(?:\{ ?(?:T|\\top) ?\}|T|\\top)$")  # (1, 2)^T
+
+
 def _brackets(text: str, depth: int) -> ParsedAnswer | None:
     """(a, b), [a, b), \\{a, b\\}, \\langle a, b\\rangle, [[1,2],[3,4]]."""
     text = re.sub(r"^\\langle(?![a-z])(.*)\\rangle$", r"(\1)", text, flags=re.DOTALL)
+    text = _ANGLED.sub(r"(\1)", _TRANSPOSED.sub(r"(\1)", text))
     if re.match(r"[A-Z]\s?\([^()]*,[^()]*\)$", text):  # the point P(4, -1)
         text = text[1:].lstrip()
     is_set = text.startswith((r"\{", "{"))
@@ -429,7 +479,7 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
     members = [member for member in _members(text) if member.strip()]
     if len(members) < 2:
         return None
-    parts = [_structure(member, depth + 1) for member in members]
+    parts = [_as_set(_structure(member, depth + 1), member) for member in members]
     if len({part.kind == "words" for part in parts}) > 1:
         raise Unparsed("words among numbers")
     if parts[0].key in ("t:yes", "t:no") and any(part.key not in ("t:yes", "t:no") for part in parts):
@@ -440,6 +490,8 @@ def _list(text: str, depth: int) -> ParsedAnswer | None:
     both = _between(parts) if len(parts) == 2 else None
     if both is not None:
         return both
+    if len(names) == 1 and _are_intervals(parts):
+        return join(parts)
     if len(names) == 2 and "" in names and parts[0].name:  # x = 1, 2
         names.discard("")
         if any(part.name for part in parts[1:]):
@@ -462,12 +514,30 @@ def _place(name: str, names: set[str]) -> tuple[int, str]:
     return place, name
 
 
+def _as_set(part: ParsedAnswer, text: str) -> ParsedAnswer:
+    """In a list of sets, a set of one is not its member: {1}, {2} is not 1, 2."""
+    is_single = text.strip().startswith("\\{") and part.shape != "{}" and part.key != "{}"
+    return ParsedAnswer(key=f"{{{part.key}}}", kind="other", parts=(part,)) if is_single else part
+
+
+def _are_intervals(parts: list[ParsedAnswer]) -> bool:
+    """Pairs of which one is half open, or has no end, are intervals and no points."""
+    if not all(part.kind == "group" and len(part.parts) == 2 and part.shape != "{}" for part in parts):
+        return False
+    ends = {end.key for part in parts for end in part.parts}
+    return any(part.shape in ("(]", "[)") for part in parts) or not ends.isdisjoint(("inf", "-inf"))
+
+
 def _between(parts: list[ParsedAnswer]) -> ParsedAnswer | None:
-    """x >= 1 and x < 4: what lies between the two bounds."""
+    """x >= 1 and x < 4: what lies between the two bounds; x < 1, x > 4: what lies beyond them."""
     low, high = parts if parts[0].parts and parts[0].parts[-1].key == "inf" else parts[::-1]
     is_pair = low.name and low.name == high.name and len(low.parts) == len(high.parts) == 2
     if not is_pair or low.parts[1].key != "inf" or high.parts[0].key != "-inf":
         return None
+    bottom, top = low.parts[0].node, high.parts[1].node
+    are_numbers = bottom and top and magnitude(bottom) is not None and magnitude(top) is not None
+    if bottom and top and are_numbers and real_part(bottom) > real_part(top):
+        return join(parts)
     return replace(group(low.shape[0] + high.shape[1], (low.parts[0], high.parts[1])), name=low.name)
 
 

@@ -16,12 +16,12 @@ from fractions import Fraction
 
 from ponder.grading.tokens import Token, Tokens, number, tokenize
 from ponder.grading.tree import Node, Unparsed, leaves
-from ponder.grading.units import LETTER_UNITS, NO_NOUNS, SCALES, UNITS, named_unit
+from ponder.grading.units import LETTER_UNITS, NO_NOUNS, SCALES, SPACED_UNITS, UNITS, named_unit
 
 MAX_CHARS = 4_000
 FUNCTION_NAMES = frozenset(
     "sin cos tan sec csc cot arcsin arccos arctan asin acos atan sinh cosh tanh "
-    "ln log lg exp sqrt abs floor ceil".split()
+    "ln log lg exp cis sqrt abs floor ceil".split()
 )
 GREEK = frozenset(
     "alpha beta gamma delta epsilon varepsilon zeta eta theta vartheta iota kappa "
@@ -244,6 +244,8 @@ class _Parser(Tokens):
     def is_spelt_unit(self, token: Token) -> bool:
         """cm, lb and yd after a number, a unit or a slash; two letters in brackets or after a sign are factors."""
         before = self.tokens[self.index - 2] if self.index >= 2 else None
+        if token.value in SPACED_UNITS and not token.spaced and before is not None and len(before.value) < 3:
+            return False  # 5nm may be 5mn, 500nm is a length
         return before is not None and before.value not in ("(", "[", "{", "|", "+", "-", "*", "^", "=")
 
     def is_spaced_unit(self, token: Token) -> bool:
@@ -343,6 +345,8 @@ class _Parser(Tokens):
         if outer == ("neg", ("num", Fraction(1))) and name in _INVERSES:
             name, outer = _INVERSES[name], None
         node: Node = ("root", ("num", Fraction(2)), inside) if name == "sqrt" else (_ALIASES.get(name, name), inside)
+        if name == "cis":
+            node = ("exp", ("mul", ("const", "i"), inside))
         if name in ("log", "lg") and (base is not None or name == "lg"):
             node = ("div", ("log", inside), ("log", base or ("num", Fraction(10))))
         elif base is not None:

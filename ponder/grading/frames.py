@@ -68,7 +68,7 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         if goal.shape not in ("{}", "parts") and len(goal.parts) == len(reading.parts):
             pairs = zip(reading.parts, goal.parts, strict=True)
             return replace(group(goal.shape, tuple(_framed(part, own) for part, own in pairs)), name=reading.name)
-        if goal.shape == "{}":  # one unit for all members
+        if goal.shape == "{}" and goal.parts:  # one unit for all members
             return group("{}", tuple(_framed(part, goal.parts[0]) for part in reading.parts))
     if reading.node is None or goal.node is None:
         return reading
@@ -76,11 +76,15 @@ def _framed(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
         if reading.shape:
             return ParsedAnswer(key=fingerprint(reading.node), node=reading.node)
         return replace(goal, sides=()) if reading.key == fingerprint(goal.node) else reading
-    if {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
+    is_curve = reading.kind == goal.kind == "equation"
+    if not is_curve and {reading.name, goal.name} in ({"x", "y"}, {"x", "z"}, {"y", "z"}):  # lines: x = 3 is not y = 3
         return replace(reading, key=f"{reading.name}={reading.key}")
     reading = _of_same_variable(reading, goal)
     assert reading.node is not None
     try:
+        reading = _with_its_integer(reading, goal)
+        if is_curve and reading.name and reading.name == goal.name and reading.key != goal.key:
+            return _with_constants_of(reading, goal) or reading
         if goal.kind == "scalar" and reading.kind == "equation" and reading.name:
             reading = ParsedAnswer(key=fingerprint(reading.node), node=reading.node)
         elif goal.kind == "equation" and goal.name and reading.kind == "scalar" and symbols_of(reading):
@@ -115,6 +119,8 @@ def _sides(reading: ParsedAnswer) -> tuple[ParsedAnswer, ...]:
 
 def _by_ratio(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     """10:15 may be a time or a ratio: beside the ratio 2:3 it is one, and where it is the target, so is 2:3."""
+    if any(re.search(r":0[0-9]", own.key) for own in (reading, goal)):  # 2:05 is a time
+        return reading
     if reading.shape == "clock":
         return ParsedAnswer(key=_as_ratio(reading.key), kind="other", shape="ratio")
     return goal if reading.key == _as_ratio(goal.key) else reading
@@ -154,6 +160,24 @@ def _renamed(node: Node, names: dict[str, str]) -> Node:
     return (node[0], *(_renamed(part, names) if isinstance(part, tuple) else part for part in node[1:]))
 
 
+_ANGLES = frozenset([("const", "pi"), ("unit", "°")])
+
+
+def _with_its_integer(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
+    """Beside \\pi/6 + 2\\pi n, \\pi/6 + 2\\pi k names the same angles."""
+    own, asked = symbols_of(reading), symbols_of(goal)
+    if own == asked or len(own) != 1 or len(asked) != 1 or not own | asked <= {"k", "m", "n"}:
+        return reading
+    assert reading.node is not None and goal.node is not None
+    if any(_ANGLES.isdisjoint(leaves(node)) for node in (reading.node, goal.node)):
+        return reading
+    node = _renamed(reading.node, {own.pop(): asked.pop()})
+    if reading.kind == "equation":
+        key = "eq:" + ratios(("add", parse(reading.name), ("neg", node)))[0] if reading.name else reading.key
+        return replace(reading, key=key, node=node)
+    return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
+
+
 _CONSTANTS = frozenset("CcKk")
 _NUMBERED_CONSTANT = re.compile("[CcKk]_[0-9]")
 _MOST_CONSTANTS = 4
@@ -186,7 +210,7 @@ def _with_constants_of(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswe
         return None
     for order in permutations(asked):
         node = _renamed(reading.node, dict(zip(own, order, strict=True)))
-        if fingerprint(node) == goal.key:
+        if fingerprint(node) == fingerprint(goal.node):
             return replace(goal, sides=())
     return None
 
@@ -198,7 +222,7 @@ def _free_constants(reading: ParsedAnswer) -> list[str]:
     if numbered:
         return numbered
     assert reading.node is not None
-    single = sorted(symbols & {"C", "c"})
+    single = sorted(symbols & {"C", "c"}) or sorted(symbols & {"A", "K"})
     return single if len(single) == 1 and ("const", "e") in leaves(reading.node) else []
 
 
@@ -239,6 +263,12 @@ def _is_money(unit: Node) -> bool:
 def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
     """Give a bare number the target's unit, or take the unit off where the target has none."""
     assert reading.node is not None and goal.node is not None
+    if _nouns_of_percent(reading) and not _nouns_of_percent(goal):  # 35% increase beside 35%
+        reading = _without_nouns(reading)
+    elif _nouns_of_percent(goal) and not _nouns_of_percent(reading):
+        plain = _without_nouns(goal)
+        return replace(goal, sides=()) if _in_units(reading, plain).key == plain.key else reading
+    assert reading.node is not None
     bare, units = _split_units(goal.node)
     own_bare, own_units = _split_units(reading.node)
     if units is not None and own_units is not None:
@@ -259,6 +289,26 @@ def _in_units(reading: ParsedAnswer, goal: ParsedAnswer) -> ParsedAnswer:
             return reading
         is_in_dollars = _is_in_cents(units, bare, reading.node)  # 0.75 beside 75 cents
         node = ("mul", reading.node, ("unit", "dollar") if is_in_dollars else units)
+    return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
+
+
+def _nouns_of_percent(reading: ParsedAnswer) -> set[str]:
+    """The chance of 75% chance."""
+    names = {leaf[1] for leaf in _unit_leaves(reading.node)} if reading.node else set()
+    return {name for name in names if name not in UNITS} if names & {"%", "percent", "pct"} else set()
+
+
+def _without_nouns(reading: ParsedAnswer) -> ParsedAnswer:
+    nouns = _nouns_of_percent(reading)
+    one: Node = ("num", Fraction(1))
+
+    def bare(node: Node) -> Node:
+        if node[0] == "unit":
+            return one if node[1] in nouns else node
+        return (node[0], *(bare(part) if isinstance(part, tuple) else part for part in node[1:]))
+
+    assert reading.node is not None
+    node = bare(reading.node)
     return ParsedAnswer(key=fingerprint(node), node=node, name=reading.name)
 
 

@@ -122,16 +122,19 @@ class _Worker:
 
     def call(self, request: str, timeout: float) -> CallOutcome:
         assert self.process.stdin is not None
+        has_started = False
         self.is_reusable = False  # until it has answered in full
         try:
             self.process.stdin.write(request.encode() + b"\n")
             line = self._line(START_SECONDS)
-            if line == b"started":
+            has_started = line == b"started"
+            if has_started:
                 line = self._line(timeout)
         except (BrokenPipeError, ValueError, OSError):
             line = b""
         if line is None:
-            return CallOutcome(status="timeout", note=f"over {timeout:g} s")
+            note = f"over {timeout:g} s" if has_started else f"the child did not start within {START_SECONDS:g} s"
+            return CallOutcome(status="timeout", note=note)
         if not line:
             return CallOutcome(status="crashed", note=self._how_it_died())
         answer = json.loads(line)

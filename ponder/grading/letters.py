@@ -19,6 +19,7 @@ _MENTION = re.compile(
     r"\*\*\s*(?:option\s+|choice\s+)?\(?(?P<bold>[A-Z])\)?(?:[.:)](?:[^*\n]{0,120})?|\s*)\*\*"
     r"|\((?P<round>[A-Za-z])\)|\[(?P<square>[A-Z])\]"
     r"|\b(?:[Aa]ns(?:wer)?|ANS(?:WER)?)\s*[.:]?\s*(?P<answered>[A-Z])(?![\w'’])"
+    r"|\b(?:[Aa]ns(?:wer)?|ANS(?:WER)?)(?:\s+is)?\s*[.:]?\s*\(?(?P<small>[a-z])(?:\)|(?=\s*\.?\s*$))"
     r"|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer|[Ll]etter|OPTION|CHOICE)s?\s+[\"'`*]{0,2}(?P<named>[A-Za-z])\b(?!')"
     r"|(?<![\w'’.-])(?P<marked>[A-Z])(?=[.:)](?:\s|$|\*))|^\s*(?P<lower>[a-z])(?=[.:)]\s|\)?\s*$)"
     r"|(?<![\w'’.\-])(?P<alone>[A-Z])(?![\w'’]|-\w)",
@@ -26,14 +27,14 @@ _MENTION = re.compile(
 )
 _CUE = re.compile(
     r"(?:\b(?:so|hence|thus|therefore|consequently|choose|chose|choosing|chosen|pick|picks|picked|select|selects|selected|with|is|be"
-    r"|it's|that's|remains|leaves|leaving|left|gives|answer|answers|option|choice|go\s+for|opt\s+for|say)\b|\b(?:actually|on\s+reflection|on\s+second\s+thoughts?|correction|wait)(?:[,:]|(?=\s*$))|[是为選选]|答案|->|→|=>|⇒|∴|=)"
+    r"|it's|that's|remains|leaves|leaving|left|gives|answer|answers|option|choice|go\s+for|opt\s+for|say|guess|now)\b|\b(?:actually|on\s+reflection|on\s+second\s+thoughts?|correction|wait)(?:[,:]|(?=\s*$))|[是为選选]|答案|->|→|=>|⇒|∴|=)"
     r"(?:\s*(?::|\b(?:the|option|choice|letter|answer|correct|right|only|must|be|it|is|likely|probably|definitely|clearly"
     r"|indeed|we|I|have|get|choose|pick|select|can|conclude|that)\b))*[\s*_\"'`:]*$",
     re.IGNORECASE,
 )
 _WRONG = (
     r"wrong|incorrect|false|not|no|isn't|aren't|can't|cannot|doesn't|don't|didn't|won't|never|eliminated?|excluded?|rejected?"
-    r"|ruled\s+out|too|impossible|neither|fails?|out|untrue|unlikely|irrelevant|invalid|contradicts?|violates?|overlooks?"
+    r"|ruled\s+out|too|impossible|neither|fails?|(?<!odd\sone\s)out|untrue|unlikely|irrelevant|invalid|contradicts?|violates?|overlooks?"
 )
 _WRONG_BEHIND = re.compile(rf"\b(?:{_WRONG})\b|[✗✘❌]", re.IGNORECASE)
 _WRONG_BEFORE = re.compile(
@@ -89,6 +90,10 @@ class _Mention:
     joint: str = ""  # "A or B": what joins it to the next one
 
 
+_MARK_FIRST = re.compile(r"[\s*_-]*[✗✘❌✓✔✅]")
+_MARKED_BEFORE = re.compile(r"([✗✘❌✓✔✅])\ufe0f?[\s*_]*(\(?[A-Z]\)?(?![A-Za-z])[.:)]?)")  # ❌ A ✅ B
+
+
 def plain(text: str) -> str:
     """The text with full-width and circled letters as plain ones and without markup of TeX."""
     if not text.isascii():
@@ -98,7 +103,7 @@ def plain(text: str) -> str:
 
 def chosen(text: str, letters: str, *, leads: bool = False) -> str | None:
     """The letter that a text chooses; `leads`: it stands after a marker, so that its first letter is chosen."""
-    text = plain(text)
+    text = _MARKED_BEFORE.sub(r"\2 \1", plain(text)) if _MARK_FIRST.match(plain(text)) else plain(text)
     found = _mentions(text, letters)
     if 1 < len(found) < 10 and len(text) < 200:
         lines = [_LINE_OF_ONE.fullmatch(line) for line in text.split("\n") if line.strip()]
@@ -148,7 +153,7 @@ def _mentions(text: str, letters: str) -> list[_Mention]:
         if kind == "alone" and (_NAME_BEFORE.search(before[-20:]) or _NAME_BEHIND.match(text, match.end())):
             continue  # vitamin B, B cells, C++, 25 °C
         answers_itself = before.rstrip().endswith("?") and re.fullmatch(r"[.!]?\s*", text[match.end() :]) is not None
-        is_cued = kind in ("bold", "answered") or is_line or answers_itself or _CUE.search(before) is not None
+        is_cued = kind in ("bold", "answered", "small") or is_line or answers_itself or _CUE.search(before) is not None
         is_word = (
             kind == "alone"
             and letter in "AI"

@@ -18,6 +18,7 @@ _SIGNS = {
     "∪": r"\cup ", "∩": r"\cap ", "∈": r"\in ", "≡": r"\equiv ", "≈": r"\approx ",
     "±": r"\pm ", "°": r"^\circ ", "º": r"^\circ ",
     "⌊": r"\lfloor ", "⌋": r"\rfloor ", "⌈": r"\lceil ", "⌉": r"\rceil ", "∅": r"\emptyset ", "ℝ": r"\mathbb{R}",
+    "ℤ": r"\mathbb{Z}", "ℚ": r"\mathbb{Q}", "ℕ": r"\mathbb{N}", "ℂ": r"\mathbb{C}",
     "θ": r"\theta ",
     "α": r"\alpha ", "β": r"\beta ", "γ": r"\gamma ", "λ": r"\lambda ", "μ": r"\mu ", "ω": r"\omega ", "φ": r"\phi ",
     "∠": r"\angle ",
@@ -31,7 +32,7 @@ _SIGNS |= {char: f" {char_fraction} " for char, char_fraction in zip(
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻ⁿ", "0123456789+-n")
 _SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
 _LAYOUT = re.compile(
-    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|rm|bf|it|sf|tt|mathopen|mathclose|tiny"
+    r"\\(?:left|right)\s*\.(?!\d)|\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|scriptstyle|limits|rm|bf|it|sf|tt|mathopen|mathclose|tiny"
     r"|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|boldmath|therefore|implies|Rightarrow"
     r"|rightarrow|to(?=\s*-?\d)|blacksquare|qed|checkmark)(?![a-zA-Z])\s*"
     r"|\\(?:text)?color\s*\{[^{}]*\}\s*|\\[hm]s(?:pace|kip)\*?\s*\{[^{}]*\}"
@@ -52,8 +53,14 @@ _RENAMED = (
     (re.compile(r"\\colon(?![a-zA-Z])"), ":"),
     (re.compile(r"\\(?:lbrace)(?![a-zA-Z])"), r"\\{"),
     (re.compile(r"\\(?:rbrace)(?![a-zA-Z])"), r"\\}"),
+    (re.compile(r"\\lbrack(?![a-zA-Z])"), "["),
+    (re.compile(r"\\rbrack(?![a-zA-Z])"), "]"),
+    (re.compile(r"\\surd(?![a-zA-Z])"), r"\\sqrt "),
+    (re.compile(r"\\root\s*(\d)\s*\\of(?![a-zA-Z])"), r"\\sqrt[\1]"),
+    (re.compile(r"\\(?:operatorname|mathrm|text)\s*\{\s*(sin|cos|tan|arc(?:sin|cos|tan)|cis|ln|log)\s*\}"), r"\\\1 "),
     (re.compile(r"\\(?:varnothing)(?![a-zA-Z])"), r"\\emptyset"),
     (re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])|\\degree(?![a-zA-Z])"), r"\\deg "),
+    (re.compile(r"\\(?:text|mathrm)\s*\{\s*\(?\s*mod\s*([0-9]+)\s*\)?\s*\}"), r"\\mod \1 "),
     (re.compile(r"\\(?:text|mathrm)\s*\{\s*mod\s*\}|\\[pb]?mod(?![a-zA-Z])"), r"\\mod "),
 )
 
@@ -63,7 +70,7 @@ _STYLED = re.compile(
     r"\\(?:boldsymbol|bm|pmb|math(?:bf|sf|it|tt|cal|scr|bin|ord|op)|emph|text(?:sf|tt|sc|sl|up|md)|ensuremath"
     r"|underline|colorbox\s*\{[^{}]*\})(?![a-zA-Z])\s*(?=[{0-9])"
 )
-_SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[$%°€£])\s*\}")
+_SIGN_IN_TEXT = re.compile(r"\\(?:text(?:rm|bf|it)?|mathrm|mbox)\s*\{\s*(\\[$%]|[-$%°€£])\s*\}")
 _SQUARED_UNIT = re.compile(r"\\(?:text|mathrm)\s*\{([^{}/]*)/([^{}/]*)\}\s*\^\s*\{?([23])\}?")  # \text{m/s}^2
 _SPACE_IN_UNIT = re.compile(r"(?<=[a-zA-Z])\s*(?:\\[,;. ]|\\cdot|~)\s*(?=[a-zA-Z]{1,3}\s*\^)")
 _POWER_BEHIND = re.compile(
@@ -93,7 +100,7 @@ _GREATER = re.compile(
 )
 _SMALL_FRACTION = re.compile(r"[⁰¹²³⁴-⁹]+⁄[₀-₉]+")  # ³⁄₇
 _PERCENT_OF_FRACTION = re.compile(r"(?<![\w.,)}/])(?<!\d )(\d{1,9}/\d{1,9})\s?(?=%|\\%|\\deg)")  # 1/2% is half of 1%
-_NAMED_BY_COLON = re.compile(r"(?<![\w:] )(?<![\w:\\])([a-z]): (?=[-+]?[\d\\(])")  # x: 3, y: 4
+_NAMED_BY_COLON = re.compile(r"(?<![\w:] )(?<![\w:\\{])([a-z]): (?=[-+]?[\d\\(])")  # x: 3, y: 4
 _DECIMAL_COMMA = re.compile(r"(?<![\w.,])[0-9]{1,3}(?: [0-9]{3})+,[0-9]{1,2}(?![\w.,])")  # 1 234,56
 _PRIME = re.compile(r"\s*\^\s*(?:\{\s*(?:\\prime\s*)+\}|\\prime(?![a-zA-Z]))")
 _EUROS = re.compile(r"(?<![\w.,])([0-9]{1,3}(?: [0-9]{3})*),([0-9]{2})(?![\w.,])")  # 45,00 €
@@ -102,7 +109,9 @@ _ALL_SUCH = re.compile(
     r"(?:such that|for which|where|with|satisfying) "
     r"|^(?:the set of )?all (?:real )?numbers (?=(?:greater|less|more|smaller|larger) than )"
 )
-_AT_LEAST = re.compile(r"^([a-z]) (?:is |must be )?at (least|most) (?=[-\d\\])")
+_AT_LEAST = re.compile(
+    r"^(?:([a-z]) (?:is |must be )?)?(?:at (?:(least)|most)|no (?:(less|fewer)|more) than) (?=[-\d\\])", re.IGNORECASE
+)
 _TWO_LETTERS_INFINITY = re.compile(r"(?<![a-zA-Z])oo(?=\s*[)\],]|$)")
 _MODULE = re.compile(r"(?<![\w.])(?:np|math)\.(?=[a-z])")
 _CUBE_ROOT = re.compile(r"(?<![a-zA-Z\\])cbrt\(")
@@ -110,6 +119,10 @@ _SHORT_DEGREE = re.compile(r"(?<=\d)\s*\^\s*\{?\s*(?:\\(?:text|mathrm)\s*\{\s*o\
 _IS_EQUAL = re.compile(r"(?<=[a-z] )(?:equals|is equal to)(?= )")
 _TIMES_ROOT = re.compile(
     r"\s*\((?:(?:a )?(?:double|repeated|triple)(?: root)?|(?:with )?multiplicity \d)\)", re.IGNORECASE
+)
+_UNIT_VECTOR = re.compile(
+    r"\\(?:(?:wide)?hat|vec|mathbf|boldsymbol|bm)\s*(?:\{\s*(?:\\(?:mathbf|boldsymbol|bm)\s*)?\{?\s*)?\\?([ijk])(?:math)?(?![a-zA-Z])"
+    r"(?:\s*\}){0,2}"
 )
 _ROOT_SIGNS = {"√": r"\sqrt", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]"}
 
@@ -126,8 +139,28 @@ def _unstyled(text: str) -> str:
     return plain
 
 
+def _with_coordinates(text: str) -> str:
+    """3\\hat{i} - 4\\hat{j} is (3, -4); 3 + 4\\mathbf{i} is no vector."""
+    head, equals, vector = text.rpartition("=")
+    names = [name.lower() for name in _UNIT_VECTOR.findall(vector)]
+    factors = [factor.strip() for factor in _UNIT_VECTOR.sub("\0", vector).split("\0")]
+    is_hat = "hat" in vector or "vec" in vector
+    if len(names) < 1 + (not is_hat) or len(set(names)) < len(names) or factors.pop().strip(" .$") or len(vector) > 200:
+        return text
+    values = dict.fromkeys("ijk" if "k" in names else "ij", "0")
+    for name, factor in zip(names, factors, strict=True):
+        plain = factor.lstrip(" $").removeprefix("+").strip()
+        is_term = not re.search(r"[-+,]", re.sub(r"\([^()]*\)|\{[^{}]*\}", "", plain.removeprefix("-")))
+        if not is_term or (name != names[0] and factor[:1] not in ("+", "-")):
+            return text
+        values[name] = f"{plain}1" if plain in ("", "-") else plain
+    return f"{head}{equals}({', '.join(values.values())})"
+
+
 def clean(text: str) -> str:
     """One spelling for the many ways of writing a sign; layout commands removed. Meaning is kept."""
+    if "\\hat" in text or "\\vec" in text or "\\mathbf" in text or "\\bold" in text:
+        text = _with_coordinates(text)
     if not text.isascii():
         if "⁄" in text:
             text = _SMALL_FRACTION.sub(lambda m: unicodedata.normalize("NFKC", m[0]).replace("⁄", "/"), text)
@@ -151,18 +184,26 @@ def clean(text: str) -> str:
         text = _SIGN_IN_TEXT.sub(r"\1", _LAYOUT.sub("", text).strip())
         text = re.sub(r"\s*\\!\s*", "", _unstyled(text))
         text = _ENVIRONMENT.sub("", text) if "&" not in text else text
-    text = re.sub(r"(?<![\\_^}a-z])\{([-+=,])\}", r"\1", text) if "{" in text else text
+    text = re.sub(r"(?<![\\_^}a-z])\{([-+=,:]|\\[pm][pm])\}", r"\1", text) if "{" in text else text
+    if "{\\frac" in text:
+        text = re.sub(r"(?<=\d)\s?\{(\\frac\s?(?:\{\d+\}\{\d+\}|\d\d))\}", r"\1", text)  # 2{\frac{3}{5}} is 2 3/5
     text = (
         re.sub(r"(?<![\d'])\d{1,3}(?:'\d{3})+(?![\d'])", lambda m: m[0].replace("'", ""), text) if "'" in text else text
     )
     text = re.sub(r"(?<=\d)\\,(?=\d{3}(?!\d))", "", text)
     text = _SPACES.sub(" ", text)
+    if " times 10" in text:
+        text = re.sub(r"(?<=\d) times (?=10\s?\^)", "*", text)
+    if "log" in text:
+        text = re.sub(r"(?<![a-zA-Z\\])log(2|10)(?=\()", r"\\log_{\1}", text)
     if "\\" in text:
         for pattern, sign in _RENAMED:
             text = pattern.sub(sign, text)
         if "prime" in text:
             text = _PRIME.sub(lambda m: "'" * m[0].count("prime"), text)
         text = _LOGICAL.sub(lambda m: _LOGIC[m[1] or m[2]], text)
+        if "Omega" in text:
+            text = re.sub(r"(?<=\d)\s*(k?)\\Omega$", r" \1ohm", text)
         if r"\deg" in text:
             text = _TEMPERATURE.sub(lambda m: rf" \text{{degrees {m[1] or m[2]}}}", text)
     if "^" in text:
@@ -194,8 +235,8 @@ def clean(text: str) -> str:
         text = _CELSIUS.sub(lambda m: m[1] + ("C" if m[2] else "F"), text)
     if "all " in text:
         text = _ALL_SUCH.sub("", text)
-    if " at " in text:
-        text = _AT_LEAST.sub(lambda m: f"{m[1]} {'>' if m[2] == 'least' else '<'}= ", text)
+    if "t least " in text or "t most " in text or "o more " in text or "o less " in text or "o fewer " in text:
+        text = _AT_LEAST.sub(lambda m: f"{m[1] or ''}{'>' if m[2] or m[3] else '<'}= ", text)
     if "oo" in text:
         text = _TWO_LETTERS_INFINITY.sub(r"\\infty", text)
     if "np." in text or "math." in text:
@@ -205,5 +246,5 @@ def clean(text: str) -> str:
     if "€" in text or "EUR" in text or "euro" in text:
         text = _EUROS.sub(lambda m: m[1].replace(" ", "") + "." + m[2], text)
     if " than " in text:
-        text = _GREATER.sub(lambda m: f"{m[1] or ''}{'>' if m[2] else '<'}{'=' if m[4] else ''} ", text)
+        text = _GREATER.sub(lambda m: f"{m[1] or 'x '}{'>' if m[2] else '<'}{'=' if m[4] else ''} ", text)
     return re.sub(r"\s+", " ", text.replace(r"\%", "%").replace(r"\$", r"\dollar ").replace("\u200b", "")).strip()

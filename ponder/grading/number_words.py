@@ -42,6 +42,10 @@ _POINT = re.compile(
     rf"(?<![\w-])({_WORD}(?:[\s-]+{_WORD})*)\s+point\s+((?:{_UNIT})(?:[\s-]+(?:{_UNIT}))*)(?![\w-])", re.IGNORECASE
 )
 _OF_A = re.compile(r"^(\d+/\d+) of an? (?=[a-z]+$)")  # three quarters of an hour
+_DIGIT_PARTS = re.compile(  # 7 twelfths; 3 quarters may be coins
+    rf"^(-?[0-9]{{1,9}}) ({'|'.join(name for name in _PARTS if name.endswith(('ths', 'rds')))})(?=$| of an? [a-z]+$)"
+)
+_ONE_AND = re.compile(r"^an? (?=(?:hour|minute|day|week|year|dollar|foot) and [0-9])")
 _HALF_A = re.compile(r"^half (?:of )?an? (?=[a-z]+$)", re.IGNORECASE)
 _SIGNED = re.compile(r"^\s*(?:minus|negative)\s+(?=[$\\\d]|infinity$)", re.IGNORECASE)
 _ORDINALS = {"first": 1, "second": 2, "third": 3, "fourth": 4, "fifth": 5, "sixth": 6, "seventh": 7, "eighth": 8,
@@ -68,6 +72,12 @@ def with_digits(text: str) -> str:
         return ordinal[1] or str(_ORDINALS[ordinal[2].lower()])
     if " to the " in text:  # two to the fifth power
         text = _TO_THE_NTH.sub(lambda match: str(_ORDINALS[match[0].lower()]), text)
+    if "ths" in text or "thirds" in text:
+        text = _DIGIT_PARTS.sub(lambda match: f"{match[1]}/{_PARTS[match[2].lower()]}", text)
+    if " of a" in text:
+        text = _OF_A.sub(r"\1 ", text)
+    if text.startswith(("a ", "an ")):
+        text = _ONE_AND.sub("1 ", text)
     if not _ANY.search(text) and " and a" not in text:
         return text
     if " point " in text:

@@ -36,11 +36,14 @@ class ParsedAnswer:
 _REPEATING = re.compile(
     r"(-?)([0-9]{0,30})\.([0-9]{0,30})(?:\\(?:overline|bar|dot)\s*\{?([0-9]{1,30})\}?|\(([0-9]{1,30})\))"
 )
+_TWO_DOTS = re.compile(r"\\dot\s*\{?([0-9])\}?([0-9]{0,20})\\dot\s*\{?([0-9])\}?")
 _GOES_ON = re.compile(r"(-?[0-9]{0,30}\.[0-9]{0,20}?)([0-9]{1,12}?)\2+\s*(?:\.\.\.|\\[lc]?dots)")  # 0.333...
 
 
 def scalar(text: str) -> ParsedAnswer:
     """A number or an expression, repeating decimals included (0.1(6) = 1/6); raises Unparsed."""
+    if text.count("\\dot") == 2:
+        text = _TWO_DOTS.sub(r"\\overline{\1\2\3}", text)
     repeating = _REPEATING.fullmatch(_GOES_ON.sub(r"\1(\2)", text) if text.endswith(("...", "dots")) else text)
     if repeating:  # 0.1\overline{6} = 0.1(6) = 0.1666... = 1/6
         sign, whole, start = repeating.groups()[:3]
@@ -76,14 +79,20 @@ _NAMED = re.compile(  # Evelyn is the fastest, has the most cards, is the girl w
     rf"|weighs|weighed|traveled|travels) the {_MOST})"
 )
 _YES_NO = re.compile(
-    r"(?:(?:so|thus|hence|therefore),? )?(yes|no)\s?[,.;:!—–] (?!.*\b(?:yes|no|wait|actually)\b).{1,100}"
+    r"(?:(?:so|thus|hence|therefore),? )?(yes|no)(?:\s?[,.;:!—–]|(?= (?:it|they|he|she|this|that) )) "
+    r"(?!.*\b(?:yes|no|wait|actually)\b).{1,100}"
 )
 _NOTHING = re.compile(
     r"none|(?:solution )?set is empty"
     r"|(?:no|the empty)(?: (?:real|integer|positive|such|possible|valid))* (?:solutions?|roots?|sets?)(?: exists?)?"
     r"|(?:the )?empty set"
 )
+_ALL_REALS = re.compile(
+    r"(?:set of )?(?:(?:all|any|every) )?(?:reals|real numbers?(?: [a-z])?|real values?(?: (?:of|for) [a-z])?)"
+    r"|all real [a-z]"
+)
 _UNDEFINED = re.compile(r"dne|(?:the )?(?:(?:it|limit|value|sum) )?(?:does not|doesn't|do not|don't) exist")
+_FACTORIAL = re.compile(r"(?<![A-Za-z])[a-z]!|\)!")
 _MANY = re.compile(r"(?:infinitely many|an? infinite number of|infinite)(?: (?:real|integer))?(?: solutions?| roots?)?")
 
 
@@ -100,13 +109,13 @@ def words(text: str) -> ParsedAnswer:
     plain = _FILLER.sub("", " ".join(plain.split()).strip().rstrip(".!").casefold())
     if said := _YES_NO.fullmatch(plain):
         return ParsedAnswer(key="t:" + said[1], kind="words")
-    if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain):
+    if re.search(r"[\\^_{}=<>*/+|]|\d\s*[-(]", plain) or _FACTORIAL.search(text):
         return ParsedAnswer(key="t:" + re.sub(r"\s", "", text), kind="opaque")
     if _NOTHING.fullmatch(plain):
         return ParsedAnswer(key="{}", kind="other")
-    if plain in ("all real numbers", "all reals", "all real values"):
+    if _ALL_REALS.fullmatch(plain):
         return ParsedAnswer(key="(-inf;inf)", kind="other")
-    if plain in ("all integers", "integers", "set of integers"):
+    if plain in ("all integers", "integers", "set of integers", "set of all integers"):
         return ParsedAnswer(key="set:Z", kind="other")
     if _UNDEFINED.fullmatch(plain):
         plain = "does not exist"
@@ -116,6 +125,8 @@ def words(text: str) -> ParsedAnswer:
         plain = best["who"]
     elif said := _SENTENCE.fullmatch(plain):
         plain = said[1]
+    if plain in ("infinity", "positive infinity"):
+        return scalar("\\infty")
     plain = _SHORT_NAMES.get(plain.rstrip("."), plain)
     return ParsedAnswer(key="t:" + plain, kind="words")
 

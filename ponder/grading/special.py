@@ -35,7 +35,7 @@ def choice(text: str, depth: int) -> ParsedAnswer | None:
 
 
 _DIGITS_BASE = re.compile(
-    r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*\(?([0-9]{1,2}|[a-z]{3,11})\)?\s*\}{0,2}"
+    r"(-?)\(?([0-9A-Z]+)\)?\s*_\s*\{?\s*(?:\\text\s*\{)?\s*\(?(?:base\b\s*\}?\s*)?([0-9]{1,2}|[a-z]{3,11})\)?\s*\}{0,2}"
 )
 _SPOKEN_BASE = re.compile(
     r"(-?)([0-9A-Z]+) *(?:\\text\{)?\s*\(?(?:in )?"
@@ -96,10 +96,12 @@ _HOUR = re.compile(r"([0-9]{1,2})(?: ?([ap])\.? ?m\.?| ?o'clock)", re.IGNORECASE
 def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
     """3:4 = 6:8 is a ratio, 3:45 PM = 15:45 a time of the day; what may be either is read as the target is."""
     if text.removeprefix("12 ") in ("noon", "midnight"):
-        return ParsedAnswer(key="clock:12:0" if text.endswith("noon") else "clock:0:0", kind="other", shape="clock")
+        return ParsedAnswer(key="clock:12:00" if text.endswith("noon") else "clock:0:00", kind="other", shape="clock")
     if ":" in text or " to " in text:  # boys : girls = 2 : 3
         text = _RATIO_OF.sub("", text, count=1) if text[:1].isalpha() else text
     node: Node | None = None
+    if ":" in text and text.endswith("}"):
+        text = re.sub(r" ?\\(?:text|mathrm) ?\{ ?([apAP]\.? ?[mM]\.?) ?\}$", r" \1", text)
     if " in the " in text or " at night" in text:
         text = _PART_OF_DAY.sub(lambda match: " am" if match[1] else " pm", text)
     hour_only = _HOUR.fullmatch(text) if text[-1:] in "mMk." else None
@@ -116,7 +118,7 @@ def ratio_or_time(text: str, depth: int) -> ParsedAnswer | None:
         return None
     if is_clock and numbers[0] < 25:
         hour = numbers[0] % 12 + (12 if half in "pP" else 0) if half else numbers[0]
-        key = ":".join(map(str, (hour, *numbers[1:])))
+        key = ":".join([str(hour), *(f"{number:02}" for number in numbers[1:])])
         return ParsedAnswer(key=f"clock:{key}", kind="other", shape="clock", node=node)
     return ParsedAnswer(key=ratio_key(numbers), kind="other", shape="ratio")
 

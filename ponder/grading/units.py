@@ -24,7 +24,7 @@ _unit("m", "381/1250", "ft foot feet")
 _unit("m", "1143/1250", "yd yard yards")
 _unit("m", "201168/125", "mi mile miles")
 _unit("g", "1", "g gram grams")
-_unit("g", "1000", "kg kilogram kilograms kilo kilos")
+_unit("g", "1000", "kg Kg KG kgs Kgs kilogram kilograms kilo kilos")
 _unit("g", "1/1000", "mg milligram milligrams")
 _unit("g", "45359237/100000", "lb lbs pound pounds")
 _unit("g", "45359237/1600000", "oz ounce ounces")
@@ -36,7 +36,7 @@ _unit("s", "86400", "day days")
 _unit("s", "604800", "week weeks")
 _unit("year", "1", "yr yrs year years")
 _unit("year", "1/12", "month months")
-_unit("L", "1", "L liter liters litre litres")
+_unit("L", "1", "L l liter liters litre litres")
 _unit("L", "1/1000", "ml mL milliliter milliliters millilitre millilitres")
 _unit("L", "473176473/125000000", "gallon gallons gal")
 _unit("L", "473176473/500000000", "quart quarts qt")
@@ -49,6 +49,22 @@ _unit("J", "1000", "kJ kilojoule kilojoules")
 _unit("W", "1", "W watt watts")
 _unit("W", "1000", "kW kilowatt kilowatts")
 _unit("V", "1", "V volt volts")
+_unit("V", "1/1000", "mV millivolt millivolts")
+_unit("V", "1000", "kV kilovolt kilovolts")
+_unit("W", "1000000", "MW megawatt megawatts")
+_unit("ampere", "1", "amp amps ampere amperes")
+_unit("ampere", "1/1000", "mA milliamp milliamps milliampere milliamperes")
+_unit("Pa", "1", "Pa pascal pascals")
+_unit("Pa", "1000", "kPa kilopascal kilopascals")
+_unit("Pa", "1000000", "MPa megapascal megapascals")
+_unit("eV", "1", "eV")
+_unit("eV", "1000", "keV")
+_unit("eV", "1000000", "MeV")
+_unit("ohm", "1", "ohm ohms")
+_unit("ohm", "1000", "kohm kilohm kilohms")
+_unit("m", "1/1000000000", "nm nanometer nanometers nanometre nanometres")
+_unit("Hz", "1000", "kHz kilohertz")
+_unit("Hz", "1000000", "MHz megahertz")
 _unit("Hz", "1", "Hz hertz")
 _unit("m", "1/10", "dm decimeter decimeters decimetre decimetres")
 _unit("dollar", "1", r"dollar dollars usd USD \dollar buck bucks")
@@ -59,12 +75,14 @@ _unit("%", "1/100", "% percent pct")  # base "%" means a pure number
 _unit("%", "1/1000", "permille")
 _unit("%", "1", "radian radians rad")
 _unit("m/s", "1397/3125", "mph")
-_unit("m/s", "5/18", "kph kmh")
+_unit("m/s", "5/18", "kph kmh kmph")
 UNITS |= dict.fromkeys(("°", "deg", "degree", "degrees", r"\deg"), ("%", None))
 SCALES = {"hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12}
+SCALES |= {"quadrillion": 10**15, "quintillion": 10**18, "sextillion": 10**21, "septillion": 10**24}
 SCALES |= {"lakh": 10**5, "lac": 10**5, "crore": 10**7}
 SCALES |= {name + "s": value for name, value in SCALES.items()}
-LETTER_UNITS = frozenset("msghLNJWV")  # a single letter is a unit only after a space or inside \text
+LETTER_UNITS = frozenset("msghLlNJWV")  # a single letter is a unit only after a space or inside \text
+SPACED_UNITS = frozenset("nm Pa mA mV kV MW eV".split())  # after a space or inside \\text too
 NO_NOUNS = frozenset(
     "because since and or as so is are was the a an I we it that this which if then but not to at itself"
     " for with by from when where plus minus along would must should could can cannot will be has have does no nor"

@@ -22,6 +22,9 @@ _HTML = re.compile(
     r"</?(?:(p|div|h[1-6]|[uo]l|li|table|t[rdh])|b|i|u|em|strong|mark|span|center|font|code)(?:\s[^<>]{0,200})?>|<(br)\s*/?>",
     re.IGNORECASE,
 )
+_MARKS = re.compile(  # of a calculator, as in 48+24 = <<48+24=72>>72, and of the end of a turn
+    r"<<[^<>\n]{1,100}>>|<\|[a-z_]{2,20}\|>|</s>"
+)
 _RAISED = re.compile(r"<sup>([^<]{1,40})</sup>", re.IGNORECASE)
 _LINK = re.compile(r"(?<!!)\[([^\[\]\n]{1,80})\]\(https?://[^\s()]*\)")
 _ADDRESS = re.compile(r"\bhttps?://[^\s()<>\]]+", re.IGNORECASE)
@@ -49,7 +52,7 @@ def without_thoughts(text: str) -> str:
 
 def visible(text: str) -> str:
     if "<" in text:
-        text = without_thoughts(text)
+        text = _MARKS.sub("", without_thoughts(text))
         if "-->" in text:
             text = _COMMENT.sub("", text)
         if "</" in text or "<br" in text:

@@ -47,6 +47,7 @@ class FunctionTests:
 
 def humaneval_tests(row: Mapping[str, Any], where: str) -> FunctionTests:
     """Of a row with `problem` (the function's head), `entry_point` and `test`."""
+    check_fields(row, where, "problem", "entry_point", "test")
     entry, prompt = str(row["entry_point"]), str(row["problem"])
     head, test = _parsed(prompt + "\n    pass\n", where), _parsed(str(row["test"]), where)
     check = next((node for node in test.body if isinstance(node, ast.FunctionDef) and node.name == "check"), None)
@@ -70,8 +71,9 @@ def humaneval_tests(row: Mapping[str, Any], where: str) -> FunctionTests:
 
 def mbpp_tests(row: Mapping[str, Any], where: str, *, shown: int) -> FunctionTests:
     """Of a row with `test_list`, perhaps `test_imports`, `test_setup_code`, `challenge_test_list` and a `solution`."""
-    tests = [str(test) for test in [*row["test_list"], *row.get("challenge_test_list", [])]]
-    setup = [*row.get("test_imports", []), str(row.get("test_setup_code", ""))]
+    check_fields(row, where, "test_list")
+    tests = [str(test) for test in [*row["test_list"], *(row.get("challenge_test_list") or [])]]
+    setup = [*(row.get("test_imports") or []), str(row.get("test_setup_code") or "")]
     tree = _parsed("\n".join([*setup, *tests]).replace("\r", ""), where)
     own = defined(str(row.get("solution", "")))
     free = [name for name in _loaded(tree) if name not in _stored(tree)]
@@ -133,6 +135,13 @@ def defined(source: str) -> set[str]:
         target.id for node in body if isinstance(node, ast.Assign) for target in node.targets
         if isinstance(target, ast.Name)
     }  # fmt: skip
+
+
+def check_fields(row: Mapping[str, Any], where: str, *names: str) -> None:
+    """Raise ConfigError for a row in which one of these is missing or empty."""
+    missing = [name for name in names if not row.get(name)]
+    if missing:
+        raise ConfigError(f"{where}: no {' and no '.join(missing)}; a row needs {', '.join(names)}")
 
 
 def _unit(statement: ast.stmt) -> Unit:

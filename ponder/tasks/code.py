@@ -37,7 +37,7 @@ from ponder.sandbox.base import Limits
 from ponder.sandbox.calls import Asserts, Tested, Unit, call_of
 from ponder.sandbox.executions import shared
 from ponder.sandbox.inside import wire
-from ponder.tasks.asserts import FunctionTests, calls_of, humaneval_tests, mbpp_tests
+from ponder.tasks.asserts import FunctionTests, calls_of, check_fields, humaneval_tests, mbpp_tests
 from ponder.tasks.base import BaseTask, ListedTask
 from ponder.tasks.published import Benchmark, Hub, rows_of
 from ponder.tasks.variations import variations
@@ -293,6 +293,7 @@ def _humaneval_item(row: Mapping[str, Any], where: str) -> CodeItem:
 
 
 def _mbpp_item(row: Mapping[str, Any], where: str, shown: int) -> CodeItem:
+    check_fields(row, where, "problem", "test_list")
     tests = mbpp_tests(row, where, shown=shown)
     lines = "\n".join(test.replace("\r", "") for test in tests.public)
     which = "this test" if shown == 1 else "these tests"

@@ -49,6 +49,12 @@ def test_a_result_comes_back_even_if_the_function_prints_and_reads(children):
     assert children.run(f"{JOBS}:double", 21).value == 42
 
 
+def test_a_child_that_does_not_start_is_no_call_that_took_too_long(children, monkeypatch):
+    monkeypatch.setattr("ponder.grading.killable.START_SECONDS", 0.0)
+    ran = children.run(f"{JOBS}:double", 21, timeout=5.0)
+    assert (ran.status, ran.note) == ("timeout", "the child did not start within 0 s")
+
+
 def test_a_process_with_more_than_a_thousand_open_files_is_still_answered(children):
     with many_open_files():
         ran = children.run(f"{JOBS}:double", 21, timeout=60.0)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ponder.grading.equality import canonical
 from ponder.grading.verifiers import grade
 from ponder.grading.visible import DIGITS
 
@@ -148,4 +149,59 @@ def test_the_marks_of_feet_and_inches_are_units(number):
 )  # fmt: skip
 def test_a_letter_that_is_only_considered_is_not_chosen(text):
     for first, second in permutations("BCD", 2):
+        assert grade(first, text.format(first, second), "choice").outcome == "wrong"
+
+
+@given(st.integers(2, 50), st.integers(2, 50), st.integers(2, 50))
+@settings(max_examples=7, deadline=None)
+def test_unit_vectors_name_coordinates(first, second, third):
+    target = f"({first}, -{second}, {third})"
+    for mark in (r"\hat{{{}}}", r"\mathbf{{{}}}", r"\vec {}", r"\hat{{\mathbf{{{}}}}}"):
+        i, j, k = (mark.format(letter) for letter in "ijk")
+        assert grade(target, f"{first}{i} - {second}{j} + {third}{k}").outcome == "correct", mark
+        assert grade(target, f"{first}{i} + {second}{j} + {third}{k}").outcome == "wrong", mark
+    assert grade(f"{first} + {second}i", rf"{first} + {second}\mathbf{{i}}").outcome == "correct"
+
+
+@given(st.integers(1, 50), st.integers(51, 99))
+@settings(max_examples=7, deadline=None)
+def test_bounds_that_leave_nothing_between_them_name_what_is_beyond(low, high):
+    beyond = rf"(-\infty, {low}) \cup ({high}, \infty)"
+    for text in (f"x < {low}, x > {high}", f"x > {high} and x < {low}", rf"(-\infty, {low}), ({high}, \infty)"):
+        assert grade(beyond, text).outcome == grade(text, beyond).outcome == "correct", text
+        assert grade(f"({low}, {high})", text).outcome == "wrong", text
+    assert grade(f"({low}, {high}), ({high}, {low})", rf"({low}, {high}) \cup ({high}, {low})").outcome == "wrong"
+
+
+@given(st.integers(2, 99))
+@settings(max_examples=7, deadline=None)
+def test_a_noun_behind_per_cent_changes_nothing_unless_the_target_names_another(number):
+    assert grade(f"{number}\\%", f"{number}% increase").outcome == "correct"
+    assert grade(f"{number}% increase", f"{number}%").outcome == grade(f"{number}% chance", f"{number}/100").outcome
+    assert grade(f"{number}% increase", f"{number}%").outcome == "correct"
+    assert grade(f"{number}% increase", f"{number}% decrease").outcome == "wrong"
+
+
+def test_a_list_beside_nothing_at_all_is_wrong():
+    assert grade(r"\mathbb{R} \setminus (-\infty, \infty)", "3, 4").outcome == "wrong"
+    assert grade(r"\mathbb{R} \setminus (-\infty, \infty)", "no solution").outcome == "correct"
+
+
+def test_a_factorial_of_a_letter_is_no_word():
+    assert len({canonical(text) for text in ("n!", "n!!", "n", "(n)!")}) == 4
+
+
+@pytest.mark.parametrize("name", ["quadrillion", "sextillion", "tenths", "hundredths"])
+@given(numbers)
+@settings(max_examples=3, deadline=None)
+def test_a_scale_word_is_never_dropped(name, number):
+    assert grade(str(number), f"{number} {name}").outcome == "wrong"
+
+
+@pytest.mark.parametrize(
+    "text", ["❌ A\n❌ {0}\n✅ {1}", "❌ {0}. red ✅ {1}. green", "{0} ❌ {1} ✅", "{0}: ❌\n{1}: ✅"]
+)
+def test_a_mark_belongs_to_the_letter_that_it_is_written_to(text):
+    for first, second in permutations("BCD", 2):
+        assert grade(second, text.format(first, second), "choice").outcome == "correct"
         assert grade(first, text.format(first, second), "choice").outcome == "wrong"

@@ -237,6 +237,18 @@ def test_4_a_judge_with_the_prompt_of_a_monitor_by_name_is_refused():
     assert monitor_in(lambda: held) == "MonitorPrompt"
 
 
+def test_4_a_monitor_that_is_near_is_seen_though_a_longer_way_to_it_was_gone_first():
+    class Part:
+        def __init__(self, **parts):
+            vars(self).update(parts)
+
+    near = Part(monitor=PROMPTS["intent"])
+    way: object = near
+    for _ in range(4):  # so long that `near` is reached, and nothing behind it
+        way = Part(next=way)
+    assert monitor_in(Part(far=way, near=near)) == "MonitorPrompt"
+
+
 def test_5_a_worker_process_of_a_run_refuses_too():
     code = "from tests.monitors.asking import ask; print(ask())"
     with training("ponder rl"):

@@ -24,7 +24,7 @@ from ponder.sandbox.fence import FenceError
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.scripted import ScriptedSandbox
 from ponder.tasks import load_task, published
-from ponder.tasks.asserts import calls_of, docstring_examples, mbpp_tests
+from ponder.tasks.asserts import calls_of, docstring_examples, humaneval_tests, mbpp_tests
 from ponder.tasks.code import CodeTask
 from ponder.tasks.stdio import StdioTask
 from ponder.tasks.variations import variations
@@ -150,6 +150,15 @@ def test_rows_that_cannot_be_judged_are_an_error_that_names_them(data: Path) -> 
     write(data / "humaneval" / "test_dev.jsonl", [{**HUMANEVAL[0], "test": "assert True"}])
     with pytest.raises(ConfigError, match="no function check"):
         load_task("humaneval")
+
+
+def test_a_row_without_its_tests_names_the_field_and_empty_extras_are_none() -> None:
+    with pytest.raises(ConfigError, match="line 1: no test_list; a row needs test_list"):
+        mbpp_tests({"problem": "Tidy."}, "line 1", shown=1)
+    with pytest.raises(ConfigError, match="line 1: no entry_point and no test"):
+        humaneval_tests({"problem": "def tidy(xs):"}, "line 1")
+    row = {**MBPP[0], "challenge_test_list": None, "test_imports": None, "test_setup_code": None}
+    assert "None" not in mbpp_tests(row, "line 1", shown=1).setup
 
 
 # ---- what decides ----------------------------------------------------------------------------------------------------
