@@ -38,6 +38,7 @@ from typing import Any
 
 from ponder.sandbox.base import Limits, Program, Ran, Running, Sandbox
 from ponder.sandbox.inside import wire
+from ponder.sandbox.together import PatientLimits
 from ponder.sandbox.waiting import place
 
 SECONDS = 2.0  # of processor time for the tests' own work on one program
@@ -163,8 +164,8 @@ class Calls:
             "names": asserts.names, "aliases": asserts.aliases, "setup": asserts.setup,
             "units": [unit.data for unit in asserts.units], "seconds": SECONDS, "stop": stop,
         }  # fmt: skip
-        # the tests sleep while the program runs: their own limits must outlast all of its
-        patient = Limits(cpu_seconds=max(SECONDS + 3, limits.wall_seconds / 2), memory_mb=512, output_bytes=MESSAGES)
+        # the tests sleep while the program runs, and get more than they allow themselves
+        patient = PatientLimits(cpu_seconds=SECONDS + 2, memory_mb=512, output_bytes=MESSAGES)
         with contextlib.ExitStack() as started:
             tests = self.sandbox.start(_program("asserts"), limits=patient)
             started.callback(tests.kill)

@@ -57,7 +57,8 @@ _CONDITIONS: dict[str, Rule] = {
     "clone3": ABSENT,  # its flags lie in memory; libraries fall back to clone
     "kill": (Arg(0, (_OWN,)), Arg(1, (9,), is_in=False)),  # so a death by 9 came from outside
     "tgkill": (Arg(0, (_OWN,)), Arg(2, (9,), is_in=False)),
-    "prlimit64": (Arg(0, (0, _OWN)),),
+    "prlimit64": (Arg(0, (0, _OWN)), Arg(1, (0,), is_in=False)),  # not RLIMIT_CPU: it ends in a SIGKILL too
+    "setrlimit": (Arg(0, (0,), is_in=False),),
     "sched_getaffinity": (Arg(0, (0, _OWN)),),
     "getpgid": (Arg(0, (0, _OWN)),),
     "getsid": (Arg(0, (0, _OWN)),),

@@ -30,6 +30,7 @@ from pathlib import Path
 from ponder.sandbox import fence
 from ponder.sandbox.base import Limits, Program, Ran
 from ponder.sandbox.child import executable
+from ponder.sandbox.filters import closed_rules
 from ponder.sandbox.programs import Programs
 from ponder.sandbox.syscalls import NUMBERS
 
@@ -159,7 +160,7 @@ class _World:
             command = ["/usr/bin/env", "g++", "-std=gnu++17", "-O1", "-static", "-o", "a", "a.cpp"]
             ran = self.sandbox.run_tool(command, box, limits=COMPILING)
             made = Path(box, "a")
-            if not made.exists():
+            if not made.exists() or (attack.kind == "c++" and ran.status != "ok"):  # half a program tries nothing
                 return ran if attack.kind == "compiler" else replace(ran, fence="")
             if attack.kind == "compiler" and self.words["file"].encode() not in made.read_bytes():
                 return ran
@@ -170,8 +171,10 @@ class _World:
             os.close(binary)
 
     def _filled(self, source: str) -> str:
+        numbers = NUMBERS.get(platform.machine(), {})
         words = {
-            "NUMBERS": repr(NUMBERS.get(platform.machine(), {})), "NOW": str(time.time()), "DECOY": str(self.decoy.pid),
+            "NUMBERS": repr(numbers), "NOW": str(time.time()), "DECOY": str(self.decoy.pid),
+            "ALLOWED": repr({numbers[name] for name in closed_rules() if name in numbers}),
             "PARENT": str(os.getpid()), "TCP": str(self.listeners["tcp"].getsockname()[1]),
             "UDP": str(self.listeners["udp"].getsockname()[1]), "UNIX": repr(str(self.folder / "unix")),
             "ABSTRACT": repr(self.listeners["abstract"].getsockname()), "FOLDER": repr(str(self.folder)),

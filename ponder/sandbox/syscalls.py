@@ -16,7 +16,7 @@ madvise brk rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwa
 poll ppoll select pselect6 nanosleep gettimeofday time times getrusage getitimer setitimer alarm pause getpid
 gettid getppid getuid geteuid getgid getegid getpgrp getpgid getsid getgroups getresuid getresgid uname getcwd
 getrandom sched_yield sched_getaffinity futex set_robust_list set_tid_address rseq restart_syscall arch_prctl
-exit exit_group getrlimit setrlimit
+exit exit_group getrlimit
 """.split()
 
 FILES = """

@@ -152,6 +152,14 @@ def test_tests_that_are_broken_are_undecided_not_wrong(calls: Calls, setup: str,
     assert calls.check("def f(x): return 1", asserts(code, setup=setup)).is_undecided
 
 
+def test_a_program_cannot_break_a_setup_that_asks_it_and_so_be_undecided(calls: Calls) -> None:
+    setup, code = "root = Node(1)\nroot.left = Node(2)", "assert f(root) == 2"
+    right = "class Node:\n    def __init__(self, x): self.x = x\ndef f(n): return n.left.x"
+    for source, is_right in ((right, True), ("def Node(x): return x\ndef f(n): return 0", False)):
+        tested = calls.check(source, asserts(code, names=("f", "Node"), setup=setup), limits=QUICK)
+        assert not tested.is_undecided and tested.passed == is_right, tested.note
+
+
 def test_helpers_of_the_tests_are_theirs_and_built_ins_too(calls: Calls) -> None:
     source = "def sorted(x): return []\ndef helper(x): return 0\nlen = lambda x: 0\ndef f(x): return 5"
     tests = "assert helper(f(1)) == 0", "assert sorted([f(1)]) == []", "assert len([f(1)]) == 0"
@@ -285,6 +293,7 @@ def f(a, b):
     return 20003""",
     "learning from call to call": "seen = []\ndef f(a, b):\n    seen.append((a, b, sys.exc_info(), locals()))\n    return len(seen) and 20003",
     "closing stdout": "def f(a, b): os.close(1)",
+    "a death by its own limit": "import resource\ndef f(a, b):\n    resource.setrlimit(resource.RLIMIT_CPU, (0, 0))\n    while True: pass",
     "stopping itself": "def f(a, b): os.kill(os.getpid(), signal.SIGSTOP)",
     "looping": "def f(a, b):\n    while True: pass",
     "sleeping": "def f(a, b): time.sleep(100)",

@@ -155,7 +155,7 @@ def test_compilers_believe_that_they_set_modes(machine):
             assert judge(compilers, machine, NUMBERS[machine][name]) == FAKE
 
 
-def test_huge_pages_clocks_of_others_and_owners_of_pipes_are_refused():
+def test_huge_pages_clocks_of_others_owners_of_pipes_and_own_limits_of_time_are_refused():
     for machine in MACHINES:
         number = NUMBERS[machine]
         for call, arguments, allowed in (
@@ -163,7 +163,8 @@ def test_huge_pages_clocks_of_others_and_owners_of_pipes_are_refused():
             ("clock_gettime", (2,), True), ("clock_gettime", ((~OWN << 3) | 2,), False),
             ("fcntl", (0, 3), True), ("fcntl", (0, 8, 1), False), ("fcntl", (0, 10, 9), False),
             ("ioctl", (0, 0x5401), True), ("ioctl", (0, 0x5412), False), ("prctl", (15,), True), ("prctl", (1,), False),
-            ("prlimit64", (0,), True), ("prlimit64", (OWN,), True), ("prlimit64", (1,), False),
+            ("prlimit64", (0, 7), True), ("prlimit64", (OWN, 3), True), ("prlimit64", (1, 7), False),
+            ("prlimit64", (0, 0), False), ("setrlimit", (0,), False), ("setrlimit", (3,), True),
         ):  # fmt: skip
             assert (judge(closed(machine), machine, number[call], *arguments) == ALLOW) == allowed, (call, arguments)
 
