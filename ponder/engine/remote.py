@@ -5,7 +5,8 @@
 
 What such a server does not tell is left empty, never made up: token ids, logprobs and `sampled` are (), so nothing
 can be trained on these completions, and `counted` holds the server's own usage. Its total over n samples is divided by
-the length of their texts, and so is the reasoning's share where the server does not count it.
+the length of their texts, and so is the reasoning's share where the server does not count it. Reasoning of more tokens
+than the completion has was counted beside it, and both make the total.
 
 Many servers leave the reasoning in the text; it is taken out by its marks (marked.py), beside a field for it too. A
 text without marks that a limit cut may be reasoning whose closing mark never came. It is taken for that until the model
@@ -254,12 +255,16 @@ def _completions(answer: Any, params: SamplingParams, n: int, first: int, habits
     ]
     usage = _mapping(answer.get("usage"))
     lengths = [len(reasoning) + len(said) + 1 for reasoning, said, _ in texts]
-    counts = _divide(_count(usage.get("completion_tokens")), lengths)
-    details = _mapping(usage.get("completion_tokens_details"))
+    total, details = _count(usage.get("completion_tokens")), _mapping(usage.get("completion_tokens_details"))
     if "reasoning_tokens" in details:
+        thought = _count(details["reasoning_tokens"])
+        rest = total if thought > total else total - thought  # some servers count the reasoning beside the completion
         shown = [len(reasoning) for reasoning, _, _ in texts]  # one that hides its reasoning counts it all the same
-        reasoned = _divide(_count(details["reasoning_tokens"]), shown if any(shown) else lengths)
+        reasoned = _divide(thought, shown if any(shown) else lengths)
+        others = _divide(rest, [len(said) + 1 for _, said, _ in texts])
+        counts = [sum(parts) for parts in zip(reasoned, others, strict=True)]
     else:
+        counts = _divide(total, lengths)
         shares = zip(counts, texts, lengths, strict=True)
         reasoned = [count * len(reasoning) // length for count, (reasoning, _, _), length in shares]
     return [

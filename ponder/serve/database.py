@@ -164,17 +164,26 @@ class Database:
 
     def _run(self, sql: str, *values: Any) -> int:
         cursor = self._here.connection.cursor()
-        cursor.execute(sql if self._is_sqlite else sql.replace("?", "%s"), values)
+        cursor.execute(self._sql(sql), self._row(values))
         return int(cursor.rowcount)
 
     def _many(self, sql: str, rows: Iterable[Row]) -> None:
         cursor = self._here.connection.cursor()
-        cursor.executemany(sql if self._is_sqlite else sql.replace("?", "%s"), list(rows))
+        cursor.executemany(self._sql(sql), list(map(self._row, rows)))
 
     def _all(self, sql: str, *values: Any) -> list[Row]:
         cursor = self._here.connection.cursor()
-        cursor.execute(sql if self._is_sqlite else sql.replace("?", "%s"), values)
+        cursor.execute(self._sql(sql), self._row(values))
         return list(cursor.fetchall())
+
+    def _sql(self, sql: str) -> str:
+        return sql if self._is_sqlite else sql.replace("?", "%s")
+
+    def _row(self, values: Row) -> Row:
+        """PostgreSQL has no NUL in a text, and a client may send one in an id."""
+        if self._is_sqlite:
+            return values
+        return tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values)
 
 
 def keep_private(path: str) -> None:

@@ -209,14 +209,15 @@ async def unless_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
 
 
 async def wait_or_leave(request: Request, job: Any) -> Any:
-    """A job's result; a client that leaves stops it."""
+    """A job's result. Raises ClientLeft, once the job is over, where the client leaves, which stops it."""
     gone = asyncio.ensure_future(left(request.receive))
     work = asyncio.ensure_future(job.wait())
     try:
         await asyncio.wait({gone, work}, return_when=asyncio.FIRST_COMPLETED)
         if not work.done():
             job.cancel()
-            await asyncio.wait({work})
+            await asyncio.gather(work, return_exceptions=True)  # that it was cancelled is no error of the server's
+            raise ClientLeft
         return work.result()
     finally:
         gone.cancel()

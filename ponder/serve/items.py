@@ -185,7 +185,7 @@ def conversation(
     demand: what the server adds for tools and schemas; it joins the developer's instructions.
     """
     developer = "\n\n".join(part for part in (instructions, tool_instructions(tools) if tools else "", demand) if part)
-    messages: list[Message] = [Message(role="developer", content=developer)] if developer else []
+    said: list[tuple[Role, list[str]]] = [("developer", [developer])] if developer else []
     placed: dict[int, Thought] = {}
     pending: Thought | None = None
     made = {item.get("approval_request_id") for item in items if item["type"] == "mcp_call"}
@@ -204,17 +204,17 @@ def conversation(
             role, content = "assistant", _call_text(item)
         else:
             role, content = "tool", _response_text(item["output"])
-        if role == "assistant" and messages and messages[-1].role == "assistant" and pending is None:
-            messages[-1] = Message(role="assistant", content=messages[-1].content + "\n" + content)
+        if role == "assistant" and said and said[-1][0] == "assistant" and pending is None:
+            said[-1][1].append(content)
         else:
             if role == "assistant" and pending is not None:
-                placed[len(messages)], pending = pending, None
-            messages.append(Message(role=role, content=content))
+                placed[len(said)], pending = pending, None
+            said.append((role, [content]))
         if item["type"] == "mcp_call":
-            messages.append(Message(role="tool", content=_response_text(mcp_output(item))))
+            said.append(("tool", [_response_text(mcp_output(item))]))
         elif item["type"] == "mcp_approval_request":
-            messages.append(Message(role="tool", content=_response_text(_not_made(approvals.get(item["id"])))))
-    return messages, placed
+            said.append(("tool", [_response_text(_not_made(approvals.get(item["id"])))]))
+    return [Message(role=role, content="\n".join(parts)) for role, parts in said], placed
 
 
 def _response_text(output: str) -> str:

@@ -16,7 +16,7 @@ from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from ponder.serve.errors import ApiError
 from ponder.serve.schema import Compute
-from ponder.serve.schema_words import Loose, One, Short, Strict
+from ponder.serve.schema_words import Listed, Loose, One, Short, Strict
 
 
 class TextBlock(Loose):
@@ -48,7 +48,7 @@ class ToolUseBlock(Loose):
 class ToolResultBlock(Loose):
     type: Literal["tool_result"]
     tool_use_id: CallId
-    content: str | list[TextBlock] | None = None
+    content: str | Listed[TextBlock] | None = None
     is_error: bool | None = None
 
 
@@ -70,7 +70,7 @@ Block = Annotated[
 
 class ClaudeMessage(Loose):
     role: Literal["user", "assistant", "system"]
-    content: str | list[Block]
+    content: str | Listed[Block]
 
 
 class ThinkingOptions(Loose):
@@ -113,11 +113,11 @@ class MessagesCountRequest(Strict):
     """POST /v1/messages/count_tokens."""
 
     model: str
-    messages: Annotated[list[ClaudeMessage], Field(min_length=1, max_length=4096)]
-    system: str | list[TextBlock] | None = None
+    messages: Annotated[Listed[ClaudeMessage], Field(min_length=1, max_length=4096)]
+    system: str | Listed[TextBlock] | None = None
     thinking: ThinkingOptions | None = None
     output_config: OutputConfig | None = None
-    tools: Annotated[list[ClaudeTool], Field(max_length=128)] | None = None
+    tools: Annotated[Listed[ClaudeTool], Field(max_length=128)] | None = None
     tool_choice: ClaudeToolChoice | None = None
     cache_control: dict[str, Any] | None = None
 
@@ -125,7 +125,7 @@ class MessagesCountRequest(Strict):
 class MessagesRequest(MessagesCountRequest):
     max_tokens: Annotated[int, Field(ge=1, le=1_000_000)]
     stop_sequences: (
-        Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=256)]], Field(max_length=16)] | None
+        Annotated[Listed[Annotated[str, StringConstraints(min_length=1, max_length=256)]], Field(max_length=16)] | None
     ) = None
     stream: bool | None = None
     metadata: UserMetadata | None = None

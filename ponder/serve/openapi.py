@@ -20,6 +20,7 @@ _QUERY: dict[str, dict[str, Any]] = {
     "with_reasoning": {"type": "boolean", "default": False},
     "order": {"type": "string", "enum": ["asc", "desc"]},
     "after": {"type": "string"},
+    "model": {"type": "string"},
     "stream": {"type": "boolean", "default": False},
     "starting_after": {"type": "integer", "minimum": -1, "maximum": 2**31},
     "include_obfuscation": {"type": "boolean", "default": True},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 from starlette.requests import Request
 
 from ponder.serve.errors import ApiError, not_found
+from ponder.serve.schema import Include
 
 
 def list_of(items: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
@@ -63,5 +64,5 @@ def includes(request: Request) -> None:
     """`include` comes as include=a&include=b, or include[]=a; what it may name is always there already."""
     for name in ("include", "include[]"):
         for value in request.query_params.getlist(name):
-            if value != "reasoning.encrypted_content":
+            if value not in get_args(Include):
                 raise ApiError(400, "Invalid value for 'include'.", code="invalid_value", param="include")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
 from ponder.serve.schema_tools import AnyTool, FunctionSpec, ResponseToolChoice
-from ponder.serve.schema_words import Effort, Loose, Metadata, Name, One, Short, Strict, Zero
+from ponder.serve.schema_words import Effort, Listed, Loose, Metadata, Name, One, Short, Strict, Zero
 
 
 class Compute(Strict):
@@ -61,7 +61,7 @@ class RefusalPart(Loose):
 
 class SaidMessage(Loose):
     role: Literal["system", "developer", "user"]
-    content: str | list[TextPart]
+    content: str | Listed[TextPart]
     name: str | None = None
 
 
@@ -78,15 +78,15 @@ class ChatToolCall(Loose):
 
 class AssistantMessage(Loose):
     role: Literal["assistant"]
-    content: str | list[TextPart | RefusalPart] | None = None
+    content: str | Listed[TextPart | RefusalPart] | None = None
     refusal: str | None = None
     name: str | None = None
-    tool_calls: list[ChatToolCall] | None = None
+    tool_calls: Listed[ChatToolCall] | None = None
 
 
 class ToolMessage(Loose):
     role: Literal["tool"]
-    content: str | list[TextPart]
+    content: str | Listed[TextPart]
     tool_call_id: str
 
 
@@ -124,21 +124,21 @@ class StreamOptions(Strict):
 
 class ChatRequest(Strict):
     model: str
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=4096)]
+    messages: Annotated[Listed[ChatMessage], Field(min_length=1, max_length=4096)]
     reasoning_effort: Effort | None = None
     max_completion_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     n: Annotated[int, Field(ge=1, le=16)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
     stop: (
         Annotated[str, StringConstraints(min_length=1, max_length=256)]
-        | Annotated[list[Annotated[str, StringConstraints(min_length=1, max_length=256)]], Field(max_length=4)]
+        | Annotated[Listed[Annotated[str, StringConstraints(min_length=1, max_length=256)]], Field(max_length=4)]
         | None
     ) = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     store: bool | None = None
     metadata: Metadata | None = None
-    tools: Annotated[list[ChatTool], Field(max_length=128)] | None = None
+    tools: Annotated[Listed[ChatTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ChatToolChoice | None = None
     parallel_tool_calls: bool | None = None
     response_format: TextFormat | ChatSchemaFormat | None = None
@@ -147,7 +147,7 @@ class ChatRequest(Strict):
     safety_identifier: Annotated[str, StringConstraints(max_length=128)] | None = None
     prompt_cache_key: Short | None = None
     user: Short | None = None
-    modalities: Annotated[list[Literal["text"]], Field(max_length=1)] | None = None
+    modalities: Annotated[Listed[Literal["text"]], Field(max_length=1)] | None = None
     temperature: One | None = None
     top_p: One | None = None
     presence_penalty: Zero | None = None
@@ -170,7 +170,7 @@ class InputText(Loose):
 class MessageItem(Loose):
     type: Literal["message"] | None = None
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[InputText | RefusalPart]
+    content: str | Listed[InputText | RefusalPart]
     id: Short | None = None
     phase: Literal["commentary", "final_answer"] | None = None
 
@@ -183,7 +183,7 @@ class SummaryPart(Loose):
 class ReasoningItem(Loose):
     type: Literal["reasoning"]
     id: Short | None = None
-    summary: list[SummaryPart] | None = None
+    summary: Listed[SummaryPart] | None = None
     encrypted_content: str | None = None
 
 
@@ -208,7 +208,7 @@ class CustomCallItem(Loose):
 class OutputItem(Loose):
     type: Literal["function_call_output", "custom_tool_call_output"]
     call_id: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    output: str | list[InputText]
+    output: str | Listed[InputText]
     id: Short | None = None
 
 
@@ -242,7 +242,7 @@ class ApprovalResponseItem(Loose):
 class McpListItem(Loose):
     type: Literal["mcp_list_tools"]
     server_label: Name
-    tools: list[dict[str, Any]] | None = None
+    tools: Listed[dict[str, Any]] | None = None
     id: Short | None = None
 
 
@@ -306,12 +306,12 @@ class ResponseStreamOptions(Strict):
 
 class ResponseRequest(Strict):
     model: str | None = None
-    input: str | Annotated[list[InputItem], Field(max_length=4096)] | None = None
+    input: str | Annotated[Listed[InputItem], Field(max_length=4096)] | None = None
     instructions: str | None = None
     reasoning: ReasoningOptions | None = None
     max_output_tokens: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = None
-    include: list[Include] | None = None
+    include: Listed[Include] | None = None
     text: TextOptions | None = None
     previous_response_id: Short | None = None
     conversation: Short | ConversationParam | None = None
@@ -320,7 +320,7 @@ class ResponseRequest(Strict):
     stream_options: ResponseStreamOptions | None = None
     store: bool | None = None
     background: bool | None = None
-    tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
+    tools: Annotated[Listed[AnyTool], Field(max_length=128)] | None = None
     tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
     parallel_tool_calls: bool | None = None
     truncation: Literal["auto", "disabled"] | None = None
@@ -339,22 +339,25 @@ class CountRequest(Strict):
     """POST /responses/input_tokens."""
 
     model: str | None = None
-    input: str | Annotated[list[InputItem], Field(max_length=4096)] | None = None
+    input: str | Annotated[Listed[InputItem], Field(max_length=4096)] | None = None
     instructions: str | None = None
     previous_response_id: Short | None = None
     conversation: Short | ConversationParam | None = None
-    tools: Annotated[list[AnyTool], Field(max_length=128)] | None = None
+    tools: Annotated[Listed[AnyTool], Field(max_length=128)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+    truncation: Literal["auto", "disabled"] | None = None
     reasoning: ReasoningOptions | None = None
     text: TextOptions | None = None
 
 
 class ConversationRequest(Strict):
-    items: Annotated[list[InputItem], Field(max_length=20)] | None = None
+    items: Annotated[Listed[InputItem], Field(max_length=20)] | None = None
     metadata: Metadata | None = None
 
 
 class ItemsRequest(Strict):
-    items: Annotated[list[InputItem], Field(min_length=1, max_length=20)]
+    items: Annotated[Listed[InputItem], Field(min_length=1, max_length=20)]
 
 
 class BattleRequest(Strict):

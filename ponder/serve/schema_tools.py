@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StringConstraints, Tag
 
-from ponder.serve.schema_words import Name, Strict
+from ponder.serve.schema_words import Listed, Name, Strict
 
 
 class FunctionSpec(Strict):
@@ -42,7 +42,7 @@ class CustomTool(Strict):
 
 
 class McpFilter(Strict):
-    tool_names: list[str] | None = None
+    tool_names: Listed[str] | None = None
 
 
 class ApprovalRule(Strict):
@@ -58,7 +58,7 @@ class McpTool(Strict):
     type: Literal["mcp"]
     server_label: Name
     server_description: str | None = None
-    allowed_tools: Annotated[list[str], Field(max_length=128)] | McpFilter | None = None
+    allowed_tools: Annotated[Listed[str], Field(max_length=128)] | McpFilter | None = None
     require_approval: Literal["always", "never"] | ApprovalRule | None = None  # None = always
 
     @property
@@ -83,7 +83,7 @@ class NamespaceTool(Strict):
     type: Literal["namespace"]
     name: Name
     description: str | None = None
-    tools: Annotated[list[Called], Field(min_length=1, max_length=128)]
+    tools: Annotated[Listed[Called], Field(min_length=1, max_length=128)]
 
 
 AnyTool = Annotated[

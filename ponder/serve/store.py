@@ -141,23 +141,29 @@ class Store(Database):
             self._many(f"DELETE FROM {table} WHERE parent = ?", [(name,) for name in names])  # nosec B608
 
     def page(
-        self, kind: str, *, owner: str, after: str | None, limit: int, newest_first: bool
-    ) -> tuple[list[dict[str, Any]], bool]:
-        """Objects of an owner in order of creation, and whether there are more."""
+        self, kind: str, *, owner: str, after: str | None, limit: int, newest_first: bool,
+        wanted: Callable[[dict[str, Any]], bool] = lambda body: True,
+    ) -> tuple[list[dict[str, Any]], bool]:  # fmt: skip
+        """Objects of an owner in order of creation, those that are wanted, and whether there are more."""
         order, sign = ("DESC", "<") if newest_first else ("ASC", ">")
-        where, values = "owner = ? AND kind = ?", [owner, kind]
-        if after is not None:
-            created = self._all("SELECT created FROM objects WHERE id = ? AND owner = ?", after, owner)
-            if not created:
-                return [], False
-            where += f" AND (created {sign} ? OR (created = ? AND id {sign} ?))"
-            values += [created[0][0], created[0][0], after]
-        rows = self._all(
-            f"SELECT body FROM objects WHERE {where} ORDER BY created {order}, id {order} LIMIT ?",
-            *values,
-            limit + 1,  # nosec B608
-        )
-        return [json.loads(row[0]) for row in rows[:limit]], len(rows) > limit
+        found: list[dict[str, Any]] = []
+        while True:
+            where, values = "owner = ? AND kind = ?", [owner, kind]
+            if after is not None:
+                created = self._all("SELECT created FROM objects WHERE id = ? AND owner = ?", after, owner)
+                if not created:
+                    return found, False
+                where += f" AND (created {sign} ? OR (created = ? AND id {sign} ?))"
+                values += [created[0][0], created[0][0], after]
+            rows = self._all(
+                f"SELECT id, body FROM objects WHERE {where} ORDER BY created {order}, id {order} LIMIT ?",
+                *values,
+                limit + 1,  # nosec B608
+            )
+            found += filter(wanted, (json.loads(body) for _, body in rows))
+            if len(found) > limit or len(rows) <= limit:
+                return found[:limit], len(found) > limit
+            after = rows[-1][0]
 
     def turns(
         self, conversation: str, *, owner: str, after: str | None, limit: int
@@ -273,10 +279,12 @@ class Store(Database):
         return [json.loads(row[0]) for row in rows]
 
     def item(self, name: str, *, owner: str) -> dict[str, Any] | None:
-        """An item of any of the owner's objects; None where there is none."""
-        rows = self._all(
-            "SELECT i.body FROM items i JOIN objects o ON o.id = i.parent WHERE i.id = ? AND o.owner = ?", name, owner
-        )
+        """An item of any of the owner's responses and conversations; None where there is none."""
+        rows = self._all(  # the messages of a chat completion have another form
+            "SELECT i.body FROM items i JOIN objects o ON o.id = i.parent"
+            " WHERE i.id = ? AND o.owner = ? AND o.kind <> 'chat'",
+            name, owner,
+        )  # fmt: skip
         return json.loads(rows[0][0]) if rows else None
 
     def delete_item(self, parent: str, name: str) -> bool:

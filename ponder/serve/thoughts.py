@@ -130,7 +130,7 @@ class Thoughts:
                 text = plain_summary(number, tokens)
             if verdict is not None:
                 await asyncio.wait({verdict})
-            if self.is_stopped.is_set():
+            if self.is_stopped.is_set() or self.is_held:  # nothing of it is given out before a person has looked
                 return
             self._on_summary(text)
 

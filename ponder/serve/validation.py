@@ -114,6 +114,7 @@ def _list(value: Any) -> list[Any]:
 
 def _explained(error: ValidationError, data: Mapping[str, Any], request: str) -> ApiError:
     first = _most_specific([dict(each) for each in error.errors(include_url=False, include_context=False)])
+    first["msg"] = first["msg"][:500]  # it may quote what was sent
     path = [part for part in first["loc"] if not (isinstance(part, str) and _is_tag(part))]
     param = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in path).lstrip(".")[:200] or None
     root = str(path[0]) if path else ""

@@ -171,6 +171,17 @@ def test_the_servers_total_is_kept_when_it_is_divided_among_samples(serve: Any) 
     assert [c.seed for c in completions] == [sample_seed(0, index) for index in range(3)]
 
 
+def test_no_sample_has_more_reasoning_than_tokens(serve: Any) -> None:
+    """A thought without an answer beside an answer with little thought, and a server that counts reasoning apart."""
+    replies = [choice("", reasoning_content="a" * 100), choice("b" * 100, reasoning_content="a")]
+    for reasoning, whole in ((19, 20), (300, 320)):
+        details = {"completion_tokens_details": {"reasoning_tokens": reasoning}}
+        completions = read(serve, *replies, completion_tokens=20, **details)
+        assert all(0 <= one.num_reasoning_tokens <= one.num_tokens for one in completions)
+        used = Usage.of(completions)
+        assert (used.reasoning_tokens, used.completion_tokens) == (reasoning, whole)
+
+
 @given(st.integers(0, 10_000), st.lists(st.integers(0, 50), min_size=1).filter(any))
 def test_dividing_keeps_the_sum_and_follows_the_weights(total: int, weights: list[int]) -> None:
     parts = _divide(total, weights)

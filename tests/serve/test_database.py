@@ -61,6 +61,13 @@ def locked(path):
     return connection
 
 
+def test_postgresql_is_given_no_nul_as_it_can_keep_none(tmp_path):
+    store = Store(str(tmp_path / "a.db"))
+    assert store._row(("a\0b", 1, None)) == ("a\0b", 1, None)
+    store._is_sqlite = False
+    assert store._row(("a\0b", 1, None)) == ("a\ufffdb", 1, None)
+
+
 # --- two servers ---------------------------------------------------------------------------------------------------
 
 

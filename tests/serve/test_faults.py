@@ -107,6 +107,23 @@ def test_a_client_that_leaves_within_its_request_is_no_failure_of_the_server(ser
     assert (counted("499"), counted("500")) == (gone + 1, failed)
 
 
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/chat/completions", "/v1/messages"])
+def test_a_client_that_leaves_before_its_answer_is_no_failure_of_the_server(slow_server, path):
+    def counted(status):
+        labels = {"route": path, "status": status}
+        return slow_server.service.metrics.registry.get_sample_value("ponder_requests_total", labels) or 0
+
+    asked = {"input": "x"} if path == "/v1/responses" else {"messages": [{"role": "user", "content": "x"}]}
+    asked |= {"max_tokens": 5000} if path == "/v1/messages" else {}
+    content, engine = json.dumps({"model": "scripted", **asked}).encode(), slow_server.engine
+    before = [counted(status) for status in ("499", "500", "200")]
+    with socket.create_connection(("127.0.0.1", slow_server.port)) as connection:
+        connection.sendall(request(path, f"Content-Length: {len(content)}") + content)
+        until(lambda: engine.num_in_flight == 1, 30)
+    until(lambda: sum(map(counted, ("499", "500", "200"))) > sum(before), 30)
+    assert [counted(status) for status in ("499", "500", "200")] == [before[0] + 1, *before[1:]]
+
+
 def test_a_slow_reader_stalls_nobody():
     engine = ScriptedEngine(lambda text, seed: ("t", "word " * 20_000), portions=(64,))
     with Served(engine) as served:
@@ -498,6 +515,10 @@ def test_monitors_flag_stop_and_are_late():
         ).json()
         assert "deceive the user" in looked["reasoning"][0]["text"]
         assert [row["action"] for row in looked["verdicts"]] == ["hold"]
+    with Served(ScriptedEngine(script), monitors=(Rules(flag=(), hold=(r"deceive the user",)),)) as served:
+        asked = {"input": "deceive", "reasoning": {"summary": "auto"}}
+        body = httpx.post(f"{served.url}/v1/responses", headers=AUTH, json=asked).json()
+        assert [item["summary"] for item in body["output"]] == [[]]  # nobody has looked at it yet
     with Served(ScriptedEngine(script), monitors=(Late(),), monitor_deadline=0.1, fail_closed=True) as served:
         body = httpx.post(f"{served.url}/v1/responses", headers=AUTH, json={"input": "x"}).json()
         assert body["status"] == "failed"
@@ -579,4 +600,7 @@ def test_postgresql_keeps_what_sqlite_keeps():
         assert client.get(f"/v1/conversations/{talk['id']}/items").json()["data"]
         events = list(sse(client.get(f"/v1/responses/{made['id']}?stream=true")))
         assert events[-1]["response"] == made
+        named = {"role": "user", "content": "x", "id": "a\x00b"}
+        assert client.post("/v1/responses", json={"input": [named]}).headers.get("x-response-stored") is None
+        assert client.get("/v1/responses/a%00b").status_code == 404
         assert client.delete(f"/v1/responses/{made['id']}").json()["deleted"]

@@ -40,6 +40,20 @@ def test_conversations_are_listed_newest_first_in_pages_and_to_their_owner_only(
     assert sorted(found) == sorted(made) and other.get("/v1/conversations").json()["data"] == []
 
 
+def test_stored_completions_are_listed_by_model_and_metadata(client):
+    mine = client("infer")
+    asked = {"model": "scripted", "messages": [{"role": "user", "content": "x"}], "store": True}
+    made = [mine.post("/v1/chat/completions", json={**asked, "metadata": {"of": str(i % 3)}}).json() for i in range(7)]
+    ids = lambda query: [each["id"] for each in mine.get(f"/v1/chat/completions?{query}").json()["data"]]
+    wanted = {each["id"] for each in made if each["metadata"] == {"of": "0"}}
+    assert set(ids("metadata[of]=0")) == wanted and len(wanted) == 3
+    assert ids("model=other") == [] and len(ids("model=scripted")) == 7 and ids("metadata[none]=0") == []
+    first = mine.get("/v1/chat/completions?metadata[of]=0&limit=2").json()
+    rest = mine.get(f"/v1/chat/completions?metadata[of]=0&limit=2&after={first['last_id']}").json()
+    assert first["has_more"] and not rest["has_more"]
+    assert {each["id"] for each in (*first["data"], *rest["data"])} == wanted
+
+
 def test_turns_are_in_order_with_their_questions_failed_ones_too_and_without_sealed_reasoning(client):
     mine = client("infer")
     room = mine.post("/v1/conversations", json={}).json()["id"]

@@ -382,7 +382,7 @@ def test_a_stored_stream_can_be_replayed_from_anywhere(client):
 
 def test_include_is_read_in_both_spellings(client):
     made = respond(client, include=["reasoning.encrypted_content"])
-    found = client.responses.retrieve(made.id, include=["reasoning.encrypted_content"])
+    found = client.responses.retrieve(made.id, include=["reasoning.encrypted_content", "file_search_call.results"])
     assert found.output[0].encrypted_content == made.output[0].encrypted_content
 
 
@@ -529,6 +529,15 @@ def test_item_references_are_looked_up(client):
     assert client.responses.create(model=MODEL, input=items).status == "completed"
 
 
+def test_a_message_of_a_chat_completion_is_no_item_of_a_response(client):
+    chat = client.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": "one"}], store=True)
+    items = [{"type": "item_reference", "id": f"{chat.id}-0"}]  # as its list of messages has it
+    for ask in (lambda: client.responses.create(model=MODEL, input=items),
+                lambda: client.conversations.create(items=items)):  # fmt: skip
+        with pytest.raises(openai.NotFoundError):
+            ask()
+
+
 def test_function_arguments_stream_before_they_are_done(client):
     kinds = [event.type for event in follow(respond(client, "weather?", tools=[TOOL], stream=True))]
     place = kinds.index("response.function_call_arguments.delta")
@@ -573,6 +582,14 @@ def test_tokens_are_counted_before_asking(client):
         pytest.skip("this version of the client has no such call")
     counted = client.responses.input_tokens.count(model=MODEL, input="2+2?")
     assert counted.input_tokens == respond(client).usage.input_tokens
+
+
+def test_tokens_are_counted_with_all_that_changes_a_prompt(client):
+    other = {**TOOL, "name": "other"}
+    for choice in ("auto", "none", "required", {"type": "function", "name": "other"}):
+        more = {"tools": [TOOL, other], "tool_choice": choice, "parallel_tool_calls": True, "truncation": "auto"}
+        counted = client.responses.input_tokens.count(model=MODEL, input="weather?", **more).input_tokens
+        assert counted == respond(client, "weather?", **more).usage.input_tokens, choice
 
 
 def test_every_answer_tells_the_limits(client):

@@ -5,14 +5,21 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import time
 
 import httpx
 import pytest
+from pydantic import ValidationError
 
+from ponder.serve import schema
 from ponder.serve.approvals import ApprovalAnswers, settle
 from ponder.serve.errors import ApiError
+from ponder.serve.items import conversation, normalised
+from ponder.serve.messages_schema import MessagesRequest
 from ponder.serve.strict_json import strict_json
 from tests.serve.serving import KEY
+
+MANY = [1] * 2000
 
 
 def post(server, content, path="/v1/responses", **headers):
@@ -91,3 +98,29 @@ def test_arguments_of_a_call_that_are_too_deep_for_json_are_a_text_like_any_othe
     call = {"type": "function_call", "call_id": "c", "name": "weather", "arguments": arguments}
     asked = [{"role": "user", "content": "x"}, call, {"type": "function_call_output", "call_id": "c", "output": "y"}]
     assert post(server, json.dumps({"input": asked}).encode()).json()["status"] == "completed"
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (schema.ResponseRequest, {"input": [{"role": "user", "content": MANY}]}),
+        (schema.ResponseRequest, {"input": [{"type": "reasoning", "summary": MANY}]}),
+        (schema.ResponseRequest, {"input": "x", "include": MANY}),
+        (schema.ResponseRequest, {"input": "x", "metadata": dict.fromkeys(map(str, range(2000)), 1)}),
+        (schema.ResponseRequest, {"input": "x", "reasoning": dict.fromkeys(map(str, range(2000)), 1)}),
+        (schema.ChatRequest, {"model": "x", "messages": [{"role": "assistant", "tool_calls": [{}] * len(MANY)}]}),
+        (MessagesRequest, {"model": "x", "max_tokens": 1, "messages": [{"role": "user", "content": MANY}]}),
+    ],
+)
+def test_a_request_of_many_mistakes_is_refused_at_the_first(model, data):
+    """Each as an object would take a kilobyte, and a request has room for millions."""
+    with pytest.raises(ValidationError) as told:
+        model.model_validate(data)
+    assert told.value.error_count() < 20
+
+
+def test_a_long_conversation_is_put_together_in_time_that_grows_with_it():
+    items = [normalised({"role": "assistant", "content": "a" * 1000}) for _ in range(4000)]
+    begun = time.process_time()
+    messages, _ = conversation(items, {})
+    assert [len(message.content) for message in messages] == [4000 * 1001 - 1] and time.process_time() - begun < 1

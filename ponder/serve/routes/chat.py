@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -41,9 +44,17 @@ async def chat(service: Service, request: Request) -> Response:
     return EventStream(events, chat_event, on_leave=job.cancel, last="data: [DONE]\n\n")
 
 
-@table.get(CHATS, "Stored completions.", query=PAGE, required=LIST, scopes=READ)
+@table.get(CHATS, "Stored completions.", query=(*PAGE, "model"), required=LIST, scopes=READ)
 async def chats(service: Service, request: Request) -> Response:
-    return await list_stored(service, request, "chat", default_order="asc")
+    """All, or those of `model` whose metadata have what `metadata[NAME]=VALUE` says."""
+    given = request.query_params
+    model = given.get("model")
+    metadata = {name[9:-1]: value for name, value in given.items() if re.fullmatch(r"metadata\[.*\]", name, re.DOTALL)}
+
+    def is_wanted(body: dict[str, Any]) -> bool:
+        return model in (None, body["model"]) and metadata.items() <= body["metadata"].items()
+
+    return await list_stored(service, request, "chat", "asc", is_wanted)
 
 
 @table.get(ONE, "A stored completion.", required=CHAT, scopes=READ)

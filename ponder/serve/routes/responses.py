@@ -101,13 +101,14 @@ async def _count(service: Service, key: Key, asked: schema.CountRequest, charge:
         service, items, owner=key.owner, model=model.name, user="", num_history=len(items) - len(new)
     )
     mcp = chosen_tools(service.toolbox, asked.tools)
-    tools, _ = tools_of(asked.tools, None, "tools", [tool.as_function() for tool in mcp.values()])
+    functions = [tool.as_function() for tool in mcp.values()]
+    tools, needs_call = tools_of(asked.tools, asked.tool_choice, "tools", functions)
     form = format_of(asked.text and asked.text.format, "text.format.schema")
     prompt = await service.encoder.prompt(
-        model, items, kept, param="input", truncate=False, charge=charge, instructions=asked.instructions,
-        tools=tools, demand=form.demand,
+        model, items, kept, param="input", truncate=asked.truncation == "auto", charge=charge,
+        instructions=asked.instructions, tools=tools, demand=form.demand,
     )  # fmt: skip
-    await check_schemas(form, tools)
+    await check_schemas(form, tools, needs_call=needs_call)
     return prompt.num_tokens
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
@@ -70,13 +71,17 @@ async def delete_stored(service: Service, request: Request, kind: str, what: str
     return json_response({"id": name, "object": deleted, "deleted": True})
 
 
-async def list_stored(service: Service, request: Request, kind: str, default_order: str) -> Response:
-    """A page of the key's owner's objects of a kind. An unknown `after` gives an empty page."""
+async def list_stored(
+    service: Service, request: Request, kind: str, default_order: str,
+    wanted: Callable[[dict[str, Any]], bool] = lambda body: True,
+) -> Response:  # fmt: skip
+    """A page of the key's owner's objects of a kind, of those that are wanted. An unknown `after` gives an empty
+    page."""
     limit = integer(request, "limit", 20, low=1, high=100)
     is_newest_first = word(request, "order", default_order, ("asc", "desc")) == "desc"
     store, after, owner = service.store, request.query_params.get("after"), key_of(request).owner
     found, more = await store.read(
-        lambda: store.page(kind, owner=owner, after=after, limit=limit, newest_first=is_newest_first)
+        lambda: store.page(kind, owner=owner, after=after, limit=limit, newest_first=is_newest_first, wanted=wanted)
     )
     return json_response(list_of(found, more))
 
