@@ -73,6 +73,8 @@ def file_task(
         if name == "size" and not re.fullmatch("[0-9]{1,9}", value):
             raise ConfigError(f"size={value[:40]} is not a number of problems")
         size, verifier = (int(value), verifier) if name == "size" else (size, verifier or value)
+    if (stray := re.search(r",(\w+)=[^,/]*$", path)) and not Path(path).exists():
+        raise ConfigError(f"task 'file:{path}' has no dial {stray[1]!r}; a file takes verifier= and size=")
     if size is not None and size < 1:
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
     name = "/".join(Path(path).parts[-name_parts:]).removesuffix(".gz").removesuffix(".jsonl")
@@ -235,7 +237,10 @@ def _choices(row: dict[str, Any], answer: str, where: str) -> tuple[str, ...]:
         raise ConfigError(f"{where}: choices must be a list of up to 26 texts")
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
     if choices and answer.strip() and (len(answer.strip()) != 1 or answer.strip() not in letters):
-        raise ConfigError(f"{where}: with {len(choices)} choices the answer must be one of {letters}, not {answer!r}")
+        raise ConfigError(
+            f"{where}: with {len(choices)} choices the answer must be one of {letters}, the letter of the right one, "
+            f"not {answer[:80]!r}"
+        )
     own = [
         re.match(rf"\s*(?:{a}\s*[.):]|\({a}\))\s+(?=\S)", choice) for a, choice in zip(letters, choices, strict=True)
     ]

@@ -169,6 +169,12 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
         return _call(stdio, spec, path, **{"split": split, "seed": seed, **dials, **own})
     if own_name(spec) is not None:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
+        if name not in NAMED and ("." in name or "/" in name):  # no name has either: a path was meant
+            if not Path(spec).exists():
+                raise ConfigError(
+                    f"no task and no file is called {spec!r}; give a .jsonl, .csv or .tsv file that exists"
+                )
+            raise ConfigError(f"{spec} ends in neither .jsonl, .csv nor .tsv; if it has such lines, write file:{spec}")
         return _call(lookup(NAMED, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
     name, own = parse_spec(rest)  # module:attr, perhaps with dials after a second colon
     family = lookup(NAMED, f"{kind}:{name}", what="task")

@@ -104,6 +104,20 @@ def test_dials_and_verifiers_are_checked(tmp_path):
         load_task(spec, level=3)
     with pytest.raises(ConfigError, match="size=0"):
         load_task(spec, size=0)
+    with pytest.raises(ConfigError, match=r"has no dial 'level'; a file takes verifier= and size="):
+        load_task(spec + ",level=3")
+
+
+def test_a_path_in_place_of_a_name_is_said_to_be_no_file_or_of_no_known_kind(tmp_path):
+    for spec in ("none.jsonl", str(tmp_path / "none.csv"), "data/none"):
+        with pytest.raises(ConfigError, match="no task and no file is called .*none"):
+            load_task(spec)
+    (tmp_path / "rows.json").write_text(json.dumps(GOOD) + "\n")
+    with pytest.raises(ConfigError, match=r"ends in neither .jsonl, .csv nor .tsv; .* write file:"):
+        load_task(str(tmp_path / "rows.json"))
+    assert len(load_task(f"file:{tmp_path / 'rows.json'}")) == 1
+    with pytest.raises(ConfigError, match="unknown task"):
+        load_task("arithmetik:level=1")
 
 
 def test_without_a_level_the_calculator_marks_of_the_solution_are_counted(tmp_path):
