@@ -24,7 +24,10 @@ def number(text: str, *names: str, least: float, most: float = math.inf) -> Any:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Model = Annotated[
-    str, typer.Option(help="nano, smollm2-135m, a model or adapter folder, a run folder (RUN, RUN@step), or a hub id.")
+    str,
+    typer.Option(
+        help="nano, smollm2-135m, a model or adapter folder, a run folder (RUN, RUN@step, RUN@best), or a hub id."
+    ),
 ]
 BaseUrl = Annotated[
     Optional[str], typer.Option(help="Use a remote OpenAI-compatible endpoint; --model is then its name there.")
