@@ -85,7 +85,10 @@ def ask(
     ] = "",
     option: Annotated[
         Optional[list[str]],
-        typer.Option(metavar="NAME=VALUE", help="For mode deliberate, one at a time: m=4, turns=12, choice=vote, ..."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="For modes deliberate (m=4, turns=12, choice=vote, ...) and programs (turns=4), one at a time.",
+        ),
     ] = None,
     max_reasoning_tokens: opt.Reasoning = 256,
     max_answer_tokens: opt.Answer = 64,
