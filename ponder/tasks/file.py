@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,7 +68,7 @@ def file_task(
 
     verifier: a name of `VERIFIERS`, `module:attr` or a function (problem, answer), see `grading/handed_in.py`.
     """
-    path, dials = split_dials(path)
+    path, dials = split_dials(os.path.expanduser(path))  # no shell does that behind "file:"
     for dial in filter(None, dials.split(",")):
         name, _, value = dial.partition("=")
         if name == "size" and not re.fullmatch("[0-9]{1,9}", value):

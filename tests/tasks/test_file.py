@@ -108,6 +108,12 @@ def test_dials_and_verifiers_are_checked(tmp_path):
         load_task(spec + ",level=3")
 
 
+def test_a_tilde_behind_file_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "p.jsonl").write_text(json.dumps(GOOD) + "\n")
+    assert len(load_task("file:~/p.jsonl,size=1")) == 1
+
+
 def test_a_path_in_place_of_a_name_is_said_to_be_no_file_or_of_no_known_kind(tmp_path):
     for spec in ("none.jsonl", str(tmp_path / "none.csv"), "data/none"):
         with pytest.raises(ConfigError, match="no task and no file is called .*none"):
