@@ -53,9 +53,11 @@ def recipe_names(incomplete: str) -> list[str]:
     return [name for name in shipped() if name.startswith(incomplete)]
 
 
-Recipe = Annotated[
-    str,
-    typer.Argument(help="A TOML recipe, or a shipped one by name, e.g. demo_nano_cpu.", autocompletion=recipe_names),
-]
-Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")]
+def recipe(example: str) -> Any:
+    """The argument of a verb that takes a recipe; the example is one of its own."""
+    told = f"A TOML recipe, or a shipped one by name, e.g. {example}."
+    return typer.Argument(help=told, autocompletion=recipe_names)
+
+
+Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe with its cost, and stop.")]
