@@ -126,7 +126,8 @@ def table(compared: Compared) -> Table:
     """The comparison as text."""
     k, rows = compared.k, []
     for row in compared.rows:
-        fewer = f", {row.gain.num_problems} shared" if row.gain and row.gain.num_problems < row.num_problems else ""
+        largest = max(row.num_problems, compared.rows[0].num_problems)  # of the two that are paired
+        fewer = f", {row.gain.num_problems} shared" if row.gain and row.gain.num_problems < largest else ""
         rows.append(
             (
                 row.model,

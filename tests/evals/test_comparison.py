@@ -58,6 +58,14 @@ def test_the_table_shows_every_row_and_markdown_keeps_its_columns(
     assert len(lines) == 4 and {line.replace("\\|", "").count("|") for line in lines} == {len(shown.head) + 1}
 
 
+def test_a_gain_over_some_of_the_first_rows_problems_says_of_how_many(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    whole, part = (evaluate(make_task(size), tmp_path / f"{size}", 2) for size in (8, 4))
+    for folders in ([whole, part], [part, whole]):
+        assert table(comparison(folders)).rows[1][4].endswith(", 4 shared")
+
+
 def test_one_sample_each_leaves_out_the_votes(tmp_path: Path, make_task: Callable[..., Any]) -> None:
     shown = table(comparison([evaluate(make_task(), tmp_path / "a", 2, num_samples=1)]))
     assert not any("@" in name and name != "pass@1" and "gain" not in name for name in shown.head)
