@@ -72,8 +72,9 @@ def evaluate(
     from ponder.tasks import load_task
     from ponder.tasks.base import TaskWrapper
     from ponder.tasks.prompting import Prompted
+    from ponder.tasks.specs import with_verifier
 
-    problems, task = _part(load_task(task, split=split, verifier=verifier), task, part)
+    problems, task = _part(load_task(task, split=split, verifier=verifier), with_verifier(task, verifier), part)
     if prompting != "none":
         problems = Prompted(problems, prompting)
     if environment:

@@ -95,6 +95,18 @@ def parts_of(spec: str) -> list[tuple[Fraction, str]]:
     return found
 
 
+def with_verifier(spec: str, verifier: str | None) -> str:
+    """The spec that names its verifier itself, as a bank is called: verdicts of two must not lie in one.
+
+    ("p.jsonl", "exact") -> "file:p.jsonl,verifier=exact"
+    """
+    if verifier is None:
+        return spec
+    named = [(share, re.sub(",verifier=[^,]*", "", part)) for share, part in parts_of(spec)]
+    shares = ["" if share == 1 else f"{float(share):g}*" for share, _ in named]
+    return "+".join(f"{share}{part},verifier={verifier}" for share, (_, part) in zip(shares, named, strict=True))
+
+
 def own_name(part: str) -> str | None:
     """The name of a part that is a name with nothing but dials; None where a module, a file or an address is meant."""
     name, _, rest = part.partition(":")
