@@ -234,6 +234,9 @@ def load(
             raise ConfigError(f"{path} is not valid TOML: {error}") from None
     for override in overrides:
         _set(data, override)
+    for key, value in data.items():  # a shell writes ~ out; without this a recipe's would be a folder called ~
+        if isinstance(value, str) and value.startswith("~/"):
+            data[key] = os.path.expanduser(value)
     return from_dict(cls, prepare(data), where=str(path) if path else "the command line")
 
 

@@ -228,6 +228,13 @@ def test_a_shipped_recipe_goes_by_its_name_anywhere_and_a_file_wins(tmp_path, mo
             find_recipe(name)
 
 
+def test_a_tilde_in_a_recipe_is_the_home_folder_and_not_a_folder_of_that_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "r.toml").write_text('out = "~/runs/x"\n')
+    assert load(Outer, tmp_path / "r.toml").out == f"{tmp_path}/runs/x"
+    assert load(Outer, tmp_path / "r.toml", ["out=~/y"]).out == f"{tmp_path}/y"
+
+
 def test_a_recipe_saved_with_a_byte_order_mark_is_read(tmp_path):
     (tmp_path / "r.toml").write_bytes(b'\xef\xbb\xbfout = "o"\n')
     assert load(Outer, tmp_path / "r.toml").out == "o"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ponder import processes
 from ponder.config import ConfigError, nearest
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ponder.types import Engine, Sampler, Scorer
 
 ENGINES = ("local", "vllm")
+C = TypeVar("C")
 
 
 def open_engine(
@@ -183,6 +184,48 @@ def check_kind(run: Path) -> None:
     if kind != "rl":
         hint = f": `{instead[kind]}" if kind in instead else ""
         raise ConfigError(f"{run} is a run of `ponder {kind}`; this needs one of `ponder rl`{hint}")
+
+
+def own_recipe(verb: str, open_recipe: Callable[[str, Sequence[str]], C], recipe: str, overrides: Sequence[str]) -> C:
+    """The config of `ponder VERB`; what is a recipe of another verb is said to be one, in place of its first strange
+    key."""
+    try:
+        return open_recipe(recipe, overrides)
+    except ConfigError:
+        others = [] if _opens(open_recipe, recipe) else [name for name in _RECIPES if name != verb]
+        if other := next((name for name in others if _opens(_RECIPES[name], recipe)), None):
+            raise ConfigError(f"{recipe} is a recipe of `ponder {other}`, not of `ponder {verb}`") from None
+        raise
+
+
+def _opens(open_recipe: Callable[[str, Sequence[str]], Any], recipe: str) -> bool:
+    try:
+        open_recipe(recipe, ())
+    except ConfigError:
+        return False
+    return True
+
+
+def _rl(path: str, overrides: Sequence[str]) -> Any:
+    from ponder.train.recipe import load_recipe
+
+    return load_recipe(path, overrides)
+
+
+def _sft(path: str, overrides: Sequence[str]) -> Any:
+    from ponder.config import load
+    from ponder.train.sft import SFTConfig
+
+    return load(SFTConfig, path, overrides)
+
+
+def _scorer(path: str, overrides: Sequence[str]) -> Any:
+    from ponder.train.scorer import load_recipe
+
+    return load_recipe(path, overrides)
+
+
+_RECIPES = {"rl": _rl, "sft": _sft, "scorer": _scorer}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -37,7 +37,9 @@ def evaluate(
         typer.Option(help="Where samples and result.json go; default runs/eval/TASK-MODEL. Again = add."),
     ] = None,
     samples: Annotated[int, number("Samples a problem.", least=1)] = 8,
-    verifier: Annotated[Optional[str], typer.Option(help="For file: tasks: exact, integer, choice or math.")] = None,
+    verifier: Annotated[
+        Optional[str], typer.Option(help="For file: and hub: tasks: exact, integer, choice, math or module:attr.")
+    ] = None,
     limit: Annotated[Optional[int], number("Only the first problems.", least=1)] = None,
     split: Annotated[str, typer.Option(help="train, dev or test.")] = "test",
     part: PartOption = None,
@@ -47,7 +49,8 @@ def evaluate(
     environment: Annotated[
         str,
         typer.Option(
-            help="What a sample is: programs (what a program prints), openenv, verifiers, deliberate, or module:attr."
+            help="What a sample is: programs or program_turns (what a program prints), openenv, verifiers, deliberate, "
+            "or module:attr."
         ),
     ] = "",
     max_reasoning_tokens: opt.Reasoning = 256,
@@ -69,8 +72,9 @@ def evaluate(
     from ponder.tasks import load_task
     from ponder.tasks.base import TaskWrapper
     from ponder.tasks.prompting import Prompted
+    from ponder.tasks.specs import with_verifier
 
-    problems, task = _part(load_task(task, split=split, verifier=verifier), task, part)
+    problems, task = _part(load_task(task, split=split, verifier=verifier), with_verifier(task, verifier), part)
     if prompting != "none":
         problems = Prompted(problems, prompting)
     if environment:
@@ -243,7 +247,8 @@ def compare(
     """Put finished evaluations side by side: a row each, with intervals and the paired gain over the first.
 
     RUN alone compares its base with its last checkpoint, RUN@20 is the
-    evaluation of step 20 (`ponder scale` makes them). Folders of several
+    evaluation of step 20, and so RUN@best and RUN@base (`ponder scale`
+    makes them). Folders of several
     tasks become one table: a row a task and subject, two columns a model.
     """
     from ponder.evals.codec import encode
@@ -289,24 +294,28 @@ def grade(
     target: Annotated[Optional[str], typer.Option(help="The reference answer.")] = None,
     answer: Annotated[Optional[str], typer.Option(help="The answer to check.")] = None,
     file: Annotated[Optional[Path], typer.Option(help="JSON Lines of target and answer instead.")] = None,
-    verifier: Annotated[str, typer.Option(help="exact, integer, choice or math.")] = "math",
+    verifier: Annotated[str, typer.Option(help="exact, integer, choice, math or module:attr.")] = "math",
     as_json: opt.Json = False,
 ) -> None:
     """Check answers as training and evaluation do: correct, wrong, or undecided."""
-    from ponder.grading.verifiers import grade_file, grade_row
+    from ponder.config import lookup
+    from ponder.grading.handed_in import keyed
+    from ponder.grading.verifiers import VERIFIERS, grade_file, grade_row
 
+    check = verifier if verifier in VERIFIERS else keyed(lookup(VERIFIERS, verifier, what="verifier"))
     rows: Iterable[dict[str, Any]]
     if file is not None and (target is not None or answer is not None):
         raise ConfigError(f"{file} has targets and answers: leave out --target and --answer, or --file")
     if file is not None:
-        rows = grade_file(file, verifier)
+        rows = grade_file(file, check)
     elif target is None or answer is None:
         raise ConfigError("give --target and --answer, or --file PAIRS.jsonl")
     else:
-        rows = [grade_row(target, answer, verifier)]
+        rows = [grade_row(target, answer, check)]
     for row in rows:
         if as_json or file is not None:
             print(json.dumps(row, ensure_ascii=False), flush=True)
         else:
             note = f": {row['note']}" if "note" in row else ""
-            print(shown(f"{row['verdict']} (read as {row['extracted']!r}){note}"))
+            share = f", reward {row['reward']:g}" if "reward" in row else ""
+            print(shown(f"{row['verdict']}{share} (read as {row['extracted']!r}){note}"))

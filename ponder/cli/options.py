@@ -24,7 +24,10 @@ def number(text: str, *names: str, least: float, most: float = math.inf) -> Any:
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object and nothing else.")]
 Model = Annotated[
-    str, typer.Option(help="nano, smollm2-135m, a model or adapter folder, a run folder (RUN, RUN@step), or a hub id.")
+    str,
+    typer.Option(
+        help="nano, smollm2-135m, a model or adapter folder, a run folder (RUN, RUN@step, RUN@best), or a hub id."
+    ),
 ]
 BaseUrl = Annotated[
     Optional[str], typer.Option(help="Use a remote OpenAI-compatible endpoint; --model is then its name there.")
@@ -50,9 +53,11 @@ def recipe_names(incomplete: str) -> list[str]:
     return [name for name in shipped() if name.startswith(incomplete)]
 
 
-Recipe = Annotated[
-    str,
-    typer.Argument(help="A TOML recipe, or a shipped one by name, e.g. demo_nano_cpu.", autocompletion=recipe_names),
-]
-Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="[KEY=VALUE]...", help="Recipe keys to change.")]
+def recipe(example: str) -> Any:
+    """The argument of a verb that takes a recipe; the example is one of its own."""
+    told = f"A TOML recipe, or a shipped one by name, e.g. {example}."
+    return typer.Argument(help=told, autocompletion=recipe_names)
+
+
+Overrides = Annotated[Optional[list[str]], typer.Argument(metavar="KEY=VALUE", help="Recipe keys to change.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print the resolved recipe with its cost, and stop.")]

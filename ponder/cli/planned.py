@@ -21,7 +21,7 @@ Words = Annotated[
 
 
 @app.command(rich_help_panel=LEARN)
-def plan(recipe: opt.Recipe, words: Words, as_json: opt.Json = False) -> None:
+def plan(recipe: Annotated[str, opt.recipe("rl_qwen05_cpu")], words: Words, as_json: opt.Json = False) -> None:
     """What a run of `ponder rl` would do on GPUs: seconds a step, staleness, waiting, failures, what does not fit."""
     from ponder.train.plan import split_cluster
 

@@ -28,7 +28,12 @@ def prefer(
     scorer: Annotated[
         Optional[Path], typer.Argument(help="What `ponder scorer` made of kind preference. Without: the baselines.")
     ] = None,
-    task: Annotated[str, typer.Option(help="Comparisons: hh, llmbar, mtbench, pandalm, hub:NAME or file:PATH.")] = "hh",
+    task: Annotated[
+        str,
+        typer.Option(
+            help="Comparisons: hh, llmbar, mtbench, pandalm, helpsteer3, ultrafeedback, hub:NAME or file:PATH."
+        ),
+    ] = "hh",
     split: Annotated[str, typer.Option(help="report, dev, train or all.")] = "report",
     limit: Annotated[Optional[int], number("Only the first comparisons; of a bank 1000.", least=1)] = None,
     judge: Annotated[

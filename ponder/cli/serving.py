@@ -33,7 +33,7 @@ Served = Annotated[
     list[str],
     typer.Option("--model", metavar="MODEL or NAME=MODEL", help="What to serve, and the name it is served under if not "
                  "MODEL itself; several times for several models. MODEL is nano, smollm2-135m, a model or "
-                 "adapter folder, a run folder (RUN, RUN@step), or a hub id."),
+                 "adapter folder, a run folder (RUN, RUN@step, RUN@best), or a hub id."),
 ]  # fmt: skip
 ServerKey = Annotated[
     Optional[str], typer.Option(envvar="PONDER_API_KEY", help="A key with scope infer; others: ponder keys.")

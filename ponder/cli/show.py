@@ -119,7 +119,8 @@ def levels_line(path: Path) -> str:
     names_of: dict[Point, list[str]] = {}
     for name, point in Efforts.read(path).levels.items():
         names_of.setdefault(point, []).append(name)
-    how = lambda point: f"a vote of {point.n}" if point.n > 1 else f"up to {point.max_reasoning_tokens} thinking"
+    cap = lambda point: f"up to {point.max_reasoning_tokens} reasoning tokens"
+    how = lambda point: f"a vote of {point.n}" if point.n > 1 else cap(point)
     return "effort levels: " + "; ".join(
         f"{', '.join(names)} = {how(point)}: {in_percent(point.accuracy)} % at {point.tokens:.0f} tokens a problem"
         for point, names in names_of.items()
@@ -137,7 +138,8 @@ def print_metrics(result: ExamResult) -> None:
     from ponder.evals.tables import accuracy_tables, truncation_hint
 
     drawn = f"{result.num_problems} problems, {result.num_samples} samples each"
-    table = Table(title=escape(shown(f"{result.model} on {result.task}: {drawn}")))
+    table = Table(title=escape(shown(f"{result.model} on {result.task}: {drawn}")),
+                  caption="pass@k: one of k is right; cons@k: the vote of k is")  # fmt: skip
     table.add_column("metric")
     table.add_column("value", justify="right")
     table.add_column("95 % interval", justify="right")

@@ -14,7 +14,7 @@ from rich.console import Console
 from ponder import processes
 from ponder.cli import options as opt
 from ponder.cli.app import LEARN, app
-from ponder.cli.loading import check_kind, closing, describe, open_engine
+from ponder.cli.loading import check_kind, closing, describe, open_engine, own_recipe
 from ponder.cli.options import number
 from ponder.cli.show import finish, print_plan, resumable
 from ponder.config import ConfigError, load
@@ -25,7 +25,8 @@ from ponder.types import SamplingParams
 @app.command(rich_help_panel=LEARN)
 def data(
     sources: Annotated[
-        list[str], typer.Argument(help="Files of worked solutions (GSM8K or MATH form), or tasks: words:level=1-5.")
+        list[str],
+        typer.Argument(help="Files of problems with a `solution` (yours, GSM8K's, MATH's), or tasks: words:level=1-5."),
     ],
     out: Annotated[Path, typer.Option(help="The JSON Lines file to write, for `ponder sft`.")],
     style: Annotated[
@@ -124,7 +125,10 @@ def star(
 
 @app.command(rich_help_panel=LEARN)
 def sft(
-    recipe: opt.Recipe, overrides: opt.Overrides = None, dry_run: opt.DryRun = False, as_json: opt.Json = False
+    recipe: Annotated[str, opt.recipe("sft_smollm2_cpu")],
+    overrides: opt.Overrides = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Supervised fine-tuning on worked solutions: the cold start. Run it again to go on where it stopped."""
     if not dry_run:
@@ -133,7 +137,7 @@ def sft(
     from ponder.train.sft import SFTConfig
     from ponder.train.sft import sft as train
 
-    config = load(SFTConfig, recipe, overrides or [])
+    config = own_recipe("sft", lambda path, words: load(SFTConfig, path, words), recipe, overrides or [])
     if dry_run:
         return print_plan(config, estimate_sft(config), as_json)
     console = Console(stderr=as_json, highlight=False)
@@ -152,7 +156,10 @@ def sft(
 
 @app.command(rich_help_panel=LEARN)
 def rl(
-    recipe: opt.Recipe, overrides: opt.Overrides = None, dry_run: opt.DryRun = False, as_json: opt.Json = False
+    recipe: Annotated[str, opt.recipe("demo_nano_cpu")],
+    overrides: opt.Overrides = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Reinforcement learning with verified answers. Run it again to go on where it stopped."""
     if not dry_run:
@@ -170,7 +177,7 @@ def rl(
         raise ConfigError(f"{cluster[0]} is something to plan for; add --dry-run, or leave it out to run here")
     if cluster:
         return print_cluster_plans(recipe, keys, cluster, as_json)
-    config = load_recipe(recipe, keys)
+    config = own_recipe("rl", load_recipe, recipe, keys)
     if dry_run and config.backend == "tinker":
         raise ConfigError("--dry-run estimates this machine; with backend = 'tinker' a service computes: leave it out")
     if dry_run:
@@ -189,7 +196,10 @@ def rl(
 
 @app.command(rich_help_panel=LEARN)
 def scorer(
-    recipe: opt.Recipe, overrides: opt.Overrides = None, dry_run: opt.DryRun = False, as_json: opt.Json = False
+    recipe: Annotated[str, opt.recipe("scorer_nano_cpu")],
+    overrides: opt.Overrides = None,
+    dry_run: opt.DryRun = False,
+    as_json: opt.Json = False,
 ) -> None:
     """Train a scorer from a policy's own samples: will a completion end correct? Run it again to go on."""
     if not dry_run:
@@ -201,7 +211,7 @@ def scorer(
     from ponder.train.estimate import estimate_scorer
     from ponder.train.scorer import load_recipe, recipe_of, train_scorer
 
-    config = load_recipe(recipe, overrides or [])
+    config = own_recipe("scorer", load_recipe, recipe, overrides or [])
     if dry_run:
         return print_plan(config, estimate_scorer(config), as_json)
     console = Console(stderr=True, highlight=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import json
 import re
 import sys
@@ -85,7 +86,10 @@ def ask(
     ] = "",
     option: Annotated[
         Optional[list[str]],
-        typer.Option(metavar="NAME=VALUE", help="For mode deliberate, one at a time: m=4, turns=12, choice=vote, ..."),
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="For modes deliberate (m=4, turns=12, choice=vote, ...) and programs (turns=4), one at a time.",
+        ),
     ] = None,
     max_reasoning_tokens: opt.Reasoning = 256,
     max_answer_tokens: opt.Answer = 64,
@@ -181,6 +185,9 @@ def _strategy(mode: str, base_url: str | None, *, needs_ids: bool, has_options: 
     from ponder.strategies import STRATEGIES
 
     strategy: Callable[..., Any] = lookup({**STRATEGIES, "programs": programs}, mode, what="mode")
+    takes = inspect.signature(strategy, follow_wrapped=False).parameters if callable(strategy) else {}
+    if "params" not in takes and not any(each.kind is each.VAR_KEYWORD for each in takes.values()):
+        raise ConfigError(f"{mode} is no strategy: put `@strategy` (of ponder.strategies.base) above an async function")
     if base_url and (mode in _FROM_IDS or needs_ids):
         raise ConfigError(f"mode {mode} goes on from token ids, which an endpoint does not give; leave out --base-url")
     if has_options and mode not in ("deliberate", "programs"):

@@ -21,6 +21,7 @@ from ponder.evals.exams import compare, estimate, pass_rate_at, summarise, vote_
 from ponder.evals.results import Accuracy, BankSpec, Gain, SampleShares
 from ponder.evals.stats import in_percent
 from ponder.evals.tables import Table, cell, points
+from ponder.files import read_object
 from ponder.runs import step_folders, step_of
 
 
@@ -74,11 +75,11 @@ def _compared(bank: Bank, tables: Sequence[Samples], k: int, first: Bank) -> Com
 
 
 def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
-    """The exams that a word of the command line means: a bank itself, RUN@STEP, or a run: alone its first and its last
-    checkpoint, beside others its last."""
+    """The exams that a word of the command line means: a bank itself, RUN@STEP (also RUN@base, RUN@best), or a run:
+    alone its first and its last checkpoint, beside others its last."""
     path = Path(folder)
     run, at, step = str(path).rpartition("@")
-    is_step = at and step.isdecimal() and not path.exists()
+    is_step = at and (step.isdecimal() or step in ("base", "best")) and not path.exists()
     if (path / "bank.json").exists() or not (is_step or (path / "run.json").exists()):
         return [path]
     home = Path(run) if is_step else path
@@ -87,25 +88,46 @@ def exams_of(folder: str | Path, *, is_alone: bool = True) -> list[Path]:
         raise ConfigError(f"{home} has no exams yet: `ponder scale {home}` examines its checkpoints")
     if not is_step:
         return [exams[0], exams[-1]] if is_alone and len(exams) > 1 else exams[-1:]
-    found = [exam for exam in exams if step_of(exam) == int(step)]
+    number = 0 if step == "base" else _best_step(home) if step == "best" else int(step)
+    found = [exam for exam in exams if step_of(exam) == number]
     if not found:
         steps = ", ".join(str(step_of(exam)) for exam in exams)
-        raise ConfigError(f"{home} has no exam of step {step}; it has those of {steps}")
+        raise ConfigError(f"{home} has no exam of step {number}; it has those of {steps}")
     return found
 
 
+def _best_step(run: Path) -> int:
+    """The step that the evaluations on a run's way chose."""
+    try:
+        return int(read_object(run / "best.json", "step")["step"])
+    except FileNotFoundError:
+        raise ConfigError(f"{run} was not evaluated on its way, so it has no best step: eval.every=10") from None
+
+
 def _notes(rows: Sequence[ComparedExam]) -> tuple[str, ...]:
-    """What sets the rows apart beside model and prompting."""
+    """What sets the rows apart beside model and prompting, and what makes a row look worse than its model."""
     facts = [{"grader": row.grader, "seed": row.seed, **encode(row.params)} for row in rows]
     differing = [name for name in facts[0] if len({str(row.get(name)) for row in facts}) > 1]
-    return tuple(f"the rows differ in {name}: {', '.join(str(row.get(name)) for row in facts)}" for name in differing)
+    return (
+        *(f"the rows differ in {name}: {', '.join(str(row.get(name)) for row in facts)}" for name in differing),
+        *(
+            f"{in_percent(share)} % of the samples in {row.folder} {why}"
+            for row in rows
+            for share, most, why in (
+                (row.truncated_rate, 0.1, "were cut by a limit: with higher ones its numbers may be better"),
+                (row.undecided_rate, 0.02, "are undecided, and count as not correct: its numbers are lower bounds"),
+            )
+            if share > most
+        ),
+    )
 
 
 def table(compared: Compared) -> Table:
     """The comparison as text."""
     k, rows = compared.k, []
     for row in compared.rows:
-        fewer = f", {row.gain.num_problems} shared" if row.gain and row.gain.num_problems < row.num_problems else ""
+        largest = max(row.num_problems, compared.rows[0].num_problems)  # of the two that are paired
+        fewer = f", {row.gain.num_problems} shared" if row.gain and row.gain.num_problems < largest else ""
         rows.append(
             (
                 row.model,

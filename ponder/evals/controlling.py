@@ -87,7 +87,8 @@ def drawn_of(table: Samples, scorer: str) -> ControllerSamples:
 def sentence(result: ControllerResult) -> str:
     """The result for people."""
     gain, short = result.gain, result.short_of_oracle
-    picks = ", ".join(f"{name} {share:.0%}" for name, share in sorted(result.picks.items(), key=lambda p: -p[1])[:4])
+    often = sorted(result.picks.items(), key=lambda p: -p[1])[:4]
+    picks = ", ".join(f"{name} for {share:.0%} of the problems" for name, share in often)
     return (
         f"at {result.tokens:.0f} tokens a problem: controller {result.controller:.1%}, best fixed "
         f"({' / '.join(result.fixed_arms)}) {result.fixed:.1%}, oracle {result.oracle:.1%}\n"

@@ -111,8 +111,8 @@ def strategies_table(found: Strategies) -> Table:
         for p in row.points
         if p.k in shown
     ]  # fmt: skip
-    head = ("strategy", "scorer", "k", "accuracy", "computed", "to a vote of k", "to a vote of the same cost",
-            "samples", "tokens", "scorer tokens", "FLOPs a problem")  # fmt: skip
+    head = ("strategy", "scorer", "k", "accuracy", "computed", "gain over a vote of k",
+            "gain over a vote of equal cost", "samples", "tokens", "scorer tokens", "FLOPs a problem")  # fmt: skip
     return Table(f"Ways of choosing, {found.model}: differences in points, with paired 95 % intervals", head, rows)
 
 
@@ -124,7 +124,8 @@ def narrow_strategies_table(found: Strategies) -> Table:
         for row in found.rows
         for p in row.points[-1:]
     ]  # fmt: skip
-    return Table(f"Ways of choosing, {found.model}", ("strategy", "k", "accuracy", "to a vote of k", "tokens"), rows)
+    head = ("strategy", "k", "accuracy", "gain over a vote of k", "tokens")
+    return Table(f"Ways of choosing, {found.model}", head, rows)
 
 
 def _matched(same: Matched | None) -> str:

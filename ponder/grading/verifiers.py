@@ -15,7 +15,9 @@ pure, bounded and take microseconds; `math` does too, unless it needs the child 
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import inspect
 import json
 import re
 import time
@@ -222,19 +224,21 @@ def name_of(verifier: object) -> str:
 # ---- grading without a task ----------------------------------------------------------------------------------------
 
 
-def grade(target: str, answer: str, verifier: str = "math") -> Verdict:
-    """The verdict on one answer text beside one target."""
-    check = lookup(VERIFIERS, verifier, what="verifier")
+def grade(target: str, answer: str, verifier: str | KeyedVerifier = "math") -> Verdict:
+    """The verdict on one answer text beside one target. verifier: a name, or a user's (`handed_in.keyed`)."""
+    check = lookup(VERIFIERS, verifier, what="verifier") if isinstance(verifier, str) else verifier
     problem = Problem(id="grade", prompt=(Message(role="user", content=""),), target=target, task="grade")
-    return check(problem, answer)
+    found: Any = check(problem, answer)
+    return asyncio.run(found) if inspect.iscoroutine(found) else found
 
 
-def grade_file(path: str | Path, verifier: str = "math") -> Iterator[dict[str, Any]]:
+def grade_file(path: str | Path, verifier: str | KeyedVerifier = "math") -> Iterator[dict[str, Any]]:
     """One row a line of a JSONL file of {"target", "answer", perhaps "id" and "verifier"}.
 
     A broken line is undecided, with the error and its number, and stops nothing.
     """
-    lookup(VERIFIERS, verifier, what="verifier")  # a wrong name fails before the first line
+    if isinstance(verifier, str):
+        lookup(VERIFIERS, verifier, what="verifier")  # a wrong name fails before the first line
     for number, line in numbered_lines(path):
         if isinstance(line, ConfigError):
             yield {"line": number, **_refused(line)}
@@ -248,11 +252,17 @@ def grade_file(path: str | Path, verifier: str = "math") -> Iterator[dict[str, A
             yield row | _refused(error)
 
 
-def grade_row(target: str, answer: str, verifier: str = "math") -> dict[str, Any]:
-    """A verdict as `ponder grade` prints it: verdict, extracted, seconds, and a note where there is one."""
+def grade_row(target: str, answer: str, verifier: str | KeyedVerifier = "math") -> dict[str, Any]:
+    """A verdict as `ponder grade` prints it: verdict, extracted, seconds, perhaps a partial reward and a note."""
     begun = time.monotonic()
-    found = grade(target, answer, verifier)
+    try:
+        found = grade(target, answer, verifier)
+    except Exception as error:  # a user's code may raise anything: one line, as in training
+        if isinstance(verifier, str):
+            raise
+        found = Verdict(outcome="failed", reward=0.0, note=f"{type(error).__name__}: {error}")
     row = {"verdict": found.outcome, "extracted": found.extracted, "seconds": time.monotonic() - begun}
+    row |= {"reward": found.reward} if 0 < found.reward < 1 else {}
     return row | ({"note": found.note} if found.note else {})
 
 
@@ -273,8 +283,9 @@ def _pair(line: str) -> dict[str, Any]:
             pair[name] = str(value)
         elif not isinstance(value, str):
             raise ConfigError(f'{name!r} is missing or no text; write {{"target": "...", "answer": "..."}}')
-    if not isinstance(pair.get("verifier", ""), str):
-        raise ConfigError(f"'verifier' must be one of {', '.join(VERIFIERS)}")
+    own = pair.get("verifier", "")
+    if not isinstance(own, str) or ":" in own:  # module:attr would be run: that is the command line's to say
+        raise ConfigError(f"'verifier' must be one of {', '.join(VERIFIERS)}; --verifier takes your own")
     return pair
 
 

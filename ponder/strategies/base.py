@@ -307,6 +307,8 @@ def strategy(function: Callable[Concatenate[Work, ...], Awaitable[Completion]]) 
 
     The arguments of a Strategy are those of Work; whatever else is given by name is an option of the function.
     """
+    if not inspect.iscoroutinefunction(function):
+        raise TypeError(f"the strategy {getattr(function, '__name__', function)} must be an async function")
 
     @functools.wraps(function)
     async def call(*arguments: Any, **named: Any) -> Solution:

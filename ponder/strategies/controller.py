@@ -198,7 +198,8 @@ def as_arrays(completions: Sequence[Completion], work: Work, scores: Floats | No
 async def controlled(work: Work, *, n: int | None = None, rule: Controller | str | Path | None = None) -> Completion:
     """Draw the probes, let the controller pick an arm, play it. rule: a Controller or its file. n: samples, at most."""
     if rule is None:
-        raise ValueError("mode controller needs a fitted rule; `ponder controller BANK --out FILE` makes one")
+        made = "`ponder controller BANK --out FILE` makes one, and --controller FILE names it"
+        raise ValueError(f"mode controller needs a fitted rule; {made}")
     controller = rule if isinstance(rule, Controller) else Controller.load(rule)
     if controller.uses_scorer and work.scorer is None:
         name = controller.facts.get("scorer") or "?"

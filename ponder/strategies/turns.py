@@ -23,11 +23,12 @@ budgets and costs hold here too: the engine processes the state again at every t
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from ponder.config import ConfigError
 from ponder.strategies.base import Work, joined
@@ -206,11 +207,19 @@ async def run_episode(
     """
     episode = Episode(work, index=index)
     try:
-        ended = await environment(episode)
+        played: Any = environment(episode)
+        if not inspect.isawaitable(played):
+            raise ConfigError(f"the environment returned {played!r:.80} at once; it must be an async function")
+        ended: Ending = await played
     except asyncio.CancelledError:
         if on_end is not None:
             on_end(episode.trajectory("cancelled"))
         raise
+    if ended not in get_args(Ending):  # a user's may end without a `return`
+        raise ConfigError(
+            f"the environment returned {ended!r:.80}; it must return why the episode ended: answer, window, turns or "
+            "unparseable"
+        )
     trajectory = episode.trajectory(ended)
     if on_end is not None:
         on_end(trajectory)

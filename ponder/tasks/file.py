@@ -20,6 +20,7 @@ from __future__ import annotations
 import difflib
 import json
 import math
+import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -67,12 +68,14 @@ def file_task(
 
     verifier: a name of `VERIFIERS`, `module:attr` or a function (problem, answer), see `grading/handed_in.py`.
     """
-    path, dials = split_dials(path)
+    path, dials = split_dials(os.path.expanduser(path))  # no shell does that behind "file:"
     for dial in filter(None, dials.split(",")):
         name, _, value = dial.partition("=")
         if name == "size" and not re.fullmatch("[0-9]{1,9}", value):
             raise ConfigError(f"size={value[:40]} is not a number of problems")
         size, verifier = (int(value), verifier) if name == "size" else (size, verifier or value)
+    if (stray := re.search(r",(\w+)=[^,/]*$", path)) and not Path(path).exists():
+        raise ConfigError(f"task 'file:{path}' has no dial {stray[1]!r}; a file takes verifier= and size=")
     if size is not None and size < 1:
         raise ConfigError(f"size={size} leaves no problems; use at least 1")
     name = "/".join(Path(path).parts[-name_parts:]).removesuffix(".gz").removesuffix(".jsonl")
@@ -235,7 +238,10 @@ def _choices(row: dict[str, Any], answer: str, where: str) -> tuple[str, ...]:
         raise ConfigError(f"{where}: choices must be a list of up to 26 texts")
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[: len(choices)]
     if choices and answer.strip() and (len(answer.strip()) != 1 or answer.strip() not in letters):
-        raise ConfigError(f"{where}: with {len(choices)} choices the answer must be one of {letters}, not {answer!r}")
+        raise ConfigError(
+            f"{where}: with {len(choices)} choices the answer must be one of {letters}, the letter of the right one, "
+            f"not {answer[:80]!r}"
+        )
     own = [
         re.match(rf"\s*(?:{a}\s*[.):]|\({a}\))\s+(?=\S)", choice) for a, choice in zip(letters, choices, strict=True)
     ]

@@ -95,6 +95,18 @@ def parts_of(spec: str) -> list[tuple[Fraction, str]]:
     return found
 
 
+def with_verifier(spec: str, verifier: str | None) -> str:
+    """The spec that names its verifier itself, as a bank is called: verdicts of two must not lie in one.
+
+    ("p.jsonl", "exact") -> "file:p.jsonl,verifier=exact"
+    """
+    if verifier is None:
+        return spec
+    named = [(share, re.sub(",verifier=[^,]*", "", part)) for share, part in parts_of(spec)]
+    shares = ["" if share == 1 else f"{float(share):g}*" for share, _ in named]
+    return "+".join(f"{share}{part},verifier={verifier}" for share, (_, part) in zip(shares, named, strict=True))
+
+
 def own_name(part: str) -> str | None:
     """The name of a part that is a name with nothing but dials; None where a module, a file or an address is meant."""
     name, _, rest = part.partition(":")
@@ -169,6 +181,12 @@ def _load_one(spec: str, *, split: str, seed: int, verifier: str | Verifier | No
         return _call(stdio, spec, path, **{"split": split, "seed": seed, **dials, **own})
     if own_name(spec) is not None:  # NAME or NAME:dial=value
         name, own = parse_spec(spec)
+        if name not in NAMED and ("." in name or "/" in name):  # no name has either: a path was meant
+            if not Path(spec).exists():
+                raise ConfigError(
+                    f"no task and no file is called {spec!r}; give a .jsonl, .csv or .tsv file that exists"
+                )
+            raise ConfigError(f"{spec} ends in neither .jsonl, .csv nor .tsv; if it has such lines, write file:{spec}")
         return _call(lookup(NAMED, name, what="task"), spec, **{"split": split, "seed": seed, **own, **dials})
     name, own = parse_spec(rest)  # module:attr, perhaps with dials after a second colon
     family = lookup(NAMED, f"{kind}:{name}", what="task")

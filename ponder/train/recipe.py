@@ -102,7 +102,7 @@ class RLConfig:
     )
     # what a rollout is
     environment: str = setting(
-        "", "empty = one completion; deliberate, programs, program_turns, or your own, module:attr"
+        "", "empty = one completion; deliberate, programs, program_turns, openenv, verifiers, or your own, module:attr"
     )
     deliberation: DeliberationConfig = field(default_factory=DeliberationConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)

@@ -95,6 +95,15 @@ def test_grade_answers_one_pair_or_a_file_and_a_broken_line_stops_nothing(tmp_pa
     assert time.monotonic() - begun < 30
 
 
+def test_verdicts_of_two_verifiers_never_lie_in_one_bank(tiny, tmp_path):
+    (tmp_path / "p.jsonl").write_text('{"problem": "1+1?", "answer": "2"}\n')
+    words = ["eval", "--task", "p.jsonl", "--model", tiny, "--max-reasoning-tokens", "2", "--max-answer-tokens", "2"]
+    exact = ponder(*words, "--samples", "1", "--verifier", "exact", "--out", "o", cwd=tmp_path)
+    assert exact.returncode == 0, exact.stderr
+    more = ponder(*words, "--samples", "2", "--verifier", "math", "--out", "o", cwd=tmp_path)
+    fails_with(more, "verifier=exact', not 'file:p.jsonl,verifier=math'")
+
+
 def test_ctrl_c_in_an_exam_keeps_what_is_done(tiny, tmp_path):
     words = ["eval", "--task", "arithmetic", "--model", str(tiny), "--out", "o", "--samples", "64",
              "--max-reasoning-tokens", "200"]  # fmt: skip

@@ -16,7 +16,7 @@ from ponder.evals.comparison import comparison, markdown, points, table
 from ponder.evals.exams import run_exam
 from ponder.evals.stats import Estimate
 from ponder.tasks.prompting import Prompted
-from ponder.types import SamplingParams
+from ponder.types import SamplingParams, Verdict
 
 PARAMS = SamplingParams(max_reasoning_tokens=8, max_answer_tokens=8)
 
@@ -56,6 +56,14 @@ def test_the_table_shows_every_row_and_markdown_keeps_its_columns(
     assert len(shown.rows) == 2 and all(len(row) == len(shown.head) for row in shown.rows)
     lines = markdown(shown).split("\n")
     assert len(lines) == 4 and {line.replace("\\|", "").count("|") for line in lines} == {len(shown.head) + 1}
+
+
+def test_a_gain_over_some_of_the_first_rows_problems_says_of_how_many(
+    tmp_path: Path, make_task: Callable[..., Any]
+) -> None:
+    whole, part = (evaluate(make_task(size), tmp_path / f"{size}", 2) for size in (8, 4))
+    for folders in ([whole, part], [part, whole]):
+        assert table(comparison(folders)).rows[1][4].endswith(", 4 shared")
 
 
 def test_one_sample_each_leaves_out_the_votes(tmp_path: Path, make_task: Callable[..., Any]) -> None:
@@ -101,3 +109,23 @@ def test_a_run_is_compared_with_itself_and_a_step_by_its_name(tmp_path: Path, ma
         assert names(two) == ["step_00020", "step_00060"]
     with pytest.raises(ConfigError, match="no exam of step 7; it has those of 0, 20, 60"):
         comparison([f"{run}@7"])
+    with pytest.raises(ConfigError, match="no best step: eval.every=10"):
+        comparison([f"{run}@best"])
+    (run / "best.json").write_text('{"step": 20}')
+    assert names([f"{run}@base", f"{run}@best"]) == ["step_00000", "step_00020"]
+
+
+def test_a_row_whose_samples_were_cut_or_undecided_is_noted(tmp_path: Path, make_task: Callable[..., Any]) -> None:
+    whole = evaluate(make_task(), tmp_path / "a", 2)
+    assert not comparison([whole]).notes
+    long = ScriptedEngine(lambda prompt, seed: ("think", "one two three four five six seven eight nine ten"))
+    cut = tmp_path / "b"
+    asyncio.run(run_exam(make_task(), long, model="m", num_samples=2, params=PARAMS, out=cut))
+
+    class Unsure(type(make_task())):  # type: ignore[misc]
+        def verify(self, problem: Any, answer: str) -> Verdict:
+            return Verdict(outcome="undecided", reward=0.0)
+
+    notes = comparison([whole, cut, evaluate(Unsure(), tmp_path / "c", 2)]).notes
+    assert [note for note in notes if "were cut by a limit" in note and str(cut) in note]
+    assert [note for note in notes if note.startswith("100.0 % of the samples") and "lower bounds" in note]

@@ -10,7 +10,8 @@ import pytest
 
 from ponder.config import ConfigError
 from ponder.grading import killable
-from ponder.grading.verifiers import VERIFIERS, _opinion, grade, grade_file
+from ponder.grading.handed_in import keyed
+from ponder.grading.verifiers import VERIFIERS, _opinion, grade, grade_file, grade_row
 from ponder.types import Problem
 from tests.helpers import takes_at_most
 
@@ -126,6 +127,22 @@ def test_a_broken_line_is_one_error_row_and_the_rest_is_graded(tmp_path, zipped)
     assert rows[0]["id"] == "a" and all(len(row["error"].splitlines()) == 1 for row in rows if "error" in row)
     assert "did you mean 'choice'" in rows[7]["error"]
     json.dumps(rows)
+
+
+def test_grading_takes_a_verifier_of_ones_own_but_never_one_that_a_line_of_a_file_names(tmp_path):
+    async def later(problem, answer):
+        return answer == problem.target
+
+    def half(problem, answer):
+        return {"7": 1.0, "8": 0.5}[answer]
+
+    assert grade_row("7", "7", keyed(later))["verdict"] == "correct"
+    assert (found := grade_row("7", "8", keyed(half)))["verdict"] == "wrong" and found["reward"] == 0.5
+    assert (found := grade_row("7", "9", keyed(half)))["verdict"] == "failed" and found["note"] == "KeyError: '9'"
+    path = tmp_path / "pairs.jsonl"
+    path.write_text('{"target": "7", "answer": "8", "verifier": "os:system"}\n{"target": "7", "answer": "7"}\n')
+    first, second = grade_file(path, keyed(half))
+    assert "--verifier takes your own" in first["error"] and second["verdict"] == "correct"
 
 
 def test_a_file_that_is_not_there_or_not_gzip_is_one_clear_error(tmp_path):

@@ -9,8 +9,9 @@ from dataclasses import replace
 
 import pytest
 
+from ponder.config import ConfigError
 from ponder.engine.base import CLOSE, ScriptedEngine
-from ponder.strategies.base import Work
+from ponder.strategies.base import Work, strategy
 from ponder.strategies.turns import Episode, Trajectory, diversity, is_final, run_episode, trajectory_row
 from ponder.types import Budget, Completion, Ending, Message, SamplingParams, Turn
 
@@ -99,6 +100,22 @@ def test_trajectories_run_at_once_and_none_waits_for_another() -> None:
 
     asyncio.run(all_of_them())
     assert order[-1] == 0 and engine.most_in_flight == 7
+
+
+def test_an_environment_that_forgets_its_ending_or_its_async_is_one_clear_error() -> None:
+    async def endless(episode: Episode) -> None:
+        await episode.draw(1)
+
+    for environment, message in ((endless, "returned None; .* answer, window"), (lambda episode: "answer", "async")):
+        with pytest.raises(ConfigError, match=message):
+            asyncio.run(run_episode(environment, work(ScriptedEngine(sums))))  # type: ignore[arg-type]
+
+
+def test_a_strategy_that_is_no_async_function_is_refused_where_it_is_written() -> None:
+    with pytest.raises(TypeError, match="longest must be an async function"):
+
+        @strategy  # type: ignore[arg-type]
+        def longest(work: Work) -> None: ...
 
 
 def test_rollouts_of_one_prompt_have_different_seeds_and_the_same_again() -> None:

@@ -10,6 +10,7 @@ import pytest
 from ponder.config import ConfigError
 from ponder.grading.verifiers import VERIFIERS
 from ponder.tasks import load_task
+from ponder.tasks.specs import with_verifier
 
 GOOD = {"id": "1", "problem": "1+1?", "answer": "2"}
 
@@ -104,6 +105,39 @@ def test_dials_and_verifiers_are_checked(tmp_path):
         load_task(spec, level=3)
     with pytest.raises(ConfigError, match="size=0"):
         load_task(spec, size=0)
+    with pytest.raises(ConfigError, match=r"has no dial 'level'; a file takes verifier= and size="):
+        load_task(spec + ",level=3")
+
+
+def test_a_bank_is_called_by_its_verifier_too_and_that_name_loads_the_same_task(tmp_path):
+    rows = [GOOD | {"id": str(i)} for i in range(3)]
+    spec, other = write(tmp_path, *rows), write(tmp_path, *rows, name="other.jsonl")
+    for given, wanted in (
+        (spec, f"{spec},verifier=exact"),
+        (spec.removeprefix("file:"), f"{spec},verifier=exact"),
+        (f"{spec},verifier=math,size=1", f"{spec},size=1,verifier=exact"),
+        (f"0.6*{spec}+0.4*{other}", f"0.6*{spec},verifier=exact+0.4*{other},verifier=exact"),
+    ):
+        assert with_verifier(given, None) == given and (named := with_verifier(given, "exact")) == wanted
+        assert load_task(named).verifier == load_task(given, verifier="exact").verifier
+
+
+def test_a_tilde_behind_file_is_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "p.jsonl").write_text(json.dumps(GOOD) + "\n")
+    assert len(load_task("file:~/p.jsonl,size=1")) == 1
+
+
+def test_a_path_in_place_of_a_name_is_said_to_be_no_file_or_of_no_known_kind(tmp_path):
+    for spec in ("none.jsonl", str(tmp_path / "none.csv"), "data/none"):
+        with pytest.raises(ConfigError, match="no task and no file is called .*none"):
+            load_task(spec)
+    (tmp_path / "rows.json").write_text(json.dumps(GOOD) + "\n")
+    with pytest.raises(ConfigError, match=r"ends in neither .jsonl, .csv nor .tsv; .* write file:"):
+        load_task(str(tmp_path / "rows.json"))
+    assert len(load_task(f"file:{tmp_path / 'rows.json'}")) == 1
+    with pytest.raises(ConfigError, match="unknown task"):
+        load_task("arithmetik:level=1")
 
 
 def test_without_a_level_the_calculator_marks_of_the_solution_are_counted(tmp_path):
