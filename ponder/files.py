@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,6 +100,11 @@ def null_as_nan(value: Any) -> Any:
     return math.nan if value is None else value
 
 
+def jsonl(rows: Iterable[Mapping[str, Any] | Sequence[Any]]) -> str:
+    """Rows as the lines that `read_jsonl` reads."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) -> None:
     """Append whole lines in one write; a torn last line from an earlier kill is cut off first."""
     try:
@@ -112,7 +117,7 @@ def append_jsonl(path: Path, rows: Sequence[Mapping[str, Any] | Sequence[Any]]) 
                     _cut_torn_line(file)
             start = file.seek(0, os.SEEK_END)
             try:
-                rest = encoded("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+                rest = encoded(jsonl(rows))
                 while rest:
                     rest = rest[file.write(rest) :]  # a nearly full disk takes a part, then refuses
             except OSError:

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from ponder import __version__
-from ponder.files import append_jsonl, lock, nan_as_null, read_jsonl, read_object, read_recipe, write_atomic
+from ponder.files import append_jsonl, jsonl, lock, nan_as_null, read_jsonl, read_object, read_recipe, write_atomic
 
 # keys of a recipe that a continued run may have changed: none of them changes what is learned
 MAY_CHANGE = {
@@ -183,7 +183,7 @@ class Run:
             path = self.folder / name
             if path.exists():
                 kept = [row for row in read_jsonl(path) if row.get("step", 0) < step]
-                write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in kept))
+                write_atomic(path, jsonl(kept))
 
     def checkpoint_folder(self, step: int) -> Path:
         """Where the checkpoint of a step is or would be."""
