@@ -6,6 +6,7 @@ full disk is a StorageError, and what was written before is kept.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
@@ -38,20 +39,29 @@ def cache_root() -> Path:
 
 def write_atomic(path: Path, data: str | bytes) -> None:
     """Replace a file so that a reader, or a kill, sees the old or the new content and nothing between."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with replacing(path, path.with_name(f".{path.name}.{os.getpid()}.part")) as file:
+        file.write(encoded(data) if isinstance(data, str) else data)
+
+
+@contextlib.contextmanager
+def replacing(path: Path, part: Path) -> Iterator[IO[bytes]]:
+    """The same for what is written piece by piece. part: where it stands until it is whole."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(encoded(data) if isinstance(data, str) else data)
+        with open(part, "wb") as file:
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
-            "(what was written before is kept)"
-        ) from error
+        os.replace(part, path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            part.unlink()  # gives a full disk its space back
+        if isinstance(error, OSError):
+            raise StorageError(
+                f"cannot write {path}: {error.strerror or error}; free some space or choose another folder "
+                "(what was written before is kept)"
+            ) from error
+        raise
 
 
 def refuse_overwriting(out: Path, *read: str | Path) -> None:
@@ -181,10 +191,13 @@ def most_unpacked(size: int) -> int:
     return SMALL_ENOUGH + MOST_TIMES * size
 
 
-def file_hash(path: str | Path) -> str:
-    """The SHA-256 of its bytes, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def file_hash(*paths: str | Path) -> str:
+    """The SHA-256 of their bytes one after another, in hexadecimal."""
+    digest = hashlib.sha256()
+    for path in paths:
+        with open(path, "rb") as file:
+            hashlib.file_digest(file, lambda: digest)
+    return digest.hexdigest()
 
 
 # --- one writer --------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ what to do.
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import json
 import math
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ponder.config import ConfigError, lookup, nearest
-from ponder.files import write_atomic
+from ponder.files import file_hash, write_atomic
 from ponder.scorers.base import TokenScorer
 
 if TYPE_CHECKING:
@@ -106,15 +105,10 @@ def fingerprint(path: str | Path) -> str:
     """16 hex digits of everything that a scorer's scores depend on: scores are stored under it. Files that a kind of
     one's own keeps beside scorer.json are included, but not hidden files and texts (.md)."""
     folder = scorer_folder(path)
-    digest = hashlib.sha256()
     known = (folder / FACTS, folder / HEAD, *sorted((folder / TRUNK).glob("*.safetensors")))
     others = (file for file in folder.glob("*") if file.is_file() and not file.name.startswith("."))
-    for file in (*known, *sorted(file for file in others if file not in known and file.suffix != ".md")):
-        if file.exists():
-            with open(file, "rb") as content:
-                while block := content.read(1 << 20):
-                    digest.update(block)
-    return digest.hexdigest()[:16]
+    more = sorted(file for file in others if file not in known and file.suffix != ".md")
+    return file_hash(*(file for file in (*known, *more) if file.exists()))[:16]
 
 
 def load_head(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Tensor]:
