@@ -96,6 +96,14 @@ def number(facts: Mapping[str, Any], key: str, default: float, folder: Path) -> 
         raise ConfigError(f"{folder / FACTS}: {key} is too large for a number; train the scorer again") from None
 
 
+def shift_and_scale(folder: Path, facts: Mapping[str, Any]) -> tuple[float, float]:
+    """Of a scorer.json, checked."""
+    shift, scale = (number(facts, name, default, folder) for name, default in (("shift", 0.0), ("scale", 1.0)))
+    if scale <= 0:
+        raise ConfigError(f"{folder / FACTS}: scale = {scale} must be positive; train the scorer again")
+    return shift, scale
+
+
 def write_facts(folder: str | Path, facts: Mapping[str, Any]) -> None:
     """Replace scorer.json in one step; the folder is made where it is missing, and the format's number is added."""
     write_atomic(Path(folder) / FACTS, json.dumps({"format": FORMAT, **facts}, indent=1) + "\n")
